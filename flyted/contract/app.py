@@ -1,0 +1,179 @@
+"""AppSpec: the one plain-data description of an app, and what is said about an app in answers.
+
+Both front doors make it from Flyte's App IDL (``contract/idl.py``). It holds no secret value and nothing callable,
+and it is checked when made: after the border an AppSpec is valid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import AppKey, env_name, secret_key, shown
+
+DEFAULT_SCALEDOWN_S = 300.0
+DEFAULT_MEMORY_BYTES = 2 << 30  # for an app that names none: a bound, so that one app cannot take the machine
+DEFAULT_CPU_CORES = 0.0  # none asked for: no quota, fair share by weight
+MAX_SECRETS = 64
+MAX_ENV = 256
+MAX_ARGS = 256
+MAX_TEXT = 8192
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def plain_text(value: object, what: str, *, limit: int = MAX_TEXT) -> str:
+    """A string without control characters: on Debian 12 a newline in a D-Bus string is root code execution."""
+    if not isinstance(value, str) or len(value) > limit:
+        raise InvalidInput(f"{what} is not a text of at most {limit} characters")
+    if _CONTROL.search(value):
+        raise InvalidInput(f"{what} {shown(value)} has a control character in it", hint="remove it")
+    return value
+
+
+@dataclass(frozen=True)
+class SecretUse:
+    """One secret that an app is given: as a variable (``env``) or as a file of /etc/flyte/secrets (``file``)."""
+
+    key: str
+    env: str = ""
+    file: str = ""
+
+    def __post_init__(self) -> None:
+        """Checks the names."""
+        secret_key(self.key)
+        if bool(self.env) == bool(self.file):
+            raise InvalidInput(f"secret '{self.key}' must be either a variable or a file")
+        if self.env:
+            env_name(self.env)
+        else:
+            secret_key(self.file)
+
+
+@dataclass(frozen=True)
+class AppSpec:
+    """What shall run. Sizes in bytes, times in seconds, CPU in cores (0: no limit asked for)."""
+
+    key: AppKey
+    command: tuple[str, ...]  # container.command + container.args, as Flyte's IDL has them
+    image: dict[str, Any]  # Flyte's ImageSpec in protobuf-JSON, with "files": see plan/images.py
+    bundle: str = ""  # SHA-256 of the code bundle, "" without one
+    env: tuple[tuple[str, str], ...] = ()
+    sys_path: str = ""  # Flyte's _F_SYS_PATH: folders of the bundle, relative
+    secrets: tuple[SecretUse, ...] = ()
+    min_replicas: int = 0
+    scaledown_after_s: float = DEFAULT_SCALEDOWN_S
+    request_timeout_s: float = 0.0  # 0: the ingress's own default
+    cpu_cores: float = DEFAULT_CPU_CORES
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    python_env: str = ""  # an existing environment instead of an image
+    egress: bool = True
+    type: str = ""
+    description: str = ""
+    links: tuple[tuple[str, str], ...] = field(default=())  # (title, path)
+
+    def __post_init__(self) -> None:
+        """Checks everything that is not a type of its own; raises :class:`InvalidInput`."""
+        if not self.command or len(self.command) > MAX_ARGS:
+            raise InvalidInput(f"app '{self.key}' has no command, or more than {MAX_ARGS} words of it")
+        for word in self.command:
+            plain_text(word, f"an argument of app '{self.key}'")
+        if self.bundle and _SHA256.fullmatch(self.bundle) is None:
+            raise InvalidInput(f"the code bundle of app '{self.key}' has no valid digest")
+        self._check_environment()
+        if not 1.0 <= self.scaledown_after_s <= 30 * 86400:
+            raise InvalidInput(
+                f"app '{self.key}': scaledown_after must be 1 s to 30 days", hint="see flyte.app.Scaling"
+            )
+        if not 0 <= self.request_timeout_s <= 3600:
+            raise InvalidInput(f"app '{self.key}': a request timeout is at most 1 hour")
+        if self.min_replicas not in (0, 1):
+            raise InvalidInput(f"app '{self.key}': this machine runs 0 or 1 replica", hint="use replicas=(0, 1)")
+        if self.python_env and (not self.python_env.startswith("/") or ".." in self.python_env.split("/")):
+            raise InvalidInput(f"app '{self.key}': the Python environment must be an absolute path")
+        for text in (
+            self.python_env,
+            self.type,
+            self.description,
+            self.sys_path,
+            *(t for link in self.links for t in link),
+        ):
+            plain_text(text, f"a text of app '{self.key}'", limit=1024)
+
+    def _check_environment(self) -> None:
+        if len(self.env) > MAX_ENV or len(self.secrets) > MAX_SECRETS:
+            raise InvalidInput(f"app '{self.key}' has more than {MAX_ENV} variables or {MAX_SECRETS} secrets")
+        for name, value in self.env:
+            env_name(name)
+            plain_text(value, f"variable '{name}'")
+        targets = [use.env or f"file {use.file}" for use in self.secrets]
+        twice = sorted({t for t in targets if targets.count(t) > 1})
+        if twice:
+            raise InvalidInput(
+                f"app '{self.key}': two secrets give the same {twice[0]}", hint="set as_env_var= on one of them"
+            )
+
+    def digest(self) -> str:
+        """Equal for specs that would run the same; what decides "nothing changed"."""
+        return hashlib.sha256(json.dumps(to_dict(self), sort_keys=True).encode()).hexdigest()
+
+
+def to_dict(spec: AppSpec) -> dict[str, Any]:
+    """The spec as JSON-ready data; :func:`from_dict` takes it back."""
+    return dataclasses.asdict(spec)
+
+
+def from_dict(data: dict[str, Any]) -> AppSpec:
+    """An AppSpec from data that crossed a border. Raises :class:`InvalidInput` for anything unknown or of a wrong type."""
+    if not isinstance(data, dict):
+        raise InvalidInput("an app's description must be a map")
+    known = {f.name: f for f in dataclasses.fields(AppSpec)}
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise InvalidInput(f"an app's description has an unknown field {shown(unknown[0])}", hint="update flyted")
+    try:
+        values = dict(data)
+        values["key"] = AppKey(**_texts(data["key"]))
+        values["command"] = tuple(_text(w) for w in data["command"])
+        values["env"] = tuple((_text(n), _text(v)) for n, v in data.get("env", ()))
+        values["secrets"] = tuple(SecretUse(**_texts(s)) for s in data.get("secrets", ()))
+        values["links"] = tuple((_text(t), _text(p)) for t, p in data.get("links", ()))
+        for name, kind in _SCALARS.items():
+            if name in values:
+                values[name] = _scalar(values[name], kind, name)
+        return AppSpec(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"an app's description is not complete: {shown(str(error))}") from error
+
+
+_SCALARS: dict[str, type] = {
+    "image": dict, "bundle": str, "sys_path": str, "min_replicas": int, "scaledown_after_s": float,
+    "request_timeout_s": float, "cpu_cores": float, "memory_bytes": int, "python_env": str, "egress": bool,
+    "type": str, "description": str,
+}  # fmt: skip
+
+
+def _scalar(value: object, kind: type, name: str) -> object:
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind or (isinstance(value, float) and value != value):  # noqa: PLR0124  NaN
+        raise InvalidInput(f"field {name} of an app's description must be {kind.__name__}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(f"expected a text in an app's description, found {type(value).__name__}")
+    return value
+
+
+def _texts(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise InvalidInput("expected a map in an app's description")
+    return {_text(k): _text(v) for k, v in value.items()}

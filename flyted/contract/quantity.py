@@ -1,0 +1,71 @@
+"""Kubernetes quantities and protobuf durations as numbers with a unit in their name.
+
+Source: Kubernetes' resource.Quantity (``500m``, ``1.5``, ``2Gi``, ``1e3``) and google.protobuf.Duration in JSON
+(``"300s"``).
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import shown
+
+_SUFFIX = {
+    "": Decimal(1), "m": Decimal("0.001"), "u": Decimal("0.000001"), "n": Decimal("0.000000001"),
+    "k": Decimal(1000), "M": Decimal(1000**2), "G": Decimal(1000**3), "T": Decimal(1000**4),
+    "P": Decimal(1000**5), "E": Decimal(1000**6),
+    "Ki": Decimal(1024), "Mi": Decimal(1024**2), "Gi": Decimal(1024**3), "Ti": Decimal(1024**4),
+    "Pi": Decimal(1024**5), "Ei": Decimal(1024**6),
+}  # fmt: skip
+_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})((?:[eE][+-]?[0-9]{1,2})|[A-Za-z]{0,2})")
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)s")
+
+
+def _parse(text: str, what: str) -> Decimal:
+    found = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
+    if found is not None:
+        number, suffix = found.groups()
+        try:
+            if suffix[:1] in ("e", "E") and len(suffix) > 1:
+                return Decimal(number + suffix)
+            if suffix in _SUFFIX:
+                return Decimal(number) * _SUFFIX[suffix]
+        except InvalidOperation:
+            pass
+    raise InvalidInput(f"{what} {shown(text)} is not a quantity", hint="write it as '500m', '2', '512Mi' or '4Gi'")
+
+
+def cpu_cores(text: str) -> float:
+    """CPU in cores: ``"500m"`` → 0.5. Raises :class:`InvalidInput` outside 0.001..4096."""
+    cores = float(_parse(text, "cpu"))
+    if not 0.001 <= cores <= 4096:
+        raise InvalidInput(f"cpu {shown(text)} is out of range", hint="ask for 1m to 4096 cores")
+    return cores
+
+
+def memory_bytes(text: str) -> int:
+    """Memory or disk in bytes: ``"512Mi"`` → 536870912. Raises :class:`InvalidInput` below 1 MiB or above 1 EiB."""
+    size = int(_parse(text, "memory"))
+    if not 1 << 20 <= size <= 1 << 60:
+        raise InvalidInput(f"memory {shown(text)} is out of range", hint="ask for 1Mi or more, as '512Mi' or '4Gi'")
+    return size
+
+
+def duration_s(text: str) -> float:
+    """Seconds of a protobuf-JSON duration: ``"300s"`` → 300.0."""
+    found = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise InvalidInput(f"duration {shown(text)} is not valid", hint="write it as '300s'")
+    return float(found[1])
+
+
+def human_bytes(size: int) -> str:
+    """A size for people: 536870912 → ``512.0 MiB``."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
