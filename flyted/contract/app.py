@@ -130,7 +130,7 @@ def to_dict(spec: AppSpec) -> dict[str, Any]:
 
 
 def from_dict(data: dict[str, Any]) -> AppSpec:
-    """An AppSpec from data that crossed a border. Raises :class:`InvalidInput` for anything unknown or of a wrong type."""
+    """An AppSpec from data that crossed a border; :class:`InvalidInput` for anything unknown or of a wrong type."""
     if not isinstance(data, dict):
         raise InvalidInput("an app's description must be a map")
     known = {f.name: f for f in dataclasses.fields(AppSpec)}
