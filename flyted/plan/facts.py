@@ -1,0 +1,101 @@
+"""What the host reported and the store holds: frozen values, the only input of every decision."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flyted.contract.app import AppSpec
+from flyted.contract.names import AppKey, Replica
+
+
+@dataclass(frozen=True)
+class ImageFact:
+    """An image (or an environment that the user gave) as it was found: where, and with which Python."""
+
+    path: str
+    hash: str = ""
+    python: str = ""
+    asked: str = ""
+    note: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """As JSON-ready data."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One deployed version of an app. ``fingerprint`` also covers the generations of its secrets."""
+
+    number: int
+    spec: AppSpec
+    image: ImageFact
+    fingerprint: str
+    status: str  # pending, ready, failed
+    reason: str
+    created_at: float
+
+
+@dataclass(frozen=True)
+class StoredApp:
+    """An app as the user wants it. ``serving`` is the revision that requests go to, ``None`` before the first."""
+
+    key: AppKey
+    wanted: str  # started, stopped
+    serving: int | None
+    revisions: tuple[Revision, ...]
+    created_at: float
+    updated_at: float
+
+    def revision(self, number: int | None) -> Revision | None:
+        """A revision by its number."""
+        return next((r for r in self.revisions if r.number == number), None)
+
+    @property
+    def current(self) -> Revision | None:
+        """The revision that serves."""
+        return self.revision(self.serving)
+
+
+@dataclass(frozen=True)
+class UnitFact:
+    """A unit as systemd reports it (org.freedesktop.systemd1(5), ListUnitsByPatterns)."""
+
+    name: str
+    load: str
+    active: str
+    sub: str
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """HAProxy's counters of one server. Times in seconds; ``last_start_age_s`` is negative before the first request."""
+
+    in_flight: int
+    queued: int
+    started: int
+    last_start_age_s: float
+    longest_s: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A pair that systemd gave up on: how often in a row, when we try again, and why for people."""
+
+    count: int
+    retry_at: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that one pass of the planner sees."""
+
+    apps: tuple[StoredApp, ...]
+    units: Mapping[str, UnitFact]
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)  # by server; empty while HAProxy is down
+    candidates: frozenset[Replica] = frozenset()  # being deployed: up beside the serving revision, not yet routed
+    leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain, and since when
+    failures: Mapping[Replica, Failure] = field(default_factory=dict)
