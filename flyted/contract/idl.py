@@ -1,0 +1,226 @@
+"""Flyte's App IDL (``flyteidl2.app.App`` as protobuf-JSON) → AppSpec. Pure; shared by both front doors.
+
+What this machine cannot honour is refused by name, all of it at once, and never ignored. A field that is unknown
+here (a newer SDK) is refused too.
+
+Source of the fields: flyteidl2/app/app_definition.proto, core/tasks.proto, core/security.proto; of their meaning:
+flyte/app/_runtime/app_serde.py. Zero values are absent in protobuf-JSON: ``replicas {max: 1}`` means (0, 1).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import posixpath
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flyted.contract import quantity
+from flyted.contract.app import DEFAULT_MEMORY_BYTES, DEFAULT_SCALEDOWN_S, AppSpec, SecretUse
+from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.names import AppKey, shown
+
+SYS_PATH = "_F_SYS_PATH"
+_PARAMETERS_LIMIT = 256 * 1024
+_IN_PROCESS = ("uvicorn",)  # programs that serve on the socket they inherit, without a port of their own
+_KEPT_OPTIONS = ("--resolver", "--resolver-args", "--parameters")
+_DROPPED_OPTIONS = (
+    "--version", "--image-cache", "--tgz", "--dest", "--raw-data-path", "--project", "--domain", "--org",
+)  # fmt: skip
+_SPEC_FIELDS = {
+    "container", "pod", "autoscaling", "ingress", "desiredState", "clusterPool", "cluster", "images",
+    "securityContext", "extendedResources", "runtimeMetadata", "profile", "creator", "inputs", "links", "timeouts",
+}  # fmt: skip
+
+
+def spec_of(
+    idl: Mapping[str, Any],
+    *,
+    image: Mapping[str, Any] | None = None,
+    image_files: Mapping[str, str] | None = None,
+    bundle: str = "",
+    python_env: str = "",
+    egress: bool = True,
+    project: str = "",
+    domain: str = "",
+) -> AppSpec:
+    """The AppSpec of one app.
+
+    ``idl`` is ``App`` in protobuf-JSON, ``image`` Flyte's ``ImageSpec`` likewise, with the text of requirement files
+    in ``image_files``; ``bundle`` the SHA-256 of the code bundle. ``project`` and ``domain`` override the IDL's.
+
+    Raises :class:`InvalidInput` for values that are wrong anywhere and :class:`Unsupported` for those that are
+    right on a cluster but not here; the message names every such field.
+    """
+    spec = _map(idl.get("spec"))
+    identity = _map(_map(idl.get("metadata")).get("id"))
+    key = AppKey(
+        project or identity.get("project", ""), domain or identity.get("domain", ""), identity.get("name", "")
+    )
+    container = _map(spec.get("container"))
+    problems = list(_unsupported(spec, container))
+    if problems:
+        raise Unsupported(
+            f"app '{key}' asks for what this machine cannot do: {'; '.join(problems)}",
+            hint="change these fields, or deploy the file to a Flyte cluster",
+        )
+    env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in container.get("env", [])]
+    scaling, profile = _map(spec.get("autoscaling")), _map(spec.get("profile"))
+    timeout = _map(spec.get("timeouts")).get("requestTimeout")
+    return AppSpec(
+        key=key,
+        command=_command([*container.get("command", []), *container.get("args", [])]),
+        image={} if python_env else {"spec": dict(image or {}), "files": dict(image_files or {})},
+        bundle=bundle,
+        env=tuple((k, v) for k, v in env if k != SYS_PATH),
+        sys_path=_sys_path(dict(env).get(SYS_PATH, "")),
+        secrets=tuple(_secret(s) for s in _map(spec.get("securityContext")).get("secrets", [])),
+        min_replicas=int(_map(scaling.get("replicas")).get("min", 0)),
+        scaledown_after_s=quantity.duration_s(scaling.get("scaledownPeriod", f"{DEFAULT_SCALEDOWN_S}s")),
+        request_timeout_s=quantity.duration_s(timeout) if timeout else 0.0,
+        python_env=python_env,
+        egress=egress,
+        type=str(profile.get("type", "")),
+        description=str(profile.get("shortDescription", "")),
+        links=tuple((str(x.get("title", "")), str(x.get("path", ""))) for x in spec.get("links", [])),
+        **_resources(container),
+    )
+
+
+def _map(value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInput(f"expected a message in the app's description, found {shown(value)}")
+    return value
+
+
+def _unsupported(spec: dict[str, Any], container: dict[str, Any]) -> Iterator[str]:
+    """Every field that is set and not built, in the SDK's own words."""
+    for name in sorted(set(spec) - _SPEC_FIELDS):
+        yield f"{shown(name)} is not known to this version of flyted"
+    if spec.get("pod"):
+        yield "pod_template needs Kubernetes"
+    security = _map(spec.get("securityContext"))
+    if not security.get("allowAnonymous"):
+        yield "requires_auth=True (the default) is not built yet: set requires_auth=False and check keys in the app"
+    if any(_map(security.get("runAs")).values()):
+        yield "service_account is Kubernetes' own"
+    yield from _unsupported_scale(_map(spec.get("autoscaling")))
+    ingress = _map(spec.get("ingress"))
+    for field, word in (("subdomain", "domain.subdomain"), ("cname", "domain.custom_domain"), ("private", "private")):
+        if ingress.get(field):
+            yield f"{word}={ingress[field]!r} (the app is served under its own name)"
+    if spec.get("clusterPool", "default") not in ("", "default") or spec.get("cluster"):
+        yield "cluster_pool and cluster: there is one machine"
+    yield from _unsupported_resources(container, _map(spec.get("extendedResources")))
+    yield from _unsupported_program([*container.get("command", [])], [*container.get("args", [])])
+
+
+def _unsupported_scale(scaling: dict[str, Any]) -> Iterator[str]:
+    replicas = _map(scaling.get("replicas"))
+    low, high = int(replicas.get("min", 0)), int(replicas.get("max", 1))
+    if high > 1 or low > 1:
+        yield f"replicas=({low}, {high}): at most one replica here, use replicas=(0, 1) or (1, 1)"
+
+
+def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any]) -> Iterator[str]:
+    resources = _map(container.get("resources"))
+    asked = {str(r.get("name")) for part in ("requests", "limits") for r in resources.get(part, [])}
+    if "GPU" in asked or extended.get("gpuAccelerator"):
+        yield "resources.gpu is not built yet"
+    if "EPHEMERAL_STORAGE" in asked:
+        yield "resources.disk is not limited here"
+    if extended.get("sharedMemory"):
+        yield "resources.shm is not built yet"
+    for name in sorted(asked - {"CPU", "MEMORY", "GPU", "EPHEMERAL_STORAGE"}):
+        yield f"resource {shown(name)}"
+
+
+def _unsupported_program(command: list[str], args: list[str]) -> Iterator[str]:
+    """Programs that bring their own TCP port; Flyte's server functions and uvicorn use the socket they inherit."""
+    if command[:1] == ["fserve"]:
+        if "--pkl" in command:
+            yield "a pickled app (served from a notebook): put it in a file"
+        program = [*_after_dashes(command), *args]
+        for parameter in _parameters(command):
+            kind = parameter.get("type", "string")
+            if kind != "string":
+                yield f"parameter {shown(parameter.get('name'))} of type {shown(kind)}"
+    else:
+        program = [*command, *args]
+    if program and posixpath.basename(program[0]) not in _IN_PROCESS:
+        yield (
+            f"args/command {shown(program[0])}: programs that open a TCP port of their own are not built yet "
+            "(an @env.server function, FastAPIAppEnvironment or `uvicorn module:app` are)"
+        )
+
+
+def _after_dashes(command: list[str]) -> list[str]:
+    return command[command.index("--") + 1 :] if "--" in command else []
+
+
+def _parameters(command: list[str]) -> list[dict[str, Any]]:
+    """``--parameters`` of fserve: base64(gzip(json)), flyte/app/_parameter.py:SerializableParameterCollection."""
+    if "--parameters" not in command[:-1]:
+        return []
+    text = command[command.index("--parameters") + 1]
+    try:
+        inflate = zlib.decompressobj(wbits=31)
+        data = json.loads(inflate.decompress(base64.b64decode(text, validate=True), _PARAMETERS_LIMIT))
+        parameters = data["parameters"]
+        if not all(isinstance(p, dict) for p in parameters):
+            raise InvalidInput("the app's parameters cannot be read")
+    except (ValueError, KeyError, TypeError, zlib.error, binascii.Error) as error:
+        raise InvalidInput("the app's parameters cannot be read") from error
+    return list(parameters)
+
+
+def _command(words: list[str]) -> tuple[str, ...]:
+    """The command without what differs at every run of an unchanged file, or means nothing on one machine."""
+    if words[:1] != ["fserve"]:
+        return tuple(words)
+    kept = ["fserve"]
+    rest = iter(words[1:])
+    for word in rest:
+        if word == "--":
+            return (*kept, word, *rest)
+        value = next(rest, "")
+        if word in _KEPT_OPTIONS:
+            kept += [word, value]
+        elif word not in _DROPPED_OPTIONS:
+            raise Unsupported(f"fserve option {shown(word)} is not known to this version of flyted")
+    return (*kept, "--")
+
+
+def _sys_path(value: str) -> str:
+    """Folders of the bundle that Flyte's runtime puts on sys.path: relative, inside the bundle."""
+    for part in value.split(":"):
+        if part.startswith("/") or ".." in part.split("/"):
+            raise InvalidInput(f"{SYS_PATH} {shown(value)} leaves the code bundle")
+    return value
+
+
+def _secret(secret: dict[str, Any]) -> SecretUse:
+    """``mountRequirement`` FILE: a file named after the key; else a variable (flyteidl2/core/security.proto)."""
+    key, group = str(secret.get("key", "")), str(secret.get("group", ""))
+    if secret.get("groupVersion"):
+        raise Unsupported(f"secret '{key}': group versions are not kept here")
+    if secret.get("mountRequirement") == "FILE":
+        return SecretUse(key, file=key)
+    name = f"{group}_{key}" if group else key
+    return SecretUse(key, env=str(secret.get("envVar") or name.upper().replace("-", "_")))
+
+
+def _resources(container: dict[str, Any]) -> dict[str, Any]:
+    """What an app asks for is what it gets: the limit where one is named, else the request."""
+    resources = _map(container.get("resources"))
+    asked: dict[str, str] = {}
+    for part in ("requests", "limits"):
+        asked |= {str(r.get("name")): str(r.get("value", "")) for r in resources.get(part, [])}
+    return {
+        "cpu_cores": quantity.cpu_cores(asked["CPU"]) if "CPU" in asked else 0.0,
+        "memory_bytes": quantity.memory_bytes(asked["MEMORY"]) if "MEMORY" in asked else DEFAULT_MEMORY_BYTES,
+    }
