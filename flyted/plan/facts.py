@@ -71,7 +71,7 @@ class UnitFact:
 
 @dataclass(frozen=True)
 class Traffic:
-    """HAProxy's counters of one server. Times in seconds; ``last_start_age_s`` is negative before the first request."""
+    """HAProxy's counters of one server. Times in seconds; ``last_start_age_s`` is negative before any request."""
 
     in_flight: int
     queued: int
@@ -99,3 +99,4 @@ class Facts:
     candidates: frozenset[Replica] = frozenset()  # being deployed: up beside the serving revision, not yet routed
     leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain, and since when
     failures: Mapping[Replica, Failure] = field(default_factory=dict)
+    busy: frozenset[Replica] = frozenset()  # being acted on right now: left alone

@@ -1,0 +1,118 @@
+"""One connection of the control socket: frames in (with a descriptor), bulk in, frames out. Everything bounded.
+
+asyncio's streams know no descriptors (SCM_RIGHTS), so this reads the socket itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from flyted.contract import wire
+from flyted.contract.errors import ProtocolMismatch
+
+REQUEST_TIME_S = 5.0  # a whole request must be here: one byte a second gets nowhere
+ANSWER_TIME_S = 30.0  # a client that does not read loses its connection, not the daemon's memory
+_MAX_FDS = 4
+_PEERCRED = struct.Struct("3i")
+
+
+class ClientGone(Exception):
+    """The client closed its side."""
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who calls: the kernel says so (SO_PEERCRED), not the caller."""
+
+    uid: int
+    pid: int
+
+    @property
+    def root(self) -> bool:
+        """Whether it is the machine's owner."""
+        return self.uid == 0
+
+
+class Connection:
+    """A connected, non-blocking socket of a client."""
+
+    def __init__(self, conn: socket.socket) -> None:
+        conn.settimeout(0)
+        self._conn = conn
+        self._fds: list[int] = []
+        self.asked = False
+        pid, uid, _ = _PEERCRED.unpack(conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+        self.actor = Actor(uid, pid)
+
+    async def request(self) -> tuple[wire.Request, bytes]:
+        """The request and its bulk bytes. Raises :class:`ProtocolMismatch` or :class:`ClientGone`."""
+        try:
+            async with asyncio.timeout(REQUEST_TIME_S):
+                size = wire.length(await self._exactly(wire.HEAD.size), wire.REQUEST_LIMIT)
+                request = wire.parse_request(wire.decode(await self._exactly(size)))
+                return request, await self._exactly(request.bulk)
+        except TimeoutError as error:
+            raise ProtocolMismatch(f"no whole request within {REQUEST_TIME_S:.0f} s") from error
+        finally:
+            self.asked = True
+
+    def take_fd(self) -> int | None:
+        """The descriptor that came with the request; the caller closes it."""
+        return self._fds.pop(0) if self._fds else None
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Sends one frame. Raises :class:`ClientGone`."""
+        await self.send_frame(wire.encode(message))
+
+    async def send_frame(self, frame: bytes) -> None:
+        """Sends an encoded frame. Raises :class:`ClientGone`."""
+        try:
+            async with asyncio.timeout(ANSWER_TIME_S):
+                await asyncio.get_running_loop().sock_sendall(self._conn, frame)
+        except (OSError, TimeoutError) as error:
+            raise ClientGone from error
+
+    async def gone(self) -> None:
+        """Returns when the client has closed its side (or sends what nobody asked for)."""
+        await self._readable()
+
+    def close(self) -> None:
+        """Closes the socket and what came with it."""
+        for fd in self._fds:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._fds.clear()
+        self._conn.close()
+
+    async def _exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            try:
+                chunk, fds, flags, _ = socket.recv_fds(self._conn, min(size - len(data), 1 << 16), _MAX_FDS)
+            except BlockingIOError:
+                await self._readable()
+                continue
+            except OSError as error:
+                raise ClientGone from error
+            self._fds += fds
+            if flags & socket.MSG_CTRUNC or len(self._fds) > _MAX_FDS:
+                raise ProtocolMismatch("too many descriptors came with a request")
+            if not chunk:
+                raise ClientGone
+            data += chunk
+        return bytes(data)
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._conn, lambda: ready.done() or ready.set_result(None))
+        try:
+            await ready
+        finally:
+            loop.remove_reader(self._conn)

@@ -1,0 +1,124 @@
+"""The control socket: peer → actor → right → verb → answer. Errors leave the daemon here, formatted once.
+
+Access is settled at two doors: the socket's mode (root:flyted 0660, by systemd) says who may speak at all, the
+verb's right what they may do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from flyted.contract import wire
+from flyted.contract.errors import Busy, FlytedError, InvalidInput, PermissionRefused
+from flyted.contract.names import shown
+from flyted.daemon.connection import ClientGone, Connection
+from flyted.daemon.verbs import Call, Right, Verb
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 64
+MAX_PER_USER = 16  # root excepted: the operator gets in when users fill it
+
+
+class Control:
+    """Serves the verbs on a listening socket."""
+
+    def __init__(self, listener: socket.socket, verbs: Mapping[str, Verb]) -> None:
+        listener.settimeout(0)
+        self._listener = listener
+        self._verbs = verbs
+        self._open: dict[Connection, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Accepts for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                conn, _ = await loop.sock_accept(self._listener)
+            except OSError as error:
+                log.error("accept: %s", error)  # noqa: TRY400
+                await asyncio.sleep(1)  # out of descriptors: give some time to come back
+                continue
+            connection = Connection(conn)
+            self._make_room(connection)
+            task = asyncio.create_task(self._serve(connection))
+            self._open[connection] = task
+            task.add_done_callback(lambda _, c=connection: self._open.pop(c, None))
+
+    def _make_room(self, new: Connection) -> None:
+        """Above a bound, whoever has been silent longest goes: idle connections never lock anybody out."""
+        own = [c for c in self._open if c.actor.uid == new.actor.uid]
+        crowd = own if not new.actor.root and len(own) >= MAX_PER_USER else list(self._open)
+        if crowd is own or len(self._open) >= MAX_CONNECTIONS:
+            silent = next((c for c in crowd if not c.asked), None)
+            if silent is not None:
+                self._open.pop(silent).cancel()
+
+    def _refuse_crowd(self) -> None:
+        if len(self._open) > MAX_CONNECTIONS:
+            raise Busy("flyted has too many clients at once", hint="try again in a moment")
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            with contextlib.suppress(ClientGone):
+                await self._answer(connection)
+        finally:
+            connection.close()
+
+    async def _answer(self, connection: Connection) -> None:
+        try:
+            self._refuse_crowd()
+            request, bulk = await connection.request()
+            result = await self._call(connection, request, bulk)
+        except FlytedError as error:
+            await connection.send_frame(wire.error_frame(error))
+        except ClientGone:
+            raise
+        except Exception:
+            log.exception("a verb failed")
+            error = FlytedError("flyted has a fault of its own", hint="journalctl -u flyted -n 50, and report it")
+            await connection.send_frame(wire.error_frame(error))
+        else:
+            await connection.send({"result": result})
+
+    async def _call(self, connection: Connection, request: wire.Request, bulk: bytes) -> dict[str, Any]:
+        verb = self._verbs.get(request.verb)
+        if verb is None:
+            raise InvalidInput(
+                f"flyted knows no verb {shown(request.verb)}", hint="install flytectl of flyted's version"
+            )
+        if verb.right is Right.ADMIN and not connection.actor.root:
+            raise PermissionRefused(f"{request.verb} is for root", hint="use sudo")
+        args = verb.check(request.args)
+        fd = connection.take_fd()
+        call = Call(connection.actor, args, bulk, fd, lambda event: connection.send({"event": event}))
+        log.debug("%s by uid %d", request.verb, connection.actor.uid)
+        try:
+            if verb.until_gone:
+                return await _until_gone(connection, verb, call)
+            return await verb.handler(call)
+        finally:
+            if fd is not None:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+
+
+async def _until_gone(connection: Connection, verb: Verb, call: Call) -> dict[str, Any]:
+    """Runs a verb that may wait for ever (following a log) and ends it when its client leaves."""
+    work = asyncio.ensure_future(verb.handler(call))
+    gone = asyncio.ensure_future(connection.gone())
+    try:
+        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise ClientGone
+        return work.result()
+    finally:
+        for task in (work, gone):
+            task.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)

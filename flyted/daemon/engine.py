@@ -1,0 +1,186 @@
+"""The loop: the only owner of state.
+
+It looks at the machine, lets ``plan`` decide, acts, and sleeps until something happens or time alone changes the
+answer. With nothing running it never wakes.
+
+Slow work (stopping, starting by hand) runs beside the loop and comes back as one more poke; a replica that is being
+acted on is left alone meanwhile, so no two actions ever meet on one pair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from flyted.contract.errors import FlytedError, HostFailure
+from flyted.contract.names import Replica
+from flyted.daemon.act import Act
+from flyted.plan.actions import Action, StartPair
+from flyted.plan.facts import Facts, Failure
+from flyted.plan.idle import Clock
+from flyted.plan.reconcile import Plan, reconcile, serving_replica
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 5.0  # after a pass that failed: systemd or HAProxy said no
+_BACKOFF_S = (2.0, 10.0, 60.0, 300.0)
+
+
+class Engine:
+    """One pass at a time; everything else asks for a pass and waits for it."""
+
+    def __init__(self, act: Act, base_domain: str) -> None:
+        self._act = act
+        self._base_domain = base_domain
+        self._poked = asyncio.Event()
+        self._look_at: float | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        self._tasks: dict[Replica, asyncio.Task[None]] = {}
+        self._clocks: dict[str, Clock] = {}
+        self._leaving: dict[Replica, float] = {}
+        self._up: set[Replica] = set()  # pairs seen alive: one that vanishes from here has failed
+        self.failures: dict[Replica, Failure] = {}
+        self.candidates: set[Replica] = set()
+
+    def poke(self, _unit: str = "") -> None:
+        """Asks for a pass soon: a unit changed, or the store did."""
+        self._poked.set()
+
+    async def settle(self) -> None:
+        """Returns when a whole pass that began after this call is over. Raises what made that pass fail."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        self.poke()
+        await done
+
+    async def run(self) -> None:
+        """Runs passes for ever."""
+        while True:
+            await self._sleep()
+            self._poked.clear()
+            waiting, self._waiting = self._waiting, []
+            try:
+                await self.one_pass()
+            except FlytedError as error:
+                log.error("%s", error.message)  # noqa: TRY400  the message says it; a traceback would not help
+                self._look_at = time.monotonic() + RETRY_S
+                for future in waiting:
+                    future.done() or future.set_exception(error)
+            else:
+                for future in waiting:
+                    future.done() or future.set_result(None)
+
+    async def _sleep(self) -> None:
+        if self._look_at is None:
+            await self._poked.wait()
+            return
+        try:
+            async with asyncio.timeout_at(self._look_at):
+                await self._poked.wait()
+        except TimeoutError:
+            pass
+
+    async def facts(self) -> Facts:
+        """What the machine looks like right now, and what this loop knows."""
+        units, traffic = await self._act.observe()
+        return Facts(
+            apps=self._act.apps(),
+            units=units,
+            traffic=traffic,
+            candidates=frozenset(self.candidates),
+            leaving=dict(self._leaving),
+            failures=dict(self.failures),
+            busy=frozenset(self._tasks),
+        )
+
+    async def one_pass(self) -> None:
+        """Looks, decides, acts once. Raises :class:`HostFailure` when the machine refused something."""
+        await self._learn(await self.facts())
+        facts = await self.facts()
+        now = time.monotonic()
+        plan = reconcile(facts, self._clocks, self._base_domain, now)
+        self._leaving = {replica: self._leaving.get(replica, now) for replica in plan.leaving}
+        self._clocks = dict(plan.clocks)
+        self._look_at = plan.look_at
+        await self._start_pairs(plan)
+        ingress_up = await self._act.apply_ingress(plan.ingress)
+        for action in plan.actions:
+            if not isinstance(action, StartPair):
+                self._beside(action)
+        if not ingress_up:
+            self._look_at = min(self._look_at or now + RETRY_S, now + RETRY_S)
+
+    async def _start_pairs(self, plan: Plan) -> None:
+        """Before the ingress sends anybody there. One that fails backs off; the others go on."""
+        for action in plan.actions:
+            if not isinstance(action, StartPair):
+                continue
+            try:
+                await self._act.do(action)
+                self._up.add(action.replica)
+            except HostFailure as error:
+                self._failed(action.replica, error.message)
+                self.poke()
+
+    def _beside(self, action: Action) -> None:
+        task = asyncio.create_task(self._do(action))
+        self._tasks[action.replica] = task
+
+    async def _do(self, action: Action) -> None:
+        try:
+            await self._act.do(action)
+        except FlytedError as error:
+            log.error("%s", error.message)  # noqa: TRY400
+            self._failed(action.replica, error.message)
+        finally:
+            del self._tasks[action.replica]
+            self.poke()
+
+    async def exclusively(self, replica: Replica, work: Callable[[], Awaitable[None]]) -> None:
+        """Does ``work`` on a replica while the loop leaves it alone; waits for what the loop is doing to it."""
+        while (task := self._tasks.get(replica)) is not None:
+            await asyncio.wait([task])
+        task = asyncio.create_task(_run(work))
+        self._tasks[replica] = task
+        try:
+            await task
+        finally:
+            self._tasks.pop(replica, None)
+            self.poke()
+
+    async def _learn(self, facts: Facts) -> None:
+        """A pair that served and is gone without our doing has failed: find out why, once."""
+        wanted = {r for app in facts.apps if (r := serving_replica(app)) is not None}
+        for replica in list(self._up - wanted):
+            self._up.discard(replica)
+        for replica in list(self.failures):
+            if replica not in wanted:
+                del self.failures[replica]
+        for replica in wanted - facts.busy:
+            socket, service = facts.units.get(replica.socket), facts.units.get(replica.service)
+            if socket is not None and socket.active == "active":
+                self._up.add(replica)
+                if service is not None and service.active == "active":
+                    self.failures.pop(replica, None)
+            elif replica in self._up:
+                self._up.discard(replica)
+                reason = await self._act.why_failed(replica)
+                log.warning("app %s failed: %s", replica.app_id, reason)
+                self._failed(replica, reason)
+                await self._act.clear(replica)
+
+    def _failed(self, replica: Replica, reason: str) -> None:
+        before = self.failures.get(replica)
+        count = before.count + 1 if before else 1
+        pause = _BACKOFF_S[min(count, len(_BACKOFF_S)) - 1]
+        self.failures[replica] = Failure(count, time.monotonic() + pause, reason)
+
+    def forgive(self, replica: Replica) -> None:
+        """Forgets an earlier failure: the operator wants a new try now."""
+        self.failures.pop(replica, None)
+
+
+async def _run(work: Callable[[], Awaitable[None]]) -> None:
+    await work()

@@ -1,0 +1,108 @@
+"""The daemon's settings: one row each, read once from /etc/flyted/flyted.toml. flyted.toml(5) is tested against it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flyted.contract.app import plain_text
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import BASE_DOMAIN, shown
+
+PATH = Path("/etc/flyted/flyted.toml")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, checked."""
+
+    https_port: int = 443
+    http_port: int = 80
+    listen: tuple[str, ...] = ("127.0.0.1", "::1")
+    base_domain: str = BASE_DOMAIN
+    build_environment: dict[str, str] = field(default_factory=dict)
+
+
+def _port(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= 65535:
+        raise InvalidInput("must be a port, 1 to 65535")
+    return value
+
+
+def _addresses(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise InvalidInput('must be a list of IP addresses, as ["127.0.0.1", "::1"]')
+    try:
+        return tuple(str(ipaddress.ip_address(a)) for a in value)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
+
+
+def _domain(value: Any) -> str:
+    name = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+    if not isinstance(value, str) or len(value) > 180 or re.fullmatch(rf"{name}(?:\.{name})+", value) is None:
+        raise InvalidInput("must be a domain of at least two labels, as apps.localhost")
+    return value
+
+
+def _environment(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise InvalidInput("must be a table of names and texts")
+    for name, text in value.items():
+        if re.fullmatch(r"(?:UV|PIP|SSL|HTTP|HTTPS|NO|ALL|http|https|no|all)_[A-Za-z_]{1,60}", name) is None:
+            raise InvalidInput(f"{shown(name)} is not a variable of uv, a proxy or TLS")
+        plain_text(text, name, limit=2048)
+    return dict(value)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row: its place in the file, the field that it fills, and the check that it passes."""
+
+    table: str
+    key: str
+    field: str
+    parse: Callable[[Any], Any]
+    help: str
+
+
+SETTINGS = (
+    Setting(
+        "ingress", "https_port", "https_port", _port, "Port for HTTPS; another free one is taken if it is in use."
+    ),
+    Setting("ingress", "http_port", "http_port", _port, "Port for HTTP, which only redirects to HTTPS."),
+    Setting("ingress", "listen", "listen", _addresses, "Addresses that the ingress listens on."),
+    Setting("ingress", "base_domain", "base_domain", _domain, "Apps are served as APP.base_domain."),
+    Setting("images", "environment", "build_environment", _environment, "Variables for uv: UV_*, SSL_*, proxies."),
+)
+
+
+def read(path: Path = PATH) -> Settings:
+    """The settings in ``path``; the defaults when there is no such file.
+
+    Raises :class:`InvalidInput` that names the file and the setting; an unknown one is refused, not ignored.
+    """
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}", hint=f"sudoedit {path}") from error
+    rows = {(row.table, row.key): row for row in SETTINGS}
+    values: dict[str, Any] = {}
+    for table, entries in data.items():
+        for key, value in entries.items() if isinstance(entries, dict) else [("", entries)]:
+            row = rows.get((table, key))
+            name = f"{table}.{key}".rstrip(".")
+            if row is None:
+                raise InvalidInput(f"{path}: there is no setting {shown(name)}", hint="man flyted.toml")
+            try:
+                values[row.field] = row.parse(value)
+            except InvalidInput as error:
+                raise InvalidInput(f"{path}: {name} {error.message}", hint=f"sudoedit {path}") from error
+    return Settings(**values)

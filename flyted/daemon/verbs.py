@@ -1,0 +1,87 @@
+"""What a verb of the control socket is: its right, the arguments that it takes, and who handles it.
+
+A verb without a right cannot be written down; unknown, missing and ill-typed arguments are refused before any
+handler sees them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, SecretScope, secret_key, shown
+from flyted.daemon.connection import Actor, ClientGone
+
+
+class Right(enum.Enum):
+    """Members of group flyted have the first three, root has all."""
+
+    READ = "read"
+    OPERATE = "operate"
+    SECRETS = "secrets"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One checked request in the hands of its handler. The descriptor is closed for it."""
+
+    actor: Actor
+    args: dict[str, Any]
+    bulk: bytes
+    fd: int | None
+    send: Callable[[dict[str, Any]], Awaitable[None]]
+
+    async def emit(self, kind: str, **data: Any) -> None:
+        """Sends a progress event; a client that left does not stop the work."""
+        with contextlib.suppress(ClientGone):
+            await self.send({"kind": kind, **data})
+
+    @property
+    def app(self) -> AppKey:
+        """The app that the arguments name."""
+        args = self.args
+        return AppKey(args["project"] or DEFAULT_PROJECT, args["domain"] or DEFAULT_DOMAIN, args["name"])
+
+    @property
+    def scope(self) -> SecretScope:
+        """The scope that the arguments name."""
+        return SecretScope(self.args["project"], self.args["domain"])
+
+    @property
+    def key(self) -> str:
+        """The secret key that the arguments name."""
+        return secret_key(self.args["key"])
+
+
+Handler = Callable[[Call], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One row of the verb table. ``args``: name → type; all are required, nothing else is taken."""
+
+    right: Right
+    args: Mapping[str, type]
+    handler: Handler
+    bulk: bool = False
+    until_gone: bool = False
+
+    def check(self, args: dict[str, Any]) -> dict[str, Any]:
+        """The arguments. Raises :class:`InvalidInput` that names the wrong one."""
+        wanted = {**self.args, **({"bulk": int} if self.bulk else {})}
+        for name in sorted(set(args) ^ set(wanted)):
+            known = "is missing" if name in wanted else "is not known"
+            raise InvalidInput(f"argument {shown(name)} {known}", hint="install flytectl of flyted's version")
+        for name, kind in wanted.items():
+            if type(args[name]) is not kind:
+                raise InvalidInput(f"argument {name} must be {kind.__name__}")
+        return args
+
+
+SECRET_ARGS: Mapping[str, type] = {"project": str, "domain": str, "key": str}
+APP_ARGS: Mapping[str, type] = {"project": str, "domain": str, "name": str}

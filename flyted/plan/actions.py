@@ -1,0 +1,41 @@
+"""What the planner may ask for: the whole list of things that the root daemon does to apps by itself.
+
+``daemon/act.py`` holds the only ``match`` over it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flyted.contract.names import Replica
+
+
+@dataclass(frozen=True)
+class StartPair:
+    """Make the transient ``.socket`` + ``.service`` pair; the socket listens, the service waits for a request."""
+
+    replica: Replica
+
+
+@dataclass(frozen=True)
+class StartService:
+    """Start the service of a pair whose socket listens, without a request: replicas with a minimum of 1."""
+
+    replica: Replica
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """Stop the service; the socket stays and the next request wakes the app."""
+
+    replica: Replica
+
+
+@dataclass(frozen=True)
+class StopPair:
+    """Stop and forget both units of a replica that no request can reach any more."""
+
+    replica: Replica
+
+
+Action = StartPair | StartService | Sleep | StopPair

@@ -1,0 +1,158 @@
+"""Wanted apps + what runs → what to do now, what the ingress shall serve, and when to look again. Pure.
+
+Order matters and is the caller's duty: pairs start, then the ingress changes, then the rest. A replica is stopped
+only in a pass after the one that took it out of the ingress (it is then in ``facts.leaving``), and when its last
+request has ended or the drain time is over: so neither a deploy nor a stop drops a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from flyted.contract.names import Replica, host_of, replica_of
+from flyted.plan.actions import Action, Sleep, StartPair, StartService, StopPair
+from flyted.plan.facts import Facts, StoredApp, UnitFact
+from flyted.plan.idle import Clock, look
+from flyted.plan.ingress import IngressState, Server, Unavailable
+
+DRAIN_S = 60.0
+DRAIN_LOOK_S = 0.5
+APP_SOCKETS = "/run/flyted/apps"
+SERVER_MAXCONN = 3500  # below the sockets' backlog of 4096: a full backlog is an instant 503 (measured)
+_ALIVE = ("active", "activating", "reloading", "deactivating")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One pass's answer. ``look_at`` is the next moment at which time alone changes it; ``None``: never."""
+
+    actions: tuple[Action, ...]
+    ingress: IngressState
+    leaving: frozenset[Replica]
+    clocks: Mapping[str, Clock]
+    look_at: float | None
+
+
+@dataclass
+class _Draft:
+    actions: list[Action] = field(default_factory=list)
+    servers: dict[str, Server] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)
+    timeouts_ms: dict[str, int] = field(default_factory=dict)
+    unavailable: dict[str, Unavailable] = field(default_factory=dict)
+    leaving: set[Replica] = field(default_factory=set)
+    clocks: dict[str, Clock] = field(default_factory=dict)
+    looks: list[float] = field(default_factory=list)
+
+
+def serving_replica(app: StoredApp) -> Replica | None:
+    """The replica that shall exist for an app; ``None`` when it is stopped or has never come up."""
+    if app.wanted != "started" or app.serving is None:
+        return None
+    return Replica(app.key.id, app.serving)
+
+
+def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float) -> Plan:
+    """What to do about all apps. ``now`` and all times are seconds of one monotonic clock."""
+    draft = _Draft()
+    for app in facts.apps:
+        _plan_app(app, facts, clocks, base_domain, now, draft)
+    _plan_leaving(facts, now, draft)
+    ingress = IngressState(
+        servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable
+    )
+    return Plan(
+        actions=tuple(draft.actions),
+        ingress=ingress,
+        leaving=frozenset(draft.leaving),
+        clocks=draft.clocks,
+        look_at=min(draft.looks, default=None),
+    )
+
+
+def _plan_app(
+    app: StoredApp, facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float, draft: _Draft
+) -> None:
+    host = host_of(app.key.id, base_domain)
+    replica = serving_replica(app)
+    revision = app.current
+    if replica is None or revision is None:
+        if app.wanted == "stopped":
+            text = f"{app.key} is stopped; its operator can start it: flytectl app start {app.key.name}"
+            draft.unavailable[host] = Unavailable(text, 60)
+        return
+    failure = facts.failures.get(replica)
+    if not _alive(facts.units.get(replica.socket)):
+        if failure is not None and now < failure.retry_at:
+            draft.unavailable[host] = Unavailable(failure.reason, max(1, int(failure.retry_at - now)))
+            draft.looks.append(failure.retry_at)
+            return
+        if replica not in facts.busy:
+            draft.actions.append(StartPair(replica))
+    draft.servers[replica.server] = server_of(replica)
+    draft.hosts[host] = replica.server
+    if revision.spec.request_timeout_s:
+        draft.timeouts_ms[replica.server] = int(revision.spec.request_timeout_s * 1000)
+    if replica in facts.busy:
+        return
+    _plan_service(replica, revision.spec.min_replicas, revision.spec.scaledown_after_s, facts, clocks, now, draft)
+
+
+def _plan_service(
+    replica: Replica,
+    min_replicas: int,
+    scaledown_after_s: float,
+    facts: Facts,
+    clocks: Mapping[str, Clock],
+    now: float,
+    draft: _Draft,
+) -> None:
+    service = facts.units.get(replica.service)
+    if min_replicas > 0:
+        if not _alive(service):
+            draft.actions.append(StartService(replica))
+        return
+    traffic = facts.traffic.get(replica.server)
+    if service is None or service.active != "active":
+        return  # nothing runs: no clock, no look
+    clock, decision = look(clocks.get(replica.server), traffic, scaledown_after_s, now)
+    if decision.stop:
+        draft.actions.append(Sleep(replica))
+        return
+    draft.clocks[replica.server] = clock
+    draft.looks.append(decision.look_at)
+
+
+def _plan_leaving(facts: Facts, now: float, draft: _Draft) -> None:
+    """Replicas that run and that nobody wants: drained first, then stopped."""
+    wanted = {replica for app in facts.apps if (replica := serving_replica(app)) is not None}
+    for replica in sorted(set(_running(facts.units)) - wanted - facts.candidates):
+        since = facts.leaving.get(replica)
+        traffic = facts.traffic.get(replica.server)
+        drained = traffic is None or traffic.in_flight + traffic.queued == 0
+        draft.leaving.add(replica)
+        if replica in facts.busy:
+            continue
+        if since is not None and (drained or now - since >= DRAIN_S):
+            draft.actions.append(StopPair(replica))
+            continue
+        draft.looks.append(now + (0.0 if since is None else DRAIN_LOOK_S))
+        if replica.server in facts.traffic:
+            draft.servers[replica.server] = server_of(replica)
+
+
+def _running(units: Mapping[str, UnitFact]) -> Iterator[Replica]:
+    for name, fact in units.items():
+        replica = replica_of(name)
+        if replica is not None and fact.load != "not-found" and (fact.active != "inactive" or name == replica.socket):
+            yield replica
+
+
+def _alive(fact: UnitFact | None) -> bool:
+    return fact is not None and fact.active in _ALIVE
+
+
+def server_of(replica: Replica) -> Server:
+    """The replica's server in the ingress."""
+    return Server(replica.server, f"{APP_SOCKETS}/{replica.server}.sock", SERVER_MAXCONN)

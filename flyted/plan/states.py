@@ -1,0 +1,44 @@
+"""What systemd reports → a word that a user understands. One table."""
+
+from __future__ import annotations
+
+from flyted.contract.status import AppState
+from flyted.plan.facts import Facts, StoredApp
+from flyted.plan.reconcile import serving_replica
+
+STATE_OF: dict[str, AppState] = {  # ActiveState of the .service, while its .socket listens; systemd(1), "UNITS"
+    "inactive": AppState.SLEEPING,
+    "activating": AppState.STARTING,
+    "reloading": AppState.RUNNING,
+    "refreshing": AppState.RUNNING,
+    "maintenance": AppState.STOPPING,
+    "active": AppState.RUNNING,
+    "deactivating": AppState.STOPPING,
+    "failed": AppState.FAILED,
+}
+
+
+def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
+    """An app's state and, for people, why it is so ("" when there is nothing to say)."""
+    own = [
+        u
+        for r in app.revisions
+        for kind in ("socket", "service")
+        if (u := f"flyted-app-{app.key.id}-r{r.number}-0.{kind}") in facts.units
+    ]
+    if app.wanted == "stopped":
+        return (AppState.STOPPING, "") if own else (AppState.STOPPED, "stopped with `flytectl app stop`")
+    if app.serving is None:
+        if any(r.app_id == app.key.id for r in facts.candidates):
+            return AppState.DEPLOYING, ""
+        last = app.revisions[-1] if app.revisions else None
+        return AppState.FAILED, last.reason if last else "it has no revision"
+    replica = serving_replica(app)
+    failure = facts.failures.get(replica) if replica else None
+    if failure is not None:
+        return AppState.FAILED, failure.reason
+    service = facts.units.get(replica.service) if replica else None
+    if service is None:
+        return AppState.SLEEPING, ""
+    state = STATE_OF.get(service.active, AppState.UNKNOWN)
+    return state, "" if state is not AppState.UNKNOWN else f"systemd says {service.active} ({service.sub})"
