@@ -30,6 +30,12 @@ class InvalidInput(FlytedError):
     code, exit_status, http_status = "invalid", 2, 400
 
 
+class SdkMissing(InvalidInput):
+    """The Python that was chosen has no Flyte SDK."""
+
+    code = "sdk-missing"
+
+
 class Unsupported(FlytedError):
     """A field of the SDK that this machine cannot honour; named, never ignored."""
 
@@ -103,9 +109,13 @@ class HostFailure(FlytedError):
 
 
 class UserCodeFailed(FlytedError):
-    """The user's own file raised, or cannot be imported."""
+    """The user's own file raised, or cannot be imported. ``traceback`` holds the user's own frames, or ""."""
 
     code, exit_status, http_status = "user-code", 3, 400
+
+    def __init__(self, message: str, *, hint: str = "", traceback: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.traceback = traceback
 
 
 def _tree(cls: type[FlytedError]) -> list[type[FlytedError]]:

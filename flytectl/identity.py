@@ -1,0 +1,78 @@
+"""As whom the user's file is imported: never as root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flyted.contract.errors import InvalidInput, PermissionRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What a program of the user's may know of root's environment.
+KEPT = ("LANG", "LANGUAGE", "TERM", "COLORTERM", "NO_COLOR", "TZ", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
+PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A user to become, completely: all ids, all groups, an environment of its own."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+    shell: str
+
+    def drop(self) -> dict[str, Any]:
+        """Arguments for ``subprocess``: it sets the groups, then gid, then uid (real, effective and saved)."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": list(self.groups), "umask": 0o022}
+
+    def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """A login's environment; of the caller's only language, terminal and the active virtual environment."""
+        kept = {name: environ[name] for name in environ if name in KEPT or name.startswith("LC_")}
+        own = {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell, "PATH": PATH}
+        return kept | own
+
+
+def to_become(as_user: str | None, environ: Mapping[str, str]) -> Identity | None:
+    """The user to drop to; None for an ordinary caller, who stays who they are.
+
+    Root becomes the user behind sudo (SUDO_UID), or ``as_user``. Raises PermissionRefused for root without
+    either, InvalidInput for a user that does not exist or is root.
+    """
+    if 0 not in os.getresuid():
+        if as_user is not None and as_user not in {pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid())}:
+            raise InvalidInput("only root can use --as", hint="leave --as out: the file is imported as you")
+        return None
+    if as_user is not None:
+        return _identity(_entry(as_user, "--as"))
+    caller = environ.get("SUDO_UID", "")
+    if caller not in {"", "0"}:
+        return _identity(_entry(caller, "SUDO_UID"))
+    raise PermissionRefused(
+        "root does not import a user's file",
+        hint="run flytectl as an ordinary user who is in the group flyted, or name one: --as USER",
+    )
+
+
+def _entry(name: str, source: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(int(name)) if name.isascii() and name.isdigit() else pwd.getpwnam(name)
+    except (KeyError, OverflowError, ValueError) as error:
+        raise InvalidInput(f"{source}: there is no user {name!r}", hint="see: getent passwd") from error
+
+
+def _identity(entry: pwd.struct_passwd) -> Identity:
+    if entry.pw_uid == 0:
+        raise InvalidInput(
+            f"{entry.pw_name} is root, who does not import a user's file", hint="name another: --as USER"
+        )
+    groups = tuple(group for group in os.getgrouplist(entry.pw_name, entry.pw_gid) if group != 0)
+    return Identity(
+        entry.pw_name, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir or "/", entry.pw_shell or "/bin/sh"
+    )

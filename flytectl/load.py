@@ -1,0 +1,121 @@
+"""Import a user's file in the user's Python, as the user, and bring back what is to be served.
+
+The user's code runs in a process of its own that gets two empty memory files to write its answer to. Nothing
+that it names is opened here: the bundle comes as bytes (a root that opened paths for a user would read
+/root/… for them through a symbolic link).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+from flyted.contract.errors import InvalidInput, SdkMissing, UserCodeFailed
+
+from flytectl import identity, loaded, pythons
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flytectl.loaded import Loaded
+
+LOADER = pythons.INSTALLED / "flytectl" / "loader"
+TOO_OLD = 64  # the loader's exit status for a Python older than the SDK allows
+PATIENCE = 2.0  # seconds that a Ctrl-C may take in the user's code
+
+
+def load(
+    file: Path,
+    *,
+    environment: str | None = None,
+    python: str | None = None,
+    as_user: str | None = None,
+    project: str = "default",
+    domain: str = "development",
+    root: Path | None = None,
+) -> Loaded:
+    """The apps of ``file``, dependencies first: all, or the one named by its variable or its app name.
+
+    ``python``: a program, a version (``3.12``) or an environment's folder. ``root``: where the bundle starts;
+    else the working directory, or the file's folder if it lies elsewhere. The file's output goes to stderr, so
+    that stdout is the command's own. Raises UserCodeFailed (with the user's traceback), Unsupported,
+    InvalidInput, PermissionRefused. Close the result.
+    """
+    become = identity.to_become(as_user, os.environ)
+    environ = become.environment(os.environ) if become else dict(os.environ)
+    caller = pythons.Caller(become, environ)
+    absolute = file.absolute()
+    chosen = pythons.choose(absolute, python, caller)
+    arguments = ["--project", project, "--domain", domain]
+    if environment is not None:
+        arguments += ["--env", environment]
+    if root is not None:
+        arguments += ["--root", str(root.absolute())]
+    return run(absolute, chosen, caller, arguments)
+
+
+def run(file: Path, python: pythons.Python, caller: pythons.Caller, arguments: list[str]) -> Loaded:
+    """Runs the loader once and reads its answer."""
+    document = os.memfd_create("document", os.MFD_CLOEXEC)
+    bundles = os.memfd_create("bundles", os.MFD_CLOEXEC)
+    try:
+        command = [python.program, str(LOADER), str(file)]
+        command += ["--out-fd", str(document), "--bundles-fd", str(bundles), *arguments]
+        if python.sdk is not None:
+            command += ["--sdk", str(python.sdk)]
+        status = _wait(_start(command, caller, (document, bundles)))
+        _check(status, os.fstat(document).st_size, file, python)
+        return loaded.read(document, bundles)
+    except SdkMissing as error:
+        raise SdkMissing(error.message, hint=python.how_to_get_the_sdk(file)) from error
+    finally:
+        os.close(document)
+        os.close(bundles)
+
+
+def _start(command: list[str], caller: pythons.Caller, fds: tuple[int, int]) -> subprocess.Popen[bytes]:
+    drop = caller.identity.drop() if caller.identity else {}
+    environ = dict(caller.environ) | {"DO_NOT_TRACK": "1", "FLYTE_DISABLE_TELEMETRY": "true"}
+    try:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, env=environ, pass_fds=fds, **drop)
+    except OSError as error:
+        raise InvalidInput(
+            f"{command[0]} cannot be run: {error.strerror}",
+            hint="choose another Python: --python PATH, or leave the environment (deactivate)",
+        ) from error
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """The exit status. A Ctrl-C reached the process too (same terminal); it is only pushed if it stays."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        for push in (None, signal.SIGTERM, signal.SIGKILL):
+            if push is not None:
+                process.send_signal(push)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+                break
+        raise
+
+
+def _check(status: int, size: int, file: Path, python: pythons.Python) -> None:
+    if status == 0 and size:
+        return
+    if status == TOO_OLD and not size:
+        raise InvalidInput(
+            f"{python.program} is too old for the Flyte SDK", hint="choose Python 3.10 or newer: --python"
+        )
+    if status in {-signal.SIGINT, 128 + signal.SIGINT}:
+        raise KeyboardInterrupt
+    if status < 0:
+        ending = f"was killed by {signal.Signals(-status).name}"
+    else:
+        ending = f"ended with status {status}"
+    raise UserCodeFailed(
+        f"{python.program} {ending} while it imported {file.name}, without an answer",
+        hint=f"try it alone: {python.program} {file}",
+    )

@@ -1,0 +1,218 @@
+"""What the loader answered, checked. It ran the user's code, so nothing in it is taken on trust."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from flyted.contract.errors import FlytedError, SdkMissing, Unsupported, UserCodeFailed
+
+VERSION = 1
+LARGEST_DOCUMENT = 4 * 2**20  # bytes
+LARGEST_BUNDLE = 256 * 2**20  # bytes, compressed; all bundles of a file together
+MOST_APPS = 64
+KINDS = frozenset({"fastapi", "app", "vllm", "sglang"})
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+@dataclass(frozen=True)
+class LoadedApp:
+    """One environment. ``idl`` is Flyte's app.App, ``image`` its ImageSpec, both in protobuf-JSON.
+
+    ``bundle_fd`` is a sealed memory file with the tar.gz of the code, at offset 0; several apps may share one.
+    ``server``: it has a server function (FastAPI, ``@env.server``). ``variable`` is "" if no name holds it.
+    """
+
+    variable: str
+    idl: dict[str, Any]
+    image: dict[str, Any] | None
+    image_files: dict[str, str]
+    depends_on: tuple[str, ...]
+    kind: str
+    server: bool
+    bundle_fd: int | None
+    bundle_sha256: str
+    bundle_size: int
+
+    @property
+    def name(self) -> str:
+        """The app's name as the SDK checked it: only the daemon's check counts."""
+        return str(self.idl["metadata"]["id"]["name"])
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The apps of a file, dependencies first. Close it, or use it in ``with``: it holds descriptors."""
+
+    apps: tuple[LoadedApp, ...]
+    root: str
+    python: str
+    executable: str
+    sdk: str
+    fds: tuple[int, ...] = field(default=(), repr=False)
+
+    def close(self) -> None:
+        """Gives the memory of the bundles back."""
+        for fd in self.fds:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def __enter__(self) -> Loaded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    fd: int
+    sha256: str
+    size: int
+
+
+def read(document_fd: int, bundles_fd: int) -> Loaded:
+    """The answer in two memory files, copied and checked. Raises what the loader reported, see ``reported``."""
+    document = _document(document_fd)
+    if "error" in document:
+        raise reported(document["error"])
+    _expect(document.get("v") == VERSION, "its version")
+    bundles: list[_Bundle] = []
+    try:
+        for entry in _list(document, "bundles", MOST_APPS):
+            room = LARGEST_BUNDLE - sum(bundle.size for bundle in bundles)
+            bundles.append(_bundle(entry, bundles_fd, room))
+        apps = tuple(_app(entry, bundles) for entry in _list(document, "apps", MOST_APPS))
+        _expect(len(apps) > 0, "no apps")
+        _expect({d for a in apps for d in a.depends_on} <= {a.name for a in apps}, "depends_on")
+        words = [_text(document, key) for key in ("root", "python", "executable", "sdk")]
+    except BaseException:
+        for bundle in bundles:
+            os.close(bundle.fd)
+        raise
+    return Loaded(apps, *words, fds=tuple(bundle.fd for bundle in bundles))
+
+
+def reported(error: Any) -> FlytedError:
+    """The loader's error as one of ours."""
+    _expect(isinstance(error, dict), "error")
+    kind, message, hint, trace = (_text(error, key) for key in ("kind", "message", "hint", "traceback"))
+    if kind == "unsupported":
+        return Unsupported(message, hint=hint)
+    if kind == "no-sdk":
+        return SdkMissing(message, hint=hint)
+    return UserCodeFailed(message, hint=hint, traceback=trace)
+
+
+def _document(fd: int) -> dict[str, Any]:
+    size = os.fstat(fd).st_size
+    _expect(0 < size <= LARGEST_DOCUMENT, f"{size} bytes")
+    try:
+        document = json.loads(os.pread(fd, size, 0), parse_constant=_refuse, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise _nonsense(str(error)) from error
+    _expect(isinstance(document, dict), "no object")
+    return dict(document)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key comes twice")
+    return result
+
+
+def _app(entry: Any, bundles: list[_Bundle]) -> LoadedApp:
+    _expect(isinstance(entry, dict), "app")
+    idl, image, files = entry.get("idl"), entry.get("image"), entry.get("image_files")
+    _expect(isinstance(idl, dict), "idl")
+    _expect(image is None or isinstance(image, dict), "image")
+    _expect(isinstance(files, dict) and all(isinstance(text, str) for text in files.values()), "image_files")
+    name = idl.get("metadata", {}).get("id", {}).get("name") if isinstance(idl.get("metadata"), dict) else None
+    _expect(isinstance(name, str), "name")
+    _expect(entry.get("kind") in KINDS, "kind")
+    _expect(isinstance(entry.get("server"), bool), "server")
+    depends = _list(entry, "depends_on", MOST_APPS)
+    _expect(all(isinstance(other, str) for other in depends), "depends_on")
+    bundle = _bundle_of(entry, bundles)
+    return LoadedApp(
+        _text(entry, "variable"),
+        idl,
+        image,
+        files,
+        tuple(depends),
+        entry["kind"],
+        entry["server"],
+        bundle.fd if bundle else None,
+        bundle.sha256 if bundle else "",
+        bundle.size if bundle else 0,
+    )
+
+
+def _bundle_of(entry: dict[str, Any], bundles: list[_Bundle]) -> _Bundle | None:
+    index = entry.get("bundle")
+    if index is None:
+        return None
+    _expect(_whole(index) and index < len(bundles), "bundle")
+    return bundles[index]
+
+
+def _bundle(entry: Any, source: int, room: int) -> _Bundle:
+    """A copy of one bundle that no program of the user's can reach, sealed; the digest is of the copy."""
+    _expect(isinstance(entry, dict), "bundle")
+    offset, size, wanted = entry.get("offset"), entry.get("size"), entry.get("sha256")
+    _expect(_whole(offset) and _whole(size) and 0 < size <= room, "the size of a bundle")
+    fd = os.memfd_create("bundle.tar.gz", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        digest = hashlib.sha256()
+        left = size
+        while left:
+            chunk = os.pread(source, min(left, 1 << 20), offset)
+            _expect(len(chunk) > 0, "a bundle that is cut off")
+            digest.update(chunk)
+            os.write(fd, chunk)
+            offset, left = offset + len(chunk), left - len(chunk)
+        _expect(digest.hexdigest() == wanted, "the digest of a bundle")
+        os.lseek(fd, 0, os.SEEK_SET)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return _Bundle(fd, digest.hexdigest(), size)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _list(source: dict[str, Any], key: str, most: int) -> list[Any]:
+    value = source.get(key)
+    _expect(isinstance(value, list) and len(value) <= most, key)
+    return list(value or [])
+
+
+def _text(source: dict[str, Any], key: str) -> str:
+    value = source.get(key)
+    _expect(isinstance(value, str), key)
+    return str(value)
+
+
+def _expect(fine: bool, what: str) -> None:  # noqa: FBT001 -- reads like an assertion
+    if not fine:
+        raise _nonsense(what)
+
+
+def _nonsense(what: str) -> FlytedError:
+    return UserCodeFailed(
+        f"the import of the file gave an answer that makes no sense ({what})",
+        hint="the file may write to descriptors that it did not open, or end the program",
+    )

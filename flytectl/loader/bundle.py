@@ -1,0 +1,93 @@
+"""The code bundle: the SDK says which files, we pack them so that the same files give the same bytes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .failure import LoadError
+from .sdk import find
+
+EPOCH = 315_532_800  # 1 January 1980: zip and some build tools refuse earlier times
+LARGEST = 256 * 2**20  # bytes before compression
+
+
+class Bundle(NamedTuple):
+    """A gzip-compressed tar file, and the paths in it."""
+
+    data: bytes
+    names: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Names the bundle everywhere."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def build(root: Path, must_have: Path, environments: list[Any]) -> Bundle:
+    """What ``flyte serve`` would upload: the imported modules below ``root`` and the ``include`` files.
+
+    Raises LoadError("bundle"): a file that cannot be read or lies outside of the root, too much of it.
+    """
+    files = _listed(root, environments)
+    names = {os.path.relpath(file, root): file for file in files}
+    wanted = os.path.relpath(must_have, root)
+    if wanted not in names:
+        raise LoadError(
+            "bundle",
+            f"the SDK leaves {wanted} out of the code bundle of {root}",
+            hint="a link that leads out of the folder, or a file inside an environment, cannot be served: move it",
+        )
+    return Bundle(_packed(names), tuple(sorted(names)))
+
+
+def _listed(root: Path, environments: list[Any]) -> list[str]:
+    include = find("flyte._code_bundle._includes", "collect_env_include_files")
+    listing = find("flyte._code_bundle.bundle", "list_files_to_bundle")
+    ignores = [find("flyte._code_bundle._ignore", name) for name in ("StandardIgnore", "GitIgnore", "FlyteIgnore")]
+    try:
+        extra = include(environments)
+        files, _ = listing(root, True, *ignores, copy_style="loaded_modules", additional_files=extra or None)  # noqa: FBT003
+    except ValueError as error:
+        raise LoadError("bundle", f"{error}", hint="see include= of the environment") from error
+    except OSError as error:
+        raise _unreadable(error) from error
+    return [str(file) for file in files]
+
+
+def _packed(names: dict[str, str]) -> bytes:
+    """Sorted, without times, owners and umask: a second call gives the same bytes."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in sorted(names):
+            try:
+                data = Path(names[name]).read_bytes()
+                executable = os.access(names[name], os.X_OK)
+            except OSError as error:
+                raise _unreadable(error) from error
+            entry = tarfile.TarInfo(Path(name).as_posix())
+            entry.size, entry.mtime, entry.mode = len(data), EPOCH, 0o755 if executable else 0o644
+            tar.addfile(entry, io.BytesIO(data))
+            if plain.tell() > LARGEST:
+                raise LoadError(
+                    "bundle",
+                    f"the code bundle is larger than {LARGEST // 2**20} MiB",
+                    hint="include less: models and data belong into a volume or a download at start",
+                )
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", fileobj=packed, mode="wb", mtime=0, compresslevel=6) as stream:
+        stream.write(plain.getbuffer())
+    return packed.getvalue()
+
+
+def _unreadable(error: OSError) -> LoadError:
+    return LoadError(
+        "bundle",
+        f"{error.filename} cannot be read for the code bundle: {error.strerror}",
+        hint="check its permissions (ls -l), or leave it out of include=",
+    )

@@ -1,0 +1,110 @@
+"""Which app environments a file has, and in which order they start."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .failure import LoadError
+from .sdk import find
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+
+class Found(NamedTuple):
+    """One environment: ``variable`` of ``module``; both empty if no module-level variable holds it."""
+
+    environment: Any
+    module: str
+    variable: str
+
+
+def choose(module: ModuleType, wanted: str | None) -> list[Found]:
+    """The environments to serve, dependencies first: all of the file, or the one named by variable or app name.
+
+    Raises LoadError: ``no-environment``, ``unknown-environment``, ``unsupported``.
+    """
+    own = _of(module)
+    if not own:
+        raise LoadError(
+            "no-environment",
+            f"{module.__name__.rpartition('.')[2]}.py has no app environment at module level",
+            hint='make one: env = FastAPIAppEnvironment(name="my-app", app=app, …); see flyte.app.AppEnvironment',
+        )
+    roots = own
+    if wanted is not None:
+        roots = [each for each in own if wanted in {each.variable, each.environment.name}]
+        if not roots:
+            names = ", ".join(f"{each.variable} ({each.environment.name})" for each in own)
+            raise LoadError(
+                "unknown-environment", f"there is no environment {wanted!r} in the file", hint=f"it has: {names}"
+            )
+    return _ordered(roots)
+
+
+def _of(module: ModuleType) -> list[Found]:
+    kind = find("flyte.app", "AppEnvironment")
+    seen: dict[int, Found] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, kind):
+            seen.setdefault(id(value), Found(value, module.__name__, name))
+    return list(seen.values())
+
+
+def _ordered(roots: Iterable[Found]) -> list[Found]:
+    done: dict[str, Found] = {}
+    for root in roots:
+        _visit(root, [], done)
+    return list(done.values())
+
+
+def _visit(found: Found, path: list[str], done: dict[str, Found]) -> None:
+    name = found.environment.name
+    if name in path:
+        circle = " → ".join([*path[path.index(name) :], name])
+        raise LoadError("unsupported", f"depends_on goes in a circle: {circle}", hint="remove one of the arrows")
+    if name in done:
+        if done[name].environment is not found.environment:
+            raise LoadError(
+                "unsupported", f"two environments have the name {name!r}", hint="give each app a name of its own"
+            )
+        return
+    for other in found.environment.depends_on:
+        _visit(_dependency(other, name), [*path, name], done)
+    done[name] = found
+
+
+def _dependency(environment: Any, needed_by: str) -> Found:
+    if not isinstance(environment, find("flyte.app", "AppEnvironment")):
+        raise LoadError(
+            "unsupported",
+            f"{needed_by}: depends_on names {environment.name!r}, a {type(environment).__name__}; only apps run here",
+            hint="remove it from depends_on",
+        )
+    for name, module in list(sys.modules.items()):
+        for variable, value in list(getattr(module, "__dict__", {}).items()):
+            if value is environment:
+                return Found(environment, name, variable)
+    return Found(environment, "", "")
+
+
+def depends_on(found: Found) -> list[str]:
+    """The names of the apps that this one names itself, in its own order."""
+    return list(dict.fromkeys(other.name for other in found.environment.depends_on))
+
+
+def with_dependencies(found: Found) -> list[Any]:
+    """The environment and all that it leads to: the SDK bundles the ``include`` files of all of them."""
+    return [each.environment for each in _ordered([found])]
+
+
+def kind(environment: Any) -> str:
+    """``fastapi``, ``vllm``, ``sglang`` or ``app``, by the classes it is made of."""
+    words = {
+        "FastAPIAppEnvironment": "fastapi",
+        "VLLMAppEnvironment": "vllm",
+        "SGLangAppEnvironment": "sglang",
+    }
+    return next((words[cls.__name__] for cls in type(environment).__mro__ if cls.__name__ in words), "app")

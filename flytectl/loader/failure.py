@@ -1,0 +1,130 @@
+"""What can go wrong with the user's file, as data: the other side turns it into one of its errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LONGEST_TRACEBACK = 32_000  # characters; a deep recursion is shown by its two ends
+
+
+class LoadError(Exception):
+    """Why there is nothing to serve. ``kind`` is one of the words in ``flytectl/loaded.py``."""
+
+    def __init__(self, kind: str, message: str, *, hint: str = "", trace: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.hint = hint
+        self.trace = trace
+
+    def document(self) -> dict[str, dict[str, str]]:
+        """The JSON form."""
+        return {
+            "error": {
+                "kind": self.kind,
+                "message": self.message,
+                "hint": self.hint,
+                "traceback": self.trace,
+            }
+        }
+
+
+def from_user_code(error: BaseException, file: Path, root: Path) -> LoadError:
+    """The failure of an import of ``file``: the traceback holds the user's own frames only."""
+    trace = user_traceback(error, root)
+    name = file.name
+    if isinstance(error, SyntaxError):
+        return LoadError("syntax", f"{name} is not valid Python", trace=trace)
+    if isinstance(error, ModuleNotFoundError):
+        return _missing_module(error, name, trace)
+    if isinstance(error, SystemExit):
+        return LoadError(
+            "import",
+            f"{name} ends the program when it is imported: sys.exit({error.code!r})",
+            hint="put what should run only as a script below: if __name__ == '__main__':",
+            trace=trace,
+        )
+    return LoadError(
+        "import",
+        f"{name} cannot be imported: {type(error).__name__}: {_text(error)}".rstrip(": "),
+        hint=_hint(error),
+        trace=trace,
+    )
+
+
+def _missing_module(error: ModuleNotFoundError, name: str, trace: str) -> LoadError:
+    wanted = error.name or ""
+    what = f"there is no module {wanted!r}" if wanted else _text(error)
+    package = wanted.partition(".")[0] or "PACKAGE"
+    return LoadError(
+        "missing-module",
+        f"{name} cannot be imported: {what} in {sys.executable} (Python {sys.version.split()[0]})",
+        hint=(
+            f"install it there, activate the environment that has it, name a Python by --python PATH, or let {name} "
+            f'say what it needs in a "# /// script" block (dependencies = ["{package}", "flyte"])'
+        ),
+        trace=trace,
+    )
+
+
+def _hint(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, KeyError) and frames and frames[-1].filename == os.__file__:
+        return (
+            "secrets are given to the running app only, not to the import of its file: "
+            "read the variable by os.getenv, or inside a function"
+        )
+    return ""
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 -- a user's __str__ may raise anything
+        return ""
+
+
+def user_traceback(error: BaseException, root: Path) -> str:
+    """What Python would print, without the frames of this loader, importlib, the SDK and other libraries."""
+    summary = traceback.TracebackException.from_exception(error, compact=True)
+    _trim(summary, root, set())
+    text = "".join(summary.format())
+    if len(text) > LONGEST_TRACEBACK:
+        half = LONGEST_TRACEBACK // 2
+        text = f"{text[:half]}\n  […]\n{text[-half:]}"
+    return text
+
+
+def _trim(summary: traceback.TracebackException, root: Path, seen: set[int]) -> None:
+    if id(summary) in seen:
+        return
+    seen.add(id(summary))
+    summary.stack = traceback.StackSummary.from_list(_users(summary.stack, root))
+    linked = [summary.__cause__, summary.__context__, *(getattr(summary, "exceptions", None) or [])]
+    for other in linked:
+        if other is not None:
+            _trim(other, root, seen)
+
+
+def _users(stack: traceback.StackSummary, root: Path) -> list[traceback.FrameSummary]:
+    strangers = [sys.prefix, sys.base_prefix, HERE]
+    own = [
+        frame
+        for frame in stack
+        if _below(frame.filename, str(root)) and not any(_below(frame.filename, s) for s in strangers)
+    ]
+    # A file below /usr, or one that runs code from a string: better too much than nothing.
+    return own or [
+        frame for frame in stack if not frame.filename.startswith("<frozen") and not _below(frame.filename, HERE)
+    ]
+
+
+def _below(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip(os.sep) + os.sep)

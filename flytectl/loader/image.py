@@ -1,0 +1,82 @@
+"""The image of an app as the SDK's remote builder would be told: ImageSpec in protobuf-JSON."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .failure import LoadError
+from .sdk import find
+
+# These copy whole folders into the build; each is refused by the name of the method that made it.
+FOLDER_LAYERS = {
+    "CopyConfig": "with_source_file / with_source_folder",
+    "PythonWheels": "with_local_v2 / local wheels",
+    "PixiProject": "with_pixi_project",
+    "PixiScript": "from_pixi_script",
+}
+LARGEST_FILE = 1 << 20
+
+
+def resolve(environment: Any, root: Path) -> Any:
+    """The ``flyte.Image`` of an environment, or None: the same choice as in the SDK's app translation.
+
+    Raises LoadError("unsupported") for what only a registry or Docker could give.
+    """
+    image = environment.image
+    kind = find("flyte", "Image")
+    if image is None:
+        return None
+    if image == "auto":
+        return kind.from_debian_base()
+    if isinstance(image, str):
+        return kind.from_base(image)
+    if getattr(image, "_ref_name", None) is not None:
+        raise _refused(environment, f"Image.from_ref_name({image._ref_name!r})", "there is no registry of images here")
+    if getattr(image, "dockerfile", None) is not None:
+        raise _refused(environment, "Image.from_dockerfile", "nothing here runs containers")
+    return find("flyte._image", "resolve_code_bundle_layer")(image, "loaded_modules", root)
+
+
+def describe(environment: Any, image: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """(ImageSpec in JSON, the text of each file that a layer names).
+
+    Raises LoadError("unsupported") for a layer that copies folders, LoadError("environment") for a file not there.
+    """
+    for layer in image._layers:
+        name = type(layer).__name__
+        whole = getattr(layer, "project_install_mode", "") == "install_project"
+        if name in FOLDER_LAYERS or whole:
+            what = FOLDER_LAYERS.get(name, f"{name} with project_install_mode='install_project'")
+            raise _refused(environment, what, "a layer that copies folders into the image is not built here yet")
+    layers_proto = find("flyte._internal.imagebuild.remote_builder", "_get_layers_proto")
+    to_dict = find("google.protobuf.json_format", "MessageToDict")
+    with tempfile.TemporaryDirectory(prefix="flytectl-image-") as context:
+        try:
+            spec = to_dict(layers_proto(image, Path(context)))
+        except Exception as error:
+            raise LoadError("environment", f"{environment.name}: the image cannot be described: {error}") from error
+        return spec, _files(environment, Path(context))
+
+
+def _files(environment: Any, context: Path) -> dict[str, str]:
+    texts = {}
+    for file in sorted(context.rglob("*")):
+        if file.is_file():
+            name = file.relative_to(context).as_posix()
+            if file.stat().st_size > LARGEST_FILE:
+                raise _refused(environment, f"the image file {name}", "it is larger than 1 MiB")
+            try:
+                texts[name] = file.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise _refused(environment, f"the image file {name}", "it is not UTF-8 text") from error
+    return texts
+
+
+def _refused(environment: Any, what: str, why: str) -> LoadError:
+    return LoadError(
+        "unsupported",
+        f"{environment.name}: {what} is not supported: {why}",
+        hint="use Image.from_debian_base().with_pip_packages(…), or --python-env DIR for an environment of your own",
+    )

@@ -1,0 +1,112 @@
+"""Where the user's file stands, and its import."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from .failure import LoadError, from_user_code
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+class Source(NamedTuple):
+    """A file, the root that its bundle starts at, and the name by which it is imported, here and in the app."""
+
+    file: Path
+    root: Path
+    module: str
+
+
+def locate(given: str, root: str | None) -> Source:
+    """The root is the working directory, as with ``flyte serve``; for a file elsewhere it is the file's folder.
+
+    Raises LoadError("import") for a file that is not there or that no import statement could name.
+    """
+    path = Path(given)
+    # Links in the folders are followed, the last part is not: `app.py` keeps its name.
+    file = path.parent.resolve() / path.name
+    _check_readable(file)
+    if file.suffix != ".py":
+        raise LoadError("import", f"{file.name} is not a Python file", hint="give a file whose name ends in .py")
+    start = Path(root).resolve() if root else Path.cwd()
+    module = _module_name(file, start) or _module_name(file, file.parent)
+    if root and not file.is_relative_to(start):
+        raise LoadError("import", f"{file} is not below the root {start}", hint="choose another --root-dir")
+    if module is None:
+        raise LoadError(
+            "import",
+            f"{file.name} cannot be imported by this name: a dot parts packages",
+            hint=f"rename it, for example to {file.stem.replace('.', '_')}.py",
+        )
+    if not _module_name(file, start):
+        start = file.parent
+    if module in sys.modules:
+        known = getattr(sys.modules[module], "__file__", None) or "built into Python"
+        raise LoadError(
+            "import",
+            f"{file.name} would hide the module {module!r} that already exists ({known})",
+            hint=f"rename the file, for example to {module}_app.py",
+        )
+    return Source(file, start, module)
+
+
+def _check_readable(file: Path) -> None:
+    try:
+        with file.open("rb"):
+            return
+    except FileNotFoundError:
+        message, hint = f"there is no file {file}", "check the spelling, and the folder that you are in"
+    except IsADirectoryError:
+        message, hint = f"{file} is a folder", "name the file in it that has the environment"
+    except OSError as error:
+        message, hint = f"{file} cannot be read: {error.strerror}", "check its permissions (ls -l)"
+    raise LoadError("import", message, hint=hint)
+
+
+def _module_name(file: Path, root: Path) -> str | None:
+    """The dotted name of ``file`` seen from ``root``, as the SDK's app resolver makes it; None if impossible."""
+    try:
+        parts = file.relative_to(root).with_suffix("").parts
+    except ValueError:
+        return None
+    return None if any("." in part for part in parts) else ".".join(parts)
+
+
+def load(source: Source) -> ModuleType:
+    """Imports the file. Its ``if __name__ == "__main__"`` part does not run.
+
+    Raises LoadError with the user's own traceback. Ctrl-C is passed on.
+    """
+    sys.path[:0] = list(dict.fromkeys([str(source.root), str(source.file.parent)]))
+    try:
+        return _executed(source)
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # sys.exit too
+        raise from_user_code(error, source.file, source.root) from error
+
+
+def _executed(source: Source) -> ModuleType:
+    """The packages that the file lies in come first, as in the running app; they may import it themselves.
+
+    The file is not looked up by its name: a `tests` in site-packages would win against a folder without
+    ``__init__.py``.
+    """
+    parts = source.module.split(".")[:-1]
+    for depth in range(1, len(parts) + 1):
+        if source.root.joinpath(*parts[:depth], "__init__.py").is_file():
+            importlib.import_module(".".join(parts[:depth]))
+    if source.module in sys.modules:
+        return sys.modules[source.module]
+    spec = importlib.util.spec_from_file_location(source.module, source.file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[source.module] = module
+    spec.loader.exec_module(module)
+    return module

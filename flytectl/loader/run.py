@@ -1,0 +1,138 @@
+"""The loader's way: arguments → SDK → the user's file → one JSON document on a descriptor."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import contextlib
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from . import bundle, environments, image, module, sdk, translate
+from .failure import LoadError
+
+if TYPE_CHECKING:
+    from .module import Source
+
+VERSION = 1
+
+
+def main(argv: list[str]) -> int:
+    """Runs once; the exit status is 0 whenever a document was written, also one that tells an error."""
+    args = _arguments(argv)
+    started_as = os.getpid()
+    for fd in (args.out_fd, args.bundles_fd):
+        os.set_inheritable(fd, False)  # nothing that the user's file starts may hold our answer
+    try:
+        document = _document(args)
+    except LoadError as error:
+        document = error.document()
+    if os.getpid() != started_as:
+        os._exit(0)  # the file forked while it was imported: only one of the two answers
+    data = json.dumps(document, ensure_ascii=True, allow_nan=False).encode()
+    _write(args.out_fd, data)
+    _leave()
+    return 0
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="loader", allow_abbrev=False)
+    parser.add_argument("file")
+    parser.add_argument("--out-fd", type=int, required=True)
+    parser.add_argument("--bundles-fd", type=int, required=True)
+    parser.add_argument("--env")
+    parser.add_argument("--sdk")
+    parser.add_argument("--root")
+    parser.add_argument("--project", default="default")
+    parser.add_argument("--domain", default="development")
+    return parser.parse_args(argv)
+
+
+def _document(args: argparse.Namespace) -> dict[str, Any]:
+    sdk.use(args.sdk)
+    version = sdk.load()
+    source = module.locate(args.file, args.root)
+    sdk.initialise(source.root, args.project, args.domain)
+    loaded = module.load(source)
+    # A file may have called flyte.init itself, which would set another root.
+    sdk.initialise(source.root, args.project, args.domain)
+    chosen = environments.choose(loaded, args.env)
+    bundles = _Bundles(source)
+    apps = [_app(each, bundles, source, (args.project, args.domain)) for each in chosen]
+    return {
+        "v": VERSION,
+        "sdk": version,
+        "python": sys.version.split()[0],
+        "executable": sys.executable,
+        "root": str(source.root),
+        "apps": apps,
+        "bundles": bundles.write(args.bundles_fd),
+    }
+
+
+def _app(
+    found: environments.Found, bundles: _Bundles, source: Source, scope: tuple[str, str]
+) -> dict[str, Any]:
+    translate.check(found)
+    environment = found.environment
+    chosen = image.resolve(environment, source.root)
+    spec, files = (None, {}) if chosen is None else image.describe(environment, chosen)
+    environment.image = chosen
+    index = bundles.index(environments.with_dependencies(found))
+    return {
+        "variable": found.variable,
+        "idl": translate.to_idl(found, bundles.made[index], source.root, scope),
+        "image": spec,
+        "image_files": files,
+        "depends_on": environments.depends_on(found),
+        "bundle": index,
+        "kind": environments.kind(environment),
+        "server": environment._server is not None,
+    }
+
+
+class _Bundles:
+    """Each different bundle once: apps of one file mostly share theirs."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.made: list[bundle.Bundle] = []
+        self._by_include: dict[tuple[str, ...], int] = {}
+
+    def index(self, needed: list[Any]) -> int:
+        include = tuple(sorted({f"{each._declaring_file}\0{path}" for each in needed for path in each.include}))
+        if include not in self._by_include:
+            new = bundle.build(self.source.root, self.source.file, needed)
+            if new not in self.made:
+                self.made.append(new)
+            self._by_include[include] = self.made.index(new)
+        return self._by_include[include]
+
+    def write(self, fd: int) -> list[dict[str, Any]]:
+        """All of them end to end; the returned list says where each lies."""
+        places, offset = [], 0
+        for each in self.made:
+            _write(fd, each.data)
+            places.append({"offset": offset, "size": len(each.data), "sha256": each.sha256})
+            offset += len(each.data)
+        return places
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _leave() -> None:
+    """Ends at once: threads that the file started would keep Python alive for ever."""
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue  # the user's file closed or replaced it
+    os._exit(0)

@@ -1,0 +1,71 @@
+"""The entry points of the Flyte SDK that we use, found by name.
+
+Some are private. Each is looked up when it is needed, so that an SDK of another version gives one sentence that
+names what it lacks, and not an AttributeError. Written against flyte 2.12.1.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .failure import LoadError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KNOWN = "2.12.1"
+
+
+def use(folder: str | None) -> None:
+    """Puts the SDK that came with flytectl in front of the path: ``folder/cpXY``, then ``folder``."""
+    if folder:
+        tied = os.path.join(folder, f"cp{sys.version_info[0]}{sys.version_info[1]}")
+        sys.path[:0] = [entry for entry in (tied, folder) if os.path.isdir(entry)]
+
+
+def load() -> str:
+    """Imports the SDK; returns its version. No telemetry: it would be a network call from a build step."""
+    os.environ["DO_NOT_TRACK"] = "1"
+    try:
+        flyte = importlib.import_module("flyte")
+        importlib.import_module("flyte.app")
+    except ModuleNotFoundError as error:
+        if error.name != "flyte":
+            raise LoadError("sdk", f"the Flyte SDK in {sys.prefix} is damaged: {error}", hint=_install()) from error
+        raise LoadError("no-sdk", f"{sys.executable} has no Flyte SDK", hint=_install()) from error
+    except Exception as error:
+        raise LoadError("sdk", f"the Flyte SDK in {sys.prefix} cannot be imported: {error}", hint=_install()) from error
+    return str(getattr(flyte, "__version__", "unknown"))
+
+
+def _install() -> str:
+    # Debian's own Python refuses pip; there the SDK that came with flytectl is the way.
+    return f"type: {sys.executable} -m pip install flyte=={KNOWN}"
+
+
+def find(module: str, name: str) -> Any:
+    """``module.name`` of the SDK. Raises LoadError("sdk") if this version has no such thing."""
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        version = getattr(sys.modules.get("flyte"), "__version__", "?")
+        raise LoadError(
+            "sdk",
+            f"the Flyte SDK {version} in {sys.prefix} has no {module}.{name}",
+            hint=f"flytectl was made for flyte {KNOWN}: {_install()}",
+        ) from error
+
+
+def initialise(root: Path, project: str, domain: str) -> None:
+    """What ``flyte serve`` does before it imports a file, without a config file or an endpoint."""
+    path = list(sys.path)
+    init = find("flyte", "init")
+    try:
+        # Plugins for task types cost seconds to import, and apps pass no typed values.
+        init(root_dir=root, project=project, domain=domain, load_plugin_type_transformers=False)
+    except TypeError:
+        init(root_dir=root, project=project, domain=domain)
+    sys.path[:] = path  # it appends the root each time

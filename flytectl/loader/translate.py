@@ -1,0 +1,115 @@
+"""An environment as Flyte's App IDL: the SDK translates, we make it repeatable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .failure import LoadError
+from .sdk import find
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .bundle import Bundle
+    from .environments import Found
+
+SERDE = "flyte.app._runtime.app_serde"
+SYS_PATH = "_F_SYS_PATH"  # flyte._constants.FLYTE_SYS_PATH
+RESOLVER = "flyte._internal.resolvers.app_env.AppEnvResolver"
+
+
+def check(found: Found) -> None:
+    """Refuses what would need Kubernetes or Flyte's own servers, by name. Raises LoadError("unsupported")."""
+    environment = found.environment
+    if environment.pod_template is not None:
+        raise LoadError(
+            "unsupported",
+            f"{environment.name}: pod_template describes a Kubernetes pod; there is none here",
+            hint="remove it; resources, env_vars and secrets have fields of their own",
+        )
+    for parameter in environment.parameters:
+        word = type(parameter.value).__name__
+        if word in {"RunOutput", "ArtifactValue"}:
+            raise LoadError(
+                "unsupported",
+                f"{environment.name}: the parameter {parameter.name!r} is a {word}, which only a Flyte server knows",
+                hint="give the value itself: a string, or a file",
+            )
+
+
+def to_idl(found: Found, bundle: Bundle | None, source_root: Path, scope: tuple[str, str]) -> dict[str, Any]:
+    """App in protobuf-JSON. Version and bundle address are made of the bundle's content, nothing of the clock.
+
+    Raises LoadError("environment") with the SDK's own words if it refuses the environment.
+    """
+    app = _translated(found, bundle, source_root, scope)
+    idl: dict[str, Any] = find("google.protobuf.json_format", "MessageToDict")(app)
+    container = idl.get("spec", {}).get("container", {})
+    if container.get("command", [""])[0] == "fserve":
+        container["command"] = _with_resolver(container["command"], found)
+    _keep_useful_paths(container, bundle)
+    return idl
+
+
+def _translated(found: Found, bundle: Bundle | None, root: Path, scope: tuple[str, str]) -> Any:
+    serde = find(SERDE, "translate_app_env_to_idl")
+    # It starts git five times per app for a link to the source, which changes with every commit.
+    module = sys.modules[SERDE]
+    if hasattr(module, "_get_source_code"):
+        setattr(module, "_get_source_code", lambda: None)  # noqa: B010 -- mypy knows no such attribute
+    code = None
+    if bundle is not None:
+        code = find("flyte.models", "CodeBundle")(
+            computed_version=bundle.sha256[:32], tgz=f"{bundle.sha256}.tar.gz", destination="."
+        )
+    context = find("flyte.models", "SerializationContext")(
+        version=bundle.sha256[:32] if bundle else "",
+        project=scope[0],
+        domain=scope[1],
+        org="",
+        code_bundle=code,
+        root_dir=root,
+    )
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the SDK has a stray print("VERSION:", …)
+            return asyncio.run(serde.aio(found.environment, context))
+    except Exception as error:
+        raise LoadError(
+            "environment", f"{found.environment.name}: the Flyte SDK refuses this environment: {error}"
+        ) from error
+
+
+def _with_resolver(command: list[str], found: Found) -> list[str]:
+    """The command with the module and variable that we found.
+
+    The SDK looks into the file where the environment was *made*, and takes the first one there: wrong for an
+    environment that a helper in another file made.
+    """
+    kept: list[str] = []
+    words = iter(command)
+    for word in words:
+        if word in {"--resolver", "--resolver-args"}:
+            next(words, None)
+        elif word != "--":
+            kept.append(word)
+    if found.variable:
+        kept += ["--resolver", RESOLVER, "--resolver-args", f"{found.module}:{found.variable}"]
+    return [*kept, "--"]
+
+
+def _keep_useful_paths(container: dict[str, Any], bundle: Bundle | None) -> None:
+    """Leaves in _F_SYS_PATH only folders that are in the bundle; an environment below the root is not."""
+    folders = {"."}
+    for name in bundle.names if bundle else ():
+        parts = name.split("/")[:-1]
+        folders |= {"/".join(parts[: depth + 1]) for depth in range(len(parts))}
+    for pair in container.get("env", []):
+        if pair.get("key") == SYS_PATH:
+            entries = [os.path.normpath(entry) for entry in pair.get("value", "").split(":") if entry]
+            useful = dict.fromkeys(entry for entry in entries if entry in folders)
+            pair["value"] = ":".join("./." if entry == "." else f"./{entry}" for entry in useful)
