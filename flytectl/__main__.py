@@ -1,0 +1,5 @@
+"""``python -m flytectl``."""
+
+from flytectl.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,176 @@
+"""``flytectl``: which words run which command, and how a failure reaches the user.
+
+One table names every command; both grammars (``secret create`` and Flyte's ``create secret``) are rows of it. A
+command's module is imported when the command is named, so ``--help`` costs click and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from flyted.contract.errors import FlytedError
+from flyted.contract.version import VERSION
+
+COMMANDS = {
+    "serve": "serve:serve",
+    "app ls": "app:ls",
+    "app get": "app:get",
+    "app start": "app:start",
+    "app stop": "app:stop",
+    "app sleep": "app:sleep",
+    "app delete": "app:delete",
+    "logs": "logs:logs",
+    "secret create": "secret:create",
+    "secret ls": "secret:ls",
+    "secret get": "secret:get",
+    "secret delete": "secret:delete",
+    "secret accept-rollback": "secret:accept_rollback",
+    "ca show": "ca:show",
+    "ca install": "ca:install",
+    "ca uninstall": "ca:uninstall",
+    "doctor": "doctor:doctor",
+    "version": "version:version",
+    # Flyte's own word order
+    "create secret": "secret:create",
+    "get app": "app:get",
+    "get secret": "secret:get",
+    "delete app": "app:delete",
+    "delete secret": "secret:delete",
+}
+"""Words → module of ``flytectl.commands`` and function."""
+
+GROUPS = {
+    "": "Serve Flyte apps on this machine.\n\nStart with: flytectl serve app.py",
+    "app": "Look at and operate apps.",
+    "secret": "Store secrets; no command shows a value.",
+    "ca": "Let this machine trust the apps' certificates.",
+    "create": "The same as 'secret create'.",
+    "get": "The same as 'app get' and 'secret get'.",
+    "delete": "The same as 'app delete' and 'secret delete'.",
+}
+
+INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
+PIPE_CLOSED = 141  # 128 + SIGPIPE
+
+
+class Words(click.Group):
+    """The group behind the words said so far; finds its members in the table."""
+
+    def __init__(self, said: str = "") -> None:
+        super().__init__(
+            name=said or "flytectl",
+            help=GROUPS[said],
+            no_args_is_help=False,
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+        )
+        self._prefix = f"{said} " if said else ""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """A command line that stops here is a mistake: the help goes to stderr (click 8.1 and 8.2 differ)."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """The next words, in the table's order."""
+        words = [row[len(self._prefix) :].split(" ")[0] for row in COMMANDS if row.startswith(self._prefix)]
+        return list(dict.fromkeys(words))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command or group of the next word."""
+        row = self._prefix + cmd_name
+        if row in COMMANDS:
+            module, function = COMMANDS[row].split(":")
+            command: click.Command = getattr(importlib.import_module(f"flytectl.commands.{module}"), function)
+            return command
+        return Words(row) if cmd_name in self.list_commands(ctx) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click, with the nearest words in the error."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            if near:
+                raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from None
+            raise
+
+
+cli = Words()
+cli.params.append(
+    click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, help="Show the version and exit.",
+        callback=lambda ctx, _param, value: _version(ctx) if value and not ctx.resilient_parsing else None,
+    )
+)  # fmt: skip
+
+
+def _version(ctx: click.Context) -> None:
+    click.echo(f"flytectl {VERSION}")
+    ctx.exit()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs one command line (default: the process's) and returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a Latin-1 terminal shows an escape, not a traceback
+    try:
+        status: Any = cli.main(args, prog_name="flytectl", standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _pipe_closed()
+    except click.ClickException as error:
+        return _report(error.format_message(), _usage_hint(error), error.exit_code)
+    except FlytedError as error:
+        _show_traceback(getattr(error, "traceback", ""))
+        return _report(error.message, error.hint, error.exit_status)
+    except Exception as error:  # noqa: BLE001  the last line of defence: no traceback of ours reaches a user
+        return _internal(error)
+    return status if isinstance(status, int) else 0
+
+
+def _report(message: str, hint: str, status: int) -> int:
+    from flytectl.render import error_text
+
+    sys.stderr.write(error_text(message, hint) + "\n")
+    return status
+
+
+def _show_traceback(text: str) -> None:
+    """The user's own frames, from the import of the user's file."""
+    if text:
+        from flytectl.render import safe_lines
+
+        sys.stderr.write(safe_lines(text.rstrip("\n")) + "\n")
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path} --help" if context is not None else ""
+
+
+def _internal(error: Exception) -> int:
+    if os.environ.get("FLYTECTL_DEBUG") == "1":
+        raise error
+    return _report(
+        f"internal error (please report it): {type(error).__name__}: {error}", "FLYTECTL_DEBUG=1 shows where", 70
+    )
+
+
+def _pipe_closed() -> int:
+    """The reader went away: say nothing, also not at the interpreter's last flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED

@@ -1,0 +1,108 @@
+"""``flytectl ca …``: let this machine trust the certificates of the apps. An explicit step, and it can be undone."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from flytectl.options import as_json, out, say
+
+if TYPE_CHECKING:
+    import pwd
+    from pathlib import Path
+
+
+@click.command()
+@click.option("--pem", is_flag=True, help="Print the certificate itself.")
+@as_json
+def show(*, pem: bool, json_: bool) -> None:
+    """Show the CA: fingerprint, names it may sign for, where it is installed."""
+    from flytectl import render, trust
+
+    text, names = _ask()
+    installed = str(trust.ANCHOR) if trust.in_bundle(text) else None
+    if json_:
+        answer = {"fingerprint": trust.fingerprint(text), "names": names, "installed": installed, "pem": text}
+        out(render.to_json(answer))
+        return
+    if pem:
+        out(text.strip())
+        return
+    out(f"SHA-256    {trust.fingerprint(text)}")
+    out(f"Names      {', '.join(render.safe(name) for name in names)}")
+    out(f"Installed  {installed or 'no (sudo flytectl ca install)'}")
+
+
+@click.command()
+def install() -> None:
+    """Trust the CA, system-wide and in your browsers (root only)."""
+    from flytectl import trust
+
+    _require_root("install")
+    pem, names = _ask()
+    trust.install_system(pem)
+    out(f"trusted: {trust.ANCHOR}")
+    out(f"SHA-256  {trust.fingerprint(pem)}")
+    out(f"It can sign for {', '.join(names)} and nothing else.")
+    user = trust.calling_user(os.environ)
+    if user is not None:
+        _browsers(user, pem)
+    say("note: Python programs that bring their own bundle (certifi: requests, httpx) need")
+    say(f"      export SSL_CERT_FILE={trust.BUNDLE} REQUESTS_CA_BUNDLE={trust.BUNDLE}")
+
+
+@click.command()
+def uninstall() -> None:
+    """Undo 'ca install' (root only). Works without the daemon."""
+    from flytectl import trust
+
+    _require_root("uninstall")
+    was_there = trust.uninstall_system()
+    out(f"removed: {trust.ANCHOR}" if was_there else "the system did not trust it")
+    user = trust.calling_user(os.environ)
+    stores = _stores(user)
+    if user is None or not stores:
+        return
+    if not trust.have_certutil():
+        say(f"note: {user.pw_name}'s browsers may still trust it: sudo apt install libnss3-tools, then again")
+        return
+    for store in stores:
+        if trust.distrust_in(store, user):
+            out(f"removed: {store}")
+
+
+def _ask() -> tuple[str, list[str]]:
+    from flytectl.daemon import call
+
+    answer = call("ca.show")
+    return str(answer["pem"]), [str(name) for name in answer.get("names") or ()]
+
+
+def _require_root(command: str) -> None:
+    from flyted.contract.errors import PermissionRefused
+
+    if os.geteuid() != 0:
+        raise PermissionRefused("the system's trusted certificates belong to root", hint=f"sudo flytectl ca {command}")
+
+
+def _stores(user: pwd.struct_passwd | None) -> list[Path]:
+    from flytectl import trust
+
+    return trust.browser_stores(user.pw_dir) if user is not None else []
+
+
+def _browsers(user: pwd.struct_passwd, pem: str) -> None:
+    from flytectl import trust
+
+    stores = _stores(user)
+    if not stores:
+        return
+    if not trust.have_certutil():
+        say(f"note: {user.pw_name}'s browsers keep a list of their own: sudo apt install libnss3-tools,")
+        say("      then: sudo flytectl ca install")
+        return
+    for store in stores:
+        done = trust.trust_in(store, user, pem)
+        (out if done else say)(f"trusted: {store}" if done else f"note: certutil could not change {store}")

@@ -1,0 +1,29 @@
+"""``flytectl logs NAME``: an app's output and what systemd says about it, across revisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from flytectl.options import app_scope, as_json, complete_app, out
+
+
+@click.command()
+@click.argument("name", shell_complete=complete_app)
+@click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0, 100_000), default=50, show_default=True, help="Lines to begin with."
+)
+@app_scope
+@as_json
+def logs(name: str, lines: int, project: str, domain: str, *, follow: bool, json_: bool) -> None:
+    """Show an app's log."""
+    from flytectl import render
+    from flytectl.daemon import call
+
+    def show(event: dict[str, Any]) -> None:
+        out(render.to_json(render.fields(event, render.LOG_FIELDS), lines=True) if json_ else render.log_line(event))
+
+    args = {"project": project, "domain": domain, "name": name, "lines": lines, "follow": follow}
+    call("app.logs", args, on_event=show)

@@ -1,0 +1,140 @@
+"""``flytectl secret …``: store, list and delete secrets. Nothing here can show a value, errors included."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from flytectl.options import as_json, complete_secret, has_colour, out, say, secret_scope
+
+
+class _Discreet(click.Command):
+    """A command whose usage errors do not repeat its words: one of them may be the value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click, with the two errors that quote an argument told without it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption:
+            text = "unknown option, or a value that begins with '-' (then write: create KEY -- VALUE)"
+            raise click.UsageError(text, ctx) from None
+        except click.BadParameter:
+            raise
+        except click.UsageError as error:
+            if "extra argument" in error.message:
+                text = "too many words: one KEY and at most one VALUE (quote a value with spaces)"
+                raise click.UsageError(text, ctx) from None
+            raise
+
+
+@click.command(cls=_Discreet)
+@click.argument("key")
+@click.argument("value", required=False)
+@click.option("--from-file", metavar="FILE", help="Take the value from FILE, byte for byte.")
+@click.option("--keep-newline", is_flag=True, help="With '-': keep the newline at the end.")
+@click.option("--replace", is_flag=True, help="Replace an existing secret.")
+@click.option("--roll", is_flag=True, help="With --replace: restart the apps that use it, one by one.")
+@secret_scope
+def create(
+    key: str, value: str | None, from_file: str | None, project: str, domain: str,
+    *, keep_newline: bool, replace: bool, roll: bool,
+) -> None:  # fmt: skip
+    """Store a secret.
+
+    The value is VALUE, the FILE of --from-file, standard input when VALUE is '-' (one newline at its end is dropped),
+    or asked for.
+    """
+    from flytectl.daemon import call
+    from flytectl.render import safe
+    from flytectl.values import read_value
+
+    _no_core_dump()
+    if value is not None and from_file is not None:
+        raise click.UsageError("give either a VALUE or --from-file, not both")
+    if roll and not replace:
+        raise click.UsageError("--roll needs --replace")
+    bulk = read_value(value, from_file, keep_newline=keep_newline)
+    args = {"project": project, "domain": domain, "key": key, "replace": replace, "roll": roll}
+    answer = call("secret.create", args, bulk=bulk, on_event=_progress)
+    out(f"secret '{safe(key)}' stored (generation {safe(answer['secret'].get('generation'))})")
+    if answer.get("rolled"):
+        out(f"restarted: {', '.join(safe(name) for name in answer['rolled'])}")
+    elif replace and not roll:
+        say("note: an app keeps the old value until its next start; --roll restarts the apps that use it")
+
+
+@click.command()
+@secret_scope
+@click.option("-A", "--all", "all_", is_flag=True, help="Of every project and domain.")
+@as_json
+def ls(project: str, domain: str, *, all_: bool, json_: bool) -> None:
+    """List secrets: keys and dates, never values."""
+    _list(project, domain, all_=all_, json_=json_)
+
+
+@click.command()
+@click.argument("key", required=False, shell_complete=complete_secret)
+@secret_scope
+@as_json
+def get(key: str | None, project: str, domain: str, *, json_: bool) -> None:
+    """Show what is known about a secret, not its value. Without KEY as 'secret ls'."""
+    from flytectl import render
+    from flytectl.daemon import call
+
+    if key is None:
+        _list(project, domain, all_=False, json_=json_)
+        return
+    secret = call("secret.get", {"project": project, "domain": domain, "key": key})["secret"]
+    if json_:
+        out(render.to_json(render.fields(secret, render.SECRET_FIELDS)))
+    else:
+        out(render.secret_details(secret))
+
+
+@click.command()
+@click.argument("key", shell_complete=complete_secret)
+@secret_scope
+def delete(key: str, project: str, domain: str) -> None:
+    """Delete a secret. Apps that run keep their value until they stop."""
+    from flytectl.daemon import call
+    from flytectl.render import safe
+
+    call("secret.delete", {"project": project, "domain": domain, "key": key})
+    out(f"secret '{safe(key)}' deleted")
+
+
+@click.command("accept-rollback")
+def accept_rollback() -> None:
+    """Accept a store that is older than the last one seen (root only; after restoring a backup)."""
+    from flytectl.daemon import call
+
+    call("secret.accept-rollback")
+    out("the store is accepted as it is")
+
+
+def _list(project: str, domain: str, *, all_: bool, json_: bool) -> None:
+    from flytectl import render
+    from flytectl.daemon import call
+
+    secrets: list[dict[str, Any]] = call("secret.list", {"project": project, "domain": domain, "all": all_})["secrets"]
+    if json_:
+        out(render.to_json({"secrets": [render.fields(secret, render.SECRET_FIELDS) for secret in secrets]}))
+    elif secrets:
+        out(render.secrets_table(secrets))
+    else:
+        say("no secrets here; flytectl secret create KEY stores one" + ("" if all_ else ", --all shows every scope"))
+
+
+def _no_core_dump() -> None:
+    """A value is about to be in this process: no core file of it, whatever the user's limits say."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _progress(event: dict[str, Any]) -> None:
+    from flytectl import render
+
+    say(render.event_text(event, has_colour(sys.stderr)))

@@ -1,0 +1,109 @@
+"""``flytectl serve FILE [ENV]``: import the file as the user, describe its apps, hand them to the daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flytectl.options import app_scope, as_json, has_colour, out, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flytectl.loaded import LoadedApp
+    from flyted.contract.app import AppSpec
+
+
+@click.command()
+@click.argument("file")
+@click.argument("environment", metavar="[ENV]", required=False)
+@click.option("--python", metavar="PYTHON", help="Import FILE with this program, version or environment folder.")
+@click.option("--as", "as_user", metavar="USER", help="As root: import FILE as USER.")
+@click.option("--python-env", metavar="DIR", help="Run with this existing environment instead of an image.")
+@click.option("--no-egress", is_flag=True, help="Let the app make no connections to other machines.")
+@app_scope
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the URL.")
+@as_json
+def serve(
+    file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
+    project: str, domain: str, *, no_egress: bool, quiet: bool, json_: bool,
+) -> None:  # fmt: skip
+    """Serve the apps of FILE.
+
+    All its environments, dependencies first, or the one named ENV. Progress goes to standard error; the URL is the
+    last line of standard output.
+    """
+    from pathlib import Path
+
+    from flytectl import render
+    from flytectl.daemon import require_same_version
+    from flytectl.load import load
+    from flyted.contract.idl import spec_of
+
+    path = _existing(Path(file))
+    env_folder = _environment_folder(python_env)
+    require_same_version()
+    with load(path, environment=environment, python=python, as_user=as_user, project=project, domain=domain) as loaded:
+        specs = [
+            spec_of(
+                app.idl, image=app.image, image_files=app.image_files, bundle=app.bundle_sha256,
+                python_env=env_folder, egress=not no_egress, project=project, domain=domain,
+            )
+            for app in loaded.apps
+        ]  # fmt: skip
+        # Every spec is made before the first is sent: a file that is refused in part changes nothing.
+        served = [_serve(app, spec, quiet=quiet) for app, spec in zip(loaded.apps, specs, strict=True)]
+    if json_:
+        apps = [{**render.fields(app, render.APP_FIELDS), "changed": app["changed"]} for app in served]
+        out(render.to_json({"apps": apps}))
+        return
+    for app in served:
+        out(render.safe(app.get("url")))
+
+
+def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> dict[str, Any]:
+    """One app to the daemon, with its progress; the app as it is now."""
+    from flytectl import render
+    from flytectl.daemon import call
+    from flyted.contract.app import to_dict
+
+    colour = has_colour(sys.stderr)
+
+    def show(event: dict[str, Any]) -> None:
+        if not quiet:
+            say(render.event_text(event, colour))
+
+    if app.bundle_fd is not None:
+        os.lseek(app.bundle_fd, 0, os.SEEK_SET)  # several apps may share one bundle
+    answer = call("app.serve", {"spec": to_dict(spec)}, fd=app.bundle_fd, on_event=show)
+    result: dict[str, Any] = {**answer["app"], "changed": bool(answer["changed"])}
+    if not quiet:
+        word = "is served" if result["changed"] else "is served already, nothing changed"
+        say(f"{render.safe(spec.key)} {word} (revision {render.safe(result.get('revision'))})")
+    return result
+
+
+def _existing(path: Path) -> Path:
+    from flyted.contract.errors import InvalidInput, NotFound
+
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder, not a Python file", hint=f"flytectl serve {path}/app.py")
+    if not path.is_file():
+        raise NotFound(f"there is no file {path}", hint="flytectl serve FILE [ENV]")
+    return path
+
+
+def _environment_folder(python_env: str | None) -> str:
+    from pathlib import Path
+
+    from flyted.contract.errors import NotFound
+
+    if python_env is None:
+        return ""
+    folder = Path(os.path.normpath(Path(python_env).absolute()))  # not resolved: DIR may be a link on purpose
+    if not (folder / "bin/python").exists():
+        raise NotFound(f"{python_env} is no Python environment: it has no bin/python", hint=f"uv venv {python_env}")
+    return str(folder)

@@ -1,0 +1,28 @@
+"""The way from a command to the daemon, imported only by commands that talk to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from flyted.contract import client
+from flyted.contract.version import VERSION
+
+
+def call(
+    verb: str,
+    args: dict[str, Any] | None = None,
+    *,
+    bulk: bytes | None = None,
+    fd: int | None = None,
+    on_event: client.OnEvent | None = None,
+) -> dict[str, Any]:
+    """Calls a verb of the daemon behind ``$FLYTED_SOCKET`` (default: this machine's); errors as the client's."""
+    path = Path(os.environ.get("FLYTED_SOCKET") or client.SOCKET)
+    return client.call(verb, args, bulk=bulk, fd=fd, on_event=on_event, path=path)
+
+
+def require_same_version() -> None:
+    """Fails early and clearly when the daemon is down or of another version than this command."""
+    client.check_version(call("version"), VERSION)

@@ -1,0 +1,74 @@
+"""Options and arguments that several commands share, and what completes their values."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO, TypeVar
+
+import click
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_PROJECT_HELP = "Flyte project [{}]"
+_DOMAIN_HELP = "Flyte domain [{}]"
+
+
+def app_scope(function: Decorated) -> Decorated:
+    """``--project`` and ``--domain`` of an app: Flyte's defaults."""
+    domain = click.option("-d", "--domain", default="development", help=_DOMAIN_HELP.format("development"))
+    project = click.option("-p", "--project", default="default", help=_PROJECT_HELP.format("default"))
+    return project(domain(function))
+
+
+def secret_scope(function: Decorated) -> Decorated:
+    """``--project`` and ``--domain`` of a secret: none of them is the whole machine, as with ``flyte``."""
+    domain = click.option("-d", "--domain", default="", help=_DOMAIN_HELP.format("all"))
+    project = click.option("-p", "--project", default="", help=_PROJECT_HELP.format("all"))
+    return project(domain(function))
+
+
+def as_json(function: Decorated) -> Decorated:
+    """``--json``: the answer as JSON on standard output."""
+    return click.option("--json", "json_", is_flag=True, help="Print JSON.")(function)
+
+
+def complete_app(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of apps in the scope given so far."""
+    scope = {name: ctx.params.get(name) or "" for name in ("project", "domain")}
+    return _names("app.list", scope, "apps", "name", incomplete)
+
+
+def complete_secret(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Keys of secrets in the scope given so far."""
+    scope = {name: ctx.params.get(name) or "" for name in ("project", "domain")}
+    return _names("secret.list", {**scope, "all": False}, "secrets", "key", incomplete)
+
+
+def _names(verb: str, args: dict[str, Any], what: str, field: str, incomplete: str) -> list[str]:
+    from flytectl.daemon import call  # noqa: PLC0415  msgpack only when there is something to ask
+    from flyted.contract.errors import FlytedError  # noqa: PLC0415
+
+    try:
+        found = [str(one[field]) for one in call(verb, args)[what]]
+    except (FlytedError, OSError, KeyError, TypeError):
+        return []  # a daemon that does not answer must not disturb the prompt
+    return [name for name in found if name.startswith(incomplete) and name.isprintable()]
+
+
+def has_colour(stream: TextIO) -> bool:
+    """Whether ``stream`` shows colour: a terminal, and nobody said otherwise (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str) -> None:
+    """One line on standard error: progress, hints, notes."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def out(text: str) -> None:
+    """One line (or block) of the answer on standard output, at once: a follower may be reading."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,249 @@
+"""Answers as text for people or JSON for programs. The only file that knows colour, columns and escaping.
+
+Whatever an app or the daemon says passes :func:`safe` before it reaches a terminal: an escape sequence in an app's
+output or description is shown, never obeyed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from flyted.contract.quantity import human_bytes
+
+APP_FIELDS = (
+    "name", "project", "domain", "id", "url", "state", "reason", "revision", "wanted", "created_at", "updated_at",
+    "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores", "type",
+    "description", "links", "requests", "last_failure",
+)  # fmt: skip
+SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged")
+CHECK_FIELDS = ("name", "ok", "detail", "hint")
+LOG_FIELDS = ("time", "revision", "source", "text")
+
+_ALLOWED = frozenset("\u00a0\u200d\u202f\u3000")  # spaces, and the joiner inside emoji: not printable to Python
+_STATE_COLOUR = {"running": "32", "sleeping": "36", "failed": "31", "stopped": "2", "unknown": "33"}
+_MARK = {True: ("ok", "32"), False: ("FAIL", "31"), None: ("warn", "33")}
+
+
+def safe(text: object) -> str:
+    r"""One line of untrusted text: control, format and line-separating characters become ``\x1b``-like escapes."""
+    line = str(text)
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() or c in _ALLOWED else _escaped(c) for c in line)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def safe_lines(text: object) -> str:
+    """Untrusted text of several lines: as :func:`safe`, but line ends and tabs stay."""
+    return "\n".join("\t".join(safe(cell) for cell in line.split("\t")) for line in str(text).split("\n"))
+
+
+def painted(text: str, code: str, colour: bool) -> str:  # noqa: FBT001  `colour` is a fact of the stream, not a mode
+    """``text`` in a colour (SGR code) when ``colour`` says that the stream shows it."""
+    return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Aligned columns, two spaces apart, without trailing blanks; a cell never breaks its line."""
+    cells = [list(header), *([safe(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def to_json(value: object, *, lines: bool = False) -> str:
+    """JSON in ASCII (so no character of it steers a terminal); ``lines``: one line per value."""
+    import json  # noqa: PLC0415  costs more than all of this file, and most calls do not need it
+
+    return json.dumps(value, indent=None if lines else 2)
+
+
+def fields(data: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The documented fields of an answer, in the documented order; absent ones are null. The stable JSON schema."""
+    return {name: data.get(name) for name in names}
+
+
+def when(seconds: float) -> str:
+    """Local time of a Unix time, ISO 8601 without zone and fraction."""
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return safe(seconds)
+
+
+def state(word: object, colour: bool) -> str:  # noqa: FBT001
+    """An app's state, coloured."""
+    text = safe(word)
+    return painted(text, _STATE_COLOUR.get(text, ""), colour)
+
+
+def apps_table(apps: Sequence[Mapping[str, Any]], colour: bool) -> str:  # noqa: FBT001
+    """``flytectl app ls``: one row per app."""
+    scoped = any(_scope(app) for app in apps)
+    header = ["NAME", *(["SCOPE"] if scoped else []), "STATE", "REV", "URL"]
+    rows = [
+        [
+            _of(app, "name"),
+            *([_scope(app)] if scoped else []),
+            _of(app, "state"),
+            _of(app, "revision"),
+            _of(app, "url"),
+        ]
+        for app in apps
+    ]
+    text = table(header, rows)
+    return _coloured_column(text, header.index("STATE"), rows) if colour else text
+
+
+def _coloured_column(text: str, column: int, rows: Sequence[Sequence[str]]) -> str:
+    head, *lines = text.split("\n")
+    done = [head]
+    for line, row in zip(lines, rows, strict=True):
+        word = safe(row[column])
+        start = line.index(f"  {word} ", len(safe(row[0]))) + 2 if word else 0
+        done.append(line[:start] + state(word, colour=True) + line[start + len(word) :] if word else line)
+    return "\n".join(done)
+
+
+def _of(data: Mapping[str, Any], name: str) -> str:
+    value = data.get(name)
+    return "" if value is None else str(value)
+
+
+def _scope(data: Mapping[str, Any]) -> str:
+    """``project/domain`` of an app or secret; empty for the default place of each."""
+    project, domain = _of(data, "project"), _of(data, "domain")
+    return "" if (project, domain) in (("default", "development"), ("", "")) else f"{project or '*'}/{domain}"
+
+
+def app_details(app: Mapping[str, Any], colour: bool) -> str:  # noqa: FBT001
+    """``flytectl app get NAME``: everything about one app, a line per fact, facts that say nothing left out."""
+    head = f"{safe(app.get('name'))}: {state(app.get('state'), colour)}"
+    if app.get("reason"):
+        head += f" ({safe(app['reason'])})"
+    facts = [(label, text) for label, text in _facts(app) if text]
+    width = max((len(label) for label, _ in facts), default=0)
+    return "\n".join([head, *(f"  {label.ljust(width)}  {safe(text)}" for label, text in facts)])
+
+
+def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = [
+        ("URL", _of(app, "url")),
+        ("Scope", _scope(app)),
+        ("About", _of(app, "description")),
+        ("Type", _of(app, "type")),
+        ("Revision", f"{_of(app, 'revision')}, since {when(app.get('updated_at') or 0)}"),
+        ("Wanted", _of(app, "wanted")),
+        ("Python", _python(app.get("image") or {})),
+        ("Limits", f"{_cpu(app)}, {human_bytes(app.get('memory_bytes') or 0)} of memory"),
+        ("Sleeps", _sleeps(app)),
+        ("Requests", _requests(app.get("requests"))),
+    ]
+    found += [("Secret", f"{_of(s, 'key')} as {_target(s)}") for s in app.get("secrets") or ()]
+    found += [("Link", f"{title}: {path}") for title, path in app.get("links") or ()]
+    found += [("Unit", f"{_of(u, 'name')}  {_of(u, 'active')} ({_of(u, 'sub')})") for u in app.get("units") or ()]
+    failure = app.get("last_failure")
+    if failure:
+        found.append(("Failed", f"revision {_of(failure, 'revision')}: {_of(failure, 'reason')}"))
+    return found
+
+
+def _python(image: Mapping[str, Any]) -> str:
+    python, asked, note = _of(image, "python"), _of(image, "asked"), _of(image, "note")
+    text = python + (f" (asked for {asked})" if asked and not python.startswith(asked) else "")
+    return f"{text}: {note}" if note else text
+
+
+def _cpu(app: Mapping[str, Any]) -> str:
+    cores = app.get("cpu_cores") or 0
+    return f"{cores:g} CPU" if cores else "any CPU"
+
+
+def _sleeps(app: Mapping[str, Any]) -> str:
+    if app.get("min_replicas"):
+        return "never"
+    return f"after {app.get('scaledown_after_s') or 0:g} s without a request"
+
+
+def _requests(counters: Mapping[str, Any] | None) -> str:
+    if not counters:
+        return ""
+    return f"{_of(counters, 'in_flight')} now, {_of(counters, 'total')} so far"
+
+
+def _target(use: Mapping[str, Any]) -> str:
+    return f"${use['env']}" if use.get("env") else f"/etc/flyte/secrets/{_of(use, 'file')}"
+
+
+def secrets_table(secrets: Sequence[Mapping[str, Any]]) -> str:
+    """``flytectl secret ls``: one row per secret; there is no way to show a value."""
+    scoped, damaged = any(_scope(s) for s in secrets), any(s.get("damaged") for s in secrets)
+    header = ["KEY", *(["SCOPE"] if scoped else []), "GENERATION", "UPDATED", *(["STATE"] if damaged else [])]
+    rows = [
+        [
+            _of(s, "key"),
+            *([_scope(s)] if scoped else []),
+            _of(s, "generation"),
+            when(s.get("updated_at") or 0),
+            *([_health(s)] if damaged else []),
+        ]
+        for s in secrets
+    ]
+    return table(header, rows)
+
+
+def _health(secret: Mapping[str, Any]) -> str:
+    return "DAMAGED" if secret.get("damaged") else "ok"
+
+
+def secret_details(secret: Mapping[str, Any]) -> str:
+    """``flytectl secret get KEY``: what is known about a secret, never its value."""
+    facts = [
+        ("Scope", _scope(secret) or "the whole machine"),
+        ("Generation", _of(secret, "generation")),
+        ("Created", when(secret.get("created_at") or 0)),
+        ("Updated", when(secret.get("updated_at") or 0)),
+        ("State", "DAMAGED: replace it (flytectl secret create KEY --replace)" if secret.get("damaged") else ""),
+    ]
+    lines = [f"  {label.ljust(10)}  {safe(text)}" for label, text in facts if text]
+    return "\n".join([safe(secret.get("key")), *lines])
+
+
+def log_line(event: Mapping[str, Any]) -> str:
+    """One line of an app's journal: local time, text; what systemd says about the app is marked as its."""
+    text = "systemd: " if event.get("source") == "systemd" else ""
+    return f"{when((event.get('time') or 0) / 1e6)} {text}{safe_lines(_of(event, 'text'))}"
+
+
+def check_lines(check: Mapping[str, Any], width: int, colour: bool) -> str:  # noqa: FBT001
+    """One finding of ``flytectl doctor``; the hint only where something is to be done."""
+    word, code = _MARK.get(check.get("ok"), _MARK[None])
+    mark = painted(word.ljust(4), code, colour)
+    line = f"{mark}  {safe(check.get('name')).ljust(width)}  {safe(check.get('detail'))}".rstrip()
+    if check.get("hint") and check.get("ok") is not True:
+        line += f"\n      {' ' * width}hint: {safe(check['hint'])}"
+    return line
+
+
+def error_text(message: str, hint: str) -> str:
+    """How every error of ``flytectl`` looks: what failed and why, then what to type next."""
+    lines = [f"flytectl: {safe_lines(message)}"]
+    if hint:
+        lines += [f"  hint: {safe(part)}" for part in hint.split("\n")]
+    return "\n".join(lines)
+
+
+def event_text(event: Mapping[str, Any], colour: bool) -> str:  # noqa: FBT001
+    """One progress event of a deploy, for stderr."""
+    text = safe_lines(_of(event, "text"))
+    kind = event.get("kind")
+    if kind == "build":
+        return painted(f"  | {text}", "2", colour)
+    if kind == "log":
+        return f"  | {log_line(event)}"
+    return painted("note: ", "33", colour) + text if kind == "note" else text

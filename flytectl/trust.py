@@ -1,0 +1,142 @@
+"""Makes this machine and one user's browsers trust the local CA, and undoes it.
+
+Two kinds of store: the system's bundle (update-ca-certificates(8): curl, wget, Go, Debian's Python), and the NSS
+databases of Chromium and Firefox below a user's home. The latter are touched only by programs that run as that user:
+root writes nothing where a user could have put a link.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from flyted.contract.errors import HostFailure, ProtocolMismatch
+
+ANCHOR = Path("/usr/local/share/ca-certificates/flyted.crt")
+BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+NICKNAME = "flyted local CA"
+
+_NSS_PLACES = (
+    ".pki/nssdb",
+    "snap/chromium/current/.pki/nssdb",
+    ".mozilla/firefox/*",
+    ".config/mozilla/firefox/*",
+    "snap/firefox/common/.mozilla/firefox/*",
+    ".var/app/org.mozilla.firefox/.mozilla/firefox/*",
+)
+
+
+def fingerprint(pem: str) -> str:
+    """SHA-256 of the one certificate in ``pem``, as ``AB:CD:…``; :class:`ProtocolMismatch` for anything else."""
+    try:
+        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.strip())).hexdigest().upper()
+    except ValueError as error:
+        raise ProtocolMismatch("the daemon's CA certificate is not one PEM certificate") from error
+    return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
+
+
+def in_bundle(pem: str, bundle: Path = BUNDLE) -> bool:
+    """Whether the system's bundle holds this certificate."""
+    try:
+        trusted = bundle.read_text("ascii", errors="replace")
+    except OSError:
+        return False
+    return "".join(pem.split()) in "".join(trusted.split())
+
+
+def install_system(pem: str, anchor: Path = ANCHOR) -> None:
+    """Adds the certificate to the system's bundle; does it again when it was there. Needs root."""
+    try:
+        anchor.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        part = anchor.with_name(f".{anchor.name}.part")
+        part.write_text(pem.strip() + "\n", "ascii")
+        part.chmod(0o644)
+        part.replace(anchor)
+    except OSError as error:
+        raise HostFailure(f"cannot write {anchor}: {error.strerror}") from error
+    _update()
+
+
+def uninstall_system(anchor: Path = ANCHOR) -> bool:
+    """Takes it out again; whether it was there. Needs root."""
+    try:
+        anchor.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise HostFailure(f"cannot remove {anchor}: {error.strerror}") from error
+    _update("--fresh")  # without it the link in /etc/ssl/certs would stay
+    return True
+
+
+def _update(*options: str) -> None:
+    try:
+        done = subprocess.run(
+            ["update-ca-certificates", *options], capture_output=True, text=True, check=False, env=_root_environment()
+        )
+    except FileNotFoundError as error:
+        raise HostFailure(
+            "there is no update-ca-certificates here", hint="sudo apt install ca-certificates"
+        ) from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().split("\n")[-1]
+        raise HostFailure(f"update-ca-certificates failed: {said}", hint="sudo update-ca-certificates --verbose")
+
+
+def _root_environment() -> dict[str, str]:
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+
+
+def calling_user(environment: dict[str, str] | os._Environ[str]) -> pwd.struct_passwd | None:
+    """The person behind sudo; ``None`` for root itself, which has no browser."""
+    number = environment.get("SUDO_UID", "")
+    if not (number.isascii() and number.isdigit()) or int(number) == 0:
+        return None
+    try:
+        return pwd.getpwuid(int(number))
+    except KeyError:
+        return None
+
+
+def browser_stores(home: str) -> list[Path]:
+    """NSS databases of browsers below ``home``."""
+    return sorted(_found(Path(home)))
+
+
+def _found(home: Path) -> Iterator[Path]:
+    for place in _NSS_PLACES:
+        for folder in home.glob(place):
+            if (folder / "cert9.db").is_file():
+                yield folder
+
+
+def have_certutil() -> bool:
+    """Whether the program that changes NSS databases is there."""
+    return shutil.which("certutil", path="/usr/bin:/bin") is not None
+
+
+def trust_in(store: Path, user: pwd.struct_passwd, pem: str) -> bool:
+    """Adds the CA to one NSS database, as its owner; whether that worked."""
+    distrust_in(store, user)  # an older CA of the same name would win
+    return _certutil(store, user, ["-A", "-n", NICKNAME, "-t", "C,,", "-a"], pem)
+
+
+def distrust_in(store: Path, user: pwd.struct_passwd) -> bool:
+    """Removes the CA from one NSS database; whether it was there."""
+    return _certutil(store, user, ["-D", "-n", NICKNAME], "")
+
+
+def _certutil(store: Path, user: pwd.struct_passwd, words: list[str], text: str) -> bool:
+    done = subprocess.run(
+        ["/usr/bin/certutil", *words, "-d", f"sql:{store}"],
+        input=text, text=True, capture_output=True, check=False, cwd="/",
+        user=user.pw_uid, group=user.pw_gid, extra_groups=[],
+        env={**_root_environment(), "HOME": user.pw_dir},
+    )  # fmt: skip
+    return done.returncode == 0
