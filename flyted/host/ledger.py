@@ -1,0 +1,176 @@
+"""The secret store on disk: sealed files, the manifest that vouches for them, the generation seen last.
+
+It knows names and digests, no keys of secrets and no values. The order of its writes is the point of this file:
+
+1. the new secret file, under a name never used before; 2. the manifest: this rename is the commit;
+3. ``generation``, outside the folder; 4. the file that was replaced goes away.
+
+Killed between any two, the next start finds the store at the old or the new manifest, complete, and sweeps the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from typing import TYPE_CHECKING
+
+from flyted.contract.errors import HostFailure, StoreCorrupt
+from flyted.host import manifest
+from flyted.host.manifest import Manifest
+from flyted.host.private_dir import PrivateDir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_MANIFEST = "manifest"
+_GENERATION = "generation"
+_MAX_MANIFEST = 8 * 1024 * 1024
+_ROLLBACK_HINT = (
+    "if you restored a backup on purpose: flytectl secret accept-rollback (as root); if not, somebody put old secrets "
+    "back: restore the newest backup, and replace the keys that it holds"
+)
+
+
+class Ledger:
+    """One open store. ``current`` is the committed manifest; ``refusal`` says why it is not to be trusted."""
+
+    def __init__(self, state: PrivateDir, secrets: PrivateDir, key: bytes) -> None:
+        """Use ``open``."""
+        self._state, self._secrets, self._key = state, secrets, key
+        self.current = Manifest()
+        self.refusal: StoreCorrupt | None = None
+        self._can_accept = False
+
+    @classmethod
+    def open(cls, directory: Path, key: bytes) -> Ledger:
+        """The store below ``directory``, locked; a new one if there is none. Errors as ``Vault.open``."""
+        with contextlib.ExitStack() as on_error:
+            state = PrivateDir.open(directory, forbidden=0o022)
+            on_error.callback(state.close)
+            secrets = state.private_child("secrets")
+            on_error.callback(secrets.close)
+            secrets.lock()
+            ledger = cls(state, secrets, key)
+            with host_errors("the secret store cannot be opened"):
+                ledger._load()
+            on_error.pop_all()
+            return ledger
+
+    def close(self) -> None:
+        """Lets another process open it."""
+        self._secrets.close()
+        self._state.close()
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """A secret file, as ``PrivateDir.read`` gives it."""
+        return self._secrets.read(name, limit)
+
+    def commit(self, new: Manifest, file: str = "", sealed: bytes = b"") -> None:
+        """Makes ``new`` the manifest, with ``sealed`` as its one new file; removes the files it no longer lists.
+
+        All bytes are on disk under temporary names before the first rename, so a full disk changes nothing.
+        Raises ``OSError``.
+        """
+        with contextlib.ExitStack() as staged:
+            secret = staged.enter_context(self._secrets.staged(file, sealed)) if file else None
+            table = staged.enter_context(self._secrets.staged(_MANIFEST, manifest.encode(new, self._key)))
+            seen = staged.enter_context(self._state.staged(_GENERATION, b"%d\n" % new.generation))
+            try:
+                if secret is not None:
+                    secret.publish()
+                    self._secrets.sync()  # a power cut must not keep the manifest and lose the file
+                table.publish()
+            except BaseException:
+                self._secrets.remove(file)
+                raise
+            replaced, self.current = self.current.files() - new.files(), new
+            self._secrets.sync()
+            seen.publish()
+            self._state.sync()
+        for name in replaced:
+            self._secrets.remove(name)
+
+    def accept_rollback(self) -> None:
+        """See ``Vault.accept_rollback``."""
+        if self.refusal is None:
+            return
+        if not self._can_accept:
+            raise self.refusal
+        with host_errors("the rollback was not accepted"):
+            names = self._secrets.names()
+            newest = max([self.current.generation, self._seen() or 0, *map(manifest.generation_of, names)])
+            for name in set(filter(manifest.is_secret_file, names)) - self.current.files():
+                self._secrets.rename(name, name + manifest.UNLISTED)
+            self.commit(Manifest(newest + 1, self.current.entries))
+        self.refusal, self._can_accept = None, False
+
+    def _load(self) -> None:
+        self._secrets.sweep_staged()
+        self._state.sweep_staged()
+        files = set(filter(manifest.is_secret_file, self._secrets.names()))
+        seen = self._seen()
+        try:
+            data = self._secrets.read(_MANIFEST, _MAX_MANIFEST)
+        except StoreCorrupt as error:
+            self.refusal = StoreCorrupt(f"the manifest of the secret store {error.message}", hint=manifest.RESTORE)
+            return
+        try:
+            self.current = Manifest() if data is None else manifest.decode(data, self._key)
+        except StoreCorrupt as error:
+            self.refusal = error
+            return
+        if data is None and not files and not seen:
+            self._begin()
+        elif data is None or seen is None or seen > self.current.generation:
+            self._refuse(seen, missing=data is None)
+        else:
+            self._catch_up(seen, files)
+
+    def _begin(self) -> None:
+        # In this order, so that being killed in between is not mistaken for a rollback.
+        self._write_seen(0)
+        self.commit(Manifest(generation=1))
+
+    def _catch_up(self, seen: int, files: set[str]) -> None:
+        """Finishes a change that was killed after, or takes back one that was killed before its commit."""
+        if seen < self.current.generation:
+            with contextlib.suppress(OSError):  # a full disk must not keep the daemon down; the next commit writes it
+                self._write_seen(self.current.generation)
+        for name in files - self.current.files():
+            self._secrets.remove(name)
+
+    def _refuse(self, seen: int | None, *, missing: bool) -> None:
+        if missing:
+            what = "its manifest is gone"
+        elif seen is None:
+            what = f"{self._state.path / _GENERATION} is gone, or not a number"
+        else:
+            what = f"it is at generation {self.current.generation}, and this machine has seen {seen}"
+        self.refusal = StoreCorrupt(f"the secret store is older than it should be: {what}", hint=_ROLLBACK_HINT)
+        self._can_accept = True
+
+    def _seen(self) -> int | None:
+        with contextlib.suppress(StoreCorrupt):
+            found = re.fullmatch(rb"([0-9]{1,18})\n", self._state.read(_GENERATION, 64) or b"")
+            return int(found[1]) if found else None
+        return None
+
+    def _write_seen(self, generation: int) -> None:
+        with self._state.staged(_GENERATION, b"%d\n" % generation) as seen:
+            seen.publish()
+        self._state.sync()
+
+
+@contextlib.contextmanager
+def host_errors(unchanged: str) -> Iterator[None]:
+    """Turns ``OSError`` into ``HostFailure``; ``unchanged`` says what did not happen, and what still stands."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise HostFailure(
+                f"disk full: {unchanged}", hint="free some space on the disk of /var/lib/flyted, then try again"
+            ) from error
+        raise HostFailure(f"{unchanged}: {error.strerror}") from error

@@ -1,0 +1,174 @@
+"""A directory that only this process' user may touch, held open by its descriptor.
+
+Everything below it is reached by ``*at()`` calls with ``O_NOFOLLOW``, and every file is checked after opening
+(``fstat``), so that a planted link, FIFO or second name is refused instead of followed. Writes are staged beside
+the target, flushed, and published by one rename: a crash or a full disk leaves the old file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from typing import TYPE_CHECKING, Self
+
+from flyted.contract.errors import Busy, HostFailure, StoreCorrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_STAGED = ".staged-"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # NONBLOCK: a FIFO must not hang us
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_REFUSED = {
+    errno.ELOOP: "is a symbolic link",
+    errno.ENXIO: "is not a regular file",
+    errno.ENOTDIR: "is not a regular file",
+    errno.EISDIR: "is not a regular file",
+}
+
+
+class PrivateDir:
+    """Use as a context manager or ``close`` it. Not for several threads at once."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self._fd = fd
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path, *, forbidden: int) -> Self:
+        """Opens ``path``; refuses a link, another owner, and any permission bit of ``forbidden``."""
+        try:
+            return cls._checked(os.open(path, _DIRECTORY), path, forbidden)
+        except OSError as error:
+            raise HostFailure(f"cannot open the directory {path}: {error.strerror}") from error
+
+    def private_child(self, name: str) -> PrivateDir:
+        """The directory ``name`` below this one, 0700; made if it is missing."""
+        path = self.path / name
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=self._fd)
+            return self._checked(os.open(name, _DIRECTORY, dir_fd=self._fd), path, 0o077)
+        except OSError as error:
+            raise HostFailure(f"cannot open the directory {path}: {error.strerror}") from error
+
+    @classmethod
+    def _checked(cls, fd: int, path: Path, forbidden: int) -> Self:
+        found = os.fstat(fd)
+        if found.st_uid == os.geteuid() and not found.st_mode & forbidden:
+            return cls(fd, path)
+        os.close(fd)
+        raise HostFailure(
+            f"the directory {path} is open to other users (owner {found.st_uid}, mode {found.st_mode & 0o7777:04o})",
+            hint=f"look at what is in it, then: chown {os.geteuid()} {path} && chmod go-w {path}",
+        )
+
+    def lock(self) -> None:
+        """Makes this process the only one that uses the directory, until ``close`` or its end."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"another process uses {self.path}", hint="systemctl status flyted") from None
+
+    def names(self) -> list[str]:
+        """What is in the directory, in order, without what was only staged."""
+        return sorted(n for n in self._all() if not n.startswith(_STAGED))
+
+    def _all(self) -> list[str]:
+        return os.listdir(self._fd)  # noqa: PTH208 - pathlib cannot list a descriptor
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """The bytes of a file of at most ``limit`` bytes; ``None`` if there is none.
+
+        Raises ``StoreCorrupt`` ("is a symbolic link", …) for anything but a file that only we could have made.
+        """
+        try:
+            fd = os.open(name, _READ, dir_fd=self._fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno in _REFUSED:
+                raise StoreCorrupt(_REFUSED[error.errno]) from None
+            raise
+        with os.fdopen(fd, "rb") as file:
+            _refuse_foreign(os.fstat(fd), limit)
+            return file.read(limit)
+
+    @contextlib.contextmanager
+    def staged(self, name: str, data: bytes) -> Iterator[Staged]:
+        """``data`` on disk, flushed, under a temporary name; ``publish`` gives it the name, else it goes away."""
+        staged = Staged(self._fd, f"{_STAGED}{os.urandom(8).hex()}", name)
+        try:
+            staged.write(data)
+            yield staged
+        finally:
+            staged.discard()
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def remove(self, name: str) -> None:
+        """Removes a file if it is there and can be; what stays is swept at the next start."""
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=self._fd)
+
+    def sweep_staged(self) -> None:
+        """Removes what a killed process had staged."""
+        for name in self._all():
+            if name.startswith(_STAGED):
+                self.remove(name)
+
+    def sync(self) -> None:
+        """Flushes the directory itself: names that were given or taken survive a power cut."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Staged:
+    """One file that is not yet in place."""
+
+    def __init__(self, directory: int, temporary: str, name: str) -> None:
+        self._directory = directory
+        self._temporary: str | None = None
+        self._wanted = temporary
+        self._name = name
+
+    def write(self, data: bytes) -> None:
+        fd = os.open(self._wanted, _CREATE, 0o600, dir_fd=self._directory)
+        self._temporary = self._wanted
+        with os.fdopen(fd, "wb", buffering=0) as file:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+            os.fsync(fd)
+
+    def publish(self) -> None:
+        """Puts the file in place of whatever has the name, in one step."""
+        if self._temporary is None:
+            raise RuntimeError("published twice")
+        os.rename(self._temporary, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        self._temporary = None
+
+    def discard(self) -> None:
+        if self._temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary, dir_fd=self._directory)
+            self._temporary = None
+
+
+def _refuse_foreign(found: os.stat_result, limit: int) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreCorrupt("is not a regular file")
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise StoreCorrupt(f"is open to other users (owner {found.st_uid}, mode {found.st_mode & 0o7777:04o})")
+    if found.st_nlink != 1:
+        raise StoreCorrupt("has a second name (hard link)")
+    if found.st_size > limit:
+        raise StoreCorrupt(f"is larger than {limit} bytes")

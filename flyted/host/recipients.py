@@ -1,0 +1,61 @@
+"""``/etc/flyted/recipients.txt``: the operators' public keys, to which every secret is encrypted as well."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from flyted.contract.errors import HostFailure, InvalidInput
+from flyted.host.age import Recipient
+
+PATH = Path("/etc/flyted/recipients.txt")
+MAX_RECIPIENTS = 16
+"""Each costs every secret file 100 bytes, and every write 0.1 ms."""
+_MAX_BYTES = 64 * 1024
+_PRIVATE = "AGE-SECRET-KEY-"
+
+
+def read(path: Path = PATH) -> list[Recipient]:
+    """The recipients in ``path``; none if there is no such file.
+
+    Raises ``InvalidInput`` for a line that is not a recipient, and ``HostFailure`` for a file that others than root
+    may write: whoever adds a line to it can read every secret from then on.
+    """
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            data = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HostFailure(f"cannot read {path}: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode) or found.st_uid not in {0, os.geteuid()} or found.st_mode & 0o022:
+        raise HostFailure(f"{path} can be changed by others than root", hint=f"chown root {path} && chmod 644 {path}")
+    return parse(data, str(path))
+
+
+def parse(data: bytes, source: str) -> list[Recipient]:
+    """One ``age1…`` a line; empty lines and lines with ``#`` first are skipped. ``source`` is named in errors."""
+    if len(data) > _MAX_BYTES or not data.isascii():
+        raise InvalidInput(f"{source} is not a list of recipients: it is too long, or not plain text")
+    recipients: list[Recipient] = []
+    for number, line in enumerate(data.decode("ascii").splitlines(), 1):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            recipients.append(_recipient(text, f"{source}, line {number}"))
+    if len(set(recipients)) > MAX_RECIPIENTS:
+        raise InvalidInput(f"{source} has more than {MAX_RECIPIENTS} recipients")
+    return sorted(set(recipients))
+
+
+def _recipient(text: str, where: str) -> Recipient:
+    if _PRIVATE in text.upper():
+        raise InvalidInput(
+            f"{where}: this is a private key; it must not be on this machine",
+            hint="put the public key there (age-keygen -y KEYFILE prints it), of a new pair: this key was exposed",
+        )
+    try:
+        return Recipient.parse(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}: {error.message}", hint="age-keygen -y KEYFILE prints the public key") from None

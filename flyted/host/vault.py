@@ -1,0 +1,259 @@
+"""The secret store: one age file per secret, and a keyed manifest that says which file holds which.
+
+The only file of flyted that holds plaintexts of secrets; it keeps none. ``age -d -i operator.txt KEY.7.age`` prints
+a value without flyted. What is on disk, and in which order it gets there, is ``ledger``'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from flyted.contract import names
+from flyted.contract.errors import AlreadyExists, InvalidInput, SecretNotFound, StoreCorrupt
+from flyted.contract.names import SecretScope
+from flyted.host import age, manifest
+from flyted.host.ledger import Ledger, host_errors
+from flyted.host.manifest import Entry, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from flyted.host.age import Identity, Recipient
+
+MAX_VALUE = 512 * 1024
+"""Bytes of one value: it fits, with others, the 1 MiB that a unit has for credentials."""
+MAX_SECRETS = 4096
+"""The manifest is written anew at each change; with this many it has about 1.5 MiB."""
+_MAX_FILE = MAX_VALUE + 64 * 1024  # the value, its chunks' tags, and a header with as many recipients as age allows
+
+
+@dataclass(frozen=True)
+class SecretInfo:
+    """What is told of a secret: never its value."""
+
+    scope: SecretScope
+    key: str
+    generation: int
+    created: int  # seconds since the epoch
+    updated: int
+    size: int  # bytes of the value
+    damaged: bool
+
+
+class Vault:
+    """The open store. For one thread of one process: a lock on the folder keeps others out.
+
+    A store whose manifest is not to be trusted opens too, but refuses every call with ``refusal``: so the daemon
+    can start, serve what needs no secret, say what is wrong, and take ``accept_rollback``.
+    """
+
+    def __init__(self, ledger: Ledger, identity: Identity, recovery: Sequence[Recipient]) -> None:
+        """Use ``open``."""
+        self._ledger = ledger
+        self._identity = identity
+        self._recipients = sorted({identity.recipient, *recovery})
+        self._sealed_to = hashlib.sha256(" ".join(map(str, self._recipients)).encode()).hexdigest()[:16]
+
+    @classmethod
+    def open(cls, directory: Path, identity: Identity, recovery: Sequence[Recipient]) -> Vault:
+        """The store below ``directory`` (``/var/lib/flyted``); a new one if there is none.
+
+        Raises ``HostFailure`` when the folders are missing, or open to other users, and ``Busy`` when another
+        process has them. A damaged or rolled back store opens, with ``refusal`` set.
+        """
+        return cls(Ledger.open(directory, identity.derive(manifest.KEY_INFO)), identity, recovery)
+
+    def close(self) -> None:
+        """Lets another process open it."""
+        self._ledger.close()
+
+    # A user's secrets.
+
+    def put(self, scope: SecretScope, key: str, value: bytes, *, replace: bool) -> SecretInfo:
+        """Stores a value of 1 to ``MAX_VALUE`` bytes.
+
+        Raises ``AlreadyExists`` if there is one and not ``replace``; ``InvalidInput``; ``HostFailure`` (disk full,
+        …), after which the old value is still there.
+        """
+        slot = Slot(scope, names.secret_key(key))
+        if slot in self._entries() and not replace:
+            raise AlreadyExists(f"{slot} is already in the store", hint=f"{_create(slot)} --replace")
+        return self._info(slot, self._store(slot, value))
+
+    def get(self, scope: SecretScope, key: str) -> bytes:
+        """The value. Raises ``SecretNotFound``; ``StoreCorrupt``, naming the secret, if its file is not ours."""
+        return self._value(self._slot(scope, key))
+
+    def info(self, scope: SecretScope, key: str) -> SecretInfo:
+        """What is known of one secret. Raises ``SecretNotFound``."""
+        slot = self._slot(scope, key)
+        return self._info(slot, self._entries()[slot])
+
+    def list(self) -> list[SecretInfo]:
+        """All of the users' secrets, in order; each file is read and compared, none is decrypted."""
+        return [self._info(slot, entry) for slot, entry in sorted(self._entries().items()) if not slot.internal]
+
+    def delete(self, scope: SecretScope, key: str) -> SecretInfo:
+        """Removes a secret, damaged or not; gives what it was. Raises ``SecretNotFound``, ``HostFailure``."""
+        slot = self._slot(scope, key)
+        info = self._info(slot, self._entries()[slot])
+        with host_errors(f"{slot} was not deleted"):
+            self._ledger.commit(self._ledger.current.drop(slot))
+        return info
+
+    def resolve(self, key: str, project: str, domain: str) -> SecretScope:
+        """Where an app of ``project`` and ``domain`` finds ``key``: its own scope, the domain's, the machine's.
+
+        The first that has it wins, as in Flyte. Raises ``SecretNotFound``, which says where it looked.
+        """
+        names.secret_key(key)
+        scopes = [SecretScope(project, domain), SecretScope("", domain), SecretScope()]
+        found = next((s for s in scopes if Slot(s, key) in self._entries()), None)
+        if found is None:
+            looked = "; ".join(str(s) for s in scopes)
+            message = f"secret '{key}' is not in the store (looked in {looked}){self._elsewhere(key)}"
+            raise SecretNotFound(message, hint=_create(Slot(SecretScope(), key)))
+        return found
+
+    # The daemon's own.
+
+    def put_internal(self, name: str, value: bytes) -> None:
+        """Stores, or replaces, a secret of the daemon's own (the CA's key). No user's name reaches it."""
+        self._store(_internal(name), value)
+
+    def get_internal(self, name: str) -> bytes:
+        """A secret of the daemon's own. Raises ``SecretNotFound``."""
+        slot = _internal(name)
+        if slot not in self._entries():
+            raise SecretNotFound(f"{slot} is not in the store")
+        return self._value(slot)
+
+    # The store as a whole.
+
+    @property
+    def refusal(self) -> StoreCorrupt | None:
+        """Why the whole store is refused; ``None`` when it is sound."""
+        return self._ledger.refusal
+
+    @property
+    def has_recovery(self) -> bool:
+        """Whether anybody but this machine can open the files."""
+        return len(self._recipients) > 1
+
+    def reseal(self) -> int:
+        """Encrypts anew what is not sealed to today's recipients; gives how many there were.
+
+        So a recovery key that is added later covers the older secrets too. One secret at a time: it may be killed
+        and called again. Damaged secrets are left as they are.
+        """
+        stale = [(s, e) for s, e in self._entries().items() if e.sealed_to != self._sealed_to]
+        done = 0
+        for slot, entry in stale:
+            with contextlib.suppress(StoreCorrupt):
+                self._store(slot, self._value(slot), updated=entry.updated)
+                done += 1
+        return done
+
+    def accept_rollback(self) -> None:
+        """Takes an older store, restored on purpose, for the true one; does nothing if there is nothing to accept.
+
+        Secret files that its manifest does not list are kept, as ``NAME.unlisted``: a recovery key opens them.
+        Raises the refusal if it is another one: a manifest that somebody changed cannot be accepted.
+        """
+        self._ledger.accept_rollback()
+
+    # Inside.
+
+    def _entries(self) -> Mapping[Slot, Entry]:
+        if self.refusal is not None:
+            raise StoreCorrupt(self.refusal.message, hint=self.refusal.hint)
+        return self._ledger.current.entries
+
+    def _slot(self, scope: SecretScope, key: str) -> Slot:
+        slot = Slot(scope, names.secret_key(key))
+        if slot not in self._entries():
+            raise SecretNotFound(f"{slot} is not in the store{self._elsewhere(key)}", hint=_create(slot))
+        return slot
+
+    def _elsewhere(self, key: str) -> str:
+        scopes = [str(s.scope) for s in sorted(self._entries()) if s.key == key and not s.internal]
+        return f"; there is one for {'; '.join(scopes)}" if scopes else ""
+
+    def _info(self, slot: Slot, entry: Entry) -> SecretInfo:
+        try:
+            self._sealed(slot, entry)
+            damaged = False
+        except StoreCorrupt:
+            damaged = True
+        return SecretInfo(slot.scope, slot.key, entry.generation, entry.created, entry.updated, entry.size, damaged)
+
+    def _sealed(self, slot: Slot, entry: Entry) -> bytes:
+        """The ciphertext that the manifest vouches for."""
+        try:
+            with host_errors(f"{slot} cannot be read"):
+                sealed = self._ledger.read(slot.file_name(entry.generation), _MAX_FILE)
+        except StoreCorrupt as error:
+            _damaged(slot, f"its file {error.message}")
+        if sealed is None:
+            _damaged(slot, "its file is missing")
+        if hashlib.sha256(sealed).hexdigest() != entry.sha256:
+            _damaged(slot, "its file is not the one that was stored")
+        return sealed
+
+    def _value(self, slot: Slot) -> bytes:
+        sealed = self._sealed(slot, self._entries()[slot])
+        try:
+            return age.decrypt(sealed, self._identity)
+        except age.AgeError as error:
+            _damaged(slot, error.message)
+
+    def _store(self, slot: Slot, value: bytes, *, updated: int | None = None) -> Entry:
+        old = self._entries().get(slot)
+        _check_value(slot, value)
+        if old is None and len(self._entries()) >= MAX_SECRETS:
+            raise InvalidInput(f"the store is full: it holds {MAX_SECRETS} secrets", hint="flytectl secret ls --all")
+        now = int(time.time())
+        sealed = age.encrypt(value, self._recipients)
+        entry = Entry(
+            generation=self._ledger.current.generation + 1,
+            sha256=hashlib.sha256(sealed).hexdigest(),
+            size=len(value),
+            created=old.created if old else now,
+            updated=now if updated is None else updated,
+            sealed_to=self._sealed_to,
+        )
+        with host_errors(f"{slot} was not stored" + (", its old value still stands" if old else "")):
+            self._ledger.commit(self._ledger.current.put(slot, entry), slot.file_name(entry.generation), sealed)
+        return entry
+
+
+def _internal(name: str) -> Slot:
+    return Slot(SecretScope(), names.label(name, "internal name"), internal=True)
+
+
+def _create(slot: Slot) -> str:
+    """The command that stores it."""
+    project = f" --project {slot.scope.project}" if slot.scope.project else ""
+    domain = f" --domain {slot.scope.domain}" if slot.scope.domain else ""
+    return f"flytectl secret create {slot.key}{project}{domain}"
+
+
+def _check_value(slot: Slot, value: bytes) -> None:
+    if not value:
+        # systemd hands a unit an empty credential when nobody answers: an empty value could not be told from that.
+        raise InvalidInput(f"the value of {slot} is empty", hint="a secret has at least one byte")
+    if len(value) > MAX_VALUE:
+        raise InvalidInput(
+            f"the value of {slot} has {len(value)} bytes; the most is {MAX_VALUE} (512 KiB)",
+            hint="keep large data in a file, encrypted, and only its key in the store",
+        )
+
+
+def _damaged(slot: Slot, why: str) -> NoReturn:
+    again = "" if slot.internal else f", or store it again: {_create(slot)} --replace"
+    raise StoreCorrupt(f"{slot} is damaged: {why}", hint=f"restore /var/lib/flyted from a backup{again}")
