@@ -1,0 +1,57 @@
+"""Starts one Flyte app inside its unit: ``IMAGE/bin/python -I …/flyted/launch --app NAME … -- COMMAND``.
+
+This file only makes its neighbours importable, under a package name that no app uses, and takes its own folder off
+``sys.path``: an app may have an ``options.py`` or a ``program.py`` of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from types import CodeType, ModuleType
+
+_PACKAGE = "_flyted_launch"
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_CACHE = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+
+
+class _Loader(SourceFileLoader):
+    """Keeps the byte code in the app's cache: this folder is read-only for it, and its Python may be any."""
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        before = sys.pycache_prefix
+        sys.pycache_prefix = os.path.join(_CACHE, "launch") if _CACHE else before
+        try:
+            return super().get_code(fullname)
+        finally:
+            sys.pycache_prefix = before
+
+
+class _Neighbours:
+    """Finds ``_flyted_launch.NAME`` beside this file."""
+
+    @staticmethod
+    def find_spec(name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        package, _, module = name.rpartition(".")
+        if package != _PACKAGE:
+            return None
+        path = os.path.join(_HERE, module + ".py")
+        spec = ModuleSpec(name, _Loader(name, path), origin=path)
+        spec.has_location = True
+        return spec
+
+
+def _open_package() -> None:
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _HERE]
+    package = ModuleType(_PACKAGE, __doc__)
+    package.__path__ = []  # a package, but not one that the ordinary finders look through
+    sys.modules[_PACKAGE] = package
+    sys.meta_path.append(_Neighbours)
+
+
+if __name__ == "__main__":
+    _open_package()
+    from _flyted_launch.run import main  # type: ignore[import-not-found]
+
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,131 @@
+"""Makes the first uvicorn server of this process listen on the inherited socket, whoever starts it and however.
+
+``uvicorn.run``, ``Server.run`` and ``Server.serve`` all end in ``Server.serve``; host, port, ``uds`` and ``fd`` of its
+configuration do not matter, and TLS and worker processes are the ingress's and systemd's business.
+
+A stop loses no request, by two steps. asyncio accepts connections in batches, and uvicorn closes those whose request
+it has not read yet; so first only the listener is closed (new connections wait in the kernel, for the next start),
+and the normal graceful stop follows when every accepted connection has been read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from types import FrameType, ModuleType
+from typing import Any
+
+from .activation import BACKLOG, Listener
+from .imports import after_import
+from .notify import Notifier
+from .surroundings import say
+
+READ_GRACE = 0.1  # seconds between closing the listener and the graceful stop, at least
+READ_LIMIT = 2.0  # and at most: a client may connect and never send anything
+DRAIN_SECONDS = 20  # for answers that have begun, where the app's own configuration sets nothing
+
+
+class Adopter:
+    """Owns the inherited socket until a uvicorn server takes it, and stops that server."""
+
+    def __init__(self, listener: Listener, notifier: Notifier, app: str) -> None:
+        self._listener: Listener | None = listener
+        self._taken: Listener | None = None
+        self._notifier, self._app = notifier, app
+        self._process = os.getpid()
+        self._server: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    def install(self) -> None:
+        """Waits for uvicorn to be imported; an app without it pays nothing."""
+        after_import("uvicorn.config", self._patch_config)
+        after_import("uvicorn.server", self._patch_server)
+
+    @property
+    def serving(self) -> bool:
+        """Whether a server runs on the inherited socket."""
+        return self._server is not None
+
+    def stop(self, signum: int) -> None:
+        """Begins the two-step stop; a second call hurries it. May be called from any thread or signal handler."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._begin_stop, signum)
+
+    def _patch_config(self, module: ModuleType) -> None:
+        original = module.Config.__init__
+
+        def __init__(config: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            original(config, *args, **kwargs)
+            if os.getpid() == self._process and (config.workers > 1 or config.reload):
+                say("uvicorn's workers and reload are ignored: one process serves")
+                config.workers, config.reload = 1, False
+
+        module.Config.__init__ = __init__
+
+    def _patch_server(self, module: ModuleType) -> None:
+        server_class, adopter = module.Server, self
+        serve, startup, handle_exit = server_class.serve, server_class.startup, server_class.handle_exit
+
+        async def adopted_serve(server: Any, sockets: list[socket.socket] | None = None) -> None:
+            await serve(server, sockets=adopter._take(server, sockets))
+
+        async def adopted_startup(server: Any, sockets: list[socket.socket] | None = None) -> None:
+            await startup(server, sockets=sockets)
+            if adopter._server is server and server.started:
+                adopter._notifier.ready(f"serving {adopter._app}")
+
+        def adopted_handle_exit(server: Any, sig: int, frame: FrameType | None) -> None:
+            if adopter._server is server:
+                adopter.stop(sig)
+            else:
+                handle_exit(server, sig, frame)
+
+        server_class.serve, server_class.startup = adopted_serve, adopted_startup
+        server_class.handle_exit = adopted_handle_exit
+
+    def _take(self, server: Any, bound: list[socket.socket] | None) -> list[socket.socket] | None:
+        if self._listener is None or os.getpid() != self._process:
+            return bound
+        for sock in bound or []:
+            sock.close()
+        config = server.config
+        config.uds = config.fd = None
+        config.backlog = BACKLOG
+        if config.is_ssl:
+            say("uvicorn's TLS settings are ignored: the ingress does TLS")
+            config.ssl = config.ssl_keyfile = config.ssl_certfile = config.ssl_context_factory = None
+        if config.timeout_graceful_shutdown is None:
+            config.timeout_graceful_shutdown = DRAIN_SECONDS
+        self._server, self._loop = server, asyncio.get_running_loop()
+        self._taken, self._listener = self._listener, None
+        return [self._taken]
+
+    def _begin_stop(self, signum: int) -> None:
+        if self._stopping is not None:
+            self._server.should_exit = True
+            self._server.force_exit = self._server.force_exit or signum == signal.SIGINT
+            return
+        self._notifier.stopping()
+        if not (self._server.started or (self._taken is not None and self._taken.accepting)):
+            # Still in the app's own start-up, which may take minutes: nothing was accepted, so nothing is lost.
+            sys.stdout.flush()
+            os._exit(0)
+        self._stopping = asyncio.ensure_future(self._two_steps())
+
+    async def _two_steps(self) -> None:
+        server = self._server
+        while not server.started:  # noqa: ASYNC110 - the next turn of the loop, or the one after
+            await asyncio.sleep(0)
+        for listening in getattr(server, "servers", ()):
+            listening.close()
+        await asyncio.sleep(READ_GRACE)
+        for _ in range(int((READ_LIMIT - READ_GRACE) / READ_GRACE)):
+            # Accepted in one turn of the loop, attached in the next, read in the one after.
+            if all(getattr(connection, "cycle", self) is not None for connection in server.server_state.connections):
+                break
+            await asyncio.sleep(READ_GRACE)
+        server.should_exit = True

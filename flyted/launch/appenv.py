@@ -1,0 +1,124 @@
+"""Runs an app's environment as Flyte's fserve does (``_serve`` in flyte/_bin/serve.py), on the inherited socket."""
+
+# ruff: noqa: SLF001 - fserve as well reads the environment's private fields: there are no others
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import importlib
+import inspect
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .adopt import Adopter
+from .notify import Notifier
+from .refused import Refused
+
+_CONTROL_PLANE = ("_U_EP_OVERRIDE", "EAGER_API_KEY", "_UNION_EAGER_API_KEY", "UCTL_CONFIG", "FLYTECTL_CONFIG")
+
+
+def load(module: str, variable: str) -> Any:
+    """Imports the user's module and returns its environment; exceptions of their code pass."""
+    loaded = importlib.import_module(module)
+    if not hasattr(loaded, variable):
+        raise Refused(f"module {module} has no variable {variable!a}")
+    return getattr(loaded, variable)
+
+
+def load_pickled(bundle: str) -> Any:
+    """The environment from a pickled bundle (``load_pkl_app_env`` in flyte/_bin/serve.py)."""
+    try:
+        with gzip.open(bundle, "rb") as file:
+            return pickle.load(file)  # noqa: S301 - the app's own code, run as the app
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        raise Refused(f"code bundle {os.path.basename(bundle)} cannot be read: {error}") from None
+
+
+def connect(project: str, domain: str, org: str) -> None:
+    """Gives the app's own calls to Flyte a client, if its environment names a control plane; else costs nothing."""
+    if any(os.environ.get(name) for name in _CONTROL_PLANE):
+        import flyte
+
+        flyte.init_in_cluster(org=org or None, project=project or None, domain=domain or None)
+
+
+class Serving:
+    """One run of an environment with a server function."""
+
+    def __init__(self, environment: Any, bound: dict[str, Any], adopter: Adopter, notifier: Notifier) -> None:
+        self._environment, self._bound, self._adopter, self._notifier = environment, bound, adopter, notifier
+        self._main: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked_to_stop = False
+
+    def run(self) -> int:
+        """Returns the exit status when the server function is done or a signal asked for the end."""
+        try:
+            asyncio.run(self._serve())
+        except asyncio.CancelledError:
+            if not self._asked_to_stop:
+                raise
+        return 0
+
+    async def _serve(self) -> None:
+        self._main, self._loop = asyncio.current_task(), asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._stop)
+        environment = self._environment
+        await self._call(environment._on_startup)
+        try:
+            if asyncio.iscoroutinefunction(environment._server):
+                await environment._server(**self._arguments(environment._server))
+            else:
+                await self._in_thread(environment._server)
+        finally:
+            await self._call(environment._on_shutdown)
+
+    def _stop(self, signum: int, _frame: object) -> None:
+        """SIGTERM where no uvicorn server of the main thread handles it itself."""
+        if self._adopter.serving:
+            self._adopter.stop(signum)
+        elif self._main is not None and self._loop is not None:
+            self._asked_to_stop = True
+            self._notifier.stopping()
+            self._loop.call_soon_threadsafe(self._main.cancel)
+
+    async def _call(self, function: Callable[..., Any] | None) -> None:
+        if function is None:
+            return
+        result = function(**self._arguments(function))
+        if asyncio.iscoroutinefunction(function):
+            await result
+
+    async def _in_thread(self, function: Callable[..., Any]) -> None:
+        """A plain function may run an event loop of its own, so it gets a thread; one that never ends dies with us."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: BaseException | None) -> None:
+            if not done.done():
+                done.set_exception(error) if error else done.set_result(None)
+
+        def work() -> None:
+            failure: BaseException | None = None
+            try:
+                function(**self._arguments(function))
+            except BaseException as error:  # noqa: BLE001 - it is raised again in the main thread
+                failure = error
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, failure)
+
+        threading.Thread(target=work, name="server", daemon=True).start()
+        await done
+
+    def _arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """The parameters that the function names; all of them if it takes ``**kwargs``."""
+        wanted = inspect.signature(function).parameters
+        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in wanted.values()):
+            return dict(self._bound)
+        return {name: self._bound[name] for name in wanted if name in self._bound}

@@ -1,0 +1,33 @@
+"""sd_notify(3) in a few lines."""
+
+from __future__ import annotations
+
+import socket
+
+from .surroundings import say
+
+
+class Notifier:
+    """Tells systemd about the start and stop of this process; does nothing outside of a unit."""
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+
+    def ready(self, status: str) -> None:
+        """The app answers requests now."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def stopping(self) -> None:
+        """The app answers what it has begun, and nothing new."""
+        self._send("STOPPING=1\nSTATUS=finishing requests")
+
+    def _send(self, state: str) -> None:
+        if not self._address:
+            return
+        # "@" begins an abstract address. Losing a message must not take the app down: systemd's own timeouts judge.
+        target = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.sendto(state.encode(), target)
+        except OSError as error:
+            say(f"systemd was not told {state.partition('=')[0]}: {error.strerror}, ignoring")

@@ -1,0 +1,105 @@
+"""launch's own command line: what flyted puts before ``--``."""
+
+from __future__ import annotations
+
+import re
+
+from .refused import Refused
+
+_CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,15}")
+_ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_ENV_DENIED = re.compile(
+    r"LD_.*|DYLD_.*|PYTHON.*|BASH_.*|LISTEN_.*|GCONV_PATH|PATH|HOME|IFS|ENV|SHELL|USER|LOGNAME|"
+    r"CREDENTIALS_DIRECTORY|NOTIFY_SOCKET|WATCHDOG_.*|MAINPID|INVOCATION_ID|JOURNAL_STREAM|"
+    r"(?:STATE|CACHE|RUNTIME|LOGS|CONFIGURATION)_DIRECTORY|_U_.*|_F_.*|FLYTED_.*"
+)
+"""The same rule as flyted's (contract/names.py), as a second line of defence: flyted refuses these at serve."""
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105 - the only mount path that Flyte's SDK knows (flyte/_secret.py)
+
+
+class Secret:
+    """One credential and what the app sees of it: a variable (``kind`` "env") or a file ("file")."""
+
+    __slots__ = ("credential", "kind", "name")
+
+    def __init__(self, credential: str, kind: str, name: str) -> None:
+        self.credential, self.kind, self.name = credential, kind, name
+
+
+class Options:
+    """What flyted asked for; ``command`` is the container's command and arguments as Flyte's SDK wrote them."""
+
+    def __init__(self) -> None:
+        self.app = ""
+        self.bundle: str | None = None
+        self.secrets: list[Secret] = []
+        self.sums: str | None = None
+        self.secret_files = SECRET_FILES
+        self.command: list[str] = []
+
+
+def parse(argv: list[str]) -> Options:
+    """Reads the command line.
+
+    Raises ``Refused`` on an unknown option, a missing value, or a secret that may not have its name.
+    """
+    options = Options()
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            options.command = list(words)
+            break
+        value = next(words, None)
+        if value is None:
+            raise Refused(f"launch: option {word} has no value")
+        _set(options, word, value)
+    if not options.app:
+        raise Refused("launch: --app is missing")
+    if not options.command:
+        raise Refused("launch: there is no command after --")
+    return options
+
+
+def _set(options: Options, word: str, value: str) -> None:
+    if word == "--app":
+        options.app = value
+    elif word == "--bundle":
+        options.bundle = value
+    elif word == "--sums":
+        options.sums = _credential(value)
+    elif word == "--secret-files":
+        options.secret_files = value
+    elif word == "--secret":
+        options.secrets.append(_secret(value, options.secrets))
+    else:
+        raise Refused(f"launch: unknown option {word!a}")
+
+
+def _credential(value: str) -> str:
+    if _CREDENTIAL.fullmatch(value) is None:
+        raise Refused(f"launch: {value!a} is no name of a credential")
+    return value
+
+
+def _secret(value: str, known: list[Secret]) -> Secret:
+    credential, _, target = value.partition("=")
+    kind, _, name = target.partition(":")
+    _credential(credential)
+    if kind == "env":
+        check_variable(name, "a secret")
+    elif kind == "file":
+        if _FILE.fullmatch(name) is None or ".." in name:
+            raise Refused(f"a secret may not be a file named {name!a}")
+    else:
+        raise Refused(f"launch: --secret {value!a} is neither env: nor file:")
+    if any((other.kind, other.name) == (kind, name) for other in known):
+        raise Refused(f"two secrets want to be {kind} {name}")
+    return Secret(credential, kind, name)
+
+
+def check_variable(name: str, owner: str) -> str:
+    """The name of a variable that ``owner`` may set for the app; ``Refused`` where it would change what runs."""
+    if _ENV.fullmatch(name) is None or _ENV_DENIED.fullmatch(name):
+        raise Refused(f"{owner} may not set the variable {name!a}")
+    return name

@@ -1,0 +1,81 @@
+"""An app that is a program, not a server function.
+
+Python programs of the image run inside this process: a process's arguments can be read by everybody on the machine,
+``sys.argv`` by nobody. Others replace this process, which then may hold no secret in an argument. Never a shell.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shutil
+import sys
+
+from .refused import Refused
+
+_PYTHON = re.compile(r"python(3(\.\d+)?)?")
+
+
+class Plan:
+    """``how`` a command will run, "script", "module" or "exec"; ``what``: path or module; ``args``: the rest."""
+
+    def __init__(self, how: str, what: str, args: list[str]) -> None:
+        self.how, self.what, self.args = how, what, args
+
+    @property
+    def is_uvicorn(self) -> bool:
+        """Whether this is uvicorn's own command, which can only serve on the inherited socket."""
+        return self.how != "exec" and os.path.basename(self.what) == "uvicorn"
+
+
+def plan(command: list[str]) -> Plan:
+    """Decides how to run a command; ``Refused`` if there is no such program."""
+    name, args = command[0], command[1:]
+    found = shutil.which(name)
+    if found is None:
+        raise Refused(f"program {name!a} is not in the image")
+    ours = os.path.dirname(os.path.abspath(found)) == os.path.dirname(sys.executable)
+    if ours and _PYTHON.fullmatch(os.path.basename(found)):
+        return _python(found, args)
+    if ours and _is_python_script(found):
+        return Plan("script", found, args)
+    return Plan("exec", found, args)
+
+
+def run(chosen: Plan) -> int:
+    """Runs a program in this process; returns its exit status, or passes on its ``SystemExit``."""
+    sys.argv = [chosen.what, *chosen.args]
+    if chosen.how == "module":
+        runpy.run_module(chosen.what, run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(chosen.what, run_name="__main__")
+    return 0
+
+
+def replace(chosen: Plan, name: str) -> None:
+    """Becomes another program, with the listening socket and systemd's variables as systemd gave them."""
+    try:
+        os.execv(chosen.what, [name, *chosen.args])  # noqa: S606
+    except OSError as error:
+        raise Refused(f"program {name!a} cannot be run: {error.strerror}") from None
+
+
+def _python(interpreter: str, args: list[str]) -> Plan:
+    rest = args[1:] if args[:1] == ["-u"] else args
+    if len(rest) >= 2 and rest[0] == "-m":
+        return Plan("module", rest[1], rest[2:])
+    if rest and not rest[0].startswith("-"):
+        sys.path.insert(0, os.path.dirname(os.path.abspath(rest[0])))
+        return Plan("script", rest[0], rest[1:])
+    return Plan("exec", interpreter, args)
+
+
+def _is_python_script(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(256)
+    except OSError:
+        return False
+    # pip and uv write "#!/bin/sh" and `'''exec' …python` where the interpreter's path is too long for a first line.
+    return head.startswith(b"#!") and b"python" in head

@@ -1,0 +1,102 @@
+"""The order of a start: secrets, code, surroundings, then the app."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING
+
+from . import activation, bundle, credentials, failures, fserve, surroundings
+from .expand import expand, secrets_in
+from .notify import Notifier
+from .options import Options, parse
+from .refused import Refused
+
+if TYPE_CHECKING:
+    from .adopt import Adopter
+
+
+def main(argv: list[str]) -> int:
+    """Starts the app; returns the exit status. 78 (``EX_CONFIG``) where starting again cannot help."""
+    surroundings.unbuffer()
+    try:
+        return _start(parse(argv), os.environ)
+    except Refused as why:
+        surroundings.say(f"the app cannot start: {why}")
+        return why.status
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # noqa: BLE001 - the app's own; what Python would print, without our frames
+        failures.show(error)
+        return 1
+
+
+def _start(options: Options, environ: MutableMapping[str, str]) -> int:
+    asked = fserve.parse(options.command)
+    secrets = credentials.hand_over(options, environ)
+    cache = surroundings.first(environ, "CACHE_DIRECTORY")
+    folder = bundle.enter(None if asked is not None and asked.pkl else options.bundle, cache)
+    surroundings.furnish(environ, cache)
+    surroundings.extend_path(environ, folder)
+    if asked is None:
+        return _run_program(options.app, options.command, environ, [])
+    return _run_fserve(options, asked, environ, secrets)
+
+
+def _run_fserve(
+    options: Options, asked: fserve.Fserve, environ: MutableMapping[str, str], secrets: frozenset[str]
+) -> int:
+    """The steps of ``main`` in flyte/_bin/serve.py, in its order."""
+    from . import appenv, parameters
+
+    surroundings.describe(environ, asked.project, asked.domain, asked.org)
+    appenv.connect(asked.project, asked.domain, asked.org)
+    given = parameters.decode(asked.parameters, os.path.abspath(asked.dest or "."), environ)
+    environment = None
+    if asked.pkl:
+        environment = appenv.load_pickled(options.bundle or "")
+    elif asked.resolver_args:
+        environment = appenv.load(*fserve.target(asked.resolver_args))
+    parameters.publish(given, environ)
+    surroundings.raw_data(environ, asked.raw_data_path)
+    if getattr(environment, "_server", None) is not None:
+        adopter, notifier = _adopt(options.app, environ)
+        return appenv.Serving(environment, given.bound, adopter, notifier).run()
+    if not asked.args:
+        raise Refused("the app has neither a server function nor args")
+    return _run_program(options.app, expand(asked.args, environ), environ, secrets_in(asked.args, secrets))
+
+
+def _run_program(app: str, command: list[str], environ: MutableMapping[str, str], secrets: list[str]) -> int:
+    from . import program
+
+    chosen = program.plan(command)
+    if chosen.how == "exec":
+        if secrets:
+            raise Refused(
+                f"program {command[0]!a} would show secret {secrets[0]} to everybody in its arguments; "
+                "let it read the variable instead"
+            )
+        program.replace(chosen, command[0])
+    if chosen.is_uvicorn:
+        _adopt(app, environ)
+    elif (listener := activation.listener(environ)) is not None:
+        # Its own way to take the socket (gunicorn's, say) keeps the variables; uvicorn inside it needs none.
+        _adopter(listener, Notifier(environ.get("NOTIFY_SOCKET")), app)
+    return program.run(chosen)
+
+
+def _adopt(app: str, environ: MutableMapping[str, str]) -> tuple[Adopter, Notifier]:
+    listener, notifier = activation.listener(environ), Notifier(environ.get("NOTIFY_SOCKET"))
+    if listener is None:
+        raise Refused("systemd passed no listening socket; start the app through its .socket unit")
+    activation.forget(environ)
+    return _adopter(listener, notifier, app), notifier
+
+
+def _adopter(listener: activation.Listener, notifier: Notifier, app: str) -> Adopter:
+    from .adopt import Adopter
+
+    adopter = Adopter(listener, notifier, app)
+    adopter.install()
+    return adopter

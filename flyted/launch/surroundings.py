@@ -1,0 +1,73 @@
+"""The process around the app: its output, its variables and where its imports come from."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import MutableMapping
+
+_RAW_DATA_TEMPLATE = "{{.rawOutputDataPrefix}}"  # flyte/app/_app_environment.py container_cmd
+_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+def say(line: str) -> None:
+    """One line of ours among the app's own output."""
+    sys.stderr.write(f"flyted: {line}\n")
+
+
+def unbuffer() -> None:
+    """``-I`` ignores ``PYTHONUNBUFFERED``: without this, lines reach the journal late or, at a kill, never."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def furnish(environ: MutableMapping[str, str], cache: str) -> None:
+    """Variables that a container would have: programs of the image first, a home that can be written."""
+    programs = os.path.dirname(sys.executable)
+    environ["PATH"] = f"{programs}:{environ.get('PATH') or _DEFAULT_PATH}"
+    environ["PYTHONUNBUFFERED"] = "1"  # for child processes
+    if environ.get("HOME", "/") == "/":
+        environ["HOME"] = first(environ, "STATE_DIRECTORY") or cache
+    environ.setdefault("XDG_CACHE_HOME", os.path.join(cache, "xdg"))
+    # The socket's only client is the ingress, which replaces X-Forwarded-*; without this, redirects lead to http://.
+    environ.setdefault("FORWARDED_ALLOW_IPS", "*")
+
+
+def first(environ: MutableMapping[str, str], variable: str) -> str:
+    """The first folder of systemd's ``CACHE_DIRECTORY`` or ``STATE_DIRECTORY``; empty if there is none."""
+    return environ.get(variable, "").partition(":")[0]
+
+
+def extend_path(environ: MutableMapping[str, str], folder: str) -> None:
+    """Puts the app's folder first on ``sys.path``, before it the entries of ``_F_SYS_PATH`` (flyte's adjust_sys_path).
+
+    Made absolute, which Flyte does not do: the app may change its working folder.
+    """
+    entries = [os.path.abspath(entry) for entry in environ.get("_F_SYS_PATH", "").split(":") if entry]
+    wanted = list(dict.fromkeys([*entries, folder]))
+    sys.path[:] = wanted + [entry for entry in sys.path if entry not in wanted]
+
+
+def describe(environ: MutableMapping[str, str], project: str, domain: str, org: str) -> None:
+    """What ``flyte.app.ctx()`` and Flyte's client read (flyte/app/_context.py, flyte/_initialize.py)."""
+    names = {
+        "FLYTE_INTERNAL_EXECUTION_PROJECT": project,
+        "FLYTE_INTERNAL_EXECUTION_DOMAIN": domain,
+        "_U_ORG_NAME": org,
+    }
+    for name, value in names.items():
+        if value:
+            environ.setdefault(name, value)
+
+
+def raw_data(environ: MutableMapping[str, str], path: str) -> None:
+    """Where the app may put data of its own; the template that a cluster fills in becomes its state folder."""
+    if not path:
+        return
+    if _RAW_DATA_TEMPLATE in path:
+        folder = os.path.join(first(environ, "STATE_DIRECTORY") or first(environ, "CACHE_DIRECTORY"), "raw")
+        os.makedirs(folder, exist_ok=True)
+        path = path.replace(_RAW_DATA_TEMPLATE, folder)
+    environ["_FLYTE_APP_RAW_DATA_PATH"] = path  # flyte/app/_context.py reads it where no context is set

@@ -1,0 +1,90 @@
+"""A tar.gz from a stranger into an empty folder: plain files and folders only, below it only, and not too much.
+
+Own checks, because ``tarfile``'s ``filter=`` is missing in Debian 12's Python. Every name is made with ``O_EXCL``
+below folders that were made here, so that no entry can lead a later one elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zlib
+
+from .refused import Refused
+
+MOST_BYTES = 1 << 30
+MOST_ENTRIES = 100_000
+_CHUNK = 1 << 20
+
+
+def unpack(archive: str, folder: str) -> None:
+    """Writes the contents of ``archive`` below ``folder``, synced to disk.
+
+    Raises ``Refused`` for an unreadable archive, an unsafe or repeated name, a link, a device, or a size or number
+    above ``MOST_BYTES`` and ``MOST_ENTRIES``; ``OSError`` if the disk does not take it.
+    """
+    label = f"code bundle {os.path.basename(archive)}"
+    try:
+        source = open(archive, "rb")  # noqa: SIM115 - closed below; its errors differ from those of the disk
+    except OSError as error:
+        raise Refused(f"{label} cannot be read: {error.strerror}") from None
+    with source:
+        try:
+            _read(source, folder, label)
+        except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError) as error:
+            raise Refused(f"{label} is damaged: {error}") from None
+        except OSError as error:
+            if error.errno is None:  # gzip.BadGzipFile
+                raise Refused(f"{label} is damaged: {error}") from None
+            raise
+
+
+def _read(source: object, folder: str, label: str) -> None:
+    room, folders = MOST_BYTES, {folder}
+    with tarfile.open(fileobj=source, mode="r:gz") as tar:  # type: ignore[call-overload]
+        for count, entry in enumerate(tar, 1):
+            if count > MOST_ENTRIES:
+                raise Refused(f"{label} has more than {MOST_ENTRIES} entries")
+            path = os.path.join(folder, *_parts(entry.name, label))
+            if entry.isdir():
+                _make_folder(path, folder, folders, label)
+            elif entry.isreg():
+                room -= entry.size
+                if room < 0 or entry.size < 0:
+                    raise Refused(f"{label} holds more than {MOST_BYTES >> 20} MiB")
+                _make_folder(os.path.dirname(path), folder, folders, label)
+                _make_file(tar, entry, path, label)
+            else:
+                raise Refused(f"{label}: {entry.name!a} is neither a file nor a folder")
+
+
+def _parts(name: str, label: str) -> list[str]:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts or "\0" in name:
+        raise Refused(f"{label}: {name!a} leads out of the app's folder")
+    return parts
+
+
+def _make_folder(path: str, top: str, folders: set[str], label: str) -> None:
+    if path in folders:
+        return
+    _make_folder(os.path.dirname(path), top, folders, label)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        raise Refused(f"{label}: {os.path.relpath(path, top)!a} is both a file and a folder") from None
+    folders.add(path)
+
+
+def _make_file(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: str, label: str) -> None:
+    mode = 0o700 if entry.mode & 0o100 else 0o600
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    except FileExistsError:
+        raise Refused(f"{label}: {entry.name!a} occurs twice") from None
+    content = tar.extractfile(entry)
+    with open(handle, "wb") as file:
+        while content is not None and (chunk := content.read(_CHUNK)):
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
