@@ -54,6 +54,7 @@ GROUPS = {
     "delete": "The same as 'app delete' and 'secret delete'.",
 }
 
+COMPLETE = "_FLYTECTL_COMPLETE"  # the shells' question, in click's protocol
 INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 
@@ -126,10 +127,10 @@ def main(args: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a Latin-1 terminal shows an escape, not a traceback
     try:
-        status: Any = cli.main(args, prog_name="flytectl", standalone_mode=False)
+        status = _run(sys.argv[1:] if args is None else args)
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
-        return INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         return _pipe_closed()
     except click.ClickException as error:
@@ -139,7 +140,28 @@ def main(args: list[str] | None = None) -> int:
         return _report(error.message, error.hint, error.exit_status)
     except Exception as error:  # noqa: BLE001  the last line of defence: no traceback of ours reaches a user
         return _internal(error)
+    return status
+
+
+def _run(args: list[str]) -> int:
+    """What click's own ``main`` does, without its handling of Ctrl-C and closed pipes."""
+    asked = os.environ.get(COMPLETE)
+    if asked:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, "flytectl", COMPLETE, asked)
+    try:
+        with cli.make_context("flytectl", list(args)) as context:
+            status: Any = cli.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
     return status if isinstance(status, int) else 0
+
+
+def _interrupted() -> int:
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")  # the terminal shows ^C; what follows begins on its own line
+    return INTERRUPTED
 
 
 def _report(message: str, hint: str, status: int) -> int:

@@ -60,7 +60,7 @@ def to_json(value: object, *, lines: bool = False) -> str:
     """JSON in ASCII (so no character of it steers a terminal); ``lines``: one line per value."""
     import json  # noqa: PLC0415  costs more than all of this file, and most calls do not need it
 
-    return json.dumps(value, indent=None if lines else 2)
+    return json.dumps(value, indent=None if lines else 2).replace("\x7f", "\\u007f")  # the one that json leaves
 
 
 def fields(data: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

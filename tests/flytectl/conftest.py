@@ -1,0 +1,26 @@
+"""The daemon's border for the tests of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.flytectl.border import Border
+
+
+@pytest.fixture
+def border(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Border]]:
+    """Makes a border with given answers and points ``flytectl`` at it."""
+    opened: list[Border] = []
+
+    def make(*answers: bytes, hold: bool = False) -> Border:
+        path = tmp_path / f"control-{len(opened)}.sock"
+        opened.append(Border(path, answers, hold=hold))
+        monkeypatch.setenv("FLYTED_SOCKET", str(path))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()

@@ -1,0 +1,233 @@
+"""The command line: which words are understood, and how every failure looks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from flytectl import cli
+from flyted.contract.version import VERSION
+from tests.flytectl.border import error, event, result
+
+ROOT = Path(__file__).parents[2]
+SLOW = ("flyte", "msgpack", "fastapi", "json", "socket", "subprocess", "asyncio", "flytectl.render")
+
+
+def run(*words: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+    """A real process, as a user starts it."""
+    return subprocess.run(
+        [sys.executable, "-m", "flytectl", *words], input=stdin, capture_output=True, cwd=ROOT, check=False,
+        env={**os.environ, **(env or {})}, timeout=30,
+    )  # fmt: skip
+
+
+def command(row: str) -> click.Command:
+    """The command behind the words of a row of the table."""
+    found: click.Command | None = cli.cli
+    for word in row.split(" "):
+        assert isinstance(found, click.Group)
+        found = found.get_command(click.Context(found), word)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("words", [["--help"], ["app", "--help"], ["secret", "create", "--help"], ["serve", "--help"]])
+def test_help_imports_nothing_slow(words: list[str]) -> None:
+    """``--help`` pays for click alone: no SDK, no msgpack, no JSON."""
+    code = f"import sys; from flytectl.cli import main; main({words!r}); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    bare = subprocess.run(
+        [sys.executable, "-c", "import sys, click; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("Usage: flytectl")
+    assert not (set(done.stderr.split()) - set(bare.stdout.split())) & set(SLOW)
+
+
+@pytest.mark.parametrize("row", cli.COMMANDS)
+def test_every_row_is_a_command_with_help(row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each row of the table leads to a command, whose help says what it does, on stdout, within 80 columns."""
+    assert command(row).help
+    assert cli.main([*row.split(" "), "--help"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"Usage: flytectl {row}")
+    assert shown.err == ""
+    assert max(len(line) for line in shown.out.split("\n")) <= 80
+
+
+@pytest.mark.parametrize(
+    ("flytes", "ours"),
+    [
+        ("create secret", "secret create"), ("get secret", "secret get"), ("delete secret", "secret delete"),
+        ("get app", "app get"), ("delete app", "app delete"),
+    ],
+)  # fmt: skip
+def test_both_word_orders_are_one_command(flytes: str, ours: str) -> None:
+    """Flyte's ``create secret`` and our ``secret create`` cannot drift apart: they are the same object."""
+    assert command(flytes) is command(ours)
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown word exits 2 and proposes one that exists."""
+    assert cli.main(["secert", "ls"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Did you mean 'secret'?\n  hint: flytectl --help" in shown.err
+
+
+@pytest.mark.parametrize("words", [[], ["app"], ["create"]])
+def test_unfinished_words_show_the_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A command line that stops too early exits 2, with the help on stderr and nothing on stdout."""
+    assert cli.main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("Usage: ")
+    assert "Commands:" in shown.err
+
+
+def test_version_option_needs_no_daemon(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--version`` is the command's own."""
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"flytectl {VERSION}\n"
+
+
+def test_a_daemon_that_is_down_is_said_with_what_to_type(tmp_path, monkeypatch, capsys) -> None:
+    """No daemon: exit 7, why, and how to start it."""
+    monkeypatch.setenv("FLYTED_SOCKET", str(tmp_path / "none.sock"))
+    assert cli.main(["app", "ls"]) == 7
+    assert "flyted does not answer" in (shown := capsys.readouterr().err)
+    assert "hint: sudo systemctl start" in shown
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\0\0\0",
+        b"\0\0\0\5\xc1\xc1\xc1\xc1\xc1",
+        b"\xff\xff\xff\xff",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"\0\0\0\1\x80",
+    ],
+)
+def test_nonsense_from_the_socket_is_an_error_of_one_line(answer: bytes, border, capsys) -> None:
+    """A hang-up, cut frames, other protocols: exit 7, never a traceback."""
+    border(answer)
+    assert cli.main(["app", "ls"]) == 7
+    shown = capsys.readouterr().err
+    assert shown.startswith("flytectl: ")
+    assert "Traceback" not in shown
+
+
+def test_an_error_of_the_daemon_keeps_its_status_and_is_made_harmless(border, capsys) -> None:
+    """The daemon's message and hint are shown, escapes in them are not obeyed, and the class decides the status."""
+    border(error("not-found", "no app '\x1b[2J'", "flytectl app ls"))
+    assert cli.main(["app", "get", "x"]) == 4
+    assert capsys.readouterr().err == "flytectl: no app '\\x1b[2J'\n  hint: flytectl app ls\n"
+
+
+def test_an_unknown_error_of_a_newer_daemon_stays_readable(border, capsys) -> None:
+    """A code that this version does not know exits 1 with the daemon's own words."""
+    border(error("quota", "too much", "less"))
+    assert cli.main(["app", "ls"]) == 1
+    assert capsys.readouterr().err == "flytectl: too much\n  hint: less\n"
+
+
+def test_several_apps_are_each_tried(border, capsys) -> None:
+    """A failure of one name is told and does not keep the others from being tried."""
+    asked = border(error("not-found", "no such app"))
+    assert cli.main(["app", "stop", "a", "b"]) == 4
+    assert capsys.readouterr().err == "flytectl: no such app\n" * 2
+    assert [r["args"]["name"] for r in asked.requests] == ["a", "b"]
+
+
+def test_another_version_of_the_daemon_is_said(border, capsys) -> None:
+    """``version`` shows both and tells the mismatch; ``serve`` refuses before it imports the file."""
+    border(result(version="9.9", protocol=1))
+    assert cli.main(["version"]) == 7
+    shown = capsys.readouterr()
+    assert shown.out == f"flytectl {VERSION}\nflyted   9.9\n"
+    assert "hint: sudo systemctl restart flyted" in shown.err
+    assert cli.main(["serve", __file__]) == 7
+    assert "the daemon is flyted 9.9" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_one_line(border, capsys, monkeypatch) -> None:
+    """An unexpected exception is named without a traceback; FLYTECTL_DEBUG=1 gives it."""
+    border(result())  # an answer without its fields: no daemon sends it
+    assert cli.main(["app", "ls"]) == 70
+    shown = capsys.readouterr().err
+    assert shown.startswith("flytectl: internal error (please report it): KeyError: 'apps'\n")
+    assert "Traceback" not in shown
+    monkeypatch.setenv("FLYTECTL_DEBUG", "1")
+    with pytest.raises(KeyError):
+        cli.main(["app", "ls"])
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    """``flytectl --help | true``: no traceback, the status of a closed pipe."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with subprocess.Popen(
+        [sys.executable, "-m", "flytectl", "--help"], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE
+    ) as process:
+        os.close(writer)
+        assert process.communicate(timeout=30)[1] == b""
+        assert process.returncode == cli.PIPE_CLOSED
+
+
+def test_ctrl_c_ends_a_followed_log_quietly(border) -> None:
+    """A log line is shown as it comes, escaped; Ctrl-C then ends with 130 and no word."""
+    asked = border(event(kind="log", time=0, revision=1, source="app", text="hi\x1b[31m"), hold=True)
+    with subprocess.Popen(
+        [sys.executable, "-m", "flytectl", "logs", "x", "-f", "-n", "7"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith(b" hi\\x1b[31m\n")
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == (b"", b"")
+        assert process.returncode == cli.INTERRUPTED
+    assert asked.requests[0]["args"] == {
+        "project": "default", "domain": "development", "name": "x", "lines": 7, "follow": True,
+    }  # fmt: skip
+
+
+def test_a_log_that_breaks_off_is_an_error(border, capsys) -> None:
+    """A daemon that dies while a log is followed is told; the lines before it were shown."""
+    border(event(kind="log", time=0, revision=1, source="systemd", text="Started."))
+    assert cli.main(["logs", "x", "-f", "--json"]) == 7
+    shown = capsys.readouterr()
+    assert shown.out == '{"time": 0, "revision": 1, "source": "systemd", "text": "Started."}\n'
+    assert "closed the connection" in shown.err
+
+
+def test_doctor_works_without_a_daemon(tmp_path, monkeypatch, capsys) -> None:
+    """The user's side is checked and the daemon's silence is one of the findings; exit 1."""
+    monkeypatch.setenv("FLYTED_SOCKET", str(tmp_path / "none.sock"))
+    assert cli.main(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert "FAIL  daemon" in shown
+    assert "hint: sudo systemctl start" in shown
+
+
+def test_ca_install_is_for_root(monkeypatch, capsys) -> None:
+    """Anybody else is told the command to type, and nothing is asked of the daemon."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for word in ("install", "uninstall"):
+        assert cli.main(["ca", word]) == 6
+        assert f"hint: sudo flytectl ca {word}" in capsys.readouterr().err
+
+
+def test_words_are_completed() -> None:
+    """The shells' question is answered from the same table; a daemon that is down completes nothing, quietly."""
+    ask = {"_FLYTECTL_COMPLETE": "bash_complete", "FLYTED_SOCKET": "/nonexistent/s"}
+    done = run(env={**ask, "COMP_WORDS": "flytectl se", "COMP_CWORD": "1"})
+    assert done.stdout.split() == [b"plain,serve", b"plain,secret"]
+    done = run(env={**ask, "COMP_WORDS": "flytectl app stop ", "COMP_CWORD": "3"})
+    assert (done.stdout.strip(), done.stderr) == (b"", b"")

@@ -1,0 +1,155 @@
+"""Text for people and JSON for programs, from values alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flytectl import render
+
+APP: dict[str, Any] = {
+    "name": "authenticated-api", "project": "default", "domain": "development", "id": "authenticated-api",
+    "url": "https://authenticated-api.apps.localhost", "state": "running", "reason": "", "revision": 2,
+    "wanted": "started", "created_at": 1700000000, "updated_at": 1700000100,
+    "image": {"hash": "ab12", "python": "3.12.3", "asked": "3.12", "note": ""},
+    "units": [{"name": "flyted-app-authenticated-api-r2-0.service", "active": "active", "sub": "running",
+               "result": "success"}],
+    "secrets": [{"key": "API_KEY", "env": "API_KEY", "file": ""}, {"key": "CERT", "env": "", "file": "CERT"}],
+    "min_replicas": 0, "scaledown_after_s": 300.0, "memory_bytes": 512 << 20, "cpu_cores": 1.0, "type": "FastAPI",
+    "description": "", "links": [["Docs", "/docs"]], "requests": {"in_flight": 0, "total": 12}, "last_failure": None,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch):
+    import time
+
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@given(st.text())
+def test_no_text_of_an_app_steers_the_terminal(text: str) -> None:
+    """Whatever comes in, one line without any control, format or line-separating character goes out."""
+    shown = render.safe(text)
+    assert all(c.isprintable() or c in "\u00a0\u200d\u202f\u3000" for c in shown)
+    assert "\n" not in shown
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("\x1b]0;x\x07", r"\x1b]0;x\x07"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\rb\nc\td", r"a\rb\nc\td"),
+        ("user\u202egnp.exe", r"user\u202egnp.exe"),
+        ("a\u2028b\x7f", r"a\u2028b\x7f"),
+        ("Grüße, 世界 \U0001f468\u200d\U0001f469", "Grüße, 世界 \U0001f468\u200d\U0001f469"),
+    ],
+)
+def test_escape_sequences_are_shown_escaped(raw: str, shown: str) -> None:
+    """Escapes, C1 controls and bidirectional overrides become visible; people's own scripts stay."""
+    assert render.safe(raw) == shown
+
+
+@given(st.text())
+def test_text_of_several_lines_keeps_only_line_ends_and_tabs(text: str) -> None:
+    """A log line with a line end in it keeps it; nothing else steers."""
+    assert all(c in "\n\t\u00a0\u200d\u202f\u3000" or c.isprintable() for c in render.safe_lines(text))
+
+
+def test_a_table_is_aligned_and_a_cell_cannot_forge_a_row() -> None:
+    """Columns line up; a line end in a cell is shown, so no app writes a row of its own."""
+    text = render.table(["NAME", "URL"], [["a", "x"], ["long-name", "y\nforged  row"]])
+    assert text.split("\n") == ["NAME       URL", "a          x", r"long-name  y\nforged  row"]
+
+
+def test_app_ls_shows_what_one_looks_for() -> None:
+    """Name, state, revision and URL; the scope only when one differs from Flyte's default."""
+    other = {**APP, "name": "other", "project": "p", "domain": "production", "state": "sleeping"}
+    assert render.apps_table([APP], colour=False).split("\n") == [
+        "NAME               STATE    REV  URL",
+        "authenticated-api  running  2    https://authenticated-api.apps.localhost",
+    ]
+    assert "p/production" in render.apps_table([APP, other], colour=False)
+
+
+def test_colour_changes_no_character_of_a_table() -> None:
+    """Without its colour codes a coloured table is the plain one, also when a name looks like a state."""
+    apps = [{**APP, "name": "running", "state": "running"}, {**APP, "name": "x", "state": "failed"}]
+    coloured = render.apps_table(apps, colour=True)
+    assert "\x1b[31mfailed\x1b[0m" in coloured
+    for code in ("\x1b[31m", "\x1b[32m", "\x1b[0m"):
+        coloured = coloured.replace(code, "")
+    assert coloured == render.apps_table(apps, colour=False)
+
+
+def test_app_get_tells_every_fact_once() -> None:
+    """URL, revision, Python, limits, sleeping, secrets and units are there; empty facts are not."""
+    failed = {**APP, "last_failure": {"revision": 3, "reason": "exit status 1"}, "reason": "r3 failed"}
+    text = render.app_details(failed, colour=False)
+    assert text.startswith("authenticated-api: running (r3 failed)\n")
+    for fact in (
+        "https://authenticated-api.apps.localhost", "2, since 2023-11-14T22:15:00", "3.12.3\n", "1 CPU, 512.0 MiB",
+        "after 300 s without a request", "API_KEY as $API_KEY", "CERT as /etc/flyte/secrets/CERT", "0 now, 12 so far",
+        "flyted-app-authenticated-api-r2-0.service  active (running)", "revision 3: exit status 1", "Docs: /docs",
+    ):  # fmt: skip
+        assert fact in text
+    assert "About" not in text
+
+
+def test_another_python_than_asked_is_said() -> None:
+    """The nearest Python is told next to the one asked for, with the reason."""
+    image = {"hash": "", "python": "3.13.5", "asked": "3.12", "note": "3.12 was not found"}
+    assert "3.13.5 (asked for 3.12): 3.12 was not found" in render.app_details({**APP, "image": image}, colour=False)
+
+
+def test_json_has_exactly_the_documented_fields() -> None:
+    """Fields of a newer daemon are left out, absent ones are null, the order is fixed."""
+    data = render.fields({"key": "K", "value": "never"}, render.SECRET_FIELDS)
+    assert list(data) == list(render.SECRET_FIELDS)
+    assert data["key"] == "K"
+    assert data["generation"] is None
+    assert "never" not in render.to_json(data)
+
+
+@given(st.text() | st.just("\x7f"))
+def test_json_is_plain_ascii(text: str) -> None:
+    """JSON holds the exact text, and only printable ASCII but for the indent's line ends."""
+    written = render.to_json({"text": text})
+    assert json.loads(written) == {"text": text}
+    assert all(c == "\n" or " " <= c <= "~" for c in written)
+
+
+def test_a_damaged_secret_is_seen_at_a_glance() -> None:
+    """``secret ls`` has a state column as soon as one file is not what was written."""
+    secret = {"key": "K", "project": "", "domain": "", "generation": 3, "created_at": 0, "updated_at": 0}
+    plain = render.secrets_table([{**secret, "damaged": False}])
+    assert plain.split("\n") == ["KEY  GENERATION  UPDATED", "K    3           1970-01-01T00:00:00"]
+    assert render.secrets_table([{**secret, "damaged": True}]).endswith("DAMAGED")
+    assert "*/production" in render.secrets_table([{**secret, "domain": "production"}])
+
+
+def test_a_log_line_has_local_time_and_says_who_speaks() -> None:
+    """Microseconds become a short local time; systemd's own words are marked."""
+    event = {"time": 1_700_000_000_123_456, "revision": 2, "source": "app", "text": "hello\x1b[2J"}
+    assert render.log_line(event) == r"2023-11-14T22:13:20 hello\x1b[2J"
+    assert render.log_line({**event, "source": "systemd", "text": "Started."}).endswith(" systemd: Started.")
+
+
+def test_an_error_ends_in_something_to_type() -> None:
+    """Message, then each line of the hint; both are made harmless."""
+    assert render.error_text("no \x1b[1m", "a\nb") == "flytectl: no \\x1b[1m\n  hint: a\n  hint: b"
+    assert render.error_text("just this", "") == "flytectl: just this"
+
+
+def test_impossible_times_do_not_stop_a_listing() -> None:
+    """A number that is no time is shown as it is."""
+    assert render.when(1e300) == "1e+300"
