@@ -154,7 +154,7 @@ def decrypt(data: bytes, identity: Identity) -> bytes:
     nonce = data[header.end : header.end + _NONCE]
     if len(nonce) != _NONCE:
         raise AgeError(Failure.HEADER, "it is cut off after the header")
-    return _open_stream(_hkdf(file_key, nonce, b"payload"), memoryview(data)[header.end + _NONCE :])
+    return _open_stream(_hkdf(file_key, nonce, b"payload"), data[header.end + _NONCE :])
 
 
 @dataclass(frozen=True)
@@ -260,16 +260,16 @@ def _checked_share(stanza: _Stanza) -> tuple[bytes, bytes]:
 
 
 def _seal_stream(key: bytes, plaintext: bytes) -> list[bytes]:
-    aead, view = ChaCha20Poly1305(key), memoryview(plaintext)
-    last = max(0, (len(view) - 1) // _CHUNK)
-    return [aead.encrypt(_chunk_nonce(i, i == last), view[i * _CHUNK :][:_CHUNK], None) for i in range(last + 1)]
+    aead, last = ChaCha20Poly1305(key), max(0, (len(plaintext) - 1) // _CHUNK)
+    chunks = (plaintext[i * _CHUNK : (i + 1) * _CHUNK] for i in range(last + 1))
+    return [aead.encrypt(_chunk_nonce(i, i == last), chunk, None) for i, chunk in enumerate(chunks)]
 
 
-def _open_stream(key: bytes, sealed: memoryview) -> bytes:
+def _open_stream(key: bytes, sealed: bytes) -> bytes:
     aead, size, plain = ChaCha20Poly1305(key), _CHUNK + _TAG, []
     last = max(0, (len(sealed) - 1) // size)
     for i in range(last + 1):
-        chunk = sealed[i * size :][:size]
+        chunk = sealed[i * size : (i + 1) * size]
         try:
             plain.append(aead.decrypt(_chunk_nonce(i, i == last), chunk, None))
         except (InvalidTag, ValueError):
