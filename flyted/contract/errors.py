@@ -108,6 +108,12 @@ class HostFailure(FlytedError):
     code, exit_status, http_status = "host", 9, 500
 
 
+class IngressDown(HostFailure):
+    """HAProxy does not answer. The ingress's files are written all the same: it serves them when it starts."""
+
+    code, http_status = "ingress-down", 503
+
+
 class UserCodeFailed(FlytedError):
     """The user's own file raised, or cannot be imported. ``traceback`` holds the user's own frames, or ""."""
 

@@ -1,0 +1,153 @@
+"""HAProxy: its files, and its runtime API over the admin socket. No decisions: those are in ``plan/ingress*.py``.
+
+The admin socket belongs to PID 1 (``flyted-ingress-admin.socket``): connecting starts HAProxy if it is not running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flyted.contract.errors import HostFailure, IngressDown
+from flyted.contract.names import shown
+from flyted.plan import ingress, ingress_answers, ingress_config
+from flyted.plan.idle import Traffic
+
+__all__ = ["Applied", "Ingress", "IngressDown"]
+
+ADMIN = Path("/run/flyted/admin.sock")
+_WHY = "systemctl status flyted-ingress; journalctl -u flyted-ingress -n 20"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What :meth:`Ingress.apply` left to do."""
+
+    draining: frozenset[str] = frozenset()  # servers that still answer requests; apply again later to remove them
+    restart_needed: bool = False  # HAProxy runs with other ports or rules than the files now have
+
+
+class Ingress:
+    """One HAProxy. ``places`` is where HAProxy looks for things, ``admin`` the socket's path for us."""
+
+    def __init__(
+        self,
+        admin: Path = ADMIN,
+        files: Path = Path(ingress.FILES),
+        *,
+        places: ingress_config.Places = ingress_config.STANDARD,
+        timeout_s: float = 5.0,
+    ) -> None:
+        self._admin, self._files, self._timeout = admin, files, timeout_s
+        self._places = replace(places, files=str(files))
+
+    def write(self, wanted: ingress.IngressState, listen: ingress.Listen) -> None:
+        """Writes all files, each atomically: what HAProxy serves when it starts next.
+
+        Raises :class:`InvalidInput` when a host leads nowhere (nothing is written), :class:`HostFailure` when the
+        disk refuses.
+        """
+        texts = {
+            ingress_config.CONFIG: ingress_config.render_config(wanted, listen, self._places),
+            **ingress_config.render_maps(wanted),
+        }
+        for name, text in texts.items():
+            _replace(self._files / name, text.encode())
+
+    async def read(self) -> ingress.Live:
+        """What HAProxy has. Raises :class:`IngressDown` if it does not answer."""
+        tables = [f"show map {self._files}/{t}" for t in (ingress.HOSTS, ingress.TIMEOUTS, ingress.UNAVAILABLE)]
+        stat = await self._ask(f"show stat {ingress.BACKEND} 4 -1")
+        hosts, timeouts, unavailable = [await self._ask(command) for command in tables]
+        return ingress_answers.parse_live(stat, hosts, timeouts, unavailable, await self._ask("show info"))
+
+    async def apply(self, wanted: ingress.IngressState, listen: ingress.Listen) -> Applied:
+        """Writes the files, then tells the running HAProxy the difference. Drops no connection; may be repeated.
+
+        Raises :class:`IngressDown` if HAProxy does not answer (the files are written, so a start of it serves
+        them), :class:`HostFailure` with HAProxy's own words if it refuses a command.
+        """
+        self.write(wanted, listen)
+        live = await self.read()
+        still = set(ingress.draining(live, wanted))
+        for command in ingress.changes(live, wanted, str(self._files)):
+            answer = await self._ask(command)
+            if ingress_answers.still_draining(command, answer):
+                still.add(command.rpartition("/")[2])
+            elif said := ingress_answers.refusal(command, answer):
+                raise HostFailure(f"HAProxy refused '{command}': {said}", hint=_WHY)
+        restart = live.structure != ingress_config.structure(listen, self._places)
+        return Applied(frozenset(still), restart)
+
+    async def stats(self) -> dict[str, Traffic]:
+        """The counters of every server, for ``plan/idle.py``."""
+        return ingress_answers.parse_traffic(
+            await self._ask("show info"), await self._ask(f"show stat {ingress.BACKEND} 4 -1")
+        )
+
+    async def set_certificate(self, pem: bytes) -> None:
+        """Replaces certificate and key in the running HAProxy; connections that exist keep theirs.
+
+        A start of HAProxy asks for the credential anew. Raises :class:`HostFailure` (the old one stays in use).
+        """
+        path = self._places.certificate
+        lines = [line for line in pem.decode("ascii").splitlines() if line.strip()]
+        body = "\n".join(lines)
+        said = await self._ask(f"set ssl cert {path} <<\n{body}\n", secret=True)
+        if "Transaction" in said:
+            done = await self._ask(f"commit ssl cert {path}")
+            if "Success" in done:
+                return
+            said = done
+            await self._ask(f"abort ssl cert {path}")
+        raise HostFailure(f"HAProxy refused the new certificate: {' '.join(said.split())}", hint=_WHY)
+
+    async def _ask(self, command: str, *, secret: bool = False) -> str:
+        """One command, one connection: HAProxy answers and closes. ``secret``: the command is in no message."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._exchange(command)
+        except (OSError, TimeoutError) as error:
+            what = "a certificate" if secret else f"'{command}'"
+            why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            raise IngressDown(f"the ingress (HAProxy) cannot be told {what}: {why}", hint=_WHY) from error
+
+    async def _exchange(self, command: str) -> str:
+        reader, writer = await asyncio.open_unix_connection(os.fspath(self._admin))
+        try:
+            # no write_eof(): HAProxy gives up on a command whose client has half-closed
+            writer.write(command.encode() + b"\n")
+            await writer.drain()
+            answer = await reader.read()
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        if not answer:
+            raise ConnectionResetError(f"HAProxy closed the connection without an answer to {shown(command[:40])}")
+        return answer.decode("utf-8", "replace")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Replaces a file as a whole; HAProxy (another user) may read it, whatever our umask is."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise HostFailure(
+            f"cannot write {path}: {error.strerror}", hint=f"df -h {path.parent}; ls -ld {path.parent}"
+        ) from error

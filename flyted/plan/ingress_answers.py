@@ -1,0 +1,116 @@
+"""What HAProxy answers on its runtime API, as values. Pure; the formats are in its management.txt, section 9."""
+
+from __future__ import annotations
+
+import csv
+
+from flyted.contract.errors import HostFailure, InvalidInput
+from flyted.contract.names import shown
+from flyted.plan.idle import Traffic
+from flyted.plan.ingress import DEFAULT_MAXCONN, IngressState, Live, Server, Unavailable
+
+_SAID_AT_SUCCESS = {
+    "add server": "New server registered.",
+    "del server": "Server deleted.",
+}
+_STILL_USED = "still has connections attached"
+
+
+def parse_show_map(text: str) -> dict[str, str]:
+    """``show map FILE``: ``<reference> <key> <value>`` a line. The first entry of a key is the one that counts."""
+    entries: dict[str, str] = {}
+    for line in text.splitlines():
+        words = line.split(" ", 2)
+        if len(words) == 3 and words[0].startswith("0x"):
+            entries.setdefault(words[1], words[2])
+        elif line.strip():
+            raise HostFailure(f"HAProxy's map cannot be read: {shown(line)}")
+    return entries
+
+
+def parse_show_stat(text: str) -> list[dict[str, str]]:
+    """``show stat BACKEND 4 -1``: one row per server, by column name."""
+    header, _, rows = text.strip().partition("\n")
+    if not header.startswith("# pxname,svname,"):
+        raise HostFailure(f"HAProxy's counters cannot be read: {shown(header)}")
+    names = header.removeprefix("# ").split(",")
+    return [dict(zip(names, row, strict=False)) for row in csv.reader(rows.splitlines()) if row]
+
+
+def traffic_of(row: dict[str, str], process: str) -> Traffic:
+    """The counters of one server's row; ``process`` as of :func:`process_of`."""
+    age = _number(row, "lastsess", -1)
+    return Traffic(
+        in_flight=_number(row, "scur"),
+        queued=_number(row, "qcur"),
+        started=_number(row, "stot"),
+        answered=_number(row, "req_tot"),
+        last_start_age_s=None if age < 0 else float(age),
+        longest_s=_number(row, "ttime_max") / 1000,
+        process=process,
+    )
+
+
+def _number(row: dict[str, str], name: str, missing: int = 0) -> int:
+    try:
+        return int(row.get(name) or missing)
+    except ValueError as error:
+        raise HostFailure(f"HAProxy's counter {name} is no number: {shown(row[name])}") from error
+
+
+def parse_show_info(text: str) -> dict[str, str]:
+    """``show info``: ``Name: value`` a line."""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: value.strip() for name, colon, value in pairs if colon}
+
+
+def process_of(info: dict[str, str]) -> str:
+    """Which process answers: its counters begin at 0."""
+    return f"{info.get('Pid', '')}@{info.get('Start_time_sec', '')}"
+
+
+def parse_traffic(info: str, stat: str) -> dict[str, Traffic]:
+    """The counters of every server, by name."""
+    process = process_of(parse_show_info(info))
+    return {row["svname"]: traffic_of(row, process) for row in parse_show_stat(stat)}
+
+
+def parse_live(stat: str, hosts: str, timeouts: str, unavailable: str, info: str) -> Live:
+    """Everything HAProxy has, out of its five answers. Raises :class:`HostFailure` when one makes no sense."""
+    rows = {row["svname"]: row for row in parse_show_stat(stat)}
+    about = parse_show_info(info)
+    try:
+        servers = {n: Server(n, "", _number(r, "slim") or DEFAULT_MAXCONN) for n, r in rows.items()}
+        state = IngressState(
+            servers=servers,
+            hosts=parse_show_map(hosts),
+            timeouts_ms={n: int(ms) for n, ms in parse_show_map(timeouts).items()},
+            unavailable={host: _reason(value) for host, value in parse_show_map(unavailable).items()},
+        )
+    except (InvalidInput, ValueError) as error:
+        raise HostFailure(
+            f"HAProxy has an entry that flyted did not make: {error}", hint="systemctl restart flyted-ingress"
+        ) from error
+    return Live(
+        state=state,
+        traffic={n: traffic_of(r, process_of(about)) for n, r in rows.items()},
+        resting=frozenset(n for n, r in rows.items() if r["status"].startswith("MAINT")),
+        structure=about.get("Description") or about.get("description", ""),
+    )
+
+
+def _reason(value: str) -> Unavailable:
+    retry, _, reason = value.partition(" ")
+    return Unavailable(reason, int(retry))
+
+
+def still_draining(command: str, answer: str) -> bool:
+    """Whether ``del server`` was refused because a request is still in flight: not an error, try again later."""
+    return command.startswith("del server ") and _STILL_USED in answer
+
+
+def refusal(command: str, answer: str) -> str:
+    """HAProxy's own words when it refused a command that changes something; ``""`` when it was done."""
+    said = " ".join(answer.split())
+    expected = _SAID_AT_SUCCESS.get(" ".join(command.split()[:2]), "")
+    return "" if said == expected else said or "no answer"

@@ -1,0 +1,203 @@
+"""The ingress as files: HAProxy's configuration and its maps, complete, so that a restart serves the same. Pure.
+
+Rules and their homes: HAProxy's configuration.txt (2.6 and 3.0 read this alike); RFC 9110 (421, 308), RFC 7239.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from dataclasses import dataclass
+
+from flyted.plan.ingress import (
+    BACKEND,
+    DEFAULT_TIMEOUT_MS,
+    FILES,
+    HOSTS,
+    TIMEOUTS,
+    UNAVAILABLE,
+    IngressState,
+    Listen,
+    reason_values,
+)
+
+CONFIG = "haproxy.cfg"
+CERTIFICATE = "/run/credentials/flyted-ingress.service/site.pem"
+ADMIN = "fd@3"  # flyted-ingress-admin.socket: root's alone, without a file mode for HAProxy to get wrong
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where HAProxy finds what it needs; other than the default only in tests."""
+
+    files: str = FILES
+    certificate: str = CERTIFICATE
+    admin: str = ADMIN
+
+
+STANDARD = Places()
+
+HEAD = """\
+# Written by flyted. HAProxy reads it when it starts; while it runs flyted tells it every change over its admin socket.
+global
+    description @STRUCTURE@
+    log stdout format raw daemon
+    stats socket @ADMIN@ level admin
+    stats timeout 1h
+    # one thread: what a sleeping app's last request and its stop do to each other is tested with one
+    nbthread 1
+    maxconn 8000
+    ssl-default-bind-options ssl-min-ver TLSv1.2
+    ssl-default-bind-ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:\
+ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305
+    ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256
+
+defaults
+    mode http
+    log global
+    # failures only, and never a query string: tokens travel in those
+    option dontlog-normal
+    option dontlognull
+    log-format "%ci %ft %s %HM %[var(txn.host)]%HP %ST %tsc %Tw/%Tc/%Tr/%Ta ms"
+    # one request, one connection to the app: with a kept one, a request can meet the close of an app that stops.
+    # `http-reuse never` alone still keeps a server connection for each client that keeps its own.
+    option http-server-close
+    http-reuse never
+    # X_Forwarded_For is X-Forwarded-For to a CGI-minded framework
+    option http-restrict-req-hdr-names delete
+    timeout http-request 5s
+    timeout http-keep-alive 15s
+    timeout client 60s
+    # a Unix socket connects at once or never
+    timeout connect 3s
+    # requests above a server's maxconn wait here during a cold start
+    timeout queue 10m
+    # WebSocket silence
+    timeout tunnel 1h
+    # silence of the app, a cold start included; each app's own in @FILES@/@TIMEOUTS@
+    timeout server @TIMEOUT@ms
+    retries 3
+    retry-on conn-failure empty-response
+@ERRORS@
+"""
+
+CHECKS = """\
+    http-request set-var(txn.host) req.fhdr(host),field(1,:),lower
+    http-request return status 400 content-type "text/plain; charset=utf-8" string "400: one valid Host is needed\\n" \
+unless { req.fhdr_cnt(host) eq 1 }
+    http-request return status 400 content-type "text/plain; charset=utf-8" string "400: this Host is not valid\\n" \
+if { req.fhdr(host) -m sub _ , @ / }
+    http-request set-var(txn.server) var(txn.host),map(@FILES@/@HOSTS@)
+    http-request set-var(txn.unavailable) var(txn.host),map(@FILES@/@UNAVAILABLE@)
+    http-request return status 421 content-type "text/plain; charset=utf-8" hdr Cache-Control no-store \
+string "421: no app has this name here\\n" unless { var(txn.server) -m found } || { var(txn.unavailable) -m found }
+"""
+
+HTTPS = """\
+
+frontend https
+@HTTPS_BINDS@
+@CHECKS@\
+    http-request return status 503 content-type application/json hdr Retry-After %[var(txn.unavailable),word(1,' ')] \
+hdr Cache-Control no-store \
+lf-string "{\\"error\\":\\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\\"}\\n" \
+if { var(txn.unavailable) -m found } { req.hdr(accept) -m sub application/json }
+    http-request return status 503 content-type "text/plain; charset=utf-8" \
+hdr Retry-After %[var(txn.unavailable),word(1,' ')] hdr Cache-Control no-store \
+lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\\n" if { var(txn.unavailable) -m found }
+    # what a client says about itself is not what we know about it
+    http-request del-header x-forwarded -m beg
+    http-request del-header x-flyte -m beg
+    http-request del-header forwarded
+    http-request del-header x-real-ip
+    http-request del-header proxy
+    http-request set-header X-Forwarded-For %[src]
+    http-request set-header X-Forwarded-Proto https
+    http-request set-header X-Forwarded-Host %[req.fhdr(host)]
+    default_backend @BACKEND@
+
+frontend http
+@HTTP_BINDS@
+@CHECKS@\
+    http-request return status 403 content-type "text/plain; charset=utf-8" \
+string "403: these credentials came in the clear over the network; use https and replace them\\n" \
+if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 }
+    # only a host that we serve is ever named in the answer
+    http-request redirect code 308 location https://%[var(txn.host)]@HTTPS_PORT@%[pathq]
+
+backend @BACKEND@
+    # never used to pick (all weights are 0); dynamic servers need a dynamic algorithm
+    balance random
+    # a request that may have had an effect is never sent twice
+    http-request disable-l7-retry unless { method GET HEAD OPTIONS }
+    http-request set-timeout server var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@)
+    use-server %[var(txn.server)] if { var(txn.server) -m found }
+"""
+
+_ERRORS = {
+    400: "this request is not valid HTTP",
+    408: "the request did not come in time",
+    500: "the ingress failed",
+    502: "the app broke off before it answered",
+    503: "the app cannot be reached now; flytectl app get says why",
+    504: "the app did not answer in time",
+}
+_RETRY = {503}
+
+
+def render_config(state: IngressState, listen: Listen, places: Places = STANDARD) -> str:
+    """The whole haproxy.cfg, with a static line per server. Raises :class:`InvalidInput` if a host leads nowhere."""
+    frame = _frame(listen, places)
+    servers = [
+        f"    server {s.name} unix@{s.socket_path} maxconn {s.maxconn} weight 0\n"
+        for s in state.check().servers.values()
+    ]
+    return frame.replace("@STRUCTURE@", structure(listen, places)) + "".join(servers)
+
+
+def structure(listen: Listen, places: Places = STANDARD) -> str:
+    """A digest of all but the servers. HAProxy repeats it in ``show info``: so it shows when a restart is due."""
+    return "flyted-" + hashlib.sha256(_frame(listen, places).encode()).hexdigest()[:16]
+
+
+def _frame(listen: Listen, places: Places) -> str:
+    tls = f" ssl crt {places.certificate} alpn h2,http/1.1"
+    text = (HEAD + HTTPS).replace("@CHECKS@", CHECKS)
+    for name, value in {
+        "@ADMIN@": places.admin,
+        "@ERRORS@": "\n".join(_error(status, why) for status, why in _ERRORS.items()),
+        "@HTTPS_BINDS@": "\n".join(f"    bind {a}:{listen.https_port}{tls}" for a in _bindable(listen)),
+        "@HTTP_BINDS@": "\n".join(f"    bind {a}:{listen.http_port}" for a in _bindable(listen)),
+        "@HTTPS_PORT@": "" if listen.https_port == 443 else f":{listen.https_port}",
+        "@FILES@": places.files,
+        "@HOSTS@": HOSTS,
+        "@TIMEOUTS@": TIMEOUTS,
+        "@UNAVAILABLE@": UNAVAILABLE,
+        "@TIMEOUT@": str(DEFAULT_TIMEOUT_MS),
+        "@BACKEND@": BACKEND,
+    }.items():
+        text = text.replace(name, value)
+    return text
+
+
+def _bindable(listen: Listen) -> list[str]:
+    found = [ipaddress.ip_address(a) for a in listen.addresses]
+    return [f"[{a}]" if a.version == 6 else str(a) for a in found]
+
+
+def _error(status: int, why: str) -> str:
+    again = " hdr Retry-After 5" if status in _RETRY else ""
+    return (
+        f'    http-error status {status} content-type "text/plain; charset=utf-8"{again} hdr Cache-Control no-store '
+        f'string "{status}: {why}\\n"'
+    )
+
+
+def render_maps(state: IngressState) -> dict[str, str]:
+    """The maps by file name. In a file a value runs to the end of its line: nothing is escaped."""
+    tables = {
+        TIMEOUTS: {name: str(ms) for name, ms in state.timeouts_ms.items()},
+        UNAVAILABLE: reason_values(state),
+        HOSTS: dict(state.hosts),
+    }
+    return {file: "".join(f"{k} {v}\n" for k, v in sorted(table.items())) for file, table in tables.items()}
