@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
 import time
 
 from .refused import EX_CANTCREAT, Refused
-from .unpack import unpack
 
 _LEFTOVER = (".new-", ".old-")
 _LEFTOVER_AGE = 600.0  # seconds; younger ones may be somebody's work between mkdir and lock
@@ -61,6 +58,11 @@ def stem(bundle: str) -> str:
 
 
 def _make(bundle: str, final: str, code: str) -> None:
+    import shutil
+    import tempfile
+
+    from .unpack import unpack
+
     fresh = tempfile.mkdtemp(prefix=_LEFTOVER[0], dir=code)
     lock = _lock(fresh, fcntl.LOCK_SH)
     try:
@@ -107,6 +109,9 @@ def prune(code: str, current: str) -> None:
 
 
 def _remove(folder: str, code: str) -> None:
+    import shutil
+    import tempfile
+
     try:
         lock = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:  # in use, or gone

@@ -6,12 +6,8 @@ here, without importing flyte; files and folders are left to Flyte's own functio
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import gzip
 import json
 import os
-import zlib
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -41,6 +37,8 @@ def decode(transport: str, dest: str, environ: MutableMapping[str, str]) -> Para
         if item.get("env_var"):
             check_variable(str(item["env_var"]), f"parameter {item['name']!a}")
     if any(item.get("download") or item.get("type") in ("file", "directory") for item in items):
+        import asyncio
+
         from flyte._bin.serve import sync_parameters  # the app's own SDK
 
         return Parameters(*asyncio.run(sync_parameters(transport, dest)))
@@ -61,6 +59,10 @@ def publish(parameters: Parameters, environ: MutableMapping[str, str]) -> None:
 
 
 def _items(transport: str) -> list[dict[str, Any]]:
+    import base64
+    import gzip
+    import zlib
+
     try:
         items = json.loads(gzip.decompress(base64.b64decode(transport)))["parameters"]
         if all(isinstance(item["name"], str) and isinstance(item["value"], str) for item in items):

@@ -6,7 +6,7 @@ import os
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
-from . import activation, bundle, credentials, failures, fserve, surroundings
+from . import activation, bundle, credentials, fserve, surroundings
 from .expand import expand, secrets_in
 from .notify import Notifier
 from .options import Options, parse
@@ -27,7 +27,9 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001 - the app's own; what Python would print, without our frames
-        failures.show(error)
+        from .failures import show
+
+        show(error)
         return 1
 
 
@@ -47,21 +49,23 @@ def _run_fserve(
     options: Options, asked: fserve.Fserve, environ: MutableMapping[str, str], secrets: frozenset[str]
 ) -> int:
     """The steps of ``main`` in flyte/_bin/serve.py, in its order."""
-    from . import appenv, parameters
+    from . import environment, parameters
 
     surroundings.describe(environ, asked.project, asked.domain, asked.org)
-    appenv.connect(asked.project, asked.domain, asked.org)
+    environment.connect(asked.project, asked.domain, asked.org)
     given = parameters.decode(asked.parameters, os.path.abspath(asked.dest or "."), environ)
-    environment = None
+    found = None
     if asked.pkl:
-        environment = appenv.load_pickled(options.bundle or "")
+        found = environment.load_pickled(options.bundle or "")
     elif asked.resolver_args:
-        environment = appenv.load(*fserve.target(asked.resolver_args))
+        found = environment.load(*fserve.target(asked.resolver_args))
     parameters.publish(given, environ)
     surroundings.raw_data(environ, asked.raw_data_path)
-    if getattr(environment, "_server", None) is not None:
+    if getattr(found, "_server", None) is not None:
+        from .serving import Serving
+
         adopter, notifier = _adopt(options.app, environ)
-        return appenv.Serving(environment, given.bound, adopter, notifier).run()
+        return Serving(found, given.bound, adopter, notifier).run()
     if not asked.args:
         raise Refused("the app has neither a server function nor args")
     return _run_program(options.app, expand(asked.args, environ), environ, secrets_in(asked.args, secrets))

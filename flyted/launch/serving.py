@@ -5,11 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import importlib
 import inspect
-import os
-import pickle
 import signal
 import threading
 from collections.abc import Callable
@@ -17,34 +13,6 @@ from typing import Any
 
 from .adopt import Adopter
 from .notify import Notifier
-from .refused import Refused
-
-_CONTROL_PLANE = ("_U_EP_OVERRIDE", "EAGER_API_KEY", "_UNION_EAGER_API_KEY", "UCTL_CONFIG", "FLYTECTL_CONFIG")
-
-
-def load(module: str, variable: str) -> Any:
-    """Imports the user's module and returns its environment; exceptions of their code pass."""
-    loaded = importlib.import_module(module)
-    if not hasattr(loaded, variable):
-        raise Refused(f"module {module} has no variable {variable!a}")
-    return getattr(loaded, variable)
-
-
-def load_pickled(bundle: str) -> Any:
-    """The environment from a pickled bundle (``load_pkl_app_env`` in flyte/_bin/serve.py)."""
-    try:
-        with gzip.open(bundle, "rb") as file:
-            return pickle.load(file)  # noqa: S301 - the app's own code, run as the app
-    except (OSError, EOFError, pickle.UnpicklingError) as error:
-        raise Refused(f"code bundle {os.path.basename(bundle)} cannot be read: {error}") from None
-
-
-def connect(project: str, domain: str, org: str) -> None:
-    """Gives the app's own calls to Flyte a client, if its environment names a control plane; else costs nothing."""
-    if any(os.environ.get(name) for name in _CONTROL_PLANE):
-        import flyte
-
-        flyte.init_in_cluster(org=org or None, project=project or None, domain=domain or None)
 
 
 class Serving:
