@@ -55,6 +55,19 @@ class Engine:
         self.poke()
         await done
 
+    async def settle_at_start(self) -> None:
+        """The first pass; a failure is logged and tried again later: a daemon that runs can tell what is wrong."""
+        try:
+            await self.settle()
+        except FlytedError as error:
+            log.error("the first pass failed: %s", error.message)  # noqa: TRY400
+
+    async def changed(self) -> None:
+        """Returns after the next pass that something else than this call brings about."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        await done
+
     async def run(self) -> None:
         """Runs passes for ever."""
         while True:

@@ -63,13 +63,13 @@ class Store:
     def apps(self) -> tuple[StoredApp, ...]:
         """All apps, oldest first."""
         with self._errors():
-            rows = self._db.execute(f"SELECT {_COLUMNS} FROM app ORDER BY created_at, id").fetchall()
+            rows = self._db.execute(_SELECT + " ORDER BY created_at, id").fetchall()
             return tuple(self._app(row) for row in rows)
 
     def app(self, app_id: str) -> StoredApp:
         """One app. Raises :class:`NotFound`."""
         with self._errors():
-            row = self._db.execute(f"SELECT {_COLUMNS} FROM app WHERE id = ?", (app_id,)).fetchone()
+            row = self._db.execute(_SELECT + " WHERE id = ?", (app_id,)).fetchone()
             if row is None:
                 raise NotFound(f"there is no app '{app_id}'", hint="flytectl app ls")
             return self._app(row)
@@ -93,9 +93,7 @@ class Store:
     def serve(self, app_id: str, number: int, now: float) -> None:
         """The revision is ready and serves from now on; older ones beyond the last few are forgotten."""
         with self._transaction():
-            self._db.execute(
-                "UPDATE revision SET status = 'ready' WHERE app_id = ? AND number = ?", (app_id, number)
-            )
+            self._db.execute("UPDATE revision SET status = 'ready' WHERE app_id = ? AND number = ?", (app_id, number))
             self._db.execute(
                 "UPDATE app SET serving = ?, wanted = 'started', updated_at = ? WHERE id = ?", (number, now, app_id)
             )
@@ -171,7 +169,7 @@ class Store:
             raise StoreCorrupt(f"{self._path} holds an entry that makes no sense: {error}") from error
 
 
-_COLUMNS = "id, project, domain, name, wanted, serving, created_at, updated_at"
+_SELECT = "SELECT id, project, domain, name, wanted, serving, created_at, updated_at FROM app"
 
 
 def _revision(row: tuple[Any, ...]) -> Revision:
@@ -180,4 +178,4 @@ def _revision(row: tuple[Any, ...]) -> Revision:
         parsed = from_dict(json.loads(spec))
     except FlytedError as error:
         raise StoreCorrupt(f"revision {number} of an app is not readable: {error.message}") from error
-    return Revision(number, parsed, ImageFact(**json.loads(image)), fingerprint, status, reason, created)
+    return Revision(number, parsed, ImageFact.from_dict(json.loads(image)), fingerprint, status, reason, created)

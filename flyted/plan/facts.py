@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import AppKey, Replica
+from flyted.plan.idle import Traffic
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,16 @@ class ImageFact:
     python: str = ""
     asked: str = ""
     note: str = ""
+    env: tuple[tuple[str, str], ...] = ()  # variables that the image's layers set
 
-    def to_dict(self) -> dict[str, str]:
-        """As JSON-ready data."""
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready data; :meth:`from_dict` takes it back."""
         return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> ImageFact:
+        """The fact that was stored."""
+        return ImageFact(**{**data, "env": tuple((str(n), str(v)) for n, v in data["env"])})
 
 
 @dataclass(frozen=True)
@@ -70,17 +78,6 @@ class UnitFact:
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """HAProxy's counters of one server. Times in seconds; ``last_start_age_s`` is negative before any request."""
-
-    in_flight: int
-    queued: int
-    started: int
-    last_start_age_s: float
-    longest_s: float
-
-
-@dataclass(frozen=True)
 class Failure:
     """A pair that systemd gave up on: how often in a row, when we try again, and why for people."""
 
@@ -100,3 +97,15 @@ class Facts:
     leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain, and since when
     failures: Mapping[Replica, Failure] = field(default_factory=dict)
     busy: frozenset[Replica] = frozenset()  # being acted on right now: left alone
+
+
+@dataclass(frozen=True)
+class UnitEnd:
+    """How a service's last run ended: org.freedesktop.systemd1(5), ``Result`` and ``ExecMainStatus``.
+
+    ``result`` is "success", "exit-code", "signal", "timeout", "oom-kill", "protocol", "start-limit-hit" and others;
+    ``status`` the exit status, or the signal's number.
+    """
+
+    result: str
+    status: int

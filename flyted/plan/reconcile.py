@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from flyted.contract.names import Replica, host_of, replica_of
 from flyted.plan.actions import Action, Sleep, StartPair, StartService, StopPair
 from flyted.plan.facts import Facts, StoredApp, UnitFact
-from flyted.plan.idle import Clock, look
-from flyted.plan.ingress import IngressState, Server, Unavailable
+from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
+from flyted.plan.ingress import IngressState, Server, Unavailable, unavailable
 
 DRAIN_S = 60.0
 DRAIN_LOOK_S = 0.5
@@ -80,12 +80,12 @@ def _plan_app(
     if replica is None or revision is None:
         if app.wanted == "stopped":
             text = f"{app.key} is stopped; its operator can start it: flytectl app start {app.key.name}"
-            draft.unavailable[host] = Unavailable(text, 60)
+            draft.unavailable[host] = unavailable(text, 60)
         return
     failure = facts.failures.get(replica)
     if not _alive(facts.units.get(replica.socket)):
         if failure is not None and now < failure.retry_at:
-            draft.unavailable[host] = Unavailable(failure.reason, max(1, int(failure.retry_at - now)))
+            draft.unavailable[host] = unavailable(failure.reason, max(1, int(failure.retry_at - now)))
             draft.looks.append(failure.retry_at)
             return
         if replica not in facts.busy:
@@ -113,15 +113,21 @@ def _plan_service(
         if not _alive(service):
             draft.actions.append(StartService(replica))
         return
-    traffic = facts.traffic.get(replica.server)
     if service is None or service.active != "active":
         return  # nothing runs: no clock, no look
-    clock, decision = look(clocks.get(replica.server), traffic, scaledown_after_s, now)
-    if decision.stop:
-        draft.actions.append(Sleep(replica))
+    clock = clocks.get(replica.server) or start(now)
+    traffic = facts.traffic.get(replica.server)
+    if traffic is None:  # HAProxy is down or has not met this server yet: nobody can say that the app is idle
+        draft.clocks[replica.server] = start(now)
+        draft.looks.append(now + scaledown_after_s)
         return
-    draft.clocks[replica.server] = clock
-    draft.looks.append(decision.look_at)
+    clock = look(clock, traffic, now)
+    match decide(clock, scaledown_after_s, now):
+        case Idle():
+            draft.actions.append(Sleep(replica))
+        case Busy(next_look):
+            draft.clocks[replica.server] = clock
+            draft.looks.append(next_look)
 
 
 def _plan_leaving(facts: Facts, now: float, draft: _Draft) -> None:
@@ -130,7 +136,7 @@ def _plan_leaving(facts: Facts, now: float, draft: _Draft) -> None:
     for replica in sorted(set(_running(facts.units)) - wanted - facts.candidates):
         since = facts.leaving.get(replica)
         traffic = facts.traffic.get(replica.server)
-        drained = traffic is None or traffic.in_flight + traffic.queued == 0
+        drained = traffic is None or not traffic.busy
         draft.leaving.add(replica)
         if replica in facts.busy:
             continue

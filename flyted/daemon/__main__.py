@@ -1,0 +1,129 @@
+"""`flyted`: reads the settings, builds the parts, runs them. Nothing else is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from flyted.contract.errors import FlytedError
+from flyted.contract.version import PROTOCOL, VERSION
+from flyted.daemon import settings as settings_file
+from flyted.daemon.act import Act
+from flyted.daemon.apps import Apps
+from flyted.daemon.control import Control
+from flyted.daemon.credentials import Credentials
+from flyted.daemon.deploy import Deploy
+from flyted.daemon.doctor import Doctor
+from flyted.daemon.engine import Engine
+from flyted.daemon.handover import Handover
+from flyted.daemon.images import Images
+from flyted.daemon.listen import choose_listen, nameservers
+from flyted.daemon.secrets import Secrets
+from flyted.daemon.settings import Settings
+from flyted.daemon.tls import Tls
+from flyted.daemon.verbs import Call, Right, Verb
+from flyted.host import identity, recipients, sockets
+from flyted.host.ingress import Ingress
+from flyted.host.store import Store
+from flyted.host.units import Units
+from flyted.host.vault import Vault
+
+STATE = Path("/var/lib/flyted")
+RUN = Path("/run/flyted")
+_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+class _Journal(logging.Formatter):
+    """Lines as systemd's journal takes them: the level first, sd-daemon(3)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"<{_LEVELS.get(record.levelno, 6)}>{super().format(record)}"
+
+
+async def version(_call: Call) -> dict[str, Any]:
+    """The verb that tells a client whom it talks to."""
+    return {"version": VERSION, "protocol": PROTOCOL}
+
+
+async def daemon(settings: Settings) -> None:
+    """Builds all parts, makes the machine what the store says, says READY, and serves until SIGTERM."""
+    listeners = sockets.inherited()
+    vault = Vault.open(STATE, identity.read(os.environ), recipients.read())
+    store = Store(STATE / "flyted.db")
+    store.fail_pending("flyted was stopped during this deploy", time.time())
+    units = Units()
+    units.open()
+    ingress = Ingress(RUN / "admin.sock", RUN / "ingress")
+    listen = choose_listen(settings, units, RUN / "ingress")
+    tls = Tls(vault, ingress, settings.base_domain)
+    act = Act(units, ingress, store, STATE / "bundles", settings.base_domain, listen, nameservers())
+    engine = Engine(act, settings.base_domain)
+    images = Images(units, STATE / "images", settings.build_environment)
+    deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", set())
+    verbs: dict[str, Verb] = {
+        "version": Verb(Right.READ, {}, version),
+        **Secrets(vault, store, deploy).verbs(),
+        **Apps(store, engine, act, deploy).verbs(),
+        **tls.verbs(),
+        **Doctor(vault, act, engine).verbs(),
+    }
+    credentials = Credentials(listeners["credentials"], Handover(store, vault, tls).answer)
+    units.subscribe(engine.poke)
+    parts = [
+        credentials.run, engine.run, Control(listeners["control"], verbs).run, tls.keep_fresh,
+    ]  # fmt: skip
+    await _run(parts, engine)
+
+
+async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], engine: Engine) -> None:
+    """Runs all parts until SIGTERM; one that ends by itself ends the daemon, and systemd starts it again."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    tasks = [asyncio.ensure_future(part()) for part in parts]
+    ended = asyncio.ensure_future(stop.wait())
+    try:
+        await engine.settle_at_start()
+        sockets.notify("READY=1")
+        await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
+        sockets.notify("STOPPING=1")
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in (*tasks, ended):
+            task.cancel()
+        await asyncio.gather(*tasks, ended, return_exceptions=True)
+
+
+def main() -> int:
+    """The process: 0 after SIGTERM, 1 with one line that says why it cannot run, 2 for wrong usage."""
+    if sys.argv[1:] == ["--setup"]:
+        return identity.main()
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"flyted {VERSION}\n")
+        return 0
+    if sys.argv[1:]:
+        sys.stderr.write("usage: flyted [--version]  (systemd starts it: systemctl start flyted)\n")
+        return 2
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Journal("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    try:
+        asyncio.run(daemon(settings_file.read()))
+    except FlytedError as error:
+        logging.getLogger(__name__).critical("%s (%s)", error.message, error.hint or "no hint")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

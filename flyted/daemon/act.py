@@ -1,0 +1,160 @@
+"""The only place that carries out actions, and the planner's eyes: everything here goes straight to ``host/``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flyted.contract.errors import HostFailure, IngressUnavailable, NotFound
+from flyted.contract.names import Replica, replica_of
+from flyted.host import bundles, journal
+from flyted.host.ingress import Ingress
+from flyted.host.store import Store
+from flyted.host.units import Units
+from flyted.plan.actions import Action, Sleep, StartPair, StartService, StopPair
+from flyted.plan.build_unit import IMAGES
+from flyted.plan.facts import StoredApp, UnitFact
+from flyted.plan.idle import Traffic
+from flyted.plan.ingress import IngressState, Listen
+from flyted.plan.reasons import Line, reason_of
+from flyted.plan.secrets import INGRESS_UNIT
+from flyted.plan.units import START_S, app_units, erase_unit
+
+log = logging.getLogger(__name__)
+
+_FAILED_LINES = 30
+
+
+@dataclass
+class Act:
+    """The hands."""
+
+    units: Units
+    ingress: Ingress
+    store: Store
+    bundles: Path
+    base_domain: str
+    listen: Listen
+    nameservers: tuple[str, ...]
+    _ingress_runs: bool = field(default=False)
+
+    @property
+    def https_port(self) -> int:
+        """Where the ingress serves HTTPS."""
+        return self.listen.https_port
+
+    def apps(self) -> tuple[StoredApp, ...]:
+        """What is wanted."""
+        return self.store.apps()
+
+    async def observe(self) -> tuple[dict[str, UnitFact], Mapping[str, Traffic]]:
+        """The units of all apps and HAProxy's counters; no counters while it is down."""
+        found = self.units.list(["flyted-app-*", INGRESS_UNIT])
+        self._ingress_runs = any(u.name == INGRESS_UNIT and u.active == "active" for u in found)
+        units = {fact.name: fact for fact in found if fact.name != INGRESS_UNIT}
+        running = any(u.active == "active" and u.name.endswith(".service") for u in units.values())
+        try:
+            traffic = await self.ingress.stats() if running and self._ingress_runs else {}
+        except IngressUnavailable:
+            traffic = {}
+        return units, traffic
+
+    async def do(self, action: Action) -> None:
+        """Carries out one action. Raises :class:`HostFailure`."""
+        match action:
+            case StartPair(replica):
+                await self.start_pair(replica)
+            case StartService(replica):
+                await self._start_or_fail(replica)
+            case Sleep(replica):
+                log.info("app %s goes to sleep", replica.app_id)
+                await self.units.stop(replica.service)
+            case StopPair(replica):
+                await self.clear(replica)
+
+    async def start_pair(self, replica: Replica) -> None:
+        """Makes a replica's units; its socket listens when this returns."""
+        app = self.store.app(replica.app_id)
+        revision = app.revision(replica.revision)
+        if revision is None:
+            raise NotFound(f"app '{app.key}' has no revision {replica.revision}")
+        image = revision.image
+        pair = app_units(
+            revision.spec, replica, image_path=image.path, image_env=image.env, readable=_python_of(image.path),
+            nameservers=self.nameservers,
+        )  # fmt: skip
+        result = await self.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
+        if result != "done":
+            raise HostFailure(f"the socket of app '{app.key}' cannot listen: {result}", hint="journalctl -n 30")
+
+    async def start_service(self, replica: Replica) -> str:
+        """Starts the service and waits until it serves: systemd's word for the job's end, ``done`` if it does."""
+        return await self.units.start(replica.service)
+
+    async def _start_or_fail(self, replica: Replica) -> None:
+        result = await self.start_service(replica)
+        if result not in ("done", "canceled"):
+            raise HostFailure(f"app '{replica.app_id}' does not start: {await self.why_failed(replica)}")
+
+    async def clear(self, replica: Replica) -> None:
+        """Stops and forgets both units. The socket first: nothing may start the service again."""
+        await self.units.stop(replica.socket)
+        await self.units.stop(replica.service)
+
+    async def erase(self, app: StoredApp) -> None:
+        """Deletes an app's state and cache; PID 1 does it, the daemon may not even look into them."""
+        await self.units.run_transient(
+            f"flyted-erase-{app.key.id}.service", erase_unit(app.key.id), clean=["state", "cache"]
+        )
+
+    async def apply_ingress(self, state: IngressState) -> bool:
+        """Makes the ingress serve ``state``; ``False`` when it has to be tried again.
+
+        Its files are written in any case. One that does not run is left alone (asking would start it, and it may be
+        waiting for us): it starts with the files, and its start is a change that brings on a pass.
+        """
+        if not self._ingress_runs:
+            self.ingress.write(state, self.listen)
+            return True
+        try:
+            applied = await self.ingress.apply(state, self.listen)
+        except IngressUnavailable as error:
+            log.warning("%s", error.message)
+            return False
+        if applied.restart_needed:
+            log.info("the ingress is restarted: its rules have changed")
+            await self.units.restart(INGRESS_UNIT)
+        return not applied.draining
+
+    async def last_lines(self, replica: Replica) -> list[Line]:
+        """The newest lines of a replica's service."""
+        return [
+            _line(e) async for e in journal.read([replica.service], lines=_FAILED_LINES, follow=False, newest_run=True)
+        ]
+
+    async def why_failed(self, replica: Replica) -> str:
+        """One sentence, from the journal."""
+        return reason_of(await self.last_lines(replica), START_S)
+
+    async def lines(self, app: StoredApp, lines: int, *, follow: bool) -> AsyncIterator[Line]:
+        """An app's lines across its revisions."""
+        units = [Replica(app.key.id, r.number).service for r in app.revisions]
+        async for entry in journal.read(units, lines=lines, follow=follow):
+            yield _line(entry)
+
+    def sweep_bundles(self) -> None:
+        """Deletes code bundles that no revision uses any more."""
+        bundles.sweep(self.bundles, {r.spec.bundle for app in self.apps() for r in app.revisions})
+
+
+def _python_of(image: str) -> list[str]:
+    """The Python that an image's links lead to, when uv fetched it: it lies where apps see only their own image."""
+    python = Path(image, "bin/python").resolve()
+    return [str(python.parent.parent)] if python.is_relative_to(IMAGES) else []
+
+
+def _line(entry: journal.Entry) -> Line:
+    replica = replica_of(entry.unit)
+    return Line(entry.time_us, replica.revision if replica else 0, entry.source, entry.text)

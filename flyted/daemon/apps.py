@@ -1,0 +1,127 @@
+"""The app verbs: each changes what is wanted, then waits for the engine to have brought it about."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+from flyted.contract.app import from_dict
+from flyted.contract.errors import InvalidInput, NotFound
+from flyted.contract.names import AppKey, Replica
+from flyted.daemon.act import Act
+from flyted.daemon.deploy import Deploy
+from flyted.daemon.engine import Engine
+from flyted.daemon.status import app_map
+from flyted.daemon.verbs import APP_ARGS, Call, Right, Verb
+from flyted.host.store import Store
+from flyted.plan.actions import Sleep
+from flyted.plan.facts import StoredApp
+
+MAX_LINES = 10_000
+
+
+class Apps:
+    """Handlers over the store and the engine."""
+
+    def __init__(self, store: Store, engine: Engine, act: Act, deploy: Deploy) -> None:
+        self._store = store
+        self._engine = engine
+        self._act = act
+        self._deploy = deploy
+
+    def verbs(self) -> dict[str, Verb]:
+        """The rows of the verb table."""
+        logs: dict[str, type] = {**APP_ARGS, "lines": int, "follow": bool}
+        return {
+            "app.serve": Verb(Right.OPERATE, {"spec": dict}, self.serve),
+            "app.list": Verb(Right.READ, {"project": str, "domain": str}, self.list),
+            "app.get": Verb(Right.READ, APP_ARGS, self.get),
+            "app.start": Verb(Right.OPERATE, APP_ARGS, self.start),
+            "app.stop": Verb(Right.OPERATE, APP_ARGS, self.stop),
+            "app.sleep": Verb(Right.OPERATE, APP_ARGS, self.sleep),
+            "app.delete": Verb(Right.OPERATE, APP_ARGS, self.delete),
+            "app.logs": Verb(Right.READ, logs, self.logs, until_gone=True),
+        }
+
+    async def serve(self, call: Call) -> dict[str, Any]:
+        """Deploys an app; its progress streams as events."""
+        app, changed = await self._deploy.serve(from_dict(call.args["spec"]), call.fd, call.emit)
+        return {"app": await self._map(app), "changed": changed}
+
+    async def list(self, call: Call) -> dict[str, Any]:
+        """The apps of a project and domain; empty ones match all."""
+        project, domain = call.args["project"], call.args["domain"]
+        facts = await self._engine.facts()
+        found = [
+            app for app in facts.apps
+            if project in ("", app.key.project) and domain in ("", app.key.domain)
+        ]  # fmt: skip
+        return {"apps": [app_map(app, facts, self._act.base_domain, self._act.https_port) for app in found]}
+
+    async def get(self, call: Call) -> dict[str, Any]:
+        """One app."""
+        return {"app": await self._map(self._app(call.app))}
+
+    async def start(self, call: Call) -> dict[str, Any]:
+        """Wanted: started. Returns when it answers."""
+        app = self._app(call.app)
+        await self._deploy.start(app, call.emit)
+        return {"app": await self._map(self._app(call.app))}
+
+    async def stop(self, call: Call) -> dict[str, Any]:
+        """Wanted: stopped. Nothing wakes it; requests that run are finished."""
+        app = self._app(call.app)
+        self._store.want(app.key.id, "stopped", time.time())
+        await self._engine.settle()
+        await self._gone(app)
+        return {"app": await self._map(self._app(call.app))}
+
+    async def sleep(self, call: Call) -> dict[str, Any]:
+        """Puts an app to sleep now; the next request wakes it."""
+        app = self._app(call.app)
+        if app.wanted != "started" or app.serving is None:
+            raise InvalidInput(f"app '{app.key}' does not run", hint=f"flytectl app start {app.key.name}")
+        if app.current is not None and app.current.spec.min_replicas > 0:
+            raise InvalidInput(f"app '{app.key}' has replicas=(1, 1): it never sleeps", hint="use replicas=(0, 1)")
+        replica = Replica(app.key.id, app.serving)
+        await self._engine.exclusively(replica, lambda: self._act.do(Sleep(replica)))
+        return {"app": await self._map(self._app(call.app))}
+
+    async def delete(self, call: Call) -> dict[str, Any]:
+        """Stops an app and forgets it: its units, revisions, state and cache."""
+        app = self._app(call.app)
+        answer = await self._map(app)
+        self._store.want(app.key.id, "stopped", time.time())
+        await self._engine.settle()
+        await self._gone(app)
+        await self._act.erase(app)
+        self._store.delete(app.key.id)
+        await self._engine.settle()
+        self._act.sweep_bundles()
+        return {"app": answer}
+
+    async def logs(self, call: Call) -> dict[str, Any]:
+        """An app's lines in the journal, oldest first, across its revisions; then, if asked, as they come."""
+        lines = call.args["lines"]
+        if not 0 <= lines <= MAX_LINES:
+            raise InvalidInput(f"at most {MAX_LINES} lines", hint="journalctl shows all of them")
+        app = self._app(call.app)
+        async for line in self._act.lines(app, lines, follow=call.args["follow"]):
+            await call.send({"kind": "log", **dataclasses.asdict(line)})
+        return {}
+
+    async def _gone(self, app: StoredApp) -> None:
+        """Waits until no unit of an app is left: its last requests end first."""
+        while any(unit["name"] for unit in (await self._map(app))["units"]):
+            await self._engine.changed()
+
+    async def _map(self, app: StoredApp) -> dict[str, Any]:
+        facts = await self._engine.facts()
+        return app_map(app, facts, self._act.base_domain, self._act.https_port)
+
+    def _app(self, key: AppKey) -> StoredApp:
+        found = next((a for a in self._store.apps() if a.key == key), None)
+        if found is None:
+            raise NotFound(f"there is no app '{key}'", hint="flytectl app ls")
+        return found

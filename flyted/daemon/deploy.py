@@ -1,0 +1,176 @@
+"""The way of a deploy: check everything, build, start beside the old revision, switch; or change nothing.
+
+The engine keeps serving meanwhile. A crash anywhere leaves a pending revision, which the next start calls failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flyted.contract.app import AppSpec
+from flyted.contract.errors import Busy, DeployFailed, FlytedError, InvalidInput, SecretNotFound
+from flyted.contract.names import Replica, SecretScope
+from flyted.daemon.act import Act
+from flyted.daemon.engine import Engine
+from flyted.daemon.images import Images
+from flyted.host import bundles
+from flyted.host.store import Store
+from flyted.host.vault import Vault
+from flyted.plan.facts import StoredApp
+
+log = logging.getLogger(__name__)
+
+SECRETS_LIMIT = 900 * 1024  # the kernel has room for 1 MiB of credentials per unit, names included
+
+Emit = Callable[..., Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """Brings revisions up. One at a time per app."""
+
+    engine: Engine
+    act: Act
+    store: Store
+    vault: Vault
+    images: Images
+    bundles: Path
+    _running: set[str]
+
+    async def serve(self, spec: AppSpec, fd: int | None, emit: Emit) -> tuple[StoredApp, bool]:
+        """Deploys ``spec``; returns the app and whether anything changed.
+
+        Raises :class:`InvalidInput` and :class:`SecretNotFound` before anything is changed, :class:`DeployFailed`
+        when the new revision did not come up (the old one then keeps serving).
+        """
+        async with self._alone(spec.key.id):
+            fingerprint = self._fingerprint(spec)
+            unchanged = self._unchanged(spec, fingerprint)
+            if unchanged is not None:
+                return await self._start_again(unchanged, emit), False
+            self._keep_bundle(spec, fd)
+            image = await self.images.ensure(spec, emit)
+            number = self.store.add_revision(spec, image, fingerprint, time.time())
+            await emit("progress", text=f"starting {spec.key} (revision {number})")
+            await self._bring_up(Replica(spec.key.id, number), emit)
+            self.store.serve(spec.key.id, number, time.time())
+            await self.engine.settle()
+            return self.store.app(spec.key.id), True
+
+    async def again(self, app: StoredApp, emit: Emit) -> None:
+        """A new revision of what serves now, so that it takes its secrets as they are today."""
+        if app.current is not None:
+            await self.serve(app.current.spec, None, emit)
+
+    async def start(self, app: StoredApp, emit: Emit) -> None:
+        """Sets the wanted state to started and waits until the app answers."""
+        if app.current is None:
+            raise InvalidInput(f"app '{app.key}' has never come up", hint="flytectl serve its file again")
+        async with self._alone(app.key.id):
+            await self._start_again(app, emit)
+
+    def secrets_of(self, spec: AppSpec) -> list[tuple[SecretScope, str, int]]:
+        """Where each secret of an app comes from: (scope, key, generation), in the order of ``spec.secrets``."""
+        found = []
+        for use in spec.secrets:
+            scope = self.vault.resolve(use.key, spec.key.project, spec.key.domain)
+            found.append((scope, use.key, self.vault.info(scope, use.key).generation))
+        return found
+
+    def _fingerprint(self, spec: AppSpec) -> str:
+        """What decides "nothing changed": the spec and its secrets' generations. Names all missing secrets at once."""
+        self._check_secrets(spec)
+        content = [spec.digest(), [(s.project, s.domain, key, gen) for s, key, gen in self.secrets_of(spec)]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def _check_secrets(self, spec: AppSpec) -> None:
+        missing, total = [], 0
+        for use in spec.secrets:
+            try:
+                scope = self.vault.resolve(use.key, spec.key.project, spec.key.domain)
+            except SecretNotFound:
+                missing.append(use.key)
+                continue
+            total += self.vault.info(scope, use.key).size
+        if missing:
+            names = ", ".join(f"'{key}'" for key in missing)
+            raise SecretNotFound(
+                f"app '{spec.key}' needs secret {names}, which is not in the store",
+                hint="; ".join(f"flytectl secret create {key}" for key in missing),
+            )
+        if total > SECRETS_LIMIT:
+            raise InvalidInput(f"the secrets of app '{spec.key}' are {total >> 10} KiB together; the limit is 900 KiB")
+
+    def _unchanged(self, spec: AppSpec, fingerprint: str) -> StoredApp | None:
+        app = next((a for a in self.store.apps() if a.key == spec.key), None)
+        if app is None or app.current is None or app.current.fingerprint != fingerprint:
+            return None
+        return app if self.images.present(app.current.image) else None
+
+    async def _start_again(self, app: StoredApp, emit: Emit) -> StoredApp:
+        replica = Replica(app.key.id, app.serving or 0)
+        self.engine.forgive(replica)
+        self.store.want(app.key.id, "started", time.time())
+        await self.engine.settle()
+        if app.wanted == "stopped":
+            await emit("progress", text=f"starting {app.key}")
+            result = await self.act.start_service(replica)
+            if result != "done":
+                raise DeployFailed(
+                    f"app '{app.key}' did not start: {await self.act.why_failed(replica)}",
+                    hint=f"flytectl logs {app.key.name}",
+                )
+        return self.store.app(app.key.id)
+
+    def _keep_bundle(self, spec: AppSpec, fd: int | None) -> None:
+        if not spec.bundle:
+            return
+        if fd is not None:
+            bundles.keep(self.bundles, fd, spec.bundle)
+        elif not bundles.path_of(self.bundles, spec.bundle).exists():
+            raise InvalidInput("the app's code bundle did not come with the request")
+
+    async def _bring_up(self, replica: Replica, emit: Emit) -> None:
+        self.engine.candidates.add(replica)
+        try:
+            await self.act.start_pair(replica)
+            result = await self.act.start_service(replica)
+            if result != "done":
+                raise await self._failed(replica, result, emit)
+        except FlytedError as error:
+            self.store.fail(replica.app_id, replica.revision, error.message, time.time())
+            await self.act.clear(replica)
+            raise
+        finally:
+            self.engine.candidates.discard(replica)
+            self.engine.poke()
+
+    async def _failed(self, replica: Replica, result: str, emit: Emit) -> DeployFailed:
+        for line in await self.act.last_lines(replica):
+            await emit("log", **dataclasses.asdict(line))
+        reason = await self.act.why_failed(replica)
+        app = self.store.app(replica.app_id)
+        kept = f"; revision {app.serving} keeps serving" if app.serving else ""
+        log.warning("deploy of %s failed (%s): %s", app.key, result, reason)
+        return DeployFailed(
+            f"revision {replica.revision} of app '{app.key}' did not come up: {reason}{kept}",
+            hint=f"flytectl logs {app.key.name}",
+        )
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, app_id: str) -> AsyncIterator[None]:
+        if app_id in self._running:
+            raise Busy(f"a deploy of '{app_id}' is under way already", hint="wait for it, or look: flytectl app get")
+        self._running.add(app_id)
+        try:
+            yield
+        finally:
+            self._running.discard(app_id)

@@ -1,0 +1,95 @@
+"""What `flytectl doctor` asks the daemon: is this machine fit, and what to type where it is not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flyted.contract.status import AppState
+from flyted.daemon.act import Act
+from flyted.daemon.engine import Engine
+from flyted.daemon.status import app_map
+from flyted.daemon.verbs import Call, Right, Verb
+from flyted.host.vault import Vault
+
+STATE = Path("/var/lib/flyted")
+_LOW_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. ``ok``: ``None`` is a warning, not a fault."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    hint: str = ""
+
+
+class Doctor:
+    """Looks; changes nothing."""
+
+    def __init__(self, vault: Vault, act: Act, engine: Engine) -> None:
+        self._vault = vault
+        self._act = act
+        self._engine = engine
+
+    def verbs(self) -> dict[str, Verb]:
+        """The rows of the verb table."""
+        return {"doctor": Verb(Right.READ, {}, self.examine)}
+
+    async def examine(self, _call: Call) -> dict[str, Any]:
+        """All checks."""
+        checks = [*self._secrets(), self._ingress(), self._disk(), self._uv(), *await self._apps()]
+        return {"checks": [asdict(check) for check in checks]}
+
+    def _secrets(self) -> Iterator[Check]:
+        if self._vault.refusal is not None:
+            yield Check("secret store", ok=False, detail=self._vault.refusal.message, hint=self._vault.refusal.hint)
+            return
+        damaged = [info.key for info in self._vault.list() if info.damaged]
+        detail = f"damaged: {', '.join(damaged)}" if damaged else "every file is the one that was stored"
+        yield Check("secret store", not damaged, detail, "store them again: flytectl secret create KEY --replace")
+        sealed = "with this machine's TPM" if Path("/dev/tpmrm0").exists() else "with a key on this disk (no TPM)"
+        warn = None if not Path("/dev/tpmrm0").exists() else True
+        yield Check("identity", warn, f"sealed {sealed}", "encrypt the disk: who has all of it has the secrets")
+        found = self._vault.has_recovery
+        who = "a recovery key, too, can open the secrets" if found else "only this machine can open the secrets"
+        yield Check(
+            "recovery", found or None, who,
+            "age-keygen on another machine; put its age1... into /etc/flyted/recipients.txt; systemctl restart flyted",
+        )  # fmt: skip
+
+    def _ingress(self) -> Check:
+        units = self._act.units.list(["flyted-ingress.service"])
+        up = any(u.active == "active" for u in units)
+        listen = self._act.listen
+        if not up:
+            state = units[0].active if units else "not installed"
+            return Check(
+                "ingress", ok=False, detail=f"flyted-ingress is {state}", hint="journalctl -u flyted-ingress -n 20"
+            )
+        where = f"https port {listen.https_port}, http port {listen.http_port}"
+        usual = (listen.https_port, listen.http_port) == (443, 80)
+        return Check("ingress", usual or None, where, "another program holds 443 or 80: ss -ltnp")
+
+    def _disk(self) -> Check:
+        free = shutil.disk_usage(STATE).free
+        return Check("disk", free > _LOW_BYTES, f"{free >> 20} MiB free below {STATE}", f"make room: df -h {STATE}")
+
+    def _uv(self) -> Check:
+        found = Path("/usr/lib/flyted/bin/uv").exists()
+        return Check("images", found, "uv is there" if found else "uv is missing", "reinstall the package flyted")
+
+    async def _apps(self) -> list[Check]:
+        facts = await self._engine.facts()
+        maps = [app_map(app, facts, self._act.base_domain, self._act.https_port) for app in facts.apps]
+        failed = [m for m in maps if m["state"] == AppState.FAILED]
+        if not failed:
+            return [Check("apps", ok=True, detail=f"{len(maps)} known, none failed")]
+        return [
+            Check(f"app {m['name']}", ok=False, detail=m["reason"], hint=f"flytectl logs {m['name']}") for m in failed
+        ]

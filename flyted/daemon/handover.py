@@ -1,0 +1,38 @@
+"""What a starting unit is given: asks ``plan.secrets`` whether it may, and the vault for the bytes."""
+
+from __future__ import annotations
+
+import logging
+
+from flyted.contract.app import SecretUse
+from flyted.contract.names import AppKey
+from flyted.daemon.tls import Tls
+from flyted.host.store import Store
+from flyted.host.vault import Vault
+from flyted.plan.secrets import OneSecret, Site, Sums, grant, sums
+
+log = logging.getLogger(__name__)
+
+
+class Handover:
+    """Answers the credential socket."""
+
+    def __init__(self, store: Store, vault: Vault, tls: Tls) -> None:
+        self._store = store
+        self._vault = vault
+        self._tls = tls
+
+    def answer(self, unit: str, credential: str) -> bytes:
+        """The content of a unit's credential. Raises a :class:`FlytedError`: the unit then does not start."""
+        match grant(unit, credential, self._store.apps()):
+            case Site():
+                return self._tls.site_pem()
+            case Sums(app, uses):
+                return sums([self._value(app, use) for use in uses])
+            case OneSecret(app, use):
+                log.info("%s reads secret '%s' as %s", unit, use.key, use.env or f"file {use.file}")
+                return self._value(app, use)
+
+    def _value(self, app: AppKey, use: SecretUse) -> bytes:
+        scope = self._vault.resolve(use.key, app.project, app.domain)
+        return self._vault.get(scope, use.key)

@@ -1,0 +1,88 @@
+"""The secret verbs. No verb reads a value back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flyted.contract.errors import FlytedError, InvalidInput
+from flyted.daemon.deploy import Deploy
+from flyted.daemon.verbs import SECRET_ARGS, Call, Right, Verb
+from flyted.host.store import Store
+from flyted.host.vault import SecretInfo, Vault
+from flyted.plan.facts import StoredApp
+
+
+class Secrets:
+    """Handlers over the vault."""
+
+    def __init__(self, vault: Vault, store: Store, deploy: Deploy) -> None:
+        self._vault = vault
+        self._store = store
+        self._deploy = deploy
+
+    def verbs(self) -> dict[str, Verb]:
+        """The rows of the verb table."""
+        listed: dict[str, type] = {"project": str, "domain": str, "all": bool}
+        created: dict[str, type] = {**SECRET_ARGS, "replace": bool, "roll": bool}
+        return {
+            "secret.create": Verb(Right.SECRETS, created, self.create, bulk=True),
+            "secret.list": Verb(Right.READ, listed, self.list),
+            "secret.get": Verb(Right.READ, SECRET_ARGS, self.get),
+            "secret.delete": Verb(Right.SECRETS, SECRET_ARGS, self.delete),
+            "secret.accept-rollback": Verb(Right.ADMIN, {}, self.accept_rollback),
+        }
+
+    async def create(self, call: Call) -> dict[str, Any]:
+        """Stores a value; with ``roll``, restarts the apps that use it, one after the other."""
+        if not call.bulk:
+            raise InvalidInput("a secret must not be empty: an app could not tell it from a missing one")
+        info = self._vault.put(call.scope, call.key, call.bulk, replace=call.args["replace"])
+        rolled = await self._roll(call) if call.args["roll"] else []
+        return {"secret": _map(info), "rolled": rolled}
+
+    async def list(self, call: Call) -> dict[str, Any]:
+        """The secrets of a scope, or of all."""
+        found = [i for i in self._vault.list() if call.args["all"] or i.scope == call.scope]
+        return {"secrets": [_map(info) for info in found]}
+
+    async def get(self, call: Call) -> dict[str, Any]:
+        """What is known about a secret, never its value."""
+        return {"secret": _map(self._vault.info(call.scope, call.key))}
+
+    async def delete(self, call: Call) -> dict[str, Any]:
+        """Forgets a secret. Apps that use it keep the value that they were started with."""
+        return {"secret": _map(self._vault.delete(call.scope, call.key))}
+
+    async def accept_rollback(self, _call: Call) -> dict[str, Any]:
+        """Root says that a restored, older store is the right one."""
+        self._vault.accept_rollback()
+        return {}
+
+    async def _roll(self, call: Call) -> list[str]:
+        rolled, failed = [], []
+        for app in self._store.apps():
+            if (
+                app.wanted != "started"
+                or app.current is None
+                or not any(s.key == call.key for s in app.current.spec.secrets)
+            ):
+                continue
+            try:
+                await self._deploy.again(app, call.emit)
+                rolled.append(str(app.key))
+            except FlytedError as error:
+                failed.append(f"{app.key}: {error.message}")
+        if failed:
+            raise FlytedError(f"the secret is stored, but not every app took it: {'; '.join(failed)}")
+        return rolled
+
+
+def _uses(app: StoredApp, key: str) -> bool:
+    return app.wanted == "started" and app.current is not None and any(s.key == key for s in app.current.spec.secrets)
+
+
+def _map(info: SecretInfo) -> dict[str, Any]:
+    return {
+        "key": info.key, "project": info.scope.project, "domain": info.scope.domain, "generation": info.generation,
+        "created_at": info.created, "updated_at": info.updated, "size": info.size, "damaged": info.damaged,
+    }  # fmt: skip

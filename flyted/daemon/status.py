@@ -1,0 +1,51 @@
+"""What the daemon says about an app: facts → the APP map of the control socket. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flyted.contract.names import host_of, replica_of
+from flyted.plan.facts import Facts, StoredApp
+from flyted.plan.reconcile import serving_replica
+from flyted.plan.states import state_of
+
+
+def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> dict[str, Any]:
+    """The stable description of an app (flytectl(1), "JSON")."""
+    state, reason = state_of(app, facts)
+    shown = app.current or (app.revisions[-1] if app.revisions else None)
+    spec = shown.spec if shown else None
+    failed = app.revisions[-1] if app.revisions and app.revisions[-1].status == "failed" else None
+    host = host_of(app.key.id, base_domain)
+    return {
+        "name": app.key.name, "project": app.key.project, "domain": app.key.domain, "id": app.key.id,
+        "url": f"https://{host}" + (f":{https_port}" if https_port != 443 else ""),
+        "state": str(state), "reason": reason, "revision": app.serving or 0, "wanted": app.wanted,
+        "created_at": app.created_at, "updated_at": app.updated_at,
+        "image": shown.image.to_dict() if shown else {},
+        "units": _units(app, facts),
+        "secrets": [{"key": s.key, "env": s.env, "file": s.file} for s in spec.secrets] if spec else [],
+        "min_replicas": spec.min_replicas if spec else 0,
+        "scaledown_after_s": spec.scaledown_after_s if spec else 0.0,
+        "memory_bytes": spec.memory_bytes if spec else 0,
+        "cpu_cores": spec.cpu_cores if spec else 0.0,
+        "egress": spec.egress if spec else True,
+        "type": spec.type if spec else "", "description": spec.description if spec else "",
+        "links": [list(link) for link in spec.links] if spec else [],
+        "requests": _requests(app, facts),
+        "last_failure": {"revision": failed.number, "reason": failed.reason} if failed else None,
+    }  # fmt: skip
+
+
+def _units(app: StoredApp, facts: Facts) -> list[dict[str, str]]:
+    return [
+        {"name": unit.name, "active": unit.active, "sub": unit.sub}
+        for name, unit in sorted(facts.units.items())
+        if (replica := replica_of(name)) is not None and replica.app_id == app.key.id
+    ]
+
+
+def _requests(app: StoredApp, facts: Facts) -> dict[str, int] | None:
+    replica = serving_replica(app)
+    traffic = facts.traffic.get(replica.server) if replica else None
+    return {"in_flight": traffic.in_flight + traffic.queued, "total": traffic.started} if traffic else None

@@ -1,0 +1,81 @@
+"""The local CA and the ingress's certificate: kept in the vault, given to HAProxy as a credential, renewed in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Any
+
+from flyted.contract.errors import FlytedError, IngressUnavailable, NotFound
+from flyted.daemon.verbs import Call, Right, Verb
+from flyted.host import ca
+from flyted.host.ingress import Ingress
+from flyted.host.vault import Vault
+
+log = logging.getLogger(__name__)
+
+_CERT, _KEY = "ca-certificate", "ca-key"
+_RETRY_S = 3600.0
+
+
+class Tls:
+    """One CA per machine and base domain; one leaf, in memory only, issued when first asked for."""
+
+    def __init__(self, vault: Vault, ingress: Ingress, base_domain: str) -> None:
+        self._vault = vault
+        self._ingress = ingress
+        self._base_domain = base_domain
+        self._ca: ca.Ca | None = None
+        self._leaf = b""
+
+    def verbs(self) -> dict[str, Verb]:
+        """The rows of the verb table."""
+        return {"ca.show": Verb(Right.READ, {}, self.show)}
+
+    def site_pem(self) -> bytes:
+        """Certificate and key of the ingress. Raises :class:`StoreCorrupt` when the store is refused."""
+        if not self._leaf:
+            self._leaf = ca.issue_leaf(self._authority(), self._base_domain)
+        return self._leaf
+
+    async def show(self, _call: Call) -> dict[str, Any]:
+        """The CA's certificate, which is public."""
+        cert_pem = self._authority().cert_pem
+        return {
+            "pem": cert_pem.decode(),
+            "fingerprint": ca.fingerprint(cert_pem),
+            "names": [f"*.{self._base_domain}", self._base_domain, ca.GATEWAY_HOST],
+        }
+
+    async def keep_fresh(self) -> None:
+        """Renews the leaf at two thirds of its life, for ever; sleeps until then."""
+        while True:
+            try:
+                due = ca.renew_at(*ca.validity(self.site_pem()))
+                await asyncio.sleep(max(1.0, due.timestamp() - time.time()))
+                self._leaf = ca.issue_leaf(self._authority(), self._base_domain)
+                with contextlib.suppress(IngressUnavailable):  # it takes the new one when it starts
+                    await self._ingress.set_certificate(self._leaf)
+                log.info("the ingress has a new certificate")
+            except FlytedError as error:
+                log.error("the ingress's certificate: %s", error.message)  # noqa: TRY400
+                await asyncio.sleep(_RETRY_S)
+
+    def _authority(self) -> ca.Ca:
+        if self._ca is None:
+            self._ca = self._load_or_make()
+        return self._ca
+
+    def _load_or_make(self) -> ca.Ca:
+        with contextlib.suppress(NotFound):
+            found = ca.Ca(self._vault.get_internal(_CERT), self._vault.get_internal(_KEY))
+            _, end = ca.validity(found.cert_pem)
+            if ca.covers(found, self._base_domain) and end.timestamp() > time.time() + ca.LEAF_LIFE.total_seconds():
+                return found
+        made = ca.new_ca(self._base_domain)
+        self._vault.put_internal(_KEY, made.key_pem)
+        self._vault.put_internal(_CERT, made.cert_pem)
+        log.info("made a local certificate authority for %s", self._base_domain)
+        return made

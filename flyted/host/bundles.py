@@ -1,0 +1,68 @@
+"""Code bundles on disk: content-addressed, readable for the apps' own units; launch unpacks them, never the daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from flyted.contract.errors import HostFailure, InvalidInput
+
+LIMIT = 256 * 1024 * 1024
+_CHUNK = 1 << 20
+
+
+def path_of(folder: Path, digest: str) -> Path:
+    """Where the bundle of a digest is, whether it is there or not."""
+    return folder / f"{digest}.tar.gz"
+
+
+def keep(folder: Path, fd: int, digest: str) -> None:
+    """Copies the bundle behind a client's descriptor to its place, atomically.
+
+    Only a regular file (a memfd is one) is read: nothing that could block for ever. Raises :class:`InvalidInput` when
+    it is not that, too large, or not of this digest; :class:`HostFailure` when the disk is full.
+    """
+    if path_of(folder, digest).exists():
+        return
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > LIMIT:
+        raise InvalidInput(f"a code bundle must be a regular file of at most {LIMIT >> 20} MiB")
+    temporary = folder / f".{secrets.token_hex(8)}.part"
+    try:
+        _copy(fd, temporary, digest)
+        temporary.rename(path_of(folder, digest))
+    except OSError as error:
+        text = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+        raise HostFailure(f"the code bundle could not be stored: {text}", hint=f"df -h {folder}") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _copy(fd: int, target: Path, digest: str) -> None:
+    seen, offset = hashlib.sha256(), 0
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "wb") as out:
+        os.fchmod(out.fileno(), 0o644)  # whatever the daemon's umask: the app's own user reads it
+        while chunk := os.pread(fd, _CHUNK, offset):
+            offset += len(chunk)
+            if offset > LIMIT:
+                raise InvalidInput(f"a code bundle is at most {LIMIT >> 20} MiB")
+            seen.update(chunk)
+            out.write(chunk)
+        out.flush()
+        os.fsync(out.fileno())
+    if seen.hexdigest() != digest:
+        raise InvalidInput("the code bundle is not the one that was announced (its digest differs)")
+
+
+def sweep(folder: Path, used: set[str]) -> None:
+    """Deletes bundles that no revision uses, and what a crash left half written."""
+    for entry in folder.iterdir():
+        if entry.name.removesuffix(".tar.gz") not in used:
+            with contextlib.suppress(FileNotFoundError):
+                entry.unlink()

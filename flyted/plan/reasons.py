@@ -1,0 +1,61 @@
+"""Why an app did not come up, for people: from what systemd and the app itself said in the journal. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_EXITED = re.compile(r"Main process exited, code=(\w+), status=(\d+)/(\S+)")
+_RESULT = re.compile(r"Failed with result '([\w-]+)'")
+_LIMIT = 300
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the journal. ``source`` is ``app`` or ``systemd``; ``time`` microseconds since the epoch."""
+
+    time: int
+    revision: int
+    source: str
+    text: str
+
+
+def reason_of(lines: Sequence[Line], start_timeout_s: float) -> str:
+    """One sentence that says why the newest start in ``lines`` failed, with the app's own last word."""
+    said = [line.text for line in lines if line.source == "systemd"]
+    result = _last(_RESULT, said)
+    exited = _last(_EXITED, said)
+    cause = _cause(result.group(1) if result else "", exited, start_timeout_s)
+    own = next((line.text for line in reversed(lines) if line.source == "app" and line.text.strip()), "")
+    return f"{cause}: {clean(own)}" if own else cause
+
+
+def _cause(result: str, exited: re.Match[str] | None, start_timeout_s: float) -> str:
+    if result == "timeout":
+        return f"it did not serve within {start_timeout_s:.0f} s"
+    if result == "oom-kill":
+        return "it was killed: it took more memory than its limit"
+    if result == "protocol":
+        return "it ended without an error before it served anything"
+    if exited is not None:
+        code, status, name = exited.groups()
+        if code != "exited":
+            return f"it was ended by signal {name}"
+        if status == "243":
+            return "its secrets could not be handed over (journalctl -u flyted says why)"
+        return (
+            f"it exited with status {status} at its start" if status != "0" else "it ended before it served anything"
+        )
+    return "systemd could not start it" + (f" ({result})" if result else "")
+
+
+def _last(pattern: re.Pattern[str], texts: Sequence[str]) -> re.Match[str] | None:
+    return next((found for text in reversed(texts) if (found := pattern.search(text))), None)
+
+
+def clean(text: str) -> str:
+    """An app's line as harmless, bounded text: no control character reaches a terminal or an HTTP header."""
+    flat = _CONTROL.sub(" ", text).strip()
+    return flat if len(flat) <= _LIMIT else flat[: _LIMIT - 1] + "…"

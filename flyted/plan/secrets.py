@@ -1,0 +1,72 @@
+"""Which unit may have which credential: the only question of the credential socket, answered with values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flyted.contract.app import SecretUse
+from flyted.contract.errors import PermissionRefused
+from flyted.contract.names import AppKey, replica_of, shown
+from flyted.plan.facts import StoredApp
+
+INGRESS_UNIT = "flyted-ingress.service"
+SITE = "site.pem"
+SUMS = "sums"
+_SECRET = re.compile(r"s([0-9]{1,3})")
+
+
+@dataclass(frozen=True)
+class OneSecret:
+    """The value of one secret of an app."""
+
+    app: AppKey
+    use: SecretUse
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Lengths and digests of all secrets of an app, so that launch notices a missing or cut one."""
+
+    app: AppKey
+    uses: tuple[SecretUse, ...]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Certificate and key of the ingress."""
+
+
+Grant = OneSecret | Sums | Site
+
+
+def credential_id(number: int) -> str:
+    """The id of an app's secret by its place in ``AppSpec.secrets``: short, for systemd's limit on the peer's name."""
+    return f"s{number}"
+
+
+def grant(unit: str, credential: str, apps: Sequence[StoredApp]) -> Grant:
+    """What a unit that asks for a credential gets. Raises :class:`PermissionRefused` for all that we did not plan."""
+    if unit == INGRESS_UNIT and credential == SITE:
+        return Site()
+    replica = replica_of(unit)
+    app = next((a for a in apps if replica is not None and a.key.id == replica.app_id), None)
+    revision = app.revision(replica.revision) if app is not None and replica is not None else None
+    if app is None or revision is None or not unit.endswith(".service"):
+        raise PermissionRefused(f"unit {shown(unit)} is not one of an app that is known")
+    uses = revision.spec.secrets
+    if credential == SUMS and uses:
+        return Sums(app.key, uses)
+    found = _SECRET.fullmatch(credential)
+    if found is None or int(found[1]) >= len(uses) or credential != credential_id(int(found[1])):
+        raise PermissionRefused(f"unit {shown(unit)} has no credential {shown(credential)}")
+    return OneSecret(app.key, uses[int(found[1])])
+
+
+def sums(values: Sequence[bytes]) -> bytes:
+    """The content of the ``sums`` credential: id → [length in bytes, SHA-256 in hex], as JSON."""
+    content = {credential_id(n): [len(v), hashlib.sha256(v).hexdigest()] for n, v in enumerate(values)}
+    return json.dumps(content, separators=(",", ":")).encode()
