@@ -77,7 +77,8 @@ def choose_ports(
 
 
 def _free(wanted: int, instead: int, blocked: Collection[int], name: str) -> int:
-    for port in (wanted, *range(instead, instead + _TRIES)):
+    candidates: list[int] = [wanted, *range(instead, instead + _TRIES)]
+    for port in candidates:
         if port not in blocked:
             return port
     raise HostFailure(
