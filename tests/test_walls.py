@@ -1,0 +1,194 @@
+"""Folders are walls: what each may import is one table, checked here; ARCHITECTURE.md prints it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = ("flyted", "flytectl")
+
+
+@dataclass(frozen=True)
+class Wall:
+    """What one folder may import: of ours, of others (package → the only files that may; empty = all), and why."""
+
+    ours: tuple[str, ...]
+    others: dict[str, tuple[str, ...]]
+    why: str
+    never: tuple[str, ...] = field(default=())
+
+
+WALLS = {
+    "flyted.contract": Wall((), {"msgpack": ("wire",)}, "the only words that all processes share"),
+    "flyted.plan": Wall(
+        ("flyted.contract",),
+        {},
+        "pure: facts in, values out",
+        never=("flyted.contract.client", "flyted.contract.wire"),
+    ),
+    "flyted.host": Wall(
+        ("flyted.contract", "flyted.plan.facts", "flyted.plan.actions"),
+        {"pystemd": ("units", "signatures", "bus"), "cryptography": ()},
+        "the machine, one file per thing touched; no decisions",
+    ),
+    "flyted.daemon": Wall(
+        ("flyted.contract", "flyted.plan", "flyted.host"), {}, "runs as root: wires plan to host; never sees the SDK"
+    ),
+    "flyted.launch": Wall(
+        (),
+        {"flyte": ("parameters", "appenv"), "uvicorn": ()},
+        "runs inside each app, with the app's Python and packages: stdlib, and what the app itself brings, late",
+    ),
+    "flyted.build": Wall((), {}, "runs inside an image build as a user without rights: stdlib only"),
+    "flytectl": Wall(
+        ("flyted.contract",), {"click": ()}, "the user's command: talks to the daemon, imports none of it"
+    ),
+    "flytectl.loader": Wall(
+        (),
+        {"flyte": (), "flyteidl2": (), "google": ()},
+        "runs in the user's Python: the SDK, and nothing of ours but its own folder",
+    ),
+}
+CLOCKS_AND_CHANCE = "time random secrets uuid"
+THE_WORLD = """asyncio ctypes fcntl glob grp http io logging multiprocessing os pwd pynvml pystemd resource select selectors
+    shutil signal socket sqlite3 ssl subprocess sys syslog tempfile threading urllib"""
+IMPURE = frozenset(f"{CLOCKS_AND_CHANCE} {THE_WORLD}".split())
+"""Never inside flyted.plan."""
+IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__"})
+LATER_THAN_3_10 = """tomllib wsgiref.types enum.StrEnum datetime.UTC contextlib.chdir hashlib.file_digest
+    typing.Self typing.Never typing.LiteralString typing.assert_never typing.reveal_type typing.override
+    asyncio.TaskGroup asyncio.timeout asyncio.Runner"""
+NEW_IN_3_11 = frozenset(LATER_THAN_3_10.split())
+OLD_PYTHON = ("flyted.launch", "flyted.build", "flytectl.loader")
+"""Folders that run in a Python that the user chose, 3.10 or newer."""
+
+
+def walls_table() -> str:
+    """The table as Markdown, for ARCHITECTURE.md (a test compares the two)."""
+    rows = ["| folder | may import of ours | of others | because |", "|---|---|---|---|"]
+    for folder, wall in WALLS.items():
+        ours = ", ".join(f"`{name}`" for name in wall.ours) or "nothing"
+        others = ", ".join(
+            f"`{name}`" + (f" (in {', '.join(f'`{f}.py`' for f in files)})" if files else "")
+            for name, files in wall.others.items()
+        )
+        rows.append(f"| `{folder}` | {ours} | {others or 'the standard library only'} | {wall.why} |")
+    return "\n".join(rows) + "\n"
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def wall_of(module: str) -> str | None:
+    return max((w for w in WALLS if module == w or module.startswith(w + ".")), key=len, default=None)
+
+
+def imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Every imported name, absolute, `from a import b` as a.b; wherever it stands in the file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
+            stem = ".".join(filter(None, ((base if node.level else ""), node.module)))
+            yield from (f"{stem}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, allowed: tuple[str, ...]) -> bool:
+    return any(name == a or name.startswith(a + ".") for a in allowed)
+
+
+def sources() -> list[Path]:
+    return sorted(p for top in OURS for p in (ROOT / top).rglob("*.py"))
+
+
+def complaint(folder: str, module: str, name: str) -> str | None:
+    """Why ``module`` in ``folder`` may not import ``name``, or None."""
+    wall, top, stem = WALLS[folder], name.split(".", 1)[0], module.rsplit(".", 1)[-1]
+    if top in OURS:
+        # `from flyted import contract` names a package: it must be one that is allowed
+        if within(name, wall.never):
+            return "forbidden here by name"
+        return None if within(name, (folder, *wall.ours)) or name in OURS else "behind another wall"
+    if top == "_flyted_launch":  # the name under which launch/__main__.py loads its own folder
+        return None if folder == "flyted.launch" else "launch's private name"
+    if top in sys.stdlib_module_names:
+        return "impure" if folder == "flyted.plan" and top in IMPURE else None
+    if top not in wall.others:
+        return "not a package that this folder may use"
+    files = wall.others[top]
+    return None if not files or stem in files else f"only {', '.join(files)} may"
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_of)
+def test_a_file_imports_only_what_its_folder_may(path: Path) -> None:
+    """A folder is a wall: each import is allowed by the folder's row in WALLS."""
+    module = module_of(path)
+    folder = wall_of(module)
+    if folder is None:
+        assert module == "flyted", f"{module} stands behind no wall: give its folder a row in WALLS"
+        assert path.read_text() == "", "flyted/__init__.py stays empty: it runs wherever any part of flyted does"
+        return
+    package = module if path.name == "__init__.py" else module.rsplit(".", 1)[0]
+    tree = ast.parse(path.read_text())
+    bad = {name: why for name in imports(tree, package) if (why := complaint(folder, module, name))}
+    assert not bad, f"{module} must not import {bad}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "flyted/plan").rglob("*.py")), ids=module_of)
+def test_a_plan_touches_nothing(path: Path) -> None:
+    """flyted.plan is pure: besides imports, no built-in that reads, writes or runs something is called."""
+    called = {
+        node.func.id
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not called & IMPURE_CALLS
+    tree = ast.parse(path.read_text())
+    clocks = {"now", "today", "utcnow"} & {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    assert not clocks, "time is an argument of a plan"
+
+
+@pytest.mark.parametrize("path", [p for p in sources() if (wall_of(module_of(p)) or "") in OLD_PYTHON], ids=module_of)
+def test_code_that_runs_in_the_apps_python_reads_on_3_10(path: Path) -> None:
+    """launch, build and the loader run in a Python of the user's choice: 3.10 syntax and 3.10's standard library."""
+    tree = ast.parse(path.read_text(), feature_version=(3, 10))
+    assert not [n for n in ast.walk(tree) if isinstance(n, ast.TryStar)], "except* is new in 3.11"
+    used = set(imports(tree, ""))
+    used |= {ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    assert not used & NEW_IN_3_11
+
+
+def test_every_wall_stands() -> None:
+    """A row of WALLS whose folder is gone would protect nothing."""
+    assert [w for w in WALLS if not (ROOT / w.replace(".", "/")).is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "module", "name"),
+    [
+        ("flyted.plan", "flyted.plan.idle", "time"),
+        ("flyted.plan", "flyted.plan.idle", "flyted.host.store"),
+        ("flyted.plan", "flyted.plan.idle", "flyted.contract.client.call"),
+        ("flyted.contract", "flyted.contract.app", "msgpack"),
+        ("flyted.host", "flyted.host.units", "flyted.plan.reconcile"),
+        ("flyted.daemon", "flyted.daemon.engine", "flyte"),
+        ("flyted.daemon", "flyted.daemon.engine", "flytectl.render"),
+        ("flyted.launch", "flyted.launch.run", "flyted.contract.names"),
+        ("flyted.build", "flyted.build.__main__", "flyted.contract"),
+        ("flytectl", "flytectl.load", "flyte.app"),
+        ("flytectl", "flytectl.load", "flyted.daemon.engine"),
+        ("flytectl.loader", "flytectl.loader.run", "flytectl.render"),
+    ],
+)
+def test_the_walls_have_no_door(folder: str, module: str, name: str) -> None:
+    """The check itself can fail: each of these imports is refused."""
+    assert complaint(folder, module, name)
