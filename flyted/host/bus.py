@@ -1,0 +1,217 @@
+"""One connection to the system bus, driven by asyncio. The only file that imports pystemd.
+
+pystemd's callbacks are not used: it keeps no reference to them, and calls freed memory. Instead signals are taken from
+``process()`` one by one, which hands out whatever no callback took; the match rules are set on the bus itself.
+Anybody may send anybody a signal on the system bus, so each is looked at only when systemd itself is its sender, and
+before its body is read.
+
+A call holds the interpreter until systemd answers: milliseconds. What waits for longer waits for a signal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pystemd.dbusexc import DBusBaseError
+from pystemd.dbuslib import DBus
+
+from flyted.contract.errors import HostFailure
+from flyted.host.signatures import Step, text
+
+log = logging.getLogger(__name__)
+
+SYSTEMD = b"org.freedesktop.systemd1"
+MANAGER_PATH = b"/org/freedesktop/systemd1"
+MANAGER = b"org.freedesktop.systemd1.Manager"
+UNIT_PATH = "/org/freedesktop/systemd1/unit/"
+PROPERTIES = b"org.freedesktop.DBus.Properties"
+_DRIVER, _DRIVER_PATH = b"org.freedesktop.DBus", b"/org/freedesktop/DBus"
+_SIGNAL = 4  # sd_bus_message_get_type(3)
+_BATCH = 200
+_RETRY_S = (0.1, 0.3, 1.0, 3.0, 10.0)
+_MATCHES = (
+    (
+        "type='signal',sender='org.freedesktop.systemd1',path='/org/freedesktop/systemd1',"
+        "interface='org.freedesktop.systemd1.Manager',member='JobRemoved'"
+    ),
+    (
+        "type='signal',sender='org.freedesktop.systemd1',path='/org/freedesktop/systemd1',"
+        "interface='org.freedesktop.systemd1.Manager',member='UnitRemoved'"
+    ),
+    (
+        "type='signal',sender='org.freedesktop.systemd1',path_namespace='/org/freedesktop/systemd1/unit',"
+        "interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',arg0='org.freedesktop.systemd1.Unit'"
+    ),
+    (
+        "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+        "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='org.freedesktop.systemd1'"
+    ),
+)
+
+
+class Refused(HostFailure):
+    """systemd's answer to a call is an error; ``errno`` as sd-bus translates it."""
+
+    def __init__(self, message: str, errno: int) -> None:
+        super().__init__(message, hint="see: journalctl -u init.scope -n 20")
+        self.errno = errno
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A signal of systemd's; ``body`` is read on demand, since most are not for us."""
+
+    member: str
+    path: str
+    message: Any
+
+    @property
+    def body(self) -> Any:
+        """The arguments, strings as bytes."""
+        self.message.process_reply(False)  # noqa: FBT003  with_headers
+        return self.message.body
+
+
+class Bus:
+    """The connection. ``on_signal`` gets each signal; ``on_lost`` is told when signals may have been missed."""
+
+    def __init__(self, on_signal: Callable[[Signal], None], on_lost: Callable[[], None]) -> None:
+        self._on_signal, self._on_lost = on_signal, on_lost
+        self._dbus: Any = None
+        self._fd = -1
+        self._owner = b""
+        self._tries = 0
+        self._loop: asyncio.AbstractEventLoop
+
+    def open(self) -> None:
+        """Connects, from inside the running loop. Raises :class:`HostFailure` without a system bus."""
+        self._loop = asyncio.get_running_loop()
+        dbus = DBus()
+        try:
+            dbus.open()
+        except DBusBaseError as error:
+            raise HostFailure(
+                f"the system bus does not answer: {_words(error)}", hint="systemctl status dbus"
+            ) from error
+        self._dbus, self._fd = dbus, dbus.get_fd()
+        for rule in _MATCHES:
+            self._driver(b"AddMatch", rule)
+        self._adopt()
+        self._loop.add_reader(self._fd, self._pump)
+        self._loop.call_soon(self._pump)
+
+    def close(self) -> None:
+        """Leaves the bus."""
+        if self._dbus is not None:
+            self._loop.remove_reader(self._fd)
+            self._dbus.close()
+            self._dbus = None
+
+    def call(self, method: str, *steps: Step, path: bytes = MANAGER_PATH, interface: bytes = MANAGER) -> Any:
+        """One call to systemd; the answer's body. Raises :class:`Refused` with systemd's own words."""
+        return self._call(SYSTEMD, path, interface, method.encode(), list(steps))
+
+    def _call(self, destination: bytes, path: bytes, interface: bytes, method: bytes, steps: list[Step]) -> Any:
+        if self._dbus is None:
+            raise HostFailure("there is no connection to systemd at the moment", hint="systemctl status dbus")
+        try:
+            return self._dbus.call_method(destination, path, interface, method, steps).body
+        except DBusBaseError as error:
+            raise Refused(_words(error), abs(error.errno)) from error
+        finally:
+            # signals that came in during the call sit in sd-bus's own queue: the descriptor will not tell
+            self._loop.call_soon(self._pump)
+
+    def _driver(self, method: bytes, argument: str) -> Any:
+        return self._call(_DRIVER, _DRIVER_PATH, _DRIVER, method, [text(argument)])
+
+    def _adopt(self) -> None:
+        """systemd's unique name, which a re-execution changes, and the wish for its signals."""
+        self._owner = bytes(self._driver(b"GetNameOwner", SYSTEMD.decode()))
+        try:
+            self.call("Subscribe")
+        except Refused as error:
+            log.debug("already subscribed: %s", error)
+
+    def _pump(self) -> None:
+        """Takes what has arrived. An empty message may also mean that sd-bus handled one by itself: ask again."""
+        empty = 0
+        for _ in range(_BATCH):
+            if self._dbus is None:
+                return
+            try:
+                message = self._dbus.process()
+                empty = empty + 1 if message.is_empty() else 0
+                if empty >= 3:
+                    return
+                if not empty and message.get_type() == _SIGNAL:
+                    self._dispatch(message)
+            except DBusBaseError as error:
+                self._lost(error)
+                return
+        self._loop.call_soon(self._pump)
+
+    def _dispatch(self, message: Any) -> None:
+        sender, member = bytes(message.get_sender()), bytes(message.get_member())
+        if sender == _DRIVER and member == b"NameOwnerChanged":
+            self._loop.call_soon(self._changed_owner)
+        elif sender == self._owner:
+            signal = Signal(member.decode(), bytes(message.get_path()).decode(), message)
+            try:
+                self._on_signal(signal)
+            except Exception:  # a fault in one receiver must not end the connection
+                log.exception("signal %s of systemd was not handled", signal.member)
+
+    def _changed_owner(self) -> None:
+        try:
+            self._adopt()
+        except HostFailure as error:  # between the old and the new instance: the next change tells
+            log.info("systemd is not on the bus at the moment: %s", error)
+            return
+        self._on_lost()
+
+    def _lost(self, error: Exception) -> None:
+        log.warning("lost the connection to the system bus (%s), connecting again", _words(error))
+        self.close()
+        self._on_lost()
+        self._again()
+
+    def _again(self) -> None:
+        try:
+            self.open()
+        except HostFailure:
+            self.close()
+            self._loop.call_later(_RETRY_S[min(self._tries, len(_RETRY_S) - 1)], self._again)
+            self._tries += 1
+            return
+        self._tries = 0
+        self._on_lost()
+
+
+def unit_path(name: str) -> bytes:
+    """The object path of a unit (sd_bus_path_encode(3))."""
+    escaped = "".join(
+        c if c.isascii() and (c.isalpha() or (c.isdigit() and i)) else "".join(f"_{b:02x}" for b in c.encode())
+        for i, c in enumerate(name)
+    )
+    return (UNIT_PATH + escaped).encode()
+
+
+def unit_of(path: str) -> str:
+    """The unit of an object path; empty for another path."""
+    if not path.startswith(UNIT_PATH):
+        return ""
+    head, *rest = path.removeprefix(UNIT_PATH).split("_")
+    try:
+        return head + "".join(chr(int(part[:2], 16)) + part[2:] for part in rest)
+    except ValueError:
+        return ""
+
+
+def _words(error: Exception) -> str:
+    said = getattr(error, "err_message", b"") or str(error)
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)

@@ -1,0 +1,224 @@
+"""systemd over D-Bus: start and stop units, wait for their jobs, hear of changes.
+
+Every wait is for a signal: a job is begun, ``JobRemoved`` tells how it ended. Never a ``daemon-reload``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from flyted.contract.errors import HostFailure
+from flyted.host.bus import PROPERTIES, Bus, Refused, Signal, unit_of, unit_path
+from flyted.host.signatures import Step, auxiliary, properties, text, texts
+from flyted.plan.facts import UnitEnd, UnitFact
+
+JOB_S = 400.0  # above the longest start (300 s) plus the longest stop (30 s) before it
+COLLECT_S = 10.0
+_ENDED = ("inactive", "failed")
+_UNIT = "org.freedesktop.systemd1.Unit"
+_SERVICE = "org.freedesktop.systemd1.Service"
+
+
+class Units:
+    """The units of this machine. Job results: "done", "failed", "timeout", "canceled", "dependency", "skipped"."""
+
+    def __init__(self) -> None:
+        self._bus = Bus(self._signal, self._lost)
+        self._jobs: dict[str, asyncio.Future[str]] = {}
+        self._watched: dict[str, set[asyncio.Event]] = {}
+        self._callback: Callable[[str], None] = lambda _name: None
+
+    def open(self) -> None:
+        """Connects, from inside the running loop; from then on a lost connection is made anew by itself."""
+        self._bus.open()
+
+    def close(self) -> None:
+        """Leaves the bus; jobs go on, those who wait for one get :class:`HostFailure`."""
+        self._bus.close()
+        self._fail_jobs()
+
+    def subscribe(self, callback: Callable[[str], None]) -> None:
+        """``callback(unit)`` at each change of a ``flyted-…`` unit; with "" when changes may have been missed."""
+        self._callback = callback
+
+    async def start_pair(
+        self, socket: str, socket_properties: Mapping[str, Any], service: str, service_properties: Mapping[str, Any]
+    ) -> str:
+        """Makes both units and starts the socket; the job's result. Replaces leftovers of the same names."""
+        steps = [*properties(socket_properties), *auxiliary([(service, service_properties)])]
+        return await self._make(socket, steps, [socket, service])
+
+    async def run_transient(
+        self, name: str, wanted: Mapping[str, Any], timeout_s: float | None = None, *, clean: Iterable[str] = ()
+    ) -> UnitEnd:
+        """Runs a service of its own to its end. ``timeout_s`` is for the whole; systemd has its own for the unit.
+
+        ``clean``: which of the unit's folders systemd deletes afterwards ("state", "cache"; systemctl(1), clean).
+
+        Cancelling the caller stops the unit. Raises :class:`HostFailure` when it cannot be made, or is too slow.
+        """
+        async with self._watch([name]) as changed:
+            # AddRef keeps the ended unit until we have read how it ended, whatever its CollectMode
+            steps = [*properties({**wanted, "AddRef": True}), *auxiliary([])]
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._make(name, steps, [name])
+                    await self._until_ended(name, changed)
+                    end = self.ended(name) or UnitEnd("success", 0)
+                    if clean:
+                        self._bus.call("CleanUnit", text(name), *texts(clean))
+                        await self._until_ended(name, changed)
+            except TimeoutError as error:
+                await self.stop(name)
+                raise HostFailure(f"{name} did not end within {timeout_s:.0f} s") from error
+            except asyncio.CancelledError:
+                await asyncio.shield(self.stop(name))
+                raise
+            else:
+                return end
+            finally:
+                self._quietly("UnrefUnit", text(name))
+                self._forget(name)
+
+    async def _until_ended(self, name: str, changed: asyncio.Event) -> None:
+        while self._active(name) not in _ENDED:
+            await changed.wait()
+            changed.clear()
+
+    async def start(self, name: str) -> str:
+        """Starts a unit and waits: for a ``Type=notify`` service until it is ready. The job's result."""
+        return await self._job("StartUnit", text(name), text("replace"))
+
+    async def restart(self, name: str) -> str:
+        """Restarts a unit that runs, and waits. The job's result."""
+        return await self._job("TryRestartUnit", text(name), text("replace"))
+
+    async def stop(self, name: str) -> str:
+        """Stops a unit and waits; a unit that is not there is stopped. The job's result.
+
+        A deliberate stop also forgets how often the unit was started: sleeping and waking is not crashing.
+        """
+        self._thaw(name)
+        try:
+            return await self._job("StopUnit", text(name), text("replace"))
+        except Refused as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return "done"
+        finally:
+            self._forget(name)
+
+    def reset_failed(self, name: str) -> None:
+        """Forgets that a unit failed and how often it was started."""
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self._quietly("ResetFailedUnit", text(name))
+
+    def list(self, patterns: Iterable[str] = ("flyted-*",)) -> list[UnitFact]:
+        """The loaded units whose name matches one of the patterns."""
+        rows = self._bus.call("ListUnitsByPatterns", *texts([]), *texts(patterns)) or []
+        return [UnitFact(*(field.decode() for field in (row[0], row[2], row[3], row[4]))) for row in rows]
+
+    def ended(self, name: str) -> UnitEnd | None:
+        """How a service's last run ended; ``None`` when systemd has forgotten it."""
+        try:
+            if self._get(name, _UNIT, "LoadState") != b"loaded":
+                return None
+            result = self._get(name, _SERVICE, "Result").decode()
+            return UnitEnd(result, int(self._get(name, _SERVICE, "ExecMainStatus")))
+        except Refused:
+            return None
+
+    async def _make(self, name: str, steps: Sequence[Step], names: Sequence[str]) -> str:
+        """``StartTransientUnit``; a unit of the same name that has ended is collected first, one that runs stopped."""
+        deadline = asyncio.get_running_loop().time() + COLLECT_S
+        async with self._watch(names) as changed:
+            while True:
+                try:
+                    return await self._job("StartTransientUnit", text(name), text("replace"), *steps)
+                except Refused as error:
+                    if error.errno != errno.EEXIST or asyncio.get_running_loop().time() > deadline:
+                        raise
+                changed.clear()
+                for other in names:
+                    await self.stop(other)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), 0.2)
+
+    async def _job(self, method: str, *steps: Step) -> str:
+        job = self._bus.call(method, *steps).decode()
+        # the signal cannot come in between: it is only read by the loop
+        future = self._jobs[job] = asyncio.get_running_loop().create_future()
+        try:
+            return await asyncio.wait_for(future, JOB_S)
+        except TimeoutError as error:
+            raise HostFailure(
+                f"systemd has not finished {job} after {JOB_S:.0f} s", hint="systemctl list-jobs"
+            ) from error
+        finally:
+            self._jobs.pop(job, None)
+
+    def _thaw(self, name: str) -> None:
+        """systemd refuses to stop a frozen unit ("Cannot perform operation on frozen unit")."""
+        try:
+            if self._get(name, _UNIT, "FreezerState") not in (b"running", b""):
+                self._bus.call("ThawUnit", text(name))
+        except Refused:
+            return  # not loaded, or a kind of unit that does not freeze
+
+    def _active(self, name: str) -> str:
+        return str(self._get(name, _UNIT, "ActiveState").decode())
+
+    def _get(self, name: str, interface: str, key: str) -> Any:
+        return self._bus.call("Get", text(interface), text(key), path=unit_path(name), interface=PROPERTIES)
+
+    def _quietly(self, method: str, *steps: Step) -> None:
+        with contextlib.suppress(HostFailure):  # not loaded (any more): nothing to forget
+            self._bus.call(method, *steps)
+
+    @contextlib.asynccontextmanager
+    async def _watch(self, names: Iterable[str]) -> AsyncIterator[asyncio.Event]:
+        event = asyncio.Event()
+        for name in names:
+            self._watched.setdefault(name, set()).add(event)
+        try:
+            yield event
+        finally:
+            for name in names:
+                self._watched[name].discard(event)
+                if not self._watched[name]:
+                    del self._watched[name]
+
+    def _signal(self, signal: Signal) -> None:
+        if signal.member == "JobRemoved":
+            _id, job, unit, result = signal.body[:4]
+            future = self._jobs.get(job.decode())
+            if future is not None and not future.done():
+                future.set_result(result.decode())
+            name = unit.decode()
+        elif signal.member == "UnitRemoved":
+            name = signal.body[0].decode()
+        else:
+            name = unit_of(signal.path)
+        for event in self._watched.get(name, ()):
+            event.set()
+        if name.startswith("flyted-"):
+            self._callback(name)
+
+    def _lost(self) -> None:
+        """Signals may have been missed: nobody waits for a job that has ended meanwhile."""
+        self._fail_jobs()
+        for events in self._watched.values():
+            for event in events:
+                event.set()
+        self._callback("")
+
+    def _fail_jobs(self) -> None:
+        for future in self._jobs.values():
+            if not future.done():
+                future.set_exception(HostFailure("the connection to systemd was lost while it worked; try again"))

@@ -1,0 +1,123 @@
+# ruff: noqa: FBT003  a row of a table: name, value, why
+"""The hardening that every app gets: one row per property, with its reason and its man page. Pure.
+
+Only the kernel's rules that a usual Python program does not notice. What would break one is left out on purpose:
+``MemoryDenyWriteExecute`` (numba, torch.compile, Node), ``~@resources`` (sched_setaffinity of BLAS and OpenMP),
+``ProcSubset=pid`` (/proc/meminfo and /proc/cpuinfo: psutil, torch). The score is checked on a running unit
+(``systemd-analyze security``), since a property that is lost on D-Bus would not be seen in a file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Address = tuple[int, list[int], int]
+"""(AF_INET or AF_INET6, the bytes, the prefix length): how D-Bus wants an address."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One property, why it is there, and the section of systemd.exec(5) or systemd.resource-control(5)."""
+
+    name: str
+    value: Any
+    why: str
+    section: str
+
+
+SANDBOX: tuple[Row, ...] = (
+    Row("NoNewPrivileges", True, "no setuid program gives rights back", "exec: SECURITY"),
+    Row("CapabilityBoundingSet", 0, "no capability, whatever is executed", "exec: CAPABILITIES"),
+    Row("AmbientCapabilities", 0, "no capability at the start", "exec: CAPABILITIES"),
+    Row("ProtectSystem", "strict", "the whole tree is read-only but for its own folders", "exec: SANDBOXING"),
+    Row("ProtectHome", "yes", "home folders are empty", "exec: SANDBOXING"),
+    Row("PrivateTmp", True, "own /tmp: no file of another's to trip over", "exec: SANDBOXING"),
+    Row("PrivateMounts", True, "mounts stay in the unit, the credentials' too", "exec: SANDBOXING"),
+    Row("PrivateDevices", True, "no disk, no /dev/mem; null, random and pts stay", "exec: SANDBOXING"),
+    Row("DevicePolicy", "closed", "the same again at the cgroup, for nodes made elsewhere", "resource-control"),
+    Row("PrivateUsers", True, "root and other users do not exist inside", "exec: SANDBOXING"),
+    Row("PrivateIPC", True, "no System V IPC or message queue across apps", "exec: SANDBOXING"),
+    Row("RemoveIPC", True, "what is left of it goes with the unit", "exec: SANDBOXING"),
+    Row("ProtectProc", "invisible", "processes of others are not in /proc", "exec: SANDBOXING"),
+    Row("ProtectKernelTunables", True, "/proc/sys and /sys read-only", "exec: SANDBOXING"),
+    Row("ProtectKernelModules", True, "no module is loaded", "exec: SANDBOXING"),
+    Row("ProtectKernelLogs", True, "dmesg shows addresses and other units' faults", "exec: SANDBOXING"),
+    Row("ProtectControlGroups", True, "its own limits stay out of its reach", "exec: SANDBOXING"),
+    Row("ProtectClock", True, "certificates and time-outs depend on it", "exec: SANDBOXING"),
+    Row("ProtectHostname", True, "the host's name is not the app's to set", "exec: SANDBOXING"),
+    Row("RestrictNamespaces", 0, "user namespaces are most of the kernel's attack surface", "exec: SANDBOXING"),
+    Row("RestrictRealtime", True, "a realtime loop would take the machine", "exec: SANDBOXING"),
+    Row("RestrictSUIDSGID", True, "no setuid file is left behind in a state folder", "exec: SANDBOXING"),
+    Row("LockPersonality", True, "no other ABI", "exec: SANDBOXING"),
+    Row("KeyringMode", "private", "kernel keys of the session stay with it", "exec: PROCESS PROPERTIES"),
+    Row("UMask", 0o077, "files of an app are the app's", "exec: PROCESS PROPERTIES"),
+    Row("SystemCallArchitectures", ["native"], "a 32-bit call would pass by it", "exec: SYSTEM CALL FILTERING"),
+    Row(
+        "SystemCallFilter",
+        [(True, ["@system-service"]), (False, ["@privileged"])],
+        "what services use, less what needs a capability anyway",
+        "exec: SYSTEM CALL FILTERING",
+    ),
+    Row("SystemCallErrorNumber", 1, "EPERM: libraries fall back, instead of SIGSYS", "exec: SYSTEM CALL FILTERING"),
+    Row("LimitCORE", 0, "a core would hold the secrets", "exec: PROCESS PROPERTIES"),
+    Row("LimitCORESoft", 0, "the same for the soft limit", "exec: PROCESS PROPERTIES"),
+)
+
+EGRESS: tuple[Row, ...] = (
+    Row("RestrictAddressFamilies", (True, ["AF_UNIX", "AF_INET", "AF_INET6"]), "IP and its own socket only", "exec"),
+)
+
+NO_EGRESS: tuple[Row, ...] = (
+    Row("PrivateNetwork", True, "an own, empty network: abstract sockets do not cross either", "exec: SANDBOXING"),
+    Row("RestrictAddressFamilies", (True, ["AF_UNIX", "AF_INET", "AF_INET6"]), "its own 127.0.0.1 works", "exec"),
+    Row("IPAddressDeny", [(2, [0] * 4, 0), (10, [0] * 16, 0)], "nothing leaves, twice", "resource-control"),
+    Row("IPAddressAllow", [(2, [127, 0, 0, 0], 8), (10, [0] * 15 + [1], 128)], "its own loopback", "resource-control"),
+)
+
+CLOSED_NETWORKS: tuple[str, ...] = (
+    "127.0.0.0/8", "::1/128",  # services of this machine that trust whoever is local
+    "0.0.0.0/8",  # Linux connects it to the loopback
+    "169.254.0.0/16", "fe80::/10",  # link-local, with the metadata service of most clouds, 169.254.169.254
+    "fd00:ec2::/32",  # the same of AWS by IPv6
+    "fd20:ce::/32",  # and of Google Cloud
+    "168.63.129.16/32", "100.100.100.200/32",  # and of Azure and Alibaba, outside the link-local range
+    "::ffff:127.0.0.0/104", "::ffff:169.254.0.0/112",  # IPv4 written as IPv6
+    "64:ff9b::7f00:0/104", "64:ff9b::a9fe:0/112",  # and through a NAT64 (RFC 6052)
+    "224.0.0.0/4", "ff00::/8", "255.255.255.255/32",  # multicast and broadcast
+)  # fmt: skip
+"""Never reached by an app. Each is an entry of its own: systemd 252 refuses several in one."""
+
+STUB_RESOLVERS = ("127.0.0.53", "127.0.0.54")
+"""systemd-resolved(8). Another name server on the loopback, on 127.0.0.1 say, cannot be opened without opening
+everything that listens there: such an app resolves no names, and doctor says so."""
+
+
+def sandbox(*, egress: bool, nameservers: Iterable[str] = ()) -> dict[str, Any]:
+    """The properties of the sandbox. ``nameservers``: the host's, from resolv.conf(5)."""
+    rows = SANDBOX + (EGRESS if egress else NO_EGRESS)
+    properties = {row.name: row.value for row in rows}
+    if egress:
+        properties["IPAddressDeny"] = [address(net) for net in CLOSED_NETWORKS]
+        allowed = [name for name in STUB_RESOLVERS if name in set(nameservers)]
+        if allowed:
+            properties["IPAddressAllow"] = [address(name) for name in allowed]
+    return properties
+
+
+def unreachable_nameservers(nameservers: Iterable[str]) -> tuple[str, ...]:
+    """Those of the host's name servers that apps cannot ask, for doctor."""
+    closed = [ipaddress.ip_network(net) for net in CLOSED_NETWORKS]
+    return tuple(
+        text
+        for text in dict.fromkeys(nameservers)
+        if text not in STUB_RESOLVERS and any(ipaddress.ip_address(text) in net for net in closed)
+    )
+
+
+def address(text: str) -> Address:
+    """A network or an address as D-Bus wants it. Raises ``ValueError`` for anything else."""
+    net = ipaddress.ip_network(text)
+    return (2 if net.version == 4 else 10, list(net.network_address.packed), net.prefixlen)

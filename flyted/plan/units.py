@@ -1,0 +1,252 @@
+"""AppSpec → the properties of an app's ``.socket`` and ``.service``. Pure; names as in org.freedesktop.systemd1(5).
+
+The pair is transient and started in one call; equal stems bind the two. Time in microseconds where the property's
+name ends in ``USec``, sizes in bytes.
+
+Starts are counted by systemd, those by a request too, and at the limit the *socket* fails with the service: the
+ingress then gets "connection refused" at once instead of a queue that nobody serves. That is wanted for an app that
+dies at every start, so the limit stays; the daemon forgets the count (``ResetFailedUnit``) at each sleep, so that
+waking is never mistaken for crashing. Triggers of the socket need no limit of their own below that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from flyted.contract.app import AppSpec, SecretUse
+from flyted.contract.names import Replica, state_name, user_of
+from flyted.plan.sandbox import sandbox
+
+Properties = dict[str, Any]
+
+SLICE = "flyted-apps.slice"
+SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105  the only place that Flyte's SDK looks in
+SUMS = "sums"
+BACKLOG = 4096
+EX_CONFIG = 78  # launch refuses to start: trying again changes nothing
+START_S = 300  # a cold start may load a model
+STOP_S = 30  # what launch needs to finish the requests in flight
+STARTS, STARTS_IN_S = 5, 60
+TASKS_MAX = 2048
+FILES_MAX = 65536
+_SEC = 1_000_000
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things are on this machine, and whom the ingress runs as."""
+
+    state: str = "/var/lib/flyted"
+    run: str = "/run/flyted"
+    launch: str = "/usr/lib/flyted/flyted/launch"
+    ingress_group: str = "haproxy"
+
+    @property
+    def apps(self) -> str:
+        """The folder of the apps' sockets."""
+        return f"{self.run}/apps"
+
+    @property
+    def credentials(self) -> str:
+        """The socket on which flyted answers systemd's questions for credentials."""
+        return f"{self.run}/credentials.sock"
+
+
+@dataclass(frozen=True)
+class UnitPair:
+    """Both units of a replica, and what each credential of the service stands for."""
+
+    socket: Properties
+    service: Properties
+    credentials: dict[str, SecretUse | Literal["sums"]]
+
+
+def app_units(
+    spec: AppSpec,
+    replica: Replica,
+    *,
+    image_path: str,
+    python: str = "",
+    image_env: Iterable[tuple[str, str]] = (),
+    readable: Iterable[str] = (),
+    nameservers: Iterable[str] = (),
+    layout: Layout = Layout(),
+) -> UnitPair:
+    """The units of one replica.
+
+    ``python``: the interpreter, by default the image's. ``image_env``: variables that the image's layers set; the
+    app's own win. ``readable``: more paths that the app shall see although they lie where apps see nothing (below the
+    state folder). ``nameservers``: the host's.
+    """
+    python = python or f"{image_path}/bin/python"
+    credentials = credential_ids(spec.secrets)
+    service: Properties = {
+        **_running(spec, [python, "-I", layout.launch, *_launch_options(spec, credentials, layout)]),
+        **_identity(spec, replica),
+        "Environment": _environment(spec, replica, image_path, image_env),
+        **_view(spec, replica, credentials, [image_path, *readable], layout),
+        **_limits(spec),
+        **sandbox(egress=spec.egress, nameservers=nameservers),
+    }
+    if credentials:
+        service["LoadCredential"] = [(name, layout.credentials) for name in credentials]
+    return UnitPair(_socket(spec, replica, layout), service, credentials)
+
+
+def erase_unit(app_id: str) -> Properties:
+    """A service that does nothing but own an app's folders, so that systemd can be told to delete them."""
+    state = state_name(app_id)
+    return {
+        "Description": f"Removal of the state of Flyte app {app_id}",
+        "Type": "oneshot",
+        "ExecStartEx": [("/bin/true", ["/bin/true"], ["no-env-expand"])],
+        "DynamicUser": True,
+        "User": user_of(app_id),
+        "StateDirectory": [state],
+        "CacheDirectory": [state],
+        "CollectMode": "inactive-or-failed",
+    }
+
+
+def credential_ids(secrets: Iterable[SecretUse]) -> dict[str, SecretUse | Literal["sums"]]:
+    """The short ids under which a unit asks for its secrets; unit name and id share 84 bytes."""
+    ids: dict[str, SecretUse | Literal["sums"]] = {f"s{n}": use for n, use in enumerate(secrets)}
+    return {**ids, SUMS: "sums"} if ids else {}
+
+
+def socket_path(replica: Replica, layout: Layout = Layout()) -> str:
+    """Where a replica listens."""
+    return f"{layout.apps}/{replica.server}.sock"
+
+
+def _socket(spec: AppSpec, replica: Replica, layout: Layout) -> Properties:
+    return {
+        "Description": f"Flyte app {spec.key}, revision {replica.revision}: socket",
+        "Listen": [("Stream", socket_path(replica, layout))],
+        "SocketMode": 0o660,  # for the ingress alone: an app's own user cannot reach another app
+        "SocketGroup": layout.ingress_group,
+        "DirectoryMode": 0o750,
+        "Backlog": BACKLOG,  # requests wait here while the app starts
+        "RemoveOnStop": True,
+        "CollectMode": "inactive-or-failed",
+        "StartLimitIntervalUSec": 0,  # started by us alone
+        "Slice": SLICE,
+    }
+
+
+def _running(spec: AppSpec, argv: list[str]) -> Properties:
+    wanted = {"Restart": "always", "RestartUSec": _SEC} if spec.min_replicas else {"Restart": "no"}
+    return {
+        "Type": "notify",
+        "NotifyAccess": "main",
+        # systemd would expand $NAME in arguments, with word splitting; launch does it, from declared secrets only
+        "ExecStartEx": [(argv[0], argv, ["no-env-expand"])],
+        "TimeoutStartUSec": START_S * _SEC,
+        "TimeoutStopUSec": STOP_S * _SEC,
+        "KillMode": "mixed",  # SIGTERM to launch, which drains; SIGKILL to all that is left
+        # without a minimum nobody waits after a crash: the next request, or one that waits, starts the app
+        **wanted,
+        "RestartPreventExitStatus": ([EX_CONFIG], []),
+        "StartLimitIntervalUSec": STARTS_IN_S * _SEC,
+        "StartLimitBurst": STARTS,
+        "CollectMode": "inactive-or-failed",
+        "OOMPolicy": "kill",  # half an app is worse than none: the next start is clean
+    }
+
+
+def _launch_options(
+    spec: AppSpec, credentials: dict[str, SecretUse | Literal["sums"]], layout: Layout
+) -> Iterable[str]:
+    yield from ("--app", spec.key.name)
+    if spec.bundle:
+        yield from ("--bundle", bundle_path(spec.bundle, layout))
+    for name, use in credentials.items():
+        if use == "sums":
+            yield from ("--sums", name)
+        else:
+            yield from ("--secret", f"{name}=env:{use.env}" if use.env else f"{name}=file:{use.file}")
+    yield from ("--", *spec.command)
+
+
+def bundle_path(digest: str, layout: Layout = Layout()) -> str:
+    """Where the code bundle with this SHA-256 is kept."""
+    return f"{layout.state}/bundles/{digest}.tar.gz"
+
+
+def _environment(spec: AppSpec, replica: Replica, image_path: str, image_env: Iterable[tuple[str, str]]) -> list[str]:
+    state = state_name(replica.app_id)
+    environment = {
+        **dict(image_env),
+        "PATH": f"{image_path}/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": f"/var/lib/{state}",
+        "XDG_CACHE_HOME": f"/var/cache/{state}",  # model and compile caches survive a wake
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "DO_NOT_TRACK": "1",
+        "FLYTE_INTERNAL_EXECUTION_PROJECT": spec.key.project,  # what the SDK's runtime reads (flyte/_bin/serve.py)
+        "FLYTE_INTERNAL_EXECUTION_DOMAIN": spec.key.domain,
+        **({"_F_SYS_PATH": spec.sys_path} if spec.sys_path else {}),
+    }
+    environment.update(dict(spec.env))
+    return [f"{name}={value}" for name, value in environment.items()]
+
+
+def _identity(spec: AppSpec, replica: Replica) -> Properties:
+    state = state_name(replica.app_id)
+    return {
+        "Description": f"Flyte app {spec.key}, revision {replica.revision}",
+        "DynamicUser": True,
+        "User": user_of(replica.app_id),  # one name per app, so two revisions side by side share their folders
+        "StateDirectory": [state],
+        "StateDirectoryMode": 0o700,
+        "CacheDirectory": [state],
+        "CacheDirectoryMode": 0o700,
+        "Slice": SLICE,
+        "SyslogIdentifier": spec.key.name,
+        "LogExtraFields": [
+            f"FLYTE_APP={spec.key.name}",
+            f"FLYTE_PROJECT={spec.key.project}",
+            f"FLYTE_DOMAIN={spec.key.domain}",
+            f"FLYTE_REVISION={replica.revision}",
+        ],
+    }
+
+
+def _view(
+    spec: AppSpec,
+    replica: Replica,
+    credentials: dict[str, SecretUse | Literal["sums"]],
+    paths: Iterable[str],
+    layout: Layout,
+) -> Properties:
+    """What of the file tree it sees: of all images and bundles only its own, of the daemon nothing."""
+    shown = dict.fromkeys([*paths, *([bundle_path(spec.bundle, layout)] if spec.bundle else [])])
+    binds = [(path, path, False, 0) for path in shown]
+    binds += [
+        (f"/run/credentials/{replica.service}/{name}", f"{SECRET_FILES}/{use.file}", False, 0)
+        for name, use in credentials.items()
+        if isinstance(use, SecretUse) and use.file
+    ]
+    empty = [(layout.state, "ro")]
+    if any(isinstance(use, SecretUse) and use.file for use in credentials.values()):
+        empty.append((SECRET_FILES, "ro"))
+    return {
+        "TemporaryFileSystem": empty,
+        "BindReadOnlyPaths": binds,
+        "InaccessiblePaths": [layout.run, "-/run/dbus", "-/run/systemd/private", "-/run/docker.sock"],
+    }
+
+
+def _limits(spec: AppSpec) -> Properties:
+    return {
+        "MemoryMax": spec.memory_bytes,
+        **({"MemorySwapMax": 0} if spec.secrets else {}),  # a secret in memory must not reach the disk
+        **({"CPUQuotaPerSecUSec": round(spec.cpu_cores * _SEC)} if spec.cpu_cores else {}),
+        "CPUWeight": 100,
+        "TasksMax": TASKS_MAX,
+        "LimitNOFILE": FILES_MAX,
+        "LimitNOFILESoft": FILES_MAX,
+        "OOMScoreAdjust": 200,  # before the ingress and the daemon
+    }
