@@ -147,9 +147,9 @@ def _mac(text: bytes, key: bytes) -> bytes:
 
 
 def _escaped(part: str) -> str:
-    """Every character but the plain ones as ``=XX`` of its UTF-8 bytes; a first '.' as well (no hidden files)."""
+    """Every character but the plain ones as ``=XX`` of its UTF-8 bytes; so a first '.' (hidden) or '-' (option)."""
     plain = "".join(c if _PLAIN.fullmatch(c) else _hex(c) for c in part)
-    return _hex(".") + plain[1:] if plain.startswith(".") else plain
+    return _hex(plain[0]) + plain[1:] if plain.startswith((".", "-")) else plain
 
 
 def _hex(character: str) -> str:

@@ -28,7 +28,7 @@ _REFUSED = {
     errno.ELOOP: "is a symbolic link",
     errno.ENXIO: "is not a regular file",
     errno.ENOTDIR: "is not a regular file",
-    errno.EISDIR: "is not a regular file",
+    errno.EACCES: "is not readable by flyted",  # root without capabilities: the file has another owner, or mode 0
 }
 
 
@@ -95,9 +95,12 @@ class PrivateDir:
             if error.errno in _REFUSED:
                 raise StoreCorrupt(_REFUSED[error.errno]) from None
             raise
-        with os.fdopen(fd, "rb") as file:
+        try:
             _refuse_foreign(os.fstat(fd), limit)
-            return file.read(limit)
+            with os.fdopen(fd, "rb", closefd=False) as file:
+                return file.read(limit)
+        finally:
+            os.close(fd)
 
     @contextlib.contextmanager
     def staged(self, name: str, data: bytes) -> Iterator[Staged]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from flyted.contract import names
-from flyted.contract.errors import AlreadyExists, InvalidInput, SecretNotFound, StoreCorrupt
+from flyted.contract.errors import AlreadyExists, HostFailure, InvalidInput, SecretNotFound, StoreCorrupt
 from flyted.contract.names import SecretScope
 from flyted.host import age, manifest
 from flyted.host.ledger import Ledger, host_errors
@@ -188,7 +188,7 @@ class Vault:
         try:
             self._sealed(slot, entry)
             damaged = False
-        except StoreCorrupt:
+        except (StoreCorrupt, HostFailure):  # a disk that cannot give one file must not hide the others
             damaged = True
         return SecretInfo(slot.scope, slot.key, entry.generation, entry.created, entry.updated, entry.size, damaged)
 
