@@ -39,6 +39,7 @@ class Traffic:
     last_start_age_s: float | None  # None: never
     longest_s: float
     process: str = ""  # which HAProxy process counted: a new one counts from 0
+    uptime_s: float = float("inf")  # for how long it has
 
     @property
     def busy(self) -> bool:
@@ -88,25 +89,22 @@ def start(now: float, before: Clock | None = None) -> Clock:
 
 def look(clock: Clock, traffic: Traffic, now: float) -> Clock:
     """The clock after one look at the counters."""
-    if traffic.busy:
-        return replace(clock, busy=True, since=now, seen=traffic)
-    ended = max(clock.born, min(now, _last_end(clock, traffic, now)))
-    return replace(clock, busy=False, since=ended, seen=traffic, unanswered=traffic.unanswered)
-
-
-def _last_end(clock: Clock, traffic: Traffic, now: float) -> float:
-    """The latest moment at which the last request can have ended, given that none is in flight now."""
     seen = clock.seen
-    if seen is not None and traffic.process != seen.process:
-        return now  # HAProxy was restarted: what its earlier process saw is lost
-    if traffic.unanswered != clock.unanswered:
-        return now  # at least one request ended without an answer: its length is in no counter
-    if traffic.last_start_age_s is None:
-        return clock.born
-    bound = now - traffic.last_start_age_s + traffic.longest_s + GRAIN_S
-    if seen is not None and not clock.busy and traffic.started == seen.started:
-        return min(clock.since, bound)  # nothing new: the bound of last time still holds, and it may be the better
-    return bound
+    same = seen is not None and seen.process == traffic.process
+    lost = clock.unanswered if same else 0
+    if traffic.busy:
+        return replace(clock, busy=True, since=now, seen=traffic, unanswered=lost)
+    if seen is not None and same and not clock.busy and traffic.started == seen.started:
+        ended = clock.since  # nothing new
+    elif traffic.unanswered != lost:
+        ended = now  # at least one request ended without an answer: its length is in no counter
+    else:
+        # what an earlier HAProxy had in flight ended with it
+        ended = clock.since if same else now - traffic.uptime_s + GRAIN_S
+        if traffic.last_start_age_s is not None:
+            ended = max(ended, now - traffic.last_start_age_s + traffic.longest_s + GRAIN_S)
+    since = max(clock.born, min(now, ended))
+    return replace(clock, busy=False, since=since, seen=traffic, unanswered=traffic.unanswered)
 
 
 def next_look(clock: Clock, after_s: float, now: float) -> float:

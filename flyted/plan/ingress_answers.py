@@ -37,8 +37,8 @@ def parse_show_stat(text: str) -> list[dict[str, str]]:
     return [dict(zip(names, row, strict=False)) for row in csv.reader(rows.splitlines()) if row]
 
 
-def traffic_of(row: dict[str, str], process: str) -> Traffic:
-    """The counters of one server's row; ``process`` as of :func:`process_of`."""
+def traffic_of(row: dict[str, str], info: dict[str, str]) -> Traffic:
+    """The counters of one server's row; ``info`` as of :func:`parse_show_info` tells whose they are."""
     age = _number(row, "lastsess", -1)
     return Traffic(
         in_flight=_number(row, "scur"),
@@ -47,7 +47,8 @@ def traffic_of(row: dict[str, str], process: str) -> Traffic:
         answered=_number(row, "req_tot"),
         last_start_age_s=None if age < 0 else float(age),
         longest_s=_number(row, "ttime_max") / 1000,
-        process=process,
+        process=f"{info.get('Pid', '')}@{info.get('Start_time_sec', '')}",
+        uptime_s=float(_number(info, "Uptime_sec")),
     )
 
 
@@ -64,15 +65,10 @@ def parse_show_info(text: str) -> dict[str, str]:
     return {name: value.strip() for name, colon, value in pairs if colon}
 
 
-def process_of(info: dict[str, str]) -> str:
-    """Which process answers: its counters begin at 0."""
-    return f"{info.get('Pid', '')}@{info.get('Start_time_sec', '')}"
-
-
 def parse_traffic(info: str, stat: str) -> dict[str, Traffic]:
     """The counters of every server, by name."""
-    process = process_of(parse_show_info(info))
-    return {row["svname"]: traffic_of(row, process) for row in parse_show_stat(stat)}
+    about = parse_show_info(info)
+    return {row["svname"]: traffic_of(row, about) for row in parse_show_stat(stat)}
 
 
 def parse_live(stat: str, hosts: str, timeouts: str, unavailable: str, info: str) -> Live:
@@ -93,7 +89,7 @@ def parse_live(stat: str, hosts: str, timeouts: str, unavailable: str, info: str
         ) from error
     return Live(
         state=state,
-        traffic={n: traffic_of(r, process_of(about)) for n, r in rows.items()},
+        traffic={n: traffic_of(r, about) for n, r in rows.items()},
         resting=frozenset(n for n, r in rows.items() if r["status"].startswith("MAINT")),
         structure=about.get("Description") or about.get("description", ""),
     )
