@@ -1,0 +1,178 @@
+"""Flyte's App IDL becomes an AppSpec, or an error that names every field that this machine cannot honour."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from flyted.contract.app import SecretUse, from_dict, to_dict
+from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.idl import spec_of
+
+RESOLVER = "flyte._internal.resolvers.app_env.AppEnvResolver"
+IDL: dict[str, Any] = {
+    "metadata": {"id": {"project": "default", "domain": "development", "name": "authenticated-api"}},
+    "spec": {
+        "container": {
+            "image": "flyte:bfe21dcdeb25033a562e7ccf0044e646",
+            "command": [
+                "fserve", "--version", "aaea", "--project", "default", "--domain", "development", "--org", "",
+                "--tgz", "aaea.tar.gz", "--dest", ".", "--raw-data-path", "{{.rawOutputDataPrefix}}",
+                "--resolver", RESOLVER, "--resolver-args", "basic_auth:env", "--",
+            ],
+            "resources": {"requests": [{"name": "CPU", "value": "1"}, {"name": "MEMORY", "value": "512Mi"}]},
+            "env": [{"key": "_F_SYS_PATH", "value": "./."}, {"key": "MODE", "value": "a $HOME b"}],
+            "ports": [{"containerPort": 8080}],
+        },
+        "autoscaling": {"replicas": {"max": 1}},
+        "ingress": {},
+        "clusterPool": "default",
+        "securityContext": {
+            "runAs": {},
+            "secrets": [{"key": "API_KEY", "mountRequirement": "ENV_VAR", "envVar": "API_KEY"}],
+            "allowAnonymous": True,
+        },
+        "links": [{"path": "/docs", "title": "Docs", "isRelative": True}],
+    },
+}  # fmt: skip
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """The IDL with one field of its spec set."""
+    idl = copy.deepcopy(IDL)
+    *way, last = path.split(".")
+    part = idl["spec"]
+    for name in way:
+        part = part.setdefault(name, {})
+    part[last] = value
+    return idl
+
+
+def test_the_documents_app() -> None:
+    """The seed's app: what it asks for is what it gets; the client's own run-by-run values are gone."""
+    spec = spec_of(IDL, image={"baseImage": "x"}, bundle="a" * 64)
+    assert spec.command == (
+        "fserve", "--resolver", RESOLVER, "--resolver-args", "basic_auth:env", "--",
+    )  # fmt: skip
+    assert (spec.cpu_cores, spec.memory_bytes, spec.scaledown_after_s, spec.min_replicas) == (1.0, 512 << 20, 300.0, 0)
+    assert spec.secrets == (SecretUse("API_KEY", env="API_KEY"),)
+    assert (spec.env, spec.sys_path) == ((("MODE", "a $HOME b"),), "./.")
+    assert spec.links == (("Docs", "/docs"),)
+
+
+def test_an_unchanged_file_is_an_equal_spec() -> None:
+    """The SDK's --version is new at every run of the same file; the digest is not."""
+    other = copy.deepcopy(IDL)
+    other["spec"]["container"]["command"][2] = "bbbb"
+    assert spec_of(IDL).digest() == spec_of(other).digest()
+    assert spec_of(IDL).digest() != spec_of(changed("container.args", ["uvicorn", "m:app"])).digest()
+
+
+def test_a_spec_survives_the_wire() -> None:
+    """What flytectl sends is what the daemon reads."""
+    spec = spec_of(IDL, image={"baseImage": "x", "layers": []}, image_files={"r.txt": "six"})
+    assert from_dict(json.loads(json.dumps(to_dict(spec)))) == spec
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("securityContext.allowAnonymous", False, "requires_auth"),
+        ("securityContext.runAs", {"k8sServiceAccount": "robot"}, "service_account"),
+        ("pod", {"x": 1}, "pod_template"),
+        ("autoscaling.replicas", {"min": 1, "max": 3}, "replicas"),
+        ("ingress.subdomain", "shop", "domain.subdomain"),
+        ("ingress.cname", "shop.example.org", "domain.custom_domain"),
+        ("clusterPool", "gpus", "cluster_pool"),
+        ("cluster", "east", "cluster"),
+        ("container.resources", {"requests": [{"name": "GPU", "value": "1"}]}, "resources.gpu"),
+        ("container.resources", {"requests": [{"name": "EPHEMERAL_STORAGE", "value": "1Gi"}]}, "resources.disk"),
+        ("extendedResources", {"gpuAccelerator": {"device": "nvidia-l40s"}}, "resources.gpu"),
+        ("extendedResources", {"sharedMemory": {"mountPath": "/dev/shm"}}, "resources.shm"),
+        ("container.args", ["python", "-m", "http.server"], "args/command"),
+        ("container.command", ["vllm-fserve", "--port", "8080"], "args/command"),
+        ("fieldOf2031", 1, "fieldOf2031"),
+    ],
+)
+def test_what_is_not_built_is_refused_by_name(path: str, value: object, named: str) -> None:
+    """Never ignored: an app that would run differently from what its file says does not run."""
+    with pytest.raises(Unsupported, match=named):
+        spec_of(changed(path, value))
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """Nobody repairs a file ten times."""
+    idl = changed("ingress.subdomain", "shop")
+    idl["spec"]["securityContext"]["allowAnonymous"] = False
+    with pytest.raises(Unsupported) as caught:
+        spec_of(idl)
+    assert "requires_auth" in caught.value.message
+    assert "domain.subdomain" in caught.value.message
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "app_endpoint"])
+def test_parameters_that_need_a_cluster_are_refused(kind: str) -> None:
+    """Only string parameters are values that are there at the start."""
+    idl = copy.deepcopy(IDL)
+    text = json.dumps({"parameters": [{"name": "model", "type": kind, "value": "s3://b/m"}]})
+    idl["spec"]["container"]["command"][1:1] = [
+        "--parameters",
+        base64.b64encode(gzip.compress(text.encode())).decode(),
+    ]
+    with pytest.raises(Unsupported, match="'model'"):
+        spec_of(idl)
+
+
+def test_a_parameters_bomb_is_small() -> None:
+    """Ten megabytes of zeros do not unpack."""
+    idl = copy.deepcopy(IDL)
+    bomb = base64.b64encode(gzip.compress(b"0" * 10_000_000)).decode()
+    idl["spec"]["container"]["command"][1:1] = ["--parameters", bomb]
+    with pytest.raises(InvalidInput):
+        spec_of(idl)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("container.env", [{"key": "LD_PRELOAD", "value": "x"}]),
+        ("container.env", [{"key": "A", "value": "x\ny"}]),
+        ("container.env", [{"key": "_F_SYS_PATH", "value": "../.."}]),
+        ("container.env", [{"key": "_F_SYS_PATH", "value": "/root"}]),
+        ("profile", {"shortDescription": "x\nExecStartPre=+/bin/sh"}),
+        ("profile", {"shortDescription": "x\u2028y"}),
+        ("securityContext.secrets", [{"key": "../x", "mountRequirement": "FILE"}]),
+        ("securityContext.secrets", [{"key": "a", "envVar": "PATH"}]),
+        ("securityContext.secrets", [{"group": "A_B", "key": "C"}, {"group": "A", "key": "B_C"}]),
+        ("autoscaling.scaledownPeriod", "0.1s"),
+        ("timeouts", {"requestTimeout": "7200s"}),
+        ("container.resources", {"requests": [{"name": "MEMORY", "value": "512MB"}]}),
+    ],
+)
+def test_bad_values_are_refused(path: str, value: object) -> None:
+    """Names, control characters, ranges: one error, before anything is sent."""
+    with pytest.raises(InvalidInput):
+        spec_of(changed(path, value))
+
+
+def test_a_limit_wins_over_a_request() -> None:
+    """Resources(memory=("256Mi", "1Gi")) is held to the second."""
+    resources = {"requests": [{"name": "MEMORY", "value": "256Mi"}], "limits": [{"name": "MEMORY", "value": "1Gi"}]}
+    assert spec_of(changed("container.resources", resources)).memory_bytes == 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("secret", "use"),
+    [
+        ({"key": "db-password", "group": "team"}, SecretUse("db-password", env="TEAM_DB_PASSWORD")),
+        ({"key": "TOKEN", "mountRequirement": "FILE"}, SecretUse("TOKEN", file="TOKEN")),
+    ],
+)
+def test_secrets_take_flytes_default_names(secret: dict[str, str], use: SecretUse) -> None:
+    """flyte/_secret.py: GROUP_KEY in capitals; a file is named after its key."""
+    assert spec_of(changed("securityContext.secrets", [secret])).secrets == (use,)

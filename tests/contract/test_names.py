@@ -1,0 +1,117 @@
+"""Every outside string that becomes a name is checked once; every derived name is unique and short enough."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import AppKey, Replica, SecretScope, env_name, label, replica_of, secret_key, user_of
+
+BAD = [
+    "",
+    "..",
+    "a/b",
+    "a\nb",
+    "a\n",
+    "%n",
+    "-x",
+    "x-",
+    "a" * 64,
+    "\u0410",
+    "a$",
+    "a b",
+    "a_b",
+    "a.b",
+    "A",
+    "\x00",
+    "a\u2028",
+]
+LABEL = st.from_regex(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+
+
+@pytest.mark.parametrize("value", BAD)
+def test_bad_app_names_are_refused(value: str) -> None:
+    """Nothing but an RFC 1123 label becomes an app's name; the message never repeats a control character."""
+    with pytest.raises(InvalidInput) as caught:
+        label(value, "app name")
+    assert not set(caught.value.message) & set("\n\x00\u2028")
+
+
+@pytest.mark.parametrize("value", ["", "..", "a..b", "a/b", "a\n", "%n%/", "-x", ".x", "a" * 129, "\u0410", "a b"])
+def test_bad_secret_keys_are_refused(value: str) -> None:
+    """A key can neither leave a folder nor be taken for an option."""
+    with pytest.raises(InvalidInput):
+        secret_key(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["LD_PRELOAD", "PATH", "HOME", "IFS", "PYTHONPATH", "BASH_ENV", "CREDENTIALS_DIRECTORY", "LISTEN_FDS",
+     "NOTIFY_SOCKET", "GCONV_PATH", "_F_SYS_PATH", "A\n", "1A", "", "A=B", "\u0410"],
+)  # fmt: skip
+def test_variables_that_change_what_runs_are_refused(value: str) -> None:
+    """The SDK accepts LD_PRELOAD and "A\\n" as as_env_var; we do not."""
+    with pytest.raises(InvalidInput):
+        env_name(value)
+
+
+@given(LABEL, LABEL, LABEL)
+def test_units_and_users_of_any_app_fit_systemd(project: str, domain: str, name: str) -> None:
+    """Unit name and credential id stay within 84 bytes, user names within 31, host labels within 63."""
+    key = AppKey(project, domain, name)
+    replica = Replica(key.id, 999_999)
+    assert len(replica.service) + len("sums") <= 84
+    assert len(user_of(key.id)) <= 31
+    assert label(key.id, "id") == key.id
+    assert len(f"/run/flyted/apps/{replica.server}.sock") < 108
+    assert replica_of(replica.service) == replica_of(replica.socket) == replica
+
+
+@given(st.lists(st.tuples(LABEL, LABEL, LABEL), min_size=2, max_size=2, unique=True))
+def test_two_apps_never_share_an_id(keys: list[tuple[str, str, str]]) -> None:
+    """Different apps have different ids, units and hosts."""
+    first, second = (AppKey(*key) for key in keys)
+    assert first.id != second.id
+    assert user_of(first.id) != user_of(second.id)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("default", "development", "a-b-c"), ("b", "c", "a")),
+        (("x", "y", "a-b"), ("b", "x", "a-y")),
+        (("c", "development", "a-b"), ("b-c", "development", "a")),
+    ],
+)
+def test_names_that_join_to_the_same_text_are_told_apart(
+    one: tuple[str, str, str], other: tuple[str, str, str]
+) -> None:
+    """`a-b` + `c` is not `a` + `b-c`."""
+    assert AppKey(*one).id != AppKey(*other).id
+
+
+def test_a_name_that_looks_like_a_hashed_id_is_hashed_itself() -> None:
+    """Nobody can take another app's id by choosing its name."""
+    victim = AppKey("team", "production", "api")
+    assert AppKey("default", "development", victim.id).id != victim.id
+
+
+def test_the_plain_case_is_plain() -> None:
+    """In the default project an app's id is its name: the URL says what the user wrote."""
+    assert AppKey("default", "development", "authenticated-api").id == "authenticated-api"
+
+
+@pytest.mark.parametrize(
+    "unit", ["ssh.service", "flyted-app-a.service", "flyted-app-a-r1-0.timer", "flyted-app--r1-0.servicex"]
+)
+def test_foreign_units_are_nobodys_replica(unit: str) -> None:
+    """Only names that we make are taken for an app's."""
+    assert replica_of(unit) is None
+
+
+def test_a_project_alone_is_no_scope() -> None:
+    """Flyte knows org, domain, and project with domain."""
+    with pytest.raises(InvalidInput):
+        SecretScope("p", "")

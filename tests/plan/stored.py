@@ -1,0 +1,50 @@
+"""Values that the planner's tests start from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flyted.contract.app import AppSpec
+from flyted.contract.names import AppKey, Replica
+from flyted.plan.facts import Facts, ImageFact, Revision, StoredApp, UnitFact
+from flyted.plan.idle import Traffic
+
+DOMAIN = "apps.localhost"
+
+
+def spec(name: str = "a", **changes: Any) -> AppSpec:
+    """An AppSpec that runs."""
+    values: dict[str, Any] = {"key": AppKey("default", "development", name), "command": ("fserve", "--"), "image": {}}
+    return AppSpec(**{**values, **changes})
+
+
+def app(
+    name: str = "a", serving: int | None = 1, wanted: str = "started", revisions: int = 1, **changes: Any
+) -> StoredApp:
+    """An app with some revisions, the last of which serves."""
+    made = spec(name, **changes)
+    return StoredApp(
+        key=made.key, wanted=wanted, serving=serving, created_at=0.0, updated_at=0.0,
+        revisions=tuple(
+            Revision(n, made, ImageFact("/i"), "", "ready" if n == serving else "failed", "boom", 0.0)
+            for n in range(1, revisions + 1)
+        ),
+    )  # fmt: skip
+
+
+def pair(replica: Replica, service: str = "inactive", socket: str = "active") -> dict[str, UnitFact]:
+    """Both units of a replica, as systemd reports them."""
+    return {
+        replica.socket: UnitFact(replica.socket, "loaded", socket, "listening"),
+        replica.service: UnitFact(replica.service, "loaded", service, "running" if service == "active" else "dead"),
+    }
+
+
+def quiet(age_s: float = 1000.0, started: int = 1, in_flight: int = 0) -> Traffic:
+    """Counters of a server whose last request began ``age_s`` ago."""
+    return Traffic(in_flight, 0, started, started - in_flight, age_s, 0.0)
+
+
+def facts(*apps: StoredApp, **more: Any) -> Facts:
+    """Facts, with no units unless given."""
+    return Facts(apps=apps, **{"units": {}, **more})

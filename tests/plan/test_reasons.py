@@ -1,0 +1,51 @@
+"""Why an app did not come up, in one sentence that cannot harm a terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from flyted.plan.reasons import Line, clean, reason_of
+
+
+def systemd(text: str) -> Line:
+    """A line that PID 1 wrote about the unit."""
+    return Line(0, 1, "systemd", text)
+
+
+def own(text: str) -> Line:
+    """A line of the app's."""
+    return Line(0, 1, "app", text)
+
+
+EXITED = "flyted-app-a-r1-0.service: Main process exited, code=exited, status={}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([own("ImportError: no x"), systemd(EXITED.format("1/FAILURE"))], "status 1 at its start: ImportError: no x"),
+        ([systemd("u: Failed with result 'timeout'.")], "did not serve within 300 s"),
+        ([systemd("u: Failed with result 'protocol'.")], "ended without an error"),
+        ([systemd("u: Failed with result 'oom-kill'.")], "more memory than its limit"),
+        ([systemd("u: Main process exited, code=killed, status=9/KILL")], "signal KILL"),
+        ([systemd(EXITED.format("243/CREDENTIALS"))], "secrets could not be handed over"),
+        ([systemd(EXITED.format("0/SUCCESS"))], "ended before it served"),
+        ([], "systemd could not start it"),
+    ],
+)
+def test_reasons(lines: list[Line], words: str) -> None:
+    """Each of systemd's results has words of its own."""
+    assert words in reason_of(lines, 300)
+
+
+def test_the_newest_run_counts() -> None:
+    """An earlier failure in the same journal is not today's reason."""
+    lines = [systemd(EXITED.format("1/FAILURE")), systemd(EXITED.format("78/CONFIG")), own("secret 'K' is missing")]
+    assert reason_of(lines, 300) == "it exited with status 78 at its start: secret 'K' is missing"
+
+
+def test_an_apps_words_are_cleaned_and_bounded() -> None:
+    """No escape sequence, no second line, no book."""
+    text = clean("\x1b]0;x\x07\nSet-Cookie: a\u2028" + "y" * 1000)
+    assert text.isprintable()
+    assert len(text) <= 300

@@ -1,0 +1,155 @@
+"""What the planner decides, from values alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from flyted.contract.names import Replica
+from flyted.plan.actions import Sleep, StartPair, StartService, StopPair
+from flyted.plan.facts import Facts, Failure
+from flyted.plan.reconcile import DRAIN_S, Plan, reconcile
+from tests.plan.stored import DOMAIN, app, facts, pair, quiet
+
+A1, A2 = Replica("a", 1), Replica("a", 2)
+HOST = "a.apps.localhost"
+
+
+def plan(seen: Facts, now: float = 1000.0) -> Plan:
+    """One pass, without earlier clocks."""
+    return reconcile(seen, {}, DOMAIN, now)
+
+
+def test_nothing_wanted_nothing_done_and_no_timer() -> None:
+    """A daemon without apps never wakes."""
+    answer = plan(facts())
+    assert (answer.actions, answer.look_at, dict(answer.ingress.servers)) == ((), None, {})
+
+
+def test_after_a_reboot_every_pair_is_made_anew() -> None:
+    """Transient units do not survive: the store does."""
+    answer = plan(facts(app("a"), app("b")))
+    assert answer.actions == (StartPair(A1), StartPair(Replica("b", 1)))
+    assert answer.ingress.hosts == {HOST: "a-r1-0", "b.apps.localhost": "b-r1-0"}
+
+
+def test_an_app_that_sleeps_costs_no_timer() -> None:
+    """Its socket listens, its service does not run: nothing to look at."""
+    answer = plan(facts(app("a"), units=pair(A1)))
+    assert (answer.actions, answer.look_at) == ((), None)
+    assert answer.ingress.hosts == {HOST: "a-r1-0"}
+
+
+def test_an_idle_app_is_put_to_sleep_and_stays_reachable() -> None:
+    """Sleep stops the service; the ingress keeps sending requests, which wake it."""
+    seen = facts(app("a", scaledown_after_s=10.0), units=pair(A1, "active"), traffic={"a-r1-0": quiet(100)})
+    first = plan(seen)
+    assert first.actions == ()
+    second = reconcile(seen, first.clocks, DOMAIN, (first.look_at or 0) + 0.1)
+    assert second.actions == (Sleep(A1),)
+    assert second.ingress.hosts == {HOST: "a-r1-0"}
+
+
+def test_a_busy_app_stays_awake() -> None:
+    """A request in flight, a WebSocket, a stream: however long."""
+    seen = facts(
+        app("a", scaledown_after_s=10.0), units=pair(A1, "active"), traffic={"a-r1-0": quiet(5000, in_flight=1)}
+    )
+    clocks, now = {}, 1000.0
+    for _ in range(50):
+        answer = reconcile(seen, clocks, DOMAIN, now)
+        assert answer.actions == ()
+        assert answer.look_at is not None
+        clocks, now = dict(answer.clocks), answer.look_at
+
+
+def test_without_counters_nobody_is_put_to_sleep() -> None:
+    """HAProxy is down: that says nothing about idleness."""
+    seen = facts(app("a", scaledown_after_s=10.0), units=pair(A1, "active"))
+    answer = plan(seen)
+    later = reconcile(seen, answer.clocks, DOMAIN, 5000.0)
+    assert later.actions == ()
+
+
+def test_a_minimum_of_one_is_kept_running() -> None:
+    """replicas=(1, 1): started without a request, never put to sleep."""
+    assert plan(facts(app("a", min_replicas=1), units=pair(A1))).actions == (StartService(A1),)
+    traffic = {"a-r1-0": quiet(100000)}
+    assert plan(facts(app("a", min_replicas=1), units=pair(A1, "active"), traffic=traffic)).look_at is None
+
+
+def test_a_deploy_switches_before_the_old_one_stops() -> None:
+    """First pass: the host moves, the old server stays to finish its requests. Second: the old pair stops."""
+    units = {**pair(A1, "active"), **pair(A2, "active")}
+    traffic = {"a-r1-0": quiet(0, in_flight=1), "a-r2-0": quiet(0)}
+    now = 1000.0
+    first = reconcile(facts(app("a", serving=2, revisions=2), units=units, traffic=traffic), {}, DOMAIN, now)
+    assert first.actions == ()
+    assert first.ingress.hosts == {HOST: "a-r2-0"}
+    assert set(first.ingress.servers) == {"a-r1-0", "a-r2-0"}
+    leaving = dict.fromkeys(first.leaving, now)
+    seen = facts(app("a", serving=2, revisions=2), units=units, traffic=traffic, leaving=leaving)
+    assert reconcile(seen, {}, DOMAIN, now + 1).actions == ()
+    drained = {**traffic, "a-r1-0": quiet(1)}
+    seen = facts(app("a", serving=2, revisions=2), units=units, traffic=drained, leaving=leaving)
+    answer = reconcile(seen, {}, DOMAIN, now + 1)
+    assert answer.actions == (StopPair(A1),)
+    assert set(answer.ingress.servers) == {"a-r2-0"}
+
+
+def test_a_request_that_never_ends_does_not_hold_the_old_revision_for_ever() -> None:
+    """After the drain time the old pair stops."""
+    units = {**pair(A1, "active"), **pair(A2, "active")}
+    traffic = {"a-r1-0": quiet(0, in_flight=1)}
+    seen = facts(app("a", serving=2, revisions=2), units=units, traffic=traffic, leaving={A1: 0.0})
+    assert StopPair(A1) in reconcile(seen, {}, DOMAIN, DRAIN_S).actions
+
+
+def test_a_candidate_is_neither_routed_nor_stopped() -> None:
+    """A deploy owns its new replica until it serves."""
+    units = {**pair(A1), **pair(A2, "activating")}
+    answer = plan(facts(app("a", revisions=2), units=units, candidates=frozenset({A2})))
+    assert answer.actions == ()
+    assert answer.ingress.hosts == {HOST: "a-r1-0"}
+    assert set(answer.ingress.servers) == {"a-r1-0"}
+
+
+@pytest.mark.parametrize("service", ["active", "inactive"])
+def test_a_stopped_app_is_told_to_visitors_and_its_units_go(service: str) -> None:
+    """503 with what to type; nothing can wake it."""
+    stopped = app("a", wanted="stopped")
+    units = pair(A1, service)
+    first = plan(facts(stopped, units=units))
+    assert "flytectl app start a" in first.ingress.unavailable[HOST].reason
+    assert first.ingress.hosts == {}
+    second = plan(facts(stopped, units=units, leaving={A1: 999.0}))
+    assert second.actions == (StopPair(A1),)
+    assert plan(facts(stopped)).look_at is None
+
+
+def test_units_of_a_deleted_app_are_cleared_away() -> None:
+    """What no app wants is stopped, whoever left it."""
+    assert plan(facts(units=pair(A1), leaving={A1: 0.0})).actions == (StopPair(A1),)
+
+
+def test_a_failed_pair_waits_and_says_why() -> None:
+    """During the back-off visitors get the reason and when to come back; then the pair is made again."""
+    failure = Failure(1, 1030.0, "it exited with status 1")
+    answer = plan(facts(app("a"), failures={A1: failure}))
+    assert answer.actions == ()
+    assert answer.ingress.unavailable[HOST].reason == "it exited with status 1"
+    assert answer.ingress.unavailable[HOST].retry_after_s == 30
+    assert answer.look_at == 1030.0
+    assert reconcile(facts(app("a"), failures={A1: failure}), {}, DOMAIN, 1030.0).actions == (StartPair(A1),)
+
+
+def test_what_is_being_acted_on_is_left_alone() -> None:
+    """No second action meets the first on one pair; the route stays."""
+    answer = plan(facts(app("a"), busy=frozenset({A1})))
+    assert answer.actions == ()
+    assert answer.ingress.hosts == {HOST: "a-r1-0"}
+
+
+def test_an_app_that_never_came_up_has_no_route() -> None:
+    """Its host is unknown to the ingress, as if there were no app."""
+    answer = plan(facts(app("a", serving=None)))
+    assert (answer.actions, dict(answer.ingress.hosts), dict(answer.ingress.unavailable)) == ((), {}, {})

@@ -1,0 +1,60 @@
+"""Which unit may have which credential: only what we planned ourselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from flyted.contract.app import SecretUse
+from flyted.contract.errors import PermissionRefused
+from flyted.plan.secrets import OneSecret, Site, Sums, credential_id, grant, sums
+from flyted.plan.units import credential_ids
+from tests.plan.stored import app
+
+USES = (SecretUse("API_KEY", env="API_KEY"), SecretUse("TOKEN", file="TOKEN"))
+APPS = (app("a", secrets=USES), app("b"))
+
+
+def test_an_app_gets_its_own_secrets_by_number() -> None:
+    """s0, s1 … in the order of the spec, and the sums over all."""
+    assert grant("flyted-app-a-r1-0.service", "s1", APPS) == OneSecret(APPS[0].key, USES[1])
+    assert grant("flyted-app-a-r1-0.service", "sums", APPS) == Sums(APPS[0].key, USES)
+    assert grant("flyted-ingress.service", "site.pem", APPS) == Site()
+
+
+@pytest.mark.parametrize(
+    ("unit", "credential"),
+    [
+        ("flyted-app-a-r1-0.service", "s2"),
+        ("flyted-app-a-r1-0.service", "s01"),
+        ("flyted-app-a-r1-0.service", "API_KEY"),
+        ("flyted-app-a-r1-0.service", "site.pem"),
+        ("flyted-app-a-r1-0.socket", "s0"),
+        ("flyted-app-a-r2-0.service", "s0"),
+        ("flyted-app-b-r1-0.service", "s0"),
+        ("flyted-app-b-r1-0.service", "sums"),
+        ("flyted-app-c-r1-0.service", "s0"),
+        ("flyted-ingress.service", "s0"),
+        ("ssh.service", "s0"),
+        ("", ""),
+    ],
+)
+def test_everything_else_is_refused(unit: str, credential: str) -> None:
+    """Another app's, another revision's, a forged unit name."""
+    with pytest.raises(PermissionRefused):
+        grant(unit, credential, APPS)
+
+
+def test_units_ask_by_the_same_ids_that_are_granted() -> None:
+    """plan/units.py and this file agree on the ids."""
+    assert list(credential_ids(USES)) == [credential_id(0), credential_id(1), "sums"]
+
+
+def test_sums_tell_length_and_digest() -> None:
+    """What launch compares with."""
+    assert json.loads(sums([b"x", b"yy"])) == {
+        "s0": [1, hashlib.sha256(b"x").hexdigest()],
+        "s1": [2, hashlib.sha256(b"yy").hexdigest()],
+    }

@@ -1,0 +1,67 @@
+"""systemd's words become a user's word; an unknown one is shown, never a traceback."""
+
+from __future__ import annotations
+
+import pytest
+
+from flyted.contract.names import Replica
+from flyted.contract.status import AppState
+from flyted.plan.facts import Failure, UnitFact
+from flyted.plan.states import STATE_OF, state_of
+from tests.plan.stored import app, facts, pair
+
+A1 = Replica("a", 1)
+SYSTEMDS_STATES = (
+    "active",
+    "reloading",
+    "inactive",
+    "failed",
+    "activating",
+    "deactivating",
+    "maintenance",
+    "refreshing",
+)
+
+
+def test_every_state_that_systemd_documents_has_a_word() -> None:
+    """org.freedesktop.systemd1(5), ActiveState."""
+    assert set(STATE_OF) == set(SYSTEMDS_STATES)
+
+
+@pytest.mark.parametrize(
+    ("service", "state"),
+    [
+        ("inactive", "sleeping"),
+        ("activating", "starting"),
+        ("active", "running"),
+        ("deactivating", "stopping"),
+        ("failed", "failed"),
+    ],
+)
+def test_a_started_app_is_what_its_service_is(service: str, state: str) -> None:
+    """One word from the service's state."""
+    assert state_of(app("a"), facts(units=pair(A1, service)))[0] == state
+
+
+def test_an_unknown_state_is_shown_in_systemds_own_words() -> None:
+    """A newer systemd may have more."""
+    units = {**pair(A1), A1.service: UnitFact(A1.service, "loaded", "levitating", "high")}
+    assert state_of(app("a"), facts(units=units)) == (AppState.UNKNOWN, "systemd says levitating (high)")
+
+
+def test_stopped_and_stopping() -> None:
+    """Stopped only when nothing is left."""
+    assert state_of(app("a", wanted="stopped"), facts())[0] is AppState.STOPPED
+    assert state_of(app("a", wanted="stopped"), facts(units=pair(A1, "active")))[0] is AppState.STOPPING
+
+
+def test_deploying_and_never_came_up() -> None:
+    """Before its first revision serves an app is being deployed, or has failed with that revision's reason."""
+    new = app("a", serving=None)
+    assert state_of(new, facts(candidates=frozenset({A1})))[0] is AppState.DEPLOYING
+    assert state_of(new, facts()) == (AppState.FAILED, "boom")
+
+
+def test_a_pair_that_systemd_gave_up_on() -> None:
+    """The reason is the failure's."""
+    assert state_of(app("a"), facts(failures={A1: Failure(1, 0, "why")})) == (AppState.FAILED, "why")
