@@ -21,8 +21,8 @@ from flyted.contract.names import shown
 Step = tuple[int, Any]
 _CLOSE: Step = (-1, None)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_EXEC = frozenset({"ExecStartEx"})
 _EXEC_FLAGS = ["no-env-expand"]  # `privileged` and its like would leave the sandbox
+_UNSTABLE = re.compile(r"[$;]")
 _STAGED = frozenset({"SystemCallFilter"})
 """Properties that add to what was set before: a list of values is sent as one setting each."""
 
@@ -92,14 +92,34 @@ def properties(mapping: Mapping[str, Any]) -> list[Step]:
         signature = SIGNATURES.get(name)
         if signature is None:
             raise FlytedError(f"unit property {shown(name)} has no known type")
-        if name in _EXEC:
-            _check_commands(name, value)
+        if name == "ExecStartEx":
+            steps += _setting("ExecStart", "a(sasb)", _commands(encode(signature, value, name) and value))
+            continue
         stages = value if name in _STAGED and isinstance(value, list) else [value]
         for stage in stages:
-            steps += [(ord("r"), b"sv"), (ord("s"), name.encode()), (ord("v"), signature.encode())]
-            steps += encode(signature, stage, name)
-            steps += [_CLOSE, _CLOSE]
+            steps += _setting(name, signature, stage)
     return [*steps, _CLOSE]
+
+
+def _setting(name: str, signature: str, value: Any) -> list[Step]:
+    head = [(ord("r"), b"sv"), (ord("s"), name.encode()), (ord("v"), signature.encode())]
+    return [*head, *encode(signature, value, name), _CLOSE, _CLOSE]
+
+
+def _commands(commands: Any) -> list[tuple[str, list[str], bool]]:
+    """``ExecStartEx`` without expansion, as ``ExecStart`` without anything to expand: the same to the process.
+
+    systemd 252 writes ``ExecStartEx=`` into the unit file and does not know it when it reads the file again: after any
+    daemon-reload the unit would not start. And neither 252 nor 257 reads a ``$`` of ``ExecStart=`` back as it was, nor
+    252 a ``;`` (measured). So these may not occur.
+    """
+    for path, argv, flags in commands:
+        if not path.startswith("/") or not argv or argv[0] != path or flags != _EXEC_FLAGS:
+            raise FlytedError(f"ExecStartEx of a unit must be an absolute path, without a prefix: {shown(path)}")
+        for word in argv:
+            if _UNSTABLE.search(word):
+                raise FlytedError(f"an argument of a unit has a character that systemd would change: {shown(word)}")
+    return [(path, argv, False) for path, argv, _flags in commands]
 
 
 def auxiliary(units: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Step]:
@@ -198,12 +218,6 @@ _BASIC: dict[str, Callable[[Any, str], Any]] = {
     "t": _integer("t", "=Q"),
     "h": _integer("h", "=I"),
 }
-
-
-def _check_commands(name: str, commands: Any) -> None:
-    for path, argv, flags in commands:
-        if not path.startswith("/") or not argv or argv[0] != path or flags != _EXEC_FLAGS:
-            raise FlytedError(f"{name} of a unit must be an absolute path, without a prefix: {shown(path)}")
 
 
 def _wrong(what: str, signature: str, value: Any) -> FlytedError:

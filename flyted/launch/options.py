@@ -15,6 +15,7 @@ _ENV_DENIED = re.compile(
 )
 """The same rule as flyted's (contract/names.py), as a second line of defence: flyted refuses these at serve."""
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_QUOTED = re.compile(r"%([0-9A-F]{2})")
 SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105 - the only mount path that Flyte's SDK knows (flyte/_secret.py)
 
 
@@ -47,8 +48,8 @@ def parse(argv: list[str]) -> Options:
     options = Options()
     words = iter(argv)
     for word in words:
-        if word == "--":
-            options.command = list(words)
+        if word in ("--", "--quoted"):
+            options.command = [_unquote(each) if word == "--quoted" else each for each in words]
             break
         value = next(words, None)
         if value is None:
@@ -59,6 +60,11 @@ def parse(argv: list[str]) -> Options:
     if not options.command:
         raise Refused("launch: there is no command after --")
     return options
+
+
+def _unquote(word: str) -> str:
+    """The inverse of flyted's ``plan/units.py:quote``: ``%24`` is a dollar, which systemd would change."""
+    return _QUOTED.sub(lambda found: chr(int(found[1], 16)), word)
 
 
 def _set(options: Options, word: str, value: str) -> None:

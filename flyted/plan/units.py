@@ -32,6 +32,7 @@ STARTS, STARTS_IN_S = 5, 60
 TASKS_MAX = 2048
 FILES_MAX = 65536
 _SEC = 1_000_000
+_CHANGED = "$;%\\\"'`"
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,6 @@ def _running(spec: AppSpec, argv: list[str]) -> Properties:
     return {
         "Type": "notify",
         "NotifyAccess": "main",
-        # systemd would expand $NAME in arguments, with word splitting; launch does it, from declared secrets only
         "ExecStartEx": [(argv[0], argv, ["no-env-expand"])],
         "TimeoutStartUSec": START_S * _SEC,
         "TimeoutStopUSec": STOP_S * _SEC,
@@ -167,7 +167,17 @@ def _launch_options(
             yield from ("--sums", name)
         else:
             yield from ("--secret", f"{name}=env:{use.env}" if use.env else f"{name}=file:{use.file}")
-    yield from ("--", *spec.command)
+    yield from ("--quoted", *(quote(word) for word in spec.command))
+
+
+def quote(word: str) -> str:
+    """An argument without the characters that systemd does not hand on as they are; launch takes it back.
+
+    A unit's command is written to a file, and read again at each daemon-reload. On the way ``$`` and ``;`` change: by
+    themselves, escaped, and in ``ExecStartEx`` without expansion too, which systemd 252 cannot read back at all. (All
+    measured, on 252 and 257.)
+    """
+    return "".join(f"%{ord(c):02X}" if c in _CHANGED else c for c in word)
 
 
 def bundle_path(digest: str, layout: Layout = Layout()) -> str:
@@ -223,7 +233,7 @@ def _view(
 ) -> Properties:
     """What of the file tree it sees: of all images and bundles only its own, of the daemon nothing."""
     shown = dict.fromkeys([*paths, *([bundle_path(spec.bundle, layout)] if spec.bundle else [])])
-    binds = [(path, path, False, 0) for path in shown]
+    binds = [(path, path, False, 0) for path in shown if path.startswith(f"{layout.state}/")]  # the rest is not hidden
     binds += [
         (f"/run/credentials/{replica.service}/{name}", f"{SECRET_FILES}/{use.file}", False, 0)
         for name, use in credentials.items()
