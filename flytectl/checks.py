@@ -26,7 +26,18 @@ Check = dict[str, Any]
 
 def run() -> list[Check]:
     """All checks, the daemon's included when it answers."""
-    return [*_group(), *_names(), *_daemon()]
+    try:
+        authority = call("ca.show")
+        base = _base_domain(authority["names"])
+    except FlytedError:
+        authority, base = {}, BASE_DOMAIN
+    found = [*_group(), *_names(base), *_daemon()]
+    return [*found, _trusted(authority["pem"])] if authority else found
+
+
+def _base_domain(names: list[str]) -> str:
+    """The domain that the apps are below: what the certificate has a wildcard for."""
+    return next((name[2:] for name in names if name.startswith("*.")), BASE_DOMAIN)
 
 
 def check(name: str, detail: str, hint: str = "", *, ok: bool | None) -> Check:
@@ -54,8 +65,8 @@ def _group() -> Iterator[Check]:
         yield check("group", f"{user} is not in group '{GROUP}'", hint, ok=False)
 
 
-def _names() -> Iterator[Check]:
-    host = f"doctor.{BASE_DOMAIN}"
+def _names(base: str) -> Iterator[Check]:
+    host = f"doctor.{base}"
     try:
         found = {info[4][0] for info in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)}
     except OSError as error:
@@ -71,10 +82,8 @@ def _names() -> Iterator[Check]:
 
 def _daemon() -> Iterator[Check]:
     try:
-        answer = call("version")
-        yield _version(answer)
+        yield _version(call("version"))
         yield from call("doctor")["checks"]
-        yield _trusted(call("ca.show")["pem"])
     except FlytedError as error:
         yield check("daemon", error.message, error.hint, ok=False)
 

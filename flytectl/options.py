@@ -11,22 +11,24 @@ import click
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-_PROJECT_HELP = "Flyte project [{}]"
-_DOMAIN_HELP = "Flyte domain [{}]"
+
+def _scope(function: Decorated, project: str, domain: str, unset: str) -> Decorated:
+    said = {"project": project or unset, "domain": domain or unset}
+    for name, default in (("domain", domain), ("project", project)):
+        function = click.option(
+            f"-{name[0]}", f"--{name}", default=default, metavar=name.upper(), help=f"Flyte {name} [{said[name]}]."
+        )(function)
+    return function
 
 
 def app_scope(function: Decorated) -> Decorated:
     """``--project`` and ``--domain`` of an app: Flyte's defaults."""
-    domain = click.option("-d", "--domain", default="development", help=_DOMAIN_HELP.format("development"))
-    project = click.option("-p", "--project", default="default", help=_PROJECT_HELP.format("default"))
-    return project(domain(function))
+    return _scope(function, "default", "development", "")
 
 
 def secret_scope(function: Decorated) -> Decorated:
     """``--project`` and ``--domain`` of a secret: none of them is the whole machine, as with ``flyte``."""
-    domain = click.option("-d", "--domain", default="", help=_DOMAIN_HELP.format("all"))
-    project = click.option("-p", "--project", default="", help=_PROJECT_HELP.format("all"))
-    return project(domain(function))
+    return _scope(function, "", "", "none: the whole machine")
 
 
 def as_json(function: Decorated) -> Decorated:

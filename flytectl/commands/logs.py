@@ -13,7 +13,7 @@ from flytectl.options import app_scope, as_json, complete_app, out
 @click.argument("name", shell_complete=complete_app)
 @click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
 @click.option(
-    "-n", "--lines", type=click.IntRange(0, 100_000), default=50, show_default=True, help="Lines to begin with."
+    "-n", "--lines", type=click.IntRange(0, 10_000), default=50, show_default=True, help="Lines to begin with."
 )
 @app_scope
 @as_json

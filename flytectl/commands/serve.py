@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file")
+@click.argument("file", type=click.Path())
 @click.argument("environment", metavar="[ENV]", required=False)
 @click.option("--python", metavar="PYTHON", help="Import FILE with this program, version or environment folder.")
 @click.option("--as", "as_user", metavar="USER", help="As root: import FILE as USER.")
-@click.option("--python-env", metavar="DIR", help="Run with this existing environment instead of an image.")
+@click.option(
+    "--python-env",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Run with this existing environment instead of an image.",
+)
 @click.option("--no-egress", is_flag=True, help="Let the app make no connections to other machines.")
 @app_scope
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the URL.")
@@ -87,12 +92,17 @@ def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> dict[str, Any]:
 
 
 def _existing(path: Path) -> Path:
+    """The file, or an error that says what is there instead. Only looks: the file is opened by the user's Python."""
+    import stat
+
     from flyted.contract.errors import InvalidInput, NotFound
 
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise NotFound(f"there is no file {path}: {error.strerror}", hint="flytectl serve FILE [ENV]") from error
+    if stat.S_ISDIR(mode):
         raise InvalidInput(f"{path} is a folder, not a Python file", hint=f"flytectl serve {path}/app.py")
-    if not path.is_file():
-        raise NotFound(f"there is no file {path}", hint="flytectl serve FILE [ENV]")
     return path
 
 
@@ -104,6 +114,10 @@ def _environment_folder(python_env: str | None) -> str:
     if python_env is None:
         return ""
     folder = Path(os.path.normpath(Path(python_env).absolute()))  # not resolved: DIR may be a link on purpose
-    if not (folder / "bin/python").exists():
-        raise NotFound(f"{python_env} is no Python environment: it has no bin/python", hint=f"uv venv {python_env}")
+    try:
+        (folder / "bin/python").stat()
+    except OSError as error:
+        raise NotFound(
+            f"{python_env} is no Python environment: bin/python: {error.strerror}", hint=f"uv venv {python_env}"
+        ) from error
     return str(folder)

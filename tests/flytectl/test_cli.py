@@ -231,3 +231,20 @@ def test_words_are_completed() -> None:
     assert done.stdout.split() == [b"plain,serve", b"plain,secret"]
     done = run(env={**ask, "COMP_WORDS": "flytectl app stop ", "COMP_CWORD": "3"})
     assert (done.stdout.strip(), done.stderr) == (b"", b"")
+
+
+def test_bash_completes(tmp_path: Path) -> None:
+    """The completion that the package installs works in a real bash: words, and file names where a file is due."""
+    command = tmp_path / "flytectl"
+    command.write_text(f"#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m flytectl\n")
+    command.chmod(0o755)
+    script = f"""
+        source {ROOT}/packaging/completions/flytectl.bash
+        COMP_WORDS=(flytectl app st) COMP_CWORD=2
+        _flytectl {command}
+        echo "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("start stop\n", "")
+    done = run(env={"_FLYTECTL_COMPLETE": "bash_complete", "COMP_WORDS": "flytectl serve a", "COMP_CWORD": "2"})
+    assert done.stdout == b"file,a\n"
