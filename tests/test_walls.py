@@ -42,7 +42,7 @@ WALLS = {
     ),
     "flyted.launch": Wall(
         (),
-        {"flyte": ("parameters", "appenv"), "uvicorn": ()},
+        {"flyte": ("parameters", "environment"), "uvicorn": ()},
         "runs inside each app, with the app's Python and packages: stdlib, and what the app itself brings, late",
     ),
     "flyted.build": Wall((), {}, "runs inside an image build as a user without rights: stdlib only"),
@@ -56,8 +56,8 @@ WALLS = {
     ),
 }
 CLOCKS_AND_CHANCE = "time random secrets uuid"
-THE_WORLD = """asyncio ctypes fcntl glob grp http io logging multiprocessing os pwd pynvml pystemd resource select selectors
-    shutil signal socket sqlite3 ssl subprocess sys syslog tempfile threading urllib"""
+THE_WORLD = """asyncio ctypes fcntl glob grp http io logging multiprocessing os pwd pynvml pystemd resource select
+    selectors shutil signal socket sqlite3 ssl subprocess sys syslog tempfile threading urllib"""
 IMPURE = frozenset(f"{CLOCKS_AND_CHANCE} {THE_WORLD}".split())
 """Never inside flyted.plan."""
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__"})
