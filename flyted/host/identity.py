@@ -47,7 +47,7 @@ def read(environment: Mapping[str, str]) -> Identity:
     return Identity.parse(data.decode("ascii", "replace").strip())
 
 
-def setup(directory: Path = STATE) -> Identity:
+def setup(directory: Path) -> Identity:
     """Makes an identity and seals it as ``directory``/identity.cred, which must not exist.
 
     Raises ``AlreadyExists`` when it does, and ``HostFailure`` when the machine cannot seal, or when there is a
@@ -77,8 +77,8 @@ def setup(directory: Path = STATE) -> Identity:
 def main() -> int:
     """``flyted --setup``; gives the exit status. Nothing secret is printed."""
     try:
-        identity = setup()
-        recovery = recipients.read()
+        identity = setup(STATE)
+        recovery = recipients.read(recipients.PATH)
     except AlreadyExists as error:
         _say(error.message)
         return 0

@@ -16,23 +16,24 @@ _MAX_BYTES = 64 * 1024
 _PRIVATE = "AGE-SECRET-KEY-"
 
 
-def read(path: Path = PATH) -> list[Recipient]:
+def read(path: Path) -> list[Recipient]:
     """The recipients in ``path``; none if there is no such file.
 
     Raises ``InvalidInput`` for a line that is not a recipient, and ``HostFailure`` for a file that others than root
     may write: whoever adds a line to it can read every secret from then on.
     """
     try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            data = file.read(_MAX_BYTES + 1)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise HostFailure(f"cannot read {path}: {error.strerror}") from error
-    if not stat.S_ISREG(found.st_mode) or found.st_uid not in {0, os.geteuid()} or found.st_mode & 0o022:
-        raise HostFailure(f"{path} can be changed by others than root", hint=f"chown root {path} && chmod 644 {path}")
-    return parse(data, str(path))
+    try:
+        _refuse_foreign(os.fstat(fd), path)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return parse(file.read(_MAX_BYTES + 1), str(path))
+    finally:
+        os.close(fd)
 
 
 def parse(data: bytes, source: str) -> list[Recipient]:
@@ -47,6 +48,13 @@ def parse(data: bytes, source: str) -> list[Recipient]:
     if len(set(recipients)) > MAX_RECIPIENTS:
         raise InvalidInput(f"{source} has more than {MAX_RECIPIENTS} recipients")
     return sorted(set(recipients))
+
+
+def _refuse_foreign(found: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise HostFailure(f"{path} is not a regular file")
+    if found.st_uid not in {0, os.geteuid()} or found.st_mode & 0o022:
+        raise HostFailure(f"{path} can be changed by others than root", hint=f"chown root {path} && chmod 644 {path}")
 
 
 def _recipient(text: str, where: str) -> Recipient:
