@@ -49,7 +49,7 @@ class Control:
             self._make_room(connection)
             task = asyncio.create_task(self._serve(connection))
             self._open[connection] = task
-            task.add_done_callback(lambda _, c=connection: self._open.pop(c, None))
+            task.add_done_callback(lambda _, c=connection: self._close(c))
 
     def _make_room(self, new: Connection) -> None:
         """Above a bound, whoever has been silent longest goes: idle connections never lock anybody out."""
@@ -65,11 +65,13 @@ class Control:
             raise Busy("flyted has too many clients at once", hint="try again in a moment")
 
     async def _serve(self, connection: Connection) -> None:
-        try:
-            with contextlib.suppress(ClientGone):
-                await self._answer(connection)
-        finally:
-            connection.close()
+        with contextlib.suppress(ClientGone):
+            await self._answer(connection)
+
+    def _close(self, connection: Connection) -> None:
+        """Also for a task that was cancelled before it began."""
+        self._open.pop(connection, None)
+        connection.close()
 
     async def _answer(self, connection: Connection) -> None:
         try:

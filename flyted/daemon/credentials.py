@@ -1,0 +1,89 @@
+"""The credential socket: systemd connects once per credential at each start of a unit, and reads to the end.
+
+The rule is in the order: the kernel says that root asks, the address says for which unit and what, and ``answer``
+says whether that unit may. Whoever is refused gets nothing, the reason is in our log: the unit then starts with an
+empty credential (systemd takes it for one), which launch refuses. No value is ever logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from flyted.contract.errors import FlytedError
+from flyted.contract.names import shown
+from flyted.host.sockets import credential_peer, peer
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 64  # those above it wait in the backlog: to turn one away would start its unit without the secret
+SEND_S = 30.0  # systemd reads at once; a stopped reader must not hold a place
+
+
+class Credentials:
+    """Serves a listening socket. ``answer(unit, id)`` gives the bytes or raises :class:`FlytedError`."""
+
+    def __init__(self, listener: socket.socket, answer: Callable[[str, str], bytes]) -> None:
+        listener.setblocking(False)  # noqa: FBT003
+        self._listener = listener
+        self._answer = answer
+        self._room = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Accepts for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._room.acquire()
+            try:
+                conn, address = await loop.sock_accept(self._listener)
+            except OSError as error:
+                self._room.release()
+                log.error("the credential socket cannot accept: %s", error)  # noqa: TRY400
+                await asyncio.sleep(1)  # out of descriptors: they come back
+                continue
+            except BaseException:
+                self._room.release()
+                raise
+            task = asyncio.create_task(self._serve(conn, address))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._room.release()
+
+    async def _serve(self, conn: socket.socket, address: object) -> None:
+        with conn:
+            value = self._value(conn, address)
+            if value is None:
+                return
+            try:
+                async with asyncio.timeout(SEND_S):
+                    await asyncio.get_running_loop().sock_sendall(conn, value)
+            except (OSError, TimeoutError) as error:
+                log.warning("a credential for %s was not taken: %s", shown(address), error or "too slow")
+
+    def _value(self, conn: socket.socket, address: object) -> bytes | None:
+        """The value, or ``None`` for those who get none."""
+        asking = peer(conn)
+        if asking.uid != 0:
+            log.warning("uid %d (process %d) asked for a credential: refused", asking.uid, asking.pid)
+            return None
+        wanted = credential_peer(address)
+        if wanted is None:
+            log.warning("root's process %d asked for a credential without a unit: refused", asking.pid)
+            return None
+        unit, credential = wanted
+        try:
+            value = self._answer(unit, credential)
+        except FlytedError as error:
+            log.warning("%s gets no credential %s: %s", unit, credential, error.message)
+            return None
+        except Exception:
+            log.exception("%s gets no credential %s", unit, credential)
+            return None
+        log.info("%s was given credential %s", unit, credential)
+        return value

@@ -1,0 +1,226 @@
+"""The control socket, over a real socket: rights, arguments, limits, and clients that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyted.contract import client, wire
+from flyted.contract.errors import DaemonUnavailable, InvalidInput, PermissionRefused, ProtocolMismatch, SecretNotFound
+from flyted.daemon import connection
+from flyted.daemon.connection import Actor
+from flyted.daemon.control import MAX_CONNECTIONS, Control
+from flyted.daemon.verbs import Call, Right, Verb
+
+
+async def echo(call: Call) -> dict[str, Any]:
+    """Answers with what it was given."""
+    await call.emit("progress", text="working")
+    content = os.pread(call.fd, 100, 0) if call.fd is not None else b""
+    return {"args": call.args, "bulk": len(call.bulk), "fd": content}
+
+
+async def missing(_call: Call) -> dict[str, Any]:
+    """Fails as a handler may."""
+    raise SecretNotFound("no 'K'", hint="flytectl secret create K")
+
+
+async def broken(_call: Call) -> dict[str, Any]:
+    """Has a fault of ours."""
+    raise ZeroDivisionError("secret-value-in-a-traceback")
+
+
+def open_descriptors() -> int:
+    """How many this process has."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+class Daemon:
+    """The control socket in a thread, for the blocking client."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ended = threading.Event()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen(256)
+        verbs = {
+            "echo": Verb(Right.READ, {"word": str}, echo, bulk=True),
+            "missing": Verb(Right.READ, {}, missing),
+            "broken": Verb(Right.READ, {}, broken),
+            "admin": Verb(Right.ADMIN, {}, missing),
+            "follow": Verb(Right.READ, {}, self.follow, until_gone=True),
+        }
+        self.loop = asyncio.new_event_loop()
+        self.task = self.loop.create_task(Control(self.listener, verbs).run())
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self) -> None:
+        """Until stopped."""
+        with contextlib.suppress(asyncio.CancelledError):
+            self.loop.run_until_complete(self.task)
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                self.loop.run_until_complete(task)
+        self.loop.close()
+
+    async def follow(self, _call: Call) -> dict[str, Any]:
+        """Never ends by itself; tells when it was ended."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+        return {}
+
+    def stop(self) -> None:
+        """Ends the loop and the thread."""
+        self.loop.call_soon_threadsafe(self.task.cancel)
+        self.thread.join()
+        self.listener.close()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """A running control socket."""
+    running = Daemon(tmp_path / "control.sock")
+    yield running
+    running.stop()
+
+
+def test_a_verb_with_bulk_descriptor_and_events(daemon: Daemon) -> None:
+    """Arguments, raw bytes and an open file arrive; progress comes back before the result."""
+    fd = os.memfd_create("x")
+    os.write(fd, b"content")
+    events: list[dict[str, Any]] = []
+    answer = client.call("echo", {"word": "w"}, bulk=b"x" * 100_000, fd=fd, on_event=events.append, path=daemon.path)
+    assert answer == {"args": {"word": "w", "bulk": 100_000}, "bulk": 100_000, "fd": b"content"}
+    assert events == [{"kind": "progress", "text": "working"}]
+
+
+def test_a_handlers_error_arrives_as_it_was_raised(daemon: Daemon) -> None:
+    """Type, message and hint."""
+    with pytest.raises(SecretNotFound, match="no 'K'") as caught:
+        client.call("missing", path=daemon.path)
+    assert caught.value.hint == "flytectl secret create K"
+
+
+def test_a_fault_of_ours_tells_nothing_of_itself(daemon: Daemon) -> None:
+    """No traceback and no value reaches a client."""
+    with pytest.raises(Exception, match="fault of its own") as caught:
+        client.call("broken", path=daemon.path)
+    assert "secret-value" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("verb", "args"),
+    [("nosuch", {}), ("echo", {}), ("echo", {"word": 1, "bulk": 0}), ("echo", {"word": "w", "bulk": 0, "more": 1})],
+)
+def test_unknown_verbs_and_wrong_arguments_are_refused(daemon: Daemon, verb: str, args: dict[str, Any]) -> None:
+    """Before any handler sees them."""
+    with pytest.raises(InvalidInput):
+        client.call(verb, args, path=daemon.path)
+
+
+def test_admin_is_for_root(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel says who calls; a member of the group is not root."""
+    monkeypatch.setattr(Actor, "root", property(lambda _: False))
+    with pytest.raises(PermissionRefused):
+        client.call("admin", path=daemon.path)
+
+
+def test_a_client_of_another_version_is_told_so(daemon: Daemon) -> None:
+    """And not misunderstood."""
+    with socket.socket(socket.AF_UNIX) as conn:
+        conn.connect(str(daemon.path))
+        conn.sendall(wire.encode({"v": 99, "verb": "echo", "args": {}}))
+        head = conn.recv(4)
+        with pytest.raises(ProtocolMismatch, match="protocol"):
+            wire.parse_answer(wire.decode(conn.recv(wire.length(head, wire.ANSWER_LIMIT))))
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xff\xff\xff", b"\x00\x00\x00\x05hello", b"\x00\x00\x00\x00", b"GET / HTTP/1.1\r\n\r\n"]
+)
+def test_garbage_gets_one_error_and_is_cut(daemon: Daemon, data: bytes) -> None:
+    """Then the connection is closed."""
+    with socket.socket(socket.AF_UNIX) as conn:
+        conn.connect(str(daemon.path))
+        conn.sendall(data)
+        got = b""
+        with contextlib.suppress(ConnectionResetError):  # it did not read on after the error
+            while chunk := conn.recv(65536):
+                got += chunk
+    with pytest.raises(ProtocolMismatch):
+        wire.parse_answer(wire.decode(got[4:]))
+
+
+def test_one_byte_a_second_gets_nowhere(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole request must come within the time; then the slow client is told and cut."""
+    monkeypatch.setattr(connection, "REQUEST_TIME_S", 0.3)
+    with socket.socket(socket.AF_UNIX) as conn:
+        conn.connect(str(daemon.path))
+        conn.sendall(b"\x00")
+        began = time.monotonic()
+        assert conn.recv(65536)
+        assert time.monotonic() - began < 3
+
+
+def test_two_hundred_idle_connections_lock_nobody_out(daemon: Daemon) -> None:
+    """Somebody who only sits there makes room for the next one; memory stays flat."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    idle = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+    for conn in idle:
+        conn.connect(str(daemon.path))
+    began = time.monotonic()
+    with pytest.raises(SecretNotFound):
+        client.call("missing", path=daemon.path)
+    assert time.monotonic() - began < 1
+    for conn in idle:
+        conn.close()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10
+    assert MAX_CONNECTIONS < 200
+
+
+def test_a_follower_that_leaves_ends_its_work(daemon: Daemon) -> None:
+    """Nothing is followed for nobody."""
+    with socket.socket(socket.AF_UNIX) as conn:
+        conn.connect(str(daemon.path))
+        conn.sendall(wire.encode_request("follow", {}))
+        assert not daemon.ended.wait(0.2)
+    assert daemon.ended.wait(5)
+
+
+def test_too_many_descriptors_are_refused_and_none_leaks(daemon: Daemon) -> None:
+    """Descriptors are not memory that a client may fill."""
+    count = open_descriptors()
+    fd = os.open("/dev/null", os.O_RDONLY)
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as conn:
+            conn.connect(str(daemon.path))
+            socket.send_fds(conn, [wire.encode_request("missing", {})], [fd] * 50)
+            with pytest.raises((ProtocolMismatch, ConnectionResetError)):
+                wire.parse_answer(wire.decode(conn.recv(65536)[4:]))
+    os.close(fd)
+    deadline = time.monotonic() + 3
+    while open_descriptors() > count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert open_descriptors() <= count
+
+
+def test_no_daemon_is_said_with_what_to_type(tmp_path: Path) -> None:
+    """Not a bare errno."""
+    with pytest.raises(DaemonUnavailable, match="does not answer") as caught:
+        client.call("version", path=tmp_path / "none")
+    assert "systemctl start" in caught.value.hint

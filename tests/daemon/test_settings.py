@@ -1,0 +1,61 @@
+"""The settings file: defaults without one, every wrong line named, nothing ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flyted.contract.errors import InvalidInput
+from flyted.daemon.settings import Settings, read
+
+
+def written(folder: Path, text: str) -> Path:
+    """A settings file."""
+    path = folder / "flyted.toml"
+    path.write_text(text)
+    return path
+
+
+def test_no_file_means_defaults(tmp_path: Path) -> None:
+    """A fresh installation has nothing to configure."""
+    assert read(tmp_path / "none") == Settings()
+
+
+def test_all_settings(tmp_path: Path) -> None:
+    """Each row's value is taken."""
+    text = """
+    [ingress]
+    https_port = 8443
+    http_port = 8080
+    listen = ["0.0.0.0"]
+    base_domain = "apps.example.org"
+    [images.environment]
+    UV_DEFAULT_INDEX = "https://mirror.example.org/simple"
+    """
+    assert read(written(tmp_path, text)) == Settings(
+        8443, 8080, ("0.0.0.0",), "apps.example.org", {"UV_DEFAULT_INDEX": "https://mirror.example.org/simple"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[ingress]\nhttps_port = 0", "ingress.https_port"),
+        ("[ingress]\nhttps_port = true", "ingress.https_port"),
+        ("[ingress]\nlisten = ['localhost']", "ingress.listen"),
+        ("[ingress]\nbase_domain = 'localhost'", "ingress.base_domain"),
+        ("[ingress]\nbase_domain = 'a b.c'", "ingress.base_domain"),
+        ("[ingress]\nhttps_prot = 1", "https_prot"),
+        ("[ingres]\nx = 1", "ingres.x"),
+        ("colour = 1", "colour"),
+        ("[images]\nenvironment = {LD_PRELOAD = '/x'}", "LD_PRELOAD"),
+        ('[images]\nenvironment = {UV_INDEX = "a\\nb"}', "images.environment"),
+        ("not toml", "flyted.toml"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, named: str) -> None:
+    """File and setting are in the message."""
+    with pytest.raises(InvalidInput, match=named) as caught:
+        read(written(tmp_path, text))
+    assert "flyted.toml" in caught.value.message

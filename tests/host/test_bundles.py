@@ -1,0 +1,71 @@
+"""A code bundle is stored whole, once, under its digest; nothing else is ever read or left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from flyted.contract.errors import InvalidInput
+from flyted.host import bundles
+
+DATA = b"code" * 1000
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+def memfd(data: bytes) -> int:
+    """What flytectl sends."""
+    fd = os.memfd_create("bundle")
+    os.write(fd, data)
+    return fd
+
+
+def test_a_bundle_is_stored_readable_for_apps(tmp_path: Path) -> None:
+    """Whole, 0644 whatever the umask, named by its digest; a second time changes nothing."""
+    old = os.umask(0o077)
+    try:
+        bundles.keep(tmp_path, memfd(DATA), DIGEST)
+        bundles.keep(tmp_path, memfd(b"other"), DIGEST)
+    finally:
+        os.umask(old)
+    stored = bundles.path_of(tmp_path, DIGEST)
+    assert stored.read_bytes() == DATA
+    assert stored.stat().st_mode & 0o777 == 0o644
+
+
+def test_another_digest_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    """What is not what was announced does not get the name."""
+    with pytest.raises(InvalidInput, match="digest"):
+        bundles.keep(tmp_path, memfd(b"other"), DIGEST)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_block_or_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A pipe that nobody writes to does not hold the daemon."""
+    reading, writing = os.pipe()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for fd in (reading, folder, os.open("/dev/zero", os.O_RDONLY)):
+        with pytest.raises(InvalidInput, match="regular file"):
+            bundles.keep(tmp_path, fd, DIGEST)
+        os.close(fd)
+    os.close(writing)
+
+
+def test_a_bundle_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    """By its size, before a byte is read; a sparse file is no way around."""
+    fd = os.memfd_create("bundle")
+    os.ftruncate(fd, bundles.LIMIT + 1)
+    with pytest.raises(InvalidInput, match="at most 256 MiB"):
+        bundles.keep(tmp_path, fd, DIGEST)
+    os.close(fd)
+
+
+def test_sweep_keeps_what_is_used(tmp_path: Path) -> None:
+    """Unused bundles and halves that a crash left are deleted."""
+    bundles.keep(tmp_path, memfd(DATA), DIGEST)
+    bundles.keep(tmp_path, memfd(b"old"), hashlib.sha256(b"old").hexdigest())
+    (tmp_path / ".abc.part").write_bytes(b"half")
+    bundles.sweep(tmp_path, {DIGEST})
+    assert [p.name for p in tmp_path.iterdir()] == [f"{DIGEST}.tar.gz"]

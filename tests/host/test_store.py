@@ -1,0 +1,127 @@
+"""What the user wants survives crashes and full disks, and is never guessed from a damaged file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flyted.contract.errors import NotFound, StoreCorrupt
+from flyted.host.store import KEPT_REVISIONS, Store
+from flyted.plan.facts import ImageFact
+from tests.plan.stored import spec
+
+ROOT = Path(__file__).parent.parent.parent
+IMAGE = ImageFact("/i", "h", "3.13.5", "3.12", "note", (("A", "b"),))
+
+
+def test_a_revision_comes_back_as_it_went(tmp_path: Path) -> None:
+    """Spec, image and fingerprint survive a restart of the daemon."""
+    store = Store(tmp_path / "db")
+    assert store.add_revision(spec("a", memory_bytes=5 << 20), IMAGE, "f", 1.0) == 1
+    store.serve("a", 1, 2.0)
+    store.close()
+    app = Store(tmp_path / "db").app("a")
+    assert (app.serving, app.wanted, app.created_at, app.updated_at) == (1, "started", 1.0, 2.0)
+    assert app.current is not None
+    assert (app.current.spec, app.current.image, app.current.fingerprint) == (
+        spec("a", memory_bytes=5 << 20),
+        IMAGE,
+        "f",
+    )
+
+
+def test_a_failed_deploy_leaves_the_old_revision_serving(tmp_path: Path) -> None:
+    """The new one is on record with its reason; ``serving`` has not moved."""
+    store = Store(tmp_path / "db")
+    store.add_revision(spec(), IMAGE, "f", 1.0)
+    store.serve("a", 1, 1.0)
+    assert store.add_revision(spec(), IMAGE, "g", 2.0) == 2
+    store.fail("a", 2, "it exited", 3.0)
+    app = store.app("a")
+    assert app.serving == 1
+    assert [(r.number, r.status, r.reason) for r in app.revisions] == [(1, "ready", ""), (2, "failed", "it exited")]
+
+
+def test_a_deploy_that_was_cut_off_is_a_failed_one(tmp_path: Path) -> None:
+    """After a crash no revision stays pending, and numbers are never used twice."""
+    store = Store(tmp_path / "db")
+    store.add_revision(spec(), IMAGE, "f", 1.0)
+    store.fail_pending("cut off", 2.0)
+    assert store.app("a").revisions[0].status == "failed"
+    assert store.add_revision(spec(), IMAGE, "f", 3.0) == 2
+
+
+def test_old_revisions_are_forgotten_but_not_what_serves(tmp_path: Path) -> None:
+    """The last few stay."""
+    store = Store(tmp_path / "db")
+    for _ in range(KEPT_REVISIONS + 5):
+        store.serve("a", store.add_revision(spec(), IMAGE, "f", 1.0), 1.0)
+    app = store.app("a")
+    assert len(app.revisions) == KEPT_REVISIONS
+    assert app.current is app.revisions[-1]
+
+
+def test_delete_forgets_everything(tmp_path: Path) -> None:
+    """Its revisions too: a new app of the name begins at 1."""
+    store = Store(tmp_path / "db")
+    store.add_revision(spec(), IMAGE, "f", 1.0)
+    store.delete("a")
+    with pytest.raises(NotFound):
+        store.app("a")
+    assert store.add_revision(spec(), IMAGE, "f", 1.0) == 1
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\x00" + b"\xff" * 4096])
+def test_a_damaged_file_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
+    """Said by name; the evidence is not overwritten."""
+    (tmp_path / "db").write_bytes(content)
+    with pytest.raises(StoreCorrupt, match="db"):
+        Store(tmp_path / "db").apps()
+    assert (tmp_path / "db").read_bytes() == content
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    """A downgrade never rewrites what it does not understand."""
+    db = sqlite3.connect(tmp_path / "db")
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(StoreCorrupt, match="format 99"):
+        Store(tmp_path / "db")
+
+
+WRITER = """
+import sys
+from flyted.host.store import Store
+from tests.host.test_store import IMAGE
+from tests.plan.stored import spec
+from pathlib import Path
+store = Store(Path(sys.argv[1]))
+print("ready", flush=True)
+while True:
+    number = store.add_revision(spec(), IMAGE, "f", 1.0)
+    store.serve("a", number, 1.0)
+    print(number, flush=True)
+"""
+
+
+def test_kill_9_of_the_writer_loses_nothing_that_was_answered(tmp_path: Path) -> None:
+    """Whatever was reported done is there afterwards, and the file is sound."""
+    for _ in range(5):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path / "db")], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert writer.stdout is not None
+        lines = [writer.stdout.readline() for _ in range(20)]
+        writer.send_signal(signal.SIGKILL)
+        rest, _ = writer.communicate()
+        told = int((rest.splitlines() or lines)[-1] or lines[-1])
+        app = Store(tmp_path / "db").app("a")
+        assert app.serving is not None
+        assert app.serving >= told
