@@ -55,7 +55,7 @@ async def version(_call: Call) -> dict[str, Any]:
 async def daemon(settings: Settings) -> None:
     """Builds all parts, makes the machine what the store says, says READY, and serves until SIGTERM."""
     listeners = sockets.inherited()
-    vault = Vault.open(STATE, identity.read(os.environ), recipients.read())
+    vault = Vault.open(STATE, identity.read(os.environ), recipients.read(recipients.PATH))
     store = Store(STATE / "flyted.db")
     store.fail_pending("flyted was stopped during this deploy", time.time())
     units = Units()
@@ -88,20 +88,20 @@ async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], engine: Eng
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    tasks = [asyncio.ensure_future(part()) for part in parts]
-    ended = asyncio.ensure_future(stop.wait())
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(part()) for part in parts]
+    tasks.append(asyncio.create_task(stop.wait()))
     try:
         await engine.settle_at_start()
         sockets.notify("READY=1")
-        await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         sockets.notify("STOPPING=1")
         for task in tasks:
             if task.done():
                 task.result()
     finally:
-        for task in (*tasks, ended):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, ended, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def main() -> int:

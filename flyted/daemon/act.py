@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flyted.contract.errors import HostFailure, IngressUnavailable, NotFound
+from flyted.contract.errors import HostFailure, IngressDown, NotFound
 from flyted.contract.names import Replica, replica_of
 from flyted.host import bundles, journal
 from flyted.host.ingress import Ingress
@@ -57,7 +57,7 @@ class Act:
         running = any(u.active == "active" and u.name.endswith(".service") for u in units.values())
         try:
             traffic = await self.ingress.stats() if running and self._ingress_runs else {}
-        except IngressUnavailable:
+        except IngressDown:
             traffic = {}
         return units, traffic
 
@@ -120,7 +120,7 @@ class Act:
             return True
         try:
             applied = await self.ingress.apply(state, self.listen)
-        except IngressUnavailable as error:
+        except IngressDown as error:
             log.warning("%s", error.message)
             return False
         if applied.restart_needed:

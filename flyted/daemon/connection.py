@@ -111,8 +111,13 @@ class Connection:
     async def _readable(self) -> None:
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._conn, lambda: ready.done() or ready.set_result(None))
+        loop.add_reader(self._conn, _once, ready)
         try:
             await ready
         finally:
             loop.remove_reader(self._conn)
+
+
+def _once(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -49,7 +50,7 @@ class Control:
             self._make_room(connection)
             task = asyncio.create_task(self._serve(connection))
             self._open[connection] = task
-            task.add_done_callback(lambda _, c=connection: self._close(c))
+            task.add_done_callback(functools.partial(self._close, connection))
 
     def _make_room(self, new: Connection) -> None:
         """Above a bound, whoever has been silent longest goes: idle connections never lock anybody out."""
@@ -68,7 +69,7 @@ class Control:
         with contextlib.suppress(ClientGone):
             await self._answer(connection)
 
-    def _close(self, connection: Connection) -> None:
+    def _close(self, connection: Connection, _task: asyncio.Task[None]) -> None:
         """Also for a task that was cancelled before it began."""
         self._open.pop(connection, None)
         connection.close()
@@ -84,8 +85,8 @@ class Control:
             raise
         except Exception:
             log.exception("a verb failed")
-            error = FlytedError("flyted has a fault of its own", hint="journalctl -u flyted -n 50, and report it")
-            await connection.send_frame(wire.error_frame(error))
+            fault = FlytedError("flyted has a fault of its own", hint="journalctl -u flyted -n 50, and report it")
+            await connection.send_frame(wire.error_frame(fault))
         else:
             await connection.send({"result": result})
 

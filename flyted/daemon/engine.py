@@ -79,11 +79,11 @@ class Engine:
             except FlytedError as error:
                 log.error("%s", error.message)  # noqa: TRY400  the message says it; a traceback would not help
                 self._look_at = time.monotonic() + RETRY_S
-                for future in waiting:
-                    future.done() or future.set_exception(error)
+                for future in filter(_open, waiting):
+                    future.set_exception(error)
             else:
-                for future in waiting:
-                    future.done() or future.set_result(None)
+                for future in filter(_open, waiting):
+                    future.set_result(None)
 
     async def _sleep(self) -> None:
         if self._look_at is None:
@@ -193,6 +193,10 @@ class Engine:
     def forgive(self, replica: Replica) -> None:
         """Forgets an earlier failure: the operator wants a new try now."""
         self.failures.pop(replica, None)
+
+
+def _open(future: asyncio.Future[None]) -> bool:
+    return not future.done()  # its caller may have left
 
 
 async def _run(work: Callable[[], Awaitable[None]]) -> None:

@@ -26,7 +26,7 @@ class Secrets:
         created: dict[str, type] = {**SECRET_ARGS, "replace": bool, "roll": bool}
         return {
             "secret.create": Verb(Right.SECRETS, created, self.create, bulk=True),
-            "secret.list": Verb(Right.READ, listed, self.list),
+            "secret.list": Verb(Right.READ, listed, self.list_),
             "secret.get": Verb(Right.READ, SECRET_ARGS, self.get),
             "secret.delete": Verb(Right.SECRETS, SECRET_ARGS, self.delete),
             "secret.accept-rollback": Verb(Right.ADMIN, {}, self.accept_rollback),
@@ -40,7 +40,7 @@ class Secrets:
         rolled = await self._roll(call) if call.args["roll"] else []
         return {"secret": _map(info), "rolled": rolled}
 
-    async def list(self, call: Call) -> dict[str, Any]:
+    async def list_(self, call: Call) -> dict[str, Any]:
         """The secrets of a scope, or of all."""
         found = [i for i in self._vault.list() if call.args["all"] or i.scope == call.scope]
         return {"secrets": [_map(info) for info in found]}

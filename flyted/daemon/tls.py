@@ -8,7 +8,7 @@ import logging
 import time
 from typing import Any
 
-from flyted.contract.errors import FlytedError, IngressUnavailable, NotFound
+from flyted.contract.errors import FlytedError, IngressDown, NotFound
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host import ca
 from flyted.host.ingress import Ingress
@@ -28,7 +28,7 @@ class Tls:
         self._ingress = ingress
         self._base_domain = base_domain
         self._ca: ca.Ca | None = None
-        self._leaf = b""
+        self._leaf: ca.Leaf | None = None
 
     def verbs(self) -> dict[str, Verb]:
         """The rows of the verb table."""
@@ -36,9 +36,9 @@ class Tls:
 
     def site_pem(self) -> bytes:
         """Certificate and key of the ingress. Raises :class:`StoreCorrupt` when the store is refused."""
-        if not self._leaf:
+        if self._leaf is None:
             self._leaf = ca.issue_leaf(self._authority(), self._base_domain)
-        return self._leaf
+        return self._leaf.pem
 
     async def show(self, _call: Call) -> dict[str, Any]:
         """The CA's certificate, which is public."""
@@ -46,22 +46,25 @@ class Tls:
         return {
             "pem": cert_pem.decode(),
             "fingerprint": ca.fingerprint(cert_pem),
-            "names": [f"*.{self._base_domain}", self._base_domain, ca.GATEWAY_HOST],
+            "names": list(ca.leaf_names(self._base_domain)),
         }
 
     async def keep_fresh(self) -> None:
         """Renews the leaf at two thirds of its life, for ever; sleeps until then."""
         while True:
             try:
-                due = ca.renew_at(*ca.validity(self.site_pem()))
-                await asyncio.sleep(max(1.0, due.timestamp() - time.time()))
+                self.site_pem()
+                await asyncio.sleep(max(1.0, self._renew_at() - time.time()))
                 self._leaf = ca.issue_leaf(self._authority(), self._base_domain)
-                with contextlib.suppress(IngressUnavailable):  # it takes the new one when it starts
-                    await self._ingress.set_certificate(self._leaf)
+                with contextlib.suppress(IngressDown):  # it takes the new one when it starts
+                    await self._ingress.set_certificate(self._leaf.pem)
                 log.info("the ingress has a new certificate")
             except FlytedError as error:
                 log.error("the ingress's certificate: %s", error.message)  # noqa: TRY400
                 await asyncio.sleep(_RETRY_S)
+
+    def _renew_at(self) -> float:
+        return self._leaf.renew_at if self._leaf is not None else 0.0
 
     def _authority(self) -> ca.Ca:
         if self._ca is None:
@@ -71,8 +74,7 @@ class Tls:
     def _load_or_make(self) -> ca.Ca:
         with contextlib.suppress(NotFound):
             found = ca.Ca(self._vault.get_internal(_CERT), self._vault.get_internal(_KEY))
-            _, end = ca.validity(found.cert_pem)
-            if ca.covers(found, self._base_domain) and end.timestamp() > time.time() + ca.LEAF_LIFE.total_seconds():
+            if ca.usable(found, self._base_domain, time.time()):
                 return found
         made = ca.new_ca(self._base_domain)
         self._vault.put_internal(_KEY, made.key_pem)
