@@ -1,0 +1,91 @@
+"""The command line of the builder, and what its unit gives it: the recipe as a credential, a folder for all images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .failed import EX_CONFIG, EX_IOERR, Failed, say
+from .image import build, remove
+from .uv import Uv
+
+FORMAT = 1  # of recipe and record; plan/recipe.py has the same, a test compares them
+
+
+def main(argv: list[str]) -> int:
+    """Builds or removes as told; returns the exit status (``failed.py``)."""
+    os.umask(0o022)
+    try:
+        options = _options(argv)
+        images = Path(_variable("STATE_DIRECTORY"))
+        with tempfile.TemporaryDirectory(prefix="flyted-build-") as scratch:
+            uv = Uv(options.uv, images, Path(scratch))
+            if options.image:
+                build(uv, _recipe(), images / options.image)
+            for each in options.remove:
+                remove(images / each)
+            if options.remove:
+                uv.run("the cache", "cache", "prune")
+    except Failed as failure:
+        say(str(failure))
+        return failure.status
+    except OSError as error:
+        say(f"{error.filename or 'a file'}: {error.strerror}")
+        return EX_IOERR
+    return 0
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="flyted-build", description="Builds and removes images.")
+    parser.add_argument("--uv", required=True, help="the uv program")
+    parser.add_argument("--image", default="", type=_hash, help="build this image from the credential 'recipe'")
+    parser.add_argument("--remove", default=[], type=_hash, action="append", help="remove this image")
+    return parser.parse_args(argv)
+
+
+def _hash(text: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{32}", text) is None:
+        raise argparse.ArgumentTypeError("an image is named by 32 hex digits")
+    return text
+
+
+def _recipe() -> dict[str, Any]:
+    path = Path(_variable("CREDENTIALS_DIRECTORY")) / "recipe"
+    try:
+        recipe = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise Failed(EX_CONFIG, f"the recipe cannot be read: {error}") from error
+    if not _is_recipe(recipe):
+        raise Failed(EX_CONFIG, "the recipe is not of a form that this builder knows")
+    return dict(recipe)
+
+
+def _is_recipe(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        return False
+    python, installs = value.get("python"), value.get("installs")
+    if not isinstance(python, str) or re.fullmatch(r"3\.\d{1,2}", python) is None:
+        return False
+    return isinstance(installs, list) and all(
+        isinstance(each, dict)
+        and isinstance(each.get("source"), str)
+        and _is_texts(each.get("requirements"))
+        and _is_texts(each.get("options"))
+        for each in installs
+    )
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _variable(name: str) -> str:
+    value = os.environ.get(name, "")
+    if not value.startswith("/"):
+        raise Failed(EX_CONFIG, f"{name} is not set: this program is run by a unit of flyted's")
+    return value

@@ -1,0 +1,75 @@
+"""Which Python an image gets: the one asked for if it is here or can be fetched, else the nearest, and says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .failed import EX_UNAVAILABLE, Failed, say
+from .uv import Uv, reason
+
+OLDEST = (3, 10)  # what the launcher and Flyte's SDK need
+_FETCH_S = 300.0
+_FETCH_PATIENCE = {"UV_HTTP_RETRIES": "1"}  # every image asks again; without a network the answer should come soon
+
+
+@dataclass(frozen=True)
+class Python:
+    """An interpreter. ``note`` is empty if it is the one that was asked for."""
+
+    path: str
+    version: tuple[int, int]
+    note: str = ""
+
+
+def choose(uv: Uv, asked: str) -> Python:
+    """The interpreter for an image that asks for ``asked`` ("3.12"). Raises :class:`Failed` if none is new enough."""
+    version = _version(asked)
+    path = _find(uv, asked)
+    if path:
+        return Python(path, version)
+    say(f"Python {asked} is not on this machine; trying to fetch it")
+    words = ["install", f"cpython@{asked}", "--no-bin", "--compile-bytecode"]
+    status, _, error = uv.ask("python", *words, timeout=_FETCH_S, more=_FETCH_PATIENCE)
+    path = _find(uv, asked)
+    if path:
+        return Python(path, version)
+    why = reason(error.splitlines()) if status else "it was fetched, but does not run here"
+    found = nearest(version, _installed(uv))
+    if found is None:
+        raise Failed(
+            EX_UNAVAILABLE, f"Python {asked} is not here and cannot be fetched ({why}), nor is any Python from 3.10 on"
+        )
+    used = "{}.{}".format(*found.version)
+    return Python(found.path, found.version, f"Python {asked} is not here and cannot be fetched ({why}); using {used}")
+
+
+def nearest(asked: tuple[int, int], found: Iterable[Python]) -> Python | None:
+    """The nearest version that is new enough; of two equally near the newer, which still reads the older's code."""
+    fit = [python for python in found if python.version >= OLDEST and python.version[0] == asked[0]]
+    return min(fit, key=lambda python: (abs(python.version[1] - asked[1]), -python.version[1]), default=None)
+
+
+def _find(uv: Uv, asked: str) -> str:
+    words = ["find", f"cpython@{asked}", "--no-python-downloads", "--system", "--no-project"]
+    status, output, _ = uv.ask("python", *words)
+    return output.strip() if status == 0 else ""
+
+
+def _installed(uv: Uv) -> list[Python]:
+    _, output, _ = uv.ask("python", "list", "--only-installed", "--output-format", "json")
+    try:
+        rows = json.loads(output or "[]")
+        return [
+            Python(row["path"], (row["version_parts"]["major"], row["version_parts"]["minor"]))
+            for row in rows
+            if row["implementation"] == "cpython" and row["variant"] == "default"
+        ]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")
+    return int(major), int(minor)

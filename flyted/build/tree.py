@@ -1,0 +1,102 @@
+"""The folder of an image: locked while it is made, emptied, made readable for apps, and recognised again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from .failed import EX_TEMPFAIL, Failed, say
+
+RECORD = "image.json"
+
+
+@contextlib.contextmanager
+def locked(root: Path, *, wait: bool = True) -> Iterator[None]:
+    """Makes ``root`` if need be and holds it: one build or removal of an image at a time.
+
+    The lock is on the folder itself; whoever had to wait checks that the folder was not removed meanwhile. Raises
+    :class:`Failed` if it is held and ``wait`` is false.
+    """
+    while True:
+        root.mkdir(mode=0o755, exist_ok=True)
+        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _lock(folder, root.name, wait=wait)
+            if _same(folder, root):
+                yield
+                return
+        finally:
+            os.close(folder)
+
+
+def _lock(folder: int, name: str, *, wait: bool) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise Failed(EX_TEMPFAIL, f"image {name} is being built") from None
+        say(f"image {name} is being built already; waiting for that")
+        fcntl.flock(folder, fcntl.LOCK_EX)
+
+
+def _same(folder: int, root: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(folder), root.stat())
+    except FileNotFoundError:
+        return False
+
+
+def empty(root: Path) -> None:
+    """Removes what is in ``root``, the record first: nobody may take a half-removed image for a complete one."""
+    (root / RECORD).unlink(missing_ok=True)
+    for entry in os.scandir(root):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            Path(entry.path).unlink()
+
+
+def make_readable(root: Path) -> None:
+    """Every app may read its image and nobody but us may write it, whatever modes the wheels carried."""
+    for path, mode in _entries(root):
+        if stat.S_ISLNK(mode):
+            continue
+        wanted = mode & ~0o022 | (0o555 if stat.S_ISDIR(mode) or mode & 0o100 else 0o444)
+        if stat.S_IMODE(wanted) != stat.S_IMODE(mode):
+            path.chmod(stat.S_IMODE(wanted))
+
+
+def stamp(root: Path) -> str:
+    """A digest of names, sizes and link targets: notices a lost or cut-off file. Byte code may come and go."""
+    digest = hashlib.sha256()
+    for path, mode in _entries(root):
+        name = str(path.relative_to(root))
+        if "__pycache__" in name or name == RECORD:
+            continue
+        digest.update(f"{name}\0{_looks(path, mode)}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _looks(path: Path, mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return str(path.readlink())
+    return "/" if stat.S_ISDIR(mode) else str(path.lstat().st_size)
+
+
+def count_packages(root: Path) -> int:
+    """Installed distributions (PEP 376: one ``.dist-info`` each)."""
+    return sum(1 for _ in root.glob("lib/python*/site-packages/*.dist-info"))
+
+
+def _entries(root: Path) -> Iterator[tuple[Path, int]]:
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted(folders + files):
+            path = Path(folder, name)
+            yield path, path.lstat().st_mode

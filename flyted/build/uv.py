@@ -1,0 +1,98 @@
+"""Runs uv: in an environment that we chose, with its words passed on as they come."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from .failed import EX_CONFIG, EX_INSTALL, Failed
+
+_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+_HIDDEN = {"CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID"}
+_REASON_LINES = 60
+_REASON_LENGTH = 600
+_REASON = re.compile(r"\s*(?:╰─▶|├─▶|error:|cause:|Caused by:)\s*")
+
+
+@dataclass(frozen=True)
+class Uv:
+    """One uv with its folders: ``images`` holds its cache and its Pythons, ``scratch`` lives as long as the build."""
+
+    program: str
+    images: Path
+    scratch: Path
+
+    def environment(self) -> dict[str, str]:
+        """Ours, plus what the unit was given for the network; nothing that an earlier build could have left behind.
+
+        The home folder is new each time, or a build script could plant settings for the next build there.
+        """
+        given = {name: value for name, value in os.environ.items() if name not in _HIDDEN}
+        usual = {"UV_PYTHON_PREFERENCE": "system"}  # the distribution patches its Python, nobody patches a fetched one
+        if _CERTIFICATES.exists():
+            usual["UV_SYSTEM_CERTS"] = "1"  # a company's own CA is there, and not in uv's list
+        fixed = {
+            "HOME": str(self.scratch),
+            "XDG_CONFIG_HOME": str(self.scratch / "config"),
+            "UV_CACHE_DIR": str(self.images / ".uv"),
+            "UV_PYTHON_INSTALL_DIR": str(self.images / ".python"),
+            "UV_LINK_MODE": "hardlink",
+            "UV_NO_PROGRESS": "1",
+            "NO_COLOR": "1",
+        }
+        return {**usual, **given, **fixed}
+
+    def run(self, what: str, *words: str) -> None:
+        """Runs uv to its end, its output going where ours goes. Raises :class:`Failed` with uv's reason."""
+        sys.stdout.flush()
+        last: deque[str] = deque(maxlen=_REASON_LINES)
+        with self._start(words) as process:
+            assert process.stderr is not None  # noqa: S101  asked for below
+            for line in process.stderr:
+                os.write(2, line)
+                last.append(line.decode(errors="replace").rstrip())
+        if process.returncode:
+            raise Failed(EX_INSTALL, f"{what}: {reason(list(last)) or f'uv ended with {process.returncode}'}")
+
+    def ask(self, *words: str, timeout: float = 60, more: dict[str, str] | None = None) -> tuple[int, str, str]:
+        """Exit status, standard output and standard error; status -1 after ``timeout`` seconds."""
+        environment = {**(more or {}), **self.environment()}
+        try:
+            done = subprocess.run(
+                [self.program, *words], check=False, capture_output=True, text=True, errors="replace",
+                stdin=subprocess.DEVNULL, env=environment, cwd="/", timeout=timeout,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return -1, "", f"error: not done after {timeout:.0f} s"
+        except OSError as error:
+            raise Failed(EX_CONFIG, f"{self.program} cannot be run: {error.strerror}") from error
+        return done.returncode, done.stdout, done.stderr
+
+    def _start(self, words: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        try:
+            # cwd: uv reads settings from the folders above it, and in a venv a package may have put some
+            return subprocess.Popen(
+                [self.program, *words], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                env=self.environment(), cwd="/",
+            )  # fmt: skip
+        except OSError as error:
+            raise Failed(EX_CONFIG, f"{self.program} cannot be run: {error.strerror}") from error
+
+
+def reason(lines: list[str]) -> str:
+    """uv's reason in one line, out of its last lines: the innermost cause, a `╰─▶` explanation, or its `error:`."""
+    starts = [n for n, line in enumerate(lines) if _REASON.match(line)]
+    if not starts:
+        return lines[-1].strip()[:_REASON_LENGTH] if lines else ""
+    first = starts[-1]
+    words = [_REASON.sub("", lines[first])]
+    for line in lines[first + 1 :]:
+        if not line.strip() or re.match(r"\s*(?:hint|warning):", line):
+            break
+        words.append(line.strip())
+    return " ".join(words).strip()[:_REASON_LENGTH]

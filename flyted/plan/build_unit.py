@@ -1,0 +1,219 @@
+"""The unit that builds an image, as properties; what it leaves behind, as data.
+
+One writable place for all: hard links (uv's cache -> image) do not cross mounts, and every ``StateDirectory=`` is a
+mount of its own under ``ProtectSystem=`` (measured: EXDEV). So the cache and the fetched Pythons live beside the
+images, and finished images are closed by read-only mounts of their own.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flyted.contract.app import plain_text
+from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
+from flyted.contract.names import shown
+from flyted.plan.recipe import Recipe, recipe_json
+
+IMAGES = "/var/lib/flyted/images"
+USER = "flyted-build"
+PYTHON = "/usr/bin/python3"
+BUILDER = "/usr/lib/flyted/flyted/build"
+UV = "/usr/lib/flyted/bin/uv"
+RUNTIME_MAX_S = 3600
+_HASH = re.compile(r"[0-9a-f]{32}")
+_CLOSED = ("127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "224.0.0.0/4", "ff00::/8")
+"""Loopback, link-local with the clouds' metadata service, multicast. Private networks stay open: for mirrors."""
+_RESOLVED = ("127.0.0.53", "127.0.0.54")  # systemd-resolved(8)
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What the machine decides about builds. Sizes in bytes."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)  # UV_DEFAULT_INDEX and the like
+    addresses: tuple[str, ...] = ()  # opened although loopback or link-local: name servers, a mirror on this machine
+    memory_max: int = 8 << 30
+    tasks_max: int = 1024
+    uv: str = UV
+    builder: str = BUILDER
+    output_fd: int | None = None  # the client's pipe; None: the journal
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """``image.json``: written last, so whoever has it has a complete image."""
+
+    hash: str
+    python_asked: str
+    python: str  # as used, with its patch version
+    note: str
+    packages: int
+    built_at: float  # seconds since the epoch
+
+
+def image_dir(recipe_hash: str) -> str:
+    """Where the image of a hash is, in the build and in the app's unit alike."""
+    if _HASH.fullmatch(recipe_hash) is None:
+        raise ValueError(recipe_hash)
+    return f"{IMAGES}/{recipe_hash}"
+
+
+def unit_name(recipe_hash: str) -> str:
+    """One unit per image: systemd itself refuses to build one twice at a time."""
+    return f"flyted-build-{image_dir(recipe_hash).rsplit('/', 1)[1]}.service"
+
+
+def build_unit(
+    recipe_hash: str, recipe: Recipe, settings: BuildSettings = BuildSettings(), others: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The properties of the transient service that builds ``recipe`` to :func:`image_dir`.
+
+    ``others``: the hashes of finished images, which this build shall not be able to write. The recipe is no secret: it
+    travels in the unit. Exit status: see :func:`build_failure`.
+    """
+    closed = [f"-{image_dir(other)}" for other in others if other != recipe_hash]
+    return {
+        **_common(f"Build of image {recipe_hash}", ["--image", recipe_hash], settings),
+        "SetCredential": [("recipe", recipe_json(recipe).encode())],
+        "ReadOnlyPaths": closed,
+        "LogExtraFields": [f"FLYTED_IMAGE={recipe_hash}"],
+        **_network(settings.addresses),
+    }
+
+
+def remove_unit(hashes: Iterable[str], settings: BuildSettings = BuildSettings()) -> dict[str, Any]:
+    """The properties of the service that deletes images and what uv no longer needs: their owner has to do it."""
+    words = [word for each in hashes for word in ("--remove", image_dir(each).rsplit("/", 1)[1])]
+    return {**_common("Removal of images", words, settings), "PrivateNetwork": True}
+
+
+def loopback_nameservers(resolv_conf: str) -> tuple[str, ...]:
+    """The name servers of a resolv.conf(5) that :data:`_CLOSED` would cut off: for ``BuildSettings.addresses``."""
+    found = re.findall(r"^[ \t]*nameserver[ \t]+([0-9A-Fa-f:.]+)", resolv_conf, re.MULTILINE)
+    closed = [ipaddress.ip_network(net) for net in _CLOSED]
+    return tuple(dict.fromkeys(a for a in found if _valid(a) and any(ipaddress.ip_address(a) in n for n in closed)))
+
+
+def record_of(text: str) -> ImageRecord:
+    """The content of an ``image.json``. Raises :class:`StoreCorrupt`: the image is then not complete, build it."""
+    try:
+        data = json.loads(text)
+        return ImageRecord(
+            hash=_text(data["hash"]), python_asked=_text(data["python_asked"]), python=_text(data["python"]),
+            note=_text(data["note"]), packages=int(data["packages"]), built_at=float(data["built_at"]),
+        )  # fmt: skip
+    except (ValueError, TypeError, KeyError, InvalidInput) as error:
+        raise StoreCorrupt(f"an image's record is not readable: {shown(str(error))}") from error
+
+
+def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildFailed:
+    """Why a build failed: systemd's ``Result`` and ``ExecMainStatus``, and the last lines of its output."""
+    said = [line.removeprefix("flyted-build: ") for line in lines if line.startswith("flyted-build: ")]
+    if result == "timeout":
+        return BuildFailed(
+            f"the image was not ready after {RUNTIME_MAX_S // 60} minutes", hint="serve again: downloads are kept"
+        )
+    if result == "oom-kill" or (result == "signal" and exit_status == 9):
+        return BuildFailed("the image's build was killed: it took too much memory", hint="see [images] in flyted.toml")
+    if said:
+        return BuildFailed(f"the image could not be built: {plain_text(said[-1], 'a message')}")
+    return BuildFailed(f"the image could not be built: {shown(result)}, exit status {exit_status}")
+
+
+def _common(description: str, words: list[str], settings: BuildSettings) -> dict[str, Any]:
+    argv = [PYTHON, "-I", settings.builder, "--uv", settings.uv, *words]
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **settings.environment}
+    output: dict[str, Any] = {"StandardOutput": "journal", "StandardError": "inherit"}
+    if settings.output_fd is not None:
+        output = {
+            "StandardOutputFileDescriptor": settings.output_fd, "StandardErrorFileDescriptor": settings.output_fd,
+        }  # fmt: skip
+    return {
+        "Description": description,
+        "Type": "exec",
+        "ExecStartEx": [(PYTHON, argv, ["no-env-expand"])],
+        "User": USER,
+        "Group": USER,
+        "Environment": [f"{name}={value}" for name, value in sorted(environment.items())],
+        "StateDirectory": ["flyted/images"],
+        "StateDirectoryMode": 0o755,  # apps read their image
+        "UMask": 0o022,
+        "SyslogIdentifier": "flyted-build",
+        "CollectMode": "inactive-or-failed",
+        "RuntimeMaxUSec": RUNTIME_MAX_S * 1_000_000,
+        "TimeoutStopUSec": 10_000_000,
+        "MemoryMax": settings.memory_max,
+        "TasksMax": settings.tasks_max,
+        "CPUWeight": 20,  # apps that serve come first
+        "IOWeight": 20,
+        **output,
+        **_SANDBOX,
+    }
+
+
+_SANDBOX: dict[str, Any] = {
+    # no MemoryDenyWriteExecute, no ProcSubset: compilers and build backends of source packages run here
+    "NoNewPrivileges": True,
+    "CapabilityBoundingSet": 0,
+    "AmbientCapabilities": 0,
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": True,
+    "PrivateDevices": True,
+    "PrivateMounts": True,
+    "PrivateIPC": True,
+    "PrivateUsers": True,
+    "ProtectProc": "invisible",
+    "ProtectKernelTunables": True,
+    "ProtectKernelModules": True,
+    "ProtectKernelLogs": True,
+    "ProtectControlGroups": True,
+    "ProtectClock": True,
+    "ProtectHostname": True,
+    "RestrictNamespaces": 0,
+    "RestrictRealtime": True,
+    "RestrictSUIDSGID": True,
+    "LockPersonality": True,
+    "RemoveIPC": True,
+    "KeyringMode": "private",
+    "SystemCallArchitectures": ["native"],
+    "SystemCallFilter": (True, ["@system-service"]),
+    "SystemCallErrorNumber": 1,  # EPERM
+    "RestrictAddressFamilies": (True, ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"]),  # netlink: getaddrinfo
+    "DevicePolicy": "closed",
+    "LimitCORE": 0,
+    "InaccessiblePaths": ["-/run/flyted", "-/run/dbus", "-/run/systemd/private", "-/var/lib/flyted/bundles"],
+}
+
+
+def _network(addresses: Iterable[str]) -> dict[str, Any]:
+    allowed = dict.fromkeys((*_RESOLVED, *addresses))
+    return {
+        "IPAddressDeny": [_prefix(net) for net in _CLOSED],
+        "IPAddressAllow": [_prefix(address) for address in allowed],
+    }
+
+
+def _prefix(text: str) -> tuple[int, list[int], int]:
+    net = ipaddress.ip_network(text)
+    family = 2 if net.version == 4 else 10  # AF_INET, AF_INET6, as D-Bus wants them
+    return family, list(net.network_address.packed), net.prefixlen
+
+
+def _valid(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return plain_text(value, "a text of an image's record", limit=1024)

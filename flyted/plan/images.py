@@ -1,0 +1,192 @@
+"""Images without containers: Flyte's ImageSpec to a recipe. Whatever a venv cannot honour is refused by name.
+
+The ImageSpec is protobuf-JSON (``flyteidl2.imagebuilder.ImageSpec``, as ``flyte._internal.imagebuild.remote_builder``
+fills it): ``baseImage``, ``pythonVersion``, ``layers``, plus our ``files``: name -> content of requirements files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flyted.contract.app import plain_text
+from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.names import env_name, shown
+from flyted.plan import pip
+from flyted.plan.build_unit import BuildSettings, ImageRecord, build_failure, build_unit, record_of, remove_unit
+from flyted.plan.recipe import Install, Machine, Recipe, recipe_hash, recipe_json
+
+__all__ = [
+    "BuildSettings", "ImageRecord", "Install", "Machine", "Recipe", "build_failure", "build_unit", "env_of",
+    "recipe_from_spec", "recipe_hash", "recipe_json", "record_of", "remove_unit",
+]  # fmt: skip
+
+MAX_LAYERS = 64
+_BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v(?P<flyte>\d[0-9A-Za-z.]{0,40})")
+_PYTHON = re.compile(r"3\.\d{1,2}")
+_VARIABLE = re.compile(r"\\\$|\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+_REFUSED = {
+    "aptPackages": ("apt packages", "install them on this machine with apt, then drop with_apt_packages()"),
+    "commands": ("shell commands", "run them on this machine, or make them a package; then drop with_commands()"),
+    "pythonWheels": ("local wheels", "publish the wheel to an index and name it in with_pip_packages()"),
+    "workdir": ("a working directory", "drop with_workdir(): an app starts in the folder of its code"),
+    "copyConfig": ("copied files", "bundle the files with include= of the app instead"),
+    "uvProject": ("a uv project", "use with_requirements() on the output of `uv export --no-emit-project`"),
+    "poetryProject": ("a poetry project", "use with_requirements() on the output of `poetry export`"),
+}
+"""Layers that are not built yet -> (what they are, what to do instead)."""
+
+
+def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Recipe:
+    """The recipe of an ImageSpec; ``files`` holds requirements files by name (else ``spec["files"]`` does).
+
+    Raises :class:`Unsupported` for what a venv cannot honour (all such layers in one message), :class:`InvalidInput`
+    for what makes no sense.
+    """
+    _known(spec, {"baseImage", "pythonVersion", "layers", "files"}, "the image")
+    python, flyte = _base(spec.get("baseImage"), spec.get("pythonVersion"))
+    layers = spec.get("layers") or []
+    if not isinstance(layers, list) or len(layers) > MAX_LAYERS:
+        raise InvalidInput(f"the image's layers must be a list of at most {MAX_LAYERS}")
+    named = [_layer(layer, number) for number, layer in enumerate(layers, 1)]
+    _refuse_unsupported(named)
+    texts = files if files is not None else spec.get("files") or {}
+    installs = [Install("base image", (f"flyte=={flyte}",))]
+    env: list[tuple[str, str]] = []
+    for where, kind, body in named:
+        if kind == "env":
+            env.extend(_env(body, where))
+        else:
+            installs.append(_install(kind, body, where, texts))
+    recipe = Recipe(python, tuple(i for i in installs if i.requirements), tuple(env))
+    recipe_json(recipe)  # refuses one that is too large, before anything is done
+    return recipe
+
+
+def env_of(recipe: Recipe, image_dir: str) -> tuple[tuple[str, str], ...]:
+    """The image's variables for the app's unit, `$NAME` and `${NAME}` replaced as in a Dockerfile's ENV.
+
+    A name stands for its value in the layers before (an unset one for nothing); ``PATH`` begins as the image's own.
+    """
+    known = {"PATH": f"{image_dir}/bin:{_SYSTEM_PATH}"}
+    given: dict[str, str] = {}
+    for name, value in recipe.env:
+        given[name] = known[name] = _expanded(value, known)
+    return tuple(given.items())
+
+
+def _base(image: object, version: object) -> tuple[str, str]:
+    found = _BASE.fullmatch(image) if isinstance(image, str) else None
+    if found is None:
+        raise Unsupported(
+            f"base image {shown(image)} is a container image; this machine builds Python environments only",
+            hint='use image="auto" or flyte.Image.from_debian_base(), with install_flyte left on',
+        )
+    if version not in (None, "") and (not isinstance(version, str) or _PYTHON.fullmatch(version) is None):
+        raise InvalidInput(f"Python version {shown(version)} of the image is not valid", hint="use (3, 12) or so")
+    if version and version != found["python"]:
+        raise InvalidInput(f"the image asks for Python {version}, but its base image has {found['python']}")
+    if int(found["python"].split(".")[1]) < 10:
+        raise Unsupported(f"Python {found['python']} is too old for apps", hint="use Python 3.10 or newer")
+    return found["python"], found["flyte"]
+
+
+def _layer(layer: object, number: int) -> tuple[str, str, Mapping[str, Any]]:
+    if not isinstance(layer, Mapping) or len(layer) != 1:
+        raise InvalidInput(f"layer {number} of the image must have exactly one kind")
+    kind, body = next(iter(layer.items()))
+    if not isinstance(body, Mapping):
+        raise InvalidInput(f"layer {number} of the image: {shown(kind)} must be a map")
+    return f"layer {number} of the image", str(kind), body
+
+
+def _refuse_unsupported(layers: list[tuple[str, str, Mapping[str, Any]]]) -> None:
+    supported = {"pipPackages", "requirements", "env"}
+    problems = [
+        (f"{where} ({kind if kind in _REFUSED else shown(kind)})", *_REFUSED.get(kind, ("unknown", "update flyted")))
+        for where, kind, _ in layers
+        if kind not in supported
+    ]
+    problems += [
+        (where, "secrets for the build", "drop secret_mounts=; index settings go to /etc/uv/uv.toml")
+        for where, kind, body in layers
+        if kind in supported and body.get("secretMounts")
+    ]
+    if problems:
+        raise Unsupported(
+            "not supported on this machine: " + "; ".join(f"{where}: {what}" for where, what, _ in problems),
+            hint="; ".join(dict.fromkeys(cure for _, _, cure in problems)),
+        )
+
+
+def _install(kind: str, body: Mapping[str, Any], where: str, files: Mapping[str, str]) -> Install:
+    _known(body, {"packages", "file", "options", "secretMounts"}, where)
+    given = _pip_options(body.get("options") or {}, where)
+    if kind == "pipPackages":
+        packages = _list(body.get("packages"), f"{where}: packages")
+        return Install(f"{where} (pip packages)", tuple(pip.requirement(p, where) for p in packages), given)
+    name = body.get("file")
+    text = files.get(name) if isinstance(name, str) else None
+    if not isinstance(text, str):
+        raise InvalidInput(f"{where}: the content of requirements file {shown(name)} was not sent")
+    label = f"{where} ({plain_text(str(name).rsplit('/', 1)[-1], 'a file name', limit=128)})"
+    lines, more = pip.requirements_file(text, label)
+    return Install(label, lines, given + more)
+
+
+def _pip_options(body: object, where: str) -> tuple[str, ...]:
+    if not isinstance(body, Mapping):
+        raise InvalidInput(f"{where}: options must be a map")
+    _known(body, {"indexUrl", "extraIndexUrls", "pre", "extraArgs"}, where)
+    words: list[str] = []
+    if body.get("indexUrl"):
+        words += ["--index-url", pip.url(body["indexUrl"], where)]
+    for extra in _list(body.get("extraIndexUrls"), f"{where}: extra_index_urls"):
+        words += ["--extra-index-url", pip.url(extra, where)]
+    if body.get("pre"):
+        words.append("--pre")
+    return pip.options(words + pip.split_options(body.get("extraArgs") or "", where), where)
+
+
+def _env(body: Mapping[str, Any], where: str) -> list[tuple[str, str]]:
+    _known(body, {"envVariables"}, where)
+    variables = body.get("envVariables") or {}
+    if not isinstance(variables, Mapping):
+        raise InvalidInput(f"{where}: env must be a map")
+    names = [name if name == "PATH" else env_name(name) for name in sorted(variables)]
+    return [(name, _env_value(name, variables[name])) for name in names]
+
+
+def _env_value(name: str, value: object) -> str:
+    text = plain_text(value, f"variable '{name}' of the image")
+    for found in _VARIABLE.finditer(text):
+        if found["braced"] is not None and not _IDENTIFIER.fullmatch(found["braced"]):
+            raise Unsupported(
+                f"variable '{name}' of the image: {shown(found[0])} is not supported", hint="use $NAME or ${NAME}"
+            )
+    return text
+
+
+def _expanded(value: str, known: Mapping[str, str]) -> str:
+    replace: Callable[[re.Match[str]], str] = lambda found: (  # noqa: E731
+        "$" if found[0] == "\\$" else known.get(found["braced"] or found["plain"], "")
+    )
+    return _VARIABLE.sub(replace, value)
+
+
+def _known(body: Mapping[str, Any], names: set[str], where: str) -> None:
+    unknown = sorted(str(name) for name in body if name not in names)
+    if unknown:
+        raise Unsupported(f"{where}: field {shown(unknown[0])} is not supported", hint="drop it, or update flyted")
+
+
+def _list(value: object, where: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise InvalidInput(f"{where} must be a list")
+    return value

@@ -1,0 +1,175 @@
+"""Requirements and options of pip layers: what is let through to uv, as tables and one small grammar.
+
+The build runs on the machine itself, with its network and next to other images. So only names, versions and web
+addresses pass; what would read local files, another environment or the builder's variables is refused by name.
+Sources: PEP 508, ``uv pip install --help`` (0.13), pip's requirements file format.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+
+from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.names import shown
+
+_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+_WEB = r"https?://[A-Za-z0-9.\[\]:@-]+(?:/[!#%&'()*+,./0-9:;=?@A-Z_a-z~\[\]-]*)?"
+_WORD = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.,:+=@ -]{0,127}")
+_URL = re.compile(_WEB)
+_PASSWORD = re.compile(r"https?://[^/]*@")
+_HEAD = re.compile(rf"(?P<name>{_NAME})[ ]?(?:\[[A-Za-z0-9._, -]*\])?[ ]?(?P<rest>.*)")
+_VERSION = re.compile(r"(?:===|==|~=|!=|<=|>=|<|>)[ ]?[A-Za-z0-9.*+!_-]+")
+_MARKER = re.compile(r"[A-Za-z0-9_.\"'<>=!~() ,*+-]+")
+_ADDRESS = re.compile(rf"(?:git\+)?{_WEB}")
+_ARCHIVE = re.compile(r".*\.(?:whl|zip|tar|gz|bz2|xz|tgz|txt|toml|in|py)", re.IGNORECASE)
+_HASHES = re.compile(r"(?P<requirement>.*?)(?P<hashes>(?:[ ]+--hash[= ]sha(?:256|384|512):[0-9a-f]{64,128})*)")
+_CONTROL = re.compile(r"[^\x20-\x7e]")
+
+# What extra_args and requirements files may say -> uv's spelling. None of them reads a local file or leaves the image.
+_FLAGS = {
+    "--pre": ("--prerelease", "allow"), "--no-deps": ("--no-deps",), "--no-build": ("--no-build",),
+    "--no-index": ("--no-index",), "--upgrade": ("--upgrade",), "-U": ("--upgrade",), "--reinstall": ("--reinstall",),
+    "--force-reinstall": ("--reinstall",), "--refresh": ("--refresh",), "--no-cache": ("--no-cache",),
+    "--no-cache-dir": ("--no-cache",), "--require-hashes": ("--require-hashes",), "--strict": ("--strict",),
+    "--no-build-isolation": ("--no-build-isolation",), "--no-sources": ("--no-sources",),
+}  # fmt: skip
+_WORDS = {
+    "--prerelease": "--prerelease", "--resolution": "--resolution", "--index-strategy": "--index-strategy",
+    "--fork-strategy": "--fork-strategy", "--exclude-newer": "--exclude-newer", "--torch-backend": "--torch-backend",
+    "--only-binary": "--only-binary", "--no-binary": "--no-binary", "--upgrade-package": "--upgrade-package",
+    "-P": "--upgrade-package", "--reinstall-package": "--reinstall-package", "--config-setting": "--config-setting",
+    "-C": "--config-setting", "--no-build-isolation-package": "--no-build-isolation-package",
+}  # fmt: skip
+_URLS = {
+    "--index-url": "--default-index", "-i": "--default-index", "--default-index": "--default-index",
+    "--extra-index-url": "--index", "--index": "--index", "--find-links": "--find-links", "-f": "--find-links",
+}  # fmt: skip
+
+
+def requirement(text: object, where: str) -> str:
+    """One requirement as uv may see it. Raises :class:`InvalidInput` or :class:`Unsupported`, naming it."""
+    if not isinstance(text, str) or _CONTROL.search(text) or not text.strip() or len(text) > 4096:
+        raise InvalidInput(f"{where}: {shown(text)} is not a requirement", hint="use a package name, as 'fastapi'")
+    line = " ".join(text.split())
+    if line.startswith("-"):
+        raise Unsupported(f"{where}: {shown(line)} is an option, not a package", hint="use extra_args= for options")
+    if _PASSWORD.search(line):
+        raise _password(where)
+    if _ADDRESS.fullmatch(line):
+        return line
+    if (_ARCHIVE.fullmatch(line) and "@" not in line) or not _is_pep508(line):
+        raise _no_requirement(line, where)
+    return line
+
+
+def url(text: object, where: str) -> str:
+    """The address of an index. Raises :class:`InvalidInput`; :class:`Unsupported` if a password is in it."""
+    if not isinstance(text, str) or len(text) > 2048 or _URL.fullmatch(text) is None:
+        raise InvalidInput(f"{where}: {shown(text)} is not an address", hint="use https://…")
+    if _PASSWORD.match(text):
+        raise _password(where)
+    return text
+
+
+def options(words: Iterable[str], where: str) -> tuple[str, ...]:
+    """Options of pip or uv in uv's spelling. Raises :class:`Unsupported` for one that is not in the tables above."""
+    given: list[str] = []
+    queue = iter(words)
+    for word in queue:
+        name, joined, value = word.partition("=") if word.startswith("--") else (word, "", "")
+        if name in _FLAGS and not joined:
+            given.extend(_FLAGS[name])
+        elif name in _WORDS:
+            given.extend((_WORDS[name], _value(name, value if joined else next(queue, ""), where)))
+        elif name in _URLS:
+            given.extend((_URLS[name], url(value if joined else next(queue, ""), f"{where}, {name}")))
+        else:
+            allowed = ", ".join(sorted(n for n in {**_FLAGS, **_WORDS, **_URLS} if n.startswith("--")))
+            raise Unsupported(f"{where}: option {shown(name)} is not supported", hint=f"supported: {allowed}")
+    return tuple(given)
+
+
+def split_options(text: object, where: str) -> list[str]:
+    """The words of ``extra_args``, as a shell would split them."""
+    if not isinstance(text, str) or _CONTROL.search(text):
+        raise InvalidInput(f"{where}: extra_args must be one line of text")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InvalidInput(f"{where}: extra_args {shown(text)}: {error}") from error
+
+
+def requirements_file(text: str, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A requirements file as (requirements, options). Comments are gone; other files and local paths are refused."""
+    lines: list[str] = []
+    given: list[str] = []
+    for line in _logical_lines(text):
+        if line.startswith("-"):
+            given.extend(options(_file_option(line, where), where))
+            continue
+        found = _HASHES.fullmatch(line)
+        if found is None:  # cannot happen without a control character, which requirement() names
+            raise _no_requirement(line, where)
+        hashes = found["hashes"].replace("--hash ", "--hash=")
+        lines.append(requirement(found["requirement"], where) + hashes)
+    return tuple(lines), tuple(given)
+
+
+def _is_pep508(line: str) -> bool:
+    """Strict and in linear time: split at the grammar's separators, no nested repetition: lines are a stranger's."""
+    head = _HEAD.fullmatch(line)
+    if head is None:
+        return False
+    rest, semicolon, marker = head["rest"].partition(" ;" if head["rest"].startswith("@") else ";")
+    if semicolon and _MARKER.fullmatch(marker) is None:
+        return False
+    if rest.startswith("@"):  # PEP 508: a space must end the address before a marker
+        return _ADDRESS.fullmatch(rest[1:].strip()) is not None
+    versions = rest.strip()
+    if versions.startswith("(") and versions.endswith(")"):
+        versions = versions[1:-1]
+    return not versions or all(_VERSION.fullmatch(part.strip()) for part in versions.split(","))
+
+
+def _logical_lines(text: str) -> Iterator[str]:
+    joined = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\\\n", " ").replace("\t", " ")
+    for raw in joined.split("\n"):
+        line = re.sub(r"(?:^|[ ])#.*", "", raw).strip()
+        if line:
+            yield " ".join(line.split())
+
+
+def _file_option(line: str, where: str) -> list[str]:
+    words = line.split(" ")
+    name = words[0].partition("=")[0]
+    if re.match(r"-[rce](?!$)|-[rce]$|--(?:requirement|constraint|editable)", name):
+        raise Unsupported(
+            f"{where}: '{name[:40]}' takes another file, which the build does not have",
+            hint="write all requirements into this one file",
+        )
+    return words
+
+
+def _value(name: str, value: str, where: str) -> str:
+    if _WORD.fullmatch(value) is None:
+        raise InvalidInput(f"{where}: option {name} cannot have the value {shown(value)}")
+    return value
+
+
+def _no_requirement(line: str, where: str) -> InvalidInput | Unsupported:
+    local = line.startswith((".", "/", "~", "file:")) or "file:" in line or _ARCHIVE.fullmatch(line)
+    if local:
+        return Unsupported(
+            f"{where}: {shown(line)} is a local file, which the build does not have",
+            hint="publish it to an index, or bundle the code with include=",
+        )
+    return InvalidInput(f"{where}: {shown(line)} is not a requirement", hint="use PEP 508, as in 'fastapi>=0.115'")
+
+
+def _password(where: str) -> Unsupported:
+    return Unsupported(
+        f"{where}: an address with a user or password in it would be stored in clear",
+        hint="give this machine its own index settings in /etc/uv/uv.toml",
+    )

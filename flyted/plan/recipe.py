@@ -1,0 +1,72 @@
+"""What an image is made of, as plain data: the Python asked for, the installs in order, the variables.
+
+A recipe comes from Flyte's ImageSpec (``plan/images.py``) and goes to the builder (``flyted/build``) as JSON. Its hash
+names the folder of the finished image: equal recipes on one machine share one folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from flyted.contract.errors import InvalidInput
+
+FORMAT = 1
+"""Raised when the builder would make something else of the same recipe; old images are then built anew."""
+MAX_RECIPE_BYTES = 128 << 10  # travels as one D-Bus property and one line of the transient unit file (1 MiB there)
+
+
+@dataclass(frozen=True)
+class Install:
+    """One ``uv pip install``. ``source`` says for people where it comes from, and is not part of the hash."""
+
+    source: str
+    requirements: tuple[str, ...]  # PEP 508, one a line, with their --hash options
+    options: tuple[str, ...] = ()  # uv's spelling, already checked
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An image. ``env`` is the app's unit's business and not part of the hash: a change of it builds nothing."""
+
+    python: str  # "3.12", as asked
+    installs: tuple[Install, ...]
+    env: tuple[tuple[str, str], ...] = ()  # in the order of the layers, `$NAME` not yet expanded
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a finished image depends on: compiled wheels, and the system's Python that its links point to."""
+
+    arch: str  # uname -m
+    libc: str  # "glibc 2.41"
+    system_python: str  # "3.13": major.minor of /usr/bin/python3, so that a release upgrade builds anew
+
+
+def recipe_json(recipe: Recipe) -> str:
+    """What the builder reads: one line of ASCII. Raises :class:`InvalidInput` above :data:`MAX_RECIPE_BYTES`."""
+    text = _canonical(
+        {"format": FORMAT, "python": recipe.python, "installs": [asdict(install) for install in recipe.installs]}
+    )
+    if len(text) > MAX_RECIPE_BYTES:
+        raise InvalidInput(
+            f"the image needs {len(text) >> 10} KiB of requirements; {MAX_RECIPE_BYTES >> 10} KiB is the limit",
+            hint="leave out --hash lines, or name the direct requirements only",
+        )
+    return text
+
+
+def recipe_hash(recipe: Recipe, machine: Machine) -> str:
+    """32 hex digits: equal for recipes that give the same image on the same machine."""
+    content = {
+        "format": FORMAT,
+        "machine": asdict(machine),
+        "python": recipe.python,
+        "installs": [[install.requirements, install.options] for install in recipe.installs],
+    }
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()[:32]
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
