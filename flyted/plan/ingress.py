@@ -98,6 +98,9 @@ class IngressState:
         for host in (*self.hosts, *self.unavailable):
             if _HOST.fullmatch(host) is None:
                 raise InvalidInput(f"host name {shown(host)} is not valid")
+        for name in self.hosts.values():
+            if _SERVER.fullmatch(name) is None:
+                raise InvalidInput(f"server name {shown(name)} is not valid")
         for name, limit in self.timeouts_ms.items():
             if _SERVER.fullmatch(name) is None or not 1 <= limit <= 86_400_000:
                 raise InvalidInput(f"server {shown(name)}: a time limit must be 1 ms to one day")
@@ -173,8 +176,8 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_set(table[TIMEOUTS], old_limits, limits),
         *(command for server in wanted.servers.values() for command in _server(server, live)),
         *_set(table[HOSTS], have.hosts, wanted.hosts),
-        *_unset(table[UNAVAILABLE], old_why, why),
         *_unset(table[HOSTS], have.hosts, wanted.hosts),
+        *_unset(table[UNAVAILABLE], old_why, why),
         *(c for n in gone for c in (f"set server {BACKEND}/{n} state maint", f"del server {BACKEND}/{n}")),
         *_unset(table[TIMEOUTS], old_limits, {**limits, **dict.fromkeys(busy, "")}),
     ]

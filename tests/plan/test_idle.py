@@ -98,7 +98,7 @@ histories = st.lists(st.builds(Request, times, lengths, st.booleans()), max_size
 @settings(max_examples=400, deadline=None)
 @given(histories, st.floats(1, 600), st.floats(0, 100), st.lists(times, max_size=3).map(sorted))
 def test_never_early(requests, after, born, restarts):
-    """A stop never comes while a request is in flight, nor before the period has passed since the last one's true end."""
+    """No stop while a request is in flight, nor before the period has passed since the last one ended."""
     stop, _looks = run(requests, after, born, tuple(restarts))
     assert all(not r.begin <= stop < min([r.end, *(t for t in restarts if r.begin < t)]) for r in requests)
     assert stop >= true_end(requests, stop, tuple(restarts), born) + after - 1e-6

@@ -1,0 +1,182 @@
+"""A real HAProxy with flyted's own configuration in a folder of its own, and small apps behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flyted.host.ca import issue_leaf, new_ca
+from flyted.host.ingress import Ingress
+from flyted.plan.ingress import IngressState, Listen, Server
+from flyted.plan.ingress_config import Places
+
+PROGRAM = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+needs_haproxy = pytest.mark.skipif(PROGRAM is None, reason="haproxy is not installed: apt install haproxy")
+
+
+class App:
+    """A Unix-socket HTTP server that remembers the bytes of every connection. Its answer depends on the path."""
+
+    def __init__(self, path: Path, name: str = "app") -> None:
+        self.path, self.name = path, name
+        self.seen: list[bytes] = []
+        self.connections = 0
+        self.release = threading.Event()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(4096)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self.release.set()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            data = b""
+            while b"\r\n\r\n" not in data:
+                more = connection.recv(65536)
+                if not more:
+                    return
+                data += more
+            self.seen.append(data)
+            path = data.split(b" ", 2)[1]
+            if path.startswith(b"/hold"):
+                self.release.wait(20)
+            if path.startswith(b"/silent"):
+                time.sleep(0.2)
+                return
+            if path.startswith(b"/work"):
+                time.sleep(0.02)
+            body = b"%s\n" % self.name.encode()
+            connection.sendall(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+            )
+
+
+class Machine:
+    """One HAProxy process, its ports, its certificate, its admin side."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = folder / "ingress"
+        self.files.mkdir()
+        self.ca = new_ca()
+        self.certificate = folder / "site.pem"
+        self.certificate.write_bytes(issue_leaf(self.ca, now=dt.datetime.now(dt.UTC)).pem)
+        self.admin = folder / "admin.sock"
+        self.listen = Listen(free_port(), free_port(), ("127.0.0.1",))
+        self.places = Places(str(self.files), str(self.certificate), f"unix@{self.admin} mode 600")
+        self.ingress = Ingress(self.admin, self.files, places=self.places)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = folder / "haproxy.log"
+        self._apps: list[App] = []
+
+    def app(self, name: str) -> App:
+        made = App(self.folder / f"{name}.sock", name)
+        self._apps.append(made)
+        return made
+
+    def server(self, name: str, maxconn: int = 1024) -> Server:
+        return Server(name, str(self.folder / f"{name}.sock"), maxconn)
+
+    def start(self) -> None:
+        """Starts HAProxy with the files as they are; returns when it accepts connections."""
+        config = str(self.files / "haproxy.cfg")
+        assert PROGRAM is not None
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([PROGRAM, "-db", "-f", config], stdout=log, stderr=log)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log.read_text()
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.listen.https_port), 1):
+                return
+            time.sleep(0.01)
+        raise AssertionError("HAProxy did not come up: " + self.log.read_text())
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        self.admin.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        for app in self._apps:
+            app.close()
+        self.stop()
+
+    def tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cadata=self.ca.cert_pem.decode())
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    def connect(self, host: str = "a.apps.localhost", *, timeout: float = 10) -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", self.listen.https_port), timeout)
+        return self.tls().wrap_socket(plain, server_hostname=host)
+
+    def send(self, raw: bytes, *, host: str = "a.apps.localhost") -> bytes:
+        """Sends bytes over TLS, returns all that comes back until HAProxy closes or is silent."""
+        with self.connect(host) as connection:
+            return exchange(connection, raw)
+
+    def send_plain(self, raw: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.listen.http_port), 10) as connection:
+            return exchange(connection, raw)
+
+    def get(self, path: str = "/", host: str = "a.apps.localhost", headers: str = "") -> tuple[int, str, str]:
+        """(status, head, body)."""
+        head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n"
+        return parsed(self.send(head.encode(), host=host))
+
+
+def exchange(connection: socket.socket, raw: bytes, quiet: float = 1.0) -> bytes:
+    connection.sendall(raw)
+    connection.settimeout(quiet)
+    data = b""
+    with contextlib.suppress(TimeoutError, ConnectionResetError, ssl.SSLEOFError):
+        while more := connection.recv(65536):
+            data += more
+    return data
+
+
+def parsed(answer: bytes) -> tuple[int, str, str]:
+    head, _, body = answer.decode("utf-8", "replace").partition("\r\n\r\n")
+    return int(head.split(" ", 2)[1]), head, body
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def machine(folder: Path, state: IngressState | None = None) -> Iterator[Machine]:
+    made = Machine(folder)
+    try:
+        made.ingress.write(state or IngressState(), made.listen)
+        made.start()
+        yield made
+    finally:
+        made.close()

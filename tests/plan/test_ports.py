@@ -1,0 +1,101 @@
+"""Which ports the ingress takes: read from the text of /proc, decided, and said."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyted.contract.errors import HostFailure
+from flyted.plan.ingress import Listen
+from flyted.plan.ports import choose_ports, listening, loopback_addresses
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+
+
+def row(local: str, state: str = "0A") -> str:
+    return f"   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 1 1 0\n"
+
+
+def row6(local: str, state: str = "0A") -> str:
+    return row(local, state).replace("00000000:0000 ", "0" * 32 + ":0000 ", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (row("0100007F:01BB"), {443}),
+        (row("00000000:01BB"), {443}),
+        (row("0100007F:01BB", "01"), set()),  # an established connection is no listener
+        (row("0A01A8C0:01BB"), set()),  # 192.168.1.10 does not stop us from 127.0.0.1
+        ("", set()),
+    ],
+)
+def test_only_listeners_that_are_in_the_way_count(text, found):
+    """A listener on the same address or on all of them takes the port; others and connections do not."""
+    assert listening(HEAD + text) == found
+
+
+def test_ipv6_listeners_count_for_both_families():
+    """`[::]` usually takes IPv4 along; `[::1]` takes its own; a mapped IPv4 address is that IPv4 address."""
+    every, one, other = "0" * 32, "0" * 24 + "01000000", "000080FE" + "0" * 24
+    mapped = "0" * 16 + "FFFF0000" + "0100007F"
+    text = HEAD + row6(f"{every}:0050") + row6(f"{one}:01BB") + row6(f"{other}:1F90") + row6(f"{mapped}:1F91")
+    assert listening(HEAD, text) == {80, 443, 8081}
+    assert listening(HEAD, text, ("127.0.0.1",)) == {80, 8081}
+    assert listening(HEAD, text, ("0.0.0.0",)) == {80, 443, 8080, 8081}
+
+
+def test_it_reads_this_kernels_own_format():
+    """A socket that really listens is found in the real /proc/self/net/tcp."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert port in listening(Path("/proc/self/net/tcp").read_text(), Path("/proc/self/net/tcp6").read_text())
+    assert port not in listening(Path("/proc/self/net/tcp").read_text())
+
+
+def test_free_ports_are_the_usual_ones_without_a_note():
+    """443 and 80, and nothing to say."""
+    assert choose_ports(set()) == (Listen(443, 80), ())
+
+
+def test_a_taken_port_is_replaced_and_named():
+    """The next free port counting from 8443 or 8080; one sentence says which was taken and what is used."""
+    listen, notes = choose_ports({443, 8443, 80})
+    assert (listen.https_port, listen.http_port) == (8444, 8080)
+    assert notes == (
+        "port 443 is taken by another program: HTTPS is served on port 8444",
+        "port 80 is taken by another program: HTTP is served on port 8080",
+    )
+
+
+def test_what_the_ingress_holds_itself_is_not_taken():
+    """A restart of the daemon beside a running ingress changes no port."""
+    assert choose_ports({443, 80}, ours={443, 80}) == (Listen(443, 80), ())
+
+
+@given(st.sets(st.integers(1, 9000), max_size=60), st.integers(1, 9000), st.integers(1, 9000))
+def test_a_choice_is_never_taken_and_never_twice_the_same(taken, https, http):
+    """Whatever is taken and wanted: two different ports, none of them taken."""
+    listen, _notes = choose_ports(taken, https, http)
+    assert listen.https_port != listen.http_port
+    assert not {listen.https_port, listen.http_port} & taken
+
+
+def test_no_port_at_all_is_an_error_that_names_them():
+    """A hundred taken ports in a row end in a message, not in a loop."""
+    with pytest.raises(HostFailure, match="443 and 8443 to 8542 are all taken"):
+        choose_ports({443, *range(8443, 8543)})
+
+
+def test_a_machine_without_ipv6_is_not_asked_for_it():
+    """::1 is only listened on where the kernel has it: HAProxy would not start otherwise."""
+    lo = "00000000000000000000000000000001 01 80 10 80       lo\n"
+    assert loopback_addresses(lo) == ("127.0.0.1", "::1")
+    assert loopback_addresses("fe800000000000000000000000000001 02 40 20 80 eth0\n") == ("127.0.0.1",)
+    assert loopback_addresses("") == ("127.0.0.1",)
