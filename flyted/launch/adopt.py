@@ -4,8 +4,8 @@
 configuration do not matter, and TLS and worker processes are the ingress's and systemd's business.
 
 A stop loses no request, by two steps. asyncio accepts connections in batches, and uvicorn closes those whose request
-it has not read yet; so first only the listener is closed (new connections wait in the kernel, for the next start),
-and the normal graceful stop follows when every accepted connection has been read.
+it has not read yet; so first only the accepting ends (new connections wait in the kernel, for the next start), and the
+normal graceful stop follows when every accepted connection has been read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .imports import after_import
 from .notify import Notifier
 from .surroundings import say
 
-READ_GRACE = 0.1  # seconds between closing the listener and the graceful stop, at least
+READ_GRACE = 0.1  # seconds between the last accept and the graceful stop, at least
 READ_LIMIT = 2.0  # and at most: a client may connect and never send anything
 DRAIN_SECONDS = 20  # for answers that have begun, where the app's own configuration sets nothing
 
@@ -120,12 +120,20 @@ class Adopter:
         server = self._server
         while not server.started:  # noqa: ASYNC110 - the next turn of the loop, or the one after
             await asyncio.sleep(0)
-        for listening in getattr(server, "servers", ()):
-            listening.close()
+        # Not yet ``close()``: connections that asyncio has accepted, but not attached, would fail on a closed server.
+        polled = self._taken is not None and asyncio.get_running_loop().remove_reader(self._taken.fileno())
+        if not polled:  # uvloop accepts and attaches in one go
+            self._close(server)
         await asyncio.sleep(READ_GRACE)
+        self._close(server)
         for _ in range(int((READ_LIMIT - READ_GRACE) / READ_GRACE)):
             # Accepted in one turn of the loop, attached in the next, read in the one after.
             if all(getattr(connection, "cycle", self) is not None for connection in server.server_state.connections):
                 break
             await asyncio.sleep(READ_GRACE)
         server.should_exit = True
+
+    @staticmethod
+    def _close(server: Any) -> None:
+        for listening in server.servers:
+            listening.close()

@@ -45,10 +45,11 @@ def _read(source: object, folder: str, label: str) -> None:
         for count, entry in enumerate(tar, 1):
             if count > MOST_ENTRIES:
                 raise Refused(f"{label} has more than {MOST_ENTRIES} entries")
-            path = os.path.join(folder, *_parts(entry.name, label))
+            parts = _parts(entry.name, label)
+            path = os.path.join(folder, *parts)
             if entry.isdir():
                 _make_folder(path, folder, folders, label)
-            elif entry.isreg():
+            elif entry.isreg() and parts:
                 room -= entry.size
                 if room < 0 or entry.size < 0:
                     raise Refused(f"{label} holds more than {MOST_BYTES >> 20} MiB")

@@ -1,0 +1,41 @@
+"""Units that are cleaned up whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.launch.harness import App, Unit
+
+
+@pytest.fixture
+def make_unit(tmp_path: Path) -> Iterator[Callable[..., Unit]]:
+    """Makes the unit of this test."""
+    units: list[Unit] = []
+
+    def make(**fields: Any) -> Unit:
+        folder = tmp_path / f"unit{len(units)}"
+        folder.mkdir()
+        units.append(Unit(folder, **fields))
+        return units[-1]
+
+    yield make
+    for unit in units:
+        unit.close()
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[[App], App]]:
+    """Takes care of a started app."""
+    apps: list[App] = []
+
+    def keep(app: App) -> App:
+        apps.append(app)
+        return app
+
+    yield keep
+    for app in apps:
+        app.kill()

@@ -1,0 +1,90 @@
+"""Parameters: what Flyte's SDK writes is what its own function would make of it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyted.launch import parameters
+from flyted.launch.refused import Refused
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the SDK, when it is imported
+
+
+def transport(*items: dict[str, Any]) -> str:
+    """--parameters as the SDK encodes it."""
+    return base64.b64encode(gzip.compress(json.dumps({"parameters": items}).encode())).decode()
+
+
+def test_the_sdk_and_launch_agree_on_strings_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same three results as fserve's sync_parameters, for strings here and for a file through the SDK itself."""
+    app = pytest.importorskip("flyte.app")
+    io = pytest.importorskip("flyte.io")
+    sdk = pytest.importorskip("flyte._bin.serve")
+    collection = pytest.importorskip("flyte.app._parameter").SerializableParameterCollection
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    strings = [app.Parameter(name="a", value="x y", env_var="A_VAR"), app.Parameter(name="b", value="")]
+    file = app.Parameter(name="f", value=io.File(path=str(tmp_path / "model.bin")), mount=f"{tmp_path}/mounted/")
+    for number, declared in enumerate((strings, [*strings, file])):
+        monkeypatch.chdir(tmp_path)
+        text = collection.from_parameters(declared).to_transport
+        ours = parameters.decode(text, str(tmp_path / f"ours{number}"), {})
+        theirs = asyncio.run(sdk.sync_parameters(text, str(tmp_path / f"theirs{number}")))
+        assert (ours.plain, ours.variables) == (theirs[0], theirs[2])
+        assert {name: str(getattr(value, "path", value)) for name, value in ours.bound.items()} == {
+            name: str(getattr(value, "path", value)) for name, value in theirs[1].items()
+        }
+    assert (tmp_path / "mounted" / "model.bin").read_bytes() == b"weights"
+
+
+def test_they_are_published_for_the_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """flyte.app.get_parameter reads the file that the variable of the same name points to."""
+    app = pytest.importorskip("flyte.app")
+    monkeypatch.chdir(tmp_path)
+    environ: dict[str, str] = {}
+    parameters.publish(parameters.Parameters({"a": "x"}, {"a": "x"}, {"A_VAR": "x"}), environ)
+    assert environ["A_VAR"] == "x"
+    monkeypatch.setenv("flyte-parameters.json", environ["flyte-parameters.json"])
+    assert app.get_parameter("a") == "x"
+    assert [p.name for p in tmp_path.iterdir()] == ["flyte-parameters.json"]
+
+
+def endpoint(**fields: Any) -> dict[str, Any]:
+    """A parameter that is another app's address."""
+    value = json.dumps({"app_name": "other", "public": False, "type": "string", **fields})
+    return {"name": "e", "value": value, "type": "app_endpoint", "download": False}
+
+
+def test_the_address_of_another_app_comes_from_the_pattern() -> None:
+    """As AppEndpoint._retrieve_endpoint: INTERNAL_APP_ENDPOINT_PATTERN, where flyted sets it."""
+    environ = {"INTERNAL_APP_ENDPOINT_PATTERN": "https://{app_fqdn}.apps.localhost"}
+    assert parameters.decode(transport(endpoint()), ".", environ).plain == {"e": "https://other.apps.localhost"}
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        ("!", {}),
+        (base64.b64encode(b"no gzip").decode(), {}),
+        (base64.b64encode(gzip.compress(b"{}")).decode(), {}),
+        (base64.b64encode(gzip.compress(b"[1]")).decode(), {}),
+        (transport({"name": 1, "value": "x"}), {}),
+        (transport({"name": "a"}), {}),
+        (transport({"name": "a", "value": "x", "env_var": "LD_PRELOAD"}), {}),
+        (transport({"name": "a", "value": "x", "env_var": "A\n"}), {}),
+        (transport(endpoint()), {}),
+        (transport(endpoint(public=True)), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{app_fqdn}"}),
+        (transport(endpoint()), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{other}"}),
+        (transport({**endpoint(), "value": "no json"}), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{app_fqdn}"}),
+    ],
+)
+def test_what_cannot_be_read_or_must_not_be_set_is_refused(text: str, environ: dict[str, str]) -> None:
+    """Never a traceback of ours, never a variable that changes what runs."""
+    with pytest.raises(Refused):
+        parameters.decode(text, ".", environ)
