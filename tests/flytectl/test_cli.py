@@ -74,7 +74,7 @@ def test_both_word_orders_are_one_command(flytes: str, ours: str) -> None:
 
 def test_a_mistyped_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown word exits 2 and proposes one that exists."""
-    assert cli.main(["secert", "ls"]) == 2
+    assert cli.main(["secrets", "ls"]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "Did you mean 'secret'?\n  hint: flytectl --help" in shown.err
@@ -246,5 +246,5 @@ def test_bash_completes(tmp_path: Path) -> None:
     """
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("start stop\n", "")
-    done = run(env={"_FLYTECTL_COMPLETE": "bash_complete", "COMP_WORDS": "flytectl serve a", "COMP_CWORD": "2"})
-    assert done.stdout == b"file,a\n"
+    ask = {"_FLYTECTL_COMPLETE": "bash_complete", "COMP_WORDS": "flytectl serve a", "COMP_CWORD": "2"}
+    assert run(env=ask).stdout == b"file,a\n"

@@ -1,0 +1,129 @@
+"""Who sits at the machine: alice, an ordinary user who may use sudo, and mallory, who may nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+
+Done = subprocess.CompletedProcess[str]
+
+
+def environment(user: str) -> dict[str, str]:
+    """What a login gives."""
+    home = pwd.getpwnam(user).pw_dir
+    return {"HOME": home, "USER": user, "LOGNAME": user, "PATH": PATH, "LANG": "C.UTF-8", "TERM": "dumb"}
+
+
+def by(user: str, *words: str, typed: str = "") -> Done:
+    """Runs a command as ``user``, in the user's home, with the groups that the user has now."""
+    return subprocess.run(
+        ["runuser", "-u", user, "--", *words], input=typed, capture_output=True, text=True, check=False, timeout=300,
+        cwd=pwd.getpwnam(user).pw_dir, env=environment(user),
+    )  # fmt: skip
+
+
+def alice(*words: str, typed: str = "") -> Done:
+    """Alice's command; it must work."""
+    done = by("alice", *words, typed=typed)
+    assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def answer(*words: str) -> Any:
+    """What ``flytectl … --json`` says to alice."""
+    return json.loads(alice("flytectl", *words, "--json").stdout)
+
+
+def refused(*words: str, status: int, user: str = "alice", typed: str = "") -> str:
+    """What a command says that must fail: one message of ours, a hint, no traceback; nothing on standard output."""
+    done = by(user, *words, typed=typed)
+    assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.stdout == ""
+    assert len(re.findall(r"^flytectl: ", done.stderr, re.MULTILINE)) == 1, done.stderr
+    assert re.search(r"^  hint: \S", done.stderr, re.MULTILINE), done.stderr
+    assert "/usr/lib/flyted/flyte" not in done.stderr, done.stderr
+    return done.stderr
+
+
+def join_group() -> None:
+    """The step that the package cannot take for anybody."""
+    alice("sudo", "adduser", "alice", "flyted")
+
+
+def curl(url: str, *options: str) -> tuple[int, str]:
+    """Status and body, by alice's curl with the system's trusted certificates."""
+    done = alice("curl", "-sS", "--max-time", "60", "-w", "\n%{http_code}", *options, url)
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), body
+
+
+def give(name: str, text: str | None = None) -> str:
+    """A file in alice's home, hers: an example of the project, or one with ``text``. Its name."""
+    home = Path(pwd.getpwnam("alice").pw_dir)
+    target = home / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if text is None:
+        shutil.copyfile(EXAMPLES / name, target)
+    else:
+        target.write_text(text)
+    for path in (target, *[p for p in target.parents if home in p.parents]):
+        shutil.chown(path, "alice", "alice")
+    return name
+
+
+@contextmanager
+def running(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """A command of alice's that goes on; ended with Ctrl-C."""
+    with subprocess.Popen(
+        ["runuser", "-u", "alice", "--", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd="/home/alice", env=environment("alice"), start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+
+
+def until(true: Callable[[], bool], seconds: float = 30) -> None:
+    """Waits for something that has no event to wait for; fails when it does not come."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def everything() -> dict[str, Any]:
+    """What a refused command must leave as it was: apps, secrets, units, and the files that hold them."""
+    units = subprocess.run(
+        ["systemctl", "list-units", "--all", "--plain", "--no-legend", "flyted-app-*", "flyted-build-*"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    apps = answer("app", "ls", "--all")["apps"]
+    for app in apps:
+        app.pop("requests")
+    return {
+        "apps": apps,
+        "secrets": answer("secret", "ls", "--all"),
+        "units": sorted(line.split()[0] for line in units.stdout.splitlines()),
+        "files": sorted(
+            str(p) for d in ("secrets", "bundles", "images") for p in Path("/var/lib/flyted", d).glob("*")
+        ),
+    }
