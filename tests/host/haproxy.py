@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import shutil
@@ -10,13 +11,13 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from flyted.host.ca import issue_leaf, new_ca
-from flyted.host.ingress import Ingress
+from flyted.host.ingress import Applied, Ingress
 from flyted.plan.ingress import IngressState, Listen, Server
 from flyted.plan.ingress_config import Places
 
@@ -149,7 +150,7 @@ class Machine:
         return parsed(self.send(head.encode(), host=host))
 
 
-def exchange(connection: socket.socket, raw: bytes, quiet: float = 1.0) -> bytes:
+def exchange(connection: socket.socket, raw: bytes, quiet: float = 5.0) -> bytes:
     connection.sendall(raw)
     connection.settimeout(quiet)
     data = b""
@@ -180,3 +181,22 @@ def machine(folder: Path, state: IngressState | None = None) -> Iterator[Machine
         yield made
     finally:
         made.close()
+
+
+def one(box: Machine, name: str = "a-r1-0", host: str = "a.apps.localhost", limit: int = 0) -> IngressState:
+    """One app, one server; ``limit`` in milliseconds."""
+    return IngressState(
+        servers={name: box.server(name)}, hosts={host: name}, timeouts_ms={name: limit} if limit else {}
+    )
+
+
+def apply(box: Machine, wanted: IngressState, listen: Listen | None = None) -> Applied:
+    return asyncio.run(box.ingress.apply(wanted, listen or box.listen))
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Waits for another process's event that cannot be waited for otherwise."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
