@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -30,8 +31,8 @@ def build(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
             python = choose(uv, recipe["python"])
             if python.note:
                 say(python.note)
-            _fill(uv, recipe, root, python)
-            record = _record(recipe, root, python)
+            built = _fill(uv, recipe, root, python)
+            record = {**_record(recipe, root, python), "built": built}
             _write(root / tree.RECORD, record)
         except BaseException:
             tree.empty(root)
@@ -53,14 +54,17 @@ def is_whole(root: Path, recipe: dict[str, Any]) -> bool:
     """Whether ``root`` is this recipe's image, with all its files, and a Python that runs."""
     try:
         record = json.loads((root / tree.RECORD).read_text())
-        if record["recipe"] != recipe or record["stamp"] != tree.stamp(root):
+        known = record["recipe"] == recipe and isinstance(record["built"], list)
+        if not known or record["stamp"] != tree.stamp(root):
             return False
         return bool(_python_version(root))
     except (OSError, ValueError, KeyError, TypeError, subprocess.CalledProcessError):
         return False
 
 
-def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python) -> None:
+def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python) -> list[str]:
+    """Installs layer by layer; returns what uv built from source, running its code: people may want to know."""
+    built: list[str] = []
     words = ["--quiet", "--no-project", "--no-python-downloads", "--python", python.path]
     uv.run("the environment", "venv", *words, str(root))
     for number, install in enumerate(recipe["installs"]):
@@ -69,18 +73,21 @@ def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python) -> None:
         listed = uv.scratch / f"requirements-{number}.txt"
         listed.write_text("\n".join(requirements) + "\n")
         words = ["--python", str(root / "bin/python"), "--requirements", str(listed)]
-        uv.run(source, "pip", "install", *words, *install["options"])
+        lines = uv.run(source, "pip", "install", *words, *install["options"])
+        built += [line.split()[1] for line in lines if re.fullmatch(r"\s+Built \S+( @ \S+)?", line)]
     _compile(root)
     tree.make_readable(root)
+    return built
 
 
 def _compile(root: Path) -> None:
     """Byte code for all of it: apps cannot write their image, so without it each of their starts would compile again.
 
     After all layers and not with each (uv could): a misspelt package in the last one is then told seconds earlier.
+    Without ``site``, whose .pth files are code: a build of wheels alone runs no code of theirs.
     """
     say("compiling to byte code")
-    command = [str(root / "bin/python"), "-I", "-m", "compileall", "-q", "-j", "0", str(root / "lib")]
+    command = [str(root / "bin/python"), "-I", "-S", "-m", "compileall", "-q", "-j", "0", str(root / "lib")]
     # its complaints are not ours: packages ship templates and tests that are no valid Python
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
 

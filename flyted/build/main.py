@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
         images = Path(_variable("STATE_DIRECTORY"))
         with tempfile.TemporaryDirectory(prefix="flyted-build-") as scratch:
             uv = Uv(options.uv, images, Path(scratch))
-            if options.image:
+            if options.image is not None:
                 build(uv, _recipe(), images / options.image)
             for each in options.remove:
                 remove(images / each)
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="flyted-build", description="Builds and removes images.")
     parser.add_argument("--uv", required=True, help="the uv program")
-    parser.add_argument("--image", default="", type=_hash, help="build this image from the credential 'recipe'")
+    parser.add_argument("--image", type=_hash, help="build this image from the credential 'recipe'")
     parser.add_argument("--remove", default=[], type=_hash, action="append", help="remove this image")
     return parser.parse_args(argv)
 

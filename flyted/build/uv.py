@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,17 +46,22 @@ class Uv:
         }
         return {**usual, **given, **fixed}
 
-    def run(self, what: str, *words: str) -> None:
-        """Runs uv to its end, its output going where ours goes. Raises :class:`Failed` with uv's reason."""
+    def run(self, what: str, *words: str) -> list[str]:
+        """Runs uv to its end, its output going where ours goes; returns the lines that it told about its work.
+
+        Raises :class:`Failed` with uv's reason.
+        """
         sys.stdout.flush()
-        last: deque[str] = deque(maxlen=_REASON_LINES)
+        lines: list[str] = []
         with self._start(words) as process:
             assert process.stderr is not None  # noqa: S101  asked for below
             for line in process.stderr:
                 os.write(2, line)
-                last.append(line.decode(errors="replace").rstrip())
+                lines.append(line.decode(errors="replace").rstrip())
         if process.returncode:
-            raise Failed(EX_INSTALL, f"{what}: {reason(list(last)) or f'uv ended with {process.returncode}'}")
+            why = reason(lines[-_REASON_LINES:]) or f"uv ended with {process.returncode}"
+            raise Failed(EX_INSTALL, f"{what}: {why}")
+        return lines
 
     def ask(self, *words: str, timeout: float = 60, more: dict[str, str] | None = None) -> tuple[int, str, str]:
         """Exit status, standard output and standard error; status -1 after ``timeout`` seconds."""

@@ -54,6 +54,7 @@ class ImageRecord:
     note: str
     packages: int
     built_at: float  # seconds since the epoch
+    built: tuple[str, ...] = ()  # what was built from source, so ran code of its own in the build
 
 
 def image_dir(recipe_hash: str) -> str:
@@ -76,7 +77,7 @@ def build_unit(
     ``others``: the hashes of finished images, which this build shall not be able to write. The recipe is no secret: it
     travels in the unit. Exit status: see :func:`build_failure`.
     """
-    closed = [f"-{image_dir(other)}" for other in others if other != recipe_hash]
+    closed = [f"-{image_dir(other)}" for other in others if other != recipe_hash and _HASH.fullmatch(other)]
     return {
         **_common(f"Build of image {recipe_hash}", ["--image", recipe_hash], settings),
         "SetCredential": [("recipe", recipe_json(recipe).encode())],
@@ -106,6 +107,7 @@ def record_of(text: str) -> ImageRecord:
         return ImageRecord(
             hash=_text(data["hash"]), python_asked=_text(data["python_asked"]), python=_text(data["python"]),
             note=_text(data["note"]), packages=int(data["packages"]), built_at=float(data["built_at"]),
+            built=tuple(_text(each) for each in data["built"]),
         )  # fmt: skip
     except (ValueError, TypeError, KeyError, InvalidInput) as error:
         raise StoreCorrupt(f"an image's record is not readable: {shown(str(error))}") from error
