@@ -33,7 +33,16 @@ WALLS = {
         never=("flyted.contract.client", "flyted.contract.wire"),
     ),
     "flyted.host": Wall(
-        ("flyted.contract", "flyted.plan.facts", "flyted.plan.actions"),
+        (
+            "flyted.contract",
+            "flyted.plan.facts",
+            "flyted.plan.actions",
+            # HAProxy's language: how its state, commands and answers are written, which counters it has
+            "flyted.plan.ingress",
+            "flyted.plan.ingress_answers",
+            "flyted.plan.ingress_config",
+            "flyted.plan.idle",
+        ),
         {"pystemd": ("units", "signatures", "bus"), "cryptography": ()},
         "the machine, one file per thing touched; no decisions",
     ),

@@ -166,7 +166,12 @@ def _load(ca: Ca) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
         key = serialization.load_pem_private_key(ca.key_pem, password=None)
     except ValueError as error:
         raise StoreCorrupt("the local CA in the secret store cannot be read", hint="flytectl doctor") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != cert.public_key():
+    public = cert.public_key()
+    if (
+        not (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(public, ec.EllipticCurvePublicKey))
+        # their numbers: keys themselves cannot be compared before cryptography 40
+        or key.public_key().public_numbers() != public.public_numbers()
+    ):
         raise StoreCorrupt("the local CA's key and certificate do not belong together", hint="flytectl doctor")
     return cert, key
 
