@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from flyted.contract.errors import HostFailure
 
 _FIRST_FD = 3
-_SO_PEERGROUPS = 59  # asm-generic/socket.h; not in Python's socket module
 _PEERCRED = struct.Struct("3i")
-_GROUPS_MAX = 1024
 _CREDENTIAL_PEER = re.compile(rb"\0[0-9a-f]{1,16}/unit/([A-Za-z0-9:_.@-]{1,255})/([A-Za-z0-9_.-]{1,255})")
 
 
@@ -52,12 +50,6 @@ def inherited(environ: MutableMapping[str, str] = os.environ) -> dict[str, socke
 def peer(conn: socket.socket) -> Peer:
     """Who connected: ``SO_PEERCRED`` of unix(7), with the *primary* group only."""
     return Peer(*_PEERCRED.unpack(conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)))
-
-
-def peer_groups(conn: socket.socket) -> tuple[int, ...]:
-    """The supplementary groups of who connected, at that time (``SO_PEERGROUPS``)."""
-    data = conn.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_MAX * 4)
-    return struct.unpack(f"{len(data) // 4}I", data)
 
 
 def credential_peer(address: object) -> tuple[str, str] | None:

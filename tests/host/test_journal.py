@@ -1,0 +1,52 @@
+"""journalctl's JSON → entries: any bytes give an entry or nothing, and origin comes from journald's own fields."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyted.host.journal import MAX_TEXT, Entry, entry_of
+
+
+def line(**fields: Any) -> bytes:
+    return json.dumps({"__REALTIME_TIMESTAMP": "1700000000000001", **fields}).encode()
+
+
+def test_an_apps_line() -> None:
+    """The unit is the one that journald saw, whatever the writer says in UNIT."""
+    found = entry_of(
+        line(MESSAGE="hello", _SYSTEMD_UNIT="a.service", UNIT="b.service", _PID="42", _SYSTEMD_INVOCATION_ID="1f")
+    )
+    assert found == Entry(1700000000000001, "a.service", "app", "hello", "1f")
+
+
+def test_what_systemd_says_about_a_unit() -> None:
+    """PID 1's own word, and only its."""
+    fields = {"MESSAGE": "Started.", "_SYSTEMD_UNIT": "init.scope", "UNIT": "a.service", "INVOCATION_ID": "1f"}
+    assert entry_of(line(**fields, _PID="1")) == Entry(1700000000000001, "a.service", "systemd", "Started.", "1f")
+    forged = entry_of(line(**fields, _PID="99"))
+    assert forged is not None
+    assert (forged.unit, forged.source) == ("init.scope", "app")
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [([104, 105, 255], "hi\ufffd"), (["a", "b"], "a"), ([[104, 105], "x"], "hi"), (None, ""), ([300], ""), (7, ""),
+     ({"a": 1}, ""), ([], ""), ("x" * (MAX_TEXT + 1), "x" * MAX_TEXT)],
+)  # fmt: skip
+def test_a_message_in_every_form(message: Any, text: str) -> None:
+    """Bytes when it is not text, a list when a field occurs twice, null when there is none; bounded."""
+    found = entry_of(line(MESSAGE=message))
+    assert found is not None
+    assert found.text == text
+
+
+@given(st.binary(max_size=200) | st.from_regex(rb'\{"__REALTIME_TIMESTAMP": ?("[0-9]{1,9}"|[^}]{0,20})\}'))
+def test_any_bytes_are_an_entry_or_nothing(data: bytes) -> None:
+    """No exception, whatever arrives."""
+    found = entry_of(data)
+    assert found is None or isinstance(found, Entry)

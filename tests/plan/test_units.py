@@ -1,0 +1,197 @@
+"""The properties of an app's units: what they say, what they must not say, and that each of them can be sent."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyted.contract.app import MAX_SECRETS, AppSpec, SecretUse
+from flyted.contract.names import AppKey, Replica
+from flyted.host.signatures import properties
+from flyted.launch.options import parse
+from flyted.plan.units import Layout, UnitPair, app_units, bundle_path, erase_unit, quote, socket_path
+from tests.plan.stored import spec
+
+BUNDLE = "a" * 64
+IMAGE = "/var/lib/flyted/images/0123"
+API_KEY = SecretUse("API_KEY", env="API_KEY")
+TOKEN = SecretUse("TOKEN", file="team_token")
+LONGEST = "x" * 63
+
+
+def units(**changes: Any) -> UnitPair:
+    made = spec("authenticated-api", **changes)
+    return app_units(made, Replica(made.key.id, 7), image_path=IMAGE)
+
+
+def argv(pair: UnitPair) -> list[str]:
+    ((path, words, flags),) = pair.service["ExecStartEx"]
+    assert (path, flags) == (words[0], ["no-env-expand"])
+    return list(words)
+
+
+def test_the_pair_listens_where_the_ingress_looks() -> None:
+    """The socket is the ingress's alone to open, holds requests while the app starts, and goes with its unit."""
+    socket = units().socket
+    assert socket["Listen"] == [("Stream", "/run/flyted/apps/authenticated-api-r7-0.sock")]
+    assert socket["Listen"][0][1] == socket_path(Replica("authenticated-api", 7))
+    assert (socket["SocketMode"], socket["SocketGroup"]) == (0o660, "haproxy")
+    assert socket["Backlog"] == 4096
+    assert socket["RemoveOnStop"] is True
+
+
+def test_launch_gets_what_it_understands() -> None:
+    """The command line is the one that launch parses: nothing is lost or added on the way."""
+    command = ("fserve", "--resolver-args", "app:env", "--", "$NAME", "100%", 'say "hi"; \\n')
+    pair = units(command=command, bundle=BUNDLE, secrets=(API_KEY, TOKEN))
+    words = argv(pair)
+    assert words[:3] == [f"{IMAGE}/bin/python", "-I", "/usr/lib/flyted/flyted/launch"]
+    options = parse(words[3:])
+    assert options.app == "authenticated-api"
+    assert options.bundle == bundle_path(BUNDLE) == f"/var/lib/flyted/bundles/{BUNDLE}.tar.gz"
+    assert [(s.credential, s.kind, s.name) for s in options.secrets] == [
+        ("s0", "env", "API_KEY"), ("s1", "file", "team_token"),
+    ]  # fmt: skip
+    assert options.sums == "sums"
+    assert options.command == list(command)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_quoting_is_undone_by_launch(word: str) -> None:
+    """Any argument reaches the app as it was, and nothing in it is systemd's to change."""
+    quoted = quote(word)
+    assert not set("$;\\\"'`") & set(quoted)
+    assert parse(["--app", "a", "--quoted", quoted]).command == [word]
+
+
+def test_no_value_of_a_secret_is_in_a_property() -> None:
+    """Only ids and names: the values come by the credential socket."""
+    pair = units(secrets=(API_KEY, TOKEN))
+    assert pair.service["LoadCredential"] == [(i, "/run/flyted/credentials.sock") for i in ("s0", "s1", "sums")]
+    assert pair.credentials == {"s0": API_KEY, "s1": TOKEN, "sums": "sums"}
+    assert not {"SetCredential", "EnvironmentFiles", "PassEnvironment"} & set(pair.service)
+
+
+def test_an_app_without_secrets_asks_for_none() -> None:
+    """No credential, no checksums, and swap is allowed."""
+    pair = units()
+    assert pair.credentials == {}
+    assert not {"LoadCredential", "MemorySwapMax"} & set(pair.service)
+    assert "--sums" not in argv(pair)
+
+
+def test_secrets_never_reach_the_disk() -> None:
+    """No swap and no core for whoever holds one."""
+    service = units(secrets=(API_KEY,)).service
+    assert (service["MemorySwapMax"], service["LimitCORE"], service["LimitCORESoft"]) == (0, 0, 0)
+
+
+def test_a_secret_file_is_the_credential_itself() -> None:
+    """``/etc/flyte/secrets`` holds the asked files and nothing else: a mount of the credential, not a copy."""
+    service = units(secrets=(API_KEY, TOKEN)).service
+    assert (
+        "/run/credentials/flyted-app-authenticated-api-r7-0.service/s1", "/etc/flyte/secrets/team_token", False, 0,
+    ) in service["BindReadOnlyPaths"]  # fmt: skip
+    assert ("/etc/flyte/secrets", "ro") in service["TemporaryFileSystem"]
+
+
+def test_an_app_sees_its_own_image_and_bundle_only() -> None:
+    """The state folder is empty but for these two."""
+    service = units(bundle=BUNDLE).service
+    assert service["TemporaryFileSystem"] == [("/var/lib/flyted", "ro")]
+    assert [b[0] for b in service["BindReadOnlyPaths"]] == [IMAGE, bundle_path(BUNDLE)]
+    assert "/run/flyted" in service["InaccessiblePaths"]
+
+
+def test_an_environment_elsewhere_needs_no_mount() -> None:
+    """A path of the user's is in no property but the command: a colon in it would mean something there."""
+    pair = app_units(spec(), Replica("a", 1), image_path="/opt/my:venv")
+    assert pair.service["BindReadOnlyPaths"] == []
+
+
+def test_limits_are_the_specs() -> None:
+    """Memory in bytes, CPU in microseconds a second; no quota when none was asked for."""
+    service = units(memory_bytes=256 << 20, cpu_cores=0.5).service
+    assert (service["MemoryMax"], service["CPUQuotaPerSecUSec"]) == (256 << 20, 500_000)
+    assert "CPUQuotaPerSecUSec" not in units(cpu_cores=0.0).service
+    assert units().service["TasksMax"] > 0
+
+
+def test_only_an_app_with_a_minimum_restarts_by_itself() -> None:
+    """Without a minimum the next request is what starts an app again; launch's refusal is final in both."""
+    assert units().service["Restart"] == "no"
+    service = units(min_replicas=1).service
+    assert service["Restart"] == "always"
+    assert service["RestartPreventExitStatus"] == ([78], [])
+
+
+def test_the_apps_variables_win() -> None:
+    """First ours, then the image's, then the app's; a home and a cache of its own."""
+    pair = app_units(
+        spec(env=(("A", "app"), ("LANG", "de_DE.UTF-8")), sys_path="./src"), Replica("a", 1),
+        image_path=IMAGE, image_env=(("A", "image"), ("B", "image"), ("HOME", "/nowhere")),
+    )  # fmt: skip
+    found = dict(e.split("=", 1) for e in pair.service["Environment"])
+    assert (found["A"], found["B"], found["LANG"]) == ("app", "image", "de_DE.UTF-8")
+    assert found["HOME"] == "/var/lib/flyted-app-a"
+    assert found["XDG_CACHE_HOME"] == "/var/cache/flyted-app-a"
+    assert found["PATH"].startswith(f"{IMAGE}/bin:")
+    assert found["_F_SYS_PATH"] == "./src"
+    assert found["FLYTE_INTERNAL_EXECUTION_PROJECT"] == "default"
+
+
+def test_revisions_share_user_and_folders() -> None:
+    """Two revisions side by side must own the same files; another app must not."""
+    first, second = (app_units(spec(), Replica("a", n), image_path=IMAGE).service for n in (1, 2))
+    other = app_units(spec("b"), Replica("b", 1), image_path=IMAGE).service
+    for name in ("User", "StateDirectory", "CacheDirectory"):
+        assert first[name] == second[name] != other[name]
+
+
+def test_removal_owns_the_same_folders() -> None:
+    """What deletes an app's state runs as its user, on its folders."""
+    app, erase = units().service, erase_unit("authenticated-api")
+    for name in ("User", "DynamicUser", "StateDirectory", "CacheDirectory"):
+        assert app[name] == erase[name]
+
+
+def test_the_journal_knows_app_and_revision() -> None:
+    """``journalctl -t NAME`` and ``FLYTE_APP=NAME`` find an app's lines across revisions."""
+    service = units().service
+    assert service["SyslogIdentifier"] == "authenticated-api"
+    assert "FLYTE_APP=authenticated-api" in service["LogExtraFields"]
+    assert "FLYTE_REVISION=7" in service["LogExtraFields"]
+
+
+@pytest.mark.parametrize("egress", [True, False])
+def test_every_property_can_be_sent(egress: bool) -> None:
+    """Each has a type in the table, and a value of that type."""
+    pair = units(egress=egress, secrets=(API_KEY, TOKEN), bundle=BUNDLE, cpu_cores=1.5, min_replicas=1)
+    assert properties(pair.socket)
+    assert properties(pair.service)
+    assert properties(erase_unit("authenticated-api"))
+
+
+@pytest.mark.parametrize("name", ["a", LONGEST, f"{LONGEST[:54]}-12345678"])
+def test_unit_and_credential_fit_into_the_address(name: str) -> None:
+    """Unit name and id are at most 84 bytes together: above that systemd says ``Protocol error``."""
+    key = AppKey("p" * 63, "d" * 63, name)
+    many = tuple(SecretUse(f"K{n}", env=f"K{n}") for n in range(MAX_SECRETS))
+    replica = Replica(key.id, 999_999_999, 9999)
+    pair = app_units(AppSpec(key=key, command=("x",), image={}, secrets=many), replica, image_path=IMAGE)
+    assert max(len(replica.service) + len(i) for i in pair.credentials) <= 84
+
+
+def test_the_layout_is_one_place() -> None:
+    """With another layout no path of the default one is left."""
+    layout = Layout(state="/s", run="/r", launch="/l", ingress_group="web")
+    pair = app_units(
+        dataclasses.replace(spec(), bundle=BUNDLE, secrets=(TOKEN,)), Replica("a", 1), image_path="/s/i", layout=layout
+    )
+    text = repr((pair.socket, pair.service))
+    assert not re.search(r"/run/flyted|/var/lib/flyted/|/usr/lib/flyted|haproxy", text)
