@@ -70,7 +70,7 @@ class Unit:
     folder: Path
     secrets: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # id → ("env:NAME" | "file:NAME", value)
     variables: dict[str, str] = field(default_factory=dict)
-    python: str = sys.executable
+    python: str = os.environ.get("FLYTED_LAUNCH_PYTHON", sys.executable)
 
     def __post_init__(self) -> None:
         """Makes the folders, the listener and the notify socket."""

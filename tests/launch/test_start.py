@@ -7,7 +7,6 @@ import gzip
 import json
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def test_the_app_has_the_surroundings_of_a_container(probe: App) -> None:
     assert facts["path"][0] == f"{facts['cwd']}/sub"
     assert not any("flyted/launch" in entry for entry in facts["path"])
     environ = facts["environ"]
-    assert environ["PATH"].split(":")[0] == str(Path(sys.executable).parent)
+    assert environ["PATH"].split(":")[0] == str(Path(probe.unit.python).parent)
     assert environ["HOME"] == str(probe.unit.folder / "state")
     assert environ["_FLYTE_APP_RAW_DATA_PATH"] == str(probe.unit.folder / "state" / "raw")
     assert environ["FLYTE_INTERNAL_EXECUTION_PROJECT"] == "default"
@@ -201,7 +200,8 @@ def test_a_pickled_environment_is_served(make_unit: MakeUnit, running: Keep, tmp
         "env._caller_frame = None\n"
         "gzip.open(sys.argv[1], 'wb').write(cloudpickle.dumps(env))\n"
     )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "abc.tar.gz")], check=True)
+    unit = make_unit()
+    subprocess.run([unit.python, "-c", script, str(tmp_path / "abc.tar.gz")], check=True)
     command = ["fserve", "--version", "x", "--pkl", "/x/code.pkl.gz", "--dest", ".", "--"]
-    app = running(make_unit().start(tmp_path / "abc.tar.gz", command))
+    app = running(unit.start(tmp_path / "abc.tar.gz", command))
     assert (app.wait(), app.out) == (0, "served from a pickle\n"), app.err
