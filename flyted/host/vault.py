@@ -112,7 +112,7 @@ class Vault:
         The first that has it wins, as in Flyte. Raises ``SecretNotFound``, which says where it looked.
         """
         names.secret_key(key)
-        scopes = [SecretScope(project, domain), SecretScope("", domain), SecretScope()]
+        scopes = list(dict.fromkeys([SecretScope(project, domain), SecretScope("", domain), SecretScope()]))
         found = next((s for s in scopes if Slot(s, key) in self._entries()), None)
         if found is None:
             looked = "; ".join(str(s) for s in scopes)

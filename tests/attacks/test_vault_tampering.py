@@ -334,6 +334,16 @@ def test_a_removed_manifest_is_not_an_empty_store(vault: Vault, folder: Path, al
     assert files(folder) == {"manifest", *(f"{n}.unlisted" for n in before)}
 
 
+def test_an_emptied_folder_is_not_an_empty_store(vault: Vault, folder: Path) -> None:
+    """All files gone and the generation left: secrets were there, so it is refused."""
+    vault.close()
+    shutil.rmtree(folder / "secrets")
+    vault._ledger = opened(folder)._ledger
+    assert_all_refused(vault, "its manifest is gone")
+    vault.accept_rollback()
+    assert vault.put(ORG, "A", b"v", replace=False).generation > 4
+
+
 def test_accepting_nothing_changes_nothing(vault: Vault, folder: Path) -> None:
     """On a sound store the command does nothing."""
     before = (folder / "secrets/manifest").read_bytes()

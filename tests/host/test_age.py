@@ -74,6 +74,7 @@ def test_what_is_not_an_identity_is_refused_without_repeating_it(text: str) -> N
     [
         "",
         MACHINE_PUBLIC.upper(),
+        MACHINE_PUBLIC[:20] + MACHINE_PUBLIC[20:].upper(),
         MACHINE_PUBLIC[:-1],
         MACHINE_PUBLIC + "q",
         MACHINE_TEXT,
@@ -171,7 +172,7 @@ BAD: list[tuple[str, Forged, Failure]] = [
     ("too many recipients", Forged(lines=stanza() * 65), Failure.HEADER),
     ("a line too long", Forged(lines=[b"-> x " + b"a" * age.MAX_LINE, b"", *stanza()]), Failure.HEADER),
     ("a body too long", Forged(lines=[b"-> x", *[b"A" * 64] * 200, b"", *stanza()]), Failure.HEADER),
-    ("a body line too long", Forged(lines=[b"-> x", b"A" * 68, *stanza()]), Failure.HEADER),
+    ("a body line too long", Forged(lines=[b"-> x", b"A" * 68, b"", *stanza()]), Failure.HEADER),
     ("no body", Forged(lines=[b"-> x", *stanza()]), Failure.HEADER),
     ("no short last line", Forged(lines=[*stanza(), b"-> x", b"A" * 64]), Failure.HEADER),
     ("an empty word", Forged(lines=[b"-> x  y", b"", *stanza()]), Failure.HEADER),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
 import shutil
 import stat
 import subprocess
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,7 @@ from flyted.contract.errors import AlreadyExists, Busy, HostFailure, InvalidInpu
 from flyted.contract.names import SecretScope
 from flyted.host import vault as vault_module
 from flyted.host.vault import MAX_VALUE, Vault
+from tests.host.forge import MACHINE_SEED, hkdf
 from tests.host.vaults import (
     DOMAIN,
     MACHINE,
@@ -100,6 +103,44 @@ def test_an_existing_secret_is_replaced_only_on_demand(vault: Vault, folder: Pat
     assert second.generation > first.generation
     assert second.created == first.created
     assert files(folder) == {"manifest", f"API_KEY.{second.generation}.age"}
+
+
+def test_dates_tell_when_it_was_made_and_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``created`` stays over replacements, ``updated`` is the last one; a new recovery key changes neither."""
+    clock = iter([1000.9, 2000.1, 3000.0])
+    monkeypatch.setattr(vault_module, "time", SimpleNamespace(time=lambda: next(clock)))
+    vault = opened(folder)
+    first = vault.put(ORG, "API_KEY", b"old", replace=False)
+    second = vault.put(ORG, "API_KEY", b"new", replace=True)
+    vault = reopened(vault, folder, OPERATOR)
+    assert vault.reseal() == 1
+    third = vault.info(ORG, "API_KEY")
+    vault.close()
+    assert [(i.created, i.updated) for i in (first, second, third)] == [(1000, 1000), (1000, 2000), (1000, 2000)]
+
+
+def test_a_change_that_fails_at_its_last_step_leaves_nothing(vault: Vault, folder: Path) -> None:
+    """The manifest cannot be replaced (somebody made a folder of it): refused, old value kept, no file left."""
+    vault.put(ORG, "API_KEY", b"old", replace=False)
+    (folder / "secrets/manifest").unlink()
+    (folder / "secrets/manifest").mkdir()
+    before = files(folder)
+    with pytest.raises(HostFailure, match="its old value still stands"):
+        vault.put(ORG, "API_KEY", b"new", replace=True)
+    with pytest.raises(HostFailure, match="was not deleted"):
+        vault.delete(ORG, "API_KEY")
+    assert (files(folder), vault.get(ORG, "API_KEY")) == (before, b"old")
+    (folder / "secrets/manifest").rmdir()
+    vault.put(ORG, "API_KEY", b"new", replace=True)
+    assert vault.get(ORG, "API_KEY") == b"new"
+
+
+def test_the_manifest_is_keyed_as_documented(vault: Vault, folder: Path) -> None:
+    """HMAC-SHA256 under HKDF-SHA256(identity, info "flyted manifest v1"): so others can check it without flyted."""
+    vault.put(ORG, "API_KEY", b"v", replace=False)
+    text, mac = (folder / "secrets/manifest").read_bytes().removesuffix(b"\n").rsplit(b"\n", 1)
+    key = hkdf(MACHINE_SEED, b"", b"flyted manifest v1")
+    assert hmac.new(key, text, "sha256").hexdigest().encode() == mac
 
 
 def test_deleting_leaves_nothing(vault: Vault, folder: Path) -> None:
