@@ -1,0 +1,31 @@
+"""The daemon's own units, as installed and running."""
+
+from __future__ import annotations
+
+from tests.machine.pairs import must, sh
+
+
+def test_the_daemons_exposure() -> None:
+    """1.2 at most, of the running daemon: what is lost on the way into the kernel would show."""
+    must("systemd-analyze", "security", "--threshold=12", "flyted.service")
+
+
+def test_the_daemon_has_no_capability() -> None:
+    """Root, without one: not effective, permitted, inheritable, ambient, nor to be had by executing something."""
+    pid = sh("systemctl", "show", "-P", "MainPID", "flyted.service")
+    status = sh("cat", f"/proc/{pid}/status").split("\n")
+    assert {line.split()[1] for line in status if line.startswith("Cap")} == {"0" * 16}
+    assert "NoNewPrivs:\t1" in status
+
+
+def test_the_sockets_are_for_whom_they_are_for() -> None:
+    """The control socket is the group's, the credential socket root's alone."""
+    assert sh("stat", "-c", "%U:%G %a", "/run/flyted/control.sock") == "root:flyted 660"
+    assert sh("stat", "-c", "%U:%G %a", "/run/flyted/credentials.sock") == "root:root 600"
+
+
+def test_what_it_holds_is_not_written_down() -> None:
+    """No core, no swap."""
+    pid = sh("systemctl", "show", "-P", "MainPID", "flyted.service")
+    assert sh("sed", "-n", "s/^Max core file size *//p", f"/proc/{pid}/limits").split() == ["0", "0", "bytes"]
+    assert sh("systemctl", "show", "-P", "MemorySwapMax", "flyted.service") == "0"
