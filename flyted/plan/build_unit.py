@@ -59,14 +59,12 @@ class ImageRecord:
 
 def image_dir(recipe_hash: str) -> str:
     """Where the image of a hash is, in the build and in the app's unit alike."""
-    if _HASH.fullmatch(recipe_hash) is None:
-        raise ValueError(recipe_hash)
-    return f"{IMAGES}/{recipe_hash}"
+    return f"{IMAGES}/{_checked(recipe_hash)}"
 
 
 def unit_name(recipe_hash: str) -> str:
     """One unit per image: systemd itself refuses to build one twice at a time."""
-    return f"flyted-build-{image_dir(recipe_hash).rsplit('/', 1)[1]}.service"
+    return f"flyted-build-{_checked(recipe_hash)}.service"
 
 
 def build_unit(
@@ -79,7 +77,7 @@ def build_unit(
     """
     closed = [f"-{image_dir(other)}" for other in others if other != recipe_hash and _HASH.fullmatch(other)]
     return {
-        **_common(f"Build of image {recipe_hash}", ["--image", recipe_hash], settings),
+        **_common(f"Build of image {recipe_hash}", ["--image", _checked(recipe_hash)], settings),
         "SetCredential": [("recipe", recipe_json(recipe).encode())],
         "ReadOnlyPaths": closed,
         "LogExtraFields": [f"FLYTED_IMAGE={recipe_hash}"],
@@ -89,7 +87,7 @@ def build_unit(
 
 def remove_unit(hashes: Iterable[str], settings: BuildSettings = BuildSettings()) -> dict[str, Any]:
     """The properties of the service that deletes images and what uv no longer needs: their owner has to do it."""
-    words = [word for each in hashes for word in ("--remove", image_dir(each).rsplit("/", 1)[1])]
+    words = [word for each in hashes for word in ("--remove", _checked(each))]
     return {**_common("Removal of images", words, settings), "PrivateNetwork": True}
 
 
@@ -123,8 +121,17 @@ def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildF
     if result == "oom-kill" or (result == "signal" and exit_status == 9):
         return BuildFailed("the image's build was killed: it took too much memory", hint="see [images] in flyted.toml")
     if said:
-        return BuildFailed(f"the image could not be built: {plain_text(said[-1], 'a message')}")
+        # the last words may be a build script's own: nothing of them may move a terminal's cursor
+        words = "".join(char if char.isprintable() else " " for char in said[-1][:1000])
+        return BuildFailed(f"the image could not be built: {words}")
     return BuildFailed(f"the image could not be built: {shown(result)}, exit status {exit_status}")
+
+
+def _checked(recipe_hash: str) -> str:
+    """No other text becomes a path or a unit's name; a ``ValueError`` here is a fault of ours."""
+    if _HASH.fullmatch(recipe_hash) is None:
+        raise ValueError(recipe_hash)
+    return recipe_hash
 
 
 def _common(description: str, words: list[str], settings: BuildSettings) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import shown
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_WEB = r"https?://[A-Za-z0-9.\[\]:@-]+(?:/[!#%&'()*+,./0-9:;=?@A-Z_a-z~\[\]-]*)?"
+_WEB = r"https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:/[!#%&'()*+,./0-9:;=?@A-Z_a-z~\[\]-]*)?"
 _WORD = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.,:+=@ -]{0,127}")
 _URL = re.compile(_WEB)
 _PASSWORD = re.compile(r"https?://[^/]*@")

@@ -1,0 +1,52 @@
+"""The builder's pure parts, with values."""
+
+from __future__ import annotations
+
+import pytest
+
+from flyted.build import main, uv
+from flyted.build.pythons import Python, nearest
+from flyted.plan.recipe import FORMAT
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "used"),
+    [
+        ((3, 12), [(3, 11), (3, 13)], (3, 13)),
+        ((3, 12), [(3, 11), (3, 14)], (3, 11)),
+        ((3, 12), [(3, 9), (3, 14)], (3, 14)),
+        ((3, 10), [(3, 13), (3, 11)], (3, 11)),
+        ((3, 14), [(3, 10), (3, 12)], (3, 12)),
+        ((3, 12), [(3, 9), (2, 12)], None),
+        ((3, 12), [], None),
+    ],
+)
+def test_the_nearest_python_that_is_new_enough_is_used(
+    asked: tuple[int, int], found: list[tuple[int, int]], used: tuple[int, int] | None
+) -> None:
+    """Never below 3.10; of two equally near ones the newer."""
+    best = nearest(asked, [Python(f"/usr/bin/python{a}.{b}", (a, b)) for a, b in found])
+    assert (best.version if best else None) == used
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["error: No solution found", "  cause: Because x was not found,", "         we give up."],
+         "Because x was not found, we give up."),
+        (["  x No solution found when resolving dependencies:", "  ╰─▶ Because x was not found in the package",
+          "      registry and you require x, we give up.", "", "      hint: y"],
+         "Because x was not found in the package registry and you require x, we give up."),
+        (["error: Failed", "  cause: dns error", "  cause: no such host"], "no such host"),
+        (["Resolved 3 packages", "killed"], "killed"),
+        ([], ""),
+    ],
+)  # fmt: skip
+def test_the_reason_is_uvs_innermost_one(lines: list[str], expected: str) -> None:
+    """Out of all that uv says, one line remains for the error; uv's words of several versions are understood."""
+    assert uv.reason(lines) == expected
+
+
+def test_builder_and_planner_speak_of_the_same_recipe() -> None:
+    """The builder imports nothing of flyted's, so it repeats the recipe's format."""
+    assert main.FORMAT == FORMAT

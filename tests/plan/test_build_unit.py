@@ -1,0 +1,157 @@
+"""The unit that builds an image, and what is read back from it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flyted.contract.errors import BuildFailed, StoreCorrupt
+from flyted.plan.build_unit import (
+    BuildSettings,
+    ImageRecord,
+    build_failure,
+    build_unit,
+    image_dir,
+    loopback_nameservers,
+    record_of,
+    remove_unit,
+    unit_name,
+)
+from flyted.plan.recipe import Install, Recipe, recipe_json
+
+HASH = "0123456789abcdef" * 2
+RECIPE = Recipe("3.12", (Install("base image", ("flyte==2.12.1",)),))
+
+
+def test_the_unit_runs_the_builder_as_its_own_user_without_rights() -> None:
+    """Isolated system Python, no shell, no environment expansion, no capability, one writable folder."""
+    unit = build_unit(HASH, RECIPE)
+    (path, argv, flags) = unit["ExecStartEx"][0]
+    assert path == argv[0] == "/usr/bin/python3"
+    assert argv[1:] == ["-I", "/usr/lib/flyted/flyted/build", "--uv", "/usr/lib/flyted/bin/uv", "--image", HASH]
+    assert flags == ["no-env-expand"]
+    assert (unit["User"], unit["Group"]) == ("flyted-build", "flyted-build")
+    assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == 0
+    assert unit["NoNewPrivileges"] is True
+    assert unit["ProtectSystem"] == "strict"
+    assert unit["StateDirectory"] == ["flyted/images"]
+    assert "CacheDirectory" not in unit  # a second mount: hard links out of it are impossible
+    assert unit["RuntimeMaxUSec"] == 3600 * 10**6
+    assert unit["LimitCORE"] == 0
+    assert dict(unit["SetCredential"])["recipe"] == recipe_json(RECIPE).encode()
+
+
+def test_finished_images_are_closed_to_other_builds() -> None:
+    """Each other image is read-only for this build; names that are no hash never become a path."""
+    others = ["a" * 32, HASH, "../../etc", ".uv", "b" * 32]
+    assert build_unit(HASH, RECIPE, others=others)["ReadOnlyPaths"] == [
+        f"-/var/lib/flyted/images/{'a' * 32}",
+        f"-/var/lib/flyted/images/{'b' * 32}",
+    ]
+
+
+def test_loopback_and_metadata_are_closed_but_for_named_addresses() -> None:
+    """A build reaches the network, not the machine's own services nor the cloud's keys; name servers it does."""
+    unit = build_unit(HASH, RECIPE, BuildSettings(addresses=("127.0.0.1", "::1")))
+    denied, allowed = unit["IPAddressDeny"], unit["IPAddressAllow"]
+    assert (2, [127, 0, 0, 0], 8) in denied
+    assert (2, [169, 254, 0, 0], 16) in denied
+    assert (10, [0] * 15 + [1], 128) in denied
+    assert (2, [127, 0, 0, 53], 32) in allowed
+    assert (2, [127, 0, 0, 1], 32) in allowed
+    assert (10, [0] * 15 + [1], 128) in allowed
+    assert not any(net[:2] == (2, [10, 0, 0, 0]) for net in denied)  # mirrors live on private networks
+
+
+def test_only_name_servers_that_would_be_cut_off_are_opened() -> None:
+    """Of a resolv.conf(5) those on closed networks; junk and zones are left out."""
+    lines = ["127.0.0.1", "10.0.0.2", "::1", "fe80::1%eth0", "1:2", "127.0.0.1"]
+    text = "".join(f" nameserver {line}\n" for line in lines) + "#nameserver 127.0.0.9\nsearch lan\n"
+    assert loopback_nameservers(text) == ("127.0.0.1", "::1", "fe80::1")
+
+
+def test_output_goes_to_the_clients_pipe_when_there_is_one() -> None:
+    """Without a descriptor it goes to the journal; never to both properties, systemd takes the last one set."""
+    assert build_unit(HASH, RECIPE)["StandardOutput"] == "journal"
+    unit = build_unit(HASH, RECIPE, BuildSettings(output_fd=7))
+    assert (unit["StandardOutputFileDescriptor"], unit["StandardErrorFileDescriptor"]) == (7, 7)
+    assert "StandardOutput" not in unit
+
+
+def test_settings_of_the_machine_win_over_ours() -> None:
+    """An index, a proxy or another PATH from flyted.toml reach uv."""
+    settings = BuildSettings(environment={"UV_DEFAULT_INDEX": "https://mirror/simple", "LANG": "de_DE.UTF-8"})
+    assert build_unit(HASH, RECIPE, settings)["Environment"] == [
+        "LANG=de_DE.UTF-8",
+        "PATH=/usr/local/bin:/usr/bin:/bin",
+        "UV_DEFAULT_INDEX=https://mirror/simple",
+    ]
+
+
+def test_removal_has_no_network_and_names_each_image() -> None:
+    """Images belong to the build user, so a unit of that user removes them."""
+    unit = remove_unit([HASH, "a" * 32])
+    assert unit["ExecStartEx"][0][1][-4:] == ["--remove", HASH, "--remove", "a" * 32]
+    assert unit["PrivateNetwork"] is True
+    assert "SetCredential" not in unit
+
+
+@pytest.mark.parametrize("digest", ["", "x", "../" + "a" * 29, "A" * 32, "a" * 31 + "\n"])
+def test_only_a_hash_names_an_image(digest: str) -> None:
+    """No other text becomes a path or a unit name."""
+    for function in (image_dir, unit_name, lambda d: build_unit(d, RECIPE), lambda d: remove_unit([d])):
+        with pytest.raises(ValueError):
+            function(digest)
+
+
+def record(**changes: object) -> str:
+    whole = {
+        "format": 1, "hash": HASH, "python_asked": "3.12", "python": "3.13.5", "note": "n", "packages": 3,
+        "built_at": 1.5,
+        "built": ["x==1"], "stamp": "s", "recipe": {},
+    }  # fmt: skip
+    return json.dumps({**whole, **changes})
+
+
+def test_a_record_is_read_back() -> None:
+    """What the builder wrote about the image, for ``app get``."""
+    assert record_of(record()) == ImageRecord(HASH, "3.12", "3.13.5", "n", 3, 1.5, ("x==1",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", "7", record()[:-9], record(note=7), record(note="a\nb"), record(packages="many"),
+     record(built=None),
+     record(built=[1]), record(note="x" * 2000)],
+)  # fmt: skip
+def test_a_record_that_is_not_one_is_an_incomplete_image(text: str) -> None:
+    """The file belongs to the build user: nothing of it is trusted to be well formed."""
+    with pytest.raises(StoreCorrupt):
+        record_of(text)
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "lines", "message"),
+    [
+        (
+            "exit-code",
+            1,
+            ["uv: x", "flyted-build: layer 1: y", "flyted-build: layer 1: no such package"],
+            "no such package",
+        ),
+        ("timeout", 15, ["flyted-build: layer 1"], "after 60 minutes"),
+        ("oom-kill", 9, ["flyted-build: layer 1"], "too much memory"),
+        ("signal", 9, [], "too much memory"),
+        ("exit-code", 203, [], "'exit-code', exit status 203"),
+        ("exit-code", 1, ["flyted-build: \x1b]0;x\x07 evil"], "evil"),
+    ],
+)
+def test_a_failure_has_a_reason_in_one_printable_line(
+    result: str, status: int, lines: list[str], message: str
+) -> None:
+    """The builder's last words if it had any, else what systemd saw; a build script's control characters are gone."""
+    failure = build_failure(result, status, lines)
+    assert isinstance(failure, BuildFailed)
+    assert message in failure.message
+    assert failure.message.isprintable()

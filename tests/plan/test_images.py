@@ -1,0 +1,392 @@
+"""Flyte's ImageSpec to a recipe: what is let through, what is refused by name, what the hash depends on."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
+from flyted.plan import pip
+from flyted.plan.images import Install, Machine, Recipe, env_of, recipe_from_spec, recipe_hash, recipe_json
+
+BASE = "ghcr.io/flyteorg/flyte:py3.12-v2.12.1"
+HERE = Machine("x86_64", "glibc 2.41", "3.13")
+
+
+def spec(*layers: dict[str, Any], base: str = BASE, **more: Any) -> dict[str, Any]:
+    return {"baseImage": base, "pythonVersion": "3.12", "layers": list(layers), **more}
+
+
+def packages(*names: str, **options: Any) -> dict[str, Any]:
+    return {"pipPackages": {"packages": list(names), "options": options}}
+
+
+def installed(layer: dict[str, Any], **files: str) -> Install:
+    return recipe_from_spec(spec(layer), files).installs[1]
+
+
+def test_a_plain_base_image_is_a_venv_with_its_flyte() -> None:
+    """``image="auto"`` and an unmodified from_debian_base: Python and SDK of the tag, nothing else."""
+    recipe = recipe_from_spec({"baseImage": BASE})
+    assert recipe == Recipe("3.12", (Install("base image", ("flyte==2.12.1",)),))
+
+
+def test_layers_keep_their_order_and_their_number() -> None:
+    """The SDK of the base image first, then layer by layer; env layers install nothing but count."""
+    recipe = recipe_from_spec(
+        spec(
+            packages("fastapi", "uvicorn[standard]>=0.30,<1"),
+            {"env": {"envVariables": {"MODE": "fast"}}},
+            {"requirements": {"file": "context/deep/req.txt"}},
+        ),
+        {"context/deep/req.txt": "six\n"},
+    )
+    assert [install.requirements for install in recipe.installs] == [
+        ("flyte==2.12.1",),
+        ("fastapi", "uvicorn[standard]>=0.30,<1"),
+        ("six",),
+    ]
+    assert recipe.installs[2].source == "layer 3 of the image (req.txt)"
+    assert recipe.env == (("MODE", "fast"),)
+
+
+def test_requirements_travel_in_the_spec_or_beside_it() -> None:
+    """Files may come in ``spec["files"]`` as well; one that was not sent is named."""
+    layer = {"requirements": {"file": "r.txt"}}
+    assert recipe_from_spec(spec(layer, files={"r.txt": "six"})).installs[1].requirements == ("six",)
+    with pytest.raises(InvalidInput, match=r"requirements file 'r\.txt' was not sent"):
+        recipe_from_spec(spec(layer))
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ({"aptPackages": {"packages": ["libnuma-dev"]}}, "apt packages"),
+        ({"commands": {"cmd": ["make"]}}, "shell commands"),
+        ({"pythonWheels": {"dir": "dist"}}, "local wheels"),
+        ({"workdir": {"workdir": "/x"}}, "a working directory"),
+        ({"copyConfig": {"src": "a", "dst": "b"}}, "copied files"),
+        ({"uvProject": {"pyproject": "."}}, "a uv project"),
+        ({"poetryProject": {"pyproject": "."}}, "a poetry project"),
+        ({"pixiProject": {}}, "unknown"),
+        ({"pipPackages": {"packages": ["x"], "secretMounts": [{"key": "k"}]}}, "secrets for the build"),
+    ],
+)
+def test_a_layer_that_is_not_built_yet_is_refused_by_name_with_a_cure(layer: dict[str, Any], words: str) -> None:
+    """Never ignored: the message names layer and kind, the hint says what to do instead."""
+    with pytest.raises(Unsupported) as caught:
+        recipe_from_spec(spec(packages("six"), layer))
+    assert "layer 2 of the image" in caught.value.message
+    assert words in caught.value.message
+    assert caught.value.hint
+
+
+def test_all_unsupported_layers_are_told_at_once() -> None:
+    """One message, each layer in it, each cure once."""
+    apt = {"aptPackages": {"packages": ["x"]}}
+    with pytest.raises(Unsupported) as caught:
+        recipe_from_spec(spec(apt, {"commands": {"cmd": ["y"]}}, apt))
+    for number, words in ((1, "apt packages"), (2, "shell commands"), (3, "apt packages")):
+        assert f"layer {number} of the image" in caught.value.message
+        assert words in caught.value.message
+    assert caught.value.hint.count("install them on this machine with apt") == 1
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "docker.io/library/python:3.12", "python:3.12-slim-bookworm", "localhost:30000/flyte:abc", "", None, 7,
+        "ghcr.io/flyteorg/flyte:latest", f"{BASE}\n", f"x{BASE}", "ghcr.io/evil/flyte:py3.12-v2.12.1",
+        "ghcr.io/flyteorg/flyte:py3.12-v2.12.1 --index-url=https://x",
+    ],
+)  # fmt: skip
+def test_a_foreign_base_image_is_refused(base: Any) -> None:
+    """What is in another container image is not known, so it cannot be made here."""
+    with pytest.raises(Unsupported, match="is a container image") as caught:
+        recipe_from_spec({"baseImage": base})
+    assert "from_debian_base" in caught.value.hint
+
+
+@pytest.mark.parametrize("version", ["3.13", "3", "3.12.1", "../3.12", 3.12])
+def test_a_python_version_that_is_not_the_base_images_is_refused(version: Any) -> None:
+    """Two answers to one question are an error, not a choice of ours."""
+    with pytest.raises(InvalidInput):
+        recipe_from_spec({"baseImage": BASE, "pythonVersion": version})
+
+
+def test_a_python_older_than_flyte_is_refused() -> None:
+    """Flyte 2 and the launcher need 3.10."""
+    with pytest.raises(Unsupported, match=r"3\.9 is too old"):
+        recipe_from_spec({"baseImage": "ghcr.io/flyteorg/flyte:py3.9-v2.12.1"})
+
+
+def test_unknown_fields_are_refused_by_name() -> None:
+    """A newer SDK's field is not dropped in silence."""
+    for bad in (
+        spec(platform=["linux/arm64"]),
+        spec({"pipPackages": {"packages": ["six"], "extras": 1}}),
+        spec({"pipPackages": {"packages": ["six"], "options": {"proxy": "x"}}}),
+        spec({"env": {"envFile": ".env"}}),
+    ):
+        with pytest.raises(Unsupported, match="is not supported"):
+            recipe_from_spec(bad)
+
+
+@pytest.mark.parametrize("layers", [{}, "x", [1], [{}], [{"env": {}, "workdir": {}}], [{"env": []}], [{}] * 65])
+def test_layers_of_a_wrong_form_are_refused(layers: Any) -> None:
+    """Wrong types end in our error, whatever they are."""
+    with pytest.raises(FlytedError):
+        recipe_from_spec({"baseImage": BASE, "layers": layers or [{}]})
+
+
+GOOD = [
+    "fastapi", "uvicorn[standard]>=0.30", "a.b-c_d[x,y] >=1, <2 , !=1.5", "a==1.*", "a===1.0+local.1",
+    "a (>=1,<2)", "a~=1.2",
+    'a; python_version < "3.13" and sys_platform == "linux"', "a @ https://example.org/a-1-py3-none-any.whl",
+    "a[x] @ git+https://github.com/o/r@main#subdirectory=x", "git+https://github.com/o/r.git@v1",
+    "https://example.org/a.tar.gz",
+    'a @ https://example.org/a.zip ; python_version < "3.13"', "a==1!2.0",
+]  # fmt: skip
+BAD = [
+    "", " ", "-r other.txt", "--index-url=https://x", "-e .", ".", "./a", "/etc/passwd", "~/a", "../a",
+    "a.whl", "a.tar.gz", "x.txt",
+    "file:///a", "a @ file:///a", "a @ ./a", "git+file:///a", "git+ssh://git@github.com/o/r", "a @ ${HOME}/a",
+    "https://x/${TOKEN}",
+    "https://user:pass@example.org/a.whl", "a @ https://token@example.org/a.whl", "a b", "a==1 b==2",
+    "a >=1 <2", "a;", "a; `id`",
+    "a; $(id)", "a\nb", "a\x00", "\u0430bc", "a[", "a[x", "a==", "a@", "==1", "a" * 5000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_requirements_of_pep_508_pass(text: str) -> None:
+    """Names, extras, versions, markers and web addresses go through unchanged but for spaces."""
+    assert pip.requirement(text, "here") == " ".join(text.split())
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_is_no_requirement_or_not_for_this_machine_is_refused(text: str) -> None:
+    """Options, local files, variables, passwords and shell words never reach uv; the message says where."""
+    with pytest.raises((InvalidInput, Unsupported), match="here") as caught:
+        pip.requirement(text, "here")
+    assert caught.value.hint
+    assert caught.value.message.isprintable()
+
+
+@given(st.text(max_size=200) | st.text("ab1.-_[]<>=!~@;:/ \"'(),+#$\\", max_size=200))
+def test_any_text_is_a_requirement_or_our_error(text: str) -> None:
+    """No other exception; and what passes is one printable line that is neither option nor path."""
+    try:
+        line = pip.requirement(text, "here")
+    except FlytedError:
+        return
+    assert line.isascii()
+    assert line.isprintable()
+    assert line[0] not in "-./~"
+    assert "$" not in line.partition("@")[0]
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_a_requirements_file_or_our_error(text: str) -> None:
+    """The same for a whole file."""
+    try:
+        lines, options = pip.requirements_file(text, "file")
+    except FlytedError:
+        return
+    assert all(line.isprintable() and line[0] not in "-./~" for line in lines)
+    assert all(isinstance(option, str) for option in options)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" + " " * 4000 + "!", "a (" + "<1 " * 1300 + "$", "a." * 2000 + "!", "a[" + "," * 4000,
+     "a" + "=1," * 1300 + "$",
+     "https://" + "a:" * 2000 + " ", "a @ https://" + "@" * 4000 + " x", "a " + "--hash " * 500],
+)  # fmt: skip
+def test_checking_a_requirement_takes_no_time_whatever_it_is(text: str) -> None:
+    """No pattern backtracks: the daemon checks lines of strangers in its only thread."""
+    started = time.process_time()
+    for check in (lambda: pip.requirement(text[:4096], "x"), lambda: pip.requirements_file(text, "x")):
+        with pytest.raises(FlytedError):
+            check()
+    assert time.process_time() - started < 0.2
+
+
+def test_a_requirements_file_loses_its_comments_and_keeps_its_hashes() -> None:
+    """Comments, blank and continued lines are gone; --hash stays with its requirement; options go to the layer."""
+    digest = "sha256:" + "a" * 64
+    text = (
+        f"\ufeff# all\r\nsix==1.0 \\\r\n    --hash={digest} \\\r\n    --hash {digest}\r\n\r\n"
+        "-i https://x/simple\n--pre\nidna # why\n"
+    )
+    install = installed({"requirements": {"file": "r"}}, r=text)
+    assert install.requirements == (f"six==1.0 --hash={digest} --hash={digest}", "idna")
+    assert install.options == ("--default-index", "https://x/simple", "--prerelease", "allow")
+
+
+@pytest.mark.parametrize(
+    "line", ["-r more.txt", "-rmore.txt", "--requirement=more.txt", "-c c.txt", "-e .", "--editable ."]
+)
+def test_a_requirements_file_takes_no_other_file(line: str) -> None:
+    """The build has no other file: said so, not failed later."""
+    with pytest.raises(Unsupported, match="takes another file"):
+        installed({"requirements": {"file": "r"}}, r=f"six\n{line}\n")
+
+
+def test_a_requirements_file_with_local_paths_is_refused() -> None:
+    """A path of the user's machine means nothing in the build."""
+    with pytest.raises(Unsupported, match=r"\(r\): '\./lib' is a local file"):
+        installed({"requirements": {"file": "r"}}, r="six\n./lib\n")
+
+
+def test_options_are_turned_into_uvs_spelling() -> None:
+    """index_url, extra_index_urls, pre and extra_args of the SDK, as uv understands them."""
+    layer = packages(
+        "torch",
+        indexUrl="https://download.pytorch.org/whl/cpu",
+        extraIndexUrls=["https://pypi.org/simple"],
+        pre=True,
+        extraArgs="--no-deps --only-binary=:all: --index-strategy unsafe-best-match -U",
+    )
+    assert installed(layer).options == (
+        "--default-index", "https://download.pytorch.org/whl/cpu", "--index", "https://pypi.org/simple",
+        "--prerelease", "allow", "--no-deps", "--only-binary", ":all:", "--index-strategy",
+        "unsafe-best-match", "--upgrade",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--target /x", "--prefix=/x", "--system", "--break-system-packages", "--python /usr/bin/python3",
+        "--trusted-host x", "-p x",
+        "--allow-insecure-host x", "--cache-dir /x", "--config-file /x", "-r x", "--requirement x", "-e .",
+        "--constraints x", "six",
+        "--cert /x", "--keyring-provider subprocess", "--link-mode symlink", "--directory /", "--no-config", "--pre=x",
+    ],
+)  # fmt: skip
+def test_extra_args_that_leave_the_image_are_refused_by_name(text: str) -> None:
+    """Only options of the list pass; another is named, and the list shown."""
+    with pytest.raises(Unsupported) as caught:
+        installed(packages("six", extraArgs=text))
+    assert f"option '{re.split('[ =]', text)[0]}'" in caught.value.message
+    assert "--no-deps" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["--index-url file:///x", "-f /x", "--find-links ./x", "--index-url", "--only-binary",
+     "--exclude-newer '-x'", "--no-binary ''",
+     "--index name=https://x", "--prerelease \"a'b\"", "--pre 'open", "--extra-index-url https://u:p@x"],
+)  # fmt: skip
+def test_options_with_values_that_make_no_sense_are_refused(text: str) -> None:
+    """Local folders, passwords, missing values and open quotes."""
+    with pytest.raises((InvalidInput, Unsupported)):
+        installed(packages("six", extraArgs=text))
+
+
+def test_the_hash_is_stable_and_depends_on_what_is_installed_only() -> None:
+    """Python, packages, options, their order and the machine count; variables and names of layers do not."""
+    recipe = Recipe("3.12", (Install("a", ("x", "y"), ("--no-deps",)),), (("A", "1"),))
+    first = recipe_hash(recipe, HERE)
+    assert first == "f3fcb88235a2348707596b2b7da0b10a"  # a change of this is a change of format: raise FORMAT
+    same = Recipe("3.12", (Install("b", ("x", "y"), ("--no-deps",)),), (("A", "2"),))
+    assert recipe_hash(same, HERE) == first
+    others = [
+        recipe_hash(Recipe("3.13", recipe.installs), HERE),
+        recipe_hash(Recipe("3.12", (Install("a", ("y", "x"), ("--no-deps",)),)), HERE),
+        recipe_hash(Recipe("3.12", (Install("a", ("x", "y")),)), HERE),
+        recipe_hash(
+            Recipe("3.12", (Install("a", ("x",), ("--no-deps",)), Install("a", ("y",), ("--no-deps",)))), HERE
+        ),
+        recipe_hash(recipe, Machine("aarch64", "glibc 2.41", "3.13")),
+        recipe_hash(recipe, Machine("x86_64", "glibc 2.36", "3.13")),
+        recipe_hash(recipe, Machine("x86_64", "glibc 2.41", "3.11")),
+    ]
+    assert len({first, *others}) == 8
+
+
+def test_a_recipe_is_one_line_of_ascii() -> None:
+    """It travels in a unit property: no control character, whatever a file's name has in it."""
+    text = recipe_json(Recipe("3.12", (Install("layer 1 (r\u00e9q.txt)", ('a; x<"3"', "b # %n")),)))
+    assert text.isascii()
+    assert text.isprintable()
+    assert json.loads(text)["installs"][0]["requirements"] == ['a; x<"3"', "b # %n"]
+
+
+def test_a_recipe_that_is_too_large_is_refused_with_its_size() -> None:
+    """128 KiB: more than any list of direct requirements, less than systemd's line limit."""
+    with pytest.raises(InvalidInput, match="KiB of requirements"):
+        installed({"requirements": {"file": "r"}}, r="\n".join(f"package-{n}=={n}" for n in range(10_000)))
+
+
+def test_variables_stand_for_the_layers_before_as_in_a_dockerfile() -> None:
+    """`$NAME`, `${NAME}`: values of earlier layers; in one layer all are set at once; unset ones vanish."""
+    layers = (
+        {"env": {"envVariables": {"CUDA_HOME": "/usr/local/cuda", "PATH": "/opt/x/bin:$PATH"}}},
+        {
+            "env": {
+                "envVariables": {
+                    "PATH": "${CUDA_HOME}/bin:$PATH",
+                    "AT_ONCE": "$PATH",
+                    "NONE": "a$UNSET.b",
+                    "COST": "\\$5 $ 5",
+                }
+            }
+        },
+    )
+    own = "/images/h/bin:/usr/local/bin:/usr/bin:/bin"
+    assert dict(env_of(recipe_from_spec(spec(*layers)), "/images/h")) == {
+        "CUDA_HOME": "/usr/local/cuda",
+        "PATH": f"/usr/local/cuda/bin:/opt/x/bin:{own}",
+        "AT_ONCE": f"/opt/x/bin:{own}",
+        "NONE": "a.b",
+        "COST": "$5 $ 5",
+    }
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LD_PRELOAD": "x"},
+        {"PYTHONPATH": "x"},
+        {"A-B": "x"},
+        {"A": "x\ny"},
+        {"A": 1},
+        {"A": "${B:-x}"},
+        {"": "x"},
+        ["A"],
+    ],
+)
+def test_variables_that_an_app_may_not_have_are_refused(variables: Any) -> None:
+    """The rules for an app's variables hold for its image's; of a Dockerfile's forms only `$A` and `${A}` exist."""
+    with pytest.raises(FlytedError):
+        recipe_from_spec(spec({"env": {"envVariables": variables}}))
+
+
+def test_what_the_real_sdk_writes_is_understood() -> None:
+    """The SDK's own remote builder makes the spec; its field names are not ours to guess."""
+    flyte = pytest.importorskip("flyte")
+    from pathlib import Path
+
+    from flyte._internal.imagebuild.remote_builder import _get_layers_proto
+    from google.protobuf.json_format import MessageToDict
+
+    image = (
+        flyte.Image.from_debian_base(python_version=(3, 12), flyte_version="2.12.1")
+        .with_pip_packages(
+            "fastapi", "uvicorn", pre=True, extra_index_urls=("https://x/simple",), extra_args="--no-deps"
+        )
+        .with_env_vars({"A": "$PATH"})
+    )
+    recipe = recipe_from_spec(MessageToDict(_get_layers_proto(image, Path("/nonexistent"))))
+    assert recipe.python == "3.12"
+    assert [install.requirements for install in recipe.installs] == [("flyte==2.12.1",), ("fastapi", "uvicorn")]
+    assert recipe.installs[1].options == ("--index", "https://x/simple", "--prerelease", "allow", "--no-deps")
+    assert recipe.env == (("A", "$PATH"),)
