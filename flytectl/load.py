@@ -13,9 +13,8 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-from flyted.contract.errors import InvalidInput, SdkMissing, UserCodeFailed
-
 from flytectl import identity, loaded, pythons
+from flyted.contract.errors import InvalidInput, SdkMissing, UserCodeFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,11 +110,15 @@ def _check(status: int, size: int, file: Path, python: pythons.Python) -> None:
         )
     if status in {-signal.SIGINT, 128 + signal.SIGINT}:
         raise KeyboardInterrupt
-    if status < 0:
-        ending = f"was killed by {signal.Signals(-status).name}"
-    else:
-        ending = f"ended with status {status}"
+    ending = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
     raise UserCodeFailed(
         f"{python.program} {ending} while it imported {file.name}, without an answer",
         hint=f"try it alone: {python.program} {file}",
     )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no names here
+        return f"signal {number}"

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from flyted.contract.errors import FlytedError, SdkMissing, Unsupported, UserCodeFailed
 
@@ -62,7 +62,7 @@ class Loaded:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
-    def __enter__(self) -> Loaded:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,12 +90,12 @@ def read(document_fd: int, bundles_fd: int) -> Loaded:
         apps = tuple(_app(entry, bundles) for entry in _list(document, "apps", MOST_APPS))
         _expect(len(apps) > 0, "no apps")
         _expect({d for a in apps for d in a.depends_on} <= {a.name for a in apps}, "depends_on")
-        words = [_text(document, key) for key in ("root", "python", "executable", "sdk")]
+        root, python, executable, sdk = (_text(document, key) for key in ("root", "python", "executable", "sdk"))
     except BaseException:
         for bundle in bundles:
             os.close(bundle.fd)
         raise
-    return Loaded(apps, *words, fds=tuple(bundle.fd for bundle in bundles))
+    return Loaded(apps, root, python, executable, sdk, tuple(bundle.fd for bundle in bundles))
 
 
 def reported(error: Any) -> FlytedError:
@@ -137,9 +137,12 @@ def _app(entry: Any, bundles: list[_Bundle]) -> LoadedApp:
     _expect(isinstance(idl, dict), "idl")
     _expect(image is None or isinstance(image, dict), "image")
     _expect(isinstance(files, dict) and all(isinstance(text, str) for text in files.values()), "image_files")
-    name = idl.get("metadata", {}).get("id", {}).get("name") if isinstance(idl.get("metadata"), dict) else None
-    _expect(isinstance(name, str), "name")
-    _expect(entry.get("kind") in KINDS, "kind")
+    place: Any = idl
+    for step in ("metadata", "id", "name"):
+        _expect(isinstance(place, dict), "name")
+        place = place.get(step)
+    _expect(isinstance(place, str), "name")
+    _expect(_text(entry, "kind") in KINDS, "kind")
     _expect(isinstance(entry.get("server"), bool), "server")
     depends = _list(entry, "depends_on", MOST_APPS)
     _expect(all(isinstance(other, str) for other in depends), "depends_on")
@@ -163,14 +166,15 @@ def _bundle_of(entry: dict[str, Any], bundles: list[_Bundle]) -> _Bundle | None:
     if index is None:
         return None
     _expect(_whole(index) and index < len(bundles), "bundle")
-    return bundles[index]
+    return bundles[int(index)]
 
 
 def _bundle(entry: Any, source: int, room: int) -> _Bundle:
     """A copy of one bundle that no program of the user's can reach, sealed; the digest is of the copy."""
     _expect(isinstance(entry, dict), "bundle")
     offset, size, wanted = entry.get("offset"), entry.get("size"), entry.get("sha256")
-    _expect(_whole(offset) and _whole(size) and 0 < size <= room, "the size of a bundle")
+    _expect(_whole(size) and 0 < size <= room, "the size of a bundle")
+    _expect(_whole(offset) and offset <= os.fstat(source).st_size, "the place of a bundle")
     fd = os.memfd_create("bundle.tar.gz", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         digest = hashlib.sha256()

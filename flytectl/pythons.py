@@ -7,7 +7,6 @@ uv) > the distribution's Python with the SDK that came with flytectl.
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -93,7 +92,8 @@ def has_script_block(head: bytes) -> bool:
 def _program(asked: str, environ: Mapping[str, str]) -> str:
     """``3.12`` and ``python3.12`` are looked up on the path; a folder is an environment."""
     if "/" in asked:
-        return os.path.join(asked, "bin", "python") if os.path.isdir(asked) else os.path.abspath(asked)
+        path = Path(asked)  # not resolved: an environment's Python is a link, and must stay one
+        return str(path.absolute() / "bin" / "python" if path.is_dir() else path.absolute())
     name = f"python{asked}" if asked[:1].isdigit() else asked
     return shutil.which(name, path=environ.get("PATH")) or name
 
@@ -103,7 +103,7 @@ def _active(environ: Mapping[str, str]) -> str | None:
     # conda activates "base" in every shell: nobody chose it for this file.
     if not folder and environ.get("CONDA_DEFAULT_ENV") not in {"base", "root"}:
         folder = environ.get("CONDA_PREFIX")
-    return os.path.join(folder, "bin", "python") if folder else None
+    return str(Path(folder, "bin", "python")) if folder else None
 
 
 def _head(file: Path, caller: Caller) -> bytes:

@@ -2,22 +2,22 @@
 
 import importlib
 import importlib.util
-import os
 import sys
+from pathlib import Path
 
 OLDEST = (3, 10)  # what the Flyte SDK itself asks for
 
 
 def start() -> int:
     """Puts this folder under a name of its own, takes it off the path, and runs."""
-    here = os.path.dirname(os.path.abspath(__file__))
+    here = Path(__file__).resolve().parent
     # Python put this folder first on the path: a user's `bundle.py` must not find ours.
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here or entry == ""]
+    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != here]
     spec = importlib.util.spec_from_file_location(
-        "flyted_loader", os.path.join(here, "__init__.py"), submodule_search_locations=[here]
+        "flyted_loader", str(here / "__init__.py"), submodule_search_locations=[str(here)]
     )
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise ImportError(str(here))
     package = importlib.util.module_from_spec(spec)
     sys.modules["flyted_loader"] = package
     spec.loader.exec_module(package)
@@ -26,8 +26,9 @@ def start() -> int:
 
 if __name__ == "__main__":
     if sys.version_info < OLDEST:
-        sys.stderr.write("{} is Python {}.{}; the Flyte SDK needs 3.10 or newer\n".format(
-            sys.executable, *sys.version_info[:2]))
+        sys.stderr.write(
+            "{} is Python {}.{}; the Flyte SDK needs 3.10 or newer\n".format(sys.executable, *sys.version_info[:2])
+        )
         sys.exit(64)
     try:
         sys.exit(start())

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-HERE = os.path.dirname(os.path.abspath(__file__))
+HERE = str(Path(__file__).resolve().parent)
 LONGEST_TRACEBACK = 32_000  # characters; a deep recursion is shown by its two ends
 
 
@@ -76,7 +73,7 @@ def _missing_module(error: ModuleNotFoundError, name: str, trace: str) -> LoadEr
 
 def _hint(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, KeyError) and frames and frames[-1].filename == os.__file__:
+    if isinstance(error, KeyError) and frames and frames[-1].filename in {os.__file__, "<frozen os>"}:
         return (
             "secrets are given to the running app only, not to the import of its file: "
             "read the variable by os.getenv, or inside a function"

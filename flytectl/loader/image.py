@@ -32,8 +32,9 @@ def resolve(environment: Any, root: Path) -> Any:
         return kind.from_debian_base()
     if isinstance(image, str):
         return kind.from_base(image)
-    if getattr(image, "_ref_name", None) is not None:
-        raise _refused(environment, f"Image.from_ref_name({image._ref_name!r})", "there is no registry of images here")
+    reference = getattr(image, "_ref_name", None)
+    if reference is not None:
+        raise _refused(environment, f"Image.from_ref_name({reference!r})", "there is no registry of images here")
     if getattr(image, "dockerfile", None) is not None:
         raise _refused(environment, "Image.from_dockerfile", "nothing here runs containers")
     return find("flyte._image", "resolve_code_bundle_layer")(image, "loaded_modules", root)
@@ -44,7 +45,7 @@ def describe(environment: Any, image: Any) -> tuple[dict[str, Any], dict[str, st
 
     Raises LoadError("unsupported") for a layer that copies folders, LoadError("environment") for a file not there.
     """
-    for layer in image._layers:
+    for layer in getattr(image, "_layers", ()):
         name = type(layer).__name__
         whole = getattr(layer, "project_install_mode", "") == "install_project"
         if name in FOLDER_LAYERS or whole:

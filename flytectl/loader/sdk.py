@@ -9,12 +9,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from .failure import LoadError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KNOWN = "2.12.1"
 
@@ -22,8 +20,8 @@ KNOWN = "2.12.1"
 def use(folder: str | None) -> None:
     """Puts the SDK that came with flytectl in front of the path: ``folder/cpXY``, then ``folder``."""
     if folder:
-        tied = os.path.join(folder, f"cp{sys.version_info[0]}{sys.version_info[1]}")
-        sys.path[:0] = [entry for entry in (tied, folder) if os.path.isdir(entry)]
+        tied = Path(folder, f"cp{sys.version_info[0]}{sys.version_info[1]}")
+        sys.path[:0] = [str(entry) for entry in (tied, Path(folder)) if entry.is_dir()]
 
 
 def load() -> str:
@@ -37,7 +35,8 @@ def load() -> str:
             raise LoadError("sdk", f"the Flyte SDK in {sys.prefix} is damaged: {error}", hint=_install()) from error
         raise LoadError("no-sdk", f"{sys.executable} has no Flyte SDK", hint=_install()) from error
     except Exception as error:
-        raise LoadError("sdk", f"the Flyte SDK in {sys.prefix} cannot be imported: {error}", hint=_install()) from error
+        message = f"the Flyte SDK in {sys.prefix} cannot be imported: {error}"
+        raise LoadError("sdk", message, hint=_install()) from error
     return str(getattr(flyte, "__version__", "unknown"))
 
 

@@ -1,0 +1,294 @@
+"""The loader with the real SDK: what a good file gives."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import importlib.util
+import io
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flytectl.load import LOADER
+from tests.flytectl.loading import APPS, FASTAPI, SEEDS, load_file, load_for_real, needs_sdk, write
+
+if TYPE_CHECKING:
+    from flytectl.loaded import Loaded, LoadedApp
+
+pytestmark = needs_sdk
+
+
+def contents(app: LoadedApp) -> dict[str, bytes]:
+    """The files in an app's bundle."""
+    assert app.bundle_fd is not None
+    data = io.BytesIO(os.pread(app.bundle_fd, app.bundle_size, 0))
+    with tarfile.open(fileobj=data) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar.getmembers()}  # type: ignore[union-attr]
+
+
+def resolver(app: LoadedApp) -> str:
+    """``module:variable`` that the running app will import."""
+    command = app.idl["spec"]["container"]["command"]
+    return str(command[command.index("--resolver-args") + 1])
+
+
+def by_name(loaded: Loaded) -> dict[str, LoadedApp]:
+    """The apps by their names."""
+    return {app.name: app for app in loaded.apps}
+
+
+@pytest.mark.skipif(not SEEDS.is_dir(), reason="needs the documents' own app files")
+def test_the_documents_fastapi_app(tmp_path, monkeypatch):
+    """basic_auth.py, byte for byte, gives its IDL, its image's layers and a bundle of exactly itself."""
+    file = Path(shutil.copy(SEEDS / "basic_auth.py", tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with load_for_real(file) as loaded:
+        (app,) = loaded.apps
+        assert (app.name, app.variable, app.kind, app.server) == ("authenticated-api", "env", "fastapi", True)
+        assert contents(app) == {"basic_auth.py": file.read_bytes()}
+        assert app.image is not None
+        assert app.image["pythonVersion"] == "3.12"
+        assert [layer["pipPackages"]["packages"] for layer in app.image["layers"]] == [["fastapi", "uvicorn"]]
+        security = app.idl["spec"]["securityContext"]
+        assert security["allowAnonymous"] is True
+        assert security["secrets"] == [{"key": "API_KEY", "mountRequirement": "ENV_VAR", "envVar": "API_KEY"}]
+        assert resolver(app) == "basic_auth:env"
+        assert loaded.root == str(tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_the_documents_llm_apps(engine, tmp_path):
+    """vllm_with_auth.py and sglang_with_auth.py say which engine they are, and keep $AUTH_SECRET a name."""
+    if not SEEDS.is_dir() or importlib.util.find_spec("flyteplugins") is None:
+        pytest.skip("needs the documents' own app files and the SDK's plugins")
+    if importlib.util.find_spec(f"flyteplugins.{engine}") is None:
+        pytest.skip(f"needs flyteplugins-{engine}")
+    file = Path(shutil.copy(SEEDS / f"{engine}_with_auth.py", tmp_path))
+    with load_file(file) as loaded:
+        (app,) = loaded.apps
+        assert app.kind == engine
+        assert "$AUTH_SECRET" in app.idl["spec"]["container"]["args"]
+
+
+@pytest.fixture(scope="module")
+def sink():
+    """The apps of kitchen_sink.py, loaded once."""
+    with load_file(APPS / "kitchen_sink.py", "--root", str(APPS)) as loaded:
+        yield by_name(loaded)
+
+
+def test_every_field_of_the_sdk(sink):
+    """An environment of each form is translated; all that the SDK sends is in the document."""
+    assert len(sink) == 9
+    spec = sink["public"].idl["spec"]
+    assert spec["ingress"] == {"subdomain": "shop", "cname": "shop.example.org"}
+    assert spec["timeouts"] == {"requestTimeout": "90s"}
+    assert [item["name"] for item in spec["inputs"]["items"]] == ["greeting", "upstream", "model", "data"]
+    assert sink["own-command"].idl["spec"]["container"]["command"] == ["python", "-m", "http.server", "8000"]
+    assert sink["scaled-by-number"].idl["spec"]["autoscaling"]["scaledownPeriod"] == "300s"
+
+
+def test_requirement_files_travel_as_text(sink):
+    """A requirements layer names a file; its text is in image_files under that very name."""
+    app = sink["public"]
+    assert app.image is not None
+    named = [layer["requirements"]["file"] for layer in app.image["layers"] if "requirements" in layer]
+    assert [app.image_files[name] for name in named] == [(APPS / "requirements.txt").read_text()]
+
+
+def test_include_adds_files_to_the_bundle_of_that_app_alone(sink):
+    """include= is relative to the declaring file, takes patterns, and does not leak into other apps' bundles."""
+    assert set(contents(sink["public"])) == {"kitchen_sink.py", "data/one.txt", "requirements.txt"}
+    assert set(contents(sink["bare"])) == {"kitchen_sink.py"}
+    assert sink["bare"].bundle_fd == sink["pooled"].bundle_fd
+
+
+def test_two_loads_give_the_same_answer(tmp_path):
+    """An unchanged file gives the same IDL and the same bundle bytes, also after touch and chmod g-w."""
+    file = write(tmp_path, "app.py", FASTAPI)
+    with load_file(file) as first:
+        os.utime(file, (1, 1))
+        file.chmod(0o600)
+        with load_file(file) as second:
+            assert first.apps[0].idl == second.apps[0].idl
+            assert first.apps[0].image == second.apps[0].image
+            assert first.apps[0].bundle_sha256 == second.apps[0].bundle_sha256
+
+
+def test_a_changed_file_gives_another_bundle(tmp_path):
+    """The counterpart: one comment more is another version."""
+    file = write(tmp_path, "app.py", FASTAPI)
+    with load_file(file) as first:
+        file.write_text(file.read_text() + "# changed\n")
+        with load_file(file) as second:
+            assert first.apps[0].bundle_sha256 != second.apps[0].bundle_sha256
+            assert first.apps[0].idl != second.apps[0].idl
+
+
+def test_the_bundle_is_sealed_and_has_no_clock_in_it(tmp_path):
+    """Nobody can change the bytes whose digest was taken; the gzip header has neither time nor name."""
+    with load_file(write(tmp_path, "app.py", FASTAPI)) as loaded:
+        fd = loaded.apps[0].bundle_fd
+        assert fd is not None
+        with pytest.raises(PermissionError):
+            os.pwrite(fd, b"x", 0)
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        assert seals & fcntl.F_SEAL_WRITE
+        data = os.pread(fd, 1 << 20, 0)
+        assert data[3:8] == b"\0" * 5
+        assert gzip.decompress(data)
+
+
+def test_imported_modules_below_the_root_are_bundled(tmp_path, monkeypatch):
+    """A sibling and a package are in; a module outside of the root and one that is not imported are not."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "service/__init__.py", "")
+    write(tmp_path, "service/greeting.py", "WORD = 'hello'")
+    write(tmp_path, "service/unused.py", "")
+    write(tmp_path, "helper.py", "X = 1")
+    file = write(tmp_path, "service/app.py", "import helper\nfrom .greeting import WORD\n" + dedent(FASTAPI))
+    with load_file(file) as loaded:
+        (app,) = loaded.apps
+        assert set(contents(app)) == {"service/__init__.py", "service/app.py", "service/greeting.py", "helper.py"}
+        assert resolver(app) == "service.app:env"
+        assert loaded.root == str(tmp_path)
+
+
+def test_a_file_outside_of_the_working_directory(tmp_path, monkeypatch):
+    """Its own folder is the root then: an absolute path works from anywhere."""
+    file = write(tmp_path, "far/away/app.py", FASTAPI)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with load_file(file) as loaded:
+        assert loaded.root == str(file.parent)
+        assert resolver(loaded.apps[0]) == "app:env"
+
+
+def test_a_name_with_spaces(tmp_path):
+    """Spaces in folder and file are no trouble: the running app imports by name, and a space may be in one."""
+    with load_file(write(tmp_path, "my folder/my app.py", FASTAPI)) as loaded:
+        assert resolver(loaded.apps[0]) == "my app:env"
+        assert set(contents(loaded.apps[0])) == {"my app.py"}
+
+
+def test_dependencies_come_first(tmp_path):
+    """depends_on orders the apps, and is in the answer as names; the file's order does not matter."""
+    text = """
+        import flyte.app
+        class Late: pass
+        front = flyte.app.AppEnvironment(name="front", args=["x"])
+        middle = flyte.app.AppEnvironment(name="middle", args=["x"])
+        base = flyte.app.AppEnvironment(name="base", args=["x"])
+        front.add_dependency(middle, base)
+        middle.add_dependency(base)
+    """
+    with load_file(write(tmp_path, "app.py", text)) as loaded:
+        assert [app.name for app in loaded.apps] == ["base", "middle", "front"]
+        assert [app.depends_on for app in loaded.apps] == [(), ("base",), ("middle", "base")]
+    with load_file(tmp_path / "app.py", "--env", "middle") as loaded:
+        assert [app.name for app in loaded.apps] == ["base", "middle"]
+
+
+def test_one_environment_by_variable_or_by_app_name(tmp_path):
+    """Both names work; an environment that two variables hold is served once, under the first."""
+    text = """
+        import flyte.app
+        one = flyte.app.AppEnvironment(name="app-one", args=["x"])
+        also_one = one
+        two = flyte.app.AppEnvironment(name="app-two", args=["x"])
+    """
+    file = write(tmp_path, "app.py", text)
+    with load_file(file) as loaded:
+        assert [(app.variable, app.name) for app in loaded.apps] == [("one", "app-one"), ("two", "app-two")]
+    for word in ("two", "app-two"):
+        with load_file(file, "--env", word) as loaded:
+            assert [app.name for app in loaded.apps] == ["app-two"]
+
+
+def test_an_environment_that_a_helper_made(tmp_path):
+    """The running app imports it from where the variable is, not from the file of the helper.
+
+    The SDK alone would write `making:decoy`, the first environment in the helper's file.
+    """
+    write(
+        tmp_path,
+        "making.py",
+        """
+        import flyte.app
+        decoy = flyte.app.AppEnvironment(name="decoy", args=["x"])
+        def make(name):
+            return flyte.app.AppEnvironment(name=name, args=["x"])
+        """,
+    )
+    file = write(tmp_path, "app.py", "import making\nenv = making.make('made')\n")
+    with load_file(file) as loaded:
+        assert [(app.name, resolver(app)) for app in loaded.apps] == [("made", "app:env")]
+
+
+def test_a_dependency_of_another_module_is_resolved_there(tmp_path):
+    """An environment imported by way of its module is found in that module."""
+    write(tmp_path, "other.py", "import flyte.app\nbase = flyte.app.AppEnvironment(name='base', args=['x'])\n")
+    text = "import flyte.app, other\nenv = flyte.app.AppEnvironment(name='top', args=['x'], depends_on=[other.base])\n"
+    with load_file(write(tmp_path, "app.py", text)) as loaded:
+        assert [(app.name, resolver(app)) for app in loaded.apps] == [("base", "other:base"), ("top", "app:env")]
+
+
+def test_what_the_file_prints_goes_to_stderr(tmp_path, capfd):
+    """User code may print at import; stdout stays the command's own, and nothing of the SDK's is in between."""
+    file = write(tmp_path, "app.py", "import os\nprint('printed')\nos.system('echo from a child')\n" + dedent(FASTAPI))
+    with load_for_real(file) as loaded:
+        assert loaded.apps[0].name == "hello"
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert sorted(err.splitlines()) == ["from a child", "printed"]
+
+
+def test_main_is_not_run(tmp_path):
+    """The part below ``if __name__ == "__main__"`` deploys by the SDK: not here."""
+    file = write(tmp_path, "app.py", FASTAPI + "    if __name__ == '__main__': raise SystemExit('deployed')\n")
+    with load_file(file) as loaded:
+        assert loaded.apps[0].name == "hello"
+
+
+def test_a_thread_of_the_users_does_not_hold_the_command(tmp_path):
+    """A file that starts a thread which never ends is loaded all the same."""
+    file = write(
+        tmp_path,
+        "app.py",
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n" + dedent(FASTAPI),
+    )
+    with load_for_real(file) as loaded:
+        assert loaded.apps[0].name == "hello"
+
+
+def test_the_users_modules_are_not_hidden_by_ours(tmp_path):
+    """Siblings of the user's may have the names of the loader's own files."""
+    names = sorted(path.stem for path in LOADER.glob("[a-z]*.py"))
+    for name in names:
+        write(tmp_path, f"{name}.py", "VALUE = 'of the user'")
+    lines = "".join(f"import {name}\nassert {name}.VALUE\n" for name in names)
+    with load_for_real(write(tmp_path, "app.py", lines + dedent(FASTAPI))) as loaded:
+        assert set(contents(loaded.apps[0])) == {"app.py"} | {f"{name}.py" for name in names}
+
+
+def test_an_environment_below_the_root_is_not_on_the_apps_path(tmp_path, monkeypatch):
+    """_F_SYS_PATH holds bundled folders only: a virtual environment below the root would be in it otherwise."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lib").mkdir()
+    file = write(tmp_path, "src/app.py", FASTAPI)
+    with load_for_real(file, PYTHONPATH=str(tmp_path / "lib")) as loaded:
+        env = {pair["key"]: pair["value"] for pair in loaded.apps[0].idl["spec"]["container"]["env"]}
+        assert env == {"_F_SYS_PATH": "./.:./src"}
+
+
+def test_scope_is_in_the_translation(tmp_path):
+    """Project and domain reach the SDK, which puts them into identifiers and subdomains."""
+    file = write(tmp_path, "app.py", FASTAPI)
+    with load_file(file, "--project", "shop", "--domain", "production") as loaded:
+        assert loaded.apps[0].idl["metadata"]["id"] == {"project": "shop", "domain": "production", "name": "hello"}
