@@ -11,10 +11,12 @@ normal graceful stop follows when every accepted connection has been read.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import sys
+import threading
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -25,7 +27,15 @@ from .surroundings import say
 
 READ_GRACE = 0.1  # seconds between the last accept and the graceful stop, at least
 READ_LIMIT = 2.0  # and at most: a client may connect and never send anything
+EXIT_SECONDS = 10.0  # for on_shutdown and the app's own threads, once the server has stopped
 DRAIN_SECONDS = 20  # for answers that have begun, where the app's own configuration sets nothing
+
+
+def _leave_within(seconds: float) -> None:
+    """A thread of the app that never ends must not hold a stop until systemd kills."""
+    timer = threading.Timer(seconds, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 class Adopter:
@@ -46,14 +56,15 @@ class Adopter:
         after_import("uvicorn.server", self._patch_server)
 
     @property
-    def serving(self) -> bool:
-        """Whether a server runs on the inherited socket."""
+    def taken(self) -> bool:
+        """Whether a server has taken the inherited socket; it may have ended since."""
         return self._server is not None
 
     def stop(self, signum: int) -> None:
         """Begins the two-step stop; a second call hurries it. May be called from any thread or signal handler."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._begin_stop, signum)
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and the server with it
+                self._loop.call_soon_threadsafe(self._begin_stop, signum)
 
     def _patch_config(self, module: ModuleType) -> None:
         original = module.Config.__init__
@@ -72,6 +83,8 @@ class Adopter:
 
         async def adopted_serve(server: Any, sockets: list[socket.socket] | None = None) -> None:
             await serve(server, sockets=adopter._take(server, sockets))
+            if adopter._server is server and adopter._stopping is not None:
+                _leave_within(EXIT_SECONDS)
 
         async def adopted_startup(server: Any, sockets: list[socket.socket] | None = None) -> None:
             await startup(server, sockets=sockets)

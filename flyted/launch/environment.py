@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 from typing import Any
 
 from .refused import Refused
 
+_OBJECTS_WHILE_IMPORTING = 200_000  # modules live for ever: looking for garbage among them takes a tenth of a wake
 _CONTROL_PLANE = ("_U_EP_OVERRIDE", "EAGER_API_KEY", "_UNION_EAGER_API_KEY", "UCTL_CONFIG", "FLYTECTL_CONFIG")
 
 
 def load(module: str, variable: str) -> Any:
     """Imports the user's module and returns its environment; exceptions of their code pass."""
-    loaded = importlib.import_module(module)
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_WHILE_IMPORTING, *before[1:])
+    try:
+        loaded = importlib.import_module(module)
+    finally:
+        gc.set_threshold(*before)
     if not hasattr(loaded, variable):
         raise Refused(f"module {module} has no variable {variable!a}")
     return getattr(loaded, variable)

@@ -13,6 +13,10 @@ class Notifier:
     def __init__(self, address: str | None) -> None:
         self._address = address
 
+    def loading(self, what: str) -> None:
+        """The app's code is being imported, which may take long."""
+        self._send(f"STATUS=loading {what}")
+
     def ready(self, status: str) -> None:
         """The app answers requests now."""
         self._send(f"READY=1\nSTATUS={status}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ def _start(options: Options, environ: MutableMapping[str, str]) -> int:
     folder = bundle.enter(None if asked is not None and asked.pkl else options.bundle, cache)
     surroundings.furnish(environ, cache)
     surroundings.extend_path(environ, folder)
+    sys.argv = list(options.command)  # as under fserve, for a module that looks at them
     if asked is None:
         return _run_program(options.app, options.command, environ, [])
     return _run_fserve(options, asked, environ, secrets)
@@ -58,7 +60,9 @@ def _run_fserve(
     if asked.pkl:
         found = environment.load_pickled(options.bundle or "")
     elif asked.resolver_args:
-        found = environment.load(*fserve.target(asked.resolver_args))
+        module, variable = fserve.target(asked.resolver_args)
+        Notifier(environ.get("NOTIFY_SOCKET")).loading(module)
+        found = environment.load(module, variable)
     parameters.publish(given, environ)
     surroundings.raw_data(environ, asked.raw_data_path)
     if getattr(found, "_server", None) is not None:

@@ -40,7 +40,7 @@ class Serving:
         environment = self._environment
         await self._call(environment._on_startup)
         try:
-            if asyncio.iscoroutinefunction(environment._server):
+            if inspect.iscoroutinefunction(environment._server):
                 await environment._server(**self._arguments(environment._server))
             else:
                 await self._in_thread(environment._server)
@@ -49,7 +49,7 @@ class Serving:
 
     def _stop(self, signum: int, _frame: object) -> None:
         """SIGTERM where no uvicorn server of the main thread handles it itself."""
-        if self._adopter.serving:
+        if self._adopter.taken:
             self._adopter.stop(signum)
         elif self._main is not None and self._loop is not None:
             self._asked_to_stop = True
@@ -60,7 +60,7 @@ class Serving:
         if function is None:
             return
         result = function(**self._arguments(function))
-        if asyncio.iscoroutinefunction(function):
+        if inspect.isawaitable(result):
             await result
 
     async def _in_thread(self, function: Callable[..., Any]) -> None:

@@ -26,7 +26,8 @@ def unbuffer() -> None:
 def furnish(environ: MutableMapping[str, str], cache: str) -> None:
     """Variables that a container would have: programs of the image first, a home that can be written."""
     programs = os.path.dirname(sys.executable)
-    environ["PATH"] = f"{programs}:{environ.get('PATH') or _DEFAULT_PATH}"
+    folders = [each for each in (environ.get("PATH") or _DEFAULT_PATH).split(":") if each != programs]
+    environ["PATH"] = ":".join([programs, *folders])
     environ["PYTHONUNBUFFERED"] = "1"  # for child processes
     if environ.get("HOME", "/") == "/":
         environ["HOME"] = first(environ, "STATE_DIRECTORY") or cache

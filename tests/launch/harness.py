@@ -129,6 +129,12 @@ class Unit:
         )
         return App(self, process)
 
+    def notice(self) -> str:
+        """What systemd hears next, but for progress."""
+        while (said := self.notices.recv(4096).decode()).startswith("STATUS=loading"):
+            pass
+        return said
+
     def close(self) -> None:
         """Closes what systemd would hold."""
         self.listener.close()
@@ -164,7 +170,7 @@ class App:
         """Waits for READY=1."""
         watcher = threading.Thread(target=self._wake_at_exit, daemon=True)
         watcher.start()
-        notice = self.unit.notices.recv(4096).decode()
+        notice = self.unit.notice()
         assert notice.startswith("READY=1\n"), (notice, self.out, self.err)
         return self
 

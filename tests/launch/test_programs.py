@@ -102,6 +102,28 @@ def test_no_bundle_means_a_working_folder_of_its_own(make_unit: MakeUnit, runnin
     assert Path(app.out.strip()).samefile(unit.folder / "cache" / "work")
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_the_app_may_use_processes(make_unit: MakeUnit, running: Keep, tmp_path: Path, method: str) -> None:
+    """A child of multiprocessing imports the app's module, not launch, and takes no connection of the app's."""
+    text = (
+        "import multiprocessing, os, flyte.app\n"
+        "env = flyte.app.AppEnvironment(name='x', requires_auth=False)\n"
+        "def work(n): return n * 2\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] != 'http': raise RuntimeError\n"
+        f"    with multiprocessing.get_context('{method}').Pool(1) as pool: body = str(pool.map(work, [21]))\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': body.encode()})\n"
+        "@env.server\n"
+        "async def serve():\n"
+        "    import uvicorn\n"
+        "    await uvicorn.Server(uvicorn.Config(app)).serve()\n"
+    )
+    app = running(make_unit().start(bundle(tmp_path, {"a.py": text}), fserve("a:env"))).ready()
+    assert app.get() == (200, "[42]"), app.err
+    assert app.stop() == 0
+
+
 def test_children_of_the_app_do_not_inherit_the_listener(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:
     """A child that outlives the app would otherwise take its connections."""
     text = (

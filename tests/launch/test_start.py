@@ -58,6 +58,7 @@ def test_the_app_sees_its_secrets_and_nothing_of_ours(probe: App) -> None:
 def test_the_app_has_the_surroundings_of_a_container(probe: App) -> None:
     """Working folder = code; _F_SYS_PATH before it on sys.path, absolute; image programs first; a HOME to write."""
     facts = probe.json()
+    assert facts["gc"] == facts["gc_default"]
     assert Path(facts["cwd"]).samefile(facts["path"][1])
     assert facts["path"][0] == f"{facts['cwd']}/sub"
     assert not any("flyted/launch" in entry for entry in facts["path"])
@@ -75,6 +76,16 @@ def test_an_apps_module_may_be_named_like_one_of_ours(probe: App) -> None:
     imported = probe.json()["imported"]
     ours = {path.stem for path in LAUNCH.glob("*.py")} - {"__main__"}
     assert ours.isdisjoint(imported)
+
+
+def test_while_the_code_is_loaded_systemd_knows_it(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:
+    """`systemctl status` of a slow start says what it waits for; the app finds fserve's command in sys.argv."""
+    text = "import gc, sys\nprint(sys.argv, gc.get_threshold()[0] > 700)\nraise SystemExit(0)\n"
+    unit, command = make_unit(), fserve("first:env")
+    app = running(unit.start(bundle(tmp_path, {"first.py": text}), command))
+    assert unit.notices.recv(100) == b"STATUS=loading first"
+    assert app.wait() == 0
+    assert app.out == f"{command} True\n"
 
 
 def test_before_the_apps_code_nothing_heavy_is_imported(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:
@@ -131,7 +142,7 @@ def test_readiness_reaches_an_abstract_socket(make_unit: MakeUnit, running: Keep
     app = running(unit.start(app_bundle(tmp_path, "slow.py"), ["uvicorn", "slow:app"])).ready()
     assert app.get() == (200, "ok")
     app.stop()
-    assert unit.notices.recv(100) == b"STOPPING=1\nSTATUS=finishing requests"
+    assert unit.notice() == "STOPPING=1\nSTATUS=finishing requests"
 
 
 def parameters(*items: dict[str, object]) -> tuple[str, str]:
@@ -187,7 +198,7 @@ def test_sigterm_ends_a_server_function_without_uvicorn(
     app = running(unit.start(app_bundle(tmp_path, "hooks.py"), fserve("hooks:env", options=GREETING))).until(sign)
     assert app.stop() == 0, app.err
     assert app.out.splitlines()[-1].startswith("on_shutdown")
-    assert unit.notices.recv(100).startswith(b"STOPPING=1")
+    assert unit.notice().startswith("STOPPING=1")
 
 
 def test_a_pickled_environment_is_served(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:

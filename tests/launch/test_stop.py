@@ -72,8 +72,8 @@ def test_no_request_is_lost_over_stops_under_load(make_unit: MakeUnit, running: 
     for _ in range(STOPS):
         time.sleep(0.5)
         assert app.stop() == 0, app.err
-        assert unit.notices.recv(100).startswith(b"STOPPING=1")
-        assert unit.notices.recv(100) == b"EXITED"
+        assert unit.notice().startswith("STOPPING=1")
+        assert unit.notice() == "EXITED"
         app = running(unit.start(code, command)).ready()
     requests = load.finish()
     app.stop()
@@ -134,11 +134,25 @@ def test_a_stop_during_the_apps_start_up_ends_at_once(make_unit: MakeUnit, runni
     begun = time.monotonic()
     assert app.stop() == 0
     assert time.monotonic() - begun < 3
-    assert unit.notices.recv(100).startswith(b"STOPPING=1")
+    assert unit.notice().startswith("STOPPING=1")
     second = running(unit.start(code, ["uvicorn", "a:app"])).ready()
     asking.join()
     assert answers == [(200, "second")]
     second.stop()
+
+
+def test_a_thread_that_never_ends_does_not_hold_the_stop(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:
+    """Python waits for an app's threads when it exits; a stop does not, beyond a bound."""
+    text = (
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] != 'http': raise RuntimeError\n"
+    )
+    app = running(make_unit().start(bundle(tmp_path, {"a.py": text}), ["uvicorn", "a:app"])).ready()
+    begun = time.monotonic()
+    assert app.stop() == 0
+    assert time.monotonic() - begun < 15
 
 
 @pytest.mark.parametrize("times", [2, 5])

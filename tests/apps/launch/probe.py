@@ -1,7 +1,9 @@
 """An app that tells what it sees: served by a bare ASGI function, so that it starts fast."""
 
+import gc
 import json
 import os
+import subprocess
 import sys
 
 import flyte.app
@@ -24,6 +26,8 @@ def facts():
         "cwd": os.getcwd(),
         "path": sys.path,
         "imported": IMPORTED,
+        "gc": gc.get_threshold()[0],
+        "gc_default": int(subprocess.check_output([sys.executable, "-c", "import gc; print(gc.get_threshold()[0])"])),
         "fds": sorted(int(fd) for fd in os.listdir("/proc/self/fd")),
     }
 
