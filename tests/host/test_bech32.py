@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyted.host import bech32
@@ -32,6 +32,7 @@ def test_the_invalid_examples_of_bip_173(text: str) -> None:
         bech32.decode(text)
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"[a-z-]{1,16}", fullmatch=True), st.binary(max_size=40))
 def test_what_is_encoded_is_decoded(prefix: str, data: bytes) -> None:
     """In either case of letters."""
@@ -40,6 +41,7 @@ def test_what_is_encoded_is_decoded(prefix: str, data: bytes) -> None:
     assert bech32.decode(text.upper()) == (prefix.upper(), data)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_mistyped_character_is_found(data: st.DataObject) -> None:
     """Any one character replaced: that is what the checksum is for."""
@@ -50,6 +52,7 @@ def test_a_mistyped_character_is_found(data: st.DataObject) -> None:
         bech32.decode(text[:place] + other + text[place + 1 :])
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_any_text_gives_a_value_or_value_error(text: str) -> None:
     """Nothing else is raised."""

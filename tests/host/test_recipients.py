@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyted.contract.errors import HostFailure, InvalidInput
@@ -55,6 +55,7 @@ def test_the_number_is_bounded() -> None:
         recipients.parse("\n".join(keys).encode(), "r.txt")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_recipients_or_our_error(data: bytes) -> None:
     """Nothing else is raised."""

@@ -7,11 +7,13 @@ import contextlib
 import itertools
 import os
 import random
+import re
 import select
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +72,7 @@ def each_death(folder: Path, scratch: Path, change: Callable[[Path], object]) ->
         assert ended in (0, 9)
         yield copy
         if ended == 0:
-            assert step > 5  # it did go through steps
+            assert step > 3  # it did go through steps
             return
 
 
@@ -96,9 +98,17 @@ def assert_sound(folder: Path) -> dict[str, bytes | None]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def scratch() -> Iterator[Path]:
+    """In memory where there is some: hundreds of stores, and a kill does not care where they are."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def folder(scratch: Path) -> Path:
     """A store with A in it."""
-    folder = state_folder(tmp_path)
+    folder = state_folder(scratch)
     vault = opened(folder)
     vault.put(ORG, "A", b"old", replace=False)
     vault.close()
@@ -113,12 +123,12 @@ CHANGES: dict[str, tuple[Callable[[Vault], object], dict[str, bytes | None]]] = 
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_killed_at_any_step_the_store_is_old_or_new(folder: Path, tmp_path: Path, name: str) -> None:
+def test_killed_at_any_step_the_store_is_old_or_new(folder: Path, scratch: Path, name: str) -> None:
     """Before the commit all is old, after it all is new, and it never goes back; the next start finds it sound."""
     change, wanted = CHANGES[name]
     old: dict[str, bytes | None] = {"A": b"old", "B": None}
     seen = []
-    for copy in each_death(folder, tmp_path, lambda f: change(opened(f))):
+    for copy in each_death(folder, scratch, lambda f: change(opened(f))):
         values = {k: v[-3:] if v else v for k, v in assert_sound(copy).items()}
         assert values in (old, wanted)
         seen.append(values == wanted)
@@ -126,36 +136,31 @@ def test_killed_at_any_step_the_store_is_old_or_new(folder: Path, tmp_path: Path
     assert (seen[0], seen[-1]) == (False, True)
 
 
-def test_killed_at_the_first_start_the_next_one_begins(tmp_path: Path) -> None:
+def test_killed_at_the_first_start_the_next_one_begins(scratch: Path) -> None:
     """An unfinished empty store is not taken for one that lost its manifest."""
-    for copy in each_death(state_folder(tmp_path), tmp_path, opened):
+    for copy in each_death(state_folder(scratch), scratch, opened):
         assert assert_sound(copy) == {"A": None, "B": None}
 
 
-def test_killed_while_recovering_it_recovers(folder: Path, tmp_path: Path) -> None:
+def test_killed_while_recovering_it_recovers(folder: Path, scratch: Path) -> None:
     """A start that is killed while it sweeps what another left is like any other."""
-    scratch = tmp_path / "second"
-    scratch.mkdir()
     change = CHANGES["replace"][0]
-    for first in each_death(folder, tmp_path, lambda f: change(opened(f))):
-        expected = None
-        for step in range(1, 8):
-            copy = scratch / f"{first.name}-{step}"
-            shutil.copytree(first, copy)
-
-            def killed(copy: Path = copy, step: int = step) -> None:
-                dying_at(step)
-                opened(copy)
-
-            assert in_child(killed) in (0, 9)
-            values = assert_sound(copy)
-            expected = expected or values
-            assert values == expected
+    tried = set()
+    for first in each_death(folder, scratch, lambda f: change(opened(f))):
+        state = ((first / "generation").read_text(), *sorted(re.sub("-.*", "", n) for n in files(first)))
+        if state in tried:
+            continue
+        tried.add(state)
+        second = scratch / f"{first.name}-again"
+        second.mkdir()
+        ends = [assert_sound(again) for again in each_death(first, second, opened)]
+        assert all(end == ends[0] for end in ends)
+    assert len(tried) > 5
 
 
-def test_killed_while_resealing_every_secret_opens(folder: Path, tmp_path: Path) -> None:
+def test_killed_while_resealing_every_secret_opens(folder: Path, scratch: Path) -> None:
     """A recovery key is added one secret at a time; what is left is done by the next call."""
-    for copy in each_death(folder, tmp_path, lambda f: opened(f, OPERATOR).reseal()):
+    for copy in each_death(folder, scratch, lambda f: opened(f, OPERATOR).reseal()):
         assert assert_sound(copy)["A"] == b"old"
         vault = opened(copy, OPERATOR)
         assert vault.reseal() in (0, 1)
@@ -163,7 +168,7 @@ def test_killed_while_resealing_every_secret_opens(folder: Path, tmp_path: Path)
         vault.close()
 
 
-def test_killed_while_accepting_a_rollback_no_file_is_lost(folder: Path, tmp_path: Path) -> None:
+def test_killed_while_accepting_a_rollback_no_file_is_lost(folder: Path, scratch: Path) -> None:
     """The store stays refused, or is accepted; unlisted files are there under one of their names."""
     backup = (folder / "secrets/manifest").read_bytes(), next((folder / "secrets").glob("A.*")).read_bytes()
     vault = opened(folder)
@@ -172,7 +177,7 @@ def test_killed_while_accepting_a_rollback_no_file_is_lost(folder: Path, tmp_pat
     (folder / "secrets/manifest").write_bytes(backup[0])
     (folder / "secrets/A.2.age").write_bytes(backup[1])
     (folder / "secrets/A.2.age").chmod(0o600)
-    for copy in each_death(folder, tmp_path, lambda f: opened(f).accept_rollback()):
+    for copy in each_death(folder, scratch, lambda f: opened(f).accept_rollback()):
         vault = opened(copy)
         vault.accept_rollback()
         assert vault.get(ORG, "A") == b"old"
@@ -191,9 +196,9 @@ def writer(folder: Path, acknowledge: int) -> None:
         os.write(acknowledge, b"%09d\n" % number)
 
 
-def test_a_writer_killed_at_random_tears_nothing(tmp_path: Path) -> None:
+def test_a_writer_killed_at_random_tears_nothing(scratch: Path) -> None:
     """30 times kill -9: the value is whole, and is the one acknowledged last or the one after it."""
-    folder = state_folder(tmp_path)
+    folder = state_folder(scratch)
     vault = opened(folder)
     vault.put(ORG, "A", b"%09d" % 0, replace=False)
     vault.close()
