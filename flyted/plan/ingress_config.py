@@ -37,8 +37,8 @@ class Places:
 
 STANDARD = Places()
 
-HEAD = """\
-# Written by flyted. HAProxy reads it when it starts; while it runs flyted tells it every change over its admin socket.
+# A backslash at the end of a line continues it; _frame() joins the two, HAProxy itself has no such thing.
+HEAD = r"""# Written by flyted; HAProxy reads it when it starts. While it runs, flyted tells it every change.
 global
     description @STRUCTURE@
     log stdout format raw daemon
@@ -81,30 +81,39 @@ defaults
 @ERRORS@
 """
 
-CHECKS = """\
-    http-request set-var(txn.host) req.fhdr(host),field(1,:),lower
-    http-request return status 400 content-type "text/plain; charset=utf-8" string "400: one valid Host is needed\\n" \
-unless { req.fhdr_cnt(host) eq 1 }
-    http-request return status 400 content-type "text/plain; charset=utf-8" string "400: this Host is not valid\\n" \
-if { req.fhdr(host) -m sub _ , @ / }
+CHECKS = r"""    http-request set-var(txn.host) req.fhdr(host),field(1,:),lower
+    http-request return @BAD@ string "400: one valid Host is needed\n" unless { req.fhdr_cnt(host) eq 1 }
+    http-request return @BAD@ string "400: this Host is not valid\n" if { req.fhdr(host) -m sub _ , @ / }
+    # HAProxy 2.6 lets a NUL in a value pass, and the map takes what comes before it for the whole host
+    http-request return @BAD@ string "400: a header has a NUL in it\n" \
+if { req.hdrs,json(ascii) -m sub \\u0000 }
+    # RFC 9112 6.1
+    http-request return @BAD@ string "400: HTTP/1.0 has no Transfer-Encoding\n" \
+if { req.ver 1.0 } { req.fhdr(transfer-encoding) -m found }
     http-request set-var(txn.server) var(txn.host),map(@FILES@/@HOSTS@)
     http-request set-var(txn.unavailable) var(txn.host),map(@FILES@/@UNAVAILABLE@)
-    http-request return status 421 content-type "text/plain; charset=utf-8" hdr Cache-Control no-store \
-string "421: no app has this name here\\n" unless { var(txn.server) -m found } || { var(txn.unavailable) -m found }
+    http-request return status 421 @TEXT@ hdr Cache-Control no-store string "421: no app has this name here\n" \
+unless { var(txn.server) -m found } || { var(txn.unavailable) -m found }
 """
 
-HTTPS = """\
-
+FRONT = r"""
 frontend https
 @HTTPS_BINDS@
-@CHECKS@\
-    http-request return status 503 content-type application/json hdr Retry-After %[var(txn.unavailable),word(1,' ')] \
-hdr Cache-Control no-store \
-lf-string "{\\"error\\":\\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\\"}\\n" \
-if { var(txn.unavailable) -m found } { req.hdr(accept) -m sub application/json }
-    http-request return status 503 content-type "text/plain; charset=utf-8" \
+@CHECKS@    http-request return status 503 content-type application/json \
 hdr Retry-After %[var(txn.unavailable),word(1,' ')] hdr Cache-Control no-store \
-lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\\n" if { var(txn.unavailable) -m found }
+lf-string "{\"error\":\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\"}\n" \
+if { var(txn.unavailable) -m found } { req.hdr(accept) -m sub application/json }
+    http-request return status 503 @TEXT@ hdr Retry-After %[var(txn.unavailable),word(1,' ')] \
+hdr Cache-Control no-store lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\n" \
+if { var(txn.unavailable) -m found }
+    http-request return status 405 @TEXT@ string "405: not here\n" if { method CONNECT TRACE }
+    # the app is asked for what we checked, in the plain form; no other protocol (h2c) is spoken past these rules
+    http-request set-uri %[pathq] if { url -m beg -i http:// https:// }
+    acl websocket req.fhdr(upgrade) -m str -i websocket
+    http-request del-header upgrade unless websocket
+    http-request del-header http2-settings
+    http-request del-header connection
+    http-request set-header Connection upgrade if websocket
     # what a client says about itself is not what we know about it
     http-request del-header x-forwarded -m beg
     http-request del-header x-flyte -m beg
@@ -118,9 +127,8 @@ lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\\n" if { var(txn.unavailab
 
 frontend http
 @HTTP_BINDS@
-@CHECKS@\
-    http-request return status 403 content-type "text/plain; charset=utf-8" \
-string "403: these credentials came in the clear over the network; use https and replace them\\n" \
+@CHECKS@    http-request return status 403 @TEXT@ \
+string "403: these credentials came in the clear over the network; use https and replace them\n" \
 if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 }
     # only a host that we serve is ever named in the answer
     http-request redirect code 308 location https://%[var(txn.host)]@HTTPS_PORT@%[pathq]
@@ -134,6 +142,7 @@ backend @BACKEND@
     use-server %[var(txn.server)] if { var(txn.server) -m found }
 """
 
+_TEXT = 'content-type "text/plain; charset=utf-8"'
 _ERRORS = {
     400: "this request is not valid HTTP",
     408: "the request did not come in time",
@@ -162,9 +171,11 @@ def structure(listen: Listen, places: Places = STANDARD) -> str:
 
 def _frame(listen: Listen, places: Places) -> str:
     tls = f" ssl crt {places.certificate} alpn h2,http/1.1"
-    text = (HEAD + HTTPS).replace("@CHECKS@", CHECKS)
+    text = (HEAD + FRONT).replace("@CHECKS@", CHECKS).replace("\\\n", "")
     for name, value in {
         "@ADMIN@": places.admin,
+        "@BAD@": f"status 400 {_TEXT} hdr Connection close",
+        "@TEXT@": _TEXT,
         "@ERRORS@": "\n".join(_error(status, why) for status, why in _ERRORS.items()),
         "@HTTPS_BINDS@": "\n".join(f"    bind {a}:{listen.https_port}{tls}" for a in _bindable(listen)),
         "@HTTP_BINDS@": "\n".join(f"    bind {a}:{listen.http_port}" for a in _bindable(listen)),
@@ -187,10 +198,7 @@ def _bindable(listen: Listen) -> list[str]:
 
 def _error(status: int, why: str) -> str:
     again = " hdr Retry-After 5" if status in _RETRY else ""
-    return (
-        f'    http-error status {status} content-type "text/plain; charset=utf-8"{again} hdr Cache-Control no-store '
-        f'string "{status}: {why}\\n"'
-    )
+    return f'    http-error status {status} {_TEXT}{again} hdr Cache-Control no-store string "{status}: {why}\\n"'
 
 
 def render_maps(state: IngressState) -> dict[str, str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import datetime as dt
+import hashlib
+import re
 import shutil
 import socket
 import ssl
@@ -61,6 +64,14 @@ class App:
                 data += more
             self.seen.append(data)
             path = data.split(b" ", 2)[1]
+            if b"\r\nupgrade: websocket\r\n" in data.lower():
+                connection.sendall(
+                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+                    b"Sec-WebSocket-Accept: %s\r\n\r\n" % websocket_accept(data)
+                )
+                while frame := connection.recv(65536):
+                    connection.sendall(frame)
+                return
             if path.startswith(b"/hold"):
                 self.release.wait(20)
             if path.startswith(b"/silent"):
@@ -110,7 +121,8 @@ class Machine:
         while time.monotonic() < end:
             assert self.process.poll() is None, self.log.read_text()
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.listen.https_port), 1):
-                return
+                if self.admin.exists():  # HAProxy moves it into place last
+                    return
             time.sleep(0.01)
         raise AssertionError("HAProxy did not come up: " + self.log.read_text())
 
@@ -148,6 +160,13 @@ class Machine:
         """(status, head, body)."""
         head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n"
         return parsed(self.send(head.encode(), host=host))
+
+
+def websocket_accept(request: bytes) -> bytes:
+    """RFC 6455 4.2.2; HAProxy checks it."""
+    found = re.search(rb"\r\nsec-websocket-key: ([^\r]+)", request, re.IGNORECASE)
+    assert found is not None
+    return base64.b64encode(hashlib.sha1(found[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
 
 
 def exchange(connection: socket.socket, raw: bytes, quiet: float = 5.0) -> bytes:
