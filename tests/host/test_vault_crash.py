@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from flyted.host.vault import Vault
 
+# From Python 3.12 on, for threads that another test may have left; the children here only use the store and end.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 STEPS = ("open", "mkdir", "rename", "fsync", "unlink")  # of `os`: every call by which the store changes the disk
 BIG = 30_000
 
