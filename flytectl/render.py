@@ -184,12 +184,11 @@ def _target(use: Mapping[str, Any]) -> str:
 def secrets_table(secrets: Sequence[Mapping[str, Any]]) -> str:
     """``flytectl secret ls``: one row per secret; there is no way to show a value."""
     scoped, damaged = any(_scope(s) for s in secrets), any(s.get("damaged") for s in secrets)
-    header = ["KEY", *(["SCOPE"] if scoped else []), "GENERATION", "UPDATED", *(["STATE"] if damaged else [])]
+    header = ["KEY", *(["SCOPE"] if scoped else []), "UPDATED", *(["STATE"] if damaged else [])]
     rows = [
         [
             _of(s, "key"),
             *([_scope(s)] if scoped else []),
-            _of(s, "generation"),
             when(s.get("updated_at") or 0),
             *([_health(s)] if damaged else []),
         ]

@@ -58,7 +58,7 @@ def create(
     bulk = read_value(value, from_file, keep_newline=keep_newline)
     args = {"project": project, "domain": domain, "key": key, "replace": replace, "roll": roll}
     answer = call("secret.create", args, bulk=bulk, on_event=_progress)
-    out(f"secret '{safe(key)}' stored (generation {safe(answer['secret'].get('generation'))})")
+    out(f"secret '{safe(key)}' stored")
     if answer.get("rolled"):
         out(f"restarted: {', '.join(safe(name) for name in answer['rolled'])}")
     elif replace and not roll:

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,9 +87,9 @@ def give(name: str, text: str | None = None) -> str:
 
 @contextmanager
 def running(*words: str) -> Iterator[subprocess.Popen[str]]:
-    """A command of alice's that goes on; ended with Ctrl-C."""
+    """A command of alice's that goes on, both its streams in one; ended with Ctrl-C."""
     with subprocess.Popen(
-        ["runuser", "-u", "alice", "--", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ["runuser", "-u", "alice", "--", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         cwd="/home/alice", env=environment("alice"), start_new_session=True,
     ) as process:  # fmt: skip
         try:
@@ -97,9 +98,22 @@ def running(*words: str) -> Iterator[subprocess.Popen[str]]:
             os.killpg(process.pid, signal.SIGINT)
             try:
                 process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                raise
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def lines_of(process: subprocess.Popen[str]) -> list[str]:
+    """The lines that a command writes; the list grows while it does."""
+    seen: list[str] = []
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            seen.append(line)  # noqa: PERF402  one by one, as they come
+
+    threading.Thread(target=read, daemon=True).start()
+    return seen
 
 
 def until(true: Callable[[], bool], seconds: float = 30) -> None:
