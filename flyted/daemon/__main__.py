@@ -90,10 +90,14 @@ async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], engine: Eng
         loop.add_signal_handler(number, stop.set)
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(part()) for part in parts]
     tasks.append(asyncio.create_task(stop.wait()))
+    started = asyncio.create_task(engine.settle_at_start())
+    tasks.append(started)
     try:
-        await engine.settle_at_start()
-        sockets.notify("READY=1")
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if started.done():
+            tasks.remove(started)
+            sockets.notify("READY=1")
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         sockets.notify("STOPPING=1")
         for task in tasks:
             if task.done():

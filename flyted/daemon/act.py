@@ -125,7 +125,7 @@ class Act:
             return False
         if applied.restart_needed:
             log.info("the ingress is restarted: its rules have changed")
-            await self.units.restart(INGRESS_UNIT)
+            self.units.restart(INGRESS_UNIT)
         return not applied.draining
 
     async def last_lines(self, replica: Replica) -> list[Line]:

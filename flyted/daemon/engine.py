@@ -10,6 +10,7 @@ acted on is left alone meanwhile, so no two actions ever meet on one pair.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -110,8 +111,10 @@ class Engine:
 
     async def one_pass(self) -> None:
         """Looks, decides, acts once. Raises :class:`HostFailure` when the machine refused something."""
-        await self._learn(await self.facts())
+        # one look for both: what fails between two looks would be made anew as if it had never been there
         facts = await self.facts()
+        await self._learn(facts)
+        facts = dataclasses.replace(facts, failures=dict(self.failures))
         now = time.monotonic()
         plan = reconcile(facts, self._clocks, self._base_domain, now)
         self._leaving = {replica: self._leaving.get(replica, now) for replica in plan.leaving}

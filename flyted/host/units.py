@@ -19,6 +19,7 @@ from flyted.plan.facts import UnitEnd, UnitFact
 JOB_S = 400.0  # above the longest start (300 s) plus the longest stop (30 s) before it
 COLLECT_S = 10.0
 _ENDED = ("inactive", "failed")
+_CLEAN_END = UnitEnd("success", 0)
 _UNIT = "org.freedesktop.systemd1.Unit"
 _SERVICE = "org.freedesktop.systemd1.Service"
 
@@ -50,7 +51,7 @@ class Units:
     ) -> str:
         """Makes both units and starts the socket; the job's result. Replaces leftovers of the same names."""
         steps = [*properties(socket_properties), *auxiliary([(service, service_properties)])]
-        return await self._make(socket, steps, [socket, service])
+        return await self._finished(await self._begin(socket, steps, [socket, service], evict=True))
 
     async def run_transient(
         self, name: str, wanted: Mapping[str, Any], timeout_s: float | None = None, *, clean: Iterable[str] = ()
@@ -61,28 +62,28 @@ class Units:
 
         Cancelling the caller stops the unit. Raises :class:`HostFailure` when it cannot be made, or is too slow.
         """
-        async with self._watch([name]) as changed:
-            # AddRef keeps the ended unit until we have read how it ended, whatever its CollectMode
-            steps = [*properties({**wanted, "AddRef": True}), *auxiliary([])]
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._make(name, steps, [name])
+        # AddRef keeps the ended unit until we have read how it ended, whatever its CollectMode
+        steps = [*properties({**wanted, "AddRef": True}), *auxiliary([])]
+        try:
+            async with asyncio.timeout(timeout_s), self._watch([name]) as changed:
+                job = await self._begin(name, steps, [name], evict=False)
+                try:
+                    await self._finished(job)
                     await self._until_ended(name, changed)
-                    end = self.ended(name) or UnitEnd("success", 0)
-                    if clean:
+                    end = self.ended(name) or _CLEAN_END
+                    if clean and end == _CLEAN_END:
                         self._bus.call("CleanUnit", text(name), *texts(clean))
                         await self._until_ended(name, changed)
-            except TimeoutError as error:
-                await self.stop(name)
-                raise HostFailure(f"{name} did not end within {timeout_s:.0f} s") from error
-            except asyncio.CancelledError:
-                await asyncio.shield(self.stop(name))
-                raise
-            else:
-                return end
-            finally:
-                self._quietly("UnrefUnit", text(name))
-                self._forget(name)
+                except asyncio.CancelledError:  # the caller's, or the time limit's
+                    await asyncio.shield(self.stop(name))
+                    raise
+                else:
+                    return end
+                finally:
+                    self._quietly("UnrefUnit", text(name))
+                    self._forget(name)
+        except TimeoutError as error:
+            raise HostFailure(f"{name} did not end within {timeout_s:.0f} s") from error
 
     async def _until_ended(self, name: str, changed: asyncio.Event) -> None:
         while self._active(name) not in _ENDED:
@@ -93,9 +94,9 @@ class Units:
         """Starts a unit and waits: for a ``Type=notify`` service until it is ready. The job's result."""
         return await self._job("StartUnit", text(name), text("replace"))
 
-    async def restart(self, name: str) -> str:
-        """Restarts a unit that runs, and waits. The job's result."""
-        return await self._job("TryRestartUnit", text(name), text("replace"))
+    def restart(self, name: str) -> None:
+        """Has a unit that runs restarted, without waiting: one that is ordered after us waits for us meanwhile."""
+        self._bus.call("TryRestartUnit", text(name), text("replace"))
 
     async def stop(self, name: str) -> str:
         """Stops a unit and waits; a unit that is not there is stopped. The job's result.
@@ -134,28 +135,41 @@ class Units:
         except Refused:
             return None
 
-    async def _make(self, name: str, steps: Sequence[Step], names: Sequence[str]) -> str:
-        """``StartTransientUnit``; a unit of the same name that has ended is collected first, one that runs stopped."""
-        deadline = asyncio.get_running_loop().time() + COLLECT_S
+    async def _begin(self, name: str, steps: Sequence[Step], names: Sequence[str], *, evict: bool) -> str:
+        """``StartTransientUnit``; its job. A unit of the same name that has ended is collected first.
+
+        One that still runs is stopped with ``evict``, else waited for.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + COLLECT_S
         async with self._watch(names) as changed:
             while True:
                 try:
-                    return await self._job("StartTransientUnit", text(name), text("replace"), *steps)
+                    return str(self._bus.call("StartTransientUnit", text(name), text("replace"), *steps).decode())
                 except Refused as error:
-                    if error.errno != errno.EEXIST or asyncio.get_running_loop().time() > deadline:
+                    if error.errno != errno.EEXIST or clock() > deadline:
                         raise
+                if not evict and self._active(name) not in _ENDED:
+                    await self._until_ended(name, changed)
+                    deadline = clock() + COLLECT_S
                 changed.clear()
                 for other in names:
                     await self.stop(other)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), 0.2)
+                    async with asyncio.timeout(0.2):
+                        await changed.wait()
 
     async def _job(self, method: str, *steps: Step) -> str:
-        job = self._bus.call(method, *steps).decode()
+        return await self._finished(self._bus.call(method, *steps).decode())
+
+    async def _finished(self, job: str) -> str:
+        """The result of a job; to be called without anything awaited since it was begun."""
         # the signal cannot come in between: it is only read by the loop
-        future = self._jobs[job] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._jobs[job] = future
         try:
-            return await asyncio.wait_for(future, JOB_S)
+            async with asyncio.timeout(JOB_S):  # not wait_for(): Python 3.11's loses a cancellation at the last moment
+                return await future
         except TimeoutError as error:
             raise HostFailure(
                 f"systemd has not finished {job} after {JOB_S:.0f} s", hint="systemctl list-jobs"

@@ -1,0 +1,249 @@
+"""An app's life: it sleeps, wakes, is replaced, and survives what happens to the daemon and the ingress."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine.lively import Load, request, serve, state, trusted, websocket, write
+from tests.machine.people import alice, answer, curl, join_group, refused, until
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _alice_may() -> Iterator[None]:
+    join_group()
+    alice("sudo", "flytectl", "ca", "install")
+    yield
+    for app in answer("app", "ls")["apps"]:
+        if app["name"].startswith("life-"):
+            alice("flytectl", "app", "delete", app["name"])
+
+
+def systemctl(*words: str) -> str:
+    """systemctl's answer; it must work."""
+    return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def pid_of(unit: str) -> int:
+    """A unit's main process."""
+    return int(systemctl("show", "--value", "--property=MainPID", unit))
+
+
+def test_an_idle_app_sleeps_and_the_next_request_wakes_it() -> None:
+    """After scaledown_after without a request only the socket is left; a request is held, and answered."""
+    url = serve("life-nap", scaledown=2)
+    assert curl(url)[0] == 200
+    began = time.monotonic()
+    until(lambda: state("life-nap") == "sleeping", 15)
+    assert time.monotonic() - began >= 1.5
+    assert systemctl("is-active", "flyted-app-life-nap-r1-0.socket") == "active"
+    assert curl(url)[0] == 200
+    assert state("life-nap") == "running"
+
+
+def test_many_wakes_in_a_row_are_no_crash() -> None:
+    """systemd's start limit does not count what is no failure."""
+    url = serve("life-nap", scaledown=2)
+    for _ in range(8):
+        alice("flytectl", "app", "sleep", "life-nap")
+        assert curl(url)[0] == 200
+
+
+def test_a_hundred_requests_wake_an_app_once() -> None:
+    """All are held and answered by one process."""
+    url = serve("life-nap", scaledown=2)
+    alice("flytectl", "app", "sleep", "life-nap")
+
+    async def together() -> list[str]:
+        tls = trusted()
+        return await asyncio.gather(*(request(url, tls) for _ in range(100)))
+
+    assert set(asyncio.run(together())) == {"200"}
+
+
+def test_streams_and_websockets_keep_an_app_awake() -> None:
+    """What is open is not idle, however quiet; when it closes, the clock begins."""
+    url = serve("life-nap", scaledown=2)
+
+    async def hold() -> None:
+        tls = trusted()
+        reader, writer = await websocket(url, tls)
+        await asyncio.sleep(6)
+        assert await asyncio.to_thread(state, "life-nap") == "running"
+        writer.write(b"\x81\x82\x00\x00\x00\x00hi")
+        assert (await reader.readexactly(9))[2:] == b"echo:hi"
+        writer.close()
+        assert await request(url, tls, path="/stream?n=5") == "200"
+
+    asyncio.run(hold())
+    assert state("life-nap") == "running"
+    until(lambda: state("life-nap") == "sleeping", 15)
+
+
+def test_kill_9_of_the_daemon_loses_no_request() -> None:
+    """No code of ours is in the data path; systemd brings the daemon back, and it finds everything as it was."""
+    url = serve("life-load")
+
+    async def kill() -> None:
+        load = asyncio.create_task(Load(url).during(4))
+        for _ in range(3):
+            await asyncio.sleep(1)
+            await asyncio.to_thread(systemctl, "kill", "--signal=KILL", "flyted.service")
+        assert set(await load) == {"200"}
+
+    before = pid_of("flyted-app-life-load-r1-0.service")
+    asyncio.run(kill())
+    until(lambda: systemctl("show", "--value", "--property=ActiveState", "flyted.service") == "active")
+    assert state("life-load") == "running"
+    assert pid_of("flyted-app-life-load-r1-0.service") == before
+
+
+def test_an_app_wakes_while_the_daemon_is_down() -> None:
+    """systemd starts the app, and the daemon for its credentials if it has any; the request is answered."""
+    url = serve("life-load")
+    alice("flytectl", "app", "sleep", "life-load")
+    systemctl("stop", "flyted.service")
+    assert curl(url)[0] == 200
+    systemctl("start", "flyted.service")
+    assert state("life-load") == "running"
+
+
+def test_a_new_revision_takes_over_without_a_lost_request() -> None:
+    """Beside the old one, then instead of it."""
+    url = serve("life-load", version="1")
+
+    async def replace() -> None:
+        load = asyncio.create_task(Load(url).during(6))
+        await asyncio.sleep(1)
+        file = write("life-load", version="2")
+        await asyncio.to_thread(alice, "flytectl", "serve", "-q", file)
+        assert set(await load) == {"200"}
+
+    asyncio.run(replace())
+    assert '"version":"2"' in curl(url)[1]
+    units = [u["name"] for u in answer("app", "get", "life-load")["units"]]
+    assert units == ["flyted-app-life-load-r2-0.service", "flyted-app-life-load-r2-0.socket"]
+
+
+def test_a_restart_of_the_ingress_serves_the_same() -> None:
+    """Its files repeat what it was told at run time."""
+    url = serve("life-load", version="2")
+    systemctl("restart", "flyted-ingress.service")
+    assert curl(url)[0] == 200
+    assert answer("app", "get", "life-load")["state"] == "running"
+    alice("flytectl", "app", "sleep", "life-load")
+    systemctl("stop", "flyted.service")
+    systemctl("restart", "flyted-ingress.service")
+    assert curl(url)[0] == 200
+    systemctl("start", "flyted.service")
+
+
+@pytest.mark.parametrize(
+    ("at_start", "words"),
+    [
+        ("raise RuntimeError('no luck today')", "RuntimeError: no luck today"),
+        ("sys.exit(0)", "ended"),
+        ("sys.exit(3)", "status 3"),
+        ("os.kill(os.getpid(), 11)", "signal SEGV"),
+        ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
+    ],
+)
+def test_a_failed_redeploy_leaves_the_old_revision_serving(at_start: str, words: str) -> None:
+    """The reason and the last lines are shown; requests go on to the old one."""
+    url = serve("life-keep", version="good")
+    revision = answer("app", "get", "life-keep")["revision"]
+    file = write("life-keep", version="bad", at_start=at_start)
+    said = refused("flytectl", "serve", file, status=8)
+    assert words in said
+    assert f"revision {revision} keeps serving" in said
+    assert '"version":"good"' in curl(url)[1]
+    app = answer("app", "get", "life-keep")
+    assert (app["state"], app["revision"]) == ("running", revision)
+    assert words in app["last_failure"]["reason"]
+    assert {u["name"].split("-r")[1].split("-")[0] for u in app["units"]} == {str(revision)}
+
+
+def test_an_app_that_dies_is_started_by_the_next_request() -> None:
+    """One crash is not the end of it."""
+    url = serve("life-keep", version="good")
+    assert curl(f"{url}/die")[0] == 502
+    assert curl(url)[0] == 200
+
+
+def test_an_app_that_cannot_wake_is_a_503_with_the_reason() -> None:
+    """It worked when it was deployed; now it dies at each start: visitors are told, and it is tried again later."""
+    marker = "/var/lib/flyted-app-life-broken/broken"
+    url = serve("life-broken", at_start=f"if os.path.exists({marker!r}): sys.exit('the disk is on fire')")
+    subprocess.run(["touch", f"/var/lib/private/{marker.removeprefix('/var/lib/')}"], check=True)
+    alice("flytectl", "app", "sleep", "life-broken")
+    assert curl(url)[0] == 503
+    until(lambda: state("life-broken") == "failed")
+    status, body = curl(url)
+    assert status == 503
+    assert "the disk is on fire" in body
+    assert "the disk is on fire" in answer("app", "get", "life-broken")["reason"]
+    subprocess.run(["rm", f"/var/lib/private/{marker.removeprefix('/var/lib/')}"], check=True)
+    alice("flytectl", "app", "start", "life-broken")
+    assert curl(url)[0] == 200
+
+
+def test_a_minimum_of_one_is_kept_running() -> None:
+    """replicas=(1, 1): up without a request, up again after a crash, never asleep."""
+    serve("life-one", replicas="(1, 1)", scaledown=1)
+    first = pid_of("flyted-app-life-one-r1-0.service")
+    systemctl("kill", "--signal=KILL", "flyted-app-life-one-r1-0.service")
+    until(lambda: pid_of("flyted-app-life-one-r1-0.service") not in (0, first))
+    assert "never sleeps" in refused("flytectl", "app", "sleep", "life-one", status=2)
+    until(lambda: state("life-one") == "running")
+
+
+def test_stop_finishes_what_runs_and_nothing_wakes_it() -> None:
+    """A request in flight is answered; later ones get 503; start brings it back."""
+    url = serve("life-load", version="2")
+
+    async def stop() -> None:
+        tls = trusted()
+        slow = asyncio.create_task(request(url, tls, path="/slow?s=2"))
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(alice, "flytectl", "app", "stop", "life-load")
+        assert await slow == "200"
+
+    asyncio.run(stop())
+    assert state("life-load") == "stopped"
+    assert curl(url)[0] == 503
+    assert state("life-load") == "stopped"
+    alice("flytectl", "app", "start", "life-load")
+    assert curl(url)[0] == 200
+
+
+def test_delete_leaves_nothing() -> None:
+    """Units, state, cache, bundle, route."""
+    url = serve("life-gone")
+    alice("flytectl", "app", "delete", "life-gone")
+    assert curl(url)[0] == 421
+    assert systemctl("list-units", "--all", "--plain", "--no-legend", "flyted-app-life-gone-*") == ""
+    left = subprocess.run(
+        ["find", "/var/lib", "/var/cache", "/run/flyted", "-name", "*life-gone*"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert left.stdout == ""
+
+
+def test_a_daemon_with_new_rules_restarts_the_ingress_and_itself_in_time() -> None:
+    """The ingress is ordered after the daemon: a start of the daemon that waited for it would never end."""
+    url = serve("life-load", version="2")
+    config = Path("/run/flyted/ingress/haproxy.cfg")
+    config.write_text(re.sub(r"(description \S*?)\w$", r"\1x", config.read_text(), flags=re.MULTILINE))
+    systemctl("restart", "flyted-ingress.service")
+    began = time.monotonic()
+    systemctl("restart", "flyted.service")
+    assert time.monotonic() - began < 20
+    until(lambda: curl(url)[0] == 200)
