@@ -64,9 +64,12 @@ class Vault:
         """The store below ``directory`` (``/var/lib/flyted``); a new one if there is none.
 
         Raises ``HostFailure`` when the folders are missing, or open to other users, and ``Busy`` when another
-        process has them. A damaged or rolled back store opens, with ``refusal`` set.
+        process has them. A damaged or rolled back store opens, with ``refusal`` set. When ``recovery`` has changed,
+        all secrets are encrypted anew, so a key that is added later opens the older ones too; see ``stale``.
         """
-        return cls(Ledger.open(directory, identity.derive(manifest.KEY_INFO)), identity, recovery)
+        vault = cls(Ledger.open(directory, identity.derive(manifest.KEY_INFO)), identity, recovery)
+        vault._reseal()
+        return vault
 
     def close(self) -> None:
         """Lets another process open it."""
@@ -145,19 +148,10 @@ class Vault:
         """Whether anybody but this machine can open the files."""
         return len(self._recipients) > 1
 
-    def reseal(self) -> int:
-        """Encrypts anew what is not sealed to today's recipients; gives how many there were.
-
-        So a recovery key that is added later covers the older secrets too. One secret at a time: it may be killed
-        and called again. Damaged secrets are left as they are.
-        """
-        stale = [(s, e) for s, e in self._entries().items() if e.sealed_to != self._sealed_to]
-        done = 0
-        for slot, entry in stale:
-            with contextlib.suppress(StoreCorrupt):
-                self._store(slot, self._value(slot), updated=entry.updated)
-                done += 1
-        return done
+    @property
+    def stale(self) -> int:
+        """How many secrets are not encrypted to today's recipients: damaged ones, or all after a full disk."""
+        return sum(e.sealed_to != self._sealed_to for e in self._ledger.current.entries.values())
 
     def accept_rollback(self) -> None:
         """Takes an older store, restored on purpose, for the true one; does nothing if there is nothing to accept.
@@ -166,8 +160,18 @@ class Vault:
         Raises the refusal if it is another one: a manifest that somebody changed cannot be accepted.
         """
         self._ledger.accept_rollback()
+        self._reseal()
 
     # Inside.
+
+    def _reseal(self) -> None:
+        """One secret at a time: it may be killed, and goes on at the next start. What fails stays as it was."""
+        if self.refusal is not None:
+            return
+        for slot, entry in self._ledger.current.entries.items():
+            if entry.sealed_to != self._sealed_to:
+                with contextlib.suppress(StoreCorrupt, HostFailure):
+                    self._store(slot, self._value(slot), updated=entry.updated)
 
     def _entries(self) -> Mapping[Slot, Entry]:
         if self.refusal is not None:

@@ -200,7 +200,6 @@ def assert_all_refused(vault: Vault, why: str) -> None:
     assert vault.refusal is not None
     for call in (
         vault.list,
-        vault.reseal,
         lambda: vault.get(ORG, "A"),
         lambda: vault.put(ORG, "A", b"x", replace=True),
         lambda: vault.delete(ORG, "A"),

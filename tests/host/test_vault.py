@@ -113,7 +113,6 @@ def test_dates_tell_when_it_was_made_and_changed(folder: Path, monkeypatch: pyte
     first = vault.put(ORG, "API_KEY", b"old", replace=False)
     second = vault.put(ORG, "API_KEY", b"new", replace=True)
     vault = reopened(vault, folder, OPERATOR)
-    assert vault.reseal() == 1
     third = vault.info(ORG, "API_KEY")
     vault.close()
     assert [(i.created, i.updated) for i in (first, second, third)] == [(1000, 1000), (1000, 2000), (1000, 2000)]
@@ -255,7 +254,7 @@ def test_a_recovery_key_opens_the_files_without_flyted(vault: Vault, folder: Pat
 
 @needs_age
 def test_a_recovery_key_added_later_covers_older_secrets(folder: Path, tmp_path: Path) -> None:
-    """``reseal`` encrypts them anew: values, dates and names stay; a second call has nothing to do."""
+    """At the next start they are encrypted anew: values, dates and names stay; then there is nothing to do."""
     key = tmp_path / "operator.txt"
     key.write_text(OPERATOR.reveal() + "\n")
     alone = opened(folder)
@@ -263,8 +262,10 @@ def test_a_recovery_key_added_later_covers_older_secrets(folder: Path, tmp_path:
     alone.put_internal("ca-key", b"k")
     assert not alone.has_recovery
     vault = reopened(alone, folder, OPERATOR)
-    assert vault.has_recovery
-    assert (vault.reseal(), vault.reseal()) == (2, 0)
+    assert (vault.has_recovery, vault.stale) == (True, 0)
+    before = files(folder)
+    vault = reopened(vault, folder, OPERATOR)
+    assert files(folder) == before
     (now,) = vault.list()
     assert (now.created, now.updated, now.damaged) == (info.created, info.updated, False)
     assert (vault.get(ORG, "API_KEY"), vault.get_internal("ca-key")) == (b"v", b"k")
@@ -342,6 +343,27 @@ def test_a_full_disk_leaves_the_old_value(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert re.findall(r"disk full: secret '(\w+)'[^\n]*", done.stdout) == ["API_KEY", "OTHER"]
     assert "its old value still stands" in done.stdout.splitlines()[0]
+
+
+def test_what_cannot_be_sealed_anew_is_counted(folder: Path) -> None:
+    """A damaged secret hinders neither the start nor the others; replacing it brings it up to date."""
+    vault = opened(folder)
+    for key in ("A", "B"):
+        vault.put(ORG, key, b"v", replace=False)
+    secret_file(folder, "A").write_bytes(b"damaged")
+    vault = reopened(vault, folder, OPERATOR)
+    assert vault.stale == 1
+    assert secret_file(folder, "B").read_bytes().count(b"-> X25519") == 2
+    vault.put(ORG, "A", b"v", replace=True)
+    assert vault.stale == 0
+    vault.close()
+
+
+def test_a_recovery_key_that_is_removed_opens_nothing_more(vault: Vault, folder: Path) -> None:
+    """From the next start no file is encrypted to it (old backups still are: the key must be replaced there)."""
+    vault.put(ORG, "API_KEY", b"v", replace=False)
+    vault._ledger = reopened(vault, folder)._ledger
+    assert secret_file(folder, "API_KEY").read_bytes().count(b"-> X25519") == 1
 
 
 def test_recovery_keys_may_repeat(folder: Path) -> None:
