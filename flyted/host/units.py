@@ -83,7 +83,7 @@ class Units:
                     self._quietly("UnrefUnit", text(name))
                     self._forget(name)
         except TimeoutError as error:
-            raise HostFailure(f"{name} did not end within {timeout_s:.0f} s") from error
+            raise HostFailure(f"{name} did not end within {timeout_s:g} s") from error
 
     async def _until_ended(self, name: str, changed: asyncio.Event) -> None:
         while self._active(name) not in _ENDED:
