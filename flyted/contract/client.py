@@ -10,15 +10,21 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flyted.contract import wire
 from flyted.contract.errors import DaemonUnavailable, PermissionRefused, ProtocolMismatch
 
 SOCKET = Path("/run/flyted/control.sock")
 
+PATIENCE_S = 5.0
+"""After that long without a byte systemd is asked whether there is anybody to wait for."""
+_ALIVE = {("active", "running"), ("activating", "start"), ("reloading", "reload")}
+
 OnEvent = Callable[[dict[str, Any]], None]
+Step = TypeVar("Step")
 
 
 def call(
@@ -42,16 +48,31 @@ def call(
     frame = wire.encode_request(verb, arguments)
     with _connected(path) as conn:
         try:
-            if fd is None:
-                conn.sendall(frame)
-            else:
-                sent = socket.send_fds(conn, [frame], [fd])
-                conn.sendall(frame[sent:])
-            if bulk:
-                conn.sendall(bulk)
+            sent = 0 if fd is None else _patiently(partial(socket.send_fds, conn, [frame], [fd]))
+            _send(conn, frame[sent:] + (bulk or b""))
         except (BrokenPipeError, ConnectionResetError):
             pass  # the daemon refused early: its error is waiting to be read
         return _answers(conn, on_event)
+
+
+def _send(conn: socket.socket, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[_patiently(partial(conn.send, left)) :]
+
+
+def _patiently(step: Callable[[], Step]) -> Step:
+    """Does one step on a socket, for as long as it takes, unless systemd says that nobody will answer.
+
+    systemd keeps the socket open while flyted fails again and again: a connection alone proves nothing.
+    """
+    while True:
+        try:
+            return step()
+        except TimeoutError as error:
+            facts = _facts()
+            if facts and (facts.get("ActiveState"), facts.get("SubState")) not in _ALIVE:
+                raise DaemonUnavailable(f"flyted does not answer: {_state(facts)}", hint=_HINT) from error
 
 
 def _answers(conn: socket.socket, on_event: OnEvent | None) -> dict[str, Any]:
@@ -69,7 +90,7 @@ def _exactly(conn: socket.socket, size: int) -> bytes:
     data = bytearray()
     while len(data) < size:
         try:
-            chunk = conn.recv(min(size - len(data), 1 << 16))
+            chunk = _patiently(partial(conn.recv, min(size - len(data), 1 << 16)))
         except ConnectionResetError:
             chunk = b""
         if not chunk:
@@ -83,6 +104,7 @@ def _exactly(conn: socket.socket, size: int) -> bytes:
 @contextlib.contextmanager
 def _connected(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as conn:
+        conn.settimeout(PATIENCE_S)
         try:
             conn.connect(os.fspath(path))
         except PermissionError as error:
@@ -100,14 +122,20 @@ _HINT = "sudo systemctl start flyted.socket flyted; journalctl -u flyted -n 20"
 
 def _why(error: OSError) -> str:
     """What systemd says of the daemon; the plain error when systemd cannot be asked."""
+    return _state(facts) if (facts := _facts()) else error.strerror or str(error)
+
+
+def _facts() -> dict[str, str]:
+    """What systemd knows of flyted.service; nothing when it cannot be asked."""
     command = ["systemctl", "show", "flyted.service", "--property=LoadState,ActiveState,SubState,Result"]
     try:
         shown = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
-        return str(error)
-    facts = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
-    if not facts:
-        return str(error)
+        return {}
+    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+
+def _state(facts: dict[str, str]) -> str:
     if facts.get("LoadState") != "loaded":
         return "it is not installed on this machine"
     result = facts.get("Result", "")
