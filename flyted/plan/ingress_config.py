@@ -76,8 +76,9 @@ defaults
     timeout tunnel 1h
     # silence of the app, a cold start included; each app's own in @FILES@/@TIMEOUTS@
     timeout server @TIMEOUT@ms
+    # only what never reached an app is tried again: a request that kills its app would kill it four times over
     retries 3
-    retry-on conn-failure empty-response
+    retry-on conn-failure
 @ERRORS@
 """
 
@@ -85,8 +86,10 @@ CHECKS = r"""    http-request set-var(txn.host) req.fhdr(host),field(1,:),lower
     http-request return @BAD@ string "400: one valid Host is needed\n" unless { req.fhdr_cnt(host) eq 1 }
     http-request return @BAD@ string "400: this Host is not valid\n" if { req.fhdr(host) -m sub _ , @ / }
     # HAProxy 2.6 lets a NUL in a value pass, and the map takes what comes before it for the whole host
+    .if version_before(3.0)
     http-request return @BAD@ string "400: a header has a NUL in it\n" \
 if { req.hdrs,json(ascii) -m sub \\u0000 }
+    .endif
     # RFC 9112 6.1
     http-request return @BAD@ string "400: HTTP/1.0 has no Transfer-Encoding\n" \
 if { req.ver 1.0 } { req.fhdr(transfer-encoding) -m found }
@@ -136,8 +139,6 @@ if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 }
 backend @BACKEND@
     # never used to pick (all weights are 0); dynamic servers need a dynamic algorithm
     balance random
-    # a request that may have had an effect is never sent twice
-    http-request disable-l7-retry unless { method GET HEAD OPTIONS }
     http-request set-timeout server var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@)
     use-server %[var(txn.server)] if { var(txn.server) -m found }
 """
