@@ -20,7 +20,9 @@ from flyted.contract.names import shown
 
 Step = tuple[int, Any]
 _CLOSE: Step = (-1, None)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NONCHARACTERS = "\ufdd0-\ufdef" + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+_CONTROL = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{_NONCHARACTERS}]")
+"""sd-bus refuses surrogates and noncharacters, and pystemd does not hear of it: the string would just be left out."""
 _EXEC_FLAGS = ["no-env-expand"]  # `privileged` and its like would leave the sandbox
 _UNSTABLE = re.compile(r"[$;]")
 _STAGED = frozenset({"SystemCallFilter"})

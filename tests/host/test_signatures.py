@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from flyted.contract.errors import FlytedError
 from flyted.host.signatures import SIGNATURES, auxiliary, encode, properties, split, text
 
-CONTROLS = [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0)), "\u2028", "\u2029", "\ud800"]
+CONTROLS = [
+    *map(chr, range(0x20)),
+    *map(chr, range(0x7F, 0xA0)),
+    "\u2028",
+    "\u2029",
+    "\ud800",
+    "\ufdd0",
+    "\uffff",
+    "\U0010fffe",
+]
 COMMAND = [("/bin/true", ["/bin/true", "x"], ["no-env-expand"])]
 
 
@@ -31,7 +40,7 @@ STRINGS = sorted(n for n, s in SIGNATURES.items() if ("s" in s or "ay" in s) and
 
 @pytest.mark.parametrize("name", STRINGS)
 def test_no_property_takes_a_control_character(name: str) -> None:
-    """C0, C1, the Unicode line ends and half a surrogate, in every string of every property."""
+    """C0, C1, the Unicode line ends, half a surrogate and noncharacters, in every string of every property."""
     assert properties({name: value_of(SIGNATURES[name], "plain é")})
     for character in CONTROLS:
         with pytest.raises(FlytedError):
