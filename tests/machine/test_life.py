@@ -241,7 +241,7 @@ def test_a_daemon_with_new_rules_restarts_the_ingress_and_itself_in_time() -> No
     """The ingress is ordered after the daemon: a start of the daemon that waited for it would never end."""
     url = serve("life-load", version="2")
     config = Path("/run/flyted/ingress/haproxy.cfg")
-    config.write_text(re.sub(r"(description \S*?)\w$", r"\1x", config.read_text(), flags=re.MULTILINE))
+    config.write_text(re.sub(r"(description flyted-\w*)\w$", r"\1x", config.read_text(), flags=re.MULTILINE))
     systemctl("restart", "flyted-ingress.service")
     began = time.monotonic()
     systemctl("restart", "flyted.service")
