@@ -336,7 +336,7 @@ def test_a_hundred_streams_of_one_client_are_answered(box, app):
     with context.wrap_socket(plain, server_hostname="a.apps.localhost") as connection:
         http2.opened(connection)
         for stream in range(1, 200, 2):
-            http2.sent(connection, stream, http2.request(b"/work"))
+            http2.sent(connection, stream, http2.request(b"/busy"))
         found = http2.frames(connection, 1, set())
     assert sum(kind == http2.HEADERS for kind, _, _ in found) == 100
     assert app.connections - before == 100

@@ -77,7 +77,7 @@ class App:
             if path.startswith(b"/silent"):
                 time.sleep(0.2)
                 return
-            if path.startswith(b"/work"):
+            if path.startswith(b"/busy"):
                 time.sleep(0.02)
             body = b"%s\n" % self.name.encode()
             connection.sendall(

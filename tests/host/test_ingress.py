@@ -108,7 +108,7 @@ def test_changes_under_load_drop_no_connection(box):
 
     def visit() -> None:
         while not stop.is_set():
-            answers[box.get("/work")[0]] += 1
+            answers[box.get("/busy")[0]] += 1
 
     visitors = [threading.Thread(target=visit) for _ in range(6)]
     for visitor in visitors:

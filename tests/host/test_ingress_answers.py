@@ -94,7 +94,7 @@ def test_a_burst_beyond_maxconn_waits_instead_of_failing(box):
     box.app("a-r1-0")
     apply(box, replace(one(box), servers={"a-r1-0": box.server("a-r1-0", maxconn=4)}))
     statuses: list[int] = []
-    threads = [threading.Thread(target=lambda: statuses.append(box.get("/work")[0])) for _ in range(40)]
+    threads = [threading.Thread(target=lambda: statuses.append(box.get("/busy")[0])) for _ in range(40)]
     for thread in threads:
         thread.start()
     for thread in threads:
