@@ -27,7 +27,7 @@ from .surroundings import say
 
 READ_GRACE = 0.1  # seconds between the last accept and the graceful stop, at least
 READ_LIMIT = 2.0  # and at most: a client may connect and never send anything
-EXIT_SECONDS = 10.0  # for on_shutdown and the app's own threads, once the server has stopped
+EXIT_SECONDS = 5.0  # for on_shutdown and the app's own threads, once the server has stopped
 DRAIN_SECONDS = 20  # for answers that have begun, where the app's own configuration sets nothing
 
 

@@ -6,6 +6,8 @@ import socket
 
 from .surroundings import say
 
+_PATIENCE_S = 2.0  # sending waits while the receiver's queue is full; a stop must not
+
 
 class Notifier:
     """Tells systemd about the start and stop of this process; does nothing outside of a unit."""
@@ -32,6 +34,7 @@ class Notifier:
         target = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.settimeout(_PATIENCE_S)
                 channel.sendto(state.encode(), target)
         except OSError as error:
-            say(f"systemd was not told {state.partition('=')[0]}: {error.strerror}, ignoring")
+            say(f"systemd was not told {state.partition('=')[0]}: {error}, ignoring")

@@ -141,6 +141,23 @@ def test_a_stop_during_the_apps_start_up_ends_at_once(make_unit: MakeUnit, runni
     second.stop()
 
 
+def test_a_busy_systemd_does_not_hold_the_stop(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:
+    """A notice waits while the receiver's queue is full: for a bounded time, then the app stops all the same."""
+    unit = make_unit()
+    app = running(unit.start(app_bundle(tmp_path, "slow.py"), ["uvicorn", "slow:app"])).ready()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood:
+        flood.setblocking(False)
+        flood.connect(unit.notices.getsockname())
+        with pytest.raises(BlockingIOError):
+            for _ in range(100_000):
+                flood.send(b"X")
+        app.process.terminate()
+        assert app.process.wait(20) == 0
+    unit.notices.close()  # whoever waits to say that it has exited
+    app.wait()
+    assert "systemd was not told STOPPING" in app.err
+
+
 def test_a_thread_that_never_ends_does_not_hold_the_stop(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:
     """Python waits for an app's threads when it exits; a stop does not, beyond a bound."""
     text = (
