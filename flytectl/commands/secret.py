@@ -32,7 +32,9 @@ class _Discreet(click.Command):
 @click.command(cls=_Discreet)
 @click.argument("key")
 @click.argument("value", required=False)
-@click.option("--from-file", type=click.Path(), metavar="FILE", help="Take the value from FILE, byte for byte.")
+@click.option(
+    "--from-file", type=click.Path(readable=False), metavar="FILE", help="Take the value from FILE as it is."
+)
 @click.option("--keep-newline", is_flag=True, help="With '-': keep the newline at the end.")
 @click.option("--replace", is_flag=True, help="Replace an existing secret.")
 @click.option("--roll", is_flag=True, help="With --replace: restart the apps that use it, one by one.")

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", type=click.Path())
+@click.argument("file", type=click.Path(readable=False))
 @click.argument("environment", metavar="[ENV]", required=False)
 @click.option("--python", metavar="PYTHON", help="Import FILE with this program, version or environment folder.")
 @click.option("--as", "as_user", metavar="USER", help="As root: import FILE as USER.")
 @click.option(
     "--python-env",
-    type=click.Path(file_okay=False),
+    type=click.Path(readable=False),
     metavar="DIR",
     help="Run with this existing environment instead of an image.",
 )

@@ -1,0 +1,406 @@
+"""Everything a user can get wrong: one clear message, a hint, a status, and nothing changed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.machine.people import alice, answer, by, curl, environment, everything, give, join_group, refused, until
+
+IMAGE = 'flyte.Image.from_debian_base(python_version=(3, 12)).with_pip_packages("fastapi", "uvicorn")'
+HEAD = "import flyte\nfrom fastapi import FastAPI\nfrom flyte.app.extras import FastAPIAppEnvironment\n"
+APP = 'app = FastAPI()\n@app.get("/")\ndef root() -> str:\n    return "{answer}"\n'
+DROP_IN = Path("/etc/systemd/system/flyted-app-.service.d/tests.conf")
+
+
+def file(options: str = "", *, name: str = "bad", body: str = "", answer: str = "one", image: str = IMAGE) -> str:
+    """An app file of alice's with these further options of its environment."""
+    text = HEAD + APP.replace("{answer}", answer) + body
+    text += f'env = FastAPIAppEnvironment(name="{name}", app=app, image={image}, requires_auth=False, {options})\n'
+    return give("bad/app.py", text)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _member() -> Iterator[None]:
+    join_group()
+    alice("sudo", "flytectl", "ca", "install")
+    yield
+    for app in answer("app", "ls", "--all")["apps"]:
+        alice("flytectl", "app", "delete", app["name"], "-p", app["project"], "-d", app["domain"])
+
+
+@pytest.fixture
+def unchanged() -> Iterator[None]:
+    """Apps, secrets, units and files are afterwards what they were before."""
+    before = everything()
+    yield
+    assert everything() == before
+
+
+@contextmanager
+def secret(key: str, value: str, *scope: str) -> Iterator[None]:
+    """A secret for one test."""
+    alice("flytectl", "secret", "create", key, "-", *scope, typed=value)
+    try:
+        yield
+    finally:
+        alice("flytectl", "secret", "delete", key, *scope)
+
+
+# ── the file ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    ("text", "words", "status", "said"),
+    [
+        ("def broken(:\n", [], 3, r"app\.py is not valid Python"),
+        ("import no_such_package_at_all\n", [], 3, "no_such_package_at_all"),
+        ("def inner():\n    raise ValueError('mine')\n\ninner()\n", [], 3, r"in inner\n.*ValueError: mine"),
+        ("x = 1\n", [], 3, "no app environment"),
+        ("import sys\nsys.exit(0)\n", [], 3, "ends the program"),
+        ("import os\nos._exit(0)\n", [], 3, "without an answer"),
+        (None, ["nothing"], 3, r"no environment 'nothing'(.|\n)*hint: it has: env \(bad\)"),
+    ],
+    ids=["syntax", "missing package", "raises", "no environment", "exits", "dies", "unknown environment"],
+)
+def test_a_file_that_cannot_be_imported(text: str | None, words: list[str], status: int, said: str) -> None:
+    """Syntax, imports, exceptions, exits, no or another environment: the user's own frames at most."""
+    name = file() if text is None else give("bad/app.py", text)
+    shown = refused("flytectl", "serve", name, *words, status=status)
+    assert re.search(said, shown, re.DOTALL), shown
+    assert "importlib" not in shown
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_file_that_is_not_there() -> None:
+    """A missing file, a folder, and a file that alice may not read are told apart."""
+    assert "there is no file nowhere.py" in refused("flytectl", "serve", "nowhere.py", status=4)
+    assert "is a folder" in refused("flytectl", "serve", "/tmp", status=2)
+    Path("/home/alice/roots.py").write_text("x = 1\n")
+    Path("/home/alice/roots.py").chmod(0o600)
+    assert "Permission denied" in refused("flytectl", "serve", "roots.py", status=3)
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("env_vars={'LD_PRELOAD': '/tmp/x.so'}", "LD_PRELOAD"),
+        ("env_vars={'PATH': '/tmp'}", "'PATH'"),
+        ("env_vars={'A': 'line\\nbreak'}", "control character"),
+        ("secrets=flyte.Secret(key='K', as_env_var='LD_PRELOAD')", "LD_PRELOAD"),
+        ("scaling=flyte.app.Scaling(replicas=(0, 3))", r"replicas=\(0, 3\)"),
+        ("resources=flyte.Resources(gpu=1)", "gpu"),
+        ("resources=flyte.Resources(memory='1Ki')", "memory"),
+    ],
+)
+def test_fields_that_are_wrong_or_not_built(options: str, said: str) -> None:
+    """Each is refused by its own name; none is ignored."""
+    assert re.search(said, refused("flytectl", "serve", file(options), status=2))
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_flytes_default_of_requires_auth_is_refused_not_served_open() -> None:
+    """An app that relies on Flyte's authentication is not served without it."""
+    name = give("bad/app.py", HEAD + APP + f'env = FastAPIAppEnvironment(name="bad", app=app, image={IMAGE})\n')
+    assert "requires_auth=True" in refused("flytectl", "serve", name, status=2)
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("name", ["Upper", "under_score", "-dash", "dash-", "a" * 64, "dot.ted", "sp ace", "ü", "a/b"])
+def test_names_that_are_no_names(name: str) -> None:
+    """In the file, on the command line, as project and domain, and as a secret's key."""
+    assert by("alice", "flytectl", "serve", file(name=name)).returncode in (2, 3)
+    refused("flytectl", "app", "get", "--", name, status=2)
+    refused("flytectl", "app", "get", "x", f"--project={name}", status=2)
+    refused("flytectl", "secret", "get", "K", f"--domain={name}", status=2)
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("key", ["../up", ".hidden", "a/b", "sp ace", "x" * 129, "a..b", "new\nline", "ü"])
+def test_keys_that_are_no_keys(key: str) -> None:
+    """A key never becomes another path, option or line."""
+    assert "secret key" in refused("flytectl", "secret", "create", "--", key, "v", status=2)
+
+
+# ── secrets ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_secret_that_is_missing() -> None:
+    """The error names the app, the key and the command that stores it; nothing is built for it."""
+    said = refused("flytectl", "serve", file("secrets='NOT_THERE'"), status=4)
+    assert "NOT_THERE" in said
+    assert "hint: flytectl secret create NOT_THERE" in said
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_secret_of_another_scope() -> None:
+    """A secret of another project's is not there for this app."""
+    with secret("ELSEWHERE", "v", "-p", "other", "-d", "production"):
+        assert "ELSEWHERE" in refused("flytectl", "serve", file("secrets='ELSEWHERE'"), status=4)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_values_of_wrong_size() -> None:
+    """Empty, and above 512 KiB: refused before anything is stored."""
+    assert "empty" in refused("flytectl", "secret", "create", "K", "-", typed="", status=2)
+    assert "512 KiB" in refused("flytectl", "secret", "create", "K", "-", typed="x" * (512 * 1024 + 1), status=2)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_values_that_are_too_much_together() -> None:
+    """More than 900 KiB for one app: its unit could not hold them."""
+    half = "x" * (500 * 1024)
+    with secret("BIG_A", half), secret("BIG_B", half):
+        name = file("secrets=[flyte.Secret('BIG_A', as_env_var='A'), flyte.Secret('BIG_B', as_env_var='B')]")
+        assert "the limit is 900 KiB" in refused("flytectl", "serve", name, status=2)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_replacement_that_nobody_asked_for() -> None:
+    """An existing key keeps its value and dates without --replace."""
+    with secret("KEPT", "v"):
+        before = answer("secret", "get", "KEPT")
+        assert "--replace" in refused("flytectl", "secret", "create", "KEPT", "-", typed="other", status=5)
+        assert answer("secret", "get", "KEPT") == before
+
+
+# ── images ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_package_that_does_not_exist() -> None:
+    """uv's own words are shown while it builds, and the error says which layer failed."""
+    image = 'flyte.Image.from_debian_base().with_pip_packages("flyted-there-is-no-such-package==1.2.3")'
+    done = by("alice", "flytectl", "serve", file(image=image))
+    assert done.returncode == 8
+    assert done.stdout == ""
+    assert "flyted-there-is-no-such-package" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ("flyte.Image.from_debian_base().with_apt_packages('jq')", "apt"),
+        ("flyte.Image.from_debian_base().with_commands(['touch /x'])", "command"),
+        ("flyte.Image.from_base('nginx:latest')", "nginx"),
+    ],
+)
+def test_layers_that_are_not_built(image: str, said: str) -> None:
+    """apt, shell commands and foreign base images are refused by name."""
+    assert said in refused("flytectl", "serve", file(image=image), status=2)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_an_environment_that_is_none() -> None:
+    """``--python-env`` with a folder that is no environment."""
+    assert "bin/python" in refused("flytectl", "serve", file(), "--python-env", "/tmp", status=4)
+
+
+# ── starts that fail ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def served() -> str:
+    """An app that serves, before its file gets worse; its URL."""
+    return alice("flytectl", "serve", "-q", file(answer="old")).stdout.strip()
+
+
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """A start may take 5 s instead of minutes: an operator's drop-in, as systemd.unit(5) has it."""
+    DROP_IN.parent.mkdir(parents=True, exist_ok=True)
+    DROP_IN.write_text("[Service]\nTimeoutStartSec=5s\n")
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    yield
+    shutil.rmtree(DROP_IN.parent)
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+
+
+WORSE = {
+    "raises": ("raise RuntimeError('cannot go on')\n", "cannot go on"),
+    "exits 0": ("import sys\nprint('last words')\nsys.exit(0)\n", "last words"),
+    "kills itself": ("import os\nprint('last words', flush=True)\nos.kill(os.getpid(), 9)\n", "last words"),
+    "never serves": (
+        "@app.on_event('startup')\ndef wait():\n    import time\n    print('last words')\n    time.sleep(3600)\n",
+        "last words",
+    ),
+}
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("how", WORSE)
+def test_a_new_revision_that_does_not_come_up(how: str, served: str) -> None:
+    """The last lines of its log are shown, status 8, and the revision before it keeps serving."""
+    before = answer("app", "get", "bad")
+    body, said = WORSE[how]
+    guard = "import os\nif os.environ.get('CREDENTIALS_DIRECTORY') or os.environ.get('NOTIFY_SOCKET'):\n"
+    inside = body if how == "never serves" else guard + "".join(f"    {line}\n" for line in body.splitlines())
+    done = by("alice", "flytectl", "serve", file(body=inside, answer="new"))
+    assert done.returncode == 8, done.stderr
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert re.search(r"^flytectl: revision \d+ of app 'bad' did not come up: ", done.stderr, re.MULTILINE)
+    assert f"revision {before['revision']} keeps serving" in done.stderr
+    assert curl(served) == (200, '"old"')
+    after = answer("app", "get", "bad")
+    assert (after["revision"], after["state"]) == (before["revision"], "running")
+    assert after["last_failure"]["revision"] > before["revision"]
+
+
+def test_a_first_revision_that_does_not_come_up() -> None:
+    """Nothing keeps running; the app can be looked at and deleted."""
+    name = file(name="first", body="import os\nif os.environ.get('NOTIFY_SOCKET'):\n    raise RuntimeError('no')\n")
+    assert by("alice", "flytectl", "serve", name).returncode == 8
+    assert answer("app", "get", "first")["state"] == "failed"
+    assert answer("app", "get", "first")["units"] == []
+    alice("flytectl", "app", "delete", "first")
+
+
+# ── the machine ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_who_is_not_in_the_group_changes_nothing() -> None:
+    """Every verb that mallory tries: refused, with the same advice."""
+    for words in (
+        ["app", "ls"],
+        ["app", "delete", "bad"],
+        ["secret", "create", "X", "y"],
+        ["secret", "ls"],
+        ["ca", "show"],
+    ):
+        assert "only members of group 'flyted'" in refused("flytectl", *words, status=6, user="mallory")
+
+
+def systemctl(*words: str) -> None:
+    subprocess.run(["systemctl", *words], check=True)
+
+
+def test_a_daemon_that_is_down_is_explained_by_systemd(served: str) -> None:
+    """Stopped on purpose: what systemd says of it; apps go on serving meanwhile."""
+    systemctl("stop", "flyted.socket", "flyted.service")
+    try:
+        said = refused("flytectl", "app", "ls", status=7)
+        assert "systemd says flyted.service is inactive (dead)" in said
+        assert "hint: sudo systemctl start flyted" in said
+        assert curl(served)[0] == 200
+        assert by("alice", "flytectl", "doctor").returncode == 1
+    finally:
+        systemctl("start", "flyted.socket", "flyted.service")
+
+
+def test_a_daemon_that_cannot_start_is_explained(served: str) -> None:
+    """A broken setting: the command does not hang but says that flyted fails; the journal names it."""
+    settings = Path("/etc/flyted/flyted.toml")
+    before = settings.read_text() if settings.exists() else None
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text("[ingress]\nhttps_prot = 1\n")
+    try:
+        subprocess.run(["systemctl", "restart", "flyted"], check=False, capture_output=True)
+        assert "last result 'exit-code'" in refused("flytectl", "app", "ls", status=7)
+        journal = subprocess.run(
+            ["journalctl", "-u", "flyted", "-n", "20"], capture_output=True, text=True, check=True
+        )
+        assert "there is no setting 'ingress.https_prot'" in journal.stdout
+        assert curl(served)[0] == 200
+    finally:
+        settings.unlink()
+        if before is not None:
+            settings.write_text(before)
+        systemctl("restart", "flyted")
+
+
+def test_a_daemon_of_another_version_is_named() -> None:
+    """After half an upgrade: both versions, and what to restart; serve does not begin."""
+    version = Path("/usr/lib/flyted/flyted/contract/version.py")
+    before = version.read_text()
+    version.write_text(re.sub(r'VERSION = ".*"', 'VERSION = "99.0"', before))
+    try:
+        for words in (["serve", file()], ["version"]):
+            said = by("alice", "flytectl", *words)
+            assert said.returncode == 7
+            assert "this is flytectl 99.0, the daemon is flyted" in said.stderr
+            assert "hint: sudo systemctl restart flyted" in said.stderr
+    finally:
+        version.write_text(before)
+
+
+def test_ports_that_are_taken_are_replaced_and_said() -> None:
+    """Somebody else has 443: another port is used, the URL has it, and doctor says so."""
+    systemctl("stop", "flyted", "flyted-ingress")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 443))
+        other.listen()
+        systemctl("start", "flyted", "flyted-ingress")
+        url = alice("flytectl", "serve", "-q", file(answer="old")).stdout.strip()
+        assert re.search(r":\d+$", url)
+        assert curl(url)[0] == 200
+        found = {check["name"]: check for check in answer("doctor")["checks"]}
+        assert found["ingress"]["ok"] is None
+        assert url.rpartition(":")[2] in found["ingress"]["detail"]
+    systemctl("stop", "flyted", "flyted-ingress")
+    systemctl("start", "flyted", "flyted-ingress")
+    until(lambda: curl(str(answer("app", "get", "bad")["url"]))[0] == 200)
+    assert not re.search(r":\d+$", str(answer("app", "get", "bad")["url"]))
+
+
+@contextmanager
+def small_disk() -> Iterator[Path]:
+    """The daemon's state on a disk of a few MiB, with what the secrets need."""
+    state = Path("/var/lib/flyted")
+    systemctl("stop", "flyted.socket", "flyted.service")
+    copy = Path("/run/small-disk")
+    shutil.copytree(state, copy, ignore=shutil.ignore_patterns("images", "bundles"), symlinks=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=711", "tmpfs", state], check=True)
+    try:
+        subprocess.run(["cp", "-a", f"{copy}/.", state], check=True)
+        (state / "bundles").mkdir(mode=0o711)
+        (state / "images").mkdir(mode=0o755)
+        systemctl("start", "flyted.socket", "flyted.service")
+        yield state
+    finally:
+        systemctl("stop", "flyted.socket", "flyted.service")
+        subprocess.run(["umount", state], check=True)
+        shutil.rmtree(copy)
+        systemctl("start", "flyted.socket", "flyted.service")
+
+
+def test_a_full_disk_keeps_the_old_value() -> None:
+    """No room: the error says so, and the secret is the one from before."""
+    for app in answer("app", "ls", "--all")["apps"]:
+        alice("flytectl", "app", "delete", app["name"])
+    with secret("KEPT", "before"), small_disk() as state:
+        before = answer("secret", "ls", "--all")
+        with (state / "filler").open("wb") as filler, pytest.raises(OSError, match="No space"):
+            while True:
+                filler.write(b"x" * 4096)
+                filler.flush()
+        said = refused("flytectl", "secret", "create", "KEPT", "-", "--replace", typed="y" * 65536, status=9)
+        assert "disk full: secret 'KEPT'" in said
+        (state / "filler").unlink()
+        assert answer("secret", "ls", "--all") == before
+        assert next(c for c in answer("doctor")["checks"] if c["name"] == "secret store")["ok"] is True
+
+
+def test_root_is_not_a_user() -> None:
+    """Plain root imports nobody's file; under sudo it is alice who imports hers."""
+    done = subprocess.run(["flytectl", "serve", "/home/alice/bad/app.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 6
+    assert "--as USER" in done.stderr
+    give("bad/app.py", "import os, pathlib\npathlib.Path('/tmp/who').write_text(str(os.getuid()))\n")
+    by("alice", "sudo", "flytectl", "serve", "bad/app.py")
+    assert Path("/tmp/who").read_text() == str(Path("/home/alice").stat().st_uid)
+    assert environment("alice")["HOME"] == "/home/alice"
