@@ -1,8 +1,26 @@
-"""For every test: hypothesis keeps no files (the machine's checkout is read-only) and no clock (machines are slow)."""
+"""For every test: what hypothesis may do, and which tests are too slow to run between two thoughts."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
+# no files (the machine's checkout is read-only) and no clock (machines are slow)
 settings.register_profile("flyted", database=None, deadline=None)
 settings.load_profile("flyted")
+
+HERE = Path(__file__).parent
+PROGRAMS = (
+    "launch", "build", "attacks/test_ingress", "attacks/test_vault", "host/test_ingress", "host/test_vault",
+    "host/test_store", "flytectl/test_load", "daemon/test_control",
+)  # fmt: skip
+"""Folders and files whose tests start real programs: uvicorn, HAProxy, uv, the SDK, writers that are killed."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what ``tests/run --fast`` leaves out."""
+    for item in items:
+        if str(item.path.relative_to(HERE)).startswith(PROGRAMS):
+            item.add_marker(pytest.mark.programs)

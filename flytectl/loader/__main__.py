@@ -26,10 +26,7 @@ def start() -> int:
 
 if __name__ == "__main__":
     if sys.version_info < OLDEST:
-        sys.stderr.write(
-            "{} is Python {}.{}; the Flyte SDK needs 3.10 or newer\n".format(sys.executable, *sys.version_info[:2])
-        )
-        sys.exit(64)
+        sys.exit(64)  # flytectl says the rest
     try:
         sys.exit(start())
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import stat
 import tarfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,24 +66,31 @@ def _packed(names: dict[str, str]) -> bytes:
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted(names):
-            try:
-                data = Path(names[name]).read_bytes()
-                executable = os.access(names[name], os.X_OK)
-            except OSError as error:
-                raise _unreadable(error) from error
+            data, executable = _content(names[name], LARGEST - plain.tell())
             entry = tarfile.TarInfo(Path(name).as_posix())
             entry.size, entry.mtime, entry.mode = len(data), EPOCH, 0o755 if executable else 0o644
             tar.addfile(entry, io.BytesIO(data))
-            if plain.tell() > LARGEST:
-                raise LoadError(
-                    "bundle",
-                    f"the code bundle is larger than {LARGEST // 2**20} MiB",
-                    hint="include less: models and data belong into a volume or a download at start",
-                )
     packed = io.BytesIO()
     with gzip.GzipFile(filename="", fileobj=packed, mode="wb", mtime=0, compresslevel=6) as stream:
         stream.write(plain.getbuffer())
     return packed.getvalue()
+
+
+def _content(path: str, room: int) -> tuple[bytes, bool]:
+    """(bytes, whether its owner may run it). Reads no more than fits."""
+    try:
+        with Path(path).open("rb") as stream:
+            data = stream.read(max(room, 0) + 1)
+            executable = bool(os.fstat(stream.fileno()).st_mode & stat.S_IXUSR)
+    except OSError as error:
+        raise _unreadable(error) from error
+    if len(data) > room:
+        raise LoadError(
+            "bundle",
+            f"the code bundle is larger than {LARGEST // 2**20} MiB: {path} does not fit",
+            hint="include less; a model or data set is better downloaded when the app starts",
+        )
+    return data, executable
 
 
 def _unreadable(error: OSError) -> LoadError:

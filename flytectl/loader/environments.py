@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .failure import LoadError
+from .failure import HERE, LoadError
 from .sdk import find
 
 if TYPE_CHECKING:
@@ -88,6 +89,21 @@ def _dependency(environment: Any, needed_by: str) -> Found:
             if value is environment:
                 return Found(environment, name, variable)
     return Found(environment, "", "")
+
+
+def settle(chosen: Iterable[Found]) -> None:
+    """Corrects what the SDK noted about where an environment was made.
+
+    It takes a file below any folder named `flyte` for its own and looks further up, where this loader is: relative
+    ``include`` paths would start here. And it would import that file again to look for the variable, which we know.
+    """
+    for found in chosen:
+        environment = found.environment
+        made_in = getattr(getattr(environment, "_caller_frame", None), "filename", None)
+        declared = getattr(environment, "_declaring_file", None) or HERE
+        if made_in and Path(declared).is_relative_to(HERE):
+            environment._declaring_file = made_in  # noqa: SLF001 -- the SDK has no other way
+        environment._caller_frame = None  # noqa: SLF001 -- see translate: the resolver's arguments are ours
 
 
 def depends_on(found: Found) -> list[str]:

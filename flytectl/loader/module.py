@@ -45,13 +45,6 @@ def locate(given: str, root: str | None) -> Source:
         )
     if not _module_name(file, start):
         start = file.parent
-    if module in sys.modules:
-        known = getattr(sys.modules[module], "__file__", None) or "built into Python"
-        raise LoadError(
-            "import",
-            f"{file.name} would hide the module {module!r} that already exists ({known})",
-            hint=f"rename the file, for example to {module}_app.py",
-        )
     return Source(file, start, module)
 
 
@@ -82,6 +75,7 @@ def load(source: Source) -> ModuleType:
 
     Raises LoadError with the user's own traceback. Ctrl-C is passed on.
     """
+    _check_free(source)
     sys.path[:0] = list(dict.fromkeys([str(source.root), str(source.file.parent)]))
     try:
         return _executed(source)
@@ -89,6 +83,16 @@ def load(source: Source) -> ModuleType:
         raise
     except BaseException as error:  # sys.exit too
         raise from_user_code(error, source.file, source.root) from error
+
+
+def _check_free(source: Source) -> None:
+    if source.module in sys.modules:
+        known = getattr(sys.modules[source.module], "__file__", None) or "built into Python"
+        raise LoadError(
+            "import",
+            f"{source.file.name} would hide the module {source.module!r} that already exists ({known})",
+            hint=f"rename the file, for example to {source.module}_app.py",
+        )
 
 
 def _executed(source: Source) -> ModuleType:

@@ -17,22 +17,25 @@ if TYPE_CHECKING:
     from .module import Source
 
 VERSION = 1
+NO_ANSWER = 70  # exit status: flytectl says the rest
 
 
 def main(argv: list[str]) -> int:
     """Runs once; the exit status is 0 whenever a document was written, also one that tells an error."""
     args = _arguments(argv)
-    started_as = os.getpid()
     for fd in (args.out_fd, args.bundles_fd):
         os.set_inheritable(fd, False)  # noqa: FBT003 -- nothing that the user's file starts may hold our answer
     try:
         document = _document(args)
     except LoadError as error:
         document = error.document()
-    if os.getpid() != started_as:
-        os._exit(0)  # the file forked while it was imported: only one of the two answers
-    data = json.dumps(document, ensure_ascii=True, allow_nan=False).encode()
-    _write(args.out_fd, data)
+    except Exception as error:  # noqa: BLE001 -- the last line of defence: no traceback of ours reaches a user
+        document = LoadError(
+            "sdk",
+            f"the Flyte SDK and flytectl do not get along: {type(error).__name__}: {error}",
+            hint=f"flytectl was made for flyte {sdk.KNOWN}",
+        ).document()
+    _write(args.out_fd, json.dumps(document, ensure_ascii=True, allow_nan=False).encode())
     _leave()
     return 0
 
@@ -51,14 +54,18 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def _document(args: argparse.Namespace) -> dict[str, Any]:
+    source = module.locate(args.file, args.root)
     sdk.use(args.sdk)
     version = sdk.load()
-    source = module.locate(args.file, args.root)
     sdk.initialise(source.root, args.project, args.domain)
+    before = _process_and_files(args)
     loaded = module.load(source)
+    if _process_and_files(args) != before:
+        os._exit(NO_ANSWER)
     # A file may have called flyte.init itself, which would set another root.
     sdk.initialise(source.root, args.project, args.domain)
     chosen = environments.choose(loaded, args.env)
+    environments.settle(chosen)
     bundles = _Bundles(source)
     apps = [_app(each, bundles, source, (args.project, args.domain)) for each in chosen]
     return {
@@ -70,6 +77,14 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
         "apps": apps,
         "bundles": bundles.write(args.bundles_fd),
     }
+
+
+def _process_and_files(args: argparse.Namespace) -> list[int]:
+    """Changes if the file forked (one of the two answers) or closed descriptors that it did not open."""
+    try:
+        return [os.getpid(), os.fstat(args.out_fd).st_ino, os.fstat(args.bundles_fd).st_ino]
+    except OSError:
+        return []
 
 
 def _app(found: environments.Found, bundles: _Bundles, source: Source, scope: tuple[str, str]) -> dict[str, Any]:

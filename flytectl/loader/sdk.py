@@ -59,7 +59,13 @@ def find(module: str, name: str) -> Any:
 
 
 def initialise(root: Path, project: str, domain: str) -> None:
-    """What ``flyte serve`` does before it imports a file, without a config file or an endpoint."""
+    """What ``flyte serve`` does before it imports a file, without a config file or an endpoint.
+
+    Does nothing if the SDK is set so already: a second call is for files that call ``flyte.init`` themselves.
+    """
+    config = find("flyte._initialize", "_get_init_config")()
+    if config is not None and (config.root_dir, config.project, config.domain) == (root, project, domain):
+        return
     path = list(sys.path)
     init = find("flyte", "init")
     try:

@@ -50,7 +50,7 @@ def to_idl(found: Found, bundle: Bundle | None, source_root: Path, scope: tuple[
     app = _translated(found, bundle, source_root, scope)
     idl: dict[str, Any] = find("google.protobuf.json_format", "MessageToDict")(app)
     container = idl.get("spec", {}).get("container", {})
-    if container.get("command", [""])[0] == "fserve":
+    if found.environment.command is None:
         container["command"] = _with_resolver(container["command"], found)
     _keep_useful_paths(container, bundle)
     return idl

@@ -25,10 +25,11 @@ from flyted.host import bundles
 from flyted.host.store import Store
 from flyted.host.vault import Vault
 from flyted.plan.facts import StoredApp
+from flyted.plan.secrets import room
 
 log = logging.getLogger(__name__)
 
-SECRETS_LIMIT = 900 * 1024  # the kernel has room for 1 MiB of credentials per unit, names included
+SECRETS_LIMIT = 900 * 1024  # there is room for 1 MiB of credentials in a unit, the checksums among them
 
 Emit = Callable[..., Awaitable[None]]
 
@@ -99,7 +100,7 @@ class Deploy:
             except SecretNotFound:
                 missing.append(use.key)
                 continue
-            total += self.vault.info(scope, use.key).size
+            total += room(self.vault.info(scope, use.key).size)
         if missing:
             names = ", ".join(f"'{key}'" for key in missing)
             raise SecretNotFound(
@@ -107,7 +108,10 @@ class Deploy:
                 hint="; ".join(f"flytectl secret create {key}" for key in missing),
             )
         if total > SECRETS_LIMIT:
-            raise InvalidInput(f"the secrets of app '{spec.key}' are {total >> 10} KiB together; the limit is 900 KiB")
+            raise InvalidInput(
+                f"the secrets of app '{spec.key}' are {total >> 10} KiB together; the limit is 900 KiB",
+                hint="store large data as files of the app, and what opens them as secret",
+            )
 
     def _unchanged(self, spec: AppSpec, fingerprint: str) -> StoredApp | None:
         app = next((a for a in self.store.apps() if a.key == spec.key), None)

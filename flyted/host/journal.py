@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,9 @@ class Entry:
     invocation: str
 
 
-async def read(units: Sequence[str], *, lines: int, follow: bool, newest_run: bool = False) -> AsyncIterator[Entry]:
+async def read(
+    units: Sequence[str], *, lines: int, follow: bool, newest_run: bool = False
+) -> AsyncGenerator[Entry, None]:
     """The last ``lines`` lines of all ``units`` together, then, with ``follow``, each new one as it comes.
 
     ``newest_run``: only those of the last start that has any. Closing the iterator ends journalctl. Raises

@@ -191,7 +191,7 @@ _SANDBOX: dict[str, Any] = {
     "RemoveIPC": True,
     "KeyringMode": "private",
     "SystemCallArchitectures": ["native"],
-    "SystemCallFilter": (True, ["@system-service"]),
+    "SystemCallFilter": [(True, ["@system-service"]), (False, ["@privileged", "@resources"])],
     "SystemCallErrorNumber": 1,  # EPERM
     "RestrictAddressFamilies": (True, ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"]),  # netlink: getaddrinfo
     "DevicePolicy": "closed",

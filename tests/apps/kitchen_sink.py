@@ -15,9 +15,7 @@ scaled_by_pair = flyte.app.AppEnvironment(
     description="Concurrency, seconds",
     type="worker",
     args=["python", "-m", "http.server", "8080"],
-    scaling=flyte.app.Scaling(
-        replicas=(1, 3), metric=flyte.app.Scaling.Concurrency(10), scaledown_after=120
-    ),
+    scaling=flyte.app.Scaling(replicas=(1, 3), metric=flyte.app.Scaling.Concurrency(10), scaledown_after=120),
     resources=flyte.Resources(cpu=("500m", 2), memory=("256Mi", "1Gi"), disk="10Gi", shm="auto"),
 )
 
@@ -101,7 +99,10 @@ pooled = flyte.app.AppEnvironment(
     name="pooled", args=["x"], cluster_pool="gpu-pool", image="ghcr.io/example/thing:1", domain=None
 )
 pinned = flyte.app.AppEnvironment(
-    name="pinned", args=["x"], cluster="east-1", domain=flyte.app.Domain(subdomain=flyte.app.Subdomain(app_name="east"))
+    name="pinned",
+    args=["x"],
+    cluster="east-1",
+    domain=flyte.app.Domain(subdomain=flyte.app.Subdomain(app_name="east")),
 )
 bare = flyte.app.AppEnvironment(name="bare")
 

@@ -267,6 +267,12 @@ def test_a_thread_of_the_users_does_not_hold_the_command(tmp_path):
         assert loaded.apps[0].name == "hello"
 
 
+def test_a_file_that_forks_gives_one_answer(tmp_path):
+    """Two processes come back from the import: the one that was started answers, the other one is ended."""
+    with load_file(write(tmp_path, "app.py", "import os\nos.fork()\n" + dedent(FASTAPI))) as loaded:
+        assert [app.name for app in loaded.apps] == ["hello"]
+
+
 def test_the_users_modules_are_not_hidden_by_ours(tmp_path):
     """Siblings of the user's may have the names of the loader's own files."""
     names = sorted(path.stem for path in LOADER.glob("[a-z]*.py"))
@@ -292,3 +298,29 @@ def test_scope_is_in_the_translation(tmp_path):
     file = write(tmp_path, "app.py", FASTAPI)
     with load_file(file, "--project", "shop", "--domain", "production") as loaded:
         assert loaded.apps[0].idl["metadata"]["id"] == {"project": "shop", "domain": "production", "name": "hello"}
+
+
+def test_include_below_a_folder_named_flyte(tmp_path):
+    """The SDK takes such files for its own and would look for the include elsewhere."""
+    write(tmp_path, "flyte/page.html", "<p>")
+    file = write(tmp_path, "flyte/app.py", dedent(FASTAPI).replace("app=app", "app=app, include=['page.html']"))
+    with load_for_real(file) as loaded:
+        assert set(contents(loaded.apps[0])) == {"app.py", "page.html"}
+
+
+def test_a_file_that_is_run_by_the_owner_stays_so(tmp_path):
+    """Of a file's mode only that it is a program is kept: a umask is no new version."""
+    write(tmp_path, "tool.sh", "#!/bin/sh\n").chmod(0o750)
+    text = dedent(FASTAPI).replace("app=app", "app=app, include=['tool.sh']")
+    with load_file(write(tmp_path, "app.py", text)) as loaded:
+        (app,) = loaded.apps
+        assert app.bundle_fd is not None
+        with tarfile.open(fileobj=io.BytesIO(os.pread(app.bundle_fd, app.bundle_size, 0))) as tar:
+            assert {member.name: member.mode for member in tar} == {"app.py": 0o644, "tool.sh": 0o755}
+
+
+def test_a_command_of_the_apps_own_is_not_touched(tmp_path):
+    """Also not one that happens to start with fserve."""
+    text = "import flyte.app\nenv = flyte.app.AppEnvironment(name='own', command=['fserve', '--', 'x', '--', 'y'])\n"
+    with load_file(write(tmp_path, "app.py", text)) as loaded:
+        assert loaded.apps[0].idl["spec"]["container"]["command"] == ["fserve", "--", "x", "--", "y"]

@@ -111,6 +111,7 @@ def test_sys_exit_at_import(tmp_path):
     [
         ("import os\nos._exit(0)\n", "ended with status 0"),
         ("import os\nos._exit(7)\n", "ended with status 7"),
+        ("import os\nos.closerange(3, 1024)\n" + dedent(FASTAPI), "without an answer"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "was killed by SIGSEGV"),
     ],
 )
@@ -241,3 +242,13 @@ def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.1)
     pytest.fail("the file was never imported")
+
+
+def test_a_bundle_that_is_too_large(tmp_path):
+    """A model beside the file does not go through the daemon: refused with its name, before it fills memory."""
+    with (tmp_path / "model.bin").open("wb") as stream:
+        stream.truncate(300 * 2**20)
+    text = dedent(FASTAPI).replace("app=app", "app=app, include=['model.bin']")
+    error = user_failure(tmp_path, text)
+    assert "larger than 256 MiB" in error.message
+    assert "model.bin" in error.message

@@ -7,6 +7,7 @@ import pytest
 from flyted.contract.names import Replica
 from flyted.plan.actions import Sleep, StartPair, StartService, StopPair
 from flyted.plan.facts import Facts, Failure
+from flyted.plan.idle import Clock
 from flyted.plan.reconcile import DRAIN_S, Plan, reconcile
 from tests.plan.stored import DOMAIN, app, facts, pair, quiet
 
@@ -54,7 +55,8 @@ def test_a_busy_app_stays_awake() -> None:
     seen = facts(
         app("a", scaledown_after_s=10.0), units=pair(A1, "active"), traffic={"a-r1-0": quiet(5000, in_flight=1)}
     )
-    clocks, now = {}, 1000.0
+    clocks: dict[str, Clock] = {}
+    now = 1000.0
     for _ in range(50):
         answer = reconcile(seen, clocks, DOMAIN, now)
         assert answer.actions == ()

@@ -9,7 +9,7 @@ import pytest
 
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import PermissionRefused
-from flyted.plan.secrets import OneSecret, Site, Sums, credential_id, grant, sums
+from flyted.plan.secrets import OneSecret, Site, Sums, credential_id, grant, room, sums
 from flyted.plan.units import credential_ids
 from tests.plan.stored import app
 
@@ -58,3 +58,8 @@ def test_sums_tell_length_and_digest() -> None:
         "s0": [1, hashlib.sha256(b"x").hexdigest()],
         "s1": [2, hashlib.sha256(b"yy").hexdigest()],
     }
+
+
+def test_a_value_takes_whole_pages() -> None:
+    """The limit on an app's secrets counts what systemd's folder for them has room for."""
+    assert [room(size) for size in (1, 4096, 4097, 512 << 10)] == [4096, 4096, 8192, 512 << 10]

@@ -1,0 +1,192 @@
+"""The promised figures, measured on the installed package in a booted machine, each beside what it is compared with.
+
+Ratios of medians from one run: the machine's speed cancels out. Run by ``benchmarks/run``; exits 1 when a promise
+is broken.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.machine.people import alice, answer, environment, give, join_group
+
+QUIET_S = 60
+KEY = "my-secret-api-key-12345"
+HOST = "authenticated-api.apps.localhost"
+broken: list[str] = []
+
+
+def median_ms(times: int, work: Callable[[], object]) -> float:
+    """The median time of one piece of work, in milliseconds."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        taken.append((time.perf_counter() - began) * 1e3)
+    return statistics.median(taken)
+
+
+def promise(name: str, measured: float, bound: float, unit: str, note: str = "") -> None:
+    """One line of the report."""
+    kept = measured <= bound
+    print(f"{'ok  ' if kept else 'MISS'}  {name:<44} {measured:8.2f} {unit:<4} (at most {bound:.2f}) {note}")
+    if not kept:
+        broken.append(name)
+
+
+def user(*words: str) -> None:
+    """A command as alice, without the cost of becoming her in the way of what is measured."""
+    subprocess.run(words, check=True, capture_output=True, env=environment("alice"), user="alice", cwd="/home/alice",
+                   extra_groups=["flyted"])  # fmt: skip
+
+
+def command_line() -> None:
+    """`--help` and `app ls` against an empty Python."""
+    empty = median_ms(21, lambda: user("/usr/bin/python3", "-c", "pass"))
+    shown = median_ms(21, lambda: user("/usr/bin/flytectl", "--help"))
+    promise("flytectl --help", shown, 1.5 * empty + 60, "ms", f"python3 -c pass: {empty:.1f} ms")
+    promise("flytectl app ls", median_ms(21, lambda: user("/usr/bin/flytectl", "app", "ls")), 120, "ms")
+    promise(
+        "flytectl serve, the same file again",
+        median_ms(5, lambda: user("/usr/bin/flytectl", "serve", "-q", "basic_auth.py")) / 1e3,
+        3,
+        "s",
+    )
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP straight to an app's socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+
+def through_ingress() -> http.client.HTTPSConnection:
+    """HTTPS as a client does it."""
+    tls = ssl.create_default_context(cadata=answer("ca", "show")["pem"])
+    return http.client.HTTPSConnection(HOST, context=tls)
+
+
+def get(connection: http.client.HTTPConnection) -> None:
+    """One request."""
+    connection.request("GET", "/public")
+    response = connection.getresponse()
+    response.read()
+    assert response.status == 200
+
+
+def bare_start(image: str, folder: str) -> float:
+    """From nothing to the first answer of the same app under plain uvicorn, in milliseconds."""
+    path = "/tmp/bare.sock"
+    Path(path).unlink(missing_ok=True)
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [f"{image}/bin/python", "-m", "uvicorn", "--uds", path, "basic_auth:app", "--log-level", "warning"],
+        cwd=folder, env={"API_KEY": KEY, "PATH": "/usr/bin:/bin", "DO_NOT_TRACK": "1"},
+    )  # fmt: skip
+    try:
+        while True:
+            try:
+                get(UnixConnection(path))
+                return (time.perf_counter() - began) * 1e3
+            except OSError:
+                time.sleep(0.002)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wake() -> float:
+    """From asleep to the first answer through the ingress, in milliseconds."""
+    user("/usr/bin/flytectl", "app", "sleep", "authenticated-api")
+    connection = through_ingress()
+    began = time.perf_counter()
+    get(connection)
+    return (time.perf_counter() - began) * 1e3
+
+
+def waking() -> None:
+    """A cold wake against a bare start, in turns."""
+    image = answer("app", "get", "authenticated-api")["image"]["path"]
+    folder = next(str(p) for p in Path("/var/cache/private/flyted-app-authenticated-api/code").iterdir())
+    bare, ours = [], []
+    for _ in range(7):
+        bare.append(bare_start(image, folder))
+        ours.append(wake())
+    promise(
+        "cold wake / bare uvicorn", statistics.median(ours) / statistics.median(bare), 1.4, "x",
+        f"{statistics.median(ours):.0f} ms / {statistics.median(bare):.0f} ms",
+    )  # fmt: skip
+
+
+def ingress() -> None:
+    """What HTTPS and HAProxy add to a request on a warm connection."""
+    unit = next(u["name"] for u in answer("app", "get", "authenticated-api")["units"] if u["name"].endswith(".socket"))
+    path = f"/run/flyted/apps/{unit.removeprefix('flyted-app-').removesuffix('.socket')}.sock"
+    secure, plain = through_ingress(), UnixConnection(path)
+    get(secure)
+    get(plain)
+    with_ingress, direct = [], []
+    for _ in range(500):
+        with_ingress.append(median_ms(1, lambda: get(secure)))
+        direct.append(median_ms(1, lambda: get(plain)))
+    added = statistics.median(with_ingress) - statistics.median(direct)
+    promise(
+        "the ingress adds (p50)",
+        added,
+        1,
+        "ms",
+        f"{statistics.median(with_ingress):.2f} / {statistics.median(direct):.2f} ms",
+    )
+
+
+def daemon() -> None:
+    """Memory, and system calls while nothing happens."""
+    pid = subprocess.run(
+        ["systemctl", "show", "--value", "--property=MainPID", "flyted"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    promise("the daemon's memory (RSS)", int(status["VmRSS"].split()[0]) / 1024, 45, "MiB")
+    user("/usr/bin/flytectl", "app", "sleep", "authenticated-api")
+    time.sleep(2)
+    trace = subprocess.run(
+        ["timeout", "-s", "INT", str(QUIET_S), "strace", "-f", "-p", pid, "-o", "/tmp/strace"],
+        capture_output=True,
+        check=False,
+    )
+    assert trace.returncode in (0, 124, 130), trace.stderr
+    calls = [line for line in Path("/tmp/strace").read_text().splitlines() if "(" in line and "epoll_wait" not in line]
+    promise(f"system calls in {QUIET_S} quiet seconds", len(calls), 0, "")
+
+
+def main() -> int:
+    """All figures; 1 if a promise is broken."""
+    join_group()
+    alice("flytectl", "secret", "create", "API_KEY", KEY, "--replace")
+    give("basic_auth.py")
+    alice("flytectl", "serve", "-q", "basic_auth.py")
+    command_line()
+    ingress()
+    waking()
+    daemon()
+    print(json.dumps({"broken": broken}))
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Credentials through the real PID 1: sizes up to what there is room for, every start anew, what a refusal is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from flyted.contract.app import MAX_SECRETS, SecretUse
+from flyted.contract.errors import NotFound
+from flyted.contract.names import Replica
+from flyted.daemon.credentials import Credentials
+from flyted.daemon.deploy import SECRETS_LIMIT
+from flyted.plan.secrets import room, sums
+from flyted.plan.units import UnitPair
+from tests.machine.pairs import connected, do, place_hands, planned, run, sh, spec, without_daemon
+
+READ = (
+    "(lambda d: {n: (len(v), __import__('hashlib').sha256(v).hexdigest()) for n in os.listdir(d)"
+    " for v in [open(d + '/' + n, 'rb').read()]})(os.environ['CREDENTIALS_DIRECTORY'])"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hands() -> Iterator[None]:
+    place_hands()
+    with without_daemon():
+        yield
+
+
+@contextlib.asynccontextmanager
+async def answering(pair: UnitPair, answer: Callable[[str, str], bytes]) -> AsyncIterator[None]:
+    """A credential server on a socket of its own, which the pair is made to ask."""
+    path = f"/run/flyted-test-{os.urandom(4).hex()}.sock"
+    pair.service["LoadCredential"] = [(name, path) for name in pair.credentials]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(4096)
+        running = asyncio.create_task(Credentials(listener, answer).run())
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            os.unlink(path)  # noqa: PTH108
+
+
+def digests(values: dict[str, bytes]) -> dict[str, tuple[int, str]]:
+    return {name: (len(value), hashlib.sha256(value).hexdigest()) for name, value in values.items()}
+
+
+def several(count: int) -> tuple[Replica, UnitPair]:
+    return planned(spec("secretive", secrets=tuple(SecretUse(f"K{n}", env=f"K{n}") for n in range(count))))
+
+
+@pytest.mark.parametrize("sizes", [[1], [512 << 10, 388 << 10], [3 * 4096] * MAX_SECRETS, [1] * MAX_SECRETS])
+def test_every_size_that_deploy_allows_arrives(sizes: list[int]) -> None:
+    """One byte, the largest value with the rest beside it, and as many secrets as an app may have."""
+    assert sum(map(room, sizes)) <= SECRETS_LIMIT
+    replica, pair = several(len(sizes))
+    values = {name: os.urandom(size) for name, size in zip(pair.credentials, sizes, strict=False)}
+    values["sums"] = sums(list(values.values()))
+
+    async def work() -> None:
+        async with connected() as units, answering(pair, lambda _unit, name: values[name]):
+            try:
+                await units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
+                assert await units.start(replica.service) == "done", sh("journalctl", "-n9", "-u", replica.service)
+                assert eval(await do(replica, READ)) == digests(values)
+                mode = "[oct(os.stat(os.environ['CREDENTIALS_DIRECTORY'] + '/s0').st_mode & 0o7337)]"
+                assert await do(replica, mode) == "['0o0']"  # nobody else reads it, nobody writes it
+            finally:
+                await units.stop(replica.socket)
+                await units.stop(replica.service)
+
+    run(work())
+
+
+def test_each_start_asks_anew() -> None:
+    """A wake gets today's value, not that of the deploy."""
+    replica, pair = several(1)
+    asked: list[tuple[str, str]] = []
+
+    def answer(unit: str, name: str) -> bytes:
+        asked.append((unit, name))
+        return f"{len(asked)}".encode()
+
+    async def work() -> None:
+        async with connected() as units, answering(pair, answer):
+            try:
+                await units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
+                for _ in range(2):
+                    assert await do(replica, "os.getpid()")
+                    await units.stop(replica.service)
+            finally:
+                await units.stop(replica.socket)
+                await units.stop(replica.service)
+
+    run(work())
+    assert sorted(asked) == sorted([(replica.service, "s0"), (replica.service, "sums")] * 2)
+
+
+def test_a_refusal_is_an_empty_credential() -> None:
+    """systemd takes "closed without a byte" for an empty value and starts the unit: so launch must look, and does."""
+    replica, pair = several(1)
+
+    def answer(_unit: str, name: str) -> bytes:
+        raise NotFound(f"no {name}")
+
+    async def work() -> None:
+        async with connected() as units, answering(pair, answer):
+            try:
+                await units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
+                assert await do(replica, "open(os.environ['CREDENTIALS_DIRECTORY'] + '/s0').read()") == "''"
+            finally:
+                await units.stop(replica.socket)
+                await units.stop(replica.service)
+
+    run(work())
+
+
+def test_no_plaintext_is_left_behind() -> None:
+    """Not in a property, a unit file, the journal, the environment of another, a file outside of the credentials."""
+    replica, pair = several(1)
+    canary = b"CANARY-" + os.urandom(8).hex().encode()
+
+    async def work() -> None:
+        async with connected() as units, answering(pair, lambda _unit, _name: canary):
+            try:
+                await units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
+                assert await do(replica, "open(os.environ['CREDENTIALS_DIRECTORY'] + '/s0').read()") == repr(
+                    canary.decode()
+                )
+                found = sh(
+                    "grep", "-rlaF", "--exclude-dir=credentials", canary.decode(), "/run", "/etc", "/var/lib", "/tmp"
+                )
+                assert found == ""
+                assert canary.decode() not in sh("systemctl", "show", "*")
+                assert canary.decode() not in sh("journalctl", "-b", "-o", "json", "--all")
+            finally:
+                await units.stop(replica.socket)
+                await units.stop(replica.service)
+            assert sh("grep", "-rlaF", canary.decode(), "/run", "/etc", "/var/lib", "/tmp") == ""
+
+    run(work())
