@@ -57,8 +57,8 @@ class Deploy:
             unchanged = self._unchanged(spec, fingerprint)
             if unchanged is not None:
                 return await self._start_again(unchanged, emit), False
-            self._keep_bundle(spec, fd)
             image = await self.images.ensure(spec, emit)
+            self._keep_bundle(spec, fd)  # and on record at once: what no revision uses is swept away
             number = self.store.add_revision(spec, image, fingerprint, time.time())
             await emit("progress", text=f"starting {spec.key} (revision {number})")
             await self._bring_up(Replica(spec.key.id, number), emit)

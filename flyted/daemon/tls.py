@@ -8,7 +8,7 @@ import logging
 import time
 from typing import Any
 
-from flyted.contract.errors import FlytedError, IngressDown, NotFound
+from flyted.contract.errors import FlytedError, IngressDown, NotFound, StoreCorrupt
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host import ca
 from flyted.host.ingress import Ingress
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _CERT, _KEY = "ca-certificate", "ca-key"
 _RETRY_S = 3600.0
+_DAY_S = 86400.0
 
 
 class Tls:
@@ -53,12 +54,13 @@ class Tls:
         """Renews the leaf at two thirds of its life, for ever; sleeps until then."""
         while True:
             try:
-                self.site_pem()
-                await asyncio.sleep(max(1.0, self._renew_at() - time.time()))
-                self._leaf = ca.issue_leaf(self._authority(), self._base_domain)
-                with contextlib.suppress(IngressDown):  # it takes the new one when it starts
-                    await self._ingress.set_certificate(self._leaf.pem)
-                log.info("the ingress has a new certificate")
+                pem = self.site_pem()
+                with contextlib.suppress(IngressDown):  # it takes this one when it starts
+                    # also at our start: an ingress that went on still has the leaf of the daemon before us
+                    await self._ingress.set_certificate(pem)
+                while (left := self._renew_at() - time.time()) > 0:
+                    await asyncio.sleep(min(left, _DAY_S))  # asyncio's clock stands still while the machine sleeps
+                self._leaf = None
             except FlytedError as error:
                 log.error("the ingress's certificate: %s", error.message)  # noqa: TRY400
                 await asyncio.sleep(_RETRY_S)
@@ -72,10 +74,16 @@ class Tls:
         return self._ca
 
     def _load_or_make(self) -> ca.Ca:
-        with contextlib.suppress(NotFound):
+        try:
             found = ca.Ca(self._vault.get_internal(_CERT), self._vault.get_internal(_KEY))
             if ca.usable(found, self._base_domain, time.time()):
                 return found
+        except NotFound:
+            log.info("there is no certificate authority yet")
+        except StoreCorrupt as error:
+            if self._vault.refusal is not None:
+                raise
+            log.error("%s; a new authority is made: flytectl ca install", error.message)  # noqa: TRY400
         made = ca.new_ca(self._base_domain)
         self._vault.put_internal(_KEY, made.key_pem)
         self._vault.put_internal(_CERT, made.cert_pem)
