@@ -63,10 +63,8 @@ class Doctor:
             "age-keygen on another machine; put its age1... into /etc/flyted/recipients.txt; systemctl restart flyted",
         )  # fmt: skip
         if self._vault.stale:
-            yield Check(
-                "recipients", ok=None, detail=f"{self._vault.stale} secrets are not encrypted to today's recovery keys",
-                hint="systemctl restart flyted; a damaged one has to be stored again",
-            )  # fmt: skip
+            detail = f"{self._vault.stale} secrets are not encrypted to today's recovery keys"
+            yield Check("recipients", None, detail, "systemctl restart flyted; a damaged one has to be stored again")
 
     def _ingress(self) -> Check:
         units = self._act.units.list(["flyted-ingress.service"])
