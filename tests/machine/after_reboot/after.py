@@ -1,0 +1,51 @@
+"""After the reboot: transient units are gone with the old PID 1, so flyted made them anew from what is wanted."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.machine.lively import state
+from tests.machine.people import alice, answer, curl, until
+
+
+def url(name: str) -> str:
+    return str(answer("app", "get", name)["url"])
+
+
+def test_the_machine_is_well() -> None:
+    """Everything came up by itself: no unit failed, and flyted answers."""
+    units = ["flyted.service", "flyted-ingress.service", "flyted.socket", "flyted-credentials.socket"]
+    done = subprocess.run(["systemctl", "is-active", *units], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["active"] * len(units)
+    failed = subprocess.run(
+        ["systemctl", "list-units", "--failed", "--no-legend", "flyted*"], capture_output=True, text=True, check=True
+    )
+    assert failed.stdout == ""
+
+
+@pytest.mark.parametrize("name", ["boot-serves", "boot-sleeps"])
+def test_an_app_answers_again(name: str) -> None:
+    """Nobody deployed it again: the first request after the boot is answered, at the same URL."""
+    until(lambda: curl(url(name))[0] == 200, 30)
+    assert state(name) == "running"
+
+
+def test_a_stopped_app_stays_stopped() -> None:
+    """What its owner stopped does not come back by a reboot."""
+    assert state("boot-stopped") == "stopped"
+    assert curl(url("boot-stopped"))[0] == 503
+
+
+def test_secrets_are_there() -> None:
+    """The identity was opened again: the secret is listed, undamaged."""
+    secrets = {s["key"]: s for s in answer("secret", "ls")["secrets"]}
+    assert secrets["REBOOT"]["damaged"] is False
+
+
+def test_the_certificate_is_still_trusted() -> None:
+    """The CA is the one that was installed before: curl asks for nothing new, and apps can go."""
+    assert curl(url("boot-serves"))[0] == 200
+    for name in ("boot-serves", "boot-sleeps", "boot-stopped"):
+        alice("flytectl", "app", "delete", name)

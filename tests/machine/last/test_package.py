@@ -1,0 +1,95 @@
+"""The package over its life: upgrade cuts nothing, remove keeps the user's things, purge keeps none. In this order."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.machine.lively import serve
+from tests.machine.people import alice, answer, curl, join_group, until
+
+OURS = ("flyted.service", "flyted-ingress.service", "flyted-app-package-r1-0.service")
+
+
+def sh(*words: str) -> str:
+    """A command of root's that must work; what it said, both streams."""
+    done = subprocess.run(
+        words, text=True, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+    )  # fmt: skip
+    assert done.returncode == 0, f"{words}: {done.stdout}"
+    return done.stdout
+
+
+def deb() -> str:
+    """The package of this release, as tests/run built it."""
+    release = re.search(r"^VERSION_CODENAME=(\w+)$", Path("/etc/os-release").read_text(), re.MULTILINE)
+    assert release is not None
+    (found,) = Path(__file__).parents[3].glob(f"build/{release[1]}/flyted_*.deb")
+    return str(found)
+
+
+def pids() -> dict[str, str]:
+    return {unit: sh("systemctl", "show", "--value", "--property=MainPID", unit).strip() for unit in OURS}
+
+
+@pytest.fixture(scope="module")
+def url() -> str:
+    join_group()
+    alice("sudo", "flytectl", "ca", "install")
+    alice("flytectl", "secret", "create", "KEPT", "-", "--replace", typed="a value to keep")
+    return serve("package")
+
+
+def test_an_upgrade_restarts_the_daemon_only(url: str) -> None:
+    """New code runs in flyted; the apps and the ingress are the processes that they were, and answer."""
+    assert curl(url)[0] == 200
+    before = pids()
+    sh("apt-get", "install", "-y", "--reinstall", deb())
+    after = pids()
+    assert curl(url)[0] == 200
+    assert after["flyted.service"] not in (before["flyted.service"], "0")
+    assert {u: p for u, p in after.items() if u != "flyted.service"} == {
+        u: p for u, p in before.items() if u != "flyted.service"
+    }
+
+
+def test_what_the_admin_disabled_stays_disabled() -> None:
+    """An upgrade does not enable a unit again that somebody disabled."""
+    sh("systemctl", "disable", "flyted-ingress.service")
+    sh("apt-get", "install", "-y", "--reinstall", deb())
+    done = subprocess.run(["systemctl", "is-enabled", "flyted-ingress.service"], capture_output=True, check=False)
+    assert done.stdout.strip() == b"disabled"
+    sh("systemctl", "enable", "flyted-ingress.service")
+
+
+def test_remove_stops_all_and_keeps_what_is_yours(url: str) -> None:
+    """No process, socket or unit is left; secrets and apps are, and a new installation finds them."""
+    said = sh("apt-get", "remove", "-y", "flyted")
+    assert "stay in /var/lib/flyted" in said
+    assert sh("systemctl", "list-units", "--all", "--no-legend", "--plain", "flyted*").strip() == ""
+    assert not Path("/run/flyted").exists()
+    assert not Path("/usr/lib/flyted").exists()
+    assert list(Path("/var/lib/flyted/secrets").rglob("*.age"))
+    sh("apt-get", "install", "-y", deb())
+    until(lambda: curl(url)[0] == 200, 30)
+    assert "KEPT" in {secret["key"] for secret in answer("secret", "ls")["secrets"]}
+
+
+def test_purge_says_what_it_deletes_and_deletes_it(url: str) -> None:
+    """The message names secrets before they go; then nothing of ours is left but user and group."""
+    assert url
+    said = sh("apt-get", "purge", "-y", "flyted")
+    assert re.search(r"deleting for ever: [1-9]\d* secrets", said)
+    assert sh("systemctl", "list-units", "--all", "--no-legend", "--plain", "flyted*").strip() == ""
+    left = sh(
+        "find", "/etc", "/usr", "/var/lib", "/var/cache", "/var/log", "/run", "-xdev",
+        "-not", "-path", "/run/flyted-*", "-name", "*flyt*", "-print",
+    ).split()  # fmt: skip
+    assert [p for p in left if not p.startswith(("/var/lib/dpkg", "/var/lib/apt", "/var/log/"))] == []
+    bundle = subprocess.run(["curl", "-sS", url], capture_output=True, text=True, check=False)
+    assert bundle.returncode != 0
