@@ -44,6 +44,14 @@ class Store:
         self._path = path
         with self._errors():
             self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._prepare()
+        except FlytedError:
+            self._db.close()
+            raise
+
+    def _prepare(self) -> None:
+        with self._errors():
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA foreign_keys = ON")
@@ -52,7 +60,7 @@ class Store:
                 self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT")
             elif found != FORMAT:
                 raise StoreCorrupt(
-                    f"{path} has format {found}, this flyted knows {FORMAT}",
+                    f"{self._path} has format {found}, this flyted knows {FORMAT}",
                     hint="install the newer flyted again, or restore the file from a backup",
                 )
 

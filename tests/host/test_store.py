@@ -7,7 +7,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,23 @@ from flyted.contract.errors import NotFound, StoreCorrupt
 from flyted.host.store import KEPT_REVISIONS, Store
 from flyted.plan.facts import ImageFact
 from tests.plan.stored import spec
+
+
+@pytest.fixture(autouse=True)
+def _closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes every database that a test opened: Python 3.13 complains of the others."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def remembered(*words: Any, **named: Any) -> sqlite3.Connection:
+        opened.append(connect(*words, **named))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", remembered)
+    yield
+    for connection in opened:
+        connection.close()
+
 
 ROOT = Path(__file__).parent.parent.parent
 IMAGE = ImageFact("/i", "h", "3.13.5", "3.12", "note", (("A", "b"),))

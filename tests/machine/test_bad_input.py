@@ -338,9 +338,15 @@ def test_a_daemon_of_another_version_is_named() -> None:
         version.write_text(before)
 
 
+def stop_all() -> None:
+    """One after the other, the daemon first: it would start the ingress that stops, and that the daemon again."""
+    systemctl("stop", "flyted")
+    systemctl("stop", "flyted-ingress")
+
+
 def test_ports_that_are_taken_are_replaced_and_said() -> None:
     """Somebody else has 443: another port is used, the URL has it, and doctor says so."""
-    systemctl("stop", "flyted", "flyted-ingress")
+    stop_all()
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 443))
@@ -352,7 +358,7 @@ def test_ports_that_are_taken_are_replaced_and_said() -> None:
         found = {check["name"]: check for check in answer("doctor")["checks"]}
         assert found["ingress"]["ok"] is None
         assert url.rpartition(":")[2] in found["ingress"]["detail"]
-    systemctl("stop", "flyted", "flyted-ingress")
+    stop_all()
     systemctl("start", "flyted", "flyted-ingress")
     until(lambda: curl(str(answer("app", "get", "bad")["url"]))[0] == 200)
     assert not re.search(r":\d+$", str(answer("app", "get", "bad")["url"]))

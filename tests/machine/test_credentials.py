@@ -137,7 +137,15 @@ def test_no_plaintext_is_left_behind() -> None:
                     canary.decode()
                 )
                 found = sh(
-                    "grep", "-rlaF", "--exclude-dir=credentials", canary.decode(), "/run", "/etc", "/var/lib", "/tmp"
+                    "grep",
+                    "-rlaF",
+                    "--exclude-dir=credentials",
+                    "--exclude-dir=images",
+                    canary.decode(),
+                    "/run",
+                    "/etc",
+                    "/var/lib",
+                    "/tmp",
                 )
                 assert found == ""
                 assert canary.decode() not in sh("systemctl", "show", "*")

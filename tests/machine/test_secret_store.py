@@ -180,7 +180,8 @@ def test_a_lost_identity_is_not_replaced(secret: str, tmp_path: Path) -> None:
             failed = subprocess.run(["systemctl", "start", "flyted.service"], capture_output=True, check=False)
             assert failed.returncode != 0
             assert not SEALED.exists()
-            said = root("journalctl", "-u", "flyted-setup.service", "-n", "20", "-o", "cat").stdout
+            root("journalctl", "--sync")
+            said = root("journalctl", "-t", "flyted-setup", "-n", "20", "-o", "cat").stdout
             assert "identity.cred is gone: a new identity could not open them" in said
             assert "hint: restore identity.cred from a backup" in said
         finally:
