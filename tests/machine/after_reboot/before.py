@@ -1,4 +1,4 @@
-"""Before the reboot: an app that serves, one that sleeps, one that is stopped, and a secret. after.py looks at them."""
+"""Before the reboot: an app that serves, one that sleeps, one that is stopped, a secret. after.py looks at them."""
 
 from __future__ import annotations
 
