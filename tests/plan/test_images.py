@@ -249,13 +249,13 @@ def test_options_are_turned_into_uvs_spelling() -> None:
     """index_url, extra_index_urls, pre and extra_args of the SDK, as uv understands them."""
     layer = packages(
         "torch",
-        indexUrl="https://download.pytorch.org/whl/cpu",
-        extraIndexUrls=["https://pypi.org/simple"],
+        indexUrl="https://wheels.example.org/whl/cpu",
+        extraIndexUrls=["https://index.example.org/simple"],
         pre=True,
         extraArgs="--no-deps --only-binary=:all: --index-strategy unsafe-best-match -U",
     )
     assert installed(layer).options == (
-        "--default-index", "https://download.pytorch.org/whl/cpu", "--index", "https://pypi.org/simple",
+        "--default-index", "https://wheels.example.org/whl/cpu", "--index", "https://index.example.org/simple",
         "--prerelease", "allow", "--no-deps", "--only-binary", ":all:", "--index-strategy",
         "unsafe-best-match", "--upgrade",
     )  # fmt: skip
