@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import platform
 from collections import deque
@@ -60,7 +61,7 @@ class Images:
             )
             others = [p.name for p in self.folder.iterdir() if self._record(p.name)] if self.folder.is_dir() else []
             async with _output(emit) as (pipe, lines):
-                properties = build_unit(digest, recipe, settings_with(settings, pipe), others)
+                properties = build_unit(digest, recipe, dataclasses.replace(settings, output_fd=pipe), others)
                 end = await self.units.run_transient(unit_name(digest), properties)
             record = self._record(digest)
             if record is None:
@@ -79,14 +80,6 @@ class Images:
             return record_of((self.folder / digest / "image.json").read_text("utf-8"))
         except (OSError, StoreCorrupt, UnicodeDecodeError):
             return None
-
-
-def settings_with(settings: BuildSettings, output_fd: int) -> BuildSettings:
-    """The settings, with the pipe that the unit writes to."""
-    return BuildSettings(
-        environment=settings.environment, addresses=settings.addresses, memory_max=settings.memory_max,
-        tasks_max=settings.tasks_max, uv=settings.uv, builder=settings.builder, output_fd=output_fd,
-    )  # fmt: skip
 
 
 def machine() -> Machine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flyted.contract.names import replica_of
 from flyted.contract.status import AppState
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.reconcile import serving_replica
@@ -20,12 +21,7 @@ STATE_OF: dict[str, AppState] = {  # ActiveState of the .service, while its .soc
 
 def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
     """An app's state and, for people, why it is so ("" when there is nothing to say)."""
-    own = [
-        u
-        for r in app.revisions
-        for kind in ("socket", "service")
-        if (u := f"flyted-app-{app.key.id}-r{r.number}-0.{kind}") in facts.units
-    ]
+    own = any((r := replica_of(name)) is not None and r.app_id == app.key.id for name in facts.units)
     if app.wanted == "stopped":
         return (AppState.STOPPING, "") if own else (AppState.STOPPED, "stopped with `flytectl app stop`")
     if app.serving is None:
