@@ -63,7 +63,9 @@ async def daemon(settings: Settings) -> None:
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress")
     listen = choose_listen(settings, units, RUN / "ingress")
     tls = Tls(vault, ingress, settings.base_domain)
-    act = Act(units, ingress, store, STATE / "bundles", settings.base_domain, listen, nameservers())
+    act = Act(
+        units, ingress, store, STATE / "bundles", settings.base_domain, listen, nameservers(), settings.start_timeout_s
+    )
     engine = Engine(act, settings.base_domain)
     images = Images(units, STATE / "images", settings.build_environment)
     deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", set())

@@ -20,7 +20,7 @@ from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen
 from flyted.plan.reasons import Line, reason_of
 from flyted.plan.secrets import INGRESS_UNIT
-from flyted.plan.units import START_S, app_units, erase_unit
+from flyted.plan.units import app_units, erase_unit
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class Act:
     base_domain: str
     listen: Listen
     nameservers: tuple[str, ...]
+    start_timeout_s: int
     _ingress_runs: bool = field(default=False)
 
     @property
@@ -83,7 +84,7 @@ class Act:
         image = revision.image
         pair = app_units(
             revision.spec, replica, image_path=image.path, image_env=image.env, readable=_python_of(image.path),
-            nameservers=self.nameservers,
+            nameservers=self.nameservers, start_s=self.start_timeout_s,
         )  # fmt: skip
         result = await self.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
         if result != "done":
@@ -136,7 +137,7 @@ class Act:
 
     async def why_failed(self, replica: Replica) -> str:
         """One sentence, from the journal."""
-        return reason_of(await self.last_lines(replica), START_S)
+        return reason_of(await self.last_lines(replica), self.start_timeout_s)
 
     async def lines(self, app: StoredApp, lines: int, *, follow: bool) -> AsyncIterator[Line]:
         """An app's lines across its revisions."""

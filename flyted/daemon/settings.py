@@ -13,6 +13,7 @@ from typing import Any
 from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import BASE_DOMAIN, shown
+from flyted.plan.units import START_S
 
 PATH = Path("/etc/flyted/flyted.toml")
 
@@ -25,6 +26,7 @@ class Settings:
     http_port: int = 80
     listen: tuple[str, ...] = ("127.0.0.1", "::1")
     base_domain: str = BASE_DOMAIN
+    start_timeout_s: int = START_S
     build_environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -47,6 +49,12 @@ def _domain(value: Any) -> str:
     name = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
     if not isinstance(value, str) or len(value) > 180 or re.fullmatch(rf"{name}(?:\.{name})+", value) is None:
         raise InvalidInput("must be a domain of at least two labels, as apps.localhost")
+    return value
+
+
+def _seconds(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= 3600:
+        raise InvalidInput("must be a whole number of seconds, 1 to 3600")
     return value
 
 
@@ -78,6 +86,7 @@ SETTINGS = (
     Setting("ingress", "http_port", "http_port", _port, "Port for HTTP, which only redirects to HTTPS."),
     Setting("ingress", "listen", "listen", _addresses, "Addresses that the ingress listens on."),
     Setting("ingress", "base_domain", "base_domain", _domain, "Apps are served as APP.base_domain."),
+    Setting("apps", "start_timeout", "start_timeout_s", _seconds, "Seconds that an app may take until it serves."),
     Setting("images", "environment", "build_environment", _environment, "Variables for uv: UV_*, SSL_*, proxies."),
 )
 

@@ -73,18 +73,19 @@ def app_units(
     image_env: Iterable[tuple[str, str]] = (),
     readable: Iterable[str] = (),
     nameservers: Iterable[str] = (),
+    start_s: int = START_S,
     layout: Layout = Layout(),
 ) -> UnitPair:
     """The units of one replica.
 
     ``python``: the interpreter, by default the image's. ``image_env``: variables that the image's layers set; the
     app's own win. ``readable``: more paths that the app shall see although they lie where apps see nothing (below the
-    state folder). ``nameservers``: the host's.
+    state folder). ``nameservers``: the host's. ``start_s``: how long it may take until it serves.
     """
     python = python or f"{image_path}/bin/python"
     credentials = credential_ids(spec.secrets)
     service: Properties = {
-        **_running(spec, [python, "-I", layout.launch, *_launch_options(spec, credentials, layout)]),
+        **_running(spec, [python, "-I", layout.launch, *_launch_options(spec, credentials, layout)], start_s),
         **_identity(spec, replica),
         "Environment": _environment(spec, replica, image_path, image_env),
         **_view(spec, replica, credentials, [image_path, *readable], layout),
@@ -137,13 +138,13 @@ def _socket(spec: AppSpec, replica: Replica, layout: Layout) -> Properties:
     }
 
 
-def _running(spec: AppSpec, argv: list[str]) -> Properties:
+def _running(spec: AppSpec, argv: list[str], start_s: int) -> Properties:
     wanted = {"Restart": "always", "RestartUSec": _SEC} if spec.min_replicas else {"Restart": "no"}
     return {
         "Type": "notify",
         "NotifyAccess": "main",
         "ExecStartEx": [(argv[0], argv, ["no-env-expand"])],
-        "TimeoutStartUSec": START_S * _SEC,
+        "TimeoutStartUSec": start_s * _SEC,
         "TimeoutStopUSec": STOP_S * _SEC,
         "KillMode": "mixed",  # SIGTERM to launch, which drains; SIGKILL to all that is left
         # without a minimum nobody waits after a crash: the next request, or one that waits, starts the app

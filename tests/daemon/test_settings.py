@@ -30,11 +30,13 @@ def test_all_settings(tmp_path: Path) -> None:
     http_port = 8080
     listen = ["0.0.0.0"]
     base_domain = "apps.example.org"
+    [apps]
+    start_timeout = 20
     [images.environment]
     UV_DEFAULT_INDEX = "https://mirror.example.org/simple"
     """
     assert read(written(tmp_path, text)) == Settings(
-        8443, 8080, ("0.0.0.0",), "apps.example.org", {"UV_DEFAULT_INDEX": "https://mirror.example.org/simple"}
+        8443, 8080, ("0.0.0.0",), "apps.example.org", 20, {"UV_DEFAULT_INDEX": "https://mirror.example.org/simple"}
     )
 
 
@@ -49,6 +51,9 @@ def test_all_settings(tmp_path: Path) -> None:
         ("[ingress]\nhttps_prot = 1", "https_prot"),
         ("[ingres]\nx = 1", "ingres.x"),
         ("colour = 1", "colour"),
+        ("[apps]\nstart_timeout = 0", "apps.start_timeout"),
+        ("[apps]\nstart_timeout = 1.5", "apps.start_timeout"),
+        ("[apps]\nstart_timeout = '20s'", "apps.start_timeout"),
         ("[images]\nenvironment = {LD_PRELOAD = '/x'}", "LD_PRELOAD"),
         ('[images]\nenvironment = {UV_INDEX = "a\\nb"}', "images.environment"),
         ("not toml", "flyted.toml"),

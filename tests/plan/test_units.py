@@ -114,6 +114,13 @@ def test_an_environment_elsewhere_needs_no_mount() -> None:
     assert pair.service["BindReadOnlyPaths"] == []
 
 
+def test_the_start_may_take_as_long_as_the_settings_say() -> None:
+    """Seconds in flyted.toml(5), microseconds in the unit; 300 s when nothing is set."""
+    assert units().service["TimeoutStartUSec"] == 300_000_000
+    patient = app_units(spec(), Replica("a", 1), image_path=IMAGE, start_s=1200)
+    assert patient.service["TimeoutStartUSec"] == 1_200_000_000
+
+
 def test_limits_are_the_specs() -> None:
     """Memory in bytes, CPU in microseconds a second; no quota when none was asked for."""
     service = units(memory_bytes=256 << 20, cpu_cores=0.5).service
