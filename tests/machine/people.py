@@ -93,7 +93,7 @@ def give(name: str, text: str | None = None) -> str:
 def running(*words: str) -> Iterator[subprocess.Popen[str]]:
     """A command of alice's that goes on, both its streams in one; ended with Ctrl-C."""
     with subprocess.Popen(
-        ["runuser", "-u", "alice", "--", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ["env", "--default-signal=INT", "runuser", "-u", "alice", "--", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         cwd="/home/alice", env=environment("alice"), start_new_session=True,
     ) as process:  # fmt: skip
         try:
