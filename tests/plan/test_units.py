@@ -61,7 +61,7 @@ def test_launch_gets_what_it_understands() -> None:
     assert options.command == list(command)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+@given(st.text(st.characters(blacklist_categories=["Cs"]), max_size=40))
 def test_quoting_is_undone_by_launch(word: str) -> None:
     """Any argument reaches the app as it was, and nothing in it is systemd's to change."""
     quoted = quote(word)
