@@ -15,6 +15,8 @@ from flyted.contract.errors import InvalidInput
 DEFAULT_PROJECT = "default"
 DEFAULT_DOMAIN = "development"
 BASE_DOMAIN = "apps.localhost"
+GATEWAY_HOST = "flyted.localhost"
+"""Where the Flyte CLI and SDK find this machine; no app can have this name."""
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

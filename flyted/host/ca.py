@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from flyted.contract.errors import StoreCorrupt
-from flyted.contract.names import BASE_DOMAIN
+from flyted.contract.names import BASE_DOMAIN, GATEWAY_HOST
 
-GATEWAY_HOST = "flyted.localhost"
 CA_LIFE = dt.timedelta(days=3650)
 LEAF_LIFE = dt.timedelta(days=90)
 BACKDATE = dt.timedelta(hours=1)

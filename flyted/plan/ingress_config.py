@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 from dataclasses import dataclass
 
+from flyted.contract.names import GATEWAY_HOST
 from flyted.plan.ingress import (
     BACKEND,
     DEFAULT_TIMEOUT_MS,
@@ -23,6 +24,7 @@ from flyted.plan.ingress import (
 
 CONFIG = "haproxy.cfg"
 CERTIFICATE = "/run/credentials/flyted-ingress.service/site.pem"
+GATEWAY_SOCKET = "/run/flyted/gateway.sock"
 ADMIN = "fd@3"  # flyted-ingress-admin.socket: root's alone, without a file mode for HAProxy to get wrong
 
 
@@ -33,6 +35,7 @@ class Places:
     files: str = FILES
     certificate: str = CERTIFICATE
     admin: str = ADMIN
+    gateway: str = GATEWAY_SOCKET
 
 
 STANDARD = Places()
@@ -96,7 +99,7 @@ if { req.ver 1.0 } { req.fhdr(transfer-encoding) -m found }
     http-request set-var(txn.server) var(txn.host),map(@FILES@/@HOSTS@)
     http-request set-var(txn.unavailable) var(txn.host),map(@FILES@/@UNAVAILABLE@)
     http-request return status 421 @TEXT@ hdr Cache-Control no-store string "421: no app has this name here\n" \
-unless { var(txn.server) -m found } || { var(txn.unavailable) -m found }
+unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } || { var(txn.host) -m str @GATEWAY@ }
 """
 
 FRONT = r"""
@@ -126,6 +129,7 @@ if { var(txn.unavailable) -m found }
     http-request set-header X-Forwarded-For %[src]
     http-request set-header X-Forwarded-Proto https
     http-request set-header X-Forwarded-Host %[req.fhdr(host)]
+    use_backend gateway if { var(txn.host) -m str @GATEWAY@ }
     default_backend @BACKEND@
 
 frontend http
@@ -133,8 +137,27 @@ frontend http
 @CHECKS@    http-request return status 403 @TEXT@ \
 string "403: these credentials came in the clear over the network; use https and replace them\n" \
 if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 }
+    # the SDK's upload knows no CA of ours: a client of this machine may send to its one-time address in the clear
+    acl gateway var(txn.host) -m str @GATEWAY@
+    acl upload path_beg /upload/
+    acl put method PUT
+    acl local src 127.0.0.0/8 ::1
     # only a host that we serve is ever named in the answer
-    http-request redirect code 308 location https://%[var(txn.host)]@HTTPS_PORT@%[pathq]
+    http-request redirect code 308 location https://%[var(txn.host)]@HTTPS_PORT@%[pathq] \
+unless gateway upload put local
+    use_backend gateway
+
+backend gateway
+    # what the gateway hears about a client is ours alone
+    http-request del-header x-forwarded -m beg
+    http-request del-header x-flyte -m beg
+    http-request del-header upgrade
+    http-request set-header X-Forwarded-For %[src]
+    http-request set-header X-Flyted-Ports "@PORTS@"
+    http-request set-header X-Flyted-Local 1 if { src 127.0.0.0/8 ::1 }
+    # a followed log, or an image build, may say nothing for minutes
+    timeout server 15m
+    server gateway unix@@GATEWAY_SOCKET@ maxconn 512
 
 backend @BACKEND@
     # never used to pick (all weights are 0); dynamic servers need a dynamic algorithm
@@ -180,6 +203,9 @@ def _frame(listen: Listen, places: Places) -> str:
         "@ERRORS@": "\n".join(_error(status, why) for status, why in _ERRORS.items()),
         "@HTTPS_BINDS@": "\n".join(f"    bind {a}:{listen.https_port}{tls}" for a in _bindable(listen)),
         "@HTTP_BINDS@": "\n".join(f"    bind {a}:{listen.http_port}" for a in _bindable(listen)),
+        "@PORTS@": f"{listen.https_port} {listen.http_port}",
+        "@GATEWAY_SOCKET@": places.gateway,
+        "@GATEWAY@": GATEWAY_HOST,
         "@HTTPS_PORT@": "" if listen.https_port == 443 else f":{listen.https_port}",
         "@FILES@": places.files,
         "@HOSTS@": HOSTS,
