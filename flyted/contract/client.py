@@ -18,6 +18,8 @@ from flyted.contract import wire
 from flyted.contract.errors import DaemonUnavailable, PermissionRefused, ProtocolMismatch
 
 SOCKET = Path("/run/flyted/control.sock")
+API_SOCKET = Path("/run/flyted/api.sock")
+"""The gateway's: whoever may open it has no right at all, only the owner of the token that comes with a request."""
 
 PATIENCE_S = 5.0
 """After that long without a byte systemd is asked whether there is anybody to wait for."""
@@ -34,18 +36,19 @@ def call(
     bulk: bytes | None = None,
     fd: int | None = None,
     on_event: OnEvent | None = None,
+    token: str = "",
     path: Path = SOCKET,
 ) -> dict[str, Any]:
     """Calls one verb of the daemon and returns its result.
 
     ``bulk`` goes as raw bytes after the frame, ``fd`` as a descriptor with it; ``on_event`` is called for each
-    progress event. Raises the daemon's error as it was raised there, :class:`DaemonUnavailable` or
-    :class:`PermissionRefused` when it cannot be reached.
+    progress event; ``token`` says for whom, on :data:`API_SOCKET` only. Raises the daemon's error as it was raised
+    there, :class:`DaemonUnavailable` or :class:`PermissionRefused` when it cannot be reached.
     """
     arguments = dict(args or {})
     if bulk is not None:
         arguments["bulk"] = len(bulk)
-    frame = wire.encode_request(verb, arguments)
+    frame = wire.encode_request(verb, arguments, token)
     with _connected(path) as conn:
         try:
             sent = 0 if fd is None else _patiently(partial(socket.send_fds, conn, [frame], [fd]))

@@ -72,6 +72,18 @@ class PermissionRefused(FlytedError):
     code, exit_status, http_status = "permission", 6, 403
 
 
+class Unauthenticated(FlytedError):
+    """No token, or one that is not (or no longer) good. Says nothing about which: that would help to guess."""
+
+    code, exit_status, http_status = "unauthenticated", 6, 401
+
+
+class LimitReached(FlytedError):
+    """There are as many of these as one user may have."""
+
+    code, exit_status, http_status = "limit", 5, 429
+
+
 class DaemonUnavailable(FlytedError):
     """flyted does not answer."""
 

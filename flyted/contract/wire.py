@@ -1,8 +1,8 @@
 """Frames of the control socket: four bytes of length (big-endian), then one msgpack map. Sans-I/O.
 
-A request is ``{"v", "verb", "args"}``; ``args["bulk"]`` announces that many raw bytes after the frame (a secret's
-value is never msgpack structure). Answers are any number of ``{"event": …}``, then one ``{"result": …}`` or
-``{"error": {"code", "message", "hint"}}``.
+A request is ``{"v", "verb", "args"}``, on the api socket with ``"token"``; ``args["bulk"]`` announces that many
+raw bytes after the frame (a secret's value is never msgpack structure). Answers are any number of ``{"event": …}``,
+then one ``{"result": …}`` or ``{"error": {"code", "message", "hint"}}``.
 
 Limits: an empty map is one byte on the wire and about 70 in Python, so 16 MiB of them became 1.1 GiB (measured);
 64 KiB of request stay below 2 MiB. Answers come from root to a client that trusts it and may be longer.
@@ -16,10 +16,11 @@ from typing import Any
 
 import msgpack
 
-from flyted.contract.errors import FlytedError, InvalidInput, ProtocolMismatch, from_wire
+from flyted.contract.errors import FlytedError, InvalidInput, ProtocolMismatch, Unauthenticated, from_wire
 from flyted.contract.version import PROTOCOL
 
 REQUEST_LIMIT = 64 * 1024
+TOKEN_LIMIT = 128
 ANSWER_LIMIT = 16 * 1024 * 1024
 BULK_LIMIT = 512 * 1024
 HEAD = struct.Struct("!I")
@@ -33,6 +34,7 @@ class Request:
 
     verb: str
     args: dict[str, Any] = field(default_factory=dict)
+    token: str = field(default="", repr=False)
 
     @property
     def bulk(self) -> int:
@@ -51,9 +53,10 @@ def encode(message: dict[str, Any], limit: int = ANSWER_LIMIT) -> bytes:
     return HEAD.pack(len(body)) + body
 
 
-def encode_request(verb: str, args: dict[str, Any]) -> bytes:
+def encode_request(verb: str, args: dict[str, Any], token: str = "") -> bytes:
     """The frame of a request."""
-    return encode({"v": PROTOCOL, "verb": verb, "args": args}, REQUEST_LIMIT)
+    credential = {"token": token} if token else {}
+    return encode({"v": PROTOCOL, "verb": verb, "args": args, **credential}, REQUEST_LIMIT)
 
 
 def length(head: bytes, limit: int) -> int:
@@ -93,16 +96,23 @@ def _plain(value: object, depth: int) -> bool:
 
 
 def parse_request(message: dict[str, Any]) -> Request:
-    """A request out of a decoded frame. Raises :class:`ProtocolMismatch`, saying what to do about another version."""
+    """A request out of a decoded frame. Raises :class:`ProtocolMismatch`, saying what to do about another version.
+
+    Raises :class:`Unauthenticated` for what is too long to be a token: it came from a stranger, through the gateway.
+    """
     if message.get("v") != PROTOCOL:
         raise ProtocolMismatch(
             f"the daemon speaks protocol {PROTOCOL}, the client another one",
             hint="install flytectl and flyted of the same version",
         )
-    verb, args = message.get("verb"), message.get("args")
-    if set(message) != {"v", "verb", "args"} or not isinstance(verb, str) or not isinstance(args, dict):
-        raise ProtocolMismatch("a request needs exactly v, verb and args")
-    return Request(verb, args)
+    verb, args, token = message.get("verb"), message.get("args"), message.get("token", "")
+    if set(message) - {"token"} != {"v", "verb", "args"} or not isinstance(verb, str) or not isinstance(args, dict):
+        raise ProtocolMismatch("a request needs exactly v, verb and args, and may have a token")
+    if not isinstance(token, str):
+        raise ProtocolMismatch("a token is a text")
+    if len(token) > TOKEN_LIMIT:
+        raise Unauthenticated("this token is none of flyted's")
+    return Request(verb, args, token)
 
 
 def parse_answer(message: dict[str, Any]) -> tuple[str, dict[str, Any]]:
