@@ -38,8 +38,8 @@ def serve(
 ) -> None:  # fmt: skip
     """Serve the apps of FILE.
 
-    All its environments, dependencies first, or the one named ENV. Progress goes to standard error; the URL is the
-    last line of standard output.
+    All its environments, dependencies first, or the one named ENV with what it depends on. Progress goes to standard
+    error; the URL is the last line of standard output.
     """
     from pathlib import Path
 
@@ -60,13 +60,29 @@ def serve(
             for app in loaded.apps
         ]  # fmt: skip
         # Every spec is made before the first is sent: a file that is refused in part changes nothing.
-        served = [_serve(app, spec, quiet=quiet) for app, spec in zip(loaded.apps, specs, strict=True)]
+        served = _serve_all(loaded.apps, specs, quiet=quiet)
     if json_:
         apps = [{**render.fields(app, render.APP_FIELDS), "changed": app["changed"]} for app in served]
         out(render.to_json({"apps": apps}))
         return
     for app in served:
         out(render.safe(app.get("url")))
+
+
+def _serve_all(apps: tuple[LoadedApp, ...], specs: list[AppSpec], *, quiet: bool) -> list[dict[str, Any]]:
+    """One app after the other; the first failure ends it, and names those that did not get their turn."""
+    from flyted.contract.errors import FlytedError
+
+    served: list[dict[str, Any]] = []
+    for app, spec in zip(apps, specs, strict=True):
+        try:
+            served.append(_serve(app, spec, quiet=quiet))
+        except FlytedError as error:
+            left = [other.name for other in apps[len(served) + 1 :]]
+            if left:
+                error.message += f"; not served because of that: {', '.join(left)}"
+            raise
+    return served
 
 
 def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> dict[str, Any]:
