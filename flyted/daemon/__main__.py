@@ -72,6 +72,7 @@ async def daemon(settings: Settings) -> None:
     verbs: dict[str, Verb] = {
         "version": Verb(Right.READ, {}, version),
         **Secrets(vault, store, deploy).verbs(),
+        **images.verbs(),
         **Apps(store, engine, act, deploy).verbs(),
         **tls.verbs(),
         **Doctor(vault, act, engine).verbs(),

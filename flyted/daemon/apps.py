@@ -6,7 +6,7 @@ import dataclasses
 import time
 from typing import Any
 
-from flyted.contract.app import from_dict
+from flyted.contract.app import from_dict, to_dict
 from flyted.contract.errors import InvalidInput, NotFound
 from flyted.contract.names import AppKey, Replica
 from flyted.daemon.act import Act
@@ -60,8 +60,10 @@ class Apps:
         return {"apps": [app_map(app, facts, self._act.base_domain, self._act.https_port) for app in found]}
 
     async def get(self, call: Call) -> dict[str, Any]:
-        """One app."""
-        return {"app": await self._map(self._app(call.app))}
+        """One app, and the specification that its map was made of."""
+        app = self._app(call.app)
+        shown = app.current or (app.revisions[-1] if app.revisions else None)
+        return {"app": await self._map(app), "spec": to_dict(shown.spec) if shown else {}}
 
     async def start(self, call: Call) -> dict[str, Any]:
         """Wanted: started. Returns when it answers."""

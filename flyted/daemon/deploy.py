@@ -21,6 +21,7 @@ from flyted.contract.names import Replica, SecretScope
 from flyted.daemon.act import Act
 from flyted.daemon.engine import Engine
 from flyted.daemon.images import Images
+from flyted.daemon.status import url_of
 from flyted.host import bundles
 from flyted.host.store import Store
 from flyted.host.vault import Vault
@@ -57,6 +58,9 @@ class Deploy:
             unchanged = self._unchanged(spec, fingerprint)
             if unchanged is not None:
                 return await self._start_again(unchanged, emit), False
+            self.images.check(spec)
+            self._keep_bundle(spec, fd)
+            await self._accepted(spec, emit)
             image = await self.images.ensure(spec, emit)
             self._keep_bundle(spec, fd)  # and on record at once: what no revision uses is swept away
             number = self.store.add_revision(spec, image, fingerprint, time.time())
@@ -133,6 +137,13 @@ class Deploy:
                     hint=f"flytectl logs {app.key.name}",
                 )
         return self.store.app(app.key.id)
+
+    async def _accepted(self, spec: AppSpec, emit: Emit) -> None:
+        """Tells the client that nothing it could have got wrong is left: from here on only the machine may fail."""
+        app = next((a for a in self.store.apps() if a.key == spec.key), None)
+        number = max((r.number for r in app.revisions), default=0) + 1 if app else 1
+        url = url_of(spec.key.id, self.act.base_domain, self.act.https_port)
+        await emit("accepted", text=f"checked {spec.key}", revision=number, url=url, spec_digest=spec.digest())
 
     def _keep_bundle(self, spec: AppSpec, fd: int | None) -> None:
         if not spec.bundle:

@@ -9,11 +9,14 @@ import os
 import platform
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, StoreCorrupt
+from flyted.contract.names import label
+from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host.units import Units
 from flyted.plan.build_unit import image_dir, loopback_nameservers, unit_name
 from flyted.plan.facts import ImageFact
@@ -21,6 +24,7 @@ from flyted.plan.images import (
     BuildSettings,
     ImageRecord,
     Machine,
+    Recipe,
     build_failure,
     build_unit,
     env_of,
@@ -42,6 +46,7 @@ class Images:
     units: Units
     folder: Path
     environment: dict[str, str]
+    building: dict[str, asyncio.Lock] = field(default_factory=dict)  # by the image's hash
 
     async def ensure(self, spec: AppSpec, emit: Emit) -> ImageFact:
         """The image of an app, built if need be.
@@ -51,11 +56,39 @@ class Images:
         """
         if spec.python_env:
             return _given(spec.python_env)
-        recipe = recipe_from_spec(spec.image["spec"], spec.image.get("files") or {})
+        return await self.build(_recipe(spec.image), f"the image of {spec.key}", emit)
+
+    def check(self, spec: AppSpec) -> None:
+        """Raises what :meth:`ensure` would before it begins to build."""
+        if spec.python_env:
+            _given(spec.python_env)
+        else:
+            _recipe(spec.image)
+
+    def verbs(self) -> dict[str, Verb]:
+        """The rows of the verb table."""
+        wanted: dict[str, type] = {"project": str, "domain": str, "image": dict}
+        return {"image.build": Verb(Right.OPERATE, wanted, self.build_verb)}
+
+    async def build_verb(self, call: Call) -> dict[str, Any]:
+        """Builds an image ahead of the app that will use it; what uv says streams as events."""
+        for kind in ("project", "domain"):
+            label(call.args[kind], kind)
+        recipe = _recipe(call.args["image"])
+        await call.emit("accepted", text="checked the image")
+        return {"image": (await self.build(recipe, "the image", call.emit)).to_dict()}
+
+    async def build(self, recipe: Recipe, what: str, emit: Emit) -> ImageFact:
+        """The image of a recipe, built if need be. Raises :class:`BuildFailed`."""
         digest = recipe_hash(recipe, machine())
+        # two that ask for one image at a time would ask systemd for one unit twice
+        async with self.building.setdefault(digest, asyncio.Lock()):
+            return await self._built(recipe, digest, what, emit)
+
+    async def _built(self, recipe: Recipe, digest: str, what: str, emit: Emit) -> ImageFact:
         record = self._record(digest)
         if record is None:
-            await emit("progress", text=f"building the image of {spec.key}")
+            await emit("progress", text=f"building {what}")
             settings = BuildSettings(
                 environment=self.environment, addresses=loopback_nameservers(_text(Path("/etc/resolv.conf")))
             )
@@ -118,6 +151,14 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
         return await reader.readline()
     except ValueError:  # longer than the limit: dropped, asyncio has emptied its buffer
         return b"...\n"
+
+
+def _recipe(image: dict[str, Any]) -> Recipe:
+    """The recipe in an app's or a client's words. Raises :class:`InvalidInput` or :class:`Unsupported`."""
+    spec, files = image.get("spec"), image.get("files") or {}
+    if not isinstance(spec, dict) or not isinstance(files, dict):
+        raise InvalidInput("an image must have a spec and files, both maps")
+    return recipe_from_spec(spec, files)
 
 
 def _given(path: str) -> ImageFact:

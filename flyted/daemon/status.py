@@ -10,16 +10,20 @@ from flyted.plan.reconcile import serving_replica
 from flyted.plan.states import state_of
 
 
+def url_of(app_id: str, base_domain: str, https_port: int) -> str:
+    """Where the ingress serves an app."""
+    return f"https://{host_of(app_id, base_domain)}" + (f":{https_port}" if https_port != 443 else "")
+
+
 def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> dict[str, Any]:
     """The stable description of an app (flytectl(1), "JSON")."""
     state, reason = state_of(app, facts)
     shown = app.current or (app.revisions[-1] if app.revisions else None)
     spec = shown.spec if shown else None
     failed = app.revisions[-1] if app.revisions and app.revisions[-1].status == "failed" else None
-    host = host_of(app.key.id, base_domain)
     return {
         "name": app.key.name, "project": app.key.project, "domain": app.key.domain, "id": app.key.id,
-        "url": f"https://{host}" + (f":{https_port}" if https_port != 443 else ""),
+        "url": url_of(app.key.id, base_domain, https_port),
         "state": str(state), "reason": reason, "revision": app.serving or 0, "wanted": app.wanted,
         "created_at": app.created_at, "updated_at": app.updated_at,
         "image": shown.image.to_dict() if shown else {},
@@ -33,6 +37,7 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
         "type": spec.type if spec else "", "description": spec.description if spec else "",
         "links": [list(link) for link in spec.links] if spec else [],
         "requests": _requests(app, facts),
+        "spec_digest": spec.digest() if spec else "",
         "last_failure": {"revision": failed.number, "reason": failed.reason} if failed else None,
     }  # fmt: skip
 
