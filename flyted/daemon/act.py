@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,19 +132,32 @@ class Act:
 
     async def last_lines(self, replica: Replica) -> list[Line]:
         """The newest lines of a replica's service."""
-        return [
-            _line(e) async for e in journal.read([replica.service], lines=_FAILED_LINES, follow=False, newest_run=True)
-        ]
+        found = await journal.read([replica.service], lines=_FAILED_LINES, newest_run=True)
+        return [_line(entry) for entry in found]
 
     async def why_failed(self, replica: Replica) -> str:
         """One sentence, from the journal."""
         return reason_of(await self.last_lines(replica), self.start_timeout_s)
 
-    async def lines(self, app: StoredApp, lines: int, *, follow: bool) -> AsyncIterator[Line]:
-        """An app's lines across its revisions."""
-        units = [Replica(app.key.id, r.number).service for r in app.revisions]
-        async for entry in journal.read(units, lines=lines, follow=follow):
-            yield _line(entry)
+    async def lines(self, app_id: str, lines: int) -> list[Line]:
+        """An app's last lines across its revisions."""
+        return [_line(entry) for entry in await journal.read(self._services(app_id), lines=lines)]
+
+    async def follow(
+        self, app_id: str, lines: int, changed: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[Line, None]:
+        """An app's last lines, then each new one, of revisions that come later too; ends when the app is deleted.
+
+        ``changed()`` returns when there may be another revision.
+        """
+        found = journal.follow(lambda: self._services(app_id), changed, lines=lines)
+        async with contextlib.aclosing(found) as entries:
+            async for entry in entries:
+                yield _line(entry)
+
+    def _services(self, app_id: str) -> list[str]:
+        found = (app for app in self.apps() if app.key.id == app_id)
+        return [Replica(app_id, revision.number).service for app in found for revision in app.revisions]
 
     def sweep_bundles(self) -> None:
         """Deletes code bundles that no revision uses any more."""

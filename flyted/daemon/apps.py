@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from typing import Any
@@ -17,6 +18,7 @@ from flyted.daemon.verbs import APP_ARGS, Call, Right, Verb
 from flyted.host.store import Store
 from flyted.plan.actions import Sleep
 from flyted.plan.facts import StoredApp
+from flyted.plan.reasons import Line
 
 MAX_LINES = 10_000
 
@@ -104,13 +106,21 @@ class Apps:
         return {"app": answer}
 
     async def logs(self, call: Call) -> dict[str, Any]:
-        """An app's lines in the journal, oldest first, across its revisions; then, if asked, as they come."""
+        """An app's lines in the journal, oldest first, across its revisions; then, if asked, as they come.
+
+        A revision that comes later is followed too; when the app is deleted, the log ends.
+        """
         lines = call.args["lines"]
         if not 0 <= lines <= MAX_LINES:
             raise InvalidInput(f"at most {MAX_LINES} lines", hint="journalctl shows all of them")
         app = self._app(call.app)
-        async for line in self._act.lines(app, lines, follow=call.args["follow"]):
-            await call.send({"kind": "log", **dataclasses.asdict(line)})
+        if call.args["follow"]:
+            async with contextlib.aclosing(self._act.follow(app.key.id, lines, self._engine.changed)) as found:
+                async for line in found:
+                    await call.send(_event(line))
+        else:
+            for line in await self._act.lines(app.key.id, lines):
+                await call.send(_event(line))
         return {}
 
     async def _gone(self, app: StoredApp) -> None:
@@ -127,3 +137,7 @@ class Apps:
         if found is None:
             raise NotFound(f"there is no app '{key}'", hint="flytectl app ls")
         return found
+
+
+def _event(line: Line) -> dict[str, Any]:
+    return {"kind": "log", **dataclasses.asdict(line)}

@@ -11,18 +11,21 @@ import contextlib
 import json
 import re
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flyted.contract.errors import HostFailure
+from flyted.contract.errors import FlytedError, HostFailure
 
 MAX_LINES = 10_000
 MAX_TEXT = 8192
+MAX_UNITS = 40  # of one app: what is followed stays bounded over many deploys
 READ_S = 20.0  # for what is there already; following has no end
 _LINE_BYTES = 1 << 20  # journald's LineMax= of 48 KiB, as JSON numbers when it is not UTF-8
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]{1,255}")
 _FIELDS = "MESSAGE,UNIT,_SYSTEMD_UNIT,_PID,INVOCATION_ID,_SYSTEMD_INVOCATION_ID"
+# --boot would hide what was said before a reboot; --all: messages above 4 KiB too
+_OPTIONS = ("--quiet", "--no-pager", "--all", "--output=json", f"--output-fields={_FIELDS}")
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -35,26 +38,68 @@ class Entry:
     source: str
     text: str
     invocation: str
+    cursor: str = ""  # its place in the journal (journalctl(1), --after-cursor)
 
 
-async def read(
-    units: Sequence[str], *, lines: int, follow: bool, newest_run: bool = False
-) -> AsyncGenerator[Entry, None]:
-    """The last ``lines`` lines of all ``units`` together, then, with ``follow``, each new one as it comes.
+async def read(units: Sequence[str], *, lines: int, newest_run: bool = False) -> list[Entry]:
+    """The last ``lines`` lines of all ``units`` together; ``newest_run``: only those of the last start that has any.
 
-    ``newest_run``: only those of the last start that has any. Closing the iterator ends journalctl. Raises
-    :class:`HostFailure` when journalctl cannot run, or what is there does not come in time.
+    Raises :class:`HostFailure` when journalctl cannot run, or what is there does not come in time.
     """
     if not units:
+        return []
+    return await _read(units, [_last(lines)], newest_run=newest_run)
+
+
+async def follow(
+    units: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[None]], *, lines: int
+) -> AsyncGenerator[Entry, None]:
+    """The last ``lines`` lines of ``units()`` together, then each new one as it comes; to the end when none is left.
+
+    Units come and go: ``changed()`` returns when ``units()`` may have another answer. journalctl cannot be told of new
+    ones, so another takes over behind the last line of the one before: no line is lost and none comes twice. Closing
+    the iterator ends journalctl. Raises :class:`HostFailure` when it cannot run.
+    """
+    known = tuple(units())
+    if not known:
         return
-    process = await _start([*_options(lines, follow=follow), *_matches(units)])
-    try:
-        if follow:
+    found = await _read(known, [_last(max(lines, 1))])  # with none asked for too: to know from where on
+    for entry in found[len(found) - lines :]:
+        yield entry
+    place = ["--no-tail", *(f"--after-cursor={entry.cursor}" for entry in found[-1:])]
+    while True:
+        process = await _start([*_OPTIONS, "--follow", *place, *_matches(known)])
+        watch = asyncio.create_task(_end_at_change(process, known, units, changed))
+        try:
             async for entry in _entries(process):
+                place = ["--no-tail", f"--after-cursor={entry.cursor}"]
                 yield entry
-        else:
-            for entry in await _all(process, newest_run=newest_run):
+        finally:
+            watch.cancel()
+            await _end(process)
+        now = units()
+        if not now:
+            for entry in await _read(known, place):
                 yield entry
+        if not now or not watch.done():
+            return
+        known = tuple(dict.fromkeys((*known, *now)))[-MAX_UNITS:]
+
+
+async def _end_at_change(
+    process: Process, known: Sequence[str], units: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[None]]
+) -> None:
+    while (now := units()) and set(now) <= set(known):
+        with contextlib.suppress(FlytedError):  # a pass of the daemon's that failed is told elsewhere
+            await changed()
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+
+
+async def _read(units: Sequence[str], place: Sequence[str], *, newest_run: bool = False) -> list[Entry]:
+    process = await _start([*_OPTIONS, *place, *_matches(units)])
+    try:
+        return await _all(process, newest_run=newest_run)
     finally:
         await _end(process)
 
@@ -70,12 +115,8 @@ async def _all(process: Process, *, newest_run: bool) -> list[Entry]:
     return [entry for entry in found if entry.invocation == found[-1].invocation]
 
 
-def _options(lines: int, *, follow: bool) -> Iterator[str]:
-    # --boot would hide what was said before a reboot; --all: messages above 4 KiB too
-    yield from ("--quiet", "--no-pager", "--all", "--output=json", f"--output-fields={_FIELDS}")
-    yield f"--lines={max(0, min(lines, MAX_LINES))}"
-    if follow:
-        yield "--follow"
+def _last(lines: int) -> str:
+    return f"--lines={max(0, min(lines, MAX_LINES))}"
 
 
 def _matches(units: Iterable[str]) -> Iterator[str]:
@@ -128,7 +169,8 @@ def entry_of(line: bytes) -> Entry | None:
     systemd = data.get("_PID") == "1"
     unit = data.get("UNIT" if systemd else "_SYSTEMD_UNIT")
     invocation = data.get("INVOCATION_ID" if systemd else "_SYSTEMD_INVOCATION_ID")
-    return Entry(time_us, _text(unit), "systemd" if systemd else "app", _text(data.get("MESSAGE")), _text(invocation))
+    source, cursor = "systemd" if systemd else "app", _text(data.get("__CURSOR"))
+    return Entry(time_us, _text(unit), source, _text(data.get("MESSAGE")), _text(invocation), cursor)
 
 
 def _text(value: Any) -> str:

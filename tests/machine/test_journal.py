@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from flyted.host.journal import Entry, read
+from flyted.contract.names import Replica
+from flyted.host.journal import Entry, follow, read
 from tests.machine.pairs import connected, do, place_hands, planned, run, serving, sh, spec, without_daemon
 
 
@@ -19,7 +21,12 @@ def _hands() -> Iterator[None]:
 
 
 async def last(unit: str, lines: int = 100, *, newest_run: bool = False) -> list[Entry]:
-    return [e async for e in read([unit], lines=lines, follow=False, newest_run=newest_run)]
+    return await read([unit], lines=lines, newest_run=newest_run)
+
+
+async def never() -> None:
+    """No unit comes or goes."""
+    await asyncio.Event().wait()
 
 
 def test_app_and_systemd_are_told_apart() -> None:
@@ -88,7 +95,7 @@ def test_following_sees_new_lines_and_ends_with_the_reader() -> None:
 
     async def work() -> None:
         async with connected() as units, serving(units, spec("tail")) as replica:
-            lines = read([replica.service], lines=1, follow=True)
+            lines = follow(lambda: [replica.service], never, lines=1)
             await anext(lines)
             for number in range(3):
                 await do(replica, f"print('line {number}', flush=True)")
@@ -99,6 +106,51 @@ def test_following_sees_new_lines_and_ends_with_the_reader() -> None:
             assert sh("pgrep", "-P", str(os.getpid()), "journalctl") == ""
 
     run(work())
+
+
+def test_following_goes_on_with_the_units_that_come() -> None:
+    """Each line once and in order, of units that were there and of those that came; all of it when none is left."""
+
+    async def work() -> None:
+        made, units_now, news = spec("moves"), list[str](), asyncio.Condition()
+
+        async def changed() -> None:
+            async with news:
+                await news.wait()
+
+        async def now(*names: str) -> None:
+            units_now[:] = names
+            async with news:
+                news.notify_all()
+
+        async with connected() as units, serving(units, made) as first:
+            await now(first.service)
+            await say(first, 0)
+            await say(first, 1)
+            lines = follow(lambda: list(units_now), changed, lines=1)
+            assert (await anext(lines)).text == "line 1"
+            seen = asyncio.create_task(_of_apps(lines))
+            await say(first, 2)
+            async with serving(units, made, 2) as second:
+                await say(second, 3)  # before it is known
+                await now(first.service, second.service)
+                await now(first.service, second.service)  # nothing new: nothing happens
+                for number, replica in enumerate((first, second, first, second), 4):
+                    await say(replica, number)
+                await now()
+                assert await seen == [f"line {number}" for number in range(2, 8)]
+
+    run(work())
+
+
+async def say(replica: Replica, number: int) -> None:
+    """A line of an app's in the journal."""
+    await do(replica, f"print('line {number}', flush=True)")
+    sh("journalctl", "--sync")
+
+
+async def _of_apps(lines: AsyncIterator[Entry]) -> list[str]:
+    return [entry.text async for entry in lines if entry.source == "app" and entry.text.startswith("line ")]
 
 
 def test_long_and_strange_lines_end_nothing() -> None:
@@ -125,8 +177,9 @@ def test_nothing_is_asked_for_no_unit() -> None:
     """No unit is no line, not every line of the machine."""
 
     async def work() -> None:
-        assert [e async for e in read([], lines=10, follow=False)] == []
+        assert await read([], lines=10) == []
+        assert [e async for e in follow(list, never, lines=10)] == []
         with pytest.raises(ValueError):
-            await anext(read(["a.service + _UID=0"], lines=1, follow=False))
+            await read(["a.service + _UID=0"], lines=1)
 
     run(work())

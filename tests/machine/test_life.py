@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.lively import Load, request, serve, state, trusted, websocket, write
-from tests.machine.people import alice, answer, curl, join_group, refused, until
+from tests.machine.people import alice, answer, curl, join_group, lines_of, refused, running, until
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -129,6 +129,22 @@ def test_a_new_revision_takes_over_without_a_lost_request() -> None:
     assert '"version":"2"' in curl(url)[1]
     units = [u["name"] for u in answer("app", "get", "life-load")["units"]]
     assert units == ["flyted-app-life-load-r2-0.service", "flyted-app-life-load-r2-0.socket"]
+
+
+def test_a_followed_log_goes_on_with_the_next_revision() -> None:
+    """``logs -f`` shows the lines of revisions that are served later; it ends by itself when the app is deleted."""
+    run = f"here, at {time.time_ns()}, is version "  # the journal may remember an app of this name
+    said = f"print('{run}{{}}', flush=True)"
+    serve("life-followed", at_start=said.format(1))
+    with running("flytectl", "logs", "life-followed", "-f", "-n", "1000") as following:
+        seen = lines_of(following)
+        for version in (2, 3):
+            serve("life-followed", at_start=said.format(version))
+            until(lambda words=f"{run}{version}\n": any(line.endswith(words) for line in seen))  # type: ignore[misc]
+        alice("flytectl", "app", "delete", "life-followed")
+        assert following.wait(30) == 0
+    found = [line.split(run)[1].strip() for line in seen if run in line]
+    assert found == ["1", "2", "3"]
 
 
 def test_a_restart_of_the_ingress_serves_the_same() -> None:
