@@ -25,13 +25,16 @@ from flyted.daemon.engine import Engine
 from flyted.daemon.handover import Handover
 from flyted.daemon.images import Images
 from flyted.daemon.listen import choose_listen, nameservers
+from flyted.daemon.login import Logins
 from flyted.daemon.secrets import Secrets
 from flyted.daemon.settings import Settings
 from flyted.daemon.tls import Tls
+from flyted.daemon.tokens import Tokens
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host import identity, recipients, sockets
 from flyted.host.ingress import Ingress
 from flyted.host.store import Store
+from flyted.host.tokens import Tokens as TokenTable
 from flyted.host.units import Units
 from flyted.host.vault import Vault
 
@@ -69,20 +72,29 @@ async def daemon(settings: Settings) -> None:
     engine = Engine(act, settings.base_domain)
     images = Images(units, STATE / "images", settings.build_environment)
     deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", set())
+    tokens = Tokens(TokenTable(store.database), store, _nothing_yet)
     verbs: dict[str, Verb] = {
-        "version": Verb(Right.READ, {}, version),
+        "version": Verb(Right.READ, {}, version, anonymous=True),
         **Secrets(vault, store, deploy).verbs(),
         **images.verbs(),
         **Apps(store, engine, act, deploy).verbs(),
         **tls.verbs(),
         **Doctor(vault, act, engine).verbs(),
+        **tokens.verbs(),
+        **Logins(tokens, store, settings.base_domain, lambda: act.https_port).verbs(),
     }
     credentials = Credentials(listeners["credentials"], Handover(store, vault, tls).answer)
     units.subscribe(engine.poke)
     parts = [
         credentials.run, engine.run, Control(listeners["control"], verbs).run, tls.keep_fresh,
     ]  # fmt: skip
+    if "api" in listeners:  # an operator may mask the socket: then there is no gateway
+        parts.append(Control(listeners["api"], verbs, tokens.owner).run)
     await _run(parts, engine)
+
+
+async def _nothing_yet() -> None:
+    """The ingress knows no tokens yet."""
 
 
 async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], engine: Engine) -> None:

@@ -10,11 +10,11 @@ import contextlib
 import os
 import socket
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 from flyted.contract import wire
 from flyted.contract.errors import ProtocolMismatch
+from flyted.daemon.actor import Actor
 
 REQUEST_TIME_S = 5.0  # a whole request must be here: one byte a second gets nowhere
 ANSWER_TIME_S = 30.0  # a client that does not read loses its connection, not the daemon's memory
@@ -24,19 +24,6 @@ _PEERCRED = struct.Struct("3i")
 
 class ClientGone(Exception):
     """The client closed its side."""
-
-
-@dataclass(frozen=True)
-class Actor:
-    """Who calls: the kernel says so (SO_PEERCRED), not the caller."""
-
-    uid: int
-    pid: int
-
-    @property
-    def root(self) -> bool:
-        """Whether it is the machine's owner."""
-        return self.uid == 0
 
 
 class Connection:

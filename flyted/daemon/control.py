@@ -1,7 +1,8 @@
-"""The control socket: peer → actor → right → verb → answer. Errors leave the daemon here, formatted once.
+"""The control and the api socket: who calls → right → verb → answer. Errors leave the daemon here, formatted once.
 
-Access is settled at two doors: the socket's mode (root:flyted 0660, by systemd) says who may speak at all, the
-verb's right what they may do.
+Access is settled twice: the socket's mode (by systemd) says who may speak at all, the verb's right what they may do.
+On the control socket (root:flyted) the kernel tells who calls. On the api socket (root:flyted-gateway) the peer itself
+has no right at all: each request brings a token, and its owner is who calls.
 """
 
 from __future__ import annotations
@@ -12,28 +13,35 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flyted.contract import wire
 from flyted.contract.errors import Busy, FlytedError, InvalidInput, PermissionRefused
 from flyted.contract.names import shown
+from flyted.daemon.actor import NOBODY, Actor
 from flyted.daemon.connection import ClientGone, Connection
-from flyted.daemon.verbs import Call, Right, Verb
+from flyted.daemon.verbs import Call, Door, Verb
 
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 64
 MAX_PER_USER = 16  # root excepted: the operator gets in when users fill it
+MAX_API = 256  # the gateway's connections: one per request of a client, for as long as a stream lasts
+
+Owner = Callable[[str], Actor]
+"""Whose token this is. Raises :class:`Unauthenticated`."""
 
 
 class Control:
-    """Serves the verbs on a listening socket."""
+    """Serves the verbs on a listening socket: the api socket where ``owner`` is given, else the control socket."""
 
-    def __init__(self, listener: socket.socket, verbs: Mapping[str, Verb]) -> None:
+    def __init__(self, listener: socket.socket, verbs: Mapping[str, Verb], owner: Owner | None = None) -> None:
         listener.settimeout(0)
         self._listener = listener
         self._verbs = verbs
+        self._owner = owner
+        self._most = MAX_CONNECTIONS if owner is None else MAX_API
         self._open: dict[Connection, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -54,15 +62,15 @@ class Control:
 
     def _make_room(self, new: Connection) -> None:
         """Above a bound, whoever has been silent longest goes: idle connections never lock anybody out."""
-        own = [c for c in self._open if c.actor.uid == new.actor.uid]
+        own = [c for c in self._open if c.actor.uid == new.actor.uid] if self._owner is None else []
         crowd = own if not new.actor.root and len(own) >= MAX_PER_USER else list(self._open)
-        if crowd is own or len(self._open) >= MAX_CONNECTIONS:
+        if crowd is own or len(self._open) >= self._most:
             silent = next((c for c in crowd if not c.asked), None)
             if silent is not None:
                 self._open.pop(silent).cancel()
 
     def _refuse_crowd(self) -> None:
-        if len(self._open) > MAX_CONNECTIONS:
+        if len(self._open) > self._most:
             raise Busy("flyted has too many clients at once", hint="try again in a moment")
 
     async def _serve(self, connection: Connection) -> None:
@@ -91,17 +99,12 @@ class Control:
             await connection.send({"result": result})
 
     async def _call(self, connection: Connection, request: wire.Request, bulk: bytes) -> dict[str, Any]:
-        verb = self._verbs.get(request.verb)
-        if verb is None:
-            raise InvalidInput(
-                f"flyted knows no verb {shown(request.verb)}", hint="install flytectl of flyted's version"
-            )
-        if verb.right is Right.ADMIN and not connection.actor.root:
-            raise PermissionRefused(f"{request.verb} is for root", hint="use sudo")
+        actor = self._actor(connection, request)
+        verb = self._verb(request, actor)
         args = verb.check(request.args)
         fd = connection.take_fd()
-        call = Call(connection.actor, args, bulk, fd, lambda event: connection.send({"event": event}))
-        log.debug("%s by uid %d", request.verb, connection.actor.uid)
+        call = Call(actor, args, bulk, fd, lambda event: connection.send({"event": event}))
+        log.debug("%s by uid %d", request.verb, actor.uid)
         try:
             if verb.until_gone:
                 return await _until_gone(connection, verb, call)
@@ -110,6 +113,30 @@ class Control:
             if fd is not None:
                 with contextlib.suppress(OSError):
                     os.close(fd)
+
+    def _actor(self, connection: Connection, request: wire.Request) -> Actor:
+        """Who calls. On the api socket nobody learns without a token which verbs there are."""
+        if self._owner is None:
+            if request.token:
+                raise InvalidInput("a token came to the control socket, where the kernel says who calls")
+            return connection.actor
+        verb = self._verbs.get(request.verb)
+        return NOBODY if verb is not None and verb.anonymous else self._owner(request.token)
+
+    def _verb(self, request: wire.Request, actor: Actor) -> Verb:
+        """The verb, if it is for this socket and this caller."""
+        verb = self._verbs.get(request.verb)
+        door = Door.CONTROL if self._owner is None else Door.API
+        if verb is None or door not in verb.doors:
+            raise InvalidInput(
+                f"flyted knows no verb {shown(request.verb)} on this socket",
+                hint="install flytectl of flyted's version",
+            )
+        if actor is not NOBODY and verb.right not in actor.rights:
+            if actor.token is not None:
+                raise PermissionRefused(f"this token may not do {request.verb}", hint="flytectl token create --help")
+            raise PermissionRefused(f"{request.verb} is for root", hint="use sudo")
+        return verb
 
 
 async def _until_gone(connection: Connection, verb: Verb, call: Call) -> dict[str, Any]:

@@ -7,23 +7,16 @@ handler sees them.
 from __future__ import annotations
 
 import contextlib
-import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, SecretScope, secret_key, shown
-from flyted.daemon.connection import Actor, ClientGone
+from flyted.daemon.actor import Actor, Door, Right
+from flyted.daemon.connection import ClientGone
 
-
-class Right(enum.Enum):
-    """Members of group flyted have the first three, root has all."""
-
-    READ = "read"
-    OPERATE = "operate"
-    SECRETS = "secrets"
-    ADMIN = "admin"
+__all__ = ["APP_ARGS", "SECRET_ARGS", "Call", "Door", "Handler", "Right", "Verb"]
 
 
 @dataclass(frozen=True)
@@ -63,13 +56,18 @@ Handler = Callable[[Call], Awaitable[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Verb:
-    """One row of the verb table. ``args``: name → type; all are required, nothing else is taken."""
+    """One row of the verb table. ``args``: name → type; all are required, nothing else is taken.
+
+    ``doors``: the sockets that take it. ``anonymous``: the api socket takes it without a token.
+    """
 
     right: Right
     args: Mapping[str, type]
     handler: Handler
     bulk: bool = False
     until_gone: bool = False
+    doors: frozenset[Door] = frozenset(Door)
+    anonymous: bool = False
 
     def check(self, args: dict[str, Any]) -> dict[str, Any]:
         """The arguments. Raises :class:`InvalidInput` that names the wrong one."""

@@ -109,3 +109,22 @@ class UnitEnd:
 
     result: str
     status: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as it is stored: all but its text, of which only the digest is kept. Times are seconds since 1970.
+
+    ``kind``: "session" (an hour, for the command line), "named" (made by hand, for another machine) or "browser" (a
+    cookie). ``app_id``: the one app that it opens, "" for everything that its owner may.
+    """
+
+    digest: str
+    id: str
+    kind: str
+    user: str
+    uid: int
+    app_id: str
+    name: str
+    created_at: float
+    expires_at: float

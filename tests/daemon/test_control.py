@@ -18,7 +18,7 @@ import pytest
 from flyted.contract import client, wire
 from flyted.contract.errors import DaemonUnavailable, InvalidInput, PermissionRefused, ProtocolMismatch, SecretNotFound
 from flyted.daemon import connection
-from flyted.daemon.connection import Actor
+from flyted.daemon.actor import Actor
 from flyted.daemon.control import MAX_CONNECTIONS, Control
 from flyted.daemon.verbs import Call, Right, Verb
 

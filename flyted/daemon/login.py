@@ -1,0 +1,105 @@
+"""One-time codes: how a browser gets its cookie without ever seeing a token in an address.
+
+A code lives in memory only, as its digest, and is gone at the first try to use it, right or wrong.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flyted.contract.errors import InvalidInput, NotFound, PermissionRefused, Unauthenticated
+from flyted.contract.names import host_of, shown
+from flyted.contract.token import digest
+from flyted.daemon.tokens import Tokens
+from flyted.daemon.verbs import Call, Door, Right, Verb
+from flyted.host import people
+from flyted.host.store import Store
+from flyted.plan.tokens import BROWSER, LIFE_S
+
+LINK_LIFE_S = 300.0
+"""For a link that a person copies to a browser."""
+PASS_LIFE_S = 60.0
+"""For a redirect."""
+MOST_CODES = 16
+"""Unused codes of one user; the oldest makes room."""
+
+
+@dataclass(frozen=True)
+class _Code:
+    uid: int
+    user: str
+    app_id: str
+    expires_at: float
+
+
+class Logins:
+    """Handlers over the codes that are out."""
+
+    def __init__(self, tokens: Tokens, store: Store, base_domain: str, port: Callable[[], int]) -> None:
+        self._tokens = tokens
+        self._store = store
+        self._base_domain = base_domain
+        self._port = port
+        self._codes: dict[str, _Code] = {}
+
+    def verbs(self) -> dict[str, Verb]:
+        """The rows of the verb table."""
+        api = frozenset({Door.API})
+        redeem = {"code": str, "app_id": str}
+        return {
+            "login.create": Verb(Right.READ, {}, self.create, doors=frozenset({Door.CONTROL})),
+            "login.redeem": Verb(Right.READ, redeem, self.redeem, doors=api, anonymous=True),
+            "login.pass": Verb(Right.READ, {"app_id": str}, self.pass_on, doors=api),
+            "login.end": Verb(Right.READ, {}, self.end, doors=api),
+        }
+
+    async def create(self, call: Call) -> dict[str, Any]:
+        """A code for the gateway's pages, for whoever calls: flytectl login makes a link of it."""
+        uid = call.actor.uid
+        user = people.name_of(uid)
+        if not people.may_operate(uid, user):
+            raise PermissionRefused(f"{user} is not in group 'flyted' (any more)", hint="sudo adduser $USER flyted")
+        return self._new(uid, user, "", LINK_LIFE_S)
+
+    async def pass_on(self, call: Call) -> dict[str, Any]:
+        """A code for an app (its id, or its host name), for whoever is logged in to the gateway's pages."""
+        token = call.actor.token
+        if token is None:
+            raise PermissionRefused("login.pass needs a token")
+        name = call.args["app_id"].removesuffix(f".{self._base_domain}")
+        app = next((a for a in self._store.apps() if a.key.id == name), None)
+        if app is None:
+            raise NotFound(f"there is no app {shown(name)}", hint="flytectl app ls")
+        port = self._port()
+        host = host_of(app.key.id, self._base_domain) + (f":{port}" if port != 443 else "")
+        made = self._new(token.uid, token.user, app.key.id, PASS_LIFE_S)
+        return {**made, "app_id": app.key.id, "url": f"https://{host}/.flyted/session"}
+
+    async def redeem(self, call: Call) -> dict[str, Any]:
+        """A browser's token for a code, once, and only for the app that the code was made for."""
+        code = self._codes.pop(digest(call.args["code"]), None)
+        if code is None or code.expires_at <= time.time() or code.app_id != call.args["app_id"]:
+            raise Unauthenticated("this login link was used already, or is too old", hint="flytectl login")
+        made, token = await self._tokens.issue((code.uid, code.user), BROWSER, LIFE_S[BROWSER], code.app_id)
+        return {"token": made, "user": token.user, "expires_at": token.expires_at}
+
+    async def end(self, call: Call) -> dict[str, Any]:
+        """Logs out: the token that this was called with is over."""
+        if call.actor.token is None:
+            raise InvalidInput("login.end needs a token")
+        await self._tokens.forget(call.actor.token)
+        return {}
+
+    def _new(self, uid: int, user: str, app_id: str, life_s: float) -> dict[str, Any]:
+        now = time.time()
+        self._codes = {d: c for d, c in self._codes.items() if c.expires_at > now}
+        own = [d for d, c in self._codes.items() if c.uid == uid]
+        for old in own[: max(0, len(own) + 1 - MOST_CODES)]:
+            del self._codes[old]
+        made = secrets.token_urlsafe(32)
+        self._codes[digest(made)] = _Code(uid, user, app_id, now + life_s)
+        return {"code": made, "expires_at": now + life_s}

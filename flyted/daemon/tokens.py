@@ -1,0 +1,172 @@
+"""The token verbs, and whose a token is. A token's text leaves the daemon once, in the answer that makes it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from flyted.contract import token as text
+from flyted.contract.errors import (
+    AlreadyExists,
+    IngressDown,
+    InvalidInput,
+    NotFound,
+    PermissionRefused,
+    Unauthenticated,
+)
+from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, shown
+from flyted.daemon.actor import Actor
+from flyted.daemon.verbs import Call, Door, Right, Verb
+from flyted.host import people
+from flyted.host.store import Store
+from flyted.host.tokens import Tokens as Table
+from flyted.plan.facts import Token
+from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, dead, grants, room_for
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_HINT = "get one: flytectl token (in group flyted), and send it as Authorization: Bearer"
+
+
+class Tokens:
+    """Handlers over the table. ``apply`` tells the ingress which tokens open which apps."""
+
+    def __init__(self, table: Table, store: Store, apply: Callable[[], Awaitable[None]]) -> None:
+        self._table = table
+        self._store = store
+        self._apply = apply
+
+    def verbs(self) -> dict[str, Verb]:
+        """The rows of the verb table. Only who calls in person makes tokens: none lives longer by making another."""
+        here = frozenset({Door.CONTROL})
+        create = {"name": str, "expires_s": int, "project": str, "domain": str, "app": str}
+        return {
+            "whoami": Verb(Right.READ, {}, self.whoami),
+            "token.mint": Verb(Right.OPERATE, {}, self.mint, doors=here),
+            "token.create": Verb(Right.OPERATE, create, self.create, doors=here),
+            "token.list": Verb(Right.READ, {}, self.list_all, doors=here),
+            "token.revoke": Verb(Right.OPERATE, {"token": str}, self.revoke, doors=here),
+        }
+
+    def owner(self, token: str) -> Actor:
+        """Who calls with this token: its owner, while that is root or a member of group flyted.
+
+        Raises :class:`Unauthenticated`, which does not say what is wrong with the token.
+        """
+        try:
+            found = self._table.find(text.digest(token)) if text.valid_shape(token) else None
+        except NotFound:
+            found = None
+        if found is None or found.expires_at <= time.time() or not people.may_operate(found.uid, found.user):
+            raise Unauthenticated(
+                "a valid token is needed" if not token else "this token is not valid (any more)", hint=_HINT
+            )
+        return Actor(found.uid, 0, found)
+
+    async def issue(self, owner: tuple[int, str], kind: str, life_s: float, app_id: str = "", name: str = "") -> Any:
+        """Makes a token for a user (uid, name): its text, and what is stored of it.
+
+        Raises :class:`PermissionRefused` for a user who is no member (any more), :class:`LimitReached`.
+        """
+        uid, user = owner
+        if not people.may_operate(uid, user):
+            raise PermissionRefused(
+                f"user {user} is not in group 'flyted' (any more): a token would open nothing",
+                hint="sudo adduser $USER flyted",
+            )
+        self.sweep()
+        made, now = text.new(secrets.token_bytes(text.RANDOM_BYTES)), time.time()
+        token = Token(text.digest(made), secrets.token_hex(6), kind, user, uid, app_id, name, now, now + life_s)
+        self._table.add(token, forget=room_for(kind, uid, self._table.all()))
+        try:
+            await self._apply()
+        except IngressDown as error:
+            log.warning("the ingress does not know the newest token yet: %s", error.message)
+        return made, token
+
+    def sweep(self) -> bool:
+        """Forgets tokens that are expired, or for an app that is gone; whether there were any."""
+        gone = dead(self._table.all(), frozenset(app.key.id for app in self._store.apps()), time.time())
+        if gone:
+            self._table.remove(gone)
+        return bool(gone)
+
+    async def forget(self, token: Token) -> None:
+        """Forgets one token, and the ingress with us. Raises :class:`IngressDown` when that cannot be told."""
+        self._table.remove(frozenset({token.digest}))
+        await self._apply()
+
+    def granted(self) -> dict[str, str]:
+        """The ingress's table of tokens, as of now."""
+        tokens = self._table.all()
+        owners = {(t.uid, t.user) for t in tokens}
+        return grants(tokens, {owner: people.may_operate(*owner) for owner in owners}, time.time())
+
+    async def whoami(self, call: Call) -> dict[str, Any]:
+        """Who calls, and what they may."""
+        token = call.actor.token
+        return {
+            "user": token.user if token else people.name_of(call.actor.uid), "uid": call.actor.uid,
+            "rights": sorted(right.value for right in call.actor.rights),
+            "kind": token.kind if token else "", "expires_at": token.expires_at if token else 0.0,
+        }  # fmt: skip
+
+    async def mint(self, call: Call) -> dict[str, Any]:
+        """A token for an hour, for whoever calls."""
+        owner = (call.actor.uid, people.name_of(call.actor.uid))
+        made, token = await self.issue(owner, SESSION, LIFE_S[SESSION])
+        return {"token": made, "expires_at": token.expires_at, "user": token.user}
+
+    async def create(self, call: Call) -> dict[str, Any]:
+        """A token with a name, for another machine; with ``app``, one that opens that app and nothing else."""
+        args, life = call.args, call.args["expires_s"]
+        if _NAME.fullmatch(args["name"]) is None:
+            raise InvalidInput(f"token name {shown(args['name'])} is not valid", hint="use 1-64 of A-Z, a-z, 0-9, _.-")
+        if not 1 <= life <= LONGEST_S:
+            raise InvalidInput("a token lives for 1 second to 366 days", hint="--expires 90d")
+        uid, user = call.actor.uid, people.name_of(call.actor.uid)
+        self.sweep()
+        if any(t.uid == uid and t.name == args["name"] for t in self._table.all()):
+            raise AlreadyExists(
+                f"you have a token '{args['name']}' already", hint=f"flytectl token revoke {args['name']}"
+            )
+        app_id = self._app_id(args) if args["app"] else ""
+        made, token = await self.issue((uid, user), NAMED, life, app_id, args["name"])
+        return {"token": made, **self._map(token)}
+
+    async def list_all(self, call: Call) -> dict[str, Any]:
+        """The caller's tokens; root sees all. Never their text: nobody has it."""
+        return {"tokens": [self._map(t) for t in self._visible(call.actor) if t.expires_at > time.time()]}
+
+    async def revoke(self, call: Call) -> dict[str, Any]:
+        """Ends a token at once: here and at the ingress. Named by its name, its id or (found somewhere) itself."""
+        word = call.args["token"]
+        wanted = (text.digest(word), "") if text.valid_shape(word) else ("", word)
+        found = [t for t in self._table.all() if t.digest == wanted[0]] or [
+            t for t in self._visible(call.actor) if wanted[1] and wanted[1] in (t.id, t.name)
+        ]
+        own = [t for t in found if t.uid == call.actor.uid] or found
+        if not own:
+            raise NotFound(f"there is no token {shown(word[:16])} of yours", hint="flytectl token ls")
+        if len(own) > 1:
+            raise InvalidInput(f"several users have a token '{word}'", hint="flytectl token revoke ID (token ls)")
+        await self.forget(own[0])
+        return {"token": self._map(own[0])}
+
+    def _visible(self, actor: Actor) -> list[Token]:
+        return [t for t in self._table.all() if actor.root or t.uid == actor.uid]
+
+    def _app_id(self, args: dict[str, Any]) -> str:
+        key = AppKey(args["project"] or DEFAULT_PROJECT, args["domain"] or DEFAULT_DOMAIN, args["app"])
+        return self._store.app(key.id).key.id
+
+    def _map(self, token: Token) -> dict[str, Any]:
+        return {
+            "id": token.id, "kind": token.kind, "name": token.name, "user": token.user, "app": token.app_id,
+            "created_at": token.created_at, "expires_at": token.expires_at,
+        }  # fmt: skip

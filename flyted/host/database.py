@@ -1,0 +1,110 @@
+"""flyted.db: opened, brought to the newest format, one transaction per change. What is in it: ``store``, ``tokens``.
+
+One writer (the daemon's event loop), flushed to disk before the answer: after a crash everything is in its old or its
+new state. A file of a newer format is refused, never overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flyted.contract.errors import FlytedError, HostFailure, StoreCorrupt
+
+_APPS = """
+CREATE TABLE app (
+    id TEXT PRIMARY KEY, project TEXT NOT NULL, domain TEXT NOT NULL, name TEXT NOT NULL,
+    wanted TEXT NOT NULL CHECK (wanted IN ('started', 'stopped')), serving INTEGER,
+    created_at REAL NOT NULL, updated_at REAL NOT NULL, UNIQUE (project, domain, name)
+) STRICT;
+CREATE TABLE revision (
+    app_id TEXT NOT NULL REFERENCES app (id) ON DELETE CASCADE, number INTEGER NOT NULL,
+    spec TEXT NOT NULL, image TEXT NOT NULL, fingerprint TEXT NOT NULL, status TEXT NOT NULL
+    CHECK (status IN ('pending', 'ready', 'failed')), reason TEXT NOT NULL DEFAULT '', created_at REAL NOT NULL,
+    PRIMARY KEY (app_id, number)
+) STRICT;
+"""
+# app_id is no foreign key: '' stands for every app
+_TOKENS = """
+CREATE TABLE token (
+    digest TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('session', 'named', 'browser')),
+    user TEXT NOT NULL, uid INTEGER NOT NULL, app_id TEXT NOT NULL, name TEXT NOT NULL,
+    created_at REAL NOT NULL, expires_at REAL NOT NULL
+) STRICT;
+CREATE INDEX token_of_user ON token (uid, kind);
+"""
+FORMATS = (_APPS, _TOKENS)
+"""What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
+
+
+class Database:
+    """The open file. Errors are :class:`HostFailure` (disk) or :class:`StoreCorrupt`."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens or makes the file. Raises :class:`StoreCorrupt` when it is damaged or of a newer format."""
+        self._path = path
+        with self.errors():
+            self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._prepare()
+        except FlytedError:
+            self._db.close()
+            raise
+
+    def _prepare(self) -> None:
+        with self.errors():
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            (found,) = self._db.execute("PRAGMA user_version").fetchone()
+            if found > len(FORMATS):
+                raise StoreCorrupt(
+                    f"{self._path} has format {found}, this flyted knows {len(FORMATS)}",
+                    hint="install the newer flyted again, or restore the file from a backup",
+                )
+            for number, step in enumerate(FORMATS[found:], found + 1):
+                self._db.executescript(f"BEGIN; {step} PRAGMA user_version = {number}; COMMIT")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        with self.errors():
+            return self._db.execute(query, values).fetchall()
+
+    def execute(self, statement: str, values: tuple[Any, ...] = ()) -> int:
+        """One statement inside a :meth:`transaction`; how many rows it changed."""
+        return self._db.execute(statement, values).rowcount
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of it or nothing."""
+        with self.errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turns SQLite's errors into ours."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            text = str(error)
+            if "full" in text or "I/O" in text or "readonly" in text or "unable to open" in text:
+                raise HostFailure(f"cannot write {self._path}: {text}", hint="make room on that disk") from error
+            raise StoreCorrupt(f"{self._path}: {text}", hint="restore the file from a backup") from error
+        except (json.JSONDecodeError, KeyError) as error:
+            raise StoreCorrupt(f"{self._path} holds an entry that makes no sense: {error}") from error

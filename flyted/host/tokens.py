@@ -1,0 +1,45 @@
+"""The tokens in SQLite: digests and whose they are. A token's text is never here."""
+
+from __future__ import annotations
+
+from flyted.contract.errors import NotFound
+from flyted.host.database import Database
+from flyted.plan.facts import Token
+
+_ALL = "SELECT digest, id, kind, user, uid, app_id, name, created_at, expires_at FROM token"
+
+
+class Tokens:
+    """The table. Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, token: Token, forget: frozenset[str] = frozenset()) -> None:
+        """Stores a token; those with a digest in ``forget`` go in the same transaction."""
+        with self._database.transaction():
+            for digest in forget:
+                self._database.execute("DELETE FROM token WHERE digest = ?", (digest,))
+            self._database.execute(
+                "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    token.digest, token.id, token.kind, token.user, token.uid, token.app_id, token.name,
+                    token.created_at, token.expires_at,
+                ),
+            )  # fmt: skip
+
+    def find(self, digest: str) -> Token:
+        """The token with this digest, expired or not. Raises :class:`NotFound`."""
+        for row in self._database.rows(f"{_ALL} WHERE digest = ?", (digest,)):
+            return Token(*row)
+        raise NotFound("there is no such token")
+
+    def all(self) -> tuple[Token, ...]:
+        """Every token, oldest first."""
+        return tuple(Token(*row) for row in self._database.rows(f"{_ALL} ORDER BY created_at, digest"))
+
+    def remove(self, digests: frozenset[str]) -> None:
+        """Forgets tokens."""
+        with self._database.transaction():
+            for digest in digests:
+                self._database.execute("DELETE FROM token WHERE digest = ?", (digest,))

@@ -1,0 +1,56 @@
+"""Which tokens count, for what, and how many there may be. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from flyted.contract.errors import LimitReached
+from flyted.plan.facts import Token
+
+SESSION, NAMED, BROWSER = "session", "named", "browser"
+LIFE_S: Mapping[str, float] = {SESSION: 3600.0, BROWSER: 12 * 3600.0}
+"""How long a token of a kind lives; a named one as long as its maker says, :data:`LONGEST_S` at most."""
+LONGEST_S = 366 * 86400
+MOST: Mapping[str, int] = {SESSION: 500, NAMED: 100, BROWSER: 200}
+"""How many tokens of a kind one user has at most."""
+ANY_APP = "*"
+
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}")
+
+
+def dead(tokens: Iterable[Token], apps: frozenset[str], now: float) -> frozenset[str]:
+    """Digests of tokens that open nothing any more: expired, or for an app that is gone."""
+    return frozenset(t.digest for t in tokens if t.expires_at <= now or (t.app_id and t.app_id not in apps))
+
+
+def room_for(kind: str, uid: int, tokens: Iterable[Token]) -> frozenset[str]:
+    """Digests of tokens that a user's next one takes the place of: the oldest of those that come by themselves.
+
+    Raises :class:`LimitReached` for named ones: somebody relies on each of them.
+    """
+    own = sorted((t for t in tokens if t.uid == uid and t.kind == kind), key=lambda t: t.created_at)
+    over = len(own) + 1 - MOST[kind]
+    if over <= 0:
+        return frozenset()
+    if kind == NAMED:
+        raise LimitReached(f"you have {len(own)} tokens, the most there may be", hint="flytectl token revoke NAME")
+    return frozenset(t.digest for t in own[:over])
+
+
+def grants(tokens: Iterable[Token], operators: Mapping[tuple[int, str], bool], now: float) -> dict[str, str]:
+    """HAProxy's table of tokens: digest → ``"<expires> <app id or *> <user>"``.
+
+    ``operators`` says of each owner (uid, name) whether they may operate apps now. A browser's token of no app is for
+    the gateway's pages, which ask flyted; it opens no app.
+    """
+    return {
+        t.digest: f"{int(t.expires_at)} {t.app_id or ANY_APP} {user_word(t)}"
+        for t in tokens
+        if t.expires_at > now and operators.get((t.uid, t.user), False) and (t.app_id or t.kind != BROWSER)
+    }
+
+
+def user_word(token: Token) -> str:
+    """The owner as one word for a header: the name, or the uid where a name has odd characters."""
+    return token.user if _USER.fullmatch(token.user) else str(token.uid)
