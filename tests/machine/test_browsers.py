@@ -1,0 +1,131 @@
+"""The browsers' part of ``flytectl ca install``: NSS databases of who called it, proven by NSS itself."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.machine.lively import serve
+from tests.machine.people import alice, answer, by, join_group, refused
+
+HOME = Path("/home/alice")
+FIREFOX = HOME / ".mozilla/firefox/abcd1234.default-release"
+CHROMIUM = HOME / ".pki/nssdb"
+STORES = (FIREFOX, CHROMIUM)
+NICKNAME = "flyted local CA"
+CERTUTIL = Path("/usr/bin/certutil")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _browsers() -> Iterator[None]:
+    """Alice has used both browsers: their databases are there, made by her."""
+    join_group()
+    for store in STORES:
+        alice("mkdir", "-p", str(store))
+        alice("certutil", "-N", "--empty-password", "-d", f"sql:{store}")
+    yield
+    for store in STORES:
+        shutil.rmtree(store)
+    alice("sudo", "flytectl", "ca", "install")  # other tests call apps by their names
+
+
+@pytest.fixture(autouse=True)
+def _nothing_installed() -> None:
+    alice("sudo", "flytectl", "ca", "uninstall")
+
+
+@pytest.fixture
+def leaf() -> Iterator[Path]:
+    """The certificate that the ingress shows for an app, in a file that alice may read."""
+    url = serve("browsed")
+    where = urlsplit(url)
+    shown = subprocess.run(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{where.port or 443}", "-servername", str(where.hostname)],
+        input=b"", capture_output=True, check=True,
+    )  # fmt: skip
+    path = HOME / "leaf.pem"
+    subprocess.run(["openssl", "x509", "-out", path], input=shown.stdout, check=True)
+    path.chmod(0o644)
+    yield path
+    path.unlink()
+    alice("flytectl", "app", "delete", "browsed")
+
+
+def knows(store: Path) -> bool:
+    """Whether certutil finds the CA in a database, as alice."""
+    return by("alice", "certutil", "-L", "-n", NICKNAME, "-d", f"sql:{store}").returncode == 0
+
+
+def accepts(store: Path, leaf: Path) -> bool:
+    """Whether a browser with this database would accept the certificate of a TLS server (``-u 1``)."""
+    return "Chain is good!" in by("alice", "vfychain", "-d", f"sql:{store}", "-u", "1", "-a", str(leaf)).stderr
+
+
+def test_browsers_trust_the_apps_until_it_is_undone(leaf: Path) -> None:
+    """Both databases, named in the output; install may be repeated, uninstall too; the files stay alice's."""
+    assert not any(accepts(store, leaf) for store in STORES)
+    for _ in range(2):
+        said = alice("sudo", "flytectl", "ca", "install").stdout
+        assert [f"trusted: {store}" in said for store in STORES] == [True, True]
+        assert [accepts(store, leaf) for store in STORES] == [True, True]
+    owners = {path.owner() for store in STORES for path in [store, *store.iterdir()]}
+    assert owners == {"alice"}
+
+    said = alice("sudo", "flytectl", "ca", "uninstall").stdout
+    assert [f"removed: {store}" in said for store in STORES] == [True, True]
+    assert not any(knows(store) or accepts(store, leaf) for store in STORES)
+    assert "removed" not in alice("sudo", "flytectl", "ca", "uninstall").stdout
+
+
+def test_without_certutil_it_says_what_is_missing() -> None:
+    """The system trusts it all the same; what browsers need is said, when it is undone too."""
+    hidden = CERTUTIL.with_name("certutil.hidden")
+    CERTUTIL.rename(hidden)
+    try:
+        for command in ("install", "uninstall"):
+            done = alice("sudo", "flytectl", "ca", command)
+            assert "alice's browsers" in done.stderr
+            assert "sudo apt install libnss3-tools" in done.stderr
+            assert (answer("ca", "show")["installed"] is not None) == (command == "install")
+    finally:
+        hidden.rename(CERTUTIL)
+    assert not any(knows(store) for store in STORES)
+
+
+def test_who_has_no_browser_hears_nothing_of_them() -> None:
+    """Root itself, and a user without databases."""
+    done = subprocess.run(["flytectl", "ca", "install"], capture_output=True, text=True, check=True)
+    assert "browsers" not in done.stdout + done.stderr
+    assert not any(knows(store) for store in STORES)
+
+
+def test_a_link_in_a_home_does_not_make_root_write() -> None:
+    """A database of root's behind a link in alice's home is not changed; the failure is told, the rest is done."""
+    roots = Path("/var/lib/roots-nssdb")
+    roots.mkdir()
+    link = HOME / ".mozilla/firefox/linked"
+    try:
+        subprocess.run(["certutil", "-N", "--empty-password", "-d", f"sql:{roots}"], check=True)
+        roots.chmod(0o755)
+        for path in roots.iterdir():
+            path.chmod(0o644)
+        link.symlink_to(roots)
+        before = {path.name: path.read_bytes() for path in roots.iterdir()}
+        done = alice("sudo", "flytectl", "ca", "install")
+        assert f"certutil could not change {link}" in done.stderr
+        assert f"trusted: {CHROMIUM}" in done.stdout
+        assert {path.name: path.read_bytes() for path in roots.iterdir()} == before
+    finally:
+        link.unlink()
+        shutil.rmtree(roots)
+
+
+def test_the_browsers_trust_needs_root_too() -> None:
+    """Nothing of it happens for a user who only asks."""
+    refused("flytectl", "ca", "install", status=6)
+    assert not any(knows(store) for store in STORES)
