@@ -1,4 +1,4 @@
-"""The examples that come with the package, served from where it puts them."""
+"""The examples that come with the package, served as it brings them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ INSTALLED = Path("/usr/share/doc/flyted/examples")
 
 @pytest.fixture(scope="module")
 def hello() -> Iterator[str]:
-    """The smallest example, served by alice as it is; its URL."""
+    """The smallest example, copied by alice and served as it is; its URL."""
     join_group()
     alice("sudo", "flytectl", "ca", "install")
-    yield alice("flytectl", "serve", "-q", str(INSTALLED / "hello.py")).stdout.strip()
+    alice("cp", str(INSTALLED / "hello.py"), ".")
+    yield alice("flytectl", "serve", "-q", "hello.py").stdout.strip()
     alice("flytectl", "app", "delete", "hello")
 
 
