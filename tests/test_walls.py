@@ -55,6 +55,11 @@ WALLS = {
         "runs inside each app, with the app's Python and packages: stdlib, and what the app itself brings, late",
     ),
     "flyted.build": Wall((), {}, "runs inside an image build as a user without rights: stdlib only"),
+    "flyted.companion": Wall(
+        (),
+        {"flyte": (), "flyteidl2": ("deployment",), "click": (), "yaml": ("target",)},
+        "runs inside the user's `flyte`, called by the SDK's own plug-in hooks: what the SDK itself brings",
+    ),
     "flytectl": Wall(
         ("flyted.contract",), {"click": ()}, "the user's command: talks to the daemon, imports none of it"
     ),

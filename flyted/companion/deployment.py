@@ -1,0 +1,78 @@
+"""``flyte.deploy`` and ``flyte.serve`` against a flyted: they show what happens and wait until the app answers.
+
+And a deployment has the ``url`` that Flyte's documentation reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import progress, target
+from .aside import around, harmless, step_aside
+from .imports import after_import
+
+
+def give_url() -> None:
+    """``Deployment.url``: the address of its app; the first one, which is the one that was asked for."""
+    after_import("flyte._deploy", _give_url)
+
+
+@harmless
+def _give_url(module: Any) -> None:
+    if not hasattr(module.Deployment, "url"):
+        module.Deployment.url = property(_url)
+
+
+def _url(deployment: Any) -> str:
+    apps = [env.deployed_app for env in deployment.envs.values() if hasattr(env, "deployed_app")]
+    if not apps or not _ours():
+        raise AttributeError(f"'{type(deployment).__name__}' object has no attribute 'url'")
+    return str(apps[0].endpoint)
+
+
+def show_progress() -> None:
+    """Deployments from now on show their progress; also when the SDK's part that deploys apps comes later."""
+    after_import("flyte.app._deploy", _install)
+
+
+@harmless
+def _install(module: Any) -> None:
+    def make(old: Callable[..., Any]) -> Callable[..., Any]:
+        if getattr(old, "_of_flyted", False):
+            return old
+
+        async def deploy_app(*args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("dryrun") or not _ours():
+                return await old(*args, **kwargs)
+            progress.deploying(getattr(args[0] if args else kwargs.get("app"), "name", ""))
+            return await _served(await old(*args, **kwargs))
+
+        deploy_app._of_flyted = True  # type: ignore[attr-defined]  # noqa: SLF001
+        return deploy_app
+
+    around(module, "_deploy_app", make)
+
+
+def _ours() -> bool:
+    try:
+        return target.of_process()
+    except Exception as error:  # noqa: BLE001
+        step_aside(error)
+        return False
+
+
+async def _served(app: Any) -> Any:
+    """The deployed app (``flyte.remote.App``), once it answers."""
+    try:
+        from flyte._initialize import get_client  # noqa: PLC0415
+        from flyteidl2.app.app_payload_pb2 import WatchRequest  # noqa: PLC0415
+
+        service, request = get_client().app_service, WatchRequest(app_id=app.pb2.metadata.id)
+        progress.console(app.url)
+        served = type(app)(pb2=await progress.until_served(app.pb2, lambda: service.watch(request=request)))
+        progress.endpoint(served.endpoint or app.endpoint)
+    except (AttributeError, ImportError, TypeError) as error:
+        step_aside(error)
+        return app
+    return served

@@ -1,0 +1,47 @@
+"""``flyte serve FILE`` and ``flyte deploy FILE``: the only environment of a file needs no name.
+
+The SDK shows a list and ends, with exit status 0. With several environments it still does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from .aside import around, step_aside
+
+
+def install(group: Any) -> None:
+    """Teaches ``serve`` or ``deploy`` (a group of files and folders) the default."""
+
+    def make(old: Callable[..., Any]) -> Callable[..., Any]:
+        def get_command(ctx: click.Context, cmd_name: str) -> Any:
+            found = old(ctx, cmd_name)
+            try:
+                if hasattr(found, "filename"):
+                    around(found, "parse_args", lambda parse: _with_default(found, parse))
+                elif isinstance(found, click.Group):  # a folder: its files are one word further
+                    install(found)
+            except Exception as error:  # noqa: BLE001
+                step_aside(error)
+            return found
+
+        return get_command
+
+    around(group, "get_command", make)
+
+
+def _with_default(file: Any, old: Callable[..., Any]) -> Callable[..., Any]:
+    def parse_args(ctx: click.Context, args: list[str]) -> Any:
+        return old(ctx, list(args) or _only(file, ctx))
+
+    return parse_args
+
+
+def _only(file: Any, ctx: click.Context) -> list[str]:
+    if ctx.resilient_parsing:  # the shell asks for completions
+        return []
+    names = file.list_commands(ctx)  # imports the file; its errors are the user's to see
+    return [str(name) for name in names] if len(names) == 1 else []

@@ -1,0 +1,94 @@
+"""``flyte create secret NAME VALUE``: the value as the second word, as Flyte's documentation writes it.
+
+The SDK takes a value as ``--value`` only. What the SDK understands by itself goes to it untouched.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from .aside import around, step_aside
+
+_SOURCES = frozenset({"--value", "--from-file", "--from-docker-config", "--registry", "--help"})
+"""With one of these the value comes from elsewhere."""
+_TYPO = 0.85
+"""How near to an option a word may be (difflib) before it is a mistyped option and no value."""
+
+
+def install(create: Any) -> None:
+    """Teaches the group ``create`` the second word of ``secret``."""
+    secret = create.get_command(click.Context(create), "secret")
+    if secret is None:
+        raise AttributeError("flyte create has no secret")
+
+    def make(old: Callable[..., Any]) -> Callable[..., Any]:
+        def parse_args(ctx: click.Context, args: list[str]) -> Any:
+            words = list(args)
+            try:
+                words = rewritten(words, secret.params)
+            except Exception as error:  # noqa: BLE001  the SDK's own answer then
+                step_aside(error)
+            return old(ctx, words)
+
+        return parse_args
+
+    around(secret, "parse_args", make)
+
+
+def rewritten(words: list[str], params: list[click.Parameter]) -> list[str]:
+    """``NAME VALUE`` and options → options, ``--value=VALUE`` and ``NAME``; anything else as it came."""
+    options: list[list[str]] = []
+    others: list[list[str]] = []
+    for is_option, group in _split(words, params):
+        (options if is_option else others).append(group)
+    said = {word.partition("=")[0] for group in options for word in group[:1]}
+    if len(others) != 2 or said & _SOURCES or _value_of("--type", options) == "image_pull":
+        return words
+    (name,), (value,) = others
+    return [*(word for group in options for word in group), f"--value={value}", "--", name]
+
+
+def _value_of(option: str, options: list[list[str]]) -> str:
+    found = ""
+    for first, *rest in options:
+        word, equals, value = first.partition("=")
+        if word == option:
+            found = value if equals else (rest or [""])[0]
+    return found
+
+
+def _split(words: list[str], params: list[click.Parameter]) -> Iterator[tuple[bool, list[str]]]:
+    """The command line in its parts: an option with its value, or a word that is none."""
+    flags = {o: bool(getattr(p, "is_flag", False)) for p in params if p.param_type_name == "option" for o in p.opts}
+    flags["--help"] = True
+    names = 0
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            yield from ((False, [each]) for each in rest)
+            return
+        kind = _kind(word, flags, names)
+        if kind == "value follows":
+            value = next(rest, None)
+            yield True, [word] if value is None else [word, value]
+            continue
+        names += kind == "word"
+        yield kind != "word", [word]
+
+
+def _kind(word: str, flags: dict[str, bool], names: int) -> str:
+    """What a word is: "word", "option" (complete), or an option whose "value follows"."""
+    if not word.startswith("-") or word == "-":
+        return "word"
+    stem, equals, _ = word.partition("=")
+    if stem in flags and stem.startswith("--"):
+        return "option" if equals or flags[stem] else "value follows"
+    if word[:2] in flags and not word.startswith("--"):
+        return "value follows" if word in flags and not flags[word] else "option"
+    # no option of the SDK's: after the name it is the value, unless somebody mistyped an option
+    mistyped = word.startswith("--") and difflib.get_close_matches(stem, list(flags), 1, _TYPO)
+    return "word" if names and not mistyped else "option"
