@@ -18,7 +18,6 @@ from tests.machine.people import alice, answer, by, curl, environment, everythin
 IMAGE = 'flyte.Image.from_debian_base(python_version=(3, 12)).with_pip_packages("fastapi", "uvicorn")'
 HEAD = "import flyte\nfrom fastapi import FastAPI\nfrom flyte.app.extras import FastAPIAppEnvironment\n"
 APP = 'app = FastAPI()\n@app.get("/")\ndef root() -> str:\n    return "{answer}"\n'
-DROP_IN = Path("/etc/systemd/system/flyted-app-.service.d/tests.conf")
 
 
 def file(options: str = "", *, name: str = "bad", body: str = "", answer: str = "one", image: str = IMAGE) -> str:
@@ -209,67 +208,13 @@ def test_an_environment_that_is_none() -> None:
     assert "bin/python" in refused("flytectl", "serve", file(), "--python-env", "/tmp", status=4)
 
 
-# ── starts that fail ──────────────────────────────────────────────────────────────────────────────
+# ── the machine ───────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture(scope="module")
 def served() -> str:
-    """An app that serves, before its file gets worse; its URL."""
+    """An app that serves while something goes wrong around it; its URL."""
     return alice("flytectl", "serve", "-q", file(answer="old")).stdout.strip()
-
-
-@pytest.fixture
-def impatient() -> Iterator[None]:
-    """A start may take 5 s instead of minutes: an operator's drop-in, as systemd.unit(5) has it."""
-    DROP_IN.parent.mkdir(parents=True, exist_ok=True)
-    DROP_IN.write_text("[Service]\nTimeoutStartSec=5s\n")
-    subprocess.run(["systemctl", "daemon-reload"], check=True)
-    yield
-    shutil.rmtree(DROP_IN.parent)
-    subprocess.run(["systemctl", "daemon-reload"], check=True)
-
-
-WORSE = {
-    "raises": ("raise RuntimeError('cannot go on')\n", "cannot go on"),
-    "exits 0": ("import sys\nprint('last words')\nsys.exit(0)\n", "last words"),
-    "kills itself": ("import os\nprint('last words', flush=True)\nos.kill(os.getpid(), 9)\n", "last words"),
-    "never serves": (
-        "@app.on_event('startup')\ndef wait():\n    import time\n    print('last words')\n    time.sleep(3600)\n",
-        "last words",
-    ),
-}
-
-
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("how", WORSE)
-def test_a_new_revision_that_does_not_come_up(how: str, served: str) -> None:
-    """The last lines of its log are shown, status 8, and the revision before it keeps serving."""
-    before = answer("app", "get", "bad")
-    body, said = WORSE[how]
-    guard = "import os\nif os.environ.get('CREDENTIALS_DIRECTORY') or os.environ.get('NOTIFY_SOCKET'):\n"
-    inside = body if how == "never serves" else guard + "".join(f"    {line}\n" for line in body.splitlines())
-    done = by("alice", "flytectl", "serve", file(body=inside, answer="new"))
-    assert done.returncode == 8, done.stderr
-    assert done.stdout == ""
-    assert said in done.stderr
-    assert re.search(r"^flytectl: revision \d+ of app 'bad' did not come up: ", done.stderr, re.MULTILINE)
-    assert f"revision {before['revision']} keeps serving" in done.stderr
-    assert curl(served) == (200, '"old"')
-    after = answer("app", "get", "bad")
-    assert (after["revision"], after["state"]) == (before["revision"], "running")
-    assert after["last_failure"]["revision"] > before["revision"]
-
-
-def test_a_first_revision_that_does_not_come_up() -> None:
-    """Nothing keeps running; the app can be looked at and deleted."""
-    name = file(name="first", body="import os\nif os.environ.get('NOTIFY_SOCKET'):\n    raise RuntimeError('no')\n")
-    assert by("alice", "flytectl", "serve", name).returncode == 8
-    assert answer("app", "get", "first")["state"] == "failed"
-    assert answer("app", "get", "first")["units"] == []
-    alice("flytectl", "app", "delete", "first")
-
-
-# ── the machine ───────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -1,0 +1,124 @@
+"""Revisions that do not come up: the user sees why, the revision before them keeps serving."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine.lively import serve, write
+from tests.machine.people import alice, answer, by, curl, join_group
+
+SETTINGS = Path("/etc/flyted/flyted.toml")
+APP, FIRST = "start-worse", "start-first"
+PATIENCE_S = 8
+
+RAISES = "raise RuntimeError('cannot go on')"
+EXITS = "print('last words'); sys.exit(0)"
+KILLED = "print('last words', flush=True); os.kill(os.getpid(), 9)"
+HANGS = "print('last words'); time.sleep(3600)"
+NEVER_UP = """
+import contextlib
+
+@contextlib.asynccontextmanager
+async def for_ever(app):
+    print("last words")
+    await asyncio.sleep(3600)
+    yield
+
+app.router.lifespan_context = for_ever
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _alice_may() -> Iterator[None]:
+    join_group()
+    alice("sudo", "flytectl", "ca", "install")
+    yield
+    alice("flytectl", "app", "delete", APP)
+
+
+@pytest.fixture(scope="module")
+def served() -> str:
+    """An app that serves, before its file gets worse; its URL."""
+    return serve(APP, version="old")
+
+
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """A start may take seconds instead of minutes: an operator's setting, flyted.toml(5)."""
+    before = SETTINGS.read_text() if SETTINGS.exists() else None
+    SETTINGS.parent.mkdir(exist_ok=True)
+    SETTINGS.write_text(f"{before or ''}\n[apps]\nstart_timeout = {PATIENCE_S}\n")
+    subprocess.run(["systemctl", "restart", "flyted"], check=True)
+    yield
+    SETTINGS.unlink()
+    if before is not None:
+        SETTINGS.write_text(before)
+    subprocess.run(["systemctl", "restart", "flyted"], check=True)
+
+
+def fails(name: str, at_start: str, said: str) -> str:
+    """Serves the file whose app does that at its start; what the user sees, with status 8 and no URL."""
+    done = by("alice", "flytectl", "serve", write(name, at_start=at_start, version="new"))
+    assert done.returncode == 8, done.stderr
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert re.search(rf"^flytectl: revision \d+ of app '{name}' did not come up: ", done.stderr, re.MULTILINE)
+    return done.stderr
+
+
+def falls_back(url: str, at_start: str, said: str) -> str:
+    """The same for an app that serves already: it goes on as before. What the user sees."""
+    before = answer("app", "get", APP)
+    shown = fails(APP, at_start, said)
+    assert f"revision {before['revision']} keeps serving" in shown
+    status, body = curl(url)
+    assert (status, '"version":"old"' in body) == (200, True)
+    after = answer("app", "get", APP)
+    assert (after["revision"], after["state"]) == (before["revision"], "running")
+    assert after["last_failure"]["revision"] > before["revision"]
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("at_start", "said", "reason"),
+    [
+        (RAISES, "cannot go on", "it exited with status 1 at its start"),
+        (EXITS, "last words", "it ended without an error before it served anything"),
+        (KILLED, "last words", "it was ended by signal KILL"),
+    ],
+    ids=["raises", "exits 0", "is killed"],
+)
+def test_a_new_revision_that_dies(at_start: str, said: str, reason: str, served: str) -> None:
+    """Its last lines and how it ended; the revision before it keeps serving."""
+    assert reason in falls_back(served, at_start, said)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_new_revision_that_never_listens(served: str) -> None:
+    """It is given up when ``start_timeout`` is over; the message names that time, and the last lines are shown."""
+    shown = falls_back(served, HANGS, "last words")
+    assert f"it did not serve within {PATIENCE_S} s: last words" in shown
+    failure = answer("app", "get", APP)["last_failure"]
+    assert f"it did not serve within {PATIENCE_S} s" in failure["reason"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_first_revision_that_never_gets_ready() -> None:
+    """An app whose own start-up never ends: nothing keeps running; it can be looked at, and deleted."""
+    assert f"it did not serve within {PATIENCE_S} s" in fails(FIRST, NEVER_UP, "last words")
+    app = answer("app", "get", FIRST)
+    assert (app["state"], app["units"]) == ("failed", [])
+    alice("flytectl", "app", "delete", FIRST)
+
+
+def test_a_first_revision_that_dies() -> None:
+    """The same for one that ends by itself."""
+    fails(FIRST, RAISES, "cannot go on")
+    app = answer("app", "get", FIRST)
+    assert (app["state"], app["units"]) == ("failed", [])
+    alice("flytectl", "app", "delete", FIRST)
