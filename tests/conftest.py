@@ -9,6 +9,7 @@ from hypothesis import settings
 
 # no files (the machine's checkout is read-only) and no clock (machines are slow)
 settings.register_profile("flyted", database=None, deadline=None)
+settings.register_profile("fast", database=None, deadline=None, max_examples=20)  # tests/run --fast asks for it
 settings.load_profile("flyted")
 
 HERE = Path(__file__).parent

@@ -251,7 +251,7 @@ def test_no_file_can_be_cut() -> None:
         failure(good[:length])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(st.data())
 def test_no_edit_of_a_file_opens(data: st.DataObject) -> None:
     """A stretch replaced by any other bytes (or by nothing, or moved): our error, never another, never a value."""
@@ -264,7 +264,7 @@ def test_no_edit_of_a_file_opens(data: st.DataObject) -> None:
         failure(bad)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(
     st.binary(max_size=400), st.sampled_from([b"", b"age-encryption.org/v1\n", b"age-encryption.org/v1\n-> X25519 "])
 )

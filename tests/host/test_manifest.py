@@ -39,7 +39,7 @@ def test_a_manifest_comes_back() -> None:
     assert manifest.decode(manifest.encode(Manifest(), KEY), KEY) == Manifest()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=settings().max_examples // 2, deadline=None)
 @given(st.dictionaries(slots, st.builds(dataclasses.replace, st.just(ENTRY), size=st.integers(1, 2**19)), max_size=8))
 def test_any_manifest_comes_back(entries: dict[Slot, Entry]) -> None:
     """For every set of names and scopes."""
@@ -69,7 +69,7 @@ def test_each_bit_counts() -> None:
             manifest.decode(other, KEY)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_give_our_error(data: bytes) -> None:
     """Nothing raises anything but our error."""
@@ -118,7 +118,6 @@ def test_a_file_name_lets_a_person_find_the_secret(slot: Slot, name: str) -> Non
     assert slot.file_name(7) == name
 
 
-@settings(max_examples=100, deadline=None)
 @given(slots, slots, st.integers(1, 10**12))
 def test_two_secrets_never_share_a_file_name(one: Slot, other: Slot, generation: int) -> None:
     """The escape is injective over every scope and every text, and fits a directory entry."""

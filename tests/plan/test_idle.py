@@ -95,7 +95,7 @@ lengths = st.one_of(st.floats(0.001, 2), st.floats(0.001, 400))
 histories = st.lists(st.builds(Request, times, lengths, st.booleans()), max_size=25)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings().max_examples, deadline=None)
 @given(histories, st.floats(1, 600), st.floats(0, 100), st.lists(times, max_size=3).map(sorted))
 def test_never_early(requests, after, born, restarts):
     """No stop while a request is in flight, nor before the period has passed since the last one ended."""
@@ -104,7 +104,7 @@ def test_never_early(requests, after, born, restarts):
     assert stop >= true_end(requests, stop, tuple(restarts), born) + after - 1e-6
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings().max_examples, deadline=None)
 @given(histories, st.floats(1, 600), st.floats(0, 100))
 def test_late_at_most_by_the_documented_bound(requests, after, born):
     """Late by at most the longest request, never by more than one period or busy step; plus the clock's grain."""
@@ -118,7 +118,7 @@ def test_late_at_most_by_the_documented_bound(requests, after, born):
         assert late <= max(longest, step) + 2 * GRAIN_S + SLACK
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples, deadline=None)
 @given(histories, st.floats(8, 600), st.floats(0, 100))
 def test_looks_are_few(requests, after, born):
     """While nothing is in flight there is at most one look per request and period; while busy, eight per period."""

@@ -107,7 +107,7 @@ states = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings().max_examples, deadline=None)
 @given(states, states, st.sets(names), st.sets(names))
 def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resting):
     """A host that is served before and after is served at each step in between, by its old or its new server.
