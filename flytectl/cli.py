@@ -33,6 +33,7 @@ COMMANDS = {
     "ca show": "ca:show",
     "ca install": "ca:install",
     "ca uninstall": "ca:uninstall",
+    "config init": "config:init",
     "doctor": "doctor:doctor",
     "version": "version:version",
     # Flyte's own word order
@@ -49,6 +50,7 @@ GROUPS = {
     "app": "Look at and operate apps.",
     "secret": "Store secrets; no command shows a value.",
     "ca": "Let this machine trust the apps' certificates.",
+    "config": "Let the flyte command and SDK talk to this machine.",
     "create": "The same as 'secret create'.",
     "get": "The same as 'app get' and 'secret get'.",
     "delete": "The same as 'app delete' and 'secret delete'.",

@@ -22,6 +22,7 @@ from flyted.daemon.credentials import Credentials
 from flyted.daemon.deploy import Deploy
 from flyted.daemon.doctor import Doctor
 from flyted.daemon.engine import Engine
+from flyted.daemon.gateway import Gateway
 from flyted.daemon.handover import Handover
 from flyted.daemon.images import Images
 from flyted.daemon.listen import choose_listen, nameservers
@@ -40,6 +41,7 @@ from flyted.host.vault import Vault
 
 STATE = Path("/var/lib/flyted")
 RUN = Path("/run/flyted")
+CA_FILE = RUN / "ca.pem"
 _LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
@@ -65,7 +67,7 @@ async def daemon(settings: Settings) -> None:
     units.open()
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress")
     listen = choose_listen(settings, units, RUN / "ingress")
-    tls = Tls(vault, ingress, settings.base_domain)
+    tls = Tls(vault, ingress, settings.base_domain, CA_FILE)
     act = Act(
         units, ingress, store, STATE / "bundles", settings.base_domain, listen, nameservers(), settings.start_timeout_s
     )
@@ -79,6 +81,7 @@ async def daemon(settings: Settings) -> None:
         **images.verbs(),
         **Apps(store, engine, act, deploy).verbs(),
         **tls.verbs(),
+        **Gateway(lambda: act.https_port, CA_FILE).verbs(),
         **Doctor(vault, act, engine).verbs(),
         **tokens.verbs(),
         **Logins(tokens, store, settings.base_domain, lambda: act.https_port).verbs(),

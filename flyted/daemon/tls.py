@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 from flyted.contract.errors import FlytedError, IngressDown, NotFound, StoreCorrupt
 from flyted.daemon.verbs import Call, Right, Verb
-from flyted.host import ca
+from flyted.host import ca, public_file
 from flyted.host.ingress import Ingress
 from flyted.host.vault import Vault
 
@@ -22,10 +23,14 @@ _DAY_S = 86400.0
 
 
 class Tls:
-    """One CA per machine and base domain; one leaf, in memory only, issued when first asked for."""
+    """One CA per machine and base domain; one leaf, in memory only, issued when first asked for.
 
-    def __init__(self, vault: Vault, ingress: Ingress, base_domain: str) -> None:
+    ``ca_file`` is kept with the CA's certificate, for programs that want the path of one.
+    """
+
+    def __init__(self, vault: Vault, ingress: Ingress, base_domain: str, ca_file: Path) -> None:
         self._vault = vault
+        self._ca_file = ca_file
         self._ingress = ingress
         self._base_domain = base_domain
         self._ca: ca.Ca | None = None
@@ -60,6 +65,7 @@ class Tls:
             try:
                 if self._leaf is not None and self._leaf.renew_at <= time.time():
                     self._leaf = None
+                public_file.write(self._ca_file, self._authority().cert_pem)
                 with contextlib.suppress(IngressDown):  # it takes this one when it starts
                     await self._ingress.set_certificate(self.site_pem())
             except FlytedError as error:

@@ -1,0 +1,44 @@
+"""``flytectl config …``: let Flyte's own command and SDK talk to this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from flytectl.options import app_scope, out, say
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(allow_dash=True))
+@click.option("--force", is_flag=True, help="Replace a configuration that is there.")
+@app_scope
+def init(file: str | None, project: str, domain: str, *, force: bool) -> None:
+    """Write the configuration with which 'flyte' talks to this machine.
+
+    To FILE, by default ~/.flyte/config.yaml; to standard output when FILE is '-', or when there is no FILE and
+    standard output is no terminal: flytectl config init > config.yaml
+    """
+    from flytectl import flyte_config
+    from flytectl.daemon import call
+
+    text = flyte_config.render(call("gateway.show"), project, domain)
+    if file == "-" or (file is None and not sys.stdout.isatty()):
+        sys.stdout.write(text)
+    else:
+        path = Path(file) if file else Path.home() / flyte_config.FILE
+        flyte_config.write(path, text, force=force)
+        out(f"wrote {path}")
+    say("note: flyte takes ./config.yaml first, ~/.flyte/config.yaml last")
+    _trust()
+
+
+def _trust() -> None:
+    """What curl, browsers and other Python programs need; flyte itself has the CA's path in its configuration."""
+    from flytectl import trust
+    from flytectl.daemon import call
+
+    if not trust.in_bundle(str(call("ca.show")["pem"])):
+        say("note: to call the apps with curl or a browser: sudo flytectl ca install")
+    say(f"note: Python programs that call the apps: export SSL_CERT_FILE={trust.BUNDLE}")

@@ -1,0 +1,62 @@
+"""The configuration of Flyte's command and SDK (flyte/config/_internal.py names its keys), for this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from flyted.contract.errors import AlreadyExists, HostFailure, ProtocolMismatch
+from flyted.contract.names import AppKey
+
+FILE = Path(".flyte/config.yaml")
+"""Below the home folder: the last place where the SDK looks."""
+
+_TEXT = """\
+# Flyte's command and SDK talk to flyted on this machine. Written by: flytectl config init
+admin:
+  endpoint: {endpoint}
+  caCertFilePath: {ca_file}
+  authType: ExternalCommand
+  command: ["flytectl", "token"]
+  disableKeyring: true
+task:
+  org: local
+  project: {project}
+  domain: {domain}
+image:
+  builder: remote
+# for flyted's companion of the SDK only
+flyted:
+  host: {host}
+"""
+
+
+def render(gateway: dict[str, Any], project: str, domain: str) -> str:
+    """The file's text. Raises :class:`InvalidInput` for a name that Flyte or we refuse."""
+    AppKey(project, domain, "app")
+    try:
+        host, port, ca_file = str(gateway["host"]), int(gateway["https_port"]), str(gateway["ca_file"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolMismatch("the daemon does not say where its gateway is", hint="flytectl version") from error
+    endpoint = f"dns:///{host}" + (f":{port}" if port != 443 else "")
+    quoted = {"endpoint": endpoint, "ca_file": ca_file, "project": project, "domain": domain, "host": host}
+    return _TEXT.format_map({name: json.dumps(value) for name, value in quoted.items()})
+
+
+def write(path: Path, text: str, *, force: bool) -> None:
+    """Puts the text at ``path``; its folder is made.
+
+    Raises :class:`AlreadyExists` when another text is there and ``force`` is not said; :class:`HostFailure` when the
+    disk refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not force and path.exists() and path.read_text("utf-8", "replace") != text:
+            raise AlreadyExists(f"{path} is there already, with other contents", hint="flytectl config init --force")
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        part.write_text(text, "utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise HostFailure(f"cannot write {path}: {error.strerror}", hint=f"ls -ld {path.parent}") from error
