@@ -49,6 +49,11 @@ WALLS = {
     "flyted.daemon": Wall(
         ("flyted.contract", "flyted.plan", "flyted.host"), {}, "runs as root: wires plan to host; never sees the SDK"
     ),
+    "flyted.gateway": Wall(
+        ("flyted.contract",),
+        {"connectrpc": (), "flyteidl2": (), "google": (), "uvicorn": ("__main__",)},
+        "runs as a user of its own, on the SDK's packages: translates, and has no right that its caller has not",
+    ),
     "flyted.launch": Wall(
         (),
         {"flyte": ("parameters", "environment"), "uvicorn": ()},
@@ -196,6 +201,8 @@ def test_every_wall_stands() -> None:
         ("flyted.host", "flyted.host.units", "flyted.plan.reconcile"),
         ("flyted.daemon", "flyted.daemon.engine", "flyte"),
         ("flyted.daemon", "flyted.daemon.engine", "flytectl.render"),
+        ("flyted.gateway", "flyted.gateway.apps", "flyted.daemon.engine"),
+        ("flyted.gateway", "flyted.gateway.apps", "flyte.app"),
         ("flyted.launch", "flyted.launch.run", "flyted.contract.names"),
         ("flyted.build", "flyted.build.__main__", "flyted.contract"),
         ("flytectl", "flytectl.load", "flyte.app"),

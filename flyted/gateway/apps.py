@@ -1,0 +1,217 @@
+"""AppService: create, change, look at and watch apps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from connectrpc.request import RequestContext
+from flyteidl2.app import app_definition_pb2 as definition
+from flyteidl2.app import app_payload_pb2 as pb
+from flyteidl2.app.app_service_connect import AppService
+
+from flyted.contract.app import to_dict
+from flyted.contract.errors import NotFound, SecretNotFound, Unsupported
+from flyted.contract.names import AppKey
+from flyted.gateway import filters, status
+from flyted.gateway.caller import caller
+from flyted.gateway.convert import described, key_of
+from flyted.gateway.described import app_of
+from flyted.gateway.errors import said
+from flyted.gateway.jobs import Deploy
+from flyted.gateway.paging import page
+from flyted.gateway.parts import Parts
+
+LIST_LIMIT = 100
+STREAM_S = 600.0
+"""A stream ends after that long: a client that still wants to know asks again."""
+LOOK_S = 1.0
+QUICK_S = 1.5  # stopping and starting that is over by then is reported as done
+STOPPED = definition.Spec.DESIRED_STATE_STOPPED
+
+
+class Apps(AppService):
+    """The handlers."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def create(self, request: pb.CreateRequest, ctx: RequestContext) -> pb.CreateResponse:
+        """Serves an app, new or not; answers when flyted has accepted it, with the state "pending"."""
+        if request.app.spec.desired_state == STOPPED:
+            raise Unsupported("an app is created to run", hint="create it, then `flyte update app NAME --deactivate`")
+        return pb.CreateResponse(app=await self._serve(request.app))
+
+    async def update(self, request: pb.UpdateRequest, ctx: RequestContext) -> pb.UpdateResponse:
+        """Stops or starts an app, or serves its new description. What the client says about status is not believed."""
+        key = key_of(request.app.metadata.id)
+        found = await self._get(key)
+        self._parts.jobs.forget(key)
+        if request.app.spec.desired_state == STOPPED:
+            await self._switch("app.stop", key)
+        elif _same(request.app.spec, self._spec_of(key, found).spec):
+            await self._switch("app.start", key)
+        else:
+            return pb.UpdateResponse(app=await self._serve(request.app))
+        answer = await self._view(key)
+        if request.app.spec.desired_state:
+            answer.spec.desired_state = request.app.spec.desired_state
+        return pb.UpdateResponse(app=answer)
+
+    async def get(self, request: pb.GetRequest, ctx: RequestContext) -> pb.GetResponse:
+        """One app as it is: after a deploy that failed, the revision that still serves."""
+        return pb.GetResponse(app=await self._view(key_of(request.app_id)))
+
+    async def list(self, request: pb.ListRequest, ctx: RequestContext) -> pb.ListResponse:
+        """The apps of a project and domain, or all; filtered by state and creator."""
+        args = {"project": request.project.name, "domain": request.project.domain}
+        found = (await self._parts.daemon.call("app.list", args, token=caller().token))["apps"]
+        apps = filters.sort([self._listed(app) for app in found], request.request.sort_by)
+        wanted = [app for app in apps if filters.matches(app, request.request.filters)]
+        shown, token = page(wanted, request.request.limit, request.request.token, LIST_LIMIT)
+        return pb.ListResponse(apps=shown, token=token, total_count=len(wanted))
+
+    async def delete(self, request: pb.DeleteRequest, ctx: RequestContext) -> pb.DeleteResponse:
+        """Stops an app and forgets it."""
+        key = key_of(request.app_id)
+        await self._parts.daemon.call("app.delete", _args(key), token=caller().token)
+        self._parts.jobs.forget(key)
+        self._parts.specs.forget(key)
+        return pb.DeleteResponse()
+
+    async def watch(self, request: pb.WatchRequest, ctx: RequestContext) -> AsyncIterator[pb.WatchResponse]:
+        """One app: its state now, then each change. Bounded in time; ends when the client leaves."""
+        if not request.app_id.name:
+            raise Unsupported("watch one app: app_id is missing")
+        key, until, last = key_of(request.app_id), time.monotonic() + STREAM_S, None
+        while time.monotonic() < until and not caller().gone.is_set():
+            deploy = self._parts.jobs.deploy_of(key)
+            app = await self._watched(key, deploy)
+            if app != last:
+                last = app
+                yield pb.WatchResponse(update_event=pb.UpdateEvent(updated_app=app))
+            await _pause(deploy)
+
+    async def _serve(self, app: definition.App) -> definition.App:
+        key = key_of(app.metadata.id)
+        spec, bundle = described(app, self._parts.recipes, self._parts.blobs)
+        kept = definition.App(metadata=app.metadata, spec=app.spec)
+        kept.spec.ingress.SetInParent()
+        kept.spec.creator.user.id.subject = caller().user
+        self._parts.specs.keep(key, spec.digest(), kept.SerializeToString())
+        try:
+            deploy = await self._parts.jobs.deploy(key, to_dict(spec), bundle, caller().token)
+        except SecretNotFound as error:
+            raise Unsupported(error.message, hint=error.hint) from error  # the app is wrong, not the request's address
+        if deploy.answer is not None:
+            return self._of_map(deploy.answer["app"], kept)
+        return self._deploying(kept, deploy, None)
+
+    async def _watched(self, key: AppKey, deploy: Deploy | None) -> definition.App:
+        if deploy is None or deploy.accepted is None:
+            return await self._view(key)
+        kept = self._kept(key, str(deploy.accepted["spec_digest"])) or app_of(key, {})
+        if deploy.running:
+            return self._deploying(kept, deploy, None)
+        if deploy.error is not None:
+            answer = definition.App(metadata=kept.metadata, spec=kept.spec)
+            answer.metadata.revision = int(deploy.accepted["revision"])
+            failed = status.of_failure(None, deploy.accepted, said(deploy.error), deploy.begun)
+            answer.status.CopyFrom(failed)
+            return answer
+        return await self._view(key)
+
+    async def _view(self, key: AppKey) -> definition.App:
+        deploy = self._parts.jobs.deploy_of(key)
+        pending = deploy is not None and deploy.running and deploy.accepted is not None
+        try:
+            found = await self._get(key)
+        except NotFound:
+            if not pending or deploy is None or deploy.accepted is None:
+                raise
+            kept = self._kept(key, str(deploy.accepted["spec_digest"])) or app_of(key, {})
+            return self._deploying(kept, deploy, None)
+        known = self._spec_of(key, found)
+        if pending and deploy is not None:
+            return self._deploying(known, deploy, found["app"])
+        return self._of_map(found["app"], known)
+
+    def _deploying(self, kept: definition.App, deploy: Deploy, app: dict[str, Any] | None) -> definition.App:
+        accepted = deploy.accepted or {}
+        answer = definition.App(metadata=kept.metadata, spec=kept.spec)
+        answer.metadata.revision = int(accepted["revision"])
+        answer.status.CopyFrom(status.of_deploy(app, accepted, deploy.text, deploy.begun))
+        return answer
+
+    def _of_map(self, app: dict[str, Any], known: definition.App) -> definition.App:
+        answer = definition.App(metadata=known.metadata, spec=known.spec)
+        answer.metadata.revision = app["revision"]
+        answer.spec.desired_state = (
+            STOPPED
+            if app["wanted"] == "stopped"
+            else (known.spec.desired_state or definition.Spec.DESIRED_STATE_ACTIVE)
+        )
+        answer.status.CopyFrom(status.of_app(app))
+        return answer
+
+    def _listed(self, app: dict[str, Any]) -> definition.App:
+        key = AppKey(app["project"], app["domain"], app["name"])
+        return self._of_map(app, self._kept(key, app["spec_digest"]) or app_of(key, {}))
+
+    def _spec_of(self, key: AppKey, found: dict[str, Any]) -> definition.App:
+        return self._kept(key, found["app"]["spec_digest"]) or app_of(key, found["spec"])
+
+    def _kept(self, key: AppKey, digest: str) -> definition.App | None:
+        data = self._parts.specs.find(key, digest)
+        return definition.App.FromString(data) if data is not None else None
+
+    async def _get(self, key: AppKey) -> dict[str, Any]:
+        return await self._parts.daemon.call("app.get", _args(key), token=caller().token)
+
+    async def _switch(self, verb: str, key: AppKey) -> None:
+        """Starts or stops; what takes longer than a moment goes on, and the client watches."""
+        task = asyncio.create_task(self._parts.daemon.call(verb, _args(key), token=caller().token))
+        self._tasks.add(task)
+        task.add_done_callback(self._over)
+        done, _ = await asyncio.wait([task], timeout=QUICK_S)
+        if done:
+            task.result()
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # a client that still watches sees the state; asyncio must not complain
+
+
+def _args(key: AppKey) -> dict[str, str]:
+    return {"project": key.project, "domain": key.domain, "name": key.name}
+
+
+def _same(one: definition.Spec, other: definition.Spec) -> bool:
+    """Whether two descriptions differ in the wanted state and in who made them at most."""
+    pair = []
+    for spec in (one, other):
+        copy = definition.Spec()
+        copy.CopyFrom(spec)
+        copy.desired_state = definition.Spec.DESIRED_STATE_UNSPECIFIED
+        copy.ClearField("creator")
+        copy.ingress.SetInParent()
+        pair.append(copy)
+    return bool(pair[0] == pair[1])
+
+
+async def _pause(deploy: Deploy | None) -> None:
+    """Until something happens to the deploy or the client leaves; without a deploy, until the next look is due."""
+    gone = asyncio.ensure_future(caller().gone.wait())
+    news = asyncio.ensure_future(deploy.news.wait(5.0) if deploy and deploy.running else asyncio.sleep(LOOK_S))
+    try:
+        await asyncio.wait((gone, news), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (gone, news):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(gone, news, return_exceptions=True)

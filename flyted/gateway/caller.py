@@ -1,0 +1,71 @@
+"""Who asks, and from where: told by the ingress's headers and, for the token, by flyted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from flyted.contract.errors import InvalidInput, Unauthenticated
+from flyted.contract.names import GATEWAY_HOST
+from flyted.contract.token import valid_shape
+
+_HELP = "run: flytectl config init, which has the flyte command ask `flytectl token` for one"
+
+
+@dataclass
+class Caller:
+    """One request's origin. ``gone`` is set when the client has closed its connection."""
+
+    host: str = GATEWAY_HOST
+    local: bool = False
+    https_port: int = 443
+    http_port: int = 80
+    token: str = field(default="", repr=False)
+    user: str = ""
+    uid: int = -1
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+def caller() -> Caller:
+    """Of the request that is being answered."""
+    return _caller.get()
+
+
+def enter(who: Caller) -> None:
+    """The request's task answers for ``who`` from here on."""
+    _caller.set(who)
+
+
+def texts(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by lower-case name; one that comes twice counts as both, joined. Raises :class:`InvalidInput`."""
+    found: dict[str, str] = {}
+    try:
+        for raw, value in headers:
+            name = raw.decode("ascii").lower()
+            found[name] = f"{found[name]}, {value.decode()}" if name in found else value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput("a header is not UTF-8 text") from error
+    return found
+
+
+def of_request(headers: dict[str, str]) -> Caller:
+    """The origin, out of what only the ingress can have written (it deletes every copy that comes from outside)."""
+    ports = headers.get("x-flyted-ports", "").split()
+    known = len(ports) == 2 and all(port.isascii() and port.isdigit() for port in ports)
+    https_port, http_port = (int(ports[0]), int(ports[1])) if known else (443, 80)
+    return Caller(local=headers.get("x-flyted-local") == "1", https_port=https_port, http_port=http_port)
+
+
+def bearer(headers: dict[str, str]) -> str:
+    """The token of a request, which may still be good for nothing. Raises :class:`Unauthenticated`."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthenticated("this needs a token", hint=_HELP)
+    if not valid_shape(token.strip()):
+        raise Unauthenticated("this token is none of flyted's", hint=_HELP)
+    return token.strip()

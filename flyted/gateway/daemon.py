@@ -1,0 +1,93 @@
+"""The gateway's way to flyted: one connection per verb, on the socket where only a caller's token has rights.
+
+The words are those of ``contract/wire.py``; unlike ``contract/client.py`` it waits without a thread, since many
+clients may follow logs at once, and closing its connection ends what it waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flyted.contract import wire
+from flyted.contract.client import API_SOCKET
+from flyted.contract.errors import DaemonUnavailable
+
+OnEvent = Callable[[dict[str, Any]], None]
+CONNECTIONS = 40
+"""At a time, below flyted's own limit of 64: flytectl must get in beside us."""
+
+
+class Daemon:
+    """flyted, as the gateway sees it."""
+
+    def __init__(self, path: Path = API_SOCKET) -> None:
+        self._path = path
+        self._slots = asyncio.Semaphore(CONNECTIONS)
+
+    async def call(
+        self,
+        verb: str,
+        args: dict[str, Any] | None = None,
+        *,
+        token: str = "",
+        bulk: bytes | None = None,
+        fd: int | None = None,
+        on_event: OnEvent | None = None,
+    ) -> dict[str, Any]:
+        """Calls one verb for the owner of ``token`` and returns its result; see ``contract.client.call``.
+
+        Raises the daemon's error as it was raised there, :class:`DaemonUnavailable` when it does not answer.
+        """
+        arguments = dict(args or {})
+        if bulk is not None:
+            arguments["bulk"] = len(bulk)
+        frame = wire.encode_request(verb, arguments, token)
+        async with self._slots:
+            with socket.socket(socket.AF_UNIX) as conn:
+                conn.setblocking(False)  # noqa: FBT003
+                try:
+                    return await _exchange(conn, self._path, frame + (bulk or b""), fd, on_event)
+                except OSError as error:
+                    raise _unavailable(error.strerror or type(error).__name__) from error
+
+
+async def _exchange(
+    conn: socket.socket, path: Path, data: bytes, fd: int | None, on_event: OnEvent | None
+) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(conn, os.fspath(path))
+    try:
+        # a new socket's buffer holds the beginning, and the descriptor travels with it
+        sent = 0 if fd is None else socket.send_fds(conn, [data], [fd])
+        await loop.sock_sendall(conn, data[sent:])
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # refused early: the reason is waiting to be read
+    while True:
+        head = await _exactly(conn, wire.HEAD.size)
+        body = await _exactly(conn, wire.length(head, wire.ANSWER_LIMIT))
+        kind, answer = wire.parse_answer(wire.decode(body, trusted=True))
+        if kind == "result":
+            return answer
+        if on_event is not None:
+            on_event(answer)
+
+
+async def _exactly(conn: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        chunk = await asyncio.get_running_loop().sock_recv(conn, min(size - len(data), 1 << 16))
+        if not chunk:
+            raise _unavailable("it closed the connection before it answered")
+        data += chunk
+    return bytes(data)
+
+
+def _unavailable(why: str) -> DaemonUnavailable:
+    return DaemonUnavailable(
+        f"flyted does not answer: {why}", hint="sudo systemctl start flyted; journalctl -u flyted -n 20"
+    )

@@ -1,0 +1,51 @@
+"""flyted's description of an app → Flyte's ``App``, for one that did not come through here (``flytectl serve``)."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from flyteidl2.app import app_definition_pb2 as pb
+from flyteidl2.core import literals_pb2, security_pb2, tasks_pb2
+
+from flyted.contract.app import AppSpec, from_dict
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import AppKey
+
+
+def app_of(key: AppKey, spec: dict[str, Any]) -> pb.App:
+    """The same at every call, so that a client that sends it back is understood to change nothing."""
+    app = pb.App()
+    app.metadata.id.project, app.metadata.id.domain, app.metadata.id.name = key.project, key.domain, key.name
+    app.spec.ingress.SetInParent()
+    if spec:
+        with contextlib.suppress(InvalidInput):  # of a newer flyted: less is shown
+            _fill(app.spec, from_dict(spec))
+    return app
+
+
+def _fill(spec: pb.Spec, known: AppSpec) -> None:
+    container = spec.container
+    container.command.extend(known.command)
+    container.env.extend(literals_pb2.KeyValuePair(key=name, value=value) for name, value in known.env)
+    image = known.image.get("spec", {}).get("baseImage", "")
+    container.image = str(image)
+    request = tasks_pb2.Resources.ResourceEntry
+    if known.cpu_cores:
+        container.resources.requests.append(
+            request(name=tasks_pb2.Resources.CPU, value=f"{round(known.cpu_cores * 1000)}m")
+        )
+    container.resources.requests.append(request(name=tasks_pb2.Resources.MEMORY, value=str(known.memory_bytes)))
+    spec.autoscaling.replicas.min, spec.autoscaling.replicas.max = known.min_replicas, 1
+    spec.autoscaling.scaledown_period.FromMicroseconds(round(known.scaledown_after_s * 1_000_000))
+    if known.request_timeout_s:
+        spec.timeouts.request_timeout.FromMicroseconds(round(known.request_timeout_s * 1_000_000))
+    for use in known.secrets:
+        mount = security_pb2.Secret.FILE if use.file else security_pb2.Secret.ENV_VAR
+        spec.security_context.secrets.append(
+            security_pb2.Secret(key=use.key, env_var=use.env, mount_requirement=mount)
+        )
+    spec.security_context.allow_anonymous = not getattr(known, "requires_auth", False)
+    spec.profile.type, spec.profile.name = known.type, known.key.name
+    spec.profile.short_description = known.description
+    spec.links.extend(pb.Link(title=title, path=path, is_relative=path.startswith("/")) for title, path in known.links)

@@ -1,0 +1,103 @@
+"""AppLogsService: an app's lines in the journal, and each new one, across its revisions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from connectrpc.request import RequestContext
+from flyteidl2.app import app_definition_pb2 as definition
+from flyteidl2.app import app_logs_payload_pb2 as pb
+from flyteidl2.app.app_logs_service_connect import AppLogsService
+from flyteidl2.logs.dataplane import payload_pb2 as lines
+
+from flyted.contract.errors import InvalidInput, LimitReached
+from flyted.gateway.caller import Caller, caller
+from flyted.gateway.convert import key_of
+from flyted.gateway.parts import Parts
+
+BACKLOG = 200
+STREAM_S = 600.0
+AT_ONCE = 24
+"""Streams: each holds a connection to flyted."""
+WAITING = 4096  # lines that a slow client may lag behind
+
+
+class Logs(AppLogsService):
+    """The handler."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._open = 0
+
+    async def tail_logs(self, request: pb.TailLogsRequest, ctx: RequestContext) -> AsyncIterator[pb.TailLogsResponse]:
+        """Ends after ten minutes (the SDK asks again and drops what it has seen), or when the client leaves."""
+        app = request.app_id if request.HasField("app_id") else request.replica_id.app_id
+        key = key_of(app)
+        if self._open >= AT_ONCE:
+            raise LimitReached(f"{AT_ONCE} logs are being followed at a time", hint="try again in a moment")
+        self._open += 1
+        try:
+            args = {"project": key.project, "domain": key.domain, "name": key.name, "lines": BACKLOG, "follow": True}
+            async for batch in self._batches(args, caller()):
+                yield _answer(app, batch)
+        finally:
+            self._open -= 1
+
+    async def _batches(self, args: dict[str, Any], who: Caller) -> AsyncIterator[list[dict[str, Any]]]:
+        """Lines as they come, several at a time when they come fast."""
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WAITING)
+        until = time.monotonic() + STREAM_S
+
+        def heard(event: dict[str, Any]) -> None:
+            if event.get("kind") == "log":
+                if queue.full():
+                    queue.get_nowait()  # the oldest: a client that lags wants the newest
+                queue.put_nowait(event)
+
+        tail = asyncio.ensure_future(self._parts.daemon.call("app.logs", args, token=who.token, on_event=heard))
+        gone = asyncio.ensure_future(who.gone.wait())
+        try:
+            while time.monotonic() < until:
+                line = asyncio.ensure_future(queue.get())
+                rest = until - time.monotonic()
+                await asyncio.wait((line, tail, gone), timeout=rest, return_when=asyncio.FIRST_COMPLETED)
+                if line.done():
+                    yield [line.result(), *_waiting(queue)]
+                    continue
+                line.cancel()
+                if tail.done():
+                    tail.result()
+                break
+        finally:
+            for task in (tail, gone):
+                task.cancel()
+            await asyncio.gather(tail, gone, return_exceptions=True)
+
+
+def _waiting(queue: asyncio.Queue[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [queue.get_nowait() for _ in range(min(queue.qsize(), 200))]
+
+
+def _answer(app: definition.Identifier, batch: list[dict[str, Any]]) -> pb.TailLogsResponse:
+    answer = pb.TailLogsResponse()
+    found = answer.batches.logs.add(source=lines.LOG_LINE_SOURCE_LIVE)
+    found.replica_id.app_id.CopyFrom(app)
+    found.replica_id.name = app.name
+    for event in batch:
+        whose = lines.SYSTEM if event.get("source") == "systemd" else lines.USER
+        line = found.structured_lines.add(message=_text(event.get("text")), originator=whose)
+        line.timestamp.FromMicroseconds(_number(event.get("time")))
+    return answer
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput("a log line without text")
+    return value
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,19 @@
+"""Lists page by page: a token is where the next page begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from flyted.contract.errors import InvalidInput
+
+T = TypeVar("T")
+
+
+def page(found: Sequence[T], limit: int, token: str, most: int) -> tuple[Sequence[T], str]:
+    """The part of a list that was asked for, and the token of the next one, "" at the end."""
+    if not (token == "" or (token.isascii() and token.isdigit() and len(token) < 10)):
+        raise InvalidInput("this page token was not given out here")
+    begin = int(token or 0)
+    end = begin + (min(limit, most) if limit > 0 else most)
+    return found[begin:end], str(end) if end < len(found) else ""

@@ -1,0 +1,39 @@
+"""What the handlers share, made once: the way to flyted, and what the gateway remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flyted.gateway.blobs import Blobs
+from flyted.gateway.daemon import Daemon
+from flyted.gateway.jobs import Jobs
+from flyted.gateway.recipes import Recipes
+from flyted.gateway.signing import Signer
+from flyted.gateway.specs import Specs
+from flyted.gateway.uploads import Uploads
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of one gateway."""
+
+    daemon: Daemon
+    blobs: Blobs
+    uploads: Uploads
+    recipes: Recipes
+    specs: Specs
+    jobs: Jobs
+
+
+def make(state: Path, daemon: Daemon) -> Parts:
+    """The parts of a gateway that keeps its files below ``state``."""
+    blobs = Blobs(state / "blobs")
+    return Parts(
+        daemon=daemon,
+        blobs=blobs,
+        uploads=Uploads(blobs, Signer.open(state / "upload.key")),
+        recipes=Recipes(state / "recipes"),
+        specs=Specs(state / "specs"),
+        jobs=Jobs(daemon, state / "runs"),
+    )

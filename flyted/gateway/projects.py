@@ -1,0 +1,73 @@
+"""ProjectService and ClusterService: there is one machine, and a project is there as soon as it is named."""
+
+from __future__ import annotations
+
+from connectrpc.request import RequestContext
+from flyteidl2.cluster import payload_pb2 as cluster
+from flyteidl2.cluster.service_connect import ClusterService
+from flyteidl2.project import project_service_pb2 as pb
+from flyteidl2.project.project_service_connect import ProjectService
+
+from flyted.contract.errors import Unsupported
+from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, label
+from flyted.gateway.caller import caller
+from flyted.gateway.paging import page
+from flyted.gateway.parts import Parts
+
+DOMAINS = ("development", "staging", "production")
+LIST_LIMIT = 100
+
+
+class Projects(ProjectService):
+    """The projects that hold an app or a secret, and the default one."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def list_projects(self, request: pb.ListProjectsRequest, ctx: RequestContext) -> pb.ListProjectsResponse:
+        """Page by page, by name."""
+        found = sorted((await self._domains()).items())
+        shown, token = page(found, request.limit, request.token, LIST_LIMIT)
+        return pb.ListProjectsResponse(projects=pb.Projects(projects=[_message(*each) for each in shown], token=token))
+
+    async def get_project(self, request: pb.GetProjectRequest, ctx: RequestContext) -> pb.GetProjectResponse:
+        """Any name that can be one: a project is made by its first app or secret."""
+        name = label(request.id, "project")
+        return pb.GetProjectResponse(project=_message(name, (await self._domains()).get(name, set())))
+
+    async def create_project(self, request: pb.CreateProjectRequest, ctx: RequestContext) -> pb.CreateProjectResponse:
+        """Nothing to do for a name that can be one."""
+        label(request.project.id, "project")
+        return pb.CreateProjectResponse()
+
+    async def update_project(self, request: pb.UpdateProjectRequest, ctx: RequestContext) -> pb.UpdateProjectResponse:
+        """A project is a name here."""
+        raise Unsupported("a project is no more than a name here: there is nothing to change or archive")
+
+    async def _domains(self) -> dict[str, set[str]]:
+        token, call = caller().token, self._parts.daemon.call
+        found: dict[str, set[str]] = {DEFAULT_PROJECT: {DEFAULT_DOMAIN}}
+        apps = await call("app.list", {"project": "", "domain": ""}, token=token)
+        secrets = await call("secret.list", {"project": "", "domain": "", "all": True}, token=token)
+        for entry in (*apps["apps"], *secrets["secrets"]):
+            if entry["project"]:
+                found.setdefault(entry["project"], set()).add(entry["domain"])
+        return found
+
+
+class Cluster(ClusterService):
+    """There is one."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def select_cluster(
+        self, request: cluster.SelectClusterRequest, ctx: RequestContext
+    ) -> cluster.SelectClusterResponse:
+        """An empty answer: the client goes on talking to us."""
+        return cluster.SelectClusterResponse()
+
+
+def _message(name: str, domains: set[str]) -> pb.Project:
+    listed = [pb.Domain(id=d, name=d) for d in (*DOMAINS, *sorted(domains - set(DOMAINS)))]
+    return pb.Project(id=name, name=name, domains=listed, state=pb.PROJECT_STATE_ACTIVE)

@@ -1,0 +1,59 @@
+"""Answers over ASGI: one that knows whether it began, small texts, and errors in Connect's form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from flyted.contract.errors import FlytedError
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+STATUS = {
+    "invalid_argument": 400, "failed_precondition": 400, "not_found": 404, "already_exists": 409,
+    "permission_denied": 403, "unauthenticated": 401, "resource_exhausted": 429, "unavailable": 503,
+    "unimplemented": 501, "internal": 500,
+}  # fmt: skip
+"""Connect's HTTP status of an error code (connectrpc.com/docs/protocol, "Error codes")."""
+
+
+class Reply:
+    """ASGI's ``send``, with a memory."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def __call__(self, message: dict[str, Any]) -> None:
+        """Passes a message on."""
+        self.started = True
+        await self._send(message)
+
+
+async def whole(reply: Reply, status: int, body: bytes, headers: dict[str, str]) -> None:
+    """A complete answer."""
+    listed = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    listed.append((b"content-length", str(len(body)).encode()))
+    await reply({"type": "http.response.start", "status": status, "headers": listed})
+    await reply({"type": "http.response.body", "body": body})
+
+
+async def plain(reply: Reply, status: int, text: str) -> None:
+    """A line of text. The connection ends with it: what the client still sends is not read."""
+    headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", "Connection": "close"}
+    await whole(reply, status, f"{status}: {text}\n".encode(), headers)
+
+
+async def rpc_error(reply: Reply, error: FlytedError) -> None:
+    """An error of an RPC, before its message was read."""
+    from flyted.gateway.errors import CODES, said
+
+    code = CODES[error.code].value if error.code in CODES else "internal"
+    await connect_error(reply, code, said(error))
+
+
+async def connect_error(reply: Reply, code: str, message: str) -> None:
+    """Connect's JSON form of an error."""
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store", "Connection": "close"}
+    await whole(reply, STATUS[code], json.dumps({"code": code, "message": message}).encode(), headers)

@@ -1,0 +1,88 @@
+"""SecretService: Flyte's secrets in flyted's store. Values go through and stay nowhere here; none comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connectrpc.request import RequestContext
+from flyteidl2.secret import definition_pb2 as definition
+from flyteidl2.secret import payload_pb2 as pb
+from flyteidl2.secret.secret_connect import SecretService
+
+from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.gateway.caller import caller
+from flyted.gateway.paging import page
+from flyted.gateway.parts import Parts
+
+LIST_LIMIT = 100
+
+
+class Secrets(SecretService):
+    """The handlers. A scope is exact, as in Flyte: the organisation (the whole machine), a domain, or a project."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def create_secret(self, request: pb.CreateSecretRequest, ctx: RequestContext) -> pb.CreateSecretResponse:
+        """Refuses one that is there: nothing is replaced by accident."""
+        await self._put(request.id, request.secret_spec, replace=False)
+        return pb.CreateSecretResponse()
+
+    async def update_secret(self, request: pb.UpdateSecretRequest, ctx: RequestContext) -> pb.UpdateSecretResponse:
+        """Replaces the value of one that is there."""
+        await self._call("secret.get", request.id)
+        await self._put(request.id, request.secret_spec, replace=True)
+        return pb.UpdateSecretResponse()
+
+    async def get_secret(self, request: pb.GetSecretRequest, ctx: RequestContext) -> pb.GetSecretResponse:
+        """What is known about a secret, never its value."""
+        found = await self._call("secret.get", request.id)
+        return pb.GetSecretResponse(secret=_message(found["secret"], request.id.organization))
+
+    async def list_secrets(self, request: pb.ListSecretsRequest, ctx: RequestContext) -> pb.ListSecretsResponse:
+        """The secrets of one scope, page by page."""
+        args = {"project": request.project, "domain": request.domain, "all": False}
+        found = (await self._parts.daemon.call("secret.list", args, token=caller().token))["secrets"]
+        shown, token = page(found, request.limit, request.token, LIST_LIMIT)
+        return pb.ListSecretsResponse(secrets=[_message(s, request.organization) for s in shown], token=token)
+
+    async def delete_secret(self, request: pb.DeleteSecretRequest, ctx: RequestContext) -> pb.DeleteSecretResponse:
+        """Apps that use it keep the value that they were started with."""
+        await self._call("secret.delete", request.id)
+        return pb.DeleteSecretResponse()
+
+    async def _put(self, name: definition.SecretIdentifier, spec: definition.SecretSpec, *, replace: bool) -> None:
+        if spec.type == definition.SECRET_TYPE_IMAGE_PULL_SECRET:
+            raise Unsupported(
+                "an image pull secret is for a container registry, and there are no containers here",
+                hint="settings of package indexes go to /etc/uv/uv.toml",
+            )
+        text = spec.WhichOneof("value") == "string_value"
+        value = spec.string_value.encode() if text else spec.binary_value
+        if not value:
+            raise InvalidInput("a secret must not be empty: an app could not tell it from a missing one")
+        await self._call("secret.create", name, {"replace": replace, "roll": False}, value)
+
+    async def _call(
+        self,
+        verb: str,
+        name: definition.SecretIdentifier,
+        more: dict[str, Any] | None = None,
+        bulk: bytes | None = None,
+    ) -> dict[str, Any]:
+        args = {"project": name.project, "domain": name.domain, "key": name.name, **(more or {})}
+        return await self._parts.daemon.call(verb, args, token=caller().token, bulk=bulk)
+
+
+def _message(secret: dict[str, Any], organization: str) -> definition.Secret:
+    message = definition.Secret(
+        id=definition.SecretIdentifier(
+            organization=organization, project=secret["project"], domain=secret["domain"], name=secret["key"]
+        )
+    )
+    metadata = message.secret_metadata
+    metadata.created_time.FromSeconds(int(secret["created_at"]))
+    metadata.type = definition.SECRET_TYPE_GENERIC
+    damaged, whole = definition.PARTIALLY_PRESENT, definition.FULLY_PRESENT
+    metadata.secret_status.overall_status = damaged if secret["damaged"] else whole
+    return message

@@ -1,0 +1,84 @@
+"""Addresses of uploads: what they allow is written in them, and signed. Nothing has to be remembered until the PUT."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from flyted.contract.errors import PermissionRefused
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What one address allows: this very content, at this very place, until then (seconds since 1970)."""
+
+    project: str
+    domain: str
+    filename: str
+    md5: str  # hexadecimal
+    limit: int  # bytes
+    expires: int
+
+
+class Signer:
+    """HMAC-SHA256 with a key of the gateway's own, good for nothing else."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    @staticmethod
+    def open(path: Path) -> Signer:
+        """The signer with the key in ``path``, made when it is not there: addresses outlive a restart."""
+        try:
+            key = path.read_bytes()
+        except FileNotFoundError:
+            key = b""
+        if len(key) != KEY_BYTES:
+            key = secrets.token_bytes(KEY_BYTES)
+            aside = path.with_name(f".{path.name}.new")
+            aside.unlink(missing_ok=True)
+            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(key)
+            aside.rename(path)
+        return Signer(key)
+
+    def sign(self, ticket: Ticket) -> str:
+        """The ticket as one word of an address."""
+        body = json.dumps(asdict(ticket), separators=(",", ":")).encode()
+        return f"{_text(body)}.{_text(self._mac(body))}"
+
+    def read(self, word: str, now: float) -> Ticket:
+        """The ticket in a word. Raises :class:`PermissionRefused` for one that we did not sign or that is over."""
+        try:
+            body, mac = (_bytes(part) for part in word.split("."))
+        except (ValueError, binascii.Error) as error:
+            raise PermissionRefused("this is no address for an upload") from error
+        if not hmac.compare_digest(mac, self._mac(body)):
+            raise PermissionRefused("this is no address for an upload")
+        ticket = Ticket(**json.loads(body))
+        if now > ticket.expires:
+            # the SDK knows these words, and says that the upload took too long
+            raise PermissionRefused("Request has expired: ask for a new address")
+        return ticket
+
+    def _mac(self, body: bytes) -> bytes:
+        return hmac.new(self._key, body, hashlib.sha256).digest()
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    if len(text) > 4096 or not text.isascii():
+        raise ValueError("too long")
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -1,0 +1,93 @@
+"""What flyted says about an app → Flyte's status. The SDK reads the last condition only (flyte/remote/_app.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flyteidl2.app import app_definition_pb2 as pb
+
+from flyted.contract.status import AppState
+
+_D, _S = pb.Status, pb.Status
+_SAID: dict[str, tuple[int, int, str]] = {
+    AppState.DEPLOYING: (_D.DEPLOYMENT_STATUS_DEPLOYING, _S.INITIALIZING, "the first revision is being started"),
+    # asleep or waking, an app is active: a request is all that it takes
+    AppState.STARTING: (_D.DEPLOYMENT_STATUS_ACTIVE, _S.SCALING_FROM_ZERO, "Service is ready; it wakes up"),
+    AppState.RUNNING: (_D.DEPLOYMENT_STATUS_ACTIVE, _S.RUNNING, "Service is ready"),
+    AppState.SLEEPING: (
+        _D.DEPLOYMENT_STATUS_ACTIVE,
+        _S.SCALED_TO_ZERO,
+        "App scaled to zero; the next request wakes it",
+    ),
+    AppState.STOPPED: (_D.DEPLOYMENT_STATUS_STOPPED, _S.SUBSTATE_UNSPECIFIED, "App is stopped"),
+    AppState.UNKNOWN: (_D.DEPLOYMENT_STATUS_PENDING, _S.SUBSTATE_UNSPECIFIED, ""),
+}
+_SUBSTATES = (("memory", _S.OOM_KILLED), ("secret", _S.SECRET_MOUNT_ERROR), ("image", _S.IMAGE_PULL_ERROR))
+
+
+def of_app(app: dict[str, Any]) -> pb.Status:
+    """The status of an app that no deploy is changing right now."""
+    status = _begun(app)
+    failure = app.get("last_failure")
+    if failure and failure["revision"] > app["revision"]:
+        _condition(status, _D.DEPLOYMENT_STATUS_FAILED, failure["reason"], failure["revision"], app["updated_at"])
+    status.current_replicas = 1 if app["state"] in (AppState.RUNNING, AppState.STARTING) else 0
+    number, substate, text = _word(app)
+    _condition(status, number, app["reason"] or text, app["revision"], app["updated_at"], substate)
+    return status
+
+
+def _word(app: dict[str, Any]) -> tuple[int, int, str]:
+    if app["state"] == AppState.FAILED:
+        return _D.DEPLOYMENT_STATUS_FAILED, _why(app["reason"]), "App has failed"
+    if app["state"] == AppState.STOPPING:
+        if app["wanted"] == "stopped":
+            return _D.DEPLOYMENT_STATUS_SCALING_DOWN, _S.SCALING_DOWN, "its last requests are being finished"
+        return _D.DEPLOYMENT_STATUS_ACTIVE, _S.SCALING_DOWN, "it goes to sleep"
+    return _SAID[app["state"]] if app["state"] in _SAID else _SAID[AppState.UNKNOWN]
+
+
+def of_deploy(app: dict[str, Any] | None, accepted: dict[str, Any], text: str, now: float) -> pb.Status:
+    """The status while a deploy goes on: pending last, whatever the old revision does meanwhile."""
+    status = _begun(app) if app else pb.Status()
+    status.ingress.public_url = str(accepted["url"])
+    if not status.HasField("created_at"):
+        status.created_at.FromSeconds(int(now))
+    message = text or "App is pending deployment"
+    _condition(status, _D.DEPLOYMENT_STATUS_PENDING, message, int(accepted["revision"]), now, _S.INITIALIZING)
+    return status
+
+
+def of_failure(app: dict[str, Any] | None, accepted: dict[str, Any], reason: str, now: float) -> pb.Status:
+    """The status after a deploy that failed: its watcher must learn that, even though the old revision serves."""
+    status = _begun(app) if app else pb.Status()
+    status.ingress.public_url = str(accepted["url"])
+    _condition(status, _D.DEPLOYMENT_STATUS_FAILED, reason, int(accepted["revision"]), now, _why(reason))
+    return status
+
+
+def names(status: pb.Status) -> str:
+    """The name of the last condition's state, as filters have it."""
+    last = status.conditions[-1].deployment_status if status.conditions else 0
+    return str(pb.Status.DeploymentStatus.Name(last))
+
+
+def _begun(app: dict[str, Any]) -> pb.Status:
+    status = pb.Status()
+    status.ingress.public_url = str(app["url"])
+    status.created_at.FromSeconds(int(app["created_at"]))
+    status.last_updated_at.FromSeconds(int(app["updated_at"]))
+    return status
+
+
+def _why(reason: str) -> int:
+    return int(next((state for word, state in _SUBSTATES if word in reason.lower()), _S.CRASH_LOOP))
+
+
+def _condition(
+    status: pb.Status, number: int, message: str, revision: int, when: float, substate: int = _S.SUBSTATE_UNSPECIFIED
+) -> None:
+    added = status.conditions.add()
+    added.deployment_status, added.substate = number, substate
+    added.message, added.revision = message[:4096], revision
+    added.last_transition_time.FromSeconds(int(when))

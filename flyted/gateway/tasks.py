@@ -1,0 +1,68 @@
+"""TaskService: the one task that there is, ``build-image``, with which the SDK has its images built."""
+
+from __future__ import annotations
+
+from connectrpc.request import RequestContext
+from flyteidl2.core import identifier_pb2, interface_pb2, tasks_pb2, types_pb2
+from flyteidl2.task import task_definition_pb2 as definition
+from flyteidl2.task import task_service_pb2 as pb
+from flyteidl2.task.task_service_connect import TaskService
+
+from flyted.contract.errors import NotFound
+from flyted.contract.names import shown
+from flyted.contract.version import VERSION
+from flyted.gateway.parts import Parts
+
+BUILD = "build-image"
+
+
+class Tasks(TaskService):
+    """The handlers."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def list_tasks(self, request: pb.ListTasksRequest, ctx: RequestContext) -> pb.ListTasksResponse:
+        """The one that the SDK looks for, by its name."""
+        where = request.project_id
+        asked = [value for row in request.request.filters if row.field == "name" for value in row.values]
+        if asked and BUILD not in asked:
+            return pb.ListTasksResponse()
+        name = definition.TaskIdentifier(
+            org=where.organization, project=where.name, domain=where.domain, name=BUILD, version=VERSION
+        )
+        return pb.ListTasksResponse(tasks=[definition.Task(task_id=name)])
+
+    async def get_task_details(
+        self, request: pb.GetTaskDetailsRequest, ctx: RequestContext
+    ) -> pb.GetTaskDetailsResponse:
+        """What it takes and gives."""
+        check(request.task_id.name)
+        details = definition.TaskDetails(task_id=request.task_id, spec=spec_of(request.task_id))
+        return pb.GetTaskDetailsResponse(details=details)
+
+
+def check(name: str) -> None:
+    """Raises :class:`NotFound` for any other task."""
+    if name != BUILD:
+        raise NotFound(f"there is no task {shown(name)}: flyted serves apps, without tasks and workflows")
+
+
+def spec_of(task: definition.TaskIdentifier) -> definition.TaskSpec:
+    """Three texts in, one out (flyte/_internal/imagebuild/remote_builder.py)."""
+    name = identifier_pb2.Identifier(
+        resource_type=identifier_pb2.TASK, org=task.org, project=task.project, domain=task.domain, name=task.name,
+        version=task.version,
+    )  # fmt: skip
+    interface = interface_pb2.TypedInterface(inputs=_texts("spec", "context", "target_image"), outputs=_texts("o0"))
+    template = tasks_pb2.TaskTemplate(
+        id=name, type="flyted-image", interface=interface, container=tasks_pb2.Container(image="flyted")
+    )
+    return definition.TaskSpec(task_template=template, short_name=BUILD)
+
+
+def _texts(*names: str) -> interface_pb2.VariableMap:
+    text = types_pb2.LiteralType(simple=types_pb2.STRING)
+    return interface_pb2.VariableMap(
+        variables=[interface_pb2.VariableEntry(key=name, value=interface_pb2.Variable(type=text)) for name in names]
+    )
