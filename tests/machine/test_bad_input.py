@@ -336,10 +336,9 @@ def test_a_full_disk_keeps_the_old_value() -> None:
         alice("flytectl", "app", "delete", app["name"])
     with secret("KEPT", "before"), small_disk() as state:
         before = answer("secret", "ls", "--all")
-        with (state / "filler").open("wb") as filler, pytest.raises(OSError, match="No space"):
+        with (state / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
             while True:
                 filler.write(b"x" * 4096)
-                filler.flush()
         said = refused("flytectl", "secret", "create", "KEPT", "-", "--replace", typed="y" * 65536, status=9)
         assert "disk full: secret 'KEPT'" in said
         (state / "filler").unlink()
