@@ -41,6 +41,7 @@ WALLS = {
             "flyted.plan.ingress",
             "flyted.plan.ingress_answers",
             "flyted.plan.ingress_config",
+            "flyted.plan.ingress_guard",
             "flyted.plan.idle",
         ),
         {"pystemd": ("units", "signatures", "bus"), "cryptography": ()},

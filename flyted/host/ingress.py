@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from flyted.contract.errors import HostFailure, IngressDown
 from flyted.contract.names import shown
 from flyted.plan import ingress, ingress_answers, ingress_config
 from flyted.plan.idle import Traffic
+from flyted.plan.ingress_guard import GUARDED, TOKENS
 
 __all__ = ["Applied", "Ingress", "IngressDown"]
 
@@ -44,6 +46,7 @@ class Ingress:
     ) -> None:
         self._admin, self._files, self._timeout = admin, files, timeout_s
         self._places = replace(places, files=str(files))
+        self._telling = asyncio.Lock()
 
     def write(self, wanted: ingress.IngressState, listen: ingress.Listen) -> None:
         """Writes all files, each atomically: what HAProxy serves when it starts next.
@@ -57,13 +60,35 @@ class Ingress:
         }
         for name, text in texts.items():
             _replace(self._files / name, text.encode())
+        if not (self._files / TOKENS).exists():
+            self.write_tokens({})
+
+    def write_tokens(self, tokens: Mapping[str, str]) -> None:
+        """Writes the table of tokens (``plan/tokens.py``), which HAProxy reads when it starts.
+
+        Only HAProxy may read it: it gets its group from the folder, and says who has tokens.
+        """
+        _replace(self._files / TOKENS, ingress_config.map_text(tokens).encode(), mode=0o640)
+
+    async def apply_tokens(self, wanted: Callable[[], Mapping[str, str]]) -> None:
+        """Writes the table, then tells the running HAProxy the difference; one call after the other.
+
+        ``wanted`` is asked in turn, so that the last caller's truth is the last one told. Raises as :meth:`apply`.
+        """
+        async with self._telling:
+            tokens = wanted()
+            self.write_tokens(tokens)
+            have = ingress_answers.parse_show_map(await self._ask(f"show map {self._files}/{TOKENS}"))
+            for command in ingress.token_changes(have, tokens, str(self._files)):
+                await self._tell(command)
 
     async def read(self) -> ingress.Live:
         """What HAProxy has. Raises :class:`IngressDown` if it does not answer."""
-        tables = [f"show map {self._files}/{t}" for t in (ingress.HOSTS, ingress.TIMEOUTS, ingress.UNAVAILABLE)]
+        names = (ingress.HOSTS, ingress.TIMEOUTS, ingress.UNAVAILABLE, GUARDED)
         stat = await self._ask(f"show stat {ingress.BACKEND} 4 -1")
-        hosts, timeouts, unavailable = [await self._ask(command) for command in tables]
-        return ingress_answers.parse_live(stat, hosts, timeouts, unavailable, await self._ask("show info"))
+        hosts, timeouts, unavailable, guarded = [await self._ask(f"show map {self._files}/{name}") for name in names]
+        info = await self._ask("show info")
+        return ingress_answers.parse_live(stat, hosts, timeouts, unavailable, info, guarded)
 
     async def apply(self, wanted: ingress.IngressState, listen: ingress.Listen) -> Applied:
         """Writes the files, then tells the running HAProxy the difference. Drops no connection; may be repeated.
@@ -72,16 +97,18 @@ class Ingress:
         them), :class:`HostFailure` with HAProxy's own words if it refuses a command.
         """
         self.write(wanted, listen)
+        structure = ingress_config.structure(listen, self._places)
+        if ingress_answers.structure_of(await self._ask("show info")) != structure:
+            return Applied(restart_needed=True)  # of another version, it may not even have the tables
         live = await self.read()
         still = set(ingress.draining(live, wanted))
         for command in ingress.changes(live, wanted, str(self._files)):
             answer = await self._ask(command)
             if ingress_answers.still_draining(command, answer):
                 still.add(command.rpartition("/")[2])
-            elif said := ingress_answers.refusal(command, answer):
-                raise HostFailure(f"HAProxy refused '{command}': {said}", hint=_WHY)
-        restart = live.structure != ingress_config.structure(listen, self._places)
-        return Applied(frozenset(still), restart)
+            else:
+                _check(command, answer)
+        return Applied(frozenset(still))
 
     async def stats(self) -> dict[str, Traffic]:
         """The counters of every server, for ``plan/idle.py``."""
@@ -105,6 +132,9 @@ class Ingress:
             said = done
             await self._ask(f"abort ssl cert {path}")
         raise HostFailure(f"HAProxy refused the new certificate: {' '.join(said.split())}", hint=_WHY)
+
+    async def _tell(self, command: str) -> None:
+        _check(command, await self._ask(command))
 
     async def _ask(self, command: str, *, secret: bool = False) -> str:
         """One command, one connection: HAProxy answers and closes. ``secret``: the command is in no message."""
@@ -132,14 +162,19 @@ class Ingress:
         return answer.decode("utf-8", "replace")
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _check(command: str, answer: str) -> None:
+    if said := ingress_answers.refusal(command, answer):
+        raise HostFailure(f"HAProxy refused '{command}': {said}", hint=_WHY)
+
+
+def _replace(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replaces a file as a whole; HAProxy (another user) may read it, whatever our umask is."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             with os.fdopen(fd, "wb") as file:
-                os.fchmod(file.fileno(), 0o644)
+                os.fchmod(file.fileno(), mode)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -16,6 +16,7 @@ from typing import TypeVar
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import shown
 from flyted.plan.idle import Traffic
+from flyted.plan.ingress_guard import GUARDED, TOKENS
 
 BACKEND = "apps"
 FILES = "/run/flyted/ingress"
@@ -89,16 +90,17 @@ class IngressState:
     hosts: Mapping[str, str] = field(default_factory=_empty)  # host name → server name
     timeouts_ms: Mapping[str, int] = field(default_factory=_empty)  # server name → longest silence of the app
     unavailable: Mapping[str, Unavailable] = field(default_factory=_empty)  # host name → why
+    guarded: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app that wants a token
 
     def __post_init__(self) -> None:
         """Checks names, and that every host leads somewhere; raises :class:`InvalidInput`."""
         for name, server in self.servers.items():
             if name != server.name:
                 raise InvalidInput(f"server '{server.name}' is filed under another name")
-        for host in (*self.hosts, *self.unavailable):
+        for host in (*self.hosts, *self.unavailable, *self.guarded):
             if _HOST.fullmatch(host) is None:
                 raise InvalidInput(f"host name {shown(host)} is not valid")
-        for name in self.hosts.values():
+        for name in (*self.hosts.values(), *self.guarded.values()):
             if _SERVER.fullmatch(name) is None:
                 raise InvalidInput(f"server name {shown(name)} is not valid")
         for name, limit in self.timeouts_ms.items():
@@ -165,13 +167,14 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
     Source: HAProxy's management.txt, section 9.3.
     """
     have = live.state
-    table = {name: f"{files}/{name}" for name in (HOSTS, TIMEOUTS, UNAVAILABLE)}
+    table = {name: f"{files}/{name}" for name in (HOSTS, TIMEOUTS, UNAVAILABLE, GUARDED)}
     busy = draining(live, wanted)
     gone = sorted(have.servers.keys() - wanted.servers.keys() - busy)
     limits = {n: str(ms) for n, ms in wanted.timeouts_ms.items()}
     old_limits = {n: str(ms) for n, ms in have.timeouts_ms.items()}
     why, old_why = (reason_values(s) for s in (wanted, have))
     return [
+        *_set(table[GUARDED], have.guarded, wanted.guarded),  # before anything of the app can be had
         *_set(table[UNAVAILABLE], old_why, why),
         *_set(table[TIMEOUTS], old_limits, limits),
         *(command for server in wanted.servers.values() for command in _server(server, live)),
@@ -180,7 +183,14 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_unset(table[UNAVAILABLE], old_why, why),
         *(c for n in gone for c in (f"set server {BACKEND}/{n} state maint", f"del server {BACKEND}/{n}")),
         *_unset(table[TIMEOUTS], old_limits, {**limits, **dict.fromkeys(busy, "")}),
+        *_unset(table[GUARDED], have.guarded, wanted.guarded),
     ]
+
+
+def token_changes(have: Mapping[str, str], wanted: Mapping[str, str], files: str = FILES) -> list[str]:
+    """Commands that turn HAProxy's table of tokens into what is wanted; what ends comes first."""
+    table = f"{files}/{TOKENS}"
+    return [*_unset(table, have, wanted), *_set(table, have, wanted)]
 
 
 def _server(server: Server, live: Live) -> list[str]:

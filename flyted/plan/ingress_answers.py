@@ -71,8 +71,8 @@ def parse_traffic(info: str, stat: str) -> dict[str, Traffic]:
     return {row["svname"]: traffic_of(row, about) for row in parse_show_stat(stat)}
 
 
-def parse_live(stat: str, hosts: str, timeouts: str, unavailable: str, info: str) -> Live:
-    """Everything HAProxy has, out of its five answers. Raises :class:`HostFailure` when one makes no sense."""
+def parse_live(stat: str, hosts: str, timeouts: str, unavailable: str, info: str, guarded: str = "") -> Live:
+    """Everything HAProxy has, out of its answers. Raises :class:`HostFailure` when one makes no sense."""
     rows = {row["svname"]: row for row in parse_show_stat(stat)}
     about = parse_show_info(info)
     try:
@@ -82,6 +82,7 @@ def parse_live(stat: str, hosts: str, timeouts: str, unavailable: str, info: str
             hosts=parse_show_map(hosts),
             timeouts_ms={n: int(ms) for n, ms in parse_show_map(timeouts).items()},
             unavailable={host: _reason(value) for host, value in parse_show_map(unavailable).items()},
+            guarded=parse_show_map(guarded),
         )
     except (InvalidInput, ValueError) as error:
         raise HostFailure(
@@ -91,8 +92,14 @@ def parse_live(stat: str, hosts: str, timeouts: str, unavailable: str, info: str
         state=state,
         traffic={n: traffic_of(r, about) for n, r in rows.items()},
         resting=frozenset(n for n, r in rows.items() if r["status"].startswith("MAINT")),
-        structure=about.get("Description") or about.get("description", ""),
+        structure=structure_of(info),
     )
+
+
+def structure_of(info: str) -> str:
+    """The digest of the rules that HAProxy was started with (``ingress_config.structure``), from ``show info``."""
+    about = parse_show_info(info)
+    return about.get("Description") or about.get("description", "")
 
 
 def _reason(value: str) -> Unavailable:

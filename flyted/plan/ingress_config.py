@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.contract.names import GATEWAY_HOST
@@ -21,6 +22,7 @@ from flyted.plan.ingress import (
     Listen,
     reason_values,
 )
+from flyted.plan.ingress_guard import FOR_APPS, GUARDED, RULES, filled
 
 CONFIG = "haproxy.cfg"
 CERTIFICATE = "/run/credentials/flyted-ingress.service/site.pem"
@@ -105,13 +107,13 @@ unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } || { va
 FRONT = r"""
 frontend https
 @HTTPS_BINDS@
-@CHECKS@    http-request return status 503 content-type application/json \
+@CHECKS@@GUARD@    http-request return status 503 content-type application/json \
 hdr Retry-After %[var(txn.unavailable),word(1,' ')] hdr Cache-Control no-store \
 lf-string "{\"error\":\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\"}\n" \
-if { var(txn.unavailable) -m found } { req.hdr(accept) -m sub application/json }
+if { var(txn.unavailable) -m found } !own_pages { req.hdr(accept) -m sub application/json }
     http-request return status 503 @TEXT@ hdr Retry-After %[var(txn.unavailable),word(1,' ')] \
 hdr Cache-Control no-store lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\n" \
-if { var(txn.unavailable) -m found }
+if { var(txn.unavailable) -m found } !own_pages
     http-request return status 405 @TEXT@ string "405: not here\n" if { method CONNECT TRACE }
     # the app is asked for what we checked, in the plain form; no other protocol (h2c) is spoken past these rules
     http-request set-uri %[pathq] if { url -m beg -i http:// https:// }
@@ -129,7 +131,7 @@ if { var(txn.unavailable) -m found }
     http-request set-header X-Forwarded-For %[src]
     http-request set-header X-Forwarded-Proto https
     http-request set-header X-Forwarded-Host %[req.fhdr(host)]
-    use_backend gateway if { var(txn.host) -m str @GATEWAY@ }
+@FOR_APPS@    use_backend gateway if gateway || own_pages
     default_backend @BACKEND@
 
 frontend http
@@ -195,7 +197,8 @@ def structure(listen: Listen, places: Places = STANDARD) -> str:
 
 def _frame(listen: Listen, places: Places) -> str:
     tls = f" ssl crt {places.certificate} alpn h2,http/1.1"
-    text = (HEAD + FRONT).replace("@CHECKS@", CHECKS).replace("\\\n", "")
+    front = FRONT.replace("@CHECKS@", CHECKS).replace("@GUARD@", RULES).replace("@FOR_APPS@", FOR_APPS)
+    text = filled(HEAD + front).replace("\\\n", "")
     for name, value in {
         "@ADMIN@": places.admin,
         "@BAD@": f"status 400 {_TEXT} hdr Connection close",
@@ -234,5 +237,11 @@ def render_maps(state: IngressState) -> dict[str, str]:
         TIMEOUTS: {name: str(ms) for name, ms in state.timeouts_ms.items()},
         UNAVAILABLE: reason_values(state),
         HOSTS: dict(state.hosts),
+        GUARDED: dict(state.guarded),
     }
-    return {file: "".join(f"{k} {v}\n" for k, v in sorted(table.items())) for file, table in tables.items()}
+    return {file: map_text(table) for file, table in tables.items()}
+
+
+def map_text(table: Mapping[str, str]) -> str:
+    """A map's file."""
+    return "".join(f"{key} {value}\n" for key, value in sorted(table.items()))

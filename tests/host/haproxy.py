@@ -97,7 +97,10 @@ class Machine:
         self.certificate.write_bytes(issue_leaf(self.ca, now=dt.datetime.now(dt.UTC)).pem)
         self.admin = folder / "admin.sock"
         self.listen = Listen(free_port(), free_port(), ("127.0.0.1",))
-        self.places = Places(str(self.files), str(self.certificate), f"unix@{self.admin} mode 600")
+        self.places = Places(
+            str(self.files), str(self.certificate), f"unix@{self.admin} mode 600",
+            gateway=str(folder / "gateway.sock"),
+        )  # fmt: skip
         self.ingress = Ingress(self.admin, self.files, places=self.places)
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "haproxy.log"
@@ -107,6 +110,10 @@ class Machine:
         made = App(self.folder / f"{name}.sock", name)
         self._apps.append(made)
         return made
+
+    def gateway(self) -> App:
+        """Something where the gateway would be."""
+        return self.app("gateway")
 
     def server(self, name: str, maxconn: int = 1024) -> Server:
         return Server(name, str(self.folder / f"{name}.sock"), maxconn)

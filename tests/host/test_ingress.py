@@ -170,7 +170,7 @@ def test_a_full_disk_or_missing_folder_is_said(tmp_path):
 
 
 def test_files_are_for_haproxy_to_read_and_for_nobody_to_write(box):
-    """0644 whatever the daemon's umask is, and no temporary file stays behind."""
+    """0644 whatever the daemon's umask is (tokens: HAProxy's group only), and no temporary file stays behind."""
     old = os.umask(0o077)
     try:
         apply(box, IngressState())
@@ -178,6 +178,7 @@ def test_files_are_for_haproxy_to_read_and_for_nobody_to_write(box):
         os.umask(old)
     assert {p.name: p.stat().st_mode & 0o777 for p in box.files.iterdir()} == {
         "haproxy.cfg": 0o644, "hosts.map": 0o644, "timeouts.map": 0o644, "unavailable.map": 0o644,
+        "guarded.map": 0o644, "tokens.map": 0o640,
     }  # fmt: skip
 
 

@@ -27,13 +27,16 @@ QUIET = Traffic(in_flight=0, queued=0, started=1, answered=1, last_start_age_s=1
 LOADED = replace(QUIET, in_flight=1)
 
 
-def state(apps: dict[str, str], down: tuple[str, ...] = (), limits: dict[str, int] | None = None) -> IngressState:
-    """Hosts by letter → server names; every server named is there."""
+def state(
+    apps: dict[str, str], down: tuple[str, ...] = (), limits: dict[str, int] | None = None, guarded: str = ""
+) -> IngressState:
+    """Hosts by letter → server names; every server named is there. ``guarded``: letters that want a token."""
     return IngressState(
         servers={n: Server(n, f"/run/flyted/apps/{n}.sock") for n in sorted(set(apps.values()))},
         hosts={f"{h}.apps.localhost": n for h, n in apps.items()},
         timeouts_ms=limits or {},
         unavailable={f"{h}.apps.localhost": Unavailable("it is stopped") for h in down},
+        guarded={f"{h}.apps.localhost": h for h in guarded},
     )
 
 
@@ -54,6 +57,7 @@ class Model:
             "hosts.map": dict(start.state.hosts),
             "timeouts.map": {n: str(v) for n, v in start.state.timeouts_ms.items()},
             "unavailable.map": {h: f"{u.retry_after_s} {u.reason}" for h, u in start.state.unavailable.items()},
+            "guarded.map": dict(start.state.guarded),
         }
 
     def do(self, command: str) -> None:
@@ -100,10 +104,13 @@ class Model:
 letters = st.sampled_from("abcd")
 names = st.sampled_from(["a-r1-0", "a-r2-0", "b-r1-0", "c-r1-0"])
 states = st.builds(
-    lambda apps, down, limited: state(apps, tuple(down), {n: 1000 + len(n) for n in limited & set(apps.values())}),
+    lambda apps, down, limited, guarded: state(
+        apps, tuple(down), {n: 1000 + len(n) for n in limited & set(apps.values())}, "".join(sorted(guarded))
+    ),
     st.dictionaries(letters, names),
     st.sets(letters),
     st.sets(names),
+    st.sets(letters),
 )
 
 
@@ -112,7 +119,8 @@ states = st.builds(
 def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resting):
     """A host that is served before and after is served at each step in between, by its old or its new server.
 
-    At the end exactly what is wanted is there, plus the servers that still answer requests.
+    What wants a token wants one from its first moment to its last. At the end exactly what is wanted is there, plus
+    the servers that still answer requests.
     """
     held = set(have.hosts.values())
     start = live(have, tuple(busy), tuple(resting - held))
@@ -124,12 +132,16 @@ def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resti
         for host in hosts:
             allowed = {before[host], after(wanted, host)}
             assert model.answer(host) in allowed, f"{host} after {command!r}"
+            if before[host] != after(wanted, host) and model.answer(host) not in ("503", "421"):
+                guarded = wanted.guarded if model.answer(host) == after(wanted, host) else have.guarded
+                assert host not in guarded or host in model.maps["guarded.map"], f"{host} is open after {command!r}"
     left = draining(start, wanted)
     assert left == {n for n in have.servers if n not in wanted.servers and n in busy}
     assert set(model.servers) == set(wanted.servers) | left
     assert all(model.servers[n] for n in wanted.servers)
     assert model.maps["hosts.map"] == wanted.hosts
     assert set(model.maps["unavailable.map"]) == set(wanted.unavailable)
+    assert model.maps["guarded.map"] == wanted.guarded
     assert {k: v for k, v in model.maps["timeouts.map"].items() if k in wanted.servers} == {
         n: str(v) for n, v in wanted.timeouts_ms.items()
     }
@@ -239,7 +251,7 @@ def test_control_characters_never_reach_a_command(bad):
 
 def test_the_file_repeats_everything_and_the_maps_too():
     """A restart serves the same: every server, host, limit and reason is in the files."""
-    wanted = state({"a": "a-r1-0", "b": "b-r1-0"}, ("c",), {"a-r1-0": 5000})
+    wanted = state({"a": "a-r1-0", "b": "b-r1-0"}, ("c",), {"a-r1-0": 5000}, "b")
     config, maps = render_config(wanted, Listen()), render_maps(wanted)
     for server in wanted.servers.values():
         assert f"\n    server {server.name} unix@{server.socket_path} maxconn 1024 weight 0\n" in config
@@ -247,6 +259,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
         "hosts.map": "a.apps.localhost a-r1-0\nb.apps.localhost b-r1-0\n",
         "timeouts.map": "a-r1-0 5000\n",
         "unavailable.map": "c.apps.localhost 30 it is stopped\n",
+        "guarded.map": "b.apps.localhost b\n",
     }
     assert "@" not in re.sub(r"fd@3|unix@|[_ ,]@ /", "", config), "no placeholder is left"
 

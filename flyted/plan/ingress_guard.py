@@ -1,0 +1,89 @@
+"""The ingress's rules for apps that want a token (``requires_auth``): HAProxy's words, without any code of ours. Pure.
+
+Whoever has no valid token is answered here, so that they wake no app and learn nothing of it. A program sends
+``Authorization: Bearer``, a browser the cookie that the gateway gave it. No app ever sees either of the two: tokens
+are recognised by their shape and removed, also where the app asks for none.
+
+Sources: RFC 6750 (Bearer), RFC 9110 11.6 (WWW-Authenticate), RFC 6265 (Cookie); HAProxy's configuration.txt.
+"""
+
+from __future__ import annotations
+
+from flyted.contract.token import COOKIE, SHAPE
+
+GUARDED, TOKENS = "guarded.map", "tokens.map"
+OWN_PATH = "/.flyted/"
+"""Below it, on every app's host, the gateway answers: a browser gets its cookie for that host there."""
+LONGEST_NEXT = 1024
+"""A longer address is not come back to after the login: it would have to fit into a header, three bytes for one."""
+
+RULES = r"""    http-request set-var(txn.guarded) var(txn.host),map(@FILES@/@GUARDED@)
+    acl guarded var(txn.guarded) -m found
+    acl gateway var(txn.host) -m str @GATEWAY@
+    acl own_pages path_beg @OWN_PATH@
+    acl token_sent req.fhdr(authorization) -m reg @SHAPE@
+    acl cookie_sent req.fhdr(cookie) -m reg @COOKIE@|@SHAPE@
+    # two of either could be read in two ways
+    http-request return @BAD@ string "400: send Authorization once\n" if guarded { req.fhdr_cnt(authorization) gt 1 }
+    http-request return @BAD@ string "400: send Cookie once\n" if cookie_sent { req.fhdr_cnt(cookie) gt 1 }
+    # what was sent: a bearer token, or else a browser's cookie
+    http-request set-var(txn.bearer) req.fhdr(authorization),word(2,' ') \
+if guarded { req.fhdr(authorization) -m reg -i '^bearer +@SHAPE@$' }
+    http-request set-var(txn.cookie) req.cook(@COOKIE@) if guarded { req.cook_cnt(@COOKIE@) eq 1 }
+    acl by_bearer var(txn.bearer) -m found
+    acl by_cookie var(txn.cookie) -m found
+    http-request set-var(txn.grant) var(txn.bearer),sha2(256),hex,lower,map(@FILES@/@TOKENS@) if by_bearer
+    http-request set-var(txn.grant) var(txn.cookie),sha2(256),hex,lower,map(@FILES@/@TOKENS@) if !by_bearer by_cookie
+    # "<expires> <app or *> <user>"; a cookie is for one app only
+    http-request set-var(txn.now) date
+    http-request set-var(txn.left) var(txn.grant),word(1,' '),sub(txn.now) if { var(txn.grant) -m found }
+    http-request set-var(txn.for) var(txn.grant),word(2,' ') if { var(txn.left) -m int gt 0 }
+    http-request set-var(txn.user) var(txn.grant),word(3,' ') if { var(txn.for),strcmp(txn.guarded) eq 0 }
+    http-request set-var(txn.user) var(txn.grant),word(3,' ') if by_bearer { var(txn.for) -m str * }
+    acl known var(txn.user) -m found
+    acl reading method GET HEAD
+    acl socket req.fhdr(upgrade) -m found
+    # all apps are one site to a browser, so SameSite= does not keep one from acting in another's name
+    acl elsewhere req.fhdr(sec-fetch-site) -m str cross-site same-site
+    http-request set-var-fmt(txn.here) https://%[req.fhdr(host),lower]
+    acl at_home req.fhdr(origin),lower,strcmp(txn.here) eq 0
+    http-request return status 403 @TEXT@ hdr Cache-Control no-store string "403: another site asked for this\n" \
+if guarded known !by_bearer elsewhere !reading || guarded known !by_bearer elsewhere socket \
+|| guarded known !by_bearer { req.fhdr(origin) -m found } !at_home !reading \
+|| guarded known !by_bearer { req.fhdr(origin) -m found } !at_home socket
+    # a person at a browser is sent to the login, and comes back
+    http-request set-var(txn.next) pathq
+    http-request set-var(txn.next) str(/) if { pathq,length gt @LONGEST_NEXT@ }
+    http-request return status 302 hdr Cache-Control no-store hdr Location \
+"https://@GATEWAY@@HTTPS_PORT@/login?app=%[var(txn.host)]&next=%[var(txn.next),url_enc]" \
+if guarded !known !own_pages reading !socket { req.fhdr(accept) -m sub text/html } \
+!{ req.fhdr(authorization) -m found }
+    http-request return status 401 content-type application/json hdr Cache-Control no-store \
+hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
+string "{\"error\":\"this app needs a token: flytectl token\"}\n" \
+if guarded !known !own_pages { req.fhdr(accept) -m sub application/json }
+    http-request return status 401 @TEXT@ hdr Cache-Control no-store hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
+string "401: this app needs a token: flytectl token\n" if guarded !known !own_pages
+    # from here on no token of ours is left; the gateway alone reads them
+    http-request del-header authorization if token_sent !gateway
+    http-request set-header cookie '%[req.fhdr(cookie),regsub("@SHAPE@","",g),\
+regsub("(^|;)[ \t]*@COOKIE@[ \t]*=[^;]*","",g),ltrim("; ")]' if cookie_sent !gateway
+    http-request del-header cookie if { req.fhdr(cookie) -m len 0 }
+"""
+
+FOR_APPS = r"""    http-request set-header X-Flyte-User %[var(txn.user)] if known
+"""
+
+
+def filled(text: str) -> str:
+    """The rules with our own names; ports, files and the gateway's host stay to be filled in by the caller."""
+    for name, value in {
+        "@GUARDED@": GUARDED,
+        "@TOKENS@": TOKENS,
+        "@OWN_PATH@": OWN_PATH,
+        "@SHAPE@": SHAPE,
+        "@COOKIE@": COOKIE,
+        "@LONGEST_NEXT@": str(LONGEST_NEXT),
+    }.items():
+        text = text.replace(name, value)
+    return text
