@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import click
+
+from .aside import around, say
 
 _UNTRUSTED = re.compile(
     r"UnknownIssuer|invalid peer certificate|CERTIFICATE_VERIFY_FAILED|certificate verify failed|self.signed cert",
@@ -19,17 +23,40 @@ HINT = (
 )
 
 
-def hint_for(text: str) -> str:
-    """The hint, when ``text`` is an error about a certificate that nobody trusts; else ""."""
-    return HINT if _UNTRUSTED.search(text) else ""
+def hint_for(error: BaseException) -> str:
+    """The hint, when an error or one that led to it is about a certificate that nobody trusts; else ""."""
+    seen: list[BaseException] = []
+    step: BaseException | None = error
+    while step is not None and step not in seen:
+        seen.append(step)
+        if _UNTRUSTED.search(getattr(step, "message", "") or str(step)):
+            return HINT
+        step = step.__cause__ or step.__context__
+    return ""
 
 
 def explained(command: Callable[[], Any]) -> Any:
     """Runs a command of ``flyte``, and adds the hint to such an error of it."""
     try:
         return command()
-    except click.ClickException as error:
-        hint = hint_for(error.message)
+    except Exception as error:
+        hint = hint_for(error)
         if not hint:
             raise
-        raise click.ClickException(f"{error.message}\n\n{hint}") from error
+        said = error.message if isinstance(error, click.ClickException) else str(error)
+        raise click.ClickException(f"{said}\n\n{hint}") from error
+
+
+def explain_in_scripts(ours: Callable[[], bool]) -> None:
+    """Adds the hint below the traceback of a script that ends with such an error, if ``ours()`` is true then."""
+
+    def make(old: Callable[..., None]) -> Callable[..., None]:
+        def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+            old(kind, error, traceback)
+            hint = hint_for(error)
+            if hint and ours():
+                say(hint)
+
+        return excepthook
+
+    around(sys, "excepthook", make)

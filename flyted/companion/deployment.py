@@ -26,7 +26,7 @@ def _give_url(module: Any) -> None:
 
 def _url(deployment: Any) -> str:
     apps = [env.deployed_app for env in deployment.envs.values() if hasattr(env, "deployed_app")]
-    if not apps or not _ours():
+    if not apps or not is_ours():
         raise AttributeError(f"'{type(deployment).__name__}' object has no attribute 'url'")
     return str(apps[0].endpoint)
 
@@ -43,7 +43,7 @@ def _install(module: Any) -> None:
             return old
 
         async def deploy_app(*args: Any, **kwargs: Any) -> Any:
-            if kwargs.get("dryrun") or not _ours():
+            if kwargs.get("dryrun") or not is_ours():
                 return await old(*args, **kwargs)
             progress.deploying(getattr(args[0] if args else kwargs.get("app"), "name", ""))
             return await _served(await old(*args, **kwargs))
@@ -54,7 +54,8 @@ def _install(module: Any) -> None:
     around(module, "_deploy_app", make)
 
 
-def _ours() -> bool:
+def is_ours() -> bool:
+    """Whether the SDK of this process is connected to a flyted; never fails."""
     try:
         return target.of_process()
     except Exception as error:  # noqa: BLE001

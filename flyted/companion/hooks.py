@@ -23,11 +23,15 @@ def _run(old: Run, ctx: click.Context) -> Any:
     return old(ctx)
 
 
+@harmless
 def on_init() -> None:
     """Deployments show their progress and have a ``url``. A script may connect later: it is asked then, to whom."""
-    if target.command_line() is None or target.of_command():
-        deployment.give_url()
-        deployment.show_progress()
+    if target.command_line() is not None and not target.of_command():
+        return
+    deployment.give_url()
+    deployment.show_progress()
+    if target.command_line() is None:
+        certificates.explain_in_scripts(deployment.is_ours)
 
 
 def create(group: Command) -> Command:
