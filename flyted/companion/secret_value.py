@@ -15,7 +15,7 @@ from .aside import around, step_aside
 
 _SOURCES = frozenset({"--value", "--from-file", "--from-docker-config", "--registry", "--help"})
 """With one of these the value comes from elsewhere."""
-_TYPO = 0.85
+_TYPO = 0.8
 """How near to an option a word may be (difflib) before it is a mistyped option and no value."""
 
 
@@ -42,13 +42,18 @@ def install(create: Any) -> None:
 def rewritten(words: list[str], params: list[click.Parameter]) -> list[str]:
     """``NAME VALUE`` and options → options, ``--value=VALUE`` and ``NAME``; anything else as it came."""
     options: list[list[str]] = []
-    others: list[list[str]] = []
-    for is_option, group in _split(words, params):
-        (options if is_option else others).append(group)
-    said = {word.partition("=")[0] for group in options for word in group[:1]}
+    others: list[str] = []
+    for kind, *group in _split(words, params):
+        if kind == "unknown":
+            return words
+        if kind == "option":
+            options.append(group)
+        else:
+            others += group
+    said = {option.partition("=")[0] for option, *_ in options}
     if len(others) != 2 or said & _SOURCES or _value_of("--type", options) == "image_pull":
         return words
-    (name,), (value,) = others
+    name, value = others
     return [*(word for group in options for word in group), f"--value={value}", "--", name]
 
 
@@ -61,34 +66,31 @@ def _value_of(option: str, options: list[list[str]]) -> str:
     return found
 
 
-def _split(words: list[str], params: list[click.Parameter]) -> Iterator[tuple[bool, list[str]]]:
-    """The command line in its parts: an option with its value, or a word that is none."""
+def _split(words: list[str], params: list[click.Parameter]) -> Iterator[tuple[str, ...]]:
+    """The command line in its parts: ("option", WORD[, ITS VALUE]), ("word", WORD) or ("unknown", WORD)."""
     flags = {o: bool(getattr(p, "is_flag", False)) for p in params if p.param_type_name == "option" for o in p.opts}
     flags["--help"] = True
-    names = 0
+    named = False
     rest = iter(words)
     for word in rest:
         if word == "--":
-            yield from ((False, [each]) for each in rest)
+            yield from (("word", each) for each in rest)
             return
-        kind = _kind(word, flags, names)
-        if kind == "value follows":
-            value = next(rest, None)
-            yield True, [word] if value is None else [word, value]
-            continue
-        names += kind == "word"
-        yield kind != "word", [word]
+        kind = _kind(word, flags, named=named)
+        takes = [value for value in [next(rest, None)] if value is not None] if kind == "value follows" else []
+        named = named or kind == "word"
+        yield ("option" if kind == "value follows" else kind, word, *takes)
 
 
-def _kind(word: str, flags: dict[str, bool], names: int) -> str:
-    """What a word is: "word", "option" (complete), or an option whose "value follows"."""
+def _kind(word: str, flags: dict[str, bool], *, named: bool) -> str:
+    """What a word is: "word", "option" (a whole one), "value follows" (an option without it), or "unknown"."""
     if not word.startswith("-") or word == "-":
         return "word"
     stem, equals, _ = word.partition("=")
-    if stem in flags and stem.startswith("--"):
+    if stem in flags and (stem.startswith("--") or not equals):
         return "option" if equals or flags[stem] else "value follows"
     if word[:2] in flags and not word.startswith("--"):
-        return "value follows" if word in flags and not flags[word] else "option"
+        return "option"  # -pVALUE
     # no option of the SDK's: after the name it is the value, unless somebody mistyped an option
     mistyped = word.startswith("--") and difflib.get_close_matches(stem, list(flags), 1, _TYPO)
-    return "word" if names and not mistyped else "option"
+    return "word" if named and not mistyped else "unknown"
