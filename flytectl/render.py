@@ -14,8 +14,8 @@ from flyted.contract.quantity import human_bytes
 
 APP_FIELDS = (
     "name", "project", "domain", "id", "url", "state", "reason", "revision", "wanted", "created_at", "updated_at",
-    "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores", "egress", "type",
-    "description", "links", "requests", "last_failure",
+    "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores", "egress",
+    "requires_auth", "type", "description", "links", "requests", "last_failure",
 )  # fmt: skip
 SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged")
 CHECK_FIELDS = ("name", "ok", "detail", "hint")
@@ -143,6 +143,7 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Limits", f"{_cpu(app)}, {human_bytes(app.get('memory_bytes') or 0)} of memory"),
         ("Sleeps", _sleeps(app)),
         ("Network", "no connections to other machines" if app.get("egress") is False else ""),
+        ("Access", "with a token only: flytectl token" if app.get("requires_auth") else ""),
         ("Requests", _requests(app.get("requests"))),
     ]
     found += [("Secret", f"{_of(s, 'key')} as {_target(s)}") for s in app.get("secrets") or ()]

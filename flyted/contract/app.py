@@ -74,6 +74,7 @@ class AppSpec:
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     python_env: str = ""  # an existing environment instead of an image
     egress: bool = True
+    requires_auth: bool = False  # the ingress asks for a token; False for what was stored before it could
     type: str = ""
     description: str = ""
     links: tuple[tuple[str, str], ...] = field(default=())  # (title, path)
@@ -155,6 +156,7 @@ def from_dict(data: dict[str, Any]) -> AppSpec:
 _SCALARS: dict[str, type] = {
     "image": dict, "bundle": str, "sys_path": str, "min_replicas": int, "scaledown_after_s": float,
     "request_timeout_s": float, "cpu_cores": float, "memory_bytes": int, "python_env": str, "egress": bool,
+    "requires_auth": bool,
     "type": str, "description": str,
 }  # fmt: skip
 

@@ -82,6 +82,7 @@ def spec_of(
         request_timeout_s=quantity.duration_s(timeout) if timeout else 0.0,
         python_env=python_env,
         egress=egress,
+        requires_auth=not _map(spec.get("securityContext")).get("allowAnonymous"),
         type=str(profile.get("type", "")),
         description=str(profile.get("shortDescription", "")),
         links=tuple((str(x.get("title", "")), str(x.get("path", ""))) for x in spec.get("links", [])),
@@ -103,10 +104,7 @@ def _unsupported(spec: dict[str, Any], container: dict[str, Any]) -> Iterator[st
         yield f"{shown(name)} is not known to this version of flyted"
     if spec.get("pod"):
         yield "pod_template needs Kubernetes"
-    security = _map(spec.get("securityContext"))
-    if not security.get("allowAnonymous"):
-        yield "requires_auth=True (the default) is not built yet: set requires_auth=False and check keys in the app"
-    if any(_map(security.get("runAs")).values()):
+    if any(_map(_map(spec.get("securityContext")).get("runAs")).values()):
         yield "service_account is Kubernetes' own"
     yield from _unsupported_scale(_map(spec.get("autoscaling")))
     ingress = _map(spec.get("ingress"))

@@ -23,6 +23,7 @@ from flyted.daemon.deploy import Deploy
 from flyted.daemon.doctor import Doctor
 from flyted.daemon.engine import Engine
 from flyted.daemon.gateway import Gateway
+from flyted.daemon.grants import Grants
 from flyted.daemon.handover import Handover
 from flyted.daemon.images import Images
 from flyted.daemon.listen import choose_listen, nameservers
@@ -38,6 +39,7 @@ from flyted.host.store import Store
 from flyted.host.tokens import Tokens as TokenTable
 from flyted.host.units import Units
 from flyted.host.vault import Vault
+from flyted.plan.secrets import INGRESS_UNIT
 
 STATE = Path("/var/lib/flyted")
 RUN = Path("/run/flyted")
@@ -74,7 +76,9 @@ async def daemon(settings: Settings) -> None:
     engine = Engine(act, settings.base_domain)
     images = Images(units, STATE / "images", settings.build_environment)
     deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", set())
-    tokens = Tokens(TokenTable(store.database), store, _nothing_yet)
+    table = TokenTable(store.database)
+    grants = Grants(table, store, ingress, lambda: any(u.active == "active" for u in units.list([INGRESS_UNIT])))
+    tokens = Tokens(table, store, grants)
     verbs: dict[str, Verb] = {
         "version": Verb(Right.READ, {}, version, anonymous=True),
         **Secrets(vault, store, deploy).verbs(),
@@ -90,14 +94,11 @@ async def daemon(settings: Settings) -> None:
     units.subscribe(engine.poke)
     parts = [
         credentials.run, engine.run, Control(listeners["control"], verbs).run, tls.keep_fresh,
+        grants.run,
     ]  # fmt: skip
     if "api" in listeners:  # an operator may mask the socket: then there is no gateway
         parts.append(Control(listeners["api"], verbs, tokens.owner).run)
     await _run(parts, engine)
-
-
-async def _nothing_yet() -> None:
-    """The ingress knows no tokens yet."""
 
 
 async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], engine: Engine) -> None:

@@ -6,7 +6,6 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from flyted.contract import token as text
@@ -20,12 +19,13 @@ from flyted.contract.errors import (
 )
 from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, shown
 from flyted.daemon.actor import Actor
+from flyted.daemon.grants import Grants
 from flyted.daemon.verbs import Call, Door, Right, Verb
 from flyted.host import people
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
 from flyted.plan.facts import Token
-from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, dead, grants, room_for
+from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, room_for
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ _HINT = "get one: flytectl token (in group flyted), and send it as Authorization
 
 
 class Tokens:
-    """Handlers over the table. ``apply`` tells the ingress which tokens open which apps."""
+    """Handlers over the table; ``grants`` tells the ingress."""
 
-    def __init__(self, table: Table, store: Store, apply: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, table: Table, store: Store, grants: Grants) -> None:
         self._table = table
         self._store = store
-        self._apply = apply
+        self._grants = grants
 
     def verbs(self) -> dict[str, Verb]:
         """The rows of the verb table. Only who calls in person makes tokens: none lives longer by making another."""
@@ -68,7 +68,9 @@ class Tokens:
             )
         return Actor(found.uid, 0, found)
 
-    async def issue(self, owner: tuple[int, str], kind: str, life_s: float, app_id: str = "", name: str = "") -> Any:
+    async def issue(
+        self, owner: tuple[int, str], kind: str, life_s: float, app_id: str = "", name: str = ""
+    ) -> tuple[str, Token]:
         """Makes a token for a user (uid, name): its text, and what is stored of it.
 
         Raises :class:`PermissionRefused` for a user who is no member (any more), :class:`LimitReached`.
@@ -79,33 +81,20 @@ class Tokens:
                 f"user {user} is not in group 'flyted' (any more): a token would open nothing",
                 hint="sudo adduser $USER flyted",
             )
-        self.sweep()
+        self._grants.sweep()
         made, now = text.new(secrets.token_bytes(text.RANDOM_BYTES)), time.time()
         token = Token(text.digest(made), secrets.token_hex(6), kind, user, uid, app_id, name, now, now + life_s)
         self._table.add(token, forget=room_for(kind, uid, self._table.all()))
         try:
-            await self._apply()
+            await self._grants.apply()
         except IngressDown as error:
             log.warning("the ingress does not know the newest token yet: %s", error.message)
         return made, token
 
-    def sweep(self) -> bool:
-        """Forgets tokens that are expired, or for an app that is gone; whether there were any."""
-        gone = dead(self._table.all(), frozenset(app.key.id for app in self._store.apps()), time.time())
-        if gone:
-            self._table.remove(gone)
-        return bool(gone)
-
     async def forget(self, token: Token) -> None:
         """Forgets one token, and the ingress with us. Raises :class:`IngressDown` when that cannot be told."""
         self._table.remove(frozenset({token.digest}))
-        await self._apply()
-
-    def granted(self) -> dict[str, str]:
-        """The ingress's table of tokens, as of now."""
-        tokens = self._table.all()
-        owners = {(t.uid, t.user) for t in tokens}
-        return grants(tokens, {owner: people.may_operate(*owner) for owner in owners}, time.time())
+        await self._grants.apply()
 
     async def whoami(self, call: Call) -> dict[str, Any]:
         """Who calls, and what they may."""
@@ -130,7 +119,7 @@ class Tokens:
         if not 1 <= life <= LONGEST_S:
             raise InvalidInput("a token lives for 1 second to 366 days", hint="--expires 90d")
         uid, user = call.actor.uid, people.name_of(call.actor.uid)
-        self.sweep()
+        self._grants.sweep()
         if any(t.uid == uid and t.name == args["name"] for t in self._table.all()):
             raise AlreadyExists(
                 f"you have a token '{args['name']}' already", hint=f"flytectl token revoke {args['name']}"

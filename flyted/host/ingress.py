@@ -47,6 +47,8 @@ class Ingress:
         self._admin, self._files, self._timeout = admin, files, timeout_s
         self._places = replace(places, files=str(files))
         self._telling = asyncio.Lock()
+        self.tokens: Callable[[], Mapping[str, str]] = dict
+        """Who says which tokens there are."""
 
     def write(self, wanted: ingress.IngressState, listen: ingress.Listen) -> None:
         """Writes all files, each atomically: what HAProxy serves when it starts next.
@@ -60,24 +62,24 @@ class Ingress:
         }
         for name, text in texts.items():
             _replace(self._files / name, text.encode())
-        if not (self._files / TOKENS).exists():
-            self.write_tokens({})
+        self.write_tokens()
 
-    def write_tokens(self, tokens: Mapping[str, str]) -> None:
-        """Writes the table of tokens (``plan/tokens.py``), which HAProxy reads when it starts.
+    def write_tokens(self) -> Mapping[str, str]:
+        """Writes the table of tokens (``plan/tokens.py``), which HAProxy reads when it starts, and returns it.
 
         Only HAProxy may read it: it gets its group from the folder, and says who has tokens.
         """
+        tokens = self.tokens()
         _replace(self._files / TOKENS, ingress_config.map_text(tokens).encode(), mode=0o640)
+        return tokens
 
-    async def apply_tokens(self, wanted: Callable[[], Mapping[str, str]]) -> None:
-        """Writes the table, then tells the running HAProxy the difference; one call after the other.
+    async def apply_tokens(self) -> None:
+        """Writes the table of tokens, then tells the running HAProxy the difference. Raises as :meth:`apply`.
 
-        ``wanted`` is asked in turn, so that the last caller's truth is the last one told. Raises as :meth:`apply`.
+        One call after the other, each with what is true when its turn comes: the last one told is the newest.
         """
         async with self._telling:
-            tokens = wanted()
-            self.write_tokens(tokens)
+            tokens = self.write_tokens()
             have = ingress_answers.parse_show_map(await self._ask(f"show map {self._files}/{TOKENS}"))
             for command in ingress.token_changes(have, tokens, str(self._files)):
                 await self._tell(command)
@@ -108,6 +110,7 @@ class Ingress:
                 still.add(command.rpartition("/")[2])
             else:
                 _check(command, answer)
+        await self.apply_tokens()
         return Applied(frozenset(still))
 
     async def stats(self) -> dict[str, Traffic]:

@@ -41,6 +41,7 @@ class _Draft:
     hosts: dict[str, str] = field(default_factory=dict)
     timeouts_ms: dict[str, int] = field(default_factory=dict)
     unavailable: dict[str, Unavailable] = field(default_factory=dict)
+    guarded: dict[str, str] = field(default_factory=dict)
     leaving: set[Replica] = field(default_factory=set)
     clocks: dict[str, Clock] = field(default_factory=dict)
     looks: list[float] = field(default_factory=list)
@@ -60,8 +61,9 @@ def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: 
         _plan_app(app, facts, clocks, base_domain, now, draft)
     _plan_leaving(facts, now, draft)
     ingress = IngressState(
-        servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable
-    )
+        servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable,
+        guarded=draft.guarded,
+    )  # fmt: skip
     return Plan(
         actions=tuple(draft.actions),
         ingress=ingress,
@@ -77,6 +79,8 @@ def _plan_app(
     host = host_of(app.key.id, base_domain)
     replica = serving_replica(app)
     revision = app.current
+    if revision is not None and revision.spec.requires_auth:
+        draft.guarded[host] = app.key.id  # also while it is stopped or fails: strangers learn no reasons
     if replica is None or revision is None:
         if app.wanted == "stopped":
             text = f"{app.key} is stopped; its operator can start it: flytectl app start {app.key.name}"

@@ -82,7 +82,6 @@ def test_a_spec_survives_the_wire() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
-        ("securityContext.allowAnonymous", False, "requires_auth"),
         ("securityContext.runAs", {"k8sServiceAccount": "robot"}, "service_account"),
         ("pod", {"x": 1}, "pod_template"),
         ("autoscaling.replicas", {"min": 1, "max": 3}, "replicas"),
@@ -108,11 +107,31 @@ def test_what_is_not_built_is_refused_by_name(path: str, value: object, named: s
 def test_all_problems_are_told_at_once() -> None:
     """Nobody repairs a file ten times."""
     idl = changed("ingress.subdomain", "shop")
-    idl["spec"]["securityContext"]["allowAnonymous"] = False
+    idl["spec"]["cluster"] = "east"
     with pytest.raises(Unsupported) as caught:
         spec_of(idl)
-    assert "requires_auth" in caught.value.message
+    assert "cluster" in caught.value.message
     assert "domain.subdomain" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("security", "wanted"),
+    [({}, True), ({"allowAnonymous": False}, True), ({"allowAnonymous": True}, False)],
+)
+def test_an_app_that_says_nothing_wants_a_token(security: dict[str, bool], wanted: bool) -> None:
+    """Flyte's default; false is absent in protobuf-JSON."""
+    idl = copy.deepcopy(IDL)
+    idl["spec"]["securityContext"] = security
+    assert spec_of(idl).requires_auth is wanted
+    del idl["spec"]["securityContext"]
+    assert spec_of(idl).requires_auth is True
+
+
+def test_a_spec_of_before_there_were_tokens_stays_open() -> None:
+    """Such apps were accepted with ``requires_auth=False`` only."""
+    old = to_dict(spec_of(IDL))
+    del old["requires_auth"]
+    assert from_dict(old).requires_auth is False
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "app_endpoint"])

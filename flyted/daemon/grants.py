@@ -1,0 +1,71 @@
+"""Keeps the ingress's table of tokens true: after each change at once, and as time passes and people leave."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from flyted.contract.errors import FlytedError
+from flyted.host import people
+from flyted.host.ingress import Ingress
+from flyted.host.store import Store
+from flyted.host.tokens import Tokens
+from flyted.plan.tokens import dead, grants
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 60.0
+"""The ingress hears at most this late that an owner has left group flyted. With no token there is no look at all."""
+
+
+class Grants:
+    """Which tokens open which apps, told to the ingress. ``runs``: whether it does, so that none is started by us."""
+
+    def __init__(self, table: Tokens, store: Store, ingress: Ingress, runs: Callable[[], bool]) -> None:
+        self._table = table
+        self._store = store
+        self._ingress = ingress
+        self._runs = runs
+        self._told: dict[str, str] | None = None
+        self._some = asyncio.Event()
+        ingress.tokens = self.wanted
+
+    def wanted(self) -> dict[str, str]:
+        """The ingress's table as of now."""
+        tokens = self._table.all()
+        owners = {(t.uid, t.user) for t in tokens}
+        return grants(tokens, {owner: people.may_operate(*owner) for owner in owners}, time.time())
+
+    async def apply(self) -> None:
+        """Tells the ingress at once. Its file is written in any case; raises as :meth:`Ingress.apply_tokens`."""
+        self._some.set()
+        self._told = None
+        wanted = self.wanted()
+        if self._runs():
+            await self._ingress.apply_tokens()
+        else:
+            self._ingress.write_tokens()
+        self._told = wanted
+
+    def sweep(self) -> None:
+        """Forgets tokens that are expired, or for an app that is gone."""
+        gone = dead(self._table.all(), frozenset(app.key.id for app in self._store.apps()), time.time())
+        if gone:
+            self._table.remove(gone)
+
+    async def run(self) -> None:
+        """For ever: looks once a minute while there are tokens."""
+        while True:
+            try:
+                self.sweep()
+                if self.wanted() != self._told:
+                    await self.apply()
+                if not self._table.all():
+                    self._some.clear()
+            except FlytedError as error:
+                log.error("the ingress's table of tokens: %s", error.message)  # noqa: TRY400
+            if self._some.is_set():
+                await asyncio.sleep(LOOK_S)
+            await self._some.wait()
