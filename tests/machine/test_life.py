@@ -185,11 +185,26 @@ def test_a_failed_redeploy_leaves_the_old_revision_serving(at_start: str, words:
     assert {u["name"].split("-r")[1].split("-")[0] for u in app["units"]} == {str(revision)}
 
 
-def test_an_app_that_dies_is_started_by_the_next_request() -> None:
-    """One crash is not the end of it."""
+HAPROXY = subprocess.run(["haproxy", "-v"], capture_output=True, text=True, check=True).stdout.split()[2]
+REFUSES = pytest.mark.xfail(
+    HAPROXY.startswith("2."),
+    reason="HAProxy 2.6 says REFUSED_STREAM for an app that broke off, and clients ask again (its mux_h2.c sets "
+    "NOT_FIRST for every stream, which http_ana.c takes for a kept connection)",
+)
+
+
+@pytest.mark.parametrize("http", ["--http1.1", pytest.param("--http2", marks=REFUSES)])
+def test_a_request_that_kills_its_app_reaches_it_once(http: str) -> None:
+    """It is answered with 502, and nobody asks again: one crash, and the next request starts the app."""
     url = serve("life-keep", version="good")
-    assert curl(f"{url}/die")[0] == 502
+    began = time.time()
+    assert curl(f"{url}/die", http)[0] == 502
     assert curl(url)[0] == 200
+    said = subprocess.run(
+        ["journalctl", "--output=cat", f"--since=@{began:.3f}", "--unit=flyted-app-life-keep-*.service"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout.count("Main process exited") == 1
 
 
 def test_an_app_that_cannot_wake_is_a_503_with_the_reason() -> None:
