@@ -30,6 +30,11 @@ COMMANDS = {
     "secret get": "secret:get",
     "secret delete": "secret:delete",
     "secret accept-rollback": "secret:accept_rollback",
+    "token": "token:token",
+    "token create": "token:create",
+    "token ls": "token:ls",
+    "token revoke": "token:revoke",
+    "login": "login:login",
     "ca show": "ca:show",
     "ca install": "ca:install",
     "ca uninstall": "ca:uninstall",
@@ -49,6 +54,7 @@ GROUPS = {
     "": "Serve Flyte apps on this machine.\n\nStart with: flytectl serve app.py",
     "app": "Look at and operate apps.",
     "secret": "Store secrets; no command shows a value.",
+    "token": "Print a token that is good for an hour; or make, list and revoke longer ones.",
     "ca": "Let this machine trust the apps' certificates.",
     "config": "Let the flyte command and SDK talk to this machine.",
     "create": "The same as 'secret create'.",
@@ -61,6 +67,22 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 
+def named(row: str) -> click.Command:
+    """The command of a row of the table."""
+    module, function = COMMANDS[row].split(":")
+    command: click.Command = getattr(importlib.import_module(f"flytectl.commands.{module}"), function)
+    return command
+
+
+def _alone(ctx: click.Context) -> Any:
+    """What a group's own words do when no other follows: they are a row of the table themselves."""
+    if ctx.invoked_subcommand is not None:
+        return None
+    command = named(" ".join(ctx.command_path.split(" ")[1:]))
+    with command.make_context(ctx.info_name, [], parent=ctx.parent) as own:
+        return command.invoke(own)
+
+
 class Words(click.Group):
     """The group behind the words said so far; finds its members in the table."""
 
@@ -69,13 +91,15 @@ class Words(click.Group):
             name=said or "flytectl",
             help=GROUPS[said],
             no_args_is_help=False,
+            invoke_without_command=said in COMMANDS,
+            callback=click.pass_context(_alone) if said in COMMANDS else None,
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
         )
         self._prefix = f"{said} " if said else ""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """A command line that stops here is a mistake: the help goes to stderr (click 8.1 and 8.2 differ)."""
-        if not args and not ctx.resilient_parsing:
+        if not args and not ctx.resilient_parsing and not self.invoke_without_command:
             click.echo(ctx.get_help(), err=True)
             ctx.exit(2)
         return super().parse_args(ctx, args)
@@ -85,14 +109,12 @@ class Words(click.Group):
         words = [row[len(self._prefix) :].split(" ")[0] for row in COMMANDS if row.startswith(self._prefix)]
         return list(dict.fromkeys(words))
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The command or group of the next word."""
         row = self._prefix + cmd_name
-        if row in COMMANDS:
-            module, function = COMMANDS[row].split(":")
-            command: click.Command = getattr(importlib.import_module(f"flytectl.commands.{module}"), function)
-            return command
-        return Words(row) if cmd_name in self.list_commands(ctx) else None
+        if any(known.startswith(f"{row} ") for known in COMMANDS):
+            return Words(row)
+        return named(row) if row in COMMANDS else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -48,6 +48,11 @@ def complete_secret(ctx: click.Context, _param: click.Parameter, incomplete: str
     return _names("secret.list", {**scope, "all": False}, "secrets", "key", incomplete)
 
 
+def complete_token(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the user's own tokens."""
+    return [name for name in _names("token.list", {}, "tokens", "name", incomplete) if name]
+
+
 def _names(verb: str, args: dict[str, Any], what: str, field: str, incomplete: str) -> list[str]:
     from flytectl.daemon import call  # noqa: PLC0415  msgpack only when there is something to ask
     from flyted.contract.errors import FlytedError  # noqa: PLC0415

@@ -18,6 +18,7 @@ APP_FIELDS = (
     "requires_auth", "type", "description", "links", "requests", "last_failure",
 )  # fmt: skip
 SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged")
+TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at")
 CHECK_FIELDS = ("name", "ok", "detail", "hint")
 LOG_FIELDS = ("time", "revision", "source", "text")
 
@@ -213,6 +214,24 @@ def secret_details(secret: Mapping[str, Any]) -> str:
     ]
     lines = [f"  {label.ljust(10)}  {safe(text)}" for label, text in facts if text]
     return "\n".join([safe(secret.get("key")), *lines])
+
+
+def tokens_table(tokens: Sequence[Mapping[str, Any]]) -> str:
+    """``flytectl token ls``: one row per token; the tokens themselves are stored nowhere."""
+    several = len({t.get("user") for t in tokens}) > 1
+    header = ["NAME", "KIND", *(["USER"] if several else []), "APP", "EXPIRES", "ID"]
+    rows = [
+        [
+            _of(t, "name") or "-",
+            _of(t, "kind"),
+            *([_of(t, "user")] if several else []),
+            _of(t, "app") or "*",
+            when(t.get("expires_at") or 0),
+            _of(t, "id"),
+        ]
+        for t in tokens
+    ]
+    return table(header, rows)
 
 
 def log_line(event: Mapping[str, Any]) -> str:

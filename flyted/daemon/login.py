@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flyted.contract.errors import InvalidInput, NotFound, PermissionRefused, Unauthenticated
-from flyted.contract.names import host_of, shown
+from flyted.contract.names import GATEWAY_HOST, host_of, shown
 from flyted.contract.token import digest
 from flyted.daemon.tokens import Tokens
 from flyted.daemon.verbs import Call, Door, Right, Verb
@@ -63,7 +63,8 @@ class Logins:
         user = people.name_of(uid)
         if not people.may_operate(uid, user):
             raise PermissionRefused(f"{user} is not in group 'flyted' (any more)", hint="sudo adduser $USER flyted")
-        return self._new(uid, user, "", LINK_LIFE_S)
+        made = self._new(uid, user, "", LINK_LIFE_S)
+        return {**made, "url": f"https://{GATEWAY_HOST}{self._suffix()}/login?code={made['code']}"}
 
     async def pass_on(self, call: Call) -> dict[str, Any]:
         """A code for an app (its id, or its host name), for whoever is logged in to the gateway's pages."""
@@ -74,8 +75,7 @@ class Logins:
         app = next((a for a in self._store.apps() if a.key.id == name), None)
         if app is None:
             raise NotFound(f"there is no app {shown(name)}", hint="flytectl app ls")
-        port = self._port()
-        host = host_of(app.key.id, self._base_domain) + (f":{port}" if port != 443 else "")
+        host = host_of(app.key.id, self._base_domain) + self._suffix()
         made = self._new(token.uid, token.user, app.key.id, PASS_LIFE_S)
         return {**made, "app_id": app.key.id, "url": f"https://{host}/.flyted/session"}
 
@@ -93,6 +93,10 @@ class Logins:
             raise InvalidInput("login.end needs a token")
         await self._tokens.forget(call.actor.token)
         return {}
+
+    def _suffix(self) -> str:
+        port = self._port()
+        return f":{port}" if port != 443 else ""
 
     def _new(self, uid: int, user: str, app_id: str, life_s: float) -> dict[str, Any]:
         now = time.time()

@@ -1,0 +1,97 @@
+"""``flytectl token …``: what proves who asks, for the flyte command and for apps that require it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import click
+
+from flytectl.options import app_scope, as_json, complete_app, complete_token, out, say
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhdw])", value, re.ASCII)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no period: write 90d, 12h, 30m, 45s or 2w")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+@click.command()
+def token() -> None:
+    """Print a token that is good for an hour: what the flyte command asks for, and curl may use."""
+    from flytectl.daemon import call
+
+    _no_core_dump()
+    out(str(call("token.mint")["token"]))
+
+
+@click.command()
+@click.option("--name", required=True, metavar="NAME", help="What you call it, to revoke it by.")
+@click.option("--expires", default="30d", callback=_seconds, metavar="PERIOD", help="For how long: 90d, 12h [30d].")
+@click.option("--app", default="", metavar="APP", shell_complete=complete_app, help="Good for this app only.")
+@app_scope
+@as_json
+def create(name: str, expires: int, app: str, project: str, domain: str, *, json_: bool) -> None:
+    """Make a token for another machine or program. It is printed this once."""
+    from flytectl import render
+    from flytectl.daemon import call
+
+    _no_core_dump()
+    args = {"name": name, "expires_s": expires, "project": project, "domain": domain, "app": app}
+    answer = call("token.create", args)
+    if json_:
+        out(render.to_json({"token": answer["token"], **render.fields(answer, render.TOKEN_FIELDS)}))
+        return
+    out(str(answer["token"]))
+    if sys.stderr.isatty():
+        what = f"app {render.safe(answer['app'])}" if answer["app"] else "everything that you may do"
+        say(f"good for {what} until {render.when(answer['expires_at'])}; it is not shown again")
+
+
+@click.command()
+@click.option("-A", "--all", "all_", is_flag=True, help="Those of an hour and of browsers too.")
+@as_json
+def ls(*, all_: bool, json_: bool) -> None:
+    """List your tokens (root: everybody's): names and dates, never the tokens."""
+    from flytectl import render
+
+    found = [t for t in _tokens() if all_ or t.get("kind") == "named"]
+    if json_:
+        out(render.to_json({"tokens": [render.fields(t, render.TOKEN_FIELDS) for t in found]}))
+    elif found:
+        out(render.tokens_table(found))
+    else:
+        say("no tokens; flytectl token create makes one" + ("" if all_ else ", --all shows those of an hour too"))
+
+
+@click.command()
+@click.argument("tokens", nargs=-1, metavar="NAME...", shell_complete=complete_token)
+@click.option("-A", "--all", "all_", is_flag=True, help="All of yours (root: everybody's), browsers' too.")
+def revoke(tokens: tuple[str, ...], *, all_: bool) -> None:
+    """End tokens at once, by NAME, by ID, or by the token itself."""
+    from flytectl.daemon import call
+    from flytectl.render import safe
+
+    if bool(tokens) == all_:
+        raise click.UsageError("give either the NAMEs of tokens or --all")
+    for word in [str(t["id"]) for t in _tokens()] if all_ else tokens:
+        ended = call("token.revoke", {"token": word})["token"]
+        out(f"token '{safe(ended.get('name') or ended.get('id'))}' is revoked")
+
+
+def _tokens() -> list[dict[str, Any]]:
+    from flytectl.daemon import call
+
+    found: list[dict[str, Any]] = call("token.list")["tokens"]
+    return found
+
+
+def _no_core_dump() -> None:
+    """A token is about to be in this process: no core file of it, whatever the user's limits say."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
