@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from flyted.contract.errors import NotFound, StoreCorrupt
+from flyted.host.database import FORMATS
 from flyted.host.store import KEPT_REVISIONS, Store
-from flyted.plan.facts import ImageFact
+from flyted.host.tokens import Tokens
+from flyted.plan.facts import ImageFact, Token
 from tests.plan.stored import spec
 
 
@@ -112,6 +114,22 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(StoreCorrupt, match="format 99"):
         Store(tmp_path / "db")
+
+
+def test_a_file_of_every_older_format_is_brought_up_to_date(tmp_path: Path) -> None:
+    """What it holds is kept, and what is new can be stored."""
+    for old in range(1, len(FORMATS)):
+        path = tmp_path / f"db{old}"
+        db = sqlite3.connect(path)
+        for number, step in enumerate(FORMATS[:old], 1):
+            db.executescript(f"{step} PRAGMA user_version = {number}")
+        db.execute("INSERT INTO app VALUES ('a', 'p', 'd', 'n', 'started', NULL, 1.0, 1.0)")
+        db.commit()
+        db.close()
+        store = Store(path)
+        assert store.app("a").key.name == "n"
+        Tokens(store.database).add(Token("d", "i", "named", "bob", 1, "", "n", 1.0, 2.0))
+        assert len(Tokens(store.database).all()) == 1
 
 
 WRITER = """

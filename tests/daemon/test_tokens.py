@@ -1,0 +1,537 @@
+"""Tokens and logins: who gets one, what it is good for, when it ends. Over the real sockets, with the real table."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyted.contract import client, token
+from flyted.contract.errors import (
+    AlreadyExists,
+    FlytedError,
+    IngressDown,
+    InvalidInput,
+    LimitReached,
+    NotFound,
+    PermissionRefused,
+    Unauthenticated,
+)
+from flyted.daemon.actor import Actor
+from flyted.daemon.control import Control
+from flyted.daemon.grants import Grants
+from flyted.daemon.login import MOST_CODES, Logins
+from flyted.daemon.tokens import Tokens
+from flyted.daemon.verbs import Call, Right, Verb
+from flyted.host import people
+from flyted.host.ingress import Ingress
+from flyted.host.store import Store
+from flyted.host.tokens import Tokens as Table
+from flyted.plan.facts import ImageFact, Token
+from flyted.plan.tokens import MOST
+from tests.plan.stored import spec
+
+BOB, CAROL, ME = (1001, "bob"), (1002, "carol"), (os.getuid(), people.name_of(os.getuid()))
+
+
+async def done(_call: Call) -> dict[str, Any]:
+    """A verb that needs a right and does nothing."""
+    return {}
+
+
+class Box:
+    """The daemon's parts that know tokens, on two sockets. The name service is a set of (uid, name)."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.members = {BOB, CAROL, ME, (0, "root")}
+        names = dict([BOB, CAROL, ME, (0, "root")])
+        monkeypatch.setattr(people, "may_operate", lambda uid, name: (uid, name) in self.members)
+        monkeypatch.setattr(people, "name_of", lambda uid: names.get(uid, str(uid)))
+        self.store = Store(folder / "flyted.db")
+        for name in ("web", "other"):
+            self.store.add_revision(spec(name), ImageFact("/i"), "f", 1.0)
+        self.table = Table(self.store.database)
+        (folder / "ingress").mkdir()
+        self.ingress = Ingress(folder / "admin.sock", folder / "ingress")
+        self.grants = Grants(self.table, self.store, self.ingress, lambda: False)
+        self.tokens = Tokens(self.table, self.store, self.grants)
+        self.logins = Logins(self.tokens, self.store, "apps.localhost", lambda: 8443)
+        self.verbs = {
+            "version": Verb(Right.READ, {}, done, anonymous=True),
+            "app.list": Verb(Right.READ, {}, done),
+            "app.stop": Verb(Right.OPERATE, {}, done),
+            "secret.delete": Verb(Right.SECRETS, {}, done),
+            "secret.accept-rollback": Verb(Right.ADMIN, {}, done),
+            **self.tokens.verbs(),
+            **self.logins.verbs(),
+        }
+
+    def ask(self, who: tuple[int, str], verb: str, **args: Any) -> dict[str, Any]:
+        """A verb on behalf of somebody whom the kernel would know."""
+        return self.as_actor(Actor(who[0], 1), verb, **args)
+
+    def as_actor(self, actor: Actor, verb: str, **args: Any) -> dict[str, Any]:
+        """A verb on behalf of an actor."""
+
+        async def nowhere(_event: dict[str, Any]) -> None:
+            """No events are wanted."""
+
+        row = self.verbs[verb]
+        return dict(asyncio.run(_run(row, Call(actor, row.check(args), b"", None, nowhere))))
+
+    def create(self, who: tuple[int, str], name: str, expires_s: int = 60, app: str = "") -> str:
+        """A named token's text."""
+        args = {"name": name, "expires_s": expires_s, "project": "", "domain": "", "app": app}
+        return str(self.ask(who, "token.create", **args)["token"])
+
+    def written(self) -> str:
+        """The ingress's table on disk."""
+        return (self.folder / "ingress/tokens.map").read_text()
+
+
+async def _run(verb: Verb, call: Call) -> dict[str, Any]:
+    return await verb.handler(call)
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
+    """Two members, two apps, no token."""
+    made = Box(tmp_path, monkeypatch)
+    yield made
+    made.store.close()
+
+
+async def _all(serving: list[Any]) -> None:
+    await asyncio.gather(*serving)
+
+
+class Doors:
+    """Both sockets, served by a thread, for the blocking client."""
+
+    def __init__(self, box: Box) -> None:
+        self.control, self.api = box.folder / "control.sock", box.folder / "api.sock"
+        self._listeners = []
+        self.loop = asyncio.new_event_loop()
+        serving = []
+        for path, owner in ((self.control, None), (self.api, box.tokens.owner)):
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(path))
+            listener.listen(256)
+            self._listeners.append(listener)
+            serving.append(Control(listener, box.verbs, owner).run())
+        self._task = self.loop.create_task(_all(serving))
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            self.loop.run_until_complete(self._task)
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                self.loop.run_until_complete(task)
+        self.loop.close()
+
+    def call(self, verb: str, token: str = "", **args: Any) -> dict[str, Any]:
+        """On the api socket."""
+        return client.call(verb, args, token=token, path=self.api)
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self.loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join()
+        for listener in self._listeners:
+            listener.close()
+
+
+@pytest.fixture
+def doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Box, Doors]]:
+    """The sockets, and what is behind them. SQLite's connection is used by the thread only."""
+    import sqlite3
+
+    connect: Any = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, check_same_thread=False))
+    box = Box(tmp_path, monkeypatch)
+    running = Doors(box)
+    yield box, running
+    running.stop()
+    box.store.close()
+
+
+def test_a_minted_token_speaks_for_its_owner(doors: tuple[Box, Doors]) -> None:
+    """On the api socket: who they are, and a member's rights, never root's."""
+    _, api = doors
+    minted = client.call("token.mint", path=api.control)
+    assert token.valid_shape(minted["token"])
+    assert 3590 < minted["expires_at"] - time.time() <= 3600
+    who = api.call("whoami", minted["token"])
+    assert (who["user"], who["uid"], who["kind"]) == (ME[1], ME[0], "session")
+    assert who["rights"] == ["operate", "read", "secrets"]
+    for verb in ("app.list", "app.stop", "secret.delete"):
+        assert api.call(verb, minted["token"]) == {}
+    with pytest.raises(PermissionRefused):
+        api.call("secret.accept-rollback", minted["token"])
+
+
+@pytest.mark.parametrize("verb", ["app.list", "whoami", "token.mint", "login.pass", "login.create", "no.such.verb"])
+def test_without_a_token_nothing_is_answered(doors: tuple[Box, Doors], verb: str) -> None:
+    """Not even which verbs there are; the peer, whoever it is, has no right of its own."""
+    _, api = doors
+    for bad in ("", "x", "flyted_", token.new(bytes(32)), "flyted_" + "x" * 43, "x" * 500, "é"):
+        with pytest.raises(Unauthenticated):
+            api.call(verb, bad)
+
+
+def test_the_version_is_told_to_anybody(doors: tuple[Box, Doors]) -> None:
+    """The one thing that a gateway asks for itself."""
+    assert doors[1].call("version") == {}
+
+
+def test_a_token_makes_no_other_token(doors: tuple[Box, Doors]) -> None:
+    """Whoever stole one for an hour has it for an hour."""
+    _, api = doors
+    minted = client.call("token.mint", path=api.control)["token"]
+    for verb in ("token.mint", "token.create", "token.list", "token.revoke", "login.create"):
+        with pytest.raises(InvalidInput, match="knows no verb"):
+            api.call(verb, minted)
+
+
+def test_the_control_socket_takes_no_tokens(doors: tuple[Box, Doors]) -> None:
+    """There the kernel says who calls; a token would be somebody else's words."""
+    _, api = doors
+    with pytest.raises(InvalidInput, match="control socket"):
+        client.call("app.list", token=token.new(bytes(32)), path=api.control)
+
+
+def test_a_revoked_token_is_refused_at_once(doors: tuple[Box, Doors]) -> None:
+    """Here and in the ingress's table."""
+    box, api = doors
+    minted = client.call("token.mint", path=api.control)["token"]
+    assert token.digest(minted) in box.written()
+    api.call("whoami", minted)
+    client.call("token.revoke", {"token": minted}, path=api.control)
+    assert box.written() == ""
+    with pytest.raises(Unauthenticated):
+        api.call("whoami", minted)
+
+
+def test_an_expired_token_is_refused(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the second; and it is forgotten with the next change."""
+    made, now = box.create(BOB, "ci", 60), time.time()
+    assert box.tokens.owner(made).uid == 1001
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    with pytest.raises(Unauthenticated):
+        box.tokens.owner(made)
+    assert box.grants.wanted() == {}
+    box.grants.sweep()
+    assert box.table.all() == ()
+
+
+def test_who_left_the_group_has_no_token_any_more(box: Box) -> None:
+    """Neither their old ones nor new ones; nor has whoever is given their uid later."""
+    made = box.create(BOB, "ci")
+    box.members.discard(BOB)
+    with pytest.raises(Unauthenticated):
+        box.tokens.owner(made)
+    assert box.grants.wanted() == {}
+    for verb in ("token.mint", "login.create"):
+        with pytest.raises(PermissionRefused, match="flyted"):
+            box.ask(BOB, verb)
+    box.members.add((1001, "mallory"))
+    with pytest.raises(Unauthenticated):
+        box.tokens.owner(made)
+
+
+def test_a_token_of_one_app_has_no_right_here(box: Box) -> None:
+    """It opens that app at the ingress, and nothing else anywhere."""
+    actor = box.tokens.owner(box.create(BOB, "ci", app="web"))
+    assert actor.rights == frozenset()
+    (value,) = box.grants.wanted().values()
+    assert value.split(" ")[1:] == ["web", "bob"]
+
+
+def test_roots_token_is_not_root(box: Box) -> None:
+    """What is for root wants root in person."""
+    actor = box.tokens.owner(box.create((0, "root"), "ops"))
+    assert not actor.root
+    assert Right.ADMIN not in actor.rights
+
+
+def test_a_token_for_an_app_that_is_not_there_is_refused(box: Box) -> None:
+    """A typing mistake is told; the token of an app that goes, goes with it."""
+    with pytest.raises(NotFound):
+        box.create(BOB, "ci", app="wbe")
+    box.create(BOB, "ci", app="web")
+    box.store.delete("web")
+    box.grants.sweep()
+    assert box.table.all() == ()
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "a/b", "-x", ".x", "a\n", "ü", "x" * 65])
+def test_names_of_tokens_are_checked(box: Box, name: str) -> None:
+    """They stand in lists and on command lines."""
+    with pytest.raises(InvalidInput):
+        box.create(BOB, name)
+
+
+@pytest.mark.parametrize("life", [0, -1, 366 * 86400 + 1, 10**12])
+def test_no_token_lives_for_ever(box: Box, life: int) -> None:
+    """A year is the most."""
+    with pytest.raises(InvalidInput):
+        box.create(BOB, "ci", life)
+
+
+def test_a_name_is_used_once_per_user(box: Box) -> None:
+    """Else revoking by name would be a guess."""
+    box.create(BOB, "ci")
+    box.create(CAROL, "ci")
+    with pytest.raises(AlreadyExists):
+        box.create(BOB, "ci")
+
+
+def test_everybody_sees_and_ends_their_own_and_root_all(box: Box) -> None:
+    """Members are equal, and none ends another's access by a name."""
+    box.create(BOB, "bobs")
+    box.create(CAROL, "carols")
+    assert [t["name"] for t in box.ask(BOB, "token.list")["tokens"]] == ["bobs"]
+    assert [t["name"] for t in box.ask((0, "root"), "token.list")["tokens"]] == ["bobs", "carols"]
+    with pytest.raises(NotFound):
+        box.ask(BOB, "token.revoke", token="carols")
+    (carols,) = box.ask(CAROL, "token.list")["tokens"]
+    with pytest.raises(NotFound):
+        box.ask(BOB, "token.revoke", token=carols["id"])
+    box.ask((0, "root"), "token.revoke", token="carols")
+    assert box.ask(CAROL, "token.list")["tokens"] == []
+
+
+def test_root_is_asked_which_one(box: Box) -> None:
+    """Two users' tokens of one name."""
+    box.create(BOB, "ci")
+    box.create(CAROL, "ci")
+    with pytest.raises(InvalidInput, match="several"):
+        box.ask((0, "root"), "token.revoke", token="ci")
+
+
+def test_a_found_token_can_be_ended_by_whoever_found_it(box: Box) -> None:
+    """Who has it could use it; better that they end it."""
+    made = box.create(CAROL, "ci")
+    box.ask(BOB, "token.revoke", token=made)
+    assert box.table.all() == ()
+
+
+def test_no_answer_but_the_first_has_a_token_in_it(box: Box) -> None:
+    """Nor its digest."""
+    made = box.create(BOB, "ci")
+    said = repr(box.ask(BOB, "token.list")) + repr(box.as_actor(box.tokens.owner(made), "whoami"))
+    assert made not in said
+    assert token.digest(made) not in said
+
+
+def test_nothing_on_disk_or_in_the_log_is_a_token(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    """Database, write-ahead log, the ingress's files, and our own words at the noisiest level."""
+    caplog.set_level(logging.DEBUG)
+    made = [box.create(BOB, "ci"), box.ask(CAROL, "token.mint")["token"]]
+    code = box.ask(BOB, "login.create")["code"]
+    made.append(box.ask(BOB, "login.redeem", code=code, app_id="")["token"])
+    box.ask(BOB, "token.revoke", token="ci")
+    found = b"".join(p.read_bytes() for p in box.folder.rglob("*") if p.is_file())
+    assert token.digest(made[1]).encode() in found, "the search would find something"
+    for secret in (*made, code):
+        assert secret.encode() not in found
+        assert secret not in caplog.text
+
+
+def test_sessions_make_room_and_names_do_not(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest session ends for a new one; a named token is never ended by making another."""
+    from flyted.plan import tokens as plan
+
+    monkeypatch.setattr(plan, "MOST", {**MOST, "session": 3, "named": 2})
+    first = box.ask(BOB, "token.mint")["token"]
+    for _ in range(3):
+        box.ask(BOB, "token.mint")
+    box.ask(CAROL, "token.mint")
+    with pytest.raises(Unauthenticated):
+        box.tokens.owner(first)
+    assert len(box.ask(BOB, "token.list")["tokens"]) == 3
+    box.create(BOB, "a")
+    box.create(BOB, "b")
+    with pytest.raises(LimitReached):
+        box.create(BOB, "c")
+    box.create(CAROL, "c")
+
+
+def test_an_ingress_that_is_down_keeps_nobody_from_a_token(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds the token in its file when it starts; but a token that cannot be ended there is said."""
+
+    async def down() -> None:
+        raise IngressDown("down")
+
+    made = box.create(BOB, "ci")
+    box.grants._runs = lambda: True
+    monkeypatch.setattr(box.ingress, "apply_tokens", down)  # HAProxy that hangs; a real one is in test_grants
+    box.create(BOB, "ci2")
+    with pytest.raises(IngressDown):
+        box.ask(BOB, "token.revoke", token="ci")
+    with pytest.raises(Unauthenticated):
+        box.tokens.owner(made)
+
+
+def link(box: Box, who: tuple[int, str] = BOB) -> str:
+    """The code of a login link."""
+    answer = box.ask(who, "login.create")
+    assert answer["url"] == f"https://flyted.localhost:8443/login?code={answer['code']}"
+    return str(answer["code"])
+
+
+def redeem(box: Box, code: str, app_id: str = "") -> str:
+    """A browser's token for a code."""
+    return str(box.ask((-1, ""), "login.redeem", code=code, app_id=app_id)["token"])
+
+
+def test_a_login_reads_the_pages_and_opens_an_app(box: Box) -> None:
+    """From the link to the cookie of the pages, and from there to the cookie of an app; each for its place only."""
+    pages = box.tokens.owner(redeem(box, link(box)))
+    assert (pages.uid, pages.rights) == (1001, frozenset({Right.READ}))
+    assert box.grants.wanted() == {}, "the cookie of the pages opens no app"
+    passed = box.as_actor(pages, "login.pass", app_id="web.apps.localhost")
+    assert passed["url"] == "https://web.apps.localhost:8443/.flyted/session"
+    cookie = box.tokens.owner(redeem(box, passed["code"], "web"))
+    assert (cookie.uid, cookie.rights) == (1001, frozenset())
+    (value,) = box.grants.wanted().values()
+    assert value.split(" ")[1:] == ["web", "bob"]
+
+
+def test_a_code_works_once(box: Box) -> None:
+    """Also when two browsers have the link."""
+    code = link(box)
+    redeem(box, code)
+    with pytest.raises(Unauthenticated, match="used already"):
+        redeem(box, code)
+
+
+@pytest.mark.parametrize("wrong", ["web", "*", "other"])
+def test_a_code_for_another_place_is_refused_and_spent(box: Box, wrong: str) -> None:
+    """Whoever got hold of it gets nothing, and nobody gets anything afterwards."""
+    code = link(box)
+    with pytest.raises(Unauthenticated):
+        redeem(box, code, wrong)
+    with pytest.raises(Unauthenticated):
+        redeem(box, code, "")
+    pages = box.tokens.owner(redeem(box, link(box)))
+    code = box.as_actor(pages, "login.pass", app_id="other")["code"]
+    with pytest.raises(Unauthenticated):
+        redeem(box, code, "web")
+    assert box.grants.wanted() == {}
+
+
+def test_a_code_is_good_for_minutes(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five for a link, one for a redirect."""
+    pages = box.tokens.owner(redeem(box, link(box)))
+    slow, fast, now = link(box), box.as_actor(pages, "login.pass", app_id="web")["code"], time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    with pytest.raises(Unauthenticated):
+        redeem(box, fast, "web")
+    monkeypatch.setattr(time, "time", lambda: now + 301)
+    with pytest.raises(Unauthenticated):
+        redeem(box, slow)
+
+
+@pytest.mark.parametrize("code", ["", "x", "é", "x" * 1000, "flyted_" + "A" * 43])
+def test_a_guessed_code_is_refused(box: Box, code: str) -> None:
+    """256 bits are not guessed; nonsense is answered alike."""
+    link(box)
+    with pytest.raises(Unauthenticated):
+        redeem(box, code)
+
+
+def test_codes_are_bounded(box: Box) -> None:
+    """Asking for links fills no memory; the newest work."""
+    codes = [link(box) for _ in range(MOST_CODES + 5)]
+    other = link(box, CAROL)
+    assert len(box.logins._codes) == MOST_CODES + 1
+    redeem(box, codes[-1])
+    redeem(box, codes[-MOST_CODES])
+    redeem(box, other)
+    with pytest.raises(Unauthenticated):
+        redeem(box, codes[0])
+
+
+def test_a_link_of_somebody_who_left_is_worth_nothing(box: Box) -> None:
+    """Membership is asked for again when it is used."""
+    code = link(box)
+    box.members.discard(BOB)
+    with pytest.raises(PermissionRefused):
+        redeem(box, code)
+
+
+def test_only_a_login_of_the_pages_is_passed_on(box: Box) -> None:
+    """An app's cookie gets no cookie of another app."""
+    pages = box.tokens.owner(redeem(box, link(box)))
+    cookie = box.tokens.owner(redeem(box, box.as_actor(pages, "login.pass", app_id="web")["code"], "web"))
+    assert Right.READ not in cookie.rights, "so Control refuses login.pass"
+    with pytest.raises(NotFound):
+        box.as_actor(pages, "login.pass", app_id="nosuch")
+
+
+def test_logging_out_ends_the_cookie(box: Box) -> None:
+    """At once."""
+    made = redeem(box, link(box))
+    box.as_actor(box.tokens.owner(made), "login.end")
+    with pytest.raises(Unauthenticated):
+        box.tokens.owner(made)
+
+
+def test_redeeming_needs_no_token_but_the_code(doors: tuple[Box, Doors]) -> None:
+    """The code is the credential; the api socket is the only place for it."""
+    _, api = doors
+    code = client.call("login.create", path=api.control)["code"]
+    cookie = api.call("login.redeem", code=code, app_id="")["token"]
+    assert api.call("whoami", cookie)["kind"] == "browser"
+    assert api.call("app.list", cookie) == {}
+    for verb in ("app.stop", "secret.delete"):
+        with pytest.raises(PermissionRefused, match="this token"):
+            api.call(verb, cookie)
+    with pytest.raises(InvalidInput):
+        client.call("login.redeem", {"code": code, "app_id": ""}, path=api.control)
+
+
+def test_a_hundred_clients_of_the_gateway_are_served_at_once(doors: tuple[Box, Doors]) -> None:
+    """All come from one user, the gateway's: the bound per user is not for this socket."""
+    _, api = doors
+    minted = client.call("token.mint", path=api.control)["token"]
+    failed: list[FlytedError] = []
+
+    def one() -> None:
+        try:
+            api.call("app.list", minted)
+        except FlytedError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+def test_strange_user_names_become_numbers_for_the_ingress() -> None:
+    """A name with a space would be two words of HAProxy's table."""
+    from flyted.plan.tokens import grants
+
+    owner = (4711, "AD\\the boss")
+    one = Token("d", "i", "session", owner[1], owner[0], "", "", 1.0, 100.0)
+    assert grants([one], {owner: True}, 50.0) == {"d": "100 * 4711"}
+    assert grants([one], {owner: False}, 50.0) == {}
+    assert grants([one], {}, 50.0) == {}
+    assert grants([one], {owner: True}, 100.0) == {}
