@@ -26,7 +26,7 @@ from flyted.daemon.gateway import Gateway
 from flyted.daemon.grants import Grants
 from flyted.daemon.handover import Handover
 from flyted.daemon.images import Images
-from flyted.daemon.listen import choose_listen, nameservers
+from flyted.daemon.listen import choose_listen, hold, nameservers
 from flyted.daemon.login import Logins
 from flyted.daemon.secrets import Secrets
 from flyted.daemon.settings import Settings
@@ -69,6 +69,7 @@ async def daemon(settings: Settings) -> None:
     units.open()
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress")
     listen = choose_listen(settings, units, RUN / "ingress")
+    await hold(units, listen)
     tls = Tls(vault, ingress, settings.base_domain, CA_FILE)
     act = Act(
         units, ingress, store, STATE / "bundles", settings.base_domain, listen, nameservers(), settings.start_timeout_s

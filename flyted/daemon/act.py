@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flyted.contract.errors import HostFailure, IngressDown, NotFound
 from flyted.contract.names import Replica, replica_of
+from flyted.daemon.listen import hold
 from flyted.host import bundles, journal
 from flyted.host.ingress import Ingress
 from flyted.host.store import Store
@@ -41,6 +42,7 @@ class Act:
     nameservers: tuple[str, ...]
     start_timeout_s: int
     _ingress_runs: bool = field(default=False)
+    _ingress_tries: bool = field(default=False)
 
     @property
     def https_port(self) -> int:
@@ -54,6 +56,7 @@ class Act:
     async def observe(self) -> tuple[dict[str, UnitFact], Mapping[str, Traffic]]:
         """The units of all apps and HAProxy's counters; no counters while it is down."""
         found = self.units.list(["flyted-app-*", INGRESS_UNIT])
+        self._ingress_tries = any(u.name == INGRESS_UNIT and u.active == "activating" for u in found)
         self._ingress_runs = any(u.name == INGRESS_UNIT and u.active == "active" for u in found)
         units = {fact.name: fact for fact in found if fact.name != INGRESS_UNIT}
         running = any(u.active == "active" and u.name.endswith(".service") for u in units.values())
@@ -119,6 +122,8 @@ class Act:
         """
         if not self._ingress_runs:
             self.ingress.write(state, self.listen)
+            if self._ingress_tries:  # in vain, if somebody has stopped its socket
+                await hold(self.units, self.listen)
             return True
         try:
             applied = await self.ingress.apply(state, self.listen)

@@ -7,11 +7,19 @@ import json
 import logging
 from pathlib import Path
 
+from flyted.contract.errors import HostFailure
 from flyted.daemon.settings import Settings
 from flyted.host.units import Units
 from flyted.plan.build_unit import loopback_nameservers
 from flyted.plan.ingress import Listen
-from flyted.plan.ports import choose_ports, listening, loopback_addresses
+from flyted.plan.ports import (
+    INGRESS_SOCKET,
+    choose_ports,
+    ingress_socket,
+    listeners,
+    listening,
+    loopback_addresses,
+)
 from flyted.plan.secrets import INGRESS_UNIT
 
 log = logging.getLogger(__name__)
@@ -20,19 +28,42 @@ log = logging.getLogger(__name__)
 def choose_listen(settings: Settings, units: Units, folder: Path) -> Listen:
     """Decides it once per start of the daemon, and keeps it in ``folder``/ports.json for the next."""
     file = folder / "ports.json"
-    running = any(u.active in ("active", "activating") for u in units.list([INGRESS_UNIT]))
-    ours = _kept(file) if running else ()
+    wanted = (settings.https_port, settings.http_port)
+    kept = _kept(file) if units.listening(INGRESS_SOCKET) else ()
     addresses = settings.listen
     if set(addresses) == {"127.0.0.1", "::1"}:
         addresses = loopback_addresses(_text(Path("/proc/net/if_inet6")))
     taken = listening(_text(Path("/proc/net/tcp")), _text(Path("/proc/net/tcp6")), addresses)
-    listen, notes = choose_ports(taken, settings.https_port, settings.http_port, addresses=addresses, ours=ours)
-    if len(ours) == 2 and set(ours) <= taken:
-        listen = Listen(https_port=ours[0], http_port=ours[1], addresses=addresses)  # no client's URL changes
+    listen, notes = choose_ports(taken, *wanted, addresses=addresses, ours=kept[2:])
+    if kept[:2] == wanted:
+        # no client's URL changes because another program came or went
+        listen = Listen(https_port=kept[2], http_port=kept[3], addresses=addresses)
     for note in notes:
         log.warning("%s", note)
-    file.write_text(json.dumps([listen.https_port, listen.http_port]))
+    file.write_text(json.dumps([*wanted, listen.https_port, listen.http_port]))
     return listen
+
+
+async def hold(units: Units, listen: Listen) -> None:
+    """Has PID 1 listen for the ingress; leaves everything alone when it does so already.
+
+    Other ports cost a restart of HAProxy: it cannot be given new descriptors. It is ordered after us, so nobody waits
+    for its start here. Raises :class:`HostFailure` when PID 1 cannot listen.
+    """
+    if units.listening(INGRESS_SOCKET) == listeners(listen):
+        return
+    ran = any(u.active not in ("inactive", "failed") for u in units.list([INGRESS_UNIT]))
+    await units.stop(INGRESS_SOCKET)
+    if ran:
+        await units.stop(INGRESS_UNIT)
+    result = await units.start_socket(INGRESS_SOCKET, ingress_socket(listen))
+    if result != "done":
+        raise HostFailure(
+            f"nobody can listen on ports {listen.https_port} and {listen.http_port} for the ingress: {result}",
+            hint=f"journalctl -u {INGRESS_SOCKET} -n 5; ss -ltnp",
+        )
+    if ran:
+        units.begin(INGRESS_UNIT)
 
 
 def nameservers() -> tuple[str, ...]:
@@ -43,7 +74,7 @@ def nameservers() -> tuple[str, ...]:
 def _kept(file: Path) -> tuple[int, ...]:
     with contextlib.suppress(OSError, ValueError):
         ports = json.loads(file.read_text())
-        if isinstance(ports, list) and all(type(p) is int for p in ports):
+        if isinstance(ports, list) and len(ports) == 4 and all(type(p) is int for p in ports):
             return tuple(ports)
     return ()
 

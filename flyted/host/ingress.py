@@ -1,6 +1,6 @@
 """HAProxy: its files, and its runtime API over the admin socket. No decisions: those are in ``plan/ingress*.py``.
 
-The admin socket belongs to PID 1 (``flyted-ingress-admin.socket``): connecting starts HAProxy if it is not running.
+The admin socket belongs to PID 1 (``flyted-ingress.socket``): connecting starts HAProxy if it is not running.
 """
 
 from __future__ import annotations

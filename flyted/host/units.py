@@ -22,6 +22,7 @@ _ENDED = ("inactive", "failed")
 _CLEAN_END = UnitEnd("success", 0)
 _UNIT = "org.freedesktop.systemd1.Unit"
 _SERVICE = "org.freedesktop.systemd1.Service"
+_SOCKET = "org.freedesktop.systemd1.Socket"
 
 
 class Units:
@@ -52,6 +53,22 @@ class Units:
         """Makes both units and starts the socket; the job's result. Replaces leftovers of the same names."""
         steps = [*properties(socket_properties), *auxiliary([(service, service_properties)])]
         return await self._finished(await self._begin(socket, steps, [socket, service], evict=True))
+
+    async def start_socket(self, name: str, wanted: Mapping[str, Any]) -> str:
+        """Makes a socket unit and starts it; the job's result. Replaces a leftover of the same name.
+
+        Its service must not run: systemd refuses to start a socket beside it.
+        """
+        return await self._finished(await self._begin(name, [*properties(wanted), *auxiliary([])], [name], evict=True))
+
+    def listening(self, name: str) -> tuple[str, ...]:
+        """What a socket unit listens on, in its order; nothing while it is not active."""
+        try:
+            if self._active(name) != "active":
+                return ()
+            return tuple(where.decode() for _kind, where in self._get(name, _SOCKET, "Listen"))
+        except Refused:
+            return ()
 
     async def run_transient(
         self, name: str, wanted: Mapping[str, Any], timeout_s: float | None = None, *, clean: Iterable[str] = ()
@@ -93,6 +110,10 @@ class Units:
     async def start(self, name: str) -> str:
         """Starts a unit and waits: for a ``Type=notify`` service until it is ready. The job's result."""
         return await self._job("StartUnit", text(name), text("replace"))
+
+    def begin(self, name: str) -> None:
+        """Has a unit started, without waiting: one that is ordered after us waits for us meanwhile."""
+        self._bus.call("StartUnit", text(name), text("replace"))
 
     def restart(self, name: str) -> None:
         """Has a unit that runs restarted, without waiting: one that is ordered after us waits for us meanwhile."""

@@ -6,7 +6,6 @@ Rules and their homes: HAProxy's configuration.txt (2.6 and 3.0 read this alike)
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,11 +22,13 @@ from flyted.plan.ingress import (
     reason_values,
 )
 from flyted.plan.ingress_guard import FOR_APPS, GUARDED, RULES, filled
+from flyted.plan.ports import bindable
 
 CONFIG = "haproxy.cfg"
 CERTIFICATE = "/run/credentials/flyted-ingress.service/site.pem"
 GATEWAY_SOCKET = "/run/flyted/gateway.sock"
-ADMIN = "fd@3"  # flyted-ingress-admin.socket: root's alone, without a file mode for HAProxy to get wrong
+ADMIN = "fd@3"  # PID 1's, as all listeners (plan/ports.py): root's alone, no file mode for HAProxy to get wrong
+FIRST_FD = 4  # those for clients follow
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Places:
     files: str = FILES
     certificate: str = CERTIFICATE
     admin: str = ADMIN
+    inherits: bool = True  # the listeners for clients, from PID 1; else HAProxy binds them itself
     gateway: str = GATEWAY_SOCKET
 
 
@@ -51,6 +53,8 @@ global
     stats timeout 1h
     # one thread: what a sleeping app's last request and its stop do to each other is tested with one
     nbthread 1
+    # when it is stopped, requests in flight get this long; new connections wait for the next HAProxy
+    hard-stop-after 5s
     maxconn 8000
     ssl-default-bind-options ssl-min-ver TLSv1.2
     ssl-default-bind-ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:\
@@ -204,8 +208,8 @@ def _frame(listen: Listen, places: Places) -> str:
         "@BAD@": f"status 400 {_TEXT} hdr Connection close",
         "@TEXT@": _TEXT,
         "@ERRORS@": "\n".join(_error(status, why) for status, why in _ERRORS.items()),
-        "@HTTPS_BINDS@": "\n".join(f"    bind {a}:{listen.https_port}{tls}" for a in _bindable(listen)),
-        "@HTTP_BINDS@": "\n".join(f"    bind {a}:{listen.http_port}" for a in _bindable(listen)),
+        "@HTTPS_BINDS@": _binds(listen, places, 0, tls),
+        "@HTTP_BINDS@": _binds(listen, places, 1, ""),
         "@PORTS@": f"{listen.https_port} {listen.http_port}",
         "@GATEWAY_SOCKET@": places.gateway,
         "@GATEWAY@": GATEWAY_HOST,
@@ -221,9 +225,12 @@ def _frame(listen: Listen, places: Places) -> str:
     return text
 
 
-def _bindable(listen: Listen) -> list[str]:
-    found = [ipaddress.ip_address(a) for a in listen.addresses]
-    return [f"[{a}]" if a.version == 6 else str(a) for a in found]
+def _binds(listen: Listen, places: Places, which: int, tls: str) -> str:
+    hosts, port = bindable(listen), (listen.https_port, listen.http_port)[which]
+    first = FIRST_FD + which * len(hosts)
+    if places.inherits:
+        return "\n".join(f"    bind fd@{fd}{tls}  # {host}:{port}" for fd, host in enumerate(hosts, first))
+    return "\n".join(f"    bind {host}:{port}{tls}" for host in hosts)
 
 
 def _error(status: int, why: str) -> str:

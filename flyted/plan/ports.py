@@ -1,5 +1,8 @@
 """Which ports the ingress listens on: 443 and 80, or the next free ones, said so. Pure: text of /proc in, values out.
 
+PID 1 listens, in one socket unit, and HAProxy inherits: while HAProxy is away, clients wait instead of being refused.
+One unit, since only within one the order of the descriptors is certain (sd_listen_fds(3)).
+
 /proc/net/tcp is described in Linux' Documentation/networking/proc_net_tcp.rst; addresses are hexadecimal 32-bit words
 in the machine's byte order (little-endian on every machine Debian's amd64 and arm64 run on).
 """
@@ -9,11 +12,15 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from flyted.contract.errors import HostFailure
 from flyted.plan.ingress import LOOPBACK, Listen
 
 HTTPS, HTTP = 443, 80
+INGRESS_SOCKET = "flyted-ingress.socket"
+ADMIN_SOCKET = "/run/flyted/admin.sock"
+BACKLOG = 4096  # net.core.somaxconn: what waits during a restart of HAProxy
 _LISTEN = "0A"
 _TRIES = 100
 
@@ -50,6 +57,35 @@ def loopback_addresses(if_inet6: str) -> tuple[str, ...]:
     """Where a loopback-only ingress can listen: ::1 is left out where /proc/net/if_inet6 does not have it."""
     found = any(line.startswith(f"{1:032x} ") for line in if_inet6.splitlines())
     return LOOPBACK if found else LOOPBACK[:1]
+
+
+def listeners(listen: Listen) -> tuple[str, ...]:
+    """What PID 1 listens on, as ``ListenStream=`` says it: descriptor 3 and on, in the order HAProxy counts on."""
+    ports = (listen.https_port, listen.http_port)
+    return (ADMIN_SOCKET, *(f"{host}:{port}" for port in ports for host in bindable(listen)))
+
+
+def bindable(listen: Listen) -> list[str]:
+    """The addresses as they stand before a colon and a port."""
+    found = [ipaddress.ip_address(a) for a in listen.addresses]
+    return [f"[{a}]" if a.version == 6 else str(a) for a in found]
+
+
+def ingress_socket(listen: Listen) -> dict[str, Any]:
+    """The properties of the ingress's socket unit; its service has the same stem (systemd.socket(5))."""
+    ipv4 = any(ipaddress.ip_address(a).version == 4 for a in listen.addresses)
+    return {
+        "Description": f"flyted ingress: ports {listen.https_port} and {listen.http_port}, admin socket",
+        "Listen": [("Stream", where) for where in listeners(listen)],
+        "SocketMode": 0o600,  # the admin socket is root's alone, although HAProxy runs as another user
+        "DirectoryMode": 0o755,
+        "Backlog": BACKLOG,
+        "FreeBind": True,  # an address of the settings may come up later than we do
+        "BindIPv6Only": "ipv6-only" if ipv4 else "default",  # [::] would take the port from 0.0.0.0
+        "RemoveOnStop": True,
+        "CollectMode": "inactive-or-failed",
+        "TriggerLimitIntervalUSec": 0,  # clients that wait while HAProxy cannot start must not close the door for good
+    }
 
 
 def choose_ports(

@@ -98,7 +98,7 @@ class Machine:
         self.admin = folder / "admin.sock"
         self.listen = Listen(free_port(), free_port(), ("127.0.0.1",))
         self.places = Places(
-            str(self.files), str(self.certificate), f"unix@{self.admin} mode 600",
+            str(self.files), str(self.certificate), f"unix@{self.admin} mode 600", inherits=False,
             gateway=str(folder / "gateway.sock"),
         )  # fmt: skip
         self.ingress = Ingress(self.admin, self.files, places=self.places)

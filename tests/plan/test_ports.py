@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyted.contract.errors import HostFailure
-from flyted.plan.ingress import Listen
-from flyted.plan.ports import choose_ports, listening, loopback_addresses
+from flyted.host.signatures import properties
+from flyted.plan.ingress import IngressState, Listen
+from flyted.plan.ingress_config import render_config
+from flyted.plan.ports import choose_ports, ingress_socket, listeners, listening, loopback_addresses
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
@@ -85,6 +88,34 @@ def test_a_choice_is_never_taken_and_never_twice_the_same(taken, https, http):
     listen, _notes = choose_ports(taken, https, http)
     assert listen.https_port != listen.http_port
     assert not {listen.https_port, listen.http_port} & taken
+
+
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("127.0.0.1", "::1"), ("0.0.0.0", "::", "192.0.2.1")])
+def test_haproxy_takes_each_listener_for_what_it_is(addresses):
+    """Descriptor 3 is the admin socket; every ``bind fd@N`` is, counted from 3, the listener that it names."""
+    listen = Listen(8443, 8080, addresses)
+    config = render_config(IngressState(), listen)
+    assert "stats socket fd@3 level admin" in config
+    assert listeners(listen)[0] == "/run/flyted/admin.sock"
+    https, http = config.split("frontend http\n")
+    found = {}
+    for part, port in ((https, 8443), (http, 8080)):
+        for fd, where in re.findall(r"bind fd@(\d+) .*# (\S+)", part):
+            assert where.endswith(f":{port}")
+            found[int(fd)] = where
+    assert found == dict(enumerate(listeners(listen)[1:], 4))
+
+
+def test_the_listeners_outlast_whatever_haproxy_does():
+    """No limit on triggers closes them, an address may come later, and IPv6 leaves IPv4's port alone."""
+    unit = ingress_socket(Listen())
+    assert unit["TriggerLimitIntervalUSec"] == 0
+    assert unit["FreeBind"] is True
+    assert unit["SocketMode"] == 0o600
+    assert unit["BindIPv6Only"] == "ipv6-only"
+    assert ingress_socket(Listen(addresses=("::",)))["BindIPv6Only"] == "default"
+    assert unit["Listen"][1:3] == [("Stream", "127.0.0.1:443"), ("Stream", "[::1]:443")]
+    assert properties(unit)
 
 
 def test_no_port_at_all_is_an_error_that_names_them():
