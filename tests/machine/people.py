@@ -28,10 +28,15 @@ def environment(user: str) -> dict[str, str]:
     return {"HOME": home, "USER": user, "LOGNAME": user, "PATH": PATH, "LANG": "C.UTF-8", "TERM": "dumb"}
 
 
+def becoming(user: str) -> list[str]:
+    """The start of a command line that runs as ``user``. Not runuser(1): PAM writes the rest into the journal."""
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"]
+
+
 def by(user: str, *words: str, typed: str = "") -> Done:
     """Runs a command as ``user``, in the user's home, with the groups that the user has now."""
     return subprocess.run(
-        ["runuser", "-u", user, "--", *words], input=typed, capture_output=True, text=True, check=False, timeout=300,
+        [*becoming(user), *words], input=typed, capture_output=True, text=True, check=False, timeout=300,
         cwd=pwd.getpwnam(user).pw_dir, env=environment(user),
     )  # fmt: skip
 
@@ -94,7 +99,7 @@ def running(*words: str) -> Iterator[subprocess.Popen[str]]:
     """A command of alice's that goes on, both its streams in one; ended with Ctrl-C."""
     typed = ["env", "--default-signal=INT"]  # what a shell starts in the background ignores Ctrl-C, these tests too
     with subprocess.Popen(
-        [*typed, "runuser", "-u", "alice", "--", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [*typed, *becoming("alice"), *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         cwd="/home/alice", env=environment("alice"), start_new_session=True,
     ) as process:  # fmt: skip
         try:
