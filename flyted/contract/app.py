@@ -25,6 +25,8 @@ MAX_ARGS = 256
 MAX_TEXT = 8192
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# systemd reads these in a unit's command or environment as its own, the colon ends a folder in PATH
+_CHANGED_IN_PATH = re.compile("[$;%:\\\\\"'`]")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -96,8 +98,7 @@ class AppSpec:
             raise InvalidInput(f"app '{self.key}': a request timeout is at most 1 hour")
         if self.min_replicas not in (0, 1):
             raise InvalidInput(f"app '{self.key}': this machine runs 0 or 1 replica", hint="use replicas=(0, 1)")
-        if self.python_env and (not self.python_env.startswith("/") or ".." in self.python_env.split("/")):
-            raise InvalidInput(f"app '{self.key}': the Python environment must be an absolute path")
+        self._check_python_env()
         for text in (
             self.python_env,
             self.type,
@@ -118,6 +119,17 @@ class AppSpec:
         if twice:
             raise InvalidInput(
                 f"app '{self.key}': two secrets give the same {twice[0]}", hint="set as_env_var= on one of them"
+            )
+
+    def _check_python_env(self) -> None:
+        path = self.python_env
+        if path and (not path.startswith("/") or ".." in path.split("/")):
+            raise InvalidInput(f"app '{self.key}': the Python environment must be an absolute path")
+        if found := _CHANGED_IN_PATH.search(path):
+            raise InvalidInput(
+                f"app '{self.key}': the Python environment {shown(path)} has {shown(found[0])} in its name, which "
+                "does not reach a unit or PATH as it is",
+                hint="make one with a plain name: sudo python3 -m venv /opt/env",
             )
 
     def digest(self) -> str:
