@@ -141,6 +141,7 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Revision", f"{_of(app, 'revision')}, since {when(app.get('updated_at') or 0)}"),
         ("Wanted", _of(app, "wanted")),
         ("Python", _python(app.get("image") or {})),
+        ("Image", _image(app.get("image") or {})),
         ("Limits", f"{_cpu(app)}, {human_bytes(app.get('memory_bytes') or 0)} of memory"),
         ("Sleeps", _sleeps(app)),
         ("Network", "no connections to other machines" if app.get("egress") is False else ""),
@@ -160,6 +161,13 @@ def _python(image: Mapping[str, Any]) -> str:
     python, asked, note = _of(image, "python"), _of(image, "asked"), _of(image, "note")
     text = python + (f" (asked for {asked})" if asked and not python.startswith(asked) else "")
     return f"{text}: {note}" if note else text
+
+
+def _image(image: Mapping[str, Any]) -> str:
+    if not image.get("built_at"):
+        return ""
+    built = ", ".join(str(each) for each in image.get("built") or ())
+    return f"built {when(image['built_at'])}" + (f", from source: {built}" if built else "")
 
 
 def _cpu(app: Mapping[str, Any]) -> str:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from . import tree
-from .failed import EX_IOERR, Failed, say
+from .failed import EX_INSTALL, EX_IOERR, Failed, NeedsSource, say
 from .pythons import Python, choose
 from .uv import Uv
 
+_CHOSEN = ".python.json"  # in the image's folder, from a build to the one apart that goes on
+_ASKS_AGAIN = {"--no-cache", "--refresh", "--reinstall", "--reinstall-package", "--upgrade", "--upgrade-package"}
+"""uv asks the environment's Python again who it is, which runs .pth files of the layers before (measured)."""
+
 
 def build(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
-    """Makes the image of ``recipe`` at ``root``; nothing to do if it is there and whole. Raises :class:`Failed`.
+    """Makes the image of ``recipe`` at ``root``, of wheels only; nothing to do if it is there and whole.
 
-    After a failure ``root`` is gone: a half image takes room and helps nobody, what was fetched stays in the cache.
+    No code of a package runs here: this build can write uv's cache, whose files other images share by hard links.
+    Raises :class:`NeedsSource` if that is not enough: :func:`build_apart` then goes on, in another unit; and
+    :class:`Failed`, after which ``root`` is gone: a half image takes room and helps nobody, what was fetched stays in
+    the cache.
     """
     with tree.locked(root):
         if is_whole(root, recipe):
@@ -31,14 +40,47 @@ def build(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
             python = choose(uv, recipe["python"])
             if python.note:
                 say(python.note)
-            built = _fill(uv, recipe, root, python)
-            record = {**_record(recipe, root, python), "built": built}
-            _write(root / tree.RECORD, record)
+            _make(uv, recipe, root, python, apart=False)
+        except NeedsSource:
+            tree.empty(root)
+            python.keep(root / _CHOSEN)
+            raise
         except BaseException:
             tree.empty(root)
             root.rmdir()
             raise
-        say(f"image {root.name} is ready: {record['packages']} packages, {time.monotonic() - started:.1f} s")
+        _told(root, started)
+
+
+def build_apart(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
+    """As :func:`build`, with packages built from source, whose code runs: nothing but ``root`` may be writable here.
+
+    So uv gets a new cache, below ``root``, which goes when the image is done. After a failure ``root`` is empty.
+    """
+    with tree.locked(root):
+        started = time.monotonic()
+        python = Python.kept(root / _CHOSEN)
+        tree.empty(root)
+        try:
+            own = dataclasses.replace(uv, cache=root / ".uv")
+            _make(own, recipe, root, python, apart=True)
+        except BaseException:
+            tree.empty(root)
+            raise
+        _told(root, started)
+
+
+def _make(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, apart: bool) -> None:
+    built = _fill(uv, recipe, root, python, apart=apart)
+    if apart:
+        shutil.rmtree(uv.cache)
+    _compile(root, python)
+    tree.make_readable(root)
+    _write(root / tree.RECORD, {**_record(recipe, root, python), "built": built})
+
+
+def _told(root: Path, started: float) -> None:
+    say(f"image {root.name} is ready: {tree.count_packages(root)} packages, {time.monotonic() - started:.1f} s")
 
 
 def remove(root: Path) -> None:
@@ -51,43 +93,51 @@ def remove(root: Path) -> None:
 
 
 def is_whole(root: Path, recipe: dict[str, Any]) -> bool:
-    """Whether ``root`` is this recipe's image, with all its files, and a Python that runs."""
+    """Whether ``root`` is this recipe's image, with all its files, and its Python still on this machine.
+
+    Nothing of the image is run: what made it may have been code of a package's.
+    """
     try:
         record = json.loads((root / tree.RECORD).read_text())
         known = record["recipe"] == recipe and isinstance(record["built"], list)
-        if not known or record["stamp"] != tree.stamp(root):
-            return False
-        return bool(_python_version(root))
-    except (OSError, ValueError, KeyError, TypeError, subprocess.CalledProcessError):
+        return bool(known and record["stamp"] == tree.stamp(root) and os.access(root / "bin/python", os.X_OK))
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python) -> list[str]:
+def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, apart: bool) -> list[str]:
     """Installs layer by layer; returns what uv built from source, running its code: people may want to know."""
     built: list[str] = []
     words = ["--quiet", "--no-project", "--no-python-downloads", "--python", python.path]
+    words += ["--allow-existing"] if apart else []  # uv makes its cache there first
     uv.run("the environment", "venv", *words, str(root))
+    pristine = tree.interpreter(root)
     for number, install in enumerate(recipe["installs"]):
-        source, requirements = install["source"], install["requirements"]
+        source, requirements, options = install["source"], install["requirements"], install["options"]
+        if not apart and number and _ASKS_AGAIN & set(options):
+            raise NeedsSource(f"{source} starts the environment's Python")
         say(f"{source}: {_shortly(requirements)}")
         listed = uv.scratch / f"requirements-{number}.txt"
         listed.write_text("\n".join(requirements) + "\n")
-        words = ["--python", str(root / "bin/python"), "--requirements", str(listed)]
-        lines = uv.run(source, "pip", "install", *words, *install["options"])
+        words = ["--python", str(root / "bin/python"), "--requirements", str(listed), *options]
+        if not apart and "--no-build" not in options:
+            words += ["--only-binary", ":all:"]
+        lines = uv.run(source, "pip", "install", *words)
         built += [line.split()[1] for line in lines if re.fullmatch(r"\s+Built \S+( @ \S+)?", line)]
-    _compile(root)
-    tree.make_readable(root)
+        if not apart and tree.interpreter(root) != pristine:
+            raise Failed(EX_INSTALL, f"{source}: a package replaces the environment's Python")
     return built
 
 
-def _compile(root: Path) -> None:
+def _compile(root: Path, python: Python) -> None:
     """Byte code for all of it: apps cannot write their image, so without it each of their starts would compile again.
 
     After all layers and not with each (uv could): a misspelt package in the last one is then told seconds earlier.
-    Without ``site``, whose .pth files are code: a build of wheels alone runs no code of theirs.
+    By the Python that the environment was made from, and without ``site``: a build of wheels alone runs no code of
+    theirs.
     """
     say("compiling to byte code")
-    command = [str(root / "bin/python"), "-I", "-S", "-m", "compileall", "-q", "-j", "0", str(root / "lib")]
+    command = [python.path, "-I", "-S", "-m", "compileall", "-q", "-j", "0", str(root / "lib")]
     # its complaints are not ours: packages ship templates and tests that are no valid Python
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
 
@@ -102,7 +152,7 @@ def _record(recipe: dict[str, Any], root: Path, python: Python) -> dict[str, Any
         "format": recipe["format"],
         "hash": root.name,
         "python_asked": recipe["python"],
-        "python": _python_version(root),
+        "python": _python_version(python),
         "note": python.note,
         "packages": tree.count_packages(root),
         "built_at": time.time(),
@@ -111,8 +161,8 @@ def _record(recipe: dict[str, Any], root: Path, python: Python) -> dict[str, Any
     }
 
 
-def _python_version(root: Path) -> str:
-    command = [str(root / "bin/python"), "-I", "-S", "-c", "import platform; print(platform.python_version())"]
+def _python_version(python: Python) -> str:
+    command = [python.path, "-I", "-S", "-c", "import platform; print(platform.python_version())"]
     done = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     return done.stdout.strip()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .failed import EX_CONFIG, EX_IOERR, Failed, say
-from .image import build, remove
+from .image import build, build_apart, remove
 from .uv import Uv
 
 FORMAT = 1  # of recipe and record; plan/recipe.py has the same, a test compares them
@@ -24,13 +24,16 @@ def main(argv: list[str]) -> int:
         options = _options(argv)
         images = Path(_variable("STATE_DIRECTORY"))
         with tempfile.TemporaryDirectory(prefix="flyted-build-") as scratch:
-            uv = Uv(options.uv, images, Path(scratch))
-            if options.image is not None:
+            uv = Uv(options.uv, images, images / ".uv", Path(scratch))
+            if options.image is not None and options.apart:
+                build_apart(uv, _recipe(), images / options.image)
+            elif options.image is not None:
                 build(uv, _recipe(), images / options.image)
             for each in options.remove:
                 remove(images / each)
-            if options.remove:
-                uv.run("the cache", "cache", "prune")
+            if options.prune:
+                # --ci: wheels go too, or every version of every package ever used would stay
+                uv.run("the cache", "--quiet", "cache", "prune", "--ci")
     except Failed as failure:
         say(str(failure))
         return failure.status
@@ -44,6 +47,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="flyted-build", description="Builds and removes images.")
     parser.add_argument("--uv", required=True, help="the uv program")
     parser.add_argument("--image", type=_hash, help="build this image from the credential 'recipe'")
+    parser.add_argument("--apart", action="store_true", help="with --image: nothing but this image can be written")
+    parser.add_argument("--prune", action="store_true", help="empty uv's cache of what no image shares")
     parser.add_argument("--remove", default=[], type=_hash, action="append", help="remove this image")
     return parser.parse_args(argv)
 

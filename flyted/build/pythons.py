@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from .failed import EX_UNAVAILABLE, Failed, say
+from .failed import EX_CONFIG, EX_UNAVAILABLE, Failed, say
 from .uv import Uv, reason
 
 OLDEST = (3, 10)  # what the launcher and Flyte's SDK need
@@ -21,6 +22,19 @@ class Python:
     path: str
     version: tuple[int, int]
     note: str = ""
+
+    def keep(self, file: Path) -> None:
+        """Writes the choice down for the build that goes on: it cannot fetch what this one could not."""
+        file.write_text(json.dumps([self.path, self.version, self.note]))
+
+    @staticmethod
+    def kept(file: Path) -> Python:
+        """The choice that was written down. Raises :class:`Failed`."""
+        try:
+            path, (major, minor), note = json.loads(file.read_text())
+            return Python(path, (major, minor), note)
+        except (OSError, ValueError, TypeError) as error:
+            raise Failed(EX_CONFIG, f"a build apart must follow one that was not: {error}") from error
 
 
 def choose(uv: Uv, asked: str) -> Python:

@@ -62,6 +62,12 @@ def empty(root: Path) -> None:
             Path(entry.path).unlink()
 
 
+def interpreter(root: Path) -> tuple[str, str]:
+    """What decides which Python the environment starts: the link to it, and where it says that its library is."""
+    python, settings = root / "bin/python", root / "pyvenv.cfg"
+    return str(python.readlink()) if python.is_symlink() else "", settings.read_text(errors="replace")
+
+
 def make_readable(root: Path) -> None:
     """Every app may read its image and nobody but us may write it, whatever modes the wheels carried."""
     for path, mode in _entries(root):

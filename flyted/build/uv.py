@@ -9,21 +9,31 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .failed import EX_CONFIG, EX_INSTALL, Failed
+from .failed import EX_CONFIG, EX_INSTALL, Failed, NeedsSource
 
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _HIDDEN = {"CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID"}
 _REASON_LINES = 60
 _REASON_LENGTH = 600
+_NEEDS_SOURCE = re.compile(
+    r"^(?:hint: Wheels are required for `(?P<a>[^`]+)` because building from source is disabled"
+    r"|error: Building source distributions is disabled, but attempted to build `(?P<b>[^`]+)`"
+    r"|hint: A source distribution is required for `(?P<c>[^`]+)` because)",
+    re.MULTILINE,
+)
 _REASON = re.compile(r"\s*(?:╰─▶|├─▶|error:|cause:|Caused by:)\s*")
 
 
 @dataclass(frozen=True)
 class Uv:
-    """One uv with its folders: ``images`` holds its cache and its Pythons, ``scratch`` lives as long as the build."""
+    """One uv with its folders: ``images`` holds the Pythons, ``scratch`` lives as long as the build.
+
+    The cache has to be on one mount with the image, or uv cannot make links between the two.
+    """
 
     program: str
     images: Path
+    cache: Path
     scratch: Path
 
     def environment(self) -> dict[str, str]:
@@ -38,7 +48,7 @@ class Uv:
         fixed = {
             "HOME": str(self.scratch),
             "XDG_CONFIG_HOME": str(self.scratch / "config"),
-            "UV_CACHE_DIR": str(self.images / ".uv"),
+            "UV_CACHE_DIR": str(self.cache),
             "UV_PYTHON_INSTALL_DIR": str(self.images / ".python"),
             "UV_LINK_MODE": "hardlink",
             "UV_NO_PROGRESS": "1",
@@ -49,15 +59,23 @@ class Uv:
     def run(self, what: str, *words: str) -> list[str]:
         """Runs uv to its end, its output going where ours goes; returns the lines that it told about its work.
 
-        Raises :class:`Failed` with uv's reason.
+        Raises :class:`NeedsSource` when there is no wheel of a package (uv's words, that it failed, are then not
+        passed on: the build goes on elsewhere), :class:`Failed` with uv's reason for everything else.
         """
         sys.stdout.flush()
         lines: list[str] = []
+        held: list[bytes] = []
         with self._start(words) as process:
             assert process.stderr is not None  # noqa: S101  asked for below
             for line in process.stderr:
-                os.write(2, line)
+                if held or line.startswith((b"error:", b"hint:")):
+                    held.append(line)
+                else:
+                    os.write(2, line)
                 lines.append(line.decode(errors="replace").rstrip())
+        if process.returncode and (package := needs_source("\n".join(lines))):
+            raise NeedsSource(f"{package} has to be built from source")
+        os.write(2, b"".join(held))
         if process.returncode:
             why = reason(lines[-_REASON_LINES:]) or f"uv ended with {process.returncode}"
             raise Failed(EX_INSTALL, f"{what}: {why}")
@@ -86,6 +104,12 @@ class Uv:
             )  # fmt: skip
         except OSError as error:
             raise Failed(EX_CONFIG, f"{self.program} cannot be run: {error.strerror}") from error
+
+
+def needs_source(said: str) -> str:
+    """The package that uv may not build, by what it said when it failed; empty if it failed for another reason."""
+    found = _NEEDS_SOURCE.search(said)
+    return next(filter(None, found.groups())) if found else ""
 
 
 def reason(lines: list[str]) -> str:

@@ -25,6 +25,7 @@ from flyted.daemon.engine import Engine
 from flyted.daemon.gateway import Gateway
 from flyted.daemon.grants import Grants
 from flyted.daemon.handover import Handover
+from flyted.daemon.image_sweep import ImageSweep
 from flyted.daemon.images import Images
 from flyted.daemon.listen import choose_listen, hold, nameservers
 from flyted.daemon.login import Logins
@@ -76,6 +77,7 @@ async def daemon(settings: Settings) -> None:
     )
     engine = Engine(act, settings.base_domain)
     images = Images(units, STATE / "images", settings.build_environment)
+    sweep = ImageSweep(units, images, store.apps, STATE / "unused-images.json")
     deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", set())
     table = TokenTable(store.database)
     grants = Grants(table, store, ingress, lambda: any(u.active == "active" for u in units.list([INGRESS_UNIT])))
@@ -84,7 +86,7 @@ async def daemon(settings: Settings) -> None:
         "version": Verb(Right.READ, {}, version, anonymous=True),
         **Secrets(vault, store, deploy).verbs(),
         **images.verbs(),
-        **Apps(store, engine, act, deploy).verbs(),
+        **Apps(store, engine, act, deploy, sweep).verbs(),
         **tls.verbs(),
         **Gateway(lambda: act.https_port, CA_FILE).verbs(),
         **Doctor(vault, act, engine).verbs(),
@@ -99,6 +101,7 @@ async def daemon(settings: Settings) -> None:
     ]  # fmt: skip
     if "api" in listeners:  # an operator may mask the socket: then there is no gateway
         parts.append(Control(listeners["api"], verbs, tokens.owner).run)
+    sweep.soon()
     await _run(parts, engine)
 
 

@@ -13,6 +13,7 @@ from flyted.contract.names import AppKey, Replica
 from flyted.daemon.act import Act
 from flyted.daemon.deploy import Deploy
 from flyted.daemon.engine import Engine
+from flyted.daemon.image_sweep import ImageSweep
 from flyted.daemon.status import app_map
 from flyted.daemon.verbs import APP_ARGS, Call, Right, Verb
 from flyted.host.store import Store
@@ -26,11 +27,12 @@ MAX_LINES = 10_000
 class Apps:
     """Handlers over the store and the engine."""
 
-    def __init__(self, store: Store, engine: Engine, act: Act, deploy: Deploy) -> None:
+    def __init__(self, store: Store, engine: Engine, act: Act, deploy: Deploy, sweep: ImageSweep) -> None:
         self._store = store
         self._engine = engine
         self._act = act
         self._deploy = deploy
+        self._sweep = sweep
 
     def verbs(self) -> dict[str, Verb]:
         """The rows of the verb table."""
@@ -48,7 +50,10 @@ class Apps:
 
     async def serve(self, call: Call) -> dict[str, Any]:
         """Deploys an app; its progress streams as events."""
-        app, changed = await self._deploy.serve(from_dict(call.args["spec"]), call.fd, call.emit)
+        try:
+            app, changed = await self._deploy.serve(from_dict(call.args["spec"]), call.fd, call.emit)
+        finally:
+            self._sweep.soon()
         return {"app": await self._map(app), "changed": changed}
 
     async def list(self, call: Call) -> dict[str, Any]:
@@ -103,6 +108,7 @@ class Apps:
         self._store.delete(app.key.id)
         await self._engine.settle()
         self._act.sweep_bundles()
+        self._sweep.soon()
         return {"app": answer}
 
     async def logs(self, call: Call) -> dict[str, Any]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
 import os
 import platform
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,26 +13,14 @@ from typing import Any
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, StoreCorrupt
 from flyted.contract.names import label
+from flyted.daemon.image_builds import Build, Emit, run
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host.units import Units
-from flyted.plan.build_unit import image_dir, loopback_nameservers, unit_name
+from flyted.plan.build_unit import image_dir, is_hash
 from flyted.plan.facts import ImageFact
-from flyted.plan.images import (
-    BuildSettings,
-    ImageRecord,
-    Machine,
-    Recipe,
-    build_failure,
-    build_unit,
-    env_of,
-    recipe_from_spec,
-    recipe_hash,
-    record_of,
-)
+from flyted.plan.images import ImageRecord, Machine, Recipe, env_of, recipe_from_spec, recipe_hash, record_of
 
-Emit = Callable[..., Awaitable[None]]
-_LINE_LIMIT = 4096
-_OUTPUT_LINES = 200
+_RECORD_LIMIT = 1 << 20
 _HOMES = ("/home/", "/root/", "/run/user/")
 
 
@@ -46,7 +31,8 @@ class Images:
     units: Units
     folder: Path
     environment: dict[str, str]
-    building: dict[str, asyncio.Lock] = field(default_factory=dict)  # by the image's hash
+    building: dict[str, Build] = field(default_factory=dict)  # by the image's hash
+    sweeping: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while images are deleted
 
     async def ensure(self, spec: AppSpec, emit: Emit) -> ImageFact:
         """The image of an app, built if need be.
@@ -81,28 +67,41 @@ class Images:
     async def build(self, recipe: Recipe, what: str, emit: Emit) -> ImageFact:
         """The image of a recipe, built if need be. Raises :class:`BuildFailed`."""
         digest = recipe_hash(recipe, machine())
-        # two that ask for one image at a time would ask systemd for one unit twice
-        async with self.building.setdefault(digest, asyncio.Lock()):
-            return await self._built(recipe, digest, what, emit)
+        async with self.sweeping:  # it may be about to be deleted
+            running = self.building.get(digest)
+            if running is None:
+                running = Build(
+                    lambda tell: self._built(recipe, digest, what, tell), lambda: self.building.pop(digest, None)
+                )
+                self.building[digest] = running
+            else:
+                await emit("progress", text=f"{what} is being built already; waiting for that")
+        return await running.watched(emit)
 
     async def _built(self, recipe: Recipe, digest: str, what: str, emit: Emit) -> ImageFact:
         record = self._record(digest)
         if record is None:
             await emit("progress", text=f"building {what}")
-            settings = BuildSettings(
-                environment=self.environment, addresses=loopback_nameservers(_text(Path("/etc/resolv.conf")))
-            )
-            others = [p.name for p in self.folder.iterdir() if self._record(p.name)] if self.folder.is_dir() else []
-            async with _output(emit) as (pipe, lines):
-                properties = build_unit(digest, recipe, dataclasses.replace(settings, output_fd=pipe), others)
-                end = await self.units.run_transient(unit_name(digest), properties)
+            others = [name for name, whole in self.found().items() if whole]
+            failure = await run(self.units, digest, recipe, self.environment, others, emit)
             record = self._record(digest)
             if record is None:
-                raise build_failure(end.result, end.status, lines)
+                raise failure
         if record.note:
             await emit("note", text=record.note)
         path = image_dir(digest)
-        return ImageFact(path, digest, record.python, record.python_asked, record.note, env_of(recipe, path))
+        return ImageFact(
+            path, digest, record.python, record.python_asked, record.note, env_of(recipe, path), record.built_at,
+            record.built,
+        )  # fmt: skip
+
+    def found(self) -> dict[str, bool]:
+        """The images on disk, by hash: whether each is complete."""
+        try:
+            names = [path.name for path in self.folder.iterdir() if is_hash(path.name)]
+        except FileNotFoundError:
+            return {}
+        return {name: self._record(name) is not None for name in names}
 
     def present(self, image: ImageFact) -> bool:
         """Whether an image that a revision was made with is still complete."""
@@ -110,47 +109,23 @@ class Images:
 
     def _record(self, digest: str) -> ImageRecord | None:
         try:
-            return record_of((self.folder / digest / "image.json").read_text("utf-8"))
+            return record_of(_regular(self.folder / digest / "image.json"))
         except (OSError, StoreCorrupt, UnicodeDecodeError):
             return None
+
+
+def _regular(path: Path) -> str:
+    """A file that code of a package may have made: no link is followed, no pipe waited for, and it has an end."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise StoreCorrupt(f"{path} is no file")
+        return file.read(_RECORD_LIMIT).decode()
 
 
 def machine() -> Machine:
     """What compiled packages and links to the system's Python depend on here."""
     python = Path("/usr/bin/python3").resolve().name.removeprefix("python")
     return Machine(platform.machine(), " ".join(platform.libc_ver()), python)
-
-
-@contextlib.asynccontextmanager
-async def _output(emit: Emit) -> AsyncIterator[tuple[int, deque[str]]]:
-    """A pipe for a unit's output; each line goes out as an event, the last ones are kept."""
-    lines: deque[str] = deque(maxlen=_OUTPUT_LINES)
-    reading, writing = os.pipe()
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=_LINE_LIMIT, loop=loop)
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb"))
-
-    async def pump() -> None:
-        while line := await _line(reader):
-            text = line.decode("utf-8", "replace").rstrip("\r\n")
-            lines.append(text)
-            await emit("build", text=text)
-
-    pumping = asyncio.create_task(pump())
-    try:
-        yield writing, lines
-    finally:
-        os.close(writing)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(pumping, 5)  # a stray child of the build may hold the pipe open
-        transport.close()
-
-
-async def _line(reader: asyncio.StreamReader) -> bytes:
-    try:
-        return await reader.readline()
-    except ValueError:  # longer than the limit: dropped, asyncio has emptied its buffer
-        return b"...\n"
 
 
 def _recipe(image: dict[str, Any]) -> Recipe:
@@ -171,10 +146,3 @@ def _given(path: str) -> ImageFact:
     if not python.exists():
         raise InvalidInput(f"{path} is not a Python environment that every user may read: no {python}")
     return ImageFact(path=path, note=f"environment {path}, as given")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""

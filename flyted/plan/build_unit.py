@@ -1,8 +1,8 @@
-"""The unit that builds an image, as properties; what it leaves behind, as data.
+"""The units that build and remove images, as properties; what they leave behind, as data.
 
-One writable place for all: hard links (uv's cache -> image) do not cross mounts, and every ``StateDirectory=`` is a
-mount of its own under ``ProtectSystem=`` (measured: EXDEV). So the cache and the fetched Pythons live beside the
-images, and finished images are closed by read-only mounts of their own.
+A build of wheels runs no code of a package. It may write all images and uv's cache, since hard links (cache -> image)
+do not cross mounts, and every ``StateDirectory=`` is a mount of its own under ``ProtectSystem=`` (measured: EXDEV).
+What has to be built from source runs code of strangers: a unit that can write only its own image does that, apart.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ PYTHON = "/usr/bin/python3"
 BUILDER = "/usr/lib/flyted/flyted/build"
 UV = "/usr/lib/flyted/bin/uv"
 RUNTIME_MAX_S = 3600
+BUILD_APART = 3
+"""The builder's exit status when a package has no wheel: a unit with ``apart`` goes on. ``flyted/build/failed.py``"""
 _HASH = re.compile(r"[0-9a-f]{32}")
 _CLOSED = ("127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "224.0.0.0/4", "ff00::/8")
 """Loopback, link-local with the clouds' metadata service, multicast. Private networks stay open: for mirrors."""
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")  # strerror(3) of ENOSPC and EDQUOT, uv's words too
 _RESOLVED = ("127.0.0.53", "127.0.0.54")  # systemd-resolved(8)
 
 
@@ -57,6 +60,11 @@ class ImageRecord:
     built: tuple[str, ...] = ()  # what was built from source, so ran code of its own in the build
 
 
+def is_hash(name: str) -> bool:
+    """Whether this is the name of an image."""
+    return _HASH.fullmatch(name) is not None
+
+
 def image_dir(recipe_hash: str) -> str:
     """Where the image of a hash is, in the build and in the app's unit alike."""
     return f"{IMAGES}/{_checked(recipe_hash)}"
@@ -68,26 +76,39 @@ def unit_name(recipe_hash: str) -> str:
 
 
 def build_unit(
-    recipe_hash: str, recipe: Recipe, settings: BuildSettings = BuildSettings(), others: Iterable[str] = ()
+    recipe_hash: str,
+    recipe: Recipe,
+    settings: BuildSettings = BuildSettings(),
+    others: Iterable[str] = (),
+    *,
+    apart: bool = False,
 ) -> dict[str, Any]:
     """The properties of the transient service that builds ``recipe`` to :func:`image_dir`.
 
-    ``others``: the hashes of finished images, which this build shall not be able to write. The recipe is no secret: it
-    travels in the unit. Exit status: see :func:`build_failure`.
+    ``others``: the hashes of finished images, which this build shall not be able to write. ``apart``: neither can it
+    write uv's cache and the Pythons; for after :data:`BUILD_APART`. The recipe is no secret: it travels in the unit.
+    Exit status: see :func:`build_failure`.
     """
-    closed = [f"-{image_dir(other)}" for other in others if other != recipe_hash and _HASH.fullmatch(other)]
+    closed = [f"-{image_dir(other)}" for other in others if other != recipe_hash and is_hash(other)]
+    words = ["--image", _checked(recipe_hash), *(["--apart"] if apart else [])]
     return {
-        **_common(f"Build of image {recipe_hash}", ["--image", _checked(recipe_hash)], settings),
+        **_common(f"Build of image {recipe_hash}", words, settings),
         "SetCredential": [("recipe", recipe_json(recipe).encode())],
-        "ReadOnlyPaths": closed,
+        **(_own_folder(recipe_hash, settings) if apart else {"ReadOnlyPaths": closed}),
         "LogExtraFields": [f"FLYTED_IMAGE={recipe_hash}"],
         **_network(settings.addresses),
     }
 
 
-def remove_unit(hashes: Iterable[str], settings: BuildSettings = BuildSettings()) -> dict[str, Any]:
-    """The properties of the service that deletes images and what uv no longer needs: their owner has to do it."""
+def remove_unit(
+    hashes: Iterable[str], settings: BuildSettings = BuildSettings(), *, prune: bool = False
+) -> dict[str, Any]:
+    """The properties of the service that deletes images: their owner has to do it.
+
+    ``prune``: uv's cache too, but for what images share with it.
+    """
     words = [word for each in hashes for word in ("--remove", _checked(each))]
+    words += ["--prune"] if prune else []
     return {**_common("Removal of images", words, settings), "PrivateNetwork": True}
 
 
@@ -113,13 +134,19 @@ def record_of(text: str) -> ImageRecord:
 
 def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildFailed:
     """Why a build failed: systemd's ``Result`` and ``ExecMainStatus``, and the last lines of its output."""
-    said = [line.removeprefix("flyted-build: ") for line in lines if line.startswith("flyted-build: ")]
+    output = list(lines)
+    said = [line.removeprefix("flyted-build: ") for line in output if line.startswith("flyted-build: ")]
     if result == "timeout":
         return BuildFailed(
             f"the image was not ready after {RUNTIME_MAX_S // 60} minutes", hint="serve again: downloads are kept"
         )
     if result == "oom-kill" or (result == "signal" and exit_status == 9):
         return BuildFailed("the image's build was killed: it took too much memory", hint="see [images] in flyted.toml")
+    if any(words in line for line in output for words in _DISK_FULL):
+        return BuildFailed(
+            f"the image could not be built: the disk of {IMAGES} is full",
+            hint=f"make room (df -h {IMAGES}; flytectl app delete what is not needed), then serve again",
+        )
     if said:
         # the last words may be a build script's own: nothing of them may move a terminal's cursor
         words = "".join(char if char.isprintable() else " " for char in said[-1][:1000])
@@ -129,14 +156,27 @@ def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildF
 
 def _checked(recipe_hash: str) -> str:
     """No other text becomes a path or a unit's name; a ``ValueError`` here is a fault of ours."""
-    if _HASH.fullmatch(recipe_hash) is None:
+    if not is_hash(recipe_hash):
         raise ValueError(recipe_hash)
     return recipe_hash
 
 
+def _own_folder(recipe_hash: str, settings: BuildSettings) -> dict[str, Any]:
+    """Instead of the folder of all images, which ``ProtectSystem=strict`` then makes read-only."""
+    return {
+        "StateDirectory": [],
+        "ReadWritePaths": [image_dir(recipe_hash)],
+        "Environment": [*_environment(settings), f"STATE_DIRECTORY={IMAGES}"],
+    }
+
+
+def _environment(settings: BuildSettings) -> list[str]:
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **settings.environment}
+    return [f"{name}={value}" for name, value in sorted(environment.items())]
+
+
 def _common(description: str, words: list[str], settings: BuildSettings) -> dict[str, Any]:
     argv = [PYTHON, "-I", settings.builder, "--uv", settings.uv, *words]
-    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **settings.environment}
     output: dict[str, Any] = {"StandardOutput": "journal", "StandardError": "inherit"}
     if settings.output_fd is not None:
         output = {
@@ -148,7 +188,7 @@ def _common(description: str, words: list[str], settings: BuildSettings) -> dict
         "ExecStartEx": [(PYTHON, argv, ["no-env-expand"])],
         "User": USER,
         "Group": USER,
-        "Environment": [f"{name}={value}" for name, value in sorted(environment.items())],
+        "Environment": _environment(settings),
         "StateDirectory": ["flyted/images"],
         "StateDirectoryMode": 0o755,  # apps read their image
         "UMask": 0o022,

@@ -22,6 +22,8 @@ class ImageFact:
     asked: str = ""
     note: str = ""
     env: tuple[tuple[str, str], ...] = ()  # variables that the image's layers set
+    built_at: float = 0.0  # seconds since 1970; 0: not built by us, or not known
+    built: tuple[str, ...] = ()  # what was built from source, so ran code of its own: "name==version"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data; :meth:`from_dict` takes it back."""
@@ -30,7 +32,8 @@ class ImageFact:
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ImageFact:
         """The fact that was stored."""
-        return ImageFact(**{**data, "env": tuple((str(n), str(v)) for n, v in data["env"])})
+        env = tuple((str(n), str(v)) for n, v in data["env"])
+        return ImageFact(**{**data, "env": env, "built": tuple(str(each) for each in data.get("built", ()))})
 
 
 @dataclass(frozen=True)

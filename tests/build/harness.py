@@ -19,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 BUILDER = ROOT / "flyted" / "build"
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+EX_APART = 3
 HASH = "0123456789abcdef" * 2
 
 BACKEND = """
@@ -129,11 +130,26 @@ class Builds:
             text=True, start_new_session=True,
         )  # fmt: skip
 
-    def run(self, *words: str, **more: str) -> tuple[int, str]:
+    def start_apart(self, *words: str) -> subprocess.Popen[str]:
+        """The build that goes on where one of wheels alone could not."""
+        status, output = self.once(*words)
+        assert status == EX_APART, output
+        return self.start(*words, "--apart")
+
+    def once(self, *words: str, **more: str) -> tuple[int, str]:
         """Exit status and all output."""
-        with self.start(*(words or ("--image", HASH)), **more) as process:
+        with self.start(*words, **more) as process:
             output, _ = process.communicate(timeout=120)
             return process.returncode, output
+
+    def run(self, *words: str, **more: str) -> tuple[int, str]:
+        """As the daemon does it: where code of packages has to run, a build apart goes on."""
+        words = words or ("--image", HASH)
+        status, output = self.once(*words, **more)
+        if status != EX_APART:
+            return status, output
+        status, more_output = self.once(*words, "--apart", **more)
+        return status, output + more_output
 
     def python(self, code: str, digest: str = HASH) -> str:
         """What ``code`` prints in the image's Python."""

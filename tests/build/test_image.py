@@ -7,7 +7,10 @@ import stat
 import time
 from pathlib import Path
 
-from tests.build.harness import HASH, PYTHON, Builds, source, wheel
+import pytest
+
+from flyted.plan import pip
+from tests.build.harness import EX_APART, HASH, PYTHON, Builds, source, wheel
 
 
 def test_an_image_has_its_packages_their_byte_code_and_a_record(builds: Builds) -> None:
@@ -125,6 +128,65 @@ def test_wheels_alone_run_no_code_of_theirs(builds: Builds) -> None:
     assert not marker.exists()
     builds.python("import two")
     assert marker.exists()  # it would have run
+
+
+@pytest.mark.parametrize("option", sorted(set(pip._FLAGS.values()) | {("--upgrade-package", "one")}))
+def test_no_option_makes_a_build_of_wheels_run_their_code(builds: Builds, option: tuple[str, ...]) -> None:
+    """Some make uv start the environment's Python again, with .pth files of earlier layers: such builds go apart."""
+    marker = builds.base / "ran"
+    wheel(builds.packages, "one", files={"one.py": "", "one.pth": f"import os; open({str(marker)!r}, 'w')\n"})
+    wheel(builds.packages, "two")
+    builds.recipe(["one"], ["two"], options=("--no-index", *option))
+    status, output = builds.once("--image", HASH)
+    assert status in (0, 1, EX_APART), output
+    assert not marker.exists()
+
+
+def test_a_wheel_cannot_replace_the_environments_python(builds: Builds) -> None:
+    """The next layer would start it, where uv's cache can be written."""
+    wheel(builds.packages, "one", files={"one.py": "", "one-1.0.data/data/pyvenv.cfg": "home = /tmp/evil\n"})
+    builds.recipe(["one"])
+    status, output = builds.run()
+    assert status == 1
+    assert "replaces the environment's Python" in output
+    assert not builds.image().exists()
+
+
+def test_a_source_package_is_built_apart_from_the_shared_cache(builds: Builds) -> None:
+    """The build of wheels says which package, and none of uv's words of failure; the image then shares no file."""
+    source(builds.packages, "slow", during="pass")
+    wheel(builds.packages, "one")
+    builds.recipe(["one"], ["slow"])
+    status, output = builds.once("--image", HASH)
+    assert status == EX_APART
+    assert output.splitlines()[-1] == "flyted-build: slow has to be built from source"
+    assert "error" not in output
+    before = _files(builds.images / ".uv")
+    status, output = builds.once("--image", HASH, "--apart")
+    assert status == 0, output
+    assert _files(builds.images / ".uv") == before
+    assert builds.python("import one, slow; print(one.VERSION)") == "1.0"
+    files = [p for p in builds.image().rglob("*") if p.is_file() and not p.is_symlink()]
+    assert {p.stat().st_nlink for p in files} == {1}
+    assert not (builds.image() / ".uv").exists()
+
+
+def test_a_wheel_is_preferred_to_a_newer_source_package(builds: Builds) -> None:
+    """As with pip's --prefer-binary: code of packages runs only where a requirement cannot be met without."""
+    wheel(builds.packages, "one", "1.0")
+    source(builds.packages, "one", during="pass", version="2.0")
+    builds.recipe(["one"])
+    assert builds.run()[0] == 0
+    assert builds.python("import one; print(one.VERSION)") == "1.0"
+    builds.recipe(["one>=2"])
+    assert builds.run()[0] == 0
+    assert builds.record()["built"] == ["one==2.0"]
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """All of a cache but what uv notes about itself."""
+    found = (p for p in folder.rglob("*") if p.is_file() and "interpreter" not in str(p) and p.name != ".lock")
+    return {str(p): p.read_bytes() for p in found}
 
 
 def test_what_was_built_from_source_is_recorded(builds: Builds) -> None:

@@ -105,6 +105,15 @@ def test_app_get_tells_every_fact_once() -> None:
     assert "About" not in text
 
 
+def test_an_image_says_when_it_was_built_and_what_from_source() -> None:
+    """Source packages ran code of their own in the build; an environment that was given has no such line."""
+    image = {"hash": "ab12", "python": "3.12.3", "asked": "3.12", "built_at": 1.8e9, "built": ["one==2", "x\x1b==1"]}
+    text = render.app_details({**APP, "image": image}, colour=False)
+    assert f"  Image     built {render.when(1.8e9)}, from source: one==2, x\\x1b==1\n" in text
+    assert "from source" not in render.app_details({**APP, "image": {**image, "built": []}}, colour=False)
+    assert "Image" not in render.app_details(APP, colour=False)
+
+
 def test_another_python_than_asked_is_said() -> None:
     """The nearest Python is told next to the one asked for, with the reason."""
     image = {"hash": "", "python": "3.13.5", "asked": "3.12", "note": "3.12 was not found"}

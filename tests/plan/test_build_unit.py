@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from flyted.build.failed import EX_APART
 from flyted.contract.errors import BuildFailed, StoreCorrupt
 from flyted.plan.build_unit import (
+    BUILD_APART,
     BuildSettings,
     ImageRecord,
     build_failure,
@@ -49,6 +51,19 @@ def test_finished_images_are_closed_to_other_builds() -> None:
         f"-/var/lib/flyted/images/{'a' * 32}",
         f"-/var/lib/flyted/images/{'b' * 32}",
     ]
+
+
+def test_a_build_apart_can_write_its_own_image_only() -> None:
+    """Neither other images, finished or not, nor uv's cache, nor the Pythons; all else is as for any build."""
+    unit, apart = build_unit(HASH, RECIPE), build_unit(HASH, RECIPE, others=["a" * 32], apart=True)
+    assert apart["ExecStartEx"][0][1] == [*unit["ExecStartEx"][0][1], "--apart"]
+    assert apart["ReadWritePaths"] == [f"/var/lib/flyted/images/{HASH}"]
+    assert apart["StateDirectory"] == []
+    assert apart["ProtectSystem"] == "strict"
+    assert apart["Environment"] == [*unit["Environment"], "STATE_DIRECTORY=/var/lib/flyted/images"]
+    differ = {"ExecStartEx", "ReadWritePaths", "ReadOnlyPaths", "StateDirectory", "Environment"}
+    assert {k: v for k, v in apart.items() if k not in differ} == {k: v for k, v in unit.items() if k not in differ}
+    assert BUILD_APART == EX_APART
 
 
 def test_loopback_and_metadata_are_closed_but_for_named_addresses() -> None:
@@ -95,6 +110,7 @@ def test_removal_has_no_network_and_names_each_image() -> None:
     assert unit["ExecStartEx"][0][1][-4:] == ["--remove", HASH, "--remove", "a" * 32]
     assert unit["PrivateNetwork"] is True
     assert "SetCredential" not in unit
+    assert remove_unit([], prune=True)["ExecStartEx"][0][1][-1] == "--prune"
 
 
 @pytest.mark.parametrize("digest", ["", "x", "../" + "a" * 29, "A" * 32, "a" * 31 + "\n"])
@@ -140,6 +156,8 @@ def test_a_record_that_is_not_one_is_an_incomplete_image(text: str) -> None:
             ["uv: x", "flyted-build: layer 1: y", "flyted-build: layer 1: no such package"],
             "no such package",
         ),
+        ("exit-code", 1, ["  cause: No space left on device (os error 28)", "flyted-build: layer 1: x"], "is full"),
+        ("exit-code", 74, ["flyted-build: /x: No space left on device"], "is full"),
         ("timeout", 15, ["flyted-build: layer 1"], "after 60 minutes"),
         ("oom-kill", 9, ["flyted-build: layer 1"], "too much memory"),
         ("signal", 9, [], "too much memory"),

@@ -1,0 +1,119 @@
+"""Builds of images: in units of their own whose output streams to all who wait for it; each image once at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from flyted.contract.errors import BuildFailed
+from flyted.host.units import Units
+from flyted.plan.build_unit import (
+    BUILD_APART,
+    BuildSettings,
+    build_failure,
+    build_unit,
+    loopback_nameservers,
+    remove_unit,
+    unit_name,
+)
+from flyted.plan.facts import ImageFact, UnitEnd
+from flyted.plan.recipe import Recipe
+
+Emit = Callable[..., Awaitable[None]]
+_LINE_LIMIT = 4096
+_OUTPUT_LINES = 200
+
+
+class Build:
+    """A build that runs, and who watches it. It goes on when they leave: what it makes is wanted soon again."""
+
+    def __init__(self, work: Callable[[Emit], Awaitable[ImageFact]], done: Callable[[], object]) -> None:
+        self._watchers: list[Emit] = []
+        self._task = asyncio.ensure_future(work(self._emit))
+        self._task.add_done_callback(lambda _task: done())
+        self._task.add_done_callback(_heard)
+
+    async def watched(self, emit: Emit) -> ImageFact:
+        """Its image, all that is said on the way going to ``emit``. Raises what made it fail."""
+        self._watchers.append(emit)
+        try:
+            return await asyncio.shield(self._task)
+        except BuildFailed as error:  # one of its own for each who waits: tracebacks grow
+            raise BuildFailed(error.message, hint=error.hint) from error
+        finally:
+            self._watchers.remove(emit)
+
+    async def _emit(self, kind: str, **data: Any) -> None:
+        for emit in list(self._watchers):
+            await emit(kind, **data)
+
+
+def _heard(task: asyncio.Future[ImageFact]) -> None:
+    """A failure that nobody waits for any more is no news for asyncio to report."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def run(
+    units: Units, digest: str, recipe: Recipe, environment: dict[str, str], others: list[str], emit: Emit
+) -> BuildFailed:
+    """Builds an image; whether it is there then, its folder says. Returns the reason for the case that it is not.
+
+    First as a build of wheels, which shares files with other images; if code of packages has to run, apart from them.
+    """
+    nameservers = loopback_nameservers(_text(Path("/etc/resolv.conf")))
+    async with _output(emit) as (pipe, lines):
+        settings = BuildSettings(environment=environment, addresses=nameservers, output_fd=pipe)
+        end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, others))
+        if end == UnitEnd("exit-code", BUILD_APART):
+            await emit("progress", text="code of a package runs in this build: going on apart from other images")
+            end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, apart=True))
+            if end.status:  # it could not remove its own folder
+                quiet = dataclasses.replace(settings, output_fd=None)
+                await units.run_transient(unit_name(digest), remove_unit([digest], quiet))
+    return build_failure(end.result, end.status, lines)
+
+
+@contextlib.asynccontextmanager
+async def _output(emit: Emit) -> AsyncIterator[tuple[int, deque[str]]]:
+    """A pipe for a unit's output; each line goes out as an event, the last ones are kept."""
+    lines: deque[str] = deque(maxlen=_OUTPUT_LINES)
+    reading, writing = os.pipe()
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_LINE_LIMIT, loop=loop)
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb"))
+
+    async def pump() -> None:
+        while line := await _line(reader):
+            text = line.decode("utf-8", "replace").rstrip("\r\n")
+            lines.append(text)
+            await emit("build", text=text)
+
+    pumping = asyncio.create_task(pump())
+    try:
+        yield writing, lines
+    finally:
+        os.close(writing)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(pumping, 5)  # a stray child of the build may hold the pipe open
+        transport.close()
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError:  # longer than the limit: dropped, asyncio has emptied its buffer
+        return b"...\n"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""

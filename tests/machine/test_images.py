@@ -1,0 +1,270 @@
+"""Images in the booted machine: built once, apart where code of packages runs, removed when nobody needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyted.daemon import image_builds
+from flyted.plan.build_unit import unit_name
+from flyted.plan.recipe import Install, Recipe
+from tests.build.harness import source, wheel
+from tests.machine.pairs import connected, must, sh
+from tests.machine.people import alice, answer, curl, give, join_group, lines_of, refused, running, until
+
+IMAGES = Path("/var/lib/flyted/images")
+NOTES = Path("/var/lib/flyted/unused-images.json")
+SOURCE = """
+from fastapi import FastAPI
+import flyte
+from flyte.app.extras import FastAPIAppEnvironment
+
+app = FastAPI()
+
+@app.get("/")
+def root() -> str:
+    return "here"
+
+env = FastAPIAppEnvironment(
+    name={name!r}, app=app, requires_auth=False,
+    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("fastapi", "uvicorn", {package!r}),
+)
+"""
+# what a source package's build tries on everything that it can see: to write, to replace, to delete, to add
+ATTACK = """
+    import collections, os
+    own, seen = {own!r}, collections.Counter()
+    def attempt(what, *words, **more):
+        try:
+            what(*words, **more)
+            seen["done"] += 1
+        except OSError as error:
+            seen[error.strerror] += 1
+    for where, folders, files in os.walk({images!r}):
+        folders[:] = [each for each in folders if os.path.join(where, each) != own]
+        attempt(open, os.path.join(where, "planted.pth"), "x")
+        for path in (os.path.join(where, each) for each in files):
+            attempt(os.chmod, path, 0o777)
+            attempt(open, path, "ab")
+            attempt(os.rename, path, path + ".moved")
+            attempt(os.link, path, os.path.join(own, "link-to-it"))
+            attempt(os.unlink, path)
+    pathlib.Path(own, "report").write_text(repr(dict(seen)))
+"""
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _alice_may() -> Iterator[None]:
+    join_group()
+    alice("sudo", "flytectl", "ca", "install")
+    yield
+    for app in answer("app", "ls")["apps"]:
+        if app["name"].startswith("images-"):
+            alice("flytectl", "app", "delete", app["name"])
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """A folder of packages, and the options with which a build gets them from it and from nowhere else.
+
+    By the machine's outer address: builds do not reach its loopback.
+    """
+    address = next(word for word in sh("hostname", "-I").split() if "." in word)
+    with ThreadingHTTPServer((address, 0), partial(_Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield tmp_path, ("--no-index", "--find-links", f"http://{address}:{server.server_port}/")
+        server.shutdown()
+
+
+def built(digest: str, requirement: str, options: tuple[str, ...]) -> tuple[str, list[str]]:
+    """Builds an image of one requirement with the daemon's own means; why it failed if it did, and what was said."""
+    said: list[str] = []
+
+    async def emit(_kind: str, text: str) -> None:
+        said.append(text)
+
+    async def work() -> str:
+        async with connected() as units:
+            recipe = Recipe("3.13", (Install("the test", (requirement,), options),))
+            return (await image_builds.run(units, digest, recipe, {}, others, emit)).message
+
+    others = [path.name for path in IMAGES.glob("[0-9a-f]*")]
+    failure = asyncio.run(work())
+    return "" if (IMAGES / digest / "image.json").exists() else failure, said
+
+
+def content(*folders: Path) -> dict[str, str]:
+    """Every file with its mode and content, every link with its target."""
+    found = {}
+    for path in (path for folder in folders for path in sorted(folder.rglob("*"))):
+        if path.is_symlink():
+            found[str(path)] = str(path.readlink())
+        else:
+            data = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+            found[str(path)] = f"{path.stat().st_mode:o} {data}"
+    return found
+
+
+def app(name: str, package: str = "iniconfig==2.0.0") -> str:
+    """An app of alice's whose image has a package that no other test's has."""
+    return give(f"images/{name.replace('-', '_')}.py", SOURCE.format(name=name, package=package))
+
+
+def image_of(name: str) -> dict[str, Any]:
+    """The image of an app."""
+    return dict(answer("app", "get", name)["image"])
+
+
+def test_a_source_package_changes_no_other_image(packages: tuple[Path, tuple[str, ...]]) -> None:
+    """Neither another image, nor uv's cache, which shares that image's files, nor the Pythons; only its own image."""
+    folder, options = packages
+    victim, own = "a" * 32, "b" * 32
+    wheel(folder, "one", files={"one.py": "VALUE = 1\n"})
+    source(folder, "evil", during=ATTACK.format(own=str(IMAGES / own), images=str(IMAGES)).strip())
+    try:
+        assert built(victim, "one", options)[0] == ""
+        module = next((IMAGES / victim).rglob("one.py"))
+        assert module.stat().st_nlink > 1  # the cache has it too
+        before = content(IMAGES / victim, IMAGES / ".uv/archive-v0", IMAGES / ".python")
+        failure, said = built(own, "evil", options)
+        assert failure == "", "\n".join(said)
+        assert content(IMAGES / victim, IMAGES / ".uv/archive-v0", IMAGES / ".python") == before
+        report = eval((IMAGES / own / "report").read_text())
+        assert "done" not in report, report
+        assert report["Read-only file system"] > 4 * 10
+        assert json.loads((IMAGES / own / "image.json").read_text())["built"] == ["evil==1.0"]
+        assert not (IMAGES / own / ".uv").exists()
+        assert any("apart from other images" in line for line in said)
+    finally:
+        for digest in (victim, own):
+            shutil.rmtree(IMAGES / digest, ignore_errors=True)
+
+
+def test_a_source_package_that_fails_leaves_nothing(packages: tuple[Path, tuple[str, ...]]) -> None:
+    """Its folder goes, though the build apart could not remove it itself; the reason is the package's own."""
+    folder, options = packages
+    source(folder, "broken", during="raise RuntimeError('no compiler here')")
+    before = sorted(IMAGES.iterdir())
+    failure, said = built("c" * 32, "broken", options)
+    assert failure.startswith("the image could not be built: the test: ")
+    assert any("no compiler here" in line for line in said)
+    assert sorted(IMAGES.iterdir()) == before
+    assert sh("systemctl", "is-active", unit_name("c" * 32)) == "inactive"
+
+
+def test_two_apps_that_need_one_new_image_share_its_build() -> None:
+    """Served at the same time: built once, both come up, and both clients see what uv says."""
+    names = ("images-one", "images-two")
+    started = time.time()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(running("flytectl", "serve", app(name))) for name in names]
+        said = [lines_of(client) for client in clients]
+        assert [client.wait(300) for client in clients] == [0, 0], said
+    until(lambda: all("https://" in lines[-1] for lines in said))
+    first, second = sorted(said, key=lambda lines: any("is being built already" in line for line in lines))
+    assert any(line.startswith("building the image of images-") for line in first)
+    assert any(re.search(r"the image of images-\w+ is being built already; waiting for that", line) for line in second)
+    for lines in (first, second):
+        assert any(re.search(r"flyted-build: image \w+ is ready", line) for line in lines), lines
+    digests = {image_of(name)["hash"] for name in names}
+    assert len(digests) == 1
+    unit = unit_name(digests.pop())
+    journal = sh("journalctl", "-q", "-o", "cat", f"--since=@{started:.0f}", "_PID=1", f"UNIT={unit}")
+    assert len(re.findall(r"^Started ", journal, re.MULTILINE)) == 1, journal
+    for name in names:
+        assert curl(answer("app", "get", name)["url"])[0] == 200
+        assert started - 1 <= image_of(name)["built_at"] <= time.time()
+    assert re.search(r"^  Image +built 20\d\d-", alice("flytectl", "app", "get", names[0]).stdout, re.MULTILINE)
+
+
+def test_an_image_that_no_app_needs_goes_a_week_later() -> None:
+    """Not with the last app that used it; then with the next look, and what of uv's cache no other image shares."""
+    alice("flytectl", "serve", "-q", app("images-gone", "iniconfig==2.1.0"))
+    alice("flytectl", "serve", "-q", app("images-kept"))
+    gone, kept = image_of("images-gone")["hash"], image_of("images-kept")["hash"]
+    alice("flytectl", "app", "delete", "images-gone")
+    until(lambda: gone in json.loads(NOTES.read_text()))
+    assert kept not in json.loads(NOTES.read_text())
+    assert (IMAGES / gone / "image.json").exists()
+    NOTES.write_text(json.dumps({**json.loads(NOTES.read_text()), gone: time.time() - 7 * 86400 - 1}))
+    must("systemctl", "restart", "flyted.service")
+    until(lambda: not (IMAGES / gone).exists() and gone not in json.loads(NOTES.read_text()))
+    assert (IMAGES / kept / "image.json").exists()
+    until(lambda: sh("systemctl", "is-active", "flyted-build-removal.service") == "inactive")
+    assert not list((IMAGES / ".uv").rglob("iniconfig-2.1.0*"))
+    assert curl(answer("app", "get", "images-kept")["url"])[0] == 200
+
+
+def test_a_disk_that_is_full_during_a_build_is_said_once() -> None:
+    """What, why and what to type; the exit status of a failed build, nothing half made, and no app."""
+    file = app("images-full", "iniconfig==1.1.1")
+    options = f"size=16m,mode=755,uid={sh('id', '-u', 'flyted-build')},gid={sh('id', '-g', 'flyted-build')}"
+    must("mount", "-t", "tmpfs", "-o", options, "images", str(IMAGES))
+    try:
+        said = refused("flytectl", "serve", "-q", file, status=8)
+        assert f"the disk of {IMAGES} is full" in said
+        assert f"hint: make room (df -h {IMAGES}" in said
+        assert [path.name for path in IMAGES.iterdir() if not path.name.startswith(".")] == []
+    finally:
+        must("umount", str(IMAGES))
+    refused("flytectl", "app", "get", "images-full", status=4)
+    assert sh("systemctl", "list-units", "--all", "--no-legend", "--plain", "flyted-build-*") == ""
+
+
+def test_an_existing_environment_is_used() -> None:
+    """``--python-env DIR``: the app runs with its Python; ``app get`` says which."""
+    python = Path("/opt/images-env")
+    must("/usr/bin/python3", "-m", "venv", "--without-pip", str(python))
+    version = sh(str(python / "bin/python"), "-c", "import sys; print('cp%d%d' % sys.version_info[:2])")
+    packages = next(python.glob("lib/python*/site-packages"))
+    packages.joinpath("sdk.pth").write_text(f"/usr/lib/flyted/sdk/{version}\n/usr/lib/flyted/sdk\n")
+    try:
+        url = alice("flytectl", "serve", "-q", app("images-env"), "--python-env", str(python)).stdout.strip()
+        assert curl(url) == (200, '"here"')
+        assert image_of("images-env")["path"] == str(python)
+        assert f"environment {python}, as given" in alice("flytectl", "app", "get", "images-env").stdout
+    finally:
+        alice("flytectl", "app", "delete", "images-env")
+        shutil.rmtree(python)
+
+
+@pytest.mark.parametrize(
+    ("folder", "status", "words"),
+    [
+        ("/opt/is-not-there", 4, "no Python environment: bin/python: No such file"),
+        ("/opt/empty", 4, "no Python environment: bin/python: No such file"),
+        ("/opt/has$in", 2, "has '$' in its name"),
+        ("/opt/has;in", 2, "has ';' in its name"),
+        ("/home/alice/env", 2, "apps do not see home folders"),
+    ],
+)
+def test_a_folder_that_cannot_be_an_environment_is_refused(folder: str, status: int, words: str) -> None:
+    """Missing, without a Python, with a name that does not reach a unit, or where apps see nothing; no app is made."""
+    made = Path(folder)
+    if folder != "/opt/is-not-there":
+        made.joinpath("bin").mkdir(parents=True)
+        if folder != "/opt/empty":
+            made.joinpath("bin/python").symlink_to("/usr/bin/python3")
+    try:
+        assert words in refused("flytectl", "serve", app("images-refused"), "--python-env", folder, status=status)
+        refused("flytectl", "app", "get", "images-refused", status=4)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

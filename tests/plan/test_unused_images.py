@@ -1,0 +1,73 @@
+"""Which images go, and when."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from flyted.contract.app import AppSpec
+from flyted.contract.names import AppKey
+from flyted.plan.facts import ImageFact, Revision, StoredApp
+from flyted.plan.unused_images import KEPT_S, KEPT_WHEN_CROWDED_S, Sweep, in_use, is_crowded, sweep
+
+A, B, C = "a" * 32, "b" * 32, "c" * 32
+NOW = 1_800_000_000.0
+
+
+def swept(since: dict[str, float], *, crowded: bool = False, whole: bool = True) -> Sweep:
+    return sweep({A: True, B: whole}, {A}, since, NOW, crowded=crowded)
+
+
+def test_an_image_in_use_stays_whatever_its_age() -> None:
+    """Also on a full disk, also if it was unused for years before; and what it was is forgotten."""
+    assert sweep({A: True}, {A}, {A: 0.0}, NOW, crowded=True) == Sweep((), {})
+
+
+def test_the_clock_of_an_unused_image_starts_at_the_first_look() -> None:
+    """However old it is: it may have been in use until a moment ago."""
+    assert swept({}) == Sweep((), {B: NOW})
+    assert swept({B: NOW - 5}) == Sweep((), {B: NOW - 5})
+
+
+def test_it_goes_after_a_week_and_after_an_hour_on_a_full_disk() -> None:
+    """Not a second earlier; never at once: a deploy that found it may be about to use it."""
+    assert swept({B: NOW - KEPT_S + 1}).remove == ()
+    assert swept({B: NOW - KEPT_S}) == Sweep((B,), {})
+    assert swept({B: NOW - KEPT_WHEN_CROWDED_S + 1}, crowded=True).remove == ()
+    assert swept({B: NOW - KEPT_WHEN_CROWDED_S}, crowded=True) == Sweep((B,), {})
+
+
+def test_half_an_image_goes_at_once() -> None:
+    """Nothing builds while this is decided, so nobody will finish it; one that a revision names may be repaired."""
+    assert swept({}, whole=False) == Sweep((B,), {})
+    assert sweep({A: False}, {A}, {}, NOW, crowded=True) == Sweep((), {})
+
+
+def test_a_clock_that_was_set_back_deletes_nothing_early() -> None:
+    """A time of the future counts as now; images that are gone are forgotten."""
+    assert swept({B: NOW + 9 * KEPT_S, C: 0.0}) == Sweep((), {B: NOW})
+
+
+@pytest.mark.parametrize(
+    ("status", "number", "used"), [("ready", 2, True), ("pending", 3, True), ("ready", 1, False), ("failed", 3, False)]
+)
+def test_images_of_revisions_that_may_serve_are_in_use(status: str, number: int, used: bool) -> None:
+    """The one that serves, of a stopped app too, and one that comes up; not older ones nor one that failed."""
+    key = AppKey("default", "development", "web")
+    blank: dict[str, Any] = {"fingerprint": "", "reason": "", "created_at": 0.0}
+    revision = Revision(number, AppSpec(key, ("x",), {}), ImageFact("/i", hash=A), status=status, **blank)
+    app = StoredApp(key, "stopped", 2, (revision,), 0.0, 0.0)
+    assert in_use([app]) == (frozenset({A}) if used else frozenset())
+    given = dataclasses.replace(revision, image=ImageFact("/opt/env"))
+    assert in_use([dataclasses.replace(app, revisions=(given,))]) == frozenset()
+
+
+def test_a_disk_is_crowded_by_share_and_by_size() -> None:
+    """A twentieth of a small disk, 2 GiB of a large one."""
+    gib = 1 << 30
+    assert is_crowded(gib - 1, 20 * gib)
+    assert not is_crowded(gib, 20 * gib)
+    assert is_crowded(2 * gib - 1, 1000 * gib)
+    assert not is_crowded(2 * gib, 1000 * gib)
