@@ -108,13 +108,6 @@ def test_fields_that_are_wrong_or_not_built(options: str, said: str) -> None:
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_flytes_default_of_requires_auth_is_refused_not_served_open() -> None:
-    """An app that relies on Flyte's authentication is not served without it."""
-    name = give("bad/app.py", HEAD + APP + f'env = FastAPIAppEnvironment(name="bad", app=app, image={IMAGE})\n')
-    assert "requires_auth=True" in refused("flytectl", "serve", name, status=2)
-
-
-@pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("name", ["Upper", "under_score", "-dash", "dash-", "a" * 64, "dot.ted", "sp ace", "ü", "a/b"])
 def test_names_that_are_no_names(name: str) -> None:
     """In the file, on the command line, as project and domain, and as a secret's key."""
