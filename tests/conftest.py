@@ -15,7 +15,7 @@ settings.load_profile("flyted")
 HERE = Path(__file__).parent
 PROGRAMS = (
     "launch", "build", "attacks/test_ingress", "attacks/test_vault", "host/test_ingress", "host/test_vault",
-    "host/test_store", "flytectl/test_load", "daemon/test_control", "companion/test_flyte",
+    "host/test_store", "flytectl/test_load", "daemon/test_control", "gateway", "companion/test_flyte",
 )  # fmt: skip
 """Folders and files whose tests start real programs: uvicorn, HAProxy, uv, the SDK, writers that are killed."""
 

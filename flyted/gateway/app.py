@@ -66,7 +66,7 @@ class Gateway:
             elif path.startswith(UPLOAD):
                 await self._parts.uploads.put(scope, headers, receive, reply)
             else:
-                await self._page(scope, headers, receive, reply)
+                await self._page(scope, headers, reply)
         except FlytedError as error:
             if reply.started:
                 raise
@@ -84,7 +84,7 @@ class Gateway:
             who.user, who.uid = str(found["user"]), int(found["uid"])
         await self._services.answer(service, method, scope, headers, receive, reply)
 
-    async def _page(self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, reply: Reply) -> None:
+    async def _page(self, scope: dict[str, Any], headers: dict[str, str], reply: Reply) -> None:
         from flyted.gateway.pages import answer
 
-        await answer(self._parts, scope, headers, receive, reply)
+        await answer(self._parts, scope, headers, reply)

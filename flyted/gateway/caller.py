@@ -47,7 +47,8 @@ def texts(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     try:
         for raw, value in headers:
             name = raw.decode("ascii").lower()
-            found[name] = f"{found[name]}, {value.decode()}" if name in found else value.decode()
+            between = "; " if name == "cookie" else ", "
+            found[name] = f"{found[name]}{between}{value.decode()}" if name in found else value.decode()
     except UnicodeDecodeError as error:
         raise InvalidInput("a header is not UTF-8 text") from error
     return found

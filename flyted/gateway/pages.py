@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import re
 from typing import Any
 
+from flyted.contract.errors import FlytedError, NotFound, Unauthenticated
+from flyted.contract.names import GATEWAY_HOST
+from flyted.gateway import html, login, views
 from flyted.gateway.parts import Parts
-from flyted.gateway.reply import Reply, plain
+from flyted.gateway.reply import Reply
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+_PAGE = re.compile(r"/v2/domain/(?P<domain>[^/]+)/project/(?P<project>[^/]+)/(?P<kind>apps|runs)/(?P<name>[^/]+)/?")
+SESSION = "/.flyted/session"
 
 
-async def answer(parts: Parts, scope: dict[str, Any], headers: dict[str, str], receive: Receive, reply: Reply) -> None:
+async def answer(parts: Parts, scope: dict[str, Any], headers: dict[str, str], reply: Reply) -> None:
     """One page."""
-    await plain(reply, 404, "there is no such page")
+    host, path = headers.get("host", ""), scope["path"]
+    try:
+        if host.partition(":")[0].lower() != GATEWAY_HOST:
+            if scope["method"] != "GET" or path != SESSION:
+                raise NotFound("there is no such page")
+            await login.at_app(parts, host, login.query_of(scope), reply)
+        elif scope["method"] == "POST" and path == "/logout":
+            await login.logout(parts, headers, host, reply)
+        elif scope["method"] not in ("GET", "HEAD"):
+            raise NotFound("there is no such page")
+        elif path == "/login":
+            await login.login(parts, headers, login.query_of(scope), reply)
+        else:
+            title, body = await _shown(parts, login.session(headers), path)
+            await html.page(reply, title, body)
+    except Unauthenticated as error:
+        await login.explain(reply, error.message)
+    except FlytedError as error:
+        said = [html.paragraph(error.message), html.paragraph(error.hint)]
+        await html.page(reply, "Sorry", said, status=error.http_status)
+
+
+async def _shown(parts: Parts, token: str, path: str) -> tuple[str, list[str]]:
+    if path == "/":
+        return await views.apps(parts, token)
+    found = _PAGE.fullmatch(path)
+    if found is None:
+        raise NotFound("there is no such page", hint="the start page lists all apps: /")
+    await parts.daemon.call("whoami", token=token)
+    if found["kind"] == "runs":
+        return views.run(parts, found["name"])
+    return await views.app(parts, token, found["project"], found["domain"], found["name"])

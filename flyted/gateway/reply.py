@@ -31,9 +31,10 @@ class Reply:
         await self._send(message)
 
 
-async def whole(reply: Reply, status: int, body: bytes, headers: dict[str, str]) -> None:
+async def whole(reply: Reply, status: int, body: bytes, headers: dict[str, str] | list[tuple[str, str]]) -> None:
     """A complete answer."""
-    listed = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    listed = [(name.lower().encode(), value.encode()) for name, value in pairs]
     listed.append((b"content-length", str(len(body)).encode()))
     await reply({"type": "http.response.start", "status": status, "headers": listed})
     await reply({"type": "http.response.body", "body": body})

@@ -1,0 +1,217 @@
+"""What strangers send: never a traceback, never a text of a parser's or an exception's, always a code."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import struct
+from typing import Any
+
+import pytest
+from flyteidl2.secret import definition_pb2 as definition
+from flyteidl2.secret import payload_pb2 as secret
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flyted.gateway.errors import FAULT
+from flyted.gateway.limits import MESSAGE_BYTES
+from flyted.gateway.services import SERVICES
+from tests.gateway.harness import TOKEN, Running
+
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+SECRET = "/flyteidl2.secret.SecretService/CreateSecret"
+PERMANENT = {
+    "invalid_argument", "unimplemented", "resource_exhausted", "failed_precondition", "not_found", "unauthenticated",
+    "already_exists", "permission_denied",
+}  # fmt: skip
+
+
+def send(
+    gateway: Running, path: str, body: bytes, headers: dict[str, str], method: str = "POST"
+) -> tuple[int, dict[str, Any]]:
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        data = answer.read()
+    finally:
+        connection.close()
+    if answer.headers.get("content-encoding") == "gzip":
+        data = gzip.decompress(data)
+    if answer.headers.get("content-type", "").startswith("application/connect+"):
+        flags, size = struct.unpack("!BI", data[:5])
+        data = data[5 : 5 + size]
+        data = gzip.decompress(data) if flags & 1 else data
+        return answer.status, json.loads(data).get("error", {})
+    try:
+        return answer.status, json.loads(data)
+    except ValueError:
+        return answer.status, {"text": data.decode("utf-8", "replace")}
+
+
+def proto(**more: str) -> dict[str, str]:
+    return {**BEARER, "Content-Type": "application/proto", **more}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Basic eDp5"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer flyted_short"},
+        {"Authorization": f"Bearer {TOKEN[:-1]}x"},
+        {"Authorization": f"Bearer {TOKEN} {TOKEN}"},
+    ],
+)
+@pytest.mark.parametrize("path", [SECRET, "/flyteidl2.app.AppService/Get", "/flyteidl2.nothing.Service/Get"])
+def test_without_a_good_token_nothing_is_read(gateway: Running, path: str, headers: dict[str, str]) -> None:
+    """Whatever the call, its body is not looked at, and flyted is asked for nothing but the token."""
+    status, answer = send(gateway, path, b"\xff" * 100, {"Content-Type": "application/proto", **headers})
+    assert (status, answer["code"]) == (401, "unauthenticated")
+    assert gateway.flyted.verbs() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "code"),
+    [
+        (b"\xff\xff", proto(), "invalid_argument"),
+        (b"{", {**BEARER, "Content-Type": "application/json"}, "invalid_argument"),
+        (b'{"nope": 1}', {**BEARER, "Content-Type": "application/json"}, "invalid_argument"),
+        (b"not gzip", proto(**{"Content-Encoding": "gzip"}), "invalid_argument"),
+        (gzip.compress(b"x")[:-4], proto(**{"Content-Encoding": "gzip"}), "invalid_argument"),
+        (b"", proto(**{"Content-Encoding": "br"}), "unimplemented"),
+        (b"", {**BEARER, "Content-Type": "application/grpc"}, "invalid_argument"),
+        (b"", {**BEARER, "Content-Type": "text/plain"}, "invalid_argument"),
+        (b"", {**BEARER}, "invalid_argument"),
+        (b"", proto(**{"Connect-Protocol-Version": "9"}), "invalid_argument"),
+        (b"", proto(**{"Connect-Timeout-Ms": "soon"}), "invalid_argument"),
+    ],
+)
+def test_a_body_that_makes_no_sense(gateway: Running, body: bytes, headers: dict[str, str], code: str) -> None:
+    """Each kind of nonsense has its code; none is an internal error."""
+    status, answer = send(gateway, SECRET, body, headers)
+    assert answer.get("code") == code, (status, answer)
+    assert "Traceback" not in str(answer)
+    assert "Error" not in answer["message"]
+
+
+def test_a_header_that_is_no_text(gateway: Running) -> None:
+    """Bytes that are not UTF-8 in a header are refused as such."""
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+    connection.putrequest("POST", SECRET)
+    for name, value in proto(**{"Content-Length": "0"}).items():
+        connection.putheader(name, value)
+    connection.putheader("X-Odd", b"\xff\xfe")
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["code"]) == (400, "invalid_argument")
+    connection.close()
+
+
+def test_a_message_of_100_mib_is_refused_before_it_is_sent(gateway: Running) -> None:
+    """Its length is told first: the answer comes without a byte of it."""
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+    connection.putrequest("POST", SECRET)
+    for name, value in proto(**{"Content-Length": str(100 << 20)}).items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["code"]) == (429, "resource_exhausted")
+    connection.close()
+
+
+def test_a_message_without_a_length_is_bounded_as_it_comes(gateway: Running) -> None:
+    """A chunked body stops being read a little above the bound."""
+    block = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+    connection.putrequest("POST", SECRET)
+    for name, value in proto(**{"Transfer-Encoding": "chunked"}).items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    for _ in range(MESSAGE_BYTES // 0x10000 + 2):
+        connection.send(block)
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["code"]) == (429, "resource_exhausted")
+    connection.close()
+
+
+def test_a_bomb_is_not_unpacked(gateway: Running) -> None:
+    """1 GiB of zeros in one MiB of gzip: refused at the bound."""
+    bomb = gzip.compress(b"\0" * (64 << 20), 9)
+    status, answer = send(gateway, SECRET, bomb * 16, proto(**{"Content-Encoding": "gzip"}))
+    assert (status, answer["code"]) == (429, "resource_exhausted")
+
+
+def test_a_fault_of_ours_is_told_without_its_text(gateway: Running) -> None:
+    """An exception's words stay in the journal."""
+    gateway.flyted.answers("secret.create", {"result": {}})
+    gateway.flyted.answers("secret.get", {"result": {"secret": {"key": "only"}}})
+    body = secret.GetSecretRequest(id=definition.SecretIdentifier(name="K")).SerializeToString()
+    status, answer = send(gateway, "/flyteidl2.secret.SecretService/GetSecret", body, proto())
+    assert (status, answer) == (500, {"code": "internal", "message": FAULT})
+
+
+METHODS = sorted(
+    f"/{service}/{method}"
+    for service, methods in {
+        "flyteidl2.app.AppService": ["Create", "Get", "Update", "List", "Delete", "Watch", "UpdateStatus", "Lease"],
+        "flyteidl2.app.AppLogsService": ["TailLogs"],
+        "flyteidl2.secret.SecretService": ["CreateSecret", "UpdateSecret", "GetSecret", "ListSecrets", "DeleteSecret"],
+        "flyteidl2.dataproxy.DataProxyService": ["CreateUploadLocation", "UploadInputs", "GetActionData"],
+        "flyteidl2.imagebuilder.ImageService": ["GetImage"],
+        "flyteidl2.task.TaskService": ["ListTasks", "GetTaskDetails", "DeployTask"],
+        "flyteidl2.workflow.RunService": ["CreateRun", "GetRunDetails", "WatchActionDetails", "AbortRun", "ListRuns"],
+        "flyteidl2.project.ProjectService": ["ListProjects", "GetProject", "CreateProject"],
+        "flyteidl2.cluster.ClusterService": ["SelectCluster"],
+        "flyteidl2.auth.IdentityService": ["UserInfo"],
+        "flyteidl2.auth.AuthMetadataService": ["GetOAuth2Metadata", "GetPublicClientConfig"],
+    }.items()
+    for method in methods
+)
+STREAMS = ("Watch", "Lease", "TailLogs", "WatchActionDetails")
+
+
+def test_the_list_of_services_is_whole() -> None:
+    """The garbage below reaches each service that there is."""
+    assert {path.split("/")[1] for path in METHODS} == set(SERVICES)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+@pytest.mark.parametrize("path", METHODS)
+def test_random_messages_are_answered_with_a_code(gateway: Running, path: str, data: st.DataObject) -> None:
+    """Random bytes, and random fields of the right wire types: an answer, or a code that says whose fault it was.
+
+    The stand-in for flyted refuses every verb, so what gets that far is "invalid" too.
+    """
+    field = st.tuples(st.integers(1, 15), st.binary(max_size=40)).map(
+        lambda pair: bytes([pair[0] << 3 | 2, len(pair[1])]) + pair[1]
+    )
+    body = data.draw(st.one_of(st.binary(max_size=200), st.lists(field, max_size=6).map(b"".join)))
+    if path.endswith(STREAMS):
+        message = struct.pack("!BI", 0, len(body)) + body
+        headers = {**BEARER, "Content-Type": "application/connect+proto"}
+    else:
+        message, headers = body, proto()
+    status, answer = send(gateway, path, message, headers)
+    assert status == 200 or answer.get("code") in PERMANENT, (status, answer)
+    if answer.get("code"):
+        assert answer["code"] in PERMANENT, answer
+        assert "Traceback" not in answer["message"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_an_rpc_is_a_post(gateway: Running, method: str) -> None:
+    """Nothing else reaches a handler."""
+    status, answer = send(gateway, SECRET, b"", proto(), method)
+    assert (status, answer["code"]) == (400, "invalid_argument")
+    assert gateway.flyted.verbs() == []
+
+
+def test_an_unknown_service_is_named(gateway: Running) -> None:
+    """What flyted does not have is "unimplemented", and said."""
+    status, answer = send(gateway, "/flyteidl2.trigger.TriggerService/DeployTrigger", b"", proto())
+    assert (status, answer["code"]) == (501, "unimplemented")
+    assert "TriggerService" in answer["message"]
