@@ -11,9 +11,11 @@ from typing import Any
 from flyted.contract.status import AppState
 from flyted.daemon.act import Act
 from flyted.daemon.engine import Engine
+from flyted.daemon.listen import nameservers
 from flyted.daemon.status import app_map
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host.vault import Vault
+from flyted.plan.sandbox import unreachable_nameservers
 
 STATE = Path("/var/lib/flyted")
 _LOW_BYTES = 1 << 30
@@ -27,6 +29,17 @@ class Check:
     ok: bool | None
     detail: str
     hint: str = ""
+
+
+def names(servers: tuple[str, ...]) -> Check:
+    """Whether apps can ask the machine's name servers: those on most of its own addresses are closed to them."""
+    closed = unreachable_nameservers(servers)
+    detail = f"apps cannot ask {', '.join(closed)}" if closed else "apps can ask every name server of this machine"
+    return Check(
+        "name servers", not closed or (None if set(servers) - set(closed) else False), detail,
+        "apt install systemd-resolved (apps may ask 127.0.0.53), or name one of the network in /etc/resolv.conf; "
+        "then: systemctl restart flyted",
+    )  # fmt: skip
 
 
 class Doctor:
@@ -43,7 +56,8 @@ class Doctor:
 
     async def examine(self, _call: Call) -> dict[str, Any]:
         """All checks."""
-        checks = [*self._secrets(), self._ingress(), self._disk(), self._uv(), *await self._apps()]
+        machine = [self._ingress(), self._disk(), self._uv(), names(nameservers())]
+        checks = [*self._secrets(), *machine, *await self._apps()]
         return {"checks": [asdict(check) for check in checks]}
 
     def _secrets(self) -> Iterator[Check]:

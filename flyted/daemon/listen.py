@@ -10,7 +10,7 @@ from pathlib import Path
 from flyted.contract.errors import HostFailure
 from flyted.daemon.settings import Settings
 from flyted.host.units import Units
-from flyted.plan.build_unit import loopback_nameservers
+from flyted.plan.build_unit import all_nameservers
 from flyted.plan.ingress import Listen
 from flyted.plan.ports import (
     INGRESS_SOCKET,
@@ -67,8 +67,8 @@ async def hold(units: Units, listen: Listen) -> None:
 
 
 def nameservers() -> tuple[str, ...]:
-    """The name servers on this machine's own addresses: apps may reach these, and nothing else of loopback."""
-    return loopback_nameservers(_text(Path("/etc/resolv.conf")))
+    """The name servers of this machine, as they are now."""
+    return all_nameservers(_text(Path("/etc/resolv.conf")))
 
 
 def _kept(file: Path) -> tuple[int, ...]:

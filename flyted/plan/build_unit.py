@@ -114,9 +114,14 @@ def remove_unit(
 
 def loopback_nameservers(resolv_conf: str) -> tuple[str, ...]:
     """The name servers of a resolv.conf(5) that :data:`_CLOSED` would cut off: for ``BuildSettings.addresses``."""
-    found = re.findall(r"^[ \t]*nameserver[ \t]+([0-9A-Fa-f:.]+)", resolv_conf, re.MULTILINE)
     closed = [ipaddress.ip_network(net) for net in _CLOSED]
-    return tuple(dict.fromkeys(a for a in found if _valid(a) and any(ipaddress.ip_address(a) in n for n in closed)))
+    return tuple(a for a in all_nameservers(resolv_conf) if any(ipaddress.ip_address(a) in n for n in closed))
+
+
+def all_nameservers(resolv_conf: str) -> tuple[str, ...]:
+    """The name servers of a resolv.conf(5), each once, without what is no address."""
+    found = re.findall(r"^[ \t]*nameserver[ \t]+([0-9A-Fa-f:.]+)", resolv_conf, re.MULTILINE)
+    return tuple(dict.fromkeys(a for a in found if _valid(a)))
 
 
 def record_of(text: str) -> ImageRecord:

@@ -12,6 +12,7 @@ from flyted.plan.build_unit import (
     BUILD_APART,
     BuildSettings,
     ImageRecord,
+    all_nameservers,
     build_failure,
     build_unit,
     image_dir,
@@ -84,6 +85,7 @@ def test_only_name_servers_that_would_be_cut_off_are_opened() -> None:
     lines = ["127.0.0.1", "10.0.0.2", "::1", "fe80::1%eth0", "1:2", "127.0.0.1"]
     text = "".join(f" nameserver {line}\n" for line in lines) + "#nameserver 127.0.0.9\nsearch lan\n"
     assert loopback_nameservers(text) == ("127.0.0.1", "::1", "fe80::1")
+    assert set(all_nameservers(text)) > set(loopback_nameservers(text))
 
 
 def test_output_goes_to_the_clients_pipe_when_there_is_one() -> None:
