@@ -15,10 +15,10 @@ from flyted.plan.actions import Action, Sleep, StartPair, StartService, StopPair
 from flyted.plan.facts import Facts, StoredApp, UnitFact
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
 from flyted.plan.ingress import IngressState, Server, Unavailable, unavailable
+from flyted.plan.units import socket_path
 
 DRAIN_S = 60.0
 DRAIN_LOOK_S = 0.5
-APP_SOCKETS = "/run/flyted/apps"
 SERVER_MAXCONN = 3500  # below the sockets' backlog of 4096: a full backlog is an instant 503 (measured)
 _ALIVE = ("active", "activating", "reloading", "deactivating")
 
@@ -165,4 +165,4 @@ def _alive(fact: UnitFact | None) -> bool:
 
 def server_of(replica: Replica) -> Server:
     """The replica's server in the ingress."""
-    return Server(replica.server, f"{APP_SOCKETS}/{replica.server}.sock", SERVER_MAXCONN)
+    return Server(replica.server, socket_path(replica), SERVER_MAXCONN)

@@ -18,12 +18,12 @@ from typing import Any, Literal
 from flyted.contract.app import AppSpec, SecretUse
 from flyted.contract.names import Replica, state_name, user_of
 from flyted.plan.sandbox import sandbox
+from flyted.plan.secrets import SUMS, credential_id
 
 Properties = dict[str, Any]
 
 SLICE = "flyted-apps.slice"
 SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105  the only place that Flyte's SDK looks in
-SUMS = "sums"
 BACKLOG = 4096
 EX_CONFIG = 78  # launch refuses to start: trying again changes nothing
 START_S = 300  # a cold start may load a model
@@ -114,7 +114,7 @@ def erase_unit(app_id: str) -> Properties:
 
 def credential_ids(secrets: Iterable[SecretUse]) -> dict[str, SecretUse | Literal["sums"]]:
     """The short ids under which a unit asks for its secrets; unit name and id share 84 bytes."""
-    ids: dict[str, SecretUse | Literal["sums"]] = {f"s{n}": use for n, use in enumerate(secrets)}
+    ids: dict[str, SecretUse | Literal["sums"]] = {credential_id(n): use for n, use in enumerate(secrets)}
     return {**ids, SUMS: "sums"} if ids else {}
 
 
