@@ -177,7 +177,7 @@ _ERRORS = {
     400: "this request is not valid HTTP",
     408: "the request did not come in time",
     500: "the ingress failed",
-    502: "the app broke off before it answered",
+    502: "the app ended or broke off before it answered; try again later, flytectl app get says why it ended",
     503: "the app cannot be reached now; flytectl app get says why",
     504: "the app did not answer in time",
 }
