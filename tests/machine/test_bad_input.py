@@ -279,7 +279,7 @@ def test_a_daemon_of_another_version_is_named() -> None:
 def stop_all() -> None:
     """One after the other, the daemon first: it would start the ingress that stops, and that the daemon again."""
     systemctl("stop", "flyted")
-    systemctl("stop", "flyted-ingress")
+    systemctl("stop", "flyted-ingress.socket", "flyted-ingress")  # else the next connection starts it again
 
 
 def test_ports_that_are_taken_are_replaced_and_said() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.machine.people import alice, answer, curl, give, join_group
 
-GATES = {"flyted.service": 1.2, "flyted-ingress.service": 1.5}
+GATES = {"flyted.service": 1.2, "flyted-ingress.service": 0.6}
 APP_GATE = 1.4
 PROBE = """
 import json, os, socket, subprocess
