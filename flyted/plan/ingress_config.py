@@ -61,6 +61,9 @@ global
 ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305
     ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256
 
+# nobody is asked for names; 2.6 would else make a socket for each name server of the machine, and it may make none
+resolvers default
+
 defaults
     mode http
     log global
