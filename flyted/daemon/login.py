@@ -18,6 +18,7 @@ from flyted.daemon.tokens import Tokens
 from flyted.daemon.verbs import Call, Door, Right, Verb
 from flyted.host import people
 from flyted.host.store import Store
+from flyted.plan.facts import Token
 from flyted.plan.tokens import BROWSER, LIFE_S
 
 LINK_LIFE_S = 300.0
@@ -34,6 +35,7 @@ class _Code:
     user: str
     app_id: str
     expires_at: float
+    login: Token | None = None  # the login of the pages that it came from: what comes of it ends with that
 
 
 class Logins:
@@ -67,16 +69,16 @@ class Logins:
         return {**made, "url": f"https://{GATEWAY_HOST}{self._suffix()}/login?code={made['code']}"}
 
     async def pass_on(self, call: Call) -> dict[str, Any]:
-        """A code for an app (its id, or its host name), for whoever is logged in to the gateway's pages."""
+        """A code for an app (its id, or its host name), for a browser that is logged in to the gateway's pages."""
         token = call.actor.token
-        if token is None:
-            raise PermissionRefused("login.pass needs a token")
+        if token is None or token.kind != BROWSER:
+            raise PermissionRefused("only a browser's login is passed on to an app", hint="flytectl login")
         name = call.args["app_id"].removesuffix(f".{self._base_domain}")
         app = next((a for a in self._store.apps() if a.key.id == name), None)
         if app is None:
             raise NotFound(f"there is no app {shown(name)}", hint="flytectl app ls")
         host = host_of(app.key.id, self._base_domain) + self._suffix()
-        made = self._new(token.uid, token.user, app.key.id, PASS_LIFE_S)
+        made = self._new(token.uid, token.user, app.key.id, PASS_LIFE_S, token)
         return {**made, "app_id": app.key.id, "url": f"https://{host}/.flyted/session"}
 
     async def redeem(self, call: Call) -> dict[str, Any]:
@@ -84,11 +86,15 @@ class Logins:
         code = self._codes.pop(digest(call.args["code"]), None)
         if code is None or code.expires_at <= time.time() or code.app_id != call.args["app_id"]:
             raise Unauthenticated("this login link was used already, or is too old", hint="flytectl login")
-        made, token = await self._tokens.issue((code.uid, code.user), BROWSER, LIFE_S[BROWSER], code.app_id)
+        life, name = LIFE_S[BROWSER], ""
+        if code.login is not None:
+            self._tokens.still_there(code.login)
+            life, name = code.login.expires_at - time.time(), code.login.id
+        made, token = await self._tokens.issue((code.uid, code.user), BROWSER, life, code.app_id, name)
         return {"token": made, "user": token.user, "expires_at": token.expires_at}
 
     async def end(self, call: Call) -> dict[str, Any]:
-        """Logs out: the token that this was called with is over."""
+        """Logs out: the token that this was called with is over, with those of the apps that came of it."""
         if call.actor.token is None:
             raise InvalidInput("login.end needs a token")
         await self._tokens.forget(call.actor.token)
@@ -98,12 +104,12 @@ class Logins:
         port = self._port()
         return f":{port}" if port != 443 else ""
 
-    def _new(self, uid: int, user: str, app_id: str, life_s: float) -> dict[str, Any]:
+    def _new(self, uid: int, user: str, app_id: str, life_s: float, login: Token | None = None) -> dict[str, Any]:
         now = time.time()
         self._codes = {d: c for d, c in self._codes.items() if c.expires_at > now}
         own = [d for d, c in self._codes.items() if c.uid == uid]
         for old in own[: max(0, len(own) + 1 - MOST_CODES)]:
             del self._codes[old]
         made = secrets.token_urlsafe(32)
-        self._codes[digest(made)] = _Code(uid, user, app_id, now + life_s)
+        self._codes[digest(made)] = _Code(uid, user, app_id, now + life_s, login)
         return {"code": made, "expires_at": now + life_s}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import secrets
@@ -25,7 +26,7 @@ from flyted.host import people
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
 from flyted.plan.facts import Token
-from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, room_for
+from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, offspring, room_for
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +93,19 @@ class Tokens:
         return made, token
 
     async def forget(self, token: Token) -> None:
-        """Forgets one token, and the ingress with us. Raises :class:`IngressDown` when that cannot be told."""
-        self._table.remove(frozenset({token.digest}))
+        """Forgets one token (and what came of a login), and the ingress with us.
+
+        Raises :class:`IngressDown` when the ingress cannot be told.
+        """
+        self._table.remove(frozenset({token.digest}) | offspring(token, self._table.all()))
         await self._grants.apply()
+
+    def still_there(self, token: Token) -> None:
+        """Raises :class:`Unauthenticated` when a token was revoked meanwhile."""
+        with contextlib.suppress(NotFound):
+            if self._table.find(token.digest).expires_at > time.time():
+                return
+        raise Unauthenticated("this login is over", hint="flytectl login")
 
     async def whoami(self, call: Call) -> dict[str, Any]:
         """Who calls, and what they may."""
@@ -120,32 +131,36 @@ class Tokens:
             raise InvalidInput("a token lives for 1 second to 366 days", hint="--expires 90d")
         uid, user = call.actor.uid, people.name_of(call.actor.uid)
         self._grants.sweep()
-        if any(t.uid == uid and t.name == args["name"] for t in self._table.all()):
+        if any(t.uid == uid and t.kind == NAMED and t.name == args["name"] for t in self._table.all()):
             raise AlreadyExists(
                 f"you have a token '{args['name']}' already", hint=f"flytectl token revoke {args['name']}"
             )
         app_id = self._app_id(args) if args["app"] else ""
         made, token = await self.issue((uid, user), NAMED, life, app_id, args["name"])
-        return {"token": made, **self._map(token)}
+        return {"token": made, **_map(token)}
 
     async def list_all(self, call: Call) -> dict[str, Any]:
         """The caller's tokens; root sees all. Never their text: nobody has it."""
-        return {"tokens": [self._map(t) for t in self._visible(call.actor) if t.expires_at > time.time()]}
+        return {"tokens": [_map(t) for t in self._visible(call.actor) if t.expires_at > time.time()]}
 
     async def revoke(self, call: Call) -> dict[str, Any]:
         """Ends a token at once: here and at the ingress. Named by its name, its id or (found somewhere) itself."""
-        word = call.args["token"]
-        wanted = (text.digest(word), "") if text.valid_shape(word) else ("", word)
-        found = [t for t in self._table.all() if t.digest == wanted[0]] or [
-            t for t in self._visible(call.actor) if wanted[1] and wanted[1] in (t.id, t.name)
-        ]
+        found = self._named(call.args["token"], call.actor)
         own = [t for t in found if t.uid == call.actor.uid] or found
         if not own:
-            raise NotFound(f"there is no token {shown(word[:16])} of yours", hint="flytectl token ls")
+            raise NotFound(f"there is no token {shown(call.args['token'][:16])} of yours", hint="flytectl token ls")
         if len(own) > 1:
-            raise InvalidInput(f"several users have a token '{word}'", hint="flytectl token revoke ID (token ls)")
+            raise InvalidInput(
+                f"several users have a token '{own[0].name}'", hint="flytectl token revoke ID (token ls)"
+            )
         await self.forget(own[0])
-        return {"token": self._map(own[0])}
+        return {"token": _map(own[0])}
+
+    def _named(self, word: str, actor: Actor) -> list[Token]:
+        """The tokens that are meant. Whoever has a token itself may end it: they could use it."""
+        if text.valid_shape(word):
+            return [t for t in self._table.all() if t.digest == text.digest(word)]
+        return [t for t in self._visible(actor) if word and word in (t.id, _name(t))]
 
     def _visible(self, actor: Actor) -> list[Token]:
         return [t for t in self._table.all() if actor.root or t.uid == actor.uid]
@@ -154,8 +169,13 @@ class Tokens:
         key = AppKey(args["project"] or DEFAULT_PROJECT, args["domain"] or DEFAULT_DOMAIN, args["app"])
         return self._store.app(key.id).key.id
 
-    def _map(self, token: Token) -> dict[str, Any]:
-        return {
-            "id": token.id, "kind": token.kind, "name": token.name, "user": token.user, "app": token.app_id,
-            "created_at": token.created_at, "expires_at": token.expires_at,
-        }  # fmt: skip
+
+def _name(token: Token) -> str:
+    return token.name if token.kind == NAMED else ""
+
+
+def _map(token: Token) -> dict[str, Any]:
+    return {
+        "id": token.id, "kind": token.kind, "name": _name(token), "user": token.user, "app": token.app_id,
+        "created_at": token.created_at, "expires_at": token.expires_at,
+    }  # fmt: skip

@@ -119,7 +119,8 @@ class Token:
     """A token as it is stored: all but its text, of which only the digest is kept. Times are seconds since 1970.
 
     ``kind``: "session" (an hour, for the command line), "named" (made by hand, for another machine) or "browser" (a
-    cookie). ``app_id``: the one app that it opens, "" for everything that its owner may.
+    cookie; the ``name`` of an app's cookie is the id of the login that it came of). ``app_id``: the one app that it
+    opens, "" for everything that its owner may.
     """
 
     digest: str

@@ -24,6 +24,11 @@ def dead(tokens: Iterable[Token], apps: frozenset[str], now: float) -> frozenset
     return frozenset(t.digest for t in tokens if t.expires_at <= now or (t.app_id and t.app_id not in apps))
 
 
+def offspring(token: Token, tokens: Iterable[Token]) -> frozenset[str]:
+    """Digests of the apps' cookies that came of a login: they carry its id as their name, and end with it."""
+    return frozenset(t.digest for t in tokens if t.kind == BROWSER and t.app_id and t.name == token.id)
+
+
 def room_for(kind: str, uid: int, tokens: Iterable[Token]) -> frozenset[str]:
     """Digests of tokens that a user's next one takes the place of: the oldest of those that come by themselves.
 

@@ -483,12 +483,52 @@ def test_only_a_login_of_the_pages_is_passed_on(box: Box) -> None:
         box.as_actor(pages, "login.pass", app_id="nosuch")
 
 
-def test_logging_out_ends_the_cookie(box: Box) -> None:
-    """At once."""
-    made = redeem(box, link(box))
-    box.as_actor(box.tokens.owner(made), "login.end")
+def logged_in(box: Box) -> tuple[Actor, str]:
+    """Somebody at the pages, and their cookie for app web."""
+    pages = box.tokens.owner(redeem(box, link(box)))
+    return pages, redeem(box, box.as_actor(pages, "login.pass", app_id="web")["code"], "web")
+
+
+def test_logging_out_ends_the_cookies(box: Box) -> None:
+    """Of the pages and of the apps that were opened from there, at once; another login goes on."""
+    (pages, cookie), (_, other) = logged_in(box), logged_in(box)
+    passed = box.as_actor(pages, "login.pass", app_id="other")["code"]
+    box.as_actor(pages, "login.end")
     with pytest.raises(Unauthenticated):
-        box.tokens.owner(made)
+        box.tokens.owner(cookie)
+    with pytest.raises(Unauthenticated):
+        redeem(box, passed, "other")
+    assert box.tokens.owner(other).uid == 1001
+    assert len(box.grants.wanted()) == 1
+
+
+def test_revoking_a_login_ends_what_came_of_it(box: Box) -> None:
+    """By its id, which ``token ls`` shows."""
+    pages, cookie = logged_in(box)
+    assert pages.token is not None
+    box.ask(BOB, "token.revoke", token=pages.token.id)
+    with pytest.raises(Unauthenticated):
+        box.tokens.owner(cookie)
+    assert box.table.all() == ()
+
+
+def test_a_cookie_lives_no_longer_than_its_login(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going from app to app makes no login longer."""
+    pages = box.tokens.owner(redeem(box, link(box)))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 12 * 3600 - 60)
+    cookie = box.tokens.owner(redeem(box, box.as_actor(pages, "login.pass", app_id="web")["code"], "web"))
+    assert pages.token is not None
+    assert cookie.token is not None
+    assert abs(cookie.token.expires_at - pages.token.expires_at) < 1
+
+
+@pytest.mark.parametrize("verb", ["token.mint", "token.create"])
+def test_a_token_of_a_program_is_not_passed_on(box: Box, verb: str) -> None:
+    """It would live on as a cookie."""
+    made = box.ask(BOB, "token.mint")["token"] if verb == "token.mint" else box.create(BOB, "ci")
+    with pytest.raises(PermissionRefused, match="browser"):
+        box.as_actor(box.tokens.owner(made), "login.pass", app_id="web")
 
 
 def test_redeeming_needs_no_token_but_the_code(doors: tuple[Box, Doors]) -> None:
