@@ -104,6 +104,10 @@ def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> dict[str, Any]:
     if not quiet:
         word = "is served" if result["changed"] else "is served already, nothing changed"
         say(f"{render.safe(spec.key)} {word} (revision {render.safe(result.get('revision'))})")
+        if result.get("requires_auth"):
+            say(
+                'it asks for a token: curl -H "Authorization: Bearer $(flytectl token)" URL; a browser: flytectl login'
+            )
     return result
 
 
