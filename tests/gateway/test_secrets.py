@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyteidl2.secret import definition_pb2 as definition
 from flyteidl2.secret import payload_pb2 as pb
 
-from flyted.contract.errors import AlreadyExists, SecretNotFound
+from flyted.contract.errors import AlreadyExists, FlytedError, SecretNotFound
 from tests.gateway.clients import ask, service
 from tests.gateway.harness import Running
 
@@ -22,14 +24,15 @@ def secrets(gateway: Running):
     return service(gateway, "secret.secret_connect", "SecretService")
 
 
-def create(name: str = "API_KEY", **spec: object) -> pb.CreateSecretRequest:
+def create(**spec: Any) -> pb.CreateSecretRequest:
     return pb.CreateSecretRequest(
-        id=definition.SecretIdentifier(name=name), secret_spec=definition.SecretSpec(**(spec or {"binary_value": b"v"}))
+        id=definition.SecretIdentifier(name="API_KEY"),
+        secret_spec=definition.SecretSpec(**(spec or {"binary_value": b"v"})),
     )
 
 
 @pytest.mark.parametrize("spec", [{"binary_value": b"\x00\xff v"}, {"string_value": "wört"}], ids=["bytes", "text"])
-def test_a_value_goes_to_flyted_as_bytes(gateway: Running, spec: dict[str, object]) -> None:
+def test_a_value_goes_to_flyted_as_bytes(gateway: Running, spec: dict[str, Any]) -> None:
     """The CLI sends bytes, the Python API text: both arrive as bytes, beside the message and not in it."""
     gateway.flyted.answers("secret.create", {"result": {"secret": KNOWN, "rolled": []}})
     ask(secrets(gateway).create_secret, create(**spec))
@@ -48,13 +51,13 @@ def test_a_value_goes_to_flyted_as_bytes(gateway: Running, spec: dict[str, objec
         (SecretNotFound("there is no secret 'API_KEY'"), Code.NOT_FOUND),
     ],
 )
-def test_what_flyted_refuses_has_its_code_and_its_words(gateway: Running, error: Exception, code: Code) -> None:
+def test_what_flyted_refuses_has_its_code_and_its_words(gateway: Running, error: FlytedError, code: Code) -> None:
     """The SDK decides by the code, people by the text."""
     gateway.flyted.answers("secret.create", error)
     with pytest.raises(ConnectError) as raised:
         ask(secrets(gateway).create_secret, create())
     assert raised.value.code is code
-    assert error.message in raised.value.message  # type: ignore[attr-defined]
+    assert error.message in raised.value.message
 
 
 @pytest.mark.parametrize("request_", [create(string_value=""), create(type=definition.SECRET_TYPE_IMAGE_PULL_SECRET)])
@@ -82,7 +85,8 @@ def test_what_is_known_has_no_value(gateway: Running) -> None:
     """Get answers with dates and presence."""
     gateway.flyted.answers("secret.get", {"result": {"secret": KNOWN}})
     found = ask(
-        secrets(gateway).get_secret, pb.GetSecretRequest(id=definition.SecretIdentifier(name="API_KEY", organization="o"))
+        secrets(gateway).get_secret,
+        pb.GetSecretRequest(id=definition.SecretIdentifier(name="API_KEY", organization="o")),
     ).secret
     assert found.id.name == "API_KEY"
     assert found.id.organization == "o"

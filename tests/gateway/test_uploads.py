@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,10 +29,10 @@ LOCAL = {**HEADERS, "x-flyted-local": "1", "x-flyted-ports": "8443 8080"}
 REMOTE = {**HEADERS, "x-flyted-ports": "8443 8080"}
 
 
-def locate(gateway: Running, headers: dict[str, str] | None = None, **fields: object) -> pb.CreateUploadLocationResponse:
+def locate(gateway: Running, headers: dict[str, str] = LOCAL, **fields: Any) -> Any:
     data = service(gateway, "dataproxy.dataproxy_service_connect", "DataProxyService")
     asked = {"project": "p1", "domain": "development", "filename": "fast1.tar.gz", "content_md5": MD5, **fields}
-    return ask(data.create_upload_location, pb.CreateUploadLocationRequest(**asked), headers or LOCAL)
+    return ask(data.create_upload_location, pb.CreateUploadLocationRequest(**asked), headers)
 
 
 def put(gateway: Running, url: str, body: bytes, method: str = "PUT", **headers: str) -> tuple[int, str]:
@@ -83,7 +84,7 @@ def test_a_local_client_is_led_around_tls(gateway: Running) -> None:
         {"content_length": -1},
     ],
 )
-def test_an_address_for_an_impossible_place_is_refused(gateway: Running, wrong: dict[str, object]) -> None:
+def test_an_address_for_an_impossible_place_is_refused(gateway: Running, wrong: dict[str, Any]) -> None:
     """Names that lead elsewhere, contents without a digest, too much."""
     with pytest.raises(ConnectError) as raised:
         locate(gateway, **wrong)
@@ -143,7 +144,19 @@ def test_a_forged_address_is_refused(gateway: Running) -> None:
     ticket = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     changed = base64.urlsafe_b64encode(json.dumps({**ticket, "project": "p2"}).encode()).rstrip(b"=").decode()
     other = Signer(b"x" * 32).sign(Ticket(**ticket))
-    for bad in (f"{changed}.{mac}", other, f"{body}.", body, "", ".", "a.b.c", "../../x", f"{word}x", "%00", "%C3%A9.x"):
+    for bad in (
+        f"{changed}.{mac}",
+        other,
+        f"{body}.",
+        body,
+        "",
+        ".",
+        "a.b.c",
+        "../../x",
+        f"{word}x",
+        "%00",
+        "%C3%A9.x",
+    ):
         assert put(gateway, f"http://x/upload/{bad}", DATA)[0] in (400, 403), bad
     assert nothing_kept(gateway)
 

@@ -1,0 +1,360 @@
+"""AppService: what becomes of a description, which state the SDK is told, and what is refused, with its cure."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyteidl2.app import app_definition_pb2 as definition
+from flyteidl2.app import app_payload_pb2 as pb
+from flyteidl2.common import list_pb2
+from flyteidl2.core import tasks_pb2
+
+from flyted.contract.errors import Busy, DeployFailed, FlytedError, InvalidInput, SecretNotFound
+from flyted.contract.names import AppKey
+from tests.gateway.clients import ask, first, service
+from tests.gateway.described import CODE, app, bundle
+from tests.gateway.harness import NO_APP, Running, app_map
+
+Status = definition.Status
+KEY = AppKey("p1", "development", "hello")
+
+
+def apps(gateway: Running) -> Any:
+    return service(gateway, "app.app_service_connect", "AppService")
+
+
+def last(answer: definition.App) -> definition.Condition:
+    return answer.status.conditions[-1]
+
+
+def accepted(args: dict[str, Any]) -> dict[str, Any]:
+    from flyted.contract.app import from_dict
+
+    spec = from_dict(args["spec"])
+    event = {"kind": "accepted", "text": "checked", "revision": 2, "url": "https://hello.apps.localhost"}
+    return {"event": {**event, "spec_digest": spec.digest()}}
+
+
+class Held:
+    """A deploy that flyted has accepted and that ends when a test says how."""
+
+    def __init__(self, gateway: Running) -> None:
+        self.end: dict[str, Any] | FlytedError = {"result": {"app": app_map(revision=2), "changed": True}}
+        self.may_end = threading.Event()
+        self.file = b""
+        gateway.flyted.scripts["app.serve"] = self._script
+
+    def _script(self, args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
+        self.file = file
+        yield accepted(args)
+        yield {"event": {"kind": "progress", "text": "starting p1/development/hello (revision 2)"}}
+        assert self.may_end.wait(30)
+        yield {"error": self.end.to_wire()} if isinstance(self.end, FlytedError) else self.end
+
+
+def create(gateway: Running, made: definition.App) -> definition.App:
+    return ask(apps(gateway).create, pb.CreateRequest(app=made)).app
+
+
+def get(gateway: Running) -> definition.App:
+    return ask(apps(gateway).get, pb.GetRequest(app_id=app().metadata.id)).app
+
+
+def watch(gateway: Running, count: int) -> list[definition.App]:
+    found = first(apps(gateway).watch, pb.WatchRequest(app_id=app().metadata.id), count)
+    return [answer.update_event.updated_app for answer in found]
+
+
+def test_a_description_reaches_flyted_with_its_bundle(gateway: Running) -> None:
+    """The container command without what changes at each run, the image, the bundle's digest and its descriptor."""
+    held = Held(gateway)
+    create(gateway, app(bundle(gateway)))
+    held.may_end.set()
+    spec = next(args for verb, args, _ in gateway.flyted.calls if verb == "app.serve")["spec"]
+    assert held.file == CODE
+    assert spec["key"] == {"project": "p1", "domain": "development", "name": "hello"}
+    assert spec["command"] == [
+        "fserve", "--resolver", "flyte._internal.resolvers.app_env.AppEnvResolver", "--resolver-args", "m:env", "--",
+    ]  # fmt: skip
+    assert spec["image"]["spec"] == {"baseImage": "ghcr.io/flyteorg/flyte:py3.12-v2.12.1", "pythonVersion": "3.12"}
+
+
+def test_create_answers_pending_while_the_deploy_goes_on(gateway: Running) -> None:
+    """Pending is last although an old revision serves, or the SDK would say "served" at once."""
+    held = Held(gateway)
+    gateway.flyted.answers("app.get", {"result": {"app": app_map(), "spec": {}}})
+    answer = create(gateway, app())
+    assert last(answer).deployment_status == Status.DEPLOYMENT_STATUS_PENDING
+    assert answer.status.ingress.public_url == "https://hello.apps.localhost"
+    assert answer.metadata.revision == 2
+    assert last(get(gateway)).deployment_status == Status.DEPLOYMENT_STATUS_PENDING
+    held.may_end.set()
+
+
+def test_a_new_app_can_be_asked_for_before_flyted_has_it(gateway: Running) -> None:
+    """While its image is built there is no such app in flyted yet; the client knows better."""
+    held = Held(gateway)
+    gateway.flyted.answers("app.get", NO_APP)
+    create(gateway, app())
+    assert get(gateway).spec.container.command[0] == "fserve"
+    held.may_end.set()
+
+
+def test_watch_tells_the_end_of_a_deploy(gateway: Running) -> None:
+    """Pending first, then active, without another client having to ask."""
+    held = Held(gateway)
+    gateway.flyted.answers("app.get", {"result": {"app": app_map(revision=2), "spec": {}}})
+    create(gateway, app())
+    threading.Timer(0.3, held.may_end.set).start()
+    states = [last(found).deployment_status for found in watch(gateway, 2)]
+    assert states == [Status.DEPLOYMENT_STATUS_PENDING, Status.DEPLOYMENT_STATUS_ACTIVE]
+
+
+def test_watch_tells_a_failure_and_why_though_the_old_revision_serves(gateway: Running) -> None:
+    """The watcher wants to know about its deploy; get tells what serves; the next change is no longer a failure."""
+    held = Held(gateway)
+    held.end = DeployFailed(
+        "revision 2 of app 'hello' did not come up: it ran out of memory", hint="flytectl logs hello"
+    )
+    failed = app_map(last_failure={"revision": 2, "reason": "it ran out of memory"})
+    gateway.flyted.answers("app.get", {"result": {"app": failed, "spec": {}}})
+    gateway.flyted.answers("app.start", {"result": {"app": failed}})
+    create(gateway, app())
+    held.may_end.set()
+    while gateway.parts.jobs.busy:
+        pass
+    (seen,) = watch(gateway, 1)
+    assert last(seen).deployment_status == Status.DEPLOYMENT_STATUS_FAILED
+    assert last(seen).substate == Status.OOM_KILLED
+    assert "ran out of memory" in last(seen).message
+    shown = get(gateway)
+    states = [condition.deployment_status for condition in shown.status.conditions]
+    assert states == [Status.DEPLOYMENT_STATUS_FAILED, Status.DEPLOYMENT_STATUS_ACTIVE]
+    ask(apps(gateway).update, pb.UpdateRequest(app=shown, reason="again"))
+    assert last(watch(gateway, 1)[0]).deployment_status == Status.DEPLOYMENT_STATUS_ACTIVE
+
+
+def test_an_unchanged_app_is_active_at_once(gateway: Running) -> None:
+    """Nothing to wait for: flyted said that nothing changed."""
+    gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": False}})
+    assert last(create(gateway, app())).deployment_status == Status.DEPLOYMENT_STATUS_ACTIVE
+
+
+def test_two_deploys_of_one_app_wait_for_each_other(gateway: Running) -> None:
+    """Flyted says "busy" to a second one: the client waits instead of seeing that."""
+    turns: Iterator[list[dict[str, Any] | FlytedError]] = iter(
+        [[Busy("a deploy of 'hello' is under way already")], [{"result": {"app": app_map(), "changed": False}}]]
+    )
+
+    def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
+        for frame in next(turns):
+            yield {"error": frame.to_wire()} if isinstance(frame, FlytedError) else frame
+
+    gateway.flyted.scripts["app.serve"] = script
+    assert last(create(gateway, app())).deployment_status == Status.DEPLOYMENT_STATUS_ACTIVE
+    assert gateway.flyted.verbs() == ["app.serve", "app.serve"]
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted", "status"),
+    [
+        ("running", "started", Status.DEPLOYMENT_STATUS_ACTIVE),
+        ("sleeping", "started", Status.DEPLOYMENT_STATUS_ACTIVE),
+        ("starting", "started", Status.DEPLOYMENT_STATUS_ACTIVE),
+        ("stopping", "started", Status.DEPLOYMENT_STATUS_ACTIVE),
+        ("stopping", "stopped", Status.DEPLOYMENT_STATUS_SCALING_DOWN),
+        ("stopped", "stopped", Status.DEPLOYMENT_STATUS_STOPPED),
+        ("failed", "started", Status.DEPLOYMENT_STATUS_FAILED),
+        ("deploying", "started", Status.DEPLOYMENT_STATUS_DEPLOYING),
+        ("of tomorrow", "started", Status.DEPLOYMENT_STATUS_PENDING),
+    ],
+)
+def test_each_state_has_its_word_in_flyte(gateway: Running, state: str, wanted: str, status: int) -> None:
+    """Asleep is active: only a stop is a stop."""
+    gateway.flyted.answers("app.get", {"result": {"app": app_map(state=state, wanted=wanted), "spec": {}}})
+    assert last(get(gateway)).deployment_status == status
+
+
+def test_a_wanted_state_alone_changes_no_revision(gateway: Running) -> None:
+    """What `flyte update app` does: the whole app comes back with another wanted state."""
+    gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": False}})
+    create(gateway, app())
+    kept = gateway.flyted.calls[-1][1]["spec"]
+    from flyted.contract.app import from_dict
+
+    digest = from_dict(kept).digest()
+    gateway.flyted.answers("app.get", {"result": {"app": app_map(spec_digest=digest), "spec": kept}})
+    gateway.flyted.answers("app.stop", {"result": {"app": app_map(state="stopped", wanted="stopped")}})
+    gateway.flyted.answers("app.start", {"result": {"app": app_map()}})
+    shown = get(gateway)
+    shown.spec.desired_state = definition.Spec.DESIRED_STATE_STOPPED
+    ask(apps(gateway).update, pb.UpdateRequest(app=shown, reason="stop"))
+    shown.spec.desired_state = definition.Spec.DESIRED_STATE_STARTED
+    ask(apps(gateway).update, pb.UpdateRequest(app=shown, reason="start"))
+    assert [v for v in gateway.flyted.verbs() if v != "app.get"] == ["app.serve", "app.stop", "app.start"]
+
+
+def test_get_gives_back_what_was_given(gateway: Running) -> None:
+    """The SDK compares the two, with the ingress present even when it is empty."""
+    gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": False}})
+    made = app(bundle(gateway))
+    create(gateway, made)
+    from flyted.contract.app import from_dict
+
+    digest = from_dict(gateway.flyted.calls[-1][1]["spec"]).digest()
+    gateway.flyted.answers("app.get", {"result": {"app": app_map(spec_digest=digest), "spec": {}}})
+    shown = get(gateway)
+    assert shown.spec.HasField("ingress")
+    assert shown.spec.container == made.spec.container
+    assert shown.spec.creator.user.id.subject == "alice"
+
+
+def test_an_app_of_flytectl_is_shown_as_well(gateway: Running) -> None:
+    """Described from what flyted knows; sent back unchanged, it is understood to be the same."""
+    spec = {
+        "key": {"project": "p1", "domain": "development", "name": "hello"}, "command": ["fserve", "--"],
+        "image": {"spec": {"baseImage": "b"}, "files": {}}, "memory_bytes": 1 << 29, "env": [["A", "b"]],
+        "secrets": [{"key": "K", "env": "K", "file": ""}], "scaledown_after_s": 300.0,
+    }  # fmt: skip
+    gateway.flyted.answers("app.get", {"result": {"app": app_map(spec_digest="0" * 64), "spec": spec}})
+    gateway.flyted.answers("app.start", {"result": {"app": app_map()}})
+    shown = get(gateway)
+    assert shown.spec.container.env[0].value == "b"
+    assert shown.spec.security_context.secrets[0].env_var == "K"
+    ask(apps(gateway).update, pb.UpdateRequest(app=shown))
+    assert "app.start" in gateway.flyted.verbs()
+
+
+REFUSED: list[tuple[definition.App, str]] = [
+    (app(image="docker.io/library/nginx"), "image.builder: remote"),
+    (app(image="localhost:30000/flyte:abc"), "image.builder: remote"),
+    (app(image="flyted.localhost/flyte:abc"), "serve the app again"),
+    (app(pod=tasks_pb2.K8sPod()), "pod_template"),
+    (app(cluster="c1"), "cluster"),
+    (app(ingress=definition.IngressConfig(cname="a.example.com")), "custom_domain"),
+    (app(autoscaling=definition.AutoscalingConfig(replicas=definition.Replicas(min=1, max=3))), "replicas"),
+    (app(desired_state=definition.Spec.DESIRED_STATE_STOPPED), "--deactivate"),
+]
+
+
+@pytest.mark.parametrize(("made", "cure"), REFUSED, ids=[cure for _, cure in REFUSED])
+def test_what_this_machine_cannot_do_is_named_with_its_cure(gateway: Running, made: definition.App, cure: str) -> None:
+    """FAILED_PRECONDITION, which the SDK does not try again; flyted is not even asked."""
+    if cure == "pod_template":
+        made.spec.pod.primary_container_name = "main"
+    with pytest.raises(ConnectError) as raised:
+        create(gateway, made)
+    assert raised.value.code is Code.FAILED_PRECONDITION
+    assert cure in raised.value.message
+    assert gateway.flyted.verbs() == []
+
+
+def test_a_bundle_that_is_gone_names_the_clients_cache(gateway: Running) -> None:
+    """The client believes for a day that it has sent it."""
+    place = bundle(gateway)
+    for blob in (gateway.state / "blobs").iterdir():
+        blob.unlink()
+    with pytest.raises(ConnectError) as raised:
+        create(gateway, app(place))
+    assert (raised.value.code, "flyte delete local-cache" in raised.value.message) == (Code.FAILED_PRECONDITION, True)
+
+
+def test_a_bundle_of_another_project_is_not_taken(gateway: Running) -> None:
+    """Uploads belong to a project and domain."""
+    made = app(bundle(gateway))
+    made.metadata.id.project = "p2"
+    with pytest.raises(ConnectError) as raised:
+        create(gateway, made)
+    assert (raised.value.code, "another project" in raised.value.message) == (Code.INVALID_ARGUMENT, True)
+
+
+@pytest.mark.parametrize(
+    "url", ["/etc/passwd", "flyted://p1/development/../../x", "s3://b/x", "flyted://p1/development/x/y"]
+)
+def test_a_bundle_from_elsewhere_is_not_taken(gateway: Running, url: str) -> None:
+    """Only what we gave out is a bundle; no path is ever opened."""
+    made = app(bundle(gateway))
+    command = list(made.spec.container.command)
+    command[command.index("--tgz") + 1] = url
+    del made.spec.container.command[:]
+    made.spec.container.command.extend(command)
+    with pytest.raises(ConnectError) as raised:
+        create(gateway, made)
+    assert raised.value.code is Code.INVALID_ARGUMENT
+
+
+def test_a_missing_secret_is_the_apps_fault(gateway: Running) -> None:
+    """Not NOT_FOUND, which would speak of the app."""
+    gateway.flyted.answers(
+        "app.serve", SecretNotFound("app 'hello' needs secret 'K'", hint="flytectl secret create K")
+    )
+    with pytest.raises(ConnectError) as raised:
+        create(gateway, app())
+    assert raised.value.code is Code.FAILED_PRECONDITION
+    assert "flytectl secret create K" in raised.value.message
+
+
+@pytest.mark.parametrize("name", ["", "Hello", "a_b", "x" * 64, "../x", "a\nb"])
+def test_a_bad_name_is_refused(gateway: Running, name: str) -> None:
+    """Before anything is looked up."""
+    for call, request in (
+        (apps(gateway).get, pb.GetRequest(app_id=app(name=name).metadata.id)),
+        (apps(gateway).delete, pb.DeleteRequest(app_id=app(name=name).metadata.id)),
+        (apps(gateway).create, pb.CreateRequest(app=app(name=name))),
+    ):
+        with pytest.raises(ConnectError) as raised:
+            ask(call, request)
+        assert raised.value.code is Code.INVALID_ARGUMENT
+    assert gateway.flyted.verbs() == []
+
+
+def test_an_unknown_app_is_not_found(gateway: Running) -> None:
+    """For get, update and delete."""
+    for verb in ("app.get", "app.delete"):
+        gateway.flyted.answers(verb, NO_APP)
+    for call, request in (
+        (apps(gateway).get, pb.GetRequest(app_id=app().metadata.id)),
+        (apps(gateway).update, pb.UpdateRequest(app=app())),
+        (apps(gateway).delete, pb.DeleteRequest(app_id=app().metadata.id)),
+    ):
+        with pytest.raises(ConnectError) as raised:
+            ask(call, request)
+        assert raised.value.code is Code.NOT_FOUND
+
+
+def test_a_list_is_filtered_sorted_and_paged(gateway: Running) -> None:
+    """As `flyte get app --status` and `listall` ask for it."""
+    many = [app_map(f"a{n}", created_at=1.7e9 + n, state="running" if n % 2 else "stopped") for n in range(6)]
+    gateway.flyted.answers("app.list", {"result": {"apps": many}})
+    wanted = list_pb2.Filter(function=list_pb2.Filter.EQUAL, field="status_phase", values=["DEPLOYMENT_STATUS_ACTIVE"])
+    order = list_pb2.Sort(key="created_at", direction=list_pb2.Sort.ASCENDING)
+    asked = list_pb2.ListRequest(limit=2, sort_by=order, filters=[wanted])
+    answer = ask(apps(gateway).list, pb.ListRequest(request=asked))
+    assert [found.metadata.id.name for found in answer.apps] == ["a1", "a3"]
+    asked.token = answer.token
+    answer = ask(apps(gateway).list, pb.ListRequest(request=asked))
+    assert ([found.metadata.id.name for found in answer.apps], answer.token) == (["a5"], "")
+
+
+def test_a_filter_that_we_do_not_have_is_named(gateway: Running) -> None:
+    """Never ignored."""
+    gateway.flyted.answers("app.list", {"result": {"apps": [app_map()]}})
+    wanted = list_pb2.Filter(function=list_pb2.Filter.EQUAL, field="colour", values=["red"])
+    with pytest.raises(ConnectError, match="colour"):
+        ask(apps(gateway).list, pb.ListRequest(request=list_pb2.ListRequest(filters=[wanted])))
+
+
+def test_what_flyted_finds_wrong_is_the_rpcs_error(gateway: Running) -> None:
+    """Before it accepts: the client hears it from Create and not from a watch."""
+    gateway.flyted.answers("app.serve", InvalidInput("the secrets are too large", hint="store less"))
+    with pytest.raises(ConnectError) as raised:
+        create(gateway, app())
+    assert (raised.value.code, raised.value.message) == (
+        Code.INVALID_ARGUMENT, "the secrets are too large (hint: store less)",
+    )  # fmt: skip
+    assert gateway.parts.jobs.deploy_of(KEY) is None

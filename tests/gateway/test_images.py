@@ -1,0 +1,265 @@
+"""Image builds as the SDK's remote builder asks for them: upload, run, watch, result; and contexts that attack."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import tarfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyteidl2.common import identifier_pb2, list_pb2, phase_pb2
+from flyteidl2.core import literals_pb2
+from flyteidl2.dataproxy import dataproxy_service_pb2 as data
+from flyteidl2.imagebuilder import definition_pb2 as definition
+from flyteidl2.imagebuilder import payload_pb2 as image
+from flyteidl2.task import common_pb2
+from flyteidl2.task import task_definition_pb2 as task_definition
+from flyteidl2.task import task_service_pb2 as tasks
+from flyteidl2.workflow import run_service_pb2 as runs
+
+from flyted.contract.errors import BuildFailed, FlytedError, InvalidInput, Unsupported
+from flyted.gateway import context
+from flyted.gateway.blobs import Place
+from tests.gateway.clients import ask, first, service
+from tests.gateway.described import BASE, app
+from tests.gateway.harness import Running, app_map
+
+NAME = "flyte:0123456789abcdef"
+WHERE = identifier_pb2.ProjectIdentifier(organization="o", name="p1", domain="development")
+BUILT = {"result": {"image": {"hash": "x"}}}
+
+
+def keep(gateway: Running, filename: str, content: bytes) -> str:
+    """An upload; its address."""
+    place = Place("p1", "development", hashlib.md5(content).hexdigest(), filename)
+    (gateway.state / "blobs" / f"{place.stem}.{hashlib.sha256(content).hexdigest()}").write_bytes(content)
+    return place.url
+
+
+def spec(*layers: definition.Layer) -> bytes:
+    made = definition.ImageSpec(base_image=BASE, python_version="3.12", layers=layers)
+    data: bytes = made.SerializeToString()
+    return data
+
+
+PIP = definition.Layer(pip_packages=definition.PipPackages(packages=["fastapi"]))
+FILE = definition.Layer(requirements=definition.Requirements(file="_flyte_abs_context/tmp/req.txt"))
+
+
+def archive(members: Mapping[str, bytes | tarfile.TarInfo]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in members.items():
+            if isinstance(content, tarfile.TarInfo):
+                content.name = name
+                tar.addfile(content)
+            else:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def run_service(gateway: Running) -> Any:
+    return service(gateway, "workflow.run_service_connect", "RunService")
+
+
+def proxy(gateway: Running) -> Any:
+    return service(gateway, "dataproxy.dataproxy_service_connect", "DataProxyService")
+
+
+def create(gateway: Running, **inputs: str) -> Any:
+    """The run that the SDK would start with these inputs, uploaded as it does."""
+    literals = [
+        common_pb2.NamedLiteral(
+            name=name,
+            value=literals_pb2.Literal(
+                scalar=literals_pb2.Scalar(primitive=literals_pb2.Primitive(string_value=value))
+            ),
+        )
+        for name, value in inputs.items()
+    ]
+    uploaded = ask(proxy(gateway).upload_inputs, data.UploadInputsRequest(inputs=common_pb2.Inputs(literals=literals)))
+    request = runs.CreateRunRequest(
+        project_id=WHERE, task_id=task_definition.TaskIdentifier(name="build-image"),
+        offloaded_input_data=uploaded.offloaded_input_data,
+    )  # fmt: skip
+    return ask(run_service(gateway).create_run, request).run.action
+
+
+def building(gateway: Running, end: dict[str, Any] | FlytedError = BUILT) -> threading.Event:
+    """flyted accepts a recipe, says a line, and ends when the event is set."""
+    may_end = threading.Event()
+
+    def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
+        yield {"event": {"kind": "accepted", "text": "checked"}}
+        yield {"event": {"kind": "build", "text": "layer 1: Resolved 7 packages"}}
+        assert may_end.wait(30)
+        yield {"error": end.to_wire()} if isinstance(end, FlytedError) else end
+
+    gateway.flyted.scripts["image.build"] = script
+    return may_end
+
+
+def found(gateway: Running, name: str = NAME) -> Any:
+    images = service(gateway, "imagebuilder.service_connect", "ImageService")
+    request = image.GetImageRequest(id=definition.ImageIdentifier(name=name), organization="o", project_id=WHERE)
+    return ask(images.get_image, request)
+
+
+def test_a_build_from_its_upload_to_its_use(gateway: Running) -> None:
+    """Unknown first; then a run that is watched to its end; then known, and an app can be made of it."""
+    with pytest.raises(ConnectError) as raised:
+        found(gateway)
+    assert raised.value.code is Code.NOT_FOUND
+    may_end = building(gateway)
+    action = create(gateway, spec=keep(gateway, "spec.pb", spec(PIP)), context="", target_image=NAME)
+    assert action.status.phase == phase_pb2.ACTION_PHASE_RUNNING
+    threading.Timer(0.3, may_end.set).start()
+    seen = first(run_service(gateway).watch_action_details, runs.WatchActionDetailsRequest(action_id=action.id), 2)
+    assert [each.details.status.phase for each in seen] == [
+        phase_pb2.ACTION_PHASE_RUNNING, phase_pb2.ACTION_PHASE_SUCCEEDED,
+    ]  # fmt: skip
+    result = ask(proxy(gateway).get_action_data, data.GetActionDataRequest(action_id=action.id))
+    uri = result.outputs.literals[0].value.scalar.primitive.string_value
+    assert uri == found(gateway).image.fqin == f"flyted.localhost/{NAME}"
+    gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": False}})
+    from flyteidl2.app import app_payload_pb2
+
+    apps = service(gateway, "app.app_service_connect", "AppService")
+    ask(apps.create, app_payload_pb2.CreateRequest(app=app(image=uri)))
+    layers = gateway.flyted.calls[-1][1]["spec"]["image"]["spec"]["layers"]
+    assert layers == [{"pipPackages": {"packages": ["fastapi"]}}]
+
+
+def test_the_text_of_a_requirements_file_goes_along(gateway: Running) -> None:
+    """Out of the context, by the name that the layer has."""
+    building(gateway).set()
+    files = {"other.txt": b"x", "_flyte_abs_context/tmp/req.txt": b"fastapi==1.0\n"}
+    create(
+        gateway, spec=keep(gateway, "spec.pb", spec(FILE)), target_image=NAME,
+        context=keep(gateway, "context.tar.gz", archive(files)),
+    )  # fmt: skip
+    sent = next(args for verb, args, _ in gateway.flyted.calls if verb == "image.build")["image"]
+    assert sent["files"] == {"_flyte_abs_context/tmp/req.txt": "fastapi==1.0\n"}
+
+
+def test_a_failed_build_says_in_which_layer(gateway: Running) -> None:
+    """In the run's details, with the builder's last lines; the name stays unknown."""
+    building(gateway, BuildFailed("layer 1 of the image (pip packages): no solution found")).set()
+    action = create(gateway, spec=keep(gateway, "spec.pb", spec(PIP)), context="", target_image=NAME)
+    seen = first(run_service(gateway).watch_action_details, runs.WatchActionDetailsRequest(action_id=action.id), 2)
+    assert seen[-1].details.status.phase == phase_pb2.ACTION_PHASE_FAILED
+    details = ask(run_service(gateway).get_run_details, runs.GetRunDetailsRequest(run_id=action.id.run)).details
+    assert "layer 1 of the image" in details.action.error_info.message
+    assert "Resolved 7 packages" in details.action.error_info.message
+    with pytest.raises(ConnectError):
+        found(gateway)
+
+
+def test_a_recipe_that_cannot_be_is_refused_at_once(gateway: Running) -> None:
+    """Nothing to wait for: the error is the run's own."""
+    gateway.flyted.answers("image.build", Unsupported("layer 1 of the image: apt packages", hint="install them"))
+    with pytest.raises(ConnectError) as raised:
+        create(gateway, spec=keep(gateway, "spec.pb", spec(PIP)), context="", target_image=NAME)
+    assert (raised.value.code, "apt packages" in raised.value.message) == (Code.FAILED_PRECONDITION, True)
+
+
+def test_a_run_of_a_gateway_that_was_restarted_has_failed(gateway: Running) -> None:
+    """Nobody waits for ever: the client serves again, and what was built is found."""
+    may_end = building(gateway)
+    action = create(gateway, spec=keep(gateway, "spec.pb", spec(PIP)), context="", target_image=NAME)
+    gateway.parts.jobs._runs.clear()  # as a new process
+    details = ask(run_service(gateway).get_run_details, runs.GetRunDetailsRequest(run_id=action.id.run)).details
+    assert details.action.status.phase == phase_pb2.ACTION_PHASE_FAILED
+    assert "restarted" in details.action.error_info.message
+    may_end.set()
+
+
+@pytest.mark.parametrize("name", ["", "a", "a:b:c", "reg.example/flyte:1", "../x:1", "a b:c", "x" * 300 + ":1"])
+def test_an_image_name_that_is_none_is_refused(gateway: Running, name: str) -> None:
+    """Also one with a registry: there is none."""
+    for call in (
+        lambda: found(gateway, name),
+        lambda: create(gateway, spec=keep(gateway, "spec.pb", spec(PIP)), context="", target_image=name),
+    ):
+        with pytest.raises(ConnectError) as raised:
+            call()
+        assert raised.value.code is Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    "url", ["", "/etc/shadow", "file:///etc/shadow", "flyted://p2/development/" + "0" * 32 + "/spec.pb"]
+)
+def test_a_spec_from_elsewhere_is_not_read(gateway: Running, url: str) -> None:
+    """Only uploads to the run's own project."""
+    with pytest.raises(ConnectError) as raised:
+        create(gateway, spec=url, context="", target_image=NAME)
+    assert raised.value.code is Code.INVALID_ARGUMENT
+
+
+def link(kind: bytes, target: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo()
+    member.type, member.linkname = kind, target
+    return member
+
+
+WANTED = "_flyte_abs_context/tmp/req.txt"
+ATTACKS: dict[str, bytes] = {
+    "no archive": b"x" * 1000,
+    "no gzip in gzip": gzip.compress(b"x" * 1000),
+    "cut off": archive({WANTED: b"a" * 5000})[:-20],
+    "symbolic link": archive({WANTED: link(tarfile.SYMTYPE, "/etc/shadow")}),
+    "hard link": archive({WANTED: link(tarfile.LNKTYPE, "/etc/shadow")}),
+    "device": archive({WANTED: link(tarfile.CHRTYPE, "")}),
+    "bomb": gzip.compress(b"\0" * (context.CONTEXT_BYTES + 1)),
+    "large file": archive({WANTED: b"a" * (context.FILE_BYTES + 1)}),
+    "no text": archive({WANTED: b"\xff\xfe"}),
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_context_that_attacks_is_refused_or_says_nothing(tmp_path: Path, attack: str) -> None:
+    """Links, devices, bombs and nonsense: an error of ours, or no text of the file; nothing is ever written."""
+    (tmp_path / "spec.pb").write_bytes(spec(FILE))
+    (tmp_path / "context").write_bytes(ATTACKS[attack])
+    before = sorted(tmp_path.iterdir())
+    with contextlib.suppress(InvalidInput):
+        assert context.image_of(tmp_path / "spec.pb", tmp_path / "context")["files"] == {}
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("content", [b"\xff\xff\xff", b"x" * (context.SPEC_BYTES + 1)])
+def test_a_spec_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Without the parser's words."""
+    (tmp_path / "spec.pb").write_bytes(content)
+    with pytest.raises(InvalidInput, match="image's description"):
+        context.image_of(tmp_path / "spec.pb", None)
+
+
+def test_the_only_task_is_the_builder(gateway: Running) -> None:
+    """The SDK finds it by name; any other is not there."""
+    client = service(gateway, "task.task_service_connect", "TaskService")
+
+    def named(name: str) -> list_pb2.ListRequest:
+        row = list_pb2.Filter(function=list_pb2.Filter.EQUAL, field="name", values=[name])
+        return list_pb2.ListRequest(limit=1, filters=[row])
+
+    (builder,) = ask(client.list_tasks, tasks.ListTasksRequest(request=named("build-image"), project_id=WHERE)).tasks
+    details = ask(client.get_task_details, tasks.GetTaskDetailsRequest(task_id=builder.task_id)).details
+    inputs = details.spec.task_template.interface.inputs.variables
+    assert [entry.key for entry in inputs] == ["spec", "context", "target_image"]
+    assert not ask(client.list_tasks, tasks.ListTasksRequest(request=named("train"), project_id=WHERE)).tasks
+    request = runs.CreateRunRequest(project_id=WHERE, task_id=task_definition.TaskIdentifier(name="train"))
+    with pytest.raises(ConnectError) as raised:
+        ask(run_service(gateway).create_run, request)
+    assert raised.value.code is Code.NOT_FOUND

@@ -1,0 +1,162 @@
+"""Pages and logins: who sees what, what is escaped, where a browser is sent."""
+
+from __future__ import annotations
+
+import http.client
+from typing import Any
+
+import pytest
+
+from flyted.contract.errors import Unauthenticated
+from tests.gateway.harness import NO_APP, TOKEN, Running, app_map
+
+HOST = "flyted.localhost"
+COOKIE = f"__Host-flyted={TOKEN}"
+PAGE = "/v2/domain/development/project/p1/apps/hello"
+
+
+class Answer:
+    def __init__(self, answer: http.client.HTTPResponse) -> None:
+        self.status, self.text = answer.status, answer.read().decode()
+        self.headers = answer.headers
+        self.cookies = answer.headers.get_all("set-cookie") or []
+
+
+def go(gateway: Running, path: str, method: str = "GET", **headers: str) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, headers={"Host": HOST, **named})
+        return Answer(connection.getresponse())
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("path", ["/", PAGE, "/v2/domain/d/project/p/runs/r0", "/nothing"])
+@pytest.mark.parametrize("cookie", ["", "__Host-flyted=", "__Host-flyted=x", f"__Host-flyted={TOKEN[:-1]}x", 'a="'])
+def test_a_stranger_sees_how_to_log_in(gateway: Running, path: str, cookie: str) -> None:
+    """And nothing about apps, not even whether there is one."""
+    gateway.flyted.answers("app.get", NO_APP)
+    answer = go(gateway, path, Cookie=cookie)
+    assert (answer.status, "flytectl login" in answer.text) == (401, True)
+    assert [verb for verb in gateway.flyted.verbs() if verb != "app.list"] == []
+
+
+def test_the_apps_page_shows_state_address_and_last_lines(gateway: Running) -> None:
+    """What the SDK's address leads to."""
+    gateway.flyted.answers("app.get", {"result": {"app": app_map(reason="it <b>sleeps</b>"), "spec": {}}})
+    line = {"kind": "log", "time": 1, "revision": 1, "source": "app", "text": "<script>alert(1)</script>\x1b[31m"}
+    gateway.flyted.answers("app.logs", {"event": line}, {"result": {}})
+    answer = go(gateway, PAGE, Cookie=COOKIE)
+    assert answer.status == 200
+    assert "https://hello.apps.localhost" in answer.text
+    assert "&lt;script&gt;" in answer.text
+    assert "it &lt;b&gt;sleeps" in answer.text
+    assert "<script" not in answer.text
+    assert "\x1b" not in answer.text
+
+
+def test_every_page_forbids_scripts_and_frames(gateway: Running) -> None:
+    """By its headers, whatever its text."""
+    gateway.flyted.answers("app.list", {"result": {"apps": [app_map()]}})
+    for answer in (go(gateway, "/", Cookie=COOKIE), go(gateway, "/login"), go(gateway, "/")):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("name", ["..%2f..%2fetc", "%00", "A", "a%0d%0aSet-Cookie:x", "é"])
+def test_a_name_that_is_none_is_refused(gateway: Running, name: str) -> None:
+    """Nothing of an address reaches flyted or a header unchecked."""
+    path = (
+        f"/v2/domain/development/project/p1/apps/{name}".encode().decode("latin-1") if name != "é" else PAGE + "%C3%A9"
+    )
+    answer = go(gateway, path, Cookie=COOKIE)
+    assert answer.status in (400, 404)
+    assert "app.get" not in gateway.flyted.verbs()
+    assert answer.cookies == []
+
+
+def test_a_code_becomes_a_cookie(gateway: Running) -> None:
+    """Secure, for this host only, out of reach of scripts."""
+    gateway.flyted.anonymous("login.redeem", {"result": {"token": TOKEN, "user": "alice", "expires_at": 4e9}})
+    answer = go(gateway, "/login?code=abc")
+    assert (answer.status, answer.headers["location"]) == (303, "/")
+    cookie = next(each for each in answer.cookies if each.startswith(f"{COOKIE};"))
+    assert {"Path=/", "Secure", "HttpOnly", "SameSite=Lax"} <= {word.strip() for word in cookie.split(";")}
+    assert gateway.flyted.calls[-1][1] == {"code": "abc", "app_id": ""}
+
+
+def test_a_code_that_is_used_up_is_explained(gateway: Running) -> None:
+    """No cookie."""
+    gateway.flyted.anonymous("login.redeem", Unauthenticated("this login link was used already, or is too old"))
+    answer = go(gateway, "/login?code=abc")
+    assert (answer.status, "used already" in answer.text, answer.cookies) == (401, True, [])
+
+
+def passed(gateway: Running) -> None:
+    url = "https://hello.apps.localhost/.flyted/session"
+    gateway.flyted.answers("login.pass", {"result": {"code": "c1", "url": url, "app_id": "hello", "expires_at": 4e9}})
+
+
+def test_an_app_is_reached_through_the_login(gateway: Running) -> None:
+    """Not logged in: remembered where to go; after the login, on to the app, with a code for it."""
+    passed(gateway)
+    answer = go(gateway, "/login?app=hello.apps.localhost&next=%2Fx%3Fy%3D1")
+    assert answer.status == 401
+    (wanted,) = answer.cookies
+    gateway.flyted.anonymous("login.redeem", {"result": {"token": TOKEN, "user": "alice", "expires_at": 4e9}})
+    answer = go(gateway, "/login?code=abc", Cookie=wanted.split(";")[0])
+    assert answer.headers["location"] == "/login?app=hello.apps.localhost&next=%2Fx%3Fy%3D1"
+    answer = go(gateway, answer.headers["location"], Cookie=COOKIE)
+    assert answer.headers["location"] == "https://hello.apps.localhost/.flyted/session?code=c1&next=%2Fx%3Fy%3D1"
+    answer = go(gateway, "/.flyted/session?code=c1&next=%2Fx%3Fy%3D1", Host="hello.apps.localhost")
+    assert answer.headers["location"] == "/x?y=1"
+    assert gateway.flyted.calls[-1][1] == {"code": "c1", "app_id": "hello"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "", "/a%0d%0aX:y", "/é"],
+)
+def test_no_redirect_leads_elsewhere(gateway: Running, target: str) -> None:
+    """`next` is a path of the same host, or the start page."""
+    gateway.flyted.anonymous("login.redeem", {"result": {"token": TOKEN, "user": "alice", "expires_at": 4e9}})
+    from urllib.parse import quote
+
+    query = target if "%" in target else quote(target, safe="")
+    answer = go(gateway, f"/.flyted/session?code=c1&next={query}", Host="hello.apps.localhost")
+    assert (answer.status, answer.headers["location"]) == (303, "/")
+
+
+def test_an_apps_host_has_no_other_page_of_ours(gateway: Running) -> None:
+    """No RPC, no page, no upload under an app's name."""
+    for method, path in (("GET", "/.flyted/other"), ("POST", "/.flyted/session"), ("GET", "/login"), ("GET", "/")):
+        assert go(gateway, path, method, Host="hello.apps.localhost", Cookie=COOKIE).status == 404
+
+
+@pytest.mark.parametrize("origin", ["", "https://evil.example", "null", f"https://{HOST}.evil.example"])
+def test_another_site_logs_nobody_out(gateway: Running, origin: str) -> None:
+    """A form elsewhere is not ours."""
+    gateway.flyted.answers("login.end", {"result": {}})
+    assert go(gateway, "/logout", "POST", Cookie=COOKIE, Origin=origin).status == 404
+    assert gateway.flyted.verbs() == []
+
+
+def test_logging_out_ends_the_token(gateway: Running) -> None:
+    """And takes the cookie away."""
+    gateway.flyted.answers("login.end", {"result": {}})
+    answer = go(gateway, "/logout", "POST", Cookie=COOKIE, Origin=f"https://{HOST}")
+    assert (answer.status, gateway.flyted.verbs()) == (303, ["login.end"])
+    assert any("Max-Age=0" in cookie for cookie in answer.cookies)
+
+
+def test_a_fault_of_ours_shows_no_text_of_it(gateway: Running) -> None:
+    """Neither on a page."""
+    answers: dict[str, Any] = {"result": {"app": {"name": "only"}, "spec": {}}}
+    gateway.flyted.answers("app.get", answers)
+    answer = go(gateway, PAGE, Cookie=COOKIE)
+    assert (answer.status, "KeyError" in answer.text) == (500, False)
