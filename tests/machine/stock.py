@@ -1,0 +1,60 @@
+"""PyPI's flyte, unmodified, in an environment of alice's own, set up as `flytectl config init` says."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from pathlib import Path
+
+from tests.machine.people import Done, alice, environment, give, join_group
+
+SDK = "2.12.1"
+HOME = Path("/home/alice")
+FOLDER = HOME / "stock"
+PYTHON = HOME / f"sdk-{SDK}/bin/python"
+GATEWAY = "https://flyted.localhost"
+
+
+@functools.cache
+def prepare() -> None:
+    """The environment, the folder and its config.yaml; once."""
+    join_group()
+    if not PYTHON.exists():
+        alice("python3", "-m", "venv", str(PYTHON.parents[1]))
+        packages = (f"flyte=={SDK}", "fastapi", "uvicorn")
+        alice(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+    give("stock/config.yaml", alice("flytectl", "config", "init", "-").stdout)
+
+
+def stock(*words: str, seconds: float = 300, typed: str = "", **variables: str) -> Done:
+    """A command in alice's folder, with her environment first on PATH."""
+    prepare()
+    login = {**environment("alice"), "DO_NOT_TRACK": "1", "NO_COLOR": "1", "COLUMNS": "200", **variables}
+    login["PATH"] = f"{PYTHON.parent}:{login['PATH']}"
+    return subprocess.run(
+        ["runuser", "-u", "alice", "--", *words], input=typed, capture_output=True, text=True, check=False,
+        timeout=seconds, cwd=FOLDER, env=login,
+    )  # fmt: skip
+
+
+def flyte(*words: str, **how: str) -> Done:
+    """`flyte …`; it must work."""
+    done = stock("flyte", *words, **how)  # type: ignore[arg-type]
+    assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def refused(*words: str, **how: str) -> str:
+    """What `flyte …` says that must fail: no traceback of ours, none of Python's at all."""
+    done = stock("flyte", *words, **how)  # type: ignore[arg-type]
+    said = done.stdout + done.stderr
+    assert done.returncode != 0, said
+    assert "/usr/lib/flyted" not in said, said
+    return " ".join(said.replace("│", " ").split())
+
+
+def python(source: str, **how: str) -> str:
+    """A script of alice's with the SDK; it must work. What it prints."""
+    done = stock(str(PYTHON), "-c", "import flyte, flyte.remote\nflyte.init_from_config()\n" + source, **how)  # type: ignore[arg-type]
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
