@@ -78,9 +78,9 @@ def revoke(tokens: tuple[str, ...], *, all_: bool) -> None:
 
     if bool(tokens) == all_:
         raise click.UsageError("give either the NAMEs of tokens or --all")
-    for word in [str(t["id"]) for t in _tokens()] if all_ else tokens:
-        ended = call("token.revoke", {"token": word})["token"]
-        out(f"token '{safe(ended.get('name') or ended.get('id'))}' is revoked")
+    for word in tokens or ("",):
+        for ended in call("token.revoke", {"token": word, "all": all_})["tokens"]:
+            out(f"token '{safe(ended.get('name') or ended.get('id'))}' is revoked")
 
 
 def _tokens() -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ class Tokens:
             "token.mint": Verb(Right.OPERATE, {}, self.mint, doors=here),
             "token.create": Verb(Right.OPERATE, create, self.create, doors=here),
             "token.list": Verb(Right.READ, {}, self.list_all, doors=here),
-            "token.revoke": Verb(Right.OPERATE, {"token": str}, self.revoke, doors=here),
+            "token.revoke": Verb(Right.OPERATE, {"token": str, "all": bool}, self.revoke, doors=here),
         }
 
     def owner(self, token: str) -> Actor:
@@ -92,12 +92,13 @@ class Tokens:
             log.warning("the ingress does not know the newest token yet: %s", error.message)
         return made, token
 
-    async def forget(self, token: Token) -> None:
-        """Forgets one token (and what came of a login), and the ingress with us.
+    async def forget(self, *tokens: Token) -> None:
+        """Forgets tokens (and what came of a login), and the ingress with us.
 
         Raises :class:`IngressDown` when the ingress cannot be told.
         """
-        self._table.remove(frozenset({token.digest}) | offspring(token, self._table.all()))
+        every = self._table.all()
+        self._table.remove(frozenset().union(*({t.digest} | offspring(t, every) for t in tokens)))
         await self._grants.apply()
 
     def still_there(self, token: Token) -> None:
@@ -144,17 +145,19 @@ class Tokens:
         return {"tokens": [_map(t) for t in self._visible(call.actor) if t.expires_at > time.time()]}
 
     async def revoke(self, call: Call) -> dict[str, Any]:
-        """Ends a token at once: here and at the ingress. Named by its name, its id or (found somewhere) itself."""
-        found = self._named(call.args["token"], call.actor)
-        own = [t for t in found if t.uid == call.actor.uid] or found
+        """Ends tokens at once, here and at the ingress: one by name, by id or (found somewhere) by itself, or all."""
+        found = self._visible(call.actor) if call.args["all"] else [self._one(call.args["token"], call.actor)]
+        await self.forget(*found)
+        return {"tokens": [_map(token) for token in found]}
+
+    def _one(self, word: str, actor: Actor) -> Token:
+        found = self._named(word, actor)
+        own = [t for t in found if t.uid == actor.uid] or found
         if not own:
-            raise NotFound(f"there is no token {shown(call.args['token'][:16])} of yours", hint="flytectl token ls")
+            raise NotFound(f"there is no token {shown(word[:16])} of yours", hint="flytectl token ls")
         if len(own) > 1:
-            raise InvalidInput(
-                f"several users have a token '{own[0].name}'", hint="flytectl token revoke ID (token ls)"
-            )
-        await self.forget(own[0])
-        return {"token": _map(own[0])}
+            raise InvalidInput(f"several users have a token '{own[0].name}'", hint="flytectl token revoke ID")
+        return own[0]
 
     def _named(self, word: str, actor: Actor) -> list[Token]:
         """The tokens that are meant. Whoever has a token itself may end it: they could use it."""

@@ -219,7 +219,7 @@ def test_a_revoked_token_is_refused_at_once(doors: tuple[Box, Doors]) -> None:
     minted = client.call("token.mint", path=api.control)["token"]
     assert token.digest(minted) in box.written()
     api.call("whoami", minted)
-    client.call("token.revoke", {"token": minted}, path=api.control)
+    client.call("token.revoke", {"token": minted, "all": False}, path=api.control)
     assert box.written() == ""
     with pytest.raises(Unauthenticated):
         api.call("whoami", minted)
@@ -306,12 +306,25 @@ def test_everybody_sees_and_ends_their_own_and_root_all(box: Box) -> None:
     assert [t["name"] for t in box.ask(BOB, "token.list")["tokens"]] == ["bobs"]
     assert [t["name"] for t in box.ask((0, "root"), "token.list")["tokens"]] == ["bobs", "carols"]
     with pytest.raises(NotFound):
-        box.ask(BOB, "token.revoke", token="carols")
+        box.ask(BOB, "token.revoke", token="carols", all=False)
     (carols,) = box.ask(CAROL, "token.list")["tokens"]
     with pytest.raises(NotFound):
-        box.ask(BOB, "token.revoke", token=carols["id"])
-    box.ask((0, "root"), "token.revoke", token="carols")
+        box.ask(BOB, "token.revoke", token=carols["id"], all=False)
+    box.ask((0, "root"), "token.revoke", token="carols", all=False)
     assert box.ask(CAROL, "token.list")["tokens"] == []
+
+
+def test_all_are_ended_together(box: Box) -> None:
+    """One's own, logins and what came of them too; nobody else's, but for root."""
+    box.create(BOB, "ci")
+    box.ask(BOB, "token.mint")
+    logged_in(box)
+    box.create(CAROL, "ci")
+    assert len(box.ask(BOB, "token.revoke", token="", all=True)["tokens"]) == 4
+    assert [t.user for t in box.table.all()] == ["carol"]
+    box.ask((0, "root"), "token.revoke", token="", all=True)
+    assert (box.table.all(), box.written()) == ((), "")
+    assert box.ask(BOB, "token.revoke", token="", all=True)["tokens"] == []
 
 
 def test_root_is_asked_which_one(box: Box) -> None:
@@ -319,13 +332,13 @@ def test_root_is_asked_which_one(box: Box) -> None:
     box.create(BOB, "ci")
     box.create(CAROL, "ci")
     with pytest.raises(InvalidInput, match="several"):
-        box.ask((0, "root"), "token.revoke", token="ci")
+        box.ask((0, "root"), "token.revoke", token="ci", all=False)
 
 
 def test_a_found_token_can_be_ended_by_whoever_found_it(box: Box) -> None:
     """Who has it could use it; better that they end it."""
     made = box.create(CAROL, "ci")
-    box.ask(BOB, "token.revoke", token=made)
+    box.ask(BOB, "token.revoke", token=made, all=False)
     assert box.table.all() == ()
 
 
@@ -343,7 +356,7 @@ def test_nothing_on_disk_or_in_the_log_is_a_token(box: Box, caplog: pytest.LogCa
     made = [box.create(BOB, "ci"), box.ask(CAROL, "token.mint")["token"]]
     code = box.ask(BOB, "login.create")["code"]
     made.append(box.ask(BOB, "login.redeem", code=code, app_id="")["token"])
-    box.ask(BOB, "token.revoke", token="ci")
+    box.ask(BOB, "token.revoke", token="ci", all=False)
     found = b"".join(p.read_bytes() for p in box.folder.rglob("*") if p.is_file())
     assert token.digest(made[1]).encode() in found, "the search would find something"
     for secret in (*made, code):
@@ -381,7 +394,7 @@ def test_an_ingress_that_is_down_keeps_nobody_from_a_token(box: Box, monkeypatch
     monkeypatch.setattr(box.ingress, "apply_tokens", down)  # HAProxy that hangs; a real one is in test_grants
     box.create(BOB, "ci2")
     with pytest.raises(IngressDown):
-        box.ask(BOB, "token.revoke", token="ci")
+        box.ask(BOB, "token.revoke", token="ci", all=False)
     with pytest.raises(Unauthenticated):
         box.tokens.owner(made)
 
@@ -506,7 +519,7 @@ def test_revoking_a_login_ends_what_came_of_it(box: Box) -> None:
     """By its id, which ``token ls`` shows."""
     pages, cookie = logged_in(box)
     assert pages.token is not None
-    box.ask(BOB, "token.revoke", token=pages.token.id)
+    box.ask(BOB, "token.revoke", token=pages.token.id, all=False)
     with pytest.raises(Unauthenticated):
         box.tokens.owner(cookie)
     assert box.table.all() == ()

@@ -276,12 +276,14 @@ def test_tokens_are_listed_without_those_that_come_by_themselves(border, capsys)
 
 def test_revoke_wants_names_or_all(border, capsys) -> None:
     """Nothing is revoked by forgetting a word."""
-    asked = border(result(token=MADE))
+    asked = border(result(tokens=[MADE]))
     assert cli.main(["token", "revoke"]) == 2
     assert cli.main(["token", "revoke", "ci", "--all"]) == 2
     assert asked.requests == []
     assert cli.main(["token", "revoke", "ci", "0b"]) == 0
-    assert [r["args"] for r in asked.requests] == [{"token": "ci"}, {"token": "0b"}]
+    assert [r["args"] for r in asked.requests] == [{"token": "ci", "all": False}, {"token": "0b", "all": False}]
+    assert cli.main(["token", "revoke", "--all"]) == 0
+    assert asked.requests[-1]["args"] == {"token": "", "all": True}
 
 
 def test_login_prints_a_link(border, capsys) -> None:

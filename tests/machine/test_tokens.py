@@ -40,7 +40,9 @@ def url() -> Iterator[str]:
     """Where the app answers."""
     join_group()
     alice("sudo", "flytectl", "ca", "install")
-    yield alice("flytectl", "serve", "-q", give("guarded.py", SOURCE % APP)).stdout.strip()
+    done = alice("flytectl", "serve", give("guarded.py", SOURCE % APP))
+    assert "it asks for a token" in done.stderr
+    yield done.stdout.strip()
     alice("flytectl", "app", "delete", APP)
     alice("flytectl", "token", "revoke", "--all")
 
@@ -178,6 +180,48 @@ def test_a_browser_logs_in_and_gets_a_cookie_for_the_app(url: str) -> None:
     api("login.end", pages)
     with pytest.raises(Unauthenticated):
         api("whoami", pages)
+
+
+def test_a_browser_goes_the_whole_way_by_links(url: str) -> None:
+    """The link, a cookie for the pages, on to the app with one for it; then out again, and nothing opens any more."""
+    jar = ("-b", "jar", "-c", "jar", "-H", "Accept: text/html", "-L", "--max-redirs", "5")
+    alice("rm", "-f", "jar")
+    status, body = curl(url, *jar)
+    assert (status, "flytectl login" in body) == (401, True), "the page says what to type"
+    status, body = curl(alice("flytectl", "login").stdout.strip(), *jar)
+    assert (status, "x-flyte-user: alice" in body) == (200, True), "and goes on to where the browser wanted to go"
+    assert "flyted_" not in body
+    kept = alice("cat", "jar").stdout
+    assert kept.count("__Host-flyted\t") == 2
+    assert all("#HttpOnly_" in line for line in kept.splitlines() if "__Host-flyted\t" in line)
+    status, body = curl(f"{url}/openapi.json", *jar)
+    assert (status, json.loads(body)["info"]["title"]) == (200, "FastAPI")
+    port = f":{urlsplit(url).port}" if urlsplit(url).port else ""
+    pages = f"https://flyted.localhost{port}"
+    alice("curl", "-sS", "-b", "jar", "-X", "POST", "-H", f"Origin: {pages}", f"{pages}/logout")
+    assert curl(url, *jar)[0] == 401
+
+
+def test_a_login_leads_nowhere_else(url: str) -> None:
+    """Whatever `next` says, the browser stays on the app's host."""
+    alice("rm", "-f", "jar")
+    curl(alice("flytectl", "login").stdout.strip(), "-b", "jar", "-c", "jar", "-L")
+    port = f":{urlsplit(url).port}" if urlsplit(url).port else ""
+    app = urlsplit(url).hostname
+    for bad in (
+        "//evil.example",
+        "https://evil.example",
+        "%2F%2Fevil.example",
+        "/%5Cevil.example",
+        "javascript:alert(1)",
+    ):
+        login = f"https://flyted.localhost{port}/login?app={app}&next={bad}"
+        for _ in range(2):  # the redirect to the app, and the one on its host
+            head = alice("curl", "-sS", "-D", "-", "-o", "/dev/null", "-b", "jar", "-c", "jar", login).stdout
+            login = next(x.split(" ", 1)[1].strip() for x in head.splitlines() if x.lower().startswith("location:"))
+            assert login.startswith((f"{url}/.flyted/session?", "/")), login
+            assert not login.startswith(("//", "/\\")), login
+            login = login if login.startswith("https:") else f"{url}{login}"
 
 
 def systemctl(*words: str) -> None:
