@@ -63,7 +63,7 @@ WALLS = {
     "flyted.build": Wall((), {}, "runs inside an image build as a user without rights: stdlib only"),
     "flyted.companion": Wall(
         (),
-        {"flyte": (), "flyteidl2": ("deployment",), "click": (), "yaml": ("target",)},
+        {"flyte": (), "flyteidl2": ("deployment", "image_build"), "click": (), "yaml": ("target",)},
         "runs inside the user's `flyte`, called by the SDK's own plug-in hooks: what the SDK itself brings",
     ),
     "flytectl": Wall(

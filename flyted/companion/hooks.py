@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from . import certificates, deployment, only_environment, progress, secret_value, target
+from . import certificates, deployment, image_build, only_environment, progress, secret_value, target
 from .aside import around, harmless, step_aside
 
 Command = TypeVar("Command")
@@ -30,6 +30,7 @@ def on_init() -> None:
         return
     deployment.give_url()
     deployment.show_progress()
+    image_build.explain(deployment.is_ours)
     if target.command_line() is None:
         certificates.explain_in_scripts(deployment.is_ours)
 

@@ -18,7 +18,16 @@ from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host.units import Units
 from flyted.plan.build_unit import image_dir, is_hash
 from flyted.plan.facts import ImageFact
-from flyted.plan.images import ImageRecord, Machine, Recipe, env_of, recipe_from_spec, recipe_hash, record_of
+from flyted.plan.images import (
+    ImageRecord,
+    Machine,
+    Recipe,
+    env_of,
+    recipe_from_spec,
+    recipe_hash,
+    record_of,
+    refuse_engines,
+)
 
 _RECORD_LIMIT = 1 << 20
 _HOMES = ("/home/", "/root/", "/run/user/")
@@ -61,6 +70,7 @@ class Images:
         for kind in ("project", "domain"):
             label(call.args[kind], kind)
         recipe = _recipe(call.args["image"])
+        refuse_engines(recipe)
         await call.emit("accepted", text="checked the image")
         return {"image": (await self.build(recipe, "the image", call.emit)).to_dict()}
 

@@ -19,7 +19,7 @@ from flyted.plan.recipe import Install, Machine, Recipe, recipe_hash, recipe_jso
 
 __all__ = [
     "BuildSettings", "ImageRecord", "Install", "Machine", "Recipe", "build_failure", "build_unit", "env_of",
-    "recipe_from_spec", "recipe_hash", "recipe_json", "record_of", "remove_unit",
+    "recipe_from_spec", "recipe_hash", "recipe_json", "record_of", "refuse_engines", "remove_unit",
 ]  # fmt: skip
 
 MAX_LAYERS = 64
@@ -27,6 +27,7 @@ _BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v(?P<flyte
 _PYTHON = re.compile(r"3\.\d{1,2}")
 _VARIABLE = re.compile(r"\\\$|\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENGINE = re.compile(r"(?:vllm|sglang)(?![A-Za-z0-9._-])", re.IGNORECASE)
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 _REFUSED = {
@@ -65,6 +66,19 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
     recipe = Recipe(python, tuple(i for i in installs if i.requirements), tuple(env))
     recipe_json(recipe)  # refuses one that is too large, before anything is done
     return recipe
+
+
+def refuse_engines(recipe: Recipe) -> None:
+    """Raises :class:`Unsupported` for an image with a program that wants a GPU, before gigabytes of it are fetched.
+
+    Flyte's client has the image built first, and names the app's GPU only afterwards.
+    """
+    wanting = [r for install in recipe.installs for r in install.requirements if _ENGINE.match(r)]
+    if wanting:
+        raise Unsupported(
+            f"not supported on this machine: {shown(wanting[0])} needs a GPU (resources.gpu is not built yet)",
+            hint="change these fields, or deploy the file to a Flyte cluster",
+        )
 
 
 def env_of(recipe: Recipe, image_dir: str) -> tuple[tuple[str, str], ...]:

@@ -29,13 +29,10 @@ print(deployment.url)
 """
 STOCK = [
     ["create", "secret", "KEY", "value"],
-    ["create", "secret", "--help"],
     ["create", "secret", "KEY", "-value"],
     ["serve", "one.py"],
     ["deploy", "one.py"],
-    ["serve", "--help"],
     ["get", "app"],
-    ["whoami", "--help"],
 ]
 
 

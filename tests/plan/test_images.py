@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
 from flyted.plan import pip
-from flyted.plan.images import Install, Machine, Recipe, env_of, recipe_from_spec, recipe_hash, recipe_json
+from flyted.plan.images import (
+    Install,
+    Machine,
+    Recipe,
+    env_of,
+    recipe_from_spec,
+    recipe_hash,
+    recipe_json,
+    refuse_engines,
+)
 
 BASE = "ghcr.io/flyteorg/flyte:py3.12-v2.12.1"
 HERE = Machine("x86_64", "glibc 2.41", "3.13")
@@ -390,3 +399,18 @@ def test_what_the_real_sdk_writes_is_understood() -> None:
     assert [install.requirements for install in recipe.installs] == [("flyte==2.12.1",), ("fastapi", "uvicorn")]
     assert recipe.installs[1].options == ("--index", "https://x/simple", "--prerelease", "allow", "--no-deps")
     assert recipe.env == (("A", "$PATH"),)
+
+
+@pytest.mark.parametrize(
+    "name", ["vllm==0.26.0", "vllm", "sglang[all]>=0.5", "VLLM >= 1", "sglang @ https://x.invalid/s.whl"]
+)
+def test_an_engine_that_wants_a_gpu_is_refused_before_it_is_fetched(name: str) -> None:
+    """Flyte's client builds the image before it names the GPU: minutes and gigabytes would go by."""
+    with pytest.raises(Unsupported, match="needs a GPU"):
+        refuse_engines(recipe_from_spec(spec(packages("six"), packages(name))))
+
+
+@pytest.mark.parametrize("name", ["vllm-router", "flyteplugins-vllm", "sglang-router==0.3.2", "vllm_x", "six"])
+def test_a_name_that_only_resembles_an_engine_is_built(name: str) -> None:
+    """Routers and plug-ins need no GPU."""
+    refuse_engines(recipe_from_spec(spec(packages(name))))
