@@ -14,6 +14,8 @@ from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flyted.contract import token as text
 from flyted.contract.names import GATEWAY_HOST
@@ -430,6 +432,40 @@ def test_http2_is_guarded_alike(box: Machine, app: App) -> None:
     assert asked((b"cookie", b"a=1"), (b"cookie", COOKIE.encode()), (b"cookie", b"b=2")) == 2
     assert fields(app.seen[1])["cookie"] == "a=1; b=2"
     assert all(b"flyted_" not in request for request in app.seen)
+
+
+PIECES = st.sampled_from(
+    ["__Host-flyted", "__host-flyted", "flyted", "a", "=", "=", ";", "; ", ",", " ", "\t", '"', "\\", "%3D",
+     "$Version", HERE, HERE, GOOD, OTHER, HERE[:-1], "flyted_", "Bearer ", "bearer", "Basic ", "\u00e9", "\x7f"]
+)  # fmt: skip
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(["Cookie", "cookie", "Authorization", "authorization", "Cookie2", "Set-Cookie"]),
+        st.lists(PIECES, max_size=8).map("".join),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(HEADERS, st.sampled_from("ac"))
+def test_whatever_is_sent_no_app_gets_a_token_in_its_cookies_or_credentials(box, apps, headers, name):
+    """Random pieces in random order: what reaches an app has no token where it would be looked for.
+
+    And only a request that has a token that is good there, whole, reaches the app that wants one.
+    """
+    for one in apps.values():
+        one.seen.clear()
+    lines = "".join(f"{field}: {value}\r\n" for field, value in headers)
+    raw = f"GET / HTTP/1.1\r\nHost: {name}.apps.localhost\r\nConnection: close\r\n{lines}\r\n"
+    status = parsed(box.send(raw.encode("latin-1"), host=f"{name}.apps.localhost"))[0]
+    assert status in (200, 400, 401)
+    for request in apps[name].seen:
+        for line in request.lower().split(b"\r\n"):
+            if line.startswith((b"cookie:", b"authorization:")):
+                assert re.search(text.SHAPE.lower().encode(), line) is None
+    if name == "a" and apps["a"].seen:
+        assert HERE in lines or GOOD in lines
 
 
 def test_the_log_has_no_token(box: Machine, app: App) -> None:

@@ -35,6 +35,12 @@ def _utc(monkeypatch: pytest.MonkeyPatch):
     time.tzset()
 
 
+def test_an_app_that_asks_for_a_token_says_how_to_get_one() -> None:
+    """And one that does not says nothing of it."""
+    assert "flytectl token" in render.app_details({**APP, "requires_auth": True}, colour=False)
+    assert "flytectl token" not in render.app_details({**APP, "requires_auth": False}, colour=False)
+
+
 @given(st.text())
 def test_no_text_of_an_app_steers_the_terminal(text: str) -> None:
     """Whatever comes in, one line without any control, format or line-separating character goes out."""

@@ -131,6 +131,38 @@ def test_ports_that_changed_need_a_restart_and_it_is_said(box):
     assert apply(box, IngressState(), Listen(1, 2, ("127.0.0.1",))).restart_needed is True
 
 
+OLDER = """global
+    description flyted-older
+    stats socket {box.places.admin} level admin
+defaults
+    mode http
+    timeout client 5s
+    timeout connect 5s
+    timeout server 5s
+frontend https
+    bind 127.0.0.1:{box.listen.https_port} ssl crt {box.places.certificate}
+backend apps
+    balance random
+"""
+
+
+def test_a_haproxy_of_another_version_is_told_nothing_but_restarted(tmp_path):
+    """After an upgrade it may not have the tables that we would fill; its files are new, and a restart reads them."""
+    (tmp_path / "old").mkdir()
+    box = Machine(tmp_path / "old")
+    try:
+        box.ingress.write(one(box), box.listen)
+        (box.files / "haproxy.cfg").write_text(OLDER.format(box=box))
+        box.start()
+        assert "Unknown map" in asyncio.run(box.ingress._ask(f"show map {box.files}/guarded.map"))
+        assert apply(box, one(box)).restart_needed is True
+        box.stop()
+        box.start()
+        assert apply(box, one(box)).restart_needed is False
+    finally:
+        box.close()
+
+
 def test_a_haproxy_that_is_down_is_told_apart_and_its_files_are_written(box):
     """The state is not lost: HAProxy serves it when it starts."""
     box.app("a-r1-0")

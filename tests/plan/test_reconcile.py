@@ -33,6 +33,22 @@ def test_after_a_reboot_every_pair_is_made_anew() -> None:
     assert answer.ingress.hosts == {HOST: "a-r1-0", "b.apps.localhost": "b-r1-0"}
 
 
+@pytest.mark.parametrize("wanted", ["started", "stopped"])
+@pytest.mark.parametrize("failing", [False, True])
+def test_an_app_that_wants_a_token_wants_it_in_every_state(wanted: str, failing: bool) -> None:
+    """Serving, asleep, stopped or failing: strangers learn neither what it says nor why it is away."""
+    failures = {A1: Failure(1, 2000.0, "KeyError")} if failing else {}
+    apps = (app("a", wanted=wanted, requires_auth=True), app("b", wanted=wanted))
+    answer = plan(facts(*apps, units={} if failing else pair(A1), failures=failures))
+    assert answer.ingress.guarded == {HOST: "a"}
+    assert {HOST} <= {*answer.ingress.hosts, *answer.ingress.unavailable}
+
+
+def test_the_guard_is_the_serving_revisions() -> None:
+    """A revision that does not serve (yet, or because it failed) neither opens nor closes the door."""
+    assert plan(facts(app("a", serving=None, requires_auth=True))).ingress.guarded == {}
+
+
 def test_an_app_that_sleeps_costs_no_timer() -> None:
     """Its socket listens, its service does not run: nothing to look at."""
     answer = plan(facts(app("a"), units=pair(A1)))
