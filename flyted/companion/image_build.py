@@ -37,7 +37,7 @@ def _explaining(old: Callable[..., Any], ours: Callable[[], bool]) -> Callable[.
 
 
 async def _reason(domain: str, project: str, name: str) -> str:
-    """The last lines of the build, or "" when they are not to be had."""
+    """The last line of the build, which is the reason; "" when it is not to be had."""
     try:
         from flyte._initialize import get_client  # noqa: PLC0415
         from flyteidl2.common.identifier_pb2 import RunIdentifier  # noqa: PLC0415
@@ -48,4 +48,4 @@ async def _reason(domain: str, project: str, name: str) -> str:
     except Exception as error:  # noqa: BLE001  the SDK's own words are still there
         step_aside(error)
         return ""
-    return str(details.action.error_info.message)
+    return str(details.action.error_info.message).rstrip("\n").rpartition("\n")[2]

@@ -1,0 +1,62 @@
+"""The companion with the two minor versions of the SDK before the newest: its own tests, and the guide's commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine.people import EXAMPLES, becoming, curl, environment
+from tests.machine.writer import SHARE, Desk, clear, files
+
+ROOT = Path(__file__).parents[2]
+UV = "/usr/lib/flyted/bin/uv"
+CACHE = ROOT / "build/uv"
+"""The only folder of the machine that outlives it."""
+APP = "authenticated-api"
+
+
+def install(place: Path, *packages: str) -> None:
+    subprocess.run(
+        [UV, "pip", "install", "--quiet", "--link-mode", "copy", "--cache-dir", CACHE, "--python", place, *packages],
+        check=True,
+        env=os.environ,
+    )
+
+
+@pytest.fixture(scope="module", params=["2.11.4", "2.10.7"])
+def place(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """An environment with that SDK, and without the companion."""
+    found = Path("/opt/flyte") / request.param
+    subprocess.run([UV, "venv", "--quiet", "--clear", "--python", "/usr/bin/python3", found], check=True)
+    install(found, f"flyte=={request.param}", "fastapi", "uvicorn", "msgpack", "pytest", "hypothesis")
+    yield found
+    clear("API_KEY", apps=(APP,))
+
+
+def test_its_own_tests_pass(place: Path) -> None:
+    """Those of ``tests/companion``, with this SDK."""
+    done = subprocess.run(
+        [*becoming("alice"), place / "bin/python", "-m", "pytest", "-q", ROOT / "tests/companion"],
+        check=False, capture_output=True, text=True, cwd=ROOT, timeout=900,
+        env={**environment("alice"), "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert re.search(r"\b[5-9]\d passed", done.stdout), done.stdout
+
+
+def test_the_guides_commands_work(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Secret, ``flyte serve``, the script: as with the newest."""
+    install(place, "--no-deps", *map(str, SHARE.glob("flyted-*.whl")))
+    clear("API_KEY", apps=(APP,))
+    desk = Desk(files("older", EXAMPLES / "basic_auth.py"), place, capsys)
+    desk.works("flyte create secret API_KEY -begins-with-a-dash")
+    said = desk.works("flyte serve basic_auth.py")
+    assert "[Status] Started: Service is ready" in said
+    url = said.rstrip().rpartition("🚀 Deployed Endpoint: ")[2]
+    assert curl(f"{url}/protected", "-H", "Authorization: Bearer -begins-with-a-dash")[0] == 200
+    assert f"API URL: {url}" in desk.works("python basic_auth.py")
