@@ -22,7 +22,20 @@ APP = "authenticated-api"
 
 def install(place: Path, *packages: str) -> None:
     subprocess.run(
-        [UV, "pip", "install", "--quiet", "--link-mode", "copy", "--cache-dir", CACHE, "--python", place, *packages],
+        [
+            UV,
+            "pip",
+            "install",
+            "--quiet",
+            "--system-certs",
+            "--link-mode",
+            "copy",
+            "--cache-dir",
+            CACHE,
+            "--python",
+            place,
+            *packages,
+        ],
         check=True,
         env=os.environ,
     )
