@@ -29,7 +29,7 @@ def prepare() -> None:
 def stock(*words: str, seconds: float = 300, typed: str = "", **variables: str) -> Done:
     """A command in alice's folder, with her environment first on PATH."""
     prepare()
-    login = {**environment("alice"), "DO_NOT_TRACK": "1", "NO_COLOR": "1", "COLUMNS": "200", **variables}
+    login = {**environment("alice"), "DO_NOT_TRACK": "1", "NO_COLOR": "1", "COLUMNS": "1000", **variables}
     login["PATH"] = f"{PYTHON.parent}:{login['PATH']}"
     return subprocess.run(
         ["runuser", "-u", "alice", "--", *words], input=typed, capture_output=True, text=True, check=False,
