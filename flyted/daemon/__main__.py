@@ -34,7 +34,7 @@ from flyted.daemon.settings import Settings
 from flyted.daemon.tls import Tls
 from flyted.daemon.tokens import Tokens
 from flyted.daemon.verbs import Call, Right, Verb
-from flyted.host import identity, recipients, sockets
+from flyted.host import identity, recipients, reserve, sockets
 from flyted.host.ingress import Ingress
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as TokenTable
@@ -63,9 +63,10 @@ async def version(_call: Call) -> dict[str, Any]:
 async def daemon(settings: Settings) -> None:
     """Builds all parts, makes the machine what the store says, says READY, and serves until SIGTERM."""
     listeners = sockets.inherited()
-    vault = Vault.open(STATE, identity.read(os.environ), recipients.read(recipients.PATH))
-    store = Store(STATE / "flyted.db")
-    store.fail_pending("flyted was stopped during this deploy", time.time())
+    with reserve.released(STATE):  # a full disk must not keep the daemon down: it is needed to delete
+        vault = Vault.open(STATE, identity.read(os.environ), recipients.read(recipients.PATH))
+        store = Store(STATE / "flyted.db")
+        store.fail_pending("flyted was stopped during this deploy", time.time())
     units = Units()
     units.open()
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress")

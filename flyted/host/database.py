@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract.errors import FlytedError, HostFailure, StoreCorrupt
+from flyted.host import reserve
 
 _APPS = """
 CREATE TABLE app (
@@ -61,6 +62,7 @@ class Database:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA foreign_keys = ON")
+            self._db.execute("PRAGMA temp_store = MEMORY")  # /tmp may be on the disk that is full
             (found,) = self._db.execute("PRAGMA user_version").fetchone()
             if found > len(FORMATS):
                 raise StoreCorrupt(
@@ -95,6 +97,15 @@ class Database:
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 raise
+
+    @contextlib.contextmanager
+    def freeing(self) -> Iterator[None]:
+        """A :meth:`transaction` that also works on a full disk: for what makes entries fewer, never for new ones."""
+        with reserve.released(self._path.parent):
+            with self.transaction():
+                yield
+            with contextlib.suppress(sqlite3.Error):  # the log's space goes back to the reserve
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:

@@ -16,13 +16,15 @@ import re
 from typing import TYPE_CHECKING
 
 from flyted.contract.errors import HostFailure, StoreCorrupt
-from flyted.host import manifest
+from flyted.host import manifest, reserve
 from flyted.host.manifest import Manifest
 from flyted.host.private_dir import PrivateDir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from flyted.host.manifest import Slot
 
 _MANIFEST = "manifest"
 _GENERATION = "generation"
@@ -91,6 +93,11 @@ class Ledger:
             self._state.sync()
         for name in replaced:
             self._secrets.remove(name)
+
+    def drop(self, slot: Slot) -> None:
+        """Commits a manifest without ``slot``; on a full disk too. Raises ``OSError``."""
+        with reserve.released(self._state.path):
+            self.commit(self.current.drop(slot))
 
     def accept_rollback(self) -> None:
         """See ``Vault.accept_rollback``."""

@@ -85,13 +85,13 @@ class Store:
                     self.fail(app.key.id, revision.number, reason, now)
 
     def want(self, app_id: str, wanted: str, now: float) -> None:
-        """Sets the wanted state, ``started`` or ``stopped``."""
-        with self.database.transaction():
+        """Sets the wanted state, ``started`` or ``stopped``: that on a full disk too, since a deletion begins so."""
+        with self.database.freeing() if wanted == "stopped" else self.database.transaction():
             self.database.execute("UPDATE app SET wanted = ?, updated_at = ? WHERE id = ?", (wanted, now, app_id))
 
     def delete(self, app_id: str) -> None:
-        """Forgets an app and its revisions."""
-        with self.database.transaction():
+        """Forgets an app and its revisions, on a full disk too."""
+        with self.database.freeing():
             self.database.execute("DELETE FROM app WHERE id = ?", (app_id,))
 
     def _app(self, row: tuple[Any, ...]) -> StoredApp:

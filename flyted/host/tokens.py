@@ -39,7 +39,7 @@ class Tokens:
         return tuple(Token(*row) for row in self._database.rows(f"{_ALL} ORDER BY created_at, digest"))
 
     def remove(self, digests: frozenset[str]) -> None:
-        """Forgets tokens."""
-        with self._database.transaction():
+        """Forgets tokens, on a full disk too."""
+        with self._database.freeing():
             for digest in digests:
                 self._database.execute("DELETE FROM token WHERE digest = ?", (digest,))

@@ -102,11 +102,14 @@ class Vault:
         return [self._info(slot, entry) for slot, entry in sorted(self._entries().items()) if not slot.internal]
 
     def delete(self, scope: SecretScope, key: str) -> SecretInfo:
-        """Removes a secret, damaged or not; gives what it was. Raises ``SecretNotFound``, ``HostFailure``."""
+        """Removes a secret, damaged or not, on a full disk too; gives what it was.
+
+        Raises ``SecretNotFound``, ``HostFailure``.
+        """
         slot = self._slot(scope, key)
         info = self._info(slot, self._entries()[slot])
         with host_errors(f"{slot} was not deleted"):
-            self._ledger.commit(self._ledger.current.drop(slot))
+            self._ledger.drop(slot)
         return info
 
     def resolve(self, key: str, project: str, domain: str) -> SecretScope:

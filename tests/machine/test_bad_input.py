@@ -323,15 +323,43 @@ def small_disk() -> Iterator[Path]:
         systemctl("start", "flyted.socket", "flyted.service")
 
 
+def fill(disk: Path) -> None:
+    """Until not a byte more fits."""
+    with (disk / "filler").open("ab", buffering=0) as filler, pytest.raises(OSError, match="No space"):
+        while True:
+            filler.write(b"x" * 4096)
+
+
+def test_a_full_disk_can_be_freed() -> None:
+    """An app, a secret and a token are deleted without a byte left, even if flyted is restarted; nothing new fits."""
+    url = alice("flytectl", "serve", "-q", file(name="leaving")).stdout.strip()
+    alice("flytectl", "app", "stop", "leaving")
+    alice("flytectl", "token", "create", "--name", "leaving")
+    with secret("LEAVING", "v"):
+        with small_disk() as state:
+            fill(state)
+            systemctl("restart", "flyted")
+            fill(state)
+            refused("flytectl", "secret", "create", "MORE", "-", typed="y" * 65536, status=9)
+            alice("flytectl", "secret", "delete", "LEAVING")
+            alice("flytectl", "token", "revoke", "leaving")
+            fill(state)
+            alice("flytectl", "app", "delete", "leaving")
+            assert [a["name"] for a in answer("app", "ls")["apps"] if a["name"] == "leaving"] == []
+            assert [s["key"] for s in answer("secret", "ls")["secrets"] if s["key"] == "LEAVING"] == []
+            assert [t["name"] for t in answer("token", "ls")["tokens"] if t["name"] == "leaving"] == []
+            assert curl(url)[0] == 421
+        alice("flytectl", "app", "delete", "leaving")  # of the disk that was there before
+        alice("flytectl", "token", "revoke", "leaving")
+
+
 def test_a_full_disk_keeps_the_old_value() -> None:
     """No room: the error says so, and the secret is the one from before."""
     for app in answer("app", "ls", "--all")["apps"]:
         alice("flytectl", "app", "delete", app["name"])
     with secret("KEPT", "before"), small_disk() as state:
         before = answer("secret", "ls", "--all")
-        with (state / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
-            while True:
-                filler.write(b"x" * 4096)
+        fill(state)
         said = refused("flytectl", "secret", "create", "KEPT", "-", "--replace", typed="y" * 65536, status=9)
         assert "disk full: secret 'KEPT'" in said
         (state / "filler").unlink()
