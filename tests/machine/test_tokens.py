@@ -252,12 +252,12 @@ def _answers(url: str, token: str) -> int:
 
 
 def test_a_token_made_while_the_ingress_is_down_counts_after(url: str) -> None:
-    """And making it does not start an ingress that somebody has stopped."""
-    systemctl("stop", "flyted-ingress.service")
+    """And making it does not start an ingress that somebody has stopped (its socket too, which would start it)."""
+    systemctl("stop", "flyted-ingress.socket", "flyted-ingress.service")
     made = token()
     state = subprocess.run(["systemctl", "is-active", "flyted-ingress"], capture_output=True, text=True, check=False)
     assert state.stdout.strip() == "inactive"
-    systemctl("start", "flyted-ingress.service")
+    systemctl("--no-block", "start", "flyted-ingress.service")  # the daemon has to make its socket anew meanwhile
     until(lambda: _answers(url, made) == 200, 60)
 
 
