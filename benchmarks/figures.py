@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.gateway import gateway
 from tests.machine.people import alice, answer, environment, give, join_group
 
 QUIET_S = 60
@@ -183,6 +184,7 @@ def main() -> int:
     command_line()
     ingress()
     waking()
+    gateway(promise)
     daemon()
     print(json.dumps({"broken": broken}))
     return 1 if broken else 0
