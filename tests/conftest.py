@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ PROGRAMS = (
     "host/test_store", "flytectl/test_load", "daemon/test_control", "gateway", "companion/test_flyte",
 )  # fmt: skip
 """Folders and files whose tests start real programs: uvicorn, HAProxy, uv, the SDK, writers that are killed."""
+
+
+# a shell without job control starts its background commands, and so all that they start, with Ctrl-C ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
