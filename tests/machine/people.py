@@ -97,9 +97,8 @@ def give(name: str, text: str | None = None) -> str:
 @contextmanager
 def running(*words: str) -> Iterator[subprocess.Popen[str]]:
     """A command of alice's that goes on, both its streams in one; ended with Ctrl-C."""
-    typed = ["env", "--default-signal=INT"]  # what a shell starts in the background ignores Ctrl-C, these tests too
     with subprocess.Popen(
-        [*typed, *becoming("alice"), *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [*becoming("alice"), *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         cwd="/home/alice", env=environment("alice"), start_new_session=True,
     ) as process:  # fmt: skip
         try:
