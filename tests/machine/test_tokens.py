@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -200,6 +201,24 @@ def test_a_browser_goes_the_whole_way_by_links(url: str) -> None:
     pages = f"https://flyted.localhost{port}"
     alice("curl", "-sS", "-b", "jar", "-X", "POST", "-H", f"Origin: {pages}", f"{pages}/logout")
     assert curl(url, *jar)[0] == 401
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed: apt install chromium")
+def test_a_real_browser_logs_in(url: str) -> None:
+    """Chromium keeps and sends our cookies as we mean it: the app, the login page, the link, and back at the app."""
+    alice("rm", "-rf", "chromium")
+    alice("mkdir", "-p", ".pki/nssdb")
+    if by("alice", "certutil", "-L", "-d", "sql:.pki/nssdb").returncode:
+        alice("certutil", "-N", "--empty-password", "-d", "sql:.pki/nssdb")
+    alice("sudo", "flytectl", "ca", "install")
+
+    def seen(address: str) -> str:
+        words = ("--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir=chromium", "--dump-dom")
+        return alice("chromium", *words, address).stdout
+
+    assert "flytectl login" in seen(f"{url}/?asked=for")
+    assert "x-flyte-user: alice" in seen(alice("flytectl", "login").stdout.strip())
+    assert "flytectl login" in seen(url), "a session cookie ends with the browser"
 
 
 def test_a_login_leads_nowhere_else(url: str) -> None:
