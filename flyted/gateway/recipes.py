@@ -17,8 +17,13 @@ KEPT = 500
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
+GUESS = "localhost:30000/"
+"""Flyte 2.10 puts this before a name when the endpoint has "localhost" in it: nobody asked for a registry."""
+
+
 def checked(name: str) -> str:
     """``NAME:TAG`` as the SDK makes it. Raises :class:`InvalidInput`."""
+    name = name.removeprefix(GUESS)
     if _NAME.fullmatch(name) is None:
         raise InvalidInput(f"image name {shown(name)} is not valid: NAME:TAG, without a registry", hint=CURE)
     return name

@@ -152,6 +152,17 @@ def test_the_text_of_a_requirements_file_goes_along(gateway: Running) -> None:
     assert sent["files"] == {"_flyte_abs_context/tmp/req.txt": "fastapi==1.0\n"}
 
 
+def test_the_registry_that_flyte_2_10_makes_up_is_none(gateway: Running) -> None:
+    """It is found under the name that the SDK asks for afterwards."""
+    building(gateway).set()
+    action = create(
+        gateway, spec=keep(gateway, "spec.pb", spec(PIP)), context="", target_image=f"localhost:30000/{NAME}"
+    )
+    seen = first(run_service(gateway).watch_action_details, runs.WatchActionDetailsRequest(action_id=action.id), 2)
+    assert seen[-1].details.status.phase == phase_pb2.ACTION_PHASE_SUCCEEDED
+    assert found(gateway).image.fqin.endswith(f"/{NAME}")
+
+
 def test_a_failed_build_says_in_which_layer(gateway: Running) -> None:
     """In the run's details, with the builder's last lines; the name stays unknown."""
     building(gateway, BuildFailed("layer 1 of the image (pip packages): no solution found")).set()
