@@ -18,8 +18,10 @@ from flyted.contract.client import API_SOCKET
 from flyted.contract.errors import DaemonUnavailable
 
 OnEvent = Callable[[dict[str, Any]], None]
-CONNECTIONS = 40
-"""At a time, below flyted's own limit of 64: flytectl must get in beside us."""
+SHORT, LONG = 12, 36
+"""Connections at a time, below flyted's own limit of 64: flytectl must get in beside us, and a question must not wait
+for the deploys and followed logs of others."""
+_LONG = frozenset({"app.serve", "app.start", "app.stop", "app.delete", "app.logs", "image.build"})
 
 
 class Daemon:
@@ -27,7 +29,7 @@ class Daemon:
 
     def __init__(self, path: Path = API_SOCKET) -> None:
         self._path = path
-        self._slots = asyncio.Semaphore(CONNECTIONS)
+        self._short, self._long = asyncio.Semaphore(SHORT), asyncio.Semaphore(LONG)
 
     async def call(
         self,
@@ -47,7 +49,7 @@ class Daemon:
         if bulk is not None:
             arguments["bulk"] = len(bulk)
         frame = wire.encode_request(verb, arguments, token)
-        async with self._slots:
+        async with self._long if verb in _LONG else self._short:
             with socket.socket(socket.AF_UNIX) as conn:
                 conn.setblocking(False)  # noqa: FBT003
                 try:

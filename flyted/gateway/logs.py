@@ -20,8 +20,8 @@ from flyted.gateway.parts import Parts
 
 BACKLOG = 200
 STREAM_S = 600.0
-AT_ONCE = 24
-"""Streams: each holds a connection to flyted."""
+AT_ONCE = 20
+"""Streams: each holds a connection to flyted, and deploys need some too (daemon.py)."""
 WAITING = 4096  # lines that a slow client may lag behind
 
 

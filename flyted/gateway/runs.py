@@ -38,6 +38,7 @@ class Runs(RunService):
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._reading = asyncio.Semaphore(2)  # a context takes up to three times its bound in memory
 
     async def create_run(self, request: pb.CreateRunRequest, ctx: RequestContext) -> pb.CreateRunResponse:
         """Begins a build; answers when its recipe is accepted. Asked twice, flyted builds once."""
@@ -56,7 +57,8 @@ class Runs(RunService):
         name = checked(given.get("target_image", ""))
         spec = self._file(where, given.get("spec", ""))
         context = self._file(where, given["context"]) if given.get("context") else None
-        image = await asyncio.to_thread(image_of, spec, context)
+        async with self._reading:
+            image = await asyncio.to_thread(image_of, spec, context)
         return await self._parts.jobs.build(
             where.name, where.domain, name, image, caller().token, lambda: self._done(name, image)
         )

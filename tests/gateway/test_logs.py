@@ -1,0 +1,64 @@
+"""AppLogsService: lines with their time and origin, as they come; an end for each stream."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyteidl2.app import app_logs_payload_pb2 as pb
+from flyteidl2.logs.dataplane import payload_pb2 as lines
+
+from tests.gateway.clients import first, service
+from tests.gateway.described import app
+from tests.gateway.harness import NO_APP, Running
+
+
+def tail(gateway: Running, count: int) -> list[Any]:
+    logs = service(gateway, "app.app_logs_service_connect", "AppLogsService")
+    answers = first(logs.tail_logs, pb.TailLogsRequest(app_id=app().metadata.id), count)
+    return [line for answer in answers for line in answer.batches.logs[0].structured_lines]
+
+
+def event(text: str, source: str = "app") -> dict[str, Any]:
+    return {"event": {"kind": "log", "time": 1_700_000_000_123_456, "revision": 1, "source": source, "text": text}}
+
+
+def test_lines_keep_their_time_and_origin(gateway: Running) -> None:
+    """The SDK tells lines that it has seen by their time, and colours systemd's own."""
+    gateway.flyted.answers("app.logs", event("hello"), event("Started.", "systemd"), {"result": {}})
+    found = tail(gateway, 99)
+    assert [(line.message, line.originator) for line in found] == [("hello", lines.USER), ("Started.", lines.SYSTEM)]
+    assert found[0].timestamp.ToMicroseconds() == 1_700_000_000_123_456
+    args = gateway.flyted.calls[-1][1]
+    assert (args["name"], args["follow"]) == ("hello", True)
+
+
+def test_a_client_that_leaves_ends_what_flyted_does_for_it(gateway: Running) -> None:
+    """Within moments, not at the next line: an app may be silent for hours."""
+    gone = threading.Event()
+
+    def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
+        yield event("only line")
+        try:
+            for _ in range(300):
+                time.sleep(0.1)
+                yield {"event": {"kind": "progress", "text": ""}}
+        finally:
+            gone.set()
+
+    gateway.flyted.scripts["app.logs"] = script
+    assert [line.message for line in tail(gateway, 1)] == ["only line"]
+    assert gone.wait(10)
+
+
+def test_an_app_that_is_not_there_has_no_log(gateway: Running) -> None:
+    """The SDK waits a little for it, by this code."""
+    gateway.flyted.answers("app.logs", NO_APP)
+    with pytest.raises(ConnectError) as raised:
+        tail(gateway, 1)
+    assert raised.value.code is Code.NOT_FOUND
