@@ -34,13 +34,25 @@ class _Journal(logging.Formatter):
         return f"<{_LEVELS.get(record.levelno, 6)}>{super().format(record)}"
 
 
+class _Server(uvicorn.Server):
+    """uvicorn, which waits for open connections when it stops, streams among them."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._gateway.leave()
+        await super().shutdown(sockets)
+
+
 def server_of(gateway: Gateway) -> uvicorn.Server:
     """uvicorn around the application. It speaks HTTP/1.1, as the ingress does."""
     config = uvicorn.Config(
         gateway, http="h11", ws="none", loop="asyncio", lifespan="off", access_log=False, log_config=None,
         server_header=False, proxy_headers=False, limit_concurrency=AT_ONCE, timeout_graceful_shutdown=DRAIN_S,
     )  # fmt: skip
-    return uvicorn.Server(config)
+    return _Server(config, gateway)
 
 
 async def serve(listener: socket.socket, parts: Parts, idle_s: float = IDLE_S) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -35,6 +36,7 @@ class Gateway:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._services = Services(parts)
+        self._callers: weakref.WeakSet[Caller] = weakref.WeakSet()
         self.busy = 0
         self.last = time.monotonic()
 
@@ -54,6 +56,11 @@ class Gateway:
             self.busy -= 1
             self.last = time.monotonic()
 
+    def leave(self) -> None:
+        """Ends streams, as if their clients had gone: a stop does not wait for followed logs."""
+        for who in list(self._callers):
+            who.gone.set()
+
     async def _answer(self, scope: dict[str, Any], receive: Receive, reply: Reply) -> None:
         path: str = scope["path"]
         rpc = path.startswith(RPC)
@@ -61,6 +68,7 @@ class Gateway:
             headers = texts(scope["headers"])
             who = of_request(headers)
             enter(who)
+            self._callers.add(who)
             if rpc:
                 await self._rpc(scope, headers, who, receive, reply)
             elif path.startswith(UPLOAD):

@@ -14,7 +14,7 @@ from flyted.contract.token import valid_shape
 _HELP = "run: flytectl config init, which has the flyte command ask `flytectl token` for one"
 
 
-@dataclass
+@dataclass(eq=False)
 class Caller:
     """One request's origin. ``gone`` is set when the client has closed its connection."""
 

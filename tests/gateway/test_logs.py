@@ -56,6 +56,28 @@ def test_a_client_that_leaves_ends_what_flyted_does_for_it(gateway: Running) -> 
     assert gone.wait(10)
 
 
+def test_a_gateway_that_stops_ends_its_streams(gateway: Running) -> None:
+    """At once: an upgrade waits for no followed log."""
+    began = threading.Event()
+
+    def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
+        yield event("only line")
+        began.set()
+        for _ in range(300):
+            time.sleep(0.1)
+            yield {"event": {"kind": "progress", "text": ""}}
+
+    gateway.flyted.scripts["app.logs"] = script
+    follower = threading.Thread(target=lambda: tail(gateway, 2))
+    follower.start()
+    assert began.wait(10)
+    started = time.monotonic()
+    gateway.stop()
+    follower.join(10)
+    assert not follower.is_alive()
+    assert time.monotonic() - started < 5
+
+
 def test_an_app_that_is_not_there_has_no_log(gateway: Running) -> None:
     """The SDK waits a little for it, by this code."""
     gateway.flyted.answers("app.logs", NO_APP)
