@@ -94,7 +94,8 @@ async def at_app(parts: Parts, host: str, query: dict[str, str], reply: Reply) -
 
 async def logout(parts: Parts, headers: dict[str, str], host: str, reply: Reply) -> None:
     """Ends the session of this browser; asked for by our own page only."""
-    if headers.get("origin", "").partition("://")[2] != host:
+    ours = headers.get("origin", "").partition("://")[2] == host
+    if not ours or headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise NotFound("there is no such page")
     try:
         await parts.daemon.call("login.end", token=session(headers))

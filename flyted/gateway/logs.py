@@ -20,6 +20,7 @@ from flyted.gateway.parts import Parts
 
 BACKLOG = 200
 STREAM_S = 600.0
+CHECK_S = 15.0
 AT_ONCE = 20
 """Streams: each holds a connection to flyted, and deploys need some too (daemon.py)."""
 WAITING = 4096  # lines that a slow client may lag behind
@@ -59,10 +60,14 @@ class Logs(AppLogsService):
 
         tail = asyncio.ensure_future(self._parts.daemon.call("app.logs", args, token=who.token, on_event=heard))
         gone = asyncio.ensure_future(who.gone.wait())
+        checked = time.monotonic()
         try:
-            while time.monotonic() < until:
+            while (now := time.monotonic()) < until:
+                if now - checked >= CHECK_S:  # a token that was revoked meanwhile ends the stream
+                    await self._parts.daemon.call("whoami", token=who.token)
+                    checked = now
                 line = asyncio.ensure_future(queue.get())
-                rest = until - time.monotonic()
+                rest = min(until - now, CHECK_S)
                 await asyncio.wait((line, tail, gone), timeout=rest, return_when=asyncio.FIRST_COMPLETED)
                 if line.done():
                     yield [line.result(), *_waiting(queue)]
@@ -70,7 +75,8 @@ class Logs(AppLogsService):
                 line.cancel()
                 if tail.done():
                     tail.result()
-                break
+                if tail.done() or gone.done():
+                    break
         finally:
             for task in (tail, gone):
                 task.cancel()

@@ -13,6 +13,7 @@ from connectrpc.errors import ConnectError
 from flyteidl2.app import app_logs_payload_pb2 as pb
 from flyteidl2.logs.dataplane import payload_pb2 as lines
 
+from flyted.contract.errors import Unauthenticated
 from tests.gateway.clients import first, service
 from tests.gateway.described import app
 from tests.gateway.harness import NO_APP, Running
@@ -54,6 +55,23 @@ def test_a_client_that_leaves_ends_what_flyted_does_for_it(gateway: Running) -> 
     gateway.flyted.scripts["app.logs"] = script
     assert [line.message for line in tail(gateway, 1)] == ["only line"]
     assert gone.wait(10)
+
+
+def test_a_token_that_is_revoked_ends_the_stream(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within seconds, although the stream began with a good one."""
+    monkeypatch.setattr("flyted.gateway.logs.CHECK_S", 0.2)
+
+    def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
+        yield event("only line")
+        gateway.flyted.answers("whoami", Unauthenticated("this token is not valid (any more)"))
+        for _ in range(300):
+            time.sleep(0.1)
+            yield {"event": {"kind": "progress", "text": ""}}
+
+    gateway.flyted.scripts["app.logs"] = script
+    with pytest.raises(ConnectError) as raised:
+        tail(gateway, 2)
+    assert raised.value.code is Code.UNAUTHENTICATED
 
 
 def test_a_gateway_that_stops_ends_its_streams(gateway: Running) -> None:
