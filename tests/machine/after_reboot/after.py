@@ -8,6 +8,7 @@ import pytest
 
 from tests.machine.lively import state
 from tests.machine.people import alice, answer, curl, until
+from tests.machine.test_tokens import visit
 
 
 def url(name: str) -> str:
@@ -42,6 +43,15 @@ def test_secrets_are_there() -> None:
     """The identity was opened again: the secret is listed, undamaged."""
     secrets = {s["key"]: s for s in answer("secret", "ls")["secrets"]}
     assert secrets["REBOOT"]["damaged"] is False
+
+
+def test_tokens_count_as_before() -> None:
+    """The ingress's tables were made anew: who had a token gets in, the one that was revoked and strangers do not."""
+    where = url("boot-guarded")
+    kept, ended = (alice("cat", f"{name}.token").stdout.strip() for name in ("kept", "ended"))
+    assert [visit(where, token)[0] for token in ("", ended, kept)] == [401, 401, 200]
+    alice("flytectl", "token", "revoke", "boot-kept")
+    alice("flytectl", "app", "delete", "boot-guarded")
 
 
 def test_the_certificate_is_still_trusted() -> None:

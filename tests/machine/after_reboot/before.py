@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.machine.lively import serve
-from tests.machine.people import alice, curl, join_group
+from tests.machine.people import alice, curl, give, join_group
+from tests.machine.test_tokens import SOURCE, visit
 
 
 def test_apps_to_come_back_to() -> None:
@@ -15,3 +16,12 @@ def test_apps_to_come_back_to() -> None:
         assert curl(serve(name))[0] == 200
     alice("flytectl", "app", "sleep", "boot-sleeps")
     alice("flytectl", "app", "stop", "boot-stopped")
+
+
+def test_a_token_to_come_back_with() -> None:
+    """One that is kept by its owner, one that is revoked, and an app that asks for them."""
+    url = alice("flytectl", "serve", "-q", give("boot_guarded.py", SOURCE % "boot-guarded")).stdout.strip()
+    for name in ("kept", "ended"):
+        alice("sh", "-c", f"umask 077; flytectl token create --name boot-{name} >{name}.token")
+        assert visit(url, alice("cat", f"{name}.token").stdout.strip())[0] == 200
+    alice("flytectl", "token", "revoke", "boot-ended")
