@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import EXAMPLES, alice, curl
+from tests.machine.people import EXAMPLES, alice, curl, give
 from tests.machine.writer import HOME, SHARE, Desk, clear, files
 
 DOCUMENT = Path(__file__).parents[1] / "document"
@@ -67,6 +67,34 @@ def test_install(desk: Desk) -> None:
     assert "2.12.1" in desk.works("flyte --version")
     for path, digest in SEEDS.items():
         assert hashlib.sha256((desk.folder / path.name).read_bytes()).hexdigest() == digest
+
+
+def test_configure(desk: Desk) -> None:
+    """``config init`` writes where it is told, overwrites nothing, and names what else is of use."""
+    said = desk.works("flytectl config init box.yaml --project p1")
+    assert "wrote box.yaml" in said
+    assert "SSL_CERT_FILE" in said
+    assert 'project: "p1"' in (desk.folder / "box.yaml").read_text()
+    refused = desk.run("flytectl config init box.yaml")
+    assert refused.returncode == 5
+    assert "flytectl config init --force" in refused.stdout
+    assert "p1" in (desk.folder / "box.yaml").read_text()
+    desk.works("flytectl config init box.yaml --force")
+    assert (desk.folder / "box.yaml").read_text() == (desk.folder / "config.yaml").read_text()
+    assert "alice" in desk.works("flyte -c box.yaml whoami")
+
+
+def test_an_untrusted_certificate_is_explained(desk: Desk) -> None:
+    """The SDK says that the service is unavailable; the companion says what to type."""
+    text = (desk.folder / "config.yaml").read_text()
+    give(
+        "document/untrusted.yaml",
+        text.replace("/run/flyted/ca.pem", "/usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt"),
+    )
+    for command in ("get app", "serve basic_auth.py"):
+        said = desk.fails(f"flyte -c untrusted.yaml {command}")
+        assert "flytectl config init --force" in said
+        assert "SSL_CERT_FILE" in said
 
 
 def test_create_the_secret(desk: Desk) -> None:
