@@ -30,6 +30,7 @@ COMMANDS = {
     "secret get": "secret:get",
     "secret delete": "secret:delete",
     "secret accept-rollback": "secret:accept_rollback",
+    "secret rotate": "secret:rotate",
     "token": "token:token",
     "token create": "token:create",
     "token ls": "token:ls",

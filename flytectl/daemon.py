@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from flyted.contract import client
+from flyted.contract.errors import DaemonUnavailable
 from flyted.contract.version import VERSION
 
 
@@ -26,3 +28,14 @@ def call(
 def require_same_version() -> None:
     """Fails early and clearly when the daemon is down or of another version than this command."""
     client.check_version(call("version"), VERSION)
+
+
+def restart() -> None:
+    """Starts the daemon anew and waits until it serves; apps go on meanwhile. Needs root."""
+    done = subprocess.run(
+        ["systemctl", "restart", "flyted.service"], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    if done.returncode:
+        raise DaemonUnavailable(
+            "flyted did not start again", hint="journalctl -u flyted -u flyted-rotate -n 20; systemctl start flyted"
+        )

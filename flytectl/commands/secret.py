@@ -116,6 +116,24 @@ def accept_rollback() -> None:
     out("the store is accepted as it is")
 
 
+@click.command()
+def rotate() -> None:
+    """Encrypt all secrets to a new key of this machine (root only; restarts flyted, apps go on).
+
+    All of them or none. What can open the store that there was, does not open the new one.
+    """
+    from flytectl.daemon import call, restart
+    from flyted.contract.errors import HostFailure
+
+    before = call("secret.rotate")["recipient"]
+    restart()
+    after = call("secret.identity")["recipient"]
+    if after == before:
+        raise HostFailure("neither the key nor any secret was changed", hint="journalctl -u flyted-rotate -n 20")
+    out(f"every secret is encrypted to this machine's new key, {after}")
+    say("note: the old key still opens old copies of the store, backups too; replace values that may be known")
+
+
 def _list(project: str, domain: str, *, all_: bool, json_: bool) -> None:
     from flytectl import render
     from flytectl.daemon import call

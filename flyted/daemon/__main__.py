@@ -34,7 +34,7 @@ from flyted.daemon.settings import Settings
 from flyted.daemon.tls import Tls
 from flyted.daemon.tokens import Tokens
 from flyted.daemon.verbs import Call, Right, Verb
-from flyted.host import identity, recipients, reserve, sockets
+from flyted.host import identity, recipients, reserve, rotation, sockets
 from flyted.host.ingress import Ingress
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as TokenTable
@@ -136,6 +136,8 @@ def main() -> int:
     """The process: 0 after SIGTERM, 1 with one line that says why it cannot run, 2 for wrong usage."""
     if sys.argv[1:] == ["--setup"]:
         return identity.main()
+    if sys.argv[1:] == ["--rotate"]:
+        return rotation.main()
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"flyted {VERSION}\n")
         return 0

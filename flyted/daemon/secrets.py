@@ -30,6 +30,8 @@ class Secrets:
             "secret.get": Verb(Right.READ, SECRET_ARGS, self.get),
             "secret.delete": Verb(Right.SECRETS, SECRET_ARGS, self.delete),
             "secret.accept-rollback": Verb(Right.ADMIN, {}, self.accept_rollback),
+            "secret.identity": Verb(Right.ADMIN, {}, self.identity),
+            "secret.rotate": Verb(Right.ADMIN, {}, self.rotate),
         }
 
     async def create(self, call: Call) -> dict[str, Any]:
@@ -57,6 +59,15 @@ class Secrets:
         """Root says that a restored, older store is the right one."""
         self._vault.accept_rollback()
         return {}
+
+    async def identity(self, _call: Call) -> dict[str, Any]:
+        """The public key of this machine's identity."""
+        return {"recipient": str(self._vault.recipient)}
+
+    async def rotate(self, _call: Call) -> dict[str, Any]:
+        """Asks for a new identity at our next start, which is the caller's to bring about; answers today's."""
+        self._vault.ask_rotation()
+        return {"recipient": str(self._vault.recipient)}
 
     async def _roll(self, call: Call) -> list[str]:
         rolled, failed = [], []

@@ -65,13 +65,22 @@ def setup(directory: Path) -> Identity:
                 hint=f"restore {SEALED} from a backup, or move {directory}/secrets and {directory}/generation away",
             )
         identity = Identity.generate()
-        sealed = _creds("encrypt", identity.reveal().encode())
-        if _creds("decrypt", sealed) != identity.reveal().encode():
-            raise HostFailure("systemd-creds does not give back what it sealed")
-        with folder.staged(SEALED, sealed) as new:
-            new.publish()
+        folder.write(SEALED, seal(identity))
         folder.sync()
     return identity
+
+
+def seal(identity: Identity) -> bytes:
+    """What systemd opens again on this machine only, under our name only. Raises ``HostFailure``."""
+    sealed = _creds("encrypt", identity.reveal().encode())
+    if _creds("decrypt", sealed) != identity.reveal().encode():
+        raise HostFailure("systemd-creds does not give back what it sealed")
+    return sealed
+
+
+def unseal(sealed: bytes) -> Identity:
+    """Undoes ``seal``. Raises ``HostFailure``, ``InvalidInput``."""
+    return Identity.parse(_creds("decrypt", sealed).decode("ascii", "replace").strip())
 
 
 def main() -> int:
@@ -80,14 +89,14 @@ def main() -> int:
         identity = setup(STATE)
         recovery = recipients.read(recipients.PATH)
     except AlreadyExists as error:
-        _say(error.message)
+        say(error.message)
         return 0
     except FlytedError as error:
-        _say(error.message + (f"\nhint: {error.hint}" if error.hint else ""))
+        say(error.message + (f"\nhint: {error.hint}" if error.hint else ""))
         return error.exit_status
-    _say(f"made this machine's identity; its public key is {identity.recipient}")
+    say(f"made this machine's identity; its public key is {identity.recipient}")
     if not recovery:
-        _say(f"no recovery key in {recipients.PATH}: if this machine is lost, so are its secrets")
+        say(f"no recovery key in {recipients.PATH}: if this machine is lost, so are its secrets")
     return 0
 
 
@@ -108,5 +117,6 @@ def _creds(verb: str, data: bytes) -> bytes:
     return done.stdout
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line for the journal."""
     sys.stderr.write(f"{text}\n")

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
     from flyted.host.manifest import Slot
 
-_MANIFEST = "manifest"
+MANIFEST = "manifest"
 _GENERATION = "generation"
+SECRETS = "secrets"
+ROTATION_ASKED, ROTATING, ROTATED = "rotate", "rotating", "rotated"
+"""Beside the folder of secrets: see ``rotation``."""
 _MAX_MANIFEST = 8 * 1024 * 1024
 _ROLLBACK_HINT = (
     "if you restored a backup on purpose: flytectl secret accept-rollback (as root); if not, somebody put old secrets "
@@ -51,7 +54,9 @@ class Ledger:
         with contextlib.ExitStack() as on_error:
             state = PrivateDir.open(directory, forbidden=0o022)
             on_error.callback(state.close)
-            secrets = state.private_child("secrets")
+            if ROTATED in state.names():
+                raise HostFailure("a rotation of the identity is not finished", hint="systemctl restart flyted")
+            secrets = state.private_child(SECRETS)
             on_error.callback(secrets.close)
             secrets.lock()
             ledger = cls(state, secrets, key)
@@ -77,7 +82,7 @@ class Ledger:
         """
         with contextlib.ExitStack() as staged:
             secret = staged.enter_context(self._secrets.staged(file, sealed)) if file else None
-            table = staged.enter_context(self._secrets.staged(_MANIFEST, manifest.encode(new, self._key)))
+            table = staged.enter_context(self._secrets.staged(MANIFEST, manifest.encode(new, self._key)))
             seen = staged.enter_context(self._state.staged(_GENERATION, b"%d\n" % new.generation))
             try:
                 if secret is not None:
@@ -99,6 +104,16 @@ class Ledger:
         with reserve.released(self._state.path):
             self.commit(self.current.drop(slot))
 
+    def ask_rotation(self) -> None:
+        """Leaves the wish for a new identity to ``rotation``, which comes before flyted's next start."""
+        with host_errors("the rotation was not begun"):
+            self._state.write(ROTATION_ASKED, b"")
+            self._state.sync()
+
+    def unlisted(self) -> list[str]:
+        """The secret files that an accepted rollback has left."""
+        return [n for n in self._secrets.names() if manifest.generation_of(n) and not manifest.is_secret_file(n)]
+
     def accept_rollback(self) -> None:
         """See ``Vault.accept_rollback``."""
         if self.refusal is None:
@@ -116,10 +131,12 @@ class Ledger:
     def _load(self) -> None:
         self._secrets.sweep_staged()
         self._state.sweep_staged()
+        self._state.remove_tree(ROTATING)
+        self._state.remove(ROTATION_ASKED)  # it came to nothing, and was said to: it must not come true much later
         files = set(filter(manifest.is_secret_file, self._secrets.names()))
         seen = self._seen()
         try:
-            data = self._secrets.read(_MANIFEST, _MAX_MANIFEST)
+            data = self._secrets.read(MANIFEST, _MAX_MANIFEST)
         except StoreCorrupt as error:
             self.refusal = StoreCorrupt(f"the manifest of the secret store {error.message}", hint=manifest.RESTORE)
             return
@@ -165,8 +182,7 @@ class Ledger:
         return None
 
     def _write_seen(self, generation: int) -> None:
-        with self._state.staged(_GENERATION, b"%d\n" % generation) as seen:
-            seen.publish()
+        self._state.write(_GENERATION, b"%d\n" % generation)
         self._state.sync()
 
 

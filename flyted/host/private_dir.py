@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import stat
 from typing import TYPE_CHECKING, Self
 
@@ -112,13 +113,24 @@ class PrivateDir:
         finally:
             staged.discard()
 
-    def rename(self, old: str, new: str) -> None:
-        os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+    def write(self, name: str, data: bytes) -> None:
+        """A file in place, its bytes flushed; the name is safe from a power cut after ``sync``. Raises ``OSError``."""
+        with self.staged(name, data) as new:
+            new.publish()
+
+    def rename(self, old: str, new: str, to: PrivateDir | None = None) -> None:
+        """Gives a file or a folder another name, here or in ``to``; in place of a file, or of an empty folder."""
+        there = self if to is None else to
+        os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=there._fd)  # noqa: SLF001 - of our own class
 
     def remove(self, name: str) -> None:
         """Removes a file if it is there and can be; what stays is swept at the next start."""
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=self._fd)
+
+    def remove_tree(self, name: str) -> None:
+        """Removes a folder with all that is in it, if it is there and can be; follows no links."""
+        shutil.rmtree(name, ignore_errors=True, dir_fd=self._fd)
 
     def sweep_staged(self) -> None:
         """Removes what a killed process had staged."""

@@ -9,21 +9,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from flyted.contract import names
 from flyted.contract.errors import AlreadyExists, HostFailure, InvalidInput, SecretNotFound, StoreCorrupt
 from flyted.contract.names import SecretScope
 from flyted.host import age, manifest
-from flyted.host.ledger import Ledger, host_errors
-from flyted.host.manifest import Entry, Slot
+from flyted.host.ledger import MANIFEST, Ledger, host_errors
+from flyted.host.manifest import Entry, Manifest, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from flyted.host.age import Identity, Recipient
+    from flyted.host.private_dir import PrivateDir
 
 MAX_VALUE = 512 * 1024
 """Bytes of one value: it fits, with others, the 1 MiB that a unit has for credentials."""
@@ -56,8 +57,9 @@ class Vault:
         """Use ``open``."""
         self._ledger = ledger
         self._identity = identity
+        self._recovery = recovery
         self._recipients = sorted({identity.recipient, *recovery})
-        self._sealed_to = hashlib.sha256(" ".join(map(str, self._recipients)).encode()).hexdigest()[:16]
+        self._sealed_to = _fingerprint(self._recipients)
 
     @classmethod
     def open(cls, directory: Path, identity: Identity, recovery: Sequence[Recipient]) -> Vault:
@@ -165,7 +167,50 @@ class Vault:
         self._ledger.accept_rollback()
         self._reseal()
 
+    # Another identity, see ``rotation``.
+
+    @property
+    def recipient(self) -> Recipient:
+        """The public key of this machine's identity."""
+        return self._identity.recipient
+
+    def ask_rotation(self) -> None:
+        """Asks for a new identity, which ``flyted-rotate.service`` makes before flyted's next start.
+
+        Raises ``StoreCorrupt``, as the refusal or when a secret is damaged: none may be lost on the way.
+        Raises ``HostFailure`` when there are files of an accepted rollback: only today's identity opens them.
+        """
+        self._check_rotation()
+        self._ledger.ask_rotation()
+
+    def write_anew(self, folder: PrivateDir, identity: Identity) -> None:
+        """The whole store at its next generation, in an empty ``folder``, for ``identity`` and the recovery keys.
+
+        Raises as ``ask_rotation``, and ``OSError``. This store stays as it is.
+        """
+        self._check_rotation()
+        recipients = sorted({identity.recipient, *self._recovery})
+        generation, sealed_to = self._ledger.current.generation + 1, _fingerprint(recipients)
+        entries = {}
+        for slot, entry in self._entries().items():
+            sealed = age.encrypt(self._value(slot), recipients)
+            folder.write(slot.file_name(generation), sealed)
+            digest = hashlib.sha256(sealed).hexdigest()
+            entries[slot] = replace(entry, generation=generation, sha256=digest, sealed_to=sealed_to)
+        folder.write(MANIFEST, manifest.encode(Manifest(generation, entries), identity.derive(manifest.KEY_INFO)))
+        folder.sync()
+
     # Inside.
+
+    def _check_rotation(self) -> None:
+        for slot, entry in self._entries().items():
+            self._sealed(slot, entry)
+        if left := self._ledger.unlisted():
+            raise HostFailure(
+                f"a rollback has left {len(left)} files that only today's identity and the recovery keys open: "
+                + ", ".join(left[:3]),
+                hint="move /var/lib/flyted/secrets/*.unlisted to where the recovery key is, or delete them",
+            )
 
     def _reseal(self) -> None:
         """One secret at a time: it may be killed, and goes on at the next start. What fails stays as it was."""
@@ -237,6 +282,10 @@ class Vault:
         with host_errors(f"{slot} was not stored" + (", its old value still stands" if old else "")):
             self._ledger.commit(self._ledger.current.put(slot, entry), slot.file_name(entry.generation), sealed)
         return entry
+
+
+def _fingerprint(recipients: Sequence[Recipient]) -> str:
+    return hashlib.sha256(" ".join(map(str, recipients)).encode()).hexdigest()[:16]
 
 
 def _internal(name: str) -> Slot:

@@ -13,13 +13,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from flyted.contract.errors import SecretNotFound
+from tests.host.deaths import each_death, forks, in_memory
 from tests.host.vaults import OPERATOR, ORG, files, opened, state_folder
 
 if TYPE_CHECKING:
@@ -28,56 +28,8 @@ if TYPE_CHECKING:
     from flyted.host.age import Identity
     from flyted.host.vault import Vault
 
-# From Python 3.12 on, for threads that another test may have left; the children here only use the store and end.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-STEPS = ("open", "mkdir", "rename", "fsync", "unlink")  # of `os`: every call by which the store changes the disk
+pytestmark = forks
 BIG = 30_000
-
-
-def in_child(work: Callable[[], object]) -> int:
-    """Runs ``work`` in a forked process; gives how that ended: 0, 9 (killed itself), 1 (raised)."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def dying_at(step: int) -> None:
-    """From here on the process dies just before its ``step``-th change of the disk."""
-    counter = itertools.count(1)
-    for name in STEPS:
-        real = getattr(os, name)
-
-        def dying(*args: object, _real: Callable[..., object] = real, **kwargs: object) -> object:
-            if next(counter) == step:
-                os._exit(9)
-            return _real(*args, **kwargs)
-
-        setattr(os, name, dying)
-
-
-def each_death(folder: Path, scratch: Path, change: Callable[[Path], object]) -> Iterator[Path]:
-    """A copy of ``folder`` for each step at which ``change`` can be killed; last, one in which it was not."""
-    for step in itertools.count(1):
-        copy = scratch / str(step)
-        shutil.copytree(folder, copy)
-
-        def killed(copy: Path = copy, step: int = step) -> None:
-            dying_at(step)
-            change(copy)
-
-        ended = in_child(killed)
-        assert ended in (0, 9)
-        yield copy
-        if ended == 0:
-            assert step > 3  # it did go through steps
-            return
 
 
 def value_of(vault: Vault, key: str) -> bytes | None:
@@ -103,10 +55,8 @@ def assert_sound(folder: Path, *recovery: Identity) -> dict[str, bytes | None]:
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """In memory where there is some: hundreds of stores, and a kill does not care where they are."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as name:
-        yield Path(name)
+    with in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture

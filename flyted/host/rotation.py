@@ -1,0 +1,108 @@
+"""A new identity for this machine: the whole secret store is written anew beside the old one, then takes its place.
+
+``flyted-rotate.service`` calls ``main`` before a start of ``flyted.service``, when that has been asked for or is not
+finished; only it can both seal an identity and have the store for itself. What it leaves when it is killed:
+
+1. ``rotate``, the wish: taken away first, so that what fails is not tried again unasked.
+2. ``rotating/``: the new identity, sealed, and a new store. Swept, as 1, by flyted's start: nothing has happened.
+3. ``rotated/``: the same after the rename that is the commit. From here there is no way back, only on: flyted does
+   not start (and so is started again, with us before it) until the store, then the identity, are in place, and what
+   was there before them is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flyted.contract.errors import FlytedError, HostFailure
+from flyted.host import identity, recipients
+from flyted.host.age import Identity
+from flyted.host.identity import SEALED, say
+from flyted.host.ledger import ROTATED, ROTATING, ROTATION_ASKED, SECRETS, host_errors
+from flyted.host.private_dir import PrivateDir
+from flyted.host.vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flyted.host.age import Recipient
+
+_REPLACED = "replaced"
+_MAX_SEALED = 64 * 1024
+
+
+def rotate(directory: Path, old: Identity, new: Identity, sealed: bytes, recovery: Sequence[Recipient]) -> None:
+    """Makes ``new`` (``sealed``, as systemd will unseal it) the identity of the store below ``directory``.
+
+    All or nothing. Raises as ``Vault.open`` and ``Vault.ask_rotation``, and ``HostFailure``: nothing has changed then.
+    """
+    with contextlib.ExitStack() as opened, host_errors("the identity was not rotated"):
+        vault = opened.enter_context(contextlib.closing(Vault.open(directory, old, recovery)))
+        state = opened.enter_context(contextlib.closing(PrivateDir.open(directory, forbidden=0o022)))
+        try:
+            making = opened.enter_context(contextlib.closing(state.private_child(ROTATING)))
+            secrets = opened.enter_context(contextlib.closing(making.private_child(SECRETS)))
+            vault.write_anew(secrets, new)
+            making.write(SEALED, sealed)
+            making.sync()
+            state.rename(ROTATING, ROTATED)
+        except BaseException:
+            state.remove_tree(ROTATING)
+            raise
+        state.sync()
+        finish(state)
+
+
+def finish(state: PrivateDir) -> bool:
+    """Goes on from wherever a rotation was cut off after its commit; ``False`` if there is nothing to finish.
+
+    Raises ``OSError``; then it is to be called again.
+    """
+    if ROTATED not in state.names():
+        return False
+    with contextlib.closing(state.private_child(ROTATED)) as made:
+        names = made.names()
+        if SECRETS in names:
+            if _REPLACED not in names:
+                state.rename(SECRETS, _REPLACED, to=made)
+                made.sync()
+            made.rename(SECRETS, SECRETS, to=state)
+            state.sync()
+        if SEALED in names:
+            made.rename(SEALED, SEALED, to=state)
+            state.sync()
+    state.remove_tree(ROTATING)
+    state.rename(ROTATED, ROTATING)  # done; what cannot be removed now is swept at the next start
+    state.sync()
+    state.remove_tree(ROTATING)
+    return True
+
+
+def main() -> int:
+    """``flyted --rotate``; gives the exit status. Nothing secret is printed."""
+    try:
+        with contextlib.closing(PrivateDir.open(identity.STATE, forbidden=0o022)) as state:
+            _run(state)
+    except FlytedError as error:
+        say(error.message + (f"\nhint: {error.hint}" if error.hint else ""))
+        return error.exit_status
+    return 0
+
+
+def _run(state: PrivateDir) -> None:
+    with host_errors("a rotation could not be finished"):
+        if finish(state):
+            say("finished a rotation of this machine's identity that was cut off")
+        if ROTATION_ASKED not in state.names():
+            return
+        state.remove(ROTATION_ASKED)
+        state.sync()
+        sealed = state.read(SEALED, _MAX_SEALED)
+    if sealed is None:
+        raise HostFailure(f"{state.path / SEALED} is missing", hint="restore it from a backup")
+    old, new = identity.unseal(sealed), Identity.generate()
+    recovery = recipients.read(recipients.PATH)
+    rotate(state.path, old, new, identity.seal(new), recovery)
+    say(f"this machine has a new identity; its public key is {new.recipient} (it was {old.recipient})")
