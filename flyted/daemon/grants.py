@@ -51,7 +51,7 @@ class Grants:
 
     def sweep(self) -> None:
         """Forgets tokens that are expired, or for an app that is gone."""
-        gone = dead(self._table.all(), frozenset(app.key.id for app in self._store.apps()), time.time())
+        gone = dead(self._table.all(), self._store.ids(), time.time())
         if gone:
             self._table.remove(gone)
 

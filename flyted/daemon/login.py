@@ -74,12 +74,11 @@ class Logins:
         if token is None or token.kind != BROWSER:
             raise PermissionRefused("only a browser's login is passed on to an app", hint="flytectl login")
         name = call.args["app_id"].removesuffix(f".{self._base_domain}")
-        app = next((a for a in self._store.apps() if a.key.id == name), None)
-        if app is None:
+        if name not in self._store.ids():
             raise NotFound(f"there is no app {shown(name)}", hint="flytectl app ls")
-        host = host_of(app.key.id, self._base_domain) + self._suffix()
-        made = self._new(token.uid, token.user, app.key.id, PASS_LIFE_S, token)
-        return {**made, "app_id": app.key.id, "url": f"https://{host}/.flyted/session"}
+        host = host_of(name, self._base_domain) + self._suffix()
+        made = self._new(token.uid, token.user, name, PASS_LIFE_S, token)
+        return {**made, "app_id": name, "url": f"https://{host}/.flyted/session"}
 
     async def redeem(self, call: Call) -> dict[str, Any]:
         """A browser's token for a code, once, and only for the app that the code was made for."""

@@ -31,6 +31,10 @@ class Store:
         with self.database.errors():
             return tuple(self._app(row) for row in self.database.rows(_SELECT + " ORDER BY created_at, id"))
 
+    def ids(self) -> frozenset[str]:
+        """The ids of all apps, without reading what they are."""
+        return frozenset(str(app_id) for (app_id,) in self.database.rows("SELECT id FROM app"))
+
     def app(self, app_id: str) -> StoredApp:
         """One app. Raises :class:`NotFound`."""
         with self.database.errors():
