@@ -16,6 +16,7 @@ from flyted.contract import errors
 from flyted.contract.status import AppState
 from flyted.contract.version import VERSION
 from flyted.daemon.settings import SETTINGS, Settings
+from tests.flytectl.words import command
 from tests.test_walls import walls_table
 
 ROOT = Path(__file__).parent.parent
@@ -24,22 +25,14 @@ DOCS = ("README.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md")
 HELP = {"-h", "--help"}
 
 
-def command(row: str) -> click.Command:
-    """The command behind the words of a row of the table."""
-    found: click.Command | None = cli.cli
-    for word in row.split(" "):
-        assert isinstance(found, click.Group)
-        found = found.get_command(click.Context(found), word)
-    assert found is not None
-    return cli.named(row) if row in cli.COMMANDS else found
-
-
 def commands() -> dict[str, click.Command]:
     """The rows of the table in our own word order, each with its command."""
     first: dict[str, str] = {}
     for row, place in cli.COMMANDS.items():
         first.setdefault(place, row)
-    return {row: command(row) for row in first.values()}
+    for row in first.values():
+        command(row)  # its words lead there
+    return {row: cli.named(row) for row in first.values()}
 
 
 def options(command: click.Command) -> set[str]:

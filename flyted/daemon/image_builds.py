@@ -8,10 +8,10 @@ import dataclasses
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from flyted.contract.errors import BuildFailed
+from flyted.daemon.listen import nameservers
 from flyted.host.units import Units
 from flyted.plan.build_unit import (
     BUILD_APART,
@@ -67,9 +67,9 @@ async def run(
 
     First as a build of wheels, which shares files with other images; if code of packages has to run, apart from them.
     """
-    nameservers = loopback_nameservers(_text(Path("/etc/resolv.conf")))
+    closed = loopback_nameservers(nameservers())
     async with _output(emit) as (pipe, lines):
-        settings = BuildSettings(environment=environment, addresses=nameservers, output_fd=pipe)
+        settings = BuildSettings(environment=environment, addresses=closed, output_fd=pipe)
         end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, others))
         if end == UnitEnd("exit-code", BUILD_APART):
             await emit("progress", text="code of a package runs in this build: going on apart from other images")
@@ -110,10 +110,3 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
         return await reader.readline()
     except ValueError:  # longer than the limit: dropped, asyncio has emptied its buffer
         return b"...\n"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""

@@ -1,4 +1,4 @@
-"""The machine's network, read once at the start: where the ingress can listen, which name servers apps need."""
+"""The machine's network: where the ingress can listen, decided once per start, and which name servers there are."""
 
 from __future__ import annotations
 

@@ -112,10 +112,10 @@ def remove_unit(
     return {**_common("Removal of images", words, settings), "PrivateNetwork": True}
 
 
-def loopback_nameservers(resolv_conf: str) -> tuple[str, ...]:
-    """The name servers of a resolv.conf(5) that :data:`_CLOSED` would cut off: for ``BuildSettings.addresses``."""
+def loopback_nameservers(nameservers: Iterable[str]) -> tuple[str, ...]:
+    """Those of the machine's name servers that :data:`_CLOSED` would cut off: for ``BuildSettings.addresses``."""
     closed = [ipaddress.ip_network(net) for net in _CLOSED]
-    return tuple(a for a in all_nameservers(resolv_conf) if any(ipaddress.ip_address(a) in n for n in closed))
+    return tuple(a for a in nameservers if any(ipaddress.ip_address(a) in n for n in closed))
 
 
 def all_nameservers(resolv_conf: str) -> tuple[str, ...]:

@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
 from flytectl import cli
 from flyted.contract.version import VERSION
 from tests.flytectl.border import error, event, result
+from tests.flytectl.words import command
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("flyte", "msgpack", "fastapi", "json", "socket", "subprocess", "asyncio", "flytectl.render")
@@ -26,16 +26,6 @@ def run(*words: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> s
         [sys.executable, "-m", "flytectl", *words], input=stdin, capture_output=True, cwd=ROOT, check=False,
         env={**os.environ, **(env or {})}, timeout=30,
     )  # fmt: skip
-
-
-def command(row: str) -> click.Command:
-    """The command behind the words of a row of the table."""
-    found: click.Command | None = cli.cli
-    for word in row.split(" "):
-        assert isinstance(found, click.Group)
-        found = found.get_command(click.Context(found), word)
-    assert found is not None
-    return found
 
 
 @pytest.mark.parametrize("words", [["--help"], ["app", "--help"], ["secret", "create", "--help"], ["serve", "--help"]])

@@ -25,6 +25,7 @@ from flyted.plan.ingress import IngressState, Listen, Server
 from flyted.plan.ingress_config import Places
 
 PROGRAM = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+A, B = "a.apps.localhost", "b.apps.localhost"
 needs_haproxy = pytest.mark.skipif(PROGRAM is None, reason="haproxy is not installed: apt install haproxy")
 
 

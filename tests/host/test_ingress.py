@@ -8,25 +8,16 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from flyted.contract.errors import HostFailure, InvalidInput
 from flyted.host.ingress import Applied, Ingress, IngressDown
 from flyted.plan.ingress import IngressState, Listen, Unavailable
-from tests.host.haproxy import Machine, apply, exchange, machine, needs_haproxy, one, parsed, until
+from tests.host.haproxy import A, B, Machine, apply, exchange, needs_haproxy, one, parsed, until
 
 pytestmark = needs_haproxy
-A, B = "a.apps.localhost", "b.apps.localhost"
-
-
-@pytest.fixture
-def box(tmp_path: Path) -> Iterator[Machine]:
-    with machine(tmp_path) as made:
-        yield made
 
 
 def test_an_app_is_added_changed_and_removed_while_haproxy_runs(box):

@@ -8,9 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -18,16 +16,9 @@ from flyted.contract.errors import HostFailure
 from flyted.host.ca import issue_leaf
 from flyted.plan.idle import Idle, decide, look, start
 from flyted.plan.ingress import Unavailable
-from tests.host.haproxy import Machine, apply, exchange, machine, needs_haproxy, one, parsed, until
+from tests.host.haproxy import A, B, apply, exchange, needs_haproxy, one, parsed, until
 
 pytestmark = needs_haproxy
-A, B = "a.apps.localhost", "b.apps.localhost"
-
-
-@pytest.fixture
-def box(tmp_path: Path) -> Iterator[Machine]:
-    with machine(tmp_path) as made:
-        yield made
 
 
 def test_an_unavailable_app_says_why(box):

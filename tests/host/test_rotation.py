@@ -13,11 +13,10 @@ from flyted.host import age, identity, recipients, rotation
 from flyted.host.age import Identity
 from flyted.host.private_dir import PrivateDir
 from flyted.host.vault import Vault
-from tests.host.deaths import each_death, forks, in_memory
+from tests.host.deaths import each_death, forks
 from tests.host.vaults import MACHINE, OPERATOR, ORG, PROJECT, files, opened, secret_file, state_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = forks
@@ -25,12 +24,6 @@ NEW = Identity(hashlib.sha256(b"flyted test machine, later").digest())
 LATER = Identity(hashlib.sha256(b"flyted test operator, later").digest())
 SEALS = {b"sealed old": MACHINE, b"sealed new": NEW}  # what systemd-creds would make of them
 WANTED = {"A": b"a", "B": b"b" * 70_000, "PROJECT": b"p", "ca-key": b"internal"}
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    with in_memory() as folder:
-        yield folder
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flyted.contract.errors import SecretNotFound
-from tests.host.deaths import each_death, forks, in_memory
+from tests.host.deaths import each_death, forks
 from tests.host.vaults import OPERATOR, ORG, files, opened, state_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from flyted.host.age import Identity
     from flyted.host.vault import Vault
@@ -51,12 +51,6 @@ def assert_sound(folder: Path, *recovery: Identity) -> dict[str, bytes | None]:
     values = {key: value_of(vault, key) for key in ("A", "B")}
     vault.close()
     return values
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    with in_memory() as folder:
-        yield folder
 
 
 @pytest.fixture
