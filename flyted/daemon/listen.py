@@ -29,13 +29,13 @@ def choose_listen(settings: Settings, units: Units, folder: Path) -> Listen:
     """Decides it once per start of the daemon, and keeps it in ``folder``/ports.json for the next."""
     file = folder / "ports.json"
     wanted = (settings.https_port, settings.http_port)
-    kept = _kept(file) if units.listening(INGRESS_SOCKET) else ()
+    kept = _kept(file) if units.listening(INGRESS_SOCKET) or _runs(units) else ()
     addresses = settings.listen
     if set(addresses) == {"127.0.0.1", "::1"}:
         addresses = loopback_addresses(_text(Path("/proc/net/if_inet6")))
     taken = listening(_text(Path("/proc/net/tcp")), _text(Path("/proc/net/tcp6")), addresses)
-    listen, notes = choose_ports(taken, *wanted, addresses=addresses, ours=kept[2:])
-    if kept[:2] == wanted:
+    listen, notes = choose_ports(taken, *wanted, addresses=addresses, ours=kept[-2:])
+    if kept[:-2] == wanted:
         # no client's URL changes because another program came or went
         listen = Listen(https_port=kept[2], http_port=kept[3], addresses=addresses)
     for note in notes:
@@ -71,10 +71,16 @@ def nameservers() -> tuple[str, ...]:
     return all_nameservers(_text(Path("/etc/resolv.conf")))
 
 
+def _runs(units: Units) -> bool:
+    """The HAProxy of 0.1.0 holds its ports itself: they are ours, and free as soon as :func:`hold` has stopped it."""
+    return any(u.active in ("active", "activating") for u in units.list([INGRESS_UNIT]))
+
+
 def _kept(file: Path) -> tuple[int, ...]:
+    """The ports wanted and got; of 0.1.0, those got."""
     with contextlib.suppress(OSError, ValueError):
         ports = json.loads(file.read_text())
-        if isinstance(ports, list) and len(ports) == 4 and all(type(p) is int for p in ports):
+        if isinstance(ports, list) and len(ports) in (2, 4) and all(type(p) is int for p in ports):
             return tuple(ports)
     return ()
 
