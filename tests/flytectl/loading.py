@@ -1,21 +1,20 @@
 """Runs the real loader with the real SDK, without changing user: for tests that are about something else.
 
-``load_for_real`` starts a Python as ``flytectl`` does. ``load_file`` forks this one after it has imported what the
-SDK is built on: the same code and the same answer, without 0.5 s of imports per test.
+``load_for_real`` starts a Python as ``flytectl`` does. ``load_file`` asks a process that has imported what
+the SDK is built on to fork: the same code and the same answer, without 0.5 s of imports per test.
 """
 
 from __future__ import annotations
 
-import faulthandler
+import atexit
 import functools
-import importlib
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,6 @@ import pytest
 from flytectl import load, loaded, pythons
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from flytectl.loaded import Loaded
 
 APPS = Path(__file__).parent.parent / "apps"
@@ -48,19 +45,17 @@ def caller(**extra: str) -> pythons.Caller:
 
 
 def load_file(file: Path, *arguments: str) -> Loaded:
-    """What ``flytectl serve`` would load, by a fork of this process."""
-    run = _warm_loader()
+    """What ``flytectl serve`` would load, by a fork of the zygote."""
+    request = {
+        "cwd": str(Path.cwd()),
+        "environ": dict(os.environ) | {"DO_NOT_TRACK": "1"},
+        "arguments": [str(file.absolute()), *arguments],
+    }
     document, bundles = os.memfd_create("document"), os.memfd_create("bundles")
     try:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                warnings.simplefilter("ignore")  # pytest makes errors of them
-                faulthandler.disable()
-                run.main([str(file.absolute()), "--out-fd", str(document), "--bundles-fd", str(bundles), *arguments])
-            finally:
-                os._exit(70)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        conn = _zygote()
+        socket.send_fds(conn, [json.dumps(request).encode()], [document, bundles])
+        status = int(conn.recv(16))
         load._check(status, os.fstat(document).st_size, file, pythons.Python(sys.executable, "option"))
         return loaded.read(document, bundles)
     finally:
@@ -68,25 +63,25 @@ def load_file(file: Path, *arguments: str) -> Loaded:
         os.close(bundles)
 
 
-# The SDK itself must not be here: it starts a thread when it is imported, which a fork does not have.
-USED = """
-import json, sys
-for name in ("flyte.app.extras", "flyte._internal.imagebuild.remote_builder", "flyte.app._runtime"):
-    __import__(name)
-print(json.dumps([name for name in sys.modules if name.split(".")[0] not in ("flyte", "__main__")]))
-"""
-
-
 @functools.cache
-def _warm_loader() -> ModuleType:
-    """The loader, with the libraries below the SDK already here."""
-    os.environ["DO_NOT_TRACK"] = "1"
-    listed = subprocess.run([sys.executable, "-c", USED], check=True, capture_output=True, timeout=60).stdout
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in json.loads(listed):
-            importlib.import_module(name)
-    return importlib.import_module("flytectl.loader.run")
+def _zygote() -> socket.socket:
+    """Where it listens; it ends with this process."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(60)
+    with its:
+        process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("zygote.py"), str(its.fileno())],
+            pass_fds=[its.fileno()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
 
 
 def load_for_real(file: Path, *arguments: str, **extra: str) -> Loaded:
