@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -26,6 +28,7 @@ RPC = f"{GATEWAY}/flyteidl2.secret.SecretService/ListSecrets"
 def _prepared() -> None:
     prepare()
     alice("sudo", "flytectl", "ca", "install")
+    by("alice", "flytectl", "app", "delete", "stock-app")  # of a run before
 
 
 def write(name: str, **how: object) -> str:
@@ -334,9 +337,10 @@ def rss() -> int:
     return int(found[1])
 
 
-def upload(**headers: str) -> dict[str, str]:
+def upload(content: bytes = b"hello", **headers: str) -> dict[str, str]:
     """An upload location as JSON, asked for with curl."""
-    body = {"project": "p1", "domain": "development", "filename": "f.bin", "contentMd5": "XUFAKrxLKna5cZ2REBfFkg=="}
+    body = {"project": "p1", "domain": "development", "filename": "f.bin"}
+    body["contentMd5"] = base64.b64encode(hashlib.md5(content).digest()).decode()
     options = [word for name, value in headers.items() for word in ("-H", f"{name.replace('_', '-')}: {value}")]
     status, said = curl(
         f"{GATEWAY}/flyteidl2.dataproxy.DataProxyService/CreateUploadLocation", "-H", "Content-Type: application/json",
@@ -348,19 +352,20 @@ def upload(**headers: str) -> dict[str, str]:
 
 
 def test_an_upload_in_the_clear_is_for_its_address_only() -> None:
-    """Port 80 takes the PUT (MD5 of "hello"), and redirects everything else; what was sent cannot be had."""
-    where = upload()["signedUrl"]
+    """Port 80 takes the PUT, and redirects everything else; what was sent cannot be had."""
+    content = os.urandom(16).hex()
+    where = upload(content.encode())["signedUrl"]
     assert where.startswith("http://flyted.localhost")
     put = ("-X", "PUT", "--data-binary")
     assert curl(where, *put, "wrong")[0] == 400
-    assert curl(where, *put, "hello")[0] == 200
+    assert curl(where, *put, content)[0] == 200
     assert curl(where, *put, "other")[0] == 200  # a replay changes nothing
-    (kept,) = [path for path in (STATE / "blobs").iterdir() if path.read_bytes() == b"hello"]
+    (kept,) = [path for path in (STATE / "blobs").iterdir() if path.read_bytes() == content.encode()]
     assert kept.stat().st_mode & 0o077 == 0
     assert curl(where)[0] == 308
     for path in ("/", "/login", "/flyteidl2.auth.IdentityService/UserInfo"):
         assert curl(where.partition("/upload/")[0] + path, "-X", "POST")[0] == 308
-    assert curl(where[:-3] + "AAA", *put, "hello")[0] == 403
+    assert curl(where[:-3] + "AAA", *put, content)[0] == 403
 
 
 def test_what_a_client_says_about_itself_is_not_believed() -> None:
