@@ -79,11 +79,11 @@ def gateway(promise: Promise) -> None:
     standin = subprocess.Popen(["/usr/bin/python3", str(Path(__file__).parent / "standin.py"), str(STANDIN)])
     try:
         serve(ours), serve(theirs)
-        pairs = [(serve(ours), serve(theirs)) for _ in range(5)]
+        pairs = [(serve(ours), serve(theirs)) for _ in range(7)]
     finally:
         standin.kill()
         standin.wait()
-    mine, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
+    mine, bare = (min(side) for side in zip(*pairs, strict=True))  # what else runs here only ever adds
     promise("flyte serve / the same to a stand-in", mine / bare, 1.3, "x", f"{mine:.2f} s / {bare:.2f} s")
     status = Path(f"/proc/{show('MainPID')}/status").read_text()
     used = next(line for line in status.splitlines() if line.startswith("VmRSS"))
