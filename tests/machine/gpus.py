@@ -1,7 +1,7 @@
 """A machine with GPUs, faked at the lowest border: the C library below nvidia-ml-py, and the device nodes.
 
 Everything above is real: nvidia-ml-py, the helper, the lease, systemd's device rules. The nodes have the numbers of
-harmless devices of the kernel, all different, so that an open that is allowed succeeds and one that is not gives EPERM.
+harmless devices of the kernel, all different: an open that is allowed succeeds, one that is not gives EPERM.
 """
 
 from __future__ import annotations
