@@ -258,7 +258,8 @@ class Gpus:
     def _xid(self, uuid: str, number: int) -> None:
         if number:
             log.warning("%s reports XID %d%s", uuid, number, " (fatal)" if number in gpu_lease.DEADLY else "")
-        self._beside(self._after_xid(uuid, number))
+        if number in gpu_lease.DEADLY or not number:  # others are the program's own fault
+            self._beside(self._after_xid(uuid, number))
 
     async def _after_xid(self, uuid: str, number: int) -> None:
         inventory = await self.inventory()

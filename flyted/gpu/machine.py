@@ -12,8 +12,13 @@ _UNIT = re.compile(r"/([A-Za-z0-9:_.@\\-]+\.(?:service|scope))(?:/|$)")
 
 
 def process(proc: Path, pid: int) -> dict[str, Any]:
-    """Name and systemd unit of a process; empty for one that is gone or not ours to see."""
-    return {"name": _read(proc / str(pid) / "comm").strip(), "unit": unit_of(_read(proc / str(pid) / "cgroup"))}
+    """Name and systemd unit of a process; empty for one that is gone or not ours to see.
+
+    A process names itself as it likes, so what cannot be printed becomes a question mark.
+    """
+    name = _read(proc / str(pid) / "comm").removesuffix("\n")
+    printable = "".join(char if char.isprintable() else "?" for char in name)
+    return {"name": printable, "unit": unit_of(_read(proc / str(pid) / "cgroup"))}
 
 
 def unit_of(cgroup: str) -> str:

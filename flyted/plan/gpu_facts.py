@@ -121,28 +121,41 @@ def inventory_of(data: Mapping[str, Any]) -> Inventory:
     """The helper's answer. Raises :class:`HostFailure` when it makes no sense: the helper parses a foreign library."""
     try:
         return Inventory(
-            driver=str(data["driver"]),
-            cuda=str(data["cuda"]),
-            reason=str(data["reason"]),
+            driver=_text(data["driver"]),
+            cuda=_text(data["cuda"]),
+            reason=_text(data["reason"]),
             devices=tuple(_device(each) for each in data["devices"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise HostFailure(f"flyted-gpu gave an answer that makes no sense: {error!r}") from error
 
 
+def _text(value: Any) -> str:
+    """What goes to units, logs and terminals from here: short and printable."""
+    if not isinstance(value, str) or len(value) > 256 or not value.isprintable():
+        raise ValueError(f"{value!r:.80} is no text of one line")
+    return value
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise ValueError(f"{value!r:.80} is no size")
+    return value
+
+
 def _device(data: Mapping[str, Any]) -> Device:
     return Device(
-        uuid=str(data["uuid"]),
-        name=str(data["name"]),
-        minor=int(data["minor"]),
-        total_bytes=int(data["total"]),
-        used_bytes=int(data["used"]),
+        uuid=_text(data["uuid"]),
+        name=_text(data["name"]),
+        minor=_size(data["minor"]),
+        total_bytes=_size(data["total"]),
+        used_bytes=_size(data["used"]),
         processes=tuple(
-            Process(int(p["pid"]), str(p["name"]), str(p["unit"]), int(p["used"])) for p in data["processes"]
+            Process(_size(p["pid"]), _text(p["name"]), _text(p["unit"]), _size(p["used"])) for p in data["processes"]
         ),
         split=bool(data["split"]),
         partitions=tuple(_device(p) for p in data["partitions"]),
-        profile=str(data["profile"]),
-        capabilities=tuple(int(c) for c in data["capabilities"]),
-        error=str(data["error"]),
+        profile=_text(data["profile"]),
+        capabilities=tuple(_size(c) for c in data["capabilities"]),
+        error=_text(data["error"]),
     )

@@ -36,6 +36,9 @@ def test_a_process_that_is_gone_has_no_name(tmp_path: Path) -> None:
     """It may end between NVML's answer and the look; a real one has its name."""
     assert process(tmp_path, 1) == {"name": "", "unit": ""}
     assert process(Path("/proc"), os.getpid())["name"] == Path("/proc/self/comm").read_text().strip()
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/comm").write_bytes(b"a\nb\x1b[31m\xff\n")
+    assert process(tmp_path, 7)["name"] == "a?b?[31m\ufffd"
 
 
 def test_the_driver_in_the_kernel(tmp_path: Path) -> None:

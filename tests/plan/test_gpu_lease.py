@@ -90,7 +90,23 @@ def test_an_answer_of_the_helper_that_makes_no_sense_is_an_error_of_ours() -> No
     """It ran a foreign library: nothing it says is believed as it comes."""
     good = {"driver": "1", "cuda": "13.0", "reason": "", "devices": []}
     assert inventory_of(good) == Inventory("1", "13.0")
-    for bad in ({}, {**good, "devices": [{}]}, {**good, "devices": 3}, {**good, "devices": [{"uuid": "x"}]}):
+    whole = {
+        "uuid": "GPU-1", "name": "NVIDIA L40S", "minor": 0, "total": 9, "used": 1, "processes": [], "split": False,
+        "partitions": [], "profile": "", "capabilities": [], "error": "",
+    }  # fmt: skip
+    assert inventory_of({**good, "devices": [whole]}).devices[0].free_bytes == 8
+    wrong = (
+        {"uuid": "a\nb"},
+        {"name": "\x1b[31m"},
+        {"minor": -1},
+        {"minor": "0"},
+        {"total": 1.5},
+        {"error": "x" * 999},
+    )
+    for bad in (
+        {}, {**good, "devices": [{}]}, {**good, "devices": 3}, {**good, "driver": 5},
+        *({**good, "devices": [{**whole, **part}]} for part in wrong),
+    ):  # fmt: skip
         try:
             inventory_of(bad)
         except HostFailure:
