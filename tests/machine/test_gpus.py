@@ -380,3 +380,14 @@ def test_idle_costs_nothing() -> None:
     )  # fmt: skip
     calls = [line for line in done.stderr.splitlines() if "restart_syscall" not in line and "epoll_wait" not in line]
     assert [line for line in calls if "attached" not in line and "detached" not in line] == []
+
+
+def test_the_helper_has_no_rights_and_goes_away() -> None:
+    """Another user than root, no capability, a socket of root's alone; without a lease it ends by itself."""
+    answer("gpu", "ls")
+    status = Path(f"/proc/{show('flyted-gpu.service', 'MainPID')}/status").read_text()
+    assert re.search(r"^Uid:\s+[1-9]", status, re.MULTILINE)
+    assert {line.split()[1] for line in status.splitlines() if line.startswith("Cap")} == {"0" * 16}
+    assert Path("/run/flyted/gpu.sock").stat().st_mode & 0o777 == 0o600
+    subprocess.run(["systemd-analyze", "security", "--no-pager", "--threshold=16", "flyted-gpu.service"], check=True)
+    until(lambda: show("flyted-gpu.service", "ActiveState") == "inactive", 60)
