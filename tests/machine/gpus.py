@@ -99,6 +99,11 @@ def serve(name: str, gpu: str = "1", *flags: str, version: str = "1") -> str:
     return alice("flytectl", "serve", "-q", *flags, write(name, gpu, version=version)).stdout.strip()
 
 
+def serve_text(name: str, text: str) -> str:
+    """Serves a file with this text; its URL."""
+    return alice("flytectl", "serve", "-q", give(name, text)).stdout.strip()
+
+
 def has(*lines: str) -> None:
     """From now on this is what NVML says; written at once, since the library reads at any time."""
     draft = STATE.with_suffix(".new")
