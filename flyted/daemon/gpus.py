@@ -162,8 +162,9 @@ class Gpus:
                 case Never(why):
                     waiting.answer.set_result(self._refuse(waiting.unit, why))
                 case Wait(why, evict):
-                    self._let_wait(waiting, why, () if claimed else evict)
-                    claimed |= {device.uuid for device in grantable(waiting.ask, inventory)}
+                    suitable = {device.uuid for device in grantable(waiting.ask, inventory)}
+                    self._let_wait(waiting, why, () if claimed & suitable else evict)
+                    claimed |= suitable
 
     def _evictable(self, waiting: Waiting, idle: Mapping[Replica, float]) -> dict[str, float]:
         """How good it is to put each idle holder to sleep. An app's own earlier revision goes as soon as it idles."""
