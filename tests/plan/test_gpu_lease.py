@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from flyted.contract.errors import HostFailure
 from flyted.plan import gpu_lease
@@ -88,7 +89,7 @@ def test_who_loads_slowly_is_left_alone_longer() -> None:
 
 def test_an_answer_of_the_helper_that_makes_no_sense_is_an_error_of_ours() -> None:
     """It ran a foreign library: nothing it says is believed as it comes."""
-    good = {"driver": "1", "cuda": "13.0", "reason": "", "devices": []}
+    good: dict[str, Any] = {"driver": "1", "cuda": "13.0", "reason": "", "devices": []}
     assert inventory_of(good) == Inventory("1", "13.0")
     whole = {
         "uuid": "GPU-1", "name": "NVIDIA L40S", "minor": 0, "total": 9, "used": 1, "processes": [], "split": False,
