@@ -20,7 +20,8 @@ from tests.machine.people import alice, answer, give
 STATE = Path("/run/fake-nvml/state")
 LIBRARY = Path("/usr/local/lib/libnvidia-ml.so.1")
 SOURCE = Path(__file__).parent / "nvml/fake_nvml.c"
-CAPABILITIES = Path("/proc/driver/nvidia/capabilities")
+PROC_DRIVER = Path("/run/fake-nvml/driver")  # shown to the helper as /proc/driver
+DROP_IN = Path("/run/systemd/system/flyted-gpu.service.d/driver.conf")
 NODES = {  # path → (major, minor) of a device that anybody may open, if the rules of the cgroup let him
     "/dev/nvidiactl": (10, 229),  # fuse
     "/dev/nvidia-uvm": (10, 200),  # tun
@@ -138,6 +139,28 @@ def device(uuid: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def capabilities(*pairs: Any) -> Iterator[None]:
+    """The files of /proc/driver/nvidia/capabilities with these minors: path, number, path, number."""
+    for path, minor in zip(pairs[::2], pairs[1::2], strict=True):
+        file = PROC_DRIVER / "nvidia/capabilities" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"DeviceFileMinor: {minor}\nDeviceFileMode: 292\nDeviceFileModify: 1\n")
+    DROP_IN.parent.mkdir()
+    DROP_IN.write_text(f"[Service]\nBindReadOnlyPaths={PROC_DRIVER}:/proc/driver\n")
+    _restart_helper()
+    try:
+        yield
+    finally:
+        shutil.rmtree(DROP_IN.parent)
+        _restart_helper()
+
+
+def _restart_helper() -> None:
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    subprocess.run(["systemctl", "stop", "flyted-gpu.service"], check=True, capture_output=True)
+
+
+@contextlib.contextmanager
 def driver() -> Iterator[None]:
     """The library and the nodes; afterwards the machine has no driver again."""
     if shutil.which("gcc") is None:
@@ -150,7 +173,7 @@ def driver() -> Iterator[None]:
         with contextlib.suppress(FileExistsError):
             os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
         Path(path).chmod(0o666)
-    subprocess.run(["systemctl", "stop", "flyted-gpu.service"], check=True)
+    _restart_helper()
     try:
         yield
     finally:
@@ -158,4 +181,4 @@ def driver() -> Iterator[None]:
         subprocess.run(["ldconfig"], check=True)
         for path in NODES:
             Path(path).unlink()
-        subprocess.run(["systemctl", "stop", "flyted-gpu.service"], check=True)
+        _restart_helper()

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.machine import gpus
 from tests.machine.gpus import (
     A100,
     L40S,
@@ -22,6 +21,7 @@ from tests.machine.gpus import (
     SPLIT,
     TWIN,
     TWO,
+    capabilities,
     device,
     driver,
     has,
@@ -321,13 +321,7 @@ def test_a_gpu_that_is_lost_while_running() -> None:
 def test_a_partition_opens_its_capabilities() -> None:
     """MIG: the partition's UUID, its parent's node and its two capabilities; a whole GPU in MIG mode is not."""
     has(ONE, SPLIT)
-    base = gpus.CAPABILITIES / "gpu2/mig/gi3"
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/proc/driver"], check=True)
-    try:
-        (base / "ci0").mkdir(parents=True)
-        (base / "access").write_text("DeviceFileMinor: 21\nDeviceFileMode: 292\n")
-        (base / "ci0/access").write_text("DeviceFileMinor: 22\nDeviceFileMode: 292\n")
-        subprocess.run(["systemctl", "stop", "flyted-gpu.service"], check=True)  # it sees the mounts of its start
+    with capabilities("gpu2/mig/gi3/access", 21, "gpu2/mig/gi3/ci0/access", 22):
         said = refused("flytectl", "serve", write("gpu-whole", '"A100:1"'), status=2)
         assert "NVIDIA A100-SXM4-40GB (40.0 GiB; split into 1 × 1g.5gb)" in said
         url = serve("gpu-part", 'flyte.GPU("A100", 1, "1g.5gb")')
@@ -338,8 +332,6 @@ def test_a_partition_opens_its_capabilities() -> None:
         assert device(A100)["state"] == "split"
         assert list(holders(PART)) == ["gpu-part"]
         assert re.search(rf"^  {PART} ", alice("flytectl", "gpu", "ls").stdout, re.MULTILINE)
-    finally:
-        subprocess.run(["umount", "/proc/driver"], check=True)
 
 
 def test_a_wake_gets_its_lease_while_flyted_is_down() -> None:
