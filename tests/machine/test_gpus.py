@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -297,7 +298,7 @@ def test_what_is_left_of_an_app_is_killed() -> None:
     until(lambda: device(L40S)["state"] == "free")
     assert not Path(f"/proc/{child}").exists()
     assert "what is left of it is killed" in journal("flyted")
-    drop_in.unlink()
+    shutil.rmtree(drop_in.parent)
 
 
 def test_a_gpu_that_is_lost_while_running() -> None:
