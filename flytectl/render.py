@@ -14,11 +14,15 @@ from flyted.contract.quantity import human_bytes
 
 APP_FIELDS = (
     "name", "project", "domain", "id", "url", "state", "reason", "revision", "wanted", "created_at", "updated_at",
-    "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores", "egress",
+    "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores", "gpu", "egress",
     "requires_auth", "type", "description", "links", "requests", "last_failure",
 )  # fmt: skip
 SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged")
 TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at")
+GPU_FIELDS = (
+    "uuid", "name", "minor", "state", "error", "memory_bytes", "used_bytes", "free_bytes", "holders", "processes",
+    "partitions",
+)  # fmt: skip
 CHECK_FIELDS = ("name", "ok", "detail", "hint")
 LOG_FIELDS = ("time", "revision", "source", "text")
 
@@ -143,6 +147,7 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Python", _python(app.get("image") or {})),
         ("Image", _image(app.get("image") or {})),
         ("Limits", f"{_cpu(app)}, {human_bytes(app.get('memory_bytes') or 0)} of memory"),
+        ("GPU", _gpu(app.get("gpu"))),
         ("Sleeps", _sleeps(app)),
         ("Network", "no connections to other machines" if app.get("egress") is False else ""),
         ("Access", "with a token only: flytectl token" if app.get("requires_auth") else ""),
@@ -173,6 +178,16 @@ def _image(image: Mapping[str, Any]) -> str:
 def _cpu(app: Mapping[str, Any]) -> str:
     cores = app.get("cpu_cores") or 0
     return f"{cores:g} CPU" if cores else "any CPU"
+
+
+def _gpu(gpu: Mapping[str, Any] | None) -> str:
+    """What an app asks, what it holds, what it was seen to need."""
+    if not gpu:
+        return ""
+    asked = " ".join(filter(None, (_of(gpu, "name") or "GPU", _of(gpu, "partition"))))
+    held = ", ".join(f"{_of(d, 'name')} {_of(d, 'uuid')}, since {when(d['since'])}" for d in gpu.get("devices") or ())
+    peak = f"; needs {human_bytes(gpu['peak_bytes'])}" if gpu.get("peak_bytes") else ""
+    return f"{_of(gpu, 'count')} × {asked}: {held or 'none held'}{peak}"
 
 
 def _sleeps(app: Mapping[str, Any]) -> str:
@@ -240,6 +255,28 @@ def tokens_table(tokens: Sequence[Mapping[str, Any]]) -> str:
         for t in tokens
     ]
     return table(header, rows)
+
+
+def gpus_table(found: Mapping[str, Any]) -> str:
+    """``flytectl gpu ls``: one row per GPU and partition, below it who holds it; then who waits."""
+    header = ["GPU", "NAME", "FREE", "MEMORY", "STATE", "HELD BY", "SINCE"]
+    rows = [row for gpu in found.get("gpus") or () for row in _gpu_rows(gpu)]
+    lines = [table(header, rows)] if rows else []
+    lines += [f"waiting: {safe(w.get('unit'))}: {safe(w.get('why'))}" for w in found.get("waiting") or ()]
+    return "\n".join(lines)
+
+
+def _gpu_rows(gpu: Mapping[str, Any], indent: str = "") -> list[list[str]]:
+    memory = [human_bytes(gpu.get(name) or 0) for name in ("free_bytes", "memory_bytes")]
+    first = [indent + _of(gpu, "uuid"), _of(gpu, "name"), *memory, _of(gpu, "error") or _of(gpu, "state")]
+    held = [[_holder(h), when(h.get("since") or 0)] for h in gpu.get("holders") or ()] or [["", ""]]
+    rows = [[*first, *held[0]], *([""] * len(first) + other for other in held[1:])]
+    return [*rows, *(row for part in gpu.get("partitions") or () for row in _gpu_rows(part, indent + "  "))]
+
+
+def _holder(holder: Mapping[str, Any]) -> str:
+    name = f"{_of(holder, 'app')} ({human_bytes(holder.get('used_bytes') or 0)})"
+    return f"{name}, ended" if holder.get("ended_at") else name
 
 
 def log_line(event: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
     DEST/sdk        pure and abi3 wheels, for all
     DEST/sdk/cpXY   wheels for CPython X.Y only; goes in front of sdk/ on the path
+    DEST/nvml       nvidia-ml-py, for the GPU helper alone: no app shall find it on its path
     DEST/bin/uv     the one program among the wheels' scripts that is needed
 
 No pip, no environment: nothing here depends on where or when it is unpacked. RECORD is left out: it would list
@@ -22,6 +23,7 @@ from pathlib import Path, PurePosixPath
 # Tests, type stubs and C sources are half of the files and are never imported.
 LEFT_OUT = re.compile(r"(^|/)tests?/|\.(pyi|pyx|pxd|c|h)$|\.dist-info/(RECORD|WHEEL|INSTALLER|direct_url\.json)$")
 SCRIPTS = {"uv"}
+APART = {"nvidia_ml_py": "nvml"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def destination(wheel: Wheel, name: str) -> PurePosixPath | None:
         raise ValueError(f"{wheel.path.name}: {name} leaves its folder")
     if name.endswith("/") or LEFT_OUT.search(name):
         return None
+    if wheel.name in APART:
+        return PurePosixPath(APART[wheel.name]) / path if path.name != "example.py" else None
     root = PurePosixPath("sdk") if wheel.for_all else PurePosixPath("sdk", wheel.python)
     if not path.parts[0].endswith(".data"):
         return root / path

@@ -37,6 +37,7 @@ WALLS = {
             "flyted.contract",
             "flyted.plan.facts",
             "flyted.plan.actions",
+            "flyted.plan.gpu_facts",
             # HAProxy's language: how its state, commands and answers are written, which counters it has
             "flyted.plan.ingress",
             "flyted.plan.ingress_answers",
@@ -59,6 +60,11 @@ WALLS = {
         (),
         {"flyte": ("parameters", "environment"), "uvicorn": ()},
         "runs inside each app, with the app's Python and packages: stdlib, and what the app itself brings, late",
+    ),
+    "flyted.gpu": Wall(
+        (),
+        {"pynvml": ()},
+        "runs NVIDIA's library in a process of its own without rights: tells what there is, decides nothing",
     ),
     "flyted.build": Wall((), {}, "runs inside an image build as a user without rights: stdlib only"),
     "flyted.companion": Wall(
@@ -206,6 +212,8 @@ def test_every_wall_stands() -> None:
         ("flyted.gateway", "flyted.gateway.apps", "flyte.app"),
         ("flyted.launch", "flyted.launch.run", "flyted.contract.names"),
         ("flyted.build", "flyted.build.__main__", "flyted.contract"),
+        ("flyted.daemon", "flyted.daemon.gpus", "pynvml"),
+        ("flyted.gpu", "flyted.gpu.serve", "flyted.plan.gpu_facts"),
         ("flytectl", "flytectl.load", "flyte.app"),
         ("flytectl", "flytectl.load", "flyted.daemon.engine"),
         ("flytectl.loader", "flytectl.loader.run", "flytectl.render"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from flytectl.loaded import LoadedApp
     from flyted.contract.app import AppSpec
+    from flyted.contract.gpu import Ask
 
 
 @click.command()
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Run with this existing environment instead of an image.",
 )
+@click.option("--gpu", "gpu_flag", metavar="GPU", help="With these GPUs instead: any, NAME or NAME:N.")
+@click.option("--cpu", is_flag=True, help="Without a GPU, whatever FILE asks for.")
 @click.option("--no-egress", is_flag=True, help="Let the app make no connections to other machines.")
 @app_scope
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the URL.")
 @as_json
 def serve(
     file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
-    project: str, domain: str, *, no_egress: bool, quiet: bool, json_: bool,
+    gpu_flag: str | None, project: str, domain: str, *, cpu: bool, no_egress: bool, quiet: bool, json_: bool,
 ) -> None:  # fmt: skip
     """Serve the apps of FILE.
 
@@ -46,16 +49,19 @@ def serve(
     from flytectl import render
     from flytectl.daemon import require_same_version
     from flytectl.load import load
-    from flyted.contract.idl import spec_of
+    from flyted.contract.idl import asks_gpu, spec_of
 
     path = _existing(Path(file))
     env_folder = _environment_folder(python_env)
+    given = _gpus(gpu_flag, cpu=cpu)
     require_same_version()
     with load(path, environment=environment, python=python, as_user=as_user, project=project, domain=domain) as loaded:
+        asking = [app for app in loaded.apps if asks_gpu(app.idl)] or loaded.apps
         specs = [
             spec_of(
                 app.idl, image=app.image, image_files=app.image_files, bundle=app.bundle_sha256,
                 python_env=env_folder, egress=not no_egress, project=project, domain=domain,
+                gpus=given if app in asking else None,
             )
             for app in loaded.apps
         ]  # fmt: skip
@@ -67,6 +73,17 @@ def serve(
         return
     for app in served:
         out(render.safe(app.get("url")))
+
+
+def _gpus(flag: str | None, *, cpu: bool) -> Ask | None:
+    """What ``--gpu`` or ``--cpu`` say, for the apps that ask for a GPU (for all, when none does)."""
+    from flyted.contract import gpu
+
+    if flag is not None and cpu:
+        raise click.UsageError("give either --gpu or --cpu, not both")
+    if cpu:
+        return gpu.NONE
+    return gpu.of_flag(flag) if flag is not None else None
 
 
 def _serve_all(apps: tuple[LoadedApp, ...], specs: list[AppSpec], *, quiet: bool) -> list[dict[str, Any]]:

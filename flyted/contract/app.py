@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flyted.contract.errors import InvalidInput
+from flyted.contract.gpu import Ask
 from flyted.contract.names import AppKey, env_name, secret_key, shown
 
 DEFAULT_SCALEDOWN_S = 300.0
@@ -74,6 +75,9 @@ class AppSpec:
     request_timeout_s: float = 0.0  # 0: the ingress's own default
     cpu_cores: float = DEFAULT_CPU_CORES
     memory_bytes: int = DEFAULT_MEMORY_BYTES
+    gpu_count: int = 0
+    gpu_name: str = ""  # words of the product's name; "" is any
+    gpu_partition: str = ""  # a MIG slice, as 1g.5gb; "" is whole GPUs
     python_env: str = ""  # an existing environment instead of an image
     egress: bool = True
     requires_auth: bool = False  # the ingress asks for a token; False for what was stored before it could
@@ -99,6 +103,7 @@ class AppSpec:
         if self.min_replicas not in (0, 1):
             raise InvalidInput(f"app '{self.key}': this machine runs 0 or 1 replica", hint="use replicas=(0, 1)")
         self._check_python_env()
+        Ask(self.gpu_count, self.gpu_name, self.gpu_partition)  # checks itself
         for text in (
             self.python_env,
             self.type,
@@ -131,6 +136,11 @@ class AppSpec:
                 "does not reach a unit or PATH as it is",
                 hint="make one with a plain name: sudo python3 -m venv /opt/env",
             )
+
+    @property
+    def gpu(self) -> Ask:
+        """What it asks of GPUs. Raises :class:`InvalidInput` for what no machine can give."""
+        return Ask(self.gpu_count, self.gpu_name, self.gpu_partition)
 
     def digest(self) -> str:
         """Equal for specs that would run the same; what decides "nothing changed"."""
@@ -167,8 +177,8 @@ def from_dict(data: dict[str, Any]) -> AppSpec:
 
 _SCALARS: dict[str, type] = {
     "image": dict, "bundle": str, "sys_path": str, "min_replicas": int, "scaledown_after_s": float,
-    "request_timeout_s": float, "cpu_cores": float, "memory_bytes": int, "python_env": str, "egress": bool,
-    "requires_auth": bool,
+    "request_timeout_s": float, "cpu_cores": float, "memory_bytes": int, "gpu_count": int, "gpu_name": str,
+    "gpu_partition": str, "python_env": str, "egress": bool, "requires_auth": bool,
     "type": str, "description": str,
 }  # fmt: skip
 

@@ -42,6 +42,12 @@ class Unsupported(FlytedError):
     code, exit_status, http_status = "unsupported", 2, 501
 
 
+class NoGpu(Unsupported):
+    """An app asks for GPUs that this machine does not have; the message has the arithmetic."""
+
+    code = "no-gpu"
+
+
 class NotFound(FlytedError):
     """An app, revision or file that does not exist."""
 

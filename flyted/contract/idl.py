@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flyted.contract import quantity
+from flyted.contract import gpu, quantity
 from flyted.contract.app import DEFAULT_MEMORY_BYTES, DEFAULT_SCALEDOWN_S, AppSpec, SecretUse
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import AppKey, shown
@@ -29,6 +29,7 @@ _KEPT_OPTIONS = ("--resolver", "--resolver-args", "--parameters")
 _DROPPED_OPTIONS = (
     "--version", "--image-cache", "--tgz", "--dest", "--raw-data-path", "--project", "--domain", "--org",
 )  # fmt: skip
+_NVIDIA = "NVIDIA_GPU"  # the first of GPUAccelerator.DeviceClass, and so absent in protobuf-JSON
 _SPEC_FIELDS = {
     "container", "pod", "autoscaling", "ingress", "desiredState", "clusterPool", "cluster", "images",
     "securityContext", "extendedResources", "runtimeMetadata", "profile", "creator", "inputs", "links", "timeouts",
@@ -43,13 +44,15 @@ def spec_of(
     bundle: str = "",
     python_env: str = "",
     egress: bool = True,
+    gpus: gpu.Ask | None = None,
     project: str = "",
     domain: str = "",
 ) -> AppSpec:
     """The AppSpec of one app.
 
     ``idl`` is ``App`` in protobuf-JSON, ``image`` Flyte's ``ImageSpec`` likewise, with the text of requirement files
-    in ``image_files``; ``bundle`` the SHA-256 of the code bundle. ``project`` and ``domain`` override the IDL's.
+    in ``image_files``; ``bundle`` the SHA-256 of the code bundle. ``gpus`` (none of them: ``gpu.NONE``), ``project``
+    and ``domain`` override the IDL's.
 
     Raises :class:`InvalidInput` for values that are wrong anywhere and :class:`Unsupported` for those that are
     right on a cluster but not here; the message names every such field.
@@ -60,7 +63,7 @@ def spec_of(
         project or identity.get("project", ""), domain or identity.get("domain", ""), identity.get("name", "")
     )
     container = _map(spec.get("container"))
-    problems = list(_unsupported(spec, container))
+    problems = list(_unsupported(spec, container, gpus))
     if problems:
         raise Unsupported(
             f"app '{key}' asks for what this machine cannot do: {'; '.join(problems)}",
@@ -87,7 +90,17 @@ def spec_of(
         description=str(profile.get("shortDescription", "")),
         links=tuple((str(x.get("title", "")), str(x.get("path", ""))) for x in spec.get("links", [])),
         **_resources(container),
+        **_gpus(container, _map(spec.get("extendedResources")), gpus),
     )
+
+
+def asks_gpu(idl: Mapping[str, Any]) -> bool:
+    """Whether the file itself asks for a GPU (or another accelerator) for this app."""
+    spec = _map(idl.get("spec"))
+    resources = _map(_map(spec.get("container")).get("resources"))
+    entries = [r for part in ("requests", "limits") for r in resources.get(part, [])]
+    accelerator = _map(spec.get("extendedResources")).get("gpuAccelerator")
+    return bool(accelerator) or any(r.get("name") == "GPU" for r in entries)
 
 
 def _map(value: object) -> dict[str, Any]:
@@ -98,7 +111,7 @@ def _map(value: object) -> dict[str, Any]:
     return value
 
 
-def _unsupported(spec: dict[str, Any], container: dict[str, Any]) -> Iterator[str]:
+def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask | None) -> Iterator[str]:
     """Every field that is set and not built, in the SDK's own words."""
     for name in sorted(set(spec) - _SPEC_FIELDS):
         yield f"{shown(name)} is not known to this version of flyted"
@@ -113,7 +126,7 @@ def _unsupported(spec: dict[str, Any], container: dict[str, Any]) -> Iterator[st
             yield f"{word}={ingress[field]!r} (the app is served under its own name)"
     if spec.get("clusterPool", "default") not in ("", "default") or spec.get("cluster"):
         yield "cluster_pool and cluster: there is one machine"
-    yield from _unsupported_resources(container, _map(spec.get("extendedResources")))
+    yield from _unsupported_resources(container, _map(spec.get("extendedResources")), gpus)
     yield from _unsupported_program([*container.get("command", [])], [*container.get("args", [])])
 
 
@@ -124,11 +137,12 @@ def _unsupported_scale(scaling: dict[str, Any]) -> Iterator[str]:
         yield f"replicas=({low}, {high}): at most one replica here, use replicas=(0, 1) or (1, 1)"
 
 
-def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any]) -> Iterator[str]:
+def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], gpus: gpu.Ask | None) -> Iterator[str]:
     resources = _map(container.get("resources"))
     asked = {str(r.get("name")) for part in ("requests", "limits") for r in resources.get(part, [])}
-    if "GPU" in asked or extended.get("gpuAccelerator"):
-        yield "resources.gpu is not built yet"
+    maker = str(_map(extended.get("gpuAccelerator")).get("deviceClass", _NVIDIA))
+    if maker != _NVIDIA and gpus is None:
+        yield f"resources.gpu of {shown(maker)}: NVIDIA GPUs are served here, or none (--gpu any, --cpu)"
     if "EPHEMERAL_STORAGE" in asked:
         yield "resources.disk is not limited here"
     if extended.get("sharedMemory"):
@@ -222,3 +236,21 @@ def _resources(container: dict[str, Any]) -> dict[str, Any]:
         "cpu_cores": quantity.cpu_cores(asked["CPU"]) if "CPU" in asked else 0.0,
         "memory_bytes": quantity.memory_bytes(asked["MEMORY"]) if "MEMORY" in asked else DEFAULT_MEMORY_BYTES,
     }
+
+
+def _gpus(container: dict[str, Any], extended: dict[str, Any], given: gpu.Ask | None) -> dict[str, Any]:
+    """``given`` on the command line, else what the file asks for."""
+    ask = _asked_gpus(container, extended) if given is None else given
+    return {"gpu_count": ask.count, "gpu_name": ask.name, "gpu_partition": ask.partition}
+
+
+def _asked_gpus(container: dict[str, Any], extended: dict[str, Any]) -> gpu.Ask:
+    resources, accelerator = _map(container.get("resources")), _map(extended.get("gpuAccelerator"))
+    entries = [r for part in ("requests", "limits") for r in resources.get(part, []) if r.get("name") == "GPU"]
+    if not entries and not accelerator:
+        return gpu.NONE
+    count = str(entries[-1].get("value", "")) if entries else "1"
+    if not count.isascii() or not count.isdigit():
+        raise InvalidInput(f"resources.gpu {shown(count)} is not a number of GPUs")
+    device, partition = str(accelerator.get("device", "")), str(accelerator.get("partitionSize", ""))
+    return gpu.of_device(device, int(count), partition) if int(count) else gpu.NONE

@@ -23,6 +23,9 @@ from flyted.daemon.deploy import Deploy
 from flyted.daemon.doctor import Doctor
 from flyted.daemon.engine import Engine
 from flyted.daemon.gateway import Gateway
+from flyted.daemon.gpu_table import GpuTable
+from flyted.daemon.gpu_verbs import GpuVerbs
+from flyted.daemon.gpus import Gpus
 from flyted.daemon.grants import Grants
 from flyted.daemon.handover import Handover
 from flyted.daemon.image_sweep import ImageSweep
@@ -35,6 +38,8 @@ from flyted.daemon.tls import Tls
 from flyted.daemon.tokens import Tokens
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host import identity, recipients, reserve, rotation, sockets
+from flyted.host.gpu import Gpu
+from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Ingress
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as TokenTable
@@ -74,12 +79,23 @@ async def daemon(settings: Settings) -> None:
     await hold(units, listen)
     tls = Tls(vault, ingress, settings.base_domain, CA_FILE)
     act = Act(
-        units, ingress, store, STATE / "bundles", settings.base_domain, listen, nameservers(), settings.start_timeout_s
+        units,
+        ingress,
+        store,
+        STATE / "bundles",
+        settings.base_domain,
+        listen,
+        nameservers(),
+        settings.start_timeout_s,
+        settings.gpu_wait_s,
     )
     engine = Engine(act, settings.base_domain)
+    gpus = Gpus(Gpu(), units, GpuTable(GpuRecords(store.database)), engine, act.do, settings.gpu_wait_s)
+    act.before_sleep = gpus.before_sleep
+    gpu_verbs = GpuVerbs(gpus, engine.facts)
     images = Images(units, STATE / "images", settings.build_environment)
     sweep = ImageSweep(units, images, store.apps, STATE / "unused-images.json")
-    deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", set())
+    deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", gpus, set())
     table = TokenTable(store.database)
     grants = Grants(table, store, ingress, lambda: any(u.active == "active" for u in units.list([INGRESS_UNIT])))
     tokens = Tokens(table, store, grants)
@@ -90,15 +106,16 @@ async def daemon(settings: Settings) -> None:
         **Apps(store, engine, act, deploy, sweep).verbs(),
         **tls.verbs(),
         **Gateway(lambda: act.https_port, CA_FILE).verbs(),
-        **Doctor(vault, act, engine).verbs(),
+        **gpu_verbs.verbs(),
+        **Doctor(vault, act, engine, gpu_verbs).verbs(),
         **tokens.verbs(),
         **Logins(tokens, store, settings.base_domain, lambda: act.https_port).verbs(),
     }
-    credentials = Credentials(listeners["credentials"], Handover(store, vault, tls).answer)
+    credentials = Credentials(listeners["credentials"], Handover(store, vault, tls, gpus).answer)
     units.subscribe(engine.poke)
     parts = [
         credentials.run, engine.run, Control(listeners["control"], verbs).run, tls.keep_fresh,
-        grants.run,
+        grants.run, gpus.run,
     ]  # fmt: skip
     if "api" in listeners:  # an operator may mask the socket: then there is no gateway
         parts.append(Control(listeners["api"], verbs, tokens.owner).run)

@@ -41,6 +41,8 @@ class Act:
     listen: Listen
     nameservers: tuple[str, ...]
     start_timeout_s: int
+    gpu_wait_s: int = 0
+    before_sleep: Callable[[Replica], Awaitable[None]] | None = None
     _ingress_runs: bool = field(default=False)
     _ingress_tries: bool = field(default=False)
 
@@ -75,6 +77,8 @@ class Act:
                 await self._start_or_fail(replica)
             case Sleep(replica):
                 log.info("app %s goes to sleep", replica.app_id)
+                if self.before_sleep is not None:
+                    await self.before_sleep(replica)
                 await self.units.stop(replica.service)
             case StopPair(replica):
                 await self.clear(replica)
@@ -89,6 +93,7 @@ class Act:
         pair = app_units(
             revision.spec, replica, image_path=image.path, image_env=image.env, readable=_python_of(image.path),
             nameservers=self.nameservers, start_s=self.start_timeout_s,
+            gpu_wait_s=self.gpu_wait_s,
         )  # fmt: skip
         result = await self.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
         if result != "done":

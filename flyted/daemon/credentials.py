@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from flyted.contract.errors import FlytedError
 from flyted.contract.names import shown
@@ -23,9 +23,12 @@ SEND_S = 30.0  # systemd reads at once; a stopped reader must not hold a place
 
 
 class Credentials:
-    """Serves a listening socket. ``answer(unit, id)`` gives the bytes or raises :class:`FlytedError`."""
+    """Serves a listening socket. ``answer(unit, id)`` gives the bytes or raises :class:`FlytedError`.
 
-    def __init__(self, listener: socket.socket, answer: Callable[[str, str], bytes]) -> None:
+    What it has to wait for, a GPU, it gives as an awaitable: systemd waits for it as long as the unit may start.
+    """
+
+    def __init__(self, listener: socket.socket, answer: Callable[[str, str], bytes | Awaitable[bytes]]) -> None:
         listener.setblocking(False)  # noqa: FBT003
         self._listener = listener
         self._answer = answer
@@ -57,7 +60,8 @@ class Credentials:
 
     async def _serve(self, conn: socket.socket, address: object) -> None:
         with conn:
-            value = self._value(conn, address)
+            wanted = self._wanted(conn, address)
+            value = await self._value(*wanted) if wanted else None
             if value is None:
                 return
             try:
@@ -66,8 +70,8 @@ class Credentials:
             except (OSError, TimeoutError) as error:
                 log.warning("a credential for %s was not taken: %s", shown(address), error or "too slow")
 
-    def _value(self, conn: socket.socket, address: object) -> bytes | None:
-        """The value, or ``None`` for those who get none."""
+    def _wanted(self, conn: socket.socket, address: object) -> tuple[str, str] | None:
+        """Unit and id, or ``None`` for those who get nothing whatever they ask."""
         asking = peer(conn)
         if asking.uid != 0:
             log.warning("uid %d (process %d) asked for a credential: refused", asking.uid, asking.pid)
@@ -75,10 +79,14 @@ class Credentials:
         wanted = credential_peer(address)
         if wanted is None:
             log.warning("root's process %d asked for a credential without a unit: refused", asking.pid)
-            return None
-        unit, credential = wanted
+        return wanted
+
+    async def _value(self, unit: str, credential: str) -> bytes | None:
+        """The value, or ``None`` for those who get none."""
         try:
             value = self._answer(unit, credential)
+            if not isinstance(value, bytes):
+                value = await self._aside(value)
         except FlytedError as error:
             log.warning("%s gets no credential %s: %s", unit, credential, error.message)
             return None
@@ -87,3 +95,11 @@ class Credentials:
             return None
         log.info("%s was given credential %s", unit, credential)
         return value
+
+    async def _aside(self, value: Awaitable[bytes]) -> bytes:
+        """Waits without holding a place: those who wait for a GPU must not keep others from their secrets."""
+        self._room.release()
+        try:
+            return await value
+        finally:
+            await self._room.acquire()

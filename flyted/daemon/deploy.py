@@ -20,6 +20,7 @@ from flyted.contract.errors import Busy, DeployFailed, FlytedError, InvalidInput
 from flyted.contract.names import Replica, SecretScope
 from flyted.daemon.act import Act
 from flyted.daemon.engine import Engine
+from flyted.daemon.gpus import Gpus
 from flyted.daemon.images import Images
 from flyted.daemon.status import url_of
 from flyted.host import bundles
@@ -45,6 +46,7 @@ class Deploy:
     vault: Vault
     images: Images
     bundles: Path
+    gpus: Gpus
     _running: set[str]
 
     async def serve(self, spec: AppSpec, fd: int | None, emit: Emit) -> tuple[StoredApp, bool]:
@@ -59,6 +61,7 @@ class Deploy:
             if unchanged is not None:
                 return await self._start_again(unchanged, emit), False
             self.images.check(spec)
+            await self.gpus.check(spec.key, spec.gpu)
             self._keep_bundle(spec, fd)
             await self._accepted(spec, emit)
             image = await self.images.ensure(spec, emit)
@@ -155,6 +158,7 @@ class Deploy:
 
     async def _bring_up(self, replica: Replica, emit: Emit) -> None:
         self.engine.candidates.add(replica)
+        self.gpus.tell[replica.service] = lambda text: emit("progress", text=text)
         try:
             await self.act.start_pair(replica)
             result = await self.act.start_service(replica)
@@ -165,6 +169,7 @@ class Deploy:
             await self.act.clear(replica)
             raise
         finally:
+            self.gpus.tell.pop(replica.service, None)
             self.engine.candidates.discard(replica)
             self.engine.poke()
 

@@ -11,6 +11,7 @@ from typing import Any
 from flyted.contract.status import AppState
 from flyted.daemon.act import Act
 from flyted.daemon.engine import Engine
+from flyted.daemon.gpu_verbs import GpuVerbs
 from flyted.daemon.listen import nameservers
 from flyted.daemon.status import app_map
 from flyted.daemon.verbs import Call, Right, Verb
@@ -45,10 +46,11 @@ def names(servers: tuple[str, ...]) -> Check:
 class Doctor:
     """Looks; changes nothing."""
 
-    def __init__(self, vault: Vault, act: Act, engine: Engine) -> None:
+    def __init__(self, vault: Vault, act: Act, engine: Engine, gpus: GpuVerbs) -> None:
         self._vault = vault
         self._act = act
         self._engine = engine
+        self._gpus = gpus
 
     def verbs(self) -> dict[str, Verb]:
         """The rows of the verb table."""
@@ -58,6 +60,7 @@ class Doctor:
         """All checks."""
         machine = [self._ingress(), self._disk(), self._uv(), names(nameservers())]
         checks = [*self._secrets(), *machine, *await self._apps()]
+        checks += [Check(*found) for found in await self._gpus.findings()]
         return {"checks": [asdict(check) for check in checks]}
 
     def _secrets(self) -> Iterator[Check]:

@@ -20,7 +20,8 @@ from flyted.contract.names import Replica
 from flyted.daemon.act import Act
 from flyted.plan.actions import Action, StartPair
 from flyted.plan.facts import Facts, Failure
-from flyted.plan.idle import Clock
+from flyted.plan.gpu_facts import GpuFacts
+from flyted.plan.idle import Clock, idle_s
 from flyted.plan.reconcile import Plan, reconcile, serving_replica
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Engine:
         self._up: set[Replica] = set()  # pairs seen alive: one that vanishes from here has failed
         self.failures: dict[Replica, Failure] = {}
         self.candidates: set[Replica] = set()
+        self.gpu_facts: Callable[[], GpuFacts] = GpuFacts
+        self.on_pass: Callable[[Facts], None] = lambda _facts: None  # hears of every look at the machine
 
     def poke(self, _unit: str = "") -> None:
         """Asks for a pass soon: a unit changed, or the store did."""
@@ -107,12 +110,14 @@ class Engine:
             leaving=dict(self._leaving),
             failures=dict(self.failures),
             busy=frozenset(self._tasks),
+            gpu=self.gpu_facts(),
         )
 
     async def one_pass(self) -> None:
         """Looks, decides, acts once. Raises :class:`HostFailure` when the machine refused something."""
         # one look for both: what fails between two looks would be made anew as if it had never been there
         facts = await self.facts()
+        self.on_pass(facts)
         await self._learn(facts)
         facts = dataclasses.replace(facts, failures=dict(self.failures))
         now = time.monotonic()
@@ -186,6 +191,31 @@ class Engine:
                 log.warning("app %s failed: %s", replica.app_id, reason)
                 self._failed(replica, reason)
                 await self._act.clear(replica)
+
+    def idle(self, facts: Facts) -> dict[Replica, float]:
+        """Seconds for which each app that runs, and that may sleep, has been idle; busy ones are left out."""
+        now, found = time.monotonic(), {}
+        for app in facts.apps:
+            replica = serving_replica(app)
+            clock = self._clocks.get(replica.server) if replica else None
+            traffic = facts.traffic.get(replica.server) if replica else None
+            if replica is None or clock is None or traffic is None or replica in facts.busy:
+                continue
+            seconds = idle_s(clock, traffic, now)
+            if seconds is not None:
+                found[replica] = seconds
+        return found
+
+    async def give_up(self, replica: Replica, reason: str) -> None:
+        """Takes a pair down that cannot run now: the ingress says why, and there is another try later.
+
+        A deploy tells its own client, and clears up.
+        """
+        if replica in self.candidates:
+            return
+        self._up.discard(replica)
+        self._failed(replica, reason)
+        await self.exclusively(replica, lambda: self._act.clear(replica))
 
     def _failed(self, replica: Replica, reason: str) -> None:
         before = self.failures.get(replica)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 
 from flyted.contract.app import SecretUse
 from flyted.contract.names import AppKey
+from flyted.daemon.gpus import Gpus
 from flyted.daemon.tls import Tls
 from flyted.host.store import Store
 from flyted.host.vault import Vault
-from flyted.plan.secrets import OneSecret, Site, Sums, grant, sums
+from flyted.plan.secrets import GpuLease, OneSecret, Site, Sums, grant, sums
 
 log = logging.getLogger(__name__)
 
@@ -17,18 +19,24 @@ log = logging.getLogger(__name__)
 class Handover:
     """Answers the credential socket."""
 
-    def __init__(self, store: Store, vault: Vault, tls: Tls) -> None:
+    def __init__(self, store: Store, vault: Vault, tls: Tls, gpus: Gpus) -> None:
         self._store = store
         self._vault = vault
         self._tls = tls
+        self._gpus = gpus
 
-    def answer(self, unit: str, credential: str) -> bytes:
-        """The content of a unit's credential. Raises a :class:`FlytedError`: the unit then does not start."""
+    def answer(self, unit: str, credential: str) -> bytes | Awaitable[bytes]:
+        """The content of a unit's credential, at once or, for a GPU, when there is one.
+
+        Raises a :class:`FlytedError`: the unit then does not start.
+        """
         match grant(unit, credential, self._store.apps()):
             case Site():
                 return self._tls.site_pem()
             case Sums(app, uses):
                 return sums([self._value(app, use) for use in uses])
+            case GpuLease(_, replica, ask):
+                return self._gpus.lease(replica, ask)
             case OneSecret(app, use):
                 log.info("%s reads secret '%s' as %s", unit, use.key, use.env or f"file {use.file}")
                 return self._value(app, use)

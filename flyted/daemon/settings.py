@@ -28,6 +28,7 @@ class Settings:
     base_domain: str = BASE_DOMAIN
     start_timeout_s: int = START_S
     build_environment: dict[str, str] = field(default_factory=dict)
+    gpu_wait_s: int = 120
 
 
 def _port(value: Any) -> int:
@@ -87,6 +88,7 @@ SETTINGS = (
     Setting("ingress", "listen", "listen", _addresses, "Addresses that the ingress listens on."),
     Setting("ingress", "base_domain", "base_domain", _domain, "Apps are served as APP.base_domain."),
     Setting("apps", "start_timeout", "start_timeout_s", _seconds, "Seconds that an app may take until it serves."),
+    Setting("apps", "gpu_wait", "gpu_wait_s", _seconds, "Seconds that a start waits for a GPU that others hold."),
     Setting("images", "environment", "build_environment", _environment, "Variables for uv: UV_*, SSL_*, proxies."),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flyted.contract.app import AppSpec
 from flyted.contract.names import host_of, replica_of
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.reconcile import serving_replica
@@ -33,6 +34,7 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
         "scaledown_after_s": spec.scaledown_after_s if spec else 0.0,
         "memory_bytes": spec.memory_bytes if spec else 0,
         "cpu_cores": spec.cpu_cores if spec else 0.0,
+        "gpu": _gpu(app, spec, facts) if spec and spec.gpu_count else None,
         "egress": spec.egress if spec else True,
         "requires_auth": spec.requires_auth if spec else False,
         "type": spec.type if spec else "", "description": spec.description if spec else "",
@@ -40,6 +42,20 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
         "requests": _requests(app, facts),
         "spec_digest": spec.digest() if spec else "",
         "last_failure": {"revision": failed.number, "reason": failed.reason} if failed else None,
+    }  # fmt: skip
+
+
+def _gpu(app: StoredApp, spec: AppSpec, facts: Facts) -> dict[str, Any]:
+    """What it asks, what it holds since when, and the most that it was seen to use of one device."""
+    held = [le for le in facts.gpu.leases if le.app_id == app.key.id and le.ended_at is None]
+    learned = facts.gpu.learned.get(app.key.id)
+    return {
+        "count": spec.gpu_count, "name": spec.gpu_name, "partition": spec.gpu_partition,
+        "devices": [
+            {"uuid": uuid, "name": name, "revision": le.revision, "since": le.since}
+            for le in held for uuid, name in zip(le.devices, le.names, strict=True)
+        ],
+        "peak_bytes": learned.peak_bytes if learned else 0, "load_s": learned.load_s if learned else 0.0,
     }  # fmt: skip
 
 

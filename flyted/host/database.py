@@ -1,5 +1,6 @@
-"""flyted.db: opened, brought to the newest format, one transaction per change. What is in it: ``store``, ``tokens``.
+"""flyted.db: opened, brought to the newest format, one transaction per change.
 
+What is in it: ``store``, ``tokens``, ``gpu_records``.
 One writer (the daemon's event loop), flushed to disk before the answer: after a crash everything is in its old or its
 new state. A file of a newer format is refused, never overwritten.
 """
@@ -39,7 +40,15 @@ CREATE TABLE token (
 ) STRICT;
 CREATE INDEX token_of_user ON token (uid, kind);
 """
-FORMATS = (_APPS, _TOKENS)
+# not the apps' children: memory of an app that was deleted may still have to come back
+_GPUS = """
+CREATE TABLE gpu_lease (
+    unit TEXT PRIMARY KEY, app_id TEXT NOT NULL, revision INTEGER NOT NULL, devices TEXT NOT NULL,
+    since REAL NOT NULL, reserve_bytes INTEGER NOT NULL, unexplained TEXT NOT NULL, ended_at REAL
+) STRICT;
+CREATE TABLE gpu_learned (app_id TEXT PRIMARY KEY, peak_bytes INTEGER NOT NULL, load_s REAL NOT NULL) STRICT;
+"""
+FORMATS = (_APPS, _TOKENS, _GPUS)
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -133,6 +134,19 @@ class Units:
             return "done"
         finally:
             self._forget(name)
+
+    def allow_devices(self, name: str, nodes: Sequence[tuple[str, str]]) -> None:
+        """Opens exactly these device nodes to a unit, until it is collected: path, and "r", "w", "rw".
+
+        Counts for the processes that systemd starts from now on. Raises :class:`HostFailure`.
+        """
+        # empty first: what an earlier start was granted is closed again
+        steps = [*properties({"DeviceAllow": []})[:-1], *properties({"DeviceAllow": list(nodes)})[1:]]
+        self._bus.call("SetUnitProperties", text(name), (ord("b"), True), *steps)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to all that is left of a unit, also of one that has ended."""
+        self._quietly("KillUnit", text(name), text("all"), (ord("i"), signal.SIGKILL))
 
     def reset_failed(self, name: str) -> None:
         """Forgets that a unit failed and how often it was started."""

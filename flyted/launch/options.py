@@ -36,6 +36,7 @@ class Options:
         self.bundle: str | None = None
         self.secrets: list[Secret] = []
         self.sums: str | None = None
+        self.gpu: str | None = None
         self.secret_files = SECRET_FILES
         self.command: list[str] = []
 
@@ -74,6 +75,8 @@ def _set(options: Options, word: str, value: str) -> None:
         options.bundle = value
     elif word == "--sums":
         options.sums = _credential(value)
+    elif word == "--gpu":
+        options.gpu = _credential(value)
     elif word == "--secret-files":
         options.secret_files = value
     elif word == "--secret":

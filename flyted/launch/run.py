@@ -7,7 +7,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
-from . import activation, bundle, credentials, fserve, surroundings
+from . import activation, bundle, credentials, fserve, gpu, surroundings
 from .expand import expand, secrets_in
 from .notify import Notifier
 from .options import Options, parse
@@ -22,6 +22,8 @@ def main(argv: list[str]) -> int:
     surroundings.unbuffer()
     try:
         return _start(parse(argv), os.environ)
+    except gpu.NoLease as why:
+        return why.status  # said already
     except Refused as why:
         surroundings.say(f"the app cannot start: {why}")
         return why.status
@@ -36,6 +38,7 @@ def main(argv: list[str]) -> int:
 
 def _start(options: Options, environ: MutableMapping[str, str]) -> int:
     asked = fserve.parse(options.command)
+    _take_gpu(options, environ)
     secrets = credentials.hand_over(options, environ)
     cache = surroundings.first(environ, "CACHE_DIRECTORY")
     folder = bundle.enter(None if asked is not None and asked.pkl else options.bundle, cache)
@@ -45,6 +48,19 @@ def _start(options: Options, environ: MutableMapping[str, str]) -> int:
     if asked is None:
         return _run_program(options.app, options.command, environ, [])
     return _run_fserve(options, asked, environ, secrets)
+
+
+def _take_gpu(options: Options, environ: MutableMapping[str, str]) -> None:
+    try:
+        gpu.take(options.gpu, environ)
+    except gpu.NoLease as why:
+        surroundings.say(f"the app cannot start: {why}")  # before those who wait are told to look for it
+        listener = activation.listener(environ)
+        if listener is not None:
+            from .turn_away import turn_away
+
+            turn_away(listener)
+        raise
 
 
 def _run_fserve(

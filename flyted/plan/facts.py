@@ -9,6 +9,7 @@ from typing import Any
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import AppKey, Replica
+from flyted.plan.gpu_facts import GpuFacts
 from flyted.plan.idle import Traffic
 
 
@@ -100,6 +101,7 @@ class Facts:
     leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain, and since when
     failures: Mapping[Replica, Failure] = field(default_factory=dict)
     busy: frozenset[Replica] = frozenset()  # being acted on right now: left alone
+    gpu: GpuFacts = field(default_factory=GpuFacts)
 
 
 @dataclass(frozen=True)

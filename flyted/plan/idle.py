@@ -114,6 +114,12 @@ def next_look(clock: Clock, after_s: float, now: float) -> float:
     return max(now, clock.since + after_s) + _MARGIN_S
 
 
+def idle_s(clock: Clock, traffic: Traffic, now: float) -> float | None:
+    """For how long at least nothing has been in flight; ``None`` while something is. Changes no clock."""
+    seen = look(clock, traffic, now)
+    return None if seen.busy else now - seen.since
+
+
 def decide(clock: Clock, after_s: float, now: float) -> Busy | Idle:
     """Whether the app has been idle for ``after_s``, judged right after :func:`look`.
 

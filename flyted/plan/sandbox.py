@@ -81,6 +81,17 @@ NO_EGRESS: tuple[Row, ...] = (
     Row("IPAddressAllow", [(2, [127, 0, 0, 0], 8), (10, [0] * 15 + [1], 128)], "its own loopback", "resource-control"),
 )
 
+GPU: tuple[Row, ...] = (
+    Row("PrivateDevices", False, "NVIDIA's nodes are seen; DeviceAllow= opens those of the lease alone", "exec"),
+    Row(
+        "RestrictAddressFamilies",
+        (True, ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"]),
+        "NCCL looks for interfaces",
+        "exec: SANDBOXING",
+    ),
+)
+"""Instead of the rows of the same name."""
+
 CLOSED_NETWORKS: tuple[str, ...] = (
     "127.0.0.0/8", "::1/128",  # services of this machine that trust whoever is local
     "0.0.0.0/8",  # Linux connects it to the loopback
@@ -99,9 +110,9 @@ STUB_RESOLVERS = ("127.0.0.53", "127.0.0.54")
 everything that listens there: such an app resolves no names, and doctor says so."""
 
 
-def sandbox(*, egress: bool, nameservers: Iterable[str] = ()) -> dict[str, Any]:
+def sandbox(*, egress: bool, nameservers: Iterable[str] = (), gpu: bool = False) -> dict[str, Any]:
     """The properties of the sandbox. ``nameservers``: the host's, from resolv.conf(5)."""
-    rows = SANDBOX + (EGRESS if egress else NO_EGRESS)
+    rows = SANDBOX + (EGRESS if egress else NO_EGRESS) + (GPU if gpu else ())
     properties = {row.name: row.value for row in rows}
     if egress:
         properties["IPAddressDeny"] = [address(net) for net in CLOSED_NETWORKS]

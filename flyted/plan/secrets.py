@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import PermissionRefused
-from flyted.contract.names import AppKey, replica_of, shown
+from flyted.contract.gpu import Ask
+from flyted.contract.names import AppKey, Replica, replica_of, shown
 from flyted.plan.facts import StoredApp
+from flyted.plan.gpu_lease import CREDENTIAL as GPU
 
 INGRESS_UNIT = "flyted-ingress.service"
 SITE = "site.pem"
@@ -41,7 +43,16 @@ class Site:
     """Certificate and key of the ingress."""
 
 
-Grant = OneSecret | Sums | Site
+@dataclass(frozen=True)
+class GpuLease:
+    """A lease of GPUs, when there are some: the answer may take its time."""
+
+    app: AppKey
+    replica: Replica
+    ask: Ask
+
+
+Grant = OneSecret | Sums | Site | GpuLease
 
 
 def credential_id(number: int) -> str:
@@ -56,9 +67,11 @@ def grant(unit: str, credential: str, apps: Sequence[StoredApp]) -> Grant:
     replica = replica_of(unit)
     app = next((a for a in apps if replica is not None and a.key.id == replica.app_id), None)
     revision = app.revision(replica.revision) if app is not None and replica is not None else None
-    if app is None or revision is None or not unit.endswith(".service"):
+    if app is None or revision is None or replica is None or not unit.endswith(".service"):
         raise PermissionRefused(f"unit {shown(unit)} is not one of an app that is known")
     uses = revision.spec.secrets
+    if credential == GPU and revision.spec.gpu_count:
+        return GpuLease(app.key, replica, revision.spec.gpu)
     if credential == SUMS and uses:
         return Sums(app.key, uses)
     found = _SECRET.fullmatch(credential)

@@ -37,4 +37,6 @@ def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
     if service is None:
         return AppState.SLEEPING, ""
     state = STATE_OF.get(service.active, AppState.UNKNOWN)
+    if state is AppState.STARTING and service.name in facts.gpu.waits:
+        return state, f"waits for a GPU: {facts.gpu.waits[service.name]}"
     return state, "" if state is not AppState.UNKNOWN else f"systemd says {service.active} ({service.sub})"

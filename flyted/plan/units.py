@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from flyted.contract.app import AppSpec, SecretUse
 from flyted.contract.names import Replica, state_name, user_of
+from flyted.plan.gpu_lease import CREDENTIAL as GPU
 from flyted.plan.sandbox import sandbox
 from flyted.plan.secrets import SUMS, credential_id
 
@@ -74,26 +75,30 @@ def app_units(
     readable: Iterable[str] = (),
     nameservers: Iterable[str] = (),
     start_s: int = START_S,
+    gpu_wait_s: int = 0,
     layout: Layout = Layout(),
 ) -> UnitPair:
     """The units of one replica.
 
     ``python``: the interpreter, by default the image's. ``image_env``: variables that the image's layers set; the
     app's own win. ``readable``: more paths that the app shall see although they lie where apps see nothing (below the
-    state folder). ``nameservers``: the host's. ``start_s``: how long it may take until it serves.
+    state folder). ``nameservers``: the host's. ``start_s``: how long it may take until it serves, once it has the
+    GPUs that it asks for; it waits for those up to ``gpu_wait_s``.
     """
     python = python or f"{image_path}/bin/python"
     credentials = credential_ids(spec.secrets)
+    start_s += gpu_wait_s if spec.gpu_count else 0
     service: Properties = {
         **_running(spec, [python, "-I", layout.launch, *_launch_options(spec, credentials, layout)], start_s),
         **_identity(spec, replica),
         "Environment": _environment(spec, replica, image_path, image_env),
         **_view(spec, replica, credentials, [image_path, *readable], layout),
         **_limits(spec),
-        **sandbox(egress=spec.egress, nameservers=nameservers),
+        **sandbox(egress=spec.egress, nameservers=nameservers, gpu=bool(spec.gpu_count)),
     }
-    if credentials:
-        service["LoadCredential"] = [(name, layout.credentials) for name in credentials]
+    names = [*credentials, *([GPU] if spec.gpu_count else [])]
+    if names:
+        service["LoadCredential"] = [(name, layout.credentials) for name in names]
     return UnitPair(_socket(spec, replica, layout), service, credentials)
 
 
@@ -168,6 +173,8 @@ def _launch_options(
             yield from ("--sums", name)
         else:
             yield from ("--secret", f"{name}=env:{use.env}" if use.env else f"{name}=file:{use.file}")
+    if spec.gpu_count:
+        yield from ("--gpu", GPU)
     yield from ("--quoted", *(quote(word) for word in spec.command))
 
 

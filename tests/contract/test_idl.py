@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from flyted.contract import gpu
 from flyted.contract.app import SecretUse, from_dict, to_dict
 from flyted.contract.errors import InvalidInput, Unsupported
-from flyted.contract.idl import spec_of
+from flyted.contract.idl import asks_gpu, spec_of
 
 RESOLVER = "flyte._internal.resolvers.app_env.AppEnvResolver"
 IDL: dict[str, Any] = {
@@ -89,9 +90,12 @@ def test_a_spec_survives_the_wire() -> None:
         ("ingress.cname", "shop.example.org", "domain.custom_domain"),
         ("clusterPool", "gpus", "cluster_pool"),
         ("cluster", "east", "cluster"),
-        ("container.resources", {"requests": [{"name": "GPU", "value": "1"}]}, "resources.gpu"),
         ("container.resources", {"requests": [{"name": "EPHEMERAL_STORAGE", "value": "1Gi"}]}, "resources.disk"),
-        ("extendedResources", {"gpuAccelerator": {"device": "nvidia-l40s"}}, "resources.gpu"),
+        (
+            "extendedResources",
+            {"gpuAccelerator": {"device": "tpu-v5p-slice", "deviceClass": "GOOGLE_TPU"}},
+            "resources.gpu of 'GOOGLE_TPU'",
+        ),
         ("extendedResources", {"sharedMemory": {"mountPath": "/dev/shm"}}, "resources.shm"),
         ("container.args", ["python", "-m", "http.server"], "args/command"),
         ("container.command", ["vllm-fserve", "--port", "8080"], "args/command"),
@@ -102,6 +106,38 @@ def test_what_is_not_built_is_refused_by_name(path: str, value: object, named: s
     """Never ignored: an app that would run differently from what its file says does not run."""
     with pytest.raises(Unsupported, match=named):
         spec_of(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("requests", "accelerator", "ask"),
+    [
+        ("1", {"device": "nvidia-l40s"}, (1, "L40S", "")),
+        ("2", {"device": "nvidia-a100-80gb"}, (2, "A100 80GB", "")),
+        ("1", {"device": "nvidia-tesla-a100", "partitionSize": "1g.5gb"}, (1, "A100", "1g.5gb")),
+        ("4", {}, (4, "", "")),
+        ("", {"device": "H200"}, (1, "H200", "")),
+        ("", {}, (0, "", "")),
+    ],
+)
+def test_gpus_are_asked_for_in_flytes_words(
+    requests: str, accelerator: dict[str, str], ask: tuple[int, str, str]
+) -> None:
+    """resources.gpu as an int, as a name with a number, and as a partition; and the flags in its place."""
+    idl = changed("extendedResources", {"gpuAccelerator": accelerator} if accelerator else {})
+    if requests:
+        idl["spec"]["container"]["resources"] = {"requests": [{"name": "GPU", "value": requests}]}
+    spec = spec_of(idl)
+    assert (spec.gpu_count, spec.gpu_name, spec.gpu_partition) == ask
+    assert from_dict(to_dict(spec)) == spec
+    assert asks_gpu(idl) is (ask[0] > 0)
+    assert spec_of(idl, gpus=gpu.NONE).gpu_count == 0
+    assert spec_of(idl, gpus=gpu.of_flag("any:2")).gpu == gpu.Ask(2)
+
+
+def test_a_number_of_gpus_is_a_number() -> None:
+    """A quantity that is none is refused, not read as something else."""
+    with pytest.raises(InvalidInput, match=r"resources\.gpu"):
+        spec_of(changed("container.resources", {"requests": [{"name": "GPU", "value": "500m"}]}))
 
 
 def test_all_problems_are_told_at_once() -> None:

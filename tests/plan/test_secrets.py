@@ -9,7 +9,9 @@ import pytest
 
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import PermissionRefused
-from flyted.plan.secrets import OneSecret, Site, Sums, credential_id, grant, room, sums
+from flyted.contract.gpu import Ask
+from flyted.contract.names import Replica
+from flyted.plan.secrets import GpuLease, OneSecret, Site, Sums, credential_id, grant, room, sums
 from flyted.plan.units import credential_ids
 from tests.plan.stored import app
 
@@ -22,6 +24,16 @@ def test_an_app_gets_its_own_secrets_by_number() -> None:
     assert grant("flyted-app-a-r1-0.service", "s1", APPS) == OneSecret(APPS[0].key, USES[1])
     assert grant("flyted-app-a-r1-0.service", "sums", APPS) == Sums(APPS[0].key, USES)
     assert grant("flyted-ingress.service", "site.pem", APPS) == Site()
+
+
+def test_an_app_that_asks_for_gpus_gets_a_lease() -> None:
+    """Of what its own revision asks for; one that asks for none has no such credential."""
+    apps = (app("a", gpu_count=2, gpu_name="L40S"), app("b"))
+    wanted = GpuLease(apps[0].key, Replica("a", 1), Ask(2, "L40S"))
+    assert grant("flyted-app-a-r1-0.service", "gpu", apps) == wanted
+    for unit in ("flyted-app-a-r1-0.socket", "flyted-app-a-r2-0.service", "flyted-app-b-r1-0.service", "x.service"):
+        with pytest.raises(PermissionRefused):
+            grant(unit, "gpu", apps)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
 from flyted.plan.facts import Failure, UnitFact
+from flyted.plan.gpu_facts import GpuFacts
 from flyted.plan.states import STATE_OF, state_of
 from tests.plan.stored import app, facts, pair
 
@@ -65,3 +66,11 @@ def test_deploying_and_never_came_up() -> None:
 def test_a_pair_that_systemd_gave_up_on() -> None:
     """The reason is the failure's."""
     assert state_of(app("a"), facts(failures={A1: Failure(1, 0, "why")})) == (AppState.FAILED, "why")
+
+
+def test_a_start_that_waits_for_a_gpu_says_so() -> None:
+    """What it needs, what is there and who holds it."""
+    waits = GpuFacts(waits={A1.service: "needs 1 × GPU"})
+    seen = facts(app(), units=pair(A1, "activating"), gpu=waits)
+    assert state_of(app(), seen) == (AppState.STARTING, "waits for a GPU: needs 1 × GPU")
+    assert state_of(app(), facts(app(), units=pair(A1, "active"), gpu=waits)) == (AppState.RUNNING, "")

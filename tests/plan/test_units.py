@@ -202,3 +202,25 @@ def test_the_layout_is_one_place() -> None:
     )
     text = repr((pair.socket, pair.service))
     assert not re.search(r"/run/flyted|/var/lib/flyted/|/usr/lib/flyted|haproxy", text)
+
+
+def test_a_gpu_is_asked_for_at_each_start() -> None:
+    """The credential is the lease: one more that systemd fetches, time to wait for it, and launch that reads it."""
+    made = spec("a", gpu_count=1, secrets=(API_KEY,))
+    pair = app_units(made, Replica("a", 1), image_path=IMAGE, start_s=300, gpu_wait_s=120)
+    assert [name for name, _ in pair.service["LoadCredential"]] == ["s0", "sums", "gpu"]
+    assert pair.service["TimeoutStartUSec"] == 420_000_000
+    options = parse(argv(pair)[3:])
+    assert (options.gpu, options.sums) == ("gpu", "sums")
+    plain = app_units(spec("a"), Replica("a", 1), image_path=IMAGE, start_s=300, gpu_wait_s=120)
+    assert plain.service["TimeoutStartUSec"] == 300_000_000
+    assert "LoadCredential" not in plain.service
+    properties(pair.service)
+
+
+def test_no_device_is_open_before_the_lease() -> None:
+    """The nodes are in sight, since nobody knows yet which it will be; the cgroup closes all of them."""
+    service = units(gpu_count=1).service
+    assert (service["PrivateDevices"], service["DevicePolicy"]) == (False, "closed")
+    assert "DeviceAllow" not in service
+    assert units().service["PrivateDevices"] is True

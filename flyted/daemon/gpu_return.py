@@ -1,0 +1,70 @@
+"""After a GPU app has ended: proof by NVML that its memory came back, SIGKILL to what holds it where it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from flyted.contract.errors import FlytedError
+from flyted.contract.quantity import human_bytes
+from flyted.daemon.gpu_table import GpuTable
+from flyted.host.gpu import Gpu
+from flyted.host.units import Units
+from flyted.plan import gpu_lease
+from flyted.plan.gpu_facts import Lease
+
+log = logging.getLogger(__name__)
+
+LOOKS_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
+"""The pauses before each look, twice: before the kill and after it. A driver takes a second for large contexts."""
+
+
+class GpuReturn:
+    """One task per lease that is over; afterwards only those who wait for a GPU look again."""
+
+    def __init__(self, gpu: Gpu, units: Units, table: GpuTable, changed: Callable[[], None]) -> None:
+        self._gpu = gpu
+        self._units = units
+        self._table = table
+        self._changed = changed
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def begin(self, lease: Lease) -> None:
+        """Proves it beside whatever else happens."""
+        before = self._tasks.pop(lease.unit, None)
+        if before is not None:
+            before.cancel()
+        task = asyncio.create_task(self._prove(lease))
+        self._tasks[lease.unit] = task
+        task.add_done_callback(lambda done: self._forget(lease.unit, done))
+
+    def _forget(self, unit: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(unit) is task:
+            del self._tasks[unit]
+
+    async def _prove(self, lease: Lease) -> None:
+        if await self._came_back(lease):
+            return
+        log.warning("%s has ended and holds GPU memory: what is left of it is killed", lease.unit)
+        self._units.kill(lease.unit)
+        if not await self._came_back(lease):
+            log.error("GPU memory of %s has not come back; its GPU is given to nobody: flytectl gpu ls", lease.unit)
+
+    async def _came_back(self, lease: Lease) -> bool:
+        for pause in LOOKS_S:
+            await asyncio.sleep(pause)
+            if self._table.of(lease.unit) is not lease:
+                return True  # somebody else saw it come back
+            try:
+                inventory = await self._gpu.inventory()
+            except FlytedError as error:
+                log.warning("%s", error.message)
+                continue
+            missing = gpu_lease.left(lease, inventory)
+            if not missing and self._table.of(lease.unit) is lease:
+                self._table.drop(lease.unit)
+                self._changed()
+                return True
+            log.info("%s of %s has not come back yet", human_bytes(missing), lease.unit)
+        return False

@@ -1,0 +1,18 @@
+"""Tells flyted which GPUs there are: ``/usr/bin/python3 -I …/flyted/gpu``, in a unit without rights.
+
+NVIDIA's library (NVML) runs in this process only, so that the root daemon keeps its sandbox. This file only makes its
+neighbours and the vendored nvidia-ml-py importable.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    _here = Path(__file__).resolve().parent
+    _lib = _here.parents[1]
+    sys.path[:] = [str(_lib), str(_lib / "nvml"), *(entry for entry in sys.path if Path(entry).resolve() != _here)]
+    from flyted.gpu.serve import main
+
+    sys.exit(main())

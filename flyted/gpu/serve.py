@@ -1,0 +1,89 @@
+"""The helper's socket: one line in, JSON lines out. Only root can connect; systemd starts us for it.
+
+``list``: the inventory in one line, then the connection ends. ``watch``: it stays, a line per XID error. Without
+anybody to serve the process ends after a while: on a machine that uses no GPU it does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import sys
+from typing import Any
+
+from .events import start
+from .inventory import inventory
+
+IDLE_S = 20.0
+READ_S = 5.0
+_FIRST_FD = 3
+
+
+class Server:
+    """One thread for all connections, one that waits for errors of GPUs."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._watchers: list[socket.socket] = []
+        self._read_end, self._write_end = os.pipe()
+        self._watching = False
+
+    def run(self) -> None:
+        """Serves until nobody has been there for :data:`IDLE_S`."""
+        while True:
+            quiet = None if self._watchers else IDLE_S
+            sources: list[socket.socket | int] = [self._listener, self._read_end, *self._watchers]
+            ready, _, _ = select.select(sources, [], [], quiet)
+            if not ready and not self._watchers:
+                return
+            for source in ready:
+                if source is self._listener:
+                    self._accept()
+                elif isinstance(source, int):
+                    self._tell(os.read(source, 65536))
+                else:
+                    self._watchers.remove(source)  # it has left: it never says anything
+                    source.close()
+
+    def _accept(self) -> None:
+        conn, _ = self._listener.accept()
+        conn.settimeout(READ_S)
+        try:
+            asked = conn.makefile("rb").readline(64).strip()
+            if asked == b"watch":
+                self._watch(conn)
+                return
+            answer: Any = inventory() if asked == b"list" else {"reason": "unknown request"}
+            conn.sendall(json.dumps(answer).encode() + b"\n")
+        except OSError:
+            pass
+        conn.close()
+
+    def _watch(self, conn: socket.socket) -> None:
+        self._watchers.append(conn)
+        if not self._watching:
+            self._watching = True
+            start(lambda uuid, xid: _write(self._write_end, {"uuid": uuid, "xid": xid}))
+
+    def _tell(self, lines: bytes) -> None:
+        for conn in list(self._watchers):
+            try:
+                conn.sendall(lines)
+            except OSError:
+                self._watchers.remove(conn)
+                conn.close()
+
+
+def _write(descriptor: int, event: dict[str, Any]) -> None:
+    os.write(descriptor, json.dumps(event).encode() + b"\n")  # one write of less than PIPE_BUF: whole or not at all
+
+
+def main() -> int:
+    """The process; ends with 0 when nobody needs it."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        sys.stderr.write("flyted-gpu is started by flyted-gpu.socket\n")
+        return 2
+    Server(socket.socket(fileno=_FIRST_FD)).run()
+    return 0

@@ -1,0 +1,75 @@
+"""The helper ``flyted-gpu``: an inventory on demand, and word of errors for as long as somebody waits for it.
+
+systemd starts it on the connection and it ends by itself, so nothing of it runs where no GPU is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flyted.contract.errors import HostFailure
+from flyted.plan.gpu_facts import Inventory, inventory_of
+
+log = logging.getLogger(__name__)
+
+SOCKET = Path("/run/flyted/gpu.sock")
+ANSWER_S = 30.0  # a driver that starts up takes seconds
+_LIMIT = 1 << 20
+_RETRY_S = 5.0
+_HINT = "journalctl -u flyted-gpu -n 20"
+
+
+class Gpu:
+    """The helper's two questions."""
+
+    def __init__(self, path: Path = SOCKET) -> None:
+        self._path = path
+
+    async def inventory(self) -> Inventory:
+        """All GPUs as they are now. Raises :class:`HostFailure` when the helper does not answer."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                reader, writer = await self._ask(b"list\n")
+                try:
+                    line = await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError, ValueError) as error:
+            raise HostFailure(f"flyted-gpu does not answer: {error or 'too slow'}", hint=_HINT) from error
+        return inventory_of(_parsed(line))
+
+    async def watch(self, on_xid: Callable[[str, int], None]) -> None:
+        """Calls ``on_xid(uuid, number)`` at each error of a GPU, until cancelled. 0: look at all of them."""
+        while True:
+            with contextlib.suppress(OSError, ValueError, HostFailure):
+                reader, writer = await self._ask(b"watch\n")
+                try:
+                    while line := await reader.readline():
+                        event = _parsed(line)
+                        on_xid(str(event.get("uuid", "")), int(event.get("xid", 0)))
+                finally:
+                    writer.close()
+            log.warning("flyted-gpu has ended; asking again")
+            await asyncio.sleep(_RETRY_S)
+            on_xid("", 0)  # what happened meanwhile shows in the inventory
+
+    async def _ask(self, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_unix_connection(str(self._path), limit=_LIMIT)
+        writer.write(request)
+        return reader, writer
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(line)
+    except ValueError as error:
+        raise HostFailure("flyted-gpu gave an answer that is no JSON", hint=_HINT) from error
+    if not isinstance(data, dict):
+        raise HostFailure("flyted-gpu gave an answer that is no map", hint=_HINT)
+    return data

@@ -1,0 +1,48 @@
+"""Answers those who wait at the app's socket when the app cannot start now: 503, and when to come back.
+
+Their requests lie in the socket's queue. Left there they would start the app again and again, and be cut off with it
+when it is taken down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+
+RETRY_S = 15
+PATIENCE_S = 3.0  # for all of them: what comes later meets a daemon that knows
+_HEAD_LIMIT = 64 * 1024
+_BODY = b"503: the app got no GPU; its log says why, try again\n"
+
+
+def turn_away(listener: socket.socket) -> int:
+    """Answers all connections that wait; how many there were. Never raises for what a client does."""
+    end, count = time.monotonic() + PATIENCE_S, 0
+    listener.setblocking(False)  # noqa: FBT003
+    while time.monotonic() < end:
+        try:
+            conn, _ = listener.accept()
+        except OSError:
+            return count  # nobody is left
+        count += 1
+        with conn, contextlib.suppress(OSError):
+            conn.settimeout(0.5)
+            _answer(conn)
+    return count
+
+
+def _answer(conn: socket.socket) -> None:
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < _HEAD_LIMIT:
+        part = conn.recv(65536)
+        if not part:
+            return
+        head += part
+    conn.sendall(
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n"
+        b"Retry-After: %d\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (RETRY_S, len(_BODY), _BODY)
+    )
+    conn.shutdown(socket.SHUT_WR)
+    while conn.recv(65536):  # a body that is not read would cut the answer off
+        pass

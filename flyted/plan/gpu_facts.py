@@ -1,0 +1,161 @@
+"""The machine's GPUs as the helper ``flyted-gpu`` reports them, and who holds which. Frozen values, sizes in bytes.
+
+A *device* here is what can be granted: a whole GPU, or a MIG partition of one. Indexes are never used: they change
+with the order of the buses; UUIDs do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flyted.contract.errors import HostFailure
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that uses a device. ``unit`` is the systemd unit that it runs in, "" for none or one unknown."""
+
+    pid: int
+    name: str
+    unit: str
+    used_bytes: int
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU or partition. ``minor`` is the N of /dev/nvidiaN; ``error`` says why it cannot be used, "" when it can.
+
+    ``capabilities``: the minors of /dev/nvidia-caps/nvidia-capN that a partition needs; ``split``: a GPU in MIG mode,
+    of which only its ``partitions`` can be used.
+    """
+
+    uuid: str
+    name: str
+    minor: int
+    total_bytes: int
+    used_bytes: int
+    processes: tuple[Process, ...] = ()
+    split: bool = False
+    partitions: tuple[Device, ...] = ()
+    profile: str = ""  # of a partition: 1g.5gb
+    capabilities: tuple[int, ...] = ()
+    error: str = ""
+
+    @property
+    def free_bytes(self) -> int:
+        """What nobody uses now."""
+        return max(0, self.total_bytes - self.used_bytes)
+
+    @property
+    def unexplained_bytes(self) -> int:
+        """Used by no process that is listed: the driver's own, and what it has not taken back yet."""
+        return max(0, self.used_bytes - sum(p.used_bytes for p in self.processes))
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All GPUs; ``reason`` says why there is none to speak of (no driver, a wrong one), else ""."""
+
+    driver: str = ""
+    cuda: str = ""
+    reason: str = ""
+    devices: tuple[Device, ...] = ()
+
+    def every(self) -> tuple[Device, ...]:
+        """GPUs and their partitions."""
+        return tuple(each for gpu in self.devices for each in (gpu, *gpu.partitions))
+
+    def find(self, uuid: str) -> Device | None:
+        """A device by its UUID; ``None`` when it is gone."""
+        return next((d for d in self.every() if d.uuid == uuid), None)
+
+    def gpu_of(self, uuid: str) -> Device | None:
+        """The whole GPU that a device is, or is a part of."""
+        return next((g for g in self.devices if uuid in (g.uuid, *(p.uuid for p in g.partitions))), None)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A unit's right to devices, from the grant until the memory has come back.
+
+    ``reserve_bytes``: what it may take of one device; 0 is all of it, since its need is not known or it has several.
+    ``unexplained``: what of each device no process explained at the grant. ``ended_at``: when its unit was
+    found gone, ``None`` while it runs. Times are seconds since the epoch.
+    """
+
+    unit: str
+    app_id: str
+    revision: int
+    devices: tuple[str, ...]
+    since: float
+    names: tuple[str, ...] = ()  # of the products, for people
+    reserve_bytes: int = 0
+    unexplained: tuple[int, ...] = ()
+    ended_at: float | None = None
+
+    def over(self, now: float) -> Lease:
+        """The same after its unit has ended."""
+        return replace(self, ended_at=now)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What is known of an app from its earlier runs: its peak on one device, and how long it loads."""
+
+    peak_bytes: int = 0  # 0: not known
+    load_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class GpuFacts:
+    """What the daemon knows about GPUs without asking NVML. ``waits``: unit → why it has none yet."""
+
+    leases: tuple[Lease, ...] = ()
+    learned: Mapping[str, Learned] = field(default_factory=dict)
+    waits: Mapping[str, str] = field(default_factory=dict)
+
+
+def inventory_of(data: Mapping[str, Any]) -> Inventory:
+    """The helper's answer. Raises :class:`HostFailure` when it makes no sense: the helper parses a foreign library."""
+    try:
+        return Inventory(
+            driver=_text(data["driver"]),
+            cuda=_text(data["cuda"]),
+            reason=_text(data["reason"]),
+            devices=tuple(_device(each) for each in data["devices"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise HostFailure(f"flyted-gpu gave an answer that makes no sense: {error!r}") from error
+
+
+def _text(value: Any) -> str:
+    """What goes to units, logs and terminals from here: short and printable."""
+    if not isinstance(value, str) or len(value) > 256 or not value.isprintable():
+        raise ValueError(f"{value!r:.80} is no text of one line")
+    return value
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise ValueError(f"{value!r:.80} is no size")
+    return value
+
+
+def _device(data: Mapping[str, Any]) -> Device:
+    return Device(
+        uuid=_text(data["uuid"]),
+        name=_text(data["name"]),
+        minor=_size(data["minor"]),
+        total_bytes=_size(data["total"]),
+        used_bytes=_size(data["used"]),
+        processes=tuple(
+            Process(_size(p["pid"]), _text(p["name"]), _text(p["unit"]), _size(p["used"])) for p in data["processes"]
+        ),
+        split=bool(data["split"]),
+        partitions=tuple(_device(p) for p in data["partitions"]),
+        profile=_text(data["profile"]),
+        capabilities=tuple(_size(c) for c in data["capabilities"]),
+        error=_text(data["error"]),
+    )

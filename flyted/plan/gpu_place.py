@@ -1,0 +1,195 @@
+"""Which devices an app gets, whom to put to sleep for it, or why it has to wait. Pure.
+
+An app whose need is not known gets whole devices. Once its peak was seen, it may share one with others whose peaks are
+known too, when all peaks fit together. An empty device comes first; then the one with the fewest holders; among equals
+the one that fits best.
+
+Room is made only of apps that are idle: the one first that has been idle longest for what it costs to load again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from flyted.contract.gpu import Ask
+from flyted.contract.names import replica_of
+from flyted.contract.quantity import human_bytes
+from flyted.plan.gpu_facts import Device, Inventory, Lease
+from flyted.plan.gpu_match import grantable, impossible
+
+HEADROOM = 1.1
+"""A peak that was seen is not the last one."""
+
+
+@dataclass(frozen=True)
+class Granted:
+    """These devices; ``reserve_bytes`` as in :class:`Lease`."""
+
+    devices: tuple[Device, ...]
+    reserve_bytes: int
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Not now: why, for people, and the units to put to sleep, so that it becomes possible."""
+
+    why: str
+    evict: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Never:
+    """This machine cannot, whoever leaves."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Who asks: its unit, what it asks, and its peak on one device as far as it is known (0: not)."""
+
+    unit: str
+    ask: Ask
+    peak_bytes: int = 0
+
+    @property
+    def reserve_bytes(self) -> int:
+        """What it gets of a device; 0 is all of it."""
+        return round(self.peak_bytes * HEADROOM) if self.ask.count == 1 else 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Who holds what. ``idle``: for each unit that may be put to sleep, seconds idle ÷ seconds to load again."""
+
+    leases: tuple[Lease, ...]
+    idle: Mapping[str, float] = field(default_factory=dict)
+
+    def on(self, device: Device, but: str) -> list[Lease]:
+        """The leases on a device; a unit that uses it without one (its record was lost) counts as if it had all."""
+        # its own earlier lease counts until the memory has come back
+        found = [
+            lease for lease in self.leases
+            if device.uuid in lease.devices and (lease.unit != but or lease.ended_at is not None)
+        ]  # fmt: skip
+        known = {lease.unit for lease in self.leases} | {but}
+        for unit in sorted({p.unit for p in device.processes} - known):
+            replica = replica_of(unit)
+            if replica is not None:
+                found.append(Lease(unit, replica.app_id, replica.revision, (device.uuid,), 0.0))
+        return found
+
+
+def place(wanted: Wanted, inventory: Inventory, table: Table) -> Granted | Wait | Never:
+    """The decision for one that waits; ``table`` is without leases whose memory has come back."""
+    never = impossible(wanted.ask, inventory)
+    if never:
+        return Never(never)
+    suitable = grantable(wanted.ask, inventory)
+    kinds = [list(group) for _, group in groupby(sorted(suitable, key=_kind), key=_kind)]
+    enough = [kind for kind in kinds if len(kind) >= wanted.ask.count]
+    for kind in enough:
+        free = sorted((d for d in kind if _fits(wanted, d, table.on(d, wanted.unit))), key=_order(wanted, table))
+        if len(free) >= wanted.ask.count:
+            return Granted(tuple(free[: wanted.ask.count]), wanted.reserve_bytes)
+    best = max((_room(wanted, kind, table) for kind in enough), key=lambda each: (bool(each[1]), each[0]))
+    return Wait(_why(wanted, suitable, table), best[1])
+
+
+def _kind(device: Device) -> tuple[str, str]:
+    return device.name, device.profile
+
+
+def _fits(wanted: Wanted, device: Device, holders: Sequence[Lease]) -> bool:
+    """Whether it can have the device as it is."""
+    if not holders:
+        return _available(device, wanted.unit, holders) >= wanted.reserve_bytes
+    if any(not h.reserve_bytes or h.ended_at is not None for h in holders) or not wanted.reserve_bytes:
+        return False
+    return _available(device, wanted.unit, holders) >= wanted.reserve_bytes
+
+
+def _available(device: Device, unit: str, holders: Sequence[Lease]) -> int:
+    """What is left when every holder takes what it may: others' programs count as they are."""
+    units = {h.unit for h in holders}
+    used = {u: sum(p.used_bytes for p in device.processes if p.unit == u) for u in units}
+    others = sum(p.used_bytes for p in device.processes if p.unit not in units and p.unit != unit)
+    reserved = sum(max(h.reserve_bytes or device.total_bytes, used[h.unit]) for h in holders)
+    return device.total_bytes - device.unexplained_bytes - others - reserved
+
+
+def _order(wanted: Wanted, table: Table):  # type: ignore[no-untyped-def]  # noqa: ANN202  a key for sorted()
+    """Fewest holders; then the tightest fit for a known need, the most room for an unknown one."""
+
+    def key(device: Device) -> tuple[int, int, str]:
+        holders = table.on(device, wanted.unit)
+        left = _available(device, wanted.unit, holders)
+        return len(holders), left if wanted.reserve_bytes else -left, device.uuid
+
+    return key
+
+
+def _room(wanted: Wanted, kind: Sequence[Device], table: Table) -> tuple[float, tuple[str, ...]]:
+    """The best set of idle units that makes room on one kind of device, and its worth; nothing when there is none."""
+    options = sorted(
+        (option for device in kind if (option := _clear(wanted, device, table)) is not None),
+        key=lambda option: -option[0],
+    )
+    chosen = options[: wanted.ask.count]
+    if len(chosen) < wanted.ask.count:
+        return 0.0, ()
+    units = dict.fromkeys(unit for _, evicted in chosen for unit in evicted)
+    return min(worth for worth, _ in chosen), tuple(units)
+
+
+def _clear(wanted: Wanted, device: Device, table: Table) -> tuple[float, tuple[str, ...]] | None:
+    """Whom to put to sleep so that the device suffices, best first, and what the worst of them is worth."""
+    holders = table.on(device, wanted.unit)
+    if any(h.ended_at is not None for h in holders):
+        return None  # its memory is on its way back, and may come in time
+    evicted: list[str] = []
+    worth = float("inf")
+    for lease in sorted((h for h in holders if h.unit in table.idle), key=lambda h: -table.idle[h.unit]):
+        if _fits(wanted, device, holders):
+            break
+        holders = [h for h in holders if h is not lease]
+        evicted.append(lease.unit)
+        worth = min(worth, table.idle[lease.unit])
+    # what the sleepers use now counts as free: it comes back, or they are not gone
+    left = device.total_bytes - device.unexplained_bytes if not holders else _available(device, wanted.unit, holders)
+    fits = left >= wanted.reserve_bytes and (not holders or _fits(wanted, device, holders))
+    return (worth, tuple(evicted)) if fits else None
+
+
+def _why(wanted: Wanted, suitable: Sequence[Device], table: Table) -> str:
+    need = f", {human_bytes(wanted.reserve_bytes)} of it" if wanted.reserve_bytes else ""
+    said = "; ".join(f"{describe(device)}, {_held(device, wanted, table)}" for device in suitable)
+    return f"needs {wanted.ask}{need}; {said}"
+
+
+def _held(device: Device, wanted: Wanted, table: Table) -> str:
+    holders = table.on(device, wanted.unit)
+    if not holders:
+        return "used by programs that are not apps"
+    return "held by " + ", ".join(f"{h.app_id} ({_state(h, table)})" for h in holders)
+
+
+def _state(lease: Lease, table: Table) -> str:
+    if lease.ended_at is not None:
+        return "ended, its memory has not come back yet"
+    return "idle" if lease.unit in table.idle else "busy"
+
+
+def describe(device: Device) -> str:
+    """``GPU-1f3a0b2c… NVIDIA L40S, 44.2 of 45.0 GiB free``."""
+    total = human_bytes(device.total_bytes)
+    number, unit = total.rsplit(" ", 1)
+    size = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[unit]
+    return f"{short(device.uuid)} {device.name}, {device.free_bytes / size:.1f} of {number} {unit} free"
+
+
+def short(uuid: str) -> str:
+    """Enough of a UUID to tell it from others: ``GPU-1f3a0b2c…``."""
+    return f"{uuid[:12]}…" if len(uuid) > 13 else uuid

@@ -1,0 +1,86 @@
+"""The table of leases, the line, and what ``gpu ls`` says about them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from flyted.contract.gpu import Ask
+from flyted.contract.names import Replica
+from flyted.daemon.gpu_line import MAX_LINE, Line, Waiting
+from flyted.daemon.gpu_status import gpus_map
+from flyted.daemon.gpu_table import GpuTable
+from flyted.host.database import Database
+from flyted.host.gpu_records import GpuRecords
+from flyted.plan.facts import Facts
+from flyted.plan.gpu_facts import GpuFacts, Learned
+from tests.plan.gpus import GIB, gpu, lease, machine, process, unit
+
+
+def table(folder: Path) -> GpuTable:
+    """A table on a database of its own."""
+    return GpuTable(GpuRecords(Database(folder / "db")))
+
+
+def test_a_lease_stays_until_its_memory_is_back(tmp_path: Path) -> None:
+    """And a new daemon sees the same."""
+    mine = table(tmp_path)
+    mine.hold(lease("a", "1"))
+    mine.hold(lease("a", "1", ended=5.0))
+    assert mine.running == ()
+    assert not mine.drop_returned(machine(gpu("1", used=9)))
+    assert table(tmp_path).leases == mine.leases != ()
+    assert mine.drop_returned(machine(gpu("1")))
+    assert table(tmp_path).leases == ()
+
+
+def test_the_highest_peak_is_remembered(tmp_path: Path) -> None:
+    """Of those who hold a lease; until the app is gone, or did not come up with it."""
+    mine = table(tmp_path)
+    mine.hold(lease("a", "1"))
+    for gib in (2, 6, 4):
+        mine.learn_peaks(machine(gpu("1", processes=(process(unit("a"), gib), process(unit("b"), 9)))))
+    mine.learn_load("a", 12.5)
+    assert table(tmp_path).learned_all == {"a": Learned(6 * GIB, 12.5)}
+    mine.forget_all_but({"a"})
+    assert mine.learned("a").peak_bytes == 6 * GIB
+    mine.forget_all_but({"b"})
+    assert table(tmp_path).learned("a") == Learned()
+
+
+def test_the_line_has_a_bound_and_a_unit_one_place() -> None:
+    """A start that is tried again takes the place of the one before, which gets an answer that nobody reads."""
+
+    async def work() -> None:
+        line, loop = Line(), asyncio.get_running_loop()
+        first = [Waiting(Replica("a", n), Ask(1), 0.0, loop.create_future()) for n in range(MAX_LINE)]
+        for each in first:
+            line.join(each)
+        assert line.full
+        again = Waiting(Replica("a", 0), Ask(1), 0.0, loop.create_future())
+        line.join(again)
+        assert first[0].answer.done()
+        assert line.waiting == [*first[1:], again]
+        line.leave(first[0])
+        assert len(line) == MAX_LINE
+
+    asyncio.run(work())
+
+
+def test_each_state_has_its_word() -> None:
+    """Free, held, returning, split, broken; holders with what they use, what they may, and what has not come back."""
+    there = machine(
+        gpu("1"),
+        gpu("2", processes=(process(unit("a"), 2),)),
+        gpu("3", used=3),
+        gpu("4", split=True, partitions=(gpu("5", profile="1g.5gb"),)),
+        gpu("6", error="GPU is lost"),
+    )
+    leases = (lease("a", "2", reserve=4), lease("b", "3", ended=5.0), lease("c", "5"))
+    said = gpus_map(there, Facts((), {}, gpu=GpuFacts(leases, {}, {unit("d"): "needs 1 × GPU"})))
+    assert [g["state"] for g in said["gpus"]] == ["free", "held", "returning", "split", "broken"]
+    held, returning = said["gpus"][1]["holders"][0], said["gpus"][2]["holders"][0]
+    assert (held["app"], held["used_bytes"], held["reserved_bytes"]) == ("a", 2 * GIB, 4 * GIB)
+    assert (returning["used_bytes"], returning["ended_at"]) == (3 * GIB, 5.0)
+    assert [h["app"] for h in said["gpus"][3]["partitions"][0]["holders"]] == ["c"]
+    assert said["waiting"] == [{"unit": unit("d"), "why": "needs 1 × GPU"}]

@@ -1,0 +1,393 @@
+"""GPUs: granted, guarded, taken back. Only the C library and the device nodes are fakes (tests/machine/gpus.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine.gpus import (
+    A100,
+    L40S,
+    ONE,
+    PART,
+    SPLIT,
+    TWIN,
+    TWO,
+    capabilities,
+    device,
+    driver,
+    has,
+    holders,
+    pid_of,
+    serve,
+    show,
+    write,
+)  # fmt: skip
+from tests.machine.people import alice, answer, by, curl, everything, join_group, refused, running, until
+
+SETTINGS = Path("/etc/flyted/flyted.toml")
+WAIT_S = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _gpus() -> Iterator[None]:
+    join_group()
+    alice("sudo", "flytectl", "ca", "install")
+    before = SETTINGS.read_text() if SETTINGS.exists() else None
+    SETTINGS.write_text(f"{before or ''}\n[apps]\ngpu_wait = {WAIT_S}\n")
+    subprocess.run(["systemctl", "restart", "flyted"], check=True)
+    with driver():
+        yield
+    SETTINGS.unlink() if before is None else SETTINGS.write_text(before)
+    subprocess.run(["systemctl", "restart", "flyted"], check=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_apps() -> Iterator[None]:
+    """Each test begins on a machine without apps, and with two GPUs."""
+    has(TWO)
+    yield
+    has(TWO)
+    for app in answer("app", "ls", "--all")["apps"]:
+        alice("flytectl", "app", "delete", app["name"])
+
+
+def can_open(url: str, path: str) -> str:
+    """``opened``, or why an app cannot open a node."""
+    return str(json.loads(curl(f"{url}/open?path={path}")[1]))
+
+
+def cuda(url: str) -> str:
+    """What an app's CUDA would see."""
+    return str(json.loads(curl(f"{url}/")[1])["cuda"])
+
+
+def journal(unit: str) -> str:
+    """What is in the journal about a unit."""
+    done = subprocess.run(["journalctl", "-b", "-o", "cat", "-u", unit], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def service(name: str) -> str:
+    """The service of an app."""
+    return next(str(u["name"]) for u in answer("app", "get", name)["units"] if u["name"].endswith(".service"))
+
+
+def finding(name: str) -> Any:
+    """What doctor says about one thing."""
+    checks = json.loads(by("alice", "flytectl", "doctor", "--json").stdout)["checks"]
+    return next(check for check in checks if check["name"] == name)
+
+
+@contextlib.contextmanager
+def busy(name: str) -> Iterator[None]:
+    """A request that lasts: the app is not idle."""
+    url = answer("app", "get", name)["url"]
+    with running("curl", "-sS", f"{url}/hold"):
+        until(lambda: in_flight(name) == 1)
+        yield
+        if in_flight(name):
+            assert curl(f"{url}/release")[0] == 200
+
+
+def in_flight(name: str) -> int:
+    """Requests that an app answers now."""
+    return int((answer("app", "get", name)["requests"] or {"in_flight": 0})["in_flight"])
+
+
+def test_a_machine_without_a_gpu_says_so() -> None:
+    """No driver, one that is not loaded, one of another version than its library: each is named, nothing changes."""
+    for lines, words in (
+        (["init 9"], "not loaded"),
+        (["init 18", "library 13.600.1"], "its library is 13.600.1: reboot"),
+        (["init 12"], "not installed"),
+        (["driver 580.95.05"], "its driver 580.95.05 finds no GPU"),
+    ):
+        has(*lines)
+        before = everything()
+        said = refused("flytectl", "serve", write("gpu-none"), status=2)
+        assert re.search(r"app 'gpu-none' needs 1 × GPU; this machine has none: ", said), said
+        assert words in said
+        assert "--gpu any, or --cpu" in said
+        assert everything() == before
+    has("init 9")
+    assert "not loaded" in alice("flytectl", "gpu", "ls").stderr
+    assert answer("gpu", "ls")["gpus"] == []
+    assert finding("gpu")["ok"] is True
+
+
+def test_what_does_not_exist_is_refused_with_what_is_there() -> None:
+    """An unknown name, more GPUs than there are, a partition where none is: the message lists what the machine has."""
+    there = "2 × NVIDIA L40S (45.0 GiB)"
+    for asked, said in (
+        ('"H100:1"', f"needs 1 × H100; this machine has none: {there}"),
+        ('"L40s:4"', f"needs 4 × L40S; this machine has 2: {there}"),
+        ('flyte.GPU("A100", 1, "1g.5gb")', f"needs 1 × A100 1g.5gb; this machine has none: {there}"),
+    ):
+        assert said in refused("flytectl", "serve", write("gpu-much", asked), status=2)
+    assert "names no GPU" in refused("flytectl", "serve", "--gpu", ":2", write("gpu-much"), status=2)
+    serve("gpu-much", '"H100:1"', "--cpu")
+    assert answer("app", "get", "gpu-much")["gpu"] is None
+
+
+def test_a_lease_opens_its_gpu_and_no_other() -> None:
+    """The app sees its GPU by UUID and opens that node; the other GPU, and an app without a lease, get nothing."""
+    done = alice("flytectl", "serve", write("gpu-one", '"L40s:1"'))
+    assert re.search(r"GPU granted: GPU-.f3a0b2c… NVIDIA L40S, 44\.7 of 45\.0 GiB free", done.stderr), done.stderr
+    one, other = done.stdout.strip(), serve("gpu-two", "1")
+    mine = cuda(one)
+    assert {mine, cuda(other)} == {L40S, TWIN}
+    node, foreign = ("/dev/nvidia0", "/dev/nvidia1") if mine == L40S else ("/dev/nvidia1", "/dev/nvidia0")
+    for path in (node, "/dev/nvidiactl", "/dev/nvidia-uvm"):
+        assert can_open(one, path) == "opened", path
+    for path in (foreign, "/dev/nvidia2", "/dev/nvidia-caps/nvidia-cap21", "/dev/fuse"):
+        assert can_open(one, path) in ("Operation not permitted", "Permission denied"), path
+    assert can_open(one, foreign) == "Operation not permitted"
+    assert can_open(other, foreign) == "opened"
+    plain = serve("gpu-no", "None")
+    assert can_open(plain, node) == "No such file or directory"
+    held = answer("app", "get", "gpu-one")["gpu"]
+    assert (held["count"], held["name"], [d["uuid"] for d in held["devices"]]) == (1, "L40S", [mine])
+    assert mine in alice("flytectl", "app", "get", "gpu-one").stdout
+    rows = alice("flytectl", "gpu", "ls").stdout
+    assert re.search(rf"^{mine} +NVIDIA L40S +44\.7 GiB +45\.0 GiB +held +gpu-one \(0 B\) +\d", rows, re.MULTILINE)
+    assert list(holders(mine)) == ["gpu-one"]
+
+
+def test_a_sandbox_with_a_gpu_scores_as_promised() -> None:
+    """systemd-analyze security of the running unit: at most 1.4."""
+    serve("gpu-score")
+    subprocess.run(["systemd-analyze", "security", "--no-pager", "--threshold=14", service("gpu-score")], check=True)
+
+
+def test_the_flag_changes_the_deployment() -> None:
+    """``--gpu any:2`` on a file that asks for one H100: both GPUs, comma between."""
+    url = serve("gpu-flag", '"H100:1"', "--gpu", "any:2")
+    assert set(cuda(url).split(",")) == {L40S, TWIN}
+    assert answer("app", "get", "gpu-flag")["gpu"]["count"] == 2
+
+
+def test_the_idle_holder_gives_way_and_the_busy_one_never() -> None:
+    """Both GPUs are held, one by a busy app: the third gets the other's, and its holder wakes when there is room."""
+    urls = {name: serve(name) for name in ("gpu-busy", "gpu-idle")}
+    with busy("gpu-busy"):
+        given = cuda(urls["gpu-idle"])
+        third = serve("gpu-third")
+        assert cuda(third) == given
+        assert answer("app", "get", "gpu-idle")["state"] == "sleeping"
+        assert answer("app", "get", "gpu-busy")["state"] == "running"
+        kept = cuda(urls["gpu-busy"])
+        with busy("gpu-third"):  # so that only the busy one's is left, once it idles
+            assert curl(f"{urls['gpu-busy']}/release")[0] == 200
+            assert cuda(urls["gpu-idle"]) == kept != given
+            node = {L40S: "/dev/nvidia0", TWIN: "/dev/nvidia1"}
+            assert can_open(urls["gpu-idle"], node[kept]) == "opened"
+            assert can_open(urls["gpu-idle"], node[given]) == "Operation not permitted"  # lent to it before
+
+
+def test_who_waits_too_long_is_told_why() -> None:
+    """A bounded wait, with the arithmetic: for the operator at serve, for a client as 503, in the app's own log."""
+    has(ONE)
+    holder = serve("gpu-holder")
+    alice("flytectl", "app", "sleep", "gpu-holder")
+    serve("gpu-late")
+    with busy("gpu-late"):
+        said = refused("flytectl", "serve", write("gpu-new"), status=8)
+        assert f"no GPU within {WAIT_S} s: needs 1 × GPU; GPU-1f3a0b2c… NVIDIA L40S" in said
+        assert "held by gpu-late (busy)" in said
+        status, body = curl(holder, "-D", "-")
+        assert status == 503, body
+        assert re.search(r"^retry-after: \d+", body, re.MULTILINE | re.IGNORECASE)
+        assert "held by gpu-late (busy)" in alice("flytectl", "logs", "gpu-holder", "-n", "50").stdout
+        until(lambda: answer("app", "get", "gpu-holder")["state"] == "failed")
+        assert "held by gpu-late (busy)" in answer("app", "get", "gpu-holder")["reason"]
+    until(lambda: curl(holder)[0] == 200, 60)
+
+
+def test_one_that_waits_is_seen_and_can_be_called_off() -> None:
+    """``app get`` and ``gpu ls`` show who waits for what; a start that is stopped leaves the line."""
+    has(ONE)
+    holder = serve("gpu-holds")
+    alice("flytectl", "app", "sleep", "gpu-holds")
+    second = serve("gpu-waits")
+    alice("flytectl", "app", "sleep", "gpu-waits")
+    assert curl(holder)[0] == 200
+    with busy("gpu-holds"), running("curl", "-sS", second):
+        until(lambda: bool(answer("gpu", "ls")["waiting"]))
+        assert "waits for a GPU: needs 1 × GPU" in answer("app", "get", "gpu-waits")["reason"]
+        alice("flytectl", "app", "stop", "gpu-waits")
+        until(lambda: not answer("gpu", "ls")["waiting"], 3 * WAIT_S)
+        assert list(holders(L40S)) == ["gpu-holds"]
+
+
+def test_a_new_revision_takes_over_on_the_only_gpu() -> None:
+    """The old revision is idle: it gives the GPU to the new one, which then serves."""
+    has(ONE)
+    url = serve("gpu-again")
+    assert json.loads(curl(f"{url}/")[1])["version"] == "1"
+    serve("gpu-again", version="2")
+    assert json.loads(curl(f"{url}/")[1])["version"] == "2"
+    until(lambda: holders(L40S).get("gpu-again", {}).get("revision") == 2)
+
+
+def test_peaks_are_learned_and_small_apps_share() -> None:
+    """After a first run alone on a GPU, two apps that need 4 GiB each share one; the third, unknown, waits in vain."""
+    has(ONE)
+    names = ("gpu-small", "gpu-tiny")
+    for name in names:
+        serve(name)
+        has(ONE, f"proc {L40S} {pid_of(name)} 4096")
+        assert holders(L40S)[name]["used_bytes"] == 4 << 30
+        alice("flytectl", "app", "sleep", name)
+        has(ONE)
+        assert answer("app", "get", name)["gpu"]["peak_bytes"] == 4 << 30
+    for name in names:
+        assert curl(answer("app", "get", name)["url"])[0] == 200
+    until(lambda: set(holders(L40S)) == set(names))
+    assert all(h["reserved_bytes"] == pytest.approx(4.4 * (1 << 30), rel=0.01) for h in holders(L40S).values())
+    assert answer("app", "get", "gpu-small")["gpu"]["load_s"] > 0
+
+
+def test_memory_that_does_not_come_back_is_given_to_nobody() -> None:
+    """The driver still has it although the app is gone: the next one gets the other; then it is free again."""
+    url = serve("gpu-leak")
+    leaky = cuda(url)
+    alice("flytectl", "app", "sleep", "gpu-leak")
+    until(lambda: device(leaky)["state"] == "free")
+    assert curl(url)[0] == 200
+    leaky = cuda(url)
+    has(
+        TWO.replace(f"{leaky} 0 46068 300", f"{leaky} 0 46068 9300").replace(
+            f"{leaky} 1 46068 300", f"{leaky} 1 46068 9300"
+        )
+    )
+    alice("flytectl", "app", "sleep", "gpu-leak")
+    until(lambda: device(leaky)["state"] == "returning")
+    for name in ("gpu-next",):
+        assert cuda(serve(name)) != leaky
+    assert device(leaky)["holders"][0]["used_bytes"] == 9000 << 20
+    until(lambda: "has not come back; its GPU is given to nobody" in journal("flyted"))
+    assert finding("gpu memory")["ok"] is False
+    has(TWO)
+    assert cuda(url) == leaky
+
+
+def test_what_is_left_of_an_app_is_killed() -> None:
+    """A child that outlives its unit and holds memory: killed through the unit's cgroup; then the GPU is free."""
+    has(ONE)
+    url = serve("gpu-child")
+    drop_in = Path(f"/run/systemd/system/{service('gpu-child')}.d/leave.conf")
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("[Service]\nKillMode=process\n")
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    child = int(curl(f"{url}/child")[1])
+    has(ONE, f"proc {L40S} {child} 2048")
+    assert holders(L40S)["gpu-child"]["used_bytes"] == 2 << 30
+    alice("flytectl", "app", "sleep", "gpu-child")
+    assert Path(f"/proc/{child}").exists()
+    assert device(L40S)["state"] == "returning"
+    until(lambda: device(L40S)["state"] == "free")
+    assert not Path(f"/proc/{child}").exists()
+    assert "what is left of it is killed" in journal("flyted")
+    shutil.rmtree(drop_in.parent)
+
+
+def test_a_gpu_that_is_lost_while_running() -> None:
+    """XID 79: its app is ended and says why, to clients too; the other app goes on; the GPU is shown as broken."""
+    urls = {name: serve(name) for name in ("gpu-lost", "gpu-well")}
+    uuid = cuda(urls["gpu-lost"])
+    has(TWO, f"xid 1 {cuda(urls['gpu-well'])} 31")  # a fault of the program's own: nothing happens
+    until(lambda: "reports XID 31" in journal("flyted"))
+    assert answer("app", "get", "gpu-well")["state"] == "running"
+    has(TWO, f"lost {uuid}", f"xid 2 {uuid} 79")
+    until(lambda: answer("app", "get", "gpu-lost")["state"] == "failed")
+    assert "its GPU is lost" in answer("app", "get", "gpu-lost")["reason"]
+    assert "XID 79" in answer("app", "get", "gpu-lost")["reason"]
+    assert curl(urls["gpu-lost"])[0] == 503
+    assert cuda(urls["gpu-well"]) != uuid
+    rows = answer("gpu", "ls")["gpus"]
+    assert [row["error"] for row in rows if row["state"] == "broken"] == ["GPU is lost"]
+    assert finding("gpu")["ok"] is False
+
+
+def test_a_partition_opens_its_capabilities() -> None:
+    """MIG: the partition's UUID, its parent's node and its two capabilities; a whole GPU in MIG mode is not."""
+    has(ONE, SPLIT)
+    with capabilities("gpu2/mig/gi3/access", 21, "gpu2/mig/gi3/ci0/access", 22):
+        said = refused("flytectl", "serve", write("gpu-whole", '"A100:1"'), status=2)
+        assert "NVIDIA A100-SXM4-40GB (40.0 GiB; split into 1 × 1g.5gb)" in said
+        url = serve("gpu-part", 'flyte.GPU("A100", 1, "1g.5gb")')
+        assert cuda(url) == PART
+        for path in ("/dev/nvidia2", "/dev/nvidia-caps/nvidia-cap21", "/dev/nvidia-caps/nvidia-cap22"):
+            assert can_open(url, path) == "opened", path
+        assert can_open(url, "/dev/nvidia0") == "Operation not permitted"
+        assert device(A100)["state"] == "split"
+        assert list(holders(PART)) == ["gpu-part"]
+        assert re.search(rf"^  {PART} ", alice("flytectl", "gpu", "ls").stdout, re.MULTILINE)
+
+
+def test_a_wake_gets_its_lease_while_flyted_is_down() -> None:
+    """The request starts the unit by itself, the unit's question starts flyted, which grants."""
+    url = serve("gpu-wake")
+    alice("flytectl", "app", "sleep", "gpu-wake")
+    subprocess.run(["systemctl", "stop", "flyted.service"], check=True)
+    assert cuda(url) in (L40S, TWIN)
+    assert show("flyted.service", "ActiveState") == "active"
+    assert can_open(url, "/dev/nvidia0" if cuda(url) == L40S else "/dev/nvidia1") == "opened"
+
+
+def test_leases_outlive_the_daemon() -> None:
+    """SIGKILL: the new daemon knows who holds what since when, and gives it to nobody else."""
+    has(ONE)
+    serve("gpu-kept")
+    before = holders(L40S)["gpu-kept"]
+    subprocess.run(["systemctl", "kill", "-s", "KILL", "flyted.service"], check=True)
+    until(lambda: show("flyted.service", "ActiveState") == "active" and holders(L40S) == {"gpu-kept": before})
+    with busy("gpu-kept"):
+        refused("flytectl", "serve", write("gpu-thief"), status=8)
+    subprocess.run(["systemctl", "stop", "flyted.service"], check=True)
+    subprocess.run(["systemctl", "stop", service_of("gpu-kept")], check=True)
+    subprocess.run(["systemctl", "start", "flyted.service"], check=True)
+    until(lambda: device(L40S)["state"] == "free")  # what ended while nobody looked is found out too
+
+
+def service_of(name: str) -> str:
+    """The service of an app, without asking the daemon."""
+    done = subprocess.run(
+        ["systemctl", "list-units", "--plain", "--no-legend", f"flyted-app-{name}-r*.service"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.split()[0]
+
+
+def test_idle_costs_nothing() -> None:
+    """With a lease held and no request the daemon makes no system call; the helper is there only for its watcher."""
+    serve("gpu-quiet")
+    pid = show("flyted.service", "MainPID")
+    time.sleep(6)  # what a start brings about is over
+    done = subprocess.run(
+        ["timeout", "8", "strace", "-f", "-q", "-e", "signal=none", "-p", pid],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    calls = [line for line in done.stderr.splitlines() if "restart_syscall" not in line and "epoll_wait" not in line]
+    assert [line for line in calls if "attached" not in line and "detached" not in line] == []
+
+
+def test_the_helper_has_no_rights_and_goes_away() -> None:
+    """Another user than root, no capability, a socket of root's alone; without a lease it ends by itself."""
+    answer("gpu", "ls")
+    status = Path(f"/proc/{show('flyted-gpu.service', 'MainPID')}/status").read_text()
+    assert re.search(r"^Uid:\s+[1-9]", status, re.MULTILINE)
+    assert {line.split()[1] for line in status.splitlines() if line.startswith("Cap")} == {"0" * 16}
+    assert Path("/run/flyted/gpu.sock").stat().st_mode & 0o777 == 0o600
+    subprocess.run(["systemd-analyze", "security", "--no-pager", "--threshold=16", "flyted-gpu.service"], check=True)
+    until(lambda: show("flyted-gpu.service", "ActiveState") == "inactive", 60)

@@ -1,0 +1,75 @@
+"""The same on a real GPU: skipped where the machine has no NVIDIA driver, run where it has one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine.gpus import serve_text
+from tests.machine.people import alice, answer, curl, join_group, until
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not Path("/proc/driver/nvidia/version").exists(), reason="this machine has no NVIDIA driver"),
+]
+
+GIB = 1 << 30
+APP = """
+import ctypes, datetime, os
+from fastapi import FastAPI
+import flyte
+from flyte.app.extras import FastAPIAppEnvironment
+
+app = FastAPI()
+cuda = ctypes.CDLL("libcuda.so.1") if os.environ.get("FLYTE_INTERNAL_EXECUTION_PROJECT") else None
+kept = []
+
+def must(result):
+    if result:
+        raise RuntimeError(f"CUDA error {result}")
+
+@app.get("/take")
+def take(gib: int):
+    count, context, place = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_uint64()
+    must(cuda.cuInit(0))
+    must(cuda.cuDeviceGetCount(ctypes.byref(count)))
+    must(cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0))
+    must(cuda.cuCtxSetCurrent(context))
+    must(cuda.cuMemAlloc_v2(ctypes.byref(place), ctypes.c_size_t(gib << 30)))
+    must(cuda.cuMemsetD8_v2(place, 7, ctypes.c_size_t(gib << 30)))
+    kept.append(place.value)
+    return {"count": count.value, "visible": os.environ["CUDA_VISIBLE_DEVICES"]}
+
+env = FastAPIAppEnvironment(
+    name="real-gpu", app=app, requires_auth=False,
+    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("fastapi", "uvicorn", "websockets"),
+    scaling=flyte.app.Scaling(replicas=(0, 1), scaledown_after=datetime.timedelta(seconds=600)),
+    resources=flyte.Resources(cpu=1, memory="4Gi", gpu=1),
+)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _gone() -> Iterator[None]:
+    join_group()
+    alice("sudo", "flytectl", "ca", "install")
+    yield
+    for app in answer("app", "ls", "--all")["apps"]:
+        alice("flytectl", "app", "delete", app["name"])
+
+
+def test_cuda_computes_on_the_lease_and_gives_the_memory_back() -> None:
+    """One GPU of however many; its use is seen and learned; asleep nothing of it is left."""
+    url = serve_text("real_gpu.py", APP)
+    took = json.loads(curl(f"{url}/take?gib=1")[1])
+    held = answer("app", "get", "real-gpu")["gpu"]["devices"]
+    assert (took["count"], took["visible"]) == (1, held[0]["uuid"])
+    gpu = next(g for g in answer("gpu", "ls")["gpus"] if g["uuid"] == held[0]["uuid"])
+    assert gpu["holders"][0]["used_bytes"] > GIB
+    alice("flytectl", "app", "sleep", "real-gpu")
+    until(lambda: next(g for g in answer("gpu", "ls")["gpus"] if g["uuid"] == gpu["uuid"])["state"] == "free")
+    assert answer("app", "get", "real-gpu")["gpu"]["peak_bytes"] > GIB
+    assert json.loads(curl(f"{url}/take?gib=1")[1])["count"] == 1
