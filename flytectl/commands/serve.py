@@ -29,12 +29,17 @@ if TYPE_CHECKING:
     help="Run with this existing environment instead of an image.",
 )
 @click.option("--no-egress", is_flag=True, help="Let the app make no connections to other machines.")
+@click.option(
+    "--allow-secret-in-argv",
+    is_flag=True,
+    help="Let a program have a secret in its arguments, which all users can read.",
+)
 @app_scope
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the URL.")
 @as_json
 def serve(
     file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
-    project: str, domain: str, *, no_egress: bool, quiet: bool, json_: bool,
+    project: str, domain: str, *, no_egress: bool, allow_secret_in_argv: bool, quiet: bool, json_: bool,
 ) -> None:  # fmt: skip
     """Serve the apps of FILE.
 
@@ -55,7 +60,7 @@ def serve(
         specs = [
             spec_of(
                 app.idl, image=app.image, image_files=app.image_files, bundle=app.bundle_sha256,
-                python_env=env_folder, egress=not no_egress, project=project, domain=domain,
+                python_env=env_folder, egress=not no_egress, secret_in_argv=allow_secret_in_argv, project=project, domain=domain,
             )
             for app in loaded.apps
         ]  # fmt: skip

@@ -34,6 +34,7 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
         "memory_bytes": spec.memory_bytes if spec else 0,
         "cpu_cores": spec.cpu_cores if spec else 0.0,
         "egress": spec.egress if spec else True,
+        "port": spec.port if spec else 0,
         "requires_auth": spec.requires_auth if spec else False,
         "type": spec.type if spec else "", "description": spec.description if spec else "",
         "links": [list(link) for link in spec.links] if spec else [],
