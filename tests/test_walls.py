@@ -61,6 +61,11 @@ WALLS = {
         "runs inside each app, with the app's Python and packages: stdlib, and what the app itself brings, late",
     ),
     "flyted.build": Wall((), {}, "runs inside an image build as a user without rights: stdlib only"),
+    "flyted.net": Wall(
+        ("flyted.net",),
+        {},
+        "makes the network of apps that open a port: inside pasta's namespaces or an app's, never in the machine's",
+    ),
     "flyted.companion": Wall(
         (),
         {"flyte": (), "flyteidl2": ("deployment", "image_build"), "click": (), "yaml": ("target",)},

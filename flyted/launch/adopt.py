@@ -41,8 +41,8 @@ def _leave_within(seconds: float) -> None:
 class Adopter:
     """Owns the inherited socket until a uvicorn server takes it, and stops that server."""
 
-    def __init__(self, listener: Listener | None, notifier: Notifier, app: str) -> None:
-        self._listener = listener
+    def __init__(self, listener: Listener, notifier: Notifier, app: str) -> None:
+        self._listener: Listener | None = listener
         self._taken: Listener | None = None
         self._notifier, self._app = notifier, app
         self._process = os.getpid()

@@ -16,18 +16,19 @@ _BEST = ("127.0.0.1", "::1")
 
 def listening() -> list[tuple[str, int]]:
     """Address and port of each listening TCP socket."""
-    return [
-        _address(words[1], family) for path, family in _TABLES for words in _rows(path) if words[3] == _LISTEN
-    ]
+    return [_address(words[1], family) for path, family in _TABLES for words in _rows(path) if words[3] == _LISTEN]
 
 
 def target(heard: list[tuple[str, int]], port: int) -> str | None:
-    """Where to connect to reach ``port``, as systemd-socket-proxyd takes it; ``None`` if nothing listens there."""
+    """Where to connect to reach ``port``; ``None`` if nothing listens there.
+
+    As systemd-socket-proxyd takes it, which splits at the last colon and knows no brackets.
+    """
     there = [_ANY.get(address, address) for address, each in heard if each == port]
     if not there:
         return None
     best = next((address for address in _BEST if address in there), there[0])
-    return f"[{best}]:{port}" if ":" in best else f"{best}:{port}"
+    return f"{best}:{port}"
 
 
 def tcp_inodes() -> set[str]:
@@ -36,10 +37,12 @@ def tcp_inodes() -> set[str]:
 
 
 def others_of_this_unit(known: Collection[int]) -> list[int]:
-    """The processes of this unit other than the ``known`` ones."""
+    """The processes of this unit other than the ``known`` ones; none where this is no app's unit."""
     own = _cgroup("self")
+    if "/flyted-app-" not in own:
+        return []
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [pid for pid in pids if pid not in known and own and _cgroup(str(pid)) == own]
+    return [pid for pid in pids if pid not in known and _cgroup(str(pid)) == own]
 
 
 def _cgroup(pid: str) -> str:

@@ -63,12 +63,14 @@ def _run_fserve(
     from . import environment, parameters
 
     surroundings.describe(environ, asked.project, asked.domain, asked.org)
-    environment.connect(asked.project, asked.domain, asked.org)
+    if not options.port:
+        environment.connect(asked.project, asked.domain, asked.org)
     given = parameters.decode(asked.parameters, os.path.abspath(asked.dest or "."), environ)
     found = None
     if asked.pkl:
         found = environment.load_pickled(options.bundle or "")
-    elif asked.resolver_args:
+    elif asked.resolver_args and not options.port:
+        # of a program nothing in the module matters, and to import it, with the SDK, is most of a wake
         module, variable = fserve.target(asked.resolver_args)
         Notifier(environ.get("NOTIFY_SOCKET")).loading(module)
         found = environment.load(module, variable)
@@ -105,12 +107,7 @@ def _run_program(options: Options, command: list[str], environ: MutableMapping[s
 
 
 def _adopt(options: Options, environ: MutableMapping[str, str]) -> tuple[Adopter, Notifier]:
-    """Makes uvicorn serve on the inherited socket; on its own port where the app has one of its own."""
     listener, notifier = activation.listener(environ), Notifier(environ.get("NOTIFY_SOCKET"))
-    if options.port:
-        from .adopt import Adopter
-
-        return Adopter(None, notifier, options.app), notifier
     if listener is None:
         raise Refused("systemd passed no listening socket; start the app through its .socket unit")
     activation.forget(environ)

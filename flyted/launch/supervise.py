@@ -56,7 +56,14 @@ class Supervisor:
         self._doubt = time.monotonic() + _DOUBT_S
 
     def run(self) -> int:
-        """Returns the exit status when the program has ended."""
+        """Returns the exit status when the program has ended, and the proxy with it."""
+        try:
+            return self._wait()
+        finally:
+            if self._proxy:
+                os.kill(self._proxy, signal.SIGKILL)  # it may be frozen
+
+    def _wait(self) -> int:
         pause = _FIRST_LOOK_S
         while True:
             found = signal.sigtimedwait(_SIGNALS, pause) if not self._proxy else signal.sigwaitinfo(_SIGNALS)

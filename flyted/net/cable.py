@@ -11,7 +11,7 @@ from pathlib import Path
 from flyted.net import plan
 from flyted.net.netlink import Exists, Failed, Netlink
 
-ROUTER = "flyted-net.service"
+ROUTER = "flyted-net.service"  # contract/names.py: WAY_OUT
 _CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")  # cgroups(7): v2, hybrid, v1
 _PASTA = ("pasta", "passt")
 _END = "cable"
