@@ -274,8 +274,8 @@ def test_a_secret_argument_of_another_program_is_refused_unless_it_is_allowed() 
     said = refused("flytectl", "serve", file, status=2)
     assert "would show secret PORT_KEY to everybody" in said
     assert "--allow-secret-in-argv" in said
-    script = "import subprocess, sys\nsubprocess.run(['/usr/bin/busybox', 'httpd', '-f', '-p', '8080', '-r', *sys.argv[1:]])\n"
-    give("passes_on.py", script)
+    start = "['/usr/bin/busybox', 'httpd', '-f', '-p', '8080', '-r', *sys.argv[1:]]"
+    give("passes_on.py", f"import subprocess, sys\nsubprocess.run({start})\n")
     file = write("port-passes", ["python", "passes_on.py", "$PORT_KEY"], secrets=wanted, include=("passes_on.py",))
     done = by("alice", "flytectl", "serve", file)
     assert done.returncode == 8

@@ -72,7 +72,8 @@ def _internet() -> Iterator[None]:
         f"ip netns add internet; ip link add host0 type veth peer name far0 netns internet;"
         f"ip addr add {HOST}/30 dev host0; ip link set host0 up;"
         f"ip -n internet addr add {GATEWAY}/30 dev far0; ip -n internet addr add {OUTSIDE}/32 dev far0;"
-        f"ip -n internet addr add {METADATA}/32 dev far0; ip -n internet link set far0 up; ip -n internet link set lo up;"
+        f"ip -n internet addr add {METADATA}/32 dev far0;"
+        f"ip -n internet link set far0 up; ip -n internet link set lo up;"
         f"ip route add {OUTSIDE}/32 via {GATEWAY}; ip route add {METADATA}/32 via {GATEWAY}"
     )
     where = "--property=NetworkNamespacePath=/run/netns/internet"
@@ -133,7 +134,8 @@ def test_the_machine_need_not_forward_and_may_forbid_it(url: str) -> None:
     """As Docker, ufw and firewalld do: a drop of all that is forwarded changes nothing here."""
     assert Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "0"
     sh(
-        "nft add table inet strict; nft 'add chain inet strict f { type filter hook forward priority 0; policy drop; }'"
+        "nft add table inet strict;"
+        "nft 'add chain inet strict f { type filter hook forward priority 0; policy drop; }'"
     )
     try:
         assert reach(url, OUTSIDE, PORT) == "'connected'"
@@ -198,8 +200,8 @@ def test_abstract_sockets_do_not_cross(url: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("\0flyted-test-abstract")
         listener.listen()
-        source = "import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect('\\0flyted-test-abstract')\nresult = 'connected'"
-        assert "ConnectionRefusedError" in do(url, source)
+        connect = "s.connect('\\0flyted-test-abstract')\nresult = 'connected'"
+        assert "ConnectionRefusedError" in do(url, f"import socket\ns = socket.socket(socket.AF_UNIX)\n{connect}")
 
 
 def test_other_apps_sockets_are_not_reached_either(url: str) -> None:
@@ -245,8 +247,8 @@ def test_a_broken_way_out_is_named() -> None:
     sh("systemctl daemon-reload; systemctl stop flyted-net.service")
     try:
         done = by("alice", "flytectl", "serve", "net_closed.py")
-        assert done.returncode in (8, 9), done.stderr
-        assert "tap" in done.stderr
+        assert done.returncode == 8, done.stderr
+        assert "its network could not be made: " in done.stderr
         assert "--no-egress" in done.stderr
     finally:
         drop_in.unlink()
