@@ -19,7 +19,7 @@ from flyted.plan.sandbox import unreachable_nameservers
 
 STATE = Path("/var/lib/flyted")
 _LOW_BYTES = 1 << 30
-_NETWORK_PROGRAMS = ("/usr/bin/pasta", "/usr/sbin/nft")
+_NETWORK_PROGRAMS = ("/usr/bin/slirp4netns", "/usr/sbin/nft")
 _USER_NAMESPACES = {
     "/proc/sys/kernel/unprivileged_userns_clone": "0",  # Debian's own switch
     "/proc/sys/user/max_user_namespaces": "0",
@@ -118,7 +118,7 @@ class Doctor:
 
 
 def _way_out() -> Iterator[Check]:
-    """Whether pasta can make the network of apps that open a port (units/flyted-net.service)."""
+    """Whether there can be networks of apps that open a port (units/flyted-net.service)."""
     for path, off in _USER_NAMESPACES.items():
         try:
             found = Path(path).read_text().strip()

@@ -1,4 +1,4 @@
-"""The network of apps that open a port: ``/usr/bin/python3 -I …/flyted/net router`` or ``… cable``.
+"""The network of apps that open a port: ``/usr/bin/python3 -I …/flyted/net way-out`` or ``… cable``.
 
 This file only makes its neighbours importable under their usual name; ``main.py`` begins the work.
 """

@@ -13,7 +13,7 @@ from flyted.net.netlink import Exists, Failed, Netlink
 
 ROUTER = "flyted-net.service"  # contract/names.py: WAY_OUT
 _CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")  # cgroups(7): v2, hybrid, v1
-_PASTA = ("pasta", "passt")
+_SLIRP = "slirp4netns"
 _END = "cable"
 
 
@@ -27,11 +27,8 @@ def plug(netlink: Netlink, name: str, pid: int) -> int:
     netlink.pair(plan.INSIDE, _END, plan.MTU)
     number = _port(netlink, name, pid)
     netlink.up(plan.INSIDE)
-    netlink.address(plan.INSIDE, plan.address4(number), plan.PREFIX4)
-    netlink.default_route(plan.INSIDE, plan.ROUTER4)
-    if Path("/proc/sys/net/ipv6").exists():
-        netlink.address(plan.INSIDE, plan.address6(number), plan.PREFIX6)
-        netlink.default_route(plan.INSIDE, plan.ROUTER6)
+    netlink.address(plan.INSIDE, plan.address(number), plan.PREFIX)
+    netlink.default_route(plan.INSIDE, plan.ROUTER)
     return number
 
 
@@ -59,6 +56,6 @@ def router() -> int:
 
 def _holder(pids: list[str]) -> int:
     for pid in pids:
-        if not Path(f"/proc/{pid}/comm").read_text().startswith(_PASTA):
+        if not Path(f"/proc/{pid}/comm").read_text().startswith(_SLIRP):
             return int(pid)
     raise Failed(f"{ROUTER} has no process that holds its network")

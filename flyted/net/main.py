@@ -1,13 +1,13 @@
-"""The command line of the network's two units, and how either gives up: one line on stderr and status 1."""
+"""The command line of the network's units, and how either gives up: one line on stderr and status 1."""
 
 from __future__ import annotations
 
 import sys
 
-from flyted.net import cable, router
+from flyted.net import cable, router, way_out
 from flyted.net.netlink import Failed
 
-_WORK = {"router": router.run, "cable": cable.run}
+_WORK = {"way-out": way_out.run, "router": router.run, "cable": cable.run}
 
 
 def main(argv: list[str]) -> int:

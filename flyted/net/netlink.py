@@ -16,7 +16,7 @@ REQUEST, ACK, CREATE, EXCLUSIVE = 0x1, 0x4, 0x400, 0x200
 UP = 0x1  # IFF_UP
 _IFNAME, _MTU, _MASTER, _LINKINFO, _NET_NS_PID = 3, 4, 10, 18, 19  # linux/if_link.h
 _KIND, _DATA, _VETH_PEER = 1, 2, 1
-_IFA_ADDRESS, _IFA_LOCAL, _NODAD = 1, 2, 0x02  # linux/if_addr.h
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2  # linux/if_addr.h
 _GATEWAY, _OIF = 5, 4  # linux/rtnetlink.h
 _TABLE_MAIN, _PROTOCOL_STATIC, _UNIVERSE, _UNICAST = 254, 4, 0, 1
 _ERROR = 2
@@ -87,16 +87,16 @@ class Netlink:
         self._do(f"link {name}", SETLINK, 0, _link(socket.if_nametoindex(name), UP))
 
     def address(self, name: str, text: str, prefix: int) -> None:
-        """Gives a link an address that counts at once: nobody else can have it."""
+        """Gives a link an IPv4 address."""
         ip = ip_address(text)
-        head = struct.pack("=BBBBI", _family(text), prefix, _NODAD, _UNIVERSE, socket.if_nametoindex(name))
+        head = struct.pack("=BBBBI", socket.AF_INET, prefix, 0, _UNIVERSE, socket.if_nametoindex(name))
         body = head + attribute(_IFA_LOCAL, ip.packed) + attribute(_IFA_ADDRESS, ip.packed)
         self._do(f"address {text}", NEWADDR, CREATE | EXCLUSIVE, body)
 
     def default_route(self, name: str, gateway: str) -> None:
         """All that is not near goes there."""
         head = struct.pack(
-            "=BBBBBBBBI", _family(gateway), 0, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _UNIVERSE, _UNICAST, 0
+            "=BBBBBBBBI", socket.AF_INET, 0, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _UNIVERSE, _UNICAST, 0
         )
         body = head + attribute(_GATEWAY, ip_address(gateway).packed)
         body += attribute(_OIF, _number(socket.if_nametoindex(name)))
@@ -114,7 +114,3 @@ class Netlink:
             raise Exists(f"{what}: it is there already")
         if status:
             raise Failed(f"{what}: {os.strerror(-status)}")
-
-
-def _family(text: str) -> int:
-    return socket.AF_INET if ip_address(text).version == 4 else socket.AF_INET6

@@ -1,8 +1,4 @@
-"""The router: the one place that all apps' cables lead to, in the network namespace that pasta made for this process.
-
-pasta (passt(1)) carries what leaves here as ordinary connections of an ordinary user. So nothing of the machine's own
-network is changed: no forwarding, no rule of nftables, no address.
-"""
+"""The router: the one place that all apps' cables lead to, in namespaces of its own (``way_out.py``)."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from flyted.net.netlink import Failed, Netlink
 
 HOLD = "/usr/bin/sleep"
 """What the process becomes when all is set: a namespace lives as long as somebody is in it."""
-_FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _NFT = "/usr/sbin/nft"
 _PATIENCE_S = 10.0
 
@@ -25,36 +21,26 @@ _PATIENCE_S = 10.0
 def run() -> None:
     """Sets the router up, tells systemd, and stays as a process that does nothing. Raises :class:`Failed`."""
     _await(plan.OUT)
-    for path in _FORWARDING:
-        _switch_on(Path(path))
+    try:
+        _FORWARDING.write_text("1\n")  # of this namespace alone
+    except OSError as error:
+        raise Failed(f"{_FORWARDING}: {error.strerror}") from error
     done = subprocess.run([_NFT, "-f", "-"], input=plan.rules(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed(f"nft: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else done.returncode}")
     netlink = Netlink()
     netlink.bridge(plan.BRIDGE, plan.BRIDGE_INDEX, plan.MTU)
-    netlink.address(plan.BRIDGE, plan.ROUTER4, plan.PREFIX4)
-    if Path("/proc/sys/net/ipv6").exists():
-        netlink.address(plan.BRIDGE, plan.ROUTER6, plan.PREFIX6)
+    netlink.address(plan.BRIDGE, plan.ROUTER, plan.PREFIX)
     _ready()
     os.execv(HOLD, [HOLD, "infinity"])  # noqa: S606
 
 
-def _switch_on(path: Path) -> None:
-    """Of this namespace alone; IPv6 may be off."""
-    try:
-        path.write_text("1\n")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise Failed(f"{path}: {error.strerror}") from error
-
-
 def _await(link: str) -> None:
-    """pasta starts this process before its interface is there."""
+    """slirp4netns comes after this process."""
     end = time.monotonic() + _PATIENCE_S
     while link not in {name for _index, name in socket.if_nameindex()}:
         if time.monotonic() > end:
-            raise Failed("pasta has made no interface")
+            raise Failed("slirp4netns has made no interface")
         time.sleep(0.01)
 
 

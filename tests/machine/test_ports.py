@@ -167,7 +167,7 @@ def test_kill_9_of_the_daemon_loses_no_request_and_the_app_wakes_without_it() ->
 
 
 def test_it_comes_back_when_its_network_ends() -> None:
-    """pasta killed: the app goes with it, the next request finds everything made anew."""
+    """slirp4netns killed: the app goes with it, the next request finds everything made anew."""
     url = serve("port-load", portly())
     systemctl("kill", "--signal=KILL", "flyted-net.service")
     until(lambda: show(unit("port-load"), "ActiveState") == "inactive")
