@@ -15,7 +15,7 @@ from flyted.contract.quantity import human_bytes
 APP_FIELDS = (
     "name", "project", "domain", "id", "url", "state", "reason", "revision", "wanted", "created_at", "updated_at",
     "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores", "gpu", "egress",
-    "requires_auth", "type", "description", "links", "requests", "last_failure",
+    "port", "requires_auth", "type", "description", "links", "requests", "last_failure",
 )  # fmt: skip
 SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged")
 TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at")
@@ -150,6 +150,7 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("GPU", _gpu(app.get("gpu"))),
         ("Sleeps", _sleeps(app)),
         ("Network", "no connections to other machines" if app.get("egress") is False else ""),
+        ("Port", f"{app['port']}, in a network of its own" if app.get("port") else ""),
         ("Access", "with a token only: flytectl token" if app.get("requires_auth") else ""),
         ("Requests", _requests(app.get("requests"))),
     ]

@@ -67,6 +67,11 @@ WALLS = {
         "runs NVIDIA's library in a process of its own without rights: tells what there is, decides nothing",
     ),
     "flyted.build": Wall((), {}, "runs inside an image build as a user without rights: stdlib only"),
+    "flyted.net": Wall(
+        ("flyted.net",),
+        {},
+        "makes the network of apps that open a port: in namespaces of its own or an app's, never in the machine's",
+    ),
     "flyted.companion": Wall(
         (),
         {"flyte": (), "flyteidl2": ("deployment", "image_build"), "click": (), "yaml": ("target",)},

@@ -52,6 +52,8 @@ def to_idl(found: Found, bundle: Bundle | None, source_root: Path, scope: tuple[
     container = idl.get("spec", {}).get("container", {})
     if found.environment.command is None:
         container["command"] = _with_resolver(container["command"], found)
+        if getattr(found.environment, "_server", None) is not None:
+            container.pop("args", None)  # fserve does not look at them where there is a server function
     _keep_useful_paths(container, bundle)
     return idl
 

@@ -25,6 +25,9 @@ MAX_ENV = 256
 MAX_ARGS = 256
 MAX_TEXT = 8192
 
+RESERVED_PORTS = frozenset({8012, 8022, 8112, 9090, 9091})
+"""Kept by Flyte for itself (flyte/app/_types.py: INVALID_APP_PORTS)."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # systemd reads these in a unit's command or environment as its own, the colon ends a folder in PATH
 _CHANGED_IN_PATH = re.compile("[$;%:\\\\\"'`]")
@@ -80,6 +83,8 @@ class AppSpec:
     gpu_partition: str = ""  # a MIG slice, as 1g.5gb; "" is whole GPUs
     python_env: str = ""  # an existing environment instead of an image
     egress: bool = True
+    port: int = 0  # the TCP port that its program opens, in a network of its own; 0: it takes the socket it is given
+    secret_in_argv: bool = False  # a program may have a secret among its arguments, which every user can read
     requires_auth: bool = False  # the ingress asks for a token; False for what was stored before it could
     type: str = ""
     description: str = ""
@@ -104,6 +109,7 @@ class AppSpec:
             raise InvalidInput(f"app '{self.key}': this machine runs 0 or 1 replica", hint="use replicas=(0, 1)")
         self._check_python_env()
         Ask(self.gpu_count, self.gpu_name, self.gpu_partition)  # checks itself
+        self._check_port()
         for text in (
             self.python_env,
             self.type,
@@ -112,6 +118,19 @@ class AppSpec:
             *(t for link in self.links for t in link),
         ):
             plain_text(text, f"a text of app '{self.key}'", limit=1024)
+
+    def _check_port(self) -> None:
+        if self.port in RESERVED_PORTS:
+            raise InvalidInput(
+                f"app '{self.key}': port {self.port} is reserved by Flyte", hint="use another port, for example 8080"
+            )
+        if not 0 <= self.port <= 65535:
+            raise InvalidInput(f"app '{self.key}': there is no TCP port {self.port}", hint="use port=8080")
+        if 0 < self.port < 1024:
+            raise InvalidInput(
+                f"app '{self.key}': port {self.port} is below 1024, which no program without privileges may open",
+                hint="use port=8080: the ingress listens on 443 for it",
+            )
 
     def _check_environment(self) -> None:
         if len(self.env) > MAX_ENV or len(self.secrets) > MAX_SECRETS:
@@ -179,6 +198,7 @@ _SCALARS: dict[str, type] = {
     "image": dict, "bundle": str, "sys_path": str, "min_replicas": int, "scaledown_after_s": float,
     "request_timeout_s": float, "cpu_cores": float, "memory_bytes": int, "gpu_count": int, "gpu_name": str,
     "gpu_partition": str, "python_env": str, "egress": bool, "requires_auth": bool,
+    "port": int, "secret_in_argv": bool,
     "type": str, "description": str,
 }  # fmt: skip
 

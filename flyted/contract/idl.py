@@ -24,6 +24,7 @@ from flyted.contract.names import AppKey, shown
 
 SYS_PATH = "_F_SYS_PATH"
 _PARAMETERS_LIMIT = 256 * 1024
+DEFAULT_PORT = 8080  # flyte/app/_app_environment.py
 _IN_PROCESS = ("uvicorn",)  # programs that serve on the socket they inherit, without a port of their own
 _KEPT_OPTIONS = ("--resolver", "--resolver-args", "--parameters")
 _DROPPED_OPTIONS = (
@@ -45,6 +46,7 @@ def spec_of(
     python_env: str = "",
     egress: bool = True,
     gpus: gpu.Ask | None = None,
+    secret_in_argv: bool = False,
     project: str = "",
     domain: str = "",
 ) -> AppSpec:
@@ -53,6 +55,7 @@ def spec_of(
     ``idl`` is ``App`` in protobuf-JSON, ``image`` Flyte's ``ImageSpec`` likewise, with the text of requirement files
     in ``image_files``; ``bundle`` the SHA-256 of the code bundle. ``gpus`` (none of them: ``gpu.NONE``), ``project``
     and ``domain`` override the IDL's.
+    ``secret_in_argv``: a program may have a secret among its arguments.
 
     Raises :class:`InvalidInput` for values that are wrong anywhere and :class:`Unsupported` for those that are
     right on a cluster but not here; the message names every such field.
@@ -69,6 +72,10 @@ def spec_of(
             f"app '{key}' asks for what this machine cannot do: {'; '.join(problems)}",
             hint="change these fields, or deploy the file to a Flyte cluster",
         )
+    program = _program([*container.get("command", [])], [*container.get("args", [])])
+    secrets = tuple(_secret(s) for s in _map(spec.get("securityContext")).get("secrets", []))
+    if not secret_in_argv and container.get("command", [])[:1] == ["fserve"]:
+        _check_arguments(key, program, {use.env for use in secrets if use.env})
     env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in container.get("env", [])]
     scaling, profile = _map(spec.get("autoscaling")), _map(spec.get("profile"))
     timeout = _map(spec.get("timeouts")).get("requestTimeout")
@@ -79,12 +86,14 @@ def spec_of(
         bundle=bundle,
         env=tuple((k, v) for k, v in env if k != SYS_PATH),
         sys_path=_sys_path(dict(env).get(SYS_PATH, "")),
-        secrets=tuple(_secret(s) for s in _map(spec.get("securityContext")).get("secrets", [])),
+        secrets=secrets,
         min_replicas=int(_map(scaling.get("replicas")).get("min", 0)),
         scaledown_after_s=quantity.duration_s(scaling.get("scaledownPeriod", f"{DEFAULT_SCALEDOWN_S}s")),
         request_timeout_s=quantity.duration_s(timeout) if timeout else 0.0,
         python_env=python_env,
         egress=egress,
+        port=_port(program, container),
+        secret_in_argv=secret_in_argv,
         requires_auth=not _map(spec.get("securityContext")).get("allowAnonymous"),
         type=str(profile.get("type", "")),
         description=str(profile.get("shortDescription", "")),
@@ -127,7 +136,7 @@ def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask 
     if spec.get("clusterPool", "default") not in ("", "default") or spec.get("cluster"):
         yield "cluster_pool and cluster: there is one machine"
     yield from _unsupported_resources(container, _map(spec.get("extendedResources")), gpus)
-    yield from _unsupported_program([*container.get("command", [])], [*container.get("args", [])])
+    yield from _unsupported_program([*container.get("command", [])])
 
 
 def _unsupported_scale(scaling: dict[str, Any]) -> Iterator[str]:
@@ -151,22 +160,44 @@ def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], 
         yield f"resource {shown(name)}"
 
 
-def _unsupported_program(command: list[str], args: list[str]) -> Iterator[str]:
-    """Programs that bring their own TCP port; Flyte's server functions and uvicorn use the socket they inherit."""
-    if command[:1] == ["fserve"]:
-        if "--pkl" in command:
-            yield "a pickled app (served from a notebook): put it in a file"
-        program = [*_after_dashes(command), *args]
-        for parameter in _parameters(command):
-            kind = parameter.get("type", "string")
-            if kind != "string":
-                yield f"parameter {shown(parameter.get('name'))} of type {shown(kind)}"
-    else:
-        program = [*command, *args]
-    if program and posixpath.basename(program[0]) not in _IN_PROCESS:
-        yield (
-            f"args/command {shown(program[0])}: programs that open a TCP port of their own are not built yet "
-            "(an @env.server function, FastAPIAppEnvironment or `uvicorn module:app` are)"
+def _unsupported_program(command: list[str]) -> Iterator[str]:
+    """What Flyte's own starter, fserve, is asked for and this machine's has not."""
+    if command[:1] != ["fserve"]:
+        return
+    if "--pkl" in command:
+        yield "a pickled app (served from a notebook): put it in a file"
+    for parameter in _parameters(command):
+        kind = parameter.get("type", "string")
+        if kind != "string":
+            yield f"parameter {shown(parameter.get('name'))} of type {shown(kind)}"
+
+
+def _program(command: list[str], args: list[str]) -> list[str]:
+    """The program that runs, with its arguments; empty for a server function, which fserve itself calls."""
+    return [*(_after_dashes(command) if command[:1] == ["fserve"] else command), *args]
+
+
+def _port(program: list[str], container: dict[str, Any]) -> int:
+    """The port that a program opens: the container's first; 0 where the app serves on the socket it inherits."""
+    if not program or posixpath.basename(program[0]) in _IN_PROCESS:
+        return 0
+    ports = [_map(port).get("containerPort", DEFAULT_PORT) for port in container.get("ports", [])]
+    port = ports[0] if ports else DEFAULT_PORT
+    if type(port) is not int or port == 0:
+        raise InvalidInput(f"port {shown(port)} of the app is not a TCP port")
+    return port
+
+
+def _check_arguments(key: AppKey, program: list[str], secrets: set[str]) -> None:
+    """A program outside the image is never run in Python's own process, so all users could read its arguments.
+
+    Of one inside the image that is known when it starts (launch/program.py), which refuses it then.
+    """
+    exposed = [word[1:] for word in program[1:] if word[:1] == "$" and word[1:] in secrets]
+    if exposed and program[0].startswith("/"):
+        raise InvalidInput(
+            f"app '{key}': program {shown(program[0])} would show secret {exposed[0]} to everybody in its arguments",
+            hint="let it read the variable or a file; or allow it: --allow-secret-in-argv",
         )
 
 

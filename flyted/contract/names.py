@@ -117,6 +117,15 @@ def replica_of(unit: str) -> Replica | None:
     return Replica(found["id"], int(found["revision"]), int(found["number"]))
 
 
+WAY_OUT = "flyted-net.service"
+"""The unit that all networks of apps lead to."""
+
+
+def network_of(replica: Replica) -> str:
+    """The unit that holds the network namespace of a replica that opens a port (units/flyted-net@.service)."""
+    return f"flyted-net@{replica.server}.service"
+
+
 def user_of(app_id: str) -> str:
     """The app's own user (``DynamicUser=`` with ``User=``): the same for all its revisions, so they share state."""
     name = f"fa-{app_id}"

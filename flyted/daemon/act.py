@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flyted.contract.errors import HostFailure, IngressDown, NotFound
-from flyted.contract.names import Replica, replica_of
+from flyted.contract.names import WAY_OUT, Replica, network_of, replica_of
 from flyted.daemon.listen import hold
 from flyted.host import bundles, journal
 from flyted.host.ingress import Ingress
@@ -20,7 +20,7 @@ from flyted.plan.build_unit import IMAGES
 from flyted.plan.facts import StoredApp, UnitFact
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen
-from flyted.plan.reasons import Line, reason_of
+from flyted.plan.reasons import Line, lacks_network, network_reason, reason_of
 from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import app_units, erase_unit
 
@@ -147,7 +147,11 @@ class Act:
 
     async def why_failed(self, replica: Replica) -> str:
         """One sentence, from the journal."""
-        return reason_of(await self.last_lines(replica), self.start_timeout_s)
+        lines = await self.last_lines(replica)
+        if lacks_network(lines):
+            units = [network_of(replica), WAY_OUT]
+            return network_reason([_line(entry) for entry in await journal.read(units, lines=_FAILED_LINES)])
+        return reason_of(lines, self.start_timeout_s)
 
     async def lines(self, app_id: str, lines: int) -> list[Line]:
         """An app's last lines across its revisions."""

@@ -20,6 +20,11 @@ from flyted.plan.sandbox import unreachable_nameservers
 
 STATE = Path("/var/lib/flyted")
 _LOW_BYTES = 1 << 30
+_NETWORK_PROGRAMS = ("/usr/bin/slirp4netns", "/usr/sbin/nft")
+_USER_NAMESPACES = {
+    "/proc/sys/kernel/unprivileged_userns_clone": "0",  # Debian's own switch
+    "/proc/sys/user/max_user_namespaces": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Doctor:
     async def examine(self, _call: Call) -> dict[str, Any]:
         """All checks."""
         machine = [self._ingress(), self._disk(), self._uv(), names(nameservers())]
-        checks = [*self._secrets(), *machine, *await self._apps()]
+        checks = [*self._secrets(), *machine, *_way_out(), *await self._apps()]
         checks += [Check(*found) for found in await self._gpus.findings()]
         return {"checks": [asdict(check) for check in checks]}
 
@@ -113,3 +118,19 @@ class Doctor:
         return [
             Check(f"app {m['name']}", ok=False, detail=m["reason"], hint=f"flytectl logs {m['name']}") for m in failed
         ]
+
+
+def _way_out() -> Iterator[Check]:
+    """Whether there can be networks of apps that open a port (units/flyted-net.service)."""
+    for path, off in _USER_NAMESPACES.items():
+        try:
+            found = Path(path).read_text().strip()
+        except OSError:
+            continue  # this kernel has no such switch
+        if found == off:
+            detail = f"user namespaces are off ({path} is {off}): an app with a port of its own needs --no-egress"
+            yield Check("network", None, detail, f"sysctl -w {path.removeprefix('/proc/sys/').replace('/', '.')}=1000")
+            return
+    for program in _NETWORK_PROGRAMS:
+        if not Path(program).exists():
+            yield Check("network", ok=False, detail=f"{program} is missing", hint="reinstall the package flyted")

@@ -36,6 +36,7 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
         "cpu_cores": spec.cpu_cores if spec else 0.0,
         "gpu": _gpu(app, spec, facts) if spec and spec.gpu_count else None,
         "egress": spec.egress if spec else True,
+        "port": spec.port if spec else 0,
         "requires_auth": spec.requires_auth if spec else False,
         "type": spec.type if spec else "", "description": spec.description if spec else "",
         "links": [list(link) for link in spec.links] if spec else [],

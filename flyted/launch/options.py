@@ -37,6 +37,8 @@ class Options:
         self.secrets: list[Secret] = []
         self.sums: str | None = None
         self.gpu: str | None = None
+        self.port = 0
+        self.secret_in_argv = False
         self.secret_files = SECRET_FILES
         self.command: list[str] = []
 
@@ -79,10 +81,20 @@ def _set(options: Options, word: str, value: str) -> None:
         options.gpu = _credential(value)
     elif word == "--secret-files":
         options.secret_files = value
+    elif word == "--port":
+        options.port = _port(value)
+    elif word == "--secret-in-argv":
+        options.secret_in_argv = value == "yes"
     elif word == "--secret":
         options.secrets.append(_secret(value, options.secrets))
     else:
         raise Refused(f"launch: unknown option {word!a}")
+
+
+def _port(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
+        raise Refused(f"launch: {value!a} is no TCP port")
+    return int(value)
 
 
 def _credential(value: str) -> str:

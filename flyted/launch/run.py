@@ -7,7 +7,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
-from . import activation, bundle, credentials, fserve, gpu, surroundings
+from . import activation, bundle, credentials, fserve, gpu, guard, surroundings
 from .expand import expand, secrets_in
 from .notify import Notifier
 from .options import Options, parse
@@ -37,16 +37,25 @@ def main(argv: list[str]) -> int:
 
 
 def _start(options: Options, environ: MutableMapping[str, str]) -> int:
-    asked = fserve.parse(options.command)
     _take_gpu(options, environ)
+    if options.port:
+        from .supervise import supervise
+
+        status = supervise(options.app, options.port, environ)  # before anything is known that could be told
+        if status is not None:
+            return status
+    asked = fserve.parse(options.command)
     secrets = credentials.hand_over(options, environ)
     cache = surroundings.first(environ, "CACHE_DIRECTORY")
     folder = bundle.enter(None if asked is not None and asked.pkl else options.bundle, cache)
     surroundings.furnish(environ, cache)
     surroundings.extend_path(environ, folder)
+    if options.secret_in_argv:
+        secrets = frozenset()
+    guard.install({name: environ[name] for name in secrets})
     sys.argv = list(options.command)  # as under fserve, for a module that looks at them
     if asked is None:
-        return _run_program(options.app, options.command, environ, [])
+        return _run_program(options, options.command, environ, [])
     return _run_fserve(options, asked, environ, secrets)
 
 
@@ -70,12 +79,14 @@ def _run_fserve(
     from . import environment, parameters
 
     surroundings.describe(environ, asked.project, asked.domain, asked.org)
-    environment.connect(asked.project, asked.domain, asked.org)
+    if not options.port:
+        environment.connect(asked.project, asked.domain, asked.org)
     given = parameters.decode(asked.parameters, os.path.abspath(asked.dest or "."), environ)
     found = None
     if asked.pkl:
         found = environment.load_pickled(options.bundle or "")
-    elif asked.resolver_args:
+    elif asked.resolver_args and not options.port:
+        # of a program nothing in the module matters, and to import it, with the SDK, is most of a wake
         module, variable = fserve.target(asked.resolver_args)
         Notifier(environ.get("NOTIFY_SOCKET")).loading(module)
         found = environment.load(module, variable)
@@ -84,38 +95,39 @@ def _run_fserve(
     if getattr(found, "_server", None) is not None:
         from .serving import Serving
 
-        adopter, notifier = _adopt(options.app, environ)
+        adopter, notifier = _adopt(options, environ)
         return Serving(found, given.bound, adopter, notifier).run()
     if not asked.args:
         raise Refused("the app has neither a server function nor args")
-    return _run_program(options.app, expand(asked.args, environ), environ, secrets_in(asked.args, secrets))
+    return _run_program(options, expand(asked.args, environ), environ, secrets_in(asked.args, secrets))
 
 
-def _run_program(app: str, command: list[str], environ: MutableMapping[str, str], secrets: list[str]) -> int:
+def _run_program(options: Options, command: list[str], environ: MutableMapping[str, str], secrets: list[str]) -> int:
     from . import program
 
     chosen = program.plan(command)
     if chosen.how == "exec":
         if secrets:
             raise Refused(
-                f"program {command[0]!a} would show secret {secrets[0]} to everybody in its arguments; "
-                "let it read the variable instead"
+                f"program {command[0]!a} would show secret {secrets[0]} to everybody in its arguments; {guard.REMEDY}"
             )
         program.replace(chosen, command[0])
-    if chosen.is_uvicorn:
-        _adopt(app, environ)
+    if options.port:
+        pass  # it listens by itself
+    elif chosen.is_uvicorn:
+        _adopt(options, environ)
     elif (listener := activation.listener(environ)) is not None:
         # Its own way to take the socket (gunicorn's, say) keeps the variables; uvicorn inside it needs none.
-        _adopter(listener, Notifier(environ.get("NOTIFY_SOCKET")), app)
+        _adopter(listener, Notifier(environ.get("NOTIFY_SOCKET")), options.app)
     return program.run(chosen)
 
 
-def _adopt(app: str, environ: MutableMapping[str, str]) -> tuple[Adopter, Notifier]:
+def _adopt(options: Options, environ: MutableMapping[str, str]) -> tuple[Adopter, Notifier]:
     listener, notifier = activation.listener(environ), Notifier(environ.get("NOTIFY_SOCKET"))
     if listener is None:
         raise Refused("systemd passed no listening socket; start the app through its .socket unit")
     activation.forget(environ)
-    return _adopter(listener, notifier, app), notifier
+    return _adopter(listener, notifier, options.app), notifier
 
 
 def _adopter(listener: activation.Listener, notifier: Notifier, app: str) -> Adopter:

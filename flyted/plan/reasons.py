@@ -9,6 +9,7 @@ from dataclasses import dataclass
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _EXITED = re.compile(r"Main process exited, code=(\w+), status=(\d+)/(\S+)")
 _RESULT = re.compile(r"Failed with result '([\w-]+)'")
+_UNMADE = re.compile(r"Failed (to|at) ")
 _LIMIT = 300
 
 
@@ -30,6 +31,20 @@ def reason_of(lines: Sequence[Line], start_timeout_s: float) -> str:
     cause = _cause(result.group(1) if result else "", exited, start_timeout_s)
     own = next((line.text for line in reversed(lines) if line.source == "app" and line.text.strip()), "")
     return f"{cause}: {clean(own)}" if own else cause
+
+
+def lacks_network(lines: Sequence[Line]) -> bool:
+    """Whether the newest start was not even tried, since the network that it needs could not be made."""
+    said = [line.text for line in lines if line.source == "systemd"]
+    return any(line.startswith("Dependency failed for") for line in said[-2:])  # after it, the word on the job
+
+
+def network_reason(lines: Sequence[Line]) -> str:
+    """Why it could not: ``lines`` are those of the network's own units (units/flyted-net*.service)."""
+    own = [line.text for line in lines if line.source == "app" and line.text.strip()]
+    failed = [line.text for line in lines if line.source == "systemd" and _UNMADE.search(line.text)]
+    why = clean((own or failed or ["journalctl -t flyted-net says why"])[-1])
+    return f"its network could not be made: {why} (one that makes no connections needs none: --no-egress)"
 
 
 def _cause(result: str, exited: re.Match[str] | None, start_timeout_s: float) -> str:

@@ -9,6 +9,7 @@ Only the kernel's rules that a usual Python program does not notice. What would 
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,14 @@ from typing import Any
 
 Address = tuple[int, list[int], int]
 """(AF_INET or AF_INET6, the bytes, the prefix length): how D-Bus wants an address."""
+
+
+class Network(enum.Enum):
+    """Which network an app is in."""
+
+    MACHINE = "the machine's, for an app that is given its socket"
+    OWN = "its own, with a way out, for a program that opens a port"
+    NONE = "its own, empty one"
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,11 @@ EGRESS: tuple[Row, ...] = (
     Row("RestrictAddressFamilies", (True, ["AF_UNIX", "AF_INET", "AF_INET6"]), "IP and its own socket only", "exec"),
 )
 
+OWN_NETWORK: tuple[Row, ...] = (
+    Row("PrivateNetwork", True, "all ports are free, and none of others is here", "exec: SANDBOXING"),
+    *EGRESS,
+)
+
 NO_EGRESS: tuple[Row, ...] = (
     Row("PrivateNetwork", True, "an own, empty network: abstract sockets do not cross either", "exec: SANDBOXING"),
     Row("RestrictAddressFamilies", (True, ["AF_UNIX", "AF_INET", "AF_INET6"]), "its own 127.0.0.1 works", "exec"),
@@ -110,13 +124,18 @@ STUB_RESOLVERS = ("127.0.0.53", "127.0.0.54")
 everything that listens there: such an app resolves no names, and doctor says so."""
 
 
-def sandbox(*, egress: bool, nameservers: Iterable[str] = (), gpu: bool = False) -> dict[str, Any]:
+LOOPBACK: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+_ROWS = {Network.MACHINE: EGRESS, Network.OWN: OWN_NETWORK, Network.NONE: NO_EGRESS}
+
+
+def sandbox(network: Network, nameservers: Iterable[str] = (), *, gpu: bool = False) -> dict[str, Any]:
     """The properties of the sandbox. ``nameservers``: the host's, from resolv.conf(5)."""
-    rows = SANDBOX + (EGRESS if egress else NO_EGRESS) + (GPU if gpu else ())
+    rows = SANDBOX + _ROWS[network] + (GPU if gpu else ())
     properties = {row.name: row.value for row in rows}
-    if egress:
+    if network is not Network.NONE:
         properties["IPAddressDeny"] = [address(net) for net in CLOSED_NETWORKS]
-        allowed = [name for name in STUB_RESOLVERS if name in set(nameservers)]
+        stubs = [name for name in STUB_RESOLVERS if name in set(nameservers)]
+        allowed = stubs if network is Network.MACHINE else LOOPBACK
         if allowed:
             properties["IPAddressAllow"] = [address(name) for name in allowed]
     return properties

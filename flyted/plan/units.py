@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flyted.contract.app import AppSpec, SecretUse
-from flyted.contract.names import Replica, state_name, user_of
+from flyted.contract.names import Replica, network_of, state_name, user_of
 from flyted.plan.gpu_lease import CREDENTIAL as GPU
-from flyted.plan.sandbox import sandbox
+from flyted.plan.sandbox import STUB_RESOLVERS, Network, sandbox
 from flyted.plan.secrets import SUMS, credential_id
 
 Properties = dict[str, Any]
@@ -43,6 +43,7 @@ class Layout:
     state: str = "/var/lib/flyted"
     run: str = "/run/flyted"
     launch: str = "/usr/lib/flyted/flyted/launch"
+    resolver: str = "/usr/lib/flyted/resolv.conf"
     ingress_group: str = "haproxy"
 
     @property
@@ -94,12 +95,26 @@ def app_units(
         "Environment": _environment(spec, replica, image_path, image_env),
         **_view(spec, replica, credentials, [image_path, *readable], layout),
         **_limits(spec),
-        **sandbox(egress=spec.egress, nameservers=nameservers, gpu=bool(spec.gpu_count)),
+        **sandbox(network_kind(spec), nameservers, gpu=bool(spec.gpu_count)),
     }
+    if network_kind(spec) is Network.OWN:
+        network = [network_of(replica)]  # systemd makes the namespace; without the way out the app shall not go on
+        service |= {"JoinsNamespaceOf": network, "BindsTo": network, "After": network}
+        if set(nameservers) & set(STUB_RESOLVERS):  # of the machine's own loopback, which is not the app's
+            service["BindReadOnlyPaths"] = [
+                *service["BindReadOnlyPaths"], (layout.resolver, "/etc/resolv.conf", False, 0)
+            ]  # fmt: skip
     names = [*credentials, *([GPU] if spec.gpu_count else [])]
     if names:
         service["LoadCredential"] = [(name, layout.credentials) for name in names]
     return UnitPair(_socket(spec, replica, layout), service, credentials)
+
+
+def network_kind(spec: AppSpec) -> Network:
+    """Which network an app is in: none, an own one with a way out, or the machine's."""
+    if not spec.egress:
+        return Network.NONE
+    return Network.OWN if spec.port else Network.MACHINE
 
 
 def erase_unit(app_id: str) -> Properties:
@@ -140,6 +155,8 @@ def _socket(spec: AppSpec, replica: Replica, layout: Layout) -> Properties:
         "CollectMode": "inactive-or-failed",
         "StartLimitIntervalUSec": 0,  # started by us alone
         "Slice": SLICE,
+        # kept while the app sleeps, so that a wake finds it
+        **({"Wants": [network_of(replica)]} if network_kind(spec) is Network.OWN else {}),
     }
 
 
@@ -168,6 +185,10 @@ def _launch_options(
     yield from ("--app", spec.key.name)
     if spec.bundle:
         yield from ("--bundle", bundle_path(spec.bundle, layout))
+    if spec.port:
+        yield from ("--port", str(spec.port))
+    if spec.secret_in_argv:
+        yield from ("--secret-in-argv", "yes")
     for name, use in credentials.items():
         if use == "sums":
             yield from ("--sums", name)

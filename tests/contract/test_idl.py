@@ -97,8 +97,6 @@ def test_a_spec_survives_the_wire() -> None:
             "resources.gpu of 'GOOGLE_TPU'",
         ),
         ("extendedResources", {"sharedMemory": {"mountPath": "/dev/shm"}}, "resources.shm"),
-        ("container.args", ["python", "-m", "http.server"], "args/command"),
-        ("container.command", ["vllm-fserve", "--port", "8080"], "args/command"),
         ("fieldOf2031", 1, "fieldOf2031"),
     ],
 )
@@ -138,6 +136,55 @@ def test_a_number_of_gpus_is_a_number() -> None:
     """A quantity that is none is refused, not read as something else."""
     with pytest.raises(InvalidInput, match=r"resources\.gpu"):
         spec_of(changed("container.resources", {"requests": [{"name": "GPU", "value": "500m"}]}))
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "port"),
+    [
+        (["fserve", "--"], [], 0),  # a server function
+        (["fserve", "--"], ["python", "-m", "http.server"], 9000),
+        (["vllm-fserve", "--port", "9000"], [], 9000),
+        (["uvicorn", "main:app"], [], 0),
+        (["fserve", "--"], ["/opt/venv/bin/uvicorn", "main:app"], 0),
+        (["python", "-m", "uvicorn", "main:app"], [], 9000),
+    ],
+)
+def test_a_program_has_the_port_of_the_app(command: list[str], args: list[str], port: int) -> None:
+    """All but those that are known to serve on the socket they inherit."""
+    idl = copy.deepcopy(IDL)
+    idl["spec"]["container"] |= {"command": command, "args": args, "ports": [{"containerPort": 9000}]}
+    spec = spec_of(idl)
+    assert spec.port == port
+    assert from_dict(to_dict(spec)) == spec
+
+
+def test_a_program_without_a_port_has_flytes_default() -> None:
+    """8080, which is absent nowhere but in other people's IDL."""
+    idl = copy.deepcopy(IDL)
+    idl["spec"]["container"] |= {"args": ["streamlit", "hello"], "ports": []}
+    assert spec_of(idl).port == 8080
+
+
+@pytest.mark.parametrize("port", [8012, 8022, 8112, 9090, 9091, 80, 1023, 65536, -1, 0, "8080", None, True])
+def test_ports_that_cannot_be_are_refused(port: object) -> None:
+    """Flyte's own, those for which a program would need rights, and what is no port."""
+    idl = copy.deepcopy(IDL)
+    idl["spec"]["container"] |= {"args": ["streamlit", "hello"], "ports": [{"containerPort": port}]}
+    with pytest.raises(InvalidInput, match="port"):
+        spec_of(idl)
+
+
+def test_a_secret_in_the_arguments_of_another_program_is_refused_at_once() -> None:
+    """Everybody on the machine can read them; the flag says that the user knows."""
+    idl = copy.deepcopy(IDL)
+    idl["spec"]["container"]["args"] = ["/usr/bin/llama-server", "--api-key", "$API_KEY"]
+    idl["spec"]["securityContext"]["secrets"] = [{"key": "API_KEY", "envVar": "API_KEY"}]
+    with pytest.raises(InvalidInput, match="would show secret API_KEY") as caught:
+        spec_of(idl)
+    assert "--allow-secret-in-argv" in caught.value.hint
+    assert spec_of(idl, secret_in_argv=True).secret_in_argv is True
+    idl["spec"]["container"]["args"] = ["python", "x.py", "$API_KEY"]  # runs in Python's own process
+    assert spec_of(idl).secret_in_argv is False
 
 
 def test_all_problems_are_told_at_once() -> None:

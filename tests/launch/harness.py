@@ -126,6 +126,7 @@ class Unit:
             stderr=subprocess.PIPE,
             pass_fds=[self.listener.fileno()],
             text=True,
+            start_new_session=True,
         )
         return App(self, process)
 
@@ -213,5 +214,5 @@ class App:
     def kill(self) -> None:
         """For a test that failed half-way."""
         if self.process.poll() is None:
-            os.kill(self.process.pid, signal.SIGKILL)
+            os.killpg(self.process.pid, signal.SIGKILL)  # systemd would: all of the unit
             self.wait()

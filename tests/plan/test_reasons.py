@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flyted.plan.reasons import Line, clean, reason_of
+from flyted.plan.reasons import Line, clean, lacks_network, network_reason, reason_of
 
 
 def systemd(text: str) -> Line:
@@ -15,6 +15,20 @@ def systemd(text: str) -> Line:
 def own(text: str) -> Line:
     """A line of the app's."""
     return Line(0, 1, "app", text)
+
+
+def test_a_network_that_cannot_be_made_is_the_reason() -> None:
+    """The app was not even started; the network's own last word says why, and there is a way without."""
+    job = "flyted-app-a-r1-0.service: Job flyted-app-a-r1-0.service/start failed with result 'dependency'."
+    lines = [systemd("Dependency failed for Flyte app a, revision 1."), systemd(job)]
+    assert lacks_network(lines)
+    assert not lacks_network([*lines, systemd("Starting a"), systemd("Started a")])
+    assert not lacks_network([own("Dependency failed for me")])
+    said = network_reason([own("no tap"), systemd("flyted-net.service: Failed with result 'exit-code'.")])
+    assert "no tap" in said
+    assert "--no-egress" in said
+    assert "Failed to locate" in network_reason([systemd("Failed to locate executable /usr/bin/pasta")])
+    assert "journalctl" in network_reason([])
 
 
 EXITED = "flyted-app-a-r1-0.service: Main process exited, code=exited, status={}"

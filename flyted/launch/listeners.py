@@ -1,0 +1,69 @@
+"""What listens in this network namespace, and who else is in this unit: read from proc(5), nothing is disturbed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Collection
+
+_TABLES = (("/proc/self/net/tcp", socket.AF_INET), ("/proc/self/net/tcp6", socket.AF_INET6))
+_LISTEN = "0A"  # net/tcp_states.h
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to recognise it
+_LITTLE = sys.byteorder == "little"
+_BEST = ("127.0.0.1", "::1")
+
+
+def listening() -> list[tuple[str, int]]:
+    """Address and port of each listening TCP socket."""
+    return [_address(words[1], family) for path, family in _TABLES for words in _rows(path) if words[3] == _LISTEN]
+
+
+def target(heard: list[tuple[str, int]], port: int) -> str | None:
+    """Where to connect to reach ``port``; ``None`` if nothing listens there.
+
+    As systemd-socket-proxyd takes it, which splits at the last colon and knows no brackets.
+    """
+    there = [_ANY.get(address, address) for address, each in heard if each == port]
+    if not there:
+        return None
+    best = next((address for address in _BEST if address in there), there[0])
+    return f"{best}:{port}"
+
+
+def tcp_inodes() -> set[str]:
+    """The inodes of all TCP sockets that belong to somebody."""
+    return {words[9] for path, _family in _TABLES for words in _rows(path)} - {"0"}
+
+
+def others_of_this_unit(known: Collection[int]) -> list[int]:
+    """The processes of this unit other than the ``known`` ones; none where this is no app's unit."""
+    own = _cgroup("self")
+    if "/flyted-app-" not in own:
+        return []
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [pid for pid in pids if pid not in known and _cgroup(str(pid)) == own]
+
+
+def _cgroup(pid: str) -> str:
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _rows(path: str) -> list[list[str]]:
+    try:
+        with open(path, encoding="ascii") as file:
+            return [line.split() for line in file.readlines()[1:]]
+    except OSError:  # IPv6 is off
+        return []
+
+
+def _address(text: str, family: int) -> tuple[str, int]:
+    """``0100007F:1F90``: words of 32 bits in the machine's own order, then the port."""
+    number, _, port = text.partition(":")
+    words = [bytes.fromhex(number[at : at + 8])[:: -1 if _LITTLE else 1] for at in range(0, len(number), 8)]
+    address = socket.inet_ntop(family, b"".join(words))
+    return address.removeprefix("::ffff:"), int(port, 16)

@@ -1,0 +1,165 @@
+"""A program that opens a TCP port of its own, and what leads requests to it.
+
+The unit has a network namespace of its own, so every app may have port 8080. Requests come to the inherited socket,
+in which systemd-socket-proxyd(8) takes them to the program's port, once that listens. This process stays the unit's
+main one: it starts both, tells systemd, and ends them in the right order.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import MutableMapping
+
+from . import activation, listeners
+from .drain import drain
+from .notify import Notifier
+from .refused import EX_CONFIG, Refused
+from .surroundings import say
+
+PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
+CONNECTIONS = 4096  # what the .socket unit's backlog is, and more than the ingress sends (plan/reconcile.py)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.005, 0.1  # a look costs some 50 µs
+_DOUBT_S = 20.0  # a program that listens elsewhere so long may listen there for good
+_DRAIN_S = 20.0
+
+
+def supervise(app: str, port: int, environ: MutableMapping[str, str]) -> int | None:
+    """Splits the process in two. ``None`` in the new one: it is to become the program.
+
+    In the old one: the exit status, when all is over. Raises ``Refused`` where there is no socket to serve.
+    """
+    listener = activation.listener(environ)
+    if listener is None:
+        raise Refused("systemd passed no listening socket; start the app through its .socket unit")
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    notifier = Notifier(environ.get("NOTIFY_SOCKET"))
+    activation.forget(environ)
+    pid = os.fork()
+    if pid == 0:
+        listener.close()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        return None
+    return Supervisor(app, port, pid, listener.fileno(), notifier).run()
+
+
+class Supervisor:
+    """Waits for whatever comes first: the port, an end, a signal."""
+
+    def __init__(self, app: str, port: int, program: int, listener: int, notifier: Notifier) -> None:
+        self._app, self._port, self._program, self._listener = app, port, program, listener
+        self._notifier = notifier
+        self._proxy = 0
+        self._stopping = False
+        self._doubt = time.monotonic() + _DOUBT_S
+
+    def run(self) -> int:
+        """Returns the exit status when the program has ended, and the proxy with it."""
+        try:
+            return self._wait()
+        finally:
+            if self._proxy:
+                os.kill(self._proxy, signal.SIGKILL)  # it may be frozen
+
+    def _wait(self) -> int:
+        pause = _FIRST_LOOK_S
+        while True:
+            found = signal.sigtimedwait(_SIGNALS, pause) if not self._proxy else signal.sigwaitinfo(_SIGNALS)
+            if found is None:
+                self._look()
+                pause = min(pause * 1.2, _LAST_LOOK_S)
+            elif found.si_signo == signal.SIGCHLD:
+                status = self._ended()
+                if status is not None:
+                    return status
+            elif not self._stopping:
+                self._stop(found.si_signo)
+            else:
+                os.kill(self._program, found.si_signo)
+
+    def _look(self) -> None:
+        """Whether the port listens; if another does, says so once."""
+        if self._stopping:
+            return
+        heard = listeners.listening()
+        target = listeners.target(heard, self._port)
+        if target is not None:
+            self._proxy = self._start_proxy(target)
+            self._notifier.ready(f"serving {self._app} on port {self._port}")
+        elif heard and time.monotonic() > self._doubt:
+            self._doubt = float("inf")
+            say(self._elsewhere(heard))
+
+    def _elsewhere(self, heard: list[tuple[str, int]]) -> str:
+        where = ", ".join(sorted({str(port) for _address, port in heard}, key=int))
+        return f"nothing listens on port {self._port}, but the program does on {where}: is port= of the app right?"
+
+    def _start_proxy(self, target: str) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            os.set_inheritable(self._listener, True)  # noqa: FBT003
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+            os.execve(PROXY, [PROXY, f"--connections-max={CONNECTIONS}", target], environ)  # noqa: S606
+        except OSError as error:
+            say(f"{PROXY} cannot be run: {error.strerror}")
+        finally:
+            os._exit(1)
+
+    def _ended(self) -> int | None:
+        """Which child has ended, and whether that is the end of all: then the exit status."""
+        over = None
+        for pid in (self._program, self._proxy):
+            if pid and (ended := os.waitpid(pid, os.WNOHANG))[0]:
+                status = os.waitstatus_to_exitcode(ended[1])
+                if pid == self._program:
+                    over = self._program_ended(status)
+                else:
+                    self._proxy_ended()
+        return over
+
+    def _program_ended(self, status: int) -> int:
+        if self._stopping:
+            return 0
+        if status < 0:
+            say(f"the program was ended by signal {_name(-status)}")
+            return 128 - status
+        if left := listeners.others_of_this_unit({os.getpid(), self._program, self._proxy}):
+            say(
+                f"the program ended with status {status} and left {len(left)} process(es) in the background: "
+                "it has to stay in the foreground"
+            )
+            return EX_CONFIG
+        if status != EX_CONFIG:  # launch itself has said why
+            say(f"the program ended with status {status}" + ("" if self._proxy else " and never listened"))
+        return status
+
+    def _proxy_ended(self) -> None:
+        """Without it no request arrives, so the program is of no use; the next request starts both."""
+        self._proxy = 0
+        if not self._stopping:
+            say("systemd-socket-proxyd has ended, so the program is stopped")
+            self._stop(signal.SIGTERM)
+
+    def _stop(self, signum: int) -> None:
+        """Requests in flight are finished; those that come wait in the socket, for the next start."""
+        self._stopping = True
+        self._notifier.stopping()
+        if self._proxy:
+            if not drain(self._proxy, _DRAIN_S):
+                say("requests are still in flight: they are cut off")
+        else:
+            heard = listeners.listening()
+            say(self._elsewhere(heard) if heard else f"nothing listens on port {self._port}")
+        os.kill(self._program, signum)
+
+
+def _name(signum: int) -> str:
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return str(signum)

@@ -1,0 +1,23 @@
+"""The command line of the network's units, and how either gives up: one line on stderr and status 1."""
+
+from __future__ import annotations
+
+import sys
+
+from flyted.net import cable, router, way_out
+from flyted.net.netlink import Failed
+
+_WORK = {"way-out": way_out.run, "router": router.run, "cable": cable.run}
+
+
+def main(argv: list[str]) -> int:
+    """Does what the only argument says; returns the exit status."""
+    if len(argv) != 1 or argv[0] not in _WORK:
+        sys.stderr.write(f"usage: flyted-net {'|'.join(_WORK)}\n")
+        return 2
+    try:
+        _WORK[argv[0]]()
+    except (Failed, OSError) as failure:
+        sys.stderr.write(f"flyted-net: {failure}\n")
+        return 1
+    return 0

@@ -1,0 +1,116 @@
+"""The few requests of rtnetlink(7) that the network needs, written out: no other program takes part.
+
+ip(8) cannot put a link into the namespace of a process that it may not look into, and needs a process per step.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from ipaddress import ip_address
+
+NEWLINK, SETLINK, NEWADDR, NEWROUTE, DELLINK = 16, 19, 20, 24, 17
+REQUEST, ACK, CREATE, EXCLUSIVE = 0x1, 0x4, 0x400, 0x200
+UP = 0x1  # IFF_UP
+_IFNAME, _MTU, _MASTER, _LINKINFO, _NET_NS_PID = 3, 4, 10, 18, 19  # linux/if_link.h
+_KIND, _DATA, _VETH_PEER = 1, 2, 1
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2  # linux/if_addr.h
+_GATEWAY, _OIF = 5, 4  # linux/rtnetlink.h
+_TABLE_MAIN, _PROTOCOL_STATIC, _UNIVERSE, _UNICAST = 254, 4, 0, 1
+_ERROR = 2
+
+
+class Failed(Exception):
+    """The network cannot be made; ``str()`` is the line to show."""
+
+
+class Exists(Failed):
+    """There is something of this name already."""
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute, padded (netlink(7))."""
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _text(value: str) -> bytes:
+    return value.encode() + b"\0"
+
+
+def _number(value: int) -> bytes:
+    return struct.pack("=I", value)
+
+
+def _link(index: int = 0, flags: int = 0) -> bytes:
+    return struct.pack("=BxHiII", 0, 0, index, flags, flags)
+
+
+class Netlink:
+    """A connection to the kernel's routing tables in the network namespace of this process."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self._socket.bind((0, 0))
+        self._sequence = 0
+
+    def bridge(self, name: str, index: int, mtu: int) -> None:
+        """Makes a bridge that is up."""
+        info = attribute(_KIND, _text("bridge"))
+        body = _link(index, UP) + attribute(_IFNAME, _text(name)) + attribute(_LINKINFO, info)
+        self._do(f"bridge {name}", NEWLINK, CREATE | EXCLUSIVE, body + attribute(_MTU, _number(mtu)))
+
+    def pair(self, name: str, peer: str, mtu: int) -> None:
+        """Makes two links that are the ends of one cable (veth(4)), both down."""
+        size = attribute(_MTU, _number(mtu))
+        other = attribute(_VETH_PEER, _link() + attribute(_IFNAME, _text(peer)) + size)
+        info = attribute(_KIND, _text("veth")) + attribute(_DATA, other)
+        body = _link() + attribute(_IFNAME, _text(name)) + size + attribute(_LINKINFO, info)
+        self._do(f"cable {name}", NEWLINK, CREATE | EXCLUSIVE, body)
+
+    def hand_over(self, name: str, pid: int, new_name: str, master: int) -> None:
+        """Moves a link into the namespace of a process, there a port of the bridge with index ``master``, up.
+
+        Raises :class:`Exists` if there is one of this name there.
+        """
+        body = _link(socket.if_nametoindex(name), UP) + attribute(_NET_NS_PID, _number(pid))
+        body += attribute(_IFNAME, _text(new_name)) + attribute(_MASTER, _number(master))
+        self._do(f"port {new_name}", SETLINK, 0, body)
+
+    def remove(self, name: str) -> None:
+        """Removes a link, and the other end of a cable with it."""
+        self._do(f"removing {name}", DELLINK, 0, _link(socket.if_nametoindex(name)))
+
+    def up(self, name: str) -> None:
+        """Sets a link up."""
+        self._do(f"link {name}", SETLINK, 0, _link(socket.if_nametoindex(name), UP))
+
+    def address(self, name: str, text: str, prefix: int) -> None:
+        """Gives a link an IPv4 address."""
+        ip = ip_address(text)
+        head = struct.pack("=BBBBI", socket.AF_INET, prefix, 0, _UNIVERSE, socket.if_nametoindex(name))
+        body = head + attribute(_IFA_LOCAL, ip.packed) + attribute(_IFA_ADDRESS, ip.packed)
+        self._do(f"address {text}", NEWADDR, CREATE | EXCLUSIVE, body)
+
+    def default_route(self, name: str, gateway: str) -> None:
+        """All that is not near goes there."""
+        head = struct.pack(
+            "=BBBBBBBBI", socket.AF_INET, 0, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _UNIVERSE, _UNICAST, 0
+        )
+        body = head + attribute(_GATEWAY, ip_address(gateway).packed)
+        body += attribute(_OIF, _number(socket.if_nametoindex(name)))
+        self._do(f"route {gateway}", NEWROUTE, CREATE | EXCLUSIVE, body)
+
+    def _do(self, what: str, kind: int, flags: int, body: bytes) -> None:
+        self._sequence += 1
+        head = struct.pack("=IHHII", 16 + len(body), kind, REQUEST | ACK | flags, self._sequence, 0)
+        self._socket.send(head + body)
+        answer = self._socket.recv(65536)
+        _length, answered, _flags, _sequence, _port, status = struct.unpack_from("=IHHIIi", answer)
+        if answered != _ERROR:
+            raise Failed(f"{what}: the kernel gave another answer than one was waiting for")
+        if status == -errno.EEXIST:
+            raise Exists(f"{what}: it is there already")
+        if status:
+            raise Failed(f"{what}: {os.strerror(-status)}")

@@ -1,0 +1,53 @@
+"""The router: the one place that all apps' cables lead to, in namespaces of its own (``way_out.py``)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from flyted.net import plan
+from flyted.net.netlink import Failed, Netlink
+
+HOLD = "/usr/bin/sleep"
+"""What the process becomes when all is set: a namespace lives as long as somebody is in it."""
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_NFT = "/usr/sbin/nft"
+_PATIENCE_S = 10.0
+
+
+def run() -> None:
+    """Sets the router up, tells systemd, and stays as a process that does nothing. Raises :class:`Failed`."""
+    _await(plan.OUT)
+    try:
+        _FORWARDING.write_text("1\n")  # of this namespace alone
+    except OSError as error:
+        raise Failed(f"{_FORWARDING}: {error.strerror}") from error
+    done = subprocess.run([_NFT, "-f", "-"], input=plan.rules(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"nft: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else done.returncode}")
+    netlink = Netlink()
+    netlink.bridge(plan.BRIDGE, plan.BRIDGE_INDEX, plan.MTU)
+    netlink.address(plan.BRIDGE, plan.ROUTER, plan.PREFIX)
+    _ready()
+    os.execv(HOLD, [HOLD, "infinity"])  # noqa: S606
+
+
+def _await(link: str) -> None:
+    """slirp4netns comes after this process."""
+    end = time.monotonic() + _PATIENCE_S
+    while link not in {name for _index, name in socket.if_nameindex()}:
+        if time.monotonic() > end:
+            raise Failed("slirp4netns has made no interface")
+        time.sleep(0.01)
+
+
+def _ready() -> None:
+    """sd_notify(3)."""
+    where = os.environ.pop("NOTIFY_SOCKET", "")
+    if not where:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        channel.sendto(b"READY=1\nSTATUS=the way out is open", "\0" + where[1:] if where[0] == "@" else where)

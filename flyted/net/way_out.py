@@ -1,0 +1,51 @@
+"""The way out: slirp4netns(1) before the router, in a user and a network namespace that this unit's user makes itself.
+
+slirp4netns carries what leaves the router as ordinary connections of an ordinary user. So nothing of the machine's own
+network is changed: no forwarding, no rule of nftables, no address, and nobody needs a right in the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from flyted.net import plan
+from flyted.net.netlink import Failed
+
+_UNSHARE, _SLIRP = "/usr/bin/unshare", "/usr/bin/slirp4netns"
+_PATIENCE_S = 10.0
+
+
+def run() -> None:
+    """Starts the router in new namespaces, and becomes slirp4netns for them. Raises :class:`Failed`."""
+    watched, held = os.pipe()  # closed with the router: then slirp4netns ends as well
+    router = os.fork()
+    if router == 0:
+        os.set_inheritable(held, True)  # noqa: FBT003
+        launch = [sys.executable, "-I", str(Path(__file__).parent), "router"]
+        os.execv(_UNSHARE, [_UNSHARE, "--user", "--map-root-user", "--net", *launch])  # noqa: S606
+    os.close(held)
+    _await(router)
+    os.set_inheritable(watched, True)  # noqa: FBT003
+    options = ["--configure", f"--mtu={plan.MTU}", f"--cidr={plan.OUTSIDE}", "--disable-host-loopback"]
+    options += ["--enable-sandbox", "--enable-seccomp", f"--exit-fd={watched}", str(router), plan.OUT]
+    os.execv(_SLIRP, [_SLIRP, *options])  # noqa: S606
+
+
+def _await(pid: int) -> None:
+    """Until the process is in a network of its own, and root there."""
+    own = Path("/proc/self/ns/net").stat().st_ino
+    end = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < end:
+        try:
+            apart = Path(f"/proc/{pid}/ns/net").stat().st_ino != own
+            if apart and Path(f"/proc/{pid}/uid_map").read_text().split():
+                return
+        except OSError:  # it is about to become another's
+            pass
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            raise Failed("there are no user namespaces for unprivileged users here (unshare(1) says why)")
+        time.sleep(0.005)
+    raise Failed("unshare makes no namespaces")

@@ -1,0 +1,210 @@
+"""A program with a port of its own, as its unit would run it: the real systemd-socket-proxyd in front of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flyted.launch import listeners
+from flyted.launch.supervise import PROXY
+from tests.launch.harness import ROOT, App, Unit, bundle, fserve
+
+Keep = Callable[[App], App]
+MakeUnit = Callable[..., Unit]
+PORTLY = (ROOT / "tests" / "apps" / "portly.py").read_bytes()
+CANARY = "CANARY-5d0a77"
+pytestmark = pytest.mark.skipif(not Path(PROXY).exists(), reason="no systemd-socket-proxyd here")
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that nobody has: here there is no network namespace."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def start(unit: Unit, tmp_path: Path, port: int, *options: str, more: tuple[str, ...] = ()) -> App:
+    """launch, with the program on that port."""
+    code = bundle(tmp_path, {"portly.py": PORTLY, "main.py": b"raise RuntimeError('nobody imports this')"})
+    words = [*unit.options(code), "--port", str(port), *more]
+    args = ("python", "portly.py", "--port", str(port), *options)
+    return unit.start(code, fserve("main:env", args=args), options=words)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_it_is_ready_when_its_port_listens(
+    make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int, host: str
+) -> None:
+    """Not before; requests that came meanwhile are answered; wherever it listens."""
+    if ":" in host and not Path("/proc/sys/net/ipv6").exists():
+        pytest.skip("no IPv6 here")
+    app = running(start(make_unit(), tmp_path, port, "--host", host, "--late", "1"))
+    early: list[int] = []
+    asked = threading.Thread(target=lambda: early.append(app.get("/early")[0]))
+    asked.start()
+    app.ready()
+    assert app.get("/x")[1].endswith(" /x")
+    asked.join(20)
+    assert early == [200]
+    assert app.stop() == 0
+
+
+def test_the_program_has_neither_the_socket_nor_systemds_variables(
+    make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int
+) -> None:
+    """It cannot take what is the proxy's, nor tell systemd that it is ready."""
+    app = running(start(make_unit(), tmp_path, port)).ready()
+    assert not {"LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET"} & set(app.get("/env")[1].split())
+    program = next(pid for pid in descendants(app.process.pid) if "socket-proxyd" not in command(pid))
+    third = Path(f"/proc/{program}/fd/3")
+    assert not third.exists() or third.stat().st_ino != os.fstat(app.unit.listener.fileno()).st_ino
+    app.stop()
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(each) for each in text.split()]
+
+
+def command(pid: int) -> str:
+    """A process's command line."""
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
+def test_a_secret_argument_shows_in_no_process(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> None:
+    """Neither in launch's, nor in the program's, nor in the proxy's."""
+    unit = make_unit(secrets={"s0": ("env:AUTH", CANARY.encode())})
+    app = running(start(unit, tmp_path, port, "--key", "$AUTH")).ready()
+    assert app.get("/key") == (200, CANARY)
+    pids = [app.process.pid, *descendants(app.process.pid)]
+    assert len(pids) == 3
+    assert not [pid for pid in pids if CANARY in command(pid)]
+    proxy = next(pid for pid in pids if "socket-proxyd" in command(pid))
+    assert CANARY not in Path(f"/proc/{proxy}/environ").read_text()
+    app.stop()
+
+
+@pytest.mark.parametrize(
+    "way", ["os.execv(B, [B, K])", "subprocess.run([B, K])", "os.posix_spawn(B, [B, K], {})", "os.system(B + ' ' + K)"]
+)
+def test_a_program_may_not_pass_a_secret_on_to_another(
+    make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int, way: str
+) -> None:
+    """A console script that starts the real program would show it after all."""
+    script = f"import os, subprocess, sys\nB, K = '/bin/echo', sys.argv[1]\n{way}\n"
+    code = bundle(tmp_path, {"p.py": script})
+    unit = make_unit(secrets={"s0": ("env:AUTH", CANARY.encode())})
+    options = [*unit.options(code), "--port", str(port)]
+    app = running(unit.start(code, fserve("", args=("python", "p.py", "$AUTH")), options=options))
+    assert app.wait() == 78
+    assert "program 'echo' would show secret AUTH to everybody in its arguments" in app.err
+    assert CANARY not in app.err + app.out
+    allowed = running(
+        unit.start(code, fserve("", args=("python", "p.py", "$AUTH")), options=[*options, "--secret-in-argv", "yes"])
+    )
+    allowed.wait()
+    assert CANARY in allowed.out
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--exit", "3"), 3, "the program ended with status 3 and never listened"),
+        (("--exit", "0"), 0, "the program ended with status 0 and never listened"),
+        (("--no-such",), 2, "unrecognized arguments"),
+    ],
+)
+def test_an_end_before_it_listens_is_told(
+    make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int, options: tuple[str, ...], status: int, said: str
+) -> None:
+    """Its exit status is the unit's."""
+    app = running(start(make_unit(), tmp_path, port, *options))
+    assert app.wait() == status
+    assert said in app.err
+
+
+def test_a_signal_is_told(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> None:
+    """As a shell does: 128 and the number."""
+    app = running(start(make_unit(), tmp_path, port)).ready()
+    pid = next(each for each in descendants(app.process.pid) if "socket-proxyd" not in command(each))
+    os.kill(pid, signal.SIGKILL)
+    assert app.wait() == 137
+    assert "the program was ended by signal SIGKILL" in app.err
+
+
+def test_a_proxy_that_dies_ends_the_program(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> None:
+    """No request would reach it any more."""
+    app = running(start(make_unit(), tmp_path, port)).ready()
+    proxy = next(each for each in descendants(app.process.pid) if "socket-proxyd" in command(each))
+    os.kill(proxy, signal.SIGKILL)
+    assert app.wait() == 0
+    assert "systemd-socket-proxyd has ended" in app.err
+
+
+def test_a_stop_finishes_what_is_in_flight_and_leaves_the_rest_to_the_next_start(
+    make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int
+) -> None:
+    """One request is being answered, others come while the app stops: none is refused, none is cut."""
+    unit = make_unit()
+    app = running(start(unit, tmp_path, port)).ready()
+    answers: list[tuple[int, str]] = []
+    slow = threading.Thread(target=lambda: answers.append(app.get("/slow?s=1")))
+    slow.start()
+    time.sleep(0.3)
+    app.process.send_signal(signal.SIGTERM)
+    assert unit.notice().startswith("STOPPING=1")
+    slow.join(20)
+    assert answers[0][0] == 200
+    late = threading.Thread(target=lambda: answers.append(app.get("/late")))
+    late.start()
+    assert app.wait() == 0
+    assert unit.notice() == "EXITED"  # the harness's own word
+    again = running(start(unit, tmp_path, port)).ready()
+    late.join(20)
+    assert answers[1][0] == 200
+    again.stop()
+
+
+def test_a_stop_before_it_listens_says_on_which_port_nothing_is(
+    make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int
+) -> None:
+    """systemd's time is over: the last line says why."""
+    app = running(start(make_unit(), tmp_path, port, "--late", "100"))
+    deadline = time.monotonic() + 20
+    while not descendants(app.process.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    app.stop()
+    assert f"on port {port}" in app.err
+
+
+def test_what_listens_is_read_from_the_kernel() -> None:
+    """Address and port of every family, in the form that the proxy takes."""
+    with socket.create_server(("127.0.0.2", 0)) as one:
+        port = one.getsockname()[1]
+        heard = listeners.listening()
+        assert ("127.0.0.2", port) in heard
+        assert listeners.target(heard, port) == f"127.0.0.2:{port}"
+    assert listeners.target([("::", 9), ("0.0.0.0", 9)], 9) == "127.0.0.1:9"
+    assert listeners.target([("::", 9)], 9) == "::1:9"
+    assert listeners.target([("10.0.0.1", 9)], 8) is None
+
+
+def test_a_program_that_is_not_there_is_named(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> None:
+    """The same words as for any app; starting again cannot help."""
+    assert shutil.which("no-such-program") is None
+    unit = make_unit()
+    code = bundle(tmp_path, {"x.py": ""})
+    app = running(
+        unit.start(code, fserve("", args=("no-such-program",)), options=[*unit.options(code), "--port", str(port)])
+    )
+    assert app.wait() == 78
+    assert "program 'no-such-program' is not in the image" in app.err

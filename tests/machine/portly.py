@@ -1,0 +1,80 @@
+"""Apps that are programs with a port of their own: files of alice's, and what they do when asked."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.machine.people import alice, answer, curl, give
+
+PROGRAM = Path(__file__).parents[1] / "apps" / "portly.py"
+SOURCE = """
+import datetime
+import flyte
+import flyte.app
+
+env = flyte.app.AppEnvironment(
+    name={name!r}, {how}={words!r}, port={port}, requires_auth=False, include=["portly.py", *{include!r}],
+    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("waitress"),
+    scaling=flyte.app.Scaling(replicas=(0, 1), scaledown_after=datetime.timedelta(seconds=300)),
+    resources=flyte.Resources(cpu=2, memory="256Mi"), secrets={secrets},
+)
+"""
+
+
+def write(
+    name: str,
+    words: list[str],
+    *,
+    how: str = "args",
+    port: int = 8080,
+    secrets: str = "[]",
+    include: tuple[str, ...] = (),
+) -> str:
+    """The app's file in alice's home, and beside it the program."""
+    target = Path("/home/alice/portly.py")
+    shutil.copyfile(PROGRAM, target)
+    shutil.chown(target, "alice", "alice")
+    text = SOURCE.format(name=name, how=how, words=words, port=port, secrets=secrets, include=list(include))
+    return give(f"{name.replace('-', '_')}.py", text)
+
+
+def portly(*options: str) -> list[str]:
+    """The words that run the program."""
+    return ["python", "portly.py", *options]
+
+
+def serve(name: str, words: list[str], *options: str, **how: object) -> str:
+    """Serves it; its URL."""
+    return alice("flytectl", "serve", "-q", *options, write(name, words, **how)).stdout.strip()  # type: ignore[arg-type]
+
+
+def unit(name: str) -> str:
+    """The service of the app's newest revision."""
+    return f"flyted-app-{name}-r{answer('app', 'get', name)['revision']}-0.service"
+
+
+def processes(service: str) -> dict[int, str]:
+    """The processes of a unit: PID → command line as all users can read it."""
+    group = subprocess.run(
+        ["systemctl", "show", "--value", "--property=ControlGroup", service],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pids = Path(f"/sys/fs/cgroup{group.stdout.strip()}/cgroup.procs").read_text().split()
+    return {int(pid): Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in pids}
+
+
+def do(url: str, source: str) -> str:
+    """What ``result`` is after ``source`` ran inside the app; ``repr`` of it, or of what was raised."""
+    status, body = curl(f"{url}/do", "-X", "POST", "--data-binary", source)
+    assert status == 200, body
+    return body
+
+
+def reach(url: str, host: str, port: int) -> str:
+    """What becomes of a TCP connection that the app makes."""
+    source = f"import socket\nwith socket.create_connection(({host!r}, {port}), 4) as c: result = 'connected'"
+    return do(url, source)

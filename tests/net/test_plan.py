@@ -1,0 +1,78 @@
+"""Addresses and rules of the apps' network, and that its unit files say the same as the code."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flyted.contract.names import WAY_OUT, Replica, network_of
+from flyted.net import cable, plan
+from flyted.plan.sandbox import CLOSED_NETWORKS, STUB_RESOLVERS
+
+ROOT = Path(__file__).parents[2]
+UNIT = (ROOT / "units" / WAY_OUT).read_text()
+
+
+def test_each_app_has_addresses_of_its_own() -> None:
+    """All different, none the router's, all in its subnet."""
+    numbers = range(plan.FIRST, plan.LAST + 1)
+    net = ipaddress.ip_network(f"{plan.ROUTER}/{plan.PREFIX}", strict=False)
+    found = {ipaddress.ip_address(plan.address(number)) for number in numbers}
+    assert len(found) == len(numbers)
+    assert all(each in net for each in found)
+    assert ipaddress.ip_address(plan.ROUTER) not in found
+    outside = ipaddress.ip_network(plan.OUTSIDE)
+    assert not outside.overlaps(net)
+    assert ipaddress.ip_address(plan.RESOLVER) == outside[3]
+
+
+@pytest.mark.parametrize("name", ["", "demo-r1-0", "x" * 80])
+def test_every_number_is_tried(name: str) -> None:
+    """Each once, from one that the name decides."""
+    tried = list(plan.candidates(name))
+    assert sorted(tried) == list(range(plan.FIRST, plan.LAST + 1))
+    assert tried == list(plan.candidates(name))
+
+
+def test_apps_addresses_are_open_to_apps() -> None:
+    """The sandbox closes networks; the way to router and resolver is not among them."""
+    closed = [ipaddress.ip_network(net) for net in CLOSED_NETWORKS]
+    for text in (plan.ROUTER, plan.RESOLVER, plan.address(2)):
+        assert not any(ipaddress.ip_address(text) in net for net in closed)
+
+
+@pytest.mark.skipif(not shutil.which("nft") and not Path("/usr/sbin/nft").exists(), reason="no nft here")
+def test_nft_takes_the_rules() -> None:
+    """Checked, not set."""
+    done = subprocess.run(
+        ["/usr/sbin/nft", "--check", "-f", "-"], input=plan.rules(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 or "Operation not permitted" in done.stderr, done.stderr
+
+
+def test_the_rules_let_nothing_through_by_default() -> None:
+    """Each chain that filters drops what no rule names."""
+    chains = re.findall(r"type filter hook (\w+) priority 0; policy (\w+);", plan.rules())
+    assert sorted(chains) == [("forward", "drop")] * 2 + [("input", "drop")] * 2
+
+
+def test_the_way_out_reaches_nothing_that_apps_may_not_reach() -> None:
+    """slirp4netns's connections count for its own unit: the same networks are closed there, in the same words."""
+    assert re.findall(r"^IPAddressDeny=(\S+)$", UNIT, re.MULTILINE) == list(CLOSED_NETWORKS)
+    assert re.findall(r"^IPAddressAllow=(\S+)$", UNIT, re.MULTILINE) == list(STUB_RESOLVERS)
+
+
+def test_the_units_and_the_code_agree() -> None:
+    """Names and numbers that stand in both."""
+    assert f"nameserver {plan.RESOLVER}\n" in (ROOT / "packaging" / "resolv.conf").read_text()
+    assert cable.ROUTER == WAY_OUT
+    template = network_of(Replica("demo", 1)).replace("demo-r1-0", "")
+    text = (ROOT / "units" / template).read_text()
+    assert f"BindsTo={WAY_OUT}\n" in text
+    slices = {re.search(r"^Slice=(\S+)$", each, re.MULTILINE)[1] for each in (UNIT, text)}  # type: ignore[index]
+    assert len(slices) == 1  # the cable looks for the router beside its own cgroup
