@@ -60,7 +60,8 @@ def serve(
         specs = [
             spec_of(
                 app.idl, image=app.image, image_files=app.image_files, bundle=app.bundle_sha256,
-                python_env=env_folder, egress=not no_egress, secret_in_argv=allow_secret_in_argv, project=project, domain=domain,
+                python_env=env_folder, egress=not no_egress, secret_in_argv=allow_secret_in_argv,
+                project=project, domain=domain,
             )
             for app in loaded.apps
         ]  # fmt: skip
