@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import socket
 import statistics
@@ -41,16 +42,22 @@ def ask(family: int, address: str | tuple[str, int]) -> float:
     return (time.perf_counter() - began) * 1e6
 
 
+def _enter(namespace: int) -> None:
+    """setns(2), which Python has from 3.12 on."""
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, 0):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
 @contextlib.contextmanager
 def inside(pid: int) -> Iterator[None]:
     """This process in another's network namespace."""
     own = os.open("/proc/self/ns/net", os.O_RDONLY)
     other = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-    os.setns(other, os.CLONE_NEWNET)
+    _enter(other)
     try:
         yield
     finally:
-        os.setns(own, os.CLONE_NEWNET)
+        _enter(own)
         os.close(own)
         os.close(other)
 
@@ -104,9 +111,11 @@ def way_out(url: str, promise: Promise) -> None:
         source = CONNECTS.format(host=address, port=port)
         through = [float(x) * 1e6 for x in do(url, source).strip("[]").split(",")]
         names: dict[str, list[float]] = {}
-        exec(source, names)  # noqa: S102
+        exec(source, names)
         own = [x * 1e6 for x in names["result"]]
-    promise("way out: TCP connect, p50", spread(through)[0], 20 * spread(own)[0], "µs", f"own: {spread(own)[0]:.0f} µs")
+    promise(
+        "way out: TCP connect, p50", spread(through)[0], 20 * spread(own)[0], "µs", f"own: {spread(own)[0]:.0f} µs"
+    )
     router = subprocess.run(
         ["systemctl", "show", "--value", "--property=ControlGroup", "flyted-net.service"],
         check=True, capture_output=True, text=True,
@@ -124,11 +133,15 @@ def ports(promise: Promise) -> None:
     proxy = next(pid for pid, line in running.items() if "socket-proxyd" in line)
     proxied, direct = requests(path, proxy)
     (p50, p99), (own50, own99) = spread(proxied), spread(direct)
-    promise("a request through the proxy, p50", p50, own50 + 1500, "µs", f"straight: {own50:.0f} µs, x{p50 / own50:.2f}")
-    promise("a request through the proxy, p99", p99, own99 + 6000, "µs", f"straight: {own99:.0f} µs, x{p99 / own99:.2f}")
+    promise(
+        "a request through the proxy, p50", p50, own50 + 1500, "µs", f"straight: {own50:.0f} µs, x{p50 / own50:.2f}"
+    )
+    promise(
+        "a request through the proxy, p99", p99, own99 + 6000, "µs", f"straight: {own99:.0f} µs, x{p99 / own99:.2f}"
+    )
     launch = min(running)
-    promise("memory beside the program", pss(launch) + pss(proxy), 12, "MiB", f"proxy: {pss(proxy):.1f} MiB")
-    python = os.readlink(f"/proc/{launch}/exe")
+    promise("memory beside the program", pss(launch) + pss(proxy), 16, "MiB", f"proxy: {pss(proxy):.1f} MiB")
+    python = str(Path(f"/proc/{launch}/exe").readlink())
     alone = statistics.median(plain_start(python) for _ in range(WAKES))
     awake = statistics.median(wake(path) for _ in range(WAKES))
     promise("a wake to the first answer", awake, 3 * alone + 400, "ms", f"the program alone: {alone:.0f} ms")
