@@ -93,7 +93,7 @@ async def daemon(settings: Settings) -> None:
     gpus = Gpus(Gpu(), units, GpuTable(GpuRecords(store.database)), engine, act.do, settings.gpu_wait_s)
     act.before_sleep = gpus.before_sleep
     gpu_verbs = GpuVerbs(gpus, engine.facts)
-    images = Images(units, STATE / "images", settings.build_environment)
+    images = Images(units, STATE / "images", settings.build_environment, gpus.need_any)
     sweep = ImageSweep(units, images, store.apps, STATE / "unused-images.json")
     deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", gpus, set())
     table = TokenTable(store.database)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from flyted.contract.errors import FlytedError, HostFailure, NoGpu
 from flyted.contract.gpu import Ask
-from flyted.contract.names import AppKey, Replica
+from flyted.contract.names import AppKey, Replica, shown
 from flyted.daemon.engine import Engine
 from flyted.daemon.gpu_line import Line, Waiting
 from flyted.daemon.gpu_return import GpuReturn
@@ -72,6 +72,15 @@ class Gpus:
         why = impossible(ask, await self.inventory()) if ask.count else ""
         if why:
             raise NoGpu(f"app '{app}' {why}", hint="flytectl serve --gpu any, or --cpu to run it without a GPU")
+
+    async def need_any(self, what: str) -> None:
+        """Raises :class:`NoGpu`, in the name of what needs a GPU, when this machine has none."""
+        why = impossible(Ask(1), await self.inventory())
+        if why:
+            raise NoGpu(
+                f"not supported on this machine: {shown(what)} {why}",
+                hint="serve it on a machine with a GPU, or with an environment of yours: flytectl serve --python-env",
+            )
 
     async def lease(self, replica: Replica, ask: Ask) -> bytes:
         """The credential of a starting unit: a lease, or why there is none. Waits for as long as is allowed."""

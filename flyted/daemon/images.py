@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import stat
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ from flyted.plan.images import (
     ImageRecord,
     Machine,
     Recipe,
+    engine_of,
     env_of,
     recipe_from_spec,
     recipe_hash,
     record_of,
-    refuse_engines,
 )
 
 _RECORD_LIMIT = 1 << 20
@@ -40,6 +41,7 @@ class Images:
     units: Units
     folder: Path
     environment: dict[str, str]
+    need_gpu: Callable[[str], Awaitable[None]]  # raises NoGpu, in the name of what needs one, where there is none
     building: dict[str, Build] = field(default_factory=dict)  # by the image's hash
     sweeping: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while images are deleted
 
@@ -70,7 +72,8 @@ class Images:
         for kind in ("project", "domain"):
             label(call.args[kind], kind)
         recipe = _recipe(call.args["image"])
-        refuse_engines(recipe)
+        if engine := engine_of(recipe):
+            await self.need_gpu(engine)
         await call.emit("accepted", text="checked the image")
         return {"image": (await self.build(recipe, "the image", call.emit)).to_dict()}
 

@@ -22,6 +22,7 @@ CODES: dict[str, Code] = {
     "sdk-missing": Code.INVALID_ARGUMENT,
     "user-code": Code.INVALID_ARGUMENT,
     "unsupported": Code.FAILED_PRECONDITION,
+    "no-gpu": Code.FAILED_PRECONDITION,
     "not-found": Code.NOT_FOUND,
     "secret-not-found": Code.NOT_FOUND,
     "already-exists": Code.ALREADY_EXISTS,

@@ -18,8 +18,8 @@ from flyted.plan.build_unit import BuildSettings, ImageRecord, build_failure, bu
 from flyted.plan.recipe import Install, Machine, Recipe, recipe_hash, recipe_json
 
 __all__ = [
-    "BuildSettings", "ImageRecord", "Install", "Machine", "Recipe", "build_failure", "build_unit", "env_of",
-    "recipe_from_spec", "recipe_hash", "recipe_json", "record_of", "refuse_engines", "remove_unit",
+    "BuildSettings", "ImageRecord", "Install", "Machine", "Recipe", "build_failure", "build_unit", "engine_of",
+    "env_of", "recipe_from_spec", "recipe_hash", "recipe_json", "record_of", "remove_unit",
 ]  # fmt: skip
 
 MAX_LAYERS = 64
@@ -68,17 +68,12 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
     return recipe
 
 
-def refuse_engines(recipe: Recipe) -> None:
-    """Raises :class:`Unsupported` for an image with a program that wants a GPU, before gigabytes of it are fetched.
+def engine_of(recipe: Recipe) -> str:
+    """The requirement that makes the image one that only runs on a GPU, or "".
 
-    Flyte's client has the image built first, and names the app's GPU only afterwards.
+    Flyte's client has the image built first, and names the app's GPU only afterwards: gigabytes later.
     """
-    wanting = [r for install in recipe.installs for r in install.requirements if _ENGINE.match(r)]
-    if wanting:
-        raise Unsupported(
-            f"not supported on this machine: {shown(wanting[0])} needs a GPU (resources.gpu is not built yet)",
-            hint="change these fields, or deploy the file to a Flyte cluster",
-        )
+    return next((r for install in recipe.installs for r in install.requirements if _ENGINE.match(r)), "")
 
 
 def env_of(recipe: Recipe, image_dir: str) -> tuple[tuple[str, str], ...]:

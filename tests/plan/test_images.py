@@ -17,11 +17,11 @@ from flyted.plan.images import (
     Install,
     Machine,
     Recipe,
+    engine_of,
     env_of,
     recipe_from_spec,
     recipe_hash,
     recipe_json,
-    refuse_engines,
 )
 
 BASE = "ghcr.io/flyteorg/flyte:py3.12-v2.12.1"
@@ -404,13 +404,12 @@ def test_what_the_real_sdk_writes_is_understood() -> None:
 @pytest.mark.parametrize(
     "name", ["vllm==0.26.0", "vllm", "sglang[all]>=0.5", "VLLM >= 1", "sglang @ https://x.invalid/s.whl"]
 )
-def test_an_engine_that_wants_a_gpu_is_refused_before_it_is_fetched(name: str) -> None:
+def test_an_engine_that_wants_a_gpu_is_known_before_it_is_fetched(name: str) -> None:
     """Flyte's client builds the image before it names the GPU: minutes and gigabytes would go by."""
-    with pytest.raises(Unsupported, match="needs a GPU"):
-        refuse_engines(recipe_from_spec(spec(packages("six"), packages(name))))
+    assert engine_of(recipe_from_spec(spec(packages("six"), packages(name)))) == name
 
 
 @pytest.mark.parametrize("name", ["vllm-router", "flyteplugins-vllm", "sglang-router==0.3.2", "vllm_x", "six"])
 def test_a_name_that_only_resembles_an_engine_is_built(name: str) -> None:
     """Routers and plug-ins need no GPU."""
-    refuse_engines(recipe_from_spec(spec(packages(name))))
+    assert engine_of(recipe_from_spec(spec(packages(name)))) == ""
