@@ -20,6 +20,7 @@ from flyted.contract.names import AppKey, env_name, secret_key, shown
 DEFAULT_SCALEDOWN_S = 300.0
 DEFAULT_MEMORY_BYTES = 2 << 30  # for an app that names none: a bound, so that one app cannot take the machine
 DEFAULT_CPU_CORES = 0.0  # none asked for: no quota, fair share by weight
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  no temporary file: the place where POSIX shared memory is looked for
 MAX_SECRETS = 64
 MAX_ENV = 256
 MAX_ARGS = 256
@@ -78,6 +79,8 @@ class AppSpec:
     request_timeout_s: float = 0.0  # 0: the ingress's own default
     cpu_cores: float = DEFAULT_CPU_CORES
     memory_bytes: int = DEFAULT_MEMORY_BYTES
+    disk_bytes: int = 0  # room for its state and cache folders; looked for when it is served, and no limit
+    shm_bytes: int = 0  # of a /dev/shm of its own; 0: the machine's
     gpu_count: int = 0
     gpu_name: str = ""  # words of the product's name; "" is any
     gpu_partition: str = ""  # a MIG slice, as 1g.5gb; "" is whole GPUs
@@ -107,6 +110,8 @@ class AppSpec:
             raise InvalidInput(f"app '{self.key}': a request timeout is at most 1 hour")
         if self.min_replicas not in (0, 1):
             raise InvalidInput(f"app '{self.key}': this machine runs 0 or 1 replica", hint="use replicas=(0, 1)")
+        if self.disk_bytes < 0 or self.shm_bytes < 0:
+            raise InvalidInput(f"app '{self.key}': a size is not negative")
         self._check_python_env()
         Ask(self.gpu_count, self.gpu_name, self.gpu_partition)  # checks itself
         self._check_port()
@@ -196,7 +201,8 @@ def from_dict(data: dict[str, Any]) -> AppSpec:
 
 _SCALARS: dict[str, type] = {
     "image": dict, "bundle": str, "sys_path": str, "min_replicas": int, "scaledown_after_s": float,
-    "request_timeout_s": float, "cpu_cores": float, "memory_bytes": int, "gpu_count": int, "gpu_name": str,
+    "request_timeout_s": float, "cpu_cores": float, "memory_bytes": int, "disk_bytes": int,
+    "shm_bytes": int, "gpu_count": int, "gpu_name": str,
     "gpu_partition": str, "python_env": str, "egress": bool, "requires_auth": bool,
     "port": int, "secret_in_argv": bool,
     "type": str, "description": str,

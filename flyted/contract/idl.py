@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flyted.contract import gpu, quantity
-from flyted.contract.app import DEFAULT_MEMORY_BYTES, DEFAULT_SCALEDOWN_S, AppSpec, SecretUse
+from flyted.contract.app import DEFAULT_MEMORY_BYTES, DEFAULT_SCALEDOWN_S, SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import AppKey, shown
 
@@ -30,6 +30,7 @@ _KEPT_OPTIONS = ("--resolver", "--resolver-args", "--parameters")
 _DROPPED_OPTIONS = (
     "--version", "--image-cache", "--tgz", "--dest", "--raw-data-path", "--project", "--domain", "--org",
 )  # fmt: skip
+_DISK = "EPHEMERAL_STORAGE"  # resources.disk
 _NVIDIA = "NVIDIA_GPU"  # the first of GPUAccelerator.DeviceClass, and so absent in protobuf-JSON
 _SPEC_FIELDS = {
     "container", "pod", "autoscaling", "ingress", "desiredState", "clusterPool", "cluster", "images",
@@ -98,7 +99,7 @@ def spec_of(
         type=str(profile.get("type", "")),
         description=str(profile.get("shortDescription", "")),
         links=tuple((str(x.get("title", "")), str(x.get("path", ""))) for x in spec.get("links", [])),
-        **_resources(container),
+        **_resources(container, _map(spec.get("extendedResources"))),
         **_gpus(container, _map(spec.get("extendedResources")), gpus),
     )
 
@@ -152,11 +153,10 @@ def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], 
     maker = str(_map(extended.get("gpuAccelerator")).get("deviceClass", _NVIDIA))
     if maker != _NVIDIA and gpus is None:
         yield f"resources.gpu of {shown(maker)}: NVIDIA GPUs are served here, or none (--gpu any, --cpu)"
-    if "EPHEMERAL_STORAGE" in asked:
-        yield "resources.disk is not limited here"
-    if extended.get("sharedMemory"):
-        yield "resources.shm is not built yet"
-    for name in sorted(asked - {"CPU", "MEMORY", "GPU", "EPHEMERAL_STORAGE"}):
+    mounted = _map(extended.get("sharedMemory")).get("mountPath", SHARED_MEMORY)
+    if mounted != SHARED_MEMORY:
+        yield f"resources.shm at {shown(mounted)}: it is {SHARED_MEMORY} here"
+    for name in sorted(asked - {"CPU", "MEMORY", "GPU", _DISK}):
         yield f"resource {shown(name)}"
 
 
@@ -257,15 +257,23 @@ def _secret(secret: dict[str, Any]) -> SecretUse:
     return SecretUse(key, env=str(secret.get("envVar") or name.upper().replace("-", "_")))
 
 
-def _resources(container: dict[str, Any]) -> dict[str, Any]:
-    """What an app asks for is what it gets: the limit where one is named, else the request."""
+def _resources(container: dict[str, Any], extended: dict[str, Any]) -> dict[str, Any]:
+    """What an app asks for is what it gets: the limit where one is named, else the request.
+
+    ``shm="auto"`` comes without a size: as in Kubernetes, the app's memory is the bound.
+    """
     resources = _map(container.get("resources"))
     asked: dict[str, str] = {}
     for part in ("requests", "limits"):
         asked |= {str(r.get("name")): str(r.get("value", "")) for r in resources.get(part, [])}
+    memory = quantity.memory_bytes(asked["MEMORY"]) if "MEMORY" in asked else DEFAULT_MEMORY_BYTES
+    shared = _map(extended.get("sharedMemory"))
+    limit = str(shared.get("sizeLimit", ""))
     return {
         "cpu_cores": quantity.cpu_cores(asked["CPU"]) if "CPU" in asked else 0.0,
-        "memory_bytes": quantity.memory_bytes(asked["MEMORY"]) if "MEMORY" in asked else DEFAULT_MEMORY_BYTES,
+        "memory_bytes": memory,
+        "disk_bytes": quantity.memory_bytes(asked[_DISK], "disk") if _DISK in asked else 0,
+        "shm_bytes": (quantity.memory_bytes(limit, "shm") if limit else memory) if shared else 0,
     }
 
 

@@ -45,11 +45,14 @@ def cpu_cores(text: str) -> float:
     return cores
 
 
-def memory_bytes(text: str) -> int:
-    """Memory or disk in bytes: ``"512Mi"`` → 536870912. Raises :class:`InvalidInput` below 1 MiB or above 1 EiB."""
-    size = int(_parse(text, "memory"))
+def memory_bytes(text: str, what: str = "memory") -> int:
+    """Memory or disk (``what``) in bytes: ``"512Mi"`` → 536870912.
+
+    Raises :class:`InvalidInput` below 1 MiB or above 1 EiB.
+    """
+    size = int(_parse(text, what))
     if not 1 << 20 <= size <= 1 << 60:
-        raise InvalidInput(f"memory {shown(text)} is out of range", hint="ask for 1Mi or more, as '512Mi' or '4Gi'")
+        raise InvalidInput(f"{what} {shown(text)} is out of range", hint="ask for 1Mi or more, as '512Mi' or '4Gi'")
     return size
 
 

@@ -24,8 +24,10 @@ from flyted.daemon.gpus import Gpus
 from flyted.daemon.images import Images
 from flyted.daemon.status import url_of
 from flyted.host import bundles
+from flyted.host.disk import free_bytes
 from flyted.host.store import Store
 from flyted.host.vault import Vault
+from flyted.plan.disk import APP_FOLDERS, NOT_LIMITED, check_room
 from flyted.plan.facts import StoredApp
 from flyted.plan.secrets import room
 
@@ -62,8 +64,11 @@ class Deploy:
                 return await self._start_again(unchanged, emit), False
             self.images.check(spec)
             await self.gpus.check(spec.key, spec.gpu)
+            self._check_room(spec)
             self._keep_bundle(spec, fd)
             await self._accepted(spec, emit)
+            if spec.disk_bytes:
+                await emit("note", text=NOT_LIMITED)
             image = await self.images.ensure(spec, emit)
             self._keep_bundle(spec, fd)  # and on record at once: what no revision uses is swept away
             number = self.store.add_revision(spec, image, fingerprint, time.time())
@@ -119,6 +124,12 @@ class Deploy:
                 f"the secrets of app '{spec.key}' are {total >> 10} KiB together; the limit is 900 KiB",
                 hint="store large data as files of the app, and what opens them as secret",
             )
+
+    def _check_room(self, spec: AppSpec) -> None:
+        app = next((a for a in self.store.apps() if a.key == spec.key), None)
+        before = app.current.spec.disk_bytes if app is not None and app.current is not None else 0
+        if spec.disk_bytes > before:
+            check_room(spec.key, spec.disk_bytes, before, free_bytes(APP_FOLDERS))
 
     def _unchanged(self, spec: AppSpec, fingerprint: str) -> StoredApp | None:
         app = next((a for a in self.store.apps() if a.key == spec.key), None)

@@ -8,7 +8,7 @@ from typing import Any
 from flyteidl2.app import app_definition_pb2 as pb
 from flyteidl2.core import literals_pb2, security_pb2, tasks_pb2
 
-from flyted.contract.app import AppSpec, from_dict
+from flyted.contract.app import SHARED_MEMORY, AppSpec, from_dict
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import AppKey
 
@@ -36,6 +36,13 @@ def _fill(spec: pb.Spec, known: AppSpec) -> None:
             request(name=tasks_pb2.Resources.CPU, value=f"{round(known.cpu_cores * 1000)}m")
         )
     container.resources.requests.append(request(name=tasks_pb2.Resources.MEMORY, value=str(known.memory_bytes)))
+    if known.disk_bytes:
+        container.resources.requests.append(
+            request(name=tasks_pb2.Resources.EPHEMERAL_STORAGE, value=str(known.disk_bytes))
+        )
+    if known.shm_bytes:
+        spec.extended_resources.shared_memory.mount_path = SHARED_MEMORY
+        spec.extended_resources.shared_memory.size_limit = str(known.shm_bytes)
     spec.autoscaling.replicas.min, spec.autoscaling.replicas.max = known.min_replicas, 1
     spec.autoscaling.scaledown_period.FromMicroseconds(round(known.scaledown_after_s * 1_000_000))
     if known.request_timeout_s:

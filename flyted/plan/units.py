@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flyted.contract.app import AppSpec, SecretUse
+from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.names import Replica, network_of, state_name, user_of
 from flyted.plan.gpu_lease import CREDENTIAL as GPU
 from flyted.plan.sandbox import STUB_RESOLVERS, Network, sandbox
@@ -269,6 +269,8 @@ def _view(
         if isinstance(use, SecretUse) and use.file
     ]
     empty = [(layout.state, "ro")]
+    if spec.shm_bytes:  # a tmpfs, so what it holds counts in MemoryMax; the options after systemd's own win
+        empty.append((SHARED_MEMORY, f"mode=1777,size={spec.shm_bytes}"))
     if any(isinstance(use, SecretUse) and use.file for use in credentials.values()):
         empty.append((SECRET_FILES, "ro"))
     return {

@@ -90,13 +90,12 @@ def test_a_spec_survives_the_wire() -> None:
         ("ingress.cname", "shop.example.org", "domain.custom_domain"),
         ("clusterPool", "gpus", "cluster_pool"),
         ("cluster", "east", "cluster"),
-        ("container.resources", {"requests": [{"name": "EPHEMERAL_STORAGE", "value": "1Gi"}]}, "resources.disk"),
         (
             "extendedResources",
             {"gpuAccelerator": {"device": "tpu-v5p-slice", "deviceClass": "GOOGLE_TPU"}},
             "resources.gpu of 'GOOGLE_TPU'",
         ),
-        ("extendedResources", {"sharedMemory": {"mountPath": "/dev/shm"}}, "resources.shm"),
+        ("extendedResources", {"sharedMemory": {"mountPath": "/mnt"}}, "resources.shm at '/mnt'"),
         ("fieldOf2031", 1, "fieldOf2031"),
     ],
 )
@@ -104,6 +103,25 @@ def test_what_is_not_built_is_refused_by_name(path: str, value: object, named: s
     """Never ignored: an app that would run differently from what its file says does not run."""
     with pytest.raises(Unsupported, match=named):
         spec_of(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("shared", "size"), [({}, 0), ({"sizeLimit": "64Mi"}, 64 << 20), ({"mountName": "flyte-shm"}, 512 << 20)]
+)
+def test_shared_memory_is_a_size_or_as_much_as_memory(shared: dict[str, str], size: int) -> None:
+    """shm="64Mi"; shm="auto" comes without a size (flyte/_internal/runtime/resources_serde.py)."""
+    extended = {"sharedMemory": {"mountPath": "/dev/shm", **shared}} if shared else {}
+    assert spec_of(changed("extendedResources", extended)).shm_bytes == size
+
+
+def test_disk_is_room_that_is_looked_for() -> None:
+    """resources.disk, with memory as it was."""
+    requests = [{"name": "EPHEMERAL_STORAGE", "value": "10Gi"}]
+    spec = spec_of(changed("container.resources", {"requests": requests}))
+    assert spec.disk_bytes == 10 << 30
+    assert spec_of(IDL).disk_bytes == 0
+    with pytest.raises(InvalidInput, match="disk '10GB'"):
+        spec_of(changed("container.resources", {"requests": [{**requests[0], "value": "10GB"}]}))
 
 
 @pytest.mark.parametrize(

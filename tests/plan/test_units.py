@@ -129,6 +129,13 @@ def test_limits_are_the_specs() -> None:
     assert units().service["TasksMax"] > 0
 
 
+def test_shared_memory_is_the_apps_own() -> None:
+    """A tmpfs of the size asked for, writable as /dev/shm is; the machine's when none was asked for."""
+    service = units(shm_bytes=64 << 20).service
+    assert ("/dev/shm", "mode=1777,size=67108864") in service["TemporaryFileSystem"]
+    assert "/dev/shm" not in dict(units().service["TemporaryFileSystem"])
+
+
 def test_only_an_app_with_a_minimum_restarts_by_itself() -> None:
     """Without a minimum the next request is what starts an app again; launch's refusal is final in both."""
     assert units().service["Restart"] == "no"

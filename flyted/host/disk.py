@@ -1,0 +1,27 @@
+"""How much room there is on the disks that apps write to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from flyted.contract.errors import HostFailure
+
+
+def free_bytes(folders: Iterable[str]) -> dict[str, int]:
+    """Bytes that a user without privileges may still write, by the first folder of each file system.
+
+    Raises :class:`HostFailure` for a folder that is not there.
+    """
+    free: dict[str, int] = {}
+    seen: set[int] = set()
+    for folder in folders:
+        try:
+            device, disk = Path(folder).stat().st_dev, os.statvfs(folder)
+        except OSError as error:
+            raise HostFailure(f"cannot look at {folder}: {error.strerror}") from error
+        if device not in seen:
+            seen.add(device)
+            free[folder] = disk.f_bavail * disk.f_frsize
+    return free

@@ -1,0 +1,34 @@
+"""Whether the disk has the room that an app asks for (``resources.disk``). Pure.
+
+On a cluster ``disk`` is ephemeral storage: reserved, and what takes more is evicted. systemd can limit no folder on an
+ordinary file system. So it is looked at once, when the app is served, and said that nothing limits it afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import AppKey
+from flyted.contract.quantity import human_bytes
+
+APP_FOLDERS = ("/var/lib", "/var/cache")
+"""Where systemd makes the state and the cache folders of apps."""
+NOT_LIMITED = "resources.disk: there is room for it now; systemd can limit no folder, so nothing keeps it free"
+
+
+def check_room(key: AppKey, asked: int, before: int, free: Mapping[str, int]) -> None:
+    """Raises :class:`InvalidInput`, with the arithmetic, unless there is room. All in bytes.
+
+    ``before``: what the revision that serves asked for. It may have filled that already, in folders that only the app
+    can read, so only what is asked for beyond it is looked for. ``free``: of each file system on which apps write.
+    """
+    need = max(asked - before, 0)
+    if need <= sum(free.values()):
+        return
+    there = " and ".join(f"{human_bytes(size)} in {folder}" for folder, size in sorted(free.items()))
+    more = f" ({human_bytes(need)} more than before)" if before else ""
+    raise InvalidInput(
+        f"app '{key}' asks for {human_bytes(asked)} of disk{more}; free is {there}",
+        hint="make room, or ask for less: flyte.Resources(disk=…)",
+    )
