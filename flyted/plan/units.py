@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.names import Replica, network_of, state_name, user_of
+from flyted.plan.engines import Shape, shape_of
 from flyted.plan.gpu_lease import CREDENTIAL as GPU
 from flyted.plan.sandbox import STUB_RESOLVERS, Network, sandbox
 from flyted.plan.secrets import SUMS, credential_id
@@ -88,11 +89,13 @@ def app_units(
     """
     python = python or f"{image_path}/bin/python"
     credentials = credential_ids(spec.secrets)
+    engine = shape_of(spec, f"/var/cache/{state_name(replica.app_id)}")
+    options = _launch_options(spec, engine, credentials, layout)
     start_s += gpu_wait_s if spec.gpu_count else 0
     service: Properties = {
-        **_running(spec, [python, "-I", layout.launch, *_launch_options(spec, credentials, layout)], start_s),
+        **_running(spec, [python, "-I", layout.launch, *options], start_s),
         **_identity(spec, replica),
-        "Environment": _environment(spec, replica, image_path, image_env),
+        "Environment": _environment(spec, replica, image_path, [*(engine.env if engine else ()), *image_env]),
         **_view(spec, replica, credentials, [image_path, *readable], layout),
         **_limits(spec),
         **sandbox(network_kind(spec), nameservers, gpu=bool(spec.gpu_count)),
@@ -180,8 +183,9 @@ def _running(spec: AppSpec, argv: list[str], start_s: int) -> Properties:
 
 
 def _launch_options(
-    spec: AppSpec, credentials: dict[str, SecretUse | Literal["sums"]], layout: Layout
+    spec: AppSpec, engine: Shape | None, credentials: dict[str, SecretUse | Literal["sums"]], layout: Layout
 ) -> Iterable[str]:
+    also = dict(engine.also) if engine else {}
     yield from ("--app", spec.key.name)
     if spec.bundle:
         yield from ("--bundle", bundle_path(spec.bundle, layout))
@@ -194,9 +198,11 @@ def _launch_options(
             yield from ("--sums", name)
         else:
             yield from ("--secret", f"{name}=env:{use.env}" if use.env else f"{name}=file:{use.file}")
+            if use.env in also:
+                yield from ("--secret", f"{name}=env:{also[use.env]}")
     if spec.gpu_count:
         yield from ("--gpu", GPU)
-    yield from ("--quoted", *(quote(word) for word in spec.command))
+    yield from ("--quoted", *(quote(word) for word in (engine.command if engine else spec.command)))
 
 
 def quote(word: str) -> str:

@@ -1,0 +1,167 @@
+"""Programs that serve language models: vLLM, SGLang, llama.cpp. What flyted knows of each, and does for it. Pure.
+
+They are recognised by their command alone, a plug-in's (``vllm-fserve serve …``) or one written out (``command=``).
+The spec stays what the file says; what is added here is added to the unit.
+
+Sources, read for the versions that the plug-ins 2.12.1 pin: flyteplugins/{vllm,sglang}/_app_environment.py;
+vllm/entrypoints/openai/server_utils.py (AuthenticationMiddleware); sglang/srt/utils (add_api_key_middleware);
+llama.cpp, tools/server/README.md.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+from dataclasses import dataclass
+
+from flyted.contract.app import AppSpec
+
+_PYTHON = re.compile(r"python(3(\.\d+)?)?")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """``guarded``: the paths, with all below them, that ask for the key when there is one.
+
+    ``key_options``, ``key_variables``: how it is given one. ``moved_by``: options after which ``/health`` may lie
+    elsewhere or is not plain HTTP.
+    """
+
+    name: str
+    guarded: tuple[str, ...]
+    key_options: tuple[str, ...]
+    key_variables: tuple[str, ...] = ()
+    moved_by: tuple[str, ...] = ()
+
+
+HEALTH = "/health"  # of all three: no key, no cost, 503 while there is no model yet
+
+VLLM = Engine(
+    "vLLM", ("/v1", "/v2", "/inference", "/cohere"), ("--api-key",), ("VLLM_API_KEY",),
+    ("--root-path", "--ssl-keyfile", "--uds"),
+)  # fmt: skip
+SGLANG = Engine(
+    "SGLang", ("/v1", "/generate", "/encode", "/classify", "/model_info", "/get_model_info"),
+    ("--api-key", "--admin-api-key"), (), ("--ssl-keyfile",),
+)  # fmt: skip
+LLAMA = Engine(
+    "llama.cpp",
+    (
+        "/v1", "/completion", "/completions", "/chat/completions", "/embedding", "/embeddings", "/infill", "/rerank",
+        "/reranking", "/tokenize", "/detokenize", "/apply-template",
+    ),
+    ("--api-key", "--api-key-file"), ("LLAMA_API_KEY",), ("--api-prefix", "--ssl-key-file"),
+)  # fmt: skip
+
+_PLUGINS = {"vllm-fserve": VLLM, "sglang-fserve": SGLANG, "llama-cpp-fserve": LLAMA}
+_STARTS: tuple[tuple[tuple[str, ...], Engine], ...] = (
+    (("vllm-fserve", "serve"), VLLM),
+    (("vllm", "serve"), VLLM),
+    (("-m", "vllm.entrypoints.openai.api_server"), VLLM),
+    (("-m", "vllm.entrypoints.cli.main", "serve"), VLLM),
+    (("sglang-fserve",), SGLANG),
+    (("sglang", "serve"), SGLANG),
+    (("-m", "sglang.launch_server"), SGLANG),
+    (("llama-cpp-fserve",), LLAMA),
+    (("llama-server",), LLAMA),
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An engine as an app runs it.
+
+    ``command``: instead of the spec's. ``env``: below the image's and the app's own. ``also``: secrets that are given
+    a second variable, (the first, the second). ``has_key``: whether it asks for one. ``health``: "" where it is not
+    known.
+    """
+
+    engine: Engine
+    command: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    also: tuple[tuple[str, str], ...]
+    has_key: bool
+    health: str
+
+
+def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
+    """What an app's command is, if it is one of the engines. ``cache``: the app's cache folder."""
+    head, words = _split(spec.command)
+    engine = _engine(words)
+    if engine is None:
+        return None
+    words = [_unquoted(word) for word in words] if words[0] in _PLUGINS else words
+    words, also = _key_in_a_variable(engine, words, {use.env for use in spec.secrets if use.env})
+    if engine is VLLM and not given(words, "--host", "--uds"):
+        words += ["--host", "127.0.0.1"]  # else it is 0.0.0.0, and the plug-in says nothing
+    variables = {name for name, _ in spec.env} | {use.env for use in spec.secrets} | {new for _, new in also}
+    return Shape(
+        engine,
+        (*head, *words),
+        _environment(engine, cache),
+        also,
+        given(words, *engine.key_options) or bool(variables & set(engine.key_variables)),
+        "" if given(words, *engine.moved_by) else HEALTH,
+    )
+
+
+def given(words: list[str], *options: str) -> bool:
+    """Whether one of the options is among the words, as ``--host X`` or ``--host=X``."""
+    return any(word.partition("=")[0] in options for word in words)
+
+
+def _split(command: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """What is fserve's, and the program with its arguments."""
+    if command[0] != "fserve" or "--" not in command:
+        return [], list(command)
+    at = command.index("--") + 1
+    return list(command[:at]), list(command[at:])
+
+
+def _engine(words: list[str]) -> Engine | None:
+    if not words:
+        return None
+    name = posixpath.basename(words[0])
+    rest = words[1:]
+    unbuffered = rest[:1] == ["-u"]
+    start = rest[unbuffered:] if _PYTHON.fullmatch(name) else [name, *rest]
+    return next((engine for begin, engine in _STARTS if tuple(start[: len(begin)]) == begin), None)
+
+
+def _unquoted(word: str) -> str:
+    """The plug-ins quote for the shell that Flyte's fserve runs (``_shell_safe``); here there is none."""
+    try:
+        parts = shlex.split(word)
+    except ValueError:
+        return word
+    return parts[0] if len(parts) == 1 and shlex.quote(parts[0]) == word else word
+
+
+def _key_in_a_variable(
+    engine: Engine, words: list[str], secrets: set[str]
+) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """llama-server is no Python program: all users could read the key among its arguments, so it gets a variable."""
+    if engine is not LLAMA or "--api-key" not in words[:-1]:
+        return words, ()
+    at = words.index("--api-key")
+    name = words[at + 1][1:]
+    if words[at + 1][:1] != "$" or name not in secrets:
+        return words, ()
+    return [*words[:at], *words[at + 2 :]], () if name == "LLAMA_API_KEY" else ((name, "LLAMA_API_KEY"),)
+
+
+def _environment(engine: Engine, cache: str) -> tuple[tuple[str, str], ...]:
+    """Models and compiled kernels lie where they outlive a sleep; nobody is told what is served."""
+    common = [("HF_HOME", f"{cache}/huggingface"), ("HF_HUB_DISABLE_TELEMETRY", "1")]
+    if engine is LLAMA:
+        return (*common, ("LLAMA_CACHE", f"{cache}/llama.cpp"))
+    kernels = [
+        ("TRITON_CACHE_DIR", f"{cache}/triton"),
+        ("TORCHINDUCTOR_CACHE_DIR", f"{cache}/torchinductor"),
+        ("FLASHINFER_WORKSPACE_BASE", cache),
+        ("CUDA_CACHE_PATH", f"{cache}/cuda"),
+    ]
+    if engine is VLLM:
+        kernels += [("VLLM_CACHE_ROOT", f"{cache}/vllm"), ("VLLM_NO_USAGE_STATS", "1")]
+    return (*common, *kernels)

@@ -1,0 +1,139 @@
+"""Commands of language model servers: recognised, completed, and never changed where the file has said it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flyted.contract.app import SecretUse
+from flyted.contract.names import Replica
+from flyted.launch.options import parse
+from flyted.plan.engines import LLAMA, SGLANG, VLLM, Engine, Shape, shape_of
+from flyted.plan.units import app_units
+from tests.plan.stored import spec
+
+FSERVE = ("fserve", "--resolver", "r", "--resolver-args", "m:v", "--")
+AUTH = (SecretUse("AUTH_SECRET", env="AUTH_SECRET"),)
+KEY = ("--api-key", "$AUTH_SECRET")
+# what the plug-ins 2.12.1 make of the document's two scripts
+VLLM_ARGS = ("vllm-fserve", "serve", "Qwen/Qwen3-0.6B", "--served-model-name", "qwen3-0.6b", "--port", "8080", *KEY)
+SGLANG_ARGS = (
+    "sglang-fserve", "--model-path", "Qwen/Qwen3-0.6B", "--served-model-name", "qwen3-0.6b", "--host", "0.0.0.0",
+    "--enable-metrics", "--port", "8080", *KEY,
+)  # fmt: skip
+LLAMA_ARGS = ("llama-cpp-fserve", "--model-dir", "/m", "--alias", "tiny", "--host", "0.0.0.0", "--port", "8080")
+
+
+def shape(*command: str, **changes: Any) -> Shape:
+    """The shape of an app with this command."""
+    found = shape_of(spec(command=command, port=8080, **changes), "/var/cache/a")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("command", "engine"),
+    [
+        ((*FSERVE, *VLLM_ARGS), VLLM),
+        (("vllm", "serve", "m"), VLLM),
+        (("/opt/env/bin/vllm", "serve", "m"), VLLM),
+        ((*FSERVE, "python", "-m", "vllm.entrypoints.openai.api_server", "--model", "m"), VLLM),
+        (("python3.12", "-u", "-m", "vllm.entrypoints.cli.main", "serve", "m"), VLLM),
+        ((*FSERVE, *SGLANG_ARGS), SGLANG),
+        (("python", "-m", "sglang.launch_server", "--model-path", "m"), SGLANG),
+        ((*FSERVE, *LLAMA_ARGS), LLAMA),
+        (("/usr/local/bin/llama-server", "-m", "m.gguf"), LLAMA),
+    ],
+)
+def test_an_engine_is_recognised_by_its_command(command: tuple[str, ...], engine: Engine) -> None:
+    """Of a plug-in, of the engine itself, and as a module."""
+    assert shape(*command).engine is engine
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        FSERVE,
+        (*FSERVE, "vllm-fserve", "bench"),
+        ("vllm", "chat"),
+        ("python", "serve.py"),
+        ("python", "-m", "vllm_like"),
+        ("echo", "vllm", "serve"),
+        ("my-llama-server",),
+    ],
+)
+def test_other_programs_are_left_alone(command: tuple[str, ...]) -> None:
+    """Also one that only names an engine."""
+    assert shape_of(spec(command=command)) is None
+
+
+def test_vllm_listens_on_the_loopback_unless_the_file_says_otherwise() -> None:
+    """Its own default is every address, and the plug-in gives none; SGLang's gives one."""
+    assert shape(*FSERVE, *VLLM_ARGS).command == (*FSERVE, *VLLM_ARGS, "--host", "127.0.0.1")
+    for said in (("--host", "::"), ("--host=::",), ("--uds", "/tmp/s")):
+        assert shape(*FSERVE, *VLLM_ARGS, *said).command == (*FSERVE, *VLLM_ARGS, *said)
+    assert shape(*FSERVE, *SGLANG_ARGS).command == (*FSERVE, *SGLANG_ARGS)
+
+
+def test_what_a_plugin_quotes_for_flytes_shell_is_taken_back() -> None:
+    """flyteplugins' _shell_safe; launch has no shell. Only its own quoting, and only a plug-in's."""
+    config = '{"method": "ngram", "num_speculative_tokens": 5}'
+    words = shape(*FSERVE, *VLLM_ARGS, "--speculative-config", f"'{config}'", '{"a":1}', "it's").command
+    assert words[-5:-2] == (config, '{"a":1}', "it's")
+    plain = ("vllm", "serve", "m", "--speculative-config", f"'{config}'")
+    assert shape(*plain).command[: len(plain)] == plain
+
+
+@pytest.mark.parametrize(
+    ("command", "changes", "has_key"),
+    [
+        (VLLM_ARGS, {"secrets": AUTH}, True),
+        (VLLM_ARGS[:-2], {}, False),
+        (VLLM_ARGS[:-2], {"secrets": (SecretUse("K", env="VLLM_API_KEY"),)}, True),
+        (("vllm", "serve", "m", "--api-key=x"), {}, True),
+        (SGLANG_ARGS, {"secrets": AUTH}, True),
+        (SGLANG_ARGS[:-2], {"secrets": (SecretUse("K", env="VLLM_API_KEY"),)}, False),
+        ((*LLAMA_ARGS, "--api-key-file", "/etc/flyte/secrets/k"), {}, True),
+        (LLAMA_ARGS, {"env": (("LLAMA_API_KEY", "x"),)}, True),
+        (LLAMA_ARGS, {}, False),
+    ],
+)
+def test_whether_it_asks_for_a_key(command: tuple[str, ...], changes: dict[str, object], has_key: bool) -> None:
+    """By option or by the variable that this engine reads."""
+    assert shape(*FSERVE, *command, **changes).has_key is has_key
+
+
+def test_the_key_of_llama_server_is_no_argument() -> None:
+    """It is a C++ program: what it gets as an argument, all users can read. It reads a variable as well."""
+    found = shape(*FSERVE, *LLAMA_ARGS, *KEY, "--ctx-size", "512", secrets=AUTH)
+    assert found.command == (*FSERVE, *LLAMA_ARGS, "--ctx-size", "512")
+    assert (found.also, found.has_key) == ((("AUTH_SECRET", "LLAMA_API_KEY"),), True)
+    plain = shape(*FSERVE, *LLAMA_ARGS, "--api-key", "$MODE", env=(("MODE", "x"),))
+    assert (plain.command[-2:], plain.also) == (("--api-key", "$MODE"), ())
+
+
+def test_health_is_asked_where_it_is() -> None:
+    """An option that moves it, or TLS of the engine's own, and nothing is asked."""
+    assert shape(*FSERVE, *VLLM_ARGS).health == "/health"
+    assert shape(*FSERVE, *LLAMA_ARGS, "--api-prefix", "/llm").health == ""
+    assert shape(*FSERVE, *SGLANG_ARGS, "--ssl-keyfile=k").health == ""
+
+
+def test_the_unit_has_it_all() -> None:
+    """The command, the caches in the app's own folder, the key under both names; the image and the app win."""
+    app = spec("llm", command=(*FSERVE, *LLAMA_ARGS, *KEY), port=8080, secrets=AUTH, env=(("LLAMA_CACHE", "/mine"),))
+    service = app_units(
+        app, Replica("llm", 1), image_path="/i", image_env=(("HF_HOME", "/image"), ("B", "image"))
+    ).service
+    environment = dict(line.split("=", 1) for line in service["Environment"])
+    assert environment["HF_HOME"] == "/image"
+    assert environment["LLAMA_CACHE"] == "/mine"
+    ((_, words, _),) = service["ExecStartEx"]
+    options = parse(words[3:])
+    assert options.command == [*FSERVE, *LLAMA_ARGS]
+    assert [(s.credential, s.name) for s in options.secrets] == [("s0", "AUTH_SECRET"), ("s0", "LLAMA_API_KEY")]
+    kernels = app_units(spec("v", command=(*FSERVE, *VLLM_ARGS)), Replica("v", 1), image_path="/i").service
+    assert "TRITON_CACHE_DIR=/var/cache/flyted-app-v/triton" in kernels["Environment"]
+    assert "VLLM_CACHE_ROOT=/var/cache/flyted-app-v/vllm" in kernels["Environment"]
+    assert "VLLM_NO_USAGE_STATS=1" in kernels["Environment"]
