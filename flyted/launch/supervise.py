@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 
 from . import activation, listeners
 from .drain import drain
+from .log import Log
 from .notify import Notifier
 from .refused import EX_CONFIG, Refused
 from .surroundings import say
@@ -24,12 +25,15 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.005, 0.1  # a look costs some 50 µs
 _DOUBT_S = 20.0  # a program that listens elsewhere so long may listen there for good
 _DRAIN_S = 20.0
+_LAST_WORDS_S = 2.0
 
 
-def supervise(app: str, port: int, environ: MutableMapping[str, str]) -> int | None:
+def supervise(app: str, port: int, environ: MutableMapping[str, str], secrets: Iterable[bytes] = ()) -> int | None:
     """Splits the process in two. ``None`` in the new one: it is to become the program.
 
-    In the old one: the exit status, when all is over. Raises ``Refused`` where there is no socket to serve.
+    In the old one: the exit status, when all is over. No value of ``secrets`` reaches the journal.
+
+    Raises ``Refused`` where there is no socket to serve.
     """
     listener = activation.listener(environ)
     if listener is None:
@@ -37,20 +41,23 @@ def supervise(app: str, port: int, environ: MutableMapping[str, str]) -> int | N
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     notifier = Notifier(environ.get("NOTIFY_SOCKET"))
     activation.forget(environ)
+    log = Log(secrets)
     pid = os.fork()
     if pid == 0:
+        log.enter()
         listener.close()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         return None
-    return Supervisor(app, port, pid, listener.fileno(), notifier).run()
+    log.watch()
+    return Supervisor(app, port, pid, listener.fileno(), notifier, log).run()
 
 
 class Supervisor:
     """Waits for whatever comes first: the port, an end, a signal."""
 
-    def __init__(self, app: str, port: int, program: int, listener: int, notifier: Notifier) -> None:
+    def __init__(self, app: str, port: int, program: int, listener: int, notifier: Notifier, log: Log) -> None:
         self._app, self._port, self._program, self._listener = app, port, program, listener
-        self._notifier = notifier
+        self._notifier, self._log = notifier, log
         self._proxy = 0
         self._stopping = False
         self._doubt = time.monotonic() + _DOUBT_S
@@ -123,6 +130,7 @@ class Supervisor:
         return over
 
     def _program_ended(self, status: int) -> int:
+        self._log.finish(_LAST_WORDS_S)  # before ours
         if self._stopping:
             return 0
         if status < 0:

@@ -112,7 +112,27 @@ def test_a_program_may_not_pass_a_secret_on_to_another(
         unit.start(code, fserve("", args=("python", "p.py", "$AUTH")), options=[*options, "--secret-in-argv", "yes"])
     )
     allowed.wait()
-    assert CANARY in allowed.out
+    assert allowed.out == "***\n"  # it was an argument; the journal keeps things for longer
+
+
+def test_no_secret_that_the_program_prints_reaches_the_journal(
+    make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int
+) -> None:
+    """Neither its own lines nor those of what it starts, to the last one before its end; all else is as it was."""
+    script = (
+        "import os, subprocess, sys\nprint('out', sys.argv[1]); print({'api_key': sys.argv[1]}, file=sys.stderr)\n"
+        "subprocess.run(['/bin/sh', '-c', 'echo child $AUTH; echo end >&2; exit 0'])\n"
+        "os.write(1, b'no newline ' + sys.argv[1].encode()); raise SystemExit(4)\n"
+    )
+    unit = make_unit(secrets={"s0": ("env:AUTH", CANARY.encode())})
+    code = bundle(tmp_path, {"p.py": script})
+    options = [*unit.options(code), "--port", str(port)]
+    app = running(unit.start(code, fserve("", args=("python", "p.py", "$AUTH")), options=options))
+    assert app.wait() == 4
+    assert app.out == "out ***\nchild ***\nno newline ***"
+    assert app.err.startswith("{'api_key': '***'}\nend\n")
+    assert app.err.endswith("the program ended with status 4 and never listened\n")
+    assert CANARY not in app.out + app.err
 
 
 @pytest.mark.parametrize(
@@ -144,6 +164,7 @@ def test_a_signal_is_told(make_unit: MakeUnit, running: Keep, tmp_path: Path, po
 def test_a_proxy_that_dies_ends_the_program(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> None:
     """No request would reach it any more."""
     app = running(start(make_unit(), tmp_path, port)).ready()
+    app.get("/x")  # by now it is the proxy's program, not a copy of launch
     proxy = next(each for each in descendants(app.process.pid) if "socket-proxyd" in command(each))
     os.kill(proxy, signal.SIGKILL)
     assert app.wait() == 0
