@@ -38,6 +38,7 @@ class Options:
         self.sums: str | None = None
         self.gpu: str | None = None
         self.port = 0
+        self.health = ""
         self.secret_in_argv = False
         self.secret_files = SECRET_FILES
         self.command: list[str] = []
@@ -83,6 +84,8 @@ def _set(options: Options, word: str, value: str) -> None:
         options.secret_files = value
     elif word == "--port":
         options.port = _port(value)
+    elif word == "--health":
+        options.health = value
     elif word == "--secret-in-argv":
         options.secret_in_argv = value == "yes"
     elif word == "--secret":

@@ -41,7 +41,7 @@ def _start(options: Options, environ: MutableMapping[str, str]) -> int:
     if options.port:
         from .supervise import supervise
 
-        status = supervise(options.app, options.port, environ, credentials.values(options, environ))
+        status = supervise(options, environ, credentials.values(options, environ))
         if status is not None:
             return status
     asked = fserve.parse(options.command)

@@ -14,8 +14,10 @@ from collections.abc import Iterable, MutableMapping
 
 from . import activation, listeners
 from .drain import drain
+from .health import answers
 from .log import Log
 from .notify import Notifier
+from .options import Options
 from .refused import EX_CONFIG, Refused
 from .surroundings import say
 
@@ -28,7 +30,7 @@ _DRAIN_S = 20.0
 _LAST_WORDS_S = 2.0
 
 
-def supervise(app: str, port: int, environ: MutableMapping[str, str], secrets: Iterable[bytes] = ()) -> int | None:
+def supervise(options: Options, environ: MutableMapping[str, str], secrets: Iterable[bytes] = ()) -> int | None:
     """Splits the process in two. ``None`` in the new one: it is to become the program.
 
     In the old one: the exit status, when all is over. No value of ``secrets`` reaches the journal.
@@ -49,14 +51,15 @@ def supervise(app: str, port: int, environ: MutableMapping[str, str], secrets: I
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         return None
     log.watch()
-    return Supervisor(app, port, pid, listener.fileno(), notifier, log).run()
+    return Supervisor(options, pid, listener.fileno(), notifier, log).run()
 
 
 class Supervisor:
     """Waits for whatever comes first: the port, an end, a signal."""
 
-    def __init__(self, app: str, port: int, program: int, listener: int, notifier: Notifier, log: Log) -> None:
-        self._app, self._port, self._program, self._listener = app, port, program, listener
+    def __init__(self, options: Options, program: int, listener: int, notifier: Notifier, log: Log) -> None:
+        self._app, self._port, self._health = options.app, options.port, options.health
+        self._program, self._listener = program, listener
         self._notifier, self._log = notifier, log
         self._proxy = 0
         self._stopping = False
@@ -93,11 +96,18 @@ class Supervisor:
         heard = listeners.listening()
         target = listeners.target(heard, self._port)
         if target is not None:
+            if self._health and not answers(target, self._health):
+                return
             self._proxy = self._start_proxy(target)
             self._notifier.ready(f"serving {self._app} on port {self._port}")
         elif heard and time.monotonic() > self._doubt:
             self._doubt = float("inf")
             say(self._elsewhere(heard))
+
+    def _not_ready(self, heard: list[tuple[str, int]]) -> str:
+        if listeners.target(heard, self._port) is not None:
+            return f"port {self._port} listens, but {self._health} says that it is not ready"
+        return self._elsewhere(heard) if heard else f"nothing listens on port {self._port}"
 
     def _elsewhere(self, heard: list[tuple[str, int]]) -> str:
         where = ", ".join(sorted({str(port) for _address, port in heard}, key=int))
@@ -161,8 +171,7 @@ class Supervisor:
             if not drain(self._proxy, _DRAIN_S):
                 say("requests are still in flight: they are cut off")
         else:
-            heard = listeners.listening()
-            say(self._elsewhere(heard) if heard else f"nothing listens on port {self._port}")
+            say(self._not_ready(listeners.listening()))
         os.kill(self._program, signum)
 
 

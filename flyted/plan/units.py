@@ -191,6 +191,8 @@ def _launch_options(
         yield from ("--bundle", bundle_path(spec.bundle, layout))
     if spec.port:
         yield from ("--port", str(spec.port))
+    if spec.port and engine and engine.health:
+        yield from ("--health", engine.health)
     if spec.secret_in_argv:
         yield from ("--secret-in-argv", "yes")
     for name, use in credentials.items():

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from flyted.launch import listeners
+from flyted.launch.health import answers
 from flyted.launch.supervise import PROXY
 from tests.launch.harness import ROOT, App, Unit, bundle, fserve
 
@@ -55,6 +56,75 @@ def test_it_is_ready_when_its_port_listens(
     asked.join(20)
     assert early == [200]
     assert app.stop() == 0
+
+
+def test_a_model_that_is_still_loading_is_waited_for(
+    make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int
+) -> None:
+    """Its server listens at once and says 503 to everybody: requests wait for it instead."""
+    script = (
+        "import http.server, sys, time\n"
+        "begun, asked = time.monotonic(), []\n"
+        "class H(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        asked.append(self.path); loading = time.monotonic() < begun + 1.5\n"
+        "        self.send_response(503 if loading else 200); self.end_headers()\n"
+        "        self.wfile.write(b'loading' if loading else ' '.join(asked).encode())\n"
+        "http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
+    )
+    unit = make_unit()
+    code = bundle(tmp_path, {"p.py": script})
+    options = [*unit.options(code), "--port", str(port), "--health", "/health"]
+    app = running(unit.start(code, fserve("", args=("python", "p.py", str(port))), options=options))
+    status, body = app.get("/early")
+    assert (status, body.split()[0], body.split()[-1]) == (200, "/health", "/early")
+    assert len(body.split()) > 2  # it was asked, and said no, more than once
+    app.ready()
+    app.stop()
+
+
+@pytest.mark.parametrize(
+    ("answer", "ready"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", True),
+        (b"HTTP/1.0 404 Not Found\r\n\r\n", True),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", False),
+        (b"\x15\x03\x03\x00\x02\x02\x46", True),
+        (b"", True),
+    ],
+)
+def test_only_not_yet_is_not_ready(answer: bytes, ready: bool) -> None:
+    """No such path, or TLS of its own: who speaks so serves."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert answers(f"127.0.0.1:{server.getsockname()[1]}", "/health") is ready
+        thread.join()
+    assert not answers("127.0.0.1:1", "/health")
+
+
+def test_a_model_that_never_loads_is_told(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> None:
+    """When systemd's time is over, the last line says what was waited for."""
+    script = (
+        "import http.server, sys\n"
+        "class H(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_error(503); print('asked', flush=True)\n"
+        "http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
+    )
+    unit = make_unit()
+    code = bundle(tmp_path, {"p.py": script})
+    options = [*unit.options(code), "--port", str(port), "--health", "/health"]
+    app = running(unit.start(code, fserve("", args=("python", "p.py", str(port))), options=options))
+    app.until("asked").stop()
+    assert f"port {port} listens, but /health says that it is not ready" in app.err
 
 
 def test_the_program_has_neither_the_socket_nor_systemds_variables(

@@ -131,6 +131,7 @@ def test_the_unit_has_it_all() -> None:
     assert environment["LLAMA_CACHE"] == "/mine"
     ((_, words, _),) = service["ExecStartEx"]
     options = parse(words[3:])
+    assert options.health == "/health"
     assert options.command == [*FSERVE, *LLAMA_ARGS]
     assert [(s.credential, s.name) for s in options.secrets] == [("s0", "AUTH_SECRET"), ("s0", "LLAMA_API_KEY")]
     kernels = app_units(spec("v", command=(*FSERVE, *VLLM_ARGS)), Replica("v", 1), image_path="/i").service
