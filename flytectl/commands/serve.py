@@ -37,13 +37,20 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Let a program have a secret in its arguments, which all users can read.",
 )
+@click.option(
+    "--open-path",
+    "open_paths",
+    multiple=True,
+    metavar="PATH",
+    help="Of vLLM and the like: also open PATH, which its key does not guard. May be repeated; / opens all.",
+)
 @app_scope
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the URL.")
 @as_json
 def serve(
     file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
-    gpu_flag: str | None, project: str, domain: str, *, cpu: bool, no_egress: bool, allow_secret_in_argv: bool,
-    quiet: bool, json_: bool,
+    gpu_flag: str | None, open_paths: tuple[str, ...], project: str, domain: str, *, cpu: bool, no_egress: bool,
+    allow_secret_in_argv: bool, quiet: bool, json_: bool,
 ) -> None:  # fmt: skip
     """Serve the apps of FILE.
 
@@ -66,8 +73,8 @@ def serve(
         specs = [
             spec_of(
                 app.idl, image=app.image, image_files=app.image_files, bundle=app.bundle_sha256,
-                python_env=env_folder, egress=not no_egress, secret_in_argv=allow_secret_in_argv, project=project,
-                domain=domain, gpus=given if app in asking else None,
+                python_env=env_folder, egress=not no_egress, secret_in_argv=allow_secret_in_argv,
+                open_paths=open_paths, project=project, domain=domain, gpus=given if app in asking else None,
             )
             for app in loaded.apps
         ]  # fmt: skip

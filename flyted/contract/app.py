@@ -24,6 +24,7 @@ SHARED_MEMORY = "/dev/shm"  # noqa: S108  no temporary file: the place where POS
 MAX_SECRETS = 64
 MAX_ENV = 256
 MAX_ARGS = 256
+MAX_OPEN_PATHS = 64
 MAX_TEXT = 8192
 
 RESERVED_PORTS = frozenset({8012, 8022, 8112, 9090, 9091})
@@ -32,6 +33,7 @@ RESERVED_PORTS = frozenset({8012, 8022, 8112, 9090, 9091})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # systemd reads these in a unit's command or environment as its own, the colon ends a folder in PATH
 _CHANGED_IN_PATH = re.compile("[$;%:\\\\\"'`]")
+_OPEN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -89,6 +91,7 @@ class AppSpec:
     port: int = 0  # the TCP port that its program opens, in a network of its own; 0: it takes the socket it is given
     secret_in_argv: bool = False  # a program may have a secret among its arguments, which every user can read
     requires_auth: bool = False  # the ingress asks for a token; False for what was stored before it could
+    open_paths: tuple[str, ...] = ()  # beyond those that its own key guards (plan/engines.py); "/": all
     type: str = ""
     description: str = ""
     links: tuple[tuple[str, str], ...] = field(default=())  # (title, path)
@@ -115,6 +118,7 @@ class AppSpec:
         self._check_python_env()
         Ask(self.gpu_count, self.gpu_name, self.gpu_partition)  # checks itself
         self._check_port()
+        self._check_open_paths()
         for text in (
             self.python_env,
             self.type,
@@ -136,6 +140,16 @@ class AppSpec:
                 f"app '{self.key}': port {self.port} is below 1024, which no program without privileges may open",
                 hint="use port=8080: the ingress listens on 443 for it",
             )
+
+    def _check_open_paths(self) -> None:
+        if len(self.open_paths) > MAX_OPEN_PATHS:
+            raise InvalidInput(f"app '{self.key}' has more than {MAX_OPEN_PATHS} open paths", hint="or all: /")
+        for path in self.open_paths:
+            if path != "/" and (len(path) > 256 or _OPEN_PATH.fullmatch(path) is None):
+                raise InvalidInput(
+                    f"app '{self.key}': {shown(path)} is no path that can be opened",
+                    hint="write it as /metrics: with all below it, of letters, digits and . _ ~ -; / opens all",
+                )
 
     def _check_environment(self) -> None:
         if len(self.env) > MAX_ENV or len(self.secrets) > MAX_SECRETS:
@@ -190,6 +204,7 @@ def from_dict(data: dict[str, Any]) -> AppSpec:
         values["command"] = tuple(_text(w) for w in data["command"])
         values["env"] = tuple((_text(n), _text(v)) for n, v in data.get("env", ()))
         values["secrets"] = tuple(SecretUse(**_texts(s)) for s in data.get("secrets", ()))
+        values["open_paths"] = tuple(_text(p) for p in data.get("open_paths", ()))
         values["links"] = tuple((_text(t), _text(p)) for t, p in data.get("links", ()))
         for name, kind in _SCALARS.items():
             if name in values:

@@ -14,7 +14,7 @@ import binascii
 import json
 import posixpath
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flyted.contract import gpu, quantity
@@ -48,6 +48,7 @@ def spec_of(
     egress: bool = True,
     gpus: gpu.Ask | None = None,
     secret_in_argv: bool = False,
+    open_paths: Sequence[str] = (),
     project: str = "",
     domain: str = "",
 ) -> AppSpec:
@@ -56,7 +57,8 @@ def spec_of(
     ``idl`` is ``App`` in protobuf-JSON, ``image`` Flyte's ``ImageSpec`` likewise, with the text of requirement files
     in ``image_files``; ``bundle`` the SHA-256 of the code bundle. ``gpus`` (none of them: ``gpu.NONE``), ``project``
     and ``domain`` override the IDL's.
-    ``secret_in_argv``: a program may have a secret among its arguments.
+    ``secret_in_argv``: a program may have a secret among its arguments. ``open_paths``: of an app that checks a key
+    itself, beyond those that the key guards.
 
     Raises :class:`InvalidInput` for values that are wrong anywhere and :class:`Unsupported` for those that are
     right on a cluster but not here; the message names every such field.
@@ -95,6 +97,7 @@ def spec_of(
         egress=egress,
         port=_port(program, container),
         secret_in_argv=secret_in_argv,
+        open_paths=tuple(path.rstrip("/") or "/" for path in open_paths),
         requires_auth=not _map(spec.get("securityContext")).get("allowAnonymous"),
         type=str(profile.get("type", "")),
         description=str(profile.get("shortDescription", "")),

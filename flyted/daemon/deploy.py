@@ -27,8 +27,9 @@ from flyted.host import bundles
 from flyted.host.disk import free_bytes
 from flyted.host.store import Store
 from flyted.host.vault import Vault
-from flyted.plan.disk import APP_FOLDERS, NOT_LIMITED, check_room
+from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.facts import StoredApp
+from flyted.plan.notes import notes
 from flyted.plan.secrets import room
 
 log = logging.getLogger(__name__)
@@ -67,8 +68,8 @@ class Deploy:
             self._check_room(spec)
             self._keep_bundle(spec, fd)
             await self._accepted(spec, emit)
-            if spec.disk_bytes:
-                await emit("note", text=NOT_LIMITED)
+            for text in notes(spec):
+                await emit("note", text=text)
             image = await self.images.ensure(spec, emit)
             self._keep_bundle(spec, fd)  # and on record at once: what no revision uses is swept away
             number = self.store.add_revision(spec, image, fingerprint, time.time())

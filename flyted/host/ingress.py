@@ -17,7 +17,7 @@ from flyted.contract.errors import HostFailure, IngressDown
 from flyted.contract.names import shown
 from flyted.plan import ingress, ingress_answers, ingress_config
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress_guard import GUARDED, TOKENS
+from flyted.plan.ingress_guard import TOKENS
 
 __all__ = ["Applied", "Ingress", "IngressDown"]
 
@@ -86,11 +86,9 @@ class Ingress:
 
     async def read(self) -> ingress.Live:
         """What HAProxy has. Raises :class:`IngressDown` if it does not answer."""
-        names = (ingress.HOSTS, ingress.TIMEOUTS, ingress.UNAVAILABLE, GUARDED)
         stat = await self._ask(f"show stat {ingress.BACKEND} 4 -1")
-        hosts, timeouts, unavailable, guarded = [await self._ask(f"show map {self._files}/{name}") for name in names]
-        info = await self._ask("show info")
-        return ingress_answers.parse_live(stat, hosts, timeouts, unavailable, info, guarded)
+        maps = {name: await self._ask(f"show map {self._files}/{name}") for name in ingress_answers.TABLES}
+        return ingress_answers.parse_live(stat, await self._ask("show info"), maps)
 
     async def apply(self, wanted: ingress.IngressState, listen: ingress.Listen) -> Applied:
         """Writes the files, then tells the running HAProxy the difference. Drops no connection; may be repeated.

@@ -106,6 +106,19 @@ def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
     )
 
 
+def open_paths(spec: AppSpec) -> tuple[str, ...] | None:
+    """The paths that everybody may ask for, each with all below it; ``None`` where the ingress closes none.
+
+    Of an app that checks a key itself, those that the key guards, its health, and what was opened at serve. Where the
+    ingress asks for a token, or the app for no key, nothing is to be closed.
+    """
+    shape = None if spec.requires_auth else shape_of(spec)
+    if shape is None or not shape.has_key or "/" in spec.open_paths:
+        return None
+    known = (*shape.engine.guarded, HEALTH) if shape.health else ()  # else the key may guard other paths
+    return tuple(dict.fromkeys((*known, *spec.open_paths)))
+
+
 def given(words: list[str], *options: str) -> bool:
     """Whether one of the options is among the words, as ``--host X`` or ``--host=X``."""
     return any(word.partition("=")[0] in options for word in words)

@@ -16,6 +16,7 @@ from typing import TypeVar
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import shown
 from flyted.plan.idle import Traffic
+from flyted.plan.ingress_fence import FENCED, KEY, OPEN_PATHS, host_of
 from flyted.plan.ingress_guard import GUARDED, TOKENS
 
 BACKEND = "apps"
@@ -91,18 +92,22 @@ class IngressState:
     timeouts_ms: Mapping[str, int] = field(default_factory=_empty)  # server name → longest silence of the app
     unavailable: Mapping[str, Unavailable] = field(default_factory=_empty)  # host name → why
     guarded: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app that wants a token
+    fenced: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app of which only some paths
+    open_paths: Mapping[str, str] = field(default_factory=_empty)  # are open: host name and path → "open"
 
     def __post_init__(self) -> None:
         """Checks names, and that every host leads somewhere; raises :class:`InvalidInput`."""
         for name, server in self.servers.items():
             if name != server.name:
                 raise InvalidInput(f"server '{server.name}' is filed under another name")
-        for host in (*self.hosts, *self.unavailable, *self.guarded):
-            if _HOST.fullmatch(host) is None:
-                raise InvalidInput(f"host name {shown(host)} is not valid")
-        for name in (*self.hosts.values(), *self.guarded.values()):
-            if _SERVER.fullmatch(name) is None:
-                raise InvalidInput(f"server name {shown(name)} is not valid")
+        hosts = (*self.hosts, *self.unavailable, *self.guarded, *self.fenced)
+        names = (*self.hosts.values(), *self.guarded.values(), *self.fenced.values())
+        for what, shape, words in (
+            ("host name", _HOST, hosts), ("server name", _SERVER, names), ("open path", KEY, self.open_paths),
+        ):  # fmt: skip
+            wrong = next((w for w in words if shape.fullmatch(w) is None), None)
+            if wrong is not None:
+                raise InvalidInput(f"{what} {shown(wrong)} is not valid")
         for name, limit in self.timeouts_ms.items():
             if _SERVER.fullmatch(name) is None or not 1 <= limit <= 86_400_000:
                 raise InvalidInput(f"server {shown(name)}: a time limit must be 1 ms to one day")
@@ -167,13 +172,17 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
     Source: HAProxy's management.txt, section 9.3.
     """
     have = live.state
-    table = {name: f"{files}/{name}" for name in (HOSTS, TIMEOUTS, UNAVAILABLE, GUARDED)}
+    table = {name: f"{files}/{name}" for name in (HOSTS, TIMEOUTS, UNAVAILABLE, GUARDED, FENCED, OPEN_PATHS)}
     busy = draining(live, wanted)
     gone = sorted(have.servers.keys() - wanted.servers.keys() - busy)
     limits = {n: str(ms) for n, ms in wanted.timeouts_ms.items()}
     old_limits = {n: str(ms) for n, ms in have.timeouts_ms.items()}
     why, old_why = (reason_values(s) for s in (wanted, have))
+    closing = {key: "" for key in have.open_paths if host_of(key) in wanted.fenced}
     return [
+        *_set(table[OPEN_PATHS], have.open_paths, wanted.open_paths),
+        *_set(table[FENCED], have.fenced, wanted.fenced),
+        *_unset(table[OPEN_PATHS], closing, wanted.open_paths),  # while what may lie there is not yet served
         *_set(table[GUARDED], have.guarded, wanted.guarded),  # before anything of the app can be had
         *_set(table[UNAVAILABLE], old_why, why),
         *_set(table[TIMEOUTS], old_limits, limits),
@@ -184,6 +193,8 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *(c for n in gone for c in (f"set server {BACKEND}/{n} state maint", f"del server {BACKEND}/{n}")),
         *_unset(table[TIMEOUTS], old_limits, {**limits, **dict.fromkeys(busy, "")}),
         *_unset(table[GUARDED], have.guarded, wanted.guarded),
+        *_unset(table[FENCED], have.fenced, wanted.fenced),
+        *_unset(table[OPEN_PATHS], have.open_paths, {**closing, **wanted.open_paths}),
     ]
 
 

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 
 from flyted.contract.errors import HostFailure, InvalidInput
 from flyted.contract.names import shown
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress import DEFAULT_MAXCONN, IngressState, Live, Server, Unavailable
+from flyted.plan.ingress import (
+    DEFAULT_MAXCONN,
+    HOSTS,
+    TIMEOUTS,
+    UNAVAILABLE,
+    IngressState,
+    Live,
+    Server,
+    Unavailable,
+)
+from flyted.plan.ingress_fence import FENCED, OPEN_PATHS
+from flyted.plan.ingress_guard import GUARDED
+
+TABLES = (HOSTS, TIMEOUTS, UNAVAILABLE, GUARDED, FENCED, OPEN_PATHS)
+"""The maps that are read back; the one of tokens is another matter (``daemon/grants.py``)."""
 
 _SAID_AT_SUCCESS = {
     "add server": "New server registered.",
@@ -71,18 +86,24 @@ def parse_traffic(info: str, stat: str) -> dict[str, Traffic]:
     return {row["svname"]: traffic_of(row, about) for row in parse_show_stat(stat)}
 
 
-def parse_live(stat: str, hosts: str, timeouts: str, unavailable: str, info: str, guarded: str = "") -> Live:
-    """Everything HAProxy has, out of its answers. Raises :class:`HostFailure` when one makes no sense."""
+def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
+    """Everything HAProxy has, out of its answers; ``maps`` by file name.
+
+    Raises :class:`HostFailure` when one makes no sense.
+    """
+    tables = {name: parse_show_map(text) for name, text in maps.items()}
     rows = {row["svname"]: row for row in parse_show_stat(stat)}
     about = parse_show_info(info)
     try:
         servers = {n: Server(n, "", _number(r, "slim") or DEFAULT_MAXCONN) for n, r in rows.items()}
         state = IngressState(
             servers=servers,
-            hosts=parse_show_map(hosts),
-            timeouts_ms={n: int(ms) for n, ms in parse_show_map(timeouts).items()},
-            unavailable={host: _reason(value) for host, value in parse_show_map(unavailable).items()},
-            guarded=parse_show_map(guarded),
+            hosts=tables[HOSTS],
+            timeouts_ms={n: int(ms) for n, ms in tables[TIMEOUTS].items()},
+            unavailable={host: _reason(value) for host, value in tables[UNAVAILABLE].items()},
+            guarded=tables[GUARDED],
+            fenced=tables[FENCED],
+            open_paths=tables[OPEN_PATHS],
         )
     except (InvalidInput, ValueError) as error:
         raise HostFailure(

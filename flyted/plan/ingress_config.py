@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.contract.names import GATEWAY_HOST
+from flyted.plan import ingress_fence
 from flyted.plan.ingress import (
     BACKEND,
     DEFAULT_TIMEOUT_MS,
@@ -114,7 +115,7 @@ unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } || { va
 FRONT = r"""
 frontend https
 @HTTPS_BINDS@
-@CHECKS@@GUARD@    http-request return status 503 content-type application/json \
+@CHECKS@@GUARD@@FENCE@    http-request return status 503 content-type application/json \
 hdr Retry-After %[var(txn.unavailable),word(1,' ')] hdr Cache-Control no-store \
 lf-string "{\"error\":\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\"}\n" \
 if { var(txn.unavailable) -m found } !own_pages { req.hdr(accept) -m sub application/json }
@@ -205,6 +206,7 @@ def structure(listen: Listen, places: Places = STANDARD) -> str:
 def _frame(listen: Listen, places: Places) -> str:
     tls = f" ssl crt {places.certificate} alpn h2,http/1.1"
     front = FRONT.replace("@CHECKS@", CHECKS).replace("@GUARD@", RULES).replace("@FOR_APPS@", FOR_APPS)
+    front = front.replace("@FENCE@", ingress_fence.filled(ingress_fence.RULES))
     text = filled(HEAD + front).replace("\\\n", "")
     for name, value in {
         "@ADMIN@": places.admin,
@@ -248,6 +250,8 @@ def render_maps(state: IngressState) -> dict[str, str]:
         UNAVAILABLE: reason_values(state),
         HOSTS: dict(state.hosts),
         GUARDED: dict(state.guarded),
+        ingress_fence.FENCED: dict(state.fenced),
+        ingress_fence.OPEN_PATHS: dict(state.open_paths),
     }
     return {file: map_text(table) for file, table in tables.items()}
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 
 from flyted.contract.names import Replica, host_of, replica_of
 from flyted.plan.actions import Action, Sleep, StartPair, StartService, StopPair
+from flyted.plan.engines import open_paths
 from flyted.plan.facts import Facts, StoredApp, UnitFact
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
 from flyted.plan.ingress import IngressState, Server, Unavailable, unavailable
+from flyted.plan.ingress_fence import keys
 from flyted.plan.units import socket_path
 
 DRAIN_S = 60.0
@@ -42,6 +44,8 @@ class _Draft:
     timeouts_ms: dict[str, int] = field(default_factory=dict)
     unavailable: dict[str, Unavailable] = field(default_factory=dict)
     guarded: dict[str, str] = field(default_factory=dict)
+    fenced: dict[str, str] = field(default_factory=dict)
+    open_paths: dict[str, str] = field(default_factory=dict)
     leaving: set[Replica] = field(default_factory=set)
     clocks: dict[str, Clock] = field(default_factory=dict)
     looks: list[float] = field(default_factory=list)
@@ -62,7 +66,7 @@ def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: 
     _plan_leaving(facts, now, draft)
     ingress = IngressState(
         servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable,
-        guarded=draft.guarded,
+        guarded=draft.guarded, fenced=draft.fenced, open_paths=draft.open_paths,
     )  # fmt: skip
     return Plan(
         actions=tuple(draft.actions),
@@ -81,6 +85,9 @@ def _plan_app(
     revision = app.current
     if revision is not None and revision.spec.requires_auth:
         draft.guarded[host] = app.key.id  # also while it is stopped or fails: strangers learn no reasons
+    if revision is not None and (paths := open_paths(revision.spec)) is not None:
+        draft.fenced[host] = app.key.id
+        draft.open_paths |= keys(host, paths)
     if replica is None or revision is None:
         if app.wanted == "stopped":
             text = f"{app.key} is stopped; its operator can start it: flytectl app start {app.key.name}"

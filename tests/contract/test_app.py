@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from flyted.contract.app import AppSpec
+from flyted.contract.app import AppSpec, from_dict, to_dict
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import AppKey
 
 
-def spec(python_env: str) -> AppSpec:
-    return AppSpec(AppKey("default", "development", "web"), ("serve",), {}, python_env=python_env)
+def spec(python_env: str = "", open_paths: tuple[str, ...] = ()) -> AppSpec:
+    key = AppKey("default", "development", "web")
+    return AppSpec(key, ("serve",), {}, python_env=python_env, open_paths=open_paths)
 
 
 @pytest.mark.parametrize("char", list("$;%:\\\"'`"))
@@ -33,3 +36,29 @@ def test_an_environments_path_is_absolute_and_plain(path: str) -> None:
 def test_other_paths_pass(path: str) -> None:
     """Blanks and letters of all kinds are no harm."""
     assert spec(path).python_env == path
+
+
+def test_open_paths_are_plain_paths() -> None:
+    """What reaches the ingress's table can end no word there, and be read in one way only."""
+    for path in ("/", "/metrics", "/v1/a.b", "/~x/_y"):
+        made = spec(open_paths=(path,))
+        assert from_dict(json.loads(json.dumps(to_dict(made)))) == made
+    for path in (
+        "",
+        "x",
+        "/a/",
+        "//",
+        "/a//b",
+        "/../a",
+        "/a/.b",
+        "/a b",
+        "/a\n",
+        "/%61",
+        "/a;b",
+        "/é",
+        "/" + "a" * 256,
+    ):
+        with pytest.raises(InvalidInput, match="no path that can be opened"):
+            spec(open_paths=(path,))
+    with pytest.raises(InvalidInput, match="more than 64 open paths"):
+        spec(open_paths=tuple(f"/{n}" for n in range(65)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from flyted.contract.app import SecretUse
 from flyted.contract.names import Replica
 from flyted.launch.options import parse
-from flyted.plan.engines import LLAMA, SGLANG, VLLM, Engine, Shape, shape_of
+from flyted.plan.engines import LLAMA, SGLANG, VLLM, Engine, Shape, open_paths, shape_of
+from flyted.plan.notes import notes
 from flyted.plan.units import app_units
 from tests.plan.stored import spec
 
@@ -118,6 +120,48 @@ def test_health_is_asked_where_it_is() -> None:
     assert shape(*FSERVE, *VLLM_ARGS).health == "/health"
     assert shape(*FSERVE, *LLAMA_ARGS, "--api-prefix", "/llm").health == ""
     assert shape(*FSERVE, *SGLANG_ARGS, "--ssl-keyfile=k").health == ""
+
+
+def test_only_what_the_key_guards_is_open() -> None:
+    """And health, and what was opened at serve; of vLLM not /invocations, which answers without the key."""
+    vllm = spec(command=(*FSERVE, *VLLM_ARGS), secrets=AUTH)
+    known = ("/v1", "/v2", "/inference", "/cohere", "/health")
+    assert open_paths(vllm) == known
+    assert open_paths(dataclasses.replace(vllm, open_paths=("/metrics", "/v1"))) == (*known, "/metrics")
+    sglang = open_paths(spec(command=(*FSERVE, *SGLANG_ARGS), secrets=AUTH))
+    assert sglang is not None
+    assert {"/v1", "/generate", "/health"} < set(sglang)
+    assert not {"/metrics", "/health_generate", "/server_info", "/"} & set(sglang)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"requires_auth": True},
+        {"open_paths": ("/x", "/")},
+        {"command": (*FSERVE, *VLLM_ARGS[:-2])},
+        {"command": ("python", "serve.py", *KEY)},
+    ],
+)
+def test_nothing_is_closed_where_the_key_is_not_what_guards(changes: dict[str, Any]) -> None:
+    """The ingress asks for a token, the user opened all, there is no key, or it is another program."""
+    app = spec(command=(*FSERVE, *VLLM_ARGS), secrets=AUTH)
+    assert open_paths(dataclasses.replace(app, **changes)) is None
+
+
+def test_where_the_paths_lie_elsewhere_only_the_opened_are_open() -> None:
+    """--root-path is taken off before vLLM looks at what its key guards: /v1 may be anything then."""
+    moved = spec(command=(*FSERVE, *VLLM_ARGS, "--root-path", "/v1"), secrets=AUTH, open_paths=("/v1/v1",))
+    assert open_paths(moved) == ("/v1/v1",)
+
+
+def test_what_is_open_is_said_at_serve() -> None:
+    """And that a flag which changes nothing changes nothing; and that a disk is not limited."""
+    vllm = spec(command=(*FSERVE, *VLLM_ARGS), secrets=AUTH)
+    assert [n for n in notes(vllm) if "no others: /v1, /v2, /inference, /cohere, /health (more: --open-path" in n]
+    assert list(notes(spec())) == []
+    assert [n for n in notes(spec(open_paths=("/x",))) if "changes nothing" in n]
+    assert [n for n in notes(spec(disk_bytes=1 << 30)) if "resources.disk" in n]
 
 
 def test_the_unit_has_it_all() -> None:

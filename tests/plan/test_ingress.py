@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from flyted.contract.errors import HostFailure, InvalidInput
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen, Live, Server, Unavailable, changes, draining, unavailable, word
 from flyted.plan.ingress_answers import (
+    TABLES,
     parse_live,
     parse_show_info,
     parse_show_map,
@@ -22,21 +24,29 @@ from flyted.plan.ingress_answers import (
     still_draining,
 )
 from flyted.plan.ingress_config import Places, render_config, render_maps, structure
+from flyted.plan.ingress_fence import keys
 
 QUIET = Traffic(in_flight=0, queued=0, started=1, answered=1, last_start_age_s=1.0, longest_s=0.1)
 LOADED = replace(QUIET, in_flight=1)
 
 
 def state(
-    apps: dict[str, str], down: tuple[str, ...] = (), limits: dict[str, int] | None = None, guarded: str = ""
-) -> IngressState:
-    """Hosts by letter → server names; every server named is there. ``guarded``: letters that want a token."""
+    apps: dict[str, str], down: tuple[str, ...] = (), limits: dict[str, int] | None = None, guarded: str = "",
+    fenced: dict[str, set[str]] | None = None,
+) -> IngressState:  # fmt: skip
+    """Hosts by letter → server names; every server named is there.
+
+    ``guarded``: letters that want a token; ``fenced``: letters of which only these paths are open.
+    """
+    fences = fenced or {}
     return IngressState(
         servers={n: Server(n, f"/run/flyted/apps/{n}.sock") for n in sorted(set(apps.values()))},
         hosts={f"{h}.apps.localhost": n for h, n in apps.items()},
         timeouts_ms=limits or {},
         unavailable={f"{h}.apps.localhost": Unavailable("it is stopped") for h in down},
         guarded={f"{h}.apps.localhost": h for h in guarded},
+        fenced={f"{h}.apps.localhost": h for h in fences},
+        open_paths={k: v for h, paths in fences.items() for k, v in keys(f"{h}.apps.localhost", paths).items()},
     )
 
 
@@ -58,6 +68,8 @@ class Model:
             "timeouts.map": {n: str(v) for n, v in start.state.timeouts_ms.items()},
             "unavailable.map": {h: f"{u.retry_after_s} {u.reason}" for h, u in start.state.unavailable.items()},
             "guarded.map": dict(start.state.guarded),
+            "fenced.map": dict(start.state.fenced),
+            "open-paths.map": dict(start.state.open_paths),
         }
 
     def do(self, command: str) -> None:
@@ -100,17 +112,30 @@ class Model:
             return "421"
         return name if self.servers.get(name) else "broken"
 
+    def reached(self, host: str) -> set[str]:
+        """Which of the paths visitors reach."""
+        return within(host, self.maps["fenced.map"], self.maps["open-paths.map"])
+
+
+PATHS = ("/v1", "/generate", "/metrics")
+
+
+def within(host: str, fenced: Mapping[str, str], opened: Mapping[str, str]) -> set[str]:
+    """The open ones of PATHS."""
+    return {path for path in PATHS if host not in fenced or f"{host}{path}/" in opened}
+
 
 letters = st.sampled_from("abcd")
 names = st.sampled_from(["a-r1-0", "a-r2-0", "b-r1-0", "c-r1-0"])
 states = st.builds(
-    lambda apps, down, limited, guarded: state(
-        apps, tuple(down), {n: 1000 + len(n) for n in limited & set(apps.values())}, "".join(sorted(guarded))
+    lambda apps, down, limited, guarded, fenced: state(
+        apps, tuple(down), {n: 1000 + len(n) for n in limited & set(apps.values())}, "".join(sorted(guarded)), fenced
     ),
     st.dictionaries(letters, names),
     st.sets(letters),
     st.sets(names),
     st.sets(letters),
+    st.dictionaries(letters, st.sets(st.sampled_from(PATHS))),
 )
 
 
@@ -119,8 +144,8 @@ states = st.builds(
 def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resting):
     """A host that is served before and after is served at each step in between, by its old or its new server.
 
-    What wants a token wants one from its first moment to its last. At the end exactly what is wanted is there, plus
-    the servers that still answer requests.
+    What wants a token wants one from its first moment to its last, and what a fence closes is closed as long. At the
+    end exactly what is wanted is there, plus the servers that still answer requests.
     """
     held = set(have.hosts.values())
     start = live(have, tuple(busy), tuple(resting - held))
@@ -135,6 +160,11 @@ def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resti
             if before[host] != after(wanted, host) and model.answer(host) not in ("503", "421"):
                 guarded = wanted.guarded if model.answer(host) == after(wanted, host) else have.guarded
                 assert host not in guarded or host in model.maps["guarded.map"], f"{host} is open after {command!r}"
+            open_before = within(host, have.fenced, have.open_paths)
+            open_after = within(host, wanted.fenced, wanted.open_paths)
+            assert model.reached(host) >= open_before & open_after, f"{host} is closed after {command!r}"
+            if model.answer(host) == after(wanted, host) not in ("503", "421", before[host]):
+                assert model.reached(host) <= open_after, f"{host} is open after {command!r}"
     left = draining(start, wanted)
     assert left == {n for n in have.servers if n not in wanted.servers and n in busy}
     assert set(model.servers) == set(wanted.servers) | left
@@ -142,6 +172,7 @@ def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resti
     assert model.maps["hosts.map"] == wanted.hosts
     assert set(model.maps["unavailable.map"]) == set(wanted.unavailable)
     assert model.maps["guarded.map"] == wanted.guarded
+    assert (model.maps["fenced.map"], model.maps["open-paths.map"]) == (wanted.fenced, wanted.open_paths)
     assert {k: v for k, v in model.maps["timeouts.map"].items() if k in wanted.servers} == {
         n: str(v) for n, v in wanted.timeouts_ms.items()
     }
@@ -251,7 +282,7 @@ def test_control_characters_never_reach_a_command(bad):
 
 def test_the_file_repeats_everything_and_the_maps_too():
     """A restart serves the same: every server, host, limit and reason is in the files."""
-    wanted = state({"a": "a-r1-0", "b": "b-r1-0"}, ("c",), {"a-r1-0": 5000}, "b")
+    wanted = state({"a": "a-r1-0", "b": "b-r1-0"}, ("c",), {"a-r1-0": 5000}, "b", {"a": {"/v1"}})
     config, maps = render_config(wanted, Listen()), render_maps(wanted)
     for server in wanted.servers.values():
         assert f"\n    server {server.name} unix@{server.socket_path} maxconn 1024 weight 0\n" in config
@@ -260,6 +291,8 @@ def test_the_file_repeats_everything_and_the_maps_too():
         "timeouts.map": "a-r1-0 5000\n",
         "unavailable.map": "c.apps.localhost 30 it is stopped\n",
         "guarded.map": "b.apps.localhost b\n",
+        "fenced.map": "a.apps.localhost a\n",
+        "open-paths.map": "a.apps.localhost/v1/ open\n",
     }
     assert "@" not in re.sub(r"fd@\d|unix@|[_ ,]@ /", "", config), "no placeholder is left"
 
@@ -307,11 +340,18 @@ def test_counters_are_read_by_column_name():
 def test_what_haproxy_has_is_read_back():
     """Maps, servers, which of them rest, and which file it was started with."""
     hosts = "0x55dc0ab6ff20 a.apps.localhost a-r1-0\n\n"
-    found = parse_live(STAT, hosts, "0x1 a-r1-0 5000\n\n", "0x1 c.b 30 it's; \\ stopped\n\n", INFO)
+    maps = {
+        "hosts.map": hosts, "timeouts.map": "0x1 a-r1-0 5000\n\n",
+        "unavailable.map": "0x1 c.b 30 it's; \\ stopped\n\n", "guarded.map": "0x1 b.c b\n",
+        "fenced.map": "0x1 a.apps.localhost a\n", "open-paths.map": "0x1 a.apps.localhost/v1/ open\n",
+    }  # fmt: skip
+    found = parse_live(STAT, INFO, maps)
     assert found.state.hosts == {"a.apps.localhost": "a-r1-0"}
     assert found.state.servers == {"a-r1-0": Server("a-r1-0", "", 1024), "b-r1-0": Server("b-r1-0", "", 7)}
     assert found.state.timeouts_ms == {"a-r1-0": 5000}
     assert found.state.unavailable == {"c.b": Unavailable("it's; \\ stopped", 30)}
+    assert (found.state.guarded, found.state.fenced) == ({"b.c": "b"}, {"a.apps.localhost": "a"})
+    assert found.state.open_paths == {"a.apps.localhost/v1/": "open"}
     assert found.resting == {"b-r1-0"}
     assert found.structure == "flyted-0011"
 
@@ -329,7 +369,7 @@ def test_what_haproxy_has_is_read_back():
 def test_an_answer_that_makes_no_sense_is_an_error(stat, hosts):
     """Never a guess, never a traceback."""
     with pytest.raises(HostFailure):
-        parse_live(stat, hosts, "", "", INFO)
+        parse_live(stat, INFO, {**dict.fromkeys(TABLES, ""), "hosts.map": hosts})
 
 
 @given(st.text())

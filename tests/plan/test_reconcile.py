@@ -49,6 +49,18 @@ def test_the_guard_is_the_serving_revisions() -> None:
     assert plan(facts(app("a", serving=None, requires_auth=True))).ingress.guarded == {}
 
 
+@pytest.mark.parametrize("wanted", ["started", "stopped"])
+def test_a_fence_is_the_serving_revisions_in_every_state(wanted: str) -> None:
+    """Only the paths that its key guards are open, by host."""
+    words = ("vllm", "serve", "m", "--api-key", "x")
+    answer = plan(facts(app("a", wanted=wanted, command=words), app("b", command=("vllm", "serve", "m"))))
+    assert answer.ingress.fenced == {HOST: "a"}
+    assert answer.ingress.open_paths == {
+        f"{HOST}{path}/": "open" for path in ("/v1", "/v2", "/inference", "/cohere", "/health")
+    }
+    assert plan(facts(app("a", serving=None, command=words))).ingress.fenced == {}
+
+
 def test_an_app_that_sleeps_costs_no_timer() -> None:
     """Its socket listens, its service does not run: nothing to look at."""
     answer = plan(facts(app("a"), units=pair(A1)))

@@ -1,0 +1,45 @@
+"""The ingress's rules for apps that check a key themselves, but not on every path. Pure.
+
+vLLM guards /v1 and leaves /invocations, which answers the same, to everybody. So for a fenced host only paths are let
+through that are listed for it. What is compared is what the app will compare: nothing is decoded or put right here, so
+a path that somebody might read in another way (``%2e``, ``//``, ``/./``, ``;``) is refused, whatever is open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+FENCED, OPEN_PATHS = "fenced.map", "open-paths.map"
+OPEN = "open"
+KEY = re.compile(r"(?P<host>[a-z0-9.-]{1,253})(?P<path>(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+)/")
+"""Of the table of open paths: the host, and a path with a slash behind it, so that /v1 does not open /v1x."""
+
+RULES = r"""    http-request set-var(txn.path) path
+    acl fenced var(txn.host),map(@FILES@/@FENCED@) -m found
+    acl open_path var(txn.host),concat(,txn.path,/),map_beg(@FILES@/@OPEN_PATHS@) -m found
+    # one way to read it: segments that begin with no dot, of plain characters
+    acl plain_path var(txn.path) -m reg '^(/[A-Za-z0-9_~!$&()*+,=:-][A-Za-z0-9._~!$&()*+,=:-]*)+/?$'
+    http-request return status 403 content-type application/json hdr Cache-Control no-store \
+string "{\"error\":\"this path is closed: the app's own key does not guard it\"}\n" \
+if fenced !own_pages !open_path { req.fhdr(accept) -m sub application/json } \
+|| fenced !own_pages !plain_path { req.fhdr(accept) -m sub application/json }
+    http-request return status 403 @TEXT@ hdr Cache-Control no-store \
+string "403: this path is closed: the app's own key does not guard it\n" \
+if fenced !own_pages !open_path || fenced !own_pages !plain_path
+"""
+
+
+def keys(host: str, paths: Iterable[str]) -> dict[str, str]:
+    """The entries of the table of open paths for one host; ``paths`` as ``/v1``, each with all below it."""
+    return {f"{host}{path}/": OPEN for path in paths}
+
+
+def host_of(key: str) -> str:
+    """The host of an entry."""
+    return key.partition("/")[0]
+
+
+def filled(text: str) -> str:
+    """The rules with our own names."""
+    return text.replace("@FENCED@", FENCED).replace("@OPEN_PATHS@", OPEN_PATHS)

@@ -1,0 +1,21 @@
+"""What whoever serves an app should know of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flyted.contract.app import AppSpec
+from flyted.plan.disk import NOT_LIMITED
+from flyted.plan.engines import open_paths
+
+
+def notes(spec: AppSpec) -> Iterator[str]:
+    """A line for each thing that the file or a flag asks for, and that is not what one might take it for."""
+    if spec.disk_bytes:
+        yield NOT_LIMITED
+    paths = open_paths(spec)
+    if paths is not None:
+        listed = ", ".join(paths) or "none"
+        yield f"open to everybody are the paths that its key guards, and no others: {listed} (more: --open-path PATH)"
+    elif spec.open_paths and "/" not in spec.open_paths:
+        yield "--open-path changes nothing: all paths of this app are open"
