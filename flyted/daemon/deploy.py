@@ -63,8 +63,8 @@ class Deploy:
             unchanged = self._unchanged(spec, fingerprint)
             if unchanged is not None:
                 return await self._start_again(unchanged, emit), False
+            await self.gpus.check(spec.key, spec.gpu)  # before what only a machine with a GPU needs
             self.images.check(spec)
-            await self.gpus.check(spec.key, spec.gpu)
             self._check_room(spec)
             self._keep_bundle(spec, fd)
             await self._accepted(spec, emit)

@@ -25,6 +25,8 @@ from flyted.plan.images import (
     Recipe,
     engine_of,
     env_of,
+    lacking,
+    missing,
     recipe_from_spec,
     recipe_hash,
     record_of,
@@ -60,7 +62,7 @@ class Images:
         if spec.python_env:
             _given(spec.python_env)
         else:
-            _recipe(spec.image)
+            _check_machine(f"the image of app '{spec.key}'", _recipe(spec.image), gpu=bool(spec.gpu_count))
 
     def verbs(self) -> dict[str, Verb]:
         """The rows of the verb table."""
@@ -74,6 +76,7 @@ class Images:
         recipe = _recipe(call.args["image"])
         if engine := engine_of(recipe):
             await self.need_gpu(engine)
+        _check_machine("the image", recipe, gpu=bool(engine))
         await call.emit("accepted", text="checked the image")
         return {"image": (await self.build(recipe, "the image", call.emit)).to_dict()}
 
@@ -147,6 +150,12 @@ def _recipe(image: dict[str, Any]) -> Recipe:
     if not isinstance(spec, dict) or not isinstance(files, dict):
         raise InvalidInput("an image must have a spec and files, both maps")
     return recipe_from_spec(spec, files)
+
+
+def _check_machine(what: str, recipe: Recipe, *, gpu: bool) -> None:
+    """Raises :class:`Unsupported` for what a container would have and this machine has not."""
+    if lacks := missing(recipe.needs, lambda pattern: any(Path("/").glob(pattern[1:])), gpu=gpu):
+        raise lacking(what, lacks)
 
 
 def _given(path: str) -> ImageFact:

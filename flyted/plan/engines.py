@@ -72,9 +72,9 @@ _STARTS: tuple[tuple[tuple[str, ...], Engine], ...] = (
 class Shape:
     """An engine as an app runs it.
 
-    ``command``: instead of the spec's. ``env``: below the image's and the app's own. ``also``: secrets that are given
-    a second variable, (the first, the second). ``has_key``: whether it asks for one. ``health``: "" where it is not
-    known.
+    ``command``: instead of the spec's. ``env``: above the image's, whose caches lie in /tmp, and below the app's own.
+    ``also``: secrets that are given a second variable, (the first, the second). ``has_key``: whether it asks for one.
+    ``health``: "" where it is not known.
     """
 
     engine: Engine

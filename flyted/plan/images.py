@@ -7,19 +7,20 @@ fills it): ``baseImage``, ``pythonVersion``, ``layers``, plus our ``files``: nam
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import env_name, shown
-from flyted.plan import pip
+from flyted.plan import known_layers, pip
 from flyted.plan.build_unit import BuildSettings, ImageRecord, build_failure, build_unit, record_of, remove_unit
+from flyted.plan.known_layers import Need
 from flyted.plan.recipe import Install, Machine, Recipe, recipe_hash, recipe_json
 
 __all__ = [
     "BuildSettings", "ImageRecord", "Install", "Machine", "Recipe", "build_failure", "build_unit", "engine_of",
-    "env_of", "recipe_from_spec", "recipe_hash", "recipe_json", "record_of", "remove_unit",
+    "env_of", "lacking", "missing", "recipe_from_spec", "recipe_hash", "recipe_json", "record_of", "remove_unit",
 ]  # fmt: skip
 
 MAX_LAYERS = 64
@@ -28,6 +29,8 @@ _PYTHON = re.compile(r"3\.\d{1,2}")
 _VARIABLE = re.compile(r"\\\$|\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENGINE = re.compile(r"(?:vllm|sglang)(?![A-Za-z0-9._-])", re.IGNORECASE)
+Layer = tuple[str, str, Mapping[str, Any]]
+"""Where it stands, for people; its kind; what is in it."""
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 _REFUSED = {
@@ -54,6 +57,7 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
     if not isinstance(layers, list) or len(layers) > MAX_LAYERS:
         raise InvalidInput(f"the image's layers must be a list of at most {MAX_LAYERS}")
     named = [_layer(layer, number) for number, layer in enumerate(layers, 1)]
+    named, needs = _known_apart(named)
     _refuse_unsupported(named)
     texts = files if files is not None else spec.get("files") or {}
     installs = [Install("base image", (f"flyte=={flyte}",))]
@@ -63,7 +67,7 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
             env.extend(_env(body, where))
         else:
             installs.append(_install(kind, body, where, texts))
-    recipe = Recipe(python, tuple(i for i in installs if i.requirements), tuple(env))
+    recipe = Recipe(python, tuple(i for i in installs if i.requirements), tuple(env), needs)
     recipe_json(recipe)  # refuses one that is too large, before anything is done
     return recipe
 
@@ -104,7 +108,7 @@ def _base(image: object, version: object) -> tuple[str, str]:
     return found["python"], found["flyte"]
 
 
-def _layer(layer: object, number: int) -> tuple[str, str, Mapping[str, Any]]:
+def _layer(layer: object, number: int) -> Layer:
     if not isinstance(layer, Mapping) or len(layer) != 1:
         raise InvalidInput(f"layer {number} of the image must have exactly one kind")
     kind, body = next(iter(layer.items()))
@@ -113,7 +117,34 @@ def _layer(layer: object, number: int) -> tuple[str, str, Mapping[str, Any]]:
     return f"layer {number} of the image", str(kind), body
 
 
-def _refuse_unsupported(layers: list[tuple[str, str, Mapping[str, Any]]]) -> None:
+def _known_apart(layers: list[Layer]) -> tuple[list[Layer], tuple[Need, ...]]:
+    """The layers without those that are known of Flyte's own images, and what the machine must have for them."""
+    pips = [(where, body) for where, kind, body in layers if kind == "pipPackages"]
+    names = [str(name) for where, body in pips for name in _list(body.get("packages"), f"{where}: packages")]
+    if not known_layers.of_known_image(names):
+        return layers, ()
+    known = {where: known_layers.needs_of(kind, body) for where, kind, body in layers}
+    needs = tuple(dict.fromkeys(need for found in known.values() for need in found or ()))
+    if known_layers.LLAMA_SERVER in needs:
+        needs = (known_layers.LLAMA_SERVER,)  # the rest is what it is built with
+    return [layer for layer in layers if known[layer[0]] is None], needs
+
+
+def missing(needs: Iterable[Need], have: Callable[[str], bool], *, gpu: bool) -> list[Need]:
+    """Which of the needs are not met; ``have`` says whether a pattern of glob(7) matches something here."""
+    return [need for need in needs if (gpu or not need.gpu) and not any(have(pattern) for pattern in need.files)]
+
+
+def lacking(what: str, needs: Iterable[Need]) -> Unsupported:
+    """The error that says so, with each package and how to get it."""
+    listed = ", ".join(f"{need.what} ({need.package})" for need in needs)
+    return Unsupported(
+        f"{what} needs on this machine, what its container would bring: {listed}",
+        hint="; ".join(need.how for need in needs),
+    )
+
+
+def _refuse_unsupported(layers: list[Layer]) -> None:
     supported = {"pipPackages", "requirements", "env"}
     problems = [
         (f"{where} ({kind if kind in _REFUSED else shown(kind)})", *_REFUSED.get(kind, ("unknown", "update flyted")))

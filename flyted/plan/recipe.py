@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from flyted.contract.errors import InvalidInput
+from flyted.plan.known_layers import Need
 
 FORMAT = 1
 """Raised when the builder would make something else of the same recipe; old images are then built anew."""
@@ -33,6 +34,7 @@ class Recipe:
     python: str  # "3.12", as asked
     installs: tuple[Install, ...]
     env: tuple[tuple[str, str], ...] = ()  # in the order of the layers, `$NAME` not yet expanded
+    needs: tuple[Need, ...] = ()  # what the machine must have; not part of the hash either
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def app_units(
     service: Properties = {
         **_running(spec, [python, "-I", layout.launch, *options], start_s),
         **_identity(spec, replica),
-        "Environment": _environment(spec, replica, image_path, [*(engine.env if engine else ()), *image_env]),
+        "Environment": _environment(spec, replica, image_path, [*image_env, *(engine.env if engine else ())]),
         **_view(spec, replica, credentials, [image_path, *readable], layout),
         **_limits(spec),
         **sandbox(network_kind(spec), nameservers, gpu=bool(spec.gpu_count)),
@@ -226,7 +226,7 @@ def _environment(spec: AppSpec, replica: Replica, image_path: str, image_env: It
     state = state_name(replica.app_id)
     environment = {
         **dict(image_env),
-        "PATH": f"{image_path}/bin:/usr/local/bin:/usr/bin:/bin",
+        "PATH": dict(image_env).get("PATH", f"{image_path}/bin:/usr/local/bin:/usr/bin:/bin"),
         "HOME": f"/var/lib/{state}",
         "XDG_CACHE_HOME": f"/var/cache/{state}",  # model and compile caches survive a wake
         "LANG": "C.UTF-8",

@@ -165,13 +165,14 @@ def test_what_is_open_is_said_at_serve() -> None:
 
 
 def test_the_unit_has_it_all() -> None:
-    """The command, the caches in the app's own folder, the key under both names; the image and the app win."""
+    """The command, the caches in the app's own folder, the key under both names; the app wins."""
     app = spec("llm", command=(*FSERVE, *LLAMA_ARGS, *KEY), port=8080, secrets=AUTH, env=(("LLAMA_CACHE", "/mine"),))
     service = app_units(
         app, Replica("llm", 1), image_path="/i", image_env=(("HF_HOME", "/image"), ("B", "image"))
     ).service
     environment = dict(line.split("=", 1) for line in service["Environment"])
-    assert environment["HF_HOME"] == "/image"
+    assert environment["HF_HOME"] == "/var/cache/flyted-app-llm/huggingface"  # the images of plug-ins say /tmp
+    assert environment["B"] == "image"
     assert environment["LLAMA_CACHE"] == "/mine"
     ((_, words, _),) = service["ExecStartEx"]
     options = parse(words[3:])

@@ -156,6 +156,9 @@ def test_the_apps_variables_win() -> None:
     assert found["XDG_CACHE_HOME"] == "/var/cache/flyted-app-a"
     assert found["PATH"].startswith(f"{IMAGE}/bin:")
     assert found["_F_SYS_PATH"] == "./src"
+    path = (("PATH", "/usr/local/cuda-13.0/bin:/i/bin:/usr/bin"),)
+    service = app_units(spec(), Replica("a", 1), image_path="/i", image_env=path).service
+    assert "PATH=/usr/local/cuda-13.0/bin:/i/bin:/usr/bin" in service["Environment"]
     assert found["FLYTE_INTERNAL_EXECUTION_PROJECT"] == "default"
 
 
