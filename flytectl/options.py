@@ -48,6 +48,11 @@ def complete_secret(ctx: click.Context, _param: click.Parameter, incomplete: str
     return _names("secret.list", {**scope, "all": False}, "secrets", "key", incomplete)
 
 
+def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of models."""
+    return _names("model.list", {}, "models", "name", incomplete)
+
+
 def complete_token(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Names of the user's own tokens."""
     return [name for name in _names("token.list", {}, "tokens", "name", incomplete) if name]

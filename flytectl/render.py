@@ -19,6 +19,7 @@ APP_FIELDS = (
 )  # fmt: skip
 SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged")
 TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at")
+MODEL_FIELDS = ("name", "folder", "bytes", "problem", "added_at")
 GPU_FIELDS = (
     "uuid", "name", "minor", "state", "error", "memory_bytes", "used_bytes", "free_bytes", "holders", "processes",
     "partitions",
@@ -238,6 +239,12 @@ def secret_details(secret: Mapping[str, Any]) -> str:
     ]
     lines = [f"  {label.ljust(10)}  {safe(text)}" for label, text in facts if text]
     return "\n".join([safe(secret.get("key")), *lines])
+
+
+def models_table(models: Sequence[Mapping[str, Any]]) -> str:
+    """``flytectl model ls``: one row per model, with what keeps apps from using it."""
+    rows = [[_of(m, "name"), _of(m, "problem") or human_bytes(m.get("bytes") or 0), _of(m, "folder")] for m in models]
+    return table(["NAME", "SIZE", "FOLDER"], rows)
 
 
 def tokens_table(tokens: Sequence[Mapping[str, Any]]) -> str:

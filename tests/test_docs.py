@@ -79,7 +79,7 @@ def test_both_word_orders_are_in_the_man_page() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ["APP", "SECRET", "TOKEN", "LOG", "CHECK", "GPU"])
+@pytest.mark.parametrize("name", ["APP", "SECRET", "TOKEN", "LOG", "CHECK", "GPU", "MODEL"])
 def test_every_json_field_is_in_the_man_page(name: str) -> None:
     """The JSON schema that flytectl(1) promises is the one that is printed, in the same order."""
     wanted = getattr(render, f"{name}_FIELDS")

@@ -92,6 +92,7 @@ class AppSpec:
     secret_in_argv: bool = False  # a program may have a secret among its arguments, which every user can read
     requires_auth: bool = False  # the ingress asks for a token; False for what was stored before it could
     open_paths: tuple[str, ...] = ()  # beyond those that its own key guards (plan/engines.py); "/": all
+    models: tuple[tuple[str, str], ...] = ()  # (name, folder of this machine), said by flyted and nobody else
     type: str = ""
     description: str = ""
     links: tuple[tuple[str, str], ...] = field(default=())  # (title, path)
@@ -125,6 +126,7 @@ class AppSpec:
             self.description,
             self.sys_path,
             *(t for link in self.links for t in link),
+            *(t for model in self.models for t in model),
         ):
             plain_text(text, f"a text of app '{self.key}'", limit=1024)
 
@@ -205,6 +207,7 @@ def from_dict(data: dict[str, Any]) -> AppSpec:
         values["env"] = tuple((_text(n), _text(v)) for n, v in data.get("env", ()))
         values["secrets"] = tuple(SecretUse(**_texts(s)) for s in data.get("secrets", ()))
         values["open_paths"] = tuple(_text(p) for p in data.get("open_paths", ()))
+        values["models"] = tuple((_text(n), _text(f)) for n, f in data.get("models", ()))
         values["links"] = tuple((_text(t), _text(p)) for t, p in data.get("links", ()))
         for name, kind in _SCALARS.items():
             if name in values:

@@ -20,6 +20,7 @@ GATEWAY_HOST = "flyted.localhost"
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?(?::[A-Za-z0-9._-]{1,64})?")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _ENV_DENIED = re.compile(
     r"LD_.*|DYLD_.*|PYTHON.*|BASH_.*|LISTEN_.*|GCONV_PATH|PATH|HOME|IFS|ENV|SHELL|USER|LOGNAME|"
@@ -152,6 +153,15 @@ def label(value: str, kind: str) -> str:
             hint="use 1-63 of a-z, 0-9 and '-', not at the beginning or end",
         )
     return value
+
+
+def model_name(text: object) -> str:
+    """A model as a hub names it, ``Qwen/Qwen3-0.6B``, with a tag where it has one; raises :class:`InvalidInput`."""
+    if not isinstance(text, str) or _MODEL.fullmatch(text) is None:
+        raise InvalidInput(
+            f"{shown(text)} is no name of a model", hint="give it as in model_hf_path=, for example Qwen/Qwen3-0.6B"
+        )
+    return text
 
 
 def secret_key(value: str) -> str:

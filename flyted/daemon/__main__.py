@@ -32,6 +32,7 @@ from flyted.daemon.image_sweep import ImageSweep
 from flyted.daemon.images import Images
 from flyted.daemon.listen import choose_listen, hold, nameservers
 from flyted.daemon.login import Logins
+from flyted.daemon.models import ModelVerbs
 from flyted.daemon.secrets import Secrets
 from flyted.daemon.settings import Settings
 from flyted.daemon.tls import Tls
@@ -41,6 +42,7 @@ from flyted.host import identity, recipients, reserve, rotation, sockets
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Ingress
+from flyted.host.models import Models
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as TokenTable
 from flyted.host.units import Units
@@ -95,7 +97,8 @@ async def daemon(settings: Settings) -> None:
     gpu_verbs = GpuVerbs(gpus, engine.facts)
     images = Images(units, STATE / "images", settings.build_environment, gpus.need_any)
     sweep = ImageSweep(units, images, store.apps, STATE / "unused-images.json")
-    deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", gpus, set())
+    models = ModelVerbs(Models(store.database))
+    deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", gpus, models, set())
     table = TokenTable(store.database)
     grants = Grants(table, store, ingress, lambda: any(u.active == "active" for u in units.list([INGRESS_UNIT])))
     tokens = Tokens(table, store, grants)
@@ -107,6 +110,7 @@ async def daemon(settings: Settings) -> None:
         **tls.verbs(),
         **Gateway(lambda: act.https_port, CA_FILE).verbs(),
         **gpu_verbs.verbs(),
+        **models.verbs(),
         **Doctor(vault, act, engine, gpu_verbs).verbs(),
         **tokens.verbs(),
         **Logins(tokens, store, settings.base_domain, lambda: act.https_port).verbs(),

@@ -22,6 +22,7 @@ from flyted.daemon.act import Act
 from flyted.daemon.engine import Engine
 from flyted.daemon.gpus import Gpus
 from flyted.daemon.images import Images
+from flyted.daemon.models import ModelVerbs
 from flyted.daemon.status import url_of
 from flyted.host import bundles
 from flyted.host.disk import free_bytes
@@ -50,6 +51,7 @@ class Deploy:
     images: Images
     bundles: Path
     gpus: Gpus
+    models: ModelVerbs
     _running: set[str]
 
     async def serve(self, spec: AppSpec, fd: int | None, emit: Emit) -> tuple[StoredApp, bool]:
@@ -58,6 +60,7 @@ class Deploy:
         Raises :class:`InvalidInput` and :class:`SecretNotFound` before anything is changed, :class:`DeployFailed`
         when the new revision did not come up (the old one then keeps serving).
         """
+        spec = self.models.given(spec)
         async with self._alone(spec.key.id):
             fingerprint = self._fingerprint(spec)
             unchanged = self._unchanged(spec, fingerprint)

@@ -1,6 +1,6 @@
 """flyted.db: opened, brought to the newest format, one transaction per change.
 
-What is in it: ``store``, ``tokens``, ``gpu_records``.
+What is in it: ``store``, ``tokens``, ``gpu_records``, ``models``.
 One writer (the daemon's event loop), flushed to disk before the answer: after a crash everything is in its old or its
 new state. A file of a newer format is refused, never overwritten.
 """
@@ -48,7 +48,8 @@ CREATE TABLE gpu_lease (
 ) STRICT;
 CREATE TABLE gpu_learned (app_id TEXT PRIMARY KEY, peak_bytes INTEGER NOT NULL, load_s REAL NOT NULL) STRICT;
 """
-FORMATS = (_APPS, _TOKENS, _GPUS)
+_MODELS = "CREATE TABLE model (name TEXT PRIMARY KEY, folder TEXT NOT NULL, added_at REAL NOT NULL) STRICT;"
+FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS)
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.contract.app import AppSpec
@@ -24,13 +25,15 @@ _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 class Engine:
     """``guarded``: the paths, with all below them, that ask for the key when there is one.
 
-    ``key_options``, ``key_variables``: how it is given one. ``moved_by``: options after which ``/health`` may lie
+    ``key_options``, ``key_variables``: how it is given one. ``model_options``: options that a model's name comes
+    after, and those that take a folder instead. ``moved_by``: options after which ``/health`` may lie
     elsewhere or is not plain HTTP.
     """
 
     name: str
     guarded: tuple[str, ...]
     key_options: tuple[str, ...]
+    model_options: Mapping[str, str]
     key_variables: tuple[str, ...] = ()
     moved_by: tuple[str, ...] = ()
 
@@ -38,20 +41,25 @@ class Engine:
 HEALTH = "/health"  # of all three: no key, no cost, 503 while there is no model yet
 
 VLLM = Engine(
-    "vLLM", ("/v1", "/v2", "/inference", "/cohere"), ("--api-key",), ("VLLM_API_KEY",),
+    "vLLM", ("/v1", "/v2", "/inference", "/cohere"), ("--api-key",),
+    {"--model": "--model", "--tokenizer": "--tokenizer"}, ("VLLM_API_KEY",),
     ("--root-path", "--ssl-keyfile", "--uds"),
 )  # fmt: skip
 SGLANG = Engine(
-    "SGLang", ("/v1", "/generate", "/encode", "/classify", "/model_info", "/get_model_info"),
-    ("--api-key", "--admin-api-key"), (), ("--ssl-keyfile",),
-)  # fmt: skip
+    "SGLang",
+    ("/v1", "/generate", "/encode", "/classify", "/model_info", "/get_model_info"),
+    ("--api-key", "--admin-api-key"),
+    {o: o for o in ("--model-path", "--model", "--tokenizer-path", "--speculative-draft-model-path")},
+    moved_by=("--ssl-keyfile",),
+)
 LLAMA = Engine(
     "llama.cpp",
     (
         "/v1", "/completion", "/completions", "/chat/completions", "/embedding", "/embeddings", "/infill", "/rerank",
         "/reranking", "/tokenize", "/detokenize", "/apply-template",
     ),
-    ("--api-key", "--api-key-file"), ("LLAMA_API_KEY",), ("--api-prefix", "--ssl-key-file"),
+    ("--api-key", "--api-key-file"), {"--hf-repo": "--model-dir", "--hf-repo-draft": "--draft-model-dir"},
+    ("LLAMA_API_KEY",), ("--api-prefix", "--ssl-key-file"),
 )  # fmt: skip
 
 _PLUGINS = {"vllm-fserve": VLLM, "sglang-fserve": SGLANG, "llama-cpp-fserve": LLAMA}
@@ -92,6 +100,7 @@ def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
     if engine is None:
         return None
     words = [_unquoted(word) for word in words] if words[0] in _PLUGINS else words
+    words, offline = _with_folders(engine, words, dict(spec.models))
     words, also = _key_in_a_variable(engine, words, {use.env for use in spec.secrets if use.env})
     if engine is VLLM and not given(words, "--host", "--uds"):
         words += ["--host", "127.0.0.1"]  # else it is 0.0.0.0, and the plug-in says nothing
@@ -99,7 +108,7 @@ def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
     return Shape(
         engine,
         (*head, *words),
-        _environment(engine, cache),
+        (*_environment(engine, cache), *((("HF_HUB_OFFLINE", "1"),) if offline else ())),
         also,
         given(words, *engine.key_options) or bool(variables & set(engine.key_variables)),
         "" if given(words, *engine.moved_by) else HEALTH,
@@ -117,6 +126,13 @@ def open_paths(spec: AppSpec) -> tuple[str, ...] | None:
         return None
     known = (*shape.engine.guarded, HEALTH) if shape.health else ()  # else the key may guard other paths
     return tuple(dict.fromkeys((*known, *spec.open_paths)))
+
+
+def model_names(spec: AppSpec) -> frozenset[str]:
+    """The models that an app's command names, as a hub does; none of a program that is not known."""
+    _, words = _split(spec.command)
+    engine = _engine(words)
+    return frozenset(place.name for place in _models(engine, words)) if engine else frozenset()
 
 
 def given(words: list[str], *options: str) -> bool:
@@ -149,6 +165,46 @@ def _unquoted(word: str) -> str:
     except ValueError:
         return word
     return parts[0] if len(parts) == 1 and shlex.quote(parts[0]) == word else word
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Where a model is named: the word ``at``, after ``option`` (in the same word, if ``joined``)."""
+
+    at: int
+    name: str
+    option: str = ""
+    joined: bool = False
+
+
+def _models(engine: Engine, words: list[str]) -> list[_Model]:
+    options = {} if engine is LLAMA and words[0] not in _PLUGINS else engine.model_options
+    found = []
+    for at, word in enumerate(words):
+        option, joined, value = word.partition("=")
+        if option in options and joined:
+            found.append(_Model(at, value, option, joined=True))
+        elif word in options and at + 1 < len(words):
+            found.append(_Model(at + 1, words[at + 1], word))
+        elif engine is VLLM and at and words[at - 1] == "serve" and not word.startswith("-"):
+            found.append(_Model(at, word))
+    return found
+
+
+def _with_folders(engine: Engine, words: list[str], folders: Mapping[str, str]) -> tuple[list[str], bool]:
+    """The command with folders in place of the models' names, and whether no hub is to be asked then."""
+    places, local = _models(engine, words), 0
+    changed = list(words)
+    for place in places:
+        folder = folders.get(place.name)
+        if folder is None:
+            continue
+        local += 1
+        option = engine.model_options.get(place.option, "")
+        changed[place.at] = f"{option}={folder}" if place.joined else folder
+        if option and not place.joined:
+            changed[place.at - 1] = option
+    return changed, 0 < local == len(places) and not given(words, "--speculative-config")
 
 
 def _key_in_a_variable(

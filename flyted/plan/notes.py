@@ -13,6 +13,8 @@ def notes(spec: AppSpec) -> Iterator[str]:
     """A line for each thing that the file or a flag asks for, and that is not what one might take it for."""
     if spec.disk_bytes:
         yield NOT_LIMITED
+    for name, folder in spec.models:
+        yield f"model {name} is taken from {folder}"
     paths = open_paths(spec)
     if paths is not None:
         listed = ", ".join(paths) or "none"

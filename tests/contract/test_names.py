@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyted.contract.errors import InvalidInput
-from flyted.contract.names import AppKey, Replica, SecretScope, env_name, label, replica_of, secret_key, user_of
+from flyted.contract.names import (
+    AppKey,
+    Replica,
+    SecretScope,
+    env_name,
+    label,
+    model_name,
+    replica_of,
+    secret_key,
+    user_of,
+)
 
 BAD = [
     "",
@@ -115,3 +125,18 @@ def test_a_project_alone_is_no_scope() -> None:
     """Flyte knows org, domain, and project with domain."""
     with pytest.raises(InvalidInput):
         SecretScope("p", "")
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-0.6B", "tiny", "ggml-org/gemma-3-4b-it-GGUF:Q4_K_M", "a" * 96])
+def test_models_have_a_hubs_names(name: str) -> None:
+    """Owner and name, or a name alone, and a tag where there is one."""
+    assert model_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/srv/m", "a/b/c", "../m", "a/..", "-m", "a b", "a\n", "é", "a:", "s3://b/m", None, 1]
+)
+def test_other_words_are_no_models(name: object) -> None:
+    """Neither a path nor an option."""
+    with pytest.raises(InvalidInput, match="no name of a model"):
+        model_name(name)

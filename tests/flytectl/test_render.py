@@ -168,3 +168,17 @@ def test_an_error_ends_in_something_to_type() -> None:
 def test_impossible_times_do_not_stop_a_listing() -> None:
     """A number that is no time is shown as it is."""
     assert render.when(1e300) == "1e+300"
+
+
+def test_models_show_what_is_wrong_with_them() -> None:
+    """The size, or why apps cannot use it; nothing in a path steers the terminal."""
+    text = render.models_table(
+        [
+            {"name": "Qwen/Qwen3-0.6B", "folder": "/srv/\x1b[31m", "bytes": 3 << 29, "problem": ""},
+            {"name": "gone", "folder": "/srv/x", "bytes": 0, "problem": "cannot be read"},
+        ]
+    )
+    assert text.splitlines()[0].split() == ["NAME", "SIZE", "FOLDER"]
+    assert "1.5 GiB" in text
+    assert "cannot be read" in text
+    assert "\x1b" not in text

@@ -10,7 +10,7 @@ import pytest
 from flyted.contract.app import SecretUse
 from flyted.contract.names import Replica
 from flyted.launch.options import parse
-from flyted.plan.engines import LLAMA, SGLANG, VLLM, Engine, Shape, open_paths, shape_of
+from flyted.plan.engines import LLAMA, SGLANG, VLLM, Engine, Shape, model_names, open_paths, shape_of
 from flyted.plan.notes import notes
 from flyted.plan.units import app_units
 from tests.plan.stored import spec
@@ -120,6 +120,50 @@ def test_health_is_asked_where_it_is() -> None:
     assert shape(*FSERVE, *VLLM_ARGS).health == "/health"
     assert shape(*FSERVE, *LLAMA_ARGS, "--api-prefix", "/llm").health == ""
     assert shape(*FSERVE, *SGLANG_ARGS, "--ssl-keyfile=k").health == ""
+
+
+MODELS = (("Qwen/Qwen3-0.6B", "/srv/qwen"), ("ggml-org/tiny-GGUF:Q4", "/srv/gguf"))
+HF = (*LLAMA_ARGS[:1], "--hf-repo", "ggml-org/tiny-GGUF:Q4", *LLAMA_ARGS[3:])
+
+
+@pytest.mark.parametrize(
+    ("command", "changed"),
+    [
+        (VLLM_ARGS, {2: "/srv/qwen"}),
+        (("vllm", "serve", "--model=Qwen/Qwen3-0.6B"), {2: "--model=/srv/qwen"}),
+        (SGLANG_ARGS, {2: "/srv/qwen"}),
+        (HF, {1: "--model-dir", 2: "/srv/gguf"}),
+    ],
+)
+def test_a_model_of_this_machine_is_read_from_its_folder(command: tuple[str, ...], changed: dict[int, str]) -> None:
+    """The folder in place of the hub's name, and of nothing else; and no hub is asked."""
+    found = shape(*FSERVE, *command, models=MODELS)
+    program = list(found.command[len(FSERVE) :][: len(command)])
+    assert program == [changed.get(at, word) for at, word in enumerate(command)]
+    assert dict(found.env)["HF_HUB_OFFLINE"] == "1"
+    assert model_names(spec(command=(*FSERVE, *command))) <= dict(MODELS).keys()
+    plain = shape(*FSERVE, *command)
+    assert plain.command[len(FSERVE) :][: len(command)] == command
+    assert "HF_HUB_OFFLINE" not in dict(plain.env)
+
+
+def test_a_hub_is_asked_for_what_is_not_here() -> None:
+    """One model of two; a model in vLLM's JSON; and another tag is another model."""
+    draft = shape(*FSERVE, *SGLANG_ARGS, "--speculative-draft-model-path", "Qwen/Draft", models=MODELS)
+    assert "/srv/qwen" in draft.command
+    assert "HF_HUB_OFFLINE" not in dict(draft.env)
+    config = shape(*FSERVE, *VLLM_ARGS, "--speculative-config", '{"model": "x"}', models=MODELS)
+    assert "HF_HUB_OFFLINE" not in dict(config.env)
+    other = shape(*FSERVE, "llama-cpp-fserve", "--hf-repo", "ggml-org/tiny-GGUF:Q8", models=MODELS)
+    assert other.command[-2:] == ("--hf-repo", "ggml-org/tiny-GGUF:Q8")
+
+
+def test_llama_server_itself_takes_no_folder() -> None:
+    """Only the plug-in's starter looks for the file in one."""
+    words = ("llama-server", "--hf-repo", "ggml-org/tiny-GGUF:Q4")
+    assert shape(*words, models=MODELS).command == words
+    assert model_names(spec(command=words)) == frozenset()
+    assert model_names(spec(command=("python", "serve.py", "--model", "Qwen/Qwen3-0.6B"))) == frozenset()
 
 
 def test_only_what_the_key_guards_is_open() -> None:

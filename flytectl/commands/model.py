@@ -1,0 +1,52 @@
+"""``flytectl model …``: names of models that stand for folders of this machine."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from flytectl.options import as_json, complete_model, out, say
+
+
+@click.command()
+@click.argument("name")
+@click.argument("folder", metavar="DIR", type=click.Path(readable=False))
+def add(name: str, folder: str) -> None:
+    """Let NAME, as in model_hf_path=, stand for the model in folder DIR."""
+    from flytectl import render
+    from flytectl.daemon import call
+    from flyted.contract.quantity import human_bytes
+
+    added = call("model.add", {"name": name, "folder": os.path.abspath(folder)})["model"]  # noqa: PTH100  as typed
+    size = human_bytes(added.get("bytes") or 0)
+    say(f"model {render.safe(added['name'])} is {render.safe(added['folder'])} ({size}); serve its apps again")
+
+
+@click.command()
+@as_json
+def ls(*, json_: bool) -> None:
+    """List the models of this machine."""
+    from flytectl import render
+    from flytectl.daemon import call
+
+    models = call("model.list")["models"]
+    if json_:
+        out(render.to_json({"models": [render.fields(model, render.MODEL_FIELDS) for model in models]}))
+        return
+    if models:
+        out(render.models_table(models))
+    else:
+        say("no models: flytectl model add NAME DIR")
+
+
+@click.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_model)
+def rm(names: tuple[str, ...]) -> None:
+    """Forget names; the folders stay, and apps that are served go on with them."""
+    from flytectl import render
+    from flytectl.daemon import call
+
+    for name in names:
+        removed = call("model.remove", {"name": name})["model"]
+        say(f"model {render.safe(removed['name'])} is forgotten; {render.safe(removed['folder'])} stays as it is")

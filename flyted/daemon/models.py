@@ -1,0 +1,75 @@
+"""The model verbs: names that stand for folders of this machine; and which of them an app uses."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+from flyted.contract.app import AppSpec
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import model_name
+from flyted.daemon.verbs import Call, Door, Right, Verb
+from flyted.host.models import Model, Models, checked
+from flyted.plan.engines import model_names
+
+_HERE = frozenset({Door.CONTROL})  # a path is of this machine: who is not on it has nothing to say about it
+
+
+class ModelVerbs:
+    """Adds, lists and forgets."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def verbs(self) -> dict[str, Verb]:
+        """The rows of the verb table."""
+        return {
+            "model.add": Verb(Right.OPERATE, {"name": str, "folder": str}, self.add, doors=_HERE),
+            "model.list": Verb(Right.READ, {}, self.listed, doors=_HERE),
+            "model.remove": Verb(Right.OPERATE, {"name": str}, self.remove, doors=_HERE),
+        }
+
+    async def add(self, call: Call) -> dict[str, Any]:
+        """A name for a folder that every app can read."""
+        name = model_name(call.args["name"])
+        folder, size = checked(call.args["folder"])
+        model = Model(name, folder, time.time())
+        self._models.add(model)
+        return {"model": _map(model, size, "")}
+
+    async def listed(self, _call: Call) -> dict[str, Any]:
+        """All of them, and what is wrong with those that cannot be used any more."""
+        return {"models": [_looked_at(model) for model in self._models.all()]}
+
+    async def remove(self, call: Call) -> dict[str, Any]:
+        """Forgets the name; the folder stays, and apps that are served go on with it."""
+        return {"model": _looked_at(self._models.remove(model_name(call.args["name"])))}
+
+    def given(self, spec: AppSpec) -> AppSpec:
+        """The spec with the folders of the models that its command names.
+
+        Raises :class:`InvalidInput` for a folder that is gone or that apps cannot read any more.
+        """
+        wanted = model_names(spec)
+        found = []
+        for model in self._models.all():
+            if model.name in wanted:
+                try:
+                    checked(model.folder)
+                except InvalidInput as error:
+                    why = f"model '{model.name}' of app '{spec.key}': {error.message}"
+                    raise InvalidInput(why, hint=error.hint) from error
+                found.append((model.name, model.folder))
+        return dataclasses.replace(spec, models=tuple(found))
+
+
+def _looked_at(model: Model) -> dict[str, Any]:
+    try:
+        return _map(model, checked(model.folder)[1], "")
+    except InvalidInput as error:
+        return _map(model, 0, error.message)
+
+
+def _map(model: Model, size: int, problem: str) -> dict[str, Any]:
+    return {**dataclasses.asdict(model), "bytes": size, "problem": problem}

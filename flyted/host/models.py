@@ -1,0 +1,132 @@
+"""Model folders of this machine: which name of a hub stands for which folder (SQLite), and whether apps can read it.
+
+A folder is used where it lies, by apps that could read it anyway: nothing is copied or mounted, and a name gives no
+right. So every file of it, and every folder above it, has to be readable by everybody.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from flyted.contract.errors import InvalidInput, NotFound
+from flyted.contract.names import shown
+from flyted.host.database import Database
+
+MOST_ENTRIES = 100_000
+_UNSEEN = ("/home", "/root", "/run", "/tmp", "/var/tmp", "/var/lib/flyted", "/proc", "/sys", "/dev")  # noqa: S108
+"""Where apps see something else, or nothing (plan/sandbox.py); or what is gone after a reboot."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row. ``folder``: absolute, without links in it. ``added_at``: unix seconds."""
+
+    name: str
+    folder: str
+    added_at: float
+
+
+class Models:
+    """The table. Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, model: Model) -> None:
+        """Stores a model, instead of the one with its name."""
+        with self._database.transaction():
+            self._database.execute(
+                "INSERT OR REPLACE INTO model VALUES (?, ?, ?)", (model.name, model.folder, model.added_at)
+            )
+
+    def all(self) -> tuple[Model, ...]:
+        """Every model, by name."""
+        return tuple(
+            Model(*row) for row in self._database.rows("SELECT name, folder, added_at FROM model ORDER BY name")
+        )
+
+    def remove(self, name: str) -> Model:
+        """Forgets a model, on a full disk too; gives what it was. Raises :class:`NotFound`."""
+        found = next((model for model in self.all() if model.name == name), None)
+        if found is None:
+            raise NotFound(f"there is no model {shown(name)}", hint="flytectl model ls")
+        with self._database.freeing():
+            self._database.execute("DELETE FROM model WHERE name = ?", (name,))
+        return found
+
+
+def checked(folder: str) -> tuple[str, int]:
+    """The folder without links in its path, and the bytes of its files.
+
+    Raises :class:`InvalidInput`, with what to type, unless every app can read all of it.
+    """
+    if not folder.startswith("/"):
+        raise InvalidInput(f"the model's folder {shown(folder)} is not an absolute path")
+    real = os.path.realpath(folder)
+    _check_place(real, folder)
+    try:
+        if not stat.S_ISDIR(os.stat(real).st_mode):  # noqa: PTH116
+            raise InvalidInput(f"{shown(folder)} is no folder", hint="give the folder that config.json lies in")
+        _check_above(Path(real))
+        size = _check_below(real)
+    except OSError as error:
+        raise InvalidInput(
+            f"the model's folder {shown(folder)} cannot be read: {error.strerror}", hint=f"ls -ld {folder}"
+        ) from error
+    if not size:
+        raise InvalidInput(f"the model's folder {shown(folder)} has no files")
+    return real, size
+
+
+def _check_place(real: str, folder: str) -> None:
+    if real == "/" or any(real == place or real.startswith(f"{place}/") for place in _UNSEEN):
+        raise InvalidInput(
+            f"apps do not see {shown(folder)}", hint="keep models in a folder like /srv/models, and add them there"
+        )
+
+
+def _check_above(real: Path) -> None:
+    for above in real.parents:
+        if not above.stat().st_mode & stat.S_IXOTH:
+            raise InvalidInput(f"only some users may go through {above}", hint=f"sudo chmod o+x {above}")
+
+
+def _check_below(real: str) -> int:
+    """The bytes of all files. A link may lead elsewhere, as in a hub's cache, if apps see that too."""
+    size, seen = 0, 0
+    pending = [real]
+    while pending:
+        folder = pending.pop()
+        _check_mode(os.stat(folder).st_mode, folder, stat.S_IROTH | stat.S_IXOTH, real)  # noqa: PTH116
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                seen += 1
+                if seen > MOST_ENTRIES:
+                    raise InvalidInput(f"{shown(real)} holds more than {MOST_ENTRIES} files: is it a model's folder?")
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                    continue
+                size += _check_file(entry, real)
+    return size
+
+
+def _check_file(entry: os.DirEntry[str], real: str) -> int:
+    info = entry.stat()
+    if entry.is_symlink():
+        target = os.path.realpath(entry.path)
+        _check_place(target, entry.path)
+        _check_above(Path(target))
+        if stat.S_ISDIR(info.st_mode):
+            raise InvalidInput(f"{shown(entry.path)} is a link to a folder", hint="add the folder that it leads to")
+    if not stat.S_ISREG(info.st_mode):
+        raise InvalidInput(f"{shown(entry.path)} is no file")
+    _check_mode(info.st_mode, entry.path, stat.S_IROTH, real)
+    return info.st_size
+
+
+def _check_mode(mode: int, path: str, wanted: int, real: str) -> None:
+    if mode & wanted != wanted:
+        raise InvalidInput(f"apps may not read {shown(path)}", hint=f"sudo chmod -R o+rX {real}")

@@ -1,0 +1,92 @@
+"""The model verbs, with the real table: what is added, what an app is given, what is said of a folder that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyted.contract.errors import InvalidInput, NotFound
+from flyted.daemon.actor import Actor
+from flyted.daemon.models import ModelVerbs
+from flyted.daemon.verbs import Call
+from flyted.host import models
+from flyted.host.models import Models
+from flyted.host.store import Store
+from tests.plan.stored import spec
+
+NAME = "Qwen/Qwen3-0.6B"
+COMMAND = ("vllm", "serve", NAME)
+
+
+@pytest.fixture
+def verbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelVerbs]:
+    """The verbs on a store of their own; pytest's folders below /tmp, with a 0700 above them, count as seen."""
+    monkeypatch.setattr(models, "_UNSEEN", ("/home",))
+    monkeypatch.setattr(models, "_check_above", lambda _real: None)
+    store = Store(tmp_path / "db")
+    yield ModelVerbs(Models(store.database))
+    store.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model."""
+    made = tmp_path / "qwen"
+    made.mkdir(mode=0o755)
+    (made / "config.json").write_text("{}")
+    (made / "config.json").chmod(0o644)
+    return made
+
+
+def ask(verbs: ModelVerbs, verb: str, **args: Any) -> dict[str, Any]:
+    """One verb, its arguments checked as on the socket."""
+
+    async def nobody(_event: dict[str, Any]) -> None:
+        raise AssertionError("no events")
+
+    row = verbs.verbs()[verb]
+    return asyncio.run(row.handler(Call(Actor(os.getuid(), 1), row.check(args), b"", None, nobody)))  # type: ignore[arg-type]
+
+
+def test_an_app_is_given_the_folder_of_the_model_that_it_names(verbs: ModelVerbs, folder: Path) -> None:
+    """Only that one, whatever the client said; and it is another app then, so that it is served anew."""
+    app = spec(command=COMMAND, models=((NAME, "/etc"),))
+    assert verbs.given(app).models == ()
+    added = ask(verbs, "model.add", name=NAME, folder=str(folder))["model"]
+    assert (added["name"], added["folder"], added["bytes"], added["problem"]) == (NAME, str(folder), 2, "")
+    ask(verbs, "model.add", name="other", folder=str(folder))
+    given = verbs.given(app)
+    assert given.models == ((NAME, str(folder)),)
+    assert given.digest() != verbs.given(spec(command=("vllm", "serve", "x"))).digest()
+    assert verbs.given(spec(command=("python", "x.py", NAME))).models == ()
+
+
+def test_a_folder_that_is_gone_is_said_before_the_app_starts(verbs: ModelVerbs, folder: Path) -> None:
+    """In the list, and at serve with the app's name; an app that does not use it does not mind."""
+    ask(verbs, "model.add", name=NAME, folder=str(folder))
+    shutil.rmtree(folder)
+    (model,) = ask(verbs, "model.list")["models"]
+    assert "No such file" in model["problem"]
+    with pytest.raises(InvalidInput, match=f"model '{NAME}' of app 'a'.*No such file"):
+        verbs.given(spec(command=COMMAND))
+    assert verbs.given(spec(command=("vllm", "serve", "x"))).models == ()
+    assert ask(verbs, "model.remove", name=NAME)["model"]["name"] == NAME
+    assert verbs.given(spec(command=COMMAND)).models == ()
+
+
+def test_bad_input_changes_nothing(verbs: ModelVerbs, folder: Path) -> None:
+    """A name that is a path, a folder that apps may not read, a name that is not there."""
+    with pytest.raises(InvalidInput, match="no name of a model"):
+        ask(verbs, "model.add", name="/srv/m", folder=str(folder))
+    (folder / "config.json").chmod(0o600)
+    with pytest.raises(InvalidInput, match="apps may not read"):
+        ask(verbs, "model.add", name=NAME, folder=str(folder))
+    with pytest.raises(NotFound):
+        ask(verbs, "model.remove", name=NAME)
+    assert ask(verbs, "model.list") == {"models": []}
