@@ -14,8 +14,9 @@ from flyted.contract.quantity import human_bytes
 
 APP_FIELDS = (
     "name", "project", "domain", "id", "url", "state", "reason", "revision", "wanted", "created_at", "updated_at",
-    "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores", "gpu", "egress",
-    "port", "requires_auth", "type", "description", "links", "requests", "last_failure",
+    "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores",
+    "disk_bytes", "shm_bytes", "gpu", "egress", "port", "requires_auth", "open_paths", "models", "type", "description",
+    "links", "requests", "last_failure",
 )  # fmt: skip
 SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged")
 TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at")
@@ -147,15 +148,17 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Wanted", _of(app, "wanted")),
         ("Python", _python(app.get("image") or {})),
         ("Image", _image(app.get("image") or {})),
-        ("Limits", f"{_cpu(app)}, {human_bytes(app.get('memory_bytes') or 0)} of memory"),
+        ("Limits", _limits(app)),
         ("GPU", _gpu(app.get("gpu"))),
         ("Sleeps", _sleeps(app)),
         ("Network", "no connections to other machines" if app.get("egress") is False else ""),
         ("Port", f"{app['port']}, in a network of its own" if app.get("port") else ""),
         ("Access", "with a token only: flytectl token" if app.get("requires_auth") else ""),
+        ("Open", _open(app.get("open_paths"))),
         ("Requests", _requests(app.get("requests"))),
     ]
     found += [("Secret", f"{_of(s, 'key')} as {_target(s)}") for s in app.get("secrets") or ()]
+    found += [("Model", f"{name} in {folder}") for name, folder in app.get("models") or ()]
     found += [("Link", f"{title}: {path}") for title, path in app.get("links") or ()]
     found += [("Unit", f"{_of(u, 'name')}  {_of(u, 'active')} ({_of(u, 'sub')})") for u in app.get("units") or ()]
     failure = app.get("last_failure")
@@ -175,6 +178,16 @@ def _image(image: Mapping[str, Any]) -> str:
         return ""
     built = ", ".join(str(each) for each in image.get("built") or ())
     return f"built {when(image['built_at'])}" + (f", from source: {built}" if built else "")
+
+
+def _limits(app: Mapping[str, Any]) -> str:
+    shared = f", {human_bytes(app['shm_bytes'])} of /dev/shm in it" if app.get("shm_bytes") else ""
+    return f"{_cpu(app)}, {human_bytes(app.get('memory_bytes') or 0)} of memory{shared}"
+
+
+def _open(paths: Sequence[str] | None) -> str:
+    """Of an app that checks a key itself: what the ingress lets through."""
+    return "" if paths is None else f"{', '.join(paths) or 'no path'}, and nothing else"
 
 
 def _cpu(app: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import host_of, replica_of
+from flyted.plan.engines import open_paths
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.reconcile import serving_replica
 from flyted.plan.states import state_of
@@ -34,16 +35,24 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
         "scaledown_after_s": spec.scaledown_after_s if spec else 0.0,
         "memory_bytes": spec.memory_bytes if spec else 0,
         "cpu_cores": spec.cpu_cores if spec else 0.0,
+        "disk_bytes": spec.disk_bytes if spec else 0, "shm_bytes": spec.shm_bytes if spec else 0,
         "gpu": _gpu(app, spec, facts) if spec and spec.gpu_count else None,
         "egress": spec.egress if spec else True,
         "port": spec.port if spec else 0,
         "requires_auth": spec.requires_auth if spec else False,
+        "open_paths": _paths(spec),
+        "models": [list(model) for model in spec.models] if spec else [],
         "type": spec.type if spec else "", "description": spec.description if spec else "",
         "links": [list(link) for link in spec.links] if spec else [],
         "requests": _requests(app, facts),
         "spec_digest": spec.digest() if spec else "",
         "last_failure": {"revision": failed.number, "reason": failed.reason} if failed else None,
     }  # fmt: skip
+
+
+def _paths(spec: AppSpec | None) -> list[str] | None:
+    paths = open_paths(spec) if spec else None
+    return None if paths is None else list(paths)
 
 
 def _gpu(app: StoredApp, spec: AppSpec, facts: Facts) -> dict[str, Any]:

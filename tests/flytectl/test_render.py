@@ -182,3 +182,16 @@ def test_models_show_what_is_wrong_with_them() -> None:
     assert "1.5 GiB" in text
     assert "cannot be read" in text
     assert "\x1b" not in text
+
+
+def test_an_app_says_which_of_its_paths_are_open_and_where_its_models_lie() -> None:
+    """Only where some are closed, or some are of this machine; shared memory is part of the memory."""
+    plain = render.app_details(APP, colour=False)
+    assert "and nothing else" not in plain
+    assert "/dev/shm" not in plain
+    app = {**APP, "open_paths": ["/v1", "/health"], "models": [["Qwen/Qwen3-0.6B", "/srv/q"]], "shm_bytes": 64 << 20}
+    text = render.app_details(app, colour=False)
+    assert "/v1, /health, and nothing else" in text
+    assert "Qwen/Qwen3-0.6B in /srv/q" in text
+    assert "64.0 MiB of /dev/shm in it" in text
+    assert "no path, and nothing else" in render.app_details({**APP, "open_paths": []}, colour=False)
