@@ -133,10 +133,22 @@ def test_the_program_has_neither_the_socket_nor_systemds_variables(
     """It cannot take what is the proxy's, nor tell systemd that it is ready."""
     app = running(start(make_unit(), tmp_path, port)).ready()
     assert not {"LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET"} & set(app.get("/env")[1].split())
-    program = next(pid for pid in descendants(app.process.pid) if "socket-proxyd" not in command(pid))
+    program, _proxy = program_and_proxy(app)
     third = Path(f"/proc/{program}/fd/3")
     assert not third.exists() or third.stat().st_ino != os.fstat(app.unit.listener.fileno()).st_ino
     app.stop()
+
+
+def program_and_proxy(app: App) -> tuple[int, int]:
+    """The two processes that launch has started; READY=1 may come before the second is what it will be."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        pids = descendants(app.process.pid)
+        proxies = [pid for pid in pids if "socket-proxyd" in command(pid)]
+        if len(pids) == 2 and proxies:
+            return next(pid for pid in pids if pid not in proxies), proxies[0]
+        time.sleep(0.01)
+    raise AssertionError(app.err)
 
 
 def descendants(pid: int) -> list[int]:
@@ -155,10 +167,8 @@ def test_a_secret_argument_shows_in_no_process(make_unit: MakeUnit, running: Kee
     unit = make_unit(secrets={"s0": ("env:AUTH", CANARY.encode())})
     app = running(start(unit, tmp_path, port, "--key", "$AUTH")).ready()
     assert app.get("/key") == (200, CANARY)
-    pids = [app.process.pid, *descendants(app.process.pid)]
-    assert len(pids) == 3
-    assert not [pid for pid in pids if CANARY in command(pid)]
-    proxy = next(pid for pid in pids if "socket-proxyd" in command(pid))
+    program, proxy = program_and_proxy(app)
+    assert not [pid for pid in (app.process.pid, program, proxy) if CANARY in command(pid)]
     assert CANARY not in Path(f"/proc/{proxy}/environ").read_text()
     app.stop()
 
@@ -225,8 +235,7 @@ def test_an_end_before_it_listens_is_told(
 def test_a_signal_is_told(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> None:
     """As a shell does: 128 and the number."""
     app = running(start(make_unit(), tmp_path, port)).ready()
-    pid = next(each for each in descendants(app.process.pid) if "socket-proxyd" not in command(each))
-    os.kill(pid, signal.SIGKILL)
+    os.kill(program_and_proxy(app)[0], signal.SIGKILL)
     assert app.wait() == 137
     assert "the program was ended by signal SIGKILL" in app.err
 
@@ -234,9 +243,7 @@ def test_a_signal_is_told(make_unit: MakeUnit, running: Keep, tmp_path: Path, po
 def test_a_proxy_that_dies_ends_the_program(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> None:
     """No request would reach it any more."""
     app = running(start(make_unit(), tmp_path, port)).ready()
-    app.get("/x")  # by now it is the proxy's program, not a copy of launch
-    proxy = next(each for each in descendants(app.process.pid) if "socket-proxyd" in command(each))
-    os.kill(proxy, signal.SIGKILL)
+    os.kill(program_and_proxy(app)[1], signal.SIGKILL)
     assert app.wait() == 0
     assert "systemd-socket-proxyd has ended" in app.err
 

@@ -7,12 +7,9 @@ import hashlib
 import json
 import re
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +63,6 @@ ATTACK = """
 """
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _alice_may() -> Iterator[None]:
     join_group()
@@ -82,16 +74,13 @@ def _alice_may() -> Iterator[None]:
 
 
 @pytest.fixture
-def packages(tmp_path: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """A folder of packages, and the options with which a build gets them from it and from nowhere else.
-
-    By the machine's outer address: builds do not reach its loopback.
-    """
-    address = next(word for word in sh("hostname", "-I").split() if "." in word)
-    with ThreadingHTTPServer((address, 0), partial(_Quiet, directory=str(tmp_path))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield tmp_path, ("--no-index", "--find-links", f"http://{address}:{server.server_port}/")
-        server.shutdown()
+def packages() -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """A folder of packages that builds can read, and the options with which they get them from nowhere else."""
+    folder = Path("/srv/flyted-packages")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(0o755)
+    yield folder, ("--no-index", "--find-links", str(folder))
+    shutil.rmtree(folder)
 
 
 def built(digest: str, requirement: str, options: tuple[str, ...]) -> tuple[str, list[str]]:

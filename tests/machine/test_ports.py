@@ -178,6 +178,7 @@ def test_it_comes_back_when_the_proxy_dies() -> None:
     """Nobody would take requests any more: the program is stopped as well, and started again."""
     url = serve("port-load", portly())
     service = unit("port-load")
+    until(lambda: any("socket-proxyd" in line for line in processes(service).values()))
     proxy = next(pid for pid, line in processes(service).items() if "socket-proxyd" in line)
     os.kill(proxy, signal.SIGKILL)
     until(lambda: proxy not in processes_or_none(service))
