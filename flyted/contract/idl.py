@@ -169,7 +169,7 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
         return
     if "--pkl" in command:
         yield "a pickled app (served from a notebook): put it in a file"
-    for parameter in _parameters(command):
+    for parameter in parameters(command):
         kind = parameter.get("type", "string")
         if kind != "string":
             yield f"parameter {shown(parameter.get('name'))} of type {shown(kind)}"
@@ -208,7 +208,7 @@ def _after_dashes(command: list[str]) -> list[str]:
     return command[command.index("--") + 1 :] if "--" in command else []
 
 
-def _parameters(command: list[str]) -> list[dict[str, Any]]:
+def parameters(command: list[str]) -> list[dict[str, Any]]:
     """``--parameters`` of fserve: base64(gzip(json)), flyte/app/_parameter.py:SerializableParameterCollection."""
     if "--parameters" not in command[:-1]:
         return []
@@ -216,12 +216,12 @@ def _parameters(command: list[str]) -> list[dict[str, Any]]:
     try:
         inflate = zlib.decompressobj(wbits=31)
         data = json.loads(inflate.decompress(base64.b64decode(text, validate=True), _PARAMETERS_LIMIT))
-        parameters = data["parameters"]
-        if not all(isinstance(p, dict) for p in parameters):
+        found = data["parameters"]
+        if not all(isinstance(p, dict) for p in found):
             raise InvalidInput("the app's parameters cannot be read")
     except (ValueError, KeyError, TypeError, zlib.error, binascii.Error) as error:
         raise InvalidInput("the app's parameters cannot be read") from error
-    return list(parameters)
+    return list(found)
 
 
 def _command(words: list[str]) -> tuple[str, ...]:

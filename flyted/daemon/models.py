@@ -11,7 +11,7 @@ from flyted.contract.errors import InvalidInput
 from flyted.contract.names import model_name
 from flyted.daemon.verbs import Call, Door, Right, Verb
 from flyted.host.models import Model, Models, checked
-from flyted.plan.engines import model_names
+from flyted.plan.engines import model_names, model_paths
 
 _HERE = frozenset({Door.CONTROL})  # a path is of this machine: who is not on it has nothing to say about it
 
@@ -51,16 +51,16 @@ class ModelVerbs:
 
         Raises :class:`InvalidInput` for a folder that is gone or that apps cannot read any more.
         """
-        wanted = model_names(spec)
+        names = model_names(spec)
+        known = {model.name: model.folder for model in self._models.all() if model.name in names}
+        folders = {**known, **{path: path for path in sorted(model_paths(spec))}}
         found = []
-        for model in self._models.all():
-            if model.name in wanted:
-                try:
-                    checked(model.folder)
-                except InvalidInput as error:
-                    why = f"model '{model.name}' of app '{spec.key}': {error.message}"
-                    raise InvalidInput(why, hint=error.hint) from error
-                found.append((model.name, model.folder))
+        for name, folder in folders.items():
+            try:
+                found.append((name, checked(folder)[0]))
+            except InvalidInput as error:
+                why = f"model '{name}' of app '{spec.key}': {error.message}"
+                raise InvalidInput(why, hint=error.hint) from error
         return dataclasses.replace(spec, models=tuple(found))
 
 

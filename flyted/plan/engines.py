@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.contract.app import AppSpec
+from flyted.contract.idl import parameters
 
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 
@@ -63,6 +64,8 @@ LLAMA = Engine(
 )  # fmt: skip
 
 _PLUGINS = {"vllm-fserve": VLLM, "sglang-fserve": SGLANG, "llama-cpp-fserve": LLAMA}
+_MOUNTS = {"model_path": "/tmp/flyte/model", "draft_model_path": "/tmp/flyte/draft-model"}  # noqa: S108  the plug-ins'
+_STREAMING = ("--load-format", "flyte-vllm-streaming")
 _STARTS: tuple[tuple[tuple[str, ...], Engine], ...] = (
     (("vllm-fserve", "serve"), VLLM),
     (("vllm", "serve"), VLLM),
@@ -100,7 +103,9 @@ def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
     if engine is None:
         return None
     words = [_unquoted(word) for word in words] if words[0] in _PLUGINS else words
-    words, offline = _with_folders(engine, words, dict(spec.models))
+    folders = dict(spec.models)
+    words, offline = _with_folders(engine, words, folders)
+    head, words, mounted = _without_mounts(head, words, folders)
     words, also = _key_in_a_variable(engine, words, {use.env for use in spec.secrets if use.env})
     if engine is VLLM and not given(words, "--host", "--uds"):
         words += ["--host", "127.0.0.1"]  # else it is 0.0.0.0, and the plug-in says nothing
@@ -108,7 +113,7 @@ def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
     return Shape(
         engine,
         (*head, *words),
-        (*_environment(engine, cache), *((("HF_HUB_OFFLINE", "1"),) if offline else ())),
+        (*_environment(engine, cache), *((("HF_HUB_OFFLINE", "1"),) if offline or mounted else ())),
         also,
         given(words, *engine.key_options) or bool(variables & set(engine.key_variables)),
         "" if given(words, *engine.moved_by) else HEALTH,
@@ -133,6 +138,14 @@ def model_names(spec: AppSpec) -> frozenset[str]:
     _, words = _split(spec.command)
     engine = _engine(words)
     return frozenset(place.name for place in _models(engine, words)) if engine else frozenset()
+
+
+def model_paths(spec: AppSpec) -> frozenset[str]:
+    """Folders of this machine that a plug-in is given as ``model_path`` or ``draft_model_path``."""
+    head, words = _split(spec.command)
+    if not words or words[0] not in _PLUGINS:
+        return frozenset()
+    return frozenset(value for value in _mounted(head).values() if value.startswith("/"))
 
 
 def given(words: list[str], *options: str) -> bool:
@@ -165,6 +178,34 @@ def _unquoted(word: str) -> str:
     except ValueError:
         return word
     return parts[0] if len(parts) == 1 and shlex.quote(parts[0]) == word else word
+
+
+def _mounted(head: list[str]) -> dict[str, str]:
+    """Where a plug-in would have its models downloaded to, and from where; nothing if it has other parameters."""
+    given_values = {str(p.get("name")): str(p.get("value", "")) for p in parameters(head)}
+    if not given_values.keys() <= _MOUNTS.keys():
+        return {}
+    return {_MOUNTS[name]: value for name, value in given_values.items()}
+
+
+def _without_mounts(
+    head: list[str], words: list[str], folders: Mapping[str, str]
+) -> tuple[list[str], list[str], bool]:
+    """Folders of this machine are read where they lie; the plug-ins would copy them, and cannot stream from them.
+
+    Without the parameter the plug-in's loader is not there either (flyteplugins/vllm/_model_loader/shim.py).
+    """
+    mounts = _mounted(head) if words[0] in _PLUGINS else {}
+    if not mounts or not set(mounts.values()) <= folders.keys():
+        return head, words, False
+    for mount, value in mounts.items():
+        words = [word.replace(mount, folders[value]) for word in words]
+    at = head.index("--parameters")
+    if _STREAMING[1] in words:
+        where = words.index(_STREAMING[1])
+        if words[where - 1] == _STREAMING[0]:
+            words = [*words[: where - 1], *words[where + 1 :]]
+    return [*head[:at], *head[at + 2 :]], words, True
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from flyted.host import models
 from flyted.host.models import Models
 from flyted.host.store import Store
 from tests.plan.stored import spec
+from tests.plan.test_engines import with_parameters
 
 NAME = "Qwen/Qwen3-0.6B"
 COMMAND = ("vllm", "serve", NAME)
@@ -90,3 +91,12 @@ def test_bad_input_changes_nothing(verbs: ModelVerbs, folder: Path) -> None:
     with pytest.raises(NotFound):
         ask(verbs, "model.remove", name=NAME)
     assert ask(verbs, "model.list") == {"models": []}
+
+
+def test_a_folder_given_as_model_path_needs_no_name(verbs: ModelVerbs, folder: Path) -> None:
+    """It is looked at as one that was added is."""
+    command = with_parameters("vllm-fserve", "serve", "/tmp/flyte/model", model_path=str(folder))
+    assert verbs.given(spec(command=command)).models == ((str(folder), str(folder)),)
+    (folder / "config.json").chmod(0o600)
+    with pytest.raises(InvalidInput, match="apps may not read"):
+        verbs.given(spec(command=command))

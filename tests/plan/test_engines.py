@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import gzip
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from flyted.contract.app import SecretUse
 from flyted.contract.names import Replica
 from flyted.launch.options import parse
-from flyted.plan.engines import LLAMA, SGLANG, VLLM, Engine, Shape, model_names, open_paths, shape_of
+from flyted.plan.engines import LLAMA, SGLANG, VLLM, Engine, Shape, model_names, model_paths, open_paths, shape_of
 from flyted.plan.notes import notes
 from flyted.plan.units import app_units
 from tests.plan.stored import spec
@@ -145,6 +148,52 @@ def test_a_model_of_this_machine_is_read_from_its_folder(command: tuple[str, ...
     plain = shape(*FSERVE, *command)
     assert plain.command[len(FSERVE) :][: len(command)] == command
     assert "HF_HUB_OFFLINE" not in dict(plain.env)
+
+
+def with_parameters(*command: str, **values: str) -> tuple[str, ...]:
+    """A plug-in's command with the parameters that it makes of model_path= (flyte/app/_parameter.py)."""
+    items = [{"name": name, "value": value, "download": False, "type": "string"} for name, value in values.items()]
+    text = base64.b64encode(gzip.compress(json.dumps({"parameters": items}).encode())).decode()
+    return ("fserve", "--parameters", text, *FSERVE[1:], *command)
+
+
+MOUNT, DRAFT = "/tmp/flyte/model", "/tmp/flyte/draft-model"
+
+
+def test_a_folder_given_as_model_path_is_read_where_it_lies() -> None:
+    """Neither streamed, which the plug-in cannot do from a folder, nor copied: its loader is not told of it."""
+    streamed = (*VLLM_ARGS[:2], MOUNT, *VLLM_ARGS[3:7], "--load-format", "flyte-vllm-streaming", *KEY)
+    command = with_parameters(*streamed, model_path="/srv/m")
+    assert model_paths(spec(command=command)) == {"/srv/m"}
+    found = shape(*command, models=(("/srv/m", "/srv/real"),))
+    assert found.command == (
+        *FSERVE, *VLLM_ARGS[:2], "/srv/real", *VLLM_ARGS[3:7], *KEY, "--host", "127.0.0.1",
+    )  # fmt: skip
+    assert dict(found.env)["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_draft_model_in_json_too() -> None:
+    """vLLM has it in --speculative-config."""
+    config = f"'{json.dumps({'model': DRAFT, 'method': 'eagle3'})}'"
+    command = with_parameters(
+        "vllm-fserve", "serve", MOUNT, "--speculative-config", config, model_path="/m", draft_model_path="/d"
+    )
+    words = shape(*command, models=(("/m", "/srv/m"), ("/d", "/srv/d"))).command
+    assert words[len(FSERVE) :][2] == "/srv/m"
+    assert json.loads(words[-3]) == {"model": "/srv/d", "method": "eagle3"}
+
+
+def test_what_is_not_of_this_machine_is_left_to_the_plugin() -> None:
+    """A bucket, one of two, and parameters of an app that is no plug-in's."""
+    bucket = with_parameters("vllm-fserve", "serve", MOUNT, model_path="s3://bucket/m")
+    half = with_parameters("sglang-fserve", "--model-path", MOUNT, model_path="/m", draft_model_path="s3://b/d")
+    for command in (bucket, half):
+        assert MOUNT in shape(*command, models=(("/m", "/srv/m"),)).command
+        assert "--parameters" in shape(*command, models=(("/m", "/srv/m"),)).command
+    other = with_parameters("vllm", "serve", MOUNT, model_path="/m")
+    assert model_paths(spec(command=other)) == frozenset()
+    assert shape(*other, models=(("/m", "/srv/m"),)).command[: len(other)] == other
+    assert model_paths(spec(command=with_parameters("vllm-fserve", "serve", MOUNT, greeting="/x"))) == frozenset()
 
 
 def test_a_hub_is_asked_for_what_is_not_here() -> None:
