@@ -11,7 +11,7 @@ from typing import Any
 
 from flyted.contract.errors import FlytedError, IngressDown, NotFound, StoreCorrupt
 from flyted.daemon.verbs import Call, Right, Verb
-from flyted.host import ca, public_file
+from flyted.host import ca, whole_file
 from flyted.host.ingress import Ingress
 from flyted.host.vault import Vault
 
@@ -65,7 +65,7 @@ class Tls:
             try:
                 if self._leaf is not None and self._leaf.renew_at <= time.time():
                     self._leaf = None
-                public_file.write(self._ca_file, self._authority().cert_pem)
+                whole_file.write(self._ca_file, self._authority().cert_pem)
                 with contextlib.suppress(IngressDown):  # it takes this one when it starts
                     await self._ingress.set_certificate(self.site_pem())
             except FlytedError as error:

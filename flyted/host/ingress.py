@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flyted.contract.errors import HostFailure, IngressDown
 from flyted.contract.names import shown
+from flyted.host import whole_file
 from flyted.plan import ingress, ingress_answers, ingress_config
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress_guard import TOKENS
@@ -61,7 +61,7 @@ class Ingress:
             **ingress_config.render_maps(wanted),
         }
         for name, text in texts.items():
-            _replace(self._files / name, text.encode())
+            whole_file.write(self._files / name, text.encode())
         self.write_tokens()
 
     def write_tokens(self) -> Mapping[str, str]:
@@ -70,7 +70,7 @@ class Ingress:
         Only HAProxy may read it: it gets its group from the folder, and says who has tokens.
         """
         tokens = self.tokens()
-        _replace(self._files / TOKENS, ingress_config.map_text(tokens).encode(), mode=0o640)
+        whole_file.write(self._files / TOKENS, ingress_config.map_text(tokens).encode(), mode=0o640)
         return tokens
 
     async def apply_tokens(self) -> None:
@@ -166,24 +166,3 @@ class Ingress:
 def _check(command: str, answer: str) -> None:
     if said := ingress_answers.refusal(command, answer):
         raise HostFailure(f"HAProxy refused '{command}': {said}", hint=_WHY)
-
-
-def _replace(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replaces a file as a whole; HAProxy (another user) may read it, whatever our umask is."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                os.fchmod(file.fileno(), mode)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise HostFailure(
-            f"cannot write {path}: {error.strerror}", hint=f"df -h {path.parent}; ls -ld {path.parent}"
-        ) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.errors import HostFailure
-from flyted.host import public_file
+from flyted.host import whole_file
 
 
 def test_everybody_may_read_it_whatever_the_umask(tmp_path: Path) -> None:
@@ -18,8 +18,8 @@ def test_everybody_may_read_it_whatever_the_umask(tmp_path: Path) -> None:
     path.symlink_to(tmp_path / "other")
     before = os.umask(0o077)
     try:
-        public_file.write(path, b"one")
-        public_file.write(path, b"two")
+        whole_file.write(path, b"one")
+        whole_file.write(path, b"two")
     finally:
         os.umask(before)
     assert (path.read_bytes(), path.stat().st_mode & 0o777, path.is_symlink()) == (b"two", 0o644, False)
@@ -30,4 +30,4 @@ def test_everybody_may_read_it_whatever_the_umask(tmp_path: Path) -> None:
 def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:
     """The old file stays."""
     with pytest.raises(HostFailure, match="cannot write"):
-        public_file.write(tmp_path / "none/ca.pem", b"x")
+        whole_file.write(tmp_path / "none/ca.pem", b"x")
