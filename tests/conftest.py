@@ -29,7 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(autouse=True, scope="module")
 def _collected() -> Iterator[None]:
-    """Makes what a module's tests leave unclosed fail there, and not in whichever test the collector happens to run."""
+    """Makes what a module's tests leave unclosed fail there, not in whatever runs when the collector does."""
     yield
     gc.collect()
 
