@@ -76,6 +76,8 @@ defaults
     # `http-reuse never` alone still keeps a server connection for each client that keeps its own.
     option http-server-close
     http-reuse never
+    # an app hears of a client that went away, before its answer begins too: a language model would go on for minutes
+    option abortonclose
     # X_Forwarded_For is X-Forwarded-For to a CGI-minded framework
     option http-restrict-req-hdr-names delete
     timeout http-request 5s
