@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from benchmarks.ports import inside, spread
+from benchmarks.ports import spread
 from tests.machine import llamas
 from tests.machine.lively import trusted
 from tests.machine.people import alice
-from tests.machine.portly import processes, unit
+from tests.machine.portly import inside, processes, unit
 
 APP = "figure-llama"
 TOKENS, STREAMS, WAKES, STARTS = 300, 6, 7, 15

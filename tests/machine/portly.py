@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.machine.people import alice, answer, curl, give
@@ -81,3 +85,23 @@ def reach(url: str, host: str, port: int) -> str:
     """What becomes of a TCP connection that the app makes."""
     source = f"import socket\nwith socket.create_connection(({host!r}, {port}), 4) as c: result = 'connected'"
     return do(url, source)
+
+
+def _enter(namespace: int) -> None:
+    """setns(2), which Python has from 3.12 on."""
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, 0):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+@contextlib.contextmanager
+def inside(pid: int) -> Iterator[None]:
+    """This thread in the network namespace of a process."""
+    own = os.open("/proc/self/ns/net", os.O_RDONLY)
+    other = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+    _enter(other)
+    try:
+        yield
+    finally:
+        _enter(own)
+        os.close(own)
+        os.close(other)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -31,7 +33,7 @@ from tests.machine.llamas import (
 )  # fmt: skip
 from tests.machine.needles import Search
 from tests.machine.people import alice, answer, by, until
-from tests.machine.portly import unit
+from tests.machine.portly import inside, unit
 
 CHAT = "/v1/chat/completions"
 HI = {"messages": SAY_HI}
@@ -146,26 +148,23 @@ def test_open_path_opens_what_it_names_and_no_more() -> None:
 
 
 def test_a_request_waits_until_the_model_is_loaded() -> None:
-    """llama-server listens long before: it says 503 then, which no client gets to see."""
-    url = serve("llama-slow", cpu=0.1)  # a tenth of a processor makes it slow, as a large model would
+    """llama-server listens before: it says 503 then, which no client gets to see."""
+    url = serve("llama-slow", options=("--no-mmap",))
     alice("flytectl", "app", "sleep", "llama-slow")
     said: list[str] = []
     asking = threading.Thread(target=lambda: said.append(Client(url).chat()))
     asking.start()
-    own: set[str] = set()  # what its own port says meanwhile, in its own network
-    while asking.is_alive():
-        if pid := main_pid("llama-slow"):
-            own.add(_inside(pid, "http://127.0.0.1:8080/health"))
+    until(lambda: main_pid("llama-slow") > 0)
+    own: set[bytes] = set()  # what its own port says meanwhile, in its own network
+    with inside(main_pid("llama-slow")):
+        while asking.is_alive():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", 8080), 1) as connection:
+                connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+                own.add(connection.recv(12)[-3:])
     asking.join()
     assert said == [ANSWER]
-    assert "503" in own
+    assert b"503" in own
     forget("llama-slow")
-
-
-def _inside(pid: int, url: str) -> str:
-    """The status that a URL has in the network of a process; 000 where nothing answers."""
-    asked = ["nsenter", f"--net=/proc/{pid}/ns/net", "curl", "-s", "-o", "/dev/null", "-m", "1", "-w", "%{http_code}"]
-    return subprocess.run([*asked, url], capture_output=True, text=True, check=False).stdout
 
 
 def test_idle_it_is_gone_and_a_request_brings_it_back() -> None:
