@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.gateway import gateway
+from benchmarks.llama import llama
 from benchmarks.ports import ports
 from tests.machine.people import alice, answer, environment, give, join_group
 
@@ -187,6 +188,7 @@ def main() -> int:
     waking()
     gateway(promise)
     ports(promise)
+    llama(promise)
     daemon()
     print(json.dumps({"broken": broken}))
     return 1 if broken else 0

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import socket
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.machine.people import alice
-from tests.machine.portly import do, portly, processes, serve, unit
+from tests.machine.portly import do, inside, portly, processes, serve, unit
 
 APP = "figure-port"
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -40,26 +38,6 @@ def ask(family: int, address: str | tuple[str, int]) -> float:
         while conn.recv(4096):
             pass
     return (time.perf_counter() - began) * 1e6
-
-
-def _enter(namespace: int) -> None:
-    """setns(2), which Python has from 3.12 on."""
-    if ctypes.CDLL(None, use_errno=True).setns(namespace, 0):
-        raise OSError(ctypes.get_errno(), "setns")
-
-
-@contextlib.contextmanager
-def inside(pid: int) -> Iterator[None]:
-    """This process in another's network namespace."""
-    own = os.open("/proc/self/ns/net", os.O_RDONLY)
-    other = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-    _enter(other)
-    try:
-        yield
-    finally:
-        _enter(own)
-        os.close(own)
-        os.close(other)
 
 
 def spread(taken: list[float]) -> tuple[float, float]:

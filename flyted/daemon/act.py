@@ -20,7 +20,7 @@ from flyted.plan.build_unit import IMAGES
 from flyted.plan.facts import StoredApp, UnitFact
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen
-from flyted.plan.reasons import Line, lacks_network, network_reason, reason_of
+from flyted.plan.reasons import Line, crash_of, lacks_network, network_reason, reason_of
 from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import app_units, erase_unit
 
@@ -152,6 +152,14 @@ class Act:
             units = [network_of(replica), WAY_OUT]
             return network_reason([_line(entry) for entry in await journal.read(units, lines=_FAILED_LINES)])
         return reason_of(lines, self.start_timeout_s)
+
+    async def why_ended(self, replica: Replica) -> str:
+        """How a service at rest came to an end, unless it was put to sleep; "" too where nobody says."""
+        try:
+            return crash_of(await self.last_lines(replica))
+        except HostFailure as error:
+            log.warning("%s", error.message)
+            return ""
 
     async def lines(self, app_id: str, lines: int) -> list[Line]:
         """An app's last lines across its revisions."""

@@ -10,6 +10,7 @@ from typing import Any
 from flyted.contract.app import from_dict, to_dict
 from flyted.contract.errors import InvalidInput, NotFound
 from flyted.contract.names import AppKey, Replica
+from flyted.contract.status import AppState
 from flyted.daemon.act import Act
 from flyted.daemon.deploy import Deploy
 from flyted.daemon.engine import Engine
@@ -22,6 +23,7 @@ from flyted.plan.facts import StoredApp
 from flyted.plan.reasons import Line
 
 MAX_LINES = 10_000
+_AT_REST = (AppState.SLEEPING, AppState.FAILED)
 
 
 class Apps:
@@ -70,7 +72,10 @@ class Apps:
         """One app, and the specification that its map was made of."""
         app = self._app(call.app)
         shown = app.current or (app.revisions[-1] if app.revisions else None)
-        return {"app": await self._map(app), "spec": to_dict(shown.spec) if shown else {}}
+        found = await self._map(app)
+        if app.serving is not None and found["state"] in _AT_REST and not found["reason"]:
+            found["reason"] = await self._act.why_ended(Replica(app.key.id, app.serving))
+        return {"app": found, "spec": to_dict(shown.spec) if shown else {}}
 
     async def start(self, call: Call) -> dict[str, Any]:
         """Wanted: started. Returns when it answers."""

@@ -170,6 +170,7 @@ class Supervisor:
         if self._proxy:
             if not drain(self._proxy, _DRAIN_S):
                 say("requests are still in flight: they are cut off")
+                os.kill(self._proxy, signal.SIGKILL)  # now: a program that finishes what it has begun would not end
         else:
             say(self._not_ready(listeners.listening()))
         os.kill(self._program, signum)

@@ -20,6 +20,7 @@ from flyted.contract.app import AppSpec
 from flyted.contract.idl import parameters
 
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
+_LLAMA_BUILDS = re.compile(r"(?<=^llama-server)-(cpu|cuda|rocm|vulkan)$")  # as packages of PyPI name theirs
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ LLAMA = Engine(
     "llama.cpp",
     (
         "/v1", "/completion", "/completions", "/chat/completions", "/embedding", "/embeddings", "/infill", "/rerank",
-        "/reranking", "/tokenize", "/detokenize", "/apply-template",
+        "/reranking", "/tokenize", "/detokenize", "/apply-template", "/props", "/slots", "/metrics", "/lora-adapters",
     ),
     ("--api-key", "--api-key-file"), {"--hf-repo": "--model-dir", "--hf-repo-draft": "--draft-model-dir"},
     ("LLAMA_API_KEY",), ("--api-prefix", "--ssl-key-file"),
@@ -164,7 +165,7 @@ def _split(command: tuple[str, ...]) -> tuple[list[str], list[str]]:
 def _engine(words: list[str]) -> Engine | None:
     if not words:
         return None
-    name = posixpath.basename(words[0])
+    name = _LLAMA_BUILDS.sub("", posixpath.basename(words[0]))
     rest = words[1:]
     unbuffered = rest[:1] == ["-u"]
     start = rest[unbuffered:] if _PYTHON.fullmatch(name) else [name, *rest]

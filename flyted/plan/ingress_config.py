@@ -76,6 +76,10 @@ defaults
     # `http-reuse never` alone still keeps a server connection for each client that keeps its own.
     option http-server-close
     http-reuse never
+    # an app hears of a client that went away, before its answer begins too: a language model would go on for minutes
+    option abortonclose
+    # what an app says is sent on at once: HAProxy would else wait for more, up to 0.2 s, which a streamed word shows
+    option http-no-delay
     # X_Forwarded_For is X-Forwarded-For to a CGI-minded framework
     option http-restrict-req-hdr-names delete
     timeout http-request 5s

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from flyted.contract.app import AppSpec
 from flyted.plan.disk import NOT_LIMITED
-from flyted.plan.engines import open_paths
+from flyted.plan.engines import open_paths, shape_of
 
 
 def notes(spec: AppSpec) -> Iterator[str]:
@@ -21,3 +21,15 @@ def notes(spec: AppSpec) -> Iterator[str]:
         yield f"open to everybody are the paths that its key guards, and no others: {listed} (more: --open-path PATH)"
     elif spec.open_paths and "/" not in spec.open_paths:
         yield "--open-path changes nothing: all paths of this app are open"
+    for word in _not_expanded(spec):
+        yield f"'command' is handed on as it is, so the program gets the word {word} itself: use 'args' for its value"
+
+
+def _not_expanded(spec: AppSpec) -> list[str]:
+    """Variables among the words of ``command``: Flyte expands those of ``args`` (fserve), Kubernetes none either."""
+    shape = shape_of(spec)
+    words = shape.command if shape else spec.command
+    if words[0] == "fserve":
+        return []
+    names = {name for name, _ in spec.env} | {use.env for use in spec.secrets if use.env}
+    return [word for word in words if word[:1] == "$" and word[1:] in names]

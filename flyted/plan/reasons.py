@@ -33,6 +33,26 @@ def reason_of(lines: Sequence[Line], start_timeout_s: float) -> str:
     return f"{cause}: {clean(own)}" if own else cause
 
 
+def crash_of(lines: Sequence[Line]) -> str:
+    """How the newest run in ``lines`` ended, if that was nobody's wish; "" if it goes on or was put to sleep."""
+    said = [line.text for line in lines if line.source == "systemd"]
+    result = _last(_RESULT, said)
+    exited = _last(_EXITED, said)
+    if result is None or result.group(1) == "timeout" or any("Stopping " in text for text in said):
+        return ""
+    if result.group(1) == "oom-kill":
+        how = "was killed: it took more memory than its limit"
+    elif exited is None:
+        return ""
+    elif exited.group(1) == "exited":
+        how = f"ended with status {exited.group(2)}"
+    else:
+        how = f"was ended by signal {exited.group(3)}"
+    own = next((line.text for line in reversed(lines) if line.source == "app" and line.text.strip()), "")
+    last = f" (its last line: {clean(own)})" if own else ""
+    return f"its last run {how}{last}; the next request starts it again"
+
+
 def lacks_network(lines: Sequence[Line]) -> bool:
     """Whether the newest start was not even tried, since the network that it needs could not be made."""
     said = [line.text for line in lines if line.source == "systemd"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.machine.people import alice, answer, curl, give
@@ -18,7 +22,7 @@ env = flyte.app.AppEnvironment(
     name={name!r}, {how}={words!r}, port={port}, requires_auth=False, include=["portly.py", *{include!r}],
     image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("waitress"),
     scaling=flyte.app.Scaling(replicas=(0, 1), scaledown_after=datetime.timedelta(seconds=300)),
-    resources=flyte.Resources(cpu=2, memory="256Mi"), secrets={secrets},
+    resources=flyte.Resources({resources}), secrets={secrets},
 )
 """
 
@@ -31,12 +35,15 @@ def write(
     port: int = 8080,
     secrets: str = "[]",
     include: tuple[str, ...] = (),
+    resources: str = 'cpu=2, memory="256Mi"',
 ) -> str:
     """The app's file in alice's home, and beside it the program."""
     target = Path("/home/alice/portly.py")
     shutil.copyfile(PROGRAM, target)
     shutil.chown(target, "alice", "alice")
-    text = SOURCE.format(name=name, how=how, words=words, port=port, secrets=secrets, include=list(include))
+    text = SOURCE.format(
+        name=name, how=how, words=words, port=port, secrets=secrets, include=list(include), resources=resources
+    )
     return give(f"{name.replace('-', '_')}.py", text)
 
 
@@ -78,3 +85,23 @@ def reach(url: str, host: str, port: int) -> str:
     """What becomes of a TCP connection that the app makes."""
     source = f"import socket\nwith socket.create_connection(({host!r}, {port}), 4) as c: result = 'connected'"
     return do(url, source)
+
+
+def _enter(namespace: int) -> None:
+    """setns(2), which Python has from 3.12 on."""
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, 0):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+@contextlib.contextmanager
+def inside(pid: int) -> Iterator[None]:
+    """This thread in the network namespace of a process."""
+    own = os.open("/proc/self/ns/net", os.O_RDONLY)
+    other = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+    _enter(other)
+    try:
+        yield
+    finally:
+        _enter(own)
+        os.close(own)
+        os.close(other)

@@ -127,8 +127,8 @@ def test_a_new_revision_takes_over_without_a_lost_request() -> None:
 
     asyncio.run(replace())
     assert '"version":"2"' in curl(url)[1]
-    units = [u["name"] for u in answer("app", "get", "life-load")["units"]]
-    assert units == ["flyted-app-life-load-r2-0.service", "flyted-app-life-load-r2-0.socket"]
+    left = ["flyted-app-life-load-r2-0.service", "flyted-app-life-load-r2-0.socket"]
+    until(lambda: [u["name"] for u in answer("app", "get", "life-load")["units"]] == left)
 
 
 def test_a_followed_log_goes_on_with_the_next_revision() -> None:

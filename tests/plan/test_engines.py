@@ -49,6 +49,7 @@ def shape(*command: str, **changes: Any) -> Shape:
         (("python", "-m", "sglang.launch_server", "--model-path", "m"), SGLANG),
         ((*FSERVE, *LLAMA_ARGS), LLAMA),
         (("/usr/local/bin/llama-server", "-m", "m.gguf"), LLAMA),
+        (("llama-server-vulkan", "-m", "m.gguf"), LLAMA),
     ],
 )
 def test_an_engine_is_recognised_by_its_command(command: tuple[str, ...], engine: Engine) -> None:
@@ -66,6 +67,7 @@ def test_an_engine_is_recognised_by_its_command(command: tuple[str, ...], engine
         ("python", "-m", "vllm_like"),
         ("echo", "vllm", "serve"),
         ("my-llama-server",),
+        ("llama-server-manager",),
     ],
 )
 def test_other_programs_are_left_alone(command: tuple[str, ...]) -> None:
@@ -255,6 +257,14 @@ def test_what_is_open_is_said_at_serve() -> None:
     assert list(notes(spec())) == []
     assert [n for n in notes(spec(open_paths=("/x",))) if "changes nothing" in n]
     assert [n for n in notes(spec(disk_bytes=1 << 30)) if "resources.disk" in n]
+
+
+def test_a_variable_that_nobody_expands_is_said_at_serve() -> None:
+    """Flyte's fserve expands the words of `args`; those of `command` nobody, on a cluster neither."""
+    said = list(notes(spec(command=("busybox", "httpd", "-r", "$AUTH_SECRET", "$HOME"), secrets=AUTH)))
+    assert [n for n in said if "the word $AUTH_SECRET itself" in n] == said != []
+    assert list(notes(spec(command=("llama-server", *KEY), secrets=AUTH)))[1:] == []  # flyted gives it the variable
+    assert "itself" not in "".join(notes(spec(command=(*FSERVE, "busybox", "$AUTH_SECRET"), secrets=AUTH)))
 
 
 def test_the_unit_has_it_all() -> None:

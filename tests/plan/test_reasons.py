@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flyted.plan.reasons import Line, clean, lacks_network, network_reason, reason_of
+from flyted.plan.reasons import Line, clean, crash_of, lacks_network, network_reason, reason_of
 
 
 def systemd(text: str) -> Line:
@@ -63,3 +63,35 @@ def test_an_apps_words_are_cleaned_and_bounded() -> None:
     text = clean("\x1b]0;x\x07\nSet-Cookie: a\u2028" + "y" * 1000)
     assert text.isprintable()
     assert len(text) <= 300
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            ("Main process exited, code=killed, status=9/KILL", "Failed with result 'oom-kill'."),
+            "memory than its limit",
+        ),
+        (
+            ("Main process exited, code=exited, status=7/NOTRUNNING", "Failed with result 'exit-code'."),
+            "with status 7",
+        ),
+        (("Main process exited, code=dumped, status=11/SEGV", "Failed with result 'core-dump'."), "by signal SEGV"),
+        (("Deactivated successfully.",), ""),
+        (
+            (
+                "Stopping it...",
+                "Main process exited, code=exited, status=1/FAILURE",
+                "Failed with result 'exit-code'.",
+            ),
+            "",
+        ),
+        (("Stopping it...", "State 'stop-sigterm' timed out. Killing.", "Failed with result 'timeout'."), ""),
+        ((), ""),
+    ],
+)
+def test_a_crash_is_told_and_a_sleep_is_none(said: tuple[str, ...], words: str) -> None:
+    """An app that sleeps because it crashed says so; one that was put to sleep, however hard it went, does not."""
+    found = crash_of([systemd("Started a"), own("Failed with result 'mine'"), *map(systemd, said)])
+    assert words in found
+    assert bool(found) == bool(words)

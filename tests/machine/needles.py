@@ -1,0 +1,114 @@
+"""Looks for a secret everywhere on the machine where it could lie in the clear."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.machine.people import until
+
+PLACES = ("/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/var")
+SKIPPED = ("credentials",)  # /run/credentials: memory that only the unit and root see, which is the point
+_BUS = Path("/dev/shm/dbus.log")
+
+
+def forms(value: str) -> list[bytes]:
+    """The value, and what it looks like in base64 and hex; base64 at each of the three offsets."""
+    raw = value.encode()
+    shifted = [base64.b64encode(b"x" * n + raw)[4 if n else 0 : -4] for n in range(3)]
+    return [raw, raw.hex().encode(), raw.hex().upper().encode(), *shifted]
+
+
+class Search:
+    """For some values, in any form."""
+
+    def __init__(self, *values: str) -> None:
+        self._needles = [needle for value in values for needle in forms(value)]
+
+    def holds(self, data: bytes) -> bool:
+        """Whether one of them is in it."""
+        return any(needle in data for needle in self._needles)
+
+    def found(self) -> list[str]:
+        """Where they are: files, command lines, the journal, unit properties, systemd's own copies."""
+        places = [str(path) for path in _files() if self._in_file(path)]
+        places += self.in_command_lines()
+        for name, command in {
+            "journal": ["journalctl", "--boot", "--output=json", "--all", "--no-pager"],
+            "units": ["systemctl", "show", "*", "--all", "--no-pager"],
+            "cores": [
+                "sh",
+                "-c",
+                "cat /var/lib/systemd/coredump/* /core* /var/lib/private/*/core* 2>/dev/null || true",
+            ],
+        }.items():
+            if self.holds(subprocess.run(command, capture_output=True, check=True).stdout):
+                places.append(name)
+        return places
+
+    def in_command_lines(self) -> list[str]:
+        """The processes whose arguments, which all users may read, have one of them."""
+        places = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if self.holds((process / "cmdline").read_bytes()):
+                    places.append(f"{process}/cmdline")
+        return places
+
+    def _in_file(self, path: Path) -> bool:
+        with contextlib.suppress(OSError):
+            if path.is_file() and not path.is_symlink() and path.stat().st_size < 64 << 20:
+                return self.holds(path.read_bytes())
+        return False
+
+    @contextlib.contextmanager
+    def never_in_command_lines(self) -> Iterator[None]:
+        """All command lines, again and again meanwhile: those of processes that soon end, too."""
+        seen: list[str] = []
+        rounds = 0
+        over = threading.Event()
+
+        def look() -> None:
+            nonlocal rounds
+            while not over.is_set():
+                seen.extend(self.in_command_lines())
+                rounds += 1
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            yield
+        finally:
+            over.set()
+            looking.join()
+        assert rounds > 3
+        assert seen == []
+
+    @contextlib.contextmanager
+    def never_on_the_bus(self) -> Iterator[None]:
+        """Everything on D-Bus is written down meanwhile, and searched at the end."""
+        with _BUS.open("wb") as log:
+            monitor = subprocess.Popen(["dbus-monitor", "--system"], stdout=log)
+        until(lambda: _BUS.stat().st_size > 0)
+        yield
+        monitor.terminate()
+        monitor.wait()
+        said = _BUS.read_bytes()
+        _BUS.unlink()
+        assert b"StartTransientUnit" in said
+        assert not self.holds(said)
+
+
+def _files() -> Iterator[Path]:
+    """Every regular file that could hold it."""
+    for place in PLACES:
+        for folder, folders, names in os.walk(place, followlinks=False):
+            folders[:] = [
+                f for f in folders if f not in SKIPPED and (folder == "/run" or not Path(folder, f).is_mount())
+            ]
+            yield from (Path(folder, name) for name in names)
