@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
+import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +17,9 @@ from flyted.host import bundles, journal
 from flyted.host.ingress import Ingress
 from flyted.host.store import Store
 from flyted.host.units import Units
-from flyted.plan.actions import Action, Sleep, StartPair, StartService, StopPair
+from flyted.plan.actions import Action, Doze, Sleep, StartPair, StartService, StopPair
 from flyted.plan.build_unit import IMAGES
+from flyted.plan.doze import ASLEEP, DOZE_S, answered, dozers
 from flyted.plan.facts import StoredApp, UnitFact
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen
@@ -61,6 +64,8 @@ class Act:
         self._ingress_tries = any(u.name == INGRESS_UNIT and u.active == "activating" for u in found)
         self._ingress_runs = any(u.name == INGRESS_UNIT and u.active == "active" for u in found)
         units = {fact.name: fact for fact in found if fact.name != INGRESS_UNIT}
+        for name in dozers(self.apps()) & units.keys():
+            units[name] = dataclasses.replace(units[name], status=self.units.status(name))
         running = any(u.active == "active" and u.name.endswith(".service") for u in units.values())
         try:
             traffic = await self.ingress.stats() if running and self._ingress_runs else {}
@@ -80,8 +85,26 @@ class Act:
                 if self.before_sleep is not None:
                     await self.before_sleep(replica)
                 await self.units.stop(replica.service)
+            case Doze(replica):
+                await self._doze(replica)
             case StopPair(replica):
                 await self.clear(replica)
+
+    async def _doze(self, replica: Replica) -> None:
+        """By a signal to launch, which asks the program: root talks to no program of an app's."""
+        if self.before_sleep is not None:
+            await self.before_sleep(replica)
+        before = self.units.status(replica.service)
+        if before.startswith(ASLEEP):
+            return
+        done = await self.units.ask_main(
+            replica.service, signal.SIGUSR1, lambda status: answered(before, status), DOZE_S
+        )
+        if done:
+            log.info("app %s: %s", replica.app_id, self.units.status(replica.service) or "it is stopped")
+        else:
+            log.warning("app %s does not say whether it sleeps: it is stopped", replica.app_id)
+            await self.units.stop(replica.service)
 
     async def start_pair(self, replica: Replica) -> None:
         """Makes a replica's units; its socket listens when this returns."""

@@ -144,6 +144,30 @@ class Units:
         steps = [*properties({"DeviceAllow": []})[:-1], *properties({"DeviceAllow": list(nodes)})[1:]]
         self._bus.call("SetUnitProperties", text(name), (ord("b"), True), *steps)
 
+    def status(self, name: str) -> str:
+        """What a service says of itself (sd_notify(3), ``STATUS=``); "" when it says nothing, or is not there."""
+        try:
+            return str(self._get(name, _SERVICE, "StatusText").decode("utf-8", "replace"))
+        except Refused:
+            return ""
+
+    async def ask_main(
+        self, name: str, number: signal.Signals, answered: Callable[[str], bool], wait_s: float
+    ) -> bool:
+        """Sends a signal to a service's main process; whether the status then is an answer, or the service has ended.
+
+        ``False`` after ``wait_s`` without one.
+        """
+        try:
+            async with asyncio.timeout(wait_s), self._watch([name]) as changed:
+                self._bus.call("KillUnit", text(name), text("main"), (ord("i"), number))
+                while self._active(name) == "active" and not answered(self.status(name)):
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            return False
+        return True
+
     def kill(self, name: str) -> None:
         """SIGKILL to all that is left of a unit, also of one that has ended."""
         self._quietly("KillUnit", text(name), text("all"), (ord("i"), signal.SIGKILL))

@@ -19,11 +19,12 @@ from .log import Log
 from .notify import Notifier
 from .options import Options
 from .refused import EX_CONFIG, Refused
+from .sleeper import SLEEP_NOW, Sleeper
 from .surroundings import say
 
 PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
 CONNECTIONS = 4096  # what the .socket unit's backlog is, and more than the ingress sends (plan/reconcile.py)
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, SLEEP_NOW)
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.005, 0.1  # a look costs some 50 µs
 _DOUBT_S = 20.0  # a program that listens elsewhere so long may listen there for good
 _DRAIN_S = 20.0
@@ -61,7 +62,8 @@ class Supervisor:
         self._app, self._port, self._health = options.app, options.port, options.health
         self._program, self._listener = program, listener
         self._notifier, self._log = notifier, log
-        self._proxy = 0
+        self._sleeper = Sleeper(options.sleep, listener, notifier, _SIGNALS)
+        self._proxy, self._target = 0, ""
         self._stopping = False
         self._doubt = time.monotonic() + _DOUBT_S
 
@@ -72,6 +74,7 @@ class Supervisor:
         finally:
             if self._proxy:
                 os.kill(self._proxy, signal.SIGKILL)  # it may be frozen
+            self._sleeper.end()
 
     def _wait(self) -> int:
         pause = _FIRST_LOOK_S
@@ -84,6 +87,9 @@ class Supervisor:
                 status = self._ended()
                 if status is not None:
                     return status
+            elif found.si_signo == SLEEP_NOW:
+                if self._proxy and not self._stopping:
+                    self._sleeper.begin(self._proxy, self._target)
             elif not self._stopping:
                 self._stop(found.si_signo)
             else:
@@ -98,7 +104,7 @@ class Supervisor:
         if target is not None:
             if self._health and not answers(target, self._health):
                 return
-            self._proxy = self._start_proxy(target)
+            self._proxy, self._target = self._start_proxy(target), target
             self._notifier.ready(f"serving {self._app} on port {self._port}")
         elif heard and time.monotonic() > self._doubt:
             self._doubt = float("inf")
@@ -130,13 +136,16 @@ class Supervisor:
     def _ended(self) -> int | None:
         """Which child has ended, and whether that is the end of all: then the exit status."""
         over = None
-        for pid in (self._program, self._proxy):
+        for pid in (self._program, self._proxy, self._sleeper.pid):
             if pid and (ended := os.waitpid(pid, os.WNOHANG))[0]:
                 status = os.waitstatus_to_exitcode(ended[1])
                 if pid == self._program:
                     over = self._program_ended(status)
-                else:
+                elif pid == self._proxy:
                     self._proxy_ended()
+                elif not self._sleeper.ended(status, go_on=not self._stopping and over is None):
+                    # somebody waits for it to wake: what does not is not asked to end, either
+                    self._end_program(signal.SIGKILL if self._sleeper.asleep else signal.SIGTERM)
         return over
 
     def _program_ended(self, status: int) -> int:
@@ -146,7 +155,7 @@ class Supervisor:
         if status < 0:
             say(f"the program was ended by signal {_name(-status)}")
             return 128 - status
-        if left := listeners.others_of_this_unit({os.getpid(), self._program, self._proxy}):
+        if left := listeners.others_of_this_unit({os.getpid(), self._program, self._proxy, self._sleeper.pid}):
             say(
                 f"the program ended with status {status} and left {len(left)} process(es) in the background: "
                 "it has to stay in the foreground"
@@ -165,6 +174,9 @@ class Supervisor:
 
     def _stop(self, signum: int) -> None:
         """Requests in flight are finished; those that come wait in the socket, for the next start."""
+        if self._sleeper.still:
+            self._end_program(signum)  # nothing is in flight, and nothing may be sent on
+            return
         self._stopping = True
         self._notifier.stopping()
         if self._proxy:
@@ -172,6 +184,12 @@ class Supervisor:
                 say("requests are still in flight: they are cut off")
         else:
             say(self._not_ready(listeners.listening()))
+        os.kill(self._program, signum)
+
+    def _end_program(self, signum: int) -> None:
+        self._sleeper.end()
+        self._stopping = True
+        self._notifier.stopping()
         os.kill(self._program, signum)
 
 

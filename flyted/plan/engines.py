@@ -10,16 +10,13 @@ llama.cpp, tools/server/README.md.
 
 from __future__ import annotations
 
-import posixpath
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.contract.app import AppSpec
+from flyted.contract.engines import OPENABLE, engine_of, given, split
 from flyted.contract.idl import parameters
-
-_PYTHON = re.compile(r"python(3(\.\d+)?)?")
 
 
 @dataclass(frozen=True)
@@ -63,20 +60,10 @@ LLAMA = Engine(
     ("LLAMA_API_KEY",), ("--api-prefix", "--ssl-key-file"),
 )  # fmt: skip
 
+_ENGINES = {engine.name: engine for engine in (VLLM, SGLANG, LLAMA)}
 _PLUGINS = {"vllm-fserve": VLLM, "sglang-fserve": SGLANG, "llama-cpp-fserve": LLAMA}
 _MOUNTS = {"model_path": "/tmp/flyte/model", "draft_model_path": "/tmp/flyte/draft-model"}  # noqa: S108  the plug-ins'
 _STREAMING = ("--load-format", "flyte-vllm-streaming")
-_STARTS: tuple[tuple[tuple[str, ...], Engine], ...] = (
-    (("vllm-fserve", "serve"), VLLM),
-    (("vllm", "serve"), VLLM),
-    (("-m", "vllm.entrypoints.openai.api_server"), VLLM),
-    (("-m", "vllm.entrypoints.cli.main", "serve"), VLLM),
-    (("sglang-fserve",), SGLANG),
-    (("sglang", "serve"), SGLANG),
-    (("-m", "sglang.launch_server"), SGLANG),
-    (("llama-cpp-fserve",), LLAMA),
-    (("llama-server",), LLAMA),
-)
 
 
 @dataclass(frozen=True)
@@ -98,7 +85,7 @@ class Shape:
 
 def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
     """What an app's command is, if it is one of the engines. ``cache``: the app's cache folder."""
-    head, words = _split(spec.command)
+    head, words = split(spec.command)
     engine = _engine(words)
     if engine is None:
         return None
@@ -109,11 +96,17 @@ def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
     words, also = _key_in_a_variable(engine, words, {use.env for use in spec.secrets if use.env})
     if engine is VLLM and not given(words, "--host", "--uds"):
         words += ["--host", "127.0.0.1"]  # else it is 0.0.0.0, and the plug-in says nothing
+    if spec.engine_sleep and not given(words, "--enable-sleep-mode"):
+        words.append("--enable-sleep-mode")
     variables = {name for name, _ in spec.env} | {use.env for use in spec.secrets} | {new for _, new in also}
     return Shape(
         engine,
         (*head, *words),
-        (*_environment(engine, cache), *((("HF_HUB_OFFLINE", "1"),) if offline or mounted else ())),
+        (
+            *_environment(engine, cache),
+            *((("HF_HUB_OFFLINE", "1"),) if offline or mounted else ()),
+            *((("VLLM_SERVER_DEV_MODE", "1"),) if spec.engine_sleep else ()),  # /sleep is not there without
+        ),
         also,
         given(words, *engine.key_options) or bool(variables & set(engine.key_variables)),
         "" if given(words, *engine.moved_by) else HEALTH,
@@ -124,10 +117,15 @@ def open_paths(spec: AppSpec) -> tuple[str, ...] | None:
     """The paths that everybody may ask for, each with all below it; ``None`` where the ingress closes none.
 
     Of an app that checks a key itself, those that the key guards, its health, and what was opened at serve. Where the
-    ingress asks for a token, or the app for no key, nothing is to be closed.
+    ingress asks for a token, or the app for no key, nothing is to be closed; but of one that sleeps by vLLM's
+    development endpoints, those are closed to all, tokens or not.
     """
-    shape = None if spec.requires_auth else shape_of(spec)
-    if shape is None or not shape.has_key or "/" in spec.open_paths:
+    shape = shape_of(spec) if spec.engine_sleep or not spec.requires_auth else None
+    if shape is None:
+        return None
+    if not shape.has_key or spec.requires_auth:
+        return OPENABLE if spec.engine_sleep else None
+    if "/" in spec.open_paths:
         return None
     known = (*shape.engine.guarded, HEALTH) if shape.health else ()  # else the key may guard other paths
     return tuple(dict.fromkeys((*known, *spec.open_paths)))
@@ -135,40 +133,21 @@ def open_paths(spec: AppSpec) -> tuple[str, ...] | None:
 
 def model_names(spec: AppSpec) -> frozenset[str]:
     """The models that an app's command names, as a hub does; none of a program that is not known."""
-    _, words = _split(spec.command)
+    _, words = split(spec.command)
     engine = _engine(words)
     return frozenset(place.name for place in _models(engine, words)) if engine else frozenset()
 
 
 def model_paths(spec: AppSpec) -> frozenset[str]:
     """Folders of this machine that a plug-in is given as ``model_path`` or ``draft_model_path``."""
-    head, words = _split(spec.command)
+    head, words = split(spec.command)
     if not words or words[0] not in _PLUGINS:
         return frozenset()
     return frozenset(value for value in _mounted(head).values() if value.startswith("/"))
 
 
-def given(words: list[str], *options: str) -> bool:
-    """Whether one of the options is among the words, as ``--host X`` or ``--host=X``."""
-    return any(word.partition("=")[0] in options for word in words)
-
-
-def _split(command: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """What is fserve's, and the program with its arguments."""
-    if command[0] != "fserve" or "--" not in command:
-        return [], list(command)
-    at = command.index("--") + 1
-    return list(command[:at]), list(command[at:])
-
-
 def _engine(words: list[str]) -> Engine | None:
-    if not words:
-        return None
-    name = posixpath.basename(words[0])
-    rest = words[1:]
-    unbuffered = rest[:1] == ["-u"]
-    start = rest[unbuffered:] if _PYTHON.fullmatch(name) else [name, *rest]
-    return next((engine for begin, engine in _STARTS if tuple(start[: len(begin)]) == begin), None)
+    return _ENGINES.get(engine_of(words))
 
 
 def _unquoted(word: str) -> str:

@@ -73,12 +73,16 @@ class StoredApp:
 
 @dataclass(frozen=True)
 class UnitFact:
-    """A unit as systemd reports it (org.freedesktop.systemd1(5), ListUnitsByPatterns)."""
+    """A unit as systemd reports it (org.freedesktop.systemd1(5), ListUnitsByPatterns).
+
+    ``status`` is what its main process says of itself (StatusText), looked up only where that matters.
+    """
 
     name: str
     load: str
     active: str
     sub: str
+    status: str = ""
 
 
 @dataclass(frozen=True)

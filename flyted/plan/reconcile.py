@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica, host_of, replica_of
-from flyted.plan.actions import Action, Sleep, StartPair, StartService, StopPair
+from flyted.plan.actions import Action, StartPair, StartService, StopPair
+from flyted.plan.doze import asleep, idle_step
 from flyted.plan.engines import open_paths
 from flyted.plan.facts import Facts, StoredApp, UnitFact
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
@@ -107,20 +109,14 @@ def _plan_app(
         draft.timeouts_ms[replica.server] = int(revision.spec.request_timeout_s * 1000)
     if replica in facts.busy:
         return
-    _plan_service(replica, revision.spec.min_replicas, revision.spec.scaledown_after_s, facts, clocks, now, draft)
+    _plan_service(replica, revision.spec, facts, clocks, now, draft)
 
 
 def _plan_service(
-    replica: Replica,
-    min_replicas: int,
-    scaledown_after_s: float,
-    facts: Facts,
-    clocks: Mapping[str, Clock],
-    now: float,
-    draft: _Draft,
+    replica: Replica, spec: AppSpec, facts: Facts, clocks: Mapping[str, Clock], now: float, draft: _Draft
 ) -> None:
     service = facts.units.get(replica.service)
-    if min_replicas > 0:
+    if spec.min_replicas > 0:
         if not _alive(service):
             draft.actions.append(StartService(replica))
         return
@@ -130,12 +126,15 @@ def _plan_service(
     traffic = facts.traffic.get(replica.server)
     if traffic is None:  # HAProxy is down or has not met this server yet: nobody can say that the app is idle
         draft.clocks[replica.server] = start(now)
-        draft.looks.append(now + scaledown_after_s)
+        draft.looks.append(now + spec.scaledown_after_s)
         return
     clock = look(clock, traffic, now)
-    match decide(clock, scaledown_after_s, now):
+    if asleep(service):
+        draft.clocks[replica.server] = clock  # for those who want its GPU; when it wakes, its unit says so
+        return
+    match decide(clock, spec.scaledown_after_s, now):
         case Idle():
-            draft.actions.append(Sleep(replica))
+            draft.actions.append(idle_step(spec, replica))
         case Busy(next_look):
             draft.clocks[replica.server] = clock
             draft.looks.append(next_look)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flyted.contract.names import replica_of
 from flyted.contract.status import AppState
+from flyted.plan.doze import asleep
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.reconcile import serving_replica
 
@@ -36,6 +37,8 @@ def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
     service = facts.units.get(replica.service) if replica else None
     if service is None:
         return AppState.SLEEPING, ""
+    if asleep(service):
+        return AppState.SLEEPING, service.status
     state = STATE_OF.get(service.active, AppState.UNKNOWN)
     if state is AppState.STARTING and service.name in facts.gpu.waits:
         return state, f"waits for a GPU: {facts.gpu.waits[service.name]}"

@@ -193,6 +193,8 @@ def _launch_options(
         yield from ("--port", str(spec.port))
     if spec.port and engine and engine.health:
         yield from ("--health", engine.health)
+    if spec.engine_sleep:
+        yield from ("--sleep", str(spec.engine_sleep))
     if spec.secret_in_argv:
         yield from ("--secret-in-argv", "yes")
     for name, use in credentials.items():
