@@ -64,7 +64,8 @@ class Act:
         self._ingress_tries = any(u.name == INGRESS_UNIT and u.active == "activating" for u in found)
         self._ingress_runs = any(u.name == INGRESS_UNIT and u.active == "active" for u in found)
         units = {fact.name: fact for fact in found if fact.name != INGRESS_UNIT}
-        for name in dozers(self.apps()) & units.keys():
+        starting = {name for name, fact in units.items() if fact.active == "activating"}
+        for name in (dozers(self.apps()) | starting) & units.keys():
             units[name] = dataclasses.replace(units[name], status=self.units.status(name))
         running = any(u.active == "active" and u.name.endswith(".service") for u in units.values())
         try:

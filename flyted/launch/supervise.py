@@ -26,7 +26,9 @@ PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
 CONNECTIONS = 4096  # what the .socket unit's backlog is, and more than the ingress sends (plan/reconcile.py)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, SLEEP_NOW)
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.005, 0.1  # a look costs some 50 µs
-_DOUBT_S = 20.0  # a program that listens elsewhere so long may listen there for good
+_DOUBT_S = 5.0  # a program that listens elsewhere so long may listen there for good
+WAITING = "waiting: "
+"""How the unit's status begins while a start may be in vain (plan/states.py)."""
 _DRAIN_S = 20.0
 _LAST_WORDS_S = 2.0
 
@@ -108,7 +110,9 @@ class Supervisor:
             self._notifier.ready(f"serving {self._app} on port {self._port}")
         elif heard and time.monotonic() > self._doubt:
             self._doubt = float("inf")
-            say(self._elsewhere(heard))
+            why = self._elsewhere(heard)
+            say(why)
+            self._notifier.status(f"{WAITING}{why}")
 
     def _not_ready(self, heard: list[tuple[str, int]]) -> str:
         if listeners.target(heard, self._port) is not None:

@@ -13,6 +13,8 @@ from flyted.plan.facts import StoredApp, UnitFact
 
 ASLEEP, AWAKE = "asleep", "awake"
 """How the status begins (launch/sleeper.py)."""
+WAKE_S = 240.0
+"""The longest that the way to sleep and back takes (launch/doze.py)."""
 DOZE_S = 75.0
 """In so long it says either: above what launch allows for the way to sleep (launch/doze.py)."""
 

@@ -96,8 +96,8 @@ def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
     words, also = _key_in_a_variable(engine, words, {use.env for use in spec.secrets if use.env})
     if engine is VLLM and not given(words, "--host", "--uds"):
         words += ["--host", "127.0.0.1"]  # else it is 0.0.0.0, and the plug-in says nothing
-    if spec.engine_sleep and not given(words, "--enable-sleep-mode"):
-        words.append("--enable-sleep-mode")
+    if spec.engine_sleep and spec.gpu_count and not given(words, "--enable-sleep-mode"):
+        words.append("--enable-sleep-mode")  # without a GPU vLLM refuses it; its endpoints are there all the same
     variables = {name for name, _ in spec.env} | {use.env for use in spec.secrets} | {new for _, new in also}
     return Shape(
         engine,

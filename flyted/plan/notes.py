@@ -17,7 +17,9 @@ def notes(spec: AppSpec) -> Iterator[str]:
     for name, folder in spec.models:
         yield f"model {name} is taken from {folder}"
     paths = open_paths(spec)
-    if spec.engine_sleep == 1:
+    if spec.engine_sleep and not spec.gpu_count:
+        yield "without a GPU vLLM gives no memory back when it sleeps"
+    elif spec.engine_sleep == 1:
         yield "asleep, vLLM keeps the model's weights in memory, where they count as the app's (Resources(memory=…))"
     if paths == OPENABLE:
         yield f"to sleep, vLLM has endpoints that no key guards: only these paths are open: {_listed(paths)}"

@@ -18,7 +18,7 @@ env = flyte.app.AppEnvironment(
     name={name!r}, {how}={words!r}, port={port}, requires_auth=False, include=["portly.py", *{include!r}],
     image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("waitress"),
     scaling=flyte.app.Scaling(replicas=(0, 1), scaledown_after=datetime.timedelta(seconds=300)),
-    resources=flyte.Resources(cpu=2, memory="256Mi"), secrets={secrets},
+    resources=flyte.Resources(cpu=2, memory="256Mi"), secrets={secrets}, {more}
 )
 """
 
@@ -31,12 +31,13 @@ def write(
     port: int = 8080,
     secrets: str = "[]",
     include: tuple[str, ...] = (),
+    more: str = "",
 ) -> str:
     """The app's file in alice's home, and beside it the program."""
     target = Path("/home/alice/portly.py")
     shutil.copyfile(PROGRAM, target)
     shutil.chown(target, "alice", "alice")
-    text = SOURCE.format(name=name, how=how, words=words, port=port, secrets=secrets, include=list(include))
+    text = SOURCE.format(name=name, how=how, words=words, port=port, secrets=secrets, include=list(include), more=more)
     return give(f"{name.replace('-', '_')}.py", text)
 
 

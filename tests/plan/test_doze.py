@@ -26,7 +26,7 @@ from flyted.plan.units import app_units
 from tests.plan.stored import DOMAIN, app, facts, pair, quiet, spec
 
 A1 = Replica("a", 1)
-VLLM: dict[str, Any] = {"command": ("vllm", "serve", "m"), "port": 8080, "engine_sleep": 1}
+VLLM: dict[str, Any] = {"command": ("vllm", "serve", "m"), "port": 8080, "engine_sleep": 1, "gpu_count": 1}
 KEYED: dict[str, Any] = {
     **VLLM, "command": (*VLLM["command"], "--api-key", "$K"), "secrets": (SecretUse("K", env="K"),)
 }  # fmt: skip
@@ -43,6 +43,7 @@ def test_both_sides_use_the_same_words() -> None:
     """launch imports nothing of ours; and the daemon is the more patient one."""
     assert (doze.ASLEEP, doze.AWAKE) == (sleeper.ASLEEP, sleeper.AWAKE)
     assert doze.DOZE_S > launch_doze.LULL_S + sleeper._DRAIN_S
+    assert launch_doze.LULL_S + max(launch_doze.ROUSE_S.values()) <= doze.WAKE_S
 
 
 def test_an_idle_engine_is_put_to_sleep_and_not_stopped() -> None:
@@ -100,6 +101,9 @@ def test_the_unit_has_it_all() -> None:
         assert options.sleep == 1
         assert len([w for w in options.command if w.replace("_", "-") == "--enable-sleep-mode"]) == 1
         assert "VLLM_SERVER_DEV_MODE=1" in service["Environment"]
+    without = app_units(spec(**{**VLLM, "gpu_count": 0}), A1, image_path="/i").service
+    assert "--enable-sleep-mode" not in str(without["ExecStartEx"])  # vLLM 0.32: "not supported on current platform"
+    assert "VLLM_SERVER_DEV_MODE=1" in without["Environment"]
     plain = app_units(spec(**{**VLLM, "engine_sleep": 0}), A1, image_path="/i").service
     assert "sleep" not in str(plain["ExecStartEx"])
     assert "VLLM_SERVER_DEV_MODE=1" not in plain["Environment"]
@@ -122,3 +126,4 @@ def test_what_it_costs_is_said() -> None:
     assert [n for n in said if "keeps the model's weights in memory" in n]
     assert [n for n in said if "no key guards: only these paths are open: /v1, " in n]
     assert not [n for n in notes(spec(**{**VLLM, "engine_sleep": 2})) if "in memory" in n]
+    assert [n for n in notes(spec(**{**VLLM, "gpu_count": 0})) if "without a GPU vLLM gives no memory back" in n]
