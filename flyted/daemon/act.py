@@ -13,6 +13,7 @@ from flyted.contract.names import WAY_OUT, Replica, network_of, replica_of
 from flyted.daemon.listen import hold
 from flyted.host import bundles, journal
 from flyted.host.ingress import Ingress
+from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
 from flyted.host.units import Units
 from flyted.plan.actions import Action, Sleep, StartPair, StartService, StopPair
@@ -93,7 +94,7 @@ class Act:
         pair = app_units(
             revision.spec, replica, image_path=image.path, image_env=image.env, readable=_python_of(image.path),
             nameservers=self.nameservers, start_s=self.start_timeout_s,
-            gpu_wait_s=self.gpu_wait_s,
+            gpu_wait_s=self.gpu_wait_s, machine_bytes=memory_bytes(),
         )  # fmt: skip
         result = await self.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
         if result != "done":

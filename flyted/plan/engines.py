@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from flyted.contract.app import AppSpec
 from flyted.contract.idl import parameters
+from flyted.plan import engines_cpu as cpu
 
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 
@@ -28,7 +29,7 @@ class Engine:
 
     ``key_options``, ``key_variables``: how it is given one. ``model_options``: options that a model's name comes
     after, and those that take a folder instead. ``moved_by``: options after which ``/health`` may lie
-    elsewhere or is not plain HTTP.
+    elsewhere or is not plain HTTP. ``torch``: whether its processes are joined by torch.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Engine:
     model_options: Mapping[str, str]
     key_variables: tuple[str, ...] = ()
     moved_by: tuple[str, ...] = ()
+    torch: bool = False
 
 
 HEALTH = "/health"  # of all three: no key, no cost, 503 while there is no model yet
@@ -44,7 +46,7 @@ HEALTH = "/health"  # of all three: no key, no cost, 503 while there is no model
 VLLM = Engine(
     "vLLM", ("/v1", "/v2", "/inference", "/cohere"), ("--api-key",),
     {"--model": "--model", "--tokenizer": "--tokenizer"}, ("VLLM_API_KEY",),
-    ("--root-path", "--ssl-keyfile", "--uds"),
+    ("--root-path", "--ssl-keyfile", "--uds"), torch=True,
 )  # fmt: skip
 SGLANG = Engine(
     "SGLang",
@@ -52,6 +54,7 @@ SGLANG = Engine(
     ("--api-key", "--admin-api-key"),
     {o: o for o in ("--model-path", "--model", "--tokenizer-path", "--speculative-draft-model-path")},
     moved_by=("--ssl-keyfile",),
+    torch=True,
 )
 LLAMA = Engine(
     "llama.cpp",
@@ -96,8 +99,11 @@ class Shape:
     health: str
 
 
-def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
-    """What an app's command is, if it is one of the engines. ``cache``: the app's cache folder."""
+def shape_of(spec: AppSpec, cache: str = "", machine_bytes: int = 0) -> Shape | None:
+    """What an app's command is, if it is one of the engines.
+
+    ``cache``: the app's cache folder. ``machine_bytes``: the memory that this machine has, if it is known.
+    """
     head, words = _split(spec.command)
     engine = _engine(words)
     if engine is None:
@@ -109,11 +115,12 @@ def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
     words, also = _key_in_a_variable(engine, words, {use.env for use in spec.secrets if use.env})
     if engine is VLLM and not given(words, "--host", "--uds"):
         words += ["--host", "127.0.0.1"]  # else it is 0.0.0.0, and the plug-in says nothing
+    words, cpu_env = _without_gpu(engine, words, spec, machine_bytes)
     variables = {name for name, _ in spec.env} | {use.env for use in spec.secrets} | {new for _, new in also}
     return Shape(
         engine,
         (*head, *words),
-        (*_environment(engine, cache), *((("HF_HUB_OFFLINE", "1"),) if offline or mounted else ())),
+        (*_environment(engine, cache), *cpu_env, *((("HF_HUB_OFFLINE", "1"),) if offline or mounted else ())),
         also,
         given(words, *engine.key_options) or bool(variables & set(engine.key_variables)),
         "" if given(words, *engine.moved_by) else HEALTH,
@@ -259,6 +266,20 @@ def _key_in_a_variable(
     if words[at + 1][:1] != "$" or name not in secrets:
         return words, ()
     return [*words[:at], *words[at + 2 :]], () if name == "LLAMA_API_KEY" else ((name, "LLAMA_API_KEY"),)
+
+
+def _without_gpu(
+    engine: Engine, words: list[str], spec: AppSpec, machine_bytes: int
+) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """The command, and variables, of an app that is given no GPU."""
+    if spec.gpu_count:
+        return words, ()
+    options = {word.partition("=")[0] for word in words}
+    if engine is VLLM:
+        return [*words, *cpu.vllm_words(options)], cpu.vllm_variables(options, spec.memory_bytes)
+    if engine is SGLANG:
+        return [*words, *cpu.sglang_words(options, spec.memory_bytes, machine_bytes)], cpu.SGLANG_VARIABLES
+    return words, ()
 
 
 def _environment(engine: Engine, cache: str) -> tuple[tuple[str, str], ...]:

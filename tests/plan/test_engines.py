@@ -31,8 +31,8 @@ LLAMA_ARGS = ("llama-cpp-fserve", "--model-dir", "/m", "--alias", "tiny", "--hos
 
 
 def shape(*command: str, **changes: Any) -> Shape:
-    """The shape of an app with this command."""
-    found = shape_of(spec(command=command, port=8080, **changes), "/var/cache/a")
+    """The shape of an app with this command, which has a GPU."""
+    found = shape_of(spec(command=command, port=8080, **{"gpu_count": 1, **changes}), "/var/cache/a")
     assert found is not None
     return found
 
