@@ -18,6 +18,9 @@ from flyted.host.store import Store
 from flyted.host.units import Units
 from flyted.plan.actions import Action, Sleep, StartPair, StartService, StopPair
 from flyted.plan.build_unit import IMAGES
+from flyted.plan.engine_failures import LINES as ENGINE_LINES
+from flyted.plan.engine_failures import engine_failure
+from flyted.plan.engines import shape_of
 from flyted.plan.facts import StoredApp, UnitFact
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen
@@ -141,9 +144,9 @@ class Act:
             self.units.restart(INGRESS_UNIT)
         return not applied.draining
 
-    async def last_lines(self, replica: Replica) -> list[Line]:
+    async def last_lines(self, replica: Replica, lines: int = _FAILED_LINES) -> list[Line]:
         """The newest lines of a replica's service."""
-        found = await journal.read([replica.service], lines=_FAILED_LINES, newest_run=True)
+        found = await journal.read([replica.service], lines=lines, newest_run=True)
         return [_line(entry) for entry in found]
 
     async def why_failed(self, replica: Replica) -> str:
@@ -152,7 +155,13 @@ class Act:
         if lacks_network(lines):
             units = [network_of(replica), WAY_OUT]
             return network_reason([_line(entry) for entry in await journal.read(units, lines=_FAILED_LINES)])
-        return reason_of(lines, self.start_timeout_s)
+        return reason_of(lines, self.start_timeout_s, await self._engine_failure(replica))
+
+    async def _engine_failure(self, replica: Replica) -> str:
+        revision = self.store.app(replica.app_id).revision(replica.revision)
+        if revision is None or shape_of(revision.spec) is None:
+            return ""
+        return engine_failure(await self.last_lines(replica, ENGINE_LINES))
 
     async def lines(self, app_id: str, lines: int) -> list[Line]:
         """An app's last lines across its revisions."""
