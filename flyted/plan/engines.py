@@ -17,9 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.contract.app import AppSpec
+from flyted.contract.errors import Unsupported
 from flyted.contract.idl import parameters
 from flyted.plan import engines_cpu as cpu
 
+_ROUTER = "sglang_router"
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 
 
@@ -67,6 +69,10 @@ LLAMA = Engine(
 )  # fmt: skip
 
 _PLUGINS = {"vllm-fserve": VLLM, "sglang-fserve": SGLANG, "llama-cpp-fserve": LLAMA}
+_PACKAGES = {
+    "vllm-fserve": "flyteplugins-vllm", "sglang-fserve": "flyteplugins-sglang",
+    "llama-cpp-fserve": "flyteplugins-llamacpp", "vllm": "vllm", "sglang": "sglang",
+}  # fmt: skip
 _MOUNTS = {"model_path": "/tmp/flyte/model", "draft_model_path": "/tmp/flyte/draft-model"}  # noqa: S108  the plug-ins'
 _STREAMING = ("--load-format", "flyte-vllm-streaming")
 _STARTS: tuple[tuple[tuple[str, ...], Engine], ...] = (
@@ -153,6 +159,28 @@ def model_paths(spec: AppSpec) -> frozenset[str]:
     if not words or words[0] not in _PLUGINS:
         return frozenset()
     return frozenset(value for value in _mounted(head).values() if value.startswith("/"))
+
+
+def check(spec: AppSpec) -> None:
+    """Raises :class:`Unsupported` for SGLang's router where its own key is to be the only guard.
+
+    It is a program of its own, with workers that have ports of their own, and no list of its open paths is known here:
+    it would be served with all of them open.
+    """
+    _, words = _split(spec.command)
+    router = any(word.partition(".")[0] == _ROUTER for word in words[:4])
+    if router and not spec.requires_auth and given(words, *SGLANG.key_options):
+        raise Unsupported(
+            f"app '{spec.key}': SGLang's router (router=True) with a key of its own is not supported: "
+            "which of its paths that key guards is not known",
+            hint="leave router=True out, or let the ingress ask for a token: requires_auth=True",
+        )
+
+
+def program_of(spec: AppSpec) -> tuple[str, str]:
+    """The console script that an engine is started with, and the package that brings it; empty for another program."""
+    _, words = _split(spec.command)
+    return (words[0], _PACKAGES[words[0]]) if words and words[0] in _PACKAGES else ("", "")
 
 
 def given(words: list[str], *options: str) -> bool:
