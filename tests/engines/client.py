@@ -1,4 +1,7 @@
-"""client.py URL WHAT KEY: OpenAI's own Python client does WHAT; what came of it is printed as JSON."""
+"""client.py URL WHAT: OpenAI's own Python client does WHAT; what came of it is printed as JSON.
+
+The key comes on standard input: tests look for it in the arguments of all processes.
+"""
 
 from __future__ import annotations
 
@@ -68,5 +71,6 @@ def _refused(client: openai.OpenAI) -> Any:
 
 
 if __name__ == "__main__":
-    url, what, key = sys.argv[1:]
-    print(json.dumps(globals()[what](openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=300))))
+    url, what = sys.argv[1:]
+    client = openai.OpenAI(base_url=url, api_key=sys.stdin.read().strip(), max_retries=0, timeout=300)
+    print(json.dumps(globals()[what](client)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-pytest.register_assert_rewrite("tests.engines.checks")
+pytest.register_assert_rewrite("tests.engines.checks", "tests.engines.serving")
 
 collect_ignore_glob = [] if os.environ.get("FLYTED_IN_MACHINE") else ["*"]
 

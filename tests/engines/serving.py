@@ -15,7 +15,7 @@ from typing import Any
 
 from tests import tiny_model
 from tests.machine.canary import Canary
-from tests.machine.people import alice, answer, by, curl, give, join_group
+from tests.machine.people import alice, answer, by, give, join_group
 
 ENVIRONMENT = Path("/srv/engines")
 """Where tests/run has put what tests/engines/environment makes."""
@@ -68,15 +68,17 @@ class Served:
         """What the engine itself answers, asked in its own network: nothing is closed there."""
         return _output(
             "nsenter", "--target", self.show("MainPID"), "--net", "curl", "-sS", "--max-time", "30",
-            "-H", f"Authorization: Bearer {KEY}", f"http://127.0.0.1:8080{path}",
+            "--config", "-", f"http://127.0.0.1:8080{path}", typed=f'header = "Authorization: Bearer {KEY}"',
         )  # fmt: skip
 
     def ask(self, path: str, body: Any = None, key: str = KEY, seconds: int = START_S) -> tuple[int, str]:
         """Status and body of a request through HTTPS, a POST when it has a body."""
-        options = ["--max-time", str(seconds)]
-        options += ["-H", f"Authorization: Bearer {key}"] if key else []
+        options = ["-sS", "--path-as-is", "--max-time", str(seconds), "-w", "\n%{http_code}", "--config", "-"]
         options += ["-H", "Content-Type: application/json", "-d", json.dumps(body)] if body is not None else []
-        return curl(f"{self.url}{path}", *options)
+        header = f'header = "Authorization: Bearer {key}"\n' if key else ""
+        done = alice("curl", *options, f"{self.url}{path}", typed=header)
+        said, _, status = done.stdout.rpartition("\n")
+        return int(status), said
 
     def chat(self, key: str = KEY) -> tuple[int, str]:
         """A question that a chat model answers: status, and the text or what else was said."""
@@ -87,7 +89,7 @@ class Served:
         """What OpenAI's client gets to see: see client.py."""
         done = alice(
             "env", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt", str(ENVIRONMENT / "bin/python"), "-I",
-            str(CLIENT), f"{self.url}/v1", what, KEY,
+            str(CLIENT), f"{self.url}/v1", what, typed=KEY,
         )  # fmt: skip
         return json.loads(done.stdout)
 
@@ -109,7 +111,7 @@ def prepare() -> None:
     join_group()
     alice("sudo", "flytectl", "ca", "install")
     if "AUTH_SECRET" not in {s["key"] for s in answer("secret", "ls")["secrets"]}:
-        alice("flytectl", "secret", "create", "AUTH_SECRET", KEY)
+        alice("flytectl", "secret", "create", "AUTH_SECRET", "-", typed=KEY)
     if not MODEL.exists():
         subprocess.run([sys.executable, tiny_model.__file__, str(MODEL)], check=True)
     alice("flytectl", "model", "add", "Qwen/Qwen3-0.6B", str(MODEL))
@@ -151,5 +153,5 @@ def no_key_in_command_lines() -> Iterator[None]:
     assert shown == []
 
 
-def _output(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+def _output(*words: str, typed: str = "") -> str:
+    return subprocess.run(words, input=typed, capture_output=True, text=True, check=True).stdout.strip()
