@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flytectl import load, pythons
+from flytectl import identity, load, pythons
 from flytectl.pythons import Python, choose, has_script_block
 from flyted.contract.errors import InvalidInput, SdkMissing, UserCodeFailed
 from tests.flytectl.loading import FASTAPI, caller, needs_sdk, write
@@ -180,7 +180,7 @@ def test_an_environment_without_the_sdk(tmp_path, empty_environment, monkeypatch
 def test_the_apps_environment_need_not_have_the_sdk(tmp_path, empty_environment, monkeypatch):
     """A program may run anywhere: where the app's Python lacks the SDK, the bundled one imports the file."""
     monkeypatch.setattr(pythons, "bundled", lambda: Python(sys.executable, "own"))
-    monkeypatch.setattr(load.identity, "to_become", lambda *_: None)  # root or not
+    monkeypatch.setattr(identity, "to_become", lambda *_: None)  # root or not
     file = write(tmp_path, "app.py", FASTAPI)
     with load.load(file, python_env=str(empty_environment)) as loaded:
         assert loaded.apps[0].name == "hello"
