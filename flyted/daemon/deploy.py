@@ -61,7 +61,7 @@ class Deploy:
         Raises :class:`InvalidInput` and :class:`SecretNotFound` before anything is changed, :class:`DeployFailed`
         when the new revision did not come up (the old one then keeps serving).
         """
-        spec = self.models.given(spec)
+        spec = await self.models.given(spec)
         async with self._alone(spec.key.id):
             fingerprint = self._fingerprint(spec)
             unchanged = self._unchanged(spec, fingerprint)
