@@ -73,7 +73,10 @@ def serve(
     env_folder = _environment_folder(python_env)
     given, level = _gpus(gpu_flag, cpu=cpu), _sleep_level(idle)
     require_same_version()
-    with load(path, environment=environment, python=python, as_user=as_user, project=project, domain=domain) as loaded:
+    with load(
+        path, environment=environment, python=python, python_env=env_folder, as_user=as_user, project=project,
+        domain=domain,
+    ) as loaded:  # fmt: skip
         asking = [app for app in loaded.apps if asks_gpu(app.idl)] or loaded.apps
         sleeping = [app for app in loaded.apps if runs_vllm(app.idl)] or loaded.apps
         specs = [

@@ -15,11 +15,15 @@ from flyted.contract.names import WAY_OUT, Replica, network_of, replica_of
 from flyted.daemon.listen import hold
 from flyted.host import bundles, journal
 from flyted.host.ingress import Ingress
+from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
 from flyted.host.units import Units
 from flyted.plan.actions import Action, Doze, Sleep, StartPair, StartService, StopPair
 from flyted.plan.build_unit import IMAGES
 from flyted.plan.doze import ASLEEP, DOZE_S, answered, dozers
+from flyted.plan.engine_failures import LINES as ENGINE_LINES
+from flyted.plan.engine_failures import engine_failure
+from flyted.plan.engines import shape_of
 from flyted.plan.facts import StoredApp, UnitFact
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen
@@ -117,7 +121,7 @@ class Act:
         pair = app_units(
             revision.spec, replica, image_path=image.path, image_env=image.env, readable=_python_of(image.path),
             nameservers=self.nameservers, start_s=self.start_timeout_s,
-            gpu_wait_s=self.gpu_wait_s,
+            gpu_wait_s=self.gpu_wait_s, machine_bytes=memory_bytes(),
         )  # fmt: skip
         result = await self.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
         if result != "done":
@@ -164,9 +168,9 @@ class Act:
             self.units.restart(INGRESS_UNIT)
         return not applied.draining
 
-    async def last_lines(self, replica: Replica) -> list[Line]:
+    async def last_lines(self, replica: Replica, lines: int = _FAILED_LINES) -> list[Line]:
         """The newest lines of a replica's service."""
-        found = await journal.read([replica.service], lines=_FAILED_LINES, newest_run=True)
+        found = await journal.read([replica.service], lines=lines, newest_run=True)
         return [_line(entry) for entry in found]
 
     async def why_failed(self, replica: Replica) -> str:
@@ -175,7 +179,13 @@ class Act:
         if lacks_network(lines):
             units = [network_of(replica), WAY_OUT]
             return network_reason([_line(entry) for entry in await journal.read(units, lines=_FAILED_LINES)])
-        return reason_of(lines, self.start_timeout_s)
+        return reason_of(lines, self.start_timeout_s, await self._engine_failure(replica))
+
+    async def _engine_failure(self, replica: Replica) -> str:
+        revision = self.store.app(replica.app_id).revision(replica.revision)
+        if revision is None or shape_of(revision.spec) is None:
+            return ""
+        return engine_failure(await self.last_lines(replica, ENGINE_LINES))
 
     async def lines(self, app_id: str, lines: int) -> list[Line]:
         """An app's last lines across its revisions."""

@@ -29,6 +29,7 @@ from flyted.host import bundles
 from flyted.host.disk import free_bytes
 from flyted.host.store import Store
 from flyted.host.vault import Vault
+from flyted.plan import engines
 from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.facts import StoredApp
 from flyted.plan.notes import notes
@@ -62,12 +63,13 @@ class Deploy:
         Raises :class:`InvalidInput` and :class:`SecretNotFound` before anything is changed, :class:`DeployFailed`
         when the new revision did not come up (the old one then keeps serving).
         """
-        spec = self.models.given(spec)
+        spec = await self.models.given(spec)
         async with self._alone(spec.key.id):
             fingerprint = self._fingerprint(spec)
             unchanged = self._unchanged(spec, fingerprint)
             if unchanged is not None:
                 return await self._start_again(unchanged, emit), False
+            engines.check(spec)
             await self.gpus.check(spec.key, spec.gpu)  # before what only a machine with a GPU needs
             self.images.check(spec)
             self._check_room(spec)

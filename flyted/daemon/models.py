@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
 from typing import Any
 
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput
-from flyted.contract.names import model_name
+from flyted.contract.names import model_name, shown
 from flyted.daemon.verbs import Call, Door, Right, Verb
 from flyted.host.models import Model, Models, checked
 from flyted.plan.engines import model_names, model_paths
 
+LOOK_S = 30.0  # for all files of a folder; a file system of the network may never answer
 _HERE = frozenset({Door.CONTROL})  # a path is of this machine: who is not on it has nothing to say about it
 
 
@@ -33,20 +35,20 @@ class ModelVerbs:
     async def add(self, call: Call) -> dict[str, Any]:
         """A name for a folder that every app can read."""
         name = model_name(call.args["name"])
-        folder, size = checked(call.args["folder"])
+        folder, size = await _checked(call.args["folder"])
         model = Model(name, folder, time.time())
         self._models.add(model)
         return {"model": _map(model, size, "")}
 
     async def listed(self, _call: Call) -> dict[str, Any]:
         """All of them, and what is wrong with those that cannot be used any more."""
-        return {"models": [_looked_at(model) for model in self._models.all()]}
+        return {"models": [await _looked_at(model) for model in self._models.all()]}
 
     async def remove(self, call: Call) -> dict[str, Any]:
         """Forgets the name; the folder stays, and apps that are served go on with it."""
-        return {"model": _looked_at(self._models.remove(model_name(call.args["name"])))}
+        return {"model": await _looked_at(self._models.remove(model_name(call.args["name"])))}
 
-    def given(self, spec: AppSpec) -> AppSpec:
+    async def given(self, spec: AppSpec) -> AppSpec:
         """The spec with the folders of the models that its command names.
 
         Raises :class:`InvalidInput` for a folder that is gone or that apps cannot read any more.
@@ -57,16 +59,26 @@ class ModelVerbs:
         found = []
         for name, folder in folders.items():
             try:
-                found.append((name, checked(folder)[0]))
+                found.append((name, (await _checked(folder))[0]))
             except InvalidInput as error:
                 why = f"model '{name}' of app '{spec.key}': {error.message}"
                 raise InvalidInput(why, hint=error.hint) from error
         return dataclasses.replace(spec, models=tuple(found))
 
 
-def _looked_at(model: Model) -> dict[str, Any]:
+async def _checked(folder: str) -> tuple[str, int]:
+    """Like :func:`checked`, in a thread: the daemon goes on meanwhile."""
     try:
-        return _map(model, checked(model.folder)[1], "")
+        return await asyncio.wait_for(asyncio.to_thread(checked, folder), LOOK_S)
+    except TimeoutError:
+        raise InvalidInput(
+            f"the model's folder {shown(folder)} was not read through in {LOOK_S:.0f} s", hint=f"ls -lR {folder}"
+        ) from None
+
+
+async def _looked_at(model: Model) -> dict[str, Any]:
+    try:
+        return _map(model, (await _checked(model.folder))[1], "")
     except InvalidInput as error:
         return _map(model, 0, error.message)
 

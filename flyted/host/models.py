@@ -63,14 +63,16 @@ def checked(folder: str) -> tuple[str, int]:
 
     Raises :class:`InvalidInput`, with what to type, unless every app can read all of it.
     """
-    if not folder.startswith("/"):
+    if not folder.startswith("/") or ".." in folder.split("/"):
         raise InvalidInput(f"the model's folder {shown(folder)} is not an absolute path")
-    real = os.path.realpath(folder)
-    _check_place(real, folder)
+    _check_place(folder, folder)
     try:
+        _check_above(Path(folder))  # first, so that nobody learns what lies in folders that are not theirs
+        real = os.path.realpath(folder)
+        _check_place(real, folder)
+        _check_above(Path(real))
         if not stat.S_ISDIR(os.stat(real).st_mode):  # noqa: PTH116
             raise InvalidInput(f"{shown(folder)} is no folder", hint="give the folder that config.json lies in")
-        _check_above(Path(real))
         size = _check_below(real)
     except OSError as error:
         raise InvalidInput(
@@ -88,8 +90,8 @@ def _check_place(real: str, folder: str) -> None:
         )
 
 
-def _check_above(real: Path) -> None:
-    for above in real.parents:
+def _check_above(path: Path) -> None:
+    for above in reversed(path.parents):
         if not above.stat().st_mode & stat.S_IXOTH:
             raise InvalidInput(f"only some users may go through {above}", hint=f"sudo chmod o+x {above}")
 

@@ -108,7 +108,7 @@ class Supervisor:
                 return
             self._proxy, self._target = self._start_proxy(target), target
             self._notifier.ready(f"serving {self._app} on port {self._port}")
-        elif heard and time.monotonic() > self._doubt:
+        elif heard and not self._health and time.monotonic() > self._doubt:  # engines have ports among themselves
             self._doubt = float("inf")
             why = self._elsewhere(heard)
             say(why)
@@ -159,7 +159,8 @@ class Supervisor:
         if status < 0:
             say(f"the program was ended by signal {_name(-status)}")
             return 128 - status
-        if left := listeners.others_of_this_unit({os.getpid(), self._program, self._proxy, self._sleeper.pid}):
+        known = {os.getpid(), self._program, self._proxy, self._sleeper.pid}
+        if status == 0 and (left := listeners.others_of_this_unit(known)):
             say(
                 f"the program ended with status {status} and left {len(left)} process(es) in the background: "
                 "it has to stay in the foreground"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, NotFound
+from flyted.daemon import models as verbs_of_models
 from flyted.daemon.actor import Actor
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.verbs import Call
@@ -55,17 +58,22 @@ def ask(verbs: ModelVerbs, verb: str, **args: Any) -> dict[str, Any]:
     return asyncio.run(row.handler(Call(Actor(os.getuid(), 1), row.check(args), b"", None, nobody)))  # type: ignore[arg-type]
 
 
+def given(verbs: ModelVerbs, app: AppSpec) -> AppSpec:
+    """The app with its models' folders."""
+    return asyncio.run(verbs.given(app))
+
+
 def test_an_app_is_given_the_folder_of_the_model_that_it_names(verbs: ModelVerbs, folder: Path) -> None:
     """Only that one, whatever the client said; and it is another app then, so that it is served anew."""
     app = spec(command=COMMAND, models=((NAME, "/etc"),))
-    assert verbs.given(app).models == ()
+    assert given(verbs, app).models == ()
     added = ask(verbs, "model.add", name=NAME, folder=str(folder))["model"]
     assert (added["name"], added["folder"], added["bytes"], added["problem"]) == (NAME, str(folder), 2, "")
     ask(verbs, "model.add", name="other", folder=str(folder))
-    given = verbs.given(app)
-    assert given.models == ((NAME, str(folder)),)
-    assert given.digest() != verbs.given(spec(command=("vllm", "serve", "x"))).digest()
-    assert verbs.given(spec(command=("python", "x.py", NAME))).models == ()
+    served = given(verbs, app)
+    assert served.models == ((NAME, str(folder)),)
+    assert served.digest() != given(verbs, spec(command=("vllm", "serve", "x"))).digest()
+    assert given(verbs, spec(command=("python", "x.py", NAME))).models == ()
 
 
 def test_a_folder_that_is_gone_is_said_before_the_app_starts(verbs: ModelVerbs, folder: Path) -> None:
@@ -75,10 +83,10 @@ def test_a_folder_that_is_gone_is_said_before_the_app_starts(verbs: ModelVerbs, 
     (model,) = ask(verbs, "model.list")["models"]
     assert "No such file" in model["problem"]
     with pytest.raises(InvalidInput, match=f"model '{NAME}' of app 'a'.*No such file"):
-        verbs.given(spec(command=COMMAND))
-    assert verbs.given(spec(command=("vllm", "serve", "x"))).models == ()
+        given(verbs, spec(command=COMMAND))
+    assert given(verbs, spec(command=("vllm", "serve", "x"))).models == ()
     assert ask(verbs, "model.remove", name=NAME)["model"]["name"] == NAME
-    assert verbs.given(spec(command=COMMAND)).models == ()
+    assert given(verbs, spec(command=COMMAND)).models == ()
 
 
 def test_bad_input_changes_nothing(verbs: ModelVerbs, folder: Path) -> None:
@@ -96,7 +104,33 @@ def test_bad_input_changes_nothing(verbs: ModelVerbs, folder: Path) -> None:
 def test_a_folder_given_as_model_path_needs_no_name(verbs: ModelVerbs, folder: Path) -> None:
     """It is looked at as one that was added is."""
     command = with_parameters("vllm-fserve", "serve", "/tmp/flyte/model", model_path=str(folder))
-    assert verbs.given(spec(command=command)).models == ((str(folder), str(folder)),)
+    assert given(verbs, spec(command=command)).models == ((str(folder), str(folder)),)
     (folder / "config.json").chmod(0o600)
     with pytest.raises(InvalidInput, match="apps may not read"):
-        verbs.given(spec(command=command))
+        given(verbs, spec(command=command))
+
+
+def test_a_file_system_that_does_not_answer_holds_up_nobody(
+    verbs: ModelVerbs, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked is told; the daemon went on meanwhile."""
+    told = threading.Event()
+
+    def never(_folder: str) -> tuple[str, int]:
+        told.wait(30)
+        return "", 0
+
+    async def asked() -> int:
+        turns, look = 0, asyncio.ensure_future(verbs.given(spec(command=COMMAND)))
+        while not look.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+        told.set()
+        with pytest.raises(InvalidInput, match="was not read through"):
+            look.result()
+        return turns
+
+    ask(verbs, "model.add", name=NAME, folder=str(folder))
+    monkeypatch.setattr(verbs_of_models, "checked", never)
+    monkeypatch.setattr(verbs_of_models, "LOOK_S", 0.2)
+    assert asyncio.run(asked()) > 5

@@ -32,10 +32,8 @@ def _above(root: Path, check: object) -> object:
     """pytest makes the folders above 0700, which is not what is tested."""
 
     def below_root(real: Path) -> None:
-        for above in real.parents:
-            if above == root:
-                return
-            if not above.stat().st_mode & 0o001:
+        for above in reversed(real.parents):
+            if above.is_relative_to(root) and not above.stat().st_mode & 0o001:
                 raise InvalidInput(f"only some users may go through {above}", hint=f"sudo chmod o+x {above}")
 
     assert callable(check)
@@ -90,6 +88,21 @@ def test_what_lies_above_counts(folder: Path) -> None:
     assert caught.value.hint == f"sudo chmod o+x {folder.parent}"
 
 
+def test_nobody_learns_what_lies_in_folders_that_are_not_theirs(folder: Path) -> None:
+    """The daemon is root: it sees what is there and what is not, and says the same of both."""
+    private = folder.parent / "private"
+    private.mkdir()
+    (private / "model").mkdir()
+    (private / "link").symlink_to(folder)
+    private.chmod(0o700)
+    said = set()
+    for name in ("model", "link", "missing", "model/deeper", "missing/deeper"):
+        with pytest.raises(InvalidInput) as caught:
+            checked(str(private / name))
+        said.add(caught.value.message)
+    assert said == {f"only some users may go through {private}"}
+
+
 def test_the_check_of_what_lies_above_goes_to_the_root() -> None:
     """The real one, without the fixture's end."""
     for path in ("/usr/bin", "/"):
@@ -121,6 +134,8 @@ def test_what_is_no_model_is_refused(folder: Path) -> None:
     """A relative path, a file, nothing, an empty folder, a pipe, a link to a folder."""
     with pytest.raises(InvalidInput, match="not an absolute path"):
         checked("models/tiny")
+    with pytest.raises(InvalidInput, match="not an absolute path"):
+        checked(f"{folder}/../tiny")
     with pytest.raises(InvalidInput, match="is no folder"):
         checked(str(folder / "config.json"))
     with pytest.raises(InvalidInput, match="No such file"):

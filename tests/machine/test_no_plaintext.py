@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import os
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -12,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine.canary import Canary
 from tests.machine.people import alice, answer, curl, give, join_group, until
 
 CANARY = "CANARY-" + secrets.token_hex(12)
 NEXT = "CANARY-" + secrets.token_hex(12)
-PLACES = ("/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/var")
-SKIPPED = ("credentials",)  # /run/credentials: memory that only the unit and root see, which is the point
 APP = """
 import os
 from fastapi import FastAPI
@@ -45,55 +42,8 @@ env = FastAPIAppEnvironment(
 """
 
 
-def forms(value: str) -> list[bytes]:
-    """The value, and what it looks like in base64 and hex; base64 at each of the three offsets."""
-    raw = value.encode()
-    shifted = [base64.b64encode(b"x" * n + raw)[4 if n else 0 : -4] for n in range(3)]
-    return [raw, raw.hex().encode(), raw.hex().upper().encode(), *shifted]
-
-
-NEEDLES = forms(CANARY) + forms(NEXT)
-
-
-def holds(data: bytes) -> bool:
-    """Whether the canary is in it, in any form."""
-    return any(needle in data for needle in NEEDLES)
-
-
-def files() -> Iterator[Path]:
-    """Every regular file that could hold it."""
-    for place in PLACES:
-        for folder, folders, names in os.walk(place, followlinks=False):
-            folders[:] = [
-                f for f in folders if f not in SKIPPED and (folder == "/run" or not Path(folder, f).is_mount())
-            ]
-            yield from (Path(folder, name) for name in names)
-
-
-def found() -> list[str]:
-    """Where the canary is: files, command lines, the journal, unit properties, systemd's own copies."""
-    places = []
-    for path in files():
-        with contextlib.suppress(OSError):
-            if (
-                path.is_file()
-                and not path.is_symlink()
-                and path.stat().st_size < 64 << 20
-                and holds(path.read_bytes())
-            ):
-                places.append(str(path))
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if holds((process / "cmdline").read_bytes()):
-                places.append(f"{process}/cmdline")
-    for name, command in {
-        "journal": ["journalctl", "--boot", "--output=json", "--all", "--no-pager"],
-        "units": ["systemctl", "show", "*", "--all", "--no-pager"],
-        "cores": ["sh", "-c", "cat /var/lib/systemd/coredump/* /core* /var/lib/private/*/core* 2>/dev/null || true"],
-    }.items():
-        if holds(subprocess.run(command, capture_output=True, check=True).stdout):
-            places.append(name)
-    return places
+WANTED = Canary(CANARY, NEXT)
+found, holds = WANTED.found, WANTED.in_
 
 
 @pytest.fixture(scope="module")
@@ -101,18 +51,10 @@ def url() -> Iterator[str]:
     """The app with the canary, while everything on D-Bus is written down."""
     join_group()
     alice("sudo", "flytectl", "ca", "install")
-    with Path("/dev/shm/dbus.log").open("wb") as log:
-        monitor = subprocess.Popen(["dbus-monitor", "--system"], stdout=log)
-    until(lambda: Path("/dev/shm/dbus.log").stat().st_size > 0)
-    alice("flytectl", "secret", "create", "CANARY", "-", typed=CANARY)
-    give("canary.py", APP)
-    yield alice("flytectl", "serve", "-q", "canary.py").stdout.strip()
-    monitor.terminate()
-    monitor.wait()
-    said = Path("/dev/shm/dbus.log").read_bytes()
-    Path("/dev/shm/dbus.log").unlink()
-    assert b"StartTransientUnit" in said
-    assert not holds(said)
+    with WANTED.off_the_bus():
+        alice("flytectl", "secret", "create", "CANARY", "-", typed=CANARY)
+        give("canary.py", APP)
+        yield alice("flytectl", "serve", "-q", "canary.py").stdout.strip()
 
 
 def test_the_search_finds_what_is_there() -> None:
