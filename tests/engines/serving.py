@@ -118,7 +118,7 @@ def prepare() -> None:
 
 
 @contextmanager
-def served(script: str, app: str) -> Iterator[Served]:
+def served(script: str, app: str, *flags: str) -> Iterator[Served]:
     """The guide's script, byte for byte, served without a GPU; nothing of it is left at the end."""
     prepare()
     source = SCRIPTS / script
@@ -127,7 +127,7 @@ def served(script: str, app: str) -> Iterator[Served]:
     try:
         started = time.monotonic()
         with CANARY.off_the_bus(), no_key_in_command_lines():
-            done = alice("flytectl", "serve", script, "--cpu", "--python-env", str(ENVIRONMENT))
+            done = alice("flytectl", "serve", script, "--cpu", "--python-env", str(ENVIRONMENT), *flags)
         url = done.stdout.strip()
         yield Served(app, url, done.stderr, {"first start": time.monotonic() - started})
     finally:
