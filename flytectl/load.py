@@ -31,6 +31,7 @@ def load(
     *,
     environment: str | None = None,
     python: str | None = None,
+    python_env: str = "",
     as_user: str | None = None,
     project: str = "default",
     domain: str = "development",
@@ -38,7 +39,8 @@ def load(
 ) -> Loaded:
     """The apps of ``file``, dependencies first: all, or the one named by its variable or its app name.
 
-    ``python``: a program, a version (``3.12``) or an environment's folder. ``root``: where the bundle starts;
+    ``python``: a program, a version (``3.12``) or an environment's folder; ``python_env``: the one that the apps will
+    run in. ``root``: where the bundle starts;
     else the working directory, or the file's folder if it lies elsewhere. The file's output goes to stderr, so
     that stdout is the command's own. Raises UserCodeFailed (with the user's traceback), Unsupported,
     InvalidInput, PermissionRefused. Close the result.
@@ -47,13 +49,18 @@ def load(
     environ = become.environment(os.environ) if become else dict(os.environ)
     caller = pythons.Caller(become, environ)
     absolute = file.absolute()
-    chosen = pythons.choose(absolute, python, caller)
+    chosen = pythons.choose(absolute, python, caller, python_env)
     arguments = ["--project", project, "--domain", domain]
     if environment is not None:
         arguments += ["--env", environment]
     if root is not None:
         arguments += ["--root", str(root.absolute())]
-    return run(absolute, chosen, caller, arguments)
+    try:
+        return run(absolute, chosen, caller, arguments)
+    except SdkMissing:
+        if chosen.origin != "app":  # nobody said that the file is to be imported there
+            raise
+        return run(absolute, pythons.bundled(), caller, arguments)
 
 
 def run(file: Path, python: pythons.Python, caller: pythons.Caller, arguments: list[str]) -> Loaded:

@@ -1,7 +1,8 @@
 """Which Python imports the user's file.
 
 ``--python`` > the active virtual or conda environment > a "# /// script" block in the file (PEP 723, through
-uv) > the distribution's Python with the SDK that came with flytectl.
+uv) > the environment that the app will run in (``--python-env``), if it has the SDK > the distribution's Python with
+the SDK that came with flytectl.
 """
 
 from __future__ import annotations
@@ -72,8 +73,11 @@ class Caller:
         return done.returncode, done.stdout
 
 
-def choose(file: Path, asked: str | None, caller: Caller) -> Python:
-    """The Python for ``file``. Raises InvalidInput if uv is needed and missing, UserCodeFailed if uv refuses."""
+def choose(file: Path, asked: str | None, caller: Caller, runs_in: str = "") -> Python:
+    """The Python for ``file``; ``runs_in``: the folder of ``--python-env``.
+
+    Raises InvalidInput if uv is needed and missing, UserCodeFailed if uv refuses.
+    """
     if asked is not None:
         return Python(_program(asked, caller.environ), "option")
     active = _active(caller.environ)
@@ -81,7 +85,7 @@ def choose(file: Path, asked: str | None, caller: Caller) -> Python:
         return Python(active, "environment")
     if has_script_block(_head(file, caller)):
         return Python(_script_python(file, caller), "script")
-    return _bundled()
+    return Python(f"{runs_in}/bin/python", "app") if runs_in else bundled()
 
 
 def has_script_block(head: bytes) -> bool:
@@ -148,7 +152,8 @@ def _uv(environ: Mapping[str, str]) -> str:
     return found
 
 
-def _bundled() -> Python:
+def bundled() -> Python:
+    """The Python and the SDK that need no choice."""
     ours = INSTALLED / "sdk"
     if ours.is_dir():
         return Python(str(SYSTEM_PYTHON) if SYSTEM_PYTHON.exists() else sys.executable, "bundled", ours)

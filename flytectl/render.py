@@ -15,8 +15,8 @@ from flyted.contract.quantity import human_bytes
 APP_FIELDS = (
     "name", "project", "domain", "id", "url", "state", "reason", "revision", "wanted", "created_at", "updated_at",
     "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores",
-    "disk_bytes", "shm_bytes", "gpu", "egress", "port", "requires_auth", "open_paths", "models", "type", "description",
-    "links", "requests", "last_failure",
+    "disk_bytes", "shm_bytes", "gpu", "egress", "port", "requires_auth", "open_paths", "engine_sleep", "models",
+    "type", "description", "links", "requests", "last_failure",
 )  # fmt: skip
 SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged")
 TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at")
@@ -208,7 +208,8 @@ def _gpu(gpu: Mapping[str, Any] | None) -> str:
 def _sleeps(app: Mapping[str, Any]) -> str:
     if app.get("min_replicas"):
         return "never"
-    return f"after {app.get('scaledown_after_s') or 0:g} s without a request"
+    how = f", by vLLM's sleep level {app['engine_sleep']}" if app.get("engine_sleep") else ""
+    return f"after {app.get('scaledown_after_s') or 0:g} s without a request{how}"
 
 
 def _requests(counters: Mapping[str, Any] | None) -> str:

@@ -44,13 +44,18 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="Of vLLM and the like: also open PATH, which its key does not guard. May be repeated; / opens all.",
 )
+@click.option(
+    "--idle",
+    metavar="STEP",
+    help="What an idle app does: stop (the default), or for vLLM sleep or sleep:2, which gives its GPU memory back.",
+)
 @app_scope
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the URL.")
 @as_json
 def serve(
     file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
-    gpu_flag: str | None, open_paths: tuple[str, ...], project: str, domain: str, *, cpu: bool, no_egress: bool,
-    allow_secret_in_argv: bool, quiet: bool, json_: bool,
+    gpu_flag: str | None, open_paths: tuple[str, ...], idle: str | None, project: str, domain: str, *, cpu: bool,
+    no_egress: bool, allow_secret_in_argv: bool, quiet: bool, json_: bool,
 ) -> None:  # fmt: skip
     """Serve the apps of FILE.
 
@@ -62,19 +67,24 @@ def serve(
     from flytectl import render
     from flytectl.daemon import require_same_version
     from flytectl.load import load
-    from flyted.contract.idl import asks_gpu, spec_of
+    from flyted.contract.idl import asks_gpu, runs_vllm, spec_of
 
     path = _existing(Path(file))
     env_folder = _environment_folder(python_env)
-    given = _gpus(gpu_flag, cpu=cpu)
+    given, level = _gpus(gpu_flag, cpu=cpu), _sleep_level(idle)
     require_same_version()
-    with load(path, environment=environment, python=python, as_user=as_user, project=project, domain=domain) as loaded:
+    with load(
+        path, environment=environment, python=python, python_env=env_folder, as_user=as_user, project=project,
+        domain=domain,
+    ) as loaded:  # fmt: skip
         asking = [app for app in loaded.apps if asks_gpu(app.idl)] or loaded.apps
+        sleeping = [app for app in loaded.apps if runs_vllm(app.idl)] or loaded.apps
         specs = [
             spec_of(
                 app.idl, image=app.image, image_files=app.image_files, bundle=app.bundle_sha256,
                 python_env=env_folder, egress=not no_egress, secret_in_argv=allow_secret_in_argv,
                 open_paths=open_paths, project=project, domain=domain, gpus=given if app in asking else None,
+                engine_sleep=level if app in sleeping else 0,
             )
             for app in loaded.apps
         ]  # fmt: skip
@@ -97,6 +107,14 @@ def _gpus(flag: str | None, *, cpu: bool) -> Ask | None:
     if cpu:
         return gpu.NONE
     return gpu.of_flag(flag) if flag is not None else None
+
+
+def _sleep_level(idle: str | None) -> int:
+    """What ``--idle`` says, for the apps that run vLLM (for all, when none does: they are refused)."""
+    levels = {None: 0, "stop": 0, "sleep": 1, "sleep:1": 1, "sleep:2": 2}
+    if idle not in levels:
+        raise click.UsageError(f"--idle {idle}: give stop, sleep or sleep:2")
+    return levels[idle]
 
 
 def _serve_all(apps: tuple[LoadedApp, ...], specs: list[AppSpec], *, quiet: bool) -> list[dict[str, Any]]:

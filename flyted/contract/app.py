@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from flyted.contract.engines import check_sleep
 from flyted.contract.errors import InvalidInput
 from flyted.contract.gpu import Ask
 from flyted.contract.names import AppKey, env_name, secret_key, shown
@@ -92,6 +93,7 @@ class AppSpec:
     secret_in_argv: bool = False  # a program may have a secret among its arguments, which every user can read
     requires_auth: bool = False  # the ingress asks for a token; False for what was stored before it could
     open_paths: tuple[str, ...] = ()  # beyond those that its own key guards (plan/engines.py); "/": all
+    engine_sleep: int = 0  # the level of vLLM's sleep that an idle app goes to; 0: it is stopped
     models: tuple[tuple[str, str], ...] = ()  # (name, folder of this machine), said by flyted and nobody else
     type: str = ""
     description: str = ""
@@ -120,6 +122,11 @@ class AppSpec:
         Ask(self.gpu_count, self.gpu_name, self.gpu_partition)  # checks itself
         self._check_port()
         self._check_open_paths()
+        if self.engine_sleep:
+            check_sleep(
+                str(self.key), self.engine_sleep, self.command, port=self.port, min_replicas=self.min_replicas,
+                open_paths=self.open_paths,
+            )  # fmt: skip
         for text in (
             self.python_env,
             self.type,
@@ -222,7 +229,7 @@ _SCALARS: dict[str, type] = {
     "request_timeout_s": float, "cpu_cores": float, "memory_bytes": int, "disk_bytes": int,
     "shm_bytes": int, "gpu_count": int, "gpu_name": str,
     "gpu_partition": str, "python_env": str, "egress": bool, "requires_auth": bool,
-    "port": int, "secret_in_argv": bool,
+    "port": int, "secret_in_argv": bool, "engine_sleep": int,
     "type": str, "description": str,
 }  # fmt: skip
 

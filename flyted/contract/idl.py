@@ -19,6 +19,7 @@ from typing import Any
 
 from flyted.contract import gpu, quantity
 from flyted.contract.app import DEFAULT_MEMORY_BYTES, DEFAULT_SCALEDOWN_S, SHARED_MEMORY, AppSpec, SecretUse
+from flyted.contract.engines import can_sleep
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import AppKey, shown
 
@@ -49,6 +50,7 @@ def spec_of(
     gpus: gpu.Ask | None = None,
     secret_in_argv: bool = False,
     open_paths: Sequence[str] = (),
+    engine_sleep: int = 0,
     project: str = "",
     domain: str = "",
 ) -> AppSpec:
@@ -58,7 +60,8 @@ def spec_of(
     in ``image_files``; ``bundle`` the SHA-256 of the code bundle. ``gpus`` (none of them: ``gpu.NONE``), ``project``
     and ``domain`` override the IDL's.
     ``secret_in_argv``: a program may have a secret among its arguments. ``open_paths``: of an app that checks a key
-    itself, beyond those that the key guards.
+    itself, beyond those that the key guards. ``engine_sleep``: of an idle
+    vLLM the level of its sleep, 0: it is stopped.
 
     Raises :class:`InvalidInput` for values that are wrong anywhere and :class:`Unsupported` for those that are
     right on a cluster but not here; the message names every such field.
@@ -98,6 +101,7 @@ def spec_of(
         port=_port(program, container),
         secret_in_argv=secret_in_argv,
         open_paths=tuple(path.rstrip("/") or "/" for path in open_paths),
+        engine_sleep=engine_sleep,
         requires_auth=not _map(spec.get("securityContext")).get("allowAnonymous"),
         type=str(profile.get("type", "")),
         description=str(profile.get("shortDescription", "")),
@@ -114,6 +118,12 @@ def asks_gpu(idl: Mapping[str, Any]) -> bool:
     entries = [r for part in ("requests", "limits") for r in resources.get(part, [])]
     accelerator = _map(spec.get("extendedResources")).get("gpuAccelerator")
     return bool(accelerator) or any(r.get("name") == "GPU" for r in entries)
+
+
+def runs_vllm(idl: Mapping[str, Any]) -> bool:
+    """Whether an app's program is vLLM, which can sleep and stay."""
+    container = _map(_map(idl.get("spec")).get("container"))
+    return can_sleep([*container.get("command", []), *container.get("args", [])])
 
 
 def _map(value: object) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
+import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +15,15 @@ from flyted.contract.names import WAY_OUT, Replica, network_of, replica_of
 from flyted.daemon.listen import hold
 from flyted.host import bundles, journal
 from flyted.host.ingress import Ingress
+from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
 from flyted.host.units import Units
-from flyted.plan.actions import Action, Sleep, StartPair, StartService, StopPair
+from flyted.plan.actions import Action, Doze, Sleep, StartPair, StartService, StopPair
 from flyted.plan.build_unit import IMAGES
+from flyted.plan.doze import ASLEEP, DOZE_S, answered, dozers
+from flyted.plan.engine_failures import LINES as ENGINE_LINES
+from flyted.plan.engine_failures import engine_failure
+from flyted.plan.engines import shape_of
 from flyted.plan.facts import StoredApp, UnitFact
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen
@@ -61,6 +68,9 @@ class Act:
         self._ingress_tries = any(u.name == INGRESS_UNIT and u.active == "activating" for u in found)
         self._ingress_runs = any(u.name == INGRESS_UNIT and u.active == "active" for u in found)
         units = {fact.name: fact for fact in found if fact.name != INGRESS_UNIT}
+        starting = {name for name, fact in units.items() if fact.active == "activating"}
+        for name in (dozers(self.apps()) | starting) & units.keys():
+            units[name] = dataclasses.replace(units[name], status=self.units.status(name))
         running = any(u.active == "active" and u.name.endswith(".service") for u in units.values())
         try:
             traffic = await self.ingress.stats() if running and self._ingress_runs else {}
@@ -80,8 +90,26 @@ class Act:
                 if self.before_sleep is not None:
                     await self.before_sleep(replica)
                 await self.units.stop(replica.service)
+            case Doze(replica):
+                await self._doze(replica)
             case StopPair(replica):
                 await self.clear(replica)
+
+    async def _doze(self, replica: Replica) -> None:
+        """By a signal to launch, which asks the program: root talks to no program of an app's."""
+        if self.before_sleep is not None:
+            await self.before_sleep(replica)
+        before = self.units.status(replica.service)
+        if before.startswith(ASLEEP):
+            return
+        done = await self.units.ask_main(
+            replica.service, signal.SIGUSR1, lambda status: answered(before, status), DOZE_S
+        )
+        if done:
+            log.info("app %s: %s", replica.app_id, self.units.status(replica.service) or "it is stopped")
+        else:
+            log.warning("app %s does not say whether it sleeps: it is stopped", replica.app_id)
+            await self.units.stop(replica.service)
 
     async def start_pair(self, replica: Replica) -> None:
         """Makes a replica's units; its socket listens when this returns."""
@@ -93,7 +121,7 @@ class Act:
         pair = app_units(
             revision.spec, replica, image_path=image.path, image_env=image.env, readable=_python_of(image.path),
             nameservers=self.nameservers, start_s=self.start_timeout_s,
-            gpu_wait_s=self.gpu_wait_s,
+            gpu_wait_s=self.gpu_wait_s, machine_bytes=memory_bytes(),
         )  # fmt: skip
         result = await self.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
         if result != "done":
@@ -140,9 +168,9 @@ class Act:
             self.units.restart(INGRESS_UNIT)
         return not applied.draining
 
-    async def last_lines(self, replica: Replica) -> list[Line]:
+    async def last_lines(self, replica: Replica, lines: int = _FAILED_LINES) -> list[Line]:
         """The newest lines of a replica's service."""
-        found = await journal.read([replica.service], lines=_FAILED_LINES, newest_run=True)
+        found = await journal.read([replica.service], lines=lines, newest_run=True)
         return [_line(entry) for entry in found]
 
     async def why_failed(self, replica: Replica) -> str:
@@ -151,7 +179,13 @@ class Act:
         if lacks_network(lines):
             units = [network_of(replica), WAY_OUT]
             return network_reason([_line(entry) for entry in await journal.read(units, lines=_FAILED_LINES)])
-        return reason_of(lines, self.start_timeout_s)
+        return reason_of(lines, self.start_timeout_s, await self._engine_failure(replica))
+
+    async def _engine_failure(self, replica: Replica) -> str:
+        revision = self.store.app(replica.app_id).revision(replica.revision)
+        if revision is None or shape_of(revision.spec) is None:
+            return ""
+        return engine_failure(await self.last_lines(replica, ENGINE_LINES))
 
     async def why_ended(self, replica: Replica) -> str:
         """How a service at rest came to an end, unless it was put to sleep; "" too where nobody says."""

@@ -18,7 +18,7 @@ from flyted.daemon.image_sweep import ImageSweep
 from flyted.daemon.status import app_map
 from flyted.daemon.verbs import APP_ARGS, Call, Right, Verb
 from flyted.host.store import Store
-from flyted.plan.actions import Sleep
+from flyted.plan.doze import idle_step
 from flyted.plan.facts import StoredApp
 from flyted.plan.reasons import Line
 
@@ -99,7 +99,9 @@ class Apps:
         if app.current is not None and app.current.spec.min_replicas > 0:
             raise InvalidInput(f"app '{app.key}' has replicas=(1, 1): it never sleeps", hint="use replicas=(0, 1)")
         replica = Replica(app.key.id, app.serving)
-        await self._engine.exclusively(replica, lambda: self._act.do(Sleep(replica)))
+        if app.current is not None:
+            step = idle_step(app.current.spec, replica)
+            await self._engine.exclusively(replica, lambda: self._act.do(step))
         return {"app": await self._map(self._app(call.app))}
 
     async def delete(self, call: Call) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The engine keeps serving meanwhile. A crash anywhere leaves a pending revision, 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import hashlib
@@ -28,10 +29,12 @@ from flyted.host import bundles
 from flyted.host.disk import free_bytes
 from flyted.host.store import Store
 from flyted.host.vault import Vault
+from flyted.plan import engines
 from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.facts import StoredApp
 from flyted.plan.notes import notes
 from flyted.plan.secrets import room
+from flyted.plan.states import WAITING
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,7 @@ class Deploy:
             unchanged = self._unchanged(spec, fingerprint)
             if unchanged is not None:
                 return await self._start_again(unchanged, emit), False
+            engines.check(spec)
             await self.gpus.check(spec.key, spec.gpu)  # before what only a machine with a GPU needs
             self.images.check(spec)
             self._check_room(spec)
@@ -176,7 +180,11 @@ class Deploy:
         self.gpus.tell[replica.service] = lambda text: emit("progress", text=text)
         try:
             await self.act.start_pair(replica)
-            result = await self.act.start_service(replica)
+            telling = asyncio.create_task(self._tell_doubts(replica, emit))
+            try:
+                result = await self.act.start_service(replica)
+            finally:
+                telling.cancel()
             if result != "done":
                 raise await self._failed(replica, result, emit)
         except FlytedError as error:
@@ -187,6 +195,13 @@ class Deploy:
             self.gpus.tell.pop(replica.service, None)
             self.engine.candidates.discard(replica)
             self.engine.poke()
+
+    async def _tell_doubts(self, replica: Replica, emit: Emit) -> None:
+        """What makes a start look vain is told at once: its end may be minutes away."""
+        async with contextlib.aclosing(self.act.units.statuses(replica.service)) as statuses:
+            async for status in statuses:
+                if status.startswith(WAITING):
+                    await emit("note", text=status.removeprefix(WAITING))
 
     async def _failed(self, replica: Replica, result: str, emit: Emit) -> DeployFailed:
         for line in await self.act.last_lines(replica):

@@ -111,6 +111,8 @@ class Engine:
             failures=dict(self.failures),
             busy=frozenset(self._tasks),
             gpu=self.gpu_facts(),
+            start_s=self._act.start_timeout_s,
+            gpu_wait_s=self._act.gpu_wait_s,
         )
 
     async def one_pass(self) -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract.app import AppSpec
-from flyted.contract.errors import InvalidInput, StoreCorrupt
+from flyted.contract.errors import InvalidInput, StoreCorrupt, Unsupported
 from flyted.contract.names import label
 from flyted.daemon.image_builds import Build, Emit, run
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host.units import Units
 from flyted.plan.build_unit import image_dir, is_hash
+from flyted.plan.engines import program_of, shape_of
 from flyted.plan.facts import ImageFact
 from flyted.plan.images import (
     ImageRecord,
@@ -25,6 +26,7 @@ from flyted.plan.images import (
     Recipe,
     engine_of,
     env_of,
+    gpu_build_of,
     lacking,
     missing,
     recipe_from_spec,
@@ -61,8 +63,11 @@ class Images:
         """Raises what :meth:`ensure` would before it begins to build."""
         if spec.python_env:
             _given(spec.python_env)
+            _check_program(spec)
         else:
-            _check_machine(f"the image of app '{spec.key}'", _recipe(spec.image), gpu=bool(spec.gpu_count))
+            recipe = _recipe(spec.image)
+            _check_build(spec, recipe)
+            _check_machine(f"the image of app '{spec.key}'", recipe, gpu=bool(spec.gpu_count))
 
     def verbs(self) -> dict[str, Verb]:
         """The rows of the verb table."""
@@ -156,6 +161,27 @@ def _check_machine(what: str, recipe: Recipe, *, gpu: bool) -> None:
     """Raises :class:`Unsupported` for what a container would have and this machine has not."""
     if lacks := missing(recipe.needs, lambda pattern: any(Path("/").glob(pattern[1:])), gpu=gpu):
         raise lacking(what, lacks)
+
+
+def _check_build(spec: AppSpec, recipe: Recipe) -> None:
+    """Gigabytes of CUDA are not fetched for an engine that then finds no GPU."""
+    build = gpu_build_of(recipe)
+    if build and not spec.gpu_count and shape_of(spec) is not None:
+        raise Unsupported(
+            f"not supported on this machine: {build} in the image of app '{spec.key}' is a build for GPUs, "
+            "and without one it does not start",
+            hint="give an environment with a build for processors: flytectl serve FILE --cpu --python-env DIR",
+        )
+
+
+def _check_program(spec: AppSpec) -> None:
+    """Raises :class:`InvalidInput` for an environment without the program that the app is."""
+    name, package = program_of(spec)
+    if name and not Path(spec.python_env, "bin", name).exists():
+        raise InvalidInput(
+            f"{spec.python_env} has no program {name}, which app '{spec.key}' is started with",
+            hint=f"{spec.python_env}/bin/pip install {package}",
+        )
 
 
 def _given(path: str) -> ImageFact:

@@ -32,6 +32,7 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
         "units": _units(app, facts),
         "secrets": [{"key": s.key, "env": s.env, "file": s.file} for s in spec.secrets] if spec else [],
         "min_replicas": spec.min_replicas if spec else 0,
+        "engine_sleep": spec.engine_sleep if spec else 0,
         "scaledown_after_s": spec.scaledown_after_s if spec else 0.0,
         "memory_bytes": spec.memory_bytes if spec else 0,
         "cpu_cores": spec.cpu_cores if spec else 0.0,

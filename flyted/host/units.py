@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import errno
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flyted.contract.errors import HostFailure
@@ -17,7 +17,7 @@ from flyted.host.bus import PROPERTIES, Bus, Refused, Signal, unit_of, unit_path
 from flyted.host.signatures import Step, auxiliary, properties, text, texts
 from flyted.plan.facts import UnitEnd, UnitFact
 
-JOB_S = 400.0  # above the longest start (300 s) plus the longest stop (30 s) before it
+JOB_S = 60.0  # beyond the longest start, and the longest stop before it
 COLLECT_S = 10.0
 _ENDED = ("inactive", "failed")
 _CLEAN_END = UnitEnd("success", 0)
@@ -29,7 +29,9 @@ _SOCKET = "org.freedesktop.systemd1.Socket"
 class Units:
     """The units of this machine. Job results: "done", "failed", "timeout", "canceled", "dependency", "skipped"."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_s: float = 340.0) -> None:
+        """``longest_s``: what a job of an app's units may take."""
+        self._job_s = longest_s + JOB_S
         self._bus = Bus(self._signal, self._lost)
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._watched: dict[str, set[asyncio.Event]] = {}
@@ -144,6 +146,41 @@ class Units:
         steps = [*properties({"DeviceAllow": []})[:-1], *properties({"DeviceAllow": list(nodes)})[1:]]
         self._bus.call("SetUnitProperties", text(name), (ord("b"), True), *steps)
 
+    def status(self, name: str) -> str:
+        """What a service says of itself (sd_notify(3), ``STATUS=``); "" when it says nothing, or is not there."""
+        try:
+            return str(self._get(name, _SERVICE, "StatusText").decode("utf-8", "replace"))
+        except Refused:
+            return ""
+
+    async def statuses(self, name: str) -> AsyncGenerator[str]:
+        """What a service says of itself from now on, each time that it says something else; never ends by itself."""
+        said = ""
+        async with self._watch([name]) as changed:
+            while True:
+                if (now := self.status(name)) != said:
+                    said = now
+                    yield said
+                await changed.wait()
+                changed.clear()
+
+    async def ask_main(
+        self, name: str, number: signal.Signals, answered: Callable[[str], bool], wait_s: float
+    ) -> bool:
+        """Sends a signal to a service's main process; whether the status then is an answer, or the service has ended.
+
+        ``False`` after ``wait_s`` without one.
+        """
+        try:
+            async with asyncio.timeout(wait_s), self._watch([name]) as changed:
+                self._bus.call("KillUnit", text(name), text("main"), (ord("i"), number))
+                while self._active(name) == "active" and not answered(self.status(name)):
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            return False
+        return True
+
     def kill(self, name: str) -> None:
         """SIGKILL to all that is left of a unit, also of one that has ended."""
         self._quietly("KillUnit", text(name), text("all"), (ord("i"), signal.SIGKILL))
@@ -203,11 +240,13 @@ class Units:
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._jobs[job] = future
         try:
-            async with asyncio.timeout(JOB_S):  # not wait_for(): Python 3.11's loses a cancellation at the last moment
+            async with asyncio.timeout(
+                self._job_s
+            ):  # not wait_for(): Python 3.11's loses a cancellation at the last moment
                 return await future
         except TimeoutError as error:
             raise HostFailure(
-                f"systemd has not finished {job} after {JOB_S:.0f} s", hint="systemctl list-jobs"
+                f"systemd has not finished {job} after {self._job_s:.0f} s", hint="systemctl list-jobs"
             ) from error
         finally:
             self._jobs.pop(job, None)

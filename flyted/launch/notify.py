@@ -23,6 +23,10 @@ class Notifier:
         """The app answers requests now."""
         self._send(f"READY=1\nSTATUS={status}")
 
+    def status(self, text: str) -> None:
+        """What this process is doing, for people and for flyted."""
+        self._send(f"STATUS={text}")
+
     def stopping(self) -> None:
         """The app answers what it has begun, and nothing new."""
         self._send("STOPPING=1\nSTATUS=finishing requests")

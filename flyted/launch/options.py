@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from .refused import Refused
 
@@ -39,6 +40,7 @@ class Options:
         self.gpu: str | None = None
         self.port = 0
         self.health = ""
+        self.sleep = 0
         self.secret_in_argv = False
         self.secret_files = SECRET_FILES
         self.command: list[str] = []
@@ -72,24 +74,11 @@ def _unquote(word: str) -> str:
 
 
 def _set(options: Options, word: str, value: str) -> None:
-    if word == "--app":
-        options.app = value
-    elif word == "--bundle":
-        options.bundle = value
-    elif word == "--sums":
-        options.sums = _credential(value)
-    elif word == "--gpu":
-        options.gpu = _credential(value)
-    elif word == "--secret-files":
-        options.secret_files = value
-    elif word == "--port":
-        options.port = _port(value)
-    elif word == "--health":
-        options.health = value
-    elif word == "--secret-in-argv":
-        options.secret_in_argv = value == "yes"
-    elif word == "--secret":
+    if word == "--secret":
         options.secrets.append(_secret(value, options.secrets))
+    elif word in _ROWS:
+        name, take = _ROWS[word]
+        setattr(options, name, take(value))
     else:
         raise Refused(f"launch: unknown option {word!a}")
 
@@ -100,10 +89,33 @@ def _port(value: str) -> int:
     return int(value)
 
 
+def _level(value: str) -> int:
+    if value not in ("1", "2"):
+        raise Refused(f"launch: {value!a} is no level of vLLM's sleep")
+    return int(value)
+
+
 def _credential(value: str) -> str:
     if _CREDENTIAL.fullmatch(value) is None:
         raise Refused(f"launch: {value!a} is no name of a credential")
     return value
+
+
+def _yes(value: str) -> bool:
+    return value == "yes"
+
+
+_ROWS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "--app": ("app", str),
+    "--bundle": ("bundle", str),
+    "--sums": ("sums", _credential),
+    "--gpu": ("gpu", _credential),
+    "--secret-files": ("secret_files", str),
+    "--port": ("port", _port),
+    "--health": ("health", str),
+    "--sleep": ("sleep", _level),
+    "--secret-in-argv": ("secret_in_argv", _yes),
+}
 
 
 def _secret(value: str, known: list[Secret]) -> Secret:

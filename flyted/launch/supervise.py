@@ -19,13 +19,16 @@ from .log import Log
 from .notify import Notifier
 from .options import Options
 from .refused import EX_CONFIG, Refused
+from .sleeper import SLEEP_NOW, Sleeper
 from .surroundings import say
 
 PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
 CONNECTIONS = 4096  # what the .socket unit's backlog is, and more than the ingress sends (plan/reconcile.py)
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, SLEEP_NOW)
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.005, 0.1  # a look costs some 50 µs
-_DOUBT_S = 20.0  # a program that listens elsewhere so long may listen there for good
+_DOUBT_S = 5.0  # a program that listens elsewhere so long may listen there for good
+WAITING = "waiting: "
+"""How the unit's status begins while a start may be in vain (plan/states.py)."""
 _DRAIN_S = 20.0
 _LAST_WORDS_S = 2.0
 
@@ -61,7 +64,8 @@ class Supervisor:
         self._app, self._port, self._health = options.app, options.port, options.health
         self._program, self._listener = program, listener
         self._notifier, self._log = notifier, log
-        self._proxy = 0
+        self._sleeper = Sleeper(options.sleep, listener, notifier, _SIGNALS)
+        self._proxy, self._target = 0, ""
         self._stopping = False
         self._doubt = time.monotonic() + _DOUBT_S
 
@@ -72,6 +76,7 @@ class Supervisor:
         finally:
             if self._proxy:
                 os.kill(self._proxy, signal.SIGKILL)  # it may be frozen
+            self._sleeper.end()
 
     def _wait(self) -> int:
         pause = _FIRST_LOOK_S
@@ -84,6 +89,9 @@ class Supervisor:
                 status = self._ended()
                 if status is not None:
                     return status
+            elif found.si_signo == SLEEP_NOW:
+                if self._proxy and not self._stopping:
+                    self._sleeper.begin(self._proxy, self._target)
             elif not self._stopping:
                 self._stop(found.si_signo)
             else:
@@ -98,11 +106,13 @@ class Supervisor:
         if target is not None:
             if self._health and not answers(target, self._health):
                 return
-            self._proxy = self._start_proxy(target)
+            self._proxy, self._target = self._start_proxy(target), target
             self._notifier.ready(f"serving {self._app} on port {self._port}")
-        elif heard and time.monotonic() > self._doubt:
+        elif heard and not self._health and time.monotonic() > self._doubt:  # engines have ports among themselves
             self._doubt = float("inf")
-            say(self._elsewhere(heard))
+            why = self._elsewhere(heard)
+            say(why)
+            self._notifier.status(f"{WAITING}{why}")
 
     def _not_ready(self, heard: list[tuple[str, int]]) -> str:
         if listeners.target(heard, self._port) is not None:
@@ -130,13 +140,16 @@ class Supervisor:
     def _ended(self) -> int | None:
         """Which child has ended, and whether that is the end of all: then the exit status."""
         over = None
-        for pid in (self._program, self._proxy):
+        for pid in (self._program, self._proxy, self._sleeper.pid):
             if pid and (ended := os.waitpid(pid, os.WNOHANG))[0]:
                 status = os.waitstatus_to_exitcode(ended[1])
                 if pid == self._program:
                     over = self._program_ended(status)
-                else:
+                elif pid == self._proxy:
                     self._proxy_ended()
+                elif not self._sleeper.ended(status, go_on=not self._stopping and over is None):
+                    # somebody waits for it to wake: what does not is not asked to end, either
+                    self._end_program(signal.SIGKILL if self._sleeper.asleep else signal.SIGTERM)
         return over
 
     def _program_ended(self, status: int) -> int:
@@ -146,7 +159,8 @@ class Supervisor:
         if status < 0:
             say(f"the program was ended by signal {_name(-status)}")
             return 128 - status
-        if left := listeners.others_of_this_unit({os.getpid(), self._program, self._proxy}):
+        known = {os.getpid(), self._program, self._proxy, self._sleeper.pid}
+        if status == 0 and (left := listeners.others_of_this_unit(known)):
             say(
                 f"the program ended with status {status} and left {len(left)} process(es) in the background: "
                 "it has to stay in the foreground"
@@ -165,6 +179,9 @@ class Supervisor:
 
     def _stop(self, signum: int) -> None:
         """Requests in flight are finished; those that come wait in the socket, for the next start."""
+        if self._sleeper.still:
+            self._end_program(signum)  # nothing is in flight, and nothing may be sent on
+            return
         self._stopping = True
         self._notifier.stopping()
         if self._proxy:
@@ -173,6 +190,12 @@ class Supervisor:
                 os.kill(self._proxy, signal.SIGKILL)  # now: a program that finishes what it has begun would not end
         else:
             say(self._not_ready(listeners.listening()))
+        os.kill(self._program, signum)
+
+    def _end_program(self, signum: int) -> None:
+        self._sleeper.end()
+        self._stopping = True
+        self._notifier.stopping()
         os.kill(self._program, signum)
 
 

@@ -32,10 +32,17 @@ class Sleep:
 
 
 @dataclass(frozen=True)
+class Doze:
+    """Have the program of a service sleep and stay (vLLM); the next request wakes it. If it does not, stop it."""
+
+    replica: Replica
+
+
+@dataclass(frozen=True)
 class StopPair:
     """Stop and forget both units of a replica that no request can reach any more."""
 
     replica: Replica
 
 
-Action = StartPair | StartService | Sleep | StopPair
+Action = StartPair | StartService | Sleep | Doze | StopPair

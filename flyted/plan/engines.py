@@ -10,17 +10,17 @@ llama.cpp, tools/server/README.md.
 
 from __future__ import annotations
 
-import posixpath
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.contract.app import AppSpec
+from flyted.contract.engines import OPENABLE, engine_of, given, split
+from flyted.contract.errors import Unsupported
 from flyted.contract.idl import parameters
+from flyted.plan import engines_cpu as cpu
 
-_PYTHON = re.compile(r"python(3(\.\d+)?)?")
-_LLAMA_BUILDS = re.compile(r"(?<=^llama-server)-(cpu|cuda|rocm|vulkan)$")  # as packages of PyPI name theirs
+_ROUTER = "sglang_router"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Engine:
 
     ``key_options``, ``key_variables``: how it is given one. ``model_options``: options that a model's name comes
     after, and those that take a folder instead. ``moved_by``: options after which ``/health`` may lie
-    elsewhere or is not plain HTTP.
+    elsewhere or is not plain HTTP. ``torch``: whether its processes are joined by torch.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Engine:
     model_options: Mapping[str, str]
     key_variables: tuple[str, ...] = ()
     moved_by: tuple[str, ...] = ()
+    torch: bool = False
 
 
 HEALTH = "/health"  # of all three: no key, no cost, 503 while there is no model yet
@@ -45,7 +46,7 @@ HEALTH = "/health"  # of all three: no key, no cost, 503 while there is no model
 VLLM = Engine(
     "vLLM", ("/v1", "/v2", "/inference", "/cohere"), ("--api-key",),
     {"--model": "--model", "--tokenizer": "--tokenizer"}, ("VLLM_API_KEY",),
-    ("--root-path", "--ssl-keyfile", "--uds"),
+    ("--root-path", "--ssl-keyfile", "--uds"), torch=True,
 )  # fmt: skip
 SGLANG = Engine(
     "SGLang",
@@ -53,6 +54,7 @@ SGLANG = Engine(
     ("--api-key", "--admin-api-key"),
     {o: o for o in ("--model-path", "--model", "--tokenizer-path", "--speculative-draft-model-path")},
     moved_by=("--ssl-keyfile",),
+    torch=True,
 )
 LLAMA = Engine(
     "llama.cpp",
@@ -64,20 +66,14 @@ LLAMA = Engine(
     ("LLAMA_API_KEY",), ("--api-prefix", "--ssl-key-file"),
 )  # fmt: skip
 
+_ENGINES = {engine.name: engine for engine in (VLLM, SGLANG, LLAMA)}
 _PLUGINS = {"vllm-fserve": VLLM, "sglang-fserve": SGLANG, "llama-cpp-fserve": LLAMA}
+_PACKAGES = {
+    "vllm-fserve": "flyteplugins-vllm", "sglang-fserve": "flyteplugins-sglang",
+    "llama-cpp-fserve": "flyteplugins-llamacpp", "vllm": "vllm", "sglang": "sglang",
+}  # fmt: skip
 _MOUNTS = {"model_path": "/tmp/flyte/model", "draft_model_path": "/tmp/flyte/draft-model"}  # noqa: S108  the plug-ins'
 _STREAMING = ("--load-format", "flyte-vllm-streaming")
-_STARTS: tuple[tuple[tuple[str, ...], Engine], ...] = (
-    (("vllm-fserve", "serve"), VLLM),
-    (("vllm", "serve"), VLLM),
-    (("-m", "vllm.entrypoints.openai.api_server"), VLLM),
-    (("-m", "vllm.entrypoints.cli.main", "serve"), VLLM),
-    (("sglang-fserve",), SGLANG),
-    (("sglang", "serve"), SGLANG),
-    (("-m", "sglang.launch_server"), SGLANG),
-    (("llama-cpp-fserve",), LLAMA),
-    (("llama-server",), LLAMA),
-)
 
 
 @dataclass(frozen=True)
@@ -97,9 +93,12 @@ class Shape:
     health: str
 
 
-def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
-    """What an app's command is, if it is one of the engines. ``cache``: the app's cache folder."""
-    head, words = _split(spec.command)
+def shape_of(spec: AppSpec, cache: str = "", machine_bytes: int = 0) -> Shape | None:
+    """What an app's command is, if it is one of the engines.
+
+    ``cache``: the app's cache folder. ``machine_bytes``: the memory that this machine has, if it is known.
+    """
+    head, words = split(spec.command)
     engine = _engine(words)
     if engine is None:
         return None
@@ -110,11 +109,19 @@ def shape_of(spec: AppSpec, cache: str = "") -> Shape | None:
     words, also = _key_in_a_variable(engine, words, {use.env for use in spec.secrets if use.env})
     if engine is VLLM and not given(words, "--host", "--uds"):
         words += ["--host", "127.0.0.1"]  # else it is 0.0.0.0, and the plug-in says nothing
+    if spec.engine_sleep and spec.gpu_count and not given(words, "--enable-sleep-mode"):
+        words.append("--enable-sleep-mode")  # without a GPU vLLM refuses it; its endpoints are there all the same
+    words, cpu_env = _without_gpu(engine, words, spec, machine_bytes)
     variables = {name for name, _ in spec.env} | {use.env for use in spec.secrets} | {new for _, new in also}
     return Shape(
         engine,
         (*head, *words),
-        (*_environment(engine, cache), *((("HF_HUB_OFFLINE", "1"),) if offline or mounted else ())),
+        (
+            *_environment(engine, cache),
+            *cpu_env,
+            *((("HF_HUB_OFFLINE", "1"),) if offline or mounted else ()),
+            *((("VLLM_SERVER_DEV_MODE", "1"),) if spec.engine_sleep else ()),  # /sleep is not there without
+        ),
         also,
         given(words, *engine.key_options) or bool(variables & set(engine.key_variables)),
         "" if given(words, *engine.moved_by) else HEALTH,
@@ -125,10 +132,15 @@ def open_paths(spec: AppSpec) -> tuple[str, ...] | None:
     """The paths that everybody may ask for, each with all below it; ``None`` where the ingress closes none.
 
     Of an app that checks a key itself, those that the key guards, its health, and what was opened at serve. Where the
-    ingress asks for a token, or the app for no key, nothing is to be closed.
+    ingress asks for a token, or the app for no key, nothing is to be closed; but of one that sleeps by vLLM's
+    development endpoints, those are closed to all, tokens or not.
     """
-    shape = None if spec.requires_auth else shape_of(spec)
-    if shape is None or not shape.has_key or "/" in spec.open_paths:
+    shape = shape_of(spec) if spec.engine_sleep or not spec.requires_auth else None
+    if shape is None:
+        return None
+    if not shape.has_key or spec.requires_auth:
+        return OPENABLE if spec.engine_sleep else None
+    if "/" in spec.open_paths:
         return None
     known = (*shape.engine.guarded, HEALTH) if shape.health else ()  # else the key may guard other paths
     return tuple(dict.fromkeys((*known, *spec.open_paths)))
@@ -136,40 +148,43 @@ def open_paths(spec: AppSpec) -> tuple[str, ...] | None:
 
 def model_names(spec: AppSpec) -> frozenset[str]:
     """The models that an app's command names, as a hub does; none of a program that is not known."""
-    _, words = _split(spec.command)
+    _, words = split(spec.command)
     engine = _engine(words)
     return frozenset(place.name for place in _models(engine, words)) if engine else frozenset()
 
 
 def model_paths(spec: AppSpec) -> frozenset[str]:
     """Folders of this machine that a plug-in is given as ``model_path`` or ``draft_model_path``."""
-    head, words = _split(spec.command)
+    head, words = split(spec.command)
     if not words or words[0] not in _PLUGINS:
         return frozenset()
     return frozenset(value for value in _mounted(head).values() if value.startswith("/"))
 
 
-def given(words: list[str], *options: str) -> bool:
-    """Whether one of the options is among the words, as ``--host X`` or ``--host=X``."""
-    return any(word.partition("=")[0] in options for word in words)
+def check(spec: AppSpec) -> None:
+    """Raises :class:`Unsupported` for SGLang's router where its own key is to be the only guard.
+
+    It is a program of its own, with workers that have ports of their own, and no list of its open paths is known here:
+    it would be served with all of them open.
+    """
+    _, words = split(spec.command)
+    router = any(word.partition(".")[0] == _ROUTER for word in words[:4])
+    if router and not spec.requires_auth and given(words, *SGLANG.key_options):
+        raise Unsupported(
+            f"app '{spec.key}': SGLang's router (router=True) with a key of its own is not supported: "
+            "which of its paths that key guards is not known",
+            hint="leave router=True out, or let the ingress ask for a token: requires_auth=True",
+        )
 
 
-def _split(command: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """What is fserve's, and the program with its arguments."""
-    if command[0] != "fserve" or "--" not in command:
-        return [], list(command)
-    at = command.index("--") + 1
-    return list(command[:at]), list(command[at:])
+def program_of(spec: AppSpec) -> tuple[str, str]:
+    """The console script that an engine is started with, and the package that brings it; empty for another program."""
+    _, words = split(spec.command)
+    return (words[0], _PACKAGES[words[0]]) if words and words[0] in _PACKAGES else ("", "")
 
 
 def _engine(words: list[str]) -> Engine | None:
-    if not words:
-        return None
-    name = _LLAMA_BUILDS.sub("", posixpath.basename(words[0]))
-    rest = words[1:]
-    unbuffered = rest[:1] == ["-u"]
-    start = rest[unbuffered:] if _PYTHON.fullmatch(name) else [name, *rest]
-    return next((engine for begin, engine in _STARTS if tuple(start[: len(begin)]) == begin), None)
+    return _ENGINES.get(engine_of(words))
 
 
 def _unquoted(word: str) -> str:
@@ -260,6 +275,20 @@ def _key_in_a_variable(
     if words[at + 1][:1] != "$" or name not in secrets:
         return words, ()
     return [*words[:at], *words[at + 2 :]], () if name == "LLAMA_API_KEY" else ((name, "LLAMA_API_KEY"),)
+
+
+def _without_gpu(
+    engine: Engine, words: list[str], spec: AppSpec, machine_bytes: int
+) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """The command, and variables, of an app that is given no GPU."""
+    if spec.gpu_count:
+        return words, ()
+    options = {word.partition("=")[0] for word in words}
+    if engine is VLLM:
+        return [*words, *cpu.vllm_words(options)], cpu.vllm_variables(options, spec.memory_bytes)
+    if engine is SGLANG:
+        return [*words, *cpu.sglang_words(options, spec.memory_bytes, machine_bytes)], cpu.SGLANG_VARIABLES
+    return words, ()
 
 
 def _environment(engine: Engine, cache: str) -> tuple[tuple[str, str], ...]:

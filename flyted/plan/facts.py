@@ -73,12 +73,16 @@ class StoredApp:
 
 @dataclass(frozen=True)
 class UnitFact:
-    """A unit as systemd reports it (org.freedesktop.systemd1(5), ListUnitsByPatterns)."""
+    """A unit as systemd reports it (org.freedesktop.systemd1(5), ListUnitsByPatterns).
+
+    ``status`` is what its main process says of itself (StatusText), looked up only where that matters.
+    """
 
     name: str
     load: str
     active: str
     sub: str
+    status: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Facts:
     failures: Mapping[Replica, Failure] = field(default_factory=dict)
     busy: frozenset[Replica] = frozenset()  # being acted on right now: left alone
     gpu: GpuFacts = field(default_factory=GpuFacts)
+    start_s: float = 300.0  # how long a start may take, and
+    gpu_wait_s: float = 120.0  # how long it may wait for its GPUs before
 
 
 @dataclass(frozen=True)

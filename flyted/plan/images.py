@@ -20,7 +20,8 @@ from flyted.plan.recipe import Install, Machine, Recipe, recipe_hash, recipe_jso
 
 __all__ = [
     "BuildSettings", "ImageRecord", "Install", "Machine", "Recipe", "build_failure", "build_unit", "engine_of",
-    "env_of", "lacking", "missing", "recipe_from_spec", "recipe_hash", "recipe_json", "record_of", "remove_unit",
+    "env_of", "gpu_build_of", "lacking", "missing", "recipe_from_spec", "recipe_hash", "recipe_json", "record_of",
+    "remove_unit",
 ]  # fmt: skip
 
 MAX_LAYERS = 64
@@ -78,6 +79,13 @@ def engine_of(recipe: Recipe) -> str:
     Flyte's client has the image built first, and names the app's GPU only afterwards: gigabytes later.
     """
     return next((r for install in recipe.installs for r in install.requirements if _ENGINE.match(r)), "")
+
+
+def gpu_build_of(recipe: Recipe) -> str:
+    """The same requirement, or "" where it may be another build: the package index has those for GPUs only."""
+    elsewhere = [i for i in recipe.installs if any("index" in o or "find-links" in o for o in i.options)]
+    found = engine_of(Recipe(recipe.python, tuple(i for i in recipe.installs if i not in elsewhere)))
+    return "" if "@" in found or "+" in found else found
 
 
 def env_of(recipe: Recipe, image_dir: str) -> tuple[tuple[str, str], ...]:

@@ -20,6 +20,8 @@ RULES = r"""    http-request set-var(txn.path) path
     acl open_path var(txn.host),concat(,txn.path,/),map_beg(@FILES@/@OPEN_PATHS@) -m found
     # one way to read it: segments that begin with no dot, of plain characters
     acl plain_path var(txn.path) -m reg '^(/[A-Za-z0-9_~!$&()*+,=:-][A-Za-z0-9._~!$&()*+,=:-]*)+/?$'
+    # the same as for the guard's 401
+    http-request wait-for-body time 5s if fenced !own_pages !open_path || fenced !own_pages !plain_path
     http-request return status 403 content-type application/json hdr Cache-Control no-store \
 string "{\"error\":\"this path is closed: the app's own key does not guard it\"}\n" \
 if fenced !own_pages !open_path { req.fhdr(accept) -m sub application/json } \

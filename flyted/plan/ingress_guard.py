@@ -58,6 +58,8 @@ if guarded known !by_bearer elsewhere !reading || guarded known !by_bearer elsew
 "https://@GATEWAY@@HTTPS_PORT@/login?app=%[var(txn.host)]&next=%[var(txn.next),url_enc]" \
 if guarded !known !own_pages reading !socket { req.fhdr(accept) -m sub text/html } \
 !{ req.fhdr(authorization) -m found }
+    # an answer before the request has ended makes HTTP/2 break off the stream, and some clients throw the answer away
+    http-request wait-for-body time 5s if guarded !known !own_pages
     http-request return status 401 content-type application/json hdr Cache-Control no-store \
 hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
 string "{\"error\":\"this app needs a token: flytectl token\"}\n" \

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flyted.contract.app import AppSpec
+from flyted.contract.engines import OPENABLE
 from flyted.plan.disk import NOT_LIMITED
 from flyted.plan.engines import open_paths, shape_of
 
@@ -16,9 +17,17 @@ def notes(spec: AppSpec) -> Iterator[str]:
     for name, folder in spec.models:
         yield f"model {name} is taken from {folder}"
     paths = open_paths(spec)
-    if paths is not None:
-        listed = ", ".join(paths) or "none"
-        yield f"open to everybody are the paths that its key guards, and no others: {listed} (more: --open-path PATH)"
+    if spec.engine_sleep and not spec.gpu_count:
+        yield "without a GPU vLLM gives no memory back when it sleeps"
+    elif spec.engine_sleep == 1:
+        yield "asleep, vLLM keeps the model's weights in memory, where they count as the app's (Resources(memory=…))"
+    if paths == OPENABLE:
+        yield f"to sleep, vLLM has endpoints that no key guards: only these paths are open: {_listed(paths)}"
+    elif paths is not None:
+        yield (
+            "open to everybody are the paths that its key guards, and no others: "
+            f"{_listed(paths)} (more: --open-path PATH)"
+        )
     elif spec.open_paths and "/" not in spec.open_paths:
         yield "--open-path changes nothing: all paths of this app are open"
     for word in _not_expanded(spec):
@@ -33,3 +42,7 @@ def _not_expanded(spec: AppSpec) -> list[str]:
         return []
     names = {name for name, _ in spec.env} | {use.env for use in spec.secrets if use.env}
     return [word for word in words if word[:1] == "$" and word[1:] in names]
+
+
+def _listed(paths: tuple[str, ...]) -> str:
+    return ", ".join(paths) or "none"

@@ -23,13 +23,13 @@ class Line:
     text: str
 
 
-def reason_of(lines: Sequence[Line], start_timeout_s: float) -> str:
-    """One sentence that says why the newest start in ``lines`` failed, with the app's own last word."""
+def reason_of(lines: Sequence[Line], start_timeout_s: float, known: str = "") -> str:
+    """One sentence that says why the newest start in ``lines`` failed, with what is ``known``, else its last word."""
     said = [line.text for line in lines if line.source == "systemd"]
     result = _last(_RESULT, said)
     exited = _last(_EXITED, said)
     cause = _cause(result.group(1) if result else "", exited, start_timeout_s)
-    own = next((line.text for line in reversed(lines) if line.source == "app" and line.text.strip()), "")
+    own = known or next((line.text for line in reversed(lines) if line.source == "app" and line.text.strip()), "")
     return f"{cause}: {clean(own)}" if own else cause
 
 
@@ -90,7 +90,7 @@ def _last(pattern: re.Pattern[str], texts: Sequence[str]) -> re.Match[str] | Non
     return next((found for text in reversed(texts) if (found := pattern.search(text))), None)
 
 
-def clean(text: str) -> str:
+def clean(text: str, limit: int = _LIMIT) -> str:
     """An app's line as harmless, bounded text: no control character reaches a terminal or an HTTP header."""
     flat = _CONTROL.sub(" ", text).strip()
-    return flat if len(flat) <= _LIMIT else flat[: _LIMIT - 1] + "…"
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"

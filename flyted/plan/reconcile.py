@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica, host_of, replica_of
-from flyted.plan.actions import Action, Sleep, StartPair, StartService, StopPair
+from flyted.plan.actions import Action, Doze, Sleep, StartPair, StartService, StopPair
+from flyted.plan.doze import WAKE_S, asleep, idle_step
 from flyted.plan.engines import open_paths
 from flyted.plan.facts import Facts, StoredApp, UnitFact
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
-from flyted.plan.ingress import IngressState, Server, Unavailable, unavailable
+from flyted.plan.ingress import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavailable, unavailable
 from flyted.plan.ingress_fence import keys
-from flyted.plan.units import socket_path
+from flyted.plan.units import STOP_S, socket_path
 
 DRAIN_S = 60.0
 DRAIN_LOOK_S = 0.5
@@ -103,24 +105,39 @@ def _plan_app(
             draft.actions.append(StartPair(replica))
     draft.servers[replica.server] = server_of(replica)
     draft.hosts[host] = replica.server
-    if revision.spec.request_timeout_s:
-        draft.timeouts_ms[replica.server] = int(revision.spec.request_timeout_s * 1000)
-    if replica in facts.busy:
-        return
-    _plan_service(replica, revision.spec.min_replicas, revision.spec.scaledown_after_s, facts, clocks, now, draft)
+    if replica not in facts.busy:
+        _plan_service(replica, revision.spec, facts, clocks, now, draft)
+    waits = replica in facts.busy or _rests(facts.units.get(replica.service)) or _resting(replica, draft)
+    if waits or revision.spec.request_timeout_s:
+        draft.timeouts_ms[replica.server] = patience_ms(revision.spec, facts, waits=waits)
+
+
+def patience_ms(spec: AppSpec, facts: Facts, *, waits: bool) -> int:
+    """How long the ingress waits for an app's answer; with ``waits`` it has to start first, and others go before.
+
+    An earlier run may have to end, a GPU to become free, the app to start (in place of a wake that failed, perhaps);
+    only then the time begins that an answer may take.
+    """
+    answer = spec.request_timeout_s or DEFAULT_TIMEOUT_MS / 1000
+    before = STOP_S + facts.start_s + (facts.gpu_wait_s if spec.gpu_count else 0)
+    before += WAKE_S if spec.engine_sleep else 0
+    return int((answer + (before if waits else 0)) * 1000)
+
+
+def _rests(service: UnitFact | None) -> bool:
+    return service is None or service.active != "active" or asleep(service)
+
+
+def _resting(replica: Replica, draft: _Draft) -> bool:
+    """Whether it is put to sleep in this pass: the ingress learns it before it happens."""
+    return any(isinstance(action, Sleep | Doze) and action.replica == replica for action in draft.actions)
 
 
 def _plan_service(
-    replica: Replica,
-    min_replicas: int,
-    scaledown_after_s: float,
-    facts: Facts,
-    clocks: Mapping[str, Clock],
-    now: float,
-    draft: _Draft,
+    replica: Replica, spec: AppSpec, facts: Facts, clocks: Mapping[str, Clock], now: float, draft: _Draft
 ) -> None:
     service = facts.units.get(replica.service)
-    if min_replicas > 0:
+    if spec.min_replicas > 0:
         if not _alive(service):
             draft.actions.append(StartService(replica))
         return
@@ -130,12 +147,15 @@ def _plan_service(
     traffic = facts.traffic.get(replica.server)
     if traffic is None:  # HAProxy is down or has not met this server yet: nobody can say that the app is idle
         draft.clocks[replica.server] = start(now)
-        draft.looks.append(now + scaledown_after_s)
+        draft.looks.append(now + spec.scaledown_after_s)
         return
     clock = look(clock, traffic, now)
-    match decide(clock, scaledown_after_s, now):
+    if asleep(service):
+        draft.clocks[replica.server] = clock  # for those who want its GPU; when it wakes, its unit says so
+        return
+    match decide(clock, spec.scaledown_after_s, now):
         case Idle():
-            draft.actions.append(Sleep(replica))
+            draft.actions.append(idle_step(spec, replica))
         case Busy(next_look):
             draft.clocks[replica.server] = clock
             draft.looks.append(next_look)

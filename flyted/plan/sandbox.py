@@ -95,14 +95,19 @@ NO_EGRESS: tuple[Row, ...] = (
     Row("IPAddressAllow", [(2, [127, 0, 0, 0], 8), (10, [0] * 15 + [1], 128)], "its own loopback", "resource-control"),
 )
 
-GPU: tuple[Row, ...] = (
-    Row("PrivateDevices", False, "NVIDIA's nodes are seen; DeviceAllow= opens those of the lease alone", "exec"),
+NETLINK: tuple[Row, ...] = (
     Row(
         "RestrictAddressFamilies",
         (True, ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"]),
-        "NCCL looks for interfaces",
+        "NCCL and gloo, which torch joins processes with, list the interfaces: getifaddrs(3), no way around it",
         "exec: SANDBOXING",
     ),
+)
+"""Instead of the row of the same name. What is seen is the app's own network; to change it takes a capability."""
+
+GPU: tuple[Row, ...] = (
+    Row("PrivateDevices", False, "NVIDIA's nodes are seen; DeviceAllow= opens those of the lease alone", "exec"),
+    *NETLINK,
 )
 """Instead of the rows of the same name."""
 
@@ -128,9 +133,14 @@ LOOPBACK: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 _ROWS = {Network.MACHINE: EGRESS, Network.OWN: OWN_NETWORK, Network.NONE: NO_EGRESS}
 
 
-def sandbox(network: Network, nameservers: Iterable[str] = (), *, gpu: bool = False) -> dict[str, Any]:
-    """The properties of the sandbox. ``nameservers``: the host's, from resolv.conf(5)."""
-    rows = SANDBOX + _ROWS[network] + (GPU if gpu else ())
+def sandbox(
+    network: Network, nameservers: Iterable[str] = (), *, gpu: bool = False, netlink: bool = False
+) -> dict[str, Any]:
+    """The properties of the sandbox. ``nameservers``: the host's, from resolv.conf(5).
+
+    ``netlink``: for programs that do not start without a list of the network's interfaces.
+    """
+    rows = SANDBOX + _ROWS[network] + (NETLINK if netlink else ()) + (GPU if gpu else ())
     properties = {row.name: row.value for row in rows}
     if network is not Network.NONE:
         properties["IPAddressDeny"] = [address(net) for net in CLOSED_NETWORKS]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from flyted.contract.names import replica_of
 from flyted.contract.status import AppState
+from flyted.plan.doze import asleep
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.reconcile import serving_replica
+
+WAITING = "waiting: "
+"""How a service's status begins that may wait in vain at its start (launch/supervise.py)."""
 
 STATE_OF: dict[str, AppState] = {  # ActiveState of the .service, while its .socket listens; systemd(1), "UNITS"
     "inactive": AppState.SLEEPING,
@@ -36,7 +40,11 @@ def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
     service = facts.units.get(replica.service) if replica else None
     if service is None:
         return AppState.SLEEPING, ""
+    if asleep(service):
+        return AppState.SLEEPING, service.status
     state = STATE_OF.get(service.active, AppState.UNKNOWN)
     if state is AppState.STARTING and service.name in facts.gpu.waits:
         return state, f"waits for a GPU: {facts.gpu.waits[service.name]}"
+    if state is AppState.STARTING and service.status.startswith(WAITING):
+        return state, service.status.removeprefix(WAITING)
     return state, "" if state is not AppState.UNKNOWN else f"systemd says {service.active} ({service.sub})"

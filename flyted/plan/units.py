@@ -78,6 +78,7 @@ def app_units(
     nameservers: Iterable[str] = (),
     start_s: int = START_S,
     gpu_wait_s: int = 0,
+    machine_bytes: int = 0,
     layout: Layout = Layout(),
 ) -> UnitPair:
     """The units of one replica.
@@ -85,11 +86,11 @@ def app_units(
     ``python``: the interpreter, by default the image's. ``image_env``: variables that the image's layers set; the
     app's own win. ``readable``: more paths that the app shall see although they lie where apps see nothing (below the
     state folder). ``nameservers``: the host's. ``start_s``: how long it may take until it serves, once it has the
-    GPUs that it asks for; it waits for those up to ``gpu_wait_s``.
+    GPUs that it asks for; it waits for those up to ``gpu_wait_s``. ``machine_bytes``: the machine's memory.
     """
     python = python or f"{image_path}/bin/python"
     credentials = credential_ids(spec.secrets)
-    engine = shape_of(spec, f"/var/cache/{state_name(replica.app_id)}")
+    engine = shape_of(spec, f"/var/cache/{state_name(replica.app_id)}", machine_bytes)
     options = _launch_options(spec, engine, credentials, layout)
     start_s += gpu_wait_s if spec.gpu_count else 0
     service: Properties = {
@@ -98,7 +99,12 @@ def app_units(
         "Environment": _environment(spec, replica, image_path, [*image_env, *(engine.env if engine else ())]),
         **_view(spec, replica, credentials, [image_path, *readable], layout),
         **_limits(spec),
-        **sandbox(network_kind(spec), nameservers, gpu=bool(spec.gpu_count)),
+        **sandbox(
+            network_kind(spec),
+            nameservers,
+            gpu=bool(spec.gpu_count),
+            netlink=engine is not None and engine.engine.torch,
+        ),
     }
     if network_kind(spec) is Network.OWN:
         network = [network_of(replica)]  # systemd makes the namespace; without the way out the app shall not go on
@@ -193,6 +199,8 @@ def _launch_options(
         yield from ("--port", str(spec.port))
     if spec.port and engine and engine.health:
         yield from ("--health", engine.health)
+    if spec.engine_sleep:
+        yield from ("--sleep", str(spec.engine_sleep))
     if spec.secret_in_argv:
         yield from ("--secret-in-argv", "yes")
     for name, use in credentials.items():

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flytectl import load, pythons
+from flytectl import identity, load, pythons
 from flytectl.pythons import Python, choose, has_script_block
 from flyted.contract.errors import InvalidInput, SdkMissing, UserCodeFailed
 from tests.flytectl.loading import FASTAPI, caller, needs_sdk, write
@@ -42,14 +42,16 @@ def fake_uv(tmp_path, monkeypatch):
 
 
 def test_the_option_wins(tmp_path, fake_uv, monkeypatch):
-    """--python > active environment > script block > bundled."""
+    """--python > active environment > script block > the app's environment > bundled."""
     file = write(tmp_path, "app.py", BLOCK)
     monkeypatch.setenv("VIRTUAL_ENV", "/venv")
     assert choose(file, "/opt/python", caller()) == Python("/opt/python", "option")
     assert choose(file, None, caller()) == Python("/venv/bin/python", "environment")
     monkeypatch.delenv("VIRTUAL_ENV")
     assert choose(file, None, caller()) == Python("/env/bin/python", "script")
+    assert choose(file, None, caller(), "/app").origin == "script"
     file.write_text("")
+    assert choose(file, None, caller(), "/app") == Python("/app/bin/python", "app")
     assert choose(file, None, caller()).origin in {"bundled", "own"}
 
 
@@ -172,6 +174,16 @@ def test_an_environment_without_the_sdk(tmp_path, empty_environment, monkeypatch
             load.run(file, python, caller(), [])
         assert f"{empty_environment}/bin/python has no Flyte SDK" in caught.value.message
         assert words in caught.value.hint
+
+
+@needs_sdk
+def test_the_apps_environment_need_not_have_the_sdk(tmp_path, empty_environment, monkeypatch):
+    """A program may run anywhere: where the app's Python lacks the SDK, the bundled one imports the file."""
+    monkeypatch.setattr(pythons, "bundled", lambda: Python(sys.executable, "own"))
+    monkeypatch.setattr(identity, "to_become", lambda *_: None)  # root or not
+    file = write(tmp_path, "app.py", FASTAPI)
+    with load.load(file, python_env=str(empty_environment)) as loaded:
+        assert loaded.apps[0].name == "hello"
 
 
 @needs_sdk

@@ -95,7 +95,8 @@ def test_a_watch_goes_on_when_the_helper_dies(tmp_path: Path, monkeypatch: pytes
 
 def test_records_outlive_the_process(tmp_path: Path) -> None:
     """What was held and learned is there after the file was opened anew, and only that."""
-    first = GpuRecords(Database(tmp_path / "db"))
+    database = Database(tmp_path / "db")
+    first = GpuRecords(database)
     one, two = lease("a", "GPU-1", "GPU-2", unexplained=5), lease("b", "GPU-3", reserve=4.4)
     for each in (one, two):
         first.hold(each)
@@ -103,8 +104,13 @@ def test_records_outlive_the_process(tmp_path: Path) -> None:
     first.learn("a", Learned(7, 1.5))
     first.learn("b", Learned(8, 2.5))
     first.forget("b")
-    second = GpuRecords(Database(tmp_path / "db"))
+    database.close()
+    database = Database(tmp_path / "db")
+    second = GpuRecords(database)
     assert second.leases() == [one, two.over(9.0)]
     assert second.learned() == {"a": Learned(7, 1.5)}
     second.drop(one.unit)
-    assert GpuRecords(Database(tmp_path / "db")).leases() == [two.over(9.0)]
+    database.close()
+    database = Database(tmp_path / "db")
+    assert GpuRecords(database).leases() == [two.over(9.0)]
+    database.close()

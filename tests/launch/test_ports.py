@@ -15,7 +15,10 @@ import pytest
 
 from flyted.launch import listeners
 from flyted.launch.health import answers
-from flyted.launch.supervise import PROXY
+from flyted.launch.log import Log
+from flyted.launch.notify import Notifier
+from flyted.launch.options import parse
+from flyted.launch.supervise import PROXY, Supervisor
 from tests.launch.harness import ROOT, App, Unit, bundle, fserve
 
 Keep = Callable[[App], App]
@@ -230,6 +233,19 @@ def test_an_end_before_it_listens_is_told(
     app = running(start(make_unit(), tmp_path, port, *options))
     assert app.wait() == status
     assert said in app.err
+
+
+def test_an_error_is_told_as_one_whatever_it_leaves_behind(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Only a program that ends well and leaves something has gone to the background: to start it again is no use."""
+    monkeypatch.setattr(listeners, "others_of_this_unit", lambda _known: [7])
+    options = parse(["--app", "a", "--port", "8080", "--", "p"])
+    supervisor = Supervisor(options, 2, 3, Notifier(None), Log([]))
+    assert supervisor._program_ended(1) == 1
+    assert "the program ended with status 1 and never listened" in capfd.readouterr().err
+    assert supervisor._program_ended(0) == 78
+    assert "left 1 process(es) in the background" in capfd.readouterr().err
 
 
 def test_a_signal_is_told(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> None:

@@ -75,7 +75,7 @@ class Search:
 
         def look() -> None:
             nonlocal rounds
-            while not over.is_set():
+            while not over.wait(0.02):
                 seen.extend(self.in_command_lines())
                 rounds += 1
 

@@ -22,7 +22,7 @@ env = flyte.app.AppEnvironment(
     name={name!r}, {how}={words!r}, port={port}, requires_auth=False, include=["portly.py", *{include!r}],
     image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("waitress"),
     scaling=flyte.app.Scaling(replicas=(0, 1), scaledown_after=datetime.timedelta(seconds=300)),
-    resources=flyte.Resources({resources}), secrets={secrets},
+    resources=flyte.Resources({resources}), secrets={secrets}, {more}
 )
 """
 
@@ -36,13 +36,21 @@ def write(
     secrets: str = "[]",
     include: tuple[str, ...] = (),
     resources: str = 'cpu=2, memory="256Mi"',
+    more: str = "",
 ) -> str:
     """The app's file in alice's home, and beside it the program."""
     target = Path("/home/alice/portly.py")
     shutil.copyfile(PROGRAM, target)
     shutil.chown(target, "alice", "alice")
     text = SOURCE.format(
-        name=name, how=how, words=words, port=port, secrets=secrets, include=list(include), resources=resources
+        name=name,
+        how=how,
+        words=words,
+        port=port,
+        secrets=secrets,
+        include=list(include),
+        resources=resources,
+        more=more,
     )
     return give(f"{name.replace('-', '_')}.py", text)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.lively import Load, request, state, trusted, websocket
-from tests.machine.people import alice, answer, by, curl, give, join_group, refused, until
+from tests.machine.people import alice, answer, by, curl, give, join_group, lines_of, refused, running, until
 from tests.machine.portly import portly, processes, serve, unit, write
 from tests.machine.test_failed_starts import impatient  # noqa: F401
 
@@ -205,6 +205,26 @@ def test_a_stop_is_quick_and_one_that_is_ignored_ends_too() -> None:
     alice("flytectl", "app", "sleep", "port-stubborn")
     assert state("port-stubborn") == "sleeping"
     assert curl(url)[0] == 200
+
+
+def test_the_first_request_is_held_for_the_whole_start() -> None:
+    """A start may take longer than an answer: the time for that begins when the app serves."""
+    url = serve("port-held", portly("--late", "6"), more="timeouts=flyte.app.Timeouts(request=3)")
+    assert curl(f"{url}/slow?s=6")[0] == 504
+    alice("flytectl", "app", "sleep", "port-held")
+    assert curl(f"{url}/")[0] == 200
+    until(lambda: state("port-held") == "running")
+    assert curl(f"{url}/slow?s=6")[0] == 504
+
+
+def test_a_wrong_port_is_told_while_it_starts() -> None:
+    """Not only when its time is over, which may be minutes away: to who serves it, and to who looks."""
+    with running("flytectl", "serve", write("port-else", portly("--port", "9000"))) as serving:
+        said = lines_of(serving)
+        words = "nothing listens on port 8080, but the program does on 9000"
+        until(lambda: any(line.startswith("note: ") and words in line for line in said), 60)
+        assert words in alice("flytectl", "logs", "port-else").stdout
+    alice("flytectl", "app", "delete", "port-else")
 
 
 @pytest.mark.usefixtures("impatient")

@@ -200,6 +200,19 @@ def test_the_neighbours_address_is_not_to_be_had(url: str, neighbour: str) -> No
     assert do(url, spoof) != "'connected'"
 
 
+@pytest.mark.usefixtures("neighbour")
+def test_its_tmp_and_ipc_are_its_own(url: str) -> None:
+    """With the network it takes over the other namespaces that were made with it: they have to be private there."""
+    apps = (url, url.replace("net-attacker", "net-neighbour"))
+    for folder in ("/tmp", "/var/tmp"):
+        for app in apps:
+            source = f"import os; open('{folder}/whose', 'x').close(); result = os.listdir('{folder}')"
+            assert do(app, source) == "['whose']"
+        assert not Path(folder, "whose").exists()
+    spaces = {do(app, "import os; result = os.readlink('/proc/self/ns/ipc')").strip("'") for app in apps}
+    assert len(spaces | {str(Path("/proc/1/ns/ipc").readlink())}) == 3
+
+
 def test_abstract_sockets_do_not_cross(url: str) -> None:
     """They belong to the network namespace."""
     with socket.socket(socket.AF_UNIX) as listener:

@@ -11,9 +11,22 @@ from typing import Any
 import pytest
 
 from flyted.contract.app import SecretUse
+from flyted.contract.errors import Unsupported
 from flyted.contract.names import Replica
 from flyted.launch.options import parse
-from flyted.plan.engines import LLAMA, SGLANG, VLLM, Engine, Shape, model_names, model_paths, open_paths, shape_of
+from flyted.plan.engines import (
+    LLAMA,
+    SGLANG,
+    VLLM,
+    Engine,
+    Shape,
+    check,
+    model_names,
+    model_paths,
+    open_paths,
+    program_of,
+    shape_of,
+)
 from flyted.plan.notes import notes
 from flyted.plan.units import app_units
 from tests.plan.stored import spec
@@ -31,8 +44,8 @@ LLAMA_ARGS = ("llama-cpp-fserve", "--model-dir", "/m", "--alias", "tiny", "--hos
 
 
 def shape(*command: str, **changes: Any) -> Shape:
-    """The shape of an app with this command."""
-    found = shape_of(spec(command=command, port=8080, **changes), "/var/cache/a")
+    """The shape of an app with this command, which has a GPU."""
+    found = shape_of(spec(command=command, port=8080, **{"gpu_count": 1, **changes}), "/var/cache/a")
     assert found is not None
     return found
 
@@ -73,6 +86,23 @@ def test_an_engine_is_recognised_by_its_command(command: tuple[str, ...], engine
 def test_other_programs_are_left_alone(command: tuple[str, ...]) -> None:
     """Also one that only names an engine."""
     assert shape_of(spec(command=command)) is None
+
+
+def test_sglangs_router_is_served_behind_a_token_only() -> None:
+    """router=True of the plug-in: no list of what its key leaves open is known."""
+    command = (*FSERVE, "python", "-m", "sglang_router.launch_server", *SGLANG_ARGS[1:])
+    with pytest.raises(Unsupported, match="which of its paths that key guards is not known"):
+        check(spec(command=command, port=8080, requires_auth=False))
+    check(spec(command=command, port=8080, requires_auth=True))
+    check(spec(command=command[: -len(KEY)], port=8080, requires_auth=False))  # open to all, as the file says
+    check(spec(command=(*FSERVE, *SGLANG_ARGS), port=8080, requires_auth=False))
+
+
+def test_the_program_that_an_environment_must_have() -> None:
+    """The plug-in's or the engine's own console script; a module is looked for by Python."""
+    assert program_of(spec(command=(*FSERVE, *VLLM_ARGS))) == ("vllm-fserve", "flyteplugins-vllm")
+    assert program_of(spec(command=("sglang", "serve", "m"))) == ("sglang", "sglang")
+    assert program_of(spec(command=("python", "-m", "sglang.launch_server"))) == ("", "")
 
 
 def test_vllm_listens_on_the_loopback_unless_the_file_says_otherwise() -> None:

