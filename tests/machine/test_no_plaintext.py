@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import alice, answer, curl, give, join_group, until
+from tests.machine.people import alice, answer, curl, give, may_serve, until
 
 CANARY = "CANARY-" + secrets.token_hex(12)
 NEXT = "CANARY-" + secrets.token_hex(12)
@@ -99,8 +99,7 @@ def found() -> list[str]:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The app with the canary, while everything on D-Bus is written down."""
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     with Path("/dev/shm/dbus.log").open("wb") as log:
         monitor = subprocess.Popen(["dbus-monitor", "--system"], stdout=log)
     until(lambda: Path("/dev/shm/dbus.log").stat().st_size > 0)
