@@ -19,8 +19,9 @@ from flyted.contract import client, wire
 from flyted.contract.errors import DaemonUnavailable, InvalidInput, PermissionRefused, ProtocolMismatch, SecretNotFound
 from flyted.daemon import connection
 from flyted.daemon.actor import Actor
-from flyted.daemon.control import MAX_CONNECTIONS, Control
+from flyted.daemon.control import MAX_CONNECTIONS
 from flyted.daemon.verbs import Call, Right, Verb
+from tests.daemon.doors import Doors
 
 
 async def echo(call: Call) -> dict[str, Any]:
@@ -45,15 +46,12 @@ def open_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-class Daemon:
-    """The control socket in a thread, for the blocking client."""
+class Daemon(Doors):
+    """The control socket, with verbs of this test."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ended = threading.Event()
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(path))
-        self.listener.listen(256)
         verbs = {
             "echo": Verb(Right.READ, {"word": str}, echo, bulk=True),
             "missing": Verb(Right.READ, {}, missing),
@@ -61,20 +59,7 @@ class Daemon:
             "admin": Verb(Right.ADMIN, {}, missing),
             "follow": Verb(Right.READ, {}, self.follow, until_gone=True),
         }
-        self.loop = asyncio.new_event_loop()
-        self.task = self.loop.create_task(Control(self.listener, verbs).run())
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
-
-    def run(self) -> None:
-        """Until stopped."""
-        with contextlib.suppress(asyncio.CancelledError):
-            self.loop.run_until_complete(self.task)
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                self.loop.run_until_complete(task)
-        self.loop.close()
+        super().__init__({path: None}, verbs)
 
     async def follow(self, _call: Call) -> dict[str, Any]:
         """Never ends by itself; tells when it was ended."""
@@ -83,12 +68,6 @@ class Daemon:
         finally:
             self.ended.set()
         return {}
-
-    def stop(self) -> None:
-        """Ends the loop and the thread."""
-        self.loop.call_soon_threadsafe(self.task.cancel)
-        self.thread.join()
-        self.listener.close()
 
 
 @pytest.fixture

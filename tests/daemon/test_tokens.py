@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +25,6 @@ from flyted.contract.errors import (
     Unauthenticated,
 )
 from flyted.daemon.actor import Actor
-from flyted.daemon.control import Control
 from flyted.daemon.grants import Grants
 from flyted.daemon.login import MOST_CODES, Logins
 from flyted.daemon.tokens import Tokens
@@ -38,6 +35,7 @@ from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
 from flyted.plan.facts import ImageFact, Token
 from flyted.plan.tokens import MOST
+from tests.daemon.doors import Doors
 from tests.plan.stored import spec
 
 BOB, CAROL, ME = (1001, "bob"), (1002, "carol"), (os.getuid(), people.name_of(os.getuid()))
@@ -111,64 +109,33 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
     made.store.close()
 
 
-async def _all(serving: list[Any]) -> None:
-    await asyncio.gather(*serving)
-
-
-class Doors:
-    """Both sockets, served by a thread, for the blocking client."""
+class BothDoors(Doors):
+    """The control and the api socket."""
 
     def __init__(self, box: Box) -> None:
         self.control, self.api = box.folder / "control.sock", box.folder / "api.sock"
-        self._listeners = []
-        self.loop = asyncio.new_event_loop()
-        serving = []
-        for path, owner in ((self.control, None), (self.api, box.tokens.owner)):
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(str(path))
-            listener.listen(256)
-            self._listeners.append(listener)
-            serving.append(Control(listener, box.verbs, owner).run())
-        self._task = self.loop.create_task(_all(serving))
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            self.loop.run_until_complete(self._task)
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                self.loop.run_until_complete(task)
-        self.loop.close()
+        super().__init__({self.control: None, self.api: box.tokens.owner}, box.verbs)
 
     def call(self, verb: str, token: str = "", **args: Any) -> dict[str, Any]:
         """On the api socket."""
         return client.call(verb, args, token=token, path=self.api)
 
-    def stop(self) -> None:
-        """Ends the thread."""
-        self.loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join()
-        for listener in self._listeners:
-            listener.close()
-
 
 @pytest.fixture
-def doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Box, Doors]]:
+def doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Box, BothDoors]]:
     """The sockets, and what is behind them. SQLite's connection is used by the thread only."""
     import sqlite3
 
     connect: Any = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, check_same_thread=False))
     box = Box(tmp_path, monkeypatch)
-    running = Doors(box)
+    running = BothDoors(box)
     yield box, running
     running.stop()
     box.store.close()
 
 
-def test_a_minted_token_speaks_for_its_owner(doors: tuple[Box, Doors]) -> None:
+def test_a_minted_token_speaks_for_its_owner(doors: tuple[Box, BothDoors]) -> None:
     """On the api socket: who they are, and a member's rights, never root's."""
     _, api = doors
     minted = client.call("token.mint", path=api.control)
@@ -184,7 +151,7 @@ def test_a_minted_token_speaks_for_its_owner(doors: tuple[Box, Doors]) -> None:
 
 
 @pytest.mark.parametrize("verb", ["app.list", "whoami", "token.mint", "login.pass", "login.create", "no.such.verb"])
-def test_without_a_token_nothing_is_answered(doors: tuple[Box, Doors], verb: str) -> None:
+def test_without_a_token_nothing_is_answered(doors: tuple[Box, BothDoors], verb: str) -> None:
     """Not even which verbs there are; the peer, whoever it is, has no right of its own."""
     _, api = doors
     for bad in ("", "x", "flyted_", token.new(bytes(32)), "flyted_" + "x" * 43, "x" * 500, "é"):
@@ -192,12 +159,12 @@ def test_without_a_token_nothing_is_answered(doors: tuple[Box, Doors], verb: str
             api.call(verb, bad)
 
 
-def test_the_version_is_told_to_anybody(doors: tuple[Box, Doors]) -> None:
+def test_the_version_is_told_to_anybody(doors: tuple[Box, BothDoors]) -> None:
     """The one thing that a gateway asks for itself."""
     assert doors[1].call("version") == {}
 
 
-def test_a_token_makes_no_other_token(doors: tuple[Box, Doors]) -> None:
+def test_a_token_makes_no_other_token(doors: tuple[Box, BothDoors]) -> None:
     """Whoever stole one for an hour has it for an hour."""
     _, api = doors
     minted = client.call("token.mint", path=api.control)["token"]
@@ -206,14 +173,14 @@ def test_a_token_makes_no_other_token(doors: tuple[Box, Doors]) -> None:
             api.call(verb, minted)
 
 
-def test_the_control_socket_takes_no_tokens(doors: tuple[Box, Doors]) -> None:
+def test_the_control_socket_takes_no_tokens(doors: tuple[Box, BothDoors]) -> None:
     """There the kernel says who calls; a token would be somebody else's words."""
     _, api = doors
     with pytest.raises(InvalidInput, match="control socket"):
         client.call("app.list", token=token.new(bytes(32)), path=api.control)
 
 
-def test_a_revoked_token_is_refused_at_once(doors: tuple[Box, Doors]) -> None:
+def test_a_revoked_token_is_refused_at_once(doors: tuple[Box, BothDoors]) -> None:
     """Here and in the ingress's table."""
     box, api = doors
     minted = client.call("token.mint", path=api.control)["token"]
@@ -544,7 +511,7 @@ def test_a_token_of_a_program_is_not_passed_on(box: Box, verb: str) -> None:
         box.as_actor(box.tokens.owner(made), "login.pass", app_id="web")
 
 
-def test_redeeming_needs_no_token_but_the_code(doors: tuple[Box, Doors]) -> None:
+def test_redeeming_needs_no_token_but_the_code(doors: tuple[Box, BothDoors]) -> None:
     """The code is the credential; the api socket is the only place for it."""
     _, api = doors
     code = client.call("login.create", path=api.control)["code"]
@@ -558,7 +525,7 @@ def test_redeeming_needs_no_token_but_the_code(doors: tuple[Box, Doors]) -> None
         client.call("login.redeem", {"code": code, "app_id": ""}, path=api.control)
 
 
-def test_a_hundred_clients_of_the_gateway_are_served_at_once(doors: tuple[Box, Doors]) -> None:
+def test_a_hundred_clients_of_the_gateway_are_served_at_once(doors: tuple[Box, BothDoors]) -> None:
     """All come from one user, the gateway's: the bound per user is not for this socket."""
     _, api = doors
     minted = client.call("token.mint", path=api.control)["token"]

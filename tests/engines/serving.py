@@ -14,7 +14,7 @@ from typing import Any
 
 from tests import tiny_model
 from tests.machine.needles import Search
-from tests.machine.people import alice, answer, by, give, join_group
+from tests.machine.people import alice, answer, by, give, may_serve
 
 ENVIRONMENT = Path("/srv/engines")
 """Where tests/run has put what tests/engines/environment makes."""
@@ -107,8 +107,7 @@ ANSWER = tiny_model.ANSWER
 
 def prepare() -> None:
     """What somebody has done before the first engine: the group, the certificate, the key, the model."""
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     if "AUTH_SECRET" not in {s["key"] for s in answer("secret", "ls")["secrets"]}:
         alice("flytectl", "secret", "create", "AUTH_SECRET", "-", typed=KEY)
     if not MODEL.exists():

@@ -73,6 +73,19 @@ def join_group() -> None:
     alice("sudo", "adduser", "alice", "flyted")
 
 
+def may_serve() -> None:
+    """Alice's first steps: she may use flyted, and her programs trust its certificates."""
+    join_group()
+    alice("sudo", "flytectl", "ca", "install")
+
+
+def forget_apps(prefix: str) -> None:
+    """Deletes the apps of the default scope whose names start so."""
+    for app in answer("app", "ls")["apps"]:
+        if app["name"].startswith(prefix):
+            alice("flytectl", "app", "delete", app["name"])
+
+
 def curl(url: str, *options: str) -> tuple[int, str]:
     """Status and body, by alice's curl with the system's trusted certificates."""
     done = alice("curl", "-sS", "--max-time", "60", "-w", "\n%{http_code}", *options, url)

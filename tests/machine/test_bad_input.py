@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import alice, answer, by, curl, environment, everything, give, join_group, refused, until
+from tests.machine.people import alice, answer, by, curl, environment, everything, give, may_serve, refused, until
 
 IMAGE = 'flyte.Image.from_debian_base(python_version=(3, 12)).with_pip_packages("fastapi", "uvicorn")'
 HEAD = "import flyte\nfrom fastapi import FastAPI\nfrom flyte.app.extras import FastAPIAppEnvironment\n"
@@ -29,8 +29,7 @@ def file(options: str = "", *, name: str = "bad", body: str = "", answer: str = 
 
 @pytest.fixture(scope="module", autouse=True)
 def _member() -> Iterator[None]:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     yield
     for app in answer("app", "ls", "--all")["apps"]:
         alice("flytectl", "app", "delete", app["name"], "-p", app["project"], "-d", app["domain"])

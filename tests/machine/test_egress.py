@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.machine.people import alice, answer, curl, give, join_group
+from tests.machine.people import alice, answer, curl, give, may_serve
 
 OUTER = "192.0.2.7"  # documentation address (RFC 5737): one more of this machine's own while these tests run
 APP = "egress"
@@ -40,8 +40,7 @@ env = FastAPIAppEnvironment(
 
 @pytest.fixture(scope="module", autouse=True)
 def _served_file() -> Iterator[None]:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     give("egress.py", SOURCE)
     yield
     alice("flytectl", "app", "delete", APP)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.machine.gpus import ONE, driver, has, holders, pid_of, serve, show
-from tests.machine.people import alice, answer, by, curl, give, join_group, refused, running, until
+from tests.machine.people import alice, answer, by, curl, give, may_serve, refused, running, until
 
 PROGRAM = Path(__file__).parents[1] / "apps" / "dozy.py"
 MODULE = "vllm/entrypoints/openai/api_server.py"
@@ -40,8 +40,7 @@ env = flyte.app.AppEnvironment(
 
 @pytest.fixture(scope="module", autouse=True)
 def _alice_may() -> Iterator[None]:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     alice("flytectl", "secret", "create", "DOZE_KEY", "-", "--replace", typed=KEY)
     yield
     for app in answer("app", "ls", "--all")["apps"]:

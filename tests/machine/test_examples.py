@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import EXAMPLES, alice, answer, curl, join_group
+from tests.machine.people import EXAMPLES, alice, answer, curl, may_serve
 
 INSTALLED = Path("/usr/share/doc/flyted/examples")
 
@@ -17,8 +17,7 @@ INSTALLED = Path("/usr/share/doc/flyted/examples")
 @pytest.fixture(scope="module")
 def hello() -> Iterator[str]:
     """The smallest example, copied by alice and served as it is; its URL."""
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     alice("cp", str(INSTALLED / "hello.py"), ".")
     yield alice("flytectl", "serve", "-q", "hello.py").stdout.strip()
     alice("flytectl", "app", "delete", "hello")

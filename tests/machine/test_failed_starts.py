@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.lively import serve, write
-from tests.machine.people import alice, answer, by, curl, join_group
+from tests.machine.people import alice, answer, by, curl, may_serve
 
 SETTINGS = Path("/etc/flyted/flyted.toml")
 APP, FIRST = "start-worse", "start-first"
@@ -35,8 +35,7 @@ app.router.lifespan_context = for_ever
 
 @pytest.fixture(scope="module", autouse=True)
 def _alice_may() -> Iterator[None]:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     yield
     alice("flytectl", "app", "delete", APP)
 

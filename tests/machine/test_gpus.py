@@ -32,7 +32,7 @@ from tests.machine.gpus import (
     show,
     write,
 )  # fmt: skip
-from tests.machine.people import alice, answer, by, curl, everything, join_group, refused, running, until
+from tests.machine.people import alice, answer, by, curl, everything, may_serve, refused, running, until
 
 SETTINGS = Path("/etc/flyted/flyted.toml")
 WAIT_S = 8
@@ -40,8 +40,7 @@ WAIT_S = 8
 
 @pytest.fixture(scope="module", autouse=True)
 def _gpus() -> Iterator[None]:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     before = SETTINGS.read_text() if SETTINGS.exists() else None
     SETTINGS.write_text(f"{before or ''}\n[apps]\ngpu_wait = {WAIT_S}\n")
     subprocess.run(["systemctl", "restart", "flyted"], check=True)

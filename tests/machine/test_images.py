@@ -20,7 +20,7 @@ from flyted.plan.build_unit import unit_name
 from flyted.plan.recipe import Install, Recipe
 from tests.build.harness import source, wheel
 from tests.machine.pairs import connected, must, sh
-from tests.machine.people import alice, answer, curl, give, join_group, lines_of, refused, running, until
+from tests.machine.people import alice, answer, curl, forget_apps, give, lines_of, may_serve, refused, running, until
 
 IMAGES = Path("/var/lib/flyted/images")
 NOTES = Path("/var/lib/flyted/unused-images.json")
@@ -65,12 +65,9 @@ ATTACK = """
 
 @pytest.fixture(scope="module", autouse=True)
 def _alice_may() -> Iterator[None]:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     yield
-    for app in answer("app", "ls")["apps"]:
-        if app["name"].startswith("images-"):
-            alice("flytectl", "app", "delete", app["name"])
+    forget_apps("images-")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from tests.machine.lively import Load, request, serve, trusted
 from tests.machine.pairs import must, sh
-from tests.machine.people import alice, answer, curl, join_group, until
+from tests.machine.people import alice, answer, curl, may_serve, until
 
 UNIT = "flyted-ingress.service"
 SOCKET = "flyted-ingress.socket"
@@ -21,8 +21,7 @@ SOCKET = "flyted-ingress.socket"
 
 @pytest.fixture(scope="module", autouse=True)
 def _alice_may() -> None:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
 
 
 def processes() -> list[str]:

@@ -12,17 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.machine.lively import Load, request, serve, state, trusted, websocket, write
-from tests.machine.people import alice, answer, curl, join_group, lines_of, refused, running, until
+from tests.machine.people import alice, answer, curl, forget_apps, lines_of, may_serve, refused, running, until
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _alice_may() -> Iterator[None]:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     yield
-    for app in answer("app", "ls")["apps"]:
-        if app["name"].startswith("life-"):
-            alice("flytectl", "app", "delete", app["name"])
+    forget_apps("life-")
 
 
 def systemctl(*words: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.lively import state
-from tests.machine.people import alice, answer, by, curl, everything, join_group, refused, until
+from tests.machine.people import alice, answer, by, curl, everything, may_serve, refused, until
 from tests.machine.portly import do, portly, unit, write
 
 MIB = 1 << 20
@@ -35,8 +35,7 @@ PYTHON = ("--python-env", "/opt/limits")
 
 @pytest.fixture(scope="module", autouse=True)
 def _alice_may() -> Iterator[None]:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     alice("sudo", "python3", "-m", "venv", "--without-pip", PYTHON[1])
     yield
     for app in answer("app", "ls")["apps"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.needles import Search
-from tests.machine.people import alice, answer, curl, give, join_group, until
+from tests.machine.people import alice, answer, curl, give, may_serve, until
 
 CANARY = "CANARY-" + secrets.token_hex(12)
 NEXT = "CANARY-" + secrets.token_hex(12)
@@ -49,8 +49,7 @@ found = SEARCH.found
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The app with the canary, while everything on D-Bus is written down."""
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     with SEARCH.never_on_the_bus():
         alice("flytectl", "secret", "create", "CANARY", "-", typed=CANARY)
         give("canary.py", APP)

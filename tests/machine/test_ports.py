@@ -14,7 +14,19 @@ from pathlib import Path
 import pytest
 
 from tests.machine.lively import Load, request, state, trusted, websocket
-from tests.machine.people import alice, answer, by, curl, give, join_group, lines_of, refused, running, until
+from tests.machine.people import (
+    alice,
+    answer,
+    by,
+    curl,
+    forget_apps,
+    give,
+    lines_of,
+    may_serve,
+    refused,
+    running,
+    until,
+)  # fmt: skip
 from tests.machine.portly import portly, processes, serve, unit, write
 from tests.machine.test_failed_starts import impatient  # noqa: F401
 
@@ -24,12 +36,9 @@ CANARY = "CANARY-9c41d0b7e2"
 
 @pytest.fixture(scope="module", autouse=True)
 def _alice_may() -> Iterator[None]:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     yield
-    for app in answer("app", "ls")["apps"]:
-        if app["name"].startswith("port-"):
-            alice("flytectl", "app", "delete", app["name"])
+    forget_apps("port-")
     by("alice", "flytectl", "secret", "delete", "PORT_KEY")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flyted.net import plan
-from tests.machine.people import alice, answer, by, curl, join_group
+from tests.machine.people import alice, answer, by, curl, may_serve
 from tests.machine.portly import do, portly, processes, reach, serve, unit
 
 # a pretend internet: one other machine, on documentation addresses (RFC 5737), with a metadata service beside it
@@ -66,8 +66,7 @@ def transient(name: str, source: str, *options: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _internet() -> Iterator[None]:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     sh(
         f"ip netns add internet; ip link add host0 type veth peer name far0 netns internet;"
         f"ip addr add {HOST}/30 dev host0; ip link set host0 up;"

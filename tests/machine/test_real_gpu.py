@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.gpus import serve_text
-from tests.machine.people import alice, answer, curl, join_group, until
+from tests.machine.people import alice, answer, curl, may_serve, until
 
 pytestmark = [
     pytest.mark.gpu,
@@ -54,8 +54,7 @@ env = FastAPIAppEnvironment(
 
 @pytest.fixture(autouse=True)
 def _gone() -> Iterator[None]:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     yield
     for app in answer("app", "ls", "--all")["apps"]:
         alice("flytectl", "app", "delete", app["name"])

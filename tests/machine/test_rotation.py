@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from flyted.contract import client
-from tests.machine.people import alice, answer, by, curl, give, join_group, refused, until
+from tests.machine.people import alice, answer, by, curl, give, may_serve, refused, until
 
 STATE = Path("/var/lib/flyted")
 RECIPIENTS = Path("/etc/flyted/recipients.txt")
@@ -66,8 +66,7 @@ def store(key: str, value: str) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def url() -> Iterator[str]:
     """An app that says its secret; its URL."""
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     store("ROTATED", VALUE)
     yield alice("flytectl", "serve", "-q", give("rotating/app.py", APP)).stdout.strip()
     alice("flytectl", "app", "delete", "rotating")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.people import alice, answer, curl, give, join_group
+from tests.machine.people import alice, answer, curl, give, may_serve
 
 GATES = {"flyted.service": 1.2, "flyted-ingress.service": 0.6}
 APP_GATE = 1.4
@@ -77,8 +77,7 @@ def attempts() -> Iterator[dict[str, object]]:
     """What an app tried, and what came of it; a second app is its neighbour."""
     import json
 
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     give("other.py", PROBE.replace('name="probe"', 'name="other"'))
     alice("flytectl", "serve", "-q", "other.py")
     give("probe.py", PROBE)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.people import alice, answer, by, curl, everything, give, join_group, refused
+from tests.machine.people import alice, answer, by, curl, everything, give, may_serve, refused
 
 HEAD = """
 import os
@@ -47,8 +47,7 @@ def file(body: str = SEVERAL, *, breaks: str = "") -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def _member() -> None:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
 
 
 @pytest.fixture(autouse=True)

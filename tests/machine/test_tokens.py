@@ -15,7 +15,7 @@ import pytest
 
 from flyted.contract import client
 from flyted.contract.errors import PermissionRefused, Unauthenticated
-from tests.machine.people import alice, answer, by, curl, give, join_group, refused, until
+from tests.machine.people import alice, answer, by, curl, give, may_serve, refused, until
 
 SOURCE = """
 from fastapi import FastAPI, Request
@@ -39,8 +39,7 @@ APP = "guarded"
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Where the app answers."""
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     done = alice("flytectl", "serve", give("guarded.py", SOURCE % APP))
     assert "it asks for a token" in done.stderr
     yield done.stdout.strip()
