@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import MutableMapping
 
 from .refused import Refused
 
 EX_TEMPFAIL = 75
+_NUMBERS = re.compile(r"\d+(,\d+)*")
 
 
 class NoLease(Refused):
@@ -35,8 +37,17 @@ def take(credential: str | None, environ: MutableMapping[str, str]) -> None:
     devices = lease.get("devices")
     if not isinstance(devices, list) or not devices or not all(isinstance(each, str) for each in devices):
         raise NoLease("the lease names no device")
+    wanted = environ.get("CUDA_VISIBLE_DEVICES", "")
     environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    environ["CUDA_VISIBLE_DEVICES"] = ",".join(_numbers(devices) if _NUMBERS.fullmatch(wanted) else devices)
+
+
+def _numbers(devices: list[str]) -> list[str]:
+    """For programs that read the variable as numbers (older vLLM: "invalid literal for int()"), when the app sets some.
+
+    CUDA counts the devices that it can open, and these are all; a partition has no number.
+    """
+    return [str(n) for n in range(len(devices))] if all(each.startswith("GPU-") for each in devices) else devices
 
 
 def _read(path: str) -> dict[str, object]:

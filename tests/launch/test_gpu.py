@@ -30,11 +30,25 @@ def start(make_unit: Callable[..., Unit], running: Callable[[App], App], tmp_pat
     return begin
 
 
-def test_cuda_sees_the_devices_of_the_lease(start: Callable[..., App]) -> None:
-    """By UUID, in the order of the buses; whatever the app's own variables say."""
-    app = start(b'{"devices": ["GPU-1", "GPU-2"]}', variables={"CUDA_VISIBLE_DEVICES": "0,1,2,3"}).ready()
-    seen = app.json()["environ"]
-    assert (seen["CUDA_VISIBLE_DEVICES"], seen["CUDA_DEVICE_ORDER"]) == ("GPU-1,GPU-2", "PCI_BUS_ID")
+@pytest.mark.parametrize(
+    ("devices", "own", "seen"),
+    [
+        (["GPU-1", "GPU-2"], "", "GPU-1,GPU-2"),
+        (["GPU-1", "GPU-2"], "GPU-7", "GPU-1,GPU-2"),
+        (["GPU-1", "GPU-2"], "0,1,2,3", "0,1"),
+        (["GPU-2"], "3", "0"),
+        (["MIG-1"], "0", "MIG-1"),
+        (["GPU-1"], "0,", "GPU-1"),
+    ],
+)
+def test_cuda_sees_the_devices_of_the_lease(
+    start: Callable[..., App], devices: list[str], own: str, seen: str
+) -> None:
+    """By UUID, or by number where the app sets numbers; in the order of the buses, and never more than it was lent."""
+    variables = {"CUDA_VISIBLE_DEVICES": own} if own else {}
+    app = start(json.dumps({"devices": devices}).encode(), variables=variables).ready()
+    environ = app.json()["environ"]
+    assert (environ["CUDA_VISIBLE_DEVICES"], environ["CUDA_DEVICE_ORDER"]) == (seen, "PCI_BUS_ID")
 
 
 @pytest.mark.parametrize(
