@@ -43,7 +43,7 @@ def take(credential: str | None, environ: MutableMapping[str, str]) -> None:
 
 
 def _numbers(devices: list[str]) -> list[str]:
-    """For programs that read the variable as numbers (older vLLM: "invalid literal for int()"), when the app sets some.
+    """For programs that read the variable as numbers (older vLLM), when the app sets some.
 
     CUDA counts the devices that it can open, and these are all; a partition has no number.
     """
