@@ -189,6 +189,9 @@ def env_name(value: str) -> str:
 
 
 def shown(value: object) -> str:
-    """An untrusted value as one printable, bounded word for a message: no control character survives."""
+    """An untrusted value as one printable, bounded word for a message: no control character survives.
+
+    What is too long loses its middle: of a path the end says which file it is.
+    """
     text = ascii(value)
-    return text if len(text) <= 80 else text[:77] + "...'"
+    return text if len(text) <= 80 else f"{text[:38]}...{text[-39:]}"
