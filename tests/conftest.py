@@ -12,15 +12,15 @@ from hypothesis import settings
 
 # no files (the machine's checkout is read-only) and no clock (machines are slow)
 settings.register_profile("flyted", database=None, deadline=None)
-settings.register_profile("fast", database=None, deadline=None, max_examples=20)
+settings.register_profile("fast", database=None, deadline=None, max_examples=10)
 
 HERE = Path(__file__).parent
 PROGRAMS = (
-    "launch", "build", "attacks/test_ingress", "attacks/test_vault", "host/test_ingress", "host/test_vault",
-    "host/test_store", "host/test_rotation", "flytectl/test_cli", "flytectl/test_load", "daemon/test_control",
-    "daemon/test_grants", "gateway", "companion/test_flyte",
+    "launch", "build", "attacks/test_credential_socket", "attacks/test_ingress", "attacks/test_vault",
+    "host/test_ingress", "host/test_vault", "host/test_store", "host/test_rotation", "flytectl/test_cli",
+    "flytectl/test_load", "daemon/test_control", "daemon/test_grants", "gateway", "companion/test_flyte",
 )  # fmt: skip
-"""Whose tests start real programs: uvicorn, HAProxy, uv, the SDK, flytectl, writers that are killed."""
+"""Whose tests start real programs (uvicorn, HAProxy, uv, the SDK, flytectl, writers that are killed) or a crowd."""
 
 
 # a shell without job control starts its background commands, and so all that they start, with Ctrl-C ignored
@@ -29,7 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """What ``tests/run --fast`` asks for."""
-    parser.addoption("--fast", action="store_true", help="leave out what starts real programs, and try fewer examples")
+    parser.addoption("--fast", action="store_true", help="leave out what takes its time, and try fewer examples")
 
 
 def pytest_configure(config: pytest.Config) -> None:

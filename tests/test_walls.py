@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -122,6 +123,12 @@ def wall_of(module: str) -> str | None:
     return max((w for w in WALLS if module == w or module.startswith(w + ".")), key=len, default=None)
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """A file, read once."""
+    return ast.parse(path.read_text())
+
+
 def imports(tree: ast.AST, package: str) -> Iterator[str]:
     """Every imported name, absolute, `from a import b` as a.b; wherever it stands in the file."""
     for node in ast.walk(tree):
@@ -169,7 +176,7 @@ def test_a_file_imports_only_what_its_folder_may(path: Path) -> None:
         assert path.read_text() == "", "flyted/__init__.py stays empty: it runs wherever any part of flyted does"
         return
     package = module if path.name == "__init__.py" else module.rsplit(".", 1)[0]
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     bad = {name: why for name in imports(tree, package) if (why := complaint(folder, module, name))}
     assert not bad, f"{module} must not import {bad}"
 
@@ -179,11 +186,11 @@ def test_a_plan_touches_nothing(path: Path) -> None:
     """flyted.plan is pure: besides imports, no built-in that reads, writes or runs something is called."""
     called = {
         node.func.id
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert not called & IMPURE_CALLS
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     clocks = {"now", "today", "utcnow"} & {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
     assert not clocks, "time is an argument of a plan"
 
