@@ -18,6 +18,9 @@ OPENABLE = (
 )  # fmt: skip
 """vLLM's paths that are there without its development mode: all that may be open while that is on."""
 
+MOVED_BY = ("--root-path", "--ssl-keyfile", "--uds")
+"""Options of vLLM after which its paths lie elsewhere, or are not plain HTTP on its port."""
+
 _LLAMA_BUILDS = re.compile(r"(?<=^llama-server)-(cpu|cuda|rocm|vulkan)$")  # as packages of PyPI name theirs
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _STARTS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -52,9 +55,14 @@ def engine_of(words: Sequence[str]) -> str:
     return next((engine for begin, engine in _STARTS if tuple(start[: len(begin)]) == begin), "")
 
 
+def options_of(words: Iterable[str]) -> frozenset[str]:
+    """The options among the words, of ``--host X`` and ``--host=X``; vLLM takes ``_`` for ``-``."""
+    return frozenset(word.partition("=")[0].replace("_", "-") for word in words)
+
+
 def given(words: Iterable[str], *options: str) -> bool:
-    """Whether one of the options is among the words, as ``--host X`` or ``--host=X``; vLLM takes ``_`` for ``-``."""
-    return any(word.partition("=")[0].replace("_", "-") in options for word in words)
+    """Whether one of the options is among the words."""
+    return not options_of(words).isdisjoint(options)
 
 
 def can_sleep(command: Sequence[str]) -> bool:
@@ -78,7 +86,7 @@ def check_sleep(
         raise InvalidInput(
             f"app '{app}' has replicas=(1, 1): it never is idle, so --idle changes nothing", hint="use replicas=(0, 1)"
         )
-    elsewhere = [option for option in ("--root-path", "--ssl-keyfile", "--uds") if given(words, option)]
+    elsewhere = [option for option in MOVED_BY if given(words, option)]
     if elsewhere:
         raise InvalidInput(
             f"app '{app}': with {elsewhere[0]} vLLM cannot be put to sleep: it is asked by plain HTTP on its port",

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.contract.app import AppSpec
-from flyted.contract.engines import OPENABLE, engine_of, given, split
+from flyted.contract.engines import MOVED_BY, OPENABLE, engine_of, given, options_of, split
 from flyted.contract.errors import Unsupported
 from flyted.contract.idl import parameters
 from flyted.plan import engines_cpu as cpu
@@ -46,7 +46,7 @@ HEALTH = "/health"  # of all three: no key, no cost, 503 while there is no model
 VLLM = Engine(
     "vLLM", ("/v1", "/v2", "/inference", "/cohere"), ("--api-key",),
     {"--model": "--model", "--tokenizer": "--tokenizer"}, ("VLLM_API_KEY",),
-    ("--root-path", "--ssl-keyfile", "--uds"), torch=True,
+    MOVED_BY, torch=True,
 )  # fmt: skip
 SGLANG = Engine(
     "SGLang",
@@ -283,7 +283,7 @@ def _without_gpu(
     """The command, and variables, of an app that is given no GPU."""
     if spec.gpu_count:
         return words, ()
-    options = {word.partition("=")[0] for word in words}
+    options = options_of(words)
     if engine is VLLM:
         return [*words, *cpu.vllm_words(options)], cpu.vllm_variables(options, spec.memory_bytes)
     if engine is SGLANG:

@@ -59,6 +59,12 @@ def test_a_file_that_speaks_of_memory_is_left_to_it(words: tuple[str, ...]) -> N
     assert added(*VLLM, "--max-model-len", "512") == ("--enforce-eager",)
 
 
+def test_vllms_other_spelling_of_an_option_counts_as_well() -> None:
+    """Of an option that is given twice it takes the last: what is added would win."""
+    assert added(*VLLM, "--max_model_len", "512", "--enforce_eager") == ()
+    assert "VLLM_CPU_KVCACHE_SPACE" not in dict(shape(*VLLM, "--gpu_memory_utilization=0.3").env)
+
+
 def test_sglang_is_told_that_it_has_a_processor_and_how_much_memory() -> None:
     """16 GiB of 24, a third of that; of an app that may have all of the machine, a third of it."""
     assert dict(shape(*SGLANG).env)["SGLANG_USE_CPU_ENGINE"] == "1"
