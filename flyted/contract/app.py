@@ -34,7 +34,8 @@ RESERVED_PORTS = frozenset({8012, 8022, 8112, 9090, 9091})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # systemd reads these in a unit's command or environment as its own, the colon ends a folder in PATH
 _CHANGED_IN_PATH = re.compile("[$;%:\\\\\"'`]")
-_OPEN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+OPEN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+"""What can be opened: there is one way to read it."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -154,7 +155,7 @@ class AppSpec:
         if len(self.open_paths) > MAX_OPEN_PATHS:
             raise InvalidInput(f"app '{self.key}' has more than {MAX_OPEN_PATHS} open paths", hint="or all: /")
         for path in self.open_paths:
-            if path != "/" and (len(path) > 256 or _OPEN_PATH.fullmatch(path) is None):
+            if path != "/" and (len(path) > 256 or OPEN_PATH.fullmatch(path) is None):
                 raise InvalidInput(
                     f"app '{self.key}': {shown(path)} is no path that can be opened",
                     hint="write it as /metrics: with all below it, of letters, digits and . _ ~ -; / opens all",

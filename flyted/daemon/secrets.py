@@ -9,7 +9,6 @@ from flyted.daemon.deploy import Deploy
 from flyted.daemon.verbs import SECRET_ARGS, Call, Right, Verb
 from flyted.host.store import Store
 from flyted.host.vault import SecretInfo, Vault
-from flyted.plan.facts import StoredApp
 
 
 class Secrets:
@@ -86,10 +85,6 @@ class Secrets:
         if failed:
             raise FlytedError(f"the secret is stored, but not every app took it: {'; '.join(failed)}")
         return rolled
-
-
-def _uses(app: StoredApp, key: str) -> bool:
-    return app.wanted == "started" and app.current is not None and any(s.key == key for s in app.current.spec.secrets)
 
 
 def _map(info: SecretInfo) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Ingress:
     async def read(self) -> ingress.Live:
         """What HAProxy has. Raises :class:`IngressDown` if it does not answer."""
         stat = await self._ask(f"show stat {ingress.BACKEND} 4 -1")
-        maps = {name: await self._ask(f"show map {self._files}/{name}") for name in ingress_answers.TABLES}
+        maps = {name: await self._ask(f"show map {self._files}/{name}") for name in ingress.TABLES}
         return ingress_answers.parse_live(stat, await self._ask("show info"), maps)
 
     async def apply(self, wanted: ingress.IngressState, listen: ingress.Listen) -> Applied:

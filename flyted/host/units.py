@@ -185,10 +185,6 @@ class Units:
         """SIGKILL to all that is left of a unit, also of one that has ended."""
         self._quietly("KillUnit", text(name), text("all"), (ord("i"), signal.SIGKILL))
 
-    def reset_failed(self, name: str) -> None:
-        """Forgets that a unit failed and how often it was started."""
-        self._forget(name)
-
     def _forget(self, name: str) -> None:
         self._quietly("ResetFailedUnit", text(name))
 
@@ -240,9 +236,8 @@ class Units:
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._jobs[job] = future
         try:
-            async with asyncio.timeout(
-                self._job_s
-            ):  # not wait_for(): Python 3.11's loses a cancellation at the last moment
+            # not wait_for(): Python 3.11's loses a cancellation at the last moment
+            async with asyncio.timeout(self._job_s):
                 return await future
         except TimeoutError as error:
             raise HostFailure(

@@ -14,13 +14,13 @@ from typing import Any
 from .refused import Refused
 
 _ARGUMENTS = {"os.exec": 1, "os.posix_spawn": 1, "os.spawn": 2, "subprocess.Popen": 1, "os.system": 0}
-_SHORTEST = 6  # a shorter value is found by chance
+SHORTEST = 6  # a shorter value is found by chance
 REMEDY = "let it read the variable or a file instead, or serve with --allow-secret-in-argv"
 
 
 def install(secrets: Mapping[str, str]) -> None:
     """From now on a program with a value of ``secrets`` (name → value) in its arguments is not started."""
-    watched = {name: os.fsencode(value) for name, value in secrets.items() if len(value) >= _SHORTEST}
+    watched = {name: os.fsencode(value) for name, value in secrets.items() if len(value) >= SHORTEST}
     if not watched:
         return
 

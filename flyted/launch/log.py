@@ -15,8 +15,9 @@ import re
 import threading
 from collections.abc import Iterable
 
+from .guard import SHORTEST
+
 HIDDEN = b"***"
-_SHORTEST = 6  # a shorter value is found by chance (guard.py)
 _AT_ONCE = 65536
 _OUTPUTS = (1, 2)
 
@@ -83,12 +84,12 @@ def forms(value: bytes) -> set[bytes]:
     """
     found: set[bytes] = set()
     for piece in value.splitlines():
-        if len(piece) < _SHORTEST:
+        if len(piece) < SHORTEST:
             continue
         text = piece.decode("utf-8", "surrogateescape")
         escaped = [repr(text)[1:-1], json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]]
         found |= {piece, *(each.encode("utf-8", "surrogateescape") for each in escaped), _in_address(piece)}
-    if len(value) >= _SHORTEST:
+    if len(value) >= SHORTEST:
         whole = len(value) // 3 * 4  # of the last three bytes it also depends on what follows
         found |= {base64.b64encode(value)[:whole], base64.urlsafe_b64encode(value)[:whole], value.hex().encode()}
     return found

@@ -22,6 +22,8 @@ from flyted.plan.ingress_guard import GUARDED, TOKENS
 BACKEND = "apps"
 FILES = "/run/flyted/ingress"
 HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
+TABLES = (HOSTS, TIMEOUTS, UNAVAILABLE, GUARDED, FENCED, OPEN_PATHS)
+"""The maps of a state; the one of tokens is another matter (``daemon/grants.py``)."""
 LOOPBACK = ("127.0.0.1", "::1")
 DEFAULT_MAXCONN = 1024
 MAX_MAXCONN = 4095
@@ -172,7 +174,7 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
     Source: HAProxy's management.txt, section 9.3.
     """
     have = live.state
-    table = {name: f"{files}/{name}" for name in (HOSTS, TIMEOUTS, UNAVAILABLE, GUARDED, FENCED, OPEN_PATHS)}
+    table = {name: f"{files}/{name}" for name in TABLES}
     busy = draining(live, wanted)
     gone = sorted(have.servers.keys() - wanted.servers.keys() - busy)
     limits = {n: str(ms) for n, ms in wanted.timeouts_ms.items()}

@@ -21,9 +21,6 @@ from flyted.plan.ingress import (
 from flyted.plan.ingress_fence import FENCED, OPEN_PATHS
 from flyted.plan.ingress_guard import GUARDED
 
-TABLES = (HOSTS, TIMEOUTS, UNAVAILABLE, GUARDED, FENCED, OPEN_PATHS)
-"""The maps that are read back; the one of tokens is another matter (``daemon/grants.py``)."""
-
 _SAID_AT_SUCCESS = {
     "add server": "New server registered.",
     "del server": "Server deleted.",

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from flyted.contract.app import OPEN_PATH
+
 FENCED, OPEN_PATHS = "fenced.map", "open-paths.map"
 OPEN = "open"
-KEY = re.compile(r"(?P<host>[a-z0-9.-]{1,253})(?P<path>(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+)/")
+KEY = re.compile(rf"(?P<host>[a-z0-9.-]{{1,253}})(?P<path>{OPEN_PATH.pattern})/")
 """Of the table of open paths: the host, and a path with a slash behind it, so that /v1 does not open /v1x."""
 
 RULES = r"""    http-request set-var(txn.path) path

@@ -29,7 +29,7 @@ def reason_of(lines: Sequence[Line], start_timeout_s: float, known: str = "") ->
     result = _last(_RESULT, said)
     exited = _last(_EXITED, said)
     cause = _cause(result.group(1) if result else "", exited, start_timeout_s)
-    own = known or next((line.text for line in reversed(lines) if line.source == "app" and line.text.strip()), "")
+    own = known or _last_word(lines)
     return f"{cause}: {clean(own)}" if own else cause
 
 
@@ -48,7 +48,7 @@ def crash_of(lines: Sequence[Line]) -> str:
         how = f"ended with status {exited.group(2)}"
     else:
         how = f"was ended by signal {exited.group(3)}"
-    own = next((line.text for line in reversed(lines) if line.source == "app" and line.text.strip()), "")
+    own = _last_word(lines)
     last = f" (its last line: {clean(own)})" if own else ""
     return f"its last run {how}{last}; the next request starts it again"
 
@@ -61,9 +61,8 @@ def lacks_network(lines: Sequence[Line]) -> bool:
 
 def network_reason(lines: Sequence[Line]) -> str:
     """Why it could not: ``lines`` are those of the network's own units (units/flyted-net*.service)."""
-    own = [line.text for line in lines if line.source == "app" and line.text.strip()]
     failed = [line.text for line in lines if line.source == "systemd" and _UNMADE.search(line.text)]
-    why = clean((own or failed or ["journalctl -t flyted-net says why"])[-1])
+    why = clean(_last_word(lines) or (failed or ["journalctl -t flyted-net says why"])[-1])
     return f"its network could not be made: {why} (one that makes no connections needs none: --no-egress)"
 
 
@@ -84,6 +83,11 @@ def _cause(result: str, exited: re.Match[str] | None, start_timeout_s: float) ->
             f"it exited with status {status} at its start" if status != "0" else "it ended before it served anything"
         )
     return "systemd could not start it" + (f" ({result})" if result else "")
+
+
+def _last_word(lines: Sequence[Line]) -> str:
+    """What the app itself printed last; "" if that is nothing."""
+    return next((line.text for line in reversed(lines) if line.source == "app" and line.text.strip()), "")
 
 
 def _last(pattern: re.Pattern[str], texts: Sequence[str]) -> re.Match[str] | None:

@@ -111,8 +111,9 @@ GPU: tuple[Row, ...] = (
 )
 """Instead of the rows of the same name."""
 
+LOOPBACK: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 CLOSED_NETWORKS: tuple[str, ...] = (
-    "127.0.0.0/8", "::1/128",  # services of this machine that trust whoever is local
+    *LOOPBACK,  # services of this machine that trust whoever is local
     "0.0.0.0/8",  # Linux connects it to the loopback
     "169.254.0.0/16", "fe80::/10",  # link-local, with the metadata service of most clouds, 169.254.169.254
     "fd00:ec2::/32",  # the same of AWS by IPv6
@@ -128,8 +129,6 @@ STUB_RESOLVERS = ("127.0.0.53", "127.0.0.54")
 """systemd-resolved(8). Another name server on the loopback, on 127.0.0.1 say, cannot be opened without opening
 everything that listens there: such an app resolves no names, and doctor says so."""
 
-
-LOOPBACK: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 _ROWS = {Network.MACHINE: EGRESS, Network.OWN: OWN_NETWORK, Network.NONE: NO_EGRESS}
 
 

@@ -12,9 +12,19 @@ from hypothesis import strategies as st
 
 from flyted.contract.errors import HostFailure, InvalidInput
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress import IngressState, Listen, Live, Server, Unavailable, changes, draining, unavailable, word
-from flyted.plan.ingress_answers import (
+from flyted.plan.ingress import (
     TABLES,
+    IngressState,
+    Listen,
+    Live,
+    Server,
+    Unavailable,
+    changes,
+    draining,
+    unavailable,
+    word,
+)
+from flyted.plan.ingress_answers import (
     parse_live,
     parse_show_info,
     parse_show_map,
