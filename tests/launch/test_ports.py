@@ -43,6 +43,13 @@ def start(unit: Unit, tmp_path: Path, port: int, *options: str, more: tuple[str,
     return unit.start(code, fserve("main:env", args=args), options=words)
 
 
+def start_script(unit: Unit, tmp_path: Path, port: int, text: str, *words: str, more: tuple[str, ...] = ()) -> App:
+    """launch, with a program of a few lines; ``words`` are its arguments."""
+    code = bundle(tmp_path, {"p.py": text})
+    options = [*unit.options(code), "--port", str(port), *more]
+    return unit.start(code, fserve("", args=("python", "p.py", *words)), options=options)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
 def test_it_is_ready_when_its_port_listens(
     make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int, host: str
@@ -75,10 +82,8 @@ def test_a_model_that_is_still_loading_is_waited_for(
         "        self.wfile.write(b'loading' if loading else ' '.join(asked).encode())\n"
         "http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
     )
-    unit = make_unit()
-    code = bundle(tmp_path, {"p.py": script})
-    options = [*unit.options(code), "--port", str(port), "--health", "/health"]
-    app = running(unit.start(code, fserve("", args=("python", "p.py", str(port))), options=options))
+    health = ("--health", "/health")
+    app = running(start_script(make_unit(), tmp_path, port, script, str(port), more=health))
     status, body = app.get("/early")
     assert (status, body.split()[0], body.split()[-1]) == (200, "/health", "/early")
     assert len(body.split()) > 2  # it was asked, and said no, more than once
@@ -122,10 +127,8 @@ def test_a_model_that_never_loads_is_told(make_unit: MakeUnit, running: Keep, tm
         "        self.send_error(503); print('asked', flush=True)\n"
         "http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
     )
-    unit = make_unit()
-    code = bundle(tmp_path, {"p.py": script})
-    options = [*unit.options(code), "--port", str(port), "--health", "/health"]
-    app = running(unit.start(code, fserve("", args=("python", "p.py", str(port))), options=options))
+    health = ("--health", "/health")
+    app = running(start_script(make_unit(), tmp_path, port, script, str(port), more=health))
     app.until("asked").stop()
     assert f"port {port} listens, but /health says that it is not ready" in app.err
 
@@ -184,16 +187,12 @@ def test_a_program_may_not_pass_a_secret_on_to_another(
 ) -> None:
     """A console script that starts the real program would show it after all."""
     script = f"import os, subprocess, sys\nB, K = '/bin/echo', sys.argv[1]\n{way}\n"
-    code = bundle(tmp_path, {"p.py": script})
     unit = make_unit(secrets={"s0": ("env:AUTH", CANARY.encode())})
-    options = [*unit.options(code), "--port", str(port)]
-    app = running(unit.start(code, fserve("", args=("python", "p.py", "$AUTH")), options=options))
+    app = running(start_script(unit, tmp_path, port, script, "$AUTH"))
     assert app.wait() == 78
     assert "program 'echo' would show secret AUTH to everybody in its arguments" in app.err
     assert CANARY not in app.err + app.out
-    allowed = running(
-        unit.start(code, fserve("", args=("python", "p.py", "$AUTH")), options=[*options, "--secret-in-argv", "yes"])
-    )
+    allowed = running(start_script(unit, tmp_path, port, script, "$AUTH", more=("--secret-in-argv", "yes")))
     allowed.wait()
     assert allowed.out == "***\n"  # it was an argument; the journal keeps things for longer
 
@@ -208,9 +207,7 @@ def test_no_secret_that_the_program_prints_reaches_the_journal(
         "os.write(1, b'no newline ' + sys.argv[1].encode()); raise SystemExit(4)\n"
     )
     unit = make_unit(secrets={"s0": ("env:AUTH", CANARY.encode())})
-    code = bundle(tmp_path, {"p.py": script})
-    options = [*unit.options(code), "--port", str(port)]
-    app = running(unit.start(code, fserve("", args=("python", "p.py", "$AUTH")), options=options))
+    app = running(start_script(unit, tmp_path, port, script, "$AUTH"))
     assert app.wait() == 4
     assert app.out == "out ***\nchild ***\nno newline ***"
     assert app.err.startswith("{'api_key': '***'}\nend\n")

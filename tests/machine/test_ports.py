@@ -9,11 +9,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.machine.lively import Load, request, state, trusted, websocket
+from tests.machine.needles import Search
 from tests.machine.people import (
     alice,
     answer,
@@ -32,6 +32,7 @@ from tests.machine.test_failed_starts import impatient  # noqa: F401
 
 TEN = [f"port-ten-{number}" for number in range(10)]
 CANARY = "CANARY-9c41d0b7e2"
+SEARCH = Search(CANARY)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -264,19 +265,6 @@ def test_reserved_and_privileged_ports_are_refused() -> None:
     assert by("alice", "flytectl", "serve", write("port-bad", portly(), port=8012)).returncode in (2, 3)
 
 
-def canary_in_a_command_line() -> list[str]:
-    """The processes of the machine whose arguments, which all users may read, have the secret in them."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            text = path.read_text(errors="replace")
-        except OSError:
-            continue
-        if CANARY in text:
-            found.append(text.replace("\0", " "))
-    return found
-
-
 def secret(*options: str) -> None:
     """The secret of these tests."""
     alice("flytectl", "secret", "create", "PORT_KEY", "-", *options, typed=f"{CANARY}\n")
@@ -288,10 +276,10 @@ def test_a_secret_argument_of_a_python_program_is_in_no_command_line() -> None:
     wanted = "[flyte.Secret(key='PORT_KEY', as_env_var='PORT_KEY')]"
     url = serve("port-secret", portly("--key", "$PORT_KEY"), secrets=wanted)
     assert curl(f"{url}/key")[1] == CANARY
-    assert canary_in_a_command_line() == []
+    assert SEARCH.in_command_lines() == []
     alice("flytectl", "app", "sleep", "port-secret")
     assert curl(f"{url}/key")[1] == CANARY
-    assert canary_in_a_command_line() == []
+    assert SEARCH.in_command_lines() == []
     journal = subprocess.run(["journalctl", "-b", "-o", "export"], capture_output=True, check=True).stdout
     assert CANARY.encode() not in journal
 
@@ -310,10 +298,10 @@ def test_a_secret_argument_of_another_program_is_refused_unless_it_is_allowed() 
     done = by("alice", "flytectl", "serve", file)
     assert done.returncode == 8
     assert "would show secret PORT_KEY to everybody in its arguments" in done.stderr
-    assert canary_in_a_command_line() == []
+    assert SEARCH.in_command_lines() == []
     assert CANARY not in done.stderr + done.stdout
     assert curl(alice("flytectl", "serve", "-q", "--allow-secret-in-argv", file).stdout.strip())[0] in (200, 404)
-    assert len(canary_in_a_command_line()) == 1
+    assert len(SEARCH.in_command_lines()) == 1
 
 
 def test_the_sandbox_is_as_tight_as_any_apps() -> None:
