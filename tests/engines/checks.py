@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.engines.serving import ANSWER, CANARY, KEY, Served, question
+from tests.engines.serving import ANSWER, CANARY, KEY, NAME, Served, question
 from tests.machine.people import alice, until
 
 STOP_S = 30
@@ -59,12 +59,13 @@ def caches_survive(engine: Served, variables: Iterable[str]) -> None:
 
 def openai_client(engine: Served) -> None:
     """The client that people use: a chat, a stream in pieces, the list of models, and what a bad key becomes."""
-    assert engine.client("chat") == {"text": ANSWER, "reason": "stop"}
+    made = engine.client("chat")
+    assert (made["text"], made["end"]) == (ANSWER, "stop")
     streamed = engine.client("stream")
-    assert streamed["text"] == ANSWER
+    assert (streamed["text"], streamed["end"]) == (ANSWER, "stop")
     assert streamed["pieces"] > 2
-    assert engine.client("models") == ["qwen3-0.6b"]
-    assert engine.client("bad_key") == "AuthenticationError"
+    assert engine.client("models") == {"models": [NAME]}
+    assert engine.client("chat", key="sk-wrong")["error"] == "AuthenticationError"
 
 
 def hanging_up_ends_the_work(engine: Served, running: str) -> None:
@@ -77,7 +78,7 @@ def hanging_up_ends_the_work(engine: Served, running: str) -> None:
         lines = engine.inside("/metrics").splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(running))
 
-    assert engine.client("cancel") == {"pieces": 3}
+    assert engine.client("cancel", typed="go\n") == {"pieces": 20}
     until(lambda: now() == 0, 30)
     assert any(line.startswith(running) for line in engine.inside("/metrics").splitlines())
     assert engine.chat() == (200, ANSWER)
@@ -95,7 +96,7 @@ def sleeps_and_wakes(engine: Served) -> None:
     assert engine.show("Result") == "success"
     assert engine.state == "sleeping"
     with CANARY.never_in_command_lines():
-        assert engine.client("timeout") == "APITimeoutError"  # a client without patience wakes it all the same
+        assert engine.client("impatient")["error"] == "APITimeoutError"  # which woke it all the same
         started = time.monotonic()
         assert engine.chat() == (200, ANSWER)
         engine.seconds["wake"] = time.monotonic() - started

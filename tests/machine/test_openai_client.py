@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +10,11 @@ import pytest
 
 from tests.machine.lively import state
 from tests.machine.llamas import ANSWER, KEY, PLAIN, Client, forget, install, serve
-from tests.machine.people import alice, becoming, environment, until
+from tests.machine.openais import outcome, started
+from tests.machine.people import alice, until
 
-PROGRAM = Path(__file__).parents[1] / "apps" / "openai_client.py"
 HOME = Path("/home/alice")
 PYTHON = HOME / "openai-env/bin/python"
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 APP = "llama-openai"
 
 
@@ -28,8 +24,6 @@ def url() -> Iterator[str]:
     install()
     alice("python3", "-m", "venv", str(PYTHON.parents[1]))
     alice(str(PYTHON), "-m", "pip", "install", "-q", "openai")
-    shutil.copy(PROGRAM, HOME)
-    (HOME / PROGRAM.name).chmod(0o644)
     yield serve(APP, PLAIN)
     forget(APP)
 
@@ -46,22 +40,9 @@ def app(url: str, request: pytest.FixtureRequest) -> Client:
     return watcher
 
 
-def started(url: str, what: str, key: str = KEY, certificates: str = CERTIFICATES) -> subprocess.Popen[str]:
-    """The program, running as alice, in the environment that the manual tells her to set."""
-    words = [*becoming("alice"), str(PYTHON), str(HOME / PROGRAM.name), f"{url}/v1", what]
-    more = {"OPENAI_API_KEY": key, "SSL_CERT_FILE": certificates}
-    return subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HOME,
-        env={**environment("alice"), **more},
-    )  # fmt: skip
-
-
-def client(url: str, what: str, **how: str) -> dict[str, Any]:
+def client(url: str, what: str, key: str = KEY, **how: str) -> dict[str, Any]:
     """What became of it."""
-    with started(url, what, **how) as program:
-        out, err = program.communicate(timeout=180)
-    assert program.returncode == 0, err
-    return dict(json.loads(out.splitlines()[-1]))
+    return outcome(started(PYTHON, url, what, key=key, **how))
 
 
 def marks() -> int:
@@ -91,22 +72,21 @@ def test_stream(url: str) -> None:
 def test_cancel_in_the_middle_of_a_stream_frees_the_server(app: Client, url: str) -> None:
     """The connection that the client closes is closed all the way to llama-server, which stops at once."""
     before = marks()
-    with started(url, "cancel") as program:
-        assert program.stdout is not None
-        assert program.stdout.readline() == "in the middle\n"
-        (slot,) = app.busy()
-        assert slot["next_token"][0]["n_decoded"] < 20_000
-        out, err = program.communicate("go\n", timeout=60)
-    assert json.loads(out) == {"pieces": 20}, err
+    program = started(PYTHON, url, "cancel", key=KEY)
+    assert program.stdout is not None
+    assert program.stdout.readline() == "in the middle\n"
+    (slot,) = app.busy()
+    assert slot["next_token"][0]["n_decoded"] < 20_000
+    assert outcome(program, "go\n") == {"pieces": 20}
     freed(app, before)
 
 
 def test_a_bad_key_is_an_authentication_error(app: Client, url: str) -> None:
     """As with OpenAI itself; also when it was the request that woke the app."""
     for key in ("not-the-key-of-it", "x"):
-        said = client(url, "chat", key=key)
-        assert (said["error"], said["status"]) == ("AuthenticationError", 401)
-    assert "Invalid API Key" in said["message"]
+        told = client(url, "chat", key=key)
+        assert (told["error"], told["status"]) == ("AuthenticationError", 401)
+    assert "Invalid API Key" in told["message"]
     assert app.chat() == ANSWER
 
 
@@ -122,9 +102,9 @@ def test_who_does_not_trust_the_machines_authority_gets_nothing(url: str) -> Non
     other = HOME / "other.crt"
     alice("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=other", "-keyout", "/dev/null",
           "-out", str(other))  # fmt: skip
-    said = client(url, "chat", certificates=str(other))
-    assert said["error"] == "APIConnectionError"
-    assert "CERTIFICATE_VERIFY_FAILED" in said["cause"]
+    told = client(url, "chat", certificates=str(other))
+    assert told["error"] == "APIConnectionError"
+    assert "CERTIFICATE_VERIFY_FAILED" in told["cause"]
 
 
 @pytest.mark.usefixtures("app")
