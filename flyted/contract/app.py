@@ -84,7 +84,7 @@ class AppSpec:
     cpu_cores: float = DEFAULT_CPU_CORES
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     disk_bytes: int = 0  # room for its state and cache folders; looked for when it is served, and no limit
-    shm_bytes: int = 0  # of a /dev/shm of its own; 0: the machine's
+    shm_bytes: int = 0  # the size of its /dev/shm; 0: as large as its memory
     gpu_count: int = 0
     gpu_name: str = ""  # words of the product's name; "" is any
     gpu_partition: str = ""  # a MIG slice, as 1g.5gb; "" is whole GPUs

@@ -284,9 +284,9 @@ def _view(
         for name, use in credentials.items()
         if isinstance(use, SecretUse) and use.file
     ]
-    empty = [(layout.state, "ro")]
-    if spec.shm_bytes:  # a tmpfs, so what it holds counts in MemoryMax; the options after systemd's own win
-        empty.append((SHARED_MEMORY, f"mode=1777,size={spec.shm_bytes}"))
+    # its own: seen by no other app, gone with the unit, counted in MemoryMax; the options after systemd's own win
+    shared = (SHARED_MEMORY, f"mode=1777,size={spec.shm_bytes or spec.memory_bytes}")
+    empty = [(layout.state, "ro"), shared]
     if any(isinstance(use, SecretUse) and use.file for use in credentials.values()):
         empty.append((SECRET_FILES, "ro"))
     return {

@@ -127,6 +127,18 @@ def test_shared_memory_has_the_size_that_was_asked_for() -> None:
     assert do(url, "import os\nresult = os.listdir('/dev/shm')") == "[]"
 
 
+def test_without_a_size_shared_memory_is_as_large_as_the_memory_and_as_private() -> None:
+    """What one app leaves there, open to everybody, is in no other app's nor in the machine's; nor after a sleep."""
+    one, other = serve("limit-none"), serve("limit-shm", resources='cpu=2, memory="256Mi", shm="64Mi"')
+    assert do(one, "import os\ns = os.statvfs('/dev/shm')\nresult = s.f_frsize * s.f_blocks") == str(256 * MIB)
+    do(one, "import os\nos.close(os.open('/dev/shm/seen', os.O_CREAT, 0o666))\nresult = 1")
+    assert do(one, "import os\nresult = os.listdir('/dev/shm')") == "['seen']"
+    assert do(other, "import os\nresult = os.listdir('/dev/shm')") == "[]"
+    assert not Path("/dev/shm/seen").exists()
+    alice("flytectl", "app", "sleep", "limit-none")
+    assert do(one, "import os\nresult = os.listdir('/dev/shm')") == "[]"
+
+
 def test_with_shared_memory_devices_are_as_closed_as_without() -> None:
     """Both apps have the same few devices, and the same way to use them; none is a disk or the machine's memory."""
     devices = "import os\nresult = sorted((n, os.access('/dev/' + n, os.W_OK)) for n in os.listdir('/dev'))"

@@ -103,7 +103,8 @@ def test_a_secret_file_is_the_credential_itself() -> None:
 def test_an_app_sees_its_own_image_and_bundle_only() -> None:
     """The state folder is empty but for these two."""
     service = units(bundle=BUNDLE).service
-    assert service["TemporaryFileSystem"] == [("/var/lib/flyted", "ro")]
+    assert service["TemporaryFileSystem"][0] == ("/var/lib/flyted", "ro")
+    assert {path for path, _ in service["TemporaryFileSystem"]} == {"/var/lib/flyted", "/dev/shm"}
     assert [b[0] for b in service["BindReadOnlyPaths"]] == [IMAGE, bundle_path(BUNDLE)]
     assert "/run/flyted" in service["InaccessiblePaths"]
 
@@ -130,10 +131,10 @@ def test_limits_are_the_specs() -> None:
 
 
 def test_shared_memory_is_the_apps_own() -> None:
-    """A tmpfs of the size asked for, writable as /dev/shm is; the machine's when none was asked for."""
+    """A tmpfs of the size asked for, writable as /dev/shm is; as large as the memory when none was asked for."""
     service = units(shm_bytes=64 << 20).service
     assert ("/dev/shm", "mode=1777,size=67108864") in service["TemporaryFileSystem"]
-    assert "/dev/shm" not in dict(units().service["TemporaryFileSystem"])
+    assert dict(units(memory_bytes=32 << 20).service["TemporaryFileSystem"])["/dev/shm"] == "mode=1777,size=33554432"
 
 
 def test_only_an_app_with_a_minimum_restarts_by_itself() -> None:
