@@ -37,6 +37,7 @@ from flyted.daemon.secrets import Secrets
 from flyted.daemon.settings import Settings
 from flyted.daemon.tls import Tls
 from flyted.daemon.tokens import Tokens
+from flyted.daemon.turns import Turns
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host import identity, recipients, reserve, rotation, sockets
 from flyted.host.gpu import Gpu
@@ -99,7 +100,7 @@ async def daemon(settings: Settings) -> None:
     images = Images(units, STATE / "images", settings.build_environment, gpus.need_any)
     sweep = ImageSweep(units, images, store.apps, STATE / "unused-images.json")
     models = ModelVerbs(Models(store.database))
-    deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", gpus, models, set())
+    deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", gpus, models, Turns())
     table = TokenTable(store.database)
     grants = Grants(table, store, ingress, lambda: any(u.active == "active" for u in units.list([INGRESS_UNIT])))
     tokens = Tokens(table, store, grants)

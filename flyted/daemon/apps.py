@@ -34,6 +34,7 @@ class Apps:
         self._engine = engine
         self._act = act
         self._deploy = deploy
+        self._turns = deploy.turns
         self._sweep = sweep
 
     def verbs(self) -> dict[str, Verb]:
@@ -84,12 +85,13 @@ class Apps:
         return {"app": await self._map(self._app(call.app))}
 
     async def stop(self, call: Call) -> dict[str, Any]:
-        """Wanted: stopped. Nothing wakes it; requests that run are finished."""
-        app = self._app(call.app)
+        """Wanted: stopped. Nothing wakes it; requests that run are finished. A deploy under way is called off."""
+        begun = await self._turns.call_off(call.app)
+        app = self._app(call.app, begun=begun)
         self._store.want(app.key.id, "stopped", time.time())
         await self._engine.settle()
         await self._gone(app)
-        return {"app": await self._map(self._app(call.app))}
+        return {"app": await self._map(self._app(call.app, begun=begun))}
 
     async def sleep(self, call: Call) -> dict[str, Any]:
         """Puts an app to sleep now; the next request wakes it."""
@@ -105,8 +107,8 @@ class Apps:
         return {"app": await self._map(self._app(call.app))}
 
     async def delete(self, call: Call) -> dict[str, Any]:
-        """Stops an app and forgets it: its units, revisions, state and cache."""
-        app = self._app(call.app)
+        """Stops an app and forgets it: its units, revisions, state and cache. A deploy under way is called off."""
+        app = self._app(call.app, begun=await self._turns.call_off(call.app))
         answer = await self._map(app)
         self._store.want(app.key.id, "stopped", time.time())
         await self._engine.settle()
@@ -145,8 +147,11 @@ class Apps:
         facts = await self._engine.facts()
         return app_map(app, facts, self._act.base_domain, self._act.https_port)
 
-    def _app(self, key: AppKey) -> StoredApp:
+    def _app(self, key: AppKey, *, begun: bool = False) -> StoredApp:
+        """What is known of an app; ``begun``: a deploy had begun to make it, so it may have no revision yet."""
         found = next((a for a in self._store.apps() if a.key == key), None)
+        if found is None and begun:
+            return StoredApp(key, "stopped", None, (), time.time(), time.time())
         if found is None:
             raise NotFound(f"there is no app '{key}'", hint="flytectl app ls")
         return found

@@ -12,12 +12,12 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from flyted.contract.app import AppSpec
-from flyted.contract.errors import Busy, DeployFailed, FlytedError, InvalidInput, SecretNotFound
+from flyted.contract.errors import DeployFailed, FlytedError, InvalidInput, SecretNotFound
 from flyted.contract.names import Replica, SecretScope
 from flyted.daemon.act import Act
 from flyted.daemon.engine import Engine
@@ -25,6 +25,7 @@ from flyted.daemon.gpus import Gpus
 from flyted.daemon.images import Images
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.status import url_of
+from flyted.daemon.turns import Turns
 from flyted.host import bundles
 from flyted.host.disk import free_bytes
 from flyted.host.store import Store
@@ -55,16 +56,16 @@ class Deploy:
     bundles: Path
     gpus: Gpus
     models: ModelVerbs
-    _running: set[str]
+    turns: Turns
 
     async def serve(self, spec: AppSpec, fd: int | None, emit: Emit) -> tuple[StoredApp, bool]:
         """Deploys ``spec``; returns the app and whether anything changed.
 
         Raises :class:`InvalidInput` and :class:`SecretNotFound` before anything is changed, :class:`DeployFailed`
-        when the new revision did not come up (the old one then keeps serving).
+        when the new revision did not come up (the old one then keeps serving) or a stop or deletion called it off.
         """
         spec = await self.models.given(spec)
-        async with self._alone(spec.key.id):
+        async with self.turns.alone(spec.key):
             fingerprint = self._fingerprint(spec)
             unchanged = self._unchanged(spec, fingerprint)
             if unchanged is not None:
@@ -95,7 +96,7 @@ class Deploy:
         """Sets the wanted state to started and waits until the app answers."""
         if app.current is None:
             raise InvalidInput(f"app '{app.key}' has never come up", hint="flytectl serve its file again")
-        async with self._alone(app.key.id):
+        async with self.turns.alone(app.key):
             await self._start_again(app, emit)
 
     def secrets_of(self, spec: AppSpec) -> list[tuple[SecretScope, str, int]]:
@@ -188,13 +189,20 @@ class Deploy:
             if result != "done":
                 raise await self._failed(replica, result, emit)
         except FlytedError as error:
-            self.store.fail(replica.app_id, replica.revision, error.message, time.time())
-            await self.act.clear(replica)
+            await self._undo(replica, error.message)
+            raise
+        except asyncio.CancelledError:
+            if self.turns.called_off(replica.app_id):  # else the daemon ends, and its next start clears up
+                await self._undo(replica, "its deploy was called off")
             raise
         finally:
             self.gpus.tell.pop(replica.service, None)
             self.engine.candidates.discard(replica)
             self.engine.poke()
+
+    async def _undo(self, replica: Replica, reason: str) -> None:
+        self.store.fail(replica.app_id, replica.revision, reason, time.time())
+        await self.act.clear(replica)
 
     async def _tell_doubts(self, replica: Replica, emit: Emit) -> None:
         """What makes a start look vain is told at once: its end may be minutes away."""
@@ -214,13 +222,3 @@ class Deploy:
             f"revision {replica.revision} of app '{app.key}' did not come up: {reason}{kept}",
             hint=f"flytectl logs {app.key.name}",
         )
-
-    @contextlib.asynccontextmanager
-    async def _alone(self, app_id: str) -> AsyncIterator[None]:
-        if app_id in self._running:
-            raise Busy(f"a deploy of '{app_id}' is under way already", hint="wait for it, or look: flytectl app get")
-        self._running.add(app_id)
-        try:
-            yield
-        finally:
-            self._running.discard(app_id)

@@ -1,0 +1,89 @@
+"""One deploy of an app at a time, and what becomes of it when the app is stopped or deleted meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from flyted.contract.errors import Busy, DeployFailed
+from flyted.contract.names import AppKey
+from flyted.daemon.turns import Turns
+
+ONE, OTHER = AppKey("default", "development", "one"), AppKey("default", "development", "other")
+
+
+class Deploys:
+    """Deploys that last until they are told to end, and what they did."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.end = asyncio.Event()
+        self.did: list[str] = []
+
+    async def run(self, app: AppKey) -> str:
+        """One of them: undoing takes a moment too."""
+        async with self.turns.alone(app):
+            self.did.append("begun")
+            try:
+                await self.end.wait()
+            except asyncio.CancelledError:
+                self.did.append(f"cancelled, called off: {self.turns.called_off(app.id)}")
+                await asyncio.sleep(0)
+                self.did.append("undone")
+                raise
+        return "deployed"
+
+    async def start(self, app: AppKey) -> asyncio.Task[str]:
+        """It has begun when this returns."""
+        task = asyncio.create_task(self.run(app))
+        await asyncio.sleep(0)
+        return task
+
+
+def test_only_one_at_a_time_of_the_same_app() -> None:
+    """Another app does not wait; the same one is refused until it is over."""
+
+    async def scenario() -> None:
+        deploys = Deploys()
+        first, other = await deploys.start(ONE), await deploys.start(OTHER)
+        with pytest.raises(Busy, match="a deploy of 'one' is under way already"):
+            await deploys.run(ONE)
+        deploys.end.set()
+        assert [await first, await other] == ["deployed", "deployed"]
+        assert await deploys.run(ONE) == "deployed"
+
+    asyncio.run(scenario())
+
+
+def test_one_that_is_called_off_has_undone_what_it_began() -> None:
+    """Whoever calls it off, even twice, goes on afterwards; its client is told, and the next one may begin."""
+
+    async def scenario() -> None:
+        deploys = Deploys()
+        assert await deploys.turns.call_off(ONE) is False
+        task = await deploys.start(ONE)
+        assert list(await asyncio.gather(deploys.turns.call_off(ONE), deploys.turns.call_off(ONE))) == [True, True]
+        assert deploys.did == ["begun", "cancelled, called off: True", "undone"]
+        with pytest.raises(DeployFailed, match="deploy of app 'one' was called off"):
+            await task
+        assert task.cancelling() == 0
+        deploys.end.set()
+        assert await deploys.run(ONE) == "deployed"
+
+    asyncio.run(scenario())
+
+
+def test_the_end_of_the_daemon_is_no_calling_off() -> None:
+    """Then a deploy is cancelled like everything else."""
+
+    async def scenario() -> None:
+        deploys = Deploys()
+        task = await deploys.start(ONE)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert deploys.did[1] == "cancelled, called off: False"
+        assert await deploys.turns.call_off(ONE) is False
+
+    asyncio.run(scenario())

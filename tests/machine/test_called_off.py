@@ -1,0 +1,114 @@
+"""Apps that are stopped or deleted while a deploy of them is under way: it gives up, and nothing comes back."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine.lively import serve, state, write
+from tests.machine.people import alice, answer, by, curl, everything, give, may_serve, running, until
+from tests.machine.test_failed_starts import HANGS
+
+APP = "called-off"
+BUILDS = """
+import flyte
+import flyte.app
+
+env = flyte.app.AppEnvironment(
+    name="called-off", args=["python", "-m", "http.server", "8080"], port=8080, requires_auth=False,
+    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("waitress", "numpy", {marker!r}),
+    resources=flyte.Resources(cpu=1, memory="128Mi"),
+)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _alice_may() -> None:
+    may_serve()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    yield
+    by("alice", "flytectl", "app", "delete", APP)
+
+
+def units() -> str:
+    """The units of the app, of any revision."""
+    words = ["systemctl", "list-units", "--all", "--plain", "--no-legend", f"flyted-app-{APP}-*"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def called_off(process: subprocess.Popen[str]) -> None:
+    """Who waits for the deploy is told what became of it."""
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 8, said
+    assert f"the deploy of app '{APP}' was called off: somebody has stopped or deleted the app" in said
+
+
+def gone() -> None:
+    """Nothing is left of the app."""
+    assert units() == ""
+    assert APP not in alice("flytectl", "app", "ls", "--all").stdout
+
+
+def test_a_first_start_is_called_off_by_a_deletion() -> None:
+    """The start would go on for minutes; the deletion does not wait for that, and nothing is left."""
+    with running("flytectl", "serve", write(APP, at_start=HANGS)) as process:
+        until(lambda: ".service" in units())
+        alice("flytectl", "app", "delete", APP)
+        called_off(process)
+    gone()
+
+
+def test_a_build_is_called_off_by_a_deletion() -> None:
+    """Before there is any revision; the image is built to its end, and no app comes of it."""
+    with running("flytectl", "serve", give("called_off.py", BUILDS.format(marker="click"))) as process:
+        until(lambda: "flyted-build-" in "".join(everything()["units"]))
+        alice("flytectl", "app", "delete", APP)
+        called_off(process)
+    gone()
+    until(lambda: "flyted-build-" not in "".join(everything()["units"]), 120)
+    gone()
+
+
+def test_a_new_revision_is_called_off_by_a_stop() -> None:
+    """Both revisions end; started again it is the one before."""
+    url = serve(APP, version="old")
+    with running("flytectl", "serve", write(APP, at_start=HANGS, version="new")) as process:
+        until(lambda: "-r2-0.service" in units())
+        alice("flytectl", "app", "stop", APP)
+        called_off(process)
+    assert (state(APP), units()) == ("stopped", "")
+    assert answer("app", "get", APP)["last_failure"]["reason"] == "its deploy was called off"
+    assert curl(url)[0] == 503
+    alice("flytectl", "app", "start", APP)
+    assert "old" in curl(url)[1]
+
+
+def test_a_deletion_in_the_middle_of_a_start_by_hand() -> None:
+    """`app start` of an app that was stopped, and does not come up this time."""
+    marker = Path("/etc/called-off")  # which apps see, read-only like the rest of the system
+    serve(APP, at_start=f"if os.path.exists('{marker}'): time.sleep(3600)")
+    alice("flytectl", "app", "stop", APP)
+    marker.touch()
+    with running("flytectl", "app", "start", APP) as process:
+        until(lambda: "activating" in units())
+        alice("flytectl", "app", "delete", APP)
+        called_off(process)
+    marker.unlink()
+    gone()
+
+
+def test_the_next_deploy_is_not_held_up() -> None:
+    """Called off and served at once again, four times: the last one serves."""
+    for round_ in range(4):
+        with running("flytectl", "serve", write(APP, at_start=HANGS, version=str(round_))) as process:
+            until(lambda: ".service" in units())
+            alice("flytectl", "app", "delete", APP)
+            called_off(process)
+    url = serve(APP, version="at last")
+    assert "at last" in curl(url)[1]
