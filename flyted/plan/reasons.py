@@ -11,6 +11,8 @@ _EXITED = re.compile(r"Main process exited, code=(\w+), status=(\d+)/(\S+)")
 _RESULT = re.compile(r"Failed with result '([\w-]+)'")
 _UNMADE = re.compile(r"Failed (to|at) ")
 _LIMIT = 300
+_OURS = "flyted: "  # lines of the launcher (launch/supervise.py) among the app's
+_ENDED = f"{_OURS}the program ended"
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,11 @@ def _cause(result: str, exited: re.Match[str] | None, start_timeout_s: float) ->
 
 
 def _last_word(lines: Sequence[Line]) -> str:
-    """What the app itself printed last; "" if that is nothing."""
-    return next((line.text for line in reversed(lines) if line.source == "app" and line.text.strip()), "")
+    """What the app itself printed last; "" if that is nothing. How its program ended is our word, and comes after."""
+    said = [line.text for line in lines if line.source == "app" and line.text.strip()]
+    if len(said) > 1 and said[-1].startswith(_ENDED) and not said[-2].startswith(_OURS):
+        return f"{clean(said[-2])}; {said[-1].removeprefix(_OURS)}"
+    return said[-1] if said else ""
 
 
 def _last(pattern: re.Pattern[str], texts: Sequence[str]) -> re.Match[str] | None:

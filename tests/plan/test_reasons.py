@@ -32,12 +32,21 @@ def test_a_network_that_cannot_be_made_is_the_reason() -> None:
 
 
 EXITED = "flyted-app-a-r1-0.service: Main process exited, code=exited, status={}"
+ENDED = "flyted: the program ended with status 1 and never listened"
 
 
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
         ([own("ImportError: no x"), systemd(EXITED.format("1/FAILURE"))], "status 1 at its start: ImportError: no x"),
+        (
+            [own("No such file: 'x.py'"), own(ENDED), systemd(EXITED.format("1/FAILURE"))],
+            "at its start: No such file: 'x.py'; the program ended with status 1 and never listened",
+        ),
+        (
+            [own("flyted: its port is taken"), own(ENDED), systemd(EXITED.format("1/FAILURE"))],
+            "at its start: flyted: the program ended with status 1 and never listened",
+        ),
         ([systemd("u: Failed with result 'timeout'.")], "did not serve within 300 s"),
         ([systemd("u: Failed with result 'protocol'.")], "ended without an error"),
         ([systemd("u: Failed with result 'oom-kill'.")], "more memory than its limit"),
