@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.gateway import gateway
+from benchmarks.gpu import gpu
 from benchmarks.llama import llama
 from benchmarks.ports import ports
 from tests.machine.people import alice, answer, environment, give, join_group
@@ -189,6 +190,7 @@ def main() -> int:
     gateway(promise)
     ports(promise)
     llama(promise)
+    gpu(promise)
     daemon()
     print(json.dumps({"broken": broken}))
     return 1 if broken else 0

@@ -160,6 +160,11 @@ def _restart_helper() -> None:
     subprocess.run(["systemctl", "stop", "flyted-gpu.service"], check=True, capture_output=True)
 
 
+def real() -> bool:
+    """Whether the machine has NVIDIA's own driver."""
+    return Path("/proc/driver/nvidia/version").exists()
+
+
 @contextlib.contextmanager
 def driver() -> Iterator[None]:
     """The library and the nodes; afterwards the machine has no driver again."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.machine.gpus import serve_text
+from tests.machine.gpus import real, serve_text
 from tests.machine.people import alice, answer, curl, may_serve, until
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not Path("/proc/driver/nvidia/version").exists(), reason="this machine has no NVIDIA driver"),
+    pytest.mark.skipif(not real(), reason="this machine has no NVIDIA driver"),
 ]
 
 GIB = 1 << 30
