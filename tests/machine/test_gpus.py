@@ -32,7 +32,7 @@ from tests.machine.gpus import (
     show,
     write,
 )  # fmt: skip
-from tests.machine.people import alice, answer, by, curl, everything, may_serve, refused, running, until
+from tests.machine.people import alice, answer, by, curl, everything, give, may_serve, refused, running, until
 
 SETTINGS = Path("/etc/flyted/flyted.toml")
 WAIT_S = 8
@@ -316,6 +316,29 @@ def test_a_gpu_that_is_lost_while_running() -> None:
     rows = answer("gpu", "ls")["gpus"]
     assert [row["error"] for row in rows if row["state"] == "broken"] == ["GPU is lost"]
     assert finding("gpu")["ok"] is False
+
+
+def test_a_model_that_is_too_large_is_told_in_words() -> None:
+    """Torch's error, out of the log of vLLM's start; and the lease is over."""
+    give(
+        "vllm/entrypoints/openai/api_server.py",
+        "class OutOfMemoryError(RuntimeError): pass\n"
+        "raise OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of')\n",
+    )
+    file = give(
+        "gpu_full.py",
+        "import flyte, flyte.app\n"
+        "env = flyte.app.AppEnvironment(\n"
+        "    name='gpu-full', args=['python', '-m', 'vllm.entrypoints.openai.api_server', '--port', '8080'],\n"
+        "    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages('waitress'),\n"
+        "    include=['vllm/entrypoints/openai/api_server.py'], requires_auth=False,\n"
+        "    resources=flyte.Resources(cpu=1, memory='256Mi', gpu=1),\n"
+        ")\n",
+    )
+    said = refused("flytectl", "serve", file, status=8)
+    assert "the GPU's memory is not enough for the model" in said
+    until(lambda: {device(L40S)["state"], device(TWIN)["state"]} == {"free"})
+    shutil.rmtree("/home/alice/vllm")
 
 
 def test_a_partition_opens_its_capabilities() -> None:
