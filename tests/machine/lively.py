@@ -7,6 +7,8 @@ import base64
 import os
 import ssl
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -66,6 +68,9 @@ env = FastAPIAppEnvironment(
 """
 
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 def write(
     name: str, *, at_start: str = "", version: str = "1", replicas: str = "(0, 1)", scaledown: float = 300
 ) -> str:
@@ -89,24 +94,28 @@ def trusted() -> ssl.SSLContext:
     return ssl.create_default_context(cadata=answer("ca", "show")["pem"])
 
 
-async def connect(url: str, tls: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A new connection to an app."""
+@asynccontextmanager
+async def connected(url: str, tls: ssl.SSLContext) -> AsyncIterator[Streams]:
+    """A new connection to an app; at the end nobody waits for TLS to say goodbye."""
     parts = urlsplit(url)
-    return await asyncio.open_connection("127.0.0.1", parts.port or 443, ssl=tls, server_hostname=parts.hostname)
+    port = parts.port or 443
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=parts.hostname)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
 
 
 async def request(url: str, tls: ssl.SSLContext, method: str = "GET", path: str = "/", seconds: float = 60) -> str:
     """One request on a connection of its own: its status, or what went wrong."""
     try:
-        async with asyncio.timeout(seconds):
-            reader, writer = await connect(url, tls)
+        async with asyncio.timeout(seconds), connected(url, tls) as (reader, writer):
             host = urlsplit(url).hostname
             writer.write(
                 f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
             )
             head = await reader.readline()
             await reader.read()
-            writer.close()
             return head.split()[1].decode() if head else "empty"
     except (OSError, TimeoutError, ssl.SSLError) as error:
         return type(error).__name__
@@ -130,14 +139,15 @@ class Load:
         return self.results
 
 
-async def websocket(url: str, tls: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+@asynccontextmanager
+async def websocket(url: str, tls: ssl.SSLContext) -> AsyncIterator[Streams]:
     """An open WebSocket to /ws."""
-    reader, writer = await connect(url, tls)
     key = base64.b64encode(os.urandom(16)).decode()
-    writer.write(
-        f"GET /ws HTTP/1.1\r\nHost: {urlsplit(url).hostname}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-    )
-    head = await reader.readuntil(b"\r\n\r\n")
-    assert b" 101 " in head, head
-    return reader, writer
+    async with connected(url, tls) as (reader, writer):
+        writer.write(
+            f"GET /ws HTTP/1.1\r\nHost: {urlsplit(url).hostname}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b" 101 " in head, head
+        yield reader, writer

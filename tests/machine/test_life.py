@@ -70,12 +70,11 @@ def test_streams_and_websockets_keep_an_app_awake() -> None:
 
     async def hold() -> None:
         tls = trusted()
-        reader, writer = await websocket(url, tls)
-        await asyncio.sleep(6)
-        assert await asyncio.to_thread(state, "life-nap") == "running"
-        writer.write(b"\x81\x82\x00\x00\x00\x00hi")
-        assert (await reader.readexactly(9))[2:] == b"echo:hi"
-        writer.close()
+        async with websocket(url, tls) as (reader, writer):
+            await asyncio.sleep(6)
+            assert await asyncio.to_thread(state, "life-nap") == "running"
+            writer.write(b"\x81\x82\x00\x00\x00\x00hi")
+            assert (await reader.readexactly(9))[2:] == b"echo:hi"
         assert await request(url, tls, path="/stream?n=5") == "200"
 
     asyncio.run(hold())

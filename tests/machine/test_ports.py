@@ -130,11 +130,10 @@ def test_websockets_and_streams_pass() -> None:
     url = serve("port-load", portly())
 
     async def talk() -> None:
-        reader, writer = await websocket(url, trusted())
-        for word in (b"hi", b"yo"):
-            writer.write(b"\x81\x82\x00\x00\x00\x00" + word)
-            assert (await reader.readexactly(9))[2:] == b"echo:" + word
-        writer.close()
+        async with websocket(url, trusted()) as (reader, writer):
+            for word in (b"hi", b"yo"):
+                writer.write(b"\x81\x82\x00\x00\x00\x00" + word)
+                assert (await reader.readexactly(9))[2:] == b"echo:" + word
 
     asyncio.run(talk())
     done = alice("curl", "-sSN", "--max-time", "20", f"{url}/stream?n=3")
