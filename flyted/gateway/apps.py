@@ -79,7 +79,7 @@ class Apps(AppService):
         """Stops an app and forgets it."""
         key = key_of(request.app_id)
         await self._parts.daemon.call("app.delete", _args(key), token=caller().token)
-        self._parts.jobs.forget(key)
+        self._parts.jobs.drop(key)
         self._parts.specs.forget(key)
         return pb.DeleteResponse()
 

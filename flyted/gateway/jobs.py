@@ -113,6 +113,10 @@ class Jobs:
         if found is not None and not found.running:
             del self._deploys[key]
 
+    def drop(self, key: AppKey) -> None:
+        """The app is deleted, and so a deploy of it was called off: what became of that is no news either."""
+        self._deploys.pop(key, None)
+
     async def deploy(self, key: AppKey, spec: dict[str, Any], bundle: Path | None, token: str) -> Deploy:
         """Begins to serve an app; returns when flyted has accepted it, or has nothing to do.
 

@@ -313,6 +313,25 @@ def test_a_bad_name_is_refused(gateway: Running, name: str) -> None:
     assert gateway.flyted.verbs() == []
 
 
+def test_a_deleted_app_is_gone_before_its_deploy_has_heard_of_it(gateway: Running) -> None:
+    """Flyted has called the deploy off; that it "failed" is not kept for the next one who asks."""
+    held = Held(gateway)
+    held.end = DeployFailed("the deploy of app 'hello' was called off")
+    gateway.flyted.answers("app.get", NO_APP)
+    gateway.flyted.answers("app.delete", {"result": {"app": app_map()}})
+    create(gateway, app())
+    ask(apps(gateway).delete, pb.DeleteRequest(app_id=app().metadata.id))
+    for may_end in (False, True):
+        if may_end:
+            held.may_end.set()
+            while gateway.parts.jobs.busy:
+                pass
+        with pytest.raises(ConnectError) as raised:
+            get(gateway)
+        assert raised.value.code is Code.NOT_FOUND
+        assert gateway.parts.jobs.deploy_of(KEY) is None
+
+
 def test_an_unknown_app_is_not_found(gateway: Running) -> None:
     """For get, update and delete."""
     for verb in ("app.get", "app.delete"):

@@ -86,6 +86,15 @@ def test_a_program_that_opens_its_port() -> None:
     assert "given in the file" in asked("stock-port")
 
 
+def test_a_deploy_that_goes_on_is_called_off_by_a_deletion() -> None:
+    """`flyte deploy` has long returned; `flyte delete app` ends what it began, and no failure is kept of it."""
+    flyte("deploy", stocked(portly.write("stock-port", portly.portly("--late", "600")), "portly.py"), "env")
+    until(lambda: any("activating" in unit["active"] for unit in answer("app", "get", "stock-port")["units"]), 60)
+    flyte("delete", "app", "stock-port")
+    assert "not found" in refused("get", "app", "stock-port").lower()
+    assert "stock-port" not in alice("flytectl", "app", "ls", "--all").stdout
+
+
 def test_a_command_has_no_code_of_the_users() -> None:
     """``command`` runs as it is, as on a cluster: a program of the image; and why one is not found is told."""
     flyte("deploy", stocked(portly.write("stock-port", ["python", "-m", "http.server", "8080"], how="command")), "env")
