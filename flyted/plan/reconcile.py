@@ -91,9 +91,7 @@ def _plan_app(
         draft.fenced[host] = app.key.id
         draft.open_paths |= keys(host, paths)
     if replica is None or revision is None:
-        if app.wanted == "stopped":
-            text = f"{app.key} is stopped; its operator can start it: flytectl app start {app.key.name}"
-            draft.unavailable[host] = unavailable(text, 60)
+        draft.unavailable[host] = _not_serving(app, facts)
         return
     failure = facts.failures.get(replica)
     if not _alive(facts.units.get(replica.socket)):
@@ -110,6 +108,15 @@ def _plan_app(
     waits = replica in facts.busy or _rests(facts.units.get(replica.service)) or _resting(replica, draft)
     if waits or revision.spec.request_timeout_s:
         draft.timeouts_ms[replica.server] = patience_ms(revision.spec, facts, waits=waits)
+
+
+def _not_serving(app: StoredApp, facts: Facts) -> Unavailable:
+    """What anybody may know of an app that has nothing to serve with."""
+    if app.wanted == "stopped":
+        return unavailable(f"{app.key} is stopped; its operator can start it: flytectl app start {app.key.name}", 60)
+    if any(replica.app_id == app.key.id for replica in facts.candidates):
+        return unavailable(f"{app.key} is starting for the first time", 5)
+    return unavailable(f"{app.key} has not come up; its operator can see why: flytectl app get {app.key.name}", 60)
 
 
 def patience_ms(spec: AppSpec, facts: Facts, *, waits: bool) -> int:

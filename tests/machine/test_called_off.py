@@ -59,9 +59,12 @@ def test_a_first_start_is_called_off_by_a_deletion() -> None:
     """The start would go on for minutes; the deletion does not wait for that, and nothing is left."""
     with running("flytectl", "serve", write(APP, at_start=HANGS)) as process:
         until(lambda: ".service" in units())
+        status, body = curl(f"https://{APP}.apps.localhost")
+        assert (status, "starting for the first time" in body) == (503, True)
         alice("flytectl", "app", "delete", APP)
         called_off(process)
     gone()
+    assert curl(f"https://{APP}.apps.localhost")[0] == 421
 
 
 def test_a_build_is_called_off_by_a_deletion() -> None:

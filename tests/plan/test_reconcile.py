@@ -10,6 +10,7 @@ from flyted.contract.names import Replica
 from flyted.plan.actions import Sleep, StartPair, StartService, StopPair
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.idle import Clock
+from flyted.plan.ingress import unavailable
 from flyted.plan.reconcile import DRAIN_S, Plan, reconcile
 from tests.plan.stored import DOMAIN, app, facts, pair, quiet
 
@@ -158,6 +159,17 @@ def test_a_stopped_app_is_told_to_visitors_and_its_units_go(service: str) -> Non
     assert plan(facts(stopped)).look_at is None
 
 
+def test_an_app_that_has_never_served_says_so() -> None:
+    """503, not "no app has this name": soon again while its first revision starts; without the reason if it failed."""
+    new = app("a", serving=None)
+    starting = plan(facts(new, units=pair(A1, "activating"), candidates=frozenset({A1})))
+    assert starting.ingress.unavailable[HOST] == unavailable("a is starting for the first time", 5)
+    assert (starting.ingress.hosts, starting.actions) == ({}, ())
+    failed = plan(facts(new)).ingress.unavailable[HOST]
+    assert "flytectl app get a" in failed.reason
+    assert "boom" not in failed.reason
+
+
 def test_units_of_a_deleted_app_are_cleared_away() -> None:
     """What no app wants is stopped, whoever left it."""
     assert plan(facts(units=pair(A1), leaving={A1: 0.0})).actions == (StopPair(A1),)
@@ -179,12 +191,6 @@ def test_what_is_being_acted_on_is_left_alone() -> None:
     answer = plan(facts(app("a"), busy=frozenset({A1})))
     assert answer.actions == ()
     assert answer.ingress.hosts == {HOST: "a-r1-0"}
-
-
-def test_an_app_that_never_came_up_has_no_route() -> None:
-    """Its host is unknown to the ingress, as if there were no app."""
-    answer = plan(facts(app("a", serving=None)))
-    assert (answer.actions, dict(answer.ingress.hosts), dict(answer.ingress.unavailable)) == ((), {}, {})
 
 
 @pytest.mark.parametrize(
