@@ -276,8 +276,11 @@ def test_a_daemon_of_another_version_is_named() -> None:
 
 
 def stop_all() -> None:
-    """One after the other, the daemon first: it would start the ingress that stops, and that the daemon again."""
-    systemctl("stop", "flyted")
+    """One after the other, the daemon first: it would start the ingress that stops, and that the daemon again.
+
+    With its sockets: whoever asks it something meanwhile, such as the gateway, would start it too.
+    """
+    systemctl("stop", "flyted.socket", "flyted-credentials.socket", "flyted-api.socket", "flyted")
     systemctl("stop", "flyted-ingress.socket", "flyted-ingress")  # else the next connection starts it again
 
 
