@@ -55,8 +55,8 @@ _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
         "after the model was loaded no memory is left for a single text: more memory, or a smaller model",
     ),
     (
-        re.compile(r"libnuma\.so\.1: cannot open shared object file"),
-        "it needs libnuma: sudo apt install libnuma1",
+        re.compile(r"lib(?P<library>numa|gomp)\.so\.1: cannot open shared object file"),
+        "it needs lib{library}: sudo apt install lib{library}1",
     ),
     (
         re.compile(r"InvalidCxxCompiler|Failed to find C compiler|No working C\+\+ compiler"),

@@ -62,6 +62,10 @@ def why(*texts: str) -> str:
         ),
         ("ModuleNotFoundError: No module named 'vllm'", "vllm is not installed in its environment"),
         ("ImportError: libnuma.so.1: cannot open shared object file: No such file", "sudo apt install libnuma1"),
+        (
+            "bin/llama-server: error while loading shared libraries: libgomp.so.1: cannot open shared object file: No",
+            "it needs libgomp: sudo apt install libgomp1",
+        ),
         (WORKER + "torch._inductor.exc.InvalidCxxCompiler: No working C++ compiler found", "sudo apt install g++"),
         ("RuntimeError: Failed to infer device type, please set `VLLM_LOGGING_LEVEL=DEBUG`", "a build for processors"),
         (
