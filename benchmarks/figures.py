@@ -190,8 +190,8 @@ def main() -> int:
     gateway(promise)
     ports(promise)
     llama(promise)
-    gpu(promise)
     daemon()
+    gpu(promise)  # its helper leaves 20 s later, and the daemon hears of that
     print(json.dumps({"broken": broken}))
     return 1 if broken else 0
 
