@@ -19,7 +19,7 @@ import flyte.app
 
 env = flyte.app.AppEnvironment(
     name="called-off", args=["python", "-m", "http.server", "8080"], port=8080, requires_auth=False,
-    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("waitress", "numpy", {marker!r}),
+    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("waitress", "numpy", "click"),
     resources=flyte.Resources(cpu=1, memory="128Mi"),
 )
 """
@@ -69,7 +69,7 @@ def test_a_first_start_is_called_off_by_a_deletion() -> None:
 
 def test_a_build_is_called_off_by_a_deletion() -> None:
     """Before there is any revision; the image is built to its end, and no app comes of it."""
-    with running("flytectl", "serve", give("called_off.py", BUILDS.format(marker="click"))) as process:
+    with running("flytectl", "serve", give("called_off.py", BUILDS)) as process:
         until(lambda: "flyted-build-" in "".join(everything()["units"]))
         alice("flytectl", "app", "delete", APP)
         called_off(process)

@@ -165,9 +165,11 @@ def test_an_app_that_has_never_served_says_so() -> None:
     starting = plan(facts(new, units=pair(A1, "activating"), candidates=frozenset({A1})))
     assert starting.ingress.unavailable[HOST] == unavailable("a is starting for the first time", 5)
     assert (starting.ingress.hosts, starting.actions) == ({}, ())
-    failed = plan(facts(new)).ingress.unavailable[HOST]
-    assert "flytectl app get a" in failed.reason
-    assert "boom" not in failed.reason
+    failed = plan(facts(new))
+    assert (failed.actions, dict(failed.ingress.hosts)) == ((), {})
+    assert set(failed.ingress.unavailable) == {HOST}
+    assert "flytectl app get a" in failed.ingress.unavailable[HOST].reason
+    assert "boom" not in failed.ingress.unavailable[HOST].reason
 
 
 def test_units_of_a_deleted_app_are_cleared_away() -> None:
