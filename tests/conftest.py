@@ -54,8 +54,7 @@ def _collected(pytestconfig: pytest.Config) -> Iterator[None]:
 
 def pytest_collection_finish() -> None:
     """What was imported stays, so the collector need not look at it each time: 20 ms instead of 200."""
-    given(none())(
-        lambda _: None
-    )()  # Hypothesis asks the collector once who holds its random numbers: before they hide
+    # Hypothesis asks the collector who holds its random numbers, at its first test: so before they are out of sight
+    given(none())(lambda _: None)()
     gc.collect()
     gc.freeze()
