@@ -29,8 +29,12 @@ class Identity:
     shell: str
 
     def drop(self) -> dict[str, Any]:
-        """Arguments for ``subprocess``: it sets the groups, then gid, then uid (real, effective and saved)."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": list(self.groups), "umask": 0o022}
+        """Arguments for ``subprocess``: it sets the groups, then gid, then uid (real, effective and saved).
+
+        In a session of its own: a process in root's could type into root's terminal (ioctl_tty(2): TIOCSTI).
+        """
+        own = {"start_new_session": True, "umask": 0o022}
+        return {"user": self.uid, "group": self.gid, "extra_groups": list(self.groups), **own}
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """A login's environment; of the caller's only language, terminal and the active virtual environment."""
@@ -50,10 +54,10 @@ def to_become(as_user: str | None, environ: Mapping[str, str]) -> Identity | Non
             raise InvalidInput("only root can use --as", hint="leave --as out: the file is imported as you")
         return None
     if as_user is not None:
-        return _identity(_entry(as_user, "--as"))
+        return of(_entry(as_user, "--as"))
     caller = environ.get("SUDO_UID", "")
     if caller not in {"", "0"}:
-        return _identity(_entry(caller, "SUDO_UID"))
+        return of(_entry(caller, "SUDO_UID"))
     raise PermissionRefused(
         "root does not import a user's file",
         hint="run flytectl as an ordinary user who is in the group flyted, or name one: --as USER",
@@ -67,7 +71,8 @@ def _entry(name: str, source: str) -> pwd.struct_passwd:
         raise InvalidInput(f"{source}: there is no user {name!r}", hint="see: getent passwd") from error
 
 
-def _identity(entry: pwd.struct_passwd) -> Identity:
+def of(entry: pwd.struct_passwd) -> Identity:
+    """The user of this entry. Raises InvalidInput for root."""
     if entry.pw_uid == 0:
         raise InvalidInput(
             f"{entry.pw_name} is root, who does not import a user's file", hint="name another: --as USER"

@@ -7,13 +7,11 @@ that it names is opened here: the bundle comes as bytes (a root that opened path
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
-from flytectl import identity, loaded, pythons
+from flytectl import apart, identity, loaded, pythons
 from flyted.contract.errors import InvalidInput, SdkMissing, UserCodeFailed
 
 if TYPE_CHECKING:
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
 LOADER = pythons.INSTALLED / "flytectl" / "loader"
 TOO_OLD = 64  # the loader's exit status for a Python older than the SDK allows
-PATIENCE = 2.0  # seconds that a Ctrl-C may take in the user's code
 
 
 def load(
@@ -72,7 +69,7 @@ def run(file: Path, python: pythons.Python, caller: pythons.Caller, arguments: l
         command += ["--out-fd", str(document), "--bundles-fd", str(bundles), *arguments]
         if python.sdk is not None:
             command += ["--sdk", str(python.sdk)]
-        status = _wait(_start(command, caller, (document, bundles)))
+        status = _run(command, caller, (document, bundles))
         _check(status, os.fstat(document).st_size, file, python)
         return loaded.read(document, bundles)
     except SdkMissing as error:
@@ -82,30 +79,16 @@ def run(file: Path, python: pythons.Python, caller: pythons.Caller, arguments: l
         os.close(bundles)
 
 
-def _start(command: list[str], caller: pythons.Caller, fds: tuple[int, int]) -> subprocess.Popen[bytes]:
-    drop = caller.identity.drop() if caller.identity else {}
+def _run(command: list[str], caller: pythons.Caller, fds: tuple[int, int]) -> int:
+    """The loader's exit status."""
     environ = dict(caller.environ) | {"DO_NOT_TRACK": "1", "FLYTE_DISABLE_TELEMETRY": "true"}
     try:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, env=environ, pass_fds=fds, **drop)
+        return apart.run(command, caller.identity, environ, pass_fds=fds)[0]
     except OSError as error:
         raise InvalidInput(
             f"{command[0]} cannot be run: {error.strerror}",
             hint="choose another Python: --python PATH, or leave the environment (deactivate)",
         ) from error
-
-
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """The exit status. A Ctrl-C reached the process too (same terminal); it is only pushed if it stays."""
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        for push in (None, signal.SIGTERM, signal.SIGKILL):
-            if push is not None:
-                process.send_signal(push)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
-                break
-        raise
 
 
 def _check(status: int, size: int, file: Path, python: pythons.Python) -> None:

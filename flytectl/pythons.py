@@ -10,12 +10,12 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flytectl import apart
 from flyted.contract.errors import InvalidInput, UserCodeFailed
 
 if TYPE_CHECKING:
@@ -60,17 +60,7 @@ class Caller:
 
     def run(self, command: list[str], *, quiet: bool = False) -> tuple[int, bytes]:
         """Runs a helper as the user; its errors go to the terminal unless ``quiet``."""
-        drop = self.identity.drop() if self.identity else {}
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if quiet else None,
-            env=dict(self.environ),
-            check=False,
-            **drop,
-        )
-        return done.returncode, done.stdout
+        return apart.run(command, self.identity, self.environ, capture=True, quiet=quiet)
 
 
 def choose(file: Path, asked: str | None, caller: Caller, runs_in: str = "") -> Python:

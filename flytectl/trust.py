@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from flytectl import identity
 from flyted.contract.errors import HostFailure, ProtocolMismatch
 
 ANCHOR = Path("/usr/local/share/ca-certificates/flyted.crt")
@@ -136,7 +137,7 @@ def _certutil(store: Path, user: pwd.struct_passwd, words: list[str], text: str)
     done = subprocess.run(
         ["/usr/bin/certutil", *words, "-d", f"sql:{store}"],
         input=text, text=True, capture_output=True, check=False, cwd="/",
-        user=user.pw_uid, group=user.pw_gid, extra_groups=[],
         env={**_root_environment(), "HOME": user.pw_dir},
+        **identity.of(user).drop(),  # the user's pkcs11.txt may name a library that certutil loads
     )  # fmt: skip
     return done.returncode == 0

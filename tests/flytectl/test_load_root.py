@@ -129,6 +129,14 @@ def test_of_roots_environment_only_the_harmless_is_kept():
     }
 
 
+def test_becoming_a_user_always_leaves_roots_session():
+    """One place says how a program is started as a user, and it takes the program away from root's terminal."""
+    become = identity.Identity("u", 5, 5, (5,), "/home/u", "/bin/sh")
+    assert become.drop()["start_new_session"] is True
+    sources = Path(identity.__file__).parent.rglob("*.py")
+    assert [each.name for each in sources if "extra_groups" in each.read_text()] == ["identity.py"]
+
+
 REPORT = """
     import json, os, pathlib
     status = pathlib.Path("/proc/self/status").read_text()
