@@ -7,9 +7,20 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from flytectl.options import say
 from flyted.contract import client
 from flyted.contract.errors import DaemonUnavailable
 from flyted.contract.version import VERSION
+
+INTERRUPTED = {
+    "app.serve": "flyted goes on with this deploy; to end it: flytectl app stop NAME",
+    "app.start": "flyted goes on starting the app; to end that: flytectl app stop NAME",
+    "app.stop": "the app stops all the same, when its last requests have ended",
+    "app.sleep": "the app goes to sleep all the same, when its last requests have ended",
+    "app.delete": "if the app's last requests had not ended yet, it is stopped but not deleted: flytectl app get NAME",
+    "secret.create": "the value may be stored already, and apps go on restarting with --roll: flytectl secret get KEY",
+}
+"""What becomes of a verb when Ctrl-C ends the command that waits for it; the others are over in a moment."""
 
 
 def call(
@@ -22,7 +33,12 @@ def call(
 ) -> dict[str, Any]:
     """Calls a verb of the daemon behind ``$FLYTED_SOCKET`` (default: this machine's); errors as the client's."""
     path = Path(os.environ.get("FLYTED_SOCKET") or client.SOCKET)
-    return client.call(verb, args, bulk=bulk, fd=fd, on_event=on_event, path=path)
+    try:
+        return client.call(verb, args, bulk=bulk, fd=fd, on_event=on_event, path=path)
+    except KeyboardInterrupt:
+        if verb in INTERRUPTED:
+            say(f"interrupted: {INTERRUPTED[verb]}")
+        raise
 
 
 def require_same_version() -> None:

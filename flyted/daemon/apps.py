@@ -45,9 +45,9 @@ class Apps:
             "app.list": Verb(Right.READ, {"project": str, "domain": str}, self.list),
             "app.get": Verb(Right.READ, APP_ARGS, self.get),
             "app.start": Verb(Right.OPERATE, APP_ARGS, self.start),
-            "app.stop": Verb(Right.OPERATE, APP_ARGS, self.stop),
+            "app.stop": Verb(Right.OPERATE, APP_ARGS, self.stop, until_gone=True),
             "app.sleep": Verb(Right.OPERATE, APP_ARGS, self.sleep),
-            "app.delete": Verb(Right.OPERATE, APP_ARGS, self.delete),
+            "app.delete": Verb(Right.OPERATE, APP_ARGS, self.delete, until_gone=True),
             "app.logs": Verb(Right.READ, logs, self.logs, until_gone=True),
         }
 
@@ -79,19 +79,19 @@ class Apps:
         return {"app": found, "spec": to_dict(shown.spec) if shown else {}}
 
     async def start(self, call: Call) -> dict[str, Any]:
-        """Wanted: started. Returns when it answers."""
-        app = self._app(call.app)
-        await self._deploy.start(app, call.emit)
+        """Wanted: started. Returns when it answers. A stop that still waits for the last requests is called off."""
+        await self._deploy.start(call.app, call.emit)
         return {"app": await self._map(self._app(call.app))}
 
     async def stop(self, call: Call) -> dict[str, Any]:
-        """Wanted: stopped. Nothing wakes it; requests that run are finished. A deploy under way is called off."""
-        begun = await self._turns.call_off(call.app)
-        app = self._app(call.app, begun=begun)
-        self._store.want(app.key.id, "stopped", time.time())
-        await self._engine.settle()
-        await self._gone(app)
-        return {"app": await self._map(self._app(call.app, begun=begun))}
+        """Wanted: stopped. Nothing wakes it; requests that run are finished. A deploy under way is called off.
+
+        A client that leaves does not wait any more; the app stops all the same.
+        """
+        async with self._turns.ending(call.app) as turn:
+            app = self._app(call.app, begun=turn.interrupts)
+            await self._end(app)
+            return {"app": await self._map(self._app(call.app, begun=turn.interrupts))}
 
     async def sleep(self, call: Call) -> dict[str, Any]:
         """Puts an app to sleep now; the next request wakes it."""
@@ -101,23 +101,26 @@ class Apps:
         if app.current is not None and app.current.spec.min_replicas > 0:
             raise InvalidInput(f"app '{app.key}' has replicas=(1, 1): it never sleeps", hint="use replicas=(0, 1)")
         replica = Replica(app.key.id, app.serving)
-        if app.current is not None:
-            step = idle_step(app.current.spec, replica)
-            await self._engine.exclusively(replica, lambda: self._act.do(step))
+
+        async def if_it_still_serves() -> None:
+            now = self._app(call.app)
+            if now.wanted == "started" and now.serving == replica.revision and now.current is not None:
+                await self._act.do(idle_step(now.current.spec, replica))
+
+        await self._engine.exclusively(replica, if_it_still_serves)
         return {"app": await self._map(self._app(call.app))}
 
     async def delete(self, call: Call) -> dict[str, Any]:
-        """Stops an app and forgets it: its units, revisions, state and cache. A deploy under way is called off."""
-        app = self._app(call.app, begun=await self._turns.call_off(call.app))
-        answer = await self._map(app)
-        self._store.want(app.key.id, "stopped", time.time())
-        await self._engine.settle()
-        await self._gone(app)
-        await self._act.erase(app)
-        self._store.delete(app.key.id)
-        await self._engine.settle()
-        self._act.sweep_bundles()
-        self._sweep.soon()
+        """Stops an app and forgets it: its units, revisions, state and cache. A deploy under way is called off.
+
+        A client that leaves, or somebody who serves or starts the app, while its last requests are waited for, ends
+        the deletion: then the app is stopped, and nothing of it is erased.
+        """
+        async with self._turns.ending(call.app) as turn:
+            app = self._app(call.app, begun=turn.interrupts)
+            answer = await self._map(app)
+            await self._end(app)
+            await turn.finish(self._erase(app))
         return {"app": answer}
 
     async def logs(self, call: Call) -> dict[str, Any]:
@@ -138,10 +141,19 @@ class Apps:
                 await call.send(_event(line))
         return {}
 
-    async def _gone(self, app: StoredApp) -> None:
-        """Waits until no unit of an app is left: its last requests end first."""
+    async def _end(self, app: StoredApp) -> None:
+        """Has an app stopped, and waits until no unit of it is left: its last requests end first."""
+        self._store.want(app.key.id, "stopped", time.time())
+        await self._engine.settle()
         while any(unit["name"] for unit in (await self._map(app))["units"]):
             await self._engine.changed()
+
+    async def _erase(self, app: StoredApp) -> None:
+        await self._act.erase(app)
+        self._store.delete(app.key.id)
+        await self._engine.settle()
+        self._act.sweep_bundles()
+        self._sweep.soon()
 
     async def _map(self, app: StoredApp) -> dict[str, Any]:
         facts = await self._engine.facts()
@@ -149,7 +161,7 @@ class Apps:
 
     def _app(self, key: AppKey, *, begun: bool = False) -> StoredApp:
         """What is known of an app; ``begun``: a deploy had begun to make it, so it may have no revision yet."""
-        found = next((a for a in self._store.apps() if a.key == key), None)
+        found = self._store.find(key)
         if found is None and begun:
             return StoredApp(key, "stopped", None, (), time.time(), time.time())
         if found is None:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flyted.contract.app import AppSpec
-from flyted.contract.errors import DeployFailed, FlytedError, InvalidInput, SecretNotFound
-from flyted.contract.names import Replica, SecretScope
+from flyted.contract.errors import DeployFailed, FlytedError, InvalidInput, NotFound, SecretNotFound
+from flyted.contract.names import AppKey, Replica, SecretScope
 from flyted.daemon.act import Act
 from flyted.daemon.engine import Engine
 from flyted.daemon.gpus import Gpus
@@ -64,40 +64,47 @@ class Deploy:
         Raises :class:`InvalidInput` and :class:`SecretNotFound` before anything is changed, :class:`DeployFailed`
         when the new revision did not come up (the old one then keeps serving) or a stop or deletion called it off.
         """
-        spec = await self.models.given(spec)
         async with self.turns.alone(spec.key):
-            fingerprint = self._fingerprint(spec)
-            unchanged = self._unchanged(spec, fingerprint)
-            if unchanged is not None:
-                return await self._start_again(unchanged, emit), False
-            engines.check(spec)
-            await self.gpus.check(spec.key, spec.gpu)  # before what only a machine with a GPU needs
-            self.images.check(spec)
-            self._check_room(spec)
-            self._keep_bundle(spec, fd)
-            await self._accepted(spec, emit)
-            for text in notes(spec):
-                await emit("note", text=text)
-            image = await self.images.ensure(spec, emit)
-            self._keep_bundle(spec, fd)  # and on record at once: what no revision uses is swept away
-            number = self.store.add_revision(spec, image, fingerprint, time.time())
-            await emit("progress", text=f"starting {spec.key} (revision {number})")
-            await self._bring_up(Replica(spec.key.id, number), emit)
-            self.store.serve(spec.key.id, number, time.time())
-            await self.engine.settle()
-            return self.store.app(spec.key.id), True
+            return await self._serve(await self.models.given(spec), fd, emit)
 
-    async def again(self, app: StoredApp, emit: Emit) -> None:
-        """A new revision of what serves now, so that it takes its secrets as they are today."""
-        if app.current is not None:
-            await self.serve(app.current.spec, None, emit)
+    async def again(self, app: AppKey, emit: Emit) -> None:
+        """A new revision of what serves now, so that it takes its secrets as they are today; else nothing."""
+        async with self.turns.alone(app):
+            found = self.store.find(app)
+            if found is not None and found.wanted == "started" and found.current is not None:
+                await self._serve(found.current.spec, None, emit)
 
-    async def start(self, app: StoredApp, emit: Emit) -> None:
+    async def start(self, app: AppKey, emit: Emit) -> None:
         """Sets the wanted state to started and waits until the app answers."""
-        if app.current is None:
-            raise InvalidInput(f"app '{app.key}' has never come up", hint="flytectl serve its file again")
-        async with self.turns.alone(app.key):
-            await self._start_again(app, emit)
+        async with self.turns.alone(app):
+            found = self.store.find(app)
+            if found is None:
+                raise NotFound(f"there is no app '{app}'", hint="flytectl app ls")
+            if found.current is None:
+                raise InvalidInput(f"app '{app}' has never come up", hint="flytectl serve its file again")
+            await self._start_again(found, emit)
+
+    async def _serve(self, spec: AppSpec, fd: int | None, emit: Emit) -> tuple[StoredApp, bool]:
+        fingerprint = self._fingerprint(spec)
+        unchanged = self._unchanged(spec, fingerprint)
+        if unchanged is not None:
+            return await self._start_again(unchanged, emit), False
+        engines.check(spec)
+        await self.gpus.check(spec.key, spec.gpu)  # before what only a machine with a GPU needs
+        self.images.check(spec)
+        self._check_room(spec)
+        self._keep_bundle(spec, fd)
+        await self._accepted(spec, emit)
+        for text in notes(spec):
+            await emit("note", text=text)
+        image = await self.images.ensure(spec, emit)
+        self._keep_bundle(spec, fd)  # and on record at once: what no revision uses is swept away
+        number = self.store.add_revision(spec, image, fingerprint, time.time())
+        await emit("progress", text=f"starting {spec.key} (revision {number})")
+        await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
+        self.store.serve(spec.key.id, number, time.time())
+        await self.engine.settle()
+        return self.store.app(spec.key.id), True
 
     def secrets_of(self, spec: AppSpec) -> list[tuple[SecretScope, str, int]]:
         """Where each secret of an app comes from: (scope, key, generation), in the order of ``spec.secrets``."""
@@ -135,13 +142,13 @@ class Deploy:
             )
 
     def _check_room(self, spec: AppSpec) -> None:
-        app = next((a for a in self.store.apps() if a.key == spec.key), None)
+        app = self.store.find(spec.key)
         before = app.current.spec.disk_bytes if app is not None and app.current is not None else 0
         if spec.disk_bytes > before:
             check_room(spec.key, spec.disk_bytes, before, free_bytes(APP_FOLDERS))
 
     def _unchanged(self, spec: AppSpec, fingerprint: str) -> StoredApp | None:
-        app = next((a for a in self.store.apps() if a.key == spec.key), None)
+        app = self.store.find(spec.key)
         if app is None or app.current is None or app.current.fingerprint != fingerprint:
             return None
         return app if self.images.present(app.current.image) else None
@@ -150,6 +157,7 @@ class Deploy:
         replica = Replica(app.key.id, app.serving or 0)
         self.engine.forgive(replica)
         self.store.want(app.key.id, "started", time.time())
+        await self.engine.at_rest(replica)  # an earlier stop may be at work on it
         await self.engine.settle()
         if app.wanted == "stopped":
             await emit("progress", text=f"starting {app.key}")
@@ -163,7 +171,7 @@ class Deploy:
 
     async def _accepted(self, spec: AppSpec, emit: Emit) -> None:
         """Tells the client that nothing it could have got wrong is left: from here on only the machine may fail."""
-        app = next((a for a in self.store.apps() if a.key == spec.key), None)
+        app = self.store.find(spec.key)
         number = max((r.number for r in app.revisions), default=0) + 1 if app else 1
         url = url_of(spec.key.id, self.act.base_domain, self.act.https_port)
         await emit("accepted", text=f"checked {spec.key}", revision=number, url=url, spec_digest=spec.digest())
@@ -176,7 +184,7 @@ class Deploy:
         elif not bundles.path_of(self.bundles, spec.bundle).exists():
             raise InvalidInput("the app's code bundle did not come with the request")
 
-    async def _bring_up(self, replica: Replica, emit: Emit) -> None:
+    async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> None:
         self.engine.candidates.add(replica)
         self.gpus.tell[replica.service] = lambda text: emit("progress", text=text)
         try:
@@ -192,7 +200,7 @@ class Deploy:
             await self._undo(replica, error.message)
             raise
         except asyncio.CancelledError:
-            if self.turns.called_off(replica.app_id):  # else the daemon ends, and its next start clears up
+            if self.turns.called_off(app):  # else the daemon ends, and its next start clears up
                 await self._undo(replica, "its deploy was called off")
             raise
         finally:

@@ -161,10 +161,14 @@ class Engine:
             del self._tasks[action.replica]
             self.poke()
 
-    async def exclusively(self, replica: Replica, work: Callable[[], Awaitable[None]]) -> None:
-        """Does ``work`` on a replica while the loop leaves it alone; waits for what the loop is doing to it."""
+    async def at_rest(self, replica: Replica) -> None:
+        """Returns when nothing is being done to a replica."""
         while (task := self._tasks.get(replica)) is not None:
             await asyncio.wait([task])
+
+    async def exclusively(self, replica: Replica, work: Callable[[], Awaitable[None]]) -> None:
+        """Does ``work`` on a replica while the loop leaves it alone; waits for what the loop is doing to it."""
+        await self.at_rest(replica)
         task = asyncio.create_task(_run(work))
         self._tasks[replica] = task
         try:

@@ -9,6 +9,7 @@ from flyted.daemon.deploy import Deploy
 from flyted.daemon.verbs import SECRET_ARGS, Call, Right, Verb
 from flyted.host.store import Store
 from flyted.host.vault import SecretInfo, Vault
+from flyted.plan.facts import StoredApp
 
 
 class Secrets:
@@ -70,21 +71,24 @@ class Secrets:
 
     async def _roll(self, call: Call) -> list[str]:
         rolled, failed = [], []
-        for app in self._store.apps():
-            if (
-                app.wanted != "started"
-                or app.current is None
-                or not any(s.key == call.key for s in app.current.spec.secrets)
-            ):
+        for name in [app.key for app in self._store.apps()]:
+            app = self._store.find(name)  # as it is now: those before it may have taken minutes
+            if app is None or not _takes(app, call.key):
                 continue
             try:
-                await self._deploy.again(app, call.emit)
-                rolled.append(str(app.key))
+                await self._deploy.again(name, call.emit)
+                rolled.append(str(name))
             except FlytedError as error:
-                failed.append(f"{app.key}: {error.message}")
+                failed.append(f"{name}: {error.message}")
         if failed:
             raise FlytedError(f"the secret is stored, but not every app took it: {'; '.join(failed)}")
         return rolled
+
+
+def _takes(app: StoredApp, key: str) -> bool:
+    """Whether an app is wanted to run, with a secret of this key."""
+    current = app.current if app.wanted == "started" else None
+    return current is not None and any(use.key == key for use in current.spec.secrets)
 
 
 def _map(info: SecretInfo) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from connectrpc.request import RequestContext
@@ -14,7 +14,7 @@ from flyteidl2.app import app_payload_pb2 as pb
 from flyteidl2.app.app_service_connect import AppService
 
 from flyted.contract.app import to_dict
-from flyted.contract.errors import NotFound, SecretNotFound, Unsupported
+from flyted.contract.errors import Busy, NotFound, SecretNotFound, Unsupported
 from flyted.contract.names import AppKey
 from flyted.gateway import filters, status
 from flyted.gateway.caller import caller
@@ -76,9 +76,9 @@ class Apps(AppService):
         return pb.ListResponse(apps=shown, token=token, total_count=len(wanted))
 
     async def delete(self, request: pb.DeleteRequest, ctx: RequestContext) -> pb.DeleteResponse:
-        """Stops an app and forgets it."""
+        """Stops an app and forgets it; a client that leaves before its last requests have ended ends the deletion."""
         key = key_of(request.app_id)
-        await self._parts.daemon.call("app.delete", _args(key), token=caller().token)
+        await _while_there(self._parts.daemon.call("app.delete", _args(key), token=caller().token))
         self._parts.jobs.drop(key)
         self._parts.specs.forget(key)
         return pb.DeleteResponse()
@@ -202,6 +202,20 @@ def _same(one: definition.Spec, other: definition.Spec) -> bool:
         copy.ingress.SetInParent()
         pair.append(copy)
     return bool(pair[0] == pair[1])
+
+
+async def _while_there(call: Coroutine[Any, Any, Any]) -> None:
+    """Waits for a call of flyted's, and ends it when the client leaves. Raises :class:`Busy` then."""
+    work, gone = asyncio.ensure_future(call), asyncio.ensure_future(caller().gone.wait())
+    try:
+        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise Busy("the client left before this was done")
+        work.result()
+    finally:
+        for task in (work, gone):
+            task.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)
 
 
 async def _pause(deploy: Deploy | None) -> None:

@@ -42,6 +42,14 @@ class Store:
                 return self._app(row)
         raise NotFound(f"there is no app '{app_id}'", hint="flytectl app ls")
 
+    def find(self, key: AppKey) -> StoredApp | None:
+        """The app of this name, if there is one."""
+        with self.database.errors():
+            where = " WHERE project = ? AND domain = ? AND name = ?"
+            for row in self.database.rows(_SELECT + where, (key.project, key.domain, key.name)):
+                return self._app(row)
+        return None
+
     def add_revision(self, spec: AppSpec, image: ImageFact, fingerprint: str, now: float) -> int:
         """Records a pending revision (and the app, if it is new) and returns its number."""
         key = spec.key

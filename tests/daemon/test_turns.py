@@ -18,7 +18,7 @@ class Deploys:
 
     def __init__(self) -> None:
         self.turns = Turns()
-        self.end = asyncio.Event()
+        self.end, self.erasing = asyncio.Event(), asyncio.Event()
         self.did: list[str] = []
 
     async def run(self, app: AppKey) -> str:
@@ -28,11 +28,31 @@ class Deploys:
             try:
                 await self.end.wait()
             except asyncio.CancelledError:
-                self.did.append(f"cancelled, called off: {self.turns.called_off(app.id)}")
+                self.did.append(f"cancelled, called off: {self.turns.called_off(app)}")
                 await asyncio.sleep(0)
                 self.did.append("undone")
                 raise
         return "deployed"
+
+    async def end_it(self, app: AppKey) -> bool:
+        """A stop that has nothing to wait for; whether it called off a deploy."""
+        async with self.turns.ending(app) as turn:
+            return turn.interrupts
+
+    async def delete(self, app: AppKey) -> str:
+        """A deletion that waits for the app's last requests, then erases its files, which takes a moment too."""
+
+        async def erase() -> None:
+            self.did.append("erasing")
+            self.erasing.set()
+            await asyncio.sleep(0.02)
+            self.did.append("erased")
+
+        async with self.turns.ending(app) as turn:
+            self.did.append("waiting")
+            await self.end.wait()
+            await turn.finish(erase())
+        return "deleted"
 
     async def start(self, app: AppKey) -> asyncio.Task[str]:
         """It has begun when this returns."""
@@ -61,9 +81,9 @@ def test_one_that_is_called_off_has_undone_what_it_began() -> None:
 
     async def scenario() -> None:
         deploys = Deploys()
-        assert await deploys.turns.call_off(ONE) is False
+        assert await deploys.end_it(ONE) is False
         task = await deploys.start(ONE)
-        assert list(await asyncio.gather(deploys.turns.call_off(ONE), deploys.turns.call_off(ONE))) == [True, True]
+        assert list(await asyncio.gather(deploys.end_it(ONE), deploys.end_it(ONE))) == [True, True]
         assert deploys.did == ["begun", "cancelled, called off: True", "undone"]
         with pytest.raises(DeployFailed, match="deploy of app 'one' was called off"):
             await task
@@ -84,6 +104,49 @@ def test_the_end_of_the_daemon_is_no_calling_off() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert deploys.did[1] == "cancelled, called off: False"
-        assert await deploys.turns.call_off(ONE) is False
+        assert await deploys.end_it(ONE) is False
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("by_whom", ["client", "deploy"])
+def test_a_deletion_that_still_waits_never_strikes_later(by_whom: str) -> None:
+    """Its client leaves, or somebody serves the app again: it erases nothing, whatever happens to the app then."""
+
+    async def scenario() -> None:
+        deploys = Deploys()
+        deletion = asyncio.create_task(deploys.delete(ONE))
+        await asyncio.sleep(0)
+        if by_whom == "client":
+            deletion.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await deletion
+        deploy = asyncio.create_task(deploys.run(ONE))
+        if by_whom == "deploy":
+            with pytest.raises(Busy, match="nothing more was done to app 'one': somebody has served"):
+                await deletion
+        deploys.end.set()
+        assert await deploy == "deployed"
+        assert await deploys.end_it(ONE) is False
+        assert deploys.did == ["waiting", "begun"]
+
+    asyncio.run(scenario())
+
+
+def test_an_erasure_that_has_begun_goes_on_to_its_end() -> None:
+    """Without its client; a deploy is refused meanwhile, a second deletion waits for it."""
+
+    async def scenario() -> None:
+        deploys = Deploys()
+        deletion = asyncio.create_task(deploys.delete(ONE))
+        deploys.end.set()
+        await deploys.erasing.wait()
+        deletion.cancel()
+        with pytest.raises(Busy, match="app 'one' is being deleted"):
+            await deploys.run(ONE)
+        assert await deploys.end_it(ONE) is False
+        assert deploys.did == ["waiting", "erasing", "erased"]
+        with pytest.raises(asyncio.CancelledError):
+            await deletion
 
     asyncio.run(scenario())

@@ -1,9 +1,11 @@
-"""Apps that are stopped or deleted while a deploy of them is under way: it gives up, and nothing comes back."""
+"""Verbs of one app that meet: the newest wish wins, who is called off is told, and nothing strikes later."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,61 @@ def test_the_next_deploy_is_not_held_up() -> None:
             called_off(process)
     url = serve(APP, version="at last")
     assert "at last" in curl(url)[1]
+
+
+@contextmanager
+def in_flight(url: str, seconds: int) -> Iterator[subprocess.Popen[str]]:
+    """A request that a stop of the app has to wait for."""
+    with running("curl", "-sS", "--max-time", "60", f"{url}/slow?s={seconds}") as request:
+        until(lambda: answer("app", "get", APP)["requests"]["in_flight"] == 1)
+        yield request
+
+
+def keeps_its_files(url: str) -> None:
+    """What the app wrote before is there; and still after it was stopped and started by hand."""
+    assert curl(f"{url}/kept") == (200, '"mine"')
+    alice("flytectl", "app", "stop", APP)
+    alice("flytectl", "app", "start", APP)
+    assert curl(f"{url}/kept") == (200, '"mine"')
+
+
+KEEPS = """
+from pathlib import Path
+NOTE = Path(os.environ["STATE_DIRECTORY"], "note")
+@app.get("/keep")
+async def keep():
+    NOTE.write_text("mine")
+@app.get("/kept")
+async def kept():
+    return NOTE.read_text()
+"""
+
+
+def test_a_deletion_that_was_given_up_erases_nothing_later() -> None:
+    """Ctrl-C while it waits for a request; then the app is served, stopped and started as ever, and has its files."""
+    url = serve(APP, at_start=KEEPS)
+    curl(f"{url}/keep")
+    with in_flight(url, 8) as request:
+        with running("flytectl", "app", "delete", APP) as deletion:
+            until(lambda: answer("app", "get", APP)["wanted"] == "stopped")
+            deletion.send_signal(signal.SIGINT)
+            said = deletion.communicate(timeout=20)[0]
+        assert deletion.returncode == 130
+        assert "it is stopped but not deleted" in said
+        assert serve(APP, at_start=KEEPS) == url
+        assert request.wait(60) == 0
+    keeps_its_files(url)
+
+
+def test_who_serves_an_app_calls_its_deletion_off() -> None:
+    """In another terminal: the deletion says that it did nothing more."""
+    url = serve(APP, at_start=KEEPS)
+    curl(f"{url}/keep")
+    with in_flight(url, 8) as request, running("flytectl", "app", "delete", APP) as deletion:
+        until(lambda: answer("app", "get", APP)["wanted"] == "stopped")
+        alice("flytectl", "app", "start", APP)
+        said = deletion.communicate(timeout=20)[0]
+        assert deletion.returncode == 5, said
+        assert "somebody has served or started it again meanwhile" in said
+        assert request.wait(60) == 0
+    keeps_its_files(url)
