@@ -44,6 +44,7 @@ def run(
     pass_fds: tuple[int, ...] = (),
     capture: bool = False,
     quiet: bool = False,
+    cwd: str | None = None,
 ) -> tuple[int, bytes]:
     """Runs ``command`` as ``identity``, or as the caller; returns its exit status and what it printed.
 
@@ -57,6 +58,7 @@ def run(
         stdout=subprocess.PIPE if capture or identity else 2,
         stderr=subprocess.DEVNULL if quiet else errors,
         env=dict(environ),
+        cwd=cwd,
         pass_fds=pass_fds,
         **(identity.drop() if identity else {}),
     )

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flytectl import apart, identity, loaded, pythons
-from flyted.contract.errors import InvalidInput, SdkMissing, UserCodeFailed
+from flytectl import apart, identity, install, loaded, pythons
+from flyted.contract.errors import InvalidInput, PackageMissing, SdkMissing, SdkUnfit, UserCodeFailed
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from flytectl.loaded import Loaded
 
 LOADER = pythons.INSTALLED / "flytectl" / "loader"
@@ -45,6 +45,8 @@ def load(
     become = identity.to_become(as_user, os.environ)
     environ = become.environment(os.environ) if become else dict(os.environ)
     caller = pythons.Caller(become, environ)
+    if become and not _can_work_in(Path.cwd(), caller):  # root's own folder: the SDK looks there for a config.yaml
+        caller = replace(caller, cwd=str(file.absolute().parent))
     absolute = file.absolute()
     chosen = pythons.choose(absolute, python, caller, python_env)
     arguments = ["--project", project, "--domain", domain]
@@ -60,6 +62,12 @@ def load(
         return run(absolute, pythons.bundled(), caller, arguments)
 
 
+def _can_work_in(folder: Path, caller: pythons.Caller) -> bool:
+    """Whether the user may read the folder: asked as the user, by its whole path."""
+    test = ["/usr/bin/test", "-r", str(folder), "-a", "-x", str(folder)]
+    return replace(caller, cwd="/").run(test, quiet=True)[0] == 0
+
+
 def run(file: Path, python: pythons.Python, caller: pythons.Caller, arguments: list[str]) -> Loaded:
     """Runs the loader once and reads its answer."""
     document = os.memfd_create("document", os.MFD_CLOEXEC)
@@ -72,8 +80,12 @@ def run(file: Path, python: pythons.Python, caller: pythons.Caller, arguments: l
         status = _run(command, caller, (document, bundles))
         _check(status, os.fstat(document).st_size, file, python)
         return loaded.read(document, bundles)
-    except SdkMissing as error:
-        raise SdkMissing(error.message, hint=python.how_to_get_the_sdk(file)) from error
+    except (SdkMissing, SdkUnfit) as error:
+        error.hint = "; ".join(filter(None, (error.hint, install.the_sdk(python, caller.environ, file))))
+        raise
+    except PackageMissing as error:
+        error.hint = install.a_module(python, caller.environ, file, error.module)
+        raise
     finally:
         os.close(document)
         os.close(bundles)
@@ -83,7 +95,7 @@ def _run(command: list[str], caller: pythons.Caller, fds: tuple[int, int]) -> in
     """The loader's exit status."""
     environ = dict(caller.environ) | {"DO_NOT_TRACK": "1", "FLYTE_DISABLE_TELEMETRY": "true"}
     try:
-        return apart.run(command, caller.identity, environ, pass_fds=fds)[0]
+        return apart.run(command, caller.identity, environ, pass_fds=fds, cwd=caller.cwd)[0]
     except OSError as error:
         raise InvalidInput(
             f"{command[0]} cannot be run: {error.strerror}",

@@ -10,7 +10,14 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from flyted.contract.errors import FlytedError, SdkMissing, Unsupported, UserCodeFailed
+from flyted.contract.errors import (
+    FlytedError,
+    PackageMissing,
+    SdkMissing,
+    SdkUnfit,
+    Unsupported,
+    UserCodeFailed,
+)
 
 VERSION = 1
 LARGEST_DOCUMENT = 4 * 2**20  # bytes
@@ -101,11 +108,17 @@ def read(document_fd: int, bundles_fd: int) -> Loaded:
 def reported(error: Any) -> FlytedError:
     """The loader's error as one of ours."""
     _expect(isinstance(error, dict), "error")
-    kind, message, hint, trace = (_text(error, key) for key in ("kind", "message", "hint", "traceback"))
+    kind, message, hint, trace, module = (
+        _text(error, key) for key in ("kind", "message", "hint", "traceback", "module")
+    )
     if kind == "unsupported":
         return Unsupported(message, hint=hint)
     if kind == "no-sdk":
         return SdkMissing(message, hint=hint)
+    if kind == "sdk":
+        return SdkUnfit(message, hint=hint)
+    if kind == "missing-module":
+        return PackageMissing(message, hint=hint, traceback=trace, module=module)
     return UserCodeFailed(message, hint=hint, traceback=trace)
 
 

@@ -8,7 +8,10 @@ the SDK that came with flytectl.
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from flytectl.identity import Identity
 
 INSTALLED = Path(__file__).resolve().parent.parent  # /usr/lib/flyted
+UV = INSTALLED / "bin" / "uv"
 SYSTEM_PYTHON = Path("/usr/bin/python3")
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 SDK_VERSION = "2.12.1"
 HEADER_ROOM = 64 * 1024  # bytes at the start of a file in which a script block is looked for
 # The regular expression of PEP 723, for the type "script".
@@ -39,28 +44,21 @@ class Python:
     origin: str
     sdk: Path | None = None
 
-    def how_to_get_the_sdk(self, file: Path) -> str:
-        """What to type when this Python has no Flyte SDK."""
-        if self.origin == "script":
-            return f'add "flyte=={SDK_VERSION}" to the dependencies in the script block of {file.name}'
-        install = f"{self.program} -m pip install flyte=={SDK_VERSION}"
-        if self.origin == "environment":
-            return f"type: {install}; or leave the environment (deactivate) to use the SDK of flytectl"
-        if self.origin == "option":
-            return f"type: {install}; or leave --python out to use the SDK of flytectl"
-        return "install the package flyted again: it brings the SDK; or choose a Python that has it: --python PATH"
-
 
 @dataclass(frozen=True)
 class Caller:
-    """Who runs programs here, and with which environment."""
+    """Who runs programs here, with which environment, and where (None: in the working directory of this process)."""
 
     identity: Identity | None
     environ: Mapping[str, str]
+    cwd: str | None = None
 
-    def run(self, command: list[str], *, quiet: bool = False) -> tuple[int, bytes]:
-        """Runs a helper as the user; its errors go to the terminal unless ``quiet``."""
-        return apart.run(command, self.identity, self.environ, capture=True, quiet=quiet)
+    def run(
+        self, command: list[str], *, quiet: bool = False, more: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Runs a helper as the user; its errors go to the terminal unless ``quiet``. ``more``: further variables."""
+        environ = {**(more or {}), **self.environ}
+        return apart.run(command, self.identity, environ, capture=True, quiet=quiet, cwd=self.cwd)
 
 
 def choose(file: Path, asked: str | None, caller: Caller, runs_in: str = "") -> Python:
@@ -84,10 +82,11 @@ def has_script_block(head: bytes) -> bool:
 
 
 def _program(asked: str, environ: Mapping[str, str]) -> str:
-    """``3.12`` and ``python3.12`` are looked up on the path; a folder is an environment."""
-    if "/" in asked:
-        path = Path(asked)  # not resolved: an environment's Python is a link, and must stay one
-        return str(path.absolute() / "bin" / "python" if path.is_dir() else path.absolute())
+    """``3.12`` and ``python3.12`` are looked up on the path; a folder, ``.venv`` or ``env/``, is an environment."""
+    path = Path(asked)  # not resolved: an environment's Python is a link, and must stay one
+    is_environment = os.path.lexists(path / "bin" / "python")
+    if "/" in asked or is_environment:
+        return str(path.absolute() / "bin" / "python" if is_environment or path.is_dir() else path.absolute())
     name = f"python{asked}" if asked[:1].isdigit() else asked
     return shutil.which(name, path=environ.get("PATH")) or name
 
@@ -112,28 +111,42 @@ def _head(file: Path, caller: Caller) -> bytes:
 
 
 def _script_python(file: Path, caller: Caller) -> str:
-    """Makes or updates the script's environment and gives its Python; without the network if nothing is new."""
+    """Makes or updates the script's environment and gives its Python; without the network if nothing is new.
+
+    uv itself says where that is. ``uv python find --script`` would not do: for ``requires-python = "==3.13"`` it
+    passes over the environment that it made (its Python is a 3.13.5) and answers the system's Python.
+    """
     uv = _uv(caller.environ)
-    # -I of our own Python keeps uv's variables; VIRTUAL_ENV is not set here.
-    sync = [uv, "sync", "--script", str(file)]
-    if caller.run([*sync, "--quiet", "--offline"], quiet=True)[0] != 0 and caller.run(sync)[0] != 0:
+    more = {"UV_SYSTEM_CERTS": "1"} if CERTIFICATES.exists() else {}  # a company's own CA is there, as for images
+    sync = [uv, "sync", "--script", str(file), "--output-format", "json"]
+    status, out = caller.run([*sync, "--offline"], quiet=True, more=more)
+    if status != 0:
+        status, out = caller.run(sync, more=more)
+    by_hand = shlex.join([uv, *(["--system-certs"] if more else []), "sync", "--script", str(file)])
+    if status != 0:
         raise UserCodeFailed(
             f"uv cannot make the environment that the script block of {file.name} asks for",
-            hint=f"try it alone: uv sync --script {file}",
+            hint=f"try it alone: {by_hand}",
         )
-    status, out = caller.run([uv, "python", "find", "--script", str(file)])
-    program = out.decode("utf-8", "replace").strip()
-    if status != 0 or not program:
+    program = program_of(out)
+    if not program:
         raise UserCodeFailed(
-            f"uv does not say which Python serves the script block of {file.name}",
-            hint=f"try it alone: uv python find --script {file}",
+            f"{uv} does not say where it made the environment of {file.name}: it is older than 0.8",
+            hint="uv self update",
         )
     return program
 
 
+def program_of(answer: bytes) -> str:
+    """The Python of the environment that ``uv sync --script --output-format json`` made; "" if it does not say."""
+    try:
+        return str(json.loads(answer)["sync"]["environment"]["python"]["path"])
+    except (ValueError, LookupError, TypeError):
+        return ""
+
+
 def _uv(environ: Mapping[str, str]) -> str:
-    ours = INSTALLED / "bin" / "uv"
-    found = str(ours) if ours.is_file() else shutil.which("uv", path=environ.get("PATH"))
+    found = str(UV) if UV.is_file() else shutil.which("uv", path=environ.get("PATH"))
     if found is None:
         raise InvalidInput(
             "the file has a script block, and uv, which reads it, is not installed",

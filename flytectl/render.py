@@ -321,7 +321,8 @@ def error_text(message: str, hint: str) -> str:
     """How every error of ``flytectl`` looks: what failed and why, then what to type next."""
     lines = [f"flytectl: {safe_lines(message)}"]
     if hint:
-        lines += [f"  hint: {safe(part)}" for part in hint.split("\n")]
+        first, *more = hint.split("\n")
+        lines += [f"  hint: {safe(first)}", *(f"        {safe(part)}" for part in more)]
     return "\n".join(lines)
 
 

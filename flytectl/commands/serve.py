@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Run with this existing environment instead of an image.",
 )
+@click.option(
+    "--root-dir",
+    type=click.Path(readable=False),
+    metavar="DIR",
+    help="Folder that the code is sent from [.].",
+)
 @click.option("--gpu", "gpu_flag", metavar="GPU", help="With these GPUs instead: any, NAME or NAME:N.")
 @click.option("--cpu", is_flag=True, help="Without a GPU, whatever FILE asks for.")
 @click.option("--no-egress", is_flag=True, help="Let the app make no connections to other machines.")
@@ -54,8 +60,8 @@ if TYPE_CHECKING:
 @as_json
 def serve(
     file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
-    gpu_flag: str | None, open_paths: tuple[str, ...], idle: str | None, project: str, domain: str, *, cpu: bool,
-    no_egress: bool, allow_secret_in_argv: bool, quiet: bool, json_: bool,
+    root_dir: str | None, gpu_flag: str | None, open_paths: tuple[str, ...], idle: str | None, project: str,
+    domain: str, *, cpu: bool, no_egress: bool, allow_secret_in_argv: bool, quiet: bool, json_: bool,
 ) -> None:  # fmt: skip
     """Serve the apps of FILE.
 
@@ -75,7 +81,7 @@ def serve(
     require_same_version()
     with load(
         path, environment=environment, python=python, python_env=env_folder, as_user=as_user, project=project,
-        domain=domain,
+        domain=domain, root=Path(root_dir) if root_dir else None,
     ) as loaded:  # fmt: skip
         asking = [app for app in loaded.apps if asks_gpu(app.idl)] or loaded.apps
         sleeping = [app for app in loaded.apps if runs_vllm(app.idl)] or loaded.apps
@@ -177,6 +183,7 @@ def _existing(path: Path) -> Path:
 def _environment_folder(python_env: str | None) -> str:
     from pathlib import Path
 
+    from flytectl.install import shown_uv
     from flyted.contract.errors import NotFound
 
     if python_env is None:
@@ -186,6 +193,7 @@ def _environment_folder(python_env: str | None) -> str:
         (folder / "bin/python").stat()
     except OSError as error:
         raise NotFound(
-            f"{python_env} is no Python environment: bin/python: {error.strerror}", hint=f"uv venv {python_env}"
+            f"{python_env} is no Python environment: bin/python: {error.strerror}",
+            hint=f"{shown_uv(os.environ)} venv {python_env}",
         ) from error
     return str(folder)

@@ -55,7 +55,8 @@ def _listed(root: Path, environments: list[Any]) -> list[str]:
         extra = include(environments)
         files, _ = listing(root, True, *ignores, copy_style="loaded_modules", additional_files=extra or None)  # noqa: FBT003
     except ValueError as error:
-        raise LoadError("bundle", f"{error}", hint="see include= of the environment") from error
+        hint = "see include= of the environment, and --root-dir of flytectl serve"
+        raise LoadError("bundle", f"{error}", hint=hint) from error
     except OSError as error:
         raise _unreadable(error) from error
     return [str(file) for file in files]

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
 
 HERE = str(Path(__file__).resolve().parent)
+# Libraries name what they lack in words: 'Form data requires "python-multipart" to be installed' (RuntimeError),
+# 'jinja2 must be installed to use Jinja2Templates' (AssertionError or ImportError), 'pip install openpyxl'.
+WANTED = (
+    re.compile(r"""pip3? install ["'`]?([A-Za-z0-9][\w.-]*\w)"""),
+    re.compile(r"""([A-Za-z0-9][\w.-]*\w)["'`]? (?:to|must|needs to) be installed\b"""),
+)
 LONGEST_TRACEBACK = 32_000  # characters; a deep recursion is shown by its two ends
 
 
 class LoadError(Exception):
     """Why there is nothing to serve. ``kind`` is one of the words in ``flytectl/loaded.py``."""
 
-    def __init__(self, kind: str, message: str, *, hint: str = "", trace: str = "") -> None:
+    def __init__(self, kind: str, message: str, *, hint: str = "", trace: str = "", module: str = "") -> None:
         super().__init__(message)
+        self.module = module
         self.kind = kind
         self.message = message
         self.hint = hint
@@ -29,6 +37,7 @@ class LoadError(Exception):
                 "message": self.message,
                 "hint": self.hint,
                 "traceback": self.trace,
+                "module": self.module,
             }
         }
 
@@ -39,7 +48,7 @@ def from_user_code(error: BaseException, file: Path, root: Path) -> LoadError:
     name = file.name
     if isinstance(error, SyntaxError):
         return LoadError("syntax", f"{name} is not valid Python", trace=trace)
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ModuleNotFoundError) or _wanted(error):
         return _missing_module(error, name, trace)
     if isinstance(error, SystemExit):
         return LoadError(
@@ -56,18 +65,25 @@ def from_user_code(error: BaseException, file: Path, root: Path) -> LoadError:
     )
 
 
-def _missing_module(error: ModuleNotFoundError, name: str, trace: str) -> LoadError:
-    wanted = error.name or ""
-    what = f"there is no module {wanted!r}" if wanted else _text(error)
-    package = wanted.partition(".")[0] or "PACKAGE"
+def _wanted(error: BaseException) -> str:
+    """The package that a library asks for by the text of its error; "" if it does not."""
+    if not isinstance(error, (ImportError, RuntimeError, AssertionError)):
+        return ""
+    return next((found[1] for pattern in WANTED if (found := pattern.search(_text(error)))), "")
+
+
+def _missing_module(error: BaseException, name: str, trace: str) -> LoadError:
+    """flytectl adds the hint: it knows why this Python was chosen."""
+    module = (error.name or "") if isinstance(error, ModuleNotFoundError) else _wanted(error)
+    if isinstance(error, ModuleNotFoundError) and module:
+        what = f"there is no module {module!r}"
+    else:
+        what = f"{type(error).__name__}: {_text(error).strip()}".split("\n", 1)[0].rstrip(" .")
     return LoadError(
         "missing-module",
-        f"{name} cannot be imported: {what} in {sys.executable} (Python {sys.version.split()[0]})",
-        hint=(
-            f"install it there, activate the environment that has it, name a Python by --python PATH, or let {name} "
-            f'say what it needs in a "# /// script" block (dependencies = ["{package}", "flyte"])'
-        ),
+        f"{name} cannot be imported: {what} (imported by {sys.executable}, Python {sys.version.split()[0]})",
         trace=trace,
+        module=module,
     )
 
 

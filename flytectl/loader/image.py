@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ def describe(environment: Any, image: Any) -> tuple[dict[str, Any], dict[str, st
     """
     for layer in getattr(image, "_layers", ()):
         name = type(layer).__name__
+        if name == "UVScript":
+            script = f"Image.from_uv_script({Path(layer.script).name!r})"
+            raise _refused(environment, script, "its base is a container image, and nothing here runs containers")
+        if name == "Requirements":
+            _find_beside(environment, layer)
         whole = getattr(layer, "project_install_mode", "") == "install_project"
         if name in FOLDER_LAYERS or whole:
             what = FOLDER_LAYERS.get(name, f"{name} with project_install_mode='install_project'")
@@ -59,6 +65,24 @@ def describe(environment: Any, image: Any) -> tuple[dict[str, Any], dict[str, st
         except Exception as error:
             raise LoadError("environment", f"{environment.name}: the image cannot be described: {error}") from error
         return spec, _files(environment, Path(context))
+
+
+def _find_beside(environment: Any, layer: Any) -> None:
+    """A requirements file that is not in the working directory is looked for beside the file of the environment.
+
+    The SDK reads it from the working directory only, and ``include=`` from beside the file.
+    """
+    file = Path(layer.file)
+    beside = Path(getattr(environment, "_declaring_file", None) or ".").parent / file
+    if file.exists():
+        return
+    if not beside.exists():
+        raise LoadError(
+            "environment",
+            f"{environment.name}: requirements file {file} is neither in {Path.cwd()} nor in {beside.parent}",
+            hint="with_requirements(…) takes a path that begins in one of these folders",
+        )
+    object.__setattr__(layer, "file", Path(os.path.relpath(beside)))
 
 
 def _files(environment: Any, context: Path) -> dict[str, str]:

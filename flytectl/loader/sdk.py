@@ -32,17 +32,12 @@ def load() -> str:
         importlib.import_module("flyte.app")
     except ModuleNotFoundError as error:
         if error.name != "flyte":
-            raise LoadError("sdk", f"the Flyte SDK in {sys.prefix} is damaged: {error}", hint=_install()) from error
-        raise LoadError("no-sdk", f"{sys.executable} has no Flyte SDK", hint=_install()) from error
+            raise LoadError("sdk", f"the Flyte SDK in {sys.prefix} is damaged: {error}") from error
+        raise LoadError("no-sdk", f"{sys.executable} has no Flyte SDK") from error
     except Exception as error:
         message = f"the Flyte SDK in {sys.prefix} cannot be imported: {error}"
-        raise LoadError("sdk", message, hint=_install()) from error
+        raise LoadError("sdk", message) from error
     return str(getattr(flyte, "__version__", "unknown"))
-
-
-def _install() -> str:
-    # Debian's own Python refuses pip; there the SDK that came with flytectl is the way.
-    return f"type: {sys.executable} -m pip install flyte=={KNOWN}"
 
 
 def find(module: str, name: str) -> Any:
@@ -54,7 +49,7 @@ def find(module: str, name: str) -> Any:
         raise LoadError(
             "sdk",
             f"the Flyte SDK {version} in {sys.prefix} has no {module}.{name}",
-            hint=f"flytectl was made for flyte {KNOWN}: {_install()}",
+            hint=f"flytectl was made for flyte {KNOWN}",
         ) from error
 
 

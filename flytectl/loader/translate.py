@@ -38,7 +38,7 @@ def check(found: Found) -> None:
             raise LoadError(
                 "unsupported",
                 f"{environment.name}: the parameter {parameter.name!r} is a {word}, which only a Flyte server knows",
-                hint="give the value itself: a string, or a file",
+                hint="give the value itself, a string",
             )
 
 

@@ -142,6 +142,22 @@ class UserCodeFailed(FlytedError):
         self.traceback = traceback
 
 
+class PackageMissing(UserCodeFailed):
+    """The Python that was chosen has no ``module`` ("" if its name is not known), which the user's file imports."""
+
+    code = "package-missing"
+
+    def __init__(self, message: str, *, hint: str = "", traceback: str = "", module: str = "") -> None:
+        super().__init__(message, hint=hint, traceback=traceback)
+        self.module = module
+
+
+class SdkUnfit(UserCodeFailed):
+    """The Flyte SDK of the Python that was chosen is damaged, or of a version that flytectl cannot use."""
+
+    code = "sdk-unfit"
+
+
 def _tree(cls: type[FlytedError]) -> list[type[FlytedError]]:
     return [cls, *(c for sub in cls.__subclasses__() for c in _tree(sub))]
 

@@ -180,7 +180,7 @@ def _check_program(spec: AppSpec) -> None:
     if name and not Path(spec.python_env, "bin", name).exists():
         raise InvalidInput(
             f"{spec.python_env} has no program {name}, which app '{spec.key}' is started with",
-            hint=f"{spec.python_env}/bin/pip install {package}",
+            hint=f"/usr/lib/flyted/bin/uv --system-certs pip install --python {spec.python_env} {package}",
         )
 
 

@@ -64,7 +64,7 @@ _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (
         re.compile(r"No module named '(?P<module>vllm|sglang|torch|sgl_kernel|sglang_router)(?:\.[\w.]*)?'"),
-        "{module} is not installed in its environment: bin/pip install {module} there",
+        "{module} is not installed in its environment: install {module} there (uv pip install --python DIR {module})",
     ),
     (
         re.compile(r"Failed to infer device type|No accelerator \(CUDA"),

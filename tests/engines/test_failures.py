@@ -60,7 +60,7 @@ def test_an_environment_without_the_engine() -> None:
     finally:
         shutil.rmtree(EMPTY)
     assert "has no program vllm-fserve" in said
-    assert "/opt/no-engine/bin/pip install flyteplugins-vllm" in said
+    assert "uv --system-certs pip install --python /opt/no-engine flyteplugins-vllm" in said
 
 
 def test_an_image_that_is_a_build_for_gpus() -> None:

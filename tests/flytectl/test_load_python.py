@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -34,7 +35,8 @@ def no_environment(monkeypatch):
 def fake_uv(tmp_path, monkeypatch):
     """A stand-in program on the path that writes down how it is called; it makes no environment."""
     log = tmp_path / "uv.log"
-    text = f'#!/bin/sh\necho "$@" >> {log}\n[ "$1" = python ] && echo /env/bin/python\nexit 0\n'
+    said = json.dumps({"sync": {"environment": {"python": {"path": "/env/bin/python"}}}})
+    text = f"#!/bin/sh\necho \"$UV_SYSTEM_CERTS $@\" >> {log}\necho '{said}'\n"
     uv = write(tmp_path, "bin/uv", text)
     uv.chmod(0o755)
     monkeypatch.setenv("PATH", f"{uv.parent}:{os.environ['PATH']}")
@@ -59,10 +61,8 @@ def test_the_network_is_asked_only_if_something_is_new(tmp_path, fake_uv):
     """uv first tries from its cache; a second serve resolves nothing."""
     file = write(tmp_path, "app.py", BLOCK)
     choose(file, None, caller())
-    assert fake_uv.read_text().splitlines() == [
-        f"sync --script {file} --quiet --offline",
-        f"python find --script {file}",
-    ]
+    certificates = "1" if pythons.CERTIFICATES.exists() else ""
+    assert fake_uv.read_text().splitlines() == [f"{certificates} sync --script {file} --output-format json --offline"]
 
 
 @pytest.mark.parametrize(("asked", "program"), [("3.12", "python3.12"), ("python3.13", "python3.13")])
@@ -78,6 +78,29 @@ def test_a_folder_is_an_environment(tmp_path):
     assert choose(Path("app.py"), f"{tmp_path}/", caller()).program == f"{tmp_path}/bin/python"
 
 
+def test_a_folder_without_a_slash_is_an_environment_too(tmp_path, monkeypatch):
+    """`--python .venv`: what the folder holds decides, also for one that is called like a version."""
+    monkeypatch.chdir(tmp_path)
+    for name in (".venv", "3.12"):
+        write(tmp_path, f"{name}/bin/python", "")
+        assert choose(Path("app.py"), name, caller()).program == f"{tmp_path}/{name}/bin/python"
+
+
+@pytest.mark.parametrize(
+    ("answer", "program"),
+    [
+        (b'{"sync": {"environment": {"python": {"path": "/e/bin/python"}}}}', "/e/bin/python"),
+        (b"", ""),
+        (b"Creating script environment at: /e", ""),
+        (b'{"sync": []}', ""),
+        (b"[1]", ""),
+    ],
+)
+def test_where_uv_made_the_environment_is_read_from_its_answer(answer, program):
+    """An uv that says something else (an old one) gives no program, which is told."""
+    assert pythons.program_of(answer) == program
+
+
 def test_condas_base_is_not_a_choice(monkeypatch):
     """conda activates base in every shell; a named environment counts."""
     monkeypatch.setenv("CONDA_PREFIX", "/conda")
@@ -90,7 +113,7 @@ def test_condas_base_is_not_a_choice(monkeypatch):
 def test_a_script_block_without_uv(tmp_path, monkeypatch):
     """uv is missing: said so, with the two ways on."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(pythons, "INSTALLED", tmp_path)
+    monkeypatch.setattr(pythons, "UV", tmp_path / "nothing")
     with pytest.raises(InvalidInput, match="uv, which reads it, is not installed"):
         choose(write(tmp_path, "app.py", BLOCK), None, caller())
 
@@ -100,10 +123,10 @@ def test_uv_that_refuses(tmp_path, monkeypatch, capfd):
     uv = write(tmp_path, "bin/uv", "#!/bin/sh\necho unsatisfiable >&2\nexit 1\n")
     uv.chmod(0o755)
     monkeypatch.setenv("PATH", str(uv.parent))
-    monkeypatch.setattr(pythons, "INSTALLED", tmp_path / "nothing")
+    monkeypatch.setattr(pythons, "UV", tmp_path / "nothing")
     with pytest.raises(UserCodeFailed) as caught:
         choose(write(tmp_path, "app.py", BLOCK), None, caller())
-    assert "uv sync --script" in caught.value.hint
+    assert "sync --script" in caught.value.hint
     assert capfd.readouterr().err == "unsatisfiable\n"  # the try without the network is silent
 
 
@@ -227,12 +250,18 @@ def test_an_sdk_that_lacks_what_we_use(tmp_path, empty_environment):
 @needs_sdk
 @pytest.mark.skipif(UV is None, reason="needs uv")
 def test_a_real_script_block(tmp_path):
-    """With uv itself: a block without the SDK makes an environment of its own, and says what to add to it."""
-    file = write(tmp_path, "app.py", "# /// script\n# dependencies = []\n# ///\n" + dedent(FASTAPI))
+    """With uv itself: a block without the SDK makes an environment of its own, and says what to add to it.
+
+    ``==3.13`` is what many of Flyte's own examples ask for; a 3.13.5 does for uv, which warns.
+    """
+    wanted = f"=={sys.version_info[0]}.{sys.version_info[1]}"
+    block = f'# /// script\n# requires-python = "{wanted}"\n# dependencies = []\n# ///\n'
+    file = write(tmp_path, "app.py", block + dedent(FASTAPI))
     assert UV is not None
     here = caller(UV_CACHE_DIR=str(tmp_path / "cache"), UV_PYTHON=sys.executable, PATH=str(Path(UV).parent))
     python = choose(file, None, here)
     assert python.origin == "script"
+    assert str(tmp_path / "cache") in python.program
     with pytest.raises(SdkMissing) as caught:
         load.run(file, python, caller(), [])
     assert "app.py" in caught.value.hint

@@ -15,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flytectl import loaded
-from flyted.contract.errors import FlytedError, SdkMissing, Unsupported, UserCodeFailed
+from flyted.contract.errors import (
+    FlytedError,
+    PackageMissing,
+    SdkMissing,
+    SdkUnfit,
+    Unsupported,
+    UserCodeFailed,
+)
 
 BUNDLE = b"the bytes of a bundle"
 GOOD: dict[str, Any] = {
@@ -181,11 +188,18 @@ def test_any_value_in_any_place(key, value):
 
 @pytest.mark.parametrize(
     ("kind", "cls"),
-    [("unsupported", Unsupported), ("no-sdk", SdkMissing), ("syntax", UserCodeFailed), ("new", UserCodeFailed)],
+    [
+        ("unsupported", Unsupported),
+        ("no-sdk", SdkMissing),
+        ("sdk", SdkUnfit),
+        ("missing-module", PackageMissing),
+        ("syntax", UserCodeFailed),
+        ("new", UserCodeFailed),
+    ],
 )
 def test_errors_become_ours(kind, cls):
     """By their kind; a kind that we do not know is the user's code failing."""
-    error = {"error": {"kind": kind, "message": "m", "hint": "h", "traceback": "t"}}
+    error = {"error": {"kind": kind, "message": "m", "hint": "h", "traceback": "t", "module": "m"}}
     with pytest.raises(cls) as caught:
         answer(json.dumps(error).encode())
     assert type(caught.value) is cls

@@ -161,7 +161,7 @@ def test_a_log_line_has_local_time_and_says_who_speaks() -> None:
 
 def test_an_error_ends_in_something_to_type() -> None:
     """Message, then each line of the hint; both are made harmless."""
-    assert render.error_text("no \x1b[1m", "a\nb") == "flytectl: no \\x1b[1m\n  hint: a\n  hint: b"
+    assert render.error_text("no \x1b[1m", "a\nb") == "flytectl: no \\x1b[1m\n  hint: a\n        b"
     assert render.error_text("just this", "") == "flytectl: just this"
 
 

@@ -1,0 +1,115 @@
+"""What to type when the import of a file lacks a package: commands that can work on Debian.
+
+Debian's own Python takes no packages from pip (EXTERNALLY-MANAGED, PEP 668), an environment that uv made has no pip,
+and the uv that comes with flytectl is on nobody's path. So every command here names the uv that is there.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flytectl import pythons
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flytectl.pythons import Python
+
+SDK = f"flyte=={pythons.SDK_VERSION}"
+PLACEHOLDER = "PACKAGE"
+# Modules whose package has another name on PyPI.
+PACKAGES = {
+    "Crypto": "pycryptodome",
+    "MySQLdb": "mysqlclient",
+    "OpenSSL": "pyopenssl",
+    "PIL": "pillow",
+    "attr": "attrs",
+    "bs4": "beautifulsoup4",
+    "cv2": "opencv-python-headless",
+    "dateutil": "python-dateutil",
+    "docx": "python-docx",
+    "dotenv": "python-dotenv",
+    "faiss": "faiss-cpu",
+    "fitz": "pymupdf",
+    "git": "gitpython",
+    "grpc": "grpcio",
+    "jose": "python-jose",
+    "jwt": "pyjwt",
+    "magic": "python-magic",
+    "multipart": "python-multipart",
+    "pkg_resources": "setuptools",
+    "psycopg2": "psycopg2-binary",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "slugify": "python-slugify",
+    "yaml": "pyyaml",
+}
+NAMESPACES = frozenset({"azure", "flyteplugins", "google", "opentelemetry"})  # many packages share each of these
+
+
+def package_of(module: str) -> str:
+    """What PyPI calls the package of ``module``: by the list above, else by the module's name; PACKAGE if unknown."""
+    top = module.partition(".")[0]
+    return PACKAGES.get(top) or (PLACEHOLDER if not top or top in NAMESPACES else top)
+
+
+def shown_uv(environ: Mapping[str, str]) -> str:
+    """uv as the user can type it: their own, or the one of this package with the system's certificates."""
+    if shutil.which("uv", path=environ.get("PATH")) is None and pythons.UV.is_file():
+        return f"{pythons.UV} --system-certs"
+    return "uv"
+
+
+def into(python: Python, environ: Mapping[str, str], *packages: str) -> str:
+    """The command that installs ``packages`` for this Python; empty where none may be installed (Debian's own)."""
+    folder = Path(python.program).parent.parent  # not resolved: the Python of an environment is a link
+    if not any(os.path.exists(folder / mark) for mark in ("pyvenv.cfg", "conda-meta")):  # noqa: PTH110  never raises
+        return ""
+    words = shlex.join(["pip", "install", "--python", python.program, *packages])
+    return f"{shown_uv(environ)} {words}"
+
+
+def a_new_environment(environ: Mapping[str, str], file: Path, *packages: str) -> str:
+    """The commands that make an environment with ``packages`` and serve ``file`` by it."""
+    uv, wanted, name = shown_uv(environ), shlex.join(packages), shlex.quote(file.name)
+    return f"{uv} venv .venv && {uv} pip install --python .venv {wanted} && flytectl serve --python .venv {name}"
+
+
+def the_sdk(python: Python, environ: Mapping[str, str], file: Path) -> str:
+    """What to type when ``python`` has no Flyte SDK, or one that flytectl cannot use."""
+    if python.origin == "script":
+        return f'add "{SDK}" to the dependencies in the script block of {file.name}'
+    command = into(python, environ, SDK)
+    if python.origin == "environment":
+        return f"{_type(command)}leave the environment (deactivate) to use the SDK of flytectl"
+    if python.origin == "option":
+        return f"{_type(command)}leave --python out to use the SDK of flytectl"
+    return "install the package flyted again: it brings the SDK; or choose a Python that has it: --python PATH"
+
+
+def a_module(python: Python, environ: Mapping[str, str], file: Path, module: str) -> str:
+    """What to type when the import of ``file`` found no ``module`` ("" if its name is not known)."""
+    package = package_of(module)
+    aside = f" ({PLACEHOLDER}: what PyPI calls the package that is missing)" if package == PLACEHOLDER else ""
+    if python.origin == "script":
+        return f'add "{package}" to the dependencies in the script block of {file.name}{aside}'
+    command = into(python, environ, package)
+    if command:
+        return f"type: {command}{aside}"
+    return "\n".join(
+        (
+            f"let {file.name} name its packages in its first lines, and flytectl installs them{aside}:",
+            "  # /// script",
+            f'  # dependencies = ["flyte", "{package}"]',
+            "  # ///",
+            f"or: {a_new_environment(environ, file, SDK, package)}",
+        )
+    )
+
+
+def _type(command: str) -> str:
+    return f"type: {command}; or " if command else ""
