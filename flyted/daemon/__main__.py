@@ -117,7 +117,9 @@ async def daemon(settings: Settings) -> None:
         **tokens.verbs(),
         **Logins(tokens, store, settings.base_domain, lambda: act.https_port).verbs(),
     }
-    credentials = Credentials(listeners["credentials"], Handover(store, vault, tls, gpus).answer)
+    handover = Handover(store, vault, tls, gpus)
+    act.refused = handover.refused
+    credentials = Credentials(listeners["credentials"], handover.answer)
     units.subscribe(engine.poke)
     parts = [
         credentials.run, engine.run, Control(listeners["control"], verbs).run, tls.keep_fresh,

@@ -27,13 +27,14 @@ from flyted.plan.engines import shape_of
 from flyted.plan.facts import StoredApp, UnitFact
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen
-from flyted.plan.reasons import Line, crash_of, lacks_network, network_reason, reason_of
+from flyted.plan.reasons import Line, came_up, crash_of, lacks_network, network_reason, reason_of
 from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import app_units, erase_unit
 
 log = logging.getLogger(__name__)
 
 _FAILED_LINES = 30
+_REASON_LINES = 120  # a traceback, and what its program still prints after it
 
 
 @dataclass
@@ -50,6 +51,8 @@ class Act:
     start_timeout_s: int
     gpu_wait_s: int = 0
     before_sleep: Callable[[Replica], Awaitable[None]] | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Why a unit was given no credential at its last start (handover.py), by the unit's name."""
     _ingress_runs: bool = field(default=False)
     _ingress_tries: bool = field(default=False)
 
@@ -174,12 +177,14 @@ class Act:
         return [_line(entry) for entry in found]
 
     async def why_failed(self, replica: Replica) -> str:
-        """One sentence, from the journal."""
-        lines = await self.last_lines(replica)
+        """Says in one sentence why a replica's newest run failed: from the journal, and by what it was refused."""
+        lines = await self.last_lines(replica, _REASON_LINES)
         if lacks_network(lines):
             units = [network_of(replica), WAY_OUT]
             return network_reason([_line(entry) for entry in await journal.read(units, lines=_FAILED_LINES)])
-        return reason_of(lines, self.start_timeout_s, await self._engine_failure(replica))
+        known = self.refused.get(replica.service, "") or await self._engine_failure(replica)
+        systemds = await journal.read([replica.service], lines=_FAILED_LINES, newest_run=True, systemd_only=True)
+        return reason_of(lines, self.start_timeout_s, known, started=came_up([_line(entry) for entry in systemds]))
 
     async def _engine_failure(self, replica: Replica) -> str:
         revision = self.store.app(replica.app_id).revision(replica.revision)
@@ -190,7 +195,7 @@ class Act:
     async def why_ended(self, replica: Replica) -> str:
         """How a service at rest came to an end, unless it was put to sleep; "" too where nobody says."""
         try:
-            return crash_of(await self.last_lines(replica))
+            return crash_of(await self.last_lines(replica, _REASON_LINES))
         except HostFailure as error:
             log.warning("%s", error.message)
             return ""

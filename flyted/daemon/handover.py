@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable
 
 from flyted.contract.app import SecretUse
+from flyted.contract.errors import FlytedError
 from flyted.contract.names import AppKey
 from flyted.daemon.gpus import Gpus
 from flyted.daemon.tls import Tls
@@ -24,6 +25,8 @@ class Handover:
         self._vault = vault
         self._tls = tls
         self._gpus = gpus
+        self.refused: dict[str, str] = {}
+        """Why a unit got less than it asked for at its last start: systemd starts it all the same."""
 
     def answer(self, unit: str, credential: str) -> bytes | Awaitable[bytes]:
         """The content of a unit's credential, at once or, for a GPU, when there is one.
@@ -34,12 +37,21 @@ class Handover:
             case Site():
                 return self._tls.site_pem()
             case Sums(app, uses):
-                return sums([self._value(app, use) for use in uses])
+                return self._sums(unit, app, uses)
             case GpuLease(_, replica, ask):
                 return self._gpus.lease(replica, ask)
             case OneSecret(app, use):
                 log.info("%s reads secret '%s' as %s", unit, use.key, use.env or f"file {use.file}")
                 return self._value(app, use)
+
+    def _sums(self, unit: str, app: AppKey, uses: tuple[SecretUse, ...]) -> bytes:
+        """Remembers why they cannot be made: launch only sees that they are missing."""
+        self.refused.pop(unit, None)
+        try:
+            return sums([self._value(app, use) for use in uses])
+        except FlytedError as error:
+            self.refused[unit] = f"{error.message}: {error.hint}" if error.hint else error.message
+            raise
 
     def _value(self, app: AppKey, use: SecretUse) -> bytes:
         scope = self._vault.resolve(use.key, app.project, app.domain)

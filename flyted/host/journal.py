@@ -23,7 +23,10 @@ MAX_UNITS = 40  # of one app: what is followed stays bounded over many deploys
 READ_S = 20.0  # for what is there already; following has no end
 _LINE_BYTES = 1 << 20  # journald's LineMax= of 48 KiB, as JSON numbers when it is not UTF-8
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]{1,255}")
-_FIELDS = "MESSAGE,UNIT,_SYSTEMD_UNIT,_PID,INVOCATION_ID,_SYSTEMD_INVOCATION_ID"
+_FIELDS = (
+    "MESSAGE,UNIT,_SYSTEMD_UNIT,_PID,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,"
+    "_TRANSPORT,OBJECT_SYSTEMD_UNIT,OBJECT_SYSTEMD_INVOCATION_ID"
+)
 # --boot would hide what was said before a reboot; --all: messages above 4 KiB too
 _OPTIONS = ("--quiet", "--no-pager", "--all", "--output=json", f"--output-fields={_FIELDS}")
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -41,14 +44,18 @@ class Entry:
     cursor: str = ""  # its place in the journal (journalctl(1), --after-cursor)
 
 
-async def read(units: Sequence[str], *, lines: int, newest_run: bool = False) -> list[Entry]:
+async def read(
+    units: Sequence[str], *, lines: int, newest_run: bool = False, systemd_only: bool = False
+) -> list[Entry]:
     """The last ``lines`` lines of all ``units`` together; ``newest_run``: only those of the last start that has any.
+
+    ``systemd_only``: what PID 1 says about the units, however much they print themselves.
 
     Raises :class:`HostFailure` when journalctl cannot run, or what is there does not come in time.
     """
     if not units:
         return []
-    return await _read(units, [_last(lines)], newest_run=newest_run)
+    return await _read(units, [_last(lines)], newest_run=newest_run, systemd_only=systemd_only)
 
 
 async def follow(
@@ -96,8 +103,10 @@ async def _end_at_change(
         process.terminate()
 
 
-async def _read(units: Sequence[str], place: Sequence[str], *, newest_run: bool = False) -> list[Entry]:
-    process = await _start([*_OPTIONS, *place, *_matches(units)])
+async def _read(
+    units: Sequence[str], place: Sequence[str], *, newest_run: bool = False, systemd_only: bool = False
+) -> list[Entry]:
+    process = await _start([*_OPTIONS, *place, *_matches(units, systemd_only=systemd_only)])
     try:
         return await _all(process, newest_run=newest_run)
     finally:
@@ -119,13 +128,15 @@ def _last(lines: int) -> str:
     return f"--lines={max(0, min(lines, MAX_LINES))}"
 
 
-def _matches(units: Iterable[str]) -> Iterator[str]:
+def _matches(units: Iterable[str], *, systemd_only: bool = False) -> Iterator[str]:
     for number, unit in enumerate(units):
         if _UNIT.fullmatch(unit) is None:
             raise ValueError(unit)
         if number:
             yield "+"
-        yield from (f"_SYSTEMD_UNIT={unit}", "+", "_PID=1", f"UNIT={unit}")
+        yield from ("_PID=1", f"UNIT={unit}")
+        if not systemd_only:
+            yield from ("+", f"_SYSTEMD_UNIT={unit}", "+", "_TRANSPORT=driver", f"OBJECT_SYSTEMD_UNIT={unit}")
 
 
 async def _start(arguments: Iterable[str]) -> Process:
@@ -166,11 +177,14 @@ def entry_of(line: bytes) -> Entry | None:
         time_us = int(data["__REALTIME_TIMESTAMP"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    systemd = data.get("_PID") == "1"
-    unit = data.get("UNIT" if systemd else "_SYSTEMD_UNIT")
-    invocation = data.get("INVOCATION_ID" if systemd else "_SYSTEMD_INVOCATION_ID")
-    source, cursor = "systemd" if systemd else "app", _text(data.get("__CURSOR"))
-    return Entry(time_us, _text(unit), source, _text(data.get("MESSAGE")), _text(invocation), cursor)
+    if data.get("_TRANSPORT") == "driver":  # journald's own word, as that it has suppressed lines of the unit
+        source, unit, invocation = "systemd", "OBJECT_SYSTEMD_UNIT", "OBJECT_SYSTEMD_INVOCATION_ID"
+    elif data.get("_PID") == "1":
+        source, unit, invocation = "systemd", "UNIT", "INVOCATION_ID"
+    else:
+        source, unit, invocation = "app", "_SYSTEMD_UNIT", "_SYSTEMD_INVOCATION_ID"
+    text, cursor = _text(data.get("MESSAGE")), _text(data.get("__CURSOR"))
+    return Entry(time_us, _text(data.get(unit)), source, text, _text(data.get(invocation)), cursor)
 
 
 def _text(value: Any) -> str:
@@ -180,4 +194,6 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         with contextlib.suppress(ValueError, TypeError):
             value = bytes(value).decode("utf-8", "replace")
-    return value[:MAX_TEXT] if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    return value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]}… ({len(value) - MAX_TEXT} more characters)"

@@ -79,6 +79,8 @@ SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,execute,cgroup,
     "BindReadOnlyPaths": "a(ssbt)",
     "SetCredential": "a(say)",
     "LogExtraFields": "aay",
+    "LogRateLimitBurst": "u",
+    "LogRateLimitIntervalUSec": "t",
     "RestartPreventExitStatus": "(aiai)",
     "ExecStartEx": "a(sasas)",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a program prints, on its way to the journal: without the app's secrets.
+"""What a program prints, on its way to the journal: without the app's secrets, and not without end.
 
 Servers print the arguments that they were started with (SGLang its whole ``server_args``, the key included), and what
 is in the journal stays there and is read by others. So the program writes to a pipe, and what comes out of it goes on
@@ -15,7 +15,9 @@ import re
 import threading
 from collections.abc import Iterable
 
+from .bound import Bound
 from .guard import SHORTEST
+from .output import write_all
 
 HIDDEN = b"***"
 _AT_ONCE = 65536
@@ -28,12 +30,11 @@ class Log:
     def __init__(self, values: Iterable[bytes]) -> None:
         self._forms = sorted({form for value in values for form in forms(value)}, key=len, reverse=True)
         self._pattern = re.compile(b"|".join(re.escape(form) for form in self._forms)) if self._forms else None
-        self._pipes: dict[int, tuple[int, int]] = {}  # output → its pipe; outputs that are one file share one
+        self._bound = Bound()
         self._threads: list[threading.Thread] = []
-        if self._pattern is not None:
-            same = os.path.sameopenfile(*_OUTPUTS)
-            first = os.pipe()
-            self._pipes = {1: first, 2: first if same else os.pipe()}
+        first = os.pipe()
+        # output → its pipe; outputs that are one file share one
+        self._pipes = {1: first, 2: first if os.path.sameopenfile(*_OUTPUTS) else os.pipe()}
 
     def enter(self) -> None:
         """In the program's process: from now on it writes to the pipes."""
@@ -53,6 +54,7 @@ class Log:
         """Waits until all is handed on; a process that was left behind may hold the pipe for longer."""
         for thread in self._threads:
             thread.join(wait_s)
+        _write(2, self._bound.rest())
 
     def without_secrets(self, text: bytes) -> bytes:
         """The text with each value of a secret replaced."""
@@ -63,13 +65,13 @@ class Log:
         held = b""
         while chunk := os.read(source, _AT_ONCE):
             lines, newline, held = (held + chunk).rpartition(b"\n")
-            _write(target, self.without_secrets(lines + newline))
+            _write(target, self._bound.passes(self.without_secrets(lines + newline)))
             if len(held) > _AT_ONCE:
                 clean = self.without_secrets(held)
-                keep = len(self._forms[0])
-                _write(target, clean[:-keep])
-                held = clean[-keep:]
-        _write(target, self.without_secrets(held))
+                keep = len(self._forms[0]) if self._forms else 0
+                _write(target, self._bound.passes(clean[: len(clean) - keep]))
+                held = clean[len(clean) - keep :]
+        _write(target, self._bound.passes(self.without_secrets(held)))
 
     def _close(self, *, read: bool = False, write: bool = False) -> None:
         for pipe in set(self._pipes.values()):
@@ -102,5 +104,4 @@ def _in_address(value: bytes) -> bytes:
 
 def _write(target: int, text: bytes) -> None:
     with contextlib.suppress(OSError):  # a journal that is gone must not stop the program
-        while text:
-            text = text[os.write(target, text) :]
+        write_all(target, text)

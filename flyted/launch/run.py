@@ -11,6 +11,7 @@ from . import activation, bundle, credentials, fserve, gpu, guard, surroundings
 from .expand import expand, secrets_in
 from .notify import Notifier
 from .options import Options, parse
+from .output import Output
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Starts the app; returns the exit status. 78 (``EX_CONFIG``) where starting again cannot help."""
     surroundings.unbuffer()
+    output = Output()
     try:
-        return _start(parse(argv), os.environ)
+        return _start(parse(argv), os.environ, output)
     except gpu.NoLease as why:
         return why.status  # said already
     except Refused as why:
@@ -34,9 +36,11 @@ def main(argv: list[str]) -> int:
 
         show(error)
         return 1
+    finally:
+        output.finish()
 
 
-def _start(options: Options, environ: MutableMapping[str, str]) -> int:
+def _start(options: Options, environ: MutableMapping[str, str], output: Output) -> int:
     _take_gpu(options, environ)
     if options.port:
         from .supervise import supervise
@@ -44,6 +48,8 @@ def _start(options: Options, environ: MutableMapping[str, str]) -> int:
         status = supervise(options, environ, credentials.values(options, environ))
         if status is not None:
             return status
+    else:
+        output.install()
     asked = fserve.parse(options.command)
     secrets = credentials.hand_over(options, environ)
     cache = surroundings.first(environ, "CACHE_DIRECTORY")

@@ -6,13 +6,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flyted.plan.last_words import OURS, last_line, reason_in
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _EXITED = re.compile(r"Main process exited, code=(\w+), status=(\d+)/(\S+)")
 _RESULT = re.compile(r"Failed with result '([\w-]+)'")
 _UNMADE = re.compile(r"Failed (to|at) ")
 _LIMIT = 300
-_OURS = "flyted: "  # lines of the launcher (launch/supervise.py) among the app's
-_ENDED = f"{_OURS}the program ended"
+_ENDED = f"{OURS}the program ended"  # launch/supervise.py
+_CONFIG = "78"  # launch's exit status when it refuses to start an app (sysexits.h: EX_CONFIG)
+_FROM_OUTSIDE = ("timeout", "oom-kill")
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,16 @@ class Line:
     text: str
 
 
-def reason_of(lines: Sequence[Line], start_timeout_s: float, known: str = "") -> str:
-    """One sentence that says why the newest start in ``lines`` failed, with what is ``known``, else its last word."""
+def reason_of(lines: Sequence[Line], start_timeout_s: float, known: str = "", *, started: bool = False) -> str:
+    """One sentence that says why the newest run in ``lines`` failed, with what is ``known``, else its own words.
+
+    ``started``: the app had served in this run.
+    """
     said = [line.text for line in lines if line.source == "systemd"]
-    result = _last(_RESULT, said)
-    exited = _last(_EXITED, said)
-    cause = _cause(result.group(1) if result else "", exited, start_timeout_s)
-    own = known or _last_word(lines)
+    found = _last(_RESULT, said)
+    result = found.group(1) if found else ""
+    cause = _cause(result, _last(_EXITED, said), start_timeout_s, started=started)
+    own = known or _own_words(lines, by_itself=result not in _FROM_OUTSIDE)
     return f"{cause}: {clean(own)}" if own else cause
 
 
@@ -50,9 +56,14 @@ def crash_of(lines: Sequence[Line]) -> str:
         how = f"ended with status {exited.group(2)}"
     else:
         how = f"was ended by signal {exited.group(3)}"
-    own = _last_word(lines)
-    last = f" (its last line: {clean(own)})" if own else ""
-    return f"its last run {how}{last}; the next request starts it again"
+    own = _own_words(lines, by_itself=result.group(1) != "oom-kill")
+    why = f" ({clean(own)})" if own else ""
+    return f"its last run {how}{why}; the next request starts it again"
+
+
+def came_up(lines: Sequence[Line]) -> bool:
+    """Whether the newest run in ``lines`` served, by systemd's word for a job of start that is done."""
+    return any(line.source == "systemd" and line.text.startswith("Started ") for line in lines)
 
 
 def lacks_network(lines: Sequence[Line]) -> bool:
@@ -64,35 +75,40 @@ def lacks_network(lines: Sequence[Line]) -> bool:
 def network_reason(lines: Sequence[Line]) -> str:
     """Why it could not: ``lines`` are those of the network's own units (units/flyted-net*.service)."""
     failed = [line.text for line in lines if line.source == "systemd" and _UNMADE.search(line.text)]
-    why = clean(_last_word(lines) or (failed or ["journalctl -t flyted-net says why"])[-1])
+    own = last_line([line.text for line in lines if line.source == "app"])
+    why = clean(own or (failed or ["journalctl -t flyted-net says why"])[-1])
     return f"its network could not be made: {why} (one that makes no connections needs none: --no-egress)"
 
 
-def _cause(result: str, exited: re.Match[str] | None, start_timeout_s: float) -> str:
-    if result == "timeout":
+def _cause(result: str, exited: re.Match[str] | None, start_timeout_s: float, *, started: bool) -> str:
+    if result == "timeout" and not started:
         return f"it did not serve within {start_timeout_s:.0f} s"
     if result == "oom-kill":
         return "it was killed: it took more memory than its limit"
     if result == "protocol":
         return "it ended without an error before it served anything"
-    if exited is not None:
-        code, status, name = exited.groups()
-        if code != "exited":
-            return f"it was ended by signal {name}"
-        if status == "243":
-            return "its secrets could not be handed over (journalctl -u flyted says why)"
-        return (
-            f"it exited with status {status} at its start" if status != "0" else "it ended before it served anything"
-        )
-    return "systemd could not start it" + (f" ({result})" if result else "")
+    if exited is None:
+        return "systemd could not start it" + (f" ({result})" if result else "")
+    code, status, name = exited.groups()
+    if code != "exited":
+        return f"it was ended by signal {name}"
+    if status == "243":
+        return "its secrets could not be handed over (journalctl -u flyted says why)"
+    if status == _CONFIG and not started:
+        return "it cannot start"
+    if status == "0" and not started:
+        return "it ended before it served anything"
+    return f"it exited with status {status} " + ("after it had started" if started else "at its start")
 
 
-def _last_word(lines: Sequence[Line]) -> str:
-    """What the app itself printed last; "" if that is nothing. How its program ended is our word, and comes after."""
+def _own_words(lines: Sequence[Line], *, by_itself: bool) -> str:
+    """What the app printed about its end; "" if nothing. How its program ended is our word, and comes after."""
     said = [line.text for line in lines if line.source == "app" and line.text.strip()]
-    if len(said) > 1 and said[-1].startswith(_ENDED) and not said[-2].startswith(_OURS):
-        return f"{clean(said[-2])}; {said[-1].removeprefix(_OURS)}"
-    return said[-1] if said else ""
+    if not by_itself:
+        return last_line(said)
+    ended = said.pop().removeprefix(OURS) if said and said[-1].startswith(_ENDED) else ""
+    own = clean(reason_in([text for text in said if not text.startswith(_ENDED)]))
+    return "; ".join(filter(None, (own.removeprefix(OURS), ended)))
 
 
 def _last(pattern: re.Pattern[str], texts: Sequence[str]) -> re.Match[str] | None:

@@ -31,6 +31,8 @@ EX_CONFIG = 78  # launch refuses to start: trying again changes nothing
 START_S = 300  # a cold start may load a model
 STOP_S = 30  # what launch needs to finish the requests in flight
 STARTS, STARTS_IN_S = 3, 60  # a request that nobody accepts starts the app again and again: it waits for so many
+LOG_INTERVAL_S, LOG_BURST = 30, 60_000
+"""Above what launch lets an app print (launch/bound.py): for programs that write to the journal past it."""
 TASKS_MAX = 2048
 FILES_MAX = 65536
 _SEC = 1_000_000
@@ -260,6 +262,8 @@ def _identity(spec: AppSpec, replica: Replica) -> Properties:
         "CacheDirectoryMode": 0o700,
         "Slice": SLICE,
         "SyslogIdentifier": spec.key.name,
+        "LogRateLimitIntervalUSec": LOG_INTERVAL_S * _SEC,
+        "LogRateLimitBurst": LOG_BURST,
         "LogExtraFields": [
             f"FLYTE_APP={spec.key.name}",
             f"FLYTE_PROJECT={spec.key.project}",

@@ -33,10 +33,22 @@ def test_what_systemd_says_about_a_unit() -> None:
     assert (forged.unit, forged.source) == ("init.scope", "app")
 
 
+def test_what_journald_says_about_a_unit() -> None:
+    """That it has suppressed lines is journald's own word; a program's field of that name is none."""
+    fields = {"MESSAGE": "Suppressed 5 messages from a.service", "_SYSTEMD_UNIT": "b.service"}
+    about = {"OBJECT_SYSTEMD_UNIT": "a.service", "OBJECT_SYSTEMD_INVOCATION_ID": "1f"}
+    told = entry_of(line(**fields, **about, _TRANSPORT="driver"))
+    assert told == Entry(1700000000000001, "a.service", "systemd", fields["MESSAGE"], "1f")
+    forged = entry_of(line(**fields, **about, _TRANSPORT="journal"))
+    assert forged is not None
+    assert (forged.unit, forged.source) == ("b.service", "app")
+
+
 @pytest.mark.parametrize(
     ("message", "text"),
     [([104, 105, 255], "hi\ufffd"), (["a", "b"], "a"), ([[104, 105], "x"], "hi"), (None, ""), ([300], ""), (7, ""),
-     ({"a": 1}, ""), ([], ""), ("x" * (MAX_TEXT + 1), "x" * MAX_TEXT)],
+     ({"a": 1}, ""), ([], ""), ("x" * MAX_TEXT, "x" * MAX_TEXT),
+     ("x" * (MAX_TEXT + 1), "x" * MAX_TEXT + "… (1 more characters)")],
 )  # fmt: skip
 def test_a_message_in_every_form(message: Any, text: str) -> None:
     """Bytes when it is not text, a list when a field occurs twice, null when there is none; bounded."""

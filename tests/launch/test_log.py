@@ -86,10 +86,6 @@ def test_each_line_of_a_long_value_counts_and_short_ones_do_not() -> None:
     assert forms(b"yes") == set()
 
 
-def test_without_secrets_nothing_is_in_the_way() -> None:
-    """No pipe, no thread: the program writes where launch does."""
-    log = Log([b"short"])
-    assert (log._pipes, log._pattern) == ({}, None)
-    log.watch()
-    log.finish(1)
-    assert log._threads == []
+def test_a_short_value_is_not_looked_for() -> None:
+    """It would be found by chance, in every other line."""
+    assert passed(Log([b"short"]), [b"a short line\n"]) == b"a short line\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.lively import serve, write
-from tests.machine.people import alice, answer, by, curl, may_serve
+from tests.machine.people import alice, answer, by, curl, give, may_serve, until
 
 SETTINGS = Path("/etc/flyted/flyted.toml")
 APP, FIRST = "start-worse", "start-first"
@@ -20,6 +20,32 @@ RAISES = "raise RuntimeError('cannot go on')"
 EXITS = "print('last words'); sys.exit(0)"
 KILLED = "print('last words', flush=True); os.kill(os.getpid(), 9)"
 HANGS = "print('last words'); time.sleep(3600)"
+CHATTY = """
+for n in range(150_000):
+    print("loading shard", n)
+raise RuntimeError("the real reason")
+"""
+LIFESPAN = """
+import contextlib
+
+@contextlib.asynccontextmanager
+async def no_model(app):
+    raise RuntimeError("no model at /srv/m")
+    yield
+
+app.router.lifespan_context = no_model
+"""
+KEYED = """
+import flyte
+from fastapi import FastAPI
+from flyte.app.extras import FastAPIAppEnvironment
+
+app = FastAPI()
+env = FastAPIAppEnvironment(
+    name="start-keyed", app=app, requires_auth=False, secrets=flyte.Secret("START_KEY", as_env_var="START_KEY"),
+    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("fastapi", "uvicorn", "websockets"),
+)
+"""
 NEVER_UP = """
 import contextlib
 
@@ -37,7 +63,7 @@ app.router.lifespan_context = for_ever
 def _alice_may() -> Iterator[None]:
     may_serve()
     yield
-    alice("flytectl", "app", "delete", APP)
+    by("alice", "flytectl", "app", "delete", APP)  # may not be there: a part of the tests ran
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +121,50 @@ def falls_back(url: str, at_start: str, said: str) -> str:
 def test_a_new_revision_that_dies(at_start: str, said: str, reason: str, served: str) -> None:
     """Its last lines and how it ended; the revision before it keeps serving."""
     assert reason in falls_back(served, at_start, said)
+
+
+def test_a_start_that_prints_without_end_still_says_why() -> None:
+    """journald would drop its last lines and flyted's; the gap is told, and what stands around it is there."""
+    shown = fails(FIRST, CHATTY, "the real reason")
+    assert "it exited with status 1 at its start: RuntimeError: the real reason" in shown
+    lines = alice("flytectl", "logs", FIRST, "-n", "200").stdout
+    assert re.search(r"flyted: \d{5,6} lines of output were dropped", lines)
+    assert "loading shard 149999" in lines
+    alice("flytectl", "app", "delete", FIRST)
+
+
+def test_the_exception_of_a_start_up_is_the_reason_and_not_that_it_failed() -> None:
+    """uvicorn's last line says only that."""
+    shown = fails(FIRST, LIFESPAN, "no model")
+    assert "at its start: RuntimeError: no model at /srv/m" in shown
+    alice("flytectl", "app", "delete", FIRST)
+
+
+def test_a_crash_after_the_start_is_told_as_one() -> None:
+    """That the start was complete is no reason, and it was not at the start."""
+    url = serve(FIRST)
+    curl(f"{url}/die")
+    until(lambda: answer("app", "get", FIRST)["reason"] != "")
+    reason = answer("app", "get", FIRST)["reason"]
+    assert reason == "its last run ended with status 7; the next request starts it again"
+    alice("flytectl", "app", "delete", FIRST)
+
+
+def test_a_secret_that_is_gone_at_a_wake_is_named() -> None:
+    """Not as damage of what launch was given: with the command that brings it back, after which the app recovers."""
+    alice("flytectl", "secret", "create", "START_KEY", "-", typed="a-value-of-some-length")
+    url = alice("flytectl", "serve", "-q", give("start_keyed.py", KEYED)).stdout.strip()
+    alice("flytectl", "secret", "delete", "START_KEY")
+    alice("flytectl", "app", "sleep", "start-keyed")
+    assert curl(url)[0] in (502, 503)
+    until(lambda: answer("app", "get", "start-keyed")["state"] == "failed")
+    reason = answer("app", "get", "start-keyed")["reason"]
+    assert reason.startswith("it cannot start: secret 'START_KEY' is not in the store")
+    assert "flytectl secret create START_KEY" in reason
+    alice("flytectl", "secret", "create", "START_KEY", "-", typed="a-value-of-some-length")
+    until(lambda: curl(url)[0] == 404, 60)  # the app has no page at /: it answers
+    alice("flytectl", "app", "delete", "start-keyed")
+    alice("flytectl", "secret", "delete", "START_KEY")
 
 
 @pytest.mark.usefixtures("impatient")

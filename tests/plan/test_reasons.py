@@ -45,7 +45,7 @@ ENDED = "flyted: the program ended with status 1 and never listened"
         ),
         (
             [own("flyted: its port is taken"), own(ENDED), systemd(EXITED.format("1/FAILURE"))],
-            "at its start: flyted: the program ended with status 1 and never listened",
+            "at its start: its port is taken; the program ended with status 1 and never listened",
         ),
         ([systemd("u: Failed with result 'timeout'.")], "did not serve within 300 s"),
         ([systemd("u: Failed with result 'protocol'.")], "ended without an error"),
@@ -64,7 +64,24 @@ def test_reasons(lines: list[Line], words: str) -> None:
 def test_the_newest_run_counts() -> None:
     """An earlier failure in the same journal is not today's reason."""
     lines = [systemd(EXITED.format("1/FAILURE")), systemd(EXITED.format("78/CONFIG")), own("secret 'K' is missing")]
-    assert reason_of(lines, 300) == "it exited with status 78 at its start: secret 'K' is missing"
+    assert reason_of(lines, 300) == "it cannot start: secret 'K' is missing"
+
+
+def test_a_crash_later_on_is_not_one_at_the_start() -> None:
+    """The app had served: that it came up is no reason, and is not quoted as one."""
+    lines = [own("INFO:     Application startup complete."), systemd(EXITED.format("3/NOTIMPLEMENTED"))]
+    assert reason_of(lines, 300, started=True) == "it exited with status 3 after it had started"
+    assert reason_of([systemd("u: Failed with result 'timeout'.")], 300, started=True).startswith("systemd")
+
+
+def test_what_was_ended_from_outside_is_told_by_where_it_was() -> None:
+    """An error that it printed and lived with is not why it was ended."""
+    lines = [
+        own("error: no cache, going on"),
+        own("INFO: loading shard 3 of 9"),
+        systemd("u: Failed with result 'timeout'."),
+    ]
+    assert reason_of(lines, 300) == "it did not serve within 300 s: INFO: loading shard 3 of 9"
 
 
 def test_an_apps_words_are_cleaned_and_bounded() -> None:

@@ -1,0 +1,63 @@
+"""Standard output and error of an app that runs in this process, behind a bound (``bound.py``)."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any
+
+from .bound import Bound
+
+_OUTPUTS = (1, 2)
+
+
+class _Stream(io.RawIOBase):
+    """A file descriptor behind a bound."""
+
+    def __init__(self, target: int, bound: Bound) -> None:
+        self._target, self._bound = target, bound
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._target
+
+    def isatty(self) -> bool:
+        return os.isatty(self._target)
+
+    def write(self, data: Any) -> int:
+        text = bytes(data)
+        write_all(self._target, self._bound.passes(text))
+        return len(text)
+
+
+def write_all(target: int, text: bytes) -> None:
+    """Writes all of ``text``, however little the other side takes at once. Raises ``OSError``."""
+    while text:
+        text = text[os.write(target, text) :]
+
+
+class Output:
+    """Both streams of this process behind one bound."""
+
+    def __init__(self) -> None:
+        self._bound = Bound()
+        os.register_at_fork(after_in_child=self._bound.renew)
+
+    def install(self) -> None:
+        """Puts ``sys.stdout`` and ``sys.stderr`` behind the bound."""
+        sys.stdout, sys.stderr = (
+            io.TextIOWrapper(
+                io.BufferedWriter(_Stream(output, self._bound)),
+                encoding="utf-8", errors="backslashreplace", line_buffering=True,
+            )
+            for output in _OUTPUTS
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        """Prints the last lines, where the bound held them back."""
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        write_all(_OUTPUTS[1], self._bound.rest())
