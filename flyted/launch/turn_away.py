@@ -13,7 +13,7 @@ import time
 RETRY_S = 15
 PATIENCE_S = 3.0  # for all of them: what comes later meets a daemon that knows
 _HEAD_LIMIT = 64 * 1024
-_BODY = b"503: the app got no GPU; its log says why, try again\n"
+_BODY = b"503: this app cannot serve now; its operator can see why in its log\n"
 
 
 def turn_away(listener: socket.socket) -> int:

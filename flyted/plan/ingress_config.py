@@ -23,6 +23,7 @@ from flyted.plan.ingress import (
     reason_values,
 )
 from flyted.plan.ingress_guard import FOR_APPS, GUARDED, RULES, filled
+from flyted.plan.ingress_request import ADDRESS, CHECKS, HOST, MOST_BYTES, MOST_FIELDS, MOST_LENGTH
 from flyted.plan.ports import bindable
 
 CONFIG = "haproxy.cfg"
@@ -30,6 +31,8 @@ CERTIFICATE = "/run/credentials/flyted-ingress.service/site.pem"
 GATEWAY_SOCKET = "/run/flyted/gateway.sock"
 ADMIN = "fd@3"  # PID 1's, as all listeners (plan/ports.py): root's alone, no file mode for HAProxy to get wrong
 FIRST_FD = 4  # those for clients follow
+BUFFER = 65536  # bytes; holds a message's headers. HAProxy has one only while it is in use
+HARD_FIELDS = 1024  # above it HAProxy itself refuses a message, in words that cannot be changed
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ global
     # when it is stopped, requests in flight get this long; new connections wait for the next HAProxy
     hard-stop-after 5s
     maxconn 8000
+    # as much as uvicorn takes; a response has no lower limit of ours
+    tune.bufsize @BUFFER@
+    tune.http.maxhdr @HARD_FIELDS@
     ssl-default-bind-options ssl-min-ver TLSv1.2
     ssl-default-bind-ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:\
 ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305
@@ -71,7 +77,7 @@ defaults
     # failures only, and never a query string: tokens travel in those
     option dontlog-normal
     option dontlognull
-    log-format "%ci %ft %s %HM %[var(txn.host)]%HP %ST %tsc %Tw/%Tc/%Tr/%Ta ms"
+    log-format "%ci %ft %s %HM %[var(txn.host)]%[var(txn.path)] %ST %tsc %Tw/%Tc/%Tr/%Ta ms"
     # one request, one connection to the app: with a kept one, a request can meet the close of an app that stops.
     # `http-reuse never` alone still keeps a server connection for each client that keeps its own.
     option http-server-close
@@ -99,23 +105,6 @@ defaults
 @ERRORS@
 """
 
-CHECKS = r"""    http-request set-var(txn.host) req.fhdr(host),field(1,:),lower
-    http-request return @BAD@ string "400: one valid Host is needed\n" unless { req.fhdr_cnt(host) eq 1 }
-    http-request return @BAD@ string "400: this Host is not valid\n" if { req.fhdr(host) -m sub _ , @ / }
-    # HAProxy 2.6 lets a NUL in a value pass, and the map takes what comes before it for the whole host
-    .if version_before(3.0)
-    http-request return @BAD@ string "400: a header has a NUL in it\n" \
-if { req.hdrs,json(ascii) -m sub \\u0000 }
-    .endif
-    # RFC 9112 6.1
-    http-request return @BAD@ string "400: HTTP/1.0 has no Transfer-Encoding\n" \
-if { req.ver 1.0 } { req.fhdr(transfer-encoding) -m found }
-    http-request set-var(txn.server) var(txn.host),map(@FILES@/@HOSTS@)
-    http-request set-var(txn.unavailable) var(txn.host),map(@FILES@/@UNAVAILABLE@)
-    http-request return status 421 @TEXT@ hdr Cache-Control no-store string "421: no app has this name here\n" \
-unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } || { var(txn.host) -m str @GATEWAY@ }
-"""
-
 FRONT = r"""
 frontend https
 @HTTPS_BINDS@
@@ -126,9 +115,7 @@ if { var(txn.unavailable) -m found } !own_pages { req.hdr(accept) -m sub applica
     http-request return status 503 @TEXT@ hdr Retry-After %[var(txn.unavailable),word(1,' ')] \
 hdr Cache-Control no-store lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\n" \
 if { var(txn.unavailable) -m found } !own_pages
-    http-request return status 405 @TEXT@ string "405: not here\n" if { method CONNECT TRACE }
-    # the app is asked for what we checked, in the plain form; no other protocol (h2c) is spoken past these rules
-    http-request set-uri %[pathq] if { url -m beg -i http:// https:// }
+@ADDRESS@    # no other protocol (h2c) is spoken past these rules
     acl websocket req.fhdr(upgrade) -m str -i websocket
     http-request del-header upgrade unless websocket
     http-request del-header http2-settings
@@ -142,7 +129,7 @@ if { var(txn.unavailable) -m found } !own_pages
     http-request del-header proxy
     http-request set-header X-Forwarded-For %[src]
     http-request set-header X-Forwarded-Proto https
-    http-request set-header X-Forwarded-Host %[req.fhdr(host)]
+    http-request set-header X-Forwarded-Host %[var(txn.at)]
 @FOR_APPS@    use_backend gateway if gateway || own_pages
     default_backend @BACKEND@
 
@@ -181,13 +168,17 @@ backend @BACKEND@
 """
 
 _TEXT = 'content-type "text/plain; charset=utf-8"'
+_NAME = "%[var(txn.host),field(1,.)]"
+_LIMIT_S = "%[var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@),div(1000)]"
 _ERRORS = {
-    400: "this request is not valid HTTP",
+    400: "this request broke off or is not valid HTTP",
     408: "the request did not come in time",
     500: "the ingress failed",
-    502: "the app ended or broke off before it answered; try again later, flytectl app get says why it ended",
-    503: "the app cannot be reached now; flytectl app get says why",
-    504: "the app did not answer in time",
+    502: f'\\"{_NAME}\\" broke off before it had answered, or its answer is not valid HTTP or has too large headers; '
+    f"its operator can see why: flytectl app get {_NAME}",
+    503: f'\\"{_NAME}\\" cannot serve now; its operator can see why: flytectl app get {_NAME}',
+    504: f'\\"{_NAME}\\" did not answer within {_LIMIT_S} s; '
+    "its operator can allow more: Timeouts(request=...) in the app's file",
 }
 _RETRY = {503}
 
@@ -211,8 +202,14 @@ def _frame(listen: Listen, places: Places) -> str:
     tls = f" ssl crt {places.certificate} alpn h2,http/1.1"
     front = FRONT.replace("@CHECKS@", CHECKS).replace("@GUARD@", RULES).replace("@FOR_APPS@", FOR_APPS)
     front = front.replace("@FENCE@", ingress_fence.filled(ingress_fence.RULES))
-    text = filled(HEAD + front).replace("\\\n", "")
+    text = filled(HEAD + front.replace("@ADDRESS@", ADDRESS)).replace("\\\n", "")
     for name, value in {
+        "@HOST@": HOST,
+        "@MOST_BYTES@": str(MOST_BYTES),
+        "@MOST_FIELDS@": str(MOST_FIELDS),
+        "@MOST_LENGTH@": str(MOST_LENGTH),
+        "@BUFFER@": str(BUFFER),
+        "@HARD_FIELDS@": str(HARD_FIELDS),
         "@ADMIN@": places.admin,
         "@BAD@": f"status 400 {_TEXT} hdr Connection close",
         "@TEXT@": _TEXT,
@@ -244,7 +241,7 @@ def _binds(listen: Listen, places: Places, which: int, tls: str) -> str:
 
 def _error(status: int, why: str) -> str:
     again = " hdr Retry-After 5" if status in _RETRY else ""
-    return f'    http-error status {status} {_TEXT}{again} hdr Cache-Control no-store string "{status}: {why}\\n"'
+    return f'    http-error status {status} {_TEXT}{again} hdr Cache-Control no-store lf-string "{status}: {why}\\n"'
 
 
 def render_maps(state: IngressState) -> dict[str, str]:

@@ -16,20 +16,20 @@ FENCED, OPEN_PATHS = "fenced.map", "open-paths.map"
 OPEN = "open"
 KEY = re.compile(rf"(?P<host>[a-z0-9.-]{{1,253}})(?P<path>{OPEN_PATH.pattern})/")
 """Of the table of open paths: the host, and a path with a slash behind it, so that /v1 does not open /v1x."""
+CLOSED = "this path is not public: the API key of this app does not protect it; its operator can open it: --open-path"
 
-RULES = r"""    http-request set-var(txn.path) path
-    acl fenced var(txn.host),map(@FILES@/@FENCED@) -m found
+RULES = r"""    acl fenced var(txn.host),map(@FILES@/@FENCED@) -m found
     acl open_path var(txn.host),concat(,txn.path,/),map_beg(@FILES@/@OPEN_PATHS@) -m found
     # one way to read it: segments that begin with no dot, of plain characters
     acl plain_path var(txn.path) -m reg '^(/[A-Za-z0-9_~!$&()*+,=:-][A-Za-z0-9._~!$&()*+,=:-]*)+/?$'
     # the same as for the guard's 401
     http-request wait-for-body time 5s if fenced !own_pages !open_path || fenced !own_pages !plain_path
     http-request return status 403 content-type application/json hdr Cache-Control no-store \
-string "{\"error\":\"this path is closed: the app's own key does not guard it\"}\n" \
+string "{\"error\":\"@CLOSED@\"}\n" \
 if fenced !own_pages !open_path { req.fhdr(accept) -m sub application/json } \
 || fenced !own_pages !plain_path { req.fhdr(accept) -m sub application/json }
     http-request return status 403 @TEXT@ hdr Cache-Control no-store \
-string "403: this path is closed: the app's own key does not guard it\n" \
+string "403: @CLOSED@\n" \
 if fenced !own_pages !open_path || fenced !own_pages !plain_path
 """
 
@@ -46,4 +46,4 @@ def host_of(key: str) -> str:
 
 def filled(text: str) -> str:
     """The rules with our own names."""
-    return text.replace("@FENCED@", FENCED).replace("@OPEN_PATHS@", OPEN_PATHS)
+    return text.replace("@FENCED@", FENCED).replace("@OPEN_PATHS@", OPEN_PATHS).replace("@CLOSED@", CLOSED)

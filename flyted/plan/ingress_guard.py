@@ -16,6 +16,7 @@ OWN_PATH = "/.flyted/"
 """Below it, on every app's host, the gateway answers: a browser gets its cookie for that host there."""
 LONGEST_NEXT = 1024
 """A longer address is not come back to after the login: it would have to fit into a header, three bytes for one."""
+SIGN_IN = "sign in; a browser: flytectl login; a program: Authorization: Bearer, and what flytectl token prints"
 
 RULES = r"""    http-request set-var(txn.guarded) var(txn.host),map(@FILES@/@GUARDED@)
     acl guarded var(txn.guarded) -m found
@@ -62,10 +63,10 @@ if guarded !known !own_pages reading !socket { req.fhdr(accept) -m sub text/html
     http-request wait-for-body time 5s if guarded !known !own_pages
     http-request return status 401 content-type application/json hdr Cache-Control no-store \
 hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
-string "{\"error\":\"this app needs a token: flytectl token\"}\n" \
+string "{\"error\":\"@SIGN_IN@\"}\n" \
 if guarded !known !own_pages { req.fhdr(accept) -m sub application/json }
     http-request return status 401 @TEXT@ hdr Cache-Control no-store hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
-string "401: this app needs a token: flytectl token\n" if guarded !known !own_pages
+string "401: @SIGN_IN@\n" if guarded !known !own_pages
     # from here on no token of ours is left; the gateway alone reads them
     http-request del-header authorization if token_sent !gateway
     http-request set-header cookie '%[req.fhdr(cookie),regsub("@SHAPE@","",g),\
@@ -86,6 +87,7 @@ def filled(text: str) -> str:
         "@SHAPE@": SHAPE,
         "@COOKIE@": COOKIE,
         "@LONGEST_NEXT@": str(LONGEST_NEXT),
+        "@SIGN_IN@": SIGN_IN,
     }.items():
         text = text.replace(name, value)
     return text

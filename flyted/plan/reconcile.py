@@ -96,7 +96,7 @@ def _plan_app(
     failure = facts.failures.get(replica)
     if not _alive(facts.units.get(replica.socket)):
         if failure is not None and now < failure.retry_at:
-            draft.unavailable[host] = unavailable(failure.reason, max(1, int(failure.retry_at - now)))
+            draft.unavailable[host] = unavailable(_cannot_serve(app), max(1, int(failure.retry_at - now)))
             draft.looks.append(failure.retry_at)
             return
         if replica not in facts.busy:
@@ -110,13 +110,18 @@ def _plan_app(
         draft.timeouts_ms[replica.server] = patience_ms(revision.spec, facts, waits=waits)
 
 
+def _cannot_serve(app: StoredApp) -> str:
+    """What anybody may know of an app that failed: a reason is a line of its log, and so for its operators."""
+    return f'"{app.key}" cannot serve now; its operator can see why: flytectl app get {app.key.name}'
+
+
 def _not_serving(app: StoredApp, facts: Facts) -> Unavailable:
     """What anybody may know of an app that has nothing to serve with."""
     if app.wanted == "stopped":
-        return unavailable(f"{app.key} is stopped; its operator can start it: flytectl app start {app.key.name}", 60)
+        return unavailable(f'"{app.key}" is stopped; its operator can start it: flytectl app start {app.key.name}', 60)
     if any(replica.app_id == app.key.id for replica in facts.candidates):
-        return unavailable(f"{app.key} is starting for the first time", 5)
-    return unavailable(f"{app.key} has not come up; its operator can see why: flytectl app get {app.key.name}", 60)
+        return unavailable(f'"{app.key}" is starting for the first time', 5)
+    return unavailable(_cannot_serve(app), 60)
 
 
 def patience_ms(spec: AppSpec, facts: Facts, *, waits: bool) -> int:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flyted.plan.ingress import IngressState
+from flyted.plan.ingress_fence import CLOSED as TEXT
 from flyted.plan.ingress_fence import keys
 from tests.attacks import http2
 from tests.host.haproxy import A, App, B, Machine, apply, exchange, machine, needs_haproxy, parsed
@@ -77,7 +78,7 @@ def test_what_it_does_not_guard_is_closed(box: Machine, app: App, path: str) -> 
     before = app.connections
     status, head, body = box.get(path)
     assert status == 403, head
-    assert body == "403: this path is closed: the app's own key does not guard it\n"
+    assert body == f"403: {TEXT}\n"
     assert "cache-control: no-store" in head
     assert app.connections == before
 
@@ -125,7 +126,7 @@ def test_neither_does_an_upgrade_or_a_second_request(box: Machine, app: App) -> 
 def test_a_program_that_speaks_json_is_answered_in_json(box: Machine, app: App) -> None:
     """The same refusal, readable."""
     status, head, body = box.get("/metrics", headers="Accept: application/json\r\n")
-    assert (status, body) == (403, '{"error":"this path is closed: the app\'s own key does not guard it"}\n')
+    assert (status, body) == (403, f'{{"error":"{TEXT}"}}\n')
     assert "content-type: application/json" in head
     assert app.seen == []
 

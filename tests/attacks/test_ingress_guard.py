@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from flyted.contract import token as text
 from flyted.contract.names import GATEWAY_HOST
 from flyted.plan.ingress import IngressState
-from flyted.plan.ingress_guard import LONGEST_NEXT, TOKENS
+from flyted.plan.ingress_guard import LONGEST_NEXT, SIGN_IN, TOKENS
 from tests.attacks import http2
 from tests.host.haproxy import App, Machine, apply, exchange, machine, needs_haproxy, parsed
 
@@ -112,7 +112,7 @@ def test_without_a_token_the_app_is_not_even_woken(box: Machine, app: App) -> No
 def test_a_program_that_speaks_json_is_answered_in_json(box: Machine, app: App) -> None:
     """The same refusal, readable."""
     status, head, body = box.get(headers="Accept: application/json\r\n")
-    assert (status, body) == (401, '{"error":"this app needs a token: flytectl token"}\n')
+    assert (status, body) == (401, f'{{"error":"{SIGN_IN}"}}\n')
     assert "content-type: application/json" in head
     assert app.seen == []
 

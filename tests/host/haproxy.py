@@ -35,6 +35,7 @@ class App:
     def __init__(self, path: Path, name: str = "app") -> None:
         self.path, self.name = path, name
         self.seen: list[bytes] = []
+        self.answers: dict[bytes, bytes] = {}  # path → all that is sent for it, instead of the usual answer
         self.connections = 0
         self.release = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX)
@@ -72,6 +73,12 @@ class App:
                 )
                 while frame := connection.recv(65536):
                     connection.sendall(frame)
+                return
+            if path in self.answers:
+                connection.sendall(self.answers[path])
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):
+                    pass
                 return
             if path.startswith(b"/hold"):
                 self.release.wait(20)

@@ -11,6 +11,7 @@ from flyted.plan.actions import Sleep, StartPair, StartService, StopPair
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.idle import Clock
 from flyted.plan.ingress import unavailable
+from flyted.plan.ingress_config import render_maps
 from flyted.plan.reconcile import DRAIN_S, Plan, reconcile
 from tests.plan.stored import DOMAIN, app, facts, pair, quiet
 
@@ -163,7 +164,7 @@ def test_an_app_that_has_never_served_says_so() -> None:
     """503, not "no app has this name": soon again while its first revision starts; without the reason if it failed."""
     new = app("a", serving=None)
     starting = plan(facts(new, units=pair(A1, "activating"), candidates=frozenset({A1})))
-    assert starting.ingress.unavailable[HOST] == unavailable("a is starting for the first time", 5)
+    assert starting.ingress.unavailable[HOST] == unavailable('"a" is starting for the first time', 5)
     assert (starting.ingress.hosts, starting.actions) == ({}, ())
     failed = plan(facts(new))
     assert (failed.actions, dict(failed.ingress.hosts)) == ((), {})
@@ -177,12 +178,20 @@ def test_units_of_a_deleted_app_are_cleared_away() -> None:
     assert plan(facts(units=pair(A1), leaving={A1: 0.0})).actions == (StopPair(A1),)
 
 
-def test_a_failed_pair_waits_and_says_why() -> None:
-    """During the back-off visitors get the reason and when to come back; then the pair is made again."""
-    failure = Failure(1, 1030.0, "it exited with status 1")
+@pytest.mark.parametrize(
+    "reason", ["it exited with status 1: cannot connect: postgres://admin:CANARY@10.0.0.5", "no GPU"]
+)
+def test_a_failed_pair_waits_and_tells_strangers_no_reason(reason: str) -> None:
+    """During the back-off visitors hear when to come back, and who can see why; then the pair is made again.
+
+    A reason is a line of the app's log. It goes into no table of the ingress, which every local user may read.
+    """
+    failure = Failure(1, 1030.0, reason)
     answer = plan(facts(app("a"), failures={A1: failure}))
     assert answer.actions == ()
-    assert answer.ingress.unavailable[HOST].reason == "it exited with status 1"
+    told = answer.ingress.unavailable[HOST].reason
+    assert told == '"a" cannot serve now; its operator can see why: flytectl app get a'
+    assert not [text for text in render_maps(answer.ingress).values() if reason in text]
     assert answer.ingress.unavailable[HOST].retry_after_s == 30
     assert answer.look_at == 1030.0
     assert reconcile(facts(app("a"), failures={A1: failure}), {}, DOMAIN, 1030.0).actions == (StartPair(A1),)

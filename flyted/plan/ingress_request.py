@@ -1,0 +1,55 @@
+"""The ingress's rules for what every request has to be, before anybody is asked about it. Pure.
+
+An app is sent a host, a path and lengths that were checked or written here: frameworks read what else there can be in
+them each in its own way, and one that takes a part of the host for the path lets somebody past its own key.
+
+Sources: RFC 9110 7.2 (Host), 9.3.7 (``OPTIONS *``), RFC 9112 3.2 (forms of the target), 6.1 (HTTP/1.0 and encodings),
+RFC 6585 5 (431).
+"""
+
+from __future__ import annotations
+
+_PORT = "6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}"
+HOST = rf"^([A-Za-z0-9-]+([.][A-Za-z0-9-]+)*[.]?|\[[0-9A-Fa-f:.]+\])(:({_PORT}))?$"
+"""A name (a dot at its end changes nothing) or an address in brackets, and perhaps a port. Python reads it alike."""
+MOST_BYTES = 49152
+MOST_FIELDS = 256
+"""What a request's headers may have. Below HAProxy's own limits, whose answer is not ours."""
+MOST_LENGTH = 18
+"""Digits of Content-Length: HAProxy counts in 64 bits, and takes 2^64+1 for 1."""
+
+CHECKS = r"""    http-request set-var(txn.path) path
+    http-request return status 431 @TEXT@ hdr Connection close \
+string "431: the headers of this request are too large: @MOST_BYTES@ bytes and @MOST_FIELDS@ fields are the most\n" \
+if { req.hdrs,length gt @MOST_BYTES@ } || { req.fhdr_cnt gt @MOST_FIELDS@ }
+    http-request return @BAD@ string "400: one valid Host is needed\n" unless { req.fhdr_cnt(host) eq 1 }
+    http-request return @BAD@ string "400: this Host is not valid\n" unless { req.fhdr(host) -m reg '@HOST@' }
+    # HAProxy 2.6 lets a NUL in a value pass, and apps may take what comes before it for the whole
+    .if version_before(3.0)
+    http-request return @BAD@ string "400: a header has a NUL in it\n" \
+if { req.hdrs,json(ascii) -m sub \\u0000 }
+    .endif
+    http-request return @BAD@ string "400: HTTP/1.0 has no Transfer-Encoding\n" \
+if { req.ver 1.0 } { req.fhdr(transfer-encoding) -m found }
+    http-request return @BAD@ string "400: this Content-Length is not valid\n" \
+if { req.fhdr(content-length),length gt @MOST_LENGTH@ }
+    http-request return status 405 @TEXT@ string "405: not here\n" if { method CONNECT TRACE }
+    # ftp:, OPTIONS *: what is left when the host is taken off is no path
+    http-request return @BAD@ string "400: this address is not valid\n" unless { url -m beg -i / http:// https:// }
+    http-request set-var(txn.host) req.fhdr(host),field(1,:),lower,rtrim(.)
+    http-request set-var-fmt(txn.at) %[var(txn.host)]
+    http-request set-var-fmt(txn.at) %[var(txn.host)]:%[req.fhdr(host),field(2,:)] if { req.fhdr(host) -m sub : }
+    http-request set-var(txn.server) var(txn.host),map(@FILES@/@HOSTS@)
+    http-request set-var(txn.unavailable) var(txn.host),map(@FILES@/@UNAVAILABLE@)
+    http-request return status 421 @TEXT@ hdr Cache-Control no-store \
+string "421: there is no app of this name on this machine; who serves apps here can list them: flytectl app ls\n" \
+unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } || { var(txn.host) -m str @GATEWAY@ }
+"""
+
+ADDRESS = r"""    # the app is asked in the plain form, for a path, at a host that we wrote
+    http-request set-var(txn.pathq) pathq
+    http-request set-var(txn.pathq) str(/) unless { var(txn.pathq) -m found } { var(txn.pathq) -m len gt 0 }
+    http-request set-var-fmt(txn.pathq) /%[var(txn.pathq)] unless { var(txn.pathq) -m beg / }
+    http-request set-uri %[var(txn.pathq)] unless { url -m beg / }
+    http-request set-header Host %[var(txn.at)]
+"""
