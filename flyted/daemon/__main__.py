@@ -108,7 +108,7 @@ async def daemon(settings: Settings) -> None:
         "version": Verb(Right.READ, {}, version, anonymous=True),
         **Secrets(vault, store, deploy).verbs(),
         **images.verbs(),
-        **Apps(store, engine, act, deploy, sweep).verbs(),
+        **Apps(store, engine, act, deploy, sweep, grants).verbs(),
         **tls.verbs(),
         **Gateway(lambda: act.https_port, CA_FILE).verbs(),
         **gpu_verbs.verbs(),

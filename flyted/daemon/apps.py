@@ -8,12 +8,13 @@ import time
 from typing import Any
 
 from flyted.contract.app import from_dict, to_dict
-from flyted.contract.errors import InvalidInput, NotFound
+from flyted.contract.errors import IngressDown, InvalidInput, NotFound
 from flyted.contract.names import AppKey, Replica
 from flyted.contract.status import AppState
 from flyted.daemon.act import Act
 from flyted.daemon.deploy import Deploy
 from flyted.daemon.engine import Engine
+from flyted.daemon.grants import Grants
 from flyted.daemon.image_sweep import ImageSweep
 from flyted.daemon.status import app_map
 from flyted.daemon.verbs import APP_ARGS, Call, Right, Verb
@@ -29,13 +30,16 @@ _AT_REST = (AppState.SLEEPING, AppState.FAILED)
 class Apps:
     """Handlers over the store and the engine."""
 
-    def __init__(self, store: Store, engine: Engine, act: Act, deploy: Deploy, sweep: ImageSweep) -> None:
+    def __init__(
+        self, store: Store, engine: Engine, act: Act, deploy: Deploy, sweep: ImageSweep, grants: Grants
+    ) -> None:
         self._store = store
         self._engine = engine
         self._act = act
         self._deploy = deploy
         self._turns = deploy.turns
         self._sweep = sweep
+        self._grants = grants
 
     def verbs(self) -> dict[str, Verb]:
         """The rows of the verb table."""
@@ -151,6 +155,8 @@ class Apps:
     async def _erase(self, app: StoredApp) -> None:
         await self._act.erase(app)
         self._store.delete(app.key.id)
+        with contextlib.suppress(IngressDown):  # it is told when it is back
+            await self._grants.apply()
         await self._engine.settle()
         self._act.sweep_bundles()
         self._sweep.soon()

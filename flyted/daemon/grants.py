@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from flyted.plan.tokens import dead, grants
 log = logging.getLogger(__name__)
 
 LOOK_S = 60.0
-"""The ingress hears at most this late that an owner has left group flyted. With no token there is no look at all."""
+"""The ingress hears at most this late that an owner has left group flyted."""
+LOOK_AT_EXPIRED_S = 3600.0
+"""With expired tokens only: the clock may be set back to where they count. With no token there is no look at all."""
 
 
 class Grants:
@@ -29,7 +32,7 @@ class Grants:
         self._ingress = ingress
         self._runs = runs
         self._told: dict[str, str] | None = None
-        self._some = asyncio.Event()
+        self._made = asyncio.Event()
         ingress.tokens = self.wanted
 
     def wanted(self) -> dict[str, str]:
@@ -40,7 +43,10 @@ class Grants:
 
     async def apply(self) -> None:
         """Tells the ingress at once. Its file is written in any case; raises as :meth:`Ingress.apply_tokens`."""
-        self._some.set()
+        self._made.set()
+        await self._tell()
+
+    async def _tell(self) -> None:
         self._told = None
         wanted = self.wanted()
         if self._runs():
@@ -50,22 +56,25 @@ class Grants:
         self._told = wanted
 
     def sweep(self) -> None:
-        """Forgets tokens that are expired, or for an app that is gone."""
+        """Forgets tokens that are long expired, or for an app that is gone."""
         gone = dead(self._table.all(), self._store.ids(), time.time())
         if gone:
             self._table.remove(gone)
 
     async def run(self) -> None:
-        """For ever: looks once a minute while there are tokens."""
+        """For ever: looks once a minute while there are tokens that count."""
         while True:
+            pause: float | None = LOOK_S
+            self._made.clear()
             try:
                 self.sweep()
-                if self.wanted() != self._told:
-                    await self.apply()
-                if not self._table.all():
-                    self._some.clear()
+                wanted = self.wanted()
+                if wanted != self._told:
+                    await self._tell()
+                if not wanted:
+                    pause = LOOK_AT_EXPIRED_S if self._table.all() else None
             except FlytedError as error:
                 log.error("the ingress's table of tokens: %s", error.message)  # noqa: TRY400
-            if self._some.is_set():
-                await asyncio.sleep(LOOK_S)
-            await self._some.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._made.wait()

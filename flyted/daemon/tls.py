@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ from flyted.host.vault import Vault
 log = logging.getLogger(__name__)
 
 _CERT, _KEY = "ca-certificate", "ca-key"
-_RETRY_S = 3600.0
-_DAY_S = 86400.0
+_LOOK_S = 3600.0
+"""A clock that is set while we run may make the leaf one of the future, or of the past: it is noticed this late."""
 
 
 class Tls:
     """One CA per machine and base domain; one leaf, in memory only, issued when first asked for.
+
+    A CA is never deleted or written over: one that is needed instead of it is kept beside it, with the next number.
 
     ``ca_file`` is kept with the CA's certificate, for programs that want the path of one.
     """
@@ -35,6 +39,7 @@ class Tls:
         self._base_domain = base_domain
         self._ca: ca.Ca | None = None
         self._leaf: ca.Leaf | None = None
+        self._given: ca.Leaf | None = None
 
     def verbs(self) -> dict[str, Verb]:
         """The rows of the verb table."""
@@ -56,22 +61,26 @@ class Tls:
         }
 
     async def keep_fresh(self) -> None:
-        """Gives the ingress a certificate at our start and once a day; at two thirds of its life, a new one.
+        """Gives the ingress a certificate at our start, and a new one when two thirds of its life are over.
 
         At our start too: an ingress that went on meanwhile still has the one of the daemon before us.
         """
         while True:
-            pause = _DAY_S
             try:
-                if self._leaf is not None and self._leaf.renew_at <= time.time():
-                    self._leaf = None
-                whole_file.write(self._ca_file, self._authority().cert_pem)
-                with contextlib.suppress(IngressDown):  # it takes this one when it starts
-                    await self._ingress.set_certificate(self.site_pem())
+                await self._give()
             except FlytedError as error:
                 log.error("the ingress's certificate: %s", error.message)  # noqa: TRY400
-                pause = _RETRY_S
-            await asyncio.sleep(pause)
+            await asyncio.sleep(_LOOK_S)
+
+    async def _give(self) -> None:
+        if self._given is not None and self._given is self._leaf and not self._leaf.renew_due(time.time()):
+            return
+        self._leaf = self._ca = None
+        whole_file.write(self._ca_file, self._authority().cert_pem)
+        pem = self.site_pem()
+        with contextlib.suppress(IngressDown):  # it takes this one when it starts
+            await self._ingress.set_certificate(pem)
+        self._given = self._leaf
 
     def _authority(self) -> ca.Ca:
         if self._ca is None:
@@ -79,18 +88,44 @@ class Tls:
         return self._ca
 
     def _load_or_make(self) -> ca.Ca:
-        try:
-            found = ca.Ca(self._vault.get_internal(_CERT), self._vault.get_internal(_KEY))
-            if ca.usable(found, self._base_domain, time.time()):
-                return found
-        except NotFound:
-            log.info("there is no certificate authority yet")
-        except StoreCorrupt as error:
-            if self._vault.refusal is not None:
-                raise
-            log.error("%s; a new authority is made: flytectl ca install", error.message)  # noqa: TRY400
+        kept = list(self._kept())
+        chosen = ca.chosen([each for each in kept if each is not None], self._base_domain, time.time())
+        if chosen is not None:
+            return chosen
+        number = len(kept) + 1
         made = ca.new_ca(self._base_domain)
-        self._vault.put_internal(_KEY, made.key_pem)
-        self._vault.put_internal(_CERT, made.cert_pem)
-        log.info("made a local certificate authority for %s", self._base_domain)
+        self._vault.put_internal(_numbered(_KEY, number), made.key_pem)
+        self._vault.put_internal(_numbered(_CERT, number), made.cert_pem)
+        if number == 1:
+            log.info("made a local certificate authority for %s", self._base_domain)
+        else:
+            log.warning(
+                "made another local certificate authority for %s, since none of those before it can sign now: "
+                "every client has to trust it (flytectl ca install)", self._base_domain,
+            )  # fmt: skip
         return made
+
+    def _kept(self) -> Iterator[ca.Ca | None]:
+        """The authorities that were made until now, oldest first; ``None`` for one that is damaged."""
+        for number in itertools.count(1):
+            try:
+                cert = self._vault.get_internal(_numbered(_CERT, number))
+            except NotFound:
+                return
+            except StoreCorrupt:
+                cert = b""
+            try:
+                found = ca.Ca(cert, self._vault.get_internal(_numbered(_KEY, number)))
+                ca.check(found)
+            except (NotFound, StoreCorrupt) as error:
+                if self._vault.refusal is not None:
+                    raise
+                log.error("certificate authority %d is not used: %s", number, error.message)  # noqa: TRY400
+                yield None
+            else:
+                yield found
+
+
+def _numbered(name: str, number: int) -> str:
+    """The first has the name itself, as in flyted 0.1.0, where there was never a second."""
+    return name if number == 1 else f"{name}-{number}"

@@ -70,9 +70,10 @@ class Tokens:
         return Actor(found.uid, 0, found)
 
     async def issue(
-        self, owner: tuple[int, str], kind: str, life_s: float, app_id: str = "", name: str = ""
-    ) -> tuple[str, Token]:
-        """Makes a token for a user (uid, name): its text, and what is stored of it.
+        self, owner: tuple[int, str], kind: str, life_s: float, app_id: str = "", name: str = "",
+        *, forget: frozenset[str] = frozenset(),
+    ) -> tuple[str, Token]:  # fmt: skip
+        """Makes a token for a user (uid, name): its text, and what is stored of it. Those of ``forget`` go for it.
 
         Raises :class:`PermissionRefused` for a user who is no member (any more), :class:`LimitReached`.
         """
@@ -85,7 +86,7 @@ class Tokens:
         self._grants.sweep()
         made, now = text.new(secrets.token_bytes(text.RANDOM_BYTES)), time.time()
         token = Token(text.digest(made), secrets.token_hex(6), kind, user, uid, app_id, name, now, now + life_s)
-        self._table.add(token, forget=room_for(kind, uid, self._table.all()))
+        self._table.add(token, forget=forget | room_for(kind, uid, self._table.all(), now))
         try:
             await self._grants.apply()
         except IngressDown as error:
@@ -132,12 +133,15 @@ class Tokens:
             raise InvalidInput("a token lives for 1 second to 366 days", hint="--expires 90d")
         uid, user = call.actor.uid, people.name_of(call.actor.uid)
         self._grants.sweep()
-        if any(t.uid == uid and t.kind == NAMED and t.name == args["name"] for t in self._table.all()):
+        same = [t for t in self._table.all() if t.uid == uid and t.kind == NAMED and t.name == args["name"]]
+        if any(t.expires_at > time.time() for t in same):
             raise AlreadyExists(
                 f"you have a token '{args['name']}' already", hint=f"flytectl token revoke {args['name']}"
             )
         app_id = self._app_id(args) if args["app"] else ""
-        made, token = await self.issue((uid, user), NAMED, life, app_id, args["name"])
+        made, token = await self.issue(
+            (uid, user), NAMED, life, app_id, args["name"], forget=frozenset(t.digest for t in same)
+        )
         return {"token": made, **_map(token)}
 
     async def list_all(self, call: Call) -> dict[str, Any]:

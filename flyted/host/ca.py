@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import secrets
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -23,6 +25,7 @@ CA_LIFE = dt.timedelta(days=3650)
 LEAF_LIFE = dt.timedelta(days=90)
 BACKDATE = dt.timedelta(hours=1)
 """A board without a battery-backed clock may live a little in the past when it makes its certificate."""
+NO_HOST = "invalid"  # a name that nobody has (RFC 2606)
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,15 @@ class Leaf:
     """Certificate and key in one PEM, in this order, as HAProxy takes them; the key is not shown by ``repr()``."""
 
     pem: bytes = field(repr=False)
-    renew_at: float  # seconds since 1970: two thirds of its life are over then
+
+    def renew_due(self, now: float) -> bool:
+        """Whether there has to be another one at ``now`` (seconds since 1970), see :func:`renew_due`."""
+        return renew_due(*validity(self.pem), dt.datetime.fromtimestamp(now, dt.UTC))
 
 
 def new_ca(base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Ca:
     """A new authority for ``base_domain``, the default base domain and the gateway's host name."""
-    now = now or dt.datetime.now(dt.UTC)
+    now = now or _now()
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([
         x509.NameAttribute(NameOID.ORGANIZATION_NAME, "flyted"),
@@ -54,6 +60,7 @@ def new_ca(base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Ca
         _builder(name, name, public, now, CA_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(ca=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(_constraints(base_domain), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
@@ -64,11 +71,11 @@ def new_ca(base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Ca
 def issue_leaf(ca: Ca, base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Leaf:
     """A certificate with a new key for every app's name and the gateway's.
 
-    The authority's own certificate is not sent along: clients that trust it have it. Raises
-    :class:`StoreCorrupt` if the authority is not one of ours.
+    The authority's own certificate is not sent along: clients that trust it have it. A clock that is before the
+    authority's begin is wrong, so that begin counts. Raises :class:`StoreCorrupt` if the authority is not one of ours.
     """
-    now = now or dt.datetime.now(dt.UTC)
     issuer, signer = _load(ca)
+    now = max(now or _now(), validity(ca.cert_pem)[0] + BACKDATE)
     key = ec.generate_private_key(ec.SECP256R1())
     names = [x509.DNSName(n) for n in leaf_names(base_domain)]
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"flyted apps on {base_domain}"[:64])])
@@ -84,7 +91,7 @@ def issue_leaf(ca: Ca, base_domain: str = BASE_DOMAIN, now: dt.datetime | None =
         .sign(signer, hashes.SHA256())
     )
     pem = _pem(cert)
-    return Leaf(pem + _key_pem(key), renew_at(*validity(pem)).timestamp())
+    return Leaf(pem + _key_pem(key))
 
 
 def fingerprint(cert_pem: bytes) -> str:
@@ -97,10 +104,27 @@ def leaf_names(base_domain: str = BASE_DOMAIN) -> tuple[str, ...]:
     return tuple(dict.fromkeys([f"*.{base_domain}", base_domain, GATEWAY_HOST]))
 
 
+def chosen(authorities: Sequence[Ca], base_domain: str, now: float) -> Ca | None:
+    """The one that signs for ``base_domain`` at ``now`` (seconds since 1970); ``None`` when there has to be a new one.
+
+    Of several, the one that ends first: clients have trusted it for longest. So a clock that was years ahead, and had
+    another one made, does no harm once it is right again.
+    """
+    good = [each for each in authorities if usable(each, base_domain, now)]
+    return min(good, key=lambda each: validity(each.cert_pem)[1], default=None)
+
+
 def usable(ca: Ca, base_domain: str, now: float) -> bool:
-    """Whether this authority may sign for ``base_domain`` and outlives a certificate made at ``now`` (seconds)."""
-    begin, end = validity(ca.cert_pem)
-    return covers(ca, base_domain) and begin.timestamp() <= now <= (end - LEAF_LIFE).timestamp()
+    """Whether this authority may sign for ``base_domain`` and outlives a certificate made at ``now`` (seconds).
+
+    Its begin does not count: an authority of ours that has not begun yet only shows that the clock is wrong.
+    """
+    return covers(ca, base_domain) and now <= (validity(ca.cert_pem)[1] - LEAF_LIFE).timestamp()
+
+
+def check(ca: Ca) -> None:
+    """Raises :class:`StoreCorrupt` for what is not a certificate and its key."""
+    _load(ca)
 
 
 def covers(ca: Ca, base_domain: str) -> bool:
@@ -128,11 +152,17 @@ def renew_at(not_before: dt.datetime, not_after: dt.datetime) -> dt.datetime:
     return not_before + (not_after - not_before) * 2 / 3
 
 
+def _now() -> dt.datetime:
+    return dt.datetime.fromtimestamp(time.time(), dt.UTC)
+
+
 def _constraints(base_domain: str) -> x509.NameConstraints:
     permitted = dict.fromkeys([BASE_DOMAIN, GATEWAY_HOST, base_domain])
     every_address = [ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")]
+    # e-mail addresses and URIs: RFC 5280 knows no "all" of them, but what is not permitted is excluded
+    nobodys = [x509.RFC822Name(NO_HOST), x509.UniformResourceIdentifier(NO_HOST)]
     return x509.NameConstraints(
-        permitted_subtrees=[x509.DNSName(name) for name in permitted],
+        permitted_subtrees=[*(x509.DNSName(name) for name in permitted), *nobodys],
         excluded_subtrees=[x509.IPAddress(network) for network in every_address],
     )
 

@@ -102,8 +102,12 @@ class Store:
             self.database.execute("UPDATE app SET wanted = ?, updated_at = ? WHERE id = ?", (wanted, now, app_id))
 
     def delete(self, app_id: str) -> None:
-        """Forgets an app and its revisions, on a full disk too."""
+        """Forgets an app, its revisions and the tokens that open it alone; on a full disk too.
+
+        A token must not outlive its app: it would open the next one of that name.
+        """
         with self.database.freeing():
+            self.database.execute("DELETE FROM token WHERE app_id = ?", (app_id,))
             self.database.execute("DELETE FROM app WHERE id = ?", (app_id,))
 
     def _app(self, row: tuple[Any, ...]) -> StoredApp:

@@ -14,14 +14,23 @@ LIFE_S: Mapping[str, float] = {SESSION: 3600.0, BROWSER: 12 * 3600.0}
 LONGEST_S = 366 * 86400
 MOST: Mapping[str, int] = {SESSION: 500, NAMED: 100, BROWSER: 200}
 """How many tokens of a kind one user has at most."""
+EXPIRED_KEPT_S = 30 * 86400.0
+"""How long an expired token of those that come by themselves is kept."""
 ANY_APP = "*"
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}")
 
 
 def dead(tokens: Iterable[Token], apps: frozenset[str], now: float) -> frozenset[str]:
-    """Digests of tokens that open nothing any more: expired, or for an app that is gone."""
-    return frozenset(t.digest for t in tokens if t.expires_at <= now or (t.app_id and t.app_id not in apps))
+    """Digests of tokens to be deleted: for an app that is gone, or long expired.
+
+    An expired token opens nothing, and stays for a while: the clock that says so may be wrong. One with a name stays
+    until its owner needs its name or place, since nobody gets its text a second time.
+    """
+    return frozenset(
+        t.digest for t in tokens
+        if (t.app_id and t.app_id not in apps) or (t.kind != NAMED and t.expires_at + EXPIRED_KEPT_S <= now)
+    )  # fmt: skip
 
 
 def offspring(token: Token, tokens: Iterable[Token]) -> frozenset[str]:
@@ -29,18 +38,18 @@ def offspring(token: Token, tokens: Iterable[Token]) -> frozenset[str]:
     return frozenset(t.digest for t in tokens if t.kind == BROWSER and t.app_id and t.name == token.id)
 
 
-def room_for(kind: str, uid: int, tokens: Iterable[Token]) -> frozenset[str]:
-    """Digests of tokens that a user's next one takes the place of: the oldest of those that come by themselves.
+def room_for(kind: str, uid: int, tokens: Iterable[Token], now: float) -> frozenset[str]:
+    """Digests of tokens that a user's next one takes the place of: expired ones, then the oldest.
 
-    Raises :class:`LimitReached` for named ones: somebody relies on each of them.
+    Raises :class:`LimitReached` when only named ones are left that count: somebody relies on each of them.
     """
-    own = sorted((t for t in tokens if t.uid == uid and t.kind == kind), key=lambda t: t.created_at)
-    over = len(own) + 1 - MOST[kind]
-    if over <= 0:
-        return frozenset()
-    if kind == NAMED:
+    own = sorted(
+        (t for t in tokens if t.uid == uid and t.kind == kind), key=lambda t: (t.expires_at > now, t.created_at)
+    )
+    over = own[: max(0, len(own) + 1 - MOST[kind])]
+    if kind == NAMED and any(t.expires_at > now for t in over):
         raise LimitReached(f"you have {len(own)} tokens, the most there may be", hint="flytectl token revoke NAME")
-    return frozenset(t.digest for t in own[:over])
+    return frozenset(t.digest for t in over)
 
 
 def grants(tokens: Iterable[Token], operators: Mapping[tuple[int, str], bool], now: float) -> dict[str, str]:

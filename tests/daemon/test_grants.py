@@ -104,14 +104,6 @@ def test_an_owner_who_left_the_group_loses_access(both: Both, monkeypatch: pytes
     _looked(both, monkeypatch, lambda: both.status(made) == 401)
 
 
-def test_a_token_of_a_deleted_app_goes(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An app of the same name later is another one."""
-    both.box.create(BOB, "ci", app="other")
-    both.box.store.delete("other")
-    _looked(both, monkeypatch, lambda: (both.running.files / "tokens.map").read_text() == "")
-    assert both.box.table.all() == ()
-
-
 def test_without_tokens_nobody_wakes(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without tokens has no timer of theirs; the first one starts it."""
     monkeypatch.setattr(module, "LOOK_S", 0.01)

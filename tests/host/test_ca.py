@@ -19,6 +19,7 @@ from flyted.contract.errors import StoreCorrupt
 from flyted.host.ca import (
     LEAF_LIFE,
     Ca,
+    chosen,
     covers,
     fingerprint,
     issue_leaf,
@@ -108,6 +109,10 @@ def test_our_certificate_is_not_good_for_others(authority, tmp_path, name):
         ([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))], "x"),
         ([x509.IPAddress(ipaddress.ip_address("93.184.216.34"))], "x"),
         ([x509.IPAddress(ipaddress.ip_address("::1"))], "x"),
+        ([x509.RFC822Name("root@example.com")], "x"),
+        ([x509.RFC822Name("root@apps.localhost")], "x"),
+        ([x509.UniformResourceIdentifier("https://example.com/")], "x"),
+        ([x509.UniformResourceIdentifier("spiffe://apps.localhost/x")], "x"),
         ([], "bank.example"),  # no SAN: OpenSSL takes the common name for a host name
     ],
 )
@@ -117,6 +122,17 @@ def test_a_stolen_key_signs_nothing_for_other_names(authority, tmp_path, names, 
     done = verify(tmp_path, authority.cert_pem, cert)
     assert done.returncode != 0
     assert "subtree violation" in done.stdout + done.stderr
+
+
+@needs_openssl
+@pytest.mark.parametrize("purpose", ["sslclient", "smimesign", "smimeencrypt", "timestampsign"])
+def test_a_stolen_key_signs_for_servers_only(authority, tmp_path, purpose):
+    """Its own extended key usage bounds what is below it: no client, no mail, no time stamp."""
+    cert, _key = forged(authority, [x509.DNSName("a.apps.localhost")])
+    assert verify(tmp_path, authority.cert_pem, cert).returncode == 0
+    done = verify(tmp_path, authority.cert_pem, cert, "-purpose", purpose)
+    assert done.returncode != 0
+    assert "purpose" in done.stdout + done.stderr
 
 
 @needs_openssl
@@ -187,7 +203,8 @@ def test_a_certificate_lives_ninety_days_and_is_renewed_after_two_thirds(authori
     assert end - begin == LEAF_LIFE <= dt.timedelta(days=90)
     assert begin < NOW, "a clock that is a little behind accepts it"
     due = begin + dt.timedelta(days=60)
-    assert leaf.renew_at == due.timestamp() == renew_at(begin, end).timestamp()
+    assert [leaf.renew_due(each.timestamp()) for each in (NOW, due)] == [False, True]
+    assert due == renew_at(begin, end)
     second = dt.timedelta(seconds=1)
     assert [renew_due(begin, end, t) for t in (begin, due - second, due, end, begin - second)] == [
         False, False, True, True, True,
@@ -195,12 +212,30 @@ def test_a_certificate_lives_ninety_days_and_is_renewed_after_two_thirds(authori
 
 
 def test_an_authority_is_used_while_it_outlives_what_it_signs(authority):
-    """Near its own end, before its beginning or for another domain a new one has to be made."""
+    """Near its own end, or for another domain, a new one has to be made; never since its begin is still to come."""
     now = NOW.timestamp()
     assert usable(authority, "apps.localhost", now)
     assert not usable(authority, "other.example", now)
     assert not usable(authority, "apps.localhost", now + 3600 * 86400)
-    assert not usable(authority, "apps.localhost", now - 30 * 86400)
+    assert usable(authority, "apps.localhost", now - 5000 * 86400)
+
+
+def test_a_clock_that_was_ahead_leaves_the_authority_that_clients_trust(authority):
+    """Ten years ahead another one is made; the first one signs again when the clock is right."""
+    ahead = NOW + dt.timedelta(days=3600)
+    other = new_ca(now=ahead)
+    both: list[Ca] = [authority, other]
+    assert chosen(both, "apps.localhost", ahead.timestamp()) is other
+    assert chosen(both, "apps.localhost", NOW.timestamp()) is authority
+    assert chosen(both, "apps.localhost", NOW.timestamp() - 5000 * 86400) is authority
+    assert chosen(both, "other.example", NOW.timestamp()) is None
+    assert chosen([], "apps.localhost", NOW.timestamp()) is None
+
+
+def test_a_clock_that_is_behind_makes_certificates_of_the_authoritys_time(authority):
+    """The clock that says that the authority has not begun is wrong: with the right one the certificate is good."""
+    begin, _end = validity(issue_leaf(authority, now=NOW - dt.timedelta(days=700)).pem)
+    assert begin == validity(authority.cert_pem)[0]
 
 
 @pytest.mark.parametrize("broken", [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
