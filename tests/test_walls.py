@@ -71,7 +71,7 @@ WALLS = {
     "flyted.net": Wall(
         ("flyted.net",),
         {},
-        "makes the network of apps that open a port: in namespaces of its own or an app's, never in the machine's",
+        "makes the network of apps: in namespaces of its own or an app's, never in the machine's",
     ),
     "flyted.companion": Wall(
         (),

@@ -123,7 +123,7 @@ WAY_OUT = "flyted-net.service"
 
 
 def network_of(replica: Replica) -> str:
-    """The unit that holds the network namespace of a replica that opens a port (units/flyted-net@.service)."""
+    """The unit that holds the network namespace of a replica (units/flyted-net@.service)."""
     return f"flyted-net@{replica.server}.service"
 
 

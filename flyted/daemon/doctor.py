@@ -121,14 +121,14 @@ class Doctor:
 
 
 def _way_out() -> Iterator[Check]:
-    """Whether there can be networks of apps that open a port (units/flyted-net.service)."""
+    """Whether there can be networks of apps (units/flyted-net.service)."""
     for path, off in _USER_NAMESPACES.items():
         try:
             found = Path(path).read_text().strip()
         except OSError:
             continue  # this kernel has no such switch
         if found == off:
-            detail = f"user namespaces are off ({path} is {off}): an app with a port of its own needs --no-egress"
+            detail = f"user namespaces are off ({path} is {off}): an app starts with --no-egress only"
             yield Check("network", None, detail, f"sysctl -w {path.removeprefix('/proc/sys/').replace('/', '.')}=1000")
             return
     for program in _NETWORK_PROGRAMS:

@@ -1,16 +1,16 @@
-"""The network of apps that open a port: ``/usr/bin/python3 -I …/flyted/net way-out`` or ``… cable``.
+"""The network of apps: ``/usr/bin/python3 -I -S …/flyted/net way-out``, ``… router`` or ``… cable``.
 
 This file only makes its neighbours importable under their usual name; ``main.py`` begins the work.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
 if __name__ == "__main__":
-    _here = Path(__file__).resolve().parent
-    sys.path[:] = [str(_here.parents[1]), *(entry for entry in sys.path if Path(entry).resolve() != _here)]
+    _here = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [os.path.dirname(os.path.dirname(_here)), *(entry for entry in sys.path if entry != _here)]
     from flyted.net.main import main
 
     sys.exit(main(sys.argv[1:]))

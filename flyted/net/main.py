@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from flyted.net import cable, router, way_out
 from flyted.net.netlink import Failed
 
-_WORK = {"way-out": way_out.run, "router": router.run, "cable": cable.run}
+_WORK = ("way-out", "router", "cable")
 
 
 def main(argv: list[str]) -> int:
@@ -16,8 +15,24 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"usage: flyted-net {'|'.join(_WORK)}\n")
         return 2
     try:
-        _WORK[argv[0]]()
+        _do(argv[0])
     except (Failed, OSError) as failure:
         sys.stderr.write(f"flyted-net: {failure}\n")
         return 1
     return 0
+
+
+def _do(work: str) -> None:
+    """Imports what this work needs and no more: the first start of every app waits for its cable."""
+    if work == "cable":
+        from flyted.net import cable
+
+        cable.run()
+    elif work == "router":
+        from flyted.net import router
+
+        router.run()
+    else:
+        from flyted.net import way_out
+
+        way_out.run()

@@ -9,16 +9,17 @@ import errno
 import os
 import socket
 import struct
-from ipaddress import ip_address
 
 NEWLINK, SETLINK, NEWADDR, NEWROUTE, DELLINK = 16, 19, 20, 24, 17
 REQUEST, ACK, CREATE, EXCLUSIVE = 0x1, 0x4, 0x400, 0x200
 UP = 0x1  # IFF_UP
-_IFNAME, _MTU, _MASTER, _LINKINFO, _NET_NS_PID = 3, 4, 10, 18, 19  # linux/if_link.h
+_IFNAME, _MTU, _MASTER, _LINKINFO, _NET_NS_PID, _AF_SPEC = 3, 4, 10, 18, 19, 26  # linux/if_link.h
+_ADDR_GEN_MODE, _ADDR_GEN_NONE = 8, 1  # IFLA_INET6_ADDR_GEN_MODE
 _KIND, _DATA, _VETH_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2  # linux/if_addr.h
-_GATEWAY, _OIF = 5, 4  # linux/rtnetlink.h
-_TABLE_MAIN, _PROTOCOL_STATIC, _UNIVERSE, _UNICAST = 254, 4, 0, 1
+_DST, _OIF, _GATEWAY = 1, 4, 5  # linux/rtnetlink.h
+_TABLE_MAIN, _PROTOCOL_STATIC, _UNIVERSE, _ON_LINK = 254, 4, 0, 253
+_UNICAST, _PROHIBIT = 1, 8
 _ERROR = 2
 
 
@@ -69,14 +70,25 @@ class Netlink:
         body = _link() + attribute(_IFNAME, _text(name)) + size + attribute(_LINKINFO, info)
         self._do(f"cable {name}", NEWLINK, CREATE | EXCLUSIVE, body)
 
-    def hand_over(self, name: str, pid: int, new_name: str, master: int) -> None:
+    def rename(self, name: str, new_name: str) -> None:
+        """Gives a link that is down another name."""
+        body = _link(socket.if_nametoindex(name)) + attribute(_IFNAME, _text(new_name))
+        self._do(f"link {new_name}", SETLINK, 0, body)
+
+    def hand_over(self, name: str, pid: int, master: int) -> None:
         """Moves a link into the namespace of a process, there a port of the bridge with index ``master``, up.
 
-        Raises :class:`Exists` if there is one of this name there.
+        Raises :class:`Exists`, and moves nothing, if there is a link of this name there. The name is not changed by
+        the same request: the kernel would first move the link under its old name, and then fail to rename it.
         """
         body = _link(socket.if_nametoindex(name), UP) + attribute(_NET_NS_PID, _number(pid))
-        body += attribute(_IFNAME, _text(new_name)) + attribute(_MASTER, _number(master))
-        self._do(f"port {new_name}", SETLINK, 0, body)
+        self._do(f"port {name}", SETLINK, 0, body + attribute(_MASTER, _number(master)))
+
+    def no_ipv6(self, name: str) -> None:
+        """Lets a link that is down have no IPv6 address when it is up, not even a link-local one."""
+        mode = attribute(_ADDR_GEN_MODE, struct.pack("=B", _ADDR_GEN_NONE))
+        spec = attribute(_AF_SPEC, attribute(socket.AF_INET6, mode))
+        self._do(f"link {name} without IPv6", SETLINK, 0, _link(socket.if_nametoindex(name)) + spec)
 
     def remove(self, name: str) -> None:
         """Removes a link, and the other end of a cable with it."""
@@ -88,19 +100,26 @@ class Netlink:
 
     def address(self, name: str, text: str, prefix: int) -> None:
         """Gives a link an IPv4 address."""
-        ip = ip_address(text)
+        packed = socket.inet_aton(text)
         head = struct.pack("=BBBBI", socket.AF_INET, prefix, 0, _UNIVERSE, socket.if_nametoindex(name))
-        body = head + attribute(_IFA_LOCAL, ip.packed) + attribute(_IFA_ADDRESS, ip.packed)
+        body = head + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
         self._do(f"address {text}", NEWADDR, CREATE | EXCLUSIVE, body)
 
-    def default_route(self, name: str, gateway: str) -> None:
-        """All that is not near goes there."""
-        head = struct.pack(
-            "=BBBBBBBBI", socket.AF_INET, 0, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _UNIVERSE, _UNICAST, 0
-        )
-        body = head + attribute(_GATEWAY, ip_address(gateway).packed)
-        body += attribute(_OIF, _number(socket.if_nametoindex(name)))
-        self._do(f"route {gateway}", NEWROUTE, CREATE | EXCLUSIVE, body)
+    def route(self, target: str, prefix: int, *, link: str, gateway: str = "") -> None:
+        """Sends what goes to an IPv4 network over a link; without a gateway the target is at its other end."""
+        way = attribute(_OIF, _number(socket.if_nametoindex(link)))
+        if gateway:
+            way += attribute(_GATEWAY, socket.inet_aton(gateway))
+        self._route(target, prefix, _UNIVERSE if gateway else _ON_LINK, _UNICAST, way)
+
+    def prohibit(self, target: str, prefix: int) -> None:
+        """Refuses what goes to an IPv4 network: connect(2) and sendto(2) fail at once with EACCES."""
+        self._route(target, prefix, _UNIVERSE, _PROHIBIT, b"")
+
+    def _route(self, target: str, prefix: int, scope: int, kind: int, way: bytes) -> None:
+        head = struct.pack("=BBBBBBBBI", socket.AF_INET, prefix, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, scope, kind, 0)
+        body = head + (attribute(_DST, socket.inet_aton(target)) if prefix else b"") + way
+        self._do(f"route {target}/{prefix}", NEWROUTE, CREATE | EXCLUSIVE, body)
 
     def _do(self, what: str, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1

@@ -1,7 +1,10 @@
-"""The numbers of the network: which app has which address, and what the router lets through. Pure.
+"""The numbers of the network: addresses, where apps may go, and what the router lets through. Pure.
 
 Apps have addresses of 198.18.0.0/15, set aside for benchmarks (RFC 2544), which are on no network that a machine is
 really connected to. They are seen inside these namespaces only. There is no IPv6: an app that tries it hears at once.
+
+What is closed is refused by a route of the app's own namespace, which the app cannot change: the call fails at once,
+and says that it is a matter of permission. The router and the units' ``IPAddressDeny=`` are behind it.
 """
 
 from __future__ import annotations
@@ -18,6 +21,21 @@ OUTSIDE = "198.19.0.0/24"
 RESOLVER = "198.19.0.3"
 """Where apps ask for names if the machine's own resolver is on its loopback: slirp4netns, the third address of its
 network (slirp4netns(1), "--cidr"), asks that one."""
+_ALL = "0.0.0.0"  # noqa: S104  a network, nothing listens there
+OPEN: tuple[tuple[str, int], ...] = ((_ALL, 0), (RESOLVER, 32))
+"""Where an app's packets go on from the router. An address decides by the longest prefix, so these two stand beside
+:data:`CLOSED`."""
+CLOSED: tuple[tuple[str, int], ...] = (
+    (_ALL, 8),
+    ("169.254.0.0", 16),
+    ("168.63.129.16", 32),
+    ("100.100.100.200", 32),
+    ("224.0.0.0", 4),
+    ("255.255.255.255", 32),
+    ("198.18.0.0", 15),  # other apps, and what is between the router and slirp4netns
+)
+"""The IPv4 networks of ``CLOSED_NETWORKS`` (flyted/plan/sandbox.py), which says why, without the loopback, which is
+the app's own; and ours."""
 CONNECTIONS = 1024
 """How many connections an app may have at once through the router: slirp4netns looks at all of everybody's in turn."""
 
@@ -32,19 +50,21 @@ def address(number: int) -> str:
     return f"198.18.{number >> 8}.{number & 255}"
 
 
-def candidates(name: str) -> Iterator[int]:
-    """All numbers, from one that depends on the app's name: the first that nobody has is taken."""
+def candidates(first: int) -> Iterator[int]:
+    """All numbers, each once, in order and round from the one that ``first`` stands for."""
     count = LAST - FIRST + 1
-    start = sum(byte * 31**place for place, byte in enumerate(name.encode())) % count
-    return (FIRST + (start + step) % count for step in range(count))
+    return (FIRST + (first + step) % count for step in range(count))
 
 
 def rules() -> str:
     """The router's rules, for nft(8): out, back, and nothing else.
 
     No frame goes from one port of the bridge to another. What comes in must have the address that belongs to its
-    port: a program may send from any it likes (``IP_FREEBIND``), and the answers would reach another app.
+    port: a program may send from any it likes (``IP_FREEBIND``), and the answers would reach another app. What is
+    closed hears so.
     """
+    closed = ", ".join(f"{target}/{prefix}" for target, prefix in CLOSED)
+    no = "reject with icmp type admin-prohibited"
     pairs = ", ".join(f'"{port(n)}" . {address(n)}' for n in range(FIRST, LAST + 1))
     return f"""
 table bridge flyted {{
@@ -58,13 +78,16 @@ table bridge flyted {{
 }}
 table ip flyted {{
     set flows {{ type ipv4_addr; size 4096; flags dynamic; }}
+    set closed {{ type ipv4_addr; flags interval; auto-merge; elements = {{ {closed} }}; }}
     chain input {{
         type filter hook input priority 0; policy drop;
         meta l4proto icmp accept
+        iifname "{BRIDGE}" {no}
     }}
     chain forward {{
         type filter hook forward priority 0; policy drop;
         ct state established,related accept
+        iifname "{BRIDGE}" ip daddr @closed ip daddr != {RESOLVER} {no}
         iifname "{BRIDGE}" oifname "{OUT}" add @flows {{ ip saddr ct count over {CONNECTIONS} }} reject
         iifname "{BRIDGE}" oifname "{OUT}" accept
     }}

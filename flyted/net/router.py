@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flyted.net import plan
 from flyted.net.netlink import Failed, Netlink
+from flyted.net.notify import tell
 
 HOLD = "/usr/bin/sleep"
 """What the process becomes when all is set: a namespace lives as long as somebody is in it."""
@@ -31,7 +32,7 @@ def run() -> None:
     netlink = Netlink()
     netlink.bridge(plan.BRIDGE, plan.BRIDGE_INDEX, plan.MTU)
     netlink.address(plan.BRIDGE, plan.ROUTER, plan.PREFIX)
-    _ready()
+    tell("READY=1\nSTATUS=the way out is open")
     os.execv(HOLD, [HOLD, "infinity"])  # noqa: S606
 
 
@@ -42,12 +43,3 @@ def _await(link: str) -> None:
         if time.monotonic() > end:
             raise Failed("slirp4netns has made no interface")
         time.sleep(0.01)
-
-
-def _ready() -> None:
-    """sd_notify(3)."""
-    where = os.environ.pop("NOTIFY_SOCKET", "")
-    if not where:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.sendto(b"READY=1\nSTATUS=the way out is open", "\0" + where[1:] if where[0] == "@" else where)

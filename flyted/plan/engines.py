@@ -29,7 +29,7 @@ class Engine:
 
     ``key_options``, ``key_variables``: how it is given one. ``model_options``: options that a model's name comes
     after, and those that take a folder instead. ``moved_by``: options after which ``/health`` may lie
-    elsewhere or is not plain HTTP. ``torch``: whether its processes are joined by torch.
+    elsewhere or is not plain HTTP.
     """
 
     name: str
@@ -38,7 +38,6 @@ class Engine:
     model_options: Mapping[str, str]
     key_variables: tuple[str, ...] = ()
     moved_by: tuple[str, ...] = ()
-    torch: bool = False
 
 
 HEALTH = "/health"  # of all three: no key, no cost, 503 while there is no model yet
@@ -46,7 +45,7 @@ HEALTH = "/health"  # of all three: no key, no cost, 503 while there is no model
 VLLM = Engine(
     "vLLM", ("/v1", "/v2", "/inference", "/cohere"), ("--api-key",),
     {"--model": "--model", "--tokenizer": "--tokenizer"}, ("VLLM_API_KEY",),
-    MOVED_BY, torch=True,
+    MOVED_BY,
 )  # fmt: skip
 SGLANG = Engine(
     "SGLang",
@@ -54,7 +53,6 @@ SGLANG = Engine(
     ("--api-key", "--admin-api-key"),
     {o: o for o in ("--model-path", "--model", "--tokenizer-path", "--speculative-draft-model-path")},
     moved_by=("--ssl-keyfile",),
-    torch=True,
 )
 LLAMA = Engine(
     "llama.cpp",

@@ -22,8 +22,7 @@ Address = tuple[int, list[int], int]
 class Network(enum.Enum):
     """Which network an app is in."""
 
-    MACHINE = "the machine's, for an app that is given its socket"
-    OWN = "its own, with a way out, for a program that opens a port"
+    OWN = "its own, with a way out"
     NONE = "its own, empty one"
 
 
@@ -79,41 +78,34 @@ SANDBOX: tuple[Row, ...] = (
     Row("LimitCORESoft", 0, "the same for the soft limit", "exec: PROCESS PROPERTIES"),
 )
 
-EGRESS: tuple[Row, ...] = (
-    Row("RestrictAddressFamilies", (True, ["AF_UNIX", "AF_INET", "AF_INET6"]), "IP and its own socket only", "exec"),
-)
-
-OWN_NETWORK: tuple[Row, ...] = (
-    Row("PrivateNetwork", True, "all ports are free, and none of others is here", "exec: SANDBOXING"),
-    *EGRESS,
-)
-
-NO_EGRESS: tuple[Row, ...] = (
-    Row("PrivateNetwork", True, "an own, empty network: abstract sockets do not cross either", "exec: SANDBOXING"),
-    Row("RestrictAddressFamilies", (True, ["AF_UNIX", "AF_INET", "AF_INET6"]), "its own 127.0.0.1 works", "exec"),
-    Row("IPAddressDeny", [(2, [0] * 4, 0), (10, [0] * 16, 0)], "nothing leaves, twice", "resource-control"),
-    Row("IPAddressAllow", [(2, [127, 0, 0, 0], 8), (10, [0] * 15 + [1], 128)], "its own loopback", "resource-control"),
-)
-
-NETLINK: tuple[Row, ...] = (
+NETWORK: tuple[Row, ...] = (
+    Row(
+        "PrivateNetwork",
+        True,
+        "no port, address or abstract socket of others is here; all are free",
+        "exec: SANDBOXING",
+    ),
     Row(
         "RestrictAddressFamilies",
         (True, ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"]),
-        "NCCL and gloo, which torch joins processes with, list the interfaces: getifaddrs(3), no way around it",
+        "IP and its own sockets only; netlink lists the interfaces (getifaddrs(3)): Node, libzmq, NCCL, gloo",
         "exec: SANDBOXING",
     ),
+    Row("IPAddressAllow", [(2, [127, 0, 0, 0], 8), (10, [0] * 15 + [1], 128)], "its own loopback", "resource-control"),
 )
-"""Instead of the row of the same name. What is seen is the app's own network; to change it takes a capability."""
+
+NO_EGRESS: tuple[Row, ...] = (
+    Row("IPAddressDeny", [(2, [0] * 4, 0), (10, [0] * 16, 0)], "nothing leaves, twice", "resource-control"),
+)
 
 GPU: tuple[Row, ...] = (
     Row("PrivateDevices", False, "NVIDIA's nodes are seen; DeviceAllow= opens those of the lease alone", "exec"),
-    *NETLINK,
 )
-"""Instead of the rows of the same name."""
+"""Instead of the row of the same name."""
 
 LOOPBACK: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 CLOSED_NETWORKS: tuple[str, ...] = (
-    *LOOPBACK,  # services of this machine that trust whoever is local
+    *LOOPBACK,  # of the machine, for what carries the apps' packets; an app has its own
     "0.0.0.0/8",  # Linux connects it to the loopback
     "169.254.0.0/16", "fe80::/10",  # link-local, with the metadata service of most clouds, 169.254.169.254
     "fd00:ec2::/32",  # the same of AWS by IPv6
@@ -123,41 +115,29 @@ CLOSED_NETWORKS: tuple[str, ...] = (
     "64:ff9b::7f00:0/104", "64:ff9b::a9fe:0/112",  # and through a NAT64 (RFC 6052)
     "224.0.0.0/4", "ff00::/8", "255.255.255.255/32",  # multicast and broadcast
 )  # fmt: skip
-"""Never reached by an app. Each is an entry of its own: systemd 252 refuses several in one."""
+"""Never reached by an app. It hears so at once, from the routes of its network (flyted/net/plan.py); this is the wall
+behind them, where packets vanish. Each is an entry of its own: systemd 252 refuses several in one."""
 
 STUB_RESOLVERS = ("127.0.0.53", "127.0.0.54")
-"""systemd-resolved(8). Another name server on the loopback, on 127.0.0.1 say, cannot be opened without opening
-everything that listens there: such an app resolves no names, and doctor says so."""
+"""systemd-resolved(8), asked in the apps' name (units/flyted-net.service). Another name server on the loopback, on
+127.0.0.1 say, cannot be opened without opening everything that listens there: apps then resolve no names, and doctor
+says so."""
 
-_ROWS = {Network.MACHINE: EGRESS, Network.OWN: OWN_NETWORK, Network.NONE: NO_EGRESS}
 
-
-def sandbox(
-    network: Network, nameservers: Iterable[str] = (), *, gpu: bool = False, netlink: bool = False
-) -> dict[str, Any]:
-    """The properties of the sandbox. ``nameservers``: the host's, from resolv.conf(5).
-
-    ``netlink``: for programs that do not start without a list of the network's interfaces.
-    """
-    rows = SANDBOX + _ROWS[network] + (NETLINK if netlink else ()) + (GPU if gpu else ())
+def sandbox(network: Network, *, gpu: bool = False) -> dict[str, Any]:
+    """The properties of the sandbox."""
+    rows = SANDBOX + NETWORK + (NO_EGRESS if network is Network.NONE else ()) + (GPU if gpu else ())
     properties = {row.name: row.value for row in rows}
-    if network is not Network.NONE:
+    if network is Network.OWN:
         properties["IPAddressDeny"] = [address(net) for net in CLOSED_NETWORKS]
-        stubs = [name for name in STUB_RESOLVERS if name in set(nameservers)]
-        allowed = stubs if network is Network.MACHINE else LOOPBACK
-        if allowed:
-            properties["IPAddressAllow"] = [address(name) for name in allowed]
     return properties
 
 
 def unreachable_nameservers(nameservers: Iterable[str]) -> tuple[str, ...]:
-    """Those of the host's name servers that apps cannot ask, for doctor."""
+    """Those of the host's name servers that apps cannot ask, for doctor: the closed ones, and all of IPv6."""
     closed = [ipaddress.ip_network(net) for net in CLOSED_NETWORKS]
-    return tuple(
-        text
-        for text in dict.fromkeys(nameservers)
-        if text not in STUB_RESOLVERS and any(ipaddress.ip_address(text) in net for net in closed)
-    )
+    found = {text: ipaddress.ip_address(text) for text in nameservers if text not in STUB_RESOLVERS}
+    return tuple(text for text, ip in found.items() if ip.version == 6 or any(ip in net for net in closed))
 
 
 def address(text: str) -> Address:

@@ -101,12 +101,7 @@ def app_units(
         "Environment": _environment(spec, replica, image_path, [*image_env, *(engine.env if engine else ())]),
         **_view(spec, replica, credentials, [image_path, *readable], layout),
         **_limits(spec),
-        **sandbox(
-            network_kind(spec),
-            nameservers,
-            gpu=bool(spec.gpu_count),
-            netlink=engine is not None and engine.engine.torch,
-        ),
+        **sandbox(network_kind(spec), gpu=bool(spec.gpu_count)),
     }
     if network_kind(spec) is Network.OWN:
         network = [network_of(replica)]  # systemd makes the namespace; without the way out the app shall not go on
@@ -122,10 +117,8 @@ def app_units(
 
 
 def network_kind(spec: AppSpec) -> Network:
-    """Which network an app is in: none, an own one with a way out, or the machine's."""
-    if not spec.egress:
-        return Network.NONE
-    return Network.OWN if spec.port else Network.MACHINE
+    """Which network an app is in: each in one of its own, with a way out or without."""
+    return Network.OWN if spec.egress else Network.NONE
 
 
 def erase_unit(app_id: str) -> Properties:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import socket
@@ -169,6 +170,26 @@ def test_the_machines_loopback_is_not_reached(url: str) -> None:
             assert reach(url, address, port) != "'connected'", address
 
 
+def test_what_is_closed_is_refused_and_does_not_hang(url: str, neighbour: str) -> None:
+    """Within the call, by each way of saying it."""
+    ways = {
+        METADATA: "PermissionError", f"::ffff:{METADATA}": "PermissionError", "168.63.129.16": "PermissionError",
+        neighbour: "PermissionError", "198.19.0.2": "PermissionError", "127.0.0.53": "ConnectionRefusedError",
+        plan.ROUTER: "OSError(113", "fd00:ec2::254": "OSError(101", "2001:db8::1": "OSError(101",
+    }  # fmt: skip
+    source = (
+        "import socket, time\nresult = {}\n"
+        f"for host in {list(ways)!r}:\n"
+        "    before = time.monotonic()\n"
+        "    try:\n        socket.create_connection((host, 80), 10).close()\n        said = 'connected'\n"
+        "    except OSError as error:\n        said = repr(error)\n"
+        "    result[host] = said, time.monotonic() - before"
+    )
+    for host, (said, took_s) in ast.literal_eval(do(url, source)).items():
+        assert said.startswith(ways[host]), (host, said)
+        assert took_s < 2, (host, took_s)
+
+
 def test_metadata_services_are_not_reached(url: str) -> None:
     """Not even where the machine itself reaches one."""
     with socket.create_connection((METADATA, PORT), 5):
@@ -190,7 +211,9 @@ def test_the_neighbours_address_is_not_to_be_had(url: str, neighbour: str) -> No
     raw = "import socket\nresult = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"
     assert "Error" in do(url, raw)
     assert "Error" in do(url, "import socket\nresult = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)")
-    assert "Error" in do(url, "import socket\nresult = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)")
+    change = "import sys\nsys.path.append('/usr/lib/flyted')\nfrom flyted.net.netlink import Netlink\nNetlink().{}"
+    for request in (f"address('eth0', {neighbour!r}, 32)", "remove('eth0')", f"route({neighbour!r}, 32, link='eth0')"):
+        assert "Operation not permitted" in do(url, change.format(request))
     spoof = (
         "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_STREAM)\ns.settimeout(3)\n"
         f"s.setsockopt(socket.IPPROTO_IP, 15, 1)\ns.bind(({neighbour!r}, 0))\n"

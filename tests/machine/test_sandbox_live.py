@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +16,7 @@ from tests.machine.people import alice, answer, curl, give, may_serve
 GATES = {"flyted.service": 1.2, "flyted-ingress.service": 0.6}
 APP_GATE = 1.4
 PROBE = """
-import json, os, socket, subprocess
+import json, os, socket, subprocess, time
 from pathlib import Path
 from fastapi import FastAPI
 import flyte
@@ -33,6 +36,36 @@ def connect(family, address):
         s.connect(address)
         return "connected"
 
+def change():
+    import sys
+    sys.path.append("/usr/lib/flyted")
+    from flyted.net.netlink import Netlink
+    Netlink().remove("eth0")
+
+def echo(host):
+    with socket.create_server((host, 0)) as listener:
+        with socket.create_connection(("127.0.0.1", listener.getsockname()[1]), 5):
+            return "connected"
+
+def timed(what):
+    before = time.monotonic()
+    return [tried(what), time.monotonic() - before]
+
+@app.get("/network")
+def network(address: str = "", port: int = 0):
+    if address == "abstract":
+        return timed(lambda: connect(socket.AF_UNIX, "\\0flyted-test-abstract"))
+    if address:
+        return timed(lambda: connect(socket.AF_INET, (address, port)))
+    global server
+    server = socket.create_server(("0.0.0.0", 8088))
+    return {
+        "interfaces": sorted(name for _index, name in socket.if_nameindex()),
+        "loopback": tried(lambda: echo("127.0.0.1")),
+        "everywhere": tried(lambda: echo("0.0.0.0")),
+        "namespace": os.readlink("/proc/self/ns/net"),
+    }
+
 @app.get("/try")
 async def attempts():
     unix, inet = socket.AF_UNIX, socket.AF_INET
@@ -44,6 +77,7 @@ async def attempts():
         "other app": tried(lambda: connect(unix, run + "/apps/other-r1-0.sock")),
         "bus": tried(lambda: connect(unix, "/run/dbus/system_bus_socket")),
         "private bus": tried(lambda: connect(unix, "/run/systemd/private")),
+        "netlink change": tried(change),
         "metadata": tried(lambda: connect(inet, ("169.254.169.254", 80))),
         "loopback": tried(lambda: connect(inet, ("127.0.0.1", 443))),
         "ingress v6": tried(lambda: connect(socket.AF_INET6, ("::1", 443))),
@@ -75,14 +109,12 @@ env = FastAPIAppEnvironment(
 @pytest.fixture(scope="module")
 def attempts() -> Iterator[dict[str, object]]:
     """What an app tried, and what came of it; a second app is its neighbour."""
-    import json
-
     may_serve()
     give("other.py", PROBE.replace('name="probe"', 'name="other"'))
     alice("flytectl", "serve", "-q", "other.py")
     give("probe.py", PROBE)
     url = alice("flytectl", "serve", "-q", "probe.py").stdout.strip()
-    yield json.loads(curl(f"{url}/try")[1])
+    yield {"url": url, **json.loads(curl(f"{url}/try")[1])}
     for name in ("probe", "other"):
         alice("flytectl", "app", "delete", name)
 
@@ -113,13 +145,13 @@ def test_an_app_stays_below_its_gate(attempts: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "what",
     ["control", "credentials", "admin", "other app", "bus", "private bus", "metadata", "loopback", "ingress v6",
-     "secrets", "database", "home", "write etc", "write usr", "write image", "namespace"],
+     "netlink change", "secrets", "database", "home", "write etc", "write usr", "write image", "namespace"],
 )  # fmt: skip
 def test_an_app_is_refused(attempts: dict[str, object], what: str) -> None:
     """Each door that is not its own is shut."""
     said = str(attempts[what])
     assert re.match(
-        r"(PermissionError|FileNotFoundError|OSError|ConnectionRefusedError|TimeoutError|CalledProcessError): ", said
+        r"(PermissionError|FileNotFoundError|OSError|ConnectionRefusedError|CalledProcessError|Failed): ", said
     ), said
 
 
@@ -140,3 +172,31 @@ def test_an_app_can_do_its_work(attempts: dict[str, object]) -> None:
         assert attempts[what] == "1"
     assert "ok" in str(attempts["subprocess"])
     assert str(attempts["uptime"]).startswith("MemTotal")
+
+
+def test_an_app_on_an_inherited_socket_has_a_network_of_its_own(attempts: dict[str, object]) -> None:
+    """Its loopback and its ports are its own and stay so over a sleep, and it may list its interfaces."""
+    url = str(attempts["url"])
+    found = [json.loads(curl(f"{url}/network")[1])]
+    assert ":8088 " not in subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=True).stdout
+    alice("flytectl", "app", "sleep", "probe")
+    found.append(json.loads(curl(f"{url}/network")[1]))
+    assert found[0] == found[1]
+    assert found[0]["namespace"] != str(Path("/proc/1/ns/net").readlink())
+    assert (found[0]["interfaces"], found[0]["loopback"], found[0]["everywhere"]) == (
+        ["eth0", "lo"],
+        *["connected"] * 2,
+    )
+
+
+def test_what_is_closed_to_an_app_is_refused_at_once(attempts: dict[str, object]) -> None:
+    """What listens on the machine's loopback, or as an abstract socket of root's, is not there."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind("\0flyted-test-abstract")
+        abstract.listen()
+        port = listener.getsockname()[1]
+        tried = {"abstract": "ConnectionRefused", "127.0.0.1": "ConnectionRefused", "169.254.169.254": "Permission"}
+        for address, error in tried.items():
+            said, took_s = json.loads(curl(f"{attempts['url']}/network?address={address}&port={port}")[1])
+            assert said.startswith(error), address
+            assert took_s < 1, address

@@ -85,10 +85,3 @@ def test_the_apps_own_variables_win() -> None:
     made = spec(command=VLLM, port=8080, env=own)
     unit = app_units(made, Replica("a", 1), image_path="/i").service
     assert [line for line in unit["Environment"] if "KVCACHE" in line] == ["VLLM_CPU_KVCACHE_SPACE=2"]
-
-
-def test_torchs_processes_may_list_the_networks_interfaces() -> None:
-    """gloo does not start without getifaddrs(3); llama-server, and any other program, has no use for it."""
-    for command, netlink in ((VLLM, True), (SGLANG, True), (LLAMA, False), (("python", "-m", "x"), False)):
-        unit = app_units(spec(command=command, port=8080), Replica("a", 1), image_path="/i").service
-        assert ("AF_NETLINK" in unit["RestrictAddressFamilies"][1]) is netlink

@@ -9,9 +9,8 @@ import pytest
 from flyted.host.signatures import SIGNATURES
 from flyted.plan.sandbox import (
     CLOSED_NETWORKS,
-    EGRESS,
+    NETWORK,
     NO_EGRESS,
-    OWN_NETWORK,
     SANDBOX,
     Network,
     address,
@@ -22,7 +21,7 @@ from flyted.plan.sandbox import (
 
 def closed(target: str) -> bool:
     wanted = ipaddress.ip_address(target)
-    denied = sandbox(Network.MACHINE)["IPAddressDeny"]
+    denied = sandbox(Network.OWN)["IPAddressDeny"]
     networks = [ipaddress.ip_network((bytes(raw), prefix)) for _family, raw, prefix in denied]
     return any(wanted in net for net in networks)
 
@@ -44,48 +43,43 @@ def test_the_rest_of_the_network_is_open(target: str) -> None:
     assert not closed(target)
 
 
-def test_the_stub_resolver_is_opened_when_the_host_uses_it() -> None:
-    """systemd-resolved listens on an address of its own; other loopback addresses stay closed, and doctor is told."""
-    assert "IPAddressAllow" not in sandbox(Network.MACHINE, nameservers=["192.168.1.1"])
-    assert sandbox(Network.MACHINE, nameservers=["127.0.0.53"])["IPAddressAllow"] == [address("127.0.0.53")]
-    assert "IPAddressAllow" not in sandbox(Network.MACHINE, nameservers=["127.0.0.1", "::1"])
-    assert unreachable_nameservers(["127.0.0.53", "127.0.0.1", "9.9.9.9", "::1"]) == ("127.0.0.1", "::1")
+def test_doctor_hears_of_name_servers_that_apps_cannot_ask() -> None:
+    """systemd-resolved's are asked in the apps' name; others on the loopback are not, and apps have no IPv6."""
+    asked = ["127.0.0.53", "127.0.0.1", "9.9.9.9", "::1", "2620:fe::fe", "::1"]
+    assert unreachable_nameservers(asked) == ("127.0.0.1", "::1", "2620:fe::fe")
 
 
-def test_no_egress_is_an_own_network() -> None:
-    """Two locks: an empty network namespace, and every address but the own loopback denied."""
-    found = sandbox(Network.NONE)
-    assert found["PrivateNetwork"] is True
-    assert (2, [0, 0, 0, 0], 0) in found["IPAddressDeny"]
-    assert "PrivateNetwork" not in sandbox(Network.MACHINE)
+def test_every_app_has_a_network_of_its_own() -> None:
+    """With its own loopback, and netlink, by which programs list its interfaces; the machine's is nobody's."""
+    for network in Network:
+        found = sandbox(network)
+        assert found["PrivateNetwork"] is True
+        assert found["IPAddressAllow"] == [address("127.0.0.0/8"), address("::1/128")]
+        assert "AF_NETLINK" in found["RestrictAddressFamilies"][1]
 
 
-def test_a_network_of_its_own_has_a_way_out() -> None:
-    """Its own loopback is its own; what is closed to others is closed to it; the machine's stub is not there."""
-    found = sandbox(Network.OWN, nameservers=["127.0.0.53"])
-    assert found["PrivateNetwork"] is True
-    assert found["IPAddressDeny"] == sandbox(Network.MACHINE)["IPAddressDeny"]
-    assert found["IPAddressAllow"] == [address("127.0.0.0/8"), address("::1/128")]
+def test_no_egress_is_closed_twice() -> None:
+    """An empty network namespace, and every address but the own loopback denied."""
+    assert (2, [0, 0, 0, 0], 0) in sandbox(Network.NONE)["IPAddressDeny"]
 
 
 def test_each_network_is_an_entry_of_its_own() -> None:
     """systemd 252 refuses several in one."""
-    assert len(sandbox(Network.MACHINE)["IPAddressDeny"]) == len(CLOSED_NETWORKS) == len(set(CLOSED_NETWORKS))
+    assert len(sandbox(Network.OWN)["IPAddressDeny"]) == len(CLOSED_NETWORKS) == len(set(CLOSED_NETWORKS))
 
 
 def test_jits_run() -> None:
     """Writable and executable memory, thread affinity and /proc/meminfo are what numba, torch and psutil need."""
-    found = sandbox(Network.MACHINE)
+    found = sandbox(Network.OWN)
     assert not {"MemoryDenyWriteExecute", "ProcSubset"} & set(found)
     assert found["SystemCallFilter"] == [(True, ["@system-service"]), (False, ["@privileged"])]
 
 
 def test_the_table_is_a_table() -> None:
     """A property once, known to the renderer, with a reason."""
-    for rows in (SANDBOX + EGRESS, SANDBOX + OWN_NETWORK, SANDBOX + NO_EGRESS):
-        names = [row.name for row in rows]
-        assert len(names) == len(set(names))
-    for row in SANDBOX + EGRESS + NO_EGRESS:
+    rows = SANDBOX + NETWORK + NO_EGRESS
+    assert len({row.name for row in rows}) == len(rows)
+    for row in rows:
         assert row.name in SIGNATURES
         assert row.why
         assert row.section.split(":")[0] in ("exec", "resource-control")

@@ -237,33 +237,33 @@ def test_no_device_is_open_before_the_lease() -> None:
     assert units().service["PrivateDevices"] is True
 
 
-def test_a_program_with_a_port_joins_a_network_that_systemd_made() -> None:
+@pytest.mark.parametrize("port", [0, 8080])
+def test_every_app_joins_a_network_that_systemd_made(port: int) -> None:
     """It starts after it, ends with it, and a sleeping app keeps it; the resolver is put in its place if need be."""
-    made = spec("demo", port=8080)
+    made = spec("demo", port=port)
     pair = app_units(made, Replica("demo", 3), image_path=IMAGE, nameservers=["127.0.0.53"])
     network = ["flyted-net@demo-r3-0.service"]
     assert [pair.service[name] for name in ("JoinsNamespaceOf", "BindsTo", "After")] == [network] * 3
     assert pair.socket["Wants"] == network
     assert pair.service["PrivateNetwork"] is True
     assert ("/usr/lib/flyted/resolv.conf", "/etc/resolv.conf", False, 0) in pair.service["BindReadOnlyPaths"]
-    assert parse(argv(pair)[3:]).port == 8080
+    assert parse(argv(pair)[3:]).port == port
     assert properties(pair.service)
     assert properties(pair.socket)
     plain = app_units(made, Replica("demo", 3), image_path=IMAGE, nameservers=["192.168.1.1"])
     assert "/etc/resolv.conf" not in str(plain.service["BindReadOnlyPaths"])
 
 
-def test_a_program_without_egress_has_an_empty_network() -> None:
+@pytest.mark.parametrize("port", [0, 8080])
+def test_an_app_without_egress_has_an_empty_network(port: int) -> None:
     """No unit beside its own."""
-    pair = units(port=8080, egress=False)
+    pair = units(port=port, egress=False)
     assert pair.service["PrivateNetwork"] is True
     assert not {"JoinsNamespaceOf", "BindsTo"} & set(pair.service)
     assert "Wants" not in pair.socket
 
 
-def test_an_app_that_is_given_its_socket_has_no_network_of_its_own() -> None:
+def test_an_app_that_is_given_its_socket_has_no_port() -> None:
     """Nor an option for launch."""
-    pair = units()
-    assert not {"JoinsNamespaceOf", "BindsTo", "PrivateNetwork"} & set(pair.service)
-    assert "--port" not in argv(pair)
+    assert "--port" not in argv(units())
     assert parse(argv(units(port=8080, secret_in_argv=True))[3:]).secret_in_argv is True
