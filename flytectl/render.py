@@ -16,7 +16,7 @@ APP_FIELDS = (
     "name", "project", "domain", "id", "url", "state", "reason", "revision", "wanted", "created_at", "updated_at",
     "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores",
     "disk_bytes", "shm_bytes", "gpu", "egress", "port", "requires_auth", "open_paths", "engine_sleep", "models",
-    "type", "description", "links", "requests", "last_failure",
+    "type", "description", "links", "unmet", "requests", "last_failure",
 )  # fmt: skip
 SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged")
 TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at")
@@ -160,6 +160,7 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
     found += [("Secret", f"{_of(s, 'key')} as {_target(s)}") for s in app.get("secrets") or ()]
     found += [("Model", f"{name} in {folder}") for name, folder in app.get("models") or ()]
     found += [("Link", f"{title}: {path}") for title, path in app.get("links") or ()]
+    found += [("Not done", text) for text in app.get("unmet") or ()]
     found += [("Unit", f"{_of(u, 'name')}  {_of(u, 'active')} ({_of(u, 'sub')})") for u in app.get("units") or ()]
     failure = app.get("last_failure")
     if failure:

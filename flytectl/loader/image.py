@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ FOLDER_LAYERS = {
     "PixiProject": "with_pixi_project",
     "PixiScript": "from_pixi_script",
 }
+MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 LARGEST_FILE = 1 << 20
 
 
@@ -36,9 +38,22 @@ def resolve(environment: Any, root: Path) -> Any:
     reference = getattr(image, "_ref_name", None)
     if reference is not None:
         raise _refused(environment, f"Image.from_ref_name({reference!r})", "there is no registry of images here")
+    _check_platform(environment, image)
     if getattr(image, "dockerfile", None) is not None:
         raise _refused(environment, "Image.from_dockerfile", "nothing here runs containers")
     return find("flyte._image", "resolve_code_bundle_layer")(image, "loaded_modules", root)
+
+
+def _check_platform(environment: Any, image: Any) -> None:
+    """Compares the platforms here: the SDK's description of an image for a remote builder has none."""
+    own = MACHINES.get(platform.machine(), platform.machine())
+    asked = tuple(getattr(image, "platform", None) or ())
+    if asked and own not in asked:
+        raise LoadError(
+            "unsupported",
+            f"{environment.name}: the image is for {', '.join(asked)} (platform=); this machine is {own}",
+            hint="drop platform= of the image",
+        )
 
 
 def describe(environment: Any, image: Any) -> tuple[dict[str, Any], dict[str, str]]:

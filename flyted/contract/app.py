@@ -16,7 +16,7 @@ from typing import Any
 from flyted.contract.engines import check_sleep
 from flyted.contract.errors import InvalidInput
 from flyted.contract.gpu import Ask
-from flyted.contract.names import AppKey, env_name, secret_key, shown
+from flyted.contract.names import AppKey, env_name, secret_file, secret_key, shown
 
 DEFAULT_SCALEDOWN_S = 300.0
 DEFAULT_MEMORY_BYTES = 2 << 30  # for an app that names none: a bound, so that one app cannot take the machine
@@ -26,6 +26,7 @@ MAX_SECRETS = 64
 MAX_ENV = 256
 MAX_ARGS = 256
 MAX_OPEN_PATHS = 64
+MAX_UNMET = 32
 MAX_TEXT = 8192
 
 RESERVED_PORTS = frozenset({8012, 8022, 8112, 9090, 9091})
@@ -50,7 +51,10 @@ def plain_text(value: object, what: str, *, limit: int = MAX_TEXT) -> str:
 
 @dataclass(frozen=True)
 class SecretUse:
-    """One secret that an app is given: as a variable (``env``) or as a file of /etc/flyte/secrets (``file``)."""
+    """One secret that an app is given: as a variable (``env``) or as a file of /etc/flyte/secrets (``file``).
+
+    ``key`` is the name in the store, ``KEY`` or ``GROUP/KEY``.
+    """
 
     key: str
     env: str = ""
@@ -64,7 +68,7 @@ class SecretUse:
         if self.env:
             env_name(self.env)
         else:
-            secret_key(self.file)
+            secret_file(self.file)
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class AppSpec:
     type: str = ""
     description: str = ""
     links: tuple[tuple[str, str], ...] = field(default=())  # (title, path)
+    unmet: tuple[str, ...] = ()  # what the file asks for and does not get here, in words; said when it is served
 
     def __post_init__(self) -> None:
         """Checks everything that is not a type of its own; raises :class:`InvalidInput`."""
@@ -135,6 +140,7 @@ class AppSpec:
             self.sys_path,
             *(t for link in self.links for t in link),
             *(t for model in self.models for t in model),
+            *self.unmet,
         ):
             plain_text(text, f"a text of app '{self.key}'", limit=1024)
 
@@ -162,6 +168,8 @@ class AppSpec:
                 )
 
     def _check_environment(self) -> None:
+        if len(self.unmet) > MAX_UNMET:
+            raise InvalidInput(f"app '{self.key}' asks for too much that this machine does not do")
         if len(self.env) > MAX_ENV or len(self.secrets) > MAX_SECRETS:
             raise InvalidInput(f"app '{self.key}' has more than {MAX_ENV} variables or {MAX_SECRETS} secrets")
         for name, value in self.env:
@@ -217,6 +225,7 @@ def from_dict(data: dict[str, Any]) -> AppSpec:
         values["open_paths"] = tuple(_text(p) for p in data.get("open_paths", ()))
         values["models"] = tuple((_text(n), _text(f)) for n, f in data.get("models", ()))
         values["links"] = tuple((_text(t), _text(p)) for t, p in data.get("links", ()))
+        values["unmet"] = tuple(_text(t) for t in data.get("unmet", ()))
         for name, kind in _SCALARS.items():
             if name in values:
                 values[name] = _scalar(values[name], kind, name)

@@ -1,7 +1,7 @@
 """Flyte's App IDL (``flyteidl2.app.App`` as protobuf-JSON) → AppSpec. Pure; shared by both front doors.
 
-What this machine cannot honour is refused by name, all of it at once, and never ignored. A field that is unknown
-here (a newer SDK) is refused too.
+What this machine cannot honour is refused by name, all of it at once, and never ignored; what an app does without is
+said (``AppSpec.unmet``). A field that is unknown here (a newer SDK) is refused too.
 
 Source of the fields: flyteidl2/app/app_definition.proto, core/tasks.proto, core/security.proto; of their meaning:
 flyte/app/_runtime/app_serde.py. Zero values are absent in protobuf-JSON: ``replicas {max: 1}`` means (0, 1).
@@ -21,6 +21,7 @@ from flyted.contract import gpu, quantity
 from flyted.contract.app import DEFAULT_MEMORY_BYTES, DEFAULT_SCALEDOWN_S, SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.engines import can_sleep
 from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.idl_fields import unknown
 from flyted.contract.names import AppKey, shown
 
 SYS_PATH = "_F_SYS_PATH"
@@ -33,10 +34,6 @@ _DROPPED_OPTIONS = (
 )  # fmt: skip
 _DISK = "EPHEMERAL_STORAGE"  # resources.disk
 _NVIDIA = "NVIDIA_GPU"  # the first of GPUAccelerator.DeviceClass, and so absent in protobuf-JSON
-_SPEC_FIELDS = {
-    "container", "pod", "autoscaling", "ingress", "desiredState", "clusterPool", "cluster", "images",
-    "securityContext", "extendedResources", "runtimeMetadata", "profile", "creator", "inputs", "links", "timeouts",
-}  # fmt: skip
 
 
 def spec_of(
@@ -72,7 +69,8 @@ def spec_of(
         project or identity.get("project", ""), domain or identity.get("domain", ""), identity.get("name", "")
     )
     container = _map(spec.get("container"))
-    problems = list(_unsupported(spec, container, gpus))
+    problems = [f"{field} is not known to this version of flyted" for field in dict.fromkeys(unknown(idl))]
+    problems += _unsupported(spec, container, gpus)
     if problems:
         raise Unsupported(
             f"app '{key}' asks for what this machine cannot do: {'; '.join(problems)}",
@@ -106,6 +104,7 @@ def spec_of(
         type=str(profile.get("type", "")),
         description=str(profile.get("shortDescription", "")),
         links=tuple((str(x.get("title", "")), str(x.get("path", ""))) for x in spec.get("links", [])),
+        unmet=tuple(_unmet(_map(idl.get("metadata")), scaling)),
         **_resources(container, _map(spec.get("extendedResources"))),
         **_gpus(container, _map(spec.get("extendedResources")), gpus),
     )
@@ -136,8 +135,6 @@ def _map(value: object) -> dict[str, Any]:
 
 def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask | None) -> Iterator[str]:
     """Every field that is set and not built, in the SDK's own words."""
-    for name in sorted(set(spec) - _SPEC_FIELDS):
-        yield f"{shown(name)} is not known to this version of flyted"
     if spec.get("pod"):
         yield "pod_template needs Kubernetes"
     if any(_map(_map(spec.get("securityContext")).get("runAs")).values()):
@@ -154,10 +151,31 @@ def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask 
 
 
 def _unsupported_scale(scaling: dict[str, Any]) -> Iterator[str]:
-    replicas = _map(scaling.get("replicas"))
-    low, high = int(replicas.get("min", 0)), int(replicas.get("max", 1))
-    if high > 1 or low > 1:
-        yield f"replicas=({low}, {high}): at most one replica here, use replicas=(0, 1) or (1, 1)"
+    low, high = _replicas(scaling)
+    if low > 1:
+        yield f"replicas=({low}, {high}): that is {low} at least, and one runs here; use replicas=(0, 1) or (1, 1)"
+
+
+def _replicas(scaling: dict[str, Any]) -> tuple[int, int]:
+    """(at least, at most); ``replicas=0`` comes as a message without fields."""
+    replicas = scaling.get("replicas")
+    if replicas is None:
+        return 0, 1
+    return int(_map(replicas).get("min", 0)), int(_map(replicas).get("max", 0))
+
+
+def _unmet(metadata: dict[str, Any], scaling: dict[str, Any]) -> Iterator[str]:
+    """What is asked for, and what the app does well enough without: said, and not refused."""
+    low, high = _replicas(scaling)
+    if high > 1:
+        yield f"replicas=({low}, {high}): at most one replica runs here"
+    if high == 0:
+        yield "replicas=0 is taken as (0, 1): the next request starts the app; flytectl app stop stops it for good"
+    for name, word in (("concurrency", "Concurrency"), ("requestRate", "RequestRate")):
+        if name in _map(scaling.get("scalingMetric")):
+            yield f"scaling.metric={word}: it adds replicas on a cluster; one runs here, whatever its load"
+    if labels := _map(metadata.get("labels")):
+        yield f"labels ({', '.join(shown(name) for name in sorted(labels)[:8])}): nothing here selects by them"
 
 
 def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], gpus: gpu.Ask | None) -> Iterator[str]:
@@ -180,9 +198,11 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
     if "--pkl" in command:
         yield "a pickled app (served from a notebook): put it in a file"
     for parameter in parameters(command):
-        kind = parameter.get("type", "string")
-        if kind != "string":
-            yield f"parameter {shown(parameter.get('name'))} of type {shown(kind)}"
+        kind, name = parameter.get("type", "string"), shown(parameter.get("name"))
+        if kind == "app_endpoint":
+            yield f"parameter {name} is the address of another app (AppEndpoint): apps reach no other app here"
+        elif kind != "string":
+            yield f"parameter {name} of type {shown(kind)}"
 
 
 def _program(command: list[str], args: list[str]) -> list[str]:
@@ -260,14 +280,18 @@ def _sys_path(value: str) -> str:
 
 
 def _secret(secret: dict[str, Any]) -> SecretUse:
-    """``mountRequirement`` FILE: a file named after the key; else a variable (flyteidl2/core/security.proto)."""
+    """``mountRequirement`` FILE: a file named after the key; else a variable (flyteidl2/core/security.proto).
+
+    Two groups may have a secret of the same key, so the group is a part of its name in the store.
+    """
     key, group = str(secret.get("key", "")), str(secret.get("group", ""))
     if secret.get("groupVersion"):
         raise Unsupported(f"secret '{key}': group versions are not kept here")
+    stored = f"{group}/{key}" if group else key
     if secret.get("mountRequirement") == "FILE":
-        return SecretUse(key, file=key)
+        return SecretUse(stored, file=key)
     name = f"{group}_{key}" if group else key
-    return SecretUse(key, env=str(secret.get("envVar") or name.upper().replace("-", "_")))
+    return SecretUse(stored, env=str(secret.get("envVar") or name.upper().replace("-", "_")))
 
 
 def _resources(container: dict[str, Any], extended: dict[str, Any]) -> dict[str, Any]:

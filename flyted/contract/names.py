@@ -19,7 +19,7 @@ GATEWAY_HOST = "flyted.localhost"
 """Where the Flyte CLI and SDK find this machine; no app can have this name."""
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?(?::[A-Za-z0-9._-]{1,64})?")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _ENV_DENIED = re.compile(
@@ -165,12 +165,22 @@ def model_name(text: object) -> str:
 
 
 def secret_key(value: str) -> str:
-    """The key of a secret."""
-    if not isinstance(value, str) or _SECRET.fullmatch(value) is None or ".." in value:
+    """The key of a secret, ``KEY`` or ``GROUP/KEY``: two groups may have a secret of the same name."""
+    parts = value.split("/") if isinstance(value, str) else []
+    if len(parts) not in (1, 2) or not all(_SECRET_NAME.fullmatch(part) and ".." not in part for part in parts):
         raise InvalidInput(
             f"secret key {shown(value)} is not valid",
-            hint="use 1-128 of A-Z, a-z, 0-9, '_', '-' and '.', not beginning with '-' or '.', without '..'",
+            hint="use 1-128 of A-Z, a-z, 0-9, '_', '-' and '.', not beginning with '-' or '.', without '..'; "
+            "write GROUP/KEY for a secret of a group",
         )
+    return value
+
+
+def secret_file(value: str) -> str:
+    """The name of the file in which an app finds a secret: a key without its group."""
+    secret_key(value)
+    if "/" in value:
+        raise InvalidInput(f"{shown(value)} is not the name of a secret's file", hint="leave the group out")
     return value
 
 

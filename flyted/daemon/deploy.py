@@ -28,6 +28,7 @@ from flyted.daemon.status import url_of
 from flyted.daemon.turns import Turns
 from flyted.host import bundles
 from flyted.host.disk import free_bytes
+from flyted.host.memory import capacity
 from flyted.host.store import Store
 from flyted.host.vault import Vault
 from flyted.plan import engines
@@ -95,7 +96,7 @@ class Deploy:
         self._check_room(spec)
         self._keep_bundle(spec, fd)
         await self._accepted(spec, emit)
-        for text in notes(spec):
+        for text in notes(spec, capacity()):
             await emit("note", text=text)
         image = await self.images.ensure(spec, emit)
         self._keep_bundle(spec, fd)  # and on record at once: what no revision uses is swept away

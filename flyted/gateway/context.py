@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import shown
+from flyted.gateway import newer
 from flyted.gateway.limits import inflate
 
 SPEC_BYTES = 1 << 20
@@ -34,6 +35,7 @@ def image_of(spec: Path, context: Path | None) -> dict[str, Any]:
         message.ParseFromString(data)
     except DecodeError as error:
         raise InvalidInput("the image's description is not an ImageSpec") from error
+    newer.check(message, "the image's description")
     described: dict[str, Any] = MessageToDict(message)
     _check_platform(described.pop("platform", []))
     wanted = {layer.requirements.file for layer in message.layers if layer.HasField("requirements")}

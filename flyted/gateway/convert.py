@@ -10,9 +10,10 @@ from flyteidl2.app import app_definition_pb2
 from google.protobuf.json_format import MessageToDict
 
 from flyted.contract.app import AppSpec
-from flyted.contract.errors import InvalidInput, NotFound, Unsupported
+from flyted.contract.errors import NotFound, Unsupported
 from flyted.contract.idl import spec_of
 from flyted.contract.names import AppKey, shown
+from flyted.gateway import newer
 from flyted.gateway.blobs import Blobs, place_of
 from flyted.gateway.recipes import Recipes, name_of, uri_of
 
@@ -31,6 +32,8 @@ def described(app: app_definition_pb2.App, recipes: Recipes, blobs: Blobs) -> tu
     Raises :class:`InvalidInput` or :class:`Unsupported` that name the field, and what to do.
     """
     # first what the whole description says, with any image: all that is wrong is told before what is missing
+    for part in (app.metadata, app.spec):
+        newer.check(part, f"the description of app {app.metadata.id.name!a}")
     idl = MessageToDict(app)
     spec_of(idl)
     image = _image(app.spec.container.image, recipes)
@@ -62,10 +65,8 @@ def _bundle(app: app_definition_pb2.App, blobs: Blobs) -> tuple[Path | None, str
     words = command[:end]
     if words[:1] != ["fserve"] or "--tgz" not in words[:-1]:
         return None, ""
+    # the SDK uploads for the project of its configuration, whatever with_servecontext(project=…) says
     place = place_of(words[words.index("--tgz") + 1])
-    identity = app.metadata.id
-    if (place.project, place.domain) != (identity.project, identity.domain):
-        raise InvalidInput("the code bundle was uploaded for another project or domain")
     try:
         blob = blobs.find(place)
     except NotFound as error:

@@ -49,8 +49,9 @@ def _fill(spec: pb.Spec, known: AppSpec) -> None:
         spec.timeouts.request_timeout.FromMicroseconds(round(known.request_timeout_s * 1_000_000))
     for use in known.secrets:
         mount = security_pb2.Secret.FILE if use.file else security_pb2.Secret.ENV_VAR
+        group, _, key = use.key.rpartition("/")
         spec.security_context.secrets.append(
-            security_pb2.Secret(key=use.key, env_var=use.env, mount_requirement=mount)
+            security_pb2.Secret(group=group, key=key, env_var=use.env, mount_requirement=mount)
         )
     spec.security_context.allow_anonymous = not getattr(known, "requires_auth", False)
     spec.profile.type, spec.profile.name = known.type, known.key.name

@@ -1,4 +1,4 @@
-"""ProjectService and ClusterService: there is one machine, and a project is there as soon as it is named."""
+"""ProjectService and ClusterService: there is one machine, and a project is a name of apps and secrets."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from flyteidl2.cluster.service_connect import ClusterService
 from flyteidl2.project import project_service_pb2 as pb
 from flyteidl2.project.project_service_connect import ProjectService
 
-from flyted.contract.errors import Unsupported
-from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, label
+from flyted.contract.errors import NotFound, Unsupported
+from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, label, shown
 from flyted.gateway.caller import caller
 from flyted.gateway.paging import page
 from flyted.gateway.parts import Parts
 
+MADE = "a project is a name here, and is there with its first app or secret"
 DOMAINS = ("development", "staging", "production")
 LIST_LIMIT = 100
 
@@ -27,18 +28,21 @@ class Projects(ProjectService):
     async def list_projects(self, request: pb.ListProjectsRequest, ctx: RequestContext) -> pb.ListProjectsResponse:
         """Page by page, by name."""
         found = sorted((await self._domains()).items())
-        shown, token = page(found, request.limit, request.token, LIST_LIMIT)
-        return pb.ListProjectsResponse(projects=pb.Projects(projects=[_message(*each) for each in shown], token=token))
+        listed, token = page(found, request.limit, request.token, LIST_LIMIT)
+        return pb.ListProjectsResponse(
+            projects=pb.Projects(projects=[_message(*each) for each in listed], token=token)
+        )
 
     async def get_project(self, request: pb.GetProjectRequest, ctx: RequestContext) -> pb.GetProjectResponse:
-        """Any name that can be one: a project is made by its first app or secret."""
-        name = label(request.id, "project")
-        return pb.GetProjectResponse(project=_message(name, (await self._domains()).get(name, set())))
+        """One that holds an app or a secret, or the default one."""
+        name, found = label(request.id, "project"), await self._domains()
+        if name not in found:
+            raise NotFound(f"there is no project {name} yet: {MADE}")
+        return pb.GetProjectResponse(project=_message(name, found[name]))
 
     async def create_project(self, request: pb.CreateProjectRequest, ctx: RequestContext) -> pb.CreateProjectResponse:
-        """Nothing to do for a name that can be one."""
-        label(request.project.id, "project")
-        return pb.CreateProjectResponse()
+        """Refused: an empty project cannot be kept."""
+        raise Unsupported(f"project {label(request.project.id, 'project')} need not be created: {MADE}")
 
     async def update_project(self, request: pb.UpdateProjectRequest, ctx: RequestContext) -> pb.UpdateProjectResponse:
         """A project is a name here."""
@@ -64,7 +68,12 @@ class Cluster(ClusterService):
     async def select_cluster(
         self, request: cluster.SelectClusterRequest, ctx: RequestContext
     ) -> cluster.SelectClusterResponse:
-        """An empty answer: the client goes on talking to us."""
+        """An empty answer: the client goes on talking to us. A pool is refused: its secrets would be everybody's."""
+        pool = request.cluster_pool_id.name if request.WhichOneof("resource") == "cluster_pool_id" else ""
+        if pool not in ("", "default"):
+            raise Unsupported(
+                f"there is no cluster pool {shown(pool)}: this is one machine", hint="drop --cluster-pool"
+            )
         return cluster.SelectClusterResponse()
 
 

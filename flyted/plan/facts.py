@@ -14,6 +14,14 @@ from flyted.plan.idle import Traffic
 
 
 @dataclass(frozen=True)
+class Capacity:
+    """What the machine has for all its apps together."""
+
+    memory_bytes: int
+    cpu_cores: int
+
+
+@dataclass(frozen=True)
 class ImageFact:
     """An image (or an environment that the user gave) as it was found: where, and with which Python."""
 

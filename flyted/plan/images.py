@@ -25,6 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_LAYERS = 64
+_WITHOUT_SDK = re.compile(r"python:3\.\d{1,2}-slim-bookworm")  # flyte/_image.py: _get_default_image_for
 _BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v(?P<flyte>\d[0-9A-Za-z.]{0,40})")
 _PYTHON = re.compile(r"3\.\d{1,2}")
 _VARIABLE = re.compile(r"\\\$|\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
@@ -102,6 +103,12 @@ def env_of(recipe: Recipe, image_dir: str) -> tuple[tuple[str, str], ...]:
 
 def _base(image: object, version: object) -> tuple[str, str]:
     found = _BASE.fullmatch(image) if isinstance(image, str) else None
+    if isinstance(image, str) and _WITHOUT_SDK.fullmatch(image):
+        raise Unsupported(
+            f"base image {shown(image)} has no Flyte SDK in it: Image.from_uv_script(…) and install_flyte=False start "
+            "from it, and this machine builds neither",
+            hint="list the script's dependencies: flyte.Image.from_debian_base().with_pip_packages(…)",
+        )
     if found is None:
         raise Unsupported(
             f"base image {shown(image)} is a container image; this machine builds Python environments only",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flyted.contract.app import AppSpec
+from flyted.contract.app import DEFAULT_MEMORY_BYTES, AppSpec
 from flyted.contract.engines import OPENABLE
+from flyted.contract.quantity import human_bytes
 from flyted.plan.disk import NOT_LIMITED
 from flyted.plan.engines import open_paths, shape_of
+from flyted.plan.facts import Capacity
 
 
-def notes(spec: AppSpec) -> Iterator[str]:
+def notes(spec: AppSpec, machine: Capacity) -> Iterator[str]:
     """A line for each thing that the file or a flag asks for, and that is not what one might take it for."""
+    yield from spec.unmet
+    yield from _more_than_there_is(spec, machine)
     if spec.disk_bytes:
         yield NOT_LIMITED
     for name, folder in spec.models:
@@ -32,6 +36,15 @@ def notes(spec: AppSpec) -> Iterator[str]:
         yield "--open-path changes nothing: all paths of this app are open"
     for word in _not_expanded(spec):
         yield f"'command' is handed on as it is, so the program gets the word {word} itself: use 'args' for its value"
+
+
+def _more_than_there_is(spec: AppSpec, machine: Capacity) -> Iterator[str]:
+    """On a cluster such an app waits for a larger machine; here it is a limit, and an app may do with less."""
+    if spec.memory_bytes > machine.memory_bytes and spec.memory_bytes != DEFAULT_MEMORY_BYTES:
+        has = human_bytes(machine.memory_bytes)
+        yield f"memory={human_bytes(spec.memory_bytes)} is more than this machine has ({has}): it limits nothing"
+    if spec.cpu_cores > machine.cpu_cores:
+        yield f"cpu={spec.cpu_cores:g} is more than this machine has ({machine.cpu_cores}): it limits nothing"
 
 
 def _not_expanded(spec: AppSpec) -> list[str]:

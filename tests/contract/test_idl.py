@@ -85,7 +85,7 @@ def test_a_spec_survives_the_wire() -> None:
     [
         ("securityContext.runAs", {"k8sServiceAccount": "robot"}, "service_account"),
         ("pod", {"x": 1}, "pod_template"),
-        ("autoscaling.replicas", {"min": 1, "max": 3}, "replicas"),
+        ("autoscaling.replicas", {"min": 2, "max": 2}, r"replicas=\(2, 2\): that is 2 at least"),
         ("ingress.subdomain", "shop", "domain.subdomain"),
         ("ingress.cname", "shop.example.org", "domain.custom_domain"),
         ("clusterPool", "gpus", "cluster_pool"),
@@ -97,12 +97,44 @@ def test_a_spec_survives_the_wire() -> None:
         ),
         ("extendedResources", {"sharedMemory": {"mountPath": "/mnt"}}, "resources.shm at '/mnt'"),
         ("fieldOf2031", 1, "fieldOf2031"),
+        ("container.config", [{"key": "a"}], "spec.container.config"),
+        ("autoscaling.scalingMetric", {"weather": {}}, "spec.autoscaling.scalingMetric.weather"),
+        ("securityContext.secrets", [{"key": "a", "rotation": 1}], "spec.securityContext.secrets.rotation"),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(path: str, value: object, named: str) -> None:
     """Never ignored: an app that would run differently from what its file says does not run."""
     with pytest.raises(Unsupported, match=named):
         spec_of(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("autoscaling.replicas", {"max": 5}, "replicas=(0, 5): at most one replica runs here"),
+        ("autoscaling.replicas", {"min": 1, "max": 2}, "replicas=(1, 2): at most one replica runs here"),
+        ("autoscaling.replicas", {}, "replicas=0 is taken as (0, 1)"),
+        ("autoscaling.scalingMetric", {"concurrency": {"targetValue": 10}}, "scaling.metric=Concurrency"),
+        ("autoscaling.scalingMetric", {"requestRate": {"targetValue": 5}}, "scaling.metric=RequestRate"),
+    ],
+)
+def test_what_an_app_does_without_is_said(path: str, value: object, said: str) -> None:
+    """A maximum is no demand; it is never ignored without a word, and travels to flyted with the app."""
+    spec = spec_of(changed(path, value))
+    assert len(spec.unmet) == 1
+    assert said in spec.unmet[0]
+    assert from_dict(json.loads(json.dumps(to_dict(spec)))).unmet == spec.unmet
+    assert spec_of(IDL).unmet == ()
+
+
+def test_fields_of_metadata_are_not_ignored() -> None:
+    """Labels are said; what no version of ours knows is refused by its path."""
+    labelled = copy.deepcopy(IDL)
+    labelled["metadata"]["labels"] = {"team": "search"}
+    assert "labels ('team')" in spec_of(labelled).unmet[0]
+    labelled["metadata"]["colour"] = "blue"
+    with pytest.raises(Unsupported, match=r"metadata\.colour"):
+        spec_of(labelled)
 
 
 @pytest.mark.parametrize(
@@ -244,8 +276,9 @@ def test_parameters_that_need_a_cluster_are_refused(kind: str) -> None:
         "--parameters",
         base64.b64encode(gzip.compress(text.encode())).decode(),
     ]
-    with pytest.raises(Unsupported, match="'model'"):
+    with pytest.raises(Unsupported, match="'model'") as caught:
         spec_of(idl)
+    assert ("another app (AppEndpoint)" in caught.value.message) is (kind == "app_endpoint")
 
 
 def test_a_parameters_bomb_is_small() -> None:
@@ -267,6 +300,8 @@ def test_a_parameters_bomb_is_small() -> None:
         ("profile", {"shortDescription": "x\nExecStartPre=+/bin/sh"}),
         ("profile", {"shortDescription": "x\u2028y"}),
         ("securityContext.secrets", [{"key": "../x", "mountRequirement": "FILE"}]),
+        ("securityContext.secrets", [{"group": "a/b", "key": "c"}]),
+        ("securityContext.secrets", [{"group": g, "key": "c", "mountRequirement": "FILE"} for g in "ab"]),
         ("securityContext.secrets", [{"key": "a", "envVar": "PATH"}]),
         ("securityContext.secrets", [{"group": "A_B", "key": "C"}, {"group": "A", "key": "B_C"}]),
         ("autoscaling.scaledownPeriod", "0.1s"),
@@ -289,7 +324,8 @@ def test_a_limit_wins_over_a_request() -> None:
 @pytest.mark.parametrize(
     ("secret", "use"),
     [
-        ({"key": "db-password", "group": "team"}, SecretUse("db-password", env="TEAM_DB_PASSWORD")),
+        ({"key": "db-password", "group": "team"}, SecretUse("team/db-password", env="TEAM_DB_PASSWORD")),
+        ({"key": "TOKEN", "group": "aws", "mountRequirement": "FILE"}, SecretUse("aws/TOKEN", file="TOKEN")),
         ({"key": "TOKEN", "mountRequirement": "FILE"}, SecretUse("TOKEN", file="TOKEN")),
     ],
 )

@@ -15,6 +15,7 @@ from flyted.contract.names import (
     label,
     model_name,
     replica_of,
+    secret_file,
     secret_key,
     shown,
     user_of,
@@ -50,11 +51,21 @@ def test_bad_app_names_are_refused(value: str) -> None:
     assert not set(caught.value.message) & set("\n\x00\u2028")
 
 
-@pytest.mark.parametrize("value", ["", "..", "a..b", "a/b", "a\n", "%n%/", "-x", ".x", "a" * 129, "\u0410", "a b"])
+@pytest.mark.parametrize(
+    "value",
+    ["", "..", "a..b", "a/", "/b", "a/../b", "a/b/c", "a/.b", "a\n", "%n%/", "-x", ".x", "a" * 129, "\u0410", "a b"],
+)
 def test_bad_secret_keys_are_refused(value: str) -> None:
     """A key can neither leave a folder nor be taken for an option."""
     with pytest.raises(InvalidInput):
         secret_key(value)
+
+
+def test_a_secret_may_be_in_a_group() -> None:
+    """GROUP/KEY is a name of its own; a file in /etc/flyte/secrets never has a slash in its name."""
+    assert secret_key("aws/token") == "aws/token"
+    with pytest.raises(InvalidInput):
+        secret_file("aws/token")
 
 
 @pytest.mark.parametrize(

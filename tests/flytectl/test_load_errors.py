@@ -179,6 +179,11 @@ def test_an_unknown_environment_name(tmp_path):
             "with_source_folder",
         ),
         (
+            'image = flyte.Image.from_debian_base(platform=("linux/arm64",))\n'  # noqa: ISC004
+            'env = flyte.app.AppEnvironment(name="a", image=image)',
+            "linux/arm64 (platform=)",
+        ),
+        (
             'value = flyte.app.RunOutput(type="file", run_name="r")\n'  # noqa: ISC004
             'env = flyte.app.AppEnvironment(name="a", parameters=[flyte.app.Parameter(name="model", value=value)])',
             "RunOutput",

@@ -21,6 +21,7 @@ from tests.gateway.described import CODE, app, bundle
 from tests.gateway.harness import NO_APP, Running, app_map
 
 Status = definition.Status
+NEWER = bytes([0xFA, 0x3E, 1]) + b"x"  # field 1007, a text
 KEY = AppKey("p1", "development", "hello")
 
 
@@ -237,7 +238,7 @@ REFUSED: list[tuple[definition.App, str]] = [
     (app(pod=tasks_pb2.K8sPod()), "pod_template"),
     (app(cluster="c1"), "cluster"),
     (app(ingress=definition.IngressConfig(cname="a.example.com")), "custom_domain"),
-    (app(autoscaling=definition.AutoscalingConfig(replicas=definition.Replicas(min=1, max=3))), "replicas"),
+    (app(autoscaling=definition.AutoscalingConfig(replicas=definition.Replicas(min=2, max=3))), "replicas"),
     (app(desired_state=definition.Spec.DESIRED_STATE_STOPPED), "--deactivate"),
 ]
 
@@ -264,13 +265,30 @@ def test_a_bundle_that_is_gone_names_the_clients_cache(gateway: Running) -> None
     assert (raised.value.code, "flyte delete local-cache" in raised.value.message) == (Code.FAILED_PRECONDITION, True)
 
 
-def test_a_bundle_of_another_project_is_not_taken(gateway: Running) -> None:
-    """Uploads belong to a project and domain."""
+def test_a_bundle_may_have_been_uploaded_for_another_project(gateway: Running) -> None:
+    """``with_servecontext(project="p2")``: the SDK uploads for the project of its configuration all the same.
+
+    Nobody gains anything: who has a token that gets here may do everything in every project.
+    """
+    held = Held(gateway)
+    held.may_end.set()
     made = app(bundle(gateway))
     made.metadata.id.project = "p2"
-    with pytest.raises(ConnectError) as raised:
+    create(gateway, made)
+    assert held.file == CODE
+    (spec,) = [args["spec"] for verb, args, _ in gateway.flyted.calls if verb == "app.serve"]
+    assert spec["key"]["project"] == "p2"
+
+
+@pytest.mark.parametrize("part", ["spec", "metadata", "container"])
+def test_a_field_of_a_newer_sdk_is_refused(gateway: Running, part: str) -> None:
+    """protobuf would drop it without a word."""
+    made = app()
+    {"spec": made.spec, "metadata": made.metadata, "container": made.spec.container}[part].MergeFromString(NEWER)
+    with pytest.raises(ConnectError, match=r"number 1007 of flyteidl2\.") as raised:
         create(gateway, made)
-    assert (raised.value.code, "another project" in raised.value.message) == (Code.INVALID_ARGUMENT, True)
+    assert raised.value.code is Code.FAILED_PRECONDITION
+    assert gateway.flyted.verbs() == []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyteidl2.auth import auth_service_pb2 as auth
 from flyteidl2.auth import identity_pb2 as identity
+from flyteidl2.cluster import payload_pb2 as cluster
+from flyteidl2.common import identifier_pb2 as identifier
 from flyteidl2.project import project_service_pb2 as project
 
 from tests.gateway.clients import ask, service
@@ -42,6 +44,28 @@ def test_projects_are_those_that_hold_something(gateway: Running) -> None:
     found = ask(client.list_projects, project.ListProjectsRequest()).projects.projects
     assert [each.id for each in found] == ["default", "p7", "p8"]
     assert "lab" in [domain.id for domain in found[1].domains]
-    assert ask(client.get_project, project.GetProjectRequest(id="any")).project.id == "any"
+    assert ask(client.get_project, project.GetProjectRequest(id="p7")).project.id == "p7"
     with pytest.raises(ConnectError):
         ask(client.get_project, project.GetProjectRequest(id="No Name"))
+    with pytest.raises(ConnectError, match="with its first app or secret") as raised:
+        ask(client.get_project, project.GetProjectRequest(id="p9"))
+    assert raised.value.code is Code.NOT_FOUND
+
+
+def test_an_empty_project_is_not_said_to_be_created(gateway: Running) -> None:
+    """It would be in no list afterwards."""
+    client = service(gateway, "project.project_service_connect", "ProjectService")
+    with pytest.raises(ConnectError, match="with its first app or secret"):
+        ask(client.create_project, project.CreateProjectRequest(project=project.Project(id="p9", name="Nine")))
+
+
+@pytest.mark.parametrize(("pool", "taken"), [("gpu", False), ("default", True), ("", True)])
+def test_a_cluster_pool_is_not_taken_for_the_machine(gateway: Running, pool: str, taken: bool) -> None:
+    """`flyte create secret --cluster-pool gpu` asks this first, and then sends the secret without the pool."""
+    client = service(gateway, "cluster.service_connect", "ClusterService")
+    request = cluster.SelectClusterRequest(cluster_pool_id=identifier.ClusterPoolIdentifier(name=pool))
+    if taken:
+        ask(client.select_cluster, request)
+        return
+    with pytest.raises(ConnectError, match="no cluster pool 'gpu'"):
+        ask(client.select_cluster, request)

@@ -6,10 +6,11 @@ from typing import Any
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import AppKey, Replica
-from flyted.plan.facts import Facts, ImageFact, Revision, StoredApp, UnitFact
+from flyted.plan.facts import Capacity, Facts, ImageFact, Revision, StoredApp, UnitFact
 from flyted.plan.idle import Traffic
 
 DOMAIN = "apps.localhost"
+MACHINE = Capacity(memory_bytes=24 << 30, cpu_cores=2)
 
 
 def spec(name: str = "a", **changes: Any) -> AppSpec:

@@ -23,7 +23,7 @@ from flyted.plan.notes import notes
 from flyted.plan.reconcile import reconcile
 from flyted.plan.states import state_of
 from flyted.plan.units import app_units
-from tests.plan.stored import DOMAIN, app, facts, pair, quiet, spec
+from tests.plan.stored import DOMAIN, MACHINE, app, facts, pair, quiet, spec
 
 A1 = Replica("a", 1)
 VLLM: dict[str, Any] = {"command": ("vllm", "serve", "m"), "port": 8080, "engine_sleep": 1, "gpu_count": 1}
@@ -122,8 +122,10 @@ def test_the_endpoints_of_its_sleep_are_closed_whatever_guards_the_app() -> None
 
 def test_what_it_costs_is_said() -> None:
     """Level 1 needs memory; and which paths are left."""
-    said = list(notes(spec(**VLLM)))
+    said = list(notes(spec(**VLLM), MACHINE))
     assert [n for n in said if "keeps the model's weights in memory" in n]
     assert [n for n in said if "no key guards: only these paths are open: /v1, " in n]
-    assert not [n for n in notes(spec(**{**VLLM, "engine_sleep": 2})) if "in memory" in n]
-    assert [n for n in notes(spec(**{**VLLM, "gpu_count": 0})) if "without a GPU vLLM gives no memory back" in n]
+    assert not [n for n in notes(spec(**{**VLLM, "engine_sleep": 2}), MACHINE) if "in memory" in n]
+    assert [
+        n for n in notes(spec(**{**VLLM, "gpu_count": 0}), MACHINE) if "without a GPU vLLM gives no memory back" in n
+    ]

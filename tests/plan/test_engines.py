@@ -29,7 +29,7 @@ from flyted.plan.engines import (
 )
 from flyted.plan.notes import notes
 from flyted.plan.units import app_units
-from tests.plan.stored import spec
+from tests.plan.stored import MACHINE, spec
 
 FSERVE = ("fserve", "--resolver", "r", "--resolver-args", "m:v", "--")
 AUTH = (SecretUse("AUTH_SECRET", env="AUTH_SECRET"),)
@@ -283,18 +283,21 @@ def test_where_the_paths_lie_elsewhere_only_the_opened_are_open() -> None:
 def test_what_is_open_is_said_at_serve() -> None:
     """And that a flag which changes nothing changes nothing; and that a disk is not limited."""
     vllm = spec(command=(*FSERVE, *VLLM_ARGS), secrets=AUTH)
-    assert [n for n in notes(vllm) if "no others: /v1, /v2, /inference, /cohere, /health (more: --open-path" in n]
-    assert list(notes(spec())) == []
-    assert [n for n in notes(spec(open_paths=("/x",))) if "changes nothing" in n]
-    assert [n for n in notes(spec(disk_bytes=1 << 30)) if "resources.disk" in n]
+    assert [
+        n for n in notes(vllm, MACHINE) if "no others: /v1, /v2, /inference, /cohere, /health (more: --open-path" in n
+    ]
+    assert list(notes(spec(), MACHINE)) == []
+    assert [n for n in notes(spec(open_paths=("/x",)), MACHINE) if "changes nothing" in n]
+    assert [n for n in notes(spec(disk_bytes=1 << 30), MACHINE) if "resources.disk" in n]
 
 
 def test_a_variable_that_nobody_expands_is_said_at_serve() -> None:
     """Flyte's fserve expands the words of `args`; those of `command` nobody, on a cluster neither."""
-    said = list(notes(spec(command=("busybox", "httpd", "-r", "$AUTH_SECRET", "$HOME"), secrets=AUTH)))
+    said = list(notes(spec(command=("busybox", "httpd", "-r", "$AUTH_SECRET", "$HOME"), secrets=AUTH), MACHINE))
     assert [n for n in said if "the word $AUTH_SECRET itself" in n] == said != []
-    assert list(notes(spec(command=("llama-server", *KEY), secrets=AUTH)))[1:] == []  # flyted gives it the variable
-    assert "itself" not in "".join(notes(spec(command=(*FSERVE, "busybox", "$AUTH_SECRET"), secrets=AUTH)))
+    keyed = spec(command=("llama-server", *KEY), secrets=AUTH)
+    assert list(notes(keyed, MACHINE))[1:] == []  # flyted gives it the variable
+    assert "itself" not in "".join(notes(spec(command=(*FSERVE, "busybox", "$AUTH_SECRET"), secrets=AUTH), MACHINE))
 
 
 def test_the_unit_has_it_all() -> None:

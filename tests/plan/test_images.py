@@ -111,7 +111,7 @@ def test_all_unsupported_layers_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     "base",
     [
-        "docker.io/library/python:3.12", "python:3.12-slim-bookworm", "localhost:30000/flyte:abc", "", None, 7,
+        "docker.io/library/python:3.12", "python:3.12-slim", "localhost:30000/flyte:abc", "", None, 7,
         "ghcr.io/flyteorg/flyte:latest", f"{BASE}\n", f"x{BASE}", "ghcr.io/evil/flyte:py3.12-v2.12.1",
         "ghcr.io/flyteorg/flyte:py3.12-v2.12.1 --index-url=https://x",
     ],
@@ -121,6 +121,14 @@ def test_a_foreign_base_image_is_refused(base: Any) -> None:
     with pytest.raises(Unsupported, match="is a container image") as caught:
         recipe_from_spec({"baseImage": base})
     assert "from_debian_base" in caught.value.hint
+
+
+def test_an_image_without_the_sdk_is_refused_by_the_words_of_the_file() -> None:
+    """The user wrote from_uv_script or install_flyte=False, and no base image."""
+    with pytest.raises(Unsupported, match="from_uv_script") as caught:
+        recipe_from_spec({"baseImage": "python:3.13-slim-bookworm", "layers": []})
+    assert "install_flyte=False" in caught.value.message
+    assert "with_pip_packages" in caught.value.hint
 
 
 @pytest.mark.parametrize("version", ["3.13", "3", "3.12.1", "../3.12", 3.12])

@@ -1,0 +1,57 @@
+"""Every field of Flyte's App IDL that flyted knows. What is not here comes from a newer SDK, and is refused by name.
+
+Source: flyteidl2 2.0.51, app/app_definition.proto, core/tasks.proto and core/security.proto, in protobuf-JSON. A field
+that is known is honoured, refused or said by ``idl.py``, or has no meaning on one machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from flyted.contract.names import shown
+
+KNOWN: Mapping[str, frozenset[str]] = {
+    path: frozenset(names.split())
+    for path, names in {
+        "": "metadata spec status",
+        "metadata": "id revision labels codeBundleUri sourceCode",
+        "metadata.id": "org project domain name",
+        "spec": "container pod autoscaling ingress desiredState clusterPool cluster images securityContext "
+        "extendedResources runtimeMetadata profile creator inputs links timeouts",
+        "spec.container": "image command args resources env ports",
+        "spec.container.resources": "requests limits",
+        "spec.container.resources.requests": "name value",
+        "spec.container.resources.limits": "name value",
+        "spec.container.env": "key value",
+        "spec.container.ports": "containerPort name",
+        "spec.autoscaling": "replicas scaledownPeriod scalingMetric",
+        "spec.autoscaling.replicas": "min max",
+        "spec.autoscaling.scalingMetric": "requestRate concurrency",
+        "spec.ingress": "private subdomain cname",
+        "spec.securityContext": "runAs secrets allowAnonymous",
+        "spec.securityContext.secrets": "group groupVersion key mountRequirement envVar",
+        "spec.extendedResources": "gpuAccelerator sharedMemory",
+        "spec.extendedResources.gpuAccelerator": "device unpartitioned partitionSize deviceClass acceleratorModel",
+        "spec.extendedResources.sharedMemory": "mountPath mountName sizeLimit",
+        "spec.profile": "type name shortDescription iconUrl",
+        "spec.inputs": "items",
+        "spec.inputs.items": "name stringValue appId artifactId",
+        "spec.links": "path title isRelative",
+        "spec.timeouts": "requestTimeout",
+    }.items()
+}
+"""Message, by its path → its fields. Messages that are not here are taken or refused as a whole."""
+
+
+def unknown(message: object, path: str = "") -> Iterator[str]:
+    """The path of every field that is set and not known, as ``metadata.colour``."""
+    if isinstance(message, list):
+        for each in message:
+            yield from unknown(each, path)
+    elif isinstance(message, dict) and path in KNOWN:
+        for name, value in message.items():
+            below = f"{path}.{name}" if path else str(name)
+            if name in KNOWN[path]:
+                yield from unknown(value, below)
+            else:
+                yield shown(below)

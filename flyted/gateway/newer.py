@@ -1,0 +1,41 @@
+"""Fields that a client sends and our version of Flyte's IDL does not know: protobuf would drop them without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from flyted.contract.errors import Unsupported
+
+
+def check(message: Message, what: str) -> None:
+    """Raises :class:`Unsupported` if a message, or one in it, has a field that is not known."""
+    found = sorted(set(_unknown(message)))
+    if found:
+        raise Unsupported(
+            f"{what} has fields that this version of flyted does not know: {', '.join(found[:8])}",
+            hint="your flyte is newer than flyted: update flyted, or leave out what that version brought",
+        )
+
+
+def _unknown(message: Message) -> Iterator[str]:
+    fields = UnknownFieldSet(message)
+    for field in (fields[number] for number in range(len(fields))):
+        yield f"number {field.field_number} of {message.DESCRIPTOR.full_name}"
+    for descriptor, value in message.ListFields():
+        for part in _messages(descriptor.message_type, value):
+            yield from _unknown(part)
+
+
+def _messages(kind: Descriptor | None, value: Any) -> Iterator[Message]:
+    """The messages in one field: itself, each of a list, or the values of a map."""
+    if kind is None:
+        return
+    if kind.GetOptions().map_entry:
+        yield from (each for each in value.values() if isinstance(each, Message))
+    else:
+        yield from [value] if isinstance(value, Message) else value
