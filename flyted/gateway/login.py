@@ -6,8 +6,10 @@ app's, where the ingress checks it without us.
 
 from __future__ import annotations
 
+import time
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlencode
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from flyted.contract.errors import FlytedError, NotFound, Unauthenticated
 from flyted.contract.token import COOKIE, valid_shape
@@ -69,9 +71,7 @@ async def _redeem(parts: Parts, headers: dict[str, str], code: str, reply: Reply
         return
     wanted = cookies(headers).get(WANTED, "")
     known = parse_qs(wanted).keys() >= {"app", "next"}
-    await _go(
-        reply, f"/login?{wanted}" if known else "/", _cookie(made["token"]), f"{WANTED}=; Max-Age=0; {_ATTRIBUTES}"
-    )
+    await _go(reply, f"/login?{wanted}" if known else "/", _cookie(made), f"{WANTED}=; Max-Age=0; {_ATTRIBUTES}")
 
 
 async def _pass(parts: Parts, headers: dict[str, str], query: dict[str, str], reply: Reply) -> None:
@@ -82,14 +82,15 @@ async def _pass(parts: Parts, headers: dict[str, str], query: dict[str, str], re
         wanted = urlencode({"app": query["app"][:253], "next": following})
         await explain(reply, cookie=f"{WANTED}={wanted}; Max-Age={WANTED_S}; {_ATTRIBUTES}")
         return
-    await _go(reply, f"{made['url']}?{urlencode({'code': made['code'], 'next': following})}")
+    url = at_port(made["url"], headers.get("host", ""))
+    await _go(reply, f"{url}?{urlencode({'code': made['code'], 'next': following})}")
 
 
 async def at_app(parts: Parts, host: str, query: dict[str, str], reply: Reply) -> None:
     """/.flyted/session on an app's host: the code of :func:`_pass` becomes the cookie of that host."""
     app_id = host.partition(".")[0]
     made = await parts.daemon.call("login.redeem", {"code": query.get("code", "")[:256], "app_id": app_id})
-    await _go(reply, path_of(query.get("next", "/")), _cookie(made["token"]))
+    await _go(reply, path_of(query.get("next", "/")), _cookie(made))
 
 
 async def logout(parts: Parts, headers: dict[str, str], host: str, reply: Reply) -> None:
@@ -115,8 +116,17 @@ async def explain(reply: Reply, why: str = "", cookie: str = "") -> None:
     await html.page(reply, "Log in", body, status=401 if why or cookie else 200, **more)
 
 
-def _cookie(token: object) -> str:
-    return f"{COOKIE}={token}; {_ATTRIBUTES}"
+def at_port(url: str, host: str) -> str:
+    """``url`` at the port that the browser used for ``host``, a Host header: behind a forwarded one it is not ours."""
+    port = host.partition(":")[2]
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{parts.hostname}:{port}" if port.isdigit() else str(parts.hostname)).geturl()
+
+
+def _cookie(made: dict[str, Any]) -> str:
+    """The cookie of a login, which lasts as long as the token in it does: closing the browser does not end it."""
+    left = max(0, int(float(made["expires_at"]) - time.time()))
+    return f"{COOKIE}={made['token']}; Max-Age={left}; {_ATTRIBUTES}"
 
 
 async def _go(reply: Reply, where: str, *set_cookies: str) -> None:

@@ -23,6 +23,7 @@ from flyted.plan.ingress import (
     reason_values,
 )
 from flyted.plan.ingress_guard import FOR_APPS, GUARDED, RULES, filled
+from flyted.plan.ingress_reply import HOST_COOKIES, OWN, TEXT, errors
 from flyted.plan.ingress_request import ADDRESS, CHECKS, HOST, MOST_BYTES, MOST_FIELDS, MOST_LENGTH
 from flyted.plan.ports import bindable
 
@@ -32,6 +33,8 @@ GATEWAY_SOCKET = "/run/flyted/gateway.sock"
 ADMIN = "fd@3"  # PID 1's, as all listeners (plan/ports.py): root's alone, no file mode for HAProxy to get wrong
 FIRST_FD = 4  # those for clients follow
 BUFFER = 65536  # bytes; holds a message's headers. HAProxy has one only while it is in use
+CONNECTIONS = 8000
+PER_ADDRESS = CONNECTIONS // 2
 HARD_FIELDS = 1024  # above it HAProxy itself refuses a message, in words that cannot be changed
 
 
@@ -59,7 +62,7 @@ global
     nbthread 1
     # when it is stopped, requests in flight get this long; new connections wait for the next HAProxy
     hard-stop-after 5s
-    maxconn 8000
+    maxconn @CONNECTIONS@
     # as much as uvicorn takes; a response has no lower limit of ours
     tune.bufsize @BUFFER@
     tune.http.maxhdr @HARD_FIELDS@
@@ -88,6 +91,10 @@ defaults
     option http-no-delay
     # X_Forwarded_For is X-Forwarded-For to a CGI-minded framework
     option http-restrict-req-hdr-names delete
+    # until TLS is spoken; an older one waits as long as for any client, but see CROWD
+    .if version_atleast(3.0)
+    timeout client-hs 10s
+    .endif
     timeout http-request 5s
     timeout http-keep-alive 15s
     timeout client 60s
@@ -105,15 +112,22 @@ defaults
 @ERRORS@
 """
 
+CROWD = r"""    # an address has at most half of the places: all users of this machine together, or in IPv6 a network
+    tcp-request connection track-sc0 src,ipmask(32,64) table addresses
+    tcp-request connection reject if { sc0_conn_cur gt @PER_ADDRESS@ }
+"""
+
 FRONT = r"""
+backend addresses
+    stick-table type ipv6 size 100k expire 1m store conn_cur
 frontend https
 @HTTPS_BINDS@
-@CHECKS@@GUARD@@FENCE@    http-request return status 503 content-type application/json \
-hdr Retry-After %[var(txn.unavailable),word(1,' ')] hdr Cache-Control no-store \
+@CROWD@@CHECKS@@GUARD@@FENCE@    http-request return status 503 content-type application/json \
+hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
 lf-string "{\"error\":\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\"}\n" \
 if { var(txn.unavailable) -m found } !own_pages { req.hdr(accept) -m sub application/json }
-    http-request return status 503 @TEXT@ hdr Retry-After %[var(txn.unavailable),word(1,' ')] \
-hdr Cache-Control no-store lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\n" \
+    http-request return status 503 @TEXT@ hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
+lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\n" \
 if { var(txn.unavailable) -m found } !own_pages
 @ADDRESS@    # no other protocol (h2c) is spoken past these rules
     acl websocket req.fhdr(upgrade) -m str -i websocket
@@ -135,17 +149,18 @@ if { var(txn.unavailable) -m found } !own_pages
 
 frontend http
 @HTTP_BINDS@
-@CHECKS@    http-request return status 403 @TEXT@ \
+@CROWD@@CHECKS@    http-request return status 403 @TEXT@ \
 string "403: these credentials came in the clear over the network; use https and replace them\n" \
-if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 }
+if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 } \
+|| { req.fhdr(x-flyte-authorization) -m found } !{ src 127.0.0.0/8 ::1 }
     # the SDK's upload knows no CA of ours: a client of this machine may send to its one-time address in the clear
     acl gateway var(txn.host) -m str @GATEWAY@
     acl upload path_beg /upload/
     acl put method PUT
     acl local src 127.0.0.0/8 ::1
     # only a host that we serve is ever named in the answer
-    http-request redirect code 308 location https://%[var(txn.host)]@HTTPS_PORT@%[pathq] \
-unless gateway upload put local
+    http-request return status 308 @TEXT@ hdr Location https://%[var(txn.host)]@HTTPS_PORT@%[pathq] \
+lf-string "308: use https://%[var(txn.host)]@HTTPS_PORT@\n" unless gateway upload put local
     use_backend gateway
 
 backend gateway
@@ -158,29 +173,19 @@ backend gateway
     http-request set-header X-Flyted-Local 1 if { src 127.0.0.0/8 ::1 }
     # a followed log, or an image build, may say nothing for minutes
     timeout server 15m
+    # of all it answers, pages or not: they say more than this where they need more
+    http-response set-header X-Content-Type-Options nosniff
+    http-response set-header Content-Security-Policy "default-src 'none'; frame-ancestors 'none'" \
+unless { res.fhdr(content-security-policy) -m found }
     server gateway unix@@GATEWAY_SOCKET@ maxconn 512
 
 backend @BACKEND@
     # never used to pick (all weights are 0); dynamic servers need a dynamic algorithm
     balance random
     http-request set-timeout server var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@)
-    use-server %[var(txn.server)] if { var(txn.server) -m found }
+    # a cookie is for the host that set it: all apps are one site to a browser, and would get it
+@HOST_COOKIES@    use-server %[var(txn.server)] if { var(txn.server) -m found }
 """
-
-_TEXT = 'content-type "text/plain; charset=utf-8"'
-_NAME = "%[var(txn.host),field(1,.)]"
-_LIMIT_S = "%[var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@),div(1000)]"
-_ERRORS = {
-    400: "this request broke off or is not valid HTTP",
-    408: "the request did not come in time",
-    500: "the ingress failed",
-    502: f'\\"{_NAME}\\" broke off before it had answered, or its answer is not valid HTTP or has too large headers; '
-    f"its operator can see why: flytectl app get {_NAME}",
-    503: f'\\"{_NAME}\\" cannot serve now; its operator can see why: flytectl app get {_NAME}',
-    504: f'\\"{_NAME}\\" did not answer within {_LIMIT_S} s; '
-    "its operator can allow more: Timeouts(request=...) in the app's file",
-}
-_RETRY = {503}
 
 
 def render_config(state: IngressState, listen: Listen, places: Places = STANDARD) -> str:
@@ -204,6 +209,11 @@ def _frame(listen: Listen, places: Places) -> str:
     front = front.replace("@FENCE@", ingress_fence.filled(ingress_fence.RULES))
     text = filled(HEAD + front.replace("@ADDRESS@", ADDRESS)).replace("\\\n", "")
     for name, value in {
+        "@CROWD@": CROWD,
+        "@OWN@": OWN,
+        "@HOST_COOKIES@": HOST_COOKIES.replace("\\\n", ""),
+        "@CONNECTIONS@": str(CONNECTIONS),
+        "@PER_ADDRESS@": str(PER_ADDRESS),
         "@HOST@": HOST,
         "@MOST_BYTES@": str(MOST_BYTES),
         "@MOST_FIELDS@": str(MOST_FIELDS),
@@ -211,9 +221,9 @@ def _frame(listen: Listen, places: Places) -> str:
         "@BUFFER@": str(BUFFER),
         "@HARD_FIELDS@": str(HARD_FIELDS),
         "@ADMIN@": places.admin,
-        "@BAD@": f"status 400 {_TEXT} hdr Connection close",
-        "@TEXT@": _TEXT,
-        "@ERRORS@": "\n".join(_error(status, why) for status, why in _ERRORS.items()),
+        "@BAD@": f"status 400 {TEXT} hdr Connection close",
+        "@TEXT@": TEXT,
+        "@ERRORS@": errors(),
         "@HTTPS_BINDS@": _binds(listen, places, 0, tls),
         "@HTTP_BINDS@": _binds(listen, places, 1, ""),
         "@PORTS@": f"{listen.https_port} {listen.http_port}",
@@ -237,11 +247,6 @@ def _binds(listen: Listen, places: Places, which: int, tls: str) -> str:
     if places.inherits:
         return "\n".join(f"    bind fd@{fd}{tls}  # {host}:{port}" for fd, host in enumerate(hosts, first))
     return "\n".join(f"    bind {host}:{port}{tls}" for host in hosts)
-
-
-def _error(status: int, why: str) -> str:
-    again = " hdr Retry-After 5" if status in _RETRY else ""
-    return f'    http-error status {status} {_TEXT}{again} hdr Cache-Control no-store lf-string "{status}: {why}\\n"'
 
 
 def render_maps(state: IngressState) -> dict[str, str]:

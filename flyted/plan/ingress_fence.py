@@ -24,11 +24,11 @@ RULES = r"""    acl fenced var(txn.host),map(@FILES@/@FENCED@) -m found
     acl plain_path var(txn.path) -m reg '^(/[A-Za-z0-9_~!$&()*+,=:-][A-Za-z0-9._~!$&()*+,=:-]*)+/?$'
     # the same as for the guard's 401
     http-request wait-for-body time 5s if fenced !own_pages !open_path || fenced !own_pages !plain_path
-    http-request return status 403 content-type application/json hdr Cache-Control no-store \
+    http-request return status 403 content-type application/json @OWN@ \
 string "{\"error\":\"@CLOSED@\"}\n" \
 if fenced !own_pages !open_path { req.fhdr(accept) -m sub application/json } \
 || fenced !own_pages !plain_path { req.fhdr(accept) -m sub application/json }
-    http-request return status 403 @TEXT@ hdr Cache-Control no-store \
+    http-request return status 403 @TEXT@ @OWN@ \
 string "403: @CLOSED@\n" \
 if fenced !own_pages !open_path || fenced !own_pages !plain_path
 """

@@ -1,10 +1,16 @@
 """The ingress's rules for apps that want a token (``requires_auth``): HAProxy's words, without any code of ours. Pure.
 
 Whoever has no valid token is answered here, so that they wake no app and learn nothing of it. A program sends
-``Authorization: Bearer``, a browser the cookie that the gateway gave it. No app ever sees either of the two: tokens
-are recognised by their shape and removed, also where the app asks for none.
+``Authorization: Bearer``, or the same as ``X-Flyte-Authorization`` where the app has a use of its own for the former;
+a browser sends the cookie that the gateway gave it. No app ever sees one of them: tokens are recognised by their shape
+and removed, also where the app asks for none.
 
-Sources: RFC 6750 (Bearer), RFC 9110 11.6 (WWW-Authenticate), RFC 6265 (Cookie); HAProxy's configuration.txt.
+A browser asks without credentials whether a script of another origin may send a request (a preflight). That is
+answered here too, with yes: the request itself still needs a token, which no browser adds to it, and the app says who
+may read the answer. So no app is woken by a question.
+
+Sources: RFC 6750 (Bearer), RFC 9110 11.6 (WWW-Authenticate), RFC 6265 (Cookie), Fetch 4.8 (CORS-preflight fetch);
+HAProxy's configuration.txt.
 """
 
 from __future__ import annotations
@@ -23,13 +29,19 @@ RULES = r"""    http-request set-var(txn.guarded) var(txn.host),map(@FILES@/@GUA
     acl gateway var(txn.host) -m str @GATEWAY@
     acl own_pages path_beg @OWN_PATH@
     acl token_sent req.fhdr(authorization) -m reg @SHAPE@
+    acl own_header req.fhdr(x-flyte-authorization) -m found
     acl cookie_sent req.fhdr(cookie) -m reg @COOKIE@|@SHAPE@
     # two of either could be read in two ways
     http-request return @BAD@ string "400: send Authorization once\n" if guarded { req.fhdr_cnt(authorization) gt 1 }
+    http-request return @BAD@ string "400: send X-Flyte-Authorization once\n" \
+if guarded { req.fhdr_cnt(x-flyte-authorization) gt 1 }
     http-request return @BAD@ string "400: send Cookie once\n" if cookie_sent { req.fhdr_cnt(cookie) gt 1 }
-    # what was sent: a bearer token, or else a browser's cookie
+    # what was sent: a bearer token, ours before the one that may be the app's, or else a browser's cookie
+    http-request set-var(txn.bearer) str(-) if guarded own_header
+    http-request set-var(txn.bearer) req.fhdr(x-flyte-authorization),word(2,' ') \
+if guarded { req.fhdr(x-flyte-authorization) -m reg -i '^bearer +@SHAPE@$' }
     http-request set-var(txn.bearer) req.fhdr(authorization),word(2,' ') \
-if guarded { req.fhdr(authorization) -m reg -i '^bearer +@SHAPE@$' }
+if guarded !own_header { req.fhdr(authorization) -m reg -i '^bearer +@SHAPE@$' }
     http-request set-var(txn.cookie) req.cook(@COOKIE@) if guarded { req.cook_cnt(@COOKIE@) eq 1 }
     acl by_bearer var(txn.bearer) -m found
     acl by_cookie var(txn.cookie) -m found
@@ -48,24 +60,30 @@ if guarded { req.fhdr(authorization) -m reg -i '^bearer +@SHAPE@$' }
     acl elsewhere req.fhdr(sec-fetch-site) -m str cross-site same-site
     http-request set-var-fmt(txn.here) https://%[req.fhdr(host),lower]
     acl at_home req.fhdr(origin),lower,strcmp(txn.here) eq 0
-    http-request return status 403 @TEXT@ hdr Cache-Control no-store string "403: another site asked for this\n" \
+    http-request return status 403 @TEXT@ @OWN@ string "403: another site asked for this\n" \
 if guarded known !by_bearer elsewhere !reading || guarded known !by_bearer elsewhere socket \
 || guarded known !by_bearer { req.fhdr(origin) -m found } !at_home !reading \
 || guarded known !by_bearer { req.fhdr(origin) -m found } !at_home socket
     # a person at a browser is sent to the login, and comes back
     http-request set-var(txn.next) pathq
     http-request set-var(txn.next) str(/) if { pathq,length gt @LONGEST_NEXT@ }
-    http-request return status 302 hdr Cache-Control no-store hdr Location \
-"https://@GATEWAY@@HTTPS_PORT@/login?app=%[var(txn.host)]&next=%[var(txn.next),url_enc]" \
+    http-request return status 302 @TEXT@ hdr Cache-Control no-store hdr Location \
+"https://@GATEWAY@%[var(txn.port)]/login?app=%[var(txn.host)]&next=%[var(txn.next),url_enc]" \
+lf-string "302: sign in at https://@GATEWAY@%[var(txn.port)]/login\n" \
 if guarded !known !own_pages reading !socket { req.fhdr(accept) -m sub text/html } \
-!{ req.fhdr(authorization) -m found }
+!{ req.fhdr(authorization) -m found } !own_header
+    http-request return status 204 hdr Cache-Control no-store hdr Access-Control-Allow-Origin * \
+hdr Access-Control-Allow-Methods %[req.fhdr(access-control-request-method)] \
+hdr Access-Control-Allow-Headers %[req.fhdr(access-control-request-headers)] hdr Access-Control-Max-Age 600 \
+if guarded !known !own_pages { method OPTIONS } { req.fhdr(origin) -m found } \
+{ req.fhdr(access-control-request-method) -m found }
     # an answer before the request has ended makes HTTP/2 break off the stream, and some clients throw the answer away
     http-request wait-for-body time 5s if guarded !known !own_pages
-    http-request return status 401 content-type application/json hdr Cache-Control no-store \
+    http-request return status 401 content-type application/json @OWN@ \
 hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
 string "{\"error\":\"@SIGN_IN@\"}\n" \
 if guarded !known !own_pages { req.fhdr(accept) -m sub application/json }
-    http-request return status 401 @TEXT@ hdr Cache-Control no-store hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
+    http-request return status 401 @TEXT@ @OWN@ hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
 string "401: @SIGN_IN@\n" if guarded !known !own_pages
     # from here on no token of ours is left; the gateway alone reads them
     http-request del-header authorization if token_sent !gateway

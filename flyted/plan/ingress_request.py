@@ -37,8 +37,10 @@ if { req.fhdr(content-length),length gt @MOST_LENGTH@ }
     # ftp:, OPTIONS *: what is left when the host is taken off is no path
     http-request return @BAD@ string "400: this address is not valid\n" unless { url -m beg -i / http:// https:// }
     http-request set-var(txn.host) req.fhdr(host),field(1,:),lower,rtrim(.)
-    http-request set-var-fmt(txn.at) %[var(txn.host)]
-    http-request set-var-fmt(txn.at) %[var(txn.host)]:%[req.fhdr(host),field(2,:)] if { req.fhdr(host) -m sub : }
+    # as the client knows it, which is another one behind a forwarded port
+    http-request set-var(txn.port) str()
+    http-request set-var-fmt(txn.port) :%[req.fhdr(host),field(2,:)] if { req.fhdr(host) -m sub : }
+    http-request set-var-fmt(txn.at) %[var(txn.host)]%[var(txn.port)]
     http-request set-var(txn.server) var(txn.host),map(@FILES@/@HOSTS@)
     http-request set-var(txn.unavailable) var(txn.host),map(@FILES@/@UNAVAILABLE@)
     http-request return status 421 @TEXT@ hdr Cache-Control no-store \

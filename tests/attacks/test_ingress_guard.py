@@ -262,6 +262,125 @@ def test_nobody_names_the_user_but_us(box: Machine, app: App, name: str) -> None
     assert b"root" not in app.seen[0]
 
 
+def own(token: str) -> str:
+    """The second way for programs, which leaves Authorization to the app."""
+    return f"X-Flyte-Authorization: Bearer {token}\r\n"
+
+
+def test_a_token_may_come_in_a_header_of_its_own(box: Machine, app: App) -> None:
+    """Authorization is the app's then, whatever is in it; ours is taken off, and a token of ours in the other too."""
+    assert box.get(headers=own(GOOD) + "Authorization: Basic dXNlcjpwYXNz\r\n")[0] == 200
+    assert box.get(headers=own(GOOD) + "Authorization: Bearer the-apps-own-key\r\n")[0] == 200
+    assert box.get(headers=own(GOOD) + bearer(UNKNOWN))[0] == 200
+    first, second, third = (fields(request) for request in app.seen)
+    assert first["authorization"] == "Basic dXNlcjpwYXNz"
+    assert second["authorization"] == "Bearer the-apps-own-key"
+    assert "authorization" not in third
+    assert [seen["x-flyte-user"] for seen in (first, second, third)] == ["bob"] * 3
+    assert not [request for request in app.seen if b"flyted_" in request or b"x-flyte-auth" in request.lower()]
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (own(UNKNOWN), 401),
+        (own(EXPIRED), 401),
+        (own(OTHER), 401),
+        (own(UNKNOWN) + bearer(GOOD), 401),
+        (own(UNKNOWN) + f"Cookie: {COOKIE}\r\n", 401),
+        (own("x") + bearer(GOOD), 401),
+        (f"X-Flyte-Authorization: {GOOD}\r\n", 401),
+        (f"X-Flyte-Authorization: Basic {GOOD}\r\n", 401),
+        ("X-Flyte-Authorization: \r\n" + bearer(GOOD), 401),
+        (f"X_Flyte_Authorization: Bearer {GOOD}\r\n", 401),
+        (own(UNKNOWN) + BROWSER, 401),
+        (own(GOOD) + own(GOOD), 400),
+        (own(GOOD) + own(UNKNOWN), 400),
+    ],
+)
+def test_a_header_of_its_own_is_looked_at_alone(box: Machine, app: App, lines: str, status: int) -> None:
+    """Nothing else opens where it is wrong, and the app is not woken."""
+    before = app.connections
+    assert box.get(headers=lines)[0] == status
+    assert app.connections == before
+
+
+def test_an_app_without_a_guard_does_not_see_it(box: Machine, apps: dict[str, App], app: App) -> None:
+    """As with all headers of ours."""
+    assert box.get(host="c.apps.localhost", headers=own(GOOD))[0] == 200
+    assert b"flyted_" not in apps["c"].seen[0]
+
+
+PREFLIGHT = (
+    "Origin: https://front.example\r\nAccess-Control-Request-Method: POST\r\n"
+    "Access-Control-Request-Headers: authorization,content-type\r\n"
+)
+
+
+def ask(
+    box: Machine, lines: str, host: str = "a.apps.localhost", method: str = "OPTIONS"
+) -> tuple[int, dict[str, str]]:
+    """Status and headers of the answer."""
+    raw = f"{method} /v1/chat HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{lines}\r\n"
+    status, head, body = parsed(box.send(raw.encode()))
+    assert method != "HEAD" or body == ""
+    return status, fields(head.encode())
+
+
+def test_a_browser_may_ask_whether_it_may_ask(box: Machine, app: App) -> None:
+    """A preflight has no credentials by rule (Fetch 4.8): it is answered here, and wakes no app."""
+    before = app.connections
+    status, head = ask(box, PREFLIGHT)
+    assert status == 204
+    assert head["access-control-allow-origin"] == "*"
+    assert head["access-control-allow-methods"] == "POST"
+    assert head["access-control-allow-headers"] == "authorization,content-type"
+    assert "access-control-allow-credentials" not in head, "a browser's cookie is for its own origin"
+    assert app.connections == before
+
+
+@pytest.mark.parametrize("without", ["Origin", "Access-Control-Request-Method"])
+def test_what_is_no_preflight_needs_a_token(box: Machine, app: App, without: str) -> None:
+    """OPTIONS is a method as any other; and so is each other one with a preflight's headers."""
+    lines = "".join(f"{line}\r\n" for line in PREFLIGHT.split("\r\n") if line and not line.startswith(without))
+    assert ask(box, lines)[0] == 401
+    assert ask(box, PREFLIGHT, method="GET")[0] == 401
+    assert ask(box, PREFLIGHT, method="DELETE")[0] == 401
+    assert app.seen == []
+
+
+def test_a_preflight_of_an_app_without_a_guard_is_the_apps(box: Machine, apps: dict[str, App], app: App) -> None:
+    """And one that has a token, though no browser sends such."""
+    assert ask(box, PREFLIGHT, "c.apps.localhost")[0] == 200
+    assert ask(box, PREFLIGHT + bearer(GOOD))[0] == 200
+    assert (len(apps["c"].seen), len(app.seen)) == (1, 1)
+
+
+def test_a_script_of_another_origin_may_read_our_refusals(box: Machine, app: App) -> None:
+    """It would else see "failed to fetch" in place of 401, 403 and 503."""
+    from flyted.plan.ingress import unavailable
+
+    away = replace(state(box), unavailable={"c.apps.localhost": unavailable("stopped")})
+    try:
+        apply(box, away)
+        found = [
+            ask(box, "Origin: https://x.example\r\n", method="GET"),
+            ask(box, "Origin: https://x.example\r\nAccept: application/json\r\n", method="GET"),
+            ask(box, f"Origin: https://x.example\r\nCookie: {COOKIE}\r\n", method="POST"),
+            ask(box, "Origin: https://x.example\r\n", "c.apps.localhost", "GET"),
+        ]
+    finally:
+        apply(box, state(box))
+    assert [status for status, _ in found] == [401, 401, 403, 503]
+    assert {head["access-control-allow-origin"] for _, head in found} == {"*"}
+    assert {head["x-content-type-options"] for _, head in found} == {"nosniff"}
+
+
+def test_a_head_is_answered_with_no_body(box: Machine, app: App) -> None:
+    """Ours neither."""
+    assert ask(box, "", method="HEAD")[0] == 401
+
+
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
 
@@ -326,11 +445,18 @@ def test_a_browser_is_sent_to_the_login_and_told_where_from(box: Machine, app: A
         return
     assert status == 302
     to = urlsplit(location(head))
-    port = "" if box.listen.https_port == 443 else f":{box.listen.https_port}"
-    assert (to.scheme, to.netloc, to.path, to.fragment) == ("https", GATEWAY_HOST + port, "/login", "")
+    assert (to.scheme, to.netloc, to.path, to.fragment) == ("https", GATEWAY_HOST, "/login", "")
     assert parse_qs(to.query) == {"app": ["a.apps.localhost"], "next": [path]}
     assert not re.search(r"^set-cookie:", head, re.MULTILINE | re.IGNORECASE)
     assert app.seen == []
+
+
+def test_the_login_is_where_the_browser_knows_this_machine(box: Machine, app: App) -> None:
+    """At the port that it used for the app: another one than ours behind a forwarded port."""
+    raw = f"GET /x HTTP/1.1\r\nHost: a.apps.localhost:19443\r\nConnection: close\r\n{BROWSER}\r\n"
+    status, head, body = parsed(box.send(raw.encode()))
+    assert (status, location(head).startswith(f"https://{GATEWAY_HOST}:19443/login?")) == (302, True)
+    assert body == f"302: sign in at https://{GATEWAY_HOST}:19443/login\n"
 
 
 def test_a_long_address_is_not_come_back_to(box: Machine, app: App) -> None:

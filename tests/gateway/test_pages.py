@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from typing import Any
 
 import pytest
@@ -86,8 +87,19 @@ def test_a_code_becomes_a_cookie(gateway: Running) -> None:
     answer = go(gateway, "/login?code=abc")
     assert (answer.status, answer.headers["location"]) == (303, "/")
     cookie = next(each for each in answer.cookies if each.startswith(f"{COOKIE};"))
+    (age,) = [word.strip() for word in cookie.split(";") if "Max-Age" in word]
+    assert 0 <= 4e9 - time.time() - int(age.removeprefix("Max-Age=")) < 60, "closing the browser does not end it"
     assert {"Path=/", "Secure", "HttpOnly", "SameSite=Lax"} <= {word.strip() for word in cookie.split(";")}
     assert gateway.flyted.calls[-1][1] == {"code": "abc", "app_id": ""}
+
+
+def test_a_login_is_passed_on_at_the_port_that_the_browser_knows(gateway: Running) -> None:
+    """Behind a forwarded port the machine's own leads nowhere."""
+    url = "https://hello.apps.localhost:8443/.flyted/session"
+    gateway.flyted.answers("login.pass", {"result": {"code": "c1", "url": url, "app_id": "hello", "expires_at": 4e9}})
+    for host, port in ((f"{HOST}:19443", ":19443"), (HOST, "")):
+        answer = go(gateway, "/login?app=hello&next=%2F", Cookie=COOKIE, Host=host)
+        assert answer.headers["location"] == f"https://hello.apps.localhost{port}/.flyted/session?code=c1&next=%2F"
 
 
 def test_a_code_that_is_used_up_is_explained(gateway: Running) -> None:

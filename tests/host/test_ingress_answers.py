@@ -101,10 +101,11 @@ def test_http_leads_to_https_for_known_hosts_only(box):
     apply(box, replace(one(box), unavailable={B: Unavailable("stopped")}))
     for host in (A, B, A.upper() + ":80"):
         post = f"POST /p?q=1 HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-        status, head, _ = parsed(box.send_plain(post.encode()))
+        status, head, body = parsed(box.send_plain(post.encode()))
         wanted = host.split(":")[0].lower()
         assert status == 308
         assert f"location: https://{wanted}:{box.listen.https_port}/p?q=1\r\n" in head + "\r\n"
+        assert body == f"308: use https://{wanted}:{box.listen.https_port}\n"
     answer = box.send_plain(b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
     assert parsed(answer)[0] == 421
     assert b"evil" not in answer
