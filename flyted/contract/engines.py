@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import shown
+from flyted.contract.shell import read, written
 
 VLLM, SGLANG, LLAMA = "vLLM", "SGLang", "llama.cpp"
 LEVELS = (1, 2)
@@ -37,11 +38,21 @@ _STARTS: tuple[tuple[tuple[str, ...], str], ...] = (
 
 
 def split(command: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is fserve's, and the program with its arguments."""
+    """What is fserve's, and what follows its dashes: a program with its arguments, as the file has them."""
     if command[0] != "fserve" or "--" not in command:
         return [], list(command)
     at = list(command).index("--") + 1
     return list(command[:at]), list(command[at:])
+
+
+def program(command: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is fserve's, and the program with its arguments as :mod:`flyted.contract.shell` writes words.
+
+    No words where a line needs a shell: which programs it starts is not known here. A command that is not fserve's is
+    never read by a shell: its words are as they are.
+    """
+    head, words = split(command)
+    return (head, [written(word) for word in read(words).words]) if head else (head, words)
 
 
 def engine_of(words: Sequence[str]) -> str:
@@ -67,7 +78,7 @@ def given(words: Iterable[str], *options: str) -> bool:
 
 def can_sleep(command: Sequence[str]) -> bool:
     """Whether the program of this command can sleep and stay: vLLM alone."""
-    return bool(command) and engine_of(split(command)[1]) == VLLM
+    return bool(command) and engine_of(program(command)[1]) == VLLM
 
 
 def check_sleep(
@@ -76,7 +87,7 @@ def check_sleep(
     """Raises :class:`InvalidInput` for an app that cannot sleep so, or that would let others put it to sleep."""
     if level not in LEVELS:
         raise InvalidInput(f"app '{app}': vLLM has no sleep level {level}", hint="--idle sleep, or --idle sleep:2")
-    words = split(command)[1]
+    words = program(command)[1]
     if engine_of(words) != VLLM or not port:
         what = f"it runs {engine_of(words)}" if engine_of(words) else "it does not"
         raise InvalidInput(

@@ -19,7 +19,7 @@ from typing import Any
 
 from flyted.contract import gpu, quantity
 from flyted.contract.app import DEFAULT_MEMORY_BYTES, DEFAULT_SCALEDOWN_S, SHARED_MEMORY, AppSpec, SecretUse
-from flyted.contract.engines import can_sleep
+from flyted.contract.engines import can_sleep, program, split
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.idl_fields import unknown
 from flyted.contract.names import AppKey, shown
@@ -76,16 +76,14 @@ def spec_of(
             f"app '{key}' asks for what this machine cannot do: {'; '.join(problems)}",
             hint="change these fields, or deploy the file to a Flyte cluster",
         )
-    program = _program([*container.get("command", [])], [*container.get("args", [])])
+    command = _command([*container.get("command", []), *container.get("args", [])])
     secrets = tuple(_secret(s) for s in _map(spec.get("securityContext")).get("secrets", []))
-    if not secret_in_argv and container.get("command", [])[:1] == ["fserve"]:
-        _check_arguments(key, program, {use.env for use in secrets if use.env})
     env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in container.get("env", [])]
     scaling, profile = _map(spec.get("autoscaling")), _map(spec.get("profile"))
     timeout = _map(spec.get("timeouts")).get("requestTimeout")
     return AppSpec(
         key=key,
-        command=_command([*container.get("command", []), *container.get("args", [])]),
+        command=command,
         image={} if python_env else {"spec": dict(image or {}), "files": dict(image_files or {})},
         bundle=bundle,
         env=tuple((k, v) for k, v in env if k != SYS_PATH),
@@ -96,7 +94,7 @@ def spec_of(
         request_timeout_s=quantity.duration_s(timeout) if timeout else 0.0,
         python_env=python_env,
         egress=egress,
-        port=_port(program, container),
+        port=_port(command, container),
         secret_in_argv=secret_in_argv,
         open_paths=tuple(path.rstrip("/") or "/" for path in open_paths),
         engine_sleep=engine_sleep,
@@ -205,37 +203,16 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
             yield f"parameter {name} of type {shown(kind)}"
 
 
-def _program(command: list[str], args: list[str]) -> list[str]:
-    """The program that runs, with its arguments; empty for a server function, which fserve itself calls."""
-    return [*(_after_dashes(command) if command[:1] == ["fserve"] else command), *args]
-
-
-def _port(program: list[str], container: dict[str, Any]) -> int:
+def _port(command: tuple[str, ...], container: dict[str, Any]) -> int:
     """The port that a program opens: the container's first; 0 where the app serves on the socket it inherits."""
-    if not program or posixpath.basename(program[0]) in _IN_PROCESS:
+    words = program(command)[1]
+    if not split(command)[1] or (words and posixpath.basename(words[0]) in _IN_PROCESS):
         return 0
     ports = [_map(port).get("containerPort", DEFAULT_PORT) for port in container.get("ports", [])]
     port = ports[0] if ports else DEFAULT_PORT
     if type(port) is not int or port == 0:
         raise InvalidInput(f"port {shown(port)} of the app is not a TCP port")
     return port
-
-
-def _check_arguments(key: AppKey, program: list[str], secrets: set[str]) -> None:
-    """A program outside the image is never run in Python's own process, so all users could read its arguments.
-
-    Of one inside the image that is known when it starts (launch/program.py), which refuses it then.
-    """
-    exposed = [word[1:] for word in program[1:] if word[:1] == "$" and word[1:] in secrets]
-    if exposed and program[0].startswith("/"):
-        raise InvalidInput(
-            f"app '{key}': program {shown(program[0])} would show secret {exposed[0]} to everybody in its arguments",
-            hint="let it read the variable or a file; or allow it: --allow-secret-in-argv",
-        )
-
-
-def _after_dashes(command: list[str]) -> list[str]:
-    return command[command.index("--") + 1 :] if "--" in command else []
 
 
 def parameters(command: list[str]) -> list[dict[str, Any]]:

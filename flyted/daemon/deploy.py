@@ -31,7 +31,7 @@ from flyted.host.disk import free_bytes
 from flyted.host.memory import capacity
 from flyted.host.store import Store
 from flyted.host.vault import Vault
-from flyted.plan import engines
+from flyted.plan import arguments, engines
 from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.facts import StoredApp
 from flyted.plan.notes import notes
@@ -90,6 +90,7 @@ class Deploy:
         unchanged = self._unchanged(spec, fingerprint)
         if unchanged is not None:
             return await self._start_again(unchanged, emit), False
+        arguments.check(spec)
         engines.check(spec)
         await self.gpus.check(spec.key, spec.gpu)  # before what only a machine with a GPU needs
         self.images.check(spec)

@@ -15,12 +15,11 @@ RESOLVER = "flyte._internal.resolvers.app_env.AppEnvResolver"
 
 
 class Fserve:
-    """What an ``fserve`` command asks for; empty strings where it says nothing. ``args`` is what follows ``--``."""
+    """What an ``fserve`` command asks for; empty strings where it says nothing."""
 
     def __init__(self) -> None:
         self.parameters = self.version = self.image_cache = self.tgz = self.pkl = self.dest = ""
         self.raw_data_path = self.project = self.domain = self.org = self.resolver = self.resolver_args = ""
-        self.args: list[str] = []
 
 
 def parse(command: list[str]) -> Fserve | None:
@@ -33,8 +32,7 @@ def parse(command: list[str]) -> Fserve | None:
     asked = Fserve()
     words = iter(command[1:])
     for word in words:
-        if word == "--" or not word.startswith("-"):
-            asked.args = list(words) if word == "--" else [word, *words]
+        if word == "--":
             break
         name, equals, value = word.partition("=")
         if name not in _LONG:

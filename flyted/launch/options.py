@@ -1,10 +1,11 @@
-"""launch's own command line: what flyted puts before ``--``."""
+"""launch's own command line, as flyted writes it (plan/units.py)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 
+from .expand import unquoted
 from .refused import Refused
 
 _CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,15}")
@@ -16,7 +17,6 @@ _ENV_DENIED = re.compile(
 )
 """The same rule as flyted's (contract/names.py), as a second line of defence: flyted refuses these at serve."""
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_QUOTED = re.compile(r"%([0-9A-F]{2})")
 SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105 - the only mount path that Flyte's SDK knows (flyte/_secret.py)
 
 
@@ -30,7 +30,11 @@ class Secret:
 
 
 class Options:
-    """What flyted asked for; ``command`` is the container's command and arguments as Flyte's SDK wrote them."""
+    """What flyted asked for.
+
+    ``command``: the container's command as Flyte's SDK wrote it, of fserve up to its dashes. ``args``: the words after
+    them, with variables to be put in (expand.py). ``shell``: instead of words, a line for ``sh``.
+    """
 
     def __init__(self) -> None:
         self.app = ""
@@ -43,7 +47,9 @@ class Options:
         self.sleep = 0
         self.secret_in_argv = False
         self.secret_files = SECRET_FILES
+        self.shell = ""
         self.command: list[str] = []
+        self.args: list[str] = []
 
 
 def parse(argv: list[str]) -> Options:
@@ -54,8 +60,10 @@ def parse(argv: list[str]) -> Options:
     options = Options()
     words = iter(argv)
     for word in words:
-        if word in ("--", "--quoted"):
-            options.command = [_unquote(each) if word == "--quoted" else each for each in words]
+        if word == "--quoted":
+            given = list(words)
+            at = given.index("--") + 1 if given[:1] == ["fserve"] and "--" in given else len(given)
+            options.command, options.args = [unquoted(each) for each in given[:at]], given[at:]
             break
         value = next(words, None)
         if value is None:
@@ -64,13 +72,8 @@ def parse(argv: list[str]) -> Options:
     if not options.app:
         raise Refused("launch: --app is missing")
     if not options.command:
-        raise Refused("launch: there is no command after --")
+        raise Refused("launch: there is no command after --quoted")
     return options
-
-
-def _unquote(word: str) -> str:
-    """The inverse of flyted's ``plan/units.py:quote``: ``%24`` is a dollar, which systemd would change."""
-    return _QUOTED.sub(lambda found: chr(int(found[1], 16)), word)
 
 
 def _set(options: Options, word: str, value: str) -> None:
@@ -115,6 +118,7 @@ _ROWS: dict[str, tuple[str, Callable[[str], object]]] = {
     "--health": ("health", str),
     "--sleep": ("sleep", _level),
     "--secret-in-argv": ("secret_in_argv", _yes),
+    "--shell": ("shell", unquoted),
 }
 
 

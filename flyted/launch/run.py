@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from .refused import Refused
 
 if TYPE_CHECKING:
     from .adopt import Adopter
+
+_VARIABLE = re.compile(r"\$\{?#?([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def main(argv: list[str]) -> int:
@@ -41,6 +44,7 @@ def main(argv: list[str]) -> int:
 
 
 def _start(options: Options, environ: MutableMapping[str, str], output: Output) -> int:
+    surroundings.unquote(environ)
     _take_gpu(options, environ)
     if options.port:
         from .supervise import supervise
@@ -59,7 +63,7 @@ def _start(options: Options, environ: MutableMapping[str, str], output: Output) 
     if options.secret_in_argv:
         secrets = frozenset()
     guard.install({name: environ[name] for name in secrets})
-    sys.argv = list(options.command)  # as under fserve, for a module that looks at them
+    sys.argv = [*options.command, *options.args]  # as under fserve, for a module that looks at them
     if asked is None:
         return _run_program(options, options.command, environ, [])
     return _run_fserve(options, asked, environ, secrets)
@@ -103,9 +107,17 @@ def _run_fserve(
 
         adopter, notifier = _adopt(options, environ)
         return Serving(found, given.bound, adopter, notifier).run()
-    if not asked.args:
+    if options.shell:
+        return _run_program(options, ["sh", "-c", options.shell], environ, _named(options.shell, secrets))
+    words = expand(options.args, environ, secrets)
+    if not words:
         raise Refused("the app has neither a server function nor args")
-    return _run_program(options, expand(asked.args, environ), environ, secrets_in(asked.args, secrets))
+    return _run_program(options, words, environ, secrets_in(options.args, secrets))
+
+
+def _named(line: str, secrets: frozenset[str]) -> list[str]:
+    """The secrets that a line for ``sh`` names: the programs that it starts may get them as arguments."""
+    return [name for name in dict.fromkeys(_VARIABLE.findall(line)) if name in secrets]
 
 
 def _run_program(options: Options, command: list[str], environ: MutableMapping[str, str], secrets: list[str]) -> int:

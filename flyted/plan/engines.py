@@ -10,17 +10,20 @@ llama.cpp, tools/server/README.md.
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from flyted.contract.app import AppSpec
-from flyted.contract.engines import MOVED_BY, OPENABLE, engine_of, given, options_of, split
+from flyted.contract.engines import MOVED_BY, OPENABLE, engine_of, given, options_of, program
 from flyted.contract.errors import Unsupported
 from flyted.contract.idl import parameters
+from flyted.contract.shell import with_texts
 from flyted.plan import engines_cpu as cpu
 
 _ROUTER = "sglang_router"
+_VARIABLE = re.compile(r'"?\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?"?')
 
 
 @dataclass(frozen=True)
@@ -96,13 +99,12 @@ def shape_of(spec: AppSpec, cache: str = "", machine_bytes: int = 0) -> Shape | 
 
     ``cache``: the app's cache folder. ``machine_bytes``: the memory that this machine has, if it is known.
     """
-    head, words = split(spec.command)
+    head, words = program(spec.command)
     engine = _engine(words)
     if engine is None:
         return None
-    words = [_unquoted(word) for word in words] if words[0] in _PLUGINS else words
     folders = dict(spec.models)
-    words, offline = _with_folders(engine, words, folders)
+    words, offline = _with_folders(engine, words, folders, shlex.quote if head else str)
     head, words, mounted = _without_mounts(head, words, folders)
     words, also = _key_in_a_variable(engine, words, {use.env for use in spec.secrets if use.env})
     if engine is VLLM and not given(words, "--host", "--uds"):
@@ -146,14 +148,14 @@ def open_paths(spec: AppSpec) -> tuple[str, ...] | None:
 
 def model_names(spec: AppSpec) -> frozenset[str]:
     """The models that an app's command names, as a hub does; none of a program that is not known."""
-    _, words = split(spec.command)
+    _, words = program(spec.command)
     engine = _engine(words)
     return frozenset(place.name for place in _models(engine, words)) if engine else frozenset()
 
 
 def model_paths(spec: AppSpec) -> frozenset[str]:
     """Folders of this machine that a plug-in is given as ``model_path`` or ``draft_model_path``."""
-    head, words = split(spec.command)
+    head, words = program(spec.command)
     if not words or words[0] not in _PLUGINS:
         return frozenset()
     return frozenset(value for value in _mounted(head).values() if value.startswith("/"))
@@ -165,7 +167,7 @@ def check(spec: AppSpec) -> None:
     It is a program of its own, with workers that have ports of their own, and no list of its open paths is known here:
     it would be served with all of them open.
     """
-    _, words = split(spec.command)
+    _, words = program(spec.command)
     router = any(word.partition(".")[0] == _ROUTER for word in words[:4])
     if router and not spec.requires_auth and given(words, *SGLANG.key_options):
         raise Unsupported(
@@ -177,21 +179,12 @@ def check(spec: AppSpec) -> None:
 
 def program_of(spec: AppSpec) -> tuple[str, str]:
     """The console script that an engine is started with, and the package that brings it; empty for another program."""
-    _, words = split(spec.command)
+    _, words = program(spec.command)
     return (words[0], _PACKAGES[words[0]]) if words and words[0] in _PACKAGES else ("", "")
 
 
 def _engine(words: list[str]) -> Engine | None:
     return _ENGINES.get(engine_of(words))
-
-
-def _unquoted(word: str) -> str:
-    """The plug-ins quote for the shell that Flyte's fserve runs (``_shell_safe``); here there is none."""
-    try:
-        parts = shlex.split(word)
-    except ValueError:
-        return word
-    return parts[0] if len(parts) == 1 and shlex.quote(parts[0]) == word else word
 
 
 def _mounted(head: list[str]) -> dict[str, str]:
@@ -213,7 +206,7 @@ def _without_mounts(
     if not mounts or not set(mounts.values()) <= folders.keys():
         return head, words, False
     for mount, value in mounts.items():
-        words = [word.replace(mount, folders[value]) for word in words]
+        words = [with_texts(word, lambda text: text.replace(mount, folders[value])) for word in words]  # noqa: B023
     at = head.index("--parameters")
     if _STREAMING[1] in words:
         where = words.index(_STREAMING[1])
@@ -246,7 +239,9 @@ def _models(engine: Engine, words: list[str]) -> list[_Model]:
     return found
 
 
-def _with_folders(engine: Engine, words: list[str], folders: Mapping[str, str]) -> tuple[list[str], bool]:
+def _with_folders(
+    engine: Engine, words: list[str], folders: Mapping[str, str], quote: Callable[[str], str]
+) -> tuple[list[str], bool]:
     """The command with folders in place of the models' names, and whether no hub is to be asked then."""
     places, local = _models(engine, words), 0
     changed = list(words)
@@ -256,7 +251,7 @@ def _with_folders(engine: Engine, words: list[str], folders: Mapping[str, str]) 
             continue
         local += 1
         option = engine.model_options.get(place.option, "")
-        changed[place.at] = f"{option}={folder}" if place.joined else folder
+        changed[place.at] = f"{option}={quote(folder)}" if place.joined else quote(folder)
         if option and not place.joined:
             changed[place.at - 1] = option
     return changed, 0 < local == len(places) and not given(words, "--speculative-config")
@@ -266,13 +261,18 @@ def _key_in_a_variable(
     engine: Engine, words: list[str], secrets: set[str]
 ) -> tuple[list[str], tuple[tuple[str, str], ...]]:
     """llama-server is no Python program: all users could read the key among its arguments, so it gets a variable."""
-    if engine is not LLAMA or "--api-key" not in words[:-1]:
+    if engine is not LLAMA:
         return words, ()
-    at = words.index("--api-key")
-    name = words[at + 1][1:]
-    if words[at + 1][:1] != "$" or name not in secrets:
-        return words, ()
-    return [*words[:at], *words[at + 2 :]], () if name == "LLAMA_API_KEY" else ((name, "LLAMA_API_KEY"),)
+    for at, word in enumerate(words):
+        option, joined, value = word.partition("=")
+        if option != "--api-key":
+            continue
+        value = value if joined else next(iter(words[at + 1 : at + 2]), "")
+        name = _VARIABLE.fullmatch(value)
+        if name is not None and name[1] in secrets:
+            rest = [*words[:at], *words[at + (1 if joined else 2) :]]
+            return rest, () if name[1] == "LLAMA_API_KEY" else ((name[1], "LLAMA_API_KEY"),)
+    return words, ()
 
 
 def _without_gpu(

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from flyted.contract.app import DEFAULT_MEMORY_BYTES, AppSpec
 from flyted.contract.engines import OPENABLE
 from flyted.contract.quantity import human_bytes
+from flyted.plan import arguments
 from flyted.plan.disk import NOT_LIMITED
-from flyted.plan.engines import open_paths, shape_of
+from flyted.plan.engines import open_paths
 from flyted.plan.facts import Capacity
 
 
@@ -34,8 +35,7 @@ def notes(spec: AppSpec, machine: Capacity) -> Iterator[str]:
         )
     elif spec.open_paths and "/" not in spec.open_paths:
         yield "--open-path changes nothing: all paths of this app are open"
-    for word in _not_expanded(spec):
-        yield f"'command' is handed on as it is, so the program gets the word {word} itself: use 'args' for its value"
+    yield from arguments.notes(spec)
 
 
 def _more_than_there_is(spec: AppSpec, machine: Capacity) -> Iterator[str]:
@@ -45,16 +45,6 @@ def _more_than_there_is(spec: AppSpec, machine: Capacity) -> Iterator[str]:
         yield f"memory={human_bytes(spec.memory_bytes)} is more than this machine has ({has}): it limits nothing"
     if spec.cpu_cores > machine.cpu_cores:
         yield f"cpu={spec.cpu_cores:g} is more than this machine has ({machine.cpu_cores}): it limits nothing"
-
-
-def _not_expanded(spec: AppSpec) -> list[str]:
-    """Variables among the words of ``command``: Flyte expands those of ``args`` (fserve), Kubernetes none either."""
-    shape = shape_of(spec)
-    words = shape.command if shape else spec.command
-    if words[0] == "fserve":
-        return []
-    names = {name for name, _ in spec.env} | {use.env for use in spec.secrets if use.env}
-    return [word for word in words if word[:1] == "$" and word[1:] in names]
 
 
 def _listed(paths: tuple[str, ...]) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.names import Replica, network_of, state_name, user_of
+from flyted.plan import command
 from flyted.plan.engines import Shape, shape_of
 from flyted.plan.gpu_lease import CREDENTIAL as GPU
 from flyted.plan.sandbox import STUB_RESOLVERS, Network, sandbox
@@ -36,7 +37,6 @@ LOG_INTERVAL_S, LOG_BURST = 30, 60_000
 TASKS_MAX = 2048
 FILES_MAX = 65536
 _SEC = 1_000_000
-_CHANGED = "$;%\\\"'`"
 
 
 @dataclass(frozen=True)
@@ -207,17 +207,7 @@ def _launch_options(
                 yield from ("--secret", f"{name}=env:{also[use.env]}")
     if spec.gpu_count:
         yield from ("--gpu", GPU)
-    yield from ("--quoted", *(quote(word) for word in (engine.command if engine else spec.command)))
-
-
-def quote(word: str) -> str:
-    """An argument without the characters that systemd does not hand on as they are; launch takes it back.
-
-    A unit's command is written to a file, and read again at each daemon-reload. On the way ``$`` and ``;`` change: by
-    themselves, escaped, and in ``ExecStartEx`` without expansion too, which systemd 252 cannot read back at all. (All
-    measured, on 252 and 257.)
-    """
-    return "".join(f"%{ord(c):02X}" if c in _CHANGED else c for c in word)
+    yield from command.options(engine.command if engine else spec.command)
 
 
 def bundle_path(digest: str, layout: Layout = Layout()) -> str:
@@ -239,8 +229,16 @@ def _environment(spec: AppSpec, replica: Replica, image_path: str, image_env: It
         "FLYTE_INTERNAL_EXECUTION_DOMAIN": spec.key.domain,
         **({"_F_SYS_PATH": spec.sys_path} if spec.sys_path else {}),
     }
-    environment.update(dict(spec.env))
+    environment.update({name: command.quote(value) if _in_lines(value) else value for name, value in spec.env})
+    quoted = [name for name, value in spec.env if _in_lines(value)]
+    if quoted:
+        environment["FLYTED_QUOTED"] = ":".join(quoted)  # launch takes the quoting back (launch/surroundings.py)
     return [f"{name}={value}" for name, value in environment.items()]
+
+
+def _in_lines(value: str) -> bool:
+    """Whether a value has a character that must not get into a unit's file as it is."""
+    return any(ord(char) < 32 for char in value)
 
 
 def _identity(spec: AppSpec, replica: Replica) -> Properties:

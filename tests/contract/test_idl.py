@@ -224,19 +224,6 @@ def test_ports_that_cannot_be_are_refused(port: object) -> None:
         spec_of(idl)
 
 
-def test_a_secret_in_the_arguments_of_another_program_is_refused_at_once() -> None:
-    """Everybody on the machine can read them; the flag says that the user knows."""
-    idl = copy.deepcopy(IDL)
-    idl["spec"]["container"]["args"] = ["/usr/bin/llama-server", "--api-key", "$API_KEY"]
-    idl["spec"]["securityContext"]["secrets"] = [{"key": "API_KEY", "envVar": "API_KEY"}]
-    with pytest.raises(InvalidInput, match="would show secret API_KEY") as caught:
-        spec_of(idl)
-    assert "--allow-secret-in-argv" in caught.value.hint
-    assert spec_of(idl, secret_in_argv=True).secret_in_argv is True
-    idl["spec"]["container"]["args"] = ["python", "x.py", "$API_KEY"]  # runs in Python's own process
-    assert spec_of(idl).secret_in_argv is False
-
-
 def test_all_problems_are_told_at_once() -> None:
     """Nobody repairs a file ten times."""
     idl = changed("ingress.subdomain", "shop")
@@ -294,7 +281,7 @@ def test_a_parameters_bomb_is_small() -> None:
     ("path", "value"),
     [
         ("container.env", [{"key": "LD_PRELOAD", "value": "x"}]),
-        ("container.env", [{"key": "A", "value": "x\ny"}]),
+        ("container.env", [{"key": "A", "value": "x\x1by"}]),
         ("container.env", [{"key": "_F_SYS_PATH", "value": "../.."}]),
         ("container.env", [{"key": "_F_SYS_PATH", "value": "/root"}]),
         ("profile", {"shortDescription": "x\nExecStartPre=+/bin/sh"}),

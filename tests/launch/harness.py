@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flyted.plan.command import options as handed_on
+
 ROOT = Path(__file__).parent.parent.parent
 LAUNCH = ROOT / "flyted" / "launch"
 APPS = ROOT / "tests" / "apps" / "launch"
@@ -117,7 +119,7 @@ class Unit:
     def start(self, code: Path | None, command: list[str], *, options: list[str] | None = None) -> App:
         """Starts launch; returns at once."""
         words = self.options(code) if options is None else options
-        launch = [self.python, "-I", str(LAUNCH), *words, "--", *command]
+        launch = [self.python, "-I", str(LAUNCH), *words, *handed_on(command)]
         process = subprocess.Popen(
             [sys.executable, "-c", _ACTIVATE, str(self.listener.fileno()), *launch],
             env=self.environ(),

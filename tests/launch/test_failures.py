@@ -118,7 +118,7 @@ def test_a_value_that_is_no_text_cannot_be_a_variable(
         ({"a.py": ""}, fserve("a:env"), "module a has no variable 'env'"),
         ({"a.py": "env = 1"}, fserve("a:env"), "neither a server function nor args"),
         ({"a.py": "env = 1"}, fserve("a:env", args=("$NOPE",)), "no secret or variable named 'NOPE'"),
-        ({"a.py": "env = 1"}, fserve("a:env", args=("${HOME}",)), "no secret or variable named '{HOME}'"),
+        ({"a.py": "env = 1"}, fserve("a:env", args=("--x=${NOPE}",)), "no secret or variable named 'NOPE'"),
         ({"a.py": "env = 1"}, fserve("a:env", args=("no-such-program",)), "'no-such-program' is not in the image"),
         ({"a.py": ""}, fserve("a"), "is not MODULE:VARIABLE"),
         ({"a.py": ""}, fserve("a:env", options=("--new-option", "1")), "no option '--new-option'"),

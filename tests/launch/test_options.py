@@ -32,12 +32,13 @@ HARMFUL = (
 
 
 def test_a_whole_command_line() -> None:
-    """Every option once; all after -- is the app's, also what looks like ours."""
+    """Every option once; all after --quoted is the app's, also what looks like ours."""
     words = ["--app", "a", "--bundle", "/b/x.tar.gz", "--secret", "s0=env:K", "--secret", "s1=file:a.pem", "--sums"]
-    options = parse([*words, "sums", "--", "fserve", "--app", "--", "x"])
+    options = parse([*words, "sums", "--quoted", "fserve", "--app", "--", "x", "%[K]%24"])
     assert (options.app, options.bundle, options.sums) == ("a", "/b/x.tar.gz", "sums")
     assert [(s.credential, s.kind, s.name) for s in options.secrets] == [("s0", "env", "K"), ("s1", "file", "a.pem")]
-    assert options.command == ["fserve", "--app", "--", "x"]
+    assert (options.command, options.args) == (["fserve", "--app", "--"], ["x", "%[K]%24"])
+    assert parse(["--app", "a", "--quoted", "p", "--", "%24"]).command == ["p", "--", "$"]
     assert options.secret_files == "/etc/flyte/secrets"
 
 
@@ -46,23 +47,23 @@ def test_a_whole_command_line() -> None:
     [
         [],
         ["--app", "a"],
-        ["--app", "a", "--"],
+        ["--app", "a", "--quoted"],
         ["--app"],
-        ["--app", "a", "--new", "x", "--", "p"],
-        ["--", "p"],
-        ["--app", "a", "--secret", "s0", "--", "p"],
-        ["--app", "a", "--secret", "s0=K", "--", "p"],
-        ["--app", "a", "--secret", "s0=env", "--", "p"],
-        ["--app", "a", "--secret", "s0=shm:K", "--", "p"],
-        ["--app", "a", "--secret", "../s0=env:K", "--", "p"],
-        ["--app", "a", "--secret", "=env:K", "--", "p"],
-        ["--app", "a", "--secret", "s0=file:../x", "--", "p"],
-        ["--app", "a", "--secret", "s0=file:/x", "--", "p"],
-        ["--app", "a", "--secret", "s0=file:a..b", "--", "p"],
-        ["--app", "a", "--secret", "s0=file:", "--", "p"],
-        ["--app", "a", "--secret", "s0=file:x\n", "--", "p"],
-        ["--app", "a", "--secret", "s0=env:K", "--secret", "s1=env:K", "--", "p"],
-        ["--app", "a", "--sums", "../../x", "--", "p"],
+        ["--app", "a", "--new", "x", "--quoted", "p"],
+        ["--quoted", "p"],
+        ["--app", "a", "--secret", "s0", "--quoted", "p"],
+        ["--app", "a", "--secret", "s0=K", "--quoted", "p"],
+        ["--app", "a", "--secret", "s0=env", "--quoted", "p"],
+        ["--app", "a", "--secret", "s0=shm:K", "--quoted", "p"],
+        ["--app", "a", "--secret", "../s0=env:K", "--quoted", "p"],
+        ["--app", "a", "--secret", "=env:K", "--quoted", "p"],
+        ["--app", "a", "--secret", "s0=file:../x", "--quoted", "p"],
+        ["--app", "a", "--secret", "s0=file:/x", "--quoted", "p"],
+        ["--app", "a", "--secret", "s0=file:a..b", "--quoted", "p"],
+        ["--app", "a", "--secret", "s0=file:", "--quoted", "p"],
+        ["--app", "a", "--secret", "s0=file:x\n", "--quoted", "p"],
+        ["--app", "a", "--secret", "s0=env:K", "--secret", "s1=env:K", "--quoted", "p"],
+        ["--app", "a", "--sums", "../../x", "--quoted", "p"],
     ],
 )
 def test_anything_else_is_refused(words: list[str]) -> None:
@@ -89,4 +90,4 @@ def test_launch_and_flyted_refuse_the_same_variables(name: str) -> None:
 def test_a_secret_cannot_change_what_runs(name: str) -> None:
     """LD_PRELOAD as a secret's variable would be code from a value."""
     with pytest.raises(Refused):
-        parse(["--app", "a", "--secret", f"s0=env:{name}", "--", "p"])
+        parse(["--app", "a", "--secret", f"s0=env:{name}", "--quoted", "p"])

@@ -30,11 +30,11 @@ def test_a_secret_argument_reaches_no_shell_and_no_process_list(
 ) -> None:
     """Flyte's fserve hands `$SECRET`, unquoted, to `sh -c`; here it stays one argument that only the program sees."""
     unit = make_unit(secrets={"s0": ("env:AUTH", EVIL.encode())}, variables={"PLAIN": "p q"})
-    args = (*program, "--api-key", "$AUTH", "$PLAIN", "--x=$AUTH", "a b", "*", "4")
+    args = (*program, "--api-key", "$AUTH", '"$PLAIN"', "--x=${AUTH}", "'a b'", "$PLAIN", "'*'", "4")
     app = running(unit.start(code(tmp_path), fserve("main:env", args=args)))
     assert app.wait() == 4, app.err
     seen = json.loads(app.out)
-    assert seen["argv"] == ["--api-key", EVIL, "p q", "--x=$AUTH", "a b", "*", "4"]
+    assert seen["argv"] == ["--api-key", EVIL, "p q", f"--x={EVIL}", "a b", "p", "q", "*", "4"]
     assert seen["name"] == "__main__"
     assert not any("INJECTED" in word for word in seen["cmdline"])
     assert not (unit.folder / "state" / "pwned").exists()
@@ -72,7 +72,8 @@ def test_without_fserve_arguments_are_taken_as_they_are(make_unit: MakeUnit, run
 def test_another_program_replaces_the_process(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:
     """It gets the socket and systemd's variables as they came, its arguments as they are, and never a shell."""
     unit = make_unit(variables={"SOME": "b c"})
-    args = ("sh", "-c", 'echo "$0|$1|$LISTEN_FDS|$CREDENTIALS_DIRECTORY"; test -S /dev/fd/3', "$SOME", "; id")
+    script = 'echo "$0|$1|$LISTEN_FDS|$CREDENTIALS_DIRECTORY"; test -S /dev/fd/3'
+    args = ("sh", "-c", f"'{script}'", '"$SOME"', "'; id'")
     app = running(unit.start(code(tmp_path), fserve("main:env", args=args)))
     assert app.wait() == 0, app.err
     assert app.out == "b c|; id|1|\n"
@@ -85,6 +86,40 @@ def test_another_program_with_a_secret_argument_is_refused(make_unit: MakeUnit, 
     assert app.wait() == 78
     assert "would show secret AUTH to everybody" in app.err
     assert "CANARY" not in app.err
+
+
+def test_a_line_that_needs_a_shell_gets_one(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:
+    """As on a cluster, with the variables in its environment."""
+    unit = make_unit(variables={"WHERE": "down", "SOME": "b c"})
+    args = (
+        "mkdir",
+        "$WHERE",
+        "&&",
+        "cd",
+        "$WHERE;",
+        "touch x.py y.py",
+        "&& echo *.py ${NONE:-none} $SOME | tr a-z A-Z",
+    )
+    app = running(unit.start(code(tmp_path), fserve("main:env", args=args)))
+    assert app.wait() == 0, app.err
+    assert app.out == "X.PY Y.PY NONE B C\n"
+
+
+@pytest.mark.parametrize("named", ["$AUTH", "${AUTH}", "--k=$AUTH", "${AUTH:-x}", '"$AUTH"'])
+def test_a_line_for_a_shell_names_no_secret(make_unit: MakeUnit, running: Keep, tmp_path: Path, named: str) -> None:
+    """Flyted refuses it at serve; a unit that was made before does not start."""
+    unit = make_unit(secrets={"s0": ("env:AUTH", b"CANARY-VALUE")})
+    app = running(unit.start(code(tmp_path), fserve("main:env", args=("true", "&&", "echo", named))))
+    assert app.wait() == 78
+    assert "would show secret AUTH to everybody" in app.err
+    assert "CANARY" not in app.out + app.err
+
+
+def test_an_argument_may_have_lines(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:
+    """A program written out in `command`."""
+    app = running(make_unit().start(code(tmp_path), ["python", "-c", "x = 1\nprint(x)"]))
+    assert app.wait() == 0, app.err
+    assert app.out == "1\n"
 
 
 def test_a_programs_failure_is_its_own(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:

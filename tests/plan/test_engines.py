@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import gzip
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ import pytest
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import Unsupported
 from flyted.contract.names import Replica
+from flyted.launch.expand import expand
 from flyted.launch.options import parse
+from flyted.plan.command import options as handed_on
 from flyted.plan.engines import (
     LLAMA,
     SGLANG,
@@ -114,12 +117,30 @@ def test_vllm_listens_on_the_loopback_unless_the_file_says_otherwise() -> None:
 
 
 def test_what_a_plugin_quotes_for_flytes_shell_is_taken_back() -> None:
-    """flyteplugins' _shell_safe; launch has no shell. Only its own quoting, and only a plug-in's."""
+    """flyteplugins' _shell_safe; of 'command' no shell reads anything."""
     config = '{"method": "ngram", "num_speculative_tokens": 5}'
-    words = shape(*FSERVE, *VLLM_ARGS, "--speculative-config", f"'{config}'", '{"a":1}', "it's").command
-    assert words[-5:-2] == (config, '{"a":1}', "it's")
+    words = shape(*FSERVE, *VLLM_ARGS, "--speculative-config", f"'{config}'", '{"a":1}').command
+    assert words[-4:-2] == (f"'{config}'", "'{a:1}'")
+    options = parse(["--app", "a", *handed_on(words)])
+    assert expand(options.args, {"AUTH_SECRET": "k"}, ())[-4:-2] == [config, "{a:1}"]
     plain = ("vllm", "serve", "m", "--speculative-config", f"'{config}'")
     assert shape(*plain).command[: len(plain)] == plain
+
+
+@pytest.mark.parametrize(
+    "key", ["$AUTH_SECRET", "${AUTH_SECRET}", '"$AUTH_SECRET"', "=$AUTH_SECRET", "=${AUTH_SECRET}"]
+)
+def test_a_key_is_known_however_the_shell_is_told(key: str) -> None:
+    """``--api-key=$K`` as one word had the text $K for its key, which is no secret."""
+    words = (f"--api-key{key}",) if key[0] == "=" else ("--api-key", key)
+    vllm = shape(*FSERVE, *VLLM_ARGS[:-2], *words, secrets=AUTH)
+    assert vllm.has_key
+    given = expand(parse(["--app", "a", *handed_on(vllm.command)]).args, {"AUTH_SECRET": "k"}, {"AUTH_SECRET"})
+    assert "--api-key=k" in given or given[given.index("--api-key") + 1] == "k"
+    llama = shape(*FSERVE, *LLAMA_ARGS, *words, secrets=AUTH)
+    assert llama.command[: len(FSERVE) + len(LLAMA_ARGS)] == (*FSERVE, *LLAMA_ARGS)
+    assert (llama.also, llama.has_key) == ((("AUTH_SECRET", "LLAMA_API_KEY"),), True)
+    assert "AUTH_SECRET" not in "".join(llama.command)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +233,7 @@ def test_a_draft_model_in_json_too() -> None:
     )
     words = shape(*command, models=(("/m", "/srv/m"), ("/d", "/srv/d"))).command
     assert words[len(FSERVE) :][2] == "/srv/m"
-    assert json.loads(words[-3]) == {"model": "/srv/d", "method": "eagle3"}
+    assert json.loads(shlex.split(words[-3])[0]) == {"model": "/srv/d", "method": "eagle3"}
 
 
 def test_what_is_not_of_this_machine_is_left_to_the_plugin() -> None:
@@ -294,7 +315,7 @@ def test_what_is_open_is_said_at_serve() -> None:
 def test_a_variable_that_nobody_expands_is_said_at_serve() -> None:
     """Flyte's fserve expands the words of `args`; those of `command` nobody, on a cluster neither."""
     said = list(notes(spec(command=("busybox", "httpd", "-r", "$AUTH_SECRET", "$HOME"), secrets=AUTH), MACHINE))
-    assert [n for n in said if "the word $AUTH_SECRET itself" in n] == said != []
+    assert [n for n in said if "gets $AUTH_SECRET itself" in n] == said != []
     keyed = spec(command=("llama-server", *KEY), secrets=AUTH)
     assert list(notes(keyed, MACHINE))[1:] == []  # flyted gives it the variable
     assert "itself" not in "".join(notes(spec(command=(*FSERVE, "busybox", "$AUTH_SECRET"), secrets=AUTH), MACHINE))
@@ -313,7 +334,7 @@ def test_the_unit_has_it_all() -> None:
     ((_, words, _),) = service["ExecStartEx"]
     options = parse(words[3:])
     assert options.health == "/health"
-    assert options.command == [*FSERVE, *LLAMA_ARGS]
+    assert [*options.command, *options.args] == [*FSERVE, *LLAMA_ARGS]
     assert [(s.credential, s.name) for s in options.secrets] == [("s0", "AUTH_SECRET"), ("s0", "LLAMA_API_KEY")]
     kernels = app_units(spec("v", command=(*FSERVE, *VLLM_ARGS)), Replica("v", 1), image_path="/i").service
     assert "TRITON_CACHE_DIR=/var/cache/flyted-app-v/triton" in kernels["Environment"]

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from flyted.contract.app import MAX_SECRETS, AppSpec, SecretUse
 from flyted.contract.names import AppKey, Replica
 from flyted.host.signatures import properties
+from flyted.launch.expand import expand
 from flyted.launch.options import parse
-from flyted.plan.units import Layout, UnitPair, app_units, bundle_path, erase_unit, quote, socket_path
+from flyted.launch.surroundings import unquote
+from flyted.plan.command import quote
+from flyted.plan.units import Layout, UnitPair, app_units, bundle_path, erase_unit, socket_path
 from tests.plan.stored import spec
 
 BUNDLE = "a" * 64
@@ -47,7 +50,7 @@ def test_the_pair_listens_where_the_ingress_looks() -> None:
 
 def test_launch_gets_what_it_understands() -> None:
     """The command line is the one that launch parses: nothing is lost or added on the way."""
-    command = ("fserve", "--resolver-args", "app:env", "--", "$NAME", "100%", 'say "hi"; \\n')
+    command = ("fserve", "--resolver-args", "app:env", "--", "x$NAME", "100%", '"say \\"hi\\"; "', "'a\nb'")
     pair = units(command=command, bundle=BUNDLE, secrets=(API_KEY, TOKEN))
     words = argv(pair)
     assert words[:3] == [f"{IMAGE}/bin/python", "-I", "/usr/lib/flyted/flyted/launch"]
@@ -58,14 +61,34 @@ def test_launch_gets_what_it_understands() -> None:
         ("s0", "env", "API_KEY"), ("s1", "file", "team_token"),
     ]  # fmt: skip
     assert options.sums == "sums"
-    assert options.command == list(command)
+    assert options.command == list(command[:4])
+    assert expand(options.args, {"NAME": "y"}, ()) == ["xy", "100%", 'say "hi"; ', "a\nb"]
+    assert not any("\n" in word for word in words)
+
+
+def test_a_line_for_a_shell_reaches_launch_as_it_stands() -> None:
+    """With its variables, whose values no unit shows."""
+    words = argv(units(command=("fserve", "--", "mkdir", "-p", "$D", "&&", "python -m http.server 8080")))
+    options = parse(words[3:])
+    assert options.shell == "mkdir -p $D && python -m http.server 8080"
+    assert (options.command, options.args) == (["fserve", "--"], [])
+
+
+def test_a_value_of_several_lines_reaches_the_app() -> None:
+    """A certificate, say: a new line in a unit's file would begin another setting (systemd 252)."""
+    lines = units(env=(("CA", "a\n%b\t"), ("B", "c"))).service["Environment"]
+    assert not any("\n" in line or "\t" in line for line in lines)
+    environ = dict(line.split("=", 1) for line in lines)
+    unquote(environ)
+    assert (environ["CA"], environ["B"]) == ("a\n%b\t", "c")
+    assert "FLYTED_QUOTED" not in environ
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs"]), max_size=40))
 def test_quoting_is_undone_by_launch(word: str) -> None:
     """Any argument reaches the app as it was, and nothing in it is systemd's to change."""
     quoted = quote(word)
-    assert not set("$;\\\"'`") & set(quoted)
+    assert not set("$;\\\"'`\n\t\0") & set(quoted)
     assert parse(["--app", "a", "--quoted", quoted]).command == [word]
 
 

@@ -1,0 +1,246 @@
+"""An app's ``args`` as the shell of Flyte's fserve reads them. Pure.
+
+fserve joins ``args`` with blanks and hands the line to ``sh -c`` (flyte/_bin/serve.py: ``main``). Most lines are words
+with variables in them; those are read here, and no shell runs. A line that needs a shell is left to ``sh``.
+
+Source of the rules: POSIX.1-2017, XCU 2.2 Quoting, 2.3 Token Recognition, 2.6 Word Expansions; dash is the reference.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+UNCLOSED = "a quote that is not closed"
+"""The ``syntax`` that a shell refuses, too."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAMED = re.compile(r"\$\{?#?([A-Za-z_][A-Za-z0-9_]*)")
+_PARAMETERS = "0123456789@*#?-$!"  # $1, $@, …: the shell's own (XCU 2.5.2)
+_OPERATORS = "|&;<>()"
+_PATTERNS = "*?["
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_RESERVED = frozenset(
+    ("!", "{", "}", "case", "do", "done", "elif", "else", "esac", "fi", "for", "if", "in", "then", "until", "while")
+)
+_BUILTINS = frozenset(
+    (
+        "alias", "bg", "break", "cd", "command", "continue", "eval", "exec", "exit", "export", "fg", "getopts", "hash",
+        "jobs", "local", "read", "readonly", "return", "set", "shift", "times", "trap", "type", "ulimit", "umask",
+        "unalias", "unset", "wait", ".", ":",
+    )
+)  # fmt: skip
+"""Those with no program of the same name that would do the same."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a word: ``text`` as it is, or the value of variable ``name``, which is ``split`` at its blanks."""
+
+    text: str = ""
+    name: str = ""
+    split: bool = False
+
+
+Word = tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """``words``: what runs without a shell. ``syntax``: what needs one, and then there are no words; else ""."""
+
+    text: str
+    words: tuple[Word, ...] = ()
+    syntax: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables that the line names; of a line for a shell also those that may not be used at all."""
+        if self.syntax:
+            return tuple(dict.fromkeys(_NAMED.findall(self.text)))
+        return tuple(dict.fromkeys(piece.name for word in self.words for piece in word if piece.name))
+
+
+def read(args: Sequence[str]) -> Line:
+    """The line that fserve makes of ``args``."""
+    text = " ".join(args)
+    reader = _Reader(text)
+    try:
+        words = tuple(reader.words())
+        _check_first(words)
+    except _Syntax as found:
+        return Line(text, syntax=found.what)
+    return Line(text, words)
+
+
+def written(word: Word) -> str:
+    """A word as a shell reads it, in the one form that this module writes: ``--api-key=$KEY``."""
+    text = ""
+    for piece in reversed(word):
+        text = _written(piece, text[:1]) + text
+    return text or "''"
+
+
+def with_texts(word: str, change: Callable[[str], str]) -> str:
+    """A word that :func:`written` made, with ``change`` applied to its text and not to its variables."""
+    pieces = read([word]).words[0]
+    return written(tuple(Piece(change(piece.text)) if not piece.name else piece for piece in pieces))
+
+
+def variable(word: str) -> str:
+    """The name of the variable whose value, and nothing else, is the word that :func:`written` made; else ""."""
+    words = read([word]).words
+    return words[0][0].name if len(words) == 1 and len(words[0]) == 1 else ""
+
+
+def variables_in(word: str) -> tuple[str, ...]:
+    """The variables in a word that :func:`written` made."""
+    return read([word]).names
+
+
+def divided(args: Iterable[str]) -> tuple[str, ...]:
+    """Those of ``args`` that become several words, or none, where nothing needs a shell."""
+    found = []
+    for arg in args:
+        line = read([arg])
+        if line.syntax == UNCLOSED or (not line.syntax and len(line.words) != 1):  # another argument closes the quote
+            found.append(arg)
+    return tuple(found)
+
+
+def _written(piece: Piece, after: str) -> str:
+    if not piece.name:
+        return shlex.quote(piece.text) if piece.text else ""
+    if not piece.split:
+        return f'"${piece.name}"'
+    return f"${{{piece.name}}}" if re.match(r"\w", after) else f"${piece.name}"
+
+
+def _check_first(words: Sequence[Word]) -> None:
+    first = words[0][0] if words else Piece()
+    name = "".join(piece.text for piece in words[0]) if words else ""
+    if first.name:
+        return
+    if _ASSIGNMENT.match(first.text):
+        raise _Syntax(f"the assignment {name.partition('=')[0]}=")
+    if name in _RESERVED | _BUILTINS:
+        raise _Syntax(f"{name}, which is no program")
+
+
+class _Syntax(Exception):
+    """Something that only a shell can do."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class _Reader:
+    """Splits a line into words, character by character."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._at = text.rstrip(" \t\n"), 0
+        self._word: list[Piece] = []
+
+    def words(self) -> list[Word]:
+        found: list[Word] = []
+        while self._at < len(self._text):
+            char = self._text[self._at]
+            if char in " \t":
+                self._at += 1
+                found += self._end()
+            else:
+                self._one(char)
+        return found + self._end()
+
+    def _one(self, char: str) -> None:
+        if char == "\n":
+            raise _Syntax("a new line")
+        if char in _OPERATORS:
+            operator = re.match(r"[|&;<>()]+", self._text[self._at :])
+            raise _Syntax(operator[0] if operator else char)
+        if char in _PATTERNS:
+            raise _Syntax(f"the pattern {char}")
+        if char in "#~" and not self._word:
+            raise _Syntax(f"{char} at the beginning of a word")
+        if char == "'":
+            self._add(self._until("'"))
+        elif char == '"':
+            self._double()
+        elif char == "\\":
+            self._escaped()
+        elif char in "$`":
+            self._dollar(split=True)
+        else:
+            self._add(char)
+            self._at += 1
+
+    def _end(self) -> list[Word]:
+        word, self._word = _joined(self._word), []
+        return [word] if word else []
+
+    def _add(self, text: str) -> None:
+        self._word.append(Piece(text))
+
+    def _until(self, quote: str) -> str:
+        end = self._text.find(quote, self._at + 1)
+        if end < 0:
+            raise _Syntax(UNCLOSED)
+        text, self._at = self._text[self._at + 1 : end], end + 1
+        return text
+
+    def _escaped(self) -> None:
+        after = self._text[self._at + 1 : self._at + 2]
+        self._at += 2
+        if after != "\n":  # a line that goes on
+            self._add(after or "\\")
+
+    def _double(self) -> None:
+        self._at += 1
+        self._add("")  # "" is a word, too
+        while self._at < len(self._text):
+            char = self._text[self._at]
+            if char == '"':
+                self._at += 1
+                return
+            if char == "\\" and self._text[self._at + 1 : self._at + 2] in tuple('$`"\\\n'):
+                self._escaped()
+            elif char in "$`":
+                self._dollar(split=False)
+            else:
+                self._add(char)
+                self._at += 1
+        raise _Syntax(UNCLOSED)
+
+    def _dollar(self, *, split: bool) -> None:
+        rest = self._text[self._at + 1 :]
+        if self._text[self._at] == "`" or rest[:1] == "(":
+            raise _Syntax("a command inside the line" if rest[:2] != "((" else "arithmetic")
+        if rest[:1] == "{":
+            named = re.match(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", rest)
+            if named is None:
+                raise _Syntax("${…} with more than a name in it")
+            self._word.append(Piece(name=named[1], split=split))
+            self._at += 1 + named.end()
+        elif plain := _NAME.match(rest):
+            self._word.append(Piece(name=plain[0], split=split))
+            self._at += 1 + plain.end()
+        elif rest[:1] and rest[0] in _PARAMETERS:
+            raise _Syntax(f"${rest[0]}")
+        else:
+            self._add("$")
+            self._at += 1
+
+
+def _joined(pieces: Iterable[Piece]) -> Word:
+    """Neighbouring texts as one. An empty text counts only where nothing else makes a word for certain."""
+    word: list[Piece] = []
+    for piece in pieces:
+        if word and not piece.name and not word[-1].name:
+            word[-1] = Piece(word[-1].text + piece.text)
+        else:
+            word.append(piece)
+    certain = any(piece.text or (piece.name and not piece.split) for piece in word)
+    return tuple(piece for piece in word if piece.name or piece.text or not certain)

@@ -1,0 +1,137 @@
+"""What an app's ``args`` and ``command`` ask for that cannot be here, or that is not what it looks like. Pure.
+
+Looked at when the app is served, so that none of it is found out at a start, or never.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from flyted.contract.app import AppSpec
+from flyted.contract.engines import engine_of, program, split
+from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.idl import parameters
+from flyted.contract.names import shown
+from flyted.contract.shell import UNCLOSED, Line, divided, read, variables_in
+from flyted.plan.engines import shape_of
+
+_KUBERNETES = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
+_ALWAYS = frozenset(
+    (
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "PWD", "XDG_CACHE_HOME", "STATE_DIRECTORY",
+        "CACHE_DIRECTORY", "INVOCATION_ID", "HF_HOME", "CUDA_VISIBLE_DEVICES", "PYTHONUNBUFFERED",
+        "FORWARDED_ALLOW_IPS", "FLYTE_INTERNAL_EXECUTION_PROJECT", "FLYTE_INTERNAL_EXECUTION_DOMAIN",
+        "FLYTE_SECRETS_DEFAULT_DIR",
+    )
+)  # fmt: skip
+"""Variables that systemd, flyted and launch give to every app."""
+_REMEDY = "let it read the variable or a file; or allow it: --allow-secret-in-argv"
+
+
+def check(spec: AppSpec) -> None:
+    """Raises :class:`InvalidInput` or :class:`Unsupported` for arguments that could not mean what they say."""
+    secrets = {use.env for use in spec.secrets if use.env}
+    names = secrets | {name for name, _ in spec.env}
+    for word in spec.command:
+        if (found := _KUBERNETES.search(word)) and found[1] in names:
+            raise Unsupported(
+                f"app '{spec.key}': Kubernetes puts a value in place of $({found[1]}), and this machine does not",
+                hint=f"use 'args' with ${found[1]}",
+            )
+    head, args = split(spec.command)
+    if not head or not args:
+        return
+    line = read(args)
+    if line.syntax == UNCLOSED:
+        raise InvalidInput(
+            f"app '{spec.key}': its args have {UNCLOSED}: {shown(line.text)}",
+            hint="Flyte gives 'args' to a shell: write \\' for a quote that the program shall get",
+        )
+    if line.syntax:
+        _check_line(spec, line, secrets)
+    else:
+        _check_words(spec, line, names, secrets)
+
+
+def notes(spec: AppSpec) -> Iterator[str]:
+    """A line for each argument that a reader of the file may take for something else."""
+    head, args = split(spec.command)
+    names = {name for name, _ in spec.env} | {use.env for use in spec.secrets if use.env}
+    if not head:
+        shape = shape_of(spec)
+        for word in shape.command if shape else spec.command:
+            if named := _named(word, names):
+                yield f"'command' is handed on as it is, so the program gets {named} itself: use 'args' for its value"
+        return
+    line = read(args)
+    if line.syntax:
+        yield f"its args are run by sh, as on a Flyte cluster, because of {line.syntax}"
+        return
+    for arg in divided(args):
+        yield (
+            f"argument {shown(arg)} is not one word for a shell, to which Flyte gives 'args': "
+            f"within quotes it is, {shown(chr(39) + arg + chr(39))}"
+        )
+    for pieces in line.words:
+        if named := _named("".join(piece.text for piece in pieces), names):
+            yield f"{named} is within quotes, so the program gets it itself, and not its value"
+
+
+def _named(text: str, names: Iterable[str]) -> str:
+    """The variable that a text names and that nothing puts a value in place of; "" if there is none."""
+    found = [match[0] for match in re.finditer(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?", text) if match[1] in names]
+    return found[0] if found else ""
+
+
+def _check_line(spec: AppSpec, line: Line, secrets: set[str]) -> None:
+    """A line for a shell: which program gets which argument is not known, so it may name no secret."""
+    exposed = [name for name in line.names if name in secrets]
+    if exposed and not spec.secret_in_argv:
+        raise InvalidInput(
+            f"app '{spec.key}': its args need a shell ({line.syntax}), and a program that the shell starts would show "
+            f"secret {exposed[0]} to everybody in its arguments",
+            hint=f"leave out {line.syntax}; or {_REMEDY}",
+        )
+    words = line.text.split()
+    engine = next((name for at in range(len(words)) if (name := engine_of(words[at:]))), "")
+    if engine and not spec.requires_auth:
+        raise Unsupported(
+            f"app '{spec.key}': its args need a shell ({line.syntax}), so which of the paths of {engine} its key "
+            "guards is not known",
+            hint=f"leave out {line.syntax}, or let the ingress ask for a token: requires_auth=True",
+        )
+
+
+def _check_words(spec: AppSpec, line: Line, names: set[str], secrets: set[str]) -> None:
+    known = names | _ALWAYS | set(_of_image(spec.image)) | set(_of_parameters(spec.command))
+    missing = [name for name in line.names if name not in known]
+    if missing:
+        raise InvalidInput(
+            f"app '{spec.key}': its args name ${missing[0]}, and the app has no secret or variable {missing[0]}",
+            hint=f"add it to env_vars= or secrets=; quoted, '${missing[0]}', it stays as it is",
+        )
+    words = program(spec.command)[1]
+    exposed = [name for word in words[1:] for name in variables_in(word) if name in secrets]
+    if exposed and words[0].startswith("/") and not spec.secret_in_argv:
+        # Of a program in the image that is known when it starts (launch/program.py), which refuses it then.
+        raise InvalidInput(
+            f"app '{spec.key}': program {shown(words[0])} would show secret {exposed[0]} to everybody in its "
+            "arguments",
+            hint=_REMEDY,
+        )
+
+
+def _of_image(image: Mapping[str, Any]) -> Iterator[str]:
+    """The variables that the image's layers set (plan/images.py checks what they are)."""
+    recipe = image.get("spec")
+    layers = recipe.get("layers") if isinstance(recipe, dict) else None
+    for layer in layers if isinstance(layers, list) else ():
+        env = layer.get("env") if isinstance(layer, dict) else None
+        variables = env.get("envVariables") if isinstance(env, dict) else None
+        yield from variables if isinstance(variables, dict) else ()
+
+
+def _of_parameters(command: Sequence[str]) -> Iterator[str]:
+    yield from (str(each["env_var"]) for each in parameters(list(command)) if each.get("env_var"))

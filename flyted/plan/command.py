@@ -1,0 +1,46 @@
+"""A command on its way to launch, through D-Bus and systemd, which change characters of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from flyted.contract.engines import split
+from flyted.contract.shell import Word, read
+
+_CHANGED = "$;%\\\"'`"
+
+
+def options(command: Sequence[str]) -> Iterator[str]:
+    """The command as launch's last options; the arguments of fserve are read here as Flyte's shell would read them.
+
+    ``--shell``: a line for ``sh``, with its variables as they stand. After ``--quoted``: the command, whose words that
+    follow fserve's ``--`` are templates (launch/expand.py).
+    """
+    head, args = split(command)
+    if not head or not args:
+        yield from ("--quoted", *(quote(word) for word in command))
+        return
+    line = read(args)
+    if line.syntax:
+        yield from ("--shell", quote(line.text))
+    yield from ("--quoted", *(quote(word) for word in head), *(template(word) for word in line.words))
+
+
+def template(word: Word) -> str:
+    """A word with its variables marked for launch."""
+    if not any(piece.name or piece.text for piece in word):
+        return "%{}"
+    marks = ("%{{{}}}", "%[{}]")
+    return "".join(
+        marks[piece.split].format(piece.name) if piece.name else quote(piece.text) or "%{}" for piece in word
+    )
+
+
+def quote(word: str) -> str:
+    """A word without the characters that systemd does not hand on as they are; launch takes it back.
+
+    A unit's command is written to a file, and read again at each daemon-reload. On the way ``$`` and ``;`` change: by
+    themselves, escaped, and in ``ExecStartEx`` without expansion too, which systemd 252 cannot read back at all. (All
+    measured, on 252 and 257.) A new line would end the setting there: it never gets to D-Bus.
+    """
+    return "".join(f"%{ord(c):02X}" if c in _CHANGED or ord(c) < 32 else c for c in word)

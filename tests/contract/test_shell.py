@@ -1,0 +1,119 @@
+"""What the shell of Flyte's fserve makes of an app's args: compared with a real shell, word by word."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from flyted.contract.shell import UNCLOSED, divided, read, variable, with_texts, written
+from flyted.launch.expand import expand
+from flyted.plan.command import template
+
+SHOW = f"{sys.executable} -c 'import sys; print(ascii(sys.argv[1:]))' "
+ENV = {"A": "a1", "B": "two words", "EMPTY": "", "_x9": "nine", "PATH": "/usr/bin:/bin"}
+
+
+def ours(text: str) -> list[str]:
+    """The words that launch makes of what flyted hands it."""
+    line = read([text])
+    assert not line.syntax, line.syntax
+    return expand([template(word) for word in line.words], ENV, frozenset())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "prog --api-key=$A",
+        "prog --api-key=${A} x${A}y ${A}${A} $A$A",
+        'prog "--api-key=$A" "$B" \'$B\' "${B}"',
+        "prog $B x$B $B-y x${B}y",  # split at its blanks
+        "prog $EMPTY x",
+        'prog "$EMPTY" x',
+        "prog ''$EMPTY \"\"",
+        "prog $EMPTY$A ''",
+        'prog a\\ b \\$A \\\\ \\\' "\\$A \\\\ \\n \\" \\`"',
+        "prog   a\tb  ",
+        'prog $ a$ "$" x',
+        "prog $A-B ${_x9}z $_x9",
+        "prog {a,b} a=b --x=~ a#b a~b ^ % @ + , : ] } {",
+        'prog \'{"a": [1, 2], "b": "*"}\'',
+        "prog 'a; b && c | d > e ` $(x)'",
+        "prog a\\\nb",
+        "prog 'a\nb' \"c\nd\"",
+        "prog na\u00efve '\u00fc \u4e2d'",
+    ],
+)
+def test_the_words_are_those_of_a_real_shell(text: str) -> None:
+    """What needs no shell means what a shell makes of it."""
+    line = text.replace("prog ", SHOW, 1)
+    shown = subprocess.run(["/bin/sh", "-c", line], env=ENV, capture_output=True, text=True, check=True).stdout.strip()
+    assert ascii(ours(text)[1:]) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "syntax"),
+    [
+        ("mkdir -p /tmp/x && cd /tmp/x", "&&"),
+        ("a; b", ";"),
+        ("a | b", "|"),
+        ("a > b", ">"),
+        ("a 2>&1", ">&"),
+        ("a &", "&"),
+        ("(a)", "("),
+        ("a\nb", "a new line"),
+        ("a *.py", "the pattern *"),
+        ("a x?", "the pattern ?"),
+        ("a [ab]", "the pattern ["),
+        ("a $(id)", "a command inside the line"),
+        ("a `id`", "a command inside the line"),
+        ('a "`id`"', "a command inside the line"),
+        ('a "$(id)"', "a command inside the line"),
+        ("a $((1+1))", "arithmetic"),
+        ("a ${X:-y}", "${…} with more than a name in it"),
+        ("a ${X%.py}", "${…} with more than a name in it"),
+        ("a $1", "$1"),
+        ("a $$", "$$"),
+        ("a $?", "$?"),
+        ("a #b", "# at the beginning of a word"),
+        ("a ~/x", "~ at the beginning of a word"),
+        ("X=1 a", "the assignment X="),
+        ("cd /tmp", "cd, which is no program"),
+        ("exec a", "exec, which is no program"),
+        ("if true", "if, which is no program"),
+        ("! a", "!, which is no program"),
+    ],
+)
+def test_what_only_a_shell_can_do_is_known(text: str, syntax: str) -> None:
+    """It is named, and the line is kept as fserve would hand it to the shell."""
+    line = read(text.split(" "))
+    assert (line.syntax, line.words, line.text) == (syntax, (), text)
+
+
+@pytest.mark.parametrize("text", ["a 'b", 'a "b', "a '", 'x"'])
+def test_a_quote_that_is_not_closed_is_known(text: str) -> None:
+    """A shell would fail at each start of the app."""
+    assert read([text]).syntax == UNCLOSED
+
+
+def test_arguments_are_joined_with_blanks_as_fserve_does() -> None:
+    """`streamlit run` as one word of a list are two; a quote may end in another argument."""
+    assert [written(word) for word in read(["streamlit run", "a.py"]).words] == ["streamlit", "run", "a.py"]
+    assert [written(word) for word in read(["x", "'a", "b'"]).words] == ["x", "'a b'"]
+    given = ["streamlit run", "a.py", "$A", "--x=${A}", "'a b'", '"a', 'b"', ""]
+    assert divided(given) == ("streamlit run", '"a', 'b"', "")
+
+
+def test_variables_are_named() -> None:
+    """Of a line for a shell all that look like one, whatever the shell makes of them."""
+    assert read(["p", "$A", "--x=${B}y", "'$C'", "\\$D"]).names == ("A", "B")
+    assert read(["p", "$A", "&&", "q", "${B:-x}", "${#C}"]).names == ("A", "B", "C")
+    assert variable("${A}") == variable('"${A}"') == "A"
+    assert variable("x${A}") == variable("'$A'") == variable("a") == ""
+
+
+def test_texts_can_be_changed_and_variables_stay() -> None:
+    """What is put in is quoted where a shell needs it."""
+    assert with_texts("--model=${M}/old", lambda text: text.replace("/old", "/a b")) == "--model=$M'/a b'"
+    assert with_texts("'{\"x\": 1}'", lambda text: text) == "'{\"x\": 1}'"
