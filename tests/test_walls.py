@@ -59,7 +59,7 @@ WALLS = {
     ),
     "flyted.launch": Wall(
         (),
-        {"flyte": ("parameters", "environment"), "uvicorn": ()},
+        {"flyte": ("parameters", "control_plane"), "uvicorn": ()},
         "runs inside each app, with the app's Python and packages: stdlib, and what the app itself brings, late",
     ),
     "flyted.gpu": Wall(

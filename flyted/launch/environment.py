@@ -10,7 +10,6 @@ from typing import Any
 from .refused import Refused
 
 _OBJECTS_WHILE_IMPORTING = 200_000  # modules live for ever: looking for garbage among them takes a tenth of a wake
-_CONTROL_PLANE = ("_U_EP_OVERRIDE", "EAGER_API_KEY", "_UNION_EAGER_API_KEY", "UCTL_CONFIG", "FLYTECTL_CONFIG")
 
 
 def load(module: str, variable: str) -> Any:
@@ -36,11 +35,3 @@ def load_pickled(bundle: str) -> Any:
             return pickle.load(file)  # noqa: S301 - the app's own code, run as the app
     except (OSError, EOFError, pickle.UnpicklingError) as error:
         raise Refused(f"code bundle {os.path.basename(bundle)} cannot be read: {error}") from None
-
-
-def connect(project: str, domain: str, org: str) -> None:
-    """Gives the app's own calls to Flyte a client, if its environment names a control plane; else costs nothing."""
-    if any(os.environ.get(name) for name in _CONTROL_PLANE):
-        import flyte
-
-        flyte.init_in_cluster(org=org or None, project=project or None, domain=domain or None)

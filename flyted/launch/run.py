@@ -8,7 +8,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
-from . import activation, bundle, credentials, fserve, gpu, guard, surroundings
+from . import activation, bundle, control_plane, credentials, fserve, gpu, guard, surroundings
 from .expand import expand, secrets_in
 from .notify import Notifier
 from .options import Options, parse
@@ -64,6 +64,9 @@ def _start(options: Options, environ: MutableMapping[str, str], output: Output) 
         secrets = frozenset()
     guard.install({name: environ[name] for name in secrets})
     sys.argv = [*options.command, *options.args]  # as under fserve, for a module that looks at them
+    if asked is not None:
+        surroundings.describe(environ, asked.project, asked.domain, asked.org)
+    control_plane.prepare(environ, now=asked is not None and not options.port)
     if asked is None:
         return _run_program(options, options.command, environ, [])
     return _run_fserve(options, asked, environ, secrets)
@@ -88,9 +91,6 @@ def _run_fserve(
     """The steps of ``main`` in flyte/_bin/serve.py, in its order."""
     from . import environment, parameters
 
-    surroundings.describe(environ, asked.project, asked.domain, asked.org)
-    if not options.port:
-        environment.connect(asked.project, asked.domain, asked.org)
     given = parameters.decode(asked.parameters, os.path.abspath(asked.dest or "."), environ)
     found = None
     if asked.pkl:

@@ -74,8 +74,7 @@ def describe(environ: MutableMapping[str, str], project: str, domain: str, org: 
 
 def raw_data(environ: MutableMapping[str, str], path: str) -> None:
     """Where the app may put data of its own; the template that a cluster fills in becomes its state folder."""
-    if not path:
-        return
+    path = path or _RAW_DATA_TEMPLATE  # the SDK writes no other (flyte/app/_app_environment.py container_cmd)
     if _RAW_DATA_TEMPLATE in path:
         folder = os.path.join(first(environ, "STATE_DIRECTORY") or first(environ, "CACHE_DIRECTORY"), "raw")
         os.makedirs(folder, exist_ok=True)

@@ -1,0 +1,62 @@
+"""What an app's own calls to Flyte find: a project, a domain, and no control plane.
+
+fserve always initializes the SDK (flyte/_bin/serve.py: ``init_in_cluster``), whose default is a control plane at
+host.docker.internal, in the clear. Here the same is done when the app imports the SDK, which costs nothing before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from types import ModuleType
+from typing import Any
+
+from .imports import after_import
+
+_NAMED_BY = ("EAGER_API_KEY", "_UNION_EAGER_API_KEY", "UCTL_CONFIG", "FLYTECTL_CONFIG", "FLYTE_ADMIN_ENDPOINT")
+_ENDPOINT = "_U_EP_OVERRIDE"
+NOWHERE = "flyted-has-no-control-plane.invalid"
+"""Never an address (RFC 6761, 6.4): a process of the app's that this one does not see fails at once as well."""
+WHY = "flyted serves apps; tasks and runs need a Flyte cluster (an app can name one with the secret EAGER_API_KEY)"
+
+
+def prepare(environ: MutableMapping[str, str], *, now: bool) -> None:
+    """Gives the SDK its context when it is imported, or ``now`` if the environment names a control plane."""
+    names = ("_U_ORG_NAME", "FLYTE_INTERNAL_EXECUTION_PROJECT", "FLYTE_INTERNAL_EXECUTION_DOMAIN")
+    org, project, domain = (environ.get(name) or None for name in names)
+    if not any(environ.get(name) for name in _NAMED_BY):
+        environ[_ENDPOINT] = NOWHERE
+        after_import("flyte._initialize", lambda module: _initialize(module, org, project, domain))
+    elif now:
+        import flyte
+
+        flyte.init_in_cluster(org=org, project=project, domain=domain)
+
+
+def _initialize(module: ModuleType, org: str | None, project: str | None, domain: str | None) -> None:
+    import pathlib
+
+    names: Any = module
+    client_of = names._initialize_client  # noqa: SLF001 - the one place where the SDK makes a client
+
+    async def initialize_client(*args: Any, **kwargs: Any) -> Any:
+        if str(kwargs.get("endpoint")).endswith(NOWHERE):  # the SDK has put dns:/// before it
+            return _NoControlPlane(names.InitializationError)
+        return await client_of(*args, **kwargs)
+
+    names._initialize_client = initialize_client  # noqa: SLF001
+    names._init_config = names._InitConfig(  # noqa: SLF001 - as init() does, which would start a thread
+        root_dir=pathlib.Path.cwd(), org=org, project=project, domain=domain, image_builder="remote",
+        client=_NoControlPlane(names.InitializationError),
+    )  # fmt: skip
+
+
+class _NoControlPlane:
+    """Stands where the SDK's client does. Whatever is asked of it fails, with the reason."""
+
+    def __init__(self, error: Any) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise self._error("NoControlPlane", "user", WHY)
