@@ -290,6 +290,7 @@ def test_a_broken_way_out_is_named() -> None:
         assert done.returncode == 8, done.stderr
         assert "its network could not be made: " in done.stderr
         assert "--no-egress" in done.stderr
+        assert sh("systemctl list-units --all --state=failed --no-legend 'flyted-net@*'") == ""
     finally:
         drop_in.unlink()
         sh("systemctl daemon-reload")

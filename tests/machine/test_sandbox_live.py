@@ -16,7 +16,7 @@ from tests.machine.people import alice, answer, curl, give, may_serve
 GATES = {"flyted.service": 1.2, "flyted-ingress.service": 0.6}
 APP_GATE = 1.4
 PROBE = """
-import json, os, socket, subprocess, time
+import grp, json, os, pwd, socket, subprocess, time
 from pathlib import Path
 from fastapi import FastAPI
 import flyte
@@ -91,6 +91,8 @@ async def attempts():
         "write image": tried(lambda: Path(os.environ["PATH"].split(":")[0], "x").write_text("x")),
         "processes": tried(lambda: sorted({Path(p).stat().st_uid for p in Path("/proc").glob("[0-9]*")})),
         "uid": os.getuid(),
+        "user": tried(lambda: [pwd.getpwuid(os.getuid()).pw_name, subprocess.check_output(["whoami"], text=True)]),
+        "group": tried(lambda: grp.getgrgid(os.getgid()).gr_name),
         "caps": [l for l in open("/proc/self/status") if l.startswith(("CapEff", "CapBnd", "NoNewPrivs"))],
         "namespace": tried(lambda: subprocess.check_output(["unshare", "-U", "true"])),
         "state": tried(lambda: Path(os.environ["HOME"], "x").write_text("x")),
@@ -168,6 +170,7 @@ def test_an_app_sees_only_what_is_its_own(attempts: dict[str, object]) -> None:
 
 def test_an_app_can_do_its_work(attempts: dict[str, object]) -> None:
     """Its state, its working folder, subprocesses and /proc/meminfo (psutil, torch) are there."""
+    assert (attempts["user"], attempts["group"]) == (r"['fa-probe', 'fa-probe\n']", "fa-probe")
     for what in ("state", "cwd"):
         assert attempts[what] == "1"
     assert "ok" in str(attempts["subprocess"])
