@@ -48,6 +48,7 @@ from flyted.host.store import Store
 from flyted.host.tokens import Tokens as TokenTable
 from flyted.host.units import Units
 from flyted.host.vault import Vault
+from flyted.plan.overdue import KILL_S
 from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import STOP_S
 
@@ -76,7 +77,7 @@ async def daemon(settings: Settings) -> None:
         vault = Vault.open(STATE, identity.read(os.environ), recipients.read(recipients.PATH))
         store = Store(STATE / "flyted.db")
         store.fail_pending("flyted was stopped during this deploy", time.time())
-    units = Units(settings.start_timeout_s + settings.gpu_wait_s + STOP_S)
+    units = Units(settings.start_timeout_s + settings.gpu_wait_s + STOP_S, KILL_S)
     units.open()
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress")
     listen = choose_listen(settings, units, RUN / "ingress")

@@ -22,6 +22,7 @@ from flyted.plan.actions import Action, StartPair
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.gpu_facts import GpuFacts
 from flyted.plan.idle import Clock, idle_s
+from flyted.plan.overdue import ending
 from flyted.plan.reconcile import Plan, reconcile, serving_replica
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Engine:
         self._tasks: dict[Replica, asyncio.Task[None]] = {}
         self._clocks: dict[str, Clock] = {}
         self._leaving: dict[Replica, float] = {}
+        self._ending: dict[str, float] = {}
         self._up: set[Replica] = set()  # pairs seen alive: one that vanishes from here has failed
         self.failures: dict[Replica, Failure] = {}
         self.candidates: set[Replica] = set()
@@ -127,6 +129,7 @@ class Engine:
         self._leaving = {replica: self._leaving.get(replica, now) for replica in plan.leaving}
         self._clocks = dict(plan.clocks)
         self._look_at = plan.look_at
+        self._kill_overdue(facts, now)
         await self._start_pairs(plan)
         ingress_up = await self._act.apply_ingress(plan.ingress)
         for action in plan.actions:
@@ -134,6 +137,15 @@ class Engine:
                 self._beside(action)
         if not ingress_up:
             self._look_at = min(self._look_at or now + RETRY_S, now + RETRY_S)
+
+    def _kill_overdue(self, facts: Facts, now: float) -> None:
+        found = ending(facts.units, self._ending, now)
+        self._ending = found.since
+        for unit in found.kill:
+            log.warning("%s does not end: it is killed", unit)
+            self._act.units.kill(unit)
+        if found.look_at is not None:
+            self._look_at = min(self._look_at or found.look_at, found.look_at)
 
     async def _start_pairs(self, plan: Plan) -> None:
         """Before the ingress sends anybody there. One that fails backs off; the others go on."""

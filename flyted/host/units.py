@@ -29,9 +29,10 @@ _SOCKET = "org.freedesktop.systemd1.Socket"
 class Units:
     """The units of this machine. Job results: "done", "failed", "timeout", "canceled", "dependency", "skipped"."""
 
-    def __init__(self, longest_s: float = 340.0) -> None:
-        """``longest_s``: what a job of an app's units may take."""
+    def __init__(self, longest_s: float = 340.0, kill_s: float = 35.0) -> None:
+        """``longest_s``: what a job of an app's units may take. ``kill_s``: after that long a stop kills."""
         self._job_s = longest_s + JOB_S
+        self._kill_s = kill_s
         self._bus = Bus(self._signal, self._lost)
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._watched: dict[str, set[asyncio.Event]] = {}
@@ -125,9 +126,11 @@ class Units:
     async def stop(self, name: str) -> str:
         """Stops a unit and waits; a unit that is not there is stopped. The job's result.
 
-        A deliberate stop also forgets how often the unit was started: sleeping and waking is not crashing.
+        A service that puts off systemd's own limit gets SIGKILL after a while, all of it. A deliberate stop also
+        forgets how often the unit was started: sleeping and waking is not crashing.
         """
         self._thaw(name)
+        kill = asyncio.get_running_loop().call_later(self._kill_s, self.kill, name)
         try:
             return await self._job("StopUnit", text(name), text("replace"))
         except Refused as error:
@@ -135,6 +138,7 @@ class Units:
                 raise
             return "done"
         finally:
+            kill.cancel()
             self._forget(name)
 
     def allow_devices(self, name: str, nodes: Sequence[tuple[str, str]]) -> None:

@@ -1,0 +1,39 @@
+"""Services of apps that take longer to end than they may: whoever stops them, they get SIGKILL then. Pure.
+
+systemd's own limit (``TimeoutStopSec=``) does not bind a service that wants to go on: its main process puts the limit
+off with each ``EXTEND_TIMEOUT_USEC=`` that it sends, sd_notify(3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flyted.contract.names import replica_of
+from flyted.plan.facts import UnitFact
+from flyted.plan.units import STOP_S
+
+KILL_S = STOP_S + 5.0
+"""systemd itself sends SIGKILL after :data:`STOP_S`, and a program may then take a moment to be gone."""
+AGAIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """``kill``: units to kill now. ``since``: what ends, and since when it was seen. ``look_at``: the next kill."""
+
+    kill: tuple[str, ...]
+    since: dict[str, float]
+    look_at: float | None
+
+
+def ending(units: Mapping[str, UnitFact], before: Mapping[str, float], now: float) -> Ending:
+    """Times are seconds of one monotonic clock. ``before`` is the ``since`` of the look before."""
+    since = {
+        name: before.get(name, now)
+        for name, fact in sorted(units.items())
+        if fact.active == "deactivating" and name.endswith(".service") and replica_of(name) is not None
+    }
+    kill = tuple(name for name, start in since.items() if now - start >= KILL_S)
+    looks = [now + AGAIN_S if name in kill else start + KILL_S for name, start in since.items()]
+    return Ending(kill, since, min(looks, default=None))
