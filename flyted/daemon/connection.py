@@ -34,6 +34,8 @@ class Connection:
         self._conn = conn
         self._fds: list[int] = []
         self.asked = False
+        self.refused = ""
+        self._left = False
         pid, uid, _ = _PEERCRED.unpack(conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
         self.actor = Actor(uid, pid)
 
@@ -58,11 +60,14 @@ class Connection:
         await self.send_frame(wire.encode(message))
 
     async def send_frame(self, frame: bytes) -> None:
-        """Sends an encoded frame. Raises :class:`ClientGone`."""
+        """Sends an encoded frame. Raises :class:`ClientGone`; who did not read in time is not waited for again."""
+        if self._left:
+            raise ClientGone
         try:
             async with asyncio.timeout(ANSWER_TIME_S):
                 await asyncio.get_running_loop().sock_sendall(self._conn, frame)
         except (OSError, TimeoutError) as error:
+            self._left = True
             raise ClientGone from error
 
     async def gone(self) -> None:

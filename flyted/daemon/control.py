@@ -22,11 +22,10 @@ from flyted.contract.names import shown
 from flyted.daemon.actor import NOBODY, Actor
 from flyted.daemon.connection import ClientGone, Connection
 from flyted.daemon.verbs import Call, Door, Verb
+from flyted.plan.crowd import Place, admit
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 64
-MAX_PER_USER = 16  # root excepted: the operator gets in when users fill it
 MAX_API = 256  # the gateway's connections: one per request of a client, for as long as a stream lasts
 
 Owner = Callable[[str], Actor]
@@ -41,7 +40,6 @@ class Control:
         self._listener = listener
         self._verbs = verbs
         self._owner = owner
-        self._most = MAX_CONNECTIONS if owner is None else MAX_API
         self._open: dict[Connection, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -55,23 +53,19 @@ class Control:
                 await asyncio.sleep(1)  # out of descriptors: give some time to come back
                 continue
             connection = Connection(conn)
-            self._make_room(connection)
+            connection.refused = self._admit(connection)
             task = asyncio.create_task(self._serve(connection))
             self._open[connection] = task
             task.add_done_callback(functools.partial(self._close, connection))
 
-    def _make_room(self, new: Connection) -> None:
-        """Above a bound, whoever has been silent longest goes: idle connections never lock anybody out."""
-        own = [c for c in self._open if c.actor.uid == new.actor.uid] if self._owner is None else []
-        crowd = own if not new.actor.root and len(own) >= MAX_PER_USER else list(self._open)
-        if crowd is own or len(self._open) >= self._most:
-            silent = next((c for c in crowd if not c.asked), None)
-            if silent is not None:
-                self._open.pop(silent).cancel()
-
-    def _refuse_crowd(self) -> None:
-        if len(self._open) > self._most:
-            raise Busy("flyted has too many clients at once", hint="try again in a moment")
+    def _admit(self, new: Connection) -> str:
+        """Why a new connection is refused, "" when it is not. An idle one may end for it."""
+        if self._owner is not None:  # all are of the gateway, which bounds its users itself
+            return "flyted has too many clients at once" if len(self._open) >= MAX_API else ""
+        answer = admit([Place(c.actor.uid, c.asked) for c in self._open], new.actor.uid)
+        if answer.ended is not None:
+            self._open.pop(list(self._open)[answer.ended]).cancel()
+        return answer.refused
 
     async def _serve(self, connection: Connection) -> None:
         with contextlib.suppress(ClientGone):
@@ -84,7 +78,7 @@ class Control:
 
     async def _answer(self, connection: Connection) -> None:
         try:
-            self._refuse_crowd()
+            _check_admitted(connection)
             request, bulk = await connection.request()
             result = await self._call(connection, request, bulk)
         except FlytedError as error:
@@ -137,6 +131,11 @@ class Control:
                 raise PermissionRefused(f"this token may not do {request.verb}", hint="flytectl token create --help")
             raise PermissionRefused(f"{request.verb} is for root", hint="use sudo")
         return verb
+
+
+def _check_admitted(connection: Connection) -> None:
+    if connection.refused:
+        raise Busy(connection.refused, hint="end one of them (flytectl logs -f is one), or try again later")
 
 
 async def _until_gone(connection: Connection, verb: Verb, call: Call) -> dict[str, Any]:

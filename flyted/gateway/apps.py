@@ -206,7 +206,7 @@ def _same(one: definition.Spec, other: definition.Spec) -> bool:
 
 async def _while_there(call: Coroutine[Any, Any, Any]) -> None:
     """Waits for a call of flyted's, and ends it when the client leaves. Raises :class:`Busy` then."""
-    work, gone = asyncio.ensure_future(call), asyncio.ensure_future(caller().gone.wait())
+    work, gone = asyncio.ensure_future(call), asyncio.ensure_future(caller().left())
     try:
         await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
         if not work.done():

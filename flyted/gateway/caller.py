@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -26,6 +26,20 @@ class Caller:
     user: str = ""
     uid: int = -1
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    receive: Callable[[], Awaitable[object]] | None = field(default=None, repr=False)
+
+    async def left(self) -> None:
+        """Returns when the client has closed its connection: for a call whose whole message is here."""
+        listening = asyncio.ensure_future(self._listen())
+        try:
+            await self.gone.wait()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        while self.receive is not None and not self.gone.is_set():
+            await self.receive()  # it notes that the client has left
 
 
 _caller: ContextVar[Caller] = ContextVar("caller")

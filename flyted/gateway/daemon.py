@@ -7,20 +7,23 @@ clients may follow logs at once, and closing its connection ends what it waits f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from flyted.contract import wire
 from flyted.contract.client import API_SOCKET
 from flyted.contract.errors import DaemonUnavailable
+from flyted.gateway.caller import caller
 
 OnEvent = Callable[[dict[str, Any]], None]
 SHORT, LONG = 12, 36
-"""Connections at a time, below flyted's own limit of 64: flytectl must get in beside us, and a question must not wait
-for the deploys and followed logs of others."""
+"""Connections at a time: a question must not wait for the deploys and followed logs of others."""
+LONG_OF_A_USER = 12
+"""So that nobody's deploys and followed logs have others wait."""
 _LONG = frozenset({"app.serve", "app.start", "app.stop", "app.delete", "app.logs", "image.build"})
 
 
@@ -30,6 +33,7 @@ class Daemon:
     def __init__(self, path: Path = API_SOCKET) -> None:
         self._path = path
         self._short, self._long = asyncio.Semaphore(SHORT), asyncio.Semaphore(LONG)
+        self._users: dict[int, asyncio.Semaphore] = {}
 
     async def call(
         self,
@@ -49,13 +53,24 @@ class Daemon:
         if bulk is not None:
             arguments["bulk"] = len(bulk)
         frame = wire.encode_request(verb, arguments, token)
-        async with self._long if verb in _LONG else self._short:
+        async with self._place(verb):
             with socket.socket(socket.AF_UNIX) as conn:
                 conn.setblocking(False)  # noqa: FBT003
                 try:
                     return await _exchange(conn, self._path, frame + (bulk or b""), fd, on_event)
                 except OSError as error:
                     raise _unavailable(error.strerror or type(error).__name__) from error
+
+    @contextlib.asynccontextmanager
+    async def _place(self, verb: str) -> AsyncIterator[None]:
+        """A connection's place. One that may last is first a place of the caller's own, then one of all."""
+        if verb not in _LONG:
+            async with self._short:
+                yield
+            return
+        own = self._users.setdefault(caller().uid, asyncio.Semaphore(LONG_OF_A_USER))
+        async with own, self._long:
+            yield
 
 
 async def _exchange(

@@ -108,4 +108,5 @@ def _bounded(receive: Receive) -> Receive:
             raise too_large()
         return message
 
+    who.receive = bounded
     return bounded

@@ -16,11 +16,18 @@ from typing import Any
 import pytest
 
 from flyted.contract import client, wire
-from flyted.contract.errors import DaemonUnavailable, InvalidInput, PermissionRefused, ProtocolMismatch, SecretNotFound
+from flyted.contract.errors import (
+    Busy,
+    DaemonUnavailable,
+    InvalidInput,
+    PermissionRefused,
+    ProtocolMismatch,
+    SecretNotFound,
+)
 from flyted.daemon import connection
 from flyted.daemon.actor import Actor
-from flyted.daemon.control import MAX_CONNECTIONS
 from flyted.daemon.verbs import Call, Right, Verb
+from flyted.plan.crowd import MOST, MOST_OF_A_USER
 from tests.daemon.doors import Doors
 
 
@@ -57,12 +64,21 @@ class Daemon(Doors):
             "missing": Verb(Right.READ, {}, missing),
             "broken": Verb(Right.READ, {}, broken),
             "admin": Verb(Right.ADMIN, {}, missing),
+            "chatter": Verb(Right.READ, {}, self.chatter),
             "follow": Verb(Right.READ, {}, self.follow, until_gone=True),
         }
         super().__init__({path: None}, verbs)
 
-    async def follow(self, _call: Call) -> dict[str, Any]:
+    async def chatter(self, call: Call) -> dict[str, Any]:
+        """Tells more than a socket holds, line by line."""
+        for _ in range(50):
+            await call.emit("build", text="x" * 50_000)
+        self.ended.set()
+        return {}
+
+    async def follow(self, call: Call) -> dict[str, Any]:
         """Never ends by itself; tells when it was ended."""
+        await call.emit("progress", text="following")
         try:
             await asyncio.Event().wait()
         finally:
@@ -169,7 +185,39 @@ def test_two_hundred_idle_connections_lock_nobody_out(daemon: Daemon) -> None:
     for conn in idle:
         conn.close()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10
-    assert MAX_CONNECTIONS < 200
+
+
+def test_a_user_who_follows_too_much_locks_only_that_user_out(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for ever, and more than there may be in all: root and the others are answered as ever."""
+    uid = [1000]
+    monkeypatch.setattr(connection, "Actor", lambda _uid, pid: Actor(uid[0], pid))
+    with contextlib.ExitStack() as open_:
+        for _ in range(MOST // MOST_OF_A_USER):
+            for _ in range(MOST_OF_A_USER):
+                conn = open_.enter_context(socket.socket(socket.AF_UNIX))
+                conn.connect(str(daemon.path))
+                conn.sendall(wire.encode_request("follow", {}))
+                assert conn.recv(4), "it is followed"
+            with pytest.raises(Busy, match=f"you have {MOST_OF_A_USER} requests open"):
+                client.call("missing", path=daemon.path)
+            uid[0] += 1
+            expected = SecretNotFound if uid[0] < 1000 + MOST // MOST_OF_A_USER else Busy
+            with pytest.raises(expected):
+                client.call("missing", path=daemon.path)
+        uid[0] = 0
+        with pytest.raises(SecretNotFound):
+            client.call("missing", path=daemon.path)
+
+
+def test_who_reads_nothing_is_waited_for_once(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much there is to tell: others may share the work that tells it."""
+    monkeypatch.setattr(connection, "ANSWER_TIME_S", 0.3)
+    began = time.monotonic()
+    with socket.socket(socket.AF_UNIX) as conn:
+        conn.connect(str(daemon.path))
+        conn.sendall(wire.encode_request("chatter", {}))
+        assert daemon.ended.wait(10)
+    assert time.monotonic() - began < 2
 
 
 def test_a_follower_that_leaves_ends_its_work(daemon: Daemon) -> None:

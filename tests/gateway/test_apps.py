@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +18,7 @@ from flyteidl2.core import tasks_pb2
 
 from flyted.contract.errors import Busy, DeployFailed, FlytedError, InvalidInput, SecretNotFound
 from flyted.contract.names import AppKey
-from tests.gateway.clients import ask, first, service
+from tests.gateway.clients import HEADERS, ask, first, service
 from tests.gateway.described import CODE, app, bundle
 from tests.gateway.harness import NO_APP, Running, app_map
 
@@ -348,6 +350,33 @@ def test_a_deleted_app_is_gone_before_its_deploy_has_heard_of_it(gateway: Runnin
             get(gateway)
         assert raised.value.code is Code.NOT_FOUND
         assert gateway.parts.jobs.deploy_of(KEY) is None
+
+
+def test_a_client_that_leaves_ends_the_deletion_that_it_waits_for(gateway: Running) -> None:
+    """Else it would strike later, when the app's last requests have ended and somebody serves it again."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
+        begun.set()
+        try:
+            while True:
+                time.sleep(0.05)
+                yield {"event": {"kind": "progress", "text": ""}}
+        finally:
+            ended.set()
+
+    gateway.flyted.scripts["app.delete"] = script
+
+    async def leave() -> None:
+        deletion = apps(gateway).delete(pb.DeleteRequest(app_id=app().metadata.id), headers=HEADERS)
+        waiting = asyncio.create_task(deletion)
+        assert await asyncio.to_thread(begun.wait, 10)
+        assert not ended.is_set()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(leave())
+    assert ended.wait(10)
 
 
 def test_an_unknown_app_is_not_found(gateway: Running) -> None:
