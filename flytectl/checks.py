@@ -10,9 +10,10 @@ import os
 import pwd
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from flytectl import trust
+from flytectl import browsers, trust
 from flytectl.daemon import call
 from flyted.contract.client import check_version
 from flyted.contract.errors import FlytedError
@@ -27,12 +28,16 @@ Check = dict[str, Any]
 def run() -> list[Check]:
     """All checks, the daemon's included when it answers."""
     try:
-        authority = call("ca.show")
-        base = _base_domain(authority["names"])
-    except FlytedError:
-        authority, base = {}, BASE_DOMAIN
-    found = [*_group(), *_names(base), *_daemon()]
-    return [*found, _trusted(authority["pem"])] if authority else found
+        version, authority = call("version"), call("ca.show")
+    except FlytedError as error:
+        return [*_group(), check("daemon", error.message, error.hint, ok=False)]
+    return [
+        *_group(),
+        *_names(_base_domain(authority["names"])),
+        *_daemon(version),
+        _trusted(authority["pem"]),
+        *_browsers(authority["pem"]),
+    ]
 
 
 def _base_domain(names: list[str]) -> str:
@@ -55,7 +60,7 @@ def _group() -> Iterator[Check]:
     except KeyError:
         yield check("group", f"there is no group '{GROUP}'", "install the package flyted", ok=False)
         return
-    if group.gr_gid in os.getgroups():
+    if group.gr_gid in {os.getegid(), *os.getgroups()}:  # newgrp(1) makes it the effective one
         yield check("group", f"{user} is in group '{GROUP}'", ok=True)
     elif user in group.gr_mem:
         hint = f"log out and in again, or: newgrp {GROUP}"
@@ -68,21 +73,39 @@ def _group() -> Iterator[Check]:
 def _names(base: str) -> Iterator[Check]:
     host = f"doctor.{base}"
     try:
-        found = {info[4][0] for info in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)}
+        found = sorted({str(info[4][0]) for info in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)})
     except OSError as error:
-        hint = "sudo apt install libnss-myhostname; curl and browsers resolve *.localhost by themselves"
-        yield check("names", f"{host} does not resolve: {error.strerror or error}", hint, ok=None)
+        yield check("names", f"{host} does not resolve: {error.strerror or error}", names_hint(base), ok=None)
         return
-    local = all(address in ("::1", "127.0.0.1") for address in found)
-    detail = f"{host} is {', '.join(sorted(str(address) for address in found))}"
-    yield check(
-        "names", detail, "" if local else f"*.{BASE_DOMAIN} must lead to this machine: see /etc/hosts", ok=local
+    elsewhere = [address for address in found if not _is_here(address)]
+    detail = f"{host} is {', '.join(found)}" + (f": {', '.join(elsewhere)} is not this machine" if elsewhere else "")
+    yield check("names", detail, names_hint(base), ok=not elsewhere)
+
+
+def names_hint(base: str) -> str:
+    """How names below the base domain come to lead to this machine."""
+    if base == "localhost" or base.endswith(".localhost"):
+        return "sudo apt install libnss-myhostname; curl and browsers resolve *.localhost by themselves"
+    return (
+        f"let *.{base} lead to an address of this machine, by an entry in the DNS of your router, Pi-hole or dnsmasq; "
+        f"or name each app in /etc/hosts: ADDRESS APP.{base}"
     )
 
 
-def _daemon() -> Iterator[Check]:
+def _is_here(address: str) -> bool:
+    """Whether the address is one of this machine's: only those can be bound."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def _daemon(version: dict[str, Any]) -> Iterator[Check]:
+    yield _version(version)
     try:
-        yield _version(call("version"))
         yield from call("doctor")["checks"]
     except FlytedError as error:
         yield check("daemon", error.message, error.hint, ok=False)
@@ -100,3 +123,17 @@ def _trusted(pem: str) -> Check:
     if trust.in_bundle(pem):
         return check("trust", "the system trusts the apps' certificates", ok=True)
     return check("trust", "the system does not trust the apps' certificates", "sudo flytectl ca install", ok=None)
+
+
+def _browsers(pem: str) -> Iterator[Check]:
+    """Whether the calling user's browsers trust it; root has none."""
+    if os.geteuid() == 0 or not browsers.have_certutil():
+        return
+    have = browsers.stores(Path.home())
+    without = [store for store in have if not browsers.trusted_in(store.folder, pem)]
+    for store in without:
+        detail = f"{store.browser} does not trust the apps' certificates ({store.folder})"
+        yield check("browsers", detail, "sudo flytectl ca install", ok=None)
+    if have and not without:
+        names = ", ".join(dict.fromkeys(store.browser for store in have))
+        yield check("browsers", f"{names} trusts the apps' certificates", ok=True)

@@ -1,8 +1,6 @@
-"""Makes this machine and one user's browsers trust the local CA, and undoes it.
+"""Makes this machine trust the local CA, and undoes it: the system's bundle of update-ca-certificates(8).
 
-Two kinds of store: the system's bundle (update-ca-certificates(8): curl, wget, Go, Debian's Python), and the NSS
-databases of Chromium and Firefox below a user's home. The latter are touched only by programs that run as that user:
-root writes nothing where a user could have put a link.
+curl, wget, Go and Debian's Python look there. Browsers do not, see browsers.py.
 """
 
 from __future__ import annotations
@@ -10,27 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
-import shutil
 import ssl
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-from flytectl import identity
 from flyted.contract.errors import HostFailure, ProtocolMismatch
 
 ANCHOR = Path("/usr/local/share/ca-certificates/flyted.crt")
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
-NICKNAME = "flyted local CA"
-
-_NSS_PLACES = (
-    ".pki/nssdb",
-    "snap/chromium/current/.pki/nssdb",
-    ".mozilla/firefox/*",
-    ".config/mozilla/firefox/*",
-    "snap/firefox/common/.mozilla/firefox/*",
-    ".var/app/org.mozilla.firefox/.mozilla/firefox/*",
-)
 
 
 def fingerprint(pem: str) -> str:
@@ -79,7 +64,7 @@ def uninstall_system(anchor: Path = ANCHOR) -> bool:
 def _update(*options: str) -> None:
     try:
         done = subprocess.run(
-            ["update-ca-certificates", *options], capture_output=True, text=True, check=False, env=_root_environment()
+            ["update-ca-certificates", *options], capture_output=True, text=True, check=False, env=root_environment()
         )
     except FileNotFoundError as error:
         raise HostFailure(
@@ -90,7 +75,8 @@ def _update(*options: str) -> None:
         raise HostFailure(f"update-ca-certificates failed: {said}", hint="sudo update-ca-certificates --verbose")
 
 
-def _root_environment() -> dict[str, str]:
+def root_environment() -> dict[str, str]:
+    """What programs that root starts here may know."""
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 
@@ -103,41 +89,3 @@ def calling_user(environment: dict[str, str] | os._Environ[str]) -> pwd.struct_p
         return pwd.getpwuid(int(number))
     except KeyError:
         return None
-
-
-def browser_stores(home: str) -> list[Path]:
-    """NSS databases of browsers below ``home``."""
-    return sorted(_found(Path(home)))
-
-
-def _found(home: Path) -> Iterator[Path]:
-    for place in _NSS_PLACES:
-        for folder in home.glob(place):
-            if (folder / "cert9.db").is_file():
-                yield folder
-
-
-def have_certutil() -> bool:
-    """Whether the program that changes NSS databases is there."""
-    return shutil.which("certutil", path="/usr/bin:/bin") is not None
-
-
-def trust_in(store: Path, user: pwd.struct_passwd, pem: str) -> bool:
-    """Adds the CA to one NSS database, as its owner; whether that worked."""
-    distrust_in(store, user)  # an older CA of the same name would win
-    return _certutil(store, user, ["-A", "-n", NICKNAME, "-t", "C,,", "-a"], pem)
-
-
-def distrust_in(store: Path, user: pwd.struct_passwd) -> bool:
-    """Removes the CA from one NSS database; whether it was there."""
-    return _certutil(store, user, ["-D", "-n", NICKNAME], "")
-
-
-def _certutil(store: Path, user: pwd.struct_passwd, words: list[str], text: str) -> bool:
-    done = subprocess.run(
-        ["/usr/bin/certutil", *words, "-d", f"sql:{store}"],
-        input=text, text=True, capture_output=True, check=False, cwd="/",
-        env={**_root_environment(), "HOME": user.pw_dir},
-        **identity.of(user).drop(),  # the user's pkcs11.txt may name a library that certutil loads
-    )  # fmt: skip
-    return done.returncode == 0

@@ -11,7 +11,6 @@ from flytectl.options import as_json, out, say
 
 if TYPE_CHECKING:
     import pwd
-    from pathlib import Path
 
 
 @click.command()
@@ -62,15 +61,8 @@ def uninstall() -> None:
     was_there = trust.uninstall_system()
     out(f"removed: {trust.ANCHOR}" if was_there else "the system did not trust it")
     user = trust.calling_user(os.environ)
-    stores = _stores(user)
-    if user is None or not stores:
-        return
-    if not trust.have_certutil():
-        say(f"note: {user.pw_name}'s browsers may still trust it: sudo apt install libnss3-tools, then again")
-        return
-    for store in stores:
-        if trust.distrust_in(store, user):
-            out(f"removed: {store}")
+    if user is not None:
+        _forget(user)
 
 
 def _ask() -> tuple[str, list[str]]:
@@ -87,22 +79,44 @@ def _require_root(command: str) -> None:
         raise PermissionRefused("the system's trusted certificates belong to root", hint=f"sudo flytectl ca {command}")
 
 
-def _stores(user: pwd.struct_passwd | None) -> list[Path]:
-    from flytectl import trust
-
-    return trust.browser_stores(user.pw_dir) if user is not None else []
-
-
 def _browsers(user: pwd.struct_passwd, pem: str) -> None:
-    from flytectl import trust
+    """Every browser of the user's that is found, and what to do for the others."""
+    from pathlib import Path
 
-    stores = _stores(user)
-    if not stores:
+    from flytectl import browsers
+
+    home = Path(user.pw_dir)
+    have = browsers.stores(home)
+    make, start = browsers.unmade(home, have)
+    if not (have or make or start):
+        say(f"note: no browser of {user.pw_name}'s was found; for one on another computer: flytectl ca show --pem")
         return
-    if not trust.have_certutil():
-        say(f"note: {user.pw_name}'s browsers keep a list of their own: sudo apt install libnss3-tools,")
-        say("      then: sudo flytectl ca install")
+    if not browsers.have_certutil():
+        names = ", ".join(dict.fromkeys([*(store.browser for store in (*have, *make)), *start]))
+        say(f"note: {user.pw_name}'s browsers ({names}) keep lists of their own:")
+        say(f"      sudo apt install {browsers.CERTUTIL_PACKAGE} && sudo flytectl ca install")
         return
-    for store in stores:
-        done = trust.trust_in(store, user, pem)
-        (out if done else say)(f"trusted: {store}" if done else f"note: certutil could not change {store}")
+    for store in (*have, *make):
+        if browsers.trust_in(store, user, pem):
+            out(f"trusted: {store.folder} ({store.browser})")
+        else:
+            say(f"note: certutil could not change {store.folder} ({store.browser})")
+    for name in start:
+        say(f"note: {name} has made no profile yet: start it once, then: sudo flytectl ca install")
+    if have:
+        say("note: restart browsers that are open")
+
+
+def _forget(user: pwd.struct_passwd) -> None:
+    from pathlib import Path
+
+    from flytectl import browsers
+
+    have = browsers.stores(Path(user.pw_dir))
+    if have and not browsers.have_certutil():
+        say(f"note: {user.pw_name}'s browsers may still trust it:")
+        say(f"      sudo apt install {browsers.CERTUTIL_PACKAGE} && sudo flytectl ca uninstall")
+        return
+    for store in have:
+        if browsers.distrust_in(store.folder, user):
+            out(f"removed: {store.folder} ({store.browser})")

@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 
 from flyted.contract import wire
 from flyted.contract.errors import DaemonUnavailable, PermissionRefused, ProtocolMismatch
+from flyted.contract.status import CANNOT_START
 
 SOCKET = Path("/run/flyted/control.sock")
 API_SOCKET = Path("/run/flyted/api.sock")
 """The gateway's: whoever may open it has no right at all, only the owner of the token that comes with a request."""
 
-PATIENCE_S = 5.0
-"""After that long without a byte systemd is asked whether there is anybody to wait for."""
+FIRST_LOOK_S, PATIENCE_S = 1.0, 5.0
+"""After that long without a byte systemd is asked whether there is anybody to wait for: at first, and later on."""
 _ALIVE = {("active", "running"), ("activating", "start"), ("reloading", "reload")}
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -51,7 +52,7 @@ def call(
     frame = wire.encode_request(verb, arguments, token)
     with _connected(path) as conn:
         try:
-            sent = 0 if fd is None else _patiently(partial(socket.send_fds, conn, [frame], [fd]))
+            sent = 0 if fd is None else _patiently(conn, partial(socket.send_fds, conn, [frame], [fd]))
             _send(conn, frame[sent:] + (bulk or b""))
         except (BrokenPipeError, ConnectionResetError):
             pass  # the daemon refused early: its error is waiting to be read
@@ -61,10 +62,10 @@ def call(
 def _send(conn: socket.socket, data: bytes) -> None:
     left = memoryview(data)
     while left:
-        left = left[_patiently(partial(conn.send, left)) :]
+        left = left[_patiently(conn, partial(conn.send, left)) :]
 
 
-def _patiently(step: Callable[[], Step]) -> Step:
+def _patiently(conn: socket.socket, step: Callable[[], Step]) -> Step:
     """Does one step on a socket, for as long as it takes, unless systemd says that nobody will answer.
 
     systemd keeps the socket open while flyted fails again and again: a connection alone proves nothing.
@@ -76,6 +77,7 @@ def _patiently(step: Callable[[], Step]) -> Step:
             facts = _facts()
             if facts and (facts.get("ActiveState"), facts.get("SubState")) not in _ALIVE:
                 raise DaemonUnavailable(f"flyted does not answer: {_state(facts)}", hint=_HINT) from error
+            conn.settimeout(min(2 * (conn.gettimeout() or PATIENCE_S), PATIENCE_S))
 
 
 def _answers(conn: socket.socket, on_event: OnEvent | None) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def _exactly(conn: socket.socket, size: int) -> bytes:
     data = bytearray()
     while len(data) < size:
         try:
-            chunk = _patiently(partial(conn.recv, min(size - len(data), 1 << 16)))
+            chunk = _patiently(conn, partial(conn.recv, min(size - len(data), 1 << 16)))
         except ConnectionResetError:
             chunk = b""
         if not chunk:
@@ -107,7 +109,7 @@ def _exactly(conn: socket.socket, size: int) -> bytes:
 @contextlib.contextmanager
 def _connected(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as conn:
-        conn.settimeout(PATIENCE_S)
+        conn.settimeout(FIRST_LOOK_S)
         try:
             conn.connect(os.fspath(path))
         except PermissionError as error:
@@ -130,7 +132,7 @@ def _why(error: OSError) -> str:
 
 def _facts() -> dict[str, str]:
     """What systemd knows of flyted.service; nothing when it cannot be asked."""
-    command = ["systemctl", "show", "flyted.service", "--property=LoadState,ActiveState,SubState,Result"]
+    command = ["systemctl", "show", "flyted.service", "--property=LoadState,ActiveState,SubState,Result,StatusText"]
     try:
         shown = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
@@ -141,6 +143,8 @@ def _facts() -> dict[str, str]:
 def _state(facts: dict[str, str]) -> str:
     if facts.get("LoadState") != "loaded":
         return "it is not installed on this machine"
+    if facts.get("StatusText", "").startswith(CANNOT_START):
+        return facts["StatusText"]
     result = facts.get("Result", "")
     reason = f", last result '{result}'" if result not in ("", "success") else ""
     return f"systemd says flyted.service is {facts.get('ActiveState')} ({facts.get('SubState')}){reason}"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 
+CANNOT_START = "it cannot start: "
+"""How the daemon's last words to systemd begin, which keeps them (sd_notify(3): ``STATUS=``)."""
+
 
 class AppState(enum.StrEnum):
     """A user's word for what an app is doing."""

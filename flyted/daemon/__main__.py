@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract.errors import FlytedError
+from flyted.contract.status import CANNOT_START
 from flyted.contract.version import PROTOCOL, VERSION
 from flyted.daemon import settings as settings_file
 from flyted.daemon.act import Act
@@ -55,6 +56,7 @@ from flyted.plan.units import STOP_S
 STATE = Path("/var/lib/flyted")
 RUN = Path("/run/flyted")
 CA_FILE = RUN / "ca.pem"
+_STATUS_LIMIT = 500  # characters
 _LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
@@ -158,6 +160,12 @@ async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], engine: Eng
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def last_words(error: FlytedError) -> str:
+    """Why the daemon ends, in one line: systemd keeps it, and tells whoever asks (``systemctl status``, flytectl)."""
+    text = f"{CANNOT_START}{error.message}" + (f" ({error.hint})" if error.hint else "")
+    return " ".join(text.split())[:_STATUS_LIMIT]
+
+
 def main() -> int:
     """The process: 0 after SIGTERM, 1 with one line that says why it cannot run, 2 for wrong usage."""
     if sys.argv[1:] == ["--setup"]:
@@ -177,6 +185,7 @@ def main() -> int:
         asyncio.run(daemon(settings_file.read()))
     except FlytedError as error:
         logging.getLogger(__name__).critical("%s (%s)", error.message, error.hint or "no hint")
+        sockets.notify(f"STATUS={last_words(error)}")
         return 1
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from flyted.daemon.listen import nameservers
 from flyted.daemon.status import app_map
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host.vault import Vault
+from flyted.plan.ingress import Listen
 from flyted.plan.sandbox import unreachable_nameservers
 
 STATE = Path("/var/lib/flyted")
@@ -46,6 +48,21 @@ def names(servers: tuple[str, ...]) -> Check:
         "apt install systemd-resolved (apps may ask 127.0.0.53), or name one of the network in /etc/resolv.conf; "
         "then: systemctl restart flyted",
     )  # fmt: skip
+
+
+def listens(listen: Listen) -> Check:
+    """Where the ingress listens, and for whom that is open."""
+    ports = f"https port {listen.https_port}, http port {listen.http_port} on {', '.join(listen.addresses)}"
+    addresses = [ip_address(address) for address in listen.addresses]
+    outside = not all(address.is_loopback for address in addresses)
+    detail = f"{ports}: " + ("open to your network" if outside else "open to this machine only")
+    if not any(address.is_loopback or address.is_unspecified for address in addresses):
+        return Check(
+            "ingress", None, f"{detail}, but not to this machine's own loopback, where flyte and its pages are",
+            'add "127.0.0.1" and "::1" to listen (sudoedit /etc/flyted/flyted.toml); then: systemctl restart flyted',
+        )  # fmt: skip
+    usual = (listen.https_port, listen.http_port) == (443, 80)
+    return Check("ingress", usual or None, detail, "another program holds 443 or 80: ss -ltnp")
 
 
 class Doctor:
@@ -97,9 +114,7 @@ class Doctor:
             return Check(
                 "ingress", ok=False, detail=f"flyted-ingress is {state}", hint="journalctl -u flyted-ingress -n 20"
             )
-        where = f"https port {listen.https_port}, http port {listen.http_port}"
-        usual = (listen.https_port, listen.http_port) == (443, 80)
-        return Check("ingress", usual or None, where, "another program holds 443 or 80: ss -ltnp")
+        return listens(listen)
 
     def _disk(self) -> Check:
         free = shutil.disk_usage(STATE).free

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from flyted.contract.errors import InvalidInput
-from flyted.daemon.settings import Settings, read
+from flyted.daemon.settings import SETTINGS, Settings, read
 
 
 def written(folder: Path, text: str) -> Path:
@@ -64,3 +65,15 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, named: str) -> None
     with pytest.raises(InvalidInput, match=named) as caught:
         read(written(tmp_path, text))
     assert "flyted.toml" in caught.value.message
+
+
+def test_the_example_file_has_every_setting_with_its_default(tmp_path: Path) -> None:
+    """As it is it changes nothing; each line in it may be taken out of its comment, and is the default."""
+    example = (Path(__file__).parents[2] / "examples/flyted.toml").read_text()
+    file = tmp_path / "flyted.toml"
+    file.write_text(example)
+    assert read(file) == Settings()
+    file.write_text(re.sub(r"(?m)^# (?=[a-z_]+ = )", "", example))
+    assert read(file) == Settings()
+    said = set(re.findall(r"(?m)^# ([a-z_]+) = ", example))
+    assert said == {row.key for row in SETTINGS} - {"environment"}

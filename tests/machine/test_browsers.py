@@ -1,7 +1,8 @@
-"""The browsers' part of ``flytectl ca install``: NSS databases of who called it, proven by NSS itself."""
+"""The browsers' part of ``flytectl ca install``: NSS databases of who called it, proven by NSS and by Chromium."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -82,6 +83,56 @@ def test_browsers_trust_the_apps_until_it_is_undone(leaf: Path) -> None:
     assert "removed" not in alice("sudo", "flytectl", "ca", "uninstall").stdout
 
 
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed: apt install chromium")
+@pytest.mark.parametrize("started", [False, True])
+def test_debians_chromium_trusts_the_apps(started: bool) -> None:
+    """As a user does it, with nothing of NSS made by hand: before Chromium's first start, and after it."""
+    url = serve("browsed")
+    alice("rm", "-rf", ".local/share/pki", ".config/chromium")
+    alice("mv", ".pki", "pki-made-by-hand")
+
+    def seen() -> bool:
+        words = ("--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom")
+        return '"pid"' in by("alice", "chromium", *words, url).stdout
+
+    try:
+        if started:
+            assert not seen()
+        said = alice("sudo", "flytectl", "ca", "install").stdout
+        assert f"trusted: {HOME}/.local/share/pki/nssdb (Chromium)" in said
+        assert seen()
+        found = {c["name"]: c for c in json.loads(by("alice", "flytectl", "doctor", "--json").stdout)["checks"]}
+        assert found["browsers"]["ok"] is True
+        alice("sudo", "flytectl", "ca", "uninstall")
+        assert not seen()
+        found = {c["name"]: c for c in json.loads(by("alice", "flytectl", "doctor", "--json").stdout)["checks"]}
+        assert (found["browsers"]["ok"], found["browsers"]["hint"]) == (None, "sudo flytectl ca install")
+    finally:
+        alice("rm", "-rf", ".pki", ".local/share/pki", ".config/chromium")
+        alice("mv", "pki-made-by-hand", ".pki")
+        alice("flytectl", "app", "delete", "browsed")
+
+
+def test_every_browser_is_found_and_one_that_never_ran_is_named() -> None:
+    """Snap, flatpak and the new place of Firefox's profiles; a browser without a profile is told to start first."""
+    places = (
+        "snap/chromium/current/.local/share/pki/nssdb", "snap/firefox/common/.mozilla/firefox/x.default",
+        ".var/app/com.brave.Browser/data/pki/nssdb", ".var/app/org.mozilla.firefox/config/mozilla/firefox/y.default",
+        ".config/mozilla/firefox/z.default",
+    )  # fmt: skip
+    for place in places:
+        alice("mkdir", "-p", place)
+        alice("certutil", "-N", "--empty-password", "-d", f"sql:{place}")
+    try:
+        said = alice("sudo", "flytectl", "ca", "install").stdout
+        assert [place for place in places if f"trusted: {HOME / place}" not in said] == []
+        assert all(knows(HOME / place) for place in places)
+        alice("sudo", "flytectl", "ca", "uninstall")
+        assert not any(knows(HOME / place) for place in places)
+    finally:
+        alice("rm", "-rf", "snap", ".var", ".config/mozilla")
+
+
 def test_without_certutil_it_says_what_is_missing() -> None:
     """The system trusts it all the same; what browsers need is said, when it is undone too."""
     hidden = CERTUTIL.with_name("certutil.hidden")
@@ -90,7 +141,7 @@ def test_without_certutil_it_says_what_is_missing() -> None:
         for command in ("install", "uninstall"):
             done = alice("sudo", "flytectl", "ca", command)
             assert "alice's browsers" in done.stderr
-            assert "sudo apt install libnss3-tools" in done.stderr
+            assert f"sudo apt install libnss3-tools && sudo flytectl ca {command}" in done.stderr
             assert (answer("ca", "show")["installed"] is not None) == (command == "install")
     finally:
         hidden.rename(CERTUTIL)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from flyted.daemon.doctor import names
-from tests.machine.people import by, join_group
+from flytectl.checks import names_hint
+from flyted.daemon.doctor import listens, names
+from flyted.plan.ingress import Listen
+from tests.machine.people import by, environment, join_group
 
 
 def test_a_name_server_that_apps_cannot_ask_is_named() -> None:
@@ -27,6 +30,64 @@ def test_a_name_server_that_apps_cannot_ask_is_named() -> None:
     assert "127.0.0.1" in found["detail"]
     assert "systemd-resolved" in found["hint"]
     assert later["ok"] is True
+
+
+def test_right_after_newgrp_nothing_is_wrong_with_the_group() -> None:
+    """README's own order: adduser, newgrp, doctor. newgrp(1) makes the group the effective one, and only that."""
+    join_group()
+    done = subprocess.run(
+        ["setpriv", "--reuid=alice", "--regid=flyted", "--clear-groups", "--", "flytectl", "doctor", "--json"],
+        cwd="/home/alice", env=environment("alice"), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert found["group"]["ok"] is True
+
+
+@pytest.mark.parametrize("user", ["alice", "root"])
+def test_bad_settings_are_told_by_every_command(user: str) -> None:
+    """The daemon ends with a reason, which systemd keeps: doctor shows it to users who may read no journal."""
+    join_group()
+    file = Path("/etc/flyted/flyted.toml")
+    before = file.read_bytes() if file.exists() else None
+    try:
+        file.write_text('[ingress]\nlisten = "192.0.2.1"\n')
+        subprocess.run(["systemctl", "restart", "flyted"], check=False, capture_output=True)
+        found = json.loads(by(user, "flytectl", "doctor", "--json").stdout)
+        said = by(user, "flytectl", "app", "ls").stderr
+    finally:
+        file.unlink() if before is None else file.write_bytes(before)
+        subprocess.run(["systemctl", "restart", "flyted"], check=True)
+    (daemon,) = [check for check in found["checks"] if check["name"] == "daemon"]
+    assert found["ok"] is False
+    for text in (daemon["detail"], said):
+        assert f'it cannot start: {file}: ingress.listen must be a list of IP addresses, as ["127.0.0.1"' in text
+    answered = {c["name"]: c for c in json.loads(by(user, "flytectl", "doctor", "--json").stdout)["checks"]}
+    assert answered["daemon"]["detail"].endswith(" answers")
+    assert "on 127.0.0.1, ::1: open to this machine only" in answered["ingress"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "ok", "words"),
+    [
+        (("127.0.0.1", "::1"), True, "open to this machine only"),
+        (("0.0.0.0",), True, "on 0.0.0.0: open to your network"),
+        (("192.168.50.1", "127.0.0.1"), True, "on 192.168.50.1, 127.0.0.1: open to your network"),
+        (("192.168.50.1",), None, "not to this machine's own loopback"),
+    ],
+)
+def test_whom_the_ingress_is_open_to(addresses: tuple[str, ...], ok: bool | None, words: str) -> None:
+    """The addresses by name, and a warning where flyte on this machine cannot reach its own API."""
+    check = listens(Listen(addresses=addresses))
+    assert check.ok is ok
+    assert words in check.detail
+
+
+def test_names_below_another_domain_are_the_networks_matter() -> None:
+    """libnss-myhostname knows *.localhost only: for others the hint is an entry in the DNS."""
+    assert "libnss-myhostname" in names_hint("apps.localhost")
+    hint = names_hint("apps.home.lan")
+    assert "libnss" not in hint
+    assert "let *.apps.home.lan lead to an address of this machine" in hint
 
 
 @pytest.mark.parametrize(

@@ -206,9 +206,6 @@ def test_a_browser_goes_the_whole_way_by_links(url: str) -> None:
 def test_a_real_browser_logs_in(url: str) -> None:
     """Chromium keeps and sends our cookies as we mean it: the app, the login page, the link, and back at the app."""
     alice("rm", "-rf", "chromium")
-    alice("mkdir", "-p", ".pki/nssdb")
-    if by("alice", "certutil", "-L", "-d", "sql:.pki/nssdb").returncode:
-        alice("certutil", "-N", "--empty-password", "-d", "sql:.pki/nssdb")
     alice("sudo", "flytectl", "ca", "install")
 
     def seen(address: str) -> str:

@@ -1,0 +1,160 @@
+"""Makes one user's browsers trust the local CA, and undoes it: the NSS databases below the user's home.
+
+They are read and written only by programs that run as that user: root writes nothing where a user could have put a
+link.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flytectl.trust import root_environment
+
+if TYPE_CHECKING:
+    import pwd
+
+NICKNAME = "flyted local CA"
+CERTUTIL_PACKAGE = "libnss3-tools"
+
+# crypto/nss_util.cc of Chromium: ~/.pki/nssdb if that folder is there, else (since 2025) $XDG_DATA_HOME/pki/nssdb.
+_OLD, _NEW = ".pki/nssdb", ".local/share/pki/nssdb"
+
+
+@dataclass(frozen=True)
+class Browser:
+    """A browser, or several that share one database: where that lies below a home, and what starts them."""
+
+    name: str
+    places: tuple[str, ...]
+    programs: tuple[str, ...]
+
+
+BROWSERS = (
+    Browser(
+        "Chromium",
+        (
+            _OLD,
+            _NEW,
+            "snap/chromium/current/.pki/nssdb",
+            "snap/chromium/current/.local/share/pki/nssdb",
+            ".var/app/*/.pki/nssdb",
+            ".var/app/*/data/pki/nssdb",
+        ),
+        (
+            "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "brave-browser", "microsoft-edge",
+            "vivaldi", "opera", "org.chromium.Chromium", "com.google.Chrome", "com.brave.Browser",
+        ),
+    ),
+    Browser(
+        "Firefox",
+        (
+            ".mozilla/firefox/*",
+            ".config/mozilla/firefox/*",
+            "snap/firefox/common/.mozilla/firefox/*",
+            "snap/firefox/common/.config/mozilla/firefox/*",
+            ".var/app/org.mozilla.firefox/.mozilla/firefox/*",
+            ".var/app/org.mozilla.firefox/config/mozilla/firefox/*",
+        ),
+        ("firefox", "firefox-esr", "org.mozilla.firefox"),
+    ),
+)  # fmt: skip
+_CHROMIUM_SANDBOXES = ("/snap/", "/flatpak/")  # these have a home of their own, made at their first start
+
+
+@dataclass(frozen=True)
+class Found:
+    """The database of a browser; ``made`` is false where the browser has not made it yet."""
+
+    browser: str
+    folder: Path
+    made: bool = True
+
+
+def stores(home: Path) -> list[Found]:
+    """The databases that browsers have made below ``home``."""
+    found = {
+        folder: Found(browser.name, folder)
+        for browser in BROWSERS
+        for place in browser.places
+        for folder in home.glob(place)
+        if (folder / "cert9.db").is_file()
+    }
+    return sorted(found.values(), key=lambda each: each.folder)
+
+
+def programs(browser: Browser, home: Path) -> list[str]:
+    """Paths of the browser's programs that are installed for everybody or below ``home``."""
+    folders = (
+        "/usr/local/bin", "/usr/bin", "/snap/bin", "/var/lib/flatpak/exports/bin",
+        str(home / ".local/share/flatpak/exports/bin"),
+    )  # fmt: skip
+    paths = (os.path.join(folder, name) for folder in folders for name in browser.programs)  # noqa: PTH118
+    return [path for path in paths if os.path.lexists(path)]
+
+
+def unmade(home: Path, have: Iterable[Found]) -> tuple[list[Found], list[str]]:
+    """What is installed and has made no database yet: (databases to make, browsers that have to be started first).
+
+    Chromium of a Debian package has one place for all profiles; Firefox makes a profile with a name of its own, and
+    snaps and flatpaks make their homes.
+    """
+    known = {each.browser for each in have}
+    make, start = [], []
+    for browser in BROWSERS:
+        there = programs(browser, home)
+        if browser.name in known or not there:
+            continue
+        if browser.name == "Chromium" and not all(any(s in path for s in _CHROMIUM_SANDBOXES) for path in there):
+            make.append(Found(browser.name, home / (_OLD if (home / _OLD).is_dir() else _NEW), made=False))
+        else:
+            start.append(browser.name)
+    return make, start
+
+
+def have_certutil() -> bool:
+    """Whether the program that changes NSS databases is there."""
+    return shutil.which("certutil", path="/usr/bin:/bin") is not None
+
+
+def trust_in(store: Found, user: pwd.struct_passwd, pem: str) -> bool:
+    """Adds the CA to one database, as its owner; makes a database that is not there. Returns whether that worked."""
+    if not store.made and not (
+        _as_user(user, ["/usr/bin/mkdir", "-p", "-m", "700", str(store.folder)])
+        and _certutil(store.folder, user, ["-N", "--empty-password"])
+    ):
+        return False
+    distrust_in(store.folder, user)  # an older CA of the same name would win
+    return _certutil(store.folder, user, ["-A", "-n", NICKNAME, "-t", "C,,", "-a"], pem)
+
+
+def distrust_in(folder: Path, user: pwd.struct_passwd) -> bool:
+    """Removes the CA from one database; whether it was there."""
+    return _certutil(folder, user, ["-D", "-n", NICKNAME])
+
+
+def trusted_in(folder: Path, pem: str) -> bool:
+    """Whether a database of the calling user's holds this CA."""
+    done = subprocess.run(
+        ["/usr/bin/certutil", "-L", "-n", NICKNAME, "-a", "-d", f"sql:{folder}"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode == 0 and "".join(pem.split()) in "".join(done.stdout.split())
+
+
+def _certutil(folder: Path, user: pwd.struct_passwd, words: list[str], text: str = "") -> bool:
+    return _as_user(user, ["/usr/bin/certutil", *words, "-d", f"sql:{folder}"], text)
+
+
+def _as_user(user: pwd.struct_passwd, command: list[str], text: str = "") -> bool:
+    done = subprocess.run(
+        command, input=text, text=True, capture_output=True, check=False, cwd="/",
+        user=user.pw_uid, group=user.pw_gid, extra_groups=[], umask=0o077,
+        env={**root_environment(), "HOME": user.pw_dir},
+    )  # fmt: skip
+    return done.returncode == 0
