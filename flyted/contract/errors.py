@@ -6,6 +6,9 @@ what to type next. ``exit_status`` is what ``flytectl`` exits with; ``http_statu
 
 from __future__ import annotations
 
+NOT_HERE = "flyted serves apps; tasks, runs, triggers and artifacts need a Flyte cluster"
+"""Said wherever somebody asks for the rest of Flyte."""
+
 
 class FlytedError(Exception):
     """The root. Raised itself only for faults of ours."""

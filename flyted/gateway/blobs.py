@@ -26,7 +26,7 @@ TOTAL_BYTES = 4 << 30
 FILES = 4000
 KEPT_S = 3 * 86400.0
 SCHEME = "flyted://"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}")
+NAME_LENGTH = 200
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -45,9 +45,11 @@ class Place:
         label(self.domain, "domain")
         if _MD5.fullmatch(self.md5) is None:
             raise InvalidInput("an upload needs the MD5 of its content")
-        if _NAME.fullmatch(self.filename) is None:
+        # any name of a file: it is found by its digest, and becomes no path
+        name = self.filename
+        if not 0 < len(name) <= NAME_LENGTH or not name.isprintable() or "/" in name or name in (".", ".."):
             raise InvalidInput(
-                f"file name {shown(self.filename)} is not valid", hint="use A-Z, a-z, 0-9, ., _, + and -"
+                f"file name {shown(name)} is not valid", hint="use 1-200 characters that can be printed, without '/'"
             )
 
     @property
@@ -65,7 +67,10 @@ def place_of(url: str) -> Place:
     """The place that an address names. Raises :class:`InvalidInput` for anything but what we gave out."""
     parts = url.removeprefix(SCHEME).split("/")
     if not url.startswith(SCHEME) or len(parts) != 4:
-        raise InvalidInput(f"{shown(url)} is not a file that was uploaded here")
+        raise InvalidInput(
+            f"{shown(url)} is not a file that was uploaded here",
+            hint="a dry run uploads nothing, and flyte.serve sends the app all the same: flyte.deploy(dry_run=True)",
+        )
     return Place(*parts)
 
 

@@ -13,7 +13,7 @@ from flyteidl2.dataproxy.dataproxy_service_connect import DataProxyService
 from flyteidl2.task import common_pb2
 from google.protobuf.message import DecodeError
 
-from flyted.contract.errors import InvalidInput, NotFound, Unsupported
+from flyted.contract.errors import NOT_HERE, InvalidInput, NotFound, Unsupported
 from flyted.gateway.blobs import Place
 from flyted.gateway.caller import caller
 from flyted.gateway.parts import Parts
@@ -45,7 +45,7 @@ class Data(DataProxyService):
         """A build's inputs are three short texts: their address holds them, so there is nothing to keep."""
         data = request.inputs.SerializeToString()
         if len(data) > INPUTS_BYTES:
-            raise Unsupported("flyted runs no tasks but its own image builds, whose inputs are short")
+            raise Unsupported(f"there are no inputs of tasks here: {NOT_HERE}")
         uri = INPUTS + base64.urlsafe_b64encode(data).decode()
         return pb.UploadInputsResponse(offloaded_input_data=run_pb2.OffloadedInputData(uri=uri, inputs_hash="-"))
 

@@ -13,7 +13,8 @@ from typing import Any
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
-from flyted.contract.errors import FlytedError
+from flyted.contract.errors import NOT_HERE, FlytedError
+from flyted.contract.names import shown
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,12 @@ def connect_error(error: FlytedError) -> ConnectError:
     return ConnectError(CODES.get(error.code, Code.INTERNAL), said(error))
 
 
+def not_offered(service: str, method: str) -> str:
+    """What is said of a part of Flyte's API that is not here."""
+    name = shown(f"{service.rpartition('.')[2]}/{method}").strip("'")
+    return f"{name} is not offered: {NOT_HERE}"
+
+
 def said(error: FlytedError) -> str:
     """Message and hint as one text: Connect has one field, and the SDK shows that."""
     return f"{error.message} (hint: {error.hint})" if error.hint else error.message
@@ -60,27 +67,32 @@ class Translate:
         try:
             return await call_next(request, ctx)
         except Exception as error:  # noqa: BLE001  the last resort, and it logs
-            raise _translated(error) from None
+            raise _translated(error, ctx) from None
 
     async def intercept_server_stream(
         self, call_next: Callable[[Any, Any], AsyncIterator[Any]], request: Any, ctx: Any
     ) -> AsyncIterator[Any]:
         """A call with many answers."""
-        stream = call_next(request, ctx)
+        stream = None
         try:
+            stream = call_next(request, ctx)
             async for answer in stream:
                 yield answer
         except Exception as error:  # noqa: BLE001
-            raise _translated(error) from None
+            raise _translated(error, ctx) from None
         finally:
             close = getattr(stream, "aclose", None)
             if close is not None:
                 await close()
 
 
-def _translated(error: Exception) -> ConnectError:
+def _translated(error: Exception, ctx: Any) -> ConnectError:
     if isinstance(error, ConnectError):
-        return error
+        if error.code is not Code.UNIMPLEMENTED:
+            return error
+        # a method that no handler has: the generated class says "Not implemented", and the SDK nothing else
+        method = ctx.method()
+        return ConnectError(Code.UNIMPLEMENTED, not_offered(method.service_name, method.name))
     if isinstance(error, FlytedError):
         return connect_error(error)
     log.error("a request failed", exc_info=error)

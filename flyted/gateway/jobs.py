@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flyted.contract.errors import Busy, FlytedError, NotFound
+from flyted.contract.errors import NOT_HERE, Busy, FlytedError, NotFound
 from flyted.contract.names import AppKey, shown
 from flyted.gateway.daemon import Daemon
 from flyted.gateway.recipes import replace
@@ -232,7 +232,7 @@ class Jobs:
                 return run
         except (OSError, ValueError, TypeError):
             pass
-        raise NotFound(f"there is no run {shown(name)}: flyted's only runs are image builds")
+        raise NotFound(f"there is no run {shown(name)}; the only runs here are image builds: {NOT_HERE}")
 
     def news_of(self, name: str) -> News | None:
         """What tells about a build that runs here."""

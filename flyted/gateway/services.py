@@ -44,14 +44,16 @@ class Services:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._made: dict[str, Any] = {}
+        self._methods: dict[str, frozenset[str]] = {}
 
     async def answer(
         self, service: str, method: str, scope: dict[str, Any], headers: dict[str, str], receive: Receive, reply: Reply
     ) -> None:
         """Lets one service answer; what it cannot know of the protocol is refused here."""
+        from flyted.gateway.errors import not_offered
+
         if service not in SERVICES:
-            text = f"{shown(f'{service}/{method}')} is not offered: flyted serves apps, without tasks and workflows"
-            await connect_error(reply, "unimplemented", text)
+            await connect_error(reply, "unimplemented", not_offered(service, method))
             return
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in CONTENT_TYPES:
@@ -66,7 +68,10 @@ class Services:
             )
             return
         if service not in self._made:
-            self._made[service] = _make(service, self._parts)
+            self._made[service], self._methods[service] = _make(service, self._parts)
+        if method not in self._methods[service]:
+            await connect_error(reply, "unimplemented", not_offered(service, method))
+            return
         try:
             await self._made[service](scope, _bounded(receive), reply)
         except Exception:
@@ -76,7 +81,8 @@ class Services:
                 raise
 
 
-def _make(service: str, parts: Parts) -> Any:
+def _make(service: str, parts: Parts) -> tuple[Any, frozenset[str]]:
+    """A service and its methods."""
     from connectrpc.codec import proto_binary_codec, proto_json_codec
 
     from flyted.gateway.errors import Translate
@@ -88,7 +94,8 @@ def _make(service: str, parts: Parts) -> Any:
     made = maker(handler, interceptors=[Translate()], read_max_bytes=MESSAGE_BYTES, compressions=[BoundedGzip()])
     # the generated constructor does not pass codecs on; the vendored version is pinned, and a test sends garbage
     made._codecs = {codec.name(): StrictCodec(codec) for codec in (proto_binary_codec(), proto_json_codec())}  # noqa: SLF001
-    return made
+    # connectrpc answers 404 without a word for a method that a newer SDK has
+    return made, frozenset(path.rpartition("/")[2] for path in made._endpoints(handler))  # noqa: SLF001
 
 
 def _bounded(receive: Receive) -> Receive:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from connectrpc.request import RequestContext
 from flyteidl2.core import identifier_pb2, interface_pb2, tasks_pb2, types_pb2
 from flyteidl2.task import task_definition_pb2 as definition
 from flyteidl2.task import task_service_pb2 as pb
 from flyteidl2.task.task_service_connect import TaskService
 
-from flyted.contract.errors import NotFound
+from flyted.contract.errors import NOT_HERE, NotFound, Unsupported
 from flyted.contract.names import shown
 from flyted.contract.version import VERSION
 from flyted.gateway.parts import Parts
 
 BUILD = "build-image"
+BESIDE_S = 2.0
+"""The SDK deploys a file's tasks and apps at the same time, and leaves at the first error: so long the apps have."""
 
 
 class Tasks(TaskService):
@@ -41,11 +45,17 @@ class Tasks(TaskService):
         details = definition.TaskDetails(task_id=request.task_id, spec=spec_of(request.task_id))
         return pb.GetTaskDetailsResponse(details=details)
 
+    async def deploy_task(self, request: pb.DeployTaskRequest, ctx: RequestContext) -> pb.DeployTaskResponse:
+        """Refused, but not before the apps that are deployed beside the task have been asked for."""
+        await asyncio.sleep(BESIDE_S)
+        name = shown(request.task_id.name)
+        raise Unsupported(f"task {name} was not deployed: {NOT_HERE}. Apps of the same file are served all the same")
+
 
 def check(name: str) -> None:
     """Raises :class:`NotFound` for any other task."""
     if name != BUILD:
-        raise NotFound(f"there is no task {shown(name)}: flyted serves apps, without tasks and workflows")
+        raise NotFound(f"there is no task {shown(name)}: {NOT_HERE}")
 
 
 def spec_of(task: definition.TaskIdentifier) -> definition.TaskSpec:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import importlib
 import json
 import struct
+import time
+from pathlib import Path
 from typing import Any
 
+import flyteidl2
 import pytest
 from flyteidl2.secret import definition_pb2 as definition
 from flyteidl2.secret import payload_pb2 as secret
+from flyteidl2.task import task_definition_pb2 as task_definition
+from flyteidl2.task import task_service_pb2 as tasks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flyted.contract.errors import NOT_HERE
 from flyted.gateway.errors import FAULT
 from flyted.gateway.limits import MESSAGE_BYTES
 from flyted.gateway.services import SERVICES
+from flyted.gateway.tasks import BESIDE_S
 from tests.gateway.harness import TOKEN, Running
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -210,8 +218,45 @@ def test_an_rpc_is_a_post(gateway: Running, method: str) -> None:
     assert gateway.flyted.verbs() == []
 
 
-def test_an_unknown_service_is_named(gateway: Running) -> None:
-    """What flyted does not have is "unimplemented", and said."""
-    status, answer = send(gateway, "/flyteidl2.trigger.TriggerService/DeployTrigger", b"", proto())
-    assert (status, answer["code"]) == (501, "unimplemented")
-    assert "TriggerService" in answer["message"]
+def everything_of_flyte() -> list[tuple[str, bool]]:
+    """(path, whether it streams) of every method of every service in Flyte's API, as the SDK's package has them."""
+    found = []
+    for path in sorted(Path(flyteidl2.__path__[0]).rglob("*_pb2.py")):
+        name = ".".join(("flyteidl2", *path.relative_to(flyteidl2.__path__[0]).with_suffix("").parts))
+        for service in importlib.import_module(name).DESCRIPTOR.services_by_name.values():
+            found += [(f"/{service.full_name}/{m.name}", m.server_streaming) for m in service.methods]
+    return found
+
+
+def test_what_is_not_here_is_said_in_a_sentence(gateway: Running) -> None:
+    """Of all of Flyte's API, and of what a newer one will have: never "Not implemented" or a bare 404."""
+    newer = [("/flyteidl2.app.AppService/Teleport", False), ("/flyteidl2.trigger.TriggerService/DeployTrigger", False)]
+    said = {}
+    for path, streams in [*everything_of_flyte(), *newer]:
+        kind = "application/connect+proto" if streams else "application/proto"
+        body = struct.pack("!BI", 0, 0) if streams else b""
+        if path.rpartition("/")[2] in WAITING:
+            continue
+        _, answer = send(gateway, path, body, {**BEARER, "Content-Type": kind})
+        if answer.get("code") == "unimplemented":
+            said[path] = answer["message"]
+        else:
+            assert "implemented" not in str(answer), (path, answer)
+    assert len(said) > 60
+    for path, message in said.items():
+        service, _, method = path.removeprefix("/").partition("/")
+        assert message == f"{service.rpartition('.')[2]}/{method} is not offered: {NOT_HERE}"
+
+
+WAITING = {"DeployTask"}  # see test_tasks_are_refused_after_the_apps_beside_them
+
+
+def test_tasks_are_refused_after_the_apps_beside_them(gateway: Running) -> None:
+    """The SDK deploys both at once and leaves at the first error: the apps have been asked for by then."""
+    began = time.monotonic()
+    body = tasks.DeployTaskRequest(task_id=task_definition.TaskIdentifier(name="env.main")).SerializeToString()
+    status, answer = send(gateway, "/flyteidl2.task.TaskService/DeployTask", body, proto())
+    assert (status, answer["code"]) == (400, "failed_precondition")
+    assert "task 'env.main' was not deployed" in answer["message"]
+    assert NOT_HERE in answer["message"]
+    assert time.monotonic() - began > BESIDE_S / 2
