@@ -7,6 +7,7 @@ command's module is imported when the command is named, so ``--help`` costs clic
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 from typing import Any
@@ -55,15 +56,32 @@ COMMANDS = {
 }
 """Words → module of ``flytectl.commands`` and function."""
 
+EXAMPLES = {
+    "": ("flytectl serve app.py", "flytectl app ls", "flytectl doctor"),
+    "app": ("flytectl app ls --all", "flytectl app get hello --json", "flytectl app sleep hello"),
+    "serve": (
+        "flytectl serve app.py",
+        "flytectl serve app.py api          # this environment and what it depends on",
+        "flytectl serve --python .venv app.py",
+    ),
+    "logs": ("flytectl logs hello -f", "flytectl logs hello -n 500 --json"),
+    "secret create": (
+        "flytectl secret create API_KEY     # asks for the value",
+        "pass show api-key | flytectl secret create API_KEY -",
+        "flytectl secret create API_KEY --replace --roll",
+    ),
+}
+"""What ``--help`` shows at its end, by the words of a command or group."""
+
 GROUPS = {
     "": "Serve Flyte apps on this machine.\n\nStart with: flytectl serve app.py",
     "app": "Look at and operate apps.",
     "secret": "Store secrets; no command shows a value.",
-    "token": "Print a token that is good for an hour; or make, list and revoke longer ones.",
+    "token": "Print, make, list and revoke tokens.",
     "gpu": "Look at this machine's GPUs.",
-    "model": "Let models be taken from folders of this machine.",
-    "ca": "Let this machine trust the apps' certificates.",
-    "config": "Let the flyte command and SDK talk to this machine.",
+    "model": "Use models from folders of this machine.",
+    "ca": "Trust the apps' certificates.",
+    "config": "Configure the flyte command and SDK.",
     "create": "The same as 'secret create'.",
     "get": "The same as 'app get' and 'secret get'.",
     "delete": "The same as 'app delete' and 'secret delete'.",
@@ -78,7 +96,13 @@ def named(row: str) -> click.Command:
     """The command of a row of the table."""
     module, function = COMMANDS[row].split(":")
     command: click.Command = getattr(importlib.import_module(f"flytectl.commands.{module}"), function)
+    command.epilog = _examples(row if row in EXAMPLES else " ".join(reversed(row.split(" "))))
     return command
+
+
+def _examples(row: str) -> str | None:
+    r"""The end of a help text: click leaves lines after a ``\b`` as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in EXAMPLES[row]) if row in EXAMPLES else None
 
 
 def _alone(ctx: click.Context) -> Any:
@@ -97,6 +121,7 @@ class Words(click.Group):
         super().__init__(
             name=said or "flytectl",
             help=GROUPS[said],
+            epilog=_examples(said),
             no_args_is_help=False,
             invoke_without_command=said in COMMANDS,
             callback=click.pass_context(_alone) if said in COMMANDS else None,
@@ -154,23 +179,25 @@ def _version(ctx: click.Context) -> None:
 
 def main(args: list[str] | None = None) -> int:
     """Runs one command line (default: the process's) and returns the exit status."""
+    words = sys.argv[1:] if args is None else args
+    as_json = "--json" in itertools.takewhile(lambda word: word != "--", words)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a Latin-1 terminal shows an escape, not a traceback
     try:
-        status = _run(sys.argv[1:] if args is None else args)
+        status = _run(words)
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         return _interrupted()
     except BrokenPipeError:
         return _pipe_closed()
     except click.ClickException as error:
-        return _report(error.format_message(), _usage_hint(error), error.exit_code)
+        return _report("usage", error.format_message(), _usage_hint(error), error.exit_code, as_json=as_json)
     except FlytedError as error:
         _show_traceback(getattr(error, "traceback", ""))
-        return _report(error.message, error.hint, error.exit_status)
+        return _report(error.code, error.message, error.hint, error.exit_status, as_json=as_json)
     except Exception as error:  # noqa: BLE001  the last line of defence: no traceback of ours reaches a user
-        return _internal(error)
+        return _internal(error, as_json=as_json)
     return status
 
 
@@ -195,10 +222,11 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
-def _report(message: str, hint: str, status: int) -> int:
-    from flytectl.render import error_text
+def _report(code: str, message: str, hint: str, status: int, *, as_json: bool) -> int:
+    from flytectl.render import error_json, error_text
 
-    sys.stderr.write(error_text(message, hint) + "\n")
+    text = error_json(code, message, hint) if as_json else error_text(message, hint)
+    sys.stderr.write(text + "\n")
     return status
 
 
@@ -215,12 +243,11 @@ def _usage_hint(error: click.ClickException) -> str:
     return f"{context.command_path} --help" if context is not None else ""
 
 
-def _internal(error: Exception) -> int:
+def _internal(error: Exception, *, as_json: bool) -> int:
     if os.environ.get("FLYTECTL_DEBUG") == "1":
         raise error
-    return _report(
-        f"internal error (please report it): {type(error).__name__}: {error}", "FLYTECTL_DEBUG=1 shows where", 70
-    )
+    text = f"internal error (please report it): {type(error).__name__}: {error}"
+    return _report("internal", text, "FLYTECTL_DEBUG=1 shows where", 70, as_json=as_json)
 
 
 def _pipe_closed() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from flytectl.options import say
 from flyted.contract import client
-from flyted.contract.errors import DaemonUnavailable
+from flyted.contract.errors import DaemonUnavailable, FlytedError, NotFound
 from flyted.contract.version import VERSION
 
 INTERRUPTED = {
@@ -35,10 +35,27 @@ def call(
     path = Path(os.environ.get("FLYTED_SOCKET") or client.SOCKET)
     try:
         return client.call(verb, args, bulk=bulk, fd=fd, on_event=on_event, path=path)
+    except NotFound as error:
+        hint = _suggestion(verb, args or {}, path)
+        error.hint = "\n".join(filter(None, (hint, error.hint)))
+        raise
     except KeyboardInterrupt:
         if verb in INTERRUPTED:
             say(f"interrupted: {INTERRUPTED[verb]}")
         raise
+
+
+def _suggestion(verb: str, args: dict[str, Any], path: Path) -> str:
+    from flytectl import nearest  # noqa: PLC0415  difflib only where something was not found
+
+    listing = nearest.LISTINGS.get(verb)
+    if listing is None:
+        return ""
+    try:
+        there = client.call(listing.verb, dict(listing.args), path=path)[listing.found]
+    except (FlytedError, KeyError):
+        return ""
+    return nearest.suggestion(args, listing, there)
 
 
 def require_same_version() -> None:

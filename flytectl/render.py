@@ -6,10 +6,10 @@ output or description is shown, never obeyed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from flytectl.times import for_json, local, span, told
 from flyted.contract.quantity import human_bytes
 
 APP_FIELDS = (
@@ -26,7 +26,7 @@ GPU_FIELDS = (
     "partitions",
 )  # fmt: skip
 CHECK_FIELDS = ("name", "ok", "detail", "hint")
-LOG_FIELDS = ("time", "revision", "source", "text")
+LOG_FIELDS = ("app", "time", "revision", "source", "text")
 
 _ALLOWED = frozenset("\u00a0\u200d\u202f\u3000")  # spaces, and the joiner inside emoji: not printable to Python
 _STATE_COLOUR = {"running": "32", "sleeping": "36", "failed": "31", "stopped": "2", "unknown": "33"}
@@ -72,15 +72,7 @@ def to_json(value: object, *, lines: bool = False) -> str:
 
 def fields(data: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The documented fields of an answer, in the documented order; absent ones are null. The stable JSON schema."""
-    return {name: data.get(name) for name in names}
-
-
-def when(seconds: float) -> str:
-    """Local time of a Unix time, ISO 8601 without zone and fraction."""
-    try:
-        return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
-    except (OverflowError, ValueError, OSError):
-        return safe(seconds)
+    return {name: for_json(data.get(name), name) for name in names}
 
 
 def state(word: object, colour: bool) -> str:  # noqa: FBT001
@@ -89,19 +81,20 @@ def state(word: object, colour: bool) -> str:  # noqa: FBT001
     return painted(text, _STATE_COLOUR.get(text, ""), colour)
 
 
-def apps_table(apps: Sequence[Mapping[str, Any]], colour: bool) -> str:  # noqa: FBT001
-    """``flytectl app ls``: one row per app."""
+def apps_table(apps: Sequence[Mapping[str, Any]], colour: bool, now: float) -> str:  # noqa: FBT001
+    """``flytectl app ls``: one row per app, by name; AGE is the time since its revision was served."""
     scoped = any(_scope(app) for app in apps)
-    header = ["NAME", *(["SCOPE"] if scoped else []), "STATE", "REV", "URL"]
+    header = ["NAME", *(["PROJECT"] if scoped else []), "STATE", "REV", "AGE", "URL"]
     rows = [
         [
-            _of(app, "name"),
-            *([_scope(app)] if scoped else []),
-            _of(app, "state"),
-            _of(app, "revision"),
-            _of(app, "url"),
+            of(app, "name"),
+            *([f"{of(app, 'project')}/{of(app, 'domain')}"] if scoped else []),
+            of(app, "state"),
+            of(app, "revision"),
+            span(max(now - (app.get("updated_at") or now), 0)),
+            of(app, "url"),
         ]
-        for app in apps
+        for app in sorted(apps, key=lambda app: [of(app, key) for key in ("name", "project", "domain")])
     ]
     text = table(header, rows)
     return _coloured_column(text, header.index("STATE"), rows) if colour else text
@@ -117,14 +110,15 @@ def _coloured_column(text: str, column: int, rows: Sequence[Sequence[str]]) -> s
     return "\n".join(done)
 
 
-def _of(data: Mapping[str, Any], name: str) -> str:
+def of(data: Mapping[str, Any], name: str) -> str:
+    """A field as text; "" if it is absent or null."""
     value = data.get(name)
     return "" if value is None else str(value)
 
 
 def _scope(data: Mapping[str, Any]) -> str:
     """``project/domain`` of an app or secret; empty for the default place of each."""
-    project, domain = _of(data, "project"), _of(data, "domain")
+    project, domain = of(data, "project"), of(data, "domain")
     return "" if (project, domain) in (("default", "development"), ("", "")) else f"{project or '*'}/{domain}"
 
 
@@ -140,12 +134,12 @@ def app_details(app: Mapping[str, Any], colour: bool) -> str:  # noqa: FBT001
 
 def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = [
-        ("URL", _of(app, "url")),
+        ("URL", of(app, "url")),
         ("Scope", _scope(app)),
-        ("About", _of(app, "description")),
-        ("Type", _of(app, "type")),
-        ("Revision", f"{_of(app, 'revision')}, since {when(app.get('updated_at') or 0)}"),
-        ("Wanted", _of(app, "wanted")),
+        ("About", of(app, "description")),
+        ("Type", of(app, "type")),
+        ("Revision", f"{of(app, 'revision')}, since {told(app.get('updated_at') or 0)}"),
+        ("Desired", "stopped" if app.get("wanted") == "stopped" else ""),
         ("Python", _python(app.get("image") or {})),
         ("Image", _image(app.get("image") or {})),
         ("Limits", _limits(app)),
@@ -157,19 +151,19 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Open", _open(app.get("open_paths"))),
         ("Requests", _requests(app.get("requests"))),
     ]
-    found += [("Secret", f"{_of(s, 'key')} as {_target(s)}") for s in app.get("secrets") or ()]
+    found += [("Secret", f"{of(s, 'key')} as {_target(s)}") for s in app.get("secrets") or ()]
     found += [("Model", f"{name} in {folder}") for name, folder in app.get("models") or ()]
     found += [("Link", f"{title}: {path}") for title, path in app.get("links") or ()]
     found += [("Not done", text) for text in app.get("unmet") or ()]
-    found += [("Unit", f"{_of(u, 'name')}  {_of(u, 'active')} ({_of(u, 'sub')})") for u in app.get("units") or ()]
+    found += [("Unit", f"{of(u, 'name')}  {of(u, 'active')} ({of(u, 'sub')})") for u in app.get("units") or ()]
     failure = app.get("last_failure")
     if failure:
-        found.append(("Failed", f"revision {_of(failure, 'revision')}: {_of(failure, 'reason')}"))
+        found.append(("Failed", f"revision {of(failure, 'revision')}: {of(failure, 'reason')}"))
     return found
 
 
 def _python(image: Mapping[str, Any]) -> str:
-    python, asked, note = _of(image, "python"), _of(image, "asked"), _of(image, "note")
+    python, asked, note = of(image, "python"), of(image, "asked"), of(image, "note")
     text = python + (f" (asked for {asked})" if asked and not python.startswith(asked) else "")
     return f"{text}: {note}" if note else text
 
@@ -178,7 +172,7 @@ def _image(image: Mapping[str, Any]) -> str:
     if not image.get("built_at"):
         return ""
     built = ", ".join(str(each) for each in image.get("built") or ())
-    return f"built {when(image['built_at'])}" + (f", from source: {built}" if built else "")
+    return f"built {told(image['built_at'])}" + (f", from source: {built}" if built else "")
 
 
 def _limits(app: Mapping[str, Any]) -> str:
@@ -200,10 +194,10 @@ def _gpu(gpu: Mapping[str, Any] | None) -> str:
     """What an app asks, what it holds, what it was seen to need."""
     if not gpu:
         return ""
-    asked = " ".join(filter(None, (_of(gpu, "name") or "GPU", _of(gpu, "partition"))))
-    held = ", ".join(f"{_of(d, 'name')} {_of(d, 'uuid')}, since {when(d['since'])}" for d in gpu.get("devices") or ())
+    asked = " ".join(filter(None, (of(gpu, "name") or "GPU", of(gpu, "partition"))))
+    held = ", ".join(f"{of(d, 'name')} {of(d, 'uuid')}, since {told(d['since'])}" for d in gpu.get("devices") or ())
     peak = f"; needs {human_bytes(gpu['peak_bytes'])}" if gpu.get("peak_bytes") else ""
-    return f"{_of(gpu, 'count')} × {asked}: {held or 'none held'}{peak}"
+    return f"{of(gpu, 'count')} × {asked}: {held or 'none held'}{peak}"
 
 
 def _sleeps(app: Mapping[str, Any]) -> str:
@@ -216,11 +210,11 @@ def _sleeps(app: Mapping[str, Any]) -> str:
 def _requests(counters: Mapping[str, Any] | None) -> str:
     if not counters:
         return ""
-    return f"{_of(counters, 'in_flight')} now, {_of(counters, 'total')} so far"
+    return f"{of(counters, 'in_flight')} now, {of(counters, 'total')} so far"
 
 
 def _target(use: Mapping[str, Any]) -> str:
-    return f"${use['env']}" if use.get("env") else f"/etc/flyte/secrets/{_of(use, 'file')}"
+    return f"${use['env']}" if use.get("env") else f"/etc/flyte/secrets/{of(use, 'file')}"
 
 
 def secrets_table(secrets: Sequence[Mapping[str, Any]]) -> str:
@@ -229,9 +223,9 @@ def secrets_table(secrets: Sequence[Mapping[str, Any]]) -> str:
     header = ["KEY", *(["SCOPE"] if scoped else []), "UPDATED", *(["STATE"] if damaged else [])]
     rows = [
         [
-            _of(s, "key"),
+            of(s, "key"),
             *([_scope(s)] if scoped else []),
-            when(s.get("updated_at") or 0),
+            told(s.get("updated_at") or 0),
             *([_health(s)] if damaged else []),
         ]
         for s in secrets
@@ -247,65 +241,19 @@ def secret_details(secret: Mapping[str, Any]) -> str:
     """``flytectl secret get KEY``: what is known about a secret, never its value."""
     facts = [
         ("Scope", _scope(secret) or "the whole machine"),
-        ("Generation", _of(secret, "generation")),
-        ("Created", when(secret.get("created_at") or 0)),
-        ("Updated", when(secret.get("updated_at") or 0)),
+        ("Generation", of(secret, "generation")),
+        ("Created", told(secret.get("created_at") or 0)),
+        ("Updated", told(secret.get("updated_at") or 0)),
         ("State", "DAMAGED: replace it (flytectl secret create KEY --replace)" if secret.get("damaged") else ""),
     ]
     lines = [f"  {label.ljust(10)}  {safe(text)}" for label, text in facts if text]
     return "\n".join([safe(secret.get("key")), *lines])
 
 
-def models_table(models: Sequence[Mapping[str, Any]]) -> str:
-    """``flytectl model ls``: one row per model, with what keeps apps from using it."""
-    rows = [[_of(m, "name"), _of(m, "problem") or human_bytes(m.get("bytes") or 0), _of(m, "folder")] for m in models]
-    return table(["NAME", "SIZE", "FOLDER"], rows)
-
-
-def tokens_table(tokens: Sequence[Mapping[str, Any]]) -> str:
-    """``flytectl token ls``: one row per token; the tokens themselves are stored nowhere."""
-    several = len({t.get("user") for t in tokens}) > 1
-    header = ["NAME", "KIND", *(["USER"] if several else []), "APP", "EXPIRES", "ID"]
-    rows = [
-        [
-            _of(t, "name") or "-",
-            _of(t, "kind"),
-            *([_of(t, "user")] if several else []),
-            _of(t, "app") or "*",
-            when(t.get("expires_at") or 0),
-            _of(t, "id"),
-        ]
-        for t in tokens
-    ]
-    return table(header, rows)
-
-
-def gpus_table(found: Mapping[str, Any]) -> str:
-    """``flytectl gpu ls``: one row per GPU and partition, below it who holds it; then who waits."""
-    header = ["GPU", "NAME", "FREE", "MEMORY", "STATE", "HELD BY", "SINCE"]
-    rows = [row for gpu in found.get("gpus") or () for row in _gpu_rows(gpu)]
-    lines = [table(header, rows)] if rows else []
-    lines += [f"waiting: {safe(w.get('unit'))}: {safe(w.get('why'))}" for w in found.get("waiting") or ()]
-    return "\n".join(lines)
-
-
-def _gpu_rows(gpu: Mapping[str, Any], indent: str = "") -> list[list[str]]:
-    memory = [human_bytes(gpu.get(name) or 0) for name in ("free_bytes", "memory_bytes")]
-    first = [indent + _of(gpu, "uuid"), _of(gpu, "name"), *memory, _of(gpu, "error") or _of(gpu, "state")]
-    held = [[_holder(h), when(h.get("since") or 0)] for h in gpu.get("holders") or ()] or [["", ""]]
-    rows = [[*first, *held[0]], *([""] * len(first) + other for other in held[1:])]
-    return [*rows, *(row for part in gpu.get("partitions") or () for row in _gpu_rows(part, indent + "  "))]
-
-
-def _holder(holder: Mapping[str, Any]) -> str:
-    name = f"{_of(holder, 'app')} ({human_bytes(holder.get('used_bytes') or 0)})"
-    return f"{name}, ended" if holder.get("ended_at") else name
-
-
 def log_line(event: Mapping[str, Any]) -> str:
     """One line of an app's journal: local time, text; what systemd says about the app is marked as its."""
     text = "systemd: " if event.get("source") == "systemd" else ""
-    return f"{when((event.get('time') or 0) / 1e6)} {text}{safe_lines(_of(event, 'text'))}"
+    return f"{local((event.get('time') or 0) / 1e6)} {text}{safe_lines(of(event, 'text'))}"
 
 
 def check_lines(check: Mapping[str, Any], width: int, colour: bool) -> str:  # noqa: FBT001
@@ -327,9 +275,14 @@ def error_text(message: str, hint: str) -> str:
     return "\n".join(lines)
 
 
+def error_json(code: str, message: str, hint: str) -> str:
+    """The same under ``--json``: one line, as everything there."""
+    return to_json({"error": message, "hint": hint, "code": code}, lines=True)
+
+
 def event_text(event: Mapping[str, Any], colour: bool) -> str:  # noqa: FBT001
     """One progress event of a deploy, for stderr."""
-    text = safe_lines(_of(event, "text"))
+    text = safe_lines(of(event, "text"))
     kind = event.get("kind")
     if kind == "build":
         return painted(f"  | {text}", "2", colour)

@@ -71,6 +71,6 @@ def _asked() -> bytes:
             hint="give VALUE, --from-file FILE, or '-' and the value on standard input",
         )
     typed: str = click.prompt(
-        "Value", hide_input=True, confirmation_prompt="Once more", err=True, default="", show_default=False
+        "Value", hide_input=True, confirmation_prompt="Repeat value", err=True, default="", show_default=False
     )
     return typed.encode("utf-8", "surrogateescape")

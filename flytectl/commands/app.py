@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import click
@@ -14,10 +15,10 @@ _NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME...", she
 
 @click.command()
 @app_scope
-@click.option("-A", "--all", "all_", is_flag=True, help="Of every project and domain.")
+@click.option("-A", "--all", "all_", is_flag=True, help="Of all projects and domains.")
 @as_json
 def ls(project: str, domain: str, *, all_: bool, json_: bool) -> None:
-    """List apps and where they answer."""
+    """List apps: state, age and URL."""
     _list("" if all_ else project, "" if all_ else domain, json_=json_)
 
 
@@ -26,7 +27,7 @@ def ls(project: str, domain: str, *, all_: bool, json_: bool) -> None:
 @app_scope
 @as_json
 def get(name: str | None, project: str, domain: str, *, json_: bool) -> None:
-    """Show one app: state, URL, revision, units. Without NAME as 'app ls'."""
+    """Show one app; without NAME, list all."""
     from flytectl import render
     from flytectl.daemon import call
 
@@ -43,33 +44,37 @@ def get(name: str | None, project: str, domain: str, *, json_: bool) -> None:
 @click.command()
 @_NAMES
 @app_scope
-def start(names: tuple[str, ...], project: str, domain: str) -> int:
-    """Let apps run (again) and wake them."""
-    return _each("app.start", names, project, domain)
+@as_json
+def start(names: tuple[str, ...], project: str, domain: str, *, json_: bool) -> int:
+    """Start apps, also after 'app stop'."""
+    return _each("app.start", names, project, domain, json_=json_)
 
 
 @click.command()
 @_NAMES
 @app_scope
-def stop(names: tuple[str, ...], project: str, domain: str) -> int:
-    """Stop apps: they answer 503 until 'app start'."""
-    return _each("app.stop", names, project, domain)
+@as_json
+def stop(names: tuple[str, ...], project: str, domain: str, *, json_: bool) -> int:
+    """Stop apps until 'app start' (503)."""
+    return _each("app.stop", names, project, domain, json_=json_)
 
 
 @click.command()
 @_NAMES
 @app_scope
-def sleep(names: tuple[str, ...], project: str, domain: str) -> int:
+@as_json
+def sleep(names: tuple[str, ...], project: str, domain: str, *, json_: bool) -> int:
     """Stop apps until the next request wakes them."""
-    return _each("app.sleep", names, project, domain)
+    return _each("app.sleep", names, project, domain, json_=json_)
 
 
 @click.command()
 @_NAMES
 @app_scope
-def delete(names: tuple[str, ...], project: str, domain: str) -> int:
-    """Delete apps, their revisions and their stored files."""
-    return _each("app.delete", names, project, domain, said="deleted")
+@as_json
+def delete(names: tuple[str, ...], project: str, domain: str, *, json_: bool) -> int:
+    """Delete apps and all their data."""
+    return _each("app.delete", names, project, domain, json_=json_, said="deleted")
 
 
 def _list(project: str, domain: str, *, json_: bool) -> None:
@@ -80,26 +85,35 @@ def _list(project: str, domain: str, *, json_: bool) -> None:
     if json_:
         out(render.to_json({"apps": [render.fields(app, render.APP_FIELDS) for app in apps]}))
     elif apps:
-        out(render.apps_table(apps, has_colour(sys.stdout)))
+        out(render.apps_table(apps, has_colour(sys.stdout), time.time()))
     else:
-        say("no apps yet; flytectl serve FILE makes one")
+        where = "" if (project, domain) == ("", "") else f" in project '{project}', domain '{domain}'"
+        say(render.safe(f"no apps{where}; flytectl serve FILE makes one" + (", --all lists all" if where else "")))
 
 
-def _each(verb: str, names: tuple[str, ...], project: str, domain: str, said: str = "") -> int:
+def _each(verb: str, names: tuple[str, ...], project: str, domain: str, *, json_: bool, said: str = "") -> int:
     """Does one verb to each app; a failure of one is told and does not stop the rest. Status of the last failure."""
     from flytectl import render
     from flytectl.daemon import call
     from flyted.contract.errors import FlytedError
 
-    status = 0
+    status, done = 0, []
     for name in names:
         try:
             app = call(verb, {"project": project, "domain": domain, "name": name}, on_event=_progress)["app"]
         except FlytedError as error:
-            say(render.error_text(error.message, error.hint))
+            say(
+                render.error_json(error.code, error.message, error.hint)
+                if json_
+                else render.error_text(error.message, error.hint)
+            )
             status = error.exit_status
             continue
-        out(f"{render.safe(name)}: {said or render.safe(app.get('state'))}")
+        done.append(render.fields(app, render.APP_FIELDS))
+        if not json_:
+            out(f"{render.safe(name)}: {said or render.safe(app.get('state'))}")
+    if json_:
+        out(render.to_json({"apps": done}))
     return status
 
 

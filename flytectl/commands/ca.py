@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 @click.option("--pem", is_flag=True, help="Print the certificate itself.")
 @as_json
 def show(*, pem: bool, json_: bool) -> None:
-    """Show the CA: fingerprint, names it may sign for, where it is installed."""
+    """Show the certificate authority (CA).
+
+    Its fingerprint, the names that it may sign for, where it is installed.
+    """
     from flytectl import render, trust
 
     text, names = _ask()
@@ -36,7 +39,7 @@ def show(*, pem: bool, json_: bool) -> None:
 
 @click.command()
 def install() -> None:
-    """Trust the CA, system-wide and in your browsers (root only)."""
+    """Trust the CA, in your browsers too (root)."""
     from flytectl import trust
 
     _require_root("install")

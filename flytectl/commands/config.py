@@ -15,7 +15,9 @@ from flytectl.options import app_scope, out, say
 @click.option("--force", is_flag=True, help="Replace a configuration that is there.")
 @app_scope
 def init(file: str | None, project: str, domain: str, *, force: bool) -> None:
-    """Write the configuration with which 'flyte' talks to this machine.
+    """Write the configuration of 'flyte'.
+
+    With it, flyte and its SDK talk to this machine.
 
     To FILE, by default ~/.flyte/config.yaml; to standard output when FILE is '-', or when there is no FILE and
     standard output is no terminal: flytectl config init > config.yaml

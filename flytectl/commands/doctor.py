@@ -13,7 +13,10 @@ from flytectl.options import as_json, has_colour, out
 @click.command()
 @as_json
 def doctor(*, json_: bool) -> int:
-    """Check the installation; exit status 1 when something is broken."""
+    """Check the installation.
+
+    Exit status 1 when something is broken.
+    """
     from flytectl import checks, render
 
     found = checks.run()

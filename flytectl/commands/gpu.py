@@ -10,17 +10,18 @@ from flytectl.options import as_json, out, say
 @click.command()
 @as_json
 def ls(*, json_: bool) -> None:
-    """List GPUs, their memory, and which app holds which since when."""
-    from flytectl import render
+    """List GPUs and the apps that hold them."""
+    from flytectl import render, tables
     from flytectl.daemon import call
+    from flytectl.times import for_json
 
     found = call("gpu.list")
     if json_:
         gpus = [render.fields(gpu, render.GPU_FIELDS) for gpu in found["gpus"]]
         out(render.to_json({**{name: found[name] for name in ("driver", "cuda", "reason")}, "gpus": gpus,
-                            "waiting": found["waiting"]}))  # fmt: skip
+                            "waiting": for_json(found["waiting"])}))  # fmt: skip
         return
-    text = render.gpus_table(found)
+    text = tables.gpus_table(found)
     if text:
         out(text)
     if not found["gpus"]:

@@ -9,8 +9,11 @@ from flytectl.options import out, say
 
 @click.command()
 def login() -> None:
-    """Print a link that logs a browser in to this machine's pages and apps; it works once, for five minutes."""
+    """Print a link that logs a browser in.
+
+    To this machine's pages and apps. It works once, for five minutes.
+    """
     from flytectl.daemon import call
 
     out(str(call("login.create")["url"]))
-    say("open it in a browser within five minutes; it works once, so pass it to nobody")
+    say("Open this link within 5 minutes. It works once; do not share it.")

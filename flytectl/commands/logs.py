@@ -23,7 +23,10 @@ def logs(name: str, lines: int, project: str, domain: str, *, follow: bool, json
     from flytectl.daemon import call
 
     def show(event: dict[str, Any]) -> None:
-        out(render.to_json(render.fields(event, render.LOG_FIELDS), lines=True) if json_ else render.log_line(event))
+        if json_:
+            out(render.to_json(render.fields({"app": name, **event}, render.LOG_FIELDS), lines=True))
+        else:
+            out(render.log_line(event))
 
     args = {"project": project, "domain": domain, "name": name, "lines": lines, "follow": follow}
     call("app.logs", args, on_event=show)

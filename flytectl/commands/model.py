@@ -13,7 +13,10 @@ from flytectl.options import as_json, complete_model, out, say
 @click.argument("name")
 @click.argument("folder", metavar="DIR", type=click.Path(readable=False))
 def add(name: str, folder: str) -> None:
-    """Let NAME, as in model_hf_path=, stand for the model in folder DIR."""
+    """Use the files in DIR as model NAME.
+
+    Whenever an app asks for NAME, as in model_hf_path=.
+    """
     from flytectl import render
     from flytectl.daemon import call
     from flyted.contract.quantity import human_bytes
@@ -27,7 +30,7 @@ def add(name: str, folder: str) -> None:
 @as_json
 def ls(*, json_: bool) -> None:
     """List the models of this machine."""
-    from flytectl import render
+    from flytectl import render, tables
     from flytectl.daemon import call
 
     models = call("model.list")["models"]
@@ -35,7 +38,7 @@ def ls(*, json_: bool) -> None:
         out(render.to_json({"models": [render.fields(model, render.MODEL_FIELDS) for model in models]}))
         return
     if models:
-        out(render.models_table(models))
+        out(tables.models_table(models))
     else:
         say("no models: flytectl model add NAME DIR")
 
@@ -43,7 +46,10 @@ def ls(*, json_: bool) -> None:
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_model)
 def rm(names: tuple[str, ...]) -> None:
-    """Forget names; the folders stay, and apps that are served go on with them."""
+    """Forget models; their folders stay.
+
+    Apps that are served already go on with them.
+    """
     from flytectl import render
     from flytectl.daemon import call
 

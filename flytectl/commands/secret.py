@@ -69,7 +69,7 @@ def create(
 
 @click.command()
 @secret_scope
-@click.option("-A", "--all", "all_", is_flag=True, help="Of every project and domain.")
+@click.option("-A", "--all", "all_", is_flag=True, help="Of all projects and domains.")
 @as_json
 def ls(project: str, domain: str, *, all_: bool, json_: bool) -> None:
     """List secrets: keys and dates, never values."""
@@ -81,7 +81,10 @@ def ls(project: str, domain: str, *, all_: bool, json_: bool) -> None:
 @secret_scope
 @as_json
 def get(key: str | None, project: str, domain: str, *, json_: bool) -> None:
-    """Show what is known about a secret, not its value. Without KEY as 'secret ls'."""
+    """Show one secret, never its value.
+
+    Without KEY, list all.
+    """
     from flytectl import render
     from flytectl.daemon import call
 
@@ -109,7 +112,10 @@ def delete(key: str, project: str, domain: str) -> None:
 
 @click.command("accept-rollback")
 def accept_rollback() -> None:
-    """Accept a store that is older than the last one seen (root only; after restoring a backup)."""
+    """Accept a restored backup of the secrets.
+
+    Root only: the store is older than the last one seen.
+    """
     from flytectl.daemon import call
 
     call("secret.accept-rollback")
@@ -118,9 +124,9 @@ def accept_rollback() -> None:
 
 @click.command()
 def rotate() -> None:
-    """Encrypt all secrets to a new key of this machine (root only; restarts flyted, apps go on).
+    """Encrypt all secrets to a new key.
 
-    All of them or none. What can open the store that there was, does not open the new one.
+    Root only; restarts flyted, apps go on. All of them or none: what opened the old store does not open the new one.
     """
     from flytectl.daemon import call, restart
     from flyted.contract.errors import HostFailure

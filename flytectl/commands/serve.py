@@ -156,12 +156,13 @@ def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> dict[str, Any]:
     answer = call("app.serve", {"spec": to_dict(spec)}, fd=app.bundle_fd, on_event=show)
     result: dict[str, Any] = {**answer["app"], "changed": bool(answer["changed"])}
     if not quiet:
-        word = "is served" if result["changed"] else "is served already, nothing changed"
-        say(f"{render.safe(spec.key)} {word} (revision {render.safe(result.get('revision'))})")
+        revision = f"revision {render.safe(result.get('revision'))}"
+        said = f"{revision} is live" if result["changed"] else f"unchanged, {revision} is live"
+        say(f"{render.safe(spec.key)}: {said}")
         if result.get("requires_auth"):
-            say(
-                'it asks for a token: curl -H "Authorization: Bearer $(flytectl token)" URL; a browser: flytectl login'
-            )
+            url = render.safe(result.get("url"))
+            say("It requires a token. In a browser: flytectl login. From a shell:")
+            say(f'  curl -H "Authorization: Bearer $(flytectl token)" {url}')
     return result
 
 

@@ -22,7 +22,10 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
 
 @click.command()
 def token() -> None:
-    """Print a token that is good for an hour: what the flyte command asks for, and curl may use."""
+    """Print a token that is valid for an hour.
+
+    It is what the flyte command asks for, and what curl may use.
+    """
     from flytectl.daemon import call
 
     _no_core_dump()
@@ -36,9 +39,13 @@ def token() -> None:
 @app_scope
 @as_json
 def create(name: str, expires: int, app: str, project: str, domain: str, *, json_: bool) -> None:
-    """Make a token for another machine or program. It is printed this once."""
+    """Make a token for another machine.
+
+    Or for a program. It is printed once, now.
+    """
     from flytectl import render
     from flytectl.daemon import call
+    from flytectl.times import told
 
     _no_core_dump()
     args = {"name": name, "expires_s": expires, "project": project, "domain": domain, "app": app}
@@ -49,30 +56,36 @@ def create(name: str, expires: int, app: str, project: str, domain: str, *, json
     out(str(answer["token"]))
     if sys.stderr.isatty():
         what = f"app {render.safe(answer['app'])}" if answer["app"] else "everything that you may do"
-        say(f"good for {what} until {render.when(answer['expires_at'])}; it is not shown again")
+        say(f"good for {what} until {told(answer['expires_at'])}; it is not shown again")
 
 
 @click.command()
-@click.option("-A", "--all", "all_", is_flag=True, help="Those of an hour and of browsers too.")
+@click.option("-A", "--all", "all_", is_flag=True, help="Also those of flyte and of browsers.")
 @as_json
 def ls(*, all_: bool, json_: bool) -> None:
-    """List your tokens (root: everybody's): names and dates, never the tokens."""
-    from flytectl import render
+    """List your tokens, never their values.
+
+    Root: those of everybody.
+    """
+    from flytectl import render, tables
 
     found = [t for t in _tokens() if all_ or t.get("kind") == "named"]
     if json_:
         out(render.to_json({"tokens": [render.fields(t, render.TOKEN_FIELDS) for t in found]}))
     elif found:
-        out(render.tokens_table(found))
+        out(tables.tokens_table(found))
     else:
-        say("no tokens; flytectl token create makes one" + ("" if all_ else ", --all shows those of an hour too"))
+        say("no tokens; flytectl token create makes one" + ("" if all_ else ", --all also lists those of flyte"))
 
 
 @click.command()
 @click.argument("tokens", nargs=-1, metavar="NAME...", shell_complete=complete_token)
 @click.option("-A", "--all", "all_", is_flag=True, help="All of yours (root: everybody's), browsers' too.")
 def revoke(tokens: tuple[str, ...], *, all_: bool) -> None:
-    """End tokens at once, by NAME, by ID, or by the token itself."""
+    """Revoke tokens immediately.
+
+    NAME is the name, the ID, or the token itself.
+    """
     from flytectl.daemon import call
     from flytectl.render import safe
 

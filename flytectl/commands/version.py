@@ -10,7 +10,7 @@ from flytectl.options import as_json, out
 @click.command()
 @as_json
 def version(*, json_: bool) -> None:
-    """Show the versions of flytectl and of the daemon."""
+    """Show the versions of flytectl and flyted."""
     from flytectl.daemon import call
     from flytectl.render import safe, to_json
     from flyted.contract.client import check_version

@@ -42,7 +42,7 @@ class Check:
 def names(servers: tuple[str, ...]) -> Check:
     """Whether apps can ask the machine's name servers: those on most of its own addresses are closed to them."""
     closed = unreachable_nameservers(servers)
-    detail = f"apps cannot ask {', '.join(closed)}" if closed else "apps can ask every name server of this machine"
+    detail = f"apps cannot ask {', '.join(closed)}" if closed else "apps can resolve names"
     return Check(
         "name servers", not closed or (None if set(servers) - set(closed) else False), detail,
         "apt install systemd-resolved (apps may ask 127.0.0.53), or name one of the network in /etc/resolv.conf; "
@@ -89,17 +89,21 @@ class Doctor:
         if self._vault.refusal is not None:
             yield Check("secret store", ok=False, detail=self._vault.refusal.message, hint=self._vault.refusal.hint)
             return
-        damaged = [info.key for info in self._vault.list() if info.damaged]
-        detail = f"damaged: {', '.join(damaged)}" if damaged else "every file is the one that was stored"
+        secrets = self._vault.list()
+        damaged = [info.key for info in secrets if info.damaged]
+        detail = f"damaged: {', '.join(damaged)}" if damaged else f"{len(secrets)} stored, all intact"
         yield Check("secret store", not damaged, detail, "store them again: flytectl secret create KEY --replace")
         sealed = "with this machine's TPM" if Path("/dev/tpmrm0").exists() else "with a key on this disk (no TPM)"
         warn = None if not Path("/dev/tpmrm0").exists() else True
-        yield Check("identity", warn, f"sealed {sealed}", "encrypt the disk: who has all of it has the secrets")
+        yield Check(
+            "identity", warn, f"sealed {sealed}", "secrets are only as safe as this disk: use full-disk encryption"
+        )
         found = self._vault.has_recovery
-        who = "a recovery key, too, can open the secrets" if found else "only this machine can open the secrets"
+        lost = "no recovery key: if this machine dies, its secrets are lost"
+        who = "a recovery key can open the secrets" if found else lost
         yield Check(
             "recovery", found or None, who,
-            "age-keygen on another machine; put its age1... into /etc/flyted/recipients.txt; systemctl restart flyted",
+            "age-keygen on another machine, its age1... into /etc/flyted/recipients.txt; systemctl restart flyted",
         )  # fmt: skip
         if self._vault.stale:
             detail = f"{self._vault.stale} secrets are not encrypted to today's recovery keys"
@@ -122,7 +126,7 @@ class Doctor:
 
     def _uv(self) -> Check:
         found = Path("/usr/lib/flyted/bin/uv").exists()
-        return Check("images", found, "uv is there" if found else "uv is missing", "reinstall the package flyted")
+        return Check("builder", found, "uv found" if found else "uv is missing", "sudo apt install --reinstall flyted")
 
     async def _apps(self) -> list[Check]:
         facts = await self._engine.facts()

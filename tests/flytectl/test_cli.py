@@ -15,6 +15,7 @@ from flytectl import cli
 from flyted.contract.version import VERSION
 from tests.flytectl.border import error, event, result
 from tests.flytectl.words import command
+from tests.test_docs import understood
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("flyte", "msgpack", "fastapi", "json", "socket", "subprocess", "asyncio", "flytectl.render")
@@ -49,6 +50,23 @@ def test_every_row_is_a_command_with_help(row: str, capsys: pytest.CaptureFixtur
     assert shown.out.startswith(f"Usage: flytectl {row}")
     assert shown.err == ""
     assert max(len(line) for line in shown.out.split("\n")) <= 80
+
+
+@pytest.mark.parametrize("row", [*cli.COMMANDS, *(group for group in cli.GROUPS if group)])
+def test_no_help_in_a_list_is_cut_off(row: str) -> None:
+    """click ends a longer one in dots."""
+    assert len(command(row).get_short_help_str(limit=1000)) <= 45
+
+
+@pytest.mark.parametrize("row", [*(row for row in cli.EXAMPLES if row), "create secret"])
+def test_examples_are_shown_and_can_be_typed(row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of both word orders; each line is one that flytectl understands."""
+    assert cli.main([*row.split(" "), "--help"]) == 0
+    shown = capsys.readouterr().out.partition("Examples:\n")[2].split("\n")
+    lines = [line.strip() for line in shown if line.strip()]
+    assert lines
+    for line in lines:
+        understood(line[line.index("flytectl") :].partition("#")[0])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +152,23 @@ def test_several_apps_are_each_tried(border, capsys) -> None:
     asked = border(error("not-found", "no such app"))
     assert cli.main(["app", "stop", "a", "b"]) == 4
     assert capsys.readouterr().err == "flytectl: no such app\n" * 2
-    assert [r["args"]["name"] for r in asked.requests] == ["a", "b"]
+    assert [r["args"]["name"] for r in asked.requests if r["verb"] == "app.stop"] == ["a", "b"]
+
+
+def test_what_was_done_to_apps_can_be_read_as_json(border, capsys) -> None:
+    """Those to which it was done on standard output; errors too are JSON then, on standard error."""
+    border(result(app={"name": "a", "state": "stopped"}))
+    assert cli.main(["app", "stop", "a", "b", "--json"]) == 0
+    assert [app["state"] for app in json.loads(capsys.readouterr().out)["apps"]] == ["stopped"] * 2
+    border(error("not-found", "no such app", "app ls"))
+    for words in (["app", "delete", "--json", "a"], ["app", "get", "a", "--json"]):
+        assert cli.main(words) == 4
+        shown = capsys.readouterr().err
+        assert json.loads(shown) == {"error": "no such app", "hint": "app ls", "code": "not-found"}
+    assert cli.main(["app", "ls", "--json", "--nonsense"]) == 2
+    assert json.loads(capsys.readouterr().err)["code"] == "usage"
+    assert cli.main(["secret", "get", "a", "--", "--json"]) == 2
+    assert capsys.readouterr().err.startswith("flytectl: ")
 
 
 def test_another_version_of_the_daemon_is_said(border, capsys) -> None:
@@ -194,7 +228,8 @@ def test_a_log_that_breaks_off_is_an_error(border, capsys) -> None:
     border(event(kind="log", time=0, revision=1, source="systemd", text="Started."))
     assert cli.main(["logs", "x", "-f", "--json"]) == 7
     shown = capsys.readouterr()
-    assert shown.out == '{"time": 0, "revision": 1, "source": "systemd", "text": "Started."}\n'
+    said = {"app": "x", "time": "1970-01-01T00:00:00.000000Z", "revision": 1, "source": "systemd", "text": "Started."}
+    assert shown.out == json.dumps(said) + "\n"
     assert "closed the connection" in shown.err
 
 

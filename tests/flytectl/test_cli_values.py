@@ -157,7 +157,7 @@ def test_a_typed_value_is_asked_twice_and_never_shown() -> None:
     status, seen = at_a_terminal(b"pineapple\n", b"pineapple\n")
     assert status == 7  # the value was taken: it is the daemon that is missing here
     assert b"Value" in seen
-    assert b"Once more" in seen
+    assert b"Repeat value" in seen
     assert b"pineapple" not in seen
 
 

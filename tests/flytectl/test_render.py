@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flytectl import render
+from flytectl import render, tables
+from flytectl.times import told
 
 APP: dict[str, Any] = {
     "name": "authenticated-api", "project": "default", "domain": "development", "id": "authenticated-api",
@@ -22,6 +23,8 @@ APP: dict[str, Any] = {
     "min_replicas": 0, "scaledown_after_s": 300.0, "memory_bytes": 512 << 20, "cpu_cores": 1.0, "type": "FastAPI",
     "description": "", "links": [["Docs", "/docs"]], "requests": {"in_flight": 0, "total": 12}, "last_failure": None,
 }  # fmt: skip
+
+NOW = 1700000100 + 300
 
 
 @pytest.fixture(autouse=True)
@@ -80,21 +83,24 @@ def test_a_table_is_aligned_and_a_cell_cannot_forge_a_row() -> None:
 def test_app_ls_shows_what_one_looks_for() -> None:
     """Name, state, revision and URL; the scope only when one differs from Flyte's default."""
     other = {**APP, "name": "other", "project": "p", "domain": "production", "state": "sleeping"}
-    assert render.apps_table([APP], colour=False).split("\n") == [
-        "NAME               STATE    REV  URL",
-        "authenticated-api  running  2    https://authenticated-api.apps.localhost",
+    assert render.apps_table([APP], colour=False, now=NOW).split("\n") == [
+        "NAME               STATE    REV  AGE    URL",
+        "authenticated-api  running  2    5 min  https://authenticated-api.apps.localhost",
     ]
-    assert "p/production" in render.apps_table([APP, other], colour=False)
+    lines = render.apps_table([other, APP], colour=False, now=NOW).split("\n")
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["authenticated-api", "default/development"], ["other", "p/production"],
+    ]  # fmt: skip
 
 
 def test_colour_changes_no_character_of_a_table() -> None:
     """Without its colour codes a coloured table is the plain one, also when a name looks like a state."""
     apps = [{**APP, "name": "running", "state": "running"}, {**APP, "name": "x", "state": "failed"}]
-    coloured = render.apps_table(apps, colour=True)
+    coloured = render.apps_table(apps, colour=True, now=NOW)
     assert "\x1b[31mfailed\x1b[0m" in coloured
     for code in ("\x1b[31m", "\x1b[32m", "\x1b[0m"):
         coloured = coloured.replace(code, "")
-    assert coloured == render.apps_table(apps, colour=False)
+    assert coloured == render.apps_table(apps, colour=False, now=NOW)
 
 
 def test_app_get_tells_every_fact_once() -> None:
@@ -103,7 +109,8 @@ def test_app_get_tells_every_fact_once() -> None:
     text = render.app_details(failed, colour=False)
     assert text.startswith("authenticated-api: running (r3 failed)\n")
     for fact in (
-        "https://authenticated-api.apps.localhost", "2, since 2023-11-14T22:15:00", "3.12.3\n", "1 CPU, 512.0 MiB",
+        "https://authenticated-api.apps.localhost", "2, since 2023-11-14T22:15:00+00:00 (", "3.12.3\n",
+        "1 CPU, 512.0 MiB",
         "after 300 s without a request", "API_KEY as $API_KEY", "CERT as /etc/flyte/secrets/CERT", "0 now, 12 so far",
         "flyted-app-authenticated-api-r2-0.service  active (running)", "revision 3: exit status 1", "Docs: /docs",
     ):  # fmt: skip
@@ -115,7 +122,7 @@ def test_an_image_says_when_it_was_built_and_what_from_source() -> None:
     """Source packages ran code of their own in the build; an environment that was given has no such line."""
     image = {"hash": "ab12", "python": "3.12.3", "asked": "3.12", "built_at": 1.8e9, "built": ["one==2", "x\x1b==1"]}
     text = render.app_details({**APP, "image": image}, colour=False)
-    assert f"  Image     built {render.when(1.8e9)}, from source: one==2, x\\x1b==1\n" in text
+    assert f"  Image     built {told(1.8e9)}, from source: one==2, x\\x1b==1\n" in text
     assert "from source" not in render.app_details({**APP, "image": {**image, "built": []}}, colour=False)
     assert "Image" not in render.app_details(APP, colour=False)
 
@@ -147,7 +154,7 @@ def test_a_damaged_secret_is_seen_at_a_glance() -> None:
     """``secret ls`` has a state column as soon as one file is not what was written."""
     secret = {"key": "K", "project": "", "domain": "", "generation": 3, "created_at": 0, "updated_at": 0}
     plain = render.secrets_table([{**secret, "damaged": False}])
-    assert plain.split("\n") == ["KEY  UPDATED", "K    1970-01-01T00:00:00"]
+    assert plain.split("\n") == ["KEY  UPDATED", f"K    {told(0)}"]
     assert render.secrets_table([{**secret, "damaged": True}]).endswith("DAMAGED")
     assert "*/production" in render.secrets_table([{**secret, "domain": "production"}])
 
@@ -155,7 +162,7 @@ def test_a_damaged_secret_is_seen_at_a_glance() -> None:
 def test_a_log_line_has_local_time_and_says_who_speaks() -> None:
     """Microseconds become a short local time; systemd's own words are marked."""
     event = {"time": 1_700_000_000_123_456, "revision": 2, "source": "app", "text": "hello\x1b[2J"}
-    assert render.log_line(event) == r"2023-11-14T22:13:20 hello\x1b[2J"
+    assert render.log_line(event) == r"2023-11-14T22:13:20+00:00 hello\x1b[2J"
     assert render.log_line({**event, "source": "systemd", "text": "Started."}).endswith(" systemd: Started.")
 
 
@@ -167,12 +174,12 @@ def test_an_error_ends_in_something_to_type() -> None:
 
 def test_impossible_times_do_not_stop_a_listing() -> None:
     """A number that is no time is shown as it is."""
-    assert render.when(1e300) == "1e+300"
+    assert told(1e300) == "1e+300"
 
 
 def test_models_show_what_is_wrong_with_them() -> None:
     """The size, or why apps cannot use it; nothing in a path steers the terminal."""
-    text = render.models_table(
+    text = tables.models_table(
         [
             {"name": "Qwen/Qwen3-0.6B", "folder": "/srv/\x1b[31m", "bytes": 3 << 29, "problem": ""},
             {"name": "gone", "folder": "/srv/x", "bytes": 0, "problem": "cannot be read"},
@@ -195,3 +202,21 @@ def test_an_app_says_which_of_its_paths_are_open_and_where_its_models_lie() -> N
     assert "Qwen/Qwen3-0.6B in /srv/q" in text
     assert "64.0 MiB of /dev/shm in it" in text
     assert "no path, and nothing else" in render.app_details({**APP, "open_paths": []}, colour=False)
+
+
+def test_tokens_without_a_name_share_a_row() -> None:
+    """One for each call of flyte: how many, and when the last of them ends; those with a name stay apart."""
+    one = {"id": "0a", "kind": "session", "name": "", "user": "bob", "app": "", "created_at": 1.0, "expires_at": 5.0}
+    named = {**one, "id": "0c", "kind": "named", "name": "ci"}
+    text = tables.tokens_table([one, {**one, "id": "0b", "expires_at": 1.8e9}, named, {**named, "id": "0d"}])
+    lines = text.splitlines()[1:]
+    assert [line.split()[-1] for line in lines[1:]] == ["0c", "0d"]
+    assert lines[0].startswith("(2 of them)  session")
+    assert told(1.8e9) in lines[0]
+
+
+def test_an_error_under_json_is_one_line_of_it() -> None:
+    """As documented, without a control character."""
+    text = render.error_json("not-found", "no\x1b", "a\nb")
+    assert json.loads(text) == {"error": "no\x1b", "hint": "a\nb", "code": "not-found"}
+    assert text.isprintable()

@@ -106,10 +106,10 @@ def test_a_circle_is_refused_whole() -> None:
 def test_what_fails_keeps_back_what_comes_after_it() -> None:
     """The dependency stays; what waits for the failed one is not begun, and the error names it; then it is mended."""
     file(breaks="several-middle")
-    for attempt, base in enumerate(["is served (", "is served already, nothing changed"], start=1):
+    for attempt, base in enumerate(["revision 1 is live", "unchanged, revision 1 is live"], start=1):
         done = by("alice", "flytectl", "serve", "several.py", "several_top")
         assert done.returncode == 8
-        assert f"several-base {base}" in done.stderr
+        assert f"several-base: {base}" in done.stderr
         assert f"revision {attempt} of app 'several-middle' did not come up" in done.stderr
         assert "broken on purpose" in done.stderr
         assert "not served because of that: several-top" in done.stderr

@@ -141,7 +141,7 @@ def test_its_log_is_shown_and_followed(url: str) -> None:
     """``logs`` has the app's lines; ``-f`` shows the next one as it comes and ends quietly with Ctrl-C."""
     assert "/protected" in alice("flytectl", "logs", APP, "-n", "200").stdout
     line = json.loads(alice("flytectl", "logs", APP, "-n", "1", "--json").stdout)
-    assert set(line) == {"time", "revision", "source", "text"}
+    assert set(line) == {"app", "time", "revision", "source", "text"}
     with running("flytectl", "logs", APP, "-f", "-n", "0") as following:
         seen = lines_of(following)
         until(lambda: curl(f"{url}/followed")[0] == 404 and any("/followed" in line for line in seen))

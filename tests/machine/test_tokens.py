@@ -41,7 +41,7 @@ def url() -> Iterator[str]:
     """Where the app answers."""
     may_serve()
     done = alice("flytectl", "serve", give("guarded.py", SOURCE % APP))
-    assert "it asks for a token" in done.stderr
+    assert "It requires a token" in done.stderr
     yield done.stdout.strip()
     alice("flytectl", "app", "delete", APP)
     alice("flytectl", "token", "revoke", "--all")

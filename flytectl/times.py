@@ -1,0 +1,65 @@
+"""Moments, in the two forms in which they leave ``flytectl``: RFC 3339 in UTC for programs, local time for people."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+_STEPS = ((86400 * 2, 86400, "d"), (3600 * 2, 3600, "h"), (60 * 2, 60, "min"), (0, 1, "s"))
+
+
+def utc(microseconds: float) -> str:
+    """``2026-11-29T18:40:07.123456Z``: the one form of a moment in JSON. Raises ValueError for one that is none."""
+    seconds, fraction = divmod(round(microseconds), 1_000_000)
+    try:
+        return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:06d}Z"
+    except (OverflowError, OSError) as error:
+        raise ValueError(str(microseconds)) from error
+
+
+def for_json(value: Any, name: str = "") -> Any:
+    """A value with every moment in it, however deep, in the form of :func:`utc`; one that never was is null.
+
+    The daemon's moments are seconds since 1970 in fields called ``…_at`` and ``since``, and microseconds in ``time``,
+    of a line of a log.
+    """
+    if isinstance(value, dict):
+        return {key: for_json(each, key) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [for_json(each) for each in value]
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return value
+    unit = 1 if name == "time" else 1_000_000 if name == "since" or name.endswith("_at") else 0
+    try:
+        return utc(value * unit) if unit and (value or unit == 1) else None if unit else value
+    except (ValueError, OverflowError):
+        return None
+
+
+def local(seconds: float) -> str:
+    """``2026-11-29T18:40:07+01:00``; a number that is no moment as it is."""
+    return _local(seconds) or str(seconds)
+
+
+def _local(seconds: float) -> str:
+    try:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return ""
+    return f"{text[:-2]}:{text[-2:]}"
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit: ``45 s``, ``5 min``, ``3 h``, ``12 d``."""
+    return next(f"{int(seconds // unit)} {word}" for least, unit, word in _STEPS if seconds >= least)
+
+
+def relative(seconds: float, now: float) -> str:
+    """``5 min ago``, ``in 3 h``."""
+    return f"{span(now - seconds)} ago" if seconds <= now else f"in {span(seconds - now)}"
+
+
+def told(seconds: float) -> str:
+    """A moment for people: local time, and how far from now; a number that is no moment as it is."""
+    text = _local(seconds)
+    return f"{text} ({relative(seconds, time.time())})" if text else str(seconds)
