@@ -92,6 +92,8 @@ def differences(units: Any, unit: str, properties: dict[str, Any]) -> dict[str, 
         expected = wanted(name, value)
         if name in ("IPAddressDeny", "IPAddressAllow", "Environment"):
             got, expected = sorted(got), sorted(expected)
+        if name in ("After", "Wants", "BindsTo", "JoinsNamespaceOf"):  # systemd has more of its own
+            got = [each for each in got if each in expected]
         if name == "SystemCallFilter":
             allowed, calls = got
             ok = allowed and {"read", "sched_setaffinity"} <= set(calls) and not {"mount", "chown", "bpf"} & set(calls)
@@ -120,7 +122,7 @@ def test_every_property_arrives(egress: bool) -> None:
     run(work())
 
 
-@pytest.mark.parametrize(("egress", "limit"), [(True, 12), (False, 6)])
+@pytest.mark.parametrize(("egress", "limit"), [(True, 9), (False, 7)])
 def test_the_exposure_of_a_running_app(egress: bool, limit: int) -> None:
     """``systemd-analyze security`` of the running unit, before and after a reload: what is lost would show."""
 
@@ -156,16 +158,14 @@ def test_what_an_app_cannot_do() -> None:
     async def work() -> None:
         async with connected() as units, serving(units, spec("one")) as one, serving(units, spec("two")) as two:
             with listening() as port:
-                closed = [
-                    f"socket.create_connection(('127.0.0.1', {port}), 0.5)",
-                    f"socket.create_connection(('0.0.0.0', {port}), 0.5)",
-                    f"socket.create_connection(('::ffff:127.0.0.1', {port}), 0.5)",
-                    "socket.create_connection(('169.254.169.254', 80), 0.5)",
-                ]
-                for source in closed:  # the kernel drops the packets: an error for some calls, silence for others
-                    assert (await do(one, source)).startswith(("TimeoutError", "PermissionError", "OSError(101")), (
-                        source
-                    )
+                closed = {
+                    ("127.0.0.1", port): "ConnectionRefusedError",
+                    ("0.0.0.0", port): "ConnectionRefusedError",
+                    ("::ffff:127.0.0.1", port): "ConnectionRefusedError",
+                    ("169.254.169.254", 80): "PermissionError",
+                }
+                for where, error in closed.items():
+                    assert (await do(one, f"socket.create_connection({where}, 5)")).startswith(error), where
                 refused = {
                     "__import__('ctypes').CDLL(None, use_errno=True).unshare(0x10000000)": "-1",
                     "os.chroot('/')": "PermissionError",
