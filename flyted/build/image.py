@@ -22,6 +22,10 @@ _ASKS_AGAIN = {"--no-cache", "--refresh", "--reinstall", "--reinstall-package", 
 """uv asks the environment's Python again who it is, which runs .pth files of the layers before (measured)."""
 
 
+_INDEXES = {"--default-index": "--index-url", "--index": "--extra-index-url", "--find-links": "--find-links"}
+"""uv's options with an address -> how a requirements file spells them."""
+
+
 def build(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
     """Makes the image of ``recipe`` at ``root``, of wheels only; nothing to do if it is there and whole.
 
@@ -118,8 +122,9 @@ def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, apart: 
             raise NeedsSource(f"{source} starts the environment's Python")
         say(f"{source}: {_shortly(requirements)}")
         listed = uv.scratch / f"requirements-{number}.txt"
-        listed.write_text("\n".join(requirements) + "\n")
-        words = ["--python", str(root / "bin/python"), "--requirements", str(listed), *options]
+        words, indexes = _split(options)
+        listed.write_text("\n".join([*indexes, *requirements]) + "\n")
+        words = ["--python", str(root / "bin/python"), "--requirements", str(listed), *words]
         if not apart and "--no-build" not in options:
             words += ["--only-binary", ":all:"]
         lines = uv.run(source, "pip", "install", *words)
@@ -127,6 +132,22 @@ def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, apart: 
         if not apart and tree.interpreter(root) != pristine:
             raise Failed(EX_INSTALL, f"{source}: a package replaces the environment's Python")
     return built
+
+
+def _split(options: list[str]) -> tuple[list[str], list[str]]:
+    """Options for the command line; and, as lines of a requirements file, those that name a secret.
+
+    There uv replaces ``${NAME}``; on the command line it does not, and everybody could read the value.
+    """
+    words, lines = [], []
+    queue = iter(options)
+    for option in queue:
+        following = next(queue) if option in _INDEXES else ""
+        if "${" in following:
+            lines.append(f"{_INDEXES[option]} {following}")
+        else:
+            words += [option, following] if following else [option]
+    return words, lines
 
 
 def _compile(root: Path, python: Python) -> None:

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
         options = _options(argv)
         images = Path(_variable("STATE_DIRECTORY"))
         with tempfile.TemporaryDirectory(prefix="flyted-build-") as scratch:
-            uv = Uv(options.uv, images, images / ".uv", Path(scratch))
+            uv = Uv(options.uv, images, images / ".uv", Path(scratch), _secrets(options.secret))
             if options.image is not None and options.apart:
                 build_apart(uv, _recipe(), images / options.image)
             elif options.image is not None:
@@ -48,6 +48,9 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--uv", required=True, help="the uv program")
     parser.add_argument("--image", type=_hash, help="build this image from the credential 'recipe'")
     parser.add_argument("--apart", action="store_true", help="with --image: nothing but this image can be written")
+    parser.add_argument(
+        "--secret", default=[], type=_credential, action="append", help="ID=NAME: uv gets this credential as a variable"
+    )
     parser.add_argument("--prune", action="store_true", help="empty uv's cache of what no image shares")
     parser.add_argument("--remove", default=[], type=_hash, action="append", help="remove this image")
     return parser.parse_args(argv)
@@ -57,6 +60,27 @@ def _hash(text: str) -> str:
     if re.fullmatch(r"[0-9a-f]{32}", text) is None:
         raise argparse.ArgumentTypeError("an image is named by 32 hex digits")
     return text
+
+
+def _credential(text: str) -> tuple[str, str]:
+    found = re.fullmatch(r"(b\d{1,3})=([A-Z_][A-Z0-9_]*)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError("a secret is named by its credential and its variable")
+    return found[1], found[2]
+
+
+def _secrets(named: list[tuple[str, str]]) -> dict[str, str]:
+    """Their values by variable. Raises :class:`Failed` for one that did not arrive: systemd gives an empty one then."""
+    values = {}
+    for credential, variable in named:
+        path = Path(_variable("CREDENTIALS_DIRECTORY")) / credential
+        try:
+            values[variable] = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Failed(EX_CONFIG, f"the secret for {variable} cannot be read: {error}") from None
+        if not values[variable] or "\0" in values[variable]:
+            raise Failed(EX_CONFIG, f"the secret for {variable} did not arrive: journalctl -u flyted says why")
+    return values
 
 
 def _recipe() -> dict[str, Any]:

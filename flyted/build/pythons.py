@@ -67,7 +67,9 @@ def nearest(asked: tuple[int, int], found: Iterable[Python]) -> Python | None:
 
 def _find(uv: Uv, asked: str) -> str:
     words = ["find", f"cpython@{asked}", "--no-python-downloads", "--system", "--no-project"]
-    status, output, _ = uv.ask("python", *words)
+    status, output, error = uv.ask("python", *words)
+    if status and "uv.toml" in error:  # that there is no such Python is another answer
+        raise Failed(EX_CONFIG, f"uv cannot read its settings: {reason(error.splitlines())}")
     return output.strip() if status == 0 else ""
 
 

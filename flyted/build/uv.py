@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from .failed import EX_CONFIG, EX_INSTALL, Failed, NeedsSource
 
@@ -35,6 +37,7 @@ class Uv:
     images: Path
     cache: Path
     scratch: Path
+    secrets: Mapping[str, str] = field(default_factory=dict)  # values by variable
 
     def environment(self) -> dict[str, str]:
         """Ours, plus what the unit was given for the network; nothing that an earlier build could have left behind.
@@ -54,7 +57,14 @@ class Uv:
             "UV_NO_PROGRESS": "1",
             "NO_COLOR": "1",
         }
-        return {**usual, **given, **fixed}
+        return {**usual, **given, **fixed, **self.secrets}
+
+    def without_secrets(self, text: str) -> str:
+        """What uv said, with no secret in it: neither as it is nor as it stands in an address."""
+        for value in sorted(self.secrets.values(), key=len, reverse=True):
+            for form in (value, quote(value, safe="")):
+                text = text.replace(form, "***")
+        return text
 
     def run(self, what: str, *words: str) -> list[str]:
         """Runs uv to its end, its output going where ours goes; returns the lines that it told about its work.
@@ -67,7 +77,8 @@ class Uv:
         held: list[bytes] = []
         with self._start(words) as process:
             assert process.stderr is not None  # noqa: S101  asked for below
-            for line in process.stderr:
+            for told in process.stderr:
+                line = self.without_secrets(told.decode(errors="surrogateescape")).encode(errors="surrogateescape")
                 if held or line.startswith((b"error:", b"hint:")):
                     held.append(line)
                 else:
@@ -93,7 +104,7 @@ class Uv:
             return -1, "", f"error: not done after {timeout:.0f} s"
         except OSError as error:
             raise Failed(EX_CONFIG, f"{self.program} cannot be run: {error.strerror}") from error
-        return done.returncode, done.stdout, done.stderr
+        return done.returncode, done.stdout, self.without_secrets(done.stderr)
 
     def _start(self, words: tuple[str, ...]) -> subprocess.Popen[bytes]:
         try:

@@ -77,7 +77,7 @@ def spec_of(
             hint="change these fields, or deploy the file to a Flyte cluster",
         )
     command = _command([*container.get("command", []), *container.get("args", [])])
-    secrets = tuple(_secret(s) for s in _map(spec.get("securityContext")).get("secrets", []))
+    secrets = tuple(secret_use(s) for s in _map(spec.get("securityContext")).get("secrets", []))
     env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in container.get("env", [])]
     scaling, profile = _map(spec.get("autoscaling")), _map(spec.get("profile"))
     timeout = _map(spec.get("timeouts")).get("requestTimeout")
@@ -256,7 +256,7 @@ def _sys_path(value: str) -> str:
     return value
 
 
-def _secret(secret: dict[str, Any]) -> SecretUse:
+def secret_use(secret: dict[str, Any]) -> SecretUse:
     """``mountRequirement`` FILE: a file named after the key; else a variable (flyteidl2/core/security.proto).
 
     Two groups may have a secret of the same key, so the group is a part of its name in the store.

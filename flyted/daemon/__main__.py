@@ -49,6 +49,8 @@ from flyted.host.store import Store
 from flyted.host.tokens import Tokens as TokenTable
 from flyted.host.units import Units
 from flyted.host.vault import Vault
+from flyted.plan.build_secrets import machine_secrets
+from flyted.plan.build_unit import BuildSettings
 from flyted.plan.overdue import KILL_S
 from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import STOP_S
@@ -100,7 +102,8 @@ async def daemon(settings: Settings) -> None:
     gpus = Gpus(Gpu(), units, GpuTable(GpuRecords(store.database)), engine, act.do, settings.gpu_wait_s)
     act.before_sleep = gpus.before_sleep
     gpu_verbs = GpuVerbs(gpus, engine.facts)
-    images = Images(units, STATE / "images", settings.build_environment, gpus.need_any)
+    building = BuildSettings(environment=settings.build_environment, secrets=machine_secrets(settings.build_secrets))
+    images = Images(units, STATE / "images", building, vault.resolve, gpus.need_any)
     sweep = ImageSweep(units, images, store.apps, STATE / "unused-images.json")
     models = ModelVerbs(Models(store.database))
     deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", gpus, models, Turns())
@@ -120,7 +123,7 @@ async def daemon(settings: Settings) -> None:
         **tokens.verbs(),
         **Logins(tokens, store, settings.base_domain, lambda: act.https_port).verbs(),
     }
-    handover = Handover(store, vault, tls, gpus)
+    handover = Handover(store, vault, tls, gpus, images.granted)
     act.refused = handover.refused
     credentials = Credentials(listeners["credentials"], handover.answer)
     units.subscribe(engine.poke)

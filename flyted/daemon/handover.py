@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import FlytedError
@@ -12,7 +12,7 @@ from flyted.daemon.gpus import Gpus
 from flyted.daemon.tls import Tls
 from flyted.host.store import Store
 from flyted.host.vault import Vault
-from flyted.plan.secrets import GpuLease, OneSecret, Site, Sums, grant, sums
+from flyted.plan.secrets import BuildGrant, BuildSecret, GpuLease, OneSecret, Site, Sums, grant, sums
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +20,12 @@ log = logging.getLogger(__name__)
 class Handover:
     """Answers the credential socket."""
 
-    def __init__(self, store: Store, vault: Vault, tls: Tls, gpus: Gpus) -> None:
+    def __init__(self, store: Store, vault: Vault, tls: Tls, gpus: Gpus, builds: Mapping[str, BuildGrant]) -> None:
         self._store = store
         self._vault = vault
         self._tls = tls
         self._gpus = gpus
+        self._builds = builds
         self.refused: dict[str, str] = {}
         """Why a unit got less than it asked for at its last start: systemd starts it all the same."""
 
@@ -33,7 +34,7 @@ class Handover:
 
         Raises a :class:`FlytedError`: the unit then does not start.
         """
-        match grant(unit, credential, self._store.apps()):
+        match grant(unit, credential, self._store.apps(), self._builds):
             case Site():
                 return self._tls.site_pem()
             case Sums(app, uses):
@@ -42,17 +43,20 @@ class Handover:
                 return self._gpus.lease(replica, ask)
             case OneSecret(app, use):
                 log.info("%s reads secret '%s' as %s", unit, use.key, use.env or f"file {use.file}")
-                return self._value(app, use)
+                return self._value(app.project, app.domain, use)
+            case BuildSecret(project, domain, use):
+                log.info("%s reads secret '%s' as %s", unit, use.key, use.env)
+                return self._value(project, domain, use)
 
     def _sums(self, unit: str, app: AppKey, uses: tuple[SecretUse, ...]) -> bytes:
         """Remembers why they cannot be made: launch only sees that they are missing."""
         self.refused.pop(unit, None)
         try:
-            return sums([self._value(app, use) for use in uses])
+            return sums([self._value(app.project, app.domain, use) for use in uses])
         except FlytedError as error:
             self.refused[unit] = f"{error.message}: {error.hint}" if error.hint else error.message
             raise
 
-    def _value(self, app: AppKey, use: SecretUse) -> bytes:
-        scope = self._vault.resolve(use.key, app.project, app.domain)
+    def _value(self, project: str, domain: str, use: SecretUse) -> bytes:
+        scope = self._vault.resolve(use.key, project, domain)
         return self._vault.get(scope, use.key)

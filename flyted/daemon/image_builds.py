@@ -61,7 +61,7 @@ def _heard(task: asyncio.Future[ImageFact]) -> None:
 
 
 async def run(
-    units: Units, digest: str, recipe: Recipe, environment: dict[str, str], others: list[str], emit: Emit
+    units: Units, digest: str, recipe: Recipe, settings: BuildSettings, others: list[str], emit: Emit
 ) -> BuildFailed:
     """Builds an image; whether it is there then, its folder says. Returns the reason for the case that it is not.
 
@@ -69,7 +69,7 @@ async def run(
     """
     closed = loopback_nameservers(nameservers())
     async with _output(emit) as (pipe, lines):
-        settings = BuildSettings(environment=environment, addresses=closed, output_fd=pipe)
+        settings = dataclasses.replace(settings, addresses=closed, output_fd=pipe)
         end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, others))
         if end == UnitEnd("exit-code", BUILD_APART):
             await emit("progress", text="code of a package runs in this build: going on apart from other images")

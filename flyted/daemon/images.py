@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import platform
 import stat
@@ -17,7 +18,7 @@ from flyted.contract.names import label
 from flyted.daemon.image_builds import Build, Emit, run
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host.units import Units
-from flyted.plan.build_unit import image_dir, is_hash
+from flyted.plan.build_unit import BuildSettings, build_secrets, image_dir, is_hash, unit_name
 from flyted.plan.engines import program_of, shape_of
 from flyted.plan.facts import ImageFact
 from flyted.plan.images import (
@@ -33,6 +34,7 @@ from flyted.plan.images import (
     recipe_hash,
     record_of,
 )
+from flyted.plan.secrets import BuildGrant
 
 _RECORD_LIMIT = 1 << 20
 _HOMES = ("/home/", "/root/", "/run/user/")
@@ -44,9 +46,11 @@ class Images:
 
     units: Units
     folder: Path
-    environment: dict[str, str]
+    settings: BuildSettings
+    resolve: Callable[[str, str, str], object]  # key, project, domain; raises SecretNotFound
     need_gpu: Callable[[str], Awaitable[None]]  # raises NoGpu, in the name of what needs one, where there is none
     building: dict[str, Build] = field(default_factory=dict)  # by the image's hash
+    granted: dict[str, BuildGrant] = field(default_factory=dict)  # by the unit of a build that reads secrets
     sweeping: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while images are deleted
 
     async def ensure(self, spec: AppSpec, emit: Emit) -> ImageFact:
@@ -57,7 +61,8 @@ class Images:
         """
         if spec.python_env:
             return _given(spec.python_env)
-        return await self.build(_recipe(spec.image), f"the image of {spec.key}", emit)
+        recipe = self._recipe(spec.image, spec.key.project, spec.key.domain)
+        return await self.build(recipe, f"the image of {spec.key}", emit)
 
     def check(self, spec: AppSpec) -> None:
         """Raises what :meth:`ensure` would before it begins to build."""
@@ -65,7 +70,7 @@ class Images:
             _given(spec.python_env)
             _check_program(spec)
         else:
-            recipe = _recipe(spec.image)
+            recipe = self._recipe(spec.image, spec.key.project, spec.key.domain)
             _check_build(spec, recipe)
             _check_machine(f"the image of app '{spec.key}'", recipe, gpu=bool(spec.gpu_count))
 
@@ -78,7 +83,7 @@ class Images:
         """Builds an image ahead of the app that will use it; what uv says streams as events."""
         for kind in ("project", "domain"):
             label(call.args[kind], kind)
-        recipe = _recipe(call.args["image"])
+        recipe = self._recipe(call.args["image"], call.args["project"], call.args["domain"])
         if engine := engine_of(recipe):
             await self.need_gpu(engine)
         _check_machine("the image", recipe, gpu=bool(engine))
@@ -104,7 +109,12 @@ class Images:
         if record is None:
             await emit("progress", text=f"building {what}")
             others = [name for name, whole in self.found().items() if whole]
-            failure = await run(self.units, digest, recipe, self.environment, others, emit)
+            uses = build_secrets(recipe, self.settings)
+            self.granted[unit_name(digest)] = BuildGrant(*recipe.scope, uses)
+            try:
+                failure = await run(self.units, digest, recipe, self.settings, others, emit)
+            finally:
+                del self.granted[unit_name(digest)]
             record = self._record(digest)
             if record is None:
                 raise failure
@@ -115,6 +125,17 @@ class Images:
             path, digest, record.python, record.python_asked, record.note, env_of(recipe, path), record.built_at,
             record.built,
         )  # fmt: skip
+
+    def _recipe(self, image: dict[str, Any], project: str, domain: str) -> Recipe:
+        """The recipe in an app's or a client's words, for one project.
+
+        Raises :class:`InvalidInput`, :class:`Unsupported`, or :class:`SecretNotFound` for one that it is built with.
+        """
+        recipe = _recipe(image)
+        uses = build_secrets(recipe, self.settings)
+        for use in uses.values():
+            self.resolve(use.key, project, domain)
+        return dataclasses.replace(recipe, scope=(project, domain)) if uses else recipe
 
     def found(self) -> dict[str, bool]:
         """The images on disk, by hash: whether each is complete."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract.app import plain_text
-from flyted.contract.errors import InvalidInput
+from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import BASE_DOMAIN, shown
+from flyted.plan.build_secrets import machine_secrets
 from flyted.plan.units import START_S
 
 PATH = Path("/etc/flyted/flyted.toml")
@@ -28,6 +29,7 @@ class Settings:
     base_domain: str = BASE_DOMAIN
     start_timeout_s: int = START_S
     build_environment: dict[str, str] = field(default_factory=dict)
+    build_secrets: dict[str, str] = field(default_factory=dict)
     gpu_wait_s: int = 120
 
 
@@ -69,6 +71,16 @@ def _environment(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+def _secrets(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value.values()):
+        raise InvalidInput("must be a table of variables and names of secrets")
+    try:
+        machine_secrets(value)
+    except Unsupported as error:
+        raise InvalidInput(error.message) from error
+    return dict(value)
+
+
 @dataclass(frozen=True)
 class Setting:
     """One row: its place in the file, the field that it fills, and the check that it passes."""
@@ -90,6 +102,7 @@ SETTINGS = (
     Setting("apps", "start_timeout", "start_timeout_s", _seconds, "Seconds that an app may take until it serves."),
     Setting("apps", "gpu_wait", "gpu_wait_s", _seconds, "Seconds that a start waits for a GPU that others hold."),
     Setting("images", "environment", "build_environment", _environment, "Variables for uv: UV_*, SSL_*, proxies."),
+    Setting("images", "secrets", "build_secrets", _secrets, "Variables for uv whose values are secrets of the store."),
 )
 
 

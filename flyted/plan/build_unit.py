@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flyted.contract.app import plain_text
+from flyted.contract.app import SecretUse, plain_text
 from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
 from flyted.contract.names import shown
+from flyted.plan.build_secrets import distinct
 from flyted.plan.recipe import Recipe, recipe_json
 
 IMAGES = "/var/lib/flyted/images"
@@ -45,6 +46,8 @@ class BuildSettings:
     uv: str = UV
     builder: str = BUILDER
     output_fd: int | None = None  # the client's pipe; None: the journal
+    secrets: tuple[SecretUse, ...] = ()  # what uv gets as variables besides, from the store: images.secrets
+    credentials: str = "/run/flyted/credentials.sock"
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,23 @@ def build_unit(
     Exit status: see :func:`build_failure`.
     """
     closed = [f"-{image_dir(other)}" for other in others if other != recipe_hash and is_hash(other)]
+    uses = build_secrets(recipe, settings)
     words = ["--image", _checked(recipe_hash), *(["--apart"] if apart else [])]
+    words += [word for name, use in uses.items() for word in ("--secret", f"{name}={use.env}")]
     return {
         **_common(f"Build of image {recipe_hash}", words, settings),
         "SetCredential": [("recipe", recipe_json(recipe).encode())],
+        **({"LoadCredential": [(name, settings.credentials) for name in uses]} if uses else {}),
         **(_own_folder(recipe_hash, settings) if apart else {"ReadOnlyPaths": closed}),
         "LogExtraFields": [f"FLYTED_IMAGE={recipe_hash}"],
         **_network(settings.addresses),
     }
+
+
+def build_secrets(recipe: Recipe, settings: BuildSettings) -> dict[str, SecretUse]:
+    """The secrets that a build reads, by the id of the credential in which each comes."""
+    uses = distinct((*(use for install in recipe.installs for use in install.secrets), *settings.secrets))
+    return {f"b{number}": use for number, use in enumerate(uses)}
 
 
 def remove_unit(

@@ -7,13 +7,14 @@ fills it): ``baseImage``, ``pythonVersion``, ``layers``, plus our ``files``: nam
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import env_name, shown
 from flyted.plan import known_layers, pip
+from flyted.plan.build_secrets import distinct, layer_secrets
 from flyted.plan.build_unit import BuildSettings, ImageRecord, build_failure, build_unit, record_of, remove_unit
 from flyted.plan.known_layers import Need
 from flyted.plan.recipe import Install, Machine, Recipe, recipe_hash, recipe_json
@@ -70,6 +71,7 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
         else:
             installs.append(_install(kind, body, where, texts))
     recipe = Recipe(python, tuple(i for i in installs if i.requirements), tuple(env), needs)
+    distinct(use for install in recipe.installs for use in install.secrets)
     recipe_json(recipe)  # refuses one that is too large, before anything is done
     return recipe
 
@@ -166,11 +168,6 @@ def _refuse_unsupported(layers: list[Layer]) -> None:
         for where, kind, _ in layers
         if kind not in supported
     ]
-    problems += [
-        (where, "secrets for the build", "drop secret_mounts=; index settings go to /etc/uv/uv.toml")
-        for where, kind, body in layers
-        if kind in supported and body.get("secretMounts")
-    ]
     if problems:
         raise Unsupported(
             "not supported on this machine: " + "; ".join(f"{where}: {what}" for where, what, _ in problems),
@@ -180,31 +177,34 @@ def _refuse_unsupported(layers: list[Layer]) -> None:
 
 def _install(kind: str, body: Mapping[str, Any], where: str, files: Mapping[str, str]) -> Install:
     _known(body, {"packages", "file", "options", "secretMounts"}, where)
-    given = _pip_options(body.get("options") or {}, where)
+    secrets = layer_secrets(_list(body.get("secretMounts"), f"{where}: secret_mounts"), where)
+    names = {use.env for use in secrets}
+    given = _pip_options(body.get("options") or {}, where, names)
     if kind == "pipPackages":
         packages = _list(body.get("packages"), f"{where}: packages")
-        return Install(f"{where} (pip packages)", tuple(pip.requirement(p, where) for p in packages), given)
+        lines = tuple(pip.requirement(each, where, names) for each in packages)
+        return Install(f"{where} (pip packages)", lines, given, secrets)
     name = body.get("file")
     text = files.get(name) if isinstance(name, str) else None
     if not isinstance(text, str):
         raise InvalidInput(f"{where}: the content of requirements file {shown(name)} was not sent")
     label = f"{where} ({plain_text(str(name).rsplit('/', 1)[-1], 'a file name', limit=128)})"
-    lines, more = pip.requirements_file(text, label)
-    return Install(label, lines, given + more)
+    lines, more = pip.requirements_file(text, label, names)
+    return Install(label, lines, given + more, secrets)
 
 
-def _pip_options(body: object, where: str) -> tuple[str, ...]:
+def _pip_options(body: object, where: str, secrets: Collection[str]) -> tuple[str, ...]:
     if not isinstance(body, Mapping):
         raise InvalidInput(f"{where}: options must be a map")
     _known(body, {"indexUrl", "extraIndexUrls", "pre", "extraArgs"}, where)
     words: list[str] = []
     if body.get("indexUrl"):
-        words += ["--index-url", pip.url(body["indexUrl"], where)]
+        words += ["--index-url", body["indexUrl"]]
     for extra in _list(body.get("extraIndexUrls"), f"{where}: extra_index_urls"):
-        words += ["--extra-index-url", pip.url(extra, where)]
+        words += ["--extra-index-url", extra]
     if body.get("pre"):
         words.append("--pre")
-    return pip.options(words + pip.split_options(body.get("extraArgs") or "", where), where)
+    return pip.options(words + pip.split_options(body.get("extraArgs") or "", where), where, secrets)
 
 
 def _env(body: Mapping[str, Any], where: str) -> list[tuple[str, str]]:

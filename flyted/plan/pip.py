@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import shown
+from flyted.plan.build_secrets import spelled
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _WEB = r"https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:/[!#%&'()*+,./0-9:;=?@A-Z_a-z~\[\]-]*)?"
 _WORD = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.,:+=@ -]{0,127}")
 _URL = re.compile(_WEB)
-_PASSWORD = re.compile(r"https?://[^/]*@")
 _HEAD = re.compile(rf"(?P<name>{_NAME})[ ]?(?:\[[A-Za-z0-9._, -]*\])?[ ]?(?P<rest>.*)")
 _VERSION = re.compile(r"(?:===|==|~=|!=|<=|>=|<|>)[ ]?[A-Za-z0-9.*+!_-]+")
 _MARKER = re.compile(r"[A-Za-z0-9_.\"'<>=!~() ,*+-]+")
@@ -48,32 +48,34 @@ _URLS = {
 }  # fmt: skip
 
 
-def requirement(text: object, where: str) -> str:
-    """One requirement as uv may see it. Raises :class:`InvalidInput` or :class:`Unsupported`, naming it."""
+def requirement(text: object, where: str, secrets: Collection[str] = ()) -> str:
+    """One requirement as uv may see it; ``secrets`` are the variables that an address in it may name.
+
+    Raises :class:`InvalidInput` or :class:`Unsupported`, naming it without its login.
+    """
     if not isinstance(text, str) or _CONTROL.search(text) or not text.strip() or len(text) > 4096:
         raise InvalidInput(f"{where}: {shown(text)} is not a requirement", hint="use a package name, as 'fastapi'")
-    line = " ".join(text.split())
+    written, line = spelled(" ".join(text.split()), secrets, where)
     if line.startswith("-"):
         raise Unsupported(f"{where}: {shown(line)} is an option, not a package", hint="use extra_args= for options")
-    if _PASSWORD.search(line):
-        raise _password(where)
     if _ADDRESS.fullmatch(line):
-        return line
+        return written
     if (_ARCHIVE.fullmatch(line) and "@" not in line) or not _is_pep508(line):
         raise _no_requirement(line, where)
-    return line
+    return written
 
 
-def url(text: object, where: str) -> str:
+def url(text: object, where: str, secrets: Collection[str] = ()) -> str:
     """The address of an index. Raises :class:`InvalidInput`; :class:`Unsupported` if a password is in it."""
-    if not isinstance(text, str) or len(text) > 2048 or _URL.fullmatch(text) is None:
-        raise InvalidInput(f"{where}: {shown(text)} is not an address", hint="use https://…")
-    if _PASSWORD.match(text):
-        raise _password(where)
-    return text
+    if not isinstance(text, str) or len(text) > 2048:
+        raise InvalidInput(f"{where}: the address of an index must be a text", hint="use https://…")
+    written, plain = spelled(text, secrets, where)
+    if _URL.fullmatch(plain) is None:
+        raise InvalidInput(f"{where}: {shown(plain)} is not an address", hint="use https://…")
+    return written
 
 
-def options(words: Iterable[str], where: str) -> tuple[str, ...]:
+def options(words: Iterable[str], where: str, secrets: Collection[str] = ()) -> tuple[str, ...]:
     """Options of pip or uv in uv's spelling. Raises :class:`Unsupported` for one that is not in the tables above."""
     given: list[str] = []
     queue = iter(words)
@@ -84,7 +86,7 @@ def options(words: Iterable[str], where: str) -> tuple[str, ...]:
         elif name in _WORDS:
             given.extend((_WORDS[name], _value(name, value if joined else next(queue, ""), where)))
         elif name in _URLS:
-            given.extend((_URLS[name], url(value if joined else next(queue, ""), f"{where}, {name}")))
+            given.extend((_URLS[name], url(value if joined else next(queue, ""), f"{where}, {name}", secrets)))
         else:
             allowed = ", ".join(sorted(n for n in {**_FLAGS, **_WORDS, **_URLS} if n.startswith("--")))
             raise Unsupported(f"{where}: option {shown(name)} is not supported", hint=f"supported: {allowed}")
@@ -101,19 +103,19 @@ def split_options(text: object, where: str) -> list[str]:
         raise InvalidInput(f"{where}: extra_args {shown(text)}: {error}") from error
 
 
-def requirements_file(text: str, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def requirements_file(text: str, where: str, secrets: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """A requirements file as (requirements, options). Comments are gone; other files and local paths are refused."""
     lines: list[str] = []
     given: list[str] = []
     for line in _logical_lines(text):
         if line.startswith("-"):
-            given.extend(options(_file_option(line, where), where))
+            given.extend(options(_file_option(line, where), where, secrets))
             continue
         found = _HASHES.fullmatch(line)
         if found is None:  # cannot happen without a control character, which requirement() names
             raise _no_requirement(line, where)
         hashes = found["hashes"].replace("--hash ", "--hash=")
-        lines.append(requirement(found["requirement"], where) + hashes)
+        lines.append(requirement(found["requirement"], where, secrets) + hashes)
     return tuple(lines), tuple(given)
 
 
@@ -166,10 +168,3 @@ def _no_requirement(line: str, where: str) -> InvalidInput | Unsupported:
             hint="publish it to an index, or bundle the code with include=",
         )
     return InvalidInput(f"{where}: {shown(line)} is not a requirement", hint="use PEP 508, as in 'fastapi>=0.115'")
-
-
-def _password(where: str) -> Unsupported:
-    return Unsupported(
-        f"{where}: an address with a user or password in it would be stored in clear",
-        hint="give this machine its own index settings in /etc/uv/uv.toml",
-    )

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from flyted.contract.app import SecretUse
 from flyted.contract.errors import InvalidInput
 from flyted.plan.known_layers import Need
 
@@ -25,6 +27,7 @@ class Install:
     source: str
     requirements: tuple[str, ...]  # PEP 508, one a line, with their --hash options
     options: tuple[str, ...] = ()  # uv's spelling, already checked
+    secrets: tuple[SecretUse, ...] = ()  # variables of uv's, which the lines above may name as ${NAME}
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Recipe:
     installs: tuple[Install, ...]
     env: tuple[tuple[str, str], ...] = ()  # in the order of the layers, `$NAME` not yet expanded
     needs: tuple[Need, ...] = ()  # what the machine must have; not part of the hash either
+    scope: tuple[str, str] = ("", "")  # project and domain whose secrets it is built with; empty where there are none
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Machine:
 def recipe_json(recipe: Recipe) -> str:
     """What the builder reads: one line of ASCII. Raises :class:`InvalidInput` above :data:`MAX_RECIPE_BYTES`."""
     text = _canonical(
-        {"format": FORMAT, "python": recipe.python, "installs": [asdict(install) for install in recipe.installs]}
+        {"format": FORMAT, "python": recipe.python, "installs": [_told(each) for each in recipe.installs]}
     )
     if len(text) > MAX_RECIPE_BYTES:
         raise InvalidInput(
@@ -67,7 +71,13 @@ def recipe_hash(recipe: Recipe, machine: Machine) -> str:
         "python": recipe.python,
         "installs": [[install.requirements, install.options] for install in recipe.installs],
     }
+    if secrets := [[use.key, use.env] for install in recipe.installs for use in install.secrets]:
+        content |= {"secrets": secrets, "scope": recipe.scope}  # what one project may fetch is not every other's
     return hashlib.sha256(_canonical(content).encode()).hexdigest()[:32]
+
+
+def _told(install: Install) -> dict[str, Any]:
+    return {key: value for key, value in asdict(install).items() if key != "secrets"}
 
 
 def _canonical(value: object) -> str:

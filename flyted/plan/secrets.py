@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import PermissionRefused
@@ -52,7 +53,25 @@ class GpuLease:
     ask: Ask
 
 
-Grant = OneSecret | Sums | Site | GpuLease
+@dataclass(frozen=True)
+class BuildGrant:
+    """The secrets of one build, by credential; ``project`` and ``domain`` say where they are looked for."""
+
+    project: str
+    domain: str
+    uses: Mapping[str, SecretUse]
+
+
+@dataclass(frozen=True)
+class BuildSecret:
+    """The value of one secret of a build."""
+
+    project: str
+    domain: str
+    use: SecretUse
+
+
+Grant = OneSecret | Sums | Site | GpuLease | BuildSecret
 
 
 def credential_id(number: int) -> str:
@@ -60,10 +79,17 @@ def credential_id(number: int) -> str:
     return f"s{number}"
 
 
-def grant(unit: str, credential: str, apps: Sequence[StoredApp]) -> Grant:
-    """What a unit that asks for a credential gets. Raises :class:`PermissionRefused` for all that we did not plan."""
+def grant(
+    unit: str, credential: str, apps: Sequence[StoredApp], builds: Mapping[str, BuildGrant] = MappingProxyType({})
+) -> Grant:
+    """What a unit that asks for a credential gets; ``builds`` are those that run now, by the name of their unit.
+
+    Raises :class:`PermissionRefused` for all that we did not plan.
+    """
     if unit == INGRESS_UNIT and credential == SITE:
         return Site()
+    if (build := builds.get(unit)) is not None and credential in build.uses:
+        return BuildSecret(build.project, build.domain, build.uses[credential])
     replica = replica_of(unit)
     app = next((a for a in apps if replica is not None and a.key.id == replica.app_id), None)
     revision = app.revision(replica.revision) if app is not None and replica is not None else None

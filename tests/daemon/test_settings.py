@@ -35,10 +35,13 @@ def test_all_settings(tmp_path: Path) -> None:
     start_timeout = 20
     [images.environment]
     UV_DEFAULT_INDEX = "https://mirror.example.org/simple"
+    [images.secrets]
+    UV_INDEX_ACME_PASSWORD = "acme-index"
     """
     assert read(written(tmp_path, text)) == Settings(
-        8443, 8080, ("0.0.0.0",), "apps.example.org", 20, {"UV_DEFAULT_INDEX": "https://mirror.example.org/simple"}
-    )
+        8443, 8080, ("0.0.0.0",), "apps.example.org", 20, {"UV_DEFAULT_INDEX": "https://mirror.example.org/simple"},
+        {"UV_INDEX_ACME_PASSWORD": "acme-index"},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,9 @@ def test_all_settings(tmp_path: Path) -> None:
         ("[apps]\nstart_timeout = '20s'", "apps.start_timeout"),
         ("[images]\nenvironment = {LD_PRELOAD = '/x'}", "LD_PRELOAD"),
         ('[images]\nenvironment = {UV_INDEX = "a\\nb"}', "images.environment"),
+        ("[images]\nsecrets = {UV_PYTHON = 'x'}", "UV_PYTHON"),
+        ("[images]\nsecrets = {TOKEN = 7}", "images.secrets"),
+        ("[images]\nsecrets = {TOKEN = '../x'}", "images.secrets"),
         ("not toml", "flyted.toml"),
     ],
 )
@@ -76,4 +82,4 @@ def test_the_example_file_has_every_setting_with_its_default(tmp_path: Path) -> 
     file.write_text(re.sub(r"(?m)^# (?=[a-z_]+ = )", "", example))
     assert read(file) == Settings()
     said = set(re.findall(r"(?m)^# ([a-z_]+) = ", example))
-    assert said == {row.key for row in SETTINGS} - {"environment"}
+    assert said == {row.key for row in SETTINGS} - {"environment", "secrets"}

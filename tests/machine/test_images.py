@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from flyted.daemon import image_builds
-from flyted.plan.build_unit import unit_name
+from flyted.plan.build_unit import BuildSettings, unit_name
 from flyted.plan.recipe import Install, Recipe
 from tests.build.harness import source, wheel
 from tests.machine.pairs import connected, must, sh
@@ -90,7 +90,7 @@ def built(digest: str, requirement: str, options: tuple[str, ...]) -> tuple[str,
     async def work() -> str:
         async with connected() as units:
             recipe = Recipe("3.13", (Install("the test", (requirement,), options),))
-            return (await image_builds.run(units, digest, recipe, {}, others, emit)).message
+            return (await image_builds.run(units, digest, recipe, BuildSettings(), others, emit)).message
 
     others = [path.name for path in IMAGES.glob("[0-9a-f]*")]
     failure = asyncio.run(work())

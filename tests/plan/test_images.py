@@ -85,7 +85,6 @@ def test_requirements_travel_in_the_spec_or_beside_it() -> None:
         ({"uvProject": {"pyproject": "."}}, "a uv project"),
         ({"poetryProject": {"pyproject": "."}}, "a poetry project"),
         ({"pixiProject": {}}, "unknown"),
-        ({"pipPackages": {"packages": ["x"], "secretMounts": [{"key": "k"}]}}, "secrets for the build"),
     ],
 )
 def test_a_layer_that_is_not_built_yet_is_refused_by_name_with_a_cure(layer: dict[str, Any], words: str) -> None:

@@ -1,0 +1,91 @@
+"""Secrets of an image's build: which variables uv may get, and how a requirement or an index names them. Pure.
+
+A value goes from the store to the build's unit as a credential, from there into uv's environment, and nowhere else: a
+recipe holds ``${NAME}``, which uv replaces when it reads the requirements (pip's requirements file format).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from flyted.contract.app import SecretUse
+from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.idl import secret_use
+from flyted.contract.names import shown
+
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>[A-Z_][A-Z0-9_]*)\}|(?P<plain>[A-Z_][A-Z0-9_]*))")
+_LOGIN = re.compile(r"(?P<scheme>https?://)(?P<login>[^/\s]*)@")
+_INDEX = re.compile(
+    r"UV_(?:DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|INDEX_[A-Z0-9_]+_(?:USERNAME|PASSWORD))"
+)
+_STEERS = re.compile(
+    r"(?:UV|PIP|GIT|PYTHON|LD|SSL|XDG|CARGO|RUST|CC|CXX|LC)_|PYTHON|LD_|(?:PATH|HOME|TMPDIR|LANG|NETRC|CC|CXX)$|.*_PROXY$"
+)
+"""Variables that make uv, git or Python do something else, as to run a program."""
+
+
+def variable(name: str, where: str) -> str:
+    """A variable that uv may be given. Raises :class:`Unsupported` for one that would change what a build does."""
+    if _INDEX.fullmatch(name) is None and _STEERS.match(name):
+        raise Unsupported(
+            f"{where}: {shown(name)} cannot be a secret's variable, since it changes how the image is built",
+            hint="name it in an address, as https://user:$TOKEN@…, or use UV_INDEX_NAME_PASSWORD",
+        )
+    return name
+
+
+def machine_secrets(table: Mapping[str, str]) -> tuple[SecretUse, ...]:
+    """The secrets of every build, from variables and names of secrets (flyted.toml(5), images.secrets)."""
+    return tuple(SecretUse(key, env=variable(name, "images.secrets")) for name, key in sorted(table.items()))
+
+
+def layer_secrets(mounts: Iterable[Mapping[str, Any]], where: str) -> tuple[SecretUse, ...]:
+    """The secrets of a layer (``secret_mounts=``; flyteidl2/core/security.proto).
+
+    Raises :class:`Unsupported` for one that is asked for as a file: uv reads none.
+    """
+    uses = tuple(secret_use(dict(each)) for each in mounts)
+    for use in uses:
+        if not use.env:
+            raise Unsupported(
+                f"{where}: secret '{use.key}' is asked for as a file, and pip packages read none",
+                hint=f'flyte.Secret(key="{use.key}", as_env_var="TOKEN")',
+            )
+        variable(use.env, where)
+    return uses
+
+
+def spelled(text: str, names: Collection[str], where: str) -> tuple[str, str]:
+    """``text`` as uv is to read it, and the same without logins: for checks, and for messages.
+
+    Raises :class:`Unsupported` for a login without a secret, which would be stored in clear and is not shown, and
+    :class:`InvalidInput` for a variable that is not among ``names``.
+    """
+
+    def braced(found: re.Match[str]) -> str:
+        name = found["braced"] or found["plain"]
+        if name not in names:
+            raise InvalidInput(
+                f"{where}: ${name} is not a secret of this layer",
+                hint=f'secret_mounts=flyte.Secret(key="{name}", as_env_var="{name}")',
+            )
+        return f"${{{name}}}"
+
+    if any(_VARIABLE.search(found["login"]) is None for found in _LOGIN.finditer(text)):
+        raise Unsupported(
+            f"{where}: an address with a user or password in it would be stored in clear",
+            hint="flytectl secret create INDEX_TOKEN; then https://user:$INDEX_TOKEN@… and "
+            'secret_mounts=flyte.Secret(key="INDEX_TOKEN")',
+        )
+    return _VARIABLE.sub(braced, text), _LOGIN.sub(r"\g<scheme>", _VARIABLE.sub("x", text))
+
+
+def distinct(uses: Iterable[SecretUse]) -> tuple[SecretUse, ...]:
+    """Each use once. Raises :class:`InvalidInput` where two secrets would be one variable."""
+    found = tuple(dict.fromkeys(uses))
+    names = [use.env for use in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InvalidInput(f"the image has two secrets as variable {twice[0]}", hint="set as_env_var= on one of them")
+    return found
