@@ -15,8 +15,8 @@ from flyted.contract.quantity import human_bytes
 APP_FIELDS = (
     "name", "project", "domain", "id", "url", "state", "reason", "revision", "wanted", "created_at", "updated_at",
     "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores",
-    "disk_bytes", "shm_bytes", "gpu", "egress", "port", "requires_auth", "open_paths", "engine_sleep", "models",
-    "type", "description", "links", "unmet", "requests", "last_failure",
+    "disk_bytes", "shm_bytes", "gpu", "egress", "port", "protocol", "requires_auth", "open_paths", "engine_sleep",
+    "models", "type", "description", "links", "unmet", "requests", "last_failure",
 )  # fmt: skip
 SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged")
 TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at")
@@ -146,7 +146,7 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("GPU", _gpu(app.get("gpu"))),
         ("Sleeps", _sleeps(app)),
         ("Network", "no connections to other machines" if app.get("egress") is False else ""),
-        ("Port", f"{app['port']}, in a network of its own" if app.get("port") else ""),
+        ("Port", _port(app)),
         ("Access", "with a token only: flytectl token" if app.get("requires_auth") else ""),
         ("Open", _open(app.get("open_paths"))),
         ("Requests", _requests(app.get("requests"))),
@@ -188,6 +188,11 @@ def _open(paths: Sequence[str] | None) -> str:
 def _cpu(app: Mapping[str, Any]) -> str:
     cores = app.get("cpu_cores") or 0
     return f"{cores:g} CPU" if cores else "any CPU"
+
+
+def _port(app: dict[str, Any]) -> str:
+    spoken = " (HTTP/2)" if app.get("protocol") == "h2c" else ""
+    return f"{app['port']}{spoken}, in a network of its own" if app.get("port") else ""
 
 
 def _gpu(gpu: Mapping[str, Any] | None) -> str:

@@ -99,6 +99,7 @@ class AppSpec:
     python_env: str = ""  # an existing environment instead of an image
     egress: bool = True
     port: int = 0  # the TCP port that its program opens, in a network of its own; 0: it takes the socket it is given
+    h2c: bool = False  # its program speaks HTTP/2 without TLS at that port, as gRPC does
     secret_in_argv: bool = False  # a program may have a secret among its arguments, which every user can read
     requires_auth: bool = False  # the ingress asks for a token; False for what was stored before it could
     open_paths: tuple[str, ...] = ()  # beyond those that its own key guards (plan/engines.py); "/": all
@@ -149,6 +150,10 @@ class AppSpec:
             plain_text(text, f"a text of app '{self.key}'", limit=1024)
 
     def _check_port(self) -> None:
+        if self.h2c and not self.port:
+            raise InvalidInput(
+                f"app '{self.key}': HTTP/2 (h2c) needs a program that opens a port", hint='name the port "http1"'
+            )
         if self.port in RESERVED_PORTS:
             raise InvalidInput(
                 f"app '{self.key}': port {self.port} is reserved by Flyte", hint="use another port, for example 8080"
@@ -243,7 +248,7 @@ _SCALARS: dict[str, type] = {
     "request_timeout_s": float, "cpu_cores": float, "memory_bytes": int, "disk_bytes": int,
     "shm_bytes": int, "gpu_count": int, "gpu_name": str,
     "gpu_partition": str, "python_env": str, "egress": bool, "requires_auth": bool,
-    "port": int, "secret_in_argv": bool, "engine_sleep": int,
+    "port": int, "h2c": bool, "secret_in_argv": bool, "engine_sleep": int,
     "type": str, "description": str,
 }  # fmt: skip
 

@@ -79,6 +79,7 @@ def spec_of(
     command = _command([*container.get("command", []), *container.get("args", [])])
     secrets = tuple(secret_use(s) for s in _map(spec.get("securityContext")).get("secrets", []))
     env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in container.get("env", [])]
+    port = _port(command, container)
     scaling, profile = _map(spec.get("autoscaling")), _map(spec.get("profile"))
     timeout = _map(spec.get("timeouts")).get("requestTimeout")
     return AppSpec(
@@ -94,7 +95,8 @@ def spec_of(
         request_timeout_s=quantity.duration_s(timeout) if timeout else 0.0,
         python_env=python_env,
         egress=egress,
-        port=_port(command, container),
+        port=port,
+        h2c=_speaks_h2c(key, command, port, container),
         secret_in_argv=secret_in_argv,
         open_paths=tuple(path.rstrip("/") or "/" for path in open_paths),
         engine_sleep=engine_sleep,
@@ -213,6 +215,24 @@ def _port(command: tuple[str, ...], container: dict[str, Any]) -> int:
     if type(port) is not int or port == 0:
         raise InvalidInput(f"port {shown(port)} of the app is not a TCP port")
     return port
+
+
+def _speaks_h2c(key: AppKey, command: tuple[str, ...], port: int, container: dict[str, Any]) -> bool:
+    """Whether HTTP/2 without TLS is spoken at the app's port, by its name: Knative's, and so Flyte's.
+
+    Raises :class:`Unsupported` for other names than ``h2c`` and ``http1``, and where nothing can speak it.
+    """
+    ports = container.get("ports", [])
+    name = str(_map(ports[0]).get("name", "")) if ports else ""
+    if name not in ("", "http1", "h2c"):
+        raise Unsupported(f"app '{key}': a port named {shown(name)} is not known", hint='name it "h2c" or "http1"')
+    words = [posixpath.basename(word) for word in program(command)[1][:3]]
+    if name == "h2c" and (port == 0 or any(one in words for one in _IN_PROCESS)):
+        raise Unsupported(
+            f"app '{key}': its port is named h2c, and uvicorn speaks HTTP/1.1 alone",
+            hint='name the port "http1", or start a server that speaks HTTP/2 by args',
+        )
+    return name == "h2c"
 
 
 def parameters(command: list[str]) -> list[dict[str, Any]]:

@@ -40,6 +40,7 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
         "gpu": _gpu(app, spec, facts) if spec and spec.gpu_count else None,
         "egress": spec.egress if spec else True,
         "port": spec.port if spec else 0,
+        "protocol": "h2c" if spec and spec.h2c else "http1",
         "requires_auth": spec.requires_auth if spec else False,
         "open_paths": _paths(spec),
         "models": [list(model) for model in spec.models] if spec else [],

@@ -46,11 +46,12 @@ def _empty() -> Mapping[str, T]:
 
 @dataclass(frozen=True)
 class Server:
-    """One replica behind the ingress. Its name carries app, revision and replica, so it fixes ``socket_path`` too."""
+    """One replica behind the ingress. Its name carries app, revision and replica, and so fixes all but ``maxconn``."""
 
     name: str
     socket_path: str
     maxconn: int = DEFAULT_MAXCONN
+    h2: bool = False  # it speaks HTTP/2, and nothing else; as its path, HAProxy does not tell it
 
     def __post_init__(self) -> None:
         """Raises :class:`InvalidInput`. HAProxy does not tell socket paths: what was read back has ``""``."""
@@ -60,6 +61,12 @@ class Server:
             raise InvalidInput(f"socket path {shown(self.socket_path)} is not valid")
         if not 1 <= self.maxconn <= MAX_MAXCONN:
             raise InvalidInput(f"server '{self.name}': maxconn must be 1 to {MAX_MAXCONN}")
+
+    @property
+    def words(self) -> str:
+        """What HAProxy is told of it behind its name, in the file and at run time."""
+        # weight 0: `use-server` with a name that is not there falls back to balancing, to another app's server
+        return f"unix@{self.socket_path} maxconn {self.maxconn} weight 0" + (" proto h2" if self.h2 else "")
 
 
 @dataclass(frozen=True)
@@ -209,9 +216,8 @@ def token_changes(have: Mapping[str, str], wanted: Mapping[str, str], files: str
 def _server(server: Server, live: Live) -> list[str]:
     name, known = f"{BACKEND}/{server.name}", live.state.servers.get(server.name)
     if known is None:
-        # weight 0: `use-server` with a name that is not there falls back to balancing, to another app's server
         return [
-            f"add server {name} unix@{server.socket_path} maxconn {server.maxconn} weight 0",
+            f"add server {name} {server.words}",
             f"enable server {name}",
         ]
     commands = [] if known.maxconn == server.maxconn else [f"set maxconn server {name} {server.maxconn}"]

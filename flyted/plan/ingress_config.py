@@ -191,10 +191,7 @@ backend @BACKEND@
 def render_config(state: IngressState, listen: Listen, places: Places = STANDARD) -> str:
     """The whole haproxy.cfg, with a static line per server. Raises :class:`InvalidInput` if a host leads nowhere."""
     frame = _frame(listen, places)
-    servers = [
-        f"    server {s.name} unix@{s.socket_path} maxconn {s.maxconn} weight 0\n"
-        for s in state.check().servers.values()
-    ]
+    servers = [f"    server {s.name} {s.words}\n" for s in state.check().servers.values()]
     return frame.replace("@STRUCTURE@", structure(listen, places)) + "".join(servers)
 
 

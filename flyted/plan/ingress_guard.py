@@ -78,7 +78,8 @@ hdr Access-Control-Allow-Headers %[req.fhdr(access-control-request-headers)] hdr
 if guarded !known !own_pages { method OPTIONS } { req.fhdr(origin) -m found } \
 { req.fhdr(access-control-request-method) -m found }
     # an answer before the request has ended makes HTTP/2 break off the stream, and some clients throw the answer away
-    http-request wait-for-body time 5s if guarded !known !own_pages
+    # (a gRPC client may send for as long as it likes, and reads the status in between)
+    http-request wait-for-body time 5s if guarded !known !own_pages !{ req.fhdr(content-type) -m beg application/grpc }
     http-request return status 401 content-type application/json @OWN@ \
 hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
 string "{\"error\":\"@SIGN_IN@\"}\n" \

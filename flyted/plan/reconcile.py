@@ -101,7 +101,7 @@ def _plan_app(
             return
         if replica not in facts.busy:
             draft.actions.append(StartPair(replica))
-    draft.servers[replica.server] = server_of(replica)
+    draft.servers[replica.server] = server_of(replica, h2=revision.spec.h2c)
     draft.hosts[host] = replica.server
     if replica not in facts.busy:
         _plan_service(replica, revision.spec, facts, clocks, now, draft)
@@ -202,6 +202,6 @@ def _alive(fact: UnitFact | None) -> bool:
     return fact is not None and fact.active in _ALIVE
 
 
-def server_of(replica: Replica) -> Server:
-    """The replica's server in the ingress."""
-    return Server(replica.server, socket_path(replica), SERVER_MAXCONN)
+def server_of(replica: Replica, *, h2: bool = False) -> Server:
+    """The replica's server in the ingress; ``h2`` matters to requests that come yet."""
+    return Server(replica.server, socket_path(replica), SERVER_MAXCONN, h2)

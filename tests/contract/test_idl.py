@@ -6,6 +6,7 @@ import base64
 import copy
 import gzip
 import json
+import re
 from typing import Any
 
 import pytest
@@ -206,6 +207,35 @@ def test_a_program_has_the_port_of_the_app(command: list[str], args: list[str], 
     spec = spec_of(idl)
     assert spec.port == port
     assert from_dict(to_dict(spec)) == spec
+
+
+@pytest.mark.parametrize(("name", "h2c"), [(None, False), ("", False), ("http1", False), ("h2c", True)])
+def test_the_name_of_a_port_says_what_is_spoken_there(name: str | None, h2c: bool) -> None:
+    """As for Knative, and so for Flyte: h2c is HTTP/2 without TLS, which gRPC needs."""
+    idl = copy.deepcopy(IDL)
+    port = {"containerPort": 9000} | ({"name": name} if name is not None else {})
+    idl["spec"]["container"] |= {"command": ["c0"], "args": ["--port", "9000"], "ports": [port]}
+    assert (spec_of(idl).port, spec_of(idl).h2c) == (9000, h2c)
+    assert from_dict(to_dict(spec_of(idl))).h2c is h2c
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "name", "said"),
+    [
+        (["c0"], [], "grpc", "a port named 'grpc' is not known"),
+        (["uvicorn"], ["main:app"], "h2c", "uvicorn speaks HTTP/1.1 alone"),
+        (["fserve", "--"], ["uvicorn", "main:app"], "h2c", "uvicorn speaks HTTP/1.1 alone"),
+        (["fserve", "--"], ["python", "-m", "uvicorn", "main:app"], "h2c", "uvicorn speaks HTTP/1.1 alone"),
+        (["fserve", "--"], [], "h2c", "uvicorn speaks HTTP/1.1 alone"),
+    ],
+)
+def test_what_cannot_be_spoken_at_a_port_is_refused(command: list[str], args: list[str], name: str, said: str) -> None:
+    """By name, at serve: it was accepted, and each request got 502."""
+    idl = copy.deepcopy(IDL)
+    ports = [{"containerPort": 9000, "name": name}]
+    idl["spec"]["container"] |= {"command": command, "args": args, "ports": ports}
+    with pytest.raises(Unsupported, match=re.escape(said)):
+        spec_of(idl)
 
 
 def test_a_program_without_a_port_has_flytes_default() -> None:

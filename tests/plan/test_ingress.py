@@ -85,7 +85,7 @@ class Model:
     def do(self, command: str) -> None:
         words = [w.replace("\\", "") for w in re.findall(r"(?:\\.|[^ ])+", command)]
         match words:
-            case ["add", "server", name, path, "maxconn", _, "weight", "0"]:
+            case ["add", "server", name, path, "maxconn", _, "weight", "0", *_]:
                 assert name not in self.servers
                 assert path.startswith("unix@/")
                 self.servers[name.removeprefix("apps/")] = False
@@ -206,6 +206,16 @@ def test_a_new_app_is_these_commands_in_this_order():
         "enable server apps/a-r1-0",
         "add map /run/flyted/ingress/hosts.map a.apps.localhost a-r1-0",
     ]
+
+
+def test_a_program_that_speaks_http2_is_spoken_to_in_it():
+    """In the command and in the file; the same server is not made again, since HAProxy does not tell how it speaks."""
+    server = Server("a-r1-0", "/run/flyted/apps/a-r1-0.sock", h2=True)
+    wanted = replace(state({"a": "a-r1-0"}), servers={"a-r1-0": server})
+    line = "unix@/run/flyted/apps/a-r1-0.sock maxconn 1024 weight 0 proto h2"
+    assert f"add server apps/a-r1-0 {line}" in changes(Live(IngressState()), wanted)
+    assert f"    server a-r1-0 {line}\n" in render_config(wanted, Listen())
+    assert changes(live(wanted), wanted) == []
 
 
 def test_a_new_revision_takes_over_in_one_command():

@@ -197,6 +197,13 @@ def test_a_failed_pair_waits_and_tells_strangers_no_reason(reason: str) -> None:
     assert reconcile(facts(app("a"), failures={A1: failure}), {}, DOMAIN, 1030.0).actions == (StartPair(A1),)
 
 
+@pytest.mark.parametrize("h2c", [False, True])
+def test_the_ingress_speaks_to_an_app_as_its_port_is_named(h2c: bool) -> None:
+    """HTTP/2 or HTTP/1.1, never both."""
+    answer = plan(facts(app("a", port=8080, h2c=h2c)))
+    assert answer.ingress.servers[A1.server].h2 is h2c
+
+
 def test_what_is_being_acted_on_is_left_alone() -> None:
     """No second action meets the first on one pair; the route stays."""
     answer = plan(facts(app("a"), busy=frozenset({A1})))
