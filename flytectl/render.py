@@ -190,7 +190,7 @@ def _cpu(app: Mapping[str, Any]) -> str:
     return f"{cores:g} CPU" if cores else "any CPU"
 
 
-def _port(app: dict[str, Any]) -> str:
+def _port(app: Mapping[str, Any]) -> str:
     spoken = " (HTTP/2)" if app.get("protocol") == "h2c" else ""
     return f"{app['port']}{spoken}, in a network of its own" if app.get("port") else ""
 

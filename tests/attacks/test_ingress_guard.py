@@ -509,6 +509,18 @@ def test_the_gateway_reads_tokens_itself(box: Machine, apps: dict[str, App], app
     assert "x-flyte-user" not in seen
 
 
+def test_every_answer_of_the_gateway_is_closed_to_scripts(box: Machine, apps: dict[str, App], app: App) -> None:
+    """Redirects, texts and Flyte's API too; a page that says more about itself keeps that."""
+    csp, own = "content-security-policy", "default-src 'none'; style-src 'self'"
+    ok = "HTTP/1.1 303 See Other\r\nLocation: /\r\nContent-Length: 0\r\n"
+    apps["gateway"].answers = {
+        b"/plain": f"{ok}\r\n".encode(), b"/page": f"{ok}Content-Security-Policy: {own}\r\n\r\n".encode(),
+    }  # fmt: skip
+    heads = [fields(box.get(path, host=GATEWAY_HOST)[1].encode()) for path in ("/plain", "/page")]
+    assert [head[csp] for head in heads] == ["default-src 'none'; frame-ancestors 'none'", own]
+    assert [head["x-content-type-options"] for head in heads] == ["nosniff", "nosniff"]
+
+
 def test_a_guarded_app_tells_strangers_nothing_of_why_it_is_away(box: Machine, apps: dict[str, App], app: App) -> None:
     """The reason of a failure is a line of its log: for whoever may see the app."""
     from flyted.plan.ingress import unavailable

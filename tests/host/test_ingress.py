@@ -62,6 +62,23 @@ def test_a_restart_serves_the_same(box):
     assert asyncio.run(box.ingress.read()).state == live.state
 
 
+def test_a_program_is_spoken_to_in_its_protocol(box):
+    """HTTP/2 begins with its preface (RFC 9113 3.4), told at run time and read from the file after a restart alike."""
+    app = box.app("a-r1-0")
+    wanted = replace(one(box), servers={"a-r1-0": replace(box.server("a-r1-0"), h2=True)})
+    apply(box, wanted)
+    box.get()
+    box.stop()
+    box.start()
+    box.get()
+    assert apply(box, wanted) == Applied()
+    assert len(app.seen) >= 2
+    assert all(seen.startswith(b"PRI * HTTP/2.0\r\n\r\n") for seen in app.seen)
+    apply(box, IngressState())
+    apply(box, one(box))
+    assert box.get()[0] == 200, "another one of that name speaks HTTP/1.1"
+
+
 def test_a_server_of_the_file_can_be_removed_like_a_new_one(box):
     """After a restart the servers are static ones; they go as well."""
     box.app("a-r1-0")
