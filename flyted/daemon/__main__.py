@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
+import socket
 import sys
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from flyted.contract.errors import FlytedError
+from flyted.contract.errors import FlytedError, InvalidInput, StoreCorrupt
 from flyted.contract.status import CANNOT_START
 from flyted.contract.version import PROTOCOL, VERSION
 from flyted.daemon import settings as settings_file
@@ -36,11 +35,12 @@ from flyted.daemon.login import Logins
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.secrets import Secrets
 from flyted.daemon.settings import Settings
+from flyted.daemon.state import EX_CONFIG, STATE, new_database, opened, refuse
 from flyted.daemon.tls import Tls
 from flyted.daemon.tokens import Tokens
 from flyted.daemon.turns import Turns
 from flyted.daemon.verbs import Call, Right, Verb
-from flyted.host import identity, recipients, reserve, rotation, sockets
+from flyted.host import identity, rotation, sockets
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Ingress
@@ -55,7 +55,8 @@ from flyted.plan.overdue import KILL_S
 from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import STOP_S
 
-STATE = Path("/var/lib/flyted")
+log = logging.getLogger(__name__)
+
 RUN = Path("/run/flyted")
 CA_FILE = RUN / "ca.pem"
 _STATUS_LIMIT = 500  # characters
@@ -74,13 +75,8 @@ async def version(_call: Call) -> dict[str, Any]:
     return {"version": VERSION, "protocol": PROTOCOL}
 
 
-async def daemon(settings: Settings) -> None:
+async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault: Vault, store: Store) -> None:
     """Builds all parts, makes the machine what the store says, says READY, and serves until SIGTERM."""
-    listeners = sockets.inherited()
-    with reserve.released(STATE):  # a full disk must not keep the daemon down: it is needed to delete
-        vault = Vault.open(STATE, identity.read(os.environ), recipients.read(recipients.PATH))
-        store = Store(STATE / "flyted.db")
-        store.fail_pending("flyted was stopped during this deploy", time.time())
     units = Units(settings.start_timeout_s + settings.gpu_wait_s + STOP_S, KILL_S)
     units.open()
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress")
@@ -175,19 +171,34 @@ def main() -> int:
         return identity.main()
     if sys.argv[1:] == ["--rotate"]:
         return rotation.main()
+    if sys.argv[1:] == ["--new-identity"]:
+        return identity.new_identity()
+    if sys.argv[1:] == ["--new-database"]:
+        return new_database()
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"flyted {VERSION}\n")
         return 0
     if sys.argv[1:]:
-        sys.stderr.write("usage: flyted [--version]  (systemd starts it: systemctl start flyted)\n")
+        sys.stderr.write(
+            "usage: flyted [--version | --new-database | --new-identity]\n"
+            "(systemd starts it: systemctl start flyted)\n"
+        )
         return 2
     handler = logging.StreamHandler()
     handler.setFormatter(_Journal("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
-        asyncio.run(daemon(settings_file.read()))
+        listeners = sockets.inherited()
+        try:
+            parts = settings_file.read(), *opened()
+        except (InvalidInput, StoreCorrupt) as error:  # until somebody has done something about it
+            log.critical("%s (%s)", error.message, error.hint or "no hint")
+            sockets.notify(f"STATUS={last_words(error)}")
+            refuse(listeners, error)
+            return EX_CONFIG
+        asyncio.run(daemon(listeners, *parts))
     except FlytedError as error:
-        logging.getLogger(__name__).critical("%s (%s)", error.message, error.hint or "no hint")
+        log.critical("%s (%s)", error.message, error.hint or "no hint")
         sockets.notify(f"STATUS={last_words(error)}")
         return 1
     return 0

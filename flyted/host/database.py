@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flyted.contract.errors import FlytedError, HostFailure, StoreCorrupt
+from flyted.contract.errors import AlreadyExists, FlytedError, HostFailure, StoreCorrupt
 from flyted.host import reserve
 
 _APPS = """
@@ -49,8 +49,39 @@ CREATE TABLE gpu_lease (
 CREATE TABLE gpu_learned (app_id TEXT PRIMARY KEY, peak_bytes INTEGER NOT NULL, load_s REAL NOT NULL) STRICT;
 """
 _MODELS = "CREATE TABLE model (name TEXT PRIMARY KEY, folder TEXT NOT NULL, added_at REAL NOT NULL) STRICT;"
+WAY_BACK = (
+    "restore flyted.db from a backup, or begin without apps, keeping their data: sudo flyted --new-database "
+    "(man 8 flyted, RECOVERY)"
+)
 FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS)
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
+
+
+def is_new(path: Path) -> bool:
+    """Whether there is no database yet, or one without content. Raises :class:`StoreCorrupt` for a damaged one."""
+    if not path.exists():
+        return True
+    with _errors(path), contextlib.closing(sqlite3.connect(path)) as found:
+        (number,) = found.execute("PRAGMA user_version").fetchone()
+        return not number
+
+
+def begin_anew(path: Path) -> tuple[Path, ...]:
+    """Makes an empty database where there is none, or a damaged one, which is kept; the names that it has now.
+
+    Raises :class:`AlreadyExists` for a good one.
+    """
+    with contextlib.suppress(StoreCorrupt):
+        if not is_new(path):
+            raise AlreadyExists(f"{path} is a good database: nothing is lost")
+    number = next(n for n in range(1, 1000) if not path.with_name(f"{path.name}.lost-{n}").exists())
+    kept = []
+    for suffix in ("", "-wal", "-shm"):
+        old = path.with_name(path.name + suffix)
+        if old.exists():
+            kept.append(old.rename(path.with_name(f"{path.name}.lost-{number}{suffix}")))
+    Database(path).close()
+    return tuple(kept)
 
 
 class Database:
@@ -117,15 +148,19 @@ class Database:
             with contextlib.suppress(sqlite3.Error):  # the log's space goes back to the reserve
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    @contextlib.contextmanager
-    def errors(self) -> Iterator[None]:
+    def errors(self) -> contextlib.AbstractContextManager[None]:
         """Turns SQLite's errors into ours."""
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            text = str(error)
-            if "full" in text or "I/O" in text or "readonly" in text or "unable to open" in text:
-                raise HostFailure(f"cannot write {self._path}: {text}", hint="make room on that disk") from error
-            raise StoreCorrupt(f"{self._path}: {text}", hint="restore the file from a backup") from error
-        except (json.JSONDecodeError, KeyError) as error:
-            raise StoreCorrupt(f"{self._path} holds an entry that makes no sense: {error}") from error
+        return _errors(self._path)
+
+
+@contextlib.contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        text = str(error)
+        if "full" in text or "I/O" in text or "readonly" in text or "unable to open" in text:
+            raise HostFailure(f"cannot write {path}: {text}", hint="make room on that disk") from error
+        raise StoreCorrupt(f"{path}: {text}", hint=WAY_BACK) from error
+    except (json.JSONDecodeError, KeyError) as error:
+        raise StoreCorrupt(f"{path} holds an entry that makes no sense: {error}", hint=WAY_BACK) from error

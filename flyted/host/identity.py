@@ -13,26 +13,39 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flyted.contract.errors import AlreadyExists, FlytedError, HostFailure
+from flyted.contract.errors import AlreadyExists, FlytedError, HostFailure, StoreCorrupt
 from flyted.host import recipients
 from flyted.host.age import Identity
-from flyted.host.ledger import host_errors
+from flyted.host.ledger import SECRETS, host_errors
 from flyted.host.private_dir import PrivateDir
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 CREDENTIAL = "flyted-identity"
 """Bound inside the sealed file: systemd refuses it under any other name."""
 SEALED = "identity.cred"
 STATE = Path("/var/lib/flyted")
 _CREDS = "/usr/bin/systemd-creds"
+REFUSED = "identity.refused"
+"""A sealed identity that this machine could not open at its last try."""
+NONE = b"none"
+"""What the unit gives as credential where there is no sealed identity (``SetCredential=`` in flyted.service)."""
+WAY_BACK = (
+    "restore what is missing from a backup (man 8 flyted, RECOVERY), or give the secrets up, keeping the apps and "
+    "their data: sudo flyted --new-identity"
+)
+_MAX_SEALED = 64 * 1024
 _TIMEOUT_S = 60  # a TPM may take seconds
 _MAX_CREDENTIAL = 1024
 
 
-def read(environment: Mapping[str, str]) -> Identity:
-    """The identity that systemd unsealed for this process. Raises ``HostFailure``."""
+def read(environment: Mapping[str, str], state: Path = STATE) -> Identity:
+    """The identity that systemd unsealed for this process.
+
+    Raises ``HostFailure`` without systemd, and ``StoreCorrupt``, with the way back, when there is no sealed identity
+    that this machine can open: then systemd gives what the unit says in its place.
+    """
     directory = environment.get("CREDENTIALS_DIRECTORY")
     if not directory:
         raise HostFailure("there is no identity: flyted was not started by systemd", hint="systemctl start flyted")
@@ -44,14 +57,30 @@ def read(environment: Mapping[str, str]) -> Identity:
             f"systemd gave no identity ({CREDENTIAL}: {error.strerror})",
             hint="systemctl status flyted-setup; journalctl -u flyted-setup",
         ) from error
+    if data == NONE:
+        refused = sorted(path.name for path in state.glob(f"{REFUSED}*"))
+        raise StoreCorrupt(unsealable(state / refused[0]) if refused else lost(state), hint=WAY_BACK)
     return Identity.parse(data.decode("ascii", "replace").strip())
+
+
+def lost(state: Path) -> str:
+    """What is wrong when there are secrets and no identity."""
+    return f"there are secrets in {state}, but {SEALED} is gone: a new identity could not open them"
+
+
+def unsealable(path: Path) -> str:
+    """What is wrong when no sealed identity opens here."""
+    return (
+        f"this machine cannot open the key of its secrets, {path}: it was sealed on another machine, or the key in "
+        "/var/lib/systemd/credential.secret (or the TPM) is not the one that it was sealed with"
+    )
 
 
 def setup(directory: Path) -> Identity:
     """Makes an identity and seals it as ``directory``/identity.cred, which must not exist.
 
-    Raises ``AlreadyExists`` when it does, and ``HostFailure`` when the machine cannot seal, or when there is a
-    secret store whose identity is lost: a new one could not open it.
+    Raises ``AlreadyExists`` when it does, ``HostFailure`` when the machine cannot seal, and ``StoreCorrupt`` when
+    there is a secret store whose identity is lost: a new one could not open it.
     """
     folder = PrivateDir.open(directory, forbidden=0o022)
     with contextlib.closing(folder), host_errors("no identity was made"):
@@ -60,10 +89,7 @@ def setup(directory: Path) -> Identity:
         if SEALED in names:
             raise AlreadyExists(f"{directory / SEALED} exists: this machine has an identity")
         if "generation" in names or (directory / "secrets" / "manifest").exists():
-            raise HostFailure(
-                f"there are secrets in {directory}, but {SEALED} is gone: a new identity could not open them",
-                hint=f"restore {SEALED} from a backup, or move {directory}/secrets and {directory}/generation away",
-            )
+            raise StoreCorrupt(lost(directory), hint=WAY_BACK)
         identity = Identity.generate()
         folder.write(SEALED, seal(identity))
         folder.sync()
@@ -83,9 +109,76 @@ def unseal(sealed: bytes) -> Identity:
     return Identity.parse(_creds("decrypt", sealed).decode("ascii", "replace").strip())
 
 
-def main() -> int:
-    """``flyted --setup``; gives the exit status. Nothing secret is printed."""
+def keep_what_opens(directory: Path) -> bool:
+    """Sees to it that ``directory``/identity.cred opens on this machine, or that there is none; whether there is one.
+
+    What does not open is put aside as ``identity.refused``, and tried again at each call: a TPM may be back. Nothing
+    is ever deleted. Raises ``HostFailure``.
+    """
+    folder = PrivateDir.open(directory, forbidden=0o022)
+    with contextlib.closing(folder), host_errors("the identity was not looked at"):
+        names = folder.names()
+        kept = [name for name in names if name.startswith(REFUSED)]
+        for name in [SEALED, *kept] if SEALED in names else kept:
+            if _opens(folder, name):
+                if name != SEALED:
+                    if SEALED in names:
+                        folder.rename(SEALED, _free(names))
+                    folder.rename(name, SEALED)
+                    folder.sync()
+                return True
+        if SEALED in names:
+            folder.rename(SEALED, _free(names))
+            folder.sync()
+    return False
+
+
+def _opens(folder: PrivateDir, name: str) -> bool:
     try:
+        unseal(folder.read(name, _MAX_SEALED) or b"")
+    except FlytedError as error:
+        say(f"{folder.path / name} does not open: {error.message}")
+        return False
+    return True
+
+
+def _free(names: Sequence[str]) -> str:
+    return next(n for n in (REFUSED, *(f"{REFUSED}.{i}" for i in range(2, 1000))) if n not in names)
+
+
+def give_up(directory: Path) -> Path:
+    """Puts a store that nobody here can open aside, with its identities, and makes a new identity; where it is now.
+
+    Raises ``AlreadyExists`` when this machine can open it, ``Busy`` while flyted uses it, ``HostFailure``.
+    """
+    if keep_what_opens(directory):
+        raise AlreadyExists(
+            "this machine opens its secrets: nothing is lost", hint="for a new key: sudo flytectl secret rotate"
+        )
+    folder = PrivateDir.open(directory, forbidden=0o022)
+    with contextlib.closing(folder), host_errors("the secrets were not put aside"):
+        names = folder.names()
+        aside = next(name for name in (f"lost-{i}" for i in range(1, 1000)) if name not in names)
+        with contextlib.closing(folder.private_child(SECRETS)) as secrets:
+            secrets.lock()
+            with contextlib.closing(folder.private_child(aside)) as to:
+                for name in names:
+                    if name in (SECRETS, "generation") or name.startswith(REFUSED):
+                        folder.rename(name, name, to=to)
+                to.sync()
+        folder.sync()
+    setup(directory)
+    return directory / aside
+
+
+def main() -> int:
+    """``flyted --setup``; gives the exit status. Nothing secret is printed.
+
+    0 also when the store's identity is lost: flyted itself starts, and says so to whoever asks it.
+    """
+    try:
+        if keep_what_opens(STATE):
+            return 0
         identity = setup(STATE)
         recovery = recipients.read(recipients.PATH)
     except AlreadyExists as error:
@@ -93,10 +186,23 @@ def main() -> int:
         return 0
     except FlytedError as error:
         say(error.message + (f"\nhint: {error.hint}" if error.hint else ""))
-        return error.exit_status
+        return 0 if isinstance(error, StoreCorrupt) else error.exit_status
     say(f"made this machine's identity; its public key is {identity.recipient}")
     if not recovery:
         say(f"no recovery key in {recipients.PATH}: if this machine is lost, so are its secrets")
+    return 0
+
+
+def new_identity() -> int:
+    """``flyted --new-identity``, by the operator's hand; gives the exit status."""
+    try:
+        aside = give_up(STATE)
+    except FlytedError as error:
+        say(f"flyted: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else ""))
+        return error.exit_status
+    say(f"this machine has a new identity and an empty secret store; what was there before is in {aside},")
+    say("where a recovery key still opens it: age -d -i operator.txt FILE")
+    say("next: systemctl restart flyted; flytectl secret create KEY for each; flytectl ca install on each client")
     return 0
 
 

@@ -103,6 +103,11 @@ class Vault:
         """All of the users' secrets, in order; each file is read and compared, none is decrypted."""
         return [self._info(slot, entry) for slot, entry in sorted(self._entries().items()) if not slot.internal]
 
+    @property
+    def count(self) -> int:
+        """How many there are, the daemon's own too."""
+        return len(self._entries())
+
     def delete(self, scope: SecretScope, key: str) -> SecretInfo:
         """Removes a secret, damaged or not, on a full disk too; gives what it was.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flyted.contract.errors import AlreadyExists, HostFailure, InvalidInput
+from flyted.contract.errors import AlreadyExists, Busy, HostFailure, InvalidInput, StoreCorrupt
 from flyted.host import identity, recipients
 from flyted.host.age import Identity
 from tests.host.vaults import MACHINE, opened, state_folder
@@ -69,7 +69,7 @@ def test_a_store_that_lost_its_identity_gets_no_other(folder: Path) -> None:
     for gone in ("", "generation"):
         if gone:
             (folder / gone).unlink()
-        with pytest.raises(HostFailure, match=r"identity\.cred is gone") as caught:
+        with pytest.raises(StoreCorrupt, match=r"identity\.cred is gone") as caught:
             identity.setup(folder)
         assert "backup" in caught.value.hint
         assert not (folder / "identity.cred").exists()
@@ -139,3 +139,90 @@ def test_setup_speaks_without_secrets(
     sealed = (folder / "identity.cred").read_bytes()
     assert identity.main() == 0
     assert (folder / "identity.cred").read_bytes() == sealed
+
+
+class Creds:
+    """A stand-in for systemd-creds whose seals open while their key is there, as with credential.secret or a TPM."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._key = folder / "key"
+        self.have("one")
+        program = folder / "creds"
+        program.write_text(
+            f'#!/bin/sh\nk=$(cat {self._key})\ncase $1 in encrypt) echo "$k"; exec cat;; esac\n'
+            'read -r with; [ "$with" = "$k" ] || { echo "Bad message" >&2; exit 1; }; exec cat\n'
+        )
+        program.chmod(0o755)
+        monkeypatch.setattr(identity, "_CREDS", str(program))
+
+    def have(self, key: str) -> None:
+        """From now on the machine has this key."""
+        self._key.write_text(key)
+
+
+@pytest.fixture
+def creds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Creds:
+    """In place of systemd's."""
+    return Creds(tmp_path, monkeypatch)
+
+
+def test_an_identity_that_does_not_open_is_put_aside_until_it_does(folder: Path, creds: Creds) -> None:
+    """A key or TPM that is gone may be back; one restored beside it counts first, and none is ever written over."""
+    assert not identity.keep_what_opens(folder)
+    identity.setup(folder)
+    sealed = (folder / "identity.cred").read_bytes()
+    assert identity.keep_what_opens(folder)
+    creds.have("another")
+    for _ in range(2):
+        assert not identity.keep_what_opens(folder)
+        assert [path.name for path in folder.iterdir()] == ["identity.refused"]
+    (folder / "identity.cred").write_bytes(b"one\nof another machine")
+    (folder / "identity.cred").chmod(0o600)
+    assert not identity.keep_what_opens(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["identity.refused", "identity.refused.2"]
+    creds.have("one")
+    assert identity.keep_what_opens(folder)
+    assert (folder / "identity.cred").read_bytes() == sealed
+
+
+@pytest.mark.parametrize("what", ["fifo", "link", "folder", "readable"])
+def test_what_is_no_sealed_identity_is_put_aside_and_hangs_nobody(folder: Path, creds: Creds, what: str) -> None:
+    """systemd would wait at a FIFO for ever."""
+    path = folder / "identity.cred"
+    match what:
+        case "fifo":
+            os.mkfifo(path, 0o600)
+        case "link":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+        case _:
+            path.write_bytes(b"one\n" + MACHINE.reveal().encode())
+            path.chmod(0o644)
+    assert not identity.keep_what_opens(folder)
+    assert not path.exists()
+    assert (folder / "identity.refused").lstat()
+
+
+def test_secrets_that_nobody_can_open_are_given_up_by_hand_only(folder: Path, creds: Creds) -> None:
+    """They lie beside the new store, for a recovery key; while this machine opens them nothing of it happens."""
+    first = identity.setup(folder)
+    opened(folder).close()
+    with pytest.raises(AlreadyExists, match="nothing is lost"):
+        identity.give_up(folder)
+    creds.have("another")
+    aside = identity.give_up(folder)
+    assert sorted(path.name for path in aside.iterdir()) == ["generation", "identity.refused", "secrets"]
+    second = identity.unseal((folder / "identity.cred").read_bytes())
+    assert second.recipient != first.recipient
+    assert identity.keep_what_opens(folder)
+
+
+def test_a_store_that_is_in_use_is_not_given_up(folder: Path, creds: Creds) -> None:
+    """The daemon that runs still has its identity."""
+    identity.setup(folder)
+    vault = opened(folder)
+    creds.have("another")
+    with pytest.raises(Busy):
+        identity.give_up(folder)
+    vault.close()

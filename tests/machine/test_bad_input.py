@@ -241,14 +241,16 @@ def test_a_daemon_that_is_down_is_explained_by_systemd(served: str) -> None:
 
 
 def test_a_daemon_that_cannot_start_is_explained(served: str) -> None:
-    """A broken setting: the command does not hang but says that flyted fails; the journal names it."""
+    """A broken setting: the command does not hang but names it, as the journal does."""
     settings = Path("/etc/flyted/flyted.toml")
     before = settings.read_text() if settings.exists() else None
     settings.parent.mkdir(exist_ok=True)
     settings.write_text("[ingress]\nhttps_prot = 1\n")
     try:
         subprocess.run(["systemctl", "restart", "flyted"], check=False, capture_output=True)
-        assert "last result 'exit-code'" in refused("flytectl", "app", "ls", status=7)
+        said = refused("flytectl", "app", "ls", status=7)
+        assert "it cannot start: " in said
+        assert "there is no setting 'ingress.https_prot'" in said
         journal = subprocess.run(
             ["journalctl", "-u", "flyted", "-n", "20"], capture_output=True, text=True, check=True
         )
