@@ -87,6 +87,12 @@ def test_an_upgrade_takes_apps_out_of_the_machines_network_at_their_next_start(u
     alice("flytectl", "app", "sleep", "package")
     assert curl(url)[0] == 200
     assert _namespace() == own
+    alice("flytectl", "app", "stop", "package")
+    for file in files:
+        file.unlink()
+    sh("systemctl", "daemon-reload")
+    alice("flytectl", "app", "start", "package")  # and its units are made anew
+    assert curl(url)[0] == 200
 
 
 def test_what_the_admin_disabled_stays_disabled() -> None:
