@@ -12,6 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from .closed import Closed
+
 BURST = 20_000
 """Lines at once."""
 RATE = 1_000
@@ -31,27 +33,36 @@ class Bound:
         self._dropped = 0
         self._last: deque[bytes] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
+        self._closed = Closed()
 
     def passes(self, text: bytes) -> bytes:
-        """Returns what of ``text`` may be printed now; the rest is dropped, but for the last lines."""
+        """Returns what of ``text`` may be printed now; the rest is dropped, but for the last lines.
+
+        A hint of ours may follow (``closed.py``).
+        """
         with self._lock:
-            now = self._clock()
-            self._room = min(BURST, self._room + (now - self._since) * RATE)
-            self._since = now
-            cost = text.count(b"\n") + len(text) // _LINE
-            if cost <= self._room and (not self._dropped or self._room >= RATE):
-                self._room -= cost
-                return b"".join(self._told()) + text
-            return self._part(text)
+            passed = self._passed(text)
+            return passed + self._closed.after(passed)
 
     def rest(self) -> bytes:
         """How many lines were dropped, and the last of them: for an app that ends."""
         with self._lock:
-            return b"".join(self._told())
+            told = b"".join(self._told())
+            return told + self._closed.after(told)
 
     def renew(self) -> None:
         """Makes it usable in a child process, which another thread's lock came along to (os.register_at_fork)."""
         self._lock = threading.Lock()
+
+    def _passed(self, text: bytes) -> bytes:
+        now = self._clock()
+        self._room = min(BURST, self._room + (now - self._since) * RATE)
+        self._since = now
+        cost = text.count(b"\n") + len(text) // _LINE
+        if cost <= self._room and (not self._dropped or self._room >= RATE):
+            self._room -= cost
+            return b"".join(self._told()) + text
+        return self._part(text)
 
     def _part(self, text: bytes) -> bytes:
         passed = []

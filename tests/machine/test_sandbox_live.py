@@ -56,7 +56,9 @@ def network(address: str = "", port: int = 0):
     if address == "abstract":
         return timed(lambda: connect(socket.AF_UNIX, "\\0flyted-test-abstract"))
     if address:
-        return timed(lambda: connect(socket.AF_INET, (address, port)))
+        answer = timed(lambda: connect(socket.AF_INET, (address, port)))
+        print(f"{address}:{port}: {answer[0]}")
+        return answer
     global server
     server = socket.create_server(("0.0.0.0", 8088))
     return {
@@ -203,3 +205,6 @@ def test_what_is_closed_to_an_app_is_refused_at_once(attempts: dict[str, object]
             said, took_s = json.loads(curl(f"{attempts['url']}/network?address={address}&port={port}")[1])
             assert said.startswith(error), address
             assert took_s < 1, address
+    printed = alice("flytectl", "logs", "probe").stdout
+    assert printed.count("localhost is the app's own here") == 1
+    assert printed.count("metadata services are closed to apps") == 1
