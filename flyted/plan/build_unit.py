@@ -19,6 +19,7 @@ from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
 from flyted.contract.names import shown
 from flyted.plan.build_secrets import distinct
 from flyted.plan.recipe import Recipe, recipe_json
+from flyted.plan.sandbox import CLOSED_NETWORKS, STUB_RESOLVERS, address
 
 IMAGES = "/var/lib/flyted/images"
 USER = "flyted-build"
@@ -29,10 +30,7 @@ RUNTIME_MAX_S = 3600
 BUILD_APART = 3
 """The builder's exit status when a package has no wheel: a unit with ``apart`` goes on. ``flyted/build/failed.py``"""
 _HASH = re.compile(r"[0-9a-f]{32}")
-_CLOSED = ("127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "224.0.0.0/4", "ff00::/8")
-"""Loopback, link-local with the clouds' metadata service, multicast. Private networks stay open: for mirrors."""
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")  # strerror(3) of ENOSPC and EDQUOT, uv's words too
-_RESOLVED = ("127.0.0.53", "127.0.0.54")  # systemd-resolved(8)
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,8 @@ def remove_unit(
 
 
 def loopback_nameservers(nameservers: Iterable[str]) -> tuple[str, ...]:
-    """Those of the machine's name servers that :data:`_CLOSED` would cut off: for ``BuildSettings.addresses``."""
-    closed = [ipaddress.ip_network(net) for net in _CLOSED]
+    """Those of the machine's name servers that :func:`build_unit` would cut off: for ``BuildSettings.addresses``."""
+    closed = [ipaddress.ip_network(net) for net in CLOSED_NETWORKS]
     return tuple(a for a in nameservers if any(ipaddress.ip_address(a) in n for n in closed))
 
 
@@ -258,17 +256,12 @@ _SANDBOX: dict[str, Any] = {
 
 
 def _network(addresses: Iterable[str]) -> dict[str, Any]:
-    allowed = dict.fromkeys((*_RESOLVED, *addresses))
+    """The machine's, less what is closed to apps too. Private networks stay open: for mirrors."""
+    allowed = dict.fromkeys((*STUB_RESOLVERS, *addresses))
     return {
-        "IPAddressDeny": [_prefix(net) for net in _CLOSED],
-        "IPAddressAllow": [_prefix(address) for address in allowed],
+        "IPAddressDeny": [address(net) for net in CLOSED_NETWORKS],
+        "IPAddressAllow": [address(each) for each in allowed],
     }
-
-
-def _prefix(text: str) -> tuple[int, list[int], int]:
-    net = ipaddress.ip_network(text)
-    family = 2 if net.version == 4 else 10  # AF_INET, AF_INET6, as D-Bus wants them
-    return family, list(net.network_address.packed), net.prefixlen
 
 
 def _valid(address: str) -> bool:

@@ -22,6 +22,7 @@ from flyted.plan.build_unit import (
     unit_name,
 )
 from flyted.plan.recipe import Install, Recipe, recipe_json
+from flyted.plan.sandbox import Network, sandbox
 
 HASH = "0123456789abcdef" * 2
 RECIPE = Recipe("3.12", (Install("base image", ("flyte==2.12.1",)),))
@@ -78,6 +79,9 @@ def test_loopback_and_metadata_are_closed_but_for_named_addresses() -> None:
     assert (2, [127, 0, 0, 1], 32) in allowed
     assert (10, [0] * 15 + [1], 128) in allowed
     assert not any(net[:2] == (2, [10, 0, 0, 0]) for net in denied)  # mirrors live on private networks
+    assert (
+        denied == sandbox(Network.OWN)["IPAddressDeny"]
+    )  # one list: what an app may not reach no package's code does
 
 
 def test_only_name_servers_that_would_be_cut_off_are_opened() -> None:
