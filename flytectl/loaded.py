@@ -23,6 +23,7 @@ VERSION = 1
 LARGEST_DOCUMENT = 4 * 2**20  # bytes
 LARGEST_BUNDLE = 256 * 2**20  # bytes, compressed; all bundles of a file together
 MOST_APPS = 64
+MOST_TASKS = 4096
 KINDS = frozenset({"fastapi", "app", "vllm", "sglang"})
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -54,13 +55,17 @@ class LoadedApp:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The apps of a file, dependencies first. Close it, or use it in ``with``: it holds descriptors."""
+    """The apps of a file, dependencies first. Close it, or use it in ``with``: it holds descriptors.
+
+    ``tasks``: what the apps depend on and what is not deployed, by name.
+    """
 
     apps: tuple[LoadedApp, ...]
     root: str
     python: str
     executable: str
     sdk: str
+    tasks: tuple[str, ...] = ()
     fds: tuple[int, ...] = field(default=(), repr=False)
 
     def close(self) -> None:
@@ -97,12 +102,14 @@ def read(document_fd: int, bundles_fd: int) -> Loaded:
         apps = tuple(_app(entry, bundles) for entry in _list(document, "apps", MOST_APPS))
         _expect(len(apps) > 0, "no apps")
         _expect({d for a in apps for d in a.depends_on} <= {a.name for a in apps}, "depends_on")
+        tasks = _list(document, "tasks", MOST_TASKS)
+        _expect(all(isinstance(task, str) for task in tasks), "tasks")
         root, python, executable, sdk = (_text(document, key) for key in ("root", "python", "executable", "sdk"))
     except BaseException:
         for bundle in bundles:
             os.close(bundle.fd)
         raise
-    return Loaded(apps, root, python, executable, sdk, tuple(bundle.fd for bundle in bundles))
+    return Loaded(apps, root, python, executable, sdk, tuple(tasks), tuple(bundle.fd for bundle in bundles))
 
 
 def reported(error: Any) -> FlytedError:

@@ -94,6 +94,10 @@ def serve(
             )
             for app in loaded.apps
         ]  # fmt: skip
+        for each in loaded.apps:
+            _check_code(each)
+        if loaded.tasks and not quiet:
+            say(_tasks(loaded.tasks))
         # Every spec is made before the first is sent: a file that is refused in part changes nothing.
         served = _serve_all(loaded.apps, specs, quiet=quiet)
     if json_:
@@ -121,6 +125,25 @@ def _sleep_level(idle: str | None) -> int:
     if idle not in levels:
         raise click.UsageError(f"--idle {idle}: give stop, sleep or sleep:2")
     return levels[idle]
+
+
+def _check_code(app: LoadedApp) -> None:
+    """Refuses what can be seen in the code only."""
+    from flyted.contract import endpoints
+
+    if app.bundle_fd is not None:
+        os.lseek(app.bundle_fd, 0, os.SEEK_SET)
+        with os.fdopen(os.dup(app.bundle_fd), "rb") as bundle:
+            endpoints.check(app.name, bundle, app.idl.get("spec", {}).get("container", {}).get("command", []))
+
+
+def _tasks(names: tuple[str, ...]) -> str:
+    from flytectl.render import safe
+    from flyted.contract.errors import NOT_HERE
+
+    shown = ", ".join(safe(name) for name in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    what = f"task {shown} is" if len(names) == 1 else f"tasks {shown} are"
+    return f"note: {what} not deployed: {NOT_HERE}"
 
 
 def _serve_all(apps: tuple[LoadedApp, ...], specs: list[AppSpec], *, quiet: bool) -> list[dict[str, Any]]:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+NOT_HERE = "flyted serves apps; tasks, runs, triggers and artifacts need a Flyte cluster"
+"""As ``flyted/contract/errors.py`` has it; the loader imports nothing of ours."""
+
+
 class Found(NamedTuple):
     """One environment: ``variable`` of ``module``; both empty if no module-level variable holds it."""
 
@@ -28,6 +32,12 @@ def choose(module: ModuleType, wanted: str | None) -> list[Found]:
     Raises LoadError: ``no-environment``, ``unknown-environment``, ``unsupported``.
     """
     own = _of(module)
+    if not own and any(isinstance(value, find("flyte", "TaskEnvironment")) for value in vars(module).values()):
+        raise LoadError(
+            "no-environment",
+            f"{module.__name__.rpartition('.')[2]}.py has tasks and no app: {NOT_HERE}",
+            hint="flyte deploy it to a cluster, or give the file an app: flyte.app.AppEnvironment",
+        )
     if not own:
         raise LoadError(
             "no-environment",
@@ -72,9 +82,27 @@ def _visit(found: Found, path: list[str], done: dict[str, Found]) -> None:
                 "unsupported", f"two environments have the name {name!r}", hint="give each app a name of its own"
             )
         return
-    for other in found.environment.depends_on:
+    for other in _apps(found.environment):
         _visit(_dependency(other, name), [*path, name], done)
     done[name] = found
+
+
+def _apps(environment: Any) -> list[Any]:
+    """What it depends on, without tasks: those are named (:func:`tasks`), and the app is served."""
+    return [other for other in environment.depends_on if not isinstance(other, find("flyte", "TaskEnvironment"))]
+
+
+def tasks(chosen: Iterable[Found]) -> list[str]:
+    """The tasks that the environments depend on: by Flyte's rule they would be deployed with them."""
+    kind, seen, names = find("flyte", "TaskEnvironment"), set(), []
+    left = [found.environment for found in chosen]
+    while left:
+        environment = left.pop()
+        if id(environment) not in seen:
+            seen.add(id(environment))
+            left += environment.depends_on
+            names += list(environment.tasks) or [environment.name] if isinstance(environment, kind) else []
+    return sorted(set(names))
 
 
 def _dependency(environment: Any, needed_by: str) -> Found:
@@ -108,7 +136,7 @@ def settle(chosen: Iterable[Found]) -> None:
 
 def depends_on(found: Found) -> list[str]:
     """The names of the apps that this one names itself, in its own order."""
-    return list(dict.fromkeys(other.name for other in found.environment.depends_on))
+    return list(dict.fromkeys(other.name for other in _apps(found.environment)))
 
 
 def with_dependencies(found: Found) -> list[Any]:

@@ -75,6 +75,7 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
         "executable": sys.executable,
         "root": str(source.root),
         "apps": apps,
+        "tasks": environments.tasks(chosen),
         "bundles": bundles.write(args.bundles_fd),
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import progress, target
+from . import context, progress, target
 from .aside import around, harmless, step_aside
 from .imports import after_import
 
@@ -45,8 +45,11 @@ def _install(module: Any) -> None:
         async def deploy_app(*args: Any, **kwargs: Any) -> Any:
             if kwargs.get("dryrun") or not is_ours():
                 return await old(*args, **kwargs)
-            progress.deploying(getattr(args[0] if args else kwargs.get("app"), "name", ""))
-            return await _served(await old(*args, **kwargs))
+            app = args[0] if args else kwargs.get("app")
+            progress.deploying(getattr(app, "name", ""))
+            with context.given(app):
+                deployed = await old(*args, **kwargs)
+            return await _served(deployed)
 
         deploy_app._of_flyted = True  # type: ignore[attr-defined]  # noqa: SLF001
         return deploy_app

@@ -11,7 +11,18 @@ from typing import Any, TypeVar
 
 import click
 
-from . import certificates, deployment, image_build, only_environment, progress, secret_value, target
+from . import (
+    certificates,
+    context,
+    deployment,
+    image_build,
+    only_environment,
+    progress,
+    proxy,
+    secret_value,
+    target,
+    tasks,
+)
 from .aside import around, harmless, step_aside
 
 Command = TypeVar("Command")
@@ -31,6 +42,8 @@ def on_init() -> None:
     deployment.give_url()
     deployment.show_progress()
     image_build.explain(deployment.is_ours)
+    tasks.leave_out(deployment.is_ours)
+    context.honour(deployment.is_ours)
     if target.command_line() is None:
         certificates.explain_in_scripts(deployment.is_ours)
 
@@ -43,6 +56,11 @@ def create(group: Command) -> Command:
 def deploys(group: Command) -> Command:
     """``flyte serve`` and ``flyte deploy``."""
     return _changed(group, only_environment.install, around_run=_endpoints_last)
+
+
+def proxies(group: Command) -> Command:
+    """``flyte proxy``."""
+    return _changed(group, proxy.install, around_run=proxy.explained)
 
 
 def talks(command: Command) -> Command:
@@ -79,6 +97,8 @@ def _ours() -> bool:
 
 
 def _endpoints_last(old: Run, ctx: click.Context) -> Any:
+    if not ctx.params.get("local"):
+        context.check_options(ctx)
     if ctx.params.get("follow"):
         return old(ctx)  # the log comes last, and goes on
     text = not str(getattr(ctx.obj, "output_format", "")).startswith("json")

@@ -9,6 +9,7 @@ from typing import Any
 from flyteidl2.app import app_definition_pb2
 from google.protobuf.json_format import MessageToDict
 
+from flyted.contract import endpoints
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import NotFound, Unsupported
 from flyted.contract.idl import spec_of
@@ -40,6 +41,12 @@ def described(app: app_definition_pb2.App, recipes: Recipes, blobs: Blobs) -> tu
     path, digest = _bundle(app, blobs)
     files: dict[str, str] = image.get("files") or {}
     return spec_of(idl, image=image["spec"], image_files=files, bundle=digest), path
+
+
+def check_code(app: str, bundle: Path, command: list[str]) -> None:
+    """Raises :class:`Unsupported` for what can be seen in the code only. It takes a moment: not for an event loop."""
+    with bundle.open("rb") as file:
+        endpoints.check(app, file, command)
 
 
 def _image(uri: str, recipes: Recipes) -> dict[str, Any]:

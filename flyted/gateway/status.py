@@ -33,7 +33,8 @@ def of_app(app: dict[str, Any]) -> pb.Status:
         _condition(status, _D.DEPLOYMENT_STATUS_FAILED, failure["reason"], failure["revision"], app["updated_at"])
     status.current_replicas = 1 if app["state"] in (AppState.RUNNING, AppState.STARTING) else 0
     number, substate, text = _word(app)
-    _condition(status, number, app["reason"] or text, app["revision"], app["updated_at"], substate)
+    said = "; ".join([app["reason"] or text, *(f"note: {unmet}" for unmet in app.get("unmet") or ())])
+    _condition(status, number, said, app["revision"], app["updated_at"], substate)
     return status
 
 

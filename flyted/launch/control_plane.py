@@ -18,6 +18,8 @@ NOWHERE = "flyted-has-no-control-plane.invalid"
 """Never an address (RFC 6761, 6.4): a process of the app's that this one does not see fails at once as well."""
 WHY = "flyted serves apps; tasks and runs need a Flyte cluster (an app can name one with the secret EAGER_API_KEY)"
 
+WHY_APPS = f"{WHY}; and an app here reaches no other app, so the endpoint of one is nothing to it"
+
 
 def prepare(environ: MutableMapping[str, str], *, now: bool) -> None:
     """Gives the SDK its context when it is imported, or ``now`` if the environment names a control plane."""
@@ -59,4 +61,4 @@ class _NoControlPlane:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise self._error("NoControlPlane", "user", WHY)
+        raise self._error("NoControlPlane", "user", WHY_APPS if name.startswith("app_") else WHY)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flytectl.load import LOADER
+from flytectl.loader import environments
+from flyted.contract.errors import NOT_HERE
 from tests.flytectl.loading import APPS, FASTAPI, SEEDS, load_file, load_for_real, needs_sdk, write
 
 if TYPE_CHECKING:
@@ -324,3 +326,31 @@ def test_a_command_of_the_apps_own_is_not_touched(tmp_path):
     text = "import flyte.app\nenv = flyte.app.AppEnvironment(name='own', command=['fserve', '--', 'x', '--', 'y'])\n"
     with load_file(write(tmp_path, "app.py", text)) as loaded:
         assert loaded.apps[0].idl["spec"]["container"]["command"] == ["fserve", "--", "x", "--", "y"]
+
+
+def test_tasks_are_named_and_the_app_is_loaded(tmp_path):
+    """depends_on a TaskEnvironment, directly or through another app: Flyte would deploy them with the app."""
+    file = write(
+        tmp_path,
+        "app.py",
+        """
+        import flyte, flyte.app
+        work = flyte.TaskEnvironment(name="work")
+        idle = flyte.TaskEnvironment(name="idle")
+        @work.task
+        async def add(a: int) -> int: return a
+        back = flyte.app.AppEnvironment(name="back", args="x", depends_on=[work, idle])
+        front = flyte.app.AppEnvironment(name="front", args="x", depends_on=[back, work])
+        alone = flyte.app.AppEnvironment(name="alone", args="x")
+        """,
+    )
+    with load_file(file) as loaded:
+        assert loaded.tasks == ("idle", "work.add")
+        assert {app.name: app.depends_on for app in loaded.apps} == {"back": (), "front": ("back",), "alone": ()}
+    with load_file(file, "--env", "alone") as loaded:
+        assert loaded.tasks == ()
+
+
+def test_the_loader_says_of_tasks_what_everybody_says():
+    """It imports nothing of ours."""
+    assert environments.NOT_HERE == NOT_HERE

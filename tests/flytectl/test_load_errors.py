@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flyted.contract.errors import FlytedError, PackageMissing, Unsupported, UserCodeFailed
+from flyted.contract.errors import NOT_HERE, FlytedError, PackageMissing, Unsupported, UserCodeFailed
 from tests.flytectl.loading import FASTAPI, REPOSITORY, load_file, needs_sdk, write
 
 if TYPE_CHECKING:
@@ -156,6 +156,12 @@ def test_a_file_without_an_environment(tmp_path):
     assert "AppEnvironment" in error.hint
 
 
+def test_a_file_of_tasks_only(tmp_path):
+    """What is missing is not an environment at module level, but a cluster."""
+    error = user_failure(tmp_path, "import flyte\nenv = flyte.TaskEnvironment(name='work')\n")
+    assert f"app.py has tasks and no app: {NOT_HERE}" in error.message
+
+
 def test_an_unknown_environment_name(tmp_path):
     """The hint lists what is there, by variable and by app name."""
     error = user_failure(tmp_path, FASTAPI, "--env", "nope")
@@ -187,10 +193,6 @@ def test_an_unknown_environment_name(tmp_path):
             'value = flyte.app.RunOutput(type="file", run_name="r")\n'  # noqa: ISC004
             'env = flyte.app.AppEnvironment(name="a", parameters=[flyte.app.Parameter(name="model", value=value)])',
             "RunOutput",
-        ),
-        (
-            'env = flyte.app.AppEnvironment(name="a", depends_on=[flyte.TaskEnvironment(name="tasks")])',
-            "TaskEnvironment",
         ),
         (
             'env = flyte.app.AppEnvironment(name="a", args=[])\n'  # noqa: ISC004

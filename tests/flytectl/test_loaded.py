@@ -31,6 +31,7 @@ GOOD: dict[str, Any] = {
     "python": "3.11.7",
     "executable": "/usr/bin/python3",
     "root": "/home/u",
+    "tasks": ["work.add"],
     "apps": [
         {
             "variable": "env",
@@ -123,6 +124,8 @@ def changed(path: str, value: Any) -> bytes:
         ("bundles.0.sha256", "0" * 64),
         ("bundles.0.sha256", None),
         ("root", None),
+        ("tasks", "work"),
+        ("tasks", [1]),
         ("sdk", 2),
         ("error", "text"),
         ("error", {"kind": "import"}),
@@ -183,7 +186,7 @@ def test_any_value_in_any_place(key, value):
         answer(json.dumps(GOOD | {key: value}).encode()).close()
     except FlytedError:
         return
-    assert key in {"root", "sdk", "python", "executable"} or value == GOOD[key]
+    assert key in {"root", "sdk", "python", "executable", "tasks"} or value == GOOD[key]
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ BASE = "ghcr.io/flyteorg/flyte:py3.12-v2.12.1"
 CODE = b"a bundle"
 
 
-def bundle(gateway: Running) -> Place:
+def bundle(gateway: Running, code: bytes = CODE) -> Place:
     """A code bundle that was uploaded."""
-    place = Place("p1", "development", hashlib.md5(CODE).hexdigest(), "fast1.tar.gz")
-    (gateway.state / "blobs" / f"{place.stem}.{hashlib.sha256(CODE).hexdigest()}").write_bytes(CODE)
+    place = Place("p1", "development", hashlib.md5(code).hexdigest(), "fast1.tar.gz")
+    (gateway.state / "blobs" / f"{place.stem}.{hashlib.sha256(code).hexdigest()}").write_bytes(code)
     return place
 
 

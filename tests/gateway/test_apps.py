@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -280,6 +282,24 @@ def test_a_bundle_may_have_been_uploaded_for_another_project(gateway: Running) -
     assert held.file == CODE
     (spec,) = [args["spec"] for verb, args, _ in gateway.flyted.calls if verb == "app.serve"]
     assert spec["key"]["project"] == "p2"
+
+
+def test_code_that_asks_for_another_apps_address_is_refused(gateway: Running) -> None:
+    """The app would be served, and fail at its first request."""
+    code = b"""
+back = AppEnvironment(name="back")
+env = AppEnvironment(name="hello", depends_on=[back])
+def handler(): return back.endpoint
+"""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("m.py")
+        entry.size = len(code)
+        tar.addfile(entry, io.BytesIO(code))
+    with pytest.raises(ConnectError, match=r"back\.endpoint.*apps reach no other app here") as raised:
+        create(gateway, app(bundle(gateway, buffer.getvalue())))
+    assert raised.value.code is Code.FAILED_PRECONDITION
+    assert gateway.flyted.verbs() == []
 
 
 @pytest.mark.parametrize("part", ["spec", "metadata", "container"])

@@ -22,6 +22,8 @@ async def asked(what):
     if what == "context":
         own = flyte.app.ctx()
         return [flyte.current_project(), flyte.current_domain(), own.project, own.domain, own.raw_data_path]
+    if what == "endpoint":
+        return env.endpoint
     if what == "in_cluster":
         await flyte.init_in_cluster.aio()
     if what == "passthrough":
@@ -73,6 +75,11 @@ def test_what_needs_a_control_plane_fails_at_once_with_the_reason(app: App, way:
     assert "flyted serves apps; tasks and runs need a Flyte cluster" in said, said
     assert "docker" not in said + app.err
     assert time.monotonic() - start < 20  # an import of the SDK is in it, no time-out of a network
+
+
+def test_the_address_of_an_app_is_refused_with_the_reason(app: App) -> None:
+    """What flytectl and the gateway did not see in the code (contract/endpoints.py)."""
+    assert "an app here reaches no other app, so the endpoint of one is nothing to it" in app.get("/endpoint")[1]
 
 
 def test_an_app_without_the_sdk_does_not_import_it(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:

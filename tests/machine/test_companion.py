@@ -59,7 +59,7 @@ def test_its_own_tests_pass(place: Path) -> None:
         env={**environment("alice"), "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert re.search(r"\b[5-9]\d passed", done.stdout), done.stdout
+    assert re.search(r"\b1?\d\d passed", done.stdout), done.stdout
 
 
 def test_the_guides_commands_work(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

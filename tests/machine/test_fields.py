@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.machine.people import alice, answer, by, curl, forget_apps, give, may_serve, refused
-from tests.machine.stock import flyte, prepare, stock
+from flyted.contract.errors import NOT_HERE
+from tests.machine.people import alice, answer, by, curl, forget_apps, give, may_serve, refused, until
+from tests.machine.stock import FOLDER, PYTHON, flyte, prepare, stock
+from tests.machine.stock import refused as sdk_refused
+from tests.machine.writer import HOME, SHARE, Desk
 
 HEAD = """
 import os
@@ -37,6 +41,18 @@ def _prepared() -> Iterator[None]:
     forget_apps("field-")
     for key in TOKENS:
         by("alice", "flytectl", "secret", "delete", key)
+
+
+@pytest.fixture(scope="module")
+def desk() -> Desk:
+    """The stock SDK's environment once more, with the companion beside it."""
+    place = HOME / "fields-env"
+    alice("python3", "-m", "venv", str(place))
+    packages = (f"flyte=={PYTHON.parents[1].name.removeprefix('sdk-')}", "fastapi", "uvicorn")
+    pip = (str(place / "bin/pip"), "install", "--quiet", "--disable-pip-version-check")
+    alice(*pip, *packages)
+    alice(*pip, "--no-deps", "--force-reinstall", *map(str, SHARE.glob("flyted-*.whl")))
+    return Desk(FOLDER, place)
 
 
 def write(name: str, fields: str = "", more: str = "") -> str:
@@ -86,6 +102,102 @@ def test_what_an_app_does_without_is_said() -> None:
     assert len(answer("app", "get", "field-much")["unmet"]) == 2
     assert "Not done" in alice("flytectl", "app", "get", "field-much").stdout
     assert variables("field-much")
+
+
+TASKS = """
+work = flyte.TaskEnvironment(name="field-work", image=image)
+
+@work.task
+async def add(a: int) -> int:
+    return a
+
+"""
+BESIDE = "task field-work.add"
+
+
+def with_tasks(name: str) -> str:
+    """An app that depends on tasks; the file's name, from alice's home."""
+    file = write(name, "depends_on=[work]")
+    path = Path("/home/alice", file)
+    path.write_text(path.read_text().replace("env = ", TASKS + "env = "))
+    return file
+
+
+def test_apps_are_served_beside_tasks_that_are_named(desk: Desk) -> None:
+    """By flytectl, by the companion and, with an error for the tasks, by the stock command: the app answers."""
+    said = alice("flytectl", "serve", with_tasks("field-beside")).stderr
+    assert f"note: {BESIDE} is not deployed: {NOT_HERE}" in said
+    assert variables("field-beside")
+    for command in ("deploy", "serve"):
+        name = f"field-{command}"
+        said = desk.works(f"flyte {command} {with_tasks(name).removeprefix('stock/')} env")
+        assert said.count(f"{BESIDE} is not deployed: {NOT_HERE}") == 1
+        assert variables(name)
+    file = with_tasks("field-stock").removeprefix("stock/")
+    assert f"task 'field-work.add' was not deployed: {NOT_HERE}" in sdk_refused("deploy", file, "env")
+    until(lambda: by("alice", "flytectl", "app", "get", "field-stock").returncode == 0)
+    until(lambda: answer("app", "get", "field-stock")["state"] == "running")
+
+
+def test_tasks_alone_are_refused_at_once(desk: Desk) -> None:
+    """Each front door, with one sentence and no image built."""
+    file = give("stock/field_tasks.py", HEAD + TASKS)
+    assert NOT_HERE in refused("flytectl", "serve", file, status=3)
+    for command in ("flyte deploy field_tasks.py work", "flyte run field_tasks.py add --a 1"):
+        said = desk.fails(command)
+        assert f"only {BESIDE}" in said
+        assert "Building image" not in said
+    for words in (("get", "run"), ("get", "action", "r1"), ("get", "trigger")):
+        assert "Not implemented" not in sdk_refused(*words)
+    assert f"is not offered: {NOT_HERE}" in sdk_refused("get", "run")
+
+
+def test_another_apps_address_is_refused_before_it_is_served() -> None:
+    """It was served, and failed at the first request; the other app is served."""
+    file = write("field-back")
+    path = Path("/home/alice", file)
+    path.write_text(
+        path.read_text()
+        + "\nfront = FastAPIAppEnvironment(name='field-front', app=FastAPI(), image=image, depends_on=[env])\n"
+        + "@front.app.get('/ask')\ndef ask():\n    return env.endpoint\n"
+    )
+    assert "(env.endpoint): apps reach no other app here" in refused("flytectl", "serve", file, status=2)
+    assert "apps reach no other app here" in sdk_refused("serve", "field_back.py", "front")
+    alice("flytectl", "serve", file, "env")
+    assert variables("field-back")
+    assert by("alice", "flytectl", "app", "get", "field-front").returncode == 4
+
+
+def test_variables_of_a_serve_reach_the_app(desk: Desk) -> None:
+    """``flyte serve -e`` and ``with_servecontext(env_vars=, project=)``: the SDK takes them and sends none."""
+    write("field-given", "env_vars={'OWN': 'file', 'KEPT': 'file'}")
+    desk.works("flyte serve -e OWN=given -e MORE=1 field_given.py env")
+    seen = variables("field-given")
+    assert [seen[name] for name in ("OWN", "KEPT", "MORE")] == ["given", "file", "1"]
+    script = (
+        "import flyte, logging; from field_given import env; flyte.init_from_config();"
+        "context = flyte.with_servecontext(env_vars={'MORE': '2'}, log_level=logging.DEBUG, project='field-p2');"
+        "print(context.serve(env).name, env.env_vars)"
+    )
+    assert "field-given {'OWN': 'file', 'KEPT': 'file'}" in desk.works(f'python -c "{script}"')
+    app = answer("app", "get", "field-given", "-p", "field-p2")
+    seen = json.loads(curl(app["url"])[1])
+    assert [seen[name] for name in ("OWN", "MORE", "LOG_LEVEL")] == ["file", "2", "10"]
+    alice("flytectl", "app", "delete", "field-given", "-p", "field-p2")
+
+
+def test_the_proxy_logs_in_with_the_command_of_the_configuration(desk: Desk) -> None:
+    """The SDK drops it: "Command cannot be empty for command authenticator"."""
+    file = write("field-locked")
+    path = Path("/home/alice", file)
+    path.write_text(path.read_text().replace("requires_auth=False", "requires_auth=True"))
+    alice("flytectl", "serve", file)
+    assert "pip install aiohttp" in desk.fails("flyte proxy app field-locked --port 18600")
+    desk.works("pip install --quiet --disable-pip-version-check aiohttp")
+    proxy = "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt timeout 20 flyte proxy app field-locked --port 18600"
+    wait = "curl -sS --retry 40 --retry-delay 1 --retry-connrefused http://127.0.0.1:18600/"
+    said = desk.run(f"{proxy} & {wait}; kill %1").stdout
+    assert "FLYTE_INTERNAL_EXECUTION_PROJECT" in said, said
 
 
 def test_a_cluster_pool_and_an_empty_project_are_not_taken_in_silence() -> None:

@@ -1,0 +1,94 @@
+"""``flyte.with_servecontext(…)`` and ``flyte serve -e``: what the SDK takes, says that it does, and does not send.
+
+It merges ``env_vars``, ``log_level`` and the cluster into its own copy of the app after the app was created
+(flyte/_serve.py: "a temporary solution"). Variables are sent with the app instead; the rest is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import click
+
+from .aside import around, harmless
+from .imports import after_import
+
+_asked: ContextVar[tuple[Any, dict[str, str]] | None] = ContextVar("_asked", default=None)
+"""The environment that is served, and the variables for it."""
+OPTIONS = {
+    "service_account": "--service-account names an account of Kubernetes, and there is none here",
+    "name": "--name is not sent by flyte: the app is called as its environment, name= in the file",
+    "image": "--image names a container image, and nothing here runs containers: describe it in the file",
+}
+"""Options of ``flyte serve`` and ``flyte deploy`` that would have no effect, and why."""
+
+
+def honour(ours: Callable[[], bool]) -> None:
+    """Serves with what was asked for from now on, if ``ours()`` is true then."""
+
+    @harmless
+    def install(module: Any) -> None:
+        around(module._Serve, "_serve_remote", lambda old: _serving(old, ours))  # noqa: SLF001
+
+    after_import("flyte._serve", install)
+
+
+def _serving(old: Callable[..., Any], ours: Callable[[], bool]) -> Callable[..., Any]:
+    async def serve_remote(self: Any, app_env: Any, *args: Any, **kwargs: Any) -> Any:
+        if not ours():
+            return await old(self, app_env, *args, **kwargs)
+        if refusal := _refusal(self):
+            raise ValueError(f"app '{app_env.name}': {refusal}")
+        before = _asked.set((app_env, _variables(self)))
+        try:
+            return await old(self, app_env, *args, **kwargs)
+        finally:
+            _asked.reset(before)
+
+    return serve_remote
+
+
+def _refusal(context: Any) -> str:
+    if getattr(context, "_dry_run", False):
+        return "dry_run=True is not heeded by flyte.serve, which sends the app: use flyte.deploy(env, dry_run=True)"
+    for field in ("cluster", "cluster_pool"):
+        if getattr(context, f"_{field}", None) not in (None, "", "default"):
+            return f"{field}={getattr(context, f'_{field}')!r}: there is one machine"
+    return ""
+
+
+def _variables(context: Any) -> dict[str, str]:
+    """Those of the caller; of the log's, only what somebody asked for: the app has its own defaults."""
+    found = {str(name): str(value) for name, value in (getattr(context, "_env_vars", None) or {}).items()}
+    level, user = getattr(context, "_log_level", None), getattr(context, "_user_log_level", None)
+    log = {
+        "LOG_LEVEL": "" if level is None else str(level),
+        "LOG_FORMAT": "" if getattr(context, "_log_format", "console") == "console" else str(context._log_format),  # noqa: SLF001
+        "USER_LOG_LEVEL": "" if user is None else str(user),
+    }
+    return {**{name: value for name, value in log.items() if value}, **found}
+
+
+@contextmanager
+def given(app: Any) -> Iterator[None]:
+    """While ``app`` is translated and sent, it has the variables that it is served with."""
+    asked = _asked.get()
+    if asked is None or asked[0] is not app or not asked[1]:
+        yield
+        return
+    before = app.env_vars
+    app.env_vars = {**(before or {}), **asked[1]}
+    try:
+        yield
+    finally:
+        app.env_vars = before
+
+
+def check_options(ctx: click.Context) -> None:
+    """Raises ``click.UsageError`` for an option of the command that would have no effect."""
+    for name, why in OPTIONS.items():
+        if ctx.params.get(name):
+            raise click.UsageError(why, ctx)
