@@ -144,6 +144,10 @@ if { var(txn.unavailable) -m found } !own_pages
     http-request set-header X-Forwarded-For %[src]
     http-request set-header X-Forwarded-Proto https
     http-request set-header X-Forwarded-Host %[var(txn.at)]
+    # HAProxy's own 400 for a client that stopped sending; 2.6 says nothing at all then
+    .if version_atleast(3.0)
+    http-after-response set-status 408 if { status 400 } { txn.sess_term_state -m beg c }
+    .endif
 @FOR_APPS@    use_backend gateway if gateway || own_pages
     default_backend @BACKEND@
 

@@ -22,8 +22,9 @@ OWN = (
 TEXT = 'content-type "text/plain; charset=utf-8"'
 _NAME = "%[var(txn.host),field(1,.)]"
 _LIMIT_S = "%[var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@),div(1000)]"
+_BROKEN = "this request broke off, came too slowly or is not valid HTTP"
 _ERRORS = {
-    400: "this request broke off or is not valid HTTP",
+    400: _BROKEN,
     408: "the request did not come in time",
     500: "the ingress failed",
     502: f'\\"{_NAME}\\" broke off before it had answered, or its answer is not valid HTTP or has too large headers; '
@@ -41,5 +42,6 @@ def errors() -> str:
 
 
 def _error(status: int, why: str) -> str:
+    number = "" if why == _BROKEN else f"{status}: "  # it may become a 408
     again = " hdr Retry-After 5" if status in _RETRY else ""
-    return f'    http-error status {status} {TEXT}{again} {OWN} lf-string "{status}: {why}\\n"'
+    return f'    http-error status {status} {TEXT}{again} {OWN} lf-string "{number}{why}\\n"'

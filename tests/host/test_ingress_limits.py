@@ -102,7 +102,7 @@ def test_an_answer_that_is_refused_is_not_called_the_end_of_the_app(box, answer)
 
 
 def test_a_client_that_stops_sending_is_not_told_that_its_http_is_wrong(box):
-    """HAProxy has one status for that and for a wrong body. (2.6 closes the connection without a word.)"""
+    """408, though HAProxy itself has 400 for that and for a wrong body. (2.6 closes the connection without a word.)"""
     app = box.app("a-r1-0")
     apply(box, one(box))
     config = box.files / "haproxy.cfg"
@@ -112,7 +112,7 @@ def test_a_client_that_stops_sending_is_not_told_that_its_http_is_wrong(box):
     with box.connect() as connection:
         said = exchange(connection, f"POST /hold HTTP/1.1\r\nHost: {A}\r\nContent-Length: 9\r\n\r\nhalf".encode(), 2)
     app.release.set()
-    assert said == b"" or parsed(said)[::2] == (400, "400: this request broke off or is not valid HTTP\n")
+    assert said == b"" or parsed(said)[::2] == (408, "this request broke off, came too slowly or is not valid HTTP\n")
 
 
 def test_the_log_names_the_host_once(box):
