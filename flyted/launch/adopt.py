@@ -20,6 +20,7 @@ import threading
 from types import FrameType, ModuleType
 from typing import Any
 
+from . import trailers
 from .activation import BACKLOG, Listener
 from .imports import after_import
 from .notify import Notifier
@@ -54,6 +55,7 @@ class Adopter:
         """Waits for uvicorn to be imported; an app without it pays nothing."""
         after_import("uvicorn.config", self._patch_config)
         after_import("uvicorn.server", self._patch_server)
+        trailers.install()
 
     @property
     def taken(self) -> bool:

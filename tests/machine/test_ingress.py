@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from tests.machine.lively import Load, request, serve, trusted
 from tests.machine.pairs import must, sh
-from tests.machine.people import alice, answer, curl, may_serve, until
+from tests.machine.people import alice, answer, curl, give, may_serve, until
 
 UNIT = "flyted-ingress.service"
 SOCKET = "flyted-ingress.socket"
@@ -84,6 +86,48 @@ def test_its_files_are_written_by_root_for_haproxy_to_read() -> None:
         name, owner, mode = line.split()
         assert (owner, mode) == ("root:haproxy", "640" if name.endswith("/tokens.map") else "644")
     assert sh("stat", "-c", "%U:%G %a", "/run/flyted/ingress") == "root:haproxy 2755"
+
+
+TRAILERS = """
+from fastapi import FastAPI, Request
+import flyte
+from flyte.app.extras import FastAPIAppEnvironment
+
+app = FastAPI()
+
+@app.post("/")
+async def seen(request: Request):
+    body = (await request.body()).decode()
+    return [body, "httptools" in __import__("sys").modules, sorted({n.decode() for n, _ in request.scope["headers"]})]
+
+env = FastAPIAppEnvironment(
+    name="trailing", app=app, requires_auth=False,
+    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("fastapi", "uvicorn", "httptools"),
+)
+"""
+
+
+def test_a_field_behind_the_body_is_no_header() -> None:
+    """Nobody names a user there, or anything else: httptools hands trailers to uvicorn as it does headers."""
+    url = alice("flytectl", "serve", "-q", give("trailing.py", TRAILERS)).stdout.strip()
+    where = urlsplit(url)
+    chunked = "1\r\nx\r\n0\r\nX-Flyte-User: root\r\nX-Other: y\r\n\r\n"
+    ask = f"POST / HTTP/1.1\r\nHost: {where.hostname}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    plain = socket.create_connection(("127.0.0.1", where.port or 443), 30)
+    with trusted().wrap_socket(plain, server_hostname=where.hostname) as connection:
+        connection.sendall((ask + chunked).encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    body, fast, names = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert (body, fast) == ("x", True)
+    assert names == [
+        "connection",
+        "host",
+        "transfer-encoding",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+    ]
+    alice("flytectl", "app", "delete", "trailing")
 
 
 def test_apps_that_come_and_go_drop_no_connection_of_others() -> None:

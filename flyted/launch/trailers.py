@@ -1,0 +1,39 @@
+"""Keeps fields behind a chunked body (trailers) out of a request's headers, to which uvicorn adds them with httptools.
+
+A client could name there what only the ingress may say, as ``X-Flyte-User``; HAProxy has no rule to take trailers out.
+ASGI has no place for them either (its HTTP specification: headers are those that were sent before the body).
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from .imports import after_import
+
+
+def install() -> None:
+    """Waits for that part of uvicorn to be imported; an app without it pays nothing."""
+    after_import("uvicorn.protocols.http.httptools_impl", _patch)
+
+
+def _patch(module: ModuleType) -> None:
+    protocol_class = module.HttpToolsProtocol
+    begin, header, complete = (
+        protocol_class.on_message_begin, protocol_class.on_header, protocol_class.on_headers_complete
+    )  # fmt: skip
+
+    def on_message_begin(protocol: Any) -> None:
+        protocol.headers_ended = False
+        begin(protocol)
+
+    def on_header(protocol: Any, name: bytes, value: bytes) -> None:
+        if not protocol.headers_ended:
+            header(protocol, name, value)
+
+    def on_headers_complete(protocol: Any) -> None:
+        protocol.headers_ended = True
+        complete(protocol)
+
+    protocol_class.on_message_begin, protocol_class.on_header = on_message_begin, on_header
+    protocol_class.on_headers_complete = on_headers_complete
