@@ -118,7 +118,7 @@ def test_paths_that_the_key_does_not_guard_are_closed(name: str, client: Client,
     url = answer("app", "get", name)["url"]
     for who in (client, Client(url, "")):
         with who.asked(path) as response:
-            assert (response.status, b"this path is closed" in response.read()) == (403, True)
+            assert (response.status, b"this path is not public" in response.read()) == (403, True)
     assert client.status("/props") == 200
     assert Client(url, "").status("/props") == 401
 
