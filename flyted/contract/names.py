@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from flyted.contract.errors import InvalidInput
 
@@ -28,7 +29,8 @@ _ENV_DENIED = re.compile(
     r"(?:STATE|CACHE|RUNTIME|LOGS|CONFIGURATION)_DIRECTORY|_U_.*|_F_.*|FLYTED_.*"
 )
 """Variables through which a value would change which code runs, or that systemd and launch speak through."""
-_HASHED_END = re.compile(r".*-[0-9a-f]{8}")
+_HASH = 16  # hexadecimal digits; 8 in flyted 0.1.0, whose apps keep their ids
+_HASHED_END = re.compile(r".*-(?:[0-9a-f]{8}|[0-9a-f]{16})")
 _ID_LENGTH = 40  # unit name + credential id must stay within 84 bytes (systemd: `Protocol error` above)
 _USER_LENGTH = 31  # systemd refuses longer user names
 
@@ -61,6 +63,7 @@ class AppKey:
     project: str
     domain: str
     name: str
+    _known: ClassVar[str] = ""  # no part of the key: neither compared nor sent
 
     def __post_init__(self) -> None:
         """Checks each part."""
@@ -70,13 +73,25 @@ class AppKey:
 
     @property
     def id(self) -> str:
-        """One DNS label, unique per app: the app's name wherever that is unambiguous, else name and hash."""
+        """One DNS label, unique per app: the app's name wherever that is unambiguous, else name and hash.
+
+        Of an app that is known it is the id that it was given first, see :meth:`known_as`.
+        """
+        if self._known:
+            return self._known
         plain = (self.project, self.domain) == (DEFAULT_PROJECT, DEFAULT_DOMAIN)
         if plain and len(self.name) <= _ID_LENGTH and not _HASHED_END.fullmatch(self.name):
             return self.name
         whole = f"{self.project}/{self.domain}/{self.name}"
         slug = self.name if plain else f"{self.name}-{self.project}-{self.domain}"
-        return f"{slug[: _ID_LENGTH - 9].rstrip('-')}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+        digest = hashlib.sha256(whole.encode()).hexdigest()[:_HASH]
+        return f"{slug[: _ID_LENGTH - _HASH - 1].rstrip('-')}-{digest}"
+
+    def known_as(self, app_id: str) -> AppKey:
+        """The same key, whose app has this id: how ids are made may change, the id of an app does not."""
+        found = AppKey(self.project, self.domain, self.name)
+        object.__setattr__(found, "_known", app_id)
+        return found
 
     def __str__(self) -> str:
         plain = (self.project, self.domain) == (DEFAULT_PROJECT, DEFAULT_DOMAIN)

@@ -17,6 +17,7 @@ from flyted.contract.version import PROTOCOL, VERSION
 from flyted.daemon import settings as settings_file
 from flyted.daemon.act import Act
 from flyted.daemon.apps import Apps
+from flyted.daemon.bundles import Bundles
 from flyted.daemon.control import Control
 from flyted.daemon.credentials import Credentials
 from flyted.daemon.deploy import Deploy
@@ -87,7 +88,6 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         units,
         ingress,
         store,
-        STATE / "bundles",
         settings.base_domain,
         listen,
         nameservers(),
@@ -102,7 +102,8 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     images = Images(units, STATE / "images", building, vault.resolve, gpus.need_any)
     sweep = ImageSweep(units, images, store.apps, STATE / "unused-images.json")
     models = ModelVerbs(Models(store.database))
-    deploy = Deploy(engine, act, store, vault, images, STATE / "bundles", gpus, models, Turns())
+    bundles = Bundles(STATE / "bundles", store.apps)
+    deploy = Deploy(engine, act, store, vault, images, bundles, gpus, models, Turns())
     table = TokenTable(store.database)
     grants = Grants(table, store, ingress, lambda: any(u.active == "active" for u in units.list([INGRESS_UNIT])))
     tokens = Tokens(table, store, grants)

@@ -13,7 +13,7 @@ from pathlib import Path
 from flyted.contract.errors import HostFailure, IngressDown, NotFound
 from flyted.contract.names import WAY_OUT, Replica, network_of, replica_of
 from flyted.daemon.listen import hold
-from flyted.host import bundles, journal
+from flyted.host import journal
 from flyted.host.ingress import Ingress
 from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
@@ -44,7 +44,6 @@ class Act:
     units: Units
     ingress: Ingress
     store: Store
-    bundles: Path
     base_domain: str
     listen: Listen
     nameservers: tuple[str, ...]
@@ -219,10 +218,6 @@ class Act:
     def _services(self, app_id: str) -> list[str]:
         found = (app for app in self.apps() if app.key.id == app_id)
         return [Replica(app_id, revision.number).service for app in found for revision in app.revisions]
-
-    def sweep_bundles(self) -> None:
-        """Deletes code bundles that no revision uses any more."""
-        bundles.sweep(self.bundles, {r.spec.bundle for app in self.apps() for r in app.revisions})
 
 
 def _python_of(image: str) -> list[str]:

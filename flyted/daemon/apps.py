@@ -18,6 +18,7 @@ from flyted.daemon.grants import Grants
 from flyted.daemon.image_sweep import ImageSweep
 from flyted.daemon.status import app_map
 from flyted.daemon.verbs import APP_ARGS, Call, Right, Verb
+from flyted.host.bundles import check_memory
 from flyted.host.store import Store
 from flyted.plan.doze import idle_step
 from flyted.plan.facts import StoredApp
@@ -57,9 +58,12 @@ class Apps:
 
     async def serve(self, call: Call) -> dict[str, Any]:
         """Deploys an app; its progress streams as events."""
+        if call.fd is not None and call.actor.token is None:  # the gateway's bundles are files of its own
+            check_memory(call.fd)
         try:
             app, changed = await self._deploy.serve(from_dict(call.args["spec"]), call.fd, call.emit)
         finally:
+            self._deploy.bundles.sweep()
             self._sweep.soon()
         return {"app": await self._map(app), "changed": changed}
 
@@ -158,7 +162,7 @@ class Apps:
         with contextlib.suppress(IngressDown):  # it is told when it is back
             await self._grants.apply()
         await self._engine.settle()
-        self._act.sweep_bundles()
+        self._deploy.bundles.sweep()
         self._sweep.soon()
 
     async def _map(self, app: StoredApp) -> dict[str, Any]:

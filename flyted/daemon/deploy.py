@@ -14,19 +14,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import DeployFailed, FlytedError, InvalidInput, NotFound, SecretNotFound
 from flyted.contract.names import AppKey, Replica, SecretScope
 from flyted.daemon.act import Act
+from flyted.daemon.bundles import Bundles
 from flyted.daemon.engine import Engine
 from flyted.daemon.gpus import Gpus
 from flyted.daemon.images import Images
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.status import url_of
 from flyted.daemon.turns import Turns
-from flyted.host import bundles
 from flyted.host.disk import free_bytes
 from flyted.host.memory import capacity
 from flyted.host.store import Store
@@ -54,7 +53,7 @@ class Deploy:
     store: Store
     vault: Vault
     images: Images
-    bundles: Path
+    bundles: Bundles
     gpus: Gpus
     models: ModelVerbs
     turns: Turns
@@ -62,11 +61,13 @@ class Deploy:
     async def serve(self, spec: AppSpec, fd: int | None, emit: Emit) -> tuple[StoredApp, bool]:
         """Deploys ``spec``; returns the app and whether anything changed.
 
-        Raises :class:`InvalidInput` and :class:`SecretNotFound` before anything is changed, :class:`DeployFailed`
+        Raises :class:`InvalidInput`, :class:`SecretNotFound` and, for a name that another app stands in the way of,
+        :class:`AlreadyExists` before anything is changed, :class:`DeployFailed`
         when the new revision did not come up (the old one then keeps serving) or a stop or deletion called it off.
         """
         async with self.turns.alone(spec.key):
-            return await self._serve(await self.models.given(spec), fd, emit)
+            spec = await self.models.given(spec)
+            return await self._serve(dataclasses.replace(spec, key=self.store.known(spec.key)), fd, emit)
 
     async def again(self, app: AppKey, emit: Emit) -> None:
         """A new revision of what serves now, so that it takes its secrets as they are today; else nothing."""
@@ -95,13 +96,12 @@ class Deploy:
         await self.gpus.check(spec.key, spec.gpu)  # before what only a machine with a GPU needs
         self.images.check(spec)
         self._check_room(spec)
-        self._keep_bundle(spec, fd)
-        await self._accepted(spec, emit)
-        for text in notes(spec, capacity()):
-            await emit("note", text=text)
-        image = await self.images.ensure(spec, emit)
-        self._keep_bundle(spec, fd)  # and on record at once: what no revision uses is swept away
-        number = self.store.add_revision(spec, image, fingerprint, time.time())
+        async with self.bundles.held(spec.bundle, fd):
+            await self._accepted(spec, emit)
+            for text in notes(spec, capacity()):
+                await emit("note", text=text)
+            image = await self.images.ensure(spec, emit)
+            number = self.store.add_revision(spec, image, fingerprint, time.time())
         await emit("progress", text=f"starting {spec.key} (revision {number})")
         await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
         self.store.serve(spec.key.id, number, time.time())
@@ -177,14 +177,6 @@ class Deploy:
         number = max((r.number for r in app.revisions), default=0) + 1 if app else 1
         url = url_of(spec.key.id, self.act.base_domain, self.act.https_port)
         await emit("accepted", text=f"checked {spec.key}", revision=number, url=url, spec_digest=spec.digest())
-
-    def _keep_bundle(self, spec: AppSpec, fd: int | None) -> None:
-        if not spec.bundle:
-            return
-        if fd is not None:
-            bundles.keep(self.bundles, fd, spec.bundle)
-        elif not bundles.path_of(self.bundles, spec.bundle).exists():
-            raise InvalidInput("the app's code bundle did not come with the request")
 
     async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> None:
         self.engine.candidates.add(replica)

@@ -174,7 +174,10 @@ class Tokens:
 
     def _app_id(self, args: dict[str, Any]) -> str:
         key = AppKey(args["project"] or DEFAULT_PROJECT, args["domain"] or DEFAULT_DOMAIN, args["app"])
-        return self._store.app(key.id).key.id
+        found = self._store.find(key)
+        if found is None:
+            raise NotFound(f"there is no app '{key}'", hint="flytectl app ls")
+        return found.key.id
 
 
 def _name(token: Token) -> str:

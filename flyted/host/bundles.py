@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
@@ -29,7 +30,10 @@ def keep(folder: Path, fd: int, digest: str) -> None:
     """
     if path_of(folder, digest).exists():
         return
-    found = os.fstat(fd)
+    try:
+        found = os.fstat(fd)
+    except OSError as error:
+        raise InvalidInput(f"the code bundle cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(found.st_mode) or found.st_size > LIMIT:
         raise InvalidInput(f"a code bundle must be a regular file of at most {LIMIT >> 20} MiB")
     temporary = folder / f".{secrets.token_hex(8)}.part"
@@ -60,9 +64,22 @@ def _copy(fd: int, target: Path, digest: str) -> None:
         raise InvalidInput("the code bundle is not the one that was announced (its digest differs)")
 
 
-def sweep(folder: Path, used: set[str]) -> None:
-    """Deletes bundles that no revision uses, and what a crash left half written."""
+def check_memory(fd: int) -> None:
+    """Raises :class:`InvalidInput` for anything but a file in memory (memfd_create(2)), without touching the file.
+
+    A file of a file system that its user serves (FUSE) may answer never; seals are asked of the kernel alone, and only
+    files in memory have them (fcntl(2), F_GET_SEALS).
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError as error:
+        raise InvalidInput("a code bundle must come as a file in memory", hint="use flytectl serve") from error
+
+
+def sweep(folder: Path, used: set[str], *, halves: bool = True) -> None:
+    """Deletes bundles that are not used; with ``halves`` also what a crash left half written."""
     for entry in folder.iterdir():
-        if entry.name.removesuffix(".tar.gz") not in used:
+        half = entry.name.startswith(".")
+        if halves if half else entry.name.removesuffix(".tar.gz") not in used:
             with contextlib.suppress(FileNotFoundError):
                 entry.unlink()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from flyted.contract.app import AppSpec, from_dict, to_dict
-from flyted.contract.errors import FlytedError, NotFound, StoreCorrupt
-from flyted.contract.names import AppKey
+from flyted.contract.errors import AlreadyExists, FlytedError, NotFound, StoreCorrupt
+from flyted.contract.names import AppKey, user_of
 from flyted.host.database import Database
 from flyted.plan.facts import ImageFact, Revision, StoredApp
 
 KEPT_REVISIONS = 10
+KEPT_FAILURES = 3
+"""How many failed deploys of an app are kept: each holds a code bundle."""
 
 
 class Store:
@@ -50,10 +53,21 @@ class Store:
                 return self._app(row)
         return None
 
+    def known(self, key: AppKey) -> AppKey:
+        """The key with the id that its app has, or will have. Raises as :meth:`add_revision`."""
+        found = self.find(key)
+        if found is None:
+            self._check_free(key)
+        return key if found is None else found.key
+
     def add_revision(self, spec: AppSpec, image: ImageFact, fingerprint: str, now: float) -> int:
-        """Records a pending revision (and the app, if it is new) and returns its number."""
-        key = spec.key
+        """Records a pending revision (and the app, if it is new) and returns its number.
+
+        Raises :class:`AlreadyExists` when a new app's name would give it the id or the user of another app: both are
+        hashes where a name is long.
+        """
         with self.database.transaction():
+            key = self.known(spec.key)
             self.database.execute(
                 "INSERT INTO app VALUES (?, ?, ?, ?, 'started', NULL, ?, ?) ON CONFLICT (id) DO NOTHING",
                 (key.id, key.project, key.domain, key.name, now, now),
@@ -65,6 +79,15 @@ class Store:
                 (key.id, number, json.dumps(to_dict(spec)), json.dumps(image.to_dict()), fingerprint, now),
             )
         return number
+
+    def _check_free(self, key: AppKey) -> None:
+        for app_id, project, domain, name in self.database.rows("SELECT id, project, domain, name FROM app"):
+            if app_id == key.id or user_of(app_id) == user_of(key.id):
+                raise AlreadyExists(
+                    f"app '{key}' cannot be told from app '{AppKey(project, domain, name)}', which is another one: "
+                    "the short names that this machine makes of both are the same",
+                    hint="give it another name",
+                )
 
     def serve(self, app_id: str, number: int, now: float) -> None:
         """The revision is ready and serves from now on; older ones beyond the last few are forgotten."""
@@ -81,11 +104,16 @@ class Store:
             )
 
     def fail(self, app_id: str, number: int, reason: str, now: float) -> None:
-        """The revision did not come up; what served before keeps serving."""
+        """The revision did not come up; what served before keeps serving. Older failures go."""
         with self.database.transaction():
             self.database.execute(
                 "UPDATE revision SET status = 'failed', reason = ? WHERE app_id = ? AND number = ?",
                 (reason, app_id, number),
+            )
+            self.database.execute(
+                "DELETE FROM revision WHERE app_id = ?1 AND status = 'failed' AND number NOT IN (SELECT number FROM"
+                " revision WHERE app_id = ?1 AND status = 'failed' ORDER BY number DESC LIMIT ?2)",
+                (app_id, KEPT_FAILURES),
             )
             self.database.execute("UPDATE app SET updated_at = ? WHERE id = ?", (now, app_id))
 
@@ -117,11 +145,12 @@ class Store:
             " WHERE app_id = ? ORDER BY number",
             (app_id,),
         )
+        key = AppKey(project, domain, name).known_as(app_id)
         return StoredApp(
-            key=AppKey(project, domain, name),
+            key=key,
             wanted=wanted,
             serving=serving,
-            revisions=tuple(_revision(r) for r in revisions),
+            revisions=tuple(_revision(key, r) for r in revisions),
             created_at=created,
             updated_at=updated,
         )
@@ -130,10 +159,10 @@ class Store:
 _SELECT = "SELECT id, project, domain, name, wanted, serving, created_at, updated_at FROM app"
 
 
-def _revision(row: tuple[Any, ...]) -> Revision:
+def _revision(key: AppKey, row: tuple[Any, ...]) -> Revision:
     number, spec, image, fingerprint, status, reason, created = row
     try:
-        parsed = from_dict(json.loads(spec))
+        parsed = dataclasses.replace(from_dict(json.loads(spec)), key=key)
     except FlytedError as error:
         raise StoreCorrupt(f"revision {number} of an app is not readable: {error.message}") from error
     return Revision(number, parsed, ImageFact.from_dict(json.loads(image)), fingerprint, status, reason, created)

@@ -69,3 +69,24 @@ def test_sweep_keeps_what_is_used(tmp_path: Path) -> None:
     (tmp_path / ".abc.part").write_bytes(b"half")
     bundles.sweep(tmp_path, {DIGEST})
     assert [p.name for p in tmp_path.iterdir()] == [f"{DIGEST}.tar.gz"]
+
+
+def test_a_half_copy_of_a_deploy_under_way_stays(tmp_path: Path) -> None:
+    """A sweep may come at any moment."""
+    (tmp_path / ".abc.part").write_bytes(b"half")
+    bundles.keep(tmp_path, memfd(DATA), DIGEST)
+    bundles.sweep(tmp_path, set(), halves=False)
+    assert [p.name for p in tmp_path.iterdir()] == [".abc.part"]
+
+
+def test_a_file_that_may_never_answer_is_told_from_one_in_memory(tmp_path: Path) -> None:
+    """Whatever is on a file system, FUSE among them; also a pipe or a socket."""
+    fd = memfd(DATA)
+    bundles.check_memory(fd)
+    os.close(fd)
+    reading, writing = os.pipe()
+    (tmp_path / "file").write_bytes(DATA)
+    for fd in (reading, writing, os.open("/proc/self/status", os.O_RDONLY), os.open("/", os.O_RDONLY)):
+        with pytest.raises(InvalidInput, match="must come as a file in memory"):
+            bundles.check_memory(fd)
+        os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from flyted.contract.errors import NotFound, StoreCorrupt
+from flyted.contract.errors import AlreadyExists, NotFound, StoreCorrupt
+from flyted.contract.names import AppKey
 from flyted.host.database import FORMATS
-from flyted.host.store import KEPT_REVISIONS, Store
+from flyted.host.store import KEPT_FAILURES, KEPT_REVISIONS, Store
 from flyted.host.tokens import Tokens
 from flyted.plan.facts import ImageFact, Token
 from tests.plan.stored import spec
@@ -86,6 +88,55 @@ def test_old_revisions_are_forgotten_but_not_what_serves(tmp_path: Path) -> None
     app = store.app("a")
     assert len(app.revisions) == KEPT_REVISIONS
     assert app.current is app.revisions[-1]
+
+
+def test_only_the_last_failures_are_kept(tmp_path: Path) -> None:
+    """Each holds a code bundle; what serves stays however often its next revision fails, and numbers go on."""
+    store = Store(tmp_path / "db")
+    store.serve("a", store.add_revision(spec(), IMAGE, "f", 1.0), 1.0)
+    for number in range(2, 10):
+        assert store.add_revision(spec(), IMAGE, "f", 1.0) == number
+        store.fail("a", number, "it exited", 1.0)
+    assert [r.number for r in store.app("a").revisions] == [1, *range(10 - KEPT_FAILURES, 10)]
+    assert store.app("a").serving == 1
+
+
+ONE, OTHER = (f"two-apps-that-would-share-one-user-{number}-and-more" for number in ("089332", "123876"))
+"""Their hashes are the same where a user's name has room for 32 bits only."""
+
+
+def test_two_names_are_never_one_app(tmp_path: Path) -> None:
+    """The second is refused before anything of it is on record, and says why; deleted, the first is not in its way."""
+    store = Store(tmp_path / "db")
+    store.add_revision(spec(ONE), IMAGE, "f", 1.0)
+    for attempt in (lambda: store.known(spec(OTHER).key), lambda: store.add_revision(spec(OTHER), IMAGE, "f", 2.0)):
+        with pytest.raises(AlreadyExists, match=f"app '{OTHER}' cannot be told from app '{ONE}'"):
+            attempt()
+    assert [app.key.name for app in store.apps()] == [ONE]
+    assert len(store.apps()[0].revisions) == 1
+    store.delete(store.apps()[0].key.id)
+    assert store.add_revision(spec(OTHER), IMAGE, "f", 3.0) == 1
+
+
+def test_an_app_keeps_the_id_that_flyted_0_1_0_gave_it(tmp_path: Path) -> None:
+    """A shorter hash, in its units, folders and address: nothing of it moves, and no other app gets it."""
+    store = Store(tmp_path / "db")
+    key = AppKey("shop", "production", "api")
+    old = "api-shop-production-9be7a2bb"
+    with store.database.transaction():
+        store.database.execute(
+            "INSERT INTO app VALUES (?, 'shop', 'production', 'api', 'started', NULL, 1.0, 1.0)", (old,)
+        )
+    assert key.id != old
+    assert store.known(key).id == old
+    assert store.known(key) == key
+    shop = dataclasses.replace(spec(), key=key)
+    store.serve(old, store.add_revision(shop, IMAGE, "f", 2.0), 2.0)
+    (app,) = store.apps()
+    assert (app.key.id, app.current and app.current.spec.key.id) == (old, old)
+    assert app.current is not None
+    assert app.current.spec.digest() == shop.digest(), "it is unchanged when it is served again"
+    assert AppKey("default", "development", old).id != old
 
 
 def test_delete_forgets_everything(tmp_path: Path) -> None:
