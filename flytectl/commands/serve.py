@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 @click.option(
     "--idle",
     metavar="STEP",
+    shell_complete=lambda _ctx, _param, typed: [
+        word for word in ("stop", "sleep", "sleep:2") if word.startswith(typed)
+    ],
     help="What an idle app does: stop (the default), or for vLLM sleep or sleep:2, which gives its GPU memory back.",
 )
 @app_scope

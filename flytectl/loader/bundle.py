@@ -62,6 +62,12 @@ def _listed(root: Path, environments: list[Any]) -> list[str]:
     return [str(file) for file in files]
 
 
+def outside(root: Path, files: dict[str, str], libraries: list[str]) -> dict[str, str]:
+    """The imported modules that are the user's own and do not lie below ``root``; ``files`` are resolved paths."""
+    known = [os.path.join(os.path.realpath(folder), "") for folder in (str(root), *libraries)]  # noqa: PTH118
+    return {name: file for name, file in files.items() if not file.startswith(tuple(known))}
+
+
 def _packed(names: dict[str, str]) -> bytes:
     """Sorted, without times, owners and umask: a second call gives the same bytes."""
     plain = io.BytesIO()

@@ -19,6 +19,9 @@ FOLDER_LAYERS = {
     "PixiScript": "from_pixi_script",
 }
 MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
+# The SDK would want uv on the path to describe them, for an image that is refused next.
+PROJECTS = {"UVProject": "with_uv_project", "PoetryProject": "with_poetry_project"}
+PROJECT_HINT = 'list its packages: with_requirements("requirements.txt"), made by uv export --no-emit-project'
 LARGEST_FILE = 1 << 20
 
 
@@ -66,6 +69,8 @@ def describe(environment: Any, image: Any) -> tuple[dict[str, Any], dict[str, st
         if name == "UVScript":
             script = f"Image.from_uv_script({Path(layer.script).name!r})"
             raise _refused(environment, script, "its base is a container image, and nothing here runs containers")
+        if name in PROJECTS:
+            raise _refused(environment, PROJECTS[name], "nothing here reads a project file yet", PROJECT_HINT)
         if name == "Requirements":
             _find_beside(environment, layer)
         whole = getattr(layer, "project_install_mode", "") == "install_project"
@@ -114,9 +119,10 @@ def _files(environment: Any, context: Path) -> dict[str, str]:
     return texts
 
 
-def _refused(environment: Any, what: str, why: str) -> LoadError:
+def _refused(environment: Any, what: str, why: str, hint: str = "") -> LoadError:
     return LoadError(
         "unsupported",
         f"{environment.name}: {what} is not supported: {why}",
-        hint="use Image.from_debian_base().with_pip_packages(…), or --python-env DIR for an environment of your own",
+        hint=hint
+        or "use Image.from_debian_base().with_pip_packages(…), or --python-env DIR for an environment of your own",
     )

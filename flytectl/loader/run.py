@@ -7,7 +7,10 @@ import atexit
 import contextlib
 import json
 import os
+import site
 import sys
+import sysconfig
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import bundle, environments, image, module, sdk, translate
@@ -59,11 +62,13 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
     version = sdk.load()
     sdk.initialise(source.root, args.project, args.domain)
     before = _process_and_files(args)
+    known = set(sys.modules)
     loaded = module.load(source)
     if _process_and_files(args) != before:
         os._exit(NO_ANSWER)
     # A file may have called flyte.init itself, which would set another root.
     sdk.initialise(source.root, args.project, args.domain)
+    _tell_what_is_left_out(source, known)
     chosen = environments.choose(loaded, args.env)
     environments.settle(chosen)
     bundles = _Bundles(source)
@@ -78,6 +83,18 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
         "tasks": environments.tasks(chosen),
         "bundles": bundles.write(args.bundles_fd),
     }
+
+
+def _tell_what_is_left_out(source: Source, known: set[str]) -> None:
+    """A module from above the root works here, and would be missing where the app runs."""
+    places = {name: getattr(sys.modules.get(name), "__file__", None) for name in set(sys.modules) - known}
+    files = {name: os.path.realpath(file) for name, file in places.items() if file}
+    libraries = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
+    libraries += ["/usr", sys.prefix]
+    left = bundle.outside(source.root, files, libraries)
+    for name, file in sorted(left.items()):
+        root = os.path.commonpath([source.root, Path(file).parent])
+        sys.stderr.write(f"note: {name} ({file}) is outside {source.root} and not sent: see --root-dir {root}\n")
 
 
 def _process_and_files(args: argparse.Namespace) -> list[int]:

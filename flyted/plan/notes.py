@@ -12,6 +12,8 @@ from flyted.plan.disk import NOT_LIMITED
 from flyted.plan.engines import open_paths
 from flyted.plan.facts import Capacity
 
+_SHOWN = 3  # paths in a note
+
 
 def notes(spec: AppSpec, machine: Capacity) -> Iterator[str]:
     """A line for each thing that the file or a flag asks for, and that is not what one might take it for."""
@@ -27,12 +29,9 @@ def notes(spec: AppSpec, machine: Capacity) -> Iterator[str]:
     elif spec.engine_sleep == 1:
         yield "asleep, vLLM keeps the model's weights in memory, where they count as the app's (Resources(memory=…))"
     if paths == OPENABLE:
-        yield f"to sleep, vLLM has endpoints that no key guards: only these paths are open: {_listed(paths)}"
+        yield f"to sleep, vLLM has endpoints that no key guards: only these paths are open: {', '.join(paths)}"
     elif paths is not None:
-        yield (
-            "open to everybody are the paths that its key guards, and no others: "
-            f"{_listed(paths)} (more: --open-path PATH)"
-        )
+        yield f"public paths (its API key required): {_listed(paths)}; to open others: --open-path PATH"
     elif spec.open_paths and "/" not in spec.open_paths:
         yield "--open-path changes nothing: all paths of this app are open"
     yield from arguments.notes(spec)
@@ -48,4 +47,6 @@ def _more_than_there_is(spec: AppSpec, machine: Capacity) -> Iterator[str]:
 
 
 def _listed(paths: tuple[str, ...]) -> str:
-    return ", ".join(paths) or "none"
+    """The first few: ``flytectl app get`` shows all of them."""
+    more = f" and {len(paths) - _SHOWN} more (flytectl app get)" if len(paths) > _SHOWN else ""
+    return (", ".join(paths[:_SHOWN]) or "none") + more

@@ -323,6 +323,8 @@ def test_words_are_completed() -> None:
     ask = {"_FLYTECTL_COMPLETE": "bash_complete", "FLYTED_SOCKET": "/nonexistent/s"}
     done = run(env={**ask, "COMP_WORDS": "flytectl se", "COMP_CWORD": "1"})
     assert done.stdout.split() == [b"plain,serve", b"plain,secret"]
+    done = run(env={**ask, "COMP_WORDS": "flytectl serve --idle s", "COMP_CWORD": "3"})
+    assert done.stdout.split() == [b"plain,stop", b"plain,sleep", b"plain,sleep:2"]
     done = run(env={**ask, "COMP_WORDS": "flytectl app stop ", "COMP_CWORD": "3"})
     assert (done.stdout.strip(), done.stderr) == (b"", b"")
 

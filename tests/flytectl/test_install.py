@@ -10,7 +10,7 @@ import pytest
 
 from flytectl import install, load, pythons
 from flytectl.pythons import Python
-from flyted.contract.errors import FlytedError, PackageMissing
+from flyted.contract.errors import FlytedError, PackageMissing, Unsupported
 from tests.flytectl.loading import FASTAPI, caller, load_for_real, needs_sdk, write
 
 FILE = Path("/home/alice/app.py")
@@ -104,3 +104,32 @@ def test_a_requirements_file_lies_beside_the_app_file(tmp_path, monkeypatch):
     (tmp_path / "sub/requirements.txt").unlink()
     with pytest.raises(FlytedError, match=f"neither in {tmp_path} nor in {tmp_path}/sub"):
         load_for_real(file)
+
+
+@needs_sdk
+@pytest.mark.parametrize("method", ["with_uv_project", "with_poetry_project"])
+def test_a_project_file_is_refused_before_the_sdk_wants_uv(tmp_path, monkeypatch, method):
+    """By its name, whether uv is on the path or not."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    write(tmp_path, "pyproject.toml", '[project]\nname = "x"\nversion = "1"\n')
+    write(tmp_path, "poetry.lock", "")
+    text = dedent(FASTAPI).replace("app=app", f"app=app, image=flyte.Image.from_debian_base().{method}(HERE)")
+    here = "import flyte, pathlib\nHERE = pathlib.Path(__file__).parent / 'pyproject.toml'\n"
+    with pytest.raises(Unsupported, match=f"{method} is not supported") as caught:
+        load_for_real(write(tmp_path, "app.py", here + text))
+    assert "requirements.txt" in caught.value.hint
+
+
+@needs_sdk
+def test_a_module_from_above_the_root_is_named(tmp_path, monkeypatch, capfd):
+    """It can be imported here, and is not sent; --root-dir sends it."""
+    write(tmp_path, "shared_by_two.py", "")
+    file = write(tmp_path, "sub/app.py", "import sys\nsys.path.append('..')\nimport shared_by_two\n" + dedent(FASTAPI))
+    monkeypatch.chdir(file.parent)
+    load_for_real(file).close()
+    said = capfd.readouterr().err
+    (line,) = said.splitlines()
+    assert line.startswith(f"note: shared_by_two ({tmp_path}/shared_by_two.py) is outside {tmp_path}/sub and not sent")
+    assert line.endswith(f"--root-dir {tmp_path}")
+    load_for_real(file, "--root", str(tmp_path)).close()
+    assert capfd.readouterr().err == ""
