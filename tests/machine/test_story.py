@@ -127,7 +127,9 @@ def test_plain_http_leads_to_https(url: str) -> None:
 
 def test_the_app_is_shown_with_what_systemd_knows(url: str) -> None:
     """``app ls`` and ``app get`` in text and JSON; the units that they name are real."""
-    assert re.search(rf"^{APP} +running +\d+ +{re.escape(url)}$", alice("flytectl", "app", "ls").stdout, re.MULTILINE)
+    assert re.search(
+        rf"^{APP} +running +\d+ +\d+ \w+ +{re.escape(url)}$", alice("flytectl", "app", "ls").stdout, re.MULTILINE
+    )
     assert alice("flytectl", "get", "app", APP).stdout == alice("flytectl", "app", "get", APP).stdout
     app = answer("app", "get", APP)
     assert (app["state"], app["wanted"], app["memory_bytes"]) == ("running", "started", 512 << 20)
