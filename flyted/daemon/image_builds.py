@@ -20,6 +20,7 @@ from flyted.plan.build_unit import (
     build_unit,
     loopback_nameservers,
     remove_unit,
+    repeats,
     unit_name,
 )
 from flyted.plan.facts import ImageFact, UnitEnd
@@ -92,8 +93,10 @@ async def _output(emit: Emit) -> AsyncIterator[tuple[int, deque[str]]]:
     async def pump() -> None:
         while line := await _line(reader):
             text = line.decode("utf-8", "replace").rstrip("\r\n")
+            again = repeats(text, lines)
             lines.append(text)
-            await emit("build", text=text)
+            if not again:
+                await emit("build", text=text)
 
     pumping = asyncio.create_task(pump())
     try:

@@ -23,6 +23,7 @@ from flyted.plan.sandbox import CLOSED_NETWORKS, STUB_RESOLVERS, address
 
 IMAGES = "/var/lib/flyted/images"
 USER = "flyted-build"
+_UVS_REASON = re.compile(r"\s*(?:╰─▶|├─▶|error:|cause:|Caused by:)\s*(\S.*)")  # as in flyted/build/uv.py
 PYTHON = "/usr/bin/python3"
 BUILDER = "/usr/lib/flyted/flyted/build"
 UV = "/usr/lib/flyted/bin/uv"
@@ -145,6 +146,12 @@ def record_of(text: str) -> ImageRecord:
         )  # fmt: skip
     except (ValueError, TypeError, KeyError, InvalidInput) as error:
         raise StoreCorrupt(f"an image's record is not readable: {shown(str(error))}") from error
+
+
+def repeats(line: str, before: Iterable[str]) -> bool:
+    """Whether the builder says again what uv has just said: the deploy's own error tells it once more."""
+    told = (found[1] for each in before if (found := _UVS_REASON.match(each)))
+    return line.startswith("flyted-build: ") and any(line.endswith(words) for words in told)
 
 
 def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildFailed:

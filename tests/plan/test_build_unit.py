@@ -19,6 +19,7 @@ from flyted.plan.build_unit import (
     loopback_nameservers,
     record_of,
     remove_unit,
+    repeats,
     unit_name,
 )
 from flyted.plan.recipe import Install, Recipe, recipe_json
@@ -180,3 +181,13 @@ def test_a_failure_has_a_reason_in_one_printable_line(
     assert isinstance(failure, BuildFailed)
     assert message in failure.message
     assert failure.message.isprintable()
+
+
+def test_what_uv_has_just_said_is_not_streamed_again() -> None:
+    """The builder ends with uv's reason, which the deploy's error tells: between the two it would be a third time."""
+    why = "Because no-such-package was not found in the package registry, your requirements are unsatisfiable."
+    before = ["Using Python 3.13.5", "error: No solution found when resolving dependencies", f"  cause: {why}"]
+    assert repeats(f"flyted-build: layer 1 of the image (pip packages): {why}", before)
+    assert not repeats(f"flyted-build: layer 1 of the image (pip packages): {why}", before[:2])
+    assert not repeats("flyted-build: layer 2 of the image (pip packages): msgpack", before)
+    assert not repeats(why, before)
