@@ -20,7 +20,7 @@ import threading
 from types import FrameType, ModuleType
 from typing import Any
 
-from . import trailers
+from . import trailers, workdir
 from .activation import BACKLOG, Listener
 from .imports import after_import
 from .notify import Notifier
@@ -92,6 +92,7 @@ class Adopter:
             await startup(server, sockets=sockets)
             if adopter._server is server and server.started:
                 adopter._notifier.ready(f"serving {adopter._app}")
+                workdir.tidy(os.environ)
 
         def adopted_handle_exit(server: Any, sig: int, frame: FrameType | None) -> None:
             if adopter._server is server:

@@ -13,6 +13,7 @@ from typing import Any
 
 from .options import check_variable
 from .refused import Refused
+from .workdir import own_path
 
 FILE = "flyte-parameters.json"  # flyte/app/_parameter.py RUNTIME_PARAMETERS_FILE: name of the file and of a variable
 _ENDPOINT_PATTERN = "INTERNAL_APP_ENDPOINT_PATTERN"
@@ -48,9 +49,9 @@ def decode(transport: str, dest: str, environ: MutableMapping[str, str]) -> Para
 
 
 def publish(parameters: Parameters, environ: MutableMapping[str, str]) -> None:
-    """Sets the variables and writes ``./flyte-parameters.json``, complete or not at all."""
+    """Sets the variables and writes ``flyte-parameters.json``, complete or not at all: for this revision alone."""
     environ.update(parameters.variables)
-    path = os.path.join(os.getcwd(), FILE)
+    path = own_path(environ, FILE)
     fresh = f"{path}.{os.getpid()}"
     with open(fresh, "w", encoding="utf-8") as file:
         json.dump(parameters.plain, file)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
-from . import activation, bundle, control_plane, credentials, fserve, gpu, guard, surroundings
+from . import activation, control_plane, credentials, fserve, gpu, guard, surroundings, workdir
 from .expand import expand, secrets_in
 from .notify import Notifier
 from .options import Options, parse
@@ -57,9 +57,9 @@ def _start(options: Options, environ: MutableMapping[str, str], output: Output) 
     asked = fserve.parse(options.command)
     secrets = credentials.hand_over(options, environ)
     cache = surroundings.first(environ, "CACHE_DIRECTORY")
-    folder = bundle.enter(None if asked is not None and asked.pkl else options.bundle, cache)
+    place = workdir.enter(None if asked is not None and asked.pkl else options.bundle, environ)
     surroundings.furnish(environ, cache)
-    surroundings.extend_path(environ, folder)
+    surroundings.extend_path(environ, place.folders())
     if options.secret_in_argv:
         secrets = frozenset()
     guard.install({name: environ[name] for name in secrets})
@@ -129,6 +129,8 @@ def _run_program(options: Options, command: list[str], environ: MutableMapping[s
             raise Refused(
                 f"program {command[0]!a} would show secret {secrets[0]} to everybody in its arguments; {guard.REMEDY}"
             )
+        if not options.port:
+            workdir.tidy(environ)  # who else would say that it serves?
         program.replace(chosen, command[0])
     if options.port:
         pass  # it listens by itself

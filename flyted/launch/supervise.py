@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Iterable, MutableMapping
 
-from . import activation, listeners
+from . import activation, listeners, workdir
 from .drain import drain
 from .health import answers
 from .log import Log
@@ -108,6 +108,7 @@ class Supervisor:
                 return
             self._proxy, self._target = self._start_proxy(target), target
             self._notifier.ready(f"serving {self._app} on port {self._port}")
+            workdir.tidy(os.environ)
         elif heard and not self._health and time.monotonic() > self._doubt:  # engines have ports among themselves
             self._doubt = float("inf")
             why = self._elsewhere(heard)

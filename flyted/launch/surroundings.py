@@ -50,13 +50,14 @@ def first(environ: MutableMapping[str, str], variable: str) -> str:
     return environ.get(variable, "").partition(":")[0]
 
 
-def extend_path(environ: MutableMapping[str, str], folder: str) -> None:
-    """Puts the app's folder first on ``sys.path``, before it the entries of ``_F_SYS_PATH`` (flyte's adjust_sys_path).
+def extend_path(environ: MutableMapping[str, str], folders: list[str]) -> None:
+    """Puts the app's folders first on ``sys.path``, before each the entries of ``_F_SYS_PATH`` in it.
 
-    Made absolute, which Flyte does not do: the app may change its working folder.
+    That is Flyte's adjust_sys_path. Made absolute, which Flyte does not do: the app may change its working folder.
     """
-    entries = [os.path.abspath(entry) for entry in environ.get("_F_SYS_PATH", "").split(":") if entry]
-    wanted = list(dict.fromkeys([*entries, folder]))
+    entries = [entry for entry in environ.get("_F_SYS_PATH", "").split(":") if entry]
+    wanted = [os.path.abspath(os.path.join(folder, entry)) for folder in folders for entry in [*entries, ""]]
+    wanted = list(dict.fromkeys(wanted))
     sys.path[:] = wanted + [entry for entry in sys.path if entry not in wanted]
 
 

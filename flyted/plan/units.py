@@ -27,6 +27,8 @@ Properties = dict[str, Any]
 
 SLICE = "flyted-apps.slice"
 SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105  the only place that Flyte's SDK looks in
+REVISION_FOLDER = "revision"
+"""Below an app's cache: a folder that each unit has for itself."""
 BACKLOG = 4096
 EX_CONFIG = 78  # launch refuses to start: trying again changes nothing
 START_S = 300  # a cold start may load a model
@@ -249,7 +251,7 @@ def _identity(spec: AppSpec, replica: Replica) -> Properties:
         "User": user_of(replica.app_id),  # one name per app, so two revisions side by side share their folders
         "StateDirectory": [state],
         "StateDirectoryMode": 0o700,
-        "CacheDirectory": [state],
+        "CacheDirectory": [state, f"{state}/{REVISION_FOLDER}"],
         "CacheDirectoryMode": 0o700,
         "Slice": SLICE,
         "SyslogIdentifier": spec.key.name,
@@ -281,7 +283,9 @@ def _view(
     ]
     # its own: seen by no other app, gone with the unit, counted in MemoryMax; the options after systemd's own win
     shared = (SHARED_MEMORY, f"mode=1777,size={spec.shm_bytes or spec.memory_bytes}")
-    empty = [(layout.state, "ro"), shared]
+    # the links in the working folder lead through it, each revision's to its own code (launch/workdir.py)
+    revision = f"/var/cache/private/{state_name(replica.app_id)}/{REVISION_FOLDER}"
+    empty = [(layout.state, "ro"), shared, (revision, "mode=1777,size=1m")]
     if any(isinstance(use, SecretUse) and use.file for use in credentials.values()):
         empty.append((SECRET_FILES, "ro"))
     return {

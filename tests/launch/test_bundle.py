@@ -9,12 +9,11 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from flyted.launch import bundle, unpack
+from flyted.launch import bundle, unpack, workdir
 from flyted.launch.refused import EX_CONFIG, Refused
 from tests.launch.harness import ROOT
 from tests.launch.harness import bundle as packed
@@ -22,12 +21,10 @@ from tests.launch.harness import bundle as packed
 Entry = tuple[tarfile.TarInfo, bytes]
 
 
-@pytest.fixture(autouse=True)
-def stay_here() -> Iterator[None]:
-    """`enter` changes the working folder."""
-    before = Path.cwd()
-    yield
-    os.chdir(before)
+def unpacked(source: object, code: Path) -> Path:
+    """Unpacks below a folder that need not be there yet."""
+    code.mkdir(parents=True, exist_ok=True)
+    return Path(bundle.unpacked(str(source), str(code)))
 
 
 def entry(name: str, content: bytes = b"", **fields: object) -> Entry:
@@ -94,11 +91,10 @@ def test_an_unsafe_member_spoils_the_whole_bundle(tmp_path: Path, name: str) -> 
     """Nothing is written outside, nothing appears under the bundle's name, and no leftover stays."""
     outside = set(tmp_path.parent.iterdir())
     source = archive(tmp_path / "b.tar.gz", entry("good.py", b"1"), *ATTACKS[name])
-    cache = tmp_path / "cache"
     with pytest.raises(Refused) as refused:
-        bundle.enter(source, str(cache))
+        unpacked(source, tmp_path / "cache" / "code")
     assert refused.value.status == EX_CONFIG
-    assert list((cache / "code").iterdir()) == []
+    assert list((tmp_path / "cache" / "code").iterdir()) == []
     assert set(tmp_path.parent.iterdir()) == outside
     assert not Path("/tmp/evil").exists()
 
@@ -128,24 +124,25 @@ def test_a_damaged_archive_is_said_to_be_damaged(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "b.tar.gz").write_bytes(whole[:length])
         with pytest.raises(Refused, match="damaged"):
-            bundle.enter(str(folder / "b.tar.gz"), str(folder / "cache"))
-        assert list((folder / "cache" / "code").iterdir()) == []
+            unpacked(folder / "b.tar.gz", folder / "code")
+        assert list((folder / "code").iterdir()) == []
 
 
-def test_it_is_unpacked_once_and_what_the_app_wrote_stays(tmp_path: Path) -> None:
+def test_it_is_unpacked_once(tmp_path: Path) -> None:
     """Byte code lies beside the code; a second start finds both, even when the bundle is gone."""
     source = packed(tmp_path, {"a.py": "x = 1"})
-    folder = Path(bundle.enter(str(source), str(tmp_path / "cache")))
-    assert Path.cwd() == folder
+    folder = unpacked(source, tmp_path / "code")
     assert folder.name == source.name.removesuffix(".tar.gz")
-    (folder / "written").write_text("by the app")
+    (folder / "__pycache__" / "a.pyc").write_text("byte code")
     source.unlink()
-    assert Path(bundle.enter(str(source), str(tmp_path / "cache"))) == folder
-    assert tree(folder) == {"a.py": b"x = 1", "written": b"by the app"}
+    assert unpacked(source, tmp_path / "code") == folder
+    assert tree(folder) == {"a.py": b"x = 1", "__pycache__/a.pyc": b"byte code"}
 
 
 ENTER = (
-    "import sys; from flyted.launch import bundle; print(bundle.enter(*sys.argv[1:]), flush=True); sys.stdin.read()"
+    "import sys; from flyted.launch import bundle, workdir; "
+    "workdir.enter(sys.argv[1], {'STATE_DIRECTORY': sys.argv[2], 'CACHE_DIRECTORY': sys.argv[2] + '/cache'}); "
+    "print(sys.argv[2] + '/code/' + bundle.stem(sys.argv[1]), flush=True); sys.stdin.read()"
 )
 
 
@@ -164,52 +161,53 @@ def finish(process: subprocess.Popen[str]) -> None:
 def test_concurrent_starters_share_one_complete_folder(tmp_path: Path) -> None:
     """Whoever loses the race uses the winner's folder and leaves nothing behind."""
     source = packed(tmp_path, {f"m{n}.py": f"x = {n}" for n in range(60)})
-    processes = [starter(source, tmp_path / "cache") for _ in range(6)]
+    processes = [starter(source, tmp_path / "state") for _ in range(6)]
     seen = {process.stdout.readline().strip() for process in processes if process.stdout}
     for process in processes:
         finish(process)
     assert len(seen) == 1
     assert len(tree(Path(seen.pop()))) == 60
-    assert len(list((tmp_path / "cache" / "code").iterdir())) == 1
+    assert len([path for path in (tmp_path / "state" / "code").iterdir() if path.is_dir()]) == 1
 
 
 def test_old_bundles_go_but_for_the_newest_and_those_in_use(tmp_path: Path) -> None:
     """A deploy that fails goes back to the previous code; another replica may still run an older one."""
-    cache = tmp_path / "cache"
+    state = tmp_path / "state"
     sources = [packed(tmp_path, {"a.py": f"x = {n}"}) for n in range(5)]
-    user = starter(sources[0], cache)
+    user = starter(sources[0], state)
     assert user.stdout is not None
     user.stdout.readline()
     for source in sources[1:]:
-        finish(starter(source, cache))
-    kept = {path.name for path in (cache / "code").iterdir()}
+        finish(starter(source, state))
+    kept = {path.name for path in (state / "code").iterdir() if path.is_dir()}
     assert kept == {bundle.stem(str(sources[n])) for n in (0, 3, 4)}
     finish(user)
-    finish(starter(sources[4], cache))
-    assert {path.name for path in (cache / "code").iterdir()} == {bundle.stem(str(sources[n])) for n in (3, 4)}
+    finish(starter(sources[3], state))
+    left = {path.name.removesuffix(".json") for path in (state / "code").iterdir() if not path.name.startswith(".")}
+    assert left == {bundle.stem(str(sources[n])) for n in (3, 4)}
 
 
 def test_leftovers_of_a_crash_go_when_they_are_old(tmp_path: Path) -> None:
     """A starter killed while it unpacked leaves a folder; a young one may be somebody's work."""
-    cache = tmp_path / "cache"
+    state = tmp_path / "state"
     for name, age in ((".new-old", 3600), (".old-old", 3600), (".new-young", 0)):
-        (cache / "code" / name).mkdir(parents=True)
-        (cache / "code" / name / "half").write_text("x")
-        os.utime(cache / "code" / name, (time.time() - age,) * 2)
-    bundle.enter(str(packed(tmp_path, {"a.py": ""})), str(cache))
-    assert {p.name for p in (cache / "code").iterdir() if p.name.startswith(".")} == {".new-young"}
+        (state / "code" / name).mkdir(parents=True)
+        (state / "code" / name / "half").write_text("x")
+        os.utime(state / "code" / name, (time.time() - age,) * 2)
+    finish(starter(packed(tmp_path, {"a.py": ""}), state))
+    assert {p.name for p in (state / "code").iterdir() if p.name.startswith((".new", ".old"))} == {".new-young"}
 
 
 def test_killed_at_any_point_a_start_leaves_no_half_bundle(tmp_path: Path) -> None:
     """A folder under the bundle's name is complete, whenever the starter was killed."""
     source = packed(tmp_path, {f"m{n}.py": "x" * 1000 for n in range(200)})
     for number in range(12):
-        cache = tmp_path / f"cache{number}"
-        process = starter(source, cache)
-        final = cache / "code" / bundle.stem(str(source))
+        state = tmp_path / f"state{number}"
+        process = starter(source, state)
+        final = state / "code" / bundle.stem(str(source))
         wanted = number * 15
         while process.poll() is None and not final.exists():
-            new = next(iter((cache / "code").glob(".new-*")), None) if (cache / "code").exists() else None
+            new = next(iter((state / "code").glob(".new-*")), None) if (state / "code").exists() else None
             if new is not None and len(list(new.iterdir())) >= wanted:
                 break
         process.kill()
@@ -221,18 +219,20 @@ def test_killed_at_any_point_a_start_leaves_no_half_bundle(tmp_path: Path) -> No
 def test_a_bundle_without_a_name_is_refused(tmp_path: Path, name: str) -> None:
     """The name becomes a folder's."""
     with pytest.raises(Refused):
-        bundle.enter(name, str(tmp_path))
+        unpacked(name, tmp_path)
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [1, 100])
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Not a fault of the configuration: another status, so that a later start tries again."""
-    source = packed(tmp_path, {"a.py": "x"})
+    source = packed(tmp_path, {f"{n}.py": "x" for n in range(number)})
 
-    def full(_handle: int) -> None:
+    def full(_folder: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(*((os, "fsync") if number == 1 else (unpack, "_sync")), full)
+    environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "CACHE_DIRECTORY": str(tmp_path / "cache")}
     with pytest.raises(Refused, match="No space left") as refused:
-        bundle.enter(str(source), str(tmp_path / "cache"))
+        workdir.enter(str(source), environ)
     assert refused.value.status == 73
-    assert list((tmp_path / "cache" / "code").iterdir()) == []
+    assert list((tmp_path / "state" / "code").iterdir()) == []

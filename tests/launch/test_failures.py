@@ -140,7 +140,7 @@ def test_a_missing_or_broken_bundle_is_refused(make_unit: MakeUnit, running: Kee
     assert "No such file" in refused(running(unit.start(tmp_path / "gone.tar.gz", fserve("a:env"))))
     (tmp_path / "bad.tar.gz").write_bytes(b"no gzip")
     assert "is damaged" in refused(running(unit.start(tmp_path / "bad.tar.gz", fserve("a:env"))))
-    assert list((unit.folder / "cache" / "code").iterdir()) == []
+    assert list((unit.folder / "state" / "code").iterdir()) == []
 
 
 def test_without_a_listening_socket_a_server_is_refused(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flyted.launch import parameters
+from flyted.launch import parameters, workdir
 from flyted.launch.refused import Refused
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the SDK, when it is imported
@@ -47,12 +47,15 @@ def test_they_are_published_for_the_sdk(tmp_path: Path, monkeypatch: pytest.Monk
     """flyte.app.get_parameter reads the file that the variable of the same name points to."""
     app = pytest.importorskip("flyte.app")
     monkeypatch.chdir(tmp_path)
-    environ: dict[str, str] = {}
+    environ = {"CACHE_DIRECTORY": str(tmp_path / "cache"), "STATE_DIRECTORY": str(tmp_path / "state")}
+    workdir.enter(None, environ)
     parameters.publish(parameters.Parameters({"a": "x"}, {"a": "x"}, {"A_VAR": "x"}), environ)
     assert environ["A_VAR"] == "x"
     monkeypatch.setenv("flyte-parameters.json", environ["flyte-parameters.json"])
     assert app.get_parameter("a") == "x"
-    assert [p.name for p in tmp_path.iterdir()] == ["flyte-parameters.json"]
+    work = tmp_path / "state" / "work"
+    assert [p.name for p in work.iterdir()] == ["flyte-parameters.json"]
+    assert (work / "flyte-parameters.json").read_text() == '{"a": "x"}'
 
 
 def endpoint(**fields: Any) -> dict[str, Any]:

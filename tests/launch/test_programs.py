@@ -130,11 +130,11 @@ def test_a_programs_failure_is_its_own(make_unit: MakeUnit, running: Keep, tmp_p
 
 
 def test_no_bundle_means_a_working_folder_of_its_own(make_unit: MakeUnit, running: Keep) -> None:
-    """A bare command runs in the app's cache."""
+    """A bare command runs in the app's own working folder."""
     unit = make_unit()
     app = running(unit.start(None, [shutil.which("pwd") or "/bin/pwd", "-P"]))
     assert app.wait() == 0
-    assert Path(app.out.strip()).samefile(unit.folder / "cache" / "work")
+    assert Path(app.out.strip()).samefile(unit.folder / "state" / "work")
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])

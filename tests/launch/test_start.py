@@ -57,11 +57,13 @@ def test_the_app_sees_its_secrets_and_nothing_of_ours(probe: App) -> None:
 
 
 def test_the_app_has_the_surroundings_of_a_container(probe: App) -> None:
-    """Working folder = code; _F_SYS_PATH before it on sys.path, absolute; image programs first; a HOME to write."""
+    """Working folder and code on sys.path, _F_SYS_PATH before it, absolute; image programs first; a HOME to write."""
     facts = probe.json()
     assert facts["gc"] == facts["gc_default"]
     assert Path(facts["cwd"]).samefile(facts["path"][1])
     assert facts["path"][0] == f"{facts['cwd']}/sub"
+    assert facts["path"][2] == f"{facts['path'][3]}/sub"
+    assert Path(facts["path"][3]).parent == probe.unit.folder / "state" / "code"
     assert not any("flyted/launch" in entry for entry in facts["path"])
     environ = facts["environ"]
     assert environ["PATH"].split(":")[0] == str(Path(probe.unit.python).parent)

@@ -127,7 +127,8 @@ def test_an_app_sees_its_own_image_and_bundle_only() -> None:
     """The state folder is empty but for these two."""
     service = units(bundle=BUNDLE).service
     assert service["TemporaryFileSystem"][0] == ("/var/lib/flyted", "ro")
-    assert {path for path, _ in service["TemporaryFileSystem"]} == {"/var/lib/flyted", "/dev/shm"}
+    own = "/var/cache/private/flyted-app-authenticated-api/revision"
+    assert {path for path, _ in service["TemporaryFileSystem"]} == {"/var/lib/flyted", "/dev/shm", own}
     assert [b[0] for b in service["BindReadOnlyPaths"]] == [IMAGE, bundle_path(BUNDLE)]
     assert "/run/flyted" in service["InaccessiblePaths"]
 
@@ -197,8 +198,9 @@ def test_revisions_share_user_and_folders() -> None:
 def test_removal_owns_the_same_folders() -> None:
     """What deletes an app's state runs as its user, on its folders."""
     app, erase = units().service, erase_unit("authenticated-api")
-    for name in ("User", "DynamicUser", "StateDirectory", "CacheDirectory"):
+    for name in ("User", "DynamicUser", "StateDirectory"):
         assert app[name] == erase[name]
+    assert app["CacheDirectory"] == [*erase["CacheDirectory"], f"{erase['CacheDirectory'][0]}/revision"]
 
 
 def test_the_journal_knows_app_and_revision() -> None:

@@ -1,0 +1,182 @@
+"""What the first start of a bundle does to the app's working folder; later ones find it done (``workdir``).
+
+What the app wrote beside its code comes to the working folder, the bundle's files become links there, and old code is
+deleted. A file of the app's own stays where it is, whatever the bundle brings.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable
+
+from . import bundle as bundles
+from .own_files import Mover, equal
+from .surroundings import say
+from .workdir import code_link, link, read_link
+
+_LINKS, _STALE, _BESIDE = ".links.json", ".stale.json", ".beside.json"  # below STATE/code
+_NAMED = 5  # of the files that are in the way
+
+
+class Arrangement:
+    """The working folder below ``state``, and how it is made to fit a bundle."""
+
+    def __init__(self, cache: str, state: str) -> None:
+        self._cache, self._state = cache, state
+        self._work, self._code = os.path.join(state, "work"), os.path.join(state, "code")
+        self._mover = Mover(state, self._work, self._is_ours)
+
+    def arrange(self, folder: str) -> bool:
+        """Makes the working folder fit the code in ``folder``, "" for none.
+
+        Returns whether a file of the app's own is in the place of a module. Raises ``OSError``.
+        """
+        held = bundles.lock(self._code, fcntl.LOCK_EX)
+        try:
+            record = (bundles.record_of(folder) if folder else None) or bundles.Record({}, [])
+            self._empty_first_version(folder, record)
+            for name in bundles.folders_of(self._code):
+                if name != os.path.basename(folder):
+                    self._empty(os.path.join(self._code, name))
+            own = self._link_all(folder, record)
+            self._show_beside(folder)
+            bundles.prune(self._code, os.path.basename(folder), self._empty)
+        finally:
+            os.close(held)
+        if own:
+            named = ", ".join(own[:_NAMED]) + (f" and {len(own) - _NAMED} more" if len(own) > _NAMED else "")
+            say(f"the app has its own {named} in {self._work}: it is kept, and used instead of the bundle's")
+        return any(name.endswith(".py") for name in own)
+
+    def remove_stale(self) -> None:
+        """Removes the links that the last bundle did not bring, and folders that are empty without them."""
+        held = bundles.lock(self._code, fcntl.LOCK_EX)
+        try:
+            stale = self._names(_STALE)
+            for name in stale:
+                path = os.path.join(self._work, name)
+                if self._is_ours(path, name):
+                    os.unlink(path)
+            for name in sorted({os.path.dirname(name) for name in stale} - {""}, reverse=True):
+                _remove_empty(self._work, name)
+            self._write(_LINKS, set(self._names(_LINKS)) - set(stale))
+            os.unlink(os.path.join(self._code, _STALE))
+        except FileNotFoundError:
+            pass  # another start of this revision was faster
+        finally:
+            os.close(held)
+
+    def _empty(self, folder: str) -> None:
+        self._mover.empty(folder, bundles.record_of(folder), running=bundles.in_use(folder))
+
+    def _empty_first_version(self, folder: str, record: bundles.Record) -> None:
+        """Takes what an app wrote under flyted 0.1.0, where it worked in its cache, in the folder of its code."""
+        old = os.path.join(self._cache, "code")
+        for name in bundles.folders_of(old) if os.path.isdir(old) else ():
+            path = os.path.join(old, name)
+            self._mover.empty_unrecorded(
+                path, folder, record, same=name == os.path.basename(folder), running=bundles.in_use(path)
+            )
+            bundles.remove(path, old, lambda _path: None)
+        if os.path.isdir(old) and not bundles.folders_of(old):
+            shutil.rmtree(old)
+        plain, moved = os.path.join(self._cache, "work"), os.path.join(self._cache, "work.moved")
+        nothing = bundles.Record({}, [])
+        if os.path.isdir(moved):
+            self._mover.empty(moved, nothing, running=False)
+            shutil.rmtree(moved)
+        if os.path.isdir(plain):
+            self._mover.empty(plain, nothing, running=True)  # a program without a bundle holds no lock
+            os.rename(plain, moved)
+
+    def _link_all(self, folder: str, record: bundles.Record) -> list[str]:
+        """Makes the links; returns the names at which the app has something of its own."""
+        blocked: set[str] = set()
+        for name in record.folders:
+            path = os.path.join(self._work, name)
+            try:
+                if os.path.dirname(name) not in blocked:
+                    os.mkdir(path, 0o700)
+                    continue
+            except FileExistsError:
+                if os.path.isdir(path) and not os.path.islink(path):
+                    continue
+            blocked.add(name)
+        own = [n for n in record.files if os.path.dirname(n) in blocked or not self._link(folder, n)]
+        byte_code = {
+            os.path.join(os.path.dirname(name), bundles.BYTE_CODE) for name in record.files if _is_module(name)
+        }
+        for name in byte_code:
+            if os.path.dirname(name) not in blocked and not os.path.lexists(os.path.join(self._work, name)):
+                os.symlink(self._target(name), os.path.join(self._work, name))
+        made = set(record.files) | byte_code
+        before = set(self._names(_LINKS))
+        self._write(_LINKS, before | made)
+        self._write(_STALE, before - made)
+        return own
+
+    def _link(self, folder: str, name: str) -> bool:
+        path = os.path.join(self._work, name)
+        try:
+            os.symlink(self._target(name), path)
+        except FileExistsError:
+            if self._is_ours(path, name):
+                return True
+            if not equal(path, os.path.join(folder, name)):
+                return False
+            link(self._target(name), path)
+        return True
+
+    def _show_beside(self, folder: str) -> None:
+        """Gives what was once written beside the code its name there again, for programs that look there."""
+        known = set(self._names(_BESIDE)) | set(self._mover.moved)
+        beside = {name for name in known if self._is_own(os.path.join(self._work, name), name)}
+        for name in beside if folder else ():
+            path = os.path.join(folder, name)
+            if not os.path.lexists(path):
+                try:
+                    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+                    os.symlink(os.path.join(self._work, name), path)
+                except FileExistsError:
+                    continue  # a file of the bundle is where its folder would be
+        self._write(_BESIDE, beside)
+
+    def _target(self, name: str) -> str:
+        return os.path.join(code_link(self._cache), name)
+
+    def _is_ours(self, path: str, name: str) -> bool:
+        return read_link(path) == self._target(name)
+
+    def _is_own(self, path: str, name: str) -> bool:
+        return os.path.lexists(path) and not self._is_ours(path, name)
+
+    def _names(self, which: str) -> list[str]:
+        try:
+            with open(os.path.join(self._code, which), encoding="utf-8") as file:
+                return list(json.load(file))
+        except (OSError, ValueError):
+            return []
+
+    def _write(self, which: str, names: Iterable[str]) -> None:
+        path = os.path.join(self._code, which)
+        found = sorted(names)
+        if found:
+            bundles.write_whole(path, found)
+        elif os.path.lexists(path):
+            os.unlink(path)
+
+
+def _is_module(name: str) -> bool:
+    return name.endswith(".py")
+
+
+def _remove_empty(top: str, name: str) -> None:
+    while name:
+        try:
+            os.rmdir(os.path.join(top, name))
+        except OSError:
+            return
+        name = os.path.dirname(name)

@@ -1,0 +1,141 @@
+"""Where an app keeps what it writes: all of it is there after each deploy, wherever the app wrote it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine.people import alice, curl, forget_apps, give, may_serve
+
+APP = "data-notes"
+STATE = Path(f"/var/lib/private/flyted-app-{APP}")
+SOURCE = """
+import datetime, json, os, pathlib, sqlite3, subprocess, sys, time
+from fastapi import FastAPI
+import flyte
+from flyte.app.extras import FastAPIAppEnvironment
+
+HERE = pathlib.Path(__file__)
+PLACES = {{  # where the files that one finds in the world keep their database
+    "relative": "notes.db", "beside": os.path.join(os.path.dirname(__file__), "beside.db"),
+    "resolved": str(HERE.resolve().parent / "resolved.db"), "in a folder of the bundle": "data/x.db",
+    "shipped": "data/seed.db", "home": os.path.expanduser("~/home.db"),
+}}
+app = FastAPI()
+
+@app.get("/")
+def root():
+    import notes_helper  # late: it has to be that of this revision
+    return {{
+        "version": {version!r}, "helper": notes_helper.VERSION, "page": open("templates/page.html").read(),
+        "cwd": os.getcwd(), "pages": sorted(os.listdir("templates")), "files": sorted(next(os.walk("."))[2]),
+        "program": subprocess.check_output([sys.executable, "notes_helper.py"], text=True),
+        "byte_code": [str(path) for path in HERE.parent.glob("__pycache__/*.pyc")],
+    }}
+
+@app.post("/notes")
+def write():
+    counts = {{}}
+    for name, path in PLACES.items():
+        with sqlite3.connect(path) as db:
+            db.execute("CREATE TABLE IF NOT EXISTS note (t TEXT)")
+            db.execute("INSERT INTO note VALUES ('milk')")
+            counts[name] = db.execute("SELECT count(*) FROM note").fetchone()[0]
+        db.close()
+    with open("data/in_place.json", "r+") as file:
+        counts["in place"] = json.load(file) + 1
+        file.seek(0)
+        json.dump(counts["in place"], file)
+    return counts
+
+@app.get("/slow")
+def slow():
+    time.sleep(6)
+    return root()
+
+if {fails} and os.environ.get("NOTIFY_SOCKET"):
+    raise RuntimeError("broken on purpose")
+
+env = FastAPIAppEnvironment(
+    name="{app}", app=app, requires_auth=False, include=["templates", "data", "notes_helper.py"],
+    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("fastapi", "uvicorn"),
+    resources=flyte.Resources(memory="512Mi"),
+    scaling=flyte.app.Scaling(replicas=(0, 1), scaledown_after=datetime.timedelta(seconds=600)),
+)
+"""
+
+
+def serve(version: str, *, page: str = "page.html", fails: bool = False) -> str:
+    """Serves a version; its URL. Its other page is there in this version alone."""
+    alice("rm", "-rf", "notes")
+    give("notes/notes_helper.py", f"VERSION = {version!r}\nif __name__ == '__main__': print(VERSION, end='')\n")
+    give("notes/templates/page.html", version)
+    give(f"notes/templates/{page}", version)
+    give("notes/data/in_place.json", "0")
+    alice(
+        "python3", "-c", "import sqlite3; sqlite3.connect('notes/data/seed.db').execute('CREATE TABLE note (t TEXT)')"
+    )
+    file = give("notes/notes_app.py", SOURCE.format(version=version, fails=fails, app=APP))
+    command = f"cd notes && flytectl serve -q {Path(file).name}"
+    if fails:
+        alice("sh", "-c", f"{command} && exit 1 || exit 0")
+        return ""
+    return alice("sh", "-c", command).stdout.strip()
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    may_serve()
+    forget_apps(APP)
+    yield
+    forget_apps(APP)
+
+
+def written(url: str) -> dict[str, int]:
+    """One more note everywhere; how many there are in each place."""
+    status, body = curl(url + "/notes", "-X", "POST")
+    assert status == 200, body
+    return dict(json.loads(body))
+
+
+def test_nothing_that_an_app_wrote_is_lost_by_a_deploy() -> None:
+    """Six ways of keeping a database, and a file of the bundle changed in place, over sleeps and four deploys."""
+    url = serve("1", page="old.html")
+    assert set(written(url).values()) == {1}
+    alice("flytectl", "app", "sleep", APP)
+    assert set(written(url).values()) == {2}
+    for number in range(2, 6):
+        serve(str(number))
+        found = json.loads(curl(url)[1])
+        assert (found["version"], found["helper"], found["page"], found["program"]) == (str(number),) * 4
+        assert found["pages"] == ["page.html"]
+        assert found["byte_code"]
+        assert set(written(url).values()) == {number + 1}, number
+    assert Path(found["cwd"]) == STATE / "work"
+    assert len([path for path in (STATE / "code").iterdir() if path.is_dir()]) == 2
+
+
+def test_a_draining_revision_and_one_that_goes_on_keep_their_files() -> None:
+    """Modules that are imported late, pages and programs are those of the revision that runs."""
+    url = serve("1", page="old.html")
+
+    async def drained() -> dict[str, str]:
+        slow = asyncio.create_task(asyncio.to_thread(curl, url + "/slow"))
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(serve, "2")
+        assert json.loads((await asyncio.to_thread(curl, url))[1])["version"] == "2"
+        return dict(json.loads((await slow)[1]))
+
+    found = asyncio.run(drained())
+    assert (found["version"], found["helper"], found["page"], found["program"]) == ("1",) * 4
+    serve("3", page="tried.html", fails=True)
+    for pages in (["page.html", "tried.html"], ["page.html"]):  # what was tried is gone with the next start
+        found = json.loads(curl(url)[1])
+        assert (found["version"], found["helper"], found["page"], found["program"]) == ("2",) * 4
+        assert found["pages"] == pages
+        alice("flytectl", "app", "sleep", APP)
+        curl(url)
