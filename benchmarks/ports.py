@@ -124,4 +124,4 @@ def ports(promise: Promise) -> None:
     awake = statistics.median(wake(path) for _ in range(WAKES))
     promise("a wake to the first answer", awake, 3 * alone + 400, "ms", f"the program alone: {alone:.0f} ms")
     way_out(url, promise)
-    alice("flytectl", "app", "delete", APP)
+    alice("flytectl", "app", "delete", "--yes", APP)

@@ -14,11 +14,12 @@ from flyted.contract.quantity import human_bytes
 
 APP_FIELDS = (
     "name", "project", "domain", "id", "url", "state", "reason", "revision", "wanted", "created_at", "updated_at",
+    "serving_since",
     "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores",
     "disk_bytes", "shm_bytes", "gpu", "egress", "port", "protocol", "requires_auth", "open_paths", "engine_sleep",
-    "models", "type", "description", "links", "unmet", "requests", "last_failure",
+    "models", "type", "description", "links", "unmet", "requests", "last_failure", "data",
 )  # fmt: skip
-SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged")
+SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged", "apps")
 TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at")
 MODEL_FIELDS = ("name", "folder", "bytes", "problem", "added_at")
 GPU_FIELDS = (
@@ -91,7 +92,7 @@ def apps_table(apps: Sequence[Mapping[str, Any]], colour: bool, now: float) -> s
             *([f"{of(app, 'project')}/{of(app, 'domain')}"] if scoped else []),
             of(app, "state"),
             of(app, "revision"),
-            span(max(now - (app.get("updated_at") or now), 0)),
+            span(max(now - (app.get("serving_since") or app.get("updated_at") or now), 0)),
             of(app, "url"),
         ]
         for app in sorted(apps, key=lambda app: [of(app, key) for key in ("name", "project", "domain")])
@@ -138,7 +139,7 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Scope", _scope(app)),
         ("About", of(app, "description")),
         ("Type", of(app, "type")),
-        ("Revision", f"{of(app, 'revision')}, since {told(app.get('updated_at') or 0)}"),
+        ("Revision", _revision(app)),
         ("Desired", "stopped" if app.get("wanted") == "stopped" else ""),
         ("Python", _python(app.get("image") or {})),
         ("Image", _image(app.get("image") or {})),
@@ -150,6 +151,7 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Access", "with a token only: flytectl token" if app.get("requires_auth") else ""),
         ("Open", _open(app.get("open_paths"))),
         ("Requests", _requests(app.get("requests"))),
+        ("Data", _data(app.get("data"))),
     ]
     found += [("Secret", f"{of(s, 'key')} as {_target(s)}") for s in app.get("secrets") or ()]
     found += [("Model", f"{name} in {folder}") for name, folder in app.get("models") or ()]
@@ -160,6 +162,14 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
     if failure:
         found.append(("Failed", f"revision {of(failure, 'revision')}: {of(failure, 'reason')}"))
     return found
+
+
+def _revision(app: Mapping[str, Any]) -> str:
+    """Which revision serves, and since when: a deploy that changed nothing, or failed, does not move that."""
+    if not app.get("revision"):
+        return "none has come up yet"
+    since = app.get("serving_since")
+    return of(app, "revision") + (f", since {told(since)}" if since else "")
 
 
 def _python(image: Mapping[str, Any]) -> str:
@@ -218,6 +228,12 @@ def _requests(counters: Mapping[str, Any] | None) -> str:
     return f"{of(counters, 'in_flight')} now, {of(counters, 'total')} so far"
 
 
+def _data(data: Mapping[str, Any] | None) -> str:
+    from flytectl.losses import where_data_is  # noqa: PLC0415  it imports this file
+
+    return where_data_is(data) if data else ""
+
+
 def _target(use: Mapping[str, Any]) -> str:
     return f"${use['env']}" if use.get("env") else f"/etc/flyte/secrets/{of(use, 'file')}"
 
@@ -246,7 +262,7 @@ def secret_details(secret: Mapping[str, Any]) -> str:
     """``flytectl secret get KEY``: what is known about a secret, never its value."""
     facts = [
         ("Scope", _scope(secret) or "the whole machine"),
-        ("Generation", of(secret, "generation")),
+        ("Used by", ", ".join(str(app) for app in secret.get("apps") or ())),
         ("Created", told(secret.get("created_at") or 0)),
         ("Updated", told(secret.get("updated_at") or 0)),
         ("State", "DAMAGED: replace it (flytectl secret create KEY --replace)" if secret.get("damaged") else ""),

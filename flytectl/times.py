@@ -29,7 +29,7 @@ def for_json(value: Any, name: str = "") -> Any:
         return [for_json(each) for each in value]
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return value
-    unit = 1 if name == "time" else 1_000_000 if name == "since" or name.endswith("_at") else 0
+    unit = 1 if name == "time" else 1_000_000 if name == "since" or name.endswith(("_at", "_since")) else 0
     try:
         return utc(value * unit) if unit and (value or unit == 1) else None if unit else value
     except (ValueError, OverflowError):

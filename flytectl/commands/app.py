@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from flytectl.confirm import DECLINED, can_ask, may_delete, scope_words, yes_option
 from flytectl.options import app_scope, as_json, complete_app, has_colour, out, say
 
 _NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_app)
@@ -30,11 +31,17 @@ def get(name: str | None, project: str, domain: str, *, json_: bool) -> None:
     """Show one app; without NAME, list all."""
     from flytectl import render
     from flytectl.daemon import call
+    from flyted.contract.errors import HostFailure
 
     if name is None:
         _list(project, domain, json_=json_)
         return
-    app = call("app.get", {"project": project, "domain": domain, "name": name})["app"]
+    args = {"project": project, "domain": domain, "name": name}
+    app = call("app.get", args)["app"]
+    try:
+        app["data"] = call("app.data", args)["data"]
+    except HostFailure as error:  # all the rest is still worth knowing
+        say(f"note: {render.safe(error.message)}")
     if json_:
         out(render.to_json(render.fields(app, render.APP_FIELDS)))
     else:
@@ -72,9 +79,36 @@ def sleep(names: tuple[str, ...], project: str, domain: str, *, json_: bool) -> 
 @_NAMES
 @app_scope
 @as_json
-def delete(names: tuple[str, ...], project: str, domain: str, *, json_: bool) -> int:
-    """Delete apps and all their data."""
-    return _each("app.delete", names, project, domain, json_=json_, said="deleted")
+@yes_option
+@click.option("--keep-data", is_flag=True, help="Keep what they have written, for the next apps of these names.")
+def delete(names: tuple[str, ...], project: str, domain: str, *, json_: bool, yes: bool, keep_data: bool) -> int:
+    """Delete apps and all their data.
+
+    On a terminal it shows what will be lost, and asks. Also deletes what was kept of an app that is no more.
+    """
+    if not yes:
+        from shlex import join
+
+        words = ["flytectl", "app", "delete", "--yes", *(["--keep-data"] if keep_data else []), *names]
+        typed = join([*words, *scope_words(project, domain, "default", "development")])
+        lost = _lost(names, project, domain, keep_data=keep_data) if can_ask() else []
+        what = names[0] if len(names) == 1 else f"these {len(names)} apps"
+        if not may_delete(lost, f"Delete {what}?", typed):
+            return DECLINED
+    said = "deleted; its data is kept" if keep_data else "deleted"
+    return _each("app.delete", names, project, domain, json_=json_, said=said, keep_data=keep_data)
+
+
+def _lost(names: tuple[str, ...], project: str, domain: str, *, keep_data: bool) -> list[str]:
+    """What goes with each app. A name that is no app's ends the command here: nothing has been deleted then."""
+    from flytectl import losses
+    from flytectl.daemon import call
+
+    lost = []
+    for name in names:
+        found = call("app.data", {"project": project, "domain": domain, "name": name})
+        lost.append(losses.of_app(name, found, keep_data=keep_data))
+    return lost
 
 
 def _list(project: str, domain: str, *, json_: bool) -> None:
@@ -91,7 +125,9 @@ def _list(project: str, domain: str, *, json_: bool) -> None:
         say(render.safe(f"no apps{where}; flytectl serve FILE makes one" + (", --all lists all" if where else "")))
 
 
-def _each(verb: str, names: tuple[str, ...], project: str, domain: str, *, json_: bool, said: str = "") -> int:
+def _each(
+    verb: str, names: tuple[str, ...], project: str, domain: str, *, json_: bool, said: str = "", **more: bool
+) -> int:
     """Does one verb to each app; a failure of one is told and does not stop the rest. Status of the last failure."""
     from flytectl import render
     from flytectl.daemon import call
@@ -100,7 +136,8 @@ def _each(verb: str, names: tuple[str, ...], project: str, domain: str, *, json_
     status, done = 0, []
     for name in names:
         try:
-            app = call(verb, {"project": project, "domain": domain, "name": name}, on_event=_progress)["app"]
+            args = {"project": project, "domain": domain, "name": name, **more}
+            app = call(verb, args, on_event=_progress)["app"]
         except FlytedError as error:
             say(
                 render.error_json(error.code, error.message, error.hint)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from flytectl.confirm import DECLINED, can_ask, may_delete, scope_words, yes_option
 from flytectl.options import as_json, complete_secret, has_colour, out, say, secret_scope
 
 
@@ -101,13 +102,27 @@ def get(key: str | None, project: str, domain: str, *, json_: bool) -> None:
 @click.command()
 @click.argument("key", shell_complete=complete_secret)
 @secret_scope
-def delete(key: str, project: str, domain: str) -> None:
-    """Delete a secret. Apps that run keep their value until they stop."""
+@yes_option
+def delete(key: str, project: str, domain: str, *, yes: bool) -> int:
+    """Delete a secret. Apps that run keep their value until they stop.
+
+    On a terminal it shows which apps use it, and asks.
+    """
     from flytectl.daemon import call
+    from flytectl.losses import of_secret
     from flytectl.render import safe
 
-    call("secret.delete", {"project": project, "domain": domain, "key": key})
+    args = {"project": project, "domain": domain, "key": key}
+    if not yes:
+        from shlex import join
+
+        lost = [of_secret(call("secret.get", args)["secret"])] if can_ask() else []
+        typed = join(["flytectl", "secret", "delete", "--yes", key, *scope_words(project, domain)])
+        if not may_delete(lost, f"Delete secret {safe(key)}?", typed):
+            return DECLINED
+    call("secret.delete", args)
     out(f"secret '{safe(key)}' deleted")
+    return 0
 
 
 @click.command("accept-rollback")

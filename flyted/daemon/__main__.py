@@ -16,6 +16,7 @@ from flyted.contract.status import CANNOT_START
 from flyted.contract.version import PROTOCOL, VERSION
 from flyted.daemon import settings as settings_file
 from flyted.daemon.act import Act
+from flyted.daemon.app_data import AppData
 from flyted.daemon.apps import Apps
 from flyted.daemon.bundles import Bundles
 from flyted.daemon.control import Control
@@ -112,6 +113,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         **Secrets(vault, store, deploy).verbs(),
         **images.verbs(),
         **Apps(store, engine, act, deploy, sweep, grants).verbs(),
+        **AppData(units, store, table).verbs(),
         **tls.verbs(),
         **Gateway(lambda: act.https_port, CA_FILE).verbs(),
         **gpu_verbs.verbs(),

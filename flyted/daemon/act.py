@@ -19,6 +19,7 @@ from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
 from flyted.host.units import Units
 from flyted.plan.actions import Action, Doze, Sleep, StartPair, StartService, StopPair
+from flyted.plan.app_folders import erase_unit
 from flyted.plan.build_unit import IMAGES
 from flyted.plan.doze import ASLEEP, DOZE_S, answered, dozers
 from flyted.plan.engine_failures import LINES as ENGINE_LINES
@@ -29,7 +30,7 @@ from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen
 from flyted.plan.reasons import Line, came_up, crash_of, lacks_network, network_reason, reason_of
 from flyted.plan.secrets import INGRESS_UNIT
-from flyted.plan.units import app_units, erase_unit
+from flyted.plan.units import app_units
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,9 @@ from flyted.daemon.image_sweep import ImageSweep
 from flyted.daemon.status import app_map
 from flyted.daemon.verbs import APP_ARGS, Call, Right, Verb
 from flyted.host.bundles import check_memory
+from flyted.host.disk import is_folder
 from flyted.host.store import Store
+from flyted.plan.app_folders import folder_of
 from flyted.plan.doze import idle_step
 from flyted.plan.facts import StoredApp
 from flyted.plan.reasons import Line
@@ -52,7 +54,7 @@ class Apps:
             "app.start": Verb(Right.OPERATE, APP_ARGS, self.start),
             "app.stop": Verb(Right.OPERATE, APP_ARGS, self.stop, until_gone=True),
             "app.sleep": Verb(Right.OPERATE, APP_ARGS, self.sleep),
-            "app.delete": Verb(Right.OPERATE, APP_ARGS, self.delete, until_gone=True),
+            "app.delete": Verb(Right.OPERATE, {**APP_ARGS, "keep_data": bool}, self.delete, until_gone=True),
             "app.logs": Verb(Right.READ, logs, self.logs, until_gone=True),
         }
 
@@ -119,16 +121,20 @@ class Apps:
         return {"app": await self._map(self._app(call.app))}
 
     async def delete(self, call: Call) -> dict[str, Any]:
-        """Stops an app and forgets it: its units, revisions, state and cache. A deploy under way is called off.
+        """Stops an app and forgets it: its units and revisions, and unless ``keep_data`` its state and cache.
+
+        A deploy under way is called off. Of an app whose data was kept, what was kept is deleted.
 
         A client that leaves, or somebody who serves or starts the app, while its last requests are waited for, ends
         the deletion: then the app is stopped, and nothing of it is erased.
         """
         async with self._turns.ending(call.app) as turn:
-            app = self._app(call.app, begun=turn.interrupts)
+            keep = call.args["keep_data"]
+            left = not keep and call.app.id not in self._store.ids() and is_folder(folder_of(call.app.id))
+            app = self._app(call.app, begun=turn.interrupts or left)
             answer = await self._map(app)
             await self._end(app)
-            await turn.finish(self._erase(app))
+            await turn.finish(self._erase(app, keep=keep))
         return {"app": answer}
 
     async def logs(self, call: Call) -> dict[str, Any]:
@@ -156,8 +162,9 @@ class Apps:
         while any(unit["name"] for unit in (await self._map(app))["units"]):
             await self._engine.changed()
 
-    async def _erase(self, app: StoredApp) -> None:
-        await self._act.erase(app)
+    async def _erase(self, app: StoredApp, *, keep: bool) -> None:
+        if not keep:
+            await self._act.erase(app)
         self._store.delete(app.key.id)
         with contextlib.suppress(IngressDown):  # it is told when it is back
             await self._grants.apply()
@@ -170,7 +177,7 @@ class Apps:
         return app_map(app, facts, self._act.base_domain, self._act.https_port)
 
     def _app(self, key: AppKey, *, begun: bool = False) -> StoredApp:
-        """What is known of an app; ``begun``: a deploy had begun to make it, so it may have no revision yet."""
+        """What is known of an app; ``begun``: there is something of it, though it may have no revision."""
         found = self._store.find(key)
         if found is None and begun:
             return StoredApp(key, "stopped", None, (), time.time(), time.time())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
-from flyted.contract.errors import FlytedError, InvalidInput
+from flyted.contract.errors import FlytedError, InvalidInput, SecretNotFound
 from flyted.daemon.deploy import Deploy
 from flyted.daemon.verbs import SECRET_ARGS, Call, Right, Verb
 from flyted.host.store import Store
@@ -48,8 +49,9 @@ class Secrets:
         return {"secrets": [_map(info) for info in found]}
 
     async def get(self, call: Call) -> dict[str, Any]:
-        """What is known about a secret, never its value."""
-        return {"secret": _map(self._vault.info(call.scope, call.key))}
+        """What is known about a secret, never its value; with the apps that use it."""
+        info = self._vault.info(call.scope, call.key)
+        return {"secret": {**_map(info), "apps": self._users(info)}}
 
     async def delete(self, call: Call) -> dict[str, Any]:
         """Forgets a secret. Apps that use it keep the value that they were started with."""
@@ -68,6 +70,17 @@ class Secrets:
         """Asks for a new identity at our next start, which is the caller's to bring about; answers today's."""
         self._vault.ask_rotation()
         return {"recipient": str(self._vault.recipient)}
+
+    def _users(self, info: SecretInfo) -> list[str]:
+        """The apps that get this secret and no other of its key."""
+        found = []
+        for app in self._store.apps():
+            uses = app.current.spec.secrets if app.current else ()
+            if any(use.key == info.key for use in uses):
+                with contextlib.suppress(SecretNotFound):
+                    if self._vault.resolve(info.key, app.key.project, app.key.domain) == info.scope:
+                        found.append(str(app.key))
+        return found
 
     async def _roll(self, call: Call) -> list[str]:
         rolled, failed = [], []

@@ -76,9 +76,13 @@ class Apps(AppService):
         return pb.ListResponse(apps=shown, token=token, total_count=len(wanted))
 
     async def delete(self, request: pb.DeleteRequest, ctx: RequestContext) -> pb.DeleteResponse:
-        """Stops an app and forgets it; a client that leaves before its last requests have ended ends the deletion."""
+        """Stops an app and forgets it; a client that leaves before its last requests have ended ends the deletion.
+
+        What it has written is kept, since Flyte's command does not ask: ``flytectl app delete`` removes it.
+        """
         key = key_of(request.app_id)
-        await _while_there(self._parts.daemon.call("app.delete", _args(key), token=caller().token))
+        args = {**_args(key), "keep_data": True}
+        await _while_there(self._parts.daemon.call("app.delete", args, token=caller().token))
         self._parts.jobs.drop(key)
         self._parts.specs.forget(key)
         return pb.DeleteResponse()

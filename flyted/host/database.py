@@ -53,7 +53,11 @@ WAY_BACK = (
     "restore flyted.db from a backup, or begin without apps, keeping their data: sudo flyted --new-database "
     "(man 8 flyted, RECOVERY)"
 )
-FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS)
+_SINCE = """
+ALTER TABLE app ADD COLUMN serving_since REAL;
+UPDATE app SET serving_since = (SELECT created_at FROM revision WHERE app_id = app.id AND number = app.serving);
+"""
+FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE)
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 
 

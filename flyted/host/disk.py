@@ -9,6 +9,11 @@ from pathlib import Path
 from flyted.contract.errors import HostFailure
 
 
+def is_folder(path: str) -> bool:
+    """Whether there is such a folder; also where it is not ours to look into."""
+    return Path(path).is_dir()
+
+
 def free_bytes(folders: Iterable[str]) -> dict[str, int]:
     """Bytes that a user without privileges may still write, by the first folder of each file system.
 

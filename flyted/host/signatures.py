@@ -63,7 +63,7 @@ SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,execute,cgroup,
          "Backlog"),
         "u",
     ),
-    **dict.fromkeys(("SystemCallErrorNumber", "OOMScoreAdjust"), "i"),
+    **dict.fromkeys(("SystemCallErrorNumber", "OOMScoreAdjust", "LogLevelMax"), "i"),
     **dict.fromkeys(
         (
             "Environment", "StateDirectory", "CacheDirectory", "InaccessiblePaths", "ReadOnlyPaths", "ReadWritePaths",

@@ -69,7 +69,7 @@ class Store:
         with self.database.transaction():
             key = self.known(spec.key)
             self.database.execute(
-                "INSERT INTO app VALUES (?, ?, ?, ?, 'started', NULL, ?, ?) ON CONFLICT (id) DO NOTHING",
+                "INSERT INTO app VALUES (?, ?, ?, ?, 'started', NULL, ?, ?, NULL) ON CONFLICT (id) DO NOTHING",
                 (key.id, key.project, key.domain, key.name, now, now),
             )
             ((last,),) = self.database.rows("SELECT max(number) FROM revision WHERE app_id = ?", (key.id,))
@@ -96,7 +96,8 @@ class Store:
                 "UPDATE revision SET status = 'ready' WHERE app_id = ? AND number = ?", (app_id, number)
             )
             self.database.execute(
-                "UPDATE app SET serving = ?, wanted = 'started', updated_at = ? WHERE id = ?", (number, now, app_id)
+                "UPDATE app SET serving = ?, serving_since = ?, wanted = 'started', updated_at = ? WHERE id = ?",
+                (number, now, now, app_id),
             )
             self.database.execute(
                 "DELETE FROM revision WHERE app_id = ? AND number <= ? AND number != ?",
@@ -139,7 +140,7 @@ class Store:
             self.database.execute("DELETE FROM app WHERE id = ?", (app_id,))
 
     def _app(self, row: tuple[Any, ...]) -> StoredApp:
-        app_id, project, domain, name, wanted, serving, created, updated = row
+        app_id, project, domain, name, wanted, serving, created, updated, since = row
         revisions = self.database.rows(
             "SELECT number, spec, image, fingerprint, status, reason, created_at FROM revision"
             " WHERE app_id = ? ORDER BY number",
@@ -153,10 +154,11 @@ class Store:
             revisions=tuple(_revision(key, r) for r in revisions),
             created_at=created,
             updated_at=updated,
+            serving_since=since,
         )
 
 
-_SELECT = "SELECT id, project, domain, name, wanted, serving, created_at, updated_at FROM app"
+_SELECT = "SELECT id, project, domain, name, wanted, serving, created_at, updated_at, serving_since FROM app"
 
 
 def _revision(key: AppKey, row: tuple[Any, ...]) -> Revision:

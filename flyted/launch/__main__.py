@@ -52,6 +52,10 @@ def _open_package() -> None:
 
 if __name__ == "__main__":
     _open_package()
+    if sys.argv[1:] == ["--measure"]:
+        from _flyted_launch.measure import main as measure  # type: ignore[import-not-found]
+
+        sys.exit(measure())
     from _flyted_launch.run import main  # type: ignore[import-not-found]
 
     sys.exit(main(sys.argv[1:]))

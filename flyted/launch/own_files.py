@@ -30,14 +30,19 @@ class Mover:
 
         Without a record nothing is moved in a way that could replace code: all goes to :data:`KEPT`.
         """
-        for name in self._entries(folder, record.folders if record else ()):
-            found = os.lstat(os.path.join(folder, name))
-            if record is not None and record.files.get(name) == (found.st_size, found.st_mtime_ns):
-                continue
-            if record is None:
+        if record is None:
+            for name in self._entries(folder):
                 self._keep(os.path.join(folder, name), name, folder)
-            else:
-                self._move(folder, name, running=running)
+            return
+        for name in self.own(folder, record):
+            self._move(folder, name, running=running)
+
+    def own(self, folder: str, record: Record) -> Iterator[str]:
+        """What in ``folder`` is not as it was unpacked."""
+        for name in self._entries(folder, record.folders):
+            found = os.lstat(os.path.join(folder, name))
+            if record.files.get(name) != (found.st_size, found.st_mtime_ns):
+                yield name
 
     def empty_unrecorded(self, folder: str, code: str, bundle: Record, *, same: bool, running: bool) -> None:
         """The same for a working folder of flyted 0.1.0, of which there is no record.

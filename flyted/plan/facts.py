@@ -68,6 +68,7 @@ class StoredApp:
     revisions: tuple[Revision, ...]
     created_at: float
     updated_at: float
+    serving_since: float | None = None
 
     def revision(self, number: int | None) -> Revision | None:
         """A revision by its number."""

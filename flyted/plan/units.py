@@ -123,21 +123,6 @@ def network_kind(spec: AppSpec) -> Network:
     return Network.OWN if spec.egress else Network.NONE
 
 
-def erase_unit(app_id: str) -> Properties:
-    """A service that does nothing but own an app's folders, so that systemd can be told to delete them."""
-    state = state_name(app_id)
-    return {
-        "Description": f"Removal of the state of Flyte app {app_id}",
-        "Type": "oneshot",
-        "ExecStartEx": [("/bin/true", ["/bin/true"], ["no-env-expand"])],
-        "DynamicUser": True,
-        "User": user_of(app_id),
-        "StateDirectory": [state],
-        "CacheDirectory": [state],
-        "CollectMode": "inactive-or-failed",
-    }
-
-
 def credential_ids(secrets: Iterable[SecretUse]) -> dict[str, SecretUse | Literal["sums"]]:
     """The short ids under which a unit asks for its secrets; unit name and id share 84 bytes."""
     ids: dict[str, SecretUse | Literal["sums"]] = {credential_id(n): use for n, use in enumerate(secrets)}

@@ -127,7 +127,7 @@ def served(script: str, app: str, *flags: str) -> Iterator[Served]:
         url = done.stdout.strip()
         yield Served(app, url, done.stderr, {"first start": time.monotonic() - started})
     finally:
-        by("alice", "flytectl", "app", "delete", app)
+        by("alice", "flytectl", "app", "delete", "--yes", app)
 
 
 def _output(*words: str, typed: str = "") -> str:

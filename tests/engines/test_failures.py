@@ -33,7 +33,7 @@ def _ready() -> Iterator[None]:
     give(SCRIPT, (SCRIPTS / SCRIPT).read_text())
     yield
     for app in answer("app", "ls")["apps"]:
-        alice("flytectl", "app", "delete", app["name"])
+        alice("flytectl", "app", "delete", "--yes", app["name"])
     alice("flytectl", "model", "add", "Qwen/Qwen3-0.6B", str(MODEL))
     shutil.rmtree(BROKEN, ignore_errors=True)
 

@@ -15,7 +15,7 @@ from flytectl.times import told
 APP: dict[str, Any] = {
     "name": "authenticated-api", "project": "default", "domain": "development", "id": "authenticated-api",
     "url": "https://authenticated-api.apps.localhost", "state": "running", "reason": "", "revision": 2,
-    "wanted": "started", "created_at": 1700000000, "updated_at": 1700000100,
+    "wanted": "started", "created_at": 1700000000, "updated_at": 1700000100, "serving_since": 1700000040,
     "image": {"hash": "ab12", "python": "3.12.3", "asked": "3.12", "note": ""},
     "units": [{"name": "flyted-app-authenticated-api-r2-0.service", "active": "active", "sub": "running",
                "result": "success"}],
@@ -109,7 +109,7 @@ def test_app_get_tells_every_fact_once() -> None:
     text = render.app_details(failed, colour=False)
     assert text.startswith("authenticated-api: running (r3 failed)\n")
     for fact in (
-        "https://authenticated-api.apps.localhost", "2, since 2023-11-14T22:15:00+00:00 (", "3.12.3\n",
+        "https://authenticated-api.apps.localhost", "2, since 2023-11-14T22:14:00+00:00 (", "3.12.3\n",
         "1 CPU, 512.0 MiB",
         "after 300 s without a request", "API_KEY as $API_KEY", "CERT as /etc/flyte/secrets/CERT", "0 now, 12 so far",
         "flyted-app-authenticated-api-r2-0.service  active (running)", "revision 3: exit status 1", "Docs: /docs",

@@ -399,6 +399,13 @@ def test_a_client_that_leaves_ends_the_deletion_that_it_waits_for(gateway: Runni
     assert ended.wait(10)
 
 
+def test_the_data_of_a_deleted_app_is_kept(gateway: Running) -> None:
+    """Flyte's command does not ask."""
+    gateway.flyted.answers("app.delete", {"result": {"app": app_map()}})
+    ask(apps(gateway).delete, pb.DeleteRequest(app_id=app().metadata.id))
+    assert [args["keep_data"] for verb, args, _ in gateway.flyted.calls if verb == "app.delete"] == [True]
+
+
 def test_an_unknown_app_is_not_found(gateway: Running) -> None:
     """For get, update and delete."""
     for verb in ("app.get", "app.delete"):

@@ -63,11 +63,12 @@ def test_a_failed_deploy_leaves_the_old_revision_serving(tmp_path: Path) -> None
     """The new one is on record with its reason; ``serving`` has not moved."""
     store = Store(tmp_path / "db")
     store.add_revision(spec(), IMAGE, "f", 1.0)
-    store.serve("a", 1, 1.0)
+    store.serve("a", 1, 1.5)
     assert store.add_revision(spec(), IMAGE, "g", 2.0) == 2
     store.fail("a", 2, "it exited", 3.0)
+    store.want("a", "started", 4.0)  # a deploy that changes nothing
     app = store.app("a")
-    assert app.serving == 1
+    assert (app.serving, app.serving_since) == (1, 1.5)
     assert [(r.number, r.status, r.reason) for r in app.revisions] == [(1, "ready", ""), (2, "failed", "it exited")]
 
 
@@ -174,7 +175,10 @@ def test_a_file_of_every_older_format_is_brought_up_to_date(tmp_path: Path) -> N
         db = sqlite3.connect(path)
         for number, step in enumerate(FORMATS[:old], 1):
             db.executescript(f"{step} PRAGMA user_version = {number}")
-        db.execute("INSERT INTO app VALUES ('a', 'p', 'd', 'n', 'started', NULL, 1.0, 1.0)")
+        db.execute(
+            "INSERT INTO app (id, project, domain, name, wanted, serving, created_at, updated_at)"
+            " VALUES ('a', 'p', 'd', 'n', 'started', NULL, 1.0, 1.0)"
+        )
         db.commit()
         db.close()
         store = Store(path)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from flyted.launch import bundle, own_files, workdir
+from tests.launch.harness import LAUNCH
 from tests.launch.harness import bundle as packed
 
 
@@ -30,9 +34,9 @@ class Machine:
         self.work = self.state / "work"
         self.environ = {"STATE_DIRECTORY": str(self.state), "CACHE_DIRECTORY": str(self.cache)}
 
-    def start(self, files: dict[str, str | bytes] | None, *, serves: bool = True) -> workdir.Place:
+    def start(self, files: Mapping[str, str | bytes] | None, *, serves: bool = True) -> workdir.Place:
         """A start, up to the app's code; then, if it ``serves``, what happens when it is ready."""
-        place = workdir.enter(str(packed(self.folder, files)) if files is not None else None, self.environ)
+        place = workdir.enter(str(packed(self.folder, dict(files))) if files is not None else None, self.environ)
         if serves:
             workdir.tidy(self.environ)
         return place
@@ -137,7 +141,12 @@ def test_the_same_bundle_again_costs_nothing(machine: Machine, monkeypatch: pyte
 
     arranged: list[str] = []
     real = arrange.Arrangement.arrange
-    monkeypatch.setattr(arrange.Arrangement, "arrange", lambda self, code: arranged.append(code) or real(self, code))
+
+    def counted(self: arrange.Arrangement, code: str) -> bool:
+        arranged.append(code)
+        return real(self, code)
+
+    monkeypatch.setattr(arrange.Arrangement, "arrange", counted)
     machine.start(files)
     assert arranged == []
     shutil.rmtree(machine.work)
@@ -229,7 +238,21 @@ def test_a_process_of_the_first_version_keeps_its_files_until_it_ends(machine: M
 
 def test_many_files_are_linked_in_a_moment(machine: Machine) -> None:
     """A large bundle, and then a smaller one."""
-    machine.start({f"d{n % 100}/f{n}": "x" for n in range(2000)} | {"one.py": "1"})
+    machine.start({**{f"d{n % 100}/f{n}": "x" for n in range(2000)}, "one.py": "1"})
     assert len(machine.seen()) == 2001
     machine.start({f"d{n % 100}/f{n}": "y" for n in range(1000)})
     assert machine.seen() == {f"d{n % 100}/f{n}": "y" for n in range(1000)}
+
+
+def test_what_an_app_keeps_is_counted(machine: Machine) -> None:
+    """Its own files, in the working folder, at home and beside the code; not the bundle's, and no link."""
+    code = Path(machine.start({"app.py": "x" * 1000, "data/a": "y"}).code)
+    (machine.work / "data" / "b").write_text("12345")
+    (machine.state / "home").write_text("123")
+    (code / "beside").write_text("12")
+    (machine.cache / "model").write_text("1234567")
+    (machine.work / "far").symlink_to("/usr")
+    done = subprocess.run(
+        [sys.executable, "-I", str(LAUNCH), "--measure"], env=machine.environ, check=True, capture_output=True
+    )
+    assert json.loads(done.stdout) == {"bytes": 10, "files": 3, "cache_bytes": 7, "complete": True}

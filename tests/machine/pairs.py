@@ -15,7 +15,8 @@ from typing import Any
 from flyted.contract.app import AppSpec
 from flyted.contract.names import AppKey, Replica
 from flyted.host.units import Units
-from flyted.plan.units import Layout, UnitPair, app_units, erase_unit
+from flyted.plan.app_folders import erase_unit
+from flyted.plan.units import Layout, UnitPair, app_units
 
 HOME = Path("/srv/flyted-test")
 LAYOUT = Layout(launch=str(HOME / "hands.py"), ingress_group="root")

@@ -83,7 +83,7 @@ def forget_apps(prefix: str) -> None:
     """Deletes the apps of the default scope whose names start so."""
     for app in answer("app", "ls")["apps"]:
         if app["name"].startswith(prefix):
-            alice("flytectl", "app", "delete", app["name"])
+            alice("flytectl", "app", "delete", "--yes", app["name"])
 
 
 def curl(url: str, *options: str) -> tuple[int, str]:

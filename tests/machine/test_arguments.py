@@ -19,7 +19,7 @@ def _alice_may() -> Iterator[None]:
     alice("flytectl", "secret", "create", "ARG_KEY", "-", typed=CANARY)
     yield
     forget_apps("arg-")
-    by("alice", "flytectl", "secret", "delete", "ARG_KEY")
+    by("alice", "flytectl", "secret", "delete", "--yes", "ARG_KEY")
 
 
 @pytest.mark.parametrize("word", ["--key=$ARG_KEY", '"--key=${ARG_KEY}"', "--key=${ARG_KEY}"])

@@ -32,7 +32,7 @@ def _member() -> Iterator[None]:
     may_serve()
     yield
     for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", app["name"], "-p", app["project"], "-d", app["domain"])
+        alice("flytectl", "app", "delete", "--yes", app["name"], "-p", app["project"], "-d", app["domain"])
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def secret(key: str, value: str, *scope: str) -> Iterator[None]:
     try:
         yield
     finally:
-        alice("flytectl", "secret", "delete", key, *scope)
+        alice("flytectl", "secret", "delete", "--yes", key, *scope)
 
 
 # ── the file ──────────────────────────────────────────────────────────────────────────────────────
@@ -217,7 +217,7 @@ def test_who_is_not_in_the_group_changes_nothing() -> None:
     """Every verb that mallory tries: refused, with the same advice."""
     for words in (
         ["app", "ls"],
-        ["app", "delete", "bad"],
+        ["app", "delete", "--yes", "bad"],
         ["secret", "create", "X", "y"],
         ["secret", "ls"],
         ["ca", "show"],
@@ -348,22 +348,22 @@ def test_a_full_disk_can_be_freed() -> None:
             systemctl("restart", "flyted")
             fill(state)
             refused("flytectl", "secret", "create", "MORE", "-", typed="y" * 65536, status=9)
-            alice("flytectl", "secret", "delete", "LEAVING")
+            alice("flytectl", "secret", "delete", "--yes", "LEAVING")
             alice("flytectl", "token", "revoke", "leaving")
             fill(state)
-            alice("flytectl", "app", "delete", "leaving")
+            alice("flytectl", "app", "delete", "--yes", "leaving")
             assert [a["name"] for a in answer("app", "ls")["apps"] if a["name"] == "leaving"] == []
             assert [s["key"] for s in answer("secret", "ls")["secrets"] if s["key"] == "LEAVING"] == []
             assert [t["name"] for t in answer("token", "ls")["tokens"] if t["name"] == "leaving"] == []
             assert curl(url)[0] == 421
-        alice("flytectl", "app", "delete", "leaving")  # of the disk that was there before
+        alice("flytectl", "app", "delete", "--yes", "leaving")  # of the disk that was there before
         alice("flytectl", "token", "revoke", "leaving")
 
 
 def test_a_full_disk_keeps_the_old_value() -> None:
     """No room: the error says so, and the secret is the one from before."""
     for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", app["name"])
+        alice("flytectl", "app", "delete", "--yes", app["name"])
     with secret("KEPT", "before"), small_disk() as state:
         before = answer("secret", "ls", "--all")
         fill(state)

@@ -54,7 +54,7 @@ def leaf() -> Iterator[Path]:
     path.chmod(0o644)
     yield path
     path.unlink()
-    alice("flytectl", "app", "delete", "browsed")
+    alice("flytectl", "app", "delete", "--yes", "browsed")
 
 
 def knows(store: Path) -> bool:

@@ -35,7 +35,7 @@ def _alice_may() -> None:
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
     yield
-    by("alice", "flytectl", "app", "delete", APP)
+    by("alice", "flytectl", "app", "delete", "--yes", APP)
 
 
 def units() -> str:
@@ -63,7 +63,7 @@ def test_a_first_start_is_called_off_by_a_deletion() -> None:
         until(lambda: ".service" in units())
         status, body = curl(f"https://{APP}.apps.localhost")
         assert (status, "starting for the first time" in body) == (503, True)
-        alice("flytectl", "app", "delete", APP)
+        alice("flytectl", "app", "delete", "--yes", APP)
         called_off(process)
     gone()
     assert curl(f"https://{APP}.apps.localhost")[0] == 421
@@ -73,7 +73,7 @@ def test_a_build_is_called_off_by_a_deletion() -> None:
     """Before there is any revision; the image is built to its end, and no app comes of it."""
     with running("flytectl", "serve", give("called_off.py", BUILDS)) as process:
         until(lambda: "flyted-build-" in "".join(everything()["units"]))
-        alice("flytectl", "app", "delete", APP)
+        alice("flytectl", "app", "delete", "--yes", APP)
         called_off(process)
     gone()
     until(lambda: "flyted-build-" not in "".join(everything()["units"]), 120)
@@ -102,7 +102,7 @@ def test_a_deletion_in_the_middle_of_a_start_by_hand() -> None:
     marker.touch()
     with running("flytectl", "app", "start", APP) as process:
         until(lambda: "activating" in units())
-        alice("flytectl", "app", "delete", APP)
+        alice("flytectl", "app", "delete", "--yes", APP)
         called_off(process)
     marker.unlink()
     gone()
@@ -113,7 +113,7 @@ def test_the_next_deploy_is_not_held_up() -> None:
     for round_ in range(4):
         with running("flytectl", "serve", write(APP, at_start=HANGS, version=str(round_))) as process:
             until(lambda: ".service" in units())
-            alice("flytectl", "app", "delete", APP)
+            alice("flytectl", "app", "delete", "--yes", APP)
             called_off(process)
     url = serve(APP, version="at last")
     assert "at last" in curl(url)[1]
@@ -152,7 +152,7 @@ def test_a_deletion_that_was_given_up_erases_nothing_later() -> None:
     url = serve(APP, at_start=KEEPS)
     curl(f"{url}/keep")
     with in_flight(url, 8) as request:
-        with running("flytectl", "app", "delete", APP) as deletion:
+        with running("flytectl", "app", "delete", "--yes", APP) as deletion:
             until(lambda: answer("app", "get", APP)["wanted"] == "stopped")
             deletion.send_signal(signal.SIGINT)
             said = deletion.communicate(timeout=20)[0]
@@ -167,7 +167,7 @@ def test_who_serves_an_app_calls_its_deletion_off() -> None:
     """In another terminal: the deletion says that it did nothing more."""
     url = serve(APP, at_start=KEEPS)
     curl(f"{url}/keep")
-    with in_flight(url, 8) as request, running("flytectl", "app", "delete", APP) as deletion:
+    with in_flight(url, 8) as request, running("flytectl", "app", "delete", "--yes", APP) as deletion:
         until(lambda: answer("app", "get", APP)["wanted"] == "stopped")
         alice("flytectl", "app", "start", APP)
         said = deletion.communicate(timeout=20)[0]

@@ -43,7 +43,7 @@ def _served_file() -> Iterator[None]:
     may_serve()
     give("egress.py", SOURCE)
     yield
-    alice("flytectl", "app", "delete", APP)
+    alice("flytectl", "app", "delete", "--yes", APP)
 
 
 @pytest.fixture(scope="module")

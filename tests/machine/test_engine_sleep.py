@@ -44,8 +44,8 @@ def _alice_may() -> Iterator[None]:
     alice("flytectl", "secret", "create", "DOZE_KEY", "-", "--replace", typed=KEY)
     yield
     for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", app["name"])
-    by("alice", "flytectl", "secret", "delete", "DOZE_KEY")
+        alice("flytectl", "app", "delete", "--yes", app["name"])
+    by("alice", "flytectl", "secret", "delete", "--yes", "DOZE_KEY")
     shutil.rmtree("/home/alice/vllm")
 
 
@@ -95,7 +95,7 @@ def test_an_idle_engine_sleeps_and_the_next_request_wakes_it(idle: str, calls: l
         said = [re.sub("^rpc.*", "rpc", str(each)) for each in found["calls"]]  # type: ignore[attr-defined]
         assert said == calls * round_
         until(lambda: state("doze-idle") == "running")
-    alice("flytectl", "app", "delete", "doze-idle")
+    alice("flytectl", "app", "delete", "--yes", "doze-idle")
 
 
 def test_a_hundred_requests_wake_it_once() -> None:

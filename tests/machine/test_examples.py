@@ -20,7 +20,7 @@ def hello() -> Iterator[str]:
     may_serve()
     alice("cp", str(INSTALLED / "hello.py"), ".")
     yield alice("flytectl", "serve", "-q", "hello.py").stdout.strip()
-    alice("flytectl", "app", "delete", "hello")
+    alice("flytectl", "app", "delete", "--yes", "hello")
 
 
 def test_the_package_has_the_examples_of_the_project() -> None:

@@ -63,7 +63,7 @@ app.router.lifespan_context = for_ever
 def _alice_may() -> Iterator[None]:
     may_serve()
     yield
-    by("alice", "flytectl", "app", "delete", APP)  # may not be there: a part of the tests ran
+    by("alice", "flytectl", "app", "delete", "--yes", APP)  # may not be there: a part of the tests ran
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +130,14 @@ def test_a_start_that_prints_without_end_still_says_why() -> None:
     lines = alice("flytectl", "logs", FIRST, "-n", "200").stdout
     assert re.search(r"flyted: \d{5,6} lines of output were dropped", lines)
     assert "loading shard 149999" in lines
-    alice("flytectl", "app", "delete", FIRST)
+    alice("flytectl", "app", "delete", "--yes", FIRST)
 
 
 def test_the_exception_of_a_start_up_is_the_reason_and_not_that_it_failed() -> None:
     """uvicorn's last line says only that."""
     shown = fails(FIRST, LIFESPAN, "no model")
     assert "at its start: RuntimeError: no model at /srv/m" in shown
-    alice("flytectl", "app", "delete", FIRST)
+    alice("flytectl", "app", "delete", "--yes", FIRST)
 
 
 def test_a_crash_after_the_start_is_told_as_one() -> None:
@@ -147,14 +147,14 @@ def test_a_crash_after_the_start_is_told_as_one() -> None:
     until(lambda: answer("app", "get", FIRST)["reason"] != "")
     reason = answer("app", "get", FIRST)["reason"]
     assert reason == "its last run ended with status 7; the next request starts it again"
-    alice("flytectl", "app", "delete", FIRST)
+    alice("flytectl", "app", "delete", "--yes", FIRST)
 
 
 def test_a_secret_that_is_gone_at_a_wake_is_named() -> None:
     """Not as damage of what launch was given: with the command that brings it back, after which the app recovers."""
     alice("flytectl", "secret", "create", "START_KEY", "-", typed="a-value-of-some-length")
     url = alice("flytectl", "serve", "-q", give("start_keyed.py", KEYED)).stdout.strip()
-    alice("flytectl", "secret", "delete", "START_KEY")
+    alice("flytectl", "secret", "delete", "--yes", "START_KEY")
     alice("flytectl", "app", "sleep", "start-keyed")
     assert curl(url)[0] in (502, 503)
     until(lambda: answer("app", "get", "start-keyed")["state"] == "failed")
@@ -163,8 +163,8 @@ def test_a_secret_that_is_gone_at_a_wake_is_named() -> None:
     assert "flytectl secret create START_KEY" in reason
     alice("flytectl", "secret", "create", "START_KEY", "-", typed="a-value-of-some-length")
     until(lambda: curl(url)[0] == 404, 60)  # the app has no page at /: it answers
-    alice("flytectl", "app", "delete", "start-keyed")
-    alice("flytectl", "secret", "delete", "START_KEY")
+    alice("flytectl", "app", "delete", "--yes", "start-keyed")
+    alice("flytectl", "secret", "delete", "--yes", "START_KEY")
 
 
 @pytest.mark.usefixtures("impatient")
@@ -182,7 +182,7 @@ def test_a_first_revision_that_never_gets_ready() -> None:
     assert f"it did not serve within {PATIENCE_S} s" in fails(FIRST, NEVER_UP, "last words")
     app = answer("app", "get", FIRST)
     assert (app["state"], app["units"]) == ("failed", [])
-    alice("flytectl", "app", "delete", FIRST)
+    alice("flytectl", "app", "delete", "--yes", FIRST)
 
 
 def test_a_first_revision_that_dies() -> None:
@@ -190,4 +190,4 @@ def test_a_first_revision_that_dies() -> None:
     fails(FIRST, RAISES, "cannot go on")
     app = answer("app", "get", FIRST)
     assert (app["state"], app["units"]) == ("failed", [])
-    alice("flytectl", "app", "delete", FIRST)
+    alice("flytectl", "app", "delete", "--yes", FIRST)

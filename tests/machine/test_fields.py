@@ -40,7 +40,7 @@ def _prepared() -> Iterator[None]:
     yield
     forget_apps("field-")
     for key in TOKENS:
-        by("alice", "flytectl", "secret", "delete", key)
+        by("alice", "flytectl", "secret", "delete", "--yes", key)
 
 
 @pytest.fixture(scope="module")

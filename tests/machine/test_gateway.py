@@ -28,7 +28,7 @@ RPC = f"{GATEWAY}/flyteidl2.secret.SecretService/ListSecrets"
 def _prepared() -> None:
     prepare()
     alice("sudo", "flytectl", "ca", "install")
-    by("alice", "flytectl", "app", "delete", "stock-app")  # of a run before
+    by("alice", "flytectl", "app", "delete", "--yes", "stock-app")  # of a run before
 
 
 def write(name: str, **how: object) -> str:

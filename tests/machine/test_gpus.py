@@ -57,7 +57,7 @@ def _no_apps() -> Iterator[None]:
     yield
     has(TWO)
     for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", app["name"])
+        alice("flytectl", "app", "delete", "--yes", app["name"])
 
 
 def can_open(url: str, path: str) -> str:

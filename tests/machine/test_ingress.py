@@ -136,8 +136,8 @@ def test_apps_that_come_and_go_drop_no_connection_of_others() -> None:
     serve("coming")
 
     async def changes() -> None:
-        for words in (("stop",), ("start",), ("sleep",), ("delete",)):
-            await asyncio.to_thread(alice, "flytectl", "app", words[0], "coming", *words[1:])
+        for words in (("stop",), ("start",), ("sleep",), ("delete", "--yes")):
+            await asyncio.to_thread(alice, "flytectl", "app", *words, "coming")
         await asyncio.to_thread(serve, "coming", version="2")
 
     async def both() -> dict[str, int]:
@@ -151,7 +151,7 @@ def test_apps_that_come_and_go_drop_no_connection_of_others() -> None:
     results = asyncio.run(both())
     assert set(results) == {"200"}, results
     for name in ("steady", "coming"):
-        alice("flytectl", "app", "delete", name)
+        alice("flytectl", "app", "delete", "--yes", name)
 
 
 def test_a_killed_haproxy_comes_back_with_the_same_apps() -> None:
@@ -168,7 +168,7 @@ def test_a_killed_haproxy_comes_back_with_the_same_apps() -> None:
     unknown = sh("curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "--resolve", f"no-{host}:{port}:127.0.0.1",
                  f"https://no-{host}:{port}/")  # fmt: skip
     assert unknown == "421"
-    alice("flytectl", "app", "delete", "steady")
+    alice("flytectl", "app", "delete", "--yes", "steady")
 
 
 def test_a_restart_loses_no_request() -> None:
@@ -184,7 +184,7 @@ def test_a_restart_loses_no_request() -> None:
 
     results = asyncio.run(restart())
     assert set(results) == {"200"}, results
-    alice("flytectl", "app", "delete", "steady")
+    alice("flytectl", "app", "delete", "--yes", "steady")
 
 
 def test_a_kill_refuses_no_connection() -> None:
@@ -202,7 +202,7 @@ def test_a_kill_refuses_no_connection() -> None:
             assert victims.stop == 1 or set(answers) == {"200"}, (victims, answers)
 
     asyncio.run(kill())
-    alice("flytectl", "app", "delete", "steady")
+    alice("flytectl", "app", "delete", "--yes", "steady")
 
 
 def test_other_ports_take_a_restart_of_the_daemon() -> None:
@@ -225,7 +225,7 @@ def test_other_ports_take_a_restart_of_the_daemon() -> None:
         must("systemctl", "restart", "flyted.service")
     assert answer("app", "get", "steady")["url"] == url
     assert curl(url)[0] == 200
-    alice("flytectl", "app", "delete", "steady")
+    alice("flytectl", "app", "delete", "--yes", "steady")
 
 
 def test_listeners_that_somebody_stopped_come_back() -> None:
@@ -236,7 +236,7 @@ def test_listeners_that_somebody_stopped_come_back() -> None:
     subprocess.run(["systemctl", "restart", UNIT], check=False, capture_output=True)  # may fail once
     until(lambda: sh("systemctl", "show", "-P", "ActiveState", UNIT) == "active")
     assert curl(url)[0] == 200
-    alice("flytectl", "app", "delete", "steady")
+    alice("flytectl", "app", "delete", "--yes", "steady")
 
 
 def test_a_restart_of_the_daemon_leaves_it_alone() -> None:

@@ -40,7 +40,7 @@ def _alice_may() -> Iterator[None]:
     yield
     for app in answer("app", "ls")["apps"]:
         if app["name"].startswith("limit-"):
-            alice("flytectl", "app", "delete", app["name"])
+            alice("flytectl", "app", "delete", "--yes", app["name"])
 
 
 def serve(name: str, **how: str) -> str:

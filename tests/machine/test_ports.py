@@ -40,7 +40,7 @@ def _alice_may() -> Iterator[None]:
     may_serve()
     yield
     forget_apps("port-")
-    by("alice", "flytectl", "secret", "delete", "PORT_KEY")
+    by("alice", "flytectl", "secret", "delete", "--yes", "PORT_KEY")
 
 
 def systemctl(*words: str) -> str:
@@ -62,7 +62,7 @@ def test_ten_programs_have_the_same_port_at_once() -> None:
     app = answer("app", "get", TEN[0])
     assert app["port"] == 8080
     for name in TEN[1:]:
-        alice("flytectl", "app", "delete", name)
+        alice("flytectl", "app", "delete", "--yes", name)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
@@ -233,7 +233,7 @@ def test_a_wrong_port_is_told_while_it_starts() -> None:
         words = "nothing listens on port 8080, but the program does on 9000"
         until(lambda: any(line.startswith("note: ") and words in line for line in said), 60)
         assert words in alice("flytectl", "logs", "port-else").stdout
-    alice("flytectl", "app", "delete", "port-else")
+    alice("flytectl", "app", "delete", "--yes", "port-else")
 
 
 @pytest.mark.usefixtures("impatient")
@@ -319,7 +319,7 @@ def test_a_deleted_app_leaves_no_network() -> None:
     """Neither its own, nor, with the last of them, the way out."""
     for app in answer("app", "ls")["apps"]:
         if app["port"]:
-            alice("flytectl", "app", "delete", app["name"])
+            alice("flytectl", "app", "delete", "--yes", app["name"])
     left = [
         "systemctl",
         "list-units",

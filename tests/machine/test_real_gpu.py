@@ -56,7 +56,7 @@ def _gone() -> Iterator[None]:
     may_serve()
     yield
     for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", app["name"])
+        alice("flytectl", "app", "delete", "--yes", app["name"])
 
 
 def test_cuda_computes_on_the_lease_and_gives_the_memory_back() -> None:

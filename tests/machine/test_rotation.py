@@ -69,8 +69,8 @@ def url() -> Iterator[str]:
     may_serve()
     store("ROTATED", VALUE)
     yield alice("flytectl", "serve", "-q", give("rotating/app.py", APP)).stdout.strip()
-    alice("flytectl", "app", "delete", "rotating")
-    alice("flytectl", "secret", "delete", "ROTATED")
+    alice("flytectl", "app", "delete", "--yes", "rotating")
+    alice("flytectl", "secret", "delete", "--yes", "ROTATED")
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_a_damaged_secret_is_named_and_nothing_is_done() -> None:
     before, started = identity(), root("systemctl", "show", "-P", "InvocationID", "flyted").stdout
     assert "'SPOILT'" in root("flytectl", "secret", "rotate", status=9).stderr
     assert root("systemctl", "show", "-P", "InvocationID", "flyted").stdout == started
-    alice("flytectl", "secret", "delete", "SPOILT")
+    alice("flytectl", "secret", "delete", "--yes", "SPOILT")
     assert identity() == before
 
 

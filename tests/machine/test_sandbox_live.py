@@ -120,7 +120,7 @@ def attempts() -> Iterator[dict[str, object]]:
     url = alice("flytectl", "serve", "-q", "probe.py").stdout.strip()
     yield {"url": url, **json.loads(curl(f"{url}/try")[1])}
     for name in ("probe", "other"):
-        alice("flytectl", "app", "delete", name)
+        alice("flytectl", "app", "delete", "--yes", name)
 
 
 def exposure(unit: str) -> float:

@@ -63,7 +63,7 @@ def secret() -> Iterator[str]:
     """A secret of alice's, gone afterwards."""
     alice("flytectl", "secret", "create", "STORE_TEST", "-", "--replace", typed=VALUE)
     yield "STORE_TEST"
-    alice("flytectl", "secret", "delete", "STORE_TEST")
+    alice("flytectl", "secret", "delete", "--yes", "STORE_TEST")
 
 
 def damaged(key: str) -> bool:

@@ -54,7 +54,7 @@ def _member() -> None:
 def _none_left() -> Iterator[None]:
     yield
     for app in present():
-        alice("flytectl", "app", "delete", app)
+        alice("flytectl", "app", "delete", "--yes", app)
 
 
 def present() -> list[str]:

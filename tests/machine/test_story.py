@@ -82,10 +82,10 @@ def test_every_way_to_give_a_value_works() -> None:
     keys = {s["key"] for s in answer("secret", "ls", "--all")["secrets"]}
     assert keys == {"API_KEY", "FILED", "PIPED", "SCOPED"}
     assert {s["key"] for s in answer("secret", "ls")["secrets"]} == keys - {"SCOPED"}
-    alice("flytectl", "secret", "delete", "FILED")
-    alice("flytectl", "delete", "secret", "PIPED")
-    refused("flytectl", "secret", "delete", "SCOPED", status=4)
-    alice("flytectl", "secret", "delete", "SCOPED", "-p", "p1", "-d", "production")
+    alice("flytectl", "secret", "delete", "--yes", "FILED")
+    alice("flytectl", "delete", "secret", "-y", "PIPED")
+    refused("flytectl", "secret", "delete", "--yes", "SCOPED", status=4)
+    alice("flytectl", "secret", "delete", "--yes", "SCOPED", "-p", "p1", "-d", "production")
     assert {s["key"] for s in answer("secret", "ls", "--all")["secrets"]} == {"API_KEY"}
 
 
@@ -205,14 +205,14 @@ def test_completion_knows_the_names() -> None:
 
 def test_deleted_means_gone(url: str) -> None:
     """The app's units, files and host name are gone; its secret stays until it is deleted too."""
-    assert alice("flytectl", "delete", "app", APP).stdout == f"{APP}: deleted\n"
+    assert alice("flytectl", "delete", "app", "-y", APP).stdout == f"{APP}: deleted\n"
     assert curl(f"{url}/public")[0] == 421
     refused("flytectl", "app", "get", APP, status=4)
     units = subprocess.run(
         ["systemctl", "list-units", "--all", "--no-legend", f"flyted-app-{APP}*"], capture_output=True, check=True
     )
     assert units.stdout == b""
-    alice("flytectl", "secret", "delete", "API_KEY")
+    alice("flytectl", "secret", "delete", "--yes", "API_KEY")
     assert "no secrets" in alice("flytectl", "secret", "ls").stderr
 
 

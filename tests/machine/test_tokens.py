@@ -43,7 +43,7 @@ def url() -> Iterator[str]:
     done = alice("flytectl", "serve", give("guarded.py", SOURCE % APP))
     assert "It requires a token" in done.stderr
     yield done.stdout.strip()
-    alice("flytectl", "app", "delete", APP)
+    alice("flytectl", "app", "delete", "--yes", APP)
     alice("flytectl", "token", "revoke", "--all")
 
 

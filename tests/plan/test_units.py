@@ -16,8 +16,9 @@ from flyted.host.signatures import properties
 from flyted.launch.expand import expand
 from flyted.launch.options import parse
 from flyted.launch.surroundings import unquote
+from flyted.plan.app_folders import erase_unit, measure_unit
 from flyted.plan.command import quote
-from flyted.plan.units import Layout, UnitPair, app_units, bundle_path, erase_unit, socket_path
+from flyted.plan.units import Layout, UnitPair, app_units, bundle_path, socket_path
 from tests.plan.stored import spec
 
 BUNDLE = "a" * 64
@@ -218,6 +219,7 @@ def test_every_property_can_be_sent(egress: bool) -> None:
     assert properties(pair.socket)
     assert properties(pair.service)
     assert properties(erase_unit("authenticated-api"))
+    assert properties(measure_unit("authenticated-api", 7))
 
 
 @pytest.mark.parametrize("name", ["a", LONGEST, f"{LONGEST[:54]}-12345678"])

@@ -51,11 +51,11 @@ def test_tokens_count_as_before() -> None:
     kept, ended = (alice("cat", f"{name}.token").stdout.strip() for name in ("kept", "ended"))
     assert [visit(where, token)[0] for token in ("", ended, kept)] == [401, 401, 200]
     alice("flytectl", "token", "revoke", "boot-kept")
-    alice("flytectl", "app", "delete", "boot-guarded")
+    alice("flytectl", "app", "delete", "--yes", "boot-guarded")
 
 
 def test_the_certificate_is_still_trusted() -> None:
     """The CA is the one that was installed before: curl asks for nothing new, and apps can go."""
     assert curl(url("boot-serves"))[0] == 200
     for name in ("boot-serves", "boot-sleeps", "boot-stopped"):
-        alice("flytectl", "app", "delete", name)
+        alice("flytectl", "app", "delete", "--yes", name)

@@ -122,7 +122,7 @@ def test_purge_says_what_it_deletes_and_deletes_it(url: str) -> None:
     """The message names secrets before they go; then nothing of ours is left but user and group."""
     assert url
     said = sh("apt-get", "purge", "-y", "flyted")
-    assert re.search(r"deleting for ever: [1-9]\d* secrets", said)
+    assert re.search(r"deleting for good: the data of [1-9]\d* app\(s\) \(\S+\), 1 secret\(s\), ", said), said
     assert sh("systemctl", "list-units", "--all", "--no-legend", "--plain", "flyted*").strip() == ""
     left = sh(
         "find", "/etc", "/usr", "/var/lib", "/var/cache", "/var/log", "/run", "-xdev",

@@ -1,0 +1,51 @@
+"""Asks before something is deleted for good: on a terminal by a question, else by ``--yes``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from flytectl.options import say
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+DECLINED = 1
+"""The exit status where the answer was no."""
+
+
+def yes_option(function: Decorated) -> Decorated:
+    """``--yes``: delete without asking."""
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")(function)
+
+
+def scope_words(project: str, domain: str, *unless: str) -> list[str]:
+    """The options that name a scope, but for the values in ``unless``."""
+    pairs = (("--project", project), ("--domain", domain))
+    return [word for option, value in pairs if value and value not in unless for word in (option, value)]
+
+
+def can_ask() -> bool:
+    """Whether somebody sits at a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def may_delete(lost: Sequence[str], question: str, command: str) -> bool:
+    """Shows what will be lost, a line each, and asks. ``False``: the user does not want it, and was told so.
+
+    Raises :class:`InvalidInput` where nobody can be asked; ``command`` is what to type then.
+    """
+    if not can_ask():
+        from flyted.contract.errors import InvalidInput  # noqa: PLC0415  only where it is raised
+
+        raise InvalidInput(
+            "this deletes for good, and there is no terminal to ask on: nothing was deleted", hint=command
+        )
+    for line in lost:
+        say(line)
+    if click.confirm(question, default=False, err=True):
+        return True
+    say("nothing was deleted")
+    return False
