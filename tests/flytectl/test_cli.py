@@ -161,7 +161,7 @@ def test_what_was_done_to_apps_can_be_read_as_json(border, capsys) -> None:
     assert cli.main(["app", "stop", "a", "b", "--json"]) == 0
     assert [app["state"] for app in json.loads(capsys.readouterr().out)["apps"]] == ["stopped"] * 2
     border(error("not-found", "no such app", "app ls"))
-    for words in (["app", "delete", "--json", "a"], ["app", "get", "a", "--json"]):
+    for words in (["app", "delete", "--yes", "--json", "a"], ["app", "get", "a", "--json"]):
         assert cli.main(words) == 4
         shown = capsys.readouterr().err
         assert json.loads(shown) == {"error": "no such app", "hint": "app ls", "code": "not-found"}

@@ -85,7 +85,7 @@ def test_app_ls_shows_what_one_looks_for() -> None:
     other = {**APP, "name": "other", "project": "p", "domain": "production", "state": "sleeping"}
     assert render.apps_table([APP], colour=False, now=NOW).split("\n") == [
         "NAME               STATE    REV  AGE    URL",
-        "authenticated-api  running  2    5 min  https://authenticated-api.apps.localhost",
+        "authenticated-api  running  2    6 min  https://authenticated-api.apps.localhost",
     ]
     lines = render.apps_table([other, APP], colour=False, now=NOW).split("\n")
     assert [line.split()[:2] for line in lines[1:]] == [

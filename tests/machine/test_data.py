@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.machine.people import alice, curl, forget_apps, give, may_serve
+from tests.machine.people import alice, answer, by, curl, forget_apps, give, may_serve, refused
 
 APP = "data-notes"
 STATE = Path(f"/var/lib/private/flyted-app-{APP}")
@@ -139,3 +140,59 @@ def test_a_draining_revision_and_one_that_goes_on_keep_their_files() -> None:
         assert found["pages"] == pages
         alice("flytectl", "app", "sleep", APP)
         curl(url)
+
+
+def test_what_an_app_keeps_is_shown_and_deleted_when_asked_for() -> None:
+    """Where it is and how much, for a person and a program; the question; what was kept for the next app."""
+    url = serve("1")
+    assert set(written(url).values()) == {1}
+    data = answer("app", "get", APP)["data"]
+    assert data["folder"] == str(STATE)
+    assert data["complete"] is True
+    assert data["files"] >= 5
+    assert data["bytes"] >= 5 * 8192
+    assert f", {STATE}" in alice("flytectl", "app", "get", APP).stdout
+    assert f"flytectl app delete --yes {APP}" in refused("flytectl", "app", "delete", APP, status=2)
+    said = asked("n", f"flytectl app delete {APP}")
+    assert f"files, {STATE}" in said
+    assert "1 revision" in said
+    assert "nothing was deleted" in said
+    assert set(written(url).values()) == {2}
+    assert "deleted; its data is kept" in asked("y", f"flytectl app delete --keep-data {APP}")
+    assert curl(url)[0] == 421
+    assert (STATE / "work" / "notes.db").is_file()
+    assert set(written(serve("2")).values()) == {3}
+    alice("flytectl", "app", "delete", "--yes", "--keep-data", APP)
+    said = asked("y", f"flytectl app delete {APP}")
+    assert "kept from an app that is deleted already" in said
+    assert not STATE.exists()
+    refused("flytectl", "app", "delete", "--yes", APP, status=4)
+
+
+def test_who_uses_a_secret_is_shown_before_it_is_deleted() -> None:
+    """And nobody is asked where there is no terminal."""
+    alice("flytectl", "secret", "create", "DATA_KEY", "-", "--replace", typed="value")
+    assert "flytectl secret delete --yes DATA_KEY" in refused("flytectl", "secret", "delete", "DATA_KEY", status=2)
+    assert "no app uses it" in asked("n", "flytectl secret delete DATA_KEY")
+    assert answer("secret", "get", "DATA_KEY")["apps"] == []
+    assert "deleted" in asked("y", "flytectl secret delete DATA_KEY")
+
+
+def asked(reply: str, command: str) -> str:
+    """What alice's terminal shows when she answers the question of a command."""
+    return by("alice", "script", "-qec", command, "/dev/null", typed=f"{reply}\n").stdout
+
+
+def test_what_an_app_of_the_first_version_wrote_is_moved_at_its_next_start() -> None:
+    """Its working folder was in the cache, one per bundle. The app sleeps over the upgrade."""
+    url = serve("1")
+    alice("flytectl", "app", "sleep", APP)
+    owner = (STATE / "work").stat()
+    old = Path(f"/var/cache/private/flyted-app-{APP}/code") / ("0" * 64)
+    old.mkdir(parents=True)
+    (old / "old.db").write_text("milk")
+    for path in (old.parent, old, old / "old.db"):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    assert curl(url)[0] == 200
+    assert (STATE / "work" / "old.db").read_text() == "milk"
+    assert not old.parent.exists()
