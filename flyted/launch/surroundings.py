@@ -34,6 +34,7 @@ def unquote(environ: MutableMapping[str, str]) -> None:
 
 def furnish(environ: MutableMapping[str, str], cache: str) -> None:
     """Variables that a container would have: programs of the image first, a home that can be written."""
+    environ["CACHE_DIRECTORY"] = cache  # the other one is ours (workdir.py)
     programs = os.path.dirname(sys.executable)
     folders = [each for each in (environ.get("PATH") or _DEFAULT_PATH).split(":") if each != programs]
     environ["PATH"] = ":".join([programs, *folders])

@@ -107,7 +107,7 @@ class Unit:
             "HOME": "/",
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "DO_NOT_TRACK": "1",
-            "CACHE_DIRECTORY": str(self.folder / "cache"),
+            "CACHE_DIRECTORY": f"{self.folder}/cache:{self.folder}/cache/revision",
             "STATE_DIRECTORY": str(self.folder / "state"),
             "CREDENTIALS_DIRECTORY": str(self.folder / "credentials"),
             "NOTIFY_SOCKET": str(self.folder / "notify.sock"),

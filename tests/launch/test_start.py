@@ -68,6 +68,7 @@ def test_the_app_has_the_surroundings_of_a_container(probe: App) -> None:
     environ = facts["environ"]
     assert environ["PATH"].split(":")[0] == str(Path(probe.unit.python).parent)
     assert environ["HOME"] == str(probe.unit.folder / "state")
+    assert environ["CACHE_DIRECTORY"] == str(probe.unit.folder / "cache")
     assert environ["_FLYTE_APP_RAW_DATA_PATH"] == str(probe.unit.folder / "state" / "raw")
     assert environ["FLYTE_INTERNAL_EXECUTION_PROJECT"] == "default"
     assert json.loads(Path(environ["flyte-parameters.json"]).read_text()) == {}
