@@ -126,7 +126,9 @@ def test_an_app_keeps_the_id_that_flyted_0_1_0_gave_it(tmp_path: Path) -> None:
     old = "api-shop-production-9be7a2bb"
     with store.database.transaction():
         store.database.execute(
-            "INSERT INTO app VALUES (?, 'shop', 'production', 'api', 'started', NULL, 1.0, 1.0)", (old,)
+            "INSERT INTO app (id, project, domain, name, wanted, serving, created_at, updated_at)"
+            " VALUES (?, 'shop', 'production', 'api', 'started', NULL, 1.0, 1.0)",
+            (old,),
         )
     assert key.id != old
     assert store.known(key).id == old
