@@ -127,7 +127,7 @@ def test_a_field_behind_the_body_is_no_header() -> None:
         "x-forwarded-host",
         "x-forwarded-proto",
     ]
-    alice("flytectl", "app", "delete", "trailing")
+    alice("flytectl", "app", "delete", "--yes", "trailing")
 
 
 def test_apps_that_come_and_go_drop_no_connection_of_others() -> None:

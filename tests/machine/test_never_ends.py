@@ -29,7 +29,7 @@ threading.Thread(target=cling, daemon=True).start()
 def _nothing_left() -> Iterator[None]:
     may_serve()
     yield
-    by("alice", "flytectl", "app", "delete", APP)
+    by("alice", "flytectl", "app", "delete", "--yes", APP)
 
 
 def active() -> str:
@@ -49,6 +49,6 @@ def test_it_is_killed_by_whichever_daemon_is_there() -> None:
     until(lambda: active() == "failed", 60)
     assert curl(url)[0] == 200
     began = time.monotonic()
-    alice("flytectl", "app", "delete", APP)
+    alice("flytectl", "app", "delete", "--yes", APP)
     assert 20 < time.monotonic() - began < 60, "systemd's own limit is 30 s, and it was put off"
     assert active() == "inactive"

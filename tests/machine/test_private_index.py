@@ -90,4 +90,4 @@ def test_a_package_of_a_private_index(index: str) -> None:
         url = alice("flytectl", "serve", "-q", app(f"http://me:$ACME_TOKEN@{index}/simple")).stdout.strip()
     assert curl(url) == (200, '{"acme":true,"token":false}')
     assert search.found() == []
-    alice("flytectl", "secret", "delete", "acme-index")
+    alice("flytectl", "secret", "delete", "--yes", "acme-index")

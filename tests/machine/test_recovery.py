@@ -37,8 +37,8 @@ def url() -> Iterator[str]:
     served = serve(APP)
     alice("flytectl", "secret", "create", "KEPT", "-", "--replace", typed="value")
     yield served
-    by("alice", "flytectl", "secret", "delete", "KEPT")
-    by("alice", "flytectl", "app", "delete", APP)
+    by("alice", "flytectl", "secret", "delete", "--yes", "KEPT")
+    by("alice", "flytectl", "app", "delete", "--yes", APP)
 
 
 @contextmanager
