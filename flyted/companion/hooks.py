@@ -17,6 +17,7 @@ from . import (
     deployment,
     image_build,
     only_environment,
+    platforms,
     progress,
     proxy,
     secret_value,
@@ -43,6 +44,7 @@ def on_init() -> None:
     deployment.show_progress()
     image_build.explain(deployment.is_ours)
     tasks.leave_out(deployment.is_ours)
+    platforms.refuse(target.of_this_machine)
     context.honour(deployment.is_ours)
     if target.command_line() is None:
         certificates.explain_in_scripts(deployment.is_ours)
@@ -80,12 +82,22 @@ def _changed(command: Command, *changes: Change, around_run: Callable[[Run, clic
                 return old(ctx)
             for change in changes:
                 harmless(change)(command)  # each on its own: one may fail
-            return certificates.explained(lambda: around_run(old, ctx))
+            return certificates.explained(lambda: _without_traceback(lambda: around_run(old, ctx)))
 
         return invoke
 
     harmless(around)(command, "invoke", make)
     return command
+
+
+def _without_traceback(command: Callable[[], Any]) -> Any:
+    """Runs a command. What the server refuses is said, also where the SDK would show its own frames."""
+    try:
+        return command()
+    except Exception as error:
+        if type(error).__name__ != "ConnectError":
+            raise
+        raise click.ClickException(str(getattr(error, "message", "") or error)) from error
 
 
 def _ours() -> bool:

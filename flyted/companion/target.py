@@ -78,3 +78,13 @@ def of_process() -> bool:
     if host_of(endpoint) in {HOST, *_known}:
         return True
     return _is_flyted(endpoint, get_init_config().source_config_path or config.auto().source)
+
+
+def of_this_machine() -> bool:
+    """Whether the SDK of this process is connected to the flyted of this machine, and not to one elsewhere."""
+    from flyte._initialize import get_client  # noqa: PLC0415
+
+    try:
+        return host_of(get_client().endpoint) == HOST
+    except Exception:  # noqa: BLE001  as above
+        return False

@@ -54,6 +54,7 @@ def _rows(known: dict[str, Any]) -> list[tuple[str, str]]:
         ("Links", " ".join(html.link(known["url"] + path, title) for title, path in known["links"])),
         ("Revision", str(known["revision"] or "none serves")),
         ("Last failure", escape(f"revision {failure['revision']}: {failure['reason']}") if failure else ""),
+        ("Not done", escape("; ".join(known["unmet"]))),
         ("Secrets", escape(", ".join(secret["key"] for secret in known["secrets"]))),
         ("Log", f"<code>{escape(follow)}</code>"),
     ]

@@ -6,6 +6,7 @@ What reaches an app is in ``tests/machine/test_fields.py``, against the real gat
 from __future__ import annotations
 
 import importlib.util
+import platform
 
 import pytest
 
@@ -133,3 +134,14 @@ def test_the_proxy_says_what_it_lacks(bench: Bench) -> None:
         pytest.skip("this SDK has no proxy")
     assert said.status == 1
     assert "pip install aiohttp" in said.out + said.err
+
+
+def test_an_image_for_another_machine_is_refused(bench: Bench) -> None:
+    """The SDK sends the platform to no remote builder; a flyted elsewhere may be another machine."""
+    other = "arm64" if platform.machine() == "x86_64" else "amd64"
+    image = f"flyte.Image.from_debian_base(platform=('linux/{other}',))"
+    source = f"from flyte._deploy import plan_deploy\nenv.image = {image}\nprint(len(plan_deploy(env)))\n"
+    status, out, err = run(bench, source)
+    assert status == 1
+    assert f"one: the image is for linux/{other} (platform=)" in out + err
+    assert run(bench, source, "127.0.0.1")[0] == 0

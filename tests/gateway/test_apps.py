@@ -185,6 +185,14 @@ def test_each_state_has_its_word_in_flyte(gateway: Running, state: str, wanted: 
     assert last(get(gateway)).deployment_status == status
 
 
+def test_what_an_app_does_without_is_said_with_its_state(gateway: Running) -> None:
+    """`flyte get app NAME` and the companion's last line show the message of the last condition."""
+    said = ["replicas=(0, 5): at most one replica runs here"]
+    gateway.flyted.answers("app.get", {"result": {"app": app_map(unmet=said), "spec": {}}})
+    found = ask(apps(gateway).get, pb.GetRequest(app_id=app().metadata.id)).app
+    assert last(found).message == f"Service is ready; note: {said[0]}"
+
+
 def test_a_wanted_state_alone_changes_no_revision(gateway: Running) -> None:
     """What `flyte update app` does: the whole app comes back with another wanted state."""
     gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": False}})

@@ -186,6 +186,14 @@ def test_variables_of_a_serve_reach_the_app(desk: Desk) -> None:
     alice("flytectl", "app", "delete", "--yes", "field-given", "-p", "field-p2")
 
 
+def test_what_the_server_refuses_is_no_traceback(desk: Desk) -> None:
+    """The stock `flyte update project` shows its own frames."""
+    assert "with its first app or secret" in desk.fails("flyte update project field-none --archive")
+    said = desk.fails("flyte update project default --archive")
+    assert "nothing to change or archive" in said
+    assert "Traceback" not in said
+
+
 def test_the_proxy_logs_in_with_the_command_of_the_configuration(desk: Desk) -> None:
     """The SDK drops it: "Command cannot be empty for command authenticator"."""
     file = write("field-locked")
