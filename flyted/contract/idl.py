@@ -269,11 +269,15 @@ def _command(words: list[str]) -> tuple[str, ...]:
 
 
 def _sys_path(value: str) -> str:
-    """Folders of the bundle that Flyte's runtime puts on sys.path: relative, inside the bundle."""
-    for part in value.split(":"):
+    """Folders of the bundle that Flyte's runtime puts on sys.path: relative, inside the bundle.
+
+    Each once: a script and ``flyte serve`` of the same file name the same ones more or less often.
+    """
+    parts = value.split(":")
+    for part in parts:
         if part.startswith("/") or ".." in part.split("/"):
             raise InvalidInput(f"{SYS_PATH} {shown(value)} leaves the code bundle")
-    return value
+    return ":".join(dict.fromkeys(parts))
 
 
 def secret_use(secret: dict[str, Any]) -> SecretUse:

@@ -186,6 +186,15 @@ def test_variables_of_a_serve_reach_the_app(desk: Desk) -> None:
     alice("flytectl", "app", "delete", "--yes", "field-given", "-p", "field-p2")
 
 
+def test_a_script_after_the_command_changes_nothing(desk: Desk) -> None:
+    """The same file by `flyte serve` and as a script is one revision."""
+    script = "\nif __name__ == '__main__':\n    flyte.init_from_config()\n    flyte.deploy(env)\n"
+    write("field-again", more=script)
+    desk.works("flyte serve field_again.py env")
+    desk.works("python field_again.py")
+    assert answer("app", "get", "field-again")["revision"] == 1
+
+
 def test_what_the_server_refuses_is_no_traceback(desk: Desk) -> None:
     """The stock `flyte update project` shows its own frames."""
     assert "with its first app or secret" in desk.fails("flyte update project field-none --archive")
