@@ -1,7 +1,7 @@
 """Space that is kept for deleting: on a full disk, what frees space needs some first.
 
 SQLite logs a deletion before it takes effect, and the secret store writes its manifest anew. A file of zeros beside
-them holds that space; it goes away for the moment of a deletion, and is made again after it.
+them holds that space, two empty ones the inodes: they go away for a deletion, and are made again after it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "reserve"
+SPARES = ("reserve.1", "reserve.2")
+"""Empty files: a change of the secret store writes two new ones before it removes the old ones, which takes inodes."""
 SIZE = 2 * 1024 * 1024
 """Bytes: a manifest of as many secrets as there may be has 1.5 MiB, a deletion's log some pages."""
 _STEP = 128 * 1024
@@ -27,13 +29,17 @@ def released(folder: Path) -> Iterator[None]:
 
     Never raises: without a reserve a full disk is what it is elsewhere. Another program may take the space first.
     """
-    with contextlib.suppress(OSError):
-        (folder / NAME).unlink()
+    for name in (NAME, *SPARES):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
             _take(folder)
+        for name in SPARES:
+            with contextlib.suppress(OSError):
+                os.close(os.open(folder / name, _OPEN, 0o600))
 
 
 def _take(folder: Path) -> None:

@@ -14,6 +14,8 @@ from .refused import Refused
 
 MOST_BYTES = 1 << 30
 MOST_ENTRIES = 100_000
+DEEPEST = 200
+"""Folders in folders: a name of more is no program's, and no path that the kernel takes whole."""
 _CHUNK = 1 << 20
 _FEW = 32  # so many files are synced one by one: syncfs(2) also waits for what others have written
 
@@ -71,6 +73,8 @@ def _parts(name: str, label: str) -> list[str]:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name:
         raise Refused(f"{label}: {name!a} leads out of the app's folder")
+    if len(parts) > DEEPEST:
+        raise Refused(f"{label}: folders are more than {DEEPEST} deep")
     return parts
 
 

@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     """A state folder on a file system of 8 MiB."""
     mounted = tmp_path / "disk"
     mounted.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(mounted)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m,nr_inodes=400", "tmpfs", str(mounted)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("this root may not mount")
     try:
@@ -90,6 +90,20 @@ def fill(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 while filler.write(b"x" * size) == size:
                     pass
+
+
+def test_without_an_inode_left_deleting_works(parts: Parts, folder: Path) -> None:
+    """Secrets, apps and tokens, one after the other to the last; nothing new gets in before."""
+    with contextlib.suppress(OSError):
+        for number in range(1_000_000):
+            (folder / f"filler{number}").touch()
+    with pytest.raises(HostFailure, match="full"):
+        parts.vault.put(ORG, "NEW", b"v", replace=False)
+    for number in range(MANY):
+        parts.vault.delete(ORG, f"K{number}")
+        parts.store.delete(f"a{number}")
+    parts.tokens.remove(frozenset(each.digest for each in parts.tokens.all()))
+    assert parts.known() == (0, 0, 0)
 
 
 def test_nothing_new_gets_in_and_nothing_changes(parts: Parts, folder: Path) -> None:

@@ -114,6 +114,15 @@ def test_too_much_is_refused_before_it_is_written(tmp_path: Path, monkeypatch: p
         unpack.unpack(source, str(tmp_path / "out"))
 
 
+def test_folders_that_are_too_deep_are_refused(tmp_path: Path) -> None:
+    """In one sentence; no program's code is 1500 folders deep."""
+    (tmp_path / "out").mkdir()
+    source = archive(tmp_path / "b.tar.gz", entry("/".join(["d"] * 1500), b"1"))
+    with pytest.raises(Refused, match="folders are more than 200 deep"):
+        unpack.unpack(source, str(tmp_path / "out"))
+    assert tree(tmp_path / "out") == {}
+
+
 def test_a_damaged_archive_is_said_to_be_damaged(tmp_path: Path) -> None:
     """Cut at any place: refused, never half an app."""
     whole = Path(
