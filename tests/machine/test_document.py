@@ -114,6 +114,8 @@ def test_deploy_with_python(desk: Desk) -> None:
 
 def test_deploy_with_flyte(desk: Desk) -> None:
     """``flyte serve basic_auth.py`` shows the guide's lines, in its order, and ends with its last."""
+    assert "Pending" not in desk.works("flyte serve basic_auth.py")  # the script before has served this very app
+    desk.works(f"flyte delete app {APP}")
     said = desk.works("flyte serve basic_auth.py")
     first, console, *states, last = status_lines(said)
     assert first == f"✨ Deploying Application: {APP}"
