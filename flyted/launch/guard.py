@@ -6,6 +6,7 @@ script that passes its own arguments on to another program is caught as well.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from .refused import Refused
 
 _ARGUMENTS = {"os.exec": 1, "os.posix_spawn": 1, "os.spawn": 2, "subprocess.Popen": 1, "os.system": 0}
 SHORTEST = 6  # a shorter value is found by chance
+_BITS = 60  # one that is easier to guess is a word that other arguments have as well: a user's name, say
+_ALPHABETS = ((b"abcdefghijklmnopqrstuvwxyz", 26), (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", 26), (b"0123456789", 10))
 REMEDY = "let it read the variable or a file instead, or serve with --allow-secret-in-argv"
 
 
@@ -37,6 +40,27 @@ def _check(arguments: Any, watched: Mapping[str, bytes]) -> None:
     for word in words:
         text = os.fsencode(word)
         for name, value in watched.items():
-            if value in text:
+            if _shows(text, value):
                 program = os.path.basename(os.fsencode(words[0]).split(b" ")[0]).decode("ascii", "replace")
                 raise Refused(f"program {program!a} would show secret {name} to everybody in its arguments; {REMEDY}")
+
+
+def _shows(text: bytes, value: bytes) -> bool:
+    """Whether an argument holds a secret.
+
+    A value that nobody has by chance is looked for everywhere in it. One like ``postgres`` counts as a word, or after
+    an equals sign: ``http://postgres:5432`` has another reason to be there.
+    """
+    if value not in text:
+        return False
+    if _bits(value) >= _BITS:
+        return True
+    words = [text, *text.split()]
+    return any(word == value or word.endswith(b"=" + value) for word in words)
+
+
+def _bits(value: bytes) -> float:
+    """How hard a value is to guess at most: its length times what each of its characters may be."""
+    size = sum(count for letters, count in _ALPHABETS if any(byte in letters for byte in value))
+    others = {byte for byte in value if not any(byte in letters for letters, _ in _ALPHABETS)}
+    return len(value) * math.log2(max(size + 8 * len(others), 2))
