@@ -16,8 +16,9 @@ APP_FIELDS = (
     "name", "project", "domain", "id", "url", "state", "reason", "revision", "wanted", "created_at", "updated_at",
     "serving_since",
     "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores",
-    "disk_bytes", "shm_bytes", "gpu", "egress", "port", "protocol", "requires_auth", "open_paths", "engine_sleep",
-    "models", "type", "description", "links", "unmet", "requests", "last_failure", "data",
+    "disk_bytes", "shm_bytes", "gpu", "egress", "port", "protocol", "ready_path", "start_timeout_s", "requires_auth",
+    "open_paths", "engine_sleep", "models", "type", "description", "links", "unmet", "requests", "last_failure",
+    "data",
 )  # fmt: skip
 SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged", "apps")
 TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at")
@@ -148,6 +149,7 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Sleeps", _sleeps(app)),
         ("Network", "no connections to other machines" if app.get("egress") is False else ""),
         ("Port", _port(app)),
+        ("Ready", _ready(app)),
         ("Access", "with a token only: flytectl token" if app.get("requires_auth") else ""),
         ("Open", _open(app.get("open_paths"))),
         ("Requests", _requests(app.get("requests"))),
@@ -170,6 +172,15 @@ def _revision(app: Mapping[str, Any]) -> str:
         return "none has come up yet"
     since = app.get("serving_since")
     return of(app, "revision") + (f", since {told(since)}" if since else "")
+
+
+def _ready(app: Mapping[str, Any]) -> str:
+    limit = app.get("start_timeout_s") or 0
+    found = [
+        f"when {of(app, 'ready_path')} answers" if app.get("ready_path") else "",
+        f"within {limit:g} s" if limit else "",
+    ]
+    return " ".join(word for word in found if word)
 
 
 def _python(image: Mapping[str, Any]) -> str:

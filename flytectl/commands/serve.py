@@ -58,13 +58,20 @@ if TYPE_CHECKING:
     ],
     help="What an idle app does: stop (the default), or for vLLM sleep or sleep:2, which gives its GPU memory back.",
 )
+@click.option(
+    "--ready-path",
+    metavar="PATH",
+    help="The app is up when PATH answers, below 500 and not 404 [any answer of a program that listens].",
+)
+@click.option("--start-timeout", metavar="TIME", help="How long a start may take: 90, 90s, 20m, 1h [5m].")
 @app_scope
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the URL.")
 @as_json
 def serve(
     file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
-    root_dir: str | None, gpu_flag: str | None, open_paths: tuple[str, ...], idle: str | None, project: str,
-    domain: str, *, cpu: bool, no_egress: bool, allow_secret_in_argv: bool, quiet: bool, json_: bool,
+    root_dir: str | None, gpu_flag: str | None, open_paths: tuple[str, ...], idle: str | None,
+    ready_path: str | None, start_timeout: str | None, project: str, domain: str, *,
+    cpu: bool, no_egress: bool, allow_secret_in_argv: bool, quiet: bool, json_: bool,
 ) -> None:  # fmt: skip
     """Serve the apps of FILE.
 
@@ -80,7 +87,7 @@ def serve(
 
     path = _existing(Path(file))
     env_folder = _environment_folder(python_env)
-    given, level = _gpus(gpu_flag, cpu=cpu), _sleep_level(idle)
+    given, level, start_s = _gpus(gpu_flag, cpu=cpu), _sleep_level(idle), _seconds(start_timeout)
     require_same_version()
     with load(
         path, environment=environment, python=python, python_env=env_folder, as_user=as_user, project=project,
@@ -93,7 +100,7 @@ def serve(
                 app.idl, image=app.image, image_files=app.image_files, bundle=app.bundle_sha256,
                 python_env=env_folder, egress=not no_egress, secret_in_argv=allow_secret_in_argv,
                 open_paths=open_paths, project=project, domain=domain, gpus=given if app in asking else None,
-                engine_sleep=level if app in sleeping else 0,
+                engine_sleep=level if app in sleeping else 0, ready_path=ready_path or "", start_timeout_s=start_s,
             )
             for app in loaded.apps
         ]  # fmt: skip
@@ -147,6 +154,18 @@ def _tasks(names: tuple[str, ...]) -> str:
     shown = ", ".join(safe(name) for name in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     what = f"task {shown} is" if len(names) == 1 else f"tasks {shown} are"
     return f"note: {what} not deployed: {NOT_HERE}"
+
+
+def _seconds(text: str | None) -> float:
+    """A time as ``--start-timeout`` takes it; 0 without one."""
+    import re
+
+    if text is None:
+        return 0.0
+    found = re.fullmatch(r"(\d{1,5})(s|m|h|)", text, re.ASCII)
+    if found is None:
+        raise click.UsageError(f"--start-timeout {text}: give a number of seconds, or 20m, or 1h")
+    return float(int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]])
 
 
 def _serve_all(apps: tuple[LoadedApp, ...], specs: list[AppSpec], *, quiet: bool) -> list[dict[str, Any]]:

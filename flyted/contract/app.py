@@ -28,6 +28,7 @@ MAX_ARGS = 256
 MAX_OPEN_PATHS = 64
 MAX_UNMET = 32
 MAX_TEXT = 8192
+MAX_START_S = 7200
 
 RESERVED_PORTS = frozenset({8012, 8022, 8112, 9090, 9091})
 """Kept by Flyte for itself (flyte/app/_types.py: INVALID_APP_PORTS)."""
@@ -38,6 +39,7 @@ _CONTROL_IN_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _CHANGED_IN_PATH = re.compile("[$;%:\\\\\"'`]")
 OPEN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 """What can be opened: there is one way to read it."""
+_NO_TARGET = re.compile(r"[^!-~]|#")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -100,6 +102,9 @@ class AppSpec:
     egress: bool = True
     port: int = 0  # the TCP port that its program opens, in a network of its own; 0: it takes the socket it is given
     h2c: bool = False  # its program speaks HTTP/2 without TLS at that port, as gRPC does
+    server_port: int = 0  # the one that a server function may open that is not uvicorn; 0: it has none
+    ready_path: str = ""  # the path that has to answer before it gets requests; "": any answer will do
+    start_timeout_s: float = 0.0  # until it serves; 0: what flyted.toml says
     secret_in_argv: bool = False  # a program may have a secret among its arguments, which every user can read
     requires_auth: bool = False  # the ingress asks for a token; False for what was stored before it could
     open_paths: tuple[str, ...] = ()  # beyond those that its own key guards (plan/engines.py); "/": all
@@ -133,6 +138,7 @@ class AppSpec:
         Ask(self.gpu_count, self.gpu_name, self.gpu_partition)  # checks itself
         self._check_port()
         self._check_open_paths()
+        self._check_start()
         if self.engine_sleep:
             check_sleep(
                 str(self.key), self.engine_sleep, self.command, port=self.port, min_replicas=self.min_replicas,
@@ -165,6 +171,21 @@ class AppSpec:
                 f"app '{self.key}': port {self.port} is below 1024, which no program without privileges may open",
                 hint="use port=8080: the ingress listens on 443 for it",
             )
+
+    def _check_start(self) -> None:
+        path = self.ready_path
+        if path and (not path.startswith("/") or len(path) > 256 or _NO_TARGET.search(path)):
+            raise InvalidInput(
+                f"app '{self.key}': {shown(path)} is no path of a request",
+                hint="write it as /health, of letters, digits and punctuation, without blanks",
+            )
+        if path and self.h2c:
+            raise InvalidInput(
+                f"app '{self.key}': a ready path is asked for by HTTP/1.1, which a port named h2c does not speak",
+                hint="leave out --ready-path: it is ready when its port answers",
+            )
+        if self.start_timeout_s and not 1.0 <= self.start_timeout_s <= MAX_START_S:
+            raise InvalidInput(f"app '{self.key}': the time for a start is 1 s to {MAX_START_S // 3600} hours")
 
     def _check_open_paths(self) -> None:
         if len(self.open_paths) > MAX_OPEN_PATHS:
@@ -248,7 +269,8 @@ _SCALARS: dict[str, type] = {
     "request_timeout_s": float, "cpu_cores": float, "memory_bytes": int, "disk_bytes": int,
     "shm_bytes": int, "gpu_count": int, "gpu_name": str,
     "gpu_partition": str, "python_env": str, "egress": bool, "requires_auth": bool,
-    "port": int, "h2c": bool, "secret_in_argv": bool, "engine_sleep": int,
+    "port": int, "h2c": bool, "server_port": int, "ready_path": str, "start_timeout_s": float,
+    "secret_in_argv": bool, "engine_sleep": int,
     "type": str, "description": str,
 }  # fmt: skip
 

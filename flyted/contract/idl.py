@@ -48,6 +48,8 @@ def spec_of(
     secret_in_argv: bool = False,
     open_paths: Sequence[str] = (),
     engine_sleep: int = 0,
+    ready_path: str = "",
+    start_timeout_s: float = 0.0,
     project: str = "",
     domain: str = "",
 ) -> AppSpec:
@@ -58,7 +60,7 @@ def spec_of(
     and ``domain`` override the IDL's.
     ``secret_in_argv``: a program may have a secret among its arguments. ``open_paths``: of an app that checks a key
     itself, beyond those that the key guards. ``engine_sleep``: of an idle
-    vLLM the level of its sleep, 0: it is stopped.
+    vLLM the level of its sleep, 0: it is stopped. ``ready_path``, ``start_timeout_s``: as :class:`AppSpec` has them.
 
     Raises :class:`InvalidInput` for values that are wrong anywhere and :class:`Unsupported` for those that are
     right on a cluster but not here; the message names every such field.
@@ -79,7 +81,7 @@ def spec_of(
     command = _command([*container.get("command", []), *container.get("args", [])])
     secrets = tuple(secret_use(s) for s in _map(spec.get("securityContext")).get("secrets", []))
     env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in container.get("env", [])]
-    port = _port(command, container)
+    port, server_port = _ports(command, container, dict(env))
     scaling, profile = _map(spec.get("autoscaling")), _map(spec.get("profile"))
     timeout = _map(spec.get("timeouts")).get("requestTimeout")
     return AppSpec(
@@ -97,6 +99,9 @@ def spec_of(
         egress=egress,
         port=port,
         h2c=_speaks_h2c(key, command, port, container),
+        server_port=server_port,
+        ready_path=ready_path,
+        start_timeout_s=start_timeout_s,
         secret_in_argv=secret_in_argv,
         open_paths=tuple(path.rstrip("/") or "/" for path in open_paths),
         engine_sleep=engine_sleep,
@@ -205,16 +210,28 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
             yield f"parameter {name} of type {shown(kind)}"
 
 
-def _port(command: tuple[str, ...], container: dict[str, Any]) -> int:
-    """The port that a program opens: the container's first; 0 where the app serves on the socket it inherits."""
-    words = program(command)[1]
-    if not split(command)[1] or (words and posixpath.basename(words[0]) in _IN_PROCESS):
-        return 0
+def _ports(command: tuple[str, ...], container: dict[str, Any], env: dict[str, str]) -> tuple[int, int]:
+    """The port that a program opens, and the one that a server function may open: the container's first, or 0.
+
+    None of them for what serves on the socket it inherits: uvicorn, unless it has workers, which share a port.
+    """
     ports = [_map(port).get("containerPort", DEFAULT_PORT) for port in container.get("ports", [])]
     port = ports[0] if ports else DEFAULT_PORT
-    if type(port) is not int or port == 0:
+    if type(port) is not int or not 0 < port < 65536:
         raise InvalidInput(f"port {shown(port)} of the app is not a TCP port")
-    return port
+    if not split(command)[1]:
+        return 0, port
+    words = program(command)[1]
+    in_process = bool(words) and posixpath.basename(words[0]) in _IN_PROCESS
+    return (0, 0) if in_process and not _has_workers(words, env) else (port, 0)
+
+
+def _has_workers(words: list[str], env: dict[str, str]) -> bool:
+    """Whether uvicorn starts processes of its own (uvicorn/main.py: ``--workers``, ``--reload``)."""
+    named = [word.partition("=")[2] or after for word, after in zip(words, [*words[1:], ""], strict=True)
+             if word.partition("=")[0] == "--workers"]  # fmt: skip
+    workers = named[-1] if named else env.get("UVICORN_WORKERS") or env.get("WEB_CONCURRENCY") or "1"
+    return workers != "1" or "--reload" in words
 
 
 def _speaks_h2c(key: AppKey, command: tuple[str, ...], port: int, container: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from flyted.contract.app import MAX_START_S
 from flyted.contract.errors import FlytedError, InvalidInput, StoreCorrupt
 from flyted.contract.status import CANNOT_START
 from flyted.contract.version import PROTOCOL, VERSION
@@ -79,7 +80,7 @@ async def version(_call: Call) -> dict[str, Any]:
 
 async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault: Vault, store: Store) -> None:
     """Builds all parts, makes the machine what the store says, says READY, and serves until SIGTERM."""
-    units = Units(settings.start_timeout_s + settings.gpu_wait_s + STOP_S, KILL_S)
+    units = Units(max(settings.start_timeout_s, MAX_START_S) + settings.gpu_wait_s + STOP_S, KILL_S)
     units.open()
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress")
     listen = choose_listen(settings, units, RUN / "ingress")

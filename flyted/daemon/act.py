@@ -184,7 +184,9 @@ class Act:
             return network_reason([_line(entry) for entry in await journal.read(units, lines=_FAILED_LINES)])
         known = self.refused.get(replica.service, "") or await self._engine_failure(replica)
         systemds = await journal.read([replica.service], lines=_FAILED_LINES, newest_run=True, systemd_only=True)
-        return reason_of(lines, self.start_timeout_s, known, started=came_up([_line(entry) for entry in systemds]))
+        revision = self.store.app(replica.app_id).revision(replica.revision)
+        limit = (revision.spec.start_timeout_s if revision else 0) or self.start_timeout_s
+        return reason_of(lines, limit, known, started=came_up([_line(entry) for entry in systemds]))
 
     async def _engine_failure(self, replica: Replica) -> str:
         revision = self.store.app(replica.app_id).revision(replica.revision)

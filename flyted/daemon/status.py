@@ -41,6 +41,8 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
         "egress": spec.egress if spec else True,
         "port": spec.port if spec else 0,
         "protocol": "h2c" if spec and spec.h2c else "http1",
+        "ready_path": spec.ready_path if spec else "",
+        "start_timeout_s": spec.start_timeout_s if spec else 0.0,
         "requires_auth": spec.requires_auth if spec else False,
         "open_paths": _paths(spec),
         "models": [list(model) for model in spec.models] if spec else [],

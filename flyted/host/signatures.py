@@ -83,6 +83,7 @@ SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,execute,cgroup,
     "LogRateLimitIntervalUSec": "t",
     "RestartPreventExitStatus": "(aiai)",
     "ExecStartEx": "a(sasas)",
+    "ExecStopEx": "a(sasas)",
 }  # fmt: skip
 
 
@@ -97,8 +98,9 @@ def properties(mapping: Mapping[str, Any]) -> list[Step]:
         signature = SIGNATURES.get(name)
         if signature is None:
             raise FlytedError(f"unit property {shown(name)} has no known type")
-        if name == "ExecStartEx":
-            steps += _setting("ExecStart", "a(sasb)", _commands(encode(signature, value, name) and value))
+        if name in ("ExecStartEx", "ExecStopEx"):
+            plain = name.removesuffix("Ex")
+            steps += _setting(plain, "a(sasb)", _commands(encode(signature, value, name) and value))
             continue
         stages = value if name in _STAGED and isinstance(value, list) else [value]
         for stage in stages:
@@ -114,13 +116,15 @@ def _setting(name: str, signature: str, value: Any) -> list[Step]:
 def _commands(commands: Any) -> list[tuple[str, list[str], bool]]:
     """``ExecStartEx`` without expansion, as ``ExecStart`` without anything to expand: the same to the process.
 
+    ``ExecStopEx`` likewise.
+
     systemd 252 writes ``ExecStartEx=`` into the unit file and does not know it when it reads the file again: after any
     daemon-reload the unit would not start. And neither 252 nor 257 reads a ``$`` of ``ExecStart=`` back as it was, nor
     252 a ``;`` (measured). So these may not occur.
     """
     for path, argv, flags in commands:
         if not path.startswith("/") or not argv or argv[0] != path or flags != _EXEC_FLAGS:
-            raise FlytedError(f"ExecStartEx of a unit must be an absolute path, without a prefix: {shown(path)}")
+            raise FlytedError(f"a command of a unit must be an absolute path, without a prefix: {shown(path)}")
         for word in argv:
             if _UNSTABLE.search(word):
                 raise FlytedError(f"an argument of a unit has a character that systemd would change: {shown(word)}")

@@ -56,6 +56,10 @@ if __name__ == "__main__":
         from _flyted_launch.measure import main as measure  # type: ignore[import-not-found]
 
         sys.exit(measure())
+    if sys.argv[1:] == ["--drain"]:
+        from _flyted_launch.drain import drain_unit  # type: ignore[import-not-found]
+
+        sys.exit(drain_unit())
     from _flyted_launch.run import main  # type: ignore[import-not-found]
 
     sys.exit(main(sys.argv[1:]))

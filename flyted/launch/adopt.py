@@ -42,13 +42,15 @@ def _leave_within(seconds: float) -> None:
 class Adopter:
     """Owns the inherited socket until a uvicorn server takes it, and stops that server."""
 
-    def __init__(self, listener: Listener, notifier: Notifier, app: str) -> None:
+    def __init__(self, listener: Listener, notifier: Notifier, app: str, ready_path: str = "") -> None:
         self._listener: Listener | None = listener
+        self._claim = threading.Lock()
         self._taken: Listener | None = None
-        self._notifier, self._app = notifier, app
+        self._notifier, self._app, self._ready_path = notifier, app, ready_path
         self._process = os.getpid()
         self._server: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
 
     def install(self) -> None:
@@ -61,6 +63,12 @@ class Adopter:
     def taken(self) -> bool:
         """Whether a server has taken the inherited socket; it may have ended since."""
         return self._server is not None
+
+    def give_up(self) -> Listener | None:
+        """The inherited socket, for the one who asks first; ``None`` for others."""
+        with self._claim:
+            listener, self._listener = self._listener, None
+        return listener
 
     def stop(self, signum: int) -> None:
         """Begins the two-step stop; a second call hurries it. May be called from any thread or signal handler."""
@@ -91,8 +99,7 @@ class Adopter:
         async def adopted_startup(server: Any, sockets: list[socket.socket] | None = None) -> None:
             await startup(server, sockets=sockets)
             if adopter._server is server and server.started:
-                adopter._notifier.ready(f"serving {adopter._app}")
-                workdir.tidy(os.environ)
+                adopter._asking = asyncio.ensure_future(adopter._tell_ready(server))
 
         def adopted_handle_exit(server: Any, sig: int, frame: FrameType | None) -> None:
             if adopter._server is server:
@@ -104,7 +111,8 @@ class Adopter:
         server_class.handle_exit = adopted_handle_exit
 
     def _take(self, server: Any, bound: list[socket.socket] | None) -> list[socket.socket] | None:
-        if self._listener is None or os.getpid() != self._process:
+        listener = self.give_up() if os.getpid() == self._process else None
+        if listener is None:
             return bound
         for sock in bound or []:
             sock.close()
@@ -117,8 +125,16 @@ class Adopter:
         if config.timeout_graceful_shutdown is None:
             config.timeout_graceful_shutdown = DRAIN_SECONDS
         self._server, self._loop = server, asyncio.get_running_loop()
-        self._taken, self._listener = self._listener, None
-        return [self._taken]
+        self._taken = listener
+        return [listener]
+
+    async def _tell_ready(self, server: Any) -> None:
+        if self._ready_path:
+            from .asgi import until_ready
+
+            await until_ready(server.config.loaded_app, self._ready_path)
+        self._notifier.ready(f"serving {self._app}")
+        workdir.tidy(os.environ)
 
     def _begin_stop(self, signum: int) -> None:
         if self._stopping is not None:

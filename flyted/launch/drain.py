@@ -13,9 +13,24 @@ import signal
 import time
 
 from . import listeners
+from .surroundings import say
 
 _BETWEEN_S = 0.02
 _SHORTEST_S, _LONGEST_S = 0.005, 0.1
+
+
+SECONDS = 20.0
+_COMM = "systemd-socket-"  # what proc(5) keeps of the proxy's name
+
+
+def drain_unit() -> int:
+    """Drains the proxy of this unit, before systemd ends the app (``ExecStop=``); 0, whatever is found."""
+    if os.environ.get("MAINPID"):  # else the app has ended, and its requests with it
+        for pid in listeners.others_of_this_unit({os.getpid()}):
+            if _comm(pid) == _COMM and not drain(pid, SECONDS):
+                say("requests are still in flight: they are cut off")
+                os.kill(pid, signal.SIGKILL)
+    return 0
 
 
 def drain(pid: int, seconds: float) -> bool:
@@ -36,6 +51,14 @@ def drain(pid: int, seconds: float) -> bool:
     except OSError:
         return False
     return False
+
+
+def _comm(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def _frozen(pid: int) -> int | None:

@@ -29,6 +29,7 @@ class Notifier:
 
     def stopping(self) -> None:
         """The app answers what it has begun, and nothing new."""
+        say("told to stop: requests in flight are finished, other work of the app ends")
         self._send("STOPPING=1\nSTATUS=finishing requests")
 
     def _send(self, state: str) -> None:

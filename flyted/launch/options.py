@@ -43,7 +43,8 @@ class Options:
         self.sums: str | None = None
         self.gpu: str | None = None
         self.port = 0
-        self.health = ""
+        self.server_port = 0
+        self.health = self.ready = ""
         self.sleep = 0
         self.secret_in_argv = False
         self.secret_files = SECRET_FILES
@@ -116,6 +117,8 @@ _ROWS: dict[str, tuple[str, Callable[[str], object]]] = {
     "--secret-files": ("secret_files", str),
     "--port": ("port", _port),
     "--health": ("health", str),
+    "--ready": ("ready", unquoted),
+    "--server-port": ("server_port", _port),
     "--sleep": ("sleep", _level),
     "--secret-in-argv": ("secret_in_argv", _yes),
     "--shell": ("shell", unquoted),

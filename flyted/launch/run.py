@@ -103,10 +103,16 @@ def _run_fserve(
     parameters.publish(given, environ)
     surroundings.raw_data(environ, asked.raw_data_path)
     if getattr(found, "_server", None) is not None:
+        from .health import Ready
+        from .lead import Lead
+        from .port import Port
         from .serving import Serving
 
         adopter, notifier = _adopt(options, environ)
-        return Serving(found, given.bound, adopter, notifier).run()
+        lead = Lead(adopter, notifier, Port(options.server_port, Ready(options.ready), notifier), options.app)
+        if options.server_port:
+            lead.begin()
+        return Serving(found, given.bound, adopter, notifier, lead).run()
     if options.shell:
         return _run_program(options, ["sh", "-c", options.shell], environ, _named(options.shell, secrets))
     words = expand(options.args, environ, secrets)
@@ -133,12 +139,12 @@ def _run_program(options: Options, command: list[str], environ: MutableMapping[s
             workdir.tidy(environ)  # who else would say that it serves?
         program.replace(chosen, command[0])
     if options.port:
-        pass  # it listens by itself
+        environ.setdefault("UVICORN_PORT", str(options.port))  # of a uvicorn with workers, where it names none
     elif chosen.is_uvicorn:
         _adopt(options, environ)
     elif (listener := activation.listener(environ)) is not None:
         # Its own way to take the socket (gunicorn's, say) keeps the variables; uvicorn inside it needs none.
-        _adopter(listener, Notifier(environ.get("NOTIFY_SOCKET")), options.app)
+        _adopter(listener, Notifier(environ.get("NOTIFY_SOCKET")), options)
     return program.run(chosen)
 
 
@@ -147,12 +153,12 @@ def _adopt(options: Options, environ: MutableMapping[str, str]) -> tuple[Adopter
     if listener is None:
         raise Refused("systemd passed no listening socket; start the app through its .socket unit")
     activation.forget(environ)
-    return _adopter(listener, notifier, options.app), notifier
+    return _adopter(listener, notifier, options), notifier
 
 
-def _adopter(listener: activation.Listener, notifier: Notifier, app: str) -> Adopter:
+def _adopter(listener: activation.Listener, notifier: Notifier, options: Options) -> Adopter:
     from .adopt import Adopter
 
-    adopter = Adopter(listener, notifier, app)
+    adopter = Adopter(listener, notifier, options.app, options.ready)
     adopter.install()
     return adopter

@@ -6,20 +6,27 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import signal
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from .adopt import Adopter
+from .lead import Lead
 from .notify import Notifier
+
+_STANDS_STILL_S = 1.0
 
 
 class Serving:
     """One run of an environment with a server function."""
 
-    def __init__(self, environment: Any, bound: dict[str, Any], adopter: Adopter, notifier: Notifier) -> None:
+    def __init__(
+        self, environment: Any, bound: dict[str, Any], adopter: Adopter, notifier: Notifier, lead: Lead
+    ) -> None:
         self._environment, self._bound, self._adopter, self._notifier = environment, bound, adopter, notifier
+        self._lead = lead
         self._main: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked_to_stop = False
@@ -31,6 +38,8 @@ class Serving:
         except asyncio.CancelledError:
             if not self._asked_to_stop:
                 raise
+        finally:
+            self._lead.end()
         return 0
 
     async def _serve(self) -> None:
@@ -49,12 +58,25 @@ class Serving:
 
     def _stop(self, signum: int, _frame: object) -> None:
         """SIGTERM where no uvicorn server of the main thread handles it itself."""
+        self._lead.stopping()
         if self._adopter.taken:
             self._adopter.stop(signum)
         elif self._main is not None and self._loop is not None:
             self._asked_to_stop = True
             self._notifier.stopping()
-            self._loop.call_soon_threadsafe(self._main.cancel)
+            leaving = threading.Timer(_STANDS_STILL_S, self._leave)  # a function that blocks the loop is not cancelled
+            leaving.daemon = True
+            leaving.start()
+            self._loop.call_soon_threadsafe(self._cancel, leaving)
+
+    def _leave(self) -> None:
+        self._lead.end()
+        os._exit(0)
+
+    def _cancel(self, leaving: threading.Timer) -> None:
+        leaving.cancel()
+        if self._main is not None:
+            self._main.cancel()
 
     async def _call(self, function: Callable[..., Any] | None) -> None:
         if function is None:

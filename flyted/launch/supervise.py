@@ -9,27 +9,20 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterable, MutableMapping
 
 from . import activation, listeners, workdir
-from .drain import drain
-from .health import answers
+from .drain import SECONDS, drain
+from .health import Ready
 from .log import Log
 from .notify import Notifier
 from .options import Options
+from .port import FIRST_LOOK_S, LAST_LOOK_S, SLOWER, Port, become_proxy
 from .refused import EX_CONFIG, Refused
 from .sleeper import SLEEP_NOW, Sleeper
 from .surroundings import say
 
-PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
-CONNECTIONS = 4096  # what the .socket unit's backlog is, and more than the ingress sends (plan/reconcile.py)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, SLEEP_NOW)
-_FIRST_LOOK_S, _LAST_LOOK_S = 0.005, 0.1  # a look costs some 50 µs
-_DOUBT_S = 5.0  # a program that listens elsewhere so long may listen there for good
-WAITING = "waiting: "
-"""How the unit's status begins while a start may be in vain (plan/states.py)."""
-_DRAIN_S = 20.0
 _LAST_WORDS_S = 2.0
 
 
@@ -61,13 +54,13 @@ class Supervisor:
     """Waits for whatever comes first: the port, an end, a signal."""
 
     def __init__(self, options: Options, program: int, listener: int, notifier: Notifier, log: Log) -> None:
-        self._app, self._port, self._health = options.app, options.port, options.health
+        self._app = options.app
+        self._port = Port(options.port, Ready(options.ready, options.health), notifier)
         self._program, self._listener = program, listener
         self._notifier, self._log = notifier, log
         self._sleeper = Sleeper(options.sleep, listener, notifier, _SIGNALS)
         self._proxy, self._target = 0, ""
         self._stopping = False
-        self._doubt = time.monotonic() + _DOUBT_S
 
     def run(self) -> int:
         """Returns the exit status when the program has ended, and the proxy with it."""
@@ -79,12 +72,12 @@ class Supervisor:
             self._sleeper.end()
 
     def _wait(self) -> int:
-        pause = _FIRST_LOOK_S
+        pause = FIRST_LOOK_S
         while True:
             found = signal.sigtimedwait(_SIGNALS, pause) if not self._proxy else signal.sigwaitinfo(_SIGNALS)
             if found is None:
                 self._look()
-                pause = min(pause * 1.2, _LAST_LOOK_S)
+                pause = min(pause * SLOWER, LAST_LOOK_S)
             elif found.si_signo == signal.SIGCHLD:
                 status = self._ended()
                 if status is not None:
@@ -98,45 +91,19 @@ class Supervisor:
                 os.kill(self._program, found.si_signo)
 
     def _look(self) -> None:
-        """Whether the port listens; if another does, says so once."""
-        if self._stopping:
-            return
-        heard = listeners.listening()
-        target = listeners.target(heard, self._port)
+        """Whether the port serves; then requests are led there."""
+        target = None if self._stopping else self._port.look()
         if target is not None:
-            if self._health and not answers(target, self._health):
-                return
             self._proxy, self._target = self._start_proxy(target), target
-            self._notifier.ready(f"serving {self._app} on port {self._port}")
+            self._notifier.ready(f"serving {self._app} on port {self._port.number}")
             workdir.tidy(os.environ)
-        elif heard and not self._health and time.monotonic() > self._doubt:  # engines have ports among themselves
-            self._doubt = float("inf")
-            why = self._elsewhere(heard)
-            say(why)
-            self._notifier.status(f"{WAITING}{why}")
-
-    def _not_ready(self, heard: list[tuple[str, int]]) -> str:
-        if listeners.target(heard, self._port) is not None:
-            return f"port {self._port} listens, but {self._health} says that it is not ready"
-        return self._elsewhere(heard) if heard else f"nothing listens on port {self._port}"
-
-    def _elsewhere(self, heard: list[tuple[str, int]]) -> str:
-        where = ", ".join(sorted({str(port) for _address, port in heard}, key=int))
-        return f"nothing listens on port {self._port}, but the program does on {where}: is port= of the app right?"
 
     def _start_proxy(self, target: str) -> int:
         pid = os.fork()
-        if pid:
-            return pid
-        try:
-            os.set_inheritable(self._listener, True)  # noqa: FBT003
+        if pid == 0:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
-            os.execve(PROXY, [PROXY, f"--connections-max={CONNECTIONS}", target], environ)  # noqa: S606
-        except OSError as error:
-            say(f"{PROXY} cannot be run: {error.strerror}")
-        finally:
-            os._exit(1)
+            become_proxy(self._listener, target)
+        return pid
 
     def _ended(self) -> int | None:
         """Which child has ended, and whether that is the end of all: then the exit status."""
@@ -186,11 +153,11 @@ class Supervisor:
         self._stopping = True
         self._notifier.stopping()
         if self._proxy:
-            if not drain(self._proxy, _DRAIN_S):
+            if not drain(self._proxy, SECONDS):
                 say("requests are still in flight: they are cut off")
                 os.kill(self._proxy, signal.SIGKILL)  # now: a program that finishes what it has begun would not end
         else:
-            say(self._not_ready(listeners.listening()))
+            say(self._port.why_not())
         os.kill(self._program, signum)
 
     def _end_program(self, signum: int) -> None:

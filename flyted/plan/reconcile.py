@@ -131,7 +131,7 @@ def patience_ms(spec: AppSpec, facts: Facts, *, waits: bool) -> int:
     only then the time begins that an answer may take.
     """
     answer = spec.request_timeout_s or DEFAULT_TIMEOUT_MS / 1000
-    before = STOP_S + facts.start_s + (facts.gpu_wait_s if spec.gpu_count else 0)
+    before = STOP_S + (spec.start_timeout_s or facts.start_s) + (facts.gpu_wait_s if spec.gpu_count else 0)
     before += WAKE_S if spec.engine_sleep else 0
     return int((answer + (before if waits else 0)) * 1000)
 

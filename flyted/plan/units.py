@@ -96,7 +96,7 @@ def app_units(
     credentials = credential_ids(spec.secrets)
     engine = shape_of(spec, f"/var/cache/{state_name(replica.app_id)}", machine_bytes)
     options = _launch_options(spec, engine, credentials, layout)
-    start_s += gpu_wait_s if spec.gpu_count else 0
+    start_s = int(spec.start_timeout_s or start_s) + (gpu_wait_s if spec.gpu_count else 0)
     service: Properties = {
         **_running(spec, [python, "-I", layout.launch, *options], start_s),
         **_identity(spec, replica),
@@ -105,6 +105,9 @@ def app_units(
         **_limits(spec),
         **sandbox(network_kind(spec), gpu=bool(spec.gpu_count)),
     }
+    if spec.server_port:  # what leads requests to it, if it is not uvicorn, is drained before it is told to end
+        argv = [python, "-I", layout.launch, "--drain"]
+        service["ExecStopEx"] = [(argv[0], argv, ["no-env-expand"])]
     if network_kind(spec) is Network.OWN:
         network = [network_of(replica)]  # systemd makes the namespace; without the way out the app shall not go on
         service |= {"JoinsNamespaceOf": network, "BindsTo": network, "After": network}
@@ -177,10 +180,7 @@ def _launch_options(
     yield from ("--app", spec.key.name)
     if spec.bundle:
         yield from ("--bundle", bundle_path(spec.bundle, layout))
-    if spec.port:
-        yield from ("--port", str(spec.port))
-    if spec.port and engine and engine.health:
-        yield from ("--health", engine.health)
+    yield from _port_options(spec, engine)
     if spec.engine_sleep:
         yield from ("--sleep", str(spec.engine_sleep))
     if spec.secret_in_argv:
@@ -195,6 +195,17 @@ def _launch_options(
     if spec.gpu_count:
         yield from ("--gpu", GPU)
     yield from command.options(engine.command if engine else spec.command)
+
+
+def _port_options(spec: AppSpec, engine: Shape | None) -> Iterable[str]:
+    if spec.port:
+        yield from ("--port", str(spec.port))
+    if spec.server_port:
+        yield from ("--server-port", str(spec.server_port))
+    if spec.ready_path:
+        yield from ("--ready", command.quote(spec.ready_path))
+    if spec.port and engine and engine.health:
+        yield from ("--health", engine.health)
 
 
 def bundle_path(digest: str, layout: Layout = Layout()) -> str:

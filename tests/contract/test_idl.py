@@ -352,3 +352,37 @@ def test_a_limit_wins_over_a_request() -> None:
 def test_secrets_take_flytes_default_names(secret: dict[str, str], use: SecretUse) -> None:
     """flyte/_secret.py: GROUP_KEY in capitals; a file is named after its key."""
     assert spec_of(changed("securityContext.secrets", [secret])).secrets == (use,)
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "ports"),
+    [
+        ([], {}, (0, 8080)),
+        (["uvicorn", "m:app"], {}, (0, 0)),
+        (["uvicorn", "m:app", "--workers", "1"], {}, (0, 0)),
+        (["uvicorn", "m:app", "--workers", "2"], {}, (8080, 0)),
+        (["uvicorn", "m:app", "--workers=3"], {}, (8080, 0)),
+        (["uvicorn", "m:app", "--reload"], {}, (8080, 0)),
+        (["uvicorn", "m:app"], {"WEB_CONCURRENCY": "2"}, (8080, 0)),
+        (["uvicorn", "m:app"], {"UVICORN_WORKERS": "2"}, (8080, 0)),
+        (["streamlit run", "x.py"], {}, (8080, 0)),
+        (["cd", "x", "&&", "uvicorn", "m:app"], {}, (8080, 0)),
+    ],
+)
+def test_who_opens_a_port(args: list[str], env: dict[str, str], ports: tuple[int, int]) -> None:
+    """A program; a server function may; uvicorn in one process is given its socket."""
+    idl = copy.deepcopy(IDL)
+    idl["spec"]["container"] |= {"args": args, "env": [{"key": k, "value": v} for k, v in env.items()]}
+    spec = spec_of(idl)
+    assert (spec.port, spec.server_port) == ports
+
+
+@pytest.mark.parametrize("path", ["health", "/a b", "/a\n", "/a#b", "/" + "x" * 300, "/caf\u00e9s"])
+def test_a_ready_path_is_one_of_a_request(path: str) -> None:
+    """It is written into one."""
+    with pytest.raises(InvalidInput, match="no path of a request"):
+        spec_of(IDL, ready_path=path)
+    assert spec_of(IDL, ready_path="/-/routes?x=1").ready_path == "/-/routes?x=1"
+    for seconds in (0.5, 7201.0):
+        with pytest.raises(InvalidInput, match="1 s to 2 hours"):
+            spec_of(IDL, start_timeout_s=seconds)

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from flyted.launch import listeners
-from flyted.launch.health import answers
+from flyted.launch.health import Ready
 from flyted.launch.log import Log
 from flyted.launch.notify import Notifier
 from flyted.launch.options import parse
-from flyted.launch.supervise import PROXY, Supervisor
+from flyted.launch.port import PROXY
+from flyted.launch.supervise import Supervisor
 from tests.launch.harness import ROOT, App, Unit, bundle, fserve
 
 Keep = Callable[[App], App]
@@ -94,28 +95,31 @@ def test_a_model_that_is_still_loading_is_waited_for(
 @pytest.mark.parametrize(
     ("answer", "ready"),
     [
-        (b"HTTP/1.1 200 OK\r\n\r\n", True),
-        (b"HTTP/1.0 404 Not Found\r\n\r\n", True),
-        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", False),
-        (b"\x15\x03\x03\x00\x02\x02\x46", True),
-        (b"", True),
+        (b"HTTP/1.1 200 OK\r\n\r\n", (True, True, True)),
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", (True, True, True)),
+        (b"HTTP/1.0 404 Not Found\r\n\r\n", (True, True, False)),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", (True, False, False)),
+        (b"HTTP/1.1 500 Internal Server Error\r\n\r\n", (True, True, False)),
+        (b"\x15\x03\x03\x00\x02\x02\x46", (True, True, False)),  # TLS, or HTTP/2 alone
+        (b"", (True, True, False)),
     ],
 )
-def test_only_not_yet_is_not_ready(answer: bytes, ready: bool) -> None:
-    """No such path, or TLS of its own: who speaks so serves."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+def test_who_is_ready(answer: bytes, ready: tuple[bool, bool, bool]) -> None:
+    """Without a path who speaks serves; an engine that says "not yet" does not; a path has to be there."""
+    for kind, expected in zip((Ready(), Ready(health="/health"), Ready("/ready", "/health")), ready, strict=True):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            thread = threading.Thread(target=_answer_once, args=(server, answer))
+            thread.start()
+            assert kind.at(f"127.0.0.1:{server.getsockname()[1]}") is expected
+            thread.join()
+        assert not kind.at("127.0.0.1:1")
 
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(answer)
 
-        thread = threading.Thread(target=serve)
-        thread.start()
-        assert answers(f"127.0.0.1:{server.getsockname()[1]}", "/health") is ready
-        thread.join()
-    assert not answers("127.0.0.1:1", "/health")
+def _answer_once(server: socket.socket, answer: bytes) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(answer)
 
 
 def test_a_model_that_never_loads_is_told(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> None:

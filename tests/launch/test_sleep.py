@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flyted.launch import doze
-from flyted.launch.supervise import PROXY
+from flyted.launch.port import PROXY
 from tests.launch.harness import ROOT, App, Unit, bundle, fserve
 
 Keep = Callable[[App], App]

@@ -6,7 +6,7 @@ import pytest
 
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
-from flyted.launch import supervise
+from flyted.launch import port
 from flyted.plan.facts import Failure, UnitFact
 from flyted.plan.gpu_facts import GpuFacts
 from flyted.plan.states import STATE_OF, WAITING, state_of
@@ -56,7 +56,7 @@ def test_a_start_that_may_be_in_vain_says_why() -> None:
     for status, reason in ((f"{WAITING}nothing listens", "nothing listens"), ("loading main", "")):
         units = {**pair(A1), A1.service: UnitFact(A1.service, "loaded", "activating", "start", status)}
         assert state_of(app("a"), facts(units=units)) == (AppState.STARTING, reason)
-    assert WAITING == supervise.WAITING
+    assert WAITING == port.WAITING
 
 
 def test_stopped_and_stopping() -> None:

@@ -1,0 +1,68 @@
+"""A server function that is not uvicorn: requests are led to whatever listens on the app's port.
+
+The app has a network of its own, so that is this process or one that it started: http.server, Flask, Panel, Streamlit.
+A thread looks until uvicorn takes the inherited socket (adopt.py) or the port serves, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+from . import workdir
+from .adopt import Adopter
+from .notify import Notifier
+from .port import CONNECTIONS, FIRST_LOOK_S, LAST_LOOK_S, PROXY, SLOWER, Port
+from .surroundings import say
+
+_LISTENER = 3  # the only descriptor that systemd-socket-proxyd is given (sd_listen_fds(3))
+_AS_PROXY = f'LISTEN_FDS=1 LISTEN_PID=$$ exec {PROXY} --connections-max={CONNECTIONS} "$0"'  # a thread cannot fork
+
+
+class Lead:
+    """Starts systemd-socket-proxyd when the port serves. ``drain_unit`` (drain.py) ends it before the app."""
+
+    def __init__(self, adopter: Adopter, notifier: Notifier, port: Port, app: str) -> None:
+        self._adopter, self._notifier, self._port, self._app = adopter, notifier, port, app
+        self._stopping = False
+        self._proxy: subprocess.Popen[bytes] | None = None
+
+    def begin(self) -> None:
+        """Returns at once; what follows happens in a thread."""
+        threading.Thread(target=self._run, name="lead", daemon=True).start()
+
+    def stopping(self) -> None:
+        """The app ends: an end of the proxy is none of its own."""
+        self._stopping = True
+
+    def end(self) -> None:
+        """Ends the proxy with the app; it may be frozen."""
+        self._stopping = True
+        if self._proxy is not None:
+            self._proxy.kill()
+
+    def _run(self) -> None:
+        pause = FIRST_LOOK_S
+        while not self._adopter.taken:
+            target = self._port.look()
+            if target is not None:
+                self._to(target)
+                return
+            time.sleep(pause)
+            pause = min(pause * SLOWER, LAST_LOOK_S)
+
+    def _to(self, target: str) -> None:
+        listener = self._adopter.give_up()
+        if listener is None:
+            return  # uvicorn has it
+        proxy = subprocess.Popen(["/bin/sh", "-c", _AS_PROXY, target], pass_fds=[_LISTENER], env={})
+        self._proxy = proxy
+        self._notifier.ready(f"serving {self._app} on port {self._port.number}")
+        workdir.tidy(os.environ)
+        status = proxy.wait()
+        if not self._stopping:
+            say(f"systemd-socket-proxyd has ended ({status}), so the app is stopped")
+            os.kill(os.getpid(), signal.SIGTERM)

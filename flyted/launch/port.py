@@ -1,0 +1,65 @@
+"""The TCP port of an app: whether something listens on it and answers, and what leads requests there."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from . import listeners
+from .health import Ready
+from .notify import Notifier
+from .surroundings import say
+
+PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
+CONNECTIONS = 4096  # what the .socket unit's backlog is, and more than the ingress sends (plan/reconcile.py)
+FIRST_LOOK_S, LAST_LOOK_S = 0.005, 0.1  # a look costs some 50 µs
+SLOWER = 1.2
+WAITING = "waiting: "
+"""How the unit's status begins while a start may be in vain (plan/states.py)."""
+_DOUBT_S = 5.0  # a program that listens elsewhere so long may listen there for good
+
+
+class Port:
+    """Looked at until it serves. What makes a start look vain is said once, and told to systemd."""
+
+    def __init__(self, number: int, ready: Ready, notifier: Notifier) -> None:
+        self.number = number
+        self._ready, self._notifier = ready, notifier
+        self._doubt = time.monotonic() + _DOUBT_S
+
+    def look(self) -> str | None:
+        """Where to connect, as systemd-socket-proxyd takes it; ``None`` while it does not serve."""
+        heard = listeners.listening()
+        target = listeners.target(heard, self.number)
+        if target is not None:
+            return target if self._ready.at(target) else None
+        if heard and not self._ready.asks and time.monotonic() > self._doubt:  # engines have ports among themselves
+            self._doubt = float("inf")
+            why = self._elsewhere(heard)
+            say(why)
+            self._notifier.status(f"{WAITING}{why}")
+        return None
+
+    def why_not(self) -> str:
+        """Why it does not serve."""
+        heard = listeners.listening()
+        if listeners.target(heard, self.number) is None:
+            return self._elsewhere(heard) if heard else f"nothing listens on port {self.number}"
+        who = f"{self._ready.asks} says that it is not ready" if self._ready.asks else "it does not answer"
+        return f"port {self.number} listens, but {who}"
+
+    def _elsewhere(self, heard: list[tuple[str, int]]) -> str:
+        where = ", ".join(sorted({str(port) for _address, port in heard}, key=int))
+        return f"nothing listens on port {self.number}, but the program does on {where}: is port= of the app right?"
+
+
+def become_proxy(listener: int, target: str) -> None:
+    """Replaces this process by systemd-socket-proxyd, or ends it."""
+    try:
+        os.set_inheritable(listener, True)  # noqa: FBT003
+        environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+        os.execve(PROXY, [PROXY, f"--connections-max={CONNECTIONS}", target], environ)  # noqa: S606
+    except OSError as error:
+        say(f"{PROXY} cannot be run: {error.strerror}")
+    finally:
+        os._exit(1)
