@@ -35,7 +35,8 @@ def value_of(signature: str, word: str) -> Any:
     return {"s": word, "b": False}.get(signature, 0)
 
 
-STRINGS = sorted(n for n, s in SIGNATURES.items() if ("s" in s or "ay" in s) and n != "ExecStartEx" and "y" not in s)
+COMMANDS = ("ExecStartEx", "ExecStopEx")
+STRINGS = sorted(n for n, s in SIGNATURES.items() if ("s" in s or "ay" in s) and n not in COMMANDS and "y" not in s)
 
 
 @pytest.mark.parametrize("name", STRINGS)
@@ -53,6 +54,7 @@ def test_no_other_string_takes_one_either(character: str) -> None:
     bad = f"a{character}"
     for attempt in (
         lambda: properties({"ExecStartEx": [("/bin/true", ["/bin/true", bad], ["no-env-expand"])]}),
+        lambda: properties({"ExecStopEx": [("/bin/true", ["/bin/true", bad], ["no-env-expand"])]}),
         lambda: properties({"LogExtraFields": [bad]}),
         lambda: auxiliary([(bad, {})]),
         lambda: text(bad),
