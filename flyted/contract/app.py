@@ -34,7 +34,6 @@ RESERVED_PORTS = frozenset({8012, 8022, 8112, 9090, 9091})
 """Kept by Flyte for itself (flyte/app/_types.py: INVALID_APP_PORTS)."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_CONTROL_IN_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 # systemd reads these in a unit's command or environment as its own, the colon ends a folder in PATH
 _CHANGED_IN_PATH = re.compile("[$;%:\\\\\"'`]")
 OPEN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
@@ -43,16 +42,25 @@ _NO_TARGET = re.compile(r"[^!-~]|#")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def plain_text(value: object, what: str, *, limit: int = MAX_TEXT, lines: bool = False) -> str:
-    """A string without control characters: on Debian 12 a newline in a D-Bus string is root code execution.
-
-    ``lines``: tabs and new lines are allowed, for what is never given to systemd as it is (plan/command.py).
-    """
+def plain_text(value: object, what: str, *, limit: int = MAX_TEXT) -> str:
+    """A string without control characters: on Debian 12 a newline in a D-Bus string is root code execution."""
     if not isinstance(value, str) or len(value) > limit:
         raise InvalidInput(f"{what} is not a text of at most {limit} characters")
-    if (_CONTROL_IN_LINES if lines else _CONTROL).search(value):
+    if _CONTROL.search(value):
         raise InvalidInput(f"{what} {shown(value)} has a control character in it", hint="remove it")
     return value
+
+
+def _for_a_program(value: object, what: str) -> None:
+    """An argument or a variable's value: any text that a program can be given (execve(2)); it is in no unit."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        raise InvalidInput(f"{what} is not a text of at most {MAX_TEXT} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{what} {shown(value)} is not valid Unicode") from error
+    if "\0" in value:
+        raise InvalidInput(f"{what} {shown(value)} has a NUL character in it", hint="remove it")
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ class AppSpec:
         if not self.command or len(self.command) > MAX_ARGS:
             raise InvalidInput(f"app '{self.key}' has no command, or more than {MAX_ARGS} words of it")
         for word in self.command:
-            plain_text(word, f"an argument of app '{self.key}'", lines=True)
+            _for_a_program(word, f"an argument of app '{self.key}'")
         if self.bundle and _SHA256.fullmatch(self.bundle) is None:
             raise InvalidInput(f"the code bundle of app '{self.key}' has no valid digest")
         self._check_environment()
@@ -204,7 +212,7 @@ class AppSpec:
             raise InvalidInput(f"app '{self.key}' has more than {MAX_ENV} variables or {MAX_SECRETS} secrets")
         for name, value in self.env:
             env_name(name)
-            plain_text(value, f"variable '{name}'", lines=True)
+            _for_a_program(value, f"variable '{name}'")
         targets = [use.env or f"file {use.file}" for use in self.secrets]
         twice = sorted({t for t in targets if targets.count(t) > 1})
         if twice:

@@ -133,6 +133,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     ]  # fmt: skip
     if "api" in listeners:  # an operator may mask the socket: then there is no gateway
         parts.append(Control(listeners["api"], verbs, tokens.owner).run)
+    act.sweep_starts()
     sweep.soon()
     await _run(parts, engine)
 

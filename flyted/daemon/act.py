@@ -13,7 +13,7 @@ from pathlib import Path
 from flyted.contract.errors import HostFailure, IngressDown, NotFound
 from flyted.contract.names import WAY_OUT, Replica, network_of, replica_of
 from flyted.daemon.listen import hold
-from flyted.host import journal
+from flyted.host import journal, starts
 from flyted.host.ingress import Ingress
 from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
@@ -30,12 +30,13 @@ from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen
 from flyted.plan.reasons import Line, came_up, crash_of, lacks_network, network_reason, reason_of
 from flyted.plan.secrets import INGRESS_UNIT
-from flyted.plan.units import app_units
+from flyted.plan.units import Layout, app_units
 
 log = logging.getLogger(__name__)
 
 _FAILED_LINES = 30
 _REASON_LINES = 120  # a traceback, and what its program still prints after it
+LAYOUT = Layout()
 
 
 @dataclass
@@ -126,9 +127,15 @@ class Act:
             nameservers=self.nameservers, start_s=self.start_timeout_s,
             gpu_wait_s=self.gpu_wait_s, machine_bytes=memory_bytes(),
         )  # fmt: skip
+        starts.write(Path(LAYOUT.start_file(replica)), pair.start)
         result = await self.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
         if result != "done":
             raise HostFailure(f"the socket of app '{app.key}' cannot listen: {result}", hint="journalctl -n 30")
+
+    def sweep_starts(self) -> None:
+        """Forgets what units were to be told that are not there any more: a kill came between."""
+        units = {fact.name for fact in self.units.list(["flyted-app-*"])}
+        starts.sweep(Path(LAYOUT.starts), units)
 
     async def start_service(self, replica: Replica) -> str:
         """Starts the service and waits until it serves: systemd's word for the job's end, ``done`` if it does."""
@@ -143,6 +150,7 @@ class Act:
         """Stops and forgets both units. The socket first: nothing may start the service again."""
         await self.units.stop(replica.socket)
         await self.units.stop(replica.service)
+        starts.remove(Path(LAYOUT.start_file(replica)))
 
     async def erase(self, app: StoredApp) -> None:
         """Deletes an app's state and cache; PID 1 does it, the daemon may not even look into them."""

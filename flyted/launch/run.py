@@ -8,7 +8,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
-from . import activation, control_plane, credentials, fserve, gpu, guard, surroundings, workdir
+from . import activation, control_plane, credentials, fserve, gpu, guard, start, surroundings, workdir
 from .expand import expand, secrets_in
 from .notify import Notifier
 from .options import Options, parse
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     surroundings.unbuffer()
     output = Output()
     try:
-        return _start(parse(argv), os.environ, output)
+        return _start(parse(start.words(argv, os.environ)), os.environ, output)
     except gpu.NoLease as why:
         return why.status  # said already
     except Refused as why:
@@ -44,7 +44,6 @@ def main(argv: list[str]) -> int:
 
 
 def _start(options: Options, environ: MutableMapping[str, str], output: Output) -> int:
-    surroundings.unquote(environ)
     _take_gpu(options, environ)
     if options.port:
         from .supervise import supervise

@@ -7,8 +7,6 @@ import os
 import sys
 from collections.abc import MutableMapping
 
-from .expand import unquoted
-
 _RAW_DATA_TEMPLATE = "{{.rawOutputDataPrefix}}"  # flyte/app/_app_environment.py container_cmd
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -23,13 +21,6 @@ def unbuffer() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
-
-
-def unquote(environ: MutableMapping[str, str]) -> None:
-    """Values of several lines, which systemd is not given as they are (plan/units.py)."""
-    for name in environ.pop("FLYTED_QUOTED", "").split(":"):
-        if name:
-            environ[name] = unquoted(environ[name])
 
 
 def furnish(environ: MutableMapping[str, str], cache: str) -> None:

@@ -19,7 +19,7 @@ from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
 from flyted.contract.names import shown
 from flyted.plan.build_secrets import distinct
 from flyted.plan.recipe import Recipe, recipe_json
-from flyted.plan.sandbox import CLOSED_NETWORKS, STUB_RESOLVERS, address
+from flyted.plan.sandbox import CLOSED_NETWORKS, STUB_RESOLVERS, address, little_of_run
 
 IMAGES = "/var/lib/flyted/images"
 USER = "flyted-build"
@@ -258,7 +258,8 @@ _SANDBOX: dict[str, Any] = {
     "RestrictAddressFamilies": (True, ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"]),  # netlink: getaddrinfo
     "DevicePolicy": "closed",
     "LimitCORE": 0,
-    "InaccessiblePaths": ["-/run/flyted", "-/run/dbus", "-/run/systemd/private", "-/var/lib/flyted/bundles"],
+    "InaccessiblePaths": ["-/var/lib/flyted/bundles"],
+    **little_of_run(),
 }
 
 

@@ -78,6 +78,30 @@ SANDBOX: tuple[Row, ...] = (
     Row("LimitCORESoft", 0, "the same for the soft limit", "exec: PROCESS PROPERTIES"),
 )
 
+RUN = "/run"
+SHOWN_OF_RUN: tuple[str, ...] = (
+    "/run/systemd/notify",  # READY=1: sd_notify(3)
+    "/run/systemd/journal/dev-log",  # syslog(3)
+    "/run/systemd/journal/socket",  # sd_journal_print(3)
+    "/run/systemd/userdb/io.systemd.DynamicUser",  # getpwuid(3) of its own user: nss-systemd(8)
+)
+"""What apps and builds see of /run. The rest is hidden: the units of others, and sockets of services that trust every
+local process (D-Bus, Docker, databases; systemd-resolved, which asks the network for an app that has none). And
+``ProtectSystem=strict`` is not enough there: beside ``ProtectProc=`` and others, systemd 257 leaves /run as it is,
+with /run/lock, where every user can write (measured)."""
+
+RESOLVERS: tuple[str, ...] = (
+    "/run/systemd/resolve/stub-resolv.conf",
+    "/run/systemd/resolve/resolv.conf",
+    "/run/NetworkManager/resolv.conf",
+    "/run/resolvconf",
+    "/run/connman/resolv.conf",
+)
+"""Where /etc/resolv.conf may lead."""
+
+GPU_SERVICES: tuple[str, ...] = ("/run/nvidia-persistenced/socket", "/run/nvidia-fabricmanager/socket")
+"""What NVIDIA's container toolkit gives a container as well."""
+
 NETWORK: tuple[Row, ...] = (
     Row(
         "PrivateNetwork",
@@ -131,6 +155,14 @@ def sandbox(network: Network, *, gpu: bool = False) -> dict[str, Any]:
     if network is Network.OWN:
         properties["IPAddressDeny"] = [address(net) for net in CLOSED_NETWORKS]
     return properties
+
+
+def little_of_run(more: Iterable[str] = RESOLVERS) -> dict[str, Any]:
+    """An empty, read-only /run with :data:`SHOWN_OF_RUN` and ``more`` in it, as far as that is there."""
+    return {
+        "TemporaryFileSystem": [(RUN, "ro,mode=755,size=1m")],
+        "BindReadOnlyPaths": [(path, path, True, 0) for path in (*SHOWN_OF_RUN, *more)],
+    }
 
 
 def unreachable_nameservers(nameservers: Iterable[str]) -> tuple[str, ...]:

@@ -20,8 +20,18 @@ from flyted.contract.names import Replica, network_of, state_name, user_of
 from flyted.plan import command
 from flyted.plan.engines import Shape, shape_of
 from flyted.plan.gpu_lease import CREDENTIAL as GPU
-from flyted.plan.sandbox import STUB_RESOLVERS, Network, sandbox
+from flyted.plan.sandbox import (
+    GPU_SERVICES,
+    RESOLVERS,
+    RUN,
+    STUB_RESOLVERS,
+    Network,
+    little_of_run,
+    sandbox,
+)
 from flyted.plan.secrets import SUMS, credential_id
+from flyted.plan.start import CREDENTIAL as START
+from flyted.plan.start import start_document
 
 Properties = dict[str, Any]
 
@@ -39,6 +49,7 @@ LOG_INTERVAL_S, LOG_BURST = 30, 60_000
 TASKS_MAX = 2048
 FILES_MAX = 65536
 _SEC = 1_000_000
+LANG = "C.UTF-8"
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,15 @@ class Layout:
         return f"{self.run}/apps"
 
     @property
+    def starts(self) -> str:
+        """The folder of what apps are told at their starts, for PID 1 to read."""
+        return f"{self.run}/starts"
+
+    def start_file(self, replica: Replica) -> str:
+        """The replica's file in that folder."""
+        return f"{self.starts}/{replica.service}"
+
+    @property
     def credentials(self) -> str:
         """The socket on which flyted answers systemd's questions for credentials."""
         return f"{self.run}/credentials.sock"
@@ -64,10 +84,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class UnitPair:
-    """Both units of a replica, and what each credential of the service stands for."""
+    """Both units of a replica, what each secret credential of the service stands for, and the one that is no secret.
+
+    ``start``: the content of ``Layout.start_file``, which has to be there before the units are.
+    """
 
     socket: Properties
     service: Properties
+    start: bytes
     credentials: dict[str, SecretUse | Literal["sums"]]
 
 
@@ -89,19 +113,22 @@ def app_units(
 
     ``python``: the interpreter, by default the image's. ``image_env``: variables that the image's layers set; the
     app's own win. ``readable``: more paths that the app shall see although they lie where apps see nothing (below the
-    state folder). ``nameservers``: the host's. ``start_s``: how long it may take until it serves, once it has the
-    GPUs that it asks for; it waits for those up to ``gpu_wait_s``. ``machine_bytes``: the machine's memory.
+    state folder or /run). ``nameservers``: the host's. ``start_s``: how long it may take until it serves, once it
+    has the GPUs that it asks for; it waits for those up to ``gpu_wait_s``. ``machine_bytes``: the machine's memory.
     """
     python = python or f"{image_path}/bin/python"
     credentials = credential_ids(spec.secrets)
     engine = shape_of(spec, f"/var/cache/{state_name(replica.app_id)}", machine_bytes)
-    options = _launch_options(spec, engine, credentials, layout)
+    environment = _environment(spec, replica, image_path, [*image_env, *(engine.env if engine else ())])
+    start = start_document(environment, _launch_options(spec, engine, credentials, layout))
     start_s = int(spec.start_timeout_s or start_s) + (gpu_wait_s if spec.gpu_count else 0)
+    own_resolver = network_kind(spec) is Network.OWN and bool(set(nameservers) & set(STUB_RESOLVERS))
+    run = little_of_run([*(() if own_resolver else RESOLVERS), *(GPU_SERVICES if spec.gpu_count else ())])
     service: Properties = {
-        **_running(spec, [python, "-I", layout.launch, *options], start_s),
+        **_running(spec, [python, "-I", layout.launch, "--app", spec.key.name, "--start", START], start_s),
         **_identity(spec, replica),
-        "Environment": _environment(spec, replica, image_path, [*image_env, *(engine.env if engine else ())]),
-        **_view(spec, replica, credentials, [image_path, *readable], layout),
+        "Environment": [f"LANG={LANG}"],
+        **_view(spec, replica, credentials, [image_path, *readable], run, layout),
         **_limits(spec),
         **sandbox(network_kind(spec), gpu=bool(spec.gpu_count)),
     }
@@ -111,14 +138,14 @@ def app_units(
     if network_kind(spec) is Network.OWN:
         network = [network_of(replica)]  # systemd makes the namespace; without the way out the app shall not go on
         service |= {"JoinsNamespaceOf": network, "BindsTo": network, "After": network}
-        if set(nameservers) & set(STUB_RESOLVERS):  # of the machine's own loopback, which is not the app's
+        if own_resolver:  # the machine's is on its loopback, which is not the app's
             service["BindReadOnlyPaths"] = [
                 *service["BindReadOnlyPaths"], (layout.resolver, "/etc/resolv.conf", False, 0)
             ]  # fmt: skip
     names = [*credentials, *([GPU] if spec.gpu_count else [])]
-    if names:
-        service["LoadCredential"] = [(name, layout.credentials) for name in names]
-    return UnitPair(_socket(spec, replica, layout), service, credentials)
+    asked = [(name, layout.credentials) for name in names]
+    service["LoadCredential"] = [(START, layout.start_file(replica)), *asked]
+    return UnitPair(_socket(spec, replica, layout), service, start, credentials)
 
 
 def network_kind(spec: AppSpec) -> Network:
@@ -177,7 +204,6 @@ def _launch_options(
     spec: AppSpec, engine: Shape | None, credentials: dict[str, SecretUse | Literal["sums"]], layout: Layout
 ) -> Iterable[str]:
     also = dict(engine.also) if engine else {}
-    yield from ("--app", spec.key.name)
     if spec.bundle:
         yield from ("--bundle", bundle_path(spec.bundle, layout))
     yield from _port_options(spec, engine)
@@ -213,30 +239,23 @@ def bundle_path(digest: str, layout: Layout = Layout()) -> str:
     return f"{layout.state}/bundles/{digest}.tar.gz"
 
 
-def _environment(spec: AppSpec, replica: Replica, image_path: str, image_env: Iterable[tuple[str, str]]) -> list[str]:
+def _environment(
+    spec: AppSpec, replica: Replica, image_path: str, image_env: Iterable[tuple[str, str]]
+) -> dict[str, str]:
     state = state_name(replica.app_id)
     environment = {
         **dict(image_env),
         "PATH": dict(image_env).get("PATH", f"{image_path}/bin:/usr/local/bin:/usr/bin:/bin"),
         "HOME": f"/var/lib/{state}",
         "XDG_CACHE_HOME": f"/var/cache/{state}",  # model and compile caches survive a wake
-        "LANG": "C.UTF-8",
+        "LANG": LANG,
         "PYTHONUNBUFFERED": "1",
         "DO_NOT_TRACK": "1",
         "FLYTE_INTERNAL_EXECUTION_PROJECT": spec.key.project,  # what the SDK's runtime reads (flyte/_bin/serve.py)
         "FLYTE_INTERNAL_EXECUTION_DOMAIN": spec.key.domain,
         **({"_F_SYS_PATH": spec.sys_path} if spec.sys_path else {}),
     }
-    environment.update({name: command.quote(value) if _in_lines(value) else value for name, value in spec.env})
-    quoted = [name for name, value in spec.env if _in_lines(value)]
-    if quoted:
-        environment["FLYTED_QUOTED"] = ":".join(quoted)  # launch takes the quoting back (launch/surroundings.py)
-    return [f"{name}={value}" for name, value in environment.items()]
-
-
-def _in_lines(value: str) -> bool:
-    """Whether a value has a character that must not get into a unit's file as it is."""
-    return any(ord(char) < 32 for char in value)
+    return environment | dict(spec.env)
 
 
 def _identity(spec: AppSpec, replica: Replica) -> Properties:
@@ -267,11 +286,13 @@ def _view(
     replica: Replica,
     credentials: dict[str, SecretUse | Literal["sums"]],
     paths: Iterable[str],
+    run: Properties,
     layout: Layout,
 ) -> Properties:
-    """What of the file tree it sees: of all images and bundles only its own, of the daemon nothing."""
+    """What of the file tree it sees: of images and bundles only its own, of the daemon nothing, of /run ``run``."""
     shown = dict.fromkeys([*paths, *([bundle_path(spec.bundle, layout)] if spec.bundle else [])])
-    binds = [(path, path, False, 0) for path in shown if path.startswith(f"{layout.state}/")]  # the rest is not hidden
+    hidden = (f"{layout.state}/", f"{RUN}/")
+    binds = [*run["BindReadOnlyPaths"], *((path, path, False, 0) for path in shown if path.startswith(hidden))]
     binds += [
         (f"/run/credentials/{replica.service}/{name}", f"{SECRET_FILES}/{use.file}", False, 0)
         for name, use in credentials.items()
@@ -281,14 +302,10 @@ def _view(
     shared = (SHARED_MEMORY, f"mode=1777,size={spec.shm_bytes or spec.memory_bytes}")
     # the links in the working folder lead through it, each revision's to its own code (launch/workdir.py)
     revision = f"/var/cache/private/{state_name(replica.app_id)}/{REVISION_FOLDER}"
-    empty = [(layout.state, "ro"), shared, (revision, "mode=1777,size=1m")]
+    empty = [*run["TemporaryFileSystem"], (layout.state, "ro"), shared, (revision, "mode=1777,size=1m")]
     if any(isinstance(use, SecretUse) and use.file for use in credentials.values()):
         empty.append((SECRET_FILES, "ro"))
-    return {
-        "TemporaryFileSystem": empty,
-        "BindReadOnlyPaths": binds,
-        "InaccessiblePaths": [layout.run, "-/run/dbus", "-/run/systemd/private", "-/run/docker.sock"],
-    }
+    return {"TemporaryFileSystem": empty, "BindReadOnlyPaths": binds}
 
 
 def _limits(spec: AppSpec) -> Properties:

@@ -314,7 +314,7 @@ def test_a_parameters_bomb_is_small() -> None:
     ("path", "value"),
     [
         ("container.env", [{"key": "LD_PRELOAD", "value": "x"}]),
-        ("container.env", [{"key": "A", "value": "x\x1by"}]),
+        ("container.env", [{"key": "A", "value": "x\0y"}]),
         ("container.env", [{"key": "_F_SYS_PATH", "value": "../.."}]),
         ("container.env", [{"key": "_F_SYS_PATH", "value": "/root"}]),
         ("profile", {"shortDescription": "x\nExecStartPre=+/bin/sh"}),

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from flyted.contract import names
 from flyted.contract.errors import InvalidInput
+from flyted.launch import start
 from flyted.launch.options import check_variable, parse
 from flyted.launch.refused import Refused
+from flyted.launch.start import words
 
 HARMLESS = ("API_KEY", "A", "_X", "lower", "FLYTE_THING", "HOMEPAGE", "XPATH", "A" * 128)
 HARMFUL = (
@@ -91,3 +98,41 @@ def test_a_secret_cannot_change_what_runs(name: str) -> None:
     """LD_PRELOAD as a secret's variable would be code from a value."""
     with pytest.raises(Refused):
         parse(["--app", "a", "--secret", f"s0=env:{name}", "--quoted", "p"])
+
+
+def told(folder: Path, environment: dict[str, str], words: list[str]) -> dict[str, str]:
+    """The surroundings of a launch that is told this by its credential."""
+    (folder / "start").write_text(json.dumps({"environment": environment, "words": words}))
+    return {"CREDENTIALS_DIRECTORY": str(folder), "LANG": "C.UTF-8"}
+
+
+def test_the_rest_of_the_command_line_comes_as_a_credential(tmp_path: Path) -> None:
+    """Any text arrives as it is; variables are set before anything else is looked at."""
+    odd = "a\nb $HOME ${X} %n ;`'\" \u2028 \x1b \u00e9"
+    environ = told(tmp_path, {"A": odd, "LANG": "C.UTF-8"}, ["--bundle", "/b", "--quoted", "serve", odd])
+    options = parse(words(["--app", "a", "--start", "start"], environ))
+    assert (options.app, options.bundle, options.command) == ("a", "/b", ["serve", odd])
+    assert environ["A"] == odd
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[]", '{"environment": [], "words": []}', '{"words": ["x"]}'])
+def test_a_command_line_that_did_not_arrive_is_said(tmp_path: Path, content: str | None) -> None:
+    """Systemd starts a unit with an empty credential without a word."""
+    if content is not None:
+        (tmp_path / "start").write_text(content)
+    with pytest.raises(Refused, match="credential start"):
+        words(["--app", "a", "--start", "start"], {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+
+def test_variables_that_are_read_before_us_count_too(tmp_path: Path) -> None:
+    """Python looks at the locale, the C library at TZ and MALLOC_… before our first line: launch starts anew, once."""
+    shown = "import os, time; print(time.tzname[0], 'FLYTED_STARTED_AGAIN' in os.environ)"
+    (tmp_path / "show.py").write_text(shown)
+    rest = ["--quoted", str(Path(sys.executable)), str(tmp_path / "show.py")]
+    environ = told(tmp_path, {"TZ": "Pacific/Tongatapu", "LC_CTYPE": "POSIX", "PATH": "/usr/bin:/bin"}, rest)
+    launch = Path(start.__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-I", str(launch), "--app", "a", "--start", "start"],
+        env={**environ, "CACHE_DIRECTORY": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "+13 False\n", done.stdout + done.stderr

@@ -14,6 +14,7 @@ from typing import Any
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import AppKey, Replica
+from flyted.host import starts
 from flyted.host.units import Units
 from flyted.plan.app_folders import erase_unit
 from flyted.plan.units import Layout, UnitPair, app_units
@@ -41,9 +42,11 @@ def spec(name: str, **changes: Any) -> AppSpec:
 
 
 def planned(made: AppSpec, revision: int = 1) -> tuple[Replica, UnitPair]:
-    """The replica and its units, as the daemon would make them."""
+    """The replica and its units, as the daemon would make them; what it is told lies where PID 1 reads it."""
     replica = Replica(made.key.id, revision)
-    return replica, app_units(made, replica, image_path=str(HOME / "image"), python=PYTHON, layout=LAYOUT)
+    pair = app_units(made, replica, image_path=str(HOME / "image"), python=PYTHON, layout=LAYOUT)
+    starts.write(Path(LAYOUT.start_file(replica)), pair.start)
+    return replica, pair
 
 
 @contextlib.asynccontextmanager

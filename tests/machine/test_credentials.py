@@ -38,7 +38,7 @@ def _hands() -> Iterator[None]:
 async def answering(pair: UnitPair, answer: Callable[[str, str], bytes]) -> AsyncIterator[None]:
     """A credential server on a socket of its own, which the pair is made to ask."""
     path = f"/run/flyted-test-{os.urandom(4).hex()}.sock"
-    pair.service["LoadCredential"] = [(name, path) for name in pair.credentials]
+    pair.service["LoadCredential"][1:] = [(name, path) for name in pair.credentials]
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(4096)
@@ -56,12 +56,13 @@ def digests(values: dict[str, bytes]) -> dict[str, tuple[int, str]]:
 
 
 def several(count: int) -> tuple[Replica, UnitPair]:
-    return planned(spec("secretive", secrets=tuple(SecretUse(f"K{n}", env=f"K{n}") for n in range(count))))
+    secrets = tuple(SecretUse(f"K{n}", env=f"K{n}") for n in range(count))
+    return planned(spec("secretive", secrets=secrets, env=tuple((f"E{n}", "x" * 8000) for n in range(11))))
 
 
 @pytest.mark.parametrize("sizes", [[1], [512 << 10, 388 << 10], [3 * 4096] * MAX_SECRETS, [1] * MAX_SECRETS])
 def test_every_size_that_deploy_allows_arrives(sizes: list[int]) -> None:
-    """One byte, the largest value with the rest beside it, and as many secrets as an app may have."""
+    """One byte, the largest value with the rest beside it, as many secrets as an app may have; with variables."""
     assert sum(map(room, sizes)) <= SECRETS_LIMIT
     replica, pair = several(len(sizes))
     values = {name: os.urandom(size) for name, size in zip(pair.credentials, sizes, strict=False)}
@@ -72,7 +73,7 @@ def test_every_size_that_deploy_allows_arrives(sizes: list[int]) -> None:
             try:
                 await units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
                 assert await units.start(replica.service) == "done", sh("journalctl", "-n9", "-u", replica.service)
-                assert eval(await do(replica, READ)) == digests(values)
+                assert eval(await do(replica, READ)) == digests(values | {"start": pair.start})
                 mode = "[oct(os.stat(os.environ['CREDENTIALS_DIRECTORY'] + '/s0').st_mode & 0o7337)]"
                 assert await do(replica, mode) == "['0o0']"  # nobody else reads it, nobody writes it
             finally:

@@ -247,7 +247,7 @@ def test_abstract_sockets_do_not_cross(url: str) -> None:
 def test_other_apps_sockets_are_not_reached_either(url: str) -> None:
     """Of the folder of sockets an app sees nothing."""
     source = "import os\nresult = os.listdir('/run/flyted/apps')"
-    assert "PermissionError" in do(url, source)
+    assert "FileNotFoundError" in do(url, source)
 
 
 def test_names_are_resolved_where_the_resolver_is_on_the_loopback() -> None:

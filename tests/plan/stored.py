@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import AppKey, Replica
+from flyted.launch.options import Options, parse
 from flyted.plan.facts import Capacity, Facts, ImageFact, Revision, StoredApp, UnitFact
 from flyted.plan.idle import Traffic
+from flyted.plan.units import UnitPair
 
 DOMAIN = "apps.localhost"
 MACHINE = Capacity(memory_bytes=24 << 30, cpu_cores=2)
@@ -49,3 +52,12 @@ def quiet(age_s: float = 1000.0, started: int = 1, in_flight: int = 0) -> Traffi
 def facts(*apps: StoredApp, **more: Any) -> Facts:
     """Facts, with no units unless given."""
     return Facts(apps=apps, **{"units": {}, **more})
+
+
+def told(pair: UnitPair) -> tuple[dict[str, str], Options]:
+    """What launch makes of a pair's command line and start file: the variables that it sets, and its options."""
+    ((path, words, flags),) = pair.service["ExecStartEx"]
+    assert (path, flags) == (words[0], ["no-env-expand"])
+    assert words[5:] == ["--start", "start"]
+    document = json.loads(pair.start)
+    return document["environment"], parse([*words[3:5], *document["words"]])

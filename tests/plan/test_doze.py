@@ -13,7 +13,6 @@ from flyted.contract.names import Replica
 from flyted.contract.status import AppState
 from flyted.launch import doze as launch_doze
 from flyted.launch import sleeper
-from flyted.launch.options import parse
 from flyted.plan import doze
 from flyted.plan.actions import Doze, Sleep
 from flyted.plan.engines import open_paths
@@ -23,7 +22,7 @@ from flyted.plan.notes import notes
 from flyted.plan.reconcile import reconcile
 from flyted.plan.states import state_of
 from flyted.plan.units import app_units
-from tests.plan.stored import DOMAIN, MACHINE, app, facts, pair, quiet, spec
+from tests.plan.stored import DOMAIN, MACHINE, app, facts, pair, quiet, spec, told
 
 A1 = Replica("a", 1)
 VLLM: dict[str, Any] = {"command": ("vllm", "serve", "m"), "port": 8080, "engine_sleep": 1, "gpu_count": 1}
@@ -95,18 +94,17 @@ def test_only_their_units_are_asked_for_a_status() -> None:
 def test_the_unit_has_it_all() -> None:
     """vLLM's switch and mode, and launch's own option; once, and not for others."""
     for command in (VLLM["command"], (*VLLM["command"], "--enable_sleep_mode")):
-        service = app_units(spec(**{**VLLM, "command": command}), A1, image_path="/i").service
-        ((_, words, _),) = service["ExecStartEx"]
-        options = parse(words[3:])
+        environment, options = told(app_units(spec(**{**VLLM, "command": command}), A1, image_path="/i"))
         assert options.sleep == 1
         assert len([w for w in options.command if w.replace("_", "-") == "--enable-sleep-mode"]) == 1
-        assert "VLLM_SERVER_DEV_MODE=1" in service["Environment"]
-    without = app_units(spec(**{**VLLM, "gpu_count": 0}), A1, image_path="/i").service
-    assert "--enable-sleep-mode" not in str(without["ExecStartEx"])  # vLLM 0.32: "not supported on current platform"
-    assert "VLLM_SERVER_DEV_MODE=1" in without["Environment"]
-    plain = app_units(spec(**{**VLLM, "engine_sleep": 0}), A1, image_path="/i").service
-    assert "sleep" not in str(plain["ExecStartEx"])
-    assert "VLLM_SERVER_DEV_MODE=1" not in plain["Environment"]
+        assert environment["VLLM_SERVER_DEV_MODE"] == "1"
+    environment, options = told(app_units(spec(**{**VLLM, "gpu_count": 0}), A1, image_path="/i"))
+    assert "--enable-sleep-mode" not in options.command  # vLLM 0.32: "not supported on current platform"
+    assert environment["VLLM_SERVER_DEV_MODE"] == "1"
+    environment, options = told(app_units(spec(**{**VLLM, "engine_sleep": 0}), A1, image_path="/i"))
+    assert "sleep" not in str(options.command)
+    assert options.sleep == 0
+    assert "VLLM_SERVER_DEV_MODE" not in environment
 
 
 def test_the_endpoints_of_its_sleep_are_closed_whatever_guards_the_app() -> None:

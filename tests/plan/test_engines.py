@@ -32,7 +32,7 @@ from flyted.plan.engines import (
 )
 from flyted.plan.notes import notes
 from flyted.plan.units import app_units
-from tests.plan.stored import MACHINE, spec
+from tests.plan.stored import MACHINE, spec, told
 
 FSERVE = ("fserve", "--resolver", "r", "--resolver-args", "m:v", "--")
 AUTH = (SecretUse("AUTH_SECRET", env="AUTH_SECRET"),)
@@ -322,19 +322,15 @@ def test_a_variable_that_nobody_expands_is_said_at_serve() -> None:
 def test_the_unit_has_it_all() -> None:
     """The command, the caches in the app's own folder, the key under both names; the app wins."""
     app = spec("llm", command=(*FSERVE, *LLAMA_ARGS, *KEY), port=8080, secrets=AUTH, env=(("LLAMA_CACHE", "/mine"),))
-    service = app_units(
-        app, Replica("llm", 1), image_path="/i", image_env=(("HF_HOME", "/image"), ("B", "image"))
-    ).service
-    environment = dict(line.split("=", 1) for line in service["Environment"])
+    made = app_units(app, Replica("llm", 1), image_path="/i", image_env=(("HF_HOME", "/image"), ("B", "image")))
+    environment, options = told(made)
     assert environment["HF_HOME"] == "/var/cache/flyted-app-llm/huggingface"  # the images of plug-ins say /tmp
     assert environment["B"] == "image"
     assert environment["LLAMA_CACHE"] == "/mine"
-    ((_, words, _),) = service["ExecStartEx"]
-    options = parse(words[3:])
     assert options.health == "/health"
     assert [*options.command, *options.args] == [*FSERVE, *LLAMA_ARGS]
     assert [(s.credential, s.name) for s in options.secrets] == [("s0", "AUTH_SECRET"), ("s0", "LLAMA_API_KEY")]
-    kernels = app_units(spec("v", command=(*FSERVE, *VLLM_ARGS)), Replica("v", 1), image_path="/i").service
-    assert "TRITON_CACHE_DIR=/var/cache/flyted-app-v/triton" in kernels["Environment"]
-    assert "VLLM_CACHE_ROOT=/var/cache/flyted-app-v/vllm" in kernels["Environment"]
-    assert "VLLM_NO_USAGE_STATS=1" in kernels["Environment"]
+    kernels, _ = told(app_units(spec("v", command=(*FSERVE, *VLLM_ARGS)), Replica("v", 1), image_path="/i"))
+    assert kernels["TRITON_CACHE_DIR"] == "/var/cache/flyted-app-v/triton"
+    assert kernels["VLLM_CACHE_ROOT"] == "/var/cache/flyted-app-v/vllm"
+    assert kernels["VLLM_NO_USAGE_STATS"] == "1"

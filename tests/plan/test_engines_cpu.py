@@ -9,7 +9,7 @@ import pytest
 from flyted.contract.names import Replica
 from flyted.plan.engines import Shape, shape_of
 from flyted.plan.units import app_units
-from tests.plan.stored import spec
+from tests.plan.stored import spec, told
 
 GIB = 1 << 30
 VLLM = ("vllm", "serve", "m", "--host", "127.0.0.1")
@@ -83,5 +83,5 @@ def test_the_apps_own_variables_win() -> None:
     """The unit's are a default."""
     own = (("VLLM_CPU_KVCACHE_SPACE", "2"),)
     made = spec(command=VLLM, port=8080, env=own)
-    unit = app_units(made, Replica("a", 1), image_path="/i").service
-    assert [line for line in unit["Environment"] if "KVCACHE" in line] == ["VLLM_CPU_KVCACHE_SPACE=2"]
+    environment, _ = told(app_units(made, Replica("a", 1), image_path="/i"))
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "2"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +85,13 @@ def test_the_table_is_a_table() -> None:
         assert row.name in SIGNATURES
         assert row.why
         assert row.section.split(":")[0] in ("exec", "resource-control")
+
+
+def test_run_is_read_only_in_every_unit_that_is_confined() -> None:
+    """``ProtectSystem=strict`` alone does not make it so on systemd 257."""
+    units = sorted((Path(__file__).parents[2] / "units").glob("*.service"))
+    assert len(units) >= 8
+    for unit in units:
+        text = unit.read_text()
+        assert "ProtectSystem=strict" in text
+        assert re.search(r"^(ReadOnlyPaths=/run|TemporaryFileSystem=/run:ro,.*)$", text, re.MULTILINE), unit.name

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyted.contract.app import MAX_SECRETS, AppSpec, SecretUse
+from flyted.contract.errors import InvalidInput
 from flyted.contract.names import AppKey, Replica
 from flyted.host.signatures import properties
 from flyted.launch.expand import expand
 from flyted.launch.options import parse
-from flyted.launch.surroundings import unquote
 from flyted.plan.app_folders import erase_unit, measure_unit
 from flyted.plan.command import quote
 from flyted.plan.units import Layout, UnitPair, app_units, bundle_path, socket_path
-from tests.plan.stored import spec
+from tests.plan.stored import spec, told
 
 BUNDLE = "a" * 64
 IMAGE = "/var/lib/flyted/images/0123"
@@ -53,9 +53,8 @@ def test_launch_gets_what_it_understands() -> None:
     """The command line is the one that launch parses: nothing is lost or added on the way."""
     command = ("fserve", "--resolver-args", "app:env", "--", "x$NAME", "100%", '"say \\"hi\\"; "', "'a\nb'")
     pair = units(command=command, bundle=BUNDLE, secrets=(API_KEY, TOKEN))
-    words = argv(pair)
-    assert words[:3] == [f"{IMAGE}/bin/python", "-I", "/usr/lib/flyted/flyted/launch"]
-    options = parse(words[3:])
+    assert argv(pair)[:3] == [f"{IMAGE}/bin/python", "-I", "/usr/lib/flyted/flyted/launch"]
+    _, options = told(pair)
     assert options.app == "authenticated-api"
     assert options.bundle == bundle_path(BUNDLE) == f"/var/lib/flyted/bundles/{BUNDLE}.tar.gz"
     assert [(s.credential, s.kind, s.name) for s in options.secrets] == [
@@ -64,39 +63,54 @@ def test_launch_gets_what_it_understands() -> None:
     assert options.sums == "sums"
     assert options.command == list(command[:4])
     assert expand(options.args, {"NAME": "y"}, ()) == ["xy", "100%", 'say "hi"; ', "a\nb"]
-    assert not any("\n" in word for word in words)
 
 
 def test_a_line_for_a_shell_reaches_launch_as_it_stands() -> None:
     """With its variables, whose values no unit shows."""
-    words = argv(units(command=("fserve", "--", "mkdir", "-p", "$D", "&&", "python -m http.server 8080")))
-    options = parse(words[3:])
+    _, options = told(units(command=("fserve", "--", "mkdir", "-p", "$D", "&&", "python -m http.server 8080")))
     assert options.shell == "mkdir -p $D && python -m http.server 8080"
     assert (options.command, options.args) == (["fserve", "--"], [])
 
 
 def test_a_value_of_several_lines_reaches_the_app() -> None:
-    """A certificate, say: a new line in a unit's file would begin another setting (systemd 252)."""
-    lines = units(env=(("CA", "a\n%b\t"), ("B", "c"))).service["Environment"]
-    assert not any("\n" in line or "\t" in line for line in lines)
-    environ = dict(line.split("=", 1) for line in lines)
-    unquote(environ)
-    assert (environ["CA"], environ["B"]) == ("a\n%b\t", "c")
-    assert "FLYTED_QUOTED" not in environ
+    """A certificate, say."""
+    environment, _ = told(units(env=(("CA", "a\n%b\t"), ("B", "c"))))
+    assert (environment["CA"], environment["B"]) == ("a\n%b\t", "c")
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs"]), max_size=40))
-def test_quoting_is_undone_by_launch(word: str) -> None:
-    """Any argument reaches the app as it was, and nothing in it is systemd's to change."""
-    quoted = quote(word)
-    assert not set("$;\\\"'`\n\t\0") & set(quoted)
-    assert parse(["--app", "a", "--quoted", quoted]).command == [word]
+def test_any_argument_reaches_the_app_as_it_was(word: str) -> None:
+    """Also what looks like one of launch's marks."""
+    assert parse(["--app", "a", "--quoted", quote(word)]).command == [word]
+    assert expand([quote(word)], {}, ()) == [word]
+
+
+def test_variables_and_arguments_are_in_no_property() -> None:
+    """Every user of the machine can read a unit, and ps(1): they learn who runs, and not with what."""
+    pair = units(command=("serve", "--dsn=CANARY-1", "$KEY"), env=(("DB_URL", "CANARY-2"),), bundle=BUNDLE, port=8080)
+    for properties_ in (pair.socket, pair.service):
+        assert "CANARY" not in str(properties_)
+        assert "DB_URL" not in str(properties_)
+    assert argv(pair)[3:] == ["--app", "authenticated-api", "--start", "start"]
+    assert pair.service["Environment"] == ["LANG=C.UTF-8"]
+    environment, options = told(pair)
+    assert environment["DB_URL"] == "CANARY-2"
+    assert options.command == ["serve", "--dsn=CANARY-1", "$KEY"]
+    assert pair.service["LoadCredential"] == [
+        ("start", "/run/flyted/starts/flyted-app-authenticated-api-r7-0.service")
+    ]
+
+
+def test_what_an_app_is_told_has_a_limit() -> None:
+    """Systemd would start nothing whose credentials are too large together."""
+    with pytest.raises(InvalidInput, match="96 KiB is the limit"):
+        units(env=tuple((f"A{n}", "x" * 8000) for n in range(13)))
 
 
 def test_no_value_of_a_secret_is_in_a_property() -> None:
     """Only ids and names: the values come by the credential socket."""
     pair = units(secrets=(API_KEY, TOKEN))
-    assert pair.service["LoadCredential"] == [(i, "/run/flyted/credentials.sock") for i in ("s0", "s1", "sums")]
+    assert pair.service["LoadCredential"][1:] == [(i, "/run/flyted/credentials.sock") for i in ("s0", "s1", "sums")]
     assert pair.credentials == {"s0": API_KEY, "s1": TOKEN, "sums": "sums"}
     assert not {"SetCredential", "EnvironmentFiles", "PassEnvironment"} & set(pair.service)
 
@@ -105,8 +119,9 @@ def test_an_app_without_secrets_asks_for_none() -> None:
     """No credential, no checksums, and swap is allowed."""
     pair = units()
     assert pair.credentials == {}
-    assert not {"LoadCredential", "MemorySwapMax"} & set(pair.service)
-    assert "--sums" not in argv(pair)
+    assert [name for name, _ in pair.service["LoadCredential"]] == ["start"]
+    assert "MemorySwapMax" not in pair.service
+    assert told(pair)[1].sums is None
 
 
 def test_secrets_never_reach_the_disk() -> None:
@@ -125,19 +140,30 @@ def test_a_secret_file_is_the_credential_itself() -> None:
 
 
 def test_an_app_sees_its_own_image_and_bundle_only() -> None:
-    """The state folder is empty but for these two."""
+    """The state folder is empty but for these two, and /run but for what every program may use."""
     service = units(bundle=BUNDLE).service
-    assert service["TemporaryFileSystem"][0] == ("/var/lib/flyted", "ro")
+    assert ("/var/lib/flyted", "ro") in service["TemporaryFileSystem"]
+    assert ("/run", "ro,mode=755,size=1m") in service["TemporaryFileSystem"]
     own = "/var/cache/private/flyted-app-authenticated-api/revision"
-    assert {path for path, _ in service["TemporaryFileSystem"]} == {"/var/lib/flyted", "/dev/shm", own}
-    assert [b[0] for b in service["BindReadOnlyPaths"]] == [IMAGE, bundle_path(BUNDLE)]
-    assert "/run/flyted" in service["InaccessiblePaths"]
+    assert {path for path, _ in service["TemporaryFileSystem"]} == {"/run", "/var/lib/flyted", "/dev/shm", own}
+    shown = [b[0] for b in service["BindReadOnlyPaths"]]
+    assert [path for path in shown if not path.startswith("/run/")] == [IMAGE, bundle_path(BUNDLE)]
+    assert not [path for path in shown if "flyted" in path and path.startswith("/run/")]
+
+
+def test_folders_below_run_are_shown_where_they_are_asked_for() -> None:
+    """A model on a disk that the desktop mounted: /run is hidden, so it needs a mount of its own."""
+    disk = "/run/media/alice/models/qwen"
+    service = app_units(spec("demo"), Replica("demo", 3), image_path=IMAGE, readable=[disk, "/srv/models"]).service
+    shown = [b[0] for b in service["BindReadOnlyPaths"]]
+    assert disk in shown
+    assert "/srv/models" not in shown
 
 
 def test_an_environment_elsewhere_needs_no_mount() -> None:
     """A path of the user's is in no property but the command: a colon in it would mean something there."""
     pair = app_units(spec(), Replica("a", 1), image_path="/opt/my:venv")
-    assert pair.service["BindReadOnlyPaths"] == []
+    assert [b for b in pair.service["BindReadOnlyPaths"] if not b[0].startswith("/run/")] == []
 
 
 def test_the_start_may_take_as_long_as_the_settings_say() -> None:
@@ -176,15 +202,15 @@ def test_the_apps_variables_win() -> None:
         spec(env=(("A", "app"), ("LANG", "de_DE.UTF-8")), sys_path="./src"), Replica("a", 1),
         image_path=IMAGE, image_env=(("A", "image"), ("B", "image"), ("HOME", "/nowhere")),
     )  # fmt: skip
-    found = dict(e.split("=", 1) for e in pair.service["Environment"])
+    found, _ = told(pair)
     assert (found["A"], found["B"], found["LANG"]) == ("app", "image", "de_DE.UTF-8")
     assert found["HOME"] == "/var/lib/flyted-app-a"
     assert found["XDG_CACHE_HOME"] == "/var/cache/flyted-app-a"
     assert found["PATH"].startswith(f"{IMAGE}/bin:")
     assert found["_F_SYS_PATH"] == "./src"
     path = (("PATH", "/usr/local/cuda-13.0/bin:/i/bin:/usr/bin"),)
-    service = app_units(spec(), Replica("a", 1), image_path="/i", image_env=path).service
-    assert "PATH=/usr/local/cuda-13.0/bin:/i/bin:/usr/bin" in service["Environment"]
+    with_path, _ = told(app_units(spec(), Replica("a", 1), image_path="/i", image_env=path))
+    assert with_path["PATH"] == "/usr/local/cuda-13.0/bin:/i/bin:/usr/bin"
     assert found["FLYTE_INTERNAL_EXECUTION_PROJECT"] == "default"
 
 
@@ -246,13 +272,13 @@ def test_a_gpu_is_asked_for_at_each_start() -> None:
     """The credential is the lease: one more that systemd fetches, time to wait for it, and launch that reads it."""
     made = spec("a", gpu_count=1, secrets=(API_KEY,))
     pair = app_units(made, Replica("a", 1), image_path=IMAGE, start_s=300, gpu_wait_s=120)
-    assert [name for name, _ in pair.service["LoadCredential"]] == ["s0", "sums", "gpu"]
+    assert [name for name, _ in pair.service["LoadCredential"]] == ["start", "s0", "sums", "gpu"]
     assert pair.service["TimeoutStartUSec"] == 420_000_000
-    options = parse(argv(pair)[3:])
+    options = told(pair)[1]
     assert (options.gpu, options.sums) == ("gpu", "sums")
     plain = app_units(spec("a"), Replica("a", 1), image_path=IMAGE, start_s=300, gpu_wait_s=120)
     assert plain.service["TimeoutStartUSec"] == 300_000_000
-    assert "LoadCredential" not in plain.service
+    assert [name for name, _ in plain.service["LoadCredential"]] == ["start"]
     properties(pair.service)
 
 
@@ -274,7 +300,9 @@ def test_every_app_joins_a_network_that_systemd_made(port: int) -> None:
     assert pair.socket["Wants"] == network
     assert pair.service["PrivateNetwork"] is True
     assert ("/usr/lib/flyted/resolv.conf", "/etc/resolv.conf", False, 0) in pair.service["BindReadOnlyPaths"]
-    assert parse(argv(pair)[3:]).port == port
+    # /etc/resolv.conf may be a link to it: of two mounts at one place only one would be made
+    assert "/run/systemd/resolve" not in str(pair.service["BindReadOnlyPaths"])
+    assert told(pair)[1].port == port
     assert properties(pair.service)
     assert properties(pair.socket)
     plain = app_units(made, Replica("demo", 3), image_path=IMAGE, nameservers=["192.168.1.1"])
@@ -292,5 +320,5 @@ def test_an_app_without_egress_has_an_empty_network(port: int) -> None:
 
 def test_an_app_that_is_given_its_socket_has_no_port() -> None:
     """Nor an option for launch."""
-    assert "--port" not in argv(units())
-    assert parse(argv(units(port=8080, secret_in_argv=True))[3:]).secret_in_argv is True
+    assert told(units())[1].port == 0
+    assert told(units(port=8080, secret_in_argv=True))[1].secret_in_argv is True
