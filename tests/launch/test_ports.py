@@ -241,7 +241,7 @@ def test_an_error_is_told_as_one_whatever_it_leaves_behind(
 ) -> None:
     """Only a program that ends well and leaves something has gone to the background: to start it again is no use."""
     monkeypatch.setattr(listeners, "others_of_this_unit", lambda _known: [7])
-    options = parse(["--app", "a", "--port", "8080", "--", "p"])
+    options = parse(["--app", "a", "--port", "8080", "--quoted", "p"])
     supervisor = Supervisor(options, 2, 3, Notifier(None), Log([]))
     assert supervisor._program_ended(1) == 1
     assert "the program ended with status 1 and never listened" in capfd.readouterr().err
