@@ -15,6 +15,7 @@ from .failure import LoadError
 from .sdk import find
 
 EPOCH = 315_532_800  # 1 January 1980: zip and some build tools refuse earlier times
+DEEPEST = 200  # folders: what flyted unpacks (launch/unpack.py)
 LARGEST = 256 * 2**20  # bytes before compression
 
 
@@ -43,6 +44,13 @@ def build(root: Path, must_have: Path, environments: list[Any]) -> Bundle:
             "bundle",
             f"the SDK leaves {wanted} out of the code bundle of {root}",
             hint="a link that leads out of the folder, or a file inside an environment, cannot be served: move it",
+        )
+    deep = next((name for name in names if name.count(os.sep) >= DEEPEST), "")
+    if deep:
+        raise LoadError(
+            "bundle",
+            f"{deep[:80]} lies more than {DEEPEST} folders deep in {root}",
+            hint="move it up, or leave it out of include=",
         )
     return Bundle(_packed(names), tuple(sorted(names)))
 

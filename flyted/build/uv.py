@@ -20,6 +20,7 @@ _REASON_LENGTH = 600
 _NEEDS_SOURCE = re.compile(
     r"^(?:hint: Wheels are required for `(?P<a>[^`]+)` because building from source is disabled"
     r"|error: Building source distributions is disabled, but attempted to build `(?P<b>[^`]+)`"
+    r"|[^`\n]*Building source distributions for `(?P<d>[^`]+)` is disabled"
     r"|hint: A source distribution is required for `(?P<c>[^`]+)` because)",
     re.MULTILINE,
 )

@@ -22,7 +22,7 @@ from flyted.contract.app import DEFAULT_MEMORY_BYTES, DEFAULT_SCALEDOWN_S, SHARE
 from flyted.contract.engines import can_sleep, program, split
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.idl_fields import unknown
-from flyted.contract.names import AppKey, shown
+from flyted.contract.names import AppKey, link_target, shown
 
 SYS_PATH = "_F_SYS_PATH"
 _PARAMETERS_LIMIT = 256 * 1024
@@ -108,7 +108,7 @@ def spec_of(
         requires_auth=not _map(spec.get("securityContext")).get("allowAnonymous"),
         type=str(profile.get("type", "")),
         description=str(profile.get("shortDescription", "")),
-        links=tuple((str(x.get("title", "")), str(x.get("path", ""))) for x in spec.get("links", [])),
+        links=tuple((str(x.get("title", "")), link_target(str(x.get("path", "")))) for x in spec.get("links", [])),
         unmet=tuple(_unmet(_map(idl.get("metadata")), scaling)),
         **_resources(container, _map(spec.get("extendedResources"))),
         **_gpus(container, _map(spec.get("extendedResources")), gpus),

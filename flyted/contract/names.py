@@ -22,6 +22,8 @@ GATEWAY_HOST = "flyted.localhost"
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?(?::[A-Za-z0-9._-]{1,64})?")
+_LINK = re.compile(r"/(?:[!-.0-\[\]-~][!-\[\]-~]*)?|https?://[A-Za-z0-9.\-]+(?::[0-9]{1,5})?(?:/[!-\[\]-~]*)?")
+"""A path or an address in printable ASCII, without blanks and backslashes (RFC 3986)."""
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _ENV_DENIED = re.compile(
     r"LD_.*|DYLD_.*|PYTHON.*|BASH_.*|LISTEN_.*|GCONV_PATH|PATH|HOME|IFS|ENV|SHELL|USER|LOGNAME|"
@@ -177,6 +179,19 @@ def model_name(text: object) -> str:
             f"{shown(text)} is no name of a model", hint="give it as in model_hf_path=, for example Qwen/Qwen3-0.6B"
         )
     return text
+
+
+def link_target(value: str) -> str:
+    """Where a link of an app leads: a path of the app, or an address elsewhere.
+
+    What is put behind a host name begins with one slash: ``@evil.example/`` would make the name a user's, and two
+    slashes begin another host. Raises :class:`InvalidInput`.
+    """
+    if not isinstance(value, str) or _LINK.fullmatch(value) is None:
+        raise InvalidInput(
+            f"link {shown(value)} leads nowhere", hint="write it as /docs, or with another host as https://host/path"
+        )
+    return value
 
 
 def secret_key(value: str) -> str:

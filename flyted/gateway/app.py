@@ -90,6 +90,7 @@ class Gateway:
             who.token = bearer(headers)
             found = await self._parts.daemon.call("whoami", token=who.token)
             who.user, who.uid = str(found["user"]), int(found["uid"])
+            who.rights = frozenset(str(right) for right in found["rights"])
         await self._services.answer(service, method, scope, headers, receive, reply)
 
     async def _page(self, scope: dict[str, Any], headers: dict[str, str], reply: Reply) -> None:

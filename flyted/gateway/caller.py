@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from flyted.contract.errors import InvalidInput, Unauthenticated
+from flyted.contract.errors import InvalidInput, PermissionRefused, Unauthenticated
 from flyted.contract.names import GATEWAY_HOST
 from flyted.contract.token import valid_shape
 
@@ -25,6 +25,7 @@ class Caller:
     token: str = field(default="", repr=False)
     user: str = ""
     uid: int = -1
+    rights: frozenset[str] = frozenset()
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     receive: Callable[[], Awaitable[object]] | None = field(default=None, repr=False)
 
@@ -48,6 +49,12 @@ _caller: ContextVar[Caller] = ContextVar("caller")
 def caller() -> Caller:
     """Of the request that is being answered."""
     return _caller.get()
+
+
+def may_operate() -> None:
+    """For what happens here, without a verb of flyted's that would ask. Raises :class:`PermissionRefused`."""
+    if "operate" not in caller().rights:
+        raise PermissionRefused("this token may only look", hint=_HELP)
 
 
 def enter(who: Caller) -> None:

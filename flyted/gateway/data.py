@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from flyted.contract.errors import NOT_HERE, InvalidInput, NotFound, Unsupported
 from flyted.gateway.blobs import Place
-from flyted.gateway.caller import caller
+from flyted.gateway.caller import caller, may_operate
 from flyted.gateway.parts import Parts
 
 INPUTS = "flyted-inputs:"
@@ -32,6 +32,7 @@ class Data(DataProxyService):
         self, request: pb.CreateUploadLocationRequest, ctx: RequestContext
     ) -> pb.CreateUploadLocationResponse:
         """Where to send a file, for as long as the client asks, an hour at most."""
+        may_operate()
         if len(request.content_md5) != 16:
             raise InvalidInput("an upload needs content_md5, the MD5 of its content")
         place = Place(request.project, request.domain, request.content_md5.hex(), request.filename)

@@ -18,6 +18,12 @@ STATUS = {
 """Connect's HTTP status of an error code (connectrpc.com/docs/protocol, "Error codes")."""
 
 
+_SAFE = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
 class Reply:
     """ASGI's ``send``, with a memory."""
 
@@ -26,8 +32,13 @@ class Reply:
         self.started = False
 
     async def __call__(self, message: dict[str, Any]) -> None:
-        """Passes a message on."""
+        """Passes a message on; no answer is left without the headers that keep a browser from making more of it."""
         self.started = True
+        if message["type"] == "http.response.start":
+            listed = list(message.get("headers", ()))
+            given = {name.lower() for name, _ in listed}
+            listed += [(name, value) for name, value in _SAFE if name not in given]
+            message = {**message, "headers": listed}
         await self._send(message)
 
 

@@ -7,7 +7,8 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, label, shown
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, label, link_target, shown
 from flyted.gateway import html
 from flyted.gateway.jobs import Run
 from flyted.gateway.parts import Parts
@@ -51,7 +52,7 @@ def _rows(known: dict[str, Any]) -> list[tuple[str, str]]:
         ("State", escape(known["state"])),
         ("Why", escape(known["reason"])),
         ("Address", html.link(known["url"], known["url"])),
-        ("Links", " ".join(html.link(known["url"] + path, title) for title, path in known["links"])),
+        ("Links", " ".join(html.link(_target(known["url"], path), title) for title, path in known["links"])),
         ("Revision", str(known["revision"] or "none serves")),
         ("Last failure", escape(f"revision {failure['revision']}: {failure['reason']}") if failure else ""),
         ("Not done", escape("; ".join(known["unmet"]))),
@@ -83,6 +84,14 @@ def run(parts: Parts, name: str) -> tuple[str, list[str]]:
         ("Took", f"{found.ended - found.begun:.0f} s" if found.ended else ""),
     ]
     return f"Image build {shown(name)[1:-1]}", [html.table(rows), html.lines(found.lines)]
+
+
+def _target(url: str, path: str) -> str:
+    """Where a link of an app leads; nowhere for what would change the host behind ``url``."""
+    try:
+        return url + link_target(path) if path.startswith("/") else link_target(path)
+    except InvalidInput:
+        return ""
 
 
 def _page(known: dict[str, Any]) -> str:

@@ -6,16 +6,17 @@ right. So every file of it, and every folder above it, has to be readable by eve
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
 
 from flyted.contract.errors import InvalidInput, NotFound
 from flyted.contract.names import shown
 from flyted.host.database import Database
 
 MOST_ENTRIES = 100_000
+MOST_LINKS = 40  # as path_resolution(7) allows
 _UNSEEN = ("/home", "/root", "/run", "/tmp", "/var/tmp", "/var/lib/flyted", "/proc", "/sys", "/dev")  # noqa: S108
 """Where apps see something else, or nothing (plan/sandbox.py); or what is gone after a reboot."""
 
@@ -67,10 +68,8 @@ def checked(folder: str) -> tuple[str, int]:
         raise InvalidInput(f"the model's folder {shown(folder)} is not an absolute path")
     _check_place(folder, folder)
     try:
-        _check_above(Path(folder))  # first, so that nobody learns what lies in folders that are not theirs
-        real = os.path.realpath(folder)
+        real = _resolved(folder)
         _check_place(real, folder)
-        _check_above(Path(real))
         if not stat.S_ISDIR(os.stat(real).st_mode):  # noqa: PTH116
             raise InvalidInput(f"{shown(folder)} is no folder", hint="give the folder that config.json lies in")
         size = _check_below(real)
@@ -90,10 +89,37 @@ def _check_place(real: str, folder: str) -> None:
         )
 
 
-def _check_above(path: Path) -> None:
-    for above in reversed(path.parents):
-        if not above.stat().st_mode & stat.S_IXOTH:
-            raise InvalidInput(f"only some users may go through {above}", hint=f"sudo chmod o+x {above}")
+def _resolved(path: str) -> str:
+    """Where a path leads, by way of folders that everybody may go through; no other one is looked into.
+
+    What root sees must not be told: neither whether a file is there, nor where a link in a closed folder leads. Raises
+    :class:`InvalidInput`, OSError.
+    """
+    pending, at, links = path.split("/")[::-1], "/", 0
+    while pending:
+        part = pending.pop()
+        if part in ("", "."):
+            continue
+        _check_passable(at)
+        if part == "..":
+            at = os.path.dirname(at)  # noqa: PTH120
+            continue
+        step = os.path.join(at, part)  # noqa: PTH118
+        if not stat.S_ISLNK(os.lstat(step).st_mode):
+            at = step
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        target = os.readlink(step)  # noqa: PTH115
+        at = "/" if target.startswith("/") else at
+        pending += target.split("/")[::-1]
+    return at
+
+
+def _check_passable(folder: str) -> None:
+    if not os.stat(folder).st_mode & stat.S_IXOTH:  # noqa: PTH116
+        raise InvalidInput(f"only some users may go through {folder}", hint=f"sudo chmod o+x {folder}")
 
 
 def _check_below(real: str) -> int:
@@ -116,11 +142,10 @@ def _check_below(real: str) -> int:
 
 
 def _check_file(entry: os.DirEntry[str], real: str) -> int:
-    info = entry.stat()
+    target = _resolved(entry.path) if entry.is_symlink() else entry.path
+    info = os.lstat(target)
     if entry.is_symlink():
-        target = os.path.realpath(entry.path)
         _check_place(target, entry.path)
-        _check_above(Path(target))
         if stat.S_ISDIR(info.st_mode):
             raise InvalidInput(f"{shown(entry.path)} is a link to a folder", hint="add the folder that it leads to")
     if not stat.S_ISREG(info.st_mode):

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from .bound import Bound
 from .guard import SHORTEST
@@ -22,6 +22,8 @@ from .output import write_all
 HIDDEN = b"***"
 _AT_ONCE = 65536
 _OUTPUTS = (1, 2)
+_KEPT_IN_ADDRESSES = (b"-._~", b"-._~/", b"-._~!'()*")  # urllib's quote(safe=""), quote(), encodeURIComponent()
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Log:
@@ -29,7 +31,6 @@ class Log:
 
     def __init__(self, values: Iterable[bytes]) -> None:
         self._forms = sorted({form for value in values for form in forms(value)}, key=len, reverse=True)
-        self._pattern = re.compile(b"|".join(re.escape(form) for form in self._forms)) if self._forms else None
         self._bound = Bound()
         self._threads: list[threading.Thread] = []
         first = os.pipe()
@@ -58,7 +59,8 @@ class Log:
 
     def without_secrets(self, text: bytes) -> bytes:
         """The text with each value of a secret replaced."""
-        return text if self._pattern is None else self._pattern.sub(HIDDEN, text)
+        present = [form for form in self._forms if form in text]  # mostly none, and far quicker than a pattern of all
+        return re.sub(b"|".join(map(re.escape, present)), HIDDEN, text) if present else text
 
     def _hand_on(self, source: int, target: int) -> None:
         """Line by line: half a line may hold half a value. The journal waits for whole lines as well."""
@@ -80,26 +82,46 @@ class Log:
 
 
 def forms(value: bytes) -> set[bytes]:
-    """How a value may stand in a line: as it is, in Python's or JSON's quotes, in an address, in base64, in hex.
+    """How a value may stand in a line: as it is, in quotes of Python, JSON or HTML, in an address, in base64, in hex.
 
-    Of a value of several lines each one counts: a log is read by lines.
+    Of a value of several lines each one counts: a log is read by lines. What a program makes of it else, or of a part
+    of it, is not known here.
     """
     found: set[bytes] = set()
     for piece in value.splitlines():
         if len(piece) < SHORTEST:
             continue
         text = piece.decode("utf-8", "surrogateescape")
-        escaped = [repr(text)[1:-1], json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]]
-        found |= {piece, *(each.encode("utf-8", "surrogateescape") for each in escaped), _in_address(piece)}
+        escaped = [repr(text)[1:-1], json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], _html(text)]
+        found |= {piece, *(each.encode("utf-8", "surrogateescape") for each in escaped), repr(piece)[2:-1].encode()}
+        for kept in _KEPT_IN_ADDRESSES:
+            quoted = _in_address(piece, kept)
+            found |= {quoted, quoted.replace(b"%20", b"+")}
     if len(value) >= SHORTEST:
-        whole = len(value) // 3 * 4  # of the last three bytes it also depends on what follows
-        found |= {base64.b64encode(value)[:whole], base64.urlsafe_b64encode(value)[:whole], value.hex().encode()}
-    return found
+        found |= {*_base64(value), value.hex().encode(), value.hex().upper().encode()}
+    return {form for form in found if len(form) >= SHORTEST}
 
 
-def _in_address(value: bytes) -> bytes:
-    plain = b"-._~"
-    return b"".join(bytes([c]) if bytes([c]).isalnum() or c in plain else b"%%%02X" % c for c in value)
+def _base64(value: bytes) -> Iterator[bytes]:
+    """The value within a longer text, ``user:value`` of Basic authentication for one, whose length is not known.
+
+    Three bytes become four characters: what stands before shifts them in three ways, and a character of which some
+    bits belong to the neighbours is left out.
+    """
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + value)
+        inside = encoded[-(-before * 4 // 3) : (before + len(value)) * 4 // 3]
+        yield from (inside, inside.translate(_URL_SAFE))
+
+
+def _in_address(value: bytes, kept: bytes) -> bytes:
+    return b"".join(bytes([c]) if bytes([c]).isalnum() or c in kept else b"%%%02X" % c for c in value)
+
+
+def _html(text: str) -> str:
+    for char, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#x27;")):
+        text = text.replace(char, name)
+    return text
 
 
 def _write(target: int, text: bytes) -> None:

@@ -68,7 +68,7 @@ def _items(transport: str) -> list[dict[str, Any]]:
         items = json.loads(gzip.decompress(base64.b64decode(transport)))["parameters"]
         if all(isinstance(item["name"], str) and isinstance(item["value"], str) for item in items):
             return list(items)
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error):
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error, RecursionError):
         pass
     raise Refused("the app's --parameters cannot be read")
 
@@ -82,5 +82,5 @@ def _value(item: dict[str, Any], environ: MutableMapping[str, str]) -> str:
         if pattern is None or other.get("public"):
             raise Refused(f"parameter {item['name']!a} is the address of another app: not supported yet")
         return pattern.format(app_fqdn=other["app_name"])
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         raise Refused(f"parameter {item['name']!a} is no address of an app") from None

@@ -50,3 +50,20 @@ def test_the_reason_is_uvs_innermost_one(lines: list[str], expected: str) -> Non
 def test_builder_and_planner_speak_of_the_same_recipe() -> None:
     """The builder imports nothing of flyted's, so it repeats the recipe's format."""
     assert main.FORMAT == FORMAT
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "error: Building source distributions is disabled, but attempted to build `demo`",
+        "error: Failed to build `demo @ https://host/demo-1.0.tar.gz`\n"
+        "  cause: Building source distributions for `demo` is disabled",
+        "  x Failed to build `demo @ git+https://host/demo.git`\n"
+        "  ╰─▶ Building source distributions for `demo` is disabled",
+        "hint: Wheels are required for `demo` because building from source is disabled for `demo`",
+    ],
+)
+def test_a_package_without_a_wheel_is_known_by_uvs_words(said: str) -> None:
+    """Also one that is named by its address, whose name uv learns only by building it."""
+    assert uv.needs_source(f"Resolved 1 package in 2ms\n{said}\n") == "demo"
+    assert uv.needs_source("error: Failed to build `demo`\n  cause: no space left") == ""

@@ -286,3 +286,14 @@ def test_a_bundle_that_is_too_large(tmp_path):
     error = user_failure(tmp_path, text)
     assert "larger than 256 MiB" in error.message
     assert "model.bin" in error.message
+
+
+def test_a_bundle_that_is_too_deep(tmp_path):
+    """Said at serve, with the file's name; launch would refuse it at the start."""
+    deep = "/".join(["d"] * 210)
+    (tmp_path / deep).mkdir(parents=True)
+    (tmp_path / deep / "data.txt").write_text("x")
+    text = dedent(FASTAPI).replace("app=app", f"app=app, include=['{deep}/data.txt']")
+    error = user_failure(tmp_path, text)
+    assert "more than 200 folders deep" in error.message
+    assert "include=" in error.hint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import time
 from typing import Any
 
@@ -67,6 +68,40 @@ def test_every_page_forbids_scripts_and_frames(gateway: Running) -> None:
         assert "unsafe" not in policy
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("path", "leads"),
+    [
+        ("/docs", "https://hello.apps.localhost/docs"), ("/", "https://hello.apps.localhost/"),
+        ("https://grafana.example/d/1", "https://grafana.example/d/1"), ("@evil.example/", ""),
+        (".evil.example/", ""), (":443@evil.example", ""), ("//evil.example", ""), ("/\\evil.example", ""),
+        ("javascript:alert(1)", ""), ("https://a@evil.example/", ""), ("", ""), ("/a b", ""),
+    ],
+)  # fmt: skip
+def test_a_link_stays_with_its_app(gateway: Running, path: str, leads: str) -> None:
+    """What is put behind the app's address cannot make another host of it; whatever flyted lets through."""
+    known = app_map(links=[["Docs", path]])
+    gateway.flyted.answers("app.get", {"result": {"app": known, "spec": {}}})
+    gateway.flyted.answers("app.logs", {"result": {}})
+    text = go(gateway, PAGE, Cookie=COOKIE).text
+    found = re.findall(r'href="([^"]*)"[^>]*>Docs<', text)
+    assert found == ([leads] if leads else [])
+    assert "Docs" in text
+
+
+def test_every_answer_has_the_headers_of_a_page(gateway: Running) -> None:
+    """Redirects, plain words and answers of the API too: a browser shall make nothing else of them."""
+    gateway.flyted.anonymous("login.redeem", {"result": {"token": TOKEN, "expires_at": 4e9}})
+    answers = [
+        go(gateway, "/login?code=x"), go(gateway, "/upload/x", "PUT"),
+        go(gateway, "/flyteidl2.app.AppService/List", "POST"),
+        go(gateway, "/flyteidl2.auth.AuthMetadataService/GetOAuth2Metadata", "POST", Content_Type="application/json"),
+    ]  # fmt: skip
+    assert answers[0].status == 303
+    for answer in answers:
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers.get_all("content-security-policy") == ["default-src 'none'; frame-ancestors 'none'"]
 
 
 @pytest.mark.parametrize("name", ["..%2f..%2fetc", "%00", "A", "a%0d%0aSet-Cookie:x", "é"])

@@ -21,7 +21,7 @@ from flyted.gateway import blobs
 from flyted.gateway.blobs import Place
 from flyted.gateway.signing import Signer, Ticket
 from tests.gateway.clients import HEADERS, ask, service
-from tests.gateway.harness import Running
+from tests.gateway.harness import WHO, Running
 
 DATA = b"code" * 1000
 MD5 = hashlib.md5(DATA).digest()
@@ -220,3 +220,12 @@ def test_the_key_survives_a_restart(gateway: Running) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     ticket = Ticket("p1", "development", "f", MD5.hex(), 1, int(time.time()) + 60)
     assert Signer.open(path).read(Signer.open(path).sign(ticket), time.time()) == ticket
+
+
+def test_who_may_only_look_gets_no_address(gateway: Running) -> None:
+    """A browser's cookie is a token too, with which one reads."""
+    gateway.flyted.answers("whoami", {"result": {**WHO, "rights": ["read"]}})
+    with pytest.raises(ConnectError) as caught:
+        locate(gateway)
+    assert caught.value.code is Code.PERMISSION_DENIED
+    assert "may only look" in caught.value.message

@@ -18,7 +18,9 @@ from flyted.host.store import Store
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model where apps see it: pytest's own folders lie below /tmp, which is private to each app."""
     monkeypatch.setattr(models, "_UNSEEN", ("/home", f"{tmp_path}/unseen"))
-    monkeypatch.setattr(models, "_check_above", _above(tmp_path, models._check_above))
+    real = models._check_passable
+    below = os.path.realpath(tmp_path)  # pytest makes the folders above 0700, which is not what is tested
+    monkeypatch.setattr(models, "_check_passable", lambda at: real(at) if at.startswith(below) else None)
     tmp_path.chmod(0o755)
     made = tmp_path / "models" / "tiny"
     made.mkdir(parents=True)
@@ -26,18 +28,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (made / "sub").mkdir()
     (made / "sub/weights.safetensors").write_bytes(b"x" * 98)
     return made
-
-
-def _above(root: Path, check: object) -> object:
-    """pytest makes the folders above 0700, which is not what is tested."""
-
-    def below_root(real: Path) -> None:
-        for above in reversed(real.parents):
-            if above.is_relative_to(root) and not above.stat().st_mode & 0o001:
-                raise InvalidInput(f"only some users may go through {above}", hint=f"sudo chmod o+x {above}")
-
-    assert callable(check)
-    return below_root
 
 
 @pytest.fixture
@@ -103,10 +93,39 @@ def test_nobody_learns_what_lies_in_folders_that_are_not_theirs(folder: Path) ->
     assert said == {f"only some users may go through {private}"}
 
 
-def test_the_check_of_what_lies_above_goes_to_the_root() -> None:
-    """The real one, without the fixture's end."""
-    for path in ("/usr/bin", "/"):
-        models._check_above(Path(path))
+@pytest.mark.parametrize("place", ["link in the model", "link on the way", "link to the model"])
+def test_a_link_tells_nobody_what_is_in_a_folder_that_is_not_theirs(folder: Path, place: str) -> None:
+    """Whether there is a file, a folder or a link: root sees it, and says the same of all."""
+    private = folder.parent / "private"
+    private.mkdir()
+    (private / "there").mkdir()
+    (private / "there/file").write_text("x")
+    (private / "away").symlink_to(folder)
+    private.chmod(0o700)
+    said = set()
+    for name in ("there", "there/file", "away", "missing", "missing/deeper"):
+        link = (folder if place == "link in the model" else folder.parent) / "probe"
+        link.symlink_to(private / name)
+        asked = {"link in the model": folder, "link on the way": link / "sub", "link to the model": link}[place]
+        with pytest.raises(InvalidInput) as caught:
+            checked(str(asked))
+        said.add(caught.value.message)
+        link.unlink()
+    assert said == {f"only some users may go through {private}"}
+
+
+def test_links_that_go_round_end(folder: Path) -> None:
+    """As path_resolution(7) ends them."""
+    (folder / "a").symlink_to("b")
+    (folder / "b").symlink_to("a")
+    with pytest.raises(InvalidInput, match="Too many levels of symbolic links"):
+        checked(str(folder))
+
+
+def test_a_path_is_followed_from_the_root() -> None:
+    """The real check, without the fixture's end; links, dots and all."""
+    for path in ("/usr/bin", "/", "/usr/../usr/./bin/", "/bin"):
+        assert models._resolved(path) == os.path.realpath(path)
 
 
 @pytest.mark.parametrize("path", ["/", "/home/bob/model", "/root/m", "/tmp/m", "/run/m", "/proc/self", "/dev/shm/m"])

@@ -77,6 +77,7 @@ def test_the_address_of_another_app_comes_from_the_pattern() -> None:
         (base64.b64encode(b"no gzip").decode(), {}),
         (base64.b64encode(gzip.compress(b"{}")).decode(), {}),
         (base64.b64encode(gzip.compress(b"[1]")).decode(), {}),
+        (base64.b64encode(gzip.compress(b"[" * 100_000)).decode(), {}),
         (transport({"name": 1, "value": "x"}), {}),
         (transport({"name": "a"}), {}),
         (transport({"name": "a", "value": "x", "env_var": "LD_PRELOAD"}), {}),
@@ -84,6 +85,7 @@ def test_the_address_of_another_app_comes_from_the_pattern() -> None:
         (transport(endpoint()), {}),
         (transport(endpoint(public=True)), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{app_fqdn}"}),
         (transport(endpoint()), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{other}"}),
+        (transport({**endpoint(), "value": "[" * 100_000}), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{app_fqdn}"}),
         (transport({**endpoint(), "value": "no json"}), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{app_fqdn}"}),
     ],
 )
