@@ -26,8 +26,7 @@ def unpack(archive: str, folder: str) -> tuple[dict[str, tuple[int, int]], list[
     That is each file's relative name, with its size and the time of its last change (ns), and the folders' names.
 
     Raises ``Refused`` for an unreadable archive, an unsafe or repeated name, a link, a device, or a size or number
-    or depth
-    above ``MOST_BYTES``, ``MOST_ENTRIES`` and ``MOST_LEVELS``; ``OSError`` if the disk does not take it.
+    above ``MOST_BYTES`` and ``MOST_ENTRIES``; ``OSError`` if the disk does not take it.
     """
     label = f"code bundle {os.path.basename(archive)}"
     try:

@@ -131,8 +131,11 @@ def test_variables_that_are_read_before_us_count_too(tmp_path: Path) -> None:
     rest = ["--quoted", str(Path(sys.executable)), str(tmp_path / "show.py")]
     environ = told(tmp_path, {"TZ": "Pacific/Tongatapu", "LC_CTYPE": "POSIX", "PATH": "/usr/bin:/bin"}, rest)
     launch = Path(start.__file__).parent
+    folders = {"CACHE_DIRECTORY": str(tmp_path / "cache"), "STATE_DIRECTORY": str(tmp_path / "state")}
+    for folder in folders.values():
+        Path(folder).mkdir()
     done = subprocess.run(
         [sys.executable, "-I", str(launch), "--app", "a", "--start", "start"],
-        env={**environ, "CACHE_DIRECTORY": str(tmp_path)}, capture_output=True, text=True, check=False,
+        env=environ | folders, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout == "+13 False\n", done.stdout + done.stderr
