@@ -32,7 +32,7 @@ COMMAND = ("vllm", "serve", NAME)
 def verbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelVerbs]:
     """The verbs on a store of their own; pytest's folders below /tmp, with a 0700 above them, count as seen."""
     monkeypatch.setattr(models, "_UNSEEN", ("/home",))
-    monkeypatch.setattr(models, "_check_above", lambda _real: None)
+    monkeypatch.setattr(models, "_check_passable", lambda _folder: None)
     store = Store(tmp_path / "db")
     yield ModelVerbs(Models(store.database))
     store.close()
