@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import time
@@ -13,6 +14,8 @@ import pytest
 
 from tests.machine.lively import Load, request, serve, state, trusted, websocket, write
 from tests.machine.people import alice, answer, curl, forget_apps, lines_of, may_serve, refused, running, until
+
+KILLS = int(os.environ.get("FLYTED_TEST_KILLS", "3"))  # 100 before a release
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,8 +90,8 @@ def test_kill_9_of_the_daemon_loses_no_request() -> None:
     url = serve("life-load")
 
     async def kill() -> None:
-        load = asyncio.create_task(Load(url).during(4))
-        for _ in range(3):
+        load = asyncio.create_task(Load(url).during(KILLS + 1))
+        for _ in range(KILLS):
             await asyncio.sleep(1)
             await asyncio.to_thread(systemctl, "kill", "--signal=KILL", "flyted.service")
         assert set(await load) == {"200"}
