@@ -125,6 +125,6 @@ def decide(clock: Clock, after_s: float, now: float) -> Busy | Idle:
 
     The idle ladder asks once per rung, with the rung's own period.
     """
-    if not clock.busy and now - clock.since >= after_s:
+    if not clock.busy and now >= clock.since + after_s:  # as next_look counts: a difference may round the other way
         return Idle(clock.since)
     return Busy(next_look(clock, after_s, now))

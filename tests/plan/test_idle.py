@@ -189,3 +189,10 @@ def test_a_request_answered_and_one_lost_between_two_looks_are_not_mixed_up():
     clock: Clock = look(start(0), first, 10)
     then = replace(NONE, started=2, answered=1, last_start_age_s=9.0, longest_s=0.5)
     assert look(clock, then, 20).since == 20
+
+
+@given(st.floats(0, 1e9), st.floats(1, 1e6))
+def test_the_moment_that_was_waited_for_is_late_enough(since: float, after_s: float) -> None:
+    """The timer's arithmetic and the decision's are one: else the engine would look again at once, and again."""
+    clock = start(since)
+    assert isinstance(decide(clock, after_s, since + after_s), Idle)
