@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flytectl.identity import Identity
 from flytectl.trust import root_environment
 
 if TYPE_CHECKING:
@@ -152,9 +153,9 @@ def _certutil(folder: Path, user: pwd.struct_passwd, words: list[str], text: str
 
 
 def _as_user(user: pwd.struct_passwd, command: list[str], text: str = "") -> bool:
+    become = Identity(user.pw_name, user.pw_uid, user.pw_gid, (), user.pw_dir, user.pw_shell)
     done = subprocess.run(
         command, input=text, text=True, capture_output=True, check=False, cwd="/",
-        user=user.pw_uid, group=user.pw_gid, extra_groups=[], umask=0o077,
-        env={**root_environment(), "HOME": user.pw_dir},
+        env={**root_environment(), "HOME": user.pw_dir}, **{**become.drop(), "umask": 0o077},
     )  # fmt: skip
     return done.returncode == 0

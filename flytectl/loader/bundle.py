@@ -16,6 +16,8 @@ from .sdk import find
 
 EPOCH = 315_532_800  # 1 January 1980: zip and some build tools refuse earlier times
 DEEPEST = 200  # folders: what flyted unpacks (launch/unpack.py)
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Where packages are installed, also those of another environment (``PYTHONPATH``)."""
 LARGEST = 256 * 2**20  # bytes before compression
 
 
@@ -72,8 +74,12 @@ def _listed(root: Path, environments: list[Any]) -> list[str]:
 
 def outside(root: Path, files: dict[str, str], libraries: list[str]) -> dict[str, str]:
     """The imported modules that are the user's own and do not lie below ``root``; ``files`` are resolved paths."""
-    known = [os.path.join(os.path.realpath(folder), "") for folder in (str(root), *libraries)]  # noqa: PTH118
-    return {name: file for name, file in files.items() if not file.startswith(tuple(known))}
+    known = tuple(os.path.join(os.path.realpath(folder), "") for folder in (str(root), *libraries))  # noqa: PTH118
+    return {
+        name: file
+        for name, file in files.items()
+        if not file.startswith(known) and _INSTALLED.isdisjoint(Path(file).parts)
+    }
 
 
 def _packed(names: dict[str, str]) -> bytes:

@@ -6,6 +6,7 @@ host.docker.internal, in the clear. Here the same is done when the app imports t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import MutableMapping
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ def prepare(environ: MutableMapping[str, str], *, now: bool) -> None:
     if not any(environ.get(name) for name in _NAMED_BY):
         environ[_ENDPOINT] = NOWHERE
         after_import("flyte._initialize", lambda module: _initialize(module, org, project, domain))
+        after_import("flyte._run", _refuse_runs)
     elif now:
         import flyte
 
@@ -52,13 +54,33 @@ def _initialize(module: ModuleType, org: str | None, project: str | None, domain
     )  # fmt: skip
 
 
+def _refuse_runs(module: ModuleType) -> None:
+    """Has a run say at once that there is nowhere to run it: the SDK would first look for code to send."""
+    runner: Any = module._Runner  # noqa: SLF001
+    run_remote = runner._run_remote  # noqa: SLF001
+
+    @functools.wraps(run_remote)
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        client = module.get_client()
+        if isinstance(client, _NoControlPlane):
+            raise client.refusal()
+        return run_remote(*args, **kwargs)
+
+    runner._run_remote = refuse  # noqa: SLF001
+
+
 class _NoControlPlane:
     """Stands where the SDK's client does. Whatever is asked of it fails, with the reason."""
 
     def __init__(self, error: Any) -> None:
         self._error = error
 
+    def refusal(self, why: str = WHY) -> Exception:
+        """The error to raise; the SDK's own, so that a program that handles it does."""
+        error: Exception = self._error("NoControlPlane", "user", why)
+        return error
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise self._error("NoControlPlane", "user", WHY_APPS if name.startswith("app_") else WHY)
+        raise self.refusal(WHY_APPS if name.startswith("app_") else WHY)

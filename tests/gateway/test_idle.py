@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flyted.gateway.__main__ import inherited, serve
+from flyted.gateway.caller import Caller, enter
 from flyted.gateway.daemon import Daemon
 from flyted.gateway.parts import Parts, make
 from tests.gateway.harness import TOKEN, FakeFlyted
@@ -78,6 +79,7 @@ def test_a_build_that_goes_on_holds_it_up(tmp_path: Path) -> None:
             yield {"result": {"image": {}}}
 
         flyted.scripts["image.build"] = script
+        enter(Caller(uid=1000))
         run = await parts.jobs.build("p1", "development", "a:b", {}, TOKEN, lambda: "flyted.localhost/a:b")
         await asyncio.sleep(IDLE_S * 4)
         ended.append(run.phase)

@@ -67,7 +67,27 @@ def test_an_empty_or_too_large_value_is_refused(vault: Vault, folder: Path, valu
     assert (vault.get(ORG, "API_KEY"), files(folder)) == (b"old", before)
 
 
-@pytest.mark.parametrize("key", ["", "..", "a/b", "a\nb", "-x", ".x", "a..b", "a" * 129, "\u0410", "a$", "a\n", "+a"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "..",
+        "a/b/c",
+        "/a",
+        "a/",
+        "../a",
+        "a/..",
+        "a\nb",
+        "-x",
+        ".x",
+        "a..b",
+        "a" * 129,
+        "\u0410",
+        "a$",
+        "a\n",
+        "+a",
+    ],
+)
 def test_bad_names_are_refused_and_make_nothing(vault: Vault, folder: Path, key: str) -> None:
     """No name reaches the disk that the contract does not allow, from any call."""
     before = files(folder)

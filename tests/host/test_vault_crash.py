@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flyted.contract.errors import SecretNotFound
+from flyted.host.reserve import NAME, SPARES
 from tests.host.deaths import each_death, forks
 from tests.host.vaults import OPERATOR, ORG, files, opened, state_folder
 
@@ -46,7 +47,7 @@ def assert_sound(folder: Path, *recovery: Identity) -> dict[str, bytes | None]:
     assert not any(i.damaged for i in infos)
     listed = {f"{i.key}.{i.generation}.age" for i in infos}
     assert files(folder) == {"manifest", *listed}
-    assert {p.name for p in folder.iterdir()} - {"reserve"} == {"secrets", "generation"}
+    assert {p.name for p in folder.iterdir()} - {NAME, *SPARES} == {"secrets", "generation"}
     assert int((folder / "generation").read_text()) == vault._ledger.current.generation
     values = {key: value_of(vault, key) for key in ("A", "B")}
     vault.close()
