@@ -25,7 +25,7 @@ def hello() -> Iterator[str]:
 
 def test_the_package_has_the_examples_of_the_project() -> None:
     """All of them, unchanged, where Debian wants examples."""
-    names = sorted(path.name for path in EXAMPLES.iterdir() if path.suffix == ".py")
+    names = sorted(path.name for path in EXAMPLES.iterdir() if path.is_file())
     assert sorted(path.name for path in INSTALLED.iterdir()) == names
     assert filecmp.cmpfiles(EXAMPLES, INSTALLED, names, shallow=False)[0] == names
 
