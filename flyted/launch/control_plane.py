@@ -72,6 +72,8 @@ def _refuse_runs(module: ModuleType) -> None:
 class _NoControlPlane:
     """Stands where the SDK's client does. Whatever is asked of it fails, with the reason."""
 
+    endpoint = NOWHERE  # SDK 2.10 and 2.11 look at it for the name of an image (flyte/_image.py)
+
     def __init__(self, error: Any) -> None:
         self._error = error
 

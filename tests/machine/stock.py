@@ -54,7 +54,13 @@ def refused(*words: str, **how: str) -> str:
 
 
 def python(source: str, **how: str) -> str:
-    """A script of alice's with the SDK; it must work. What it prints."""
-    done = stock(str(PYTHON), "-c", "import flyte, flyte.remote\nflyte.init_from_config()\n" + source, **how)  # type: ignore[arg-type]
+    """A script of alice's with the SDK; it must work. What it prints.
+
+    It ends without Python's own clearing up, in which the SDK's HTTP client aborts now and then (2.12.1).
+    """
+    script = (
+        f"import flyte, flyte.remote, os, sys\nflyte.init_from_config()\n{source}\nsys.stdout.flush()\nos._exit(0)"
+    )
+    done = stock(str(PYTHON), "-c", script, **how)  # type: ignore[arg-type]
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -400,8 +400,10 @@ def test_idle_costs_nothing() -> None:
         ["timeout", "8", "strace", "-f", "-q", "-e", "signal=none", "-p", pid],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    calls = [line for line in done.stderr.splitlines() if "restart_syscall" not in line and "epoll_wait" not in line]
-    assert [line for line in calls if "attached" not in line and "detached" not in line] == []
+    # what a thread is in already, and stays in, is shown as well
+    waits = ("restart_syscall", "epoll_wait", "attached", "detached")
+    calls = [line for line in done.stderr.splitlines() if not any(word in line for word in waits)]
+    assert [line for line in calls if not ("futex(" in line and "<unfinished" in line)] == []
 
 
 def test_the_helper_has_no_rights_and_goes_away() -> None:

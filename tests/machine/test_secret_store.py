@@ -188,7 +188,7 @@ def test_a_lost_identity_is_not_replaced(secret: str, tmp_path: Path) -> None:
             assert failed.returncode != 0
             assert not SEALED.exists()
             until(lambda: "identity.cred is gone: a new identity could not open them" in setup_said())
-            assert "hint: restore identity.cred from a backup" in setup_said()
+            assert "from a backup (man 8 flyted, RECOVERY)" in setup_said()
         finally:
             shutil.move(moved, SEALED)
             root("systemctl", "reset-failed")

@@ -37,7 +37,7 @@ def test_the_first_error_says_how_to_join() -> None:
         assert "hint: sudo adduser $USER flyted" in said
     assert by("alice", "flytectl", "doctor").returncode == 1
     join_group()
-    assert "no apps yet" in alice("flytectl", "app", "ls").stderr
+    assert "no apps in project 'default'" in alice("flytectl", "app", "ls").stderr
 
 
 def test_the_certificate_authority_is_trusted_on_request() -> None:
