@@ -78,12 +78,12 @@ def test_a_server_function_with_its_parameter() -> None:
 
 def test_a_program_that_opens_its_port() -> None:
     """``args``: in a network of its own, with its arguments; asleep, and awake again."""
-    words = portly.portly("--version", "given in the file", "--port", "8123")
+    words = portly.portly("--version", "given-in-the-file", "--port", "8123")
     file = portly.write("stock-port", words, port=8123)
     flyte("deploy", stocked(file, "portly.py"), "env")
-    assert "given in the file" in asked("stock-port")
+    assert "given-in-the-file" in asked("stock-port")
     alice("flytectl", "app", "sleep", "stock-port")
-    assert "given in the file" in asked("stock-port")
+    assert "given-in-the-file" in asked("stock-port")
 
 
 def test_a_deploy_that_goes_on_is_called_off_by_a_deletion() -> None:
