@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flyted.plan.units import Layout
 from tests import tiny_model
 from tests.machine.needles import Search
 from tests.machine.openais import outcome, started
@@ -54,10 +55,9 @@ class Served:
         return _output("systemctl", "show", "--value", f"--property={name}", self.unit)
 
     def environ(self) -> dict[str, str]:
-        """The variables that its unit gives it."""
-        pid = self.show("MainPID")
-        raw = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        return dict(entry.decode().split("=", 1) for entry in raw if b"=" in entry)
+        """The variables that flyted gives it, in a file that root can read (flyted/plan/start.py)."""
+        given: dict[str, str] = json.loads(Path(Layout().starts, self.unit).read_text())["environment"]
+        return given
 
     def processes(self) -> list[int]:
         """All of its unit."""

@@ -33,7 +33,7 @@ def sleeping(vllm: Served) -> bool:
 def test_what_it_is_is_said(vllm: Served) -> None:
     """That nothing is gained without a GPU; and which paths are open."""
     assert "without a GPU vLLM gives no memory back" in vllm.said
-    assert "/v1, /v2, /inference, /cohere, /health" in vllm.said
+    assert "public paths (its API key required): /v1" in vllm.said
 
 
 def test_it_sleeps_and_a_chat_wakes_it(vllm: Served, capsys: pytest.CaptureFixture[str]) -> None:
