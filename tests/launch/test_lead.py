@@ -93,7 +93,7 @@ def test_it_is_ready_when_its_path_answers(make_unit: MakeUnit, running: Keep, t
     app = running(start(make_unit(), tmp_path, port, UVICORN, "--ready", "/ready"))
     app.until("asked /ready False")
     app.ready()
-    assert "asked /ready True" in app.out
+    app.until("asked /ready True")
     assert app.stop() == 0
 
 
