@@ -53,7 +53,7 @@ WALLS = {
         ("flyted.contract", "flyted.plan", "flyted.host"), {}, "runs as root: wires plan to host; never sees the SDK"
     ),
     "flyted.gateway": Wall(
-        ("flyted.contract",),
+        ("flyted.contract", "flyted.plan.crowd"),
         {"connectrpc": (), "flyteidl2": (), "google": (), "uvicorn": ("__main__",)},
         "runs as a user of its own, on the SDK's packages: translates, and has no right that its caller has not",
     ),

@@ -10,11 +10,13 @@ import contextlib
 import os
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from flyted.contract import wire
-from flyted.contract.errors import ProtocolMismatch
+from flyted.contract.errors import Busy, ProtocolMismatch
 from flyted.daemon.actor import Actor
+from flyted.plan.crowd import STRANGERS, cost
 
 REQUEST_TIME_S = 5.0  # a whole request must be here: one byte a second gets nowhere
 ANSWER_TIME_S = 30.0  # a client that does not read loses its connection, not the daemon's memory
@@ -27,24 +29,29 @@ class ClientGone(Exception):
 
 
 class Connection:
-    """A connected, non-blocking socket of a client."""
+    """A connected, non-blocking socket of a client. ``may_hold`` says whether it may take so many bytes more."""
 
-    def __init__(self, conn: socket.socket) -> None:
+    def __init__(self, conn: socket.socket, may_hold: Callable[[Connection, int], bool]) -> None:
         conn.settimeout(0)
         self._conn = conn
+        self._may_hold = may_hold
+        self.held = 0  # bytes of memory that its request takes
         self._fds: list[int] = []
         self.asked = False
         self.refused = ""
         self._left = False
         pid, uid, _ = _PEERCRED.unpack(conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
         self.actor = Actor(uid, pid)
+        self.user = STRANGERS  # who shares with others what there is
 
     async def request(self) -> tuple[wire.Request, bytes]:
-        """The request and its bulk bytes. Raises :class:`ProtocolMismatch` or :class:`ClientGone`."""
+        """The request and its bulk bytes. Raises :class:`ProtocolMismatch`, :class:`Busy` or :class:`ClientGone`."""
         try:
             async with asyncio.timeout(REQUEST_TIME_S):
                 size = wire.length(await self._exactly(wire.HEAD.size), wire.REQUEST_LIMIT)
+                self._hold(cost(size))
                 request = wire.parse_request(wire.decode(await self._exactly(size)))
+                self._hold(request.bulk)
                 return request, await self._exactly(request.bulk)
         except TimeoutError as error:
             raise ProtocolMismatch(f"no whole request within {REQUEST_TIME_S:.0f} s") from error
@@ -81,6 +88,11 @@ class Connection:
                 os.close(fd)
         self._fds.clear()
         self._conn.close()
+
+    def _hold(self, size: int) -> None:
+        if not self._may_hold(self, size):
+            raise Busy("the requests that you have open at flyted are too long together", hint="try again later")
+        self.held += size
 
     async def _exactly(self, size: int) -> bytes:
         data = bytearray()

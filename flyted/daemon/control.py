@@ -22,7 +22,8 @@ from flyted.contract.names import shown
 from flyted.daemon.actor import NOBODY, Actor
 from flyted.daemon.connection import ClientGone, Connection
 from flyted.daemon.verbs import Call, Door, Verb
-from flyted.plan.crowd import Place, admit
+from flyted.host import people
+from flyted.plan.crowd import Place, admit, may_hold
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ class Control:
                 log.error("accept: %s", error)  # noqa: TRY400
                 await asyncio.sleep(1)  # out of descriptors: give some time to come back
                 continue
-            connection = Connection(conn)
+            connection = Connection(conn, self._may_hold)
+            if self._owner is None and people.is_account(connection.actor.uid):
+                connection.user = connection.actor.uid
             connection.refused = self._admit(connection)
             task = asyncio.create_task(self._serve(connection))
             self._open[connection] = task
@@ -62,10 +65,16 @@ class Control:
         """Why a new connection is refused, "" when it is not. An idle one may end for it."""
         if self._owner is not None:  # all are of the gateway, which bounds its users itself
             return "flyted has too many clients at once" if len(self._open) >= MAX_API else ""
-        answer = admit([Place(c.actor.uid, c.asked) for c in self._open], new.actor.uid)
+        answer = admit([Place(c.user, c.asked) for c in self._open], new.user)
         if answer.ended is not None:
             self._open.pop(list(self._open)[answer.ended]).cancel()
         return answer.refused
+
+    def _may_hold(self, connection: Connection, more: int) -> bool:
+        held: dict[int, int] = {}
+        for each in self._open:
+            held[each.user] = held.get(each.user, 0) + each.held
+        return may_hold(held, connection.user, more)
 
     async def _serve(self, connection: Connection) -> None:
         with contextlib.suppress(ClientGone):
@@ -135,7 +144,7 @@ class Control:
 
 def _check_admitted(connection: Connection) -> None:
     if connection.refused:
-        raise Busy(connection.refused, hint="end one of them (flytectl logs -f is one), or try again later")
+        raise Busy(connection.refused, hint="end one (flytectl logs -f is one), or try again later")
 
 
 async def _until_gone(connection: Connection, verb: Verb, call: Call) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Gateway:
             enter(who)
             self._callers.add(who)
             if rpc:
-                await self._rpc(scope, headers, who, receive, reply)
+                await self._rpc(scope, headers, receive, reply)
             elif path.startswith(UPLOAD):
                 await self._parts.uploads.put(scope, headers, receive, reply)
             else:
@@ -80,17 +80,12 @@ class Gateway:
                 raise
             await (rpc_error(reply, error) if rpc else plain(reply, error.http_status, error.message))
 
-    async def _rpc(
-        self, scope: dict[str, Any], headers: dict[str, str], who: Caller, receive: Receive, reply: Reply
-    ) -> None:
+    async def _rpc(self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, reply: Reply) -> None:
         service, _, method = scope["path"].removeprefix("/").partition("/")
         if scope["method"] != "POST":
             raise InvalidInput("an RPC is a POST")
         if service not in OPEN:
-            who.token = bearer(headers)
-            found = await self._parts.daemon.call("whoami", token=who.token)
-            who.user, who.uid = str(found["user"]), int(found["uid"])
-            who.rights = frozenset(str(right) for right in found["rights"])
+            await self._parts.daemon.whose(bearer(headers))
         await self._services.answer(service, method, scope, headers, receive, reply)
 
     async def _page(self, scope: dict[str, Any], headers: dict[str, str], reply: Reply) -> None:

@@ -7,10 +7,9 @@ clients may follow logs at once, and closing its connection ends what it waits f
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from flyted.contract import wire
 from flyted.contract.client import API_SOCKET
 from flyted.contract.errors import DaemonUnavailable
 from flyted.gateway.caller import caller
+from flyted.gateway.places import Places
+from flyted.plan.crowd import Room
 
 OnEvent = Callable[[dict[str, Any]], None]
-SHORT, LONG = 12, 36
-"""Connections at a time: a question must not wait for the deploys and followed logs of others."""
-LONG_OF_A_USER = 12
-"""So that nobody's deploys and followed logs have others wait."""
+SHORT, LONG = Room(users=64, shared=24, of_a_user=12), Room(users=96, shared=48, of_a_user=12)
+"""Connections at a time, of each caller: a question must not wait for the deploys and followed logs of others."""
 _LONG = frozenset({"app.serve", "app.start", "app.stop", "app.delete", "app.logs", "image.build"})
 
 
@@ -32,8 +31,7 @@ class Daemon:
 
     def __init__(self, path: Path = API_SOCKET) -> None:
         self._path = path
-        self._short, self._long = asyncio.Semaphore(SHORT), asyncio.Semaphore(LONG)
-        self._users: dict[int, asyncio.Semaphore] = {}
+        self._short, self._long = Places(SHORT), Places(LONG)
 
     async def call(
         self,
@@ -53,7 +51,7 @@ class Daemon:
         if bulk is not None:
             arguments["bulk"] = len(bulk)
         frame = wire.encode_request(verb, arguments, token)
-        async with self._place(verb):
+        async with (self._long if verb in _LONG else self._short).place(caller().uid):
             with socket.socket(socket.AF_UNIX) as conn:
                 conn.setblocking(False)  # noqa: FBT003
                 try:
@@ -61,16 +59,13 @@ class Daemon:
                 except OSError as error:
                     raise _unavailable(error.strerror or type(error).__name__) from error
 
-    @contextlib.asynccontextmanager
-    async def _place(self, verb: str) -> AsyncIterator[None]:
-        """A connection's place. One that may last is first a place of the caller's own, then one of all."""
-        if verb not in _LONG:
-            async with self._short:
-                yield
-            return
-        own = self._users.setdefault(caller().uid, asyncio.Semaphore(LONG_OF_A_USER))
-        async with own, self._long:
-            yield
+    async def whose(self, token: str) -> None:
+        """Notes of the request that is being answered who the owner of its token is. Raises as :meth:`call`."""
+        found = await self.call("whoami", token=token)
+        who = caller()
+        who.token = token
+        who.user, who.uid = str(found["user"]), int(found["uid"])
+        who.rights = frozenset(str(right) for right in found["rights"])
 
 
 async def _exchange(

@@ -40,9 +40,9 @@ async def answer(parts: Parts, scope: dict[str, Any], headers: dict[str, str], r
 
 
 async def _shown(parts: Parts, token: str, path: str) -> tuple[str, list[str]]:
+    await parts.daemon.whose(token)
     if path == "/":
         return await views.apps(parts, token)
-    await parts.daemon.call("whoami", token=token)
     found = _PAGE.fullmatch(path)
     if found is None:
         raise NotFound("there is no such page", hint="the start page lists all apps: /")

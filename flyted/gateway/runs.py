@@ -22,8 +22,10 @@ from flyted.gateway.context import image_of
 from flyted.gateway.data import inputs_of
 from flyted.gateway.jobs import News, Run
 from flyted.gateway.parts import Parts
+from flyted.gateway.places import Places
 from flyted.gateway.recipes import checked, uri_of
 from flyted.gateway.tasks import BUILD, check, spec_of
+from flyted.plan.crowd import Room
 
 STREAM_S = 600.0
 PHASES = {
@@ -33,12 +35,16 @@ PHASES = {
 }
 
 
+READING = Room(users=2, shared=0, of_a_user=1)
+"""Contexts of builds at a time: each takes up to three times its bound in memory."""
+
+
 class Runs(RunService):
     """The handlers."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._reading = asyncio.Semaphore(2)  # a context takes up to three times its bound in memory
+        self._reading = Places(READING)
 
     async def create_run(self, request: pb.CreateRunRequest, ctx: RequestContext) -> pb.CreateRunResponse:
         """Begins a build; answers when its recipe is accepted. Asked twice, flyted builds once."""
@@ -57,7 +63,7 @@ class Runs(RunService):
         name = checked(given.get("target_image", ""))
         spec = self._file(where, given.get("spec", ""))
         context = self._file(where, given["context"]) if given.get("context") else None
-        async with self._reading:
+        async with self._reading.place(caller().uid):
             image = await asyncio.to_thread(image_of, spec, context)
         return await self._parts.jobs.build(
             where.name, where.domain, name, image, caller().token, lambda: self._done(name, image)

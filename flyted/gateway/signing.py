@@ -27,6 +27,7 @@ class Ticket:
     md5: str  # hexadecimal
     limit: int  # bytes
     expires: int
+    uid: int = -1  # the owner of the token that it was given to
 
 
 class Signer:

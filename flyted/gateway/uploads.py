@@ -6,7 +6,6 @@ ingress takes from the loopback only, and every other one ``https``.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import time
@@ -16,14 +15,16 @@ from typing import Any
 from flyted.contract.errors import FlytedError, HostFailure, InvalidInput, PermissionRefused
 from flyted.gateway.blobs import FILE_BYTES, Blobs, Place
 from flyted.gateway.caller import Caller
+from flyted.gateway.places import Places
 from flyted.gateway.reply import Reply, plain, whole
 from flyted.gateway.signing import Signer, Ticket
+from flyted.plan.crowd import Room
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 EXPIRY_S = 900
 LONGEST_EXPIRY_S = 3600
-AT_ONCE = 8
+AT_ONCE = Room(users=32, shared=8, of_a_user=6)
 
 
 class Uploads:
@@ -32,7 +33,7 @@ class Uploads:
     def __init__(self, blobs: Blobs, signer: Signer) -> None:
         self._blobs = blobs
         self._signer = signer
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = Places(AT_ONCE)
 
     def address(self, place: Place, who: Caller, length: int, expires_in: int) -> tuple[str, int]:
         """(where to PUT, until when). ``length`` 0: not told. Raises :class:`InvalidInput` for too much."""
@@ -40,7 +41,7 @@ class Uploads:
             raise InvalidInput(f"an upload is at most {FILE_BYTES >> 20} MiB long")
         expires = int(time.time()) + min(max(expires_in or EXPIRY_S, 1), LONGEST_EXPIRY_S)
         word = self._signer.sign(
-            Ticket(place.project, place.domain, place.filename, place.md5, length or FILE_BYTES, expires)
+            Ticket(place.project, place.domain, place.filename, place.md5, length or FILE_BYTES, expires, who.uid)
         )
         scheme, port, usual = ("http", who.http_port, 80) if who.local else ("https", who.https_port, 443)
         return f"{scheme}://{who.host}{'' if port == usual else f':{port}'}/upload/{word}", expires
@@ -53,13 +54,13 @@ class Uploads:
             ticket = self._signer.read(scope["path"].removeprefix("/upload/"), time.time())
             place = Place(ticket.project, ticket.domain, ticket.md5, ticket.filename)
             _check(headers, ticket)
-            if self._slots.locked():
+            if not self._slots.free(ticket.uid):
                 text = b"503: too many uploads at once\n"
                 await whole(
                     reply, 503, text, {"Retry-After": "1", "Content-Type": "text/plain", "Connection": "close"}
                 )
                 return
-            async with self._slots:
+            async with self._slots.place(ticket.uid):
                 if not self._blobs.has(place):
                     await self._blobs.keep(place, _chunks(receive), ticket.limit)
         except _Gone:

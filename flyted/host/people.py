@@ -17,6 +17,15 @@ def name_of(uid: int) -> str:
         return str(uid)
 
 
+def is_account(uid: int) -> bool:
+    """Whether it is a user that the name service knows: not so those that a user namespace gives its maker."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
 def may_operate(uid: int, name: str) -> bool:
     """Whether this is, right now, still the user of that name, and root or a member of group flyted.
 

@@ -9,7 +9,7 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ from flyted.contract.errors import (
 from flyted.daemon import connection
 from flyted.daemon.actor import Actor
 from flyted.daemon.verbs import Call, Right, Verb
-from flyted.plan.crowd import MOST, MOST_OF_A_USER
+from flyted.host import people
+from flyted.plan import crowd as crowd_plan
+from flyted.plan.crowd import CONTROL
 from tests.daemon.doors import Doors
 
 
@@ -187,26 +189,80 @@ def test_two_hundred_idle_connections_lock_nobody_out(daemon: Daemon) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10
 
 
-def test_a_user_who_follows_too_much_locks_only_that_user_out(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each waits for ever, and more than there may be in all: root and the others are answered as ever."""
-    uid = [1000]
-    monkeypatch.setattr(connection, "Actor", lambda _uid, pid: Actor(uid[0], pid))
+@pytest.fixture
+def uid(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Who connects from now on, as the kernel would say it. All are accounts of this machine."""
+    who = [1000]
+    monkeypatch.setattr(connection, "Actor", lambda _uid, pid: Actor(who[0], pid))
+    monkeypatch.setattr(people, "is_account", lambda uid: uid < SUBORDINATE)
+    return who
+
+
+SUBORDINATE = 100_000
+"""From here on uids are those that users give to their user namespaces, subuid(5)."""
+
+
+@contextlib.contextmanager
+def crowd(daemon: Daemon) -> Iterator[Callable[[], int]]:
+    """Follows, for as long as it is let, for whoever connects; returns how often that was."""
     with contextlib.ExitStack() as open_:
-        for _ in range(MOST // MOST_OF_A_USER):
-            for _ in range(MOST_OF_A_USER):
+
+        def follow() -> int:
+            count = 0
+            while True:
                 conn = open_.enter_context(socket.socket(socket.AF_UNIX))
                 conn.connect(str(daemon.path))
-                conn.sendall(wire.encode_request("follow", {}))
-                assert conn.recv(4), "it is followed"
-            with pytest.raises(Busy, match=f"you have {MOST_OF_A_USER} requests open"):
+                with contextlib.suppress(BrokenPipeError):
+                    conn.sendall(wire.encode_request("follow", {}))
+                answer = conn.recv(65536)
+                if b"open at flyted already" in answer or b"too many clients" in answer:
+                    return count
+                count += 1
+
+        yield follow
+
+
+def test_users_who_follow_all_they_can_lock_nobody_else_out(daemon: Daemon, uid: list[int]) -> None:
+    """Each follow waits for ever. What there is is shared; who has nothing open gets in, and so does root."""
+    with crowd(daemon) as follow:
+        took = []
+        for uid[0] in range(1000, 1012):
+            took.append(follow())
+            said = "a request" if took[-1] == 1 else f"{took[-1]} requests"
+            with pytest.raises(Busy, match=f"you have {said} open"):
                 client.call("missing", path=daemon.path)
-            uid[0] += 1
-            expected = SecretNotFound if uid[0] < 1000 + MOST // MOST_OF_A_USER else Busy
-            with pytest.raises(expected):
-                client.call("missing", path=daemon.path)
-        uid[0] = 0
+            for someone in (2000, 0):
+                uid[:] = [someone]
+                with pytest.raises(SecretNotFound):
+                    client.call("missing", path=daemon.path)
+        assert took[0] == CONTROL.of_a_user
+        assert min(took) >= 1
+
+
+def test_the_users_of_a_namespace_are_one(daemon: Daemon, uid: list[int]) -> None:
+    """A member may have thousands of them: together they have one user's places."""
+    with crowd(daemon) as follow:
+        took = []
+        for uid[0] in range(SUBORDINATE, SUBORDINATE + 20):
+            took.append(follow())
+        assert sum(took) == CONTROL.of_a_user
+        uid[0] = 1000
         with pytest.raises(SecretNotFound):
             client.call("missing", path=daemon.path)
+
+
+def test_requests_are_bounded_by_what_they_take_of_memory(
+    daemon: Daemon, uid: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before they are read: a long one is refused where it would be too much, and others come in."""
+    monkeypatch.setattr(crowd_plan.may_hold, "__defaults__", (64 << 10,))
+    with pytest.raises(Busy, match="too long together"):
+        client.call("echo", {"word": "w" * 3000}, bulk=b"", path=daemon.path)
+    with pytest.raises(Busy, match="too long together"):
+        client.call("echo", {"word": "w"}, bulk=b"x" * (65 << 10), path=daemon.path)
+    assert client.call("echo", {"word": "w"}, bulk=b"x" * 1000, path=daemon.path)["bulk"] == 1000
+    uid[0] = 0
+    assert client.call("echo", {"word": "w" * 3000}, bulk=b"x" * (65 << 10), path=daemon.path)
 
 
 def test_who_reads_nothing_is_waited_for_once(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

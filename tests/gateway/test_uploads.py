@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
@@ -20,6 +21,7 @@ from flyted.contract.errors import NotFound
 from flyted.gateway import blobs
 from flyted.gateway.blobs import Place
 from flyted.gateway.signing import Signer, Ticket
+from flyted.gateway.uploads import AT_ONCE
 from tests.gateway.clients import HEADERS, ask, service
 from tests.gateway.harness import WHO, Running
 
@@ -119,6 +121,29 @@ def test_a_longer_content_is_cut_off(gateway: Running) -> None:
     assert connection.getresponse().status == 400
     connection.close()
     assert nothing_kept(gateway)
+
+
+def test_uploads_that_never_end_are_one_users_own_problem(gateway: Running) -> None:
+    """Further ones of that user are told to come again; those of another go through."""
+    addresses = [locate(gateway, filename=f"f{number}").signed_url for number in range(AT_ONCE.of_a_user + 1)]
+    gateway.flyted.answers("whoami", {"result": {**WHO, "uid": 2000}})
+    other = locate(gateway, filename="other").signed_url
+    with contextlib.ExitStack() as open_:
+        for address in addresses[:-1]:
+            connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+            open_.callback(connection.close)
+            connection.putrequest("PUT", urlsplit(address).path)
+            connection.putheader("Content-Length", str(len(DATA)))
+            connection.endheaders(b"code")
+        deadline = time.monotonic() + 10
+        while (answer := put(gateway, addresses[-1], DATA))[0] != 503 and time.monotonic() < deadline:
+            time.sleep(0.05)  # until the gateway has seen all of them
+        assert answer == (503, "503: too many uploads at once\n")
+        assert put(gateway, other, DATA)[0] == 200
+    deadline = time.monotonic() + 10
+    while put(gateway, addresses[-1], DATA)[0] != 200 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert put(gateway, addresses[-1], DATA)[0] == 200
 
 
 def test_an_address_is_over_in_time(gateway: Running) -> None:

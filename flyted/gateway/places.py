@@ -1,0 +1,55 @@
+"""Places for what the gateway does for many users at once, shared as flyted shares its own (plan/crowd.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from flyted.plan.crowd import Room, may_have, next_of
+
+
+class Places:
+    """A room, and those who wait for a place in it."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._taken: dict[int, int] = {}
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    def free(self, user: int) -> bool:
+        """Whether the user would get a place at once."""
+        return may_have(self._taken, user, self._room)
+
+    @contextlib.asynccontextmanager
+    async def place(self, user: int) -> AsyncIterator[None]:
+        """A place of the user's, waited for where there is none."""
+        await self._enter(user)
+        try:
+            yield
+        finally:
+            self._leave(user)
+
+    async def _enter(self, user: int) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((user, turn))
+        self._admit()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was given the place in the same moment
+                self._leave(user)
+            raise
+
+    def _leave(self, user: int) -> None:
+        self._taken[user] -= 1
+        if not self._taken[user]:
+            del self._taken[user]
+        self._admit()
+
+    def _admit(self) -> None:
+        self._waiting = [(user, turn) for user, turn in self._waiting if not turn.done()]
+        while (index := next_of([user for user, _ in self._waiting], self._taken, self._room)) is not None:
+            user, turn = self._waiting.pop(index)
+            self._taken[user] = self._taken.get(user, 0) + 1
+            turn.set_result(None)

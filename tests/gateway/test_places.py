@@ -1,0 +1,98 @@
+"""The gateway's places: who waits, and for whom."""
+
+from __future__ import annotations
+
+import asyncio
+
+from flyted.daemon.control import MAX_API
+from flyted.gateway.daemon import LONG, SHORT
+from flyted.gateway.places import Places
+from flyted.plan.crowd import Room
+
+ROOM = Room(users=3, shared=1, of_a_user=2)
+
+
+class Crowd:
+    """Users with places, and others who wait for one."""
+
+    def __init__(self, room: Room = ROOM) -> None:
+        self.places = Places(room)
+        self.inside: list[str] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ends: dict[str, asyncio.Event] = {}
+
+    async def come(self, name: str) -> None:
+        """Wants a place for the user in the name's first letter."""
+        self._ends[name] = asyncio.Event()
+        self._tasks[name] = asyncio.create_task(self._stay(name))
+        await self.settled()
+
+    async def _stay(self, name: str) -> None:
+        async with self.places.place(ord(name[0])):
+            self.inside.append(name)
+            await self._ends[name].wait()
+        self.inside.remove(name)
+
+    def leave_soon(self, name: str) -> None:
+        """Gives its place back as soon as it runs."""
+        self._ends[name].set()
+
+    async def leave(self, name: str) -> None:
+        """Gives its place back."""
+        self.leave_soon(name)
+        await self.settled()
+
+    async def cancel(self, name: str) -> None:
+        """Its client has gone."""
+        self._tasks[name].cancel()
+        await self.settled()
+
+    @staticmethod
+    async def settled() -> None:
+        """All that can go on has gone on."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+def test_a_user_who_has_none_waits_for_nobody() -> None:
+    """However many another wants; and of those who wait, the one with the fewest is next."""
+
+    async def scene() -> None:
+        crowd = Crowd()
+        for name in ("a1", "a2", "a3", "a4", "b1"):
+            await crowd.come(name)
+        assert crowd.inside == ["a1", "a2", "b1"]
+        await crowd.come("b2")
+        await crowd.leave("a1")
+        assert crowd.inside == ["a2", "b1", "a3"], "each has as much as is left for the next"
+        await crowd.leave("b1")
+        assert crowd.inside == ["a2", "a3", "b2"]
+
+    asyncio.run(scene())
+
+
+def test_who_leaves_while_waiting_takes_nothing_along() -> None:
+    """Neither a place in the line, nor the place that came in the same moment."""
+
+    async def scene() -> None:
+        crowd = Crowd(Room(users=1, shared=0, of_a_user=1))
+        for name in ("a1", "b1", "c1"):
+            await crowd.come(name)
+        crowd.leave_soon("a1")
+        await crowd.cancel("b1")
+        crowd.leave_soon("c1")
+        await crowd.come("d1")
+        assert crowd.inside == ["d1"]
+        await crowd.come("e1")
+        crowd.leave_soon("d1")
+        await asyncio.sleep(0)  # it has left, and e1 was let in, but does not know yet
+        await crowd.cancel("e1")
+        await crowd.come("d1")
+        assert crowd.inside == ["d1"]
+
+    asyncio.run(scene())
+
+
+def test_flyted_has_a_connection_for_each_of_the_gateways_places() -> None:
+    """Otherwise who got a place here is refused there."""
+    assert LONG.most + SHORT.most <= MAX_API
