@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +131,8 @@ class Database:
         return self._db.execute(statement, values).rowcount
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All of it or nothing."""
+    def transaction(self, committed: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Does all of it or nothing; calls ``committed`` once it is on disk."""
         with self.errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -142,12 +142,13 @@ class Database:
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 raise
+            committed()
 
     @contextlib.contextmanager
-    def freeing(self) -> Iterator[None]:
+    def freeing(self, committed: Callable[[], None] = lambda: None) -> Iterator[None]:
         """A :meth:`transaction` that also works on a full disk: for what makes entries fewer, never for new ones."""
         with reserve.released(self._path.parent):
-            with self.transaction():
+            with self.transaction(committed):
                 yield
             with contextlib.suppress(sqlite3.Error):  # the log's space goes back to the reserve
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

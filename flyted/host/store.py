@@ -1,9 +1,16 @@
-"""What the user wants, in SQLite: apps and their revisions. systemd is the truth about what runs."""
+"""What the user wants: apps and their revisions, in memory and in SQLite. systemd is the truth about what runs.
+
+The file is read once, when it is opened. After that every question is answered from memory, and every change goes
+through :meth:`Store._changing`, which replaces what is in memory at the moment of the commit. There is one writer, and
+all values are frozen, so the two cannot differ.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,34 +31,34 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Opens or makes the file. Raises :class:`StoreCorrupt` when it is damaged or of a newer format."""
         self.database = Database(path)
+        try:
+            self._keep(self._read())
+        except FlytedError:
+            self.database.close()
+            raise
 
     def close(self) -> None:
         """Closes the file."""
         self.database.close()
 
     def apps(self) -> tuple[StoredApp, ...]:
-        """All apps, oldest first."""
-        with self.database.errors():
-            return tuple(self._app(row) for row in self.database.rows(_SELECT + " ORDER BY created_at, id"))
+        """Returns all apps, oldest first."""
+        return self._apps
 
     def ids(self) -> frozenset[str]:
-        """The ids of all apps, without reading what they are."""
-        return frozenset(str(app_id) for (app_id,) in self.database.rows("SELECT id FROM app"))
+        """Returns the ids of all apps."""
+        return frozenset(self._by_id)
 
     def app(self, app_id: str) -> StoredApp:
-        """One app. Raises :class:`NotFound`."""
-        with self.database.errors():
-            for row in self.database.rows(_SELECT + " WHERE id = ?", (app_id,)):
-                return self._app(row)
-        raise NotFound(f"there is no app '{app_id}'", hint="flytectl app ls")
+        """Returns one app. Raises :class:`NotFound`."""
+        found = self._by_id.get(app_id)
+        if found is None:
+            raise NotFound(f"there is no app '{app_id}'", hint="flytectl app ls")
+        return found
 
     def find(self, key: AppKey) -> StoredApp | None:
-        """The app of this name, if there is one."""
-        with self.database.errors():
-            where = " WHERE project = ? AND domain = ? AND name = ?"
-            for row in self.database.rows(_SELECT + where, (key.project, key.domain, key.name)):
-                return self._app(row)
-        return None
+        """Returns the app of this name, if there is one."""
+        return self._by_key.get(key)
 
     def known(self, key: AppKey) -> AppKey:
         """The key with the id that its app has, or will have. Raises as :meth:`add_revision`."""
@@ -66,8 +73,8 @@ class Store:
         Raises :class:`AlreadyExists` when a new app's name would give it the id or the user of another app: both are
         hashes where a name is long.
         """
-        with self.database.transaction():
-            key = self.known(spec.key)
+        key = self.known(spec.key)
+        with self._changing(key.id):
             self.database.execute(
                 "INSERT INTO app VALUES (?, ?, ?, ?, 'started', NULL, ?, ?, NULL) ON CONFLICT (id) DO NOTHING",
                 (key.id, key.project, key.domain, key.name, now, now),
@@ -81,17 +88,17 @@ class Store:
         return number
 
     def _check_free(self, key: AppKey) -> None:
-        for app_id, project, domain, name in self.database.rows("SELECT id, project, domain, name FROM app"):
-            if app_id == key.id or user_of(app_id) == user_of(key.id):
+        for other in self._apps:
+            if other.key.id == key.id or user_of(other.key.id) == user_of(key.id):
                 raise AlreadyExists(
-                    f"app '{key}' cannot be told from app '{AppKey(project, domain, name)}', which is another one: "
+                    f"app '{key}' cannot be told from app '{other.key}', which is another one: "
                     "the short names that this machine makes of both are the same",
                     hint="give it another name",
                 )
 
     def serve(self, app_id: str, number: int, now: float) -> None:
-        """The revision is ready and serves from now on; older ones beyond the last few are forgotten."""
-        with self.database.transaction():
+        """Records that the revision is ready and serves from now on; forgets older ones beyond the last few."""
+        with self._changing(app_id):
             self.database.execute(
                 "UPDATE revision SET status = 'ready' WHERE app_id = ? AND number = ?", (app_id, number)
             )
@@ -105,8 +112,8 @@ class Store:
             )
 
     def fail(self, app_id: str, number: int, reason: str, now: float) -> None:
-        """The revision did not come up; what served before keeps serving. Older failures go."""
-        with self.database.transaction():
+        """Records that the revision did not come up: what served before keeps serving. Forgets older failures."""
+        with self._changing(app_id):
             self.database.execute(
                 "UPDATE revision SET status = 'failed', reason = ? WHERE app_id = ? AND number = ?",
                 (reason, app_id, number),
@@ -127,7 +134,7 @@ class Store:
 
     def want(self, app_id: str, wanted: str, now: float) -> None:
         """Sets the wanted state, ``started`` or ``stopped``: that on a full disk too, since a deletion begins so."""
-        with self.database.freeing() if wanted == "stopped" else self.database.transaction():
+        with self._changing(app_id, freeing=wanted == "stopped"):
             self.database.execute("UPDATE app SET wanted = ?, updated_at = ? WHERE id = ?", (wanted, now, app_id))
 
     def delete(self, app_id: str) -> None:
@@ -135,30 +142,56 @@ class Store:
 
         A token must not outlive its app: it would open the next one of that name.
         """
-        with self.database.freeing():
+        with self._changing(app_id, freeing=True):
             self.database.execute("DELETE FROM token WHERE app_id = ?", (app_id,))
             self.database.execute("DELETE FROM app WHERE id = ?", (app_id,))
 
-    def _app(self, row: tuple[Any, ...]) -> StoredApp:
-        app_id, project, domain, name, wanted, serving, created, updated, since = row
-        revisions = self.database.rows(
-            "SELECT number, spec, image, fingerprint, status, reason, created_at FROM revision"
-            " WHERE app_id = ? ORDER BY number",
-            (app_id,),
-        )
-        key = AppKey(project, domain, name).known_as(app_id)
-        return StoredApp(
-            key=key,
-            wanted=wanted,
-            serving=serving,
-            revisions=tuple(_revision(key, r) for r in revisions),
-            created_at=created,
-            updated_at=updated,
-            serving_since=since,
-        )
+    @contextlib.contextmanager
+    def _changing(self, app_id: str, *, freeing: bool = False) -> Iterator[None]:
+        """Runs one transaction on one app; what is in memory changes with its commit, and not at all without."""
+        after: list[StoredApp] = []
+        begin = self.database.freeing if freeing else self.database.transaction
+        with begin(lambda: self._replace(app_id, after)):
+            yield
+            after += self._read(app_id)
+
+    def _replace(self, app_id: str, after: list[StoredApp]) -> None:
+        self._keep([*(app for app in self._apps if app.key.id != app_id), *after])
+
+    def _keep(self, apps: list[StoredApp]) -> None:
+        self._apps = tuple(sorted(apps, key=lambda app: (app.created_at, app.key.id)))
+        self._by_id = {app.key.id: app for app in self._apps}
+        self._by_key = {app.key: app for app in self._apps}
+
+    def _read(self, app_id: str = "") -> list[StoredApp]:
+        """Reads one app, or all. Raises :class:`StoreCorrupt`."""
+        values = (app_id,) if app_id else ()
+        with self.database.errors():
+            revisions: dict[str, list[tuple[Any, ...]]] = {}
+            for row in self.database.rows(_REVISIONS.format("WHERE app_id = ?" if app_id else ""), values):
+                revisions.setdefault(row[0], []).append(row[1:])
+            apps = self.database.rows(_APPS.format("WHERE id = ?" if app_id else ""), values)
+            return [_app(row, revisions.get(row[0], [])) for row in apps]
 
 
-_SELECT = "SELECT id, project, domain, name, wanted, serving, created_at, updated_at, serving_since FROM app"
+_APPS = "SELECT id, project, domain, name, wanted, serving, created_at, updated_at, serving_since FROM app {}"
+_REVISIONS = (
+    "SELECT app_id, number, spec, image, fingerprint, status, reason, created_at FROM revision {} ORDER BY number"
+)
+
+
+def _app(row: tuple[Any, ...], revisions: list[tuple[Any, ...]]) -> StoredApp:
+    app_id, project, domain, name, wanted, serving, created, updated, since = row
+    key = AppKey(project, domain, name).known_as(app_id)
+    return StoredApp(
+        key=key,
+        wanted=wanted,
+        serving=serving,
+        revisions=tuple(_revision(key, each) for each in revisions),
+        created_at=created,
+        updated_at=updated,
+        serving_since=since,
+    )
 
 
 def _revision(key: AppKey, row: tuple[Any, ...]) -> Revision:

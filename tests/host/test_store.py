@@ -130,6 +130,8 @@ def test_an_app_keeps_the_id_that_flyted_0_1_0_gave_it(tmp_path: Path) -> None:
             " VALUES (?, 'shop', 'production', 'api', 'started', NULL, 1.0, 1.0)",
             (old,),
         )
+    store.close()
+    store = Store(tmp_path / "db")
     assert key.id != old
     assert store.known(key).id == old
     assert store.known(key) == key
