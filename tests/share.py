@@ -1,37 +1,65 @@
-"""Several machines share the tests: ``-p tests.share --share FOLDER``. Each takes the next module that nobody has."""
+"""Shares the test modules among several machines: ``-p tests.share --share FOLDER``.
+
+Each machine takes the next module that no other has taken, the longest first, by the seconds that ``durations.txt``
+records. What each module took this time is left in FOLDER; ``tests/durations.py`` compares the two.
+"""
 
 from __future__ import annotations
 
+import time
 from itertools import groupby, zip_longest
 from pathlib import Path
 
 import pytest
 
+from tests.durations import recorded
+
+FIRST = "tests/machine/test_story.py"  # its first step is what a user meets who has done nothing yet
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where the machines tell each other what they took: a folder that all of them see, empty at first."""
-    parser.addoption("--share", type=Path, metavar="FOLDER", help="do only the modules that nobody else has taken")
+    """Adds ``--share FOLDER``, where machines mark what they took: all of them see it, and it is empty at first."""
+    parser.addoption("--share", type=Path, metavar="FOLDER", help="run only the modules that nobody else has taken")
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Pytest's own loop, but for the modules of others. What a module leaves is torn down before the next is taken."""
+    """Runs pytest's own loop, except for modules of others. A module is torn down before the next one is taken."""
     folder: Path | None = session.config.getoption("share")
     if folder is None or session.testsfailed or session.config.option.collectonly:
-        return None  # pytest's own says what is wrong
+        return None  # pytest's own loop says what is wrong
     folder.mkdir(exist_ok=True)
-    for path, module in groupby(session.items, lambda item: item.path):
-        if not taken(folder / str(path.relative_to(session.config.rootpath)).replace("/", ".")):
-            continue
-        items = list(module)
-        for item, after in zip_longest(items, items[1:]):
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
-            if session.shouldstop:
-                raise session.Interrupted(session.shouldstop)
+    root = session.config.rootpath
+    modules = {
+        str(path.relative_to(root)): list(items) for path, items in groupby(session.items, lambda item: item.path)
+    }
+    for module in longest_first(list(modules), recorded()):
+        mark = folder / module.replace("/", ":")
+        if taken(mark):
+            began = time.monotonic()
+            run(session, modules[module])
+            (mark / "seconds").write_text(f"{time.monotonic() - began:.1f}")
     return True
 
 
+def longest_first(modules: list[str], seconds: dict[str, float]) -> list[str]:
+    """Orders modules: ``FIRST``, then those without a record, then by falling duration."""
+    return sorted(modules, key=lambda module: (module != FIRST, -seconds.get(module, float("inf"))))
+
+
+def run(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Runs the tests of one module.
+
+    Raises:
+        session.Interrupted: a plugin wants the run to stop, such as after ``--maxfail`` failures.
+    """
+    for item, after in zip_longest(items, items[1:]):
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+
+
 def taken(mark: Path) -> bool:
-    """Whether it is ours now: mkdir(2) is done by one only."""
+    """Returns True if the module is ours now: only one machine's mkdir(2) succeeds."""
     try:
         mark.mkdir()
     except FileExistsError:

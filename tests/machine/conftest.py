@@ -8,15 +8,13 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-FIRST = "test_story.py"  # its first step is what a user meets who has done nothing yet
 
 # outside they cannot even be read: they import what only the machine has (sudo tests/run runs them)
 collect_ignore_glob = [] if os.environ.get("FLYTED_IN_MACHINE") else ["*"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks everything in this folder, and puts the user's story before the rest of it."""
+    """Marks everything in this folder as ``machine``."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.machine)
-    items.sort(key=lambda item: item.path.parent == HERE and item.path.name != FIRST)
