@@ -115,7 +115,7 @@ class AppSpec:
     start_timeout_s: float = 0.0  # until it serves; 0: what flyted.toml says
     secret_in_argv: bool = False  # a program may have a secret among its arguments, which every user can read
     requires_auth: bool = False  # the ingress asks for a token; False for what was stored before it could
-    open_paths: tuple[str, ...] = ()  # beyond those that its own key guards (plan/engines.py); "/": all
+    open_paths: tuple[str, ...] = ()  # beyond those that its own key guards (plan/engines/shape.py); "/": all
     engine_sleep: int = 0  # the level of vLLM's sleep that an idle app goes to; 0: it is stopped
     models: tuple[tuple[str, str], ...] = ()  # (name, folder of this machine), said by flyted and nobody else
     type: str = ""

@@ -21,10 +21,10 @@ from flyted.host.units import Units
 from flyted.plan.actions import Action, Doze, Sleep, StartPair, StartService, StopPair
 from flyted.plan.app_folders import erase_unit
 from flyted.plan.build_unit import IMAGES
-from flyted.plan.doze import ASLEEP, DOZE_S, answered, dozers
-from flyted.plan.engine_failures import LINES as ENGINE_LINES
-from flyted.plan.engine_failures import engine_failure
-from flyted.plan.engines import shape_of
+from flyted.plan.engines.failures import LINES as ENGINE_LINES
+from flyted.plan.engines.failures import engine_failure
+from flyted.plan.engines.shape import shape_of
+from flyted.plan.engines.sleep import ASLEEP, DOZE_S, answered, dozers
 from flyted.plan.facts import StoredApp, UnitFact
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen

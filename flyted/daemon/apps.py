@@ -22,7 +22,7 @@ from flyted.host.bundles import check_memory
 from flyted.host.disk import is_folder
 from flyted.host.store import Store
 from flyted.plan.app_folders import folder_of
-from flyted.plan.doze import idle_step
+from flyted.plan.engines.sleep import idle_step
 from flyted.plan.facts import StoredApp
 from flyted.plan.reasons import Line
 

@@ -30,8 +30,9 @@ from flyted.host.disk import free_bytes
 from flyted.host.memory import capacity
 from flyted.host.store import Store
 from flyted.host.vault import Vault
-from flyted.plan import arguments, engines
+from flyted.plan import arguments
 from flyted.plan.disk import APP_FOLDERS, check_room
+from flyted.plan.engines import shape as engines
 from flyted.plan.facts import StoredApp
 from flyted.plan.notes import notes
 from flyted.plan.secrets import room

@@ -19,7 +19,7 @@ from flyted.daemon.image_builds import Build, Emit, run
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host.units import Units
 from flyted.plan.build_unit import BuildSettings, build_secrets, image_dir, is_hash, unit_name
-from flyted.plan.engines import program_of, shape_of
+from flyted.plan.engines.shape import program_of, shape_of
 from flyted.plan.facts import ImageFact
 from flyted.plan.images import (
     ImageRecord,

@@ -6,7 +6,7 @@ from typing import Any
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import host_of, replica_of
-from flyted.plan.engines import open_paths
+from flyted.plan.engines.shape import open_paths
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.reconcile import serving_replica
 from flyted.plan.states import state_of

@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 
-from . import doze
+from . import engine_sleep as doze
 from .drain import drain
 from .notify import Notifier
 from .surroundings import say

@@ -15,7 +15,7 @@ from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.idl import parameters
 from flyted.contract.names import shown
 from flyted.contract.shell import UNCLOSED, Line, divided, read, variables_in
-from flyted.plan.engines import shape_of
+from flyted.plan.engines.shape import shape_of
 
 _KUBERNETES = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 _ALWAYS = frozenset(

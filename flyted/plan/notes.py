@@ -9,7 +9,7 @@ from flyted.contract.engines import OPENABLE
 from flyted.contract.quantity import human_bytes
 from flyted.plan import arguments
 from flyted.plan.disk import NOT_LIMITED
-from flyted.plan.engines import open_paths
+from flyted.plan.engines.shape import open_paths
 from flyted.plan.facts import Capacity
 
 _SHOWN = 3  # paths in a note

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica, host_of, replica_of
 from flyted.plan.actions import Action, Doze, Sleep, StartPair, StartService, StopPair
-from flyted.plan.doze import WAKE_S, asleep, idle_step
-from flyted.plan.engines import open_paths
+from flyted.plan.engines.shape import open_paths
+from flyted.plan.engines.sleep import WAKE_S, asleep, idle_step
 from flyted.plan.facts import Facts, StoredApp, UnitFact
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
 from flyted.plan.ingress import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavailable, unavailable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flyted.contract.names import replica_of
 from flyted.contract.status import AppState
-from flyted.plan.doze import asleep
+from flyted.plan.engines.sleep import asleep
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.reconcile import serving_replica
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.names import Replica, network_of, state_name, user_of
 from flyted.plan import command
-from flyted.plan.engines import Shape, shape_of
+from flyted.plan.engines.shape import Shape, shape_of
 from flyted.plan.gpu_lease import CREDENTIAL as GPU
 from flyted.plan.sandbox import (
     GPU_SERVICES,

@@ -21,8 +21,8 @@ from flyted.daemon.verbs import Call
 from flyted.host import models
 from flyted.host.models import Models
 from flyted.host.store import Store
+from tests.plan.engines.test_shape import with_parameters
 from tests.plan.stored import spec
-from tests.plan.test_engines import with_parameters
 
 NAME = "Qwen/Qwen3-0.6B"
 COMMAND = ("vllm", "serve", NAME)

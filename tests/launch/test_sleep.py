@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flyted.launch import doze
+from flyted.launch import engine_sleep as doze
 from flyted.launch.port import PROXY
 from tests.launch.harness import ROOT, App, Unit, bundle, fserve
 

@@ -20,7 +20,7 @@ from flyted.contract.engines import MOVED_BY, OPENABLE, engine_of, given, option
 from flyted.contract.errors import Unsupported
 from flyted.contract.idl import parameters
 from flyted.contract.shell import with_texts
-from flyted.plan import engines_cpu as cpu
+from flyted.plan.engines import cpu
 
 _ROUTER = "sglang_router"
 _VARIABLE = re.compile(r'"?\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?"?')

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flyted.contract.names import Replica
-from flyted.plan.engines import Shape, shape_of
+from flyted.plan.engines.shape import Shape, shape_of
 from flyted.plan.units import app_units
 from tests.plan.stored import spec, told
 

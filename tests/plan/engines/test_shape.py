@@ -17,7 +17,7 @@ from flyted.contract.names import Replica
 from flyted.launch.expand import expand
 from flyted.launch.options import parse
 from flyted.plan.command import options as handed_on
-from flyted.plan.engines import (
+from flyted.plan.engines.shape import (
     LLAMA,
     SGLANG,
     VLLM,

@@ -14,9 +14,9 @@ from flyted.plan.facts import StoredApp, UnitFact
 ASLEEP, AWAKE = "asleep", "awake"
 """How the status begins (launch/sleeper.py)."""
 WAKE_S = 240.0
-"""The longest that the way to sleep and back takes (launch/doze.py)."""
+"""The longest that the way to sleep and back takes (launch/engine_sleep.py)."""
 DOZE_S = 75.0
-"""In so long it says either: above what launch allows for the way to sleep (launch/doze.py)."""
+"""In so long it says either: above what launch allows for the way to sleep (launch/engine_sleep.py)."""
 
 
 def idle_step(spec: AppSpec, replica: Replica) -> Sleep | Doze:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flyted.plan.engine_failures import engine_failure
+from flyted.plan.engines.failures import engine_failure
 from flyted.plan.reasons import Line, reason_of
 
 TAIL = (

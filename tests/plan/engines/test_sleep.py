@@ -11,11 +11,11 @@ from flyted.contract.app import SecretUse
 from flyted.contract.engines import OPENABLE
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
-from flyted.launch import doze as launch_doze
+from flyted.launch import engine_sleep as launch_doze
 from flyted.launch import sleeper
-from flyted.plan import doze
 from flyted.plan.actions import Doze, Sleep
-from flyted.plan.engines import open_paths
+from flyted.plan.engines import sleep as doze
+from flyted.plan.engines.shape import open_paths
 from flyted.plan.facts import UnitFact
 from flyted.plan.idle import Clock
 from flyted.plan.notes import notes
