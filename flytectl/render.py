@@ -13,8 +13,8 @@ from flytectl.times import for_json, local, span, told
 from flyted.contract.quantity import human_bytes
 
 APP_FIELDS = (
-    "name", "project", "domain", "id", "url", "state", "reason", "revision", "wanted", "created_at", "updated_at",
-    "serving_since",
+    "name", "project", "domain", "id", "url", "state", "reason", "revision", "deployed_by", "wanted", "created_at",
+    "updated_at", "serving_since",
     "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores",
     "disk_bytes", "shm_bytes", "gpu", "egress", "port", "protocol", "ready_path", "start_timeout_s", "requires_auth",
     "open_paths", "engine_sleep", "models", "type", "description", "links", "unmet", "requests", "last_failure",
@@ -170,8 +170,8 @@ def _revision(app: Mapping[str, Any]) -> str:
     """Which revision serves, and since when: a deploy that changed nothing, or failed, does not move that."""
     if not app.get("revision"):
         return "none has come up yet"
-    since = app.get("serving_since")
-    return of(app, "revision") + (f", since {told(since)}" if since else "")
+    since, by = app.get("serving_since"), of(app, "deployed_by")
+    return of(app, "revision") + (f", since {told(since)}" if since else "") + (f", deployed by {by}" if by else "")
 
 
 def _ready(app: Mapping[str, Any]) -> str:
@@ -283,8 +283,8 @@ def secret_details(secret: Mapping[str, Any]) -> str:
 
 
 def log_line(event: Mapping[str, Any]) -> str:
-    """One line of an app's journal: local time, text; what systemd says about the app is marked as its."""
-    text = "systemd: " if event.get("source") == "systemd" else ""
+    """One line of an app's journal: local time, text; what systemd and flyted say of the app is marked so."""
+    text = f"{event['source']}: " if event.get("source") in ("systemd", "flyted") else ""
     return f"{local((event.get('time') or 0) / 1e6)} {text}{safe_lines(of(event, 'text'))}"
 
 

@@ -211,8 +211,8 @@ class Act:
             return ""
 
     async def lines(self, app_id: str, lines: int) -> list[Line]:
-        """An app's last lines across its revisions."""
-        return [_line(entry) for entry in await journal.read(self._services(app_id), lines=lines)]
+        """An app's last lines across its revisions, and who changed it."""
+        return [_line(entry) for entry in await journal.read(self._services(app_id), lines=lines, app=app_id)]
 
     async def follow(
         self, app_id: str, lines: int, changed: Callable[[], Awaitable[None]]
@@ -221,7 +221,7 @@ class Act:
 
         ``changed()`` returns when there may be another revision.
         """
-        found = journal.follow(lambda: self._services(app_id), changed, lines=lines)
+        found = journal.follow(lambda: self._services(app_id), changed, lines=lines, app=app_id)
         async with contextlib.aclosing(found) as entries:
             async for entry in entries:
                 yield _line(entry)

@@ -12,6 +12,7 @@ from flyted.contract.errors import IngressDown, InvalidInput, NotFound
 from flyted.contract.names import AppKey, Replica
 from flyted.contract.status import AppState
 from flyted.daemon.act import Act
+from flyted.daemon.changes import user_of
 from flyted.daemon.deploy import Deploy
 from flyted.daemon.engine import Engine
 from flyted.daemon.grants import Grants
@@ -47,14 +48,15 @@ class Apps:
     def verbs(self) -> dict[str, Verb]:
         """The rows of the verb table."""
         logs: dict[str, type] = {**APP_ARGS, "lines": int, "follow": bool}
+        deleted: dict[str, type] = {**APP_ARGS, "keep_data": bool}
         return {
-            "app.serve": Verb(Right.OPERATE, {"spec": dict}, self.serve),
+            "app.serve": Verb(Right.OPERATE, {"spec": dict}, self.serve, changes=True),
             "app.list": Verb(Right.READ, {"project": str, "domain": str}, self.list),
             "app.get": Verb(Right.READ, APP_ARGS, self.get),
-            "app.start": Verb(Right.OPERATE, APP_ARGS, self.start),
-            "app.stop": Verb(Right.OPERATE, APP_ARGS, self.stop, until_gone=True),
-            "app.sleep": Verb(Right.OPERATE, APP_ARGS, self.sleep),
-            "app.delete": Verb(Right.OPERATE, {**APP_ARGS, "keep_data": bool}, self.delete, until_gone=True),
+            "app.start": Verb(Right.OPERATE, APP_ARGS, self.start, changes=True),
+            "app.stop": Verb(Right.OPERATE, APP_ARGS, self.stop, until_gone=True, changes=True),
+            "app.sleep": Verb(Right.OPERATE, APP_ARGS, self.sleep, changes=True),
+            "app.delete": Verb(Right.OPERATE, deleted, self.delete, until_gone=True, changes=True),
             "app.logs": Verb(Right.READ, logs, self.logs, until_gone=True),
         }
 
@@ -63,7 +65,11 @@ class Apps:
         if call.fd is not None and call.actor.token is None:  # the gateway's bundles are files of its own
             check_memory(call.fd)
         try:
-            app, changed = await self._deploy.serve(from_dict(call.args["spec"]), call.fd, call.emit)
+            spec = from_dict(call.args["spec"])
+            self._tell(call, spec.key)
+            app, changed = await self._deploy.serve(spec, call.fd, call.emit, user_of(call.actor))
+            call.about.tell(revision=str(app.serving))
+            call.about.outcome = "" if changed else "unchanged"
         finally:
             self._deploy.bundles.sweep()
             self._sweep.soon()
@@ -90,6 +96,7 @@ class Apps:
 
     async def start(self, call: Call) -> dict[str, Any]:
         """Wanted: started. Returns when it answers. A stop that still waits for the last requests is called off."""
+        self._tell(call, call.app)
         await self._deploy.start(call.app, call.emit)
         return {"app": await self._map(self._app(call.app))}
 
@@ -98,6 +105,7 @@ class Apps:
 
         A client that leaves does not wait any more; the app stops all the same.
         """
+        self._tell(call, call.app)
         async with self._turns.ending(call.app) as turn:
             app = self._app(call.app, begun=turn.interrupts)
             await self._end(app)
@@ -105,6 +113,7 @@ class Apps:
 
     async def sleep(self, call: Call) -> dict[str, Any]:
         """Puts an app to sleep now; the next request wakes it."""
+        self._tell(call, call.app)
         app = self._app(call.app)
         if app.wanted != "started" or app.serving is None:
             raise InvalidInput(f"app '{app.key}' does not run", hint=f"flytectl app start {app.key.name}")
@@ -128,6 +137,7 @@ class Apps:
         A client that leaves, or somebody who serves or starts the app, while its last requests are waited for, ends
         the deletion: then the app is stopped, and nothing of it is erased.
         """
+        self._tell(call, call.app)
         async with self._turns.ending(call.app) as turn:
             keep = call.args["keep_data"]
             left = not keep and call.app.id not in self._store.ids() and is_folder(folder_of(call.app.id))
@@ -135,6 +145,7 @@ class Apps:
             answer = await self._map(app)
             await self._end(app)
             await turn.finish(self._erase(app, keep=keep))
+            call.about.outcome = "done, its data is kept" if keep else ""
         return {"app": answer}
 
     async def logs(self, call: Call) -> dict[str, Any]:
@@ -154,6 +165,11 @@ class Apps:
             for line in await self._act.lines(app.key.id, lines):
                 await call.send(_event(line))
         return {}
+
+    def _tell(self, call: Call, key: AppKey) -> None:
+        """For the journal: which app is changed, by the id that its units have."""
+        found = self._store.find(key)
+        call.about.tell(app=found.key.id if found else key.id)
 
     async def _end(self, app: StoredApp) -> None:
         """Has an app stopped, and waits until no unit of it is left: its last requests end first."""

@@ -20,9 +20,10 @@ from flyted.contract import wire
 from flyted.contract.errors import Busy, FlytedError, InvalidInput, PermissionRefused
 from flyted.contract.names import shown
 from flyted.daemon.actor import NOBODY, Actor
+from flyted.daemon.changes import Write, recorded
 from flyted.daemon.connection import ClientGone, Connection
-from flyted.daemon.verbs import Call, Door, Verb
-from flyted.host import people
+from flyted.daemon.verbs import About, Call, Door, Verb
+from flyted.host import journald, people
 from flyted.plan.crowd import Place, admit, may_hold
 
 log = logging.getLogger(__name__)
@@ -34,13 +35,23 @@ Owner = Callable[[str], Actor]
 
 
 class Control:
-    """Serves the verbs on a listening socket: the api socket where ``owner`` is given, else the control socket."""
+    """Serves the verbs on a listening socket: the api socket where ``owner`` is given, else the control socket.
 
-    def __init__(self, listener: socket.socket, verbs: Mapping[str, Verb], owner: Owner | None = None) -> None:
+    ``record`` takes an entry for each change.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        verbs: Mapping[str, Verb],
+        owner: Owner | None = None,
+        record: Write = journald.write,
+    ) -> None:
         listener.settimeout(0)
         self._listener = listener
         self._verbs = verbs
         self._owner = owner
+        self._record = record
         self._open: dict[Connection, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -103,11 +114,16 @@ class Control:
 
     async def _call(self, connection: Connection, request: wire.Request, bulk: bytes) -> dict[str, Any]:
         actor = self._actor(connection, request)
-        verb = self._verb(request, actor)
-        args = verb.check(request.args)
+        verb = self._verb(request)
+        with recorded(self._record, request.verb, verb, actor) as about:
+            _check_right(request.verb, verb, actor)
+            return await self._handle(connection, verb, actor, verb.check(request.args), bulk, about)
+
+    async def _handle(
+        self, connection: Connection, verb: Verb, actor: Actor, args: dict[str, Any], bulk: bytes, about: About
+    ) -> dict[str, Any]:
         fd = connection.take_fd()
-        call = Call(actor, args, bulk, fd, lambda event: connection.send({"event": event}))
-        log.debug("%s by uid %d", request.verb, actor.uid)
+        call = Call(actor, args, bulk, fd, lambda event: connection.send({"event": event}), about)
         try:
             if verb.until_gone:
                 return await _until_gone(connection, verb, call)
@@ -126,8 +142,8 @@ class Control:
         verb = self._verbs.get(request.verb)
         return NOBODY if verb is not None and verb.anonymous else self._owner(request.token)
 
-    def _verb(self, request: wire.Request, actor: Actor) -> Verb:
-        """The verb, if it is for this socket and this caller."""
+    def _verb(self, request: wire.Request) -> Verb:
+        """The verb, if it is for this socket."""
         verb = self._verbs.get(request.verb)
         door = Door.CONTROL if self._owner is None else Door.API
         if verb is None or door not in verb.doors:
@@ -135,11 +151,15 @@ class Control:
                 f"flyted knows no verb {shown(request.verb)} on this socket",
                 hint="install flytectl of flyted's version",
             )
-        if actor is not NOBODY and verb.right not in actor.rights:
-            if actor.token is not None:
-                raise PermissionRefused(f"this token may not do {request.verb}", hint="flytectl token create --help")
-            raise PermissionRefused(f"{request.verb} is for root", hint="use sudo")
         return verb
+
+
+def _check_right(name: str, verb: Verb, actor: Actor) -> None:
+    if actor is NOBODY or verb.right in actor.rights:
+        return
+    if actor.token is not None:
+        raise PermissionRefused(f"this token may not do {name}", hint="flytectl token create --help")
+    raise PermissionRefused(f"{name} is for root", hint="use sudo")
 
 
 def _check_admitted(connection: Connection) -> None:

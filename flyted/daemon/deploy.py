@@ -59,8 +59,8 @@ class Deploy:
     models: ModelVerbs
     turns: Turns
 
-    async def serve(self, spec: AppSpec, fd: int | None, emit: Emit) -> tuple[StoredApp, bool]:
-        """Deploys ``spec``; returns the app and whether anything changed.
+    async def serve(self, spec: AppSpec, fd: int | None, emit: Emit, by: str) -> tuple[StoredApp, bool]:
+        """Deploys ``spec`` for the user ``by``; returns the app and whether anything changed.
 
         Raises :class:`InvalidInput`, :class:`SecretNotFound` and, for a name that another app stands in the way of,
         :class:`AlreadyExists` before anything is changed, :class:`DeployFailed`
@@ -68,14 +68,14 @@ class Deploy:
         """
         async with self.turns.alone(spec.key):
             spec = await self.models.given(spec)
-            return await self._serve(dataclasses.replace(spec, key=self.store.known(spec.key)), fd, emit)
+            return await self._serve(dataclasses.replace(spec, key=self.store.known(spec.key)), fd, emit, by)
 
-    async def again(self, app: AppKey, emit: Emit) -> None:
+    async def again(self, app: AppKey, emit: Emit, by: str) -> None:
         """A new revision of what serves now, so that it takes its secrets as they are today; else nothing."""
         async with self.turns.alone(app):
             found = self.store.find(app)
             if found is not None and found.wanted == "started" and found.current is not None:
-                await self._serve(found.current.spec, None, emit)
+                await self._serve(found.current.spec, None, emit, by)
 
     async def start(self, app: AppKey, emit: Emit) -> None:
         """Sets the wanted state to started and waits until the app answers."""
@@ -87,7 +87,7 @@ class Deploy:
                 raise InvalidInput(f"app '{app}' has never come up", hint="flytectl serve its file again")
             await self._start_again(found, emit)
 
-    async def _serve(self, spec: AppSpec, fd: int | None, emit: Emit) -> tuple[StoredApp, bool]:
+    async def _serve(self, spec: AppSpec, fd: int | None, emit: Emit, by: str) -> tuple[StoredApp, bool]:
         fingerprint = self._fingerprint(spec)
         unchanged = self._unchanged(spec, fingerprint)
         if unchanged is not None:
@@ -102,7 +102,7 @@ class Deploy:
             for text in notes(spec, capacity()):
                 await emit("note", text=text)
             image = await self.images.ensure(spec, emit)
-            number = self.store.add_revision(spec, image, fingerprint, time.time())
+            number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
         await emit("progress", text=f"starting {spec.key} (revision {number})")
         await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
         self.store.serve(spec.key.id, number, time.time())

@@ -77,7 +77,7 @@ class Images:
     def verbs(self) -> dict[str, Verb]:
         """The rows of the verb table."""
         wanted: dict[str, type] = {"project": str, "domain": str, "image": dict}
-        return {"image.build": Verb(Right.OPERATE, wanted, self.build_verb)}
+        return {"image.build": Verb(Right.OPERATE, wanted, self.build_verb, changes=True)}
 
     async def build_verb(self, call: Call) -> dict[str, Any]:
         """Builds an image ahead of the app that will use it; what uv says streams as events."""
@@ -88,6 +88,7 @@ class Images:
             await self.need_gpu(engine)
         _check_machine("the image", recipe, gpu=bool(engine))
         await call.emit("accepted", text="checked the image")
+        call.about.tell(image=recipe_hash(recipe, machine()))
         return {"image": (await self.build(recipe, "the image", call.emit)).to_dict()}
 
     async def build(self, recipe: Recipe, what: str, emit: Emit) -> ImageFact:

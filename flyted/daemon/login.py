@@ -53,10 +53,10 @@ class Logins:
         api = frozenset({Door.API})
         redeem = {"code": str, "app_id": str}
         return {
-            "login.create": Verb(Right.READ, {}, self.create, doors=frozenset({Door.CONTROL})),
-            "login.redeem": Verb(Right.READ, redeem, self.redeem, doors=api, anonymous=True),
-            "login.pass": Verb(Right.READ, {"app_id": str}, self.pass_on, doors=api),
-            "login.end": Verb(Right.READ, {}, self.end, doors=api),
+            "login.create": Verb(Right.READ, {}, self.create, doors=frozenset({Door.CONTROL}), changes=True),
+            "login.redeem": Verb(Right.READ, redeem, self.redeem, doors=api, anonymous=True, changes=True),
+            "login.pass": Verb(Right.READ, {"app_id": str}, self.pass_on, doors=api, changes=True),
+            "login.end": Verb(Right.READ, {}, self.end, doors=api, changes=True),
         }
 
     async def create(self, call: Call) -> dict[str, Any]:
@@ -76,6 +76,7 @@ class Logins:
         name = call.args["app_id"].removesuffix(f".{self._base_domain}")
         if name not in self._store.ids():
             raise NotFound(f"there is no app {shown(name)}", hint="flytectl app ls")
+        call.about.tell(app=name)
         host = host_of(name, self._base_domain) + self._suffix()
         made = self._new(token.uid, token.user, name, PASS_LIFE_S, token)
         return {**made, "app_id": name, "url": f"https://{host}/.flyted/session"}
@@ -85,11 +86,14 @@ class Logins:
         code = self._codes.pop(digest(call.args["code"]), None)
         if code is None or code.expires_at <= time.time() or code.app_id != call.args["app_id"]:
             raise Unauthenticated("this login link was used already, or is too old", hint="flytectl login")
+        call.about.owner = code.uid, code.user
+        call.about.tell(app=filter(None, [code.app_id]))
         life, name = LIFE_S[BROWSER], ""
         if code.login is not None:
             self._tokens.still_there(code.login)
             life, name = code.login.expires_at - time.time(), code.login.id
         made, token = await self._tokens.issue((code.uid, code.user), BROWSER, life, code.app_id, name)
+        call.about.tell(token=token.id)
         return {"token": made, "user": token.user, "expires_at": token.expires_at}
 
     async def end(self, call: Call) -> dict[str, Any]:

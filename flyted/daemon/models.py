@@ -27,14 +27,15 @@ class ModelVerbs:
     def verbs(self) -> dict[str, Verb]:
         """The rows of the verb table."""
         return {
-            "model.add": Verb(Right.OPERATE, {"name": str, "folder": str}, self.add, doors=_HERE),
+            "model.add": Verb(Right.OPERATE, {"name": str, "folder": str}, self.add, doors=_HERE, changes=True),
             "model.list": Verb(Right.READ, {}, self.listed, doors=_HERE),
-            "model.remove": Verb(Right.OPERATE, {"name": str}, self.remove, doors=_HERE),
+            "model.remove": Verb(Right.OPERATE, {"name": str}, self.remove, doors=_HERE, changes=True),
         }
 
     async def add(self, call: Call) -> dict[str, Any]:
         """A name for a folder that every app can read."""
         name = model_name(call.args["name"])
+        call.about.tell(model=name)
         folder, size = await _checked(call.args["folder"])
         model = Model(name, folder, time.time())
         self._models.add(model)
@@ -46,7 +47,9 @@ class ModelVerbs:
 
     async def remove(self, call: Call) -> dict[str, Any]:
         """Forgets the name; the folder stays, and apps that are served go on with it."""
-        return {"model": await _looked_at(self._models.remove(model_name(call.args["name"])))}
+        name = model_name(call.args["name"])
+        call.about.tell(model=name)
+        return {"model": await _looked_at(self._models.remove(name))}
 
     async def given(self, spec: AppSpec) -> AppSpec:
         """The spec with the folders of the models that its command names.

@@ -6,6 +6,8 @@ import contextlib
 from typing import Any
 
 from flyted.contract.errors import FlytedError, InvalidInput, SecretNotFound
+from flyted.contract.names import SecretScope
+from flyted.daemon.changes import user_of
 from flyted.daemon.deploy import Deploy
 from flyted.daemon.verbs import SECRET_ARGS, Call, Right, Verb
 from flyted.host.store import Store
@@ -26,20 +28,22 @@ class Secrets:
         listed: dict[str, type] = {"project": str, "domain": str, "all": bool}
         created: dict[str, type] = {**SECRET_ARGS, "replace": bool, "roll": bool}
         return {
-            "secret.create": Verb(Right.SECRETS, created, self.create, bulk=True),
+            "secret.create": Verb(Right.SECRETS, created, self.create, bulk=True, changes=True),
             "secret.list": Verb(Right.READ, listed, self.list_),
             "secret.get": Verb(Right.READ, SECRET_ARGS, self.get),
-            "secret.delete": Verb(Right.SECRETS, SECRET_ARGS, self.delete),
-            "secret.accept-rollback": Verb(Right.ADMIN, {}, self.accept_rollback),
+            "secret.delete": Verb(Right.SECRETS, SECRET_ARGS, self.delete, changes=True),
+            "secret.accept-rollback": Verb(Right.ADMIN, {}, self.accept_rollback, changes=True),
             "secret.identity": Verb(Right.ADMIN, {}, self.identity),
-            "secret.rotate": Verb(Right.ADMIN, {}, self.rotate),
+            "secret.rotate": Verb(Right.ADMIN, {}, self.rotate, changes=True),
         }
 
     async def create(self, call: Call) -> dict[str, Any]:
         """Stores a value; with ``roll``, restarts the apps that use it, one after the other."""
+        known = self._tell(call)
         if not call.bulk:
             raise InvalidInput("a secret must not be empty: an app could not tell it from a missing one")
         info = self._vault.put(call.scope, call.key, call.bulk, replace=call.args["replace"])
+        call.about.outcome = "replaced" if known else ""
         rolled = await self._roll(call) if call.args["roll"] else []
         return {"secret": _map(info), "rolled": rolled}
 
@@ -55,6 +59,7 @@ class Secrets:
 
     async def delete(self, call: Call) -> dict[str, Any]:
         """Forgets a secret. Apps that use it keep the value that they were started with."""
+        self._tell(call)
         return {"secret": _map(self._vault.delete(call.scope, call.key))}
 
     async def accept_rollback(self, _call: Call) -> dict[str, Any]:
@@ -70,6 +75,16 @@ class Secrets:
         """Asks for a new identity at our next start, which is the caller's to bring about; answers today's."""
         self._vault.ask_rotation()
         return {"recipient": str(self._vault.recipient)}
+
+    def _tell(self, call: Call) -> bool:
+        """For the journal: the secret's name and scope, and the apps that use it. Whether it is there so far."""
+        call.about.tell(secret=call.key)
+        if call.scope != SecretScope():
+            call.about.tell(scope=str(call.scope))
+        with contextlib.suppress(SecretNotFound):
+            call.about.tell(app=self._users(self._vault.info(call.scope, call.key)))
+            return True
+        return False
 
     def _users(self, info: SecretInfo) -> list[str]:
         """The apps that get this secret and no other of its key."""
@@ -89,7 +104,7 @@ class Secrets:
             if app is None or not _takes(app, call.key):
                 continue
             try:
-                await self._deploy.again(name, call.emit)
+                await self._deploy.again(name, call.emit, user_of(call.actor))
                 rolled.append(str(name))
             except FlytedError as error:
                 failed.append(f"{name}: {error.message}")

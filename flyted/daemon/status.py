@@ -27,6 +27,7 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
         "name": app.key.name, "project": app.key.project, "domain": app.key.domain, "id": app.key.id,
         "url": url_of(app.key.id, base_domain, https_port),
         "state": str(state), "reason": reason, "revision": app.serving or 0, "wanted": app.wanted,
+        "deployed_by": shown.deployed_by if shown else "",
         "created_at": app.created_at, "updated_at": app.updated_at, "serving_since": app.serving_since,
         "image": shown.image.to_dict() if shown else {},
         "units": _units(app, facts),

@@ -48,10 +48,10 @@ class Tokens:
         create = {"name": str, "expires_s": int, "project": str, "domain": str, "app": str}
         return {
             "whoami": Verb(Right.READ, {}, self.whoami),
-            "token.mint": Verb(Right.OPERATE, {}, self.mint, doors=here),
-            "token.create": Verb(Right.OPERATE, create, self.create, doors=here),
+            "token.mint": Verb(Right.OPERATE, {}, self.mint, doors=here, changes=True),
+            "token.create": Verb(Right.OPERATE, create, self.create, doors=here, changes=True),
             "token.list": Verb(Right.READ, {}, self.list_all, doors=here),
-            "token.revoke": Verb(Right.OPERATE, {"token": str, "all": bool}, self.revoke, doors=here),
+            "token.revoke": Verb(Right.OPERATE, {"token": str, "all": bool}, self.revoke, doors=here, changes=True),
         }
 
     def owner(self, token: str) -> Actor:
@@ -122,6 +122,7 @@ class Tokens:
         """A token for an hour, for whoever calls."""
         owner = (call.actor.uid, people.name_of(call.actor.uid))
         made, token = await self.issue(owner, SESSION, LIFE_S[SESSION])
+        call.about.tell(token=token.id)
         return {"token": made, "expires_at": token.expires_at, "user": token.user}
 
     async def create(self, call: Call) -> dict[str, Any]:
@@ -138,10 +139,13 @@ class Tokens:
             raise AlreadyExists(
                 f"you have a token '{args['name']}' already", hint=f"flytectl token revoke {args['name']}"
             )
+        call.about.tell(name=args["name"])
         app_id = self._app_id(args) if args["app"] else ""
+        call.about.tell(app=filter(None, [app_id]))
         made, token = await self.issue(
             (uid, user), NAMED, life, app_id, args["name"], forget=frozenset(t.digest for t in same)
         )
+        call.about.tell(token=token.id)
         return {"token": made, **_map(token)}
 
     async def list_all(self, call: Call) -> dict[str, Any]:
@@ -151,6 +155,7 @@ class Tokens:
     async def revoke(self, call: Call) -> dict[str, Any]:
         """Ends tokens at once, here and at the ingress: one by name, by id or (found somewhere) by itself, or all."""
         found = self._visible(call.actor) if call.args["all"] else [self._one(call.args["token"], call.actor)]
+        call.about.tell(token=(t.id for t in found), name=filter(None, map(_name, found)))
         await self.forget(*found)
         return {"tokens": [_map(token) for token in found]}
 

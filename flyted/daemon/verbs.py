@@ -7,8 +7,8 @@ handler sees them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from flyted.contract.errors import InvalidInput
@@ -16,7 +16,25 @@ from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, Secre
 from flyted.daemon.actor import Actor, Door, Right
 from flyted.daemon.connection import ClientGone
 
-__all__ = ["APP_ARGS", "SECRET_ARGS", "Call", "Door", "Handler", "Right", "Verb"]
+__all__ = ["APP_ARGS", "SECRET_ARGS", "About", "Call", "Door", "Handler", "Right", "Verb"]
+
+
+@dataclass
+class About:
+    """What a handler tells of the change that it makes, for the journal: names by kind, never a value or a token.
+
+    ``outcome``: a word for a good end that is not plainly "done". ``owner``: (uid, name) of whoever only the handler
+    can know.
+    """
+
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    outcome: str = ""
+    owner: tuple[int, str] | None = None
+
+    def tell(self, **names: str | Iterable[str]) -> None:
+        """Names what is changed: ``app="hello"``, or several."""
+        for kind, name in names.items():
+            self.names[kind] = (name,) if isinstance(name, str) else tuple(name)
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,7 @@ class Call:
     bulk: bytes
     fd: int | None
     send: Callable[[dict[str, Any]], Awaitable[None]]
+    about: About = field(default_factory=About)
 
     async def emit(self, kind: str, **data: Any) -> None:
         """Sends a progress event; a client that left does not stop the work."""
@@ -58,7 +77,8 @@ Handler = Callable[[Call], Awaitable[dict[str, Any]]]
 class Verb:
     """One row of the verb table. ``args``: name → type; all are required, nothing else is taken.
 
-    ``doors``: the sockets that take it. ``anonymous``: the api socket takes it without a token.
+    ``changes``: each call leaves an entry in the journal (changes.py). ``doors``: the sockets that take it.
+    ``anonymous``: the api socket takes it without a token.
     """
 
     right: Right
@@ -66,6 +86,7 @@ class Verb:
     handler: Handler
     bulk: bool = False
     until_gone: bool = False
+    changes: bool = False
     doors: frozenset[Door] = frozenset(Door)
     anonymous: bool = False
 

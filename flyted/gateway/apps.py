@@ -161,6 +161,7 @@ class Apps(AppService):
             if app["wanted"] == "stopped"
             else (known.spec.desired_state or definition.Spec.DESIRED_STATE_ACTIVE)
         )
+        answer.spec.creator.user.id.subject = app["deployed_by"]
         answer.status.CopyFrom(status.of_app(app))
         return answer
 

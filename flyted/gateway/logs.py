@@ -93,7 +93,7 @@ def _answer(app: definition.Identifier, batch: list[dict[str, Any]]) -> pb.TailL
     found.replica_id.app_id.CopyFrom(app)
     found.replica_id.name = app.name
     for event in batch:
-        whose = lines.SYSTEM if event.get("source") == "systemd" else lines.USER
+        whose = lines.USER if event.get("source") == "app" else lines.SYSTEM
         line = found.structured_lines.add(message=_text(event.get("text")), originator=whose)
         line.timestamp.FromMicroseconds(_number(event.get("time")))
     return answer

@@ -54,6 +54,7 @@ def _rows(known: dict[str, Any]) -> list[tuple[str, str]]:
         ("Address", html.link(known["url"], known["url"])),
         ("Links", " ".join(html.link(_target(known["url"], path), title) for title, path in known["links"])),
         ("Revision", str(known["revision"] or "none serves")),
+        ("Deployed by", escape(known["deployed_by"])),
         ("Last failure", escape(f"revision {failure['revision']}: {failure['reason']}") if failure else ""),
         ("Not done", escape("; ".join(known["unmet"]))),
         ("Secrets", escape(", ".join(secret["key"] for secret in known["secrets"]))),
@@ -67,7 +68,8 @@ async def _log(parts: Parts, token: str, args: dict[str, str]) -> list[str]:
     def heard(event: dict[str, Any]) -> None:
         if event.get("kind") == "log":
             when = time.strftime("%H:%M:%S", time.localtime(event["time"] / 1_000_000))
-            texts.append(f"{when} {event['text']}")
+            whose = "" if event["source"] == "app" else f"{event['source']}: "
+            texts.append(f"{when} {whose}{event['text']}")
 
     await parts.daemon.call("app.logs", {**args, "lines": LOG_LINES, "follow": False}, token=token, on_event=heard)
     return ["<h2>Last lines</h2>", html.lines(texts)] if texts else []

@@ -57,7 +57,8 @@ _SINCE = """
 ALTER TABLE app ADD COLUMN serving_since REAL;
 UPDATE app SET serving_since = (SELECT created_at FROM revision WHERE app_id = app.id AND number = app.serving);
 """
-FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE)
+_WHO = "ALTER TABLE revision ADD COLUMN deployed_by TEXT NOT NULL DEFAULT '';"
+FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO)
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 
 

@@ -1,7 +1,8 @@
 """The journal's lines of some units, by journalctl(1): JSON out of a pipe, bounded in every direction.
 
 Only fields that a writer cannot choose say where a line comes from: ``_SYSTEMD_UNIT`` and ``_PID`` are journald's own
-(systemd.journal-fields(7)), so an app cannot put lines into another's log; ``UNIT`` counts from PID 1 only.
+(systemd.journal-fields(7)), so an app cannot put lines into another's log; ``UNIT`` counts from PID 1 only, and
+``FLYTED_APP``, with which flyted says who changed an app, from flyted's own unit only.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ MAX_TEXT = 8192
 MAX_UNITS = 40  # of one app: what is followed stays bounded over many deploys
 READ_S = 20.0  # for what is there already; following has no end
 _LINE_BYTES = 1 << 20  # journald's LineMax= of 48 KiB, as JSON numbers when it is not UTF-8
+_FLYTED = "flyted.service"
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]{1,255}")
 _FIELDS = (
     "MESSAGE,UNIT,_SYSTEMD_UNIT,_PID,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,"
@@ -34,7 +36,10 @@ _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One line. ``time_us`` since the epoch; ``source`` is "app", or "systemd" for what PID 1 says about the unit."""
+    """One line. ``time_us`` since the epoch.
+
+    ``source``: "app", "systemd" for what PID 1 says about the unit, or "flyted" for who changed the app.
+    """
 
     time_us: int
     unit: str
@@ -45,23 +50,26 @@ class Entry:
 
 
 async def read(
-    units: Sequence[str], *, lines: int, newest_run: bool = False, systemd_only: bool = False
+    units: Sequence[str], *, lines: int, newest_run: bool = False, systemd_only: bool = False, app: str = ""
 ) -> list[Entry]:
     """The last ``lines`` lines of all ``units`` together; ``newest_run``: only those of the last start that has any.
 
-    ``systemd_only``: what PID 1 says about the units, however much they print themselves.
+    ``systemd_only``: what PID 1 says about the units, however much they print themselves. ``app``: also what flyted
+    says of the changes of the app with this id.
 
     Raises :class:`HostFailure` when journalctl cannot run, or what is there does not come in time.
     """
     if not units:
         return []
-    return await _read(units, [_last(lines)], newest_run=newest_run, systemd_only=systemd_only)
+    return await _read(_matches(units, app, systemd_only=systemd_only), [_last(lines)], newest_run=newest_run)
 
 
 async def follow(
-    units: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[None]], *, lines: int
+    units: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[None]], *, lines: int, app: str = ""
 ) -> AsyncGenerator[Entry, None]:
     """The last ``lines`` lines of ``units()`` together, then each new one as it comes; to the end when none is left.
+
+    ``app``: as for :func:`read`.
 
     Units come and go: ``changed()`` returns when ``units()`` may have another answer. journalctl cannot be told of new
     ones, so another takes over behind the last line of the one before: no line is lost and none comes twice. Closing
@@ -70,12 +78,12 @@ async def follow(
     known = tuple(units())
     if not known:
         return
-    found = await _read(known, [_last(max(lines, 1))])  # with none asked for too: to know from where on
+    found = await _read(_matches(known, app), [_last(max(lines, 1))])  # with none asked for too: to know from where on
     for entry in found[len(found) - lines :]:
         yield entry
     place = ["--no-tail", *(f"--after-cursor={entry.cursor}" for entry in found[-1:])]
     while True:
-        process = await _start([*_OPTIONS, "--follow", *place, *_matches(known)])
+        process = await _start([*_OPTIONS, "--follow", *place, *_matches(known, app)])
         watch = asyncio.create_task(_end_at_change(process, known, units, changed))
         try:
             async for entry in _entries(process):
@@ -86,7 +94,7 @@ async def follow(
             await _end(process)
         now = units()
         if not now:
-            for entry in await _read(known, place):
+            for entry in await _read(_matches(known, app), place):
                 yield entry
         if not now or not watch.done():
             return
@@ -103,10 +111,8 @@ async def _end_at_change(
         process.terminate()
 
 
-async def _read(
-    units: Sequence[str], place: Sequence[str], *, newest_run: bool = False, systemd_only: bool = False
-) -> list[Entry]:
-    process = await _start([*_OPTIONS, *place, *_matches(units, systemd_only=systemd_only)])
+async def _read(matches: Iterable[str], place: Sequence[str], *, newest_run: bool = False) -> list[Entry]:
+    process = await _start([*_OPTIONS, *place, *matches])
     try:
         return await _all(process, newest_run=newest_run)
     finally:
@@ -128,7 +134,9 @@ def _last(lines: int) -> str:
     return f"--lines={max(0, min(lines, MAX_LINES))}"
 
 
-def _matches(units: Iterable[str], *, systemd_only: bool = False) -> Iterator[str]:
+def _matches(units: Iterable[str], app: str = "", *, systemd_only: bool = False) -> Iterator[str]:
+    if app:
+        yield from (f"_SYSTEMD_UNIT={_FLYTED}", f"FLYTED_APP={app}", "+")
     for number, unit in enumerate(units):
         if _UNIT.fullmatch(unit) is None:
             raise ValueError(unit)
@@ -177,7 +185,9 @@ def entry_of(line: bytes) -> Entry | None:
         time_us = int(data["__REALTIME_TIMESTAMP"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    if data.get("_TRANSPORT") == "driver":  # journald's own word, as that it has suppressed lines of the unit
+    if data.get("_SYSTEMD_UNIT") == _FLYTED:
+        source, unit, invocation = "flyted", "_SYSTEMD_UNIT", "_SYSTEMD_INVOCATION_ID"
+    elif data.get("_TRANSPORT") == "driver":  # journald's own word, as that it has suppressed lines of the unit
         source, unit, invocation = "systemd", "OBJECT_SYSTEMD_UNIT", "OBJECT_SYSTEMD_INVOCATION_ID"
     elif data.get("_PID") == "1":
         source, unit, invocation = "systemd", "UNIT", "INVOCATION_ID"

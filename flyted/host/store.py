@@ -67,8 +67,8 @@ class Store:
             self._check_free(key)
         return key if found is None else found.key
 
-    def add_revision(self, spec: AppSpec, image: ImageFact, fingerprint: str, now: float) -> int:
-        """Records a pending revision (and the app, if it is new) and returns its number.
+    def add_revision(self, spec: AppSpec, image: ImageFact, fingerprint: str, now: float, by: str = "") -> int:
+        """Records a pending revision (and the app, if it is new), deployed by user ``by``, and returns its number.
 
         Raises :class:`AlreadyExists` when a new app's name would give it the id or the user of another app: both are
         hashes where a name is long.
@@ -82,8 +82,9 @@ class Store:
             ((last,),) = self.database.rows("SELECT max(number) FROM revision WHERE app_id = ?", (key.id,))
             number = int(last or 0) + 1
             self.database.execute(
-                "INSERT INTO revision VALUES (?, ?, ?, ?, ?, 'pending', '', ?)",
-                (key.id, number, json.dumps(to_dict(spec)), json.dumps(image.to_dict()), fingerprint, now),
+                "INSERT INTO revision (app_id, number, spec, image, fingerprint, status, created_at, deployed_by)"
+                " VALUES (?, ?, ?, ?, ?, 'pending', ?, ?)",
+                (key.id, number, json.dumps(to_dict(spec)), json.dumps(image.to_dict()), fingerprint, now, by),
             )
         return number
 
@@ -176,7 +177,8 @@ class Store:
 
 _APPS = "SELECT id, project, domain, name, wanted, serving, created_at, updated_at, serving_since FROM app {}"
 _REVISIONS = (
-    "SELECT app_id, number, spec, image, fingerprint, status, reason, created_at FROM revision {} ORDER BY number"
+    "SELECT app_id, number, spec, image, fingerprint, status, reason, created_at, deployed_by FROM revision {}"
+    " ORDER BY number"
 )
 
 
@@ -195,9 +197,9 @@ def _app(row: tuple[Any, ...], revisions: list[tuple[Any, ...]]) -> StoredApp:
 
 
 def _revision(key: AppKey, row: tuple[Any, ...]) -> Revision:
-    number, spec, image, fingerprint, status, reason, created = row
+    number, spec, image, fingerprint, status, reason, created, by = row
     try:
         parsed = dataclasses.replace(from_dict(json.loads(spec)), key=key)
     except FlytedError as error:
         raise StoreCorrupt(f"revision {number} of an app is not readable: {error.message}") from error
-    return Revision(number, parsed, ImageFact.from_dict(json.loads(image)), fingerprint, status, reason, created)
+    return Revision(number, parsed, ImageFact.from_dict(json.loads(image)), fingerprint, status, reason, created, by)

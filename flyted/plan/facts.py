@@ -47,7 +47,10 @@ class ImageFact:
 
 @dataclass(frozen=True)
 class Revision:
-    """One deployed version of an app. ``fingerprint`` also covers the generations of its secrets."""
+    """One deployed version of an app. ``fingerprint`` also covers the generations of its secrets.
+
+    ``deployed_by``: the user's name then; "" for those of flyted 0.1.0, which did not write it down.
+    """
 
     number: int
     spec: AppSpec
@@ -56,6 +59,7 @@ class Revision:
     status: str  # pending, ready, failed
     reason: str
     created_at: float
+    deployed_by: str = ""
 
 
 @dataclass(frozen=True)

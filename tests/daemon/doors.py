@@ -19,13 +19,14 @@ class Doors:
     def __init__(self, places: Mapping[Path, Owner | None], verbs: Mapping[str, Verb]) -> None:
         self.loop = asyncio.new_event_loop()
         self.listeners = []
+        self.journal: list[list[tuple[str, str]]] = []
         serving = []
         for path, owner in places.items():
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(str(path))
             listener.listen(256)
             self.listeners.append(listener)
-            serving.append(Control(listener, verbs, owner).run())
+            serving.append(Control(listener, verbs, owner, lambda fields: self.journal.append(list(fields))).run())
         self._task = self.loop.create_task(_all(serving))
         self._thread = threading.Thread(target=self._run)
         self._thread.start()

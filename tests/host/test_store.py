@@ -221,3 +221,11 @@ def test_kill_9_of_the_writer_loses_nothing_that_was_answered(tmp_path: Path) ->
         app = Store(tmp_path / "db").app("a")
         assert app.serving is not None
         assert app.serving >= told
+
+
+def test_a_revision_keeps_who_deployed_it(tmp_path: Path) -> None:
+    """One of an older format has nobody."""
+    store = Store(tmp_path / "flyted.db")
+    store.add_revision(spec(), IMAGE, "f", 1.0, "alice")
+    store.add_revision(spec(), IMAGE, "g", 2.0, "bob")
+    assert [revision.deployed_by for revision in store.app("a").revisions] == ["alice", "bob"]

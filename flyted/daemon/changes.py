@@ -1,0 +1,55 @@
+"""Leaves one entry in the journal for each call of a verb that changes something, whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+from flyted.contract.errors import FlytedError
+from flyted.daemon.actor import NOBODY, Actor
+from flyted.daemon.connection import ClientGone
+from flyted.daemon.verbs import About, Verb
+from flyted.host import people
+from flyted.plan.changes import DONE, Change, entry
+
+Write = Callable[[Sequence[tuple[str, str]]], None]
+"""Takes the fields of one entry (host/journald.py)."""
+
+CLIENT_LEFT, INTERRUPTED, INTERNAL = "client-left", "interrupted", "internal"
+
+
+@contextlib.contextmanager
+def recorded(write: Write, name: str, verb: Verb, actor: Actor) -> Iterator[About]:
+    """The verb runs inside. What its handler tells about it goes into the entry."""
+    about = About()
+    outcome = INTERNAL
+    try:
+        yield about
+        outcome = about.outcome or DONE
+    except FlytedError as error:
+        outcome = error.code
+        raise
+    except ClientGone:
+        outcome = CLIENT_LEFT
+        raise
+    except asyncio.CancelledError:
+        outcome = INTERRUPTED
+        raise
+    finally:
+        if verb.changes:
+            _record(write, name, actor, outcome, about)
+
+
+def _record(write: Write, name: str, actor: Actor, outcome: str, about: About) -> None:
+    """Nothing of strangers: who has proved nothing could fill the journal."""
+    uid, user = about.owner or (actor.uid, user_of(actor))
+    if uid == NOBODY.uid:
+        return
+    token = actor.token.id if actor.token else ""
+    write(entry(Change(name, user, uid, token, outcome, about.names)))
+
+
+def user_of(actor: Actor) -> str:
+    """The user's name, as the kernel or the token says."""
+    return actor.token.user if actor.token else people.name_of(actor.uid)
