@@ -5,12 +5,11 @@ All apps are one site to a browser, so ``Domain=apps.localhost`` would have one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from http.cookies import SimpleCookie
 
 import pytest
 
-from tests.host.haproxy import App, Machine, apply, machine, needs_haproxy, one
+from tests.host.haproxy import App, Machine, needs_haproxy
 
 pytestmark = needs_haproxy
 
@@ -36,21 +35,6 @@ COOKIES = {  # as the app says it → as the client gets it; "": not at all
     "__Host-a=1; Path=/; Secure": "__Host-a=1; Path=/; Secure",
     "a=Δ; Domain=apps.localhost": "a=Δ",
 }
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """An ingress with one app."""
-    with machine(tmp_path_factory.mktemp("cookies")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def app(box: Machine) -> App:
-    """The app."""
-    made = box.app("a-r1-0")
-    apply(box, one(box))
-    return made
 
 
 def got(box: Machine, app: App, *cookies: str) -> list[str]:

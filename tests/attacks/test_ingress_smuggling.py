@@ -10,13 +10,12 @@ import asyncio
 import re
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.attacks import http2
-from tests.host.haproxy import App, Machine, apply, exchange, machine, needs_haproxy, one, parsed, until
+from tests.host.haproxy import App, Machine, exchange, needs_haproxy, parsed, until
 
 pytestmark = needs_haproxy
 
@@ -92,25 +91,6 @@ TIDIED = {  # odd but clear, or refused, by HAProxy's version: whatever reaches 
     "whole URL": get(HOST, b"https://a.apps.localhost/x"),
     "whole URL with a user": get(HOST, b"https://u:p@a.apps.localhost/x"),
 }
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    with machine(tmp_path_factory.mktemp("ingress")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def served(box: Machine) -> App:
-    made = box.app("a-r1-0")
-    apply(box, one(box))
-    return made
-
-
-@pytest.fixture
-def app(served: App) -> App:
-    served.seen.clear()
-    return served
 
 
 def attack(box: Machine, raw: bytes) -> list[bytes]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
 
 import pytest
 
 from flyted.plan.ingress_request import HOST
 from tests.attacks import http2
-from tests.host.haproxy import A, App, Machine, apply, machine, needs_haproxy, one, parsed
+from tests.host.haproxy import A, App, Machine, needs_haproxy, parsed
 
 pytestmark = needs_haproxy
 
@@ -59,28 +58,6 @@ TARGETS: dict[str, str | None] = {  # as sent → as the app gets it; None: it i
     "*": None,
     "/#x": None,
 }
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """An ingress with one app."""
-    with machine(tmp_path_factory.mktemp("target")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def served(box: Machine) -> App:
-    """The app."""
-    made = box.app("a-r1-0")
-    apply(box, one(box))
-    return made
-
-
-@pytest.fixture
-def app(served: App) -> App:
-    """The app, which has seen nothing yet."""
-    served.seen.clear()
-    return served
 
 
 def told(app: App) -> list[tuple[str, str, str]]:

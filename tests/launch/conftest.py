@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,3 +40,10 @@ def running() -> Iterator[Callable[[App], App]]:
     yield keep
     for app in apps:
         app.kill()
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that nobody has: here there is no network namespace."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])

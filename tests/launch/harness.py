@@ -132,6 +132,10 @@ class Unit:
         )
         return App(self, process)
 
+    def start_on(self, port: int, code: Path, command: list[str], *options: str, of: str = "--port") -> App:
+        """Starts launch for a program that listens on ``port``, or for a server function that may (``of``)."""
+        return self.start(code, command, options=[*self.options(code), of, str(port), *options])
+
     def notice(self) -> str:
         """What systemd hears next, but for progress."""
         while (said := self.notices.recv(4096).decode()).startswith("STATUS=loading"):

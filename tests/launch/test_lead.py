@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -42,17 +41,10 @@ async def serve():
 """
 
 
-@pytest.fixture
-def port() -> int:
-    """A port that nobody has: here there is no network namespace."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
 def start(unit: Unit, tmp_path: Path, port: int, text: str, *more: str) -> App:
     """launch, with a server function."""
     code = bundle(tmp_path, {"a.py": HEAD + text.replace("PORT", str(port))})
-    return unit.start(code, fserve("a:env"), options=[*unit.options(code), "--server-port", str(port), *more])
+    return unit.start_on(port, code, fserve("a:env"), *more, of="--server-port")
 
 
 @pytest.mark.parametrize(

@@ -29,26 +29,17 @@ CANARY = "CANARY-5d0a77"
 pytestmark = pytest.mark.skipif(not Path(PROXY).exists(), reason="no systemd-socket-proxyd here")
 
 
-@pytest.fixture
-def port() -> int:
-    """A port that nobody has: here there is no network namespace."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
 def start(unit: Unit, tmp_path: Path, port: int, *options: str, more: tuple[str, ...] = ()) -> App:
     """launch, with the program on that port."""
     code = bundle(tmp_path, {"portly.py": PORTLY, "main.py": b"raise RuntimeError('nobody imports this')"})
-    words = [*unit.options(code), "--port", str(port), *more]
     args = ("python", "portly.py", "--port", str(port), *options)
-    return unit.start(code, fserve("main:env", args=args), options=words)
+    return unit.start_on(port, code, fserve("main:env", args=args), *more)
 
 
 def start_script(unit: Unit, tmp_path: Path, port: int, text: str, *words: str, more: tuple[str, ...] = ()) -> App:
     """launch, with a program of a few lines; ``words`` are its arguments."""
     code = bundle(tmp_path, {"p.py": text})
-    options = [*unit.options(code), "--port", str(port), *more]
-    return unit.start(code, fserve("", args=("python", "p.py", *words)), options=options)
+    return unit.start_on(port, code, fserve("", args=("python", "p.py", *words)), *more)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
@@ -318,8 +309,6 @@ def test_a_program_that_is_not_there_is_named(make_unit: MakeUnit, running: Keep
     assert shutil.which("no-such-program") is None
     unit = make_unit()
     code = bundle(tmp_path, {"x.py": ""})
-    app = running(
-        unit.start(code, fserve("", args=("no-such-program",)), options=[*unit.options(code), "--port", str(port)])
-    )
+    app = running(unit.start_on(port, code, fserve("", args=("no-such-program",))))
     assert app.wait() == 78
     assert "program 'no-such-program' is not in the image" in app.err

@@ -25,18 +25,15 @@ pytestmark = pytest.mark.skipif(not Path(PROXY).exists(), reason="no systemd-soc
 
 
 @pytest.fixture
-def start(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> Callable[..., App]:
+def start(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> Callable[..., App]:
     """Starts the program under launch; returns when it serves."""
 
     def begin(*, level: int = 1, bad: str = "", mode: str = "1") -> App:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = int(free.getsockname()[1])
         unit = make_unit(variables={"VLLM_SERVER_DEV_MODE": mode})
         code = bundle(tmp_path, {"dozy.py": DOZY})
-        words = [*unit.options(code), "--port", str(port), "--health", "/health"]
-        words += ["--sleep", str(level)] if level else []
+        words = ["--health", "/health", *(("--sleep", str(level)) if level else ())]
         args = ("python", "dozy.py", "--port", str(port), *(("--bad", bad) if bad else ()))
-        return running(unit.start(code, fserve("", args=args), options=words)).ready()
+        return running(unit.start_on(port, code, fserve("", args=args), *words)).ready()
 
     return begin
 
