@@ -23,7 +23,7 @@ from flyted.plan.ingress import (
     reason_values,
 )
 from flyted.plan.ingress_guard import FOR_APPS, GUARDED, RULES, filled
-from flyted.plan.ingress_reply import HOST_COOKIES, OWN, TEXT, errors
+from flyted.plan.ingress_reply import HOST_COOKIES, OWN, TEXT, app_errors, errors, gateway_errors
 from flyted.plan.ingress_request import ADDRESS, CHECKS, HOST, MOST_BYTES, MOST_FIELDS, MOST_LENGTH
 from flyted.plan.ports import bindable
 
@@ -150,6 +150,7 @@ if { var(txn.unavailable) -m found } !own_pages
     .endif
 @FOR_APPS@    use_backend gateway if gateway || own_pages
     default_backend @BACKEND@
+@APP_ERRORS@
 
 frontend http
 @HTTP_BINDS@
@@ -168,6 +169,7 @@ lf-string "308: use https://%[var(txn.host)]@HTTPS_PORT@\n" unless gateway uploa
     use_backend gateway
 
 backend gateway
+@GATEWAY_ERRORS@
     # what the gateway hears about a client is ours alone
     http-request del-header x-forwarded -m beg
     http-request del-header x-flyte -m beg
@@ -184,6 +186,7 @@ unless { res.fhdr(content-security-policy) -m found }
     server gateway unix@@GATEWAY_SOCKET@ maxconn 512
 
 backend @BACKEND@
+@APP_ERRORS@
     # never used to pick (all weights are 0); dynamic servers need a dynamic algorithm
     balance random
     http-request set-timeout server var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@)
@@ -225,6 +228,8 @@ def _frame(listen: Listen, places: Places) -> str:
         "@BAD@": f"status 400 {TEXT} hdr Connection close",
         "@TEXT@": TEXT,
         "@ERRORS@": errors(),
+        "@APP_ERRORS@": app_errors(),
+        "@GATEWAY_ERRORS@": gateway_errors(),
         "@HTTPS_BINDS@": _binds(listen, places, 0, tls),
         "@HTTP_BINDS@": _binds(listen, places, 1, ""),
         "@PORTS@": f"{listen.https_port} {listen.http_port}",

@@ -1,6 +1,10 @@
 """What the ingress says to clients itself, and what it changes in an app's answer. Pure.
 
 A sentence for a stranger names the app, which the stranger named before, and where its operator finds the reason.
+
+HAProxy has pages of its own for what it cannot read as a request: 400, 408 for headers that do not end, 413, 422 for
+an encoding that it does not know, 501 for an upgrade with a body. Up to 3.2 they are compiled in (mux_h1.c,
+``h1_send_error``): nothing in its configuration changes them, one could only leave such a client without an answer.
 """
 
 from __future__ import annotations
@@ -23,25 +27,52 @@ TEXT = 'content-type "text/plain; charset=utf-8"'
 _NAME = "%[var(txn.host),field(1,.)]"
 _LIMIT_S = "%[var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@),div(1000)]"
 _BROKEN = "this request broke off, came too slowly or is not valid HTTP"
-_ERRORS = {
-    400: _BROKEN,
-    408: "the request did not come in time",
-    500: "the ingress failed",
-    502: f'\\"{_NAME}\\" broke off before it had answered, or its answer is not valid HTTP or has too large headers; '
-    f"its operator can see why: flytectl app get {_NAME}",
-    503: f'\\"{_NAME}\\" cannot serve now; its operator can see why: flytectl app get {_NAME}',
-    504: f'\\"{_NAME}\\" did not answer within {_LIMIT_S} s; '
-    "its operator can allow more: Timeouts(request=...) in the app's file",
-}
-_RETRY = {503}
+_BROKE_OFF = "broke off before it had answered"
+_INVALID = "gave an answer that is not valid HTTP or has too large headers"
+_WHO_ENDED = (
+    f"%[txn.sess_term_state,regsub('^S.*','{_BROKE_OFF}'),regsub('^P.*','{_INVALID}'),"
+    "regsub('^[A-Z].*','gave no whole answer')]"
+)
+"""By the log's termination state (configuration.txt, 8.5): S, the server ended it; P, the proxy itself did.
+
+Never in ``defaults``: there HAProxy does not compile the expressions, and 3.0 dies of their first use.
+"""
+_NO_H2 = "%[bc_http_major,div(2),iif(', or does not speak HTTP/2 at a port named h2c',)]"
+_REQUEST = {400: _BROKEN, 408: "the request did not come in time", 500: "the ingress failed"}
 
 
 def errors() -> str:
-    """A line for each failure that HAProxy itself finds."""
-    return "\n".join(_error(status, why) for status, why in _ERRORS.items())
+    """A line for each failure of a request that HAProxy itself finds, once it has one."""
+    return "\n".join(_error(status, why) for status, why in _REQUEST.items())
+
+
+def app_errors() -> str:
+    """A line for each failure of an app."""
+    app, see = f'\\"{_NAME}\\"', f"its operator can see why: flytectl app get {_NAME}"
+    lines = [
+        "    .if version_atleast(3.0)",
+        _error(502, f"{app} {_WHO_ENDED}{_NO_H2}; {see}"),
+        "    .else",
+        _error(502, f"{app} {_BROKE_OFF}, or {_INVALID}{_NO_H2}; {see}"),
+        "    .endif",
+        _error(503, f"{app} cannot serve now; {see}"),
+        _error(
+            504,
+            f"{app} did not answer within {_LIMIT_S} s; "
+            "its operator can allow more: Timeouts(request=...) in the app's file",
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def gateway_errors() -> str:
+    """A line for each failure of flyted's own pages and of Flyte's API."""
+    why = {502: _BROKE_OFF, 503: "cannot serve now", 504: "did not answer in time"}
+    see = "its operator can see why: journalctl -u flyted-gateway"
+    return "\n".join(_error(status, f"flyted's gateway {words}; {see}") for status, words in why.items())
 
 
 def _error(status: int, why: str) -> str:
     number = "" if why == _BROKEN else f"{status}: "  # it may become a 408
-    again = " hdr Retry-After 5" if status in _RETRY else ""
+    again = " hdr Retry-After 5" if status == 503 else ""
     return f'    http-error status {status} {TEXT}{again} {OWN} lf-string "{number}{why}\\n"'

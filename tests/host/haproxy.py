@@ -29,6 +29,12 @@ A, B = "a.apps.localhost", "b.apps.localhost"
 needs_haproxy = pytest.mark.skipif(PROGRAM is None, reason="haproxy is not installed: apt install haproxy")
 
 
+def is_old() -> bool:
+    """Whether this is HAProxy 2, Debian 12's: it can less, and is configured otherwise where it has to be."""
+    assert PROGRAM is not None
+    return "version 2." in subprocess.run([PROGRAM, "-v"], capture_output=True, text=True, check=True).stdout
+
+
 class App:
     """A Unix-socket HTTP server that remembers the bytes of every connection. Its answer depends on the path."""
 
@@ -140,6 +146,17 @@ class Machine:
                     return
             time.sleep(0.01)
         raise AssertionError("HAProxy did not come up: " + self.log.read_text())
+
+    def reconfigured(self, *changes: tuple[str, str]) -> None:
+        """Starts HAProxy anew with other words in its configuration, each of which has to be there."""
+        config = self.files / "haproxy.cfg"
+        text = config.read_text()
+        for old, new in changes:
+            assert old in text, old
+            text = text.replace(old, new)
+        config.write_text(text)
+        self.stop()
+        self.start()
 
     def stop(self) -> None:
         if self.process is not None:
