@@ -35,6 +35,7 @@ FIRST_FD = 4  # those for clients follow
 BUFFER = 65536  # bytes; holds a message's headers. HAProxy has one only while it is in use
 CONNECTIONS = 8000
 PER_ADDRESS = CONNECTIONS // 2
+SILENT = CONNECTIONS // 8  # of an address, before TLS is spoken; only with HAProxy 2.6
 HARD_FIELDS = 1024  # above it HAProxy itself refuses a message, in words that cannot be changed
 
 
@@ -115,10 +116,18 @@ defaults
 CROWD = r"""    # an address has at most half of the places: all users of this machine together, or in IPv6 a network
     tcp-request connection track-sc0 src,ipmask(32,64) table addresses
     tcp-request connection reject if { sc0_conn_cur gt @PER_ADDRESS@ }
+    # 2.6 has no limit of time for the handshake alone, so there an address has few places until it has spoken TLS
+    .if version_before(3.0)
+    tcp-request connection set-var(sess.spoken) src,ipmask(32,64),table_conn_cur(spoken)
+    tcp-request connection reject if { sc0_conn_cur,sub(sess.spoken) gt @SILENT@ }
+    tcp-request session track-sc1 src,ipmask(32,64) table spoken
+    .endif
 """
 
 FRONT = r"""
 backend addresses
+    stick-table type ipv6 size 100k expire 1m store conn_cur
+backend spoken
     stick-table type ipv6 size 100k expire 1m store conn_cur
 frontend https
 @HTTPS_BINDS@
@@ -218,6 +227,7 @@ def _frame(listen: Listen, places: Places) -> str:
         "@HOST_COOKIES@": HOST_COOKIES.replace("\\\n", ""),
         "@CONNECTIONS@": str(CONNECTIONS),
         "@PER_ADDRESS@": str(PER_ADDRESS),
+        "@SILENT@": str(SILENT),
         "@HOST@": HOST,
         "@MOST_BYTES@": str(MOST_BYTES),
         "@MOST_FIELDS@": str(MOST_FIELDS),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import resource
 import socket
-import subprocess
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from flyted.plan.ingress_config import CONNECTIONS, PER_ADDRESS
-from tests.host.haproxy import PROGRAM, Machine, apply, machine, needs_haproxy, one, parsed
+from flyted.plan.ingress_config import CONNECTIONS, PER_ADDRESS, SILENT
+from tests.host.haproxy import A, Machine, apply, exchange, is_old, machine, needs_haproxy, one, parsed, until
 
 pytestmark = needs_haproxy
 
@@ -76,19 +76,51 @@ def test_an_address_that_connects_without_end_closes_the_door_for_nobody(
             connection.close()
 
 
+def is_closed(connection: socket.socket, seconds: float = 5) -> bool:
+    """Whether the other side ends it in time, without a word."""
+    connection.settimeout(seconds)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
 def test_a_tls_handshake_has_seconds(box: Machine) -> None:
-    """From HAProxy 3.0 on; before, it has as long as any client that is silent."""
-    config = box.files / "haproxy.cfg"
-    text = config.read_text()
-    assert "timeout client-hs 10s" in text
-    assert PROGRAM is not None
-    said = subprocess.run([PROGRAM, "-v"], capture_output=True, text=True, check=True).stdout
-    if "version 2." in said:
-        pytest.skip("HAProxy 2 has no time limit for the handshake alone")
-    config.write_text(text.replace("timeout client-hs 10s", "timeout client-hs 500ms"))
-    box.stop()
-    box.start()
-    with socket.create_connection(("127.0.0.1", box.listen.https_port), 10) as silent:
-        silent.settimeout(5)
-        with contextlib.suppress(ConnectionResetError):
-            assert silent.recv(1) == b""
+    """Ten from HAProxy 3.0 on; before, as long as any client that is silent. Also where it has begun."""
+    limit = "timeout client 60s" if is_old() else "timeout client-hs 10s"
+    box.reconfigured((limit, limit.rpartition(" ")[0] + " 500ms"))
+    begun = box.tls().wrap_bio(ssl.MemoryBIO(), hello := ssl.MemoryBIO(), server_hostname=A)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        begun.do_handshake()
+    for first in (b"", hello.read()[:20]):
+        with socket.create_connection(("127.0.0.1", box.listen.https_port), 10) as silent:
+            silent.sendall(first)
+            assert is_closed(silent)
+
+
+def test_before_tls_is_spoken_an_address_has_few_places(box: Machine) -> None:
+    """With HAProxy 2.6, where each is taken for a minute. Those that speak do not count, and get more."""
+    if not is_old():
+        pytest.skip("HAProxy 3 has a limit of time for the handshake")
+    assert SILENT < PER_ADDRESS
+    box.app("a-r1-0")
+    box.reconfigured((f"gt {SILENT} ", "gt 5 "))
+    apply(box, one(box))
+    port, tls = box.listen.https_port, box.tls()
+    with contextlib.ExitStack() as stack:
+
+        def opened(count: int) -> list[socket.socket]:
+            return [stack.enter_context(each) for each in from_other(port, count)]
+
+        spoken = [stack.enter_context(tls.wrap_socket(opened(1)[0], server_hostname=A)) for _ in range(20)]
+        silent = opened(5)
+        assert not any(is_closed(each, 0.1) for each in silent)
+        assert all(is_closed(each) for each in opened(3))
+        assert box.get()[0] == 200, "another address"
+        request = b"GET / HTTP/1.1\r\nHost: a.apps.localhost\r\n\r\n"
+        assert exchange(spoken[0], request, 0.5).startswith(b"HTTP/1.1 200 ")
+        for each in silent:
+            each.close()
+        until(lambda: not is_closed(opened(1)[0], 0.2))
