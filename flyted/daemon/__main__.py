@@ -44,6 +44,7 @@ from flyted.daemon.tokens import Tokens
 from flyted.daemon.turns import Turns
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host import identity, rotation, sockets
+from flyted.host.clock import Clock
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Ingress
@@ -85,7 +86,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress")
     listen = choose_listen(settings, units, RUN / "ingress")
     await hold(units, listen)
-    tls = Tls(vault, ingress, settings.base_domain, CA_FILE)
+    tls = Tls(vault, ingress, settings.base_domain, CA_FILE, Clock())
     act = Act(
         units,
         ingress,
@@ -107,7 +108,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     bundles = Bundles(STATE / "bundles", store.apps)
     deploy = Deploy(engine, act, store, vault, images, bundles, gpus, models, Turns())
     table = TokenTable(store.database)
-    grants = Grants(table, store, ingress, lambda: any(u.active == "active" for u in units.list([INGRESS_UNIT])))
+    grants = Grants(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), Clock())
     tokens = Tokens(table, store, grants)
     verbs: dict[str, Verb] = {
         "version": Verb(Right.READ, {}, version, anonymous=True),
@@ -136,6 +137,10 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     act.sweep_starts()
     sweep.soon()
     await _run(parts, engine)
+
+
+def _runs(units: Units, name: str) -> bool:
+    return any(unit.active == "active" for unit in units.list([name]))
 
 
 async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], engine: Engine) -> None:

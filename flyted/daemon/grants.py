@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
 
 from flyted.contract.errors import FlytedError
 from flyted.host import people
+from flyted.host.clock import Clock
 from flyted.host.ingress import Ingress
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens
@@ -19,14 +19,13 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 60.0
 """The ingress hears at most this late that an owner has left group flyted."""
-LOOK_AT_EXPIRED_S = 3600.0
-"""With expired tokens only: the clock may be set back to where they count. With no token there is no look at all."""
 
 
 class Grants:
     """Which tokens open which apps, told to the ingress. ``runs``: whether it does, so that none is started by us."""
 
-    def __init__(self, table: Tokens, store: Store, ingress: Ingress, runs: Callable[[], bool]) -> None:
+    def __init__(self, table: Tokens, store: Store, ingress: Ingress, runs: Callable[[], bool], clock: Clock) -> None:
+        self._clock = clock
         self._table = table
         self._store = store
         self._ingress = ingress
@@ -62,7 +61,7 @@ class Grants:
             self._table.remove(gone)
 
     async def run(self) -> None:
-        """For ever: looks once a minute while there are tokens that count."""
+        """For ever: looks once a minute while there are tokens that count, and when the clock was set."""
         while True:
             pause: float | None = LOOK_S
             self._made.clear()
@@ -72,9 +71,7 @@ class Grants:
                 if wanted != self._told:
                     await self._tell()
                 if not wanted:
-                    pause = LOOK_AT_EXPIRED_S if self._table.all() else None
+                    pause = None
             except FlytedError as error:
                 log.error("the ingress's table of tokens: %s", error.message)  # noqa: TRY400
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._made.wait()
+            await self._clock.wait(None if pause is None else time.time() + pause, self._made)

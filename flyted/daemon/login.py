@@ -34,7 +34,7 @@ class _Code:
     uid: int
     user: str
     app_id: str
-    expires_at: float
+    until: float  # on the monotonic clock
     login: Token | None = None  # the login of the pages that it came from: what comes of it ends with that
 
 
@@ -84,7 +84,7 @@ class Logins:
     async def redeem(self, call: Call) -> dict[str, Any]:
         """A browser's token for a code, once, and only for the app that the code was made for."""
         code = self._codes.pop(digest(call.args["code"]), None)
-        if code is None or code.expires_at <= time.time() or code.app_id != call.args["app_id"]:
+        if code is None or code.until <= time.monotonic() or code.app_id != call.args["app_id"]:
             raise Unauthenticated("this login link was used already, or is too old", hint="flytectl login")
         call.about.owner = code.uid, code.user
         call.about.tell(app=filter(None, [code.app_id]))
@@ -108,11 +108,11 @@ class Logins:
         return f":{port}" if port != 443 else ""
 
     def _new(self, uid: int, user: str, app_id: str, life_s: float, login: Token | None = None) -> dict[str, Any]:
-        now = time.time()
-        self._codes = {d: c for d, c in self._codes.items() if c.expires_at > now}
+        now = time.monotonic()
+        self._codes = {d: c for d, c in self._codes.items() if c.until > now}
         own = [d for d, c in self._codes.items() if c.uid == uid]
         for old in own[: max(0, len(own) + 1 - MOST_CODES)]:
             del self._codes[old]
         made = secrets.token_urlsafe(32)
         self._codes[digest(made)] = _Code(uid, user, app_id, now + life_s, login)
-        return {"code": made, "expires_at": now + life_s}
+        return {"code": made, "expires_at": time.time() + life_s}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import logging
@@ -14,14 +13,14 @@ from typing import Any
 from flyted.contract.errors import FlytedError, IngressDown, NotFound, StoreCorrupt
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host import ca, whole_file
+from flyted.host.clock import Clock
 from flyted.host.ingress import Ingress
 from flyted.host.vault import Vault
 
 log = logging.getLogger(__name__)
 
 _CERT, _KEY = "ca-certificate", "ca-key"
-_LOOK_S = 3600.0
-"""A clock that is set while we run may make the leaf one of the future, or of the past: it is noticed this late."""
+_AGAIN_S = 3600.0  # after a failure
 
 
 class Tls:
@@ -32,8 +31,9 @@ class Tls:
     ``ca_file`` is kept with the CA's certificate, for programs that want the path of one.
     """
 
-    def __init__(self, vault: Vault, ingress: Ingress, base_domain: str, ca_file: Path) -> None:
+    def __init__(self, vault: Vault, ingress: Ingress, base_domain: str, ca_file: Path, clock: Clock) -> None:
         self._vault = vault
+        self._clock = clock
         self._ca_file = ca_file
         self._ingress = ingress
         self._base_domain = base_domain
@@ -63,14 +63,17 @@ class Tls:
     async def keep_fresh(self) -> None:
         """Gives the ingress a certificate at our start, and a new one when two thirds of its life are over.
 
-        At our start too: an ingress that went on meanwhile still has the one of the daemon before us.
+        At our start too: an ingress that went on meanwhile still has the one of the daemon before us. And when the
+        clock was set: the one that there is may be of the future then, or of the past.
         """
         while True:
             try:
                 await self._give()
+                due = self._leaf.due() if self._leaf is not None else None
             except FlytedError as error:
                 log.error("the ingress's certificate: %s", error.message)  # noqa: TRY400
-            await asyncio.sleep(_LOOK_S)
+                due = time.time() + _AGAIN_S
+            await self._clock.wait(due)
 
     async def _give(self) -> None:
         if self._given is not None and self._given is self._leaf and not self._leaf.renew_due(time.time()):

@@ -55,6 +55,7 @@ class Deploy:
 
     key: AppKey
     begun: float
+    started: float = field(default_factory=time.monotonic)
     text: str = ""
     accepted: dict[str, Any] | None = None
     error: FlytedError | None = None
@@ -102,7 +103,7 @@ class Jobs:
     def deploy_of(self, key: AppKey) -> Deploy | None:
         """The deploy of an app that runs, or failed a while ago."""
         found = self._deploys.get(key)
-        if found is not None and not found.running and time.time() - found.begun > FAILURE_SHOWN_S:
+        if found is not None and not found.running and time.monotonic() - found.started > FAILURE_SHOWN_S:
             del self._deploys[key]
             return None
         return found
@@ -193,6 +194,7 @@ class Jobs:
         done: Callable[[], str],
     ) -> None:
         lines: deque[str] = deque(maxlen=LINES)
+        started = time.monotonic()
 
         def heard(event: dict[str, Any]) -> None:
             if event.get("kind") == "accepted":
@@ -213,7 +215,7 @@ class Jobs:
             if run.name not in self._runs:
                 refused.append(error)
         finally:
-            run.ended = time.time()
+            run.ended = run.begun + time.monotonic() - started
             if run.phase == "running":
                 run.phase, run.error = "failed", GONE
             if not refused:

@@ -46,6 +46,10 @@ class Leaf:
         """Whether there has to be another one at ``now`` (seconds since 1970), see :func:`renew_due`."""
         return renew_due(*validity(self.pem), dt.datetime.fromtimestamp(now, dt.UTC))
 
+    def due(self) -> float:
+        """When there has to be another one (seconds since 1970)."""
+        return renew_at(*validity(self.pem)).timestamp()
+
 
 def new_ca(base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Ca:
     """A new authority for ``base_domain``, the default base domain and the gateway's host name."""
@@ -148,7 +152,7 @@ def renew_due(not_before: dt.datetime, not_after: dt.datetime, now: dt.datetime)
 
 
 def renew_at(not_before: dt.datetime, not_after: dt.datetime) -> dt.datetime:
-    """When a certificate is due, for the engine's timer."""
+    """When a certificate is due."""
     return not_before + (not_after - not_before) * 2 / 3
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from flyted.contract.token import digest
 from flyted.daemon import grants as module
+from flyted.host.clock import Clock
 from flyted.plan.ingress import IngressState
 from tests.daemon.test_tokens import BOB, CAROL, Box
 from tests.host.haproxy import Machine, apply, machine, needs_haproxy
@@ -34,7 +35,7 @@ class Both:
         self.up = True
         self.app = running.app("web-r1-0")
         box.ingress = running.ingress
-        box.grants = module.Grants(box.table, box.store, running.ingress, lambda: self.up)
+        box.grants = module.Grants(box.table, box.store, running.ingress, lambda: self.up, Clock())
         box.tokens._grants = box.grants
         apply(running, state(running))
 

@@ -13,6 +13,7 @@ from flyted.daemon.tls import Tls
 from flyted.host import ca
 from flyted.host.ingress import Ingress
 from flyted.host.vault import Vault
+from tests.daemon.clocks import SettableClock
 from tests.host.vaults import opened, reopened, state_folder
 
 DAY = 86400.0
@@ -31,7 +32,8 @@ class Machine:
         self._monkeypatch.setattr(time, "time", lambda: self._now + days * DAY)
         self.vault = reopened(self.vault, self.folder)
         ingress = Ingress(self.folder / "admin.sock", self.folder / "ingress")
-        return Tls(self.vault, ingress, base_domain, self.folder / "ca.pem")
+        self.clock = SettableClock()
+        return Tls(self.vault, ingress, base_domain, self.folder / "ca.pem", self.clock)
 
     def authority(self, days: float = 0.0, base_domain: str = "apps.localhost") -> str:
         """The fingerprint of the authority that a start uses."""
@@ -93,22 +95,31 @@ def test_a_store_that_is_refused_makes_no_authority(machine: Machine) -> None:
     assert sorted(path.name for path in (machine.folder / "secrets").iterdir()) == before
 
 
-def test_the_ingress_gets_another_certificate_when_the_clock_was_set(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wrong", [-300.0, 300.0])
+def test_the_ingress_gets_another_certificate_when_the_clock_is_set(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, wrong: float
 ) -> None:
-    """One that was made in the past has run out by the true time; one of the future has not begun."""
+    """At once: one that was made in the past has run out by the true time; one of the future has not begun."""
     machine.authority()
-    for wrong in (-300.0, 300.0):
-        tls = machine.start(wrong)
-        asyncio.run(tls._give())
+    tls, now = machine.start(wrong), machine._now
+
+    async def scene() -> None:
+        task = asyncio.create_task(tls.keep_fresh())
+        await machine.clock.waited()
         before = tls.site_pem()
-        now = machine._now
-        monkeypatch.setattr(time, "time", lambda now=now: now)
-        asyncio.run(tls._give())
+        await machine.clock.set_to(monkeypatch, now)
         begin, end = (each.timestamp() for each in ca.validity(tls.site_pem()))
         assert begin <= now < end
         if wrong > 0:
             assert tls.site_pem() != before
+        due = machine.clock.waits[-1]
+        assert due is not None
+        assert now < due < end, "nothing looks before it is due, or the clock is set again"
         before = tls.site_pem()
-        asyncio.run(tls._give())
+        await machine.clock.set_to(monkeypatch, now + 60)
         assert tls.site_pem() == before, "it is not made anew at each look"
+        await machine.clock.set_to(monkeypatch, due)
+        assert tls.site_pem() != before
+        task.cancel()
+
+    asyncio.run(scene())

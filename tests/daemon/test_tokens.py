@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,17 +25,20 @@ from flyted.contract.errors import (
     PermissionRefused,
     Unauthenticated,
 )
+from flyted.daemon import login
 from flyted.daemon.actor import Actor
 from flyted.daemon.grants import Grants
 from flyted.daemon.login import MOST_CODES, Logins
 from flyted.daemon.tokens import Tokens
 from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host import people
+from flyted.host.clock import Clock
 from flyted.host.ingress import Ingress
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
 from flyted.plan.facts import ImageFact, Token
 from flyted.plan.tokens import EXPIRED_KEPT_S, MOST, NAMED
+from tests.daemon.clocks import SettableClock
 from tests.daemon.doors import Doors
 from tests.plan.stored import spec
 
@@ -61,7 +65,7 @@ class Box:
         self.table = Table(self.store.database)
         (folder / "ingress").mkdir()
         self.ingress = Ingress(folder / "admin.sock", folder / "ingress")
-        self.grants = Grants(self.table, self.store, self.ingress, lambda: False)
+        self.grants = Grants(self.table, self.store, self.ingress, lambda: False, Clock())
         self.tokens = Tokens(self.table, self.store, self.grants)
         self.logins = Logins(self.tokens, self.store, "apps.localhost", lambda: 8443)
         self.verbs = {
@@ -206,6 +210,27 @@ def test_an_expired_token_is_refused(box: Box, monkeypatch: pytest.MonkeyPatch) 
         box.ask(BOB, "token.mint")
     monkeypatch.setattr(time, "time", lambda: now)
     assert box.tokens.owner(made).uid == 1001
+
+
+def test_the_ingress_hears_at_once_that_the_clock_was_set(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Years ahead no token counts, and nothing looks any more; back again, it does."""
+    made, now = token.digest(box.create(BOB, "ci", 60)), time.time()
+    clock = SettableClock()
+    grants = Grants(box.table, box.store, box.ingress, lambda: False, clock)
+    table = box.folder / "ingress/tokens.map"
+
+    async def scene() -> None:
+        task = asyncio.create_task(grants.run())
+        await clock.waited()
+        assert made in table.read_text()
+        await clock.set_to(monkeypatch, now + 730 * 86400)
+        assert made not in table.read_text()
+        assert clock.waits[-1] is None
+        await clock.set_to(monkeypatch, now)
+        assert made in table.read_text()
+        task.cancel()
+
+    asyncio.run(scene())
 
 
 def test_an_expired_token_gives_its_name_and_its_place_away(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,13 +462,21 @@ def test_a_code_for_another_place_is_refused_and_spent(box: Box, wrong: str) -> 
 def test_a_code_is_good_for_minutes(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five for a link, one for a redirect."""
     pages = box.tokens.owner(redeem(box, link(box)))
-    slow, fast, now = link(box), box.as_actor(pages, "login.pass", app_id="web")["code"], time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 61)
+    slow, fast, now = link(box), box.as_actor(pages, "login.pass", app_id="web")["code"], time.monotonic()
+    passed = SimpleNamespace(time=time.time, monotonic=lambda: now + 61)
+    monkeypatch.setattr(login, "time", passed)
     with pytest.raises(Unauthenticated):
         redeem(box, fast, "web")
-    monkeypatch.setattr(time, "time", lambda: now + 301)
+    passed.monotonic = lambda: now + 301
     with pytest.raises(Unauthenticated):
         redeem(box, slow)
+
+
+def test_a_clock_that_is_set_ends_no_code(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link is for a person, for whom five minutes are over when they are over."""
+    code, now = link(box), time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    assert redeem(box, code)
 
 
 @pytest.mark.parametrize("code", ["", "x", "é", "x" * 1000, "flyted_" + "A" * 43])
