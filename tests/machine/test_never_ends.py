@@ -5,15 +5,19 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.machine import gpus
+from tests.machine.gpus import L40S, ONE
 from tests.machine.lively import serve
-from tests.machine.people import alice, by, curl, may_serve, running, until
+from tests.machine.people import alice, answer, by, curl, may_serve, running, until
 
 APP = "never-ends"
+HOLDER, NEXT = "never-gives-way", "waits-for-it"
 CLINGS = """
-import signal, socket, threading
+import signal, socket, threading, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal = lambda *_: None
 def cling():
@@ -29,12 +33,13 @@ threading.Thread(target=cling, daemon=True).start()
 def _nothing_left() -> Iterator[None]:
     may_serve()
     yield
-    by("alice", "flytectl", "app", "delete", "--yes", APP)
+    for name in (APP, HOLDER, NEXT):
+        by("alice", "flytectl", "app", "delete", "--yes", name)
 
 
-def active() -> str:
-    """What systemd says of the app's service."""
-    words = ["systemctl", "show", f"flyted-app-{APP}-r1-0.service", "--property=ActiveState", "--value"]
+def active(name: str = APP) -> str:
+    """What systemd says of an app's service."""
+    words = ["systemctl", "show", f"flyted-app-{name}-r1-0.service", "--property=ActiveState", "--value"]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -52,3 +57,24 @@ def test_it_is_killed_by_whichever_daemon_is_there() -> None:
     alice("flytectl", "app", "delete", "--yes", APP)
     assert 20 < time.monotonic() - began < 60, "systemd's own limit is 30 s, and it was put off"
     assert active() == "inactive"
+
+
+def test_its_gpu_comes_back_when_it_is_killed() -> None:
+    """It is to give way to an app that waits for the only GPU: that one gets it, by no hand of anybody's."""
+    with gpus.driver():
+        gpus.has(ONE)
+        alice("flytectl", "serve", "-q", gpus.write(HOLDER, at_start=CLINGS))
+        pid = gpus.pid_of(HOLDER)
+        gpus.has(ONE, f"proc {L40S} {pid} 2048")
+        assert gpus.holders(L40S)[HOLDER]["used_bytes"] == 2 << 30
+        began = time.monotonic()
+        with running("flytectl", "serve", "-q", gpus.write(NEXT)):
+            until(lambda: active(HOLDER) == "deactivating")
+            assert list(gpus.holders(L40S)) == [HOLDER], "nobody gets a GPU whose holder has not ended"
+            until(lambda: active(HOLDER) != "deactivating", 60)
+            assert 20 < time.monotonic() - began < 60
+            until(lambda: answer("app", "get", NEXT)["state"] == "running")
+        assert not Path(f"/proc/{pid}").exists()
+        assert list(gpus.holders(L40S)) == [NEXT]
+        for name in (HOLDER, NEXT):
+            alice("flytectl", "app", "delete", "--yes", name)
