@@ -23,7 +23,6 @@ from flyted.plan.app_folders import erase_unit
 from flyted.plan.build_unit import IMAGES
 from flyted.plan.engines.failures import LINES as ENGINE_LINES
 from flyted.plan.engines.failures import engine_failure
-from flyted.plan.engines.shape import shape_of
 from flyted.plan.engines.sleep import ASLEEP, DOZE_S, answered, dozers
 from flyted.plan.facts import StoredApp, UnitFact
 from flyted.plan.idle import Traffic
@@ -198,7 +197,7 @@ class Act:
 
     async def _engine_failure(self, replica: Replica) -> str:
         revision = self.store.app(replica.app_id).revision(replica.revision)
-        if revision is None or shape_of(revision.spec) is None:
+        if revision is None or revision.shape is None:
             return ""
         return engine_failure(await self.last_lines(replica, ENGINE_LINES))
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flyted.contract.app import AppSpec
-from flyted.contract.names import host_of, replica_of
-from flyted.plan.engines.shape import open_paths
+from flyted.contract.names import host_of
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.reconcile import serving_replica
 from flyted.plan.states import state_of
@@ -45,20 +44,15 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
         "ready_path": spec.ready_path if spec else "",
         "start_timeout_s": spec.start_timeout_s if spec else 0.0,
         "requires_auth": spec.requires_auth if spec else False,
-        "open_paths": _paths(spec),
+        "open_paths": list(shown.open_paths) if shown and shown.open_paths is not None else None,
         "models": [list(model) for model in spec.models] if spec else [],
         "type": spec.type if spec else "", "description": spec.description if spec else "",
         "links": [list(link) for link in spec.links] if spec else [],
         "unmet": list(spec.unmet) if spec else [],
         "requests": _requests(app, facts),
-        "spec_digest": spec.digest() if spec else "",
+        "spec_digest": shown.digest if shown else "",
         "last_failure": {"revision": failed.number, "reason": failed.reason} if failed else None,
     }  # fmt: skip
-
-
-def _paths(spec: AppSpec | None) -> list[str] | None:
-    paths = open_paths(spec) if spec else None
-    return None if paths is None else list(paths)
 
 
 def _gpu(app: StoredApp, spec: AppSpec, facts: Facts) -> dict[str, Any]:
@@ -78,8 +72,7 @@ def _gpu(app: StoredApp, spec: AppSpec, facts: Facts) -> dict[str, Any]:
 def _units(app: StoredApp, facts: Facts) -> list[dict[str, str]]:
     return [
         {"name": unit.name, "active": unit.active, "sub": unit.sub}
-        for name, unit in sorted(facts.units.items())
-        if (replica := replica_of(name)) is not None and replica.app_id == app.key.id
+        for unit in facts.units_of(app.key.id)
     ]
 
 

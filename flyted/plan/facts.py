@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from flyted.contract.app import AppSpec
-from flyted.contract.names import AppKey, Replica
+from flyted.contract.names import AppKey, Replica, replica_of
+from flyted.plan.engines.shape import Shape, open_paths, shape_of
 from flyted.plan.gpu_facts import GpuFacts
 from flyted.plan.idle import Traffic
 
@@ -36,7 +38,7 @@ class ImageFact:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data; :meth:`from_dict` takes it back."""
-        return dataclasses.asdict(self)
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ImageFact:
@@ -50,6 +52,7 @@ class Revision:
     """One deployed version of an app. ``fingerprint`` also covers the generations of its secrets.
 
     ``deployed_by``: the user's name then; "" for those of flyted 0.1.0, which did not write it down.
+    What follows from the spec alone is computed once: the store keeps a revision for as long as it exists.
     """
 
     number: int
@@ -60,6 +63,21 @@ class Revision:
     reason: str
     created_at: float
     deployed_by: str = ""
+
+    @cached_property
+    def shape(self) -> Shape | None:
+        """What its command is, if it is a program that serves language models."""
+        return shape_of(self.spec)
+
+    @cached_property
+    def open_paths(self) -> tuple[str, ...] | None:
+        """The paths that everybody may ask for; ``None`` where the ingress closes none."""
+        return open_paths(self.spec)
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of its spec."""
+        return self.spec.digest()
 
 
 @dataclass(frozen=True)
@@ -121,6 +139,18 @@ class Facts:
     gpu: GpuFacts = field(default_factory=GpuFacts)
     start_s: float = 300.0  # how long a start may take, and
     gpu_wait_s: float = 120.0  # how long it may wait for its GPUs before
+
+    def units_of(self, app_id: str) -> tuple[UnitFact, ...]:
+        """Returns the units of one app, by name."""
+        return self._units_by_app.get(app_id, ())
+
+    @cached_property
+    def _units_by_app(self) -> dict[str, tuple[UnitFact, ...]]:
+        found: dict[str, tuple[UnitFact, ...]] = {}
+        for name, unit in sorted(self.units.items()):
+            if (replica := replica_of(name)) is not None:
+                found[replica.app_id] = (*found.get(replica.app_id, ()), unit)
+        return found
 
 
 @dataclass(frozen=True)

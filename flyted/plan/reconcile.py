@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica, host_of, replica_of
-from flyted.plan.actions import Action, Doze, Sleep, StartPair, StartService, StopPair
-from flyted.plan.engines.shape import open_paths
+from flyted.plan.actions import Action, StartPair, StartService, StopPair
 from flyted.plan.engines.sleep import WAKE_S, asleep, idle_step
 from flyted.plan.facts import Facts, StoredApp, UnitFact
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
@@ -49,6 +48,7 @@ class _Draft:
     fenced: dict[str, str] = field(default_factory=dict)
     open_paths: dict[str, str] = field(default_factory=dict)
     leaving: set[Replica] = field(default_factory=set)
+    resting: set[Replica] = field(default_factory=set)  # put to sleep in this pass: the ingress learns it before
     clocks: dict[str, Clock] = field(default_factory=dict)
     looks: list[float] = field(default_factory=list)
 
@@ -87,9 +87,9 @@ def _plan_app(
     revision = app.current
     if revision is not None and revision.spec.requires_auth:
         draft.guarded[host] = app.key.id  # also while it is stopped or fails: strangers learn no reasons
-    if revision is not None and (paths := open_paths(revision.spec)) is not None:
+    if revision is not None and revision.open_paths is not None:
         draft.fenced[host] = app.key.id
-        draft.open_paths |= keys(host, paths)
+        draft.open_paths |= keys(host, revision.open_paths)
     if replica is None or revision is None:
         draft.unavailable[host] = _not_serving(app, facts)
         return
@@ -105,7 +105,7 @@ def _plan_app(
     draft.hosts[host] = replica.server
     if replica not in facts.busy:
         _plan_service(replica, revision.spec, facts, clocks, now, draft)
-    waits = replica in facts.busy or _rests(facts.units.get(replica.service)) or _resting(replica, draft)
+    waits = replica in facts.busy or _rests(facts.units.get(replica.service)) or replica in draft.resting
     if waits or revision.spec.request_timeout_s:
         draft.timeouts_ms[replica.server] = patience_ms(revision.spec, facts, waits=waits)
 
@@ -140,11 +140,6 @@ def _rests(service: UnitFact | None) -> bool:
     return service is None or service.active != "active" or asleep(service)
 
 
-def _resting(replica: Replica, draft: _Draft) -> bool:
-    """Whether it is put to sleep in this pass: the ingress learns it before it happens."""
-    return any(isinstance(action, Sleep | Doze) and action.replica == replica for action in draft.actions)
-
-
 def _plan_service(
     replica: Replica, spec: AppSpec, facts: Facts, clocks: Mapping[str, Clock], now: float, draft: _Draft
 ) -> None:
@@ -168,6 +163,7 @@ def _plan_service(
     match decide(clock, spec.scaledown_after_s, now):
         case Idle():
             draft.actions.append(idle_step(spec, replica))
+            draft.resting.add(replica)
         case Busy(next_look):
             draft.clocks[replica.server] = clock
             draft.looks.append(next_look)

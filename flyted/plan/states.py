@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from flyted.contract.names import replica_of
 from flyted.contract.status import AppState
 from flyted.plan.engines.sleep import asleep
 from flyted.plan.facts import Facts, StoredApp
@@ -25,9 +24,8 @@ STATE_OF: dict[str, AppState] = {  # ActiveState of the .service, while its .soc
 
 def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
     """An app's state and, for people, why it is so ("" when there is nothing to say)."""
-    own = any((r := replica_of(name)) is not None and r.app_id == app.key.id for name in facts.units)
     if app.wanted == "stopped":
-        return (AppState.STOPPING, "") if own else (AppState.STOPPED, "stopped with `flytectl app stop`")
+        return (AppState.STOPPING, "") if facts.units_of(app.key.id) else (AppState.STOPPED, "stopped with `flytectl app stop`")
     if app.serving is None:
         if any(r.app_id == app.key.id for r in facts.candidates):
             return AppState.DEPLOYING, ""
