@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flyted.contract.errors import HostFailure, IngressDown, NotFound
 from flyted.contract.names import WAY_OUT, Replica, network_of, replica_of
@@ -17,7 +18,6 @@ from flyted.host import journal, starts
 from flyted.host.ingress import Ingress
 from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
-from flyted.host.units import Units
 from flyted.plan.actions import Action, Doze, Sleep, StartPair, StartService, StopPair
 from flyted.plan.app_folders import erase_unit
 from flyted.plan.build_unit import IMAGES
@@ -30,6 +30,9 @@ from flyted.plan.ingress import IngressState, Listen
 from flyted.plan.reasons import Line, came_up, crash_of, lacks_network, network_reason, reason_of
 from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import Layout, app_units
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
 
 log = logging.getLogger(__name__)
 

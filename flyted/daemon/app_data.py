@@ -6,15 +6,17 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flyted.contract.errors import HostFailure, NotFound
 from flyted.daemon.verbs import APP_ARGS, Call, Right, Verb
 from flyted.host.disk import is_folder
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens
-from flyted.host.units import Units
 from flyted.plan.app_folders import LONGEST_S, folder_of, measure_unit
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
 
 _FRESH_S = 10.0  # who asks again and again does not start a unit each time
 _MOST = 4096

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flyted.contract.errors import FlytedError
 from flyted.contract.quantity import human_bytes
 from flyted.daemon.gpu_table import GpuTable
 from flyted.host.gpu import Gpu
-from flyted.host.units import Units
 from flyted.plan import gpu_lease
 from flyted.plan.gpu_facts import Lease
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
 
 from flyted.contract.errors import FlytedError, HostFailure, NoGpu
 from flyted.contract.gpu import Ask
@@ -20,13 +21,15 @@ from flyted.daemon.gpu_line import Line, Waiting
 from flyted.daemon.gpu_return import GpuReturn
 from flyted.daemon.gpu_table import GpuTable
 from flyted.host.gpu import Gpu
-from flyted.host.units import Units
 from flyted.plan import gpu_lease
 from flyted.plan.actions import Sleep
 from flyted.plan.facts import Facts
 from flyted.plan.gpu_facts import Device, GpuFacts, Inventory, Lease
 from flyted.plan.gpu_match import grantable, impossible
 from flyted.plan.gpu_place import Granted, Never, Table, Wait, Wanted, describe, place
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,10 @@ import dataclasses
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flyted.contract.errors import BuildFailed
 from flyted.daemon.listen import nameservers
-from flyted.host.units import Units
 from flyted.plan.build_unit import (
     BUILD_APART,
     BuildSettings,
@@ -25,6 +24,9 @@ from flyted.plan.build_unit import (
 )
 from flyted.plan.facts import ImageFact, UnitEnd
 from flyted.plan.recipe import Recipe
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
 
 Emit = Callable[..., Awaitable[None]]
 _LINE_LIMIT = 4096

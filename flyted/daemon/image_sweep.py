@@ -10,13 +10,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flyted.contract.errors import FlytedError
 from flyted.daemon.images import Images
-from flyted.host.units import Units
 from flyted.plan.build_unit import remove_unit
 from flyted.plan.facts import StoredApp
 from flyted.plan.unused_images import in_use, is_crowded, sweep
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
 
 log = logging.getLogger(__name__)
 

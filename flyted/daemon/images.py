@@ -10,14 +10,13 @@ import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, StoreCorrupt, Unsupported
 from flyted.contract.names import label
 from flyted.daemon.image_builds import Build, Emit, run
 from flyted.daemon.verbs import Call, Right, Verb
-from flyted.host.units import Units
 from flyted.plan.build_unit import BuildSettings, build_secrets, image_dir, is_hash, unit_name
 from flyted.plan.engines.shape import program_of, shape_of
 from flyted.plan.facts import ImageFact
@@ -35,6 +34,9 @@ from flyted.plan.images import (
     record_of,
 )
 from flyted.plan.secrets import BuildGrant
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
 
 _RECORD_LIMIT = 1 << 20
 _HOMES = ("/home/", "/root/", "/run/user/")

@@ -6,10 +6,10 @@ import contextlib
 import json
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flyted.contract.errors import HostFailure
 from flyted.daemon.settings import Settings
-from flyted.host.units import Units
 from flyted.plan.build_unit import all_nameservers
 from flyted.plan.ingress import Listen
 from flyted.plan.ports import (
@@ -21,6 +21,9 @@ from flyted.plan.ports import (
     loopback_addresses,
 )
 from flyted.plan.secrets import INGRESS_UNIT
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
 
 log = logging.getLogger(__name__)
 
