@@ -3,8 +3,9 @@
 It looks at the machine, lets ``plan`` decide, acts, and sleeps until something happens or time alone changes the
 answer. With nothing running it never wakes.
 
-Slow work (stopping, starting by hand) runs beside the loop and comes back as one more poke; a replica that is being
-acted on is left alone meanwhile, so no two actions ever meet on one pair.
+Slow work (stopping, starting by hand) runs beside the loop and comes back as one more poke. Whoever acts on a pair, a
+pass or a verb, does so in :meth:`Engine._begin`, and only where nobody does already: a pass awaits much between its
+look and its actions, and what began meanwhile goes first.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from flyted.contract.errors import FlytedError, HostFailure
 from flyted.contract.names import Replica
@@ -84,7 +85,7 @@ class Engine:
                 await self.one_pass()
             except FlytedError as error:
                 log.error("%s", error.message)  # noqa: TRY400  the message says it; a traceback would not help
-                self._look_at = time.monotonic() + RETRY_S
+                self._look_at = _now() + RETRY_S
                 for future in filter(_open, waiting):
                     future.set_exception(error)
             else:
@@ -123,8 +124,8 @@ class Engine:
         facts = await self.facts()
         self.on_pass(facts)
         await self._learn(facts)
-        facts = dataclasses.replace(facts, failures=dict(self.failures))
-        now = time.monotonic()
+        facts = dataclasses.replace(facts, failures=dict(self.failures), busy=facts.busy | self._tasks.keys())
+        now = _now()
         plan = reconcile(facts, self._clocks, self._base_domain, now)
         self._leaving = {replica: self._leaving.get(replica, now) for replica in plan.leaving}
         self._clocks = dict(plan.clocks)
@@ -150,18 +151,18 @@ class Engine:
     async def _start_pairs(self, plan: Plan) -> None:
         """Before the ingress sends anybody there. One that fails backs off; the others go on."""
         for action in plan.actions:
-            if not isinstance(action, StartPair):
+            if not isinstance(action, StartPair) or action.replica in self._tasks:
                 continue
             try:
-                await self._act.do(action)
+                await self._begin(action.replica, self._act.do(action))
                 self._up.add(action.replica)
             except HostFailure as error:
                 self._failed(action.replica, error.message)
                 self.poke()
 
     def _beside(self, action: Action) -> None:
-        task = asyncio.create_task(self._do(action))
-        self._tasks[action.replica] = task
+        if action.replica not in self._tasks:  # else somebody came first since the look: the end of that is a poke
+            self._begin(action.replica, self._do(action))
 
     async def _do(self, action: Action) -> None:
         try:
@@ -169,25 +170,27 @@ class Engine:
         except FlytedError as error:
             log.error("%s", error.message)  # noqa: TRY400
             self._failed(action.replica, error.message)
-        finally:
-            del self._tasks[action.replica]
-            self.poke()
+
+    def _begin(self, replica: Replica, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begins work on a pair on which nobody works; its end, of whatever kind, asks for a pass."""
+        task = asyncio.create_task(work)
+        self._tasks[replica] = task
+        task.add_done_callback(lambda _task: self._ended(replica))  # before all who wait for it hear of it
+        return task
+
+    def _ended(self, replica: Replica) -> None:
+        del self._tasks[replica]
+        self.poke()
 
     async def at_rest(self, replica: Replica) -> None:
         """Returns when nothing is being done to a replica."""
         while (task := self._tasks.get(replica)) is not None:
             await asyncio.wait([task])
 
-    async def exclusively(self, replica: Replica, work: Callable[[], Awaitable[None]]) -> None:
-        """Does ``work`` on a replica while the loop leaves it alone; waits for what the loop is doing to it."""
+    async def exclusively(self, replica: Replica, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Does ``work`` on a replica while the loop leaves it alone; waits for what is being done to it before."""
         await self.at_rest(replica)
-        task = asyncio.create_task(_run(work))
-        self._tasks[replica] = task
-        try:
-            await task
-        finally:
-            self._tasks.pop(replica, None)
-            self.poke()
+        await self._begin(replica, work())
 
     async def _learn(self, facts: Facts) -> None:
         """A pair that served and is gone without our doing has failed: find out why, once."""
@@ -204,15 +207,21 @@ class Engine:
                 if service is not None and service.active == "active":
                     self.failures.pop(replica, None)
             elif replica in self._up:
-                self._up.discard(replica)
-                reason = await self._act.why_failed(replica)
-                log.warning("app %s failed: %s", replica.app_id, reason)
-                self._failed(replica, reason)
-                await self._act.clear(replica)
+                await self._fell(replica)
+
+    async def _fell(self, replica: Replica) -> None:
+        """Takes down what is left of a pair that failed by itself, and tries again later."""
+        reason = await self._act.why_failed(replica)
+        if replica in self._tasks:
+            return  # somebody acts on it since: the pass after that looks again
+        self._up.discard(replica)
+        log.warning("app %s failed: %s", replica.app_id, reason)
+        self._failed(replica, reason)
+        await self._begin(replica, self._act.clear(replica))
 
     def idle(self, facts: Facts) -> dict[Replica, float]:
         """Seconds for which each app that runs, and that may sleep, has been idle; busy ones are left out."""
-        now, found = time.monotonic(), {}
+        now, found = _now(), {}
         for app in facts.apps:
             replica = serving_replica(app)
             clock = self._clocks.get(replica.server) if replica else None
@@ -239,16 +248,17 @@ class Engine:
         before = self.failures.get(replica)
         count = before.count + 1 if before else 1
         pause = _BACKOFF_S[min(count, len(_BACKOFF_S)) - 1]
-        self.failures[replica] = Failure(count, time.monotonic() + pause, reason)
+        self.failures[replica] = Failure(count, _now() + pause, reason)
 
     def forgive(self, replica: Replica) -> None:
         """Forgets an earlier failure: the operator wants a new try now."""
         self.failures.pop(replica, None)
 
 
+def _now() -> float:
+    """The loop's clock: monotonic, and the one that its timers go by."""
+    return asyncio.get_running_loop().time()
+
+
 def _open(future: asyncio.Future[None]) -> bool:
     return not future.done()  # its caller may have left
-
-
-async def _run(work: Callable[[], Awaitable[None]]) -> None:
-    await work()

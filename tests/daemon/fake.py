@@ -1,0 +1,230 @@
+"""A machine in memory, with a clock of its own: the daemon's real engine, actions and store run on it.
+
+systemd and HAProxy are stood in for by what the engine sees of them; the real ones judge in the machine tests. The
+clock is the event loop's: while nobody has anything to do it jumps to the next timer, so an hour takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import selectors
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from flyted.contract.names import Replica, replica_of
+from flyted.daemon import act as act_module
+from flyted.daemon.act import Act
+from flyted.daemon.engine import Engine
+from flyted.host import journal
+from flyted.host.ingress import Applied
+from flyted.host.store import Store
+from flyted.plan.facts import ImageFact, UnitFact
+from flyted.plan.idle import Traffic
+from flyted.plan.ingress import IngressState, Listen
+from flyted.plan.secrets import INGRESS_UNIT
+from flyted.plan.units import Layout
+from tests.plan.stored import DOMAIN, spec
+
+T = TypeVar("T")
+REAL_WAIT_S = 5.0
+"""For threads and child processes, which know no other clock."""
+
+
+class _Skipping(selectors.DefaultSelector):
+    """Waits for nothing that only time brings: it moves the clock instead."""
+
+    now = 1000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What is ready now; else the time goes on to the next timer."""
+        ready = super().select(0)
+        if ready or timeout is None or timeout <= 0:
+            return ready or (super().select(REAL_WAIT_S) if timeout is None else [])
+        self.now += timeout
+        return []
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop whose time is its own."""
+
+    def __init__(self) -> None:
+        self._skipping = _Skipping()
+        super().__init__(self._skipping)
+        self.unhandled: list[dict[str, Any]] = []
+        self.set_exception_handler(lambda _loop, context: self.unhandled.append(context))
+
+    def time(self) -> float:
+        """Seconds of its clock."""
+        return self._skipping.now
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Runs ``main`` to its end on such a loop; no task of it may have died unheard."""
+    loop = Loop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        assert loop.unhandled == []
+
+
+class Systemd:
+    """Units as the daemon's ``host.units.Units`` shows them. Each change is told to the subscriber a moment later."""
+
+    def __init__(self) -> None:
+        self.units: dict[str, UnitFact] = {}
+        self.took_s: dict[str, float] = {"start_pair": 0.0, "start": 0.0, "stop": 0.0}
+        self.asked: Counter[str] = Counter()
+        self.at_once: Counter[Replica] = Counter()
+        """The most calls that ever worked on one pair at the same time."""
+        self._working: Counter[Replica] = Counter()
+        self._heard: Callable[[str], None] = lambda _unit: None
+        self.set(INGRESS_UNIT, "active")
+
+    def subscribe(self, heard: Callable[[str], None]) -> None:
+        """As host.units."""
+        self._heard = heard
+
+    def set(self, name: str, active: str, status: str = "") -> None:
+        """A unit comes to be, or changes."""
+        self.units[name] = UnitFact(name, "loaded", active, "", status)
+        self._tell(name)
+
+    def gone(self, name: str) -> None:
+        """A unit ends and is collected."""
+        if self.units.pop(name, None) is not None:
+            self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        try:
+            asyncio.get_running_loop().call_soon(lambda: self._heard(name))
+        except RuntimeError:
+            pass  # before the loop runs nobody listens
+
+    def list(self, patterns: Iterable[str] = ("flyted-*",)) -> list[UnitFact]:
+        """As host.units."""
+        self.asked["list"] += 1
+        every = tuple(patterns)
+        return [fact for name, fact in self.units.items() if any(fnmatch.fnmatchcase(name, each) for each in every)]
+
+    def status(self, name: str) -> str:
+        """As host.units."""
+        return self.units[name].status if name in self.units else ""
+
+    def kill(self, name: str) -> None:
+        """As host.units."""
+        self.gone(name)
+
+    def restart(self, _name: str) -> None:
+        """As host.units."""
+        self.asked["restart"] += 1
+
+    async def start_pair(self, socket: str, _ours: Mapping[str, Any], service: str, _its: Mapping[str, Any]) -> str:
+        """As host.units."""
+        await self._work("start_pair", socket)
+        self.set(socket, "active")
+        self.set(service, "inactive")
+        return "done"
+
+    async def start(self, name: str) -> str:
+        """As host.units."""
+        self.set(name, "activating")
+        await self._work("start", name)
+        if name not in self.units:
+            return "canceled"
+        self.set(name, "active")
+        return "done"
+
+    async def stop(self, name: str) -> str:
+        """As host.units."""
+        if name in self.units and self.units[name].active == "active":
+            self.set(name, "deactivating")
+        await self._work("stop", name)
+        replica = replica_of(name)
+        if replica is not None and name == replica.service and replica.socket in self.units:
+            self.set(name, "inactive")  # the socket keeps it loaded
+        else:
+            self.gone(name)
+        return "done"
+
+    async def _work(self, what: str, name: str) -> None:
+        replica = replica_of(name)
+        self.asked[what] += 1
+        if replica is None:
+            return
+        self._working[replica] += 1
+        self.at_once[replica] = max(self.at_once[replica], self._working[replica])
+        try:
+            await asyncio.sleep(self.took_s[what])
+        finally:
+            self._working[replica] -= 1
+
+
+class HAProxy:
+    """What the daemon's ``host.ingress.Ingress`` shows of the ingress; ``took_s`` is for each :meth:`apply`."""
+
+    def __init__(self) -> None:
+        self.traffic: dict[str, Traffic] = {}
+        self.state: IngressState | None = None
+        self.took_s = 0.0
+        self.asked: Counter[str] = Counter()
+
+    def write(self, state: IngressState, _listen: Listen) -> None:
+        """As host.ingress."""
+        self.state = state
+
+    async def apply(self, state: IngressState, _listen: Listen) -> Applied:
+        """As host.ingress."""
+        self.asked["apply"] += 1
+        await asyncio.sleep(self.took_s)
+        self.state = state
+        return Applied()
+
+    async def stats(self) -> dict[str, Traffic]:
+        """As host.ingress."""
+        self.asked["stats"] += 1
+        return dict(self.traffic)
+
+
+class Machine:
+    """The parts, wired as in ``daemon/__main__.py``."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(act_module, "LAYOUT", Layout(run=str(folder)))
+        monkeypatch.setattr(journal, "read", self._journal)
+        self.journal_s = 0.0
+        self.systemd, self.haproxy, self.store = Systemd(), HAProxy(), Store(folder / "flyted.db")
+        self.act = Act(
+            self.systemd, self.haproxy, self.store, DOMAIN, Listen(), (), 300,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.engine = Engine(self.act, DOMAIN)
+        self.systemd.subscribe(self.engine.poke)
+
+    async def _journal(self, *_words: Any, **_options: Any) -> list[Any]:
+        await asyncio.sleep(self.journal_s)
+        return []
+
+    def deployed(self, name: str, **changes: Any) -> Replica:
+        """An app that serves, as the store has it after a deploy."""
+        number = self.store.add_revision(spec(name, **changes), ImageFact("/i"), "f", 1.0)
+        self.store.serve(name, number, 1.0)
+        return Replica(name, number)
+
+    def runs(self, replica: Replica, *, idle_s: float = 10_000.0) -> None:
+        """Both units are up, and no request has come for so long."""
+        self.systemd.set(replica.socket, "active")
+        self.systemd.set(replica.service, "active")
+        self.haproxy.traffic[replica.server] = Traffic(0, 0, 1, 1, idle_s, 0.0, "p", 1e6)
+
+    def active(self, unit: str) -> str:
+        """systemd's word for the unit; "" where it is not there."""
+        return self.systemd.units[unit].active if unit in self.systemd.units else ""

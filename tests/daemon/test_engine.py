@@ -1,0 +1,140 @@
+"""The real engine on a machine in memory: no order of events brings two actions to one pair."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyted.contract.names import Replica
+from flyted.plan.actions import Sleep
+from tests.daemon.fake import Machine, run
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """A machine without apps."""
+    found = Machine(tmp_path, monkeypatch)
+    yield found
+    found.store.close()
+
+
+def live(machine: Machine, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs the engine beside a story; fails if a pass does."""
+
+    async def main() -> None:
+        engine = asyncio.create_task(machine.engine.run())
+        try:
+            await story()
+        finally:
+            engine.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await engine
+
+    run(main())
+
+
+async def until(true: Callable[[], bool], seconds: float = 1000.0) -> None:
+    """Waits on the machine's clock."""
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def sleep_by_hand(machine: Machine, replica: Replica) -> Coroutine[Any, Any, None]:
+    """As the verb app.sleep does it."""
+    return machine.engine.exclusively(replica, lambda: machine.act.do(Sleep(replica)))
+
+
+def test_a_verb_and_the_loop_put_one_app_to_sleep_one_after_the_other(machine: Machine) -> None:
+    """The verb comes while a pass, which has decided the same already, waits for the ingress."""
+    replica = machine.deployed("a", scaledown_after_s=1.0)
+    machine.runs(replica)
+    machine.haproxy.took_s, machine.systemd.took_s["stop"] = 0.5, 1.0
+
+    async def story() -> None:
+        await machine.engine.settle()
+        machine.haproxy.asked.clear()
+        await until(lambda: bool(machine.haproxy.asked["apply"]))  # the look at which it is idle
+        await sleep_by_hand(machine, replica)
+        await machine.engine.settle()
+        await asyncio.sleep(10)
+
+    live(machine, story)
+    assert machine.systemd.at_once[replica] == 1
+    assert machine.active(replica.service) == "inactive"
+
+
+def test_a_verb_waits_for_a_pair_that_is_being_made(machine: Machine) -> None:
+    """A pass makes the units, which takes systemd a second: nobody stops one of them meanwhile."""
+    replica = machine.deployed("a")
+    machine.systemd.took_s |= {"start_pair": 1.0, "stop": 0.5}
+
+    async def story() -> None:
+        machine.engine.poke()
+        await until(lambda: bool(machine.systemd.asked["start_pair"]))
+        await sleep_by_hand(machine, replica)
+        await machine.engine.settle()
+
+    live(machine, story)
+    assert machine.systemd.at_once[replica] == 1
+    assert machine.active(replica.socket) == "active"
+
+
+def test_a_verb_that_comes_while_a_failure_is_explained_has_the_pair_to_itself(machine: Machine) -> None:
+    """The journal takes a second to say why a socket failed; what the pass then clears up waits for the verb."""
+    replica = machine.deployed("a")
+    machine.runs(replica, idle_s=0.0)
+    machine.journal_s, machine.systemd.took_s["stop"] = 1.0, 0.6
+
+    async def story() -> None:
+        await machine.engine.settle()
+        machine.systemd.set(replica.service, "failed")
+        machine.systemd.set(replica.socket, "failed")
+        await asyncio.sleep(0.5)
+        await sleep_by_hand(machine, replica)
+        await until(lambda: replica in machine.engine.failures)
+        await machine.engine.settle()
+
+    live(machine, story)
+    assert machine.systemd.at_once[replica] == 1
+    assert machine.systemd.asked["start_pair"] == 0, "it is not made anew without the pause after a failure"
+
+
+def test_two_verbs_take_turns_and_each_end_brings_a_pass(machine: Machine) -> None:
+    """Also one whose caller leaves before its turn."""
+    replica = machine.deployed("a")
+    machine.runs(replica, idle_s=0.0)
+    machine.systemd.took_s["stop"] = 1.0
+
+    async def story() -> None:
+        await machine.engine.settle()
+        verbs = [asyncio.create_task(sleep_by_hand(machine, replica)) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        verbs[1].cancel()
+        await asyncio.gather(*verbs, return_exceptions=True)
+        await machine.engine.at_rest(replica)
+        await machine.engine.settle()
+
+    live(machine, story)
+    assert machine.systemd.at_once[replica] == 1
+    assert machine.systemd.asked["stop"] == 3
+
+
+def test_time_goes_by_itself(machine: Machine) -> None:
+    """An app with five minutes of scaledown sleeps after five minutes of the machine's clock, which take no time."""
+    replica = machine.deployed("a", scaledown_after_s=300.0)
+    machine.runs(replica, idle_s=0.0)
+
+    async def story() -> None:
+        clock = asyncio.get_running_loop().time
+        await machine.engine.settle()
+        began = clock()
+        await until(lambda: machine.active(replica.service) == "inactive")
+        assert 299.0 < clock() - began < 303.0
+
+    live(machine, story)
