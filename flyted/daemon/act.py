@@ -68,12 +68,12 @@ class Act:
         """What is wanted."""
         return self.store.apps()
 
-    async def observe(self) -> tuple[dict[str, UnitFact], Mapping[str, Traffic]]:
-        """The units of all apps and HAProxy's counters; no counters while it is down."""
-        found = self.units.list(["flyted-app-*", INGRESS_UNIT])
+    async def observe(self, app_id: str = "") -> tuple[dict[str, UnitFact], Mapping[str, Traffic]]:
+        """The units of all apps, or of one, and HAProxy's counters; no counters while it is down."""
+        found = self.units.list([_pattern(app_id), INGRESS_UNIT])
         self._ingress_tries = any(u.name == INGRESS_UNIT and u.active == "activating" for u in found)
         self._ingress_runs = any(u.name == INGRESS_UNIT and u.active == "active" for u in found)
-        units = {fact.name: fact for fact in found if fact.name != INGRESS_UNIT}
+        units = {fact.name: fact for fact in found if _is_of(fact.name, app_id)}
         starting = {name for name, fact in units.items() if fact.active == "activating"}
         for name in (dozers(self.apps()) | starting) & units.keys():
             units[name] = dataclasses.replace(units[name], status=self.units.status(name))
@@ -83,6 +83,10 @@ class Act:
         except IngressDown:
             traffic = {}
         return units, traffic
+
+    def has_units(self, app_id: str) -> bool:
+        """Whether systemd knows a unit of an app."""
+        return any(_is_of(fact.name, app_id) for fact in self.units.list([_pattern(app_id)]))
 
     async def do(self, action: Action) -> None:
         """Carries out one action. Raises :class:`HostFailure`."""
@@ -231,6 +235,16 @@ class Act:
     def _services(self, app_id: str) -> list[str]:
         found = (app for app in self.apps() if app.key.id == app_id)
         return [Replica(app_id, revision.number).service for app in found for revision in app.revisions]
+
+
+def _pattern(app_id: str) -> str:
+    return f"flyted-app-{app_id}-r*" if app_id else "flyted-app-*"
+
+
+def _is_of(unit: str, app_id: str) -> bool:
+    """Whether a unit that the pattern found is an app's, and that app's: "a-r*" finds those of "a-r1" too."""
+    replica = replica_of(unit)
+    return replica is not None and app_id in ("", replica.app_id)
 
 
 def _python_of(image: str) -> list[str]:

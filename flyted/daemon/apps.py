@@ -182,7 +182,7 @@ class Apps:
         """Has an app stopped, and waits until no unit of it is left: its last requests end first."""
         self._store.want(app.key.id, "stopped", time.time())
         await self._engine.settle()
-        while any(unit["name"] for unit in (await self._map(app))["units"]):
+        while self._act.has_units(app.key.id):
             await self._engine.changed()
 
     async def _erase(self, app: StoredApp, *, keep: bool) -> None:
@@ -196,7 +196,7 @@ class Apps:
         self._sweep.soon()
 
     async def _map(self, app: StoredApp) -> dict[str, Any]:
-        facts = await self._engine.facts()
+        facts = await self._engine.facts(app.key.id)
         return app_map(app, facts, self._act.base_domain, self._act.https_port)
 
     def _app(self, key: AppKey, *, begun: bool = False) -> StoredApp:

@@ -102,9 +102,9 @@ class Engine:
         except TimeoutError:
             pass
 
-    async def facts(self) -> Facts:
-        """What the machine looks like right now, and what this loop knows."""
-        units, traffic = await self._act.observe()
+    async def facts(self, app_id: str = "") -> Facts:
+        """What the machine looks like right now, and what this loop knows; with an app's id, its units alone."""
+        units, traffic = await self._act.observe(app_id)
         return Facts(
             apps=self._act.apps(),
             units=units,

@@ -7,6 +7,7 @@ clock is the event loop's: while nobody has anything to do it jumps to the next 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fnmatch
 import selectors
 from collections import Counter
@@ -203,6 +204,7 @@ class Machine:
         monkeypatch.setattr(journal, "read", self._journal)
         self.journal_s = 0.0
         self.systemd, self.haproxy, self.store = Systemd(), HAProxy(), Store(folder / "flyted.db")
+        self.store.database._db.execute("PRAGMA synchronous = OFF")
         self.act = Act(
             self.systemd, self.haproxy, self.store, DOMAIN, Listen(), (), 300,  # type: ignore[arg-type]
         )  # fmt: skip
@@ -228,3 +230,18 @@ class Machine:
     def active(self, unit: str) -> str:
         """systemd's word for the unit; "" where it is not there."""
         return self.systemd.units[unit].active if unit in self.systemd.units else ""
+
+
+def beside(machine: Machine, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs the engine beside a story."""
+
+    async def main() -> None:
+        engine = asyncio.create_task(machine.engine.run())
+        try:
+            await story()
+        finally:
+            engine.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await engine
+
+    run(main())

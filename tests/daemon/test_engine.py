@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from flyted.contract.names import Replica
 from flyted.plan.actions import Sleep
-from tests.daemon.fake import Machine, run
+from tests.daemon.fake import Machine, beside
 
 
 @pytest.fixture
@@ -21,21 +20,6 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     found = Machine(tmp_path, monkeypatch)
     yield found
     found.store.close()
-
-
-def live(machine: Machine, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs the engine beside a story; fails if a pass does."""
-
-    async def main() -> None:
-        engine = asyncio.create_task(machine.engine.run())
-        try:
-            await story()
-        finally:
-            engine.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await engine
-
-    run(main())
 
 
 async def until(true: Callable[[], bool], seconds: float = 1000.0) -> None:
@@ -64,7 +48,7 @@ def test_a_verb_and_the_loop_put_one_app_to_sleep_one_after_the_other(machine: M
         await machine.engine.settle()
         await asyncio.sleep(10)
 
-    live(machine, story)
+    beside(machine, story)
     assert machine.systemd.at_once[replica] == 1
     assert machine.active(replica.service) == "inactive"
 
@@ -80,7 +64,7 @@ def test_a_verb_waits_for_a_pair_that_is_being_made(machine: Machine) -> None:
         await sleep_by_hand(machine, replica)
         await machine.engine.settle()
 
-    live(machine, story)
+    beside(machine, story)
     assert machine.systemd.at_once[replica] == 1
     assert machine.active(replica.socket) == "active"
 
@@ -100,7 +84,7 @@ def test_a_verb_that_comes_while_a_failure_is_explained_has_the_pair_to_itself(m
         await until(lambda: replica in machine.engine.failures)
         await machine.engine.settle()
 
-    live(machine, story)
+    beside(machine, story)
     assert machine.systemd.at_once[replica] == 1
     assert machine.systemd.asked["start_pair"] == 0, "it is not made anew without the pause after a failure"
 
@@ -120,7 +104,7 @@ def test_two_verbs_take_turns_and_each_end_brings_a_pass(machine: Machine) -> No
         await machine.engine.at_rest(replica)
         await machine.engine.settle()
 
-    live(machine, story)
+    beside(machine, story)
     assert machine.systemd.at_once[replica] == 1
     assert machine.systemd.asked["stop"] == 3
 
@@ -137,4 +121,4 @@ def test_time_goes_by_itself(machine: Machine) -> None:
         await until(lambda: machine.active(replica.service) == "inactive")
         assert 299.0 < clock() - began < 303.0
 
-    live(machine, story)
+    beside(machine, story)

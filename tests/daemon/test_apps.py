@@ -1,0 +1,118 @@
+"""The app verbs on a machine in memory: what they cost does not depend on other apps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flyted.contract.names import AppKey, Replica
+from flyted.daemon import apps as apps_module
+from flyted.daemon.actor import Actor
+from flyted.daemon.apps import Apps
+from flyted.daemon.status import app_map
+from flyted.daemon.turns import Turns
+from flyted.daemon.verbs import Call
+from flyted.plan.facts import Facts, StoredApp
+from flyted.plan.idle import Traffic
+from tests.daemon.fake import Machine, beside
+
+KEY = AppKey("default", "development", "a")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """A machine without apps."""
+    found = Machine(tmp_path, monkeypatch)
+    yield found
+    found.store.close()
+
+
+@pytest.fixture
+def described(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Each app that was described for an answer, and how many units were looked at for it."""
+    seen: list[tuple[str, int]] = []
+
+    def counted(app: StoredApp, facts: Facts, *words: Any) -> dict[str, Any]:
+        seen.append((app.key.name, len(facts.units)))
+        return app_map(app, facts, *words)
+
+    monkeypatch.setattr(apps_module, "app_map", counted)
+    return seen
+
+
+def verbs(machine: Machine) -> Apps:
+    """The handlers; no deploy is under way."""
+    deploy: Any = SimpleNamespace(turns=Turns())
+    nothing: Any = None
+    return Apps(machine.store, machine.engine, machine.act, deploy, nothing, nothing)
+
+
+def call(**more: Any) -> Call:
+    """A verb on the app "a"."""
+    words = {"project": KEY.project, "domain": KEY.domain, "name": KEY.name, **more}
+
+    async def unheard(_event: dict[str, Any]) -> None:
+        return None
+
+    return Call(Actor(0, 1), words, b"", None, unheard)
+
+
+def test_a_stop_waits_by_the_names_of_units(machine: Machine, described: list[tuple[str, int]]) -> None:
+    """Its last request ends after twenty passes: the app is described once, for the answer, without the others."""
+    replica = machine.deployed("a")
+    machine.runs(replica, idle_s=0.0)
+    for n in range(30):
+        machine.runs(machine.deployed(f"other{n}"))
+    machine.haproxy.traffic[replica.server] = Traffic(1, 0, 1, 0, 0.0, 0.0, "p", 1e6)
+
+    async def story() -> None:
+        await machine.engine.settle()
+        stop = asyncio.create_task(verbs(machine).stop(call()))
+        await asyncio.sleep(10)
+        assert not stop.done()
+        machine.haproxy.traffic[replica.server] = Traffic(0, 0, 1, 1, 0.0, 10.0, "p", 1e6)
+        answer = await stop
+        assert answer["app"]["state"] == "stopped"
+        assert answer["app"]["units"] == []
+
+    beside(machine, story)
+    assert described == [("a", 0)]
+
+
+def test_a_stop_waits_for_its_own_units_alone(machine: Machine) -> None:
+    """Those of an app whose name goes on where its own ends stay: "a-r1-0" of "a", "a-r1-0-r1-0" of "a-r1-0"."""
+    machine.runs(machine.deployed("a"), idle_s=0.0)
+    other = machine.deployed("a-r1-0")
+    machine.runs(other, idle_s=0.0)
+
+    async def story() -> None:
+        await machine.engine.settle()
+        async with asyncio.timeout(100):
+            await verbs(machine).stop(call())
+
+    beside(machine, story)
+    assert machine.active(other.service) == "active"
+    assert machine.active(Replica("a", 1).socket) == ""
+
+
+def test_a_list_lets_others_go_first(machine: Machine) -> None:
+    """Between two parts of it the loop does what else is there: a start that asks for its credential waits no longer."""
+    for n in range(120):
+        machine.deployed(f"a{n}")
+
+    async def story() -> None:
+        await machine.engine.settle()
+        listing = asyncio.create_task(verbs(machine).list(call(project="", domain="")))
+        turns = 0
+        while not listing.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert len(listing.result()["apps"]) == 120
+        assert turns >= 120 // apps_module.LISTED_AT_ONCE
+
+    beside(machine, story)
