@@ -53,21 +53,22 @@ def key(number: int) -> dict[str, str]:
     return {"project": PROJECT, "domain": "development", "name": f"a{number}"}
 
 
-def serve(number: int) -> None:
-    """One app: it starts, answers that it is ready, and goes to sleep."""
+def serve(number: int) -> bool:
+    """One app: it starts, answers that it is ready, and goes to sleep. Whether it is there then."""
     spec = AppSpec(
         AppKey(**key(number)), ("python", str(ENVIRONMENT / "asleep.py")), {}, python_env=str(ENVIRONMENT),
         egress=False, scaledown_after_s=86400.0, memory_bytes=64 << 20, env=(("V", "value"),),
     )  # fmt: skip
     client.call("app.serve", {"spec": to_dict(spec)})
     client.call("app.sleep", key(number))
+    return True
 
 
 def made(wanted: int, until: float) -> int:
     """Makes apps until there are so many, or the time is over; how many there are."""
     there = len(client.call("app.list", {"project": PROJECT, "domain": ""})["apps"])
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for done in pool.map(lambda n: time.monotonic() < until and serve(n) is None, range(there, wanted)):
+        for done in pool.map(lambda n: time.monotonic() < until and serve(n), range(there, wanted)):
             there += bool(done)
     return there
 

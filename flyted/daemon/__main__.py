@@ -127,7 +127,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     handover = Handover(store, vault, tls, gpus, images.granted)
     act.refused = handover.refused
     credentials = Credentials(listeners["credentials"], handover.answer)
-    units.subscribe(engine.poke)
+    units.subscribe(engine.unit_changed)
     parts = [
         credentials.run, engine.run, Control(listeners["control"], verbs).run, tls.keep_fresh,
         grants.run, gpus.run,

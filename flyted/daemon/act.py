@@ -88,6 +88,13 @@ class Act:
         """Whether systemd knows a unit of an app."""
         return any(_is_of(fact.name, app_id) for fact in self.units.list([_pattern(app_id)]))
 
+    def heard(self, unit: str) -> bool:
+        """Whether the change of a unit can change what is to be done; "": of any unit."""
+        if unit in ("", INGRESS_UNIT):
+            self.ingress.forget()
+            return True
+        return replica_of(unit) is not None
+
     async def do(self, action: Action) -> None:
         """Carries out one action. Raises :class:`HostFailure`."""
         match action:
@@ -167,10 +174,11 @@ class Act:
     async def apply_ingress(self, state: IngressState) -> bool:
         """Makes the ingress serve ``state``; ``False`` when it has to be tried again.
 
-        Its files are written in any case. One that does not run is left alone (asking would start it, and it may be
-        waiting for us): it starts with the files, and its start is a change that brings on a pass.
+        Its files are brought up to date in any case. One that does not run is left alone (asking would start it, and
+        it may be waiting for us): it starts with the files, and its start is a change that brings on a pass.
         """
         if not self._ingress_runs:
+            self.ingress.forget()
             self.ingress.write(state, self.listen)
             if self._ingress_tries:  # in vain, if somebody has stopped its socket
                 await hold(self.units, self.listen)

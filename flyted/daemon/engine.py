@@ -51,9 +51,14 @@ class Engine:
         self.gpu_facts: Callable[[], GpuFacts] = GpuFacts
         self.on_pass: Callable[[Facts], None] = lambda _facts: None  # hears of every look at the machine
 
-    def poke(self, _unit: str = "") -> None:
-        """Asks for a pass soon: a unit changed, or the store did."""
+    def poke(self) -> None:
+        """Asks for a pass soon."""
         self._poked.set()
+
+    def unit_changed(self, unit: str) -> None:
+        """Asks for a pass if it could decide anything anew; "": changes of any unit may have been missed."""
+        if self._act.heard(unit):
+            self.poke()
 
     async def settle(self) -> None:
         """Returns when a whole pass that began after this call is over. Raises what made that pass fail."""

@@ -70,10 +70,7 @@ def _gpu(app: StoredApp, spec: AppSpec, facts: Facts) -> dict[str, Any]:
 
 
 def _units(app: StoredApp, facts: Facts) -> list[dict[str, str]]:
-    return [
-        {"name": unit.name, "active": unit.active, "sub": unit.sub}
-        for unit in facts.units_of(app.key.id)
-    ]
+    return [{"name": unit.name, "active": unit.active, "sub": unit.sub} for unit in facts.units_of(app.key.id)]
 
 
 def _requests(app: StoredApp, facts: Facts) -> dict[str, int] | None:

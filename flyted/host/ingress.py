@@ -47,11 +47,14 @@ class Ingress:
         self._admin, self._files, self._timeout = admin, files, timeout_s
         self._places = replace(places, files=str(files))
         self._telling = asyncio.Lock()
+        self._done: tuple[ingress.IngressState, ingress.Listen] | None = None  # what HAProxy has, as far as we know
+        self._forgotten = 0
+        self._process = ""
         self.tokens: Callable[[], Mapping[str, str]] = dict
         """Who says which tokens there are."""
 
     def write(self, wanted: ingress.IngressState, listen: ingress.Listen) -> None:
-        """Writes all files, each atomically: what HAProxy serves when it starts next.
+        """Writes the files that are not as wanted, each atomically: what HAProxy serves when it starts next.
 
         Raises :class:`InvalidInput` when a host leads nowhere (nothing is written), :class:`HostFailure` when the
         disk refuses.
@@ -61,7 +64,7 @@ class Ingress:
             **ingress_config.render_maps(wanted),
         }
         for name, text in texts.items():
-            whole_file.write(self._files / name, text.encode())
+            _write(self._files / name, text.encode())
         self.write_tokens()
 
     def write_tokens(self) -> Mapping[str, str]:
@@ -70,7 +73,7 @@ class Ingress:
         Only HAProxy may read it: it gets its group from the folder, and says who has tokens.
         """
         tokens = self.tokens()
-        whole_file.write(self._files / TOKENS, ingress_config.map_text(tokens).encode(), mode=0o640)
+        _write(self._files / TOKENS, ingress_config.map_text(tokens).encode(), mode=0o640)
         return tokens
 
     async def apply_tokens(self) -> None:
@@ -93,9 +96,15 @@ class Ingress:
     async def apply(self, wanted: ingress.IngressState, listen: ingress.Listen) -> Applied:
         """Writes the files, then tells the running HAProxy the difference. Drops no connection; may be repeated.
 
+        Nothing is asked when the same was told last and nothing has happened since (:meth:`forget`).
+
         Raises :class:`IngressDown` if HAProxy does not answer (the files are written, so a start of it serves
         them), :class:`HostFailure` with HAProxy's own words if it refuses a command.
         """
+        if (wanted, listen) == self._done:
+            return Applied()
+        self.forget()
+        forgotten = self._forgotten
         self.write(wanted, listen)
         structure = ingress_config.structure(listen, self._places)
         if ingress_answers.structure_of(await self._ask("show info")) != structure:
@@ -109,13 +118,24 @@ class Ingress:
             else:
                 _check(command, answer)
         await self.apply_tokens()
+        if not still and forgotten == self._forgotten:
+            self._done = (wanted, listen)
         return Applied(frozenset(still))
 
+    def forget(self) -> None:
+        """Has the next :meth:`apply` ask what HAProxy has: its unit changed, or may have."""
+        self._done, self._forgotten = None, self._forgotten + 1
+
     async def stats(self) -> dict[str, Traffic]:
-        """The counters of every server, for ``plan/idle.py``."""
-        return ingress_answers.parse_traffic(
-            await self._ask("show info"), await self._ask(f"show stat {ingress.BACKEND} 4 -1")
-        )
+        """Returns the counters of every server, for ``plan/idle.py``; one question. Raises :class:`IngressDown`."""
+        answer = await self._ask(f"show info; show stat {ingress.BACKEND} 4 -1")
+        info, header, rows = answer.partition("# pxname,")
+        traffic = ingress_answers.parse_traffic(info, header + rows)
+        process = ingress_answers.process_of(ingress_answers.parse_show_info(info))
+        if process != self._process:
+            self._process = process
+            self.forget()
+        return traffic
 
     async def set_certificate(self, pem: bytes) -> None:
         """Replaces certificate and key in the running HAProxy; connections that exist keep theirs.
@@ -161,6 +181,14 @@ class Ingress:
         if not answer:
             raise ConnectionResetError(f"HAProxy closed the connection without an answer to {shown(command[:40])}")
         return answer.decode("utf-8", "replace")
+
+
+def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Leaves a file alone that is as it should be: a write costs the disk a flush."""
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == data:
+            return
+    whole_file.write(path, data, mode)
 
 
 def _check(command: str, answer: str) -> None:

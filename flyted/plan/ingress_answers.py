@@ -59,9 +59,14 @@ def traffic_of(row: dict[str, str], info: dict[str, str]) -> Traffic:
         answered=_number(row, "req_tot"),
         last_start_age_s=None if age < 0 else float(age),
         longest_s=_number(row, "ttime_max") / 1000,
-        process=f"{info.get('Pid', '')}@{info.get('Start_time_sec', '')}",
+        process=process_of(info),
         uptime_s=float(_number(info, "Uptime_sec")),
     )
+
+
+def process_of(info: dict[str, str]) -> str:
+    """Which process answered, of :func:`parse_show_info`: a restarted HAProxy is another one."""
+    return f"{info.get('Pid', '')}@{info.get('Start_time_sec', '')}"
 
 
 def _number(row: dict[str, str], name: str, missing: int = 0) -> int:

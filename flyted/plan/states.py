@@ -25,7 +25,8 @@ STATE_OF: dict[str, AppState] = {  # ActiveState of the .service, while its .soc
 def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
     """An app's state and, for people, why it is so ("" when there is nothing to say)."""
     if app.wanted == "stopped":
-        return (AppState.STOPPING, "") if facts.units_of(app.key.id) else (AppState.STOPPED, "stopped with `flytectl app stop`")
+        own = facts.units_of(app.key.id)
+        return (AppState.STOPPING, "") if own else (AppState.STOPPED, "stopped with `flytectl app stop`")
     if app.serving is None:
         if any(r.app_id == app.key.id for r in facts.candidates):
             return AppState.DEPLOYING, ""

@@ -106,10 +106,8 @@ class Systemd:
             self._tell(name)
 
     def _tell(self, name: str) -> None:
-        try:
+        with contextlib.suppress(RuntimeError):  # before the loop runs nobody listens
             asyncio.get_running_loop().call_soon(lambda: self._heard(name))
-        except RuntimeError:
-            pass  # before the loop runs nobody listens
 
     def list(self, patterns: Iterable[str] = ("flyted-*",)) -> list[UnitFact]:
         """As host.units."""
@@ -183,6 +181,10 @@ class HAProxy:
         """As host.ingress."""
         self.state = state
 
+    def forget(self) -> None:
+        """As host.ingress."""
+        self.asked["forget"] += 1
+
     async def apply(self, state: IngressState, _listen: Listen) -> Applied:
         """As host.ingress."""
         self.asked["apply"] += 1
@@ -209,7 +211,7 @@ class Machine:
             self.systemd, self.haproxy, self.store, DOMAIN, Listen(), (), 300,  # type: ignore[arg-type]
         )  # fmt: skip
         self.engine = Engine(self.act, DOMAIN)
-        self.systemd.subscribe(self.engine.poke)
+        self.systemd.subscribe(self.engine.unit_changed)
 
     async def _journal(self, *_words: Any, **_options: Any) -> list[Any]:
         await asyncio.sleep(self.journal_s)

@@ -101,7 +101,7 @@ def test_a_stop_waits_for_its_own_units_alone(machine: Machine) -> None:
 
 
 def test_a_list_lets_others_go_first(machine: Machine) -> None:
-    """Between two parts of it the loop does what else is there: a start that asks for its credential waits no longer."""
+    """Between two parts of it the loop does what else is there: a start that asks for its credential."""
     for n in range(120):
         machine.deployed(f"a{n}")
 

@@ -11,6 +11,7 @@ import pytest
 
 from flyted.contract.names import Replica
 from flyted.plan.actions import Sleep
+from flyted.plan.secrets import INGRESS_UNIT
 from tests.daemon.fake import Machine, beside
 
 
@@ -25,7 +26,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 async def until(true: Callable[[], bool], seconds: float = 1000.0) -> None:
     """Waits on the machine's clock."""
     async with asyncio.timeout(seconds):
-        while not true():
+        while not true():  # noqa: ASYNC110  whatever it is that becomes true
             await asyncio.sleep(0.01)
 
 
@@ -107,6 +108,41 @@ def test_two_verbs_take_turns_and_each_end_brings_a_pass(machine: Machine) -> No
     beside(machine, story)
     assert machine.systemd.at_once[replica] == 1
     assert machine.systemd.asked["stop"] == 3
+
+
+@pytest.mark.parametrize("unit", ["flyted-gpu.service", "flyted-erase-a.service", "flyted-app-strange.service"])
+def test_a_unit_that_is_no_apps_brings_no_pass_about(machine: Machine, unit: str) -> None:
+    """The GPU helper ends, somebody's own unit changes: nothing is looked at."""
+    replica = machine.deployed("a")
+
+    async def story() -> None:
+        await machine.engine.settle()
+        await asyncio.sleep(1)
+        before = machine.systemd.asked["list"]
+        machine.systemd.set(unit, "active")
+        machine.systemd.gone(unit)
+        await asyncio.sleep(1)
+        assert machine.systemd.asked["list"] == before
+        machine.systemd.set(replica.service, "active")
+        await asyncio.sleep(1)
+        assert machine.systemd.asked["list"] > before
+
+    beside(machine, story)
+
+
+def test_word_of_the_ingress_has_it_asked_again(machine: Machine) -> None:
+    """Its unit changed, or signals were missed."""
+    machine.deployed("a")
+
+    async def story() -> None:
+        await machine.engine.settle()
+        for unit in (INGRESS_UNIT, ""):
+            machine.haproxy.asked.clear()
+            machine.engine.unit_changed(unit)
+            await machine.engine.settle()
+            assert machine.haproxy.asked["forget"] == 1
+
+    beside(machine, story)
 
 
 def test_time_goes_by_itself(machine: Machine) -> None:

@@ -48,6 +48,67 @@ def test_what_is_read_back_is_what_was_applied(box):
     assert asyncio.run(box.ingress.read()).state.unavailable == {B: Unavailable("other; words", 8)}
 
 
+def asked(box, monkeypatch):
+    """The questions that HAProxy is asked from now on."""
+    questions: list[str] = []
+    ask = box.ingress._ask
+
+    async def heard(command: str, *, secret: bool = False) -> str:
+        questions.append(command)
+        return str(await ask(command, secret=secret))
+
+    monkeypatch.setattr(box.ingress, "_ask", heard)
+    return questions
+
+
+def test_what_has_not_changed_costs_no_question_and_no_write(box, monkeypatch):
+    """The counters are one question. After a restart of HAProxy, or word of one, it is asked what it has."""
+    box.app("a-r1-0")
+    wanted = one(box, limit=1234)
+    apply(box, wanted)
+    asyncio.run(box.ingress.stats())
+    assert apply(box, wanted) == Applied()
+    files = {path: path.stat().st_ino for path in box.files.iterdir()}
+    questions = asked(box, monkeypatch)
+    for _ in range(3):
+        assert set(asyncio.run(box.ingress.stats())) == {"a-r1-0"}
+        assert apply(box, wanted) == Applied()
+    assert questions == ["show info; show stat apps 4 -1"] * 3
+    box.ingress.write(wanted, box.listen)
+    assert {path: path.stat().st_ino for path in box.files.iterdir()} == files
+    box.stop()
+    box.start()
+    asyncio.run(box.ingress.stats())
+    questions.clear()
+    assert apply(box, wanted) == Applied()
+    assert "show info" in questions, "another process answers"
+    box.ingress.forget()
+    questions.clear()
+    assert apply(box, wanted) == Applied()
+    assert "show info" in questions
+    assert {path: path.stat().st_ino for path in box.files.iterdir()} == files
+    box.app("a-r2-0")
+    apply(box, one(box, "a-r2-0"))
+    assert box.get()[::2] == (200, "a-r2-0\n")
+
+
+def test_word_of_a_restart_in_the_middle_is_not_lost(box, monkeypatch):
+    """It comes while HAProxy is being told: what is told may be told to the one that ends."""
+    box.app("a-r1-0")
+    ask = box.ingress._ask
+
+    async def meanwhile(command: str, *, secret: bool = False) -> str:
+        box.ingress.forget()
+        return str(await ask(command, secret=secret))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(box.ingress, "_ask", meanwhile)
+        apply(box, one(box))
+    questions = asked(box, monkeypatch)
+    apply(box, one(box))
+    assert "show info" in questions
+
+
 def test_a_restart_serves_the_same(box):
     """The files repeat the run-time state: a new process answers as the old one did."""
     box.app("a-r1-0")
