@@ -26,7 +26,7 @@ from flyted.host import people
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
 from flyted.plan.facts import Token
-from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, offspring, room_for
+from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, counts, offspring, room_for
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Tokens:
             found = self._table.find(text.digest(token)) if text.valid_shape(token) else None
         except NotFound:
             found = None
-        if found is None or found.expires_at <= time.time() or not people.may_operate(found.uid, found.user):
+        if found is None or not counts(found, time.time()) or not people.may_operate(found.uid, found.user):
             raise Unauthenticated(
                 "a valid token is needed" if not token else "this token is not valid (any more)", hint=_HINT
             )
@@ -105,7 +105,7 @@ class Tokens:
     def still_there(self, token: Token) -> None:
         """Raises :class:`Unauthenticated` when a token was revoked meanwhile."""
         with contextlib.suppress(NotFound):
-            if self._table.find(token.digest).expires_at > time.time():
+            if counts(self._table.find(token.digest), time.time()):
                 return
         raise Unauthenticated("this login is over", hint="flytectl login")
 
@@ -135,7 +135,7 @@ class Tokens:
         uid, user = call.actor.uid, people.name_of(call.actor.uid)
         self._grants.sweep()
         same = [t for t in self._table.all() if t.uid == uid and t.kind == NAMED and t.name == args["name"]]
-        if any(t.expires_at > time.time() for t in same):
+        if any(counts(t, time.time()) for t in same):
             raise AlreadyExists(
                 f"you have a token '{args['name']}' already", hint=f"flytectl token revoke {args['name']}"
             )
@@ -150,7 +150,7 @@ class Tokens:
 
     async def list_all(self, call: Call) -> dict[str, Any]:
         """The caller's tokens; root sees all. Never their text: nobody has it."""
-        return {"tokens": [_map(t) for t in self._visible(call.actor) if t.expires_at > time.time()]}
+        return {"tokens": [_map(t) for t in self._visible(call.actor) if counts(t, time.time())]}
 
     async def revoke(self, call: Call) -> dict[str, Any]:
         """Ends tokens at once, here and at the ingress: one by name, by id or (found somewhere) by itself, or all."""

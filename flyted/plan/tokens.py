@@ -16,9 +16,21 @@ MOST: Mapping[str, int] = {SESSION: 500, NAMED: 100, BROWSER: 200}
 """How many tokens of a kind one user has at most."""
 EXPIRED_KEPT_S = 30 * 86400.0
 """How long an expired token of those that come by themselves is kept."""
+CLOCK_S = 3600.0
+"""How far the clock may be set back without an effect on tokens."""
 ANY_APP = "*"
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}")
+
+
+def counts(token: Token, now: float) -> bool:
+    """Whether a token opens anything at ``now``.
+
+    One that comes by itself lives for hours: if it has longer left, the clock was ahead when it was made. One with a
+    name counts as long as its maker said.
+    """
+    left = token.expires_at - now
+    return 0 < left <= LIFE_S.get(token.kind, float("inf")) + CLOCK_S
 
 
 def dead(tokens: Iterable[Token], apps: frozenset[str], now: float) -> frozenset[str]:
@@ -44,10 +56,10 @@ def room_for(kind: str, uid: int, tokens: Iterable[Token], now: float) -> frozen
     Raises :class:`LimitReached` when only named ones are left that count: somebody relies on each of them.
     """
     own = sorted(
-        (t for t in tokens if t.uid == uid and t.kind == kind), key=lambda t: (t.expires_at > now, t.created_at)
+        (t for t in tokens if t.uid == uid and t.kind == kind), key=lambda t: (counts(t, now), t.created_at)
     )
     over = own[: max(0, len(own) + 1 - MOST[kind])]
-    if kind == NAMED and any(t.expires_at > now for t in over):
+    if kind == NAMED and any(counts(t, now) for t in over):
         raise LimitReached(f"you have {len(own)} tokens, the most there may be", hint="flytectl token revoke NAME")
     return frozenset(t.digest for t in over)
 
@@ -61,7 +73,7 @@ def grants(tokens: Iterable[Token], operators: Mapping[tuple[int, str], bool], n
     return {
         t.digest: f"{int(t.expires_at)} {t.app_id or ANY_APP} {user_word(t)}"
         for t in tokens
-        if t.expires_at > now and operators.get((t.uid, t.user), False) and (t.app_id or t.kind != BROWSER)
+        if counts(t, now) and operators.get((t.uid, t.user), False) and (t.app_id or t.kind != BROWSER)
     }
 
 

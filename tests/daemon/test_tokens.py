@@ -233,6 +233,20 @@ def test_the_ingress_hears_at_once_that_the_clock_was_set(box: Box, monkeypatch:
     asyncio.run(scene())
 
 
+def test_a_clock_that_was_ahead_makes_no_token_that_lives_for_years(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes by itself is good for its hour; a clock that is set back by minutes ends none."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 800 * 86400)
+    minted, named = str(box.ask(BOB, "token.mint")["token"]), box.create(BOB, "ci")
+    monkeypatch.setattr(time, "time", lambda: now + 800 * 86400 - 600)
+    assert box.tokens.owner(minted).uid == 1001
+    monkeypatch.setattr(time, "time", lambda: now)
+    with pytest.raises(Unauthenticated):
+        box.tokens.owner(minted)
+    assert set(box.grants.wanted()) == {token.digest(named)}
+    assert [each["name"] for each in box.ask(BOB, "token.list")["tokens"]] == ["ci"]
+
+
 def test_an_expired_token_gives_its_name_and_its_place_away(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only its owner's next token deletes it; those that come by themselves go a month after their end."""
     now = time.time()
