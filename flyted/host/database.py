@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,7 @@ def is_new(path: Path) -> bool:
     """Whether there is no database yet, or one without content. Raises :class:`StoreCorrupt` for a damaged one."""
     if not path.exists():
         return True
+    _check_ours(path)
     with _errors(path), contextlib.closing(sqlite3.connect(path)) as found:
         (number,) = found.execute("PRAGMA user_version").fetchone()
         return not number
@@ -95,6 +98,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Opens or makes the file. Raises :class:`StoreCorrupt` when it is damaged or of a newer format."""
         self._path = path
+        _check_ours(path)
         with self.errors():
             self._db = sqlite3.connect(path, isolation_level=None)
         try:
@@ -157,6 +161,21 @@ class Database:
     def errors(self) -> contextlib.AbstractContextManager[None]:
         """Turns SQLite's errors into ours."""
         return _errors(self._path)
+
+
+def _check_ours(path: Path) -> None:
+    """Raises :class:`StoreCorrupt` for what is no file, or not ours: SQLite says of both what it says of a full disk."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreCorrupt(f"{path} is not a regular file", hint=WAY_BACK)
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise StoreCorrupt(
+            f"flyted may not open {path} (owner {found.st_uid}, mode {found.st_mode & 0o7777:04o})",
+            hint=f"if it is flyted's own: chown 0:0 {path} && chmod 600 {path}",
+        )
 
 
 @contextlib.contextmanager

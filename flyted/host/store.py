@@ -17,7 +17,7 @@ from typing import Any
 from flyted.contract.app import AppSpec, from_dict, to_dict
 from flyted.contract.errors import AlreadyExists, FlytedError, NotFound, StoreCorrupt
 from flyted.contract.names import AppKey, user_of
-from flyted.host.database import Database
+from flyted.host.database import WAY_BACK, Database
 from flyted.plan.facts import ImageFact, Revision, StoredApp
 
 KEPT_REVISIONS = 10
@@ -201,5 +201,5 @@ def _revision(key: AppKey, row: tuple[Any, ...]) -> Revision:
     try:
         parsed = dataclasses.replace(from_dict(json.loads(spec)), key=key)
     except FlytedError as error:
-        raise StoreCorrupt(f"revision {number} of an app is not readable: {error.message}") from error
+        raise StoreCorrupt(f"revision {number} of an app is not readable: {error.message}", hint=WAY_BACK) from error
     return Revision(number, parsed, ImageFact.from_dict(json.loads(image)), fingerprint, status, reason, created, by)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,21 @@ def test_a_new_machine_starts_and_one_that_was_killed_in_its_first_start_too(mac
     machine.db.unlink()
     assert machine.start() == []
     machine.used()
+    assert machine.start() == ["web"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_no_full_disk(machine: Machine, make: Callable[[Path], None]) -> None:
+    """SQLite cannot open it, and says no more than that: flyted would be started again and again."""
+    machine.used()
+    whole = machine.db.read_bytes()
+    machine.db.unlink()
+    make(machine.db)
+    with pytest.raises(StoreCorrupt, match="flyted.db is not a regular file") as caught:
+        machine.start()
+    assert "sudo flyted --new-database" in caught.value.hint
+    assert database.begin_anew(machine.db)
+    machine.db.write_bytes(whole)
     assert machine.start() == ["web"]
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from flyted.contract.errors import AlreadyExists, NotFound, StoreCorrupt
 from flyted.contract.names import AppKey
-from flyted.host.database import FORMATS
+from flyted.host.database import FORMATS, WAY_BACK
 from flyted.host.store import KEPT_FAILURES, KEPT_REVISIONS, Store
 from flyted.host.tokens import Tokens
 from flyted.plan.facts import ImageFact, Token
@@ -161,6 +161,17 @@ def test_a_damaged_file_is_refused_and_kept(tmp_path: Path, content: bytes) -> N
     with pytest.raises(StoreCorrupt, match="db"):
         Store(tmp_path / "db").apps()
     assert (tmp_path / "db").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "[[", "{}"])
+def test_a_revision_that_cannot_be_read_is_told_with_the_way_back(tmp_path: Path, content: str) -> None:
+    """As one of a newer flyted, whose apps may say more."""
+    Store(tmp_path / "db").add_revision(spec(), IMAGE, "f", 1.0)
+    with sqlite3.connect(tmp_path / "db") as db:
+        db.execute("UPDATE revision SET spec = ?", (content,))
+    with pytest.raises(StoreCorrupt) as caught:
+        Store(tmp_path / "db").apps()
+    assert caught.value.hint == WAY_BACK
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

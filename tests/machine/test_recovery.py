@@ -88,6 +88,18 @@ def test_a_lost_database_is_not_taken_for_a_new_machine(url: str, tmp_path: Path
     whole(url)
 
 
+def test_a_database_of_another_owner_is_named(url: str) -> None:
+    """As a restored backup may have it: the disk has room, and the daemon is not started again and again."""
+    systemctl("stop", "flyted.socket", "flyted-credentials.socket", "flyted-api.socket", "flyted")
+    shutil.chown(STATE / "flyted.db", "alice")
+    try:
+        told(url, "flyted may not open", "flyted.db", "chown 0:0")
+    finally:
+        shutil.chown(STATE / "flyted.db", "root")
+        systemctl("start", "flyted")
+    whole(url)
+
+
 def test_a_key_that_is_sealed_with_something_else_is_named(url: str, tmp_path: Path) -> None:
     """As after a move to another machine; with what it was sealed with back, the next start opens it."""
     with without(SEALED_WITH, tmp_path):
