@@ -141,14 +141,15 @@ class _Reader:
     """Splits a line into words, character by character."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._at = text.rstrip(" \t\n"), 0
+        self._text, self._at = text, 0
+        self._last = len(text.rstrip(" \t\n"))  # behind it are only blanks, but for one that is escaped
         self._word: list[Piece] = []
 
     def words(self) -> list[Word]:
         found: list[Word] = []
         while self._at < len(self._text):
             char = self._text[self._at]
-            if char in " \t":
+            if char in " \t" or (char == "\n" and self._at >= self._last):
                 self._at += 1
                 found += self._end()
             else:
