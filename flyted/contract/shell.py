@@ -112,7 +112,7 @@ def divided(args: Iterable[str]) -> tuple[str, ...]:
 
 def _written(piece: Piece, after: str) -> str:
     if not piece.name:
-        return shlex.quote(piece.text) if piece.text else ""
+        return shlex.quote(piece.text)
     if not piece.split:
         return f'"${piece.name}"'
     return f"${{{piece.name}}}" if re.match(r"\w", after) else f"${piece.name}"
@@ -236,12 +236,15 @@ class _Reader:
 
 
 def _joined(pieces: Iterable[Piece]) -> Word:
-    """Neighbouring texts as one. An empty text counts only where nothing else makes a word for certain."""
+    """Neighbouring texts as one. An empty text counts only where nothing else makes a word for certain.
+
+    Beside a value that is split it may be a word of its own: the value may begin with a blank.
+    """
     word: list[Piece] = []
     for piece in pieces:
         if word and not piece.name and not word[-1].name:
             word[-1] = Piece(word[-1].text + piece.text)
         else:
             word.append(piece)
-    certain = any(piece.text or (piece.name and not piece.split) for piece in word)
+    certain = any(piece.text or piece.name for piece in word) and not any(piece.split for piece in word)
     return tuple(piece for piece in word if piece.name or piece.text or not certain)

@@ -12,7 +12,7 @@ from flyted.launch.expand import expand
 from flyted.plan.command import template
 
 SHOW = f"{sys.executable} -c 'import sys; print(ascii(sys.argv[1:]))' "
-ENV = {"A": "a1", "B": "two words", "EMPTY": "", "_x9": "nine", "PATH": "/usr/bin:/bin"}
+ENV = {"A": "a1", "B": "two words", "EMPTY": "", "BLANKS": " b ", "_x9": "nine", "PATH": "/usr/bin:/bin"}
 
 
 def ours(text: str) -> list[str]:
@@ -32,6 +32,7 @@ def ours(text: str) -> list[str]:
         "prog $EMPTY x",
         'prog "$EMPTY" x',
         "prog ''$EMPTY \"\"",
+        "prog ''$BLANKS-x $BLANKS''",
         "prog $EMPTY$A ''",
         'prog a\\ b \\$A \\\\ \\\' "\\$A \\\\ \\n \\" \\`"',
         "prog   a\tb  ",
