@@ -164,7 +164,7 @@ class Database:
 
 
 def _check_ours(path: Path) -> None:
-    """Raises :class:`StoreCorrupt` for what is no file, or not ours: SQLite says of both what it says of a full disk."""
+    """Raises :class:`StoreCorrupt` for what is no file, or not ours; SQLite says the same of a full disk."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -55,9 +55,7 @@ def room_for(kind: str, uid: int, tokens: Iterable[Token], now: float) -> frozen
 
     Raises :class:`LimitReached` when only named ones are left that count: somebody relies on each of them.
     """
-    own = sorted(
-        (t for t in tokens if t.uid == uid and t.kind == kind), key=lambda t: (counts(t, now), t.created_at)
-    )
+    own = sorted((t for t in tokens if t.uid == uid and t.kind == kind), key=lambda t: (counts(t, now), t.created_at))
     over = own[: max(0, len(own) + 1 - MOST[kind])]
     if kind == NAMED and any(counts(t, now) for t in over):
         raise LimitReached(f"you have {len(own)} tokens, the most there may be", hint="flytectl token revoke NAME")

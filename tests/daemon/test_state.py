@@ -71,7 +71,7 @@ def test_what_is_no_file_is_no_full_disk(machine: Machine, make: Callable[[Path]
     whole = machine.db.read_bytes()
     machine.db.unlink()
     make(machine.db)
-    with pytest.raises(StoreCorrupt, match="flyted.db is not a regular file") as caught:
+    with pytest.raises(StoreCorrupt, match="is not a regular file") as caught:
         machine.start()
     assert "sudo flyted --new-database" in caught.value.hint
     assert database.begin_anew(machine.db)
