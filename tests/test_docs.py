@@ -216,7 +216,7 @@ def test_the_check_of_command_lines_can_fail(line: str) -> None:
         understood(line)
 
 
-@pytest.mark.parametrize("name", DOCS)
+@pytest.mark.parametrize("name", [*DOCS, "CONTRIBUTING.md"])
 def test_files_named_in_documents_exist(name: str) -> None:
     """A path of this repository in a document's code spans and links is there."""
     text = (ROOT / name).read_text()
