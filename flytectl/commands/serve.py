@@ -104,8 +104,7 @@ def serve(
             )
             for app in loaded.apps
         ]  # fmt: skip
-        for each in loaded.apps:
-            _check_code(each)
+        specs = [_looked_through(*pair) for pair in zip(loaded.apps, specs, strict=True)]
         if loaded.tasks and not quiet:
             say(_tasks(loaded.tasks))
         # Every spec is made before the first is sent: a file that is refused in part changes nothing.
@@ -137,14 +136,15 @@ def _sleep_level(idle: str | None) -> int:
     return levels[idle]
 
 
-def _check_code(app: LoadedApp) -> None:
-    """Refuses what can be seen in the code only."""
-    from flyted.contract import endpoints
+def _looked_through(app: LoadedApp, spec: AppSpec) -> AppSpec:
+    """Refuses what can be seen in the code only, and adds what may fail there to what is said."""
+    from flyted.contract import code
 
-    if app.bundle_fd is not None:
-        os.lseek(app.bundle_fd, 0, os.SEEK_SET)
-        with os.fdopen(os.dup(app.bundle_fd), "rb") as bundle:
-            endpoints.check(app.name, bundle, app.idl.get("spec", {}).get("container", {}).get("command", []))
+    if app.bundle_fd is None:
+        return spec
+    os.lseek(app.bundle_fd, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(app.bundle_fd), "rb") as bundle:
+        return code.looked_through(spec, bundle)
 
 
 def _tasks(names: tuple[str, ...]) -> str:

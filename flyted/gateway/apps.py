@@ -18,7 +18,7 @@ from flyted.contract.errors import Busy, NotFound, SecretNotFound, Unsupported
 from flyted.contract.names import AppKey
 from flyted.gateway import filters, status
 from flyted.gateway.caller import caller
-from flyted.gateway.convert import check_code, described, key_of
+from flyted.gateway.convert import described, key_of, looked_through
 from flyted.gateway.described import app_of
 from flyted.gateway.errors import said
 from flyted.gateway.jobs import Deploy
@@ -104,7 +104,7 @@ class Apps(AppService):
         key = key_of(app.metadata.id)
         spec, bundle = described(app, self._parts.recipes, self._parts.blobs)
         if bundle is not None:
-            await asyncio.to_thread(check_code, key.name, bundle, list(app.spec.container.command))
+            spec = await asyncio.to_thread(looked_through, spec, bundle)
         kept = definition.App(metadata=app.metadata, spec=app.spec)
         kept.spec.ingress.SetInParent()
         kept.spec.creator.user.id.subject = caller().user

@@ -9,7 +9,7 @@ from typing import Any
 from flyteidl2.app import app_definition_pb2
 from google.protobuf.json_format import MessageToDict
 
-from flyted.contract import endpoints
+from flyted.contract import code
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import NotFound, Unsupported
 from flyted.contract.idl import spec_of
@@ -43,10 +43,10 @@ def described(app: app_definition_pb2.App, recipes: Recipes, blobs: Blobs) -> tu
     return spec_of(idl, image=image["spec"], image_files=files, bundle=digest), path
 
 
-def check_code(app: str, bundle: Path, command: list[str]) -> None:
-    """Raises :class:`Unsupported` for what can be seen in the code only. It takes a moment: not for an event loop."""
+def looked_through(spec: AppSpec, bundle: Path) -> AppSpec:
+    """What ``contract.code`` sees in the code, in ``spec``. It takes a moment: not for an event loop."""
     with bundle.open("rb") as file:
-        endpoints.check(app, file, command)
+        return code.looked_through(spec, file)
 
 
 def _image(uri: str, recipes: Recipes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from flyted.contract.endpoints import FILE_BYTES, asked_for, sources_of
+from flyted.contract.endpoints import FILE_BYTES, Asked, asked_for, check, sources_of
 
 HEAD = "from flyte.app.extras import FastAPIAppEnvironment\nimport flyte.app\n"
 BACK_IMPORTED = "from backend import back\n"
@@ -16,9 +16,13 @@ FRONT = "front = FastAPIAppEnvironment(name='front', app=b, depends_on=[back])\n
 ASK = "@b.get('/')\nasync def ask():\n    return get(f'{back.endpoint}/x')\n"
 
 
-def asked(variable: str = "front", module: str = "main", **files: str) -> list[str]:
+def both(variable: str = "front", module: str = "main", **files: str) -> Asked:
     command = ["fserve", "--resolver", "r", "--resolver-args", f"{module}:{variable}", "--"]
     return asked_for({f"{name.replace('__', '/')}.py": HEAD + text for name, text in files.items()}, command)
+
+
+def asked(variable: str = "front", module: str = "main", **files: str) -> list[str]:
+    return list(both(variable, module, **files).certain)
 
 
 def test_the_example_of_flytes_guide() -> None:
@@ -56,7 +60,6 @@ def test_relative_imports_in_packages() -> None:
         BACK + FRONT,
         BACK + FRONT + "if __name__ == '__main__':\n    print(back.endpoint)\n",
         BACK + FRONT + "class Settings:\n    endpoint = 'x'\nprint(Settings.endpoint)\n",
-        BACK + FRONT.replace("depends_on=[back]", "") + ASK,
         BACK + FRONT + "client = object()\nprint(client.endpoint)\n",
         BACK + FRONT + "back.endpoint = 1\n",
         BACK + FRONT + "this is no Python: back.endpoint",
@@ -64,7 +67,32 @@ def test_relative_imports_in_packages() -> None:
 )
 def test_an_app_that_asks_for_no_address_is_served(text: str) -> None:
     """Other things have endpoints, and a script's last lines run where it is served from."""
-    assert asked(main=text) == []
+    assert both(main=text) == Asked()
+
+
+def test_getattr_asks_as_well() -> None:
+    """As code does that other people's linters look at."""
+    assert asked(main=BACK + FRONT + "def f():\n    return getattr(back, 'endpoint')\n") == ["back"]
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (BACK + FRONT.replace("depends_on=[back]", "") + ASK, "back"),
+        (BACK + FRONT + "def f():\n    return [e.endpoint for e in (back,)]\n", "e"),
+        (BACK + FRONT + "import helper\n", "env"),
+        (BACK + FRONT + "class A:\n    def f(self):\n        return self.env.endpoint\n", "self.env"),
+        (BACK + FRONT + "def f():\n    return {'b': back}['b'].endpoint\n", "…"),
+        (FRONT.replace("[back]", "[]") + "def me():\n    return front.endpoint\n", "front"),
+    ],
+)
+def test_what_may_be_an_address_of_an_app_is_said(text: str, read: str) -> None:
+    """Nobody can tell whose it is, or which app asks: the app is served, and nothing is left to its first request."""
+    helper = "def url_of(env):\n    return env.endpoint\n" if "helper" in text else ""
+    assert both(main=text, helper=helper) == Asked((), (read,))
+    sources = {"main.py": HEAD + text, "helper.py": helper}
+    [said] = check("front", sources, ["fserve", "--resolver-args", "main:front"])
+    assert f"{read}.endpoint" in said
 
 
 def test_the_files_of_a_bundle() -> None:

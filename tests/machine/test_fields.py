@@ -168,6 +168,16 @@ def test_another_apps_address_is_refused_before_it_is_served() -> None:
     assert by("alice", "flytectl", "app", "get", "field-front").returncode == 4
 
 
+def test_what_may_fail_in_the_code_is_said_when_it_is_served() -> None:
+    """No request has to find it out: by flytectl, and by Flyte's own command after the app is there."""
+    file = write("field-calls")
+    path = Path("/home/alice", file)
+    path.write_text(path.read_text() + "\n@app.get('/run')\ndef run():\n    return flyte.run(print)\n")
+    note = "its code calls flyte.run: that fails when it is called"
+    assert f"note: {note}" in alice("flytectl", "serve", file).stderr
+    assert note in answer("app", "get", "field-calls")["unmet"][0]
+
+
 def test_variables_of_a_serve_reach_the_app(desk: Desk) -> None:
     """``flyte serve -e`` and ``with_servecontext(env_vars=, project=)``: the SDK takes them and sends none."""
     write("field-given", "env_vars={'OWN': 'file', 'KEPT': 'file'}")
