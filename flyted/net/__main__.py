@@ -1,6 +1,7 @@
-"""The network of apps: ``/usr/bin/python3 -I -S …/flyted/net way-out``, ``… router`` or ``… cable``.
+"""The network of apps: ``/usr/bin/python3 -I -S …/flyted/net/__main__.py way-out``, ``… router`` or ``… cable``.
 
-This file only makes its neighbours importable under their usual name; ``main.py`` begins the work.
+This file only makes its neighbours importable under their usual name; ``main.py`` begins the work. It is named in
+full: to run a folder, Python imports a good deal more.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ ip(8) cannot put a link into the namespace of a process that it may not look int
 
 from __future__ import annotations
 
+import _socket as socket  # without its wrapper, whose imports take longer than all the work here
 import errno
 import os
-import socket
 import struct
 
 NEWLINK, SETLINK, NEWADDR, NEWROUTE, DELLINK = 16, 19, 20, 24, 17

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _socket as socket
 import os
-import socket
 
 
 def tell(text: str) -> None:
@@ -11,5 +11,6 @@ def tell(text: str) -> None:
     where = os.environ.pop("NOTIFY_SOCKET", "")
     if not where:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.sendto(text.encode(), "\0" + where[1:] if where[0] == "@" else where)
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    channel.sendto(text.encode(), "\0" + where[1:] if where[0] == "@" else where)
+    channel.close()

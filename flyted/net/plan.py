@@ -9,8 +9,6 @@ and says that it is a matter of permission. The router and the units' ``IPAddres
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 BRIDGE, BRIDGE_INDEX = "apps", 1000  # the index is asked for, so that a cable can name it from outside
 OUT = "out"  # slirp4netns' interface, the only way on
 INSIDE = "eth0"  # what an app sees
@@ -50,10 +48,10 @@ def address(number: int) -> str:
     return f"198.18.{number >> 8}.{number & 255}"
 
 
-def candidates(first: int) -> Iterator[int]:
+def candidates(first: int) -> list[int]:
     """All numbers, each once, in order and round from the one that ``first`` stands for."""
     count = LAST - FIRST + 1
-    return (FIRST + (first + step) % count for step in range(count))
+    return [FIRST + (first + step) % count for step in range(count)]
 
 
 def rules() -> str:
