@@ -67,7 +67,7 @@ SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,execute,cgroup,
     **dict.fromkeys(
         (
             "Environment", "StateDirectory", "CacheDirectory", "InaccessiblePaths", "ReadOnlyPaths", "ReadWritePaths",
-            "SystemCallArchitectures", "After", "Wants", "Requires", "BindsTo", "JoinsNamespaceOf",
+            "SystemCallArchitectures", "Wants", "Upholds", "JoinsNamespaceOf",
         ),
         "as",
     ),

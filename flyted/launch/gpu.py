@@ -11,9 +11,8 @@ import os
 import re
 from collections.abc import MutableMapping
 
-from .refused import Refused
+from .refused import EX_TEMPFAIL, Refused
 
-EX_TEMPFAIL = 75
 _NUMBERS = re.compile(r"\d+(,\d+)*")
 
 

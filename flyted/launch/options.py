@@ -46,7 +46,7 @@ class Options:
         self.server_port = 0
         self.health = self.ready = ""
         self.sleep = 0
-        self.secret_in_argv = False
+        self.secret_in_argv = self.way_out = False
         self.secret_files = SECRET_FILES
         self.shell = ""
         self.command: list[str] = []
@@ -121,6 +121,7 @@ _ROWS: dict[str, tuple[str, Callable[[str], object]]] = {
     "--server-port": ("server_port", _port),
     "--sleep": ("sleep", _level),
     "--secret-in-argv": ("secret_in_argv", _yes),
+    "--way-out": ("way_out", _yes),
     "--shell": ("shell", unquoted),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 EX_CANTCREAT = 73
+EX_TEMPFAIL = 75  # a later start may do
 EX_CONFIG = 78  # sysexits.h; a restart cannot help, so flyted does not try
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
-from . import activation, control_plane, credentials, fserve, gpu, guard, start, surroundings, workdir
+from . import activation, control_plane, credentials, fserve, gpu, guard, network, start, surroundings, workdir
 from .expand import expand, secrets_in
 from .notify import Notifier
 from .options import Options, parse
@@ -65,6 +65,8 @@ def _start(options: Options, environ: MutableMapping[str, str], output: Output) 
     sys.argv = [*options.command, *options.args]  # as under fserve, for a module that looks at them
     if asked is not None:
         surroundings.describe(environ, asked.project, asked.domain, asked.org)
+    if options.way_out:
+        network.await_way_out()
     control_plane.prepare(environ, now=asked is not None and not options.port)
     if asked is None:
         return _run_program(options, options.command, environ, [])

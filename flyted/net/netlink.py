@@ -10,8 +10,8 @@ import errno
 import os
 import struct
 
-NEWLINK, SETLINK, NEWADDR, NEWROUTE, DELLINK = 16, 19, 20, 24, 17
-REQUEST, ACK, CREATE, EXCLUSIVE = 0x1, 0x4, 0x400, 0x200
+NEWLINK, SETLINK, NEWADDR, DELADDR, NEWROUTE, DELLINK = 16, 19, 20, 21, 24, 17
+REQUEST, ACK, REPLACE, EXCLUSIVE, CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 UP = 0x1  # IFF_UP
 _IFNAME, _MTU, _MASTER, _LINKINFO, _NET_NS_PID, _AF_SPEC = 3, 4, 10, 18, 19, 26  # linux/if_link.h
 _ADDR_GEN_MODE, _ADDR_GEN_NONE = 8, 1  # IFLA_INET6_ADDR_GEN_MODE
@@ -31,6 +31,10 @@ class Exists(Failed):
     """There is something of this name already."""
 
 
+class Missing(Failed):
+    """There is nothing of this name."""
+
+
 def attribute(kind: int, value: bytes) -> bytes:
     """One attribute, padded (netlink(7))."""
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
@@ -46,6 +50,12 @@ def _number(value: int) -> bytes:
 
 def _link(index: int = 0, flags: int = 0) -> bytes:
     return struct.pack("=BxHiII", 0, 0, index, flags, flags)
+
+
+def _address(name: str, text: str, prefix: int) -> bytes:
+    packed = socket.inet_aton(text)
+    head = struct.pack("=BBBBI", socket.AF_INET, prefix, 0, _UNIVERSE, socket.if_nametoindex(name))
+    return head + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
 
 
 class Netlink:
@@ -91,8 +101,11 @@ class Netlink:
         self._do(f"link {name} without IPv6", SETLINK, 0, _link(socket.if_nametoindex(name)) + spec)
 
     def remove(self, name: str) -> None:
-        """Removes a link, and the other end of a cable with it."""
-        self._do(f"removing {name}", DELLINK, 0, _link(socket.if_nametoindex(name)))
+        """Removes a link, if it is there, and the other end of a cable with it."""
+        try:
+            self._do(f"removing {name}", DELLINK, 0, _link(socket.if_nametoindex(name)))
+        except (OSError, Missing):
+            return
 
     def up(self, name: str) -> None:
         """Sets a link up."""
@@ -100,10 +113,11 @@ class Netlink:
 
     def address(self, name: str, text: str, prefix: int) -> None:
         """Gives a link an IPv4 address."""
-        packed = socket.inet_aton(text)
-        head = struct.pack("=BBBBI", socket.AF_INET, prefix, 0, _UNIVERSE, socket.if_nametoindex(name))
-        body = head + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
-        self._do(f"address {text}", NEWADDR, CREATE | EXCLUSIVE, body)
+        self._do(f"address {text}", NEWADDR, CREATE | EXCLUSIVE, _address(name, text, prefix))
+
+    def no_address(self, name: str, text: str, prefix: int) -> None:
+        """Takes an IPv4 address from a link."""
+        self._do(f"removing address {text}", DELADDR, 0, _address(name, text, prefix))
 
     def route(self, target: str, prefix: int, *, link: str, gateway: str = "") -> None:
         """Sends what goes to an IPv4 network over a link; without a gateway the target is at its other end."""
@@ -113,13 +127,18 @@ class Netlink:
         self._route(target, prefix, _UNIVERSE if gateway else _ON_LINK, _UNICAST, way)
 
     def prohibit(self, target: str, prefix: int) -> None:
-        """Refuses what goes to an IPv4 network: connect(2) and sendto(2) fail at once with EACCES."""
-        self._route(target, prefix, _UNIVERSE, _PROHIBIT, b"")
+        """Refuses what goes to an IPv4 network: connect(2) and sendto(2) fail at once with EACCES.
 
-    def _route(self, target: str, prefix: int, scope: int, kind: int, way: bytes) -> None:
+        It may be refused already: the route belongs to no link, and stays when one goes.
+        """
+        self._route(target, prefix, _UNIVERSE, _PROHIBIT, b"", existing=REPLACE)
+
+    def _route(
+        self, target: str, prefix: int, scope: int, kind: int, way: bytes, *, existing: int = EXCLUSIVE
+    ) -> None:
         head = struct.pack("=BBBBBBBBI", socket.AF_INET, prefix, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, scope, kind, 0)
         body = head + (attribute(_DST, socket.inet_aton(target)) if prefix else b"") + way
-        self._do(f"route {target}/{prefix}", NEWROUTE, CREATE | EXCLUSIVE, body)
+        self._do(f"route {target}/{prefix}", NEWROUTE, CREATE | existing, body)
 
     def _do(self, what: str, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
@@ -131,5 +150,7 @@ class Netlink:
             raise Failed(f"{what}: the kernel gave another answer than one was waiting for")
         if status == -errno.EEXIST:
             raise Exists(f"{what}: it is there already")
+        if status == -errno.ENODEV:
+            raise Missing(f"{what}: it is not there")
         if status:
             raise Failed(f"{what}: {os.strerror(-status)}")

@@ -12,6 +12,9 @@ from __future__ import annotations
 BRIDGE, BRIDGE_INDEX = "apps", 1000  # the index is asked for, so that a cable can name it from outside
 OUT = "out"  # slirp4netns' interface, the only way on
 INSIDE = "eth0"  # what an app sees
+LOOPBACK = "lo"  # where an app's address stands too, so that it stays when the cable goes
+HOLD = "/usr/bin/sleep"
+"""What holds the router's namespace: a namespace lives as long as somebody is in it."""
 MTU = 65520  # nothing here is a wire
 FIRST, LAST = 2, 1022  # a bridge has at most 1023 ports (linux/net/bridge/br_private.h: BR_MAX_PORTS)
 PREFIX, ROUTER = 22, "198.18.0.1"
@@ -20,9 +23,9 @@ RESOLVER = "198.19.0.3"
 """Where apps ask for names if the machine's own resolver is on its loopback: slirp4netns, the third address of its
 network (slirp4netns(1), "--cidr"), asks that one."""
 _ALL = "0.0.0.0"  # noqa: S104  a network, nothing listens there
-OPEN: tuple[tuple[str, int], ...] = ((_ALL, 0), (RESOLVER, 32))
+OPEN: tuple[tuple[str, int], ...] = ((RESOLVER, 32), (_ALL, 0))
 """Where an app's packets go on from the router. An address decides by the longest prefix, so these two stand beside
-:data:`CLOSED`."""
+:data:`CLOSED`. The last one is what an app waits for at its start (flyted/launch/network.py)."""
 CLOSED: tuple[tuple[str, int], ...] = (
     (_ALL, 8),
     ("169.254.0.0", 16),
@@ -46,6 +49,12 @@ def port(number: int) -> str:
 def address(number: int) -> str:
     """An app's IPv4 address."""
     return f"198.18.{number >> 8}.{number & 255}"
+
+
+def number(text: str) -> int:
+    """Whose address this is; 0 if it is no app's."""
+    first, second, high, low = text.split(".")
+    return int(high) << 8 | int(low) if (first, second) == ("198", "18") else 0
 
 
 def candidates(first: int) -> list[int]:

@@ -12,15 +12,16 @@ from flyted.net import plan
 from flyted.net.netlink import Failed, Netlink
 from flyted.net.notify import tell
 
-HOLD = "/usr/bin/sleep"
-"""What the process becomes when all is set: a namespace lives as long as somebody is in it."""
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _NFT = "/usr/sbin/nft"
 _PATIENCE_S = 10.0
 
 
 def run() -> None:
-    """Sets the router up, tells systemd, and stays as a process that does nothing. Raises :class:`Failed`."""
+    """Sets the router up, tells systemd, and stays as a process that does nothing. Raises :class:`Failed`.
+
+    The bridge comes last: before the rules are there no cable can be plugged in.
+    """
     _await(plan.OUT)
     try:
         _FORWARDING.write_text("1\n")  # of this namespace alone
@@ -33,7 +34,7 @@ def run() -> None:
     netlink.bridge(plan.BRIDGE, plan.BRIDGE_INDEX, plan.MTU)
     netlink.address(plan.BRIDGE, plan.ROUTER, plan.PREFIX)
     tell("READY=1\nSTATUS=the way out is open")
-    os.execv(HOLD, [HOLD, "infinity"])  # noqa: S606
+    os.execv(plan.HOLD, [plan.HOLD, "infinity"])  # noqa: S606
 
 
 def _await(link: str) -> None:

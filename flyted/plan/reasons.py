@@ -13,6 +13,8 @@ _EXITED = re.compile(r"Main process exited, code=(\w+), status=(\d+)/(\S+)")
 _RESULT = re.compile(r"Failed with result '([\w-]+)'")
 _UNMADE = re.compile(r"Failed (to|at) ")
 _LIMIT = 300
+_NO_NETWORK = f"{OURS}the app cannot start: its network was not there"  # launch/network.py
+_NO_ROUTER = "flyted-net.service does not run"  # net/cable.py: the router itself says why
 _ENDED = f"{OURS}the program ended"  # launch/supervise.py
 _CONFIG = "78"  # launch's exit status when it refuses to start an app (sysexits.h: EX_CONFIG)
 _FROM_OUTSIDE = ("timeout", "oom-kill")
@@ -67,15 +69,14 @@ def came_up(lines: Sequence[Line]) -> bool:
 
 
 def lacks_network(lines: Sequence[Line]) -> bool:
-    """Whether the newest start was not even tried, since the network that it needs could not be made."""
-    said = [line.text for line in lines if line.source == "systemd"]
-    return any(line.startswith("Dependency failed for") for line in said[-2:])  # after it, the word on the job
+    """Whether the newest start was given up by launch, since the network that it needs did not come."""
+    return any(line.source == "app" and line.text.startswith(_NO_NETWORK) for line in lines)
 
 
 def network_reason(lines: Sequence[Line]) -> str:
     """Why it could not: ``lines`` are those of the network's own units (units/flyted-net*.service)."""
     failed = [line.text for line in lines if line.source == "systemd" and _UNMADE.search(line.text)]
-    own = last_line([line.text for line in lines if line.source == "app"])
+    own = last_line([line.text for line in lines if line.source == "app" and not line.text.endswith(_NO_ROUTER)])
     why = clean(own or (failed or ["journalctl -t flyted-net says why"])[-1])
     return f"its network could not be made: {why} (one that makes no connections needs none: --no-egress)"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
-from flyted.contract.names import Replica, network_of, state_name, user_of
+from flyted.contract.names import WAY_OUT, Replica, network_of, state_name, user_of
 from flyted.plan import command
 from flyted.plan.engines.shape import Shape, shape_of
 from flyted.plan.gpu_lease import CREDENTIAL as GPU
@@ -136,8 +136,8 @@ def app_units(
         argv = [python, "-I", layout.launch, "--drain"]
         service["ExecStopEx"] = [(argv[0], argv, ["no-env-expand"])]
     if network_kind(spec) is Network.OWN:
-        network = [network_of(replica)]  # systemd makes the namespace; without the way out the app shall not go on
-        service |= {"JoinsNamespaceOf": network, "BindsTo": network, "After": network}
+        # made beside it, and made again beside it: launch waits for the way out (launch/network.py), systemd does not
+        service |= {"JoinsNamespaceOf": [network_of(replica)], "Wants": [network_of(replica), WAY_OUT]}
         if own_resolver:  # the machine's is on its loopback, which is not the app's
             service["BindReadOnlyPaths"] = [
                 *service["BindReadOnlyPaths"], (layout.resolver, "/etc/resolv.conf", False, 0)
@@ -176,8 +176,8 @@ def _socket(spec: AppSpec, replica: Replica, layout: Layout) -> Properties:
         "CollectMode": "inactive-or-failed",
         "StartLimitIntervalUSec": 0,  # started by us alone
         "Slice": SLICE,
-        # kept while the app sleeps, so that a wake finds it
-        **({"Wants": [network_of(replica)]} if network_kind(spec) is Network.OWN else {}),
+        # kept while the app sleeps, so that a wake finds it; and started again by whatever it was stopped
+        **({"Upholds": [network_of(replica)]} if network_kind(spec) is Network.OWN else {}),
     }
 
 
@@ -211,6 +211,8 @@ def _launch_options(
         yield from ("--sleep", str(spec.engine_sleep))
     if spec.secret_in_argv:
         yield from ("--secret-in-argv", "yes")
+    if network_kind(spec) is Network.OWN:
+        yield from ("--way-out", "yes")
     for name, use in credentials.items():
         if use == "sums":
             yield from ("--sums", name)

@@ -126,3 +126,40 @@ def test_what_is_closed_is_refused_at_once() -> None:
     streams, datagrams = stage(source)
     assert streams == dict.fromkeys(closed, "EACCES") | other
     assert datagrams == dict.fromkeys(closed, "EACCES")
+
+
+def test_a_cable_is_laid_anew_to_the_next_router() -> None:
+    """In the same namespace, with the same address: what the app sends to itself arrives, what is closed stays so."""
+    closed = ["169.254.169.254", "198.18.0.99", "0.0.0.1"]
+    source = (
+        "from flyted.launch import network\n"
+        "def look():\n"
+        f"    return [network._open(), tried('192.0.2.1', socket.SOCK_DGRAM), [tried(t) for t in {closed}]]\n"
+        "def work():\n"
+        "    subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)\n"
+        "    steps = [network._open(), plan.address(cable.plug(Netlink(), gate, 7)), look()]\n"
+        "    with socket.create_server((steps[1], 0)) as server:\n"
+        "        near, far = socket.create_connection(server.getsockname(), 5), server.accept()[0]\n"
+        "    os.kill(gate, 9)\n"
+        "    while 'eth0' in {name for _, name in socket.if_nameindex()}: pass\n"
+        "    near.sendall(b'without')\n"
+        "    steps += [far.recv(9).decode(), look()]\n"
+        "    pids = [namespace(router), namespace(taken)]\n"
+        "    steps += [plan.address(cable.plug(Netlink(), pids[0], 99)), look()]\n"
+        "    near.sendall(b'with')\n"
+        "    steps.append(far.recv(9).decode())\n"
+        "    steps += [plan.address(cable.plug(Netlink(), pids[1], 99)), look()]\n"
+        "    for pid in pids: os.kill(pid, 9)\n"
+        "    tell.send(json.dumps(steps).encode())\n"
+        "def taken():\n"
+        "    router()\n"
+        "    Netlink().bridge('p9', 1001, 1500)\n"
+        "told, tell = socket.socketpair()\n"
+        "running.append(namespace(work))\n"
+        "result = json.loads(told.recv(65536))\n"
+    )
+    opened = [True, "reached", ["EACCES"] * 3]
+    before, first, at_first, without, between, *then = stage(source)
+    assert (before, first, at_first) == (False, "198.18.0.9", opened)
+    assert (without, between) == ("without", [False, "ENETUNREACH", ["EACCES"] * 3])
+    assert then == [first, opened, "with", "198.18.0.10", opened]

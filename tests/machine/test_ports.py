@@ -175,14 +175,6 @@ def test_kill_9_of_the_daemon_loses_no_request_and_the_app_wakes_without_it() ->
     assert state("port-load") == "running"
 
 
-def test_it_comes_back_when_its_network_ends() -> None:
-    """slirp4netns killed: the app goes with it, the next request finds everything made anew."""
-    url = serve("port-load", portly())
-    systemctl("kill", "--signal=KILL", "flyted-net.service")
-    until(lambda: show(unit("port-load"), "ActiveState") == "inactive")
-    assert curl(url)[0] == 200
-
-
 def test_it_comes_back_when_the_proxy_dies() -> None:
     """Nobody would take requests any more: the program is stopped as well, and started again."""
     url = serve("port-load", portly())

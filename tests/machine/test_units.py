@@ -92,8 +92,8 @@ def differences(units: Any, unit: str, properties: dict[str, Any]) -> dict[str, 
         expected = wanted(name, value)
         if name in ("IPAddressDeny", "IPAddressAllow", "Environment"):
             got, expected = sorted(got), sorted(expected)
-        if name in ("After", "Wants", "BindsTo", "JoinsNamespaceOf"):  # systemd has more of its own
-            got = [each for each in got if each in expected]
+        if name in ("Wants", "Upholds", "JoinsNamespaceOf"):  # systemd has more of its own
+            got, expected = sorted(each for each in got if each in expected), sorted(expected)
         if name == "SystemCallFilter":
             allowed, calls = got
             ok = allowed and {"read", "sched_setaffinity"} <= set(calls) and not {"mount", "chown", "bpf"} & set(calls)

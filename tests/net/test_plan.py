@@ -32,6 +32,13 @@ def test_each_app_has_addresses_of_its_own() -> None:
     assert ipaddress.ip_address(plan.RESOLVER) == outside[3]
 
 
+@pytest.mark.parametrize("number", [plan.FIRST, 255, 256, plan.LAST])
+def test_an_address_says_whose_it_is(number: int) -> None:
+    """And one that is no app's is nobody's."""
+    assert plan.number(plan.address(number)) == number
+    assert plan.number("127.0.0.1") == 0
+
+
 @pytest.mark.parametrize("first", [0, 1020, 1021, 2**32 - 1])
 def test_every_number_is_tried(first: int) -> None:
     """Each once, whatever is tried first."""
@@ -77,6 +84,7 @@ def test_the_units_and_the_code_agree() -> None:
     assert cable.ROUTER == WAY_OUT
     template = network_of(Replica("demo", 1)).replace("demo-r1-0", "")
     text = (ROOT / "units" / template).read_text()
-    assert f"BindsTo={WAY_OUT}\n" in text
+    assert f"\nPartOf={WAY_OUT} {Replica('demo', 1).socket.replace('demo-r1-0', '%i')}\n" in text
+    assert {f"Wants={WAY_OUT}", f"After={WAY_OUT}"} <= set(text.splitlines())
     slices = {re.search(r"^Slice=(\S+)$", each, re.MULTILINE)[1] for each in (UNIT, text)}  # type: ignore[index]
     assert len(slices) == 1  # the cable looks for the router beside its own cgroup

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from flyted.launch.network import NOT_THERE
+from flyted.net.cable import ROUTER
 from flyted.plan.reasons import Line, clean, crash_of, lacks_network, network_reason, reason_of
 
 
@@ -18,13 +20,12 @@ def own(text: str) -> Line:
 
 
 def test_a_network_that_cannot_be_made_is_the_reason() -> None:
-    """The app was not even started; the network's own last word says why, and there is a way without."""
-    job = "flyted-app-a-r1-0.service: Job flyted-app-a-r1-0.service/start failed with result 'dependency'."
-    lines = [systemd("Dependency failed for Flyte app a, revision 1."), systemd(job)]
-    assert lacks_network(lines)
-    assert not lacks_network([*lines, systemd("Starting a"), systemd("Started a")])
-    assert not lacks_network([own("Dependency failed for me")])
-    said = network_reason([own("no tap"), systemd("flyted-net.service: Failed with result 'exit-code'.")])
+    """The app's own code was not even started; the network's own last word says why, and there is a way without."""
+    refused = own(f"flyted: the app cannot start: {NOT_THERE}")
+    assert lacks_network([systemd("Starting a"), refused, systemd(EXITED.format("75/TEMPFAIL"))])
+    assert not lacks_network([systemd("Starting a"), systemd("Started a"), own(NOT_THERE)])
+    cable = own(f"flyted-net: {ROUTER} does not run")
+    said = network_reason([own("no tap"), systemd("flyted-net.service: Failed with result 'exit-code'."), cable])
     assert "no tap" in said
     assert "--no-egress" in said
     assert "Failed to locate" in network_reason([systemd("Failed to locate executable /usr/bin/pasta")])

@@ -292,17 +292,19 @@ def test_no_device_is_open_before_the_lease() -> None:
 
 @pytest.mark.parametrize("port", [0, 8080])
 def test_every_app_joins_a_network_that_systemd_made(port: int) -> None:
-    """It starts after it, ends with it, and a sleeping app keeps it; the resolver is put in its place if need be."""
+    """It neither waits for it nor ends with it; asleep it keeps it. The resolver is put in its place if need be."""
     made = spec("demo", port=port)
     pair = app_units(made, Replica("demo", 3), image_path=IMAGE, nameservers=["127.0.0.53"])
     network = ["flyted-net@demo-r3-0.service"]
-    assert [pair.service[name] for name in ("JoinsNamespaceOf", "BindsTo", "After")] == [network] * 3
-    assert pair.socket["Wants"] == network
+    assert pair.service["JoinsNamespaceOf"] == network
+    assert pair.service["Wants"] == [*network, "flyted-net.service"]
+    assert not {"After", "BindsTo", "Requires", "PartOf"} & set(pair.service)
+    assert pair.socket["Upholds"] == network
     assert pair.service["PrivateNetwork"] is True
     assert ("/usr/lib/flyted/resolv.conf", "/etc/resolv.conf", False, 0) in pair.service["BindReadOnlyPaths"]
     # /etc/resolv.conf may be a link to it: of two mounts at one place only one would be made
     assert "/run/systemd/resolve" not in str(pair.service["BindReadOnlyPaths"])
-    assert told(pair)[1].port == port
+    assert (told(pair)[1].port, told(pair)[1].way_out) == (port, True)
     assert properties(pair.service)
     assert properties(pair.socket)
     plain = app_units(made, Replica("demo", 3), image_path=IMAGE, nameservers=["192.168.1.1"])
@@ -314,8 +316,9 @@ def test_an_app_without_egress_has_an_empty_network(port: int) -> None:
     """No unit beside its own."""
     pair = units(port=port, egress=False)
     assert pair.service["PrivateNetwork"] is True
-    assert not {"JoinsNamespaceOf", "BindsTo"} & set(pair.service)
-    assert "Wants" not in pair.socket
+    assert not {"JoinsNamespaceOf", "Wants"} & set(pair.service)
+    assert "Upholds" not in pair.socket
+    assert not told(pair)[1].way_out
 
 
 def test_an_app_that_is_given_its_socket_has_no_port() -> None:

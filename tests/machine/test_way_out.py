@@ -1,0 +1,210 @@
+"""The end of the way out of apps is not theirs: they go on, and it comes back."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flyted.net import plan
+from tests.machine.lively import Load, state
+from tests.machine.people import alice, curl, forget_apps, may_serve, until
+from tests.machine.portly import do, inside, portly, processes, reach, serve, unit
+
+WAY_OUT = "flyted-net.service"
+OUTER, METADATA = "192.0.2.9", "169.254.169.254"  # a documentation address (RFC 5737), and one that is closed to apps
+ATTACK = """
+import socket, sys, threading, time
+def attack(target):
+    while sys.attacking:
+        try:
+            with socket.create_connection(target, 1):
+                sys.reached.add(target)
+        except OSError:
+            time.sleep(0.001)
+sys.reached, sys.attacking = set(), True
+for target in {targets!r}:
+    threading.Thread(target=attack, args=(target,), daemon=True).start()
+"""
+TO_ITSELF = """
+import socket, sys
+own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+own.connect(("192.0.2.9", 9))
+listener = socket.create_server((own.getsockname()[0], 0))
+sys.near = socket.create_connection(listener.getsockname())
+sys.far = listener.accept()[0]
+result = own.getsockname()[0]
+"""
+STILL = "import sys\nsys.near.settimeout(5)\nsys.far.sendall(b'still here')\nresult = sys.near.recv(10)"
+ADDRESS = "import socket\ns = socket.socket(2, 2)\ns.connect(('192.0.2.9', 9))\nresult = s.getsockname()[0]"
+
+
+def systemctl(*words: str) -> str:
+    """systemctl's answer; it must work."""
+    return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def kill() -> None:
+    """slirp4netns and the router, at once; when it has been noticed."""
+    before = main_pid()
+    systemctl("kill", "--signal=KILL", WAY_OUT)
+    until(lambda: main_pid() != before)
+
+
+def main_pid() -> str:
+    """The way out's process, "0" for none."""
+    return systemctl("show", "--value", "--property=MainPID", WAY_OUT)
+
+
+def up() -> bool:
+    """Whether the way out is there and says so."""
+    return systemctl("show", "--value", "--property=SubState", WAY_OUT) == "running"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _alice_may() -> Iterator[None]:
+    may_serve()
+    for address in (OUTER, METADATA):
+        subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+    yield
+    for address in (OUTER, METADATA):
+        subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
+    forget_apps("way-out")
+
+
+@contextlib.contextmanager
+def listening(address: str, port: int = 0) -> Iterator[int]:
+    """A port of the machine's; its number."""
+    with socket.create_server((address, port), backlog=1024) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture(scope="module")
+def outside(_alice_may: None) -> Iterator[int]:
+    """Where apps may connect to: the port of a listener on one of the machine's outer addresses."""
+    with listening(OUTER) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def url() -> str:
+    """An app that does what it is told."""
+    return serve("way-out", portly("--host", "0.0.0.0"))
+
+
+def connects(url: str, port: int) -> bool:
+    """Whether the app can connect to the outside."""
+    return reach(url, OUTER, port) == "'connected'"
+
+
+def test_ten_deaths_of_the_way_out_lose_no_request(url: str, outside: int) -> None:
+    """The same process answers all the time, and then connects out again, from the address that it had."""
+    assert connects(url, outside)
+    running, address = processes(unit("way-out")), do(url, ADDRESS)
+    starts = int(systemctl("show", "--value", "--property=NRestarts", WAY_OUT))
+
+    async def under_load() -> None:
+        load = asyncio.create_task(Load(url, rate=50).during(40))
+        for _ in range(10):
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(kill)
+            await asyncio.to_thread(until, up)
+        assert not load.done()
+        assert set(await load) == {"200"}
+
+    asyncio.run(under_load())
+    until(lambda: connects(url, outside))
+    assert int(systemctl("show", "--value", "--property=NRestarts", WAY_OUT)) == starts + 10
+    assert processes(unit("way-out")).keys() == running.keys()
+    assert do(url, ADDRESS) == address
+
+
+def test_what_an_app_sends_to_itself_is_not_cut_off(url: str) -> None:
+    """On its own address, as parts of one engine do: no cable is in that way."""
+    address = do(url, TO_ITSELF).strip("'")
+    kill()
+    assert do(url, STILL) == "b'still here'"
+    until(up)
+    assert do(url, STILL) == "b'still here'"
+    assert address.startswith("198.18.")
+
+
+def test_a_restart_is_no_more_than_that(url: str, outside: int) -> None:
+    """As an upgrade of slirp4netns makes it. A stop comes to the same, as long as somebody needs it."""
+    running = processes(unit("way-out"))
+    systemctl("restart", WAY_OUT)
+    until(lambda: connects(url, outside))
+    systemctl("stop", WAY_OUT)
+    until(lambda: connects(url, outside))
+    assert processes(unit("way-out")).keys() == running.keys()
+
+
+@pytest.mark.parametrize("program", ["slirp4netns", "sleep"])
+def test_either_of_its_processes_may_die_alone(url: str, outside: int, program: str) -> None:
+    """The one that carries, and the one that holds the router's namespace."""
+    pids = [pid for pid in processes(WAY_OUT) if Path(f"/proc/{pid}/comm").read_text().strip() == program]
+    subprocess.run(["kill", "-KILL", *map(str, pids)], check=True)
+    until(lambda: not set(pids) & set(processes(WAY_OUT)) if up() else False)
+    until(lambda: connects(url, outside))
+
+
+def test_a_sleeping_app_wakes_into_it(url: str, outside: int) -> None:
+    """Whenever it died: long before the request, or just then."""
+    alice("flytectl", "app", "sleep", "way-out")
+    kill()
+    assert connects(url, outside)
+    alice("flytectl", "app", "sleep", "way-out")
+    kill()
+    until(up)
+    assert connects(url, outside)
+    assert state("way-out") == "running"
+
+
+def test_what_is_closed_stays_closed_meanwhile(url: str) -> None:
+    """The app tries all the time, while the way out dies and comes back; the machine itself gets there."""
+    neighbour = do(serve("way-out-neighbour", portly("--host", "0.0.0.0")), ADDRESS).strip("'")
+    with listening(METADATA, 80):
+        socket.create_connection((METADATA, 80), 5).close()
+        targets = [(METADATA, 80), (neighbour, 8080), (plan.ROUTER, 80), ("198.19.0.2", 80)]
+        do(url, ATTACK.format(targets=targets))
+        for _ in range(5):
+            kill()
+            until(up)
+        until(lambda: do(url, ADDRESS).startswith("'198.18."))
+        assert ast.literal_eval(do(url, "import sys\nsys.attacking = False\nresult = sorted(sys.reached)")) == []
+
+
+def test_the_network_is_not_the_apps_to_change(url: str) -> None:
+    """Also where the app was there before its cable: who made the namespace does not matter."""
+    change = "import sys\nsys.path.append('/usr/lib/flyted')\nfrom flyted.net.netlink import Netlink\nNetlink().{}"
+    alice("flytectl", "app", "sleep", "way-out")
+    systemctl("stop", unit("way-out").replace("flyted-app-", "flyted-net@"))
+    for request in ("remove('eth0')", "address('eth0', '198.18.3.3', 32)", "route('198.18.3.3', 32, link='eth0')"):
+        assert "Operation not permitted" in do(url, change.format(request))
+    pid = min(processes(unit("way-out")))
+    with inside(pid):
+        links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
+    assert sorted(line.split("@")[0].split()[0] for line in links.splitlines()) == ["eth0", "lo"]
+
+
+def test_a_deploy_waits_for_a_way_out_that_comes_late(outside: int) -> None:
+    """The app's own code does not begin before."""
+    kill()
+    url = serve("way-out-late", portly())
+    assert connects(url, outside)
+    assert curl(url)[0] == 200
