@@ -17,8 +17,8 @@ APP_FIELDS = (
     "updated_at", "serving_since",
     "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores",
     "disk_bytes", "shm_bytes", "gpu", "egress", "port", "protocol", "ready_path", "start_timeout_s", "requires_auth",
-    "open_paths", "engine_sleep", "models", "type", "description", "links", "unmet", "requests", "last_failure",
-    "data",
+    "open_paths", "engine_sleep", "models", "type", "description", "links", "unmet", "notes", "requests",
+    "last_failure", "data",
 )  # fmt: skip
 SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged", "apps")
 TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at")
@@ -159,6 +159,7 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
     found += [("Model", f"{name} in {folder}") for name, folder in app.get("models") or ()]
     found += [("Link", f"{title}: {path}") for title, path in app.get("links") or ()]
     found += [("Not done", text) for text in app.get("unmet") or ()]
+    found += [("Note", text) for text in app.get("notes") or ()]
     found += [("Unit", f"{of(u, 'name')}  {of(u, 'active')} ({of(u, 'sub')})") for u in app.get("units") or ()]
     failure = app.get("last_failure")
     if failure:

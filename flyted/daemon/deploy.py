@@ -36,7 +36,7 @@ from flyted.plan.engines import shape as engines
 from flyted.plan.facts import StoredApp
 from flyted.plan.notes import notes
 from flyted.plan.secrets import room
-from flyted.plan.states import WAITING
+from flyted.plan.states import WAITING, notes_of
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,8 @@ class Deploy:
             image = await self.images.ensure(spec, emit)
             number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
         await emit("progress", text=f"starting {spec.key} (revision {number})")
-        await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
-        self.store.serve(spec.key.id, number, time.time())
+        said = await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
+        self.store.serve(spec.key.id, number, time.time(), said)
         await self.engine.settle()
         return self.store.app(spec.key.id), True
 
@@ -179,18 +179,22 @@ class Deploy:
         url = url_of(spec.key.id, self.act.base_domain, self.act.https_port)
         await emit("accepted", text=f"checked {spec.key}", revision=number, url=url, spec_digest=spec.digest())
 
-    async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> None:
+    async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> tuple[str, ...]:
+        """Starts a replica; what its service says that the user should know."""
         self.engine.candidates.add(replica)
         self.gpus.tell[replica.service] = lambda text: emit("progress", text=text)
         try:
             await self.act.start_pair(replica)
-            telling = asyncio.create_task(self._tell_doubts(replica, emit))
+            said: dict[str, None] = {}
+            telling = asyncio.create_task(self._tell(replica, said, emit))
             try:
                 result = await self.act.start_service(replica)
             finally:
                 telling.cancel()
             if result != "done":
                 raise await self._failed(replica, result, emit)
+            await _tell_new(said, self.act.units.status(replica.service), emit)
+            return tuple(said)
         except FlytedError as error:
             await self._undo(replica, error.message)
             raise
@@ -207,12 +211,13 @@ class Deploy:
         self.store.fail(replica.app_id, replica.revision, reason, time.time())
         await self.act.clear(replica)
 
-    async def _tell_doubts(self, replica: Replica, emit: Emit) -> None:
+    async def _tell(self, replica: Replica, said: dict[str, None], emit: Emit) -> None:
         """What makes a start look vain is told at once: its end may be minutes away."""
         async with contextlib.aclosing(self.act.units.statuses(replica.service)) as statuses:
             async for status in statuses:
                 if status.startswith(WAITING):
                     await emit("note", text=status.removeprefix(WAITING))
+                await _tell_new(said, status, emit)
 
     async def _failed(self, replica: Replica, result: str, emit: Emit) -> DeployFailed:
         for line in await self.act.last_lines(replica):
@@ -225,3 +230,11 @@ class Deploy:
             f"revision {replica.revision} of app '{app.key}' did not come up: {reason}{kept}",
             hint=f"flytectl logs {app.key.name}",
         )
+
+
+async def _tell_new(said: dict[str, None], status: str, emit: Emit) -> None:
+    """Tells what a service's status says that has not been told; ``said`` keeps it."""
+    for text in notes_of(status):
+        if text not in said:
+            said[text] = None
+            await emit("note", text=text)

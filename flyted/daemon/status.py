@@ -48,7 +48,7 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
         "models": [list(model) for model in spec.models] if spec else [],
         "type": spec.type if spec else "", "description": spec.description if spec else "",
         "links": [list(link) for link in spec.links] if spec else [],
-        "unmet": list(spec.unmet) if spec else [],
+        "unmet": list(spec.unmet) if spec else [], "notes": list(shown.notes) if shown else [],
         "requests": _requests(app, facts),
         "spec_digest": shown.digest if shown else "",
         "last_failure": {"revision": failed.number, "reason": failed.reason} if failed else None,

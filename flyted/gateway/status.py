@@ -33,7 +33,7 @@ def of_app(app: dict[str, Any]) -> pb.Status:
         _condition(status, _D.DEPLOYMENT_STATUS_FAILED, failure["reason"], failure["revision"], app["updated_at"])
     status.current_replicas = 1 if app["state"] in (AppState.RUNNING, AppState.STARTING) else 0
     number, substate, text = _word(app)
-    said = "; ".join([app["reason"] or text, *(f"note: {unmet}" for unmet in app.get("unmet") or ())])
+    said = "; ".join([app["reason"] or text, *(f"note: {text}" for text in (*app["unmet"], *app["notes"]))])
     _condition(status, number, said, app["revision"], app["updated_at"], substate)
     return status
 

@@ -57,6 +57,7 @@ def _rows(known: dict[str, Any]) -> list[tuple[str, str]]:
         ("Deployed by", escape(known["deployed_by"])),
         ("Last failure", escape(f"revision {failure['revision']}: {failure['reason']}") if failure else ""),
         ("Not done", escape("; ".join(known["unmet"]))),
+        ("Note", escape("; ".join(known["notes"]))),
         ("Secrets", escape(", ".join(secret["key"] for secret in known["secrets"]))),
         ("Log", f"<code>{escape(follow)}</code>"),
     ]

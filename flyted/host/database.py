@@ -60,7 +60,8 @@ ALTER TABLE app ADD COLUMN serving_since REAL;
 UPDATE app SET serving_since = (SELECT created_at FROM revision WHERE app_id = app.id AND number = app.serving);
 """
 _WHO = "ALTER TABLE revision ADD COLUMN deployed_by TEXT NOT NULL DEFAULT '';"
-FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO)
+_NOTES = "ALTER TABLE revision ADD COLUMN notes TEXT NOT NULL DEFAULT '[]';"
+FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES)
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 
 

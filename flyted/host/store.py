@@ -97,11 +97,12 @@ class Store:
                     hint="give it another name",
                 )
 
-    def serve(self, app_id: str, number: int, now: float) -> None:
+    def serve(self, app_id: str, number: int, now: float, notes: tuple[str, ...] = ()) -> None:
         """Records that the revision is ready and serves from now on; forgets older ones beyond the last few."""
         with self._changing(app_id):
             self.database.execute(
-                "UPDATE revision SET status = 'ready' WHERE app_id = ? AND number = ?", (app_id, number)
+                "UPDATE revision SET status = 'ready', notes = ? WHERE app_id = ? AND number = ?",
+                (json.dumps(notes), app_id, number),
             )
             self.database.execute(
                 "UPDATE app SET serving = ?, serving_since = ?, wanted = 'started', updated_at = ? WHERE id = ?",
@@ -177,7 +178,7 @@ class Store:
 
 _APPS = "SELECT id, project, domain, name, wanted, serving, created_at, updated_at, serving_since FROM app {}"
 _REVISIONS = (
-    "SELECT app_id, number, spec, image, fingerprint, status, reason, created_at, deployed_by FROM revision {}"
+    "SELECT app_id, number, spec, image, fingerprint, status, reason, created_at, deployed_by, notes FROM revision {}"
     " ORDER BY number"
 )
 
@@ -197,9 +198,10 @@ def _app(row: tuple[Any, ...], revisions: list[tuple[Any, ...]]) -> StoredApp:
 
 
 def _revision(key: AppKey, row: tuple[Any, ...]) -> Revision:
-    number, spec, image, fingerprint, status, reason, created, by = row
+    number, spec, image, fingerprint, status, reason, created, by, notes = row
     try:
         parsed = dataclasses.replace(from_dict(json.loads(spec)), key=key)
     except FlytedError as error:
         raise StoreCorrupt(f"revision {number} of an app is not readable: {error.message}", hint=WAY_BACK) from error
-    return Revision(number, parsed, ImageFact.from_dict(json.loads(image)), fingerprint, status, reason, created, by)
+    built, told = ImageFact.from_dict(json.loads(image)), tuple(json.loads(notes))
+    return Revision(number, parsed, built, fingerprint, status, reason, created, by, told)

@@ -15,10 +15,9 @@ from collections.abc import Iterable
 from . import bundle as bundles
 from .own_files import Mover, equal
 from .surroundings import say
-from .workdir import code_link, link, read_link
+from .workdir import KEPT, OWN, code_link, link, named, read_link
 
 _LINKS, _STALE, _BESIDE = ".links.json", ".stale.json", ".beside.json"  # below STATE/code
-_NAMED = 5  # of the files that are in the way
 
 
 class Arrangement:
@@ -42,13 +41,13 @@ class Arrangement:
                 if name != os.path.basename(folder):
                     self._empty(os.path.join(self._code, name))
             own = self._link_all(folder, record)
+            self._write(OWN, own)
             self._show_beside(folder)
             bundles.prune(self._code, os.path.basename(folder), self._empty)
         finally:
             os.close(held)
         if own:
-            named = ", ".join(own[:_NAMED]) + (f" and {len(own) - _NAMED} more" if len(own) > _NAMED else "")
-            say(f"the app has its own {named} in {self._work}: it is kept, and used instead of the bundle's")
+            say(f"{KEPT}{named(own)} (in {self._work})")
         return any(name.endswith(".py") for name in own)
 
     def remove_stale(self) -> None:

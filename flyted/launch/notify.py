@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
+from . import workdir
 from .surroundings import say
 
 _PATIENCE_S = 2.0  # sending waits while the receiver's queue is full; a stop must not
@@ -21,7 +23,8 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """The app answers requests now."""
-        self._send(f"READY=1\nSTATUS={status}")
+        kept = workdir.kept(os.environ)
+        self._send(f"READY=1\nSTATUS={status}" + (f"; {kept}" if kept else ""))
 
     def status(self, text: str) -> None:
         """What this process is doing, for people and for flyted."""

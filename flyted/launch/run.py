@@ -131,6 +131,8 @@ def _run_program(options: Options, command: list[str], environ: MutableMapping[s
     from . import program
 
     chosen = program.plan(command)
+    if not options.port and (kept := workdir.kept(environ)):
+        Notifier(environ.get("NOTIFY_SOCKET")).status(kept)  # the program may say itself that it serves
     if chosen.how == "exec":
         if secrets:
             raise Refused(

@@ -16,6 +16,10 @@ from .surroundings import first, say
 
 _REVISION = "revision"
 _STAMP, _STALE = ".stamp", ".stale.json"  # below STATE/code
+OWN = ".own.json"
+KEPT = "the app's own files are used instead of the deployed ones: "
+"""How the unit's status ends where the app has such (plan/states.py)."""
+_NAMED = 5
 
 
 class Place:
@@ -62,6 +66,23 @@ def tidy(environ: MutableMapping[str, str]) -> None:
             Arrangement(first(environ, "CACHE_DIRECTORY"), state).remove_stale()
         except OSError as error:
             say(f"old links in {state}/work cannot be removed: {error.strerror}")
+
+
+def kept(environ: MutableMapping[str, str]) -> str:
+    """What to say of files of the app's own that stand where the bundle has some; "" if there are none."""
+    try:
+        with open(os.path.join(first(environ, "STATE_DIRECTORY"), "code", OWN), encoding="utf-8") as file:
+            import json
+
+            return KEPT + named(json.load(file))
+    except (OSError, ValueError):
+        return ""
+
+
+def named(names: list[str]) -> str:
+    """The first few, in one line."""
+    shown = [name if name.isprintable() else ascii(name) for name in names[:_NAMED]]
+    return ", ".join(shown) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def own_path(environ: MutableMapping[str, str], name: str) -> str:

@@ -52,6 +52,7 @@ class Revision:
     """One deployed version of an app. ``fingerprint`` also covers the generations of its secrets.
 
     ``deployed_by``: the user's name then; "" for those of flyted 0.1.0, which did not write it down.
+    ``notes``: what it said at its first start that its user should know.
     What follows from the spec alone is computed once: the store keeps a revision for as long as it exists.
     """
 
@@ -63,6 +64,7 @@ class Revision:
     reason: str
     created_at: float
     deployed_by: str = ""
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def shape(self) -> Shape | None:

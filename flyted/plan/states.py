@@ -5,10 +5,14 @@ from __future__ import annotations
 from flyted.contract.status import AppState
 from flyted.plan.engines.sleep import asleep
 from flyted.plan.facts import Facts, StoredApp
+from flyted.plan.reasons import clean
 from flyted.plan.reconcile import serving_replica
 
 WAITING = "waiting: "
 """How a service's status begins that may wait in vain at its start (launch/supervise.py)."""
+
+KEPT = "the app's own files are used instead of the deployed ones: "
+"""How a service's status ends where the app has such (launch/workdir.py)."""
 
 STATE_OF: dict[str, AppState] = {  # ActiveState of the .service, while its .socket listens; systemd(1), "UNITS"
     "inactive": AppState.SLEEPING,
@@ -47,3 +51,9 @@ def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
     if state is AppState.STARTING and service.status.startswith(WAITING):
         return state, service.status.removeprefix(WAITING)
     return state, "" if state is not AppState.UNKNOWN else f"systemd says {service.active} ({service.sub})"
+
+
+def notes_of(status: str) -> tuple[str, ...]:
+    """What whoever deploys should know of a service, by its own word."""
+    _, kept, names = status.partition(KEPT)
+    return (f"{KEPT}{clean(names)}",) if kept and names else ()

@@ -140,8 +140,8 @@ def app_map(name: str = "hello", **changes: Any) -> dict[str, Any]:
         "state": "running", "reason": "", "revision": 1, "wanted": "started", "created_at": 1_700_000_000.0,
         "updated_at": 1_700_000_100.0, "image": {}, "units": [], "secrets": [], "min_replicas": 0,
         "scaledown_after_s": 300.0, "memory_bytes": 1 << 29, "cpu_cores": 0.0, "egress": True, "type": "",
-        "description": "", "links": [], "unmet": [], "requests": None, "spec_digest": "", "last_failure": None,
-        "deployed_by": "alice",
+        "description": "", "links": [], "unmet": [], "notes": [], "requests": None, "spec_digest": "",
+        "last_failure": None, "deployed_by": "alice",
         **changes,
     }  # fmt: skip
 

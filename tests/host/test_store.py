@@ -234,9 +234,12 @@ def test_kill_9_of_the_writer_loses_nothing_that_was_answered(tmp_path: Path) ->
         assert app.serving >= told
 
 
-def test_a_revision_keeps_who_deployed_it(tmp_path: Path) -> None:
+def test_a_revision_keeps_who_deployed_it_and_what_it_said(tmp_path: Path) -> None:
     """One of an older format has nobody."""
     store = Store(tmp_path / "flyted.db")
     store.add_revision(spec(), IMAGE, "f", 1.0, "alice")
     store.add_revision(spec(), IMAGE, "g", 2.0, "bob")
-    assert [revision.deployed_by for revision in store.app("a").revisions] == ["alice", "bob"]
+    store.serve("a", 2, 3.0, ("said",))
+    for opened in (store, Store(tmp_path / "flyted.db")):
+        assert [revision.deployed_by for revision in opened.app("a").revisions] == ["alice", "bob"]
+        assert [revision.notes for revision in opened.app("a").revisions] == [(), ("said",)]

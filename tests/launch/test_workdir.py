@@ -119,9 +119,13 @@ def test_a_file_of_the_apps_own_in_the_way_is_kept_and_told(
     said = capsys.readouterr().err
     assert all(name in said for name in ("data.json", "page.html", "static/a.css", "helper.py")), said
     assert str(machine.work) in said
+    assert workdir.kept(machine.environ) == f"{workdir.KEPT}data.json, helper.py, page.html, static/a.css"
     assert "app.py" not in said
     assert place.folders() == [place.code, str(machine.work)]
     assert machine.start(files).folders() == place.folders()  # the stamp remembers it
+    assert workdir.kept(machine.environ).endswith("static/a.css")  # and so is told at each start
+    machine.start({"app.py": "3"})
+    assert workdir.kept(machine.environ) == ""
 
 
 def test_a_folder_that_leads_elsewhere_is_the_apps(machine: Machine, tmp_path: Path) -> None:

@@ -120,6 +120,23 @@ def test_nothing_that_an_app_wrote_is_lost_by_a_deploy() -> None:
     assert len([path for path in (STATE / "code").iterdir() if path.is_dir()]) == 2
 
 
+def test_a_file_of_the_apps_own_in_the_way_of_a_deployed_one_is_said() -> None:
+    """By serve, by app get and by the unit, for as long as that revision serves; not where there is none."""
+    url = serve("1")
+    assert answer("app", "get", APP)["notes"] == []
+    written(url)
+    done = alice("sh", "-c", "cd notes && echo '# 2' >> notes_app.py && flytectl serve notes_app.py")
+    said = "the app's own files are used instead of the deployed ones: data/in_place.json, data/seed.db"
+    assert f"note: {said}\n" in done.stderr
+    assert answer("app", "get", APP)["notes"] == [said]
+    assert f"  Note      {said}\n" in alice("flytectl", "app", "get", APP).stdout
+    alice("flytectl", "app", "sleep", APP)
+    assert curl(url)[0] == 200
+    assert answer("app", "get", APP)["notes"] == [said]
+    status = alice("systemctl", "show", "-P", "StatusText", f"flyted-app-{APP}-r2-0.service").stdout
+    assert status.strip().endswith(said)
+
+
 def test_a_draining_revision_and_one_that_goes_on_keep_their_files() -> None:
     """Modules that are imported late, pages and programs are those of the revision that runs."""
     url = serve("1", page="old.html")

@@ -6,10 +6,10 @@ import pytest
 
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
-from flyted.launch import port
+from flyted.launch import port, workdir
 from flyted.plan.facts import Failure, UnitFact
 from flyted.plan.gpu_facts import GpuFacts
-from flyted.plan.states import STATE_OF, WAITING, state_of
+from flyted.plan.states import KEPT, STATE_OF, WAITING, notes_of, state_of
 from tests.plan.stored import app, facts, pair
 
 A1 = Replica("a", 1)
@@ -83,3 +83,11 @@ def test_a_start_that_waits_for_a_gpu_says_so() -> None:
     seen = facts(app(), units=pair(A1, "activating"), gpu=waits)
     assert state_of(app(), seen) == (AppState.STARTING, "waits for a GPU: needs 1 × GPU")
     assert state_of(app(), facts(app(), units=pair(A1, "active"), gpu=waits)) == (AppState.RUNNING, "")
+
+
+def test_what_a_service_says_of_the_apps_own_files_is_a_note() -> None:
+    """By launch's word at the end of the status; another status is none, and no text of it steers a terminal."""
+    assert KEPT == workdir.KEPT
+    assert notes_of(f"serving a; {KEPT}data.json") == (f"{KEPT}data.json",)
+    assert notes_of(f"{KEPT}a\x1b[31m\n") == (f"{KEPT}a [31m",)
+    assert notes_of("serving a") == notes_of(KEPT) == notes_of("") == ()
