@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from flytectl.options import say
+from flytectl.progress import clocked
 from flyted.contract import client
 from flyted.contract.errors import DaemonUnavailable, FlytedError, NotFound
 from flyted.contract.version import VERSION
@@ -20,7 +22,7 @@ INTERRUPTED = {
     "app.delete": "if the app's last requests had not ended yet, it is stopped but not deleted: flytectl app get NAME",
     "secret.create": "the value may be stored already, and apps go on restarting with --roll: flytectl secret get KEY",
 }
-"""What becomes of a verb when Ctrl-C ends the command that waits for it; the others are over in a moment."""
+"""The verbs that one waits for, with a clock, and what becomes of them when Ctrl-C ends the command that does."""
 
 
 def call(
@@ -34,7 +36,8 @@ def call(
     """Calls a verb of the daemon behind ``$FLYTED_SOCKET`` (default: this machine's); errors as the client's."""
     path = Path(os.environ.get("FLYTED_SOCKET") or client.SOCKET)
     try:
-        return client.call(verb, args, bulk=bulk, fd=fd, on_event=on_event, path=path)
+        with clocked(on_event) if verb in INTERRUPTED else nullcontext(on_event) as heard:
+            return client.call(verb, args, bulk=bulk, fd=fd, on_event=heard, path=path)
     except NotFound as error:
         hint = _suggestion(verb, args or {}, path)
         error.hint = "\n".join(filter(None, (hint, error.hint)))

@@ -54,6 +54,12 @@ def span(seconds: float) -> str:
     return next(f"{int(seconds // unit)} {word}" for least, unit, word in _STEPS if seconds >= least)
 
 
+def clock(seconds: float) -> str:
+    """A length of time that goes on: ``45 s``, ``1:15 min``."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02} min" if minutes else f"{rest} s"
+
+
 def relative(seconds: float, now: float) -> str:
     """``5 min ago``, ``in 3 h``."""
     return f"{span(now - seconds)} ago" if seconds <= now else f"in {span(seconds - now)}"

@@ -193,12 +193,11 @@ def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> dict[str, Any]:
     colour = has_colour(sys.stderr)
 
     def show(event: dict[str, Any]) -> None:
-        if not quiet:
-            say(render.event_text(event, colour))
+        say(render.event_text(event, colour))
 
     if app.bundle_fd is not None:
         os.lseek(app.bundle_fd, 0, os.SEEK_SET)  # several apps may share one bundle
-    answer = call("app.serve", {"spec": to_dict(spec)}, fd=app.bundle_fd, on_event=show)
+    answer = call("app.serve", {"spec": to_dict(spec)}, fd=app.bundle_fd, on_event=None if quiet else show)
     result: dict[str, Any] = {**answer["app"], "changed": bool(answer["changed"])}
     if not quiet:
         revision = f"revision {render.safe(result.get('revision'))}"

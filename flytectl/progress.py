@@ -1,0 +1,78 @@
+"""A clock below the last line of a command that waits: on a terminal only, and gone when the next line comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+from flytectl.times import clock
+
+OnEvent = Callable[[dict[str, Any]], None]
+TICK_S, FIRST_S = 0.25, 2.0
+_TURNS = "|/-\\"
+_ERASE = "\r\x1b[K"
+
+
+class Clock:
+    """Hands events on, and between them shows how long the step since the last ``progress`` takes already."""
+
+    def __init__(self, stream: TextIO, on_event: OnEvent, now: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._on_event, self._now = stream, on_event, now
+        self._begun = now()
+        self._shown = 0
+        self._lock = threading.Lock()
+
+    def heard(self, event: dict[str, Any]) -> None:
+        """Takes the clock away and hands the event on."""
+        with self._lock:
+            self._erase()
+            if event.get("kind") == "progress":
+                self._begun = self._now()
+            self._on_event(event)
+
+    def tick(self) -> None:
+        """Shows the clock as it is now."""
+        with self._lock:
+            passed = self._now() - self._begun
+            if passed >= FIRST_S:
+                self._shown += 1
+                self._stream.write(f"{_ERASE}  {_TURNS[self._shown % len(_TURNS)]} {clock(passed)}")
+                self._stream.flush()
+
+    def end(self) -> None:
+        """Takes it away for good."""
+        with self._lock:
+            self._erase()
+
+    def _erase(self) -> None:
+        if self._shown:
+            self._shown = 0
+            self._stream.write(_ERASE)
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def clocked(on_event: OnEvent | None) -> Iterator[OnEvent | None]:
+    """What to hand events to while the clock runs; ``on_event`` itself where nobody looks at a terminal."""
+    if on_event is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield on_event
+        return
+    shown, over = Clock(sys.stderr, on_event), threading.Event()
+    ticking = threading.Thread(target=_run, args=(shown, over), daemon=True)
+    ticking.start()
+    try:
+        yield shown.heard
+    finally:
+        over.set()
+        ticking.join()
+        shown.end()
+
+
+def _run(shown: Clock, over: threading.Event) -> None:
+    while not over.wait(TICK_S):
+        shown.tick()
