@@ -105,13 +105,13 @@ def _examples(row: str) -> str | None:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in EXAMPLES[row]) if row in EXAMPLES else None
 
 
-def _alone(ctx: click.Context) -> Any:
+def _alone(ctx: click.Context, **options: Any) -> Any:
     """What a group's own words do when no other follows: they are a row of the table themselves."""
-    if ctx.invoked_subcommand is not None:
-        return None
-    command = named(" ".join(ctx.command_path.split(" ")[1:]))
-    with command.make_context(ctx.info_name, [], parent=ctx.parent) as own:
-        return command.invoke(own)
+    if ctx.invoked_subcommand is None:
+        return ctx.invoke(named(" ".join(ctx.command_path.split(" ")[1:])), **options)
+    if any(options.values()):
+        raise click.UsageError(f"options of '{ctx.invoked_subcommand}' stand behind that word", ctx)
+    return None
 
 
 class Words(click.Group):
@@ -120,6 +120,7 @@ class Words(click.Group):
     def __init__(self, said: str = "") -> None:
         super().__init__(
             name=said or "flytectl",
+            params=list(named(said).params) if said in COMMANDS else None,
             help=GROUPS[said],
             epilog=_examples(said),
             no_args_is_help=False,

@@ -38,34 +38,43 @@ def show(*, pem: bool, json_: bool) -> None:
 
 
 @click.command()
-def install() -> None:
+@as_json
+def install(*, json_: bool) -> None:
     """Trust the CA, in your browsers too (root)."""
-    from flytectl import trust
+    from flytectl import render, trust
 
     _require_root("install")
     pem, names = _ask()
     trust.install_system(pem)
-    out(f"trusted: {trust.ANCHOR}")
-    out(f"SHA-256  {trust.fingerprint(pem)}")
-    out(f"It can sign for {', '.join(names)} and nothing else.")
     user = trust.calling_user(os.environ)
-    if user is not None:
-        _browsers(user, pem)
+    trusted = [str(trust.ANCHOR)] + ([] if user is None else _browsers(user, pem))
+    if json_:
+        out(render.to_json({"fingerprint": trust.fingerprint(pem), "names": names, "trusted": trusted}))
+    else:
+        for place in trusted:
+            out(f"trusted: {render.safe(place)}")
+        out(f"SHA-256  {trust.fingerprint(pem)}")
+        out(f"It can sign for {', '.join(render.safe(name) for name in names)} and nothing else.")
     say("note: Python programs that bring their own bundle (certifi: requests, httpx) need")
     say(f"      export SSL_CERT_FILE={trust.BUNDLE} REQUESTS_CA_BUNDLE={trust.BUNDLE}")
 
 
 @click.command()
-def uninstall() -> None:
+@as_json
+def uninstall(*, json_: bool) -> None:
     """Undo 'ca install' (root only). Works without the daemon."""
-    from flytectl import trust
+    from flytectl import render, trust
 
     _require_root("uninstall")
-    was_there = trust.uninstall_system()
-    out(f"removed: {trust.ANCHOR}" if was_there else "the system did not trust it")
+    removed = [str(trust.ANCHOR)] if trust.uninstall_system() else []
+    if not removed:
+        say("the system did not trust it")
     user = trust.calling_user(os.environ)
-    if user is not None:
-        _forget(user)
+    removed += [] if user is None else _forget(user)
+    if json_:
+        out(render.to_json({"removed": removed}))
+    for place in () if json_ else removed:
+        out(f"removed: {render.safe(place)}")
 
 
 def _ask() -> tuple[str, list[str]]:
@@ -82,8 +91,8 @@ def _require_root(command: str) -> None:
         raise PermissionRefused("the system's trusted certificates belong to root", hint=f"sudo flytectl ca {command}")
 
 
-def _browsers(user: pwd.struct_passwd, pem: str) -> None:
-    """Every browser of the user's that is found, and what to do for the others."""
+def _browsers(user: pwd.struct_passwd, pem: str) -> list[str]:
+    """Every browser of the user's that is found; says what to do for the others. The stores that trust it now."""
     from pathlib import Path
 
     from flytectl import browsers
@@ -93,24 +102,27 @@ def _browsers(user: pwd.struct_passwd, pem: str) -> None:
     make, start = browsers.unmade(home, have)
     if not (have or make or start):
         say(f"note: no browser of {user.pw_name}'s was found; for one on another computer: flytectl ca show --pem")
-        return
+        return []
     if not browsers.have_certutil():
         names = ", ".join(dict.fromkeys([*(store.browser for store in (*have, *make)), *start]))
         say(f"note: {user.pw_name}'s browsers ({names}) keep lists of their own:")
         say(f"      sudo apt install {browsers.CERTUTIL_PACKAGE} && sudo flytectl ca install")
-        return
+        return []
+    trusted = []
     for store in (*have, *make):
         if browsers.trust_in(store, user, pem):
-            out(f"trusted: {store.folder} ({store.browser})")
+            trusted.append(f"{store.folder} ({store.browser})")
         else:
             say(f"note: certutil could not change {store.folder} ({store.browser})")
     for name in start:
         say(f"note: {name} has made no profile yet: start it once, then: sudo flytectl ca install")
     if have:
         say("note: restart browsers that are open")
+    return trusted
 
 
-def _forget(user: pwd.struct_passwd) -> None:
+def _forget(user: pwd.struct_passwd) -> list[str]:
+    """The stores of the user's browsers that trusted it so far."""
     from pathlib import Path
 
     from flytectl import browsers
@@ -119,7 +131,5 @@ def _forget(user: pwd.struct_passwd) -> None:
     if have and not browsers.have_certutil():
         say(f"note: {user.pw_name}'s browsers may still trust it:")
         say(f"      sudo apt install {browsers.CERTUTIL_PACKAGE} && sudo flytectl ca uninstall")
-        return
-    for store in have:
-        if browsers.distrust_in(store.folder, user):
-            out(f"removed: {store.folder} ({store.browser})")
+        return []
+    return [f"{store.folder} ({store.browser})" for store in have if browsers.distrust_in(store.folder, user)]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import click
 
-from flytectl.options import out, say
+from flytectl.options import as_json, out, say
 
 
 @click.command()
-def login() -> None:
+@as_json
+def login(*, json_: bool) -> None:
     """Print a link that logs a browser in.
 
     To this machine's pages and apps. It works once, for five minutes.
     """
+    from flytectl import render
     from flytectl.daemon import call
 
-    out(str(call("login.create")["url"]))
+    made = call("login.create")
+    out(render.to_json(render.fields(made, ("url", "expires_at"))) if json_ else str(made["url"]))
     say("Open this link within 5 minutes. It works once; do not share it.")

@@ -12,7 +12,8 @@ from flytectl.options import as_json, complete_model, out, say
 @click.command()
 @click.argument("name")
 @click.argument("folder", metavar="DIR", type=click.Path(readable=False))
-def add(name: str, folder: str) -> None:
+@as_json
+def add(name: str, folder: str, *, json_: bool) -> None:
     """Use the files in DIR as model NAME.
 
     Whenever an app asks for NAME, as in model_hf_path=.
@@ -22,6 +23,9 @@ def add(name: str, folder: str) -> None:
     from flyted.contract.quantity import human_bytes
 
     added = call("model.add", {"name": name, "folder": os.path.abspath(folder)})["model"]  # noqa: PTH100  as typed
+    if json_:
+        out(render.to_json(render.fields(added, render.MODEL_FIELDS)))
+        return
     size = human_bytes(added.get("bytes") or 0)
     say(f"model {render.safe(added['name'])} is {render.safe(added['folder'])} ({size}); serve its apps again")
 
@@ -45,7 +49,8 @@ def ls(*, json_: bool) -> None:
 
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_model)
-def rm(names: tuple[str, ...]) -> None:
+@as_json
+def rm(names: tuple[str, ...], *, json_: bool) -> None:
     """Forget models; their folders stay.
 
     Apps that are served already go on with them.
@@ -53,6 +58,11 @@ def rm(names: tuple[str, ...]) -> None:
     from flytectl import render
     from flytectl.daemon import call
 
+    gone = []
     for name in names:
         removed = call("model.remove", {"name": name})["model"]
-        say(f"model {render.safe(removed['name'])} is forgotten; {render.safe(removed['folder'])} stays as it is")
+        gone.append(render.fields(removed, render.MODEL_FIELDS))
+        if not json_:
+            say(f"model {render.safe(removed['name'])} is forgotten; {render.safe(removed['folder'])} stays as it is")
+    if json_:
+        out(render.to_json({"models": gone}))

@@ -40,17 +40,18 @@ class _Discreet(click.Command):
 @click.option("--replace", is_flag=True, help="Replace an existing secret.")
 @click.option("--roll", is_flag=True, help="With --replace: restart the apps that use it, one by one.")
 @secret_scope
+@as_json
 def create(
     key: str, value: str | None, from_file: str | None, project: str, domain: str,
-    *, keep_newline: bool, replace: bool, roll: bool,
+    *, keep_newline: bool, replace: bool, roll: bool, json_: bool,
 ) -> None:  # fmt: skip
     """Store a secret.
 
     The value is VALUE, the FILE of --from-file, standard input when VALUE is '-' (one newline at its end is dropped),
     or asked for.
     """
+    from flytectl import render
     from flytectl.daemon import call
-    from flytectl.render import safe
     from flytectl.values import read_value
 
     _no_core_dump()
@@ -61,9 +62,12 @@ def create(
     bulk = read_value(value, from_file, keep_newline=keep_newline)
     args = {"project": project, "domain": domain, "key": key, "replace": replace, "roll": roll}
     answer = call("secret.create", args, bulk=bulk, on_event=_progress)
-    out(f"secret '{safe(key)}' stored")
+    if json_:
+        out(render.to_json({**render.fields(answer["secret"], render.SECRET_FIELDS), "rolled": answer["rolled"]}))
+        return
+    out(f"secret '{render.safe(key)}' stored")
     if answer.get("rolled"):
-        out(f"restarted: {', '.join(safe(name) for name in answer['rolled'])}")
+        out(f"restarted: {', '.join(render.safe(name) for name in answer['rolled'])}")
     elif replace and not roll:
         say("note: an app keeps the old value until its next start; --roll restarts the apps that use it")
 
@@ -102,15 +106,16 @@ def get(key: str | None, project: str, domain: str, *, json_: bool) -> None:
 @click.command()
 @click.argument("key", shell_complete=complete_secret)
 @secret_scope
+@as_json
 @yes_option
-def delete(key: str, project: str, domain: str, *, yes: bool) -> int:
+def delete(key: str, project: str, domain: str, *, json_: bool, yes: bool) -> int:
     """Delete a secret. Apps that run keep their value until they stop.
 
     On a terminal it shows which apps use it, and asks.
     """
+    from flytectl import render
     from flytectl.daemon import call
     from flytectl.losses import of_secret
-    from flytectl.render import safe
 
     args = {"project": project, "domain": domain, "key": key}
     if not yes:
@@ -118,32 +123,39 @@ def delete(key: str, project: str, domain: str, *, yes: bool) -> int:
 
         lost = [of_secret(call("secret.get", args)["secret"])] if can_ask() else []
         typed = join(["flytectl", "secret", "delete", "--yes", key, *scope_words(project, domain)])
-        if not may_delete(lost, f"Delete secret {safe(key)}?", typed):
+        if not may_delete(lost, f"Delete secret {render.safe(key)}?", typed):
             return DECLINED
-    call("secret.delete", args)
-    out(f"secret '{safe(key)}' deleted")
+    deleted = call("secret.delete", args)["secret"]
+    if json_:
+        out(render.to_json(render.fields(deleted, render.SECRET_FIELDS)))
+    else:
+        out(f"secret '{render.safe(key)}' deleted")
     return 0
 
 
 @click.command("accept-rollback")
-def accept_rollback() -> None:
+@as_json
+def accept_rollback(*, json_: bool) -> None:
     """Accept a restored backup of the secrets.
 
     Root only: the store is older than the last one seen.
     """
     from flytectl.daemon import call
+    from flytectl.render import to_json
 
     call("secret.accept-rollback")
-    out("the store is accepted as it is")
+    out(to_json({"accepted": True}) if json_ else "the store is accepted as it is")
 
 
 @click.command()
-def rotate() -> None:
+@as_json
+def rotate(*, json_: bool) -> None:
     """Encrypt all secrets to a new key.
 
     Root only; restarts flyted, apps go on. All of them or none: what opened the old store does not open the new one.
     """
     from flytectl.daemon import call, restart
+    from flytectl.render import to_json
     from flyted.contract.errors import HostFailure
 
     before = call("secret.rotate")["recipient"]
@@ -151,7 +163,8 @@ def rotate() -> None:
     after = call("secret.identity")["recipient"]
     if after == before:
         raise HostFailure("neither the key nor any secret was changed", hint="journalctl -u flyted-rotate -n 20")
-    out(f"every secret is encrypted to this machine's new key, {after}")
+    said = f"every secret is encrypted to this machine's new key, {after}"
+    out(to_json({"recipient": after}) if json_ else said)
     say("note: the old key still opens old copies of the store, backups too; replace values that may be known")
 
 

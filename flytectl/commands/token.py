@@ -21,15 +21,18 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
 
 
 @click.command()
-def token() -> None:
+@as_json
+def token(*, json_: bool) -> None:
     """Print a token that is valid for an hour.
 
     It is what the flyte command asks for, and what curl may use.
     """
+    from flytectl import render
     from flytectl.daemon import call
 
     _no_core_dump()
-    out(str(call("token.mint")["token"]))
+    made = call("token.mint")
+    out(render.to_json(render.fields(made, ("token", "user", "expires_at"))) if json_ else str(made["token"]))
 
 
 @click.command()
@@ -81,19 +84,25 @@ def ls(*, all_: bool, json_: bool) -> None:
 @click.command()
 @click.argument("tokens", nargs=-1, metavar="NAME...", shell_complete=complete_token)
 @click.option("-A", "--all", "all_", is_flag=True, help="All of yours (root: everybody's), browsers' too.")
-def revoke(tokens: tuple[str, ...], *, all_: bool) -> None:
+@as_json
+def revoke(tokens: tuple[str, ...], *, all_: bool, json_: bool) -> None:
     """Revoke tokens immediately.
 
     NAME is the name, the ID, or the token itself.
     """
+    from flytectl import render
     from flytectl.daemon import call
-    from flytectl.render import safe
 
     if bool(tokens) == all_:
         raise click.UsageError("give either the NAMEs of tokens or --all")
+    gone = []
     for word in tokens or ("",):
         for ended in call("token.revoke", {"token": word, "all": all_})["tokens"]:
-            out(f"token '{safe(ended.get('name') or ended.get('id'))}' is revoked")
+            gone.append(render.fields(ended, render.TOKEN_FIELDS))
+            if not json_:
+                out(f"token '{render.safe(ended.get('name') or ended.get('id'))}' is revoked")
+    if json_:
+        out(render.to_json({"tokens": gone}))
 
 
 def _tokens() -> list[dict[str, Any]]:

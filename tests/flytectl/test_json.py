@@ -1,0 +1,67 @@
+"""``--json``: every command that answers with data has it, and so have its errors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from flytectl import cli
+from tests.flytectl.border import result
+
+NO_JSON = {"config init": "its answer is a file of Flyte's, in YAML"}
+
+
+@pytest.mark.parametrize("row", cli.COMMANDS)
+def test_every_command_that_answers_with_data_can_do_so_in_json(row: str) -> None:
+    """One word for it everywhere; what has none is named here with the reason."""
+    options = {text for param in cli.named(row).params for text in param.opts}
+    assert ("--json" in options) != (row in NO_JSON)
+
+
+SECRET = {"key": "K", "project": "", "domain": "", "generation": 1, "created_at": 0, "updated_at": 0, "damaged": False}
+TOKEN = {"id": "5f", "kind": "named", "name": "ci", "user": "me", "app": "", "created_at": 1.0, "expires_at": 2.0}
+MODEL = {"name": "m", "folder": "/m", "bytes": 1, "problem": "", "added_at": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "answered", "name", "value"),
+    [
+        (["secret", "create", "K", "v"], {"secret": SECRET, "rolled": []}, "rolled", []),
+        (["secret", "delete", "K", "--yes"], {"secret": SECRET}, "key", "K"),
+        (["secret", "accept-rollback"], {}, "accepted", True),
+        (["model", "add", "m", "/m"], {"model": MODEL}, "added_at", "1970-01-01T00:00:01.000000Z"),
+        (["model", "rm", "m"], {"model": MODEL}, "models", [{**MODEL, "added_at": "1970-01-01T00:00:01.000000Z"}]),
+        (["token"], {"token": "t", "user": "me", "expires_at": 1.0}, "token", "t"),
+        (["login"], {"url": "https://x", "code": "c", "expires_at": 1.0}, "expires_at", "1970-01-01T00:00:01.000000Z"),
+    ],
+)
+def test_what_changes_something_answers_in_json(
+    border, capsys, words: list[str], answered: dict[str, Any], name: str, value: Any
+) -> None:
+    """The fields that flytectl(1) names, on standard output, and nothing else there."""
+    border(result(**answered))
+    assert cli.main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[name] == value
+
+
+def test_revoked_tokens_in_json(border, capsys) -> None:
+    """All that one word meant."""
+    border(result(tokens=[TOKEN]))
+    assert cli.main(["token", "revoke", "ci", "--json"]) == 0
+    assert [token["id"] for token in json.loads(capsys.readouterr().out)["tokens"]] == ["5f"]
+
+
+@pytest.mark.parametrize("row", [row for row in cli.COMMANDS if row not in NO_JSON])
+def test_errors_of_every_command_are_json_too(row: str, tmp_path, monkeypatch, capsys) -> None:
+    """One line on standard error, whether the words are wrong or the daemon is away."""
+    monkeypatch.setenv("FLYTED_SOCKET", str(tmp_path / "nobody"))
+    assert cli.main([*row.split(" "), "--json", "--no-such-option"]) == 2
+    assert json.loads(capsys.readouterr().err)["code"] == "usage"
+
+
+def test_an_option_before_the_next_word_is_no_option_of_it(capsys) -> None:
+    """`token` is a command and the beginning of others."""
+    assert cli.main(["token", "--json", "ls"]) == 2
+    assert "behind that word" in json.loads(capsys.readouterr().err)["error"]
