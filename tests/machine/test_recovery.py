@@ -18,6 +18,7 @@ from tests.machine.people import alice, by, curl, may_serve, refused
 APP = "survivor"
 STATE = Path("/var/lib/flyted")
 SEALED_WITH = Path("/var/lib/systemd/credential.secret")
+SOCKETS = ("flyted.socket", "flyted-credentials.socket", "flyted-api.socket")
 
 
 def systemctl(*words: str) -> subprocess.CompletedProcess[str]:
@@ -43,8 +44,12 @@ def url() -> Iterator[str]:
 
 @contextmanager
 def without(path: Path, tmp_path: Path, put: bytes | None = None) -> Iterator[None]:
-    """The daemon is stopped, a file taken away (and another put there), then it is started; at the end all is back."""
-    systemctl("stop", "flyted.socket", "flyted-credentials.socket", "flyted-api.socket", "flyted")
+    """The daemon is stopped, a file taken away (and another put there), then it is started; at the end all is back.
+
+    flyted-setup is stopped by name: one that a start brought on goes on when that start is called off, and would look
+    at the file that is not back yet.
+    """
+    systemctl("stop", *SOCKETS, "flyted", "flyted-setup")
     kept = tmp_path / path.name
     shutil.move(path, kept)
     try:
@@ -53,7 +58,7 @@ def without(path: Path, tmp_path: Path, put: bytes | None = None) -> Iterator[No
             path.chmod(0o600)
         yield
     finally:
-        systemctl("stop", "flyted.socket", "flyted-credentials.socket", "flyted-api.socket", "flyted")
+        systemctl("stop", *SOCKETS, "flyted", "flyted-setup")
         path.unlink(missing_ok=True)
         shutil.move(kept, path)
         assert systemctl("start", "flyted").returncode == 0
@@ -90,7 +95,7 @@ def test_a_lost_database_is_not_taken_for_a_new_machine(url: str, tmp_path: Path
 
 def test_a_database_of_another_owner_is_named(url: str) -> None:
     """As a restored backup may have it: the disk has room, and the daemon is not started again and again."""
-    systemctl("stop", "flyted.socket", "flyted-credentials.socket", "flyted-api.socket", "flyted")
+    systemctl("stop", *SOCKETS, "flyted", "flyted-setup")
     shutil.chown(STATE / "flyted.db", "alice")
     try:
         told(url, "flyted may not open", "flyted.db", "chown 0:0")
@@ -132,11 +137,11 @@ def test_secrets_are_given_up_and_apps_stay(url: str, tmp_path: Path) -> None:
             assert APP in alice("flytectl", "app", "ls").stdout
             assert alice("flytectl", "secret", "ls").stdout == ""
             assert alice("curl", "-skS", url).returncode == 0
-            systemctl("stop", "flyted.socket", "flyted-credentials.socket", "flyted-api.socket", "flyted")
+            systemctl("stop", *SOCKETS, "flyted", "flyted-setup")
             shutil.rmtree(STATE / "secrets")
             shutil.rmtree(STATE / "lost-1")
             for name in ("secrets", "generation", "identity.cred"):
                 subprocess.run(["cp", "-a", tmp_path / name, STATE], check=True)
     finally:
-        systemctl("restart", "flyted.socket", "flyted-credentials.socket", "flyted-api.socket", "flyted")
+        systemctl("restart", *SOCKETS, "flyted")
     whole(url)
