@@ -45,18 +45,24 @@ class Connection:
         self.user = STRANGERS  # who shares with others what there is
 
     async def request(self) -> tuple[wire.Request, bytes]:
-        """The request and its bulk bytes. Raises :class:`ProtocolMismatch`, :class:`Busy` or :class:`ClientGone`."""
+        """The request and its bulk bytes. Raises :class:`ProtocolMismatch`, :class:`Busy` or :class:`ClientGone`.
+
+        One that waited here until its client gave up, while there was no daemon, is not begun: the client was told so.
+        """
         try:
             async with asyncio.timeout(REQUEST_TIME_S):
                 size = wire.length(await self._exactly(wire.HEAD.size), wire.REQUEST_LIMIT)
                 self._hold(cost(size))
                 request = wire.parse_request(wire.decode(await self._exactly(size)))
                 self._hold(request.bulk)
-                return request, await self._exactly(request.bulk)
+                bulk = await self._exactly(request.bulk)
         except TimeoutError as error:
             raise ProtocolMismatch(f"no whole request within {REQUEST_TIME_S:.0f} s") from error
         finally:
             self.asked = True
+        if self._waits_no_more():
+            raise ClientGone
+        return request, bulk
 
     def take_fd(self) -> int | None:
         """The descriptor that came with the request; the caller closes it."""
@@ -111,6 +117,14 @@ class Connection:
                 raise ClientGone
             data += chunk
         return bytes(data)
+
+    def _waits_no_more(self) -> bool:
+        try:
+            return not self._conn.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     async def _readable(self) -> None:
         loop = asyncio.get_running_loop()

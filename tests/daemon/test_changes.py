@@ -43,8 +43,9 @@ async def fault(_call: Call) -> dict[str, Any]:
     raise ZeroDivisionError(SECRET)
 
 
-async def wait(_call: Call) -> dict[str, Any]:
+async def wait(call: Call) -> dict[str, Any]:
     """Until the client leaves."""
+    await call.emit("progress", text="begun")
     await asyncio.Event().wait()
     return {}
 
@@ -157,6 +158,7 @@ def test_a_client_that_leaves(box: Box) -> None:
     with socket.socket(socket.AF_UNIX) as conn:
         conn.connect(str(box.here))
         conn.sendall(wire.encode_request("app.start", {}, ""))
+        conn.recv(1)  # it has begun
     for _ in range(100):
         if box.journal:
             break

@@ -61,15 +61,22 @@ class Daemon(Doors):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ended = threading.Event()
+        self.noted = 0
         verbs = {
             "echo": Verb(Right.READ, {"word": str}, echo, bulk=True),
             "missing": Verb(Right.READ, {}, missing),
             "broken": Verb(Right.READ, {}, broken),
             "admin": Verb(Right.ADMIN, {}, missing),
+            "note": Verb(Right.READ, {}, self.note),
             "chatter": Verb(Right.READ, {}, self.chatter),
             "follow": Verb(Right.READ, {}, self.follow, until_gone=True),
         }
         super().__init__({path: None}, verbs)
+
+    async def note(self, _call: Call) -> dict[str, Any]:
+        """Counts how often it was asked."""
+        self.noted += 1
+        return {}
 
     async def chatter(self, call: Call) -> dict[str, Any]:
         """Tells more than a socket holds, line by line."""
@@ -283,6 +290,20 @@ def test_a_follower_that_leaves_ends_its_work(daemon: Daemon) -> None:
         conn.sendall(wire.encode_request("follow", {}))
         assert not daemon.ended.wait(0.2)
     assert daemon.ended.wait(5)
+
+
+def test_what_a_client_asked_who_gave_up_before_it_was_heard_is_not_begun(daemon: Daemon) -> None:
+    """It was told that flyted does not answer: a deletion must not come of that when flyted is back."""
+    heard = threading.Event()
+    daemon.loop.call_soon_threadsafe(heard.wait)  # a daemon that hangs
+    with socket.socket(socket.AF_UNIX) as conn:
+        conn.connect(str(daemon.path))
+        conn.sendall(wire.encode_request("note", {}))
+    heard.set()
+    client.call("echo", {"word": "w"}, bulk=b"b", path=daemon.path)
+    assert daemon.noted == 0
+    client.call("note", path=daemon.path)
+    assert daemon.noted == 1
 
 
 def test_too_many_descriptors_are_refused_and_none_leaks(daemon: Daemon) -> None:
