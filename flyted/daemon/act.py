@@ -15,11 +15,12 @@ from flyted.contract.errors import HostFailure, IngressDown, NotFound
 from flyted.contract.names import WAY_OUT, Replica, network_of, replica_of
 from flyted.daemon.listen import hold
 from flyted.host import journal, starts
+from flyted.host.disk import is_folder
 from flyted.host.ingress import Ingress
 from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
 from flyted.plan.actions import Action, Doze, Sleep, StartPair, StartService, StopPair
-from flyted.plan.app_folders import erase_unit
+from flyted.plan.app_folders import erase_unit, folders_of
 from flyted.plan.build_unit import IMAGES
 from flyted.plan.engines.failures import LINES as ENGINE_LINES
 from flyted.plan.engines.failures import engine_failure
@@ -166,10 +167,18 @@ class Act:
         starts.remove(Path(LAYOUT.start_file(replica)))
 
     async def erase(self, app: StoredApp) -> None:
-        """Deletes an app's state and cache; PID 1 does it, the daemon may not even look into them."""
-        await self.units.run_transient(
-            f"flyted-erase-{app.key.id}.service", erase_unit(app.key.id), clean=["state", "cache"]
-        )
+        """Deletes an app's state and cache; PID 1 does it, the daemon may not even look into them.
+
+        Raises :class:`HostFailure` when something of them is left.
+        """
+        unit = f"flyted-erase-{app.key.id}.service"
+        await self.units.run_transient(unit, erase_unit(app.key.id), clean=["state", "cache"])
+        left = [folder for folder in folders_of(app.key.id) if is_folder(folder)]
+        if left:
+            raise HostFailure(
+                f"app '{app.key}' is stopped, but not all of its data could be deleted: {', '.join(left)}",
+                hint=f"journalctl -n 20 -u {unit} says why (is something mounted there?); then delete it again",
+            )
 
     async def apply_ingress(self, state: IngressState) -> bool:
         """Makes the ingress serve ``state``; ``False`` when it has to be tried again.

@@ -13,7 +13,8 @@ from flyted.plan.units import Layout
 
 PYTHON = "/usr/bin/python3"
 STATE = "/var/lib/private"
-"""Where systemd keeps the state of units with a user of their own (systemd.exec(5), DynamicUser=)."""
+CACHE = "/var/cache/private"
+"""Where systemd keeps the state and the cache of units with a user of their own (systemd.exec(5), DynamicUser=)."""
 LONGEST_S = 20
 _WARNING = 4  # syslog(3)
 
@@ -21,6 +22,11 @@ _WARNING = 4  # syslog(3)
 def folder_of(app_id: str) -> str:
     """The folder in which an app keeps its data."""
     return f"{STATE}/{state_name(app_id)}"
+
+
+def folders_of(app_id: str) -> tuple[str, ...]:
+    """All folders that an app keeps."""
+    return folder_of(app_id), f"{CACHE}/{state_name(app_id)}"
 
 
 def erase_unit(app_id: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,6 +185,23 @@ def test_what_an_app_keeps_is_shown_and_deleted_when_asked_for() -> None:
     assert "kept from an app that is deleted already" in said
     assert not STATE.exists()
     refused("flytectl", "app", "delete", "--yes", APP, status=4)
+
+
+def test_data_that_cannot_be_deleted_is_told_and_stays_the_apps() -> None:
+    """Something of the operator's is mounted there, which systemd leaves alone: the next app has to find no rest."""
+    serve("1")
+    mount = STATE / "disk"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mount], check=True)
+    try:
+        said = refused("flytectl", "app", "delete", "--yes", APP, status=9)
+        assert f"not all of its data could be deleted: {STATE}\n" in said
+        assert f"flyted-erase-{APP}.service" in said
+        assert answer("app", "get", APP)["state"] == "stopped"
+    finally:
+        subprocess.run(["umount", mount], check=True)
+    alice("flytectl", "app", "delete", "--yes", APP)
+    assert not STATE.exists()
 
 
 def test_who_uses_a_secret_is_shown_before_it_is_deleted() -> None:
