@@ -119,6 +119,7 @@ def _resolved(path: str) -> str:
 
 def _check_passable(folder: str) -> None:
     if not os.stat(folder).st_mode & stat.S_IXOTH:  # noqa: PTH116
+        _check_place(folder, folder)  # nobody shall open /root to everybody for a model that no app would see
         raise InvalidInput(f"only some users may go through {folder}", hint=f"sudo chmod o+x {folder}")
 
 

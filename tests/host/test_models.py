@@ -78,6 +78,16 @@ def test_what_lies_above_counts(folder: Path) -> None:
     assert caught.value.hint == f"sudo chmod o+x {folder.parent}"
 
 
+def test_nobody_is_told_to_open_a_folder_that_apps_do_not_see(folder: Path, tmp_path: Path) -> None:
+    """A link may lead to root's home: that is not to be made passable for everybody."""
+    unseen = tmp_path / "unseen"
+    unseen.mkdir(mode=0o700)
+    (folder / "more.bin").symlink_to(unseen / "more.bin")
+    with pytest.raises(InvalidInput, match="apps do not see") as caught:
+        checked(str(folder))
+    assert "chmod" not in caught.value.hint
+
+
 def test_nobody_learns_what_lies_in_folders_that_are_not_theirs(folder: Path) -> None:
     """The daemon is root: it sees what is there and what is not, and says the same of both."""
     private = folder.parent / "private"
