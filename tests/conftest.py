@@ -58,3 +58,18 @@ def pytest_collection_finish() -> None:
     given(none())(lambda _: None)()
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keeps ``--reruns`` from what may fail never: an attack that succeeds once in two times has succeeded."""
+    if config.pluginmanager.hasplugin("rerunfailures"):
+        for item in items:
+            if item.get_closest_marker("once") or HERE / "attacks" in item.path.parents:
+                item.add_marker(pytest.mark.flaky(reruns=0))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints why a test failed that passed when it was run again (``--reruns``): it is to be mended all the same."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"failed the first time: {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)

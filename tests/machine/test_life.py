@@ -85,6 +85,7 @@ def test_streams_and_websockets_keep_an_app_awake() -> None:
     until(lambda: state("life-nap") == "sleeping", 15)
 
 
+@pytest.mark.once
 def test_kill_9_of_the_daemon_loses_no_request() -> None:
     """No code of ours is in the data path; systemd brings the daemon back, and it finds everything as it was."""
     url = serve("life-load")
@@ -113,6 +114,7 @@ def test_an_app_wakes_while_the_daemon_is_down() -> None:
     assert state("life-load") == "running"
 
 
+@pytest.mark.once
 def test_a_new_revision_takes_over_without_a_lost_request() -> None:
     """Beside the old one, then instead of it."""
     url = serve("life-load", version="1")

@@ -44,6 +44,7 @@ env = FastAPIAppEnvironment(
 
 SEARCH = Search(CANARY, NEXT)
 found = SEARCH.found
+pytestmark = pytest.mark.once
 
 
 @pytest.fixture(scope="module")
