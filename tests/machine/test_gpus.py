@@ -311,7 +311,7 @@ def test_a_gpu_that_is_lost_while_running() -> None:
     until(lambda: answer("app", "get", "gpu-lost")["state"] == "failed")
     assert "its GPU is lost" in answer("app", "get", "gpu-lost")["reason"]
     assert "XID 79" in answer("app", "get", "gpu-lost")["reason"]
-    assert curl(urls["gpu-lost"])[0] == 503
+    until(lambda: curl(urls["gpu-lost"])[0] == 503)  # the ingress hears of it a moment later
     assert cuda(urls["gpu-well"]) != uuid
     rows = answer("gpu", "ls")["gpus"]
     assert [row["error"] for row in rows if row["state"] == "broken"] == ["GPU is lost"]
