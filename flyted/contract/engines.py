@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from flyted.contract.errors import InvalidInput
+from flyted.contract.fserve import program
 from flyted.contract.names import shown
-from flyted.contract.shell import read, written
 
 VLLM, SGLANG, LLAMA = "vLLM", "SGLang", "llama.cpp"
 LEVELS = (1, 2)
@@ -35,24 +35,6 @@ _STARTS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("llama-cpp-fserve",), LLAMA),
     (("llama-server",), LLAMA),
 )
-
-
-def split(command: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is fserve's, and what follows its dashes: a program with its arguments, as the file has them."""
-    if command[0] != "fserve" or "--" not in command:
-        return [], list(command)
-    at = list(command).index("--") + 1
-    return list(command[:at]), list(command[at:])
-
-
-def program(command: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is fserve's, and the program with its arguments as :mod:`flyted.contract.shell` writes words.
-
-    No words where a line needs a shell: which programs it starts is not known here. A command that is not fserve's is
-    never read by a shell: its words are as they are.
-    """
-    head, words = split(command)
-    return (head, [written(word) for word in read(words).words]) if head else (head, words)
 
 
 def engine_of(words: Sequence[str]) -> str:

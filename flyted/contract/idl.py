@@ -9,23 +9,19 @@ flyte/app/_runtime/app_serde.py. Zero values are absent in protobuf-JSON: ``repl
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import posixpath
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flyted.contract import gpu, quantity
 from flyted.contract.app import DEFAULT_MEMORY_BYTES, DEFAULT_SCALEDOWN_S, SHARED_MEMORY, AppSpec, SecretUse
-from flyted.contract.engines import can_sleep, program, split
+from flyted.contract.engines import can_sleep
 from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.fserve import parameters, program, split
 from flyted.contract.idl_fields import unknown
 from flyted.contract.names import AppKey, link_target, shown
 
 SYS_PATH = "_F_SYS_PATH"
-_PARAMETERS_LIMIT = 256 * 1024
 DEFAULT_PORT = 8080  # flyte/app/_app_environment.py
 _IN_PROCESS = ("uvicorn",)  # programs that serve on the socket they inherit, without a port of their own
 _KEPT_OPTIONS = ("--resolver", "--resolver-args", "--parameters")
@@ -250,22 +246,6 @@ def _speaks_h2c(key: AppKey, command: tuple[str, ...], port: int, container: dic
             hint='name the port "http1", or start a server that speaks HTTP/2 by args',
         )
     return name == "h2c"
-
-
-def parameters(command: list[str]) -> list[dict[str, Any]]:
-    """``--parameters`` of fserve: base64(gzip(json)), flyte/app/_parameter.py:SerializableParameterCollection."""
-    if "--parameters" not in command[:-1]:
-        return []
-    text = command[command.index("--parameters") + 1]
-    try:
-        inflate = zlib.decompressobj(wbits=31)
-        data = json.loads(inflate.decompress(base64.b64decode(text, validate=True), _PARAMETERS_LIMIT))
-        found = data["parameters"]
-        if not all(isinstance(p, dict) for p in found):
-            raise InvalidInput("the app's parameters cannot be read")
-    except (ValueError, KeyError, TypeError, zlib.error, binascii.Error) as error:
-        raise InvalidInput("the app's parameters cannot be read") from error
-    return list(found)
 
 
 def _command(words: list[str]) -> tuple[str, ...]:

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flyted.contract.app import AppSpec
-from flyted.contract.engines import engine_of, program, split
+from flyted.contract.engines import engine_of
 from flyted.contract.errors import InvalidInput, Unsupported
-from flyted.contract.idl import parameters
+from flyted.contract.fserve import parameters, program, split
 from flyted.contract.names import shown
 from flyted.contract.shell import UNCLOSED, Line, divided, read, variables_in
 from flyted.plan.engines.shape import shape_of
@@ -134,4 +134,4 @@ def _of_image(image: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_parameters(command: Sequence[str]) -> Iterator[str]:
-    yield from (str(each["env_var"]) for each in parameters(list(command)) if each.get("env_var"))
+    yield from (str(each["env_var"]) for each in parameters(command) if each.get("env_var"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from flyted.contract.engines import split
+from flyted.contract.fserve import split
 from flyted.contract.shell import Word, read
 
 

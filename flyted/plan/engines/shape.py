@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from flyted.contract.app import AppSpec
-from flyted.contract.engines import MOVED_BY, OPENABLE, engine_of, given, options_of, program
+from flyted.contract.engines import MOVED_BY, OPENABLE, engine_of, given, options_of
 from flyted.contract.errors import Unsupported
-from flyted.contract.idl import parameters
+from flyted.contract.fserve import parameters, program
 from flyted.contract.shell import with_texts
 from flyted.plan.engines import cpu
 

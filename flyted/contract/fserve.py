@@ -1,0 +1,58 @@
+"""The command of Flyte's fserve: its own options, the program that it starts, its parameters. Pure.
+
+Source: flyte/_bin/serve.py, flyte/app/_parameter.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from flyted.contract.errors import InvalidInput
+from flyted.contract.shell import read, written
+
+_PARAMETERS_LIMIT = 256 * 1024  # bytes of JSON, unpacked
+
+
+def split(command: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Splits a command into fserve's part, with its ``--``, and the program with its arguments as the file has them.
+
+    fserve's part is empty for a command that is not fserve's; the program's where the app is a server function.
+    """
+    if command[0] != "fserve" or "--" not in command:
+        return [], list(command)
+    at = list(command).index("--") + 1
+    return list(command[:at]), list(command[at:])
+
+
+def program(command: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Splits like :func:`split`, with the program's words as :mod:`flyted.contract.shell` writes them.
+
+    The program's part is empty where the line needs a shell: which programs a shell starts is not known here. No shell
+    reads a command that is not fserve's, so its words stay as they are.
+    """
+    head, words = split(command)
+    return (head, [written(word) for word in read(words).words]) if head else (head, words)
+
+
+def parameters(command: Sequence[str]) -> list[dict[str, Any]]:
+    """Reads fserve's ``--parameters``: base64(gzip(json)) of a ``SerializableParameterCollection``.
+
+    Raises :class:`InvalidInput` for text that is none.
+    """
+    if "--parameters" not in command[:-1]:
+        return []
+    text = command[command.index("--parameters") + 1]
+    try:
+        inflate = zlib.decompressobj(wbits=31)
+        data = json.loads(inflate.decompress(base64.b64decode(text, validate=True), _PARAMETERS_LIMIT))
+        found = data["parameters"]
+        if not all(isinstance(p, dict) for p in found):
+            raise InvalidInput("the app's parameters cannot be read")
+    except (ValueError, KeyError, TypeError, zlib.error, binascii.Error) as error:
+        raise InvalidInput("the app's parameters cannot be read") from error
+    return list(found)
