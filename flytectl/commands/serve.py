@@ -83,7 +83,7 @@ def serve(
     from flytectl import render
     from flytectl.daemon import require_same_version
     from flytectl.load import load
-    from flyted.contract.idl import asks_gpu, runs_vllm, spec_of
+    from flyted.contract.idl import asks_gpu, runs_sleeper, spec_of
 
     path = _existing(Path(file))
     env_folder = _environment_folder(python_env)
@@ -94,7 +94,7 @@ def serve(
         domain=domain, root=Path(root_dir) if root_dir else None,
     ) as loaded:  # fmt: skip
         asking = [app for app in loaded.apps if asks_gpu(app.idl)] or loaded.apps
-        sleeping = [app for app in loaded.apps if runs_vllm(app.idl)] or loaded.apps
+        sleeping = [app for app in loaded.apps if runs_sleeper(app.idl)] or loaded.apps
         specs = [
             spec_of(
                 app.idl, image=app.image, image_files=app.image_files, bundle=app.bundle_sha256,
@@ -129,7 +129,7 @@ def _gpus(flag: str | None, *, cpu: bool) -> Ask | None:
 
 
 def _sleep_level(idle: str | None) -> int:
-    """What ``--idle`` says, for the apps that run vLLM (for all, when none does: they are refused)."""
+    """Reads ``--idle``, for the apps whose engine can sleep (for all, when none can: the daemon refuses them)."""
     levels = {None: 0, "stop": 0, "sleep": 1, "sleep:1": 1, "sleep:2": 2}
     if idle not in levels:
         raise click.UsageError(f"--idle {idle}: give stop, sleep or sleep:2")

@@ -13,7 +13,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from flyted.contract.engines import check_sleep
 from flyted.contract.errors import InvalidInput
 from flyted.contract.gpu import Ask
 from flyted.contract.names import AppKey, env_name, secret_file, secret_key, shown
@@ -115,8 +114,8 @@ class AppSpec:
     start_timeout_s: float = 0.0  # until it serves; 0: what flyted.toml says
     secret_in_argv: bool = False  # a program may have a secret among its arguments, which every user can read
     requires_auth: bool = False  # the ingress asks for a token; False for what was stored before it could
-    open_paths: tuple[str, ...] = ()  # beyond those that its own key guards (plan/engines/shape.py); "/": all
-    engine_sleep: int = 0  # the level of vLLM's sleep that an idle app goes to; 0: it is stopped
+    open_paths: tuple[str, ...] = ()  # beyond those that its own key guards (plan/engines); "/": all
+    engine_sleep: int = 0  # the sleep level of its engine when it is idle; 0: it is stopped (plan/engines/check.py)
     models: tuple[tuple[str, str], ...] = ()  # (name, folder of this machine), said by flyted and nobody else
     type: str = ""
     description: str = ""
@@ -147,11 +146,6 @@ class AppSpec:
         self._check_port()
         self._check_open_paths()
         self._check_start()
-        if self.engine_sleep:
-            check_sleep(
-                str(self.key), self.engine_sleep, self.command, port=self.port, min_replicas=self.min_replicas,
-                open_paths=self.open_paths,
-            )  # fmt: skip
         for text in (
             self.python_env,
             self.type,

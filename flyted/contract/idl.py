@@ -55,8 +55,8 @@ def spec_of(
     in ``image_files``; ``bundle`` the SHA-256 of the code bundle. ``gpus`` (none of them: ``gpu.NONE``), ``project``
     and ``domain`` override the IDL's.
     ``secret_in_argv``: a program may have a secret among its arguments. ``open_paths``: of an app that checks a key
-    itself, beyond those that the key guards. ``engine_sleep``: of an idle
-    vLLM the level of its sleep, 0: it is stopped. ``ready_path``, ``start_timeout_s``: as :class:`AppSpec` has them.
+    itself, beyond those that the key guards. ``engine_sleep``: the level to which an idle engine sleeps, 0: it is
+    stopped. ``ready_path``, ``start_timeout_s``: as :class:`AppSpec` has them.
 
     Raises :class:`InvalidInput` for values that are wrong anywhere and :class:`Unsupported` for those that are
     right on a cluster but not here; the message names every such field.
@@ -120,8 +120,8 @@ def asks_gpu(idl: Mapping[str, Any]) -> bool:
     return bool(accelerator) or any(r.get("name") == "GPU" for r in entries)
 
 
-def runs_vllm(idl: Mapping[str, Any]) -> bool:
-    """Whether an app's program is vLLM, which can sleep and stay."""
+def runs_sleeper(idl: Mapping[str, Any]) -> bool:
+    """Returns whether an app's program is an engine that can sleep without ending."""
     container = _map(_map(idl.get("spec")).get("container"))
     return can_sleep([*container.get("command", []), *container.get("args", [])])
 

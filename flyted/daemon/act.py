@@ -221,9 +221,10 @@ class Act:
 
     async def _engine_failure(self, replica: Replica) -> str:
         revision = self.store.app(replica.app_id).revision(replica.revision)
-        if revision is None or revision.shape is None:
+        shape = revision.shape if revision is not None else None
+        if shape is None:
             return ""
-        return engine_failure(await self.last_lines(replica, ENGINE_LINES))
+        return engine_failure(await self.last_lines(replica, ENGINE_LINES), shape.engine.failures)
 
     async def why_ended(self, replica: Replica) -> str:
         """How a service at rest came to an end, unless it was put to sleep; "" too where nobody says."""

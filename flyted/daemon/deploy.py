@@ -32,7 +32,7 @@ from flyted.host.store import Store
 from flyted.host.vault import Vault
 from flyted.plan import arguments
 from flyted.plan.disk import APP_FOLDERS, check_room
-from flyted.plan.engines import shape as engines
+from flyted.plan.engines.check import check as check_engine
 from flyted.plan.facts import StoredApp
 from flyted.plan.notes import notes
 from flyted.plan.secrets import room
@@ -93,7 +93,7 @@ class Deploy:
         if unchanged is not None:
             return await self._start_again(unchanged, emit), False
         arguments.check(spec)
-        engines.check(spec)
+        check_engine(spec)
         await self.gpus.check(spec.key, spec.gpu)  # before what only a machine with a GPU needs
         self.images.check(spec)
         self._check_room(spec)

@@ -12,7 +12,7 @@ from flyted.contract.errors import InvalidInput
 from flyted.contract.names import model_name, shown
 from flyted.daemon.verbs import Call, Door, Right, Verb
 from flyted.host.models import Model, Models, checked
-from flyted.plan.engines.shape import model_names, model_paths
+from flyted.plan.engines.models import model_names, model_paths
 
 LOOK_S = 30.0  # for all files of a folder; a file system of the network may never answer
 _HERE = frozenset({Door.CONTROL})  # a path is of this machine: who is not on it has nothing to say about it

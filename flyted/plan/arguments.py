@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flyted.contract.app import AppSpec
-from flyted.contract.engines import engine_of
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.fserve import parameters, program, split
 from flyted.contract.names import shown
 from flyted.contract.shell import UNCLOSED, Line, divided, read, variables_in
+from flyted.plan.engines.registry import engine_of
 from flyted.plan.engines.shape import shape_of
 
 _KUBERNETES = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
@@ -95,10 +95,10 @@ def _check_line(spec: AppSpec, line: Line, secrets: set[str]) -> None:
             hint=f"leave out {line.syntax}; or {_REMEDY}",
         )
     words = line.text.split()
-    engine = next((name for at in range(len(words)) if (name := engine_of(words[at:]))), "")
-    if engine and not spec.requires_auth:
+    engine = next((found for at in range(len(words)) if (found := engine_of(words[at:]))), None)
+    if engine is not None and not spec.requires_auth:
         raise Unsupported(
-            f"app '{spec.key}': its args need a shell ({line.syntax}), so which of the paths of {engine} its key "
+            f"app '{spec.key}': its args need a shell ({line.syntax}), so which of the paths of {engine.name} its key "
             "guards is not known",
             hint=f"leave out {line.syntax}, or let the ingress ask for a token: requires_auth=True",
         )

@@ -16,6 +16,7 @@ from flyted.contract.names import env_name, shown
 from flyted.plan import known_layers, pip
 from flyted.plan.build_secrets import distinct, layer_secrets
 from flyted.plan.build_unit import BuildSettings, ImageRecord, build_failure, build_unit, record_of, remove_unit
+from flyted.plan.engines.registry import needs_gpu
 from flyted.plan.known_layers import Need
 from flyted.plan.recipe import Install, Machine, Recipe, recipe_hash, recipe_json
 
@@ -31,7 +32,6 @@ _BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v(?P<flyte
 _PYTHON = re.compile(r"3\.\d{1,2}")
 _VARIABLE = re.compile(r"\\\$|\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ENGINE = re.compile(r"(?:vllm|sglang)(?![A-Za-z0-9._-])", re.IGNORECASE)
 Layer = tuple[str, str, Mapping[str, Any]]
 """Where it stands, for people; its kind; what is in it."""
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -81,7 +81,7 @@ def engine_of(recipe: Recipe) -> str:
 
     Flyte's client has the image built first, and names the app's GPU only afterwards: gigabytes later.
     """
-    return next((r for install in recipe.installs for r in install.requirements if _ENGINE.match(r)), "")
+    return next((r for install in recipe.installs for r in install.requirements if needs_gpu(r)), "")
 
 
 def gpu_build_of(recipe: Recipe) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flyted.contract.app import DEFAULT_MEMORY_BYTES, AppSpec
-from flyted.contract.engines import OPENABLE
 from flyted.contract.quantity import human_bytes
 from flyted.plan import arguments
 from flyted.plan.disk import NOT_LIMITED
-from flyted.plan.engines.shape import open_paths
+from flyted.plan.engines.base import Engine
+from flyted.plan.engines.shape import open_paths, shape_of
 from flyted.plan.facts import Capacity
 
 _SHOWN = 3  # paths in a note
@@ -23,18 +23,30 @@ def notes(spec: AppSpec, machine: Capacity) -> Iterator[str]:
         yield NOT_LIMITED
     for name, folder in spec.models:
         yield f"model {name} is taken from {folder}"
-    paths = open_paths(spec)
-    if spec.engine_sleep and not spec.gpu_count:
-        yield "without a GPU vLLM gives no memory back when it sleeps"
+    shape = shape_of(spec)
+    if shape is not None and spec.engine_sleep:
+        yield from _of_sleep(spec, shape.engine)
+    yield from _of_paths(spec, shape.engine if shape else None)
+    yield from arguments.notes(spec)
+
+
+def _of_sleep(spec: AppSpec, engine: Engine) -> Iterator[str]:
+    if not spec.gpu_count:
+        yield f"without a GPU {engine.name} gives no memory back when it sleeps"
     elif spec.engine_sleep == 1:
-        yield "asleep, vLLM keeps the model's weights in memory, where they count as the app's (Resources(memory=…))"
-    if paths == OPENABLE:
-        yield f"to sleep, vLLM has endpoints that no key guards: only these paths are open: {', '.join(paths)}"
+        counted = "they count as the app's (Resources(memory=…))"
+        yield f"asleep, {engine.name} keeps the model's weights in memory, where {counted}"
+
+
+def _of_paths(spec: AppSpec, engine: Engine | None) -> Iterator[str]:
+    paths = open_paths(spec)
+    if engine is not None and engine.sleep is not None and paths == engine.sleep.openable:
+        listed = ", ".join(paths)
+        yield f"to sleep, {engine.name} has endpoints that no key guards: only these paths are open: {listed}"
     elif paths is not None:
         yield f"public paths (its API key required): {_listed(paths)}; to open others: --open-path PATH"
     elif spec.open_paths and "/" not in spec.open_paths:
         yield "--open-path changes nothing: all paths of this app are open"
-    yield from arguments.notes(spec)
 
 
 def _more_than_there_is(spec: AppSpec, machine: Capacity) -> Iterator[str]:

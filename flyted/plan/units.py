@@ -203,7 +203,7 @@ def _running(spec: AppSpec, argv: list[str], start_s: int) -> Properties:
 def _launch_options(
     spec: AppSpec, engine: Shape | None, credentials: dict[str, SecretUse | Literal["sums"]], layout: Layout
 ) -> Iterable[str]:
-    also = dict(engine.also) if engine else {}
+    also = dict(engine.extra_secret_variables) if engine else {}
     if spec.bundle:
         yield from ("--bundle", bundle_path(spec.bundle, layout))
     yield from _port_options(spec, engine)

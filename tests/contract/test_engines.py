@@ -1,62 +1,37 @@
-"""Who can sleep and stay, and who is refused: vLLM alone, and only where nobody else could put it to sleep."""
+"""Which apps of a file ``flytectl serve --idle sleep`` is for, by their command."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from flyted.contract.app import AppSpec, from_dict, to_dict
-from flyted.contract.engines import OPENABLE, can_sleep, engine_of
-from flyted.contract.errors import InvalidInput
-from flyted.contract.names import AppKey
-
-VLLM = ("fserve", "--", "vllm-fserve", "serve", "m", "--port", "8080")
-
-
-def spec(**changes: Any) -> AppSpec:
-    """An app that sleeps so."""
-    values: dict[str, Any] = {"command": VLLM, "port": 8080, "engine_sleep": 1, **changes}
-    return AppSpec(AppKey("default", "development", "a"), image={}, **values)
-
-
-def test_vllm_can_sleep_and_stay() -> None:
-    """At both levels; and the level crosses the border."""
-    for level in (0, 1, 2):
-        assert from_dict(to_dict(spec(engine_sleep=level))).engine_sleep == level
-    assert spec().digest() != spec(engine_sleep=2).digest()
-    assert can_sleep(VLLM)
-    assert not can_sleep(())
-    assert engine_of([]) == ""
+from flyted.contract.engines import can_sleep, starts_with
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    "command",
     [
-        ({"command": ("fserve", "--", "sglang-fserve", "--port", "8080")}, "for apps that run vLLM (it runs SGLang)"),
-        ({"command": ("llama-server", "-m", "x")}, "(it runs llama.cpp)"),
-        ({"command": ("fserve", "--"), "port": 0}, "for apps that run vLLM (it does not)"),
-        ({"command": ("python", "serve.py")}, "(it does not)"),
-        ({"min_replicas": 1}, "it never is idle"),
-        ({"engine_sleep": 3}, "no sleep level 3"),
-        ({"engine_sleep": -1}, "no sleep level -1"),
-        ({"command": (*VLLM, "--ssl-keyfile=k")}, "with --ssl-keyfile vLLM cannot be put to sleep"),
-        ({"command": (*VLLM, "--root_path", "/v1")}, "with --root-path vLLM cannot be put to sleep"),
-        ({"command": (*VLLM, "--uds", "/tmp/s")}, "with --uds vLLM cannot be put to sleep"),
+        ("fserve", "--", "vllm-fserve", "serve", "m", "--port", "8080"),
+        ("/opt/env/bin/vllm", "serve", "m"),
+        ("python3.12", "-u", "-m", "vllm.entrypoints.cli.main", "serve", "m"),
     ],
 )
-def test_what_cannot_sleep_so_is_refused(changes: dict[str, Any], said: str) -> None:
-    """With the reason; without --idle all of them are fine."""
-    with pytest.raises(InvalidInput) as refused:
-        spec(**changes)
-    assert said in refused.value.message
-    assert refused.value.hint
-    spec(**{**changes, "engine_sleep": 0})
+def test_vllm_can_sleep_and_stay(command: tuple[str, ...]) -> None:
+    """By the plug-in, by its own program wherever that lies, and as a module."""
+    assert can_sleep(command)
 
 
-@pytest.mark.parametrize("path", ["/", "/sleep", "/wake_up", "/collective_rpc", "/metricsx", "/vv1", "/server_info"])
-def test_what_would_let_others_in_is_refused(path: str) -> None:
-    """An opened path is one of those that vLLM has without its development mode, or lies below one."""
-    with pytest.raises(InvalidInput, match="cannot go with --idle sleep"):
-        spec(open_paths=(path,))
-    assert spec(open_paths=("/metrics", "/v1/models", *OPENABLE)).open_paths
+@pytest.mark.parametrize(
+    "command", [(), ("fserve", "--"), ("vllm", "chat"), ("fserve", "--", "sglang-fserve"), ("echo", "vllm", "serve")]
+)
+def test_no_other_program_can(command: tuple[str, ...]) -> None:
+    """Nor a server function, nor what only names vLLM."""
+    assert not can_sleep(command)
+
+
+def test_a_command_begins_in_one_of_several_ways() -> None:
+    """As a program, or as a module of any Python 3; an empty one begins in none."""
+    starts = (("tgi", "serve"), ("-m", "tgi"))
+    assert starts_with(("/usr/bin/tgi", "serve", "m"), starts)
+    assert starts_with(("python", "-m", "tgi"), starts)
+    assert not starts_with(("tgi",), starts)
+    assert not starts_with((), starts)

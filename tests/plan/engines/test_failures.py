@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flyted.plan.engines.failures import engine_failure
+from flyted.plan.engines.registry import ENGINES
 from flyted.plan.reasons import Line, reason_of
 
 TAIL = (
@@ -23,7 +24,8 @@ TRIED = "[2026-11-24 15:29:30] Ignore import error when loading x: No module nam
 
 def why(*texts: str) -> str:
     """What is made of these lines and those that always follow."""
-    return engine_failure([Line(0, 1, "app", text) for text in ("starting", *texts, *TAIL)])
+    own = [failure for engine in ENGINES for failure in engine.failures]
+    return engine_failure([Line(0, 1, "app", text) for text in ("starting", *texts, *TAIL)], own)
 
 
 @pytest.mark.parametrize(

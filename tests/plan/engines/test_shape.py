@@ -12,24 +12,16 @@ from typing import Any
 import pytest
 
 from flyted.contract.app import SecretUse
-from flyted.contract.errors import Unsupported
 from flyted.contract.names import Replica
 from flyted.launch.expand import expand
 from flyted.launch.options import parse
 from flyted.plan.command import options as handed_on
-from flyted.plan.engines.shape import (
-    LLAMA,
-    SGLANG,
-    VLLM,
-    Engine,
-    Shape,
-    check,
-    model_names,
-    model_paths,
-    open_paths,
-    program_of,
-    shape_of,
-)
+from flyted.plan.engines.base import Engine
+from flyted.plan.engines.llama import LLAMA
+from flyted.plan.engines.models import model_names, model_paths
+from flyted.plan.engines.sglang import SGLANG
+from flyted.plan.engines.shape import Shape, open_paths, program_of, shape_of
+from flyted.plan.engines.vllm import VLLM
 from flyted.plan.notes import notes
 from flyted.plan.units import app_units
 from tests.plan.stored import MACHINE, spec, told
@@ -91,16 +83,6 @@ def test_other_programs_are_left_alone(command: tuple[str, ...]) -> None:
     assert shape_of(spec(command=command)) is None
 
 
-def test_sglangs_router_is_served_behind_a_token_only() -> None:
-    """router=True of the plug-in: no list of what its key leaves open is known."""
-    command = (*FSERVE, "python", "-m", "sglang_router.launch_server", *SGLANG_ARGS[1:])
-    with pytest.raises(Unsupported, match="which of its paths that key guards is not known"):
-        check(spec(command=command, port=8080, requires_auth=False))
-    check(spec(command=command, port=8080, requires_auth=True))
-    check(spec(command=command[: -len(KEY)], port=8080, requires_auth=False))  # open to all, as the file says
-    check(spec(command=(*FSERVE, *SGLANG_ARGS), port=8080, requires_auth=False))
-
-
 def test_the_program_that_an_environment_must_have() -> None:
     """The plug-in's or the engine's own console script; a module is looked for by Python."""
     assert program_of(spec(command=(*FSERVE, *VLLM_ARGS))) == ("vllm-fserve", "flyteplugins-vllm")
@@ -139,7 +121,7 @@ def test_a_key_is_known_however_the_shell_is_told(key: str) -> None:
     assert "--api-key=k" in given or given[given.index("--api-key") + 1] == "k"
     llama = shape(*FSERVE, *LLAMA_ARGS, *words, secrets=AUTH)
     assert llama.command[: len(FSERVE) + len(LLAMA_ARGS)] == (*FSERVE, *LLAMA_ARGS)
-    assert (llama.also, llama.has_key) == ((("AUTH_SECRET", "LLAMA_API_KEY"),), True)
+    assert (llama.extra_secret_variables, llama.has_key) == ((("AUTH_SECRET", "LLAMA_API_KEY"),), True)
     assert "AUTH_SECRET" not in "".join(llama.command)
 
 
@@ -166,9 +148,9 @@ def test_the_key_of_llama_server_is_no_argument() -> None:
     """It is a C++ program: what it gets as an argument, all users can read. It reads a variable as well."""
     found = shape(*FSERVE, *LLAMA_ARGS, *KEY, "--ctx-size", "512", secrets=AUTH)
     assert found.command == (*FSERVE, *LLAMA_ARGS, "--ctx-size", "512")
-    assert (found.also, found.has_key) == ((("AUTH_SECRET", "LLAMA_API_KEY"),), True)
+    assert (found.extra_secret_variables, found.has_key) == ((("AUTH_SECRET", "LLAMA_API_KEY"),), True)
     plain = shape(*FSERVE, *LLAMA_ARGS, "--api-key", "$MODE", env=(("MODE", "x"),))
-    assert (plain.command[-2:], plain.also) == (("--api-key", "$MODE"), ())
+    assert (plain.command[-2:], plain.extra_secret_variables) == (("--api-key", "$MODE"), ())
 
 
 def test_health_is_asked_where_it_is() -> None:

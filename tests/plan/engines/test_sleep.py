@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from flyted.contract.app import SecretUse
-from flyted.contract.engines import OPENABLE
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
 from flyted.launch import engine_sleep as launch_doze
@@ -16,6 +15,7 @@ from flyted.launch import sleeper
 from flyted.plan.actions import Doze, Sleep
 from flyted.plan.engines import sleep as doze
 from flyted.plan.engines.shape import open_paths
+from flyted.plan.engines.vllm import OPENABLE
 from flyted.plan.facts import UnitFact
 from flyted.plan.idle import Clock
 from flyted.plan.notes import notes
