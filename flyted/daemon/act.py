@@ -19,12 +19,12 @@ from flyted.host.disk import is_folder
 from flyted.host.ingress import Ingress
 from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
-from flyted.plan.actions import Action, Doze, Sleep, StartPair, StartService, StopPair
+from flyted.plan.actions import Action, EngineSleep, Sleep, StartPair, StartService, StopPair
 from flyted.plan.app_folders import erase_unit, folders_of
 from flyted.plan.build_unit import IMAGES
 from flyted.plan.engines.failures import LINES as ENGINE_LINES
 from flyted.plan.engines.failures import engine_failure
-from flyted.plan.engines.sleep import ASLEEP, DOZE_S, answered, dozers
+from flyted.plan.engines.sleep import ANSWER_S, ASLEEP, answered, sleepers
 from flyted.plan.facts import StoredApp, UnitFact
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen
@@ -76,7 +76,7 @@ class Act:
         self._ingress_runs = any(u.name == INGRESS_UNIT and u.active == "active" for u in found)
         units = {fact.name: fact for fact in found if _is_of(fact.name, app_id)}
         starting = {name for name, fact in units.items() if fact.active == "activating"}
-        for name in (dozers(self.apps()) | starting) & units.keys():
+        for name in (sleepers(self.apps()) | starting) & units.keys():
             units[name] = dataclasses.replace(units[name], status=self.units.status(name))
         running = any(u.active == "active" and u.name.endswith(".service") for u in units.values())
         try:
@@ -108,20 +108,20 @@ class Act:
                 if self.before_sleep is not None:
                     await self.before_sleep(replica)
                 await self.units.stop(replica.service)
-            case Doze(replica):
-                await self._doze(replica)
+            case EngineSleep(replica):
+                await self._sleep_engine(replica)
             case StopPair(replica):
                 await self.clear(replica)
 
-    async def _doze(self, replica: Replica) -> None:
-        """By a signal to launch, which asks the program: root talks to no program of an app's."""
+    async def _sleep_engine(self, replica: Replica) -> None:
+        """Sends launch a signal, and it asks the engine: root talks to no program of an app's."""
         if self.before_sleep is not None:
             await self.before_sleep(replica)
         before = self.units.status(replica.service)
         if before.startswith(ASLEEP):
             return
         done = await self.units.ask_main(
-            replica.service, signal.SIGUSR1, lambda status: answered(before, status), DOZE_S
+            replica.service, signal.SIGUSR1, lambda status: answered(before, status), ANSWER_S
         )
         if done:
             log.info("app %s: %s", replica.app_id, self.units.status(replica.service) or "it is stopped")

@@ -1,7 +1,7 @@
-"""vLLM's sleep: how it is put to sleep and woken, over its own port in its own network.
+"""Puts vLLM to sleep and wakes it, over its own port in its own network.
 
-Its endpoints for that ask for no key, and the ingress lets nobody through to them. A request that comes while it
-sleeps would hang, and its /health says 200 all the time: so nothing may reach it before ``rouse`` has returned.
+Its endpoints for that ask for no key, and the ingress lets nobody through to them. A request that arrives while it
+sleeps would hang, and its /health says 200 all the time: so nothing may reach it before ``wake`` has returned.
 
 vLLM, docs/features/sleep_mode.md: of level 2 the memory of the weights, the weights, and the cache come back in turn.
 """
@@ -14,10 +14,11 @@ import socket
 import time
 from collections.abc import Callable
 
-LULL_S = 60.0
-ROUSE_S = {1: 60.0, 2: 180.0}
-"""Level 1 copies the weights from memory, level 2 reads them from the disk. A start takes longer than that."""
-_ROUSE: dict[int, tuple[tuple[str, bytes], ...]] = {
+SLEEP_S = 60.0
+"""The seconds that it may take to go to sleep."""
+WAKE_S = {1: 60.0, 2: 180.0}
+"""Level → the seconds that it may take to wake: level 1 copies the weights from memory, level 2 reads the disk."""
+_WAKE: dict[int, tuple[tuple[str, bytes], ...]] = {
     1: (("/wake_up", b""),),
     2: (
         ("/wake_up?tags=weights", b""),
@@ -30,35 +31,35 @@ _PAUSE_S = 0.05
 
 
 class Failed(Exception):
-    """It did not do what was asked; the text says what it answered."""
+    """vLLM did not do what was asked; the text says what it answered."""
 
 
-def lull(target: str, level: int, seconds: float = LULL_S) -> None:
+def put_to_sleep(target: str, level: int, seconds: float = SLEEP_S) -> None:
     """Puts the engine at ``target`` (``address:port``, no brackets) to sleep. Raises ``Failed``."""
     end = time.monotonic() + seconds
     _demand(target, "POST", f"/sleep?level={level}", end)
     _until(lambda: _sleeps(target, end), end, "/is_sleeping does not say so")
 
 
-def rouse(target: str, level: int, seconds: float | None = None) -> None:
-    """Wakes the engine; when this returns it answers. Raises ``Failed``."""
-    end = time.monotonic() + (ROUSE_S[level] if seconds is None else seconds)
-    for path, body in _ROUSE[level]:
+def wake(target: str, level: int, seconds: float | None = None) -> None:
+    """Wakes the engine, and returns when it answers requests. Raises ``Failed``."""
+    end = time.monotonic() + (WAKE_S[level] if seconds is None else seconds)
+    for path, body in _WAKE[level]:
         _demand(target, "POST", path, end, body)
     _until(lambda: not _sleeps(target, end), end, "/is_sleeping says that it still sleeps")
     _until(lambda: _ask(target, "GET", "/health", end)[0] == 200, end, "/health does not say that it is well")
 
 
-def rouse_at_knock(listener: int, target: str, level: int) -> None:
-    """Waits, for as long as it takes, until somebody stands before the socket; then wakes the engine."""
+def wake_on_connection(listener: int, target: str, level: int) -> None:
+    """Waits without limit for a connection to the listening socket, then wakes the engine. Raises ``Failed``."""
     waiting = select.poll()
     waiting.register(listener, select.POLLIN)
     waiting.poll()
-    rouse(target, level)
+    wake(target, level)
 
 
-def somebody_waits(listener: int) -> bool:
-    """Whether a connection stands before a listening socket."""
+def connection_waits(listener: int) -> bool:
+    """Returns whether a connection waits to be accepted on a listening socket."""
     waiting = select.poll()
     waiting.register(listener, select.POLLIN)
     return bool(waiting.poll(0))
@@ -88,7 +89,7 @@ def _demand(target: str, method: str, path: str, end: float, body: bytes = b"") 
 
 
 def _ask(target: str, method: str, path: str, end: float, body: bytes = b"") -> tuple[int, bytes]:
-    """One small request, in HTTP/1.0, so that the answer ends with the connection. Raises ``Failed``."""
+    """Sends one small request, in HTTP/1.0 so that the answer ends with the connection. Raises ``Failed``."""
     address, _, port = target.rpartition(":")
     head = f"{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     try:
@@ -115,7 +116,7 @@ def _read(connection: socket.socket, end: float) -> bytes:
 
 
 def _left(end: float) -> float:
-    """Seconds until ``end``; raises ``TimeoutError`` when there is none."""
+    """Returns the seconds until ``end``. Raises ``TimeoutError`` when there is none left."""
     left = end - time.monotonic()
     if left <= 0:
         raise TimeoutError

@@ -1,7 +1,7 @@
-"""Puts the program to sleep when flyted says so, and wakes it at the next request. The process stays.
+"""Puts the engine to sleep when flyted says so, and wakes it at the next request. The engine's process stays.
 
-While it sleeps the proxy stands still (drain.py), so who comes waits in the socket and cannot reach the program. To
-ask and to wait is done by a process of its own: whatever the program does, this unit still hears systemd.
+While the engine sleeps the proxy is frozen (drain.py), so new connections wait in the socket and cannot reach the
+engine. A process of its own asks the engine and waits: whatever the engine does, this unit still hears systemd.
 """
 
 from __future__ import annotations
@@ -10,51 +10,51 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 
-from . import engine_sleep as doze
+from . import engine_sleep
 from .drain import drain
 from .notify import Notifier
 from .surroundings import say
 
 SLEEP_NOW = signal.SIGUSR1
 ASLEEP, AWAKE = "asleep", "awake"
-"""How the unit's status begins, which flyted reads (plan/states.py)."""
+"""How the unit's status begins, which flyted reads (plan/engines/sleep.py)."""
 _DRAIN_S = 3.0
 
 
 class Sleeper:
-    """Awake, on its way to sleep, or asleep until somebody knocks."""
+    """The engine's state: awake, going to sleep, or asleep until a connection arrives."""
 
     def __init__(self, level: int, listener: int, notifier: Notifier, blocked: Iterable[signal.Signals]) -> None:
         self._level, self._listener, self._notifier = level, listener, notifier
         self._blocked = tuple(blocked)
         self._proxy, self._target = 0, ""
-        self.asleep = False  # the program is, until it has been woken
+        self.asleep = False  # until the engine has been woken
         self._tries = 0
-        self.pid = 0  # the process that asks the program, or waits for somebody to knock
+        self.pid = 0  # the process that asks the engine, or waits for a connection
 
     @property
     def still(self) -> bool:
-        """Whether the proxy stands still for the program's sleep."""
+        """Whether the proxy is frozen for the engine's sleep."""
         return bool(self.pid)
 
     def begin(self, proxy: int, target: str) -> None:
-        """flyted's signal: nothing was in flight a moment ago. If there is now, the program stays awake."""
+        """Begins to sleep, unless a request is in flight or a connection waits: then the engine stays awake."""
         if self.pid or not self._level:
             return
         self._tries += 1
         self._proxy, self._target = proxy, target
         if not drain(proxy, _DRAIN_S):
             self._stay_awake("busy")
-        elif doze.somebody_waits(self._listener):
+        elif engine_sleep.connection_waits(self._listener):
             os.kill(proxy, signal.SIGCONT)
             self._stay_awake("asked for")
         else:
-            self.pid = self._errand(lambda: doze.lull(target, self._level))
+            self.pid = self._child(lambda: engine_sleep.put_to_sleep(target, self._level))
 
     def ended(self, status: int, *, go_on: bool) -> bool:
-        """The process is over. ``False`` if it could not do what it was for: the program is of no use then.
+        """Takes the exit status of the process. Returns ``False`` if it failed: the engine is of no use then.
 
-        ``go_on``: whether the program is to serve on.
+        ``go_on``: whether the engine is to serve on.
         """
         self.pid = 0
         if status or not go_on:
@@ -62,21 +62,21 @@ class Sleeper:
         self.asleep = not self.asleep
         if self.asleep:
             self._notifier.status(f"{ASLEEP}, vLLM at level {self._level}: the next request wakes it")
-            self.pid = self._errand(lambda: doze.rouse_at_knock(self._listener, self._target, self._level))
+            self.pid = self._child(lambda: engine_sleep.wake_on_connection(self._listener, self._target, self._level))
         else:
             os.kill(self._proxy, signal.SIGCONT)
             self._notifier.status(f"{AWAKE} again, after sleep {self._tries}")
         return True
 
     def end(self) -> None:
-        """The unit ends."""
+        """Ends the process, since the unit ends."""
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
 
     def _stay_awake(self, why: str) -> None:
         self._notifier.status(f"{AWAKE}, {why} at try {self._tries} to sleep")
 
-    def _errand(self, work: Callable[[], None]) -> int:
+    def _child(self, work: Callable[[], None]) -> int:
         pid = os.fork()
         if pid:
             return pid
@@ -85,7 +85,7 @@ class Sleeper:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._blocked)
             work()
             status = 0
-        except (doze.Failed, OSError) as why:
+        except (engine_sleep.Failed, OSError) as why:
             way = "wake up" if self.asleep else "go to sleep"
             say(f"vLLM did not {way}: {why}; it is {'started anew' if self.asleep else 'stopped instead'}")
         finally:

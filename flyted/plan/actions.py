@@ -32,8 +32,8 @@ class Sleep:
 
 
 @dataclass(frozen=True)
-class Doze:
-    """Have the program of a service sleep and stay (vLLM); the next request wakes it. If it does not, stop it."""
+class EngineSleep:
+    """Have the engine of a service sleep without ending; the next request wakes it. If it does not sleep, stop it."""
 
     replica: Replica
 
@@ -45,4 +45,4 @@ class StopPair:
     replica: Replica
 
 
-Action = StartPair | StartService | Sleep | Doze | StopPair
+Action = StartPair | StartService | Sleep | EngineSleep | StopPair

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica, host_of, replica_of
 from flyted.plan.actions import Action, StartPair, StartService, StopPair
-from flyted.plan.engines.sleep import WAKE_S, asleep, idle_step
+from flyted.plan.engines.sleep import SLEEP_AND_WAKE_S, asleep, idle_step
 from flyted.plan.facts import Facts, StoredApp, UnitFact
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
 from flyted.plan.ingress import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavailable, unavailable
@@ -132,7 +132,7 @@ def patience_ms(spec: AppSpec, facts: Facts, *, waits: bool) -> int:
     """
     answer = spec.request_timeout_s or DEFAULT_TIMEOUT_MS / 1000
     before = STOP_S + (spec.start_timeout_s or facts.start_s) + (facts.gpu_wait_s if spec.gpu_count else 0)
-    before += WAKE_S if spec.engine_sleep else 0
+    before += SLEEP_AND_WAKE_S if spec.engine_sleep else 0
     return int((answer + (before if waits else 0)) * 1000)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flyted.launch import engine_sleep as doze
+from flyted.launch import engine_sleep
 from flyted.launch.port import PROXY
 from tests.launch.harness import ROOT, App, Unit, bundle, fserve
 
@@ -181,8 +181,8 @@ def test_strange_answers_end_in_a_reason(answer: bytes | None, why: str) -> None
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with pytest.raises(doze.Failed) as failed:
-            doze.lull(f"127.0.0.1:{server.getsockname()[1]}", 1, 1.0)
+        with pytest.raises(engine_sleep.Failed) as failed:
+            engine_sleep.put_to_sleep(f"127.0.0.1:{server.getsockname()[1]}", 1, 1.0)
         over.set()
         server.shutdown(socket.SHUT_RDWR)
     thread.join(20)

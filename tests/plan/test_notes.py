@@ -1,4 +1,4 @@
-"""What is said when an app is served, beyond what its engine brings (test_engines, test_doze)."""
+"""What is said when an app is served, beyond what its engine brings (engines/test_shape, engines/test_sleep)."""
 
 from __future__ import annotations
 

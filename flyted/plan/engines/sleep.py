@@ -1,41 +1,42 @@
-"""Apps whose program sleeps and stays, vLLM: what their units say, and what that means. Pure.
+"""Apps whose engine sleeps without ending: what their units report, and what follows. Pure.
 
-Whether one sleeps is told by its unit's main process alone, which is ours until the app's user tampers with it. So
-nothing rests on it but the app's own sleep: a lie keeps the app's memory taken, as a request that never ends would.
+Only the unit's main process reports whether its engine sleeps, and that is launch until the app's user tampers with
+it. So nothing rests on the report but the app's own sleep: a lie keeps the app's memory taken, as a request that never
+ends would.
 """
 
 from __future__ import annotations
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica
-from flyted.plan.actions import Doze, Sleep
+from flyted.plan.actions import EngineSleep, Sleep
 from flyted.plan.facts import StoredApp, UnitFact
 
 ASLEEP, AWAKE = "asleep", "awake"
-"""How the status begins (launch/sleeper.py)."""
-WAKE_S = 240.0
-"""The longest that the way to sleep and back takes (launch/engine_sleep.py)."""
-DOZE_S = 75.0
-"""In so long it says either: above what launch allows for the way to sleep (launch/engine_sleep.py)."""
+"""How a unit's status begins once the engine sleeps, or is awake (launch/sleeper.py)."""
+SLEEP_AND_WAKE_S = 240.0
+"""The most seconds that an engine takes to go to sleep and to wake (launch/engine_sleep.py)."""
+ANSWER_S = 75.0
+"""Seconds to wait for a unit's report: more than launch allows for going to sleep (launch/engine_sleep.py)."""
 
 
-def idle_step(spec: AppSpec, replica: Replica) -> Sleep | Doze:
-    """What is done with an app that is idle."""
-    return Doze(replica) if spec.engine_sleep else Sleep(replica)
+def idle_step(spec: AppSpec, replica: Replica) -> Sleep | EngineSleep:
+    """Returns what to do with an app that is idle."""
+    return EngineSleep(replica) if spec.engine_sleep else Sleep(replica)
 
 
 def asleep(service: UnitFact | None) -> bool:
-    """Whether the program of a service that runs sleeps."""
+    """Returns whether a service runs and its engine sleeps."""
     return service is not None and service.active == "active" and service.status.startswith(ASLEEP)
 
 
 def answered(before: str, status: str) -> bool:
-    """Whether a unit whose status was ``before`` has said what came of the wish that it sleeps."""
+    """Returns whether the unit's status, previously ``before``, reports how the request to sleep ended."""
     return status != before and status.startswith((ASLEEP, AWAKE))
 
 
-def dozers(apps: tuple[StoredApp, ...]) -> frozenset[str]:
-    """The services whose status is worth a look."""
+def sleepers(apps: tuple[StoredApp, ...]) -> frozenset[str]:
+    """Returns the services whose status has to be read: those of engines that may sleep, of all revisions."""
     return frozenset(
         Replica(app.key.id, revision.number).service
         for app in apps for revision in app.revisions if revision.spec.engine_sleep

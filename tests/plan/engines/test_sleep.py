@@ -10,10 +10,9 @@ import pytest
 from flyted.contract.app import SecretUse
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
-from flyted.launch import engine_sleep as launch_doze
-from flyted.launch import sleeper
-from flyted.plan.actions import Doze, Sleep
-from flyted.plan.engines import sleep as doze
+from flyted.launch import engine_sleep, sleeper
+from flyted.plan.actions import EngineSleep, Sleep
+from flyted.plan.engines import sleep
 from flyted.plan.engines.shape import open_paths
 from flyted.plan.engines.vllm import OPENABLE
 from flyted.plan.facts import UnitFact
@@ -40,14 +39,14 @@ def units(status: str, active: str = "active") -> dict[str, UnitFact]:
 
 def test_both_sides_use_the_same_words() -> None:
     """launch imports nothing of ours; and the daemon is the more patient one."""
-    assert (doze.ASLEEP, doze.AWAKE) == (sleeper.ASLEEP, sleeper.AWAKE)
-    assert doze.DOZE_S > launch_doze.LULL_S + sleeper._DRAIN_S
-    assert launch_doze.LULL_S + max(launch_doze.ROUSE_S.values()) <= doze.WAKE_S
+    assert (sleep.ASLEEP, sleep.AWAKE) == (sleeper.ASLEEP, sleeper.AWAKE)
+    assert sleep.ANSWER_S > engine_sleep.SLEEP_S + sleeper._DRAIN_S
+    assert engine_sleep.SLEEP_S + max(engine_sleep.WAKE_S.values()) <= sleep.SLEEP_AND_WAKE_S
 
 
 def test_an_idle_engine_is_put_to_sleep_and_not_stopped() -> None:
     """Only where the user asked for it; no other app is."""
-    for changes, action in ((VLLM, Doze(A1)), ({**VLLM, "engine_sleep": 0}, Sleep(A1)), ({}, Sleep(A1))):
+    for changes, action in ((VLLM, EngineSleep(A1)), ({**VLLM, "engine_sleep": 0}, Sleep(A1)), ({}, Sleep(A1))):
         seen = facts(app("a", scaledown_after_s=10.0, **changes), units=units(""), traffic={"a-r1-0": quiet(100)})
         answer = reconcile(seen, {"a-r1-0": Clock(0.0, 0.0)}, DOMAIN, 1000.0)
         assert answer.actions == (action,)
@@ -83,12 +82,15 @@ def test_one_that_sleeps_is_shown_as_sleeping() -> None:
 )
 def test_what_counts_as_an_answer(before: str, status: str, said: bool) -> None:
     """A status that says either, and that is not an earlier answer."""
-    assert doze.answered(before, status) is said
+    assert sleep.answered(before, status) is said
 
 
 def test_only_their_units_are_asked_for_a_status() -> None:
     """Of all revisions: an earlier one may still run."""
-    assert doze.dozers((app("a", revisions=2, serving=2, **VLLM), app("b"))) == {A1.service, Replica("a", 2).service}
+    assert sleep.sleepers((app("a", revisions=2, serving=2, **VLLM), app("b"))) == {
+        A1.service,
+        Replica("a", 2).service,
+    }
 
 
 def test_the_unit_has_it_all() -> None:
