@@ -21,7 +21,7 @@ from flyted.daemon.verbs import Call
 from flyted.host import models
 from flyted.host.models import Models
 from flyted.host.store import Store
-from tests.plan.engines.test_shape import with_parameters
+from tests.plan.engines.commands import with_parameters
 from tests.plan.stored import spec
 
 NAME = "Qwen/Qwen3-0.6B"

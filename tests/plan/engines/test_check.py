@@ -7,23 +7,12 @@ from typing import Any
 import pytest
 
 from flyted.contract.app import AppSpec, from_dict, to_dict
-from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.errors import InvalidInput
 from flyted.plan.engines.check import check
 from flyted.plan.engines.vllm import OPENABLE
-from tests.plan.engines.test_shape import FSERVE, KEY, SGLANG_ARGS
 from tests.plan.stored import spec
 
 VLLM = ("fserve", "--", "vllm-fserve", "serve", "m", "--port", "8080")
-
-
-def test_sglangs_router_is_served_behind_a_token_only() -> None:
-    """router=True of the plug-in: no list of what its key leaves open is known."""
-    command = (*FSERVE, "python", "-m", "sglang_router.launch_server", *SGLANG_ARGS[1:])
-    with pytest.raises(Unsupported, match="which of its paths that key guards is not known"):
-        check(spec(command=command, port=8080, requires_auth=False))
-    check(spec(command=command, port=8080, requires_auth=True))
-    check(spec(command=command[: -len(KEY)], port=8080, requires_auth=False))  # open to all, as the file says
-    check(spec(command=(*FSERVE, *SGLANG_ARGS), port=8080, requires_auth=False))
 
 
 def sleeper(**changes: Any) -> AppSpec:
