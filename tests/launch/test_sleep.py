@@ -20,7 +20,7 @@ from tests.launch.harness import ROOT, App, Unit, bundle, fserve
 
 Keep = Callable[[App], App]
 MakeUnit = Callable[..., Unit]
-DOZY = (ROOT / "tests" / "apps" / "dozy.py").read_bytes()
+SLEEPY = (ROOT / "tests" / "apps" / "sleepy.py").read_bytes()
 pytestmark = pytest.mark.skipif(not Path(PROXY).exists(), reason="no systemd-socket-proxyd here")
 
 
@@ -30,9 +30,9 @@ def start(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> Call
 
     def begin(*, level: int = 1, bad: str = "", mode: str = "1") -> App:
         unit = make_unit(variables={"VLLM_SERVER_DEV_MODE": mode})
-        code = bundle(tmp_path, {"dozy.py": DOZY})
+        code = bundle(tmp_path, {"sleepy.py": SLEEPY})
         words = ["--health", "/health", *(("--sleep", str(level)) if level else ())]
-        args = ("python", "dozy.py", "--port", str(port), *(("--bad", bad) if bad else ()))
+        args = ("python", "sleepy.py", "--port", str(port), *(("--bad", bad) if bad else ()))
         return running(unit.start_on(port, code, fserve("", args=args), *words)).ready()
 
     return begin

@@ -1,4 +1,4 @@
-"""A program with the endpoints by which vLLM sleeps, and that hangs while it does: python dozy.py --port N [--bad HOW].
+"""A program with the endpoints by which vLLM sleeps, and that hangs while it does: python sleepy.py --port N [--bad HOW].
 
 Its memory is no GPU's; the order of what it was asked, and what it answers meanwhile, are vLLM's.
 """
