@@ -1,4 +1,4 @@
-"""AppSpec: the one plain-data description of an app, and what is said about an app in answers.
+"""AppSpec: the one plain-data description of an app.
 
 Both front doors make it from Flyte's App IDL (``contract/idl.py``). It holds no secret value and nothing callable,
 and it is checked when made: after the border an AppSpec is valid.
@@ -42,7 +42,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def plain_text(value: object, what: str, *, limit: int = MAX_TEXT) -> str:
-    """A string without control characters: on Debian 12 a newline in a D-Bus string is root code execution."""
+    """Returns ``value`` if it is a string of at most ``limit`` characters, none of them a control character.
+
+    Raises :class:`InvalidInput`, since a newline in a D-Bus string runs code as root on Debian 12.
+    """
     if not isinstance(value, str) or len(value) > limit:
         raise InvalidInput(f"{what} is not a text of at most {limit} characters")
     if _CONTROL.search(value):
@@ -51,7 +54,10 @@ def plain_text(value: object, what: str, *, limit: int = MAX_TEXT) -> str:
 
 
 def _for_a_program(value: object, what: str) -> None:
-    """An argument or a variable's value: any text that a program can be given (execve(2)); it is in no unit."""
+    """Checks an argument or a variable's value: any text that execve(2) takes, since it is in no unit.
+
+    Raises :class:`InvalidInput`.
+    """
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise InvalidInput(f"{what} is not a text of at most {MAX_TEXT} characters")
     try:
@@ -74,7 +80,7 @@ class SecretUse:
     file: str = ""
 
     def __post_init__(self) -> None:
-        """Checks the names."""
+        """Checks the names. Raises :class:`InvalidInput`."""
         secret_key(self.key)
         if bool(self.env) == bool(self.file):
             raise InvalidInput(f"secret '{self.key}' must be either a variable or a file")
@@ -86,7 +92,7 @@ class SecretUse:
 
 @dataclass(frozen=True)
 class AppSpec:
-    """What shall run. Sizes in bytes, times in seconds, CPU in cores (0: no limit asked for)."""
+    """Describes what is to run. Sizes are in bytes, times in seconds, CPU in cores (0: no limit asked for)."""
 
     key: AppKey
     command: tuple[str, ...]  # container.command + container.args, as Flyte's IDL has them
@@ -227,21 +233,24 @@ class AppSpec:
 
     @property
     def gpu(self) -> Ask:
-        """What it asks of GPUs. Raises :class:`InvalidInput` for what no machine can give."""
+        """The GPUs that it asks for. Raises :class:`InvalidInput` for what no machine can give."""
         return Ask(self.gpu_count, self.gpu_name, self.gpu_partition)
 
     def digest(self) -> str:
-        """Equal for specs that would run the same; what decides "nothing changed"."""
+        """Returns a digest that is equal for specs that would run the same; it decides "nothing changed"."""
         return hashlib.sha256(json.dumps(to_dict(self), sort_keys=True).encode()).hexdigest()
 
 
 def to_dict(spec: AppSpec) -> dict[str, Any]:
-    """The spec as JSON-ready data; :func:`from_dict` takes it back."""
+    """Returns the spec as JSON-ready data; :func:`from_dict` takes it back."""
     return dataclasses.asdict(spec)
 
 
 def from_dict(data: dict[str, Any]) -> AppSpec:
-    """An AppSpec from data that crossed a border; :class:`InvalidInput` for anything unknown or of a wrong type."""
+    """Makes an AppSpec from data that crossed a border.
+
+    Raises :class:`InvalidInput` for a field that is unknown, missing or of a wrong type.
+    """
     if not isinstance(data, dict):
         raise InvalidInput("an app's description must be a map")
     known = {f.name: f for f in dataclasses.fields(AppSpec)}

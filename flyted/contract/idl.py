@@ -49,7 +49,7 @@ def spec_of(
     project: str = "",
     domain: str = "",
 ) -> AppSpec:
-    """The AppSpec of one app.
+    """Makes the AppSpec of one app.
 
     ``idl`` is ``App`` in protobuf-JSON, ``image`` Flyte's ``ImageSpec`` likewise, with the text of requirement files
     in ``image_files``; ``bundle`` the SHA-256 of the code bundle. ``gpus`` (none of them: ``gpu.NONE``), ``project``
@@ -112,7 +112,7 @@ def spec_of(
 
 
 def asks_gpu(idl: Mapping[str, Any]) -> bool:
-    """Whether the file itself asks for a GPU (or another accelerator) for this app."""
+    """Returns whether the file itself asks for a GPU (or another accelerator) for this app."""
     spec = _map(idl.get("spec"))
     resources = _map(_map(spec.get("container")).get("resources"))
     entries = [r for part in ("requests", "limits") for r in resources.get(part, [])]
@@ -135,7 +135,7 @@ def _map(value: object) -> dict[str, Any]:
 
 
 def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask | None) -> Iterator[str]:
-    """Every field that is set and not built, in the SDK's own words."""
+    """Yields every field that is set and not supported, in the SDK's own words."""
     if spec.get("pod"):
         yield "pod_template needs Kubernetes"
     if any(_map(_map(spec.get("securityContext")).get("runAs")).values()):
@@ -158,7 +158,7 @@ def _unsupported_scale(scaling: dict[str, Any]) -> Iterator[str]:
 
 
 def _replicas(scaling: dict[str, Any]) -> tuple[int, int]:
-    """(at least, at most); ``replicas=0`` comes as a message without fields."""
+    """Returns (at least, at most); ``replicas=0`` arrives as a message without fields."""
     replicas = scaling.get("replicas")
     if replicas is None:
         return 0, 1
@@ -166,7 +166,7 @@ def _replicas(scaling: dict[str, Any]) -> tuple[int, int]:
 
 
 def _unmet(metadata: dict[str, Any], scaling: dict[str, Any]) -> Iterator[str]:
-    """What is asked for, and what the app does well enough without: said, and not refused."""
+    """Yields what is asked for and not supported, but is not refused, since the app runs without it."""
     low, high = _replicas(scaling)
     if high > 1:
         yield f"replicas=({low}, {high}): at most one replica runs here"
@@ -193,7 +193,7 @@ def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], 
 
 
 def _unsupported_program(command: list[str]) -> Iterator[str]:
-    """What Flyte's own starter, fserve, is asked for and this machine's has not."""
+    """Yields what the command asks of Flyte's fserve and this machine's starter does not support."""
     if command[:1] != ["fserve"]:
         return
     if "--pkl" in command:
@@ -207,7 +207,7 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
 
 
 def _ports(command: tuple[str, ...], container: dict[str, Any], env: dict[str, str]) -> tuple[int, int]:
-    """The port that a program opens, and the one that a server function may open: the container's first, or 0.
+    """Returns the port that a program opens, and the one that a server function may open: the container's first, or 0.
 
     None of them for what serves on the socket it inherits: uvicorn, unless it has workers, which share a port.
     """
@@ -223,7 +223,7 @@ def _ports(command: tuple[str, ...], container: dict[str, Any], env: dict[str, s
 
 
 def _has_workers(words: list[str], env: dict[str, str]) -> bool:
-    """Whether uvicorn starts processes of its own (uvicorn/main.py: ``--workers``, ``--reload``)."""
+    """Returns whether uvicorn starts processes of its own (uvicorn/main.py: ``--workers``, ``--reload``)."""
     named = [word.partition("=")[2] or after for word, after in zip(words, [*words[1:], ""], strict=True)
              if word.partition("=")[0] == "--workers"]  # fmt: skip
     workers = named[-1] if named else env.get("UVICORN_WORKERS") or env.get("WEB_CONCURRENCY") or "1"
@@ -231,7 +231,7 @@ def _has_workers(words: list[str], env: dict[str, str]) -> bool:
 
 
 def _speaks_h2c(key: AppKey, command: tuple[str, ...], port: int, container: dict[str, Any]) -> bool:
-    """Whether HTTP/2 without TLS is spoken at the app's port, by its name: Knative's, and so Flyte's.
+    """Returns whether the app's port speaks HTTP/2 without TLS, by the port's name, as Knative and so Flyte have it.
 
     Raises :class:`Unsupported` for other names than ``h2c`` and ``http1``, and where nothing can speak it.
     """
@@ -249,7 +249,7 @@ def _speaks_h2c(key: AppKey, command: tuple[str, ...], port: int, container: dic
 
 
 def _command(words: list[str]) -> tuple[str, ...]:
-    """The command without what differs at every run of an unchanged file, or means nothing on one machine."""
+    """Returns the command without options that differ at every run of an unchanged file, or mean nothing here."""
     if words[:1] != ["fserve"]:
         return tuple(words)
     kept = ["fserve"]
@@ -266,7 +266,7 @@ def _command(words: list[str]) -> tuple[str, ...]:
 
 
 def _sys_path(value: str) -> str:
-    """Folders of the bundle that Flyte's runtime puts on sys.path: relative, inside the bundle.
+    """Returns the folders of the bundle that Flyte's runtime puts on sys.path: relative, inside the bundle.
 
     Each once: a script and ``flyte serve`` of the same file name the same ones more or less often.
     """
@@ -278,9 +278,10 @@ def _sys_path(value: str) -> str:
 
 
 def secret_use(secret: dict[str, Any]) -> SecretUse:
-    """``mountRequirement`` FILE: a file named after the key; else a variable (flyteidl2/core/security.proto).
+    """Reads one secret of an app: a file named after the key for ``mountRequirement`` FILE, else a variable.
 
-    Two groups may have a secret of the same key, so the group is a part of its name in the store.
+    Two groups may have a secret of the same key, so the group is a part of its name in the store. Source:
+    flyteidl2/core/security.proto.
     """
     key, group = str(secret.get("key", "")), str(secret.get("group", ""))
     if secret.get("groupVersion"):
@@ -293,7 +294,7 @@ def secret_use(secret: dict[str, Any]) -> SecretUse:
 
 
 def _resources(container: dict[str, Any], extended: dict[str, Any]) -> dict[str, Any]:
-    """What an app asks for is what it gets: the limit where one is named, else the request.
+    """Reads the resources that an app gets: the limit where one is named, else the request.
 
     ``shm="auto"`` comes without a size: as in Kubernetes, the app's memory is the bound.
     """
@@ -313,7 +314,7 @@ def _resources(container: dict[str, Any], extended: dict[str, Any]) -> dict[str,
 
 
 def _gpus(container: dict[str, Any], extended: dict[str, Any], given: gpu.Ask | None) -> dict[str, Any]:
-    """``given`` on the command line, else what the file asks for."""
+    """Returns the GPUs ``given`` on the command line, else those that the file asks for."""
     ask = _asked_gpus(container, extended) if given is None else given
     return {"gpu_count": ask.count, "gpu_name": ask.name, "gpu_partition": ask.partition}
 

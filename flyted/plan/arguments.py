@@ -1,6 +1,6 @@
-"""What an app's ``args`` and ``command`` ask for that cannot be here, or that is not what it looks like. Pure.
+"""Checks an app's ``args`` and ``command`` for what cannot work here, or does not mean what it seems to. Pure.
 
-Looked at when the app is served, so that none of it is found out at a start, or never.
+The check is made when the app is served, so that no start has to find it out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REMEDY = "let it read the variable or a file; or allow it: --allow-secret-in-ar
 
 
 def check(spec: AppSpec) -> None:
-    """Raises :class:`InvalidInput` or :class:`Unsupported` for arguments that could not mean what they say."""
+    """Raises :class:`InvalidInput` or :class:`Unsupported` for arguments that cannot work as they are written."""
     secrets = {use.env for use in spec.secrets if use.env}
     names = secrets | {name for name, _ in spec.env}
     for word in spec.command:
@@ -56,7 +56,7 @@ def check(spec: AppSpec) -> None:
 
 
 def notes(spec: AppSpec) -> Iterator[str]:
-    """A line for each argument that a reader of the file may take for something else."""
+    """Yields a line for each argument that may not be what a reader of the file expects."""
     head, args = split(spec.command)
     names = {name for name, _ in spec.env} | {use.env for use in spec.secrets if use.env}
     if not head:
@@ -80,13 +80,13 @@ def notes(spec: AppSpec) -> Iterator[str]:
 
 
 def _named(text: str, names: Iterable[str]) -> str:
-    """The variable that a text names and that nothing puts a value in place of; "" if there is none."""
+    """Returns the first variable in a text in whose place no value is put; "" if there is none."""
     found = [match[0] for match in re.finditer(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?", text) if match[1] in names]
     return found[0] if found else ""
 
 
 def _check_line(spec: AppSpec, line: Line, secrets: set[str]) -> None:
-    """A line for a shell: which program gets which argument is not known, so it may name no secret."""
+    """Checks a line for a shell: which program gets which argument is not known, so it may name no secret."""
     exposed = [name for name in line.names if name in secrets]
     if exposed and not spec.secret_in_argv:
         raise InvalidInput(
@@ -124,7 +124,7 @@ def _check_words(spec: AppSpec, line: Line, names: set[str], secrets: set[str]) 
 
 
 def _of_image(image: Mapping[str, Any]) -> Iterator[str]:
-    """The variables that the image's layers set (plan/images.py checks what they are)."""
+    """Yields the variables that the image's layers set (plan/images.py checks what they are)."""
     recipe = image.get("spec")
     layers = recipe.get("layers") if isinstance(recipe, dict) else None
     for layer in layers if isinstance(layers, list) else ():

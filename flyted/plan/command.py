@@ -1,4 +1,4 @@
-"""A command on its way to launch, with its variables marked for launch to put in. Pure."""
+"""Hands an app's command to launch, with its variables marked for launch to put their values in. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flyted.contract.shell import Word, read
 
 
 def options(command: Sequence[str]) -> Iterator[str]:
-    """The command as launch's last options; the arguments of fserve are read here as Flyte's shell would read them.
+    """Yields the command as launch's last options, with fserve's arguments read as Flyte's shell would read them.
 
     ``--shell``: a line for ``sh``, with its variables as they stand. After ``--quoted``: the command, whose words that
     follow fserve's ``--`` are templates (launch/expand.py).
@@ -25,7 +25,7 @@ def options(command: Sequence[str]) -> Iterator[str]:
 
 
 def template(word: Word) -> str:
-    """A word with its variables marked for launch."""
+    """Returns a word with its variables marked for launch."""
     if not any(piece.name or piece.text for piece in word):
         return "%{}"
     marks = ("%{{{}}}", "%[{}]")
@@ -35,5 +35,5 @@ def template(word: Word) -> str:
 
 
 def quote(word: str) -> str:
-    """A word in which nothing looks like a mark; launch takes it back."""
+    """Returns a word in which nothing looks like a mark; launch undoes it."""
     return word.replace("%", "%25")
