@@ -16,7 +16,7 @@ HOME = Path("/home/alice")
 SHARE = Path("/usr/share/flyted")
 ABORTED = frozenset({-signal.SIGABRT, 128 + signal.SIGABRT})
 """How the stock ``flyte`` ends now and then when all is done and said: the threads of its HTTP client are written in
-Rust, and Python 3.13 and older end them in the middle of a call. What was done is checked by what follows in a test."""
+Rust, and Python 3.13 and older end them in the middle of a call. A test checks by what follows that all was done."""
 
 
 @dataclass(frozen=True)
