@@ -21,7 +21,7 @@ APP_FIELDS = (
     "last_failure", "data",
 )  # fmt: skip
 SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged", "apps")
-TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at")
+TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at", "used_at")
 MODEL_FIELDS = ("name", "folder", "bytes", "problem", "added_at")
 GPU_FIELDS = (
     "uuid", "name", "minor", "state", "error", "memory_bytes", "used_bytes", "free_bytes", "holders", "processes",
@@ -186,8 +186,9 @@ def _ready(app: Mapping[str, Any]) -> str:
 
 def _python(image: Mapping[str, Any]) -> str:
     python, asked, note = of(image, "python"), of(image, "asked"), of(image, "note")
-    text = python + (f" (asked for {asked})" if asked and not python.startswith(asked) else "")
-    return f"{text}: {note}" if note else text
+    if note:
+        return f"{python}: {note}"
+    return python + (f" (asked for {asked})" if asked and not python.startswith(asked) else "")
 
 
 def _image(image: Mapping[str, Any]) -> str:

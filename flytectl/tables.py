@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flytectl.render import of, safe, table
-from flytectl.times import told
+from flytectl.times import day, told
 from flyted.contract.quantity import human_bytes
 
 
@@ -22,7 +22,7 @@ def tokens_table(tokens: Sequence[Mapping[str, Any]]) -> str:
     Every call of ``flyte`` makes one without a name: those of one kind, user and app share a row.
     """
     several = len({t.get("user") for t in tokens}) > 1
-    header = ["NAME", "KIND", *(["USER"] if several else []), "APP", "EXPIRES", "ID"]
+    header = ["NAME", "KIND", *(["USER"] if several else []), "APP", "USED", "EXPIRES", "ID"]
     rows = []
     for group in _alike(tokens):
         last = max(group, key=lambda t: t.get("expires_at") or 0)
@@ -32,6 +32,7 @@ def tokens_table(tokens: Sequence[Mapping[str, Any]]) -> str:
                 of(last, "kind"),
                 *([of(last, "user")] if several else []),
                 of(last, "app") or "*",
+                day(max(t.get("used_at") or 0 for t in group)) or "-",
                 told(last.get("expires_at") or 0),
                 of(last, "id") if len(group) == 1 else "",
             ]

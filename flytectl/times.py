@@ -54,6 +54,11 @@ def span(seconds: float) -> str:
     return next(f"{int(seconds // unit)} {word}" for least, unit, word in _STEPS if seconds >= least)
 
 
+def day(seconds: float) -> str:
+    """``2026-11-29``, in UTC; "" for no moment."""
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds)) if seconds else ""
+
+
 def clock(seconds: float) -> str:
     """A length of time that goes on: ``45 s``, ``1:15 min``."""
     minutes, rest = divmod(int(seconds), 60)

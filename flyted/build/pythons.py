@@ -53,10 +53,10 @@ def choose(uv: Uv, asked: str) -> Python:
     found = nearest(version, _installed(uv))
     if found is None:
         raise Failed(
-            EX_UNAVAILABLE, f"Python {asked} is not here and cannot be fetched ({why}), nor is any Python from 3.10 on"
+            EX_UNAVAILABLE, f"Python {asked} could not be downloaded ({why}), and no Python from 3.10 on is here"
         )
     used = "{}.{}".format(*found.version)
-    return Python(found.path, found.version, f"Python {asked} is not here and cannot be fetched ({why}); using {used}")
+    return Python(found.path, found.version, f"Python {asked} could not be downloaded ({why}); {used} is used instead")
 
 
 def nearest(asked: tuple[int, int], found: Iterable[Python]) -> Python | None:

@@ -13,7 +13,7 @@ from flyted.host.clock import Clock
 from flyted.host.ingress import Ingress
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens
-from flyted.plan.tokens import dead, grants
+from flyted.plan.tokens import dead, grants, newly_used
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,13 @@ class Grants:
             self._ingress.write_tokens()
         self._told = wanted
 
+    async def note_uses(self) -> None:
+        """Writes down the days on which the ingress saw tokens used. Raises :class:`IngressDown`."""
+        if self._runs():
+            now = time.time()
+            ages = await self._ingress.token_uses()
+            self._table.used(newly_used(self._table.all(), {digest: now - age for digest, age in ages.items()}))
+
     def sweep(self) -> None:
         """Forgets tokens that are long expired, or for an app that is gone."""
         gone = dead(self._table.all(), self._store.ids(), time.time())
@@ -70,7 +77,9 @@ class Grants:
                 wanted = self.wanted()
                 if wanted != self._told:
                     await self._tell()
-                if not wanted:
+                if wanted:
+                    await self.note_uses()
+                else:
                     pause = None
             except FlytedError as error:
                 log.error("the ingress's table of tokens: %s", error.message)  # noqa: TRY400

@@ -12,6 +12,8 @@ from typing import Any
 from flyted.contract import token as text
 from flyted.contract.errors import (
     AlreadyExists,
+    FlytedError,
+    HostFailure,
     IngressDown,
     InvalidInput,
     NotFound,
@@ -26,7 +28,7 @@ from flyted.host import people
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
 from flyted.plan.facts import Token
-from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, counts, offspring, room_for
+from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, counts, newly_used, offspring, room_for
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,8 @@ class Tokens:
             raise Unauthenticated(
                 "a valid token is needed" if not token else "this token is not valid (any more)", hint=_HINT
             )
+        with contextlib.suppress(HostFailure):  # a full disk keeps nobody out
+            self._table.used(newly_used([found], {found.digest: time.time()}))
         return Actor(found.uid, 0, found)
 
     async def issue(
@@ -150,6 +154,8 @@ class Tokens:
 
     async def list_all(self, call: Call) -> dict[str, Any]:
         """The caller's tokens; root sees all. Never their text: nobody has it."""
+        with contextlib.suppress(FlytedError):
+            await self._grants.note_uses()
         return {"tokens": [_map(t) for t in self._visible(call.actor) if counts(t, time.time())]}
 
     async def revoke(self, call: Call) -> dict[str, Any]:
@@ -192,5 +198,5 @@ def _name(token: Token) -> str:
 def _map(token: Token) -> dict[str, Any]:
     return {
         "id": token.id, "kind": token.kind, "name": _name(token), "user": token.user, "app": token.app_id,
-        "created_at": token.created_at, "expires_at": token.expires_at,
+        "created_at": token.created_at, "expires_at": token.expires_at, "used_at": token.used_at,
     }  # fmt: skip

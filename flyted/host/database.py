@@ -61,7 +61,8 @@ UPDATE app SET serving_since = (SELECT created_at FROM revision WHERE app_id = a
 """
 _WHO = "ALTER TABLE revision ADD COLUMN deployed_by TEXT NOT NULL DEFAULT '';"
 _NOTES = "ALTER TABLE revision ADD COLUMN notes TEXT NOT NULL DEFAULT '[]';"
-FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES)
+_USED = "ALTER TABLE token ADD COLUMN used_at REAL NOT NULL DEFAULT 0;"
+FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED)
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 
 

@@ -17,7 +17,7 @@ from flyted.contract.names import shown
 from flyted.host import whole_file
 from flyted.plan import ingress, ingress_answers, ingress_config
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress_guard import TOKENS
+from flyted.plan.ingress_guard import TOKENS, USES, USES_KEPT_S
 
 __all__ = ["Applied", "Ingress", "IngressDown"]
 
@@ -86,6 +86,13 @@ class Ingress:
             have = ingress_answers.parse_show_map(await self._ask(f"show map {self._files}/{TOKENS}"))
             for command in ingress.token_changes(have, tokens, str(self._files)):
                 await self._tell(command)
+
+    async def token_uses(self) -> dict[str, float]:
+        """How many seconds ago each token was last used at an app, by digest, since HAProxy's start.
+
+        Raises :class:`IngressDown`.
+        """
+        return ingress_answers.parse_uses(await self._ask(f"show table {USES}"), USES_KEPT_S)
 
     async def read(self) -> ingress.Live:
         """What HAProxy has. Raises :class:`IngressDown` if it does not answer."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flyted.contract.errors import NotFound
 from flyted.host.database import Database
 from flyted.plan.facts import Token
 
-_ALL = "SELECT digest, id, kind, user, uid, app_id, name, created_at, expires_at FROM token"
+_ALL = "SELECT digest, id, kind, user, uid, app_id, name, created_at, expires_at, used_at FROM token"
 
 
 class Tokens:
@@ -21,7 +23,8 @@ class Tokens:
             for digest in forget:
                 self._database.execute("DELETE FROM token WHERE digest = ?", (digest,))
             self._database.execute(
-                "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO token (digest, id, kind, user, uid, app_id, name, created_at, expires_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     token.digest, token.id, token.kind, token.user, token.uid, token.app_id, token.name,
                     token.created_at, token.expires_at,
@@ -37,6 +40,13 @@ class Tokens:
     def all(self) -> tuple[Token, ...]:
         """Every token, oldest first."""
         return tuple(Token(*row) for row in self._database.rows(f"{_ALL} ORDER BY created_at, digest"))
+
+    def used(self, days: Mapping[str, float]) -> None:
+        """Writes down on which day tokens were last used, by digest; nothing for no token."""
+        if days:
+            with self._database.transaction():
+                for digest, day in days.items():
+                    self._database.execute("UPDATE token SET used_at = ? WHERE digest = ?", (day, digest))
 
     def remove(self, digests: frozenset[str]) -> None:
         """Forgets tokens, on a full disk too."""

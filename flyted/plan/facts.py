@@ -173,7 +173,7 @@ class Token:
 
     ``kind``: "session" (an hour, for the command line), "named" (made by hand, for another machine) or "browser" (a
     cookie; the ``name`` of an app's cookie is the id of the login that it came of). ``app_id``: the one app that it
-    opens, "" for everything that its owner may.
+    opens, "" for everything that its owner may. ``used_at``: the day of its last use, 0 for none that is known.
     """
 
     digest: str
@@ -185,3 +185,4 @@ class Token:
     name: str
     created_at: float
     expires_at: float
+    used_at: float = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 
 from flyted.contract.errors import HostFailure, InvalidInput
@@ -25,6 +26,7 @@ _SAID_AT_SUCCESS = {
     "add server": "New server registered.",
     "del server": "Server deleted.",
 }
+_USE = re.compile(r"0x[0-9a-f]+: key=(?P<key>[0-9a-f]{64}) use=[0-9]+ exp=(?P<left_ms>[0-9]+)\b")
 _STILL_USED = "still has connections attached"
 
 
@@ -38,6 +40,12 @@ def parse_show_map(text: str) -> dict[str, str]:
         elif line.strip():
             raise HostFailure(f"HAProxy's map cannot be read: {shown(line)}")
     return entries
+
+
+def parse_uses(text: str, kept_s: float) -> dict[str, float]:
+    """``show table NAME`` of a table that forgets a key ``kept_s`` after its last use: seconds since then, by key."""
+    found = (_USE.match(line) for line in text.splitlines())
+    return {use["key"]: max(0.0, kept_s - int(use["left_ms"]) / 1000) for use in found if use is not None}
 
 
 def parse_show_stat(text: str) -> list[dict[str, str]]:

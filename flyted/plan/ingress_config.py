@@ -22,7 +22,7 @@ from flyted.plan.ingress import (
     Listen,
     reason_values,
 )
-from flyted.plan.ingress_guard import FOR_APPS, GUARDED, RULES, filled
+from flyted.plan.ingress_guard import FOR_APPS, GUARDED, RULES, USES_KEPT_S, filled
 from flyted.plan.ingress_reply import HOST_COOKIES, OWN, TEXT, app_errors, errors, gateway_errors
 from flyted.plan.ingress_request import ADDRESS, CHECKS, HOST, MOST_BYTES, MOST_FIELDS, MOST_LENGTH
 from flyted.plan.ports import bindable
@@ -129,6 +129,8 @@ backend addresses
     stick-table type ipv6 size 100k expire 1m store conn_cur
 backend spoken
     stick-table type ipv6 size 100k expire 1m store conn_cur
+backend @USES@
+    stick-table type string len 64 size 100k expire @USES_KEPT_S@s
 frontend https
 @HTTPS_BINDS@
 @CROWD@@CHECKS@@GUARD@@FENCE@    http-request return status 503 content-type application/json \
@@ -228,6 +230,7 @@ def _frame(listen: Listen, places: Places) -> str:
         "@CONNECTIONS@": str(CONNECTIONS),
         "@PER_ADDRESS@": str(PER_ADDRESS),
         "@SILENT@": str(SILENT),
+        "@USES_KEPT_S@": str(USES_KEPT_S),
         "@HOST@": HOST,
         "@MOST_BYTES@": str(MOST_BYTES),
         "@MOST_FIELDS@": str(MOST_FIELDS),

@@ -18,6 +18,8 @@ from __future__ import annotations
 from flyted.contract.token import COOKIE, SHAPE
 
 GUARDED, TOKENS = "guarded.map", "tokens.map"
+USES, USES_KEPT_S = "token_uses", 10 * 86400
+"""When a token was last used: by digest in HAProxy's memory, for so long since then (show table)."""
 OWN_PATH = "/.flyted/"
 """Below it, on every app's host, the gateway answers: a browser gets its cookie for that host there."""
 LONGEST_NEXT = 1024
@@ -45,8 +47,9 @@ if guarded !own_header { req.fhdr(authorization) -m reg -i '^bearer +@SHAPE@$' }
     http-request set-var(txn.cookie) req.cook(@COOKIE@) if guarded { req.cook_cnt(@COOKIE@) eq 1 }
     acl by_bearer var(txn.bearer) -m found
     acl by_cookie var(txn.cookie) -m found
-    http-request set-var(txn.grant) var(txn.bearer),sha2(256),hex,lower,map(@FILES@/@TOKENS@) if by_bearer
-    http-request set-var(txn.grant) var(txn.cookie),sha2(256),hex,lower,map(@FILES@/@TOKENS@) if !by_bearer by_cookie
+    http-request set-var(txn.digest) var(txn.bearer),sha2(256),hex,lower if by_bearer
+    http-request set-var(txn.digest) var(txn.cookie),sha2(256),hex,lower if !by_bearer by_cookie
+    http-request set-var(txn.grant) var(txn.digest),map(@FILES@/@TOKENS@) if { var(txn.digest) -m found }
     # "<expires> <app or *> <user>"; a cookie is for one app only
     http-request set-var(txn.now) date
     http-request set-var(txn.left) var(txn.grant),word(1,' '),sub(txn.now) if { var(txn.grant) -m found }
@@ -54,6 +57,7 @@ if guarded !own_header { req.fhdr(authorization) -m reg -i '^bearer +@SHAPE@$' }
     http-request set-var(txn.user) var(txn.grant),word(3,' ') if { var(txn.for),strcmp(txn.guarded) eq 0 }
     http-request set-var(txn.user) var(txn.grant),word(3,' ') if by_bearer { var(txn.for) -m str * }
     acl known var(txn.user) -m found
+    http-request track-sc2 var(txn.digest) table @USES@ if known
     acl reading method GET HEAD
     acl socket req.fhdr(upgrade) -m found
     # all apps are one site to a browser, so SameSite= does not keep one from acting in another's name
@@ -102,6 +106,7 @@ def filled(text: str) -> str:
     for name, value in {
         "@GUARDED@": GUARDED,
         "@TOKENS@": TOKENS,
+        "@USES@": USES,
         "@OWN_PATH@": OWN_PATH,
         "@SHAPE@": SHAPE,
         "@COOKIE@": COOKIE,

@@ -16,6 +16,7 @@ MOST: Mapping[str, int] = {SESSION: 500, NAMED: 100, BROWSER: 200}
 """How many tokens of a kind one user has at most."""
 EXPIRED_KEPT_S = 30 * 86400.0
 """How long an expired token of those that come by themselves is kept."""
+DAY_S = 86400.0
 CLOCK_S = 3600.0
 """How far the clock may be set back without an effect on tokens."""
 ANY_APP = "*"
@@ -31,6 +32,17 @@ def counts(token: Token, now: float) -> bool:
     """
     left = token.expires_at - now
     return 0 < left <= LIFE_S.get(token.kind, float("inf")) + CLOCK_S
+
+
+def newly_used(tokens: Iterable[Token], uses: Mapping[str, float]) -> dict[str, float]:
+    """The day of the last use of each token for which a later one has come, by digest. ``uses``: moments, by digest.
+
+    A day is as fine as it gets: so a token costs at most one write a day, however often it is used. Those that live
+    for an hour are not worth one.
+    """
+    days = {digest: at // DAY_S * DAY_S for digest, at in uses.items()}
+    known = (t for t in tokens if t.kind != SESSION and t.digest in days)
+    return {t.digest: days[t.digest] for t in known if days[t.digest] > t.used_at}
 
 
 def dead(tokens: Iterable[Token], apps: frozenset[str], now: float) -> frozenset[str]:

@@ -180,7 +180,7 @@ def test_a_python_that_is_nowhere_gives_the_nearest_and_a_note(builds: Builds) -
     record = builds.record()
     used = ".".join(record["python"].split(".")[:2])
     assert record["python_asked"] == "3.99"
-    assert record["note"].startswith("Python 3.99 is not here and cannot be fetched (")
+    assert record["note"].startswith("Python 3.99 could not be downloaded (")
     assert record["note"].endswith(f"; using {used}")
     assert f"flyted-build: {record['note']}\n" in output
 

@@ -622,3 +622,42 @@ def test_strange_user_names_become_numbers_for_the_ingress() -> None:
     assert grants([one], {owner: False}, 50.0) == {}
     assert grants([one], {}, 50.0) == {}
     assert grants([one], {owner: True}, 100.0) == {}
+
+
+def test_the_day_of_a_tokens_last_use_is_known(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the day: a token costs one write a day, however often Flyte's API is asked with it; sessions cost none."""
+    made, session = box.create(BOB, "ci", 10 * 86400), str(box.ask(BOB, "token.mint")["token"])
+    written: list[dict[str, float]] = []
+    used = box.table.used
+
+    def noted(days: dict[str, float]) -> None:
+        written.append(days)
+        used(days)
+
+    monkeypatch.setattr(box.table, "used", noted)
+    today = time.time() // 86400 * 86400
+    assert [t["used_at"] for t in box.ask(BOB, "token.list")["tokens"]] == [0.0, 0.0]
+    for _ in range(3):
+        box.tokens.owner(made)
+        box.tokens.owner(session)
+    assert [days for days in written if days] == [{token.digest(made): today}]
+    assert sorted(t["used_at"] for t in box.ask(BOB, "token.list")["tokens"]) == [0.0, today]
+    tomorrow = time.time() + 86400
+    monkeypatch.setattr(time, "time", lambda: tomorrow)
+    box.tokens.owner(made)
+    assert [days for days in written if days][1:] == [{token.digest(made): today + 86400}]
+
+
+def test_what_the_ingress_saw_is_written_down(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever lists the tokens has it as of now; an ingress that does not run is not started for it."""
+    made = box.create(BOB, "ci", 10 * 86400)
+    now = time.time()
+
+    async def uses() -> dict[str, float]:
+        return {token.digest(made): 2 * 86400.0, "0" * 64: 1.0}
+
+    monkeypatch.setattr(box.ingress, "token_uses", uses)
+    assert [t["used_at"] for t in box.ask(BOB, "token.list")["tokens"]] == [0.0]
+    monkeypatch.setattr(box.grants, "_runs", lambda: True)
+    (found,) = box.ask(BOB, "token.list")["tokens"]
+    assert found["used_at"] == (now - 2 * 86400) // 86400 * 86400

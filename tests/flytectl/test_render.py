@@ -127,12 +127,6 @@ def test_an_image_says_when_it_was_built_and_what_from_source() -> None:
     assert "Image" not in render.app_details(APP, colour=False)
 
 
-def test_another_python_than_asked_is_said() -> None:
-    """The nearest Python is told next to the one asked for, with the reason."""
-    image = {"hash": "", "python": "3.13.5", "asked": "3.12", "note": "3.12 was not found"}
-    assert "3.13.5 (asked for 3.12): 3.12 was not found" in render.app_details({**APP, "image": image}, colour=False)
-
-
 def test_json_has_exactly_the_documented_fields() -> None:
     """Fields of a newer daemon are left out, absent ones are null, the order is fixed."""
     data = render.fields({"key": "K", "value": "never"}, render.SECRET_FIELDS)
@@ -220,3 +214,21 @@ def test_an_error_under_json_is_one_line_of_it() -> None:
     text = render.error_json("not-found", "no\x1b", "a\nb")
     assert json.loads(text) == {"error": "no\x1b", "hint": "a\nb", "code": "not-found"}
     assert text.isprintable()
+
+
+def test_a_python_that_is_not_the_one_asked_for_is_told_once() -> None:
+    """Either by the note of the build or by the two versions."""
+    image = {
+        "python": "3.13.5",
+        "asked": "3.12",
+        "note": "Python 3.12 could not be downloaded (why); 3.13 is used instead",
+    }
+    assert f"3.13.5: {image['note']}" in render.app_details({**APP, "image": image}, colour=False)
+    assert "3.13.5 (asked for 3.12)" in render.app_details({**APP, "image": {**image, "note": ""}}, colour=False)
+
+
+def test_the_day_of_a_tokens_last_use() -> None:
+    """Of those that share a row, the last."""
+    token = {"id": "0c", "kind": "named", "name": "ci", "user": "bob", "app": "", "created_at": 1.0, "expires_at": 5.0}
+    assert " 2023-11-14  " in tables.tokens_table([{**token, "used_at": 1.7e9}])
+    assert " -  " in tables.tokens_table([token])

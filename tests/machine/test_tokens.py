@@ -346,3 +346,17 @@ def test_tokens_cost_little(url: str) -> None:
     for _ in range(3):
         token()
     assert (time.monotonic() - began) / 3 < 5
+
+
+def test_the_day_of_a_tokens_last_use_at_an_app(url: str) -> None:
+    """The ingress knows it, without a word to flyted; a token that was not used has none."""
+    today = time.strftime("%Y-%m-%dT00:00:00.000000Z", time.gmtime())
+    used, unused = token("create", "--name", "used-ci"), token("create", "--name", "unused-ci")
+    assert used != unused
+    assert visit(url, used)[0] == 200
+    days = {each["name"]: each["used_at"] for each in answer("token", "ls")["tokens"]}
+    assert (days["used-ci"], days["unused-ci"]) == (today, None)
+    subprocess.run(["systemctl", "restart", "flyted-ingress"], check=True)
+    days = {each["name"]: each["used_at"] for each in answer("token", "ls")["tokens"]}
+    assert (days["used-ci"], days["unused-ci"]) == (today, None)
+    alice("flytectl", "token", "revoke", "used-ci", "unused-ci")

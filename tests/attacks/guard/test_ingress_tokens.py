@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
 from flyted.contract import token as text
-from flyted.plan.ingress_guard import SIGN_IN
+from flyted.plan.ingress_guard import SIGN_IN, USES
 from tests.attacks.guard.sent import (
     BROWSER,
     COOKIE,
@@ -233,3 +236,21 @@ def test_an_app_without_a_guard_does_not_see_it(box: Machine, apps: dict[str, Ap
     """As with all headers of ours."""
     assert box.get(host="c.apps.localhost", headers=own(GOOD))[0] == 200
     assert b"flyted_" not in apps["c"].seen[0]
+
+
+def test_the_last_use_of_a_token_is_known(box: Machine, app: App) -> None:
+    """By its digest, whichever way it came; of one that opened nothing there is no use."""
+    asyncio.run(_forget_uses(box))
+    assert box.get(headers=bearer(EXPIRED))[0] == box.get(headers=bearer(UNKNOWN))[0] == 401
+    assert asyncio.run(box.ingress.token_uses()) == {}
+    assert box.get(headers=bearer(GOOD))[0] == 200
+    assert box.get(headers=f"Cookie: {COOKIE}\r\n")[0] == 200
+    time.sleep(1.5)
+    assert box.get(headers=bearer(GOOD))[0] == 200
+    ages = asyncio.run(box.ingress.token_uses())
+    assert ages.keys() == {text.digest(GOOD), text.digest(HERE)}
+    assert ages[text.digest(GOOD)] < 1.4 < ages[text.digest(HERE)] < 30
+
+
+async def _forget_uses(box: Machine) -> None:
+    await box.ingress._ask(f"clear table {USES}")
