@@ -18,6 +18,7 @@ EPOCH = 315_532_800  # 1 January 1980: zip and some build tools refuse earlier t
 DEEPEST = 200  # folders: what flyted unpacks (launch/unpack.py)
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Where packages are installed, also those of another environment (``PYTHONPATH``)."""
+_DATA = ("templates", "static", "assets", "public", "data")
 LARGEST = 256 * 2**20  # bytes before compression
 
 
@@ -120,3 +121,13 @@ def _unreadable(error: OSError) -> LoadError:
         f"{error.filename} cannot be read for the code bundle: {error.strerror}",
         hint="check its permissions (ls -l), or leave it out of include=",
     )
+
+
+def unsent(folder: Path, root: Path, names: set[str]) -> list[str]:
+    """Folders beside the app's file that mostly hold pages and data, and of which nothing is in the bundle."""
+    found = []
+    for name in _DATA:
+        inside = os.path.relpath(folder / name, root) + os.sep
+        if (folder / name).is_dir() and not any(each.startswith(inside) for each in names):
+            found.append(name)
+    return found

@@ -73,6 +73,7 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
     environments.settle(chosen)
     bundles = _Bundles(source)
     apps = [_app(each, bundles, source, (args.project, args.domain)) for each in chosen]
+    _tell_what_is_not_sent(source, bundles)
     return {
         "v": VERSION,
         "sdk": version,
@@ -95,6 +96,16 @@ def _tell_what_is_left_out(source: Source, known: set[str]) -> None:
     for name, file in sorted(left.items()):
         root = os.path.commonpath([source.root, Path(file).parent])
         sys.stderr.write(f"note: {name} ({file}) is outside {source.root} and not sent: see --root-dir {root}\n")
+
+
+def _tell_what_is_not_sent(source: Source, bundles: _Bundles) -> None:
+    """Flyte sends modules and what ``include=`` names: what is missing is seen at a request only."""
+    names = {name for made in bundles.made for name in made.names}
+    left = bundle.unsent(source.file.parent, source.root, names)
+    if left:
+        folders = ", ".join(f"{name}/" for name in left)
+        sys.stderr.write(f"note: {folders} beside {source.file.name} is not sent: if the app reads it, add ")
+        sys.stderr.write(f"include={left} to its environment\n")
 
 
 def _process_and_files(args: argparse.Namespace) -> list[int]:

@@ -133,3 +133,19 @@ def test_a_module_from_above_the_root_is_named(tmp_path, monkeypatch, capfd):
     assert line.endswith(f"--root-dir {tmp_path}")
     load_for_real(file, "--root", str(tmp_path)).close()
     assert capfd.readouterr().err == ""
+
+
+@needs_sdk
+def test_folders_of_which_nothing_is_sent_are_named(tmp_path, monkeypatch, capfd):
+    """What programs mostly read there would be missing at the first request; one that is sent in part is fine."""
+    for name in ("templates/a.html", "static/b.css", "data/c.csv", "notebooks/d"):
+        write(tmp_path, name, "")
+    file = write(tmp_path, "app.py", dedent(FASTAPI).replace("app=app", "app=app, include=['static/b.css']"))
+    monkeypatch.chdir(tmp_path)
+    load_for_real(file).close()
+    said = capfd.readouterr().err
+    what = "note: templates/, data/ beside app.py is not sent: if the app reads it, add "
+    assert said == what + "include=['templates', 'data'] to its environment\n"
+    write(tmp_path, "app.py", dedent(FASTAPI).replace("app=app", "app=app, include=['static', 'templates', 'data']"))
+    load_for_real(file).close()
+    assert capfd.readouterr().err == ""
