@@ -99,7 +99,7 @@ class Deploy:
         self._check_room(spec)
         async with self.bundles.held(spec.bundle, fd):
             await self._accepted(spec, emit)
-            for text in notes(spec, capacity()):
+            for text in (*_of_whom(self.store.find(spec.key), by), *notes(spec, capacity())):
                 await emit("note", text=text)
             image = await self.images.ensure(spec, emit)
             number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
@@ -238,3 +238,9 @@ async def _tell_new(said: dict[str, None], status: str, emit: Emit) -> None:
         if text not in said:
             said[text] = None
             await emit("note", text=text)
+
+
+def _of_whom(app: StoredApp | None, by: str) -> list[str]:
+    """A line where the revision that serves is somebody else's."""
+    other = app.current.deployed_by if app is not None and app.current is not None else ""
+    return [f"revision {app.serving} of this app was deployed by {other}"] if app and other not in ("", by) else []

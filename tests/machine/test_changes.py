@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pwd
+import re
 import subprocess
 from collections.abc import Iterator
 
@@ -136,3 +137,17 @@ def test_who_deletes_is_known_afterwards() -> None:
     said = [line for line in alice("flytectl", "logs", APP, "-n", "500").stdout.splitlines() if " flyted: " in line]
     deleted = next(n for n, line in enumerate(said) if "app delete" in line and "by root" in line)
     assert any("app serve" in line for line in said[deleted:])
+
+
+def test_who_replaces_somebody_elses_app_is_told_so() -> None:
+    """And the app has another name on it then; not where nothing changes, and not for one's own."""
+    give("who.py", SOURCE.replace('"hello"', f'"{APP}"') + "# another\n")
+    done = subprocess.run(
+        ["flytectl", "serve", "--as", "alice", "/home/alice/who.py"], capture_output=True, text=True, check=True
+    )
+    assert re.search(r"^note: revision \d+ of this app was deployed by alice$", done.stderr, re.MULTILINE), done.stderr
+    assert answer("app", "get", APP)["deployed_by"] == "root"
+    assert "deployed by root" in alice("flytectl", "app", "get", APP).stdout
+    give("who.py", SOURCE.replace('"hello"', f'"{APP}"'))
+    assert "was deployed by root" in alice("flytectl", "serve", "who.py").stderr
+    assert "was deployed by" not in alice("flytectl", "serve", "who.py").stderr
