@@ -21,6 +21,7 @@ WANTED = "__Host-flyted-next"
 """Remembers, until the login, where the browser wanted to go."""
 WANTED_S = 900
 NEXT_LIMIT = 2048
+NO_PAGE = "There is no such page."
 _ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax"
 
 
@@ -43,7 +44,7 @@ def session(headers: dict[str, str]) -> str:
     """The token in the gateway's own cookie. Raises :class:`Unauthenticated`."""
     token = cookies(headers).get(COOKIE, "")
     if not valid_shape(token):
-        raise Unauthenticated("this browser is not logged in", hint="flytectl login")
+        raise Unauthenticated("You are not signed in.", hint="flytectl login")
     return token
 
 
@@ -97,7 +98,7 @@ async def logout(parts: Parts, headers: dict[str, str], host: str, reply: Reply)
     """Ends the session of this browser; asked for by our own page only."""
     ours = headers.get("origin", "").partition("://")[2] == host
     if not ours or headers.get("sec-fetch-site", "same-origin") != "same-origin":
-        raise NotFound("there is no such page")
+        raise NotFound(NO_PAGE)
     try:
         await parts.daemon.call("login.end", token=session(headers))
     finally:
@@ -113,7 +114,7 @@ async def explain(reply: Reply, why: str = "", cookie: str = "") -> None:
         html.paragraph("and open the link that it prints in this browser."),
     ]
     more = {"Set_Cookie": cookie} if cookie else {}
-    await html.page(reply, "Log in", body, status=401 if why or cookie else 200, **more)
+    await html.page(reply, "Sign in", body, status=401 if why or cookie else 200, **more)
 
 
 def at_port(url: str, host: str) -> str:

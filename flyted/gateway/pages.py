@@ -8,6 +8,7 @@ from typing import Any
 from flyted.contract.errors import FlytedError, NotFound, Unauthenticated
 from flyted.contract.names import GATEWAY_HOST
 from flyted.gateway import html, login, views
+from flyted.gateway.login import NO_PAGE
 from flyted.gateway.parts import Parts
 from flyted.gateway.reply import Reply
 
@@ -21,12 +22,12 @@ async def answer(parts: Parts, scope: dict[str, Any], headers: dict[str, str], r
     try:
         if host.partition(":")[0].lower() != GATEWAY_HOST:
             if scope["method"] != "GET" or path != SESSION:
-                raise NotFound("there is no such page")
+                raise NotFound(NO_PAGE)
             await login.at_app(parts, host, login.query_of(scope), reply)
         elif scope["method"] == "POST" and path == "/logout":
             await login.logout(parts, headers, host, reply)
         elif scope["method"] not in ("GET", "HEAD"):
-            raise NotFound("there is no such page")
+            raise NotFound(NO_PAGE)
         elif path == "/login":
             await login.login(parts, headers, login.query_of(scope), reply)
         else:
@@ -35,8 +36,9 @@ async def answer(parts: Parts, scope: dict[str, Any], headers: dict[str, str], r
     except Unauthenticated as error:
         await login.explain(reply, error.message)
     except FlytedError as error:
-        said = [html.paragraph(error.message), html.paragraph(error.hint)]
-        await html.page(reply, "Sorry", said, status=error.http_status)
+        said = [html.paragraph(error.message), html.paragraph(error.hint), html.link("/", "All apps")]
+        title = "Not found" if error.http_status == NotFound.http_status else "This did not work"
+        await html.page(reply, title, said, status=error.http_status)
 
 
 async def _shown(parts: Parts, token: str, path: str) -> tuple[str, list[str]]:
@@ -45,7 +47,7 @@ async def _shown(parts: Parts, token: str, path: str) -> tuple[str, list[str]]:
         return await views.apps(parts, token)
     found = _PAGE.fullmatch(path)
     if found is None:
-        raise NotFound("there is no such page", hint="the start page lists all apps: /")
+        raise NotFound(NO_PAGE)
     if found["kind"] == "runs":
         return views.run(parts, found["name"])
     return await views.app(parts, token, found["project"], found["domain"], found["name"])

@@ -207,3 +207,22 @@ def test_a_fault_of_ours_shows_no_text_of_it(gateway: Running) -> None:
     gateway.flyted.answers("app.get", answers)
     answer = go(gateway, PAGE, Cookie=COOKIE)
     assert (answer.status, "KeyError" in answer.text) == (500, False)
+
+
+def test_a_page_that_is_not_there_leads_to_the_apps(gateway: Running) -> None:
+    """For who has signed in."""
+    answer = go(gateway, "/nothing", Cookie=COOKIE)
+    assert (answer.status, "<h1>Not found</h1>" in answer.text) == (404, True)
+    assert '<a href="/" rel="noreferrer">All apps</a>' in answer.text
+
+
+def test_the_page_of_an_app_says_who_deployed_it_and_what_it_said(gateway: Running) -> None:
+    """With what flyted says about it among its lines."""
+    known = app_map(deployed_by="bob<", notes=["its own files"])
+    gateway.flyted.answers("app.get", {"result": {"app": known, "spec": {}}})
+    line = {"kind": "log", "time": 1, "revision": 0, "source": "flyted", "text": "app stop hello: done"}
+    gateway.flyted.answers("app.logs", {"event": line}, {"result": {}})
+    text = go(gateway, PAGE, Cookie=COOKIE).text
+    assert "<th>Deployed by</th><td>bob&lt;</td>" in text
+    assert "<th>Note</th><td>its own files</td>" in text
+    assert "flyted: app stop hello: done" in text
