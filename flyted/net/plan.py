@@ -15,7 +15,11 @@ INSIDE = "eth0"  # what an app sees
 LOOPBACK = "lo"  # where an app's address stands too, so that it stays when the cable goes
 HOLD = "/usr/bin/sleep"
 """What holds the router's namespace: a namespace lives as long as somebody is in it."""
-MTU = 65520  # nothing here is a wire
+WINDOW, HEADERS = 65535, 40  # libslirp's largest window, since it does not scale it; of IPv4 and TCP
+MTU = WINDOW // 3 + HEADERS
+"""The largest with which no upload stalls: libslirp says that its window has grown when two segments more fit into it.
+A sender that is left less than one segment waits for that, and it has to come before the window is full: with larger
+segments the sender asks by itself, after 0.2 s. Nothing here is a wire."""
 FIRST, LAST = 2, 1022  # a bridge has at most 1023 ports (linux/net/bridge/br_private.h: BR_MAX_PORTS)
 PREFIX, ROUTER = 22, "198.18.0.1"
 OUTSIDE = "198.19.0.0/24"

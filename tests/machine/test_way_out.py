@@ -8,6 +8,7 @@ import contextlib
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,20 @@ sys.far = listener.accept()[0]
 result = own.getsockname()[0]
 """
 STILL = "import sys\nsys.near.settimeout(5)\nsys.far.sendall(b'still here')\nresult = sys.near.recv(10)"
+UPLOADS = """
+import fcntl, socket, threading, time
+data, result = b"x" * 8_000_000, 0
+for _ in range(30):
+    with socket.create_connection(({host!r}, {port}), 10) as conn:
+        sending = threading.Thread(target=conn.sendall, args=(data,))
+        sending.start()
+        before, since = b"", 0.0
+        while (left := fcntl.ioctl(conn, 0x5411, bytes(4))) != bytes(4) or sending.is_alive():  # SIOCOUTQ, tcp(7)
+            if left != before:
+                result += before != b"" and 0.19 < time.monotonic() - since < 0.3
+                before, since = left, time.monotonic()
+            time.sleep(0.01)
+"""
 ADDRESS = "import socket\ns = socket.socket(2, 2)\ns.connect(('192.0.2.9', 9))\nresult = s.getsockname()[0]"
 
 
@@ -173,6 +188,26 @@ def test_a_sleeping_app_wakes_into_it(url: str, outside: int) -> None:
     until(up)
     assert connects(url, outside)
     assert state("way-out") == "running"
+
+
+def test_uploads_do_not_stall(url: str) -> None:
+    """To a server that is slower than the app: nobody waits 0.2 s until he asks for room."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 30000)
+        listener.bind((OUTER, 0))
+        listener.listen()
+        threading.Thread(target=swallow, args=(listener,), daemon=True).start()
+        assert int(do(url, UPLOADS.format(host=OUTER, port=listener.getsockname()[1]))) < 10
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def swallow(listener: socket.socket) -> None:
+    """Takes what comes, bit by bit, one connection after the other."""
+    with contextlib.suppress(OSError):
+        while True:
+            with listener.accept()[0] as conn:
+                while conn.recv(16384):
+                    time.sleep(0.0002)
 
 
 def test_what_is_closed_stays_closed_meanwhile(url: str) -> None:

@@ -39,6 +39,13 @@ def test_an_address_says_whose_it_is(number: int) -> None:
     assert plan.number("127.0.0.1") == 0
 
 
+def test_a_sender_always_hears_of_room() -> None:
+    """At most one segment less one byte is left of the window, and two segments more have to fit."""
+    segment = plan.MTU - plan.HEADERS
+    assert plan.WINDOW - (segment - 1) >= 2 * segment
+    assert plan.WINDOW - segment < 2 * (segment + 1)  # and none is larger
+
+
 @pytest.mark.parametrize("first", [0, 1020, 1021, 2**32 - 1])
 def test_every_number_is_tried(first: int) -> None:
     """Each once, whatever is tried first."""
