@@ -13,6 +13,7 @@ import pytest
 from flyted.contract.names import WAY_OUT, Replica, network_of
 from flyted.net import cable, plan
 from flyted.plan.sandbox import CLOSED_NETWORKS, LOOPBACK, STUB_RESOLVERS
+from flyted.plan.units import SLICE
 
 ROOT = Path(__file__).parents[2]
 UNIT = (ROOT / "units" / WAY_OUT).read_text()
@@ -94,4 +95,6 @@ def test_the_units_and_the_code_agree() -> None:
     assert f"\nPartOf={WAY_OUT} {Replica('demo', 1).socket.replace('demo-r1-0', '%i')}\n" in text
     assert {f"Wants={WAY_OUT}", f"After={WAY_OUT}"} <= set(text.splitlines())
     slices = {re.search(r"^Slice=(\S+)$", each, re.MULTILINE)[1] for each in (UNIT, text)}  # type: ignore[index]
+    assert f"\nBefore={SLICE}\n" in UNIT  # it stops after all apps, and no start waits for it
+    assert re.search(rf"^Wants=.*\b{SLICE}$", (ROOT / "units" / "flyted.service").read_text(), re.MULTILINE)
     assert len(slices) == 1  # the cable looks for the router beside its own cgroup
