@@ -12,15 +12,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
-
-from pystemd.dbusexc import DBusBaseError
-from pystemd.dbuslib import DBus
 
 from flyted.contract.errors import HostFailure
 from flyted.host.signatures import Step, text
+
+
+class _NoLxml(ModuleType):
+    etree = None
+
+
+# pystemd's objects read descriptions of interfaces with lxml, 4.5 MiB of it; its bus alone is used here
+sys.modules.setdefault("lxml", _NoLxml("lxml"))
+from pystemd.dbusexc import DBusBaseError  # noqa: E402
+from pystemd.dbuslib import DBus  # noqa: E402
 
 log = logging.getLogger(__name__)
 
