@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.files import files
 from benchmarks.gateway import gateway
 from benchmarks.gpu import gpu
 from benchmarks.llama import llama
@@ -189,6 +190,7 @@ def main() -> int:
     waking()
     gateway(promise)
     ports(promise)
+    files(promise)
     llama(promise)
     daemon()
     gpu(promise)  # its helper leaves 20 s later, and the daemon hears of that
