@@ -135,6 +135,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     if "api" in listeners:  # an operator may mask the socket: then there is no gateway
         parts.append(Control(listeners["api"], verbs, tokens.owner).run)
     act.sweep_starts()
+    act.find_outdated()
     sweep.soon()
     await _run(parts, engine)
 

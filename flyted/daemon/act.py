@@ -19,7 +19,7 @@ from flyted.host.disk import is_folder
 from flyted.host.ingress import Ingress
 from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
-from flyted.plan.actions import Action, EngineSleep, Sleep, StartPair, StartService, StopPair
+from flyted.plan.actions import Action, EngineSleep, RenewPair, Sleep, StartPair, StartService, StopPair
 from flyted.plan.app_folders import erase_unit, folders_of
 from flyted.plan.build_unit import IMAGES
 from flyted.plan.engines.failures import LINES as ENGINE_LINES
@@ -29,8 +29,9 @@ from flyted.plan.facts import StoredApp, UnitFact
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import IngressState, Listen
 from flyted.plan.reasons import Line, came_up, crash_of, lacks_network, network_reason, reason_of
+from flyted.plan.reconcile import serving_replica
 from flyted.plan.secrets import INGRESS_UNIT
-from flyted.plan.units import Layout, app_units
+from flyted.plan.units import Layout, UnitPair, app_units
 
 if TYPE_CHECKING:
     from flyted.host.units import Units
@@ -57,6 +58,8 @@ class Act:
     before_sleep: Callable[[Replica], Awaitable[None]] | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
     """Why a unit was given no credential at its last start (handover.py), by the unit's name."""
+    outdated: set[Replica] = field(default_factory=set)
+    """Whose units were made by another version, or with other settings: see :meth:`find_outdated`."""
     _ingress_runs: bool = field(default=False)
     _ingress_tries: bool = field(default=False)
 
@@ -101,6 +104,8 @@ class Act:
         match action:
             case StartPair(replica):
                 await self.start_pair(replica)
+            case RenewPair(replica):
+                await self._renew(replica)
             case StartService(replica):
                 await self._start_or_fail(replica)
             case Sleep(replica):
@@ -131,20 +136,39 @@ class Act:
 
     async def start_pair(self, replica: Replica) -> None:
         """Makes a replica's units; its socket listens when this returns."""
+        pair = self._pair(replica)
+        starts.write(Path(LAYOUT.start_file(replica)), pair.start)
+        result = await self.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
+        if result != "done":
+            key = self.store.app(replica.app_id).key
+            raise HostFailure(f"the socket of app '{key}' cannot listen: {result}", hint="journalctl -n 30")
+        self.outdated.discard(replica)
+
+    def find_outdated(self) -> None:
+        """Looks at our start whose units would be made otherwise now. Those that sleep are made anew then."""
+        for replica in filter(None, map(serving_replica, self.apps())):
+            if starts.read(Path(LAYOUT.start_file(replica))) != self._pair(replica).start:
+                self.outdated.add(replica)
+
+    async def _renew(self, replica: Replica) -> None:
+        """Makes a pair anew that sleeps. Who comes in the moment without a socket gets 503 from the ingress."""
+        if not self.units.rests(replica.service):
+            return  # a request has just come: it is done at the next sleep
+        log.info("app %s: its units are made anew, as they would be made now", replica.app_id)
+        await self.units.stop(replica.socket)  # first: without it the pair is made at our next start, if we end here
+        await self.start_pair(replica)
+
+    def _pair(self, replica: Replica) -> UnitPair:
         app = self.store.app(replica.app_id)
         revision = app.revision(replica.revision)
         if revision is None:
             raise NotFound(f"app '{app.key}' has no revision {replica.revision}")
         image = revision.image
-        pair = app_units(
+        return app_units(
             revision.spec, replica, image_path=image.path, image_env=image.env, readable=_python_of(image.path),
             nameservers=self.nameservers, start_s=self.start_timeout_s,
             gpu_wait_s=self.gpu_wait_s, machine_bytes=memory_bytes(),
         )  # fmt: skip
-        starts.write(Path(LAYOUT.start_file(replica)), pair.start)
-        result = await self.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
-        if result != "done":
-            raise HostFailure(f"the socket of app '{app.key}' cannot listen: {result}", hint="journalctl -n 30")
 
     def sweep_starts(self) -> None:
         """Forgets what units were to be told that are not there any more: a kill came between."""

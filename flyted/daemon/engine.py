@@ -117,6 +117,7 @@ class Engine:
             candidates=frozenset(self.candidates),
             leaving=dict(self._leaving),
             failures=dict(self.failures),
+            outdated=frozenset(self._act.outdated),
             busy=frozenset(self._tasks),
             gpu=self.gpu_facts(),
             start_s=self._act.start_timeout_s,

@@ -23,6 +23,14 @@ def write(path: Path, data: bytes) -> None:
     whole_file.write(path, data, 0o600)
 
 
+def read(path: Path) -> bytes:
+    """A unit's; nothing where there is none, as for one that flyted 0.1.0 made."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def remove(path: Path) -> None:
     """Forgets a unit's; it may not be there."""
     path.unlink(missing_ok=True)

@@ -74,6 +74,13 @@ class Units:
         except Refused:
             return ()
 
+    def rests(self, name: str) -> bool:
+        """Whether a unit has ended, or is not there."""
+        try:
+            return self._active(name) in _ENDED
+        except Refused:
+            return True
+
     async def run_transient(
         self, name: str, wanted: Mapping[str, Any], timeout_s: float | None = None, *, clean: Iterable[str] = ()
     ) -> UnitEnd:

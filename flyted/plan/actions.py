@@ -18,6 +18,13 @@ class StartPair:
 
 
 @dataclass(frozen=True)
+class RenewPair:
+    """Make a pair anew that is asleep, and was made by another version or with other settings than those of now."""
+
+    replica: Replica
+
+
+@dataclass(frozen=True)
 class StartService:
     """Start the service of a pair whose socket listens, without a request: replicas with a minimum of 1."""
 
@@ -45,4 +52,4 @@ class StopPair:
     replica: Replica
 
 
-Action = StartPair | StartService | Sleep | EngineSleep | StopPair
+Action = StartPair | RenewPair | StartService | Sleep | EngineSleep | StopPair

@@ -137,6 +137,7 @@ class Facts:
     candidates: frozenset[Replica] = frozenset()  # being deployed: up beside the serving revision, not yet routed
     leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain, and since when
     failures: Mapping[Replica, Failure] = field(default_factory=dict)
+    outdated: frozenset[Replica] = frozenset()  # their units are not those that would be made now
     busy: frozenset[Replica] = frozenset()  # being acted on right now: left alone
     gpu: GpuFacts = field(default_factory=GpuFacts)
     start_s: float = 300.0  # how long a start may take, and

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica, host_of, replica_of
-from flyted.plan.actions import Action, StartPair, StartService, StopPair
+from flyted.plan.actions import Action, RenewPair, StartPair, StartService, StopPair
 from flyted.plan.engines.sleep import SLEEP_AND_WAKE_S, asleep, idle_step
 from flyted.plan.facts import Facts, StoredApp, UnitFact
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
@@ -20,6 +20,8 @@ from flyted.plan.ingress import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavai
 from flyted.plan.ingress_fence import keys
 from flyted.plan.units import STOP_S, socket_path
 
+RENEWALS = 4
+"""Pairs that are made anew at a time: with hundreds at once each would be away for as long as all of them take."""
 DRAIN_S = 60.0
 DRAIN_LOOK_S = 0.5
 SERVER_MAXCONN = 3500  # below the sockets' backlog of 4096: a full backlog is an instant 503 (measured)
@@ -144,6 +146,10 @@ def _plan_service(
     replica: Replica, spec: AppSpec, facts: Facts, clocks: Mapping[str, Clock], now: float, draft: _Draft
 ) -> None:
     service = facts.units.get(replica.service)
+    if _is_to_renew(replica, facts, draft):
+        draft.actions.append(RenewPair(replica))
+        draft.resting.add(replica)
+        return
     if spec.min_replicas > 0:
         if not _alive(service):
             draft.actions.append(StartService(replica))
@@ -167,6 +173,14 @@ def _plan_service(
         case Busy(next_look):
             draft.clocks[replica.server] = clock
             draft.looks.append(next_look)
+
+
+def _is_to_renew(replica: Replica, facts: Facts, draft: _Draft) -> bool:
+    """One that runs goes on as it is, until it sleeps; the end of one that is just made brings the next pass."""
+    if replica not in facts.outdated or _alive(facts.units.get(replica.service)):
+        return False
+    under_way = len(facts.outdated & facts.busy) + sum(isinstance(action, RenewPair) for action in draft.actions)
+    return under_way < RENEWALS and _alive(facts.units.get(replica.socket))
 
 
 def _plan_leaving(facts: Facts, now: float, draft: _Draft) -> None:

@@ -7,6 +7,7 @@ changed on the way (``$``, ``;``, line ends).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
@@ -17,9 +18,14 @@ LIMIT = 96 << 10
 """Bytes. With the secrets' 900 KiB it stays below what systemd gives a unit (``plan.secrets.room``)."""
 
 
-def start_document(environment: Mapping[str, str], words: Iterable[str]) -> bytes:
-    """What ``launch/start.py`` reads. Raises :class:`InvalidInput` above :data:`LIMIT`."""
-    content = {"environment": dict(environment), "words": list(words)}
+def start_document(environment: Mapping[str, str], words: Iterable[str], units: object) -> bytes:
+    """What ``launch/start.py`` reads. Raises :class:`InvalidInput` above :data:`LIMIT`.
+
+    ``units``: the properties with which the units are made. Their digest stands in the document, so a document that
+    is another one than would be written now says that the pair is not as it would be made now, either.
+    """
+    digest = hashlib.sha256(json.dumps(units, sort_keys=True).encode()).hexdigest()
+    content = {"environment": dict(environment), "words": list(words), "units": digest}
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
     if len(data) > LIMIT:
         raise InvalidInput(

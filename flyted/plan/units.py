@@ -86,7 +86,8 @@ class Layout:
 class UnitPair:
     """Both units of a replica, what each secret credential of the service stands for, and the one that is no secret.
 
-    ``start``: the content of ``Layout.start_file``, which has to be there before the units are.
+    ``start``: the content of ``Layout.start_file``, which has to be there before the units are. Another content there
+    belongs to units that were made otherwise.
     """
 
     socket: Properties
@@ -120,7 +121,6 @@ def app_units(
     credentials = credential_ids(spec.secrets)
     engine = shape_of(spec, f"/var/cache/{state_name(replica.app_id)}", machine_bytes)
     environment = _environment(spec, replica, image_path, [*image_env, *(engine.env if engine else ())])
-    start = start_document(environment, _launch_options(spec, engine, credentials, layout))
     start_s = int(spec.start_timeout_s or start_s) + (gpu_wait_s if spec.gpu_count else 0)
     own_resolver = network_kind(spec) is Network.OWN and bool(set(nameservers) & set(STUB_RESOLVERS))
     run = little_of_run([*(() if own_resolver else RESOLVERS), *(GPU_SERVICES if spec.gpu_count else ())])
@@ -145,7 +145,9 @@ def app_units(
     names = [*credentials, *([GPU] if spec.gpu_count else [])]
     asked = [(name, layout.credentials) for name in names]
     service["LoadCredential"] = [(START, layout.start_file(replica)), *asked]
-    return UnitPair(_socket(spec, replica, layout), service, start, credentials)
+    socket = _socket(spec, replica, layout)
+    words = _launch_options(spec, engine, credentials, layout)
+    return UnitPair(socket, service, start_document(environment, words, [socket, service]), credentials)
 
 
 def network_kind(spec: AppSpec) -> Network:

@@ -119,6 +119,10 @@ class Systemd:
         """As host.units."""
         return self.units[name].status if name in self.units else ""
 
+    def rests(self, name: str) -> bool:
+        """As host.units."""
+        return name not in self.units or self.units[name].active in ("inactive", "failed")
+
     def kill(self, name: str) -> None:
         """As host.units."""
         self.gone(name)

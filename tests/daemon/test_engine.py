@@ -158,3 +158,98 @@ def test_time_goes_by_itself(machine: Machine) -> None:
         assert 299.0 < clock() - began < 303.0
 
     beside(machine, story)
+
+
+def restarted(machine: Machine) -> None:
+    """Another daemon, with other settings: each start may take longer."""
+    machine.act.start_timeout_s += 100
+    machine.act.find_outdated()
+
+
+def test_after_an_upgrade_the_units_of_an_app_that_sleeps_are_made_anew(machine: Machine) -> None:
+    """Once; and none where nothing has changed."""
+    replica = machine.deployed("a")
+
+    async def story() -> None:
+        await machine.engine.settle()
+        machine.act.find_outdated()
+        await machine.engine.settle()
+        assert machine.systemd.asked["start_pair"] == 1
+        restarted(machine)
+        await machine.engine.settle()
+        await until(lambda: machine.systemd.asked["start_pair"] == 2)
+        machine.act.find_outdated()
+        await machine.engine.settle()
+        await asyncio.sleep(10)
+
+    beside(machine, story)
+    assert machine.systemd.asked["start_pair"] == 2
+    assert machine.active(replica.socket) == "active"
+    assert machine.engine.failures == {}
+
+
+def test_after_an_upgrade_many_apps_that_sleep_are_renewed_a_few_at_a_time(machine: Machine) -> None:
+    """Until all are."""
+    replicas = [machine.deployed(f"a{number}") for number in range(30)]
+
+    async def story() -> None:
+        await machine.engine.settle()
+        machine.systemd.took_s["start_pair"] = 1.0
+        restarted(machine)
+        began = asyncio.get_running_loop().time()
+        machine.engine.poke()
+        await until(lambda: not machine.act.outdated)
+        assert 7 <= asyncio.get_running_loop().time() - began < 10
+
+    beside(machine, story)
+    assert machine.systemd.asked["start_pair"] == 2 * len(replicas)
+    assert set(machine.systemd.at_once.values()) == {1}
+
+
+def test_after_an_upgrade_an_app_that_runs_goes_on_until_it_sleeps(machine: Machine) -> None:
+    """By the units that it has; then they are made anew."""
+    replica = machine.deployed("a", scaledown_after_s=300.0)
+
+    async def story() -> None:
+        await machine.engine.settle()
+        machine.runs(replica, idle_s=0.0)
+        restarted(machine)
+        await machine.engine.settle()
+        await asyncio.sleep(100)
+        assert machine.systemd.asked["start_pair"] == 1
+        assert machine.active(replica.service) == "active"
+        await until(lambda: machine.systemd.asked["start_pair"] == 2)
+        await machine.engine.settle()
+
+    beside(machine, story)
+    assert machine.systemd.asked["stop"] == 2, "the service, which was idle, and then the socket"
+    assert machine.active(replica.socket) == "active"
+
+
+def test_a_request_that_comes_just_before_is_served_by_the_old_units(machine: Machine) -> None:
+    """Between the look and the action, the ingress is told something: meanwhile the app wakes."""
+    replica = machine.deployed("a")
+
+    async def story() -> None:
+        await machine.engine.settle()
+        machine.haproxy.took_s = 1.0
+        restarted(machine)
+        machine.engine.poke()
+        await asyncio.sleep(0.5)
+        machine.systemd.set(replica.service, "activating")
+        await asyncio.sleep(10)
+        assert machine.systemd.asked["start_pair"] == 1
+        assert machine.systemd.asked["stop"] == 0
+        machine.systemd.set(replica.service, "inactive")
+        await until(lambda: machine.systemd.asked["start_pair"] == 2)
+
+    beside(machine, story)
+
+
+def test_the_units_of_the_first_version_are_not_those_of_now(machine: Machine) -> None:
+    """It wrote down nothing of what apps are told."""
+    replica = machine.deployed("a")
+    machine.systemd.set(replica.socket, "active")
+    machine.systemd.set(replica.service, "inactive")
+    machine.act.find_outdated()
+    assert machine.act.outdated == {replica}

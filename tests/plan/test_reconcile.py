@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from flyted.contract.names import Replica
-from flyted.plan.actions import Sleep, StartPair, StartService, StopPair
+from flyted.plan.actions import RenewPair, Sleep, StartPair, StartService, StopPair
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.idle import Clock
-from flyted.plan.ingress import unavailable
+from flyted.plan.ingress import DEFAULT_TIMEOUT_MS, unavailable
 from flyted.plan.ingress_config import render_maps
-from flyted.plan.reconcile import DRAIN_S, Plan, reconcile
+from flyted.plan.reconcile import DRAIN_S, RENEWALS, Plan, reconcile
 from tests.plan.stored import DOMAIN, app, facts, pair, quiet
 
 A1, A2 = Replica("a", 1), Replica("a", 2)
@@ -35,6 +35,33 @@ def test_after_a_reboot_every_pair_is_made_anew() -> None:
     answer = plan(facts(app("a"), app("b")))
     assert answer.actions == (StartPair(A1), StartPair(Replica("b", 1)))
     assert answer.ingress.hosts == {HOST: "a-r1-0", "b.apps.localhost": "b-r1-0"}
+
+
+@pytest.mark.parametrize("least", [0, 1])
+def test_units_of_another_version_are_made_anew_where_they_sleep(least: int) -> None:
+    """One that runs, or is just being acted on, goes on as it is; one that is not there is made in any case."""
+    asks = {"outdated": frozenset({A1}), "traffic": {"a-r1-0": quiet()}}
+    answer = plan(facts(app("a", min_replicas=least), units=pair(A1), **asks))
+    assert answer.actions == (RenewPair(A1),)
+    assert answer.ingress.hosts == {HOST: "a-r1-0"}
+    assert answer.ingress.timeouts_ms["a-r1-0"] > DEFAULT_TIMEOUT_MS, "who comes now waits for the units and a start"
+    for state in ("activating", "active", "deactivating"):
+        assert RenewPair(A1) not in plan(facts(app("a", min_replicas=least), units=pair(A1, state), **asks)).actions
+    assert plan(facts(app("a", min_replicas=least), units=pair(A1), busy=frozenset({A1}), **asks)).actions == ()
+    assert StartPair(A1) in plan(facts(app("a", min_replicas=least), **asks)).actions
+    assert RenewPair(A1) not in plan(facts(app("a", min_replicas=least), **asks)).actions
+    assert plan(facts(app("a", wanted="stopped"), units=pair(A1), **asks)).actions == ()
+
+
+def test_few_units_are_made_anew_at_a_time() -> None:
+    """Each is away for a moment only; those that are just being made count."""
+    names = [f"a{number}" for number in range(20)]
+    replicas = [Replica(name, 1) for name in names]
+    units = {name: fact for replica in replicas for name, fact in pair(replica).items()}
+    seen = facts(*map(app, names), units=units, outdated=frozenset(replicas))
+    assert plan(seen).actions == tuple(map(RenewPair, replicas[:RENEWALS]))
+    seen = facts(*map(app, names), units=units, outdated=frozenset(replicas), busy=frozenset(replicas[2:5]))
+    assert plan(seen).actions == (RenewPair(replicas[0]),)
 
 
 @pytest.mark.parametrize("wanted", ["started", "stopped"])

@@ -39,6 +39,19 @@ def argv(pair: UnitPair) -> list[str]:
     return list(words)
 
 
+@pytest.mark.parametrize(
+    "other", [{"start_s": 7}, {"nameservers": ("127.0.0.53",)}, {"readable": ("/var/lib/flyted/images/x",)}]
+)
+def test_what_is_written_beside_units_says_whether_they_are_those_of_now(other: dict[str, Any]) -> None:
+    """Whatever differs in a property shows in the start's document; nothing else does."""
+    made = spec("authenticated-api")
+    now, again, then = (app_units(made, Replica("a", 7), image_path=IMAGE, **each) for each in ({}, {}, other))
+    assert now.start == again.start
+    assert then.service != now.service
+    assert then.start != now.start
+    assert units(memory_bytes=1 << 30).start != units(memory_bytes=1 << 31).start
+
+
 def test_the_pair_listens_where_the_ingress_looks() -> None:
     """The socket is the ingress's alone to open, holds requests while the app starts, and goes with its unit."""
     socket = units().socket
