@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from flyted.contract.errors import (
     FlytedError,
+    InvalidInput,
     PackageMissing,
     SdkMissing,
     SdkUnfit,
@@ -94,6 +95,7 @@ def read(document_fd: int, bundles_fd: int) -> Loaded:
     if "error" in document:
         raise reported(document["error"])
     _expect(document.get("v") == VERSION, "its version")
+    _check_number(document.get("apps"))
     bundles: list[_Bundle] = []
     try:
         for entry in _list(document, "bundles", MOST_APPS):
@@ -212,6 +214,15 @@ def _bundle(entry: Any, source: int, room: int) -> _Bundle:
         os.close(fd)
         raise
     return _Bundle(fd, digest.hexdigest(), size)
+
+
+def _check_number(apps: object) -> None:
+    """An honest file may have more than we take."""
+    if isinstance(apps, list) and len(apps) > MOST_APPS:
+        raise InvalidInput(
+            f"the file has {len(apps)} apps; {MOST_APPS} is the most that are served at once",
+            hint="serve one of them with what it depends on: flytectl serve FILE ENV",
+        )
 
 
 def _whole(value: Any) -> bool:

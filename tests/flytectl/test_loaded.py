@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from flytectl import loaded
 from flyted.contract.errors import (
     FlytedError,
+    InvalidInput,
     PackageMissing,
     SdkMissing,
     SdkUnfit,
@@ -94,7 +95,6 @@ def changed(path: str, value: Any) -> bytes:
         ("v", 2),
         ("apps", []),
         ("apps", {}),
-        ("apps", [GOOD["apps"][0]] * 65),
         ("apps.0", "app"),
         ("apps.0.variable", 1),
         ("apps.0.idl", []),
@@ -158,6 +158,15 @@ def test_what_is_no_document(document):
     """Cut off, not UTF-8, keys twice, NaN, nested without end, numbers without end, too long."""
     with pytest.raises(UserCodeFailed, match="makes no sense"):
         answer(document)
+
+
+def test_too_many_apps_are_no_lie():
+    """The number and the most are said, and what to type."""
+    document = copy.deepcopy(GOOD)
+    document["apps"] *= loaded.MOST_APPS + 1
+    with pytest.raises(InvalidInput, match=f"has {len(document['apps'])} apps; 64 is the most") as caught:
+        answer(json.dumps(document).encode())
+    assert "flytectl serve FILE ENV" in caught.value.hint
 
 
 def test_many_bundles_share_one_limit(monkeypatch):
