@@ -1,0 +1,80 @@
+"""Which address an app gets, with a kernel that is a table: near the end of the range, all taken, and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from flyted.net import cable, plan
+from flyted.net.netlink import Exists, Failed
+
+COUNT = plan.LAST - plan.FIRST + 1
+ROUTER = 7
+
+
+class Kernel:
+    """As netlink.py, for what decides about addresses; ``taken``: links that are in the router's namespace."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self.tries = 0
+        self.addresses: list[str] = []
+
+    def hand_over(self, name: str, pid: int, _master: int) -> None:
+        """A link cannot move to where another one has its name."""
+        assert pid == ROUTER
+        self.tries += 1
+        if name in self.taken:
+            raise Exists("EEXIST")
+        self.taken.add(name)
+
+    def address(self, link: str, address: str, _prefix: int) -> None:
+        """An app's."""
+        if link == plan.INSIDE:
+            self.addresses.append(address)
+
+    def __getattr__(self, _name: str) -> Callable[..., None]:
+        """What decides nothing."""
+        return lambda *_words, **_more: None
+
+
+@pytest.fixture(autouse=True)
+def _none_had_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The namespace of the tests is no app's."""
+    monkeypatch.setattr(cable, "_before", lambda: 0)
+
+
+def plug(kernel: Kernel, first: int) -> int:
+    """Lays a cable; the app's number."""
+    return cable.plug(kernel, ROUTER, first)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("first", [0, COUNT - 1, 2**32 - 1])
+def test_as_many_apps_as_there_are_ports_get_an_address_each(first: int) -> None:
+    """Wherever each begins to look, also when all begin at one place; then it is said how many have one."""
+    kernel = Kernel()
+    numbers = [plug(kernel, first) for _ in range(COUNT)]
+    assert sorted(numbers) == list(range(plan.FIRST, plan.LAST + 1))
+    assert len(set(kernel.addresses)) == COUNT == 1021
+    with pytest.raises(Failed, match="no address left: 1021 apps have one"):
+        plug(kernel, first)
+    assert kernel.tries == COUNT * (COUNT + 1) // 2 + COUNT
+
+
+@pytest.mark.parametrize("number", [plan.FIRST, 500, plan.LAST])
+def test_what_an_app_gives_back_the_next_one_gets(number: int) -> None:
+    """The only one that is free is found from everywhere, the ends of the range included."""
+    for first in range(0, COUNT, 17):
+        kernel = Kernel()
+        kernel.taken = {plan.port(each) for each in range(plan.FIRST, plan.LAST + 1)}
+        kernel.taken.discard(plan.port(number))
+        assert plug(kernel, first) == number
+        assert kernel.addresses == [plan.address(number)]
+
+
+def test_the_range_goes_round_at_its_end() -> None:
+    """The last number, then the first."""
+    kernel = Kernel()
+    assert [plug(kernel, COUNT - 1) for _ in range(3)] == [plan.LAST, plan.FIRST, plan.FIRST + 1]
+    assert kernel.addresses[0] == "198.18.3.254"
