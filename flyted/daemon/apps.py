@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import dataclasses
 import time
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from flyted.contract.app import from_dict, to_dict
-from flyted.contract.errors import IngressDown, InvalidInput, NotFound
+from flyted.contract.errors import Busy, IngressDown, InvalidInput, NotFound
 from flyted.contract.names import AppKey, Replica
 from flyted.contract.status import AppState
 from flyted.daemon.act import Act
@@ -24,6 +26,7 @@ from flyted.host.bundles import check_memory
 from flyted.host.disk import is_folder
 from flyted.host.store import Store
 from flyted.plan.app_folders import folder_of
+from flyted.plan.crowd import FOLLOWED, may_have
 from flyted.plan.engines.sleep import idle_step
 from flyted.plan.facts import StoredApp
 from flyted.plan.reasons import Line
@@ -46,6 +49,7 @@ class Apps:
         self._turns = deploy.turns
         self._sweep = sweep
         self._grants = grants
+        self._followers: Counter[int] = Counter()
 
     def verbs(self) -> dict[str, Verb]:
         """The rows of the verb table."""
@@ -165,13 +169,27 @@ class Apps:
             raise InvalidInput(f"at most {MAX_LINES} lines", hint="journalctl shows all of them")
         app = self._app(call.app)
         if call.args["follow"]:
-            async with contextlib.aclosing(self._act.follow(app.key.id, lines, self._engine.changed)) as found:
-                async for line in found:
-                    await call.send(_event(line))
+            with self._following(call.actor.uid):
+                async with contextlib.aclosing(self._act.follow(app.key.id, lines, self._engine.changed)) as found:
+                    async for line in found:
+                        await call.send(_event(line))
         else:
             for line in await self._act.lines(app.key.id, lines):
                 await call.send(_event(line))
         return {}
+
+    @contextlib.contextmanager
+    def _following(self, uid: int) -> Iterator[None]:
+        """A place among those who follow a log. Root's are not counted."""
+        if uid != 0 and not may_have(self._followers, uid, FOLLOWED):
+            own = self._followers[uid]
+            said = f"you follow {own} logs already" if own else "too many users follow logs"
+            raise Busy(f"{said}, the most there may be now", hint="end one, or read what is there: flytectl logs NAME")
+        self._followers[uid] += uid != 0
+        try:
+            yield
+        finally:
+            self._followers[uid] -= uid != 0
 
     def _tell(self, call: Call, key: AppKey) -> None:
         """For the journal: which app is changed, by the id that its units have."""

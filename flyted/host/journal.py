@@ -96,8 +96,13 @@ async def follow(
         if not now:
             for entry in await _read(_matches(known, app), place):
                 yield entry
-        if not now or not watch.done():
+        if not now:
             return
+        if not watch.done():
+            raise HostFailure(
+                "journalctl has ended, and nobody has asked it to",
+                hint="sysctl fs.inotify.max_user_instances: root has used all, perhaps",
+            )
         known = tuple(dict.fromkeys((*known, *now)))[-MAX_UNITS:]
 
 

@@ -29,7 +29,9 @@ class Room:
 
 
 CONTROL = Room(users=256, shared=96, of_a_user=16)
-"""Connections of all who are not root. Each may be a followed log, with a process of its own (``TasksMax=``)."""
+"""Connections of all who are not root."""
+FOLLOWED = Room(users=18, shared=14, of_a_user=8)
+"""Followed logs. journalctl(1) has an inotify instance for each, of which all processes of root have 128 together."""
 MOST_BYTES = 128 << 20
 """What requests may take of the daemon's memory while they are read and answered."""
 DECODED = 32

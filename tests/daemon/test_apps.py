@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from flyted.daemon.apps import Apps
 from flyted.daemon.status import app_map
 from flyted.daemon.turns import Turns
 from flyted.daemon.verbs import Call
+from flyted.plan.crowd import FOLLOWED
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.idle import Traffic
 from tests.daemon.fake import Machine, beside
@@ -114,5 +116,44 @@ def test_a_list_lets_others_go_first(machine: Machine) -> None:
             turns += 1
         assert len(listing.result()["apps"]) == 120
         assert turns >= 120 // apps_module.LISTED_AT_ONCE
+
+    beside(machine, story)
+
+
+def test_followed_logs_are_few_and_shared(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes something of which root has little. Who follows none may follow one; root may always."""
+    machine.deployed("a")
+    handlers = verbs(machine)
+
+    async def follow(*_words: Any) -> AsyncGenerator[Any, None]:
+        await asyncio.Event().wait()
+        yield
+
+    monkeypatch.setattr(machine.act, "follow", follow)
+
+    async def story() -> None:
+        tasks: list[asyncio.Task[Any]] = []
+
+        async def follows(uid: int) -> str:
+            asked = dataclasses.replace(call(lines=0, follow=True), actor=Actor(uid, 1))
+            tasks.append(asyncio.create_task(handlers.logs(asked)))
+            await asyncio.sleep(0)
+            return str(tasks[-1].exception()) if tasks[-1].done() else ""
+
+        took = {}
+        for uid in range(1000, 1003):
+            took[uid] = 0
+            while not (said := await follows(uid)):
+                took[uid] += 1
+            assert f"you follow {took[uid]} logs already" in said
+        assert (took[1000], sum(took.values()) < FOLLOWED.most) == (8, True)
+        for _ in range(40):
+            assert await follows(0) == ""
+        assert await follows(1003) == ""
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert await follows(1002) == ""
+        tasks[-1].cancel()
 
     beside(machine, story)

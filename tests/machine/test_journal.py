@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
 from flyted.host.journal import Entry, follow, read
 from tests.machine.pairs import connected, do, place_hands, planned, run, serving, sh, spec, without_daemon
@@ -104,6 +106,22 @@ def test_following_sees_new_lines_and_ends_with_the_reader() -> None:
             assert children
             await lines.aclose()
             assert sh("pgrep", "-P", str(os.getpid()), "journalctl") == ""
+
+    run(work())
+
+
+def test_following_says_that_journalctl_has_ended() -> None:
+    """As it does by itself where root has no inotify instance left: that is not the end of an app."""
+
+    async def work() -> None:
+        async with connected() as units, serving(units, spec("cut")) as replica:
+            lines = follow(lambda: [replica.service], never, lines=1)
+            await anext(lines)
+            await do(replica, "print('a line', flush=True)")
+            assert (await anext(lines)).text == "a line"
+            os.kill(int(sh("pgrep", "-P", str(os.getpid()), "journalctl")), signal.SIGKILL)
+            with pytest.raises(HostFailure, match="journalctl has ended"):
+                await anext(lines)
 
     run(work())
 
