@@ -114,8 +114,8 @@ class AppSpec:
     python_env: str = ""  # an existing environment instead of an image
     egress: bool = True
     port: int = 0  # the TCP port that its program opens, in a network of its own; 0: it takes the socket it is given
-    h2c: bool = False  # its program speaks HTTP/2 without TLS at that port, as gRPC does
     server_port: int = 0  # the one that a server function may open that is not uvicorn; 0: it has none
+    h2c: bool = False  # HTTP/2 without TLS is spoken at that port, as gRPC does, and nothing else
     ready_path: str = ""  # the path that has to answer before it gets requests; "": any answer will do
     start_timeout_s: float = 0.0  # until it serves; 0: what flyted.toml says
     secret_in_argv: bool = False  # a program may have a secret among its arguments, which every user can read
@@ -164,9 +164,9 @@ class AppSpec:
             plain_text(text, f"a text of app '{self.key}'", limit=1024)
 
     def _check_port(self) -> None:
-        if self.h2c and not self.port:
+        if self.h2c and not (self.port or self.server_port):
             raise InvalidInput(
-                f"app '{self.key}': HTTP/2 (h2c) needs a program that opens a port", hint='name the port "http1"'
+                f"app '{self.key}': HTTP/2 (h2c) needs an app that opens a port", hint='name the port "http1"'
             )
         if self.port in RESERVED_PORTS:
             raise InvalidInput(

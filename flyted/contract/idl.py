@@ -94,8 +94,8 @@ def spec_of(
         python_env=python_env,
         egress=egress,
         port=port,
-        h2c=_speaks_h2c(key, command, port, container),
         server_port=server_port,
+        h2c=_speaks_h2c(key, command, port or server_port, container),
         ready_path=ready_path,
         start_timeout_s=start_timeout_s,
         secret_in_argv=secret_in_argv,
@@ -243,7 +243,7 @@ def _speaks_h2c(key: AppKey, command: tuple[str, ...], port: int, container: dic
     if name == "h2c" and (port == 0 or any(one in words for one in _IN_PROCESS)):
         raise Unsupported(
             f"app '{key}': its port is named h2c, and uvicorn speaks HTTP/1.1 alone",
-            hint='name the port "http1", or start a server that speaks HTTP/2 by args',
+            hint='name the port "http1", or start a server that speaks HTTP/2',
         )
     return name == "h2c"
 

@@ -46,7 +46,7 @@ class Ready:
 def status(target: str, path: str, method: str = "GET") -> int | None:
     """The status that ``target`` answers with; 0 if it says something else, ``None`` if it says nothing."""
     try:
-        with _connected(target) as connection:
+        with connected(target) as connection:
             connection.sendall(f"{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
             said = _first_line(connection)
     except OSError:
@@ -55,7 +55,8 @@ def status(target: str, path: str, method: str = "GET") -> int | None:
     return int(word[0]) if said[:5] == b"HTTP/" and word and word[0].isdigit() else 0
 
 
-def _connected(target: str) -> socket.socket:
+def connected(target: str) -> socket.socket:
+    """A connection to ``target``, with a bound on each wait. Raises ``OSError``."""
     if not target.startswith("/"):
         address, _, port = target.rpartition(":")
         return socket.create_connection((address, int(port)), _WAIT_S)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -16,6 +17,7 @@ from . import workdir
 from .adopt import Adopter
 from .notify import Notifier
 from .port import CONNECTIONS, FIRST_LOOK_S, LAST_LOOK_S, PROXY, SLOWER, Port
+from .refused import Refused
 from .surroundings import say
 
 _LISTENER = 3  # the only descriptor that systemd-socket-proxyd is given (sd_listen_fds(3))
@@ -45,6 +47,14 @@ class Lead:
             self._proxy.kill()
 
     def _run(self) -> None:
+        try:
+            self._look()
+        except Refused as why:
+            say(f"the app cannot start: {why}")
+            sys.stdout.flush()
+            os._exit(why.status)
+
+    def _look(self) -> None:
         pause = FIRST_LOOK_S
         while not self._adopter.taken:
             target = self._port.look()

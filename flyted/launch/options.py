@@ -44,6 +44,7 @@ class Options:
         self.gpu: str | None = None
         self.port = 0
         self.server_port = 0
+        self.h2c = False
         self.health = self.ready = ""
         self.sleep = 0
         self.secret_in_argv = self.way_out = False
@@ -119,6 +120,7 @@ _ROWS: dict[str, tuple[str, Callable[[str], object]]] = {
     "--health": ("health", str),
     "--ready": ("ready", unquoted),
     "--server-port": ("server_port", _port),
+    "--h2c": ("h2c", _yes),
     "--sleep": ("sleep", _level),
     "--secret-in-argv": ("secret_in_argv", _yes),
     "--way-out": ("way_out", _yes),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-from . import listeners
-from .health import Ready
+from . import h2c, health, listeners
 from .notify import Notifier
+from .options import Options
 from .surroundings import say
 
 PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
@@ -22,13 +22,17 @@ _DOUBT_S = 5.0  # a program that listens elsewhere so long may listen there for 
 class Port:
     """Looked at until it serves. What makes a start look vain is said once, and told to systemd."""
 
-    def __init__(self, number: int, ready: Ready, notifier: Notifier) -> None:
-        self.number = number
-        self._ready, self._notifier = ready, notifier
+    def __init__(self, options: Options, notifier: Notifier) -> None:
+        self.number = options.port or options.server_port
+        self._ready = h2c.Ready() if options.h2c else health.Ready(options.ready, options.health)
+        self._notifier = notifier
         self._doubt = time.monotonic() + _DOUBT_S
 
     def look(self) -> str | None:
-        """Where to connect, as systemd-socket-proxyd takes it; ``None`` while it does not serve."""
+        """Where to connect, as systemd-socket-proxyd takes it; ``None`` while it does not serve.
+
+        Raises ``Refused`` where it never will.
+        """
         heard = listeners.listening()
         target = listeners.target(heard, self.number)
         if target is not None:

@@ -104,13 +104,12 @@ def _run_fserve(
     parameters.publish(given, environ)
     surroundings.raw_data(environ, asked.raw_data_path)
     if getattr(found, "_server", None) is not None:
-        from .health import Ready
         from .lead import Lead
         from .port import Port
         from .serving import Serving
 
         adopter, notifier = _adopt(options, environ)
-        lead = Lead(adopter, notifier, Port(options.server_port, Ready(options.ready), notifier), options.app)
+        lead = Lead(adopter, notifier, Port(options, notifier), options.app)
         if options.server_port:
             lead.begin()
         return Serving(found, given.bound, adopter, notifier, lead).run()
@@ -163,5 +162,6 @@ def _adopter(listener: activation.Listener, notifier: Notifier, options: Options
     from .adopt import Adopter
 
     adopter = Adopter(listener, notifier, options.app, options.ready)
-    adopter.install()
+    if not options.h2c:  # which uvicorn does not speak: on a port of its own it is told so (h2c.py)
+        adopter.install()
     return adopter

@@ -13,7 +13,6 @@ from collections.abc import Iterable, MutableMapping
 
 from . import activation, listeners, workdir
 from .drain import SECONDS, drain
-from .health import Ready
 from .log import Log
 from .notify import Notifier
 from .options import Options
@@ -55,12 +54,13 @@ class Supervisor:
 
     def __init__(self, options: Options, program: int, listener: int, notifier: Notifier, log: Log) -> None:
         self._app = options.app
-        self._port = Port(options.port, Ready(options.ready, options.health), notifier)
+        self._port = Port(options, notifier)
         self._program, self._listener = program, listener
         self._notifier, self._log = notifier, log
         self._sleeper = Sleeper(options.sleep, listener, notifier, _SIGNALS)
         self._proxy, self._target = 0, ""
         self._stopping = False
+        self._refused = 0
 
     def run(self) -> int:
         """Returns the exit status when the program has ended, and the proxy with it."""
@@ -92,7 +92,13 @@ class Supervisor:
 
     def _look(self) -> None:
         """Whether the port serves; then requests are led there."""
-        target = None if self._stopping else self._port.look()
+        try:
+            target = None if self._stopping else self._port.look()
+        except Refused as why:
+            say(f"the app cannot start: {why}")
+            self._refused = why.status
+            self._end_program(signal.SIGTERM)
+            return
         if target is not None:
             self._proxy, self._target = self._start_proxy(target), target
             self._notifier.ready(f"serving {self._app} on port {self._port.number}")
@@ -123,7 +129,7 @@ class Supervisor:
     def _program_ended(self, status: int) -> int:
         self._log.finish(_LAST_WORDS_S)  # before ours
         if self._stopping:
-            return 0
+            return self._refused
         if status < 0:
             say(f"the program was ended by signal {_name(-status)}")
             return 128 - status

@@ -232,6 +232,8 @@ def _port_options(spec: AppSpec, engine: Shape | None) -> Iterable[str]:
         yield from ("--port", str(spec.port))
     if spec.server_port:
         yield from ("--server-port", str(spec.server_port))
+    if spec.h2c:
+        yield from ("--h2c", "yes")
     if spec.ready_path:
         yield from ("--ready", command.quote(spec.ready_path))
     if spec.port and engine and engine.health:

@@ -229,7 +229,6 @@ def test_the_name_of_a_port_says_what_is_spoken_there(name: str | None, h2c: boo
         (["uvicorn"], ["main:app"], "h2c", "uvicorn speaks HTTP/1.1 alone"),
         (["fserve", "--"], ["uvicorn", "main:app"], "h2c", "uvicorn speaks HTTP/1.1 alone"),
         (["fserve", "--"], ["python", "-m", "uvicorn", "main:app"], "h2c", "uvicorn speaks HTTP/1.1 alone"),
-        (["fserve", "--"], [], "h2c", "uvicorn speaks HTTP/1.1 alone"),
     ],
 )
 def test_what_cannot_be_spoken_at_a_port_is_refused(command: list[str], args: list[str], name: str, said: str) -> None:
@@ -239,6 +238,16 @@ def test_what_cannot_be_spoken_at_a_port_is_refused(command: list[str], args: li
     idl["spec"]["container"] |= {"command": command, "args": args, "ports": ports}
     with pytest.raises(Unsupported, match=re.escape(said)):
         spec_of(idl)
+
+
+def test_a_server_function_may_speak_h2c() -> None:
+    """Whatever it starts; what that speaks shows at its start."""
+    idl = copy.deepcopy(IDL)
+    ports = [{"containerPort": 9000, "name": "h2c"}]
+    idl["spec"]["container"] |= {"command": ["fserve", "--"], "args": [], "ports": ports}
+    spec = spec_of(idl)
+    assert (spec.port, spec.server_port, spec.h2c) == (0, 9000, True)
+    assert from_dict(to_dict(spec)) == spec
 
 
 def test_a_program_without_a_port_has_flytes_default() -> None:

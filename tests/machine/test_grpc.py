@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,41 @@ env = flyte.app.AppEnvironment(
     include=["grpc_echo.py"],
     image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("grpcio"),
 )
+"""
+FUNCTION = """
+import flyte
+import flyte.app
+
+env = flyte.app.AppEnvironment(
+    name={name!r}, port=flyte.app.Port(8080, name="h2c"), requires_auth=False, include=["grpc_echo.py"],
+    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages({package!r}),
+)
+
+@env.server
+def serve():
+    {body}
+"""
+GRPC = "import grpc_echo; grpc_echo.serve('8080')"
+HYPERCORN = """
+    import asyncio
+    import hypercorn.asyncio
+    import hypercorn.config
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["http_version"].encode()})
+
+    config = hypercorn.config.Config()
+    config.bind = ["0.0.0.0:8080"]
+    asyncio.run(hypercorn.asyncio.serve(app, config, shutdown_trigger=asyncio.Event().wait))
+"""
+UVICORN = """
+    import uvicorn
+
+    async def app(scope, receive, send):
+        raise RuntimeError
+
+    uvicorn.run(app, port=8080)
 """
 CA = "/etc/flyted/ca.pem"
 
@@ -84,6 +120,35 @@ def test_a_grpc_server_that_asks_for_a_token() -> None:
         True,
         False,
     )
+
+
+def function(name: str, package: str, body: str) -> str:
+    """The file of an app with a server function."""
+    text = FUNCTION.format(name=name, package=package, body=body.strip())
+    return give(f"{name.replace('-', '_')}.py", text)
+
+
+def test_a_server_function_may_speak_it() -> None:
+    """grpcio by calls, streams and a wake; hypercorn, to a client that knows HTTP/1.1 only."""
+    url = alice("flytectl", "serve", "-q", function("grpc-function", "grpcio", GRPC)).stdout.strip()
+    for _ in range(2):
+        found = call("grpc-function", url)
+        assert (found["echo"], found["chat"], found["rest"]) == ("hello", ["one!", "two!"], 0)
+        until(lambda: answer("app", "get", "grpc-function")["requests"]["in_flight"] == 0)
+        alice("flytectl", "app", "sleep", "grpc-function")
+        assert state("grpc-function") == "sleeping"
+    url = alice("flytectl", "serve", "-q", function("grpc-hypercorn", "hypercorn", HYPERCORN)).stdout.strip()
+    assert curl(f"{url}/", "--http1.1") == (200, "2")
+
+
+def test_a_function_that_does_not_speak_it_is_told_so_at_once() -> None:
+    """By whoever serves it, and whoever asks later; its start has not to run out of time."""
+    began = time.monotonic()
+    said = refused("flytectl", "serve", function("grpc-wrong", "uvicorn", UVICORN), status=8)
+    assert time.monotonic() - began < 120, "300 s is the time for a start"
+    why = "the port is named h2c, and what listens on 8080 does not speak HTTP/2 without TLS (uvicorn does not)"
+    assert why in said
+    assert why in answer("app", "get", "grpc-wrong")["reason"]
 
 
 def test_what_cannot_speak_it_is_refused() -> None:
