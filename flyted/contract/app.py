@@ -18,6 +18,7 @@ from flyted.contract.gpu import Ask
 from flyted.contract.names import AppKey, env_name, secret_file, secret_key, shown
 
 DEFAULT_SCALEDOWN_S = 300.0
+DEFAULT_PORT = 8080  # flyte/app/_app_environment.py
 DEFAULT_MEMORY_BYTES = 2 << 30  # for an app that names none: a bound, so that one app cannot take the machine
 DEFAULT_CPU_CORES = 0.0  # none asked for: no quota, fair share by weight
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  no temporary file: the place where POSIX shared memory is looked for
@@ -113,6 +114,7 @@ class AppSpec:
     gpu_partition: str = ""  # a MIG slice, as 1g.5gb; "" is whole GPUs
     python_env: str = ""  # an existing environment instead of an image
     egress: bool = True
+    container_port: int = DEFAULT_PORT  # what the file says, whoever opens it: the variable PORT
     port: int = 0  # the TCP port that its program opens, in a network of its own; 0: it takes the socket it is given
     server_port: int = 0  # the one that a server function may open that is not uvicorn; 0: it has none
     h2c: bool = False  # HTTP/2 without TLS is spoken at that port, as gRPC does, and nothing else
@@ -172,6 +174,8 @@ class AppSpec:
             raise InvalidInput(
                 f"app '{self.key}': port {self.port} is reserved by Flyte", hint="use another port, for example 8080"
             )
+        if not 0 < self.container_port <= 65535:
+            raise InvalidInput(f"app '{self.key}': there is no TCP port {self.container_port}", hint="use port=8080")
         if not 0 <= self.port <= 65535:
             raise InvalidInput(f"app '{self.key}': there is no TCP port {self.port}", hint="use port=8080")
         if 0 < self.port < 1024:
@@ -280,7 +284,7 @@ _SCALARS: dict[str, type] = {
     "request_timeout_s": float, "cpu_cores": float, "memory_bytes": int, "disk_bytes": int,
     "shm_bytes": int, "gpu_count": int, "gpu_name": str,
     "gpu_partition": str, "python_env": str, "egress": bool, "requires_auth": bool,
-    "port": int, "h2c": bool, "server_port": int, "ready_path": str, "start_timeout_s": float,
+    "container_port": int, "port": int, "h2c": bool, "server_port": int, "ready_path": str, "start_timeout_s": float,
     "secret_in_argv": bool, "engine_sleep": int,
     "type": str, "description": str,
 }  # fmt: skip

@@ -14,7 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flyted.contract import gpu, quantity
-from flyted.contract.app import DEFAULT_MEMORY_BYTES, DEFAULT_SCALEDOWN_S, SHARED_MEMORY, AppSpec, SecretUse
+from flyted.contract.app import (
+    DEFAULT_MEMORY_BYTES,
+    DEFAULT_PORT,
+    DEFAULT_SCALEDOWN_S,
+    SHARED_MEMORY,
+    AppSpec,
+    SecretUse,
+)
 from flyted.contract.engines import can_sleep
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.fserve import parameters, program, split
@@ -22,7 +29,6 @@ from flyted.contract.idl_fields import unknown
 from flyted.contract.names import AppKey, link_target, shown
 
 SYS_PATH = "_F_SYS_PATH"
-DEFAULT_PORT = 8080  # flyte/app/_app_environment.py
 _IN_PROCESS = ("uvicorn",)  # programs that serve on the socket they inherit, without a port of their own
 _KEPT_OPTIONS = ("--resolver", "--resolver-args", "--parameters")
 _DROPPED_OPTIONS = (
@@ -77,7 +83,8 @@ def spec_of(
     command = _command([*container.get("command", []), *container.get("args", [])])
     secrets = tuple(secret_use(s) for s in _map(spec.get("securityContext")).get("secrets", []))
     env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in container.get("env", [])]
-    port, server_port = _ports(command, container, dict(env))
+    container_port = _container_port(container)
+    port, server_port = _opened(command, container_port, dict(env))
     scaling, profile = _map(spec.get("autoscaling")), _map(spec.get("profile"))
     timeout = _map(spec.get("timeouts")).get("requestTimeout")
     return AppSpec(
@@ -93,6 +100,7 @@ def spec_of(
         request_timeout_s=quantity.duration_s(timeout) if timeout else 0.0,
         python_env=python_env,
         egress=egress,
+        container_port=container_port,
         port=port,
         server_port=server_port,
         h2c=_speaks_h2c(key, command, port or server_port, container),
@@ -206,15 +214,20 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
             yield f"parameter {name} of type {shown(kind)}"
 
 
-def _ports(command: tuple[str, ...], container: dict[str, Any], env: dict[str, str]) -> tuple[int, int]:
-    """Returns the port that a program opens, and the one that a server function may open: the container's first, or 0.
-
-    None of them for what serves on the socket it inherits: uvicorn, unless it has workers, which share a port.
-    """
+def _container_port(container: dict[str, Any]) -> int:
+    """Returns what the file names as the app's port."""
     ports = [_map(port).get("containerPort", DEFAULT_PORT) for port in container.get("ports", [])]
     port = ports[0] if ports else DEFAULT_PORT
     if type(port) is not int or not 0 < port < 65536:
         raise InvalidInput(f"port {shown(port)} of the app is not a TCP port")
+    return port
+
+
+def _opened(command: tuple[str, ...], port: int, env: dict[str, str]) -> tuple[int, int]:
+    """Returns the port that a program opens, and the one that a server function may open: ``port`` or 0.
+
+    None of them for what serves on the socket it inherits: uvicorn, unless it has workers, which share a port.
+    """
     if not split(command)[1]:
         return 0, port
     words = program(command)[1]

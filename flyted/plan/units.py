@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.names import WAY_OUT, Replica, network_of, state_name, user_of
-from flyted.plan import command
+from flyted.plan import command, knative
 from flyted.plan.engines.shape import Shape, shape_of
 from flyted.plan.gpu_lease import CREDENTIAL as GPU
 from flyted.plan.sandbox import (
@@ -259,6 +259,7 @@ def _environment(
         "DO_NOT_TRACK": "1",
         "FLYTE_INTERNAL_EXECUTION_PROJECT": spec.key.project,  # what the SDK's runtime reads (flyte/_bin/serve.py)
         "FLYTE_INTERNAL_EXECUTION_DOMAIN": spec.key.domain,
+        **knative.variables(spec.key, replica.revision, spec.port or spec.server_port or spec.container_port),
         **({"_F_SYS_PATH": spec.sys_path} if spec.sys_path else {}),
     }
     return environment | dict(spec.env)

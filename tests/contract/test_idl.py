@@ -257,6 +257,15 @@ def test_a_program_without_a_port_has_flytes_default() -> None:
     assert spec_of(idl).port == 8080
 
 
+def test_uvicorn_has_no_port_and_the_file_one() -> None:
+    """It is given a socket; what the file says is the variable PORT, as on a cluster."""
+    idl = copy.deepcopy(IDL)
+    idl["spec"]["container"] |= {"args": ["uvicorn", "main:app"], "ports": [{"containerPort": 9000}]}
+    spec = spec_of(idl)
+    assert (spec.port, spec.server_port, spec.container_port) == (0, 0, 9000)
+    assert from_dict(to_dict(spec)) == spec
+
+
 @pytest.mark.parametrize("port", [8012, 8022, 8112, 9090, 9091, 80, 1023, 65536, -1, 0, "8080", None, True])
 def test_ports_that_cannot_be_are_refused(port: object) -> None:
     """Flyte's own, those for which a program would need rights, and what is no port."""

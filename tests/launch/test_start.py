@@ -75,6 +75,18 @@ def test_the_app_has_the_surroundings_of_a_container(probe: App) -> None:
     assert sorted(Path(facts["cwd"]).glob("__pycache__/probe.*.pyc")), "byte code of the app must persist"
 
 
+def test_a_secret_wins_over_a_variable_of_its_name(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:
+    """As the file says both: whoever wants the value of a secret has not meant the other."""
+    unit = make_unit(secrets={"s0": ("env:BOTH", CANARY.encode())})
+    code = bundle(tmp_path, {"p.py": "import os\nprint('found', len(os.environ['BOTH']), os.environ['ONE'])\n"})
+    options = [*unit.options(code), "--start", "start"]
+    told = {"environment": {"BOTH": "plain", "ONE": "1"}, "words": []}
+    (unit.folder / "credentials" / "start").write_text(json.dumps(told))
+    app = running(unit.start(code, fserve("", args=("python", "p.py")), options=options))
+    assert app.wait() == 0
+    assert app.out == f"found {len(CANARY)} 1\n"
+
+
 def test_an_apps_module_may_be_named_like_one_of_ours(probe: App) -> None:
     """Launch's modules have no top-level name, so that `import run` is the app's."""
     imported = probe.json()["imported"]
