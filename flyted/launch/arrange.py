@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable
 
 from . import bundle as bundles
-from .own_files import Mover, equal
+from .own_files import COVERED, Mover, equal, has_log
 from .surroundings import say
 from .workdir import KEPT, OWN, code_link, link, named, read_link
 
@@ -42,7 +42,7 @@ class Arrangement:
                     self._empty(os.path.join(self._code, name))
             own = self._link_all(folder, record)
             self._write(OWN, own)
-            self._show_beside(folder)
+            self._show_beside(folder, record)
             bundles.prune(self._code, os.path.basename(folder), self._empty)
         finally:
             os.close(held)
@@ -118,18 +118,21 @@ class Arrangement:
         return own
 
     def _link(self, folder: str, name: str) -> bool:
+        """Makes one link, unless the app has something of its own there."""
         path = os.path.join(self._work, name)
-        try:
-            os.symlink(self._target(name), path)
-        except FileExistsError:
-            if self._is_ours(path, name):
-                return True
-            if not equal(path, os.path.join(folder, name)):
-                return False
+        covered = os.path.join(folder, COVERED, name)
+        bundled = covered if os.path.lexists(covered) else os.path.join(folder, name)
+        if self._is_own(path, name) and (has_log(path) or not equal(path, bundled)):
+            return False
+        if bundled == covered:
+            os.replace(covered, os.path.join(folder, name))
+        elif read_link(bundled) == path:
+            return True  # the app changed the bundle's own file, and has moved it away since
+        if not self._is_ours(path, name):
             link(self._target(name), path)
         return True
 
-    def _show_beside(self, folder: str) -> None:
+    def _show_beside(self, folder: str, record: bundles.Record) -> None:
         """Gives what was once written beside the code its name there again, for programs that look there."""
         known = set(self._names(_BESIDE)) | set(self._mover.moved)
         beside = {name for name in known if self._is_own(os.path.join(self._work, name), name)}
@@ -141,7 +144,17 @@ class Arrangement:
                     os.symlink(os.path.join(self._work, name), path)
                 except FileExistsError:
                     continue  # a file of the bundle is where its folder would be
+            elif name in record.files and not _is_module(name) and not os.path.islink(path):
+                self._cover(folder, name)
         self._write(_BESIDE, beside)
+
+    def _cover(self, folder: str, name: str) -> None:
+        """Puts a link to the app's own file in the place of the bundle's, which comes back when that is gone."""
+        path, covered = os.path.join(folder, name), os.path.join(folder, COVERED, name)
+        os.makedirs(os.path.dirname(covered), 0o700, exist_ok=True)
+        if not os.path.lexists(covered):
+            os.link(path, covered)
+        link(os.path.join(self._work, name), path)
 
     def _target(self, name: str) -> str:
         return os.path.join(code_link(self._cache), name)

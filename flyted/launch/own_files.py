@@ -16,6 +16,9 @@ from .bundle import BYTE_CODE, Record
 
 KEPT = "kept-from-earlier-deploys"
 PARAMETERS = "flyte-parameters.json"  # parameters.py
+COVERED = ".flyted-covered"
+"""Below a folder of code: the bundle's files in whose place a link to the app's own is (``arrange``)."""
+_LOGS = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
 
 
 class Mover:
@@ -37,12 +40,16 @@ class Mover:
         for name in self.own(folder, record):
             self._move(folder, name, running=running)
 
-    def own(self, folder: str, record: Record) -> Iterator[str]:
-        """What in ``folder`` is not as it was unpacked."""
-        for name in self._entries(folder, record.folders):
-            found = os.lstat(os.path.join(folder, name))
-            if record.files.get(name) != (found.st_size, found.st_mtime_ns):
-                yield name
+    def own(self, folder: str, record: Record) -> list[str]:
+        """What in ``folder`` is not as it was unpacked; a database of SQLite's comes with its log, and after it.
+
+        While the log is not written back the database may be as it was unpacked, and one is nothing without the other.
+        Whoever opens the database between the two moves finds the log by both names.
+        """
+        names = set(self._entries(folder, record.folders))
+        changed = {name for name in names if record.files.get(name) != _state(os.path.join(folder, name))}
+        logged = {name.removesuffix(end) for name in changed for end in _LOGS if name.endswith(end)}
+        return sorted(changed | logged & names, key=lambda name: (not name.endswith(_LOGS), name))
 
     def empty_unrecorded(self, folder: str, code: str, bundle: Record, *, same: bool, running: bool) -> None:
         """The same for a working folder of flyted 0.1.0, of which there is no record.
@@ -67,6 +74,8 @@ class Mover:
         What has been moved is a link into the working folder, and is passed over, as are sockets and pipes.
         """
         for top, below, files in os.walk(folder):
+            if top == folder and COVERED in below:
+                below.remove(COVERED)
             inside = os.path.relpath(top, folder)
             inside = "" if inside == "." else f"{inside}/"
             byte_code = os.path.basename(top) == BYTE_CODE
@@ -137,6 +146,11 @@ def _place(source: str, target: str, *, link_back: bool) -> None:
         os.unlink(source)
 
 
+def _state(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_size, found.st_mtime_ns
+
+
 def _changed(path: str) -> int:
     return os.lstat(path).st_mtime_ns
 
@@ -145,9 +159,14 @@ def _same(one: str, other: str) -> bool:
     return os.path.samestat(os.lstat(one), os.lstat(other))
 
 
+def has_log(path: str) -> bool:
+    """Whether SQLite keeps something beside a file, which is no whole database then."""
+    return any(os.path.lexists(path + end) for end in _LOGS)
+
+
 def equal(one: str, other: str) -> bool:
     """Whether two files hold the same; a link is no file."""
     try:
-        return not os.path.islink(one) and filecmp.cmp(one, other, shallow=False)
+        return not os.path.islink(one) and not os.path.islink(other) and filecmp.cmp(one, other, shallow=False)
     except OSError:
         return False

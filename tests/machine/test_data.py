@@ -25,7 +25,8 @@ HERE = pathlib.Path(__file__)
 PLACES = {{  # where the files that one finds in the world keep their database
     "relative": "notes.db", "beside": os.path.join(os.path.dirname(__file__), "beside.db"),
     "resolved": str(HERE.resolve().parent / "resolved.db"), "in a folder of the bundle": "data/x.db",
-    "shipped": "data/seed.db", "home": os.path.expanduser("~/home.db"),
+    "shipped": "data/seed.db",
+    "shipped, resolved": str(HERE.resolve().parent / "data/other.db"), "home": os.path.expanduser("~/home.db"),
 }}
 app = FastAPI()
 
@@ -78,9 +79,9 @@ def serve(version: str, *, page: str = "page.html", fails: bool = False) -> str:
     give("notes/templates/page.html", version)
     give(f"notes/templates/{page}", version)
     give("notes/data/in_place.json", "0")
-    alice(
-        "python3", "-c", "import sqlite3; sqlite3.connect('notes/data/seed.db').execute('CREATE TABLE note (t TEXT)')"
-    )
+    for name in ("seed", "other"):
+        made = f"sqlite3.connect('notes/data/{name}.db').execute('CREATE TABLE note (t TEXT)')"
+        alice("python3", "-c", f"import sqlite3; {made}")
     file = give("notes/notes_app.py", SOURCE.format(version=version, fails=fails, app=APP))
     command = f"cd notes && flytectl serve -q {Path(file).name}"
     if fails:
@@ -105,9 +106,10 @@ def written(url: str) -> dict[str, int]:
 
 
 def test_nothing_that_an_app_wrote_is_lost_by_a_deploy() -> None:
-    """Six ways of keeping a database, and a file of the bundle changed in place, over sleeps and four deploys."""
+    """Seven ways of keeping a database, and a file of the bundle changed in place, over sleeps and deploys."""
     url = serve("1", page="old.html")
     assert set(written(url).values()) == {1}
+    serve("1", fails=True)
     alice("flytectl", "app", "sleep", APP)
     assert set(written(url).values()) == {2}
     for number in range(2, 6):
@@ -127,7 +129,7 @@ def test_a_file_of_the_apps_own_in_the_way_of_a_deployed_one_is_said() -> None:
     assert answer("app", "get", APP)["notes"] == []
     written(url)
     done = alice("sh", "-c", "cd notes && echo '# 2' >> notes_app.py && flytectl serve notes_app.py")
-    said = "the app's own files are used instead of the deployed ones: data/in_place.json, data/seed.db"
+    said = "the app's own files are used instead of the deployed ones: data/in_place.json, data/other.db, data/seed.db"
     assert f"note: {said}\n" in done.stderr
     assert answer("app", "get", APP)["notes"] == [said]
     assert f"  Note      {said}\n" in alice("flytectl", "app", "get", APP).stdout
