@@ -6,9 +6,11 @@ and the uv that comes with flytectl is on nobody's path. So every command here n
 
 from __future__ import annotations
 
+import ast
 import os
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,13 +50,39 @@ PACKAGES = {
     "slugify": "python-slugify",
     "yaml": "pyyaml",
 }
+_READ = 1 << 20  # bytes of a file
 NAMESPACES = frozenset({"azure", "flyteplugins", "google", "opentelemetry"})  # many packages share each of these
 
 
 def package_of(module: str) -> str:
     """What PyPI calls the package of ``module``: by the list above, else by the module's name; PACKAGE if unknown."""
-    top = module.partition(".")[0]
+    top, _, rest = module.partition(".")
+    if top == "flyteplugins" and rest:
+        return f"flyteplugins-{rest.partition('.')[0]}"
     return PACKAGES.get(top) or (PLACEHOLDER if not top or top in NAMESPACES else top)
+
+
+def modules_of(file: Path) -> list[str]:
+    """The modules that ``file`` imports and that are neither Python's nor the SDK's, nor beside it."""
+    try:
+        with file.open("rb") as source:
+            text = source.read(_READ + 1)
+        tree = ast.parse(text if len(text) <= _READ else b"")
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names):
+                found |= {alias.name for alias in names}
+            case ast.ImportFrom(module=str(module), level=0):
+                found.add(module)
+    return sorted(module for module in found if _is_packaged(module.partition(".")[0], file))
+
+
+def _is_packaged(top: str, file: Path) -> bool:
+    beside = (folder / name for folder in (file.parent, Path()) for name in (top, f"{top}.py"))
+    return top not in sys.stdlib_module_names and top != "flyte" and not any(os.path.lexists(path) for path in beside)
 
 
 def shown_uv(environ: Mapping[str, str]) -> str:
@@ -93,20 +121,24 @@ def the_sdk(python: Python, environ: Mapping[str, str], file: Path) -> str:
 
 def a_module(python: Python, environ: Mapping[str, str], file: Path, module: str) -> str:
     """What to type when the import of ``file`` found no ``module`` ("" if its name is not known)."""
-    package = package_of(module)
+    imported = modules_of(file)
+    package = package_of(next((each for each in imported if each.startswith(f"{module}.")), module))
     aside = f" ({PLACEHOLDER}: what PyPI calls the package that is missing)" if package == PLACEHOLDER else ""
     if python.origin == "script":
         return f'add "{package}" to the dependencies in the script block of {file.name}{aside}'
     command = into(python, environ, package)
     if command:
         return f"type: {command}{aside}"
+    others = {package_of(each) for each in imported} - {PLACEHOLDER}  # a new environment has none of them
+    needed = sorted({package, *others})
+    listed = ", ".join(f'"{each}"' for each in ("flyte", *needed))
     return "\n".join(
         (
             f"let {file.name} name its packages in its first lines, and flytectl installs them{aside}:",
             "  # /// script",
-            f'  # dependencies = ["flyte", "{package}"]',
+            f"  # dependencies = [{listed}]",
             "  # ///",
-            f"or: {a_new_environment(environ, file, SDK, package)}",
+            f"or: {a_new_environment(environ, file, SDK, *needed)}",
         )
     )
 

@@ -31,6 +31,8 @@ def no_uv(tmp_path, monkeypatch):
         ("grpc.aio", "grpcio"),
         ("msgpack", "msgpack"),
         ("flyteplugins", "PACKAGE"),
+        ("flyteplugins.vllm", "flyteplugins-vllm"),
+        ("flyteplugins.sglang.x", "flyteplugins-sglang"),
         ("google.cloud.storage", "PACKAGE"),
         ("", "PACKAGE"),
     ],
@@ -49,6 +51,28 @@ def test_debians_own_python_is_told_no_pip(no_uv):
         assert '# dependencies = ["flyte", "python-dotenv"]' in hint
         assert f"{uv} venv .venv && {uv} pip install --python .venv flyte==2.12.1 python-dotenv && " in hint
         assert hint.endswith("flytectl serve --python .venv app.py")
+
+
+def test_a_new_environment_gets_all_that_the_file_imports(no_uv, tmp_path):
+    """It has none of the packages that come with flytectl: else the next try fails for the next one."""
+    write(tmp_path, "helper.py", "")
+    text = """
+        import os, flyte, flyte.app, helper, yaml
+        from fastapi import FastAPI
+        from . import parts
+        from google.cloud import storage
+        def late():
+            from flyteplugins.vllm import VLLMAppEnvironment
+    """
+    file = write(tmp_path, "app.py", dedent(text))
+    hint = install.a_module(Python("/usr/bin/python3", "bundled"), no_uv[0], file, "flyteplugins")
+    assert '# dependencies = ["flyte", "fastapi", "flyteplugins-vllm", "pyyaml"]\n' in hint
+    assert "flyte==2.12.1 fastapi flyteplugins-vllm pyyaml && " in hint
+    assert "PACKAGE" not in hint
+    hint = install.a_module(Python("/usr/bin/python3", "bundled"), no_uv[0], file, "jinja2")
+    assert '# dependencies = ["flyte", "fastapi", "flyteplugins-vllm", "jinja2", "pyyaml"]\n' in hint
+    for unreadable in ("import (", "import os\0", "x" * (2 << 20)):
+        assert install.modules_of(write(tmp_path, "bad.py", unreadable)) == []
 
 
 def test_an_environment_gets_the_command_that_installs_into_it(no_uv, tmp_path):
