@@ -1,8 +1,9 @@
-"""Says once in the app's log why a connection was refused that works outside: when the app's own words show one.
+"""Says once in the app's log why something was refused that works outside: when the app's own words show it.
 
 An app's loopback is its own, and some addresses are closed to apps (flyted/net/plan.py). The kernel refuses at once,
-and whoever reads "connection refused" looks for a fault in the database. Nothing is watched for this: the line that
-the app prints about its failure is what brings the hint on.
+and whoever reads "connection refused" looks for a fault in the database. In a container a program may write
+anywhere; here the system's folders are read-only. Nothing is watched for this: the line that the app prints about its
+failure is what brings the hint on.
 """
 
 from __future__ import annotations
@@ -18,8 +19,16 @@ LOOPBACK = (
 METADATA = (
     b"flyted: link-local addresses and metadata services are closed to apps (flytectl(1), THE NETWORK OF AN APP)\n"
 )
+READ_ONLY = (
+    b"flyted: an app can write in its working folder, in $HOME and in /tmp; only the first two outlive a deploy "
+    b"(flytectl(1), DATA)\n"
+)
 _LONGEST = 4096
-_RULES = ((LOOPBACK, _LOOPBACK, _REFUSED), (METADATA, _METADATA, _DENIED))
+_RULES = (
+    (LOOPBACK, _LOOPBACK, _REFUSED),
+    (METADATA, _METADATA, _DENIED),
+    (READ_ONLY, (b"/",), (b"ead-only file system", b"EROFS")),
+)
 
 
 class Closed:

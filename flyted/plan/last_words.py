@@ -26,7 +26,7 @@ _NOISE = (
     re.compile(r"(?:INFO|DEBUG)\b"),  # logging's and uvicorn's levels; not "Info" in a sentence
     re.compile(r"ERROR:\s+Application startup failed\. Exiting\.$"),  # uvicorn: its reason stands before
     re.compile(r"Node\.js v\d"),
-    re.compile(rf"{OURS}.*\(flytectl\(1\), THE NETWORK OF AN APP\)$"),  # launch/closed.py: it comes after the reason
+    re.compile(rf"{OURS}.*\(flytectl\(1\), [A-Z ]+\)$"),  # launch/closed.py: it comes after the reason
     re.compile(r"\s"),  # stacks are indented
     re.compile(r"[^\w]*$"),
 )

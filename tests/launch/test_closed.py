@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flyted.launch.bound import Bound
-from flyted.launch.closed import LOOPBACK, METADATA, Closed
+from flyted.launch.closed import LOOPBACK, METADATA, READ_ONLY, Closed
 from flyted.plan.last_words import reason_in
 
 
@@ -34,12 +34,27 @@ def test_a_metadata_service_is_explained() -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        b"OSError: [Errno 30] Read-only file system: '/data'",
+        b"mkdir: cannot create directory '/data': Read-only file system",
+        b"Error: EROFS: read-only file system, mkdir '/app/cache'",
+        b"open /var/lib/x.db: read-only file system",
+    ],
+)
+def test_a_folder_that_is_read_only_is_explained(line: bytes) -> None:
+    """As Python, coreutils, Node and Go put it."""
+    assert Closed().after(line + b"\n") == READ_ONLY
+
+
+@pytest.mark.parametrize(
     "text",
     [
         b"connecting to localhost:8080\n",
         b"connection refused by db.example.org\n",
         b"listening on 127.0.0.1:8080\n10.0.0.7: connection refused\n",
         b"open('/etc/shadow'): Permission denied\n",
+        b"mounted as a read-only file system\n",
         b"connect ECONNREFUSED 127.0.0.1:1",
         b"x" * 100_000 + b"connect ECONNREFUSED 127.0.0.1:1\n",
     ],
@@ -51,7 +66,10 @@ def test_other_lines_are_not(text: bytes) -> None:
 
 def test_it_is_not_taken_for_the_reason() -> None:
     """Why the app ended is its own line before ours."""
-    said = ["connect ECONNREFUSED 127.0.0.1:5432", *(hint.decode().rstrip() for hint in (LOOPBACK, METADATA))]
+    said = [
+        "connect ECONNREFUSED 127.0.0.1:5432",
+        *(hint.decode().rstrip() for hint in (LOOPBACK, METADATA, READ_ONLY)),
+    ]
     assert reason_in(said) == said[0]
 
 
