@@ -10,9 +10,10 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from . import bundle as bundles
+from . import renamed
 from .own_files import COVERED, Mover, equal, has_log
 from .surroundings import say
 from .workdir import KEPT, OWN, code_link, link, named, read_link
@@ -36,6 +37,7 @@ class Arrangement:
         held = bundles.lock(self._code, fcntl.LOCK_EX)
         try:
             record = (bundles.record_of(folder) if folder else None) or bundles.Record({}, [])
+            renamed.keep(self._work, self._names(_LINKS), self._target, self._before(folder))
             self._empty_first_version(folder, record)
             for name in bundles.folders_of(self._code):
                 if name != os.path.basename(folder):
@@ -67,6 +69,17 @@ class Arrangement:
             pass  # another start of this revision was faster
         finally:
             os.close(held)
+
+    def _before(self, folder: str) -> Callable[[str], str]:
+        """Finds files of the code that ran before that in ``folder``: what runs still, else the newest."""
+        names = [name for name in reversed(bundles.folders_of(self._code)) if name != os.path.basename(folder)]
+        others = sorted((os.path.join(self._code, name) for name in names), key=lambda path: not bundles.in_use(path))
+
+        def find(name: str) -> str:
+            paths = (os.path.join(other, name) for other in others)
+            return next((path for path in paths if os.path.isfile(path)), "")
+
+        return find
 
     def _empty(self, folder: str) -> None:
         self._mover.empty(folder, bundles.record_of(folder), running=bundles.in_use(folder))

@@ -219,6 +219,24 @@ def test_a_file_that_the_app_changed_outlives_a_deploy_that_fails(machine: Machi
     assert not (machine.work / "data/seed.json").is_symlink()  # it would lead to itself
 
 
+def test_a_file_of_the_bundle_that_the_app_renamed_is_the_apps(machine: Machine) -> None:
+    """What it was when it was renamed, whatever comes; and the bundle's has its name again."""
+    machine.start({"app.py": "1", "config.json": "shipped", "in/a.csv": "a", "in/gone.csv": "g"})
+    Path("config.json").rename("config.json.bak")
+    Path("config.json").write_text("set by the app")
+    Path("done").mkdir()
+    Path("in/a.csv").rename("done/a.csv")
+    Path("in/gone.csv").unlink()
+    Path("alias").symlink_to("done/a.csv")
+    for number in range(2, 6):
+        machine.start({"app.py": f"{number}", "config.json": "shipped later", "in/a.csv": f"a{number}"})
+        assert machine.seen() == {
+            "app.py": f"{number}", "config.json": "set by the app", "config.json.bak": "shipped",
+            "in/a.csv": f"a{number}", "done/a.csv": "a", "alias": "a",
+        }  # fmt: skip
+        assert Path("alias").is_symlink()
+
+
 @pytest.mark.parametrize("brought", [0, 1])
 def test_a_database_of_the_bundle_comes_along_with_its_log(machine: Machine, brought: int) -> None:
     """Until SQLite writes the log back the database is as it was unpacked, and one is nothing without the other."""
