@@ -27,7 +27,7 @@ class Arrangement:
     def __init__(self, cache: str, state: str) -> None:
         self._cache, self._state = cache, state
         self._work, self._code = os.path.join(state, "work"), os.path.join(state, "code")
-        self._mover = Mover(state, self._work, self._is_ours)
+        self._mover = Mover(state, self._work, self._is_ours, self._remember)
 
     def arrange(self, folder: str) -> bool:
         """Makes the working folder fit the code in ``folder``, "" for none.
@@ -83,6 +83,11 @@ class Arrangement:
 
     def _empty(self, folder: str) -> None:
         self._mover.empty(folder, bundles.record_of(folder), running=bundles.in_use(folder))
+
+    def _remember(self, names: list[str]) -> None:
+        """Notes what is moved from beside the code, before it is: who is killed meanwhile finds it noted."""
+        if names:
+            self._write(_BESIDE, {*self._names(_BESIDE), *names})
 
     def _empty_first_version(self, folder: str, record: bundles.Record) -> None:
         """Takes what an app wrote under flyted 0.1.0, where it worked in its cache, in the folder of its code."""

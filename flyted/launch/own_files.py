@@ -22,10 +22,19 @@ _LOGS = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
 
 
 class Mover:
-    """Moves files into the working folder ``work``. ``ours(path, name)``: whether a deploy made that link."""
+    """Moves files into the working folder ``work``.
 
-    def __init__(self, state: str, work: str, ours: Callable[[str, str], bool]) -> None:
-        self._kept, self._work, self._ours = os.path.join(state, KEPT), work, ours
+    ``ours(path, name)``: whether a deploy made that link. ``begins(names)`` is told what is moved next.
+    """
+
+    def __init__(
+        self,
+        state: str,
+        work: str,
+        ours: Callable[[str, str], bool],
+        begins: Callable[[list[str]], None] = lambda _names: None,
+    ) -> None:
+        self._kept, self._work, self._ours, self._begins = os.path.join(state, KEPT), work, ours, begins
         self.moved: list[str] = []
 
     def empty(self, folder: str, record: Record | None, *, running: bool) -> None:
@@ -37,7 +46,9 @@ class Mover:
             for name in self._entries(folder):
                 self._keep(os.path.join(folder, name), name, folder)
             return
-        for name in self.own(folder, record):
+        names = self.own(folder, record)
+        self._begins(names)
+        for name in names:
             self._move(folder, name, running=running)
 
     def own(self, folder: str, record: Record) -> list[str]:

@@ -237,6 +237,23 @@ def test_a_file_of_the_bundle_that_the_app_renamed_is_the_apps(machine: Machine)
         assert Path("alias").is_symlink()
 
 
+def test_a_start_that_is_killed_meanwhile_loses_sight_of_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has moved already is shown beside the code by the next one."""
+    first = Path(machine.start({"app.py": "1", "seed.db": "seed"}).code)
+    (first / "db.sqlite3").write_text("rows")
+    (first / "seed.db").write_text("changed")
+    from flyted.launch import arrange
+
+    with monkeypatch.context() as killed:
+        killed.setattr(arrange.Arrangement, "_link_all", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            machine.start({"app.py": "2", "seed.db": "seed"})
+    second = Path(machine.start({"app.py": "2", "seed.db": "seed"}).code)
+    assert [(second / name).read_text() for name in ("db.sqlite3", "seed.db")] == ["rows", "changed"]
+
+
 @pytest.mark.parametrize("brought", [0, 1])
 def test_a_database_of_the_bundle_comes_along_with_its_log(machine: Machine, brought: int) -> None:
     """Until SQLite writes the log back the database is as it was unpacked, and one is nothing without the other."""
