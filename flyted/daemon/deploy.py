@@ -183,6 +183,7 @@ class Deploy:
         """Starts a replica; what its service says that the user should know."""
         self.engine.candidates.add(replica)
         self.gpus.tell[replica.service] = lambda text: emit("progress", text=text)
+        why = ""
         try:
             await self.act.start_pair(replica)
             said: dict[str, None] = {}
@@ -192,11 +193,12 @@ class Deploy:
             finally:
                 telling.cancel()
             if result != "done":
-                raise await self._failed(replica, result, emit)
+                why = await self._why(replica, result, emit)
+                raise self._failed(replica, why)
             await _tell_new(said, self.act.units.status(replica.service), emit)
             return tuple(said)
         except FlytedError as error:
-            await self._undo(replica, error.message)
+            await self._undo(replica, why or error.message)
             raise
         except asyncio.CancelledError:
             if self.turns.called_off(app):  # else the daemon ends, and its next start clears up
@@ -219,13 +221,16 @@ class Deploy:
                     await emit("note", text=status.removeprefix(WAITING))
                 await _tell_new(said, status, emit)
 
-    async def _failed(self, replica: Replica, result: str, emit: Emit) -> DeployFailed:
+    async def _why(self, replica: Replica, result: str, emit: Emit) -> str:
         for line in await self.act.last_lines(replica):
             await emit("log", **dataclasses.asdict(line))
         reason = await self.act.why_failed(replica)
+        log.warning("deploy of %s failed (%s): %s", replica.app_id, result, reason)
+        return reason
+
+    def _failed(self, replica: Replica, reason: str) -> DeployFailed:
         app = self.store.app(replica.app_id)
         kept = f"; revision {app.serving} keeps serving" if app.serving else ""
-        log.warning("deploy of %s failed (%s): %s", app.key, result, reason)
         return DeployFailed(
             f"revision {replica.revision} of app '{app.key}' did not come up: {reason}{kept}",
             hint=f"flytectl logs {app.key.name}",
