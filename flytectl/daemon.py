@@ -42,6 +42,9 @@ def call(
         hint = _suggestion(verb, args or {}, path)
         error.hint = "\n".join(filter(None, (hint, error.hint)))
         raise
+    except client.NotTaken:
+        say("interrupted: flyted had not taken this up yet, and will not")
+        raise
     except KeyboardInterrupt:
         if verb in INTERRUPTED:
             say(f"interrupted: {INTERRUPTED[verb]}")

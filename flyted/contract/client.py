@@ -6,9 +6,12 @@ When the daemon does not answer it asks systemd why, so that the message says wh
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
+import struct
 import subprocess
+import termios
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,8 +29,14 @@ FIRST_LOOK_S, PATIENCE_S = 1.0, 5.0
 """After that long without a byte systemd is asked whether there is anybody to wait for: at first, and later on."""
 _ALIVE = {("active", "running"), ("activating", "start"), ("reloading", "reload")}
 
+_INT = struct.Struct("i")
+
 OnEvent = Callable[[dict[str, Any]], None]
 Step = TypeVar("Step")
+
+
+class NotTaken(KeyboardInterrupt):
+    """Ctrl-C came before the daemon had read the request. It begins nothing of it, since its client leaves."""
 
 
 def call(
@@ -52,11 +61,26 @@ def call(
     frame = wire.encode_request(verb, arguments, token)
     with _connected(path) as conn:
         try:
-            sent = 0 if fd is None else _patiently(conn, partial(socket.send_fds, conn, [frame], [fd]))
-            _send(conn, frame[sent:] + (bulk or b""))
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the daemon refused early: its error is waiting to be read
-        return _answers(conn, on_event)
+            _ask(conn, frame, fd, bulk or b"")
+            return _answers(conn, on_event)
+        except KeyboardInterrupt:
+            if _unread(conn):
+                raise NotTaken from None
+            raise
+
+
+def _ask(conn: socket.socket, frame: bytes, fd: int | None, bulk: bytes) -> None:
+    try:
+        sent = 0 if fd is None else _patiently(conn, partial(socket.send_fds, conn, [frame], [fd]))
+        _send(conn, frame[sent:] + bulk)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the daemon refused early: its error is waiting to be read
+
+
+def _unread(conn: socket.socket) -> bool:
+    """Whether the other side has still to read some of what we sent (unix(7), ``SIOCOUTQ``)."""
+    (left,) = _INT.unpack(fcntl.ioctl(conn, termios.TIOCOUTQ, bytes(_INT.size)))
+    return bool(left)
 
 
 def _send(conn: socket.socket, data: bytes) -> None:
@@ -68,16 +92,19 @@ def _send(conn: socket.socket, data: bytes) -> None:
 def _patiently(conn: socket.socket, step: Callable[[], Step]) -> Step:
     """Does one step on a socket, for as long as it takes, unless systemd says that nobody will answer.
 
-    systemd keeps the socket open while flyted fails again and again: a connection alone proves nothing.
+    systemd keeps the socket open while flyted fails again and again: a connection alone proves nothing. It is asked
+    twice, since one that was killed is started again within a second.
     """
+    away = False
     while True:
         try:
             return step()
         except TimeoutError as error:
             facts = _facts()
-            if facts and (facts.get("ActiveState"), facts.get("SubState")) not in _ALIVE:
+            before, away = away, bool(facts) and (facts.get("ActiveState"), facts.get("SubState")) not in _ALIVE
+            if before and away:
                 raise DaemonUnavailable(f"flyted does not answer: {_state(facts)}", hint=_HINT) from error
-            conn.settimeout(min(2 * (conn.gettimeout() or PATIENCE_S), PATIENCE_S))
+            conn.settimeout(FIRST_LOOK_S if away else min(2 * (conn.gettimeout() or PATIENCE_S), PATIENCE_S))
 
 
 def _answers(conn: socket.socket, on_event: OnEvent | None) -> dict[str, Any]:

@@ -328,3 +328,41 @@ def test_no_daemon_is_said_with_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(DaemonUnavailable, match="does not answer") as caught:
         client.call("version", path=tmp_path / "none")
     assert "systemctl start" in caught.value.hint
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_daemon_that_was_killed_just_now_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, comes_back: bool
+) -> None:
+    """systemd starts it within a second; only one that stays away is given up."""
+    alive = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running"}
+    dead = {**alive, "ActiveState": "inactive", "SubState": "dead"}
+    looks: list[dict[str, str]] = []
+
+    def facts() -> dict[str, str]:
+        looks.append(alive if looks and comes_back else dead)
+        return looks[-1]
+
+    monkeypatch.setattr(client, "_facts", facts)
+    monkeypatch.setattr(client, "FIRST_LOOK_S", 0.1)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def answer() -> None:
+            conn, _ = listener.accept()
+            with conn:
+                while len(looks) < 2:
+                    time.sleep(0.01)
+                if comes_back:
+                    conn.sendall(wire.encode({"result": {"back": True}}))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        if comes_back:
+            assert client.call("version", path=tmp_path / "s") == {"back": True}
+        else:
+            with pytest.raises(DaemonUnavailable, match=r"inactive \(dead\)"):
+                client.call("version", path=tmp_path / "s")
+        thread.join()
+    assert len(looks) == 2

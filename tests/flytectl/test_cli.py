@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -221,6 +222,24 @@ def test_ctrl_c_ends_a_followed_log_quietly(border) -> None:
     assert asked.requests[0]["args"] == {
         "project": "default", "domain": "development", "name": "x", "lines": 7, "follow": True,
     }  # fmt: skip
+
+
+def test_ctrl_c_before_flyted_has_read_the_request(tmp_path) -> None:
+    """One that hangs does nothing of it later, since nobody waits for it any more: that is said, and no more."""
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flytectl", "app", "stop", "web"], cwd=ROOT, stderr=subprocess.PIPE,
+            env={**os.environ, "FLYTED_SOCKET": path},
+        )  # fmt: skip
+        conn, _ = listener.accept()
+        with conn:
+            conn.recv(1, socket.MSG_PEEK)
+            process.send_signal(signal.SIGINT)
+            said = process.communicate(timeout=30)[1].decode()
+    assert (process.returncode, said) == (130, "interrupted: flyted had not taken this up yet, and will not\n")
 
 
 def test_a_log_that_breaks_off_is_an_error(border, capsys) -> None:
