@@ -106,7 +106,7 @@ def falls_back(url: str, at_start: str, said: str) -> str:
     after = answer("app", "get", APP)
     assert (after["revision"], after["state"]) == (before["revision"], "running")
     assert after["last_failure"]["revision"] > before["revision"]
-    assert "did not come up" not in after["last_failure"]["reason"]  # the sentence around it is app get's
+    assert "did not come up" not in after["last_failure"]["reason"]  # what stands around it is said by app get
     return shown
 
 
