@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import DeployFailed, FlytedError, InvalidInput, NotFound, SecretNotFound
 from flyted.contract.names import AppKey, Replica, SecretScope
+from flyted.contract.status import AppState
 from flyted.daemon.act import Act
 from flyted.daemon.bundles import Bundles
 from flyted.daemon.engine import Engine
@@ -36,7 +37,7 @@ from flyted.plan.engines.check import check as check_engine
 from flyted.plan.facts import StoredApp
 from flyted.plan.notes import notes
 from flyted.plan.secrets import room
-from flyted.plan.states import WAITING, notes_of
+from flyted.plan.states import WAITING, notes_of, state_of
 
 log = logging.getLogger(__name__)
 
@@ -158,11 +159,12 @@ class Deploy:
 
     async def _start_again(self, app: StoredApp, emit: Emit) -> StoredApp:
         replica = Replica(app.key.id, app.serving or 0)
+        found, _why = state_of(app, await self.engine.facts())
         self.engine.forgive(replica)
         self.store.want(app.key.id, "started", time.time())
         await self.engine.at_rest(replica)  # an earlier stop may be at work on it
         await self.engine.settle()
-        if app.wanted == "stopped":
+        if app.wanted == "stopped" or found is AppState.FAILED:
             await emit("progress", text=f"starting {app.key}")
             result = await self.act.start_service(replica)
             if result != "done":

@@ -230,9 +230,26 @@ def test_an_app_that_cannot_wake_is_a_503_and_its_operator_sees_why() -> None:
     tables = Path("/run/flyted/ingress").glob("*.map")
     assert not [table for table in tables if "the disk is on fire" in table.read_text()]
     assert "the disk is on fire" in answer("app", "get", "life-broken")["reason"]
+    assert "the disk is on fire" in refused("flytectl", "app", "start", "life-broken", status=8)
     subprocess.run(["rm", f"/var/lib/private/{marker.removeprefix('/var/lib/')}"], check=True)
     alice("flytectl", "app", "start", "life-broken")
+    assert state("life-broken") == "running"
     assert curl(url)[0] == 200
+
+
+def test_serving_a_failed_app_again_says_whether_it_starts() -> None:
+    """Its file is unchanged, and that the app is live would not be true."""
+    marker = "/var/lib/flyted-app-life-failed/broken"
+    fails = f"if os.path.exists({marker!r}): sys.exit('the disk is on fire')"
+    url = serve("life-failed", at_start=fails)
+    subprocess.run(["touch", f"/var/lib/private/{marker.removeprefix('/var/lib/')}"], check=True)
+    alice("flytectl", "app", "sleep", "life-failed")
+    curl(url)
+    until(lambda: state("life-failed") == "failed")
+    assert "the disk is on fire" in refused("flytectl", "serve", write("life-failed", at_start=fails), status=8)
+    subprocess.run(["rm", f"/var/lib/private/{marker.removeprefix('/var/lib/')}"], check=True)
+    assert serve("life-failed", at_start=fails) == url
+    assert state("life-failed") == "running"
 
 
 def test_a_minimum_of_one_is_kept_running() -> None:
