@@ -22,11 +22,12 @@ from flyted.daemon.grants import Grants
 from flyted.daemon.image_sweep import ImageSweep
 from flyted.daemon.status import app_map
 from flyted.daemon.verbs import APP_ARGS, Call, Right, Verb
+from flyted.host import people
 from flyted.host.bundles import check_memory
 from flyted.host.disk import is_folder
 from flyted.host.store import Store
 from flyted.plan.app_folders import folder_of
-from flyted.plan.crowd import FOLLOWED, may_have
+from flyted.plan.crowd import FOLLOWED, STRANGERS, may_have
 from flyted.plan.engines.sleep import idle_step
 from flyted.plan.facts import StoredApp
 from flyted.plan.reasons import Line
@@ -181,9 +182,10 @@ class Apps:
     @contextlib.contextmanager
     def _following(self, uid: int) -> Iterator[None]:
         """A place among those who follow a log. Root's are not counted."""
+        uid = uid if people.is_account(uid) else STRANGERS
         if uid != 0 and not may_have(self._followers, uid, FOLLOWED):
             own = self._followers[uid]
-            said = f"you follow {own} logs already" if own else "too many users follow logs"
+            said = f"you follow {own} log{'s' * (own > 1)} already" if own else "too many users follow logs"
             raise Busy(f"{said}, the most there may be now", hint="end one, or read what is there: flytectl logs NAME")
         self._followers[uid] += uid != 0
         try:

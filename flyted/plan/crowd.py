@@ -107,4 +107,4 @@ def _counts(open_: Iterable[Place]) -> dict[int, int]:
 
 
 def _requests(count: int) -> str:
-    return "a request" if count == 1 else f"{count} requests"
+    return "1 request" if count == 1 else f"{count} requests"

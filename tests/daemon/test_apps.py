@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,11 +19,13 @@ from flyted.daemon.apps import Apps
 from flyted.daemon.status import app_map
 from flyted.daemon.turns import Turns
 from flyted.daemon.verbs import Call
+from flyted.host import people
 from flyted.plan.crowd import FOLLOWED
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.idle import Traffic
 from tests.daemon.fake import Machine, beside
 
+SUBORDINATE = 100_000  # subuid(5)
 KEY = AppKey("default", "development", "a")
 
 
@@ -130,6 +133,7 @@ def test_followed_logs_are_few_and_shared(machine: Machine, monkeypatch: pytest.
         yield
 
     monkeypatch.setattr(machine.act, "follow", follow)
+    monkeypatch.setattr(people, "is_account", lambda uid: uid < SUBORDINATE)
 
     async def story() -> None:
         tasks: list[asyncio.Task[Any]] = []
@@ -145,8 +149,10 @@ def test_followed_logs_are_few_and_shared(machine: Machine, monkeypatch: pytest.
             took[uid] = 0
             while not (said := await follows(uid)):
                 took[uid] += 1
-            assert f"you follow {took[uid]} logs already" in said
+            assert re.search(rf"you follow {took[uid]} logs? already", said)
         assert (took[1000], sum(took.values()) < FOLLOWED.most) == (8, True)
+        answers = [await follows(uid) for uid in range(SUBORDINATE, SUBORDINATE + 20)]
+        assert answers.count("") < 3, "the users of a namespace are one"
         for _ in range(40):
             assert await follows(0) == ""
         assert await follows(1003) == ""

@@ -235,7 +235,7 @@ def test_users_who_follow_all_they_can_lock_nobody_else_out(daemon: Daemon, uid:
         took = []
         for uid[0] in range(1000, 1012):
             took.append(follow())
-            said = "a request" if took[-1] == 1 else f"{took[-1]} requests"
+            said = "1 request" if took[-1] == 1 else f"{took[-1]} requests"
             with pytest.raises(Busy, match=f"you have {said} open"):
                 client.call("missing", path=daemon.path)
             for someone in (2000, 0):
