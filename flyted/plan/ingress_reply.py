@@ -14,10 +14,10 @@ _HOST_COOKIE = r"""    http-response replace-header Set-Cookie '(?i)^([^;]*.*);[
 """The last Domain= goes (RFC 6265 5.2: attributes are parted by semicolons, quotes mean nothing)."""
 HOST_COOKIES = (
     3 * _HOST_COOKIE
-    + r"""    http-response del-header Set-Cookie \
-if { res.fhdr(set-cookie) -m reg -i ';[ \t]*domain[ \t]*=' }
+    + r"""    http-response replace-header Set-Cookie '(?i)^().*;[ \t]*domain[ \t]*=.*$' '\1'
 """
 )
+"""Three of them go; a cookie that has more is emptied, which sets nothing, and others of the answer stay."""
 OWN = (
     "hdr Cache-Control no-store hdr X-Content-Type-Options nosniff hdr Access-Control-Allow-Origin * "
     'hdr Access-Control-Expose-Headers "Retry-After, WWW-Authenticate"'
