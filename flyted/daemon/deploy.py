@@ -28,6 +28,7 @@ from flyted.daemon.models import ModelVerbs
 from flyted.daemon.status import url_of
 from flyted.daemon.turns import Turns
 from flyted.host.disk import free_bytes
+from flyted.host.manifest import Entry
 from flyted.host.memory import capacity
 from flyted.host.store import Store
 from flyted.host.vault import Vault
@@ -110,40 +111,36 @@ class Deploy:
         await self.engine.settle()
         return self.store.app(spec.key.id), True
 
-    def secrets_of(self, spec: AppSpec) -> list[tuple[SecretScope, str, int]]:
-        """Where each secret of an app comes from: (scope, key, generation), in the order of ``spec.secrets``."""
-        found = []
-        for use in spec.secrets:
-            scope = self.vault.resolve(use.key, spec.key.project, spec.key.domain)
-            found.append((scope, use.key, self.vault.info(scope, use.key).generation))
-        return found
-
     def _fingerprint(self, spec: AppSpec) -> str:
-        """What decides "nothing changed": the spec and its secrets' generations. Names all missing secrets at once."""
-        self._check_secrets(spec)
-        content = [spec.digest(), [(s.project, s.domain, key, gen) for s, key, gen in self.secrets_of(spec)]]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        """Returns what decides "nothing changed": spec and secrets' generations. Raises as :meth:`_secrets`."""
+        found = zip(spec.secrets, self._secrets(spec), strict=True)
+        secrets = [(scope.project, scope.domain, use.key, entry.generation) for use, (scope, entry) in found]
+        return hashlib.sha256(json.dumps([spec.digest(), secrets]).encode()).hexdigest()
 
-    def _check_secrets(self, spec: AppSpec) -> None:
-        missing, total = [], 0
+    def _secrets(self, spec: AppSpec) -> list[tuple[SecretScope, Entry]]:
+        """Returns what each secret of an app stands for now, in the order of ``spec.secrets``.
+
+        Raises :class:`SecretNotFound`, which names all that are missing, and :class:`InvalidInput` for too much.
+        """
+        found, missing = [], []
         for use in spec.secrets:
             try:
-                scope = self.vault.resolve(use.key, spec.key.project, spec.key.domain)
+                found.append(self.vault.find(use.key, spec.key.project, spec.key.domain))
             except SecretNotFound:
                 missing.append(use.key)
-                continue
-            total += room(self.vault.info(scope, use.key).size)
         if missing:
             names = ", ".join(f"'{key}'" for key in missing)
             raise SecretNotFound(
                 f"app '{spec.key}' needs secret {names}, which is not in the store",
                 hint="; ".join(f"flytectl secret create {key}" for key in missing),
             )
+        total = sum(room(entry.size) for _scope, entry in found)
         if total > SECRETS_LIMIT:
             raise InvalidInput(
                 f"the secrets of app '{spec.key}' are {total >> 10} KiB together; the limit is 900 KiB",
                 hint="store large data as files of the app, and what opens them as secret",
             )
+        return found
 
     def _check_room(self, spec: AppSpec) -> None:
         app = self.store.find(spec.key)

@@ -52,7 +52,8 @@ class Handover:
         """Remembers why they cannot be made: launch only sees that they are missing."""
         self.refused.pop(unit, None)
         try:
-            return sums([self._value(app.project, app.domain, use) for use in uses])
+            scopes = [self._vault.resolve(use.key, app.project, app.domain) for use in uses]
+            return sums([self._vault.digest(scope, use.key) for scope, use in zip(scopes, uses, strict=True)])
         except FlytedError as error:
             self.refused[unit] = f"{error.message}: {error.hint}" if error.hint else error.message
             raise

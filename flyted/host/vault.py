@@ -60,6 +60,7 @@ class Vault:
         self._recovery = recovery
         self._recipients = sorted({identity.recipient, *recovery})
         self._sealed_to = _fingerprint(self._recipients)
+        self._digests: dict[str, tuple[int, str]] = {}  # by the SHA-256 of the ciphertext
 
     @classmethod
     def open(cls, directory: Path, identity: Identity, recovery: Sequence[Recipient]) -> Vault:
@@ -94,6 +95,18 @@ class Vault:
         """The value. Raises ``SecretNotFound``; ``StoreCorrupt``, naming the secret, if its file is not ours."""
         return self._value(self._slot(scope, key))
 
+    def digest(self, scope: SecretScope, key: str) -> tuple[int, str]:
+        """Returns the value's length and SHA-256, having checked that its file is ours; raises as :meth:`get`.
+
+        Digests are remembered, values never: a value is decrypted for this only while nobody has read it yet.
+        """
+        slot = self._slot(scope, key)
+        entry = self._entries()[slot]
+        self._sealed(slot, entry)
+        if entry.sha256 not in self._digests:
+            self._value(slot)
+        return self._digests[entry.sha256]
+
     def info(self, scope: SecretScope, key: str) -> SecretInfo:
         """What is known of one secret. Raises ``SecretNotFound``."""
         slot = self._slot(scope, key)
@@ -118,6 +131,11 @@ class Vault:
         with host_errors(f"{slot} was not deleted"):
             self._ledger.drop(slot)
         return info
+
+    def find(self, key: str, project: str, domain: str) -> tuple[SecretScope, Entry]:
+        """Returns what :meth:`resolve` does, and what the manifest says of it: no file is read. Raises as that."""
+        scope = self.resolve(key, project, domain)
+        return scope, self._entries()[Slot(scope, key)]
 
     def resolve(self, key: str, project: str, domain: str) -> SecretScope:
         """Where an app of ``project`` and ``domain`` finds ``key``: its own scope, the domain's, the machine's.
@@ -263,11 +281,17 @@ class Vault:
         return sealed
 
     def _value(self, slot: Slot) -> bytes:
-        sealed = self._sealed(slot, self._entries()[slot])
+        entry = self._entries()[slot]
+        sealed = self._sealed(slot, entry)
         try:
-            return age.decrypt(sealed, self._identity)
+            value = age.decrypt(sealed, self._identity)
         except age.AgeError as error:
             _damaged(slot, error.message)
+        if not slot.internal and entry.sha256 not in self._digests:
+            if len(self._digests) > MAX_SECRETS:
+                self._digests.clear()  # most of them are of values that were replaced
+            self._digests[entry.sha256] = (len(value), hashlib.sha256(value).hexdigest())
+        return value
 
     def _store(self, slot: Slot, value: bytes, *, updated: int | None = None) -> Entry:
         old = self._entries().get(slot)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -114,7 +113,7 @@ def room(size: int) -> int:
     return -(-size // _PAGE) * _PAGE
 
 
-def sums(values: Sequence[bytes]) -> bytes:
-    """The content of the ``sums`` credential: id → [length in bytes, SHA-256 in hex], as JSON."""
-    content = {credential_id(n): [len(v), hashlib.sha256(v).hexdigest()] for n, v in enumerate(values)}
+def sums(digests: Sequence[tuple[int, str]]) -> bytes:
+    """The content of the ``sums`` credential, as JSON: id → [length in bytes, SHA-256 in hex] of each value."""
+    content = {credential_id(n): list(digest) for n, digest in enumerate(digests)}
     return json.dumps(content, separators=(",", ":")).encode()

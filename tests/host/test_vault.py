@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 import re
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flyted.contract.errors import AlreadyExists, Busy, HostFailure, InvalidInput, SecretNotFound
+from flyted.contract.errors import AlreadyExists, Busy, HostFailure, InvalidInput, SecretNotFound, StoreCorrupt
 from flyted.contract.names import SecretScope
 from flyted.host import vault as vault_module
+from flyted.host.age import Identity
 from flyted.host.vault import MAX_VALUE, Vault
 from tests.host.forge import MACHINE_SEED, hkdf
 from tests.host.vaults import (
@@ -393,3 +395,41 @@ def test_recovery_keys_may_repeat(folder: Path) -> None:
     assert not vault.has_recovery
     assert secret_file(folder, "API_KEY").read_bytes().count(b"-> X25519") == 1
     vault.close()
+
+
+def test_where_a_secret_comes_from_is_told_without_its_file(vault: Vault, folder: Path) -> None:
+    """Scope, generation and size are in the manifest, which is in memory: no file is read or hashed."""
+    vault.put(ORG, "K", b"for all", replace=False)
+    info = vault.put(SecretScope("", "dev"), "K", b"of dev", replace=False)
+    secret_file(folder, "dev+K").unlink()
+    scope, entry = vault.find("K", "shop", "dev")
+    assert (scope, entry.generation, entry.size) == (info.scope, info.generation, 6)
+    with pytest.raises(SecretNotFound):
+        vault.find("L", "shop", "dev")
+
+
+def test_a_digest_decrypts_a_value_that_nobody_has_read_and_no_other(
+    vault: Vault, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each value that is stored; a file that was changed since is refused without being opened too."""
+    opened_files: list[bytes] = []
+    decrypt = vault_module.age.decrypt
+
+    def counted(sealed: bytes, identity: Identity) -> bytes:
+        opened_files.append(sealed)
+        return decrypt(sealed, identity)
+
+    monkeypatch.setattr(vault_module.age, "decrypt", counted)
+    vault.put(ORG, "K", b"one", replace=False)
+    told = [vault.digest(ORG, "K") for _ in range(3)]
+    assert told == [(3, hashlib.sha256(b"one").hexdigest())] * 3
+    assert len(opened_files) == 1
+    vault.put(ORG, "K", b"other", replace=True)
+    assert vault.get(ORG, "K") == b"other"
+    assert vault.digest(ORG, "K") == (5, hashlib.sha256(b"other").hexdigest())
+    assert len(opened_files) == 2
+    file = secret_file(folder, "K")
+    file.write_bytes(file.read_bytes()[:-1] + b"\0\1")
+    with pytest.raises(StoreCorrupt, match="not the one that was stored"):
+        vault.digest(ORG, "K")
+    assert len(opened_files) == 2
