@@ -43,7 +43,7 @@ from flyted.daemon.tls import Tls
 from flyted.daemon.tokens import Tokens
 from flyted.daemon.turns import Turns
 from flyted.daemon.verbs import Call, Right, Verb
-from flyted.host import identity, rotation, sockets
+from flyted.host import identity, people, rotation, sockets
 from flyted.host.clock import Clock
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
@@ -53,6 +53,7 @@ from flyted.host.store import Store
 from flyted.host.tokens import Tokens as TokenTable
 from flyted.host.units import Units
 from flyted.host.vault import Vault
+from flyted.host.watch_files import FileWatch
 from flyted.plan.build_secrets import machine_secrets
 from flyted.plan.build_unit import BuildSettings
 from flyted.plan.overdue import KILL_S
@@ -108,7 +109,8 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     bundles = Bundles(STATE / "bundles", store.apps)
     deploy = Deploy(engine, act, store, vault, images, bundles, gpus, models, Turns())
     table = TokenTable(store.database)
-    grants = Grants(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), Clock())
+    watch = FileWatch(people.ETC, people.FILES)
+    grants = Grants(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), Clock(), watch)
     tokens = Tokens(table, store, grants)
     verbs: dict[str, Verb] = {
         "version": Verb(Right.READ, {}, version, anonymous=True),

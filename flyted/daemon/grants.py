@@ -13,25 +13,38 @@ from flyted.host.clock import Clock
 from flyted.host.ingress import Ingress
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens
-from flyted.plan.tokens import dead, grants, newly_used
+from flyted.host.watch_files import FileWatch
+from flyted.plan.tokens import counts, dead, grants, newly_used
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 60.0
-"""The ingress hears at most this late that an owner has left group flyted."""
+"""After a failure, and where no file tells who is who: how late the ingress hears that an owner has left the group."""
+NOTE_S = 3600.0
+"""How often the uses of tokens, which HAProxy has in memory, are written down while there are some."""
+AGAIN_S = 5.0
+"""After a change of the files comes a second look: adduser(8) makes several, and nscd(8) may be behind."""
 
 
 class Grants:
-    """Which tokens open which apps, told to the ingress. ``runs``: whether it does, so that none is started by us."""
+    """Which tokens open which apps, told to the ingress.
 
-    def __init__(self, table: Tokens, store: Store, ingress: Ingress, runs: Callable[[], bool], clock: Clock) -> None:
+    ``runs``: whether it does, so that none is started by us. ``watch``: on the files that say who is in the group.
+    """
+
+    def __init__(
+        self, table: Tokens, store: Store, ingress: Ingress, runs: Callable[[], bool], clock: Clock,
+        watch: FileWatch,
+    ) -> None:  # fmt: skip
         self._clock = clock
+        self._watch = watch
+        self._changed_at = 0.0
         self._table = table
         self._store = store
         self._ingress = ingress
         self._runs = runs
         self._told: dict[str, str] | None = None
-        self._made = asyncio.Event()
+        self._news = asyncio.Event()
         ingress.tokens = self.wanted
 
     def wanted(self) -> dict[str, str]:
@@ -42,7 +55,7 @@ class Grants:
 
     async def apply(self) -> None:
         """Tells the ingress at once. Its file is written in any case; raises as :meth:`Ingress.apply_tokens`."""
-        self._made.set()
+        self._news.set()
         await self._tell()
 
     async def _tell(self) -> None:
@@ -68,19 +81,34 @@ class Grants:
             self._table.remove(gone)
 
     async def run(self) -> None:
-        """For ever: looks once a minute while there are tokens that count, and when the clock was set."""
+        """For ever: looks when a token expires, the clock was set, or a file says something else about people."""
+        self._watch.start(self._people_changed)
         while True:
-            pause: float | None = LOOK_S
-            self._made.clear()
+            self._news.clear()
+            moment: float | None = time.time() + LOOK_S
             try:
-                self.sweep()
-                wanted = self.wanted()
-                if wanted != self._told:
-                    await self._tell()
-                if wanted:
-                    await self.note_uses()
-                else:
-                    pause = None
+                moment = await self._look()
             except FlytedError as error:
                 log.error("the ingress's table of tokens: %s", error.message)  # noqa: TRY400
-            await self._clock.wait(None if pause is None else time.time() + pause, self._made)
+            await self._clock.wait(moment, self._news)
+
+    async def _look(self) -> float | None:
+        """Sees to it that the table is true; returns when time alone may change it."""
+        self.sweep()
+        if self.wanted() != self._told:
+            await self._tell()
+        now = time.time()
+        moments = [token.expires_at for token in self._table.all() if counts(token, now)]
+        if not moments:
+            return None
+        await self.note_uses()
+        moments.append(now + NOTE_S)
+        if not (self._watch.hears and people.in_files()):
+            moments.append(now + LOOK_S)
+        if now < self._changed_at + AGAIN_S:
+            moments.append(self._changed_at + AGAIN_S)
+        return min(moments)
+
+    def _people_changed(self) -> None:
+        self._changed_at = time.time()
+        self._news.set()

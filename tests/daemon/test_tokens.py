@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,7 @@ from flyted.contract.errors import (
 )
 from flyted.daemon import login
 from flyted.daemon.actor import Actor
-from flyted.daemon.grants import Grants
+from flyted.daemon.grants import LOOK_S, Grants
 from flyted.daemon.login import MOST_CODES, Logins
 from flyted.daemon.tokens import Tokens
 from flyted.daemon.verbs import Call, Right, Verb
@@ -36,6 +36,7 @@ from flyted.host.clock import Clock
 from flyted.host.ingress import Ingress
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
+from flyted.host.watch_files import FileWatch
 from flyted.plan.facts import ImageFact, Token
 from flyted.plan.tokens import EXPIRED_KEPT_S, MOST, NAMED
 from tests.daemon.clocks import SettableClock
@@ -65,7 +66,11 @@ class Box:
         self.table = Table(self.store.database)
         (folder / "ingress").mkdir()
         self.ingress = Ingress(folder / "admin.sock", folder / "ingress")
-        self.grants = Grants(self.table, self.store, self.ingress, lambda: False, Clock())
+        self.etc = folder / "etc"
+        self.etc.mkdir()
+        self.watch = FileWatch(self.etc, people.FILES)
+        monkeypatch.setattr(people, "in_files", lambda: True)
+        self.grants = Grants(self.table, self.store, self.ingress, lambda: False, Clock(), self.watch)
         self.tokens = Tokens(self.table, self.store, self.grants)
         self.logins = Logins(self.tokens, self.store, "apps.localhost", lambda: 8443)
         self.verbs = {
@@ -216,7 +221,7 @@ def test_the_ingress_hears_at_once_that_the_clock_was_set(box: Box, monkeypatch:
     """Years ahead no token counts, and nothing looks any more; back again, it does."""
     made, now = token.digest(box.create(BOB, "ci", 60)), time.time()
     clock = SettableClock()
-    grants = Grants(box.table, box.store, box.ingress, lambda: False, clock)
+    grants = Grants(box.table, box.store, box.ingress, lambda: False, clock, box.watch)
     table = box.folder / "ingress/tokens.map"
 
     async def scene() -> None:
@@ -231,6 +236,70 @@ def test_the_ingress_hears_at_once_that_the_clock_was_set(box: Box, monkeypatch:
         task.cancel()
 
     asyncio.run(scene())
+
+
+def looked(box: Box, story: Callable[[SettableClock, Path], Coroutine[Any, Any, None]]) -> list[float | None]:
+    """Runs what keeps the ingress's table true beside a story; the moments for which it waited."""
+    clock = SettableClock()
+    grants = Grants(box.table, box.store, box.ingress, lambda: False, clock, box.watch)
+
+    async def scene() -> None:
+        task = asyncio.create_task(grants.run())
+        await clock.waited()
+        await story(clock, box.folder / "ingress/tokens.map")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scene())
+    return clock.waits
+
+
+def test_at_rest_nobody_looks_before_the_first_token_expires(box: Box) -> None:
+    """With tokens too: no timer but that one."""
+    box.create(BOB, "late", 86400)
+    box.create(CAROL, "soon", 600)
+    first = min(each.expires_at for each in box.table.all())
+
+    async def story(clock: SettableClock, _table: Path) -> None:
+        await asyncio.sleep(0.1)
+
+    assert looked(box, story) == [first]
+
+
+def test_who_leaves_the_group_loses_access_at_once(box: Box) -> None:
+    """The file is replaced, as deluser(8) does it; a second look follows, should a cache have been behind."""
+    made = token.digest(box.create(BOB, "ci", 86400))
+
+    async def story(clock: SettableClock, table: Path) -> None:
+        assert made in table.read_text()  # noqa: ASYNC240
+        box.members.discard(BOB)
+        (box.etc / "group+").write_text("flyted:x:999:\n")
+        (box.etc / "group+").rename(box.etc / "group")
+        await clock.waited(2)
+        assert made not in table.read_text()  # noqa: ASYNC240
+
+    now = time.time()
+    waits = looked(box, story)
+    assert waits[1] is not None
+    assert now < waits[1] <= now + 10
+
+
+def test_where_files_do_not_tell_there_is_a_look_each_minute(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of sssd, LDAP and the like, and where the kernel gives no watch."""
+    box.create(BOB, "ci", 86400)
+
+    async def story(_clock: SettableClock, _table: Path) -> None:
+        return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(people, "in_files", lambda: False)
+        (wait,) = looked(box, story)
+    assert wait is not None
+    assert wait <= time.time() + LOOK_S
+    box.watch.close()
+    (wait,) = looked(box, story)
+    assert wait is not None
+    assert wait <= time.time() + LOOK_S
 
 
 def test_a_clock_that_was_ahead_makes_no_token_that_lives_for_years(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

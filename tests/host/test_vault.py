@@ -16,6 +16,7 @@ import pytest
 
 from flyted.contract.errors import AlreadyExists, Busy, HostFailure, InvalidInput, SecretNotFound, StoreCorrupt
 from flyted.contract.names import SecretScope
+from flyted.host import age
 from flyted.host import vault as vault_module
 from flyted.host.age import Identity
 from flyted.host.vault import MAX_VALUE, Vault
@@ -413,13 +414,13 @@ def test_a_digest_decrypts_a_value_that_nobody_has_read_and_no_other(
 ) -> None:
     """Once for each value that is stored; a file that was changed since is refused without being opened too."""
     opened_files: list[bytes] = []
-    decrypt = vault_module.age.decrypt
+    decrypt = age.decrypt
 
     def counted(sealed: bytes, identity: Identity) -> bytes:
         opened_files.append(sealed)
-        return decrypt(sealed, identity)
+        return bytes(decrypt(sealed, identity))
 
-    monkeypatch.setattr(vault_module.age, "decrypt", counted)
+    monkeypatch.setattr(age, "decrypt", counted)
     vault.put(ORG, "K", b"one", replace=False)
     told = [vault.digest(ORG, "K") for _ in range(3)]
     assert told == [(3, hashlib.sha256(b"one").hexdigest())] * 3
