@@ -181,6 +181,7 @@ class Deploy:
     async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> tuple[str, ...]:
         """Starts a replica; what its service says that the user should know."""
         self.engine.candidates.add(replica)
+        self.engine.poke()  # visitors are told that it starts, before there is a unit to be heard of
         self.gpus.tell[replica.service] = lambda text: emit("progress", text=text)
         why = ""
         try:
