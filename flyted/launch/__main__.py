@@ -62,4 +62,13 @@ if __name__ == "__main__":
         sys.exit(drain_unit())
     from _flyted_launch.run import main  # type: ignore[import-not-found]
 
-    sys.exit(main(sys.argv[1:]))
+    try:
+        _status = main(sys.argv[1:])
+    except SystemExit as _end:
+        if not isinstance(_end.code, int | None):
+            raise  # a text, which Python prints
+        _status = _end.code or 0
+    from _flyted_launch.end import leave  # type: ignore[import-not-found]
+
+    leave(_status)
+    sys.exit(_status)
