@@ -169,7 +169,7 @@ def daemon() -> None:
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     promise("the daemon's memory (RSS)", int(status["VmRSS"].split()[0]) / 1024, 45, "MiB")
     user("/usr/bin/flytectl", "app", "sleep", "authenticated-api")
-    user("/usr/bin/flytectl", "token", "create", "quiet")
+    user("/usr/bin/flytectl", "token", "create", "--name", "quiet")
     time.sleep(10)  # the table of tokens is looked at once more after a change
     trace = subprocess.run(
         ["timeout", "-s", "INT", str(QUIET_S), "strace", "-f", "-p", pid, "-o", "/tmp/strace"],
