@@ -10,17 +10,18 @@ from typing import Any
 
 from flytectl.options import say
 from flytectl.progress import clocked
+from flytectl.render import safe
 from flyted.contract import client
 from flyted.contract.errors import DaemonUnavailable, FlytedError, NotFound
 from flyted.contract.version import VERSION
 
 INTERRUPTED = {
-    "app.serve": "flyted goes on with this deploy; to end it: flytectl app stop NAME",
-    "app.start": "flyted goes on starting the app; to end that: flytectl app stop NAME",
+    "app.serve": "flyted goes on with this deploy; to end it: flytectl app stop {name}",
+    "app.start": "flyted goes on starting the app; to end that: flytectl app stop {name}",
     "app.stop": "the app stops all the same, when its last requests have ended",
     "app.sleep": "the app goes to sleep all the same, when its last requests have ended",
-    "app.delete": "if the app's last requests had not ended yet, it is stopped but not deleted: flytectl app get NAME",
-    "secret.create": "the value may be stored already, and apps go on restarting with --roll: flytectl secret get KEY",
+    "app.delete": "if its last requests had not ended yet, the app is stopped, not deleted: flytectl app get {name}",
+    "secret.create": "the value may be stored; with --roll, apps go on restarting: flytectl secret get {name}",
 }
 """The verbs that one waits for, with a clock, and what becomes of them when Ctrl-C ends the command that does."""
 
@@ -47,8 +48,14 @@ def call(
         raise
     except KeyboardInterrupt:
         if verb in INTERRUPTED:
-            say(f"interrupted: {INTERRUPTED[verb]}")
+            say(f"interrupted: {INTERRUPTED[verb].format(name=_name(args or {}))}")
         raise
+
+
+def _name(args: dict[str, Any]) -> str:
+    """What a verb is about, by its arguments."""
+    key = args.get("spec", {}).get("key", args)
+    return safe(key.get("name") or key.get("key") or "NAME")
 
 
 def _suggestion(verb: str, args: dict[str, Any], path: Path) -> str:

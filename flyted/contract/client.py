@@ -101,7 +101,7 @@ def _patiently(conn: socket.socket, step: Callable[[], Step]) -> Step:
             return step()
         except TimeoutError as error:
             facts = _facts()
-            before, away = away, bool(facts) and (facts.get("ActiveState"), facts.get("SubState")) not in _ALIVE
+            before, away = away, _is_away(facts)
             if before and away:
                 raise DaemonUnavailable(f"flyted does not answer: {_state(facts)}", hint=_HINT) from error
             conn.settimeout(FIRST_LOOK_S if away else min(2 * (conn.gettimeout() or PATIENCE_S), PATIENCE_S))
@@ -159,12 +159,19 @@ def _why(error: OSError) -> str:
 
 def _facts() -> dict[str, str]:
     """What systemd knows of flyted.service; nothing when it cannot be asked."""
-    command = ["systemctl", "show", "flyted.service", "--property=LoadState,ActiveState,SubState,Result,StatusText"]
+    wanted = "LoadState,ActiveState,SubState,Result,StatusText,Job"
+    command = ["systemctl", "show", "flyted.service", f"--property={wanted}"]
     try:
         shown = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return {}
     return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+
+def _is_away(facts: dict[str, str]) -> bool:
+    """Whether systemd neither runs flyted nor has a job for it: one that waits for another unit may take long."""
+    alive = (facts.get("ActiveState"), facts.get("SubState")) in _ALIVE or facts.get("Job", "0") not in ("", "0")
+    return bool(facts) and not alive
 
 
 def _state(facts: dict[str, str]) -> str:

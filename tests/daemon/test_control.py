@@ -330,6 +330,18 @@ def test_no_daemon_is_said_with_what_to_type(tmp_path: Path) -> None:
     assert "systemctl start" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("facts", "away"),
+    [({}, False), ({"ActiveState": "active", "SubState": "running", "Job": ""}, False),
+     ({"ActiveState": "inactive", "SubState": "dead"}, True),
+     ({"ActiveState": "inactive", "SubState": "dead", "Job": "0"}, True),
+     ({"ActiveState": "inactive", "SubState": "dead", "Job": "15958"}, False)],
+)  # fmt: skip
+def test_a_daemon_for_which_systemd_has_a_job_is_waited_for(facts: dict[str, str], *, away: bool) -> None:
+    """Its start may wait for flyted-setup.service; nothing is concluded where systemd says nothing."""
+    assert client._is_away(facts) is away
+
+
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_a_daemon_that_was_killed_just_now_is_asked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, comes_back: bool

@@ -109,7 +109,7 @@ def test_on_a_terminal(tmp_path: Path) -> None:
     os.close(master)
     text = seen.decode()
     assert "starting web\r\n" in text
-    assert re.search(r"\r\x1b\[K  [|/\\-] 2 s.*\r\x1b\[Kinterrupted: ", text, re.DOTALL), text
+    assert re.search(r"\r\x1b\[K  [|/\\-] 2 s.*\r\x1b\[Kinterrupted: .*app stop web\r", text, re.DOTALL), text
 
 
 def test_the_clock_is_for_verbs_that_one_waits_for() -> None:
