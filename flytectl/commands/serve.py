@@ -107,7 +107,7 @@ def serve(
         specs = [_looked_through(*pair) for pair in zip(loaded.apps, specs, strict=True)]
         if loaded.tasks and not quiet:
             say(_tasks(loaded.tasks))
-        # Every spec is made before the first is sent: a file that is refused in part changes nothing.
+        _check_all(specs)
         served = _serve_all(loaded.apps, specs, quiet=quiet)
     if json_:
         apps = [{**render.fields(app, render.APP_FIELDS), "changed": app["changed"]} for app in served]
@@ -166,6 +166,20 @@ def _seconds(text: str | None) -> float:
     if found is None:
         raise click.UsageError(f"--start-timeout {text}: give a number of seconds, or 20m, or 1h")
     return float(int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]])
+
+
+def _check_all(specs: list[AppSpec]) -> None:
+    """Has the daemon check every app before the first is sent: a file that is refused in part changes nothing."""
+    from flytectl.daemon import call
+    from flyted.contract.app import to_dict
+    from flyted.contract.errors import FlytedError
+
+    for spec in specs[1:]:  # the first one is checked when it is served, with nothing before it
+        try:
+            call("app.check", {"spec": to_dict(spec)})
+        except FlytedError as error:
+            error.message += "; no app of the file is served"
+            raise
 
 
 def _serve_all(apps: tuple[LoadedApp, ...], specs: list[AppSpec], *, quiet: bool) -> list[dict[str, Any]]:

@@ -58,6 +58,7 @@ class Apps:
         deleted: dict[str, type] = {**APP_ARGS, "keep_data": bool}
         return {
             "app.serve": Verb(Right.OPERATE, {"spec": dict}, self.serve, changes=True),
+            "app.check": Verb(Right.OPERATE, {"spec": dict}, self.check),
             "app.list": Verb(Right.READ, {"project": str, "domain": str}, self.list),
             "app.get": Verb(Right.READ, APP_ARGS, self.get),
             "app.start": Verb(Right.OPERATE, APP_ARGS, self.start, changes=True),
@@ -81,6 +82,11 @@ class Apps:
             self._deploy.bundles.sweep()
             self._sweep.soon()
         return {"app": await self._map(app), "changed": changed}
+
+    async def check(self, call: Call) -> dict[str, Any]:
+        """Refuses what ``app.serve`` would refuse, and changes nothing."""
+        await self._deploy.check(from_dict(call.args["spec"]))
+        return {}
 
     async def list(self, call: Call) -> dict[str, Any]:
         """The apps of a project and domain; empty ones match all."""

@@ -72,6 +72,13 @@ class Deploy:
             spec = await self.models.given(spec)
             return await self._serve(dataclasses.replace(spec, key=self.store.known(spec.key)), fd, emit, by)
 
+    async def check(self, spec: AppSpec) -> None:
+        """Raises what :meth:`serve` would raise before it changes anything: for files with several apps."""
+        spec = await self.models.given(spec)
+        spec = dataclasses.replace(spec, key=self.store.known(spec.key))
+        if self._unchanged(spec, self._fingerprint(spec)) is None:
+            await self._check(spec)
+
     async def again(self, app: AppKey, emit: Emit, by: str) -> None:
         """A new revision of what serves now, so that it takes its secrets as they are today; else nothing."""
         async with self.turns.alone(app):
@@ -94,11 +101,7 @@ class Deploy:
         unchanged = self._unchanged(spec, fingerprint)
         if unchanged is not None:
             return await self._start_again(unchanged, emit), False
-        arguments.check(spec)
-        check_engine(spec)
-        await self.gpus.check(spec.key, spec.gpu)  # before what only a machine with a GPU needs
-        self.images.check(spec)
-        self._check_room(spec)
+        await self._check(spec)
         async with self.bundles.held(spec.bundle, fd):
             await self._accepted(spec, emit)
             for text in (*_of_whom(self.store.find(spec.key), by), *notes(spec, capacity())):
@@ -110,6 +113,13 @@ class Deploy:
         self.store.serve(spec.key.id, number, time.time(), said)
         await self.engine.settle()
         return self.store.app(spec.key.id), True
+
+    async def _check(self, spec: AppSpec) -> None:
+        arguments.check(spec)
+        check_engine(spec)
+        await self.gpus.check(spec.key, spec.gpu)  # before what only a machine with a GPU needs
+        self.images.check(spec)
+        self._check_room(spec)
 
     def _fingerprint(self, spec: AppSpec) -> str:
         """Returns what decides "nothing changed": spec and secrets' generations. Raises as :meth:`_secrets`."""

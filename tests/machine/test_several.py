@@ -103,6 +103,16 @@ def test_a_circle_is_refused_whole() -> None:
     assert everything() == before
 
 
+def test_what_only_the_daemon_can_refuse_is_refused_before_the_first_app_is_served() -> None:
+    """The last one's secret is not in the store: nothing of the file is deployed, as if the file were wrong."""
+    before = everything()
+    body = SEVERAL + "several_top.secrets = [flyte.Secret(key='NOT_IN_THE_STORE', as_env_var='X')]\n"
+    said = refused("flytectl", "serve", file(body), status=4)
+    assert "'NOT_IN_THE_STORE'" in said
+    assert "no app of the file is served" in said
+    assert everything() == before
+
+
 def test_what_fails_keeps_back_what_comes_after_it() -> None:
     """The dependency stays; what waits for the failed one is not begun, and the error names it; then it is mended."""
     file(breaks="several-middle")
