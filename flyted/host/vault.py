@@ -126,7 +126,7 @@ class Vault:
 
         Raises ``SecretNotFound``, ``HostFailure``.
         """
-        slot = self._slot(scope, key)
+        slot = self._slot(scope, key, hint="flytectl secret ls --all")
         info = self._info(slot, self._entries()[slot])
         with host_errors(f"{slot} was not deleted"):
             self._ledger.drop(slot)
@@ -249,10 +249,10 @@ class Vault:
             raise StoreCorrupt(self.refusal.message, hint=self.refusal.hint)
         return self._ledger.current.entries
 
-    def _slot(self, scope: SecretScope, key: str) -> Slot:
+    def _slot(self, scope: SecretScope, key: str, hint: str = "") -> Slot:
         slot = Slot(scope, names.secret_key(key))
         if slot not in self._entries():
-            raise SecretNotFound(f"{slot} is not in the store{self._elsewhere(key)}", hint=_create(slot))
+            raise SecretNotFound(f"{slot} is not in the store{self._elsewhere(key)}", hint=hint or _create(slot))
         return slot
 
     def _elsewhere(self, key: str) -> str:

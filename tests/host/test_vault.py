@@ -170,10 +170,11 @@ def test_deleting_leaves_nothing(vault: Vault, folder: Path) -> None:
     vault.put(PROJECT, "API_KEY", b"v", replace=False)
     assert vault.delete(PROJECT, "API_KEY").scope == PROJECT
     assert files(folder) == {"manifest"}
-    for call in (vault.get, vault.delete, vault.info):
+    create = "flytectl secret create API_KEY --project shop --domain development"
+    for call, hint in ((vault.get, create), (vault.info, create), (vault.delete, "flytectl secret ls --all")):
         with pytest.raises(SecretNotFound) as caught:
             call(PROJECT, "API_KEY")
-    assert caught.value.hint == "flytectl secret create API_KEY --project shop --domain development"
+        assert caught.value.hint == hint
 
 
 def test_a_missing_secret_says_where_there_is_one(vault: Vault) -> None:
