@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-EX_INSTALL = 1  # uv said no: its own words come before ours
-EX_APART = 3  # not so: by a build that reaches nothing but its own image; plan/build_unit.py has the same number
-EX_UNAVAILABLE = 69  # no Python that could do
-EX_IOERR = 74  # the disk
-EX_TEMPFAIL = 75  # somebody else is at it
-EX_CONFIG = 78  # the unit or the recipe is not what we expect
+EX_INSTALL = 1  # uv failed: its own output comes before our line
+EX_APART = 3  # only a build that can write nothing but its image may go on; the same as plan/build_unit.BUILD_APART
+EX_UNAVAILABLE = 69  # no usable Python
+EX_IOERR = 74  # a file or folder could not be read or written
+EX_TEMPFAIL = 75  # another builder has the image locked
+EX_CONFIG = 78  # the unit, the recipe or uv's settings are not as expected
 
 
 class Failed(Exception):
-    """The build is over; ``str()`` is the line to show."""
+    """The error that ends a build: ``str()`` is the line to show, ``status`` the exit status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -19,12 +19,12 @@ class Failed(Exception):
 
 
 class NeedsSource(Failed):
-    """A package has no wheel: its own code would run in this build, which may write what other images use."""
+    """The error of a build that would have to run a package's code, but can write files that other images use."""
 
     def __init__(self, message: str) -> None:
         super().__init__(EX_APART, message)
 
 
 def say(text: str) -> None:
-    """One line to whoever watches the build; flushed, so that it stands before uv's next words."""
+    """Print one line for whoever watches the build, flushed so that it comes before uv's next output."""
     print(f"flyted-build: {text}", flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""One image: a venv at its final place, filled layer by layer; ``image.json`` comes last and says that it is whole."""
+"""Makes an image: a venv at its final place, filled layer by layer. ``image.json``, made last, marks it complete."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .failed import EX_INSTALL, EX_IOERR, Failed, NeedsSource, say
 from .pythons import Python, choose
 from .uv import Uv
 
-_CHOSEN = ".python.json"  # in the image's folder, from a build to the one apart that goes on
+_CHOSEN = ".python.json"  # in the image's folder: the Python that a build chose, for the build apart that goes on
 _ASKS_AGAIN = {"--no-cache", "--refresh", "--reinstall", "--reinstall-package", "--upgrade", "--upgrade-package"}
-"""uv asks the environment's Python again who it is, which runs .pth files of the layers before (measured)."""
+"""Options with which uv starts the environment's Python anew, which runs .pth files of earlier layers (measured)."""
 
 
 _INDEXES = {"--default-index": "--index-url", "--index": "--extra-index-url", "--find-links": "--find-links"}
-"""uv's options with an address -> how a requirements file spells them."""
+"""uv's options that take an address, and how a requirements file spells them."""
 
 
 def build(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
-    """Makes the image of ``recipe`` at ``root``, of wheels only; nothing to do if it is there and whole.
+    """Make the image of ``recipe`` at ``root`` from wheels only; do nothing if it is there and complete.
 
     No code of a package runs here: this build can write uv's cache, whose files other images share by hard links.
-    Raises :class:`NeedsSource` if that is not enough: :func:`build_apart` then goes on, in another unit; and
-    :class:`Failed`, after which ``root`` is gone: a half image takes room and helps nobody, what was fetched stays in
-    the cache.
+    Raises :class:`NeedsSource` if code of a package has to run: :func:`build_apart` then goes on, in another unit.
+    Raises :class:`Failed` for other failures, after which ``root`` is gone: half an image takes room and is of no use.
+    What was fetched stays in the cache.
     """
     with tree.locked(root):
         if is_whole(root, recipe):
@@ -57,9 +57,10 @@ def build(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
 
 
 def build_apart(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
-    """As :func:`build`, with packages built from source, whose code runs: nothing but ``root`` may be writable here.
+    """Make the image as :func:`build` does, but build packages from source too, which runs their code.
 
-    So uv gets a new cache, below ``root``, which goes when the image is done. After a failure ``root`` is empty.
+    So nothing but ``root`` may be writable here, and uv gets a new cache below ``root``, which is deleted when the
+    image is done. Raises :class:`Failed`; after a build that failed ``root`` is empty.
     """
     with tree.locked(root):
         started = time.monotonic()
@@ -88,7 +89,7 @@ def _told(root: Path, started: float) -> None:
 
 
 def remove(root: Path) -> None:
-    """Removes an image; it need not be there. Raises :class:`Failed` while it is being built."""
+    """Remove an image, if it is there. Raises :class:`Failed` while it is being built."""
     if not root.exists():
         return
     with tree.locked(root, wait=False):
@@ -97,9 +98,9 @@ def remove(root: Path) -> None:
 
 
 def is_whole(root: Path, recipe: dict[str, Any]) -> bool:
-    """Whether ``root`` is this recipe's image, with all its files, and its Python still on this machine.
+    """Report whether ``root`` is this recipe's image, with all its files, and its Python is still on this machine.
 
-    Nothing of the image is run: what made it may have been code of a package's.
+    Nothing of the image is run: code of a package may have made it.
     """
     try:
         record = json.loads((root / tree.RECORD).read_text())
@@ -110,10 +111,10 @@ def is_whole(root: Path, recipe: dict[str, Any]) -> bool:
 
 
 def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, apart: bool) -> list[str]:
-    """Installs layer by layer; returns what uv built from source, running its code: people may want to know."""
+    """Install layer by layer; return what uv built from source, running its code, which users may want to know."""
     built: list[str] = []
     words = ["--quiet", "--no-project", "--no-python-downloads", "--python", python.path]
-    words += ["--allow-existing"] if apart else []  # uv makes its cache there first
+    words += ["--allow-existing"] if apart else []  # uv makes its cache in ``root`` first
     uv.run("the environment", "venv", *words, str(root))
     pristine = tree.interpreter(root)
     for number, install in enumerate(recipe["installs"]):
@@ -135,9 +136,9 @@ def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, apart: 
 
 
 def _split(options: list[str]) -> tuple[list[str], list[str]]:
-    """Options for the command line; and, as lines of a requirements file, those that name a secret.
+    """Split options into those for the command line and, as lines of a requirements file, those that name a secret.
 
-    There uv replaces ``${NAME}``; on the command line it does not, and everybody could read the value.
+    uv replaces ``${NAME}`` in a requirements file. On the command line it does not, and everybody could read a value.
     """
     words, lines = [], []
     queue = iter(options)
@@ -151,15 +152,15 @@ def _split(options: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _compile(root: Path, python: Python) -> None:
-    """Byte code for all of it: apps cannot write their image, so without it each of their starts would compile again.
+    """Compile all packages to byte code: apps cannot write their image, so each of their starts would compile again.
 
-    After all layers and not with each (uv could): a misspelt package in the last one is then told seconds earlier.
-    By the Python that the environment was made from, and without ``site``: a build of wheels alone runs no code of
-    theirs.
+    This is done after all layers, not with each one (uv could): a misspelt package in the last layer is then reported
+    seconds earlier. The Python that the environment was made from compiles, without ``site``: so a build of wheels
+    alone runs none of their code.
     """
     say("compiling to byte code")
     command = [python.path, "-I", "-S", "-m", "compileall", "-q", "-j", "0", str(root / "lib")]
-    # its complaints are not ours: packages ship templates and tests that are no valid Python
+    # compileall's errors are ignored: packages ship templates and tests that are not valid Python
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
 
 
@@ -189,7 +190,7 @@ def _python_version(python: Python) -> str:
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
-    # the record must not reach the disk before the files that it vouches for, should the power fail now
+    # if the power fails now, the record must not be on the disk without the files that it vouches for
     os.sync()
     part = path.with_name(".image.json.part")
     try:

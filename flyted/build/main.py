@@ -14,11 +14,11 @@ from .failed import EX_CONFIG, EX_IOERR, Failed, say
 from .image import build, build_apart, remove
 from .uv import Uv
 
-FORMAT = 1  # of recipe and record; plan/recipe.py has the same, a test compares them
+FORMAT = 1  # of recipe and record; plan/recipe.py has the same number, a test compares them
 
 
 def main(argv: list[str]) -> int:
-    """Builds or removes as told; returns the exit status (``failed.py``)."""
+    """Build or remove images as ``argv`` says; return the exit status (``failed.py``)."""
     os.umask(0o022)
     try:
         options = _options(argv)
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
             for each in options.remove:
                 remove(images / each)
             if options.prune:
-                # --ci: wheels go too, or every version of every package ever used would stay
+                # --ci removes wheels too: without it every version of every package ever used would stay
                 uv.run("the cache", "--quiet", "cache", "prune", "--ci")
     except Failed as failure:
         say(str(failure))
@@ -70,7 +70,11 @@ def _credential(text: str) -> tuple[str, str]:
 
 
 def _secrets(named: list[tuple[str, str]]) -> dict[str, str]:
-    """Their values by variable. Raises :class:`Failed` for one that did not arrive: systemd gives an empty one then."""
+    """Return the secrets' values by variable.
+
+    Raises :class:`Failed` for one that is missing, empty or not text. systemd makes an empty credential of one that
+    flyted refused.
+    """
     values = {}
     for credential, variable in named:
         path = Path(_variable("CREDENTIALS_DIRECTORY")) / credential

@@ -1,4 +1,4 @@
-"""Which Python an image gets: the one asked for if it is here or can be fetched, else the nearest, and says so."""
+"""Chooses an image's Python: the one asked for if it is here or can be fetched, else the nearest one, with a note."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from .uv import Uv, reason
 
 OLDEST = (3, 10)  # what the launcher and Flyte's SDK need
 _FETCH_S = 300.0
-_FETCH_PATIENCE = {"UV_HTTP_RETRIES": "1"}  # every image asks again; without a network the answer should come soon
+_FETCH_PATIENCE = {"UV_HTTP_RETRIES": "1"}  # every image tries again; without a network it should fail soon
 
 
 @dataclass(frozen=True)
 class Python:
-    """An interpreter. ``note`` is empty if it is the one that was asked for."""
+    """An interpreter. ``note`` says why it is not the one that was asked for; it is empty if it is."""
 
     path: str
     version: tuple[int, int]
     note: str = ""
 
     def keep(self, file: Path) -> None:
-        """Writes the choice down for the build that goes on: it cannot fetch what this one could not."""
+        """Write the choice to ``file`` for the build apart that goes on: that one cannot fetch a Python."""
         file.write_text(json.dumps([self.path, self.version, self.note]))
 
     @staticmethod
     def kept(file: Path) -> Python:
-        """The choice that was written down. Raises :class:`Failed`."""
+        """Return the choice that :meth:`keep` wrote to ``file``. Raises :class:`Failed` if it cannot be read."""
         try:
             path, (major, minor), note = json.loads(file.read_text())
             return Python(path, (major, minor), note)
@@ -38,7 +38,10 @@ class Python:
 
 
 def choose(uv: Uv, asked: str) -> Python:
-    """The interpreter for an image that asks for ``asked`` ("3.12"). Raises :class:`Failed` if none is new enough."""
+    """Return the interpreter for an image that asks for ``asked`` ("3.12").
+
+    Raises :class:`Failed` if none is new enough, or uv cannot be run or cannot read its settings.
+    """
     version = _version(asked)
     path = _find(uv, asked)
     if path:
@@ -60,7 +63,10 @@ def choose(uv: Uv, asked: str) -> Python:
 
 
 def nearest(asked: tuple[int, int], found: Iterable[Python]) -> Python | None:
-    """The nearest version that is new enough; of two equally near the newer, which still reads the older's code."""
+    """Return the version nearest to ``asked`` that is new enough, or ``None``.
+
+    Of two that are equally near it is the newer, which still reads the older's code.
+    """
     fit = [python for python in found if python.version >= OLDEST and python.version[0] == asked[0]]
     return min(fit, key=lambda python: (abs(python.version[1] - asked[1]), -python.version[1]), default=None)
 
@@ -68,7 +74,7 @@ def nearest(asked: tuple[int, int], found: Iterable[Python]) -> Python | None:
 def _find(uv: Uv, asked: str) -> str:
     words = ["find", f"cpython@{asked}", "--no-python-downloads", "--system", "--no-project"]
     status, output, error = uv.ask("python", *words)
-    if status and "uv.toml" in error:  # that there is no such Python is another answer
+    if status and "uv.toml" in error:  # if only this Python were missing, uv would say something else
         raise Failed(EX_CONFIG, f"uv cannot read its settings: {reason(error.splitlines())}")
     return output.strip() if status == 0 else ""
 

@@ -1,4 +1,4 @@
-"""The folder of an image: locked while it is made, emptied, made readable for apps, and recognised again."""
+"""Handles the folder of an image: locks it while it is made, empties it, makes it readable for apps, recognises it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ RECORD = "image.json"
 
 @contextlib.contextmanager
 def locked(root: Path, *, wait: bool = True) -> Iterator[None]:
-    """Makes ``root`` if need be and holds it: one build or removal of an image at a time.
+    """Make ``root`` if need be and hold its lock: one build or removal of an image at a time.
 
-    The lock is on the folder itself; whoever had to wait checks that the folder was not removed meanwhile. Raises
-    :class:`Failed` if it is held and ``wait`` is false.
+    The lock is on the folder itself, so a builder that had to wait checks that the folder was not removed meanwhile.
+    Raises :class:`Failed` if another builder holds the lock and ``wait`` is false.
     """
     while True:
         root.mkdir(mode=0o755, exist_ok=True)
@@ -53,7 +53,7 @@ def _same(folder: int, root: Path) -> bool:
 
 
 def empty(root: Path) -> None:
-    """Removes what is in ``root``, the record first: nobody may take a half-removed image for a complete one."""
+    """Remove the content of ``root``, the record first: a half-removed image must not pass for a complete one."""
     (root / RECORD).unlink(missing_ok=True)
     for entry in os.scandir(root):
         if entry.is_dir(follow_symlinks=False):
@@ -63,13 +63,13 @@ def empty(root: Path) -> None:
 
 
 def interpreter(root: Path) -> tuple[str, str]:
-    """What decides which Python the environment starts: the link to it, and where it says that its library is."""
+    """Return what decides which Python the environment starts: the target of its link, and the text of pyvenv.cfg."""
     python, settings = root / "bin/python", root / "pyvenv.cfg"
     return str(python.readlink()) if python.is_symlink() else "", settings.read_text(errors="replace")
 
 
 def make_readable(root: Path) -> None:
-    """Every app may read its image and nobody but us may write it, whatever modes the wheels carried."""
+    """Let every app read the image and nobody but us write it, whatever modes the wheels carried."""
     for path, mode in _entries(root):
         if stat.S_ISLNK(mode):
             continue
@@ -79,7 +79,7 @@ def make_readable(root: Path) -> None:
 
 
 def stamp(root: Path) -> str:
-    """A digest of names, sizes and link targets: notices a lost or cut-off file. Byte code may come and go."""
+    """Return a digest of names, sizes and link targets: it shows a lost or truncated file. Byte code is not in it."""
     digest = hashlib.sha256()
     for path, mode in _entries(root):
         name = str(path.relative_to(root))
@@ -96,7 +96,7 @@ def _looks(path: Path, mode: int) -> str:
 
 
 def count_packages(root: Path) -> int:
-    """Installed distributions (PEP 376: one ``.dist-info`` each)."""
+    """Count the installed distributions (PEP 376: one ``.dist-info`` each)."""
     return sum(1 for _ in root.glob("lib/python*/site-packages/*.dist-info"))
 
 

@@ -1,4 +1,4 @@
-"""Runs uv: in an environment that we chose, with its words passed on as they come."""
+"""Runs uv in an environment that we choose, and passes its output on as it comes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _REASON = re.compile(r"\s*(?:╰─▶|├─▶|error:|cause:|Caused by:)\s*")
 class Uv:
     """One uv with its folders: ``images`` holds the Pythons, ``scratch`` lives as long as the build.
 
-    The cache has to be on one mount with the image, or uv cannot make links between the two.
+    The cache has to be on the same mount as the image, or uv cannot make hard links between the two.
     """
 
     program: str
@@ -41,9 +41,10 @@ class Uv:
     secrets: Mapping[str, str] = field(default_factory=dict)  # values by variable
 
     def environment(self) -> dict[str, str]:
-        """Ours, plus what the unit was given for the network; nothing that an earlier build could have left behind.
+        """Return uv's variables: ours, those of the unit (for the network), and the secrets.
 
-        The home folder is new each time, or a build script could plant settings for the next build there.
+        Nothing that an earlier build may have left has an effect: the home folder is new each time, or a build script
+        could plant settings for the next build there.
         """
         given = {name: value for name, value in os.environ.items() if name not in _HIDDEN}
         usual = {"UV_PYTHON_PREFERENCE": "system"}  # the distribution patches its Python, nobody patches a fetched one
@@ -61,17 +62,17 @@ class Uv:
         return {**usual, **given, **fixed, **self.secrets}
 
     def without_secrets(self, text: str) -> str:
-        """What uv said, with no secret in it: neither as it is nor as it stands in an address."""
+        """Return uv's output with each secret replaced by ``***``, as it is and as it is quoted in an address."""
         for value in sorted(self.secrets.values(), key=len, reverse=True):
             for form in (value, quote(value, safe="")):
                 text = text.replace(form, "***")
         return text
 
     def run(self, what: str, *words: str) -> list[str]:
-        """Runs uv to its end, its output going where ours goes; returns the lines that it told about its work.
+        """Run uv to its end, its output going where ours goes; return the lines of its standard error.
 
-        Raises :class:`NeedsSource` when there is no wheel of a package (uv's words, that it failed, are then not
-        passed on: the build goes on elsewhere), :class:`Failed` with uv's reason for everything else.
+        Raises :class:`NeedsSource` when a package has no wheel: uv's own error is then not passed on, since the build
+        goes on elsewhere. Raises :class:`Failed` for ``what``, with uv's reason, for everything else.
         """
         sys.stdout.flush()
         lines: list[str] = []
@@ -94,7 +95,10 @@ class Uv:
         return lines
 
     def ask(self, *words: str, timeout: float = 60, more: dict[str, str] | None = None) -> tuple[int, str, str]:
-        """Exit status, standard output and standard error; status -1 after ``timeout`` seconds."""
+        """Run uv and return its exit status, standard output and standard error; the status is -1 after ``timeout`` s.
+
+        ``more``: further variables; those of :meth:`environment` win. Raises :class:`Failed` if uv cannot be run.
+        """
         environment = {**(more or {}), **self.environment()}
         try:
             done = subprocess.run(
@@ -109,7 +113,7 @@ class Uv:
 
     def _start(self, words: tuple[str, ...]) -> subprocess.Popen[bytes]:
         try:
-            # cwd: uv reads settings from the folders above it, and in a venv a package may have put some
+            # cwd: uv reads settings from this folder and those above it; in a venv a package may have put some
             return subprocess.Popen(
                 [self.program, *words], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                 env=self.environment(), cwd="/",
@@ -119,13 +123,13 @@ class Uv:
 
 
 def needs_source(said: str) -> str:
-    """The package that uv may not build, by what it said when it failed; empty if it failed for another reason."""
+    """Return the package that uv may not build, from its output; empty if uv failed for another reason."""
     found = _NEEDS_SOURCE.search(said)
     return next(filter(None, found.groups())) if found else ""
 
 
 def reason(lines: list[str]) -> str:
-    """uv's reason in one line, out of its last lines: the innermost cause, a `╰─▶` explanation, or its `error:`."""
+    """Return uv's reason as one line of its last lines: the innermost cause, a `╰─▶` explanation, or its `error:`."""
     starts = [n for n, line in enumerate(lines) if _REASON.match(line)]
     if not starts:
         return lines[-1].strip()[:_REASON_LENGTH] if lines else ""
