@@ -1,7 +1,7 @@
 """AppSpec: the one plain-data description of an app.
 
-Both front doors make it from Flyte's App IDL (``contract/idl.py``). It holds no secret value and nothing callable,
-and it is checked when made: after the border an AppSpec is valid.
+flytectl and the gateway both make it from Flyte's App IDL (``contract/idl.py``). It holds no secret value and nothing
+callable. It is checked when it is made, so code that holds an AppSpec need not check it again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from flyted.contract.names import AppKey, env_name, secret_file, secret_key, sho
 
 DEFAULT_SCALEDOWN_S = 300.0
 DEFAULT_PORT = 8080  # flyte/app/_app_environment.py
-DEFAULT_MEMORY_BYTES = 2 << 30  # for an app that names none: a bound, so that one app cannot take the machine
-DEFAULT_CPU_CORES = 0.0  # none asked for: no quota, fair share by weight
-SHARED_MEMORY = "/dev/shm"  # noqa: S108  no temporary file: the place where POSIX shared memory is looked for
+DEFAULT_MEMORY_BYTES = 2 << 30  # for an app that names no memory: a bound, so that no app can take the machine
+DEFAULT_CPU_CORES = 0.0  # the app asks for no CPU: no quota, a fair share by weight
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  not a temporary file: programs look for POSIX shared memory here
 MAX_SECRETS = 64
 MAX_ENV = 256
 MAX_ARGS = 256
@@ -31,21 +31,22 @@ MAX_TEXT = 8192
 MAX_START_S = 7200
 
 RESERVED_PORTS = frozenset({8012, 8022, 8112, 9090, 9091})
-"""Kept by Flyte for itself (flyte/app/_types.py: INVALID_APP_PORTS)."""
+"""Ports that Flyte keeps for itself (flyte/app/_types.py: INVALID_APP_PORTS)."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# systemd reads these in a unit's command or environment as its own, the colon ends a folder in PATH
+# characters that systemd interprets in a unit's command or environment, and the colon, which separates PATH's folders
 _CHANGED_IN_PATH = re.compile("[$;%:\\\\\"'`]")
 OPEN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
-"""What can be opened: there is one way to read it."""
+"""The form of a path that can be opened without a key: narrow, so that every server reads it in the same way."""
 _NO_TARGET = re.compile(r"[^!-~]|#")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def plain_text(value: object, what: str, *, limit: int = MAX_TEXT) -> str:
-    """Returns ``value`` if it is a string of at most ``limit`` characters, none of them a control character.
+    """Return ``value`` if it is a string of at most ``limit`` characters, none of them a control character.
 
-    Raises :class:`InvalidInput`, since a newline in a D-Bus string runs code as root on Debian 12.
+    Raise :class:`InvalidInput` for any other value: a newline in a D-Bus string runs code as root on Debian 12.
+    ``what`` names the value in the message.
     """
     if not isinstance(value, str) or len(value) > limit:
         raise InvalidInput(f"{what} is not a text of at most {limit} characters")
@@ -55,9 +56,9 @@ def plain_text(value: object, what: str, *, limit: int = MAX_TEXT) -> str:
 
 
 def _for_a_program(value: object, what: str) -> None:
-    """Checks an argument or a variable's value: any text that execve(2) takes, since it is in no unit.
+    """Check an argument or a variable's value, which may be any text that execve(2) takes, since no unit contains it.
 
-    Raises :class:`InvalidInput`.
+    Raise :class:`InvalidInput` for a text that is too long, is not valid Unicode or contains a NUL.
     """
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise InvalidInput(f"{what} is not a text of at most {MAX_TEXT} characters")
@@ -71,9 +72,9 @@ def _for_a_program(value: object, what: str) -> None:
 
 @dataclass(frozen=True)
 class SecretUse:
-    """One secret that an app is given: as a variable (``env``) or as a file of /etc/flyte/secrets (``file``).
+    """One secret of an app, given as a variable (``env``) or as a file in /etc/flyte/secrets (``file``).
 
-    ``key`` is the name in the store, ``KEY`` or ``GROUP/KEY``.
+    ``key`` is the secret's name in the store, ``KEY`` or ``GROUP/KEY``.
     """
 
     key: str
@@ -81,7 +82,10 @@ class SecretUse:
     file: str = ""
 
     def __post_init__(self) -> None:
-        """Checks the names. Raises :class:`InvalidInput`."""
+        """Check the names.
+
+        Raise :class:`InvalidInput` for a bad name, and unless exactly one of ``env`` and ``file`` is set.
+        """
         secret_key(self.key)
         if bool(self.env) == bool(self.file):
             raise InvalidInput(f"secret '{self.key}' must be either a variable or a file")
@@ -93,12 +97,12 @@ class SecretUse:
 
 @dataclass(frozen=True)
 class AppSpec:
-    """Describes what is to run. Sizes are in bytes, times in seconds, CPU in cores (0: no limit asked for)."""
+    """The description of an app to run. Sizes are in bytes, times in seconds, CPU in cores (0: no limit)."""
 
     key: AppKey
-    command: tuple[str, ...]  # container.command + container.args, as Flyte's IDL has them
+    command: tuple[str, ...]  # container.command + container.args of Flyte's IDL
     image: dict[str, Any]  # Flyte's ImageSpec in protobuf-JSON, with "files": see plan/images.py
-    bundle: str = ""  # SHA-256 of the code bundle, "" without one
+    bundle: str = ""  # SHA-256 of the code bundle; "": the app has none
     env: tuple[tuple[str, str], ...] = ()
     sys_path: str = ""  # Flyte's _F_SYS_PATH: folders of the bundle, relative
     secrets: tuple[SecretUse, ...] = ()
@@ -107,31 +111,31 @@ class AppSpec:
     request_timeout_s: float = 0.0  # 0: the ingress's own default
     cpu_cores: float = DEFAULT_CPU_CORES
     memory_bytes: int = DEFAULT_MEMORY_BYTES
-    disk_bytes: int = 0  # room for its state and cache folders; looked for when it is served, and no limit
-    shm_bytes: int = 0  # the size of its /dev/shm; 0: as large as its memory
+    disk_bytes: int = 0  # room for its state and cache folders: checked when the app is served, not a limit afterwards
+    shm_bytes: int = 0  # size of its /dev/shm; 0: as large as its memory
     gpu_count: int = 0
-    gpu_name: str = ""  # words of the product's name; "" is any
-    gpu_partition: str = ""  # a MIG slice, as 1g.5gb; "" is whole GPUs
+    gpu_name: str = ""  # words of the product's name; "": any product
+    gpu_partition: str = ""  # a MIG slice such as 1g.5gb; "": whole GPUs
     python_env: str = ""  # an existing environment instead of an image
     egress: bool = True
-    container_port: int = DEFAULT_PORT  # what the file says, whoever opens it: the variable PORT
-    port: int = 0  # the TCP port that its program opens, in a network of its own; 0: it takes the socket it is given
-    server_port: int = 0  # the one that a server function may open that is not uvicorn; 0: it has none
-    h2c: bool = False  # HTTP/2 without TLS is spoken at that port, as gRPC does, and nothing else
-    ready_path: str = ""  # the path that has to answer before it gets requests; "": any answer will do
-    start_timeout_s: float = 0.0  # until it serves; 0: what flyted.toml says
-    secret_in_argv: bool = False  # a program may have a secret among its arguments, which every user can read
-    requires_auth: bool = False  # the ingress asks for a token; False for what was stored before it could
-    open_paths: tuple[str, ...] = ()  # beyond those that its own key guards (plan/engines); "/": all
-    engine_sleep: int = 0  # the sleep level of its engine when it is idle; 0: it is stopped (plan/engines/check.py)
-    models: tuple[tuple[str, str], ...] = ()  # (name, folder of this machine), said by flyted and nobody else
+    container_port: int = DEFAULT_PORT  # the port that the file names, even if nothing opens it: the variable PORT
+    port: int = 0  # the TCP port that its program opens, in the app's network; 0: it serves on the inherited socket
+    server_port: int = 0  # the TCP port that a server function may open if it does not run uvicorn; 0: none
+    h2c: bool = False  # that port speaks HTTP/2 without TLS, as gRPC does, and nothing else
+    ready_path: str = ""  # the path that must answer before the app gets requests; "": any answer will do
+    start_timeout_s: float = 0.0  # the longest that a start may take; 0: the setting of flyted.toml
+    secret_in_argv: bool = False  # allow a secret among the program's arguments, which every user can read
+    requires_auth: bool = False  # the ingress asks for a token; the default is for specs stored before this field
+    open_paths: tuple[str, ...] = ()  # paths to open beyond those that its own key guards (plan/engines); "/": all
+    engine_sleep: int = 0  # sleep level of its engine when idle; 0: the app is stopped (plan/engines/check.py)
+    models: tuple[tuple[str, str], ...] = ()  # (name, folder of this machine); only flyted sets it
     type: str = ""
     description: str = ""
     links: tuple[tuple[str, str], ...] = field(default=())  # (title, path)
-    unmet: tuple[str, ...] = ()  # what the file asks for and does not get here, in words; said when it is served
+    unmet: tuple[str, ...] = ()  # what the file asks for and does not get here, in words; shown when it is served
 
     def __post_init__(self) -> None:
-        """Checks everything that is not a type of its own; raises :class:`InvalidInput`."""
+        """Raise :class:`InvalidInput` unless every field is valid; fields of our own classes check themselves."""
         if not self.command or len(self.command) > MAX_ARGS:
             raise InvalidInput(f"app '{self.key}' has no command, or more than {MAX_ARGS} words of it")
         for word in self.command:
@@ -150,7 +154,7 @@ class AppSpec:
         if self.disk_bytes < 0 or self.shm_bytes < 0:
             raise InvalidInput(f"app '{self.key}': a size is not negative")
         self._check_python_env()
-        Ask(self.gpu_count, self.gpu_name, self.gpu_partition)  # checks itself
+        Ask(self.gpu_count, self.gpu_name, self.gpu_partition)  # its constructor checks it
         self._check_port()
         self._check_open_paths()
         self._check_start()
@@ -237,23 +241,23 @@ class AppSpec:
 
     @property
     def gpu(self) -> Ask:
-        """The GPUs that it asks for. Raises :class:`InvalidInput` for what no machine can give."""
+        """The GPUs that the app asks for. Raises :class:`InvalidInput` for a request that no machine can meet."""
         return Ask(self.gpu_count, self.gpu_name, self.gpu_partition)
 
     def digest(self) -> str:
-        """Returns a digest that is equal for specs that would run the same; it decides "nothing changed"."""
+        """Return a digest that is equal for equal specs, by which a deploy sees that nothing has changed."""
         return hashlib.sha256(json.dumps(to_dict(self), sort_keys=True).encode()).hexdigest()
 
 
 def to_dict(spec: AppSpec) -> dict[str, Any]:
-    """Returns the spec as JSON-ready data; :func:`from_dict` takes it back."""
+    """Return the spec as JSON-ready data, which :func:`from_dict` reads."""
     return dataclasses.asdict(spec)
 
 
 def from_dict(data: dict[str, Any]) -> AppSpec:
-    """Makes an AppSpec from data that crossed a border.
+    """Make an AppSpec from data of another process or of the database.
 
-    Raises :class:`InvalidInput` for a field that is unknown, missing or of a wrong type.
+    Raise :class:`InvalidInput` for a field that is unknown, missing, of a wrong type or not valid.
     """
     if not isinstance(data, dict):
         raise InvalidInput("an app's description must be a map")

@@ -1,7 +1,7 @@
-"""What an app's code calls of Flyte's control plane (``flyte.run``, ``flyte.remote``), read before it is served. Pure.
+"""Finds calls of Flyte's control plane (``flyte.run``, ``flyte.remote``) in an app's code before it is served. Pure.
 
-There is none here, so such a call fails when it is made (launch/control_plane.py), unless the app names a cluster.
-Whether it is ever made nobody can tell: so it is said, and not refused.
+This machine has no control plane, so such a call fails when the app makes it (launch/control_plane.py), unless the app
+names a cluster. Whether the app ever makes it cannot be known: the user is told, and the app is not refused.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 NAMED_BY = ("EAGER_API_KEY", "_UNION_EAGER_API_KEY", "UCTL_CONFIG", "FLYTECTL_CONFIG", "FLYTE_ADMIN_ENDPOINT")
-"""Variables of which one names a cluster; launch/control_plane.py has the same."""
+"""Variables that name a cluster; any one of them is enough. launch/control_plane.py has the same list."""
 _CALLS = frozenset({"run", "with_runcontext", "serve", "with_servecontext", "deploy"})
 _NAMES_A_CLUSTER = frozenset({"init", "init_from_config", "init_from_api_key"})
 _SHOWN = 4  # names in one sentence
 
 
 def notes(sources: Mapping[str, str], given: AbstractSet[str]) -> Iterator[str]:
-    """Says which calls fail. ``sources``: path → text. ``given``: the app's variables, those of secrets too."""
+    """Yield at most one sentence, which names the calls that fail.
+
+    ``sources``: path → text of a Python file. ``given``: names of the app's variables, those of secrets included.
+    Nothing is said of an app that names a cluster by a variable or in its code.
+    """
     if given & set(NAMED_BY):
         return
     found = sorted({name for text in sources.values() if "flyte" in text for name in _called(text)})
@@ -39,11 +43,11 @@ def _called(text: str) -> Iterator[str]:
             if not (isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)):
                 yield from _calls_in(statement, names)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return  # it may never be imported
+        return  # a file that cannot be parsed may never be imported
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """The names that come from the SDK, and what each stands for."""
+    """Yield each name that a file imports from the SDK, with the dotted name that it stands for."""
     for node in ast.walk(tree):
         match node:
             case ast.Import(names):
@@ -56,7 +60,7 @@ def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _calls_in(node: ast.AST, names: Mapping[str, str]) -> Iterator[str]:
-    """Calls of the control plane below ``node``; what a task does is the task's."""
+    """Yield the calls of the control plane below ``node``, leaving out those in tasks: a task runs on a cluster."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(map(_is_task, node.decorator_list)):
         return
     if isinstance(node, ast.Call) and not _is_local(node):
@@ -74,7 +78,7 @@ def _matters(name: str) -> bool:
 
 
 def _dotted(expression: ast.expr) -> str:
-    """``a.b.c`` of such an expression; of any other the empty string."""
+    """Return ``a.b.c`` for an expression of names and attributes, the empty string for any other."""
     parts: list[str] = []
     while isinstance(expression, ast.Attribute):
         parts.append(expression.attr)
@@ -88,7 +92,7 @@ def _is_task(decorator: ast.expr) -> bool:
 
 
 def _is_local(call: ast.Call) -> bool:
-    """Whether a run says that it wants no control plane."""
+    """Report whether a call has ``mode="local"``, which needs no control plane."""
     return any(
         word.arg == "mode" and isinstance(word.value, ast.Constant) and word.value.value == "local"
         for word in call.keywords

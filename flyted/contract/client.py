@@ -1,6 +1,6 @@
 """The one client of the daemon's control socket: the CLI, the gateway and the tests use it. Blocking.
 
-When the daemon does not answer it asks systemd why, so that the message says what to type next.
+When the daemon does not answer, the client asks systemd why, so that the message says what to type next.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from flyted.contract.status import CANNOT_START
 
 SOCKET = Path("/run/flyted/control.sock")
 API_SOCKET = Path("/run/flyted/api.sock")
-"""The gateway's: whoever may open it has no right at all, only the owner of the token that comes with a request."""
+"""The gateway's socket. Its peer has no rights; a request has those of the owner of the token that it brings."""
 
 FIRST_LOOK_S, PATIENCE_S = 1.0, 5.0
-"""After that long without a byte systemd is asked whether there is anybody to wait for: at first, and later on."""
+"""Seconds without a byte after which systemd is asked whether flyted still runs: at first, and later on."""
 _ALIVE = {("active", "running"), ("activating", "start"), ("reloading", "reload")}
 
 _INT = struct.Struct("i")
@@ -36,7 +36,7 @@ Step = TypeVar("Step")
 
 
 class NotTaken(KeyboardInterrupt):
-    """Ctrl-C came before the daemon had read the request. It begins nothing of it, since its client leaves."""
+    """Ctrl-C before the daemon had read the request. The daemon begins nothing of it, since its client leaves."""
 
 
 def call(
@@ -49,11 +49,15 @@ def call(
     token: str = "",
     path: Path = SOCKET,
 ) -> dict[str, Any]:
-    """Calls one verb of the daemon and returns its result.
+    """Call one verb of the daemon and return its result.
 
-    ``bulk`` goes as raw bytes after the frame, ``fd`` as a descriptor with it; ``on_event`` is called for each
-    progress event; ``token`` says for whom, on :data:`API_SOCKET` only. Raises the daemon's error as it was raised
-    there, :class:`DaemonUnavailable` or :class:`PermissionRefused` when it cannot be reached.
+    ``bulk`` is sent as raw bytes after the frame, ``fd`` as a descriptor with it; ``on_event`` is called for each
+    progress event; ``token`` says for whom the call is, on :data:`API_SOCKET` only.
+
+    Raise the daemon's error as it was raised there; :class:`DaemonUnavailable` or :class:`PermissionRefused` when the
+    daemon cannot be reached; :class:`~flyted.contract.errors.InvalidInput` for a request that is too long;
+    :class:`ProtocolMismatch` for an answer that cannot be read; :class:`NotTaken` for Ctrl-C before the daemon had
+    read the request.
     """
     arguments = dict(args or {})
     if bulk is not None:
@@ -74,11 +78,11 @@ def _ask(conn: socket.socket, frame: bytes, fd: int | None, bulk: bytes) -> None
         sent = 0 if fd is None else _patiently(conn, partial(socket.send_fds, conn, [frame], [fd]))
         _send(conn, frame[sent:] + bulk)
     except (BrokenPipeError, ConnectionResetError):
-        pass  # the daemon refused early: its error is waiting to be read
+        pass  # the daemon refused before it had read all: its error is waiting to be read
 
 
 def _unread(conn: socket.socket) -> bool:
-    """Whether the other side has still to read some of what we sent (unix(7), ``SIOCOUTQ``)."""
+    """Report whether the daemon has not yet read all that was sent (unix(7), ``SIOCOUTQ``)."""
     (left,) = _INT.unpack(fcntl.ioctl(conn, termios.TIOCOUTQ, bytes(_INT.size)))
     return bool(left)
 
@@ -90,10 +94,11 @@ def _send(conn: socket.socket, data: bytes) -> None:
 
 
 def _patiently(conn: socket.socket, step: Callable[[], Step]) -> Step:
-    """Does one step on a socket, for as long as it takes, unless systemd says that nobody will answer.
+    """Repeat one step on a socket until it succeeds, for as long as systemd runs flyted.
 
-    systemd keeps the socket open while flyted fails again and again: a connection alone proves nothing. It is asked
-    twice, since one that was killed is started again within a second.
+    systemd keeps the socket open while flyted fails again and again, so a connection alone proves nothing. systemd is
+    asked twice, since a killed flyted is started again within a second. Raise :class:`DaemonUnavailable` when both
+    times systemd neither runs flyted nor has a job for it.
     """
     away = False
     while True:
@@ -153,12 +158,12 @@ _HINT = "sudo systemctl start flyted.socket flyted; journalctl -u flyted -n 20"
 
 
 def _why(error: OSError) -> str:
-    """What systemd says of the daemon; the plain error when systemd cannot be asked."""
+    """Return what systemd says of the daemon, or the error's own text when systemd cannot be asked."""
     return _state(facts) if (facts := _facts()) else error.strerror or str(error)
 
 
 def _facts() -> dict[str, str]:
-    """What systemd knows of flyted.service; nothing when it cannot be asked."""
+    """Return properties of flyted.service from systemd; none when systemd cannot be asked."""
     wanted = "LoadState,ActiveState,SubState,Result,StatusText,Job"
     command = ["systemctl", "show", "flyted.service", f"--property={wanted}"]
     try:
@@ -169,7 +174,7 @@ def _facts() -> dict[str, str]:
 
 
 def _is_away(facts: dict[str, str]) -> bool:
-    """Whether systemd neither runs flyted nor has a job for it: one that waits for another unit may take long."""
+    """Report whether systemd neither runs flyted nor has a job for it: a job may wait long for another unit."""
     alive = (facts.get("ActiveState"), facts.get("SubState")) in _ALIVE or facts.get("Job", "0") not in ("", "0")
     return bool(facts) and not alive
 
@@ -185,7 +190,7 @@ def _state(facts: dict[str, str]) -> str:
 
 
 def check_version(answer: dict[str, Any], own: str) -> None:
-    """Raises :class:`ProtocolMismatch` when the daemon is of another version than this client."""
+    """Raise :class:`ProtocolMismatch` when the daemon's version is not ``own``, the client's."""
     if answer.get("version") != own:
         raise ProtocolMismatch(
             f"this is flytectl {own}, the daemon is flyted {answer.get('version')}",

@@ -1,4 +1,7 @@
-"""What an app's code asks for that is not here, seen before it is served: its bundle is read, and never run. Pure."""
+"""Finds what an app's code needs and this machine does not have, before it is served. Reads the bundle. Pure.
+
+No code of the bundle is run.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from flyted.contract.app import AppSpec
 
 
 def looked_through(spec: AppSpec, bundle: IO[bytes]) -> AppSpec:
-    """Returns ``spec`` with what may fail in the code of ``bundle`` (tar.gz) among what is said (``unmet``).
+    """Return ``spec`` with a sentence in ``unmet`` for each thing that may fail in the code of ``bundle`` (tar.gz).
 
-    Raises :class:`~flyted.contract.errors.Unsupported` for what certainly fails.
+    Raise :class:`~flyted.contract.errors.Unsupported` for code that certainly fails.
     """
     sources = endpoints.sources_of(bundle)
     given = {name for name, _ in spec.env} | {secret.env for secret in spec.secrets}

@@ -1,9 +1,11 @@
-"""Which apps an app asks for their address (``env.endpoint``), read in its code before it is served. Pure.
+"""Finds in an app's code which apps it asks for their address (``env.endpoint``), before it is served. Pure.
 
 On a cluster the SDK asks the control plane; here an app reaches no other app, and would fail at its first request.
-The code is read, not run: an environment is a name that is bound to ``…AppEnvironment(…)`` or ``….clone_with(…)`` at
-module level. What is refused is ``.endpoint`` of one that the app names in ``depends_on``, directly or not. Of another
-one it may be a third app that asks, and of what is no such name nobody can tell whose it is: that is said.
+The code is read, not run. An environment is a name that is bound to ``…AppEnvironment(…)`` or ``….clone_with(…)`` at
+module level. The app is refused for ``.endpoint`` of an environment that it names in ``depends_on``, directly or
+indirectly. ``.endpoint`` of another environment may be read by a third app. Whose address it is when the code does not
+show what a name stands for cannot be known, and matters only in an app that depends on another. In both cases the app
+is served, and the user is told.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from flyted.contract.errors import Unsupported
 
 FILE_BYTES = 128 << 10
 CODE_BYTES = 1 << 20
-"""Of all files together: what is read of a statement takes a hundred times its length in memory."""
+"""Bytes of all files together: a parsed statement takes a hundred times its length in memory."""
 TOTAL_BYTES = 16 << 20
 FILES = 4000
 Place = tuple[str, str]
@@ -31,24 +33,27 @@ _SHOWN = 4  # names in one sentence
 
 @dataclass
 class _Module:
-    """What of a module matters: the environments that it makes, by variable, and the names that it imports."""
+    """The parts of a module that matter: the environments that it makes, by variable, and the names in it."""
 
     tree: ast.Module
-    environments: dict[str, list[ast.expr]] = field(default_factory=dict)  # variable → what it depends on
+    environments: dict[str, list[ast.expr]] = field(default_factory=dict)  # variable → environments that it depends on
     imported: dict[str, Place] = field(default_factory=dict)  # name → (module, name there; "" for the module itself)
-    bound: set[str] = field(default_factory=set)  # all other names of the module
+    bound: set[str] = field(default_factory=set)  # every name that a statement of the module binds
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Whose ``.endpoint`` is read, as the code names them: by this app for certain, and perhaps by it."""
+    """Environments, as the code names them, whose ``.endpoint`` this app reads for certain, or perhaps reads."""
 
     certain: tuple[str, ...] = ()
     perhaps: tuple[str, ...] = ()
 
 
 def check(app: str, sources: Mapping[str, str], command: Sequence[str]) -> Iterator[str]:
-    """Raises :class:`Unsupported` if the code asks for the address of another app; says where it may."""
+    """Raise :class:`Unsupported` if the code certainly asks for another app's address; yield a sentence if it may.
+
+    ``app`` is the app's name; ``sources`` and ``command`` are as for :func:`asked_for`.
+    """
     asked = asked_for(sources, command)
     if asked.certain:
         raise Unsupported(
@@ -60,9 +65,10 @@ def check(app: str, sources: Mapping[str, str], command: Sequence[str]) -> Itera
 
 
 def asked_for(sources: Mapping[str, str], command: Sequence[str]) -> Asked:
-    """Whose ``.endpoint`` is read in ``sources`` (path → text).
+    """Return the environments whose ``.endpoint`` is read in ``sources`` (path → text of a Python file).
 
-    ``command`` is the container's, with fserve's ``--resolver-args MODULE:VARIABLE``.
+    ``command`` is the container's. Its option ``--resolver-args MODULE:VARIABLE`` of fserve names the app's own
+    environment; without it, and for code too deeply nested to read, the answer is empty.
     """
     words = list(command)
     if "--resolver-args" not in words[:-1] or not any(_NAME in text for text in sources.values()):
@@ -71,7 +77,7 @@ def asked_for(sources: Mapping[str, str], command: Sequence[str]) -> Asked:
     try:
         return _asked_for(sources, (module, variable))
     except (RecursionError, MemoryError):
-        return Asked()  # nobody wrote this code; what it asks for is refused when it asks
+        return Asked()  # no person wrote such code; a call for an address still fails when the app makes it
 
 
 def _asked_for(sources: Mapping[str, str], app: Place) -> Asked:
@@ -96,14 +102,18 @@ def _endpoints(names: Sequence[str]) -> str:
 
 
 def sources_of(bundle: IO[bytes]) -> dict[str, str]:
-    """The Python files of a code bundle (tar.gz) that are not too large; none of what is no archive."""
+    """Return path → text of the Python files in a code bundle (tar.gz), leaving out those that are too large.
+
+    The limits are ``FILE_BYTES`` a file and ``CODE_BYTES`` together; members behind the first ``FILES``, or behind
+    ``TOTAL_BYTES`` of the unpacked archive, are not read. A bundle that is not a tar.gz gives an empty map.
+    """
     found: dict[str, str] = {}
     left = CODE_BYTES
     try:
         with tarfile.open(fileobj=bundle, mode="r|gz") as archive:
             for number, member in enumerate(archive):
                 if number >= FILES or member.offset_data + member.size > TOTAL_BYTES:
-                    break  # what is behind it is not worth unpacking
+                    break  # the rest of so large a bundle is not worth unpacking
                 if member.isreg() and member.name.endswith(".py") and member.size <= min(FILE_BYTES, left):
                     left -= member.size
                     file = archive.extractfile(member)
@@ -118,7 +128,7 @@ def _read(path: str, text: str) -> Iterator[tuple[str, _Module]]:
     try:
         module = _Module(ast.parse(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return  # it may never be imported
+        return  # a file that cannot be parsed may never be imported
     package = name if path.endswith("/__init__.py") else name.rpartition(".")[0]
     for statement in module.tree.body:
         _note(statement, package, module)
@@ -161,13 +171,13 @@ def _note_environment(name: str, call: ast.Call, module: _Module) -> None:
 
 
 def _parent(package: str, level: int) -> str:
-    """The package that ``from .…`` begins at: one dot is the module's own."""
+    """Return the package that ``from .…`` with ``level`` dots starts from: one dot is the module's own package."""
     parts = package.split(".") if package else []
     return ".".join(parts[: len(parts) - level + 1]) if level else ""
 
 
 def _resolved(place: Place, modules: Mapping[str, _Module]) -> Place:
-    """Where a variable is made, followed through imports."""
+    """Return the place where a variable is made, following up to 16 imports."""
     for _ in range(16):
         module = modules.get(place[0])
         if module is None or place[1] in module.environments or place[1] not in module.imported:
@@ -192,12 +202,15 @@ def _collect(place: Place, modules: Mapping[str, _Module], found: set[Place]) ->
 
 
 def _is_known(place: Place | None, modules: Mapping[str, _Module]) -> bool:
-    """Whether a module, or one that is not in the bundle, says what a name stands for: then it is no environment."""
+    """Report whether a name's meaning is known, so that it is no environment of the bundle.
+
+    It is known if a module of the bundle binds it, or if it comes from a module outside the bundle.
+    """
     return place is not None and (place[0] not in modules or place[1] in modules[place[0]].bound)
 
 
 def _named(expression: ast.expr, module: str, modules: Mapping[str, _Module]) -> Place | None:
-    """The environment that ``name`` or ``module.name`` stands for in ``module``."""
+    """Return the place that ``name`` or ``module.name`` stands for in ``module``; None for other expressions."""
     if isinstance(expression, ast.Name):
         return _resolved((module, expression.id), modules)
     if isinstance(expression, ast.Attribute):
@@ -209,10 +222,10 @@ def _named(expression: ast.expr, module: str, modules: Mapping[str, _Module]) ->
 
 
 def _uses(name: str, module: _Module, modules: Mapping[str, _Module]) -> Iterator[tuple[str, Place | None]]:
-    """What ``.endpoint`` is read of: its text, and the environment if it is one."""
+    """Yield each expression whose ``.endpoint`` is read: its text, and the place it stands for if it is a name."""
     for statement in module.tree.body:
         if isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test):
-            continue  # runs where the file is served from, and not in the app
+            continue  # this block runs where the file is served from, not in the app
         for node in ast.walk(statement):
             match node:
                 case ast.Attribute(value=read, attr=attribute, ctx=ast.Load()) if attribute == _NAME:
@@ -222,5 +235,5 @@ def _uses(name: str, module: _Module, modules: Mapping[str, _Module]) -> Iterato
 
 
 def _text(expression: ast.expr) -> str:
-    """How the code names something, short enough for a sentence."""
+    """Return an expression as the code writes it, or "…" if it is more than a name and its attributes."""
     return ast.unparse(expression) if isinstance(expression, ast.Name | ast.Attribute) else "…"

@@ -1,6 +1,6 @@
-"""The engines that can sleep without ending, by name and command: what ``flytectl serve --idle sleep`` asks. Pure.
+"""The engines that can sleep without ending, by name and command, for ``flytectl serve --idle sleep``. Pure.
 
-All else that flyted knows of engines is in ``flyted/plan/engines``.
+Everything else that flyted knows about engines is in ``flyted/plan/engines``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from flyted.contract.fserve import program
 
 Starts = tuple[tuple[str, ...], ...]
-"""Ways in which a command begins; one that begins with ``-m`` is a module of Python."""
+"""First words of a command, in several forms; one that begins with ``-m`` is a module that Python runs."""
 
 VLLM_NAME = "vLLM"
 SLEEPERS: dict[str, Starts] = {
@@ -27,7 +27,7 @@ _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 
 
 def starts_with(words: Sequence[str], starts: Iterable[tuple[str, ...]]) -> bool:
-    """Returns whether a program with its arguments begins in one of these ways, wherever the program lies."""
+    """Report whether a program with its arguments begins in one of these ways, in whatever folder the program is."""
     if not words:
         return False
     name, rest = posixpath.basename(words[0]), tuple(words[1:])
@@ -37,5 +37,5 @@ def starts_with(words: Sequence[str], starts: Iterable[tuple[str, ...]]) -> bool
 
 
 def can_sleep(command: Sequence[str]) -> bool:
-    """Returns whether the program of an app's command can sleep without ending."""
+    """Report whether the program of an app's command can sleep without ending."""
     return bool(command) and any(starts_with(program(command)[1], starts) for starts in SLEEPERS.values())

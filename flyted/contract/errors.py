@@ -7,11 +7,11 @@ what to type next. ``exit_status`` is what ``flytectl`` exits with; ``http_statu
 from __future__ import annotations
 
 NOT_HERE = "flyted serves apps; tasks, runs, triggers and artifacts need a Flyte cluster"
-"""Said wherever somebody asks for the rest of Flyte."""
+"""The message for every request for a part of Flyte that flyted does not have."""
 
 
 class FlytedError(Exception):
-    """The root. Raised itself only for faults of ours."""
+    """The root of the tree. It is raised itself only for faults of flyted."""
 
     code = "internal"
     exit_status = 1
@@ -23,30 +23,30 @@ class FlytedError(Exception):
         self.hint = hint
 
     def to_wire(self) -> dict[str, str]:
-        """What crosses the socket."""
+        """Return the fields that cross the socket: code, message and hint."""
         return {"code": self.code, "message": self.message, "hint": self.hint}
 
 
 class InvalidInput(FlytedError):
-    """A value that we refuse whatever the state of the machine: a bad name, size, type or combination."""
+    """A value that is refused whatever the state of the machine: a bad name, size, type or combination."""
 
     code, exit_status, http_status = "invalid", 2, 400
 
 
 class SdkMissing(InvalidInput):
-    """The Python that was chosen has no Flyte SDK."""
+    """A chosen Python without the Flyte SDK."""
 
     code = "sdk-missing"
 
 
 class Unsupported(FlytedError):
-    """A field of the SDK that this machine cannot honour; named, never ignored."""
+    """A field of the SDK that this machine cannot honour. The message names it; it is never ignored."""
 
     code, exit_status, http_status = "unsupported", 2, 501
 
 
 class NoGpu(Unsupported):
-    """An app asks for GPUs that this machine does not have; the message has the arithmetic."""
+    """A request for GPUs that this machine does not have; the message has the arithmetic."""
 
     code = "no-gpu"
 
@@ -64,79 +64,79 @@ class SecretNotFound(NotFound):
 
 
 class AlreadyExists(FlytedError):
-    """Refused so that nothing is overwritten by accident."""
+    """A name that is taken: the request is refused so that nothing is overwritten by accident."""
 
     code, exit_status, http_status = "already-exists", 5, 409
 
 
 class Busy(FlytedError):
-    """Something else is being done to the same thing right now."""
+    """Another operation on the same app, secret or file is going on."""
 
     code, exit_status, http_status = "busy", 5, 409
 
 
 class PermissionRefused(FlytedError):
-    """The caller may not do this."""
+    """An operation that the caller may not do."""
 
     code, exit_status, http_status = "permission", 6, 403
 
 
 class Unauthenticated(FlytedError):
-    """No token, or one that is not (or no longer) good. Says nothing about which: that would help to guess."""
+    """No token, or one that is not valid (any more). The message does not say which: that would help to guess."""
 
     code, exit_status, http_status = "unauthenticated", 6, 401
 
 
 class LimitReached(FlytedError):
-    """There are as many of these as one user may have."""
+    """A request for more of something than one user may have."""
 
     code, exit_status, http_status = "limit", 5, 429
 
 
 class DaemonUnavailable(FlytedError):
-    """flyted does not answer."""
+    """No answer from flyted."""
 
     code, exit_status, http_status = "daemon-unavailable", 7, 503
 
 
 class ProtocolMismatch(FlytedError):
-    """Client and daemon are of different versions, or the bytes make no sense."""
+    """Different versions of client and daemon, or bytes that are not the protocol's."""
 
     code, exit_status, http_status = "protocol", 7, 400
 
 
 class DeployFailed(FlytedError):
-    """A new revision did not come up; the old one keeps serving."""
+    """A new revision that did not become ready; the old one keeps serving."""
 
     code, exit_status, http_status = "deploy-failed", 8, 500
 
 
 class BuildFailed(DeployFailed):
-    """The image of an app could not be built."""
+    """An image of an app that could not be built."""
 
     code = "build-failed"
 
 
 class StoreCorrupt(FlytedError):
-    """A secret file, the manifest or the database is not what we wrote: refused, named, never guessed."""
+    """A secret file, manifest or database that is not as flyted wrote it: refused by name, its content not guessed."""
 
     code, exit_status, http_status = "store-corrupt", 9, 500
 
 
 class HostFailure(FlytedError):
-    """The machine refused: disk full, systemd or HAProxy said no."""
+    """A failure of the machine: a full disk, or a refusal by systemd or HAProxy."""
 
     code, exit_status, http_status = "host", 9, 500
 
 
 class IngressDown(HostFailure):
-    """HAProxy does not answer. The ingress's files are written all the same: it serves them when it starts."""
+    """No answer from HAProxy. Its files are written all the same, and it serves by them when it starts."""
 
     code, http_status = "ingress-down", 503
 
 
 class UserCodeFailed(FlytedError):
-    """The user's own file raised, or cannot be imported. ``traceback`` holds the user's own frames, or ""."""
+    """A user's file that raised, or cannot be imported. ``traceback`` holds the user's own frames, or ""."""
 
     code, exit_status, http_status = "user-code", 3, 400
 
@@ -146,7 +146,7 @@ class UserCodeFailed(FlytedError):
 
 
 class PackageMissing(UserCodeFailed):
-    """The Python that was chosen has no ``module`` ("" if its name is not known), which the user's file imports."""
+    """A package that the user's file imports and the chosen Python lacks: ``module``, "" if its name is not known."""
 
     code = "package-missing"
 
@@ -156,7 +156,7 @@ class PackageMissing(UserCodeFailed):
 
 
 class SdkUnfit(UserCodeFailed):
-    """The Flyte SDK of the Python that was chosen is damaged, or of a version that flytectl cannot use."""
+    """A Flyte SDK in the chosen Python that is damaged, or of a version that flytectl cannot use."""
 
     code = "sdk-unfit"
 
@@ -166,6 +166,6 @@ def _tree(cls: type[FlytedError]) -> list[type[FlytedError]]:
 
 
 def from_wire(code: str, message: str, hint: str) -> FlytedError:
-    """The error that the other side raised; an unknown code (a newer daemon) stays readable."""
+    """Return the error that the other side raised; one with an unknown code (a newer daemon) is a FlytedError."""
     cls = next((c for c in _tree(FlytedError) if c.code == code), FlytedError)
     return cls(message, hint=hint)

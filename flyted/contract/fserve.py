@@ -1,4 +1,4 @@
-"""The command of Flyte's fserve: its own options, the program that it starts, its parameters. Pure.
+"""Reads the command of Flyte's fserve: its own options, the program that it starts, its parameters. Pure.
 
 Source: flyte/_bin/serve.py, flyte/app/_parameter.py.
 """
@@ -19,9 +19,10 @@ _PARAMETERS_LIMIT = 256 * 1024  # bytes of JSON, unpacked
 
 
 def split(command: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Splits a command into fserve's part, with its ``--``, and the program with its arguments as the file has them.
+    """Split a command into fserve's part, ``--`` included, and the program with its arguments as the file has them.
 
-    fserve's part is empty for a command that is not fserve's; the program's where the app is a server function.
+    fserve's part is empty for a command that is not fserve's. The program's part is empty for a server function.
+    ``command`` must not be empty.
     """
     if command[0] != "fserve" or "--" not in command:
         return [], list(command)
@@ -30,19 +31,20 @@ def split(command: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def program(command: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Splits like :func:`split`, with the program's words as :mod:`flyted.contract.shell` writes them.
+    """Split like :func:`split`, with the program's words as :mod:`flyted.contract.shell` writes them.
 
-    The program's part is empty where the line needs a shell: which programs a shell starts is not known here. No shell
-    reads a command that is not fserve's, so its words stay as they are.
+    The program's part is empty if the line needs a shell, since which programs a shell starts is not known here. No
+    shell reads a command that is not fserve's, so the words of such a command stay as they are.
     """
     head, words = split(command)
     return (head, [written(word) for word in read(words).words]) if head else (head, words)
 
 
 def parameters(command: Sequence[str]) -> list[dict[str, Any]]:
-    """Reads fserve's ``--parameters``: base64(gzip(json)) of a ``SerializableParameterCollection``.
+    """Read fserve's ``--parameters``: base64(gzip(json)) of a ``SerializableParameterCollection``.
 
-    Raises :class:`InvalidInput` for text that is none.
+    Return an empty list for a command without that option. Raise :class:`InvalidInput` if the text is not such a
+    collection, or if its JSON is longer than 256 KiB.
     """
     if "--parameters" not in command[:-1]:
         return []

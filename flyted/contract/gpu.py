@@ -1,8 +1,8 @@
-"""What an app asks of GPUs: Flyte's ``resources.gpu`` and flytectl's ``--gpu``, in one form.
+"""An app's request for GPUs: Flyte's ``resources.gpu`` and flytectl's ``--gpu``, in one form.
 
-Flyte's SDK turns ``"L40s:1"`` into the device ``nvidia-l40s``, ``"A100 80G:2"`` into ``nvidia-a100-80gb`` and passes
-names that it has no word for as they are (``RTX PRO 6000``); a plain number has no device
-(flyte/_internal/runtime/resources_serde.py). Here a name is the words of the product as NVIDIA writes them.
+Flyte's SDK turns ``"L40s:1"`` into the device ``nvidia-l40s`` and ``"A100 80G:2"`` into ``nvidia-a100-80gb``. Names
+that it does not know it passes on as they are (``RTX PRO 6000``); a plain number has no device
+(flyte/_internal/runtime/resources_serde.py). Here a name consists of the product's words as NVIDIA writes them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ _GIGABYTES = re.compile(r"([0-9]{1,4})GB?")
 
 @dataclass(frozen=True)
 class Ask:
-    """So many GPUs (or, with ``partition``, one MIG slice such as ``1g.5gb``) of a product; ``name`` "" is any."""
+    """A request for ``count`` GPUs, or with ``partition`` for one MIG slice such as ``1g.5gb``.
+
+    ``name`` is the product, "" for any. The default asks for no GPU.
+    """
 
     count: int = 0
     name: str = ""
     partition: str = ""
 
     def __post_init__(self) -> None:
-        """Raises :class:`InvalidInput` for what no machine can give."""
+        """Raise :class:`InvalidInput` for a request that no machine can meet."""
         if type(self.count) is not int or not 0 <= self.count <= MAX_GPUS:
             raise InvalidInput(f"gpu: {shown(self.count)} is not a number of GPUs, 0 to {MAX_GPUS}")
         if self.name and _NAME.fullmatch(self.name) is None:
@@ -45,7 +48,7 @@ class Ask:
             raise InvalidInput("gpu: a name without a number of GPUs")
 
     def __str__(self) -> str:
-        """As people say it: ``2 × A100 80GB``, ``1 × GPU``, ``1 × A100 1g.5gb``."""
+        """Return the request as people write it: ``2 × A100 80GB``, ``1 × GPU``, ``1 × A100 1g.5gb``."""
         return f"{self.count} × {' '.join(filter(None, (self.name or 'GPU', self.partition)))}"
 
 
@@ -53,14 +56,17 @@ NONE = Ask()
 
 
 def words(name: str) -> tuple[str, ...]:
-    """The words that tell a product from others: ``NVIDIA A100-SXM4-80GB`` → ``A100 SXM4 80GB``."""
+    """Return the words that tell a product from others: ``NVIDIA A100-SXM4-80GB`` → ``A100 SXM4 80GB``."""
     found = (word.upper() for word in re.split(r"[\s_/()-]+", name) if word)
     return tuple(_GIGABYTES.sub(r"\1GB", word) if _GIGABYTES.fullmatch(word) else word for word in found
                  if word not in _MAKER)  # fmt: skip
 
 
 def of_device(device: str, count: int, partition: str = "") -> Ask:
-    """The ask behind Flyte's device string; "" is any device."""
+    """Return the request that Flyte's device string stands for; "" is any device.
+
+    Raise :class:`InvalidInput` for a bad name and for a request that no machine can meet.
+    """
     plain = device.strip()
     if plain and _NAME.fullmatch(plain) is None:
         raise InvalidInput(f"gpu: {shown(device)} is not a GPU's name", hint="see flyte.Resources(gpu=…)")
@@ -68,7 +74,10 @@ def of_device(device: str, count: int, partition: str = "") -> Ask:
 
 
 def of_flag(text: str) -> Ask:
-    """``--gpu any``, ``--gpu NAME``, ``--gpu NAME:N``, ``--gpu any:2``, ``--gpu NAME/PARTITION``."""
+    """Read the value of ``--gpu``: ``any``, ``any:2``, ``NAME``, ``NAME:N`` or ``NAME/PARTITION``.
+
+    Raise :class:`InvalidInput` for any other text and for a request that no machine can meet.
+    """
     name, _, number = text.partition(":")
     name, _, partition = name.partition("/")
     if number and (not number.isascii() or not number.isdigit() or not 1 <= int(number) <= MAX_GPUS):
@@ -79,6 +88,6 @@ def of_flag(text: str) -> Ask:
 
 
 def gigabytes(word: str) -> int:
-    """80 for the word ``80GB``; 0 for any other."""
+    """Return 80 for the word ``80GB``, and 0 for a word that is no size in GB."""
     found = _GIGABYTES.fullmatch(word)
     return int(found[1]) if found else 0

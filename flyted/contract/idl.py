@@ -1,7 +1,8 @@
-"""Flyte's App IDL (``flyteidl2.app.App`` as protobuf-JSON) → AppSpec. Pure; shared by both front doors.
+"""Translates Flyte's App IDL (``flyteidl2.app.App`` as protobuf-JSON) to AppSpec, for flytectl and gateway. Pure.
 
-What this machine cannot honour is refused by name, all of it at once, and never ignored; what an app does without is
-said (``AppSpec.unmet``). A field that is unknown here (a newer SDK) is refused too.
+A field that this machine cannot honour is never ignored. If the app cannot do without it, it is refused by name, and
+all such fields are named at once; if the app can, the user is told (``AppSpec.unmet``). A field that flyted does not
+know (of a newer SDK) is refused, too.
 
 Source of the fields: flyteidl2/app/app_definition.proto, core/tasks.proto, core/security.proto; of their meaning:
 flyte/app/_runtime/app_serde.py. Zero values are absent in protobuf-JSON: ``replicas {max: 1}`` means (0, 1).
@@ -29,13 +30,13 @@ from flyted.contract.idl_fields import unknown
 from flyted.contract.names import AppKey, link_target, shown
 
 SYS_PATH = "_F_SYS_PATH"
-_IN_PROCESS = ("uvicorn",)  # programs that serve on the socket they inherit, without a port of their own
+_IN_PROCESS = ("uvicorn",)  # programs that serve on the inherited socket and open no port
 _KEPT_OPTIONS = ("--resolver", "--resolver-args", "--parameters")
 _DROPPED_OPTIONS = (
     "--version", "--image-cache", "--tgz", "--dest", "--raw-data-path", "--project", "--domain", "--org",
 )  # fmt: skip
 _DISK = "EPHEMERAL_STORAGE"  # resources.disk
-_NVIDIA = "NVIDIA_GPU"  # the first of GPUAccelerator.DeviceClass, and so absent in protobuf-JSON
+_NVIDIA = "NVIDIA_GPU"  # the first of GPUAccelerator.DeviceClass, so absent in protobuf-JSON
 
 
 def spec_of(
@@ -55,17 +56,17 @@ def spec_of(
     project: str = "",
     domain: str = "",
 ) -> AppSpec:
-    """Makes the AppSpec of one app.
+    """Make the AppSpec of one app.
 
-    ``idl`` is ``App`` in protobuf-JSON, ``image`` Flyte's ``ImageSpec`` likewise, with the text of requirement files
-    in ``image_files``; ``bundle`` the SHA-256 of the code bundle. ``gpus`` (none of them: ``gpu.NONE``), ``project``
-    and ``domain`` override the IDL's.
-    ``secret_in_argv``: a program may have a secret among its arguments. ``open_paths``: of an app that checks a key
-    itself, beyond those that the key guards. ``engine_sleep``: the level to which an idle engine sleeps, 0: it is
-    stopped. ``ready_path``, ``start_timeout_s``: as :class:`AppSpec` has them.
+    ``idl`` is ``App`` in protobuf-JSON. ``image`` is Flyte's ``ImageSpec`` likewise, ``image_files`` the text of its
+    requirement files by name. ``bundle`` is the SHA-256 of the code bundle. ``gpus`` (``gpu.NONE``: no GPU),
+    ``project`` and ``domain`` override the IDL's.
+    ``secret_in_argv``: allow a secret among a program's arguments. ``open_paths``: of an app that checks a key itself,
+    paths to open beyond those that the key guards. ``engine_sleep``: the level at which an idle engine sleeps; 0: it
+    is stopped. ``ready_path``, ``start_timeout_s``: as in :class:`AppSpec`.
 
-    Raises :class:`InvalidInput` for values that are wrong anywhere and :class:`Unsupported` for those that are
-    right on a cluster but not here; the message names every such field.
+    Raise :class:`InvalidInput` for values that are wrong anywhere, and :class:`Unsupported` for values that are right
+    on a cluster but not here; its message names every such field.
     """
     spec = _map(idl.get("spec"))
     identity = _map(_map(idl.get("metadata")).get("id"))
@@ -120,7 +121,7 @@ def spec_of(
 
 
 def asks_gpu(idl: Mapping[str, Any]) -> bool:
-    """Returns whether the file itself asks for a GPU (or another accelerator) for this app."""
+    """Report whether the file itself asks for a GPU (or another accelerator) for this app."""
     spec = _map(idl.get("spec"))
     resources = _map(_map(spec.get("container")).get("resources"))
     entries = [r for part in ("requests", "limits") for r in resources.get(part, [])]
@@ -129,7 +130,7 @@ def asks_gpu(idl: Mapping[str, Any]) -> bool:
 
 
 def runs_sleeper(idl: Mapping[str, Any]) -> bool:
-    """Returns whether an app's program is an engine that can sleep without ending."""
+    """Report whether an app's program is an engine that can sleep without ending."""
     container = _map(_map(idl.get("spec")).get("container"))
     return can_sleep([*container.get("command", []), *container.get("args", [])])
 
@@ -143,7 +144,7 @@ def _map(value: object) -> dict[str, Any]:
 
 
 def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask | None) -> Iterator[str]:
-    """Yields every field that is set and not supported, in the SDK's own words."""
+    """Yield every field that is set and not supported, by the name that the SDK gives it."""
     if spec.get("pod"):
         yield "pod_template needs Kubernetes"
     if any(_map(_map(spec.get("securityContext")).get("runAs")).values()):
@@ -166,7 +167,7 @@ def _unsupported_scale(scaling: dict[str, Any]) -> Iterator[str]:
 
 
 def _replicas(scaling: dict[str, Any]) -> tuple[int, int]:
-    """Returns (at least, at most); ``replicas=0`` arrives as a message without fields."""
+    """Return the least and the greatest number of replicas; ``replicas=0`` arrives as a message without fields."""
     replicas = scaling.get("replicas")
     if replicas is None:
         return 0, 1
@@ -174,7 +175,7 @@ def _replicas(scaling: dict[str, Any]) -> tuple[int, int]:
 
 
 def _unmet(metadata: dict[str, Any], scaling: dict[str, Any]) -> Iterator[str]:
-    """Yields what is asked for and not supported, but is not refused, since the app runs without it."""
+    """Yield each field that is set and not supported, but not refused, since the app runs without it."""
     low, high = _replicas(scaling)
     if high > 1:
         yield f"replicas=({low}, {high}): at most one replica runs here"
@@ -201,7 +202,7 @@ def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], 
 
 
 def _unsupported_program(command: list[str]) -> Iterator[str]:
-    """Yields what the command asks of Flyte's fserve and this machine's starter does not support."""
+    """Yield what the command asks of Flyte's fserve and flyted's ``launch`` does not support."""
     if command[:1] != ["fserve"]:
         return
     if "--pkl" in command:
@@ -215,7 +216,7 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
 
 
 def _container_port(container: dict[str, Any]) -> int:
-    """Returns what the file names as the app's port."""
+    """Return the port that the file names, or the default. Raise :class:`InvalidInput` if it is no TCP port."""
     ports = [_map(port).get("containerPort", DEFAULT_PORT) for port in container.get("ports", [])]
     port = ports[0] if ports else DEFAULT_PORT
     if type(port) is not int or not 0 < port < 65536:
@@ -224,9 +225,9 @@ def _container_port(container: dict[str, Any]) -> int:
 
 
 def _opened(command: tuple[str, ...], port: int, env: dict[str, str]) -> tuple[int, int]:
-    """Returns the port that a program opens, and the one that a server function may open: ``port`` or 0.
+    """Return the port that a program opens, and the port that a server function may open: each is ``port`` or 0.
 
-    None of them for what serves on the socket it inherits: uvicorn, unless it has workers, which share a port.
+    Both are 0 for a program that serves on the inherited socket: uvicorn, unless it has workers, which share a port.
     """
     if not split(command)[1]:
         return 0, port
@@ -236,7 +237,7 @@ def _opened(command: tuple[str, ...], port: int, env: dict[str, str]) -> tuple[i
 
 
 def _has_workers(words: list[str], env: dict[str, str]) -> bool:
-    """Returns whether uvicorn starts processes of its own (uvicorn/main.py: ``--workers``, ``--reload``)."""
+    """Report whether uvicorn starts processes of its own (uvicorn/main.py: ``--workers``, ``--reload``)."""
     named = [word.partition("=")[2] or after for word, after in zip(words, [*words[1:], ""], strict=True)
              if word.partition("=")[0] == "--workers"]  # fmt: skip
     workers = named[-1] if named else env.get("UVICORN_WORKERS") or env.get("WEB_CONCURRENCY") or "1"
@@ -244,9 +245,10 @@ def _has_workers(words: list[str], env: dict[str, str]) -> bool:
 
 
 def _speaks_h2c(key: AppKey, command: tuple[str, ...], port: int, container: dict[str, Any]) -> bool:
-    """Returns whether the app's port speaks HTTP/2 without TLS, by the port's name, as Knative and so Flyte have it.
+    """Report whether the app's port speaks HTTP/2 without TLS. Its name says so, as in Knative and therefore in Flyte.
 
-    Raises :class:`Unsupported` for other names than ``h2c`` and ``http1``, and where nothing can speak it.
+    Raise :class:`Unsupported` for names other than ``h2c`` and ``http1``, and for ``h2c`` of an app that cannot speak
+    it: one without a port, or uvicorn.
     """
     ports = container.get("ports", [])
     name = str(_map(ports[0]).get("name", "")) if ports else ""
@@ -262,7 +264,10 @@ def _speaks_h2c(key: AppKey, command: tuple[str, ...], port: int, container: dic
 
 
 def _command(words: list[str]) -> tuple[str, ...]:
-    """Returns the command without options that differ at every run of an unchanged file, or mean nothing here."""
+    """Return the command without options that differ at every run of an unchanged file, or mean nothing here.
+
+    Raise :class:`Unsupported` for an option of fserve that flyted does not know.
+    """
     if words[:1] != ["fserve"]:
         return tuple(words)
     kept = ["fserve"]
@@ -279,9 +284,10 @@ def _command(words: list[str]) -> tuple[str, ...]:
 
 
 def _sys_path(value: str) -> str:
-    """Returns the folders of the bundle that Flyte's runtime puts on sys.path: relative, inside the bundle.
+    """Return the folders of the bundle that Flyte's runtime puts on sys.path, relative to the bundle.
 
-    Each once: a script and ``flyte serve`` of the same file name the same ones more or less often.
+    Each folder is listed once: a script and ``flyte serve`` of the same file repeat folders differently. Raise
+    :class:`InvalidInput` for a folder outside the bundle.
     """
     parts = value.split(":")
     for part in parts:
@@ -291,10 +297,11 @@ def _sys_path(value: str) -> str:
 
 
 def secret_use(secret: dict[str, Any]) -> SecretUse:
-    """Reads one secret of an app: a file named after the key for ``mountRequirement`` FILE, else a variable.
+    """Read one secret of an app: a file named after the key for ``mountRequirement`` FILE, else a variable.
 
     Two groups may have a secret of the same key, so the group is a part of its name in the store. Source:
-    flyteidl2/core/security.proto.
+    flyteidl2/core/security.proto. Raise :class:`Unsupported` for a group version, and :class:`InvalidInput` for a bad
+    name.
     """
     key, group = str(secret.get("key", "")), str(secret.get("group", ""))
     if secret.get("groupVersion"):
@@ -307,9 +314,10 @@ def secret_use(secret: dict[str, Any]) -> SecretUse:
 
 
 def _resources(container: dict[str, Any], extended: dict[str, Any]) -> dict[str, Any]:
-    """Reads the resources that an app gets: the limit where one is named, else the request.
+    """Return the resources that an app gets, as fields of AppSpec: the limit if there is one, else the request.
 
-    ``shm="auto"`` comes without a size: as in Kubernetes, the app's memory is the bound.
+    ``shm="auto"`` comes without a size: as in Kubernetes, the app's memory is then the limit. Raise
+    :class:`InvalidInput` for a quantity that cannot be read or is out of range.
     """
     resources = _map(container.get("resources"))
     asked: dict[str, str] = {}
@@ -327,7 +335,7 @@ def _resources(container: dict[str, Any], extended: dict[str, Any]) -> dict[str,
 
 
 def _gpus(container: dict[str, Any], extended: dict[str, Any], given: gpu.Ask | None) -> dict[str, Any]:
-    """Returns the GPUs ``given`` on the command line, else those that the file asks for."""
+    """Return the GPUs ``given`` on the command line, else those that the file asks for, as fields of AppSpec."""
     ask = _asked_gpus(container, extended) if given is None else given
     return {"gpu_count": ask.count, "gpu_name": ask.name, "gpu_partition": ask.partition}
 

@@ -1,7 +1,7 @@
-"""Every field of Flyte's App IDL that flyted knows. What is not here comes from a newer SDK, and is refused by name.
+"""Every field of Flyte's App IDL that flyted knows. Any other field comes from a newer SDK and is refused by name.
 
-Source: flyteidl2 2.0.51, app/app_definition.proto, core/tasks.proto and core/security.proto, in protobuf-JSON. A field
-that is known is honoured, refused or said by ``idl.py``, or has no meaning on one machine.
+Source: flyteidl2 2.0.51, app/app_definition.proto, core/tasks.proto and core/security.proto, in protobuf-JSON. A known
+field either has no meaning on one machine, or ``idl.py`` honours it, refuses it, or tells the user of it.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ KNOWN: Mapping[str, frozenset[str]] = {
         "spec.timeouts": "requestTimeout",
     }.items()
 }
-"""Message, by its path → its fields. Messages that are not here are taken or refused as a whole."""
+"""Path of a message → its fields. A message that is not listed is accepted or refused as a whole."""
 
 
 def unknown(message: object, path: str = "") -> Iterator[str]:
-    """The path of every field that is set and not known, as ``metadata.colour``."""
+    """Yield the path of every field that is set and not known, such as ``metadata.colour``."""
     if isinstance(message, list):
         for each in message:
             yield from unknown(each, path)

@@ -1,7 +1,7 @@
-"""Every outside string that becomes a name: apps, secrets, environment variables, units, hosts, users.
+"""Checks every string from outside that becomes a name: apps, secrets, environment variables, units, hosts, users.
 
-Each is checked once, here, with ``re.fullmatch`` (``re.match`` with ``$`` accepts a trailing newline), and every
-name that we derive comes from a function of this file: no other code joins strings to a unit or host name.
+Each is checked once, here, with ``re.fullmatch`` (``re.match`` with ``$`` accepts a trailing newline). Every name that
+flyted derives comes from a function of this file: no other code joins strings to a unit or host name.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _ENV_DENIED = re.compile(
     r"CREDENTIALS_DIRECTORY|NOTIFY_SOCKET|WATCHDOG_.*|MAINPID|INVOCATION_ID|JOURNAL_STREAM|"
     r"(?:STATE|CACHE|RUNTIME|LOGS|CONFIGURATION)_DIRECTORY|_U_.*|_F_.*|FLYTED_.*"
 )
-"""Variables through which a value would change which code runs, or that systemd and launch speak through."""
+"""Variables whose value would change which code runs, or that systemd and ``launch`` set themselves."""
 _HASH = 16  # hexadecimal digits; 8 in flyted 0.1.0, whose apps keep their ids
 _HASHED_END = re.compile(r".*-(?:[0-9a-f]{8}|[0-9a-f]{16})")
-_ID_LENGTH = 40  # unit name + credential id must stay within 84 bytes (systemd: `Protocol error` above)
+_ID_LENGTH = 40  # unit name + credential id must stay within 84 bytes (beyond, systemd says `Protocol error`)
 _USER_LENGTH = 31  # systemd refuses longer user names
 
 
 @dataclass(frozen=True, order=True)
 class SecretScope:
-    """Where a secret counts: the whole machine ("org": both empty), a domain, or one project's domain."""
+    """The scope of a secret: the whole machine ("org": both empty), a domain, or one project's domain."""
 
     project: str = ""
     domain: str = ""
 
     def __post_init__(self) -> None:
-        """Refuses a project without a domain: Flyte has no such scope."""
+        """Raise :class:`InvalidInput` for bad names, and for a project without a domain: Flyte has no such scope."""
         if self.project and not self.domain:
             raise InvalidInput("a secret with --project needs a --domain as well", hint="add --domain development")
         for kind, value in (("project", self.project), ("domain", self.domain)):
@@ -60,24 +60,24 @@ class SecretScope:
 
 @dataclass(frozen=True, order=True)
 class AppKey:
-    """The identity of an app in Flyte's words; checked when made."""
+    """The identity of an app as Flyte names it; it is checked when it is made."""
 
     project: str
     domain: str
     name: str
-    _known: ClassVar[str] = ""  # no part of the key: neither compared nor sent
+    _known: ClassVar[str] = ""  # the id, if it is known; no part of the key, so neither compared nor sent
 
     def __post_init__(self) -> None:
-        """Checks each part."""
+        """Raise :class:`InvalidInput` unless each part is a valid name."""
         label(self.name, "app name")
         label(self.project, "project")
         label(self.domain, "domain")
 
     @property
     def id(self) -> str:
-        """One DNS label, unique per app: the app's name wherever that is unambiguous, else name and hash.
+        """The app's id, a DNS label that no other app has: its name if that is unambiguous, else name and hash.
 
-        Of an app that is known it is the id that it was given first, see :meth:`known_as`.
+        An app that is known keeps the id that it was given first, see :meth:`known_as`.
         """
         if self._known:
             return self._known
@@ -90,7 +90,7 @@ class AppKey:
         return f"{slug[: _ID_LENGTH - _HASH - 1].rstrip('-')}-{digest}"
 
     def known_as(self, app_id: str) -> AppKey:
-        """The same key, whose app has this id: how ids are made may change, the id of an app does not."""
+        """Return the same key with this id: the way in which ids are made may change, but not the id of an app."""
         found = AppKey(self.project, self.domain, self.name)
         object.__setattr__(found, "_known", app_id)
         return found
@@ -110,17 +110,17 @@ class Replica:
 
     @property
     def server(self) -> str:
-        """The server's name in HAProxy."""
+        """The name of the replica's server in HAProxy."""
         return f"{self.app_id}-r{self.revision}-{self.number}"
 
     @property
     def socket(self) -> str:
-        """The ``.socket`` unit."""
+        """The name of the ``.socket`` unit."""
         return f"flyted-app-{self.server}.socket"
 
     @property
     def service(self) -> str:
-        """The ``.service`` unit; equal stems pair the two (docs/TRANSIENT-SETTINGS.md of systemd)."""
+        """The name of the ``.service`` unit; equal stems pair the two (docs/TRANSIENT-SETTINGS.md of systemd)."""
         return f"flyted-app-{self.server}.service"
 
 
@@ -128,7 +128,7 @@ _UNIT = re.compile(r"flyted-app-(?P<id>[a-z0-9-]+)-r(?P<revision>[0-9]{1,9})-(?P
 
 
 def replica_of(unit: str) -> Replica | None:
-    """The replica that a unit name belongs to; ``None`` for units that are not an app's."""
+    """Return the replica that a unit name belongs to; ``None`` for a unit that is not an app's."""
     found = _UNIT.fullmatch(unit)
     if found is None:
         return None
@@ -136,16 +136,19 @@ def replica_of(unit: str) -> Replica | None:
 
 
 WAY_OUT = "flyted-net.service"
-"""The unit that all networks of apps lead to."""
+"""The unit through which the networks of all apps reach the world."""
 
 
 def network_of(replica: Replica) -> str:
-    """The unit that holds the network namespace of a replica (units/flyted-net@.service)."""
+    """Return the unit that holds the network namespace of a replica (units/flyted-net@.service)."""
     return f"flyted-net@{replica.server}.service"
 
 
 def user_of(app_id: str) -> str:
-    """The app's own user (``DynamicUser=`` with ``User=``): the same for all its revisions, so they share state."""
+    """Return the app's own user (``DynamicUser=`` with ``User=``).
+
+    It is the same for all revisions of the app, so that they share state.
+    """
     name = f"fa-{app_id}"
     if len(name) <= _USER_LENGTH:
         return name
@@ -153,17 +156,20 @@ def user_of(app_id: str) -> str:
 
 
 def state_name(app_id: str) -> str:
-    """The folder below /var/lib and /var/cache that an app keeps across revisions."""
+    """Return the name of the folder below /var/lib and /var/cache that an app keeps across revisions."""
     return f"flyted-app-{app_id}"
 
 
 def host_of(app_id: str, base_domain: str = BASE_DOMAIN) -> str:
-    """The host name under which the ingress serves an app."""
+    """Return the host name under which the ingress serves an app."""
     return f"{app_id}.{base_domain}"
 
 
 def label(value: str, kind: str) -> str:
-    """A name of Flyte's (app, project, domain): RFC 1123 label, 1-63 characters."""
+    """Return ``value`` if it is a name as Flyte has them (app, project, domain): an RFC 1123 label, 1-63 characters.
+
+    Raise :class:`InvalidInput` otherwise. ``kind`` names the value in the message.
+    """
     if not isinstance(value, str) or _LABEL.fullmatch(value) is None:
         raise InvalidInput(
             f"{kind} {shown(value)} is not valid",
@@ -173,7 +179,10 @@ def label(value: str, kind: str) -> str:
 
 
 def model_name(text: object) -> str:
-    """A model as a hub names it, ``Qwen/Qwen3-0.6B``, with a tag where it has one; raises :class:`InvalidInput`."""
+    """Return ``text`` if it is a model's name as a hub writes it, ``Qwen/Qwen3-0.6B``, with or without a tag.
+
+    Raise :class:`InvalidInput` otherwise.
+    """
     if not isinstance(text, str) or _MODEL.fullmatch(text) is None:
         raise InvalidInput(
             f"{shown(text)} is no name of a model", hint="give it as in model_hf_path=, for example Qwen/Qwen3-0.6B"
@@ -182,10 +191,10 @@ def model_name(text: object) -> str:
 
 
 def link_target(value: str) -> str:
-    """Where a link of an app leads: a path of the app, or an address elsewhere.
+    """Return ``value`` if a link of an app may lead there: to a path of the app, or to an http(s) address elsewhere.
 
-    What is put behind a host name begins with one slash: ``@evil.example/`` would make the name a user's, and two
-    slashes begin another host. Raises :class:`InvalidInput`.
+    A path is put behind the app's host name, so it must begin with exactly one slash: ``@evil.example/`` would turn
+    the host name into a user name, and two slashes begin another host. Raise :class:`InvalidInput` otherwise.
     """
     if not isinstance(value, str) or _LINK.fullmatch(value) is None:
         raise InvalidInput(
@@ -195,7 +204,10 @@ def link_target(value: str) -> str:
 
 
 def secret_key(value: str) -> str:
-    """The key of a secret, ``KEY`` or ``GROUP/KEY``: two groups may have a secret of the same name."""
+    """Return ``value`` if it is a secret's key, ``KEY`` or ``GROUP/KEY``.
+
+    The group is a part of it: two groups may have a secret of the same name. Raise :class:`InvalidInput` otherwise.
+    """
     parts = value.split("/") if isinstance(value, str) else []
     if len(parts) not in (1, 2) or not all(_SECRET_NAME.fullmatch(part) and ".." not in part for part in parts):
         raise InvalidInput(
@@ -207,7 +219,10 @@ def secret_key(value: str) -> str:
 
 
 def secret_file(value: str) -> str:
-    """The name of the file in which an app finds a secret: a key without its group."""
+    """Return ``value`` if it is the name of a file in which an app finds a secret: a key without its group.
+
+    Raise :class:`InvalidInput` otherwise.
+    """
     secret_key(value)
     if "/" in value:
         raise InvalidInput(f"{shown(value)} is not the name of a secret's file", hint="leave the group out")
@@ -215,7 +230,10 @@ def secret_file(value: str) -> str:
 
 
 def env_name(value: str) -> str:
-    """The name of a variable that an app is given, secret or not."""
+    """Return ``value`` if an app may be given a variable of this name, for a secret or not.
+
+    Raise :class:`InvalidInput` for a bad name, and for a variable that would change which code runs.
+    """
     if not isinstance(value, str) or _ENV.fullmatch(value) is None:
         raise InvalidInput(
             f"environment variable {shown(value)} is not valid", hint="use A-Z, 0-9 and '_', not a digit first"
@@ -229,9 +247,9 @@ def env_name(value: str) -> str:
 
 
 def shown(value: object) -> str:
-    """An untrusted value as one printable, bounded word for a message: no control character survives.
+    """Return an untrusted value as printable ASCII of at most 80 characters, for a message.
 
-    What is too long loses its middle: of a path the end says which file it is.
+    No control character survives. A longer text loses its middle, since the end of a path says which file it is.
     """
     text = ascii(value)
     return text if len(text) <= 80 else f"{text[:38]}...{text[-39:]}"

@@ -1,4 +1,4 @@
-"""Kubernetes quantities and protobuf durations as numbers with a unit in their name.
+"""Reads Kubernetes quantities and protobuf durations as numbers; each function's name has the unit.
 
 Source: Kubernetes' resource.Quantity (``500m``, ``1.5``, ``2Gi``, ``1e3``) and google.protobuf.Duration in JSON
 (``"300s"``).
@@ -38,7 +38,10 @@ def _parse(text: str, what: str) -> Decimal:
 
 
 def cpu_cores(text: str) -> float:
-    """CPU in cores: ``"500m"`` → 0.5. Raises :class:`InvalidInput` outside 0.001..4096."""
+    """Read a quantity of CPU in cores: ``"500m"`` → 0.5.
+
+    Raise :class:`InvalidInput` for text that is no quantity, and outside 0.001..4096.
+    """
     cores = float(_parse(text, "cpu"))
     if not 0.001 <= cores <= 4096:
         raise InvalidInput(f"cpu {shown(text)} is out of range", hint="ask for 1m to 4096 cores")
@@ -46,9 +49,9 @@ def cpu_cores(text: str) -> float:
 
 
 def memory_bytes(text: str, what: str = "memory") -> int:
-    """Memory or disk (``what``) in bytes: ``"512Mi"`` → 536870912.
+    """Read a quantity of memory or disk in bytes: ``"512Mi"`` → 536870912. ``what`` names it in messages.
 
-    Raises :class:`InvalidInput` below 1 MiB or above 1 EiB.
+    Raise :class:`InvalidInput` for text that is no quantity, and below 1 MiB or above 1 EiB.
     """
     size = int(_parse(text, what))
     if not 1 << 20 <= size <= 1 << 60:
@@ -57,7 +60,7 @@ def memory_bytes(text: str, what: str = "memory") -> int:
 
 
 def duration_s(text: str) -> float:
-    """Seconds of a protobuf-JSON duration: ``"300s"`` → 300.0."""
+    """Read a protobuf-JSON duration in seconds: ``"300s"`` → 300.0. Raise :class:`InvalidInput` for other text."""
     found = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         raise InvalidInput(f"duration {shown(text)} is not valid", hint="write it as '300s'")
@@ -65,7 +68,7 @@ def duration_s(text: str) -> float:
 
 
 def human_bytes(size: int) -> str:
-    """A size for people: 536870912 → ``512.0 MiB``."""
+    """Return a size in bytes as text for people: 536870912 → ``512.0 MiB``."""
     value = float(size)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:

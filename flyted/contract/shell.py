@@ -1,7 +1,7 @@
-"""An app's ``args`` as the shell of Flyte's fserve reads them. Pure.
+"""Reads an app's ``args`` as the shell of Flyte's fserve does. Pure.
 
 fserve joins ``args`` with blanks and hands the line to ``sh -c`` (flyte/_bin/serve.py: ``main``). Most lines are words
-with variables in them; those are read here, and no shell runs. A line that needs a shell is left to ``sh``.
+with variables in them; such a line is read here, and no shell runs. A line that needs a shell is left to ``sh``.
 
 Source of the rules: POSIX.1-2017, XCU 2.2 Quoting, 2.3 Token Recognition, 2.6 Word Expansions; dash is the reference.
 """
@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 UNCLOSED = "a quote that is not closed"
-"""The ``syntax`` that a shell refuses, too."""
+"""The one ``syntax`` of a :class:`Line` that a shell refuses, too."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAMED = re.compile(r"\$\{?#?([A-Za-z_][A-Za-z0-9_]*)")
-_PARAMETERS = "0123456789@*#?-$!"  # $1, $@, …: the shell's own (XCU 2.5.2)
+_PARAMETERS = "0123456789@*#?-$!"  # $1, $@, …: the shell's own parameters (XCU 2.5.2)
 _OPERATORS = "|&;<>()"
 _PATTERNS = "*?["
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
@@ -32,12 +32,12 @@ _BUILTINS = frozenset(
         "unalias", "unset", "wait", ".", ":",
     )
 )  # fmt: skip
-"""Those with no program of the same name that would do the same."""
+"""Built-in commands of the shell for which no program of the same name would do the same."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a word: ``text`` as it is, or the value of variable ``name``, which is ``split`` at its blanks."""
+    """A part of a word: the literal ``text``, or the value of variable ``name``, split at blanks if ``split``."""
 
     text: str = ""
     name: str = ""
@@ -49,7 +49,10 @@ Word = tuple[Piece, ...]
 
 @dataclass(frozen=True)
 class Line:
-    """``words``: what runs without a shell. ``syntax``: what needs one, and then there are no words; else ""."""
+    """A command line. ``words``: its words, which run without a shell.
+
+    ``syntax``: the part of the line that needs a shell, in which case there are no words; else "".
+    """
 
     text: str
     words: tuple[Word, ...] = ()
@@ -57,14 +60,14 @@ class Line:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The variables that the line names; of a line for a shell also those that may not be used at all."""
+        """The variables that the line names; for a line that needs a shell, perhaps more than the shell would use."""
         if self.syntax:
             return tuple(dict.fromkeys(_NAMED.findall(self.text)))
         return tuple(dict.fromkeys(piece.name for word in self.words for piece in word if piece.name))
 
 
 def read(args: Sequence[str]) -> Line:
-    """The line that fserve makes of ``args``."""
+    """Read the line that fserve makes of ``args``."""
     text = " ".join(args)
     reader = _Reader(text)
     try:
@@ -76,7 +79,7 @@ def read(args: Sequence[str]) -> Line:
 
 
 def written(word: Word) -> str:
-    """A word as a shell reads it, in the one form that this module writes: ``--api-key=$KEY``."""
+    """Write a word so that a shell reads it back, in the one form that this module uses: ``--api-key=$KEY``."""
     text = ""
     for piece in reversed(word):
         text = _written(piece, text[:1]) + text
@@ -84,28 +87,31 @@ def written(word: Word) -> str:
 
 
 def with_texts(word: str, change: Callable[[str], str]) -> str:
-    """A word that :func:`written` made, with ``change`` applied to its text and not to its variables."""
+    """Return a word of :func:`written` with ``change`` applied to its literal text, not to its variables."""
     pieces = read([word]).words[0]
     return written(tuple(Piece(change(piece.text)) if not piece.name else piece for piece in pieces))
 
 
 def variable(word: str) -> str:
-    """The name of the variable whose value, and nothing else, is the word that :func:`written` made; else ""."""
+    """Return the variable that a word of :func:`written` consists of, or "" if the word is anything else."""
     words = read([word]).words
     return words[0][0].name if len(words) == 1 and len(words[0]) == 1 else ""
 
 
 def variables_in(word: str) -> tuple[str, ...]:
-    """The variables in a word that :func:`written` made."""
+    """Return the names of the variables in a word of :func:`written`."""
     return read([word]).names
 
 
 def divided(args: Iterable[str]) -> tuple[str, ...]:
-    """Those of ``args`` that become several words, or none, where nothing needs a shell."""
+    """Return those of ``args`` that are not one word each in a line that needs no shell.
+
+    Such an argument becomes several words, or none, or has a quote that another argument closes.
+    """
     found = []
     for arg in args:
         line = read([arg])
-        if line.syntax == UNCLOSED or (not line.syntax and len(line.words) != 1):  # another argument closes the quote
+        if line.syntax == UNCLOSED or (not line.syntax and len(line.words) != 1):  # another argument closes it
             found.append(arg)
     return tuple(found)
 
@@ -130,7 +136,7 @@ def _check_first(words: Sequence[Word]) -> None:
 
 
 class _Syntax(Exception):
-    """Something that only a shell can do."""
+    """A part of the line, named by ``what``, that only a shell can interpret."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -138,11 +144,11 @@ class _Syntax(Exception):
 
 
 class _Reader:
-    """Splits a line into words, character by character."""
+    """A reader that splits a line into words, character by character."""
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
-        self._last = len(text.rstrip(" \t\n"))  # behind it are only blanks, but for one that is escaped
+        self._last = len(text.rstrip(" \t\n"))  # behind it are only blanks, of which the first may be escaped
         self._word: list[Piece] = []
 
     def words(self) -> list[Word]:
@@ -195,12 +201,12 @@ class _Reader:
     def _escaped(self) -> None:
         after = self._text[self._at + 1 : self._at + 2]
         self._at += 2
-        if after != "\n":  # a line that goes on
+        if after != "\n":  # a backslash before a newline joins the two lines
             self._add(after or "\\")
 
     def _double(self) -> None:
         self._at += 1
-        self._add("")  # "" is a word, too
+        self._add("")  # an empty pair of quotes is a word, too
         while self._at < len(self._text):
             char = self._text[self._at]
             if char == '"':
@@ -236,9 +242,10 @@ class _Reader:
 
 
 def _joined(pieces: Iterable[Piece]) -> Word:
-    """Neighbouring texts as one. An empty text counts only where nothing else makes a word for certain.
+    """Join neighbouring texts of a word, and drop empty texts where another piece makes a word for certain.
 
-    Beside a value that is split it may be a word of its own: the value may begin with a blank.
+    Beside a value that is split, an empty text is kept: it may be a word of its own, since the value may begin with a
+    blank.
     """
     word: list[Piece] = []
     for piece in pieces:

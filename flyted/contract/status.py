@@ -1,21 +1,24 @@
-"""What the daemon says about an app: the schema behind ``flytectl app get --json`` and the gateway's answers."""
+"""The states of an app, and how a daemon that cannot start says so.
+
+``flytectl app get --json`` and the gateway's answers are made from these states.
+"""
 
 from __future__ import annotations
 
 import enum
 
 CANNOT_START = "it cannot start: "
-"""How the daemon's last words to systemd begin, which keeps them (sd_notify(3): ``STATUS=``)."""
+"""The beginning of the daemon's last status (sd_notify(3): ``STATUS=``) when it cannot start; systemd keeps it."""
 
 
 class AppState(enum.StrEnum):
-    """A user's word for what an app is doing."""
+    """The state of an app, in the word that users see."""
 
     DEPLOYING = "deploying"  # the first revision is being built or started
     STARTING = "starting"
     RUNNING = "running"
     SLEEPING = "sleeping"  # scaled to zero; the next request wakes it
     STOPPING = "stopping"
-    STOPPED = "stopped"  # by `flytectl app stop`: nothing wakes it
+    STOPPED = "stopped"  # by `flytectl app stop`: no request wakes it
     FAILED = "failed"
     UNKNOWN = "unknown"

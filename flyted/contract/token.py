@@ -1,7 +1,7 @@
-"""Tokens: what proves to the gateway and to the ingress who asks, where the kernel cannot tell. Pure.
+"""Tokens, which prove to the gateway and to the ingress who asks, where the kernel cannot tell. Pure.
 
-A token is 256 random bits, so its plain SHA-256 is all that anybody stores: there is nothing to guess, and no salt
-to need. The prefix lets people and scanners recognise one; HAProxy removes what looks like one before an app sees it.
+A token is 256 random bits, so only its plain SHA-256 is stored: it cannot be guessed, and no salt is needed. By the
+prefix people and scanners recognise a token; HAProxy removes any text of that form before an app sees it.
 """
 
 from __future__ import annotations
@@ -14,26 +14,30 @@ from flyted.contract.errors import InvalidInput
 
 PREFIX = "flyted_"
 SHAPE = PREFIX + "[A-Za-z0-9_-]{43}"
-"""A regular expression, read alike by Python and HAProxy."""
+"""A regular expression for tokens, which Python and HAProxy read alike."""
 RANDOM_BYTES = 32
 COOKIE = "__Host-flyted"
-"""The prefix has browsers insist on Secure, Path=/ and no Domain=: no other host can set it (RFC 6265bis, 4.1.3.2)."""
+"""Because of its prefix browsers insist on Secure, Path=/ and no Domain=, so that no other host can set the cookie
+(RFC 6265bis, 4.1.3.2)."""
 
 _TOKEN = re.compile(SHAPE)
 
 
 def new(random: bytes) -> str:
-    """A token out of :data:`RANDOM_BYTES` random bytes, which the caller draws."""
+    """Make a token of :data:`RANDOM_BYTES` random bytes, which the caller draws.
+
+    Raise :class:`InvalidInput` for another number of bytes.
+    """
     if len(random) != RANDOM_BYTES:
         raise InvalidInput(f"a token needs {RANDOM_BYTES} random bytes")
     return PREFIX + base64.urlsafe_b64encode(random).rstrip(b"=").decode()
 
 
 def valid_shape(text: object) -> bool:
-    """Whether this can be a token at all."""
+    """Report whether ``text`` has the form of a token."""
     return isinstance(text, str) and _TOKEN.fullmatch(text) is not None
 
 
 def digest(token: str) -> str:
-    """What is stored and compared instead of a token (or a one-time code): SHA-256 in lower-case hexadecimal."""
+    """Return the SHA-256 of a token (or a one-time code) in lower-case hexadecimal, which is stored and compared."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -1,5 +1,8 @@
-"""The one place that holds flyted's version, and the version of what its processes say to each other."""
+"""The one place that holds flyted's version, and the version of the protocol between its processes."""
 
 VERSION = "0.1.0"
 PROTOCOL = 1
-"""Raised when the control socket's verbs change incompatibly; client and daemon must agree."""
+"""The protocol's version, increased when the control socket's verbs change incompatibly.
+
+Client and daemon must have the same.
+"""

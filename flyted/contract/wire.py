@@ -1,11 +1,11 @@
 """Frames of the control socket: four bytes of length (big-endian), then one msgpack map. Sans-I/O.
 
 A request is ``{"v", "verb", "args"}``, on the api socket with ``"token"``; ``args["bulk"]`` announces that many
-raw bytes after the frame (a secret's value is never msgpack structure). Answers are any number of ``{"event": …}``,
+raw bytes after the frame (a secret's value is never part of the msgpack). An answer is any number of ``{"event": …}``,
 then one ``{"result": …}`` or ``{"error": {"code", "message", "hint"}}``.
 
-Limits: an empty map is one byte on the wire and about 70 in Python, so 16 MiB of them became 1.1 GiB (measured);
-64 KiB of request stay below 2 MiB. Answers come from root to a client that trusts it and may be longer.
+Limits: an empty map is one byte on the wire and about 70 in Python, so 16 MiB of them became 1.1 GiB (measured); a
+request of 64 KiB stays below 2 MiB. Answers come from root to a client that trusts it, and may be longer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DEPTH = 32
 
 @dataclass(frozen=True)
 class Request:
-    """A checked request: its verb exists or not, its arguments are the handler's to check."""
+    """A request whose form is checked. Whether its verb exists, and what its arguments are, is not checked yet."""
 
     verb: str
     args: dict[str, Any] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Request:
 
     @property
     def bulk(self) -> int:
-        """How many raw bytes follow the frame. Raises :class:`InvalidInput` when out of bounds."""
+        """The number of raw bytes that follow the frame. Raises :class:`InvalidInput` if it is out of bounds."""
         size = self.args.get("bulk", 0)
         if type(size) is not int or not 0 <= size <= BULK_LIMIT:
             raise InvalidInput(f"a value is at most {BULK_LIMIT // 1024} KiB long")
@@ -46,7 +46,7 @@ class Request:
 
 
 def encode(message: dict[str, Any], limit: int = ANSWER_LIMIT) -> bytes:
-    """One frame. Raises :class:`InvalidInput` when it would be longer than ``limit`` bytes."""
+    """Return one frame. Raise :class:`InvalidInput` if its body would be longer than ``limit`` bytes."""
     body: bytes = msgpack.packb(message)
     if len(body) > limit:
         raise InvalidInput(f"the message is {len(body)} bytes long, the limit is {limit}")
@@ -54,13 +54,16 @@ def encode(message: dict[str, Any], limit: int = ANSWER_LIMIT) -> bytes:
 
 
 def encode_request(verb: str, args: dict[str, Any], token: str = "") -> bytes:
-    """The frame of a request."""
+    """Return the frame of a request. Raise :class:`InvalidInput` if its body is longer than ``REQUEST_LIMIT``."""
     credential = {"token": token} if token else {}
     return encode({"v": PROTOCOL, "verb": verb, "args": args, **credential}, REQUEST_LIMIT)
 
 
 def length(head: bytes, limit: int) -> int:
-    """The length that a frame's four bytes announce, checked before a byte of it is read."""
+    """Return the body's length in bytes, as a frame's four bytes ``head`` announce it, before the body is read.
+
+    Raise :class:`ProtocolMismatch` unless it is 1 to ``limit``.
+    """
     (size,) = HEAD.unpack(head)
     if not 0 < size <= limit:
         raise ProtocolMismatch(f"a frame of {size} bytes is out of bounds (1 to {limit})")
@@ -68,7 +71,10 @@ def length(head: bytes, limit: int) -> int:
 
 
 def decode(body: bytes, *, trusted: bool = False) -> dict[str, Any]:
-    """The map in a frame's body. Any bytes give a map or :class:`ProtocolMismatch`, never another exception."""
+    """Return the map in a frame's body. Raise :class:`ProtocolMismatch` for any other bytes, and nothing else.
+
+    Maps and lists may have at most 4096 items each unless the sender is ``trusted``.
+    """
     bound = len(body) if trusted else _ITEMS
     try:
         message = msgpack.unpackb(
@@ -83,7 +89,7 @@ def decode(body: bytes, *, trusted: bool = False) -> dict[str, Any]:
 
 
 def _plain(value: object, depth: int) -> bool:
-    """Only maps, lists, texts, bytes, finite numbers, booleans and nil; not too deep."""
+    """Report whether a value has only maps, lists, texts, bytes, finite numbers, booleans and nil, not too deep."""
     if depth < 0:
         return False
     if isinstance(value, dict):
@@ -96,9 +102,11 @@ def _plain(value: object, depth: int) -> bool:
 
 
 def parse_request(message: dict[str, Any]) -> Request:
-    """A request out of a decoded frame. Raises :class:`ProtocolMismatch`, saying what to do about another version.
+    """Read a request from a decoded frame.
 
-    Raises :class:`Unauthenticated` for what is too long to be a token: it came from a stranger, through the gateway.
+    Raise :class:`ProtocolMismatch` for a map of another form, and for another version, with a hint on what to install.
+    Raise :class:`Unauthenticated` for a text that is too long to be a token: it came from a stranger, through the
+    gateway.
     """
     if message.get("v") != PROTOCOL:
         raise ProtocolMismatch(
@@ -116,7 +124,10 @@ def parse_request(message: dict[str, Any]) -> Request:
 
 
 def parse_answer(message: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """``("event" | "result", data)`` of a daemon's frame; raises the error that it reports."""
+    """Return ``("event" | "result", data)`` of a daemon's frame, or raise the error that the frame reports.
+
+    Raise :class:`ProtocolMismatch` if it is none of these.
+    """
     error = message.get("error")
     if isinstance(error, dict):
         raise from_wire(str(error.get("code")), str(error.get("message")), str(error.get("hint", "")))
@@ -130,5 +141,5 @@ def parse_answer(message: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def error_frame(error: FlytedError) -> bytes:
-    """The frame that reports an error."""
+    """Return the frame that reports an error."""
     return encode({"error": error.to_wire()})
