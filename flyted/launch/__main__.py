@@ -1,7 +1,7 @@
 """Starts one Flyte app inside its unit: ``IMAGE/bin/python -I …/flyted/launch --app NAME … -- COMMAND``.
 
-This file only makes its neighbours importable, under a package name that no app uses, and takes its own folder off
-``sys.path``: an app may have an ``options.py`` or a ``program.py`` of its own.
+This file only makes the modules beside it importable, under a package name that no app uses, and removes its own
+folder from ``sys.path``: an app may have an ``options.py`` or a ``program.py`` of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ _CACHE = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
 
 
 class _Loader(SourceFileLoader):
-    """Keeps the byte code in the app's cache: this folder is read-only for it, and its Python may be any."""
+    """A loader that keeps byte code in the app's cache.
+
+    This folder is read-only for the app, and the image's Python may be any version.
+    """
 
     def get_code(self, fullname: str) -> CodeType | None:
         before = sys.pycache_prefix
@@ -29,7 +32,7 @@ class _Loader(SourceFileLoader):
 
 
 class _Neighbours:
-    """Finds ``_flyted_launch.NAME`` beside this file."""
+    """A finder of ``_flyted_launch.NAME`` beside this file."""
 
     @staticmethod
     def find_spec(name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
@@ -45,7 +48,7 @@ class _Neighbours:
 def _open_package() -> None:
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _HERE]
     package = ModuleType(_PACKAGE, __doc__)
-    package.__path__ = []  # a package, but not one that the ordinary finders look through
+    package.__path__ = []  # makes it a package, but gives the ordinary finders nothing to search
     sys.modules[_PACKAGE] = package
     sys.meta_path.append(_Neighbours)
 
@@ -66,7 +69,7 @@ if __name__ == "__main__":
         _status = main(sys.argv[1:])
     except SystemExit as _end:
         if not isinstance(_end.code, int | None):
-            raise  # a text, which Python prints
+            raise  # the exit code is a text, which Python prints
         _status = _end.code or 0
     from _flyted_launch.end import leave  # type: ignore[import-not-found]
 

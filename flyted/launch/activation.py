@@ -12,18 +12,25 @@ BACKLOG = 4096  # what the .socket unit asks for
 
 
 class Listener(socket.socket):
-    """Remembers when an event loop begins to accept from it, and keeps the backlog."""
+    """The listening socket, which keeps its backlog and notes when an event loop begins to accept from it."""
 
     accepting = False
 
     def listen(self, _backlog: int = BACKLOG, /) -> None:
-        """asyncio calls this again on the shared socket; a smaller number would stay for the next cold start."""
+        """Listen with a backlog of ``BACKLOG``, whatever the caller asks for, and set ``accepting``.
+
+        asyncio calls this again on the socket that systemd holds too: a smaller backlog would still apply at the next
+        cold start.
+        """
         self.accepting = True
         super().listen(BACKLOG)
 
 
 def listener(environ: MutableMapping[str, str]) -> Listener | None:
-    """The inherited socket, closed on exec; ``None`` if this process was given none, or not a listening one."""
+    """Return the inherited socket, set to close on exec.
+
+    Return ``None`` if this process was given no socket, or one that does not listen.
+    """
     if environ.get("LISTEN_PID") != str(os.getpid()) or environ.get("LISTEN_FDS", "0") == "0":
         return None
     try:
@@ -40,6 +47,6 @@ def listener(environ: MutableMapping[str, str]) -> Listener | None:
 
 
 def forget(environ: MutableMapping[str, str]) -> None:
-    """Takes the variables that systemd and this process speak through out of what the app's code sees."""
+    """Remove the variables of the protocol between systemd and this process, so that the app does not see them."""
     for name in _VARIABLES:
         environ.pop(name, None)

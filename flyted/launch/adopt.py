@@ -1,11 +1,11 @@
 """Makes the first uvicorn server of this process listen on the inherited socket, whoever starts it and however.
 
-``uvicorn.run``, ``Server.run`` and ``Server.serve`` all end in ``Server.serve``; host, port, ``uds`` and ``fd`` of its
-configuration do not matter, and TLS and worker processes are the ingress's and systemd's business.
+``uvicorn.run``, ``Server.run`` and ``Server.serve`` all end in ``Server.serve``. The server's host, port, ``uds`` and
+``fd`` settings have no effect; TLS is left to the ingress, and processes to systemd.
 
-A stop loses no request, by two steps. asyncio accepts connections in batches, and uvicorn closes those whose request
-it has not read yet; so first only the accepting ends (new connections wait in the kernel, for the next start), and the
-normal graceful stop follows when every accepted connection has been read.
+A stop has two steps, so that it loses no request. asyncio accepts connections in batches, and uvicorn closes those
+whose request it has not read yet. So the server first only stops accepting (new connections wait in the kernel for the
+next start), and the normal graceful stop follows when a request has been read from every accepted connection.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from .imports import after_import
 from .notify import Notifier
 from .surroundings import say
 
-READ_GRACE = 0.1  # seconds between the last accept and the graceful stop, at least
-READ_LIMIT = 2.0  # and at most: a client may connect and never send anything
+READ_GRACE = 0.1  # the minimum of seconds between the last accept and the graceful stop
+READ_LIMIT = 2.0  # the maximum: a client may connect and never send anything
 EXIT_SECONDS = 5.0  # for on_shutdown and the app's own threads, once the server has stopped
-DRAIN_SECONDS = 20  # for answers that have begun, where the app's own configuration sets nothing
+DRAIN_SECONDS = 20  # for answers in progress, unless the app's own configuration sets a limit
 
 
 def _leave_within(seconds: float) -> None:
-    """A thread of the app that never ends must not hold a stop until systemd kills."""
+    """End the process after ``seconds``: a thread of the app that never ends must not delay a stop until SIGKILL."""
     timer = threading.Timer(seconds, os._exit, (0,))
     timer.daemon = True
     timer.start()
 
 
 class Adopter:
-    """Owns the inherited socket until a uvicorn server takes it, and stops that server."""
+    """The owner of the inherited socket until a uvicorn server takes it; stops that server."""
 
     def __init__(self, listener: Listener, notifier: Notifier, app: str, ready_path: str = "") -> None:
         self._listener: Listener | None = listener
@@ -54,7 +54,7 @@ class Adopter:
         self._stopping: asyncio.Task[None] | None = None
 
     def install(self) -> None:
-        """Waits for uvicorn to be imported; an app without it pays nothing."""
+        """Patch uvicorn when it is imported; an app without uvicorn pays nothing."""
         after_import("uvicorn.config", self._patch_config)
         after_import("uvicorn.server", self._patch_server)
         trailers.install()
@@ -65,13 +65,16 @@ class Adopter:
         return self._server is not None
 
     def give_up(self) -> Listener | None:
-        """The inherited socket, for the one who asks first; ``None`` for others."""
+        """Return the inherited socket to the first caller, and ``None`` to every later one."""
         with self._claim:
             listener, self._listener = self._listener, None
         return listener
 
     def stop(self, signum: int) -> None:
-        """Begins the two-step stop; a second call hurries it. May be called from any thread or signal handler."""
+        """Begin the two-step stop; a second call skips to the graceful stop, by SIGINT to a forced one.
+
+        May be called from any thread or signal handler.
+        """
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and the server with it
                 self._loop.call_soon_threadsafe(self._begin_stop, signum)
@@ -143,23 +146,23 @@ class Adopter:
             return
         self._notifier.stopping()
         if not (self._server.started or (self._taken is not None and self._taken.accepting)):
-            # Still in the app's own start-up, which may take minutes: nothing was accepted, so nothing is lost.
+            # The app is still starting up, which may take minutes: nothing was accepted, so nothing is lost.
             sys.stdout.flush()
             os._exit(0)
         self._stopping = asyncio.ensure_future(self._two_steps())
 
     async def _two_steps(self) -> None:
         server = self._server
-        while not server.started:  # noqa: ASYNC110 - the next turn of the loop, or the one after
+        while not server.started:  # noqa: ASYNC110 - true within the next two iterations of the loop
             await asyncio.sleep(0)
-        # Not yet ``close()``: connections that asyncio has accepted, but not attached, would fail on a closed server.
+        # Not yet ``close()``: a connection that asyncio has accepted but not attached would fail on a closed server.
         polled = self._taken is not None and asyncio.get_running_loop().remove_reader(self._taken.fileno())
-        if not polled:  # uvloop accepts and attaches in one go
+        if not polled:  # uvloop, which accepts and attaches a connection in one step
             self._close(server)
         await asyncio.sleep(READ_GRACE)
         self._close(server)
         for _ in range(int((READ_LIMIT - READ_GRACE) / READ_GRACE)):
-            # Accepted in one turn of the loop, attached in the next, read in the one after.
+            # A connection is accepted in one iteration of the loop, attached in the next, read in the one after.
             if all(getattr(connection, "cycle", self) is not None for connection in server.server_state.connections):
                 break
             await asyncio.sleep(READ_GRACE)

@@ -1,7 +1,7 @@
-"""What the first start of a bundle does to the app's working folder; later ones find it done (``workdir``).
+"""Makes the app's working folder fit a bundle, at the bundle's first start; later starts find it done (``workdir``).
 
-What the app wrote beside its code comes to the working folder, the bundle's files become links there, and old code is
-deleted. A file of the app's own stays where it is, whatever the bundle brings.
+Files that the app wrote beside its code move to the working folder, the bundle's files become links there, and old
+code is deleted. A file of the app's own stays where it is, even if the bundle has a file of the same name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LINKS, _STALE, _BESIDE = ".links.json", ".stale.json", ".beside.json"  # below 
 
 
 class Arrangement:
-    """The working folder below ``state``, and how it is made to fit a bundle."""
+    """The working folder below ``state``, which is made to fit a bundle."""
 
     def __init__(self, cache: str, state: str) -> None:
         self._cache, self._state = cache, state
@@ -30,9 +30,10 @@ class Arrangement:
         self._mover = Mover(state, self._work, self._is_ours, self._remember)
 
     def arrange(self, folder: str) -> bool:
-        """Makes the working folder fit the code in ``folder``, "" for none.
+        """Make the working folder fit the code in ``folder`` ("" for no code).
 
-        Returns whether a file of the app's own is in the place of a module. Raises ``OSError``.
+        Return whether a file of the app's own takes the place of a module of the bundle. Raise ``OSError`` if a file
+        operation fails.
         """
         held = bundles.lock(self._code, fcntl.LOCK_EX)
         try:
@@ -53,7 +54,10 @@ class Arrangement:
         return any(name.endswith(".py") for name in own)
 
     def remove_stale(self) -> None:
-        """Removes the links that the last bundle did not bring, and folders that are empty without them."""
+        """Remove the links to files that the current bundle does not have, and the folders that this empties.
+
+        Raise ``OSError`` if a file operation fails.
+        """
         held = bundles.lock(self._code, fcntl.LOCK_EX)
         try:
             stale = self._names(_STALE)
@@ -66,12 +70,15 @@ class Arrangement:
             self._write(_LINKS, set(self._names(_LINKS)) - set(stale))
             os.unlink(os.path.join(self._code, _STALE))
         except FileNotFoundError:
-            pass  # another start of this revision was faster
+            pass  # another start of this revision has already done it
         finally:
             os.close(held)
 
     def _before(self, folder: str) -> Callable[[str], str]:
-        """Finds files of the code that ran before that in ``folder``: what runs still, else the newest."""
+        """Return a function that finds a file in the code that ran before ``folder``'s.
+
+        The function looks first in code that is still running, then in the newest. It returns a path, or "".
+        """
         names = [name for name in reversed(bundles.folders_of(self._code)) if name != os.path.basename(folder)]
         others = sorted((os.path.join(self._code, name) for name in names), key=lambda path: not bundles.in_use(path))
 
@@ -85,12 +92,12 @@ class Arrangement:
         self._mover.empty(folder, bundles.record_of(folder), running=bundles.in_use(folder))
 
     def _remember(self, names: list[str]) -> None:
-        """Notes what is moved from beside the code, before it is: who is killed meanwhile finds it noted."""
+        """Record the names of the files beside the code that are moved next, so that the record survives a kill."""
         if names:
             self._write(_BESIDE, {*self._names(_BESIDE), *names})
 
     def _empty_first_version(self, folder: str, record: bundles.Record) -> None:
-        """Takes what an app wrote under flyted 0.1.0, where it worked in its cache, in the folder of its code."""
+        """Move what an app wrote under flyted 0.1.0, where the code's folder in the cache was the working folder."""
         old = os.path.join(self._cache, "code")
         for name in bundles.folders_of(old) if os.path.isdir(old) else ():
             path = os.path.join(old, name)
@@ -110,7 +117,7 @@ class Arrangement:
             os.rename(plain, moved)
 
     def _link_all(self, folder: str, record: bundles.Record) -> list[str]:
-        """Makes the links; returns the names at which the app has something of its own."""
+        """Make the links; return the names at which the app has a file or folder of its own."""
         blocked: set[str] = set()
         for name in record.folders:
             path = os.path.join(self._work, name)
@@ -136,7 +143,7 @@ class Arrangement:
         return own
 
     def _link(self, folder: str, name: str) -> bool:
-        """Makes one link, unless the app has something of its own there."""
+        """Make one link, unless the app has a file or folder of its own there; return whether the link is right."""
         path = os.path.join(self._work, name)
         covered = os.path.join(folder, COVERED, name)
         bundled = covered if os.path.lexists(covered) else os.path.join(folder, name)
@@ -145,13 +152,13 @@ class Arrangement:
         if bundled == covered:
             os.replace(covered, os.path.join(folder, name))
         elif read_link(bundled) == path:
-            return True  # the app changed the bundle's own file, and has moved it away since
+            return True  # the app's changed copy of the bundle's file was here, and the app has moved it away since
         if not self._is_ours(path, name):
             link(self._target(name), path)
         return True
 
     def _show_beside(self, folder: str, record: bundles.Record) -> None:
-        """Gives what was once written beside the code its name there again, for programs that look there."""
+        """Link files that the app once wrote beside its code into ``folder`` again, for programs that look there."""
         known = set(self._names(_BESIDE)) | set(self._mover.moved)
         beside = {name for name in known if self._is_own(os.path.join(self._work, name), name)}
         for name in beside if folder else ():
@@ -161,13 +168,16 @@ class Arrangement:
                     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
                     os.symlink(os.path.join(self._work, name), path)
                 except FileExistsError:
-                    continue  # a file of the bundle is where its folder would be
+                    continue  # the bundle has a file where the folder of this one would be
             elif name in record.files and not _is_module(name) and not os.path.islink(path):
                 self._cover(folder, name)
         self._write(_BESIDE, beside)
 
     def _cover(self, folder: str, name: str) -> None:
-        """Puts a link to the app's own file in the place of the bundle's, which comes back when that is gone."""
+        """Replace the bundle's file by a link to the app's own.
+
+        The bundle's file is kept below ``COVERED``, and comes back at a later deploy, once the app's own file is gone.
+        """
         path, covered = os.path.join(folder, name), os.path.join(folder, COVERED, name)
         os.makedirs(os.path.dirname(covered), 0o700, exist_ok=True)
         if not os.path.lexists(covered):

@@ -1,4 +1,4 @@
-"""Asks an ASGI application for a path without a connection, from within the server's own loop."""
+"""Requests a path of an ASGI application without a connection, from within the server's own loop."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ _EVERY_S = 0.1
 
 
 async def until_ready(application: Any, path: str) -> None:
-    """Returns when the application answers ``path`` below 500 and not 404, as ``health.Ready`` has it."""
-    while not await _is_ready(application, path):  # noqa: ASYNC110 - nobody tells when it changes its answer
+    """Wait until the application answers ``path`` with a status below 500 other than 404, as ``health.Ready`` does."""
+    while not await _is_ready(application, path):  # noqa: ASYNC110 - no event tells when the answer changes
         await asyncio.sleep(_EVERY_S)
 
 
 async def _is_ready(application: Any, path: str) -> bool:
     try:
         status = await asyncio.wait_for(_status(application, path), _WAIT_S)
-    except Exception:  # noqa: BLE001 - the app's own: it is not ready, and says why to who asks
+    except Exception:  # noqa: BLE001 - an error of the app: it is not ready, and clients are told why
         return False
     return 0 < status < 500 and status != 404
 
 
 async def _status(application: Any, path: str) -> int:
-    """The status of one GET request."""
+    """Return the status of one GET request, 0 if the application sends none."""
     found = 0
     asked = False
 
     async def receive() -> dict[str, Any]:
         nonlocal asked
         if asked:
-            await asyncio.sleep(_WAIT_S)  # a client that is still there
+            await asyncio.sleep(_WAIT_S)  # as from a client that stays connected
         asked = True
         return {"type": "http.request", "body": b"", "more_body": False}
 

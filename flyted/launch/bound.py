@@ -1,8 +1,9 @@
-"""How much an app may print: a bound of its own in place of journald's, which drops lines without a word.
+"""Limits how much an app may print, in place of journald's own limit, which drops lines without a note in the log.
 
-An app that prints in a loop would drive the lines of all others out of the journal. Above the bound its lines are
-dropped and counted, the count is printed, and the last lines come through in any case: they say why an app ended.
-journald.conf(5), RateLimitBurst=, is set above this bound (plan/units.py: LOG_BURST), so it never comes first.
+An app that prints in a loop would push the lines of all other apps out of the journal. Above the limit its lines are
+dropped and counted, the count is printed, and the last lines are printed in any case: they tell why an app ended.
+journald's own limit (journald.conf(5): RateLimitBurst=) is set higher (plan/units.py: LOG_BURST), so that it is never
+reached first.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from collections.abc import Callable, Iterator
 from .closed import Closed
 
 BURST = 20_000
-"""Lines at once."""
+"""Lines that may be printed at once."""
 RATE = 1_000
-"""Lines a second, over a longer time."""
+"""Lines per second that may be printed over a longer time."""
 KEPT = 50
-"""The last lines, which are never lost."""
+"""How many of the last lines are never lost."""
 _LINE = 1024  # bytes; a longer line counts as several
-_MEMORY = 65_536  # bytes of each line that is kept
+_MEMORY = 65_536  # bytes of a line that are kept in memory
 
 
 class Bound:
-    """Takes whole lines, and gives those that may go on. Safe for several threads."""
+    """A rate limiter of lines. Safe for several threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -36,22 +37,25 @@ class Bound:
         self._closed = Closed()
 
     def passes(self, text: bytes) -> bytes:
-        """Returns what of ``text`` may be printed now; the rest is dropped, but for the last lines.
+        """Return the part of ``text`` (whole lines) that may be printed now; drop the rest, but keep the last lines.
 
-        A hint of ours may follow (``closed.py``).
+        A hint of flyted's may follow the text (``closed.py``).
         """
         with self._lock:
             passed = self._passed(text)
             return passed + self._closed.after(passed)
 
     def rest(self) -> bytes:
-        """How many lines were dropped, and the last of them: for an app that ends."""
+        """Return a line with the number of dropped lines, and the last lines, to be printed when the app ends."""
         with self._lock:
             told = b"".join(self._told())
             return told + self._closed.after(told)
 
     def renew(self) -> None:
-        """Makes it usable in a child process, which another thread's lock came along to (os.register_at_fork)."""
+        """Replace the lock in a child process, in which another thread's hold on it would never end.
+
+        For ``os.register_at_fork``.
+        """
         self._lock = threading.Lock()
 
     def _passed(self, text: bytes) -> bytes:
@@ -77,7 +81,7 @@ class Bound:
         return b"".join(passed)
 
     def _told(self) -> Iterator[bytes]:
-        """The words on what was dropped, once, and the last lines."""
+        """Yield the line with the number of dropped lines, if any, and the last lines; forget them."""
         lost = self._dropped - len(self._last)
         if lost > 0:
             yield b"flyted: %d lines of output were dropped: more than %d at once and %d a second\n" % (

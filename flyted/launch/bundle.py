@@ -1,8 +1,8 @@
-"""The app's code: unpacked once per bundle into ``STATE/code/SHA256``, where its byte code stays too.
+"""Unpacks the app's code once per bundle into ``STATE/code/SHA256``, where its byte code is kept too.
 
-Several replicas may start at once, and the app may be killed at any point: a folder appears complete by ``rename`` or
-not at all, and a folder in use is locked, so that nobody prunes it. What was unpacked is on record beside the folder,
-so that what the app wrote into it can be told apart (``own_files``).
+Several replicas may start at once, and the app may be killed at any point. So a folder appears complete, by
+``rename``, or not at all, and a folder in use is locked, so that no other start prunes it. A record beside the folder
+lists what was unpacked, so that what the app wrote there can be told apart (``own_files``).
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ from .refused import Refused
 
 BYTE_CODE = "__pycache__"
 _LEFTOVER = (".new-", ".old-")
-_LEFTOVER_AGE = 600.0  # seconds; younger ones may be somebody's work between mkdir and lock
-_KEPT_BESIDES = 1  # the previous bundle: a failed deploy goes back to it
+_LEFTOVER_AGE = 600.0  # seconds; a younger folder may be another start's, between mkdir and lock
+_KEPT_BESIDES = 1  # the previous bundle, to which a failed deploy returns
 
 
 class Record:
-    """What was unpacked: ``files``, each with its size and its time of change (ns), and ``folders``; all relative."""
+    """The record of an unpacked bundle, with relative names.
+
+    ``files``: name → (size in bytes, time of last change in ns). ``folders``: names.
+    """
 
     def __init__(self, files: dict[str, tuple[int, int]], folders: list[str]) -> None:
         self.files, self.folders = files, folders
 
 
 def unpacked(bundle: str, code: str) -> str:
-    """Unpacks ``bundle`` below ``code`` unless it is there; returns its folder, locked for as long as we live.
+    """Unpack ``bundle`` below ``code`` unless that is done; return its folder, locked until this process ends.
 
-    Raises ``Refused`` if it cannot be read or is unsafe, ``OSError`` if the disk does not take it.
+    Raise ``Refused`` if the bundle has no valid name, cannot be read or is unsafe, ``OSError`` if it cannot be
+    written.
     """
     name = stem(bundle)
     if not name or name.startswith("."):
@@ -42,13 +46,13 @@ def unpacked(bundle: str, code: str) -> str:
 
 
 def stem(bundle: str) -> str:
-    """The folder's name: the file's without ``.tar.gz``; that is the bundle's SHA-256."""
+    """Return the name of a bundle's folder: the file's name without ``.tar.gz``, which is the bundle's SHA-256."""
     name = os.path.basename(bundle)
     return name[: -len(".tar.gz")] if name.endswith(".tar.gz") else name.partition(".")[0]
 
 
 def record_of(folder: str) -> Record | None:
-    """What was unpacked to ``folder``; ``None`` where the record is lost."""
+    """Return the record of what was unpacked to ``folder``; ``None`` if it is missing or damaged."""
     import json
 
     try:
@@ -60,7 +64,7 @@ def record_of(folder: str) -> Record | None:
 
 
 def write_whole(path: str, value: object) -> None:
-    """Writes ``value`` as JSON, complete or not at all."""
+    """Write ``value`` to ``path`` as JSON, complete or not at all. Raise ``OSError`` if it cannot be written."""
     import json
 
     fresh = f"{path}.{os.getpid()}"
@@ -83,11 +87,11 @@ def _make(bundle: str, final: str, code: str) -> None:
             os.makedirs(os.path.join(fresh, folder, BYTE_CODE), 0o700, exist_ok=True)
         write_whole(f"{final}.json", {"files": [(name, *is_) for name, is_ in files.items()], "folders": folders})
         os.rename(fresh, final)
-    except FileExistsError:  # another starter was faster; its folder is as good
+    except FileExistsError:  # another start was faster; its folder has the same content
         shutil.rmtree(fresh, ignore_errors=True)
     except OSError:
         shutil.rmtree(fresh, ignore_errors=True)
-        if os.path.isdir(final):  # ENOTEMPTY: the same, as some file systems say it
+        if os.path.isdir(final):  # ENOTEMPTY, which some file systems report instead
             return
         raise
     except BaseException:
@@ -98,7 +102,10 @@ def _make(bundle: str, final: str, code: str) -> None:
 
 
 def hold(folder: str) -> int | None:
-    """Locks a folder for as long as this process lives; ``None`` if it is not (or no longer) there."""
+    """Lock a folder until this process ends, and return the descriptor.
+
+    Return ``None`` if there is no such folder, or no longer. Raise ``OSError`` if it cannot be locked otherwise.
+    """
     try:
         held = lock(folder, fcntl.LOCK_SH)
     except FileNotFoundError:
@@ -107,13 +114,13 @@ def hold(folder: str) -> int | None:
         if os.path.samestat(os.fstat(held), os.stat(folder)):
             return held
     except FileNotFoundError:
-        pass  # pruned between the two calls
+        pass  # the folder was pruned between the two calls
     os.close(held)
     return None
 
 
 def in_use(folder: str) -> bool:
-    """Whether a process runs the code of this folder."""
+    """Report whether a process runs the code of this folder. A folder that cannot be locked counts as in use."""
     try:
         held = lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -123,16 +130,17 @@ def in_use(folder: str) -> bool:
 
 
 def folders_of(code: str) -> list[str]:
-    """The names of the bundles that are unpacked below ``code``, oldest first."""
+    """Return the names of the bundles that are unpacked below ``code``, oldest first. Raise ``OSError``."""
     with os.scandir(code) as entries:
         found = [(entry.stat(follow_symlinks=False).st_mtime, entry.name) for entry in entries if entry.is_dir()]
     return [name for _, name in sorted(found) if not name.startswith(_LEFTOVER)]
 
 
 def prune(code: str, current: str, empty: Callable[[str], None]) -> None:
-    """Deletes bundles that nobody runs, but for ``current`` and the newest other; also what a crash left behind.
+    """Delete the bundles that no process runs, except ``current`` and the newest other, and what a crash left behind.
 
-    ``empty(folder)`` takes what the app wrote out of a folder, before that is deleted. If it fails, the folder stays.
+    ``empty(folder)`` moves what the app wrote out of a folder before the folder is deleted. If ``empty`` raises
+    ``OSError``, the folder stays. Raise ``OSError`` if ``code`` cannot be read.
     """
     os.utime(os.path.join(code, current))
     others = [name for name in folders_of(code) if name != current]
@@ -146,7 +154,7 @@ def prune(code: str, current: str, empty: Callable[[str], None]) -> None:
 
 
 def remove(folder: str, code: str, empty: Callable[[str], None]) -> None:
-    """Deletes a folder of code that nobody runs, after ``empty``, as in :func:`prune`."""
+    """Delete a folder of code unless a process runs it, after ``empty(folder)``, as in :func:`prune`."""
     import shutil
     import tempfile
 
@@ -157,17 +165,20 @@ def remove(folder: str, code: str, empty: Callable[[str], None]) -> None:
     try:
         empty(folder)
         doomed = tempfile.mkdtemp(prefix=_LEFTOVER[1], dir=code)
-        os.rename(folder, doomed)  # under its name it is complete or absent, never half deleted
+        os.rename(folder, doomed)  # a folder with a bundle's name is complete, never half deleted
         shutil.rmtree(doomed, ignore_errors=True)
         os.unlink(f"{folder}.json")
     except OSError:
-        pass  # another starter prunes as well, or the next one will
+        pass  # another start prunes at the same time, or the next one will
     finally:
         os.close(held)
 
 
 def lock(folder: str, how: int) -> int:
-    """Locks a folder, flock(2); ``OSError`` where that is not possible. It is held until the descriptor is closed."""
+    """Lock a folder by flock(2), and return the descriptor; the lock is held until that is closed.
+
+    Raise ``OSError`` if that is not possible.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, how)

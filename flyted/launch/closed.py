@@ -1,9 +1,9 @@
-"""Says once in the app's log why something was refused that works outside: when the app's own words show it.
+"""Adds a hint to the app's log, once, when the app prints that a connection or a file was refused by its sandbox.
 
 An app's loopback is its own, and some addresses are closed to apps (flyted/net/plan.py). The kernel refuses at once,
-and whoever reads "connection refused" looks for a fault in the database. In a container a program may write
-anywhere; here the system's folders are read-only. Nothing is watched for this: the line that the app prints about its
-failure is what brings the hint on.
+and a reader of "connection refused" would look for a fault in the database. In a container a program may write
+anywhere; here the system's folders are read-only. No call is watched for this: the line that the app prints about its
+failure triggers the hint.
 """
 
 from __future__ import annotations
@@ -32,13 +32,16 @@ _RULES = (
 
 
 class Closed:
-    """What is still to be said."""
+    """The hints that were not given yet."""
 
     def __init__(self) -> None:
         self._rules = list(_RULES)
 
     def after(self, text: bytes) -> bytes:
-        """Returns what to say after these lines of the app's; nothing after half a line, which it would break up."""
+        """Return the hints to print after these lines of the app.
+
+        Return nothing if ``text`` ends within a line: a hint would split that line.
+        """
         if not self._rules or not text.endswith(b"\n"):
             return b""
         said = [rule for rule in self._rules if _applies(text, where=rule[1], how=rule[2])]
@@ -47,7 +50,10 @@ class Closed:
 
 
 def _applies(text: bytes, *, where: tuple[bytes, ...], how: tuple[bytes, ...]) -> bool:
-    """Whether a line has a word of both. Most texts have none of ``how``, and are not taken apart."""
+    """Report whether a line contains a word of ``where`` and one of ``how``.
+
+    Most texts contain no word of ``how``, and are not split into lines.
+    """
     if not any(word in text for word in how):
         return False
     lines = (line[:_LONGEST] for line in text.splitlines())

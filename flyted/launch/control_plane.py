@@ -1,7 +1,7 @@
-"""What an app's own calls to Flyte find: a project, a domain, and no control plane.
+"""Initializes the Flyte SDK for an app's own calls: with a project and a domain, but without a control plane.
 
 fserve always initializes the SDK (flyte/_bin/serve.py: ``init_in_cluster``), whose default is a control plane at
-host.docker.internal, in the clear. Here the same is done when the app imports the SDK, which costs nothing before.
+host.docker.internal, without TLS. Here the SDK is initialized when the app imports it, so that other apps pay nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from .imports import after_import
 _NAMED_BY = ("EAGER_API_KEY", "_UNION_EAGER_API_KEY", "UCTL_CONFIG", "FLYTECTL_CONFIG", "FLYTE_ADMIN_ENDPOINT")
 _ENDPOINT = "_U_EP_OVERRIDE"
 NOWHERE = "flyted-has-no-control-plane.invalid"
-"""Never an address (RFC 6761, 6.4): a process of the app's that this one does not see fails at once as well."""
+"""A name that never resolves (RFC 6761, 6.4), so that an SDK in a child process of the app fails at once as well."""
 WHY = "flyted serves apps; tasks and runs need a Flyte cluster (an app can name one with the secret EAGER_API_KEY)"
 
 WHY_APPS = f"{WHY}; and an app here reaches no other app, so the endpoint of one is nothing to it"
 
 
 def prepare(environ: MutableMapping[str, str], *, now: bool) -> None:
-    """Gives the SDK its context when it is imported, or ``now`` if the environment names a control plane."""
+    """Have the SDK initialized when the app imports it, without a control plane.
+
+    If the environment names a control plane, initialize the SDK with that instead: at once if ``now``, else not at
+    all.
+    """
     names = ("_U_ORG_NAME", "FLYTE_INTERNAL_EXECUTION_PROJECT", "FLYTE_INTERNAL_EXECUTION_DOMAIN")
     org, project, domain = (environ.get(name) or None for name in names)
     if not any(environ.get(name) for name in _NAMED_BY):
@@ -40,7 +44,7 @@ def _initialize(module: ModuleType, org: str | None, project: str | None, domain
     import pathlib
 
     names: Any = module
-    client_of = names._initialize_client  # noqa: SLF001 - the one place where the SDK makes a client
+    client_of = names._initialize_client  # noqa: SLF001 - the only function with which the SDK makes a client
 
     async def initialize_client(*args: Any, **kwargs: Any) -> Any:
         if str(kwargs.get("endpoint")).endswith(NOWHERE):  # the SDK has put dns:/// before it
@@ -55,7 +59,7 @@ def _initialize(module: ModuleType, org: str | None, project: str | None, domain
 
 
 def _refuse_runs(module: ModuleType) -> None:
-    """Has a run say at once that there is nowhere to run it: the SDK would first look for code to send."""
+    """Make a run fail at once for want of a control plane; the SDK would first collect the code to send."""
     runner: Any = module._Runner  # noqa: SLF001
     run_remote = runner._run_remote  # noqa: SLF001
 
@@ -70,15 +74,15 @@ def _refuse_runs(module: ModuleType) -> None:
 
 
 class _NoControlPlane:
-    """Stands where the SDK's client does. Whatever is asked of it fails, with the reason."""
+    """A replacement for the SDK's client, of which every call fails with the reason."""
 
-    endpoint = NOWHERE  # SDK 2.10 and 2.11 look at it for the name of an image (flyte/_image.py)
+    endpoint = NOWHERE  # SDK 2.10 and 2.11 read it to name an image (flyte/_image.py)
 
     def __init__(self, error: Any) -> None:
         self._error = error
 
     def refusal(self, why: str = WHY) -> Exception:
-        """The error to raise; the SDK's own, so that a program that handles it does."""
+        """Return the error to raise: an instance of the SDK's own class, which a program may already handle."""
         error: Exception = self._error("NoControlPlane", "user", why)
         return error
 

@@ -1,7 +1,8 @@
-"""From ``$CREDENTIALS_DIRECTORY`` to what the app sees: variables, and files below ``/etc/flyte/secrets``.
+"""Hands the secrets in ``$CREDENTIALS_DIRECTORY`` to the app: as variables, and files below ``/etc/flyte/secrets``.
 
-systemd starts a unit with an *empty* credential, and says nothing, when the answering socket closes early; so every
-value is compared with the length and SHA-256 that flyted sends along (credential ``sums``). No value is ever shown.
+When the socket that answers for a credential closes early, systemd starts the unit with an *empty* credential, without
+an error. So every value is compared with the length and SHA-256 that flyted sends along (credential ``sums``). No
+value is ever printed.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from .refused import Refused
 
 
 def hand_over(options: Options, environ: MutableMapping[str, str]) -> frozenset[str]:
-    """Gives the app its secrets; returns the names of the variables that hold one.
+    """Give the app its secrets; return the names of the variables that hold one.
 
-    Raises ``Refused`` for a value that is missing, empty, damaged, or cannot be a variable.
+    Raise ``Refused`` if a value is missing, empty or damaged, or cannot be the value of a variable.
     """
     directory = environ.pop("CREDENTIALS_DIRECTORY", "")
     sums = _sums(directory, options.sums)
@@ -33,7 +34,7 @@ def hand_over(options: Options, environ: MutableMapping[str, str]) -> frozenset[
             names.add(secret.name)
         else:
             _check_file(os.path.join(options.secret_files, secret.name), value, secret.name)
-    # What Flyte's own secret webhook sets in a container (flyteorg/flyte, embedded_secret_manager.go).
+    # The variables that Flyte's own secret webhook sets in a container (flyteorg/flyte, embedded_secret_manager.go).
     environ["FLYTE_SECRETS_DEFAULT_DIR"] = options.secret_files
     environ["FLYTE_SECRETS_FILE_PREFIX"] = ""
     environ["FLYTE_SECRETS_ENV_PREFIX"] = "_FSEC_"
@@ -41,10 +42,10 @@ def hand_over(options: Options, environ: MutableMapping[str, str]) -> frozenset[
 
 
 def values(options: Options, environ: Mapping[str, str]) -> list[bytes]:
-    """The values, unchecked and as far as they arrived: what must not be printed."""
+    """Return the values that have arrived, unchecked: the texts that must not be printed."""
     found = []
     for secret in options.secrets:
-        with contextlib.suppress(Refused):  # said by hand_over
+        with contextlib.suppress(Refused):  # hand_over reports it
             found.append(_read(environ.get("CREDENTIALS_DIRECTORY", ""), secret))
     return found
 
@@ -95,7 +96,10 @@ def _text(value: bytes, name: str) -> str:
 
 
 def _check_file(path: str, value: bytes, name: str) -> None:
-    """The unit mounts the credential itself over ``path`` (``BindReadOnlyPaths=``): nothing is copied here."""
+    """Raise ``Refused`` unless the file at ``path`` holds the value.
+
+    The unit mounts the credential itself at ``path`` (``BindReadOnlyPaths=``), so nothing is copied here.
+    """
     try:
         with open(path, "rb") as file:
             seen = file.read()

@@ -1,9 +1,9 @@
-"""How systemd-socket-proxyd(8) is brought to rest: nothing in flight, nothing more accepted, nothing lost.
+"""Drains systemd-socket-proxyd(8): waits for its connections to end, and has it accept no more, without losing any.
 
-It knows no such end: SIGTERM cuts every connection. So it is frozen (SIGSTOP) at a moment when it has none; who comes
-then waits in the listening socket, which systemd holds too, for the next start. Whether it has one is seen while it
-stands still. One that it has just accepted, and not connected yet, shows only as one more descriptor: so two looks
-have to find the same.
+The proxy has no graceful stop: SIGTERM cuts every connection. So it is frozen (SIGSTOP) at a moment when it has no
+connection. Later clients wait in the listening socket, which systemd holds too, for the next start. Its connections
+are counted while it is stopped. A connection that it has just accepted, but not yet connected to the program, shows
+only as one more descriptor; so two counts of the descriptors, with a pause between them, have to agree.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ _SHORTEST_S, _LONGEST_S = 0.005, 0.1
 
 
 SECONDS = 20.0
-_COMM = "systemd-socket-"  # what proc(5) keeps of the proxy's name
+_COMM = "systemd-socket-"  # the proxy's name as proc(5) shortens it
 
 
 def drain_unit() -> int:
-    """Drains the proxy of this unit, before systemd ends the app (``ExecStop=``); 0, whatever is found."""
-    if os.environ.get("MAINPID"):  # else the app has ended, and its requests with it
+    """Drain the proxy of this unit, before systemd stops the app (``ExecStop=``); kill a proxy that does not drain.
+
+    Return 0 in any case.
+    """
+    if os.environ.get("MAINPID"):  # otherwise the app has ended, and its requests with it
         for pid in listeners.others_of_this_unit({os.getpid()}):
             if _comm(pid) == _COMM and not drain(pid, SECONDS):
                 say("requests are still in flight: they are cut off")
@@ -34,7 +37,10 @@ def drain_unit() -> int:
 
 
 def drain(pid: int, seconds: float) -> bool:
-    """Freezes process ``pid`` when it is idle; ``False`` if it was never seen idle, or is gone: it runs on, then."""
+    """Freeze process ``pid`` at a moment when it is idle, and return ``True``.
+
+    Return ``False`` if it was not idle within ``seconds``, in which case it runs on, or if it has ended.
+    """
     end = time.monotonic() + seconds
     pause = _SHORTEST_S
     try:
@@ -62,7 +68,10 @@ def _comm(pid: int) -> str:
 
 
 def _frozen(pid: int) -> int | None:
-    """Stops the process; how many descriptors it has, ``None`` if one of them is a TCP connection."""
+    """Stop the process; return the number of its descriptors, or ``None`` if one of them is a TCP connection.
+
+    Raise ``OSError`` if the process has ended.
+    """
     os.kill(pid, signal.SIGSTOP)
     while not _stands(pid):
         time.sleep(0.0005)
@@ -73,6 +82,6 @@ def _frozen(pid: int) -> int | None:
 
 
 def _stands(pid: int) -> bool:
-    """Whether the process is stopped, or dead; raises ``OSError`` if there is none."""
+    """Report whether the process is stopped or dead. Raise ``OSError`` if there is no such process."""
     with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
         return file.read().rpartition(")")[2].split()[0] in "TtZX"

@@ -1,9 +1,10 @@
-"""The end of an app's process without the interpreter's own teardown, which takes longer than a wake's imports do.
+"""Ends an app's process without the interpreter's own teardown, which takes longer than the imports of a wake.
 
-Who waits for the next start waits for this end. Python would join the threads, call what is registered with atexit,
-and then take apart every module and object. The first two are done here as Python does them. Of the third only what
-has an effect outside of the process is: buffered data is written, finalizers are called, suspended generators (context
-managers that nobody left) are closed, SQLite's connections too. Handlers of C libraries run as always.
+A request that waits for the next start waits for this end. Python would join the threads, call the functions that are
+registered with atexit, and then clear every module and object. The first two are done here as Python does them. Of the
+third, only the effects outside of the process are produced: buffered data is written, finalizers are called, suspended
+generators (context managers that were not left) are closed, and SQLite's connections too. Handlers of C libraries run
+as always.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from typing import Any
 
 
 def leave(status: int) -> None:
-    """Ends the process with this status, after all that must not be lost; returns where that is not known how."""
+    """End the process with this status, after all work that must not be lost.
+
+    Return only where this cannot be done: not in the main thread, or in a Python without the private functions used.
+    """
     join: Callable[[], None] | None = getattr(threading, "_shutdown", None)
     call: Callable[[], None] | None = getattr(atexit, "_run_exitfuncs", None)
     if join is None or call is None or threading.current_thread() is not threading.main_thread():
         return
     join()
-    with contextlib.suppress(Exception):  # Python has printed it
+    with contextlib.suppress(Exception):  # Python has printed the error
         call()
     gc.unfreeze()
     finish(gc.get_objects())
@@ -35,7 +39,7 @@ def leave(status: int) -> None:
 
 
 def finish(objects: Iterable[object]) -> None:
-    """Does for all objects what would be seen outside of the process if Python took them apart."""
+    """Produce the effects outside of the process that clearing these objects would have."""
     finalized, texts, buffers = list[Any](), list[Any](), list[Any]()
     has_finalizer: dict[type, bool] = {}
     for thing in objects:
@@ -50,17 +54,17 @@ def finish(objects: Iterable[object]) -> None:
             buffers.append(thing)
     for thing in finalized:
         _quietly(_end_of(thing))
-    for thing in (*texts, *buffers):  # a text goes into a buffer
+    for thing in (*texts, *buffers):  # texts first: a text stream is flushed into a buffer
         if not thing.closed:
             _quietly(thing.flush)
 
 
 def _ends_outside(kind: type) -> bool:
-    """Whether the end of an object of this type does more than to free memory and descriptors."""
+    """Report whether the end of an object of this type does more than free memory and descriptors."""
     if kind is GeneratorType or (kind.__module__, kind.__name__) == ("sqlite3", "Connection"):
         return True
-    if issubclass(kind, _io._IOBase):  # noqa: SLF001 - of C, where asking its Python heirs runs no code
-        return not issubclass(kind, _io._RawIOBase) and kind.__module__ != "_io"  # noqa: SLF001 - a GzipFile, say
+    if issubclass(kind, _io._IOBase):  # noqa: SLF001 - the C class: io's is abstract, and its check may run code
+        return not issubclass(kind, _io._RawIOBase) and kind.__module__ != "_io"  # noqa: SLF001 - GzipFile, say
     return any(isinstance(vars(each).get("__del__"), FunctionType) for each in kind.__mro__)
 
 
@@ -74,7 +78,7 @@ def _end_of(thing: Any) -> Callable[[], object]:
 
 
 def _quietly(end: Callable[[], object]) -> None:
-    """What fails here would fail in Python's end, whose message nobody could do anything with."""
+    """Call ``end`` and ignore its error: it would fail in Python's own teardown too, with a message of no use."""
     with contextlib.suppress(BaseException):
         end()
 
@@ -86,6 +90,6 @@ def _exit(status: int) -> None:
     try:
         import ctypes
 
-        ctypes.PyDLL(None).exit(status)  # of the C library: what its users have registered is called
+        ctypes.PyDLL(None).exit(status)  # exit(3), which calls the handlers that C libraries have registered
     finally:
         os._exit(status)

@@ -1,9 +1,11 @@
 """Puts vLLM to sleep and wakes it, over its own port in its own network.
 
-Its endpoints for that ask for no key, and the ingress lets nobody through to them. A request that arrives while it
-sleeps would hang, and its /health says 200 all the time: so nothing may reach it before ``wake`` has returned.
+vLLM's endpoints for that require no key, and the ingress lets no request through to them. A request that arrives while
+vLLM sleeps would hang, and its /health answers 200 all the time: so no request may reach it before ``wake`` has
+returned.
 
-vLLM, docs/features/sleep_mode.md: of level 2 the memory of the weights, the weights, and the cache come back in turn.
+vLLM, docs/features/sleep_mode.md: a wake from level 2 restores the memory of the weights, the weights, and the cache,
+in this order.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ import time
 from collections.abc import Callable
 
 SLEEP_S = 60.0
-"""The seconds that it may take to go to sleep."""
+"""Seconds that vLLM may take to go to sleep."""
 WAKE_S = {1: 60.0, 2: 180.0}
-"""Level → the seconds that it may take to wake: level 1 copies the weights from memory, level 2 reads the disk."""
+"""Level → seconds that vLLM may take to wake. Level 1 copies the weights from memory, level 2 reads them from disk."""
 _WAKE: dict[int, tuple[tuple[str, bytes], ...]] = {
     1: (("/wake_up", b""),),
     2: (
@@ -31,18 +33,24 @@ _PAUSE_S = 0.05
 
 
 class Failed(Exception):
-    """vLLM did not do what was asked; the text says what it answered."""
+    """An error of vLLM: it did not do what was asked. The text says what it answered."""
 
 
 def put_to_sleep(target: str, level: int, seconds: float = SLEEP_S) -> None:
-    """Puts the engine at ``target`` (``address:port``, no brackets) to sleep. Raises ``Failed``."""
+    """Put the engine at ``target`` (``address:port``, no brackets) to sleep.
+
+    Raise ``Failed`` if it does not sleep within ``seconds``.
+    """
     end = time.monotonic() + seconds
     _demand(target, "POST", f"/sleep?level={level}", end)
     _until(lambda: _sleeps(target, end), end, "/is_sleeping does not say so")
 
 
 def wake(target: str, level: int, seconds: float | None = None) -> None:
-    """Wakes the engine, and returns when it answers requests. Raises ``Failed``."""
+    """Wake the engine, and return when it answers requests.
+
+    Raise ``Failed`` if that takes longer than ``seconds`` (``WAKE_S`` of the level if ``None``).
+    """
     end = time.monotonic() + (WAKE_S[level] if seconds is None else seconds)
     for path, body in _WAKE[level]:
         _demand(target, "POST", path, end, body)
@@ -51,7 +59,10 @@ def wake(target: str, level: int, seconds: float | None = None) -> None:
 
 
 def wake_on_connection(listener: int, target: str, level: int) -> None:
-    """Waits without limit for a connection to the listening socket, then wakes the engine. Raises ``Failed``."""
+    """Wait, without a time limit, for a connection to the listening socket, then wake the engine.
+
+    Raise ``Failed`` if the engine does not wake.
+    """
     waiting = select.poll()
     waiting.register(listener, select.POLLIN)
     waiting.poll()
@@ -59,7 +70,7 @@ def wake_on_connection(listener: int, target: str, level: int) -> None:
 
 
 def connection_waits(listener: int) -> bool:
-    """Returns whether a connection waits to be accepted on a listening socket."""
+    """Report whether a connection waits to be accepted on a listening socket."""
     waiting = select.poll()
     waiting.register(listener, select.POLLIN)
     return bool(waiting.poll(0))
@@ -89,7 +100,10 @@ def _demand(target: str, method: str, path: str, end: float, body: bytes = b"") 
 
 
 def _ask(target: str, method: str, path: str, end: float, body: bytes = b"") -> tuple[int, bytes]:
-    """Sends one small request, in HTTP/1.0 so that the answer ends with the connection. Raises ``Failed``."""
+    """Send one small request; return the status and body of the answer.
+
+    HTTP/1.0, so that the answer ends with the connection. Raise ``Failed`` if there is no valid answer until ``end``.
+    """
     address, _, port = target.rpartition(":")
     head = f"{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     try:
@@ -116,7 +130,7 @@ def _read(connection: socket.socket, end: float) -> bytes:
 
 
 def _left(end: float) -> float:
-    """Returns the seconds until ``end``. Raises ``TimeoutError`` when there is none left."""
+    """Return the seconds until ``end``. Raise ``TimeoutError`` if none are left."""
     left = end - time.monotonic()
     if left <= 0:
         raise TimeoutError

@@ -9,11 +9,14 @@ from typing import Any
 
 from .refused import Refused
 
-_OBJECTS_WHILE_IMPORTING = 200_000  # modules live for ever: looking for garbage among them takes a tenth of a wake
+_OBJECTS_WHILE_IMPORTING = 200_000  # modules are never garbage: collecting while they load takes a tenth of a wake
 
 
 def load(module: str, variable: str) -> Any:
-    """Imports the user's module and returns its environment; exceptions of their code pass."""
+    """Import the user's module, and return the environment in its ``variable``.
+
+    Raise ``Refused`` if the module has no such variable. Exceptions of the user's code are passed on.
+    """
     before = gc.get_threshold()
     gc.set_threshold(_OBJECTS_WHILE_IMPORTING, *before[1:])
     try:
@@ -26,7 +29,10 @@ def load(module: str, variable: str) -> Any:
 
 
 def load_pickled(bundle: str) -> Any:
-    """The environment from a pickled bundle (``load_pkl_app_env`` in flyte/_bin/serve.py)."""
+    """Return the environment in a pickled bundle (``load_pkl_app_env`` in flyte/_bin/serve.py).
+
+    Raise ``Refused`` if the bundle cannot be read. Exceptions of the user's code are passed on.
+    """
     import gzip
     import pickle
 

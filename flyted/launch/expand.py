@@ -1,6 +1,6 @@
-"""The values of variables in an app's arguments, put in here: no shell reads a value.
+"""Expands the variables in an app's arguments here, so that no shell reads a value.
 
-flyted has read the arguments as the shell of Flyte's fserve would (contract/shell.py), and hands each word on as a
+flyted has parsed the arguments as the shell of Flyte's fserve would (contract/shell.py), and passes each word on as a
 template: ``%{NAME}`` is a value as it is, ``%[NAME]`` a value that is split at its blanks, ``%24`` the character 0x24.
 """
 
@@ -12,24 +12,25 @@ from collections.abc import Collection, Iterable, Mapping
 from .refused import Refused
 
 _PIECE = re.compile(r"%(?:([0-9A-F]{2})|\{([A-Za-z_][A-Za-z0-9_]*)?\}|\[([A-Za-z_][A-Za-z0-9_]*)\])")
-_BLANKS = re.compile(r"[ \t\n]+")  # IFS, as a shell begins with (POSIX.1-2017, XCU 2.6.5)
+_BLANKS = re.compile(r"[ \t\n]+")  # the default value of IFS (POSIX.1-2017, XCU 2.6.5)
 
 
 def unquoted(word: str) -> str:
-    """A word without variables; the inverse of flyted's ``plan/command.py:quote``."""
+    """Return the text of a template without variables; the inverse of flyted's ``plan/command.py:quote``."""
     return _PIECE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[0], word)
 
 
 def expand(templates: Iterable[str], environ: Mapping[str, str], secrets: Collection[str]) -> list[str]:
-    """The words. The value of a secret is never split: one with a blank in it is no two arguments.
+    """Return the words, with the values of ``environ`` in place of the variables.
 
-    Raises ``Refused`` if there is no such variable.
+    The value of one of ``secrets`` is never split: a secret with a blank in it stays one argument. Raise ``Refused``
+    if there is no such variable.
     """
     return [word for template in templates for word in _words(template, environ, secrets)]
 
 
 def secrets_in(templates: Iterable[str], secrets: Collection[str]) -> list[str]:
-    """The secrets' variables that the arguments name."""
+    """Return those of ``secrets`` (names of variables) that the arguments use, in order and once each."""
     named = [found[2] or found[3] for template in templates for found in _PIECE.finditer(template)]
     return [name for name in dict.fromkeys(named) if name in secrets]
 
@@ -54,7 +55,11 @@ def _words(template: str, environ: Mapping[str, str], secrets: Collection[str]) 
 
 
 def _split(value: str, word: str | None, words: list[str]) -> str | None:
-    """Adds a value's fields; returns the last one, which what follows belongs to, ``None`` after a blank."""
+    """Append the complete fields of a value to ``words``; return the last field, to which the next text is added.
+
+    Return ``None`` if the value ends with a blank. ``word``: the begun word before the value, ``None`` if there is
+    none.
+    """
     fields = _BLANKS.split(value)
     for number, field in enumerate(fields):
         if number:

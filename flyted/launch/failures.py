@@ -1,4 +1,4 @@
-"""What a reader of the journal sees when the app's own code fails: their traceback, without our frames."""
+"""Prints the traceback of the app's own code when it fails, without the frames of launch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ENTRY = ("importlib" + os.sep, "asyncio" + os.sep, "runpy.py", "threading.py")
 
 
 def show(error: BaseException) -> None:
-    """Prints the traceback to stderr, from the first frame of the app's code on."""
+    """Print the traceback to stderr, from the first frame of the app's code on."""
     traceback.print_exception(type(error), error, theirs(error.__traceback__), file=sys.stderr)
 
 
 def theirs(frames: TracebackType | None) -> TracebackType | None:
-    """Drops the leading frames that only lead into the app: launch, importlib, asyncio, runpy."""
+    """Return the frames without the first ones that only lead into the app: launch, importlib, asyncio, runpy."""
     while frames is not None and _leads_in(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
     return frames

@@ -1,4 +1,4 @@
-"""Flyte's ``fserve`` command line, understood without running it (flyte/_bin/serve.py: click options of ``main``)."""
+"""Parses the command line of Flyte's ``fserve`` without running that (flyte/_bin/serve.py: options of ``main``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RESOLVER = "flyte._internal.resolvers.app_env.AppEnvResolver"
 
 
 class Fserve:
-    """What an ``fserve`` command asks for; empty strings where it says nothing."""
+    """The options of an ``fserve`` command; empty strings for those that are not given."""
 
     def __init__(self) -> None:
         self.parameters = self.version = self.image_cache = self.tgz = self.pkl = self.dest = ""
@@ -23,9 +23,10 @@ class Fserve:
 
 
 def parse(command: list[str]) -> Fserve | None:
-    """Reads a container command; ``None`` if its program is another one.
+    """Parse a container command; return ``None`` if its program is not ``fserve``.
 
-    Raises ``Refused`` for an option that fserve does not have or a resolver that is not the SDK's.
+    Raise ``Refused`` for an option that fserve does not have, an option without a value, or a resolver that is not the
+    SDK's.
     """
     if not command or command[0].rpartition("/")[2] != PROGRAM:
         return None
@@ -49,7 +50,10 @@ def parse(command: list[str]) -> Fserve | None:
 
 
 def target(resolver_args: str) -> tuple[str, str]:
-    """``module:variable`` of the app's environment (flyte/_internal/resolvers/app_env.py)."""
+    """Return the module and the variable of the app's environment (flyte/_internal/resolvers/app_env.py).
+
+    Raise ``Refused`` if ``resolver_args`` is not ``MODULE:VARIABLE``.
+    """
     module, _, variable = resolver_args.partition(":")
     if not module or not variable or ":" in variable:
         raise Refused(f"{resolver_args!a} is not MODULE:VARIABLE")

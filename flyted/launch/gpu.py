@@ -1,7 +1,7 @@
-"""The lease of the app's GPUs: flyted's answer to systemd's question, as the variables that CUDA reads.
+"""Reads the lease of the app's GPUs, which flyted answers to systemd as a credential, and sets CUDA's variables.
 
-systemd starts a unit with an *empty* credential when the answering socket closes early: that is no lease, and the app
-must not start without.
+When the socket that answers for a credential closes early, systemd starts the unit with an *empty* credential. That is
+no lease, and the app must not start without one.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ _NUMBERS = re.compile(r"\d+(,\d+)*")
 
 
 class NoLease(Refused):
-    """The app cannot start now; later perhaps it can."""
+    """A refusal for want of a lease: the app cannot start now, but may later."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"no GPU: {why}", EX_TEMPFAIL)
 
 
 def take(credential: str | None, environ: MutableMapping[str, str]) -> None:
-    """Makes the granted devices, and no others, visible to CUDA. By UUID: an index changes with the order of buses.
+    """Make the granted devices, and no others, visible to CUDA.
 
-    Raises ``NoLease`` when there is no lease, with flyted's reason.
+    They are named by UUID: an index changes with the order of the buses. Without a ``credential`` do nothing. Raise
+    ``NoLease`` if there is no valid lease, with flyted's reason if it gave one.
     """
     if credential is None:
         return
@@ -42,9 +43,10 @@ def take(credential: str | None, environ: MutableMapping[str, str]) -> None:
 
 
 def _numbers(devices: list[str]) -> list[str]:
-    """For programs that read the variable as numbers (older vLLM), when the app sets some.
+    """Return the devices as numbers, for programs that read the variable as such (older vLLM).
 
-    CUDA counts the devices that it can open, and these are all; a partition has no number.
+    To be used when the app itself set numbers. CUDA counts only the devices that it can open, which are the granted
+    ones, so they are 0, 1, …. A MIG partition has no number: with one, return ``devices``.
     """
     return [str(n) for n in range(len(devices))] if all(each.startswith("GPU-") for each in devices) else devices
 

@@ -1,7 +1,7 @@
 """Keeps secrets out of the arguments of every process that the app starts: all users of the machine can read those.
 
-Python tells an audit hook of each start of a program (PEP 578); an exception of the hook prevents it. So a console
-script that passes its own arguments on to another program is caught as well.
+Python calls an audit hook before each start of a program (PEP 578), and an exception of the hook prevents the start.
+So a console script that passes its own arguments on to another program is caught as well.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from typing import Any
 from .refused import Refused
 
 _ARGUMENTS = {"os.exec": 1, "os.posix_spawn": 1, "os.spawn": 2, "subprocess.Popen": 1, "os.system": 0}
-SHORTEST = 6  # a shorter value is found by chance
-_BITS = 60  # one that is easier to guess is a word that other arguments have as well: a user's name, say
+SHORTEST = 6  # a shorter value would be found by chance
+_BITS = 60  # a value that is easier to guess may be a word in other arguments as well: a user's name, say
 _ALPHABETS = ((b"abcdefghijklmnopqrstuvwxyz", 26), (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", 26), (b"0123456789", 10))
 REMEDY = "let it read the variable or a file instead, or serve with --allow-secret-in-argv"
 
 
 def install(secrets: Mapping[str, str]) -> None:
-    """From now on a program with a value of ``secrets`` (name → value) in its arguments is not started."""
+    """From now on prevent the start of a program with a value of ``secrets`` (name → value) in its arguments.
+
+    The call that would start it raises ``Refused``. Values shorter than ``SHORTEST`` are not looked for.
+    """
     watched = {name: os.fsencode(value) for name, value in secrets.items() if len(value) >= SHORTEST}
     if not watched:
         return
@@ -46,10 +49,10 @@ def _check(arguments: Any, watched: Mapping[str, bytes]) -> None:
 
 
 def _shows(text: bytes, value: bytes) -> bool:
-    """Whether an argument holds a secret.
+    """Report whether an argument contains a secret.
 
-    A value that nobody has by chance is looked for everywhere in it. One like ``postgres`` counts as a word, or after
-    an equals sign: ``http://postgres:5432`` has another reason to be there.
+    A value that is too random to occur by chance counts anywhere in the argument. A value like ``postgres`` counts
+    only as a whole word, or after an equals sign: ``http://postgres:5432`` contains it for another reason.
     """
     if value not in text:
         return False
@@ -60,7 +63,7 @@ def _shows(text: bytes, value: bytes) -> bool:
 
 
 def _bits(value: bytes) -> float:
-    """How hard a value is to guess at most: its length times what each of its characters may be."""
+    """Return an upper bound of a value's entropy in bits: its length times the bits of one character."""
     size = sum(count for letters, count in _ALPHABETS if any(byte in letters for byte in value))
     others = {byte for byte in value if not any(byte in letters for letters, _ in _ALPHABETS)}
     return len(value) * math.log2(max(size + 8 * len(others), 2))

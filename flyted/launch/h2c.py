@@ -1,6 +1,7 @@
-"""Whether a program speaks HTTP/2 without TLS at its port, as the name of the port says (``Port(8080, name="h2c")``).
+"""Checks that a program speaks HTTP/2 without TLS at its port, as the port's name says (``Port(8080, name="h2c")``).
 
-The ingress speaks nothing else to it then, so a server of HTTP/1.1 would answer nobody: the start ends at once.
+The ingress speaks only HTTP/2 to such a port, so a server of HTTP/1.1 could answer no request: its start fails at
+once.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ _HEAD = 9
 
 
 class Ready:
-    """When the program may get requests, like ``health.Ready``: when it answers in HTTP/2."""
+    """The test whether a program may get requests, like ``health.Ready``: it does when it answers in HTTP/2."""
 
     asks = ""
 
     def at(self, target: str) -> bool:
-        """Asks at ``target``. Raises ``Refused`` where something else is spoken."""
+        """Report whether ``target`` answers in HTTP/2. Raise ``Refused`` if it answers in another protocol."""
         said = _first_frame(target)
         if said and not _is_settings(said):
             raise Refused(
@@ -30,7 +31,10 @@ class Ready:
 
 
 def _is_settings(said: bytes) -> bool:
-    """A server begins with this frame, whatever it is asked (RFC 9113 3.4); no other protocol has these bytes."""
+    """Report whether an answer begins with a SETTINGS frame.
+
+    A server of HTTP/2 always sends this frame first (RFC 9113 3.4); no other protocol begins with these bytes.
+    """
     return len(said) >= _HEAD and said[3] == 4 and said[4:_HEAD] == bytes(5)
 
 
@@ -42,7 +46,7 @@ def _first_frame(target: str) -> bytes:
             while len(said) < _HEAD and (more := connection.recv(4096)):
                 said += more
     except TimeoutError:
-        return b""  # it may be busy
+        return b""  # the program may be busy
     except OSError:
-        pass  # what it has said before counts
+        pass  # the bytes received before the error count
     return said

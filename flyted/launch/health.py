@@ -1,6 +1,6 @@
-"""Whether a server that listens already can answer: some listen long before their model is loaded.
+"""Checks whether a server that listens can answer: some listen long before their model is loaded.
 
-Asked on the program's own port, in its own network, or on the app's socket.
+The server is asked on the program's own port, in its own network, or on the app's socket.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import socket
 import time
 
-_WAIT_S = 1.0  # one that is busy with its model may leave a connection alone for long
-_SILENCE_S = 5.0  # one that says nothing so long to a question of HTTP speaks something else
+_WAIT_S = 1.0  # a server that is busy with its model may not answer a connection for long
+_SILENCE_S = 5.0  # a server that has not answered an HTTP request for so long speaks another protocol
 NOT_YET = 503
 _NO_SUCH_PATH = 404
 _ERRORS = 500
 
 
 class Ready:
-    """When a program may get requests.
+    """The test whether a program may get requests.
 
-    ``path``: of the app (``--ready-path``), which has to answer below 500 and not 404: Ray Serve has no paths before
-    its application is there. ``health``: of an engine, which serves unless it says "not yet" (503): in doubt it can.
-    Without either any answer will do, and no answer will do after a while.
+    ``path``: a path of the app (``--ready-path``), which has to answer with a status below 500 other than 404: Ray
+    Serve has no paths before its application is loaded. ``health``: a path of an engine; any answer but 503 ("not
+    yet") means ready. Without either, any answer means ready, and after ``_SILENCE_S`` seconds no answer does too.
     """
 
     def __init__(self, path: str = "", health: str = "") -> None:
@@ -29,11 +29,14 @@ class Ready:
 
     @property
     def asks(self) -> str:
-        """The path that says it, "" if any answer does."""
+        """The path that is requested, "" if any answer will do."""
         return self.path or self._health
 
     def at(self, target: str) -> bool:
-        """Asks at ``target``: ``address:port``, no brackets; or the path of a Unix socket."""
+        """Report whether the program at ``target`` is ready.
+
+        ``target``: ``address:port``, no brackets; or the path of a Unix socket.
+        """
         said = status(target, self.asks or "/", "GET" if self.asks else "HEAD")
         if self.path:
             return said is not None and 0 < said < _ERRORS and said != _NO_SUCH_PATH
@@ -44,7 +47,7 @@ class Ready:
 
 
 def status(target: str, path: str, method: str = "GET") -> int | None:
-    """The status that ``target`` answers with; 0 if it says something else, ``None`` if it says nothing."""
+    """Return the status with which ``target`` answers; 0 if that is not HTTP, ``None`` if there is no answer."""
     try:
         with connected(target) as connection:
             connection.sendall(f"{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
@@ -56,7 +59,7 @@ def status(target: str, path: str, method: str = "GET") -> int | None:
 
 
 def connected(target: str) -> socket.socket:
-    """A connection to ``target``, with a bound on each wait. Raises ``OSError``."""
+    """Return a connection to ``target``, with a timeout of ``_WAIT_S`` seconds. Raise ``OSError`` if there is none."""
     if not target.startswith("/"):
         address, _, port = target.rpartition(":")
         return socket.create_connection((address, int(port)), _WAIT_S)
@@ -75,6 +78,6 @@ def _first_line(connection: socket.socket) -> bytes:
     try:
         while b"\n" not in said and len(said) < 4096 and (more := connection.recv(4096)):
             said += more
-    except ConnectionError:  # TLS of its own, say: it speaks, and not our language
+    except ConnectionError:  # a server with TLS, say: it reacts, but does not speak HTTP
         pass
     return said

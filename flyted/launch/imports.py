@@ -1,4 +1,4 @@
-"""Runs a function on a module right after somebody imports it; imports nothing itself."""
+"""Runs a function on a module right after the app imports it; imports nothing itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class _AfterImport:
-    """A finder in front of the others: lets them find the module, and adds the function to its loader."""
+    """A finder in front of the others, which lets them find the module, and adds the function to its loader."""
 
     def __init__(self, name: str, function: Callable[[ModuleType], None]) -> None:
         self._name, self._function = name, function
@@ -38,7 +38,7 @@ class _AfterImport:
 
 
 def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
-    """Calls ``function(module)`` once when module ``name`` has been imported, or now if it is already there."""
+    """Call ``function(module)`` once, when module ``name`` has been imported, or now if it already is."""
     if name in sys.modules:
         function(sys.modules[name])
     else:

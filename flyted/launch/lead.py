@@ -1,7 +1,8 @@
-"""A server function that is not uvicorn: requests are led to whatever listens on the app's port.
+"""Leads requests to the app's port, for a server function that is not uvicorn.
 
-The app has a network of its own, so that is this process or one that it started: http.server, Flask, Panel, Streamlit.
-A thread looks until uvicorn takes the inherited socket (adopt.py) or the port serves, whichever comes first.
+The app has a network of its own, so only this process or one that it started can listen on the port: http.server,
+Flask, Panel, Streamlit. A thread polls until uvicorn takes the inherited socket (adopt.py) or the port serves,
+whichever comes first.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from .refused import Refused
 from .surroundings import say
 
 _LISTENER = 3  # the only descriptor that systemd-socket-proxyd is given (sd_listen_fds(3))
-_AS_PROXY = f'LISTEN_FDS=1 LISTEN_PID=$$ exec {PROXY} --connections-max={CONNECTIONS} "$0"'  # a thread cannot fork
+# A shell sets LISTEN_PID, since a thread should not fork without exec.
+_AS_PROXY = f'LISTEN_FDS=1 LISTEN_PID=$$ exec {PROXY} --connections-max={CONNECTIONS} "$0"'
 
 
 class Lead:
-    """Starts systemd-socket-proxyd when the port serves. ``drain_unit`` (drain.py) ends it before the app."""
+    """The thread that starts systemd-socket-proxyd when the port serves.
+
+    At a stop ``drain_unit`` (drain.py) drains the proxy before systemd ends the app.
+    """
 
     def __init__(self, adopter: Adopter, notifier: Notifier, port: Port, app: str) -> None:
         self._adopter, self._notifier, self._port, self._app = adopter, notifier, port, app
@@ -33,15 +38,15 @@ class Lead:
         self._proxy: subprocess.Popen[bytes] | None = None
 
     def begin(self) -> None:
-        """Returns at once; what follows happens in a thread."""
+        """Start the thread that polls the port, and return at once."""
         threading.Thread(target=self._run, name="lead", daemon=True).start()
 
     def stopping(self) -> None:
-        """The app ends: an end of the proxy is none of its own."""
+        """Note that the app is being stopped, so that the end of the proxy is no longer a failure."""
         self._stopping = True
 
     def end(self) -> None:
-        """Ends the proxy with the app; it may be frozen."""
+        """Kill the proxy, since the app has ended. By SIGKILL: the proxy may be frozen."""
         self._stopping = True
         if self._proxy is not None:
             self._proxy.kill()
@@ -67,7 +72,7 @@ class Lead:
     def _to(self, target: str) -> None:
         listener = self._adopter.give_up()
         if listener is None:
-            return  # uvicorn has it
+            return  # uvicorn has taken it
         proxy = subprocess.Popen(["/bin/sh", "-c", _AS_PROXY, target], pass_fds=[_LISTENER], env={})
         self._proxy = proxy
         self._notifier.ready(f"serving {self._app} on port {self._port.number}")

@@ -1,4 +1,4 @@
-"""What listens in this network namespace, and who else is in this unit: read from proc(5), nothing is disturbed."""
+"""Reads from proc(5) which sockets listen in this network namespace, and which other processes are in this unit."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _BEST = ("127.0.0.1", "::1")
 
 
 def listening() -> list[tuple[str, int]]:
-    """Address and port of each listening TCP socket."""
+    """Return the address and port of each listening TCP socket."""
     return [_address(words[1], family) for path, family in _TABLES for words in _rows(path) if words[3] == _LISTEN]
 
 
 def target(heard: list[tuple[str, int]], port: int) -> str | None:
-    """Where to connect to reach ``port``; ``None`` if nothing listens there.
+    """Return the ``address:port`` at which to reach ``port``; ``None`` if nothing listens there.
 
-    As systemd-socket-proxyd takes it, which splits at the last colon and knows no brackets.
+    The form is that of systemd-socket-proxyd, which splits at the last colon and knows no brackets.
     """
     there = [_ANY.get(address, address) for address, each in heard if each == port]
     if not there:
@@ -32,12 +32,12 @@ def target(heard: list[tuple[str, int]], port: int) -> str | None:
 
 
 def tcp_inodes() -> set[str]:
-    """The inodes of all TCP sockets that belong to somebody."""
+    """Return the inodes of all TCP sockets that a process holds."""
     return {words[9] for path, _family in _TABLES for words in _rows(path)} - {"0"}
 
 
 def others_of_this_unit(known: Collection[int]) -> list[int]:
-    """The processes of this unit other than the ``known`` ones; none where this is no app's unit."""
+    """Return the processes of this unit other than the ``known`` ones; none if this is not the unit of an app."""
     own = _cgroup("self")
     if "/flyted-app-" not in own:
         return []
@@ -62,7 +62,7 @@ def _rows(path: str) -> list[list[str]]:
 
 
 def _address(text: str, family: int) -> tuple[str, int]:
-    """``0100007F:1F90``: words of 32 bits in the machine's own order, then the port."""
+    """Parse ``0100007F:1F90``: 32-bit words in the machine's byte order, then the port."""
     number, _, port = text.partition(":")
     words = [bytes.fromhex(number[at : at + 8])[:: -1 if _LITTLE else 1] for at in range(0, len(number), 8)]
     address = socket.inet_ntop(family, b"".join(words))

@@ -1,8 +1,8 @@
-"""What a program prints, on its way to the journal: without the app's secrets, and not without end.
+"""Copies a program's output to the journal, without the app's secrets, and within a limit.
 
-Servers print the arguments that they were started with (SGLang its whole ``server_args``, the key included), and what
-is in the journal stays there and is read by others. So the program writes to a pipe, and what comes out of it goes on
-to where launch itself writes. Unlike a level of its log, that holds for any program, and for whatever it starts.
+Servers print the arguments that they were started with (SGLang its whole ``server_args``, the key included), and the
+journal keeps these lines, where others read them. So the program writes to a pipe, and launch copies from the pipe to
+its own output. Unlike the program's log level, that works for any program, and for the processes that it starts.
 """
 
 from __future__ import annotations
@@ -27,24 +27,27 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Log:
-    """Pipes in place of standard output and error. Made before the fork; each side then calls its own method."""
+    """The pipes in place of standard output and error.
+
+    They are made before the fork; then the child calls ``enter``, and the parent ``watch``.
+    """
 
     def __init__(self, values: Iterable[bytes]) -> None:
         self._forms = sorted({form for value in values for form in forms(value)}, key=len, reverse=True)
         self._bound = Bound()
         self._threads: list[threading.Thread] = []
         first = os.pipe()
-        # output → its pipe; outputs that are one file share one
+        # output → its pipe; if both outputs are the same file, they share one pipe
         self._pipes = {1: first, 2: first if os.path.sameopenfile(*_OUTPUTS) else os.pipe()}
 
     def enter(self) -> None:
-        """In the program's process: from now on it writes to the pipes."""
+        """Make this process, which becomes the program, write to the pipes."""
         for output, (_, write) in self._pipes.items():
             os.dup2(write, output)
         self._close(read=True, write=True)
 
     def watch(self) -> None:
-        """In the other: hands on what comes, until the last writer has closed."""
+        """Start to copy the pipes to the journal, in threads, until every writer has closed them."""
         self._close(write=True)
         for output, read in {read: output for output, (read, _) in self._pipes.items()}.items():
             thread = threading.Thread(target=self._hand_on, args=(output, read), daemon=True)
@@ -52,18 +55,25 @@ class Log:
             self._threads.append(thread)
 
     def finish(self, wait_s: float) -> None:
-        """Waits until all is handed on; a process that was left behind may hold the pipe for longer."""
+        """Wait until everything is copied, at most ``wait_s`` seconds per pipe; then print the lines held back.
+
+        A process that the program left behind may keep a pipe open for longer.
+        """
         for thread in self._threads:
             thread.join(wait_s)
         _write(2, self._bound.rest())
 
     def without_secrets(self, text: bytes) -> bytes:
-        """The text with each value of a secret replaced."""
-        present = [form for form in self._forms if form in text]  # mostly none, and far quicker than a pattern of all
+        """Return the text with each value of a secret replaced by ``HIDDEN``."""
+        present = [form for form in self._forms if form in text]  # mostly none; far faster than one pattern of all
         return re.sub(b"|".join(map(re.escape, present)), HIDDEN, text) if present else text
 
     def _hand_on(self, source: int, target: int) -> None:
-        """Line by line: half a line may hold half a value. The journal waits for whole lines as well."""
+        """Copy ``source`` to ``target`` by whole lines: half a line may hold half a value.
+
+        The journal waits for whole lines as well. Of a line longer than ``_AT_ONCE`` bytes the end is held back, as
+        far as a value may begin there.
+        """
         held = b""
         while chunk := os.read(source, _AT_ONCE):
             lines, newline, held = (held + chunk).rpartition(b"\n")
@@ -82,10 +92,11 @@ class Log:
 
 
 def forms(value: bytes) -> set[bytes]:
-    """How a value may stand in a line: as it is, in quotes of Python, JSON or HTML, in an address, in base64, in hex.
+    """Return the forms in which a value may appear in a line.
 
-    Of a value of several lines each one counts: a log is read by lines. What a program makes of it else, or of a part
-    of it, is not known here.
+    These are: as it is, quoted as in Python, JSON or HTML, in a URL, in base64, in hex. Each line of a value with
+    several lines has forms of its own, since a log is read by lines. Other encodings, and parts of a value, are not
+    recognised.
     """
     found: set[bytes] = set()
     for piece in value.splitlines():
@@ -103,10 +114,10 @@ def forms(value: bytes) -> set[bytes]:
 
 
 def _base64(value: bytes) -> Iterator[bytes]:
-    """The value within a longer text, ``user:value`` of Basic authentication for one, whose length is not known.
+    """Yield the base64 forms of a value within a longer text of unknown length, such as Basic's ``user:value``.
 
-    Three bytes become four characters: what stands before shifts them in three ways, and a character of which some
-    bits belong to the neighbours is left out.
+    Three bytes become four characters, so the text before the value can shift it in three ways. A character that also
+    holds bits of a neighbouring byte is left out.
     """
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + value)
@@ -125,5 +136,5 @@ def _html(text: str) -> str:
 
 
 def _write(target: int, text: bytes) -> None:
-    with contextlib.suppress(OSError):  # a journal that is gone must not stop the program
+    with contextlib.suppress(OSError):  # the loss of the journal must not stop the program
         write_all(target, text)

@@ -1,6 +1,6 @@
-"""Counts what an app keeps, as the app's own user, who alone may look into its folders: ``launch --measure``.
+"""Counts the data that an app keeps, as the app's own user, who alone may read its folders: ``launch --measure``.
 
-Code that was unpacked and links are nothing that the app keeps; what it wrote beside its code is.
+Unpacked code and links do not count; files that the app wrote beside its code do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ _LONGEST_S = 2.0
 
 
 def main() -> int:
-    """Writes one JSON object: ``bytes``, ``files``, ``cache_bytes``, and whether there was time to count all."""
+    """Print one JSON object: ``bytes``, ``files``, ``cache_bytes``, and ``complete``; return 0.
+
+    ``complete`` is false if there was no time to count all files.
+    """
     state, cache = first(os.environ, "STATE_DIRECTORY"), first(os.environ, "CACHE_DIRECTORY")
     deadline = time.monotonic() + _LONGEST_S
     kept, complete = _count(_own_files(state), deadline)
@@ -48,7 +51,7 @@ def _files(top: str, but: str = "") -> Iterator[str]:
 
 
 def _count(paths: Iterator[str], deadline: float) -> tuple[list[int], bool]:
-    """The size of each file, and whether that are all."""
+    """Return the size of each file in bytes, and whether all files were counted before ``deadline``."""
     sizes: list[int] = []
     for path in paths:
         if time.monotonic() > deadline:
@@ -57,5 +60,5 @@ def _count(paths: Iterator[str], deadline: float) -> tuple[list[int], bool]:
             if not os.path.islink(path):
                 sizes.append(os.lstat(path).st_size)
         except OSError:
-            continue  # gone meanwhile
+            continue  # the file has been deleted meanwhile
     return sizes, True

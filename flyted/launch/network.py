@@ -1,7 +1,8 @@
-"""The way out of the app's network: a unit beside this one opens it (units/flyted-net@.service) while this one starts.
+"""Waits for the way out of the app's network, which units/flyted-net@.service opens while this unit starts.
 
-What is done before the app's own code runs takes longer, as a rule, so that nobody waits; and a wake finds it open.
-While the app runs it may close, when the router ends, and opens again: then a connection fails, as on any network.
+launch's own steps before the app's code usually take longer, so there is rarely a wait; at a wake the way is open.
+While the app runs, the way out closes when the router ends, and opens again: meanwhile connections fail, as on any
+network.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ _FIRST_LOOK_S, _SLOWER, _LAST_LOOK_S = 0.001, 1.5, 0.05
 
 
 def await_way_out(patience_s: float = PATIENCE_S) -> None:
-    """Returns when there is a way out. Raises ``Refused`` where it does not come; a later start may find it."""
+    """Wait until there is a way out.
+
+    Raise ``Refused``, with ``EX_TEMPFAIL``, if there is none after ``patience_s`` seconds: a later start may find it.
+    """
     end = time.monotonic() + patience_s
     pause = _FIRST_LOOK_S
     while not _open():
@@ -29,7 +33,7 @@ def await_way_out(patience_s: float = PATIENCE_S) -> None:
 
 
 def _open() -> bool:
-    """Whether there is a route to everywhere: the last step of flyted/net/cable.py."""
+    """Report whether there is a default route: adding it is the last step of flyted/net/cable.py."""
     with open(_ROUTES, encoding="ascii") as file:
         rows = [line.split() for line in file.readlines()[1:]]
     return any(row[1] == row[7] == _ALL and int(row[3], 16) & _GATEWAY for row in rows)

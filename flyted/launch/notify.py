@@ -1,4 +1,4 @@
-"""sd_notify(3) in a few lines."""
+"""Speaks sd_notify(3)'s protocol."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ import socket
 from . import workdir
 from .surroundings import say
 
-_PATIENCE_S = 2.0  # sending waits while the receiver's queue is full; a stop must not
+_PATIENCE_S = 2.0  # a send waits while the receiver's queue is full, and a stop must not wait for long
 
 
 class Notifier:
-    """Tells systemd about the start and stop of this process; does nothing outside of a unit."""
+    """The sender of this process's start, status and stop to systemd; does nothing outside of a unit."""
 
     def __init__(self, address: str | None) -> None:
         self._address = address
 
     def loading(self, what: str) -> None:
-        """The app's code is being imported, which may take long."""
+        """Tell systemd that the app's code is being imported, which may take long."""
         self._send(f"STATUS=loading {what}")
 
     def ready(self, status: str) -> None:
-        """The app answers requests now."""
+        """Tell systemd that the app answers requests now."""
         kept = workdir.kept(os.environ)
         self._send(f"READY=1\nSTATUS={status}" + (f"; {kept}" if kept else ""))
 
     def status(self, text: str) -> None:
-        """What this process is doing, for people and for flyted."""
+        """Set the unit's status, which tells people and flyted what this process is doing."""
         self._send(f"STATUS={text}")
 
     def stopping(self) -> None:
-        """The app answers what it has begun, and nothing new."""
+        """Tell systemd, and the log, that the app finishes its requests in flight and accepts no new ones."""
         say("told to stop: requests in flight are finished, other work of the app ends")
         self._send("STOPPING=1\nSTATUS=finishing requests")
 
     def _send(self, state: str) -> None:
         if not self._address:
             return
-        # "@" begins an abstract address. Losing a message must not take the app down: systemd's own timeouts judge.
+        # "@" begins an abstract address. A lost message must not end the app: systemd's own timeouts decide.
         target = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:

@@ -1,4 +1,4 @@
-"""launch's own command line, as flyted writes it (plan/units.py)."""
+"""Parses launch's own command line, which flyted writes (plan/units.py)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _ENV_DENIED = re.compile(
     r"CREDENTIALS_DIRECTORY|NOTIFY_SOCKET|WATCHDOG_.*|MAINPID|INVOCATION_ID|JOURNAL_STREAM|"
     r"(?:STATE|CACHE|RUNTIME|LOGS|CONFIGURATION)_DIRECTORY|_U_.*|_F_.*|FLYTED_.*"
 )
-"""The same rule as flyted's (contract/names.py), as a second line of defence: flyted refuses these at serve."""
+"""flyted's own rule (contract/names.py) once more, as a second line of defence: flyted refuses these at a deploy."""
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105 - the only mount path that Flyte's SDK knows (flyte/_secret.py)
 
 
 class Secret:
-    """One credential and what the app sees of it: a variable (``kind`` "env") or a file ("file")."""
+    """A credential, and the form in which the app gets it: as a variable (``kind`` "env") or a file ("file")."""
 
     __slots__ = ("credential", "kind", "name")
 
@@ -30,10 +30,11 @@ class Secret:
 
 
 class Options:
-    """What flyted asked for.
+    """The parsed command line.
 
-    ``command``: the container's command as Flyte's SDK wrote it, of fserve up to its dashes. ``args``: the words after
-    them, with variables to be put in (expand.py). ``shell``: instead of words, a line for ``sh``.
+    ``command``: the container's command as Flyte's SDK wrote it; of an fserve command, the words up to ``--``.
+    ``args``: the words after ``--``, as templates with variables to be expanded (expand.py). ``shell``: a line for
+    ``sh``, instead of words.
     """
 
     def __init__(self) -> None:
@@ -55,9 +56,10 @@ class Options:
 
 
 def parse(argv: list[str]) -> Options:
-    """Reads the command line.
+    """Parse the command line.
 
-    Raises ``Refused`` on an unknown option, a missing value, or a secret that may not have its name.
+    Raise ``Refused`` for an unknown option, a missing or invalid value, a missing command, or a secret that may not
+    have its name.
     """
     options = Options()
     words = iter(argv)
@@ -145,7 +147,10 @@ def _secret(value: str, known: list[Secret]) -> Secret:
 
 
 def check_variable(name: str, owner: str) -> str:
-    """The name of a variable that ``owner`` may set for the app; ``Refused`` where it would change what runs."""
+    """Return ``name``, the name of a variable that ``owner`` may set for the app.
+
+    Raise ``Refused`` if it is no valid name, or if the variable would change what runs.
+    """
     if _ENV.fullmatch(name) is None or _ENV_DENIED.fullmatch(name):
         raise Refused(f"{owner} may not set the variable {name!a}")
     return name

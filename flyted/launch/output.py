@@ -1,4 +1,4 @@
-"""Standard output and error of an app that runs in this process, behind a bound (``bound.py``)."""
+"""Limits the standard output and error of an app that runs in this process (``bound.py``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OUTPUTS = (1, 2)
 
 
 class _Stream(io.RawIOBase):
-    """A file descriptor behind a bound."""
+    """A file descriptor to which only the lines within the limit are written."""
 
     def __init__(self, target: int, bound: Bound) -> None:
         self._target, self._bound = target, bound
@@ -34,20 +34,20 @@ class _Stream(io.RawIOBase):
 
 
 def write_all(target: int, text: bytes) -> None:
-    """Writes all of ``text``, however little the other side takes at once. Raises ``OSError``."""
+    """Write all of ``text``, even if the other side accepts only parts at once. Raise ``OSError`` if a write fails."""
     while text:
         text = text[os.write(target, text) :]
 
 
 class Output:
-    """Both streams of this process behind one bound."""
+    """Both streams of this process, with one limit for both."""
 
     def __init__(self) -> None:
         self._bound = Bound()
         os.register_at_fork(after_in_child=self._bound.renew)
 
     def install(self) -> None:
-        """Puts ``sys.stdout`` and ``sys.stderr`` behind the bound."""
+        """Replace ``sys.stdout`` and ``sys.stderr`` by streams with the limit."""
         sys.stdout, sys.stderr = (
             io.TextIOWrapper(
                 io.BufferedWriter(_Stream(output, self._bound)),
@@ -57,7 +57,7 @@ class Output:
         )  # fmt: skip
 
     def finish(self) -> None:
-        """Prints the last lines, where the bound held them back."""
+        """Flush both streams, and print the last lines if the limit held them back."""
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         write_all(_OUTPUTS[1], self._bound.rest())

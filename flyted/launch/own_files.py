@@ -1,8 +1,8 @@
 """Moves what an app wrote into a folder of code to its working folder, before the folder is deleted.
 
 An app writes there when it resolves links (``Path(__file__).resolve().parent``) or changes a file of its bundle in
-place; and flyted 0.1.0 had the code's folder as working folder. Nothing is deleted: where two files want one name the
-newer one has it, and the other is kept in ``STATE/kept-from-earlier-deploys``.
+place; and in flyted 0.1.0 the code's folder was the working folder. No file is deleted: if two files have the same
+name, the newer one gets it, and the other is kept in ``STATE/kept-from-earlier-deploys``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .bundle import BYTE_CODE, Record
 KEPT = "kept-from-earlier-deploys"
 PARAMETERS = "flyte-parameters.json"  # parameters.py
 COVERED = ".flyted-covered"
-"""Below a folder of code: the bundle's files in whose place a link to the app's own is (``arrange``)."""
-_LOGS = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
+"""The folder, in a folder of code, of the bundle's files that a link to the app's own file replaces (``arrange``)."""
+_LOGS = ("-wal", "-shm", "-journal")  # the endings of the files that SQLite keeps beside a database
 
 
 class Mover:
-    """Moves files into the working folder ``work``.
+    """The mover of files into the working folder ``work``.
 
-    ``ours(path, name)``: whether a deploy made that link. ``begins(names)`` is told what is moved next.
+    ``ours(path, name)``: reports whether a deploy made that link. ``begins(names)``: is called before files are moved.
     """
 
     def __init__(
@@ -38,9 +38,10 @@ class Mover:
         self.moved: list[str] = []
 
     def empty(self, folder: str, record: Record | None, *, running: bool) -> None:
-        """Moves what is not as it was unpacked. ``running``: somebody runs this code and finds its files by links.
+        """Move the files that are not as they were unpacked.
 
-        Without a record nothing is moved in a way that could replace code: all goes to :data:`KEPT`.
+        ``running``: a process runs this code, so each moved file is replaced by a link. Without a record no file may
+        replace code: all go to :data:`KEPT`. Raise ``OSError`` if a file operation fails.
         """
         if record is None:
             for name in self._entries(folder):
@@ -52,10 +53,11 @@ class Mover:
             self._move(folder, name, running=running)
 
     def own(self, folder: str, record: Record) -> list[str]:
-        """What in ``folder`` is not as it was unpacked; a database of SQLite's comes with its log, and after it.
+        """Return the names of the files in ``folder`` that are not as they were unpacked, in the order to move them.
 
-        While the log is not written back the database may be as it was unpacked, and one is nothing without the other.
-        Whoever opens the database between the two moves finds the log by both names.
+        An SQLite database comes with its log, and after it. As long as the log is not written back, the database may
+        be as it was unpacked, and neither is complete without the other. A program that opens the database between the
+        two moves finds the log by both names. Raise ``OSError`` if a file cannot be examined.
         """
         names = set(self._entries(folder, record.folders))
         changed = {name for name in names if record.files.get(name) != _state(os.path.join(folder, name))}
@@ -63,10 +65,11 @@ class Mover:
         return sorted(changed | logged & names, key=lambda name: (not name.endswith(_LOGS), name))
 
     def empty_unrecorded(self, folder: str, code: str, bundle: Record, *, same: bool, running: bool) -> None:
-        """The same for a working folder of flyted 0.1.0, of which there is no record.
+        """Move the app's files out of a working folder of flyted 0.1.0, for which there is no record.
 
-        ``code``: the folder of the bundle that starts now. If it is the ``same`` bundle, what differs is the app's. Of
-        another one it may be older code: that is kept, and does not come in the way.
+        ``code``: the folder of the bundle that starts now. If ``folder`` has the ``same`` bundle, every file that
+        differs is the app's. If it has another, a file may be older code: that is moved to :data:`KEPT`, so that it
+        does not replace new code. Raise ``OSError`` if a file operation fails.
         """
         for name in self._entries(folder):
             path = os.path.join(folder, name)
@@ -80,9 +83,9 @@ class Mover:
                 self._move(folder, name, running=running)
 
     def _entries(self, folder: str, folders: Iterable[str] = ()) -> Iterator[str]:
-        """Files and links below ``folder``, and empty folders but ``folders``. Byte code is nobody's work.
+        """Yield the files and links below ``folder``, and the empty folders that are not in ``folders``.
 
-        What has been moved is a link into the working folder, and is passed over, as are sockets and pipes.
+        Byte code is skipped, and so are links into the working folder (files that have been moved), sockets and pipes.
         """
         for top, below, files in os.walk(folder):
             if top == folder and COVERED in below:
@@ -108,7 +111,7 @@ class Mover:
             self._make_folders(target)
             return
         if not self._make_folders(os.path.dirname(target)):
-            self._keep(source, name, folder)  # a file of the app's is where the folder would be
+            self._keep(source, name, folder)  # the app has a file where the folder would be
             return
         if os.path.lexists(target) and not self._ours(target, name):
             if os.path.isdir(target) or _changed(source) < _changed(target):
@@ -121,7 +124,7 @@ class Mover:
 
     def _keep(self, source: str, name: str, folder: str) -> None:
         if os.path.isdir(source) and not os.path.islink(source):
-            return  # an empty folder holds nothing
+            return  # an empty folder, which is not worth keeping
         target = os.path.join(self._kept, os.path.basename(folder)[:12], name)
         number = 1
         while os.path.lexists(target if number == 1 else f"{target}.{number}"):
@@ -139,9 +142,12 @@ class Mover:
 
 
 def _place(source: str, target: str, *, link_back: bool) -> None:
-    """Moves a file to its new name, at which it is whole or not at all; also from another file system."""
+    """Move a file to its new name, at which it appears complete or not at all, also from another file system.
+
+    ``link_back``: leave a link to the new name at the old one.
+    """
     fresh = f"{target}.{os.getpid()}.moving"
-    if not (os.path.lexists(target) and _same(source, target)):  # else a crash came between the two names
+    if not (os.path.lexists(target) and _same(source, target)):  # otherwise a crash left the file with both names
         try:
             if not link_back:
                 os.replace(source, target)
@@ -171,12 +177,12 @@ def _same(one: str, other: str) -> bool:
 
 
 def has_log(path: str) -> bool:
-    """Whether SQLite keeps something beside a file, which is no whole database then."""
+    """Report whether SQLite keeps a log beside a file, which is not a complete database then."""
     return any(os.path.lexists(path + end) for end in _LOGS)
 
 
 def equal(one: str, other: str) -> bool:
-    """Whether two files hold the same; a link is no file."""
+    """Report whether two files have the same content. False if either is a link or cannot be read."""
     try:
         return not os.path.islink(one) and not os.path.islink(other) and filecmp.cmp(one, other, shallow=False)
     except OSError:

@@ -1,7 +1,7 @@
-"""The app's parameters: decoded, set as variables, and written where ``flyte.app.get_parameter`` looks.
+"""Decodes the app's parameters, sets them as variables, and writes them where ``flyte.app.get_parameter`` looks.
 
-Follows ``sync_parameters`` and ``main`` of flyte/_bin/serve.py. Plain strings and addresses of other apps are done
-here, without importing flyte; files and folders are left to Flyte's own function, which knows how to fetch them.
+Follows ``sync_parameters`` and ``main`` of flyte/_bin/serve.py. Plain strings and addresses of other apps are decoded
+here, without importing flyte; files and folders are left to Flyte's own function, which can fetch them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,21 @@ _ENDPOINT_PATTERN = "INTERNAL_APP_ENDPOINT_PATTERN"
 
 
 class Parameters:
-    """``plain``: as the file holds them; ``bound``: as server functions get them; ``variables``: to be set."""
+    """The decoded parameters.
+
+    ``plain``: name → text, for the file. ``bound``: name → value, for the server function's arguments. ``variables``:
+    the variables to set.
+    """
 
     def __init__(self, plain: dict[str, str], bound: dict[str, Any], variables: dict[str, str]) -> None:
         self.plain, self.bound, self.variables = plain, bound, variables
 
 
 def decode(transport: str, dest: str, environ: MutableMapping[str, str]) -> Parameters:
-    """Reads ``--parameters`` (base64 of gzip of JSON); files and folders are fetched to ``dest``.
+    """Decode ``--parameters`` (base64 of gzip of JSON), and fetch its files and folders to ``dest``.
 
-    Raises ``Refused`` if it cannot be read, or sets a variable that an app may not set.
+    Raise ``Refused`` if it cannot be read, sets a variable that an app may not set, or needs an unknown address.
+    Exceptions of the SDK's own fetching are passed on.
     """
     if not transport:
         return Parameters({}, {}, {})
@@ -49,7 +54,10 @@ def decode(transport: str, dest: str, environ: MutableMapping[str, str]) -> Para
 
 
 def publish(parameters: Parameters, environ: MutableMapping[str, str]) -> None:
-    """Sets the variables and writes ``flyte-parameters.json``, complete or not at all: for this revision alone."""
+    """Set the variables, and write ``flyte-parameters.json`` for this revision alone, complete or not at all.
+
+    Raise ``OSError`` if it cannot be written.
+    """
     environ.update(parameters.variables)
     path = own_path(environ, FILE)
     fresh = f"{path}.{os.getpid()}"

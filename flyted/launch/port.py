@@ -1,4 +1,4 @@
-"""The TCP port of an app: whether something listens on it and answers, and what leads requests there."""
+"""Watches the TCP port of an app until it serves, and becomes the proxy that leads requests there."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from .options import Options
 from .surroundings import say
 
 PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
-CONNECTIONS = 4096  # what the .socket unit's backlog is, and more than the ingress sends (plan/reconcile.py)
-FIRST_LOOK_S, LAST_LOOK_S = 0.005, 0.1  # a look costs some 50 µs
+CONNECTIONS = 4096  # equal to the .socket unit's backlog, and more than the ingress opens (plan/reconcile.py)
+FIRST_LOOK_S, LAST_LOOK_S = 0.005, 0.1  # the interval of polls; one costs some 50 µs
 SLOWER = 1.2
 WAITING = "waiting: "
-"""How the unit's status begins while a start may be in vain (plan/states.py)."""
-_DOUBT_S = 5.0  # a program that listens elsewhere so long may listen there for good
+"""The beginning of the unit's status while a start will probably fail (plan/states.py reads it)."""
+_DOUBT_S = 5.0  # a program that listens on another port for so long will probably stay there
 
 
 class Port:
-    """Looked at until it serves. What makes a start look vain is said once, and told to systemd."""
+    """The app's port, polled until it serves.
+
+    If the program listens only on another port, that is logged once, and set as the unit's status.
+    """
 
     def __init__(self, options: Options, notifier: Notifier) -> None:
         self.number = options.port or options.server_port
@@ -29,15 +32,15 @@ class Port:
         self._doubt = time.monotonic() + _DOUBT_S
 
     def look(self) -> str | None:
-        """Where to connect, as systemd-socket-proxyd takes it; ``None`` while it does not serve.
+        """Return the ``address:port`` at which the program serves, for systemd-socket-proxyd; ``None`` if not yet.
 
-        Raises ``Refused`` where it never will.
+        Raise ``Refused`` if it never will.
         """
         heard = listeners.listening()
         target = listeners.target(heard, self.number)
         if target is not None:
             return target if self._ready.at(target) else None
-        if heard and not self._ready.asks and time.monotonic() > self._doubt:  # engines have ports among themselves
+        if heard and not self._ready.asks and time.monotonic() > self._doubt:  # engines also open other ports
             self._doubt = float("inf")
             why = self._elsewhere(heard)
             say(why)
@@ -45,7 +48,7 @@ class Port:
         return None
 
     def why_not(self) -> str:
-        """Why it does not serve."""
+        """Return the reason why the port does not serve."""
         heard = listeners.listening()
         if listeners.target(heard, self.number) is None:
             return self._elsewhere(heard) if heard else f"nothing listens on port {self.number}"
@@ -58,7 +61,7 @@ class Port:
 
 
 def become_proxy(listener: int, target: str) -> None:
-    """Replaces this process by systemd-socket-proxyd, or ends it."""
+    """Replace this process by systemd-socket-proxyd on ``listener``; if that fails, end it with status 1."""
     try:
         os.set_inheritable(listener, True)  # noqa: FBT003
         environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}

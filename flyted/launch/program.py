@@ -1,7 +1,8 @@
-"""An app that is a program, not a server function.
+"""Runs an app that is a program, not a server function.
 
-Python programs of the image run inside this process: a process's arguments can be read by everybody on the machine,
-``sys.argv`` by nobody. Others replace this process, which then may hold no secret in an argument. Never a shell.
+Python programs of the image run inside this process: every user of the machine can read a process's arguments, but no
+other process ``sys.argv``. Other programs replace this process, and then no argument may hold a secret. No shell is
+used.
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 
 
 class Plan:
-    """``how`` a command will run, "script", "module" or "exec"; ``what``: path or module; ``args``: the rest."""
+    """The way to run a command.
+
+    ``how``: "script", "module" or "exec". ``what``: the path or module. ``args``: the arguments.
+    """
 
     def __init__(self, how: str, what: str, args: list[str]) -> None:
         self.how, self.what, self.args = how, what, args
 
     @property
     def is_uvicorn(self) -> bool:
-        """Whether this is uvicorn's own command, which can only serve on the inherited socket."""
+        """Whether this is uvicorn's own command, which has to serve on the inherited socket."""
         return self.how != "exec" and os.path.basename(self.what) == "uvicorn"
 
 
 def plan(command: list[str]) -> Plan:
-    """Decides how to run a command; ``Refused`` if there is no such program."""
+    """Decide how to run a command. Raise ``Refused`` if there is no such program."""
     name, args = command[0], command[1:]
     found = shutil.which(name)
     if found is None:
@@ -44,7 +48,7 @@ def plan(command: list[str]) -> Plan:
 
 
 def run(chosen: Plan) -> int:
-    """Runs a program in this process; returns its exit status, or passes on its ``SystemExit``."""
+    """Run a Python program in this process; return 0 at its end, and pass its exceptions on, ``SystemExit`` too."""
     sys.argv = [chosen.what, *chosen.args]
     if chosen.how == "module":
         runpy.run_module(chosen.what, run_name="__main__", alter_sys=True)
@@ -54,7 +58,10 @@ def run(chosen: Plan) -> int:
 
 
 def replace(chosen: Plan, name: str) -> None:
-    """Becomes another program, with the listening socket and systemd's variables as systemd gave them."""
+    """Replace this process by another program, which gets the listening socket and variables as systemd passed them.
+
+    Raise ``Refused`` if the program cannot be run.
+    """
     try:
         os.execv(chosen.what, [name, *chosen.args])  # noqa: S606
     except OSError as error:
@@ -77,5 +84,5 @@ def _is_python_script(path: str) -> bool:
             head = file.read(256)
     except OSError:
         return False
-    # pip and uv write "#!/bin/sh" and `'''exec' …python` where the interpreter's path is too long for a first line.
+    # If the interpreter's path is too long for a first line, pip and uv write "#!/bin/sh" and `'''exec' …python`.
     return head.startswith(b"#!") and b"python" in head

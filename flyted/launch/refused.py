@@ -1,14 +1,14 @@
-"""The one way in which launch gives up on purpose: a line on stderr and an exit status that systemd knows."""
+"""Defines the one error with which launch gives up on purpose: a line on stderr and an exit status."""
 
 from __future__ import annotations
 
 EX_CANTCREAT = 73
-EX_TEMPFAIL = 75  # a later start may do
+EX_TEMPFAIL = 75  # a later start may succeed
 EX_CONFIG = 78  # sysexits.h; a restart cannot help, so flyted does not try
 
 
 class Refused(Exception):
-    """The app cannot be started; the text says what is wrong and never holds a secret's value."""
+    """An error: the app cannot be started. The text says why, and never contains a secret's value."""
 
     def __init__(self, why: str, status: int = EX_CONFIG) -> None:
         super().__init__(why)

@@ -1,7 +1,7 @@
-"""Files of a bundle to which the app gave other names: their content becomes the app's own at the next deploy.
+"""Makes files of a bundle that the app renamed its own at the next deploy, by copying their content.
 
-A file of the bundle stands in the working folder as a link, and a program that renames it (``config.json`` to
-``config.json.bak``) moves the link: with the next code it would show another file, or none.
+A file of the bundle is a link in the working folder, and a program that renames it (``config.json`` to
+``config.json.bak``) renames the link. With the next bundle the link would lead to another file, or to none.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from .workdir import read_link
 
 
 def keep(work: str, names: Iterable[str], target: Callable[[str], str], find: Callable[[str], str]) -> None:
-    """Replaces links of other names by what they lead to.
+    """Replace links that were renamed by copies of the files to which they lead.
 
-    ``names``: those at which a deploy made links, each to ``target(name)``. Nobody looks for more unless one of these
-    is not there: the working folder may be large. ``find(name)``: the file behind it, "" if there is none any more.
+    ``names``: the names at which a deploy made links, each to ``target(name)``. The working folder, which may be
+    large, is searched only if one of these is missing. ``find(name)``: returns the path of the file, "" if it is gone.
+    Raise ``OSError`` if a file cannot be copied.
     """
     gone = {target(name): name for name in names if read_link(os.path.join(work, name)) != target(name)}
     for top, _folders, files in os.walk(work) if gone else ():

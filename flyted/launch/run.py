@@ -1,4 +1,4 @@
-"""The order of a start: secrets, code, surroundings, then the app."""
+"""Starts the app: hands over its secrets, prepares its code and environment, then runs it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _VARIABLE = re.compile(r"\$\{?#?([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def main(argv: list[str]) -> int:
-    """Starts the app; returns the exit status. 78 (``EX_CONFIG``) where starting again cannot help."""
+    """Run the app; return its exit status, or 78 (``EX_CONFIG``) if it cannot start and a restart cannot help."""
     surroundings.unbuffer()
     output = Output()
     try:
         return _start(parse(start.words(argv, os.environ)), os.environ, output)
     except gpu.NoLease as why:
-        return why.status  # said already
+        return why.status  # _take_gpu has logged it
     except Refused as why:
         surroundings.say(f"the app cannot start: {why}")
         return why.status
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001 - the app's own; what Python would print, without our frames
+    except Exception as error:  # noqa: BLE001 - an error of the app: printed as Python would, without our frames
         from .failures import show
 
         show(error)
@@ -77,7 +77,7 @@ def _take_gpu(options: Options, environ: MutableMapping[str, str]) -> None:
     try:
         gpu.take(options.gpu, environ)
     except gpu.NoLease as why:
-        surroundings.say(f"the app cannot start: {why}")  # before those who wait are told to look for it
+        surroundings.say(f"the app cannot start: {why}")  # first, since the waiting clients are told to see the log
         listener = activation.listener(environ)
         if listener is not None:
             from .turn_away import turn_away
@@ -89,7 +89,7 @@ def _take_gpu(options: Options, environ: MutableMapping[str, str]) -> None:
 def _run_fserve(
     options: Options, asked: fserve.Fserve, environ: MutableMapping[str, str], secrets: frozenset[str]
 ) -> int:
-    """The steps of ``main`` in flyte/_bin/serve.py, in its order."""
+    """Do the steps of ``main`` in flyte/_bin/serve.py, in the same order."""
     from . import environment, parameters
 
     given = parameters.decode(asked.parameters, os.path.abspath(asked.dest or "."), environ)
@@ -97,7 +97,7 @@ def _run_fserve(
     if asked.pkl:
         found = environment.load_pickled(options.bundle or "")
     elif asked.resolver_args and not options.port:
-        # of a program nothing in the module matters, and to import it, with the SDK, is most of a wake
+        # A program on a port of its own needs nothing of the module, and its import, with the SDK, is most of a wake.
         module, variable = fserve.target(asked.resolver_args)
         Notifier(environ.get("NOTIFY_SOCKET")).loading(module)
         found = environment.load(module, variable)
@@ -122,7 +122,7 @@ def _run_fserve(
 
 
 def _named(line: str, secrets: frozenset[str]) -> list[str]:
-    """The secrets that a line for ``sh`` names: the programs that it starts may get them as arguments."""
+    """Return the secrets that a line for ``sh`` names: the programs that it starts may get them as arguments."""
     return [name for name in dict.fromkeys(_VARIABLE.findall(line)) if name in secrets]
 
 
@@ -131,21 +131,21 @@ def _run_program(options: Options, command: list[str], environ: MutableMapping[s
 
     chosen = program.plan(command)
     if not options.port and (kept := workdir.kept(environ)):
-        Notifier(environ.get("NOTIFY_SOCKET")).status(kept)  # the program may say itself that it serves
+        Notifier(environ.get("NOTIFY_SOCKET")).status(kept)  # the program may send READY=1 itself
     if chosen.how == "exec":
         if secrets:
             raise Refused(
                 f"program {command[0]!a} would show secret {secrets[0]} to everybody in its arguments; {guard.REMEDY}"
             )
         if not options.port:
-            workdir.tidy(environ)  # who else would say that it serves?
+            workdir.tidy(environ)  # now, since launch will not learn when the program serves
         program.replace(chosen, command[0])
     if options.port:
-        environ.setdefault("UVICORN_PORT", str(options.port))  # of a uvicorn with workers, where it names none
+        environ.setdefault("UVICORN_PORT", str(options.port))  # for a uvicorn with workers and no --port
     elif chosen.is_uvicorn:
         _adopt(options, environ)
     elif (listener := activation.listener(environ)) is not None:
-        # Its own way to take the socket (gunicorn's, say) keeps the variables; uvicorn inside it needs none.
+        # The program's own socket activation (gunicorn's, say) needs the variables; a uvicorn inside it does not.
         _adopter(listener, Notifier(environ.get("NOTIFY_SOCKET")), options)
     return program.run(chosen)
 
@@ -162,6 +162,6 @@ def _adopter(listener: activation.Listener, notifier: Notifier, options: Options
     from .adopt import Adopter
 
     adopter = Adopter(listener, notifier, options.app, options.ready)
-    if not options.h2c:  # which uvicorn does not speak: on a port of its own it is told so (h2c.py)
+    if not options.h2c:  # uvicorn does not speak h2c; on a port of its own that is reported (h2c.py)
         adopter.install()
     return adopter

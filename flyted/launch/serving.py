@@ -1,6 +1,6 @@
 """Runs an app's environment as Flyte's fserve does (``_serve`` in flyte/_bin/serve.py), on the inherited socket."""
 
-# ruff: noqa: SLF001 - fserve as well reads the environment's private fields: there are no others
+# ruff: noqa: SLF001 - fserve reads the environment's private fields too: there are no public ones
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class Serving:
         self._asked_to_stop = False
 
     def run(self) -> int:
-        """Returns the exit status when the server function is done or a signal asked for the end."""
+        """Run until the server function returns, or a signal asks to stop; return the exit status 0.
+
+        Exceptions of the app's functions are passed on.
+        """
         try:
             asyncio.run(self._serve())
         except asyncio.CancelledError:
@@ -57,14 +60,14 @@ class Serving:
             await self._call(environment._on_shutdown)
 
     def _stop(self, signum: int, _frame: object) -> None:
-        """SIGTERM where no uvicorn server of the main thread handles it itself."""
+        """Handle SIGTERM and SIGINT when no uvicorn server of the main thread does so itself."""
         self._lead.stopping()
         if self._adopter.taken:
             self._adopter.stop(signum)
         elif self._main is not None and self._loop is not None:
             self._asked_to_stop = True
             self._notifier.stopping()
-            leaving = threading.Timer(_STANDS_STILL_S, self._leave)  # a function that blocks the loop is not cancelled
+            leaving = threading.Timer(_STANDS_STILL_S, self._leave)  # a function that blocks the loop ignores a cancel
             leaving.daemon = True
             leaving.start()
             self._loop.call_soon_threadsafe(self._cancel, leaving)
@@ -86,7 +89,10 @@ class Serving:
             await result
 
     async def _in_thread(self, function: Callable[..., Any]) -> None:
-        """A plain function may run an event loop of its own, so it gets a thread; one that never ends dies with us."""
+        """Run a plain function in a thread, since it may run an event loop of its own.
+
+        A daemon thread, so that a function that never returns ends with the process.
+        """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
@@ -107,7 +113,7 @@ class Serving:
         await done
 
     def _arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
-        """The parameters that the function names; all of them if it takes ``**kwargs``."""
+        """Return the parameters that the function names; all of them if it takes ``**kwargs``."""
         wanted = inspect.signature(function).parameters
         if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in wanted.values()):
             return dict(self._bound)

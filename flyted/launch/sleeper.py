@@ -1,7 +1,7 @@
 """Puts the engine to sleep when flyted says so, and wakes it at the next request. The engine's process stays.
 
 While the engine sleeps the proxy is frozen (drain.py), so new connections wait in the socket and cannot reach the
-engine. A process of its own asks the engine and waits: whatever the engine does, this unit still hears systemd.
+engine. A child process talks to the engine and waits: so launch still reacts to systemd, whatever the engine does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .surroundings import say
 
 SLEEP_NOW = signal.SIGUSR1
 ASLEEP, AWAKE = "asleep", "awake"
-"""How the unit's status begins, which flyted reads (plan/engines/sleep.py)."""
+"""The beginning of the unit's status, which flyted reads (plan/engines/sleep.py)."""
 _DRAIN_S = 3.0
 
 
@@ -28,9 +28,9 @@ class Sleeper:
         self._level, self._listener, self._notifier = level, listener, notifier
         self._blocked = tuple(blocked)
         self._proxy, self._target = 0, ""
-        self.asleep = False  # until the engine has been woken
+        self.asleep = False  # true from the end of a successful sleep to the end of a successful wake
         self._tries = 0
-        self.pid = 0  # the process that asks the engine, or waits for a connection
+        self.pid = 0  # the child process that talks to the engine, or waits for a connection
 
     @property
     def still(self) -> bool:
@@ -38,7 +38,10 @@ class Sleeper:
         return bool(self.pid)
 
     def begin(self, proxy: int, target: str) -> None:
-        """Begins to sleep, unless a request is in flight or a connection waits: then the engine stays awake."""
+        """Begin to put the engine to sleep; if a request is in flight or a connection waits, it stays awake.
+
+        ``proxy``: the proxy's process. ``target``: the engine's ``address:port``.
+        """
         if self.pid or not self._level:
             return
         self._tries += 1
@@ -52,9 +55,9 @@ class Sleeper:
             self.pid = self._child(lambda: engine_sleep.put_to_sleep(target, self._level))
 
     def ended(self, status: int, *, go_on: bool) -> bool:
-        """Takes the exit status of the process. Returns ``False`` if it failed: the engine is of no use then.
+        """Handle the exit of the child process. Return ``False`` if it failed and the engine has to be ended.
 
-        ``go_on``: whether the engine is to serve on.
+        ``status``: its exit status. ``go_on``: whether the engine is to go on serving.
         """
         self.pid = 0
         if status or not go_on:
@@ -69,7 +72,7 @@ class Sleeper:
         return True
 
     def end(self) -> None:
-        """Ends the process, since the unit ends."""
+        """Kill the child process, since the unit ends."""
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""What flyted hands over at a start: the app's variables and the rest of launch's command line, in one credential.
+"""Reads the credential with the app's variables and the rest of launch's command line, which flyted hands over.
 
 Neither is for other users of the machine, who can read every unit and every process's arguments.
 """
@@ -16,14 +16,14 @@ from .refused import Refused
 OPTION = "--start"
 _AGAIN = "FLYTED_STARTED_AGAIN"
 _READ_AT_START = re.compile(r"LD_.*|MALLOC_.*|GLIBC_TUNABLES|LC_.*|LANG|LANGUAGE|TZ")
-"""Variables that the C library or Python have looked at before our first line."""
+"""Variables that the C library or Python read before launch's first line runs."""
 
 
 def words(argv: list[str], environ: MutableMapping[str, str]) -> list[str]:
-    """The whole command line; sets the app's variables. Without ``--start`` it is ``argv``, and none is set.
+    """Set the app's variables, and return the whole command line.
 
-    Starts this process anew where a variable would come too late. Raises ``Refused`` for a document that is missing or
-    damaged.
+    Without ``--start`` the command line is ``argv``, and no variable is set. If a variable would be set too late to
+    take effect, start this process anew by execve(2). Raise ``Refused`` if the credential is missing or damaged.
     """
     if OPTION not in argv[:-1]:
         return argv
@@ -32,7 +32,7 @@ def words(argv: list[str], environ: MutableMapping[str, str]) -> list[str]:
     late = any(environ.get(name) != value for name, value in environment.items() if _READ_AT_START.fullmatch(name))
     environ.update(environment)
     if environ.pop(_AGAIN, "") != _AGAIN and late:
-        environ[_AGAIN] = _AGAIN  # once: Python itself changes some of them, LC_CTYPE=C for one (PEP 538)
+        environ[_AGAIN] = _AGAIN  # only once: Python itself changes some of them, such as LC_CTYPE=C (PEP 538)
         os.execv(sys.orig_argv[0], sys.orig_argv)  # noqa: S606
     return [*argv[:place], *argv[place + 2 :], *rest]
 

@@ -1,8 +1,8 @@
-"""A program that opens a TCP port of its own, and what leads requests to it.
+"""Supervises a program that opens a TCP port of its own, and the proxy that leads requests to it.
 
-The unit has a network namespace of its own, so every app may have port 8080. Requests come to the inherited socket,
-in which systemd-socket-proxyd(8) takes them to the program's port, once that listens. This process stays the unit's
-main one: it starts both, tells systemd, and ends them in the right order.
+The unit has a network namespace of its own, so every app may have port 8080. Requests arrive at the inherited socket,
+from which systemd-socket-proxyd(8) takes them to the program's port, once that listens. This process stays the unit's
+main process: it starts both, notifies systemd, and ends them in the right order.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ _LAST_WORDS_S = 2.0
 
 
 def supervise(options: Options, environ: MutableMapping[str, str], secrets: Iterable[bytes] = ()) -> int | None:
-    """Splits the process in two. ``None`` in the new one: it is to become the program.
+    """Fork. The child returns ``None`` and goes on to become the program; the parent supervises it.
 
-    In the old one: the exit status, when all is over. No value of ``secrets`` reaches the journal.
-
-    Raises ``Refused`` where there is no socket to serve.
+    The parent returns the exit status when the program and the proxy have ended. It copies the program's output to the
+    journal, without the values of ``secrets``. Raise ``Refused`` if systemd passed no listening socket.
     """
     listener = activation.listener(environ)
     if listener is None:
@@ -50,7 +49,7 @@ def supervise(options: Options, environ: MutableMapping[str, str], secrets: Iter
 
 
 class Supervisor:
-    """Waits for whatever comes first: the port, an end, a signal."""
+    """The event loop of the unit's main process: it waits for the port, the end of a child, or a signal."""
 
     def __init__(self, options: Options, program: int, listener: int, notifier: Notifier, log: Log) -> None:
         self._app = options.app
@@ -63,7 +62,7 @@ class Supervisor:
         self._refused = 0
 
     def run(self) -> int:
-        """Returns the exit status when the program has ended, and the proxy with it."""
+        """Run until the program has ended, then kill the proxy; return the exit status."""
         try:
             return self._wait()
         finally:
@@ -91,7 +90,7 @@ class Supervisor:
                 os.kill(self._program, found.si_signo)
 
     def _look(self) -> None:
-        """Whether the port serves; then requests are led there."""
+        """Start the proxy if the port serves; end the program if it never will."""
         try:
             target = None if self._stopping else self._port.look()
         except Refused as why:
@@ -112,7 +111,7 @@ class Supervisor:
         return pid
 
     def _ended(self) -> int | None:
-        """Which child has ended, and whether that is the end of all: then the exit status."""
+        """Handle the end of each child that has ended; return the exit status if the program is one of them."""
         over = None
         for pid in (self._program, self._proxy, self._sleeper.pid):
             if pid and (ended := os.waitpid(pid, os.WNOHANG))[0]:
@@ -122,12 +121,12 @@ class Supervisor:
                 elif pid == self._proxy:
                     self._proxy_ended()
                 elif not self._sleeper.ended(status, go_on=not self._stopping and over is None):
-                    # somebody waits for it to wake: what does not is not asked to end, either
+                    # An engine that does not wake is killed at once: a client waits, and it may ignore SIGTERM too.
                     self._end_program(signal.SIGKILL if self._sleeper.asleep else signal.SIGTERM)
         return over
 
     def _program_ended(self, status: int) -> int:
-        self._log.finish(_LAST_WORDS_S)  # before ours
+        self._log.finish(_LAST_WORDS_S)  # so that the program's last lines come before ours
         if self._stopping:
             return self._refused
         if status < 0:
@@ -140,28 +139,28 @@ class Supervisor:
                 "it has to stay in the foreground"
             )
             return EX_CONFIG
-        if status != EX_CONFIG:  # launch itself has said why
+        if status != EX_CONFIG:  # launch itself, in the child, has logged why
             say(f"the program ended with status {status}" + ("" if self._proxy else " and never listened"))
         return status
 
     def _proxy_ended(self) -> None:
-        """Without it no request arrives, so the program is of no use; the next request starts both."""
+        """Stop the program, which no request can reach without the proxy; the next request starts both."""
         self._proxy = 0
         if not self._stopping:
             say("systemd-socket-proxyd has ended, so the program is stopped")
             self._stop(signal.SIGTERM)
 
     def _stop(self, signum: int) -> None:
-        """Requests in flight are finished; those that come wait in the socket, for the next start."""
+        """Wait for the requests in flight, then end the program; later ones wait in the socket for the next start."""
         if self._sleeper.still:
-            self._end_program(signum)  # nothing is in flight, and nothing may be sent on
+            self._end_program(signum)  # no request is in flight, and none may reach the sleeping engine
             return
         self._stopping = True
         self._notifier.stopping()
         if self._proxy:
             if not drain(self._proxy, SECONDS):
                 say("requests are still in flight: they are cut off")
-                os.kill(self._proxy, signal.SIGKILL)  # now: a program that finishes what it has begun would not end
+                os.kill(self._proxy, signal.SIGKILL)  # else a program that first finishes its requests would not end
         else:
             say(self._port.why_not())
         os.kill(self._program, signum)

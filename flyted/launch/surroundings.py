@@ -1,4 +1,4 @@
-"""The process around the app: its output, its variables and where its imports come from."""
+"""Prepares the app's process: its output, its variables and its import path."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def say(line: str) -> None:
-    """One line of ours among the app's own output."""
+    """Print a line of flyted's to stderr, among the app's own output."""
     sys.stderr.write(f"flyted: {line}\n")
 
 
 def unbuffer() -> None:
-    """``-I`` ignores ``PYTHONUNBUFFERED``: without this, lines reach the journal late or, at a kill, never."""
+    """Make stdout and stderr line-buffered, so that lines reach the journal at once, and before a kill.
+
+    Python's ``-I`` ignores ``PYTHONUNBUFFERED``.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def furnish(environ: MutableMapping[str, str], cache: str) -> None:
-    """Variables that a container would have: programs of the image first, a home that can be written."""
-    environ["CACHE_DIRECTORY"] = cache  # the other one is ours (workdir.py)
+    """Set the variables that a container would have: the image's programs first in ``PATH``, and a writable home."""
+    environ["CACHE_DIRECTORY"] = cache  # systemd's second folder is launch's own (workdir.py)
     programs = os.path.dirname(sys.executable)
     folders = [each for each in (environ.get("PATH") or _DEFAULT_PATH).split(":") if each != programs]
     environ["PATH"] = ":".join([programs, *folders])
@@ -33,19 +36,19 @@ def furnish(environ: MutableMapping[str, str], cache: str) -> None:
     if environ.get("HOME", "/") == "/":
         environ["HOME"] = first(environ, "STATE_DIRECTORY") or cache
     environ.setdefault("XDG_CACHE_HOME", os.path.join(cache, "xdg"))
-    # The socket's only client is the ingress, which replaces X-Forwarded-*; without this, redirects lead to http://.
+    # The socket's only client is the ingress, which replaces X-Forwarded-*. Without this, redirects lead to http://.
     environ.setdefault("FORWARDED_ALLOW_IPS", "*")
 
 
 def first(environ: MutableMapping[str, str], variable: str) -> str:
-    """The first folder of systemd's ``CACHE_DIRECTORY`` or ``STATE_DIRECTORY``; empty if there is none."""
+    """Return the first folder of systemd's ``CACHE_DIRECTORY`` or ``STATE_DIRECTORY``; "" if there is none."""
     return environ.get(variable, "").partition(":")[0]
 
 
 def extend_path(environ: MutableMapping[str, str], folders: list[str]) -> None:
-    """Puts the app's folders first on ``sys.path``, before each the entries of ``_F_SYS_PATH`` in it.
+    """Put the app's folders first on ``sys.path``, each after the entries of ``_F_SYS_PATH`` below it.
 
-    That is Flyte's adjust_sys_path. Made absolute, which Flyte does not do: the app may change its working folder.
+    As Flyte's adjust_sys_path does, but with absolute paths: the app may change its working folder.
     """
     entries = [entry for entry in environ.get("_F_SYS_PATH", "").split(":") if entry]
     wanted = [os.path.abspath(os.path.join(folder, entry)) for folder in folders for entry in [*entries, ""]]
@@ -54,7 +57,10 @@ def extend_path(environ: MutableMapping[str, str], folders: list[str]) -> None:
 
 
 def describe(environ: MutableMapping[str, str], project: str, domain: str, org: str) -> None:
-    """What ``flyte.app.ctx()`` and Flyte's client read (flyte/app/_context.py, flyte/_initialize.py)."""
+    """Set the variables that ``flyte.app.ctx()`` and Flyte's client read, unless the app has set them.
+
+    Sources: flyte/app/_context.py, flyte/_initialize.py.
+    """
     names = {
         "FLYTE_INTERNAL_EXECUTION_PROJECT": project,
         "FLYTE_INTERNAL_EXECUTION_DOMAIN": domain,
@@ -66,10 +72,13 @@ def describe(environ: MutableMapping[str, str], project: str, domain: str, org: 
 
 
 def raw_data(environ: MutableMapping[str, str], path: str) -> None:
-    """Where the app may put data of its own; the template that a cluster fills in becomes its state folder."""
-    path = path or _RAW_DATA_TEMPLATE  # the SDK writes no other (flyte/app/_app_environment.py container_cmd)
+    """Tell the app where it may put raw data; the template, which a cluster fills in, becomes a folder of its state.
+
+    Raise ``OSError`` if the folder cannot be made.
+    """
+    path = path or _RAW_DATA_TEMPLATE  # the SDK writes only this (flyte/app/_app_environment.py container_cmd)
     if _RAW_DATA_TEMPLATE in path:
         folder = os.path.join(first(environ, "STATE_DIRECTORY") or first(environ, "CACHE_DIRECTORY"), "raw")
         os.makedirs(folder, exist_ok=True)
         path = path.replace(_RAW_DATA_TEMPLATE, folder)
-    environ["_FLYTE_APP_RAW_DATA_PATH"] = path  # flyte/app/_context.py reads it where no context is set
+    environ["_FLYTE_APP_RAW_DATA_PATH"] = path  # flyte/app/_context.py reads it if no context is set

@@ -1,7 +1,7 @@
 """Keeps fields behind a chunked body (trailers) out of a request's headers, to which uvicorn adds them with httptools.
 
-A client could name there what only the ingress may say, as ``X-Flyte-User``; HAProxy has no rule to take trailers out.
-ASGI has no place for them either (its HTTP specification: headers are those that were sent before the body).
+A client could set a header there that only the ingress may set, such as ``X-Flyte-User``; HAProxy has no rule that
+removes trailers. ASGI has no place for them either (its HTTP specification: headers are those sent before the body).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .imports import after_import
 
 
 def install() -> None:
-    """Waits for that part of uvicorn to be imported; an app without it pays nothing."""
+    """Patch that part of uvicorn when it is imported; an app without it pays nothing."""
     after_import("uvicorn.protocols.http.httptools_impl", _patch)
 
 

@@ -1,7 +1,7 @@
-"""Answers those who wait at the app's socket when the app cannot start now: 503, and when to come back.
+"""Answers the clients that wait at the app's socket when the app cannot start now: 503, with ``Retry-After``.
 
-Their requests lie in the socket's queue. Left there they would start the app again and again, and be cut off with it
-when it is taken down.
+Their requests are in the socket's queue. If they stayed there, they would start the app again and again, and be cut
+off when its units are removed.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import socket
 import time
 
 RETRY_S = 15
-PATIENCE_S = 3.0  # for all of them: what comes later meets a daemon that knows
+PATIENCE_S = 3.0  # for all clients; by then the daemon knows of the failure, and handles later ones
 _HEAD_LIMIT = 64 * 1024
 _BODY = b"503: this app cannot serve now; its operator can see why in its log\n"
 
 
 def turn_away(listener: socket.socket) -> int:
-    """Answers all connections that wait; how many there were. Never raises for what a client does."""
+    """Answer all connections that wait; return their number. No client can make this raise."""
     end, count = time.monotonic() + PATIENCE_S, 0
     listener.setblocking(False)  # noqa: FBT003
     while time.monotonic() < end:
         try:
             conn, _ = listener.accept()
         except OSError:
-            return count  # nobody is left
+            return count  # no connection is left
         count += 1
         with conn, contextlib.suppress(OSError):
             conn.settimeout(0.5)
@@ -44,5 +44,5 @@ def _answer(conn: socket.socket) -> None:
         b"Retry-After: %d\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (RETRY_S, len(_BODY), _BODY)
     )
     conn.shutdown(socket.SHUT_WR)
-    while conn.recv(65536):  # a body that is not read would cut the answer off
+    while conn.recv(65536):  # an unread body would make the kernel reset the connection, and lose the answer
         pass

@@ -1,7 +1,7 @@
-"""A tar.gz from a stranger into an empty folder: plain files and folders only, below it only, and not too much.
+"""Unpacks an untrusted tar.gz into an empty folder: plain files and folders only, below it only, and within limits.
 
-Own checks, because ``tarfile``'s ``filter=`` is missing in Debian 12's Python. Every name is made with ``O_EXCL``
-below folders that were made here, so that no entry can lead a later one elsewhere.
+It has checks of its own, because ``tarfile``'s ``filter=`` is missing in Debian 12's Python. Every file is created
+with ``O_EXCL``, below folders that were made here, so that no entry can lead a later one elsewhere.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from .refused import Refused
 MOST_BYTES = 1 << 30
 MOST_ENTRIES = 100_000
 DEEPEST = 200
-"""Folders in folders: a name of more is no program's, and no path that the kernel takes whole."""
+"""Nested folders; no program needs more, and the kernel would not accept such a path as a whole."""
 _CHUNK = 1 << 20
-_FEW = 32  # so many files are synced one by one: syncfs(2) also waits for what others have written
+_FEW = 32  # up to so many files are synced one by one: syncfs(2) also waits for other processes' data
 
 
 def unpack(archive: str, folder: str) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """Writes the contents of ``archive`` below ``folder``, synced to disk; returns what is there now.
+    """Write the contents of ``archive`` below ``folder``, synced to disk; return the files and folders.
 
-    That is each file's relative name, with its size and the time of its last change (ns), and the folders' names.
+    That is a dict of each file's relative name → (size in bytes, time of last change in ns), and the folders' names.
 
-    Raises ``Refused`` for an unreadable archive, an unsafe or repeated name, a link, a device, or a size or number
-    above ``MOST_BYTES`` and ``MOST_ENTRIES``; ``OSError`` if the disk does not take it.
+    Raise ``Refused`` for an unreadable archive, an unsafe or repeated name, a link, a device, a size or number above
+    ``MOST_BYTES`` or ``MOST_ENTRIES``, or more than ``DEEPEST`` nested folders; ``OSError`` if it cannot be written.
     """
     label = f"code bundle {os.path.basename(archive)}"
     try:
-        source = open(archive, "rb")  # noqa: SIM115 - closed below; its errors differ from those of the disk
+        source = open(archive, "rb")  # noqa: SIM115 - closed below; its errors are not those of writing
     except OSError as error:
         raise Refused(f"{label} cannot be read: {error.strerror}") from None
     with source:
@@ -107,7 +107,7 @@ def _make_file(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: str, label: s
 
 
 def _sync(folder: str) -> None:
-    """Brings all of it to the disk at once, syncfs(2): one wait for the disk instead of one a file."""
+    """Sync the file system of ``folder`` by syncfs(2): one wait for the disk instead of one per file."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -117,7 +117,7 @@ def _sync(folder: str) -> None:
             if libc.syncfs(handle):
                 error = ctypes.get_errno()
                 raise OSError(error, os.strerror(error))
-        except (ImportError, AttributeError):  # a Python without libffi, a C library without it
+        except (ImportError, AttributeError):  # a Python without libffi, or a C library without syncfs
             os.sync()
     finally:
         os.close(handle)

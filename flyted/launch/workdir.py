@@ -1,8 +1,8 @@
-"""The working folder of an app, ``STATE/work``: it stays, and what the bundle brings stands in it as links.
+"""Prepares the working folder of an app, ``STATE/work``, which persists, and in which the bundle's files are links.
 
 Its folders are real, so that the app may write into each; files are links to ``CACHE/revision/code/NAME``. Each unit
-has a ``CACHE/revision`` of its own (plan/units.py), so two revisions beside each other share what the app wrote, and
-each finds its own code. A start with the same bundle finds the stamp, and does nothing.
+has a ``CACHE/revision`` of its own (plan/units.py), so two revisions that run side by side share what the app wrote,
+but each finds its own code. A start with the same bundle finds the stamp, and changes nothing.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ _REVISION = "revision"
 _STAMP, _STALE = ".stamp", ".stale.json"  # below STATE/code
 OWN = ".own.json"
 KEPT = "the app's own files are used instead of the deployed ones: "
-"""How the unit's status ends where the app has such (plan/states.py)."""
+"""The text before the names of such files, at the end of the unit's status (plan/states.py reads it)."""
 _NAMED = 5
 
 
 class Place:
-    """Where an app runs: ``work``, its working folder, and the folder of its ``code``, "" without a bundle.
+    """The folders of an app: ``work``, its working folder, and ``code``, the folder of its code, "" without a bundle.
 
-    ``code_first``: imports begin there, since a file of the app's own is in the place of a module.
+    ``code_first``: imports look in ``code`` first, since a file of the app's own takes the place of a module.
     """
 
     def __init__(self, work: str, code: str, *, code_first: bool) -> None:
         self.work, self.code, self.code_first = work, code, code_first
 
     def folders(self) -> list[str]:
-        """Where modules are looked for, in this order."""
+        """Return the folders in which modules are looked for, in this order."""
         found = [self.work, self.code] if self.code else [self.work]
         return found[::-1] if self.code_first else found
 
 
 def enter(bundle: str | None, environ: MutableMapping[str, str]) -> Place:
-    """Makes the app's working folder ready for ``bundle``, and changes to it.
+    """Prepare the app's working folder for ``bundle``, and change to it.
 
-    Raises ``Refused`` if the bundle cannot be read or is unsafe, or if the disk does not take it.
+    Raise ``Refused`` if the bundle cannot be read or is unsafe, if the folders cannot be written, or if the unit has
+    none.
     """
     cache, state = first(environ, "CACHE_DIRECTORY"), first(environ, "STATE_DIRECTORY")
     if not cache or not state:
@@ -54,9 +55,9 @@ def enter(bundle: str | None, environ: MutableMapping[str, str]) -> Place:
 
 
 def tidy(environ: MutableMapping[str, str]) -> None:
-    """Removes the links that this bundle does not bring. To be called when the app serves.
+    """Remove the links to files that this bundle does not have. To be called when the app serves.
 
-    Until then the revision before it may have to go on, and needs them.
+    Until then the revision before it may have to go on, and needs these links. A failure is only logged.
     """
     state = first(environ, "STATE_DIRECTORY")
     if state and os.path.exists(os.path.join(state, "code", _STALE)):
@@ -69,7 +70,7 @@ def tidy(environ: MutableMapping[str, str]) -> None:
 
 
 def kept(environ: MutableMapping[str, str]) -> str:
-    """What to say of files of the app's own that stand where the bundle has some; "" if there are none."""
+    """Return a line on files of the app's own that take the place of the bundle's; "" if there are none."""
     try:
         with open(os.path.join(first(environ, "STATE_DIRECTORY"), "code", OWN), encoding="utf-8") as file:
             import json
@@ -80,13 +81,16 @@ def kept(environ: MutableMapping[str, str]) -> str:
 
 
 def named(names: list[str]) -> str:
-    """The first few, in one line."""
+    """Return the first ``_NAMED`` names, and the number of the others, as text for one line."""
     shown = [name if name.isprintable() else ascii(name) for name in names[:_NAMED]]
     return ", ".join(shown) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def own_path(environ: MutableMapping[str, str], name: str) -> str:
-    """The path of a file that belongs to this revision's run alone. In the working folder a link leads to it."""
+    """Return the path of a file that belongs to this revision alone, and link to it from the working folder.
+
+    Raise ``OSError`` if the link cannot be made.
+    """
     path = os.path.join(first(environ, "CACHE_DIRECTORY"), _REVISION, name)
     here = os.path.join(first(environ, "STATE_DIRECTORY"), "work", name)
     if read_link(here) != path:
@@ -95,19 +99,19 @@ def own_path(environ: MutableMapping[str, str], name: str) -> str:
 
 
 def code_link(cache: str) -> str:
-    """Where a unit finds the code of its revision."""
+    """Return the path of the link at which a unit finds the code of its revision."""
     return os.path.join(cache, _REVISION, "code")
 
 
 def link(target: str, path: str) -> None:
-    """Makes a symbolic link, also in place of a file or another link."""
+    """Make a symbolic link, also in place of a file or another link. Raise ``OSError`` if that fails."""
     fresh = f"{path}.{os.getpid()}"
     os.symlink(target, fresh)
     os.replace(fresh, path)
 
 
 def read_link(path: str) -> str:
-    """Where a symbolic link leads; "" if it is none."""
+    """Return the target of a symbolic link; "" if ``path`` is not one."""
     try:
         return os.readlink(path)
     except OSError:
