@@ -1,7 +1,7 @@
 """The network of apps: ``/usr/bin/python3 -I -S …/flyted/net/__main__.py way-out``, ``… router`` or ``… cable``.
 
-This file only makes its neighbours importable under their usual name; ``main.py`` begins the work. It is named in
-full: to run a folder, Python imports a good deal more.
+This file only makes the modules beside it importable under their usual names; ``main.py`` begins the work. Units name
+the file in full, since Python imports a good deal more to run a folder.
 """
 
 from __future__ import annotations

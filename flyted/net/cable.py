@@ -1,7 +1,8 @@
-"""The cable of one app: from the namespace that systemd made for it to the router's.
+"""The cable of one app: a veth(4) pair from the network namespace that systemd made for the app to the router's.
 
-Runs in the app's namespace with CAP_NET_ADMIN and nothing else, and ends; cable and address go with the namespace.
-When the router has gone, and the cable with it, it runs again, in the same namespace, while the app goes on.
+The command runs in the app's namespace, with no capability but CAP_NET_ADMIN, and ends; cable and address disappear
+with the namespace. When the router ends, each cable ends with it: the command runs again, in the same namespace, while
+the app goes on.
 """
 
 from __future__ import annotations
@@ -16,25 +17,28 @@ from flyted.net.notify import tell
 
 ROUTER = "flyted-net.service"  # contract/names.py: WAY_OUT
 _CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")  # cgroups(7): v2, hybrid, v1
-_TRIE = "/proc/self/net/fib_trie"  # each address after "|--", and then what it is: "/32 host LOCAL", say
+_TRIE = "/proc/self/net/fib_trie"  # each address follows "|--", its kind follows it: "/32 host LOCAL", for example
 _END = "cable"
 _LOOKS, _LOOK_S = 100, 0.01
 
 
 def run() -> None:
-    """Plugs the app in; the unit's status then says which address it has. Raises :class:`Failed`."""
+    """Connect the app to the router, and put its address into the unit's status.
+
+    Raises :class:`Failed`.
+    """
     number = plug(Netlink(), router(), int.from_bytes(os.urandom(4), "little"))
     tell(f"STATUS={plan.address(number)}")
 
 
 def plug(netlink: Netlink, pid: int, first: int) -> int:
-    """Lays the cable to the namespace of process ``pid``, on a port that nobody has; the app's number.
+    """Lay the cable to the namespace of process ``pid``, on a free port of the bridge, and return the app's number.
 
-    ``first``: which number is tried first, unless the app has had one. What is closed is closed before there is a way
-    out, and the way out is the last step.
+    ``first``: any integer; it picks the number that is tried first, unless the app has had one. Networks that apps may
+    not reach are closed before there is a way out; the route out is the last step. Raises :class:`Failed`.
     """
     before = _before()
-    netlink.remove(plan.INSIDE)  # to a router that has gone
+    netlink.remove(plan.INSIDE)  # a cable to a router that has ended
     for target, prefix in plan.CLOSED:
         netlink.prohibit(target, prefix)
     netlink.pair(plan.INSIDE, _END, plan.MTU)
@@ -50,7 +54,7 @@ def plug(netlink: Netlink, pid: int, first: int) -> int:
 
 
 def _before() -> int:
-    """The app's number so far, by its address; 0 if it has had none."""
+    """Return the number that the app has had so far, by its address; 0 if it has had none."""
     words = _words(_TRIE)
     number = 0
     for mark, word in itertools.pairwise(words):
@@ -62,7 +66,7 @@ def _before() -> int:
 
 
 def _keep(netlink: Netlink, before: int, number: int) -> None:
-    """Has the address on the loopback too: without a cable what an app sends to itself there still arrives."""
+    """Give the loopback the app's address too, so that what an app sends itself there arrives without a cable."""
     if before == number:
         return
     if before:
@@ -71,7 +75,11 @@ def _keep(netlink: Netlink, before: int, number: int) -> None:
 
 
 def _take_port(netlink: Netlink, pid: int, first: int) -> int:
-    """The kernel allocates: a link cannot move to where another one has its name, and then nothing has happened."""
+    """Move the cable's other end to the bridge, as the first port that is free, and return the app's number.
+
+    The kernel allocates the ports: a link cannot move to a namespace in which another link has its name, and a move
+    that fails changes nothing. Raises :class:`Failed` when all are taken.
+    """
     name = _END
     for number in plan.candidates(first):
         netlink.rename(name, plan.port(number))
@@ -85,10 +93,11 @@ def _take_port(netlink: Netlink, pid: int, first: int) -> int:
 
 
 def router() -> int:
-    """The process that holds the router's namespace, found in the cgroup of its unit, a neighbour of ours.
+    """Return the PID of the process that holds the router's namespace, from the cgroup of the router's unit.
 
-    It says that it is ready just before it is; and nothing else there will do: a process that has not entered its
-    namespace yet is in the machine's.
+    That cgroup stands beside this unit's. The router says ``READY=1`` just before it becomes this process, so it is
+    looked for several times. No other process will do: one that has not entered its namespace yet is in the machine's.
+    Raises :class:`Failed` when it is not there after a second.
     """
     for _look in range(_LOOKS):
         for pid in _listed():
@@ -104,7 +113,10 @@ def _listed() -> list[str]:
 
 
 def _words(path: str) -> list[str]:
-    """What a file of the kernel says; nothing where what it tells of has ended. pathlib's import would be slow."""
+    """Return the words of a file in /proc or /sys; none if the process that it describes has ended.
+
+    pathlib is not used, since its import would be slow.
+    """
     try:
         with open(path) as file:
             return file.read().split()

@@ -1,4 +1,4 @@
-"""The command line of the network's units, and how either gives up: one line on stderr and status 1."""
+"""The command line of the network's units; a command that fails prints one line to stderr and exits with status 1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WORK = ("way-out", "router", "cable")
 
 
 def main(argv: list[str]) -> int:
-    """Does what the only argument says; returns the exit status."""
+    """Run the command that the only argument names, and return the exit status: 1 if it failed, 2 if there is none."""
     if len(argv) != 1 or argv[0] not in _WORK:
         sys.stderr.write(f"usage: flyted-net {'|'.join(_WORK)}\n")
         return 2
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
 
 
 def _do(work: str) -> None:
-    """Imports what this work needs and no more: the first start of every app waits for its cable."""
+    """Import what this command needs and no more, and run it: the first start of every app waits for its cable."""
     if work == "cable":
         from flyted.net import cable
 

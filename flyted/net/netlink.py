@@ -1,11 +1,11 @@
-"""The few requests of rtnetlink(7) that the network needs, written out: no other program takes part.
+"""Sends the few rtnetlink(7) requests that the network of apps needs, without another program.
 
 ip(8) cannot put a link into the namespace of a process that it may not look into, and needs a process per step.
 """
 
 from __future__ import annotations
 
-import _socket as socket  # without its wrapper, whose imports take longer than all the work here
+import _socket as socket  # not socket: its imports take longer than all the work here
 import errno
 import os
 import struct
@@ -28,15 +28,15 @@ class Failed(Exception):
 
 
 class Exists(Failed):
-    """There is something of this name already."""
+    """A link, address or route of this name exists already."""
 
 
 class Missing(Failed):
-    """There is nothing of this name."""
+    """There is no link of this name."""
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    """One attribute, padded (netlink(7))."""
+    """Return one attribute, padded (netlink(7))."""
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
@@ -59,7 +59,10 @@ def _address(name: str, text: str, prefix: int) -> bytes:
 
 
 class Netlink:
-    """A connection to the kernel's routing tables in the network namespace of this process."""
+    """A connection to the kernel's routing tables in the network namespace of this process.
+
+    Methods raise :class:`Failed` when the kernel refuses, and ``OSError`` when a link is not there.
+    """
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
@@ -67,13 +70,13 @@ class Netlink:
         self._sequence = 0
 
     def bridge(self, name: str, index: int, mtu: int) -> None:
-        """Makes a bridge that is up."""
+        """Make a bridge with this interface index, and set it up."""
         info = attribute(_KIND, _text("bridge"))
         body = _link(index, UP) + attribute(_IFNAME, _text(name)) + attribute(_LINKINFO, info)
         self._do(f"bridge {name}", NEWLINK, CREATE | EXCLUSIVE, body + attribute(_MTU, _number(mtu)))
 
     def pair(self, name: str, peer: str, mtu: int) -> None:
-        """Makes two links that are the ends of one cable (veth(4)), both down."""
+        """Make two links that are the ends of one cable (veth(4)), both down."""
         size = attribute(_MTU, _number(mtu))
         other = attribute(_VETH_PEER, _link() + attribute(_IFNAME, _text(peer)) + size)
         info = attribute(_KIND, _text("veth")) + attribute(_DATA, other)
@@ -81,12 +84,12 @@ class Netlink:
         self._do(f"cable {name}", NEWLINK, CREATE | EXCLUSIVE, body)
 
     def rename(self, name: str, new_name: str) -> None:
-        """Gives a link that is down another name."""
+        """Rename a link that is down."""
         body = _link(socket.if_nametoindex(name)) + attribute(_IFNAME, _text(new_name))
         self._do(f"link {new_name}", SETLINK, 0, body)
 
     def hand_over(self, name: str, pid: int, master: int) -> None:
-        """Moves a link into the namespace of a process, there a port of the bridge with index ``master``, up.
+        """Move a link into the namespace of a process, as a port of the bridge with index ``master``, and set it up.
 
         Raises :class:`Exists`, and moves nothing, if there is a link of this name there. The name is not changed by
         the same request: the kernel would first move the link under its old name, and then fail to rename it.
@@ -95,41 +98,41 @@ class Netlink:
         self._do(f"port {name}", SETLINK, 0, body + attribute(_MASTER, _number(master)))
 
     def no_ipv6(self, name: str) -> None:
-        """Lets a link that is down have no IPv6 address when it is up, not even a link-local one."""
+        """Have a link that is down get no IPv6 address when it is set up, not even a link-local one."""
         mode = attribute(_ADDR_GEN_MODE, struct.pack("=B", _ADDR_GEN_NONE))
         spec = attribute(_AF_SPEC, attribute(socket.AF_INET6, mode))
         self._do(f"link {name} without IPv6", SETLINK, 0, _link(socket.if_nametoindex(name)) + spec)
 
     def remove(self, name: str) -> None:
-        """Removes a link, if it is there, and the other end of a cable with it."""
+        """Remove a link, if it is there, and with it the other end of a cable."""
         try:
             self._do(f"removing {name}", DELLINK, 0, _link(socket.if_nametoindex(name)))
         except (OSError, Missing):
             return
 
     def up(self, name: str) -> None:
-        """Sets a link up."""
+        """Set a link up."""
         self._do(f"link {name}", SETLINK, 0, _link(socket.if_nametoindex(name), UP))
 
     def address(self, name: str, text: str, prefix: int) -> None:
-        """Gives a link an IPv4 address."""
+        """Give a link an IPv4 address."""
         self._do(f"address {text}", NEWADDR, CREATE | EXCLUSIVE, _address(name, text, prefix))
 
     def no_address(self, name: str, text: str, prefix: int) -> None:
-        """Takes an IPv4 address from a link."""
+        """Remove an IPv4 address from a link."""
         self._do(f"removing address {text}", DELADDR, 0, _address(name, text, prefix))
 
     def route(self, target: str, prefix: int, *, link: str, gateway: str = "") -> None:
-        """Sends what goes to an IPv4 network over a link; without a gateway the target is at its other end."""
+        """Route an IPv4 network through a gateway on a link; without a gateway it is directly on the link."""
         way = attribute(_OIF, _number(socket.if_nametoindex(link)))
         if gateway:
             way += attribute(_GATEWAY, socket.inet_aton(gateway))
         self._route(target, prefix, _UNIVERSE if gateway else _ON_LINK, _UNICAST, way)
 
     def prohibit(self, target: str, prefix: int) -> None:
-        """Refuses what goes to an IPv4 network: connect(2) and sendto(2) fail at once with EACCES.
+        """Refuse what goes to an IPv4 network: connect(2) and sendto(2) fail at once with EACCES.
 
-        It may be refused already: the route belongs to no link, and stays when one goes.
+        The network may be refused already: the route belongs to no link, and stays when a link is removed.
         """
         self._route(target, prefix, _UNIVERSE, _PROHIBIT, b"", existing=REPLACE)
 

@@ -1,4 +1,4 @@
-"""What a unit says to systemd: sd_notify(3)."""
+"""Tells systemd about the state of a unit: sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import os
 
 
 def tell(text: str) -> None:
-    """Sends assignments such as ``READY=1``, one a line. Does nothing outside a unit."""
+    """Send assignments such as ``READY=1``, one a line, to systemd; do nothing outside a unit.
+
+    Only the first call of a process sends anything: it takes ``NOTIFY_SOCKET`` out of the environment.
+    """
     where = os.environ.pop("NOTIFY_SOCKET", "")
     if not where:
         return

@@ -1,35 +1,37 @@
 """The numbers of the network: addresses, where apps may go, and what the router lets through. Pure.
 
-Apps have addresses of 198.18.0.0/15, set aside for benchmarks (RFC 2544), which are on no network that a machine is
-really connected to. They are seen inside these namespaces only. There is no IPv6: an app that tries it hears at once.
+Apps have addresses of 198.18.0.0/15, which is set aside for benchmarks (RFC 2544): no network that a machine is really
+connected to has them. They are seen inside these namespaces only. There is no IPv6: an app that tries it gets an error
+at once.
 
-What is closed is refused by a route of the app's own namespace, which the app cannot change: the call fails at once,
-and says that it is a matter of permission. The router and the units' ``IPAddressDeny=`` are behind it.
+Networks that apps may not reach are refused by routes of the app's own namespace, which the app cannot change: the
+call fails at once with "permission denied". The router's rules and the units' ``IPAddressDeny=`` refuse them again.
 """
 
 from __future__ import annotations
 
-BRIDGE, BRIDGE_INDEX = "apps", 1000  # the index is asked for, so that a cable can name it from outside
-OUT = "out"  # slirp4netns' interface, the only way on
-INSIDE = "eth0"  # what an app sees
-LOOPBACK = "lo"  # where an app's address stands too, so that it stays when the cable goes
+BRIDGE, BRIDGE_INDEX = "apps", 1000  # a fixed index, so that a cable can name the bridge from another namespace
+OUT = "out"  # slirp4netns' interface, the router's only way out
+INSIDE = "eth0"  # the app's end of its cable
+LOOPBACK = "lo"  # has the app's address too, which so stays when the cable ends
 HOLD = "/usr/bin/sleep"
-"""What holds the router's namespace: a namespace lives as long as somebody is in it."""
-WINDOW, HEADERS = 65535, 40  # libslirp's largest window, since it does not scale it; of IPv4 and TCP
+"""The program that holds the router's namespace: a namespace lives as long as a process is in it."""
+WINDOW, HEADERS = 65535, 40  # bytes: libslirp's largest window, which it does not scale; headers of IPv4 and TCP
 MTU = WINDOW // 3 + HEADERS
-"""The largest with which no upload stalls: libslirp says that its window has grown when two segments more fit into it.
-A sender that is left less than one segment waits for that, and it has to come before the window is full: with larger
-segments the sender asks by itself, after 0.2 s. Nothing here is a wire."""
-FIRST, LAST = 2, 1022  # a bridge has at most 1023 ports (linux/net/bridge/br_private.h: BR_MAX_PORTS)
+"""The largest MTU, in bytes, with which no upload stalls. libslirp says that its window has grown when two more
+segments fit into it. A sender that is left with less than one segment waits for that, so it has to come before the
+window is full. With larger segments it comes too late, and the sender asks by itself, after 0.2 s. No physical link
+limits the MTU here."""
+FIRST, LAST = 2, 1022  # numbers of apps; a bridge has at most 1023 ports (linux/net/bridge/br_private.h: BR_MAX_PORTS)
 PREFIX, ROUTER = 22, "198.18.0.1"
 OUTSIDE = "198.19.0.0/24"
 RESOLVER = "198.19.0.3"
-"""Where apps ask for names if the machine's own resolver is on its loopback: slirp4netns, the third address of its
-network (slirp4netns(1), "--cidr"), asks that one."""
+"""The name server of apps if the machine's own is on its loopback: slirp4netns, which has the third address of its
+network (slirp4netns(1), "--cidr"), asks the machine's."""
 _ALL = "0.0.0.0"  # noqa: S104  a network, nothing listens there
 OPEN: tuple[tuple[str, int], ...] = ((RESOLVER, 32), (_ALL, 0))
-"""Where an app's packets go on from the router. An address decides by the longest prefix, so these two stand beside
-:data:`CLOSED`. The last one is what an app waits for at its start (flyted/launch/network.py)."""
+"""The networks that an app reaches through the router. The longest prefix decides, so these two can stand beside
+:data:`CLOSED`. An app waits for the last one, the default route, at its start (flyted/launch/network.py)."""
 CLOSED: tuple[tuple[str, int], ...] = (
     (_ALL, 8),
     ("169.254.0.0", 16),
@@ -39,40 +41,41 @@ CLOSED: tuple[tuple[str, int], ...] = (
     ("255.255.255.255", 32),
     ("198.18.0.0", 15),  # other apps, and what is between the router and slirp4netns
 )
-"""The IPv4 networks of ``CLOSED_NETWORKS`` (flyted/plan/sandbox.py), which says why, without the loopback, which is
-the app's own; and ours."""
+"""The networks that no app may reach: the IPv4 networks of ``CLOSED_NETWORKS`` (flyted/plan/sandbox.py, which says
+why) without the loopback, which is the app's own; and the network of apps itself."""
 CONNECTIONS = 1024
-"""How many connections an app may have at once through the router: slirp4netns looks at all of everybody's in turn."""
+"""The number of connections that an app may have at once through the router: slirp4netns goes through all connections
+of all apps in turn."""
 
 
 def port(number: int) -> str:
-    """The bridge's port of app ``number``."""
+    """Return the name of the bridge's port for app ``number``."""
     return f"p{number}"
 
 
 def address(number: int) -> str:
-    """An app's IPv4 address."""
+    """Return the IPv4 address of app ``number``."""
     return f"198.18.{number >> 8}.{number & 255}"
 
 
 def number(text: str) -> int:
-    """Whose address this is; 0 if it is no app's."""
+    """Return the number of the app that has this IPv4 address; 0 for an address outside 198.18.0.0/16."""
     first, second, high, low = text.split(".")
     return int(high) << 8 | int(low) if (first, second) == ("198", "18") else 0
 
 
 def candidates(first: int) -> list[int]:
-    """All numbers, each once, in order and round from the one that ``first`` stands for."""
+    """Return all numbers of apps, each once, in order and round, beginning with the one that ``first`` picks."""
     count = LAST - FIRST + 1
     return [FIRST + (first + step) % count for step in range(count)]
 
 
 def rules() -> str:
-    """The router's rules, for nft(8): out, back, and nothing else.
+    """Return the router's rules for nft(8): they let connections out, answers back, and nothing else.
 
-    No frame goes from one port of the bridge to another. What comes in must have the address that belongs to its
-    port: a program may send from any it likes (``IP_FREEBIND``), and the answers would reach another app. What is
-    closed hears so.
+    No frame goes from one port of the bridge to another. An incoming packet must have the source address that belongs
+    to its port: a program may send from any address (``IP_FREEBIND``), and the answers would reach another app. A
+    packet to a closed network is rejected, not dropped, so that its sender gets an error.
     """
     closed = ", ".join(f"{target}/{prefix}" for target, prefix in CLOSED)
     no = "reject with icmp type admin-prohibited"

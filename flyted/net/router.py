@@ -18,9 +18,9 @@ _PATIENCE_S = 10.0
 
 
 def run() -> None:
-    """Sets the router up, tells systemd, and stays as a process that does nothing. Raises :class:`Failed`.
+    """Set the router up, tell systemd, and become a process that does nothing but hold the namespace.
 
-    The bridge comes last: before the rules are there no cable can be plugged in.
+    The bridge is made last: no cable can be connected before the rules are in place. Raises :class:`Failed`.
     """
     _await(plan.OUT)
     try:
@@ -38,7 +38,10 @@ def run() -> None:
 
 
 def _await(link: str) -> None:
-    """slirp4netns comes after this process."""
+    """Wait for slirp4netns' interface: slirp4netns starts after this process.
+
+    Raises :class:`Failed` when it is not there in time.
+    """
     end = time.monotonic() + _PATIENCE_S
     while link not in {name for _index, name in socket.if_nameindex()}:
         if time.monotonic() > end:

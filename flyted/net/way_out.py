@@ -1,7 +1,7 @@
-"""The way out: slirp4netns(1) before the router, in a user and a network namespace that this unit's user makes itself.
+"""The way out: slirp4netns(1) for the router, which is in user and network namespaces that this unit's user makes.
 
-slirp4netns carries what leaves the router as ordinary connections of an ordinary user. So nothing of the machine's own
-network is changed: no forwarding, no rule of nftables, no address, and nobody needs a right in the machine.
+slirp4netns carries what leaves the router as ordinary connections of an ordinary user. So nothing in the machine's own
+network is changed: no forwarding, no nftables rule, no address; and no process needs a capability in the machine.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ _PATIENCE_S = 10.0
 
 
 def run() -> None:
-    """Starts the router in new namespaces, and becomes slirp4netns for them. Raises :class:`Failed`."""
-    watched, held = os.pipe()  # closed with the router: then slirp4netns ends as well
+    """Start the router in new namespaces, and become slirp4netns for them.
+
+    Raises :class:`Failed`.
+    """
+    watched, held = os.pipe()  # the router holds one end: when it ends, slirp4netns ends as well
     router = os.fork()
     if router == 0:
         os.set_inheritable(held, True)  # noqa: FBT003
@@ -35,7 +38,10 @@ def run() -> None:
 
 
 def _await(pid: int) -> None:
-    """Until the process is in a network of its own, and root there."""
+    """Wait until the process is in a network namespace of its own, and root there.
+
+    Raises :class:`Failed` when it cannot be, or not in time.
+    """
     own = Path("/proc/self/ns/net").stat().st_ino
     end = time.monotonic() + _PATIENCE_S
     while time.monotonic() < end:
@@ -43,7 +49,7 @@ def _await(pid: int) -> None:
             apart = Path(f"/proc/{pid}/ns/net").stat().st_ino != own
             if apart and Path(f"/proc/{pid}/uid_map").read_text().split():
                 return
-        except OSError:  # it is about to become another's
+        except OSError:  # /proc refuses while the process becomes another user
             pass
         if os.waitpid(pid, os.WNOHANG)[0]:
             raise Failed("there are no user namespaces for unprivileged users here (unshare(1) says why)")
