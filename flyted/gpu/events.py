@@ -1,7 +1,7 @@
-"""Waits for XID errors: what a GPU, or the program on it, did wrong (NVIDIA's "XID Errors").
+"""Waits for XID errors: faults of a GPU, or of the program on it (NVIDIA's "XID Errors").
 
-Waiting costs nothing: the library sleeps in the kernel. It can only be waited for in a thread, which ends with the
-process.
+Waiting costs nothing: the library (NVML) sleeps in the kernel. Its only wait blocks, so it needs a thread, which ends
+with the process.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ OnXid = Callable[[str, int], None]
 
 
 def start(on_xid: OnXid) -> None:
-    """Calls ``on_xid(uuid, number)`` from a thread of its own at each error, for as long as the process lives.
+    """Start a thread that calls ``on_xid(uuid, number)`` at each error, for as long as the process lives.
 
-    When the library itself fails, a GPU being lost for instance, the number is 0 and the UUID "".
+    When the library's wait itself fails, because a GPU was lost for instance, the number is 0 and the UUID "".
     """
     threading.Thread(target=_watch, args=(on_xid,), name="xid", daemon=True).start()
 

@@ -1,7 +1,7 @@
 """Asks NVML for everything that flyted wants to know, as plain data. Sizes in bytes.
 
-One GPU that fails does not hide the others: what NVML says about it becomes its ``error``. No driver, or one that does
-not fit its library, becomes the ``reason`` of the whole.
+A GPU that fails does not hide the others: NVML's message becomes the ``error`` of that GPU. A missing driver, or one
+of another version than its library, becomes the ``reason`` of the whole inventory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROC = Path("/proc")
 
 
 def inventory() -> Data:
-    """Everything. Never raises an NVML error."""
+    """Return the versions of driver and CUDA, and every GPU; an NVML error becomes data, and is never raised."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -52,7 +52,7 @@ def _nothing(reason: str) -> Data:
 def _reason(error: pynvml.NVMLError) -> str:
     if error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:
         kernel, library = driver_of_the_kernel(PROC) or "another version", "another version"
-        with contextlib.suppress(pynvml.NVMLError):  # answers without a driver
+        with contextlib.suppress(pynvml.NVMLError):  # this call works without a driver
             library = pynvml.nvmlSystemGetNVMLVersion()
         return f"the NVIDIA driver in the kernel is {kernel}, its library is {library}: reboot"
     return _REASONS.get(error.value, f"the NVIDIA driver cannot be used: {error}")
@@ -94,13 +94,16 @@ def _measure(handle: Any, data: Data) -> None:
     except pynvml.NVMLError as error:
         if error.value != pynvml.NVML_ERROR_NOT_SUPPORTED:
             raise
-        # GB10 and its like share the machine's memory
+        # GB10 and similar GPUs share the machine's memory
         data["total"] = memory_of_the_machine(PROC)
         data["used"] = sum(each["used"] for each in data["processes"])
 
 
 def _processes(handle: Any) -> list[Data]:
-    """Those that compute and those that draw; one that does both is told twice, with the same figure."""
+    """Return the processes that use the GPU to compute or to draw, by PID.
+
+    NVML lists a process that does both twice, with the same figure: it is counted once.
+    """
     found: dict[int, int] = {}
     ask: tuple[Callable[[Any], list[Any]], ...] = (
         pynvml.nvmlDeviceGetComputeRunningProcesses,
@@ -129,7 +132,7 @@ def _partitions(handle: Any, gpu: Data) -> Iterator[Data]:
         try:
             part = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
         except pynvml.NVMLError:
-            continue  # an empty place
+            continue  # no partition has this index
         data = _empty(f"{gpu['uuid']}, partition {index}")
         try:
             data["uuid"] = pynvml.nvmlDeviceGetUUID(part)

@@ -1,7 +1,7 @@
-"""The helper's socket: one line in, JSON lines out. Only root can connect; systemd starts us for it.
+"""Answers on the helper's socket: one line in, JSON lines out. Only root can connect; systemd starts the helper then.
 
-``list``: the inventory in one line, then the connection ends. ``watch``: it stays, a line per XID error. Without
-anybody to serve the process ends after a while: on a machine that uses no GPU it does not exist.
+``list``: the inventory in one line, then the connection ends. ``watch``: the connection stays, and gets a line per XID
+error. The process ends when nobody has needed it for a while, so on a machine that uses no GPU it does not exist.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FIRST_FD = 3
 
 
 class Server:
-    """One thread for all connections, one that waits for errors of GPUs."""
+    """The server: one thread for all connections, and one that waits for errors of GPUs."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
@@ -31,7 +31,7 @@ class Server:
         self._watching = False
 
     def run(self) -> None:
-        """Serves until nobody has been there for :data:`IDLE_S`."""
+        """Serve until nobody watches and nobody has connected for :data:`IDLE_S` seconds."""
         while True:
             quiet = None if self._watchers else IDLE_S
             sources: list[socket.socket | int] = [self._listener, self._read_end, *self._watchers]
@@ -44,7 +44,7 @@ class Server:
                 elif isinstance(source, int):
                     self._tell(os.read(source, 65536))
                 else:
-                    self._watchers.remove(source)  # it has left: it never says anything
+                    self._watchers.remove(source)  # a watcher never sends anything: it has left
                     source.close()
 
     def _accept(self) -> None:
@@ -77,11 +77,11 @@ class Server:
 
 
 def _write(descriptor: int, event: dict[str, Any]) -> None:
-    os.write(descriptor, json.dumps(event).encode() + b"\n")  # one write of less than PIPE_BUF: whole or not at all
+    os.write(descriptor, json.dumps(event).encode() + b"\n")  # atomic: shorter than PIPE_BUF (pipe(7))
 
 
 def main() -> int:
-    """The process; ends with 0 when nobody needs it."""
+    """Run the helper, and return 0 when nobody needs it any more, 2 if systemd did not start it."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
         sys.stderr.write("flyted-gpu is started by flyted-gpu.socket\n")
         return 2
