@@ -1,4 +1,4 @@
-"""What the planner may ask for: the whole list of things that the root daemon does to apps by itself.
+"""The actions that the planner may ask for: the whole list of what the root daemon does to apps by itself. Pure.
 
 ``daemon/act.py`` holds the only ``match`` over it.
 """
@@ -19,14 +19,14 @@ class StartPair:
 
 @dataclass(frozen=True)
 class RenewPair:
-    """Make a pair anew that is asleep, and was made by another version or with other settings than those of now."""
+    """Make a sleeping pair anew that another version of flyted, or other settings, would make in another way."""
 
     replica: Replica
 
 
 @dataclass(frozen=True)
 class StartService:
-    """Start the service of a pair whose socket listens, without a request: replicas with a minimum of 1."""
+    """Start the service of a pair whose socket listens, without a request: for apps with a minimum of 1 replica."""
 
     replica: Replica
 
@@ -40,7 +40,7 @@ class Sleep:
 
 @dataclass(frozen=True)
 class EngineSleep:
-    """Have the engine of a service sleep without ending; the next request wakes it. If it does not sleep, stop it."""
+    """Have a service's engine sleep without ending; the next request wakes it. If it does not sleep, stop it."""
 
     replica: Replica
 

@@ -1,6 +1,6 @@
-"""The units that act on an app's folders when none of its own does: one deletes them, one counts. Pure.
+"""The units that act on an app's folders besides the app's own: one deletes them, one measures them. Pure.
 
-The daemon may not look into them: they belong to the app's user, whom PID 1 makes for as long as a unit runs.
+The daemon may not look into the folders: they belong to the app's user, who exists only while PID 1 runs a unit.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from flyted.plan.units import Layout
 PYTHON = "/usr/bin/python3"
 STATE = "/var/lib/private"
 CACHE = "/var/cache/private"
-"""Where systemd keeps the state and the cache of units with a user of their own (systemd.exec(5), DynamicUser=)."""
+"""The parents of the state and cache folders of units with a user of their own (systemd.exec(5), DynamicUser=)."""
 LONGEST_S = 20
 _WARNING = 4  # syslog(3)
 
 
 def folder_of(app_id: str) -> str:
-    """The folder in which an app keeps its data."""
+    """Return the folder in which an app keeps its data."""
     return f"{STATE}/{state_name(app_id)}"
 
 
 def folders_of(app_id: str) -> tuple[str, ...]:
-    """All folders that an app keeps."""
+    """Return all folders that systemd keeps for an app: state and cache."""
     return folder_of(app_id), f"{CACHE}/{state_name(app_id)}"
 
 
 def erase_unit(app_id: str) -> dict[str, Any]:
-    """A service that does nothing but own an app's folders, so that systemd can be told to delete them."""
+    """Return a service that does nothing but own an app's folders, so that systemd can be asked to delete them."""
     return {
         "Description": f"Removal of the state of Flyte app {app_id}",
         "ExecStartEx": [("/bin/true", ["/bin/true"], ["no-env-expand"])],
@@ -39,13 +39,13 @@ def erase_unit(app_id: str) -> dict[str, Any]:
 
 
 def measure_unit(app_id: str, output_fd: int, launch: str = Layout.launch) -> dict[str, Any]:
-    """A service that counts an app's files and writes the result to ``output_fd`` (launch/measure.py)."""
+    """Return a service that measures an app's files and writes the result to ``output_fd`` (launch/measure.py)."""
     return {
         "Description": f"Size of the data of Flyte app {app_id}",
         "ExecStartEx": [(PYTHON, [PYTHON, "-I", launch, "--measure"], ["no-env-expand"])],
         "TimeoutStartUSec": LONGEST_S * 1_000_000,
         "StandardOutputFileDescriptor": output_fd,
-        "LogLevelMax": _WARNING,  # PID 1 does not write that it starts and ends
+        "LogLevelMax": _WARNING,  # so that PID 1 does not log its start and end
         "CPUWeight": 20,
         **sandbox(Network.NONE),
         **_owner(app_id),

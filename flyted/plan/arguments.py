@@ -1,6 +1,6 @@
 """Checks an app's ``args`` and ``command`` for what cannot work here, or does not mean what it seems to. Pure.
 
-The check is made when the app is served, so that no start has to find it out.
+The check is made when the app is served, so that the error does not wait for a start.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REMEDY = "let it read the variable or a file; or allow it: --allow-secret-in-ar
 
 
 def check(spec: AppSpec) -> None:
-    """Raises :class:`InvalidInput` or :class:`Unsupported` for arguments that cannot work as they are written."""
+    """Raise :class:`InvalidInput` or :class:`Unsupported` for arguments that cannot work as they are written."""
     secrets = {use.env for use in spec.secrets if use.env}
     names = secrets | {name for name, _ in spec.env}
     for word in spec.command:
@@ -56,7 +56,7 @@ def check(spec: AppSpec) -> None:
 
 
 def notes(spec: AppSpec) -> Iterator[str]:
-    """Yields a line for each argument that may not be what a reader of the file expects."""
+    """Yield a line for each argument that may not do what a reader of the file expects."""
     head, args = split(spec.command)
     names = {name for name, _ in spec.env} | {use.env for use in spec.secrets if use.env}
     if not head:
@@ -80,13 +80,17 @@ def notes(spec: AppSpec) -> Iterator[str]:
 
 
 def _named(text: str, names: Iterable[str]) -> str:
-    """Returns the first variable in a text in whose place no value is put; "" if there is none."""
+    """Return the first of the variables ``names`` in a text, as it is written there; "" if there is none."""
     found = [match[0] for match in re.finditer(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?", text) if match[1] in names]
     return found[0] if found else ""
 
 
 def _check_line(spec: AppSpec, line: Line, secrets: set[str]) -> None:
-    """Checks a line for a shell: which program gets which argument is not known, so it may name no secret."""
+    """Check a line that a shell runs. Raises :class:`InvalidInput` or :class:`Unsupported`.
+
+    Which program gets which argument is not known, so the line may name no secret, and may not start an engine whose
+    own key is the only protection.
+    """
     exposed = [name for name in line.names if name in secrets]
     if exposed and not spec.secret_in_argv:
         raise InvalidInput(
@@ -115,7 +119,7 @@ def _check_words(spec: AppSpec, line: Line, names: set[str], secrets: set[str]) 
     words = program(spec.command)[1]
     exposed = [name for word in words[1:] for name in variables_in(word) if name in secrets]
     if exposed and words[0].startswith("/") and not spec.secret_in_argv:
-        # Of a program in the image that is known when it starts (launch/program.py), which refuses it then.
+        # For a program in the image this is known only at the start; launch refuses it then (launch/program.py).
         raise InvalidInput(
             f"app '{spec.key}': program {shown(words[0])} would show secret {exposed[0]} to everybody in its "
             "arguments",
@@ -124,7 +128,7 @@ def _check_words(spec: AppSpec, line: Line, names: set[str], secrets: set[str]) 
 
 
 def _of_image(image: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the variables that the image's layers set (plan/images.py checks what they are)."""
+    """Yield the names of the variables that the image's layers set. plan/images.py checks the layers themselves."""
     recipe = image.get("spec")
     layers = recipe.get("layers") if isinstance(recipe, dict) else None
     for layer in layers if isinstance(layers, list) else ():

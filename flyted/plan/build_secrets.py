@@ -1,7 +1,7 @@
 """Secrets of an image's build: which variables uv may get, and how a requirement or an index names them. Pure.
 
-A value goes from the store to the build's unit as a credential, from there into uv's environment, and nowhere else: a
-recipe holds ``${NAME}``, which uv replaces when it reads the requirements (pip's requirements file format).
+A value goes from the store to the build's unit as a credential, from there into uv's environment, and nowhere else. A
+recipe contains ``${NAME}``, which uv replaces when it reads the requirements (pip's requirements file format).
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ _INDEX = re.compile(
 _STEERS = re.compile(
     r"(?:UV|PIP|GIT|PYTHON|LD|SSL|XDG|CARGO|RUST|CC|CXX|LC)_|PYTHON|LD_|(?:PATH|HOME|TMPDIR|LANG|NETRC|CC|CXX)$|.*_PROXY$"
 )
-"""Variables that make uv, git or Python do something else, as to run a program."""
+"""Variables that change what uv, git or Python do, such as which programs they run."""
 
 
 def variable(name: str, where: str) -> str:
-    """A variable that uv may be given. Raises :class:`Unsupported` for one that would change what a build does."""
+    """Return ``name`` if uv may get a variable of this name.
+
+    Raises :class:`Unsupported` for a variable that would change what a build does.
+    """
     if _INDEX.fullmatch(name) is None and _STEERS.match(name):
         raise Unsupported(
             f"{where}: {shown(name)} cannot be a secret's variable, since it changes how the image is built",
@@ -37,14 +40,18 @@ def variable(name: str, where: str) -> str:
 
 
 def machine_secrets(table: Mapping[str, str]) -> tuple[SecretUse, ...]:
-    """The secrets of every build, from variables and names of secrets (flyted.toml(5), images.secrets)."""
+    """Return the secrets of every build. ``table``: variable → secret (flyted.toml(5), images.secrets).
+
+    Raises :class:`InvalidInput` for a name that is not valid, :class:`Unsupported` as :func:`variable` does.
+    """
     return tuple(SecretUse(key, env=variable(name, "images.secrets")) for name, key in sorted(table.items()))
 
 
 def layer_secrets(mounts: Iterable[Mapping[str, Any]], where: str) -> tuple[SecretUse, ...]:
-    """The secrets of a layer (``secret_mounts=``; flyteidl2/core/security.proto).
+    """Return the secrets of a layer (``secret_mounts=``; flyteidl2/core/security.proto).
 
-    Raises :class:`Unsupported` for one that is asked for as a file: uv reads none.
+    Raises :class:`Unsupported` for a secret that is asked for as a file, since uv reads none, for a group version, and
+    as :func:`variable` does; :class:`InvalidInput` for a name that is not valid.
     """
     uses = tuple(secret_use(dict(each)) for each in mounts)
     for use in uses:
@@ -58,10 +65,10 @@ def layer_secrets(mounts: Iterable[Mapping[str, Any]], where: str) -> tuple[Secr
 
 
 def spelled(text: str, names: Collection[str], where: str) -> tuple[str, str]:
-    """``text`` as uv is to read it, and the same without logins: for checks, and for messages.
+    """Return ``text`` as uv is to read it, and the same text without logins, for checks and messages.
 
-    Raises :class:`Unsupported` for a login without a secret, which would be stored in clear and is not shown, and
-    :class:`InvalidInput` for a variable that is not among ``names``.
+    Raises :class:`Unsupported` for a login without a secret: it would be stored in clear, so the message does not show
+    it. Raises :class:`InvalidInput` for a variable that is not among ``names``.
     """
 
     def braced(found: re.Match[str]) -> str:
@@ -83,7 +90,7 @@ def spelled(text: str, names: Collection[str], where: str) -> tuple[str, str]:
 
 
 def distinct(uses: Iterable[SecretUse]) -> tuple[SecretUse, ...]:
-    """Each use once. Raises :class:`InvalidInput` where two secrets would be one variable."""
+    """Return each use once. Raises :class:`InvalidInput` if two secrets would be the same variable."""
     found = tuple(dict.fromkeys(uses))
     names = [use.env for use in found]
     if twice := [name for name in names if names.count(name) > 1]:

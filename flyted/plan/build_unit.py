@@ -1,8 +1,8 @@
-"""The units that build and remove images, as properties; what they leave behind, as data.
+"""Makes the units that build and remove images, and reads what a build leaves behind. Pure.
 
-A build of wheels runs no code of a package. It may write all images and uv's cache, since hard links (cache -> image)
+A build of wheels runs no code of a package. It may write all images and uv's cache, because hard links (cache → image)
 do not cross mounts, and every ``StateDirectory=`` is a mount of its own under ``ProtectSystem=`` (measured: EXDEV).
-What has to be built from source runs code of strangers: a unit that can write only its own image does that, apart.
+A build from source runs code of strangers. It is done apart, in a unit that can write only its own image.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ BUILDER = "/usr/lib/flyted/flyted/build"
 UV = "/usr/lib/flyted/bin/uv"
 RUNTIME_MAX_S = 3600
 BUILD_APART = 3
-"""The builder's exit status when a package has no wheel: a unit with ``apart`` goes on. ``flyted/build/failed.py``"""
+"""The builder's exit status when a package has no wheel: a unit with ``apart`` goes on (flyted/build/failed.py)."""
 _HASH = re.compile(r"[0-9a-f]{32}")
-_DISK_FULL = ("No space left on device", "Disk quota exceeded")  # strerror(3) of ENOSPC and EDQUOT, uv's words too
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")  # strerror(3) of ENOSPC and EDQUOT; uv prints these
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What the machine decides about builds. Sizes in bytes."""
+    """The machine's settings for builds. Sizes are in bytes."""
 
     environment: Mapping[str, str] = field(default_factory=dict)  # UV_DEFAULT_INDEX and the like
-    addresses: tuple[str, ...] = ()  # opened although loopback or link-local: name servers, a mirror on this machine
+    addresses: tuple[str, ...] = ()  # allowed although loopback or link-local: name servers, a mirror on this machine
     memory_max: int = 8 << 30
     tasks_max: int = 1024
     uv: str = UV
     builder: str = BUILDER
     output_fd: int | None = None  # the client's pipe; None: the journal
-    secrets: tuple[SecretUse, ...] = ()  # what uv gets as variables besides, from the store: images.secrets
+    secrets: tuple[SecretUse, ...] = ()  # secrets that uv gets as variables in every build: images.secrets
     credentials: str = "/run/flyted/credentials.sock"
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """``image.json``: written last, so whoever has it has a complete image."""
+    """The content of ``image.json``. The builder writes it last, so an image that has it is complete."""
 
     hash: str
     python_asked: str
@@ -59,21 +59,21 @@ class ImageRecord:
     note: str
     packages: int
     built_at: float  # seconds since the epoch
-    built: tuple[str, ...] = ()  # what was built from source, so ran code of its own in the build
+    built: tuple[str, ...] = ()  # packages that were built from source, so that their code ran in the build
 
 
 def is_hash(name: str) -> bool:
-    """Whether this is the name of an image."""
+    """Report whether ``name`` is the name of an image."""
     return _HASH.fullmatch(name) is not None
 
 
 def image_dir(recipe_hash: str) -> str:
-    """Where the image of a hash is, in the build and in the app's unit alike."""
+    """Return the folder of the image with this hash, the same in the build and in the app's unit."""
     return f"{IMAGES}/{_checked(recipe_hash)}"
 
 
 def unit_name(recipe_hash: str) -> str:
-    """One unit per image: systemd itself refuses to build one twice at a time."""
+    """Return the name of the unit that builds an image: one per image, so systemd refuses two builds at a time."""
     return f"flyted-build-{_checked(recipe_hash)}.service"
 
 
@@ -85,11 +85,12 @@ def build_unit(
     *,
     apart: bool = False,
 ) -> dict[str, Any]:
-    """The properties of the transient service that builds ``recipe`` to :func:`image_dir`.
+    """Return the properties of the transient service that builds ``recipe`` to :func:`image_dir`.
 
-    ``others``: the hashes of finished images, which this build shall not be able to write. ``apart``: neither can it
-    write uv's cache and the Pythons; for after :data:`BUILD_APART`. The recipe is no secret: it travels in the unit.
-    Exit status: see :func:`build_failure`.
+    ``others``: the hashes of finished images, which this build cannot write. ``apart``: it can write only its own
+    image, neither uv's cache nor the Pythons; to be used after :data:`BUILD_APART`. The recipe is no secret, so it
+    travels in the unit. For the exit status see :func:`build_failure`. Raises :class:`InvalidInput` for a recipe that
+    is too large, or with two secrets as one variable.
     """
     closed = [f"-{image_dir(other)}" for other in others if other != recipe_hash and is_hash(other)]
     uses = build_secrets(recipe, settings)
@@ -106,7 +107,10 @@ def build_unit(
 
 
 def build_secrets(recipe: Recipe, settings: BuildSettings) -> dict[str, SecretUse]:
-    """The secrets that a build reads, by the id of the credential in which each comes."""
+    """Return the secrets that a build reads, by the id of the credential that carries each.
+
+    Raises :class:`InvalidInput` if two secrets would be one variable.
+    """
     uses = distinct((*(use for install in recipe.installs for use in install.secrets), *settings.secrets))
     return {f"b{number}": use for number, use in enumerate(uses)}
 
@@ -114,9 +118,9 @@ def build_secrets(recipe: Recipe, settings: BuildSettings) -> dict[str, SecretUs
 def remove_unit(
     hashes: Iterable[str], settings: BuildSettings = BuildSettings(), *, prune: bool = False
 ) -> dict[str, Any]:
-    """The properties of the service that deletes images: their owner has to do it.
+    """Return the properties of the service that deletes images, as the user who owns them.
 
-    ``prune``: uv's cache too, but for what images share with it.
+    ``prune``: also empty uv's cache, except files that images share with it by hard links.
     """
     words = [word for each in hashes for word in ("--remove", _checked(each))]
     words += ["--prune"] if prune else []
@@ -124,19 +128,22 @@ def remove_unit(
 
 
 def loopback_nameservers(nameservers: Iterable[str]) -> tuple[str, ...]:
-    """Those of the machine's name servers that :func:`build_unit` would cut off: for ``BuildSettings.addresses``."""
+    """Return the name servers that :func:`build_unit` would make unreachable: for ``BuildSettings.addresses``."""
     closed = [ipaddress.ip_network(net) for net in CLOSED_NETWORKS]
     return tuple(a for a in nameservers if any(ipaddress.ip_address(a) in n for n in closed))
 
 
 def all_nameservers(resolv_conf: str) -> tuple[str, ...]:
-    """The name servers of a resolv.conf(5), each once, without what is no address."""
+    """Return the name servers of a resolv.conf(5), each once, without entries that are not addresses."""
     found = re.findall(r"^[ \t]*nameserver[ \t]+([0-9A-Fa-f:.]+)", resolv_conf, re.MULTILINE)
     return tuple(dict.fromkeys(a for a in found if _valid(a)))
 
 
 def record_of(text: str) -> ImageRecord:
-    """The content of an ``image.json``. Raises :class:`StoreCorrupt`: the image is then not complete, build it."""
+    """Return the record in the text of an ``image.json``.
+
+    Raises :class:`StoreCorrupt` if it is not readable: the image then counts as incomplete, and has to be built.
+    """
     try:
         data = json.loads(text)
         return ImageRecord(
@@ -149,13 +156,19 @@ def record_of(text: str) -> ImageRecord:
 
 
 def repeats(line: str, before: Iterable[str]) -> bool:
-    """Whether the builder says again what uv has just said: the deploy's own error tells it once more."""
+    """Report whether the builder's line repeats a reason that uv has printed in one of the lines ``before``.
+
+    Such a line need not be shown: the deploy's own error says it again.
+    """
     told = (found[1] for each in before if (found := _UVS_REASON.match(each)))
     return line.startswith("flyted-build: ") and any(line.endswith(words) for words in told)
 
 
 def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildFailed:
-    """Why a build failed: systemd's ``Result`` and ``ExecMainStatus``, and the last lines of its output."""
+    """Return the error that says why a build failed.
+
+    ``result``, ``exit_status``: systemd's ``Result`` and ``ExecMainStatus``. ``lines``: the last lines of the output.
+    """
     output = list(lines)
     said = [line.removeprefix("flyted-build: ") for line in output if line.startswith("flyted-build: ")]
     if result == "timeout":
@@ -170,21 +183,24 @@ def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildF
             hint=f"make room (df -h {IMAGES}; flytectl app delete what is not needed), then serve again",
         )
     if said:
-        # the last words may be a build script's own: nothing of them may move a terminal's cursor
+        # the last line may be a build script's own: no character of it may move a terminal's cursor
         words = "".join(char if char.isprintable() else " " for char in said[-1][:1000])
         return BuildFailed(f"the image could not be built: {words}")
     return BuildFailed(f"the image could not be built: {shown(result)}, exit status {exit_status}")
 
 
 def _checked(recipe_hash: str) -> str:
-    """No other text becomes a path or a unit's name; a ``ValueError`` here is a fault of ours."""
+    """Return the hash, so that no other text becomes a path or a unit's name. A ``ValueError`` is a fault of ours."""
     if not is_hash(recipe_hash):
         raise ValueError(recipe_hash)
     return recipe_hash
 
 
 def _own_folder(recipe_hash: str, settings: BuildSettings) -> dict[str, Any]:
-    """Instead of the folder of all images, which ``ProtectSystem=strict`` then makes read-only."""
+    """Return the properties that make only the image's own folder writable.
+
+    They replace the folder of all images, which ``ProtectSystem=strict`` then makes read-only.
+    """
     return {
         "StateDirectory": [],
         "ReadWritePaths": [image_dir(recipe_hash)],
@@ -220,7 +236,7 @@ def _common(description: str, words: list[str], settings: BuildSettings) -> dict
         "TimeoutStopUSec": 10_000_000,
         "MemoryMax": settings.memory_max,
         "TasksMax": settings.tasks_max,
-        "CPUWeight": 20,  # apps that serve come first
+        "CPUWeight": 20,  # running apps come first
         "IOWeight": 20,
         **output,
         **_SANDBOX,
@@ -264,7 +280,10 @@ _SANDBOX: dict[str, Any] = {
 
 
 def _network(addresses: Iterable[str]) -> dict[str, Any]:
-    """The machine's, less what is closed to apps too. Private networks stay open: for mirrors."""
+    """Return the properties of the machine's network without the networks that are closed to apps too.
+
+    Private networks stay open, for mirrors.
+    """
     allowed = dict.fromkeys((*STUB_RESOLVERS, *addresses))
     return {
         "IPAddressDeny": [address(net) for net in CLOSED_NETWORKS],

@@ -1,7 +1,7 @@
-"""What the journal says of a change: who made it, to what, and how it ended. Pure.
+"""Writes the journal's entry of a change: who made it, to what, and how it ended. Pure.
 
-The kind of thing that changed is the first word of the verb; the handler tells which one it was (``about``).
-What is in it are names: never a value, a token, or the message of an error.
+The kind of thing that changed is the first word of the verb; the handler says which one it was (``about``). An entry
+contains names only: never a value, a token, or the message of an error.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ _PREFIX = "FLYTED_"
 
 @dataclass(frozen=True)
 class Change:
-    """One call of a verb that changes something. ``token``: the id of the one it came with, "" for a user in person.
+    """One call of a verb that changes something.
 
-    ``outcome``: what the handler said of a good end, else the code of the error. ``about``: names only, by kind.
+    ``token``: the id of the token that came with the call, "" for a user on the control socket. ``outcome``: what the
+    handler said of a success, else the code of the error. ``about``: names only, by kind.
     """
 
     verb: str
@@ -30,7 +31,7 @@ class Change:
 
 
 def entry(change: Change) -> list[tuple[str, str]]:
-    """The fields of the journal's entry. One that has several values comes as often."""
+    """Return the fields of the journal's entry. A field with several values is repeated."""
     who = [("VERB", change.verb), ("ACTOR", change.user), ("ACTOR_UID", str(change.uid)), ("OUTCOME", change.outcome)]
     if change.token:
         who.append(("TOKEN_OF_ACTOR", change.token))
@@ -40,7 +41,7 @@ def entry(change: Change) -> list[tuple[str, str]]:
 
 
 def message(change: Change) -> str:
-    """``app serve hello: done (revision 3), by alice (uid 1000)``."""
+    """Return the entry's message: ``app serve hello: done (revision 3), by alice (uid 1000)``."""
     kind = change.verb.partition(".")[0]
     what = " ".join([change.verb.replace(".", " "), *filter(None, [", ".join(change.about.get(kind, ()))])])
     details = "; ".join(_details(kind, change.about))

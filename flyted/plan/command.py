@@ -1,4 +1,4 @@
-"""Hands an app's command to launch, with its variables marked for launch to put their values in. Pure."""
+"""Writes an app's command as options of launch, with marks where launch puts in the values of variables. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from flyted.contract.shell import Word, read
 
 
 def options(command: Sequence[str]) -> Iterator[str]:
-    """Yields the command as launch's last options, with fserve's arguments read as Flyte's shell would read them.
+    """Yield the command as launch's last options, with fserve's arguments read as Flyte's shell would read them.
 
-    ``--shell``: a line for ``sh``, with its variables as they stand. After ``--quoted``: the command, whose words that
-    follow fserve's ``--`` are templates (launch/expand.py).
+    ``--shell``: a line for ``sh``, with its variables unchanged. After ``--quoted``: the command; its words after
+    fserve's ``--`` are templates (launch/expand.py).
     """
     head, args = split(command)
     if not head or not args:
@@ -25,7 +25,7 @@ def options(command: Sequence[str]) -> Iterator[str]:
 
 
 def template(word: Word) -> str:
-    """Returns a word with its variables marked for launch."""
+    """Return a word with its variables marked for launch."""
     if not any(piece.name or piece.text for piece in word):
         return "%{}"
     marks = ("%{{{}}}", "%[{}]")
@@ -35,5 +35,5 @@ def template(word: Word) -> str:
 
 
 def quote(word: str) -> str:
-    """Returns a word in which nothing looks like a mark; launch undoes it."""
+    """Return a word in which nothing looks like a mark. launch undoes it."""
     return word.replace("%", "%25")

@@ -1,8 +1,8 @@
-"""Who gets a place when many want one: whoever has none gets one, the others share what is left. Pure.
+"""Decides who gets a place when many users want one: each user has a first place, the rest is shared. Pure.
 
-A user's first place is nobody else's. Further ones come out of a shared room, in which a user may have as much as is
-still free ("dynamic thresholds", Choudhury and Hahne 1998): alone half of it, beside one other user a third each, and
-so on. So there is always something left for the next user, and nobody's work has to end for it.
+Nobody else can take a user's first place. Further places come from a shared pool, of which a user may have as many as
+are still free ("dynamic thresholds", Choudhury and Hahne 1998): alone half of it, beside one other user a third each,
+and so on. So there is always something left for the next user, and no work has to be ended for it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 STRANGERS = -1
-"""All users that are no account of this machine count as one: a user namespace gives a member thousands of these."""
+"""The one user id for all ids without an account on this machine: in a user namespace a user has thousands of them."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """``users``: how many may have a place; ``shared``: places beside their first; ``of_a_user``: with the first."""
+    """The limits on places.
+
+    ``users``: the most users that may have a place. ``shared``: all further places together. ``of_a_user``: the most
+    places of one user, the first included.
+    """
 
     users: int
     shared: int
@@ -24,23 +28,23 @@ class Room:
 
     @property
     def most(self) -> int:
-        """Places in all."""
+        """The number of all places."""
         return self.users + self.shared
 
 
 CONTROL = Room(users=256, shared=96, of_a_user=16)
-"""Connections of all who are not root."""
+"""Limits on connections of users other than root."""
 FOLLOWED = Room(users=18, shared=14, of_a_user=8)
-"""Followed logs. journalctl(1) has an inotify instance for each, of which all processes of root have 128 together."""
+"""Limits on followed logs. journalctl(1) needs an inotify instance for each; root's processes share 128 of them."""
 MOST_BYTES = 128 << 20
-"""What requests may take of the daemon's memory while they are read and answered."""
+"""Bytes of the daemon's memory that all requests together may take while they are read and answered."""
 DECODED = 32
-"""A byte of msgpack is up to so many in Python (contract/wire.py)."""
+"""Bytes that one byte of msgpack may take in Python (contract/wire.py)."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """An open connection: whose it is, and whether it has asked for something. One that has not is only idle."""
+    """An open connection: its user, and whether it has asked for something. If it has not, it is idle."""
 
     uid: int
     asked: bool
@@ -48,14 +52,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Answer:
-    """``refused``: why there is no place, "" when there is one. ``ended``: the place that is taken away for it."""
+    """The answer to a new connection.
+
+    ``refused``: why there is no place, "" when there is one. ``ended``: the index of the connection to close for it.
+    """
 
     refused: str = ""
     ended: int | None = None
 
 
 def may_have(places: Mapping[int, int], user: int, room: Room) -> bool:
-    """Whether ``user`` may have one more place; ``places``: user → how many they have now."""
+    """Report whether ``user`` may have one more place. ``places``: user → the number of places that they have now."""
     own = places.get(user, 0)
     if own == 0:
         return sum(count > 0 for count in places.values()) < room.users
@@ -64,16 +71,20 @@ def may_have(places: Mapping[int, int], user: int, room: Room) -> bool:
 
 
 def next_of(waiting: Iterable[int], places: Mapping[int, int], room: Room) -> int | None:
-    """Which of those who wait, first come first, gets a place now: who has the fewest; ``None``: nobody."""
+    """Return the index of the user in ``waiting`` who gets a place now; ``None`` if none can have one.
+
+    The user with the fewest places comes first; among equals, the one who has waited longest. ``waiting``: in the
+    order of arrival.
+    """
     able = [(places.get(user, 0), index) for index, user in enumerate(waiting) if may_have(places, user, room)]
     return min(able)[1] if able else None
 
 
 def admit(open_: Sequence[Place], uid: int, room: Room = CONTROL) -> Answer:
-    """What becomes of a new connection of ``uid`` beside those that are open, oldest first.
+    """Decide whether a new connection of ``uid`` is accepted. ``open_``: the open connections, oldest first.
 
-    Where there is no place, the one that has been idle for longest goes: of the user, or anybody's for who has none.
-    Root is never refused, nor does a busy connection end.
+    If there is no place, the oldest idle connection is closed: one of the user's own, or anybody's but root's if the
+    user has none. Root is never refused, and a connection that has asked for something is never closed.
     """
     own = [index for index, place in enumerate(open_) if place.uid == uid]
     others = [index for index, place in enumerate(open_) if place.uid != 0]
@@ -88,13 +99,19 @@ def admit(open_: Sequence[Place], uid: int, room: Room = CONTROL) -> Answer:
 
 
 def may_hold(held: Mapping[int, int], uid: int, more: int, most: int = MOST_BYTES) -> bool:
-    """Whether a request of ``uid`` may take ``more`` bytes; ``held``: user → bytes that their requests take now."""
+    """Report whether a request of ``uid`` may take ``more`` bytes of memory.
+
+    ``held``: user → the bytes that their requests take now. ``most``: the bytes for all users but root.
+    """
     free = most - sum(count for user, count in held.items() if user != 0)
     return uid == 0 or held.get(uid, 0) + more <= free
 
 
 def cost(frame: int, bulk: int = 0) -> int:
-    """Bytes of memory that a request may take."""
+    """Return the bytes of memory that a request may take.
+
+    ``frame``: its bytes of msgpack. ``bulk``: further bytes, which are not decoded.
+    """
     return frame * DECODED + bulk
 
 

@@ -1,7 +1,8 @@
-"""Whether the disk has the room that an app asks for (``resources.disk``). Pure.
+"""Checks whether the disk has the free space that an app asks for (``resources.disk``). Pure.
 
-On a cluster ``disk`` is ephemeral storage: reserved, and what takes more is evicted. systemd can limit no folder on an
-ordinary file system. So it is looked at once, when the app is served, and said that nothing limits it afterwards.
+On a cluster ``disk`` is ephemeral storage: it is reserved, and an app that takes more is evicted. systemd cannot limit
+a folder on an ordinary file system. So flyted checks once, when the app is served, and says that nothing limits it
+afterwards.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from flyted.contract.names import AppKey
 from flyted.contract.quantity import human_bytes
 
 APP_FOLDERS = ("/var/lib", "/var/cache")
-"""Where systemd makes the state and the cache folders of apps."""
+"""The folders in which systemd makes the state and the cache folders of apps."""
 NOT_LIMITED = "resources.disk: there is room for it now; systemd can limit no folder, so nothing keeps it free"
 
 
 def check_room(key: AppKey, asked: int, before: int, free: Mapping[str, int]) -> None:
-    """Raises :class:`InvalidInput`, with the arithmetic, unless there is room. All in bytes.
+    """Raise :class:`InvalidInput`, with the figures, unless there is enough free space. All sizes are in bytes.
 
-    ``before``: what the revision that serves asked for. It may have filled that already, in folders that only the app
-    can read, so only what is asked for beyond it is looked for. ``free``: of each file system on which apps write.
+    ``before``: what the serving revision asked for. It may have used that already, in folders that only the app can
+    read, so only what is asked for beyond it has to be free. ``free``: the free space of each file system on which
+    apps write, by folder.
     """
     need = max(asked - before, 0)
     if need <= sum(free.values()):

@@ -1,4 +1,4 @@
-"""What the host reported and the store holds: frozen values, the only input of every decision."""
+"""What the host reported and what the store holds: frozen values, the only input of every decision. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flyted.plan.idle import Traffic
 
 @dataclass(frozen=True)
 class Capacity:
-    """What the machine has for all its apps together."""
+    """The resources that the machine has for all its apps together."""
 
     memory_bytes: int
     cpu_cores: int
@@ -25,7 +25,7 @@ class Capacity:
 
 @dataclass(frozen=True)
 class ImageFact:
-    """An image (or an environment that the user gave) as it was found: where, and with which Python."""
+    """An image, or an environment that the user gave, as it was found: its folder and its Python."""
 
     path: str
     hash: str = ""
@@ -33,16 +33,16 @@ class ImageFact:
     asked: str = ""
     note: str = ""
     env: tuple[tuple[str, str], ...] = ()  # variables that the image's layers set
-    built_at: float = 0.0  # seconds since 1970; 0: not built by us, or not known
-    built: tuple[str, ...] = ()  # what was built from source, so ran code of its own: "name==version"
+    built_at: float = 0.0  # seconds since 1970; 0: not built by flyted, or not known
+    built: tuple[str, ...] = ()  # packages built from source, so that their code ran: "name==version"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-ready data; :meth:`from_dict` takes it back."""
+        """Return the fact as JSON-ready data, which :meth:`from_dict` takes back."""
         return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ImageFact:
-        """The fact that was stored."""
+        """Return the fact that :meth:`to_dict` wrote."""
         env = tuple((str(n), str(v)) for n, v in data["env"])
         return ImageFact(**{**data, "env": env, "built": tuple(str(each) for each in data.get("built", ()))})
 
@@ -51,9 +51,9 @@ class ImageFact:
 class Revision:
     """One deployed version of an app. ``fingerprint`` also covers the generations of its secrets.
 
-    ``deployed_by``: the user's name then; "" for those of flyted 0.1.0, which did not write it down.
-    ``notes``: what it said at its first start that its user should know.
-    What follows from the spec alone is computed once: the store keeps a revision for as long as it exists.
+    ``deployed_by``: the user's name at the deploy; "" for revisions of flyted 0.1.0, which did not store it.
+    ``notes``: what its first start reported that the user should know (plan/states.py).
+    Values that follow from the spec alone are computed once: the store keeps the revision object while it exists.
     """
 
     number: int
@@ -68,12 +68,12 @@ class Revision:
 
     @cached_property
     def shape(self) -> Shape | None:
-        """What its command is, if it is a program that serves language models."""
+        """The engine that its command starts, as the app runs it; ``None`` for any other program."""
         return shape_of(self.spec)
 
     @cached_property
     def open_paths(self) -> tuple[str, ...] | None:
-        """The paths that everybody may ask for; ``None`` where the ingress closes none."""
+        """The paths that everybody may ask for; ``None`` if the ingress closes none."""
         return open_paths(self.spec)
 
     @cached_property
@@ -84,7 +84,7 @@ class Revision:
 
 @dataclass(frozen=True)
 class StoredApp:
-    """An app as the user wants it. ``serving`` is the revision that requests go to, ``None`` before the first."""
+    """An app as the user wants it. ``serving``: the revision that requests go to, ``None`` before the first one."""
 
     key: AppKey
     wanted: str  # started, stopped
@@ -95,12 +95,12 @@ class StoredApp:
     serving_since: float | None = None
 
     def revision(self, number: int | None) -> Revision | None:
-        """A revision by its number."""
+        """Return the revision with this number, or ``None``."""
         return next((r for r in self.revisions if r.number == number), None)
 
     @property
     def current(self) -> Revision | None:
-        """The revision that serves."""
+        """The serving revision, or ``None``."""
         return self.revision(self.serving)
 
 
@@ -108,7 +108,7 @@ class StoredApp:
 class UnitFact:
     """A unit as systemd reports it (org.freedesktop.systemd1(5), ListUnitsByPatterns).
 
-    ``status`` is what its main process says of itself (StatusText), looked up only where that matters.
+    ``status``: what its main process says of itself (StatusText); read only for units for which that matters.
     """
 
     name: str
@@ -120,7 +120,7 @@ class UnitFact:
 
 @dataclass(frozen=True)
 class Failure:
-    """A pair that systemd gave up on: how often in a row, when we try again, and why for people."""
+    """A pair that systemd gave up: how often in a row, when flyted tries again, and why, for people."""
 
     count: int
     retry_at: float
@@ -134,17 +134,17 @@ class Facts:
     apps: tuple[StoredApp, ...]
     units: Mapping[str, UnitFact]
     traffic: Mapping[str, Traffic] = field(default_factory=dict)  # by server; empty while HAProxy is down
-    candidates: frozenset[Replica] = frozenset()  # being deployed: up beside the serving revision, not yet routed
-    leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain, and since when
+    candidates: frozenset[Replica] = frozenset()  # being deployed: started beside the serving revision, not yet routed
+    leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain → since when
     failures: Mapping[Replica, Failure] = field(default_factory=dict)
-    outdated: frozenset[Replica] = frozenset()  # their units are not those that would be made now
-    busy: frozenset[Replica] = frozenset()  # being acted on right now: left alone
+    outdated: frozenset[Replica] = frozenset()  # their units differ from those that would be made now
+    busy: frozenset[Replica] = frozenset()  # an action on them is under way: the plan has none for them
     gpu: GpuFacts = field(default_factory=GpuFacts)
-    start_s: float = 300.0  # how long a start may take, and
-    gpu_wait_s: float = 120.0  # how long it may wait for its GPUs before
+    start_s: float = 300.0  # seconds that a start may take
+    gpu_wait_s: float = 120.0  # seconds that it may wait for its GPUs before that
 
     def units_of(self, app_id: str) -> tuple[UnitFact, ...]:
-        """Returns the units of one app, by name."""
+        """Return the units of one app, sorted by name."""
         return self._units_by_app.get(app_id, ())
 
     @cached_property
@@ -158,10 +158,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class UnitEnd:
-    """How a service's last run ended: org.freedesktop.systemd1(5), ``Result`` and ``ExecMainStatus``.
+    """How a service's last run ended: ``Result`` and ``ExecMainStatus`` of org.freedesktop.systemd1(5).
 
-    ``result`` is "success", "exit-code", "signal", "timeout", "oom-kill", "protocol", "start-limit-hit" and others;
-    ``status`` the exit status, or the signal's number.
+    ``result``: "success", "exit-code", "signal", "timeout", "oom-kill", "protocol", "start-limit-hit" or another.
+    ``status``: the exit status, or the signal's number.
     """
 
     result: str
@@ -173,8 +173,8 @@ class Token:
     """A token as it is stored: all but its text, of which only the digest is kept. Times are seconds since 1970.
 
     ``kind``: "session" (an hour, for the command line), "named" (made by hand, for another machine) or "browser" (a
-    cookie; the ``name`` of an app's cookie is the id of the login that it came of). ``app_id``: the one app that it
-    opens, "" for everything that its owner may. ``used_at``: the day of its last use, 0 for none that is known.
+    cookie; the ``name`` of an app's cookie is the id of the login that it was issued from). ``app_id``: the only app
+    that it opens, "" for everything that its owner may do. ``used_at``: the day of its last known use, 0 if none is.
     """
 
     digest: str

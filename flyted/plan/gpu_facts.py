@@ -1,7 +1,7 @@
-"""The machine's GPUs as the helper ``flyted-gpu`` reports them, and who holds which. Frozen values, sizes in bytes.
+"""The machine's GPUs as the helper ``flyted-gpu`` reports them, and who holds which: frozen values. Pure.
 
-A *device* here is what can be granted: a whole GPU, or a MIG partition of one. Indexes are never used: they change
-with the order of the buses; UUIDs do not.
+Sizes are in bytes. A *device* here is what can be granted: a whole GPU, or a MIG partition of one. Indexes are never
+used, because they change with the order of the buses; UUIDs do not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flyted.contract.errors import HostFailure
 
 @dataclass(frozen=True)
 class Process:
-    """A process that uses a device. ``unit`` is the systemd unit that it runs in, "" for none or one unknown."""
+    """A process that uses a device. ``unit``: the systemd unit that it runs in, "" if there is none or not known."""
 
     pid: int
     name: str
@@ -25,10 +25,11 @@ class Process:
 
 @dataclass(frozen=True)
 class Device:
-    """One GPU or partition. ``minor`` is the N of /dev/nvidiaN; ``error`` says why it cannot be used, "" when it can.
+    """One GPU or partition.
 
-    ``capabilities``: the minors of /dev/nvidia-caps/nvidia-capN that a partition needs; ``split``: a GPU in MIG mode,
-    of which only its ``partitions`` can be used.
+    ``minor``: the N of /dev/nvidiaN. ``error``: why it cannot be used, "" if it can. ``capabilities``: the minors of
+    /dev/nvidia-caps/nvidia-capN that a partition needs. ``split``: whether it is a GPU in MIG mode, of which only the
+    ``partitions`` can be used.
     """
 
     uuid: str
@@ -39,24 +40,24 @@ class Device:
     processes: tuple[Process, ...] = ()
     split: bool = False
     partitions: tuple[Device, ...] = ()
-    profile: str = ""  # of a partition: 1g.5gb
+    profile: str = ""  # of a partition, such as 1g.5gb
     capabilities: tuple[int, ...] = ()
     error: str = ""
 
     @property
     def free_bytes(self) -> int:
-        """What nobody uses now."""
+        """The bytes that are not in use now."""
         return max(0, self.total_bytes - self.used_bytes)
 
     @property
     def unexplained_bytes(self) -> int:
-        """Used by no process that is listed: the driver's own, and what it has not taken back yet."""
+        """The bytes in use by no listed process: the driver's own, and those that it has not freed yet."""
         return max(0, self.used_bytes - sum(p.used_bytes for p in self.processes))
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """All GPUs; ``reason`` says why there is none to speak of (no driver, a wrong one), else ""."""
+    """All GPUs. ``reason``: why none can be reported (no driver, or a wrong one), else ""."""
 
     driver: str = ""
     cuda: str = ""
@@ -64,25 +65,25 @@ class Inventory:
     devices: tuple[Device, ...] = ()
 
     def every(self) -> tuple[Device, ...]:
-        """GPUs and their partitions."""
+        """Return all GPUs, each followed by its partitions."""
         return tuple(each for gpu in self.devices for each in (gpu, *gpu.partitions))
 
     def find(self, uuid: str) -> Device | None:
-        """A device by its UUID; ``None`` when it is gone."""
+        """Return the device with this UUID; ``None`` if it is gone."""
         return next((d for d in self.every() if d.uuid == uuid), None)
 
     def gpu_of(self, uuid: str) -> Device | None:
-        """The whole GPU that a device is, or is a part of."""
+        """Return the GPU that has this UUID or has a partition with it; ``None`` if it is gone."""
         return next((g for g in self.devices if uuid in (g.uuid, *(p.uuid for p in g.partitions))), None)
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A unit's right to devices, from the grant until the memory has come back.
+    """A unit's right to devices, from the grant until their memory is free again.
 
-    ``reserve_bytes``: what it may take of one device; 0 is all of it, since its need is not known or it has several.
-    ``unexplained``: what of each device no process explained at the grant. ``ended_at``: when its unit was
-    found gone, ``None`` while it runs. Times are seconds since the epoch.
+    ``reserve_bytes``: the bytes that it may take of one device; 0 means all, because its need is not known or it has
+    several devices. ``unexplained``: ``unexplained_bytes`` of each device at the grant. ``ended_at``: when its unit
+    was found to have ended, ``None`` while it runs. Times are seconds since the epoch.
     """
 
     unit: str
@@ -96,13 +97,13 @@ class Lease:
     ended_at: float | None = None
 
     def over(self, now: float) -> Lease:
-        """The same after its unit has ended."""
+        """Return the lease as one whose unit ended at ``now``."""
         return replace(self, ended_at=now)
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What is known of an app from its earlier runs: its peak on one device, and how long it loads."""
+    """Measurements of an app's earlier runs: its peak of memory on one device, and the seconds that it loads."""
 
     peak_bytes: int = 0  # 0: not known
     load_s: float = 0.0
@@ -110,7 +111,10 @@ class Learned:
 
 @dataclass(frozen=True)
 class GpuFacts:
-    """What the daemon knows about GPUs without asking NVML. ``waits``: unit → why it has none yet."""
+    """What the daemon knows about GPUs without asking NVML.
+
+    ``learned``: app id → what earlier runs showed. ``waits``: unit → why it has no GPU yet.
+    """
 
     leases: tuple[Lease, ...] = ()
     learned: Mapping[str, Learned] = field(default_factory=dict)
@@ -118,7 +122,10 @@ class GpuFacts:
 
 
 def inventory_of(data: Mapping[str, Any]) -> Inventory:
-    """The helper's answer. Raises :class:`HostFailure` when it makes no sense: the helper parses a foreign library."""
+    """Return the helper's answer as an :class:`Inventory`.
+
+    Raises :class:`HostFailure` if the answer is not valid: the helper passes on what a foreign library says.
+    """
     try:
         return Inventory(
             driver=_text(data["driver"]),
@@ -131,7 +138,7 @@ def inventory_of(data: Mapping[str, Any]) -> Inventory:
 
 
 def _text(value: Any) -> str:
-    """What goes to units, logs and terminals from here: short and printable."""
+    """Return a short, printable text, since it goes to units, logs and terminals. Raises ``ValueError`` otherwise."""
     if not isinstance(value, str) or len(value) > 256 or not value.isprintable():
         raise ValueError(f"{value!r:.80} is no text of one line")
     return value

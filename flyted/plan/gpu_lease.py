@@ -1,4 +1,4 @@
-"""The life of a lease: which nodes it opens, what the app is told, when its memory has come back. Pure."""
+"""Follows a lease of GPUs: the device nodes it opens, what the app is told, when the memory is free again. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from flyted.plan.gpu_facts import Device, Inventory, Learned, Lease
 
 CREDENTIAL = "gpu"
 ALWAYS = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
-"""What every CUDA program opens; the tools are for profilers. Neither gives access to a GPU by itself."""
+"""The nodes that every CUDA program opens; the tools are for profilers. None gives access to a GPU by itself."""
 SLACK_BYTES = 256 << 20
 SLACK_SHARE = 0.02
-"""The driver keeps a little more or less at different times (contexts, persistence); a leak is larger."""
-MIN_IDLE_S = 5.0  # an app whose last request just ended is about to get the next one
+"""Memory that may stay in use: the driver keeps a little more or less over time (contexts, persistence).
+
+A leak is larger.
+"""
+MIN_IDLE_S = 5.0  # an app whose last request has just ended may be about to get the next one
 MIN_LOAD_S = 1.0
 DEADLY = frozenset({48, 64, 74, 79, 95, 119, 120, 140, 143, 154})
 """XID errors after which a GPU computes nothing until it is reset (NVIDIA's "XID Errors": uncorrectable memory, row
@@ -22,7 +25,10 @@ _ALIVE = ("active", "activating", "reloading", "deactivating")
 
 
 def nodes(devices: Sequence[Device], inventory: Inventory) -> list[tuple[str, str]]:
-    """``DeviceAllow=`` for exactly these devices: paths, since the majors of uvm and of partitions are dynamic."""
+    """Return ``DeviceAllow=`` for exactly these devices.
+
+    It lists paths, because the major numbers of uvm and of partitions are dynamic.
+    """
     paths = dict.fromkeys(ALWAYS)
     for device in devices:
         gpu = inventory.gpu_of(device.uuid) or device
@@ -32,17 +38,20 @@ def nodes(devices: Sequence[Device], inventory: Inventory) -> list[tuple[str, st
 
 
 def granted(devices: Iterable[Device]) -> bytes:
-    """The credential of a unit that got a lease; ``launch`` reads it."""
+    """Return the credential of a unit that got a lease, for ``launch`` to read."""
     return json.dumps({"devices": [device.uuid for device in devices]}).encode()
 
 
 def refused(why: str) -> bytes:
-    """The credential of a unit that got none: ``launch`` tells the app's own log why, and ends."""
+    """Return the credential of a unit that got no lease: ``launch`` prints why to the app's log, and ends."""
     return json.dumps({"refused": why}).encode()
 
 
 def lease_of(unit: str, app_id: str, revision: int, devices: Sequence[Device], reserve: int, now: float) -> Lease:
-    """The record of a grant."""
+    """Return the lease that records a grant.
+
+    ``reserve``: the bytes of a device that it may take, 0 for all. ``now``: seconds since the epoch.
+    """
     return Lease(
         unit, app_id, revision, tuple(d.uuid for d in devices), now, tuple(d.name for d in devices), reserve,
         tuple(d.unexplained_bytes for d in devices),
@@ -50,20 +59,21 @@ def lease_of(unit: str, app_id: str, revision: int, devices: Sequence[Device], r
 
 
 def ended(leases: Iterable[Lease], active: Mapping[str, str]) -> list[Lease]:
-    """The leases whose units have ended; ``active``: the ActiveState of each unit that is loaded."""
+    """Return the leases whose units have ended. ``active``: the ActiveState of each unit that is loaded."""
     return [lease for lease in leases if lease.ended_at is None and active.get(lease.unit) not in _ALIVE]
 
 
 def returned(lease: Lease, inventory: Inventory) -> bool:
-    """Whether the memory of a lease that is over has come back: none of its processes is left, nothing is unexplained.
+    """Report whether the memory of a lease that is over is free again.
 
-    A device that is gone or broken holds nothing that could be granted.
+    It is when no process of the unit is left, and no more memory than before the lease is used without a process that
+    explains it. A device that is gone or broken does not count: it holds nothing that could be granted.
     """
     return not left(lease, inventory)
 
 
 def left(lease: Lease, inventory: Inventory) -> int:
-    """Bytes of a lease that is over which have not come back; at least 1 while a process of it is left."""
+    """Return the bytes of a lease that is over that are not free yet; at least 1 while a process of it is left."""
     total = 0
     for uuid, before in zip(lease.devices, lease.unexplained, strict=True):
         device = inventory.find(uuid)
@@ -77,13 +87,13 @@ def left(lease: Lease, inventory: Inventory) -> int:
 
 
 def used(unit: str, uuids: Iterable[str], inventory: Inventory) -> int:
-    """The most that a unit's processes use of one of its devices, in bytes."""
+    """Return the most bytes that a unit's processes use on one of its devices."""
     devices = [device for uuid in uuids if (device := inventory.find(uuid)) is not None]
     return max((sum(p.used_bytes for p in d.processes if p.unit == unit) for d in devices), default=0)
 
 
 def lost(lease: Lease, inventory: Inventory) -> str:
-    """Why a lease that runs is worth nothing any more; "" while all its devices work."""
+    """Return why a running lease cannot be used any more; "" while all its devices work."""
     for uuid, name in zip(lease.devices, lease.names, strict=True):
         device = inventory.find(uuid)
         if device is None:
@@ -96,10 +106,13 @@ def lost(lease: Lease, inventory: Inventory) -> str:
 
 
 def hit(lease: Lease, uuid: str, inventory: Inventory) -> bool:
-    """Whether an error of the GPU ``uuid`` is one of a device of the lease."""
+    """Report whether an error of the GPU ``uuid`` concerns a device of the lease, or the GPU that it is a part of."""
     return any(uuid in (each, gpu.uuid if (gpu := inventory.gpu_of(each)) else "") for each in lease.devices)
 
 
 def worth(idle_s: float, learned: Learned, least_s: float = MIN_IDLE_S) -> float | None:
-    """How good it is to put an idle app to sleep: idle time ÷ the time to load again; ``None``: leave it."""
+    """Return how good it is to put an idle app to sleep: its idle time ÷ the time to load again.
+
+    ``None``: it has been idle for less than ``least_s`` seconds, so leave it.
+    """
     return idle_s / max(MIN_LOAD_S, learned.load_s) if idle_s >= least_s else None

@@ -1,4 +1,4 @@
-"""Whether a GPU is the one that an app asks for, and the arithmetic in words when there is none. Pure."""
+"""Decides whether a GPU is one that an app asks for, and says with figures why there is none. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from flyted.contract.quantity import human_bytes
 from flyted.plan.gpu_facts import Device, Inventory
 
 _VARIANT = frozenset({"TI", "SUPER", "D", "VWS"})
-"""A word behind the number that makes another product: an RTX 4080 is no RTX 4080 SUPER."""
+"""Words that, after the number, make it another product: an RTX 4080 is not an RTX 4080 SUPER."""
 _ROOM = (0.85, 1.12)
-"""A board of "80GB" reports 79.6 to 81.9 GiB (NVML); one of "40GB" 39.4 to 40.5."""
+"""The least and the most memory of a product, as a share of the size in its name.
+
+NVML reports 79.6 to 81.9 GiB for a board of "80GB", 39.4 to 40.5 for one of "40GB".
+"""
 
 
 def is_product(asked: str, name: str, total_bytes: int) -> bool:
-    """Whether the product ``name`` with that much memory is the one ``asked`` for. Whole words: L4 is not L40S."""
+    """Report whether the product ``name``, with ``total_bytes`` of memory, is the one ``asked`` for.
+
+    Whole words are compared: L4 is not L40S.
+    """
     wanted, have = words(asked), words(name)
     sizes = [w for w in wanted if gigabytes(w)]
     model = tuple(w for w in wanted if not gigabytes(w))
@@ -37,7 +43,7 @@ def _has_size(size: str, have: tuple[str, ...], total_bytes: int) -> bool:
 
 
 def grantable(ask: Ask, inventory: Inventory) -> list[Device]:
-    """The devices that suit the ask, whoever uses them now; broken ones left out."""
+    """Return the devices that suit the ask, whoever uses them now, without broken ones."""
     found = []
     for gpu in inventory.devices:
         if gpu.error or not is_product(ask.name, gpu.name, gpu.total_bytes):
@@ -50,7 +56,7 @@ def grantable(ask: Ask, inventory: Inventory) -> list[Device]:
 
 
 def impossible(ask: Ask, inventory: Inventory) -> str:
-    """Why this machine can never satisfy the ask as it is now, whoever would leave; "" when it could."""
+    """Return why this machine, as it is now, cannot satisfy the ask even with all its GPUs free; "" if it can."""
     found = grantable(ask, inventory)
     if ask.count and len(_biggest_kind(found)) >= ask.count:
         return ""
@@ -63,7 +69,7 @@ def impossible(ask: Ask, inventory: Inventory) -> str:
 
 
 def _biggest_kind(devices: Iterable[Device]) -> list[Device]:
-    """Several GPUs of one app are of one product."""
+    """Return the largest group of devices of one product: several GPUs of one app must be of one product."""
     kinds: dict[str, list[Device]] = {}
     for device in devices:
         kinds.setdefault(device.name, []).append(device)
@@ -71,7 +77,7 @@ def _biggest_kind(devices: Iterable[Device]) -> list[Device]:
 
 
 def told(devices: Iterable[Device]) -> str:
-    """``2 × NVIDIA L40S (45.0 GiB), 1 × Tesla T4 (15.0 GiB; lost: …)``."""
+    """Describe the devices: ``2 × NVIDIA L40S (45.0 GiB), 1 × Tesla T4 (15.0 GiB; lost: …)``."""
     counted = Counter(_text(device) for device in devices)
     return ", ".join(f"{count} × {text}" for text, count in counted.items())
 

@@ -1,10 +1,11 @@
-"""Which devices an app gets, whom to put to sleep for it, or why it has to wait. Pure.
+"""Decides which devices an app gets, which apps to put to sleep for it, or why it has to wait. Pure.
 
-An app whose need is not known gets whole devices. Once its peak was seen, it may share one with others whose peaks are
-known too, when all peaks fit together. An empty device comes first; then the one with the fewest holders; among equals
-the one that fits best.
+An app whose need is not known gets whole devices. Once its peak of memory was seen, it may share a device with others
+whose peaks are known too, if all peaks fit together. An empty device comes first; then the one with the fewest
+holders; among equals the one that fits best.
 
-Room is made only of apps that are idle: the one first that has been idle longest for what it costs to load again.
+Only idle apps are put to sleep to free a device: first the app with the longest idle time relative to its time to load
+again.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from flyted.plan.gpu_facts import Device, Inventory, Lease
 from flyted.plan.gpu_match import grantable, impossible
 
 HEADROOM = 1.1
-"""A peak that was seen is not the last one."""
+"""The share of a peak that is reserved: the next peak may be higher than the last one that was seen."""
 
 
 @dataclass(frozen=True)
 class Granted:
-    """These devices; ``reserve_bytes`` as in :class:`Lease`."""
+    """The app gets these devices. ``reserve_bytes``: as in :class:`Lease`."""
 
     devices: tuple[Device, ...]
     reserve_bytes: int
@@ -33,7 +34,7 @@ class Granted:
 
 @dataclass(frozen=True)
 class Wait:
-    """Not now: why, for people, and the units to put to sleep, so that it becomes possible."""
+    """The app has to wait: why, for people, and the units to put to sleep so that it can be granted devices."""
 
     why: str
     evict: tuple[str, ...] = ()
@@ -41,14 +42,14 @@ class Wait:
 
 @dataclass(frozen=True)
 class Never:
-    """This machine cannot, whoever leaves."""
+    """This machine cannot satisfy the ask even with all its GPUs free."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Who asks: its unit, what it asks, and its peak on one device as far as it is known (0: not)."""
+    """A request for GPUs: the unit, what it asks for, and the bytes of its peak on one device (0: not known)."""
 
     unit: str
     ask: Ask
@@ -56,20 +57,23 @@ class Wanted:
 
     @property
     def reserve_bytes(self) -> int:
-        """What it gets of a device; 0 is all of it."""
+        """The bytes that it gets of a device; 0 means all."""
         return round(self.peak_bytes * HEADROOM) if self.ask.count == 1 else 0
 
 
 @dataclass(frozen=True)
 class Table:
-    """Who holds what. ``idle``: for each unit that may be put to sleep, seconds idle ÷ seconds to load again."""
+    """The current holders. ``idle``: unit that may be put to sleep → seconds idle ÷ seconds to load again."""
 
     leases: tuple[Lease, ...]
     idle: Mapping[str, float] = field(default_factory=dict)
 
     def on(self, device: Device, but: str) -> list[Lease]:
-        """The leases on a device; a unit that uses it without one (its record was lost) counts as if it had all."""
-        # its own earlier lease counts until the memory has come back
+        """Return the leases on a device, without a running lease of the unit ``but``.
+
+        An app's unit that uses the device without a lease (its record was lost) counts as if it held all of it.
+        """
+        # the unit's own earlier lease counts until its memory is free again
         found = [
             lease for lease in self.leases
             if device.uuid in lease.devices and (lease.unit != but or lease.ended_at is not None)
@@ -83,7 +87,7 @@ class Table:
 
 
 def place(wanted: Wanted, inventory: Inventory, table: Table) -> Granted | Wait | Never:
-    """The decision for one that waits; ``table`` is without leases whose memory has come back."""
+    """Decide about a request. ``table`` must not contain leases whose memory is free again."""
     never = impossible(wanted.ask, inventory)
     if never:
         return Never(never)
@@ -103,7 +107,7 @@ def _kind(device: Device) -> tuple[str, str]:
 
 
 def _fits(wanted: Wanted, device: Device, holders: Sequence[Lease]) -> bool:
-    """Whether it can have the device as it is."""
+    """Report whether the device can be granted beside its present holders."""
     if not holders:
         return _available(device, wanted.unit, holders) >= wanted.reserve_bytes
     if any(not h.reserve_bytes or h.ended_at is not None for h in holders) or not wanted.reserve_bytes:
@@ -112,7 +116,10 @@ def _fits(wanted: Wanted, device: Device, holders: Sequence[Lease]) -> bool:
 
 
 def _available(device: Device, unit: str, holders: Sequence[Lease]) -> int:
-    """What is left when every holder takes what it may: others' programs count as they are."""
+    """Return the bytes that are left when every holder takes all that it may.
+
+    Programs without a lease count with what they use now.
+    """
     units = {h.unit for h in holders}
     used = {u: sum(p.used_bytes for p in device.processes if p.unit == u) for u in units}
     others = sum(p.used_bytes for p in device.processes if p.unit not in units and p.unit != unit)
@@ -121,7 +128,7 @@ def _available(device: Device, unit: str, holders: Sequence[Lease]) -> int:
 
 
 def _order(wanted: Wanted, table: Table):  # type: ignore[no-untyped-def]  # noqa: ANN202  a key for sorted()
-    """Fewest holders; then the tightest fit for a known need, the most room for an unknown one."""
+    """Return a sort key: fewest holders first, then the tightest fit for a known need, the loosest for an unknown."""
 
     def key(device: Device) -> tuple[int, int, str]:
         holders = table.on(device, wanted.unit)
@@ -132,7 +139,10 @@ def _order(wanted: Wanted, table: Table):  # type: ignore[no-untyped-def]  # noq
 
 
 def _room(wanted: Wanted, kind: Sequence[Device], table: Table) -> tuple[float, tuple[str, ...]]:
-    """The best set of idle units that makes room on one kind of device, and its worth; nothing when there is none."""
+    """Return the worth and the units of the best set of idle units that frees enough devices of one kind.
+
+    The worth is that of the set's worst unit. (0, ()) if there is no such set.
+    """
     options = sorted(
         (option for device in kind if (option := _clear(wanted, device, table)) is not None),
         key=lambda option: -option[0],
@@ -145,10 +155,13 @@ def _room(wanted: Wanted, kind: Sequence[Device], table: Table) -> tuple[float, 
 
 
 def _clear(wanted: Wanted, device: Device, table: Table) -> tuple[float, tuple[str, ...]] | None:
-    """Whom to put to sleep so that the device suffices, best first, and what the worst of them is worth."""
+    """Return the units to put to sleep so that the device suffices, best first, with the worth of the worst of them.
+
+    ``None`` if that is not possible, or if the memory of an ended lease is not free yet.
+    """
     holders = table.on(device, wanted.unit)
     if any(h.ended_at is not None for h in holders):
-        return None  # its memory is on its way back, and may come in time
+        return None  # the memory of an ended lease is about to become free, perhaps in time
     evicted: list[str] = []
     worth = float("inf")
     for lease in sorted((h for h in holders if h.unit in table.idle), key=lambda h: -table.idle[h.unit]):
@@ -157,7 +170,7 @@ def _clear(wanted: Wanted, device: Device, table: Table) -> tuple[float, tuple[s
         holders = [h for h in holders if h is not lease]
         evicted.append(lease.unit)
         worth = min(worth, table.idle[lease.unit])
-    # what the sleepers use now counts as free: it comes back, or they are not gone
+    # memory that the units to put to sleep use now counts as free: it will be, or they have not ended yet
     left = device.total_bytes - device.unexplained_bytes if not holders else _available(device, wanted.unit, holders)
     fits = left >= wanted.reserve_bytes and (not holders or _fits(wanted, device, holders))
     return (worth, tuple(evicted)) if fits else None
@@ -183,7 +196,7 @@ def _state(lease: Lease, table: Table) -> str:
 
 
 def describe(device: Device) -> str:
-    """``GPU-1f3a0b2c… NVIDIA L40S, 44.2 of 45.0 GiB free``."""
+    """Describe a device: ``GPU-1f3a0b2c… NVIDIA L40S, 44.2 of 45.0 GiB free``."""
     total = human_bytes(device.total_bytes)
     number, unit = total.rsplit(" ", 1)
     size = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[unit]
@@ -191,5 +204,5 @@ def describe(device: Device) -> str:
 
 
 def short(uuid: str) -> str:
-    """Enough of a UUID to tell it from others: ``GPU-1f3a0b2c…``."""
+    """Return enough of a UUID to tell it from others: ``GPU-1f3a0b2c…``."""
     return f"{uuid[:12]}…" if len(uuid) > 13 else uuid

@@ -1,7 +1,7 @@
-"""Images without containers: Flyte's ImageSpec to a recipe. Whatever a venv cannot honour is refused by name.
+"""Turns Flyte's ImageSpec into a recipe, without containers. Whatever a venv cannot honour is refused by name. Pure.
 
 The ImageSpec is protobuf-JSON (``flyteidl2.imagebuilder.ImageSpec``, as ``flyte._internal.imagebuild.remote_builder``
-fills it): ``baseImage``, ``pythonVersion``, ``layers``, plus our ``files``: name -> content of requirements files.
+fills it): ``baseImage``, ``pythonVersion``, ``layers``, plus our ``files``: name → content of requirements files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PYTHON = re.compile(r"3\.\d{1,2}")
 _VARIABLE = re.compile(r"\\\$|\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Layer = tuple[str, str, Mapping[str, Any]]
-"""Where it stands, for people; its kind; what is in it."""
+"""Its place in the image, for people; its kind; its content."""
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 _REFUSED = {
@@ -45,14 +45,14 @@ _REFUSED = {
     "uvProject": ("a uv project", "use with_requirements() on the output of `uv export --no-emit-project`"),
     "poetryProject": ("a poetry project", "use with_requirements() on the output of `poetry export`"),
 }
-"""Layers that are not built yet -> (what they are, what to do instead)."""
+"""Kinds of layers that are not built yet → (what they are, what to do instead)."""
 
 
 def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Recipe:
-    """The recipe of an ImageSpec; ``files`` holds requirements files by name (else ``spec["files"]`` does).
+    """Return the recipe of an ImageSpec.
 
-    Raises :class:`Unsupported` for what a venv cannot honour (all such layers in one message), :class:`InvalidInput`
-    for what makes no sense.
+    ``files``: the requirements files by name; without it, ``spec["files"]`` holds them. Raises :class:`Unsupported`
+    for what a venv cannot honour (all such layers in one message), :class:`InvalidInput` for what is not valid.
     """
     _known(spec, {"baseImage", "pythonVersion", "layers", "files"}, "the image")
     python, flyte = _base(spec.get("baseImage"), spec.get("pythonVersion"))
@@ -72,29 +72,34 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
             installs.append(_install(kind, body, where, texts))
     recipe = Recipe(python, tuple(i for i in installs if i.requirements), tuple(env), needs)
     distinct(use for install in recipe.installs for use in install.secrets)
-    recipe_json(recipe)  # refuses one that is too large, before anything is done
+    recipe_json(recipe)  # refuses a recipe that is too large before anything else is done
     return recipe
 
 
 def engine_of(recipe: Recipe) -> str:
-    """The requirement that makes the image one that only runs on a GPU, or "".
+    """Return the requirement because of which the image runs on a GPU only; "" if there is none.
 
-    Flyte's client has the image built first, and names the app's GPU only afterwards: gigabytes later.
+    Flyte's client has the image built first, and names the app's GPU only after that, gigabytes later.
     """
     return next((r for install in recipe.installs for r in install.requirements if needs_gpu(r)), "")
 
 
 def gpu_build_of(recipe: Recipe) -> str:
-    """The same requirement, or "" where it may be another build: the package index has those for GPUs only."""
+    """Return the requirement that :func:`engine_of` finds, if its build is certainly the package index's.
+
+    The index has builds for GPUs only. "" where it may be another build: with another index, an address or a local
+    version.
+    """
     elsewhere = [i for i in recipe.installs if any("index" in o or "find-links" in o for o in i.options)]
     found = engine_of(Recipe(recipe.python, tuple(i for i in recipe.installs if i not in elsewhere)))
     return "" if "@" in found or "+" in found else found
 
 
 def env_of(recipe: Recipe, image_dir: str) -> tuple[tuple[str, str], ...]:
-    """The image's variables for the app's unit, `$NAME` and `${NAME}` replaced as in a Dockerfile's ENV.
+    """Return the image's variables for the app's unit, with `$NAME` and `${NAME}` expanded as in a Dockerfile's ENV.
 
-    A name stands for its value in the layers before (an unset one for nothing); ``PATH`` begins as the image's own.
+    A name stands for the value that it was last given, in an earlier layer or, in order of the names, in the same one;
+    a name without a value for nothing. ``PATH`` begins as the image's own.
     """
     known = {"PATH": f"{image_dir}/bin:{_SYSTEM_PATH}"}
     given: dict[str, str] = {}
@@ -135,7 +140,10 @@ def _layer(layer: object, number: int) -> Layer:
 
 
 def _known_apart(layers: list[Layer]) -> tuple[list[Layer], tuple[Need, ...]]:
-    """The layers without those that are known of Flyte's own images, and what the machine must have for them."""
+    """Split off the layers that are known from Flyte's own images.
+
+    Returns the other layers, and what the machine must have in place of the known ones.
+    """
     pips = [(where, body) for where, kind, body in layers if kind == "pipPackages"]
     names = [str(name) for where, body in pips for name in _list(body.get("packages"), f"{where}: packages")]
     if not known_layers.of_known_image(names):
@@ -143,17 +151,20 @@ def _known_apart(layers: list[Layer]) -> tuple[list[Layer], tuple[Need, ...]]:
     known = {where: known_layers.needs_of(kind, body) for where, kind, body in layers}
     needs = tuple(dict.fromkeys(need for found in known.values() for need in found or ()))
     if known_layers.LLAMA_SERVER in needs:
-        needs = (known_layers.LLAMA_SERVER,)  # the rest is what it is built with
+        needs = (known_layers.LLAMA_SERVER,)  # the other needs are only for building it
     return [layer for layer in layers if known[layer[0]] is None], needs
 
 
 def missing(needs: Iterable[Need], have: Callable[[str], bool], *, gpu: bool) -> list[Need]:
-    """Which of the needs are not met; ``have`` says whether a pattern of glob(7) matches something here."""
+    """Return the needs that are not met.
+
+    ``have``: says whether a pattern of glob(7) matches a file of this machine. ``gpu``: whether the app uses a GPU.
+    """
     return [need for need in needs if (gpu or not need.gpu) and not any(have(pattern) for pattern in need.files)]
 
 
 def lacking(what: str, needs: Iterable[Need]) -> Unsupported:
-    """The error that says so, with each package and how to get it."""
+    """Return the error to raise for needs that are not met, with each package and how to get it."""
     listed = ", ".join(f"{need.what} ({need.package})" for need in needs)
     return Unsupported(
         f"{what} needs on this machine, what its container would bring: {listed}",

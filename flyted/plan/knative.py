@@ -1,4 +1,4 @@
-"""The variables that Knative gives every container, and so a Flyte cluster every app. Pure.
+"""Makes the variables that Knative gives every container, and so a Flyte cluster every app. Pure.
 
 Sources: Knative's runtime contract, "Environment variables"; Flyte's app service, which names a Knative service
 (KServiceName) and lets Knative number its revisions.
@@ -10,11 +10,11 @@ import hashlib
 
 from flyted.contract.names import AppKey
 
-_LABEL = 63  # RFC 1123; a longer name is cut, and told apart by a digest
+_LABEL = 63  # RFC 1123; a longer name is cut, and a digest makes it unique
 
 
 def variables(key: AppKey, revision: int, port: int) -> dict[str, str]:
-    """By name. ``port``: what the file says, whoever listens there."""
+    """Return the variables, by name. ``port``: the port that the app's file names, whoever listens there."""
     service = _service(key)
     return {
         "PORT": str(port),

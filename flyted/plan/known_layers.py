@@ -1,7 +1,8 @@
 """The apt and shell layers of Flyte's own images for SGLang and llama.cpp: what this machine must have instead. Pure.
 
-Nothing of them is run here. A layer is known only word by word: with one command more it is refused, as others are.
-Source: flyteplugins/sglang/_app_environment.py, flyteplugins/llamacpp/_image.py, 2.12.1. (vLLM's has pip layers only.)
+The layers are never run here. A layer is recognised only word for word: with one more command it is refused, as other
+layers are. Sources: flyteplugins/sglang/_app_environment.py, flyteplugins/llamacpp/_image.py, 2.12.1. (vLLM's image
+has pip layers only.)
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ _IMAGES = re.compile(r"flyteplugins-(?:sglang|llamacpp)(?![A-Za-z0-9._-])", re.I
 
 @dataclass(frozen=True)
 class Need:
-    """What has to be on the machine: any one of ``files`` (patterns of glob(7)), which ``package`` brings.
+    """Something that the machine must have: any one of ``files`` (patterns of glob(7)), which ``package`` brings.
 
-    ``gpu``: only an app that uses a GPU needs it.
+    ``what``: its name, and ``how``: the command that installs it, both for people. ``gpu``: only an app that uses a
+    GPU needs it.
     """
 
     what: str
@@ -68,7 +70,10 @@ LLAMA_SERVER = Need(
 
 
 def toolkit(major: str, minor: str) -> Need:
-    """CUDA's compiler, of just that version: kernels are compiled at the first start, for what the wheels bring."""
+    """Return the need for CUDA's compiler of exactly this version.
+
+    Kernels are compiled at the first start, and have to match the CUDA that the wheels bring.
+    """
     package = f"cuda-toolkit-{major}-{minor}"
     return Need(
         f"the CUDA toolkit {major}.{minor}",
@@ -80,12 +85,12 @@ def toolkit(major: str, minor: str) -> Need:
 
 
 def of_known_image(requirements: Iterable[str]) -> bool:
-    """Whether an image with these packages is one of those, or built upon one."""
+    """Report whether an image with these packages is one of the known images, or built upon one."""
     return any(_IMAGES.match(requirement) for requirement in requirements)
 
 
 def needs_of(kind: str, body: Mapping[str, Any]) -> tuple[Need, ...] | None:
-    """What stands for a layer of one of the known images; ``None`` for a layer of any other."""
+    """Return what the machine must have in place of a layer of a known image; ``None`` for any other layer."""
     field, read = _KINDS.get(kind, ("", None))
     words = body.get(field)
     if read is None or len(body) != 1 or not isinstance(words, list) or not all(isinstance(w, str) for w in words):
@@ -94,7 +99,7 @@ def needs_of(kind: str, body: Mapping[str, Any]) -> tuple[Need, ...] | None:
 
 
 def _apt(packages: list[str]) -> tuple[Need, ...] | None:
-    """What fetches or builds the other layers is not needed where those are not run."""
+    """Return the needs of an apt layer. Packages that only fetch or build the other layers are left out."""
     if sorted(packages) == sorted(_SGLANG_APT):
         return (NUMA, COMPILER)
     return () if sorted(packages) == sorted(_LLAMA_APT) else None
@@ -102,7 +107,7 @@ def _apt(packages: list[str]) -> tuple[Need, ...] | None:
 
 def _commands(commands: list[str]) -> tuple[Need, ...] | None:
     if commands == [_RUST]:
-        return ()  # for packages that have no wheel: uv says so then
+        return ()  # Rust is for packages that have no wheel: uv reports those
     if commands[:3] == [f"wget {_REPOSITORY}", f"dpkg -i {_KEYRING}", "apt-get update"] and len(commands) == 4:
         found = _TOOLKIT.fullmatch(commands[3])
         return (toolkit(*found.groups()),) if found else None

@@ -1,7 +1,7 @@
-"""Which of the lines that an app printed says why it ended. Pure.
+"""Finds the line of an app's output that says why the app ended. Pure.
 
-The last line often does not: Node prints its version, uvicorn that the start-up failed, a stack ends in a brace. So
-lines that never hold a reason are passed over, and a traceback is told by its exception.
+It is often not the last line: Node prints its version, uvicorn prints that the start-up failed, a stack ends in a
+brace. So lines that never hold a reason are skipped, and a traceback is represented by its exception.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ import re
 from collections.abc import Iterator, Sequence
 
 OURS = "flyted: "
-"""How a line of launch's begins among the app's (launch/surroundings.py: say)."""
+"""How a line of launch begins among the app's own lines (launch/surroundings.py: say)."""
 REFUSED = f"{OURS}the app cannot start: "
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):$")
 _CHAINED = re.compile(
     r"(?:During handling of the above exception, another exception occurred"
     r"|The above exception was the direct cause of the following exception):$"
 )
-_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:: .*)?$")  # traceback.format_exception_only: a type, and what it says
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:: .*)?$")  # traceback.format_exception_only: the type and the message
 _ERROR = re.compile(
     r"(?:^|[\s\[(])(?:[\w.]*(?:Error|Exception|Refused)\b|(?i:error|fatal|panic|critical)\b)"
     r"|(?i:\b(?:cannot|can't|could not|failed|unable to|not found|no such|denied|refused)\b)"
 )
 _NOISE = (
     re.compile(r"(?:INFO|DEBUG)\b"),  # logging's and uvicorn's levels; not "Info" in a sentence
-    re.compile(r"ERROR:\s+Application startup failed\. Exiting\.$"),  # uvicorn: its reason stands before
+    re.compile(r"ERROR:\s+Application startup failed\. Exiting\.$"),  # uvicorn: it printed the reason before
     re.compile(r"Node\.js v\d"),
-    re.compile(rf"{OURS}.*\(flytectl\(1\), [A-Z ]+\)$"),  # launch/closed.py: it comes after the reason
+    re.compile(rf"{OURS}.*\(flytectl\(1\), [A-Z ]+\)$"),  # launch/closed.py: a hint that follows the reason
     re.compile(r"\s"),  # stacks are indented
     re.compile(r"[^\w]*$"),
 )
 
 
 def reason_in(texts: Sequence[str]) -> str:
-    """The line that says why an app ended by itself, out of its last ones; "" if none of them can be it."""
+    """Return the line that says why an app ended by itself, from its last lines; "" if no line can be it."""
     said = [text.rstrip() for text in texts]
     refused = next((text for text in reversed(said) if text.startswith(REFUSED)), "")
     if refused:
@@ -51,7 +51,7 @@ def reason_in(texts: Sequence[str]) -> str:
 
 
 def last_line(texts: Sequence[str]) -> str:
-    """The last line that says something: what an app was at, that was ended from outside."""
+    """Return the last line that is not empty: what an app was doing when it was ended from outside."""
     return next((text.strip() for text in reversed(texts) if text.strip()), "")
 
 
@@ -60,7 +60,7 @@ def _is_noise(text: str) -> bool:
 
 
 def _exceptions(said: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Where each chain of exceptions ends, and how it is told: the last one, and the one that it began with."""
+    """Yield the index of each chain's last exception, and a text that names it and the chain's first one."""
     first, place, inside = "", -1, False
     for n, text in enumerate(said):
         if _TRACEBACK.search(text):
@@ -76,7 +76,7 @@ def _exceptions(said: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 
 def _goes_on(said: Sequence[str], header: int) -> bool:
-    """Whether the traceback at ``header`` belongs to the exception before it."""
+    """Report whether the traceback at ``header`` is chained to the exception before it."""
     return any(_CHAINED.match(text) for text in said[max(header - 3, 0) : header])
 
 

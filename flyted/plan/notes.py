@@ -1,4 +1,4 @@
-"""The notes that are printed when an app is served. Pure."""
+"""Writes the notes that are printed when an app is served. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = 3  # paths in a note
 
 
 def notes(spec: AppSpec, machine: Capacity) -> Iterator[str]:
-    """Yields a line for each thing that the file or a flag asks for and that may not be what its author expects."""
+    """Yield a line for each thing that the file or a flag asks for and that may not do what its author expects."""
     yield from spec.unmet
     yield from _more_than_there_is(spec, machine)
     if spec.disk_bytes:
@@ -50,7 +50,7 @@ def _of_paths(spec: AppSpec, engine: Engine | None) -> Iterator[str]:
 
 
 def _more_than_there_is(spec: AppSpec, machine: Capacity) -> Iterator[str]:
-    """Notes limits above the machine's size; a cluster would wait for a larger machine."""
+    """Yield a note for each limit above the machine's size; a cluster would wait for a larger machine."""
     if spec.memory_bytes > machine.memory_bytes and spec.memory_bytes != DEFAULT_MEMORY_BYTES:
         has = human_bytes(machine.memory_bytes)
         yield f"memory={human_bytes(spec.memory_bytes)} is more than this machine has ({has}): it limits nothing"
@@ -59,6 +59,6 @@ def _more_than_there_is(spec: AppSpec, machine: Capacity) -> Iterator[str]:
 
 
 def _listed(paths: tuple[str, ...]) -> str:
-    """Writes the first few paths out: ``flytectl app get`` shows all of them."""
+    """Return the first few paths as text; ``flytectl app get`` shows all of them."""
     more = f" and {len(paths) - _SHOWN} more (flytectl app get)" if len(paths) > _SHOWN else ""
     return (", ".join(paths[:_SHOWN]) or "none") + more

@@ -1,7 +1,7 @@
-"""Services of apps that take longer to end than they may: whoever stops them, they get SIGKILL then. Pure.
+"""Finds services of apps that take longer to stop than they may; whoever stopped them, they get SIGKILL. Pure.
 
-systemd's own limit (``TimeoutStopSec=``) does not bind a service that wants to go on: its main process puts the limit
-off with each ``EXTEND_TIMEOUT_USEC=`` that it sends, sd_notify(3).
+systemd's own limit (``TimeoutStopSec=``) does not bind a service that wants to go on: its main process extends the
+limit with each ``EXTEND_TIMEOUT_USEC=`` that it sends (sd_notify(3)).
 """
 
 from __future__ import annotations
@@ -14,13 +14,20 @@ from flyted.plan.facts import UnitFact
 from flyted.plan.units import STOP_S
 
 KILL_S = STOP_S + 5.0
-"""systemd itself sends SIGKILL after :data:`STOP_S`, and a program may then take a moment to be gone."""
+"""Seconds of stopping after which flyted kills a service.
+
+systemd itself sends SIGKILL after :data:`STOP_S`, and a program may then take a moment to end.
+"""
 AGAIN_S = 5.0
 
 
 @dataclass(frozen=True)
 class Ending:
-    """``kill``: units to kill now. ``since``: what ends, and since when it was seen. ``look_at``: the next kill."""
+    """The services that are stopping.
+
+    ``kill``: the units to kill now. ``since``: unit → when it was first seen stopping. ``look_at``: when the next kill
+    may be due; ``None`` if no unit is stopping.
+    """
 
     kill: tuple[str, ...]
     since: dict[str, float]
@@ -28,7 +35,10 @@ class Ending:
 
 
 def ending(units: Mapping[str, UnitFact], before: Mapping[str, float], now: float) -> Ending:
-    """Times are seconds of one monotonic clock. ``before`` is the ``since`` of the look before."""
+    """Return the services of apps that are stopping, and which of them to kill now.
+
+    ``before``: the ``since`` of the previous call. All times are seconds of one monotonic clock.
+    """
     since = {
         name: before.get(name, now)
         for name, fact in sorted(units.items())

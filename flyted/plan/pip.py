@@ -1,7 +1,7 @@
-"""Requirements and options of pip layers: what is let through to uv, as tables and one small grammar.
+"""Requirements and options of pip layers: what uv may get, as tables and one small grammar. Pure.
 
 The build runs on the machine itself, with its network and next to other images. So only names, versions and web
-addresses pass; what would read local files, another environment or the builder's variables is refused by name.
+addresses are allowed; what would read local files, another environment or the builder's variables is refused by name.
 Sources: PEP 508, ``uv pip install --help`` (0.13), pip's requirements file format.
 """
 
@@ -27,7 +27,7 @@ _ARCHIVE = re.compile(r".*\.(?:whl|zip|tar|gz|bz2|xz|tgz|txt|toml|in|py)", re.IG
 _HASHES = re.compile(r"(?P<requirement>.*?)(?P<hashes>(?:[ ]+--hash[= ]sha(?:256|384|512):[0-9a-f]{64,128})*)")
 _CONTROL = re.compile(r"[^\x20-\x7e]")
 
-# What extra_args and requirements files may say -> uv's spelling. None of them reads a local file or leaves the image.
+# Options allowed in extra_args and requirements files → uv's spelling. None reads a local file or leaves the image.
 _FLAGS = {
     "--pre": ("--prerelease", "allow"), "--no-deps": ("--no-deps",), "--no-build": ("--no-build",),
     "--no-index": ("--no-index",), "--upgrade": ("--upgrade",), "-U": ("--upgrade",), "--reinstall": ("--reinstall",),
@@ -49,9 +49,10 @@ _URLS = {
 
 
 def requirement(text: object, where: str, secrets: Collection[str] = ()) -> str:
-    """One requirement as uv may see it; ``secrets`` are the variables that an address in it may name.
+    """Return one requirement as uv is to read it. ``secrets``: the variables that an address in it may name.
 
-    Raises :class:`InvalidInput` or :class:`Unsupported`, naming it without its login.
+    Raises :class:`InvalidInput` for a text that is not a requirement, :class:`Unsupported` for an option, a local file
+    or a login in clear. The message shows the requirement without its login.
     """
     if not isinstance(text, str) or _CONTROL.search(text) or not text.strip() or len(text) > 4096:
         raise InvalidInput(f"{where}: {shown(text)} is not a requirement", hint="use a package name, as 'fastapi'")
@@ -66,7 +67,10 @@ def requirement(text: object, where: str, secrets: Collection[str] = ()) -> str:
 
 
 def url(text: object, where: str, secrets: Collection[str] = ()) -> str:
-    """The address of an index. Raises :class:`InvalidInput`; :class:`Unsupported` if a password is in it."""
+    """Return the address of an index as uv is to read it. ``secrets``: the variables that it may name.
+
+    Raises :class:`InvalidInput` for a text that is not an address, :class:`Unsupported` for a password in it.
+    """
     if not isinstance(text, str) or len(text) > 2048:
         raise InvalidInput(f"{where}: the address of an index must be a text", hint="use https://…")
     written, plain = spelled(text, secrets, where)
@@ -76,7 +80,11 @@ def url(text: object, where: str, secrets: Collection[str] = ()) -> str:
 
 
 def options(words: Iterable[str], where: str, secrets: Collection[str] = ()) -> tuple[str, ...]:
-    """Options of pip or uv in uv's spelling. Raises :class:`Unsupported` for one that is not in the tables above."""
+    """Return options of pip or uv in uv's spelling.
+
+    Raises :class:`Unsupported` for an option that is not in the tables above, :class:`InvalidInput` for a value that
+    an option cannot have, either one for an address (see :func:`url`).
+    """
     given: list[str] = []
     queue = iter(words)
     for word in queue:
@@ -94,7 +102,7 @@ def options(words: Iterable[str], where: str, secrets: Collection[str] = ()) -> 
 
 
 def split_options(text: object, where: str) -> list[str]:
-    """The words of ``extra_args``, as a shell would split them."""
+    """Return the words of ``extra_args``, as a shell would split them. Raises :class:`InvalidInput`."""
     if not isinstance(text, str) or _CONTROL.search(text):
         raise InvalidInput(f"{where}: extra_args must be one line of text")
     try:
@@ -104,7 +112,11 @@ def split_options(text: object, where: str) -> list[str]:
 
 
 def requirements_file(text: str, where: str, secrets: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """A requirements file as (requirements, options). Comments are gone; other files and local paths are refused."""
+    """Return a requirements file as (requirements, options), without comments.
+
+    Raises :class:`Unsupported` for an option that takes another file, and for a local path; else as
+    :func:`requirement` and :func:`options` do.
+    """
     lines: list[str] = []
     given: list[str] = []
     for line in _logical_lines(text):
@@ -112,7 +124,7 @@ def requirements_file(text: str, where: str, secrets: Collection[str] = ()) -> t
             given.extend(options(_file_option(line, where), where, secrets))
             continue
         found = _HASHES.fullmatch(line)
-        if found is None:  # cannot happen without a control character, which requirement() names
+        if found is None:  # cannot happen: the pattern matches any text without a line end
             raise _no_requirement(line, where)
         hashes = found["hashes"].replace("--hash ", "--hash=")
         lines.append(requirement(found["requirement"], where, secrets) + hashes)
@@ -120,7 +132,10 @@ def requirements_file(text: str, where: str, secrets: Collection[str] = ()) -> t
 
 
 def _is_pep508(line: str) -> bool:
-    """Strict and in linear time: split at the grammar's separators, no nested repetition: lines are a stranger's."""
+    """Report whether a line is a requirement by PEP 508, strictly and in linear time, since lines come from strangers.
+
+    The line is split at the grammar's separators; no pattern has a nested repetition.
+    """
     head = _HEAD.fullmatch(line)
     if head is None:
         return False

@@ -1,7 +1,7 @@
-"""Which ports the ingress listens on: 443 and 80, or the next free ones, said so. Pure: text of /proc in, values out.
+"""Chooses the ports of the ingress: 443 and 80, or the next free ones with a note. Pure: text of /proc in, values out.
 
-PID 1 listens, in one socket unit, and HAProxy inherits: while HAProxy is away, clients wait instead of being refused.
-One unit, since only within one the order of the descriptors is certain (sd_listen_fds(3)).
+PID 1 listens, in one socket unit, and HAProxy inherits the sockets: while HAProxy is away, clients wait instead of
+being refused. There is one unit because only within a unit the order of the descriptors is certain (sd_listen_fds(3)).
 
 /proc/net/tcp is described in Linux' Documentation/networking/proc_net_tcp.rst; addresses are hexadecimal 32-bit words
 in the machine's byte order (little-endian on every machine Debian's amd64 and arm64 run on).
@@ -20,16 +20,17 @@ from flyted.plan.ingress import LOOPBACK, Listen
 HTTPS, HTTP = 443, 80
 INGRESS_SOCKET = "flyted-ingress.socket"
 ADMIN_SOCKET = "/run/flyted/admin.sock"
-BACKLOG = 4096  # net.core.somaxconn: what waits during a restart of HAProxy
+BACKLOG = 4096  # net.core.somaxconn: connections that wait during a restart of HAProxy
 _LISTEN = "0A"
 _TRIES = 100
 
 
 def listening(tcp: str, tcp6: str = "", addresses: Iterable[str] = LOOPBACK) -> frozenset[int]:
-    """The ports on which somebody listens so that we could not bind one of ``addresses`` on them as well.
+    """Return the ports on which one of ``addresses`` cannot be bound because another socket listens there.
 
-    A socket of another address of the machine is no hindrance; one of 0.0.0.0 or :: is. ``[::]`` usually takes IPv4
-    along (``net.ipv6.bindv6only``), so it counts against both families.
+    ``tcp``, ``tcp6``: the text of /proc/net/tcp and /proc/net/tcp6. A socket on another address of the machine does
+    not count; one on 0.0.0.0 or :: does. A socket on ``[::]`` usually takes IPv4 too (``net.ipv6.bindv6only``), so it
+    counts against both families.
     """
     ours = {ipaddress.ip_address(a) for a in addresses}
     every = any(a.is_unspecified for a in ours)
@@ -54,37 +55,37 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def loopback_addresses(if_inet6: str) -> tuple[str, ...]:
-    """Where a loopback-only ingress can listen: ::1 is left out where /proc/net/if_inet6 does not have it."""
+    """Return the loopback addresses of this machine. ::1 is left out if /proc/net/if_inet6 does not have it."""
     found = any(line.startswith(f"{1:032x} ") for line in if_inet6.splitlines())
     return LOOPBACK if found else LOOPBACK[:1]
 
 
 def listeners(listen: Listen) -> tuple[str, ...]:
-    """What PID 1 listens on, as ``ListenStream=`` says it: descriptor 3 and on, in the order HAProxy counts on."""
+    """Return what PID 1 listens on, as for ``ListenStream=``: descriptor 3 and on, in the order HAProxy expects."""
     ports = (listen.https_port, listen.http_port)
     return (ADMIN_SOCKET, *(f"{host}:{port}" for port in ports for host in bindable(listen)))
 
 
 def bindable(listen: Listen) -> list[str]:
-    """The addresses as they stand before a colon and a port."""
+    """Return the addresses as they are written before a colon and a port: IPv6 in brackets."""
     found = [ipaddress.ip_address(a) for a in listen.addresses]
     return [f"[{a}]" if a.version == 6 else str(a) for a in found]
 
 
 def ingress_socket(listen: Listen) -> dict[str, Any]:
-    """The properties of the ingress's socket unit; its service has the same stem (systemd.socket(5))."""
+    """Return the properties of the ingress's socket unit. Its service has the same stem (systemd.socket(5))."""
     ipv4 = any(ipaddress.ip_address(a).version == 4 for a in listen.addresses)
     return {
         "Description": f"flyted ingress: ports {listen.https_port} and {listen.http_port}, admin socket",
         "Listen": [("Stream", where) for where in listeners(listen)],
-        "SocketMode": 0o600,  # the admin socket is root's alone, although HAProxy runs as another user
+        "SocketMode": 0o600,  # only root may connect to the admin socket, although HAProxy runs as another user
         "DirectoryMode": 0o755,
         "Backlog": BACKLOG,
-        "FreeBind": True,  # an address of the settings may come up later than we do
+        "FreeBind": True,  # an address from the settings may come up later than this unit
         "BindIPv6Only": "ipv6-only" if ipv4 else "default",  # [::] would take the port from 0.0.0.0
         "RemoveOnStop": True,
         "CollectMode": "inactive-or-failed",
-        "TriggerLimitIntervalUSec": 0,  # clients that wait while HAProxy cannot start must not close the door for good
+        "TriggerLimitIntervalUSec": 0,  # clients that wait while HAProxy cannot start must not fail the unit for good
     }
 
 
@@ -96,10 +97,11 @@ def choose_ports(
     addresses: tuple[str, ...] = LOOPBACK,
     ours: Collection[int] = (),
 ) -> tuple[Listen, tuple[str, ...]]:
-    """What to listen on, and a sentence per port that could not be had.
+    """Return what to listen on, and a sentence for each wanted port that is taken.
 
-    ``ours``: ports that the running ingress holds itself, so they are not taken. Where a port is taken the next free
-    one counting from 8443 (8080) is used. Raises :class:`HostFailure` when a hundred in a row are taken.
+    ``taken``: the ports on which another socket listens. ``ours``: ports that the running ingress itself holds, so
+    they are not taken. In place of a port that is taken, the first free one from 8443 (HTTPS) or 8080 (HTTP) is used.
+    Raises :class:`HostFailure` if a hundred in a row are taken.
     """
     blocked = set(taken) - set(ours)
     https = _free(wanted_https, 8443, blocked, "HTTPS")

@@ -1,4 +1,4 @@
-"""Why an app did not come up, for people: from what systemd and the app itself said in the journal. Pure."""
+"""Says why an app did not come up, for people: from the lines of systemd and of the app in the journal. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RESULT = re.compile(r"Failed with result '([\w-]+)'")
 _UNMADE = re.compile(r"Failed (to|at) ")
 _LIMIT = 300
 _NO_NETWORK = f"{OURS}the app cannot start: its network was not there"  # launch/network.py
-_NO_ROUTER = "flyted-net.service does not run"  # net/cable.py: the router itself says why
+_NO_ROUTER = "flyted-net.service does not run"  # net/cable.py; the reason is in the router's own lines
 _ENDED = f"{OURS}the program ended"  # launch/supervise.py
 _CONFIG = "78"  # launch's exit status when it refuses to start an app (sysexits.h: EX_CONFIG)
 _FROM_OUTSIDE = ("timeout", "oom-kill")
@@ -22,7 +22,7 @@ _FROM_OUTSIDE = ("timeout", "oom-kill")
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the journal. ``source`` is ``app`` or ``systemd``; ``time`` microseconds since the epoch."""
+    """One line of the journal. ``source`` is ``app`` or ``systemd``; ``time`` is in microseconds since the epoch."""
 
     time: int
     revision: int
@@ -31,9 +31,10 @@ class Line:
 
 
 def reason_of(lines: Sequence[Line], start_timeout_s: float, known: str = "", *, started: bool = False) -> str:
-    """One sentence that says why the newest run in ``lines`` failed, with what is ``known``, else its own words.
+    """Return one sentence that says why the newest run in ``lines`` failed.
 
-    ``started``: the app had served in this run.
+    ``start_timeout_s``: the seconds within which it had to serve. ``known``: a cause that is known already; without it
+    the sentence ends with the app's own words. ``started``: whether the app had served in this run.
     """
     said = [line.text for line in lines if line.source == "systemd"]
     found = _last(_RESULT, said)
@@ -44,7 +45,7 @@ def reason_of(lines: Sequence[Line], start_timeout_s: float, known: str = "", *,
 
 
 def crash_of(lines: Sequence[Line]) -> str:
-    """How the newest run in ``lines`` ended, if that was nobody's wish; "" if it goes on or was put to sleep."""
+    """Return how the newest run in ``lines`` crashed; "" if it goes on, or was stopped or put to sleep."""
     said = [line.text for line in lines if line.source == "systemd"]
     result = _last(_RESULT, said)
     exited = _last(_EXITED, said)
@@ -64,17 +65,20 @@ def crash_of(lines: Sequence[Line]) -> str:
 
 
 def came_up(lines: Sequence[Line]) -> bool:
-    """Whether the newest run in ``lines`` served, by systemd's word for a job of start that is done."""
+    """Report whether the newest run in ``lines`` served: systemd writes "Started" when a start job is done."""
     return any(line.source == "systemd" and line.text.startswith("Started ") for line in lines)
 
 
 def lacks_network(lines: Sequence[Line]) -> bool:
-    """Whether the newest start was given up by launch, since the network that it needs did not come."""
+    """Report whether launch gave the newest start up because the app's network did not come up."""
     return any(line.source == "app" and line.text.startswith(_NO_NETWORK) for line in lines)
 
 
 def network_reason(lines: Sequence[Line]) -> str:
-    """Why it could not: ``lines`` are those of the network's own units (units/flyted-net*.service)."""
+    """Return why the app's network could not be made.
+
+    ``lines``: those of the network's own units (units/flyted-net*.service).
+    """
     failed = [line.text for line in lines if line.source == "systemd" and _UNMADE.search(line.text)]
     own = last_line([line.text for line in lines if line.source == "app" and not line.text.endswith(_NO_ROUTER)])
     why = clean(own or (failed or ["journalctl -t flyted-net says why"])[-1])
@@ -103,7 +107,10 @@ def _cause(result: str, exited: re.Match[str] | None, start_timeout_s: float, *,
 
 
 def _own_words(lines: Sequence[Line], *, by_itself: bool) -> str:
-    """What the app printed about its end; "" if nothing. How its program ended is our word, and comes after."""
+    """Return what the app printed about its end, then launch's line on how the program ended; "" if there is neither.
+
+    If the run was ended from outside (not ``by_itself``), return the last line.
+    """
     said = [line.text for line in lines if line.source == "app" and line.text.strip()]
     if not by_itself:
         return last_line(said)
@@ -117,6 +124,9 @@ def _last(pattern: re.Pattern[str], texts: Sequence[str]) -> re.Match[str] | Non
 
 
 def clean(text: str, limit: int = _LIMIT) -> str:
-    """An app's line as harmless, bounded text: no control character reaches a terminal or an HTTP header."""
+    """Return a line of an app as harmless text of at most ``limit`` characters.
+
+    Control characters are replaced, so that none reaches a terminal or an HTTP header.
+    """
     flat = _CONTROL.sub(" ", text).strip()
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"

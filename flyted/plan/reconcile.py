@@ -1,8 +1,8 @@
-"""Wanted apps + what runs → what to do now, what the ingress shall serve, and when to look again. Pure.
+"""Compares the wanted apps with what runs: what to do now, what the ingress shall serve, when to look again. Pure.
 
-Order matters and is the caller's duty: pairs start, then the ingress changes, then the rest. A replica is stopped
-only in a pass after the one that took it out of the ingress (it is then in ``facts.leaving``), and when its last
-request has ended or the drain time is over: so neither a deploy nor a stop drops a request.
+The order matters, and the caller must keep it: pairs start, then the ingress changes, then the rest is done. A replica
+is stopped only in a pass after the one that took it out of the ingress (it is then in ``facts.leaving``), and only
+when its last request has ended or the drain time is over. So neither a deploy nor a stop drops a request.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from flyted.plan.ingress_fence import keys
 from flyted.plan.units import STOP_S, socket_path
 
 RENEWALS = 4
-"""Pairs that are made anew at a time: with hundreds at once each would be away for as long as all of them take."""
+"""The most pairs that are renewed at a time: with hundreds at once, each would be away for as long as all take."""
 DRAIN_S = 60.0
 DRAIN_LOOK_S = 0.5
-SERVER_MAXCONN = 3500  # below the sockets' backlog of 4096: a full backlog is an instant 503 (measured)
+SERVER_MAXCONN = 3500  # below the sockets' backlog of 4096: with a full backlog a request gets 503 at once (measured)
 _ALIVE = ("active", "activating", "reloading", "deactivating")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One pass's answer. ``look_at`` is the next moment at which time alone changes it; ``None``: never."""
+    """The plan of one pass. ``look_at``: the next moment at which time alone changes it; ``None``: never."""
 
     actions: tuple[Action, ...]
     ingress: IngressState
@@ -50,20 +50,23 @@ class _Draft:
     fenced: dict[str, str] = field(default_factory=dict)
     open_paths: dict[str, str] = field(default_factory=dict)
     leaving: set[Replica] = field(default_factory=set)
-    resting: set[Replica] = field(default_factory=set)  # put to sleep in this pass: the ingress learns it before
+    resting: set[Replica] = field(default_factory=set)  # put to sleep or renewed in this pass, after the ingress
     clocks: dict[str, Clock] = field(default_factory=dict)
     looks: list[float] = field(default_factory=list)
 
 
 def serving_replica(app: StoredApp) -> Replica | None:
-    """The replica that shall exist for an app; ``None`` when it is stopped or has never come up."""
+    """Return the replica that shall exist for an app; ``None`` if the app is stopped or has never come up."""
     if app.wanted != "started" or app.serving is None:
         return None
     return Replica(app.key.id, app.serving)
 
 
 def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float) -> Plan:
-    """What to do about all apps. ``now`` and all times are seconds of one monotonic clock."""
+    """Return the plan for all apps. ``now`` and all times are seconds of one monotonic clock.
+
+    ``clocks``: the ``clocks`` of the previous plan, by server.
+    """
     draft = _Draft()
     for app in facts.apps:
         _plan_app(app, facts, clocks, base_domain, now, draft)
@@ -88,7 +91,7 @@ def _plan_app(
     replica = serving_replica(app)
     revision = app.current
     if revision is not None and revision.spec.requires_auth:
-        draft.guarded[host] = app.key.id  # also while it is stopped or fails: strangers learn no reasons
+        draft.guarded[host] = app.key.id  # also while it is stopped or has failed: strangers learn no reason
     if revision is not None and revision.open_paths is not None:
         draft.fenced[host] = app.key.id
         draft.open_paths |= keys(host, revision.open_paths)
@@ -113,12 +116,15 @@ def _plan_app(
 
 
 def _cannot_serve(app: StoredApp) -> str:
-    """What anybody may know of an app that failed: a reason is a line of its log, and so for its operators."""
+    """Return what visitors are told of an app that failed.
+
+    The reason is not in it: it is a line of the app's log, and so only for its operators.
+    """
     return f'"{app.key}" cannot serve now; its operator can see why: flytectl app get {app.key.name}'
 
 
 def _not_serving(app: StoredApp, facts: Facts) -> Unavailable:
-    """What anybody may know of an app that has nothing to serve with."""
+    """Return what visitors are told of an app without a serving replica."""
     if app.wanted == "stopped":
         return unavailable(f'"{app.key}" is stopped; its operator can start it: flytectl app start {app.key.name}', 60)
     if any(replica.app_id == app.key.id for replica in facts.candidates):
@@ -127,10 +133,10 @@ def _not_serving(app: StoredApp, facts: Facts) -> Unavailable:
 
 
 def patience_ms(spec: AppSpec, facts: Facts, *, waits: bool) -> int:
-    """How long the ingress waits for an app's answer; with ``waits`` it has to start first, and others go before.
+    """Return the ingress's server timeout in milliseconds.
 
-    An earlier run may have to end, a GPU to become free, the app to start (in place of a wake that failed, perhaps);
-    only then the time begins that an answer may take.
+    With ``waits`` it also covers all that happens before the app can answer: the end of the previous run, the wait for
+    a GPU, and the start of the app, perhaps after a wake of its engine that failed.
     """
     answer = spec.request_timeout_s or DEFAULT_TIMEOUT_MS / 1000
     before = STOP_S + (spec.start_timeout_s or facts.start_s) + (facts.gpu_wait_s if spec.gpu_count else 0)
@@ -155,16 +161,16 @@ def _plan_service(
             draft.actions.append(StartService(replica))
         return
     if service is None or service.active != "active":
-        return  # nothing runs: no clock, no look
+        return  # nothing runs, so there is no clock and no next look
     clock = clocks.get(replica.server) or start(now)
     traffic = facts.traffic.get(replica.server)
-    if traffic is None:  # HAProxy is down or has not met this server yet: nobody can say that the app is idle
+    if traffic is None:  # HAProxy is down or does not have this server yet: whether the app is idle is not known
         draft.clocks[replica.server] = start(now)
         draft.looks.append(now + spec.scaledown_after_s)
         return
     clock = look(clock, traffic, now)
     if asleep(service):
-        draft.clocks[replica.server] = clock  # for those who want its GPU; when it wakes, its unit says so
+        draft.clocks[replica.server] = clock  # for apps that wait for its GPU; no look: its unit reports when it wakes
         return
     match decide(clock, spec.scaledown_after_s, now):
         case Idle():
@@ -176,7 +182,10 @@ def _plan_service(
 
 
 def _is_to_renew(replica: Replica, facts: Facts, draft: _Draft) -> bool:
-    """One that runs goes on as it is, until it sleeps; the end of one that is just made brings the next pass."""
+    """Report whether to renew a pair now: it is outdated and asleep, and fewer than :data:`RENEWALS` are under way.
+
+    A service that runs goes on unchanged until it sleeps. The end of each renewal causes the next pass.
+    """
     if replica not in facts.outdated or _alive(facts.units.get(replica.service)):
         return False
     under_way = len(facts.outdated & facts.busy) + sum(isinstance(action, RenewPair) for action in draft.actions)
@@ -184,7 +193,7 @@ def _is_to_renew(replica: Replica, facts: Facts, draft: _Draft) -> bool:
 
 
 def _plan_leaving(facts: Facts, now: float, draft: _Draft) -> None:
-    """Replicas that run and that nobody wants: drained first, then stopped."""
+    """Plan the replicas that run and are not wanted any more: they are drained first, then stopped."""
     wanted = {replica for app in facts.apps if (replica := serving_replica(app)) is not None}
     for replica in sorted(set(_running(facts.units)) - wanted - facts.candidates):
         since = facts.leaving.get(replica)
@@ -213,5 +222,8 @@ def _alive(fact: UnitFact | None) -> bool:
 
 
 def server_of(replica: Replica, *, h2: bool = False) -> Server:
-    """The replica's server in the ingress; ``h2`` matters to requests that come yet."""
+    """Return the replica's server in the ingress.
+
+    ``h2``: whether it speaks HTTP/2. This matters only for requests still to come, so not for a leaving replica.
+    """
     return Server(replica.server, socket_path(replica), SERVER_MAXCONN, h2)

@@ -1,4 +1,4 @@
-"""Whether a database that is not there is that of a new machine, or was lost. Pure."""
+"""Tells a machine whose database was lost from a new machine, which has none yet. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Collection
 
 
 def lost_database(secrets: int, bundles: int, apps: Collection[str]) -> str:
-    """What else is on this machine that only apps can have brought; "" for a new one.
+    """Return what this machine has that only earlier use of flyted can have left; "" for a new machine.
 
-    ``secrets``: how many the store has, flyted's own too. ``bundles``: code bundles. ``apps``: folders of apps' data.
+    Called when there is no database. ``secrets``: the number of secrets in the store, flyted's own included.
+    ``bundles``: the number of code bundles. ``apps``: the folders of apps' data.
     """
     found = [
         f"{count} {one if count == 1 else many}"

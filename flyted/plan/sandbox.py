@@ -1,10 +1,10 @@
 # ruff: noqa: FBT003  a row of a table: name, value, why
 """The hardening that every app gets: one row per property, with its reason and its man page. Pure.
 
-Only the kernel's rules that a usual Python program does not notice. What would break one is left out on purpose:
+The table has only rules that a usual Python program does not notice. What would break one is left out on purpose:
 ``MemoryDenyWriteExecute`` (numba, torch.compile, Node), ``~@resources`` (sched_setaffinity of BLAS and OpenMP),
-``ProcSubset=pid`` (/proc/meminfo and /proc/cpuinfo: psutil, torch). The score is checked on a running unit
-(``systemd-analyze security``), since a property that is lost on D-Bus would not be seen in a file.
+``ProcSubset=pid`` (/proc/meminfo and /proc/cpuinfo: psutil, torch). A test checks the score of a running unit
+(``systemd-analyze security``), because the score of a file would not show that D-Bus lost a property.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 Address = tuple[int, list[int], int]
-"""(AF_INET or AF_INET6, the bytes, the prefix length): how D-Bus wants an address."""
+"""(AF_INET or AF_INET6, the bytes, the prefix length): an address as D-Bus takes it."""
 
 
 class Network(enum.Enum):
-    """Which network an app is in."""
+    """The kind of network that an app has."""
 
     OWN = "its own, with a way out"
     NONE = "its own, empty one"
@@ -37,8 +37,11 @@ class Row:
 
 
 CLONE_NEWUTS = 0x04000000
-"""The namespace that is left open: without user namespaces nobody may make it (clone(2): CAP_SYS_ADMIN). "None" is
-written to the transient unit file as an empty setting, which a daemon-reload reads as "all": measured on 257."""
+"""The only kind of namespace that is allowed. Without user namespaces no app can make one (clone(2): CAP_SYS_ADMIN).
+
+It cannot be none at all: systemd writes that to the transient unit file as an empty setting, which a daemon-reload
+reads as "all are allowed" (measured on 257).
+"""
 
 SANDBOX: tuple[Row, ...] = (
     Row("NoNewPrivileges", True, "no setuid program gives rights back", "exec: SECURITY"),
@@ -85,10 +88,13 @@ SHOWN_OF_RUN: tuple[str, ...] = (
     "/run/systemd/journal/socket",  # sd_journal_print(3)
     "/run/systemd/userdb/io.systemd.DynamicUser",  # getpwuid(3) of its own user: nss-systemd(8)
 )
-"""What apps and builds see of /run. The rest is hidden: the units of others, and sockets of services that trust every
-local process (D-Bus, Docker, databases; systemd-resolved, which asks the network for an app that has none). And
-``ProtectSystem=strict`` is not enough there: beside ``ProtectProc=`` and others, systemd 257 leaves /run as it is,
-with /run/lock, where every user can write (measured)."""
+"""The paths below /run that apps and builds see.
+
+The rest is hidden: the units of others, and sockets of services that trust every local process (D-Bus, Docker,
+databases; systemd-resolved, which would query the network for an app without one). ``ProtectSystem=strict`` is not
+enough for /run: together with ``ProtectProc=`` and others, systemd 257 leaves /run as it is, including /run/lock,
+where every user can write (measured).
+"""
 
 RESOLVERS: tuple[str, ...] = (
     "/run/systemd/resolve/stub-resolv.conf",
@@ -97,10 +103,10 @@ RESOLVERS: tuple[str, ...] = (
     "/run/resolvconf",
     "/run/connman/resolv.conf",
 )
-"""Where /etc/resolv.conf may lead."""
+"""The files that /etc/resolv.conf may be a link to."""
 
 GPU_SERVICES: tuple[str, ...] = ("/run/nvidia-persistenced/socket", "/run/nvidia-fabricmanager/socket")
-"""What NVIDIA's container toolkit gives a container as well."""
+"""The sockets of NVIDIA's services, which NVIDIA's container toolkit gives to containers too."""
 
 NETWORK: tuple[Row, ...] = (
     Row(
@@ -125,7 +131,7 @@ NO_EGRESS: tuple[Row, ...] = (
 GPU: tuple[Row, ...] = (
     Row("PrivateDevices", False, "NVIDIA's nodes are seen; DeviceAllow= opens those of the lease alone", "exec"),
 )
-"""Instead of the row of the same name."""
+"""For an app with GPUs: replaces the row of the same name."""
 
 LOOPBACK: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 CLOSED_NETWORKS: tuple[str, ...] = (
@@ -139,17 +145,23 @@ CLOSED_NETWORKS: tuple[str, ...] = (
     "64:ff9b::7f00:0/104", "64:ff9b::a9fe:0/112",  # and through a NAT64 (RFC 6052)
     "224.0.0.0/4", "ff00::/8", "255.255.255.255/32",  # multicast and broadcast
 )  # fmt: skip
-"""Never reached by an app. It hears so at once, from the routes of its network (flyted/net/plan.py); this is the wall
-behind them, where packets vanish. Each is an entry of its own: systemd 252 refuses several in one."""
+"""The networks that no app can reach.
+
+The routes of the app's network (flyted/net/plan.py) refuse a connection to them at once. This list is a second
+barrier behind the routes, which drops packets silently. Each network is an entry of its own, because systemd 252
+refuses several in one.
+"""
 
 STUB_RESOLVERS = ("127.0.0.53", "127.0.0.54")
-"""systemd-resolved(8), asked in the apps' name (units/flyted-net.service). Another name server on the loopback, on
-127.0.0.1 say, cannot be opened without opening everything that listens there: apps then resolve no names, and doctor
-says so."""
+"""The addresses of systemd-resolved(8), which the way out queries for apps (units/flyted-net.service).
+
+Another name server on the loopback, such as one on 127.0.0.1, cannot be allowed without allowing everything that
+listens there. Apps then cannot resolve names, and doctor says so.
+"""
 
 
 def sandbox(network: Network, *, gpu: bool = False) -> dict[str, Any]:
-    """The properties of the sandbox."""
+    """Return the properties of the sandbox. ``gpu``: whether the app uses GPUs."""
     rows = SANDBOX + NETWORK + (NO_EGRESS if network is Network.NONE else ()) + (GPU if gpu else ())
     properties = {row.name: row.value for row in rows}
     if network is Network.OWN:
@@ -158,7 +170,7 @@ def sandbox(network: Network, *, gpu: bool = False) -> dict[str, Any]:
 
 
 def little_of_run(more: Iterable[str] = RESOLVERS) -> dict[str, Any]:
-    """An empty, read-only /run with :data:`SHOWN_OF_RUN` and ``more`` in it, as far as that is there."""
+    """Return the properties of an empty, read-only /run with :data:`SHOWN_OF_RUN` and ``more``, if they exist."""
     return {
         "TemporaryFileSystem": [(RUN, "ro,mode=755,size=1m")],
         "BindReadOnlyPaths": [(path, path, True, 0) for path in (*SHOWN_OF_RUN, *more)],
@@ -166,13 +178,13 @@ def little_of_run(more: Iterable[str] = RESOLVERS) -> dict[str, Any]:
 
 
 def unreachable_nameservers(nameservers: Iterable[str]) -> tuple[str, ...]:
-    """Those of the host's name servers that apps cannot ask, for doctor: the closed ones, and all of IPv6."""
+    """Return the host's name servers that apps cannot reach, for doctor: the closed ones, and all of IPv6."""
     closed = [ipaddress.ip_network(net) for net in CLOSED_NETWORKS]
     found = {text: ipaddress.ip_address(text) for text in nameservers if text not in STUB_RESOLVERS}
     return tuple(text for text, ip in found.items() if ip.version == 6 or any(ip in net for net in closed))
 
 
 def address(text: str) -> Address:
-    """A network or an address as D-Bus wants it. Raises ``ValueError`` for anything else."""
+    """Return a network or an address as D-Bus takes it. Raises ``ValueError`` for any other text."""
     net = ipaddress.ip_network(text)
     return (2 if net.version == 4 else 10, list(net.network_address.packed), net.prefixlen)

@@ -1,4 +1,4 @@
-"""Which unit may have which credential: the only question of the credential socket, answered with values."""
+"""Decides which unit may have which credential: the only question that the credential socket answers. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OneSecret:
 
 @dataclass(frozen=True)
 class Sums:
-    """Lengths and digests of all secrets of an app, so that launch notices a missing or cut one."""
+    """Lengths and digests of all secrets of an app, so that launch notices a missing or truncated value."""
 
     app: AppKey
     uses: tuple[SecretUse, ...]
@@ -40,12 +40,12 @@ class Sums:
 
 @dataclass(frozen=True)
 class Site:
-    """Certificate and key of the ingress."""
+    """The certificate and the key of the ingress."""
 
 
 @dataclass(frozen=True)
 class GpuLease:
-    """A lease of GPUs, when there are some: the answer may take its time."""
+    """A lease of GPUs. The answer comes when suitable devices are free, which may take a while."""
 
     app: AppKey
     replica: Replica
@@ -54,7 +54,7 @@ class GpuLease:
 
 @dataclass(frozen=True)
 class BuildGrant:
-    """The secrets of one build, by credential; ``project`` and ``domain`` say where they are looked for."""
+    """The secrets of one build, by credential. ``project`` and ``domain`` say where they are looked up."""
 
     project: str
     domain: str
@@ -74,16 +74,20 @@ Grant = OneSecret | Sums | Site | GpuLease | BuildSecret
 
 
 def credential_id(number: int) -> str:
-    """The id of an app's secret by its place in ``AppSpec.secrets``: short, for systemd's limit on the peer's name."""
+    """Return the credential id of the secret at place ``number`` in ``AppSpec.secrets``.
+
+    The id is short because systemd limits the length of the peer's name, which contains it.
+    """
     return f"s{number}"
 
 
 def grant(
     unit: str, credential: str, apps: Sequence[StoredApp], builds: Mapping[str, BuildGrant] = MappingProxyType({})
 ) -> Grant:
-    """What a unit that asks for a credential gets; ``builds`` are those that run now, by the name of their unit.
+    """Return what systemd is to be given when it asks for a credential of a unit.
 
-    Raises :class:`PermissionRefused` for all that we did not plan.
+    ``builds``: the builds that run now, by the name of their unit. Raises :class:`PermissionRefused` for a unit, or a
+    credential of a unit, that flyted did not plan.
     """
     if unit == INGRESS_UNIT and credential == SITE:
         return Site()
@@ -106,14 +110,18 @@ def grant(
 
 
 def room(size: int) -> int:
-    """What a value of ``size`` bytes takes of the room for a unit's credentials: whole pages of a tmpfs.
+    """Return the bytes that a value of ``size`` bytes takes of the space for a unit's credentials.
 
-    Measured on systemd 252 and 257: 255 pages of 4 KiB per unit arrive, 256 fail the start with status 243.
+    The space is a tmpfs, so a value takes whole pages. Measured on systemd 252 and 257: 255 pages of 4 KiB per unit
+    arrive; with 256 the start fails with status 243.
     """
     return -(-size // _PAGE) * _PAGE
 
 
 def sums(digests: Sequence[tuple[int, str]]) -> bytes:
-    """The content of the ``sums`` credential, as JSON: id → [length in bytes, SHA-256 in hex] of each value."""
+    """Return the ``sums`` credential as JSON: id → [length in bytes, SHA-256 in hex] of each value.
+
+    ``digests``: length and SHA-256 of each secret's value, in the order of ``AppSpec.secrets``.
+    """
     content = {credential_id(n): list(digest) for n, digest in enumerate(digests)}
     return json.dumps(content, separators=(",", ":")).encode()

@@ -1,8 +1,8 @@
-"""What launch is told at each start of an app: its variables, and the rest of the command line. Pure.
+"""Writes what launch reads at each start of an app: the app's variables, and the rest of launch's command line. Pure.
 
-It travels as a credential, from a file that only root can read and that PID 1 reads by itself. A unit's own
-environment and command are shown to every user of the machine (``systemctl show``, /run/systemd/transient, ps(1)), and
-changed on the way (``$``, ``;``, line ends).
+The document travels as a credential, from a file that only root can read and that PID 1 reads without the daemon. A
+unit's own environment and command would be visible to every user of the machine (``systemctl show``,
+/run/systemd/transient, ps(1)), and systemd would change some texts in them (``$``, ``;``, line ends).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from flyted.contract.errors import InvalidInput
 
 CREDENTIAL = "start"
 LIMIT = 96 << 10
-"""Bytes. With the secrets' 900 KiB it stays below what systemd gives a unit (``plan.secrets.room``)."""
+"""Bytes. Together with 900 KiB of secrets this stays below what systemd allows a unit (``plan.secrets.room``)."""
 
 
 def start_document(environment: Mapping[str, str], words: Iterable[str], units: object) -> bytes:
-    """What ``launch/start.py`` reads. Raises :class:`InvalidInput` above :data:`LIMIT`.
+    """Return the document that ``launch/start.py`` reads. Raises :class:`InvalidInput` above :data:`LIMIT`.
 
-    ``units``: the properties with which the units are made. Their digest stands in the document, so a document that
-    is another one than would be written now says that the pair is not as it would be made now, either.
+    ``units``: the properties with which the units are made. The document contains their digest. So if the document of
+    a pair differs from the one that would be written now, the pair itself is outdated.
     """
     digest = hashlib.sha256(json.dumps(units, sort_keys=True).encode()).hexdigest()
     content = {"environment": dict(environment), "words": list(words), "units": digest}

@@ -1,4 +1,4 @@
-"""What systemd reports → a word that a user understands. One table."""
+"""Turns what systemd reports about an app's units into the app's state, in a word for people. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from flyted.plan.reasons import clean
 from flyted.plan.reconcile import serving_replica
 
 WAITING = "waiting: "
-"""How a service's status begins that may wait in vain at its start (launch/supervise.py)."""
+"""How a service's status begins while its start waits for something that may never come (launch/port.py)."""
 
 KEPT = "the app's own files are used instead of the deployed ones: "
-"""How a service's status ends where the app has such (launch/workdir.py)."""
+"""Stands in a service's status before the names of such files, which end it (launch/workdir.py)."""
 
 STATE_OF: dict[str, AppState] = {  # ActiveState of the .service, while its .socket listens; systemd(1), "UNITS"
     "inactive": AppState.SLEEPING,
@@ -27,7 +27,7 @@ STATE_OF: dict[str, AppState] = {  # ActiveState of the .service, while its .soc
 
 
 def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
-    """An app's state and, for people, why it is so ("" when there is nothing to say)."""
+    """Return an app's state and, for people, the reason for it ("" when there is nothing to say)."""
     if app.wanted == "stopped":
         own = facts.units_of(app.key.id)
         return (AppState.STOPPING, "") if own else (AppState.STOPPED, "stopped with `flytectl app stop`")
@@ -54,6 +54,6 @@ def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
 
 
 def notes_of(status: str) -> tuple[str, ...]:
-    """What whoever deploys should know of a service, by its own word."""
+    """Return what the status of a service says that the user who deploys it should know."""
     _, kept, names = status.partition(KEPT)
     return (f"{KEPT}{clean(names)}",) if kept and names else ()

@@ -1,4 +1,4 @@
-"""Which tokens count, for what, and how many there may be. Pure."""
+"""Decides which tokens are valid, for what, and how many a user may have. Pure."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from flyted.plan.facts import Token
 
 SESSION, NAMED, BROWSER = "session", "named", "browser"
 LIFE_S: Mapping[str, float] = {SESSION: 3600.0, BROWSER: 12 * 3600.0}
-"""How long a token of a kind lives; a named one as long as its maker says, :data:`LONGEST_S` at most."""
+"""Seconds that a token of a kind is valid. Whoever makes a named one chooses: :data:`LONGEST_S` at most."""
 LONGEST_S = 366 * 86400
 MOST: Mapping[str, int] = {SESSION: 500, NAMED: 100, BROWSER: 200}
-"""How many tokens of a kind one user has at most."""
+"""The most tokens of a kind that one user may have."""
 EXPIRED_KEPT_S = 30 * 86400.0
-"""How long an expired token of those that come by themselves is kept."""
+"""Seconds that an expired session or browser token is kept."""
 DAY_S = 86400.0
 CLOCK_S = 3600.0
-"""How far the clock may be set back without an effect on tokens."""
+"""Seconds that the clock may be set back without an effect on tokens."""
 ANY_APP = "*"
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}")
 
 
 def counts(token: Token, now: float) -> bool:
-    """Whether a token opens anything at ``now``.
+    """Report whether a token is valid at ``now``.
 
-    One that comes by itself lives for hours: if it has longer left, the clock was ahead when it was made. One with a
-    name counts as long as its maker said.
+    A session or browser token is valid for hours. If it has longer left, the clock was ahead when the token was made,
+    so it does not count. A named token is valid for as long as its maker said.
     """
     left = token.expires_at - now
     return 0 < left <= LIFE_S.get(token.kind, float("inf")) + CLOCK_S
 
 
 def newly_used(tokens: Iterable[Token], uses: Mapping[str, float]) -> dict[str, float]:
-    """The day of the last use of each token for which a later one has come, by digest. ``uses``: moments, by digest.
+    """Return the new day of last use, by digest, of each token that was used on a later day than the stored one.
 
-    A day is as fine as it gets: so a token costs at most one write a day, however often it is used. Those that live
-    for an hour are not worth one.
+    ``uses``: the moment of the last use, by digest. Only the day is kept, so a token costs at most one write a day,
+    however often it is used. Session tokens are left out: they live for an hour, which is not worth a write.
     """
     days = {digest: at // DAY_S * DAY_S for digest, at in uses.items()}
     known = (t for t in tokens if t.kind != SESSION and t.digest in days)
@@ -46,10 +46,10 @@ def newly_used(tokens: Iterable[Token], uses: Mapping[str, float]) -> dict[str, 
 
 
 def dead(tokens: Iterable[Token], apps: frozenset[str], now: float) -> frozenset[str]:
-    """Digests of tokens to be deleted: for an app that is gone, or long expired.
+    """Return the digests of the tokens to delete: those of apps that are gone, and those that expired long ago.
 
-    An expired token opens nothing, and stays for a while: the clock that says so may be wrong. One with a name stays
-    until its owner needs its name or place, since nobody gets its text a second time.
+    An expired token is not valid, but it is kept for a while, because the clock may be wrong. A named token is kept
+    until its owner needs its name or its place, because nobody can get its text a second time.
     """
     return frozenset(
         t.digest for t in tokens
@@ -58,14 +58,18 @@ def dead(tokens: Iterable[Token], apps: frozenset[str], now: float) -> frozenset
 
 
 def offspring(token: Token, tokens: Iterable[Token]) -> frozenset[str]:
-    """Digests of the apps' cookies that came of a login: they carry its id as their name, and end with it."""
+    """Return the digests of the app cookies that were issued from a login.
+
+    Each has the id of the login as its name, and ends with the login.
+    """
     return frozenset(t.digest for t in tokens if t.kind == BROWSER and t.app_id and t.name == token.id)
 
 
 def room_for(kind: str, uid: int, tokens: Iterable[Token], now: float) -> frozenset[str]:
-    """Digests of tokens that a user's next one takes the place of: expired ones, then the oldest.
+    """Return the digests of the user's tokens to delete so that one more of ``kind`` fits the limit.
 
-    Raises :class:`LimitReached` when only named ones are left that count: somebody relies on each of them.
+    Expired ones go first, then the oldest. Raises :class:`LimitReached` if a valid named token would have to go,
+    because somebody relies on it.
     """
     own = sorted((t for t in tokens if t.uid == uid and t.kind == kind), key=lambda t: (counts(t, now), t.created_at))
     over = own[: max(0, len(own) + 1 - MOST[kind])]
@@ -75,10 +79,10 @@ def room_for(kind: str, uid: int, tokens: Iterable[Token], now: float) -> frozen
 
 
 def grants(tokens: Iterable[Token], operators: Mapping[tuple[int, str], bool], now: float) -> dict[str, str]:
-    """HAProxy's table of tokens: digest → ``"<expires> <app id or *> <user>"``.
+    """Build HAProxy's table of tokens: digest → ``"<expires> <app id or *> <user>"``.
 
-    ``operators`` says of each owner (uid, name) whether they may operate apps now. A browser's token of no app is for
-    the gateway's pages, which ask flyted; it opens no app.
+    ``operators``: for each owner (uid, name), whether they may operate apps now. A browser token without an app is
+    left out: it is for the gateway's pages, for which the gateway asks flyted, and opens no app.
     """
     return {
         t.digest: f"{int(t.expires_at)} {t.app_id or ANY_APP} {user_word(t)}"
@@ -88,5 +92,5 @@ def grants(tokens: Iterable[Token], operators: Mapping[tuple[int, str], bool], n
 
 
 def user_word(token: Token) -> str:
-    """The owner as one word for a header: the name, or the uid where a name has odd characters."""
+    """Return the owner as one word for a header: the name, or the uid if the name has unusual characters."""
     return token.user if _USER.fullmatch(token.user) else str(token.uid)

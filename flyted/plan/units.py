@@ -1,12 +1,12 @@
-"""AppSpec → the properties of an app's ``.socket`` and ``.service``. Pure; names as in org.freedesktop.systemd1(5).
+"""Turns an AppSpec into the properties of its ``.socket`` and ``.service``. Pure.
 
-The pair is transient and started in one call; equal stems bind the two. Time in microseconds where the property's
-name ends in ``USec``, sizes in bytes.
+Names are as in org.freedesktop.systemd1(5). The pair is transient and started in one call; equal stems bind the two.
+Times are in microseconds where the property's name ends in ``USec``, sizes in bytes.
 
-Starts are counted by systemd, those by a request too, and at the limit the *socket* fails with the service: the
-ingress then gets "connection refused" at once instead of a queue that nobody serves. That is wanted for an app that
-dies at every start, so the limit stays; the daemon forgets the count (``ResetFailedUnit``) at each sleep, so that
-waking is never mistaken for crashing. Triggers of the socket need no limit of their own below that.
+systemd counts starts, also those that a request causes. At the limit the *socket* fails with the service: the ingress
+then gets "connection refused" at once instead of a queue that nobody serves. That is wanted for an app that dies at
+every start, so the limit stays. The daemon resets the count (``ResetFailedUnit``) at each sleep, so that waking is
+never mistaken for crashing. The socket needs no trigger limit of its own below that.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from flyted.plan.start import start_document
 Properties = dict[str, Any]
 
 SLICE = "flyted-apps.slice"
-SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105  the only place that Flyte's SDK looks in
+SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105  the only folder in which Flyte's SDK looks for secrets
 REVISION_FOLDER = "revision"
-"""Below an app's cache: a folder that each unit has for itself."""
+"""The name, below an app's cache folder, of a folder that each unit has for itself."""
 BACKLOG = 4096
-EX_CONFIG = 78  # launch refuses to start: trying again changes nothing
+EX_CONFIG = 78  # launch refuses to start the app: another start would change nothing
 START_S = 300  # a cold start may load a model
 STOP_S = 30  # what launch needs to finish the requests in flight
-STARTS, STARTS_IN_S = 3, 60  # a request that nobody accepts starts the app again and again: it waits for so many
+STARTS, STARTS_IN_S = 3, 60  # a request that no start accepts causes another start; it waits for this many
 LOG_INTERVAL_S, LOG_BURST = 30, 60_000
-"""Above what launch lets an app print (launch/bound.py): for programs that write to the journal past it."""
+"""More than launch lets an app print (launch/bound.py): this limits programs that write to the journal directly."""
 TASKS_MAX = 2048
 FILES_MAX = 65536
 _SEC = 1_000_000
@@ -54,7 +54,7 @@ LANG = "C.UTF-8"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are on this machine, and whom the ingress runs as."""
+    """The paths on this machine, and the group that the ingress runs as."""
 
     state: str = "/var/lib/flyted"
     run: str = "/run/flyted"
@@ -64,30 +64,30 @@ class Layout:
 
     @property
     def apps(self) -> str:
-        """The folder of the apps' sockets."""
+        """The folder that holds the apps' sockets."""
         return f"{self.run}/apps"
 
     @property
     def starts(self) -> str:
-        """The folder of what apps are told at their starts, for PID 1 to read."""
+        """The folder that holds the start documents of apps (plan/start.py), which PID 1 reads."""
         return f"{self.run}/starts"
 
     def start_file(self, replica: Replica) -> str:
-        """The replica's file in that folder."""
+        """Return the path of the replica's start document."""
         return f"{self.starts}/{replica.service}"
 
     @property
     def credentials(self) -> str:
-        """The socket on which flyted answers systemd's questions for credentials."""
+        """The socket on which systemd asks flyted for credentials."""
         return f"{self.run}/credentials.sock"
 
 
 @dataclass(frozen=True)
 class UnitPair:
-    """Both units of a replica, what each secret credential of the service stands for, and the one that is no secret.
+    """Both units of a replica, the meaning of each secret credential of the service, and its start document.
 
-    ``start``: the content of ``Layout.start_file``, which has to be there before the units are. Another content there
-    belongs to units that were made otherwise.
+    ``start``: the content of ``Layout.start_file``, which must exist before the units do. A file with another content
+    means that the existing units were made with other properties.
     """
 
     socket: Properties
@@ -110,12 +110,14 @@ def app_units(
     machine_bytes: int = 0,
     layout: Layout = Layout(),
 ) -> UnitPair:
-    """The units of one replica.
+    """Return the units of one replica.
 
     ``python``: the interpreter, by default the image's. ``image_env``: variables that the image's layers set; the
-    app's own win. ``readable``: more paths that the app shall see although they lie where apps see nothing (below the
-    state folder or /run). ``nameservers``: the host's. ``start_s``: how long it may take until it serves, once it
-    has the GPUs that it asks for; it waits for those up to ``gpu_wait_s``. ``machine_bytes``: the machine's memory.
+    app's own win. ``readable``: more paths to show to the app although they lie where apps see nothing (below the
+    state folder or /run). ``nameservers``: the host's. ``start_s``: seconds within which the app must serve once it
+    has its GPUs, for which it waits up to ``gpu_wait_s`` seconds. ``machine_bytes``: the machine's memory.
+
+    Raises :class:`InvalidInput` if the start document is too large.
     """
     python = python or f"{image_path}/bin/python"
     credentials = credential_ids(spec.secrets)
@@ -132,13 +134,13 @@ def app_units(
         **_limits(spec),
         **sandbox(network_kind(spec), gpu=bool(spec.gpu_count)),
     }
-    if spec.server_port:  # what leads requests to it, if it is not uvicorn, is drained before it is told to end
+    if spec.server_port:  # without uvicorn a proxy leads requests to the app: drain it before the app gets SIGTERM
         argv = [python, "-I", layout.launch, "--drain"]
         service["ExecStopEx"] = [(argv[0], argv, ["no-env-expand"])]
     if network_kind(spec) is Network.OWN:
-        # made beside it, and made again beside it: launch waits for the way out (launch/network.py), systemd does not
+        # the network starts, and is made again, beside the app: launch waits for it (launch/network.py), not systemd
         service |= {"JoinsNamespaceOf": [network_of(replica)], "Wants": [network_of(replica), WAY_OUT]}
-        if own_resolver:  # the machine's is on its loopback, which is not the app's
+        if own_resolver:  # the machine's resolver is on the machine's loopback, which is not the app's
             service["BindReadOnlyPaths"] = [
                 *service["BindReadOnlyPaths"], (layout.resolver, "/etc/resolv.conf", False, 0)
             ]  # fmt: skip
@@ -151,18 +153,21 @@ def app_units(
 
 
 def network_kind(spec: AppSpec) -> Network:
-    """Which network an app is in: each in one of its own, with a way out or without."""
+    """Return the kind of network that an app has: always one of its own, with a way out or without."""
     return Network.OWN if spec.egress else Network.NONE
 
 
 def credential_ids(secrets: Iterable[SecretUse]) -> dict[str, SecretUse | Literal["sums"]]:
-    """The short ids under which a unit asks for its secrets; unit name and id share 84 bytes."""
+    """Return the ids under which systemd asks for a unit's secrets, each with the secret that it stands for.
+
+    The ids are short because the unit's name and the id share 84 bytes. ``sums`` is among them if there is a secret.
+    """
     ids: dict[str, SecretUse | Literal["sums"]] = {credential_id(n): use for n, use in enumerate(secrets)}
     return {**ids, SUMS: "sums"} if ids else {}
 
 
 def socket_path(replica: Replica, layout: Layout = Layout()) -> str:
-    """Where a replica listens."""
+    """Return the path of the socket on which a replica listens."""
     return f"{layout.apps}/{replica.server}.sock"
 
 
@@ -170,15 +175,15 @@ def _socket(spec: AppSpec, replica: Replica, layout: Layout) -> Properties:
     return {
         "Description": f"Flyte app {spec.key}, revision {replica.revision}: socket",
         "Listen": [("Stream", socket_path(replica, layout))],
-        "SocketMode": 0o660,  # for the ingress alone: an app's own user cannot reach another app
+        "SocketMode": 0o660,  # for the ingress alone: the user of one app cannot connect to another app
         "SocketGroup": layout.ingress_group,
         "DirectoryMode": 0o750,
         "Backlog": BACKLOG,  # requests wait here while the app starts
         "RemoveOnStop": True,
         "CollectMode": "inactive-or-failed",
-        "StartLimitIntervalUSec": 0,  # started by us alone
+        "StartLimitIntervalUSec": 0,  # only flyted starts it
         "Slice": SLICE,
-        # kept while the app sleeps, so that a wake finds it; and started again by whatever it was stopped
+        # keeps the network while the app sleeps, so that a wake finds it, and starts it again whatever stopped it
         **({"Upholds": [network_of(replica)]} if network_kind(spec) is Network.OWN else {}),
     }
 
@@ -191,8 +196,8 @@ def _running(spec: AppSpec, argv: list[str], start_s: int) -> Properties:
         "ExecStartEx": [(argv[0], argv, ["no-env-expand"])],
         "TimeoutStartUSec": start_s * _SEC,
         "TimeoutStopUSec": STOP_S * _SEC,
-        "KillMode": "mixed",  # SIGTERM to launch, which drains; SIGKILL to all that is left
-        # without a minimum nobody waits after a crash: the next request, or one that waits, starts the app
+        "KillMode": "mixed",  # SIGTERM to launch, which drains; SIGKILL to every process that is left
+        # without a minimum of replicas a crashed app is not restarted: the next or a waiting request starts it
         **wanted,
         "RestartPreventExitStatus": ([EX_CONFIG], []),
         "StartLimitIntervalUSec": STARTS_IN_S * _SEC,
@@ -241,7 +246,7 @@ def _port_options(spec: AppSpec, engine: Shape | None) -> Iterable[str]:
 
 
 def bundle_path(digest: str, layout: Layout = Layout()) -> str:
-    """Where the code bundle with this SHA-256 is kept."""
+    """Return the path of the code bundle with this SHA-256."""
     return f"{layout.state}/bundles/{digest}.tar.gz"
 
 
@@ -257,7 +262,7 @@ def _environment(
         "LANG": LANG,
         "PYTHONUNBUFFERED": "1",
         "DO_NOT_TRACK": "1",
-        "FLYTE_INTERNAL_EXECUTION_PROJECT": spec.key.project,  # what the SDK's runtime reads (flyte/_bin/serve.py)
+        "FLYTE_INTERNAL_EXECUTION_PROJECT": spec.key.project,  # the SDK's runtime reads it (flyte/_bin/serve.py)
         "FLYTE_INTERNAL_EXECUTION_DOMAIN": spec.key.domain,
         **knative.variables(spec.key, replica.revision, spec.port or spec.server_port or spec.container_port),
         **({"_F_SYS_PATH": spec.sys_path} if spec.sys_path else {}),
@@ -270,7 +275,7 @@ def _identity(spec: AppSpec, replica: Replica) -> Properties:
     return {
         "Description": f"Flyte app {spec.key}, revision {replica.revision}",
         "DynamicUser": True,
-        "User": user_of(replica.app_id),  # one name per app, so two revisions side by side share their folders
+        "User": user_of(replica.app_id),  # one name per app, so that two revisions side by side share their folders
         "StateDirectory": [state],
         "StateDirectoryMode": 0o700,
         "CacheDirectory": [state, f"{state}/{REVISION_FOLDER}"],
@@ -296,7 +301,10 @@ def _view(
     run: Properties,
     layout: Layout,
 ) -> Properties:
-    """What of the file tree it sees: of images and bundles only its own, of the daemon nothing, of /run ``run``."""
+    """Return the properties that restrict which files the app sees.
+
+    Of images and bundles it sees only its own, of the daemon's state nothing else, of /run only ``run``.
+    """
     shown = dict.fromkeys([*paths, *([bundle_path(spec.bundle, layout)] if spec.bundle else [])])
     hidden = (f"{layout.state}/", f"{RUN}/")
     binds = [*run["BindReadOnlyPaths"], *((path, path, False, 0) for path in shown if path.startswith(hidden))]
@@ -305,9 +313,9 @@ def _view(
         for name, use in credentials.items()
         if isinstance(use, SecretUse) and use.file
     ]
-    # its own: seen by no other app, gone with the unit, counted in MemoryMax; the options after systemd's own win
+    # private: no other app sees it, it ends with the unit and counts in MemoryMax; our options override systemd's
     shared = (SHARED_MEMORY, f"mode=1777,size={spec.shm_bytes or spec.memory_bytes}")
-    # the links in the working folder lead through it, each revision's to its own code (launch/workdir.py)
+    # the links in the working folder lead through it: in each unit to the code of its revision (launch/workdir.py)
     revision = f"/var/cache/private/{state_name(replica.app_id)}/{REVISION_FOLDER}"
     empty = [*run["TemporaryFileSystem"], (layout.state, "ro"), shared, (revision, "mode=1777,size=1m")]
     if any(isinstance(use, SecretUse) and use.file for use in credentials.values()):
@@ -318,11 +326,11 @@ def _view(
 def _limits(spec: AppSpec) -> Properties:
     return {
         "MemoryMax": spec.memory_bytes,
-        **({"MemorySwapMax": 0} if spec.secrets else {}),  # a secret in memory must not reach the disk
+        **({"MemorySwapMax": 0} if spec.secrets else {}),  # a secret in memory must not be swapped to the disk
         **({"CPUQuotaPerSecUSec": round(spec.cpu_cores * _SEC)} if spec.cpu_cores else {}),
         "CPUWeight": 100,
         "TasksMax": TASKS_MAX,
         "LimitNOFILE": FILES_MAX,
         "LimitNOFILESoft": FILES_MAX,
-        "OOMScoreAdjust": 200,  # before the ingress and the daemon
+        "OOMScoreAdjust": 200,  # the kernel kills apps before the ingress and the daemon
     }

@@ -1,4 +1,4 @@
-"""Which images are deleted: those that no revision needs, some time after the last one did. Pure.
+"""Decides which images are deleted: those that no revision has needed for some time. Pure.
 
 Times are seconds since the epoch.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from flyted.plan.facts import StoredApp
 
 KEPT_S = 7 * 86400.0
-"""An app that was deleted may come back, and a change be taken back: its image is then there at once."""
+"""Seconds that an unused image is kept: an app may be deployed again, or a change taken back, without a build."""
 KEPT_WHEN_CROWDED_S = 3600.0
 CROWDED_SHARE = 0.05
 CROWDED_BYTES = 2 << 30
@@ -19,7 +19,7 @@ CROWDED_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class Sweep:
-    """What to delete, and since when the others are unused: to be known at the next look."""
+    """The images to delete, and since when the others have been unused, for the next call."""
 
     remove: tuple[str, ...]
     unused_since: dict[str, float]
@@ -28,10 +28,12 @@ class Sweep:
 def sweep(
     images: Mapping[str, bool], used: Collection[str], unused_since: Mapping[str, float], now: float, *, crowded: bool
 ) -> Sweep:
-    """``images``: hash -> whether it is complete; nothing is being built, so one that is not never will be.
+    """Return which images to delete now. Call it only while no image is being built.
 
-    ``used``: see :func:`in_use`. ``crowded``: the disk is, see :func:`is_crowded`; unused images then go earlier.
-    An image counts as unused from the first look on that found it so.
+    ``images``: hash → whether it is complete; since nothing is being built, an incomplete one never will be, so it is
+    deleted at once if unused. ``used``: see :func:`in_use`. ``unused_since``: that of the previous :class:`Sweep`; an
+    image counts as unused from the first call that found it so. ``crowded``: whether the disk is nearly full (see
+    :func:`is_crowded`); unused images are then deleted earlier.
     """
     kept = KEPT_WHEN_CROWDED_S if crowded else KEPT_S
     since = {each: min(unused_since.get(each, now), now) for each in sorted(images) if each not in used}
@@ -40,7 +42,7 @@ def sweep(
 
 
 def in_use(apps: Iterable[StoredApp]) -> frozenset[str]:
-    """The hashes of the images of all revisions that serve, will after a start, or are just coming up."""
+    """Return the hashes of the images of all revisions that serve, will after a start, or are being deployed."""
     return frozenset(
         revision.image.hash
         for app in apps
@@ -50,5 +52,5 @@ def in_use(apps: Iterable[StoredApp]) -> frozenset[str]:
 
 
 def is_crowded(free_bytes: int, total_bytes: int) -> bool:
-    """Whether a disk is nearly full: less than a twentieth of it is free, and less than 2 GiB."""
+    """Report whether a disk is nearly full: less than a twentieth of it is free, and less than 2 GiB."""
     return free_bytes < min(CROWDED_BYTES, total_bytes * CROWDED_SHARE)

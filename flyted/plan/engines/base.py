@@ -1,4 +1,4 @@
-"""What flyted has to know of an engine. Pure."""
+"""What flyted has to know about an engine. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flyted.plan.engines.failures import Failure
 
 Variables = tuple[tuple[str, str], ...]
 CACHE_SHARE = 3
-"""Without a GPU, a third of the app's memory is for keys and values: weights and processes need the rest."""
+"""Without a GPU, a third of the app's memory is for keys and values; weights and processes need the rest."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,11 @@ class SleepMode:
 
 @dataclass(frozen=True)
 class ModelArgument:
-    """Where a command names a model: in the word ``at``, after ``option`` (in the same word, if ``joined``)."""
+    """An argument that names a model.
+
+    ``at``: the index of the word. ``name``: the model. ``option``: the option that it follows, "" if it follows none.
+    ``joined``: whether option and model are one word, ``OPTION=MODEL``.
+    """
 
     at: int
     name: str
@@ -57,11 +61,11 @@ class Engine:
     key_variables: tuple[str, ...] = ()
     """The variables that give it a key."""
     model_options: Mapping[str, str] = field(default_factory=dict)
-    """Options that a model's name follows → those that take a folder instead."""
+    """Options that take a model's name → the options that take a folder instead."""
     health: str = "/health"
     """A path that answers without key or cost, with status 503 while the model loads."""
     moved_by: tuple[str, ...] = ()
-    """Options after which ``health`` may lie elsewhere, or is not plain HTTP."""
+    """Options with which ``health`` may be at another path, or is not plain HTTP."""
     plugin: str = ""
     """The console script that Flyte's plug-in starts it with."""
     streaming: tuple[str, ...] = ()
@@ -71,7 +75,7 @@ class Engine:
     gpu_package: str = ""
     """The package whose build in the package index runs on GPUs only."""
     failures: tuple[Failure, ...] = ()
-    """Causes that its own log names (failures.py has those that several engines share)."""
+    """Causes of failures that only its log names (failures.py has those that several engines share)."""
     sleep: SleepMode | None = None
     """How it sleeps without ending; ``None`` if it cannot."""
 
@@ -81,11 +85,11 @@ class Engine:
         return self.sleep is not None
 
     def recognise(self, words: Sequence[str]) -> bool:
-        """Returns whether the words start this engine."""
+        """Report whether the words start this engine."""
         return starts_with(words, self.starts)
 
     def models(self, words: Sequence[str]) -> list[ModelArgument]:
-        """Finds the arguments that name a model."""
+        """Find the arguments that name a model."""
         found = []
         for at, word in enumerate(words):
             option, joined, value = word.partition("=")
@@ -96,27 +100,30 @@ class Engine:
         return found
 
     def key(self, words: list[str], secrets: Collection[str]) -> tuple[list[str], Variables]:
-        """Takes a key out of the arguments of an engine that would show it there to every user of the machine.
+        """Take a key out of the arguments of an engine that would show it there to every user of the machine.
 
-        Returns the words, and (NAME, ALIAS) pairs: the secret in variable NAME is exported as ALIAS, too. ``secrets``:
-        the variables that hold the app's secrets.
+        Returns the words, and (NAME, ALIAS) pairs: the secret in variable NAME is also exported as ALIAS.
+        ``secrets``: the variables that hold the app's secrets.
         """
         del secrets
         return words, ()
 
     def defaults(self, words: Sequence[str]) -> tuple[str, ...]:
-        """Returns arguments to append, for options that the file leaves out."""
+        """Return arguments to append, for options that the file leaves out."""
         del words
         return ()
 
     def environment(self, cache: str) -> Variables:
-        """Returns variables for the unit, below the app's own. ``cache``: the app's folder that outlives a sleep."""
+        """Return variables for the unit; the app's own override them.
+
+        ``cache``: the app's folder that outlives a sleep.
+        """
         return (("HF_HOME", f"{cache}/huggingface"), ("HF_HUB_DISABLE_TELEMETRY", "1"))
 
     def without_gpu(
         self, words: Sequence[str], memory_bytes: int, machine_bytes: int
     ) -> tuple[tuple[str, ...], Variables]:
-        """Returns arguments to append, and variables, for an app without a GPU.
+        """Return arguments to append, and variables, for an app without a GPU.
 
         ``memory_bytes``: the app's limit. ``machine_bytes``: the machine's memory, 0 if it is not known.
         """
@@ -124,15 +131,15 @@ class Engine:
         return (), ()
 
     def check(self, spec: AppSpec, words: Sequence[str]) -> None:
-        """Raises :class:`Unsupported` for a way to run the engine that this machine cannot serve.
+        """Raise :class:`Unsupported` for a way to run the engine that this machine cannot serve.
 
-        Called for the command of every app, whether it is recognised or not.
+        Called for the command of every app, whether :meth:`recognise` accepts it or not.
         """
         del spec, words
 
 
 def torch_caches(cache: str) -> Variables:
-    """Returns the variables that keep compiled kernels of PyTorch, Triton, FlashInfer and CUDA below ``cache``."""
+    """Return the variables that keep compiled kernels of PyTorch, Triton, FlashInfer and CUDA below ``cache``."""
     return (
         ("TRITON_CACHE_DIR", f"{cache}/triton"),
         ("TORCHINDUCTOR_CACHE_DIR", f"{cache}/torchinductor"),

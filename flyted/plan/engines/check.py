@@ -1,4 +1,4 @@
-"""What is refused when an app that runs an engine is served. Pure."""
+"""Refuses apps whose engine cannot be served as they ask for it. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from flyted.plan.engines.options import has_option
 
 
 def check(spec: AppSpec) -> None:
-    """Raises :class:`Unsupported` for an engine that cannot be served so.
+    """Raise :class:`Unsupported` for an engine that cannot be served as the app asks for it.
 
-    Raises :class:`InvalidInput` for an app that cannot sleep without ending although it is to, or that would let
-    others put it to sleep.
+    Raises :class:`InvalidInput` for an app that asks for ``--idle sleep`` and whose engine cannot sleep without
+    ending, or could be put to sleep by strangers.
     """
     _, words = program(spec.command)
     for engine in registry.ENGINES:

@@ -1,8 +1,8 @@
-"""Why an engine did not come up: its own words, a hundred lines of traceback back, for people. Pure.
+"""Finds why an engine did not come up in its own output, a hundred lines of traceback before the end. Pure.
 
-An engine is several processes: the one that fails says why, and each that waited for it says only that another failed.
-So it is the first error of a start that counts, not the last line. The texts here are those of torch, huggingface_hub
-and the loader, as vLLM 0.32 and SGLang 0.5.23 print them; what one engine alone prints is in its file.
+An engine is several processes: the one that fails prints why, and each that waited for it prints only that another
+failed. So the first error of a start counts, not the last line. The texts here are those of torch, huggingface_hub and
+the loader, as vLLM 0.32 and SGLang 0.5.23 print them; texts that only one engine prints are in that engine's file.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from flyted.plan.reasons import Line, clean
 
 LINES = 400
-"""How many lines of the journal are read: what all processes of one start print."""
+"""The number of lines of the journal to read: enough for what all processes of one start print."""
 _LONG = 2000
 
 _ERROR = re.compile(r"(?:^|[\] ])((?:[A-Za-z_]\w*\.)*(?:\w*(?:Error|Exception)|NotImplemented): \S.*)$")
 SIZES = r"\((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\)"
-"""Free and total memory, as both vLLM's messages write them."""
+"""Free and total memory, as both of vLLM's messages write them."""
 _NO_GPU = (
     "its build is one for GPUs, and the app has none: "
     "serve it with a GPU, or with --python-env and a build for processors"
@@ -32,7 +32,10 @@ NO_ROOM_FOR_TEXT = "after the model was loaded no memory is left for a single te
 
 @dataclass(frozen=True)
 class Failure:
-    """A cause that is known by its text. ``told``: the cause for people, with the pattern's groups and ``{error}``."""
+    """A cause that is known by its text.
+
+    ``told``: the cause for people; the pattern's groups and ``{error}``, the line's error, are filled in.
+    """
 
     pattern: re.Pattern[str]
     told: str
@@ -80,10 +83,10 @@ _AFTERMATH = re.compile(
 
 
 def engine_failure(lines: Sequence[Line], own: Iterable[Failure] = ()) -> str:
-    """Returns the cause in ``lines`` if it is known, else the first error that was printed; "" if there is none.
+    """Return the cause in ``lines`` if it is known, else the first error that was printed; "" if there is none.
 
-    ``own``: the causes that only this engine's log names. A cause that is known counts before the first error: some
-    errors are caught, and the engine tries in another way.
+    ``own``: the causes that only this engine's log names. A known cause goes before the first error, because an engine
+    catches some errors and tries another way.
     """
     said = [clean(line.text, _LONG) for line in lines if line.source == "app"]
     for failure in (*own, *_SHARED):
@@ -95,7 +98,10 @@ def engine_failure(lines: Sequence[Line], own: Iterable[Failure] = ()) -> str:
 
 
 def _retried(text: str) -> bool:
-    """Returns whether the engine tries another way after this error; it does not after libnuma's."""
+    """Report whether this error is not the cause: the engine catches it, or it follows from another error.
+
+    An error about libnuma is always a cause.
+    """
     return _AFTERMATH.search(text) is not None and "libnuma" not in text
 
 

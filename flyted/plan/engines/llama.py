@@ -13,16 +13,16 @@ from flyted.plan.engines.base import Engine, ModelArgument, Variables
 _PLUGIN = "llama-cpp-fserve"
 _KEY = "LLAMA_API_KEY"
 _VARIABLE = re.compile(r'"?\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?"?')
-_BUILDS = ("", "-cpu", "-cuda", "-rocm", "-vulkan")  # as packages of PyPI name theirs
+_BUILDS = ("", "-cpu", "-cuda", "-rocm", "-vulkan")  # as packages on PyPI name their builds
 
 
 class _Llama(Engine):
     def models(self, words: Sequence[str]) -> list[ModelArgument]:
-        """Finds none of llama-server itself: only the plug-in's starter takes a folder."""
+        """Find the models of the plug-in's starter only: llama-server itself takes no folder."""
         return super().models(words) if words[0] == self.plugin else []
 
     def key(self, words: list[str], secrets: Collection[str]) -> tuple[list[str], Variables]:
-        """Takes ``--api-key $SECRET`` out: llama-server is no Python program, its arguments stay readable for all."""
+        """Take ``--api-key $SECRET`` out: llama-server is no Python program, so every user can read its arguments."""
         for at, word in enumerate(words):
             option, joined, value = word.partition("=")
             if option != "--api-key":
@@ -35,7 +35,7 @@ class _Llama(Engine):
         return words, ()
 
     def environment(self, cache: str) -> Variables:
-        """Adds the cache of its models."""
+        """Add the folder in which it caches models."""
         return (*super().environment(cache), ("LLAMA_CACHE", f"{cache}/llama.cpp"))
 
 

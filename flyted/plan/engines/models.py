@@ -1,7 +1,7 @@
-"""The models that an engine's command names, and folders of this machine in their place. Pure.
+"""Finds the models that an engine's command names, and puts folders of this machine in their place. Pure.
 
-A plug-in is given a model by name (``model_id``), as a hub has it, or by a path (``model_path``), which arrives as a
-parameter of fserve; the plug-in downloads that to a folder of its own, and the command names this folder.
+A plug-in gets a model by name (``model_id``), as a hub has it, or by a path (``model_path``), which arrives as a
+parameter of fserve. The plug-in downloads the path to a folder of its own, and the command names this folder.
 """
 
 from __future__ import annotations
@@ -16,21 +16,24 @@ from flyted.plan.engines.base import Engine
 from flyted.plan.engines.options import has_option
 from flyted.plan.engines.registry import engine_of
 
-_DOWNLOADS = {  # the plug-ins' parameters → where they download them to
+_DOWNLOADS = {  # the plug-ins' parameters → the folders to which they are downloaded
     "model_path": "/tmp/flyte/model",  # noqa: S108
     "draft_model_path": "/tmp/flyte/draft-model",  # noqa: S108
 }
 
 
 def model_names(spec: AppSpec) -> frozenset[str]:
-    """Returns the models that an app's command names, as a hub does; none of a program that is no engine."""
+    """Return the names of models, as a hub has them, in an app's command; none if its program is no engine."""
     _, words = program(spec.command)
     engine = engine_of(words)
     return frozenset(each.name for each in engine.models(words)) if engine else frozenset()
 
 
 def model_paths(spec: AppSpec) -> frozenset[str]:
-    """Returns the folders of this machine that a plug-in is given as ``model_path`` or ``draft_model_path``."""
+    """Return the folders of this machine that a plug-in gets as ``model_path`` or ``draft_model_path``.
+
+    Raises :class:`InvalidInput` for parameters of fserve that cannot be read.
+    """
     head, words = program(spec.command)
     engine = engine_of(words)
     if engine is None or words[0] != engine.plugin:
@@ -41,9 +44,10 @@ def model_paths(spec: AppSpec) -> frozenset[str]:
 def with_folders(
     engine: Engine, head: list[str], words: list[str], folders: Mapping[str, str]
 ) -> tuple[list[str], list[str], bool]:
-    """Puts folders of this machine in place of models. ``head``: fserve's part. ``folders``: model → folder.
+    """Put folders of this machine in place of models. ``head``: fserve's part. ``folders``: model → folder.
 
-    Returns the command's two parts, and whether all its models are folders now, so that no hub need be asked.
+    Returns the command's two parts, and whether all its models are folders now, so that it needs no hub. Raises
+    :class:`InvalidInput` for parameters of fserve that cannot be read.
     """
     words, named = _without_names(engine, words, folders, quoted=bool(head))
     head, words, downloaded = _without_downloads(engine, head, words, folders)
@@ -69,7 +73,7 @@ def _without_names(
 
 
 def _downloads(head: list[str]) -> dict[str, str]:
-    """Returns where a plug-in would download its models to → from where; nothing if it has other parameters."""
+    """Return the folders to which a plug-in would download its models → the sources; {} if it has other parameters."""
     values = {str(each.get("name")): str(each.get("value", "")) for each in parameters(head)}
     if not values.keys() <= _DOWNLOADS.keys():
         return {}
@@ -79,9 +83,10 @@ def _downloads(head: list[str]) -> dict[str, str]:
 def _without_downloads(
     engine: Engine, head: list[str], words: list[str], folders: Mapping[str, str]
 ) -> tuple[list[str], list[str], bool]:
-    """Has folders of this machine read where they lie; the plug-ins would copy them, and cannot stream from them.
+    """Make the command read folders of this machine in place: the plug-ins would copy them, and cannot stream them.
 
-    Without the parameter the plug-in's loader is not there either (flyteplugins/vllm/_model_loader/shim.py).
+    Without the parameter the plug-in does not have its loader either (flyteplugins/vllm/_model_loader/shim.py), so the
+    arguments that select it are removed too.
     """
     downloads = _downloads(head) if words[0] == engine.plugin else {}
     if not downloads or not set(downloads.values()) <= folders.keys():

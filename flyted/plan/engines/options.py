@@ -1,4 +1,4 @@
-"""The options in a program's arguments. Pure."""
+"""Finds the options in a program's arguments. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 
 def options_of(words: Iterable[str]) -> frozenset[str]:
-    """Returns the options among the words, of ``--host X`` and ``--host=X``, with ``-`` for ``_`` as vLLM has it."""
+    """Return the options among the words, written ``--host X`` or ``--host=X``, with ``_`` as ``-``, as vLLM does."""
     return frozenset(word.partition("=")[0].replace("_", "-") for word in words)
 
 
 def has_option(words: Iterable[str], *options: str) -> bool:
-    """Returns whether one of the options is among the words."""
+    """Report whether one of the options is among the words."""
     return not options_of(words).isdisjoint(options)

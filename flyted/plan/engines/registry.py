@@ -14,16 +14,16 @@ ENGINES: tuple[Engine, ...] = (VLLM, SGLANG, LLAMA)
 
 
 def engine_of(words: Sequence[str]) -> Engine | None:
-    """Returns the engine that a program with its arguments starts, or ``None`` for any other program."""
+    """Return the engine that a program with its arguments starts, or ``None`` for any other program."""
     return next((engine for engine in ENGINES if engine.recognise(words)), None)
 
 
 def package_of(script: str) -> str:
-    """Returns the package that brings an engine's console script; "" for any other name."""
+    """Return the package that brings an engine's console script; "" for any other name."""
     return next((engine.packages[script] for engine in ENGINES if script in engine.packages), "")
 
 
 def needs_gpu(requirement: str) -> bool:
-    """Returns whether a requirement of pip's names an engine whose build in the package index runs on GPUs only."""
+    """Report whether a requirement names an engine whose build in the package index runs on GPUs only."""
     package = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
     return bool(package) and any(package == engine.gpu_package for engine in ENGINES)

@@ -3,8 +3,8 @@
 Sources: flyteplugins/sglang 2.12.1, _app_environment.py; SGLang 0.5.23, srt/utils (add_api_key_middleware),
 srt/utils/common.py, srt/model_executor.
 
-Without a GPU it does not look for a processor unless a variable says so, fills most of the memory that is free, and
-keeps one processor busy with asking for work.
+Without a GPU it does not use the processor unless a variable says so, fills most of the free memory, and keeps one
+processor busy with polling for work.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _KEY_OPTIONS = ("--api-key", "--admin-api-key")
 
 class _Sglang(Engine):
     def environment(self, cache: str) -> Variables:
-        """Adds the caches of its kernels."""
+        """Add the caches of its kernels."""
         return (*super().environment(cache), *torch_caches(cache))
 
     def without_gpu(
         self, words: Sequence[str], memory_bytes: int, machine_bytes: int
     ) -> tuple[tuple[str, ...], Variables]:
-        """Turns its engine for processors on, and bounds it by the app's share of the machine's memory."""
+        """Turn its engine for processors on, and limit it to the app's share of the machine's memory."""
         options = options_of(words)
         variables = (("SGLANG_USE_CPU_ENGINE", "1"),)
         added = () if "--sleep-on-idle" in options else ("--sleep-on-idle",)
@@ -41,10 +41,10 @@ class _Sglang(Engine):
         return (*added, "--mem-fraction-static", f"{share:.3f}"), variables
 
     def check(self, spec: AppSpec, words: Sequence[str]) -> None:
-        """Refuses the router where its own key is to be the only guard.
+        """Raise :class:`Unsupported` for SGLang's router if its own key would be the only protection.
 
-        It is a program of its own, with workers that have ports of their own, and no list of its open paths is known
-        here: it would be served with all of them open.
+        The router is a program of its own, with workers that have ports of their own. Which of its paths the key
+        protects is not known, so it would be served with all of them open.
         """
         router = any(word.partition(".")[0] == _ROUTER for word in words[:4])
         if router and not spec.requires_auth and has_option(words, *_KEY_OPTIONS):

@@ -1,4 +1,4 @@
-"""An app's command as its unit runs it, if it starts an engine; and which of its paths are open. Pure."""
+"""Makes an app's command as its unit runs it, if it starts an engine, and finds which of its paths are open. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Shape:
 
     ``command``: replaces ``spec.command``. ``env``: overrides the image's variables; the app's own win.
     ``extra_secret_variables``: (NAME, ALIAS) pairs; the secret in NAME is also exported as ALIAS. ``has_key``: whether
-    it asks for an API key. ``health``: the path that says whether it is well, "" if it is not known.
+    it asks for an API key. ``health``: the path that says whether it is healthy, "" if it is not known.
     """
 
     engine: Engine
@@ -30,9 +30,10 @@ class Shape:
 
 
 def shape_of(spec: AppSpec, cache: str = "", machine_bytes: int = 0) -> Shape | None:
-    """Returns the shape of an app, or ``None`` if its command starts no engine.
+    """Return the shape of an app, or ``None`` if its command starts no engine.
 
-    ``cache``: the app's cache folder. ``machine_bytes``: the machine's memory, 0 if it is not known.
+    ``cache``: the app's cache folder. ``machine_bytes``: the machine's memory, 0 if it is not known. Raises
+    :class:`InvalidInput` for parameters of fserve that cannot be read.
     """
     head, words = program(spec.command)
     engine = engine_of(words)
@@ -57,11 +58,11 @@ def shape_of(spec: AppSpec, cache: str = "", machine_bytes: int = 0) -> Shape | 
 
 
 def open_paths(spec: AppSpec) -> tuple[str, ...] | None:
-    """Returns the paths that everybody may ask for, each with all below it; ``None`` where the ingress closes none.
+    """Return the paths that everybody may ask for, each with all below it; ``None`` if the ingress closes none.
 
-    An app that checks a key itself has those that the key guards, its health, and what was opened at serve. Where the
-    ingress asks for a token, or the app for no key, nothing is to be closed; but an engine that sleeps has endpoints
-    for it that are closed to all, tokens or not.
+    For an app that checks a key itself, these are the paths that the key protects, the health path, and the paths
+    opened when it was served. If the ingress asks for a token, or the app for no key, no path has to be closed. But an
+    engine that can be put to sleep has endpoints for that, which are closed to everybody, with a token or without.
     """
     shape = shape_of(spec) if spec.engine_sleep or not spec.requires_auth else None
     if shape is None:
@@ -71,19 +72,19 @@ def open_paths(spec: AppSpec) -> tuple[str, ...] | None:
         return mode.openable if mode and spec.engine_sleep else None
     if "/" in spec.open_paths:
         return None
-    known = (*shape.engine.guarded, shape.health) if shape.health else ()  # else the key may guard other paths
+    known = (*shape.engine.guarded, shape.health) if shape.health else ()  # else the key may protect other paths
     return tuple(dict.fromkeys((*known, *spec.open_paths)))
 
 
 def program_of(spec: AppSpec) -> tuple[str, str]:
-    """Returns the console script that starts an engine, and the package that brings it; empty for other programs."""
+    """Return the console script that starts an engine, and the package that brings it; ("", "") for other programs."""
     _, words = program(spec.command)
     package = package_of(words[0]) if words else ""
     return (words[0], package) if package else ("", "")
 
 
 def _with_sleep(engine: Engine, words: list[str], spec: AppSpec) -> tuple[list[str], Variables]:
-    """Turns the engine's sleep mode on for an app that is to sleep so."""
+    """Return the words, with the option for the engine's sleep mode if the app asks for that, and the variables."""
     mode = engine.sleep
     if mode is None or not spec.engine_sleep:
         return words, ()

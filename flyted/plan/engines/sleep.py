@@ -1,8 +1,8 @@
-"""Apps whose engine sleeps without ending: what their units report, and what follows. Pure.
+"""Handles apps whose engine sleeps without ending: what their units report, and what follows from it. Pure.
 
-Only the unit's main process reports whether its engine sleeps, and that is launch until the app's user tampers with
-it. So nothing rests on the report but the app's own sleep: a lie keeps the app's memory taken, as a request that never
-ends would.
+Only the unit's main process can report whether its engine sleeps. That process is launch, unless the app's user
+tampers with it. So only the app's own sleep depends on the report: a false one keeps the app's memory in use, as a
+request that never ends would.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ ANSWER_S = 75.0
 
 
 def idle_step(spec: AppSpec, replica: Replica) -> Sleep | EngineSleep:
-    """Returns what to do with an app that is idle."""
+    """Return the action for an app that is idle."""
     return EngineSleep(replica) if spec.engine_sleep else Sleep(replica)
 
 
 def asleep(service: UnitFact | None) -> bool:
-    """Returns whether a service runs and its engine sleeps."""
+    """Report whether a service runs and its engine sleeps."""
     return service is not None and service.active == "active" and service.status.startswith(ASLEEP)
 
 
 def answered(before: str, status: str) -> bool:
-    """Returns whether the unit's status, previously ``before``, reports how the request to sleep ended."""
+    """Report whether the unit's status, previously ``before``, now says how the request to sleep ended."""
     return status != before and status.startswith((ASLEEP, AWAKE))
 
 
 def sleepers(apps: tuple[StoredApp, ...]) -> frozenset[str]:
-    """Returns the services whose status has to be read: those of engines that may sleep, of all revisions."""
+    """Return the services whose status has to be read: those of all revisions whose engine may sleep."""
     return frozenset(
         Replica(app.key.id, revision.number).service
         for app in apps for revision in app.revisions if revision.spec.engine_sleep

@@ -4,8 +4,8 @@ Sources: flyteplugins/vllm 2.12.1, _app_environment.py; vLLM 0.32, entrypoints/o
 (AuthenticationMiddleware), docs/features/sleep_mode.md, v1/worker/cpu_worker.py, v1/core/kv_cache_utils.py.
 
 Without a GPU it takes 92 % of the *machine's* memory for its cache of keys and values, whatever the app's limit. It
-does not start where less is free, nor where a model's longest text does not fit into that cache; and it compiles the
-model at its first start, which takes minutes and a C++ compiler. What is added for such an app prevents all three.
+does not start if less is free, or if a model's longest text does not fit into that cache. It compiles the model at its
+first start, which takes minutes and needs a C++ compiler. What flyted adds for such an app prevents all three.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPENABLE = (
     "/v1", "/v2", "/inference", "/cohere", "/health", "/metrics", "/version", "/ping", "/load", "/docs", "/redoc",
     "/openapi.json", "/invocations", "/tokenize", "/detokenize", "/pooling", "/classify", "/score", "/rerank",
 )  # fmt: skip
-"""The paths that are there without its development mode: all that may be open while that is on."""
+"""The paths that exist without vLLM's development mode: the only ones that may be open while that mode is on."""
 
 _FAILURES = (
     Failure(
@@ -52,7 +52,7 @@ _FAILURES = (
 
 class _Vllm(Engine):
     def models(self, words: Sequence[str]) -> list[ModelArgument]:
-        """Finds the model after ``serve``, too."""
+        """Find the model after ``serve``, too."""
         named = [
             ModelArgument(at, word)
             for at, word in enumerate(words)
@@ -61,18 +61,18 @@ class _Vllm(Engine):
         return [*named, *super().models(words)]
 
     def defaults(self, words: Sequence[str]) -> tuple[str, ...]:
-        """Keeps it to the loopback: its own default is 0.0.0.0, and the plug-in names no host."""
+        """Bind it to the loopback: its own default is 0.0.0.0, and the plug-in names no host."""
         return () if has_option(words, "--host", "--uds") else ("--host", "127.0.0.1")
 
     def environment(self, cache: str) -> Variables:
-        """Adds the caches of its kernels, and that it reports to nobody what it serves."""
+        """Add the caches of its kernels, and turn off its reports of usage."""
         own = (("VLLM_CACHE_ROOT", f"{cache}/vllm"), ("VLLM_NO_USAGE_STATS", "1"))
         return (*super().environment(cache), *torch_caches(cache), *own)
 
     def without_gpu(
         self, words: Sequence[str], memory_bytes: int, machine_bytes: int
     ) -> tuple[tuple[str, ...], Variables]:
-        """Bounds its cache by the app's memory, and leaves compiling out."""
+        """Limit its cache by the app's memory, and turn compilation off."""
         del machine_bytes
         options = options_of(words)
         added = (
@@ -102,7 +102,7 @@ VLLM = _Vllm(
     failures=_FAILURES,
     sleep=SleepMode(
         levels=(1, 2),  # 1 keeps the weights in memory, 2 keeps nothing and reads them again
-        option="--enable-sleep-mode",  # without a GPU it refuses the option; the endpoints are there all the same
+        option="--enable-sleep-mode",  # without a GPU it refuses the option; the endpoints exist all the same
         variables=(("VLLM_SERVER_DEV_MODE", "1"),),
         openable=OPENABLE,
         blocked_by=_MOVED_BY,
