@@ -1,4 +1,4 @@
-"""Stepping aside: whatever goes wrong in here, ``flyte`` goes on as if the companion were not installed."""
+"""Steps aside: whatever fails in the companion, ``flyte`` goes on as if the companion were not installed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 _said: list[str] = []
-"""The one warning of this process, once it was given."""
+"""The one warning that this process has given; empty before that."""
 
 
 def step_aside(error: BaseException) -> None:
-    """Says once per process that this SDK is not one that we know, and why."""
+    """Warn, once per process, that the companion does not know this version of the SDK, and why."""
     if _said:
         return
     _said.append(f"{type(error).__name__}: {error}")
@@ -32,7 +32,7 @@ def _version() -> str:
 
 
 def harmless(function: Callable[..., None]) -> Callable[..., None]:
-    """The same function, but its failures end in :func:`step_aside`."""
+    """Return a function that does the same, and hands any exception to :func:`step_aside` instead of raising it."""
 
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> None:
@@ -45,17 +45,20 @@ def harmless(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def around(thing: Any, name: str, make: Callable[[Any], Any]) -> None:
-    """Puts ``make(old)`` in the place of an attribute. Raises AttributeError where the SDK has moved it."""
+    """Replace the attribute ``name`` of ``thing`` by ``make(old)``. Raise AttributeError if the SDK has moved it."""
     setattr(thing, name, make(getattr(thing, name)))
 
 
 def say(text: str, *, answer: bool = False) -> None:
-    """Lines for people: on standard error as the SDK's own progress, an ``answer`` on standard output."""
+    """Print text for people: on standard error as the SDK's own progress, an ``answer`` on standard output.
+
+    Characters that cannot be printed become "?". A stream that is closed is no error.
+    """
     stream = sys.stdout if answer else sys.stderr
     line = "".join(c if c.isprintable() or c == "\n" else "?" for c in text) + "\n"
     encoding = getattr(stream, "encoding", None) or "ascii"
     try:
-        stream.write(line.encode(encoding, "replace").decode(encoding))  # a Latin-1 terminal has no rocket
+        stream.write(line.encode(encoding, "replace").decode(encoding))  # a Latin-1 terminal cannot show emoji
         stream.flush()
     except (OSError, ValueError, LookupError):
-        pass  # nobody reads it: no reason to end a deployment
+        pass  # a deployment does not end because nobody reads its progress

@@ -1,4 +1,4 @@
-"""What to type when the certificate of a flyted is not trusted: the SDK only says that it is not."""
+"""Says what to type when the certificate of a flyted is not trusted: the SDK only says that it is not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HINT = (
 
 
 def hint_for(error: BaseException) -> str:
-    """The hint, when an error or one that led to it is about a certificate that nobody trusts; else ""."""
+    """Return the hint if the error, or one that led to it, is about a certificate that is not trusted; else ""."""
     seen: list[BaseException] = []
     step: BaseException | None = error
     while step is not None and step not in seen:
@@ -36,7 +36,10 @@ def hint_for(error: BaseException) -> str:
 
 
 def explained(command: Callable[[], Any]) -> Any:
-    """Runs a command of ``flyte``, and adds the hint to such an error of it."""
+    """Run a command of ``flyte``. Raise click.ClickException with the hint for an error about the certificate.
+
+    Other errors are raised as they are.
+    """
     try:
         return command()
     except Exception as error:
@@ -48,7 +51,10 @@ def explained(command: Callable[[], Any]) -> Any:
 
 
 def explain_in_scripts(ours: Callable[[], bool]) -> None:
-    """Adds the hint below the traceback of a script that ends with such an error, if ``ours()`` is true then."""
+    """Have the hint printed below the traceback of a script that ends with an error about the certificate.
+
+    ``ours`` is called at that time; the hint is printed only if it returns True.
+    """
 
     def make(old: Callable[..., None]) -> Callable[..., None]:
         def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

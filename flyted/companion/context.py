@@ -1,7 +1,8 @@
-"""``flyte.with_servecontext(…)`` and ``flyte serve -e``: what the SDK takes, says that it does, and does not send.
+"""Honours options of ``flyte.with_servecontext(…)`` and ``flyte serve`` that the SDK accepts and does not send.
 
-It merges ``env_vars``, ``log_level`` and the cluster into its own copy of the app after the app was created
-(flyte/_serve.py: "a temporary solution"). Variables are sent with the app instead; the rest is refused by name.
+The SDK merges ``env_vars``, ``log_level`` and the cluster into its own copy of the app after the app was created
+(flyte/_serve.py: "a temporary solution"), and says that they are set. The companion sends variables and log levels
+with the app, as variables, and refuses the other options by name.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .aside import around, harmless
 from .imports import after_import
 
 _asked: ContextVar[tuple[Any, dict[str, str]] | None] = ContextVar("_asked", default=None)
-"""The environment that is served, and the variables for it."""
+"""The environment that is being served, and the variables for it."""
 OPTIONS = {
     "service_account": "--service-account names an account of Kubernetes, and there is none here",
     "name": "--name is not sent by flyte: the app is called as its environment, name= in the file",
@@ -27,7 +28,7 @@ OPTIONS = {
 
 
 def honour(ours: Callable[[], bool]) -> None:
-    """Serves with what was asked for from now on, if ``ours()`` is true then."""
+    """Have ``flyte.serve`` honour or refuse its options from now on, if ``ours()`` is true at the time of the call."""
 
     @harmless
     def install(module: Any) -> None:
@@ -61,7 +62,7 @@ def _refusal(context: Any) -> str:
 
 
 def _variables(context: Any) -> dict[str, str]:
-    """Those of the caller; of the log's, only what somebody asked for: the app has its own defaults."""
+    """Return the caller's variables, and those of the log that were asked for: for the rest the app has defaults."""
     found = {str(name): str(value) for name, value in (getattr(context, "_env_vars", None) or {}).items()}
     level, user = getattr(context, "_log_level", None), getattr(context, "_user_log_level", None)
     log = {
@@ -74,7 +75,7 @@ def _variables(context: Any) -> dict[str, str]:
 
 @contextmanager
 def given(app: Any) -> Iterator[None]:
-    """While ``app`` is translated and sent, it has the variables that it is served with."""
+    """Give ``app`` the variables that it is to be served with, while it is translated and sent."""
     asked = _asked.get()
     if asked is None or asked[0] is not app or not asked[1]:
         yield
@@ -88,7 +89,7 @@ def given(app: Any) -> Iterator[None]:
 
 
 def check_options(ctx: click.Context) -> None:
-    """Raises ``click.UsageError`` for an option of the command that would have no effect."""
+    """Raise ``click.UsageError`` for an option of the command that would have no effect."""
     for name, why in OPTIONS.items():
         if ctx.params.get(name):
             raise click.UsageError(why, ctx)

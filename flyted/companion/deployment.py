@@ -1,6 +1,6 @@
-"""``flyte.deploy`` and ``flyte.serve`` against a flyted: they show what happens and wait until the app answers.
+"""Has ``flyte.deploy`` and ``flyte.serve`` show progress and wait until the app answers, when they talk to a flyted.
 
-And a deployment has the ``url`` that Flyte's documentation reads.
+It also gives a deployment the ``url`` that Flyte's documentation reads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .imports import after_import
 
 
 def give_url() -> None:
-    """``Deployment.url``: the address of its app; the first one, which is the one that was asked for."""
+    """Give ``Deployment`` the property ``url``: the address of its first app, which is the one that was asked for."""
     after_import("flyte._deploy", _give_url)
 
 
@@ -32,7 +32,7 @@ def _url(deployment: Any) -> str:
 
 
 def show_progress() -> None:
-    """Deployments from now on show their progress; also when the SDK's part that deploys apps comes later."""
+    """Have deployments show their progress, even if the SDK's module that deploys apps is imported later."""
     after_import("flyte.app._deploy", _install)
 
 
@@ -58,7 +58,7 @@ def _install(module: Any) -> None:
 
 
 def is_ours() -> bool:
-    """Whether the SDK of this process is connected to a flyted; never fails."""
+    """Report whether the SDK of this process is connected to a flyted. Never raise an exception."""
     try:
         return target.of_process()
     except Exception as error:  # noqa: BLE001
@@ -67,7 +67,10 @@ def is_ours() -> bool:
 
 
 async def _served(app: Any) -> Any:
-    """The deployed app (``flyte.remote.App``), once it answers."""
+    """Wait until the deployed app (``flyte.remote.App``) answers, and return it as it is then.
+
+    Raise RuntimeError if the deployment fails. Return ``app`` itself if the SDK is not one that the companion knows.
+    """
     try:
         from flyte._initialize import get_client  # noqa: PLC0415
         from flyteidl2.app.app_payload_pb2 import WatchRequest  # noqa: PLC0415

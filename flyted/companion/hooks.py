@@ -1,7 +1,8 @@
-"""The entry points: what the SDK calls, by names that pyproject.toml gives it.
+"""The entry points: functions that the SDK calls, under the names that pyproject.toml gives them.
 
-``flyte.plugins.types`` is called in every ``flyte.init*``; ``flyte.plugins.cli.hooks`` with a command of ``flyte``
-before it runs. Names without a dot: for ``create.secret`` the SDK would run the command first.
+The SDK calls those of ``flyte.plugins.types`` in ``flyte.init*``, once in a process; those of
+``flyte.plugins.cli.hooks`` with a command of ``flyte``, before that runs. The latter have names without a dot: for
+``create.secret`` the SDK would run the command first.
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ def _run(old: Run, ctx: click.Context) -> Any:
 
 @harmless
 def on_init() -> None:
-    """Deployments show their progress and have a ``url``. A script may connect later: it is asked then, to whom."""
+    """Install what works in scripts and commands alike: progress, ``Deployment.url``, refusals and reasons of errors.
+
+    A command that talks to another server is left alone. A script may connect later, so each part finds out at its own
+    time whether the SDK talks to a flyted.
+    """
     if target.command_line() is not None and not target.of_command():
         return
     deployment.give_url()
@@ -51,29 +56,30 @@ def on_init() -> None:
 
 
 def create(group: Command) -> Command:
-    """``flyte create``."""
+    """Change ``flyte create``: the value of a secret may be the second word."""
     return _changed(group, secret_value.install)
 
 
 def deploys(group: Command) -> Command:
-    """``flyte serve`` and ``flyte deploy``."""
+    """Change ``flyte serve`` and ``flyte deploy``: a file's only environment needs no name, endpoints come last."""
     return _changed(group, only_environment.install, around_run=_endpoints_last)
 
 
 def proxies(group: Command) -> Command:
-    """``flyte proxy``."""
+    """Change ``flyte proxy``: it knows the command that prints a token, and names a missing package."""
     return _changed(group, proxy.install, around_run=proxy.explained)
 
 
 def talks(command: Command) -> Command:
-    """Every other command that talks to the server."""
+    """Change every other command that talks to the server: its errors say what is wrong."""
     return _changed(command)
 
 
 def _changed(command: Command, *changes: Change, around_run: Callable[[Run, click.Context], Any] = _run) -> Command:
-    """The command that changes itself when it is run, if ``flyte`` then talks to a flyted.
+    """Have ``changes`` applied to a command when it runs, if ``flyte`` then talks to a flyted; return the command.
 
-    Not before: the SDK calls us while it finds out which command is meant, before it has read its options.
+    The changes cannot be made earlier: the SDK calls the hook while it finds out which command is meant, before it has
+    read the command's options.
     """
 
     def make(old: Run) -> Run:
@@ -81,7 +87,7 @@ def _changed(command: Command, *changes: Change, around_run: Callable[[Run, clic
             if not _ours():
                 return old(ctx)
             for change in changes:
-                harmless(change)(command)  # each on its own: one may fail
+                harmless(change)(command)  # each is guarded by itself: one may fail
             return certificates.explained(lambda: _without_traceback(lambda: around_run(old, ctx)))
 
         return invoke
@@ -91,7 +97,7 @@ def _changed(command: Command, *changes: Change, around_run: Callable[[Run, clic
 
 
 def _without_traceback(command: Callable[[], Any]) -> Any:
-    """Runs a command. What the server refuses is said, also where the SDK would show its own frames."""
+    """Run a command. Raise a click.ClickException for a refusal by the server, where the SDK may show a traceback."""
     try:
         return command()
     except Exception as error:
@@ -112,7 +118,7 @@ def _endpoints_last(old: Run, ctx: click.Context) -> Any:
     if not ctx.params.get("local"):
         context.check_options(ctx)
     if ctx.params.get("follow"):
-        return old(ctx)  # the log comes last, and goes on
+        return old(ctx)  # the log comes last, and has no end
     text = not str(getattr(ctx.obj, "output_format", "")).startswith("json")
     with progress.endpoints_last(answer=text):
         return old(ctx)

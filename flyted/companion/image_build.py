@@ -1,4 +1,4 @@
-"""Why an image could not be built: the SDK names a page, the companion says what stands there."""
+"""Says why an image could not be built: the SDK only names a page, and the companion adds the reason given there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PAGE = re.compile(r"/v2/domain/([^/\s]+)/project/([^/\s]+)/runs/([^/\s]+)")
 
 
 def explain(ours: Callable[[], bool]) -> None:
-    """Adds the reason to the error of a build that failed, if ``ours()`` is true then."""
+    """Have the reason added to the error of a failed build, if ``ours()`` is true at that time."""
 
     @harmless
     def install(module: Any) -> None:
@@ -37,7 +37,7 @@ def _explaining(old: Callable[..., Any], ours: Callable[[], bool]) -> Callable[.
 
 
 async def _reason(domain: str, project: str, name: str) -> str:
-    """The last line of the build, which is the reason; "" when it is not to be had."""
+    """Return the last line of a build's error, which is the reason; "" if it cannot be fetched."""
     try:
         from flyte._initialize import get_client  # noqa: PLC0415
         from flyteidl2.common.identifier_pb2 import RunIdentifier  # noqa: PLC0415

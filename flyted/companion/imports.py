@@ -1,4 +1,7 @@
-"""Runs a function on a module as soon as it is there: importing the SDK's apps for those who have none costs 0.5 s."""
+"""Runs a function on a module as soon as it is imported.
+
+To import the SDK's modules for apps in a program that has no app would cost 0.5 s.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from types import ModuleType
 
 
 def after_import(name: str, then: Callable[[ModuleType], None]) -> None:
-    """Calls ``then`` with the module ``name``: now if it is loaded, else right after somebody imports it."""
+    """Call ``then`` with the module ``name``: now if it is loaded, else right after its first import."""
     if name in sys.modules:
         then(sys.modules[name])
     else:

@@ -1,6 +1,6 @@
-"""``flyte serve FILE`` and ``flyte deploy FILE``: the only environment of a file needs no name.
+"""Has ``flyte serve FILE`` and ``flyte deploy FILE`` take the only environment of a file, without its name.
 
-The SDK shows a list and ends, with exit status 0. With several environments it still does.
+Without a name the SDK shows a list and ends, with exit status 0. For a file with several environments it still does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .aside import around, step_aside
 
 
 def install(group: Any) -> None:
-    """Teaches ``serve`` or ``deploy`` (a group of files and folders) the default."""
+    """Give ``serve`` or ``deploy`` (a group of files and folders) that default."""
 
     def make(old: Callable[..., Any]) -> Callable[..., Any]:
         def get_command(ctx: click.Context, cmd_name: str) -> Any:
@@ -22,7 +22,7 @@ def install(group: Any) -> None:
             try:
                 if hasattr(found, "filename"):
                     around(found, "parse_args", lambda parse: _with_default(found, parse))
-                elif isinstance(found, click.Group):  # a folder: its files are one word further
+                elif isinstance(found, click.Group):  # a folder, whose files are named by the next word
                     install(found)
             except Exception as error:  # noqa: BLE001
                 step_aside(error)
@@ -41,7 +41,7 @@ def _with_default(file: Any, old: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _only(file: Any, ctx: click.Context) -> list[str]:
-    if ctx.resilient_parsing:  # the shell asks for completions
+    if ctx.resilient_parsing:  # the shell only asks for completions
         return []
-    names = file.list_commands(ctx)  # imports the file; its errors are the user's to see
+    names = file.list_commands(ctx)  # imports the file; the user is to see its errors
     return [str(name) for name in names] if len(names) == 1 else []

@@ -1,4 +1,4 @@
-"""``Image(platform=…)``: the SDK sends it to no remote builder, so an image for another machine is refused here."""
+"""Refuses ``Image(platform=…)`` for a machine other than this one: the SDK sends it to no remote builder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 
 
 def refuse(here: Callable[[], bool]) -> None:
-    """Looks at the images of each plan of a deployment, if ``here()``: the flyted is the one of this machine."""
+    """Have each plan of a deployment checked if ``here()``: if the SDK then talks to the flyted of this machine.
+
+    The SDK's ``plan_deploy`` then raises DeploymentError for an image that is not for this machine.
+    """
 
     @harmless
     def install(module: Any) -> None:

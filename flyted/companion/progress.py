@@ -1,4 +1,4 @@
-"""What one sees while an app is deployed: the lines of Flyte's documentation, and the reason when it fails."""
+"""Shows the progress of a deployment in the lines of Flyte's documentation, and the reason if it fails."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ Watch = Callable[[], AsyncIterator[Any]]
 
 _PREFIX = "DEPLOYMENT_STATUS_"
 _SERVED = {"ACTIVE": "Started", "STARTED": "Started"}
-"""Both mean that the app answers; the word is the documentation's."""
+"""States in which the app answers → the documentation's word for both."""
 _OVER = {"FAILED", "STOPPED", "UNASSIGNED"}
 _PAUSE_S, _PATIENCE = 1.0, 30
-"""A gateway that is restarted is asked again: so many times in a row, with pauses."""
+"""Seconds between two attempts at a gateway that is being restarted, and how many may fail in a row."""
 
 _held: list[str] | None = None
-"""Lines about endpoints that wait until the command has said its own."""
+"""Lines about endpoints, held back until the command has printed its own; None: they are not held back."""
 
 
 @contextmanager
 def endpoints_last(*, answer: bool) -> Iterator[None]:
-    """Holds the lines with endpoints back to the end, and not at all if there was an error."""
+    """Hold the lines with endpoints back to the end of the block, and drop them if it raises.
+
+    ``answer``: print them on standard output.
+    """
     global _held  # noqa: PLW0603  one command line, one process
     held: list[str] = []
     _held = held
@@ -37,17 +40,17 @@ def endpoints_last(*, answer: bool) -> Iterator[None]:
 
 
 def deploying(name: str) -> None:
-    """The first line."""
+    """Print the first line, with the app's name."""
     say(f"✨ Deploying Application: {name}")
 
 
 def console(url: str) -> None:
-    """Where the app's page is."""
+    """Print the address of the app's page."""
     say(f"🔎 Console URL: {url}")
 
 
 def endpoint(url: str) -> None:
-    """Where the app answers: the last line."""
+    """Print the last line, with the address at which the app answers, or hold it back."""
     line = f"🚀 Deployed Endpoint: {url}"
     if _held is None:
         say(line)
@@ -56,7 +59,7 @@ def endpoint(url: str) -> None:
 
 
 def condition(app: Any) -> tuple[str, str]:
-    """The last condition of an app (protobuf): its state without prefix ("" for none), and its message."""
+    """Return the last condition of an app (protobuf): its state without prefix ("" for none), and its message."""
     conditions = app.status.conditions
     if not conditions:
         return "", ""
@@ -66,10 +69,10 @@ def condition(app: Any) -> tuple[str, str]:
 
 
 async def until_served(app: Any, watch: Watch) -> Any:
-    """Shows each change of ``app`` (protobuf) and returns it as it is when it answers.
+    """Print each change of ``app`` (protobuf) until it answers, and return it as it is then.
 
-    ``watch`` opens a stream of changes; one that ends or breaks is opened again. Raises RuntimeError with the reason
-    when the deployment fails, the error of the stream when it goes on breaking.
+    ``watch`` opens a stream of changes; a stream that ends or breaks is opened again. Raise RuntimeError with the
+    reason if the deployment fails, and the stream's own error if it is not one that passes, or recurs too often.
     """
     shown, failures = _show(app, ("", "")), 0
     while not _is_served(app):
@@ -78,7 +81,7 @@ async def until_served(app: Any, watch: Watch) -> Any:
                 app, failures, shown = change, 0, _show(change, shown)
                 if _is_served(app):
                     return app
-            raise ConnectionError("the server ended the stream of the app's changes")  # noqa: TRY301  as if it broke
+            raise ConnectionError("the server ended the stream of the app's changes")  # noqa: TRY301  like a break
         except Exception as error:
             failures += 1
             if failures > _PATIENCE or not _passing(error):
@@ -88,7 +91,7 @@ async def until_served(app: Any, watch: Watch) -> Any:
 
 
 def _is_served(app: Any) -> bool:
-    """Whether it answers. Raises RuntimeError when it will not; it begins as the SDK's own."""
+    """Report whether the app answers. Raise RuntimeError if it never will; the text begins as the SDK's own."""
     state, reason = condition(app)
     if state in _OVER:
         raise RuntimeError(f"App deployment for app {app.metadata.id.name} has failed! {reason}".rstrip())
@@ -102,7 +105,7 @@ async def _changes(watch: Watch) -> AsyncIterator[Any]:
 
 
 def _show(app: Any, shown: tuple[str, str]) -> tuple[str, str]:
-    """Prints the last condition of ``app`` unless it is the one that was ``shown``; returns what is shown now."""
+    """Print the last condition of ``app`` unless it is the one last ``shown``; return the one that is shown now."""
     state, message = condition(app)
     if not state or (state, message) == shown:
         return shown
@@ -111,6 +114,6 @@ def _show(app: Any, shown: tuple[str, str]) -> tuple[str, str]:
 
 
 def _passing(error: Exception) -> bool:
-    """Whether it may work in a moment: the stream ended, or the gateway is being restarted."""
+    """Report whether another attempt may succeed: the stream ended, or the gateway is being restarted."""
     code = getattr(getattr(error, "code", None), "name", "")
     return isinstance(error, ConnectionError) or code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELED"}

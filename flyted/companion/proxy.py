@@ -1,4 +1,4 @@
-"""``flyte proxy app``: the SDK forgets the command that prints a token, and ends without a word of what it lacks."""
+"""Mends ``flyte proxy app``: the SDK forgets the command that prints a token, and does not say what it lacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .aside import around
 
 
 def install(_group: Any) -> None:
-    """Gives the proxy the ``command`` of the configuration."""
+    """Give the proxy the ``command`` of the configuration."""
     from flyte.cli import _proxy  # noqa: PLC0415
     from flyte.remote._client.auth._authenticators import factory  # noqa: PLC0415
 
@@ -33,7 +33,7 @@ def install(_group: Any) -> None:
 
 
 def explained(old: Callable[[click.Context], Any], ctx: click.Context) -> Any:
-    """Runs the command, if the package is there that only this command of ``flyte`` needs."""
+    """Run the command. Raise a click.ClickException without aiohttp, which no other command of ``flyte`` needs."""
     if importlib.util.find_spec("aiohttp") is None:
         raise click.ClickException("flyte proxy needs the package aiohttp: pip install aiohttp")
     return old(ctx)

@@ -1,6 +1,6 @@
-"""``flyte create secret NAME VALUE``: the value as the second word, as Flyte's documentation writes it.
+"""Has ``flyte create secret NAME VALUE`` take the value as the second word, as Flyte's documentation writes it.
 
-The SDK takes a value as ``--value`` only. What the SDK understands by itself goes to it untouched.
+The SDK takes a value only as ``--value``. A command line that the SDK understands by itself goes to it unchanged.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import click
 from .aside import around, step_aside
 
 _SOURCES = frozenset({"--value", "--from-file", "--from-docker-config", "--registry", "--help"})
-"""With one of these the value comes from elsewhere."""
+"""Options that say where the value comes from, or that ask for help: with one of them no word is the value."""
 _TYPO = 0.8
-"""How near to an option a word may be (difflib) before it is a mistyped option and no value."""
+"""Similarity to an option (difflib) from which on a word counts as a mistyped option, not as the value."""
 
 
 def install(create: Any) -> None:
-    """Teaches the group ``create`` the second word of ``secret``."""
+    """Have ``secret``, of the group ``create``, accept a second word. Raise AttributeError without that command."""
     secret = create.get_command(click.Context(create), "secret")
     if secret is None:
         raise AttributeError("flyte create has no secret")
@@ -30,7 +30,7 @@ def install(create: Any) -> None:
             words = list(args)
             try:
                 words = rewritten(words, secret.params)
-            except Exception as error:  # noqa: BLE001  the SDK's own answer then
+            except Exception as error:  # noqa: BLE001  then the SDK answers by itself
                 step_aside(error)
             return old(ctx, words)
 
@@ -40,7 +40,10 @@ def install(create: Any) -> None:
 
 
 def rewritten(words: list[str], params: list[click.Parameter]) -> list[str]:
-    """``NAME VALUE`` and options → options, ``--value=VALUE`` and ``NAME``; anything else as it came."""
+    """Return the options and ``--value=VALUE -- NAME`` for ``NAME VALUE`` with options; any other words unchanged.
+
+    ``params`` are the command's own.
+    """
     options: list[list[str]] = []
     others: list[str] = []
     for kind, *group in _split(words, params):
@@ -67,7 +70,7 @@ def _value_of(option: str, options: list[list[str]]) -> str:
 
 
 def _split(words: list[str], params: list[click.Parameter]) -> Iterator[tuple[str, ...]]:
-    """The command line in its parts: ("option", WORD[, ITS VALUE]), ("word", WORD) or ("unknown", WORD)."""
+    """Yield the parts of a command line: ("option", WORD[, ITS VALUE]), ("word", WORD) or ("unknown", WORD)."""
     flags = {o: bool(getattr(p, "is_flag", False)) for p in params if p.param_type_name == "option" for o in p.opts}
     flags["--help"] = True
     named = False
@@ -83,7 +86,7 @@ def _split(words: list[str], params: list[click.Parameter]) -> Iterator[tuple[st
 
 
 def _kind(word: str, flags: dict[str, bool], *, named: bool) -> str:
-    """What a word is: "word", "option" (a whole one), "value follows" (an option without it), or "unknown"."""
+    """Return the kind of a word: "word", "option" (complete), "value follows" (option without it) or "unknown"."""
     if not word.startswith("-") or word == "-":
         return "word"
     stem, equals, _ = word.partition("=")
@@ -91,6 +94,6 @@ def _kind(word: str, flags: dict[str, bool], *, named: bool) -> str:
         return "option" if equals or flags[stem] else "value follows"
     if word[:2] in flags and not word.startswith("--"):
         return "option"  # -pVALUE
-    # no option of the SDK's: after the name it is the value, unless somebody mistyped an option
+    # not an option of the SDK: after the name it is the value, unless it looks like a mistyped option
     mistyped = word.startswith("--") and difflib.get_close_matches(stem, list(flags), 1, _TYPO)
     return "word" if named and not mistyped else "unknown"

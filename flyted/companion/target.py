@@ -1,7 +1,7 @@
-"""Whether what ``flyte`` talks to is a flyted: only then the companion does anything.
+"""Finds out whether ``flyte`` talks to a flyted: only then does the companion do anything.
 
-It is one when the endpoint's host is ``flyted.localhost``, or the one that the configuration file itself marks, in a
-section that the SDK does not read::
+It does if the endpoint's host is ``flyted.localhost``, or the host that the configuration file marks in a section that
+the SDK does not read::
 
     flyted: {host: flyted.example.org}
 """
@@ -20,17 +20,17 @@ HOST = "flyted.localhost"
 _ENDPOINT = re.compile(r"^(?:dns:///|https?://)?([^/:]+)")
 
 _known: set[str] = set()
-"""Hosts that the command line's own configuration marked: ``-c FILE`` is known to no other part of the SDK."""
+"""Hosts marked by the configuration file of the command line: no other part of the SDK knows ``-c FILE``."""
 
 
 def host_of(endpoint: object) -> str:
-    """The host of an endpoint as the SDK takes it (``dns:///``, ``https://`` or nothing before it), or ""."""
+    """Return the host of an endpoint as the SDK takes it (after ``dns:///``, ``https://`` or nothing), or ""."""
     found = _ENDPOINT.match(endpoint) if isinstance(endpoint, str) else None
     return found[1].lower() if found else ""
 
 
 def marked(file: Path | None) -> str:
-    """The host that a configuration file marks as a flyted, or ""; what cannot be read marks nothing."""
+    """Return the host that a configuration file marks as a flyted, or ""; an unreadable file marks none."""
     if file is None:
         return ""
     try:
@@ -38,7 +38,7 @@ def marked(file: Path | None) -> str:
 
         section = yaml.safe_load(file.read_text("utf-8")).get("flyted")
         return host_of(section.get("host"))
-    except Exception:  # noqa: BLE001  the SDK has its own words for a file that is no good
+    except Exception:  # noqa: BLE001  the SDK itself reports a bad file
         return ""
 
 
@@ -48,14 +48,17 @@ def _is_flyted(endpoint: object, file: Path | None) -> bool:
 
 
 def command_line() -> Any:
-    """The state of the ``flyte`` command that runs, or None in a script."""
+    """Return the state of the ``flyte`` command that runs, or None in a script."""
     kind = getattr(sys.modules.get("flyte.cli._common"), "CLIConfig", ())
     context = click.get_current_context(silent=True)
     return context.obj if context is not None and isinstance(context.obj, kind) else None
 
 
 def of_command() -> bool:
-    """Whether the ``flyte`` command that runs talks to a flyted; an API key talks to somebody else."""
+    """Report whether the ``flyte`` command that runs talks to a flyted; with an API key it talks to another server.
+
+    A host that is a flyted is remembered for :func:`of_process`.
+    """
     state = command_line()
     if state is None or os.environ.get("FLYTE_API_KEY"):
         return False
@@ -67,13 +70,13 @@ def of_command() -> bool:
 
 
 def of_process() -> bool:
-    """Whether the SDK of this process is connected to a flyted. False while it is not connected."""
+    """Report whether the SDK of this process is connected to a flyted: False while it is not connected at all."""
     from flyte import config  # noqa: PLC0415
     from flyte._initialize import get_client, get_init_config  # noqa: PLC0415
 
     try:
         endpoint = get_client().endpoint
-    except Exception:  # noqa: BLE001  InitializationError, or what a newer SDK has
+    except Exception:  # noqa: BLE001  InitializationError, or another one of a newer SDK
         return False
     if host_of(endpoint) in {HOST, *_known}:
         return True
@@ -81,7 +84,7 @@ def of_process() -> bool:
 
 
 def of_this_machine() -> bool:
-    """Whether the SDK of this process is connected to the flyted of this machine, and not to one elsewhere."""
+    """Report whether the SDK of this process is connected to the flyted of this machine, not to one elsewhere."""
     from flyte._initialize import get_client  # noqa: PLC0415
 
     try:

@@ -1,6 +1,7 @@
-"""Tasks beside apps: flyted serves the apps; the tasks are named in one sentence, before anything is built for them.
+"""Leaves tasks out of deployments: flyted serves the apps, and the user is told which tasks are not deployed.
 
-And values that only a run or a published artifact has: the SDK says that it could not get them, and not why.
+That is said in one sentence, before an image is built for a task. A parameter whose value only a run or a published
+artifact has is refused with the reason: the SDK would only say that it could not get the value.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from .aside import around, harmless, say
 from .imports import after_import
 
 NOT_HERE = "flyted serves apps; tasks, runs, triggers and artifacts need a Flyte cluster"
-"""As ``contract/errors.py`` has it."""
+"""The same text as in ``contract/errors.py``, which the companion may not import."""
 _SHOWN = 8
 _said: set[str] = set()
-"""What this process has said: one deployment is planned more than once."""
+"""Sentences that this process has printed: one deployment is planned more than once."""
 
 
 def leave_out(ours: Callable[[], bool]) -> None:
-    """Plans of deployments have no tasks from now on, if ``ours()`` is true then."""
+    """Have tasks left out of plans of deployments from now on, if ``ours()`` is true at the time of the plan.
+
+    The SDK's functions then raise DeploymentError for a plan without an app, and for a parameter that only a run or a
+    published artifact has.
+    """
 
     @harmless
     def plans(module: Any) -> None:
@@ -29,7 +34,7 @@ def leave_out(ours: Callable[[], bool]) -> None:
     @harmless
     def values(module: Any) -> None:
         for name, what in (("RunOutput", "output of a run"), ("ArtifactValue", "published artifact")):
-            if hasattr(module, name):  # older ones know no artifacts
+            if hasattr(module, name):  # older SDKs know no artifacts
                 around(getattr(module, name), "materialize", functools.partial(_refused, what, ours))
 
     after_import("flyte._deploy", plans)
