@@ -69,19 +69,19 @@ _LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR:
 
 
 class _Journal(logging.Formatter):
-    """Lines as systemd's journal takes them: the level first, sd-daemon(3)."""
+    """A formatter for systemd's journal: the level comes first, see sd-daemon(3)."""
 
     def format(self, record: logging.LogRecord) -> str:
         return f"<{_LEVELS.get(record.levelno, 6)}>{super().format(record)}"
 
 
 async def version(_call: Call) -> dict[str, Any]:
-    """The verb that tells a client whom it talks to."""
+    """Return the versions of flyted and of its protocol."""
     return {"version": VERSION, "protocol": PROTOCOL}
 
 
 async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault: Vault, store: Store) -> None:
-    """Builds all parts, makes the machine what the store says, says READY, and serves until SIGTERM."""
+    """Build all parts, make the machine what the store says, send ``READY=1``, and serve until SIGTERM."""
     units = Units(max(settings.start_timeout_s, MAX_START_S) + settings.gpu_wait_s + STOP_S, KILL_S)
     units.open()
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress")
@@ -147,7 +147,7 @@ def _runs(units: Units, name: str) -> bool:
 
 
 async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], engine: Engine) -> None:
-    """Runs all parts until SIGTERM; one that ends by itself ends the daemon, and systemd starts it again."""
+    """Run all parts until SIGTERM. A part that ends by itself ends the daemon, and systemd starts it again."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -173,13 +173,17 @@ async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], engine: Eng
 
 
 def last_words(error: FlytedError) -> str:
-    """Why the daemon ends, in one line: systemd keeps it, and tells whoever asks (``systemctl status``, flytectl)."""
+    """Return why the daemon ends, in one line: systemd keeps it as status, for ``systemctl status`` and flytectl."""
     text = f"{CANNOT_START}{error.message}" + (f" ({error.hint})" if error.hint else "")
     return " ".join(text.split())[:_STATUS_LIMIT]
 
 
 def main() -> int:
-    """The process: 0 after SIGTERM, 1 with one line that says why it cannot run, 2 for wrong usage."""
+    """Run the command line and return the exit status.
+
+    0 after SIGTERM; 1 when flyted cannot run; 2 for wrong usage; :data:`EX_CONFIG` when the settings are invalid or a
+    store is damaged or lost. One line in the journal says why flyted cannot run.
+    """
     if sys.argv[1:] == ["--setup"]:
         return identity.main()
     if sys.argv[1:] == ["--rotate"]:
@@ -204,7 +208,7 @@ def main() -> int:
         listeners = sockets.inherited()
         try:
             parts = settings_file.read(), *opened()
-        except (InvalidInput, StoreCorrupt) as error:  # until somebody has done something about it
+        except (InvalidInput, StoreCorrupt) as error:  # another start does not help: the operator has to act first
             log.critical("%s (%s)", error.message, error.hint or "no hint")
             sockets.notify(f"STATUS={last_words(error)}")
             refuse(listeners, error)

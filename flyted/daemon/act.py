@@ -1,4 +1,4 @@
-"""The only place that carries out actions, and the planner's eyes: everything here goes straight to ``host/``."""
+"""Carries out actions (nothing else does) and collects the planner's facts; all of it goes straight to ``host/``."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FAILED_LINES = 30
-_REASON_LINES = 120  # a traceback, and what its program still prints after it
+_REASON_LINES = 120  # a traceback, and what the program prints after it
 LAYOUT = Layout()
 
 
 @dataclass
 class Act:
-    """The hands."""
+    """The daemon's access to apps: it observes their units and the ingress, and carries out actions."""
 
     units: Units
     ingress: Ingress
@@ -57,23 +57,27 @@ class Act:
     gpu_wait_s: int = 0
     before_sleep: Callable[[Replica], Awaitable[None]] | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Why a unit was given no credential at its last start (handover.py), by the unit's name."""
+    """Why a unit was refused a credential at its last start (handover.py), by the unit's name."""
     outdated: set[Replica] = field(default_factory=set)
-    """Whose units were made by another version, or with other settings: see :meth:`find_outdated`."""
+    """Replicas whose units were made by another version, or with other settings: see :meth:`find_outdated`."""
     _ingress_runs: bool = field(default=False)
     _ingress_tries: bool = field(default=False)
 
     @property
     def https_port(self) -> int:
-        """Where the ingress serves HTTPS."""
+        """The port on which the ingress serves HTTPS."""
         return self.listen.https_port
 
     def apps(self) -> tuple[StoredApp, ...]:
-        """What is wanted."""
+        """Return the apps as the user wants them, oldest first."""
         return self.store.apps()
 
     async def observe(self, app_id: str = "") -> tuple[dict[str, UnitFact], Mapping[str, Traffic]]:
-        """The units of all apps, or of one, and HAProxy's counters; no counters while it is down."""
+        """Return the units of all apps, or of one, by name, and HAProxy's counters by server.
+
+        There are no counters while HAProxy is down or no app runs. Whether the ingress runs is remembered for
+        :meth:`apply_ingress`. Raises :class:`HostFailure` when systemd does not answer.
+        """
         found = self.units.list([_pattern(app_id), INGRESS_UNIT])
         self._ingress_tries = any(u.name == INGRESS_UNIT and u.active == "activating" for u in found)
         self._ingress_runs = any(u.name == INGRESS_UNIT and u.active == "active" for u in found)
@@ -89,18 +93,21 @@ class Act:
         return units, traffic
 
     def has_units(self, app_id: str) -> bool:
-        """Whether systemd knows a unit of an app."""
+        """Report whether systemd knows a unit of an app."""
         return any(_is_of(fact.name, app_id) for fact in self.units.list([_pattern(app_id)]))
 
     def heard(self, unit: str) -> bool:
-        """Whether the change of a unit can change what is to be done; "": of any unit."""
+        """Report whether the change of ``unit`` can change what is to be done; "" stands for any unit.
+
+        After a change of the ingress's unit, what HAProxy has is asked for anew.
+        """
         if unit in ("", INGRESS_UNIT):
             self.ingress.forget()
             return True
         return replica_of(unit) is not None
 
     async def do(self, action: Action) -> None:
-        """Carries out one action. Raises :class:`HostFailure`."""
+        """Carry out one action. Raises :class:`HostFailure`, or :class:`NotFound` when its revision is gone."""
         match action:
             case StartPair(replica):
                 await self.start_pair(replica)
@@ -119,7 +126,10 @@ class Act:
                 await self.clear(replica)
 
     async def _sleep_engine(self, replica: Replica) -> None:
-        """Sends launch a signal, and it asks the engine: root talks to no program of an app's."""
+        """Put an app's engine to sleep, by a signal to launch, which asks it: root talks to no program of an app.
+
+        An app that does not say in time whether its engine sleeps is stopped.
+        """
         if self.before_sleep is not None:
             await self.before_sleep(replica)
         before = self.units.status(replica.service)
@@ -135,7 +145,10 @@ class Act:
             await self.units.stop(replica.service)
 
     async def start_pair(self, replica: Replica) -> None:
-        """Makes a replica's units; its socket listens when this returns."""
+        """Make a replica's units; its socket listens when this returns.
+
+        Raises :class:`HostFailure` when the socket cannot listen, :class:`NotFound` when the revision is gone.
+        """
         pair = self._pair(replica)
         starts.write(Path(LAYOUT.start_file(replica)), pair.start)
         result = await self.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
@@ -145,17 +158,20 @@ class Act:
         self.outdated.discard(replica)
 
     def find_outdated(self) -> None:
-        """Looks at our start whose units would be made otherwise now. Those that sleep are made anew then."""
+        """Find the replicas whose units would be made differently now; called once, at the daemon's start.
+
+        Their units are made anew when they sleep.
+        """
         for replica in filter(None, map(serving_replica, self.apps())):
             if starts.read(Path(LAYOUT.start_file(replica))) != self._pair(replica).start:
                 self.outdated.add(replica)
 
     async def _renew(self, replica: Replica) -> None:
-        """Makes a pair anew that sleeps. Who comes in the moment without a socket gets 503 from the ingress."""
+        """Make a sleeping pair anew. A request that comes while there is no socket gets 503 from the ingress."""
         if not self.units.rests(replica.service):
-            return  # a request has just come: it is done at the next sleep
+            return  # a request has just come: the pair is made anew at its next sleep
         log.info("app %s: its units are made anew, as they would be made now", replica.app_id)
-        await self.units.stop(replica.socket)  # first: without it the pair is made at our next start, if we end here
+        await self.units.stop(replica.socket)  # first: if flyted ends here, its next start makes the pair
         await self.start_pair(replica)
 
     def _pair(self, replica: Replica) -> UnitPair:
@@ -171,12 +187,12 @@ class Act:
         )  # fmt: skip
 
     def sweep_starts(self) -> None:
-        """Forgets what units were to be told that are not there any more: a kill came between."""
+        """Delete the start files of units that are not there any more: flyted was killed before it could."""
         units = {fact.name for fact in self.units.list(["flyted-app-*"])}
         starts.sweep(Path(LAYOUT.starts), units)
 
     async def start_service(self, replica: Replica) -> str:
-        """Starts the service and waits until it serves: systemd's word for the job's end, ``done`` if it does."""
+        """Start the service and wait until it serves; return systemd's result of the job, ``done`` if it serves."""
         return await self.units.start(replica.service)
 
     async def _start_or_fail(self, replica: Replica) -> None:
@@ -185,13 +201,13 @@ class Act:
             raise HostFailure(f"app '{replica.app_id}' does not start: {await self.why_failed(replica)}")
 
     async def clear(self, replica: Replica) -> None:
-        """Stops and forgets both units. The socket first: nothing may start the service again."""
+        """Stop and forget both units, the socket first: nothing may start the service again."""
         await self.units.stop(replica.socket)
         await self.units.stop(replica.service)
         starts.remove(Path(LAYOUT.start_file(replica)))
 
     async def erase(self, app: StoredApp) -> None:
-        """Deletes an app's state and cache; PID 1 does it, the daemon may not even look into them.
+        """Delete an app's state and cache. PID 1 does it: the daemon may not even look into them.
 
         Raises :class:`HostFailure` when something of them is left.
         """
@@ -205,15 +221,16 @@ class Act:
             )
 
     async def apply_ingress(self, state: IngressState) -> bool:
-        """Makes the ingress serve ``state``; ``False`` when it has to be tried again.
+        """Make the ingress serve ``state``; return ``False`` when that has to be tried again.
 
-        Its files are brought up to date in any case. One that does not run is left alone (asking would start it, and
-        it may be waiting for us): it starts with the files, and its start is a change that brings on a pass.
+        The ingress's files are brought up to date in any case. An ingress that does not run is left alone: a question
+        would start it, and it may be waiting for the daemon. It starts with the files, and its start is a change that
+        brings on a pass. Raises :class:`HostFailure` when the disk, HAProxy or PID 1 refuses something.
         """
         if not self._ingress_runs:
             self.ingress.forget()
             self.ingress.write(state, self.listen)
-            if self._ingress_tries:  # in vain, if somebody has stopped its socket
+            if self._ingress_tries:  # in vain if somebody has stopped its socket
                 await hold(self.units, self.listen)
             return True
         try:
@@ -227,12 +244,15 @@ class Act:
         return not applied.draining
 
     async def last_lines(self, replica: Replica, lines: int = _FAILED_LINES) -> list[Line]:
-        """The newest lines of a replica's service."""
+        """Return the last lines of the newest run of a replica's service. Raises :class:`HostFailure`."""
         found = await journal.read([replica.service], lines=lines, newest_run=True)
         return [_line(entry) for entry in found]
 
     async def why_failed(self, replica: Replica) -> str:
-        """Says in one sentence why a replica's newest run failed: from the journal, and by what it was refused."""
+        """Say in one sentence why a replica's newest run failed: from the journal, and from what it was refused.
+
+        Raises :class:`HostFailure` when the journal cannot be read, :class:`NotFound` when the app is gone.
+        """
         lines = await self.last_lines(replica, _REASON_LINES)
         if lacks_network(lines):
             units = [network_of(replica), WAY_OUT]
@@ -251,7 +271,7 @@ class Act:
         return engine_failure(await self.last_lines(replica, ENGINE_LINES), shape.engine.failures)
 
     async def why_ended(self, replica: Replica) -> str:
-        """How a service at rest came to an end, unless it was put to sleep; "" too where nobody says."""
+        """Return how a service at rest came to an end; "" if it was put to sleep, or the journal does not say."""
         try:
             return crash_of(await self.last_lines(replica, _REASON_LINES))
         except HostFailure as error:
@@ -259,15 +279,15 @@ class Act:
             return ""
 
     async def lines(self, app_id: str, lines: int) -> list[Line]:
-        """An app's last lines across its revisions, and who changed it."""
+        """Return an app's last lines across its revisions, and who changed it. Raises :class:`HostFailure`."""
         return [_line(entry) for entry in await journal.read(self._services(app_id), lines=lines, app=app_id)]
 
     async def follow(
         self, app_id: str, lines: int, changed: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[Line, None]:
-        """An app's last lines, then each new one, of revisions that come later too; ends when the app is deleted.
+        """Yield an app's last lines, then each new one, also of later revisions; end when the app is deleted.
 
-        ``changed()`` returns when there may be another revision.
+        ``changed()`` returns when there may be another revision. Raises :class:`HostFailure`.
         """
         found = journal.follow(lambda: self._services(app_id), changed, lines=lines, app=app_id)
         async with contextlib.aclosing(found) as entries:
@@ -284,13 +304,16 @@ def _pattern(app_id: str) -> str:
 
 
 def _is_of(unit: str, app_id: str) -> bool:
-    """Whether a unit that the pattern found is an app's, and that app's: "a-r*" finds those of "a-r1" too."""
+    """Report whether a unit that the pattern found is one of this app: "a-r*" finds those of "a-r1" too."""
     replica = replica_of(unit)
     return replica is not None and app_id in ("", replica.app_id)
 
 
 def _python_of(image: str) -> list[str]:
-    """The Python that an image's links lead to, when uv fetched it: it lies where apps see only their own image."""
+    """Return the folder of the image's Python, if uv fetched it, as a list of paths to be made readable.
+
+    It lies among the images, where an app sees nothing but its own.
+    """
     python = Path(image, "bin/python").resolve()
     return [str(python.parent.parent)] if python.is_relative_to(IMAGES) else []
 

@@ -1,4 +1,4 @@
-"""Who calls, and what they may: from the kernel on the control socket, from a token on the api socket."""
+"""Who calls, and with which rights: the kernel says so on the control socket, a token on the api socket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flyted.plan.tokens import BROWSER
 
 
 class Right(enum.Enum):
-    """Members of group flyted have the first three, root has all; a token never gives the last."""
+    """What a verb needs. Members of group flyted have the first three, root has all; a token never gives the last."""
 
     READ = "read"
     OPERATE = "operate"
@@ -19,7 +19,7 @@ class Right(enum.Enum):
 
 
 class Door(enum.Enum):
-    """The sockets: behind one the kernel says who calls, behind the other a token."""
+    """A socket that takes verbs: on the control socket the kernel says who calls, on the api socket a token does."""
 
     CONTROL = "control"
     API = "api"
@@ -30,7 +30,7 @@ _MEMBER = frozenset({Right.READ, Right.OPERATE, Right.SECRETS})
 
 @dataclass(frozen=True)
 class Actor:
-    """Who calls: ``token`` is how they proved it; ``None`` where the kernel says so (SO_PEERCRED)."""
+    """Who calls. ``token`` is what proved it; it is ``None`` where the kernel says who calls (SO_PEERCRED)."""
 
     uid: int
     pid: int
@@ -38,12 +38,16 @@ class Actor:
 
     @property
     def root(self) -> bool:
-        """Whether it is the machine's owner, here and in person."""
+        """Whether root calls, on this machine and without a token."""
         return self.uid == 0 and self.token is None
 
     @property
     def rights(self) -> frozenset[Right]:
-        """A browser's token reads only (what a page could be tricked into); one of an app opens that app, no more."""
+        """The caller's rights.
+
+        A browser's token may only read, since a page could be tricked into calls. A token for one app opens that app
+        and has no right here.
+        """
         if self.token is None:
             return _MEMBER | {Right.ADMIN} if self.root else _MEMBER
         if self.token.app_id:
@@ -52,4 +56,4 @@ class Actor:
 
 
 NOBODY = Actor(uid=-1, pid=0)
-"""Who calls one of the few verbs that need no token. Its rights are never asked for."""
+"""The caller of one of the few verbs that need no token. Its rights are not checked."""

@@ -18,13 +18,13 @@ from flyted.plan.app_folders import LONGEST_S, folder_of, measure_unit
 if TYPE_CHECKING:
     from flyted.host.units import Units
 
-_FRESH_S = 10.0  # who asks again and again does not start a unit each time
-_MOST = 4096
+_FRESH_S = 10.0  # for so long an answer is used again, since each new one starts a unit
+_MOST = 4096  # bytes of the counting unit's answer
 
 
 @dataclass
 class AppData:
-    """Asks for sizes when somebody wants to know them, never by itself."""
+    """The handler of ``app.data``. Sizes are counted when somebody asks for them, never otherwise."""
 
     units: Units
     store: Store
@@ -32,11 +32,14 @@ class AppData:
     _seen: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
 
     def verbs(self) -> dict[str, Verb]:
-        """The rows of the verb table."""
+        """Return the rows of the verb table."""
         return {"app.data": Verb(Right.READ, APP_ARGS, self.data)}
 
     async def data(self, call: Call) -> dict[str, Any]:
-        """How much an app keeps; also of one that was deleted and whose data was kept."""
+        """Return how much an app keeps on disk; also of an app that was deleted with its data kept.
+
+        Raises :class:`NotFound` when there is neither, :class:`HostFailure` when the data cannot be counted.
+        """
         key = call.app
         app = self.store.find(key)
         app_id = app.key.id if app else key.id
@@ -52,7 +55,7 @@ class AppData:
         }
 
     async def of(self, app_id: str) -> dict[str, Any] | None:
-        """The folder of an app's data, ``bytes`` and ``files`` in it, ``cache_bytes``; ``None`` if it has none.
+        """Return the folder of an app's data, ``bytes`` and ``files`` in it, ``cache_bytes``; ``None`` if it has none.
 
         ``complete`` is false where there are too many files to count. Raises :class:`HostFailure`.
         """

@@ -1,4 +1,4 @@
-"""The app verbs: each changes what is wanted, then waits for the engine to have brought it about."""
+"""The app verbs: each changes what is wanted, then waits until the engine has brought it about."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _AT_REST = (AppState.SLEEPING, AppState.FAILED)
 
 
 class Apps:
-    """Handlers over the store and the engine."""
+    """The handlers of the app verbs, over the store and the engine."""
 
     def __init__(
         self, store: Store, engine: Engine, act: Act, deploy: Deploy, sweep: ImageSweep, grants: Grants
@@ -53,7 +53,7 @@ class Apps:
         self._followers: Counter[int] = Counter()
 
     def verbs(self) -> dict[str, Verb]:
-        """The rows of the verb table."""
+        """Return the rows of the verb table."""
         logs: dict[str, type] = {**APP_ARGS, "lines": int, "follow": bool}
         deleted: dict[str, type] = {**APP_ARGS, "keep_data": bool}
         return {
@@ -69,8 +69,11 @@ class Apps:
         }
 
     async def serve(self, call: Call) -> dict[str, Any]:
-        """Deploys an app; its progress streams as events."""
-        if call.fd is not None and call.actor.token is None:  # the gateway's bundles are files of its own
+        """Deploy an app; its progress streams as events.
+
+        Raises as :meth:`Deploy.serve`, and :class:`InvalidInput` for an invalid spec or descriptor of the bundle.
+        """
+        if call.fd is not None and call.actor.token is None:  # the gateway's bundles are files that it wrote itself
             check_memory(call.fd)
         try:
             spec = from_dict(call.args["spec"])
@@ -84,12 +87,12 @@ class Apps:
         return {"app": await self._map(app), "changed": changed}
 
     async def check(self, call: Call) -> dict[str, Any]:
-        """Refuses what ``app.serve`` would refuse, and changes nothing."""
+        """Refuse what ``app.serve`` would refuse, and change nothing."""
         await self._deploy.check(from_dict(call.args["spec"]))
         return {}
 
     async def list(self, call: Call) -> dict[str, Any]:
-        """The apps of a project and domain; empty ones match all."""
+        """Return the apps of a project and domain; "" matches all."""
         project, domain = call.args["project"], call.args["domain"]
         facts = await self._engine.facts()
         found = [
@@ -99,12 +102,12 @@ class Apps:
         maps = []
         for number, app in enumerate(found):
             if number % LISTED_AT_ONCE == 0:
-                await asyncio.sleep(0)  # a start that asks for a credential goes before the rest of the list
+                await asyncio.sleep(0)  # lets a start that asks for a credential go first
             maps.append(app_map(app, facts, self._act.base_domain, self._act.https_port))
         return {"apps": maps}
 
     async def get(self, call: Call) -> dict[str, Any]:
-        """One app, and the specification that its map was made of."""
+        """Return one app, and the specification that its map was made of. Raises :class:`NotFound`."""
         app = self._app(call.app)
         shown = app.current or (app.revisions[-1] if app.revisions else None)
         found = await self._map(app)
@@ -113,15 +116,20 @@ class Apps:
         return {"app": found, "spec": to_dict(shown.spec) if shown else {}}
 
     async def start(self, call: Call) -> dict[str, Any]:
-        """Wanted: started. Returns when it answers. A stop that still waits for the last requests is called off."""
+        """Set the wanted state to started, and return when the app answers.
+
+        A stop that still waits for the last requests is called off. Raises as :meth:`Deploy.start`.
+        """
         self._tell(call, call.app)
         await self._deploy.start(call.app, call.emit)
         return {"app": await self._map(self._app(call.app))}
 
     async def stop(self, call: Call) -> dict[str, Any]:
-        """Wanted: stopped. Nothing wakes it; requests that run are finished. A deploy under way is called off.
+        """Set the wanted state to stopped, and return when no unit of the app is left.
 
-        A client that leaves does not wait any more; the app stops all the same.
+        Nothing wakes the app; requests that run are finished. A deploy under way is called off. A client that leaves
+        does not wait any more; the app stops all the same. Raises :class:`NotFound`, and :class:`Busy` when the app
+        is served or started again meanwhile.
         """
         self._tell(call, call.app)
         async with self._turns.ending(call.app) as turn:
@@ -130,7 +138,10 @@ class Apps:
             return {"app": await self._map(self._app(call.app, begun=turn.interrupts))}
 
     async def sleep(self, call: Call) -> dict[str, Any]:
-        """Puts an app to sleep now; the next request wakes it."""
+        """Put an app to sleep now; the next request wakes it.
+
+        Raises :class:`NotFound`, and :class:`InvalidInput` for an app that does not run or never sleeps.
+        """
         self._tell(call, call.app)
         app = self._app(call.app)
         if app.wanted != "started" or app.serving is None:
@@ -148,12 +159,13 @@ class Apps:
         return {"app": await self._map(self._app(call.app))}
 
     async def delete(self, call: Call) -> dict[str, Any]:
-        """Stops an app and forgets it: its units and revisions, and unless ``keep_data`` its state and cache.
+        """Stop an app and forget it: its units and revisions and, unless ``keep_data``, its state and cache.
 
-        A deploy under way is called off. Of an app whose data was kept, what was kept is deleted.
+        A deploy under way is called off. Of an app that was deleted with its data kept, the data is deleted.
 
-        A client that leaves, or somebody who serves or starts the app, while its last requests are waited for, ends
-        the deletion: then the app is stopped, and nothing of it is erased.
+        While the last requests are waited for, a client that leaves ends the deletion, and so does somebody who serves
+        or starts the app: then the app is stopped, and nothing of it is erased. Raises :class:`NotFound`,
+        :class:`Busy` for a deletion that was ended so, and :class:`HostFailure` when some of the data is left.
         """
         self._tell(call, call.app)
         async with self._turns.ending(call.app) as turn:
@@ -167,9 +179,10 @@ class Apps:
         return {"app": answer}
 
     async def logs(self, call: Call) -> dict[str, Any]:
-        """An app's lines in the journal, oldest first, across its revisions; then, if asked, as they come.
+        """Send an app's lines in the journal, oldest first, across its revisions; then, if asked, each new one.
 
-        A revision that comes later is followed too; when the app is deleted, the log ends.
+        A revision that comes later is followed too; when the app is deleted, the log ends. Raises :class:`NotFound`,
+        :class:`InvalidInput` for too many lines, and :class:`Busy` when too many logs are followed already.
         """
         lines = call.args["lines"]
         if not 0 <= lines <= MAX_LINES:
@@ -187,7 +200,7 @@ class Apps:
 
     @contextlib.contextmanager
     def _following(self, uid: int) -> Iterator[None]:
-        """A place among those who follow a log. Root's are not counted."""
+        """Hold a place among those who follow a log. Root's are not counted. Raises :class:`Busy` if none is free."""
         uid = uid if people.is_account(uid) else STRANGERS
         if uid != 0 and not may_have(self._followers, uid, FOLLOWED):
             own = self._followers[uid]
@@ -200,12 +213,12 @@ class Apps:
             self._followers[uid] -= uid != 0
 
     def _tell(self, call: Call, key: AppKey) -> None:
-        """For the journal: which app is changed, by the id that its units have."""
+        """Tell the journal which app is changed, by the id that its units have."""
         found = self._store.find(key)
         call.about.tell(app=found.key.id if found else key.id)
 
     async def _end(self, app: StoredApp) -> None:
-        """Has an app stopped, and waits until no unit of it is left: its last requests end first."""
+        """Stop an app, and wait until no unit of it is left: its last requests end first."""
         self._store.want(app.key.id, "stopped", time.time())
         await self._engine.settle()
         while self._act.has_units(app.key.id):
@@ -215,7 +228,7 @@ class Apps:
         if not keep:
             await self._act.erase(app)
         self._store.delete(app.key.id)
-        with contextlib.suppress(IngressDown):  # it is told when it is back
+        with contextlib.suppress(IngressDown):  # the ingress reads its files when it is back
             await self._grants.apply()
         await self._engine.settle()
         self._deploy.bundles.sweep()
@@ -226,7 +239,11 @@ class Apps:
         return app_map(app, facts, self._act.base_domain, self._act.https_port)
 
     def _app(self, key: AppKey, *, begun: bool = False) -> StoredApp:
-        """What is known of an app; ``begun``: there is something of it, though it may have no revision."""
+        """Return what is known of an app. Raises :class:`NotFound`.
+
+        ``begun``: there is something of the app (a deploy that was called off, or data that was kept), so one that the
+        store does not have counts as stopped.
+        """
         found = self._store.find(key)
         if found is None and begun:
             return StoredApp(key, "stopped", None, (), time.time(), time.time())

@@ -1,4 +1,4 @@
-"""The code bundles of this machine: kept beside the loop while a deploy needs them, swept when no revision does."""
+"""The code bundles of this machine: copied in a thread, held while a deploy needs them, deleted when nothing does."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from flyted.plan.facts import StoredApp
 
 
 class Bundles:
-    """``apps()`` are those whose revisions need their bundles."""
+    """The bundles in ``folder``. ``apps()`` returns the apps whose revisions need their bundles."""
 
     def __init__(self, folder: Path, apps: Callable[[], Iterable[StoredApp]]) -> None:
         self.folder = folder
         self._apps = apps
-        self._coming: Counter[str] = Counter()  # of deploys under way, by digest: no revision has them on record yet
+        self._coming: Counter[str] = Counter()  # deploys under way, by digest: no revision names it yet
 
     @contextlib.asynccontextmanager
     async def held(self, digest: str, fd: int | None) -> AsyncIterator[None]:
-        """Inside, the bundle of a digest ("" for none) is there: the one behind ``fd``, or one that was kept before.
+        """Hold the bundle of a digest ("" for none): the one behind ``fd``, or, without it, one that was kept.
 
-        The daemon goes on while it is copied. Raises as :func:`flyted.host.bundles.keep`.
+        The daemon goes on while it is copied. Raises as :func:`flyted.host.bundles.keep`, and :class:`InvalidInput`
+        when there is neither.
         """
         if not digest:
             yield
@@ -40,16 +41,16 @@ class Bundles:
             yield
         finally:
             self._coming[digest] -= 1
-            self._coming += Counter()  # without those at zero
+            self._coming += Counter()  # drops the counts that are zero
 
     def sweep(self) -> None:
-        """Deletes bundles that no revision, and no deploy under way, needs."""
+        """Delete the bundles that neither a revision nor a deploy under way needs."""
         used = {revision.spec.bundle for app in self._apps() for revision in app.revisions}
         bundles.sweep(self.folder, used | set(self._coming), halves=not self._coming)
 
 
 async def _whole(copy: Coroutine[Any, Any, None]) -> None:
-    """Waits for a copy also when its deploy is called off meanwhile: the descriptor is open until then."""
+    """Wait for the end of a copy, even if its deploy is called off: the descriptor is closed after this returns."""
     work = asyncio.ensure_future(copy)
     try:
         await asyncio.shield(work)

@@ -1,4 +1,4 @@
-"""Leaves one entry in the journal for each call of a verb that changes something, whatever becomes of it."""
+"""Leaves one entry in the journal for each call of a verb that changes something, however it ends."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from flyted.host import people
 from flyted.plan.changes import DONE, Change, entry
 
 Write = Callable[[Sequence[tuple[str, str]]], None]
-"""Takes the fields of one entry (host/journald.py)."""
+"""A function that writes one entry, given its fields (host/journald.py)."""
 
 CLIENT_LEFT, INTERRUPTED, INTERNAL = "client-left", "interrupted", "internal"
 
 
 @contextlib.contextmanager
 def recorded(write: Write, name: str, verb: Verb, actor: Actor) -> Iterator[About]:
-    """The verb runs inside. What its handler tells about it goes into the entry."""
+    """Run a verb inside, then write its entry if it changes something; the handler fills in what is yielded."""
     about = About()
     outcome = INTERNAL
     try:
@@ -42,7 +42,7 @@ def recorded(write: Write, name: str, verb: Verb, actor: Actor) -> Iterator[Abou
 
 
 def _record(write: Write, name: str, actor: Actor, outcome: str, about: About) -> None:
-    """Nothing of strangers: who has proved nothing could fill the journal."""
+    """Write the entry, but none for a stranger: callers who have proved nothing could fill the journal."""
     uid, user = about.owner or (actor.uid, user_of(actor))
     if uid == NOBODY.uid:
         return
@@ -51,5 +51,5 @@ def _record(write: Write, name: str, actor: Actor, outcome: str, about: About) -
 
 
 def user_of(actor: Actor) -> str:
-    """The user's name, as the kernel or the token says."""
+    """Return the user's name, as the kernel or the token says."""
     return actor.token.user if actor.token else people.name_of(actor.uid)

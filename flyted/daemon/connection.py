@@ -1,6 +1,6 @@
-"""One connection of the control socket: frames in (with a descriptor), bulk in, frames out. Everything bounded.
+"""One connection of the control socket: frames in (with a descriptor), bulk in, frames out. Everything is bounded.
 
-asyncio's streams know no descriptors (SCM_RIGHTS), so this reads the socket itself.
+asyncio's streams cannot receive descriptors (SCM_RIGHTS), so this module reads the socket itself.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ from flyted.contract.errors import Busy, ProtocolMismatch
 from flyted.daemon.actor import Actor
 from flyted.plan.crowd import STRANGERS, cost
 
-REQUEST_TIME_S = 5.0  # a whole request must be here: one byte a second gets nowhere
-ANSWER_TIME_S = 30.0  # a client that does not read loses its connection, not the daemon's memory
+REQUEST_TIME_S = 5.0  # for a whole request: a client cannot hold a place with one byte a second
+ANSWER_TIME_S = 30.0  # for one frame: a client that does not read loses its connection
 _MAX_FDS = 4
 _PEERCRED = struct.Struct("3i")
 
 
 class ClientGone(Exception):
-    """The client closed its side."""
+    """The client has closed its side, or does not read."""
 
 
 class Connection:
-    """A connected, non-blocking socket of a client. ``may_hold`` says whether it may take so many bytes more."""
+    """A client's connected, non-blocking socket.
+
+    ``may_hold`` says whether the connection may take so many bytes of memory more.
+    """
 
     def __init__(self, conn: socket.socket, may_hold: Callable[[Connection, int], bool]) -> None:
         conn.settimeout(0)
@@ -42,12 +45,15 @@ class Connection:
         self._left = False
         pid, uid, _ = _PEERCRED.unpack(conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
         self.actor = Actor(uid, pid)
-        self.user = STRANGERS  # who shares with others what there is
+        self.user = STRANGERS  # the user among whose connections it counts (plan/crowd.py)
 
     async def request(self) -> tuple[wire.Request, bytes]:
-        """The request and its bulk bytes. Raises :class:`ProtocolMismatch`, :class:`Busy` or :class:`ClientGone`.
+        """Read the request and its bulk bytes.
 
-        One that waited here until its client gave up, while there was no daemon, is not begun: the client was told so.
+        A request that waited in the socket while flyted was down or hung, until its client left, is not begun: the
+        client was told that flyted does not answer. Raises :class:`ClientGone` for it, :class:`ProtocolMismatch` for
+        bytes that make no sense or come too slowly, :class:`Busy` for too many at once, and as
+        :func:`wire.parse_request`.
         """
         try:
             async with asyncio.timeout(REQUEST_TIME_S):
@@ -65,15 +71,18 @@ class Connection:
         return request, bulk
 
     def take_fd(self) -> int | None:
-        """The descriptor that came with the request; the caller closes it."""
+        """Return the descriptor that came with the request, or ``None``; the caller closes it."""
         return self._fds.pop(0) if self._fds else None
 
     async def send(self, message: dict[str, Any]) -> None:
-        """Sends one frame. Raises :class:`ClientGone`."""
+        """Send one frame. Raises :class:`ClientGone`, or :class:`InvalidInput` for a frame that is too long."""
         await self.send_frame(wire.encode(message))
 
     async def send_frame(self, frame: bytes) -> None:
-        """Sends an encoded frame. Raises :class:`ClientGone`; who did not read in time is not waited for again."""
+        """Send an encoded frame.
+
+        Raises :class:`ClientGone`, also for a client that did not read an earlier frame in time.
+        """
         if self._left:
             raise ClientGone
         try:
@@ -84,11 +93,11 @@ class Connection:
             raise ClientGone from error
 
     async def gone(self) -> None:
-        """Returns when the client has closed its side (or sends what nobody asked for)."""
+        """Wait until the client has closed its side (or sends what nobody asked for)."""
         await self._readable()
 
     def close(self) -> None:
-        """Closes the socket and what came with it."""
+        """Close the socket and the descriptors that came with it."""
         for fd in self._fds:
             with contextlib.suppress(OSError):
                 os.close(fd)

@@ -1,8 +1,8 @@
 """The control and the api socket: who calls → right → verb → answer. Errors leave the daemon here, formatted once.
 
-Access is settled twice: the socket's mode (by systemd) says who may speak at all, the verb's right what they may do.
-On the control socket (root:flyted) the kernel tells who calls. On the api socket (root:flyted-gateway) the peer itself
-has no right at all: each request brings a token, and its owner is who calls.
+Access is checked twice: the socket's mode, which systemd sets, decides who may connect at all, the verb's right what
+they may do. On the control socket (root:flyted) the kernel says who calls. On the api socket (root:flyted-gateway) the
+peer itself has no right at all: each request brings a token, and the token's owner is who calls.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 MAX_API = 256  # the gateway's connections: one per request of a client, for as long as a stream lasts
 
 Owner = Callable[[str], Actor]
-"""Whose token this is. Raises :class:`Unauthenticated`."""
+"""A function that says whose a token is. Raises :class:`Unauthenticated`."""
 
 
 class Control:
-    """Serves the verbs on a listening socket: the api socket where ``owner`` is given, else the control socket.
+    """A server of the verbs on a listening socket: the api socket if ``owner`` is given, else the control socket.
 
-    ``record`` takes an entry for each change.
+    ``record`` writes an entry for each change.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Control:
         self._open: dict[Connection, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Accepts for ever."""
+        """Accept connections for ever."""
         loop = asyncio.get_running_loop()
         while True:
             try:
                 conn, _ = await loop.sock_accept(self._listener)
             except OSError as error:
                 log.error("accept: %s", error)  # noqa: TRY400
-                await asyncio.sleep(1)  # out of descriptors: give some time to come back
+                await asyncio.sleep(1)  # out of descriptors: some are closed meanwhile
                 continue
             connection = Connection(conn, self._may_hold)
             if self._owner is None and people.is_account(connection.actor.uid):
@@ -73,8 +73,8 @@ class Control:
             task.add_done_callback(functools.partial(self._close, connection))
 
     def _admit(self, new: Connection) -> str:
-        """Why a new connection is refused, "" when it is not. An idle one may end for it."""
-        if self._owner is not None:  # all are of the gateway, which bounds its users itself
+        """Return why a new connection is refused, "" if it is not. An idle one may be ended for it."""
+        if self._owner is not None:  # all are the gateway's, which limits its users itself
             return "flyted has too many clients at once" if len(self._open) >= MAX_API else ""
         answer = admit([Place(c.user, c.asked) for c in self._open], new.user)
         if answer.ended is not None:
@@ -92,7 +92,7 @@ class Control:
             await self._answer(connection)
 
     def _close(self, connection: Connection, _task: asyncio.Task[None]) -> None:
-        """Also for a task that was cancelled before it began."""
+        """Close a connection after its task, even one that was cancelled before it began."""
         self._open.pop(connection, None)
         connection.close()
 
@@ -134,7 +134,10 @@ class Control:
                     os.close(fd)
 
     def _actor(self, connection: Connection, request: wire.Request) -> Actor:
-        """Who calls. On the api socket nobody learns without a token which verbs there are."""
+        """Return who calls. Without a token, nobody learns on the api socket which verbs there are.
+
+        Raises :class:`Unauthenticated`, or :class:`InvalidInput` for a token on the control socket.
+        """
         if self._owner is None:
             if request.token:
                 raise InvalidInput("a token came to the control socket, where the kernel says who calls")
@@ -143,7 +146,7 @@ class Control:
         return NOBODY if verb is not None and verb.anonymous else self._owner(request.token)
 
     def _verb(self, request: wire.Request) -> Verb:
-        """The verb, if it is for this socket."""
+        """Return the verb that was asked for. Raises :class:`InvalidInput` if this socket has no such verb."""
         verb = self._verbs.get(request.verb)
         door = Door.CONTROL if self._owner is None else Door.API
         if verb is None or door not in verb.doors:
@@ -168,7 +171,7 @@ def _check_admitted(connection: Connection) -> None:
 
 
 async def _until_gone(connection: Connection, verb: Verb, call: Call) -> dict[str, Any]:
-    """Runs a verb that may wait for ever (following a log) and ends it when its client leaves."""
+    """Run a verb that may wait for ever (following a log); end it by :class:`ClientGone` when its client leaves."""
     work = asyncio.ensure_future(verb.handler(call))
     gone = asyncio.ensure_future(connection.gone())
     try:

@@ -1,8 +1,8 @@
 """The credential socket: systemd connects once per credential at each start of a unit, and reads to the end.
 
-The rule is in the order: the kernel says that root asks, the address says for which unit and what, and ``answer``
-says whether that unit may. Whoever is refused gets nothing, the reason is in our log: the unit then starts with an
-empty credential (systemd takes it for one), which launch refuses. No value is ever logged.
+Three checks come in this order: the kernel says that root asks, the address says for which unit and which credential,
+and ``answer`` says whether that unit may have it. A unit that is refused gets no bytes, and the reason is logged.
+systemd then starts the unit with an empty credential, which launch refuses. No value is ever logged.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from flyted.host.sockets import credential_peer, peer
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 64  # those above it wait in the backlog: to turn one away would start its unit without the secret
-SEND_S = 30.0  # systemd reads at once; a stopped reader must not hold a place
+MAX_CONNECTIONS = 64  # others wait in the backlog: to turn one away would start its unit without the secret
+SEND_S = 30.0  # systemd reads at once; a reader that has stopped must not hold a place
 
 
 class Credentials:
-    """Serves a listening socket. ``answer(unit, id)`` gives the bytes or raises :class:`FlytedError`.
+    """A server of the credential socket. ``answer(unit, id)`` returns the bytes or raises :class:`FlytedError`.
 
-    What it has to wait for, a GPU, it gives as an awaitable: systemd waits for it as long as the unit may start.
+    If it has to wait for the bytes (for a GPU), it returns an awaitable: systemd waits as long as the unit may start.
     """
 
     def __init__(self, listener: socket.socket, answer: Callable[[str, str], bytes | Awaitable[bytes]]) -> None:
@@ -36,7 +36,7 @@ class Credentials:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Accepts for ever."""
+        """Accept connections for ever."""
         loop = asyncio.get_running_loop()
         while True:
             await self._room.acquire()
@@ -45,7 +45,7 @@ class Credentials:
             except OSError as error:
                 self._room.release()
                 log.error("the credential socket cannot accept: %s", error)  # noqa: TRY400
-                await asyncio.sleep(1)  # out of descriptors: they come back
+                await asyncio.sleep(1)  # out of descriptors: some are closed meanwhile
                 continue
             except BaseException:
                 self._room.release()
@@ -71,7 +71,7 @@ class Credentials:
                 log.warning("a credential for %s was not taken: %s", shown(address), error or "too slow")
 
     def _wanted(self, conn: socket.socket, address: object) -> tuple[str, str] | None:
-        """Unit and id, or ``None`` for those who get nothing whatever they ask."""
+        """Return the unit and the credential's id, or ``None`` for a peer that gets nothing whatever it asks for."""
         asking = peer(conn)
         if asking.uid != 0:
             log.warning("uid %d (process %d) asked for a credential: refused", asking.uid, asking.pid)
@@ -82,7 +82,7 @@ class Credentials:
         return wanted
 
     async def _value(self, unit: str, credential: str) -> bytes | None:
-        """The value, or ``None`` for those who get none."""
+        """Return the value, or ``None`` for a unit that gets none."""
         try:
             value = self._answer(unit, credential)
             if not isinstance(value, bytes):
@@ -97,7 +97,7 @@ class Credentials:
         return value
 
     async def _aside(self, value: Awaitable[bytes]) -> bytes:
-        """Waits without holding a place: those who wait for a GPU must not keep others from their secrets."""
+        """Wait for a value without holding a place: waiting for a GPU must not keep others from their secrets."""
         self._room.release()
         try:
             return await value

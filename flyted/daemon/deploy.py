@@ -1,6 +1,7 @@
 """The way of a deploy: check everything, build, start beside the old revision, switch; or change nothing.
 
-The engine keeps serving meanwhile. A crash anywhere leaves a pending revision, which the next start calls failed.
+The engine goes on meanwhile, and the old revision serves. If flyted is killed anywhere on the way, a pending revision
+is left, which flyted's next start marks as failed.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ from flyted.plan.states import WAITING, notes_of, state_of
 
 log = logging.getLogger(__name__)
 
-SECRETS_LIMIT = 900 * 1024  # there is room for 1 MiB of credentials in a unit, the checksums among them
+SECRETS_LIMIT = 900 * 1024  # a unit has room for 1 MiB of credentials, the checksums among them
 
 Emit = Callable[..., Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class Deploy:
-    """Brings revisions up. One at a time per app."""
+    """The deploys and starts of apps: one at a time per app."""
 
     engine: Engine
     act: Act
@@ -62,32 +63,40 @@ class Deploy:
     turns: Turns
 
     async def serve(self, spec: AppSpec, fd: int | None, emit: Emit, by: str) -> tuple[StoredApp, bool]:
-        """Deploys ``spec`` for the user ``by``; returns the app and whether anything changed.
+        """Deploy ``spec`` for the user ``by``; return the app and whether anything changed.
 
-        Raises :class:`InvalidInput`, :class:`SecretNotFound` and, for a name that another app stands in the way of,
-        :class:`AlreadyExists` before anything is changed, :class:`DeployFailed`
-        when the new revision did not come up (the old one then keeps serving) or a stop or deletion called it off.
+        Raises :class:`InvalidInput`, :class:`Unsupported`, :class:`SecretNotFound`, :class:`Busy` and, for a name that
+        another app stands in the way of, :class:`AlreadyExists`, all before anything is changed. Raises
+        :class:`BuildFailed` for the image, and :class:`DeployFailed` when the new revision did not come up (the old
+        one then keeps serving) or a stop or deletion called the deploy off.
         """
         async with self.turns.alone(spec.key):
             spec = await self.models.given(spec)
             return await self._serve(dataclasses.replace(spec, key=self.store.known(spec.key)), fd, emit, by)
 
     async def check(self, spec: AppSpec) -> None:
-        """Raises what :meth:`serve` would raise before it changes anything: for files with several apps."""
+        """Raise what :meth:`serve` would raise before it changes anything: for files with several apps."""
         spec = await self.models.given(spec)
         spec = dataclasses.replace(spec, key=self.store.known(spec.key))
         if self._unchanged(spec, self._fingerprint(spec)) is None:
             await self._check(spec)
 
     async def again(self, app: AppKey, emit: Emit, by: str) -> None:
-        """A new revision of what serves now, so that it takes its secrets as they are today; else nothing."""
+        """Deploy the revision that serves as a new one, so that it takes its secrets as they are today.
+
+        Does nothing for an app that is stopped or has never come up. Raises as :meth:`serve`.
+        """
         async with self.turns.alone(app):
             found = self.store.find(app)
             if found is not None and found.wanted == "started" and found.current is not None:
                 await self._serve(found.current.spec, None, emit, by)
 
     async def start(self, app: AppKey, emit: Emit) -> None:
-        """Sets the wanted state to started and waits until the app answers."""
+        """Set the wanted state to started and wait until the app answers.
+
+        Raises :class:`NotFound`, :class:`InvalidInput` for an app that has never come up, :class:`Busy`, and
+        :class:`DeployFailed` when the app does not start or the start is called off.
+        """
         async with self.turns.alone(app):
             found = self.store.find(app)
             if found is None:
@@ -117,20 +126,24 @@ class Deploy:
     async def _check(self, spec: AppSpec) -> None:
         arguments.check(spec)
         check_engine(spec)
-        await self.gpus.check(spec.key, spec.gpu)  # before what only a machine with a GPU needs
+        await self.gpus.check(spec.key, spec.gpu)  # before the checks of what only a machine with a GPU needs
         self.images.check(spec)
         self._check_room(spec)
 
     def _fingerprint(self, spec: AppSpec) -> str:
-        """Returns what decides "nothing changed": spec and secrets' generations. Raises as :meth:`_secrets`."""
+        """Return a digest of the spec and of its secrets' generations: if it is the same, nothing has changed.
+
+        Raises as :meth:`_secrets`.
+        """
         found = zip(spec.secrets, self._secrets(spec), strict=True)
         secrets = [(scope.project, scope.domain, use.key, entry.generation) for use, (scope, entry) in found]
         return hashlib.sha256(json.dumps([spec.digest(), secrets]).encode()).hexdigest()
 
     def _secrets(self, spec: AppSpec) -> list[tuple[SecretScope, Entry]]:
-        """Returns what each secret of an app stands for now, in the order of ``spec.secrets``.
+        """Return what each secret of an app stands for now, in the order of ``spec.secrets``.
 
-        Raises :class:`SecretNotFound`, which names all that are missing, and :class:`InvalidInput` for too much.
+        Raises :class:`SecretNotFound`, which names all that are missing, :class:`InvalidInput` when they are too large
+        together, and :class:`StoreCorrupt` when the store is refused.
         """
         found, missing = [], []
         for use in spec.secrets:
@@ -169,7 +182,7 @@ class Deploy:
         found, _why = state_of(app, await self.engine.facts())
         self.engine.forgive(replica)
         self.store.want(app.key.id, "started", time.time())
-        await self.engine.at_rest(replica)  # an earlier stop may be at work on it
+        await self.engine.at_rest(replica)  # an earlier stop may still act on it
         await self.engine.settle()
         if app.wanted == "stopped" or found is AppState.FAILED:
             await emit("progress", text=f"starting {app.key}")
@@ -182,16 +195,20 @@ class Deploy:
         return self.store.app(app.key.id)
 
     async def _accepted(self, spec: AppSpec, emit: Emit) -> None:
-        """Tells the client that nothing it could have got wrong is left: from here on only the machine may fail."""
+        """Tell the client that its request is accepted: from here on only the machine may fail."""
         app = self.store.find(spec.key)
         number = max((r.number for r in app.revisions), default=0) + 1 if app else 1
         url = url_of(spec.key.id, self.act.base_domain, self.act.https_port)
         await emit("accepted", text=f"checked {spec.key}", revision=number, url=url, spec_digest=spec.digest())
 
     async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> tuple[str, ...]:
-        """Starts a replica; what its service says that the user should know."""
+        """Start a replica; return what its service says that the user should know.
+
+        Raises :class:`DeployFailed` when it does not start. What was started is then stopped, and the revision failed.
+        """
         self.engine.candidates.add(replica)
-        self.engine.poke()  # visitors are told that it starts, before there is a unit to be heard of
+        # now, so that the ingress says that the app starts: there is no unit yet whose change would ask for a pass
+        self.engine.poke()
         self.gpus.tell[replica.service] = lambda text: emit("progress", text=text)
         why = ""
         try:
@@ -211,7 +228,7 @@ class Deploy:
             await self._undo(replica, why or error.message)
             raise
         except asyncio.CancelledError:
-            if self.turns.called_off(app):  # else the daemon ends, and its next start clears up
+            if self.turns.called_off(app):  # else flyted ends, and its next start clears up
                 await self._undo(replica, "its deploy was called off")
             raise
         finally:
@@ -224,7 +241,7 @@ class Deploy:
         await self.act.clear(replica)
 
     async def _tell(self, replica: Replica, said: dict[str, None], emit: Emit) -> None:
-        """What makes a start look vain is told at once: its end may be minutes away."""
+        """Tell at once why a start may be in vain, and other notes of the service: its end may be minutes away."""
         async with contextlib.aclosing(self.act.units.statuses(replica.service)) as statuses:
             async for status in statuses:
                 if status.startswith(WAITING):
@@ -248,7 +265,7 @@ class Deploy:
 
 
 async def _tell_new(said: dict[str, None], status: str, emit: Emit) -> None:
-    """Tells what a service's status says that has not been told; ``said`` keeps it."""
+    """Tell the notes in a service's status that have not been told yet; ``said`` keeps those that have."""
     for text in notes_of(status):
         if text not in said:
             said[text] = None
@@ -256,6 +273,6 @@ async def _tell_new(said: dict[str, None], status: str, emit: Emit) -> None:
 
 
 def _of_whom(app: StoredApp | None, by: str) -> list[str]:
-    """A line where the revision that serves is somebody else's."""
+    """Return a note if somebody other than ``by`` deployed the revision that serves."""
     other = app.current.deployed_by if app is not None and app.current is not None else ""
     return [f"revision {app.serving} of this app was deployed by {other}"] if app and other not in ("", by) else []

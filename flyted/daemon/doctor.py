@@ -1,4 +1,4 @@
-"""What `flytectl doctor` asks the daemon: is this machine fit, and what to type where it is not."""
+"""What `flytectl doctor` asks the daemon: whether this machine is fit, and what to type where it is not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _USER_NAMESPACES = {
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. ``ok``: ``None`` is a warning, not a fault."""
+    """One finding. ``ok`` is ``None`` for a warning. ``hint``: what to type."""
 
     name: str
     ok: bool | None
@@ -40,7 +40,7 @@ class Check:
 
 
 def names(servers: tuple[str, ...]) -> Check:
-    """Whether apps can ask the machine's name servers: those on most of its own addresses are closed to them."""
+    """Check whether apps can ask the machine's name servers: most of its own addresses are closed to apps."""
     closed = unreachable_nameservers(servers)
     detail = f"apps cannot ask {', '.join(closed)}" if closed else "apps can resolve names"
     return Check(
@@ -51,7 +51,7 @@ def names(servers: tuple[str, ...]) -> Check:
 
 
 def listens(listen: Listen) -> Check:
-    """Where the ingress listens, and for whom that is open."""
+    """Check where the ingress listens, and to whom that is open."""
     ports = f"https port {listen.https_port}, http port {listen.http_port} on {', '.join(listen.addresses)}"
     addresses = [ip_address(address) for address in listen.addresses]
     outside = not all(address.is_loopback for address in addresses)
@@ -66,7 +66,7 @@ def listens(listen: Listen) -> Check:
 
 
 class Doctor:
-    """Looks; changes nothing."""
+    """The handler of ``doctor``: it looks, and changes nothing."""
 
     def __init__(self, vault: Vault, act: Act, engine: Engine, gpus: GpuVerbs) -> None:
         self._vault = vault
@@ -75,11 +75,11 @@ class Doctor:
         self._gpus = gpus
 
     def verbs(self) -> dict[str, Verb]:
-        """The rows of the verb table."""
+        """Return the rows of the verb table."""
         return {"doctor": Verb(Right.READ, {}, self.examine)}
 
     async def examine(self, _call: Call) -> dict[str, Any]:
-        """All checks."""
+        """Return the findings of all checks."""
         machine = [self._ingress(), self._disk(), self._uv(), names(nameservers())]
         checks = [*self._secrets(), *machine, *_way_out(), *await self._apps()]
         checks += [Check(*found) for found in await self._gpus.findings()]
@@ -140,7 +140,7 @@ class Doctor:
 
 
 def _way_out() -> Iterator[Check]:
-    """Whether there can be networks of apps (units/flyted-net.service)."""
+    """Check whether apps can have networks (units/flyted-net.service)."""
     for path, off in _USER_NAMESPACES.items():
         try:
             found = Path(path).read_text().strip()

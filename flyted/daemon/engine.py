@@ -1,11 +1,11 @@
-"""The loop: the only owner of state.
+"""The loop: the owner of what is remembered of pairs from one pass to the next.
 
-It looks at the machine, lets ``plan`` decide, acts, and sleeps until something happens or time alone changes the
-answer. With nothing running it never wakes.
+A pass looks at the machine, lets ``plan`` decide, and acts. Then the loop sleeps until something happens or time alone
+changes the answer. With nothing running it never wakes.
 
-Slow work (stopping, starting by hand) runs beside the loop and comes back as one more poke. Whoever acts on a pair, a
-pass or a verb, does so in :meth:`Engine._begin`, and only where nobody does already: a pass awaits much between its
-look and its actions, and what began meanwhile goes first.
+Slow work (stopping, starting by hand) runs beside the loop, and its end asks for another pass. All work on a pair, by
+a pass or by a verb, begins in :meth:`Engine._begin`, and only while no other work on that pair runs. A pass awaits
+much between its look and its actions, and work that began meanwhile goes first.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from flyted.plan.reconcile import Plan, reconcile, serving_replica
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 5.0  # after a pass that failed: systemd or HAProxy said no
-_BACKOFF_S = (2.0, 10.0, 60.0, 300.0)
+RETRY_S = 5.0  # after a pass that failed: systemd or HAProxy refused something
+_BACKOFF_S = (2.0, 10.0, 60.0, 300.0)  # after the first failure in a row, the second, …
 
 
 class Engine:
-    """One pass at a time; everything else asks for a pass and waits for it."""
+    """The loop: one pass at a time. Everything else asks for a pass and waits for it."""
 
     def __init__(self, act: Act, base_domain: str) -> None:
         self._act = act
@@ -45,43 +45,46 @@ class Engine:
         self._clocks: dict[str, Clock] = {}
         self._leaving: dict[Replica, float] = {}
         self._ending: dict[str, float] = {}
-        self._up: set[Replica] = set()  # pairs seen alive: one that vanishes from here has failed
+        self._up: set[Replica] = set()  # pairs seen up: one whose socket is gone without our doing has failed
         self.failures: dict[Replica, Failure] = {}
         self.candidates: set[Replica] = set()
         self.gpu_facts: Callable[[], GpuFacts] = GpuFacts
-        self.on_pass: Callable[[Facts], None] = lambda _facts: None  # hears of every look at the machine
+        self.on_pass: Callable[[Facts], None] = lambda _facts: None  # called with the facts of each pass
 
     def poke(self) -> None:
-        """Asks for a pass soon."""
+        """Ask for a pass soon."""
         self._poked.set()
 
     def unit_changed(self, unit: str) -> None:
-        """Asks for a pass if it could decide anything anew; "": changes of any unit may have been missed."""
+        """Ask for a pass if it may decide something anew; "": changes of any unit may have been missed."""
         if self._act.heard(unit):
             self.poke()
 
     async def settle(self) -> None:
-        """Returns when a whole pass that began after this call is over. Raises what made that pass fail."""
+        """Wait until a whole pass that begins after this call is over. Raises what made that pass fail."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         self.poke()
         await done
 
     async def settle_at_start(self) -> None:
-        """The first pass; a failure is logged and tried again later: a daemon that runs can tell what is wrong."""
+        """Wait for the first pass; if it fails, log why.
+
+        It is tried again later: a daemon that runs can tell what is wrong.
+        """
         try:
             await self.settle()
         except FlytedError as error:
             log.error("the first pass failed: %s", error.message)  # noqa: TRY400
 
     async def changed(self) -> None:
-        """Returns after the next pass that something else than this call brings about."""
+        """Wait for the next pass without asking for one. Raises what made that pass fail."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         await done
 
     async def run(self) -> None:
-        """Runs passes for ever."""
+        """Run passes for ever."""
         while True:
             await self._sleep()
             self._poked.clear()
@@ -108,7 +111,10 @@ class Engine:
             pass
 
     async def facts(self, app_id: str = "") -> Facts:
-        """What the machine looks like right now, and what this loop knows; with an app's id, its units alone."""
+        """Return what the machine looks like right now and what the loop knows; with an app's id, its units alone.
+
+        Raises :class:`HostFailure` when systemd does not answer.
+        """
         units, traffic = await self._act.observe(app_id)
         return Facts(
             apps=self._act.apps(),
@@ -125,8 +131,9 @@ class Engine:
         )
 
     async def one_pass(self) -> None:
-        """Looks, decides, acts once. Raises :class:`HostFailure` when the machine refused something."""
-        # one look for both: what fails between two looks would be made anew as if it had never been there
+        """Look, decide and act once. Raises :class:`HostFailure` when the machine refused something."""
+        # _learn and reconcile must see the same facts: with a look each, a pair that fails between the two looks would
+        # be made anew at once, as if it had never been there: its failure is not recorded, and it does not back off
         facts = await self.facts()
         self.on_pass(facts)
         await self._learn(facts)
@@ -155,7 +162,7 @@ class Engine:
             self._look_at = min(self._look_at or found.look_at, found.look_at)
 
     async def _start_pairs(self, plan: Plan) -> None:
-        """Before the ingress sends anybody there. One that fails backs off; the others go on."""
+        """Start pairs, before the ingress sends requests to them. One that fails backs off; the others go on."""
         for action in plan.actions:
             if not isinstance(action, StartPair) or action.replica in self._tasks:
                 continue
@@ -167,7 +174,7 @@ class Engine:
                 self.poke()
 
     def _beside(self, action: Action) -> None:
-        if action.replica not in self._tasks:  # else somebody came first since the look: the end of that is a poke
+        if action.replica not in self._tasks:  # else other work began since the look: its end asks for a pass
             self._begin(action.replica, self._do(action))
 
     async def _do(self, action: Action) -> None:
@@ -178,10 +185,10 @@ class Engine:
             self._failed(action.replica, error.message)
 
     def _begin(self, replica: Replica, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Begins work on a pair on which nobody works; its end, of whatever kind, asks for a pass."""
+        """Begin work on a pair on which no other work runs; its end, of whatever kind, asks for a pass."""
         task = asyncio.create_task(work)
         self._tasks[replica] = task
-        task.add_done_callback(lambda _task: self._ended(replica))  # before all who wait for it hear of it
+        task.add_done_callback(lambda _task: self._ended(replica))  # added first: runs before those who await the task
         return task
 
     def _ended(self, replica: Replica) -> None:
@@ -189,17 +196,20 @@ class Engine:
         self.poke()
 
     async def at_rest(self, replica: Replica) -> None:
-        """Returns when nothing is being done to a replica."""
+        """Wait until no work on a replica runs."""
         while (task := self._tasks.get(replica)) is not None:
             await asyncio.wait([task])
 
     async def exclusively(self, replica: Replica, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Does ``work`` on a replica while the loop leaves it alone; waits for what is being done to it before."""
+        """Wait for other work on a replica to end, then do ``work`` while the loop leaves the replica alone.
+
+        Raises what ``work`` raises.
+        """
         await self.at_rest(replica)
         await self._begin(replica, work())
 
     async def _learn(self, facts: Facts) -> None:
-        """A pair that served and is gone without our doing has failed: find out why, once."""
+        """Record which pairs are up; for each that was up and is gone without our doing, find out why, once."""
         wanted = {r for app in facts.apps if (r := serving_replica(app)) is not None}
         for replica in list(self._up - wanted):
             self._up.discard(replica)
@@ -216,17 +226,17 @@ class Engine:
                 await self._fell(replica)
 
     async def _fell(self, replica: Replica) -> None:
-        """Takes down what is left of a pair that failed by itself, and tries again later."""
+        """Take down what is left of a pair that failed by itself; it is tried again later."""
         reason = await self._act.why_failed(replica)
         if replica in self._tasks:
-            return  # somebody acts on it since: the pass after that looks again
+            return  # other work on it has begun: the pass after that looks again
         self._up.discard(replica)
         log.warning("app %s failed: %s", replica.app_id, reason)
         self._failed(replica, reason)
         await self._begin(replica, self._act.clear(replica))
 
     def idle(self, facts: Facts) -> dict[Replica, float]:
-        """Seconds for which each app that runs, and that may sleep, has been idle; busy ones are left out."""
+        """Return the seconds for which each running app that may sleep has been idle; busy ones are left out."""
         now, found = _now(), {}
         for app in facts.apps:
             replica = serving_replica(app)
@@ -240,9 +250,9 @@ class Engine:
         return found
 
     async def give_up(self, replica: Replica, reason: str) -> None:
-        """Takes a pair down that cannot run now: the ingress says why, and there is another try later.
+        """Take down a pair that cannot run now: the ingress answers 503 for it, and it is tried again later.
 
-        A deploy tells its own client, and clears up.
+        A candidate is left alone: its deploy tells its own client, and clears up.
         """
         if replica in self.candidates:
             return
@@ -257,14 +267,14 @@ class Engine:
         self.failures[replica] = Failure(count, _now() + pause, reason)
 
     def forgive(self, replica: Replica) -> None:
-        """Forgets an earlier failure: the operator wants a new try now."""
+        """Forget an earlier failure: the operator wants a new try now."""
         self.failures.pop(replica, None)
 
 
 def _now() -> float:
-    """The loop's clock: monotonic, and the one that its timers go by."""
+    """Return the time of the loop's clock, in seconds: it is monotonic, and the loop's timers use it."""
     return asyncio.get_running_loop().time()
 
 
 def _open(future: asyncio.Future[None]) -> bool:
-    return not future.done()  # its caller may have left
+    return not future.done()  # whoever waited may have left

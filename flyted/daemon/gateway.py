@@ -1,4 +1,4 @@
-"""Where the Flyte command and SDK find this machine: what ``flytectl config init`` asks."""
+"""Tells where the Flyte command and SDK find this machine: what ``flytectl config init`` asks for."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from flyted.daemon.verbs import Call, Right, Verb
 
 
 class Gateway:
-    """The gateway's address. ``https_port`` is asked each time: the ingress may have moved."""
+    """The handler of ``gateway.show``. ``https_port()`` is called each time: the ingress may have moved."""
 
     def __init__(self, https_port: Callable[[], int], ca_file: Path) -> None:
         self._https_port = https_port
         self._ca_file = ca_file
 
     def verbs(self) -> dict[str, Verb]:
-        """The rows of the verb table."""
+        """Return the rows of the verb table."""
         return {"gateway.show": Verb(Right.READ, {}, self.show)}
 
     async def show(self, _call: Call) -> dict[str, Any]:
-        """Host and port, and the file with the CA's certificate that everybody here may read."""
+        """Return host and port, and the file with the CA's certificate, which every user of this machine may read."""
         return {"host": GATEWAY_HOST, "https_port": self._https_port(), "ca_file": str(self._ca_file)}

@@ -1,4 +1,4 @@
-"""Those who wait for a GPU: a line with a bound, and the decision for each of them in its turn."""
+"""The queue of starts that wait for a GPU: bounded, first come, first served."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_LINE = 16
 
 @dataclass(eq=False)
 class Waiting:
-    """One start that systemd holds until we answer. ``since``: seconds since the epoch."""
+    """One start that systemd holds until we answer. ``since``: seconds since the epoch; ``why``: why it waits."""
 
     replica: Replica
     ask: Ask
@@ -29,7 +29,7 @@ class Waiting:
 
 @dataclass
 class Line:
-    """First come, first served: nobody overtakes on a device that one before him may get."""
+    """The queue: no start overtakes an earlier one on a device that the earlier one may get."""
 
     _waiting: list[Waiting] = field(default_factory=list)
 
@@ -38,25 +38,25 @@ class Line:
 
     @property
     def full(self) -> bool:
-        """Whether nobody else may wait."""
+        """Whether no other start may wait."""
         return len(self._waiting) >= MAX_LINE
 
     @property
     def waiting(self) -> list[Waiting]:
-        """Those without an answer, in their order."""
+        """The starts without an answer, in their order."""
         return [each for each in self._waiting if not each.answer.done()]
 
     def join(self, waiting: Waiting) -> None:
-        """At the end. A start of the same unit that came before is over."""
+        """Add a start at the end. An earlier start of the same unit is over, and gets an empty answer."""
         self.dismiss(waiting.unit, b"")
         self._waiting.append(waiting)
 
     def leave(self, waiting: Waiting) -> None:
-        """Answered, or tired of waiting."""
+        """Remove a start that was answered, or has waited for too long."""
         self._waiting.remove(waiting)
 
     def dismiss(self, unit: str, answer: bytes) -> None:
-        """Gives a unit an answer that it does not need any more."""
+        """Answer the waiting starts of a unit, which need no GPU any more."""
         for each in self.waiting:
             if each.unit == unit:
                 each.answer.set_result(answer)

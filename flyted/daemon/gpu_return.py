@@ -1,4 +1,4 @@
-"""After a GPU app has ended: proof by NVML that its memory came back, SIGKILL to what holds it where it does not."""
+"""Proves by NVML that the GPU memory of an app that has ended came back; sends SIGKILL to what still holds it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOKS_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
-"""The pauses before each look, twice: before the kill and after it. A driver takes a second for large contexts."""
+"""Seconds before each look; run through before the kill, and again after it. Large contexts take a driver a second."""
 
 
 class GpuReturn:
-    """One task per lease that is over; afterwards only those who wait for a GPU look again."""
+    """The proofs: one task per lease that is over. After it gave up, only starts that wait for a GPU look again."""
 
     def __init__(self, gpu: Gpu, units: Units, table: GpuTable, changed: Callable[[], None]) -> None:
         self._gpu = gpu
@@ -34,7 +34,7 @@ class GpuReturn:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def begin(self, lease: Lease) -> None:
-        """Proves it beside whatever else happens."""
+        """Begin the proof for a lease that is over, beside whatever else happens; it replaces an earlier one."""
         before = self._tasks.pop(lease.unit, None)
         if before is not None:
             before.cancel()
@@ -58,7 +58,7 @@ class GpuReturn:
         for pause in LOOKS_S:
             await asyncio.sleep(pause)
             if self._table.of(lease.unit) is not lease:
-                return True  # somebody else saw it come back
+                return True  # another look saw it come back
             try:
                 inventory = await self._gpu.inventory()
             except FlytedError as error:

@@ -12,7 +12,7 @@ from flyted.plan.gpu_facts import Device, Inventory, Lease
 
 
 def gpus_map(inventory: Inventory, facts: Facts) -> dict[str, Any]:
-    """The stable description of the machine's GPUs (flytectl(1), "JSON")."""
+    """Return the stable description of the machine's GPUs (flytectl(1), "JSON")."""
     names = {app.key.id: app.key for app in facts.apps}
     return {
         "driver": inventory.driver,

@@ -12,7 +12,10 @@ _NEWS = 1.05  # a peak that is hardly higher is not worth a write
 
 
 class GpuTable:
-    """The leases by unit. A lease that is over stays until its memory has come back."""
+    """The leases by unit, and what was learned of each app. A lease that is over stays until its memory has come back.
+
+    Whatever changes something raises :class:`HostFailure` when the disk refuses it.
+    """
 
     def __init__(self, records: GpuRecords) -> None:
         self._records = records
@@ -21,30 +24,30 @@ class GpuTable:
 
     @property
     def leases(self) -> tuple[Lease, ...]:
-        """All of them."""
+        """All leases."""
         return tuple(self._leases.values())
 
     @property
     def running(self) -> tuple[Lease, ...]:
-        """Those whose units run."""
+        """The leases whose units run."""
         return tuple(lease for lease in self._leases.values() if lease.ended_at is None)
 
     def of(self, unit: str) -> Lease | None:
-        """The lease of a unit."""
+        """Return the lease of a unit, or ``None``."""
         return self._leases.get(unit)
 
     def hold(self, lease: Lease) -> None:
-        """A grant, or one that is over now."""
+        """Record a lease that is granted, or is over now."""
         self._records.hold(lease)
         self._leases[lease.unit] = lease
 
     def drop(self, unit: str) -> None:
-        """The memory has come back."""
+        """Forget the lease of a unit: its memory has come back, or the grant failed."""
         self._records.drop(unit)
         self._leases.pop(unit, None)
 
     def drop_returned(self, inventory: Inventory) -> bool:
-        """Drops all leases whose memory has come back; whether there was one."""
+        """Drop all leases whose memory has come back; report whether there was one."""
         found = [le for le in self._leases.values() if le.ended_at is not None and gpu_lease.returned(le, inventory)]
         for lease in found:
             self.drop(lease.unit)
@@ -52,31 +55,31 @@ class GpuTable:
 
     @property
     def learned_all(self) -> dict[str, Learned]:
-        """What is known of each app, by its id."""
+        """What is known of each app's need, by the app's id."""
         return dict(self._learned)
 
     def learned(self, app_id: str) -> Learned:
-        """What is known of an app."""
+        """Return what is known of an app's need."""
         return self._learned.get(app_id, Learned())
 
     def learn_peaks(self, inventory: Inventory) -> None:
-        """Every look at the GPUs may show an app at a new peak."""
+        """Record the apps' new peaks of memory that a look at the GPUs shows."""
         for lease in self.running:
             used, known = gpu_lease.used(lease.unit, lease.devices, inventory), self.learned(lease.app_id)
             if used > known.peak_bytes * _NEWS:
                 self._learn(lease.app_id, dataclasses.replace(known, peak_bytes=used))
 
     def learn_load(self, app_id: str, seconds: float) -> None:
-        """How long it took from the grant until the app served."""
+        """Record how many seconds it took from the grant until the app served."""
         self._learn(app_id, dataclasses.replace(self.learned(app_id), load_s=seconds))
 
     def forget(self, app_id: str) -> None:
-        """An app did not come up with what was thought enough, or is no more: nothing is known."""
+        """Forget an app's need: it did not come up with what was thought enough, or it was deleted."""
         if self._learned.pop(app_id, None) is not None:
             self._records.forget(app_id)
 
     def forget_all_but(self, app_ids: set[str]) -> None:
-        """Apps that were deleted leave nothing behind."""
+        """Forget the need of all other apps: they were deleted, and leave nothing behind."""
         for app_id in [known for known in self._learned if known not in app_ids]:
             self.forget(app_id)
 

@@ -16,27 +16,27 @@ from flyted.plan.gpu_facts import Inventory
 from flyted.plan.gpu_match import impossible, told
 
 Finding = tuple[str, bool | None, str, str]
-"""Name, fine (``None``: a warning), what was found, what to type."""
+"""The name, whether it is fine (``None``: a warning), what was found, and what to type."""
 
 
 class GpuVerbs:
-    """Looks; changes nothing."""
+    """The handler of ``gpu.list``, and doctor's findings: both look, and change nothing."""
 
     def __init__(self, gpus: Gpus, facts: Callable[[], Coroutine[Any, Any, Facts]]) -> None:
         self._gpus = gpus
         self._facts = facts
 
     def verbs(self) -> dict[str, Verb]:
-        """The rows of the verb table."""
+        """Return the rows of the verb table."""
         return {"gpu.list": Verb(Right.READ, {}, self.listed)}
 
     async def listed(self, _call: Call) -> dict[str, Any]:
-        """All GPUs, who holds them, who waits."""
+        """Return all GPUs, who holds them, and who waits. Raises :class:`HostFailure`."""
         inventory = await self._gpus.inventory()
         return gpus_map(inventory, await self._facts())
 
     async def findings(self) -> list[Finding]:
-        """For doctor: a machine without a driver is fine as long as no app asks for a GPU."""
+        """Return doctor's findings: a machine without a driver is fine as long as no app asks for a GPU."""
         facts = await self._facts()
         try:
             inventory = await self._gpus.inventory()

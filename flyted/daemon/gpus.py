@@ -1,7 +1,8 @@
 """GPUs: a lease at every start, also at one that systemd does by itself; taken back when the unit has ended.
 
 systemd asks for the credential ``gpu`` of a starting unit and waits. The answer is the lease: it comes when a device
-is there, recorded, and opened to the unit. Nothing runs here while nobody waits and no lease changes.
+is free, the lease is recorded, and the device is opened to the unit. Nothing runs here while no start waits and no
+lease changes.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
-"""While somebody waits: a busy app that becomes idle, or memory that comes back late, tells nobody."""
+"""Seconds between looks while a start waits: nothing tells that a busy app is idle or memory has come back late."""
 
 Tell = Callable[[str], Awaitable[None]]
 Doing = Callable[[Sleep], Awaitable[None]]
 
 
 class Gpus:
-    """The leases, the line, and what happens to GPUs."""
+    """The leases, the queue for them, and what is done when a GPU fails."""
 
     def __init__(self, gpu: Gpu, units: Units, table: GpuTable, engine: Engine, do: Doing, wait_s: int) -> None:
         self._gpu, self._units, self._table, self._engine, self._do = gpu, units, table, engine, do
@@ -49,8 +50,8 @@ class Gpus:
         self._line = Line()
         self._poked = asyncio.Event()
         self._return = GpuReturn(gpu, units, table, self._poked.set)
-        self._refused: dict[str, str] = {}  # starts that got no lease and have not ended yet
-        self._loading: dict[str, float] = {}  # granted by us and not ready yet, since when (monotonic)
+        self._refused: dict[str, str] = {}  # why, by unit: starts that got no lease and have not ended yet
+        self._loading: dict[str, float] = {}  # units with a lease that are not ready yet, and since when (monotonic)
         self._watching: asyncio.Task[None] | None = None
         self._evicting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -59,25 +60,31 @@ class Gpus:
         engine.gpu_facts = self.facts
 
     async def inventory(self) -> Inventory:
-        """All GPUs as they are now; what that shows of apps is learned. Raises :class:`HostFailure`."""
+        """Return all GPUs as they are now; learn what that shows of apps. Raises :class:`HostFailure`."""
         inventory = await self._gpu.inventory()
         self._table.learn_peaks(inventory)
         self._table.drop_returned(inventory)
         return inventory
 
     def facts(self) -> GpuFacts:
-        """What is known without asking."""
+        """Return what is known without asking the helper."""
         waits = {each.unit: each.why for each in self._line.waiting}
         return GpuFacts(self._table.leases, self._table.learned_all, waits)
 
     async def check(self, app: AppKey, ask: Ask) -> None:
-        """Raises :class:`NoGpu` when this machine can never give what an app asks, with the arithmetic."""
+        """Raise :class:`NoGpu`, with the arithmetic, when this machine can never give what an app asks for.
+
+        Raises :class:`HostFailure` when the helper does not answer.
+        """
         why = impossible(ask, await self.inventory()) if ask.count else ""
         if why:
             raise NoGpu(f"app '{app}' {why}", hint="flytectl serve --gpu any, or --cpu to run it without a GPU")
 
     async def need_any(self, what: str) -> None:
-        """Raises :class:`NoGpu`, in the name of what needs a GPU, when this machine has none."""
+        """Raise :class:`NoGpu`, in the name of ``what`` needs a GPU, when this machine has none.
+
+        Raises :class:`HostFailure` when the helper does not answer.
+        """
         why = impossible(Ask(1), await self.inventory())
         if why:
             raise NoGpu(
@@ -86,7 +93,10 @@ class Gpus:
             )
 
     async def lease(self, replica: Replica, ask: Ask) -> bytes:
-        """The credential of a starting unit: a lease, or why there is none. Waits for as long as is allowed."""
+        """Return the credential of a starting unit: a lease, or why there is none.
+
+        Waits for as long as the settings allow. A unit that was refused is refused again until that start has ended.
+        """
         unit = replica.service
         if unit in self._refused:
             return gpu_lease.refused(self._refused[unit])
@@ -107,7 +117,7 @@ class Gpus:
             self._line.leave(waiting)
 
     async def run(self) -> None:
-        """Serves the line for ever; sleeps while it is empty."""
+        """Serve the queue for ever; sleep while it is empty."""
         for lease in self._table.leases:
             if lease.ended_at is not None:
                 self._return.begin(lease)
@@ -127,14 +137,14 @@ class Gpus:
                         waiting.why = error.message
 
     def observe(self, facts: Facts) -> None:
-        """Each look of the engine: which leases are over, which apps are ready, which refused starts have ended."""
+        """Learn from a look of the engine which leases are over, which apps are ready, which refused starts ended."""
         self._watch()
         self._table.forget_all_but({app.key.id for app in facts.apps})
         if not (self._table.running or self._refused):
             return
         active = {name: fact.active for name, fact in facts.units.items()}
         gone = gpu_lease.ended(self._table.running, active)
-        if gone or self._refused:  # the engine looked a moment ago, and a grant or a refusal may be newer than that
+        if gone or self._refused:  # the engine looked a moment ago: a grant or a refusal may be newer than that
             units = [*(lease.unit for lease in gone), *self._refused]
             active |= dict.fromkeys(units, "") | {fact.name: fact.active for fact in self._units.list(units)}
         for lease in gpu_lease.ended(gone, active):
@@ -145,7 +155,7 @@ class Gpus:
             self._given_up(unit, facts)
 
     async def before_sleep(self, replica: Replica) -> None:
-        """The last chance to see what an app has used."""
+        """Look at the GPUs: it is the last chance to see what an app has used."""
         lease = self._table.of(replica.service)
         if lease is not None and lease.ended_at is None:
             try:
@@ -179,7 +189,10 @@ class Gpus:
                     claimed |= suitable
 
     def _evictable(self, waiting: Waiting, idle: Mapping[Replica, float]) -> dict[str, float]:
-        """How good it is to put each idle holder to sleep. An app's own earlier revision goes as soon as it idles."""
+        """Return how good it is to put each idle holder to sleep, by unit; see :func:`gpu_lease.worth`.
+
+        An app's own earlier revision may go as soon as it is idle.
+        """
         found = {}
         for replica, seconds in idle.items():
             least = 0.0 if replica.app_id == waiting.replica.app_id else gpu_lease.MIN_IDLE_S
@@ -203,7 +216,7 @@ class Gpus:
         said = "; ".join(describe(device) for device in devices)
         log.info("%s was granted %s", unit, said)
         self._say(unit, f"GPU granted: {said}")
-        self._engine.poke()  # should the start have been called off this moment, the next look finds out
+        self._engine.poke()  # if the start was called off this moment, the next look finds out
 
     def _let_wait(self, waiting: Waiting, why: str, evict: tuple[str, ...]) -> None:
         if why != waiting.why:
@@ -234,7 +247,7 @@ class Gpus:
         return gpu_lease.refused(why)
 
     def _given_up(self, unit: str, facts: Facts) -> None:
-        """A start without a lease has ended: until the next try the ingress says why."""
+        """Give up the pair of a start that got no lease and has ended: it is tried again later."""
         why = self._refused.pop(unit)
         for app in facts.apps:
             for revision in app.revisions:
@@ -261,7 +274,7 @@ class Gpus:
         await self.inventory()
 
     def _watch(self) -> None:
-        """Errors of GPUs are listened for while somebody holds one."""
+        """Listen for errors of GPUs while a unit holds a lease, and only then."""
         if self._table.running and self._watching is None:
             self._watching = asyncio.create_task(self._gpu.watch(self._xid))
         elif not self._table.running and self._watching is not None:

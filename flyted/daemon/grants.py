@@ -1,4 +1,4 @@
-"""Keeps the ingress's table of tokens true: after each change at once, and as time passes and people leave."""
+"""Keeps the ingress's table of tokens true: at once after a change, as tokens expire, as people leave the group."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ from flyted.plan.tokens import counts, dead, grants, newly_used
 log = logging.getLogger(__name__)
 
 LOOK_S = 60.0
-"""After a failure, and where no file tells who is who: how late the ingress hears that an owner has left the group."""
+"""Seconds until the next look after a failure, and where no file tells who is who.
+
+The ingress hears that much later that an owner has left the group.
+"""
 NOTE_S = 3600.0
-"""How often the uses of tokens, which HAProxy has in memory, are written down while there are some."""
+"""Seconds after which the uses of tokens, which HAProxy has in memory, are written down again while there are some."""
 AGAIN_S = 5.0
-"""After a change of the files comes a second look: adduser(8) makes several, and nscd(8) may be behind."""
+"""Seconds until a second look after a change of the files: adduser(8) makes several, and nscd(8) may be behind."""
 
 
 class Grants:
-    """Which tokens open which apps, told to the ingress.
+    """The table of which tokens open which apps, as the ingress is told it.
 
-    ``runs``: whether it does, so that none is started by us. ``watch``: on the files that say who is in the group.
+    ``runs()``: whether the ingress runs, so that we do not start it. ``watch``: hears of changes to the files that say
+    who is in the group.
     """
 
     def __init__(
@@ -48,13 +52,13 @@ class Grants:
         ingress.tokens = self.wanted
 
     def wanted(self) -> dict[str, str]:
-        """The ingress's table as of now."""
+        """Return the ingress's table as of now."""
         tokens = self._table.all()
         owners = {(t.uid, t.user) for t in tokens}
         return grants(tokens, {owner: people.may_operate(*owner) for owner in owners}, time.time())
 
     async def apply(self) -> None:
-        """Tells the ingress at once. Its file is written in any case; raises as :meth:`Ingress.apply_tokens`."""
+        """Tell the ingress at once. Its file is written in any case; raises as :meth:`Ingress.apply_tokens`."""
         self._news.set()
         await self._tell()
 
@@ -68,20 +72,20 @@ class Grants:
         self._told = wanted
 
     async def note_uses(self) -> None:
-        """Writes down the days on which the ingress saw tokens used. Raises :class:`IngressDown`."""
+        """Write down the days on which the ingress saw tokens used. Raises :class:`IngressDown`."""
         if self._runs():
             now = time.time()
             ages = await self._ingress.token_uses()
             self._table.used(newly_used(self._table.all(), {digest: now - age for digest, age in ages.items()}))
 
     def sweep(self) -> None:
-        """Forgets tokens that are long expired, or for an app that is gone."""
+        """Forget tokens that expired long ago, or whose app is gone."""
         gone = dead(self._table.all(), self._store.ids(), time.time())
         if gone:
             self._table.remove(gone)
 
     async def run(self) -> None:
-        """For ever: looks when a token expires, the clock was set, or a file says something else about people."""
+        """Look for ever: when a token expires, the clock was set, or a file changes that says who is who."""
         self._watch.start(self._people_changed)
         while True:
             self._news.clear()
@@ -93,7 +97,7 @@ class Grants:
             await self._clock.wait(moment, self._news)
 
     async def _look(self) -> float | None:
-        """Sees to it that the table is true; returns when time alone may change it."""
+        """Make the table true; return when time alone may change it (seconds since 1970), ``None`` for never."""
         self.sweep()
         if self.wanted() != self._told:
             await self._tell()

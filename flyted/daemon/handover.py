@@ -1,4 +1,4 @@
-"""What a starting unit is given: asks ``plan.secrets`` whether it may, and the vault for the bytes."""
+"""Decides what a starting unit is given: asks ``plan.secrets`` whether it may have it, and the vault for the bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Handover:
-    """Answers the credential socket."""
+    """The answers of the credential socket."""
 
     def __init__(self, store: Store, vault: Vault, tls: Tls, gpus: Gpus, builds: Mapping[str, BuildGrant]) -> None:
         self._store = store
@@ -27,12 +27,13 @@ class Handover:
         self._gpus = gpus
         self._builds = builds
         self.refused: dict[str, str] = {}
-        """Why a unit got less than it asked for at its last start: systemd starts it all the same."""
+        """Why a unit, by name, got less than it asked for at its last start: systemd starts it all the same."""
 
     def answer(self, unit: str, credential: str) -> bytes | Awaitable[bytes]:
-        """The content of a unit's credential, at once or, for a GPU, when there is one.
+        """Return the content of a unit's credential, at once or, for a GPU, when there is one.
 
-        Raises a :class:`FlytedError`: the unit then does not start.
+        Raises :class:`PermissionRefused` for a credential that was not planned, and as the vault for a secret. systemd
+        then starts the unit with an empty credential, which launch refuses.
         """
         match grant(unit, credential, self._store.apps(), self._builds):
             case Site():
@@ -49,7 +50,10 @@ class Handover:
                 return self._value(project, domain, use)
 
     def _sums(self, unit: str, app: AppKey, uses: tuple[SecretUse, ...]) -> bytes:
-        """Remembers why they cannot be made: launch only sees that they are missing."""
+        """Return the checksums of an app's secrets.
+
+        If they cannot be made, remember why: launch only sees that they are missing.
+        """
         self.refused.pop(unit, None)
         try:
             scopes = [self._vault.resolve(use.key, app.project, app.domain) for use in uses]

@@ -1,4 +1,4 @@
-"""Builds of images: in units of their own whose output streams to all who wait for it; each image once at a time."""
+"""Builds images in units of their own, whose output streams to all who wait for it; each image once at a time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OUTPUT_LINES = 200
 
 
 class Build:
-    """A build that runs, and who watches it. It goes on when they leave: what it makes is wanted soon again."""
+    """A build that runs, and who watches it. It goes on when they leave: its image will be wanted soon again."""
 
     def __init__(self, work: Callable[[Emit], Awaitable[ImageFact]], done: Callable[[], object]) -> None:
         self._watchers: list[Emit] = []
@@ -43,11 +43,11 @@ class Build:
         self._task.add_done_callback(_heard)
 
     async def watched(self, emit: Emit) -> ImageFact:
-        """Its image, all that is said on the way going to ``emit``. Raises what made it fail."""
+        """Return the build's image; what is said on the way goes to ``emit``. Raises what made the build fail."""
         self._watchers.append(emit)
         try:
             return await asyncio.shield(self._task)
-        except BuildFailed as error:  # one of its own for each who waits: tracebacks grow
+        except BuildFailed as error:  # one error for each who waits: the traceback of a shared one would grow
             raise BuildFailed(error.message, hint=error.hint) from error
         finally:
             self._watchers.remove(emit)
@@ -58,7 +58,7 @@ class Build:
 
 
 def _heard(task: asyncio.Future[ImageFact]) -> None:
-    """A failure that nobody waits for any more is no news for asyncio to report."""
+    """Retrieve the error of a build: asyncio would report one for which nobody waits any more."""
     if not task.cancelled():
         task.exception()
 
@@ -66,9 +66,10 @@ def _heard(task: asyncio.Future[ImageFact]) -> None:
 async def run(
     units: Units, digest: str, recipe: Recipe, settings: BuildSettings, others: list[str], emit: Emit
 ) -> BuildFailed:
-    """Builds an image; whether it is there then, its folder says. Returns the reason for the case that it is not.
+    """Run the unit that builds an image, or both; return the error to raise if its folder is still incomplete.
 
-    First as a build of wheels, which shares files with other images; if code of packages has to run, apart from them.
+    The first unit builds from wheels and shares files with other images. If code of packages has to run, a second one
+    builds apart from them. Raises :class:`HostFailure` when a unit cannot be made.
     """
     closed = loopback_nameservers(nameservers())
     async with _output(emit) as (pipe, lines):
@@ -77,7 +78,7 @@ async def run(
         if end == UnitEnd("exit-code", BUILD_APART):
             await emit("progress", text="code of a package runs in this build: going on apart from other images")
             end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, apart=True))
-            if end.status:  # it could not remove its own folder
+            if end.status:  # a build apart cannot remove its own folder
                 quiet = dataclasses.replace(settings, output_fd=None)
                 await units.run_transient(unit_name(digest), remove_unit([digest], quiet))
     return build_failure(end.result, end.status, lines)
@@ -85,7 +86,7 @@ async def run(
 
 @contextlib.asynccontextmanager
 async def _output(emit: Emit) -> AsyncIterator[tuple[int, deque[str]]]:
-    """A pipe for a unit's output; each line goes out as an event, the last ones are kept."""
+    """Yield a pipe for a unit's output; each line goes out as an event, the last ones are kept."""
     lines: deque[str] = deque(maxlen=_OUTPUT_LINES)
     reading, writing = os.pipe()
     loop = asyncio.get_running_loop()
@@ -113,5 +114,5 @@ async def _output(emit: Emit) -> AsyncIterator[tuple[int, deque[str]]]:
 async def _line(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.readline()
-    except ValueError:  # longer than the limit: dropped, asyncio has emptied its buffer
+    except ValueError:  # the line is longer than the limit: it is dropped, and asyncio has emptied its buffer
         return b"...\n"

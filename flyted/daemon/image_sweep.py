@@ -28,7 +28,7 @@ UNIT = "flyted-build-removal.service"
 
 @dataclass
 class ImageSweep:
-    """``notes`` is a file that remembers since when images are unused."""
+    """The removal of unused images. ``notes``: a file that remembers since when images are unused."""
 
     units: Units
     images: Images
@@ -37,14 +37,14 @@ class ImageSweep:
     _task: asyncio.Task[None] | None = field(default=None)
 
     def soon(self) -> None:
-        """Looks beside whatever else goes on; nobody waits for it, and failures are logged."""
+        """Look for unused images beside whatever else goes on; nobody waits for it, and failures are logged."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
         try:
             async with self.images.sweeping:
-                if not self.images.building:  # when that is done somebody asks again
+                if not self.images.building:  # when the build is done, its deploy asks again
                     await self._sweep()
         except (FlytedError, OSError) as error:
             log.warning("unused images stay for now: %s", error)
@@ -65,7 +65,7 @@ class ImageSweep:
     def _since(self) -> dict[str, float]:
         try:
             return {str(name): float(start) for name, start in json.loads(self.notes.read_text()).items()}
-        except (OSError, ValueError, TypeError, AttributeError):  # then the clocks start anew
+        except (OSError, ValueError, TypeError, AttributeError):  # then all periods begin anew
             return {}
 
     def _note(self, since: dict[str, float]) -> None:

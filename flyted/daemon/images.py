@@ -1,4 +1,4 @@
-"""Sees to it that an app's image is there: found by hash, or built by a unit of its own whose output streams out."""
+"""Finds an app's image by its hash, or builds it in a unit of its own, whose output streams to the client."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ _HOMES = ("/home/", "/root/", "/run/user/")
 
 @dataclass(frozen=True)
 class Images:
-    """The images of this machine."""
+    """The images of this machine, below ``folder``."""
 
     units: Units
     folder: Path
     settings: BuildSettings
     resolve: Callable[[str, str, str], object]  # key, project, domain; raises SecretNotFound
-    need_gpu: Callable[[str], Awaitable[None]]  # raises NoGpu, in the name of what needs one, where there is none
+    need_gpu: Callable[[str], Awaitable[None]]  # raises NoGpu, in the name of its argument, where there is none
     building: dict[str, Build] = field(default_factory=dict)  # by the image's hash
     granted: dict[str, BuildGrant] = field(default_factory=dict)  # by the unit of a build that reads secrets
     sweeping: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while images are deleted
 
     async def ensure(self, spec: AppSpec, emit: Emit) -> ImageFact:
-        """The image of an app, built if need be.
+        """Return the image of an app, built if need be.
 
-        Raises :class:`Unsupported` or :class:`InvalidInput` for recipes that cannot be, :class:`BuildFailed` when a
-        build failed.
+        Raises :class:`Unsupported` or :class:`InvalidInput` for a recipe or an environment that cannot be used,
+        :class:`SecretNotFound` for a secret that the build needs, :class:`BuildFailed` when a build failed.
         """
         if spec.python_env:
             return _given(spec.python_env)
@@ -67,7 +67,10 @@ class Images:
         return await self.build(recipe, f"the image of {spec.key}", emit)
 
     def check(self, spec: AppSpec) -> None:
-        """Raises what :meth:`ensure` would before it begins to build."""
+        """Raise what :meth:`ensure` would before it begins to build, or why the app could not run with its image.
+
+        Raises :class:`InvalidInput`, :class:`Unsupported` or :class:`SecretNotFound`.
+        """
         if spec.python_env:
             _given(spec.python_env)
             _check_program(spec)
@@ -77,12 +80,15 @@ class Images:
             _check_machine(f"the image of app '{spec.key}'", recipe, gpu=bool(spec.gpu_count))
 
     def verbs(self) -> dict[str, Verb]:
-        """The rows of the verb table."""
+        """Return the rows of the verb table."""
         wanted: dict[str, type] = {"project": str, "domain": str, "image": dict}
         return {"image.build": Verb(Right.OPERATE, wanted, self.build_verb, changes=True)}
 
     async def build_verb(self, call: Call) -> dict[str, Any]:
-        """Builds an image ahead of the app that will use it; what uv says streams as events."""
+        """Build an image ahead of the app that will use it; what uv says streams as events.
+
+        Raises as :meth:`ensure`, and :class:`NoGpu` for the image of an engine on a machine without a GPU.
+        """
         for kind in ("project", "domain"):
             label(call.args[kind], kind)
         recipe = self._recipe(call.args["image"], call.args["project"], call.args["domain"])
@@ -94,9 +100,9 @@ class Images:
         return {"image": (await self.build(recipe, "the image", call.emit)).to_dict()}
 
     async def build(self, recipe: Recipe, what: str, emit: Emit) -> ImageFact:
-        """The image of a recipe, built if need be. Raises :class:`BuildFailed`."""
+        """Return the image of a recipe, built if need be. Raises :class:`BuildFailed`."""
         digest = recipe_hash(recipe, machine())
-        async with self.sweeping:  # it may be about to be deleted
+        async with self.sweeping:  # the image may be about to be deleted
             running = self.building.get(digest)
             if running is None:
                 running = Build(
@@ -130,7 +136,7 @@ class Images:
         )  # fmt: skip
 
     def _recipe(self, image: dict[str, Any], project: str, domain: str) -> Recipe:
-        """The recipe in an app's or a client's words, for one project.
+        """Return the recipe that an app or a client describes, for one project and domain.
 
         Raises :class:`InvalidInput`, :class:`Unsupported`, or :class:`SecretNotFound` for one that it is built with.
         """
@@ -141,7 +147,7 @@ class Images:
         return dataclasses.replace(recipe, scope=(project, domain)) if uses else recipe
 
     def found(self) -> dict[str, bool]:
-        """The images on disk, by hash: whether each is complete."""
+        """Return the images on disk, by hash, and whether each is complete."""
         try:
             names = [path.name for path in self.folder.iterdir() if is_hash(path.name)]
         except FileNotFoundError:
@@ -149,7 +155,7 @@ class Images:
         return {name: self._record(name) is not None for name in names}
 
     def present(self, image: ImageFact) -> bool:
-        """Whether an image that a revision was made with is still complete."""
+        """Report whether an image that a revision was made with is still complete."""
         return self._record(image.hash) is not None if image.hash else Path(image.path, "bin/python").exists()
 
     def _record(self, digest: str) -> ImageRecord | None:
@@ -160,7 +166,11 @@ class Images:
 
 
 def _regular(path: Path) -> str:
-    """A file that code of a package may have made: no link is followed, no pipe waited for, and it has an end."""
+    """Return the text of a file that code of a package may have made.
+
+    No link is followed, no pipe is waited for, and no more than a limit is read. Raises :class:`StoreCorrupt` for what
+    is not a regular file.
+    """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise StoreCorrupt(f"{path} is no file")
@@ -168,13 +178,13 @@ def _regular(path: Path) -> str:
 
 
 def machine() -> Machine:
-    """What compiled packages and links to the system's Python depend on here."""
+    """Return what compiled packages and links to the system's Python depend on here."""
     python = Path("/usr/bin/python3").resolve().name.removeprefix("python")
     return Machine(platform.machine(), " ".join(platform.libc_ver()), python)
 
 
 def _recipe(image: dict[str, Any]) -> Recipe:
-    """The recipe in an app's or a client's words. Raises :class:`InvalidInput` or :class:`Unsupported`."""
+    """Return the recipe that an app or a client describes. Raises :class:`InvalidInput` or :class:`Unsupported`."""
     spec, files = image.get("spec"), image.get("files") or {}
     if not isinstance(spec, dict) or not isinstance(files, dict):
         raise InvalidInput("an image must have a spec and files, both maps")
@@ -182,13 +192,13 @@ def _recipe(image: dict[str, Any]) -> Recipe:
 
 
 def _check_machine(what: str, recipe: Recipe, *, gpu: bool) -> None:
-    """Raises :class:`Unsupported` for what a container would have and this machine has not."""
+    """Raise :class:`Unsupported` for what a container would have and this machine lacks."""
     if lacks := missing(recipe.needs, lambda pattern: any(Path("/").glob(pattern[1:])), gpu=gpu):
         raise lacking(what, lacks)
 
 
 def _check_build(spec: AppSpec, recipe: Recipe) -> None:
-    """Gigabytes of CUDA are not fetched for an engine that then finds no GPU."""
+    """Raise :class:`Unsupported` rather than fetch gigabytes of CUDA for an engine that then finds no GPU."""
     build = gpu_build_of(recipe)
     if build and not spec.gpu_count and shape_of(spec) is not None:
         raise Unsupported(
@@ -199,7 +209,7 @@ def _check_build(spec: AppSpec, recipe: Recipe) -> None:
 
 
 def _check_program(spec: AppSpec) -> None:
-    """Raises :class:`InvalidInput` for an environment without the program that the app is."""
+    """Raise :class:`InvalidInput` for an environment without the program that the app runs."""
     name, package = program_of(spec)
     if name and not Path(spec.python_env, "bin", name).exists():
         raise InvalidInput(

@@ -29,7 +29,10 @@ log = logging.getLogger(__name__)
 
 
 def choose_listen(settings: Settings, units: Units, folder: Path) -> Listen:
-    """Decides it once per start of the daemon, and keeps it in ``folder``/ports.json for the next."""
+    """Decide where the ingress listens, and keep it in ``folder``/ports.json for the daemon's next start.
+
+    Called once per start of the daemon. Raises :class:`HostFailure` when no port is free.
+    """
     file = folder / "ports.json"
     wanted = (settings.https_port, settings.http_port)
     kept = _kept(file) if units.listening(INGRESS_SOCKET) or _runs(units) else ()
@@ -39,7 +42,7 @@ def choose_listen(settings: Settings, units: Units, folder: Path) -> Listen:
     taken = listening(_text(Path("/proc/net/tcp")), _text(Path("/proc/net/tcp6")), addresses)
     listen, notes = choose_ports(taken, *wanted, addresses=addresses, ours=kept[-2:])
     if kept[:-2] == wanted:
-        # no client's URL changes because another program came or went
+        # kept: no client's URL is to change because another program came or went
         listen = Listen(https_port=kept[2], http_port=kept[3], addresses=addresses)
     for note in notes:
         log.warning("%s", note)
@@ -48,10 +51,10 @@ def choose_listen(settings: Settings, units: Units, folder: Path) -> Listen:
 
 
 async def hold(units: Units, listen: Listen) -> None:
-    """Has PID 1 listen for the ingress; leaves everything alone when it does so already.
+    """Have PID 1 listen for the ingress; leave everything alone if it does so already.
 
-    Other ports cost a restart of HAProxy: it cannot be given new descriptors. It is ordered after us, so nobody waits
-    for its start here. Raises :class:`HostFailure` when PID 1 cannot listen.
+    Other ports cost a restart of HAProxy: it cannot be given new descriptors. Its unit has ``After=flyted.service``:
+    to wait for its start here would be a deadlock. Raises :class:`HostFailure` when PID 1 cannot listen.
     """
     if units.listening(INGRESS_SOCKET) == listeners(listen):
         return
@@ -70,17 +73,20 @@ async def hold(units: Units, listen: Listen) -> None:
 
 
 def nameservers() -> tuple[str, ...]:
-    """The name servers of this machine, as they are now."""
+    """Return the machine's name servers, as /etc/resolv.conf has them now."""
     return all_nameservers(_text(Path("/etc/resolv.conf")))
 
 
 def _runs(units: Units) -> bool:
-    """The HAProxy of 0.1.0 holds its ports itself: they are ours, and free as soon as :func:`hold` has stopped it."""
+    """Report whether HAProxy runs, or is about to.
+
+    That of flyted 0.1.0 holds its ports itself: they are ours, and free as soon as :func:`hold` has stopped it.
+    """
     return any(u.active in ("active", "activating") for u in units.list([INGRESS_UNIT]))
 
 
 def _kept(file: Path) -> tuple[int, ...]:
-    """The ports wanted and got; of 0.1.0, those got."""
+    """Return the ports wanted and got at the last start, of flyted 0.1.0 those got; nothing if none are kept."""
     with contextlib.suppress(OSError, ValueError):
         ports = json.loads(file.read_text())
         if isinstance(ports, list) and len(ports) in (2, 4) and all(type(p) is int for p in ports):

@@ -1,4 +1,4 @@
-"""One-time codes: how a browser gets its cookie without ever seeing a token in an address.
+"""One-time codes: with one a browser gets its cookie, and no address ever has a token in it.
 
 A code lives in memory only, as its digest, and is gone at the first try to use it, right or wrong.
 """
@@ -22,11 +22,11 @@ from flyted.plan.facts import Token
 from flyted.plan.tokens import BROWSER, LIFE_S
 
 LINK_LIFE_S = 300.0
-"""For a link that a person copies to a browser."""
+"""Seconds that a code is valid in a link that a person copies to a browser."""
 PASS_LIFE_S = 60.0
-"""For a redirect."""
+"""Seconds that a code is valid in a redirect."""
 MOST_CODES = 16
-"""Unused codes of one user; the oldest makes room."""
+"""Unused codes of one user at most; a new one takes the place of the oldest."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,12 @@ class _Code:
     user: str
     app_id: str
     until: float  # on the monotonic clock
-    login: Token | None = None  # the login of the pages that it came from: what comes of it ends with that
+    # the browser's login that the code was issued from: a token that the code is redeemed for ends with that login
+    login: Token | None = None
 
 
 class Logins:
-    """Handlers over the codes that are out."""
+    """The handlers of the login verbs, and the codes that are not used yet."""
 
     def __init__(self, tokens: Tokens, store: Store, base_domain: str, port: Callable[[], int]) -> None:
         self._tokens = tokens
@@ -49,7 +50,7 @@ class Logins:
         self._codes: dict[str, _Code] = {}
 
     def verbs(self) -> dict[str, Verb]:
-        """The rows of the verb table."""
+        """Return the rows of the verb table."""
         api = frozenset({Door.API})
         redeem = {"code": str, "app_id": str}
         return {
@@ -60,7 +61,10 @@ class Logins:
         }
 
     async def create(self, call: Call) -> dict[str, Any]:
-        """A code for the gateway's pages, for whoever calls: flytectl login makes a link of it."""
+        """Make a code for the gateway's pages, for the caller: flytectl login makes a link of it.
+
+        Raises :class:`PermissionRefused` for a user who is not in group flyted any more.
+        """
         uid = call.actor.uid
         user = people.name_of(uid)
         if not people.may_operate(uid, user):
@@ -69,7 +73,10 @@ class Logins:
         return {**made, "url": f"https://{GATEWAY_HOST}{self._suffix()}/login?code={made['code']}"}
 
     async def pass_on(self, call: Call) -> dict[str, Any]:
-        """A code for an app (its id, or its host name), for a browser that is logged in to the gateway's pages."""
+        """Make a code for an app (its id, or its host name), for a browser that is logged in to the gateway's pages.
+
+        Raises :class:`PermissionRefused` for any other caller, :class:`NotFound` when there is no such app.
+        """
         token = call.actor.token
         if token is None or token.kind != BROWSER:
             raise PermissionRefused("only a browser's login is passed on to an app", hint="flytectl login")
@@ -82,7 +89,11 @@ class Logins:
         return {**made, "app_id": name, "url": f"https://{host}/.flyted/session"}
 
     async def redeem(self, call: Call) -> dict[str, Any]:
-        """A browser's token for a code, once, and only for the app that the code was made for."""
+        """Return a browser's token for a code: once, and only for the app that the code was made for.
+
+        Raises :class:`Unauthenticated` for a code that is not valid, or whose login is over, and
+        :class:`PermissionRefused` for a user who is not in group flyted any more.
+        """
         code = self._codes.pop(digest(call.args["code"]), None)
         if code is None or code.until <= time.monotonic() or code.app_id != call.args["app_id"]:
             raise Unauthenticated("this login link was used already, or is too old", hint="flytectl login")
@@ -97,7 +108,10 @@ class Logins:
         return {"token": made, "user": token.user, "expires_at": token.expires_at}
 
     async def end(self, call: Call) -> dict[str, Any]:
-        """Logs out: the token that this was called with is over, with those of the apps that came of it."""
+        """Log out: end the token that this was called with, and the apps' tokens that came of it.
+
+        Raises :class:`InvalidInput` without a token, :class:`IngressDown` when the ingress cannot be told.
+        """
         if call.actor.token is None:
             raise InvalidInput("login.end needs a token")
         await self._tokens.forget(call.actor.token)

@@ -14,18 +14,18 @@ from flyted.daemon.verbs import Call, Door, Right, Verb
 from flyted.host.models import Model, Models, checked
 from flyted.plan.engines.models import model_names, model_paths
 
-LOOK_S = 30.0  # for all files of a folder; a file system of the network may never answer
-_HERE = frozenset({Door.CONTROL})  # a path is of this machine: who is not on it has nothing to say about it
+LOOK_S = 30.0  # for all files of a folder; a network file system may never answer
+_HERE = frozenset({Door.CONTROL})  # a path is one of this machine: only callers on it may give one
 
 
 class ModelVerbs:
-    """Adds, lists and forgets."""
+    """The handlers of the model verbs."""
 
     def __init__(self, models: Models) -> None:
         self._models = models
 
     def verbs(self) -> dict[str, Verb]:
-        """The rows of the verb table."""
+        """Return the rows of the verb table."""
         return {
             "model.add": Verb(Right.OPERATE, {"name": str, "folder": str}, self.add, doors=_HERE, changes=True),
             "model.list": Verb(Right.READ, {}, self.listed, doors=_HERE),
@@ -33,7 +33,7 @@ class ModelVerbs:
         }
 
     async def add(self, call: Call) -> dict[str, Any]:
-        """A name for a folder that every app can read."""
+        """Store a name for a folder that every app can read. Raises :class:`InvalidInput` for any other folder."""
         name = model_name(call.args["name"])
         call.about.tell(model=name)
         folder, size = await _checked(call.args["folder"])
@@ -42,17 +42,17 @@ class ModelVerbs:
         return {"model": _map(model, size, "")}
 
     async def listed(self, _call: Call) -> dict[str, Any]:
-        """All of them, and what is wrong with those that cannot be used any more."""
+        """Return all models, and what is wrong with those that cannot be used any more."""
         return {"models": [await _looked_at(model) for model in self._models.all()]}
 
     async def remove(self, call: Call) -> dict[str, Any]:
-        """Forgets the name; the folder stays, and apps that are served go on with it."""
+        """Forget a name; the folder stays, and apps that are served keep using it. Raises :class:`NotFound`."""
         name = model_name(call.args["name"])
         call.about.tell(model=name)
         return {"model": await _looked_at(self._models.remove(name))}
 
     async def given(self, spec: AppSpec) -> AppSpec:
-        """The spec with the folders of the models that its command names.
+        """Return the spec with the folders of the models that its command names.
 
         Raises :class:`InvalidInput` for a folder that is gone or that apps cannot read any more.
         """
@@ -70,7 +70,7 @@ class ModelVerbs:
 
 
 async def _checked(folder: str) -> tuple[str, int]:
-    """Like :func:`checked`, in a thread: the daemon goes on meanwhile."""
+    """Do as :func:`checked`, in a thread: the daemon goes on meanwhile. Raises :class:`InvalidInput`, also if slow."""
     try:
         return await asyncio.wait_for(asyncio.to_thread(checked, folder), LOOK_S)
     except TimeoutError:

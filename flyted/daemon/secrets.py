@@ -16,7 +16,7 @@ from flyted.plan.facts import StoredApp
 
 
 class Secrets:
-    """Handlers over the vault."""
+    """The handlers of the secret verbs, over the vault."""
 
     def __init__(self, vault: Vault, store: Store, deploy: Deploy) -> None:
         self._vault = vault
@@ -24,7 +24,7 @@ class Secrets:
         self._deploy = deploy
 
     def verbs(self) -> dict[str, Verb]:
-        """The rows of the verb table."""
+        """Return the rows of the verb table."""
         listed: dict[str, type] = {"project": str, "domain": str, "all": bool}
         created: dict[str, type] = {**SECRET_ARGS, "replace": bool, "roll": bool}
         return {
@@ -38,7 +38,11 @@ class Secrets:
         }
 
     async def create(self, call: Call) -> dict[str, Any]:
-        """Stores a value; with ``roll``, restarts the apps that use it, one after the other."""
+        """Store a value; with ``roll``, deploy the apps that use it anew, one after the other.
+
+        Raises :class:`InvalidInput` for an empty value, :class:`AlreadyExists` without ``replace``, and
+        :class:`FlytedError` when the value is stored, but not every app took it.
+        """
         known = self._tell(call)
         if not call.bulk:
             raise InvalidInput("a secret must not be empty: an app could not tell it from a missing one")
@@ -48,36 +52,42 @@ class Secrets:
         return {"secret": _map(info), "rolled": rolled}
 
     async def list_(self, call: Call) -> dict[str, Any]:
-        """The secrets of a scope, or of all."""
+        """Return the secrets of a scope, or of all."""
         found = [i for i in self._vault.list() if call.args["all"] or i.scope == call.scope]
         return {"secrets": [_map(info) for info in found]}
 
     async def get(self, call: Call) -> dict[str, Any]:
-        """What is known about a secret, never its value; with the apps that use it."""
+        """Return what is known of a secret (not its value), and its apps. Raises :class:`SecretNotFound`."""
         info = self._vault.info(call.scope, call.key)
         return {"secret": {**_map(info), "apps": self._users(info)}}
 
     async def delete(self, call: Call) -> dict[str, Any]:
-        """Forgets a secret. Apps that use it keep the value that they were started with."""
+        """Forget a secret. Apps that use it keep the value that they were started with.
+
+        Raises :class:`SecretNotFound`.
+        """
         self._tell(call)
         return {"secret": _map(self._vault.delete(call.scope, call.key))}
 
     async def accept_rollback(self, _call: Call) -> dict[str, Any]:
-        """Root says that a restored, older store is the right one."""
+        """Accept a restored, older store as the right one, since root says so. Raises :class:`StoreCorrupt`."""
         self._vault.accept_rollback()
         return {}
 
     async def identity(self, _call: Call) -> dict[str, Any]:
-        """The public key of this machine's identity."""
+        """Return the public key of this machine's identity."""
         return {"recipient": str(self._vault.recipient)}
 
     async def rotate(self, _call: Call) -> dict[str, Any]:
-        """Asks for a new identity at our next start, which is the caller's to bring about; answers today's."""
+        """Ask for a new identity at flyted's next start, which the caller has to bring about; return today's.
+
+        Raises :class:`StoreCorrupt` or :class:`HostFailure` when the store cannot be written anew.
+        """
         self._vault.ask_rotation()
         return {"recipient": str(self._vault.recipient)}
 
     def _tell(self, call: Call) -> bool:
-        """For the journal: the secret's name and scope, and the apps that use it. Whether it is there so far."""
+        """Tell the journal the secret's name, its scope and the apps that use it; report whether it exists already."""
         call.about.tell(secret=call.key)
         if call.scope != SecretScope():
             call.about.tell(scope=str(call.scope))
@@ -87,7 +97,7 @@ class Secrets:
         return False
 
     def _users(self, info: SecretInfo) -> list[str]:
-        """The apps that get this secret and no other of its key."""
+        """Return the apps that get this secret, and not one of the same key in another scope."""
         found = []
         for app in self._store.apps():
             uses = app.current.spec.secrets if app.current else ()
@@ -100,7 +110,7 @@ class Secrets:
     async def _roll(self, call: Call) -> list[str]:
         rolled, failed = [], []
         for name in [app.key for app in self._store.apps()]:
-            app = self._store.find(name)  # as it is now: those before it may have taken minutes
+            app = self._store.find(name)  # as it is now: the apps before it may have taken minutes
             if app is None or not _takes(app, call.key):
                 continue
             try:
@@ -114,7 +124,7 @@ class Secrets:
 
 
 def _takes(app: StoredApp, key: str) -> bool:
-    """Whether an app is wanted to run, with a secret of this key."""
+    """Report whether an app is wanted to run, with a secret of this key."""
     current = app.current if app.wanted == "started" else None
     return current is not None and any(use.key == key for use in current.spec.secrets)
 

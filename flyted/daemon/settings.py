@@ -83,7 +83,7 @@ def _secrets(value: Any) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Setting:
-    """One row: its place in the file, the field that it fills, and the check that it passes."""
+    """One row: its place in the file, the field that it fills, and its check, which raises :class:`InvalidInput`."""
 
     table: str
     key: str
@@ -107,7 +107,7 @@ SETTINGS = (
 
 
 def read(path: Path = PATH) -> Settings:
-    """The settings in ``path``; the defaults when there is no such file.
+    """Return the settings in ``path``, or the defaults if there is no such file.
 
     Raises :class:`InvalidInput` that names the file and the setting; an unknown one is refused, not ignored.
     """

@@ -1,4 +1,4 @@
-"""The stores of the daemon, opened; and what it says to everybody when one of them is lost or damaged."""
+"""Opens the daemon's stores; says why there is no daemon when one of them is lost or damaged."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 STATE = Path("/var/lib/flyted")
 EX_CONFIG = 78
-"""The exit status after which systemd does not start us again by itself (``RestartPreventExitStatus=``)."""
+"""The exit status after which systemd does not start flyted again by itself (``RestartPreventExitStatus=``)."""
 _APPS = Path("/var/lib")
-_SEND_S = 1.0
+_SEND_S = 1.0  # for each waiting client to take the reason
 
 
 def opened(state: Path = STATE) -> tuple[Vault, Store]:
-    """Both stores. Raises :class:`StoreCorrupt` for one that is damaged or lost, with the way back."""
+    """Open both stores. Raises :class:`StoreCorrupt` for one that is damaged or lost, with the way back."""
     with reserve.released(state):  # a full disk must not keep the daemon down: it is needed to delete
         vault = Vault.open(state, identity.read(os.environ, state), recipients.read(recipients.PATH))
         try:
@@ -41,7 +41,7 @@ def opened(state: Path = STATE) -> tuple[Vault, Store]:
 
 
 def refuse(listeners: Mapping[str, socket.socket], error: FlytedError) -> None:
-    """Says why there is no daemon to all who wait for an answer; apps that wait for a credential get none."""
+    """Tell clients that wait for an answer why there is no daemon; units that wait for a credential get none."""
     why = f"flyted does not answer: {CANNOT_START}{error.message}"
     frame = wire.error_frame(DaemonUnavailable(why, hint=error.hint))
     for name, listener in listeners.items():
@@ -52,12 +52,12 @@ def refuse(listeners: Mapping[str, socket.socket], error: FlytedError) -> None:
                     conn.settimeout(_SEND_S)
                     if name != "credentials":
                         conn.sendall(frame)
-        except OSError:  # nobody else waits, or this one has left
+        except OSError:  # no other client waits, or this one has left
             continue
 
 
 def _check_database(state: Path, vault: Vault) -> None:
-    """Raises :class:`StoreCorrupt` when there is no database where there was one."""
+    """Raise :class:`StoreCorrupt` if there is no database where there was one."""
     path = state / "flyted.db"
     if not database.is_new(path):
         return
@@ -71,7 +71,7 @@ def _check_database(state: Path, vault: Vault) -> None:
 
 
 def new_database() -> int:
-    """``flyted --new-database``, by the operator's hand; gives the exit status."""
+    """Make an empty database for the operator (``flyted --new-database``); return the exit status."""
     try:
         kept = database.begin_anew(STATE / "flyted.db")
     except FlytedError as error:

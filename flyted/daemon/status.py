@@ -12,12 +12,12 @@ from flyted.plan.states import state_of
 
 
 def url_of(app_id: str, base_domain: str, https_port: int) -> str:
-    """Where the ingress serves an app."""
+    """Return the URL at which the ingress serves an app."""
     return f"https://{host_of(app_id, base_domain)}" + (f":{https_port}" if https_port != 443 else "")
 
 
 def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> dict[str, Any]:
-    """The stable description of an app (flytectl(1), "JSON")."""
+    """Return the stable description of an app (flytectl(1), "JSON")."""
     state, reason = state_of(app, facts)
     shown = app.current or (app.revisions[-1] if app.revisions else None)
     spec = shown.spec if shown else None
@@ -56,7 +56,7 @@ def app_map(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> 
 
 
 def _gpu(app: StoredApp, spec: AppSpec, facts: Facts) -> dict[str, Any]:
-    """What it asks, what it holds since when, and the most that it was seen to use of one device."""
+    """Return what the app asks for, what it holds since when, and the most that it was seen to use of one device."""
     held = [le for le in facts.gpu.leases if le.app_id == app.key.id and le.ended_at is None]
     learned = facts.gpu.learned.get(app.key.id)
     return {

@@ -20,15 +20,15 @@ from flyted.host.vault import Vault
 log = logging.getLogger(__name__)
 
 _CERT, _KEY = "ca-certificate", "ca-key"
-_AGAIN_S = 3600.0  # after a failure
+_AGAIN_S = 3600.0  # until the next try after a failure
 
 
 class Tls:
-    """One CA per machine and base domain; one leaf, in memory only, issued when first asked for.
+    """The CA of this machine and base domain, and one leaf certificate, in memory only, issued when first asked for.
 
-    A CA is never deleted or written over: one that is needed instead of it is kept beside it, with the next number.
+    A CA is never deleted or written over: one that is needed in its place is kept beside it, under the next number.
 
-    ``ca_file`` is kept with the CA's certificate, for programs that want the path of one.
+    ``ca_file``: where the CA's certificate is written, for programs that want a path.
     """
 
     def __init__(self, vault: Vault, ingress: Ingress, base_domain: str, ca_file: Path, clock: Clock) -> None:
@@ -42,17 +42,17 @@ class Tls:
         self._given: ca.Leaf | None = None
 
     def verbs(self) -> dict[str, Verb]:
-        """The rows of the verb table."""
+        """Return the rows of the verb table."""
         return {"ca.show": Verb(Right.READ, {}, self.show)}
 
     def site_pem(self) -> bytes:
-        """Certificate and key of the ingress. Raises :class:`StoreCorrupt` when the store is refused."""
+        """Return certificate and key of the ingress as PEM. Raises :class:`StoreCorrupt` when the store is refused."""
         if self._leaf is None:
             self._leaf = ca.issue_leaf(self._authority(), self._base_domain)
         return self._leaf.pem
 
     async def show(self, _call: Call) -> dict[str, Any]:
-        """The CA's certificate, which is public."""
+        """Return the CA's certificate, which is public. Raises :class:`StoreCorrupt` when the store is refused."""
         cert_pem = self._authority().cert_pem
         return {
             "pem": cert_pem.decode(),
@@ -61,10 +61,10 @@ class Tls:
         }
 
     async def keep_fresh(self) -> None:
-        """Gives the ingress a certificate at our start, and a new one when two thirds of its life are over.
+        """Give the ingress a certificate at the daemon's start, and a new one when two thirds of its life are over.
 
-        At our start too: an ingress that went on meanwhile still has the one of the daemon before us. And when the
-        clock was set: the one that there is may be of the future then, or of the past.
+        At the start, since an ingress that went on meanwhile still has the certificate of the previous daemon. Also
+        when the clock was set: the certificate may then be valid in the future only, or in the past.
         """
         while True:
             try:
@@ -81,7 +81,7 @@ class Tls:
         self._leaf = self._ca = None
         whole_file.write(self._ca_file, self._authority().cert_pem)
         pem = self.site_pem()
-        with contextlib.suppress(IngressDown):  # it takes this one when it starts
+        with contextlib.suppress(IngressDown):  # HAProxy asks for this one when it starts
             await self._ingress.set_certificate(pem)
         self._given = self._leaf
 
@@ -109,7 +109,10 @@ class Tls:
         return made
 
     def _kept(self) -> Iterator[ca.Ca | None]:
-        """The authorities that were made until now, oldest first; ``None`` for one that is damaged."""
+        """Yield the authorities that were made until now, oldest first; ``None`` for one that is damaged.
+
+        Raises :class:`StoreCorrupt` when the whole store is refused.
+        """
         for number in itertools.count(1):
             try:
                 cert = self._vault.get_internal(_numbered(_CERT, number))
@@ -130,5 +133,5 @@ class Tls:
 
 
 def _numbered(name: str, number: int) -> str:
-    """The first has the name itself, as in flyted 0.1.0, where there was never a second."""
+    """Return the name in the vault: the first CA has the bare name, as in flyted 0.1.0, which never had a second."""
     return name if number == 1 else f"{name}-{number}"

@@ -37,7 +37,7 @@ _HINT = "get one: flytectl token (in group flyted), and send it as Authorization
 
 
 class Tokens:
-    """Handlers over the table; ``grants`` tells the ingress."""
+    """The handlers of the token verbs, over the table; ``grants`` tells the ingress."""
 
     def __init__(self, table: Table, store: Store, grants: Grants) -> None:
         self._table = table
@@ -45,7 +45,10 @@ class Tokens:
         self._grants = grants
 
     def verbs(self) -> dict[str, Verb]:
-        """The rows of the verb table. Only who calls in person makes tokens: none lives longer by making another."""
+        """Return the rows of the verb table.
+
+        Only callers in person make tokens: so no token's life is prolonged by making another with it.
+        """
         here = frozenset({Door.CONTROL})
         create = {"name": str, "expires_s": int, "project": str, "domain": str, "app": str}
         return {
@@ -57,7 +60,7 @@ class Tokens:
         }
 
     def owner(self, token: str) -> Actor:
-        """Who calls with this token: its owner, while that is root or a member of group flyted.
+        """Return who calls with this token: its owner, if that is root or a member of group flyted now.
 
         Raises :class:`Unauthenticated`, which does not say what is wrong with the token.
         """
@@ -77,9 +80,10 @@ class Tokens:
         self, owner: tuple[int, str], kind: str, life_s: float, app_id: str = "", name: str = "",
         *, forget: frozenset[str] = frozenset(),
     ) -> tuple[str, Token]:  # fmt: skip
-        """Makes a token for a user (uid, name): its text, and what is stored of it. Those of ``forget`` go for it.
+        """Make a token for a user (uid, name) and ``life_s`` seconds; return its text, and what is stored of it.
 
-        Raises :class:`PermissionRefused` for a user who is no member (any more), :class:`LimitReached`.
+        ``forget``: the digests of tokens that are deleted in the same transaction. Raises :class:`PermissionRefused`
+        for a user who is not in group flyted (any more), :class:`LimitReached` for one who has too many.
         """
         uid, user = owner
         if not people.may_operate(uid, user):
@@ -98,7 +102,7 @@ class Tokens:
         return made, token
 
     async def forget(self, *tokens: Token) -> None:
-        """Forgets tokens (and what came of a login), and the ingress with us.
+        """Forget tokens, with the apps' cookies that came of a login, here and at the ingress.
 
         Raises :class:`IngressDown` when the ingress cannot be told.
         """
@@ -107,14 +111,14 @@ class Tokens:
         await self._grants.apply()
 
     def still_there(self, token: Token) -> None:
-        """Raises :class:`Unauthenticated` when a token was revoked meanwhile."""
+        """Raise :class:`Unauthenticated` if a token was revoked meanwhile, or has expired."""
         with contextlib.suppress(NotFound):
             if counts(self._table.find(token.digest), time.time()):
                 return
         raise Unauthenticated("this login is over", hint="flytectl login")
 
     async def whoami(self, call: Call) -> dict[str, Any]:
-        """Who calls, and what they may."""
+        """Return who calls, and with which rights."""
         token = call.actor.token
         return {
             "user": token.user if token else people.name_of(call.actor.uid), "uid": call.actor.uid,
@@ -123,14 +127,18 @@ class Tokens:
         }  # fmt: skip
 
     async def mint(self, call: Call) -> dict[str, Any]:
-        """A token for an hour, for whoever calls."""
+        """Make a token that lives for an hour, for the caller. Raises as :meth:`issue`."""
         owner = (call.actor.uid, people.name_of(call.actor.uid))
         made, token = await self.issue(owner, SESSION, LIFE_S[SESSION])
         call.about.tell(token=token.id)
         return {"token": made, "expires_at": token.expires_at, "user": token.user}
 
     async def create(self, call: Call) -> dict[str, Any]:
-        """A token with a name, for another machine; with ``app``, one that opens that app and nothing else."""
+        """Make a token with a name, for another machine; with ``app``, one that opens that app and nothing else.
+
+        Raises :class:`InvalidInput` for a bad name or life, :class:`AlreadyExists` for a name in use,
+        :class:`NotFound` when there is no such app, and as :meth:`issue`.
+        """
         args, life = call.args, call.args["expires_s"]
         if _NAME.fullmatch(args["name"]) is None:
             raise InvalidInput(f"token name {shown(args['name'])} is not valid", hint="use 1-64 of A-Z, a-z, 0-9, _.-")
@@ -153,13 +161,17 @@ class Tokens:
         return {"token": made, **_map(token)}
 
     async def list_all(self, call: Call) -> dict[str, Any]:
-        """The caller's tokens; root sees all. Never their text: nobody has it."""
+        """Return the caller's tokens, or all for root; never their text: nobody has it."""
         with contextlib.suppress(FlytedError):
             await self._grants.note_uses()
         return {"tokens": [_map(t) for t in self._visible(call.actor) if counts(t, time.time())]}
 
     async def revoke(self, call: Call) -> dict[str, Any]:
-        """Ends tokens at once, here and at the ingress: one by name, by id or (found somewhere) by itself, or all."""
+        """End tokens at once, here and at the ingress: all, or one by its name, its id or (found somewhere) its text.
+
+        Raises :class:`NotFound`, :class:`InvalidInput` for a name that several users have, and :class:`IngressDown`
+        when the ingress cannot be told.
+        """
         found = self._visible(call.actor) if call.args["all"] else [self._one(call.args["token"], call.actor)]
         call.about.tell(token=(t.id for t in found), name=filter(None, map(_name, found)))
         await self.forget(*found)
@@ -175,7 +187,7 @@ class Tokens:
         return own[0]
 
     def _named(self, word: str, actor: Actor) -> list[Token]:
-        """The tokens that are meant. Whoever has a token itself may end it: they could use it."""
+        """Return the tokens that are meant. Whoever has the text of a token may end it: they could use it."""
         if text.valid_shape(word):
             return [t for t in self._table.all() if t.digest == text.digest(word)]
         return [t for t in self._visible(actor) if word and word in (t.id, _name(t))]

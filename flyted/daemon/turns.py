@@ -1,7 +1,7 @@
-"""Whose turn it is with an app: deploys and starts, which bring it up, or a stop or deletion, which ends it.
+"""Whose turn it is with an app: a deploy's or start's, which brings it up, or a stop's or deletion's, which ends it.
 
-One of them at a time, and the newest wish wins: a stop or deletion calls off a deploy, a deploy or start calls off a
-stop or deletion that still waits for the app's last requests. Whoever is called off is told so.
+One of them runs at a time, and the newest wish wins. A stop or deletion calls off a deploy; a deploy or start calls
+off a stop or deletion that still waits for the app's last requests. The client of a verb that is called off is told.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from flyted.contract.names import AppKey
 
 @dataclass(eq=False)
 class Turn:
-    """A verb that has an app to itself. ``ends``: it stops or deletes it. ``interrupts``: it called off a deploy."""
+    """A verb that has an app to itself.
+
+    ``ends``: it stops or deletes the app. ``interrupts``: it called off a deploy. ``over``: set at its end.
+    ``called_off``: another verb has called it off. ``final``: there is no way back from what it does now.
+    """
 
     task: asyncio.Task[Any]
     ends: bool
@@ -28,7 +32,7 @@ class Turn:
     final: bool = False
 
     async def finish(self, last: Awaitable[None]) -> None:
-        """Does the step from which there is no way back, to its end: a client that leaves does not stop it."""
+        """Do the step from which there is no way back, to its end: a client that leaves does not stop it."""
         self.final = True
         work = asyncio.ensure_future(last)
         try:
@@ -46,10 +50,11 @@ class Turns:
 
     @contextlib.asynccontextmanager
     async def alone(self, app: AppKey) -> AsyncIterator[None]:
-        """A deploy or start runs inside, in the task that enters.
+        """Run a deploy or start inside, in the task that enters.
 
         Raises :class:`Busy` when another one has the turn, or the app is being erased; :class:`DeployFailed` when
-        this one is called off: it is cancelled, and lets that pass when it has undone what it began.
+        this one is called off: its task is cancelled, and must let the cancellation pass once it has undone what it
+        began.
         """
         while (other := self._turns.get(app)) is not None:
             if not other.ends:
@@ -66,9 +71,10 @@ class Turns:
 
     @contextlib.asynccontextmanager
     async def ending(self, app: AppKey) -> AsyncIterator[Turn]:
-        """A stop or deletion runs inside, in the task that enters. A deploy is called off; another stop is waited for.
+        """Run a stop or deletion inside, in the task that enters.
 
-        Raises :class:`Busy` when this one is called off.
+        A deploy under way is called off; another stop or deletion is waited for. Raises :class:`Busy` when this one
+        is called off.
         """
         interrupts = False
         while (other := self._turns.get(app)) is not None:
@@ -87,13 +93,13 @@ class Turns:
             yield turn
 
     def called_off(self, app: AppKey) -> bool:
-        """Whether what is under way has been."""
+        """Report whether the verb under way was called off."""
         turn = self._turns.get(app)
         return turn is not None and turn.called_off
 
     @contextlib.asynccontextmanager
     async def _held(self, app: AppKey, turn: Turn, error: FlytedError) -> AsyncIterator[None]:
-        """Has the turn; a cancellation that was a calling off becomes ``error``."""
+        """Hold the turn; raise ``error`` in place of a cancellation that was a calling off."""
         self._turns[app] = turn
         try:
             yield
@@ -115,7 +121,7 @@ def _new(*, ends: bool) -> Turn:
 
 
 async def _call_off(turn: Turn) -> None:
-    """Ends what is under way, and returns when it has undone what it began."""
+    """Call off the verb under way, and return when it has undone what it began."""
     if not turn.called_off:
         turn.called_off = True
         turn.task.cancel()

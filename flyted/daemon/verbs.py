@@ -21,10 +21,10 @@ __all__ = ["APP_ARGS", "SECRET_ARGS", "About", "Call", "Door", "Handler", "Right
 
 @dataclass
 class About:
-    """What a handler tells of the change that it makes, for the journal: names by kind, never a value or a token.
+    """What a handler tells the journal of the change that it makes: names by kind, never a value or a token.
 
-    ``outcome``: a word for a good end that is not plainly "done". ``owner``: (uid, name) of whoever only the handler
-    can know.
+    ``outcome``: a word for a good end that is not plainly "done". ``owner``: (uid, name) of a caller whom only the
+    handler can know.
     """
 
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -32,14 +32,14 @@ class About:
     owner: tuple[int, str] | None = None
 
     def tell(self, **names: str | Iterable[str]) -> None:
-        """Names what is changed: ``app="hello"``, or several."""
+        """Name what is changed: ``app="hello"``, or several of a kind."""
         for kind, name in names.items():
             self.names[kind] = (name,) if isinstance(name, str) else tuple(name)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One checked request in the hands of its handler. The descriptor is closed for it."""
+    """One checked request, for its handler. ``fd`` is closed when the handler has returned."""
 
     actor: Actor
     args: dict[str, Any]
@@ -49,24 +49,24 @@ class Call:
     about: About = field(default_factory=About)
 
     async def emit(self, kind: str, **data: Any) -> None:
-        """Sends a progress event; a client that left does not stop the work."""
+        """Send a progress event; a client that left does not stop the work."""
         with contextlib.suppress(ClientGone):
             await self.send({"kind": kind, **data})
 
     @property
     def app(self) -> AppKey:
-        """The app that the arguments name."""
+        """The app that the arguments name. Raises :class:`InvalidInput`."""
         args = self.args
         return AppKey(args["project"] or DEFAULT_PROJECT, args["domain"] or DEFAULT_DOMAIN, args["name"])
 
     @property
     def scope(self) -> SecretScope:
-        """The scope that the arguments name."""
+        """The scope that the arguments name. Raises :class:`InvalidInput`."""
         return SecretScope(self.args["project"], self.args["domain"])
 
     @property
     def key(self) -> str:
-        """The secret key that the arguments name."""
+        """The secret key that the arguments name. Raises :class:`InvalidInput`."""
         return secret_key(self.args["key"])
 
 
@@ -77,8 +77,9 @@ Handler = Callable[[Call], Awaitable[dict[str, Any]]]
 class Verb:
     """One row of the verb table. ``args``: name → type; all are required, nothing else is taken.
 
-    ``changes``: each call leaves an entry in the journal (changes.py). ``doors``: the sockets that take it.
-    ``anonymous``: the api socket takes it without a token.
+    ``bulk``: bytes follow the request. ``until_gone``: the verb ends when its client leaves. ``changes``: each call
+    leaves an entry in the journal (changes.py). ``doors``: the sockets that take it. ``anonymous``: the api socket
+    takes it without a token.
     """
 
     right: Right
@@ -91,7 +92,7 @@ class Verb:
     anonymous: bool = False
 
     def check(self, args: dict[str, Any]) -> dict[str, Any]:
-        """The arguments. Raises :class:`InvalidInput` that names the wrong one."""
+        """Return the arguments. Raises :class:`InvalidInput`, which names the wrong one."""
         wanted = {**self.args, **({"bulk": int} if self.bulk else {})}
         for name in sorted(set(args) ^ set(wanted)):
             known = "is missing" if name in wanted else "is not known"
