@@ -1,4 +1,4 @@
-"""`flyted-gateway`: takes the socket from systemd, serves, and ends when nobody has asked for a while."""
+"""`flyted-gateway`: takes the socket from systemd, serves, and ends when no request has come for a while."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR:
 
 
 class _Journal(logging.Formatter):
-    """Lines as systemd's journal takes them: the level first, sd-daemon(3)."""
+    """A formatter of lines for systemd's journal, with the level first (sd-daemon(3))."""
 
     def format(self, record: logging.LogRecord) -> str:
         return f"<{_LEVELS.get(record.levelno, 6)}>{super().format(record)}"
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which waits for open connections when it stops, streams among them."""
+    """A uvicorn server that ends streams when it stops: uvicorn alone would wait for these, too."""
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
         super().__init__(config)
@@ -47,7 +47,7 @@ class _Server(uvicorn.Server):
 
 
 def server_of(gateway: Gateway) -> uvicorn.Server:
-    """uvicorn around the application. It speaks HTTP/1.1, as the ingress does."""
+    """Return a uvicorn server for the application. It speaks HTTP/1.1, as the ingress does."""
     config = uvicorn.Config(
         gateway, http="h11", ws="none", loop="asyncio", lifespan="off", access_log=False, log_config=None,
         server_header=False, proxy_headers=False, limit_concurrency=AT_ONCE, timeout_graceful_shutdown=DRAIN_S,
@@ -56,7 +56,7 @@ def server_of(gateway: Gateway) -> uvicorn.Server:
 
 
 async def serve(listener: socket.socket, parts: Parts, idle_s: float = IDLE_S) -> None:
-    """Serves until SIGTERM, or until nothing was asked for ``idle_s`` and nothing goes on."""
+    """Serve until SIGTERM, or until no request has come for ``idle_s`` seconds and nothing goes on."""
     gateway = Gateway(parts)
     server = server_of(gateway)
     watcher = asyncio.create_task(_end_when_idle(server, gateway, parts, idle_s))
@@ -76,10 +76,10 @@ async def _end_when_idle(server: uvicorn.Server, gateway: Gateway, parts: Parts,
         if gateway.busy or parts.jobs.busy or server.server_state.connections:
             rest = max(rest, 1.0)
         elif rest <= 0:
-            # who connects from here on waits in systemd's queue, and has the gateway started again
+            # a client that connects from now on waits in systemd's queue, and systemd starts the gateway again
             for listening in server.servers:
                 listening.close()
-            await asyncio.sleep(0.05)  # what was accepted just before has begun by then, and is finished
+            await asyncio.sleep(0.05)  # connections accepted before that have begun by now, and are served
             notify("STOPPING=1")
             server.should_exit = True
             return
@@ -87,7 +87,7 @@ async def _end_when_idle(server: uvicorn.Server, gateway: Gateway, parts: Parts,
 
 
 def notify(state: str) -> None:
-    """Tells systemd (sd_notify(3)), if it asked to be told."""
+    """Tell systemd a state (sd_notify(3)), if systemd asked for it."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address.startswith(("/", "@")):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
@@ -95,14 +95,17 @@ def notify(state: str) -> None:
 
 
 def inherited(environ: Any = os.environ) -> socket.socket | None:
-    """The socket that systemd passes (sd_listen_fds(3))."""
+    """Return the socket that systemd passes (sd_listen_fds(3)), or None unless it passes exactly one."""
     if environ.get("LISTEN_PID") != str(os.getpid()) or environ.get("LISTEN_FDS") != "1":
         return None
     return socket.socket(fileno=3)
 
 
 def main() -> int:
-    """The process: 0 after SIGTERM or when idle, 1 with one line that says why it cannot run, 2 for wrong usage."""
+    """Run the gateway. Return 0 after SIGTERM or when it was idle, 2 for wrong usage.
+
+    If it cannot run it raises an exception, so the exit status is 1.
+    """
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"flyted-gateway {VERSION}\n")
         return 0
@@ -116,7 +119,7 @@ def main() -> int:
     handler.setFormatter(_Journal("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    gc.freeze()  # what was imported stays: no collection needs to look at it
+    gc.freeze()  # imported modules stay: no collection needs to visit them
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(listener, Path(state)))
     return 0

@@ -1,4 +1,4 @@
-"""One ASGI application for everything: the path says who answers.
+"""One ASGI application for everything; the path selects what answers.
 
     /flyteidl2.…Service/Method   an RPC (Connect), for the owner of a token
     /upload/…                    the PUT that an upload location leads to; its address is the credential
@@ -31,7 +31,7 @@ UPLOAD = "/upload/"
 
 
 class Gateway:
-    """The application; ``busy`` and ``last`` tell whether it may end."""
+    """The application. ``busy``, the requests in flight, and ``last``, the last one's end, tell whether it is idle."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -41,7 +41,7 @@ class Gateway:
         self.last = time.monotonic()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """One request."""
+        """Answer one request. Any other scope of ASGI is ignored."""
         if scope["type"] != "http":
             return
         self.busy += 1
@@ -57,7 +57,7 @@ class Gateway:
             self.last = time.monotonic()
 
     def leave(self) -> None:
-        """Ends streams, as if their clients had gone: a stop does not wait for followed logs."""
+        """End all streams as if their clients had gone, so that a stop does not wait for followed logs."""
         for who in list(self._callers):
             who.gone.set()
 

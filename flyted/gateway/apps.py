@@ -1,4 +1,4 @@
-"""AppService: create, change, look at and watch apps."""
+"""AppService: creates, changes, describes, lists, deletes and watches apps."""
 
 from __future__ import annotations
 
@@ -27,27 +27,35 @@ from flyted.gateway.parts import Parts
 
 LIST_LIMIT = 100
 STREAM_S = 600.0
-"""A stream ends after that long: a client that still wants to know asks again."""
+"""Seconds after which a stream ends; a client that still wants to know asks again."""
 LOOK_S = 1.0
-QUICK_S = 1.5  # stopping and starting that is over by then is reported as done
+QUICK_S = 1.5  # a stop or start that ends within this time is reported as done
 STOPPED = definition.Spec.DESIRED_STATE_STOPPED
 
 
 class Apps(AppService):
-    """The handlers."""
+    """The handlers of AppService."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def create(self, request: pb.CreateRequest, ctx: RequestContext) -> pb.CreateResponse:
-        """Serves an app, new or not; answers when flyted has accepted it, with the state "pending"."""
+        """Serve an app, new or not, and answer with the state "pending" when flyted has accepted it.
+
+        If flyted finds nothing to change, answer with the app as it is. Raise :class:`Unsupported` for an app that is
+        to be created stopped and for a missing secret, and what :func:`~flyted.gateway.convert.described` and
+        :meth:`~flyted.gateway.jobs.Jobs.deploy` raise.
+        """
         if request.app.spec.desired_state == STOPPED:
             raise Unsupported("an app is created to run", hint="create it, then `flyte update app NAME --deactivate`")
         return pb.CreateResponse(app=await self._serve(request.app))
 
     async def update(self, request: pb.UpdateRequest, ctx: RequestContext) -> pb.UpdateResponse:
-        """Stops or starts an app, or serves its new description. What the client says about status is not believed."""
+        """Stop or start an app, or serve its new description. The status that the client sends is ignored.
+
+        Raise :class:`NotFound` for an app that does not exist, and what :meth:`create` raises.
+        """
         key = key_of(request.app.metadata.id)
         found = await self._get(key)
         self._parts.jobs.forget(key)
@@ -63,11 +71,18 @@ class Apps(AppService):
         return pb.UpdateResponse(app=answer)
 
     async def get(self, request: pb.GetRequest, ctx: RequestContext) -> pb.GetResponse:
-        """One app as it is: after a deploy that failed, the revision that still serves."""
+        """Describe one app as it is: after a deploy that failed, the revision that still serves.
+
+        Raise :class:`NotFound` for an app that does not exist.
+        """
         return pb.GetResponse(app=await self._view(key_of(request.app_id)))
 
     async def list(self, request: pb.ListRequest, ctx: RequestContext) -> pb.ListResponse:
-        """The apps of a project and domain, or all; filtered by state and creator."""
+        """List the apps of a project and domain, or all apps, page by page.
+
+        They can be filtered by state, creator and name. Raise :class:`~flyted.contract.errors.InvalidInput` for
+        another filter and for a bad page token.
+        """
         args = {"project": request.project.name, "domain": request.project.domain}
         found = (await self._parts.daemon.call("app.list", args, token=caller().token))["apps"]
         apps = filters.sort([self._listed(app) for app in found], request.request.sort_by)
@@ -76,9 +91,10 @@ class Apps(AppService):
         return pb.ListResponse(apps=shown, token=token, total_count=len(wanted))
 
     async def delete(self, request: pb.DeleteRequest, ctx: RequestContext) -> pb.DeleteResponse:
-        """Stops an app and forgets it; a client that leaves before its last requests have ended ends the deletion.
+        """Stop an app and forget it. A client that leaves before the last requests have ended calls the deletion off.
 
-        What it has written is kept, since Flyte's command does not ask: ``flytectl app delete`` removes it.
+        The app's data is kept, since Flyte's command asks no question: ``flytectl app delete`` removes it. Raise
+        :class:`NotFound` for an app that does not exist, and :class:`Busy` if the client leaves.
         """
         key = key_of(request.app_id)
         args = {**_args(key), "keep_data": True}
@@ -88,7 +104,10 @@ class Apps(AppService):
         return pb.DeleteResponse()
 
     async def watch(self, request: pb.WatchRequest, ctx: RequestContext) -> AsyncIterator[pb.WatchResponse]:
-        """One app: its state now, then each change. Bounded in time; ends when the client leaves."""
+        """Yield one app as it is now, then at each change, for ``STREAM_S`` seconds or until the client leaves.
+
+        Raise :class:`Unsupported` for a request that names no app.
+        """
         if not request.app_id.name:
             raise Unsupported("watch one app: app_id is missing")
         key, until, last = key_of(request.app_id), time.monotonic() + STREAM_S, None
@@ -180,7 +199,7 @@ class Apps(AppService):
         return await self._parts.daemon.call("app.get", _args(key), token=caller().token)
 
     async def _switch(self, verb: str, key: AppKey) -> None:
-        """Starts or stops; what takes longer than a moment goes on, and the client watches."""
+        """Start or stop an app, and wait ``QUICK_S`` seconds at most. Then it goes on, and the client watches it."""
         task = asyncio.create_task(self._parts.daemon.call(verb, _args(key), token=caller().token))
         self._tasks.add(task)
         task.add_done_callback(self._over)
@@ -191,7 +210,7 @@ class Apps(AppService):
     def _over(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # a client that still watches sees the state; asyncio must not complain
+            task.exception()  # retrieved so that asyncio does not complain; a client that still watches sees the state
 
 
 def _args(key: AppKey) -> dict[str, str]:
@@ -199,7 +218,7 @@ def _args(key: AppKey) -> dict[str, str]:
 
 
 def _same(one: definition.Spec, other: definition.Spec) -> bool:
-    """Whether two descriptions differ in the wanted state and in who made them at most."""
+    """Report whether two descriptions are equal but for the desired state and the creator."""
     pair = []
     for spec in (one, other):
         copy = definition.Spec()
@@ -212,7 +231,7 @@ def _same(one: definition.Spec, other: definition.Spec) -> bool:
 
 
 async def _while_there(call: Coroutine[Any, Any, Any]) -> None:
-    """Waits for a call of flyted's, and ends it when the client leaves. Raises :class:`Busy` then."""
+    """Wait for a call of flyted's. If the client leaves, cancel the call and raise :class:`Busy`."""
     work, gone = asyncio.ensure_future(call), asyncio.ensure_future(caller().left())
     try:
         await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -226,7 +245,7 @@ async def _while_there(call: Coroutine[Any, Any, Any]) -> None:
 
 
 async def _pause(deploy: Deploy | None) -> None:
-    """Until something happens to the deploy or the client leaves; without a deploy, until the next look is due."""
+    """Wait for news of a running deploy, 5 s at most, else for ``LOOK_S`` seconds, or until the client leaves."""
     gone = asyncio.ensure_future(caller().gone.wait())
     news = asyncio.ensure_future(deploy.news.wait(5.0) if deploy and deploy.running else asyncio.sleep(LOOK_S))
     try:

@@ -1,7 +1,7 @@
-"""What clients have sent: files named by where they belong and what is in them. Bounded, and swept by last use.
+"""Stores the files that clients send, named by their place and their content. Bounded, and swept by last use.
 
-A client remembers for a day that it has sent a file, and does not send it again (flyte/_code_bundle): so a file stays
-for three days after its last use, whatever comes.
+A client remembers for a day that it has sent a file, and does not send it again (flyte/_code_bundle). Therefore a file
+stays for three days after its last use, however many others come.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flyted.contract.errors import HostFailure, InvalidInput, NotFound
 from flyted.contract.names import label, shown
 
 FILE_BYTES = 256 << 20
-"""As flyted's own limit for a code bundle."""
+"""The same as flyted's own limit for a code bundle."""
 TOTAL_BYTES = 4 << 30
 FILES = 4000
 KEPT_S = 3 * 86400.0
@@ -32,7 +32,7 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file belongs; checked when made. :meth:`url` is what the client knows it by."""
+    """The place of a file; it is checked when it is made. A client knows the file by :meth:`url`."""
 
     project: str
     domain: str
@@ -40,12 +40,12 @@ class Place:
     filename: str
 
     def __post_init__(self) -> None:
-        """Raises :class:`InvalidInput`."""
+        """Raise :class:`InvalidInput` unless project, domain, MD5 and file name are valid."""
         label(self.project, "project")
         label(self.domain, "domain")
         if _MD5.fullmatch(self.md5) is None:
             raise InvalidInput("an upload needs the MD5 of its content")
-        # any name of a file: it is found by its digest, and becomes no path
+        # any file name will do: the file is found by its digest, and no path is made of the name
         name = self.filename
         if not 0 < len(name) <= NAME_LENGTH or not name.isprintable() or "/" in name or name in (".", ".."):
             raise InvalidInput(
@@ -54,17 +54,20 @@ class Place:
 
     @property
     def url(self) -> str:
-        """Its address in Flyte's words ("native URL")."""
+        """The address that Flyte calls "native URL"."""
         return f"{SCHEME}{self.project}/{self.domain}/{self.md5}/{self.filename}"
 
     @property
     def stem(self) -> str:
-        """The beginning of its file name here."""
+        """The first part of the name under which the file is stored."""
         return hashlib.sha256(self.url.encode()).hexdigest()
 
 
 def place_of(url: str) -> Place:
-    """The place that an address names. Raises :class:`InvalidInput` for anything but what we gave out."""
+    """Return the place that an address names.
+
+    Raise :class:`InvalidInput` for an address of another form than those that the gateway gives out.
+    """
     parts = url.removeprefix(SCHEME).split("/")
     if not url.startswith(SCHEME) or len(parts) != 4:
         raise InvalidInput(
@@ -76,14 +79,14 @@ def place_of(url: str) -> Place:
 
 @dataclass(frozen=True)
 class Blob:
-    """A file that is there."""
+    """A stored file: where it is, and the SHA-256 of its content."""
 
     path: Path
     sha256: str
 
 
 class Blobs:
-    """The folder of all files: ``<place>.<sha256 of the content>``."""
+    """The folder of all stored files, each named ``<place>.<sha256 of the content>``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -91,7 +94,7 @@ class Blobs:
         self.sweep(time.time())
 
     def find(self, place: Place) -> Blob:
-        """The file of a place, used from now on. Raises :class:`NotFound`."""
+        """Return the file of a place, and note that it was used now. Raise :class:`NotFound` if there is none."""
         for path in self._folder.glob(f"{place.stem}.*"):
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path)
@@ -99,14 +102,14 @@ class Blobs:
         raise NotFound(f"{place.filename} is not here (any more)")
 
     def has(self, place: Place) -> bool:
-        """Whether the file of a place is there."""
+        """Report whether the file of a place is stored."""
         return next(self._folder.glob(f"{place.stem}.*"), None) is not None
 
     async def keep(self, place: Place, chunks: AsyncIterator[bytes], limit: int) -> Blob:
-        """Stores what comes, if it is what the place says. Atomic: a part of a file is never found.
+        """Store the content that comes in ``chunks``, if it has the MD5 of ``place``.
 
-        Raises :class:`InvalidInput` for another content or more than ``limit`` bytes, :class:`HostFailure` when there
-        is no room.
+        The file appears as a whole or not at all. Raise :class:`InvalidInput` for another content and for more than
+        ``limit`` bytes, and :class:`HostFailure` if there is no room or the disk fails.
         """
         self.sweep(time.time())
         self._check_room(limit)
@@ -133,7 +136,7 @@ class Blobs:
         return Blob(path, sha256.hexdigest())
 
     def sweep(self, now: float) -> None:
-        """Deletes what nobody has used for three days, and parts that nobody finishes any more."""
+        """Delete files not used for three days before ``now``, and parts of uploads older than an hour."""
         for path, status in self._files():
             part = path.name.startswith(".")
             if now - status.st_mtime > (3600 if part else KEPT_S):

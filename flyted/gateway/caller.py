@@ -1,4 +1,4 @@
-"""Who asks, and from where: told by the ingress's headers and, for the token, by flyted."""
+"""Who sends a request, and from where: the ingress's headers say it and, for the token, flyted does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HELP = "run: flytectl config init, which has the flyte command ask `flytectl to
 
 @dataclass(eq=False)
 class Caller:
-    """One request's origin. ``gone`` is set when the client has closed its connection."""
+    """The origin of one request. ``gone`` is set when the client has closed its connection."""
 
     host: str = GATEWAY_HOST
     local: bool = False
@@ -30,7 +30,7 @@ class Caller:
     receive: Callable[[], Awaitable[object]] | None = field(default=None, repr=False)
 
     async def left(self) -> None:
-        """Returns when the client has closed its connection: for a call whose whole message is here."""
+        """Wait until the client has closed its connection. Only for a call whose whole message has been read."""
         listening = asyncio.ensure_future(self._listen())
         try:
             await self.gone.wait()
@@ -40,30 +40,36 @@ class Caller:
 
     async def _listen(self) -> None:
         while self.receive is not None and not self.gone.is_set():
-            await self.receive()  # it notes that the client has left
+            await self.receive()  # a disconnect sets self.gone (services.py)
 
 
 _caller: ContextVar[Caller] = ContextVar("caller")
 
 
 def caller() -> Caller:
-    """Of the request that is being answered."""
+    """Return the caller of the request that is being answered."""
     return _caller.get()
 
 
 def may_operate() -> None:
-    """For what happens here, without a verb of flyted's that would ask. Raises :class:`PermissionRefused`."""
+    """Raise :class:`PermissionRefused` unless the caller's token may operate apps.
+
+    It is for operations of the gateway's own: those that call a verb of flyted are checked there.
+    """
     if "operate" not in caller().rights:
         raise PermissionRefused("this token may only look", hint=_HELP)
 
 
 def enter(who: Caller) -> None:
-    """The request's task answers for ``who`` from here on."""
+    """Make ``who`` the caller of the request that this task answers."""
     _caller.set(who)
 
 
 def texts(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers by lower-case name; one that comes twice counts as both, joined. Raises :class:`InvalidInput`."""
+    """Return headers by lower-case name; the values of a repeated header are joined.
+
+    Raise :class:`InvalidInput` for a header that is not UTF-8.
+    """
     found: dict[str, str] = {}
     try:
         for raw, value in headers:
@@ -76,7 +82,10 @@ def texts(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def of_request(headers: dict[str, str]) -> Caller:
-    """The origin, out of what only the ingress can have written (it deletes every copy that comes from outside)."""
+    """Return the origin of a request by the headers that only the ingress can have written.
+
+    The ingress deletes every copy of them that comes from outside.
+    """
     ports = headers.get("x-flyted-ports", "").split()
     known = len(ports) == 2 and all(port.isascii() and port.isdigit() for port in ports)
     https_port, http_port = (int(ports[0]), int(ports[1])) if known else (443, 80)
@@ -84,7 +93,10 @@ def of_request(headers: dict[str, str]) -> Caller:
 
 
 def bearer(headers: dict[str, str]) -> str:
-    """The token of a request, which may still be good for nothing. Raises :class:`Unauthenticated`."""
+    """Return the token of a request, which flyted still has to check.
+
+    Raise :class:`Unauthenticated` for a request without a token, or with a text that cannot be one.
+    """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated("this needs a token", hint=_HELP)

@@ -1,6 +1,6 @@
-"""What a client sends for an image: ``spec.pb`` (Flyte's ImageSpec) and ``context.tar.gz`` (the files that it names).
+"""Reads what a client sends for an image: ``spec.pb`` (Flyte's ImageSpec), ``context.tar.gz`` (files that it names).
 
-Read in memory and bounded; nothing is ever unpacked to a disk here.
+Both are read in memory, within bounds; nothing is ever unpacked to disk here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 
 
 def image_of(spec: Path, context: Path | None) -> dict[str, Any]:
-    """``{"spec": ImageSpec in protobuf-JSON, "files": name → text}``. Raises :class:`InvalidInput`."""
+    """Return ``{"spec": ImageSpec in protobuf-JSON, "files": name → text of a requirements file}``.
+
+    ``spec`` and ``context`` are the two uploaded files. Raise :class:`InvalidInput` for files that are too large or
+    cannot be read, and :class:`Unsupported` for unknown fields and for an image for another machine.
+    """
     data = _small(spec, SPEC_BYTES, "the image's description")
     message = definition_pb2.ImageSpec()
     try:

@@ -1,4 +1,4 @@
-"""Flyte's ``App`` → what flyted takes. What only the gateway knows is looked up here: images and uploads by name."""
+"""Translates Flyte's ``App`` to an AppSpec, and looks up by name what only the gateway has: images and uploads."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ from flyted.gateway.blobs import Blobs, place_of
 from flyted.gateway.recipes import Recipes, name_of, uri_of
 
 BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v\d[0-9A-Za-z.]{0,40}")
-"""Flyte's own image: what an app without an image of its own is given. No build is asked for it."""
+"""Flyte's own image, which the SDK gives an app without one of its own. The SDK asks for no build of it."""
 
 
 def key_of(identifier: app_definition_pb2.Identifier) -> AppKey:
-    """The app that a client names; the organisation says nothing on one machine. Raises :class:`InvalidInput`."""
+    """Return the key of the app that a client names; an organisation means nothing on one machine.
+
+    Raise :class:`~flyted.contract.errors.InvalidInput` for a bad name.
+    """
     return AppKey(identifier.project, identifier.domain, identifier.name)
 
 
 def described(app: app_definition_pb2.App, recipes: Recipes, blobs: Blobs) -> tuple[AppSpec, Path | None]:
-    """(what shall run, its code bundle if it has one).
+    """Return the AppSpec of an app, and the path of its code bundle if it has one.
 
-    Raises :class:`InvalidInput` or :class:`Unsupported` that name the field, and what to do.
+    Raise :class:`~flyted.contract.errors.InvalidInput` or :class:`Unsupported`, which name the field and say what to
+    do.
     """
-    # first what the whole description says, with any image: all that is wrong is told before what is missing
+    # first the whole description, without its image: its faults are reported before a missing image or upload
     for part in (app.metadata, app.spec):
         newer.check(part, f"the description of app {app.metadata.id.name!a}")
     idl = MessageToDict(app)
@@ -44,7 +48,10 @@ def described(app: app_definition_pb2.App, recipes: Recipes, blobs: Blobs) -> tu
 
 
 def looked_through(spec: AppSpec, bundle: Path) -> AppSpec:
-    """What ``contract.code`` sees in the code, in ``spec``. It takes a moment: not for an event loop."""
+    """Return ``spec`` with what ``contract.code`` finds in the code of ``bundle``.
+
+    Raise :class:`Unsupported` for code that certainly fails. It takes a moment, so do not call it in an event loop.
+    """
     with bundle.open("rb") as file:
         return code.looked_through(spec, file)
 

@@ -1,7 +1,7 @@
-"""The gateway's way to flyted: one connection per verb, on the socket where only a caller's token has rights.
+"""The gateway's client of flyted: one connection per verb, on the socket where only a caller's token has rights.
 
-The words are those of ``contract/wire.py``; unlike ``contract/client.py`` it waits without a thread, since many
-clients may follow logs at once, and closing its connection ends what it waits for.
+The protocol is that of ``contract/wire.py``. Unlike ``contract/client.py`` this client waits without a thread, since
+many clients may follow logs at once; a call that is cancelled closes its connection, which ends the work in flyted.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from flyted.plan.crowd import Room
 
 OnEvent = Callable[[dict[str, Any]], None]
 SHORT, LONG = Room(users=64, shared=24, of_a_user=12), Room(users=96, shared=48, of_a_user=12)
-"""Connections at a time, of each caller: a question must not wait for the deploys and followed logs of others."""
+"""Connections at a time, shared among callers: a short call must not wait for deploys and followed logs of others."""
 _LONG = frozenset({"app.serve", "app.start", "app.stop", "app.delete", "app.logs", "image.build"})
 
 
 class Daemon:
-    """flyted, as the gateway sees it."""
+    """A client of flyted."""
 
     def __init__(self, path: Path = API_SOCKET) -> None:
         self._path = path
@@ -43,9 +43,11 @@ class Daemon:
         fd: int | None = None,
         on_event: OnEvent | None = None,
     ) -> dict[str, Any]:
-        """Calls one verb for the owner of ``token`` and returns its result; see ``contract.client.call``.
+        """Call one verb for the owner of ``token`` and return its result; see ``contract.client.call``.
 
-        Raises the daemon's error as it was raised there, :class:`DaemonUnavailable` when it does not answer.
+        Wait while the caller has as many connections as it may have. Raise the daemon's error as it was raised there,
+        :class:`DaemonUnavailable` if it does not answer, :class:`~flyted.contract.errors.InvalidInput` for a request
+        that is too long, and :class:`~flyted.contract.errors.ProtocolMismatch` for an answer that cannot be read.
         """
         arguments = dict(args or {})
         if bulk is not None:
@@ -60,7 +62,7 @@ class Daemon:
                     raise _unavailable(error.strerror or type(error).__name__) from error
 
     async def whose(self, token: str) -> None:
-        """Notes of the request that is being answered who the owner of its token is. Raises as :meth:`call`."""
+        """Note in the current caller who the owner of ``token`` is, and with which rights. Raise as :meth:`call`."""
         found = await self.call("whoami", token=token)
         who = caller()
         who.token = token
@@ -78,7 +80,7 @@ async def _exchange(
         sent = 0 if fd is None else socket.send_fds(conn, [data], [fd])
         await loop.sock_sendall(conn, data[sent:])
     except (BrokenPipeError, ConnectionResetError):
-        pass  # refused early: the reason is waiting to be read
+        pass  # flyted refused before it had read all: the reason is waiting to be read
     while True:
         head = await _exactly(conn, wire.HEAD.size)
         body = await _exactly(conn, wire.length(head, wire.ANSWER_LIMIT))

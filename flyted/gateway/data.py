@@ -23,7 +23,7 @@ INPUTS_BYTES = 64 << 10
 
 
 class Data(DataProxyService):
-    """The handlers."""
+    """The handlers of DataProxyService."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -31,7 +31,11 @@ class Data(DataProxyService):
     async def create_upload_location(
         self, request: pb.CreateUploadLocationRequest, ctx: RequestContext
     ) -> pb.CreateUploadLocationResponse:
-        """Where to send a file, for as long as the client asks, an hour at most."""
+        """Give out an address to upload a file to, valid for as long as the client asks, an hour at most.
+
+        Raise :class:`~flyted.contract.errors.PermissionRefused` for a token that may not operate apps, and
+        :class:`InvalidInput` for a bad place, MD5 or length.
+        """
         may_operate()
         if len(request.content_md5) != 16:
             raise InvalidInput("an upload needs content_md5, the MD5 of its content")
@@ -43,7 +47,10 @@ class Data(DataProxyService):
         return answer
 
     async def upload_inputs(self, request: pb.UploadInputsRequest, ctx: RequestContext) -> pb.UploadInputsResponse:
-        """A build's inputs are three short texts: their address holds them, so there is nothing to keep."""
+        """Return an address that holds the inputs: those of a build are three short texts, so nothing is stored.
+
+        Raise :class:`Unsupported` for more than 64 KiB, which only inputs of tasks have.
+        """
         data = request.inputs.SerializeToString()
         if len(data) > INPUTS_BYTES:
             raise Unsupported(f"there are no inputs of tasks here: {NOT_HERE}")
@@ -51,7 +58,7 @@ class Data(DataProxyService):
         return pb.UploadInputsResponse(offloaded_input_data=run_pb2.OffloadedInputData(uri=uri, inputs_hash="-"))
 
     async def get_action_data(self, request: pb.GetActionDataRequest, ctx: RequestContext) -> pb.GetActionDataResponse:
-        """What a finished build gave: the image's name."""
+        """Return the output of a build, the image's name. Raise :class:`NotFound` if the build has none (yet)."""
         run = self._parts.jobs.run(request.action_id.run.name)
         if not run.image:
             raise NotFound(f"build {run.name} has no image")
@@ -63,7 +70,10 @@ class Data(DataProxyService):
 
 
 def inputs_of(uri: str) -> common_pb2.Inputs:
-    """What :meth:`Data.upload_inputs` put into an address. Raises :class:`InvalidInput`."""
+    """Return the inputs that an address of :meth:`Data.upload_inputs` holds.
+
+    Raise :class:`InvalidInput` for any other address.
+    """
     inputs = common_pb2.Inputs()
     try:
         if not uri.startswith(INPUTS) or len(uri) > 2 * INPUTS_BYTES:

@@ -1,4 +1,4 @@
-"""flyted's description of an app → Flyte's ``App``, for one that did not come through here (``flytectl serve``)."""
+"""Translates flyted's description of an app to Flyte's ``App``, for apps served without the gateway (flytectl)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from flyted.contract.names import AppKey
 
 
 def app_of(key: AppKey, spec: dict[str, Any]) -> pb.App:
-    """The same at every call, so that a client that sends it back is understood to change nothing."""
+    """Return the ``App`` of a spec, the same at every call, so that a client that sends it back changes nothing.
+
+    Of a spec that this version cannot read, only the names are filled in.
+    """
     app = pb.App()
     app.metadata.id.project, app.metadata.id.domain, app.metadata.id.name = key.project, key.domain, key.name
     app.spec.ingress.SetInParent()
     if spec:
-        with contextlib.suppress(InvalidInput):  # of a newer flyted: less is shown
+        with contextlib.suppress(InvalidInput):  # a spec of a newer flyted: less is shown
             _fill(app.spec, from_dict(spec))
     return app
 

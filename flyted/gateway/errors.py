@@ -1,7 +1,8 @@
-"""Errors as the Flyte SDK takes them: one table of codes, and no exception text of ours beyond it.
+"""Translates errors for the Flyte SDK: one table of codes, and no text of any other exception leaves the gateway.
 
-The SDK repeats what is ``unavailable`` or ``internal`` up to four times, and opens a browser for ``unknown``: what
-will not change by itself is neither (flyte/remote/_client/auth/_interceptors).
+The SDK repeats a call that failed as ``unavailable`` or ``internal`` up to four times, and opens a browser for
+``unknown`` (flyte/remote/_client/auth/_interceptors). Therefore an error that does not pass by itself has none of
+these codes; only a fault of the gateway or of flyted is ``internal``.
 """
 
 from __future__ import annotations
@@ -44,26 +45,29 @@ FAULT = "flyted's gateway has a fault of its own; journalctl -u flyted-gateway -
 
 
 def connect_error(error: FlytedError) -> ConnectError:
-    """What the client is told: the message, and what to do."""
+    """Return the Connect error for one of ours: its code by the table, its message and its hint."""
     return ConnectError(CODES.get(error.code, Code.INTERNAL), said(error))
 
 
 def not_offered(service: str, method: str) -> str:
-    """What is said of a part of Flyte's API that is not here."""
+    """Return the message for a part of Flyte's API that the gateway does not have."""
     name = shown(f"{service.rpartition('.')[2]}/{method}").strip("'")
     return f"{name} is not offered: {NOT_HERE}"
 
 
 def said(error: FlytedError) -> str:
-    """Message and hint as one text: Connect has one field, and the SDK shows that."""
+    """Return message and hint as one text: Connect has one field for both, which the SDK shows."""
     return f"{error.message} (hint: {error.hint})" if error.hint else error.message
 
 
 class Translate:
-    """Interceptor of every RPC: what a handler raises becomes a Connect error, a fault of ours without its text."""
+    """An interceptor of every RPC that makes a Connect error of any exception of a handler.
+
+    The text of an exception that is not a FlytedError, which is a fault of the gateway, goes to the log alone.
+    """
 
     async def intercept_unary(self, call_next: Callable[[Any, Any], Awaitable[Any]], request: Any, ctx: Any) -> Any:
-        """A call with one answer."""
+        """Pass on a call with one answer, and translate its exception."""
         try:
             return await call_next(request, ctx)
         except Exception as error:  # noqa: BLE001  the last resort, and it logs
@@ -72,7 +76,7 @@ class Translate:
     async def intercept_server_stream(
         self, call_next: Callable[[Any, Any], AsyncIterator[Any]], request: Any, ctx: Any
     ) -> AsyncIterator[Any]:
-        """A call with many answers."""
+        """Pass on a call with many answers, and translate its exception."""
         stream = None
         try:
             stream = call_next(request, ctx)
@@ -90,7 +94,7 @@ def _translated(error: Exception, ctx: Any) -> ConnectError:
     if isinstance(error, ConnectError):
         if error.code is not Code.UNIMPLEMENTED:
             return error
-        # a method that no handler has: the generated class says "Not implemented", and the SDK nothing else
+        # a method without a handler: the generated class says "Not implemented", and the SDK shows only that
         method = ctx.method()
         return ConnectError(Code.UNIMPLEMENTED, not_offered(method.service_name, method.name))
     if isinstance(error, FlytedError):

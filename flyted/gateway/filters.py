@@ -1,4 +1,4 @@
-"""Filters and order of ``AppService.List``, as the SDK sends them (flyte/remote/_app.py: listall)."""
+"""Filters and sorts the answer of ``AppService.List`` as the SDK asks (flyte/remote/_app.py: listall)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FUNCTIONS = (list_pb2.Filter.EQUAL, list_pb2.Filter.VALUE_IN)
 
 
 def matches(app: definition.App, wanted: Iterable[list_pb2.Filter]) -> bool:
-    """Whether an app passes all filters. Raises :class:`InvalidInput` for one that we do not know."""
+    """Report whether an app passes all filters. Raise :class:`InvalidInput` for an unknown field or function."""
     for row in wanted:
         if row.function not in _FUNCTIONS:
             raise InvalidInput("apps can be filtered by equality only")
@@ -33,7 +33,10 @@ def matches(app: definition.App, wanted: Iterable[list_pb2.Filter]) -> bool:
 
 
 def sort(apps: list[definition.App], by: list_pb2.Sort) -> list[definition.App]:
-    """By name or by age, in the direction asked for; else by age. Protobuf's zero is "descending"."""
+    """Sort apps by name or by age in the direction asked for; without a key, by age, the oldest first.
+
+    Protobuf's zero value means "descending".
+    """
     falling = bool(by.key) and by.direction == list_pb2.Sort.DESCENDING
     if by.key == "name":
         return sorted(apps, key=lambda app: app.metadata.id.name, reverse=falling)

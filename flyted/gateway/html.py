@@ -1,4 +1,4 @@
-"""HTML without scripts: what comes from outside is escaped, and the page's own headers allow nothing but its style."""
+"""Makes HTML without scripts: text from outside is escaped, and the headers of a page allow only its own style."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Content-Security-Policy": _CSP,
     "Cache-Control": "no-store",
-    "Referrer-Policy": "same-origin",  # with none at all, a form of ours says Origin: null
+    "Referrer-Policy": "same-origin",  # without a referrer, our own form would send Origin: null
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
 
 
 async def page(reply: Reply, title: str, body: Iterable[str], status: int = 200, **headers: str) -> None:
-    """A page. ``body`` is HTML made by the functions below; ``headers`` are named with ``_`` for ``-``."""
+    """Send a page. ``body`` is HTML made by the functions below; ``headers`` are named with ``_`` for ``-``."""
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><h1>{escape(title)}</h1>'
@@ -41,34 +41,34 @@ async def page(reply: Reply, title: str, body: Iterable[str], status: int = 200,
 
 
 def paragraph(text: str) -> str:
-    """Plain text."""
+    """Return a paragraph of plain text."""
     return f"<p>{escape(text)}</p>"
 
 
 def command(text: str) -> str:
-    """Something to type."""
+    """Return a command for the reader to type."""
     return f"<p><code>{escape(text)}</code></p>"
 
 
 def lines(texts: Iterable[str]) -> str:
-    """Output of a program; control characters but line ends are shown as such."""
+    """Return lines of a program's output, each control character but tab replaced by U+FFFD."""
     clean = ("".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text) for text in texts)
     return f"<pre>{escape(chr(10).join(clean))}</pre>"
 
 
 def link(url: str, text: str) -> str:
-    """A link; anything but http(s) and a path of ours is shown as text."""
+    """Return a link, or its text alone if ``url`` is neither http(s) nor a path of the gateway."""
     if not url.startswith(("https://", "http://", "/")):
         return escape(text)
     return f'<a href="{escape(url)}" rel="noreferrer">{escape(text)}</a>'
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Name and value, the value in HTML; rows without one are left out."""
+    """Return a table of names and values; a value is HTML, and a row with an empty one is left out."""
     cells = (f"<tr><th>{escape(name)}</th><td>{value}</td></tr>" for name, value in rows if value)
     return f"<table>{''.join(cells)}</table>"
 
 
 def button(action: str, text: str) -> str:
-    """A form of one button."""
+    """Return a form of one button, which posts to ``action``."""
     return f'<form method="post" action="{escape(action)}"><button>{escape(text)}</button></form>'

@@ -1,4 +1,4 @@
-"""ImageService: is an image there already? The SDK asks before it builds."""
+"""ImageService: says whether an image was built already, which the SDK asks before it builds."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from flyted.gateway.recipes import checked, uri_of
 
 
 class Images(ImageService):
-    """The handler."""
+    """The handler of ImageService."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     async def get_image(self, request: pb.GetImageRequest, ctx: RequestContext) -> pb.GetImageResponse:
-        """An image that was built for this name. If its files are gone since, the next deploy makes them again."""
+        """Return the image that was built under a name. If its files are gone since, the next deploy makes them again.
+
+        Raise :class:`NotFound` if none was built under it, and :class:`~flyted.contract.errors.InvalidInput` for a bad
+        name.
+        """
         name = checked(request.id.name)
         if self._parts.recipes.find(name) is None:
             raise NotFound(f"image {name} was not built here yet")

@@ -1,6 +1,6 @@
-"""What goes on after an RPC has been answered: deploys and image builds.
+"""Deploys and image builds, which go on after their RPC has been answered.
 
-flyted does the work, and would finish it without us; here is who waits for it, and how it ended.
+flyted does the work, and would finish it without the gateway; here is kept who waits for it, and how it ended.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flyted.gateway.daemon import Daemon
 from flyted.gateway.recipes import replace
 
 PATIENCE_S = 90.0
-"""How long a deploy waits for another one of the same app, before its client is told to come back."""
+"""Seconds that a deploy waits for another one of the same app before its client is told to come back."""
 FAILURE_SHOWN_S = 600.0
 RUNS = 200
 LINES = 200
@@ -33,25 +33,25 @@ GONE = "the gateway was restarted during this build; serve the app again: what i
 
 
 class News:
-    """Wakes all who wait for the next change."""
+    """A signal that wakes all who wait for the next change."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def tell(self) -> None:
-        """Something changed."""
+        """Wake all who wait."""
         self._event.set()
         self._event = asyncio.Event()
 
     async def wait(self, seconds: float) -> None:
-        """Returns at the next change, or after ``seconds``."""
+        """Wait for the next change, ``seconds`` at most."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), seconds)
 
 
 @dataclass
 class Deploy:
-    """One deploy. ``accepted`` holds the revision, URL and digest that flyted told when nothing was left to refuse."""
+    """One deploy. ``accepted`` is flyted's event, with revision, URL and digest, after which it refuses nothing."""
 
     key: AppKey
     begun: float
@@ -64,13 +64,17 @@ class Deploy:
 
     @property
     def running(self) -> bool:
-        """Whether its end is still unknown."""
+        """Whether it has neither succeeded nor failed yet."""
         return self.error is None and self.answer is None
 
 
 @dataclass
 class Run:
-    """One image build, as Flyte's "run". ``phase`` is running, succeeded or failed; ``image`` what it gave."""
+    """One image build, which Flyte calls a "run".
+
+    ``phase`` is running, succeeded or failed; ``target`` is the image's name, ``image`` its address once it is built.
+    ``begun`` and ``ended`` are seconds since 1970; ``ended`` is 0 while the build runs.
+    """
 
     name: str
     project: str
@@ -85,7 +89,7 @@ class Run:
 
 
 class Jobs:
-    """All of them. Deploys are in memory; builds are also written down, for the page that a client was told."""
+    """All deploys and builds. Deploys are in memory; builds are also files, since their pages outlive the process."""
 
     def __init__(self, daemon: Daemon, folder: Path) -> None:
         self._daemon = daemon
@@ -97,11 +101,11 @@ class Jobs:
 
     @property
     def busy(self) -> bool:
-        """Whether anything goes on."""
+        """Whether a deploy or a build goes on."""
         return bool(self._tasks)
 
     def deploy_of(self, key: AppKey) -> Deploy | None:
-        """The deploy of an app that runs, or failed a while ago."""
+        """Return the deploy of an app that runs, or that failed and began less than ``FAILURE_SHOWN_S`` ago."""
         found = self._deploys.get(key)
         if found is not None and not found.running and time.monotonic() - found.started > FAILURE_SHOWN_S:
             del self._deploys[key]
@@ -109,19 +113,20 @@ class Jobs:
         return found
 
     def forget(self, key: AppKey) -> None:
-        """A failure is no news any more: the client wants something else now."""
+        """Forget a deploy of the app that has failed: the client asks for something else now."""
         found = self._deploys.get(key)
         if found is not None and not found.running:
             del self._deploys[key]
 
     def drop(self, key: AppKey) -> None:
-        """The app is deleted, and so a deploy of it was called off: what became of that is no news either."""
+        """Forget any deploy of the app, which is deleted: flyted has called the deploy off."""
         self._deploys.pop(key, None)
 
     async def deploy(self, key: AppKey, spec: dict[str, Any], bundle: Path | None, token: str) -> Deploy:
-        """Begins to serve an app; returns when flyted has accepted it, or has nothing to do.
+        """Begin to serve an app, and return when flyted has accepted it or has nothing to do.
 
-        Raises what flyted refuses. Another deploy of this app is waited for; :class:`Busy` when it takes too long.
+        Wait for another deploy of the same app, ``PATIENCE_S`` seconds at most. Raise :class:`Busy` if that takes
+        longer, and any error with which flyted refuses the app.
         """
         deploy = Deploy(key, time.time())
         until = time.monotonic() + PATIENCE_S
@@ -135,7 +140,7 @@ class Jobs:
                 await deploy.news.wait(3600)
             if isinstance(deploy.error, Busy) and deploy.accepted is None and time.monotonic() < until:
                 deploy = Deploy(key, time.time())
-                await asyncio.sleep(0.5)  # somebody else's deploy: flyted has no event for its end
+                await asyncio.sleep(0.5)  # a deploy that did not come through here: flyted has no event for its end
                 continue
             if deploy.error is not None and deploy.accepted is None:
                 raise deploy.error
@@ -170,9 +175,10 @@ class Jobs:
     async def build(
         self, project: str, domain: str, target: str, image: dict[str, Any], token: str, done: Callable[[], str]
     ) -> Run:
-        """Begins to build an image; returns when flyted has accepted its recipe. Raises what flyted refuses.
+        """Begin to build an image, and return when flyted has accepted its recipe.
 
-        ``done`` is called at the good end, and says what the image is called from then on.
+        ``done`` is called when the build has succeeded, and returns the image's address. Raise the error with which
+        flyted refuses the recipe.
         """
         run = Run(f"r{secrets.token_hex(10)[:19]}", project, domain, target, time.time())
         news = News()
@@ -223,7 +229,10 @@ class Jobs:
             news.tell()
 
     def run(self, name: str) -> Run:
-        """A build by its name. Raises :class:`NotFound`."""
+        """Return a build by its name. Raise :class:`NotFound` if there is none.
+
+        A build that an earlier process of the gateway left unfinished counts as failed.
+        """
         if name in self._runs:
             return self._runs[name][0]
         try:
@@ -237,12 +246,12 @@ class Jobs:
         raise NotFound(f"there is no run {shown(name)}; the only runs here are image builds: {NOT_HERE}")
 
     def news_of(self, name: str) -> News | None:
-        """What tells about a build that runs here."""
+        """Return the signal of a build, or None unless it runs in this process."""
         found = self._runs.get(name)
         return found[1] if found and found[0].phase == "running" else None
 
     def _write(self, run: Run) -> None:
-        with contextlib.suppress(OSError):  # for the page only
+        with contextlib.suppress(OSError):  # only the page is lost
             replace(self._folder / run.name, json.dumps(asdict(run)).encode())
             old = sorted(self._folder.glob("r*"), key=lambda path: path.stat().st_mtime)[:-RUNS]
             for path in old:

@@ -1,4 +1,4 @@
-"""Bounds on what a client may send before anything of it is believed: size, unpacked size, and shape."""
+"""Bounds what a client may send, before any of it is interpreted: its size, its unpacked size and its form."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
 MESSAGE_BYTES = 4 << 20
-"""A secret's value is at most 512 KiB; the largest messages are apps with long lists of variables."""
+"""The limit of a message. A secret's value is at most 512 KiB; apps with many variables are the largest messages."""
 
 
 class BoundedGzip:
-    """gzip for Connect messages that does not unpack bombs."""
+    """A gzip codec for Connect messages that unpacks at most ``MESSAGE_BYTES``."""
 
     def name(self) -> str:
-        """As it is called in headers."""
+        """Return the codec's name in headers."""
         return "gzip"
 
     def compress(self, data: bytes | bytearray | memoryview) -> bytes:
-        """Answers are small: quickly."""
+        """Compress an answer at the fastest level, since answers are small."""
         return gzip.compress(data, compresslevel=1)
 
     def decompress(self, data: bytes | bytearray | memoryview) -> bytes:
-        """Raises a Connect error: ``resource_exhausted`` for what is too large, ``invalid_argument`` for no gzip."""
+        """Unpack a message.
+
+        Raise a ConnectError: ``resource_exhausted`` for a message that is too large, ``invalid_argument`` for data
+        that is not gzip.
+        """
         try:
             return inflate(bytes(data), MESSAGE_BYTES)
         except OverflowError:
@@ -35,21 +39,21 @@ class BoundedGzip:
 
 
 class StrictCodec:
-    """A codec of connectrpc whose failure is the client's fault, told without the parser's words."""
+    """A codec of connectrpc that reports a failure as the client's, without the parser's text."""
 
     def __init__(self, codec: Any) -> None:
         self._codec = codec
 
     def name(self) -> str:
-        """As in the content type."""
+        """Return the codec's name in the content type."""
         return str(self._codec.name())
 
     def encode(self, message: Any) -> bytes:
-        """Ours: cannot fail."""
+        """Encode a message of the gateway's own, which cannot fail."""
         return bytes(self._codec.encode(message))
 
     def decode(self, data: Any, message: Any) -> Any:
-        """Raises ``invalid_argument`` for what is no such message."""
+        """Decode a message. Raise a ConnectError ``invalid_argument`` if it cannot be read."""
         try:
             return self._codec.decode(data, message)
         except Exception:  # noqa: BLE001  whatever a parser may raise
@@ -57,7 +61,10 @@ class StrictCodec:
 
 
 def inflate(data: bytes, limit: int) -> bytes:
-    """What gzip ``data`` holds. Raises ``OverflowError`` above ``limit`` bytes, ``zlib.error`` or ``EOFError``."""
+    """Return the content of gzip ``data``, of one member or several.
+
+    Raise OverflowError if it is longer than ``limit`` bytes, zlib.error if it is not gzip, EOFError if it is cut off.
+    """
     found = bytearray()
     left = data
     while left:
@@ -72,5 +79,5 @@ def inflate(data: bytes, limit: int) -> bytes:
 
 
 def too_large() -> ConnectError:
-    """For a message above the bound."""
+    """Return the error for a message above the limit."""
     return ConnectError(Code.RESOURCE_EXHAUSTED, f"a message may be at most {MESSAGE_BYTES >> 20} MiB long")

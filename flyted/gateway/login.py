@@ -1,7 +1,7 @@
-"""The way of a browser to its cookie: a one-time code by `flytectl login`, then one for each app by a redirect.
+"""Gives a browser its cookies: for the gateway by a one-time code of `flytectl login`, for each app by a redirect.
 
-Codes are made and redeemed by flyted; here they only pass through. A cookie is for one host: the gateway's own, or an
-app's, where the ingress checks it without us.
+flyted makes and redeems the codes; the gateway only passes them on. A cookie is for one host: the gateway's own, or an
+app's, where the ingress checks it without the gateway.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flyted.gateway.parts import Parts
 from flyted.gateway.reply import Reply, whole
 
 WANTED = "__Host-flyted-next"
-"""Remembers, until the login, where the browser wanted to go."""
+"""A cookie that keeps, until the login, the app and path that the browser asked for."""
 WANTED_S = 900
 NEXT_LIMIT = 2048
 NO_PAGE = "There is no such page."
@@ -26,14 +26,14 @@ _ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax"
 
 
 def query_of(scope: dict[str, object]) -> dict[str, str]:
-    """The query's fields; of one that comes twice, the first."""
+    """Return the fields of the query; of a repeated field, the first."""
     raw = scope.get("query_string", b"")
     text = raw.decode("ascii", "replace") if isinstance(raw, bytes) else ""
     return {name: values[0] for name, values in parse_qs(text[:8192], max_num_fields=16).items()}
 
 
 def cookies(headers: dict[str, str]) -> dict[str, str]:
-    """The cookies of a request; none when they cannot be read."""
+    """Return the cookies of a request; none if they cannot be read."""
     try:
         return {name: morsel.value for name, morsel in SimpleCookie(headers.get("cookie", "")).items()}
     except CookieError:
@@ -41,7 +41,7 @@ def cookies(headers: dict[str, str]) -> dict[str, str]:
 
 
 def session(headers: dict[str, str]) -> str:
-    """The token in the gateway's own cookie. Raises :class:`Unauthenticated`."""
+    """Return the token in the gateway's own cookie. Raise :class:`Unauthenticated` without one of valid form."""
     token = cookies(headers).get(COOKIE, "")
     if not valid_shape(token):
         raise Unauthenticated("You are not signed in.", hint="flytectl login")
@@ -49,13 +49,16 @@ def session(headers: dict[str, str]) -> str:
 
 
 def path_of(text: str) -> str:
-    """A path on the same host to go on to; the start page for anything that could lead elsewhere."""
+    """Return ``text`` if it is a path on the same host, and "/" for any text that could lead elsewhere."""
     fine = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isascii() and text.isprintable()
     return text if fine and len(text) <= NEXT_LIMIT else "/"
 
 
 async def login(parts: Parts, headers: dict[str, str], query: dict[str, str], reply: Reply) -> None:
-    """/login: with a code, a cookie; with an app, on to that app; with neither, what to do."""
+    """Answer /login: with a code, set the cookie; with an app, redirect to the app; with neither, say what to type.
+
+    Raise the error with which flyted refuses to make a code for the app.
+    """
     if "code" in query:
         await _redeem(parts, headers, query["code"], reply)
     elif "app" in query:
@@ -88,14 +91,21 @@ async def _pass(parts: Parts, headers: dict[str, str], query: dict[str, str], re
 
 
 async def at_app(parts: Parts, host: str, query: dict[str, str], reply: Reply) -> None:
-    """/.flyted/session on an app's host: the code of :func:`_pass` becomes the cookie of that host."""
+    """Answer /.flyted/session on an app's host: redeem the code of :func:`_pass` for the cookie of that host.
+
+    Raise :class:`Unauthenticated`, as flyted does, for a code that is not valid.
+    """
     app_id = host.partition(".")[0]
     made = await parts.daemon.call("login.redeem", {"code": query.get("code", "")[:256], "app_id": app_id})
     await _go(reply, path_of(query.get("next", "/")), _cookie(made))
 
 
 async def logout(parts: Parts, headers: dict[str, str], host: str, reply: Reply) -> None:
-    """Ends the session of this browser; asked for by our own page only."""
+    """End the session of this browser.
+
+    Raise :class:`NotFound` if another page than the gateway's own asks for it, and :class:`Unauthenticated` without a
+    session.
+    """
     ours = headers.get("origin", "").partition("://")[2] == host
     if not ours or headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise NotFound(NO_PAGE)
@@ -106,7 +116,10 @@ async def logout(parts: Parts, headers: dict[str, str], host: str, reply: Reply)
 
 
 async def explain(reply: Reply, why: str = "", cookie: str = "") -> None:
-    """What to type, for who has no session."""
+    """Send the page that says what to type, for a browser without a session.
+
+    ``why``: the reason, above it. ``cookie``: a ``Set-Cookie`` header. With one of them the status is 401, else 200.
+    """
     body = [
         html.paragraph(why) if why else "",
         html.paragraph("In a terminal on this machine, as a member of group flyted, type"),
@@ -118,14 +131,14 @@ async def explain(reply: Reply, why: str = "", cookie: str = "") -> None:
 
 
 def at_port(url: str, host: str) -> str:
-    """``url`` at the port that the browser used for ``host``, a Host header: behind a forwarded one it is not ours."""
+    """Return ``url`` with the port of ``host``, a Host header: behind a forwarded port, the browser's is not ours."""
     port = host.partition(":")[2]
     parts = urlsplit(url)
     return parts._replace(netloc=f"{parts.hostname}:{port}" if port.isdigit() else str(parts.hostname)).geturl()
 
 
 def _cookie(made: dict[str, Any]) -> str:
-    """The cookie of a login, which lasts as long as the token in it does: closing the browser does not end it."""
+    """Return the cookie of a login. It lasts as long as the token in it: closing the browser does not end it."""
     left = max(0, int(float(made["expires_at"]) - time.time()))
     return f"{COOKIE}={made['token']}; Max-Age={left}; {_ATTRIBUTES}"
 

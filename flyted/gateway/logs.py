@@ -1,4 +1,4 @@
-"""AppLogsService: an app's lines in the journal, and each new one, across its revisions."""
+"""AppLogsService: an app's last lines in the journal, and each new one, across its revisions."""
 
 from __future__ import annotations
 
@@ -22,19 +22,24 @@ BACKLOG = 200
 STREAM_S = 600.0
 CHECK_S = 15.0
 AT_ONCE = 20
-"""Streams: each holds a connection to flyted, and deploys need some too (daemon.py)."""
-WAITING = 4096  # lines that a slow client may lag behind
+"""The most streams at a time: each holds a connection to flyted, and deploys need some, too (daemon.py)."""
+WAITING = 4096  # lines by which a slow client may lag
 
 
 class Logs(AppLogsService):
-    """The handler."""
+    """The handler of AppLogsService."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._open = 0
 
     async def tail_logs(self, request: pb.TailLogsRequest, ctx: RequestContext) -> AsyncIterator[pb.TailLogsResponse]:
-        """Ends after ten minutes (the SDK asks again and drops what it has seen), or when the client leaves."""
+        """Yield an app's last 200 lines and each new one.
+
+        The stream ends after ten minutes (the SDK asks again, and drops lines that it has seen), when the client
+        leaves, or when the token has been revoked. Raise :class:`LimitReached` while ``AT_ONCE`` others are open, and
+        :class:`~flyted.contract.errors.NotFound` for an app that does not exist.
+        """
         app = request.app_id if request.HasField("app_id") else request.replica_id.app_id
         key = key_of(app)
         if self._open >= AT_ONCE:
@@ -48,14 +53,14 @@ class Logs(AppLogsService):
             self._open -= 1
 
     async def _batches(self, args: dict[str, Any], who: Caller) -> AsyncIterator[list[dict[str, Any]]]:
-        """Lines as they come, several at a time when they come fast."""
+        """Yield lines as they come, several at a time if they come fast."""
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WAITING)
         until = time.monotonic() + STREAM_S
 
         def heard(event: dict[str, Any]) -> None:
             if event.get("kind") == "log":
                 if queue.full():
-                    queue.get_nowait()  # the oldest: a client that lags wants the newest
+                    queue.get_nowait()  # drop the oldest: a client that lags wants the newest
                 queue.put_nowait(event)
 
         tail = asyncio.ensure_future(self._parts.daemon.call("app.logs", args, token=who.token, on_event=heard))

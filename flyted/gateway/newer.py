@@ -1,4 +1,4 @@
-"""Fields that a client sends and our version of Flyte's IDL does not know: protobuf would drop them without a word."""
+"""Refuses fields that our version of Flyte's IDL does not know, which protobuf would drop silently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flyted.contract.errors import Unsupported
 
 
 def check(message: Message, what: str) -> None:
-    """Raises :class:`Unsupported` if a message, or one in it, has a field that is not known."""
+    """Raise :class:`Unsupported` if a message, or one inside it, has an unknown field. ``what`` names the message."""
     found = sorted(set(_unknown(message)))
     if found:
         raise Unsupported(
@@ -32,7 +32,7 @@ def _unknown(message: Message) -> Iterator[str]:
 
 
 def _messages(kind: Descriptor | None, value: Any) -> Iterator[Message]:
-    """The messages in one field: itself, each of a list, or the values of a map."""
+    """Yield the messages in one field: its value, the items of a list, or the values of a map."""
     if kind is None:
         return
     if kind.GetOptions().map_entry:

@@ -1,4 +1,4 @@
-"""Pages for people: what an address that the SDK prints leads to. Small, without scripts, for who has logged in."""
+"""Pages for people, to which the addresses lead that the SDK prints. Small, without scripts, behind a login."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SESSION = "/.flyted/session"
 
 
 async def answer(parts: Parts, scope: dict[str, Any], headers: dict[str, str], reply: Reply) -> None:
-    """One page."""
+    """Send the page of a request. An error of flyted or of ours becomes a page, too."""
     host, path = headers.get("host", ""), scope["path"]
     try:
         if host.partition(":")[0].lower() != GATEWAY_HOST:

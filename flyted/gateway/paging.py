@@ -1,4 +1,4 @@
-"""Lists page by page: a token is where the next page begins."""
+"""Cuts lists into pages. A page token is the index at which the next page begins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ T = TypeVar("T")
 
 
 def page(found: Sequence[T], limit: int, token: str, most: int) -> tuple[Sequence[T], str]:
-    """The part of a list that was asked for, and the token of the next one, "" at the end."""
+    """Return one page of a list and the token of the next page, "" after the last.
+
+    A page has ``limit`` items (0: the most), but never more than ``most``. Raise :class:`InvalidInput` for a token of
+    another form.
+    """
     if not (token == "" or (token.isascii() and token.isdigit() and len(token) < 10)):
         raise InvalidInput("this page token was not given out here")
     begin = int(token or 0)

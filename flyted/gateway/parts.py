@@ -1,4 +1,4 @@
-"""What the handlers share, made once: the way to flyted, and what the gateway remembers."""
+"""The objects that all handlers share, made once: the client of flyted, and what the gateway remembers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flyted.gateway.uploads import Uploads
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of one gateway."""
+    """The shared objects of one gateway."""
 
     daemon: Daemon
     blobs: Blobs
@@ -27,7 +27,7 @@ class Parts:
 
 
 def make(state: Path, daemon: Daemon) -> Parts:
-    """The parts of a gateway that keeps its files below ``state``."""
+    """Make the parts of a gateway that keeps its files below ``state``. Raise OSError if it cannot write there."""
     blobs = Blobs(state / "blobs")
     return Parts(
         daemon=daemon,

@@ -1,4 +1,4 @@
-"""IdentityService: who the token's owner is. AuthMetadataService: that there is no OAuth here, and what there is."""
+"""IdentityService: says who the token's owner is. AuthMetadataService: says what to use, as there is no OAuth here."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from flyted.gateway.parts import Parts
 
 
 class Identity(IdentityService):
-    """`flyte whoami`."""
+    """The handler of IdentityService, for `flyte whoami`."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     async def user_info(self, request: pb.UserInfoRequest, ctx: RequestContext) -> pb.UserInfoResponse:
-        """The account on this machine for which the token was made."""
+        """Return the account on this machine for which the token was made."""
         who = caller()
         return pb.UserInfoResponse(subject=who.user, name=who.user, preferred_username=who.user)
 
 
 class Metadata(AuthMetadataService):
-    """Asked by a client that is set to log in with a browser: an answer would send it to pages that are not there."""
+    """The handlers of AuthMetadataService, which refuse a client that is set to log in with a browser.
+
+    An answer would send such a client to pages that do not exist.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -36,13 +39,13 @@ class Metadata(AuthMetadataService):
     async def get_o_auth2_metadata(
         self, request: auth.GetOAuth2MetadataRequest, ctx: RequestContext
     ) -> auth.GetOAuth2MetadataResponse:
-        """Says what to set instead."""
+        """Raise :class:`Unsupported`, with a hint on what to set instead."""
         _refuse()
 
     async def get_public_client_config(
         self, request: auth.GetPublicClientConfigRequest, ctx: RequestContext
     ) -> auth.GetPublicClientConfigResponse:
-        """Says what to set instead."""
+        """Raise :class:`Unsupported`, with a hint on what to set instead."""
         _refuse()
 
 

@@ -1,4 +1,4 @@
-"""Places for what the gateway does for many users at once, shared as flyted shares its own (plan/crowd.py)."""
+"""Bounds what the gateway does for many users at once; they share places as they do in flyted (plan/crowd.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flyted.plan.crowd import Room, may_have, next_of
 
 
 class Places:
-    """A room, and those who wait for a place in it."""
+    """The places of one room, and the users who wait for one."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
@@ -18,12 +18,12 @@ class Places:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def free(self, user: int) -> bool:
-        """Whether the user would get a place at once."""
+        """Report whether the user may have one more place now."""
         return may_have(self._taken, user, self._room)
 
     @contextlib.asynccontextmanager
     async def place(self, user: int) -> AsyncIterator[None]:
-        """A place of the user's, waited for where there is none."""
+        """Hold a place for the user during the block; wait until there is one."""
         await self._enter(user)
         try:
             yield
@@ -37,7 +37,7 @@ class Places:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it was given the place in the same moment
+            if not turn.cancelled():  # it got the place before it was cancelled
                 self._leave(user)
             raise
 

@@ -1,4 +1,4 @@
-"""ProjectService and ClusterService: there is one machine, and a project is a name of apps and secrets."""
+"""ProjectService and ClusterService: there is one machine, and a project is part of the names of apps and secrets."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LIST_LIMIT = 100
 
 
 class Projects(ProjectService):
-    """The projects that hold an app or a secret, and the default one."""
+    """The handlers of ProjectService. The projects are those that hold an app or a secret, and the default one."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     async def list_projects(self, request: pb.ListProjectsRequest, ctx: RequestContext) -> pb.ListProjectsResponse:
-        """Page by page, by name."""
+        """List the projects by name, page by page. Raise ``InvalidInput`` for a bad page token."""
         found = sorted((await self._domains()).items())
         listed, token = page(found, request.limit, request.token, LIST_LIMIT)
         return pb.ListProjectsResponse(
@@ -34,18 +34,18 @@ class Projects(ProjectService):
         )
 
     async def get_project(self, request: pb.GetProjectRequest, ctx: RequestContext) -> pb.GetProjectResponse:
-        """One that holds an app or a secret, or the default one."""
+        """Return one project. Raise :class:`NotFound` if it holds no app or secret and is not the default one."""
         name, found = label(request.id, "project"), await self._domains()
         if name not in found:
             raise NotFound(f"there is no project {name} yet: {MADE}")
         return pb.GetProjectResponse(project=_message(name, found[name]))
 
     async def create_project(self, request: pb.CreateProjectRequest, ctx: RequestContext) -> pb.CreateProjectResponse:
-        """Refused: an empty project cannot be kept."""
+        """Raise :class:`Unsupported`: an empty project cannot be kept, and none has to be created."""
         raise Unsupported(f"project {label(request.project.id, 'project')} need not be created: {MADE}")
 
     async def update_project(self, request: pb.UpdateProjectRequest, ctx: RequestContext) -> pb.UpdateProjectResponse:
-        """A project is a name here."""
+        """Raise :class:`Unsupported`: a project is only a name here."""
         raise Unsupported("a project is no more than a name here: there is nothing to change or archive")
 
     async def _domains(self) -> dict[str, set[str]]:
@@ -60,7 +60,7 @@ class Projects(ProjectService):
 
 
 class Cluster(ClusterService):
-    """There is one."""
+    """The handler of ClusterService: this machine is the only cluster."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -68,7 +68,10 @@ class Cluster(ClusterService):
     async def select_cluster(
         self, request: cluster.SelectClusterRequest, ctx: RequestContext
     ) -> cluster.SelectClusterResponse:
-        """An empty answer: the client goes on talking to us. A pool is refused: its secrets would be everybody's."""
+        """Return an empty answer, so that the client goes on talking to the gateway.
+
+        Raise :class:`Unsupported` for a cluster pool: its secrets would be those of the whole machine.
+        """
         pool = request.cluster_pool_id.name if request.WhichOneof("resource") == "cluster_pool_id" else ""
         if pool not in ("", "default"):
             raise Unsupported(

@@ -1,4 +1,4 @@
-"""What the images are made of whose names we gave out. A name holds a digest of the layers, made by the client."""
+"""Stores what each image is made of, by its name. The client makes the name, of a digest of the layers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}:[A-Za-z0-9_][A-Za-z0-9._-
 
 
 GUESS = "localhost:30000/"
-"""Flyte 2.10 puts this before a name when the endpoint has "localhost" in it: nobody asked for a registry."""
+"""Flyte 2.10 puts this before a name if the endpoint has "localhost" in it; the user has not named a registry."""
 
 
 def checked(name: str) -> str:
-    """``NAME:TAG`` as the SDK makes it. Raises :class:`InvalidInput`."""
+    """Return the name, ``NAME:TAG`` as the SDK makes it, without the registry of :data:`GUESS`.
+
+    Raise :class:`InvalidInput` for any other text.
+    """
     name = name.removeprefix(GUESS)
     if _NAME.fullmatch(name) is None:
         raise InvalidInput(f"image name {shown(name)} is not valid: NAME:TAG, without a registry", hint=CURE)
@@ -33,32 +36,35 @@ CURE = "drop registry= of the image: there is none here"
 
 
 def uri_of(name: str) -> str:
-    """How an app names the image."""
+    """Return the address by which an app names an image."""
     return f"{GATEWAY_HOST}/{name}"
 
 
 def name_of(uri: str) -> str | None:
-    """The name in our own addresses; ``None`` for any other."""
+    """Return the name in an address of the gateway's own; ``None`` for any other address."""
     name = uri.removeprefix(f"{GATEWAY_HOST}/")
     return name if name != uri and _NAME.fullmatch(name) else None
 
 
 class Recipes:
-    """A file per name, the newest few hundred: an app that is served keeps its own copy in flyted."""
+    """The folder of recipes, one file per name, the ``KEPT`` last used: of a served app flyted has its own copy."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(mode=0o700, exist_ok=True)
 
     def keep(self, name: str, image: dict[str, Any]) -> None:
-        """Remembers what ``name`` is made of: ``{"spec": ImageSpec in protobuf-JSON, "files": …}``."""
+        """Store what the image ``name`` is made of: ``{"spec": ImageSpec in protobuf-JSON, "files": …}``.
+
+        Delete the least recently used recipes beyond ``KEPT``. Raise OSError if the file cannot be written.
+        """
         replace(self._path(name), json.dumps({"name": name, "image": image}).encode())
         files = sorted(self._folder.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
         for path in files[:-KEPT]:
             path.unlink(missing_ok=True)
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """The image of a name, used from now on."""
+        """Return what the image ``name`` is made of, None if it is not known; note that it was used now."""
         path = self._path(name)
         try:
             found: dict[str, Any] = json.loads(path.read_bytes())["image"]
@@ -72,7 +78,7 @@ class Recipes:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Writes a file as a whole, or not at all."""
+    """Write a file as a whole, or not at all. Raise OSError if it cannot be written."""
     aside = path.with_name(f".{secrets.token_hex(8)}")
     try:
         aside.write_bytes(data)

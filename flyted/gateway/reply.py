@@ -1,4 +1,4 @@
-"""Answers over ASGI: one that knows whether it began, small texts, and errors in Connect's form."""
+"""Sends answers over ASGI: whole ones, lines of text and errors in Connect's form; knows whether one has begun."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STATUS = {
     "permission_denied": 403, "unauthenticated": 401, "resource_exhausted": 429, "unavailable": 503,
     "unimplemented": 501, "internal": 500,
 }  # fmt: skip
-"""Connect's HTTP status of an error code (connectrpc.com/docs/protocol, "Error codes")."""
+"""Connect's error codes → HTTP status (connectrpc.com/docs/protocol, "Error codes")."""
 
 
 _SAFE = (
@@ -25,14 +25,14 @@ _SAFE = (
 
 
 class Reply:
-    """ASGI's ``send``, with a memory."""
+    """ASGI's ``send``, which notes in ``started`` whether the answer has begun."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.started = False
 
     async def __call__(self, message: dict[str, Any]) -> None:
-        """Passes a message on; no answer is left without the headers that keep a browser from making more of it."""
+        """Pass a message on. Add headers for browsers where missing: load nothing, guess no type, show in no frame."""
         self.started = True
         if message["type"] == "http.response.start":
             listed = list(message.get("headers", ()))
@@ -43,7 +43,7 @@ class Reply:
 
 
 async def whole(reply: Reply, status: int, body: bytes, headers: dict[str, str] | list[tuple[str, str]]) -> None:
-    """A complete answer."""
+    """Send a complete answer."""
     pairs = headers.items() if isinstance(headers, dict) else headers
     listed = [(name.lower().encode(), value.encode()) for name, value in pairs]
     listed.append((b"content-length", str(len(body)).encode()))
@@ -52,13 +52,13 @@ async def whole(reply: Reply, status: int, body: bytes, headers: dict[str, str] 
 
 
 async def plain(reply: Reply, status: int, text: str) -> None:
-    """A line of text. The connection ends with it: what the client still sends is not read."""
+    """Send a line of text, and close the connection: what the client still sends is not read."""
     headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", "Connection": "close"}
     await whole(reply, status, f"{status}: {text}\n".encode(), headers)
 
 
 async def rpc_error(reply: Reply, error: FlytedError) -> None:
-    """An error of an RPC, before its message was read."""
+    """Send the error of an RPC whose message has not been read."""
     from flyted.gateway.errors import CODES, said
 
     code = CODES[error.code].value if error.code in CODES else "internal"
@@ -66,6 +66,6 @@ async def rpc_error(reply: Reply, error: FlytedError) -> None:
 
 
 async def connect_error(reply: Reply, code: str, message: str) -> None:
-    """Connect's JSON form of an error."""
+    """Send an error in Connect's JSON form, and close the connection. ``code`` is one of :data:`STATUS`."""
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store", "Connection": "close"}
     await whole(reply, STATUS[code], json.dumps({"code": code, "message": message}).encode(), headers)

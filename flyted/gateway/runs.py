@@ -1,4 +1,4 @@
-"""RunService: an image build is what Flyte calls a run of the task ``build-image``."""
+"""RunService: image builds, each of which Flyte calls a run of the task ``build-image``."""
 
 from __future__ import annotations
 
@@ -36,18 +36,22 @@ PHASES = {
 
 
 READING = Room(users=2, shared=0, of_a_user=1)
-"""Contexts of builds at a time: each takes up to three times its bound in memory."""
+"""Contexts of builds that are read at a time: each takes up to three times its limit in memory."""
 
 
 class Runs(RunService):
-    """The handlers."""
+    """The handlers of RunService."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._reading = Places(READING)
 
     async def create_run(self, request: pb.CreateRunRequest, ctx: RequestContext) -> pb.CreateRunResponse:
-        """Begins a build; answers when its recipe is accepted. Asked twice, flyted builds once."""
+        """Begin a build, and answer when flyted has accepted its recipe. Of the same recipe flyted makes one build.
+
+        Raise :class:`NotFound` for a run of any other task, :class:`InvalidInput` or :class:`Unsupported` for inputs
+        that are not a build's, and the error with which flyted refuses the recipe.
+        """
         if request.WhichOneof("task") == "task_id":
             check(request.task_id.name)
         else:
@@ -85,7 +89,10 @@ class Runs(RunService):
     async def watch_action_details(
         self, request: pb.WatchActionDetailsRequest, ctx: RequestContext
     ) -> AsyncIterator[pb.WatchActionDetailsResponse]:
-        """A build's state now, and when it ends. Bounded: the SDK asks again."""
+        """Yield a build's state now, and again at its end or after ``STREAM_S`` seconds: the SDK then asks again.
+
+        Raise :class:`NotFound` for an unknown build.
+        """
         name, until = request.action_id.run.name, time.monotonic() + STREAM_S
         yield pb.WatchActionDetailsResponse(details=self._details(name))
         while (news := self._parts.jobs.news_of(name)) is not None and time.monotonic() < until:
@@ -95,13 +102,13 @@ class Runs(RunService):
         yield pb.WatchActionDetailsResponse(details=self._details(name))
 
     async def get_run_details(self, request: pb.GetRunDetailsRequest, ctx: RequestContext) -> pb.GetRunDetailsResponse:
-        """A build."""
+        """Return a build. Raise :class:`NotFound` for an unknown one."""
         return pb.GetRunDetailsResponse(details=definition.RunDetails(action=self._details(request.run_id.name)))
 
     async def get_action_details(
         self, request: pb.GetActionDetailsRequest, ctx: RequestContext
     ) -> pb.GetActionDetailsResponse:
-        """A build's only action."""
+        """Return a build's only action. Raise :class:`NotFound` for an unknown build."""
         return pb.GetActionDetailsResponse(details=self._details(request.action_id.run.name))
 
     def _details(self, name: str) -> definition.ActionDetails:
@@ -137,7 +144,7 @@ def _texts(inputs: common_pb2.Inputs) -> dict[str, str]:
 
 
 async def _either(news: News) -> None:
-    """Returns at the next news of a build, or when the client leaves."""
+    """Wait for news of a build, 30 s at most, or until the client leaves."""
     gone = asyncio.ensure_future(caller().gone.wait())
     told = asyncio.ensure_future(news.wait(30.0))
     try:

@@ -1,4 +1,4 @@
-"""SecretService: Flyte's secrets in flyted's store. Values go through and stay nowhere here; none comes back."""
+"""SecretService: Flyte's secrets in flyted's store. Values pass through and are not kept here; none is returned."""
 
 from __future__ import annotations
 
@@ -18,36 +18,50 @@ LIST_LIMIT = 100
 
 
 class Secrets(SecretService):
-    """The handlers. A scope is exact, as in Flyte: the organisation (the whole machine), a domain, or a project."""
+    """The handlers of SecretService.
+
+    A request means one scope exactly, as in Flyte: the organisation (the whole machine), a domain, or a project's
+    domain.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     async def create_secret(self, request: pb.CreateSecretRequest, ctx: RequestContext) -> pb.CreateSecretResponse:
-        """Refuses one that is there: nothing is replaced by accident."""
+        """Create a secret. Raise ``AlreadyExists`` if it exists, so that nothing is replaced by accident.
+
+        Raise :class:`InvalidInput` for an empty value or a bad name, and :class:`Unsupported` for an image pull
+        secret.
+        """
         await self._put(request.id, request.secret_spec, replace=False)
         return pb.CreateSecretResponse()
 
     async def update_secret(self, request: pb.UpdateSecretRequest, ctx: RequestContext) -> pb.UpdateSecretResponse:
-        """Replaces the value of one that is there."""
+        """Replace the value of a secret. Raise ``SecretNotFound`` if there is none.
+
+        For the value the same holds as in :meth:`create_secret`.
+        """
         await self._call("secret.get", request.id)
         await self._put(request.id, request.secret_spec, replace=True)
         return pb.UpdateSecretResponse()
 
     async def get_secret(self, request: pb.GetSecretRequest, ctx: RequestContext) -> pb.GetSecretResponse:
-        """What is known about a secret, never its value."""
+        """Describe a secret, but never its value. Raise ``SecretNotFound`` if there is none."""
         found = await self._call("secret.get", request.id)
         return pb.GetSecretResponse(secret=_message(found["secret"], request.id.organization))
 
     async def list_secrets(self, request: pb.ListSecretsRequest, ctx: RequestContext) -> pb.ListSecretsResponse:
-        """The secrets of one scope, page by page."""
+        """List the secrets of one scope, page by page. Raise :class:`InvalidInput` for a bad page token."""
         args = {"project": request.project, "domain": request.domain, "all": False}
         found = (await self._parts.daemon.call("secret.list", args, token=caller().token))["secrets"]
         shown, token = page(found, request.limit, request.token, LIST_LIMIT)
         return pb.ListSecretsResponse(secrets=[_message(s, request.organization) for s in shown], token=token)
 
     async def delete_secret(self, request: pb.DeleteSecretRequest, ctx: RequestContext) -> pb.DeleteSecretResponse:
-        """Apps that use it keep the value that they were started with."""
+        """Delete a secret. Running apps keep the value that they were started with.
+
+        Raise ``SecretNotFound`` if there is none.
+        """
         await self._call("secret.delete", request.id)
         return pb.DeleteSecretResponse()
 

@@ -1,4 +1,4 @@
-"""The services of Flyte's API that we have: each is imported and made when it is first asked for."""
+"""The services of Flyte's API that the gateway has; each is imported and made at its first call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 OPEN = frozenset({"flyteidl2.auth.AuthMetadataService"})
-"""Asked by a client that has no token yet."""
+"""Services for clients that have no token yet."""
 
 SERVICES: dict[str, tuple[str, str, str]] = {
     "flyteidl2.app.AppLogsService": ("flyteidl2.app.app_logs_service_connect", "logs", "Logs"),
@@ -39,7 +39,7 @@ CONTENT_TYPES = frozenset(
 
 
 class Services:
-    """The services, made late."""
+    """The services, each made at its first call."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -49,7 +49,11 @@ class Services:
     async def answer(
         self, service: str, method: str, scope: dict[str, Any], headers: dict[str, str], receive: Receive, reply: Reply
     ) -> None:
-        """Lets one service answer; what it cannot know of the protocol is refused here."""
+        """Have one service answer a call.
+
+        An unknown service or method, another protocol and a message that is too large are refused here, since the
+        generated classes would not answer them as the SDK needs it.
+        """
         from flyted.gateway.errors import not_offered
 
         if service not in SERVICES:
@@ -75,14 +79,14 @@ class Services:
         try:
             await self._made[service](scope, _bounded(receive), reply)
         except Exception:
-            # connectrpc has answered, and raises what it did not expect once more
+            # connectrpc has answered, and raises an unexpected exception once more
             log.exception("%s/%s failed", service, shown(method))
             if not reply.started:
                 raise
 
 
 def _make(service: str, parts: Parts) -> tuple[Any, frozenset[str]]:
-    """A service and its methods."""
+    """Make a service, and return it with the names of its methods."""
     from connectrpc.codec import proto_binary_codec, proto_json_codec
 
     from flyted.gateway.errors import Translate
@@ -92,14 +96,17 @@ def _make(service: str, parts: Parts) -> tuple[Any, frozenset[str]]:
     handler = getattr(importlib.import_module(f"flyted.gateway.{ours}"), name)(parts)
     maker = getattr(importlib.import_module(generated), f"{service.rpartition('.')[2]}ASGIApplication")
     made = maker(handler, interceptors=[Translate()], read_max_bytes=MESSAGE_BYTES, compressions=[BoundedGzip()])
-    # the generated constructor does not pass codecs on; the vendored version is pinned, and a test sends garbage
+    # the generated constructor takes no codecs; the vendored version is pinned, and a test sends garbage
     made._codecs = {codec.name(): StrictCodec(codec) for codec in (proto_binary_codec(), proto_json_codec())}  # noqa: SLF001
-    # connectrpc answers 404 without a word for a method that a newer SDK has
+    # to a method that only a newer SDK has, connectrpc would answer 404 without a text
     return made, frozenset(path.rpartition("/")[2] for path in made._endpoints(handler))  # noqa: SLF001
 
 
 def _bounded(receive: Receive) -> Receive:
-    """A body whose length was not told is bounded as it comes; a client that leaves is noted."""
+    """Return ``receive`` with a limit on the body, whose length may not be announced, and note a disconnect.
+
+    It raises a ConnectError ``resource_exhausted`` beyond the limit, and sets ``gone`` of the caller at a disconnect.
+    """
     from flyted.gateway.limits import MESSAGE_BYTES, too_large
 
     left = MESSAGE_BYTES

@@ -1,4 +1,4 @@
-"""Addresses of uploads: what they allow is written in them, and signed. Nothing has to be remembered until the PUT."""
+"""Signs the addresses of uploads. An address says itself what it allows, so nothing is remembered until the PUT."""
 
 from __future__ import annotations
 
@@ -19,26 +19,29 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class Ticket:
-    """What one address allows: this very content, at this very place, until then (seconds since 1970)."""
+    """The upload that one address allows: exactly this content, at this place, until ``expires``."""
 
     project: str
     domain: str
     filename: str
     md5: str  # hexadecimal
     limit: int  # bytes
-    expires: int
+    expires: int  # seconds since 1970
     uid: int = -1  # the owner of the token that it was given to
 
 
 class Signer:
-    """HMAC-SHA256 with a key of the gateway's own, good for nothing else."""
+    """A signer by HMAC-SHA256, with a key of the gateway that is used for nothing else."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     @staticmethod
     def open(path: Path) -> Signer:
-        """The signer with the key in ``path``, made when it is not there: addresses outlive a restart."""
+        """Return the signer with the key in ``path``, so that addresses outlive a restart.
+
+        A key that is missing or of another length is made anew. Raise OSError if it cannot be written.
+        """
         try:
             key = path.read_bytes()
         except FileNotFoundError:
@@ -53,12 +56,16 @@ class Signer:
         return Signer(key)
 
     def sign(self, ticket: Ticket) -> str:
-        """The ticket as one word of an address."""
+        """Return the ticket and its signature as one word for an address."""
         body = json.dumps(asdict(ticket), separators=(",", ":")).encode()
         return f"{_text(body)}.{_text(self._mac(body))}"
 
     def read(self, word: str, now: float) -> Ticket:
-        """The ticket in a word. Raises :class:`PermissionRefused` for one that we did not sign or that is over."""
+        """Return the ticket in a word of :meth:`sign`; ``now`` is in seconds since 1970.
+
+        Raise :class:`PermissionRefused` for a word that was not signed with this key, and for a ticket that has
+        expired.
+        """
         try:
             body, mac = (_bytes(part) for part in word.split("."))
         except (ValueError, binascii.Error) as error:

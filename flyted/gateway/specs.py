@@ -1,7 +1,8 @@
-"""Apps as clients described them: the SDK compares what it gets back with what it would send.
+"""Stores apps as clients described them: the SDK compares the answer with what it would send.
 
-flyted keeps its own plain description; this is the client's, by the digest of the former, so that the two cannot be
-confused. An app that was served by other means has none here, and is described from flyted's (``described.py``).
+flyted keeps its own plain description; the client's is stored here by the digest of flyted's, so that the two always
+belong together. An app that was not served through the gateway has none here; it is described from flyted's
+(``described.py``).
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ APPS = 1000
 
 
 class Specs:
-    """A folder per app, a file per description, the newest few."""
+    """The folder of descriptions: a folder for each app, in it a file for each of its ``KEPT`` newest descriptions."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(mode=0o700, exist_ok=True)
 
     def keep(self, key: AppKey, digest: str, app: bytes) -> None:
-        """Remembers a serialised ``App``."""
+        """Store a serialised ``App`` under the digest of flyted's description. Raise OSError if it cannot be written.
+
+        Delete older descriptions of the app beyond ``KEPT``, and those of the oldest apps beyond ``APPS``.
+        """
         folder = self._of(key)
         folder.mkdir(mode=0o700, exist_ok=True)
         replace(folder / digest, app)
@@ -36,14 +40,14 @@ class Specs:
             shutil.rmtree(path, ignore_errors=True)
 
     def find(self, key: AppKey, digest: str) -> bytes | None:
-        """The ``App`` that was given for this digest."""
+        """Return the serialised ``App`` that was stored under a digest; None if there is none."""
         try:
             return (self._of(key) / digest).read_bytes() if digest else None
         except OSError:
             return None
 
     def forget(self, key: AppKey) -> None:
-        """The app is deleted."""
+        """Delete all descriptions of an app, which was deleted."""
         shutil.rmtree(self._of(key), ignore_errors=True)
 
     def _of(self, key: AppKey) -> Path:

@@ -1,4 +1,7 @@
-"""What flyted says about an app → Flyte's status. The SDK reads the last condition only (flyte/remote/_app.py)."""
+"""Translates flyted's answer about an app to Flyte's status.
+
+The SDK reads only the last condition (flyte/remote/_app.py).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from flyted.contract.status import AppState
 _D, _S = pb.Status, pb.Status
 _SAID: dict[str, tuple[int, int, str]] = {
     AppState.DEPLOYING: (_D.DEPLOYMENT_STATUS_DEPLOYING, _S.INITIALIZING, "the first revision is being started"),
-    # asleep or waking, an app is active: a request is all that it takes
+    # a sleeping or waking app is active: a request is all that it needs
     AppState.STARTING: (_D.DEPLOYMENT_STATUS_ACTIVE, _S.SCALING_FROM_ZERO, "Service is ready; it wakes up"),
     AppState.RUNNING: (_D.DEPLOYMENT_STATUS_ACTIVE, _S.RUNNING, "Service is ready"),
     AppState.SLEEPING: (
@@ -26,7 +29,7 @@ _SUBSTATES = (("memory", _S.OOM_KILLED), ("secret", _S.SECRET_MOUNT_ERROR), ("im
 
 
 def of_app(app: dict[str, Any]) -> pb.Status:
-    """The status of an app that no deploy is changing right now."""
+    """Return the status of an app that no deploy is changing right now."""
     status = _begun(app)
     failure = app.get("last_failure")
     if failure and failure["revision"] > app["revision"]:
@@ -49,7 +52,11 @@ def _word(app: dict[str, Any]) -> tuple[int, int, str]:
 
 
 def of_deploy(app: dict[str, Any] | None, accepted: dict[str, Any], text: str, now: float) -> pb.Status:
-    """The status while a deploy goes on: pending last, whatever the old revision does meanwhile."""
+    """Return the status while a deploy goes on. Its last condition is pending, whatever the old revision does.
+
+    ``app``: flyted's answer about the app, None for a new one. ``accepted``: flyted's event of that name. ``now``:
+    seconds since 1970.
+    """
     status = _begun(app) if app else pb.Status()
     status.ingress.public_url = str(accepted["url"])
     if not status.HasField("created_at"):
@@ -60,7 +67,10 @@ def of_deploy(app: dict[str, Any] | None, accepted: dict[str, Any], text: str, n
 
 
 def of_failure(app: dict[str, Any] | None, accepted: dict[str, Any], reason: str, now: float) -> pb.Status:
-    """The status after a deploy that failed: its watcher must learn that, even though the old revision serves."""
+    """Return the status after a deploy that failed, for its watcher, even though the old revision still serves.
+
+    The arguments are those of :func:`of_deploy`.
+    """
     status = _begun(app) if app else pb.Status()
     status.ingress.public_url = str(accepted["url"])
     _condition(status, _D.DEPLOYMENT_STATUS_FAILED, reason, int(accepted["revision"]), now, _why(reason))
@@ -68,7 +78,7 @@ def of_failure(app: dict[str, Any] | None, accepted: dict[str, Any], reason: str
 
 
 def names(status: pb.Status) -> str:
-    """The name of the last condition's state, as filters have it."""
+    """Return the name of the last condition's state, as filters use it."""
     last = status.conditions[-1].deployment_status if status.conditions else 0
     return str(pb.Status.DeploymentStatus.Name(last))
 

@@ -1,4 +1,4 @@
-"""TaskService: the one task that there is, ``build-image``, with which the SDK has its images built."""
+"""TaskService: the only task here, ``build-image``, with which the SDK has its images built."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from flyted.gateway.parts import Parts
 
 BUILD = "build-image"
 BESIDE_S = 2.0
-"""The SDK deploys a file's tasks and apps at the same time, and leaves at the first error: so long the apps have."""
+"""Seconds by which a task's refusal is delayed: the SDK deploys a file's tasks and apps at the same time and leaves at
+the first error, and the apps are to be asked for before that.
+"""
 
 
 class Tasks(TaskService):
-    """The handlers."""
+    """The handlers of TaskService."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     async def list_tasks(self, request: pb.ListTasksRequest, ctx: RequestContext) -> pb.ListTasksResponse:
-        """The one that the SDK looks for, by its name."""
+        """List the task ``build-image``, or nothing if the SDK looks for another name."""
         where = request.project_id
         asked = [value for row in request.request.filters if row.field == "name" for value in row.values]
         if asked and BUILD not in asked:
@@ -40,26 +42,26 @@ class Tasks(TaskService):
     async def get_task_details(
         self, request: pb.GetTaskDetailsRequest, ctx: RequestContext
     ) -> pb.GetTaskDetailsResponse:
-        """What it takes and gives."""
+        """Describe the task ``build-image``. Raise :class:`NotFound` for any other."""
         check(request.task_id.name)
         details = definition.TaskDetails(task_id=request.task_id, spec=spec_of(request.task_id))
         return pb.GetTaskDetailsResponse(details=details)
 
     async def deploy_task(self, request: pb.DeployTaskRequest, ctx: RequestContext) -> pb.DeployTaskResponse:
-        """Refused, but not before the apps that are deployed beside the task have been asked for."""
+        """Raise :class:`Unsupported`, but not before the apps deployed beside the task have been asked for."""
         await asyncio.sleep(BESIDE_S)
         name = shown(request.task_id.name)
         raise Unsupported(f"task {name} was not deployed: {NOT_HERE}. Apps of the same file are served all the same")
 
 
 def check(name: str) -> None:
-    """Raises :class:`NotFound` for any other task."""
+    """Raise :class:`NotFound` unless ``name`` is ``build-image``."""
     if name != BUILD:
         raise NotFound(f"there is no task {shown(name)}: {NOT_HERE}")
 
 
 def spec_of(task: definition.TaskIdentifier) -> definition.TaskSpec:
-    """Three texts in, one out (flyte/_internal/imagebuild/remote_builder.py)."""
+    """Return the spec of the task: three texts in, one text out (flyte/_internal/imagebuild/remote_builder.py)."""
     name = identifier_pb2.Identifier(
         resource_type=identifier_pb2.TASK, org=task.org, project=task.project, domain=task.domain, name=task.name,
         version=task.version,

@@ -1,7 +1,7 @@
-"""Uploads: an address is handed out to the owner of a token; the PUT that follows comes without one.
+"""Uploads: the owner of a token gets a signed address; the PUT to this address comes without a token.
 
-The SDK sends with httpx, which knows no CA of ours: so a client of this machine gets an address without TLS, which the
-ingress takes from the loopback only, and every other one ``https``.
+The SDK uploads with httpx, which does not know our CA. Therefore a client of this machine gets an address without TLS,
+which the ingress accepts from the loopback only; every other client gets ``https``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ AT_ONCE = Room(users=32, shared=8, of_a_user=6)
 
 
 class Uploads:
-    """Hands out addresses and takes what is sent there."""
+    """The giver of addresses, and the receiver of the files that are sent to them."""
 
     def __init__(self, blobs: Blobs, signer: Signer) -> None:
         self._blobs = blobs
@@ -36,7 +36,11 @@ class Uploads:
         self._slots = Places(AT_ONCE)
 
     def address(self, place: Place, who: Caller, length: int, expires_in: int) -> tuple[str, int]:
-        """(where to PUT, until when). ``length`` 0: not told. Raises :class:`InvalidInput` for too much."""
+        """Return an address for a PUT, and when it expires in seconds since 1970.
+
+        ``length`` is the announced length in bytes (0: not announced); ``expires_in`` is the lifetime asked for in
+        seconds (0: 15 minutes; an hour at most). Raise :class:`InvalidInput` for a length above the limit.
+        """
         if length < 0 or length > FILE_BYTES:
             raise InvalidInput(f"an upload is at most {FILE_BYTES >> 20} MiB long")
         expires = int(time.time()) + min(max(expires_in or EXPIRY_S, 1), LONGEST_EXPIRY_S)
@@ -47,7 +51,7 @@ class Uploads:
         return f"{scheme}://{who.host}{'' if port == usual else f':{port}'}/upload/{word}", expires
 
     async def put(self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, reply: Reply) -> None:
-        """Takes the content of one address. Sent again, it is answered and not stored again."""
+        """Receive the content for one address, and answer. A content that is stored already is not stored again."""
         try:
             if scope["method"] != "PUT":
                 raise InvalidInput("send the content with PUT")
@@ -78,7 +82,10 @@ class _Gone(Exception):
 
 
 def _check(headers: dict[str, str], ticket: Ticket) -> None:
-    """What the headers say already, before a byte is read."""
+    """Check the headers before a byte of the body is read.
+
+    Raise :class:`InvalidInput` for a length above the limit, and :class:`PermissionRefused` for another content.
+    """
     length = headers.get("content-length", "")
     if length and not (length.isascii() and length.isdigit() and int(length) <= ticket.limit):
         raise InvalidInput(f"an upload is at most {ticket.limit} bytes long here")

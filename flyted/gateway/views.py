@@ -1,4 +1,4 @@
-"""What the pages show: the apps, one app, one image build."""
+"""The contents of the pages: the list of apps, one app, one image build. Each is a title and pieces of HTML."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOG_LINES = 50
 
 
 async def apps(parts: Parts, token: str) -> tuple[str, list[str]]:
-    """The start page."""
+    """Return the start page, the list of apps."""
     found = (await parts.daemon.call("app.list", {"project": "", "domain": ""}, token=token))["apps"]
     if not found:
         return "Apps", [html.paragraph("There are none yet."), html.command("flyte serve FILE ENV"), _logout()]
@@ -28,7 +28,10 @@ async def apps(parts: Parts, token: str) -> tuple[str, list[str]]:
 
 
 async def app(parts: Parts, token: str, project: str, domain: str, name: str) -> tuple[str, list[str]]:
-    """One app: its state, its address, its last lines. Raises :class:`NotFound`."""
+    """Return the page of one app: its state, its address, its last lines.
+
+    Raise :class:`~flyted.contract.errors.NotFound` if it does not exist, and :class:`InvalidInput` for a bad name.
+    """
     key = AppKey(label(project, "project"), label(domain, "domain"), label(name, "app name"))
     args = {"project": project, "domain": domain, "name": name}
     deploy = parts.jobs.deploy_of(key)
@@ -77,7 +80,7 @@ async def _log(parts: Parts, token: str, args: dict[str, str]) -> list[str]:
 
 
 def run(parts: Parts, name: str) -> tuple[str, list[str]]:
-    """One image build. Raises :class:`NotFound`."""
+    """Return the page of one image build. Raise :class:`~flyted.contract.errors.NotFound` for an unknown one."""
     found: Run = parts.jobs.run(name)
     rows = [
         ("Image", escape(found.target)),
@@ -90,7 +93,7 @@ def run(parts: Parts, name: str) -> tuple[str, list[str]]:
 
 
 def _target(url: str, path: str) -> str:
-    """Where a link of an app leads; nowhere for what would change the host behind ``url``."""
+    """Return the address of an app's link, or "" for a link that would change the host of ``url``."""
     try:
         return url + link_target(path) if path.startswith("/") else link_target(path)
     except InvalidInput:
