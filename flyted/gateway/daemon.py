@@ -1,7 +1,8 @@
 """The gateway's client of flyted: one connection per verb, on the socket where only a caller's token has rights.
 
 The protocol is that of ``contract/wire.py``. Unlike ``contract/client.py`` this client waits without a thread, since
-many clients may follow logs at once; a call that is cancelled closes its connection, which ends the work in flyted.
+many clients may follow logs at once. A cancelled call closes its connection, and flyted then ends what waits for the
+client (a followed log, a stop, a deletion), but finishes a deploy.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ async def at_app(parts: Parts, host: str, query: dict[str, str], reply: Reply) -
 
 
 async def logout(parts: Parts, headers: dict[str, str], host: str, reply: Reply) -> None:
-    """End the session of this browser.
+    """End the session of this browser, delete its cookie and redirect it to /login.
 
     Raise :class:`NotFound` if another page than the gateway's own asks for it, and :class:`Unauthenticated` without a
     session.
