@@ -1,4 +1,4 @@
-"""``python -m flytectl``."""
+"""Runs ``flytectl`` as ``python -m flytectl``."""
 
 from flytectl.cli import main
 

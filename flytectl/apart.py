@@ -1,9 +1,9 @@
 """Runs programs as a user, apart from root's terminal.
 
-A process that shares a terminal's session may type into it (ioctl_tty(2): TIOCSTI), and one that holds a descriptor of
-the terminal may read what is typed there. So a program that root starts as somebody else gets a session of its own
-(setsid(2)) and pipes. What it prints is handed on with control characters made visible, and signals that end us are
-sent to its process group.
+A process in a terminal's session may type into that terminal (ioctl_tty(2): TIOCSTI), and a process with a descriptor
+of the terminal may read what is typed there. So a program that root starts as another user gets a session of its own
+(setsid(2)) and pipes. Its output is copied with control characters made visible, and a signal that ends flytectl ends
+its process group too.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from flytectl.identity import Identity
 
 PATIENCE = 2.0  # seconds that the program may take to end after each signal
-FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # Python itself makes KeyboardInterrupt of SIGINT
+FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # for SIGINT Python itself raises KeyboardInterrupt
 _AT_ONCE = 65536
 _LEFT = 2**20  # bytes that a pipe of an unprivileged user holds at most (pipe(7): pipe-max-size)
 
 
 class _Ended(BaseException):
-    """One of the signals in FORWARDED arrived."""
+    """An interruption: one of the signals in FORWARDED arrived."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -46,10 +46,11 @@ def run(
     quiet: bool = False,
     cwd: str | None = None,
 ) -> tuple[int, bytes]:
-    """Runs ``command`` as ``identity``, or as the caller; returns its exit status and what it printed.
+    """Run ``command`` as ``identity``, or as the caller; return its exit status and captured output.
 
-    Standard output is returned with ``capture``, else it goes to our standard error like the program's errors, which
-    ``quiet`` drops. Processes that the program leaves behind are not waited for. Raises OSError if it does not start.
+    With ``capture`` the standard output is returned, else it goes to flytectl's standard error, as the program's
+    errors do. ``quiet`` drops the errors. Processes that the program leaves behind are not waited for. Raise OSError
+    if the program cannot be started.
     """
     errors = None if identity is None else subprocess.PIPE if capture else subprocess.STDOUT
     process = subprocess.Popen(
@@ -78,7 +79,7 @@ def run(
 
 
 def _wait(process: subprocess.Popen[bytes], *, capture: bool) -> tuple[int, bytes]:
-    """Reads the program's pipes until it has ended."""
+    """Read the program's pipes until it has ended; return its exit status and captured output."""
     kept: list[bytes] = []
     with selectors.DefaultSelector() as selector, _pidfd(process.pid) as ended:
         selector.register(ended, selectors.EVENT_READ)
@@ -105,7 +106,7 @@ def _takers(
 
 
 def _read(fd: int, take: Callable[[bytes], object], limit: int) -> bool:
-    """Takes what is there, ``limit`` bytes at most; whether there may be more later."""
+    """Read the available bytes, about ``limit`` at most; report whether more may come later."""
     while limit > 0:
         try:
             chunk = os.read(fd, _AT_ONCE)
@@ -119,7 +120,7 @@ def _read(fd: int, take: Callable[[bytes], object], limit: int) -> bool:
 
 
 class _Shown:
-    """Writes a program's output to our standard error, as text that no terminal obeys."""
+    """A writer of a program's output to our standard error, with control characters made visible."""
 
     def __init__(self) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
@@ -134,7 +135,7 @@ class _Shown:
 
 @contextlib.contextmanager
 def _pidfd(pid: int) -> Iterator[int]:
-    """A descriptor that becomes readable when the process ends."""
+    """Yield a descriptor that becomes readable when the process ends."""
     fd = os.pidfd_open(pid)
     try:
         yield fd
@@ -144,7 +145,7 @@ def _pidfd(pid: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _signals_raise(*, enabled: bool) -> Iterator[None]:
-    """Makes an exception of the signals that would end us and leave the program behind."""
+    """Turn the signals that would end flytectl, and leave the program behind, into exceptions."""
 
     def stop(number: int, _frame: object) -> NoReturn:
         raise _Ended(number)
@@ -159,9 +160,9 @@ def _signals_raise(*, enabled: bool) -> Iterator[None]:
 
 
 def _end(process: subprocess.Popen[bytes], group: int | None, why: BaseException) -> None:
-    """Ends the program and its process group: at Ctrl-C as the terminal would, and by force if it stays."""
+    """End the program and its process group: by SIGINT after Ctrl-C, else SIGTERM, and by SIGKILL if it stays."""
     first = signal.SIGINT if isinstance(why, KeyboardInterrupt) else signal.SIGTERM
-    arrived = group is None and first is signal.SIGINT  # from the terminal that we share
+    arrived = group is None and first is signal.SIGINT  # the terminal that we share has sent it to the program too
     for number in (None if arrived else first, signal.SIGTERM, signal.SIGKILL):
         if number is not None and process.poll() is None:
             os.killpg(group, number) if group else process.send_signal(number)
@@ -171,6 +172,6 @@ def _end(process: subprocess.Popen[bytes], group: int | None, why: BaseException
 
 
 def _end_ourselves(number: int) -> None:
-    """Dies of the signal, so that who sent it sees that it counted."""
+    """End by the signal's default action, so that the sender sees its effect in the exit status."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

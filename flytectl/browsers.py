@@ -1,6 +1,6 @@
-"""Makes one user's browsers trust the local CA, and undoes it: the NSS databases below the user's home.
+"""Makes one user's browsers trust the local CA, and undoes it, in the NSS databases below the user's home.
 
-They are read and written only by programs that run as that user: root writes nothing where a user could have put a
+Only programs that run as that user read and write the databases: root writes to no path where a user could have put a
 link.
 """
 
@@ -29,7 +29,10 @@ _OLD, _NEW = ".pki/nssdb", ".local/share/pki/nssdb"
 
 @dataclass(frozen=True)
 class Browser:
-    """A browser, or several that share one database: where that lies below a home, and what starts them."""
+    """A browser, or several with a common database.
+
+    ``places``: glob patterns of the database's folder below a home. ``programs``: the programs that start them.
+    """
 
     name: str
     places: tuple[str, ...]
@@ -65,12 +68,12 @@ BROWSERS = (
         ("firefox", "firefox-esr", "org.mozilla.firefox"),
     ),
 )  # fmt: skip
-_CHROMIUM_SANDBOXES = ("/snap/", "/flatpak/")  # these have a home of their own, made at their first start
+_CHROMIUM_SANDBOXES = ("/snap/", "/flatpak/")  # their browsers have homes of their own, made at the first start
 
 
 @dataclass(frozen=True)
 class Found:
-    """The database of a browser; ``made`` is false where the browser has not made it yet."""
+    """The database of a browser; ``made`` is false if the browser has not made it yet."""
 
     browser: str
     folder: Path
@@ -78,7 +81,7 @@ class Found:
 
 
 def stores(home: Path) -> list[Found]:
-    """The databases that browsers have made below ``home``."""
+    """Return the databases that browsers have made below ``home``, by folder."""
     found = {
         folder: Found(browser.name, folder)
         for browser in BROWSERS
@@ -90,7 +93,7 @@ def stores(home: Path) -> list[Found]:
 
 
 def programs(browser: Browser, home: Path) -> list[str]:
-    """Paths of the browser's programs that are installed for everybody or below ``home``."""
+    """Return the paths of the browser's programs that are installed for all users or below ``home``."""
     folders = (
         "/usr/local/bin", "/usr/bin", "/snap/bin", "/var/lib/flatpak/exports/bin",
         str(home / ".local/share/flatpak/exports/bin"),
@@ -100,10 +103,10 @@ def programs(browser: Browser, home: Path) -> list[str]:
 
 
 def unmade(home: Path, have: Iterable[Found]) -> tuple[list[Found], list[str]]:
-    """What is installed and has made no database yet: (databases to make, browsers that have to be started first).
+    """Find the installed browsers without a database: return (databases to make, browsers to be started first).
 
-    Chromium of a Debian package has one place for all profiles; Firefox makes a profile with a name of its own, and
-    snaps and flatpaks make their homes.
+    The Chromium of a Debian package has one database for all profiles, which can be made here. Firefox has to make its
+    profile, whose name it chooses, and snaps and flatpaks have to make their homes.
     """
     known = {each.browser for each in have}
     make, start = [], []
@@ -119,28 +122,28 @@ def unmade(home: Path, have: Iterable[Found]) -> tuple[list[Found], list[str]]:
 
 
 def have_certutil() -> bool:
-    """Whether the program that changes NSS databases is there."""
+    """Report whether certutil, the program that changes NSS databases, is installed."""
     return shutil.which("certutil", path="/usr/bin:/bin") is not None
 
 
 def trust_in(store: Found, user: pwd.struct_passwd, pem: str) -> bool:
-    """Adds the CA to one database, as its owner; makes a database that is not there. Returns whether that worked."""
+    """Add the CA to one database, as its owner, and make the database if it is missing; report whether that worked."""
     if not store.made and not (
         _as_user(user, ["/usr/bin/mkdir", "-p", "-m", "700", str(store.folder)])
         and _certutil(store.folder, user, ["-N", "--empty-password"])
     ):
         return False
-    distrust_in(store.folder, user)  # an older CA of the same name would win
+    distrust_in(store.folder, user)  # an older CA of the same name would take precedence
     return _certutil(store.folder, user, ["-A", "-n", NICKNAME, "-t", "C,,", "-a"], pem)
 
 
 def distrust_in(folder: Path, user: pwd.struct_passwd) -> bool:
-    """Removes the CA from one database; whether it was there."""
+    """Remove the CA from one database; report whether certutil removed it (false also if it was not there)."""
     return _certutil(folder, user, ["-D", "-n", NICKNAME])
 
 
 def trusted_in(folder: Path, pem: str) -> bool:
-    """Whether a database of the calling user's holds this CA."""
+    """Report whether a database of the calling user contains this CA."""
     done = subprocess.run(
         ["/usr/bin/certutil", "-L", "-n", NICKNAME, "-a", "-d", f"sql:{folder}"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""What ``flytectl doctor`` finds out from the user's side, before and beside the daemon's own checks.
+"""Runs the checks of ``flytectl doctor``: those of the user's side, and the daemon's own.
 
 A check is ``{"name", "ok": true | false | null, "detail", "hint"}``; null is a warning.
 """
@@ -26,7 +26,7 @@ Check = dict[str, Any]
 
 
 def run() -> list[Check]:
-    """All checks, the daemon's included when it answers."""
+    """Run all checks, including the daemon's if it answers; return their results."""
     try:
         version, authority = call("version"), call("ca.show")
     except FlytedError as error:
@@ -41,12 +41,12 @@ def run() -> list[Check]:
 
 
 def _base_domain(names: list[str]) -> str:
-    """The domain that the apps are below: what the certificate has a wildcard for."""
+    """Return the domain of the apps: the one for which the certificate has a wildcard."""
     return next((name[2:] for name in names if name.startswith("*.")), BASE_DOMAIN)
 
 
 def check(name: str, detail: str, hint: str = "", *, ok: bool | None) -> Check:
-    """One finding."""
+    """Return the result of one check."""
     return {"name": name, "ok": ok, "detail": detail, "hint": hint}
 
 
@@ -60,7 +60,7 @@ def _group() -> Iterator[Check]:
     except KeyError:
         yield check("group", f"there is no group '{GROUP}'", "install the package flyted", ok=False)
         return
-    if group.gr_gid in {os.getegid(), *os.getgroups()}:  # newgrp(1) makes it the effective one
+    if group.gr_gid in {os.getegid(), *os.getgroups()}:  # newgrp(1) makes it the effective group
         yield check("group", f"{user} is in group '{GROUP}'", ok=True)
     elif user in group.gr_mem:
         hint = f"log out and in again, or: newgrp {GROUP}"
@@ -83,7 +83,7 @@ def _names(base: str) -> Iterator[Check]:
 
 
 def names_hint(base: str) -> str:
-    """How names below the base domain come to lead to this machine."""
+    """Return a hint on how to make names below the base domain resolve to this machine."""
     if base == "localhost" or base.endswith(".localhost"):
         return "sudo apt install libnss-myhostname; curl and browsers resolve *.localhost by themselves"
     return (
@@ -93,7 +93,7 @@ def names_hint(base: str) -> str:
 
 
 def _is_here(address: str) -> bool:
-    """Whether the address is one of this machine's: only those can be bound."""
+    """Report whether the address is one of this machine's: only those can be bound."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
@@ -126,7 +126,7 @@ def _trusted(pem: str) -> Check:
 
 
 def _browsers(pem: str) -> Iterator[Check]:
-    """Whether the calling user's browsers trust it; root has none."""
+    """Check whether the calling user's browsers trust the CA, unless that is root, who has none."""
     if os.geteuid() == 0 or not browsers.have_certutil():
         return
     have = browsers.stores(Path.home())

@@ -1,7 +1,7 @@
-"""``flytectl``: which words run which command, and how a failure reaches the user.
+"""Parses the command line of ``flytectl``, runs the command, and reports its failure to the user.
 
-One table names every command; both grammars (``secret create`` and Flyte's ``create secret``) are rows of it. A
-command's module is imported when the command is named, so ``--help`` costs click and nothing else.
+One table names every command, in both word orders (``secret create`` and Flyte's ``create secret``). A command's
+module is imported when the command is named, so ``--help`` of a group imports click and nothing else.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ COMMANDS = {
     "delete app": "app:delete",
     "delete secret": "secret:delete",
 }
-"""Words → module of ``flytectl.commands`` and function."""
+"""Words → ``module:function`` in ``flytectl.commands``."""
 
 EXAMPLES = {
     "": ("flytectl serve app.py", "flytectl app ls", "flytectl doctor"),
@@ -71,7 +71,7 @@ EXAMPLES = {
         "flytectl secret create API_KEY --replace --roll",
     ),
 }
-"""What ``--help`` shows at its end, by the words of a command or group."""
+"""The words of a command or group → the examples at the end of its ``--help``."""
 
 GROUPS = {
     "": "Serve Flyte apps on this machine.\n\nStart with: flytectl serve app.py",
@@ -87,13 +87,13 @@ GROUPS = {
     "delete": "The same as 'app delete' and 'secret delete'.",
 }
 
-COMPLETE = "_FLYTECTL_COMPLETE"  # the shells' question, in click's protocol
-INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
+COMPLETE = "_FLYTECTL_COMPLETE"  # the variable by which shells ask for completions, in click's protocol
+INTERRUPTED = 130  # 128 + SIGINT, as in a shell
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 
 def named(row: str) -> click.Command:
-    """The command of a row of the table."""
+    """Import and return the command of a row of the table, with its examples."""
     module, function = COMMANDS[row].split(":")
     command: click.Command = getattr(importlib.import_module(f"flytectl.commands.{module}"), function)
     command.epilog = _examples(row if row in EXAMPLES else " ".join(reversed(row.split(" "))))
@@ -101,12 +101,12 @@ def named(row: str) -> click.Command:
 
 
 def _examples(row: str) -> str | None:
-    r"""The end of a help text: click leaves lines after a ``\b`` as they are."""
+    r"""Return the end of a help text; click does not rewrap the lines after a ``\b``."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in EXAMPLES[row]) if row in EXAMPLES else None
 
 
 def _alone(ctx: click.Context, **options: Any) -> Any:
-    """What a group's own words do when no other follows: they are a row of the table themselves."""
+    """Run a group that is also a command, such as plain ``flytectl token``, if no subcommand follows."""
     if ctx.invoked_subcommand is None:
         return ctx.invoke(named(" ".join(ctx.command_path.split(" ")[1:])), **options)
     if any(options.values()):
@@ -115,7 +115,7 @@ def _alone(ctx: click.Context, **options: Any) -> Any:
 
 
 class Words(click.Group):
-    """The group behind the words said so far; finds its members in the table."""
+    """A group of commands, named by the words ``said`` so far, whose members are those in the table."""
 
     def __init__(self, said: str = "") -> None:
         super().__init__(
@@ -131,19 +131,22 @@ class Words(click.Group):
         self._prefix = f"{said} " if said else ""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """A command line that stops here is a mistake: the help goes to stderr (click 8.1 and 8.2 differ)."""
+        """Parse as click does, but print the help to stderr and exit with 2 if no word follows the group.
+
+        click 8.1 and 8.2 differ in that case.
+        """
         if not args and not ctx.resilient_parsing and not self.invoke_without_command:
             click.echo(ctx.get_help(), err=True)
             ctx.exit(2)
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
-        """The next words, in the table's order."""
+        """Return the words that may follow, in the table's order."""
         words = [row[len(self._prefix) :].split(" ")[0] for row in COMMANDS if row.startswith(self._prefix)]
         return list(dict.fromkeys(words))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command or group of the next word."""
+        """Return the command or group of the next word, ``None`` if there is none."""
         row = self._prefix + cmd_name
         if any(known.startswith(f"{row} ") for known in COMMANDS):
             return Words(row)
@@ -152,7 +155,7 @@ class Words(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click, with the nearest words in the error."""
+        """Resolve as click does, but name the nearest word in the error."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -179,7 +182,7 @@ def _version(ctx: click.Context) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs one command line (default: the process's) and returns the exit status."""
+    """Run one command line (default: the process's), and return the exit status. Every error is reported here."""
     words = sys.argv[1:] if args is None else args
     as_json = "--json" in itertools.takewhile(lambda word: word != "--", words)
     for stream in (sys.stdout, sys.stderr):
@@ -197,13 +200,13 @@ def main(args: list[str] | None = None) -> int:
     except FlytedError as error:
         _show_traceback(getattr(error, "traceback", ""))
         return _report(error.code, error.message, error.hint, error.exit_status, as_json=as_json)
-    except Exception as error:  # noqa: BLE001  the last line of defence: no traceback of ours reaches a user
+    except Exception as error:  # noqa: BLE001  the last line of defence: no user should see our traceback
         return _internal(error, as_json=as_json)
     return status
 
 
 def _run(args: list[str]) -> int:
-    """What click's own ``main`` does, without its handling of Ctrl-C and closed pipes."""
+    """Do what click's own ``main`` does, without its handling of Ctrl-C and closed pipes."""
     asked = os.environ.get(COMPLETE)
     if asked:
         from click.shell_completion import shell_complete
@@ -219,7 +222,7 @@ def _run(args: list[str]) -> int:
 
 def _interrupted() -> int:
     if sys.stderr.isatty():
-        sys.stderr.write("\n")  # the terminal shows ^C; what follows begins on its own line
+        sys.stderr.write("\n")  # the terminal shows ^C; the prompt begins on a line of its own
     return INTERRUPTED
 
 
@@ -232,7 +235,7 @@ def _report(code: str, message: str, hint: str, status: int, *, as_json: bool) -
 
 
 def _show_traceback(text: str) -> None:
-    """The user's own frames, from the import of the user's file."""
+    """Print the traceback of a failed import, with the user's own frames."""
     if text:
         from flytectl.render import safe_lines
 
@@ -252,6 +255,6 @@ def _internal(error: Exception, *, as_json: bool) -> int:
 
 
 def _pipe_closed() -> int:
-    """The reader went away: say nothing, also not at the interpreter's last flush."""
+    """Handle the end of the reader of a pipe: print nothing more, also not at the interpreter's last flush."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return PIPE_CLOSED

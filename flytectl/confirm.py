@@ -1,4 +1,4 @@
-"""Asks before something is deleted for good: on a terminal by a question, else by ``--yes``."""
+"""Asks for confirmation before data is deleted for good; without a terminal ``--yes`` is required."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from flytectl.options import say
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 DECLINED = 1
-"""The exit status where the answer was no."""
+"""The exit status if the answer was no."""
 
 
 def yes_option(function: Decorated) -> Decorated:
-    """``--yes``: delete without asking."""
+    """Add ``--yes``: delete without asking."""
     return click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")(function)
 
 
 def scope_words(project: str, domain: str, *unless: str) -> list[str]:
-    """The options that name a scope, but for the values in ``unless``."""
+    """Return the options that name a scope, without those whose value is in ``unless``."""
     pairs = (("--project", project), ("--domain", domain))
     return [word for option, value in pairs if value and value not in unless for word in (option, value)]
 
 
 def can_ask() -> bool:
-    """Whether somebody sits at a terminal."""
+    """Report whether standard input and standard error are a terminal."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def may_delete(lost: Sequence[str], question: str, command: str) -> bool:
-    """Shows what will be lost, a line each, and asks. ``False``: the user does not want it, and was told so.
+    """Show what will be lost, a line each, and ask; return ``False`` after a no, with a message.
 
-    Raises :class:`InvalidInput` where nobody can be asked; ``command`` is what to type then.
+    Raise :class:`InvalidInput` without a terminal, with ``command``, what to type then, as its hint. click raises
+    ``Abort`` at Ctrl-C.
     """
     if not can_ask():
         from flyted.contract.errors import InvalidInput  # noqa: PLC0415  only where it is raised

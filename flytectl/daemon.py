@@ -1,4 +1,4 @@
-"""The way from a command to the daemon, imported only by commands that talk to it."""
+"""Calls the daemon for a command. Imported only by commands that talk to the daemon."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INTERRUPTED = {
     "app.delete": "if its last requests had not ended yet, the app is stopped, not deleted: flytectl app get {name}",
     "secret.create": "the value may be stored; with --roll, apps go on restarting: flytectl secret get {name}",
 }
-"""The verbs that one waits for, with a clock, and what becomes of them when Ctrl-C ends the command that does."""
+"""Verbs that may take long, and get a clock → what happens to them when Ctrl-C ends the command that waits."""
 
 
 def call(
@@ -34,7 +34,10 @@ def call(
     fd: int | None = None,
     on_event: client.OnEvent | None = None,
 ) -> dict[str, Any]:
-    """Calls a verb of the daemon behind ``$FLYTED_SOCKET`` (default: this machine's); errors as the client's."""
+    """Call a verb of the daemon behind ``$FLYTED_SOCKET`` (default: this machine's), and return its answer.
+
+    Raise the errors of :func:`flyted.contract.client.call`; a NotFound gets a hint on what may have been meant.
+    """
     path = Path(os.environ.get("FLYTED_SOCKET") or client.SOCKET)
     try:
         with clocked(on_event) if verb in INTERRUPTED else nullcontext(on_event) as heard:
@@ -53,7 +56,7 @@ def call(
 
 
 def _name(args: dict[str, Any]) -> str:
-    """What a verb is about, by its arguments."""
+    """Return the name of the app or secret in a verb's arguments."""
     key = args.get("spec", {}).get("key", args)
     return safe(key.get("name") or key.get("key") or "NAME")
 
@@ -72,12 +75,15 @@ def _suggestion(verb: str, args: dict[str, Any], path: Path) -> str:
 
 
 def require_same_version() -> None:
-    """Fails early and clearly when the daemon is down or of another version than this command."""
+    """Raise an error of the client if the daemon is down, or ProtocolMismatch if its version is not this command's."""
     client.check_version(call("version"), VERSION)
 
 
 def restart() -> None:
-    """Starts the daemon anew and waits until it serves; apps go on meanwhile. Needs root."""
+    """Restart the daemon and wait until it serves; apps go on meanwhile. Needs root.
+
+    Raise DaemonUnavailable if it does not start.
+    """
     done = subprocess.run(
         ["systemctl", "restart", "flyted.service"], stdin=subprocess.DEVNULL, capture_output=True, check=False
     )

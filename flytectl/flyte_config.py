@@ -1,4 +1,4 @@
-"""The configuration of Flyte's command and SDK (flyte/config/_internal.py names its keys), for this machine."""
+"""Writes the configuration of Flyte's command and SDK for this machine (flyte/config/_internal.py names its keys)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flyted.contract.errors import AlreadyExists, HostFailure, ProtocolMismatch
 from flyted.contract.names import AppKey
 
 FILE = Path(".flyte/config.yaml")
-"""Below the home folder: the last place where the SDK looks."""
+"""The path below the home folder: the last place where the SDK looks."""
 
 _TEXT = """\
 # Flyte's command and SDK talk to flyted on this machine. Written by: flytectl config init
@@ -34,7 +34,11 @@ flyted:
 
 
 def render(gateway: dict[str, Any], project: str, domain: str) -> str:
-    """The file's text. Raises :class:`InvalidInput` for a name that Flyte or we refuse."""
+    """Return the file's text.
+
+    Raise :class:`InvalidInput` for a name that Flyte or flyted refuses, :class:`ProtocolMismatch` if ``gateway``, the
+    daemon's answer to ``gateway.show``, is incomplete.
+    """
     AppKey(project, domain, "app")
     try:
         host, port, ca_file = str(gateway["host"]), int(gateway["https_port"]), str(gateway["ca_file"])
@@ -46,10 +50,10 @@ def render(gateway: dict[str, Any], project: str, domain: str) -> str:
 
 
 def write(path: Path, text: str, *, force: bool) -> None:
-    """Puts the text at ``path``; its folder is made.
+    """Write the text to ``path``, and make its folder.
 
-    Raises :class:`AlreadyExists` when another text is there and ``force`` is not said; :class:`HostFailure` when the
-    disk refuses.
+    Raise :class:`AlreadyExists` if the file has another text and ``force`` is false, :class:`HostFailure` if it cannot
+    be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""As whom the user's file is imported: never as root."""
+"""Decides as which user a file is imported: never as root."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from flyted.contract.errors import InvalidInput, PermissionRefused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What a program of the user's may know of root's environment.
+# The variables that a program of the user gets from root's environment.
 KEPT = ("LANG", "LANGUAGE", "TERM", "COLORTERM", "NO_COLOR", "TZ", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
 PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A user to become, completely: all ids, all groups, an environment of its own."""
+    """A user to become completely, with all ids, all groups, and an environment of their own."""
 
     name: str
     uid: int
@@ -29,25 +29,26 @@ class Identity:
     shell: str
 
     def drop(self) -> dict[str, Any]:
-        """Arguments for ``subprocess``: it sets the groups, then gid, then uid (real, effective and saved).
+        """Return arguments for ``subprocess``, which sets the groups, then gid, then uid (real, effective and saved).
 
-        In a session of its own: a process in root's could type into root's terminal (ioctl_tty(2): TIOCSTI).
+        The process gets a session of its own: in root's it could type into root's terminal (ioctl_tty(2): TIOCSTI).
         """
         own = {"start_new_session": True, "umask": 0o022}
         return {"user": self.uid, "group": self.gid, "extra_groups": list(self.groups), **own}
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """A login's environment; of the caller's only language, terminal and the active virtual environment."""
+        """Return the environment of a login, with the caller's language, terminal and active virtual environment."""
         kept = {name: environ[name] for name in environ if name in KEPT or name.startswith("LC_")}
         own = {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell, "PATH": PATH}
         return kept | own
 
 
 def to_become(as_user: str | None, environ: Mapping[str, str]) -> Identity | None:
-    """The user to drop to; None for an ordinary caller, who stays who they are.
+    """Return the user to become; None for an ordinary caller, who does not change.
 
-    Root becomes the user behind sudo (SUDO_UID), or ``as_user``. Raises PermissionRefused for root without
-    either, InvalidInput for a user that does not exist or is root.
+    Root becomes the user behind sudo (SUDO_UID), or ``as_user``. Raise PermissionRefused for root without either,
+    InvalidInput for a user that does not exist or is root, and for an ordinary caller with another user as
+    ``as_user``.
     """
     if 0 not in os.getresuid():
         if as_user is not None and as_user not in {pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid())}:
@@ -72,7 +73,7 @@ def _entry(name: str, source: str) -> pwd.struct_passwd:
 
 
 def of(entry: pwd.struct_passwd) -> Identity:
-    """The user of this entry. Raises InvalidInput for root."""
+    """Return the user of this entry. Raise InvalidInput for root."""
     if entry.pw_uid == 0:
         raise InvalidInput(
             f"{entry.pw_name} is root, who does not import a user's file", hint="name another: --as USER"

@@ -1,7 +1,7 @@
-"""What to type when the import of a file lacks a package: commands that can work on Debian.
+"""Finds the command to type when the import of a file lacks a package, one that works on Debian.
 
 Debian's own Python takes no packages from pip (EXTERNALLY-MANAGED, PEP 668), an environment that uv made has no pip,
-and the uv that comes with flytectl is on nobody's path. So every command here names the uv that is there.
+and the uv that comes with flytectl is not on ``PATH``. So every command here names the uv that is installed.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ PACKAGES = {
     "slugify": "python-slugify",
     "yaml": "pyyaml",
 }
-_READ = 1 << 20  # bytes of a file
+_READ = 1 << 20  # bytes; a larger file is not searched for imports
 NAMESPACES = frozenset({"azure", "flyteplugins", "google", "opentelemetry"})  # many packages share each of these
 
 
 def package_of(module: str) -> str:
-    """What PyPI calls the package of ``module``: by the list above, else by the module's name; PACKAGE if unknown."""
+    """Return PyPI's name for the package of ``module``: from the list above, else the module's; PACKAGE if unknown."""
     top, _, rest = module.partition(".")
     if top == "flyteplugins" and rest:
         return f"flyteplugins-{rest.partition('.')[0]}"
@@ -63,7 +63,10 @@ def package_of(module: str) -> str:
 
 
 def modules_of(file: Path) -> list[str]:
-    """The modules that ``file`` imports and that are neither Python's nor the SDK's, nor beside it."""
+    """Return the modules that ``file`` imports, without Python's, the SDK's, and those beside it.
+
+    Return [] if the file cannot be read or parsed, or is larger than ``_READ`` bytes.
+    """
     try:
         with file.open("rb") as source:
             text = source.read(_READ + 1)
@@ -86,14 +89,14 @@ def _is_packaged(top: str, file: Path) -> bool:
 
 
 def shown_uv(environ: Mapping[str, str]) -> str:
-    """uv as the user can type it: their own, or the one of this package with the system's certificates."""
+    """Return uv as the user can type it: their own, or the one of this package with the system's certificates."""
     if shutil.which("uv", path=environ.get("PATH")) is None and pythons.UV.is_file():
         return f"{pythons.UV} --system-certs"
     return "uv"
 
 
 def into(python: Python, environ: Mapping[str, str], *packages: str) -> str:
-    """The command that installs ``packages`` for this Python; empty where none may be installed (Debian's own)."""
+    """Return the command that installs ``packages`` for this Python; "" if none may be installed (Debian's own)."""
     folder = Path(python.program).parent.parent  # not resolved: the Python of an environment is a link
     if not any(os.path.exists(folder / mark) for mark in ("pyvenv.cfg", "conda-meta")):  # noqa: PTH110  never raises
         return ""
@@ -102,13 +105,13 @@ def into(python: Python, environ: Mapping[str, str], *packages: str) -> str:
 
 
 def a_new_environment(environ: Mapping[str, str], file: Path, *packages: str) -> str:
-    """The commands that make an environment with ``packages`` and serve ``file`` by it."""
+    """Return the commands that make an environment with ``packages`` and serve ``file`` with it."""
     uv, wanted, name = shown_uv(environ), shlex.join(packages), shlex.quote(file.name)
     return f"{uv} venv .venv && {uv} pip install --python .venv {wanted} && flytectl serve --python .venv {name}"
 
 
 def the_sdk(python: Python, environ: Mapping[str, str], file: Path) -> str:
-    """What to type when ``python`` has no Flyte SDK, or one that flytectl cannot use."""
+    """Return what to type if ``python`` has no Flyte SDK, or one that flytectl cannot use."""
     if python.origin == "script":
         return f'add "{SDK}" to the dependencies in the script block of {file.name}'
     command = into(python, environ, SDK)
@@ -120,7 +123,7 @@ def the_sdk(python: Python, environ: Mapping[str, str], file: Path) -> str:
 
 
 def a_module(python: Python, environ: Mapping[str, str], file: Path, module: str) -> str:
-    """What to type when the import of ``file`` found no ``module`` ("" if its name is not known)."""
+    """Return what to type if the import of ``file`` found no ``module`` ("" if its name is not known)."""
     imported = modules_of(file)
     package = package_of(next((each for each in imported if each.startswith(f"{module}.")), module))
     aside = f" ({PLACEHOLDER}: what PyPI calls the package that is missing)" if package == PLACEHOLDER else ""
@@ -129,7 +132,7 @@ def a_module(python: Python, environ: Mapping[str, str], file: Path, module: str
     command = into(python, environ, package)
     if command:
         return f"type: {command}{aside}"
-    others = {package_of(each) for each in imported} - {PLACEHOLDER}  # a new environment has none of them
+    others = {package_of(each) for each in imported} - {PLACEHOLDER}  # a new environment needs all of them
     needed = sorted({package, *others})
     listed = ", ".join(f'"{each}"' for each in ("flyte", *needed))
     return "\n".join(

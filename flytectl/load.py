@@ -1,8 +1,8 @@
-"""Import a user's file in the user's Python, as the user, and bring back what is to be served.
+"""Imports a user's file in the user's Python, as the user, and returns the apps to serve.
 
-The user's code runs in a process of its own that gets two empty memory files to write its answer to. Nothing
-that it names is opened here: the bundle comes as bytes (a root that opened paths for a user would read
-/root/… for them through a symbolic link).
+The user's code runs in a process of its own, which writes its answer to two empty memory files. No path that it names
+is opened here, and the bundle comes as bytes: if root opened paths for a user, it would read /root/… for them through
+a symbolic link.
 """
 
 from __future__ import annotations
@@ -34,18 +34,20 @@ def load(
     domain: str = "development",
     root: Path | None = None,
 ) -> Loaded:
-    """The apps of ``file``, dependencies first: all, or the one named by its variable or its app name.
+    """Return the apps of ``file``, dependencies first: all, or ``environment`` with its dependencies.
 
-    ``python``: a program, a version (``3.12``) or an environment's folder; ``python_env``: the one that the apps will
-    run in. ``root``: where the bundle starts;
-    else the working directory, or the file's folder if it lies elsewhere. The file's output goes to stderr, so
-    that stdout is the command's own. Raises UserCodeFailed (with the user's traceback), Unsupported,
-    InvalidInput, PermissionRefused. Close the result.
+    ``environment``: the name of a variable or app. ``python``: a program, a version (``3.12``) or an environment's
+    folder. ``python_env``: the environment in which the apps will run. ``root``: the folder at which the bundle
+    starts; by default the working directory, or the file's folder if the file is not below that. The file's output
+    goes to stderr, so that stdout is the command's own. Close the result.
+
+    Raise UserCodeFailed (with the user's traceback), PackageMissing, SdkMissing, SdkUnfit, Unsupported, InvalidInput,
+    or PermissionRefused.
     """
     become = identity.to_become(as_user, os.environ)
     environ = become.environment(os.environ) if become else dict(os.environ)
     caller = pythons.Caller(become, environ)
-    if become and not _can_work_in(Path.cwd(), caller):  # root's own folder: the SDK looks there for a config.yaml
+    if become and not _can_work_in(Path.cwd(), caller):  # as in /root: the SDK would fail to look for a config.yaml
         caller = replace(caller, cwd=str(file.absolute().parent))
     absolute = file.absolute()
     chosen = pythons.choose(absolute, python, caller, python_env)
@@ -57,19 +59,22 @@ def load(
     try:
         return run(absolute, chosen, caller, arguments)
     except SdkMissing:
-        if chosen.origin != "app":  # nobody said that the file is to be imported there
+        if chosen.origin != "app":  # only that Python was not chosen for the import
             raise
         return run(absolute, pythons.bundled(), caller, arguments)
 
 
 def _can_work_in(folder: Path, caller: pythons.Caller) -> bool:
-    """Whether the user may read the folder: asked as the user, by its whole path."""
+    """Report whether the user may read the folder: tested as the user, by its whole path."""
     test = ["/usr/bin/test", "-r", str(folder), "-a", "-x", str(folder)]
     return replace(caller, cwd="/").run(test, quiet=True)[0] == 0
 
 
 def run(file: Path, python: pythons.Python, caller: pythons.Caller, arguments: list[str]) -> Loaded:
-    """Runs the loader once and reads its answer."""
+    """Run the loader once, and return its answer.
+
+    Raise InvalidInput if ``python`` cannot be run or is too old, and otherwise as :func:`load`.
+    """
     document = os.memfd_create("document", os.MFD_CLOEXEC)
     bundles = os.memfd_create("bundles", os.MFD_CLOEXEC)
     try:
@@ -92,7 +97,7 @@ def run(file: Path, python: pythons.Python, caller: pythons.Caller, arguments: l
 
 
 def _run(command: list[str], caller: pythons.Caller, fds: tuple[int, int]) -> int:
-    """The loader's exit status."""
+    """Run the loader, and return its exit status."""
     environ = dict(caller.environ) | {"DO_NOT_TRACK": "1", "FLYTE_DISABLE_TELEMETRY": "true"}
     try:
         return apart.run(command, caller.identity, environ, pass_fds=fds, cwd=caller.cwd)[0]

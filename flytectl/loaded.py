@@ -1,4 +1,4 @@
-"""What the loader answered, checked. It ran the user's code, so nothing in it is taken on trust."""
+"""Reads and checks the loader's answer. The loader runs the user's code, so none of it is trusted."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SE
 
 @dataclass(frozen=True)
 class LoadedApp:
-    """One environment. ``idl`` is Flyte's app.App, ``image`` its ImageSpec, both in protobuf-JSON.
+    """An app environment. ``idl`` is Flyte's app.App, ``image`` its ImageSpec, both in protobuf-JSON.
 
     ``bundle_fd`` is a sealed memory file with the tar.gz of the code, at offset 0; several apps may share one.
-    ``server``: it has a server function (FastAPI, ``@env.server``). ``variable`` is "" if no name holds it.
+    ``server``: whether it has a server function (FastAPI, ``@env.server``). ``variable`` is "" if no variable holds
+    it.
     """
 
     variable: str
@@ -50,7 +51,7 @@ class LoadedApp:
 
     @property
     def name(self) -> str:
-        """The app's name as the SDK checked it: only the daemon's check counts."""
+        """The app's name. The SDK has checked it, but only the daemon's check counts."""
         return str(self.idl["metadata"]["id"]["name"])
 
 
@@ -58,7 +59,7 @@ class LoadedApp:
 class Loaded:
     """The apps of a file, dependencies first. Close it, or use it in ``with``: it holds descriptors.
 
-    ``tasks``: what the apps depend on and what is not deployed, by name.
+    ``tasks``: the names of tasks on which the apps depend, and which are not deployed.
     """
 
     apps: tuple[LoadedApp, ...]
@@ -70,7 +71,7 @@ class Loaded:
     fds: tuple[int, ...] = field(default=(), repr=False)
 
     def close(self) -> None:
-        """Gives the memory of the bundles back."""
+        """Close the bundles' memory files, which frees their memory."""
         for fd in self.fds:
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -90,7 +91,11 @@ class _Bundle:
 
 
 def read(document_fd: int, bundles_fd: int) -> Loaded:
-    """The answer in two memory files, copied and checked. Raises what the loader reported, see ``reported``."""
+    """Return the answer in two memory files, copied and checked.
+
+    Raise the error that the loader reported (see :func:`reported`), UserCodeFailed if the answer is malformed,
+    InvalidInput if the file has more than ``MOST_APPS`` apps.
+    """
     document = _document(document_fd)
     if "error" in document:
         raise reported(document["error"])
@@ -115,7 +120,7 @@ def read(document_fd: int, bundles_fd: int) -> Loaded:
 
 
 def reported(error: Any) -> FlytedError:
-    """The loader's error as one of ours."""
+    """Return the loader's error as one of ours. Raise UserCodeFailed if it is malformed."""
     _expect(isinstance(error, dict), "error")
     kind, message, hint, trace, module = (
         _text(error, key) for key in ("kind", "message", "hint", "traceback", "module")
@@ -192,7 +197,7 @@ def _bundle_of(entry: dict[str, Any], bundles: list[_Bundle]) -> _Bundle | None:
 
 
 def _bundle(entry: Any, source: int, room: int) -> _Bundle:
-    """A copy of one bundle that no program of the user's can reach, sealed; the digest is of the copy."""
+    """Return a sealed copy of one bundle, out of reach of the user's programs; the digest is the copy's."""
     _expect(isinstance(entry, dict), "bundle")
     offset, size, wanted = entry.get("offset"), entry.get("size"), entry.get("sha256")
     _expect(_whole(size) and 0 < size <= room, "the size of a bundle")
@@ -217,7 +222,7 @@ def _bundle(entry: Any, source: int, room: int) -> _Bundle:
 
 
 def _check_number(apps: object) -> None:
-    """An honest file may have more than we take."""
+    """Raise InvalidInput if there are more than ``MOST_APPS`` apps: a well-formed answer may have more."""
     if isinstance(apps, list) and len(apps) > MOST_APPS:
         raise InvalidInput(
             f"the file has {len(apps)} apps; {MOST_APPS} is the most that are served at once",

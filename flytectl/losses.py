@@ -1,4 +1,4 @@
-"""Where an app's data is and how much of it, and what is lost with an app or a secret that is deleted: in words."""
+"""Says in words where an app's data is, and what is lost when an app or a secret is deleted."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from flyted.contract.quantity import human_bytes
 
 
 def where_data_is(data: Mapping[str, Any]) -> str:
-    """Where an app keeps what it writes, and how much that is (``data`` of an APP)."""
+    """Return a text with the size and the folder of an app's data (``data`` of an APP)."""
     cache = f"; {human_bytes(data['cache_bytes'])} of cache" if data.get("cache_bytes") else ""
     return f"{_amount(data)}, {data.get('folder')}{cache}"
 
 
 def of_app(name: str, found: Mapping[str, Any], *, keep_data: bool) -> str:
-    """What is lost with an app, in one line. ``found`` is the daemon's answer to ``app.data``."""
+    """Return a line on what is lost with an app. ``found``: the daemon's answer to ``app.data``."""
     data = found.get("data")
     parts = [f"{_amount(data)}, {data.get('folder')}"] if data and not keep_data else []
     if found.get("known"):
@@ -28,7 +28,7 @@ def of_app(name: str, found: Mapping[str, Any], *, keep_data: bool) -> str:
 
 
 def of_secret(secret: Mapping[str, Any]) -> str:
-    """Who uses a secret, in one line."""
+    """Return a line on the apps that use a secret."""
     apps = ", ".join(safe(app) for app in secret.get("apps") or ())
     said = f"used by {apps}, which cannot start any more without it" if apps else "no app uses it"
     return f"  {safe(secret.get('key'))}: {said}"

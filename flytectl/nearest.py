@@ -1,4 +1,4 @@
-"""What somebody may have meant who named an app, secret or model that does not exist."""
+"""Suggests what the user may have meant by the name of an app, secret or model that does not exist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 
 
 class Listing(NamedTuple):
-    """How the things of one kind are listed, and which argument names one of them."""
+    """The way to list the apps, secrets or models.
+
+    ``verb``, ``args``: the call. ``found``: the key of the list in its answer. ``name``: the key of the name, in an
+    entry of the list and in the arguments of the verb that did not find it.
+    """
 
     verb: str
     args: Mapping[str, Any]
@@ -23,11 +27,11 @@ LISTINGS = {
     **{f"secret.{verb}": _SECRETS for verb in ("get", "delete")},
     "model.remove": Listing("model.list", {}, "models", "name"),
 }
-"""By the verb that did not find what it was asked for."""
+"""The verb that did not find a name → the listing with the names to suggest."""
 
 
 def suggestion(asked: Mapping[str, Any], listing: Listing, there: Sequence[Mapping[str, Any]]) -> str:
-    """A hint: the same name elsewhere, else a name like it here; empty if there is none."""
+    """Return a hint: the same name in another scope, else a similar name in this one; "" if there is none."""
     name = str(asked.get(listing.name))
     scope = _scope(asked)
     here = [str(each.get(listing.name)) for each in there if _scope(each) == scope]

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and what completes their values."""
+"""Defines options that several commands share, completes names, and writes to the standard streams."""
 
 from __future__ import annotations
 
@@ -22,65 +22,65 @@ def _scope(function: Decorated, project: str, domain: str, unset: str) -> Decora
 
 
 def app_scope(function: Decorated) -> Decorated:
-    """``--project`` and ``--domain`` of an app: Flyte's defaults."""
+    """Add ``--project`` and ``--domain`` of an app, with Flyte's defaults."""
     return _scope(function, "default", "development", "")
 
 
 def secret_scope(function: Decorated) -> Decorated:
-    """``--project`` and ``--domain`` of a secret: none of them is the whole machine, as with ``flyte``."""
+    """Add ``--project`` and ``--domain`` of a secret; without both it is the whole machine's, as with ``flyte``."""
     return _scope(function, "", "", "none: the whole machine")
 
 
 def as_json(function: Decorated) -> Decorated:
-    """``--json``: the answer as JSON on standard output."""
+    """Add ``--json``: print the answer as JSON on standard output."""
     return click.option("--json", "json_", is_flag=True, help="Print JSON.")(function)
 
 
 def complete_app(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Names of apps in the scope given so far."""
+    """Return the names of apps in the scope given so far."""
     scope = {name: ctx.params.get(name) or "" for name in ("project", "domain")}
     return _names("app.list", scope, "apps", "name", incomplete)
 
 
 def complete_secret(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Keys of secrets in the scope given so far."""
+    """Return the keys of secrets in the scope given so far."""
     scope = {name: ctx.params.get(name) or "" for name in ("project", "domain")}
     return _names("secret.list", {**scope, "all": False}, "secrets", "key", incomplete)
 
 
 def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Names of models."""
+    """Return the names of models."""
     return _names("model.list", {}, "models", "name", incomplete)
 
 
 def complete_token(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Names of the user's own tokens."""
+    """Return the names of the user's own tokens."""
     return [name for name in _names("token.list", {}, "tokens", "name", incomplete) if name]
 
 
 def _names(verb: str, args: dict[str, Any], what: str, field: str, incomplete: str) -> list[str]:
-    from flytectl.daemon import call  # noqa: PLC0415  msgpack only when there is something to ask
+    from flytectl.daemon import call  # noqa: PLC0415  imports msgpack, which only a completion needs
     from flyted.contract.errors import FlytedError  # noqa: PLC0415
 
     try:
         found = [str(one[field]) for one in call(verb, args)[what]]
     except (FlytedError, OSError, KeyError, TypeError):
-        return []  # a daemon that does not answer must not disturb the prompt
+        return []  # an error must not disturb the prompt
     return [name for name in found if name.startswith(incomplete) and name.isprintable()]
 
 
 def has_colour(stream: TextIO) -> bool:
-    """Whether ``stream`` shows colour: a terminal, and nobody said otherwise (no-color.org)."""
+    """Report whether ``stream`` shows colour: a terminal, not a dumb one, without ``NO_COLOR`` (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def say(text: str) -> None:
-    """One line on standard error: progress, hints, notes."""
+    """Write a line to standard error: progress, hints, notes."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
 def out(text: str) -> None:
-    """One line (or block) of the answer on standard output, at once: a follower may be reading."""
+    """Write a line (or block) of the answer to standard output, and flush: a follower may be reading."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""A clock below the last line of a command that waits: on a terminal only, and gone when the next line comes."""
+"""Shows a clock below the last line of a command that waits, on a terminal only; the next line replaces it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ERASE = "\r\x1b[K"
 
 
 class Clock:
-    """Hands events on, and between them shows how long the step since the last ``progress`` takes already."""
+    """The clock, which passes events on, and shows between them the time since the last ``progress`` event."""
 
     def __init__(self, stream: TextIO, on_event: OnEvent, now: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._on_event, self._now = stream, on_event, now
@@ -28,7 +28,7 @@ class Clock:
         self._lock = threading.Lock()
 
     def heard(self, event: dict[str, Any]) -> None:
-        """Takes the clock away and hands the event on."""
+        """Erase the clock, and pass the event on."""
         with self._lock:
             self._erase()
             if event.get("kind") == "progress":
@@ -36,7 +36,7 @@ class Clock:
             self._on_event(event)
 
     def tick(self) -> None:
-        """Shows the clock as it is now."""
+        """Show the current time of the clock, from ``FIRST_S`` seconds on."""
         with self._lock:
             passed = self._now() - self._begun
             if passed >= FIRST_S:
@@ -45,7 +45,7 @@ class Clock:
                 self._stream.flush()
 
     def end(self) -> None:
-        """Takes it away for good."""
+        """Erase the clock, at the end of the command."""
         with self._lock:
             self._erase()
 
@@ -58,7 +58,7 @@ class Clock:
 
 @contextlib.contextmanager
 def clocked(on_event: OnEvent | None) -> Iterator[OnEvent | None]:
-    """What to hand events to while the clock runs; ``on_event`` itself where nobody looks at a terminal."""
+    """Yield the function to call with events while the clock runs; ``on_event`` itself without a terminal."""
     if on_event is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield on_event
         return

@@ -1,7 +1,7 @@
-"""Which Python imports the user's file.
+"""Chooses the Python that imports the user's file.
 
 ``--python`` > the active virtual or conda environment > a "# /// script" block in the file (PEP 723, through
-uv) > the environment that the app will run in (``--python-env``), if it has the SDK > the distribution's Python with
+uv) > the environment in which the app will run (``--python-env``), if it has the SDK > the distribution's Python with
 the SDK that came with flytectl.
 """
 
@@ -31,14 +31,18 @@ UV = INSTALLED / "bin" / "uv"
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 SDK_VERSION = "2.12.1"
-HEADER_ROOM = 64 * 1024  # bytes at the start of a file in which a script block is looked for
+HEADER_ROOM = 64 * 1024  # bytes at the start of a file that are searched for a script block
 # The regular expression of PEP 723, for the type "script".
 SCRIPT_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(?:^#(?:| .*)$\s)+)^# ///$")
 
 
 @dataclass(frozen=True)
 class Python:
-    """A program to run; ``sdk`` is the SDK folder to put in front of its path; ``origin`` says why this one."""
+    """A Python to run.
+
+    ``sdk``: the SDK's folder, to be put first on its path. ``origin``: why it was chosen: "option", "environment",
+    "script", "app", "bundled" or "own".
+    """
 
     program: str
     origin: str
@@ -47,7 +51,7 @@ class Python:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who runs programs here, with which environment, and where (None: in the working directory of this process)."""
+    """The user, environment and working directory (None: that of this process) with which programs are run."""
 
     identity: Identity | None
     environ: Mapping[str, str]
@@ -56,15 +60,19 @@ class Caller:
     def run(
         self, command: list[str], *, quiet: bool = False, more: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
-        """Runs a helper as the user; its errors go to the terminal unless ``quiet``. ``more``: further variables."""
+        """Run a helper as the user; return its exit status and standard output.
+
+        Its errors go to standard error unless ``quiet``. ``more``: variables that the environment overrides. Raise
+        OSError if it cannot be started.
+        """
         environ = {**(more or {}), **self.environ}
         return apart.run(command, self.identity, environ, capture=True, quiet=quiet, cwd=self.cwd)
 
 
 def choose(file: Path, asked: str | None, caller: Caller, runs_in: str = "") -> Python:
-    """The Python for ``file``; ``runs_in``: the folder of ``--python-env``.
+    """Return the Python for ``file``. ``asked``: ``--python``. ``runs_in``: the folder of ``--python-env``.
 
-    Raises InvalidInput if uv is needed and missing, UserCodeFailed if uv refuses.
+    Raise InvalidInput if uv is needed and missing, UserCodeFailed if uv cannot make the environment.
     """
     if asked is not None:
         return Python(_program(asked, caller.environ), "option")
@@ -77,12 +85,15 @@ def choose(file: Path, asked: str | None, caller: Caller, runs_in: str = "") -> 
 
 
 def has_script_block(head: bytes) -> bool:
-    """Whether the start of a file holds a PEP 723 ``script`` block."""
+    """Report whether the start of a file contains a PEP 723 ``script`` block."""
     return SCRIPT_BLOCK.search(head.decode("utf-8", "replace").replace("\r\n", "\n")) is not None
 
 
 def _program(asked: str, environ: Mapping[str, str]) -> str:
-    """``3.12`` and ``python3.12`` are looked up on the path; a folder, ``.venv`` or ``env/``, is an environment."""
+    """Return the program that ``--python`` means.
+
+    ``3.12`` and ``python3.12`` are looked up on the path; a folder, ``.venv`` or ``env/``, is an environment.
+    """
     path = Path(asked)  # not resolved: an environment's Python is a link, and must stay one
     is_environment = os.path.lexists(path / "bin" / "python")
     if "/" in asked or is_environment:
@@ -93,14 +104,14 @@ def _program(asked: str, environ: Mapping[str, str]) -> str:
 
 def _active(environ: Mapping[str, str]) -> str | None:
     folder = environ.get("VIRTUAL_ENV")
-    # conda activates "base" in every shell: nobody chose it for this file.
+    # conda activates "base" in every shell, so it was not chosen for this file.
     if not folder and environ.get("CONDA_DEFAULT_ENV") not in {"base", "root"}:
         folder = environ.get("CONDA_PREFIX")
     return str(Path(folder, "bin", "python")) if folder else None
 
 
 def _head(file: Path, caller: Caller) -> bytes:
-    """The first bytes, read as the user: root opens nothing that a user names. Empty if it cannot be read."""
+    """Return the first bytes, read as the user, since root opens no path that a user names; b"" if unreadable."""
     if caller.identity is None:
         try:
             with file.open("rb") as stream:
@@ -111,13 +122,14 @@ def _head(file: Path, caller: Caller) -> bytes:
 
 
 def _script_python(file: Path, caller: Caller) -> str:
-    """Makes or updates the script's environment and gives its Python; without the network if nothing is new.
+    """Make or update the script's environment, and return its Python; without the network if nothing is new.
 
-    uv itself says where that is. ``uv python find --script`` would not do: for ``requires-python = "==3.13"`` it
-    passes over the environment that it made (its Python is a 3.13.5) and answers the system's Python.
+    uv's own answer says where the environment is. ``uv python find --script`` would not do: for
+    ``requires-python = "==3.13"`` it ignores the environment that it made (its Python is a 3.13.5), and answers with
+    the system's Python. Raise InvalidInput or UserCodeFailed as :func:`choose`.
     """
     uv = _uv(caller.environ)
-    more = {"UV_SYSTEM_CERTS": "1"} if CERTIFICATES.exists() else {}  # a company's own CA is there, as for images
+    more = {"UV_SYSTEM_CERTS": "1"} if CERTIFICATES.exists() else {}  # for a company's own CA, as with images
     sync = [uv, "sync", "--script", str(file), "--output-format", "json"]
     status, out = caller.run([*sync, "--offline"], quiet=True, more=more)
     if status != 0:
@@ -138,7 +150,7 @@ def _script_python(file: Path, caller: Caller) -> str:
 
 
 def program_of(answer: bytes) -> str:
-    """The Python of the environment that ``uv sync --script --output-format json`` made; "" if it does not say."""
+    """Return the Python of the environment that ``uv sync --script --output-format json`` made; "" if not named."""
     try:
         return str(json.loads(answer)["sync"]["environment"]["python"]["path"])
     except (ValueError, LookupError, TypeError):
@@ -156,7 +168,7 @@ def _uv(environ: Mapping[str, str]) -> str:
 
 
 def bundled() -> Python:
-    """The Python and the SDK that need no choice."""
+    """Return the Python and SDK that are used if none was chosen."""
     ours = INSTALLED / "sdk"
     if ours.is_dir():
         return Python(str(SYSTEM_PYTHON) if SYSTEM_PYTHON.exists() else sys.executable, "bundled", ours)

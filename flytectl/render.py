@@ -1,7 +1,7 @@
-"""Answers as text for people or JSON for programs. The only file that knows colour, columns and escaping.
+"""Renders answers as text for people or JSON for programs. The only file with colours, columns and escaping.
 
-Whatever an app or the daemon says passes :func:`safe` before it reaches a terminal: an escape sequence in an app's
-output or description is shown, never obeyed.
+All text from an app or the daemon passes :func:`safe` before it is written to a terminal, so that the terminal shows
+an escape sequence in an app's output or description, and does not execute it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MARK = {True: ("ok", "32"), False: ("FAIL", "31"), None: ("warn", "33")}
 
 
 def safe(text: object) -> str:
-    r"""One line of untrusted text: control, format and line-separating characters become ``\x1b``-like escapes."""
+    r"""Return a line of untrusted text with control, format and line-separating characters escaped, as ``\x1b``."""
     line = str(text)
     if line.isprintable():
         return line
@@ -48,17 +48,17 @@ def _escaped(char: str) -> str:
 
 
 def safe_lines(text: object) -> str:
-    """Untrusted text of several lines: as :func:`safe`, but line ends and tabs stay."""
+    """Return untrusted text of several lines made safe as by :func:`safe`, but with its line ends and tabs."""
     return "\n".join("\t".join(safe(cell) for cell in line.split("\t")) for line in str(text).split("\n"))
 
 
 def painted(text: str, code: str, colour: bool) -> str:  # noqa: FBT001  `colour` is a fact of the stream, not a mode
-    """``text`` in a colour (SGR code) when ``colour`` says that the stream shows it."""
+    """Return ``text`` in the colour of ``code`` (SGR) if ``colour``, whether the stream shows colour, is true."""
     return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Aligned columns, two spaces apart, without trailing blanks; a cell never breaks its line."""
+    """Return aligned columns, two spaces apart, without trailing blanks. No cell breaks its line."""
     cells = [list(header), *([safe(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
@@ -66,25 +66,28 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def to_json(value: object, *, lines: bool = False) -> str:
-    """JSON in ASCII (so no character of it steers a terminal); ``lines``: one line per value."""
+    """Return JSON in ASCII, so that no text in it can control a terminal. ``lines``: on one line."""
     import json  # noqa: PLC0415  costs more than all of this file, and most calls do not need it
 
-    return json.dumps(value, indent=None if lines else 2).replace("\x7f", "\\u007f")  # the one that json leaves
+    return json.dumps(value, indent=None if lines else 2).replace("\x7f", "\\u007f")  # DEL, which json does not escape
 
 
 def fields(data: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """The documented fields of an answer, in the documented order; absent ones are null. The stable JSON schema."""
+    """Return the documented fields of an answer (the stable JSON schema) in the documented order, null if missing."""
     return {name: for_json(data.get(name), name) for name in names}
 
 
 def state(word: object, colour: bool) -> str:  # noqa: FBT001
-    """An app's state, coloured."""
+    """Return an app's state, in its colour."""
     text = safe(word)
     return painted(text, _STATE_COLOUR.get(text, ""), colour)
 
 
 def apps_table(apps: Sequence[Mapping[str, Any]], colour: bool, now: float) -> str:  # noqa: FBT001
-    """``flytectl app ls``: one row per app, by name; AGE is the time since its revision was served."""
+    """Return the text of ``flytectl app ls``: a row per app, by name. ``now``: seconds since 1970.
+
+    AGE is the time since the app's revision was served.
+    """
     scoped = any(_scope(app) for app in apps)
     header = ["NAME", *(["PROJECT"] if scoped else []), "STATE", "REV", "AGE", "URL"]
     rows = [
@@ -113,19 +116,19 @@ def _coloured_column(text: str, column: int, rows: Sequence[Sequence[str]]) -> s
 
 
 def of(data: Mapping[str, Any], name: str) -> str:
-    """A field as text; "" if it is absent or null."""
+    """Return a field as text; "" if it is missing or null."""
     value = data.get(name)
     return "" if value is None else str(value)
 
 
 def _scope(data: Mapping[str, Any]) -> str:
-    """``project/domain`` of an app or secret; empty for the default place of each."""
+    """Return ``project/domain`` of an app or secret; "" for the default scope of each."""
     project, domain = of(data, "project"), of(data, "domain")
     return "" if (project, domain) in (("default", "development"), ("", "")) else f"{project or '*'}/{domain}"
 
 
 def app_details(app: Mapping[str, Any], colour: bool) -> str:  # noqa: FBT001
-    """``flytectl app get NAME``: everything about one app, a line per fact, facts that say nothing left out."""
+    """Return the text of ``flytectl app get NAME``: a line per fact about the app, without empty ones."""
     head = f"{safe(app.get('name'))}: {state(app.get('state'), colour)}"
     if app.get("reason"):
         head += f" ({safe(app['reason'])})"
@@ -168,7 +171,10 @@ def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _revision(app: Mapping[str, Any]) -> str:
-    """Which revision serves, and since when: a deploy that changed nothing, or failed, does not move that."""
+    """Return which revision serves, since when, and who deployed it.
+
+    A deploy that failed or changed nothing does not change that time.
+    """
     if not app.get("revision"):
         return "none has come up yet"
     since, by = app.get("serving_since"), of(app, "deployed_by")
@@ -204,7 +210,7 @@ def _limits(app: Mapping[str, Any]) -> str:
 
 
 def _open(paths: Sequence[str] | None) -> str:
-    """Of an app that checks a key itself: what the ingress lets through."""
+    """Return the paths that the ingress lets through, for an app that checks a key itself."""
     return "" if paths is None else f"{', '.join(paths) or 'no path'}, and nothing else"
 
 
@@ -219,7 +225,7 @@ def _port(app: Mapping[str, Any]) -> str:
 
 
 def _gpu(gpu: Mapping[str, Any] | None) -> str:
-    """What an app asks, what it holds, what it was seen to need."""
+    """Return the GPUs that an app asks for, those that it holds, and its peak of memory so far."""
     if not gpu:
         return ""
     asked = " ".join(filter(None, (of(gpu, "name") or "GPU", of(gpu, "partition"))))
@@ -242,7 +248,7 @@ def _requests(counters: Mapping[str, Any] | None) -> str:
 
 
 def _data(data: Mapping[str, Any] | None) -> str:
-    from flytectl.losses import where_data_is  # noqa: PLC0415  it imports this file
+    from flytectl.losses import where_data_is  # noqa: PLC0415  that module imports this one
 
     return where_data_is(data) if data else ""
 
@@ -252,7 +258,7 @@ def _target(use: Mapping[str, Any]) -> str:
 
 
 def secrets_table(secrets: Sequence[Mapping[str, Any]]) -> str:
-    """``flytectl secret ls``: one row per secret; there is no way to show a value."""
+    """Return the text of ``flytectl secret ls``: a row per secret, never its value."""
     scoped, damaged = any(_scope(s) for s in secrets), any(s.get("damaged") for s in secrets)
     header = ["KEY", *(["SCOPE"] if scoped else []), "UPDATED", *(["STATE"] if damaged else [])]
     rows = [
@@ -272,7 +278,7 @@ def _health(secret: Mapping[str, Any]) -> str:
 
 
 def secret_details(secret: Mapping[str, Any]) -> str:
-    """``flytectl secret get KEY``: what is known about a secret, never its value."""
+    """Return the text of ``flytectl secret get KEY``: what is known about a secret, never its value."""
     facts = [
         ("Scope", _scope(secret) or "the whole machine"),
         ("Used by", ", ".join(str(app) for app in secret.get("apps") or ())),
@@ -285,13 +291,16 @@ def secret_details(secret: Mapping[str, Any]) -> str:
 
 
 def log_line(event: Mapping[str, Any]) -> str:
-    """One line of an app's journal: local time, text; what systemd and flyted say of the app is marked so."""
+    """Return a line of an app's log: local time and text, after the source if that is systemd or flyted."""
     text = f"{event['source']}: " if event.get("source") in ("systemd", "flyted") else ""
     return f"{local((event.get('time') or 0) / 1e6)} {text}{safe_lines(of(event, 'text'))}"
 
 
 def check_lines(check: Mapping[str, Any], width: int, colour: bool) -> str:  # noqa: FBT001
-    """One finding of ``flytectl doctor``; the hint only where something is to be done."""
+    """Return the result of one check of ``flytectl doctor``, with the hint unless it is ok.
+
+    ``width``: that of the longest name of a check.
+    """
     word, code = _MARK.get(check.get("ok"), _MARK[None])
     mark = painted(word.ljust(4), code, colour)
     line = f"{mark}  {safe(check.get('name')).ljust(width)}  {safe(check.get('detail'))}".rstrip()
@@ -301,7 +310,7 @@ def check_lines(check: Mapping[str, Any], width: int, colour: bool) -> str:  # n
 
 
 def error_text(message: str, hint: str) -> str:
-    """How every error of ``flytectl`` looks: what failed and why, then what to type next."""
+    """Return the text of an error: what failed and why, then what to type next."""
     lines = [f"flytectl: {safe_lines(message)}"]
     if hint:
         first, *more = hint.split("\n")
@@ -310,12 +319,12 @@ def error_text(message: str, hint: str) -> str:
 
 
 def error_json(code: str, message: str, hint: str) -> str:
-    """The same under ``--json``: one line, as everything there."""
+    """Return an error for ``--json``, on one line."""
     return to_json({"error": message, "hint": hint, "code": code}, lines=True)
 
 
 def event_text(event: Mapping[str, Any], colour: bool) -> str:  # noqa: FBT001
-    """One progress event of a deploy, for stderr."""
+    """Return the text of a progress event of a deploy, for stderr."""
     text = safe_lines(of(event, "text"))
     kind = event.get("kind")
     if kind == "build":

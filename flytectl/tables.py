@@ -1,4 +1,4 @@
-"""Tables of models, tokens and GPUs for people."""
+"""Renders tables of models, tokens and GPUs for people."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from flyted.contract.quantity import human_bytes
 
 
 def models_table(models: Sequence[Mapping[str, Any]]) -> str:
-    """``flytectl model ls``: one row per model, with what keeps apps from using it."""
+    """Return the text of ``flytectl model ls``: a row per model, with the problem that keeps apps from using it."""
     rows = [[of(m, "name"), of(m, "problem") or human_bytes(m.get("bytes") or 0), of(m, "folder")] for m in models]
     return table(["NAME", "SIZE", "FOLDER"], rows)
 
 
 def tokens_table(tokens: Sequence[Mapping[str, Any]]) -> str:
-    """``flytectl token ls``: one row per token; the tokens themselves are stored nowhere.
+    """Return the text of ``flytectl token ls``: a row per token; the tokens themselves are stored nowhere.
 
-    Every call of ``flyte`` makes one without a name: those of one kind, user and app share a row.
+    Every call of ``flyte`` makes a token without a name: those of the same kind, user and app share a row.
     """
     several = len({t.get("user") for t in tokens}) > 1
     header = ["NAME", "KIND", *(["USER"] if several else []), "APP", "USED", "EXPIRES", "ID"]
@@ -49,7 +49,7 @@ def _alike(tokens: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]
 
 
 def gpus_table(found: Mapping[str, Any]) -> str:
-    """``flytectl gpu ls``: one row per GPU and partition, below it who holds it; then who waits."""
+    """Return the text of ``flytectl gpu ls``: a row per GPU and partition, with its holders; then the waiting apps."""
     header = ["GPU", "NAME", "FREE", "MEMORY", "STATE", "HELD BY", "SINCE"]
     rows = [row for gpu in found.get("gpus") or () for row in _gpu_rows(gpu)]
     lines = [table(header, rows)] if rows else []

@@ -1,4 +1,4 @@
-"""Moments, in the two forms in which they leave ``flytectl``: RFC 3339 in UTC for programs, local time for people."""
+"""Formats times, in the two forms that ``flytectl`` prints: RFC 3339 in UTC for programs, local time for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ _STEPS = ((86400 * 2, 86400, "d"), (3600 * 2, 3600, "h"), (60 * 2, 60, "min"), (
 
 
 def utc(microseconds: float) -> str:
-    """``2026-11-29T18:40:07.123456Z``: the one form of a moment in JSON. Raises ValueError for one that is none."""
+    """Return microseconds since 1970 as ``2026-11-29T18:40:07.123456Z``, the one form of a time in JSON.
+
+    Raise ValueError if that is out of range.
+    """
     seconds, fraction = divmod(round(microseconds), 1_000_000)
     try:
         return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:06d}Z"
@@ -18,10 +21,10 @@ def utc(microseconds: float) -> str:
 
 
 def for_json(value: Any, name: str = "") -> Any:
-    """A value with every moment in it, however deep, in the form of :func:`utc`; one that never was is null.
+    """Return a value with every time in it, at any depth, in the form of :func:`utc`.
 
-    The daemon's moments are seconds since 1970 in fields called ``…_at`` and ``since``, and microseconds in ``time``,
-    of a line of a log.
+    The daemon's times are seconds since 1970 in fields called ``…_at``, ``…_since`` and ``since``, where 0 means
+    never, and microseconds in ``time``, a field of log lines. Never, and a time that is out of range, become null.
     """
     if isinstance(value, dict):
         return {key: for_json(each, key) for key, each in value.items()}
@@ -37,7 +40,7 @@ def for_json(value: Any, name: str = "") -> Any:
 
 
 def local(seconds: float) -> str:
-    """``2026-11-29T18:40:07+01:00``; a number that is no moment as it is."""
+    """Return seconds since 1970 as ``2026-11-29T18:40:07+01:00``; the number itself if it is out of range."""
     return _local(seconds) or str(seconds)
 
 
@@ -50,27 +53,27 @@ def _local(seconds: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time in its largest unit: ``45 s``, ``5 min``, ``3 h``, ``12 d``."""
+    """Return a duration in its largest unit: ``45 s``, ``5 min``, ``3 h``, ``12 d``."""
     return next(f"{int(seconds // unit)} {word}" for least, unit, word in _STEPS if seconds >= least)
 
 
 def day(seconds: float) -> str:
-    """``2026-11-29``, in UTC; "" for no moment."""
+    """Return seconds since 1970 as ``2026-11-29``, in UTC; "" for 0."""
     return time.strftime("%Y-%m-%d", time.gmtime(seconds)) if seconds else ""
 
 
 def clock(seconds: float) -> str:
-    """A length of time that goes on: ``45 s``, ``1:15 min``."""
+    """Return a running duration as ``45 s`` or ``1:15 min``."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}:{rest:02} min" if minutes else f"{rest} s"
 
 
 def relative(seconds: float, now: float) -> str:
-    """``5 min ago``, ``in 3 h``."""
+    """Return a time relative to ``now``: ``5 min ago``, ``in 3 h``."""
     return f"{span(now - seconds)} ago" if seconds <= now else f"in {span(seconds - now)}"
 
 
 def told(seconds: float) -> str:
-    """A moment for people: local time, and how far from now; a number that is no moment as it is."""
+    """Return a time for people: local time, and how far from now; the number itself if it is out of range."""
     text = _local(seconds)
     return f"{text} ({relative(seconds, time.time())})" if text else str(seconds)

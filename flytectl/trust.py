@@ -1,6 +1,6 @@
-"""Makes this machine trust the local CA, and undoes it: the system's bundle of update-ca-certificates(8).
+"""Makes this machine trust the local CA, and undoes it, in the system's bundle of update-ca-certificates(8).
 
-curl, wget, Go and Debian's Python look there. Browsers do not, see browsers.py.
+curl, wget, Go and Debian's Python read that. Browsers do not: see browsers.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def fingerprint(pem: str) -> str:
-    """SHA-256 of the one certificate in ``pem``, as ``AB:CD:…``; :class:`ProtocolMismatch` for anything else."""
+    """Return the SHA-256 of the one certificate in ``pem``, as ``AB:CD:…``.
+
+    Raise :class:`ProtocolMismatch` if ``pem`` is not one certificate.
+    """
     try:
         digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.strip())).hexdigest().upper()
     except ValueError as error:
@@ -28,7 +31,7 @@ def fingerprint(pem: str) -> str:
 
 
 def in_bundle(pem: str, bundle: Path = BUNDLE) -> bool:
-    """Whether the system's bundle holds this certificate."""
+    """Report whether the system's bundle contains this certificate."""
     try:
         trusted = bundle.read_text("ascii", errors="replace")
     except OSError:
@@ -37,7 +40,10 @@ def in_bundle(pem: str, bundle: Path = BUNDLE) -> bool:
 
 
 def install_system(pem: str, anchor: Path = ANCHOR) -> None:
-    """Adds the certificate to the system's bundle; does it again when it was there. Needs root."""
+    """Add the certificate to the system's bundle, even if it is there already. Needs root.
+
+    Raise :class:`HostFailure` if that fails.
+    """
     try:
         anchor.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         part = anchor.with_name(f".{anchor.name}.part")
@@ -50,7 +56,10 @@ def install_system(pem: str, anchor: Path = ANCHOR) -> None:
 
 
 def uninstall_system(anchor: Path = ANCHOR) -> bool:
-    """Takes it out again; whether it was there. Needs root."""
+    """Remove the certificate from the system's bundle; report whether it was there. Needs root.
+
+    Raise :class:`HostFailure` if that fails.
+    """
     try:
         anchor.unlink()
     except FileNotFoundError:
@@ -76,12 +85,12 @@ def _update(*options: str) -> None:
 
 
 def root_environment() -> dict[str, str]:
-    """What programs that root starts here may know."""
+    """Return the environment of programs that root starts."""
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 
 def calling_user(environment: dict[str, str] | os._Environ[str]) -> pwd.struct_passwd | None:
-    """The person behind sudo; ``None`` for root itself, which has no browser."""
+    """Return the user behind sudo (SUDO_UID); ``None`` for root itself, which has no browser."""
     number = environment.get("SUDO_UID", "")
     if not (number.isascii() and number.isdigit()) or int(number) == 0:
         return None

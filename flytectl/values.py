@@ -1,7 +1,8 @@
-"""Where a secret's value comes from: an argument, a file, standard input or a question. Bytes, 1 to 512 KiB.
+"""Reads a secret's value, of 1 byte to 512 KiB, from an argument, a file, standard input or a prompt.
 
 Newlines: an argument, a file and a typed line are taken as they are. From standard input one newline at the end is
-dropped, because ``echo`` and here-documents add it; ``--keep-newline`` keeps it. No error of this file holds a value.
+dropped, because ``echo`` and here-documents add it; ``--keep-newline`` keeps it. No error of this file contains a
+value.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ LIMIT = 512 * 1024  # flyted.contract.wire.BULK_LIMIT, without importing msgpack
 
 
 def read_value(value: str | None, from_file: str | None, *, keep_newline: bool) -> bytes:
-    """The value as the user gave it; :class:`InvalidInput` when it is empty or too long."""
+    """Return the value as the user gave it.
+
+    Raise :class:`InvalidInput` if it is empty, too long, or not given and there is no terminal to ask on;
+    :class:`NotFound`, :class:`PermissionRefused` or :class:`InvalidInput` if the file cannot be read.
+    """
     if from_file is not None:
         data = _from_file(from_file)
     elif value == "-":

@@ -40,7 +40,7 @@ def get(name: str | None, project: str, domain: str, *, json_: bool) -> None:
     app = call("app.get", args)["app"]
     try:
         app["data"] = call("app.data", args)["data"]
-    except HostFailure as error:  # all the rest is still worth knowing
+    except HostFailure as error:  # without its data, the app is still worth showing
         say(f"note: {render.safe(error.message)}")
     if json_:
         out(render.to_json(render.fields(app, render.APP_FIELDS)))
@@ -100,7 +100,7 @@ def delete(names: tuple[str, ...], project: str, domain: str, *, json_: bool, ye
 
 
 def _lost(names: tuple[str, ...], project: str, domain: str, *, keep_data: bool) -> list[str]:
-    """What goes with each app. A name that is no app's ends the command here: nothing has been deleted then."""
+    """Return a line on what is lost with each app. Raise NotFound for an unknown name, before an app is deleted."""
     from flytectl import losses
     from flytectl.daemon import call
 
@@ -128,7 +128,10 @@ def _list(project: str, domain: str, *, json_: bool) -> None:
 def _each(
     verb: str, names: tuple[str, ...], project: str, domain: str, *, json_: bool, said: str = "", **more: bool
 ) -> int:
-    """Does one verb to each app; a failure of one is told and does not stop the rest. Status of the last failure."""
+    """Call a verb for each app, and print the results; return the exit status of the last failure, or 0.
+
+    A failure is reported, and does not stop the others.
+    """
     from flytectl import render
     from flytectl.daemon import call
     from flyted.contract.errors import FlytedError

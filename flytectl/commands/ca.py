@@ -1,4 +1,4 @@
-"""``flytectl ca …``: let this machine trust the certificates of the apps. An explicit step, and it can be undone."""
+"""``flytectl ca …``: let this machine trust the certificates of the apps. An explicit step that can be undone."""
 
 from __future__ import annotations
 
@@ -92,7 +92,10 @@ def _require_root(command: str) -> None:
 
 
 def _browsers(user: pwd.struct_passwd, pem: str) -> list[str]:
-    """Every browser of the user's that is found; says what to do for the others. The stores that trust it now."""
+    """Add the CA to the user's browsers; return the databases that trust it now.
+
+    For browsers where that is not possible, say what to do.
+    """
     from pathlib import Path
 
     from flytectl import browsers
@@ -122,7 +125,7 @@ def _browsers(user: pwd.struct_passwd, pem: str) -> list[str]:
 
 
 def _forget(user: pwd.struct_passwd) -> list[str]:
-    """The stores of the user's browsers that trusted it so far."""
+    """Remove the CA from the user's browsers; return the databases from which it was removed."""
     from pathlib import Path
 
     from flytectl import browsers

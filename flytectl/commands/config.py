@@ -37,7 +37,7 @@ def init(file: str | None, project: str, domain: str, *, force: bool) -> None:
 
 
 def _trust() -> None:
-    """What curl, browsers and other Python programs need; flyte itself has the CA's path in its configuration."""
+    """Say how curl, browsers and other Python programs trust the CA; flyte has its path in the configuration."""
     from flytectl import trust
     from flytectl.daemon import call
 

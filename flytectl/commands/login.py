@@ -1,4 +1,4 @@
-"""``flytectl login``: a link that logs a browser in, once."""
+"""``flytectl login``: print a link that logs a browser in, once."""
 
 from __future__ import annotations
 

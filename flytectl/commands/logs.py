@@ -1,4 +1,4 @@
-"""``flytectl logs NAME``: an app's output and what systemd says about it, across revisions."""
+"""``flytectl logs NAME``: show an app's output and systemd's and flyted's messages about it, of all revisions."""
 
 from __future__ import annotations
 

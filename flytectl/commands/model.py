@@ -1,4 +1,4 @@
-"""``flytectl model …``: names of models that stand for folders of this machine."""
+"""``flytectl model …``: add, list and remove names of models that stand for folders of this machine."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ls(*, json_: bool) -> None:
 def rm(names: tuple[str, ...], *, json_: bool) -> None:
     """Forget models; their folders stay.
 
-    Apps that are served already go on with them.
+    Apps that are served already keep using them.
     """
     from flytectl import render
     from flytectl.daemon import call

@@ -1,4 +1,4 @@
-"""``flytectl secret …``: store, list and delete secrets. Nothing here can show a value, errors included."""
+"""``flytectl secret …``: store, list and delete secrets. Nothing here can show a value, not even an error."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from flytectl.options import as_json, complete_secret, has_colour, out, say, sec
 
 
 class _Discreet(click.Command):
-    """A command whose usage errors do not repeat its words: one of them may be the value."""
+    """A command whose usage errors do not repeat its arguments: one of them may be the value."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click, with the two errors that quote an argument told without it."""
+        """Parse as click does, but replace the two errors that quote an argument."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption:
@@ -182,7 +182,7 @@ def _list(project: str, domain: str, *, all_: bool, json_: bool) -> None:
 
 
 def _no_core_dump() -> None:
-    """A value is about to be in this process: no core file of it, whatever the user's limits say."""
+    """Forbid a core file of this process, which will hold a value, whatever the user's limits are."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,4 +1,4 @@
-"""``flytectl serve FILE [ENV]``: import the file as the user, describe its apps, hand them to the daemon."""
+"""``flytectl serve FILE [ENV]``: import the file as the user, describe its apps, and send them to the daemon."""
 
 from __future__ import annotations
 
@@ -118,7 +118,10 @@ def serve(
 
 
 def _gpus(flag: str | None, *, cpu: bool) -> Ask | None:
-    """What ``--gpu`` or ``--cpu`` say, for the apps that ask for a GPU (for all, when none does)."""
+    """Read ``--gpu`` and ``--cpu``, for the apps that ask for a GPU (for all, if none does); ``None`` without both.
+
+    Raise UsageError for both, InvalidInput for an invalid ``--gpu``.
+    """
     from flyted.contract import gpu
 
     if flag is not None and cpu:
@@ -129,7 +132,10 @@ def _gpus(flag: str | None, *, cpu: bool) -> Ask | None:
 
 
 def _sleep_level(idle: str | None) -> int:
-    """Reads ``--idle``, for the apps whose engine can sleep (for all, when none can: the daemon refuses them)."""
+    """Read ``--idle``, for the apps whose engine can sleep (for all, if none can: the daemon refuses them).
+
+    Return vLLM's sleep level, 0 for none. Raise UsageError for another word.
+    """
     levels = {None: 0, "stop": 0, "sleep": 1, "sleep:1": 1, "sleep:2": 2}
     if idle not in levels:
         raise click.UsageError(f"--idle {idle}: give stop, sleep or sleep:2")
@@ -137,7 +143,7 @@ def _sleep_level(idle: str | None) -> int:
 
 
 def _looked_through(app: LoadedApp, spec: AppSpec) -> AppSpec:
-    """Refuses what can be seen in the code only, and adds what may fail there to what is said."""
+    """Check the app's code: refuse what only the code shows, and add notes on what may fail to the spec."""
     from flyted.contract import code
 
     if app.bundle_fd is None:
@@ -157,7 +163,7 @@ def _tasks(names: tuple[str, ...]) -> str:
 
 
 def _seconds(text: str | None) -> float:
-    """A time as ``--start-timeout`` takes it; 0 without one."""
+    """Read ``--start-timeout``; return seconds, 0 without one. Raise UsageError for another form."""
     import re
 
     if text is None:
@@ -169,7 +175,10 @@ def _seconds(text: str | None) -> float:
 
 
 def _check_all(specs: list[AppSpec]) -> None:
-    """Has the daemon check every app before the first is sent: a file that is refused in part changes nothing."""
+    """Have the daemon check every app before the first is sent; raise its error.
+
+    So a file of which one app is refused changes nothing.
+    """
     from flytectl.daemon import call
     from flyted.contract.app import to_dict
     from flyted.contract.errors import FlytedError
@@ -183,7 +192,10 @@ def _check_all(specs: list[AppSpec]) -> None:
 
 
 def _serve_all(apps: tuple[LoadedApp, ...], specs: list[AppSpec], *, quiet: bool) -> list[dict[str, Any]]:
-    """One app after the other; the first failure ends it, and names those that did not get their turn."""
+    """Serve one app after the other; return the daemon's answers.
+
+    Raise the error of the first that fails, with the names of the apps that are not served because of it.
+    """
     from flyted.contract.errors import FlytedError
 
     served: list[dict[str, Any]] = []
@@ -199,7 +211,7 @@ def _serve_all(apps: tuple[LoadedApp, ...], specs: list[AppSpec], *, quiet: bool
 
 
 def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> dict[str, Any]:
-    """One app to the daemon, with its progress; the app as it is now."""
+    """Send one app to the daemon, and show the progress; return the app as it is then, with ``changed``."""
     from flytectl import render
     from flytectl.daemon import call
     from flyted.contract.app import to_dict
@@ -225,7 +237,10 @@ def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> dict[str, Any]:
 
 
 def _existing(path: Path) -> Path:
-    """The file, or an error that says what is there instead. Only looks: the file is opened by the user's Python."""
+    """Return ``path``. Raise NotFound if there is no file, InvalidInput if it is a folder.
+
+    The file is not opened here: only the user's Python opens it.
+    """
     import stat
 
     from flyted.contract.errors import InvalidInput, NotFound

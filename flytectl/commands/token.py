@@ -1,4 +1,4 @@
-"""``flytectl token …``: what proves who asks, for the flyte command and for apps that require it."""
+"""``flytectl token …``: make, list and revoke tokens, for the flyte command and for apps that require one."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _tokens() -> list[dict[str, Any]]:
 
 
 def _no_core_dump() -> None:
-    """A token is about to be in this process: no core file of it, whatever the user's limits say."""
+    """Forbid a core file of this process, which will hold a token, whatever the user's limits are."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

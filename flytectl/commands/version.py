@@ -1,4 +1,4 @@
-"""``flytectl version``: of this command and of the daemon."""
+"""``flytectl version``: show the versions of this command and of the daemon."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""Where Python starts: ``python flytectl/loader FILE --out-fd N --bundles-fd M …``."""
+"""Starts the loader: ``python flytectl/loader FILE --out-fd N --bundles-fd M …``."""
 
 import importlib
 import importlib.util
 import sys
 from pathlib import Path
 
-OLDEST = (3, 10)  # what the Flyte SDK itself asks for
+OLDEST = (3, 10)  # the Flyte SDK's own minimum
 
 
 def start() -> int:
-    """Puts this folder under a name of its own, takes it off the path, and runs."""
+    """Make this folder a package with a name of its own, take it off ``sys.path``, and run; return the exit status."""
     here = Path(__file__).resolve().parent
-    # Python put this folder first on the path: a user's `bundle.py` must not find ours.
+    # Python put this folder first on the path, where it would hide a `bundle.py` of the user's.
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != here]
     spec = importlib.util.spec_from_file_location(
         "flyted_loader", str(here / "__init__.py"), submodule_search_locations=[str(here)]
@@ -26,7 +26,7 @@ def start() -> int:
 
 if __name__ == "__main__":
     if sys.version_info < OLDEST:
-        sys.exit(64)  # flytectl says the rest
+        sys.exit(64)  # flytectl prints the error (load.py)
     try:
         sys.exit(start())
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The code bundle: the SDK says which files, we pack them so that the same files give the same bytes."""
+"""Makes the code bundle: the SDK selects the files, and they are packed so that the same files give the same bytes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .failure import LoadError
 from .sdk import find
 
 EPOCH = 315_532_800  # 1 January 1980: zip and some build tools refuse earlier times
-DEEPEST = 200  # folders: what flyted unpacks (launch/unpack.py)
+DEEPEST = 200  # nested folders: the limit at which flyted unpacks (launch/unpack.py)
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
-"""Where packages are installed, also those of another environment (``PYTHONPATH``)."""
+"""Folders in which packages are installed, also those of another environment (``PYTHONPATH``)."""
 _DATA = ("templates", "static", "assets", "public", "data")
 LARGEST = 256 * 2**20  # bytes before compression
 
@@ -30,14 +30,15 @@ class Bundle(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """Names the bundle everywhere."""
+        """The SHA-256 of ``data``, which names the bundle everywhere."""
         return hashlib.sha256(self.data).hexdigest()
 
 
 def build(root: Path, must_have: Path, environments: list[Any]) -> Bundle:
-    """What ``flyte serve`` would upload: the imported modules below ``root`` and the ``include`` files.
+    """Pack the files that ``flyte serve`` would upload: the imported modules below ``root`` and the ``include`` files.
 
-    Raises LoadError("bundle"): a file that cannot be read or lies outside of the root, too much of it.
+    Raise LoadError("bundle") if the SDK leaves ``must_have`` out, if a file cannot be read, is outside of the root or
+    nested too deep, or if the bundle is too large.
     """
     files = _listed(root, environments)
     names = {os.path.relpath(file, root): file for file in files}
@@ -74,7 +75,10 @@ def _listed(root: Path, environments: list[Any]) -> list[str]:
 
 
 def outside(root: Path, files: dict[str, str], libraries: list[str]) -> dict[str, str]:
-    """The imported modules that are the user's own and do not lie below ``root``; ``files`` are resolved paths."""
+    """Return the imported modules of the user's own that are not below ``root``.
+
+    ``files``: name → resolved path. ``libraries``: folders of modules that are not the user's.
+    """
     known = tuple(os.path.join(os.path.realpath(folder), "") for folder in (str(root), *libraries))  # noqa: PTH118
     return {
         name: file
@@ -84,7 +88,7 @@ def outside(root: Path, files: dict[str, str], libraries: list[str]) -> dict[str
 
 
 def _packed(names: dict[str, str]) -> bytes:
-    """Sorted, without times, owners and umask: a second call gives the same bytes."""
+    """Pack the files, sorted, without times, owners and umask, so that a second call gives the same bytes."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted(names):
@@ -99,7 +103,10 @@ def _packed(names: dict[str, str]) -> bytes:
 
 
 def _content(path: str, room: int) -> tuple[bytes, bool]:
-    """(bytes, whether its owner may run it). Reads no more than fits."""
+    """Return a file's content, and whether its owner may execute it.
+
+    Raise LoadError("bundle") if it has more than ``room`` bytes, without reading it further, or cannot be read.
+    """
     try:
         with Path(path).open("rb") as stream:
             data = stream.read(max(room, 0) + 1)
@@ -124,7 +131,7 @@ def _unreadable(error: OSError) -> LoadError:
 
 
 def unsent(folder: Path, root: Path, names: set[str]) -> list[str]:
-    """Folders beside the app's file that mostly hold pages and data, and of which nothing is in the bundle."""
+    """Return the folders beside the app's file that are named like folders of data, and have no file in the bundle."""
     found = []
     for name in _DATA:
         inside = os.path.relpath(folder / name, root) + os.sep

@@ -1,4 +1,4 @@
-"""Which app environments a file has, and in which order they start."""
+"""Finds the app environments of a file, and the order in which they are served."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 NOT_HERE = "flyted serves apps; tasks, runs, triggers and artifacts need a Flyte cluster"
-"""As ``flyted/contract/errors.py`` has it; the loader imports nothing of ours."""
+"""A copy of that in ``flyted/contract/errors.py``: the loader imports no other code of flyted's."""
 
 
 class Found(NamedTuple):
-    """One environment: ``variable`` of ``module``; both empty if no module-level variable holds it."""
+    """An environment, in ``variable`` of ``module``; both empty if no module-level variable holds it."""
 
     environment: Any
     module: str
@@ -27,9 +27,10 @@ class Found(NamedTuple):
 
 
 def choose(module: ModuleType, wanted: str | None) -> list[Found]:
-    """The environments to serve, dependencies first: all of the file, or the one named by variable or app name.
+    """Return the environments to serve, dependencies first: all of the file, or the one named ``wanted`` and its own.
 
-    Raises LoadError: ``no-environment``, ``unknown-environment``, ``unsupported``.
+    ``wanted``: the name of a variable or app. Raise LoadError: ``no-environment``, ``unknown-environment``,
+    ``unsupported``.
     """
     own = _of(module)
     if not own and any(isinstance(value, find("flyte", "TaskEnvironment")) for value in vars(module).values()):
@@ -88,12 +89,15 @@ def _visit(found: Found, path: list[str], done: dict[str, Found]) -> None:
 
 
 def _apps(environment: Any) -> list[Any]:
-    """What it depends on, without tasks: those are named (:func:`tasks`), and the app is served."""
+    """Return the environments that this one depends on, without tasks.
+
+    An app that depends on tasks is served; the user is told their names (:func:`tasks`).
+    """
     return [other for other in environment.depends_on if not isinstance(other, find("flyte", "TaskEnvironment"))]
 
 
 def tasks(chosen: Iterable[Found]) -> list[str]:
-    """The tasks that the environments depend on: by Flyte's rule they would be deployed with them."""
+    """Return the names of the tasks that the environments depend on, which Flyte would deploy with them."""
     kind, seen, names = find("flyte", "TaskEnvironment"), set(), []
     left = [found.environment for found in chosen]
     while left:
@@ -120,32 +124,32 @@ def _dependency(environment: Any, needed_by: str) -> Found:
 
 
 def settle(chosen: Iterable[Found]) -> None:
-    """Corrects what the SDK noted about where an environment was made.
+    """Correct the SDK's record of the file in which each environment was made.
 
-    It takes a file below any folder named `flyte` for its own and looks further up, where this loader is: relative
-    ``include`` paths would start here. And it would import that file again to look for the variable, which we know.
+    The SDK takes a file below any folder named `flyte` for its own, and goes up the stack to this loader: relative
+    ``include`` paths would start here. It would also import that file again to find the variable, which is known here.
     """
     for found in chosen:
         environment = found.environment
         made_in = getattr(getattr(environment, "_caller_frame", None), "filename", None)
         declared = getattr(environment, "_declaring_file", None) or HERE
         if made_in and Path(declared).is_relative_to(HERE):
-            environment._declaring_file = made_in  # noqa: SLF001 -- the SDK has no other way
-        environment._caller_frame = None  # noqa: SLF001 -- see translate: the resolver's arguments are ours
+            environment._declaring_file = made_in  # noqa: SLF001 -- the SDK has no public way
+        environment._caller_frame = None  # noqa: SLF001 -- translate.py sets the resolver's arguments itself
 
 
 def depends_on(found: Found) -> list[str]:
-    """The names of the apps that this one names itself, in its own order."""
+    """Return the names of the apps in this one's ``depends_on``, in its order."""
     return list(dict.fromkeys(other.name for other in _apps(found.environment)))
 
 
 def with_dependencies(found: Found) -> list[Any]:
-    """The environment and all that it leads to: the SDK bundles the ``include`` files of all of them."""
+    """Return the environment and all its dependencies: the SDK bundles the ``include`` files of all of them."""
     return [each.environment for each in _ordered([found])]
 
 
 def kind(environment: Any) -> str:
-    """``fastapi``, ``vllm``, ``sglang`` or ``app``, by the classes it is made of."""
+    """Return ``fastapi``, ``vllm``, ``sglang`` or ``app``, by the environment's classes."""
     words = {
         "FastAPIAppEnvironment": "fastapi",
         "VLLMAppEnvironment": "vllm",

@@ -1,4 +1,4 @@
-"""What can go wrong with the user's file, as data: the other side turns it into one of its errors."""
+"""Describes the failures of the user's file as data, from which flytectl makes one of its errors (loaded.py)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ import traceback
 from pathlib import Path
 
 HERE = str(Path(__file__).resolve().parent)
-# Libraries name what they lack in words: 'Form data requires "python-multipart" to be installed' (RuntimeError),
-# 'jinja2 must be installed to use Jinja2Templates' (AssertionError or ImportError), 'pip install openpyxl'.
+# Libraries name a missing package in an error's text: 'Form data requires "python-multipart" to be installed' in a
+# RuntimeError, 'jinja2 must be installed to use Jinja2Templates' in an AssertionError or ImportError, or
+# 'pip install openpyxl'.
 WANTED = (
     re.compile(r"""pip3? install ["'`]?([A-Za-z0-9][\w.-]*\w)"""),
     re.compile(r"""([A-Za-z0-9][\w.-]*\w)["'`]? (?:to|must|needs to) be installed\b"""),
 )
-LONGEST_TRACEBACK = 32_000  # characters; a deep recursion is shown by its two ends
+LONGEST_TRACEBACK = 32_000  # characters; of a longer one, as of a deep recursion, both ends are shown
 
 
 class LoadError(Exception):
-    """Why there is nothing to serve. ``kind`` is one of the words in ``flytectl/loaded.py``."""
+    """The reason why there is nothing to serve.
+
+    ``kind``: a word that ``flytectl/loaded.py`` maps to an error. ``trace``: the user's traceback. ``module``: the
+    missing module.
+    """
 
     def __init__(self, kind: str, message: str, *, hint: str = "", trace: str = "", module: str = "") -> None:
         super().__init__(message)
@@ -30,7 +35,7 @@ class LoadError(Exception):
         self.trace = trace
 
     def document(self) -> dict[str, dict[str, str]]:
-        """The JSON form."""
+        """Return the error as a JSON document."""
         return {
             "error": {
                 "kind": self.kind,
@@ -43,7 +48,7 @@ class LoadError(Exception):
 
 
 def from_user_code(error: BaseException, file: Path, root: Path) -> LoadError:
-    """The failure of an import of ``file``: the traceback holds the user's own frames only."""
+    """Return the failure of the import of ``file``, with a traceback of the user's own frames only."""
     trace = user_traceback(error, root)
     name = file.name
     if isinstance(error, SyntaxError):
@@ -66,14 +71,17 @@ def from_user_code(error: BaseException, file: Path, root: Path) -> LoadError:
 
 
 def _wanted(error: BaseException) -> str:
-    """The package that a library asks for by the text of its error; "" if it does not."""
+    """Return the package that a library's error asks to install; "" if it asks for none."""
     if not isinstance(error, (ImportError, RuntimeError, AssertionError)):
         return ""
     return next((found[1] for pattern in WANTED if (found := pattern.search(_text(error)))), "")
 
 
 def _missing_module(error: BaseException, name: str, trace: str) -> LoadError:
-    """flytectl adds the hint: it knows why this Python was chosen."""
+    """Return the failure of an import that lacks a module.
+
+    flytectl adds the hint, since it knows why this Python was chosen (load.py).
+    """
     module = (error.name or "") if isinstance(error, ModuleNotFoundError) else _wanted(error)
     if isinstance(error, ModuleNotFoundError) and module:
         what = f"there is no module {module!r}"
@@ -105,7 +113,7 @@ def _text(error: BaseException) -> str:
 
 
 def user_traceback(error: BaseException, root: Path) -> str:
-    """What Python would print, without the frames of this loader, importlib, the SDK and other libraries."""
+    """Return Python's traceback without the frames of this loader, importlib, the SDK and other libraries."""
     summary = traceback.TracebackException.from_exception(error, compact=True)
     _trim(summary, root, set())
     text = "".join(summary.format())
@@ -133,7 +141,7 @@ def _users(stack: traceback.StackSummary, root: Path) -> list[traceback.FrameSum
         for frame in stack
         if _below(frame.filename, str(root)) and not any(_below(frame.filename, s) for s in strangers)
     ]
-    # A file below /usr, or one that runs code from a string: better too much than nothing.
+    # A file below /usr, or code run from a string, has no frame of its own: then show the libraries' frames too.
     return own or [
         frame for frame in stack if not frame.filename.startswith("<frozen") and not _below(frame.filename, HERE)
     ]

@@ -1,4 +1,4 @@
-"""The image of an app as the SDK's remote builder would be told: ImageSpec in protobuf-JSON."""
+"""Describes the image of an app as the SDK would to its remote builder: ImageSpec in protobuf-JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from .failure import LoadError
 from .sdk import find
 
-# These copy whole folders into the build; each is refused by the name of the method that made it.
+# Layers that copy whole folders into the build; each is refused with the name of the method that made it.
 FOLDER_LAYERS = {
     "CopyConfig": "with_source_file / with_source_folder",
     "PythonWheels": "with_local_v2 / local wheels",
@@ -19,16 +19,16 @@ FOLDER_LAYERS = {
     "PixiScript": "from_pixi_script",
 }
 MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
-# The SDK would want uv on the path to describe them, for an image that is refused next.
+# The SDK needs uv on the path to describe these layers, which are refused in any case.
 PROJECTS = {"UVProject": "with_uv_project", "PoetryProject": "with_poetry_project"}
 PROJECT_HINT = 'list its packages: with_requirements("requirements.txt"), made by uv export --no-emit-project'
 LARGEST_FILE = 1 << 20
 
 
 def resolve(environment: Any, root: Path) -> Any:
-    """The ``flyte.Image`` of an environment, or None: the same choice as in the SDK's app translation.
+    """Return the ``flyte.Image`` of an environment, or None, by the same rules as the SDK's app translation.
 
-    Raises LoadError("unsupported") for what only a registry or Docker could give.
+    Raise LoadError("unsupported") for an image that needs a registry, Docker or another platform.
     """
     image = environment.image
     kind = find("flyte", "Image")
@@ -48,7 +48,10 @@ def resolve(environment: Any, root: Path) -> Any:
 
 
 def _check_platform(environment: Any, image: Any) -> None:
-    """Compares the platforms here: the SDK's description of an image for a remote builder has none."""
+    """Raise LoadError("unsupported") if the image is for other platforms than this machine's.
+
+    The SDK's description of an image for a remote builder has no platform.
+    """
     own = MACHINES.get(platform.machine(), platform.machine())
     asked = tuple(getattr(image, "platform", None) or ())
     if asked and own not in asked:
@@ -60,9 +63,10 @@ def _check_platform(environment: Any, image: Any) -> None:
 
 
 def describe(environment: Any, image: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """(ImageSpec in JSON, the text of each file that a layer names).
+    """Return the ImageSpec in JSON, and the name → text of each file that a layer names.
 
-    Raises LoadError("unsupported") for a layer that copies folders, LoadError("environment") for a file not there.
+    Raise LoadError("unsupported") for a layer that copies folders or cannot be built here, and for a file that is too
+    large or not UTF-8; LoadError("environment") for a missing file, or if the SDK cannot describe the image.
     """
     for layer in getattr(image, "_layers", ()):
         name = type(layer).__name__
@@ -88,9 +92,10 @@ def describe(environment: Any, image: Any) -> tuple[dict[str, Any], dict[str, st
 
 
 def _find_beside(environment: Any, layer: Any) -> None:
-    """A requirements file that is not in the working directory is looked for beside the file of the environment.
+    """Look for a requirements file beside the file of the environment if it is not in the working directory.
 
-    The SDK reads it from the working directory only, and ``include=`` from beside the file.
+    The SDK reads it from the working directory only, but ``include=`` from beside the file. Raise
+    LoadError("environment") if it is in neither.
     """
     file = Path(layer.file)
     beside = Path(getattr(environment, "_declaring_file", None) or ".").parent / file

@@ -1,4 +1,4 @@
-"""Where the user's file stands, and its import."""
+"""Locates the user's file, and imports it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Source(NamedTuple):
-    """A file, the root that its bundle starts at, and the name by which it is imported, here and in the app."""
+    """A file, the folder at which its bundle starts, and the name by which it is imported, here and in the app."""
 
     file: Path
     root: Path
@@ -23,12 +23,14 @@ class Source(NamedTuple):
 
 
 def locate(given: str, root: str | None) -> Source:
-    """The root is the working directory, as with ``flyte serve``; for a file elsewhere it is the file's folder.
+    """Return the file, its root and its module name.
 
-    Raises LoadError("import") for a file that is not there or that no import statement could name.
+    ``root``: that of ``--root-dir``. By default the root is the working directory, as with ``flyte serve``; for a file
+    that is not below that, it is the file's folder. Raise LoadError("import") for a file that cannot be read, is not
+    below ``root``, or cannot be named by an import statement.
     """
     path = Path(given)
-    # Links in the folders are followed, the last part is not: `app.py` keeps its name.
+    # Links are resolved in the folders, but not in the last part, so that `app.py` keeps its name.
     file = path.parent.resolve() / path.name
     _check_readable(file)
     if file.suffix != ".py":
@@ -62,7 +64,7 @@ def _check_readable(file: Path) -> None:
 
 
 def _module_name(file: Path, root: Path) -> str | None:
-    """The dotted name of ``file`` seen from ``root``, as the SDK's app resolver makes it; None if impossible."""
+    """Return the dotted name of ``file`` below ``root``, as the SDK's app resolver makes it; None if impossible."""
     try:
         parts = file.relative_to(root).with_suffix("").parts
     except ValueError:
@@ -71,9 +73,9 @@ def _module_name(file: Path, root: Path) -> str | None:
 
 
 def load(source: Source) -> ModuleType:
-    """Imports the file. Its ``if __name__ == "__main__"`` part does not run.
+    """Import the file. Its ``if __name__ == "__main__"`` part does not run.
 
-    Raises LoadError with the user's own traceback. Ctrl-C is passed on.
+    Raise LoadError with the user's own traceback. Ctrl-C (KeyboardInterrupt) is passed on.
     """
     _check_free(source)
     sys.path[:0] = list(dict.fromkeys([str(source.root), str(source.file.parent)]))
@@ -96,10 +98,10 @@ def _check_free(source: Source) -> None:
 
 
 def _executed(source: Source) -> ModuleType:
-    """The packages that the file lies in come first, as in the running app; they may import it themselves.
+    """Import the packages that contain the file, as the running app does, then the file, and return its module.
 
-    The file is not looked up by its name: a `tests` in site-packages would win against a folder without
-    ``__init__.py``.
+    A package may import the file itself. The file is not looked up by its name: a `tests` in site-packages would take
+    precedence over a folder without ``__init__.py``.
     """
     parts = source.module.split(".")[:-1]
     for depth in range(1, len(parts) + 1):

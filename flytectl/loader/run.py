@@ -1,4 +1,4 @@
-"""The loader's way: arguments → SDK → the user's file → one JSON document on a descriptor."""
+"""Runs the loader: arguments → SDK → the user's file → one JSON document on a descriptor."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from .module import Source
 
 VERSION = 1
-NO_ANSWER = 70  # exit status: flytectl says the rest
+NO_ANSWER = 70  # an exit status; flytectl prints the error (load.py)
 
 
 def main(argv: list[str]) -> int:
-    """Runs once; the exit status is 0 whenever a document was written, also one that tells an error."""
+    """Run once, and end the process with status 0 when a document is written, also one with an error."""
     args = _arguments(argv)
     for fd in (args.out_fd, args.bundles_fd):
-        os.set_inheritable(fd, False)  # noqa: FBT003 -- nothing that the user's file starts may hold our answer
+        os.set_inheritable(fd, False)  # noqa: FBT003 -- no program that the user's file starts may hold our answer
     try:
         document = _document(args)
     except LoadError as error:
         document = error.document()
-    except Exception as error:  # noqa: BLE001 -- the last line of defence: no traceback of ours reaches a user
+    except Exception as error:  # noqa: BLE001 -- the last line of defence: no user should see our traceback
         document = LoadError(
             "sdk",
             f"the Flyte SDK and flytectl do not get along: {type(error).__name__}: {error}",
@@ -66,7 +66,7 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
     loaded = module.load(source)
     if _process_and_files(args) != before:
         os._exit(NO_ANSWER)
-    # A file may have called flyte.init itself, which would set another root.
+    # The file may have called flyte.init itself, with another root.
     sdk.initialise(source.root, args.project, args.domain)
     _tell_what_is_left_out(source, known)
     chosen = environments.choose(loaded, args.env)
@@ -87,7 +87,7 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _tell_what_is_left_out(source: Source, known: set[str]) -> None:
-    """A module from above the root works here, and would be missing where the app runs."""
+    """Tell the user of modules outside the root: they work here, but would be missing where the app runs."""
     places = {name: getattr(sys.modules.get(name), "__file__", None) for name in set(sys.modules) - known}
     files = {name: os.path.realpath(file) for name, file in places.items() if file}
     libraries = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
@@ -99,7 +99,10 @@ def _tell_what_is_left_out(source: Source, known: set[str]) -> None:
 
 
 def _tell_what_is_not_sent(source: Source, bundles: _Bundles) -> None:
-    """Flyte sends modules and what ``include=`` names: what is missing is seen at a request only."""
+    """Tell the user of data folders that are not in the bundle.
+
+    Flyte sends only modules and the files of ``include=``, and a missing file would be noticed only at a request.
+    """
     names = {name for made in bundles.made for name in made.names}
     left = bundle.unsent(source.file.parent, source.root, names)
     if left:
@@ -109,7 +112,7 @@ def _tell_what_is_not_sent(source: Source, bundles: _Bundles) -> None:
 
 
 def _process_and_files(args: argparse.Namespace) -> list[int]:
-    """Changes if the file forked (one of the two answers) or closed descriptors that it did not open."""
+    """Return numbers that change if the file forked, so that only one process answers, or closed our descriptors."""
     try:
         return [os.getpid(), os.fstat(args.out_fd).st_ino, os.fstat(args.bundles_fd).st_ino]
     except OSError:
@@ -136,7 +139,7 @@ def _app(found: environments.Found, bundles: _Bundles, source: Source, scope: tu
 
 
 class _Bundles:
-    """Each different bundle once: apps of one file mostly share theirs."""
+    """The different bundles of a file, each once: apps of a file mostly share one."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -153,7 +156,7 @@ class _Bundles:
         return self._by_include[include]
 
     def write(self, fd: int) -> list[dict[str, Any]]:
-        """All of them end to end; the returned list says where each lies."""
+        """Write all bundles, one after the other; return the offset, size and digest of each."""
         places, offset = [], 0
         for each in self.made:
             _write(fd, each.data)
@@ -169,9 +172,9 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def _leave() -> None:
-    """Ends at once: threads that the file started would keep Python alive for ever."""
+    """End the process at once: threads that the file started could keep Python alive for ever."""
     with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()  # noqa: SLF001 -- a file may remove its temporary folders so
+        atexit._run_exitfuncs()  # noqa: SLF001 -- the file may remove its temporary folders in such functions
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

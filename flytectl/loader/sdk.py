@@ -1,7 +1,7 @@
-"""The entry points of the Flyte SDK that we use, found by name.
+"""Looks up the entry points of the Flyte SDK by name.
 
-Some are private. Each is looked up when it is needed, so that an SDK of another version gives one sentence that
-names what it lacks, and not an AttributeError. Written against flyte 2.12.1.
+Some are private. Each is looked up when it is needed, so that with an SDK of another version the error is one sentence
+with the missing name, and not an AttributeError. Written against flyte 2.12.1.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ KNOWN = "2.12.1"
 
 
 def use(folder: str | None) -> None:
-    """Puts the SDK that came with flytectl in front of the path: ``folder/cpXY``, then ``folder``."""
+    """Put the SDK that came with flytectl first on ``sys.path``: ``folder/cpXY``, then ``folder``."""
     if folder:
         tied = Path(folder, f"cp{sys.version_info[0]}{sys.version_info[1]}")
         sys.path[:0] = [str(entry) for entry in (tied, Path(folder)) if entry.is_dir()]
 
 
 def load() -> str:
-    """Imports the SDK; returns its version. No telemetry: it would be a network call from a build step."""
+    """Import the SDK; return its version. Telemetry is off: it would be a network call from a build step.
+
+    Raise LoadError("no-sdk") if there is none, LoadError("sdk") if it cannot be imported.
+    """
     os.environ["DO_NOT_TRACK"] = "1"
     try:
         flyte = importlib.import_module("flyte")
@@ -41,7 +44,7 @@ def load() -> str:
 
 
 def find(module: str, name: str) -> Any:
-    """``module.name`` of the SDK. Raises LoadError("sdk") if this version has no such thing."""
+    """Return ``module.name`` of the SDK. Raise LoadError("sdk") if this version has none."""
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -54,9 +57,9 @@ def find(module: str, name: str) -> Any:
 
 
 def initialise(root: Path, project: str, domain: str) -> None:
-    """What ``flyte serve`` does before it imports a file, without a config file or an endpoint.
+    """Initialize the SDK as ``flyte serve`` does before it imports a file, without a config file or an endpoint.
 
-    Does nothing if the SDK is set so already: a second call is for files that call ``flyte.init`` themselves.
+    Do nothing if the SDK has these settings already: the second call is for files that call ``flyte.init`` themselves.
     """
     config = find("flyte._initialize", "_get_init_config")()
     if config is not None and (config.root_dir, config.project, config.domain) == (root, project, domain):
@@ -68,4 +71,4 @@ def initialise(root: Path, project: str, domain: str) -> None:
         init(root_dir=root, project=project, domain=domain, load_plugin_type_transformers=False)
     except TypeError:
         init(root_dir=root, project=project, domain=domain)
-    sys.path[:] = path  # it appends the root each time
+    sys.path[:] = path  # init appends the root each time

@@ -1,4 +1,4 @@
-"""An environment as Flyte's App IDL: the SDK translates, we make it repeatable."""
+"""Translates an environment to Flyte's App IDL: the SDK translates, and here the result is made reproducible."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESOLVER = "flyte._internal.resolvers.app_env.AppEnvResolver"
 
 
 def check(found: Found) -> None:
-    """Refuses what would need Kubernetes or Flyte's own servers, by name. Raises LoadError("unsupported")."""
+    """Raise LoadError("unsupported") for a field that needs Kubernetes or Flyte's own servers, with its name."""
     environment = found.environment
     if environment.pod_template is not None:
         raise LoadError(
@@ -43,9 +43,10 @@ def check(found: Found) -> None:
 
 
 def to_idl(found: Found, bundle: Bundle | None, source_root: Path, scope: tuple[str, str]) -> dict[str, Any]:
-    """App in protobuf-JSON. Version and bundle address are made of the bundle's content, nothing of the clock.
+    """Return the App in protobuf-JSON, with a version and a bundle address made of the bundle's content alone.
 
-    Raises LoadError("environment") with the SDK's own words if it refuses the environment.
+    They do not depend on the time. Raise LoadError("environment") with the SDK's own text if it refuses the
+    environment.
     """
     app = _translated(found, bundle, source_root, scope)
     idl: dict[str, Any] = find("google.protobuf.json_format", "MessageToDict")(app)
@@ -53,14 +54,14 @@ def to_idl(found: Found, bundle: Bundle | None, source_root: Path, scope: tuple[
     if found.environment.command is None:
         container["command"] = _with_resolver(container["command"], found)
         if getattr(found.environment, "_server", None) is not None:
-            container.pop("args", None)  # fserve does not look at them where there is a server function
+            container.pop("args", None)  # fserve ignores them if there is a server function
     _keep_useful_paths(container, bundle)
     return idl
 
 
 def _translated(found: Found, bundle: Bundle | None, root: Path, scope: tuple[str, str]) -> Any:
     serde = find(SERDE, "translate_app_env_to_idl")
-    # It starts git five times per app for a link to the source, which changes with every commit.
+    # The SDK would run git five times per app for a link to the source, which changes with every commit.
     module = sys.modules[SERDE]
     if hasattr(module, "_get_source_code"):
         setattr(module, "_get_source_code", lambda: None)  # noqa: B010 -- mypy knows no such attribute
@@ -87,9 +88,9 @@ def _translated(found: Found, bundle: Bundle | None, root: Path, scope: tuple[st
 
 
 def _with_resolver(command: list[str], found: Found) -> list[str]:
-    """The command with the module and variable that we found.
+    """Return the command with the module and variable that were found here.
 
-    The SDK looks into the file where the environment was *made*, and takes the first one there: wrong for an
+    The SDK looks into the file where the environment was *made*, and takes the first one there, which is wrong for an
     environment that a helper in another file made.
     """
     kept: list[str] = []
@@ -105,7 +106,7 @@ def _with_resolver(command: list[str], found: Found) -> list[str]:
 
 
 def _keep_useful_paths(container: dict[str, Any], bundle: Bundle | None) -> None:
-    """Leaves in _F_SYS_PATH only folders that are in the bundle; an environment below the root is not."""
+    """Keep only folders of the bundle in _F_SYS_PATH; a Python environment below the root is not one."""
     folders = {"."}
     for name in bundle.names if bundle else ():
         parts = name.split("/")[:-1]
