@@ -1,9 +1,9 @@
-"""The age v1 file format: X25519 recipients, binary form, whole files. A secret's file is exactly this.
+"""The age v1 file format: X25519 recipients, binary form, whole files. A secret's file has exactly this format.
 
 Written from the specification, https://github.com/C2SP/C2SP/blob/main/age.md; every primitive is the library's
-(``cryptography`` 38 or newer). Stricter than it must be, never laxer. Left out on purpose: passphrases (a work
-factor chosen by the file is a denial of service), ASCII armor, post-quantum recipients, and streaming: a value is
-returned only after its last chunk has verified.
+(``cryptography`` 38 or newer). The reader is stricter than it has to be, never laxer. Left out on purpose: passphrases
+(a work factor chosen by the file is a denial of service), ASCII armor, post-quantum recipients, and streaming: a value
+is returned only after its last chunk has verified.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ZERO_NONCE = bytes(12)  # the wrapping key is used once
 MAX_LINE = 8 * 1024
 """Bytes of one header line: the longest in use, a post-quantum stanza's, has 1.5 KiB."""
 MAX_STANZAS = 64
-"""Recipients of one file; what stands in a file to be read is not ours, so it is bounded."""
+"""Recipients of one file. A file to be read may come from anybody, so their number is bounded."""
 
 
 class Failure(enum.Enum):
@@ -56,7 +56,7 @@ class Failure(enum.Enum):
 
 
 class AgeError(StoreCorrupt):
-    """A file that cannot be opened; whoever reads files says which one it is."""
+    """A file that cannot be decrypted. The message does not name the file: the caller does."""
 
     def __init__(self, failure: Failure, reason: str) -> None:
         super().__init__(reason)
@@ -71,7 +71,7 @@ class Recipient:
 
     @classmethod
     def parse(cls, text: str) -> Recipient:
-        """Raises ``InvalidInput`` for anything but a sound X25519 recipient."""
+        """Return the recipient in ``text``, or raise ``InvalidInput`` unless it is a sound X25519 recipient."""
         if text.startswith(("age1pq1", "age1tag1", "age1tagpq1")):
             raise InvalidInput("only plain X25519 recipients (age1…, 62 characters) are read by every age")
         try:
@@ -89,7 +89,7 @@ class Recipient:
 
 
 class Identity:
-    """A private key. It shows itself only through ``reveal``, and cannot be pickled or copied by accident."""
+    """A private key. Only ``reveal`` shows it, and it cannot be pickled or copied by accident."""
 
     __slots__ = ("_key", "_raw", "recipient")
 
@@ -100,13 +100,13 @@ class Identity:
 
     @classmethod
     def generate(cls) -> Identity:
-        """A new one, from the library's random numbers."""
+        """Return a new identity, made from the library's random numbers."""
         key = X25519PrivateKey.generate()
         return cls(key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()))
 
     @classmethod
     def parse(cls, text: str) -> Identity:
-        """From ``AGE-SECRET-KEY-1…``. Raises ``InvalidInput``, which never repeats the text."""
+        """Return the identity in ``AGE-SECRET-KEY-1…``, or raise ``InvalidInput``, which never repeats the text."""
         try:
             prefix, raw = bech32.decode(text)
         except ValueError as error:
@@ -116,15 +116,18 @@ class Identity:
         return cls(raw)
 
     def reveal(self) -> str:
-        """The identity as the ``age`` program reads it. Whoever has this text can read every secret."""
+        """Return the identity as the ``age`` program reads it.
+
+        Whoever has this text can read every secret.
+        """
         return bech32.encode("age-secret-key-", self._raw).upper()
 
     def derive(self, info: bytes) -> bytes:
-        """32 bytes that only the holder of this identity can compute; ``info`` names their one use."""
+        """Return 32 bytes that only the holder of this identity can compute; ``info`` names their one use."""
         return _hkdf(self._raw, b"", info)
 
     def shared_with(self, public: bytes) -> bytes | None:
-        """X25519 with a public key; ``None`` for one of low order (RFC 7748 section 6.1)."""
+        """Return the X25519 secret shared with a public key, ``None`` for one of low order (RFC 7748 section 6.1)."""
         return _exchange(self._key, public)
 
     def __repr__(self) -> str:
@@ -135,7 +138,10 @@ class Identity:
 
 
 def encrypt(plaintext: bytes, recipients: Sequence[Recipient]) -> bytes:
-    """An age file that any of ``recipients`` opens, flyted or the ``age`` program."""
+    """Return an age file that each of ``recipients`` can open, with flyted or with the ``age`` program.
+
+    Raises ``InvalidInput`` for a recipient of low order, and unless there are 1 to ``MAX_STANZAS`` recipients.
+    """
     if not 1 <= len(recipients) <= MAX_STANZAS:
         raise InvalidInput(f"a file is encrypted to 1 to {MAX_STANZAS} recipients, not {len(recipients)}")
     file_key = os.urandom(_FILE_KEY)
@@ -146,7 +152,10 @@ def encrypt(plaintext: bytes, recipients: Sequence[Recipient]) -> bytes:
 
 
 def decrypt(data: bytes, identity: Identity) -> bytes:
-    """The whole plaintext of an age file. Raises ``AgeError`` and nothing else, whatever ``data`` is."""
+    """Return the whole plaintext of an age file.
+
+    Raises ``AgeError`` and nothing else, whatever ``data`` is.
+    """
     header = _parse_header(data)
     file_key = _unwrapped(header.stanzas, identity)
     if not hmac.compare_digest(_header_mac(file_key, header.signed), header.mac):
@@ -173,7 +182,7 @@ class _Header:
 
 
 class _Lines:
-    """Walks the header's lines; ``at`` is the offset of the next one."""
+    """The header's lines, taken one by one; ``at`` is the offset of the next one."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -250,7 +259,7 @@ def _unwrapped(stanzas: tuple[_Stanza, ...], identity: Identity) -> bytes:
 
 
 def _checked_share(stanza: _Stanza) -> tuple[bytes, bytes]:
-    # The body's length comes before any decryption: a longer file key would let one file have several plaintexts.
+    # The length is checked before any decryption: a longer file key would let one file have several plaintexts.
     if len(stanza.arguments) != 1 or len(stanza.body) != _FILE_KEY + _TAG:
         raise AgeError(Failure.HEADER, "an X25519 stanza of its header is malformed")
     share = _from_base64(stanza.arguments[0])
@@ -304,7 +313,10 @@ def _to_base64(data: bytes) -> bytes:
 
 
 def _from_base64(text: bytes) -> bytes:
-    """Canonical, unpadded base64 only: one value has one spelling, or a header could be respelled."""
+    """Decode base64 that is canonical and unpadded; if a value had two spellings, a header could be changed.
+
+    Raises ``AgeError`` for any other text.
+    """
     try:
         data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error:

@@ -6,11 +6,11 @@ _ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _CHECKSUM = 6  # characters
 MAX_LENGTH = 90
-"""BIP 173's own bound; an X25519 key of either kind is shorter."""
+"""Characters. BIP 173's own limit; an X25519 key of either kind is shorter."""
 
 
 def encode(prefix: str, data: bytes) -> str:
-    """``data`` behind a lower-case ``prefix``, with its checksum."""
+    """Return ``data`` in Bech32 behind a lower-case ``prefix``, with its checksum."""
     values = _regroup(data, 8, 5, pad=True)
     check = _polymod(_expanded(prefix) + values + [0] * _CHECKSUM) ^ 1
     values += [(check >> 5 * (_CHECKSUM - 1 - i)) & 31 for i in range(_CHECKSUM)]
@@ -18,9 +18,9 @@ def encode(prefix: str, data: bytes) -> str:
 
 
 def decode(text: str) -> tuple[str, bytes]:
-    """The prefix (in the case it was written in) and the data.
+    """Return the prefix (in the case in which it was written) and the data.
 
-    Raises ``ValueError``, whose text never repeats any of ``text``: that may be a private key.
+    Raises ``ValueError`` for anything else; its message never repeats any of ``text``, which may be a private key.
     """
     if len(text) > MAX_LENGTH or not text.isascii() or not text.isprintable():
         raise ValueError("too long, or not plain text")

@@ -18,15 +18,15 @@ _CHUNK = 1 << 20
 
 
 def path_of(folder: Path, digest: str) -> Path:
-    """Where the bundle of a digest is, whether it is there or not."""
+    """Return the path of the bundle with this digest, whether it is there or not."""
     return folder / f"{digest}.tar.gz"
 
 
 def keep(folder: Path, fd: int, digest: str) -> None:
-    """Copies the bundle behind a client's descriptor to its place, atomically.
+    """Copy the bundle behind a client's descriptor to its place, atomically, unless it is there.
 
     Only a regular file (a memfd is one) is read: nothing that could block for ever. Raises :class:`InvalidInput` when
-    it is not that, too large, or not of this digest; :class:`HostFailure` when the disk is full.
+    it is no regular file, too large, or not of this digest; :class:`HostFailure` when the disk is full, or refuses.
     """
     if path_of(folder, digest).exists():
         return
@@ -65,10 +65,10 @@ def _copy(fd: int, target: Path, digest: str) -> None:
 
 
 def check_memory(fd: int) -> None:
-    """Raises :class:`InvalidInput` for anything but a file in memory (memfd_create(2)), without touching the file.
+    """Raise :class:`InvalidInput` for anything but a file in memory (memfd_create(2)), without touching the file.
 
-    A file of a file system that its user serves (FUSE) may answer never; seals are asked of the kernel alone, and only
-    files in memory have them (fcntl(2), F_GET_SEALS).
+    A file of a file system that a user's program serves (FUSE) may never answer. The kernel alone answers for seals,
+    and only files in memory have them (fcntl(2), F_GET_SEALS).
     """
     try:
         fcntl.fcntl(fd, fcntl.F_GET_SEALS)
@@ -77,7 +77,7 @@ def check_memory(fd: int) -> None:
 
 
 def sweep(folder: Path, used: set[str], *, halves: bool = True) -> None:
-    """Deletes bundles that are not used; with ``halves`` also what a crash left half written."""
+    """Delete bundles whose digest is not in ``used``; with ``halves`` also those that a crash left half written."""
     for entry in folder.iterdir():
         half = entry.name.startswith(".")
         if halves if half else entry.name.removesuffix(".tar.gz") not in used:

@@ -2,10 +2,10 @@
 
 pystemd's callbacks are not used: it keeps no reference to them, and calls freed memory. Instead signals are taken from
 ``process()`` one by one, which hands out whatever no callback took; the match rules are set on the bus itself.
-Anybody may send anybody a signal on the system bus, so each is looked at only when systemd itself is its sender, and
-before its body is read.
+Anybody may send anybody a signal on the system bus. So a signal is handled only when systemd itself is its sender,
+which is checked before its body is read.
 
-A call holds the interpreter until systemd answers: milliseconds. What waits for longer waits for a signal.
+A call holds the interpreter until systemd answers, for milliseconds. Whatever takes longer is waited for by a signal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _NoLxml(ModuleType):
     etree = None
 
 
-# pystemd's objects read descriptions of interfaces with lxml, 4.5 MiB of it; its bus alone is used here
+# pystemd's objects read descriptions of interfaces with lxml, which takes 4.5 MiB; only its bus is used here
 sys.modules.setdefault("lxml", _NoLxml("lxml"))
 from pystemd.dbusexc import DBusBaseError  # noqa: E402
 from pystemd.dbuslib import DBus  # noqa: E402
@@ -63,7 +63,7 @@ _MATCHES = (
 
 
 class Refused(HostFailure):
-    """systemd's answer to a call is an error; ``errno`` as sd-bus translates it."""
+    """The error with which systemd answered a call; ``errno`` as sd-bus translates it."""
 
     def __init__(self, message: str, errno: int) -> None:
         super().__init__(message, hint="see: journalctl -u init.scope -n 20")
@@ -72,7 +72,7 @@ class Refused(HostFailure):
 
 @dataclass(frozen=True)
 class Signal:
-    """A signal of systemd's; ``body`` is read on demand, since most are not for us."""
+    """A signal from systemd; ``body`` is read on demand, since most signals are not for us."""
 
     member: str
     path: str
@@ -80,13 +80,13 @@ class Signal:
 
     @property
     def body(self) -> Any:
-        """The arguments, strings as bytes."""
+        """The signal's arguments, strings as bytes."""
         self.message.process_reply(False)  # noqa: FBT003  with_headers
         return self.message.body
 
 
 class Bus:
-    """The connection. ``on_signal`` gets each signal; ``on_lost`` is told when signals may have been missed."""
+    """The connection. ``on_signal`` gets each signal; ``on_lost`` is called when signals may have been missed."""
 
     def __init__(self, on_signal: Callable[[Signal], None], on_lost: Callable[[], None]) -> None:
         self._on_signal, self._on_lost = on_signal, on_lost
@@ -97,7 +97,7 @@ class Bus:
         self._loop: asyncio.AbstractEventLoop
 
     def open(self) -> None:
-        """Connects, from inside the running loop. Raises :class:`HostFailure` without a system bus."""
+        """Connect, from inside the running loop, or raise :class:`HostFailure` without a system bus."""
         self._loop = asyncio.get_running_loop()
         dbus = DBus()
         try:
@@ -114,14 +114,17 @@ class Bus:
         self._loop.call_soon(self._pump)
 
     def close(self) -> None:
-        """Leaves the bus."""
+        """Leave the bus."""
         if self._dbus is not None:
             self._loop.remove_reader(self._fd)
             self._dbus.close()
             self._dbus = None
 
     def call(self, method: str, *steps: Step, path: bytes = MANAGER_PATH, interface: bytes = MANAGER) -> Any:
-        """One call to systemd; the answer's body. Raises :class:`Refused` with systemd's own words."""
+        """Call a method of systemd, and return the body of its answer.
+
+        Raises :class:`Refused` with systemd's own words, and :class:`HostFailure` without a connection.
+        """
         return self._call(SYSTEMD, path, interface, method.encode(), list(steps))
 
     def _call(self, destination: bytes, path: bytes, interface: bytes, method: bytes, steps: list[Step]) -> Any:
@@ -132,14 +135,14 @@ class Bus:
         except DBusBaseError as error:
             raise Refused(_words(error), abs(error.errno)) from error
         finally:
-            # signals that came in during the call sit in sd-bus's own queue: the descriptor will not tell
+            # signals that came in during the call are in sd-bus's own queue: for them the descriptor is not readable
             self._loop.call_soon(self._pump)
 
     def _driver(self, method: bytes, argument: str) -> Any:
         return self._call(_DRIVER, _DRIVER_PATH, _DRIVER, method, [text(argument)])
 
     def _adopt(self) -> None:
-        """systemd's unique name, which a re-execution changes, and the wish for its signals."""
+        """Look up systemd's unique name, which a re-execution changes, and subscribe to its signals."""
         self._owner = bytes(self._driver(b"GetNameOwner", SYSTEMD.decode()))
         try:
             self.call("Subscribe")
@@ -147,7 +150,10 @@ class Bus:
             log.debug("already subscribed: %s", error)
 
     def _pump(self) -> None:
-        """Takes what has arrived. An empty message may also mean that sd-bus handled one by itself: ask again."""
+        """Handle the messages that have arrived.
+
+        An empty message may also mean that sd-bus handled one by itself, so three in a row mean that there is no more.
+        """
         empty = 0
         for _ in range(_BATCH):
             if self._dbus is None:
@@ -178,7 +184,7 @@ class Bus:
     def _changed_owner(self) -> None:
         try:
             self._adopt()
-        except HostFailure as error:  # between the old and the new instance: the next change tells
+        except HostFailure as error:  # the old instance has left, the new one is not there: another signal follows
             log.info("systemd is not on the bus at the moment: %s", error)
             return
         self._on_lost()
@@ -202,7 +208,7 @@ class Bus:
 
 
 def unit_path(name: str) -> bytes:
-    """The object path of a unit (sd_bus_path_encode(3))."""
+    """Return the object path of a unit (sd_bus_path_encode(3))."""
     escaped = "".join(
         c if c.isascii() and (c.isalpha() or (c.isdigit() and i)) else "".join(f"_{b:02x}" for b in c.encode())
         for i, c in enumerate(name)
@@ -211,7 +217,7 @@ def unit_path(name: str) -> bytes:
 
 
 def unit_of(path: str) -> str:
-    """The unit of an object path; empty for another path."""
+    """Return the unit of an object path; "" for any other path."""
     if not path.startswith(UNIT_PATH):
         return ""
     head, *rest = path.removeprefix(UNIT_PATH).split("_")

@@ -24,13 +24,13 @@ from flyted.contract.names import BASE_DOMAIN, GATEWAY_HOST
 CA_LIFE = dt.timedelta(days=3650)
 LEAF_LIFE = dt.timedelta(days=90)
 BACKDATE = dt.timedelta(hours=1)
-"""A board without a battery-backed clock may live a little in the past when it makes its certificate."""
+"""How long before it is made a certificate begins: a board without a battery-backed clock may be a little behind."""
 NO_HOST = "invalid"  # a name that nobody has (RFC 2606)
 
 
 @dataclass(frozen=True)
 class Ca:
-    """Certificate and private key, PEM. The key is not shown by ``repr()``."""
+    """Certificate and private key as PEM. ``repr()`` does not show the key."""
 
     cert_pem: bytes
     key_pem: bytes = field(repr=False)
@@ -38,21 +38,21 @@ class Ca:
 
 @dataclass(frozen=True)
 class Leaf:
-    """Certificate and key in one PEM, in this order, as HAProxy takes them; the key is not shown by ``repr()``."""
+    """Certificate and key in one PEM, in this order, as HAProxy takes them; ``repr()`` does not show them."""
 
     pem: bytes = field(repr=False)
 
     def renew_due(self, now: float) -> bool:
-        """Whether there has to be another one at ``now`` (seconds since 1970), see :func:`renew_due`."""
+        """Report whether a new certificate is due at ``now`` (seconds since 1970), see :func:`renew_due`."""
         return renew_due(*validity(self.pem), dt.datetime.fromtimestamp(now, dt.UTC))
 
     def due(self) -> float:
-        """When there has to be another one (seconds since 1970)."""
+        """Return when a new certificate is due (seconds since 1970)."""
         return renew_at(*validity(self.pem)).timestamp()
 
 
 def new_ca(base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Ca:
-    """A new authority for ``base_domain``, the default base domain and the gateway's host name."""
+    """Make an authority for ``base_domain``, the default base domain and the gateway's host name."""
     now = now or _now()
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([
@@ -73,10 +73,11 @@ def new_ca(base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Ca
 
 
 def issue_leaf(ca: Ca, base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Leaf:
-    """A certificate with a new key for every app's name and the gateway's.
+    """Issue a certificate with a new key for every app's name and the gateway's.
 
     The authority's own certificate is not sent along: clients that trust it have it. A clock that is before the
-    authority's begin is wrong, so that begin counts. Raises :class:`StoreCorrupt` if the authority is not one of ours.
+    authority's begin is wrong, so the certificate then begins with the authority. Raises :class:`StoreCorrupt` as
+    :func:`check`.
     """
     issuer, signer = _load(ca)
     now = max(now or _now(), validity(ca.cert_pem)[0] + BACKDATE)
@@ -99,47 +100,55 @@ def issue_leaf(ca: Ca, base_domain: str = BASE_DOMAIN, now: dt.datetime | None =
 
 
 def fingerprint(cert_pem: bytes) -> str:
-    """SHA-256 of the certificate, as ``AB:CD:…``: what ``openssl x509 -fingerprint -sha256`` and browsers show."""
+    """Return a certificate's SHA-256 as ``openssl x509 -fingerprint -sha256`` and browsers show it: ``AB:CD:…``."""
     return x509.load_pem_x509_certificate(cert_pem).fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def leaf_names(base_domain: str = BASE_DOMAIN) -> tuple[str, ...]:
-    """The names that the certificate is good for. ``*.localhost`` would be refused by every client."""
+    """Return the names that the certificate is good for.
+
+    ``*.localhost`` is not one of them: every client would refuse it.
+    """
     return tuple(dict.fromkeys([f"*.{base_domain}", base_domain, GATEWAY_HOST]))
 
 
 def chosen(authorities: Sequence[Ca], base_domain: str, now: float) -> Ca | None:
-    """The one that signs for ``base_domain`` at ``now`` (seconds since 1970); ``None`` when there has to be a new one.
+    """Return the authority that signs for ``base_domain`` at ``now`` (seconds since 1970); ``None`` if none may.
 
-    Of several, the one that ends first: clients have trusted it for longest. So a clock that was years ahead, and had
-    another one made, does no harm once it is right again.
+    Of several, it is the one that ends first: clients have trusted it for longest. So an authority that was made while
+    the clock was years ahead does no harm once the clock is right again. Raises :class:`StoreCorrupt` as
+    :func:`check`.
     """
     good = [each for each in authorities if usable(each, base_domain, now)]
     return min(good, key=lambda each: validity(each.cert_pem)[1], default=None)
 
 
 def usable(ca: Ca, base_domain: str, now: float) -> bool:
-    """Whether this authority may sign for ``base_domain`` and outlives a certificate made at ``now`` (seconds).
+    """Report whether this authority may sign for ``base_domain`` and outlives a certificate made at ``now``.
 
-    Its begin does not count: an authority of ours that has not begun yet only shows that the clock is wrong.
+    ``now``: seconds since 1970. The authority's begin does not count: one of ours that has not begun yet only shows
+    that the clock is wrong. Raises :class:`StoreCorrupt` as :func:`check`.
     """
     return covers(ca, base_domain) and now <= (validity(ca.cert_pem)[1] - LEAF_LIFE).timestamp()
 
 
 def check(ca: Ca) -> None:
-    """Raises :class:`StoreCorrupt` for what is not a certificate and its key."""
+    """Raise :class:`StoreCorrupt` unless ``ca`` is a certificate and its key."""
     _load(ca)
 
 
 def covers(ca: Ca, base_domain: str) -> bool:
-    """Whether this authority may sign for ``base_domain``; if not, a new one has to be made and trusted."""
+    """Report whether this authority may sign for ``base_domain``; if not, a new one has to be made and trusted.
+
+    Raises :class:`StoreCorrupt` as :func:`check`.
+    """
     found, _key = _load(ca)
     permitted = found.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
     return any(isinstance(n, x509.DNSName) and f".{base_domain}".endswith(f".{n.value}") for n in permitted)
 
 
 def validity(cert_pem: bytes) -> tuple[dt.datetime, dt.datetime]:
-    """(not before, not after), both in UTC, of the first certificate in a PEM."""
+    """Return (not before, not after), both in UTC, of the first certificate in a PEM."""
     cert = x509.load_pem_x509_certificate(cert_pem)
     if hasattr(cert, "not_valid_after_utc"):  # cryptography >= 42; the other warns there
         return cert.not_valid_before_utc, cert.not_valid_after_utc
@@ -147,12 +156,12 @@ def validity(cert_pem: bytes) -> tuple[dt.datetime, dt.datetime]:
 
 
 def renew_due(not_before: dt.datetime, not_after: dt.datetime, now: dt.datetime) -> bool:
-    """Whether two thirds of a certificate's life are over, or the clock says that it has not begun."""
+    """Report whether two thirds of a certificate's life are over, or the clock says that it has not begun."""
     return now < not_before or now >= renew_at(not_before, not_after)
 
 
 def renew_at(not_before: dt.datetime, not_after: dt.datetime) -> dt.datetime:
-    """When a certificate is due."""
+    """Return the moment at which two thirds of a certificate's life are over."""
     return not_before + (not_after - not_before) * 2 / 3
 
 
@@ -163,7 +172,7 @@ def _now() -> dt.datetime:
 def _constraints(base_domain: str) -> x509.NameConstraints:
     permitted = dict.fromkeys([BASE_DOMAIN, GATEWAY_HOST, base_domain])
     every_address = [ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")]
-    # e-mail addresses and URIs: RFC 5280 knows no "all" of them, but what is not permitted is excluded
+    # RFC 5280 cannot exclude all e-mail addresses or all URIs, but once one is permitted, the others are excluded
     nobodys = [x509.RFC822Name(NO_HOST), x509.UniformResourceIdentifier(NO_HOST)]
     return x509.NameConstraints(
         permitted_subtrees=[*(x509.DNSName(name) for name in permitted), *nobodys],
@@ -202,7 +211,7 @@ def _load(ca: Ca) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     public = cert.public_key()
     if (
         not (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(public, ec.EllipticCurvePublicKey))
-        # their numbers: keys themselves cannot be compared before cryptography 40
+        # the numbers are compared: keys themselves cannot be before cryptography 40
         or key.public_key().public_numbers() != public.public_numbers()
     ):
         raise StoreCorrupt("the local CA's key and certificate do not belong together", hint="flytectl doctor")

@@ -1,6 +1,6 @@
-"""The machine's clock: waits for a moment of it, and hears at once when it is set (timerfd_create(2)).
+"""The machine's clock: waits for a moment, and notices at once when the clock is set (timerfd_create(2)).
 
-Nothing wakes meanwhile. Python has these calls from 3.13 on; Debian 12 has 3.11.
+The process does not wake up in between. Python has these calls from 3.13 on; Debian 12 has 3.11.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class _Spec(ctypes.Structure):
 
 
 class Clock:
-    """One timer. What is set between two waits is told by the second one."""
+    """One timer. If the clock is set between two waits, the second one returns at once."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -30,7 +30,7 @@ class Clock:
             raise OSError(ctypes.get_errno(), "timerfd_create")
 
     async def wait(self, moment: float | None = None, event: asyncio.Event | None = None) -> None:
-        """Returns at ``moment`` (seconds since 1970), when the clock was set, or at the event; what comes first."""
+        """Wait for ``moment`` (seconds since 1970), ``event`` or the clock to be set, whichever comes first."""
         if not self._arm(_NEVER if moment is None else moment):
             return
         loop = asyncio.get_running_loop()
@@ -47,11 +47,11 @@ class Clock:
             os.read(self._fd, 8)  # EAGAIN: it was the event; ECANCELED: the clock was set
 
     def close(self) -> None:
-        """Gives the timer back."""
+        """Close the timer."""
         os.close(self._fd)
 
     def _arm(self, moment: float) -> bool:
-        """Whether there is something to wait for: not so when the clock was set since the last wait."""
+        """Set the timer, and report whether there is something to wait for: not if the clock was set meanwhile."""
         whole = int(max(moment, 0.0))
         value = (ctypes.c_long * 2)(whole, max(1, int((moment - whole) * 1e9)))  # 0 and 0 would disarm it
         spec = _Spec((ctypes.c_long * 2)(0, 0), value)

@@ -1,8 +1,8 @@
-"""flyted.db: opened, brought to the newest format, one transaction per change.
+"""Opens flyted.db, brings it to the newest format, and makes each change in one transaction.
 
-What is in it: ``store``, ``tokens``, ``gpu_records``, ``models``.
-One writer (the daemon's event loop), flushed to disk before the answer: after a crash everything is in its old or its
-new state. A file of a newer format is refused, never overwritten.
+The tables are those of ``store``, ``tokens``, ``gpu_records`` and ``models``.
+There is one writer (the daemon's event loop), and a change is flushed to disk before the answer: after a crash
+everything is in its old or its new state. A file of a newer format is refused, never overwritten.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CREATE TABLE token (
 ) STRICT;
 CREATE INDEX token_of_user ON token (uid, kind);
 """
-# not the apps' children: memory of an app that was deleted may still have to come back
+# no foreign keys to app: the memory of an app that was deleted may still have to come back
 _GPUS = """
 CREATE TABLE gpu_lease (
     unit TEXT PRIMARY KEY, app_id TEXT NOT NULL, revision INTEGER NOT NULL, devices TEXT NOT NULL,
@@ -67,7 +67,10 @@ FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED)
 
 
 def is_new(path: Path) -> bool:
-    """Whether there is no database yet, or one without content. Raises :class:`StoreCorrupt` for a damaged one."""
+    """Report whether there is no database yet, or one without content.
+
+    Raises :class:`StoreCorrupt` for a damaged one, :class:`HostFailure` when the disk refuses.
+    """
     if not path.exists():
         return True
     _check_ours(path)
@@ -77,9 +80,10 @@ def is_new(path: Path) -> bool:
 
 
 def begin_anew(path: Path) -> tuple[Path, ...]:
-    """Makes an empty database where there is none, or a damaged one, which is kept; the names that it has now.
+    """Make an empty database where there is none, or a damaged one, and return the files that were there before.
 
-    Raises :class:`AlreadyExists` for a good one.
+    They are kept, under the new names that are returned (``flyted.db.lost-1``, …). Raises :class:`AlreadyExists` for a
+    good database, :class:`HostFailure` when the disk refuses.
     """
     with contextlib.suppress(StoreCorrupt):
         if not is_new(path):
@@ -95,10 +99,10 @@ def begin_anew(path: Path) -> tuple[Path, ...]:
 
 
 class Database:
-    """The open file. Errors are :class:`HostFailure` (disk) or :class:`StoreCorrupt`."""
+    """The open file. Methods raise :class:`HostFailure` (disk) or :class:`StoreCorrupt`."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or makes the file. Raises :class:`StoreCorrupt` when it is damaged or of a newer format."""
+        """Open or make the file, or raise :class:`StoreCorrupt` when it is damaged or of a newer format."""
         self._path = path
         _check_ours(path)
         with self.errors():
@@ -125,21 +129,21 @@ class Database:
                 self._db.executescript(f"BEGIN; {step} PRAGMA user_version = {number}; COMMIT")
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._db.close()
 
     def rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
+        """Return all rows of a query."""
         with self.errors():
             return self._db.execute(query, values).fetchall()
 
     def execute(self, statement: str, values: tuple[Any, ...] = ()) -> int:
-        """One statement inside a :meth:`transaction`; how many rows it changed."""
+        """Run one statement inside a :meth:`transaction`, and return how many rows it changed."""
         return self._db.execute(statement, values).rowcount
 
     @contextlib.contextmanager
     def transaction(self, committed: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Does all of it or nothing; calls ``committed`` once it is on disk."""
+        """Run the body as one transaction, all of it or nothing, and call ``committed`` once it is on disk."""
         with self.errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -153,7 +157,7 @@ class Database:
 
     @contextlib.contextmanager
     def freeing(self, committed: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """A :meth:`transaction` that also works on a full disk: for what makes entries fewer, never for new ones."""
+        """Run a :meth:`transaction` that also works on a full disk: to remove entries, never to add any."""
         with reserve.released(self._path.parent):
             with self.transaction(committed):
                 yield
@@ -161,12 +165,15 @@ class Database:
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def errors(self) -> contextlib.AbstractContextManager[None]:
-        """Turns SQLite's errors into ours."""
+        """Turn SQLite's errors, and those of an entry that makes no sense, into ours."""
         return _errors(self._path)
 
 
 def _check_ours(path: Path) -> None:
-    """Raises :class:`StoreCorrupt` for what is no file, or not ours; SQLite says the same of a full disk."""
+    """Raise :class:`StoreCorrupt` for anything but a regular file of ours, or none.
+
+    SQLite's error for such a file cannot be told from its error for a full disk.
+    """
     try:
         found = path.stat()
     except FileNotFoundError:

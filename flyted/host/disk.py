@@ -1,4 +1,4 @@
-"""How much room there is on the disks that apps write to."""
+"""Reports how much room there is on the disks that apps write to."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from flyted.contract.errors import HostFailure
 
 
 def is_folder(path: str) -> bool:
-    """Whether there is such a folder; also where it is not ours to look into."""
+    """Report whether there is such a folder, even one that flyted may not look into."""
     return Path(path).is_dir()
 
 
 def free_bytes(folders: Iterable[str]) -> dict[str, int]:
-    """Bytes that a user without privileges may still write, by the first folder of each file system.
+    """Return the bytes that a user without privileges may still write, by the first folder of each file system.
 
     Raises :class:`HostFailure` for a folder that is not there.
     """

@@ -1,6 +1,6 @@
-"""The helper ``flyted-gpu``: an inventory on demand, and word of errors for as long as somebody waits for it.
+"""Asks the helper ``flyted-gpu`` for an inventory of GPUs, or for their errors, for as long as the daemon wants these.
 
-systemd starts it on the connection and it ends by itself, so nothing of it runs where no GPU is used.
+systemd starts the helper at the connection, and it ends by itself, so nothing of it runs where no GPU is used.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from flyted.plan.gpu_facts import Inventory, inventory_of
 log = logging.getLogger(__name__)
 
 SOCKET = Path("/run/flyted/gpu.sock")
-ANSWER_S = 30.0  # a driver that starts up takes seconds
+ANSWER_S = 30.0  # a driver that is just starting takes seconds
 _LIMIT = 1 << 20
 _RETRY_S = 5.0
 _HINT = "journalctl -u flyted-gpu -n 20"
 
 
 class Gpu:
-    """The helper's two questions."""
+    """The two requests that the helper answers."""
 
     def __init__(self, path: Path = SOCKET) -> None:
         self._path = path
 
     async def inventory(self) -> Inventory:
-        """All GPUs as they are now. Raises :class:`HostFailure` when the helper does not answer."""
+        """Return all GPUs as they are now, or raise :class:`HostFailure` when the helper does not answer."""
         try:
             async with asyncio.timeout(ANSWER_S):
                 reader, writer = await self._ask(b"list\n")
@@ -45,7 +45,10 @@ class Gpu:
         return inventory_of(_parsed(line))
 
     async def watch(self, on_xid: Callable[[str, int], None]) -> None:
-        """Calls ``on_xid(uuid, number)`` at each error of a GPU, until cancelled. 0: look at all of them."""
+        """Call ``on_xid(uuid, number)`` at each error of a GPU, until cancelled.
+
+        A number of 0 means that errors may have been missed: look at all GPUs.
+        """
         while True:
             with contextlib.suppress(OSError, ValueError, HostFailure):
                 reader, writer = await self._ask(b"watch\n")
@@ -57,7 +60,7 @@ class Gpu:
                     writer.close()
             log.warning("flyted-gpu has ended; asking again")
             await asyncio.sleep(_RETRY_S)
-            on_xid("", 0)  # what happened meanwhile shows in the inventory
+            on_xid("", 0)  # an error that was missed meanwhile shows in the inventory
 
     async def _ask(self, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_unix_connection(str(self._path), limit=_LIMIT)

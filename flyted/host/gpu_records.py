@@ -1,4 +1,4 @@
-"""What outlives the daemon about GPUs: the leases, and what was learned of each app's need."""
+"""Stores the facts about GPUs that outlive the daemon: the leases, and what was learned of each app's need."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from flyted.plan.gpu_facts import Learned, Lease
 
 
 class GpuRecords:
-    """Rows of the daemon's database; each method is one transaction, flushed before it returns."""
+    """Rows of the daemon's database; each method is one transaction, flushed before it returns.
+
+    Methods raise :class:`HostFailure` or :class:`StoreCorrupt`, as :class:`Database`.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def leases(self) -> list[Lease]:
-        """All leases, oldest first, also those whose memory has not come back yet."""
+        """Return all leases, oldest first, also those whose memory has not come back yet."""
         query = (
             "SELECT unit, app_id, revision, devices, since, reserve_bytes, unexplained, ended_at"
             " FROM gpu_lease ORDER BY since, unit"
@@ -25,7 +28,7 @@ class GpuRecords:
             return [_lease(row) for row in self._database.rows(query)]
 
     def hold(self, lease: Lease) -> None:
-        """Records a grant, or what has become of it. To be called before the unit hears of it."""
+        """Record a lease, new or changed; a new one before the unit hears of its grant."""
         row = (
             lease.unit, lease.app_id, lease.revision,
             json.dumps(list(zip(lease.devices, lease.names, strict=True))), lease.since, lease.reserve_bytes,
@@ -35,23 +38,23 @@ class GpuRecords:
             self._database.execute("INSERT OR REPLACE INTO gpu_lease VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def drop(self, unit: str) -> None:
-        """The lease is over and its memory has come back."""
+        """Delete a unit's lease: its memory has come back, or its devices could not be opened."""
         with self._database.transaction():
             self._database.execute("DELETE FROM gpu_lease WHERE unit = ?", (unit,))
 
     def learned(self) -> dict[str, Learned]:
-        """What is known of each app, by its id."""
+        """Return what is known of each app's need, by the app's id."""
         rows = self._database.rows("SELECT app_id, peak_bytes, load_s FROM gpu_learned")
         return {app_id: Learned(peak, load) for app_id, peak, load in rows}
 
     def learn(self, app_id: str, learned: Learned) -> None:
-        """Replaces what is known of an app."""
+        """Replace what is known of an app's need."""
         row = (app_id, learned.peak_bytes, learned.load_s)
         with self._database.transaction():
             self._database.execute("INSERT OR REPLACE INTO gpu_learned VALUES (?, ?, ?)", row)
 
     def forget(self, app_id: str) -> None:
-        """Nothing is known of an app any more."""
+        """Forget what is known of an app's need."""
         with self._database.transaction():
             self._database.execute("DELETE FROM gpu_learned WHERE app_id = ?", (app_id,))
 

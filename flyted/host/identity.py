@@ -1,8 +1,8 @@
-"""The machine's identity: made once, kept only sealed by ``systemd-creds``, given back by systemd at each start.
+"""The machine's identity: made once, stored only sealed by ``systemd-creds``, unsealed by systemd at each start.
 
 ``flyted-setup.service`` calls ``main`` before the first start of ``flyted.service``, which then reads the identity
 from its credentials (``LoadCredentialEncrypted=flyted-identity:…``). In the clear it is only in those two processes,
-in the pipe between setup and ``systemd-creds``, and in memory that systemd never swaps.
+in that of a rotation (``rotation``), in their pipes to ``systemd-creds``, and in memory that systemd never swaps.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CREDENTIAL = "flyted-identity"
-"""Bound inside the sealed file: systemd refuses it under any other name."""
+"""The credential's name. It is bound inside the sealed file: systemd refuses it under any other name."""
 SEALED = "identity.cred"
 STATE = Path("/var/lib/flyted")
 _CREDS = "/usr/bin/systemd-creds"
 REFUSED = "identity.refused"
-"""A sealed identity that this machine could not open at its last try."""
+"""The file of a sealed identity that this machine could not open at its last try."""
 NONE = b"none"
-"""What the unit gives as credential where there is no sealed identity (``SetCredential=`` in flyted.service)."""
+"""The credential that the unit sets where there is no sealed identity (``SetCredential=`` in flyted.service)."""
 WAY_BACK = (
     "restore what is missing from a backup (man 8 flyted, RECOVERY), or give the secrets up, keeping the apps and "
     "their data: sudo flyted --new-identity"
@@ -41,10 +41,10 @@ _MAX_CREDENTIAL = 1024
 
 
 def read(environment: Mapping[str, str], state: Path = STATE) -> Identity:
-    """The identity that systemd unsealed for this process.
+    """Return the identity that systemd unsealed for this process.
 
-    Raises ``HostFailure`` without systemd, and ``StoreCorrupt``, with the way back, when there is no sealed identity
-    that this machine can open: then systemd gives what the unit says in its place.
+    Raises ``HostFailure`` without systemd; ``StoreCorrupt``, with the way back, when there is no sealed identity that
+    this machine can open: systemd then gives ``NONE``; and ``InvalidInput`` when the credential is no identity.
     """
     directory = environment.get("CREDENTIALS_DIRECTORY")
     if not directory:
@@ -64,12 +64,12 @@ def read(environment: Mapping[str, str], state: Path = STATE) -> Identity:
 
 
 def lost(state: Path) -> str:
-    """What is wrong when there are secrets and no identity."""
+    """Return the message for a machine that has secrets and no identity."""
     return f"there are secrets in {state}, but {SEALED} is gone: a new identity could not open them"
 
 
 def unsealable(path: Path) -> str:
-    """What is wrong when no sealed identity opens here."""
+    """Return the message for a machine that cannot open its sealed identity."""
     return (
         f"this machine cannot open the key of its secrets, {path}: it was sealed on another machine, or the key in "
         "/var/lib/systemd/credential.secret (or the TPM) is not the one that it was sealed with"
@@ -77,10 +77,10 @@ def unsealable(path: Path) -> str:
 
 
 def setup(directory: Path) -> Identity:
-    """Makes an identity and seals it as ``directory``/identity.cred, which must not exist.
+    """Make an identity, seal it as ``directory``/identity.cred, which must not exist, and return it.
 
-    Raises ``AlreadyExists`` when it does, ``HostFailure`` when the machine cannot seal, and ``StoreCorrupt`` when
-    there is a secret store whose identity is lost: a new one could not open it.
+    Raises ``AlreadyExists`` when the file exists, ``HostFailure`` when the machine cannot seal, and ``StoreCorrupt``
+    when there is a secret store whose identity is lost: a new one could not open it.
     """
     folder = PrivateDir.open(directory, forbidden=0o022)
     with contextlib.closing(folder), host_errors("no identity was made"):
@@ -97,7 +97,10 @@ def setup(directory: Path) -> Identity:
 
 
 def seal(identity: Identity) -> bytes:
-    """What systemd opens again on this machine only, under our name only. Raises ``HostFailure``."""
+    """Return the identity sealed, so that systemd opens it on this machine only, under our name only.
+
+    Raises ``HostFailure`` when systemd cannot seal it, or does not give it back.
+    """
     sealed = _creds("encrypt", identity.reveal().encode())
     if _creds("decrypt", sealed) != identity.reveal().encode():
         raise HostFailure("systemd-creds does not give back what it sealed")
@@ -105,15 +108,18 @@ def seal(identity: Identity) -> bytes:
 
 
 def unseal(sealed: bytes) -> Identity:
-    """Undoes ``seal``. Raises ``HostFailure``, ``InvalidInput``."""
+    """Return the identity that ``seal`` sealed.
+
+    Raises ``HostFailure`` when systemd does not open it, ``InvalidInput`` when what it opens is no identity.
+    """
     return Identity.parse(_creds("decrypt", sealed).decode("ascii", "replace").strip())
 
 
 def keep_what_opens(directory: Path) -> bool:
-    """Sees to it that ``directory``/identity.cred opens on this machine, or that there is none; whether there is one.
+    """Make sure that ``directory``/identity.cred opens on this machine, or is not there, and report whether it is.
 
-    What does not open is put aside as ``identity.refused``, and tried again at each call: a TPM may be back. Nothing
-    is ever deleted. Raises ``HostFailure``.
+    An identity that does not open is put aside as ``identity.refused``, and tried again at each call: a TPM may be
+    back. Nothing is ever deleted. Raises ``HostFailure``.
     """
     folder = PrivateDir.open(directory, forbidden=0o022)
     with contextlib.closing(folder), host_errors("the identity was not looked at"):
@@ -147,9 +153,10 @@ def _free(names: Sequence[str]) -> str:
 
 
 def give_up(directory: Path) -> Path:
-    """Puts a store that nobody here can open aside, with its identities, and makes a new identity; where it is now.
+    """Put a store that this machine cannot open aside, with its identities, and make a new identity.
 
-    Raises ``AlreadyExists`` when this machine can open it, ``Busy`` while flyted uses it, ``HostFailure``.
+    Returns the folder in which the old store is now. Raises ``AlreadyExists`` when this machine can open it, ``Busy``
+    while flyted uses it, ``HostFailure`` when the machine refuses.
     """
     if keep_what_opens(directory):
         raise AlreadyExists(
@@ -172,9 +179,10 @@ def give_up(directory: Path) -> Path:
 
 
 def main() -> int:
-    """``flyted --setup``; gives the exit status. Nothing secret is printed.
+    """Run ``flyted --setup``, and return the exit status.
 
-    0 also when the store's identity is lost: flyted itself starts, and says so to whoever asks it.
+    The status is 0 also when the store's identity is lost: flyted itself starts, and tells each client that asks it.
+    Nothing secret is printed.
     """
     try:
         if keep_what_opens(STATE):
@@ -194,7 +202,7 @@ def main() -> int:
 
 
 def new_identity() -> int:
-    """``flyted --new-identity``, by the operator's hand; gives the exit status."""
+    """Run ``flyted --new-identity``, which only an operator calls, and return the exit status."""
     try:
         aside = give_up(STATE)
     except FlytedError as error:
@@ -207,7 +215,10 @@ def new_identity() -> int:
 
 
 def _creds(verb: str, data: bytes) -> bytes:
-    """``systemd-creds`` from pipe to pipe (systemd-creds(1)): the secret is in no argument and no file."""
+    """Run ``systemd-creds`` from pipe to pipe (systemd-creds(1)): the secret is in no argument and no file.
+
+    Raises ``HostFailure`` when it cannot run, fails, or takes too long.
+    """
     key = ["--with-key=auto"] if verb == "encrypt" else []
     command = [_CREDS, verb, *key, f"--name={CREDENTIAL}", "-", "-"]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -224,5 +235,5 @@ def _creds(verb: str, data: bytes) -> bytes:
 
 
 def say(text: str) -> None:
-    """A line for the journal."""
+    """Write a line to stderr: into the journal, or onto an operator's terminal."""
     sys.stderr.write(f"{text}\n")

@@ -1,4 +1,4 @@
-"""HAProxy: its files, and its runtime API over the admin socket. No decisions: those are in ``plan/ingress*.py``.
+"""HAProxy: its files, and its runtime API over the admin socket. The decisions are made in ``plan/ingress*.py``.
 
 The admin socket belongs to PID 1 (``flyted-ingress.socket``): connecting starts HAProxy if it is not running.
 """
@@ -27,14 +27,17 @@ _WHY = "systemctl status flyted-ingress; journalctl -u flyted-ingress -n 20"
 
 @dataclass(frozen=True)
 class Applied:
-    """What :meth:`Ingress.apply` left to do."""
+    """The work that :meth:`Ingress.apply` left to do."""
 
     draining: frozenset[str] = frozenset()  # servers that still answer requests; apply again later to remove them
     restart_needed: bool = False  # HAProxy runs with other ports or rules than the files now have
 
 
 class Ingress:
-    """One HAProxy. ``places`` is where HAProxy looks for things, ``admin`` the socket's path for us."""
+    """One HAProxy. ``places``: the paths that it uses itself. ``admin``: the admin socket's path for flyted.
+
+    ``files``: the folder of HAProxy's files. ``timeout_s``: seconds that HAProxy may take for the answer to a command.
+    """
 
     def __init__(
         self,
@@ -51,10 +54,10 @@ class Ingress:
         self._forgotten = 0
         self._process = ""
         self.tokens: Callable[[], Mapping[str, str]] = dict
-        """Who says which tokens there are."""
+        """A function that returns the table of tokens, key → value, as it should be now (``daemon/grants.py``)."""
 
     def write(self, wanted: ingress.IngressState, listen: ingress.Listen) -> None:
-        """Writes the files that are not as wanted, each atomically: what HAProxy serves when it starts next.
+        """Write the files that are not as wanted, each atomically: HAProxy serves them when it starts next.
 
         Raises :class:`InvalidInput` when a host leads nowhere (nothing is written), :class:`HostFailure` when the
         disk refuses.
@@ -68,18 +71,20 @@ class Ingress:
         self.write_tokens()
 
     def write_tokens(self) -> Mapping[str, str]:
-        """Writes the table of tokens (``plan/tokens.py``), which HAProxy reads when it starts, and returns it.
+        """Write the table of tokens (``plan/tokens.py``), which HAProxy reads when it starts, and return it.
 
-        Only HAProxy may read it: it gets its group from the folder, and says who has tokens.
+        The table says who has tokens, so only HAProxy may read it: the file gets HAProxy's group from the folder.
+        Raises :class:`HostFailure` when the disk refuses.
         """
         tokens = self.tokens()
         _write(self._files / TOKENS, ingress_config.map_text(tokens).encode(), mode=0o640)
         return tokens
 
     async def apply_tokens(self) -> None:
-        """Writes the table of tokens, then tells the running HAProxy the difference. Raises as :meth:`apply`.
+        """Write the table of tokens, then tell the running HAProxy the difference.
 
-        One call after the other, each with what is true when its turn comes: the last one told is the newest.
+        Calls run one after the other, each with the tokens that there are when its turn comes, so that HAProxy is told
+        the newest ones last. Raises as :meth:`apply`.
         """
         async with self._telling:
             tokens = self.write_tokens()
@@ -88,25 +93,29 @@ class Ingress:
                 await self._tell(command)
 
     async def token_uses(self) -> dict[str, float]:
-        """How many seconds ago each token was last used at an app, by digest, since HAProxy's start.
+        """Return how many seconds ago each token was last used at an app since HAProxy's start, by digest.
 
-        Raises :class:`IngressDown`.
+        Raises :class:`IngressDown` if HAProxy does not answer.
         """
         return ingress_answers.parse_uses(await self._ask(f"show table {USES}"), USES_KEPT_S)
 
     async def read(self) -> ingress.Live:
-        """What HAProxy has. Raises :class:`IngressDown` if it does not answer."""
+        """Return the servers, maps and counters that HAProxy has.
+
+        Raises :class:`IngressDown` if HAProxy does not answer, :class:`HostFailure` if the answer makes no sense.
+        """
         stat = await self._ask(f"show stat {ingress.BACKEND} 4 -1")
         maps = {name: await self._ask(f"show map {self._files}/{name}") for name in ingress.TABLES}
         return ingress_answers.parse_live(stat, await self._ask("show info"), maps)
 
     async def apply(self, wanted: ingress.IngressState, listen: ingress.Listen) -> Applied:
-        """Writes the files, then tells the running HAProxy the difference. Drops no connection; may be repeated.
+        """Write the files, then tell the running HAProxy the difference; no connection is dropped.
 
-        Nothing is asked when the same was told last and nothing has happened since (:meth:`forget`).
+        May be repeated: HAProxy is asked nothing when the same was applied last and nothing has happened since
+        (:meth:`forget`).
 
-        Raises :class:`IngressDown` if HAProxy does not answer (the files are written, so a start of it serves
-        them), :class:`HostFailure` with HAProxy's own words if it refuses a command.
+        Raises :class:`IngressDown` if HAProxy does not answer (the files are written, so it serves them after its next
+        start), :class:`HostFailure` with HAProxy's own words if it refuses a command; and as :meth:`write`.
         """
         if (wanted, listen) == self._done:
             return Applied()
@@ -115,7 +124,7 @@ class Ingress:
         self.write(wanted, listen)
         structure = ingress_config.structure(listen, self._places)
         if ingress_answers.structure_of(await self._ask("show info")) != structure:
-            return Applied(restart_needed=True)  # of another version, it may not even have the tables
+            return Applied(restart_needed=True)  # with the rules of another version it may not even have the tables
         live = await self.read()
         still = set(ingress.draining(live, wanted))
         for command in ingress.changes(live, wanted, str(self._files)):
@@ -130,11 +139,15 @@ class Ingress:
         return Applied(frozenset(still))
 
     def forget(self) -> None:
-        """Has the next :meth:`apply` ask what HAProxy has: its unit changed, or may have."""
+        """Make the next :meth:`apply` ask what HAProxy has: its unit changed, or may have."""
         self._done, self._forgotten = None, self._forgotten + 1
 
     async def stats(self) -> dict[str, Traffic]:
-        """Returns the counters of every server, for ``plan/idle.py``; one question. Raises :class:`IngressDown`."""
+        """Return the counters of every server, for ``plan/idle.py``, in one request.
+
+        If another HAProxy process answers than the last time, the next :meth:`apply` asks what it has. Raises
+        :class:`IngressDown` if HAProxy does not answer, :class:`HostFailure` if the answer makes no sense.
+        """
         answer = await self._ask(f"show info; show stat {ingress.BACKEND} 4 -1")
         info, header, rows = answer.partition("# pxname,")
         traffic = ingress_answers.parse_traffic(info, header + rows)
@@ -145,9 +158,10 @@ class Ingress:
         return traffic
 
     async def set_certificate(self, pem: bytes) -> None:
-        """Replaces certificate and key in the running HAProxy; connections that exist keep theirs.
+        """Replace certificate and key in the running HAProxy; connections that exist keep theirs.
 
-        A start of HAProxy asks for the credential anew. Raises :class:`HostFailure` (the old one stays in use).
+        A start of HAProxy asks for the credential anew. Raises :class:`HostFailure` if HAProxy refuses (the old one
+        stays in use), :class:`IngressDown` if it does not answer.
         """
         path = self._places.certificate
         lines = [line for line in pem.decode("ascii").splitlines() if line.strip()]
@@ -165,7 +179,10 @@ class Ingress:
         _check(command, await self._ask(command))
 
     async def _ask(self, command: str, *, secret: bool = False) -> str:
-        """One command, one connection: HAProxy answers and closes. ``secret``: the command is in no message."""
+        """Send one command on a connection of its own, which HAProxy closes after its answer, and return that.
+
+        ``secret``: keep the command out of messages. Raises :class:`IngressDown`.
+        """
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._exchange(command)
@@ -177,7 +194,7 @@ class Ingress:
     async def _exchange(self, command: str) -> str:
         reader, writer = await asyncio.open_unix_connection(os.fspath(self._admin))
         try:
-            # no write_eof(): HAProxy gives up on a command whose client has half-closed
+            # no write_eof(): HAProxy gives a command up when its client has half-closed the connection
             writer.write(command.encode() + b"\n")
             await writer.drain()
             answer = await reader.read()
@@ -191,7 +208,7 @@ class Ingress:
 
 
 def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Leaves a file alone that is as it should be: a write costs the disk a flush."""
+    """Write a file, unless it has these contents already: a write costs the disk a flush."""
     with contextlib.suppress(OSError):
         if path.read_bytes() == data:
             return

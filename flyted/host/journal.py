@@ -1,4 +1,4 @@
-"""The journal's lines of some units, by journalctl(1): JSON out of a pipe, bounded in every direction.
+"""Reads the journal's lines of some units through journalctl(1): JSON from a pipe, bounded in every direction.
 
 Only fields that a writer cannot choose say where a line comes from: ``_SYSTEMD_UNIT`` and ``_PID`` are journald's own
 (systemd.journal-fields(7)), so an app cannot put lines into another's log; ``UNIT`` counts from PID 1 only, and
@@ -20,25 +20,26 @@ from flyted.contract.errors import FlytedError, HostFailure
 
 MAX_LINES = 10_000
 MAX_TEXT = 8192
-MAX_UNITS = 40  # of one app: what is followed stays bounded over many deploys
-READ_S = 20.0  # for what is there already; following has no end
-_LINE_BYTES = 1 << 20  # journald's LineMax= of 48 KiB, as JSON numbers when it is not UTF-8
+MAX_UNITS = 40  # of one app, so that following it stays bounded over many deploys
+READ_S = 20.0  # for the lines that are there already; following has no end
+_LINE_BYTES = 1 << 20  # enough for journald's LineMax= of 48 KiB; a line that is not UTF-8 is numbers in JSON
 _FLYTED = "flyted.service"
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]{1,255}")
 _FIELDS = (
     "MESSAGE,UNIT,_SYSTEMD_UNIT,_PID,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,"
     "_TRANSPORT,OBJECT_SYSTEMD_UNIT,OBJECT_SYSTEMD_INVOCATION_ID"
 )
-# --boot would hide what was said before a reboot; --all: messages above 4 KiB too
+# not --boot, which would hide the lines from before a reboot; --all: messages above 4 KiB too
 _OPTIONS = ("--quiet", "--no-pager", "--all", "--output=json", f"--output-fields={_FIELDS}")
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line. ``time_us`` since the epoch.
+    """One line. ``time_us``: microseconds since 1970.
 
-    ``source``: "app", "systemd" for what PID 1 says about the unit, or "flyted" for who changed the app.
+    ``source``: "app", "systemd" for a line of PID 1 (or journald) about the unit, or "flyted" for one that says who
+    changed the app.
     """
 
     time_us: int
@@ -52,12 +53,12 @@ class Entry:
 async def read(
     units: Sequence[str], *, lines: int, newest_run: bool = False, systemd_only: bool = False, app: str = ""
 ) -> list[Entry]:
-    """The last ``lines`` lines of all ``units`` together; ``newest_run``: only those of the last start that has any.
+    """Return the last ``lines`` lines of all ``units`` together.
 
-    ``systemd_only``: what PID 1 says about the units, however much they print themselves. ``app``: also what flyted
-    says of the changes of the app with this id.
+    ``newest_run``: of these, only the lines of the last start that has any. ``systemd_only``: only PID 1's lines about
+    the units, however much they print themselves. ``app``: also flyted's lines about changes of the app with this id.
 
-    Raises :class:`HostFailure` when journalctl cannot run, or what is there does not come in time.
+    Raises :class:`HostFailure` when journalctl cannot run, or the lines do not come within ``READ_S`` seconds.
     """
     if not units:
         return []
@@ -67,18 +68,18 @@ async def read(
 async def follow(
     units: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[None]], *, lines: int, app: str = ""
 ) -> AsyncGenerator[Entry, None]:
-    """The last ``lines`` lines of ``units()`` together, then each new one as it comes; to the end when none is left.
+    """Yield the last ``lines`` lines of ``units()`` together, then each new line as it comes, until no unit is left.
 
     ``app``: as for :func:`read`.
 
     Units come and go: ``changed()`` returns when ``units()`` may have another answer. journalctl cannot be told of new
-    ones, so another takes over behind the last line of the one before: no line is lost and none comes twice. Closing
-    the iterator ends journalctl. Raises :class:`HostFailure` when it cannot run.
+    units, so another journalctl takes over after the last line of the one before: no line is lost, none comes twice.
+    Closing the iterator ends journalctl. Raises :class:`HostFailure` when journalctl cannot run, or ends by itself.
     """
     known = tuple(units())
     if not known:
         return
-    found = await _read(_matches(known, app), [_last(max(lines, 1))])  # with none asked for too: to know from where on
+    found = await _read(_matches(known, app), [_last(max(lines, 1))])  # at least one: its cursor says where to go on
     for entry in found[len(found) - lines :]:
         yield entry
     place = ["--no-tail", *(f"--after-cursor={entry.cursor}" for entry in found[-1:])]
@@ -110,7 +111,7 @@ async def _end_at_change(
     process: Process, known: Sequence[str], units: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[None]]
 ) -> None:
     while (now := units()) and set(now) <= set(known):
-        with contextlib.suppress(FlytedError):  # a pass of the daemon's that failed is told elsewhere
+        with contextlib.suppress(FlytedError):  # a pass of the daemon that fails is reported elsewhere
             await changed()
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
@@ -174,7 +175,7 @@ async def _entries(process: Process) -> AsyncIterator[Entry]:
     while True:
         try:
             line = await output.readline()
-        except ValueError:  # above the limit; what asyncio leaves of it is no JSON and is passed over
+        except ValueError:  # longer than the limit; what asyncio leaves of the line is no JSON, and is passed over
             continue
         if not line:
             return
@@ -184,7 +185,7 @@ async def _entries(process: Process) -> AsyncIterator[Entry]:
 
 
 def entry_of(line: bytes) -> Entry | None:
-    """One line of ``journalctl --output=json``; ``None`` for what is none."""
+    """Return the entry in a line of ``journalctl --output=json``; ``None`` if there is none in it."""
     try:
         data = json.loads(line)
         time_us = int(data["__REALTIME_TIMESTAMP"])
@@ -192,7 +193,7 @@ def entry_of(line: bytes) -> Entry | None:
         return None
     if data.get("_SYSTEMD_UNIT") == _FLYTED:
         source, unit, invocation = "flyted", "_SYSTEMD_UNIT", "_SYSTEMD_INVOCATION_ID"
-    elif data.get("_TRANSPORT") == "driver":  # journald's own word, as that it has suppressed lines of the unit
+    elif data.get("_TRANSPORT") == "driver":  # journald's own line, such as that it has suppressed lines of the unit
         source, unit, invocation = "systemd", "OBJECT_SYSTEMD_UNIT", "OBJECT_SYSTEMD_INVOCATION_ID"
     elif data.get("_PID") == "1":
         source, unit, invocation = "systemd", "UNIT", "INVOCATION_ID"
@@ -203,7 +204,11 @@ def entry_of(line: bytes) -> Entry | None:
 
 
 def _text(value: Any) -> str:
-    """A field: text, a list of bytes when it is not UTF-8 or has control characters, a list of these when twice."""
+    """Return a field as text of at most ``MAX_TEXT`` characters; "" if there is none.
+
+    journalctl writes a string, a list of bytes if the field is not UTF-8 or has control characters, or a list of these
+    if the entry has the field more than once: then the first one counts.
+    """
     if isinstance(value, list) and value and isinstance(value[0], str | list):
         value = value[0]
     if isinstance(value, list):

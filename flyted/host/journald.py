@@ -1,4 +1,4 @@
-"""Entries of the journal with fields of their own, by journald's native protocol.
+"""Writes entries with fields of their own to the journal, by journald's native protocol.
 
 systemd: docs/JOURNAL_NATIVE_PROTOCOL.md.
 """
@@ -17,7 +17,10 @@ _OURS = ("SYSLOG_IDENTIFIER", "flyted")
 
 
 def write(fields: Sequence[tuple[str, str]], path: str = SOCKET) -> None:
-    """Writes one entry. A journal that does not take it keeps nobody from the change: then it is a plain line."""
+    """Write one entry.
+
+    If the journal does not take it, its message is logged as a plain line: the change that it tells of goes on.
+    """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             sock.settimeout(_SEND_S)
@@ -27,7 +30,7 @@ def write(fields: Sequence[tuple[str, str]], path: str = SOCKET) -> None:
 
 
 def encoded(fields: Sequence[tuple[str, str]]) -> bytes:
-    """The entry as it travels: ``NAME=value``, or where a value has line ends its length before it."""
+    """Return the entry as it travels: ``NAME=value``, or the name, the length and the value if that has line ends."""
     return b"".join(_field(name.encode(), value.encode("utf-8", "replace")) for name, value in fields)
 
 

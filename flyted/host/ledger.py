@@ -1,11 +1,13 @@
 """The secret store on disk: sealed files, the manifest that vouches for them, the generation seen last.
 
-It knows names and digests, no keys of secrets and no values. The order of its writes is the point of this file:
+It handles names, digests and sealed bytes, never a key that opens secrets, nor a value. The order of its writes is the
+point of this file:
 
 1. the new secret file, under a name never used before; 2. the manifest: this rename is the commit;
-3. ``generation``, outside the folder; 4. the file that was replaced goes away.
+3. ``generation``, outside the folder; 4. the file that was replaced is removed.
 
-Killed between any two, the next start finds the store at the old or the new manifest, complete, and sweeps the rest.
+If the daemon is killed between any two, its next start finds the store at the old or the new manifest, complete, and
+sweeps the rest.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ MANIFEST = "manifest"
 _GENERATION = "generation"
 SECRETS = "secrets"
 ROTATION_ASKED, ROTATING, ROTATED = "rotate", "rotating", "rotated"
-"""Beside the folder of secrets: see ``rotation``."""
+"""Names beside the folder of secrets; ``rotation`` says what they mean."""
 _MAX_MANIFEST = 8 * 1024 * 1024
 _ROLLBACK_HINT = (
     "if you restored a backup on purpose: flytectl secret accept-rollback (as root); if not, somebody put old secrets "
@@ -39,7 +41,7 @@ _ROLLBACK_HINT = (
 
 
 class Ledger:
-    """One open store. ``current`` is the committed manifest; ``refusal`` says why it is not to be trusted."""
+    """One open store. ``current``: the committed manifest. ``refusal``: why it is not to be trusted, if it is not."""
 
     def __init__(self, state: PrivateDir, secrets: PrivateDir, key: bytes) -> None:
         """Use ``open``."""
@@ -50,7 +52,10 @@ class Ledger:
 
     @classmethod
     def open(cls, directory: Path, key: bytes) -> Ledger:
-        """The store below ``directory``, locked; a new one if there is none. Errors as ``Vault.open``."""
+        """Open the store below ``directory``, and lock it; make a new one if there is none.
+
+        Raises as ``Vault.open``.
+        """
         with contextlib.ExitStack() as on_error:
             state = PrivateDir.open(directory, forbidden=0o022)
             on_error.callback(state.close)
@@ -66,16 +71,16 @@ class Ledger:
             return ledger
 
     def close(self) -> None:
-        """Lets another process open it."""
+        """Close the store, so that another process can open it."""
         self._secrets.close()
         self._state.close()
 
     def read(self, name: str, limit: int) -> bytes | None:
-        """A secret file, as ``PrivateDir.read`` gives it."""
+        """Return the bytes of a secret file, as ``PrivateDir.read``."""
         return self._secrets.read(name, limit)
 
     def commit(self, new: Manifest, file: str = "", sealed: bytes = b"") -> None:
-        """Makes ``new`` the manifest, with ``sealed`` as its one new file; removes the files it no longer lists.
+        """Make ``new`` the manifest, with ``sealed`` as its one new file, and remove files that it no longer lists.
 
         All bytes are on disk under temporary names before the first rename, so a full disk changes nothing.
         Raises ``OSError``.
@@ -100,22 +105,28 @@ class Ledger:
             self._secrets.remove(name)
 
     def drop(self, slot: Slot) -> None:
-        """Commits a manifest without ``slot``; on a full disk too. Raises ``OSError``."""
+        """Commit a manifest without ``slot``, on a full disk too.
+
+        Raises ``OSError``.
+        """
         with reserve.released(self._state.path):
             self.commit(self.current.drop(slot))
 
     def ask_rotation(self) -> None:
-        """Leaves the wish for a new identity to ``rotation``, which comes before flyted's next start."""
+        """Leave a request for a new identity to ``rotation``, which runs before flyted's next start.
+
+        Raises ``HostFailure``.
+        """
         with host_errors("the rotation was not begun"):
             self._state.write(ROTATION_ASKED, b"")
             self._state.sync()
 
     def unlisted(self) -> list[str]:
-        """The secret files that an accepted rollback has left."""
+        """Return the names of the secret files that an accepted rollback has left."""
         return [n for n in self._secrets.names() if manifest.generation_of(n) and not manifest.is_secret_file(n)]
 
     def accept_rollback(self) -> None:
-        """See ``Vault.accept_rollback``."""
+        """Accept an older store, see ``Vault.accept_rollback``."""
         if self.refusal is None:
             return
         if not self._can_accept:
@@ -132,7 +143,7 @@ class Ledger:
         self._secrets.sweep_staged()
         self._state.sweep_staged()
         self._state.remove_tree(ROTATING)
-        self._state.remove(ROTATION_ASKED)  # it came to nothing, and was said to: it must not come true much later
+        self._state.remove(ROTATION_ASKED)  # of a rotation that was reported as failed: it must not happen much later
         files = set(filter(manifest.is_secret_file, self._secrets.names()))
         seen = self._seen()
         try:
@@ -158,7 +169,7 @@ class Ledger:
         self.commit(Manifest(generation=1))
 
     def _catch_up(self, seen: int, files: set[str]) -> None:
-        """Finishes a change that was killed after, or takes back one that was killed before its commit."""
+        """Finish a change that was killed after its commit, or take back one that was killed before it."""
         if seen < self.current.generation:
             with contextlib.suppress(OSError):  # a full disk must not keep the daemon down; the next commit writes it
                 self._write_seen(self.current.generation)
@@ -188,7 +199,7 @@ class Ledger:
 
 @contextlib.contextmanager
 def host_errors(unchanged: str) -> Iterator[None]:
-    """Turns ``OSError`` into ``HostFailure``; ``unchanged`` says what did not happen, and what still stands."""
+    """Turn ``OSError`` into ``HostFailure``; ``unchanged`` says what did not happen, and what still stands."""
     try:
         yield
     except OSError as error:

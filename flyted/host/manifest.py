@@ -1,4 +1,4 @@
-"""The manifest of the secret store: which file holds which secret, under a key that only the machine has.
+"""The manifest of the secret store: which file holds which secret, authenticated with a key that only the machine has.
 
 age proves no sender: whoever knows the public key can write a valid file, and two files can be swapped by
 renaming. So the manifest binds each secret's name and scope to the SHA-256 of its ciphertext, and is itself
@@ -29,7 +29,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.-]")
 _FILE = re.compile(r".+\.(?P<generation>[1-9][0-9]{0,17})\.age(?P<unlisted>\.unlisted)?", re.DOTALL)
 RESTORE = "restore /var/lib/flyted (secrets/, generation, identity.cred) from one backup"
 UNLISTED = ".unlisted"
-"""Put behind the name of a secret file that is kept, though no manifest lists it."""
+"""The end of the name of a secret file that is kept, though no manifest lists it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -44,7 +44,7 @@ class Slot:
         return f"internal secret '{self.key}'" if self.internal else f"secret '{self.key}' of {self.scope}"
 
     def file_name(self, generation: int) -> str:
-        """``KEY.7.age``, ``DOMAIN+KEY.7.age``, ``PROJECT+DOMAIN+KEY.7.age``, ``+NAME.7.age`` (internal).
+        """Return ``KEY.7.age``, ``DOMAIN+KEY.7.age``, ``PROJECT+DOMAIN+KEY.7.age`` or ``+NAME.7.age`` (internal).
 
         Injective: '+' is escaped within the parts, and a name that would be too long ends in its whole hash.
         """
@@ -57,7 +57,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a stored secret without opening it."""
+    """The facts about a stored secret that are known without opening it."""
 
     generation: int  # of the store when this was written: never used twice, so no file name is either
     sha256: str  # of the ciphertext
@@ -69,39 +69,39 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All entries at one generation. A change gives a new manifest, one generation later."""
+    """All entries at one generation. A change makes a new manifest, one generation later."""
 
     generation: int = 0
     entries: Mapping[Slot, Entry] = field(default_factory=lambda: MappingProxyType({}))
 
     def put(self, slot: Slot, entry: Entry) -> Manifest:
-        """With ``entry`` in its place; ``entry.generation`` must be the next."""
+        """Return the next manifest, with ``entry`` at ``slot``; ``entry.generation`` must be the next one."""
         return Manifest(self.generation + 1, MappingProxyType({**self.entries, slot: entry}))
 
     def drop(self, slot: Slot) -> Manifest:
-        """Without ``slot``."""
+        """Return the next manifest, without ``slot``."""
         rest = {s: e for s, e in self.entries.items() if s != slot}
         return Manifest(self.generation + 1, MappingProxyType(rest))
 
     def files(self) -> set[str]:
-        """The names of the files that must be there."""
+        """Return the names of the files that must be there."""
         return {slot.file_name(entry.generation) for slot, entry in self.entries.items()}
 
 
 def is_secret_file(name: str) -> bool:
-    """Whether ``name`` has the form that ``Slot.file_name`` gives."""
+    """Report whether ``name`` has the form that ``Slot.file_name`` gives."""
     found = _FILE.fullmatch(name)
     return found is not None and found["unlisted"] is None
 
 
 def generation_of(name: str) -> int:
-    """The generation in a secret file's name, listed or not; 0 for any other name."""
+    """Return the generation in a secret file's name, listed or not; 0 for any other name."""
     found = _FILE.fullmatch(name)
     return int(found["generation"]) if found else 0
 
 
 def encode(manifest: Manifest, key: bytes) -> bytes:
-    """JSON that a person can read, and a last line with its MAC in hexadecimal."""
+    """Return the manifest as JSON that a person can read, with its MAC in hexadecimal as the last line."""
     secrets = [
         {"project": s.scope.project, "domain": s.scope.domain, "key": s.key, "internal": s.internal, **asdict(e)}
         for s, e in sorted(manifest.entries.items())
@@ -112,7 +112,10 @@ def encode(manifest: Manifest, key: bytes) -> bytes:
 
 
 def decode(data: bytes, key: bytes) -> Manifest:
-    """The manifest in ``data``. Nothing is parsed before the MAC has verified. Raises ``StoreCorrupt``."""
+    """Return the manifest in ``data``; nothing is parsed before the MAC has verified.
+
+    Raises ``StoreCorrupt`` for a wrong MAC, another format, or anything that is no manifest.
+    """
     text, _, mac = data.removesuffix(b"\n").rpartition(b"\n")
     genuine = hmac.compare_digest(mac, _mac(text, key)) and _MAC_LINE.fullmatch(mac) and data.endswith(b"\n")
     if not genuine:
@@ -147,7 +150,10 @@ def _mac(text: bytes, key: bytes) -> bytes:
 
 
 def _escaped(part: str) -> str:
-    """Every character but the plain ones as ``=XX`` of its UTF-8 bytes; so a first '.' (hidden) or '-' (option)."""
+    """Write every character but the plain ones as ``=XX`` of its UTF-8 bytes.
+
+    A first '.' (a hidden file) or '-' (an option) is written so, too.
+    """
     plain = "".join(c if _PLAIN.fullmatch(c) else _hex(c) for c in part)
     return _hex(plain[0]) + plain[1:] if plain.startswith((".", "-")) else plain
 

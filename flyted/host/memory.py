@@ -1,4 +1,4 @@
-"""The machine's memory, and what it has for apps."""
+"""The machine's memory and processors, as apps can have them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from flyted.plan.facts import Capacity
 
 
 def memory_bytes() -> int:
-    """All of it, used or not: sysconf(3), as psutil and the engines read it."""
+    """Return the bytes of all memory, used or not: sysconf(3), as psutil and the engines read it."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def capacity() -> Capacity:
-    """Memory and processors of the machine."""
+    """Return the memory and the number of processors of the machine."""
     return Capacity(memory_bytes(), os.cpu_count() or 1)

@@ -1,6 +1,6 @@
 """Model folders of this machine: which name of a hub stands for which folder (SQLite), and whether apps can read it.
 
-A folder is used where it lies, by apps that could read it anyway: nothing is copied or mounted, and a name gives no
+A folder is used where it is, by apps that could read it anyway: nothing is copied or mounted, and a name gives no
 right. So every file of it, and every folder above it, has to be readable by everybody.
 """
 
@@ -18,12 +18,12 @@ from flyted.host.database import Database
 MOST_ENTRIES = 100_000
 MOST_LINKS = 40  # as path_resolution(7) allows
 _UNSEEN = ("/home", "/root", "/run", "/tmp", "/var/tmp", "/var/lib/flyted", "/proc", "/sys", "/dev")  # noqa: S108
-"""Where apps see something else, or nothing (plan/sandbox.py); or what is gone after a reboot."""
+"""Folders in which apps see something else, or nothing (plan/sandbox.py), or which are empty after a reboot."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """One row. ``folder``: absolute, without links in it. ``added_at``: unix seconds."""
+    """One row. ``folder``: absolute, without links in it. ``added_at``: seconds since 1970."""
 
     name: str
     folder: str
@@ -31,26 +31,26 @@ class Model:
 
 
 class Models:
-    """The table. Every method is one transaction."""
+    """The table of models. Every method is one transaction, and raises as :class:`Database`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, model: Model) -> None:
-        """Stores a model, instead of the one with its name."""
+        """Store a model, in place of the one with its name, if any."""
         with self._database.transaction():
             self._database.execute(
                 "INSERT OR REPLACE INTO model VALUES (?, ?, ?)", (model.name, model.folder, model.added_at)
             )
 
     def all(self) -> tuple[Model, ...]:
-        """Every model, by name."""
+        """Return every model, ordered by name."""
         return tuple(
             Model(*row) for row in self._database.rows("SELECT name, folder, added_at FROM model ORDER BY name")
         )
 
     def remove(self, name: str) -> Model:
-        """Forgets a model, on a full disk too; gives what it was. Raises :class:`NotFound`."""
+        """Forget a model, on a full disk too, and return it, or raise :class:`NotFound`."""
         found = next((model for model in self.all() if model.name == name), None)
         if found is None:
             raise NotFound(f"there is no model {shown(name)}", hint="flytectl model ls")
@@ -60,9 +60,9 @@ class Models:
 
 
 def checked(folder: str) -> tuple[str, int]:
-    """The folder without links in its path, and the bytes of its files.
+    """Return the folder without links in its path, and the bytes of its files.
 
-    Raises :class:`InvalidInput`, with what to type, unless every app can read all of it.
+    Raises :class:`InvalidInput`, whose hint says what to type, unless every app can read all of it.
     """
     if not folder.startswith("/") or ".." in folder.split("/"):
         raise InvalidInput(f"the model's folder {shown(folder)} is not an absolute path")
@@ -90,10 +90,10 @@ def _check_place(real: str, folder: str) -> None:
 
 
 def _resolved(path: str) -> str:
-    """Where a path leads, by way of folders that everybody may go through; no other one is looked into.
+    """Return where a path leads, through folders that everybody may go through; no other folder is looked into.
 
-    What root sees must not be told: neither whether a file is there, nor where a link in a closed folder leads. Raises
-    :class:`InvalidInput`, OSError.
+    The answer must not tell what only root can see: neither whether a file is there, nor where a link in a closed
+    folder leads. Raises :class:`InvalidInput`, OSError.
     """
     pending, at, links = path.split("/")[::-1], "/", 0
     while pending:
@@ -119,12 +119,15 @@ def _resolved(path: str) -> str:
 
 def _check_passable(folder: str) -> None:
     if not os.stat(folder).st_mode & stat.S_IXOTH:  # noqa: PTH116
-        _check_place(folder, folder)  # nobody shall open /root to everybody for a model that no app would see
+        _check_place(folder, folder)  # before the hint: /root must not be opened to everybody for what no app sees
         raise InvalidInput(f"only some users may go through {folder}", hint=f"sudo chmod o+x {folder}")
 
 
 def _check_below(real: str) -> int:
-    """The bytes of all files. A link may lead elsewhere, as in a hub's cache, if apps see that too."""
+    """Return the bytes of all files.
+
+    A link may lead out of the folder, as in a hub's cache, if apps see its target too. Raises :class:`InvalidInput`.
+    """
     size, seen = 0, 0
     pending = [real]
     while pending:

@@ -1,4 +1,4 @@
-"""Who is who on this machine, by the name service (passwd, group, and whatever nsswitch.conf adds)."""
+"""The users and groups of this machine, by the name service (passwd, group, and whatever nsswitch.conf adds)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 GROUP = "flyted"
 ETC = Path("/etc")
 FILES = ("group", "passwd", "nsswitch.conf")
-"""The files of :data:`ETC` that say who is who, and where else that is said."""
+"""The files of :data:`ETC` that define users and groups, and the one that names other sources of them."""
 _HOMED = Path("/run/systemd/userdb/io.systemd.Home")
 _TELL = {"files", "systemd"}
 """Sources of nsswitch.conf(5) that change with these files, or have no members of group flyted."""
 
 
 def name_of(uid: int) -> str:
-    """The user's name, or its number where it has none (a user of a unit, say)."""
+    """Return the user's name, or its number if it has no name (a user of a unit, for example)."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -26,7 +26,10 @@ def name_of(uid: int) -> str:
 
 
 def is_account(uid: int) -> bool:
-    """Whether it is a user that the name service knows: not so those that a user namespace gives its maker."""
+    """Report whether the name service knows this user.
+
+    It does not know the users that a user namespace adds for whoever made it.
+    """
     try:
         pwd.getpwuid(uid)
     except KeyError:
@@ -35,9 +38,9 @@ def is_account(uid: int) -> bool:
 
 
 def may_operate(uid: int, name: str) -> bool:
-    """Whether this is, right now, still the user of that name, and root or a member of group flyted.
+    """Report whether ``uid`` is, right now, still the user ``name``, and root or a member of group flyted.
 
-    Both are compared: a uid is given to somebody else when its user is deleted.
+    Both are compared: the uid of a deleted user may be given to somebody else.
     """
     try:
         user = pwd.getpwuid(uid)
@@ -49,7 +52,7 @@ def may_operate(uid: int, name: str) -> bool:
 
 
 def in_files(etc: Path = ETC, homed: Path = _HOMED) -> bool:
-    """Whether who is who changes with :data:`FILES` alone: sssd, LDAP or homed tell nobody when they change."""
+    """Report whether users and groups change with :data:`FILES` alone: sssd, LDAP and homed do not tell of changes."""
     try:
         lines = (etc / "nsswitch.conf").read_text("utf-8", "replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""A directory that only this process' user may touch, held open by its descriptor.
+"""A directory that only this process's user may touch, held open by its descriptor.
 
 Everything below it is reached by ``*at()`` calls with ``O_NOFOLLOW``, and every file is checked after opening
 (``fstat``), so that a planted link, FIFO or second name is refused instead of followed. Writes are staged beside
@@ -34,7 +34,10 @@ _REFUSED = {
 
 
 class PrivateDir:
-    """Use as a context manager or ``close`` it. Not for several threads at once."""
+    """An open directory, to be closed by ``close``. Not for several threads at once.
+
+    Methods may raise ``OSError``, besides the errors that they name.
+    """
 
     def __init__(self, fd: int, path: Path) -> None:
         self._fd = fd
@@ -42,14 +45,17 @@ class PrivateDir:
 
     @classmethod
     def open(cls, path: Path, *, forbidden: int) -> Self:
-        """Opens ``path``; refuses a link, another owner, and any permission bit of ``forbidden``."""
+        """Open ``path``, or raise ``HostFailure`` for a link, another owner, or a permission bit of ``forbidden``."""
         try:
             return cls._checked(os.open(path, _DIRECTORY), path, forbidden)
         except OSError as error:
             raise HostFailure(f"cannot open the directory {path}: {error.strerror}") from error
 
     def private_child(self, name: str) -> PrivateDir:
-        """The directory ``name`` below this one, 0700; made if it is missing."""
+        """Open the directory ``name`` below this one, with mode 0700; make it if it is missing.
+
+        Raises ``HostFailure`` for a link, another owner, or a directory that is open to others.
+        """
         path = self.path / name
         try:
             with contextlib.suppress(FileExistsError):
@@ -70,21 +76,21 @@ class PrivateDir:
         )
 
     def lock(self) -> None:
-        """Makes this process the only one that uses the directory, until ``close`` or its end."""
+        """Make this process the only one that uses the directory, until ``close`` or its end, or raise ``Busy``."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(f"another process uses {self.path}", hint="systemctl status flyted") from None
 
     def names(self) -> list[str]:
-        """What is in the directory, in order, without what was only staged."""
+        """Return the names in the directory, in order, without files that were only staged."""
         return sorted(n for n in self._all() if not n.startswith(_STAGED))
 
     def _all(self) -> list[str]:
         return os.listdir(self._fd)  # noqa: PTH208 - pathlib cannot list a descriptor
 
     def read(self, name: str, limit: int) -> bytes | None:
-        """The bytes of a file of at most ``limit`` bytes; ``None`` if there is none.
+        """Return the bytes of a file of at most ``limit`` bytes; ``None`` if there is no such file.
 
         Raises ``StoreCorrupt`` ("is a symbolic link", …) for anything but a file that only we could have made.
         """
@@ -105,7 +111,7 @@ class PrivateDir:
 
     @contextlib.contextmanager
     def staged(self, name: str, data: bytes) -> Iterator[Staged]:
-        """``data`` on disk, flushed, under a temporary name; ``publish`` gives it the name, else it goes away."""
+        """Write ``data``, flushed, under a temporary name; it is removed at the end unless ``publish`` names it."""
         staged = Staged(self._fd, f"{_STAGED}{os.urandom(8).hex()}", name)
         try:
             staged.write(data)
@@ -114,32 +120,32 @@ class PrivateDir:
             staged.discard()
 
     def write(self, name: str, data: bytes) -> None:
-        """A file in place, its bytes flushed; the name is safe from a power cut after ``sync``. Raises ``OSError``."""
+        """Put a file in place, its bytes flushed; its name is safe from a power cut after ``sync``."""
         with self.staged(name, data) as new:
             new.publish()
 
     def rename(self, old: str, new: str, to: PrivateDir | None = None) -> None:
-        """Gives a file or a folder another name, here or in ``to``; in place of a file, or of an empty folder."""
+        """Rename a file or a folder, here or into ``to``; it may take the place of a file, or of an empty folder."""
         there = self if to is None else to
         os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=there._fd)  # noqa: SLF001 - of our own class
 
     def remove(self, name: str) -> None:
-        """Removes a file if it is there and can be; what stays is swept at the next start."""
+        """Remove a file if it is there and can be removed; a file that stays is swept at the next start."""
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=self._fd)
 
     def remove_tree(self, name: str) -> None:
-        """Removes a folder with all that is in it, if it is there and can be; follows no links."""
+        """Remove a folder with all that is in it, if it is there and can be removed; follow no links."""
         shutil.rmtree(name, ignore_errors=True, dir_fd=self._fd)
 
     def sweep_staged(self) -> None:
-        """Removes what a killed process had staged."""
+        """Remove the files that a killed process had staged."""
         for name in self._all():
             if name.startswith(_STAGED):
                 self.remove(name)
 
     def sync(self) -> None:
-        """Flushes the directory itself: names that were given or taken survive a power cut."""
+        """Flush the directory itself: names that were given or taken survive a power cut."""
         os.fsync(self._fd)
 
     def close(self) -> None:
@@ -165,7 +171,7 @@ class Staged:
             os.fsync(fd)
 
     def publish(self) -> None:
-        """Puts the file in place of whatever has the name, in one step."""
+        """Put the file in place of whatever has its name, in one step."""
         if self._temporary is None:
             raise RuntimeError("published twice")
         os.rename(self._temporary, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)

@@ -11,15 +11,15 @@ from flyted.host.age import Recipient
 
 PATH = Path("/etc/flyted/recipients.txt")
 MAX_RECIPIENTS = 16
-"""Each costs every secret file 100 bytes, and every write 0.1 ms."""
+"""Each adds 100 bytes to every secret file, and 0.1 ms to every write."""
 _MAX_BYTES = 64 * 1024
 _PRIVATE = "AGE-SECRET-KEY-"
 
 
 def read(path: Path) -> list[Recipient]:
-    """The recipients in ``path``; none if there is no such file.
+    """Return the recipients in ``path``; none if there is no such file.
 
-    Raises ``InvalidInput`` for a line that is not a recipient, and ``HostFailure`` for a file that others than root
+    Raises ``InvalidInput`` as ``parse``, and ``HostFailure`` for a file that cannot be read, or that others than root
     may write: whoever adds a line to it can read every secret from then on.
     """
     try:
@@ -37,7 +37,11 @@ def read(path: Path) -> list[Recipient]:
 
 
 def parse(data: bytes, source: str) -> list[Recipient]:
-    """One ``age1…`` a line; empty lines and lines with ``#`` first are skipped. ``source`` is named in errors."""
+    """Return the recipients in ``data``, in order and each once: one ``age1…`` a line.
+
+    Empty lines and lines with ``#`` first are skipped. Raises ``InvalidInput``, which names ``source``, for a line
+    that is not a recipient, a private key, text that is too long or not ASCII, and too many recipients.
+    """
     if len(data) > _MAX_BYTES or not data.isascii():
         raise InvalidInput(f"{source} is not a list of recipients: it is too long, or not plain text")
     recipients: list[Recipient] = []

@@ -1,7 +1,7 @@
-"""Space that is kept for deleting: on a full disk, what frees space needs some first.
+"""Space that is kept for deleting: on a full disk, a deletion needs some space before it frees any.
 
 SQLite logs a deletion before it takes effect, and the secret store writes its manifest anew. A file of zeros beside
-them holds that space, two empty ones the inodes: they go away for a deletion, and are made again after it.
+them holds that space, and two empty files hold inodes: they are removed for a deletion, and made again after it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ NAME = "reserve"
 SPARES = ("reserve.1", "reserve.2")
 """Empty files: a change of the secret store writes two new ones before it removes the old ones, which takes inodes."""
 SIZE = 2 * 1024 * 1024
-"""Bytes: a manifest of as many secrets as there may be has 1.5 MiB, a deletion's log some pages."""
+"""Bytes. A manifest of as many secrets as there may be has 1.5 MiB, the log of a deletion some pages."""
 _STEP = 128 * 1024
 _OPEN = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
 def released(folder: Path) -> Iterator[None]:
-    """Inside, the disk of ``folder`` has the reserve's space more; afterwards what is left of it is taken again.
+    """Free the reserve on the disk of ``folder`` while the body runs; then take again as much as is left of it.
 
-    Never raises: without a reserve a full disk is what it is elsewhere. Another program may take the space first.
+    Never raises: without a reserve, a full disk is as full as for any program. Another program may take the space
+    first.
     """
     for name in (NAME, *SPARES):
         with contextlib.suppress(OSError):
@@ -43,7 +44,7 @@ def released(folder: Path) -> Iterator[None]:
 
 
 def _take(folder: Path) -> None:
-    """All of it, or as much as there is."""
+    """Take the whole reserve, or as much of it as there is room for."""
     fd = os.open(folder / NAME, _OPEN, 0o600)
     try:
         for size in range(SIZE, 0, -_STEP):

@@ -1,13 +1,13 @@
 """A new identity for this machine: the whole secret store is written anew beside the old one, then takes its place.
 
-``flyted-rotate.service`` calls ``main`` before a start of ``flyted.service``, when that has been asked for or is not
-finished; only it can both seal an identity and have the store for itself. What it leaves when it is killed:
+``flyted-rotate.service`` calls ``main`` before a start of ``flyted.service``, when a rotation has been asked for or is
+not finished; only this unit can both seal an identity and have the store for itself. Killed, it leaves one of these:
 
-1. ``rotate``, the wish: taken away first, so that what fails is not tried again unasked.
-2. ``rotating/``: the new identity, sealed, and a new store. Swept, as 1, by flyted's start: nothing has happened.
+1. ``rotate``, the request. It is removed first, so that a rotation that fails is not tried again unasked.
+2. ``rotating/``: the new identity, sealed, and a new store. flyted's start sweeps it, as 1: nothing has happened.
 3. ``rotated/``: the same after the rename that is the commit. From here there is no way back, only on: flyted does
-   not start (and so is started again, with us before it) until the store, then the identity, are in place, and what
-   was there before them is gone.
+   not start (and so is started again, with this unit before it) until the store, then the identity, are in place, and
+   what was there before them is put aside to be swept.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ _MAX_SEALED = 64 * 1024
 
 
 def rotate(directory: Path, old: Identity, new: Identity, sealed: bytes, recovery: Sequence[Recipient]) -> None:
-    """Makes ``new`` (``sealed``, as systemd will unseal it) the identity of the store below ``directory``.
+    """Make ``new`` (``sealed``, as systemd will unseal it) the identity of the store below ``directory``.
 
-    All or nothing. Raises as ``Vault.open`` and ``Vault.ask_rotation``, and ``HostFailure``: nothing has changed then.
+    All or nothing. Raises as ``Vault.open`` and ``Vault.ask_rotation``, and ``HostFailure``: then nothing has changed,
+    unless the error came after the commit; then the next call of ``finish`` goes on.
     """
     with contextlib.ExitStack() as opened, host_errors("the identity was not rotated"):
         vault = opened.enter_context(contextlib.closing(Vault.open(directory, old, recovery)))
@@ -56,9 +57,9 @@ def rotate(directory: Path, old: Identity, new: Identity, sealed: bytes, recover
 
 
 def finish(state: PrivateDir) -> bool:
-    """Goes on from wherever a rotation was cut off after its commit; ``False`` if there is nothing to finish.
+    """Finish a rotation from wherever it was cut off after its commit; return ``False`` if there is none to finish.
 
-    Raises ``OSError``; then it is to be called again.
+    Raises ``OSError``; then it has to be called again.
     """
     if ROTATED not in state.names():
         return False
@@ -81,7 +82,7 @@ def finish(state: PrivateDir) -> bool:
 
 
 def main() -> int:
-    """``flyted --rotate``; gives the exit status. Nothing secret is printed."""
+    """Run ``flyted --rotate``, and return the exit status; nothing secret is printed."""
     try:
         with contextlib.closing(PrivateDir.open(identity.STATE, forbidden=0o022)) as state:
             _run(state)

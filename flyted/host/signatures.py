@@ -1,11 +1,11 @@
-"""Unit properties → D-Bus, typed. The one way from our values to systemd.
+"""Encodes unit properties for D-Bus, typed: the only way from flyted's values to systemd.
 
 On Debian 12 a line feed in a D-Bus string is written raw into the transient unit file, where it becomes a line of its
 own: root code execution at the next reload. So no string with a control character passes here, whatever property it
 belongs to, and a property without a row in the table is an error, never dropped.
 
-pystemd wants a flat list of (type, value) steps (sd_bus_message_append(3)). We make it ourselves: its own table lacks
-half of these rows, and its encoder truncates at NUL and does not look at types.
+pystemd wants a flat list of (type, value) steps (sd_bus_message_append(3)). This module makes the list: pystemd's own
+table lacks half of these rows, and its encoder truncates at NUL and does not look at types.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ Step = tuple[int, Any]
 _CLOSE: Step = (-1, None)
 _NONCHARACTERS = "\ufdd0-\ufdef" + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
 _CONTROL = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{_NONCHARACTERS}]")
-"""sd-bus refuses surrogates and noncharacters, and pystemd does not hear of it: the string would just be left out."""
-_EXEC_FLAGS = ["no-env-expand"]  # `privileged` and its like would leave the sandbox
+"""The characters that are refused. sd-bus itself refuses surrogates and noncharacters, but pystemd does not notice:
+the string would just be left out."""
+_EXEC_FLAGS = ["no-env-expand"]  # flags such as `privileged` would leave the sandbox
 _UNSTABLE = re.compile(r"[$;]")
 _STAGED = frozenset({"SystemCallFilter"})
-"""Properties that add to what was set before: a list of values is sent as one setting each."""
+"""Properties whose settings add up: of a list of values, each is sent as a setting of its own."""
 
 SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,execute,cgroup,kill}.c of systemd
     **dict.fromkeys(
@@ -88,7 +89,7 @@ SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,execute,cgroup,
 
 
 def properties(mapping: Mapping[str, Any]) -> list[Step]:
-    """The steps of an ``a(sv)`` with these properties.
+    """Return the steps of an ``a(sv)`` with these properties.
 
     Raises :class:`FlytedError` for a property that is not in the table, a value of another type, a string with a
     control character, and a command that is not an absolute path or has other flags than ``no-env-expand``.
@@ -114,13 +115,14 @@ def _setting(name: str, signature: str, value: Any) -> list[Step]:
 
 
 def _commands(commands: Any) -> list[tuple[str, list[str], bool]]:
-    """``ExecStartEx`` without expansion, as ``ExecStart`` without anything to expand: the same to the process.
+    """Turn ``ExecStartEx`` without expansion into ``ExecStart`` with nothing to expand: the same to the process.
 
     ``ExecStopEx`` likewise.
 
     systemd 252 writes ``ExecStartEx=`` into the unit file and does not know it when it reads the file again: after any
     daemon-reload the unit would not start. And neither 252 nor 257 reads a ``$`` of ``ExecStart=`` back as it was, nor
-    252 a ``;`` (measured). So these may not occur.
+    252 a ``;`` (measured). So :class:`FlytedError` is raised for a command with either, and for one that is not an
+    absolute path or has other flags.
     """
     for path, argv, flags in commands:
         if not path.startswith("/") or not argv or argv[0] != path or flags != _EXEC_FLAGS:
@@ -132,7 +134,10 @@ def _commands(commands: Any) -> list[tuple[str, list[str], bool]]:
 
 
 def auxiliary(units: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Step]:
-    """The steps of the ``a(sa(sv))`` at the end of ``StartTransientUnit``."""
+    """Return the steps of the ``a(sa(sv))`` at the end of ``StartTransientUnit``.
+
+    Raises :class:`FlytedError` as :func:`properties`.
+    """
     steps: list[Step] = [(ord("a"), b"(sa(sv))")]
     for name, mapping in units:
         steps += [(ord("r"), b"sa(sv)"), text(name), *properties(mapping), _CLOSE]
@@ -140,17 +145,20 @@ def auxiliary(units: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Step]:
 
 
 def text(value: str) -> Step:
-    """One string argument of a call."""
+    """Return the step of one string argument of a call, or raise :class:`FlytedError` as :func:`encode`."""
     return encode("s", value, "argument")[0]
 
 
 def texts(values: Iterable[str]) -> list[Step]:
-    """One ``as`` argument of a call."""
+    """Return the steps of one ``as`` argument of a call, or raise :class:`FlytedError` as :func:`encode`."""
     return encode("as", list(values), "argument")
 
 
 def encode(signature: str, value: Any, what: str) -> list[Step]:
-    """The steps of one value of a complete type; ``what`` names it in the error."""
+    """Return the steps of one value of a complete type; ``what`` names it in the error.
+
+    Raises :class:`FlytedError` for a value of another type, and for a string with a control character.
+    """
     if signature == "ay" and isinstance(value, str):
         value = _string(value, what)
     kind = signature[0]
@@ -170,7 +178,7 @@ def encode(signature: str, value: Any, what: str) -> list[Step]:
 
 
 def split(signature: str) -> Iterator[str]:
-    """The complete types of a signature: ``sasas`` → ``s``, ``as``, ``as``."""
+    """Yield the complete types of a signature: ``sasas`` → ``s``, ``as``, ``as``."""
     start = 0
     while start < len(signature):
         end = _end(signature, start)

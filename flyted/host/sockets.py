@@ -1,4 +1,4 @@
-"""Listening sockets from systemd, who is at the other end of one, and sd_notify(3)."""
+"""Listening sockets from systemd, the process at the other end of a connection, and sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CREDENTIAL_PEER = re.compile(rb"\0[0-9a-f]{1,16}/unit/([A-Za-z0-9:_.@-]{1,255})
 
 @dataclass(frozen=True)
 class Peer:
-    """The process that connected, as the kernel knows it."""
+    """The process that connected, as the kernel reports it."""
 
     pid: int
     uid: int
@@ -26,10 +26,10 @@ class Peer:
 
 
 def inherited(environ: MutableMapping[str, str] = os.environ) -> dict[str, socket.socket]:
-    """The sockets that systemd listens on for us, by ``FileDescriptorName=`` (sd_listen_fds_with_names(3)).
+    """Return the sockets that systemd listens on for flyted, by ``FileDescriptorName=`` (sd_listen_fds_with_names(3)).
 
     Takes the variables out of ``environ``, so that no child believes them to be its own. Raises :class:`HostFailure`
-    when the process was not started by systemd, or a name occurs twice.
+    when the process was not started by systemd, or a name is missing or occurs twice.
     """
     pid, count, names = (environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
     if pid != str(os.getpid()) or not count.isascii() or not count.isdigit():
@@ -48,12 +48,12 @@ def inherited(environ: MutableMapping[str, str] = os.environ) -> dict[str, socke
 
 
 def peer(conn: socket.socket) -> Peer:
-    """Who connected: ``SO_PEERCRED`` of unix(7), with the *primary* group only."""
+    """Return the process that connected: ``SO_PEERCRED`` of unix(7), with the *primary* group only."""
     return Peer(*_PEERCRED.unpack(conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)))
 
 
 def credential_peer(address: object) -> tuple[str, str] | None:
-    """(unit, credential id) out of the address from which systemd asks; ``None`` for anything else.
+    """Return (unit, credential id) from the address from which systemd asks; ``None`` for any other address.
 
     systemd.exec(5), ``LoadCredential=``: an abstract name of a random number, ``/unit/``, the unit, and the id.
     Anybody who can connect can take such a name, so it counts from uid 0 only.
@@ -63,7 +63,7 @@ def credential_peer(address: object) -> tuple[str, str] | None:
 
 
 def notify(state: str, environ: MutableMapping[str, str] = os.environ) -> bool:
-    """Tells systemd, e.g. ``READY=1`` (sd_notify(3)); whether somebody was there to listen."""
+    """Send systemd a state such as ``READY=1`` (sd_notify(3)), and report whether somebody was there to listen."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False

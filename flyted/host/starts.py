@@ -1,7 +1,7 @@
-"""Files from which PID 1 reads what an app is told at its start (``plan.start``): for root alone, gone at a reboot.
+"""Files from which PID 1 reads an app's variables and arguments at its start (``plan.start``).
 
-A file belongs to a unit, which names it in ``LoadCredential=``, and is there as long as the unit is. So an app starts
-without the daemon.
+They are for root alone, and gone after a reboot. A file belongs to a unit, which names it in ``LoadCredential=``, and
+is there as long as the unit is. So an app starts without the daemon.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flyted.host import whole_file
 
 
 def write(path: Path, data: bytes) -> None:
-    """Raises :class:`HostFailure` when it cannot be written."""
+    """Write a unit's file, or raise :class:`HostFailure` when it cannot be written."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -24,7 +24,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def read(path: Path) -> bytes:
-    """A unit's; nothing where there is none, as for one that flyted 0.1.0 made."""
+    """Return the bytes of a unit's file; none if there is no file, as for a unit that flyted 0.1.0 made."""
     try:
         return path.read_bytes()
     except OSError:
@@ -32,12 +32,12 @@ def read(path: Path) -> bytes:
 
 
 def remove(path: Path) -> None:
-    """Forgets a unit's; it may not be there."""
+    """Remove a unit's file, if it is there."""
     path.unlink(missing_ok=True)
 
 
 def sweep(folder: Path, units: Container[str]) -> None:
-    """Removes the files of units that are not there any more."""
+    """Remove the files of units that are not there any more."""
     with contextlib.suppress(FileNotFoundError):
         for path in folder.iterdir():
             if path.name not in units:

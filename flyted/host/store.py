@@ -1,8 +1,8 @@
 """What the user wants: apps and their revisions, in memory and in SQLite. systemd is the truth about what runs.
 
 The file is read once, when it is opened. After that every question is answered from memory, and every change goes
-through :meth:`Store._changing`, which replaces what is in memory at the moment of the commit. There is one writer, and
-all values are frozen, so the two cannot differ.
+through :meth:`Store._changing`, which replaces the app in memory at the moment of the commit. There is one writer, and
+all values are frozen, so memory and file cannot differ.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from flyted.plan.facts import ImageFact, Revision, StoredApp
 
 KEPT_REVISIONS = 10
 KEPT_FAILURES = 3
-"""How many failed deploys of an app are kept: each holds a code bundle."""
+"""The number of failed deploys that are kept of an app: each holds a code bundle."""
 
 
 class Store:
-    """The apps. Every method is one transaction; errors are :class:`HostFailure` or :class:`StoreCorrupt`."""
+    """The apps. Each change is one transaction, which may raise :class:`HostFailure` or :class:`StoreCorrupt`."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or makes the file. Raises :class:`StoreCorrupt` when it is damaged or of a newer format."""
+        """Open or make the file, or raise :class:`StoreCorrupt` when it is damaged or of a newer format."""
         self.database = Database(path)
         try:
             self._keep(self._read())
@@ -38,37 +38,37 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self.database.close()
 
     def apps(self) -> tuple[StoredApp, ...]:
-        """Returns all apps, oldest first."""
+        """Return all apps, oldest first."""
         return self._apps
 
     def ids(self) -> frozenset[str]:
-        """Returns the ids of all apps."""
+        """Return the ids of all apps."""
         return frozenset(self._by_id)
 
     def app(self, app_id: str) -> StoredApp:
-        """Returns one app. Raises :class:`NotFound`."""
+        """Return one app, or raise :class:`NotFound`."""
         found = self._by_id.get(app_id)
         if found is None:
             raise NotFound(f"there is no app '{app_id}'", hint="flytectl app ls")
         return found
 
     def find(self, key: AppKey) -> StoredApp | None:
-        """Returns the app of this name, if there is one."""
+        """Return the app of this name, if there is one."""
         return self._by_key.get(key)
 
     def known(self, key: AppKey) -> AppKey:
-        """The key with the id that its app has, or will have. Raises as :meth:`add_revision`."""
+        """Return the key with the id that its app has, or will have, or raise as :meth:`add_revision`."""
         found = self.find(key)
         if found is None:
             self._check_free(key)
         return key if found is None else found.key
 
     def add_revision(self, spec: AppSpec, image: ImageFact, fingerprint: str, now: float, by: str = "") -> int:
-        """Records a pending revision (and the app, if it is new), deployed by user ``by``, and returns its number.
+        """Record a pending revision (and the app, if it is new), deployed by user ``by``, and return its number.
 
         Raises :class:`AlreadyExists` when a new app's name would give it the id or the user of another app: both are
         hashes where a name is long.
@@ -98,7 +98,7 @@ class Store:
                 )
 
     def serve(self, app_id: str, number: int, now: float, notes: tuple[str, ...] = ()) -> None:
-        """Records that the revision is ready and serves from now on; forgets older ones beyond the last few."""
+        """Record that the revision is ready and serves from now on; forget older ones beyond the last few."""
         with self._changing(app_id):
             self.database.execute(
                 "UPDATE revision SET status = 'ready', notes = ? WHERE app_id = ? AND number = ?",
@@ -114,7 +114,7 @@ class Store:
             )
 
     def fail(self, app_id: str, number: int, reason: str, now: float) -> None:
-        """Records that the revision did not come up: what served before keeps serving. Forgets older failures."""
+        """Record that the revision did not come up, and forget older failures; what served before keeps serving."""
         with self._changing(app_id):
             self.database.execute(
                 "UPDATE revision SET status = 'failed', reason = ? WHERE app_id = ? AND number = ?",
@@ -128,21 +128,24 @@ class Store:
             self.database.execute("UPDATE app SET updated_at = ? WHERE id = ?", (now, app_id))
 
     def fail_pending(self, reason: str, now: float) -> None:
-        """Deploys that a crash or restart of the daemon cut off are failed ones."""
+        """Record as failed the deploys that a crash or restart of the daemon cut off."""
         for app in self.apps():
             for revision in app.revisions:
                 if revision.status == "pending":
                     self.fail(app.key.id, revision.number, reason, now)
 
     def want(self, app_id: str, wanted: str, now: float) -> None:
-        """Sets the wanted state, ``started`` or ``stopped``: that on a full disk too, since a deletion begins so."""
+        """Set the wanted state, ``started`` or ``stopped``.
+
+        ``stopped`` can be set on a full disk too, since a deletion begins with it.
+        """
         with self._changing(app_id, freeing=wanted == "stopped"):
             self.database.execute("UPDATE app SET wanted = ?, updated_at = ? WHERE id = ?", (wanted, now, app_id))
 
     def delete(self, app_id: str) -> None:
-        """Forgets an app, its revisions and the tokens that open it alone; on a full disk too.
+        """Forget an app, its revisions and the tokens that open it alone, on a full disk too.
 
-        A token must not outlive its app: it would open the next one of that name.
+        A token must not outlive its app: it would open the next app of that name.
         """
         with self._changing(app_id, freeing=True):
             self.database.execute("DELETE FROM token WHERE app_id = ?", (app_id,))
@@ -150,7 +153,7 @@ class Store:
 
     @contextlib.contextmanager
     def _changing(self, app_id: str, *, freeing: bool = False) -> Iterator[None]:
-        """Runs one transaction on one app; what is in memory changes with its commit, and not at all without."""
+        """Run one transaction on one app; memory changes with the commit, and not at all without it."""
         after: list[StoredApp] = []
         begin = self.database.freeing if freeing else self.database.transaction
         with begin(lambda: self._replace(app_id, after)):
@@ -166,7 +169,7 @@ class Store:
         self._by_key = {app.key: app for app in self._apps}
 
     def _read(self, app_id: str = "") -> list[StoredApp]:
-        """Reads one app, or all. Raises :class:`StoreCorrupt`."""
+        """Read one app, or all, or raise :class:`HostFailure` or :class:`StoreCorrupt`."""
         values = (app_id,) if app_id else ()
         with self.database.errors():
             revisions: dict[str, list[tuple[Any, ...]]] = {}

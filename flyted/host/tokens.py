@@ -1,4 +1,4 @@
-"""The tokens in SQLite: digests and whose they are. A token's text is never here."""
+"""The tokens in SQLite: digests and their owners. A token's text is never here."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _ALL = "SELECT digest, id, kind, user, uid, app_id, name, created_at, expires_at
 
 
 class Tokens:
-    """The table. Every method is one transaction."""
+    """The table of tokens. Every method is one transaction, and raises as :class:`Database`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, token: Token, forget: frozenset[str] = frozenset()) -> None:
-        """Stores a token; those with a digest in ``forget`` go in the same transaction."""
+        """Store a token, and delete those with a digest in ``forget`` in the same transaction."""
         with self._database.transaction():
             for digest in forget:
                 self._database.execute("DELETE FROM token WHERE digest = ?", (digest,))
@@ -32,24 +32,24 @@ class Tokens:
             )  # fmt: skip
 
     def find(self, digest: str) -> Token:
-        """The token with this digest, expired or not. Raises :class:`NotFound`."""
+        """Return the token with this digest, expired or not, or raise :class:`NotFound`."""
         for row in self._database.rows(f"{_ALL} WHERE digest = ?", (digest,)):
             return Token(*row)
         raise NotFound("there is no such token")
 
     def all(self) -> tuple[Token, ...]:
-        """Every token, oldest first."""
+        """Return every token, oldest first."""
         return tuple(Token(*row) for row in self._database.rows(f"{_ALL} ORDER BY created_at, digest"))
 
     def used(self, days: Mapping[str, float]) -> None:
-        """Writes down on which day tokens were last used, by digest; nothing for no token."""
+        """Write down the day on which each token was last used (digest → seconds since 1970); nothing for no token."""
         if days:
             with self._database.transaction():
                 for digest, day in days.items():
                     self._database.execute("UPDATE token SET used_at = ? WHERE digest = ?", (day, digest))
 
     def remove(self, digests: frozenset[str]) -> None:
-        """Forgets tokens, on a full disk too."""
+        """Delete the tokens with these digests, on a full disk too."""
         with self._database.freeing():
             for digest in digests:
                 self._database.execute("DELETE FROM token WHERE digest = ?", (digest,))

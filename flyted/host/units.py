@@ -1,6 +1,6 @@
-"""systemd over D-Bus: start and stop units, wait for their jobs, hear of changes.
+"""Starts and stops systemd's units over D-Bus, waits for their jobs, and reports their changes.
 
-Every wait is for a signal: a job is begun, ``JobRemoved`` tells how it ended. Never a ``daemon-reload``.
+Every wait is for a signal: a call begins a job, ``JobRemoved`` tells how it ended. There is never a ``daemon-reload``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flyted.host.bus import PROPERTIES, Bus, Refused, Signal, unit_of, unit_path
 from flyted.host.signatures import Step, auxiliary, properties, text, texts
 from flyted.plan.facts import UnitEnd, UnitFact
 
-JOB_S = 60.0  # beyond the longest start, and the longest stop before it
+JOB_S = 60.0  # in addition to the longest start, and the longest stop before it
 COLLECT_S = 10.0
 _ENDED = ("inactive", "failed")
 _CLEAN_END = UnitEnd("success", 0)
@@ -27,10 +27,14 @@ _SOCKET = "org.freedesktop.systemd1.Socket"
 
 
 class Units:
-    """The units of this machine. Job results: "done", "failed", "timeout", "canceled", "dependency", "skipped"."""
+    """The units of this machine. Job results: "done", "failed", "timeout", "canceled", "dependency", "skipped".
+
+    Methods raise :class:`HostFailure` when systemd refuses (:class:`Refused`), a job takes too long, or there is no
+    connection; and :class:`FlytedError` for properties and names that ``signatures`` refuses.
+    """
 
     def __init__(self, longest_s: float = 340.0, kill_s: float = 35.0) -> None:
-        """``longest_s``: what a job of an app's units may take. ``kill_s``: after that long a stop kills."""
+        """Set the limits in seconds: ``longest_s`` of a job of an app's units, ``kill_s`` of a stop before SIGKILL."""
         self._job_s = longest_s + JOB_S
         self._kill_s = kill_s
         self._bus = Bus(self._signal, self._lost)
@@ -39,34 +43,34 @@ class Units:
         self._callback: Callable[[str], None] = lambda _name: None
 
     def open(self) -> None:
-        """Connects, from inside the running loop; from then on a lost connection is made anew by itself."""
+        """Connect, from inside the running loop; from then on a lost connection is made anew by itself."""
         self._bus.open()
 
     def close(self) -> None:
-        """Leaves the bus; jobs go on, those who wait for one get :class:`HostFailure`."""
+        """Leave the bus; jobs go on, and whoever waits for one gets :class:`HostFailure`."""
         self._bus.close()
         self._fail_jobs()
 
     def subscribe(self, callback: Callable[[str], None]) -> None:
-        """``callback(unit)`` at each change of a ``flyted-…`` unit; with "" when changes may have been missed."""
+        """Have ``callback(unit)`` called at each change of a ``flyted-…`` unit; "" if changes may have been missed."""
         self._callback = callback
 
     async def start_pair(
         self, socket: str, socket_properties: Mapping[str, Any], service: str, service_properties: Mapping[str, Any]
     ) -> str:
-        """Makes both units and starts the socket; the job's result. Replaces leftovers of the same names."""
+        """Make both units and start the socket, in place of leftovers of the same names; return the job's result."""
         steps = [*properties(socket_properties), *auxiliary([(service, service_properties)])]
         return await self._finished(await self._begin(socket, steps, [socket, service], evict=True))
 
     async def start_socket(self, name: str, wanted: Mapping[str, Any]) -> str:
-        """Makes a socket unit and starts it; the job's result. Replaces a leftover of the same name.
+        """Make a socket unit and start it, in place of a leftover of the same name; return the job's result.
 
         Its service must not run: systemd refuses to start a socket beside it.
         """
         return await self._finished(await self._begin(name, [*properties(wanted), *auxiliary([])], [name], evict=True))
 
     def listening(self, name: str) -> tuple[str, ...]:
-        """What a socket unit listens on, in its order; nothing while it is not active."""
+        """Return the addresses that a socket unit listens on, in its order; none while it is not active."""
         try:
             if self._active(name) != "active":
                 return ()
@@ -75,7 +79,7 @@ class Units:
             return ()
 
     def rests(self, name: str) -> bool:
-        """Whether a unit has ended, or is not there."""
+        """Report whether a unit has ended, or is not there."""
         try:
             return self._active(name) in _ENDED
         except Refused:
@@ -84,9 +88,10 @@ class Units:
     async def run_transient(
         self, name: str, wanted: Mapping[str, Any], timeout_s: float | None = None, *, clean: Iterable[str] = ()
     ) -> UnitEnd:
-        """Runs a service of its own to its end. ``timeout_s`` is for the whole; systemd has its own for the unit.
+        """Run a transient service to its end, and return how it ended.
 
-        ``clean``: which of the unit's folders systemd deletes afterwards ("state", "cache"; systemctl(1), clean).
+        ``timeout_s``: seconds for the whole; systemd has its own limits for the unit. ``clean``: which of the unit's
+        folders systemd deletes after a clean end ("state", "cache"; systemctl(1), clean).
 
         Cancelling the caller stops the unit. Raises :class:`HostFailure` when it cannot be made, or is too slow.
         """
@@ -119,22 +124,25 @@ class Units:
             changed.clear()
 
     async def start(self, name: str) -> str:
-        """Starts a unit and waits: for a ``Type=notify`` service until it is ready. The job's result."""
+        """Start a unit, wait for the job (of a ``Type=notify`` service: until it is ready), and return its result."""
         return await self._job("StartUnit", text(name), text("replace"))
 
     def begin(self, name: str) -> None:
-        """Has a unit started, without waiting: one that is ordered after us waits for us meanwhile."""
+        """Have a unit started, without waiting for it.
+
+        To wait would be a deadlock where the unit is ordered ``After=flyted.service``: it waits until flyted is ready.
+        """
         self._bus.call("StartUnit", text(name), text("replace"))
 
     def restart(self, name: str) -> None:
-        """Has a unit that runs restarted, without waiting: one that is ordered after us waits for us meanwhile."""
+        """Have a unit that runs restarted, without waiting for it, as :meth:`begin`."""
         self._bus.call("TryRestartUnit", text(name), text("replace"))
 
     async def stop(self, name: str) -> str:
-        """Stops a unit and waits; a unit that is not there is stopped. The job's result.
+        """Stop a unit, wait for the job, and return its result; a unit that is not there counts as stopped ("done").
 
-        A service that puts off systemd's own limit gets SIGKILL after a while, all of it. A deliberate stop also
-        forgets how often the unit was started: sleeping and waking is not crashing.
+        A service that puts off systemd's own limit gets SIGKILL, all of it, after ``kill_s`` seconds. A deliberate
+        stop also resets systemd's count of starts: sleeping and waking is not crashing.
         """
         self._thaw(name)
         kill = asyncio.get_running_loop().call_later(self._kill_s, self.kill, name)
@@ -149,23 +157,23 @@ class Units:
             self._forget(name)
 
     def allow_devices(self, name: str, nodes: Sequence[tuple[str, str]]) -> None:
-        """Opens exactly these device nodes to a unit, until it is collected: path, and "r", "w", "rw".
+        """Open exactly these device nodes (path, and "r", "w" or "rw") to a unit, until it is collected.
 
-        Counts for the processes that systemd starts from now on. Raises :class:`HostFailure`.
+        This counts for the processes that systemd starts from now on. Raises :class:`HostFailure`.
         """
-        # empty first: what an earlier start was granted is closed again
+        # empty first: nodes that were opened for an earlier start are closed again
         steps = [*properties({"DeviceAllow": []})[:-1], *properties({"DeviceAllow": list(nodes)})[1:]]
         self._bus.call("SetUnitProperties", text(name), (ord("b"), True), *steps)
 
     def status(self, name: str) -> str:
-        """What a service says of itself (sd_notify(3), ``STATUS=``); "" when it says nothing, or is not there."""
+        """Return a service's status text (sd_notify(3), ``STATUS=``); "" when it has none, or is not there."""
         try:
             return str(self._get(name, _SERVICE, "StatusText").decode("utf-8", "replace"))
         except Refused:
             return ""
 
     async def statuses(self, name: str) -> AsyncGenerator[str]:
-        """What a service says of itself from now on, each time that it says something else; never ends by itself."""
+        """Yield a service's status text, as of now and each time that it changes; never end by itself."""
         said = ""
         async with self._watch([name]) as changed:
             while True:
@@ -178,9 +186,9 @@ class Units:
     async def ask_main(
         self, name: str, number: signal.Signals, answered: Callable[[str], bool], wait_s: float
     ) -> bool:
-        """Sends a signal to a service's main process; whether the status then is an answer, or the service has ended.
+        """Send a signal to a service's main process, and wait until its status is an answer or the service has ended.
 
-        ``False`` after ``wait_s`` without one.
+        Returns ``False`` after ``wait_s`` seconds without either.
         """
         try:
             async with asyncio.timeout(wait_s), self._watch([name]) as changed:
@@ -193,19 +201,19 @@ class Units:
         return True
 
     def kill(self, name: str) -> None:
-        """SIGKILL to all that is left of a unit, also of one that has ended."""
+        """Send SIGKILL to all processes that are left of a unit, also of one that has ended."""
         self._quietly("KillUnit", text(name), text("all"), (ord("i"), signal.SIGKILL))
 
     def _forget(self, name: str) -> None:
         self._quietly("ResetFailedUnit", text(name))
 
     def list(self, patterns: Iterable[str] = ("flyted-*",)) -> list[UnitFact]:
-        """The loaded units whose name matches one of the patterns."""
+        """Return the loaded units whose name matches one of the patterns."""
         rows = self._bus.call("ListUnitsByPatterns", *texts([]), *texts(patterns)) or []
         return [UnitFact(*(field.decode() for field in (row[0], row[2], row[3], row[4]))) for row in rows]
 
     def ended(self, name: str) -> UnitEnd | None:
-        """How a service's last run ended; ``None`` when systemd has forgotten it."""
+        """Return how a service's last run ended; ``None`` when systemd has forgotten it."""
         try:
             if self._get(name, _UNIT, "LoadState") != b"loaded":
                 return None
@@ -215,7 +223,7 @@ class Units:
             return None
 
     async def _begin(self, name: str, steps: Sequence[Step], names: Sequence[str], *, evict: bool) -> str:
-        """``StartTransientUnit``; its job. A unit of the same name that has ended is collected first.
+        """Call ``StartTransientUnit``, and return its job; a unit of the same name that has ended is collected first.
 
         One that still runs is stopped with ``evict``, else waited for.
         """
@@ -242,8 +250,8 @@ class Units:
         return await self._finished(self._bus.call(method, *steps).decode())
 
     async def _finished(self, job: str) -> str:
-        """The result of a job; to be called without anything awaited since it was begun."""
-        # the signal cannot come in between: it is only read by the loop
+        """Wait for a job, and return its result; nothing may have been awaited since the call that began it."""
+        # so JobRemoved cannot have been missed: only the loop reads signals
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._jobs[job] = future
         try:
@@ -258,7 +266,7 @@ class Units:
             self._jobs.pop(job, None)
 
     def _thaw(self, name: str) -> None:
-        """systemd refuses to stop a frozen unit ("Cannot perform operation on frozen unit")."""
+        """Thaw a unit: systemd refuses to stop a frozen one ("Cannot perform operation on frozen unit")."""
         try:
             if self._get(name, _UNIT, "FreezerState") not in (b"running", b""):
                 self._bus.call("ThawUnit", text(name))
@@ -272,7 +280,7 @@ class Units:
         return self._bus.call("Get", text(interface), text(key), path=unit_path(name), interface=PROPERTIES)
 
     def _quietly(self, method: str, *steps: Step) -> None:
-        with contextlib.suppress(HostFailure):  # not loaded (any more): nothing to forget
+        with contextlib.suppress(HostFailure):  # not loaded (any more): nothing to do
             self._bus.call(method, *steps)
 
     @contextlib.asynccontextmanager
@@ -305,7 +313,7 @@ class Units:
             self._callback(name)
 
     def _lost(self) -> None:
-        """Signals may have been missed: nobody waits for a job that has ended meanwhile."""
+        """Fail every job and wake every watcher: signals may have been missed, so a job may have ended unnoticed."""
         self._fail_jobs()
         for events in self._watched.values():
             for event in events:

@@ -1,7 +1,7 @@
 """The secret store: one age file per secret, and a keyed manifest that says which file holds which.
 
-The only file of flyted that holds plaintexts of secrets; it keeps none. ``age -d -i operator.txt KEY.7.age`` prints
-a value without flyted. What is on disk, and in which order it gets there, is ``ledger``'s.
+This is the only file of flyted that encrypts and decrypts secrets; it keeps no plaintext. ``age -d -i operator.txt
+KEY.7.age`` prints a value without flyted. ``ledger`` says what is on disk, and in which order it gets there.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 MAX_VALUE = 512 * 1024
 """Bytes of one value: it fits, with others, the 1 MiB that a unit has for credentials."""
 MAX_SECRETS = 4096
-"""The manifest is written anew at each change; with this many it has about 1.5 MiB."""
+"""The manifest is written anew at each change; with this many secrets it has about 1.5 MiB."""
 _MAX_FILE = MAX_VALUE + 64 * 1024  # the value, its chunks' tags, and a header with as many recipients as age allows
 
 
 @dataclass(frozen=True)
 class SecretInfo:
-    """What is told of a secret: never its value."""
+    """The facts that are told about a secret: never its value."""
 
     scope: SecretScope
     key: str
@@ -49,8 +49,8 @@ class SecretInfo:
 class Vault:
     """The open store. For one thread of one process: a lock on the folder keeps others out.
 
-    A store whose manifest is not to be trusted opens too, but refuses every call with ``refusal``: so the daemon
-    can start, serve what needs no secret, say what is wrong, and take ``accept_rollback``.
+    A store whose manifest is not to be trusted opens too, but every call raises ``refusal`` (``StoreCorrupt``): so the
+    daemon can start, serve apps that need no secret, say what is wrong, and take ``accept_rollback``.
     """
 
     def __init__(self, ledger: Ledger, identity: Identity, recovery: Sequence[Recipient]) -> None:
@@ -64,27 +64,28 @@ class Vault:
 
     @classmethod
     def open(cls, directory: Path, identity: Identity, recovery: Sequence[Recipient]) -> Vault:
-        """The store below ``directory`` (``/var/lib/flyted``); a new one if there is none.
+        """Open the store below ``directory`` (``/var/lib/flyted``); make a new one if there is none.
 
-        Raises ``HostFailure`` when the folders are missing, or open to other users, and ``Busy`` when another
-        process has them. A damaged or rolled back store opens, with ``refusal`` set. When ``recovery`` has changed,
-        all secrets are encrypted anew, so a key that is added later opens the older ones too; see ``stale``.
+        Raises ``HostFailure`` when the folders are missing, or open to other users, or a rotation is not finished, and
+        ``Busy`` when another process has them. A damaged or rolled back store opens, with ``refusal`` set. When
+        ``recovery`` has changed, all secrets are encrypted anew, so that a key that is added later opens the older
+        ones too; see ``stale``.
         """
         vault = cls(Ledger.open(directory, identity.derive(manifest.KEY_INFO)), identity, recovery)
         vault._reseal()
         return vault
 
     def close(self) -> None:
-        """Lets another process open it."""
+        """Close the store, so that another process can open it."""
         self._ledger.close()
 
     # A user's secrets.
 
     def put(self, scope: SecretScope, key: str, value: bytes, *, replace: bool) -> SecretInfo:
-        """Stores a value of 1 to ``MAX_VALUE`` bytes.
+        """Store a value of 1 to ``MAX_VALUE`` bytes.
 
-        Raises ``AlreadyExists`` if there is one and not ``replace``; ``InvalidInput``; ``HostFailure`` (disk full,
-        …), after which the old value is still there.
+        Raises ``AlreadyExists`` if there is one and not ``replace``; ``InvalidInput`` for another key or size, or a
+        full store; ``HostFailure`` (disk full, …), after which the old value is still there.
         """
         slot = Slot(scope, names.secret_key(key))
         if slot in self._entries() and not replace:
@@ -92,11 +93,14 @@ class Vault:
         return self._info(slot, self._store(slot, value))
 
     def get(self, scope: SecretScope, key: str) -> bytes:
-        """The value. Raises ``SecretNotFound``; ``StoreCorrupt``, naming the secret, if its file is not ours."""
+        """Return the value of a secret.
+
+        Raises ``SecretNotFound``; ``StoreCorrupt``, naming the secret, if its file is not ours; ``HostFailure``.
+        """
         return self._value(self._slot(scope, key))
 
     def digest(self, scope: SecretScope, key: str) -> tuple[int, str]:
-        """Returns the value's length and SHA-256, having checked that its file is ours; raises as :meth:`get`.
+        """Return the value's length and SHA-256, once its file has proved to be ours, or raise as :meth:`get`.
 
         Digests are remembered, values never: a value is decrypted for this only while nobody has read it yet.
         """
@@ -108,21 +112,21 @@ class Vault:
         return self._digests[entry.sha256]
 
     def info(self, scope: SecretScope, key: str) -> SecretInfo:
-        """What is known of one secret. Raises ``SecretNotFound``."""
+        """Return the facts about one secret, or raise ``SecretNotFound``."""
         slot = self._slot(scope, key)
         return self._info(slot, self._entries()[slot])
 
     def list(self) -> list[SecretInfo]:
-        """All of the users' secrets, in order; each file is read and compared, none is decrypted."""
+        """Return the facts about all users' secrets, in order; each file is read and compared, none is decrypted."""
         return [self._info(slot, entry) for slot, entry in sorted(self._entries().items()) if not slot.internal]
 
     @property
     def count(self) -> int:
-        """How many there are, the daemon's own too."""
+        """The number of secrets, the daemon's own included."""
         return len(self._entries())
 
     def delete(self, scope: SecretScope, key: str) -> SecretInfo:
-        """Removes a secret, damaged or not, on a full disk too; gives what it was.
+        """Remove a secret, damaged or not, on a full disk too, and return the facts about it.
 
         Raises ``SecretNotFound``, ``HostFailure``.
         """
@@ -133,14 +137,15 @@ class Vault:
         return info
 
     def find(self, key: str, project: str, domain: str) -> tuple[SecretScope, Entry]:
-        """Returns what :meth:`resolve` does, and what the manifest says of it: no file is read. Raises as that."""
+        """Return the scope that :meth:`resolve` finds, or raise as that, and the manifest's entry; no file is read."""
         scope = self.resolve(key, project, domain)
         return scope, self._entries()[Slot(scope, key)]
 
     def resolve(self, key: str, project: str, domain: str) -> SecretScope:
-        """Where an app of ``project`` and ``domain`` finds ``key``: its own scope, the domain's, the machine's.
+        """Return the scope in which an app of ``project`` and ``domain`` finds ``key``.
 
-        The first that has it wins, as in Flyte. Raises ``SecretNotFound``, which says where it looked.
+        The scopes are its own, the domain's and the machine's; the first that has the key wins, as in Flyte. Raises
+        ``SecretNotFound``, which says where it looked, and ``InvalidInput`` for a key that cannot be one.
         """
         names.secret_key(key)
         scopes = list(dict.fromkeys([SecretScope(project, domain), SecretScope("", domain), SecretScope()]))
@@ -154,11 +159,11 @@ class Vault:
     # The daemon's own.
 
     def put_internal(self, name: str, value: bytes) -> None:
-        """Stores, or replaces, a secret of the daemon's own (the CA's key). No user's name reaches it."""
+        """Store, or replace, a secret of the daemon's own (the CA's key), which no user can name."""
         self._store(_internal(name), value)
 
     def get_internal(self, name: str) -> bytes:
-        """A secret of the daemon's own. Raises ``SecretNotFound``."""
+        """Return a secret of the daemon's own, or raise as :meth:`get`."""
         slot = _internal(name)
         if slot not in self._entries():
             raise SecretNotFound(f"{slot} is not in the store")
@@ -173,19 +178,19 @@ class Vault:
 
     @property
     def has_recovery(self) -> bool:
-        """Whether anybody but this machine can open the files."""
+        """True if anybody but this machine can open the files."""
         return len(self._recipients) > 1
 
     @property
     def stale(self) -> int:
-        """How many secrets are not encrypted to today's recipients: damaged ones, or all after a full disk."""
+        """The number of secrets not encrypted to today's recipients: damaged ones, or all after a full disk."""
         return sum(e.sealed_to != self._sealed_to for e in self._ledger.current.entries.values())
 
     def accept_rollback(self) -> None:
-        """Takes an older store, restored on purpose, for the true one; does nothing if there is nothing to accept.
+        """Accept an older store, restored on purpose, as the true one; do nothing if there is nothing to accept.
 
         Secret files that its manifest does not list are kept, as ``NAME.unlisted``: a recovery key opens them.
-        Raises the refusal if it is another one: a manifest that somebody changed cannot be accepted.
+        Raises ``refusal`` if it is of another kind: a manifest that somebody changed cannot be accepted.
         """
         self._ledger.accept_rollback()
         self._reseal()
@@ -198,16 +203,16 @@ class Vault:
         return self._identity.recipient
 
     def ask_rotation(self) -> None:
-        """Asks for a new identity, which ``flyted-rotate.service`` makes before flyted's next start.
+        """Ask for a new identity, which ``flyted-rotate.service`` makes before flyted's next start.
 
         Raises ``StoreCorrupt``, as the refusal or when a secret is damaged: none may be lost on the way.
-        Raises ``HostFailure`` when there are files of an accepted rollback: only today's identity opens them.
+        Raises ``HostFailure`` when there are files of an accepted rollback: the new identity would not open them.
         """
         self._check_rotation()
         self._ledger.ask_rotation()
 
     def write_anew(self, folder: PrivateDir, identity: Identity) -> None:
-        """The whole store at its next generation, in an empty ``folder``, for ``identity`` and the recovery keys.
+        """Write the store at its next generation into an empty ``folder``, for ``identity`` and the recovery keys.
 
         Raises as ``ask_rotation``, and ``OSError``. This store stays as it is.
         """
@@ -236,7 +241,7 @@ class Vault:
             )
 
     def _reseal(self) -> None:
-        """One secret at a time: it may be killed, and goes on at the next start. What fails stays as it was."""
+        """Encrypt each ``stale`` secret anew; one that fails stays as it was. After a kill the next start goes on."""
         if self.refusal is not None:
             return
         for slot, entry in self._ledger.current.entries.items():
@@ -268,7 +273,7 @@ class Vault:
         return SecretInfo(slot.scope, slot.key, entry.generation, entry.created, entry.updated, entry.size, damaged)
 
     def _sealed(self, slot: Slot, entry: Entry) -> bytes:
-        """The ciphertext that the manifest vouches for."""
+        """Return the ciphertext that the manifest vouches for, or raise ``StoreCorrupt`` or ``HostFailure``."""
         try:
             with host_errors(f"{slot} cannot be read"):
                 sealed = self._ledger.read(slot.file_name(entry.generation), _MAX_FILE)
@@ -322,7 +327,7 @@ def _internal(name: str) -> Slot:
 
 
 def _create(slot: Slot) -> str:
-    """The command that stores it."""
+    """Return the command that stores the secret."""
     project = f" --project {slot.scope.project}" if slot.scope.project else ""
     domain = f" --domain {slot.scope.domain}" if slot.scope.domain else ""
     return f"flytectl secret create {slot.key}{project}{domain}"

@@ -1,4 +1,4 @@
-"""Hears of changes to some files of one folder, inotify(7): also of files that are replaced by rename, as most are."""
+"""Watches some files of one folder for changes, inotify(7): also files that are replaced by rename, as most are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _READ = 65536
 
 
 class FileWatch:
-    """A watch on a folder. ``hears`` is false where the kernel gives none: then somebody has to look."""
+    """A watch on a folder. ``hears`` is false where the kernel gives none: then the caller has to look by itself."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self._names = frozenset(name.encode() for name in names)
@@ -31,16 +31,16 @@ class FileWatch:
 
     @property
     def hears(self) -> bool:
-        """Whether the kernel tells us."""
+        """True if the kernel reports changes."""
         return self._fd >= 0
 
     def start(self, changed: Callable[[], None]) -> None:
-        """Calls ``changed`` after each change from now on, and for those since the watch was made."""
+        """Call ``changed`` after each change from now on, and for those since the watch was made."""
         if self.hears:
             asyncio.get_running_loop().add_reader(self._fd, self._read, changed)
 
     def close(self) -> None:
-        """Gives the watch back."""
+        """Close the watch."""
         if self.hears:
             os.close(self._fd)
             self._fd = -1
@@ -68,7 +68,7 @@ def _watching(folder: Path) -> int:
 
 
 def _concerns(data: bytes, names: frozenset[bytes]) -> bool:
-    """Whether one of the events is about a file of these names, or events were lost."""
+    """Report whether one of the events is about a file of these names, or events were lost."""
     at = 0
     while at < len(data):
         _wd, mask, _cookie, length = _EVENT.unpack_from(data, at)

@@ -1,4 +1,4 @@
-"""A file that is replaced as a whole."""
+"""Replaces a file as a whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flyted.contract.errors import HostFailure
 
 
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Puts ``data`` at ``path`` with ``mode``, whatever our umask is; a reader sees the old file or the new one.
+    """Put ``data`` at ``path`` with ``mode``, whatever the umask is; a reader sees the old file or the new one.
 
     Raises :class:`HostFailure` when the disk refuses.
     """
