@@ -1,7 +1,7 @@
-"""What the ingress shall serve, and the difference between that and what HAProxy has. Pure.
+"""Describes what the ingress shall serve, and finds the difference between that and what HAProxy has. Pure.
 
-Values are checked when made: a name, host, path or reason that reaches a configuration file or HAProxy's
-command line has no character in it that could end a word or a line there.
+Values are checked when they are made: a name, host, path or reason that reaches a configuration file or HAProxy's
+command line contains no character that could end a word or a line there.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ BACKEND = "apps"
 FILES = "/run/flyted/ingress"
 HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
 TABLES = (HOSTS, TIMEOUTS, UNAVAILABLE, GUARDED, FENCED, OPEN_PATHS)
-"""The maps of a state; the one of tokens is another matter (``daemon/grants.py``)."""
+"""The maps of a state. The map of tokens is not among them: ``daemon/grants.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
 DEFAULT_MAXCONN = 1024
 MAX_MAXCONN = 4095
-"""One below the sockets' backlog of 4096: at a full backlog connect() fails at once, and the request with it, while
-requests above ``maxconn`` wait inside HAProxy."""
+"""One below the sockets' backlog of 4096.
+
+With a full backlog connect() fails at once, and the request with it, while requests above ``maxconn`` wait inside
+HAProxy.
+"""
 DEFAULT_TIMEOUT_MS = 300_000
 
 _SERVER = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?")
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
-_PATH = re.compile(r"/[A-Za-z0-9/._-]{1,106}")  # sun_path holds 108 bytes, one of them the end
+_PATH = re.compile(r"/[A-Za-z0-9/._-]{1,106}")  # sun_path has 108 bytes, the last of which is NUL
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _REASON_LENGTH = 500
 
@@ -46,15 +49,18 @@ def _empty() -> Mapping[str, T]:
 
 @dataclass(frozen=True)
 class Server:
-    """One replica behind the ingress. Its name carries app, revision and replica, and so fixes all but ``maxconn``."""
+    """One replica behind the ingress. Its name contains app, revision and replica, so only ``maxconn`` can change."""
 
     name: str
     socket_path: str
     maxconn: int = DEFAULT_MAXCONN
-    h2: bool = False  # it speaks HTTP/2, and nothing else; as its path, HAProxy does not tell it
+    h2: bool = False  # it speaks HTTP/2 only; HAProxy does not report this, nor the socket's path
 
     def __post_init__(self) -> None:
-        """Raises :class:`InvalidInput`. HAProxy does not tell socket paths: what was read back has ``""``."""
+        """Raise :class:`InvalidInput` for a name, path or limit that is not valid.
+
+        HAProxy does not report socket paths, so a server that was read back has the path ``""``.
+        """
         if _SERVER.fullmatch(self.name) is None:
             raise InvalidInput(f"server name {shown(self.name)} is not valid")
         if self.socket_path and _PATH.fullmatch(self.socket_path) is None:
@@ -64,20 +70,20 @@ class Server:
 
     @property
     def words(self) -> str:
-        """What HAProxy is told of it behind its name, in the file and at run time."""
-        # weight 0: `use-server` with a name that is not there falls back to balancing, to another app's server
+        """What follows the server's name in HAProxy's configuration and in ``add server``."""
+        # weight 0: `use-server` with a name that does not exist falls back to balancing, so to another app's server
         return f"unix@{self.socket_path} maxconn {self.maxconn} weight 0" + (" proto h2" if self.h2 else "")
 
 
 @dataclass(frozen=True)
 class Unavailable:
-    """Why an app cannot be had now, as its visitors are told, and when to try again."""
+    """Why an app is not available now, as its visitors are told, and the seconds after which to try again."""
 
     reason: str
     retry_after_s: int = 30
 
     def __post_init__(self) -> None:
-        """Raises :class:`InvalidInput`; :func:`unavailable` takes any text."""
+        """Raise :class:`InvalidInput` for a reason or time that is not valid; :func:`unavailable` takes any text."""
         if not self.reason or len(self.reason) > _REASON_LENGTH or _CONTROL.search(self.reason):
             raise InvalidInput(f"the reason {shown(self.reason)} is empty, too long or has a control character in it")
         if self.reason != " ".join(self.reason.split()):
@@ -87,25 +93,28 @@ class Unavailable:
 
 
 def unavailable(text: str, retry_after_s: int = 30) -> Unavailable:
-    """An :class:`Unavailable` from any text (a log line, an error): cleaned and shortened."""
+    """Return an :class:`Unavailable` with any text (a log line, an error), cleaned and shortened."""
     clean = " ".join(_CONTROL.sub(" ", text).split())
     return Unavailable(clean[:_REASON_LENGTH].rstrip() or "not available", retry_after_s)
 
 
 @dataclass(frozen=True)
 class IngressState:
-    """What is served: servers by name, host names, time limits. ``unavailable`` wins over ``hosts``."""
+    """What is served: servers by name, host names, time limits. ``unavailable`` takes precedence over ``hosts``."""
 
     servers: Mapping[str, Server] = field(default_factory=_empty)
     hosts: Mapping[str, str] = field(default_factory=_empty)  # host name → server name
     timeouts_ms: Mapping[str, int] = field(default_factory=_empty)  # server name → longest silence of the app
     unavailable: Mapping[str, Unavailable] = field(default_factory=_empty)  # host name → why
-    guarded: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app that wants a token
-    fenced: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app of which only some paths
-    open_paths: Mapping[str, str] = field(default_factory=_empty)  # are open: host name and path → "open"
+    guarded: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app that requires a token
+    fenced: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app with only some paths open
+    open_paths: Mapping[str, str] = field(default_factory=_empty)  # host name and path of those → "open"
 
     def __post_init__(self) -> None:
-        """Checks names, and that every host leads somewhere; raises :class:`InvalidInput`."""
+        """Raise :class:`InvalidInput` for a name, path or time limit that is not valid.
+
+        Whether the servers that hosts lead to exist is for :meth:`check`.
+        """
         for name, server in self.servers.items():
             if name != server.name:
                 raise InvalidInput(f"server '{server.name}' is filed under another name")
@@ -122,7 +131,11 @@ class IngressState:
                 raise InvalidInput(f"server {shown(name)}: a time limit must be 1 ms to one day")
 
     def check(self) -> IngressState:
-        """The state itself, if every host leads to a server; raises :class:`InvalidInput`. For what is wanted."""
+        """Return the state itself if it is complete; call this on a wanted state.
+
+        Raises :class:`InvalidInput` for a host or time limit whose server does not exist, and for a server without a
+        socket.
+        """
         for host, name in self.hosts.items():
             if name not in self.servers:
                 raise InvalidInput(f"host '{host}' leads to server {shown(name)}, which is not there")
@@ -137,14 +150,14 @@ class IngressState:
 
 @dataclass(frozen=True)
 class Listen:
-    """Where the ingress listens."""
+    """The ports and addresses on which the ingress listens."""
 
     https_port: int = 443
     http_port: int = 80
     addresses: tuple[str, ...] = LOOPBACK
 
     def __post_init__(self) -> None:
-        """Raises :class:`InvalidInput` for a port or address that is none."""
+        """Raise :class:`InvalidInput` for a port or address that is not valid, equal ports, or no address."""
         for port in (self.https_port, self.http_port):
             if not 1 <= port <= 65535:
                 raise InvalidInput(f"port {port} is out of range")
@@ -159,26 +172,29 @@ class Listen:
 
 @dataclass(frozen=True)
 class Live:
-    """What HAProxy said that it has, at one moment."""
+    """What HAProxy reported at one moment."""
 
     state: IngressState
     traffic: Mapping[str, Traffic] = field(default_factory=_empty)
-    resting: frozenset[str] = frozenset()  # servers in maintenance: taken out, not yet deleted
-    structure: str = ""  # digest of the configuration it was started with; see ingress_config.structure
+    resting: frozenset[str] = frozenset()  # servers in maintenance: taken out of use, not yet deleted
+    structure: str = ""  # digest of the configuration that it was started with; see ingress_config.structure
 
 
 def draining(live: Live, wanted: IngressState) -> frozenset[str]:
-    """Servers that are not wanted any more and still answer requests: they stay until a later :func:`changes`."""
+    """Return the servers that are not wanted any more and still have requests.
+
+    They are not deleted before a later :func:`changes`.
+    """
     unwanted = live.state.servers.keys() - wanted.servers.keys()
     return frozenset(n for n in unwanted if n in live.traffic and live.traffic[n].busy)
 
 
 def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
-    """Commands for HAProxy's runtime API that turn what it has into what is wanted.
+    """Return commands for HAProxy's runtime API that turn what it has into what is wanted.
 
-    The order keeps every moment between two commands servable: a server exists before a host leads to it, a host's
-    new server replaces the old one in one command, a server goes when no host leads to it and nothing is in flight.
-    Source: HAProxy's management.txt, section 9.3.
+    Requests can be served at every moment between two commands: a server exists before a host leads to it, one command
+    replaces a host's old server by the new one, and a server is deleted only when no host leads to it and nothing is
+    in flight. Source: HAProxy's management.txt, section 9.3.
     """
     have = live.state
     table = {name: f"{files}/{name}" for name in TABLES}
@@ -191,8 +207,8 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
     return [
         *_set(table[OPEN_PATHS], have.open_paths, wanted.open_paths),
         *_set(table[FENCED], have.fenced, wanted.fenced),
-        *_unset(table[OPEN_PATHS], closing, wanted.open_paths),  # while what may lie there is not yet served
-        *_set(table[GUARDED], have.guarded, wanted.guarded),  # before anything of the app can be had
+        *_unset(table[OPEN_PATHS], closing, wanted.open_paths),  # before the new revision serves such a path
+        *_set(table[GUARDED], have.guarded, wanted.guarded),  # before the app can be reached
         *_set(table[UNAVAILABLE], old_why, why),
         *_set(table[TIMEOUTS], old_limits, limits),
         *(command for server in wanted.servers.values() for command in _server(server, live)),
@@ -208,7 +224,7 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
 
 
 def token_changes(have: Mapping[str, str], wanted: Mapping[str, str], files: str = FILES) -> list[str]:
-    """Commands that turn HAProxy's table of tokens into what is wanted; what ends comes first."""
+    """Return commands that turn HAProxy's map of tokens into what is wanted. Removals come first."""
     table = f"{files}/{TOKENS}"
     return [*_unset(table, have, wanted), *_set(table, have, wanted)]
 
@@ -225,12 +241,15 @@ def _server(server: Server, live: Live) -> list[str]:
 
 
 def reason_values(state: IngressState) -> dict[str, str]:
-    """Host → ``"<retry after> <reason>"``: one value, so that both change in one command."""
+    """Return host → ``"<retry after> <reason>"``: one value, so that both change in one command."""
     return {host: f"{u.retry_after_s} {u.reason}" for host, u in state.unavailable.items()}
 
 
 def _set(table: str, have: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """`add map` on a key that is there would add a second entry, `set map` on a missing one fails."""
+    """Return the commands for new and changed entries.
+
+    `add map` of a key that exists would add a second entry, and `set map` of a missing key fails.
+    """
     return [
         f"{'set' if key in have else 'add'} map {table} {key} {word(value)}"
         for key, value in sorted(wanted.items())
@@ -243,7 +262,11 @@ def _unset(table: str, have: Mapping[str, str], wanted: Mapping[str, str]) -> li
 
 
 def word(value: str) -> str:
-    """A value as one word of HAProxy's command line: a backslash before whatever could end a word or a command."""
+    """Return a value as one word of HAProxy's command line.
+
+    A backslash precedes every character that could end a word or a command. Raises :class:`InvalidInput` for a value
+    that is empty or has a control character.
+    """
     if not value or _CONTROL.search(value):
         raise InvalidInput(f"{shown(value)} is empty or has a control character in it")
     return re.sub(r"([^A-Za-z0-9._:/\u0080-\U0010ffff-])", r"\\\1", value)

@@ -1,4 +1,4 @@
-"""What HAProxy answers on its runtime API, as values. Pure; the formats are in its management.txt, section 9."""
+"""Parses the answers of HAProxy's runtime API. Pure; the formats are in HAProxy's management.txt, section 9."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ _STILL_USED = "still has connections attached"
 
 
 def parse_show_map(text: str) -> dict[str, str]:
-    """``show map FILE``: ``<reference> <key> <value>`` a line. The first entry of a key is the one that counts."""
+    """Parse ``show map FILE``: a line ``<reference> <key> <value>`` each. The first entry of a key counts.
+
+    Raises :class:`HostFailure` for a line of another form.
+    """
     entries: dict[str, str] = {}
     for line in text.splitlines():
         words = line.split(" ", 2)
@@ -43,13 +46,19 @@ def parse_show_map(text: str) -> dict[str, str]:
 
 
 def parse_uses(text: str, kept_s: float) -> dict[str, float]:
-    """``show table NAME`` of a table that forgets a key ``kept_s`` after its last use: seconds since then, by key."""
+    """Parse ``show table NAME``: return the seconds since the last use of each key.
+
+    ``kept_s``: the seconds after its last use at which the table forgets a key.
+    """
     found = (_USE.match(line) for line in text.splitlines())
     return {use["key"]: max(0.0, kept_s - int(use["left_ms"]) / 1000) for use in found if use is not None}
 
 
 def parse_show_stat(text: str) -> list[dict[str, str]]:
-    """``show stat BACKEND 4 -1``: one row per server, by column name."""
+    """Parse ``show stat BACKEND 4 -1``: one row per server, by column name.
+
+    Raises :class:`HostFailure` for a text of another form.
+    """
     header, _, rows = text.strip().partition("\n")
     if not header.startswith("# pxname,svname,"):
         raise HostFailure(f"HAProxy's counters cannot be read: {shown(header)}")
@@ -58,7 +67,10 @@ def parse_show_stat(text: str) -> list[dict[str, str]]:
 
 
 def traffic_of(row: dict[str, str], info: dict[str, str]) -> Traffic:
-    """The counters of one server's row; ``info`` as of :func:`parse_show_info` tells whose they are."""
+    """Return the counters in one server's row. Raises :class:`HostFailure` for one that is not a number.
+
+    ``info``: as of :func:`parse_show_info`; it names the process that counted.
+    """
     age = _number(row, "lastsess", -1)
     return Traffic(
         in_flight=_number(row, "scur"),
@@ -73,7 +85,7 @@ def traffic_of(row: dict[str, str], info: dict[str, str]) -> Traffic:
 
 
 def process_of(info: dict[str, str]) -> str:
-    """Which process answered, of :func:`parse_show_info`: a restarted HAProxy is another one."""
+    """Return which process answered, from :func:`parse_show_info`: a restarted HAProxy is another one."""
     return f"{info.get('Pid', '')}@{info.get('Start_time_sec', '')}"
 
 
@@ -85,21 +97,21 @@ def _number(row: dict[str, str], name: str, missing: int = 0) -> int:
 
 
 def parse_show_info(text: str) -> dict[str, str]:
-    """``show info``: ``Name: value`` a line."""
+    """Parse ``show info``: a line ``Name: value`` each."""
     pairs = (line.partition(":") for line in text.splitlines())
     return {name: value.strip() for name, colon, value in pairs if colon}
 
 
 def parse_traffic(info: str, stat: str) -> dict[str, Traffic]:
-    """The counters of every server, by name."""
+    """Return the counters of every server, by name. Raises :class:`HostFailure` for an answer that is not valid."""
     about = parse_show_info(info)
     return {row["svname"]: traffic_of(row, about) for row in parse_show_stat(stat)}
 
 
 def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
-    """Everything HAProxy has, out of its answers; ``maps`` by file name.
+    """Return everything that HAProxy has, from its answers. ``maps``: by file name.
 
-    Raises :class:`HostFailure` when one makes no sense.
+    Raises :class:`HostFailure` for an answer that is not valid, or an entry that flyted did not make.
     """
     tables = {name: parse_show_map(text) for name, text in maps.items()}
     rows = {row["svname"]: row for row in parse_show_stat(stat)}
@@ -128,7 +140,10 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
 
 
 def structure_of(info: str) -> str:
-    """The digest of the rules that HAProxy was started with (``ingress_config.structure``), from ``show info``."""
+    """Return the digest of the rules that HAProxy was started with (``ingress_config.structure``).
+
+    ``info``: the answer to ``show info``.
+    """
     about = parse_show_info(info)
     return about.get("Description") or about.get("description", "")
 
@@ -139,12 +154,12 @@ def _reason(value: str) -> Unavailable:
 
 
 def still_draining(command: str, answer: str) -> bool:
-    """Whether ``del server`` was refused because a request is still in flight: not an error, try again later."""
+    """Report whether HAProxy refused ``del server`` because a request is in flight: not an error, try again later."""
     return command.startswith("del server ") and _STILL_USED in answer
 
 
 def refusal(command: str, answer: str) -> str:
-    """HAProxy's own words when it refused a command that changes something; ``""`` when it was done."""
+    """Return HAProxy's own words if it refused a command that changes something; ``""`` if the command was done."""
     said = " ".join(answer.split())
     expected = _SAID_AT_SUCCESS.get(" ".join(command.split()[:2]), "")
     return "" if said == expected else said or "no answer"

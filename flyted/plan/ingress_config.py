@@ -1,6 +1,6 @@
-"""The ingress as files: HAProxy's configuration and its maps, complete, so that a restart serves the same. Pure.
+"""Writes HAProxy's configuration and its maps, complete, so that a restarted HAProxy serves the same. Pure.
 
-Rules and their homes: HAProxy's configuration.txt (2.6 and 3.0 read this alike); RFC 9110 (421, 308), RFC 7239.
+Sources of the rules: HAProxy's configuration.txt (2.6 and 3.0 read this alike); RFC 9110 (421, 308), RFC 7239.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from flyted.plan.ports import bindable
 CONFIG = "haproxy.cfg"
 CERTIFICATE = "/run/credentials/flyted-ingress.service/site.pem"
 GATEWAY_SOCKET = "/run/flyted/gateway.sock"
-ADMIN = "fd@3"  # PID 1's, as all listeners (plan/ports.py): root's alone, no file mode for HAProxy to get wrong
-FIRST_FD = 4  # those for clients follow
-BUFFER = 65536  # bytes; holds a message's headers. HAProxy has one only while it is in use
+ADMIN = "fd@3"  # from PID 1, as all listeners (plan/ports.py): for root alone, and HAProxy sets no file mode wrongly
+FIRST_FD = 4  # the listeners for clients follow
+BUFFER = 65536  # bytes; holds a message's headers. HAProxy allocates a buffer only while it is in use
 CONNECTIONS = 8000
 PER_ADDRESS = CONNECTIONS // 2
-SILENT = CONNECTIONS // 8  # of an address, before TLS is spoken; only with HAProxy 2.6
-HARD_FIELDS = 1024  # above it HAProxy itself refuses a message, in words that cannot be changed
+SILENT = CONNECTIONS // 8  # per address, before the TLS handshake is done; only with HAProxy 2.6
+HARD_FIELDS = 1024  # above this HAProxy itself refuses a message, in words that cannot be changed
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where HAProxy finds what it needs; other than the default only in tests."""
+    """The paths that HAProxy needs. Only tests use other values than the defaults."""
 
     files: str = FILES
     certificate: str = CERTIFICATE
     admin: str = ADMIN
-    inherits: bool = True  # the listeners for clients, from PID 1; else HAProxy binds them itself
+    inherits: bool = True  # HAProxy inherits the listeners for clients from PID 1; otherwise it binds them itself
     gateway: str = GATEWAY_SOCKET
 
 
 STANDARD = Places()
 
-# A backslash at the end of a line continues it; _frame() joins the two, HAProxy itself has no such thing.
+# A backslash at the end of a line continues it: _frame() joins the two lines, since HAProxy cannot.
 HEAD = r"""# Written by flyted; HAProxy reads it when it starts. While it runs, flyted tells it every change.
 global
     description @STRUCTURE@
@@ -207,14 +207,20 @@ backend @BACKEND@
 
 
 def render_config(state: IngressState, listen: Listen, places: Places = STANDARD) -> str:
-    """The whole haproxy.cfg, with a static line per server. Raises :class:`InvalidInput` if a host leads nowhere."""
+    """Return the whole haproxy.cfg, with a static line per server.
+
+    Raises :class:`InvalidInput` for a state that is not complete (:meth:`IngressState.check`).
+    """
     frame = _frame(listen, places)
     servers = [f"    server {s.name} {s.words}\n" for s in state.check().servers.values()]
     return frame.replace("@STRUCTURE@", structure(listen, places)) + "".join(servers)
 
 
 def structure(listen: Listen, places: Places = STANDARD) -> str:
-    """A digest of all but the servers. HAProxy repeats it in ``show info``: so it shows when a restart is due."""
+    """Return a digest of the whole configuration but the servers.
+
+    HAProxy repeats it in ``show info``, which shows when a restart is due.
+    """
     return "flyted-" + hashlib.sha256(_frame(listen, places).encode()).hexdigest()[:16]
 
 
@@ -269,7 +275,7 @@ def _binds(listen: Listen, places: Places, which: int, tls: str) -> str:
 
 
 def render_maps(state: IngressState) -> dict[str, str]:
-    """The maps by file name. In a file a value runs to the end of its line: nothing is escaped."""
+    """Return the maps by file name. In a file a value extends to the end of its line, so nothing is escaped."""
     tables = {
         TIMEOUTS: {name: str(ms) for name, ms in state.timeouts_ms.items()},
         UNAVAILABLE: reason_values(state),
@@ -282,5 +288,5 @@ def render_maps(state: IngressState) -> dict[str, str]:
 
 
 def map_text(table: Mapping[str, str]) -> str:
-    """A map's file."""
+    """Return the text of a map's file."""
     return "".join(f"{key} {value}\n" for key, value in sorted(table.items()))

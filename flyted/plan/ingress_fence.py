@@ -1,8 +1,9 @@
 """The ingress's rules for apps that check a key themselves, but not on every path. Pure.
 
-vLLM guards /v1 and leaves /invocations, which answers the same, to everybody. So for a fenced host only paths are let
-through that are listed for it. What is compared is what the app will compare: nothing is decoded or put right here, so
-a path that somebody might read in another way (``%2e``, ``//``, ``/./``, ``;``) is refused, whatever is open.
+vLLM asks for its key on /v1, but not on /invocations, which answers the same. So for a fenced host the ingress lets
+only those paths through that are listed for it. It compares the path as the app will see it: nothing is decoded or
+normalised. So a path that an app might read in another way (``%2e``, ``//``, ``/./``, ``;``) is refused, whatever is
+open.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from flyted.contract.app import OPEN_PATH
 FENCED, OPEN_PATHS = "fenced.map", "open-paths.map"
 OPEN = "open"
 KEY = re.compile(rf"(?P<host>[a-z0-9.-]{{1,253}})(?P<path>{OPEN_PATH.pattern})/")
-"""Of the table of open paths: the host, and a path with a slash behind it, so that /v1 does not open /v1x."""
+"""A key of the table of open paths: the host, and a path with a slash at its end, so that /v1 does not open /v1x."""
 CLOSED = "this path is not public: the API key of this app does not protect it; its operator can open it: --open-path"
 
 RULES = r"""    acl fenced var(txn.host),map(@FILES@/@FENCED@) -m found
@@ -35,15 +36,15 @@ if fenced !own_pages !open_path || fenced !own_pages !plain_path
 
 
 def keys(host: str, paths: Iterable[str]) -> dict[str, str]:
-    """The entries of the table of open paths for one host; ``paths`` as ``/v1``, each with all below it."""
+    """Return the entries of the table of open paths for one host. ``paths``: as ``/v1``, each with all below it."""
     return {f"{host}{path}/": OPEN for path in paths}
 
 
 def host_of(key: str) -> str:
-    """The host of an entry."""
+    """Return the host in a key of the table of open paths."""
     return key.partition("/")[0]
 
 
 def filled(text: str) -> str:
-    """The rules with our own names."""
+    """Return the rules with the names of our maps filled in."""
     return text.replace("@FENCED@", FENCED).replace("@OPEN_PATHS@", OPEN_PATHS).replace("@CLOSED@", CLOSED)

@@ -1,13 +1,13 @@
-"""The ingress's rules for apps that want a token (``requires_auth``): HAProxy's words, without any code of ours. Pure.
+"""The ingress's rules for apps that require a token (``requires_auth``), for HAProxy to evaluate by itself. Pure.
 
-Whoever has no valid token is answered here, so that they wake no app and learn nothing of it. A program sends
-``Authorization: Bearer``, or the same as ``X-Flyte-Authorization`` where the app has a use of its own for the former;
-a browser sends the cookie that the gateway gave it. No app ever sees one of them: tokens are recognised by their shape
-and removed, also where the app asks for none.
+The ingress itself answers a client without a valid token, so that such a client wakes no app and learns nothing about
+it. A program sends ``Authorization: Bearer``, or the same as ``X-Flyte-Authorization`` if the app uses the former
+itself; a browser sends the cookie that the gateway gave it. No app ever sees a token of flyted: tokens are recognised
+by their shape and removed, also for apps that require none.
 
-A browser asks without credentials whether a script of another origin may send a request (a preflight). That is
-answered here too, with yes: the request itself still needs a token, which no browser adds to it, and the app says who
-may read the answer. So no app is woken by a question.
+A browser asks without credentials whether a script of another origin may send a request (a preflight). The ingress
+answers that too, with yes: the request itself still needs a token, which no browser adds to it, and the app decides
+who may read the answer. So a preflight wakes no app.
 
 Sources: RFC 6750 (Bearer), RFC 9110 11.6 (WWW-Authenticate), RFC 6265 (Cookie), Fetch 4.8 (CORS-preflight fetch);
 HAProxy's configuration.txt.
@@ -19,11 +19,11 @@ from flyted.contract.token import COOKIE, SHAPE
 
 GUARDED, TOKENS = "guarded.map", "tokens.map"
 USES, USES_KEPT_S = "token_uses", 10 * 86400
-"""When a token was last used: by digest in HAProxy's memory, for so long since then (show table)."""
+"""HAProxy's table of the last use of each token, by digest, in memory (show table), and the seconds it is kept."""
 OWN_PATH = "/.flyted/"
-"""Below it, on every app's host, the gateway answers: a browser gets its cookie for that host there."""
+"""The path below which the gateway answers on every app's host: there a browser gets its cookie for that host."""
 LONGEST_NEXT = 1024
-"""A longer address is not come back to after the login: it would have to fit into a header, three bytes for one."""
+"""The most characters of an address to which the login returns: it has to fit into a header, at 3 bytes for each."""
 SIGN_IN = "sign in; a browser: flytectl login; a program: Authorization: Bearer, and what flytectl token prints"
 
 RULES = r"""    http-request set-var(txn.guarded) var(txn.host),map(@FILES@/@GUARDED@)
@@ -102,7 +102,7 @@ FOR_APPS = r"""    http-request set-header X-Flyte-User %[var(txn.user)] if know
 
 
 def filled(text: str) -> str:
-    """The rules with our own names; ports, files and the gateway's host stay to be filled in by the caller."""
+    """Return the rules with our own names filled in. The caller fills in ports, files and the gateway's host."""
     for name, value in {
         "@GUARDED@": GUARDED,
         "@TOKENS@": TOKENS,

@@ -1,7 +1,7 @@
-"""The ingress's rules for what every request has to be, before anybody is asked about it. Pure.
+"""The ingress's rules for every request, before it is passed on to an app or the gateway. Pure.
 
-An app is sent a host, a path and lengths that were checked or written here: frameworks read what else there can be in
-them each in its own way, and one that takes a part of the host for the path lets somebody past its own key.
+An app gets a host, a path and lengths that were checked or written here. Each framework reads unusual forms of them in
+its own way, and a framework that takes a part of the host for the path lets a client bypass its own key.
 
 Sources: RFC 9110 7.2 (Host), 9.3.7 (``OPTIONS *``), RFC 9112 3.2 (forms of the target), 6.1 (HTTP/1.0 and encodings),
 RFC 6585 5 (431).
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 _PORT = "6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}"
 HOST = rf"^([A-Za-z0-9-]+([.][A-Za-z0-9-]+)*[.]?|\[[0-9A-Fa-f:.]+\])(:({_PORT}))?$"
-"""A name (a dot at its end changes nothing) or an address in brackets, and perhaps a port. Python reads it alike."""
+"""A name (a dot at its end changes nothing) or an address in brackets, optionally with a port. Python agrees."""
 MOST_BYTES = 49152
 MOST_FIELDS = 256
-"""What a request's headers may have. Below HAProxy's own limits, whose answer is not ours."""
+"""The most bytes and fields of a request's headers: below HAProxy's own limits, above which it answers itself."""
 MOST_LENGTH = 18
-"""Digits of Content-Length: HAProxy counts in 64 bits, and takes 2^64+1 for 1."""
+"""The most digits of Content-Length: HAProxy counts in 64 bits, and takes 2^64+1 for 1."""
 
 CHECKS = r"""    http-request set-var(txn.path) path
     http-request return status 431 @TEXT@ hdr Connection close \
