@@ -23,8 +23,8 @@ def test_a_slow_machine_outgrows_nothing() -> None:
     assert outgrown({module: 5 * took for module, took in THEN.items()}, THEN) == []
 
 
-def test_a_module_that_takes_twice_its_share_is_named() -> None:
-    said = outgrown({**THEN, "c": 400.0}, THEN)
+def test_a_module_that_takes_three_times_its_share_is_named() -> None:
+    said = outgrown({**THEN, "c": 700.0}, THEN)
     assert [sentence.split(":")[0] for sentence in said] == ["c"]
     assert "recorded 25.0%" in said[0]
 
