@@ -21,27 +21,11 @@ APP = "authenticated-api"
 
 
 def install(place: Path, *packages: str) -> None:
-    subprocess.run(
-        [
-            UV,
-            "pip",
-            "install",
-            "--quiet",
-            "--system-certs",
-            "--link-mode",
-            "copy",
-            "--cache-dir",
-            CACHE,
-            "--python",
-            place,
-            *packages,
-        ],
-        check=True,
-        env=os.environ,
-    )
+    how = ("--quiet", "--system-certs", "--link-mode", "copy", "--cache-dir", CACHE, "--python", place)
+    subprocess.run([UV, "pip", "install", *how, *packages], check=True, env=os.environ)
 
 
-@pytest.fixture(scope="module", params=["2.11.4", "2.10.7"])
+@pytest.fixture(scope="module", params=["2.11.4", pytest.param("2.10.7", marks=pytest.mark.long)])
 def place(request: pytest.FixtureRequest) -> Iterator[Path]:
     """An environment with that SDK, and without the companion."""
     found = Path("/opt/flyte") / request.param
