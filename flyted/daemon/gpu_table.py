@@ -1,12 +1,22 @@
-"""Who holds which GPU, and what each app was seen to need: in memory, and on disk before anybody hears of it."""
+"""Who holds which GPU, and what each app was seen to need: in memory and on disk.
+
+A grant is on disk before anybody hears of it. Everything else counts even if the disk refuses it: that a lease is over
+the next start of flyted finds out again, from systemd and NVML.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
+from collections.abc import Iterator
 
+from flyted.contract.errors import FlytedError
 from flyted.host.gpu_records import GpuRecords
 from flyted.plan import gpu_lease
 from flyted.plan.gpu_facts import Inventory, Learned, Lease
+
+log = logging.getLogger(__name__)
 
 _NEWS = 1.05  # a peak that is hardly higher is not worth a write
 
@@ -14,7 +24,7 @@ _NEWS = 1.05  # a peak that is hardly higher is not worth a write
 class GpuTable:
     """The leases by unit, and what was learned of each app. A lease that is over stays until its memory has come back.
 
-    Whatever changes something raises :class:`HostFailure` when the disk refuses it.
+    Only :meth:`hold` raises: an engine's pass, which is for all apps, goes through the other changes.
     """
 
     def __init__(self, records: GpuRecords) -> None:
@@ -37,14 +47,21 @@ class GpuTable:
         return self._leases.get(unit)
 
     def hold(self, lease: Lease) -> None:
-        """Record a lease that is granted, or is over now."""
+        """Record a lease that is granted. Raises :class:`HostFailure` when the disk refuses it."""
         self._records.hold(lease)
         self._leases[lease.unit] = lease
 
+    def end(self, lease: Lease) -> None:
+        """Record that a lease is over."""
+        self._leases[lease.unit] = lease
+        with _logged():
+            self._records.hold(lease)
+
     def drop(self, unit: str) -> None:
         """Forget the lease of a unit: its memory has come back, or the grant failed."""
-        self._records.drop(unit)
         self._leases.pop(unit, None)
+        with _logged():
+            self._records.drop(unit)
 
     def drop_returned(self, inventory: Inventory) -> bool:
         """Drop all leases whose memory has come back; report whether there was one."""
@@ -76,7 +93,8 @@ class GpuTable:
     def forget(self, app_id: str) -> None:
         """Forget an app's need: it did not come up with what was thought enough, or it was deleted."""
         if self._learned.pop(app_id, None) is not None:
-            self._records.forget(app_id)
+            with _logged():
+                self._records.forget(app_id)
 
     def forget_all_but(self, app_ids: set[str]) -> None:
         """Forget the need of all other apps: they were deleted, and leave nothing behind."""
@@ -85,4 +103,14 @@ class GpuTable:
 
     def _learn(self, app_id: str, learned: Learned) -> None:
         self._learned[app_id] = learned
-        self._records.learn(app_id, learned)
+        with _logged():
+            self._records.learn(app_id, learned)
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """Log a write that fails: what it was to record counts all the same."""
+    try:
+        yield
+    except FlytedError as error:
+        log.error("%s", error.message)  # noqa: TRY400

@@ -259,7 +259,7 @@ class Gpus:
         if self._loading.pop(lease.unit, None) is not None:
             self._table.forget(lease.app_id)  # it did not come up: perhaps it needs more than was thought
         over = lease.over(time.time())
-        self._table.hold(over)
+        self._table.end(over)
         self._return.begin(over)
         self._watch()
 

@@ -28,18 +28,19 @@ class GpuRecords:
             return [_lease(row) for row in self._database.rows(query)]
 
     def hold(self, lease: Lease) -> None:
-        """Record a lease, new or changed; a new one before the unit hears of its grant."""
+        """Record a lease: a new one before the unit hears of its grant, one that is over also on a full disk."""
         row = (
             lease.unit, lease.app_id, lease.revision,
             json.dumps(list(zip(lease.devices, lease.names, strict=True))), lease.since, lease.reserve_bytes,
             json.dumps(lease.unexplained), lease.ended_at,
         )  # fmt: skip
-        with self._database.transaction():
+        begin = self._database.transaction if lease.ended_at is None else self._database.freeing
+        with begin():
             self._database.execute("INSERT OR REPLACE INTO gpu_lease VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def drop(self, unit: str) -> None:
         """Delete a unit's lease: its memory has come back, or its devices could not be opened."""
-        with self._database.transaction():
+        with self._database.freeing():
             self._database.execute("DELETE FROM gpu_lease WHERE unit = ?", (unit,))
 
     def learned(self) -> dict[str, Learned]:
@@ -55,7 +56,7 @@ class GpuRecords:
 
     def forget(self, app_id: str) -> None:
         """Forget what is known of an app's need."""
-        with self._database.transaction():
+        with self._database.freeing():
             self._database.execute("DELETE FROM gpu_learned WHERE app_id = ?", (app_id,))
 
 

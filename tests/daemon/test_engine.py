@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 
 from flyted.contract.names import Replica
+from flyted.daemon.gpu_table import GpuTable
+from flyted.daemon.gpus import Gpus
+from flyted.host.gpu import Gpu
+from flyted.host.gpu_records import GpuRecords
 from flyted.plan.actions import Sleep
 from flyted.plan.secrets import INGRESS_UNIT
 from tests.daemon.fake import Machine, beside
+from tests.plan.gpus import lease
 
 
 @pytest.fixture
@@ -253,3 +258,23 @@ def test_the_units_of_the_first_version_are_not_those_of_now(machine: Machine) -
     machine.systemd.set(replica.service, "inactive")
     machine.act.find_outdated()
     assert machine.act.outdated == {replica}
+
+
+def test_a_disk_that_refuses_each_write_stops_no_pass(machine: Machine, tmp_path: Path) -> None:
+    """A lease has ended, and an app with a GPU is gone: other apps come up, and the lease is over all the same."""
+    web = machine.deployed("web")
+    records = GpuRecords(machine.store.database)
+    table = GpuTable(records)
+    table.hold(lease("gone", "1"))
+    table.learn_load("gone", 3.0)
+
+    async def story() -> None:
+        Gpus(Gpu(tmp_path / "none"), machine.systemd, table, machine.engine, machine.act.do, 60)  # type: ignore[arg-type]
+        machine.store.database._db.execute("PRAGMA query_only = ON")
+        await machine.engine.settle()
+        await machine.engine.settle()
+
+    beside(machine, story)
+    assert machine.active(web.socket) == "active"
+    assert (table.running, table.learned_all) == ((), {})
+    assert [each.ended_at for each in records.leases()] == [None]  # the next start of flyted finds out again

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from flyted.contract.errors import HostFailure
 from flyted.contract.gpu import Ask
 from flyted.contract.names import Replica
 from flyted.daemon.gpu_line import MAX_LINE, Line, Waiting
@@ -26,7 +29,7 @@ def test_a_lease_stays_until_its_memory_is_back(tmp_path: Path) -> None:
     """And a new daemon sees the same."""
     mine = table(tmp_path)
     mine.hold(lease("a", "1"))
-    mine.hold(lease("a", "1", ended=5.0))
+    mine.end(lease("a", "1", ended=5.0))
     assert mine.running == ()
     assert not mine.drop_returned(machine(gpu("1", used=9)))
     assert table(tmp_path).leases == mine.leases != ()
@@ -46,6 +49,21 @@ def test_the_highest_peak_is_remembered(tmp_path: Path) -> None:
     assert mine.learned("a").peak_bytes == 6 * GIB
     mine.forget_all_but({"b"})
     assert table(tmp_path).learned("a") == Learned()
+
+
+def test_a_grant_that_cannot_be_kept_is_none_and_an_end_counts(tmp_path: Path) -> None:
+    """The disk refuses each write: what is only learned, or over, must not be in the way of what goes on."""
+    database = Database(tmp_path / "db")
+    mine = GpuTable(GpuRecords(database))
+    mine.hold(lease("a", "1"))
+    database._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(HostFailure, match="readonly"):
+        mine.hold(lease("b", "2"))
+    mine.learn_peaks(machine(gpu("1", processes=(process(unit("a"), 2),))))
+    assert mine.learned("a").peak_bytes == 2 * GIB
+    mine.end(lease("a", "1", ended=5.0))
+    assert mine.drop_returned(machine(gpu("1")))
+    assert mine.leases == ()
 
 
 def test_the_line_has_a_bound_and_a_unit_one_place() -> None:

@@ -302,6 +302,20 @@ def test_where_files_do_not_tell_there_is_a_look_each_minute(box: Box, monkeypat
     assert wait <= time.time() + LOOK_S
 
 
+def test_a_disk_that_refuses_a_deletion_keeps_nobodys_access(box: Box) -> None:
+    """There is a token to delete, which fails; that an owner has left the group reaches the ingress all the same."""
+    made = token.digest(box.create(BOB, "ci"))
+    box.table.add(Token("d", "i", "session", "carol", 1002, "", "", 1.0, 2.0))
+    box.store.database._db.execute("PRAGMA query_only = ON")
+    box.members.discard(BOB)
+
+    async def story(_clock: SettableClock, table: Path) -> None:
+        assert made not in table.read_text()  # noqa: ASYNC240
+
+    looked(box, story)
+    assert box.table.find("d").user == "carol"
+
+
 def test_a_clock_that_was_ahead_makes_no_token_that_lives_for_years(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that comes by itself is good for its hour; a clock that is set back by minutes ends none."""
     now = time.time()

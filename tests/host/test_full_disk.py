@@ -11,10 +11,13 @@ import pytest
 
 from flyted.contract.errors import FlytedError, HostFailure, NotFound, SecretNotFound
 from flyted.host import reserve
+from flyted.host.gpu_records import GpuRecords
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens
 from flyted.plan.facts import ImageFact, Token
+from flyted.plan.gpu_facts import Learned
 from tests.host.vaults import ORG, opened, state_folder
+from tests.plan.gpus import lease
 from tests.plan.stored import spec
 
 if TYPE_CHECKING:
@@ -138,6 +141,26 @@ def test_everything_can_be_deleted(parts: Parts, folder: Path) -> None:
             parts.store.app(f"a{number}")
         fill(folder)
     assert parts.known() == (0, 0, 0)
+
+
+def test_leases_of_gpus_end(parts: Parts, folder: Path) -> None:
+    """An app with a GPU can be stopped and deleted; no lease is granted that could not be kept."""
+    gpus = GpuRecords(parts.store.database)
+    for number in range(MANY):
+        gpus.hold(lease(f"a{number}", "1"))
+        gpus.learn(f"a{number}", Learned(1 << 30, 5.0))
+    fill(folder)
+    with pytest.raises(HostFailure, match="full"):
+        for number in range(MANY, 9000):
+            gpus.hold(lease(f"a{number}", "1"))
+    fill(folder)
+    for each in gpus.leases():
+        gpus.hold(each.over(9.0))
+        fill(folder)
+        gpus.drop(each.unit)
+        gpus.forget(each.app_id)
+        fill(folder)
+    assert (gpus.leases(), gpus.learned()) == ([], {})
 
 
 def test_the_daemon_starts_on_a_full_disk(parts: Parts, folder: Path) -> None:
