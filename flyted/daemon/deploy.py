@@ -117,9 +117,7 @@ class Deploy:
                 await emit("note", text=text)
             image = await self.images.ensure(spec, emit)
             number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
-        await emit("progress", text=f"starting {spec.key} (revision {number})")
-        said = await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
-        self.store.serve(spec.key.id, number, time.time(), said)
+        await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
         await self.engine.settle()
         return self.store.app(spec.key.id), True
 
@@ -201,44 +199,63 @@ class Deploy:
         url = url_of(spec.key.id, self.act.base_domain, self.act.https_port)
         await emit("accepted", text=f"checked {spec.key}", revision=number, url=url, spec_digest=spec.digest())
 
-    async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> tuple[str, ...]:
-        """Start a replica; return what its service says that the user should know.
+    async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> None:
+        """Start a replica, and record that it serves and what its service says that the user should know.
 
-        Raises :class:`DeployFailed` when it does not start. What was started is then stopped, and the revision failed.
+        Raises :class:`DeployFailed` when it does not start. Whatever goes wrong, what was started is stopped, and the
+        revision failed.
         """
         self.engine.candidates.add(replica)
         # now, so that the ingress says that the app starts: there is no unit yet whose change would ask for a pass
         self.engine.poke()
         self.gpus.tell[replica.service] = lambda text: emit("progress", text=text)
-        why = ""
         try:
-            await self.act.start_pair(replica)
-            said: dict[str, None] = {}
-            telling = asyncio.create_task(self._tell(replica, said, emit))
-            try:
-                result = await self.act.start_service(replica)
-            finally:
-                telling.cancel()
-            if result != "done":
-                why = await self._why(replica, result, emit)
-                raise self._failed(replica, why)
-            await _tell_new(said, self.act.units.status(replica.service), emit)
-            return tuple(said)
-        except FlytedError as error:
-            await self._undo(replica, why or error.message)
-            raise
+            await emit("progress", text=f"starting {app} (revision {replica.revision})")
+            why = await self._start(replica, emit)
         except asyncio.CancelledError:
             if self.turns.called_off(app):  # else flyted ends, and its next start clears up
                 await self._undo(replica, "its deploy was called off")
             raise
+        except Exception as error:
+            await self._undo(replica, _reason(error))
+            raise
+        else:
+            if why:
+                await self._undo(replica, why)
+                raise self._failed(replica, why)
         finally:
             self.gpus.tell.pop(replica.service, None)
             self.engine.candidates.discard(replica)
             self.engine.poke()
 
+    async def _start(self, replica: Replica, emit: Emit) -> str:
+        """Start a replica and record that it serves; return why it did not start, "" if it did."""
+        await self.act.start_pair(replica)
+        said: dict[str, None] = {}
+        telling = asyncio.create_task(self._tell(replica, said, emit))
+        try:
+            result = await self.act.start_service(replica)
+        finally:
+            telling.cancel()
+        if result != "done":
+            return await self._why(replica, result, emit)
+        await _tell_new(said, self.act.units.status(replica.service), emit)
+        self.store.serve(replica.app_id, replica.revision, time.time(), tuple(said))
+        return ""
+
     async def _undo(self, replica: Replica, reason: str) -> None:
-        self.store.fail(replica.app_id, replica.revision, reason, time.time())
-        await self.act.clear(replica)
+        """Record that a revision has failed, and take its units down.
+
+        What of this fails is logged: the client is to hear why its app failed. A pass takes down units that are left.
+        """
+        try:
+            self.store.fail(replica.app_id, replica.revision, reason, time.time())
+        except FlytedError as error:
+            log.error("%s stays pending until flyted starts again: %s", replica.service, error.message)  # noqa: TRY400
+        try:
+            await self.act.clear(replica)
+        except FlytedError as error:
+            log.error("%s", error.message)  # noqa: TRY400
 
     async def _tell(self, replica: Replica, said: dict[str, None], emit: Emit) -> None:
         """Tell at once why a start may be in vain, and other notes of the service: its end may be minutes away."""
@@ -262,6 +279,13 @@ class Deploy:
             f"revision {replica.revision} of app '{app.key}' did not come up: {reason}{kept}",
             hint=f"flytectl logs {app.key.name}",
         )
+
+
+def _reason(error: Exception) -> str:
+    """Return why a revision failed; control.py logs what an error that is not in our tree says."""
+    if isinstance(error, FlytedError):
+        return error.message
+    return f"flyted has a fault of its own: {type(error).__name__}"
 
 
 async def _tell_new(said: dict[str, None], status: str, emit: Emit) -> None:

@@ -114,8 +114,11 @@ class Store:
             )
 
     def fail(self, app_id: str, number: int, reason: str, now: float) -> None:
-        """Record that the revision did not come up, and forget older failures; what served before keeps serving."""
-        with self._changing(app_id):
+        """Record that the revision did not come up, and forget older failures; what served before keeps serving.
+
+        This works on a full disk too: the revision's row is there already.
+        """
+        with self._changing(app_id, freeing=True):
             self.database.execute(
                 "UPDATE revision SET status = 'failed', reason = ? WHERE app_id = ? AND number = ?",
                 (reason, app_id, number),

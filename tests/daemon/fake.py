@@ -11,7 +11,7 @@ import contextlib
 import fnmatch
 import selectors
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,6 +84,8 @@ class Systemd:
     def __init__(self) -> None:
         self.units: dict[str, UnitFact] = {}
         self.took_s: dict[str, float] = {"start_pair": 0.0, "start": 0.0, "stop": 0.0}
+        self.starts = "done"
+        """systemd's result of each start of a service."""
         self.asked: Counter[str] = Counter()
         self.at_once: Counter[Replica] = Counter()
         """The most calls that ever worked on one pair at the same time."""
@@ -119,6 +121,11 @@ class Systemd:
         """As host.units."""
         return self.units[name].status if name in self.units else ""
 
+    async def statuses(self, name: str) -> AsyncGenerator[str]:
+        """As host.units."""
+        yield self.status(name)
+        await asyncio.Event().wait()
+
     def rests(self, name: str) -> bool:
         """As host.units."""
         return name not in self.units or self.units[name].active in ("inactive", "failed")
@@ -144,8 +151,8 @@ class Systemd:
         await self._work("start", name)
         if name not in self.units:
             return "canceled"
-        self.set(name, "active")
-        return "done"
+        self.set(name, "active" if self.starts == "done" else "failed")
+        return self.starts
 
     async def stop(self, name: str) -> str:
         """As host.units."""

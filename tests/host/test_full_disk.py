@@ -163,6 +163,17 @@ def test_leases_of_gpus_end(parts: Parts, folder: Path) -> None:
     assert (gpus.leases(), gpus.learned()) == ([], {})
 
 
+def test_a_deploy_that_fails_is_recorded(parts: Parts, folder: Path) -> None:
+    """The disk fills while it starts: why it failed is kept, and the revision is not pending for ever."""
+    for number in range(MANY):
+        parts.store.add_revision(spec(f"a{number}"), IMAGE, "f2", 3.0)
+    for number in range(MANY):
+        fill(folder)
+        parts.store.fail(f"a{number}", 2, "no such module " * 30, 4.0)
+        app = parts.store.app(f"a{number}")
+        assert (app.serving, app.revisions[-1].status) == (1, "failed")
+
+
 def test_the_daemon_starts_on_a_full_disk(parts: Parts, folder: Path) -> None:
     """Again and again; everything is as it was, and can be deleted."""
     wanted = parts.known()
