@@ -21,10 +21,10 @@ _PARAMETERS_LIMIT = 256 * 1024  # bytes of JSON, unpacked
 def split(command: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split a command into fserve's part, ``--`` included, and the program with its arguments as the file has them.
 
-    fserve's part is empty for a command that is not fserve's. The program's part is empty for a server function.
-    ``command`` must not be empty.
+    fserve's part is empty for a command that is not fserve's, and both for an empty one. The program's part is empty
+    for a server function.
     """
-    if command[0] != "fserve" or "--" not in command:
+    if list(command[:1]) != ["fserve"] or "--" not in command:
         return [], list(command)
     at = list(command).index("--") + 1
     return list(command[:at]), list(command[at:])

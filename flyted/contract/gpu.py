@@ -80,11 +80,16 @@ def of_flag(text: str) -> Ask:
     """
     name, _, number = text.partition(":")
     name, _, partition = name.partition("/")
-    if number and (not number.isascii() or not number.isdigit() or not 1 <= int(number) <= MAX_GPUS):
+    if number and not (is_number(number) and 1 <= int(number) <= MAX_GPUS):
         raise InvalidInput(f"--gpu {shown(text)}: the number of GPUs is 1 to {MAX_GPUS}", hint="--gpu any:2")
     if not name.strip():
         raise InvalidInput(f"--gpu {shown(text)} names no GPU", hint="--gpu any, or --gpu L40S:1")
     return of_device("" if name.strip().lower() == ANY else name, int(number or 1), partition.strip())
+
+
+def is_number(text: str) -> bool:
+    """Report whether a text is a number of GPUs in digits: no more of them than int() would read."""
+    return text.isascii() and text.isdigit() and len(text) <= 4
 
 
 def gigabytes(word: str) -> int:

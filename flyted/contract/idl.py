@@ -26,7 +26,7 @@ from flyted.contract.app import (
 from flyted.contract.engines import can_sleep
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.fserve import parameters, program, split
-from flyted.contract.idl_fields import unknown
+from flyted.contract.idl_fields import integer, message, messages, unknown, words_of
 from flyted.contract.names import AppKey, link_target, shown
 
 SYS_PATH = "_F_SYS_PATH"
@@ -68,12 +68,13 @@ def spec_of(
     Raise :class:`InvalidInput` for values that are wrong anywhere, and :class:`Unsupported` for values that are right
     on a cluster but not here; its message names every such field.
     """
-    spec = _map(idl.get("spec"))
-    identity = _map(_map(idl.get("metadata")).get("id"))
+    idl = message(idl)
+    spec = message(idl.get("spec"))
+    identity = message(message(idl.get("metadata")).get("id"))
     key = AppKey(
         project or identity.get("project", ""), domain or identity.get("domain", ""), identity.get("name", "")
     )
-    container = _map(spec.get("container"))
+    container = message(spec.get("container"))
     problems = [f"{field} is not known to this version of flyted" for field in dict.fromkeys(unknown(idl))]
     problems += _unsupported(spec, container, gpus)
     if problems:
@@ -81,13 +82,13 @@ def spec_of(
             f"app '{key}' asks for what this machine cannot do: {'; '.join(problems)}",
             hint="change these fields, or deploy the file to a Flyte cluster",
         )
-    command = _command([*container.get("command", []), *container.get("args", [])])
-    secrets = tuple(secret_use(s) for s in _map(spec.get("securityContext")).get("secrets", []))
-    env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in container.get("env", [])]
+    command = _command(words_of(container))
+    secrets = tuple(secret_use(s) for s in messages(message(spec.get("securityContext")).get("secrets")))
+    env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in messages(container.get("env"))]
     container_port = _container_port(container)
     port, server_port = _opened(command, container_port, dict(env))
-    scaling, profile = _map(spec.get("autoscaling")), _map(spec.get("profile"))
-    timeout = _map(spec.get("timeouts")).get("requestTimeout")
+    scaling, profile = message(spec.get("autoscaling")), message(spec.get("profile"))
+    timeout = message(spec.get("timeouts")).get("requestTimeout")
     return AppSpec(
         key=key,
         command=command,
@@ -96,7 +97,7 @@ def spec_of(
         env=tuple((k, v) for k, v in env if k != SYS_PATH),
         sys_path=_sys_path(dict(env).get(SYS_PATH, "")),
         secrets=secrets,
-        min_replicas=int(_map(scaling.get("replicas")).get("min", 0)),
+        min_replicas=_replicas(scaling)[0],
         scaledown_after_s=quantity.duration_s(scaling.get("scaledownPeriod", f"{DEFAULT_SCALEDOWN_S}s")),
         request_timeout_s=quantity.duration_s(timeout) if timeout else 0.0,
         python_env=python_env,
@@ -110,54 +111,48 @@ def spec_of(
         secret_in_argv=secret_in_argv,
         open_paths=tuple(path.rstrip("/") or "/" for path in open_paths),
         engine_sleep=engine_sleep,
-        requires_auth=not _map(spec.get("securityContext")).get("allowAnonymous"),
+        requires_auth=not message(spec.get("securityContext")).get("allowAnonymous"),
         type=str(profile.get("type", "")),
         description=str(profile.get("shortDescription", "")),
-        links=tuple((str(x.get("title", "")), link_target(str(x.get("path", "")))) for x in spec.get("links", [])),
-        unmet=tuple(_unmet(_map(idl.get("metadata")), scaling)),
-        **_resources(container, _map(spec.get("extendedResources"))),
-        **_gpus(container, _map(spec.get("extendedResources")), gpus),
+        links=tuple(
+            (str(x.get("title", "")), link_target(str(x.get("path", "")))) for x in messages(spec.get("links"))
+        ),
+        unmet=tuple(_unmet(message(idl.get("metadata")), scaling)),
+        **_resources(container, message(spec.get("extendedResources"))),
+        **_gpus(container, message(spec.get("extendedResources")), gpus),
     )
 
 
 def asks_gpu(idl: Mapping[str, Any]) -> bool:
     """Report whether the file itself asks for a GPU (or another accelerator) for this app."""
-    spec = _map(idl.get("spec"))
-    resources = _map(_map(spec.get("container")).get("resources"))
-    entries = [r for part in ("requests", "limits") for r in resources.get(part, [])]
-    accelerator = _map(spec.get("extendedResources")).get("gpuAccelerator")
+    spec = message(message(idl).get("spec"))
+    resources = message(message(spec.get("container")).get("resources"))
+    entries = [r for part in ("requests", "limits") for r in messages(resources.get(part))]
+    accelerator = message(spec.get("extendedResources")).get("gpuAccelerator")
     return bool(accelerator) or any(r.get("name") == "GPU" for r in entries)
 
 
 def runs_sleeper(idl: Mapping[str, Any]) -> bool:
     """Report whether an app's program is an engine that can sleep without ending."""
-    container = _map(_map(idl.get("spec")).get("container"))
-    return can_sleep([*container.get("command", []), *container.get("args", [])])
-
-
-def _map(value: object) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidInput(f"expected a message in the app's description, found {shown(value)}")
-    return value
+    container = message(message(message(idl).get("spec")).get("container"))
+    return can_sleep(words_of(container))
 
 
 def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask | None) -> Iterator[str]:
     """Yield every field that is set and not supported, by the name that the SDK gives it."""
     if spec.get("pod"):
         yield "pod_template needs Kubernetes"
-    if any(_map(_map(spec.get("securityContext")).get("runAs")).values()):
+    if any(message(message(spec.get("securityContext")).get("runAs")).values()):
         yield "service_account is Kubernetes' own"
-    yield from _unsupported_scale(_map(spec.get("autoscaling")))
-    ingress = _map(spec.get("ingress"))
+    yield from _unsupported_scale(message(spec.get("autoscaling")))
+    ingress = message(spec.get("ingress"))
     for field, word in (("subdomain", "domain.subdomain"), ("cname", "domain.custom_domain"), ("private", "private")):
         if ingress.get(field):
             yield f"{word}={ingress[field]!r} (the app is served under its own name)"
     if spec.get("clusterPool", "default") not in ("", "default") or spec.get("cluster"):
         yield "cluster_pool and cluster: there is one machine"
-    yield from _unsupported_resources(container, _map(spec.get("extendedResources")), gpus)
-    yield from _unsupported_program([*container.get("command", [])])
+    yield from _unsupported_resources(container, message(spec.get("extendedResources")), gpus)
+    yield from _unsupported_program(words_of(container))
 
 
 def _unsupported_scale(scaling: dict[str, Any]) -> Iterator[str]:
@@ -171,7 +166,7 @@ def _replicas(scaling: dict[str, Any]) -> tuple[int, int]:
     replicas = scaling.get("replicas")
     if replicas is None:
         return 0, 1
-    return int(_map(replicas).get("min", 0)), int(_map(replicas).get("max", 0))
+    return integer(message(replicas).get("min")), integer(message(replicas).get("max"))
 
 
 def _unmet(metadata: dict[str, Any], scaling: dict[str, Any]) -> Iterator[str]:
@@ -182,19 +177,19 @@ def _unmet(metadata: dict[str, Any], scaling: dict[str, Any]) -> Iterator[str]:
     if high == 0:
         yield "replicas=0 is taken as (0, 1): the next request starts the app; flytectl app stop stops it for good"
     for name, word in (("concurrency", "Concurrency"), ("requestRate", "RequestRate")):
-        if name in _map(scaling.get("scalingMetric")):
+        if name in message(scaling.get("scalingMetric")):
             yield f"scaling.metric={word}: it adds replicas on a cluster; one runs here, whatever its load"
-    if labels := _map(metadata.get("labels")):
+    if labels := message(metadata.get("labels")):
         yield f"labels ({', '.join(shown(name) for name in sorted(labels)[:8])}): nothing here selects by them"
 
 
 def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], gpus: gpu.Ask | None) -> Iterator[str]:
-    resources = _map(container.get("resources"))
-    asked = {str(r.get("name")) for part in ("requests", "limits") for r in resources.get(part, [])}
-    maker = str(_map(extended.get("gpuAccelerator")).get("deviceClass", _NVIDIA))
+    resources = message(container.get("resources"))
+    asked = {str(r.get("name")) for part in ("requests", "limits") for r in messages(resources.get(part))}
+    maker = str(message(extended.get("gpuAccelerator")).get("deviceClass", _NVIDIA))
     if maker != _NVIDIA and gpus is None:
         yield f"resources.gpu of {shown(maker)}: NVIDIA GPUs are served here, or none (--gpu any, --cpu)"
-    mounted = _map(extended.get("sharedMemory")).get("mountPath", SHARED_MEMORY)
+    mounted = message(extended.get("sharedMemory")).get("mountPath", SHARED_MEMORY)
     if mounted != SHARED_MEMORY:
         yield f"resources.shm at {shown(mounted)}: it is {SHARED_MEMORY} here"
     for name in sorted(asked - {"CPU", "MEMORY", "GPU", _DISK}):
@@ -217,7 +212,7 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
 
 def _container_port(container: dict[str, Any]) -> int:
     """Return the port that the file names, or the default. Raise :class:`InvalidInput` if it is no TCP port."""
-    ports = [_map(port).get("containerPort", DEFAULT_PORT) for port in container.get("ports", [])]
+    ports = [port.get("containerPort", DEFAULT_PORT) for port in messages(container.get("ports"))]
     port = ports[0] if ports else DEFAULT_PORT
     if type(port) is not int or not 0 < port < 65536:
         raise InvalidInput(f"port {shown(port)} of the app is not a TCP port")
@@ -250,8 +245,8 @@ def _speaks_h2c(key: AppKey, command: tuple[str, ...], port: int, container: dic
     Raise :class:`Unsupported` for names other than ``h2c`` and ``http1``, and for ``h2c`` of an app that cannot speak
     it: one without a port, or uvicorn.
     """
-    ports = container.get("ports", [])
-    name = str(_map(ports[0]).get("name", "")) if ports else ""
+    ports = messages(container.get("ports"))
+    name = str(ports[0].get("name", "")) if ports else ""
     if name not in ("", "http1", "h2c"):
         raise Unsupported(f"app '{key}': a port named {shown(name)} is not known", hint='name it "h2c" or "http1"')
     words = [posixpath.basename(word) for word in program(command)[1][:3]]
@@ -319,12 +314,12 @@ def _resources(container: dict[str, Any], extended: dict[str, Any]) -> dict[str,
     ``shm="auto"`` comes without a size: as in Kubernetes, the app's memory is then the limit. Raise
     :class:`InvalidInput` for a quantity that cannot be read or is out of range.
     """
-    resources = _map(container.get("resources"))
+    resources = message(container.get("resources"))
     asked: dict[str, str] = {}
     for part in ("requests", "limits"):
-        asked |= {str(r.get("name")): str(r.get("value", "")) for r in resources.get(part, [])}
+        asked |= {str(r.get("name")): str(r.get("value", "")) for r in messages(resources.get(part))}
     memory = quantity.memory_bytes(asked["MEMORY"]) if "MEMORY" in asked else DEFAULT_MEMORY_BYTES
-    shared = _map(extended.get("sharedMemory"))
+    shared = message(extended.get("sharedMemory"))
     limit = str(shared.get("sizeLimit", ""))
     return {
         "cpu_cores": quantity.cpu_cores(asked["CPU"]) if "CPU" in asked else 0.0,
@@ -341,12 +336,12 @@ def _gpus(container: dict[str, Any], extended: dict[str, Any], given: gpu.Ask | 
 
 
 def _asked_gpus(container: dict[str, Any], extended: dict[str, Any]) -> gpu.Ask:
-    resources, accelerator = _map(container.get("resources")), _map(extended.get("gpuAccelerator"))
-    entries = [r for part in ("requests", "limits") for r in resources.get(part, []) if r.get("name") == "GPU"]
+    resources, accelerator = message(container.get("resources")), message(extended.get("gpuAccelerator"))
+    entries = [r for part in ("requests", "limits") for r in messages(resources.get(part)) if r.get("name") == "GPU"]
     if not entries and not accelerator:
         return gpu.NONE
     count = str(entries[-1].get("value", "")) if entries else "1"
-    if not count.isascii() or not count.isdigit():
+    if not gpu.is_number(count):
         raise InvalidInput(f"resources.gpu {shown(count)} is not a number of GPUs")
     device, partition = str(accelerator.get("device", "")), str(accelerator.get("partitionSize", ""))
     return gpu.of_device(device, int(count), partition) if int(count) else gpu.NONE

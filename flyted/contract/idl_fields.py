@@ -7,7 +7,9 @@ field either has no meaning on one machine, or ``idl.py`` honours it, refuses it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+from flyted.contract.errors import InvalidInput
 from flyted.contract.names import shown
 
 KNOWN: Mapping[str, frozenset[str]] = {
@@ -55,3 +57,39 @@ def unknown(message: object, path: str = "") -> Iterator[str]:
                 yield from unknown(value, below)
             else:
                 yield shown(below)
+
+
+def message(value: object) -> dict[str, Any]:
+    """Return a field that holds a message; one without fields if it is absent. Raise :class:`InvalidInput` else."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInput(f"expected a message in the app's description, found {shown(value)}")
+    return value
+
+
+def messages(value: object) -> list[dict[str, Any]]:
+    """Return a field that holds a list of messages; none if it is absent. Raise :class:`InvalidInput` for others."""
+    return [message(each) for each in _list(value)]
+
+
+def words_of(container: Mapping[str, Any]) -> list[str]:
+    """Return a container's command and its arguments. Raise :class:`InvalidInput` for other than lists of texts."""
+    found = [*_list(container.get("command")), *_list(container.get("args"))]
+    for word in found:
+        if not isinstance(word, str):
+            raise InvalidInput(f"expected a text in the app's command, found {shown(word)}")
+    return found
+
+
+def integer(value: object) -> int:
+    """Return a field that holds an integer; 0 if it is absent. Raise :class:`InvalidInput` for any other value."""
+    if value is not None and type(value) is not int:
+        raise InvalidInput(f"expected an integer in the app's description, found {shown(value)}")
+    return value or 0
+
+
+def _list(value: object) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise InvalidInput(f"expected a list in the app's description, found {shown(value)}")
+    return value or []

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from flyteidl2.app import app_definition_pb2
-from google.protobuf.json_format import MessageToDict
+from google.protobuf import json_format
 
 from flyted.contract import code
 from flyted.contract.app import AppSpec
-from flyted.contract.errors import NotFound, Unsupported
+from flyted.contract.errors import InvalidInput, NotFound, Unsupported
 from flyted.contract.idl import spec_of
 from flyted.contract.names import AppKey, shown
 from flyted.gateway import newer
@@ -25,7 +25,7 @@ BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v\d[0-9A-Za
 def key_of(identifier: app_definition_pb2.Identifier) -> AppKey:
     """Return the key of the app that a client names; an organisation means nothing on one machine.
 
-    Raise :class:`~flyted.contract.errors.InvalidInput` for a bad name.
+    Raise :class:`InvalidInput` for a bad name.
     """
     return AppKey(identifier.project, identifier.domain, identifier.name)
 
@@ -33,13 +33,12 @@ def key_of(identifier: app_definition_pb2.Identifier) -> AppKey:
 def described(app: app_definition_pb2.App, recipes: Recipes, blobs: Blobs) -> tuple[AppSpec, Path | None]:
     """Return the AppSpec of an app, and the path of its code bundle if it has one.
 
-    Raise :class:`~flyted.contract.errors.InvalidInput` or :class:`Unsupported`, which name the field and say what to
-    do.
+    Raise :class:`InvalidInput` or :class:`Unsupported`, which name the field and say what to do.
     """
     # first the whole description, without its image: its faults are reported before a missing image or upload
     for part in (app.metadata, app.spec):
         newer.check(part, f"the description of app {app.metadata.id.name!a}")
-    idl = MessageToDict(app)
+    idl = _json_of(app)
     spec_of(idl)
     image = _image(app.spec.container.image, recipes)
     path, digest = _bundle(app, blobs)
@@ -54,6 +53,17 @@ def looked_through(spec: AppSpec, bundle: Path) -> AppSpec:
     """
     with bundle.open("rb") as file:
         return code.looked_through(spec, file)
+
+
+def _json_of(app: app_definition_pb2.App) -> dict[str, Any]:
+    """Return metadata and spec of an app in protobuf-JSON; its status is flyted's to say, whatever a client sends."""
+    try:
+        return json_format.MessageToDict(app_definition_pb2.App(metadata=app.metadata, spec=app.spec))
+    except (json_format.Error, TypeError) as error:  # TypeError: an Any of a type that is not known
+        name = shown(app.metadata.id.name)
+        raise InvalidInput(
+            f"the description of app {name} has a duration, a time or a number that is out of range"
+        ) from error
 
 
 def _image(uri: str, recipes: Recipes) -> dict[str, Any]:

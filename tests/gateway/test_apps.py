@@ -17,6 +17,7 @@ from flyteidl2.app import app_definition_pb2 as definition
 from flyteidl2.app import app_payload_pb2 as pb
 from flyteidl2.common import list_pb2
 from flyteidl2.core import tasks_pb2
+from google.protobuf import duration_pb2
 
 from flyted.contract.errors import Busy, DeployFailed, FlytedError, InvalidInput, SecretNotFound
 from flyted.contract.names import AppKey
@@ -264,6 +265,27 @@ def test_what_this_machine_cannot_do_is_named_with_its_cure(gateway: Running, ma
         create(gateway, made)
     assert raised.value.code is Code.FAILED_PRECONDITION
     assert cure in raised.value.message
+    assert gateway.flyted.verbs() == []
+
+
+OUT_OF_RANGE = [
+    definition.Spec(autoscaling=definition.AutoscalingConfig(scaledown_period=duration_pb2.Duration(seconds=10**15))),
+    definition.Spec(timeouts=definition.TimeoutConfig(request_timeout=duration_pb2.Duration(seconds=5, nanos=-5))),
+    definition.Spec(pod=tasks_pb2.K8sPod(pod_spec={"x": float("nan")})),
+]
+
+
+@pytest.mark.parametrize("spec", [definition.Spec(), definition.Spec(container=tasks_pb2.Container()), *OUT_OF_RANGE])
+def test_a_description_that_is_none_is_the_clients_fault(gateway: Running, spec: definition.Spec) -> None:
+    """Not "internal", which the SDK would repeat: no command, or what protobuf's JSON cannot say."""
+    made = app()
+    if spec in OUT_OF_RANGE:
+        made.spec.MergeFrom(spec)
+    else:
+        made.spec.CopyFrom(spec)
+    with pytest.raises(ConnectError, match="has no command" if spec not in OUT_OF_RANGE else "out of range") as raised:
+        create(gateway, made)
+    assert raised.value.code is Code.INVALID_ARGUMENT
     assert gateway.flyted.verbs() == []
 
 
