@@ -16,6 +16,7 @@ from typing import Any
 from flyted.contract.errors import InvalidInput
 from flyted.contract.gpu import Ask
 from flyted.contract.names import AppKey, env_name, secret_file, secret_key, shown
+from flyted.contract.quantity import BYTES, CORES, CORES_HINT, SIZE_HINT
 
 DEFAULT_SCALEDOWN_S = 300.0
 DEFAULT_PORT = 8080  # flyte/app/_app_environment.py
@@ -40,6 +41,16 @@ OPEN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 """The form of a path that can be opened without a key: narrow, so that every server reads it in the same way."""
 _NO_TARGET = re.compile(r"[^!-~]|#")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "cpu_cores": (*CORES, CORES_HINT),
+    "memory_bytes": (*BYTES, SIZE_HINT),
+    "disk_bytes": (*BYTES, SIZE_HINT),
+    "shm_bytes": (*BYTES, SIZE_HINT),
+    "engine_sleep": (1, 2, "give --idle sleep or sleep:2"),
+}
+"""Number → least, most, and what to type. The other numbers of an AppSpec have checks of their own."""
+_NONE_IS_ZERO = frozenset(_RANGES) - {"memory_bytes"}
 
 
 def plain_text(value: object, what: str, *, limit: int = MAX_TEXT) -> str:
@@ -147,12 +158,11 @@ class AppSpec:
             raise InvalidInput(
                 f"app '{self.key}': scaledown_after must be 1 s to 30 days", hint="see flyte.app.Scaling"
             )
-        if not 0 <= self.request_timeout_s <= 3600:
-            raise InvalidInput(f"app '{self.key}': a request timeout is at most 1 hour")
+        if self.request_timeout_s and not 0.001 <= self.request_timeout_s <= 3600:
+            raise InvalidInput(f"app '{self.key}': a request timeout is 1 ms to 1 hour")
         if self.min_replicas not in (0, 1):
             raise InvalidInput(f"app '{self.key}': this machine runs 0 or 1 replica", hint="use replicas=(0, 1)")
-        if self.disk_bytes < 0 or self.shm_bytes < 0:
-            raise InvalidInput(f"app '{self.key}': a size is not negative")
+        self._check_ranges()
         self._check_python_env()
         Ask(self.gpu_count, self.gpu_name, self.gpu_partition)  # its constructor checks it
         self._check_port()
@@ -169,6 +179,12 @@ class AppSpec:
         ):
             plain_text(text, f"a text of app '{self.key}'", limit=1024)
 
+    def _check_ranges(self) -> None:
+        for name, (least, most, hint) in _RANGES.items():
+            value = getattr(self, name)
+            if not (least <= value <= most or (value == 0 and name in _NONE_IS_ZERO)):  # NaN is in no range
+                raise InvalidInput(f"app '{self.key}': {name} {shown(value)} is out of range", hint=hint)
+
     def _check_port(self) -> None:
         if self.h2c and not (self.port or self.server_port):
             raise InvalidInput(
@@ -180,8 +196,9 @@ class AppSpec:
             )
         if not 0 < self.container_port <= 65535:
             raise InvalidInput(f"app '{self.key}': there is no TCP port {self.container_port}", hint="use port=8080")
-        if not 0 <= self.port <= 65535:
-            raise InvalidInput(f"app '{self.key}': there is no TCP port {self.port}", hint="use port=8080")
+        for port in (self.port, self.server_port):
+            if not 0 <= port <= 65535:
+                raise InvalidInput(f"app '{self.key}': there is no TCP port {port}", hint="use port=8080")
         if 0 < self.port < 1024:
             raise InvalidInput(
                 f"app '{self.key}': port {self.port} is below 1024, which no program without privileges may open",

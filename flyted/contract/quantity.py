@@ -12,6 +12,12 @@ from decimal import Decimal, InvalidOperation
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import shown
 
+CORES = (0.001, 4096.0)
+BYTES = (1 << 20, 1 << 60)
+"""The least and the most cores, and bytes of memory or disk, that an app may ask for."""
+CORES_HINT = "ask for 1m to 4096 cores"
+SIZE_HINT = "ask for 1Mi or more, as '512Mi' or '4Gi'"
+
 _SUFFIX = {
     "": Decimal(1), "m": Decimal("0.001"), "u": Decimal("0.000001"), "n": Decimal("0.000000001"),
     "k": Decimal(1000), "M": Decimal(1000**2), "G": Decimal(1000**3), "T": Decimal(1000**4),
@@ -43,8 +49,8 @@ def cpu_cores(text: str) -> float:
     Raise :class:`InvalidInput` for text that is no quantity, and outside 0.001..4096.
     """
     cores = float(_parse(text, "cpu"))
-    if not 0.001 <= cores <= 4096:
-        raise InvalidInput(f"cpu {shown(text)} is out of range", hint="ask for 1m to 4096 cores")
+    if not CORES[0] <= cores <= CORES[1]:
+        raise InvalidInput(f"cpu {shown(text)} is out of range", hint=CORES_HINT)
     return cores
 
 
@@ -54,8 +60,8 @@ def memory_bytes(text: str, what: str = "memory") -> int:
     Raise :class:`InvalidInput` for text that is no quantity, and below 1 MiB or above 1 EiB.
     """
     size = int(_parse(text, what))
-    if not 1 << 20 <= size <= 1 << 60:
-        raise InvalidInput(f"{what} {shown(text)} is out of range", hint="ask for 1Mi or more, as '512Mi' or '4Gi'")
+    if not BYTES[0] <= size <= BYTES[1]:
+        raise InvalidInput(f"{what} {shown(text)} is out of range", hint=SIZE_HINT)
     return size
 
 

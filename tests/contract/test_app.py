@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+from typing import Any
 
 import pytest
 
@@ -62,3 +65,59 @@ def test_open_paths_are_plain_paths() -> None:
             spec(open_paths=(path,))
     with pytest.raises(InvalidInput, match="more than 64 open paths"):
         spec(open_paths=tuple(f"/{n}" for n in range(65)))
+
+
+NUMBERS = {field.name: field.default for field in dataclasses.fields(AppSpec) if field.type in ("int", "float")}
+MAY_BE_SMALL = {"min_replicas", "gpu_count", "engine_sleep", "port", "server_port", "container_port"}
+
+
+def both(name: str, value: Any) -> None:
+    """Make a spec with this number, and read one from a client."""
+    changes: dict[str, Any] = {name: value}
+    with pytest.raises(InvalidInput):
+        from_dict({**to_dict(spec()), **changes})
+    with pytest.raises(InvalidInput):
+        dataclasses.replace(spec(), **changes)
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+def test_no_number_is_out_of_range(name: str) -> None:
+    """Neither negative, nor larger than any machine, nor infinite; a client of flyted's is not believed either."""
+    for value in (-1, -5, 2**63, 10**30):
+        both(name, float(value) if isinstance(NUMBERS[name], float) else value)
+    if isinstance(NUMBERS[name], float):
+        for number in (math.inf, -math.inf, math.nan, 1e-9):
+            both(name, number)
+    elif name not in MAY_BE_SMALL:
+        both(name, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("server_port", 65536), ("server_port", 99999),
+        ("port", 65536), ("container_port", 0),
+        ("container_port", 65536), ("engine_sleep", 3), ("memory_bytes", 0),
+        ("memory_bytes", (1 << 20) - 1), ("shm_bytes", (1 << 60) + 1),
+        ("cpu_cores", 4096.1), ("gpu_count", 17), ("min_replicas", 2), ("start_timeout_s", 7201.0),
+        ("start_timeout_s", 0.5), ("scaledown_after_s", 0.0), ("request_timeout_s", 3601.0),
+    ],
+)  # fmt: skip
+def test_a_number_beside_its_range_is_refused(name: str, value: float) -> None:
+    """One too many, or one too few."""
+    both(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("server_port", 0), ("server_port", 80), ("server_port", 65535),
+        ("engine_sleep", 2),
+        ("memory_bytes", 1 << 20), ("memory_bytes", 1 << 60), ("disk_bytes", 0), ("shm_bytes", 0), ("cpu_cores", 0.0),
+        ("cpu_cores", 0.001),
+        ("cpu_cores", 4096.0), ("request_timeout_s", 0.0), ("start_timeout_s", 7200.0), ("scaledown_after_s", 1.0),
+    ],
+)  # fmt: skip
+def test_a_number_at_the_end_of_its_range_passes(name: str, value: float) -> None:
+    """And 0 where it means none."""
+    assert getattr(from_dict({**to_dict(spec()), name: value}), name) == value
