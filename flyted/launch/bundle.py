@@ -85,18 +85,23 @@ def _make(bundle: str, final: str, code: str) -> None:
         files, folders = unpack(bundle, fresh)
         for folder in {os.path.dirname(name) for name in files if name.endswith(".py")}:
             os.makedirs(os.path.join(fresh, folder, BYTE_CODE), 0o700, exist_ok=True)
-        write_whole(f"{final}.json", {"files": [(name, *is_) for name, is_ in files.items()], "folders": folders})
-        os.rename(fresh, final)
-    except FileExistsError:  # another start was faster; its folder has the same content
-        shutil.rmtree(fresh, ignore_errors=True)
-    except OSError:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if os.path.isdir(final):  # ENOTEMPTY, which some file systems report instead
-            return
-        raise
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
+        record = {"files": [(name, *is_) for name, is_ in files.items()], "folders": folders}
+        _publish(fresh, final, record, code)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)  # it is not there any more if it has the bundle's name now
+        os.close(held)
+
+
+def _publish(fresh: str, final: str, record: object, code: str) -> None:
+    """Give an unpacked folder the bundle's name, with its record, unless another start was faster.
+
+    Under the lock of ``code``, since the record has the times of this folder's files, not of another start's.
+    """
+    held = lock(code, fcntl.LOCK_EX)
+    try:
+        if not os.path.isdir(final):
+            write_whole(f"{final}.json", record)
+            os.rename(fresh, final)
     finally:
         os.close(held)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from flyted.launch import bundle, unpack, workdir
+from flyted.launch.own_files import Mover
 from flyted.launch.refused import EX_CONFIG, Refused
 from tests.launch.harness import ROOT
 from tests.launch.harness import bundle as packed
@@ -177,6 +178,25 @@ def test_concurrent_starters_share_one_complete_folder(tmp_path: Path) -> None:
     assert len(seen) == 1
     assert len(tree(Path(seen.pop()))) == 60
     assert len([path for path in (tmp_path / "state" / "code").iterdir() if path.is_dir()]) == 1
+
+
+def test_the_record_is_of_the_folder_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever loses the race leaves the winner's record; with its own, each file would count as written by the app."""
+    source, real = packed(tmp_path, {"a.py": "x = 1", "data/b.txt": "y"}), unpack.unpack
+
+    def overtaken(bundle_: str, folder: str) -> object:
+        found = real(bundle_, folder)
+        monkeypatch.setattr(unpack, "unpack", real)
+        unpacked(source, tmp_path / "code")
+        return found
+
+    monkeypatch.setattr(unpack, "unpack", overtaken)
+    folder = unpacked(source, tmp_path / "code")
+    record = bundle.record_of(str(folder))
+    assert record is not None
+    assert sorted(record.files) == ["a.py", "data/b.txt"]
+    assert Mover(str(tmp_path), str(tmp_path / "work"), lambda _path, _name: False).own(str(folder), record) == []
+    assert {path.name for path in (tmp_path / "code").iterdir()} == {folder.name, f"{folder.name}.json"}
 
 
 def test_old_bundles_go_but_for_the_newest_and_those_in_use(tmp_path: Path) -> None:
