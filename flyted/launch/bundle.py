@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ from .refused import Refused
 BYTE_CODE = "__pycache__"
 _LEFTOVER = (".new-", ".old-")
 _LEFTOVER_AGE = 600.0  # seconds; a younger folder may be another start's, between mkdir and lock
+_RECORD = re.compile(r"([0-9a-f]{64})\.json(?:\.[0-9]+)?")  # also one that write_whole has not renamed
 _KEPT_BESIDES = 1  # the previous bundle, to which a failed deploy returns
 
 
@@ -144,8 +146,8 @@ def folders_of(code: str) -> list[str]:
 def prune(code: str, current: str, empty: Callable[[str], None]) -> None:
     """Delete the bundles that no process runs, except ``current`` and the newest other, and what a crash left behind.
 
-    ``empty(folder)`` moves what the app wrote out of a folder before the folder is deleted. If ``empty`` raises
-    ``OSError``, the folder stays. Raise ``OSError`` if ``code`` cannot be read.
+    The caller holds the lock of ``code``. ``empty(folder)`` moves what the app wrote out of a folder before the folder
+    is deleted. If ``empty`` raises ``OSError``, the folder stays. Raise ``OSError`` if ``code`` cannot be read.
     """
     os.utime(os.path.join(code, current))
     others = [name for name in folders_of(code) if name != current]
@@ -156,6 +158,15 @@ def prune(code: str, current: str, empty: Callable[[str], None]) -> None:
         for entry in [each for each in entries if each.name.startswith(_LEFTOVER) and each.is_dir()]:
             if entry.stat(follow_symlinks=False).st_mtime < old:
                 remove(entry.path, code, lambda _folder: None)
+    _remove_records(code)
+
+
+def _remove_records(code: str) -> None:
+    """Delete the records whose folder is not there: a crash came between the two."""
+    for name in os.listdir(code):
+        found = _RECORD.fullmatch(name)
+        if found and not os.path.isdir(os.path.join(code, found[1])):
+            os.unlink(os.path.join(code, name))
 
 
 def remove(folder: str, code: str, empty: Callable[[str], None]) -> None:

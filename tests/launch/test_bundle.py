@@ -227,6 +227,21 @@ def test_leftovers_of_a_crash_go_when_they_are_old(tmp_path: Path) -> None:
     assert {p.name for p in (state / "code").iterdir() if p.name.startswith((".new", ".old"))} == {".new-young"}
 
 
+def test_records_without_their_folder_go(tmp_path: Path) -> None:
+    """A crash came between a folder and its record, or before the record was complete. Other files stay."""
+    code = tmp_path / "state" / "code"
+    code.mkdir(parents=True)
+    left = {f"{'a' * 64}.json", f"{'b' * 64}.json.123"}
+    others = {"notes.json", ".links.json", f"{'c' * 64}.json.txt"}
+    for name in left | others:
+        (code / name).write_text("[]")
+    source = packed(tmp_path, {"a.py": ""})
+    finish(starter(source, tmp_path / "state"))
+    there = {path.name for path in code.iterdir()}
+    assert not there & left
+    assert others | {bundle.stem(str(source)), f"{bundle.stem(str(source))}.json"} <= there
+
+
 def test_killed_at_any_point_a_start_leaves_no_half_bundle(tmp_path: Path) -> None:
     """A folder under the bundle's name is complete, whenever the starter was killed."""
     source = packed(tmp_path, {f"m{n}.py": "x" * 1000 for n in range(200)})
