@@ -16,6 +16,8 @@ import socket
 import time
 from collections.abc import Callable
 
+from .deadline import left, receive
+
 SLEEP_S = 60.0
 """Seconds that vLLM may take to go to sleep."""
 WAKE_S = {1: 60.0, 2: 180.0}
@@ -107,7 +109,7 @@ def _ask(target: str, method: str, path: str, end: float, body: bytes = b"") -> 
     address, _, port = target.rpartition(":")
     head = f"{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     try:
-        with socket.create_connection((address, int(port)), _left(end)) as connection:
+        with socket.create_connection((address, int(port)), left(end)) as connection:
             connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             answer = _read(connection, end)
     except OSError as error:
@@ -121,17 +123,8 @@ def _ask(target: str, method: str, path: str, end: float, body: bytes = b"") -> 
 def _read(connection: socket.socket, end: float) -> bytes:
     found = b""
     while len(found) < _ANSWER_LIMIT:
-        connection.settimeout(_left(end))
-        part = connection.recv(_ANSWER_LIMIT)
+        part = receive(connection, _ANSWER_LIMIT, end)
         if not part:
             break
         found += part
     return found
-
-
-def _left(end: float) -> float:
-    """Return the seconds until ``end``. Raise ``TimeoutError`` if none are left."""
-    left = end - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left

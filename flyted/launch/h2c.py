@@ -6,7 +6,10 @@ once.
 
 from __future__ import annotations
 
-from .health import connected
+import time
+
+from .deadline import receive
+from .health import WAIT_S, connected
 from .refused import Refused
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -39,11 +42,11 @@ def _is_settings(said: bytes) -> bool:
 
 
 def _first_frame(target: str) -> bytes:
-    said = b""
+    said, end = b"", time.monotonic() + WAIT_S
     try:
         with connected(target) as connection:
             connection.sendall(_PREFACE + _NO_SETTINGS)
-            while len(said) < _HEAD and (more := connection.recv(4096)):
+            while len(said) < _HEAD and (more := receive(connection, 4096, end)):
                 said += more
     except TimeoutError:
         return b""  # the program may be busy

@@ -8,7 +8,9 @@ from __future__ import annotations
 import socket
 import time
 
-_WAIT_S = 1.0  # a server that is busy with its model may not answer a connection for long
+from .deadline import receive
+
+WAIT_S = 1.0  # a server that is busy with its model may not answer a connection for long
 _SILENCE_S = 5.0  # a server that has not answered an HTTP request for so long speaks another protocol
 NOT_YET = 503
 _NO_SUCH_PATH = 404
@@ -59,12 +61,12 @@ def status(target: str, path: str, method: str = "GET") -> int | None:
 
 
 def connected(target: str) -> socket.socket:
-    """Return a connection to ``target``, with a timeout of ``_WAIT_S`` seconds. Raise ``OSError`` if there is none."""
+    """Return a connection to ``target``, with a timeout of ``WAIT_S`` seconds. Raise ``OSError`` if there is none."""
     if not target.startswith("/"):
         address, _, port = target.rpartition(":")
-        return socket.create_connection((address, int(port)), _WAIT_S)
+        return socket.create_connection((address, int(port)), WAIT_S)
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(_WAIT_S)
+    connection.settimeout(WAIT_S)
     try:
         connection.connect(target)
     except OSError:
@@ -74,9 +76,9 @@ def connected(target: str) -> socket.socket:
 
 
 def _first_line(connection: socket.socket) -> bytes:
-    said = b""
+    said, end = b"", time.monotonic() + WAIT_S
     try:
-        while b"\n" not in said and len(said) < 4096 and (more := connection.recv(4096)):
+        while b"\n" not in said and len(said) < 4096 and (more := receive(connection, 4096, end)):
             said += more
     except ConnectionError:  # a server with TLS, say: it reacts, but does not speak HTTP
         pass

@@ -10,8 +10,11 @@ import contextlib
 import socket
 import time
 
+from .deadline import left, receive
+
 RETRY_S = 15
 PATIENCE_S = 3.0  # for all clients; by then the daemon knows of the failure, and handles later ones
+_CLIENT_S = 0.5  # for each, so that one that sends slowly leaves time for those behind it
 _HEAD_LIMIT = 64 * 1024
 _BODY = b"503: this app cannot serve now; its operator can see why in its log\n"
 
@@ -27,22 +30,22 @@ def turn_away(listener: socket.socket) -> int:
             return count  # no connection is left
         count += 1
         with conn, contextlib.suppress(OSError):
-            conn.settimeout(0.5)
-            _answer(conn)
+            _answer(conn, min(end, time.monotonic() + _CLIENT_S))
     return count
 
 
-def _answer(conn: socket.socket) -> None:
+def _answer(conn: socket.socket, end: float) -> None:
     head = b""
     while b"\r\n\r\n" not in head and len(head) < _HEAD_LIMIT:
-        part = conn.recv(65536)
+        part = receive(conn, 65536, end)
         if not part:
             return
         head += part
+    conn.settimeout(left(end))
     conn.sendall(
         b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n"
         b"Retry-After: %d\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (RETRY_S, len(_BODY), _BODY)
     )
     conn.shutdown(socket.SHUT_WR)
-    while conn.recv(65536):  # an unread body would make the kernel reset the connection, and lose the answer
+    while receive(conn, 65536, end):  # an unread body would make the kernel reset the connection, and lose the answer
         pass
