@@ -15,7 +15,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 from types import FrameType, ModuleType
 from typing import Any
@@ -24,7 +23,7 @@ from . import trailers, workdir
 from .activation import BACKLOG, Listener
 from .imports import after_import
 from .notify import Notifier
-from .surroundings import say
+from .surroundings import flush, say
 
 READ_GRACE = 0.1  # the minimum of seconds between the last accept and the graceful stop
 READ_LIMIT = 2.0  # the maximum: a client may connect and never send anything
@@ -147,7 +146,7 @@ class Adopter:
         self._notifier.stopping()
         if not (self._server.started or (self._taken is not None and self._taken.accepting)):
             # The app is still starting up, which may take minutes: nothing was accepted, so nothing is lost.
-            sys.stdout.flush()
+            flush()
             os._exit(0)
         self._stopping = asyncio.ensure_future(self._two_steps())
 

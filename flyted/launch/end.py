@@ -14,11 +14,12 @@ import atexit
 import contextlib
 import gc
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from types import FunctionType, GeneratorType
 from typing import Any
+
+from .surroundings import flush
 
 
 def leave(status: int) -> None:
@@ -84,9 +85,7 @@ def _quietly(end: Callable[[], object]) -> None:
 
 
 def _exit(status: int) -> None:
-    with contextlib.suppress(Exception):
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+    flush()
     try:
         import ctypes
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from types import TracebackType
+
+from .surroundings import tell
 
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _MACHINERY = ("<frozen importlib.", "<frozen runpy>")
@@ -15,7 +16,7 @@ _ENTRY = ("importlib" + os.sep, "asyncio" + os.sep, "runpy.py", "threading.py")
 
 def show(error: BaseException) -> None:
     """Print the traceback to stderr, from the first frame of the app's code on."""
-    traceback.print_exception(type(error), error, theirs(error.__traceback__), file=sys.stderr)
+    tell("".join(traceback.format_exception(type(error), error, theirs(error.__traceback__))))
 
 
 def theirs(frames: TracebackType | None) -> TracebackType | None:

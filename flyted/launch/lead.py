@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 
@@ -19,7 +18,7 @@ from .adopt import Adopter
 from .notify import Notifier
 from .port import CONNECTIONS, FIRST_LOOK_S, LAST_LOOK_S, PROXY, SLOWER, Port
 from .refused import Refused
-from .surroundings import say
+from .surroundings import flush, say
 
 _LISTENER = 3  # the only descriptor that systemd-socket-proxyd is given (sd_listen_fds(3))
 # A shell sets LISTEN_PID, since a thread should not fork without exec.
@@ -56,7 +55,7 @@ class Lead:
             self._look()
         except Refused as why:
             say(f"the app cannot start: {why}")
-            sys.stdout.flush()
+            flush()
             os._exit(why.status)
 
     def _look(self) -> None:

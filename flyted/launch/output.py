@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
 from typing import Any
 
 from .bound import Bound
+from .surroundings import flush
 
 _OUTPUTS = (1, 2)
 
@@ -58,6 +60,6 @@ class Output:
 
     def finish(self) -> None:
         """Flush both streams, and print the last lines if the limit held them back."""
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        write_all(_OUTPUTS[1], self._bound.rest())
+        flush()
+        with contextlib.suppress(OSError):  # the app has closed the descriptor
+            write_all(_OUTPUTS[1], self._bound.rest())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -13,7 +14,24 @@ _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 def say(line: str) -> None:
     """Print a line of flyted's to stderr, among the app's own output."""
-    sys.stderr.write(f"flyted: {line}\n")
+    tell(f"flyted: {line}\n")
+
+
+def tell(text: str) -> None:
+    """Print ``text`` to ``sys.stderr``, or to the descriptor if the app has closed or removed ``sys.stderr``."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except Exception:  # noqa: BLE001 - the object may be one of the app's
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode(errors="backslashreplace"))
+
+
+def flush() -> None:
+    """Write out what ``sys.stdout`` and ``sys.stderr`` hold back, unless the app has closed or removed them."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the object may be one of the app's
+            stream.flush()
 
 
 def unbuffer() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flyted.launch.bound import BURST
 from tests.launch.harness import App, Unit, app_bundle, bundle, fserve
 
 Keep = Callable[[App], App]
@@ -180,6 +181,34 @@ def test_the_apps_own_exit_status_is_kept(make_unit: MakeUnit, running: Keep, tm
     """`sys.exit(5)` while it is imported."""
     app = running(make_unit().start(bundle(tmp_path, {"a.py": "import sys; sys.exit(5)"}), fserve("a:env")))
     assert app.wait() == 5
+
+
+GONE = {
+    "closed": "sys.stdout.close(); sys.stderr.close()",
+    "removed": "sys.stdout = sys.stderr = None",
+    "replaced": "sys.stdout = sys.stderr = object()",
+}
+
+
+@pytest.mark.parametrize("gone", GONE)
+@pytest.mark.parametrize(
+    ("end", "status", "words"),
+    [
+        ("sys.exit(5)", 5, "the last line"),
+        ("1 / 0", 1, "ZeroDivisionError"),
+        ("env = None", 78, "neither a server function nor args"),
+    ],
+)
+def test_an_app_that_ends_its_own_streams_loses_nothing(
+    make_unit: MakeUnit, running: Keep, tmp_path: Path, gone: str, end: str, status: int, words: str
+) -> None:
+    """Neither its exit status, nor the lines that were held back, nor the reason."""
+    printed = f"import sys\nfor n in range({BURST + 1000}): print('line', n)\nprint('the last line')\n"
+    text = f"{printed}{GONE[gone]}\n{end}\n"
+    app = running(make_unit().start(bundle(tmp_path, {"a.py": text}), fserve("a:env")))
+    assert (app.wait(), app.err.count("flyted/launch")) == (status, 0), app.err
+    assert words in app.err
+    assert "the last line" in app.err
 
 
 def test_a_lifespan_that_fails_is_uvicorns_status_three(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:
