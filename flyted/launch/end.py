@@ -54,34 +54,44 @@ def finish(objects: Iterable[object]) -> None:
         elif issubclass(kind, (_io.BufferedWriter, _io.BufferedRandom, _io.BufferedRWPair)):
             buffers.append(thing)
     for thing in finalized:
-        _quietly(_end_of(thing))
+        for end in _ends_of(thing):
+            _quietly(thing, end)
     for thing in (*texts, *buffers):  # texts first: a text stream is flushed into a buffer
-        if not thing.closed:
-            _quietly(thing.flush)
+        _quietly(thing, "flush")
 
 
 def _ends_outside(kind: type) -> bool:
     """Report whether the end of an object of this type does more than free memory and descriptors."""
-    if kind is GeneratorType or (kind.__module__, kind.__name__) == ("sqlite3", "Connection"):
+    if kind is GeneratorType or _is_sqlite(kind) or _has_finalizer(kind):
         return True
     if issubclass(kind, _io._IOBase):  # noqa: SLF001 - the C class: io's is abstract, and its check may run code
         return not issubclass(kind, _io._RawIOBase) and kind.__module__ != "_io"  # noqa: SLF001 - GzipFile, say
+    return False
+
+
+def _is_sqlite(kind: type) -> bool:
+    return any((each.__module__, each.__name__) == ("sqlite3", "Connection") for each in kind.__mro__)
+
+
+def _has_finalizer(kind: type) -> bool:
     return any(isinstance(vars(each).get("__del__"), FunctionType) for each in kind.__mro__)
 
 
-def _end_of(thing: Any) -> Callable[[], object]:
+def _ends_of(thing: Any) -> list[str]:
+    """Return the names of the methods that Python would call at the end of an object, in this order."""
     kind = type(thing)
     if kind is GeneratorType:
-        return thing.close if thing.gi_frame is not None and not thing.gi_running else bool
-    if issubclass(kind, _io._IOBase) or kind.__name__ == "Connection":  # noqa: SLF001
-        return thing.close  # type: ignore[no-any-return]
-    return thing.__del__  # type: ignore[no-any-return]
+        return ["close"] if thing.gi_frame is not None and not thing.gi_running else []
+    ends = ["__del__"] if _has_finalizer(kind) else []
+    if _is_sqlite(kind) or not ends:  # a stream whose class has a finalizer of its own is not closed but by that
+        ends.append("close")
+    return ends
 
 
-def _quietly(end: Callable[[], object]) -> None:
-    """Call ``end`` and ignore its error: it would fail in Python's own teardown too, with a message of no use."""
+def _quietly(thing: object, method: str) -> None:
+    """Call a method and ignore its error: it would fail in Python's own teardown too, with a message of no use."""
     with contextlib.suppress(BaseException):
-        end()
+        getattr(thing, method)()
 
 
 def _exit(status: int) -> None:

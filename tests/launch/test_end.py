@@ -94,6 +94,39 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
     assert (tmp_path / "stdio").read_text() == "of C", "handlers of C run"
 
 
+def test_each_object_ends_as_python_ends_it(tmp_path: Path) -> None:
+    """By the finalizer of its class, whatever its name is; SQLite's connections, derived ones too, are closed."""
+    done = run(
+        tmp_path,
+        """
+        import io, os, sqlite3
+        def say(text):
+            os.write(1, text.encode() + b" ")
+        class Connection:
+            def __del__(self): say("connection")
+            def close(self): say("closed")
+        class Stream(io.BufferedIOBase):
+            def __del__(self): say("stream")
+            def close(self): say("closed")
+        class Raw(io.RawIOBase):
+            def __del__(self): say("raw")
+            def close(self): say("closed")
+        class Plain(io.BufferedIOBase):
+            def close(self): say("plain"); super().close()
+        class Own(sqlite3.Connection): pass
+        class Finalized(sqlite3.Connection):
+            def __del__(self): self.execute("INSERT INTO t VALUES (1)"); self.commit()
+        kept = Connection(), Stream(), Raw(), Plain()
+        databases = sqlite3.connect("a", factory=Own), sqlite3.connect("b", factory=Finalized)
+        for database in databases:
+            database.execute("PRAGMA journal_mode = WAL"); database.execute("CREATE TABLE t (x)"); database.commit()
+        """,
+    )
+    assert sorted(done.stdout.split()) == ["connection", "plain", "raw", "stream"]
+    assert not list(tmp_path.glob("*-wal"))
+    assert sqlite3.connect(tmp_path / "b").execute("SELECT * FROM t").fetchall() == [(1,)]
+
+
 @pytest.mark.parametrize("status", [0, 1, 78, 255])
 def test_the_status_is_as_given(tmp_path: Path, status: int) -> None:
     """systemd, and whoever reads why an app ended, sees the app's own."""
