@@ -51,8 +51,8 @@ def from_user_code(error: BaseException, file: Path, root: Path) -> LoadError:
     """Return the failure of the import of ``file``, with a traceback of the user's own frames only."""
     trace = user_traceback(error, root)
     name = file.name
-    if isinstance(error, SyntaxError):
-        return LoadError("syntax", f"{name} is not valid Python", trace=trace)
+    if isinstance(error, SyntaxError) and Path(error.filename or "").is_file():
+        return LoadError("syntax", _invalid(error, file, root), trace=trace)
     if isinstance(error, ModuleNotFoundError) or _wanted(error):
         return _missing_module(error, name, trace)
     if isinstance(error, SystemExit):
@@ -68,6 +68,19 @@ def from_user_code(error: BaseException, file: Path, root: Path) -> LoadError:
         hint=_hint(error),
         trace=trace,
     )
+
+
+def _invalid(error: SyntaxError, file: Path, root: Path) -> str:
+    """Return which file is not valid Python: ``file``, or one that it imports.
+
+    An error without a file comes from ``ast.literal_eval``, ``compile`` or a ``raise``, and is one like any other.
+    """
+    wrong = Path(error.filename or "").resolve()
+    line = f" (line {error.lineno})" if error.lineno else ""
+    if wrong == file.resolve():
+        return f"{file.name} is not valid Python{line}"
+    shown = wrong.relative_to(root.resolve()) if wrong.is_relative_to(root.resolve()) else wrong
+    return f"{file.name} cannot be imported: {shown} is not valid Python{line}"
 
 
 def _wanted(error: BaseException) -> str:

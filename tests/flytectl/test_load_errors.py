@@ -40,18 +40,43 @@ def user_failure(folder: Path, text: str, *arguments: str, name: str = "app.py")
 def test_a_syntax_error_is_shown_as_python_shows_it(tmp_path):
     """File, line and caret, and not one frame of a traceback."""
     error = user_failure(tmp_path, "import flyte\nx = (1,\n")
-    assert error.message == "app.py is not valid Python"
+    assert error.message == "app.py is not valid Python (line 2)"
     assert error.traceback == (
         f"  File \"{tmp_path}/app.py\", line 2\n    x = (1,\n        ^\nSyntaxError: '(' was never closed\n"
     )
 
 
 def test_a_syntax_error_in_a_module_of_the_users(tmp_path):
-    """The line that imports it is shown, and the place of the error in the other file."""
-    write(tmp_path, "other.py", "def f(:\n")
+    """The message names that file; the line that imports it is shown, and the place of the error."""
+    write(tmp_path, "other.py", "import sys\ndef f(:\n")
     error = user_failure(tmp_path, "import other\n")
+    assert error.message == "app.py cannot be imported: other.py is not valid Python (line 2)"
     assert f'File "{tmp_path}/app.py", line 1, in <module>' in error.traceback
-    assert f'File "{tmp_path}/other.py", line 1' in error.traceback
+    assert f'File "{tmp_path}/other.py", line 2' in error.traceback
+
+
+def test_a_syntax_error_in_a_library(tmp_path):
+    """Its whole path: the file is none of the user's."""
+    library = write(tmp_path / "library", "broken.py", "x = = 1\n")
+    error = user_failure(
+        tmp_path, f"import sys\nsys.path.append({str(library.parent)!r})\nimport broken\n", name="app/app.py"
+    )
+    assert error.message == f"app.py cannot be imported: {library} is not valid Python (line 1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import ast\nast.literal_eval('{')", "SyntaxError: '{' was never closed"),
+        ("compile('x = = 1', '<rule>', 'exec')", "SyntaxError: invalid syntax"),
+        ("raise SyntaxError('the rule is empty')", "SyntaxError: the rule is empty"),
+    ],
+)
+def test_a_syntax_error_of_what_is_no_file(tmp_path, text, words):
+    """The file is valid: the error is one like any other, with the line that raised it."""
+    error = user_failure(tmp_path, f"{text}\n")
+    assert error.message.startswith(f"app.py cannot be imported: {words}")
+    assert f'File "{tmp_path}/app.py", line {text.count(chr(10)) + 1}, in <module>' in error.traceback
 
 
 def test_an_exception_at_import(tmp_path):
