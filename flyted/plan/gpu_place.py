@@ -5,14 +5,15 @@ whose peaks are known too, if all peaks fit together. An empty device comes firs
 holders; among equals the one that fits best.
 
 Only idle apps are put to sleep to free a device: first the app with the longest idle time relative to its time to load
-again.
+again. Each one of those is needed: if one of them stayed, the app would have to wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from math import inf
 
 from flyted.contract.gpu import Ask
 from flyted.contract.names import replica_of
@@ -95,36 +96,45 @@ def place(wanted: Wanted, inventory: Inventory, table: Table) -> Granted | Wait 
     kinds = [list(group) for _, group in groupby(sorted(suitable, key=_kind), key=_kind)]
     enough = [kind for kind in kinds if len(kind) >= wanted.ask.count]
     for kind in enough:
-        free = sorted((d for d in kind if _fits(wanted, d, table.on(d, wanted.unit))), key=_order(wanted, table))
+        free = sorted(_free(wanted, kind, table), key=_order(wanted, table))
         if len(free) >= wanted.ask.count:
             return Granted(tuple(free[: wanted.ask.count]), wanted.reserve_bytes)
-    best = max((_room(wanted, kind, table) for kind in enough), key=lambda each: (bool(each[1]), each[0]))
-    return Wait(_why(wanted, suitable, table), best[1])
+    rooms = [room for kind in enough if (room := _room(wanted, kind, table))]
+    best = max(rooms, key=lambda units: min(table.idle[unit] for unit in units), default=())
+    return Wait(_why(wanted, suitable, table), best)
 
 
 def _kind(device: Device) -> tuple[str, str]:
     return device.name, device.profile
 
 
-def _fits(wanted: Wanted, device: Device, holders: Sequence[Lease]) -> bool:
-    """Report whether the device can be granted beside its present holders."""
-    if not holders:
-        return _available(device, wanted.unit, holders) >= wanted.reserve_bytes
-    if any(not h.reserve_bytes or h.ended_at is not None for h in holders) or not wanted.reserve_bytes:
-        return False
-    return _available(device, wanted.unit, holders) >= wanted.reserve_bytes
+def _free(wanted: Wanted, kind: Sequence[Device], table: Table, gone: Collection[str] = ()) -> list[Device]:
+    """Return the devices that can be granted once the units ``gone`` have ended."""
+    return [device for device in kind if _fits(wanted, device, table.on(device, wanted.unit), gone)]
 
 
-def _available(device: Device, unit: str, holders: Sequence[Lease]) -> int:
-    """Return the bytes that are left when every holder takes all that it may.
+def _fits(wanted: Wanted, device: Device, holders: Sequence[Lease], gone: Collection[str] = ()) -> bool:
+    """Report whether the device can be granted beside those of its holders that are not ``gone``.
 
-    Programs without a lease count with what they use now.
+    It cannot while the memory of an ended lease is not free yet.
     """
-    units = {h.unit for h in holders}
-    used = {u: sum(p.used_bytes for p in device.processes if p.unit == u) for u in units}
-    others = sum(p.used_bytes for p in device.processes if p.unit not in units and p.unit != unit)
-    reserved = sum(max(h.reserve_bytes or device.total_bytes, used[h.unit]) for h in holders)
-    return device.total_bytes - device.unexplained_bytes - others - reserved
+    staying = [h for h in holders if h.unit not in gone]
+    if any(h.ended_at is not None for h in holders) or any(not h.reserve_bytes for h in staying):
+        return False
+    if staying and not wanted.reserve_bytes:
+        return False
+    return _available(device, wanted.unit, holders, gone) >= wanted.reserve_bytes
+
+
+def _available(device: Device, unit: str, holders: Sequence[Lease], gone: Collection[str] = ()) -> int:
+    """Return the bytes that are left when every holder takes all that it may, and those ``gone`` nothing.
+
+    Programs without a lease count with what they use now: no app that is put to sleep frees that.
+    """
+    used = {h.unit: sum(p.used_bytes for p in device.processes if p.unit == h.unit) for h in holders}
+    foreign = sum(p.used_bytes for p in device.processes if p.unit not in used and p.unit != unit)
+    reserved = sum(max(h.reserve_bytes or device.total_bytes, used[h.unit]) for h in holders if h.unit not in gone)
+    return device.total_bytes - device.unexplained_bytes - foreign - reserved
 
 
 def _order(wanted: Wanted, table: Table):  # type: ignore[no-untyped-def]  # noqa: ANN202  a key for sorted()
@@ -138,42 +148,42 @@ def _order(wanted: Wanted, table: Table):  # type: ignore[no-untyped-def]  # noq
     return key
 
 
-def _room(wanted: Wanted, kind: Sequence[Device], table: Table) -> tuple[float, tuple[str, ...]]:
-    """Return the worth and the units of the best set of idle units that frees enough devices of one kind.
+def _room(wanted: Wanted, kind: Sequence[Device], table: Table) -> tuple[str, ...]:
+    """Return the best set of idle units that frees enough devices of one kind; () if there is none.
 
-    The worth is that of the set's worst unit. (0, ()) if there is no such set.
+    All that it takes and no more: without any one of them the app would have to wait.
     """
     options = sorted(
         (option for device in kind if (option := _clear(wanted, device, table)) is not None),
-        key=lambda option: -option[0],
+        key=lambda units: -min((table.idle[unit] for unit in units), default=inf),
     )
-    chosen = options[: wanted.ask.count]
-    if len(chosen) < wanted.ask.count:
-        return 0.0, ()
-    units = dict.fromkeys(unit for _, evicted in chosen for unit in evicted)
-    return min(worth for worth, _ in chosen), tuple(units)
+    chosen = dict.fromkeys(unit for units in options[: wanted.ask.count] for unit in units)
+    if len(options) < wanted.ask.count:
+        return ()
+    return _needed(chosen, table, lambda gone: len(_free(wanted, kind, table, gone)) >= wanted.ask.count)
 
 
-def _clear(wanted: Wanted, device: Device, table: Table) -> tuple[float, tuple[str, ...]] | None:
-    """Return the units to put to sleep so that the device suffices, best first, with the worth of the worst of them.
+def _clear(wanted: Wanted, device: Device, table: Table) -> tuple[str, ...] | None:
+    """Return the idle units to put to sleep so that the device suffices, best first.
 
-    ``None`` if that is not possible, or if the memory of an ended lease is not free yet.
+    ``None`` if that is not possible.
     """
     holders = table.on(device, wanted.unit)
-    if any(h.ended_at is not None for h in holders):
-        return None  # the memory of an ended lease is about to become free, perhaps in time
-    evicted: list[str] = []
-    worth = float("inf")
-    for lease in sorted((h for h in holders if h.unit in table.idle), key=lambda h: -table.idle[h.unit]):
-        if _fits(wanted, device, holders):
-            break
-        holders = [h for h in holders if h is not lease]
-        evicted.append(lease.unit)
-        worth = min(worth, table.idle[lease.unit])
-    # memory that the units to put to sleep use now counts as free: it will be, or they have not ended yet
-    left = device.total_bytes - device.unexplained_bytes if not holders else _available(device, wanted.unit, holders)
-    fits = left >= wanted.reserve_bytes and (not holders or _fits(wanted, device, holders))
-    return (worth, tuple(evicted)) if fits else None
+    idle = sorted((h.unit for h in holders if h.unit in table.idle), key=lambda unit: -table.idle[unit])
+    for count in range(len(idle) + 1):
+        if _fits(wanted, device, holders, idle[:count]):
+            return _needed(idle[:count], table, lambda gone: _fits(wanted, device, holders, gone))
+    return None
+
+
+def _needed(units: Iterable[str], table: Table, enough: Callable[[Collection[str]], bool]) -> tuple[str, ...]:
+    """Return the units without those whose sleep is not needed, judged from the one that it is least good to take."""
+    kept = list(units)
+    for unit in sorted(kept, key=lambda each: table.idle[each]):
+        others = [each for each in kept if each != unit]
+        if enough(others):
+            kept = others
+    return tuple(kept)
 
 
 def _why(wanted: Wanted, suitable: Sequence[Device], table: Table) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain, combinations
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flyted.contract.gpu import Ask
+from flyted.plan.gpu_facts import Inventory, Lease
 from flyted.plan.gpu_place import Granted, Never, Table, Wait, Wanted, describe, place
 from tests.plan.gpus import GIB, gpu, lease, machine, process, unit
 
@@ -104,6 +107,49 @@ def test_only_as_many_go_as_are_needed() -> None:
     assert set(alone.evict) == {unit("x"), unit("y"), unit("z")}
 
 
+def test_an_app_gives_way_though_a_program_fills_another_gpu() -> None:
+    """Nobody can be put to sleep there, so that GPU is no way out, and the idle app's is."""
+    there = machine(gpu("a", processes=(process("gdm.service", 44),)), gpu("b"))
+    decision = place(wanted(peak=20), there, Table((lease("x", "b"),), {unit("x"): 2.0}))
+    assert isinstance(decision, Wait)
+    assert decision.evict == (unit("x"),)
+
+
+def test_nobody_is_put_to_sleep_where_a_program_leaves_too_little() -> None:
+    """80 GiB, 60 of them a program's: 44 do not fit, whoever sleeps."""
+    there = machine(gpu("a", gib=80, processes=(process("", 60),)))
+    decision = place(wanted(peak=40), there, Table((lease("x", "a", reserve=5),), {unit("x"): 2.0}))
+    assert isinstance(decision, Wait)
+    assert decision.evict == ()
+
+
+def test_the_memory_of_who_goes_counts_as_free_beside_those_who_stay() -> None:
+    """Of two that share, one is enough: what it uses now comes back."""
+    there = machine(gpu("a", processes=(process(unit("x"), 20, 1), process(unit("y"), 20, 2))))
+    leases = (lease("x", "a", reserve=22), lease("y", "a", reserve=22))
+    decision = place(wanted(peak=19), there, Table(leases, {unit("x"): 2.0, unit("y"): 1.0}))
+    assert isinstance(decision, Wait)
+    assert decision.evict == (unit("x"),)
+
+
+def test_who_frees_too_little_stays_when_another_frees_enough() -> None:
+    """The small one has been idle for longest, and alone does not help."""
+    there = machine(gpu("a"))
+    leases = (lease("x", "a", reserve=2), lease("y", "a", reserve=40))
+    decision = place(wanted(peak=20), there, Table(leases, {unit("x"): 9.0, unit("y"): 1.0}))
+    assert isinstance(decision, Wait)
+    assert decision.evict == (unit("y"),)
+
+
+def test_who_holds_two_frees_two() -> None:
+    """One with two GPUs goes, and not another one for the second."""
+    there = machine(gpu("a"), gpu("b"), gpu("c"))
+    leases = (lease("x", "a", "b"), lease("y", "c"))
+    decision = place(wanted(2), there, Table(leases, {unit("x"): 1.0, unit("y"): 9.0}))
+    assert isinstance(decision, Wait)
+    assert decision.evict == (unit("x"),)
+
+
 def test_memory_that_is_coming_back_is_waited_for() -> None:
     """Its device is nobody's until then, and nobody is put to sleep for it; its own old lease counts too."""
     there = machine(gpu("a"))
@@ -132,6 +178,79 @@ def test_never_is_said_at_once() -> None:
 def test_a_device_is_described_in_one_unit() -> None:
     """As the issue shows it."""
     assert describe(gpu("GPU-1f3a0b2c-0000", used=0.8)) == "GPU-1f3a0b2c… NVIDIA L40S, 44.2 of 45.0 GiB free"
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Inventory, Table]:
+    """Three GPUs with leases, what their holders use, and programs that are not apps."""
+    leases: list[Lease] = []
+    idle: dict[str, float] = {}
+    used: dict[str, list[tuple[str, int]]] = {uuid: [] for uuid in "abc"}
+    for n in range(draw(st.integers(0, 5))):
+        devices = draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=2, unique=True))
+        reserve = draw(st.integers(0, 45)) if len(devices) == 1 else 0
+        leases.append(lease(f"h{n}", *devices, reserve=reserve, ended=draw(st.sampled_from([None, None, None, 1.0]))))
+        if draw(st.booleans()):
+            idle[unit(f"h{n}")] = draw(st.floats(1, 9))
+        for uuid in devices:
+            used[uuid].append((unit(f"h{n}"), draw(st.integers(0, 20))))
+    for uuid in "abc":
+        used[uuid] += [("gdm.service", size) for size in draw(st.lists(st.integers(0, 45), max_size=1))]
+    return machine(
+        *(gpu(uuid, processes=tuple(process(name, size) for name, size in used[uuid])) for uuid in "abc")
+    ), Table(tuple(leases), idle)
+
+
+def without(situation: tuple[Inventory, Table], gone: tuple[str, ...]) -> tuple[Inventory, Table]:
+    """The same once these units have ended and their memory is free."""
+    inventory, table = situation
+    left = (tuple(p for p in device.processes if p.unit not in gone) for device in inventory.devices)
+    devices = (gpu(device.uuid, processes=each) for device, each in zip(inventory.devices, left, strict=True))
+    return machine(*devices), Table(tuple(le for le in table.leases if le.unit not in gone))
+
+
+def possible(table: Table) -> list[tuple[str, ...]]:
+    """All sets of units that may be put to sleep."""
+    idle = [le.unit for le in table.leases if le.unit in table.idle and le.ended_at is None]
+    return list(chain.from_iterable(combinations(idle, size) for size in range(1, len(idle) + 1)))
+
+
+@given(situations(), st.integers(1, 3), st.integers(0, 45))
+def test_those_who_are_put_to_sleep_are_all_needed_and_enough(
+    situation: tuple[Inventory, Table], count: int, peak: int
+) -> None:
+    """The app is served once they are gone, and not if one of them stays."""
+    decision = place(wanted(count, peak=peak), *situation)
+    if isinstance(decision, Wait) and decision.evict:
+        assert isinstance(place(wanted(count, peak=peak), *without(situation, decision.evict)), Granted)
+        for spared in decision.evict:
+            fewer = tuple(each for each in decision.evict if each != spared)
+            assert isinstance(place(wanted(count, peak=peak), *without(situation, fewer)), Wait)
+
+
+@given(situations(), st.integers(1, 3), st.integers(0, 45))
+def test_nobody_waits_for_what_a_sleep_would_give(situation: tuple[Inventory, Table], count: int, peak: int) -> None:
+    """Where nobody is put to sleep, no set of idle apps would have helped."""
+    decision = place(wanted(count, peak=peak), *situation)
+    if isinstance(decision, Wait) and not decision.evict:
+        for gone in possible(situation[1]):
+            assert isinstance(place(wanted(count, peak=peak), *without(situation, gone)), Wait)
+
+
+@given(situations(), st.integers(1, 3), st.integers(0, 45))
+def test_what_is_granted_fits_beside_all_that_is_there(
+    situation: tuple[Inventory, Table], count: int, peak: int
+) -> None:
+    """The reserves of apps, or what they use where that is more, and other programs' memory."""
+    inventory, table = situation
+    decision = place(wanted(count, peak=peak), inventory, table)
+    if isinstance(decision, Granted):
+        for device in decision.devices:
+            holders = {le.unit: le.reserve_bytes for le in table.leases if device.uuid in le.devices}
+            assert not holders or (decision.reserve_bytes and all(holders.values()))
+            apps = sum(max(holders[u], sum(p.used_bytes for p in device.processes if p.unit == u)) for u in holders)
+            others = sum(p.used_bytes for p in device.processes if p.unit not in holders)
+            assert apps + others + decision.reserve_bytes <= device.total_bytes
 
 
 @given(
