@@ -4,6 +4,9 @@ An app whose need is not known gets whole devices. Once its peak of memory was s
 whose peaks are known too, if all peaks fit together. An empty device comes first; then the one with the fewest
 holders; among equals the one that fits best.
 
+Programs that are not apps may use a little of a whole device (:func:`spare`): a desktop must not keep every app away.
+Where they use more, an app that needs a whole one waits, and is told so.
+
 Only idle apps are put to sleep to free a device: first the app with the longest idle time relative to its time to load
 again. Each one of those is needed: if one of them stayed, the app would have to wait.
 """
@@ -18,11 +21,13 @@ from math import inf
 from flyted.contract.gpu import Ask
 from flyted.contract.names import replica_of
 from flyted.contract.quantity import human_bytes
-from flyted.plan.gpu_facts import Device, Inventory, Lease
+from flyted.plan.gpu_facts import Device, Inventory, Lease, Process
 from flyted.plan.gpu_match import grantable, impossible
 
 HEADROOM = 1.1
 """The share of a peak that is reserved: the next peak may be higher than the last one that was seen."""
+
+_DESKTOP = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,20 @@ def _fits(wanted: Wanted, device: Device, holders: Sequence[Lease], gone: Collec
         return False
     if staying and not wanted.reserve_bytes:
         return False
-    return _available(device, wanted.unit, holders, gone) >= wanted.reserve_bytes
+    return _available(device, wanted.unit, holders, gone) >= _need(wanted, device)
+
+
+def _need(wanted: Wanted, device: Device) -> int:
+    return wanted.reserve_bytes or device.total_bytes - spare(device)
+
+
+def spare(device: Device) -> int:
+    """Return the bytes that programs that are not apps, and the driver, may use of a device that an app gets whole.
+
+    A tenth of it, as vLLM takes nine tenths unless it is told otherwise. On smaller devices 2 GiB, as a desktop with
+    a browser may take that of any, but never more than a quarter.
+    """
+    return max(device.total_bytes // 10, min(_DESKTOP, device.total_bytes // 4))
 
 
 def _available(device: Device, unit: str, holders: Sequence[Lease], gone: Collection[str] = ()) -> int:
@@ -132,9 +150,15 @@ def _available(device: Device, unit: str, holders: Sequence[Lease], gone: Collec
     Programs without a lease count with what they use now: no app that is put to sleep frees that.
     """
     used = {h.unit: sum(p.used_bytes for p in device.processes if p.unit == h.unit) for h in holders}
-    foreign = sum(p.used_bytes for p in device.processes if p.unit not in used and p.unit != unit)
+    foreign = sum(p.used_bytes for p in _foreign(device, unit, holders))
     reserved = sum(max(h.reserve_bytes or device.total_bytes, used[h.unit]) for h in holders if h.unit not in gone)
     return device.total_bytes - device.unexplained_bytes - foreign - reserved
+
+
+def _foreign(device: Device, unit: str, holders: Sequence[Lease]) -> list[Process]:
+    """Return the processes that are neither a holder's nor the unit's, the one that uses most first."""
+    apps = {unit, *(h.unit for h in holders)}
+    return sorted((p for p in device.processes if p.unit not in apps), key=lambda p: -p.used_bytes)
 
 
 def _order(wanted: Wanted, table: Table):  # type: ignore[no-untyped-def]  # noqa: ANN202  a key for sorted()
@@ -194,9 +218,19 @@ def _why(wanted: Wanted, suitable: Sequence[Device], table: Table) -> str:
 
 def _held(device: Device, wanted: Wanted, table: Table) -> str:
     holders = table.on(device, wanted.unit)
-    if not holders:
-        return "used by programs that are not apps"
-    return "held by " + ", ".join(f"{h.app_id} ({_state(h, table)})" for h in holders)
+    said = ["held by " + ", ".join(f"{h.app_id} ({_state(h, table)})" for h in holders)] if holders else []
+    if _available(device, wanted.unit, holders, {h.unit for h in holders}) < _need(wanted, device):
+        said.append(_crowded(device, wanted, holders))
+    return ", ".join(said) or "not in use"
+
+
+def _crowded(device: Device, wanted: Wanted, holders: Sequence[Lease]) -> str:
+    """Tell what keeps the app away even when no other app holds the device."""
+    foreign = _foreign(device, wanted.unit, holders)
+    taken = human_bytes(device.unexplained_bytes + sum(p.used_bytes for p in foreign))
+    most = f"{foreign[0].name}, process {foreign[0].pid}" if foreign else "the driver names none"
+    limit = "" if wanted.reserve_bytes else f", at most {human_bytes(spare(device))} where an app needs a whole GPU"
+    return f"{taken} used by programs that are not apps ({most}){limit}"
 
 
 def _state(lease: Lease, table: Table) -> str:

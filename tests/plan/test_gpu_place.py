@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from itertools import chain, combinations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flyted.contract.gpu import Ask
 from flyted.plan.gpu_facts import Inventory, Lease
-from flyted.plan.gpu_place import Granted, Never, Table, Wait, Wanted, describe, place
+from flyted.plan.gpu_place import Granted, Never, Table, Wait, Wanted, describe, place, spare
 from tests.plan.gpus import GIB, gpu, lease, machine, process, unit
 
 NEW = unit("new")
@@ -64,11 +65,41 @@ def test_a_holder_that_grew_counts_as_it_is() -> None:
 
 def test_programs_that_are_no_apps_take_room_but_hold_nothing() -> None:
     """A desktop's memory leaves less; it is no lease."""
-    there = machine(gpu("a", processes=(process("gdm.service", 40),)))
-    assert got(place(wanted(), there, Table(()))) == ["a"]
-    decision = place(wanted(peak=10), there, Table(()))
+    there = machine(gpu("a", processes=(process("gdm.service", 20),)))
+    assert got(place(wanted(peak=20), there, Table(()))) == ["a"]
+    decision = place(wanted(peak=30), there, Table(()))
     assert isinstance(decision, Wait)
-    assert "used by programs that are not apps" in decision.why
+    assert decision.why.endswith(
+        "25.0 of 45.0 GiB free, 20.0 GiB used by programs that are not apps (python, process 7)"
+    )
+
+
+@pytest.mark.parametrize(("gib", "foreign", "enough"), [
+    (80, 7.9, True), (80, 8.1, False), (80, 70, False),  # a tenth
+    (8, 1.9, True), (8, 2.1, False), (4, 0.9, True), (4, 1.1, False),  # a desktop's 2 GiB, or a quarter
+    (45, 0.5, True),
+])  # fmt: skip
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_whole_device_is_one_that_other_programs_hardly_use(
+    gib: int, foreign: float, count: int, *, enough: bool
+) -> None:
+    """For an unknown need, and for several; the driver's own memory counts as theirs."""
+    for used in ({"processes": (process("gdm.service", foreign),)}, {"used": foreign}):
+        there = machine(gpu("a", gib=gib, **used), gpu("b", gib=gib, **used))
+        assert isinstance(place(wanted(count), there, Table(())), Granted if enough else Wait)
+
+
+def test_who_needs_a_whole_device_is_told_who_uses_too_much_of_it() -> None:
+    """The program, how much, and how much it may be; of the other device that nobody uses it."""
+    there = machine(gpu("GPU-1", gib=80, processes=(process("", 70),)), gpu("GPU-2", gib=80))
+    decision = place(wanted(2), there, Table((lease("x", "GPU-1", reserve=5),), {unit("x"): 2.0}))
+    assert isinstance(decision, Wait)
+    assert decision.evict == ()
+    assert decision.why == (
+        "needs 2 × GPU; GPU-1 NVIDIA L40S, 10.0 of 80.0 GiB free, held by x (idle), 70.0 GiB used by programs "
+        "that are not apps (python, process 7), at most 8.0 GiB where an app needs a whole GPU; "
+        "GPU-2 NVIDIA L40S, 80.0 of 80.0 GiB free, not in use"
+    )
 
 
 def test_an_app_that_uses_a_device_without_a_lease_holds_it() -> None:
@@ -251,6 +282,7 @@ def test_what_is_granted_fits_beside_all_that_is_there(
             apps = sum(max(holders[u], sum(p.used_bytes for p in device.processes if p.unit == u)) for u in holders)
             others = sum(p.used_bytes for p in device.processes if p.unit not in holders)
             assert apps + others + decision.reserve_bytes <= device.total_bytes
+            assert decision.reserve_bytes or others <= spare(device)
 
 
 @given(
