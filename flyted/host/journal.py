@@ -31,6 +31,7 @@ _FIELDS = (
 )
 # not --boot, which would hide the lines from before a reboot; --all: messages above 4 KiB too
 _OPTIONS = ("--quiet", "--no-pager", "--all", "--output=json", f"--output-fields={_FIELDS}")
+_JOURNALCTL = "/usr/bin/journalctl"
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -80,7 +81,7 @@ async def follow(
     if not known:
         return
     found = await _read(_matches(known, app), [_last(max(lines, 1))])  # at least one: its cursor says where to go on
-    for entry in found[len(found) - lines :]:
+    for entry in found[max(0, len(found) - lines) :]:
         yield entry
     place = ["--no-tail", *(f"--after-cursor={entry.cursor}" for entry in found[-1:])]
     while True:
@@ -97,7 +98,6 @@ async def follow(
         if not now:
             for entry in await _read(_matches(known, app), place):
                 yield entry
-        if not now:
             return
         if not watch.done():
             raise HostFailure(
@@ -156,7 +156,7 @@ def _matches(units: Iterable[str], app: str = "", *, systemd_only: bool = False)
 async def _start(arguments: Iterable[str]) -> Process:
     try:
         return await asyncio.create_subprocess_exec(
-            "/usr/bin/journalctl", *arguments,
+            _JOURNALCTL, *arguments,
             stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env=_ENVIRONMENT, limit=_LINE_BYTES,
         )  # fmt: skip
     except OSError as error:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyted.host.journal import MAX_TEXT, Entry, entry_of
+from flyted.host import journal
+from flyted.host.journal import MAX_TEXT, Entry, entry_of, follow
 
 
 def line(**fields: Any) -> bytes:
@@ -62,3 +65,38 @@ def test_any_bytes_are_an_entry_or_nothing(data: bytes) -> None:
     """No exception, whatever arrives."""
     found = entry_of(data)
     assert found is None or isinstance(found, Entry)
+
+
+def followed(lines: int) -> list[str]:
+    """The texts that ``follow`` gives first, of a unit that then goes."""
+    left = [("a.service",)]
+
+    async def changed() -> None:
+        await asyncio.sleep(0.2)
+        left.clear()
+
+    async def work() -> list[str]:
+        return [each.text async for each in follow(lambda: left[0] if left else (), changed, lines=lines)]
+
+    return asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    ("lines", "there", "given"), [(0, 3, 0), (1, 3, 1), (3, 3, 3), (5, 3, 3), (10, 9, 9), (10_000, 60, 60), (5, 0, 0)]
+)
+def test_following_begins_with_the_lines_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int, there: int, given: int
+) -> None:
+    """All of them where there are fewer than were asked for; the newest where there are more."""
+    texts = [f"line {number}" for number in range(there)]
+    entries = [line(MESSAGE=each, __CURSOR=f"c{number}") + b"\n" for number, each in enumerate(texts)]
+    (tmp_path / "journal").write_bytes(b"".join(entries))
+    program = tmp_path / "journalctl"
+    program.write_text(
+        "#!/bin/sh\n"
+        'for word; do case $word in --follow) exec sleep 60;; --after-cursor=*|--no-tail) exit;; --lines=*)'
+        f' exec tail -n "${{word#*=}}" {tmp_path}/journal;; esac; done\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(journal, "_JOURNALCTL", str(program))
+    assert followed(lines) == texts[there - given :]
