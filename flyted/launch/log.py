@@ -81,8 +81,9 @@ class Log:
             if len(held) > _AT_ONCE:
                 clean = self.without_secrets(held)
                 keep = len(self._forms[0]) if self._forms else 0
-                _write(target, self._bound.passes(clean[: len(clean) - keep]))
-                held = clean[len(clean) - keep :]
+                end = max(0, len(clean) - keep)
+                _write(target, self._bound.passes(clean[:end]))
+                held = clean[end:]
         _write(target, self._bound.passes(self.without_secrets(held)))
 
     def _close(self, *, read: bool = False, write: bool = False) -> None:

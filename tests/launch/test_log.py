@@ -7,6 +7,7 @@ import html
 import json
 import os
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -88,6 +89,23 @@ def test_a_line_without_an_end_is_handed_on() -> None:
     os.waitpid(reader, 0)
     os.close(read)
     assert found == b"x" * 65530 + HIDDEN + b"y" * 20
+
+
+def test_a_value_longer_than_what_is_read_at_once_is_not_handed_on_in_parts() -> None:
+    """Nothing may go out while all that is held may be the beginning of a value."""
+    value = bytes(range(48, 58)) * 10_000
+    written = value.hex().encode()  # 200000 characters, of which a pipe holds a third
+    source, write = os.pipe()
+    read, target = os.pipe()
+    with ThreadPoolExecutor() as pool, os.fdopen(read, "rb") as out, os.fdopen(write, "wb") as program:
+        copying = pool.submit(Log([value])._hand_on, source, target)
+        found = pool.submit(out.read)
+        program.write(written)
+        program.close()
+        copying.result()
+        os.close(target)
+        assert found.result() == HIDDEN
+    os.close(source)
 
 
 def test_each_line_of_a_long_value_counts_and_short_ones_do_not() -> None:
