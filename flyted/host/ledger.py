@@ -83,7 +83,7 @@ class Ledger:
         """Make ``new`` the manifest, with ``sealed`` as its one new file, and remove files that it no longer lists.
 
         All bytes are on disk under temporary names before the first rename, so a full disk changes nothing.
-        Raises ``OSError``.
+        Raises ``OSError``, after which nothing has changed, and ``HostFailure``, which says that ``new`` counts.
         """
         with contextlib.ExitStack() as staged:
             secret = staged.enter_context(self._secrets.staged(file, sealed)) if file else None
@@ -98,16 +98,17 @@ class Ledger:
                 self._secrets.remove(file)
                 raise
             replaced, self.current = self.current.files() - new.files(), new
-            self._secrets.sync()
-            seen.publish()
-            self._state.sync()
+            with host_errors("the change is made, but a power cut may undo it"):
+                self._secrets.sync()
+                seen.publish()
+                self._state.sync()
         for name in replaced:
             self._secrets.remove(name)
 
     def drop(self, slot: Slot) -> None:
         """Commit a manifest without ``slot``, on a full disk too.
 
-        Raises ``OSError``.
+        Raises as ``commit``.
         """
         with reserve.released(self._state.path):
             self.commit(self.current.drop(slot))
@@ -118,8 +119,12 @@ class Ledger:
         Raises ``HostFailure``.
         """
         with host_errors("the rotation was not begun"):
-            self._state.write(ROTATION_ASKED, b"")
-            self._state.sync()
+            try:
+                self._state.write(ROTATION_ASKED, b"")
+                self._state.sync()
+            except OSError:
+                self._state.remove(ROTATION_ASKED)
+                raise
 
     def unlisted(self) -> list[str]:
         """Return the names of the secret files that an accepted rollback has left."""
@@ -199,7 +204,10 @@ class Ledger:
 
 @contextlib.contextmanager
 def host_errors(unchanged: str) -> Iterator[None]:
-    """Turn ``OSError`` into ``HostFailure``; ``unchanged`` says what did not happen, and what still stands."""
+    """Turn ``OSError`` into ``HostFailure``; ``unchanged`` says what did not happen, and what still stands.
+
+    So the block ends where the change is made: an error behind that has words of its own.
+    """
     try:
         yield
     except OSError as error:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flyted.host.age import Recipient
 
 _REPLACED = "replaced"
+_UNFINISHED = "the rotation is not finished, and goes on when flyted starts next"
 _MAX_SEALED = 64 * 1024
 
 
@@ -37,23 +38,30 @@ def rotate(directory: Path, old: Identity, new: Identity, sealed: bytes, recover
     """Make ``new`` (``sealed``, as systemd will unseal it) the identity of the store below ``directory``.
 
     All or nothing. Raises as ``Vault.open`` and ``Vault.ask_rotation``, and ``HostFailure``: then nothing has changed,
-    unless the error came after the commit; then the next call of ``finish`` goes on.
+    unless it says that the rotation is not finished; then the next call of ``finish`` goes on.
     """
-    with contextlib.ExitStack() as opened, host_errors("the identity was not rotated"):
-        vault = opened.enter_context(contextlib.closing(Vault.open(directory, old, recovery)))
-        state = opened.enter_context(contextlib.closing(PrivateDir.open(directory, forbidden=0o022)))
-        try:
-            making = opened.enter_context(contextlib.closing(state.private_child(ROTATING)))
-            secrets = opened.enter_context(contextlib.closing(making.private_child(SECRETS)))
-            vault.write_anew(secrets, new)
+    with contextlib.ExitStack() as opened:
+        with host_errors("the identity was not rotated"):
+            vault = opened.enter_context(contextlib.closing(Vault.open(directory, old, recovery)))
+            state = opened.enter_context(contextlib.closing(PrivateDir.open(directory, forbidden=0o022)))
+            _commit(state, vault, new, sealed)
+        with host_errors(_UNFINISHED):
+            state.sync()
+            finish(state)
+
+
+def _commit(state: PrivateDir, vault: Vault, new: Identity, sealed: bytes) -> None:
+    """Write the new store and identity beside the old ones, and commit to them; an error leaves nothing behind."""
+    try:
+        with contextlib.closing(state.private_child(ROTATING)) as making:
+            with contextlib.closing(making.private_child(SECRETS)) as secrets:
+                vault.write_anew(secrets, new)
             making.write(SEALED, sealed)
             making.sync()
-            state.rename(ROTATING, ROTATED)
-        except BaseException:
-            state.remove_tree(ROTATING)
-            raise
-        state.sync()
-        finish(state)
+        state.rename(ROTATING, ROTATED)
+    except BaseException:
+        state.remove_tree(ROTATING)
+        raise
 
 
 def finish(state: PrivateDir) -> bool:
@@ -93,9 +101,10 @@ def main() -> int:
 
 
 def _run(state: PrivateDir) -> None:
-    with host_errors("a rotation could not be finished"):
+    with host_errors(_UNFINISHED):
         if finish(state):
             say("finished a rotation of this machine's identity that was cut off")
+    with host_errors("the identity was not rotated"):
         if ROTATION_ASKED not in state.names():
             return
         state.remove(ROTATION_ASKED)

@@ -94,7 +94,7 @@ def test_following_begins_with_the_lines_that_are_there(
     program = tmp_path / "journalctl"
     program.write_text(
         "#!/bin/sh\n"
-        'for word; do case $word in --follow) exec sleep 60;; --after-cursor=*|--no-tail) exit;; --lines=*)'
+        "for word; do case $word in --follow) exec sleep 60;; --after-cursor=*|--no-tail) exit;; --lines=*)"
         f' exec tail -n "${{word#*=}}" {tmp_path}/journal;; esac; done\n'
     )
     program.chmod(0o755)

@@ -17,6 +17,7 @@ from tests.host.deaths import each_death, forks
 from tests.host.vaults import MACHINE, OPERATOR, ORG, PROJECT, files, opened, secret_file, state_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = forks
@@ -180,6 +181,40 @@ def test_what_cannot_be_whole_is_not_begun(folder: Path, spoil: str, monkeypatch
     assert not (folder / "rotating").exists()
     if holder is not None:
         holder.close()
+
+
+def fails_at(monkeypatch: pytest.MonkeyPatch, when: Callable[[], bool]) -> None:
+    """A disk that fails at each flush for which ``when`` holds."""
+    flush = os.fsync
+
+    def fsync(fd: int) -> None:
+        if when():
+            raise OSError(5, "Input/output error")
+        flush(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def test_an_error_after_the_commit_says_that_it_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that nothing was done: the next start finishes it."""
+    with monkeypatch.context() as disk:
+        fails_at(disk, (folder / "rotated").exists)
+        with pytest.raises(HostFailure, match=r"not finished, and goes on .*: Input/output error"):
+            rotate(folder)
+    assert (folder / "rotated").exists()
+    assert finish(folder)
+    assert (identity_of(folder), content(folder, NEW)) == (NEW, WANTED)
+
+
+def test_a_request_that_fails_is_not_carried_out_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody expects it any more."""
+    vault = opened(folder, OPERATOR)
+    with monkeypatch.context() as disk:
+        fails_at(disk, (folder / "rotate").exists)
+        with pytest.raises(HostFailure, match="was not begun"):
+            vault.ask_rotation()
+    vault.close()
+    assert not (folder / "rotate").exists()
 
 
 def test_it_is_refused_when_it_is_asked_for(folder: Path) -> None:

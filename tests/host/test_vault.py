@@ -157,6 +157,36 @@ def test_a_change_that_fails_at_its_last_step_leaves_nothing(vault: Vault, folde
     assert vault.get(ORG, "API_KEY") == b"new"
 
 
+def test_an_error_after_the_commit_does_not_say_that_nothing_changed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails when the folder is flushed: the new value counts, and a deleted secret is gone."""
+    vault = opened(folder)
+    vault.put(ORG, "API_KEY", b"old", replace=False)
+    flush, manifest = os.fsync, (folder / "secrets/manifest").read_bytes()
+
+    def fsync(fd: int) -> None:
+        if (folder / "secrets/manifest").read_bytes() != manifest:
+            raise OSError(5, "Input/output error")
+        flush(fd)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", fsync)
+        with pytest.raises(HostFailure, match="the change is made, but a power cut may undo it: Input/output error"):
+            vault.put(ORG, "API_KEY", b"new", replace=True)
+    assert vault.get(ORG, "API_KEY") == b"new"
+    vault = reopened(vault, folder)
+    assert (vault.refusal, vault.get(ORG, "API_KEY")) == (None, b"new")
+    manifest = (folder / "secrets/manifest").read_bytes()
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", fsync)
+        with pytest.raises(HostFailure, match="the change is made"):
+            vault.delete(ORG, "API_KEY")
+    vault = reopened(vault, folder)
+    assert (vault.refusal, vault.list()) == (None, [])
+    vault.close()
+
+
 def test_the_manifest_is_keyed_as_documented(vault: Vault, folder: Path) -> None:
     """HMAC-SHA256 under HKDF-SHA256(identity, info "flyted manifest v1"): so others can check it without flyted."""
     vault.put(ORG, "API_KEY", b"v", replace=False)
