@@ -52,6 +52,8 @@ def rotate(directory: Path, old: Identity, new: Identity, sealed: bytes, recover
 
 def _commit(state: PrivateDir, vault: Vault, new: Identity, sealed: bytes) -> None:
     """Write the new store and identity beside the old ones, and commit to them; an error leaves nothing behind."""
+    if ROTATING in state.names():
+        raise HostFailure(f"{state.path / ROTATING} is left of another rotation, and cannot be removed")
     try:
         with contextlib.closing(state.private_child(ROTATING)) as making:
             with contextlib.closing(making.private_child(SECRETS)) as secrets:
@@ -107,8 +109,7 @@ def _run(state: PrivateDir) -> None:
     with host_errors("the identity was not rotated"):
         if ROTATION_ASKED not in state.names():
             return
-        state.remove(ROTATION_ASKED)
-        state.sync()
+        _take_request(state)
         sealed = state.read(SEALED, _MAX_SEALED)
     if sealed is None:
         raise HostFailure(f"{state.path / SEALED} is missing", hint="restore it from a backup")
@@ -116,3 +117,14 @@ def _run(state: PrivateDir) -> None:
     recovery = recipients.read(recipients.PATH)
     rotate(state.path, old, new, identity.seal(new), recovery)
     say(f"this machine has a new identity; its public key is {new.recipient} (it was {old.recipient})")
+
+
+def _take_request(state: PrivateDir) -> None:
+    """Remove the request, or raise ``HostFailure``: one that stays would be a rotation at each start."""
+    state.remove(ROTATION_ASKED)
+    if ROTATION_ASKED in state.names():
+        path = state.path / ROTATION_ASKED
+        raise HostFailure(
+            f"the identity was not rotated: {path} cannot be removed", hint=f"ls -ld {path}; lsattr {path}"
+        )
+    state.sync()

@@ -217,6 +217,30 @@ def test_a_request_that_fails_is_not_carried_out_later(folder: Path, monkeypatch
     assert not (folder / "rotate").exists()
 
 
+def test_a_request_that_stays_is_not_carried_out_at_each_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one that is a folder, or on a disk that gives nothing back."""
+    monkeypatch.setattr(identity, "STATE", folder)
+    monkeypatch.setattr(identity, "unseal", lambda sealed: SEALS[sealed])
+    monkeypatch.setattr(identity, "seal", lambda _new: b"sealed new")
+    (folder / "rotate").mkdir()
+    assert rotation.main() == HostFailure.exit_status
+    assert identity_of(folder) is MACHINE
+    assert f"{folder}/rotate cannot be removed" in capsys.readouterr().err
+
+
+def test_what_another_rotation_left_is_not_mixed_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``replaced`` in it would say that the old store is out of the way."""
+    (folder / "rotating/replaced").mkdir(parents=True)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    monkeypatch.setattr(PrivateDir, "remove_tree", lambda _self, _name: None)
+    with pytest.raises(HostFailure, match="cannot be removed"):
+        rotate(folder)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    assert not (folder / "rotated").exists()
+
+
 def test_it_is_refused_when_it_is_asked_for(folder: Path) -> None:
     """The daemon says so before it is restarted in vain; a sound store leaves a wish and nothing else."""
     secret_file(folder, "B").unlink()
