@@ -24,6 +24,7 @@ class FileWatch:
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self._names = frozenset(name.encode() for name in names)
         self._fd = -1
+        self._loop: asyncio.AbstractEventLoop | None = None
         try:
             self._fd = _watching(folder)
         except OSError as error:
@@ -37,11 +38,14 @@ class FileWatch:
     def start(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` after each change from now on, and for those since the watch was made."""
         if self.hears:
-            asyncio.get_running_loop().add_reader(self._fd, self._read, changed)
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._fd, self._read, changed)
 
     def close(self) -> None:
         """Close the watch."""
         if self.hears:
+            if self._loop is not None:
+                self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
 

@@ -107,6 +107,22 @@ def test_a_folder_that_cannot_be_watched_is_no_failure(tmp_path: Path) -> None:
     watch.close()
 
 
+def test_a_watch_that_is_closed_leaves_its_number_to_others(etc: Path) -> None:
+    """The loop that runs on knows nothing of it: a new watch, which gets the same descriptor, hears of changes."""
+    told: list[int] = []
+
+    async def scene() -> None:
+        for number in range(2):
+            watch = FileWatch(etc, FILES)
+            watch.start(lambda number=number: told.append(number))  # type: ignore[misc]
+            replaced(etc, "group")
+            await asyncio.sleep(SOME_S)
+            watch.close()
+
+    asyncio.run(scene())
+    assert set(told) == {0, 1}
+
+
 @pytest.mark.parametrize(
     ("text", "only"),
     [
