@@ -67,7 +67,7 @@ class Ingress:
             **ingress_config.render_maps(wanted),
         }
         for name, text in texts.items():
-            _write(self._files / name, text.encode())
+            whole_file.update(self._files / name, text.encode())
         self.write_tokens()
 
     def write_tokens(self) -> Mapping[str, str]:
@@ -77,7 +77,7 @@ class Ingress:
         Raises :class:`HostFailure` when the disk refuses.
         """
         tokens = self.tokens()
-        _write(self._files / TOKENS, ingress_config.map_text(tokens).encode(), mode=0o640)
+        whole_file.update(self._files / TOKENS, ingress_config.map_text(tokens).encode(), mode=0o640)
         return tokens
 
     async def apply_tokens(self) -> None:
@@ -205,14 +205,6 @@ class Ingress:
         if not answer:
             raise ConnectionResetError(f"HAProxy closed the connection without an answer to {shown(command[:40])}")
         return answer.decode("utf-8", "replace")
-
-
-def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file, unless it has these contents already: a write costs the disk a flush."""
-    with contextlib.suppress(OSError):
-        if path.read_bytes() == data:
-            return
-    whole_file.write(path, data, mode)
 
 
 def _check(command: str, answer: str) -> None:
