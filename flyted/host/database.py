@@ -8,7 +8,6 @@ everything is in its old or its new state. A file of a newer format is refused, 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
 import stat
@@ -105,7 +104,7 @@ class Database:
         """Open or make the file, or raise :class:`StoreCorrupt` when it is damaged or of a newer format."""
         self._path = path
         _check_ours(path)
-        with self.errors():
+        with _errors(self._path):
             self._db = sqlite3.connect(path, isolation_level=None)
         try:
             self._prepare()
@@ -114,7 +113,7 @@ class Database:
             raise
 
     def _prepare(self) -> None:
-        with self.errors():
+        with _errors(self._path):
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA foreign_keys = ON")
@@ -134,7 +133,7 @@ class Database:
 
     def rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
-        with self.errors():
+        with _errors(self._path):
             return self._db.execute(query, values).fetchall()
 
     def execute(self, statement: str, values: tuple[Any, ...] = ()) -> int:
@@ -144,7 +143,7 @@ class Database:
     @contextlib.contextmanager
     def transaction(self, committed: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Run the body as one transaction, all of it or nothing, and call ``committed`` once it is on disk."""
-        with self.errors():
+        with _errors(self._path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -164,9 +163,13 @@ class Database:
             with contextlib.suppress(sqlite3.Error):  # the log's space goes back to the reserve
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def errors(self) -> contextlib.AbstractContextManager[None]:
-        """Turn SQLite's errors, and those of an entry that makes no sense, into ours."""
-        return _errors(self._path)
+    @contextlib.contextmanager
+    def entries(self) -> Iterator[None]:
+        """Raise :class:`StoreCorrupt` where the body, which makes values of rows, finds one that makes no sense."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreCorrupt(f"{self._path} holds an entry that makes no sense: {error}", hint=WAY_BACK) from error
 
 
 def _check_ours(path: Path) -> None:
@@ -189,6 +192,7 @@ def _check_ours(path: Path) -> None:
 
 @contextlib.contextmanager
 def _errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -196,5 +200,3 @@ def _errors(path: Path) -> Iterator[None]:
         if "full" in text or "I/O" in text or "readonly" in text or "unable to open" in text:
             raise HostFailure(f"cannot write {path}: {text}", hint="make room on that disk") from error
         raise StoreCorrupt(f"{path}: {text}", hint=WAY_BACK) from error
-    except (json.JSONDecodeError, KeyError) as error:
-        raise StoreCorrupt(f"{path} holds an entry that makes no sense: {error}", hint=WAY_BACK) from error

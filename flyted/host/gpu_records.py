@@ -24,7 +24,7 @@ class GpuRecords:
             "SELECT unit, app_id, revision, devices, since, reserve_bytes, unexplained, ended_at"
             " FROM gpu_lease ORDER BY since, unit"
         )
-        with self._database.errors():
+        with self._database.entries():
             return [_lease(row) for row in self._database.rows(query)]
 
     def hold(self, lease: Lease) -> None:

@@ -174,7 +174,7 @@ class Store:
     def _read(self, app_id: str = "") -> list[StoredApp]:
         """Read one app, or all, or raise :class:`HostFailure` or :class:`StoreCorrupt`."""
         values = (app_id,) if app_id else ()
-        with self.database.errors():
+        with self.database.entries():
             revisions: dict[str, list[tuple[Any, ...]]] = {}
             for row in self.database.rows(_REVISIONS.format("WHERE app_id = ?" if app_id else ""), values):
                 revisions.setdefault(row[0], []).append(row[1:])

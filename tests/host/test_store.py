@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -161,6 +162,31 @@ def test_a_damaged_file_is_refused_and_kept(tmp_path: Path, content: bytes) -> N
     with pytest.raises(StoreCorrupt, match="db"):
         Store(tmp_path / "db").apps()
     assert (tmp_path / "db").read_bytes() == content
+
+
+@pytest.mark.parametrize("fault", [KeyError("x"), TypeError("x"), ValueError("x")])
+def test_a_fault_of_ours_in_a_transaction_is_not_told_as_damage(tmp_path: Path, fault: Exception) -> None:
+    """It goes on as what it is, and nothing has changed: nobody restores a good database from a backup."""
+    store = Store(tmp_path / "db")
+    store.add_revision(spec(), IMAGE, "f", 1.0)
+    database = store.database
+    for begin in (database.transaction, database.freeing):
+        with pytest.raises(type(fault)) as caught, begin():
+            database.execute("DELETE FROM app")
+            raise fault
+        assert caught.value is fault
+        assert database.rows("SELECT count(*) FROM app") == [(1,)]
+
+
+@pytest.mark.parametrize("column", ["spec", "image", "notes"])
+@pytest.mark.parametrize("content", ["[]", "7", "null", '"a"', "{", '{"a": 1}', "[[1]]"])
+def test_an_entry_of_another_form_is_told_as_damage(tmp_path: Path, column: str, content: str) -> None:
+    """Whatever it is: no traceback of ours."""
+    Store(tmp_path / "db").add_revision(spec(), IMAGE, "f", 1.0)
+    with sqlite3.connect(tmp_path / "db") as db:
+        db.execute(f"UPDATE revision SET {column} = ?", (content,))
+    with contextlib.suppress(StoreCorrupt):
+        Store(tmp_path / "db").apps()
 
 
 @pytest.mark.parametrize("content", ['{"a": 1}', "[[", "{}"])
