@@ -8,6 +8,7 @@ in that of a rotation (``rotation``), in their pipes to ``systemd-creds``, and i
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from flyted.contract.errors import AlreadyExists, FlytedError, HostFailure, StoreCorrupt
 from flyted.host import recipients
 from flyted.host.age import Identity
-from flyted.host.ledger import SECRETS, host_errors
+from flyted.host.ledger import MANIFEST, SECRETS, host_errors
 from flyted.host.private_dir import PrivateDir
 
 if TYPE_CHECKING:
@@ -85,15 +86,23 @@ def setup(directory: Path) -> Identity:
     folder = PrivateDir.open(directory, forbidden=0o022)
     with contextlib.closing(folder), host_errors("no identity was made"):
         folder.sweep_staged()
-        names = folder.names()
-        if SEALED in names:
-            raise AlreadyExists(f"{directory / SEALED} exists: this machine has an identity")
-        if "generation" in names or (directory / "secrets" / "manifest").exists():
-            raise StoreCorrupt(lost(directory), hint=WAY_BACK)
+        _check_none(directory)
         identity = Identity.generate()
-        folder.write(SEALED, seal(identity))
-        folder.sync()
+        try:
+            folder.write(SEALED, seal(identity))
+            folder.sync()
+        except OSError:
+            folder.remove(SEALED)  # no secret needs it yet, and its public key was told to nobody
+            raise
     return identity
+
+
+def _check_none(directory: Path) -> None:
+    """Raise as ``setup`` where there is an identity, or was one."""
+    if os.path.lexists(directory / SEALED):
+        raise AlreadyExists(f"{directory / SEALED} exists: this machine has an identity")
+    if os.path.lexists(directory / "generation") or os.path.lexists(directory / SECRETS / MANIFEST):
+        raise StoreCorrupt(lost(directory), hint=WAY_BACK)
 
 
 def seal(identity: Identity) -> bytes:
@@ -187,8 +196,9 @@ def main() -> int:
     try:
         if keep_what_opens(STATE):
             return 0
+        _check_none(STATE)
+        recovery = recipients.read(recipients.PATH)  # before: a file that is refused leaves all to the next start
         identity = setup(STATE)
-        recovery = recipients.read(recipients.PATH)
     except AlreadyExists as error:
         say(error.message)
         return 0

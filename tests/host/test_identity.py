@@ -226,3 +226,54 @@ def test_a_store_that_is_in_use_is_not_given_up(folder: Path, creds: Creds) -> N
     with pytest.raises(Busy):
         identity.give_up(folder)
     vault.close()
+
+
+def test_a_recovery_key_that_is_refused_is_told_before_an_identity_is_made(
+    folder: Path, creds: Creds, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At each start until it is mended; then the identity is made, and its public key told."""
+    keys = folder.parent / "recipients.txt"
+    monkeypatch.setattr(identity, "STATE", folder)
+    monkeypatch.setattr(recipients, "PATH", keys)
+    keys.write_text("nonsense\n")
+    keys.chmod(0o644)
+    for _ in range(2):
+        assert identity.main() == InvalidInput.exit_status
+        assert f"{keys}, line 1" in capsys.readouterr().err
+        assert list(folder.iterdir()) == []
+    keys.write_text(f"{MACHINE.recipient}\n")
+    assert identity.main() == 0
+    made = identity.unseal((folder / "identity.cred").read_bytes())
+    assert str(made.recipient) in capsys.readouterr().err
+
+
+def test_an_identity_that_may_not_last_is_not_kept(
+    folder: Path, creds: Creds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder cannot be flushed: "no identity was made" is true, and the next start makes one and tells its key."""
+    flush = os.fsync
+
+    def fsync(fd: int) -> None:
+        if (folder / "identity.cred").exists():
+            raise OSError(5, "Input/output error")
+        flush(fd)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", fsync)
+        with pytest.raises(HostFailure, match="no identity was made"):
+            identity.setup(folder)
+    assert list(folder.iterdir()) == []
+    identity.setup(folder)
+    assert identity.keep_what_opens(folder)
+
+
+def test_secrets_without_their_identity_are_told_whatever_the_recovery_keys_are(
+    folder: Path, creds: Creds, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That is what the operator has to know first; flyted starts, and tells it."""
+    opened(folder).close()
+    (folder.parent / "recipients.txt").write_text("nonsense\n")
+    monkeypatch.setattr(identity, "STATE", folder)
+    monkeypatch.setattr(recipients, "PATH", folder.parent / "recipients.txt")
+    assert identity.main() == 0
+    assert "identity.cred is gone" in capsys.readouterr().err
