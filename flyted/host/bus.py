@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 SYSTEMD = b"org.freedesktop.systemd1"
 MANAGER_PATH = b"/org/freedesktop/systemd1"
 MANAGER = b"org.freedesktop.systemd1.Manager"
-UNIT_PATH = "/org/freedesktop/systemd1/unit/"
 PROPERTIES = b"org.freedesktop.DBus.Properties"
 _DRIVER, _DRIVER_PATH = b"org.freedesktop.DBus", b"/org/freedesktop/DBus"
 _SIGNAL = 4  # sd_bus_message_get_type(3)
@@ -205,26 +204,6 @@ class Bus:
             return
         self._tries = 0
         self._on_lost()
-
-
-def unit_path(name: str) -> bytes:
-    """Return the object path of a unit (sd_bus_path_encode(3))."""
-    escaped = "".join(
-        c if c.isascii() and (c.isalpha() or (c.isdigit() and i)) else "".join(f"_{b:02x}" for b in c.encode())
-        for i, c in enumerate(name)
-    )
-    return (UNIT_PATH + escaped).encode()
-
-
-def unit_of(path: str) -> str:
-    """Return the unit of an object path; "" for any other path."""
-    if not path.startswith(UNIT_PATH):
-        return ""
-    head, *rest = path.removeprefix(UNIT_PATH).split("_")
-    try:
-        return head + "".join(chr(int(part[:2], 16)) + part[2:] for part in rest)
-    except ValueError:
-        return ""
 
 
 def _words(error: Exception) -> str:

@@ -13,7 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from typing import Any
 
 from flyted.contract.errors import HostFailure
-from flyted.host.bus import PROPERTIES, Bus, Refused, Signal, unit_of, unit_path
+from flyted.host.bus import PROPERTIES, Bus, Refused, Signal
+from flyted.host.object_path import unit_of, unit_path
 from flyted.host.signatures import Step, auxiliary, properties, text, texts
 from flyted.plan.facts import UnitEnd, UnitFact
 

@@ -12,7 +12,8 @@ import pytest
 
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import HostFailure
-from flyted.host.bus import PROPERTIES, unit_path
+from flyted.host.bus import PROPERTIES
+from flyted.host.object_path import unit_path
 from flyted.host.signatures import text
 from flyted.plan.facts import UnitEnd
 from flyted.plan.units import STARTS
