@@ -1,4 +1,4 @@
-"""The names of units in D-Bus object paths (sd_bus_path_encode(3)): bytes that a path cannot have are _ and two digits."""
+"""Encodes names of units in D-Bus object paths, and decodes them (sd_bus_path_encode(3)): ``_2e`` is the byte 0x2e."""
 
 from __future__ import annotations
 

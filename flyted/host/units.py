@@ -87,7 +87,7 @@ class Units:
             return True
 
     async def run_transient(
-        self, name: str, wanted: Mapping[str, Any], timeout_s: float | None = None, *, clean: Iterable[str] = ()
+        self, name: str, wanted: Mapping[str, Any], timeout_s: float | None = None, *, clean: Sequence[str] = ()
     ) -> UnitEnd:
         """Run a transient service to its end, and return how it ended.
 
@@ -285,7 +285,7 @@ class Units:
             self._bus.call(method, *steps)
 
     @contextlib.asynccontextmanager
-    async def _watch(self, names: Iterable[str]) -> AsyncIterator[asyncio.Event]:
+    async def _watch(self, names: Sequence[str]) -> AsyncIterator[asyncio.Event]:
         event = asyncio.Event()
         for name in names:
             self._watched.setdefault(name, set()).add(event)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from .bundle import BYTE_CODE, Record
 
@@ -82,7 +82,7 @@ class Mover:
             else:
                 self._move(folder, name, running=running)
 
-    def _entries(self, folder: str, folders: Iterable[str] = ()) -> Iterator[str]:
+    def _entries(self, folder: str, folders: Collection[str] = ()) -> Iterator[str]:
         """Yield the files and links below ``folder``, and the empty folders that are not in ``folders``.
 
         Byte code is skipped, and so are links into the working folder (files that have been moved), sockets and pipes.

@@ -6,7 +6,7 @@ The check is made when the app is served, so that the error does not wait for a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from flyted.contract.app import AppSpec
@@ -79,7 +79,7 @@ def notes(spec: AppSpec) -> Iterator[str]:
             yield f"{named} is within quotes, so the program gets it itself, and not its value"
 
 
-def _named(text: str, names: Iterable[str]) -> str:
+def _named(text: str, names: Collection[str]) -> str:
     """Return the first of the variables ``names`` in a text, as it is written there; "" if there is none."""
     found = [match[0] for match in re.finditer(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?", text) if match[1] in names]
     return found[0] if found else ""

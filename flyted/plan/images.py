@@ -7,7 +7,7 @@ fills it): ``baseImage``, ``pythonVersion``, ``layers``, plus our ``files``: nam
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from flyted.contract.app import plain_text
@@ -163,7 +163,7 @@ def missing(needs: Iterable[Need], have: Callable[[str], bool], *, gpu: bool) ->
     return [need for need in needs if (gpu or not need.gpu) and not any(have(pattern) for pattern in need.files)]
 
 
-def lacking(what: str, needs: Iterable[Need]) -> Unsupported:
+def lacking(what: str, needs: Sequence[Need]) -> Unsupported:
     """Return the error to raise for needs that are not met, with each package and how to get it."""
     listed = ", ".join(f"{need.what} ({need.package})" for need in needs)
     return Unsupported(

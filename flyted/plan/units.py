@@ -11,7 +11,7 @@ never mistaken for crashing. The socket needs no trigger limit of its own below 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -251,7 +251,7 @@ def bundle_path(digest: str, layout: Layout = Layout()) -> str:
 
 
 def _environment(
-    spec: AppSpec, replica: Replica, image_path: str, image_env: Iterable[tuple[str, str]]
+    spec: AppSpec, replica: Replica, image_path: str, image_env: Sequence[tuple[str, str]]
 ) -> dict[str, str]:
     state = state_name(replica.app_id)
     environment = {
