@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract.errors import HostFailure
-from flyted.plan.gpu_facts import Inventory, inventory_of
+from flyted.plan.gpu_facts import Inventory, inventory_of, xid_of
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,7 @@ class Gpu:
                 reader, writer = await self._ask(b"watch\n")
                 try:
                     while line := await reader.readline():
-                        event = _parsed(line)
-                        on_xid(str(event.get("uuid", "")), int(event.get("xid", 0)))
+                        on_xid(*xid_of(_parsed(line)))
                 finally:
                     writer.close()
             log.warning("flyted-gpu has ended; asking again")
@@ -71,7 +70,7 @@ class Gpu:
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
         data = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HostFailure("flyted-gpu gave an answer that is no JSON", hint=_HINT) from error
     if not isinstance(data, dict):
         raise HostFailure("flyted-gpu gave an answer that is no map", hint=_HINT)

@@ -137,6 +137,17 @@ def inventory_of(data: Mapping[str, Any]) -> Inventory:
         raise HostFailure(f"flyted-gpu gave an answer that makes no sense: {error!r}") from error
 
 
+def xid_of(data: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the GPU (its UUID) and the number of an error that the helper reports, or raise as :func:`inventory_of`.
+
+    A report without them, "" and 0, says that errors may have been missed.
+    """
+    try:
+        return _text(data.get("uuid", "")), _size(data.get("xid", 0))
+    except ValueError as error:
+        raise HostFailure(f"flyted-gpu gave a report that makes no sense: {error!r}") from error
+
+
 def _text(value: Any) -> str:
     """Return a short, printable text, since it goes to units, logs and terminals. Raises ``ValueError`` otherwise."""
     if not isinstance(value, str) or len(value) > 256 or not value.isprintable():

@@ -49,7 +49,7 @@ def test_the_inventory_is_asked_anew_each_time(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
-@pytest.mark.parametrize("answer", [b"", b"nonsense\n", b"[]\n", b"{}\n", b"x" * (2 << 20)])
+@pytest.mark.parametrize("answer", [b"", b"nonsense\n", b"[]\n", b"{}\n", b"[" * 500_000 + b"\n", b"x" * (2 << 20)])
 def test_an_answer_that_makes_no_sense_is_a_failure_of_the_host(tmp_path: Path, answer: bytes) -> None:
     """Cut off, no JSON, something else, without end."""
 
@@ -91,6 +91,39 @@ def test_a_watch_goes_on_when_the_helper_dies(tmp_path: Path, monkeypatch: pytes
 
     asyncio.run(work())
     assert seen == [("GPU-1", 79), ("", 0), ("GPU-2", 31), ("", 0)]
+
+
+@pytest.mark.parametrize(
+    "report",
+    [{"xid": [79]}, {"xid": {}}, {"xid": None}, {"xid": "79"}, {"xid": 79.5}, {"xid": True}, {"xid": -1},
+     {"uuid": ["GPU-1"], "xid": 79}, {"uuid": "GPU\n1", "xid": 79}],
+)  # fmt: skip
+def test_a_report_that_makes_no_sense_ends_no_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: dict[str, object]
+) -> None:
+    """The helper is asked again, all GPUs are looked at (0), and the next error is heard of."""
+    monkeypatch.setattr(gpu, "_RETRY_S", 0.0)
+    seen: list[tuple[str, int]] = []
+
+    async def work() -> None:
+        lines = [json.dumps(each).encode() + b"\n" for each in (report, {"uuid": "GPU-1", "xid": 31})]
+        done = asyncio.Event()
+
+        def on_xid(uuid: str, number: int) -> None:
+            seen.append((uuid, number))
+            if number == 31:
+                done.set()
+
+        async with helper(tmp_path / "s", *lines):
+            watching = asyncio.create_task(Gpu(tmp_path / "s").watch(on_xid))
+            waiting = asyncio.create_task(done.wait())
+            await asyncio.wait({watching, waiting}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+            assert done.is_set()
+            for task in (watching, waiting):
+                task.cancel()
+
+    asyncio.run(work())
+    assert seen[:2] == [("", 0), ("GPU-1", 31)]
 
 
 def test_records_outlive_the_process(tmp_path: Path) -> None:
