@@ -59,9 +59,10 @@ def address(number: int) -> str:
 
 
 def number(text: str) -> int:
-    """Return the number of the app that has this IPv4 address; 0 for an address outside 198.18.0.0/16."""
+    """Return the number of the app that has this IPv4 address; 0 for an address that no app can have."""
     first, second, high, low = text.split(".")
-    return int(high) << 8 | int(low) if (first, second) == ("198", "18") else 0
+    found = int(high) << 8 | int(low)
+    return found if (first, second) == ("198", "18") and FIRST <= found <= LAST else 0
 
 
 def candidates(first: int) -> list[int]:

@@ -40,6 +40,14 @@ def test_an_address_says_whose_it_is(number: int) -> None:
     assert plan.number("127.0.0.1") == 0
 
 
+@pytest.mark.parametrize(
+    "address", [plan.ROUTER, plan.address(0), plan.address(plan.LAST + 1), "198.18.255.255", plan.RESOLVER]
+)
+def test_an_address_that_no_app_can_have_is_nobodys(address: str) -> None:
+    """The router's, and what is beyond the last port of the bridge."""
+    assert plan.number(address) == 0
+
+
 def test_a_sender_always_hears_of_room() -> None:
     """At most one segment less one byte is left of the window, and two segments more have to fit."""
     segment = plan.MTU - plan.HEADERS
