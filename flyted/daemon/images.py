@@ -173,7 +173,7 @@ def _regular(path: Path) -> str:
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise StoreCorrupt(f"{path} is no file")
+            raise StoreCorrupt(f"{path} is not a regular file")
         return file.read(_RECORD_LIMIT).decode()
 
 

@@ -71,7 +71,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise HostFailure("flyted-gpu gave an answer that is no JSON", hint=_HINT) from error
+        raise HostFailure("flyted-gpu gave an answer that is not JSON", hint=_HINT) from error
     if not isinstance(data, dict):
-        raise HostFailure("flyted-gpu gave an answer that is no map", hint=_HINT)
+        raise HostFailure("flyted-gpu gave an answer that is not a map", hint=_HINT)
     return data

@@ -71,7 +71,7 @@ def checked(folder: str) -> tuple[str, int]:
         real = _resolved(folder)
         _check_place(real, folder)
         if not stat.S_ISDIR(os.stat(real).st_mode):  # noqa: PTH116
-            raise InvalidInput(f"{shown(folder)} is no folder", hint="give the folder that config.json lies in")
+            raise InvalidInput(f"{shown(folder)} is not a folder", hint="give the folder that config.json lies in")
         size = _check_below(real)
     except OSError as error:
         raise InvalidInput(
@@ -153,7 +153,7 @@ def _check_file(entry: os.DirEntry[str], real: str) -> int:
         if stat.S_ISDIR(info.st_mode):
             raise InvalidInput(f"{shown(entry.path)} is a link to a folder", hint="add the folder that it leads to")
     if not stat.S_ISREG(info.st_mode):
-        raise InvalidInput(f"{shown(entry.path)} is no file")
+        raise InvalidInput(f"{shown(entry.path)} is not a regular file")
     _check_mode(info.st_mode, entry.path, stat.S_IROTH, real)
     return info.st_size
 

@@ -151,13 +151,13 @@ def xid_of(data: Mapping[str, Any]) -> tuple[str, int]:
 def _text(value: Any) -> str:
     """Return a short, printable text, since it goes to units, logs and terminals. Raises ``ValueError`` otherwise."""
     if not isinstance(value, str) or len(value) > 256 or not value.isprintable():
-        raise ValueError(f"{value!r:.80} is no text of one line")
+        raise ValueError(f"{value!r:.80} is not a text of one line")
     return value
 
 
 def _size(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 1 << 62:
-        raise ValueError(f"{value!r:.80} is no size")
+        raise ValueError(f"{value!r:.80} is not a size")
     return value
 
 

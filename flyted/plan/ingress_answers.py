@@ -93,7 +93,7 @@ def _number(row: dict[str, str], name: str, missing: int = 0) -> int:
     try:
         return int(row.get(name) or missing)
     except ValueError as error:
-        raise HostFailure(f"HAProxy's counter {name} is no number: {shown(row[name])}") from error
+        raise HostFailure(f"HAProxy's counter {name} is not a number: {shown(row[name])}") from error
 
 
 def parse_show_info(text: str) -> dict[str, str]:

@@ -49,13 +49,23 @@ def test_the_inventory_is_asked_anew_each_time(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
-@pytest.mark.parametrize("answer", [b"", b"nonsense\n", b"[]\n", b"{}\n", b"[" * 500_000 + b"\n", b"x" * (2 << 20)])
-def test_an_answer_that_makes_no_sense_is_a_failure_of_the_host(tmp_path: Path, answer: bytes) -> None:
-    """Cut off, no JSON, something else, without end."""
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "not JSON"),
+        (b"nonsense\n", "not JSON"),
+        (b"[" * 500_000 + b"\n", "not JSON"),
+        (b"[]\n", "not a map"),
+        (b"{}\n", "makes no sense"),
+        (b"x" * (2 << 20), "does not answer"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_a_failure_of_the_host(tmp_path: Path, answer: bytes, why: str) -> None:
+    """Cut off, not JSON, nested without end, something else, without end."""
 
     async def work() -> None:
         async with helper(tmp_path / "s", answer):
-            with pytest.raises(HostFailure, match="flyted-gpu"):
+            with pytest.raises(HostFailure, match=f"flyted-gpu .*{why}"):
                 await Gpu(tmp_path / "s").inventory()
 
     asyncio.run(work())

@@ -165,7 +165,7 @@ def test_what_is_no_model_is_refused(folder: Path) -> None:
         checked("models/tiny")
     with pytest.raises(InvalidInput, match="not an absolute path"):
         checked(f"{folder}/../tiny")
-    with pytest.raises(InvalidInput, match="is no folder"):
+    with pytest.raises(InvalidInput, match="is not a folder"):
         checked(str(folder / "config.json"))
     with pytest.raises(InvalidInput, match="No such file"):
         checked(str(folder / "missing"))
@@ -174,7 +174,7 @@ def test_what_is_no_model_is_refused(folder: Path) -> None:
     with pytest.raises(InvalidInput, match="has no files"):
         checked(str(empty))
     os.mkfifo(empty / "pipe")
-    with pytest.raises(InvalidInput, match="is no file"):
+    with pytest.raises(InvalidInput, match="is not a regular file"):
         checked(str(empty))
     (folder / "more").symlink_to(empty)
     with pytest.raises(InvalidInput, match="a link to a folder"):

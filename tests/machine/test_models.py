@@ -85,7 +85,7 @@ def test_a_name_that_is_added_again_stands_for_the_new_folder() -> None:
     ("folder", "said"),
     [
         (str(MODELS / "absent"), "cannot be read: No such file"),
-        (str(MODEL / FILE), "is no folder"),
+        (str(MODEL / FILE), "is not a folder"),
         ("/home/alice", "apps do not see"),
         ("/var/lib/flyted/secrets", "apps do not see"),
         ("/", "apps do not see"),
