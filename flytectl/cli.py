@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from flytectl.options import report
 from flyted.contract.errors import FlytedError
 from flyted.contract.version import VERSION
 
@@ -196,10 +197,10 @@ def main(args: list[str] | None = None) -> int:
     except BrokenPipeError:
         return _pipe_closed()
     except click.ClickException as error:
-        return _report("usage", error.format_message(), _usage_hint(error), error.exit_code, as_json=as_json)
+        return report("usage", error.format_message(), _usage_hint(error), error.exit_code, as_json=as_json)
     except FlytedError as error:
         _show_traceback(getattr(error, "traceback", ""))
-        return _report(error.code, error.message, error.hint, error.exit_status, as_json=as_json)
+        return report(error.code, error.message, error.hint, error.exit_status, as_json=as_json)
     except Exception as error:  # noqa: BLE001  the last line of defence: no user should see our traceback
         return _internal(error, as_json=as_json)
     return status
@@ -226,14 +227,6 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
-def _report(code: str, message: str, hint: str, status: int, *, as_json: bool) -> int:
-    from flytectl.render import error_json, error_text
-
-    text = error_json(code, message, hint) if as_json else error_text(message, hint)
-    sys.stderr.write(text + "\n")
-    return status
-
-
 def _show_traceback(text: str) -> None:
     """Print the traceback of a failed import, with the user's own frames."""
     if text:
@@ -251,7 +244,7 @@ def _internal(error: Exception, *, as_json: bool) -> int:
     if os.environ.get("FLYTECTL_DEBUG") == "1":
         raise error
     text = f"internal error (please report it): {type(error).__name__}: {error}"
-    return _report("internal", text, "FLYTECTL_DEBUG=1 shows where", 70, as_json=as_json)
+    return report("internal", text, "FLYTECTL_DEBUG=1 shows where", 70, as_json=as_json)
 
 
 def _pipe_closed() -> int:

@@ -80,6 +80,14 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def report(code: str, message: str, hint: str, status: int, *, as_json: bool) -> int:
+    """Write an error to standard error, and return ``status``, the exit status that it has."""
+    from flytectl.render import error_json, error_text  # noqa: PLC0415  only where something failed
+
+    say(error_json(code, message, hint) if as_json else error_text(message, hint))
+    return status
+
+
 def out(text: str) -> None:
     """Write a line (or block) of the answer to standard output, and flush: a follower may be reading."""
     sys.stdout.write(text + "\n")

@@ -128,30 +128,20 @@ def _list(project: str, domain: str, *, json_: bool) -> None:
 def _each(
     verb: str, names: tuple[str, ...], project: str, domain: str, *, json_: bool, said: str = "", **more: bool
 ) -> int:
-    """Call a verb for each app, and print the results; return the exit status of the last failure, or 0.
-
-    A failure is reported, and does not stop the others.
-    """
+    """Call a verb for each app, and print the results; return the exit status of the last failure, or 0."""
     from flytectl import render
     from flytectl.daemon import call
-    from flyted.contract.errors import FlytedError
+    from flytectl.each import each
 
-    status, done = 0, []
-    for name in names:
-        try:
-            args = {"project": project, "domain": domain, "name": name, **more}
-            app = call(verb, args, on_event=_progress)["app"]
-        except FlytedError as error:
-            say(
-                render.error_json(error.code, error.message, error.hint)
-                if json_
-                else render.error_text(error.message, error.hint)
-            )
-            status = error.exit_status
-            continue
+    done = []
+
+    def do(name: str) -> None:
+        app = call(verb, {"project": project, "domain": domain, "name": name, **more}, on_event=_progress)["app"]
         done.append(render.fields(app, render.APP_FIELDS))
         if not json_:
             out(f"{render.safe(name)}: {said or render.safe(app.get('state'))}")
+
+    status = each(names, do, as_json=json_)
     if json_:
         out(render.to_json({"apps": done}))
     return status

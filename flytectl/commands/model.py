@@ -50,19 +50,24 @@ def ls(*, json_: bool) -> None:
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_model)
 @as_json
-def rm(names: tuple[str, ...], *, json_: bool) -> None:
+def rm(names: tuple[str, ...], *, json_: bool) -> int:
     """Forget models; their folders stay.
 
     Apps that are served already keep using them.
     """
     from flytectl import render
     from flytectl.daemon import call
+    from flytectl.each import each
 
     gone = []
-    for name in names:
+
+    def forget(name: str) -> None:
         removed = call("model.remove", {"name": name})["model"]
         gone.append(render.fields(removed, render.MODEL_FIELDS))
         if not json_:
             say(f"model {render.safe(removed['name'])} is forgotten; {render.safe(removed['folder'])} stays as it is")
+
+    status = each(names, forget, as_json=json_)
     if json_:
         out(render.to_json({"models": gone}))
+    return status

@@ -85,24 +85,29 @@ def ls(*, all_: bool, json_: bool) -> None:
 @click.argument("tokens", nargs=-1, metavar="NAME...", shell_complete=complete_token)
 @click.option("-A", "--all", "all_", is_flag=True, help="All of yours (root: everybody's), browsers' too.")
 @as_json
-def revoke(tokens: tuple[str, ...], *, all_: bool, json_: bool) -> None:
+def revoke(tokens: tuple[str, ...], *, all_: bool, json_: bool) -> int:
     """Revoke tokens immediately.
 
     NAME is the name, the ID, or the token itself.
     """
     from flytectl import render
     from flytectl.daemon import call
+    from flytectl.each import each
 
     if bool(tokens) == all_:
         raise click.UsageError("give either the NAMEs of tokens or --all")
     gone = []
-    for word in tokens or ("",):
+
+    def end(word: str) -> None:
         for ended in call("token.revoke", {"token": word, "all": all_})["tokens"]:
             gone.append(render.fields(ended, render.TOKEN_FIELDS))
             if not json_:
                 out(f"token '{render.safe(ended.get('name') or ended.get('id'))}' is revoked")
+
+    status = each(tokens or ("",), end, as_json=json_)
     if json_:
         out(render.to_json({"tokens": gone}))
+    return status
 
 
 def _tokens() -> list[dict[str, Any]]:

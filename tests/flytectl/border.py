@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from flyted.contract import wire
 
+Answer = Callable[[dict[str, Any]], bytes]
+"""The answer to a request, for a test in which they differ."""
+
 
 class Border:
     """Listens at once; each connection's request is read and kept, then answered, then closed."""
 
-    def __init__(self, path: Path, answers: Iterable[bytes], *, hold: bool = False) -> None:
+    def __init__(self, path: Path, answers: Iterable[bytes | Answer], *, hold: bool = False) -> None:
         self.requests: list[dict[str, Any]] = []
         self.bulk = b""
         self.asked = threading.Event()
-        self._answer = b"".join(answers)
+        self._answers = tuple(answers)
         self._hold = hold
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
@@ -46,7 +49,7 @@ class Border:
         wanted = request["args"].get("bulk", 0)
         while len(self.bulk) < wanted:
             self.bulk += conn.recv(wanted - len(self.bulk))
-        conn.sendall(self._answer)
+        conn.sendall(b"".join(each if isinstance(each, bytes) else each(request) for each in self._answers))
         self.asked.set()
         if self._hold:
             conn.recv(1)  # until the client leaves

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flytectl.border import Border
+from tests.flytectl.border import Answer, Border
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def border(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     """Makes a border with given answers and points ``flytectl`` at it."""
     opened: list[Border] = []
 
-    def make(*answers: bytes, hold: bool = False) -> Border:
+    def make(*answers: bytes | Answer, hold: bool = False) -> Border:
         path = tmp_path / f"control-{len(opened)}.sock"
         opened.append(Border(path, answers, hold=hold))
         monkeypatch.setenv("FLYTED_SOCKET", str(path))

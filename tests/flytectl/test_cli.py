@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,6 +155,27 @@ def test_several_apps_are_each_tried(border, capsys) -> None:
     assert cli.main(["app", "stop", "a", "b"]) == 4
     assert capsys.readouterr().err == "flytectl: no such app\n" * 2
     assert [r["args"]["name"] for r in asked.requests if r["verb"] == "app.stop"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "done", "name"),
+    [
+        (["app", "stop"], {"app": {"name": "a"}}, "apps"),
+        (["model", "rm"], {"model": {"name": "a", "folder": "/a"}}, "models"),
+        (["token", "revoke"], {"tokens": [{"name": "a"}]}, "tokens"),
+    ],
+)
+def test_what_was_done_before_a_failure_is_in_the_json(border, capsys, words, done, name) -> None:
+    """And those after it are tried: whoever reads only the JSON knows what is gone."""
+
+    def answer(request: dict[str, Any]) -> bytes:
+        return error("not-found", "no such thing") if "bad" in request["args"].values() else result(**done)
+
+    border(answer)
+    assert cli.main([*words, "--json", "a", "bad", "a"]) == 4
+    shown = capsys.readouterr()
+    assert [one["name"] for one in json.loads(shown.out)[name]] == ["a", "a"]
+    assert json.loads(shown.err)["error"] == "no such thing"
 
 
 def test_what_was_done_to_apps_can_be_read_as_json(border, capsys) -> None:
