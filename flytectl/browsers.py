@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from flytectl.identity import Identity
 from flytectl.trust import root_environment
+from flyted.contract.errors import HostFailure
 
 if TYPE_CHECKING:
     import pwd
@@ -126,20 +127,24 @@ def have_certutil() -> bool:
     return shutil.which("certutil", path="/usr/bin:/bin") is not None
 
 
-def trust_in(store: Found, user: pwd.struct_passwd, pem: str) -> bool:
-    """Add the CA to one database, as its owner, and make the database if it is missing; report whether that worked."""
-    if not store.made and not (
-        _as_user(user, ["/usr/bin/mkdir", "-p", "-m", "700", str(store.folder)])
-        and _certutil(store.folder, user, ["-N", "--empty-password"])
-    ):
-        return False
+def trust_in(store: Found, user: pwd.struct_passwd, pem: str) -> None:
+    """Add the CA to one database, as its owner, and make the database if it is missing.
+
+    Raise :class:`HostFailure` if that fails.
+    """
+    if not store.made:
+        _as_user(user, ["/usr/bin/mkdir", "-p", "-m", "700", str(store.folder)], store.folder)
+        _certutil(store.folder, user, ["-N", "--empty-password"])
     distrust_in(store.folder, user)  # an older CA of the same name would take precedence
-    return _certutil(store.folder, user, ["-A", "-n", NICKNAME, "-t", "C,,", "-a"], pem)
+    _certutil(store.folder, user, ["-A", "-n", NICKNAME, "-t", "C,,", "-a"], pem)
 
 
 def distrust_in(folder: Path, user: pwd.struct_passwd) -> bool:
-    """Remove the CA from one database; report whether certutil removed it (false also if it was not there)."""
-    return _certutil(folder, user, ["-D", "-n", NICKNAME])
+    """Remove the CA from one database; report whether it was there. Raise :class:`HostFailure` if that fails."""
+    if NICKNAME not in _certutil(folder, user, ["-L"]):  # its failure for a name would not tell why
+        return False
+    _certutil(folder, user, ["-D", "-n", NICKNAME])
+    return True
 
 
 def trusted_in(folder: Path, pem: str) -> bool:
@@ -151,14 +156,22 @@ def trusted_in(folder: Path, pem: str) -> bool:
     return done.returncode == 0 and "".join(pem.split()) in "".join(done.stdout.split())
 
 
-def _certutil(folder: Path, user: pwd.struct_passwd, words: list[str], text: str = "") -> bool:
-    return _as_user(user, ["/usr/bin/certutil", *words, "-d", f"sql:{folder}"], text)
+def _certutil(folder: Path, user: pwd.struct_passwd, words: list[str], text: str = "") -> str:
+    return _as_user(user, ["/usr/bin/certutil", *words, "-d", f"sql:{folder}"], folder, text)
 
 
-def _as_user(user: pwd.struct_passwd, command: list[str], text: str = "") -> bool:
+def _as_user(user: pwd.struct_passwd, command: list[str], folder: Path, text: str = "") -> str:
+    """Run a program for a database's ``folder``; return its output. Raise :class:`HostFailure` if it fails."""
     become = Identity(user.pw_name, user.pw_uid, user.pw_gid, (), user.pw_dir, user.pw_shell)
-    done = subprocess.run(
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         command, input=text, text=True, capture_output=True, check=False, cwd="/",
         env={**root_environment(), "HOME": user.pw_dir}, **{**become.drop(), "umask": 0o077},
     )  # fmt: skip
-    return done.returncode == 0
+    if done.returncode:
+        program = Path(command[0]).name
+        said = (done.stderr.strip() or "no reason given").split("\n")[-1].removeprefix(f"{program}: ")
+        raise HostFailure(
+            f"{program} failed for {folder}: {said}",
+            hint=f"let {user.pw_name} write there, close the browser, and type the command again",
+        )
+    return done.stdout

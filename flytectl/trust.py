@@ -60,13 +60,19 @@ def uninstall_system(anchor: Path = ANCHOR) -> bool:
 
     Raise :class:`HostFailure` if that fails.
     """
+    aside = anchor.with_name(f".{anchor.name}.removed")  # update-ca-certificates reads *.crt
     try:
-        anchor.unlink()
+        anchor.replace(aside)
     except FileNotFoundError:
         return False
     except OSError as error:
         raise HostFailure(f"cannot remove {anchor}: {error.strerror}") from error
-    _update("--fresh")  # without it the link in /etc/ssl/certs would stay
+    try:
+        _update("--fresh")  # without it the link in /etc/ssl/certs would stay
+    except HostFailure:
+        aside.replace(anchor)  # it is trusted still, so the next uninstall has to find it
+        raise
+    aside.unlink()
     return True
 
 

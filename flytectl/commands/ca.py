@@ -11,6 +11,9 @@ from flytectl.options import as_json, out, say
 
 if TYPE_CHECKING:
     import pwd
+    from collections.abc import Callable
+
+    from flytectl.browsers import Found
 
 
 @click.command()
@@ -61,20 +64,21 @@ def install(*, json_: bool) -> None:
 
 @click.command()
 @as_json
-def uninstall(*, json_: bool) -> None:
+def uninstall(*, json_: bool) -> int:
     """Undo 'ca install' (root only). Works without the daemon."""
     from flytectl import render, trust
+    from flytectl.each import each
 
     _require_root("uninstall")
-    removed = [str(trust.ANCHOR)] if trust.uninstall_system() else []
-    if not removed:
-        say("the system did not trust it")
+    removed: list[str] = []
     user = trust.calling_user(os.environ)
-    removed += [] if user is None else _forget(user)
+    steps = [_forget_in_system, *([] if user is None else _in_browsers(user))]
+    status = each(steps, lambda step: removed.extend(step()), as_json=json_)
     if json_:
         out(render.to_json({"removed": removed}))
     for place in () if json_ else removed:
         out(f"removed: {render.safe(place)}")
+    return status
 
 
 def _ask() -> tuple[str, list[str]]:
@@ -98,7 +102,8 @@ def _browsers(user: pwd.struct_passwd, pem: str) -> list[str]:
     """
     from pathlib import Path
 
-    from flytectl import browsers
+    from flytectl import browsers, render
+    from flyted.contract.errors import HostFailure
 
     home = Path(user.pw_dir)
     have = browsers.stores(home)
@@ -113,10 +118,11 @@ def _browsers(user: pwd.struct_passwd, pem: str) -> list[str]:
         return []
     trusted = []
     for store in (*have, *make):
-        if browsers.trust_in(store, user, pem):
+        try:
+            browsers.trust_in(store, user, pem)
             trusted.append(f"{store.folder} ({store.browser})")
-        else:
-            say(f"note: certutil could not change {store.folder} ({store.browser})")
+        except HostFailure as error:
+            say(render.safe(f"note: {error.message} ({store.browser})"))
     for name in start:
         say(f"note: {name} has made no profile yet: start it once, then: sudo flytectl ca install")
     if have:
@@ -124,8 +130,18 @@ def _browsers(user: pwd.struct_passwd, pem: str) -> list[str]:
     return trusted
 
 
-def _forget(user: pwd.struct_passwd) -> list[str]:
-    """Remove the CA from the user's browsers; return the databases from which it was removed."""
+def _forget_in_system() -> list[str]:
+    from flytectl import trust
+
+    if trust.uninstall_system():
+        return [str(trust.ANCHOR)]
+    say("the system did not trust it")
+    return []
+
+
+def _in_browsers(user: pwd.struct_passwd) -> list[Callable[[], list[str]]]:
+    """Return a function per database of the user's browsers: it removes the CA, and returns where it was."""
+    from functools import partial
     from pathlib import Path
 
     from flytectl import browsers
@@ -135,4 +151,10 @@ def _forget(user: pwd.struct_passwd) -> list[str]:
         say(f"note: {user.pw_name}'s browsers may still trust it:")
         say(f"      sudo apt install {browsers.CERTUTIL_PACKAGE} && sudo flytectl ca uninstall")
         return []
-    return [f"{store.folder} ({store.browser})" for store in have if browsers.distrust_in(store.folder, user)]
+    return [partial(_forget_in, store, user) for store in have]
+
+
+def _forget_in(store: Found, user: pwd.struct_passwd) -> list[str]:
+    from flytectl import browsers
+
+    return [f"{store.folder} ({store.browser})"] if browsers.distrust_in(store.folder, user) else []

@@ -19,6 +19,7 @@ FIREFOX = HOME / ".mozilla/firefox/abcd1234.default-release"
 CHROMIUM = HOME / ".pki/nssdb"
 STORES = (FIREFOX, CHROMIUM)
 NICKNAME = "flyted local CA"
+ANCHOR = "/usr/local/share/ca-certificates/flyted.crt"
 CERTUTIL = Path("/usr/bin/certutil")
 
 
@@ -131,6 +132,23 @@ def test_every_browser_is_found_and_one_that_never_ran_is_named() -> None:
         assert not any(knows(HOME / place) for place in places)
     finally:
         alice("rm", "-rf", "snap", ".var", ".config/mozilla")
+
+
+def test_a_browser_that_goes_on_trusting_is_said() -> None:
+    """certutil cannot change one database: what failed and why, a status of its own, and the others are done."""
+    alice("sudo", "flytectl", "ca", "install")
+    alice("chmod", "-R", "a-w", str(FIREFOX))
+    try:
+        done = by("alice", "sudo", "flytectl", "ca", "uninstall", "--json")
+        assert done.returncode == 9
+        assert json.loads(done.stdout)["removed"] == [ANCHOR, f"{CHROMIUM} (Chromium)"]
+        assert f"certutil failed for {FIREFOX}: " in json.loads(done.stderr)["error"]
+        assert [knows(store) for store in STORES] == [True, False]
+        assert f"note: certutil failed for {FIREFOX}: " in alice("sudo", "flytectl", "ca", "install").stderr
+    finally:
+        alice("chmod", "-R", "u+w", str(FIREFOX))
+    alice("sudo", "flytectl", "ca", "uninstall")
+    assert not any(knows(store) for store in STORES)
 
 
 def test_without_certutil_it_says_what_is_missing() -> None:
