@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -45,15 +46,18 @@ def refuse(listeners: Mapping[str, socket.socket], error: FlytedError) -> None:
     why = f"flyted does not answer: {CANNOT_START}{error.message}"
     frame = wire.error_frame(DaemonUnavailable(why, hint=error.hint))
     for name, listener in listeners.items():
-        try:
-            while True:
-                conn, _ = listener.accept()
-                with conn:
-                    conn.settimeout(_SEND_S)
-                    if name != "credentials":
-                        conn.sendall(frame)
-        except OSError:  # no other client waits, or this one has left
-            continue
+        while (conn := _next_client(listener)) is not None:
+            with conn, contextlib.suppress(OSError):  # this one has left, or does not read
+                conn.settimeout(_SEND_S)
+                if name != "credentials":
+                    conn.sendall(frame)
+
+
+def _next_client(listener: socket.socket) -> socket.socket | None:
+    try:
+        return listener.accept()[0]
+    except OSError:  # no other client waits
+        return None
 
 
 def _check_database(state: Path, vault: Vault) -> None:

@@ -147,22 +147,49 @@ def test_an_identity_that_does_not_open_is_named_with_the_way_back(machine: Mach
         assert "sudo flyted --new-identity" in caught.value.hint
 
 
-def test_whoever_waits_is_told_why_there_is_no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once, however many they are; who asks for a credential gets none, and does not wait either."""
-    listeners = {}
+@pytest.fixture
+def listeners(tmp_path: Path) -> Iterator[dict[str, socket.socket]]:
+    """The daemon's, as systemd gives them; nobody accepts yet."""
+    found = {}
     for name in ("control", "credentials", "api"):
-        listeners[name] = socket.socket(socket.AF_UNIX)
-        listeners[name].bind(os.fspath(tmp_path / name))
-        listeners[name].listen(16)
-        listeners[name].setblocking(False)
-    asking = [socket.socket(socket.AF_UNIX) for _ in range(3)]
-    for conn, name in zip(asking, ("control", "credentials", "api"), strict=True):
-        conn.connect(os.fspath(tmp_path / name))
+        found[name] = socket.socket(socket.AF_UNIX)
+        found[name].bind(os.fspath(tmp_path / name))
+        found[name].listen(16)
+        found[name].setblocking(False)
+    yield found
+    for each in found.values():
+        each.close()
+
+
+def asks(listener: socket.socket) -> socket.socket:
+    """A client that waits."""
+    conn = socket.socket(socket.AF_UNIX)
+    conn.settimeout(10)
+    conn.connect(listener.getsockname())
+    return conn
+
+
+def test_whoever_waits_is_told_why_there_is_no_daemon(listeners: dict[str, socket.socket]) -> None:
+    """At once, however many they are; who asks for a credential gets none, and does not wait either."""
+    asking = [asks(listeners[name]) for name in ("control", "credentials", "api")]
     state.refuse(listeners, StoreCorrupt("the database is lost", hint="restore it"))
     for conn in (asking[0], asking[2]):
         with pytest.raises(DaemonUnavailable, match="it cannot start: the database is lost") as caught:
             client._answers(conn, None)
         assert caught.value.hint == "restore it"
     assert asking[1].recv(10) == b""
-    for each in (*asking, *listeners.values()):
+    for each in asking:
         each.close()
+
+
+def test_one_who_has_left_does_not_keep_the_others_from_the_answer(listeners: dict[str, socket.socket]) -> None:
+    """They came after it on the same socket."""
+    asks(listeners["control"]).close()
+    asks(listeners["credentials"]).close()
+    with asks(listeners["credentials"]) as unit, asks(listeners["control"]) as behind:
+        state.refuse(listeners, StoreCorrupt("the database is lost"))
+        for each in listeners.values():
+            each.close()
+        with pytest.raises(DaemonUnavailable, match="it cannot start: the database is lost"):
+            client._answers(behind, None)
+        assert unit.recv(10) == b""
