@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from flyted.contract.errors import FlytedError
 from flyted.daemon.images import Images
+from flyted.host import whole_file
 from flyted.plan.build_unit import remove_unit
 from flyted.plan.facts import StoredApp
 from flyted.plan.unused_images import in_use, is_crowded, sweep
@@ -60,15 +61,10 @@ class ImageSweep:
             if end.status:
                 log.warning("images could not be removed: %s, exit status %d", end.result, end.status)
         if found.unused_since != before:
-            self._note(found.unused_since)
+            whole_file.write(self.notes, json.dumps(found.unused_since).encode(), 0o600)
 
     def _since(self) -> dict[str, float]:
         try:
             return {str(name): float(start) for name, start in json.loads(self.notes.read_text()).items()}
         except (OSError, ValueError, TypeError, AttributeError):  # then all periods begin anew
             return {}
-
-    def _note(self, since: dict[str, float]) -> None:
-        part = self.notes.with_suffix(".part")
-        part.write_text(json.dumps(since))
-        part.rename(self.notes)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flyted.contract.errors import HostFailure
 from flyted.daemon.settings import Settings
+from flyted.host import whole_file
 from flyted.plan.build_unit import all_nameservers
 from flyted.plan.ingress import Listen
 from flyted.plan.ports import (
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 def choose_listen(settings: Settings, units: Units, folder: Path) -> Listen:
     """Decide where the ingress listens, and keep it in ``folder``/ports.json for the daemon's next start.
 
-    Called once per start of the daemon. Raises :class:`HostFailure` when no port is free.
+    Called once per start of the daemon. Raises :class:`HostFailure` when no port is free or the file is not written.
     """
     file = folder / "ports.json"
     wanted = (settings.https_port, settings.http_port)
@@ -46,7 +47,7 @@ def choose_listen(settings: Settings, units: Units, folder: Path) -> Listen:
         listen = Listen(https_port=kept[2], http_port=kept[3], addresses=addresses)
     for note in notes:
         log.warning("%s", note)
-    file.write_text(json.dumps([*wanted, listen.https_port, listen.http_port]))
+    whole_file.write(file, json.dumps([*wanted, listen.https_port, listen.http_port]).encode(), 0o600)
     return listen
 
 
