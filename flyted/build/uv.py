@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -9,7 +10,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from .failed import EX_CONFIG, EX_INSTALL, Failed, NeedsSource
 
@@ -62,10 +62,10 @@ class Uv:
         return {**usual, **given, **fixed, **self.secrets}
 
     def without_secrets(self, text: str) -> str:
-        """Return uv's output with each secret replaced by ``***``, as it is and as it is quoted in an address."""
+        """Return uv's output with each secret replaced by ``***``, however it is quoted in an address."""
         for value in sorted(self.secrets.values(), key=len, reverse=True):
-            for form in (value, quote(value, safe="")):
-                text = text.replace(form, "***")
+            if len(value) <= len(text):
+                text = _spellings(value).sub("***", text)
         return text
 
     def run(self, what: str, *words: str) -> list[str]:
@@ -120,6 +120,21 @@ class Uv:
             )  # fmt: skip
         except OSError as error:
             raise Failed(EX_CONFIG, f"{self.program} cannot be run: {error.strerror}") from error
+
+
+@functools.cache
+def _spellings(value: str) -> re.Pattern[str]:
+    """Return a pattern of all spellings of a value in an address.
+
+    Each character is as it is or percent-quoted: which ones are quoted depends on the library and on the part of the
+    address. ``!`` of a password mostly is not, ``:`` is; a space may be ``+``.
+    """
+    return re.compile("".join(f"(?:{_quoted(each)}|{re.escape(each)})" for each in value))
+
+
+def _quoted(character: str) -> str:
+    quoted = "".join(f"%{byte:02x}" for byte in character.encode())
+    return rf"(?i:{quoted})|\+" if character == " " else f"(?i:{quoted})"
 
 
 def needs_source(said: str) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flyted.build import main, uv
 from flyted.build.pythons import Python, nearest
@@ -67,3 +72,34 @@ def test_a_package_without_a_wheel_is_known_by_uvs_words(said: str) -> None:
     """Also one that is named by its address, whose name uv learns only by building it."""
     assert uv.needs_source(f"Resolved 1 package in 2ms\n{said}\n") == "demo"
     assert uv.needs_source("error: Failed to build `demo`\n  cause: no space left") == ""
+
+
+def without(text: str, *secrets: str) -> str:
+    """What is shown of uv's output."""
+    values = {f"S{number}": value for number, value in enumerate(secrets)}
+    return uv.Uv("uv", Path("/i"), Path("/i/c"), Path("/s"), values).without_secrets(text)
+
+
+@pytest.mark.parametrize(
+    "spelled", ["p!a:b é", "p!a%3Ab%20é", "%70!a:b é", "p!a%3ab+%C3%A9", quote("p!a:b é", safe=""), quote_plus("p!a:b é")]
+)
+def test_a_secret_is_masked_however_an_address_quotes_it(spelled: str) -> None:
+    """Python's library quotes the exclamation mark, Rust's leaves it."""
+    assert without(f"error: https://me:{spelled}@host/simple", "p!a:b é") == "error: https://me:***@host/simple"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="|"), min_size=1, max_size=20), st.data())
+def test_whichever_characters_are_quoted_nothing_of_a_secret_is_left(value: str, data: st.DataObject) -> None:
+    """Every choice of quoted characters."""
+    spelled = "".join(quote(each, safe="") if data.draw(st.booleans()) else each for each in value)
+    assert without(f"|{spelled}|", value) == "|***|"
+
+
+def test_a_percent_sign_of_a_secret_is_masked_with_its_quotation() -> None:
+    """``%25`` as a whole, and not the sign alone."""
+    assert without("a%25b a%b", "%") == "a***b a***b"
+
+
+def test_a_secret_that_is_a_part_of_another_hides_none_of_it() -> None:
+    """The longer one first; one that is longer than the line is not looked for."""
+    assert without("ab abc xabcdef", "abc", "abcdef", "z" * 100_000) == "ab *** x***"

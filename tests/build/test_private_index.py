@@ -108,6 +108,15 @@ def test_a_wrong_password_is_told_and_not_shown(builds: Builds, index: str) -> N
     assert "401" in output or "acme" in output
 
 
+def test_a_secret_that_uv_shows_half_quoted_is_not_shown(builds: Builds, index: str) -> None:
+    """In a path uv leaves ``!`` and ``:`` as they are, and quotes the space."""
+    recipe(builds, ["--default-index", f"http://{index}/${{TOKEN}}/simple"], token="let!me in:now")
+    status, output = builds.run("--image", HASH, "--secret", "b0=TOKEN")
+    assert status == 1
+    assert "/***/" in output
+    assert "let!me" not in output
+
+
 def test_a_secret_that_did_not_arrive_stops_the_build(builds: Builds, index: str) -> None:
     """systemd starts a unit with an empty credential where flyted gives none."""
     recipe(builds, ["--default-index", f"http://me:${{TOKEN}}@{index}/simple"], token="")
