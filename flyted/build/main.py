@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +22,36 @@ FORMAT = 1  # of recipe and record; plan/recipe.py has the same number, a test c
 def main(argv: list[str]) -> int:
     """Build or remove images as ``argv`` says; return the exit status (``failed.py``)."""
     os.umask(0o022)
+    return _status(lambda: _run(argv))
+
+
+def _run(argv: list[str]) -> int:
+    """Do what ``argv`` says. An image that cannot be removed is told, and keeps neither the others nor the cache."""
+    options = _options(argv)
+    images = Path(_variable("STATE_DIRECTORY"))
+    with tempfile.TemporaryDirectory(prefix="flyted-build-") as scratch:
+        uv = Uv(options.uv, images, images / ".uv", Path(scratch), _secrets(options.secret))
+        if options.image is not None and options.apart:
+            build_apart(uv, _recipe(), images / options.image)
+        elif options.image is not None:
+            build(uv, _recipe(), images / options.image)
+        removed = [_status(functools.partial(remove, images / each)) for each in options.remove]
+        if options.prune:
+            # --ci removes wheels too: without it every version of every package ever used would stay
+            uv.run("the cache", "--quiet", "cache", "prune", "--ci")
+    return max(removed, default=0)
+
+
+def _status(work: Callable[[], int | None]) -> int:
+    """Do ``work`` and return its exit status; print why it failed."""
     try:
-        options = _options(argv)
-        images = Path(_variable("STATE_DIRECTORY"))
-        with tempfile.TemporaryDirectory(prefix="flyted-build-") as scratch:
-            uv = Uv(options.uv, images, images / ".uv", Path(scratch), _secrets(options.secret))
-            if options.image is not None and options.apart:
-                build_apart(uv, _recipe(), images / options.image)
-            elif options.image is not None:
-                build(uv, _recipe(), images / options.image)
-            for each in options.remove:
-                remove(images / each)
-            if options.prune:
-                # --ci removes wheels too: without it every version of every package ever used would stay
-                uv.run("the cache", "--quiet", "cache", "prune", "--ci")
+        return work() or 0
     except Failed as failure:
         say(str(failure))
         return failure.status
     except OSError as error:
         say(f"{error.filename or 'a file'}: {error.strerror}")
         return EX_IOERR
-    return 0
 
 
 def _options(argv: list[str]) -> argparse.Namespace:

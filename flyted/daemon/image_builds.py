@@ -52,6 +52,10 @@ class Build:
         finally:
             self._watchers.remove(emit)
 
+    async def over(self) -> None:
+        """Wait for the build's end, whichever it is."""
+        await asyncio.wait([self._task])
+
     async def _emit(self, kind: str, **data: Any) -> None:
         for emit in list(self._watchers):
             await emit(kind, **data)

@@ -38,17 +38,28 @@ class ImageSweep:
     _task: asyncio.Task[None] | None = field(default=None)
 
     def soon(self) -> None:
-        """Look for unused images beside whatever else goes on; nobody waits for it, and failures are logged."""
+        """Look for unused images beside whatever else goes on, after the builds that run now.
+
+        Nobody waits for it, and failures are logged.
+        """
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
         try:
-            async with self.images.sweeping:
-                if not self.images.building:  # when the build is done, its deploy asks again
-                    await self._sweep()
+            while not await self._swept():
+                for build in list(self.images.building.values()):
+                    await build.over()
         except (FlytedError, OSError) as error:
             log.warning("unused images stay for now: %s", error)
+
+    async def _swept(self) -> bool:
+        """Delete unused images and return ``True``; return ``False`` while one is being built."""
+        async with self.images.sweeping:
+            if self.images.building:
+                return False
+            await self._sweep()
+            return True
 
     async def _sweep(self) -> None:
         disk = os.statvfs(self.images.folder)

@@ -91,17 +91,25 @@ def test_a_build_that_waited_for_one_that_failed_builds(builds: Builds) -> None:
 
 
 def test_images_are_removed_by_their_owner_but_not_while_being_built(builds: Builds) -> None:
-    """--remove deletes an image and is content with one that is not there; one being built is left alone."""
+    """--remove deletes an image and is content with one that is not there; one being built is left alone.
+
+    That one keeps neither the images behind it on the command line nor uv's cache.
+    """
     os.mkfifo(builds.base / "gate")
     source(builds.packages, "slow", during=_gate(builds))
     wheel(builds.packages, "one")
     builds.recipe(["one"])
-    assert builds.run("--image", "a" * 32)[0] == 0
+    for digest in ("a" * 32, "d" * 32):
+        assert builds.run("--image", digest)[0] == 0
     builds.recipe(["slow"])
     building = builds.start_apart("--image", HASH)
     gate = os.open(builds.base / "gate", os.O_WRONLY)
-    status, output = builds.run("--remove", HASH)
+    assert _cached(builds)
+    status, output = builds.run("--remove", HASH, "--remove", "d" * 32, "--prune")
     assert status == EX_TEMPFAIL, output
+    assert f"image {HASH} is being built" in output
+    assert not builds.image("d" * 32).exists()
+    assert not _cached(builds)
     os.close(gate)
     building.communicate()
     assert building.returncode == 0
@@ -217,3 +225,8 @@ def test_the_builder_needs_nothing_but_the_standard_library() -> None:
 def _gate(builds: Builds) -> str:
     """Build code that waits until the test has opened the gate and closed it again."""
     return f"open({str(builds.base / 'gate')!r}).read()"
+
+
+def _cached(builds: Builds) -> list[Path]:
+    """The wheels in uv's cache."""
+    return [*(builds.images / ".uv").rglob("*.whl"), *(builds.images / ".uv").glob("archive-v*/*")]
