@@ -185,7 +185,7 @@ def model_name(text: object) -> str:
     """
     if not isinstance(text, str) or _MODEL.fullmatch(text) is None:
         raise InvalidInput(
-            f"{shown(text)} is no name of a model", hint="give it as in model_hf_path=, for example Qwen/Qwen3-0.6B"
+            f"{shown(text)} is not a name of a model", hint="give it as in model_hf_path=, for example Qwen/Qwen3-0.6B"
         )
     return text
 

@@ -119,7 +119,7 @@ def parse_request(message: dict[str, Any]) -> Request:
     if not isinstance(token, str):
         raise ProtocolMismatch("a token is a text")
     if len(token) > TOKEN_LIMIT:
-        raise Unauthenticated("this token is none of flyted's")
+        raise Unauthenticated("this is not a flyted token")
     return Request(verb, args, token)
 
 

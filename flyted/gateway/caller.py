@@ -101,5 +101,5 @@ def bearer(headers: dict[str, str]) -> str:
     if scheme.lower() != "bearer":
         raise Unauthenticated("this needs a token", hint=_HELP)
     if not valid_shape(token.strip()):
-        raise Unauthenticated("this token is none of flyted's", hint=_HELP)
+        raise Unauthenticated("this is not a flyted token", hint=_HELP)
     return token.strip()

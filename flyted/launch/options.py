@@ -104,7 +104,7 @@ def _level(value: str) -> int:
 
 def _credential(value: str) -> str:
     if _CREDENTIAL.fullmatch(value) is None:
-        raise Refused(f"launch: {value!a} is no name of a credential")
+        raise Refused(f"launch: {value!a} is not a name of a credential")
     return value
 
 

@@ -6,6 +6,7 @@ import ast
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 

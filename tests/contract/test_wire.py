@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyted.contract import wire
-from flyted.contract.errors import FlytedError, InvalidInput, ProtocolMismatch, SecretNotFound, from_wire
+from flyted.contract.errors import (
+    FlytedError,
+    InvalidInput,
+    ProtocolMismatch,
+    SecretNotFound,
+    Unauthenticated,
+    from_wire,
+)
 from flyted.contract.version import PROTOCOL
 
 PLAIN = st.recursive(
@@ -85,6 +92,13 @@ def test_bombs_and_oddities_are_small_errors(body: bytes) -> None:
 def test_requests_of_another_shape_are_refused(message: dict[str, object]) -> None:
     """Version, verb and arguments, and nothing else."""
     with pytest.raises(ProtocolMismatch):
+        wire.parse_request(wire.decode(msgpack.packb(message)))
+
+
+def test_a_token_that_is_too_long_is_not_one_of_flyteds() -> None:
+    """It is refused before it is looked up; who uses another program's token reads so."""
+    message = {"v": PROTOCOL, "verb": "x", "args": {}, "token": "x" * (wire.TOKEN_LIMIT + 1)}
+    with pytest.raises(Unauthenticated, match="this is not a flyted token"):
         wire.parse_request(wire.decode(msgpack.packb(message)))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flyted.contract.errors import BuildFailed
+from flyted.contract.errors import BuildFailed, StoreCorrupt
+from flyted.daemon import images as images_module
 from flyted.daemon.image_builds import Build, Emit
 from flyted.daemon.image_sweep import ImageSweep
 from flyted.daemon.images import Images
@@ -67,3 +69,14 @@ def test_a_look_that_met_a_build_is_made_up_for_after_it(tmp_path: Path, fails: 
     asyncio.run(story())
     (removal,) = systemd.words
     assert HALF in removal
+
+
+def test_a_pipe_in_the_place_of_an_images_record_is_not_waited_for(tmp_path: Path) -> None:
+    """Code of a package may have made it: the image is not a complete one."""
+    nothing: Any = None
+    images = Images(nothing, tmp_path, BuildSettings(), nothing, nothing)
+    (tmp_path / HALF).mkdir()
+    os.mkfifo(tmp_path / HALF / "image.json")
+    with pytest.raises(StoreCorrupt, match="is not a regular file"):
+        images_module._regular(tmp_path / HALF / "image.json")
+    assert images.found() == {HALF: False}

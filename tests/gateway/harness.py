@@ -77,7 +77,7 @@ class FakeFlyted:
 
     def _frames(self, request: wire.Request, bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
         if request.token != TOKEN and request.verb not in self.open:
-            yield {"error": Unauthenticated("this token is none of flyted's").to_wire()}
+            yield {"error": Unauthenticated("this is not a flyted token").to_wire()}
         elif request.verb not in self.scripts:
             yield {"error": InvalidInput(f"flyted knows no verb {request.verb}").to_wire()}
         else:
