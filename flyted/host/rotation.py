@@ -16,7 +16,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flyted.contract.errors import FlytedError, HostFailure
+from flyted.contract.errors import FlytedError, HostFailure, StoreCorrupt
 from flyted.host import identity, recipients
 from flyted.host.age import Identity
 from flyted.host.identity import SEALED, say
@@ -104,19 +104,31 @@ def main() -> int:
 
 def _run(state: PrivateDir) -> None:
     with host_errors(_UNFINISHED):
-        if finish(state):
-            say("finished a rotation of this machine's identity that was cut off")
+        finished = finish(state)
+    if finished:
+        key = _identity(state).recipient
+        say(f"finished a rotation of this machine's identity that was cut off; its public key is {key}")
     with host_errors("the identity was not rotated"):
         if ROTATION_ASKED not in state.names():
             return
         _take_request(state)
-        sealed = state.read(SEALED, _MAX_SEALED)
-    if sealed is None:
-        raise HostFailure(f"{state.path / SEALED} is missing", hint="restore it from a backup")
-    old, new = identity.unseal(sealed), Identity.generate()
+    old, new = _identity(state), Identity.generate()
     recovery = recipients.read(recipients.PATH)
     rotate(state.path, old, new, identity.seal(new), recovery)
     say(f"this machine has a new identity; its public key is {new.recipient} (it was {old.recipient})")
+
+
+def _identity(state: PrivateDir) -> Identity:
+    """Return the machine's identity, or raise ``StoreCorrupt``, ``HostFailure`` or ``InvalidInput``."""
+    path = state.path / SEALED
+    try:
+        with host_errors(f"{path} cannot be read"):
+            sealed = state.read(SEALED, _MAX_SEALED)
+    except StoreCorrupt as error:
+        raise StoreCorrupt(f"{path} {error.message}", hint="restore it from a backup") from error
+    if sealed is None:
+        raise HostFailure(f"{path} is missing", hint="restore it from a backup")
+    return identity.unseal(sealed)
 
 
 def _take_request(state: PrivateDir) -> None:

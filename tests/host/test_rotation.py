@@ -206,6 +206,21 @@ def test_an_error_after_the_commit_says_that_it_goes_on(folder: Path, monkeypatc
     assert (identity_of(folder), content(folder, NEW)) == (NEW, WANTED)
 
 
+def test_a_rotation_that_was_cut_off_tells_the_new_public_key(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The start that finishes it is the only one that can: the one before did not come so far."""
+    monkeypatch.setattr(identity, "STATE", folder)
+    monkeypatch.setattr(identity, "unseal", lambda sealed: SEALS[sealed])
+    with monkeypatch.context() as disk:
+        fails_at(disk, (folder / "rotated").exists)
+        with pytest.raises(HostFailure):
+            rotate(folder)
+    assert rotation.main() == 0
+    assert str(NEW.recipient) in capsys.readouterr().err
+    assert (identity_of(folder), content(folder, NEW)) == (NEW, WANTED)
+
+
 def test_a_request_that_fails_is_not_carried_out_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody expects it any more."""
     vault = opened(folder, OPERATOR)
@@ -228,6 +243,26 @@ def test_a_request_that_stays_is_not_carried_out_at_each_start(
     assert rotation.main() == HostFailure.exit_status
     assert identity_of(folder) is MACHINE
     assert f"{folder}/rotate cannot be removed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spoil", ["link", "mode", "gone"])
+def test_a_sealed_identity_that_cannot_be_used_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], spoil: str
+) -> None:
+    """By its path, with what to do."""
+    monkeypatch.setattr(identity, "STATE", folder)
+    (folder / "rotate").touch()
+    sealed = folder / "identity.cred"
+    if spoil == "mode":
+        sealed.chmod(0o644)
+    else:
+        sealed.unlink()
+    if spoil == "link":
+        sealed.symlink_to("/dev/zero")
+    assert rotation.main() == StoreCorrupt.exit_status
+    said = capsys.readouterr().err
+    assert said.startswith(f"{sealed} is ")
+    assert "hint: restore it from a backup" in said
 
 
 def test_what_another_rotation_left_is_not_mixed_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
