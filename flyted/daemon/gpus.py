@@ -298,7 +298,7 @@ class Gpus:
                 log.error("%s has lost its GPU: %s", lease.unit, why)
                 self._say(lease.unit, f"its GPU is lost: {why}")
                 self._units.kill(lease.unit)
-                await self._engine.give_up(Replica(lease.app_id, lease.revision), f"its GPU is lost: {why}")
+                self._beside(self._engine.give_up(Replica(lease.app_id, lease.revision), f"its GPU is lost: {why}"))
 
     def _say(self, unit: str, text: str) -> None:
         if unit in self.tell:
