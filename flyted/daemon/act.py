@@ -251,8 +251,15 @@ class Act:
     async def why_failed(self, replica: Replica) -> str:
         """Say in one sentence why a replica's newest run failed: from the journal, and from what it was refused.
 
-        Raises :class:`HostFailure` when the journal cannot be read, :class:`NotFound` when the app is gone.
+        A journal that cannot be read is the sentence then: it must neither hide that the app failed nor end a pass of
+        the engine, which is for all apps. Raises :class:`NotFound` when the app is gone.
         """
+        try:
+            return await self._reason(replica)
+        except HostFailure as error:
+            return f"why it failed is not known: {error.message}"
+
+    async def _reason(self, replica: Replica) -> str:
         lines = await self.last_lines(replica, _REASON_LINES)
         if lacks_network(lines):
             units = [network_of(replica), WAY_OUT]

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from flyted.contract.app import AppSpec
-from flyted.contract.errors import DeployFailed, FlytedError, InvalidInput, NotFound, SecretNotFound
+from flyted.contract.errors import DeployFailed, FlytedError, HostFailure, InvalidInput, NotFound, SecretNotFound
 from flyted.contract.names import AppKey, Replica, SecretScope
 from flyted.contract.status import AppState
 from flyted.daemon.act import Act
@@ -266,8 +266,9 @@ class Deploy:
                 await _tell_new(said, status, emit)
 
     async def _why(self, replica: Replica, result: str, emit: Emit) -> str:
-        for line in await self.act.last_lines(replica):
-            await emit("log", **dataclasses.asdict(line))
+        with contextlib.suppress(HostFailure):  # the reason says then that the journal cannot be read
+            for line in await self.act.last_lines(replica):
+                await emit("log", **dataclasses.asdict(line))
         reason = await self.act.why_failed(replica)
         log.warning("deploy of %s failed (%s): %s", replica.app_id, result, reason)
         return reason

@@ -19,6 +19,7 @@ from flyted.daemon.gpus import Gpus
 from flyted.daemon.images import Images
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.turns import Turns
+from flyted.host import journal
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.models import Models
@@ -129,6 +130,22 @@ def test_units_that_systemd_does_not_take_down_do_not_hide_why_the_app_failed(
     monkeypatch.setattr(deploys.machine.systemd, "stop", stop)
     assert isinstance(fails(deploys), DeployFailed)
     assert deploys.left()[:2] == (1, "failed")
+
+
+def test_a_journal_that_cannot_be_read_does_not_hide_that_the_app_failed(
+    deploys: Deploys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client hears both."""
+
+    async def unread(*_words: Any, **_options: Any) -> list[Any]:
+        raise HostFailure("journalctl ended with 1")
+
+    monkeypatch.setattr(journal, "read", unread)
+    deploys.machine.systemd.starts = "failed"
+    error = fails(deploys)
+    assert isinstance(error, DeployFailed)
+    assert "did not come up: why it failed is not known: journalctl ended with 1" in error.message
+    assert deploys.left() == (1, "failed", "", "")
 
 
 def test_one_that_comes_up_and_cannot_be_recorded_is_undone(deploys: Deploys, monkeypatch: pytest.MonkeyPatch) -> None:

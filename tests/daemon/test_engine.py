@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 
+from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
 from flyted.daemon.gpu_table import GpuTable
 from flyted.daemon.gpus import Gpus
+from flyted.host import journal
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.plan.actions import Sleep
+from flyted.plan.gpu_facts import Inventory
 from flyted.plan.secrets import INGRESS_UNIT
 from tests.daemon.fake import Machine, beside
-from tests.plan.gpus import lease
+from tests.plan.gpus import gpu, lease
+from tests.plan.gpus import machine as inventory_of_machine
 
 
 @pytest.fixture
@@ -278,3 +282,62 @@ def test_a_disk_that_refuses_each_write_stops_no_pass(machine: Machine, tmp_path
     assert machine.active(web.socket) == "active"
     assert (table.running, table.learned_all) == ((), {})
     assert [each.ended_at for each in records.leases()] == [None]  # the next start of flyted finds out again
+
+
+def test_a_journal_that_cannot_be_read_stops_no_pass(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app has failed by itself, and nobody can say why: it backs off, and another one comes up."""
+    fallen = machine.deployed("fallen")
+    machine.runs(fallen)
+
+    async def unread(*_words: Any, **_options: Any) -> list[Any]:
+        raise HostFailure("journalctl ended with 1")
+
+    monkeypatch.setattr(journal, "read", unread)
+
+    async def story() -> None:
+        await machine.engine.settle()
+        machine.systemd.gone(fallen.socket)
+        machine.systemd.gone(fallen.service)
+        web = machine.deployed("web")
+        await machine.engine.settle()
+        assert machine.active(web.socket) == "active"
+        assert "journalctl ended with 1" in machine.engine.failures[fallen].reason
+
+    beside(machine, story)
+
+
+def test_a_lost_gpu_is_taken_from_each_of_its_apps(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also from those behind one whose units systemd does not take down."""
+    table = GpuTable(GpuRecords(machine.store.database))
+    replicas = [machine.deployed(name) for name in ("a", "b")]
+    helper = Gpu(tmp_path / "none")
+    stop = machine.systemd.stop
+
+    async def inventory() -> Inventory:
+        return inventory_of_machine(gpu("1", error="GPU is lost"))
+
+    async def stopped(name: str) -> str:
+        if name == replicas[0].socket:
+            raise HostFailure("systemd does not answer")
+        return await stop(name)
+
+    async def watch(_on_xid: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(helper, "inventory", inventory)
+    monkeypatch.setattr(helper, "watch", watch)
+    monkeypatch.setattr(machine.systemd, "stop", stopped)
+
+    async def story() -> None:
+        gpus = Gpus(helper, machine.systemd, table, machine.engine, machine.act.do, 60)  # type: ignore[arg-type]
+        for replica in replicas:
+            machine.runs(replica)
+            table.hold(lease(replica.app_id, "1"))
+        await machine.engine.settle()
+        gpus._xid("1", 79)
+        await until(lambda: replicas[1] in machine.engine.failures)
+        assert "GPU is lost" in machine.engine.failures[replicas[1]].reason
+
+    beside(machine, story)
