@@ -6,6 +6,7 @@ app's, where the ingress checks it without the gateway.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -103,16 +104,16 @@ async def at_app(parts: Parts, host: str, query: dict[str, str], reply: Reply) -
 async def logout(parts: Parts, headers: dict[str, str], host: str, reply: Reply) -> None:
     """End the session of this browser, delete its cookie and redirect it to /login.
 
-    Raise :class:`NotFound` if another page than the gateway's own asks for it, and :class:`Unauthenticated` without a
-    session.
+    Without a session, or with one that has ended, there is only the cookie to delete. Raise :class:`NotFound` if
+    another page than the gateway's own asks for it, and any other error with which flyted leaves the session open: the
+    cookie stays then, for another try.
     """
     ours = headers.get("origin", "").partition("://")[2] == host
     if not ours or headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise NotFound(NO_PAGE)
-    try:
+    with contextlib.suppress(Unauthenticated):
         await parts.daemon.call("login.end", token=session(headers))
-    finally:
-        await _go(reply, "/login", f"{COOKIE}=; Max-Age=0; {_ATTRIBUTES}")
+    await _go(reply, "/login", f"{COOKIE}=; Max-Age=0; {_ATTRIBUTES}")
 
 
 async def explain(reply: Reply, why: str = "", cookie: str = "") -> None:

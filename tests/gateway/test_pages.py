@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flyted.contract.errors import Unauthenticated
+from flyted.contract.errors import HostFailure, Unauthenticated
 from tests.gateway.harness import NO_APP, TOKEN, Running, app_map
 
 HOST = "flyted.localhost"
@@ -199,6 +199,25 @@ def test_logging_out_ends_the_token(gateway: Running) -> None:
     answer = go(gateway, "/logout", "POST", Cookie=COOKIE, Origin=f"https://{HOST}")
     assert (answer.status, gateway.flyted.verbs()) == (303, ["login.end"])
     assert any("Max-Age=0" in cookie for cookie in answer.cookies)
+
+
+@pytest.mark.parametrize("cookie", ["", "__Host-flyted=x", COOKIE], ids=["none", "bad", "ended"])
+def test_logging_out_without_a_session_is_one_answer(gateway: Running, cookie: str, caplog: Any) -> None:
+    """The cookie goes, and nothing is sent after the redirect."""
+    gateway.flyted.answers("login.end", Unauthenticated("this token is none of flyted's"))
+    answer = go(gateway, "/logout", "POST", Cookie=cookie, Origin=f"https://{HOST}")
+    assert (answer.status, answer.headers["location"], answer.text) == (303, "/login", "")
+    assert any(one.startswith("__Host-flyted=;") and "Max-Age=0" in one for one in answer.cookies)
+    gateway.stop()  # the request has ended then
+    assert "a request failed" not in caplog.text
+
+
+def test_a_session_that_cannot_be_ended_keeps_its_cookie(gateway: Running) -> None:
+    """The page says that it did not work: who believed to be logged out would leave a token behind."""
+    gateway.flyted.answers("login.end", HostFailure("the disk is full"))
+    answer = go(gateway, "/logout", "POST", Cookie=COOKIE, Origin=f"https://{HOST}")
+    assert (answer.status, answer.cookies) == (500, [])
+    assert "the disk is full" in answer.text
 
 
 def test_a_fault_of_ours_shows_no_text_of_it(gateway: Running) -> None:
