@@ -44,17 +44,22 @@ class Apps(AppService):
         """Serve an app, new or not, and answer with the state "pending" when flyted has accepted it.
 
         If flyted finds nothing to change, answer with the app as it is. Raise :class:`Unsupported` for an app that is
-        to be created stopped and for a missing secret, and what :func:`~flyted.gateway.convert.described` and
+        to be created stopped, for a missing secret, and for a description that :meth:`get` gave and that is not whole;
+        and what :func:`~flyted.gateway.convert.described` and
         :meth:`~flyted.gateway.jobs.Jobs.deploy` raise.
         """
         if request.app.spec.desired_state == STOPPED:
             raise Unsupported("an app is created to run", hint="create it, then `flyte update app NAME --deactivate`")
+        if request.app.metadata.revision:  # the SDK sends none for a file: this is what `get` gave
+            key = key_of(request.app.metadata.id)
+            self._check_whole(key, await self._get(key))
         return pb.CreateResponse(app=await self._serve(request.app))
 
     async def update(self, request: pb.UpdateRequest, ctx: RequestContext) -> pb.UpdateResponse:
         """Stop or start an app, or serve its new description. The status that the client sends is ignored.
 
-        Raise :class:`NotFound` for an app that does not exist, and what :meth:`create` raises.
+        Raise :class:`NotFound` for an app that does not exist, what :meth:`create` raises, and :class:`Unsupported`
+        for a new description of an app whose own one did not come from a client of Flyte's API.
         """
         key = key_of(request.app.metadata.id)
         found = await self._get(key)
@@ -64,6 +69,7 @@ class Apps(AppService):
         elif _same(request.app.spec, self._spec_of(key, found).spec):
             await self._switch("app.start", key)
         else:
+            self._check_whole(key, found)
             return pb.UpdateResponse(app=await self._serve(request.app))
         answer = await self._view(key)
         if request.app.spec.desired_state:
@@ -190,6 +196,18 @@ class Apps(AppService):
 
     def _spec_of(self, key: AppKey, found: dict[str, Any]) -> definition.App:
         return self._kept(key, found["app"]["spec_digest"]) or app_of(key, found["spec"])
+
+    def _check_whole(self, key: AppKey, found: dict[str, Any]) -> None:
+        """Raise :class:`Unsupported` if all that a client can know of an app is flyted's description of it.
+
+        Flyte's IDL has no place for its bundle, packages and flytectl's options: served from that, it would lose them.
+        """
+        if self._kept(key, found["app"]["spec_digest"]) is None:
+            raise Unsupported(
+                f"app '{key}' was not served with the flyte command or SDK, so its description here is not whole: "
+                "changed by that, it would lose its code, packages and options",
+                hint="change its file and serve that: flytectl serve FILE, or flyte deploy FILE ENV",
+            )
 
     def _kept(self, key: AppKey, digest: str) -> definition.App | None:
         data = self._parts.specs.find(key, digest)

@@ -10,13 +10,15 @@ from flyteidl2.core import literals_pb2, security_pb2, tasks_pb2
 
 from flyted.contract.app import SHARED_MEMORY, AppSpec, from_dict
 from flyted.contract.errors import InvalidInput
+from flyted.contract.idl import SYS_PATH
 from flyted.contract.names import AppKey
 
 
 def app_of(key: AppKey, spec: dict[str, Any]) -> pb.App:
     """Return the ``App`` of a spec, the same at every call, so that a client that sends it back changes nothing.
 
-    Of a spec that this version cannot read, only the names are filled in.
+    It is not the whole app: Flyte's IDL has no place for the bundle, the image's layers and flytectl's options. Of a
+    spec that this version cannot read, only the names are filled in.
     """
     app = pb.App()
     app.metadata.id.project, app.metadata.id.domain, app.metadata.id.name = key.project, key.domain, key.name
@@ -31,6 +33,9 @@ def _fill(spec: pb.Spec, known: AppSpec) -> None:
     container = spec.container
     container.command.extend(known.command)
     container.env.extend(literals_pb2.KeyValuePair(key=name, value=value) for name, value in known.env)
+    if known.sys_path:
+        container.env.append(literals_pb2.KeyValuePair(key=SYS_PATH, value=known.sys_path))
+    container.ports.add(container_port=known.container_port, name="h2c" if known.h2c else "")
     image = known.image.get("spec", {}).get("baseImage", "")
     container.image = str(image)
     request = tasks_pb2.Resources.ResourceEntry
@@ -43,6 +48,11 @@ def _fill(spec: pb.Spec, known: AppSpec) -> None:
         container.resources.requests.append(
             request(name=tasks_pb2.Resources.EPHEMERAL_STORAGE, value=str(known.disk_bytes))
         )
+    if known.gpu_count:
+        container.resources.requests.append(request(name=tasks_pb2.Resources.GPU, value=str(known.gpu_count)))
+    if known.gpu_name or known.gpu_partition:
+        accelerator = spec.extended_resources.gpu_accelerator
+        accelerator.device, accelerator.partition_size = known.gpu_name, known.gpu_partition
     if known.shm_bytes:
         spec.extended_resources.shared_memory.mount_path = SHARED_MEMORY
         spec.extended_resources.shared_memory.size_limit = str(known.shm_bytes)

@@ -17,12 +17,14 @@ from flyteidl2.app import app_definition_pb2 as definition
 from flyteidl2.app import app_payload_pb2 as pb
 from flyteidl2.common import list_pb2
 from flyteidl2.core import tasks_pb2
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, json_format
 
+from flyted.contract.app import AppSpec, to_dict
 from flyted.contract.errors import Busy, DeployFailed, FlytedError, InvalidInput, SecretNotFound
+from flyted.contract.idl import spec_of
 from flyted.contract.names import AppKey
 from tests.gateway.clients import HEADERS, ask, first, service
-from tests.gateway.described import CODE, app, bundle
+from tests.gateway.described import BASE, CODE, app, bundle
 from tests.gateway.harness import NO_APP, Running, app_map
 
 Status = definition.Status
@@ -242,6 +244,57 @@ def test_an_app_of_flytectl_is_shown_as_well(gateway: Running) -> None:
     assert shown.spec.security_context.secrets[0].env_var == "K"
     ask(apps(gateway).update, pb.UpdateRequest(app=shown))
     assert "app.start" in gateway.flyted.verbs()
+
+
+def of_flytectl(gateway: Running) -> AppSpec:
+    """An app that flytectl served, with most of what an app can have."""
+    spec = AppSpec(
+        KEY, ("fserve", "--resolver", "r", "--resolver-args", "m:env", "--"),
+        {"spec": {"baseImage": BASE, "layers": [{"pipPackages": {"packages": ["torch"]}}]}, "files": {}},
+        bundle="b" * 64, sys_path="src:lib", gpu_count=2, gpu_name="A100 80GB", container_port=9000, h2c=True,
+        server_port=9000, disk_bytes=1 << 30, shm_bytes=1 << 26, egress=False,
+    )  # fmt: skip
+    found = {"app": app_map(spec_digest=spec.digest()), "spec": to_dict(spec)}
+    gateway.flyted.answers("app.get", {"result": found})
+    gateway.flyted.answers("app.start", {"result": {"app": app_map()}})
+    gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": True}})
+    return spec
+
+
+def test_an_app_of_flytectl_is_not_deployed_without_half_of_it(gateway: Running) -> None:
+    """Get, one field changed, Update (App.replace): no deploy without bundle, layers and options, but what to type."""
+    of_flytectl(gateway)
+    changed = get(gateway)
+    changed.spec.container.env.add(key="MODE", value="fast")
+    for call, request in ((apps(gateway).update, pb.UpdateRequest), (apps(gateway).create, pb.CreateRequest)):
+        with pytest.raises(ConnectError, match="flytectl serve FILE") as raised:
+            ask(call, request(app=changed))
+        assert raised.value.code is Code.FAILED_PRECONDITION
+    assert set(gateway.flyted.verbs()) == {"app.get"}
+
+
+def test_an_app_of_flytectl_is_replaced_by_a_whole_file(gateway: Running) -> None:
+    """`flyte deploy` sends all that the app needs, and no revision; it may change how an app is served."""
+    of_flytectl(gateway)
+    create(gateway, app(bundle(gateway)))
+    assert gateway.flyted.verbs()[-1] == "app.serve"
+
+
+def test_an_app_of_flytectl_is_shown_with_its_gpus_and_ports(gateway: Running) -> None:
+    """As a file would say it: read back, these are the fields of the app's own description."""
+    known = of_flytectl(gateway)
+    read = spec_of(json_format.MessageToDict(get(gateway)))
+    for name in (
+        "gpu_count",
+        "gpu_name",
+        "sys_path",
+        "container_port",
+        "server_port",
+        "h2c",
+        "disk_bytes",
+        "shm_bytes",
+    ):
+        assert getattr(read, name) == getattr(known, name), name
 
 
 REFUSED: list[tuple[definition.App, str]] = [
