@@ -7,7 +7,6 @@ stays for three days after its last use, however many others come.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from flyted.contract.errors import HostFailure, InvalidInput, NotFound
 from flyted.contract.names import label, shown
+from flyted.gateway.recipes import stored
 
 FILE_BYTES = 256 << 20
 """The same as flyted's own limit for a code bundle."""
@@ -111,8 +111,12 @@ class Blobs:
         The file appears as a whole or not at all. Raise :class:`InvalidInput` for another content and for more than
         ``limit`` bytes, and :class:`HostFailure` if there is no room or the disk fails.
         """
-        self.sweep(time.time())
-        self._check_room(limit)
+        with stored("the upload"):
+            self.sweep(time.time())
+            self._check_room(limit)
+            return await self._keep(place, chunks, limit)
+
+    async def _keep(self, place: Place, chunks: AsyncIterator[bytes], limit: int) -> Blob:
         aside = self._folder / f".{secrets.token_hex(8)}.part"
         md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
         try:
@@ -128,9 +132,6 @@ class Blobs:
                 raise InvalidInput("the content is not the one that was announced (its MD5 differs)")
             path = self._folder / f"{place.stem}.{sha256.hexdigest()}"
             aside.rename(path)
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise HostFailure("the disk is full" if full else f"cannot store it: {error.strerror}") from error
         finally:
             aside.unlink(missing_ok=True)
         return Blob(path, sha256.hexdigest())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -21,7 +22,10 @@ from typing import Any
 from flyted.contract.errors import NOT_HERE, Busy, FlytedError, NotFound
 from flyted.contract.names import AppKey, shown
 from flyted.gateway.daemon import Daemon
+from flyted.gateway.errors import FAULT, said
 from flyted.gateway.recipes import replace
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S = 90.0
 """Seconds that a deploy waits for another one of the same app before its client is told to come back."""
@@ -165,6 +169,9 @@ class Jobs:
             deploy.error = error
         except OSError:
             deploy.error = NotFound("the code bundle is gone", hint="flyte delete local-cache, then serve again")
+        except Exception:
+            log.exception("a deploy failed")
+            deploy.error = FlytedError(FAULT)
         finally:
             if fd is not None:
                 os.close(fd)
@@ -177,14 +184,14 @@ class Jobs:
     ) -> Run:
         """Begin to build an image, and return when flyted has accepted its recipe.
 
-        ``done`` is called when the build has succeeded, and returns the image's address. Raise the error with which
-        flyted refuses the recipe.
+        ``done`` is called when the build has succeeded, and returns the image's address; if it raises, the run has
+        failed. Raise the error with which flyted refuses the recipe.
         """
         run = Run(f"r{secrets.token_hex(10)[:19]}", project, domain, target, time.time())
         news = News()
         refused: list[FlytedError] = []
         self._start(self._build(run, news, image, token, refused, done))
-        while run.name not in self._runs and not refused:
+        while run.name not in self._runs and run.phase == "running":
             await news.wait(3600)
         if refused:
             raise refused[0]
@@ -217,9 +224,14 @@ class Jobs:
             run.image = done()
             run.phase = "succeeded"
         except FlytedError as error:
-            run.phase, run.error = "failed", error.message
+            run.phase, run.error = "failed", said(error)
             if run.name not in self._runs:
                 refused.append(error)
+        except Exception:
+            log.exception("a build failed")
+            run.phase, run.error = "failed", FAULT
+            if run.name not in self._runs:
+                refused.append(FlytedError(FAULT))
         finally:
             run.ended = run.begun + time.monotonic() - started
             if run.phase == "running":

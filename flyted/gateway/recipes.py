@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flyted.contract.errors import InvalidInput
+from flyted.contract.errors import HostFailure, InvalidInput
 from flyted.contract.names import GATEWAY_HOST, shown
 
 KEPT = 500
@@ -35,6 +38,9 @@ def checked(name: str) -> str:
 CURE = "drop registry= of the image: there is none here"
 
 
+CURE_OF_A_DISK = "make room below /var/lib/private/flyted-gateway (df -h /var/lib), then try again"
+
+
 def uri_of(name: str) -> str:
     """Return the address by which an app names an image."""
     return f"{GATEWAY_HOST}/{name}"
@@ -56,12 +62,14 @@ class Recipes:
     def keep(self, name: str, image: dict[str, Any]) -> None:
         """Store what the image ``name`` is made of: ``{"spec": ImageSpec in protobuf-JSON, "files": …}``.
 
-        Delete the least recently used recipes beyond ``KEPT``. Raise OSError if the file cannot be written.
+        Delete the least recently used recipes beyond ``KEPT``. Raise :class:`HostFailure` if
+        the file cannot be written.
         """
-        replace(self._path(name), json.dumps({"name": name, "image": image}).encode())
-        files = sorted(self._folder.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
-        for path in files[:-KEPT]:
-            path.unlink(missing_ok=True)
+        with stored("what the image is made of"):
+            replace(self._path(name), json.dumps({"name": name, "image": image}).encode())
+            files = sorted(self._folder.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
+            for path in files[:-KEPT]:
+                path.unlink(missing_ok=True)
 
     def find(self, name: str) -> dict[str, Any] | None:
         """Return what the image ``name`` is made of, None if it is not known; note that it was used now."""
@@ -75,6 +83,17 @@ class Recipes:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
+
+
+@contextlib.contextmanager
+def stored(what: str) -> Iterator[None]:
+    """Raise :class:`HostFailure` for an OSError in the block, which stores ``what``."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "the disk is full" if full else error.strerror or type(error).__name__
+        raise HostFailure(f"the gateway cannot store {what}: {why}", hint=CURE_OF_A_DISK) from error
 
 
 def replace(path: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from flyted.contract.names import AppKey
-from flyted.gateway.recipes import replace
+from flyted.gateway.recipes import replace, stored
 
 KEPT = 4
 APPS = 1000
@@ -27,17 +27,19 @@ class Specs:
         folder.mkdir(mode=0o700, exist_ok=True)
 
     def keep(self, key: AppKey, digest: str, app: bytes) -> None:
-        """Store a serialised ``App`` under the digest of flyted's description. Raise OSError if it cannot be written.
+        """Store a serialised ``App`` under the digest of flyted's description.
 
-        Delete older descriptions of the app beyond ``KEPT``, and those of the oldest apps beyond ``APPS``.
+        Delete older descriptions of the app beyond ``KEPT``, and those of the oldest apps beyond ``APPS``. Raise
+        :class:`~flyted.contract.errors.HostFailure` if it cannot be written.
         """
         folder = self._of(key)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        replace(folder / digest, app)
-        for path in _oldest(folder, KEPT):
-            path.unlink(missing_ok=True)
-        for path in _oldest(self._folder, APPS):
-            shutil.rmtree(path, ignore_errors=True)
+        with stored(f"the description of app '{key}'"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            replace(folder / digest, app)
+            for path in _oldest(folder, KEPT):
+                path.unlink(missing_ok=True)
+            for path in _oldest(self._folder, APPS):
+                shutil.rmtree(path, ignore_errors=True)
 
     def find(self, key: AppKey, digest: str) -> bytes | None:
         """Return the serialised ``App`` that was stored under a digest; None if there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
 import tarfile
 import threading
 import time
@@ -350,6 +351,15 @@ def test_a_bundle_that_is_gone_names_the_clients_cache(gateway: Running) -> None
     with pytest.raises(ConnectError) as raised:
         create(gateway, app(place))
     assert (raised.value.code, "flyte delete local-cache" in raised.value.message) == (Code.FAILED_PRECONDITION, True)
+
+
+def test_a_description_that_cannot_be_kept_says_why(gateway: Running) -> None:
+    """A full disk is the machine's fault, which the SDK does not repeat; flyted is not asked."""
+    shutil.rmtree(gateway.state / "specs")
+    with pytest.raises(ConnectError, match=r"cannot store the description of app .*: No such file") as raised:
+        create(gateway, app(bundle(gateway)))
+    assert raised.value.code is Code.FAILED_PRECONDITION
+    assert gateway.flyted.verbs() == []
 
 
 def test_a_bundle_may_have_been_uploaded_for_another_project(gateway: Running) -> None:

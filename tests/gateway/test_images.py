@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,9 +27,10 @@ from flyteidl2.task import task_definition_pb2 as task_definition
 from flyteidl2.task import task_service_pb2 as tasks
 from flyteidl2.workflow import run_service_pb2 as runs
 
-from flyted.contract.errors import BuildFailed, FlytedError, InvalidInput, Unsupported
+from flyted.contract.errors import BuildFailed, FlytedError, HostFailure, InvalidInput, Unsupported
 from flyted.gateway import context
 from flyted.gateway.blobs import Place
+from flyted.gateway.recipes import stored
 from tests.gateway.clients import ask, first, service
 from tests.gateway.described import BASE, app
 from tests.gateway.harness import Running, app_map
@@ -174,6 +177,47 @@ def test_a_failed_build_says_in_which_layer(gateway: Running) -> None:
     assert "Resolved 7 packages" in details.action.error_info.message
     with pytest.raises(ConnectError):
         found(gateway)
+
+
+def details_of(gateway: Running, action: Any) -> Any:
+    may = runs.WatchActionDetailsRequest(action_id=action.id)
+    assert first(run_service(gateway).watch_action_details, may, 2)[-1].details.status.phase
+    return ask(run_service(gateway).get_run_details, runs.GetRunDetailsRequest(run_id=action.id.run)).details.action
+
+
+def test_a_finished_build_whose_name_cannot_be_kept_says_why(gateway: Running) -> None:
+    """A full disk is told as one, not as a restart of the gateway, which the next attempt would meet, too."""
+    may_end = building(gateway)
+    action = create(gateway, spec=keep(gateway, "spec.pb", spec(PIP)), context="", target_image=NAME)
+    shutil.rmtree(gateway.state / "recipes")
+    threading.Timer(0.3, may_end.set).start()
+    details = details_of(gateway, action)
+    assert details.status.phase == phase_pb2.ACTION_PHASE_FAILED
+    assert "cannot store what the image is made of: No such file or directory" in details.error_info.message
+    assert "df -h" in details.error_info.message
+
+
+def test_a_fault_of_ours_in_a_build_is_told_as_one(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither as a restart, nor by leaving the client to wait, whenever it happens."""
+
+    async def broken(*_: object, **__: object) -> None:
+        raise KeyError("x")
+
+    given = {"spec": keep(gateway, "spec.pb", spec(PIP)), "context": "", "target_image": NAME}
+    call = gateway.parts.daemon.call
+    monkeypatch.setattr(
+        gateway.parts.daemon, "call", lambda verb, *a, **k: (broken if verb == "image.build" else call)(verb, *a, **k)
+    )
+    with pytest.raises(ConnectError, match="a fault of its own"):
+        create(gateway, **given)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_called_so(code: int) -> None:
+    """Whose quota it is makes no difference to what helps."""
+    with pytest.raises(HostFailure, match="cannot store it: the disk is full") as raised, stored("it"):
+        raise OSError(code, "No space left on device")
+    assert "df -h" in raised.value.hint
 
 
 def test_a_recipe_that_cannot_be_is_refused_at_once(gateway: Running) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import shutil
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -240,6 +241,14 @@ def test_when_there_is_no_room_it_is_said(gateway: Running, monkeypatch: pytest.
     monkeypatch.setattr(blobs, "FILES", 0)
     status, said = put(gateway, locate(gateway).signed_url, DATA)
     assert (status, "no room" in said) == (507, True)
+
+
+def test_an_upload_that_cannot_be_stored_says_why(gateway: Running) -> None:
+    """Likewise, wherever the disk fails first."""
+    url = locate(gateway).signed_url
+    shutil.rmtree(gateway.state / "blobs")
+    status, said = put(gateway, url, DATA)
+    assert (status, "cannot store the upload: No such file" in said) == (507, True)
 
 
 def test_the_key_survives_a_restart(gateway: Running) -> None:
