@@ -14,7 +14,7 @@ again. Each one of those is needed: if one of them stayed, the app would have to
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import inf
 
@@ -98,12 +98,15 @@ def place(wanted: Wanted, inventory: Inventory, table: Table) -> Granted | Wait 
     if never:
         return Never(never)
     suitable = grantable(wanted.ask, inventory)
+    if wanted.peak_bytes > max(device.total_bytes - device.unexplained_bytes for device in suitable):
+        wanted = replace(wanted, peak_bytes=0)  # it was seen on a larger device than there is now
     kinds = [list(group) for _, group in groupby(sorted(suitable, key=_kind), key=_kind)]
     enough = [kind for kind in kinds if len(kind) >= wanted.ask.count]
     for kind in enough:
         free = sorted(_free(wanted, kind, table), key=_order(wanted, table))
         if len(free) >= wanted.ask.count:
-            return Granted(tuple(free[: wanted.ask.count]), wanted.reserve_bytes)
+            devices = tuple(free[: wanted.ask.count])
+            return Granted(devices, min(wanted.reserve_bytes, devices[0].total_bytes))
     rooms = [room for kind in enough if (room := _room(wanted, kind, table))]
     best = max(rooms, key=lambda units: min(table.idle[unit] for unit in units), default=())
     return Wait(_why(wanted, suitable, table), best)
@@ -128,11 +131,18 @@ def _fits(wanted: Wanted, device: Device, holders: Sequence[Lease], gone: Collec
         return False
     if staying and not wanted.reserve_bytes:
         return False
-    return _available(device, wanted.unit, holders, gone) >= _need(wanted, device)
+    need = wanted.reserve_bytes if staying else _alone(wanted, device)
+    return _available(device, wanted.unit, holders, gone) >= need
 
 
-def _need(wanted: Wanted, device: Device) -> int:
-    return wanted.reserve_bytes or device.total_bytes - spare(device)
+def _alone(wanted: Wanted, device: Device) -> int:
+    """Return the bytes that must be free for an app that has the device alone.
+
+    Of a peak that takes nearly all of a device the headroom gives way: no device could offer it.
+    """
+    whole = device.total_bytes - spare(device)
+    peak = wanted.reserve_bytes and wanted.peak_bytes
+    return min(wanted.reserve_bytes or whole, max(peak, whole))
 
 
 def spare(device: Device) -> int:
@@ -219,7 +229,7 @@ def _why(wanted: Wanted, suitable: Sequence[Device], table: Table) -> str:
 def _held(device: Device, wanted: Wanted, table: Table) -> str:
     holders = table.on(device, wanted.unit)
     said = ["held by " + ", ".join(f"{h.app_id} ({_state(h, table)})" for h in holders)] if holders else []
-    if _available(device, wanted.unit, holders, {h.unit for h in holders}) < _need(wanted, device):
+    if _available(device, wanted.unit, holders, {h.unit for h in holders}) < _alone(wanted, device):
         said.append(_crowded(device, wanted, holders))
     return ", ".join(said) or "not in use"
 
