@@ -7,8 +7,7 @@ recipe contains ``${NAME}``, which uv replaces when it reads the requirements (p
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import InvalidInput, Unsupported
@@ -47,13 +46,16 @@ def machine_secrets(table: Mapping[str, str]) -> tuple[SecretUse, ...]:
     return tuple(SecretUse(key, env=variable(name, "images.secrets")) for name, key in sorted(table.items()))
 
 
-def layer_secrets(mounts: Iterable[Mapping[str, Any]], where: str) -> tuple[SecretUse, ...]:
+def layer_secrets(mounts: Sequence[object], where: str) -> tuple[SecretUse, ...]:
     """Return the secrets of a layer (``secret_mounts=``; flyteidl2/core/security.proto).
 
     Raises :class:`Unsupported` for a secret that is asked for as a file, since uv reads none, for a group version, and
-    as :func:`variable` does; :class:`InvalidInput` for a name that is not valid.
+    as :func:`variable` does; :class:`InvalidInput` for a name that is not valid, and for what is no map.
     """
-    uses = tuple(secret_use(dict(each)) for each in mounts)
+    maps = [dict(each) for each in mounts if isinstance(each, Mapping)]
+    if len(maps) < len(mounts):
+        raise InvalidInput(f"{where}: secret_mounts must be a list of maps")
+    uses = tuple(secret_use(each) for each in maps)
     for use in uses:
         if not use.env:
             raise Unsupported(

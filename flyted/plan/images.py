@@ -63,6 +63,8 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
     named, needs = _known_apart(named)
     _refuse_unsupported(named)
     texts = files if files is not None else spec.get("files") or {}
+    if not isinstance(texts, Mapping):
+        raise InvalidInput("the image's requirements files must be a map of names to their content")
     installs = [Install("base image", (f"flyte=={flyte}",))]
     env: list[tuple[str, str]] = []
     for where, kind, body in named:

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
@@ -407,6 +407,67 @@ def test_what_the_real_sdk_writes_is_understood() -> None:
     assert [install.requirements for install in recipe.installs] == [("flyte==2.12.1",), ("fastapi", "uvicorn")]
     assert recipe.installs[1].options == ("--index", "https://x/simple", "--prerelease", "allow", "--no-deps")
     assert recipe.env == (("A", "$PATH"),)
+
+
+_ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+_SECRET = {"key": "index-token", "mountRequirement": "ENV_VAR", "envVar": "TOKEN", "group": "", "groupVersion": ""}
+_OPTIONS = {"indexUrl": "https://x/simple", "extraIndexUrls": ["https://x/a"], "pre": True, "extraArgs": "--no-deps"}
+_SGLANG_APT = ("libnuma-dev", "wget", "curl", "openssl", "pkg-config", "libssl-dev", "build-essential")
+_WHOLE = {
+    "baseImage": BASE,
+    "pythonVersion": "3.12",
+    "layers": [
+        {"pipPackages": {"packages": ["six", "flyteplugins-sglang"], "options": _OPTIONS, "secretMounts": [_SECRET]}},
+        {"requirements": {"file": "r.txt", "options": _OPTIONS, "secretMounts": [_SECRET]}},
+        {"env": {"envVariables": {"MODE": "fast"}}},
+        {"aptPackages": {"packages": [*_SGLANG_APT]}},
+    ],
+    "files": {"r.txt": "six"},
+}
+"""Is a recipe as it is: every part of it is read."""
+
+
+@st.composite
+def bent(draw: st.DrawFn, value: Any = _WHOLE) -> Any:
+    """A whole spec of which any one place, at any depth, may hold anything."""
+    if not isinstance(value, dict | list) or draw(st.integers(0, 4)) == 0:
+        return draw(_ANY)
+    if isinstance(value, list):
+        at = draw(st.integers(0, len(value) - 1))
+        kept = [n == at or draw(st.booleans()) for n in range(len(value))]
+        return [draw(bent(each)) if n == at else each for n, each in enumerate(value) if kept[n]]
+    key = draw(st.sampled_from(sorted(value)))
+    return {**value, key: draw(bent(value[key]))}
+
+
+@pytest.mark.parametrize("mounts", [[5], [None], ["TOKEN"], [["key"]], {"key": "a"}])
+def test_secret_mounts_of_a_wrong_form_are_refused(mounts: Any) -> None:
+    """By the name that they have in the file."""
+    with pytest.raises(InvalidInput, match="secret_mounts must be a list"):
+        recipe_from_spec(spec({"pipPackages": {"packages": ["six"], "secretMounts": mounts}}))
+
+
+@pytest.mark.parametrize("files", [5, True, ["r.txt"], "r.txt"])
+def test_requirements_files_of_a_wrong_form_are_refused(files: Any) -> None:
+    """A map, or they were not sent."""
+    with pytest.raises(InvalidInput, match="must be a map"):
+        recipe_from_spec(spec({"requirements": {"file": "r.txt"}}, files=files))
+
+
+@settings(max_examples=300)
+@given(bent().filter(lambda value: isinstance(value, dict)))
+def test_any_spec_is_a_recipe_or_our_error(spec: dict[str, Any]) -> None:
+    """It comes from a client, so any value may stand anywhere."""
+    try:
+        recipe = recipe_from_spec(spec)
+    except (InvalidInput, Unsupported):
+        return
+    env_of(recipe, "/images/h")
+    assert len(recipe_hash(recipe, HERE)) == 32
 
 
 @pytest.mark.parametrize(
