@@ -24,7 +24,8 @@ _VERSION = re.compile(r"(?:===|==|~=|!=|<=|>=|<|>)[ ]?[A-Za-z0-9.*+!_-]+")
 _MARKER = re.compile(r"[A-Za-z0-9_.\"'<>=!~() ,*+-]+")
 _ADDRESS = re.compile(rf"(?:git\+)?{_WEB}")
 _ARCHIVE = re.compile(r".*\.(?:whl|zip|tar|gz|bz2|xz|tgz|txt|toml|in|py)", re.IGNORECASE)
-_HASHES = re.compile(r"(?P<requirement>.*?)(?P<hashes>(?:[ ]+--hash[= ]sha(?:256|384|512):[0-9a-f]{64,128})*)")
+_HASH = re.compile(r" --hash[= ]")
+_DIGEST = re.compile(r"sha(?:256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})")
 _CONTROL = re.compile(r"[^\x20-\x7e]")
 
 # Options allowed in extra_args and requirements files → uv's spelling. None reads a local file or leaves the image.
@@ -123,11 +124,9 @@ def requirements_file(text: str, where: str, secrets: Collection[str] = ()) -> t
         if line.startswith("-"):
             given.extend(options(_file_option(line, where), where, secrets))
             continue
-        found = _HASHES.fullmatch(line)
-        if found is None:  # cannot happen: the pattern matches any text without a line end
-            raise _no_requirement(line, where)
-        hashes = found["hashes"].replace("--hash ", "--hash=")
-        lines.append(requirement(found["requirement"], where, secrets) + hashes)
+        written, *digests = _HASH.split(line)
+        hashes = "".join(f" --hash={_digest(each, where)}" for each in digests)
+        lines.append(requirement(written, where, secrets) + hashes)
     return tuple(lines), tuple(given)
 
 
@@ -158,10 +157,16 @@ def _logical_lines(text: str) -> Iterator[str]:
             yield " ".join(line.split())
 
 
+def _digest(text: str, where: str) -> str:
+    if _DIGEST.fullmatch(text) is None:
+        raise InvalidInput(f"{where}: {_shown(text, where)} is not a hash", hint="use sha256:…, as pip hash prints it")
+    return text
+
+
 def _file_option(line: str, where: str) -> list[str]:
     words = line.split(" ")
     name = words[0].partition("=")[0]
-    if re.match(r"-[rce](?!$)|-[rce]$|--(?:requirement|constraint|editable)", name):
+    if re.match(r"-[rce]|--(?:requirement|constraint|editable)", name):
         raise Unsupported(
             f"{where}: '{name[:40]}' takes another file, which the build does not have",
             hint="write all requirements into this one file",
@@ -173,6 +178,11 @@ def _value(name: str, value: str, where: str) -> str:
     if _WORD.fullmatch(value) is None:
         raise InvalidInput(f"{where}: option {name} cannot have the value {shown(value)}")
     return value
+
+
+def _shown(text: str, where: str) -> str:
+    """Return a text for a message: it may be anything, so also an address. Raises as :func:`spelled` does."""
+    return shown(spelled(text, (), where)[1])
 
 
 def _no_requirement(line: str, where: str) -> InvalidInput | Unsupported:

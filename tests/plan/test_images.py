@@ -248,6 +248,16 @@ def test_a_requirements_file_loses_its_comments_and_keeps_its_hashes() -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["md5:" + "a" * 32, "sha256:abc", "sha384:" + "a" * 64, "x", "sha256:" + "a" * 64 + " ; x", ""]
+)
+def test_a_hash_that_is_none_is_refused(text: str) -> None:
+    """Whatever the requirement before it: a marker may look like anything."""
+    for line in ("six==1.0", "six==1.0; python_version > '3'"):
+        with pytest.raises(InvalidInput, match="is not a"):
+            installed({"requirements": {"file": "r"}}, r=f"{line} --hash={text}\n")
+
+
+@pytest.mark.parametrize(
     "line", ["-r more.txt", "-rmore.txt", "--requirement=more.txt", "-c c.txt", "-e .", "--editable ."]
 )
 def test_a_requirements_file_takes_no_other_file(line: str) -> None:
