@@ -98,7 +98,7 @@ def options(words: Iterable[str], where: str, secrets: Collection[str] = ()) -> 
             given.extend((_URLS[name], url(value if joined else next(queue, ""), f"{where}, {name}", secrets)))
         else:
             allowed = ", ".join(sorted(n for n in {**_FLAGS, **_WORDS, **_URLS} if n.startswith("--")))
-            raise Unsupported(f"{where}: option {shown(name)} is not supported", hint=f"supported: {allowed}")
+            raise Unsupported(f"{where}: option {_shown(name, where)} is not supported", hint=f"supported: {allowed}")
     return tuple(given)
 
 
@@ -109,7 +109,7 @@ def split_options(text: object, where: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise InvalidInput(f"{where}: extra_args {shown(text)}: {error}") from error
+        raise InvalidInput(f"{where}: extra_args {_shown(text, where)}: {error}") from error
 
 
 def requirements_file(text: str, where: str, secrets: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -166,9 +166,9 @@ def _digest(text: str, where: str) -> str:
 def _file_option(line: str, where: str) -> list[str]:
     words = line.split(" ")
     name = words[0].partition("=")[0]
-    if re.match(r"-[rce]|--(?:requirement|constraint|editable)", name):
+    if found := re.match(r"-[rce]|--(?:requirement|constraint|editable)", name):
         raise Unsupported(
-            f"{where}: '{name[:40]}' takes another file, which the build does not have",
+            f"{where}: '{found[0]}' takes another file, which the build does not have",
             hint="write all requirements into this one file",
         )
     return words
@@ -176,7 +176,7 @@ def _file_option(line: str, where: str) -> list[str]:
 
 def _value(name: str, value: str, where: str) -> str:
     if _WORD.fullmatch(value) is None:
-        raise InvalidInput(f"{where}: option {name} cannot have the value {shown(value)}")
+        raise InvalidInput(f"{where}: option {name} cannot have the value {_shown(value, where)}")
     return value
 
 

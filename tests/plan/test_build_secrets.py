@@ -52,6 +52,10 @@ def test_a_variable_stands_for_a_secret(written: str, as_uv_reads_it: str, as_it
         {"extraIndexUrls": ["https://hunter2hunter2@x/simple"]},
         {"extraArgs": "--find-links https://u:hunter2hunter2@x/"},
         {"indexUrl": "https://u:hunter2hunter2@weird@x/simple"},
+        {"extraArgs": "https://u:hunter2hunter2@x/simple"},
+        {"extraArgs": "-xhttps://u:hunter2hunter2@x/simple"},
+        {"extraArgs": "--only-binary https://u:hunter2hunter2@x/"},
+        {"extraArgs": "--index-url 'https://u:hunter2hunter2@x/"},
     ],
 )
 def test_a_password_is_never_shown(options: dict[str, Any]) -> None:
@@ -60,6 +64,14 @@ def test_a_password_is_never_shown(options: dict[str, Any]) -> None:
         recipe_from_spec(image(**options))
     assert "hunter2" not in f"{refused.value.message}{refused.value.hint}"
     assert "secret_mounts=" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("line", ["six --hash=https://u:hunter2hunter2@x", "-rhttps://u:hunter2hunter2@x/r.txt"])
+def test_a_password_in_a_requirements_file_is_never_shown(line: str) -> None:
+    """Where no address belongs there may be one."""
+    with pytest.raises(Unsupported) as refused:
+        recipe_from_spec({**BASE, "layers": [{"requirements": {"file": "r"}}]}, {"r": line})
+    assert "hunter2" not in f"{refused.value.message}{refused.value.hint}"
 
 
 def test_a_variable_that_is_no_secret_of_the_layer_is_refused() -> None:
