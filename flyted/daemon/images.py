@@ -199,8 +199,8 @@ def _check_machine(what: str, recipe: Recipe, *, gpu: bool) -> None:
 
 def _check_build(spec: AppSpec, recipe: Recipe) -> None:
     """Raise :class:`Unsupported` rather than fetch gigabytes of CUDA for an engine that then finds no GPU."""
-    build = gpu_build_of(recipe)
-    if build and not spec.gpu_count and shape_of(spec) is not None:
+    shape = None if spec.gpu_count else shape_of(spec)
+    if shape is not None and (build := gpu_build_of(recipe, shape.engine)):
         raise Unsupported(
             f"not supported on this machine: {build} in the image of app '{spec.key}' is a build for GPUs, "
             "and without one it does not start",

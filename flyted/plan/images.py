@@ -16,7 +16,8 @@ from flyted.contract.names import env_name, shown
 from flyted.plan import known_layers, pip
 from flyted.plan.build_secrets import distinct, layer_secrets
 from flyted.plan.build_unit import BuildSettings, ImageRecord, build_failure, build_unit, record_of, remove_unit
-from flyted.plan.engines.registry import needs_gpu
+from flyted.plan.engines.base import Engine
+from flyted.plan.engines.registry import brings, needs_gpu
 from flyted.plan.known_layers import Need
 from flyted.plan.recipe import Install, Machine, Recipe, recipe_hash, recipe_json
 
@@ -86,15 +87,18 @@ def engine_of(recipe: Recipe) -> str:
     return next((r for install in recipe.installs for r in install.requirements if needs_gpu(r)), "")
 
 
-def gpu_build_of(recipe: Recipe) -> str:
-    """Return the requirement that :func:`engine_of` finds, if its build is certainly the package index's.
+def gpu_build_of(recipe: Recipe, engine: Engine) -> str:
+    """Return the requirement that brings an engine, if its build is certainly the package index's.
 
-    The index has builds for GPUs only. "" where it may be another build: with another index, an address or a local
-    version.
+    The index has builds for GPUs only. "" where any requirement for the engine may bring another build: with another
+    index, an address or a local version.
     """
-    elsewhere = [i for i in recipe.installs if any("index" in o or "find-links" in o for o in i.options)]
-    found = engine_of(Recipe(recipe.python, tuple(i for i in recipe.installs if i not in elsewhere)))
-    return "" if "@" in found or "+" in found else found
+    found = [(text, each.options) for each in recipe.installs for text in each.requirements if brings(text, engine)]
+    other = any(
+        "@" in text or "+" in text or any("index" in option or "find-links" in option for option in options)
+        for text, options in found
+    )
+    return found[0][0] if found and not other else ""
 
 
 def env_of(recipe: Recipe, image_dir: str) -> tuple[tuple[str, str], ...]:

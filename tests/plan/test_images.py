@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
 from flyted.plan import pip
+from flyted.plan.engines.sglang import SGLANG
+from flyted.plan.engines.vllm import VLLM
 from flyted.plan.images import (
     Install,
     Machine,
@@ -501,7 +503,26 @@ def test_an_engine_that_wants_a_gpu_is_known_before_it_is_fetched(name: str) -> 
 )
 def test_a_build_for_gpus_is_the_package_indexs(layer: dict[str, Any], build: str) -> None:
     """Another index, an address, or a local version may be one for processors."""
-    assert gpu_build_of(recipe_from_spec(spec(layer))) == build
+    engine = SGLANG if build.startswith("sglang") else VLLM
+    assert gpu_build_of(recipe_from_spec(spec(layer)), engine) == build
+
+
+@pytest.mark.parametrize(
+    ("layers", "build"),
+    [
+        ((packages("sglang==0.5.16+cpu", "vllm==0.26.0"),), "vllm==0.26.0"),
+        ((packages("sglang @ https://x.invalid/s.whl"), packages("vllm")), "vllm"),
+        ((packages("sglang"),), ""),
+        ((packages("vllm", extraIndexUrls=["https://x.invalid/cpu"]), packages("vllm")), ""),
+        ((packages("vllm @ https://x.invalid/v.whl"), packages("six", "vllm>=0.20")), ""),
+        ((packages("torch", extraIndexUrls=["https://x.invalid/cpu"]), packages("vllm")), "vllm"),
+    ],
+)
+def test_a_build_for_gpus_is_judged_by_all_that_names_the_apps_engine(
+    layers: tuple[dict[str, Any], ...], build: str
+) -> None:
+    """Not by the first engine that is there; one build of it that may be for processors is enough."""
+    assert gpu_build_of(recipe_from_spec(spec(*layers)), VLLM) == build
 
 
 @pytest.mark.parametrize("name", ["vllm-router", "flyteplugins-vllm", "sglang-router==0.3.2", "vllm_x", "six"])

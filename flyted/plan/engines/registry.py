@@ -25,5 +25,10 @@ def package_of(script: str) -> str:
 
 def needs_gpu(requirement: str) -> bool:
     """Report whether a requirement names an engine whose build in the package index runs on GPUs only."""
+    return any(brings(requirement, engine) for engine in ENGINES)
+
+
+def brings(requirement: str, engine: Engine) -> bool:
+    """Report whether a requirement names the engine, and its build in the package index runs on GPUs only."""
     package = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
-    return bool(package) and any(package == engine.gpu_package for engine in ENGINES)
+    return bool(package) and package == engine.gpu_package
