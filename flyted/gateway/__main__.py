@@ -21,6 +21,8 @@ from flyted.gateway.app import Gateway
 from flyted.gateway.daemon import Daemon
 from flyted.gateway.parts import Parts, make
 
+log = logging.getLogger(__name__)
+
 IDLE_S = 60.0
 DRAIN_S = 10
 AT_ONCE = 256
@@ -102,10 +104,7 @@ def inherited(environ: Any = os.environ) -> socket.socket | None:
 
 
 def main() -> int:
-    """Run the gateway. Return 0 after SIGTERM or when it was idle, 2 for wrong usage.
-
-    If it cannot run it raises an exception, so the exit status is 1.
-    """
+    """Run the gateway. Return 0 after SIGTERM or when it was idle, 1 if it cannot run, 2 for wrong usage."""
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"flyted-gateway {VERSION}\n")
         return 0
@@ -121,12 +120,21 @@ def main() -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     gc.freeze()  # imported modules stay: no collection needs to visit them
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run(listener, Path(state)))
+        return asyncio.run(_run(listener, Path(state)))
     return 0
 
 
-async def _run(listener: socket.socket, state: Path) -> None:
-    await serve(listener, make(state, Daemon()))
+async def _run(listener: socket.socket, state: Path) -> int:
+    try:
+        parts = make(state, Daemon())
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        log.error(  # noqa: TRY400  the line says it all
+            "flyted-gateway cannot keep its files in %s: %s; systemd tries again until that is mended", state, why
+        )
+        return 1
+    await serve(listener, parts)
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import asyncio
 import http.client
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -94,3 +96,18 @@ def test_only_systemd_starts_it() -> None:
     assert inherited({}) is None
     assert inherited({"LISTEN_PID": "1", "LISTEN_FDS": "1"}) is None
     assert inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}) is None
+
+
+def test_a_gateway_that_cannot_keep_its_files_says_why(tmp_path: Path) -> None:
+    """In one line, at the level of an error, with an exit status that systemd takes for a failure: no traceback."""
+    (tmp_path / "state").write_text("a file where a folder should be")
+    start = 'exec env LISTEN_FDS=1 LISTEN_PID=$$ "$@" 3<&0'
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = subprocess.run(
+            ["sh", "-c", start, "sh", sys.executable, "-m", "flyted.gateway"], stdin=listener.fileno(),
+            env={**os.environ, "STATE_DIRECTORY": str(tmp_path / "state")}, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert ended.stderr.startswith(f"<3>flyted-gateway cannot keep its files in {tmp_path}/state: Not a directory;")
