@@ -17,12 +17,12 @@ from flyted.contract.errors import InvalidInput, LimitReached
 from flyted.gateway.caller import Caller, caller
 from flyted.gateway.convert import key_of
 from flyted.gateway.parts import Parts
+from flyted.gateway.places import Places
+from flyted.plan.crowd import FOLLOWED
 
 BACKLOG = 200
 STREAM_S = 600.0
 CHECK_S = 15.0
-AT_ONCE = 20
-"""The most streams at a time: each holds a connection to flyted, and deploys need some, too (daemon.py)."""
 WAITING = 4096  # lines by which a slow client may lag
 
 
@@ -31,26 +31,23 @@ class Logs(AppLogsService):
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._open = 0
+        self._open = Places(FOLLOWED)  # as in flyted: each holds a connection, and deploys need some, too (daemon.py)
 
     async def tail_logs(self, request: pb.TailLogsRequest, ctx: RequestContext) -> AsyncIterator[pb.TailLogsResponse]:
         """Yield an app's last 200 lines and each new one.
 
         The stream ends after ten minutes (the SDK asks again, and drops lines that it has seen), when the client
-        leaves, or when the token has been revoked. Raise :class:`LimitReached` while ``AT_ONCE`` others are open, and
-        :class:`~flyted.contract.errors.NotFound` for an app that does not exist.
+        leaves, or when the token has been revoked. Raise :class:`LimitReached` if the user follows as many as they
+        may, and :class:`~flyted.contract.errors.NotFound` for an app that does not exist.
         """
         app = request.app_id if request.HasField("app_id") else request.replica_id.app_id
         key = key_of(app)
-        if self._open >= AT_ONCE:
-            raise LimitReached(f"{AT_ONCE} logs are being followed at a time", hint="try again in a moment")
-        self._open += 1
-        try:
+        if not self._open.free(caller().uid):
+            raise LimitReached("you follow as many logs as you may now", hint="end one of them, and try again")
+        async with self._open.place(caller().uid):
             args = {"project": key.project, "domain": key.domain, "name": key.name, "lines": BACKLOG, "follow": True}
             async for batch in self._batches(args, caller()):
                 yield _answer(app, batch)
-        finally:
-            self._open -= 1
 
     async def _batches(self, args: dict[str, Any], who: Caller) -> AsyncIterator[list[dict[str, Any]]]:
         """Yield lines as they come, several at a time if they come fast."""

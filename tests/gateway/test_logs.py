@@ -14,9 +14,10 @@ from flyteidl2.app import app_logs_payload_pb2 as pb
 from flyteidl2.logs.dataplane import payload_pb2 as lines
 
 from flyted.contract.errors import Unauthenticated
+from flyted.plan.crowd import FOLLOWED
 from tests.gateway.clients import first, service
 from tests.gateway.described import app
-from tests.gateway.harness import NO_APP, Running
+from tests.gateway.harness import NO_APP, WHO, Running
 
 
 def tail(gateway: Running, count: int) -> list[Any]:
@@ -102,3 +103,39 @@ def test_an_app_that_is_not_there_has_no_log(gateway: Running) -> None:
     with pytest.raises(ConnectError) as raised:
         tail(gateway, 1)
     assert raised.value.code is Code.NOT_FOUND
+
+
+def test_one_users_logs_leave_room_for_anothers(gateway: Running) -> None:
+    """Each has their share, as in flyted: alice alone could follow all that there were."""
+    may_end = threading.Event()
+
+    def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
+        yield event("only line")
+        for _ in range(300):
+            if may_end.wait(0.1):
+                break
+            yield {"event": {"kind": "progress", "text": ""}}
+        yield {"result": {}}
+
+    gateway.flyted.scripts["app.logs"] = script
+    refused: list[Code] = []
+
+    def follow() -> None:
+        try:
+            tail(gateway, 2)
+        except ConnectError as error:
+            refused.append(error.code)
+
+    followers = [threading.Thread(target=follow) for _ in range(FOLLOWED.of_a_user + 2)]
+    for follower in followers:
+        follower.start()
+    until = time.monotonic() + 20
+    while len(refused) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert refused == [Code.RESOURCE_EXHAUSTED] * 2
+    gateway.flyted.answers("whoami", {"result": {**WHO, "user": "bob", "uid": 1001}})
+    assert [line.message for line in tail(gateway, 1)] == ["only line"]
+    may_end.set()
+    for follower in followers:
+        follower.join(10)
+    assert len(refused) == 2
