@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from flyted.contract.app import plain_text
@@ -104,8 +105,8 @@ def gpu_build_of(recipe: Recipe, engine: Engine) -> str:
 def env_of(recipe: Recipe, image_dir: str) -> tuple[tuple[str, str], ...]:
     """Return the image's variables for the app's unit, with `$NAME` and `${NAME}` expanded as in a Dockerfile's ENV.
 
-    A name stands for the value that it was last given, in an earlier layer or, in order of the names, in the same one;
-    a name without a value for nothing. ``PATH`` begins as the image's own.
+    A name stands for the value that it was last given, in the order of the recipe; a name without a value for nothing.
+    ``PATH`` begins as the image's own.
     """
     known = {"PATH": f"{image_dir}/bin:{_SYSTEM_PATH}"}
     given: dict[str, str] = {}
@@ -230,7 +231,29 @@ def _env(body: Mapping[str, Any], where: str) -> list[tuple[str, str]]:
     if not isinstance(variables, Mapping):
         raise InvalidInput(f"{where}: env must be a map")
     names = [name if name == "PATH" else env_name(name) for name in sorted(variables)]
-    return [(name, _env_value(name, variables[name])) for name in names]
+    values = {name: _env_value(name, variables[name]) for name in names}
+    return [(name, values[name]) for name in _defined_first(values, where)]
+
+
+def _defined_first(values: Mapping[str, str], where: str) -> list[str]:
+    """Return the names of a layer's variables, each after the others that its value names.
+
+    Flyte's builder writes one ENV line for each, in the order of the file (docker_builder.py, EnvHandler). In an
+    ImageSpec they are a map, which has no order; a file that uses what it defined before means this one.
+    """
+    uses = {name: [use for use in _uses(values[name]) if use in values and use != name] for name in values}
+    try:
+        return list(TopologicalSorter(uses).static_order())
+    except CycleError as error:
+        names = ", ".join(f"'{name}'" for name in sorted(set(error.args[1])))
+        raise Unsupported(
+            f"{where}: variables {names} name each other, and the order in which they are set is not known here",
+            hint="set them with one with_env_vars() after another",
+        ) from error
+
+
+def _uses(value: str) -> list[str]:
+    return [found["braced"] or found["plain"] for found in _VARIABLE.finditer(value) if found[0] != "\\$"]
 
 
 def _env_value(name: str, value: object) -> str:
