@@ -8,6 +8,7 @@ only as one more descriptor; so two counts of the descriptors, with a pause betw
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -39,23 +40,38 @@ def drain_unit() -> int:
 def drain(pid: int, seconds: float) -> bool:
     """Freeze process ``pid`` at a moment when it is idle, and return ``True``.
 
-    Return ``False`` if it was not idle within ``seconds``, in which case it runs on, or if it has ended.
+    Return ``False`` if it was not idle within ``seconds``, or if that cannot be found out: it runs on then. Return
+    ``False`` as well if it has ended.
+    """
+    idle = False
+    try:
+        idle = _idle_within(pid, seconds)
+    except OSError:
+        pass  # it has ended, or this process has no descriptor left to look at it
+    finally:
+        if not idle:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+    return idle
+
+
+def _idle_within(pid: int, seconds: float) -> bool:
+    """Do what :func:`drain` does, except that the process may be left stopped if it is not idle.
+
+    Raise ``OSError`` as :func:`_frozen` does.
     """
     end = time.monotonic() + seconds
     pause = _SHORTEST_S
-    try:
-        while time.monotonic() < end:
-            before = _frozen(pid)
-            if before is not None:
-                os.kill(pid, signal.SIGCONT)
-                time.sleep(_BETWEEN_S)
-                if _frozen(pid) == before:
-                    return True
+    while time.monotonic() < end:
+        before = _frozen(pid)
+        if before is not None:
             os.kill(pid, signal.SIGCONT)
-            time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_S)
-    except OSError:
-        return False
+            time.sleep(_BETWEEN_S)
+            if _frozen(pid) == before:
+                return True
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_S)
     return False
 
 
@@ -70,7 +86,7 @@ def _comm(pid: int) -> str:
 def _frozen(pid: int) -> int | None:
     """Stop the process; return the number of its descriptors, or ``None`` if one of them is a TCP connection.
 
-    Raise ``OSError`` if the process has ended.
+    Raise ``OSError`` if the process has ended, or if proc(5) cannot be read.
     """
     os.kill(pid, signal.SIGSTOP)
     while not _stands(pid):

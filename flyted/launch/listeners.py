@@ -15,8 +15,11 @@ _BEST = ("127.0.0.1", "::1")
 
 
 def listening() -> list[tuple[str, int]]:
-    """Return the address and port of each listening TCP socket."""
-    return [_address(words[1], family) for path, family in _TABLES for words in _rows(path) if words[3] == _LISTEN]
+    """Return the address and port of each listening TCP socket; none if they cannot be read now."""
+    try:
+        return [_address(words[1], family) for path, family in _TABLES for words in _rows(path) if words[3] == _LISTEN]
+    except OSError:
+        return []
 
 
 def target(heard: list[tuple[str, int]], port: int) -> str | None:
@@ -32,7 +35,7 @@ def target(heard: list[tuple[str, int]], port: int) -> str | None:
 
 
 def tcp_inodes() -> set[str]:
-    """Return the inodes of all TCP sockets that a process holds."""
+    """Return the inodes of all TCP sockets that a process holds. Raise ``OSError`` if they cannot be read."""
     return {words[9] for path, _family in _TABLES for words in _rows(path)} - {"0"}
 
 
@@ -57,7 +60,7 @@ def _rows(path: str) -> list[list[str]]:
     try:
         with open(path, encoding="ascii") as file:
             return [line.split() for line in file.readlines()[1:]]
-    except OSError:  # IPv6 is off
+    except FileNotFoundError:  # IPv6 is off
         return []
 
 
