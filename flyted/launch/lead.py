@@ -17,7 +17,7 @@ from . import workdir
 from .adopt import Adopter
 from .notify import Notifier
 from .port import CONNECTIONS, FIRST_LOOK_S, LAST_LOOK_S, PROXY, SLOWER, Port
-from .refused import Refused
+from .refused import EX_TEMPFAIL, Refused
 from .surroundings import flush, say
 
 _LISTENER = 3  # the only descriptor that systemd-socket-proxyd is given (sd_listen_fds(3))
@@ -54,9 +54,15 @@ class Lead:
         try:
             self._look()
         except Refused as why:
-            say(f"the app cannot start: {why}")
-            flush()
-            os._exit(why.status)
+            self._give_up(why)
+        except Exception as error:  # noqa: BLE001 - no process is left, say: without this thread the app would hang
+            self._give_up(Refused(f"requests cannot be led to port {self._port.number}: {error}", EX_TEMPFAIL))
+
+    def _give_up(self, why: Refused) -> None:
+        say(f"the app cannot start: {why}")
+        flush()
+        self.end()
+        os._exit(why.status)
 
     def _look(self) -> None:
         pause = FIRST_LOOK_S

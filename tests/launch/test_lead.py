@@ -100,6 +100,22 @@ def test_the_end_of_the_server_is_the_end_of_the_app(
     assert "OSError: no port" in app.err
 
 
+def test_a_proxy_that_cannot_be_started_ends_the_app(
+    make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int
+) -> None:
+    """No process is left to the app: it is told, with a status after which systemd tries again."""
+    text = (
+        "@env.server\ndef s():\n    import encodings.ascii, encodings.idna, resource\n"
+        "    server = http.server.HTTPServer(('127.0.0.1', PORT), H)\n"
+        "    if os.getuid() == 0: os.setgid(65534); os.setuid(65534)  # the limit does not count for root\n"
+        "    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))\n"
+        "    server.serve_forever()\n"
+    )
+    app = running(start(make_unit(), tmp_path, port, text))
+    assert app.wait() == 75, app.err
+    assert f"the app cannot start: requests cannot be led to port {port}: [Errno 11] Resource" in app.err
+
+
 def test_without_a_proxy_requests_go_nowhere_so_the_app_ends(
     make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int
 ) -> None:
