@@ -11,12 +11,20 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from flyted.contract.app import plain_text
+from flyted.contract.app import MAX_ENV, MAX_TEXT, plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import env_name, shown
 from flyted.plan import known_layers, pip
 from flyted.plan.build_secrets import distinct, layer_secrets
-from flyted.plan.build_unit import BuildSettings, ImageRecord, build_failure, build_unit, record_of, remove_unit
+from flyted.plan.build_unit import (
+    BuildSettings,
+    ImageRecord,
+    build_failure,
+    build_unit,
+    image_dir,
+    record_of,
+    remove_unit,
+)
 from flyted.plan.engines.base import Engine
 from flyted.plan.engines.registry import brings, needs_gpu
 from flyted.plan.known_layers import Need
@@ -74,9 +82,12 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
             env.extend(_env(body, where))
         else:
             installs.append(_install(kind, body, where, texts))
+    if len(env) > MAX_ENV:
+        raise InvalidInput(f"the image sets {len(env)} variables; {MAX_ENV} is the limit")
     recipe = Recipe(python, tuple(i for i in installs if i.requirements), tuple(env), needs)
     distinct(use for install in recipe.installs for use in install.secrets)
-    recipe_json(recipe)  # refuses a recipe that is too large before anything else is done
+    recipe_json(recipe)  # this and the next refuse what is too large, before anything else is done
+    env_of(recipe, image_dir("0" * 32))
     return recipe
 
 
@@ -102,16 +113,17 @@ def gpu_build_of(recipe: Recipe, engine: Engine) -> str:
     return found[0][0] if found and not other else ""
 
 
-def env_of(recipe: Recipe, image_dir: str) -> tuple[tuple[str, str], ...]:
+def env_of(recipe: Recipe, folder: str) -> tuple[tuple[str, str], ...]:
     """Return the image's variables for the app's unit, with `$NAME` and `${NAME}` expanded as in a Dockerfile's ENV.
 
     A name stands for the value that it was last given, in the order of the recipe; a name without a value for nothing.
-    ``PATH`` begins as the image's own.
+    ``PATH`` begins as the image's own. Raises :class:`InvalidInput` for a value that becomes longer than an app's may
+    be.
     """
-    known = {"PATH": f"{image_dir}/bin:{_SYSTEM_PATH}"}
+    known = {"PATH": f"{folder}/bin:{_SYSTEM_PATH}"}
     given: dict[str, str] = {}
     for name, value in recipe.env:
-        given[name] = known[name] = _expanded(value, known)
+        given[name] = known[name] = _expanded(name, value, known)
     return tuple(given.items())
 
 
@@ -266,7 +278,13 @@ def _env_value(name: str, value: object) -> str:
     return text
 
 
-def _expanded(value: str, known: Mapping[str, str]) -> str:
+def _expanded(name: str, value: str, known: Mapping[str, str]) -> str:
+    size = len(value) + sum(len(known.get(use, "")) for use in _uses(value))
+    if size > MAX_TEXT:  # looked at before: it may double with each variable
+        raise InvalidInput(
+            f"variable '{name}' of the image becomes too long with the variables that it names",
+            hint=f"{MAX_TEXT} characters are the limit",
+        )
     replace: Callable[[re.Match[str]], str] = lambda found: (  # noqa: E731
         "$" if found[0] == "\\$" else known.get(found["braced"] or found["plain"], "")
     )

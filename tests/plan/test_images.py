@@ -464,6 +464,20 @@ def test_variables_of_a_layer_that_name_each_other_are_refused() -> None:
     assert dict(env_of(recipe_from_spec(spec({"env": {"envVariables": {**chain, "V200": "x"}}})), "/i"))["V000"] == "x"
 
 
+def test_variables_that_grow_with_each_other_are_refused() -> None:
+    """A value that names the one before it twice: a few dozen of them would fill the machine's memory."""
+    doubling = {f"V{n:02}": f"$V{n - 1:02}$V{n - 1:02}" for n in range(1, 16)}
+    with pytest.raises(InvalidInput, match="'V13' of the image becomes too long"):
+        recipe_from_spec(spec({"env": {"envVariables": {"V00": "x", **doubling}}}))
+    with pytest.raises(InvalidInput, match="300 variables; 256 is the limit"):
+        recipe_from_spec(
+            spec(
+                *({"env": {"envVariables": {f"V{n}": "x"}}} for n in range(50)),
+                {"env": {"envVariables": {f"W{n}": "x" for n in range(250)}}},
+            )
+        )
+
+
 def test_what_the_real_sdk_writes_is_understood() -> None:
     """The SDK's own remote builder makes the spec; its field names are not ours to guess."""
     flyte = pytest.importorskip("flyte")
