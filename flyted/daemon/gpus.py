@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from flyted.contract.errors import FlytedError, HostFailure, NoGpu
 from flyted.contract.gpu import Ask
-from flyted.contract.names import AppKey, Replica, shown
+from flyted.contract.names import AppKey, Replica, replica_of, shown
 from flyted.daemon.engine import Engine
 from flyted.daemon.gpu_line import Line, Waiting
 from flyted.daemon.gpu_return import GpuReturn
@@ -224,10 +224,10 @@ class Gpus:
             log.info("%s waits: %s", waiting.unit, why)
             self._say(waiting.unit, f"waiting for a GPU: {why}")
         for unit in evict:
-            lease = self._table.of(unit)
-            if lease is not None and unit not in self._evicting:
+            replica = replica_of(unit)  # not by its lease, whose record may be lost
+            if replica is not None and unit not in self._evicting:
                 self._evicting.add(unit)
-                self._beside(self._evict(Replica(lease.app_id, lease.revision), waiting))
+                self._beside(self._evict(replica, waiting))
 
     async def _evict(self, replica: Replica, waiting: Waiting) -> None:
         async def if_still_idle() -> None:
