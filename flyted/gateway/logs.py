@@ -62,27 +62,27 @@ class Logs(AppLogsService):
 
         tail = asyncio.ensure_future(self._parts.daemon.call("app.logs", args, token=who.token, on_event=heard))
         gone = asyncio.ensure_future(who.gone.wait())
+        line: asyncio.Future[dict[str, Any]] = asyncio.ensure_future(queue.get())
         checked = time.monotonic()
         try:
             while (now := time.monotonic()) < until:
                 if now - checked >= CHECK_S:  # a token that was revoked meanwhile ends the stream
                     await self._parts.daemon.call("whoami", token=who.token)
                     checked = now
-                line = asyncio.ensure_future(queue.get())
                 rest = min(until - now, CHECK_S)
                 await asyncio.wait((line, tail, gone), timeout=rest, return_when=asyncio.FIRST_COMPLETED)
                 if line.done():
                     yield [line.result(), *_waiting(queue)]
+                    line = asyncio.ensure_future(queue.get())
                     continue
-                line.cancel()
                 if tail.done():
                     tail.result()
                 if tail.done() or gone.done():
                     break
         finally:
-            for task in (tail, gone):
+            for task in (tail, gone, line):
                 task.cancel()
-            await asyncio.gather(tail, gone, return_exceptions=True)
+            await asyncio.gather(tail, gone, line, return_exceptions=True)
 
 
 def _waiting(queue: asyncio.Queue[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -14,10 +16,13 @@ from flyteidl2.app import app_logs_payload_pb2 as pb
 from flyteidl2.logs.dataplane import payload_pb2 as lines
 
 from flyted.contract.errors import Unauthenticated
+from flyted.gateway.caller import Caller, enter
+from flyted.gateway.daemon import Daemon
+from flyted.gateway.logs import Logs
 from flyted.plan.crowd import FOLLOWED
 from tests.gateway.clients import first, service
 from tests.gateway.described import app
-from tests.gateway.harness import NO_APP, WHO, Running
+from tests.gateway.harness import NO_APP, TOKEN, WHO, Running
 
 
 def tail(gateway: Running, count: int) -> list[Any]:
@@ -139,3 +144,30 @@ def test_one_users_logs_leave_room_for_anothers(gateway: Running) -> None:
     for follower in followers:
         follower.join(10)
     assert len(refused) == 2
+
+
+def test_a_stream_that_is_cancelled_leaves_no_task(gateway: Running) -> None:
+    """Not the one that waits for the next line either: asyncio would complain of it, in the journal."""
+    began = threading.Event()
+
+    def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
+        yield event("only line")
+        for _ in range(300):
+            began.set()
+            time.sleep(0.1)
+            yield {"event": {"kind": "progress", "text": ""}}
+
+    gateway.flyted.scripts["app.logs"] = script
+
+    async def follow() -> set[asyncio.Task[Any]]:
+        who = Caller(token=TOKEN, uid=1000)
+        enter(who)
+        stream = Logs(dataclasses.replace(gateway.parts, daemon=Daemon(gateway.flyted.path)))._batches({}, who)
+        assert [line["text"] for line in await anext(stream)] == ["only line"]
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.2)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert asyncio.run(follow()) == set()
