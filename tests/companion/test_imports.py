@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,47 @@ def test_it_is_told_once_right_after_the_import() -> None:
     assert sys.meta_path == before
     assert importlib.reload(module) is module
     assert seen == [module]
+
+
+def test_a_look_for_the_module_is_no_import() -> None:
+    """Who only asks whether it is there (importlib.util.find_spec) leaves the wait as it was."""
+    seen: list[ModuleType] = []
+    before = list(sys.meta_path)
+    after_import(NAME, seen.append)
+    for _ in range(2):
+        spec = importlib.util.find_spec(NAME)
+        assert spec is not None
+        loader: Any = spec.loader
+        assert loader.get_source(NAME) == "VALUE = 1\n"
+    assert seen == []
+    module = importlib.import_module(NAME)
+    assert (seen, sys.meta_path) == ([module], before)
+
+
+def test_an_import_that_fails_once_is_waited_for_again(tmp_path: Path) -> None:
+    """As when the module needs another that is not there yet: the second import tells of it."""
+    file = tmp_path / f"{NAME}.py"
+    file.write_text("raise ImportError('not yet')\n")
+    seen: list[ModuleType] = []
+    before = list(sys.meta_path)
+    after_import(NAME, seen.append)
+    with pytest.raises(ImportError, match="not yet"):
+        importlib.import_module(NAME)
+    assert seen == []
+    file.write_text("VALUE = 'the second time'\n")
+    importlib.invalidate_caches()
+    module = importlib.import_module(NAME)
+    assert (seen, module.VALUE, sys.meta_path) == ([module], "the second time", before)
+
+
+def test_two_can_wait_for_one_module() -> None:
+    """Each is told once, in the order of their wish or not; none takes the other's place."""
+    seen: list[str] = []
+    before = list(sys.meta_path)
+    after_import(NAME, lambda _: seen.append("first"))
+    after_import(NAME, lambda _: seen.append("second"))
+    importlib.import_module(NAME)
+    assert (sorted(seen), sys.meta_path) == (["first", "second"], before)
 
 
 def test_a_module_that_is_there_is_told_at_once() -> None:
