@@ -177,16 +177,16 @@ class Gpus:
             wanted = Wanted(waiting.unit, waiting.ask, self._table.learned(waiting.replica.app_id).peak_bytes)
             decision = place(wanted, inventory, table)
             if isinstance(decision, Granted) and claimed & {d.uuid for d in decision.devices}:
-                decision = Wait(f"needs {waiting.ask}; others wait for the same GPUs already")
+                suitable = frozenset(device.uuid for device in grantable(waiting.ask, inventory))
+                decision = Wait(f"needs {waiting.ask}; others wait for the same GPUs already", claims=suitable)
             match decision:
                 case Granted(devices, reserve):
                     self._grant(waiting, inventory, devices, reserve)
                 case Never(why):
                     waiting.answer.set_result(self._refuse(waiting.unit, why))
-                case Wait(why, evict):
-                    suitable = {device.uuid for device in grantable(waiting.ask, inventory)}
-                    self._let_wait(waiting, why, () if claimed & suitable else evict)
-                    claimed |= suitable
+                case Wait(why, evict, claims):
+                    self._let_wait(waiting, why, () if claimed & claims else evict)
+                    claimed |= claims
 
     def _evictable(self, waiting: Waiting, idle: Mapping[Replica, float]) -> dict[str, float]:
         """Return how good it is to put each idle holder to sleep, by unit; see :func:`gpu_lease.worth`.

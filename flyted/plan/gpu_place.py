@@ -40,10 +40,14 @@ class Granted:
 
 @dataclass(frozen=True)
 class Wait:
-    """The app has to wait: why, for people, and the units to put to sleep so that it can be granted devices."""
+    """The app has to wait: why, for people, and the units to put to sleep so that it can be granted devices.
+
+    ``claims``: the devices that it may get once apps that hold them have gone, so nobody behind it gets them first.
+    """
 
     why: str
     evict: tuple[str, ...] = ()
+    claims: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ def place(wanted: Wanted, inventory: Inventory, table: Table) -> Granted | Wait 
             return Granted(devices, min(wanted.reserve_bytes, devices[0].total_bytes))
     rooms = [room for kind in enough if (room := _room(wanted, kind, table))]
     best = max(rooms, key=lambda units: min(table.idle[unit] for unit in units), default=())
-    return Wait(_why(wanted, suitable, table), best)
+    claims = frozenset(d.uuid for d in suitable if not _crowded(wanted, d, table.on(d, wanted.unit)))
+    return Wait(_why(wanted, suitable, table), best, claims)
 
 
 def _kind(device: Device) -> tuple[str, str]:
@@ -229,13 +234,17 @@ def _why(wanted: Wanted, suitable: Sequence[Device], table: Table) -> str:
 def _held(device: Device, wanted: Wanted, table: Table) -> str:
     holders = table.on(device, wanted.unit)
     said = ["held by " + ", ".join(f"{h.app_id} ({_state(h, table)})" for h in holders)] if holders else []
-    if _available(device, wanted.unit, holders, {h.unit for h in holders}) < _alone(wanted, device):
-        said.append(_crowded(device, wanted, holders))
+    if _crowded(wanted, device, holders):
+        said.append(_crowd(device, wanted, holders))
     return ", ".join(said) or "not in use"
 
 
-def _crowded(device: Device, wanted: Wanted, holders: Sequence[Lease]) -> str:
-    """Tell what keeps the app away even when no other app holds the device."""
+def _crowded(wanted: Wanted, device: Device, holders: Sequence[Lease]) -> bool:
+    """Report whether programs that are not apps keep the app away even when no other app holds the device."""
+    return _available(device, wanted.unit, holders, {h.unit for h in holders}) < _alone(wanted, device)
+
+
+def _crowd(device: Device, wanted: Wanted, holders: Sequence[Lease]) -> str:
     foreign = _foreign(device, wanted.unit, holders)
     taken = human_bytes(device.unexplained_bytes + sum(p.used_bytes for p in foreign))
     most = f"{foreign[0].name}, process {foreign[0].pid}" if foreign else "the driver names none"

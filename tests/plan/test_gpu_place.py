@@ -122,7 +122,7 @@ def test_the_best_idle_holder_gives_way() -> None:
     there = machine(gpu("a"), gpu("b"))
     table = Table((lease("x", "a"), lease("y", "b")), {unit("x"): 2.0, unit("y"): 9.0})
     decision = place(wanted(), there, table)
-    assert decision == Wait(decision.why, (unit("y"),))  # type: ignore[union-attr]
+    assert decision == Wait(decision.why, (unit("y"),), frozenset("ab"))  # type: ignore[union-attr]
 
 
 def test_only_as_many_go_as_are_needed() -> None:
@@ -166,6 +166,14 @@ def test_an_app_gives_way_though_a_program_fills_another_gpu() -> None:
     decision = place(wanted(peak=20), there, Table((lease("x", "b"),), {unit("x"): 2.0}))
     assert isinstance(decision, Wait)
     assert decision.evict == (unit("x"),)
+
+
+def test_who_waits_claims_what_it_may_get_only() -> None:
+    """Not the GPU that a program fills, whoever goes: others may have what is left of that."""
+    there = machine(gpu("a", processes=(process("gdm.service", 30),)), gpu("b"))
+    decision = place(wanted(), there, Table((lease("x", "b", reserve=1),)))
+    assert isinstance(decision, Wait)
+    assert decision.claims == {"b"}
 
 
 def test_nobody_is_put_to_sleep_where_a_program_leaves_too_little() -> None:
