@@ -14,7 +14,7 @@ from flyteidl2.app import app_payload_pb2 as pb
 from flyteidl2.app.app_service_connect import AppService
 
 from flyted.contract.app import to_dict
-from flyted.contract.errors import Busy, NotFound, SecretNotFound, Unsupported
+from flyted.contract.errors import Busy, HostFailure, NotFound, SecretNotFound, Unsupported
 from flyted.contract.names import AppKey
 from flyted.gateway import filters, status
 from flyted.gateway.caller import caller
@@ -138,9 +138,21 @@ class Apps(AppService):
             deploy = await self._parts.jobs.deploy(key, to_dict(spec), bundle, caller().token)
         except SecretNotFound as error:
             raise Unsupported(error.message, hint=error.hint) from error  # the app is wrong, not the request's address
+        self._keep_as_stored(key, deploy, spec.digest(), kept)
         if deploy.answer is not None:
             return self._of_map(deploy.answer["app"], kept)
         return self._deploying(kept, deploy, None)
+
+    def _keep_as_stored(self, key: AppKey, deploy: Deploy, sent: str, kept: definition.App) -> None:
+        """Keep a description under the digest that flyted gave the app too, if that is not the one that was sent.
+
+        flyted adds the folders of the models that the app's command names.
+        """
+        told = deploy.accepted or (deploy.answer or {}).get("app", {})
+        digest = str(told.get("spec_digest", ""))
+        if digest and digest != sent:
+            with contextlib.suppress(HostFailure):  # the deploy goes on: the app is described from flyted's own then
+                self._parts.specs.keep(key, digest, kept.SerializeToString())
 
     async def _watched(self, key: AppKey, deploy: Deploy | None) -> definition.App:
         if deploy is None or deploy.accepted is None:

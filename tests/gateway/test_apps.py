@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import io
 import shutil
 import tarfile
@@ -20,7 +21,7 @@ from flyteidl2.common import list_pb2
 from flyteidl2.core import tasks_pb2
 from google.protobuf import duration_pb2, json_format
 
-from flyted.contract.app import AppSpec, to_dict
+from flyted.contract.app import AppSpec, from_dict, to_dict
 from flyted.contract.errors import Busy, DeployFailed, FlytedError, InvalidInput, SecretNotFound
 from flyted.contract.idl import spec_of
 from flyted.contract.names import AppKey
@@ -42,8 +43,6 @@ def last(answer: definition.App) -> definition.Condition:
 
 
 def accepted(args: dict[str, Any]) -> dict[str, Any]:
-    from flyted.contract.app import from_dict
-
     spec = from_dict(args["spec"])
     event = {"kind": "accepted", "text": "checked", "revision": 2, "url": "https://hello.apps.localhost"}
     return {"event": {**event, "spec_digest": spec.digest()}}
@@ -202,8 +201,6 @@ def test_a_wanted_state_alone_changes_no_revision(gateway: Running) -> None:
     gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": False}})
     create(gateway, app())
     kept = gateway.flyted.calls[-1][1]["spec"]
-    from flyted.contract.app import from_dict
-
     digest = from_dict(kept).digest()
     gateway.flyted.answers("app.get", {"result": {"app": app_map(spec_digest=digest), "spec": kept}})
     gateway.flyted.answers("app.stop", {"result": {"app": app_map(state="stopped", wanted="stopped")}})
@@ -221,8 +218,6 @@ def test_get_gives_back_what_was_given(gateway: Running) -> None:
     gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": False}})
     made = app(bundle(gateway))
     create(gateway, made)
-    from flyted.contract.app import from_dict
-
     digest = from_dict(gateway.flyted.calls[-1][1]["spec"]).digest()
     gateway.flyted.answers("app.get", {"result": {"app": app_map(spec_digest=digest), "spec": {}}})
     shown = get(gateway)
@@ -245,6 +240,30 @@ def test_an_app_of_flytectl_is_shown_as_well(gateway: Running) -> None:
     assert shown.spec.security_context.secrets[0].env_var == "K"
     ask(apps(gateway).update, pb.UpdateRequest(app=shown))
     assert "app.start" in gateway.flyted.verbs()
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_an_app_with_a_model_of_this_machine_keeps_its_description(gateway: Running, changed: bool) -> None:
+    """flyted adds the model's folder to what it stores, so its digest is another than that of what was sent."""
+    stored: list[AppSpec] = []
+
+    def serve(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
+        stored[:] = [dataclasses.replace(from_dict(args["spec"]), models=(("qwen", "/srv/qwen"),))]
+        found = {"app": app_map(spec_digest=stored[0].digest()), "spec": to_dict(stored[0])}
+        gateway.flyted.answers("app.get", {"result": found})
+        if changed:
+            yield {**accepted(args), "event": {**accepted(args)["event"], "spec_digest": stored[0].digest()}}
+        yield {"result": {"app": found["app"], "changed": changed}}
+
+    gateway.flyted.scripts["app.serve"] = serve
+    made = app(bundle(gateway))
+    create(gateway, made)
+    again = get(gateway)
+    assert again.spec.container == made.spec.container
+    again.spec.container.env.add(key="MODE", value="fast")
+    ask(apps(gateway).update, pb.UpdateRequest(app=again))
+    assert stored[0].env == (("MODE", "fast"),)
+    assert stored[0].bundle
 
 
 def of_flytectl(gateway: Running) -> AppSpec:
