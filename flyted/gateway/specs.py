@@ -7,6 +7,7 @@ belong together. An app that was not served through the gateway has none here; i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -15,12 +16,13 @@ from pathlib import Path
 from flyted.contract.names import AppKey
 from flyted.gateway.recipes import replace, stored
 
-KEPT = 4
+KEPT = 16
+"""Descriptions of an app: more than flyted keeps revisions of it (host/store.py), of which any may serve."""
 APPS = 1000
 
 
 class Specs:
-    """The folder of descriptions: a folder for each app, in it a file for each of its ``KEPT`` newest descriptions."""
+    """The folder of descriptions: a folder for each app, in it a file for each of its ``KEPT`` last used ones."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -29,8 +31,8 @@ class Specs:
     def keep(self, key: AppKey, digest: str, app: bytes) -> None:
         """Store a serialised ``App`` under the digest of flyted's description.
 
-        Delete older descriptions of the app beyond ``KEPT``, and those of the oldest apps beyond ``APPS``. Raise
-        :class:`~flyted.contract.errors.HostFailure` if it cannot be written.
+        Delete the least recently used descriptions of the app beyond ``KEPT``, and those of the oldest apps beyond
+        ``APPS``. Raise :class:`~flyted.contract.errors.HostFailure` if it cannot be written.
         """
         folder = self._of(key)
         with stored(f"the description of app '{key}'"):
@@ -42,11 +44,16 @@ class Specs:
                 shutil.rmtree(path, ignore_errors=True)
 
     def find(self, key: AppKey, digest: str) -> bytes | None:
-        """Return the serialised ``App`` that was stored under a digest; None if there is none."""
+        """Return the serialised ``App`` that was stored under a digest, and note that it was used; else None."""
+        path = self._of(key) / digest
         try:
-            return (self._of(key) / digest).read_bytes() if digest else None
+            found = path.read_bytes() if digest else None
         except OSError:
             return None
+        if found is not None:
+            with contextlib.suppress(OSError):
+                os.utime(path)
+        return found
 
     def forget(self, key: AppKey) -> None:
         """Delete all descriptions of an app, which was deleted."""

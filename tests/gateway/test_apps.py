@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,8 @@ from flyted.contract.app import AppSpec, from_dict, to_dict
 from flyted.contract.errors import Busy, DeployFailed, FlytedError, InvalidInput, SecretNotFound
 from flyted.contract.idl import spec_of
 from flyted.contract.names import AppKey
+from flyted.gateway import specs as specs_module
+from flyted.gateway.specs import Specs
 from tests.gateway.clients import HEADERS, ask, first, service
 from tests.gateway.described import BASE, CODE, app, bundle
 from tests.gateway.harness import NO_APP, Running, app_map
@@ -240,6 +243,19 @@ def test_an_app_of_flytectl_is_shown_as_well(gateway: Running) -> None:
     assert shown.spec.security_context.secrets[0].env_var == "K"
     ask(apps(gateway).update, pb.UpdateRequest(app=shown))
     assert "app.start" in gateway.flyted.verbs()
+
+
+def test_the_description_that_serves_outlives_refused_ones(tmp_path: Path) -> None:
+    """A file that was mended in many attempts, of which none served, leaves the description of what serves."""
+    specs = Specs(tmp_path / "specs")
+    specs.keep(KEY, "serves", b"app")
+    for attempt in range(specs_module.KEPT * 2):
+        if attempt % 4 == 0:
+            assert specs.find(KEY, "serves") == b"app"
+        time.sleep(0.02)  # two files of the same moment have no order
+        specs.keep(KEY, f"attempt{attempt}", b"other")
+    assert specs.find(KEY, "serves") == b"app"
+    assert specs.find(KEY, "attempt0") is None
 
 
 @pytest.mark.parametrize("changed", [True, False])
