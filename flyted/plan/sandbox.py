@@ -1,4 +1,3 @@
-# ruff: noqa: FBT003  a row of a table: name, value, why
 """The hardening that every app gets: one row per property, with its reason and its man page. Pure.
 
 The table has only rules that a usual Python program does not notice. What would break one is left out on purpose:
@@ -6,6 +5,7 @@ The table has only rules that a usual Python program does not notice. What would
 ``ProcSubset=pid`` (/proc/meminfo and /proc/cpuinfo: psutil, torch). A test checks the score of a running unit
 (``systemd-analyze security``), because the score of a file would not show that D-Bus lost a property.
 """
+# ruff: noqa: FBT003  a row of a table: name, value, why
 
 from __future__ import annotations
 
