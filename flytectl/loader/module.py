@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import fresh
 from .failure import LoadError, from_user_code
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def load(source: Source) -> ModuleType:
     """
     _check_free(source)
     sys.path[:0] = list(dict.fromkeys([str(source.root), str(source.file.parent)]))
+    fresh.install(source.root)
     try:
         return _executed(source)
     except (KeyboardInterrupt, GeneratorExit):
@@ -109,7 +111,8 @@ def _executed(source: Source) -> ModuleType:
             importlib.import_module(".".join(parts[:depth]))
     if source.module in sys.modules:
         return sys.modules[source.module]
-    spec = importlib.util.spec_from_file_location(source.module, source.file)
+    loader = fresh.Loader(source.module, str(source.file))
+    spec = importlib.util.spec_from_file_location(source.module, source.file, loader=loader)
     if spec is None or spec.loader is None:
         raise ImportError(f"{source.file} is not a Python file")
     module = importlib.util.module_from_spec(spec)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 APPS = Path(__file__).parent.parent / "apps"
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-SEEDS = REPOSITORY.parent / "shared" / "seeds"
+DOCUMENT = REPOSITORY / "tests/document"
+BASIC_AUTH = REPOSITORY / "examples/basic_auth.py"
 
 needs_sdk = pytest.mark.skipif(importlib.util.find_spec("flyte") is None, reason="needs the Flyte SDK in this Python")
 

@@ -18,7 +18,7 @@ import pytest
 from flytectl.load import LOADER
 from flytectl.loader import environments
 from flyted.contract.errors import NOT_HERE
-from tests.flytectl.loading import APPS, FASTAPI, SEEDS, load_file, load_for_real, needs_sdk, write
+from tests.flytectl.loading import APPS, BASIC_AUTH, DOCUMENT, FASTAPI, load_file, load_for_real, needs_sdk, write
 
 if TYPE_CHECKING:
     from flytectl.loaded import Loaded, LoadedApp
@@ -45,10 +45,9 @@ def by_name(loaded: Loaded) -> dict[str, LoadedApp]:
     return {app.name: app for app in loaded.apps}
 
 
-@pytest.mark.skipif(not SEEDS.is_dir(), reason="needs the documents' own app files")
 def test_the_documents_fastapi_app(tmp_path, monkeypatch):
     """basic_auth.py, byte for byte, gives its IDL, its image's layers and a bundle of exactly itself."""
-    file = Path(shutil.copy(SEEDS / "basic_auth.py", tmp_path))
+    file = Path(shutil.copy(BASIC_AUTH, tmp_path))
     monkeypatch.chdir(tmp_path)
     with load_for_real(file) as loaded:
         (app,) = loaded.apps
@@ -67,11 +66,9 @@ def test_the_documents_fastapi_app(tmp_path, monkeypatch):
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_the_documents_llm_apps(engine, tmp_path):
     """vllm_with_auth.py and sglang_with_auth.py say which engine they are, and keep $AUTH_SECRET a name."""
-    if not SEEDS.is_dir() or importlib.util.find_spec("flyteplugins") is None:
-        pytest.skip("needs the documents' own app files and the SDK's plugins")
-    if importlib.util.find_spec(f"flyteplugins.{engine}") is None:
+    if importlib.util.find_spec("flyteplugins") is None or importlib.util.find_spec(f"flyteplugins.{engine}") is None:
         pytest.skip(f"needs flyteplugins-{engine}")
-    file = Path(shutil.copy(SEEDS / f"{engine}_with_auth.py", tmp_path))
+    file = Path(shutil.copy(DOCUMENT / f"{engine}_with_auth.py", tmp_path))
     with load_file(file) as loaded:
         (app,) = loaded.apps
         assert app.kind == engine
@@ -131,6 +128,20 @@ def test_a_changed_file_gives_another_bundle(tmp_path):
         with load_file(file) as second:
             assert first.apps[0].bundle_sha256 != second.apps[0].bundle_sha256
             assert first.apps[0].idl != second.apps[0].idl
+
+
+def test_a_file_that_is_changed_within_a_second_is_read_anew(tmp_path, monkeypatch):
+    """Size and second are what they were, so that Python would take the old bytecode; of its modules alike."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        helper = write(tmp_path, "helper.py", f"NAME = {name!r}")
+        text = f"import helper\n{dedent(FASTAPI)}".replace('"hello"', f'f"{name}-{{helper.NAME}}"')
+        file = write(tmp_path, "app.py", text)
+        for path in (helper, file):
+            os.utime(path, (1_700_000_000, 1_700_000_000))
+        with load_for_real(file) as loaded:
+            assert [app.name for app in loaded.apps] == [f"{name}-{name}"]
 
 
 def test_the_bundle_is_sealed_and_has_no_clock_in_it(tmp_path):

@@ -224,5 +224,5 @@ def test_trust_can_be_taken_back() -> None:
     alice("sudo", "flytectl", "ca", "uninstall")
     assert pem not in Path("/etc/ssl/certs/ca-certificates.crt").read_text()
     assert answer("ca", "show")["installed"] is None
-    assert "did not trust" in alice("sudo", "flytectl", "ca", "uninstall").stdout
+    assert "did not trust" in alice("sudo", "flytectl", "ca", "uninstall").stderr
     alice("sudo", "flytectl", "ca", "install")  # other tests call apps by their names
