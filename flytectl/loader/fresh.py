@@ -7,6 +7,7 @@ edited and served twice within a second would be bundled as it is and described 
 from __future__ import annotations
 
 import sys
+from importlib.abc import PathEntryFinder
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
     EXTENSION_SUFFIXES,
@@ -41,7 +42,7 @@ def install(root: Path) -> None:
     )
     hook = FileFinder.path_hook(*kinds)
 
-    def below_root(entry: str) -> FileFinder:
+    def below_root(entry: str) -> PathEntryFinder:
         path = Path(entry or ".").resolve()
         if not path.is_relative_to(root) or _INSTALLED & set(path.parts):
             raise ImportError(entry)

@@ -157,7 +157,7 @@ def test_a_deletion_that_was_given_up_erases_nothing_later() -> None:
             deletion.send_signal(signal.SIGINT)
             said = deletion.communicate(timeout=20)[0]
         assert deletion.returncode == 130
-        assert "it is stopped but not deleted" in said
+        assert "the app is stopped, not deleted" in said
         assert serve(APP, at_start=KEEPS) == url
         assert request.wait(60) == 0
     keeps_its_files(url)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from flyted.net import plan
-from tests.machine.people import alice, answer, by, curl, may_serve
+from tests.machine.people import alice, answer, by, curl, may_serve, until
 from tests.machine.portly import do, portly, processes, reach, serve, unit
 
 # a pretend internet: one other machine, on documentation addresses (RFC 5737), with a metadata service beside it
@@ -290,7 +290,7 @@ def test_a_broken_way_out_is_named() -> None:
         assert done.returncode == 8, done.stderr
         assert "its network could not be made: " in done.stderr
         assert "--no-egress" in done.stderr
-        assert sh("systemctl list-units --all --state=failed --no-legend 'flyted-net@*'") == ""
+        until(lambda: sh("systemctl list-units --all --state=failed --no-legend 'flyted-net@*'") == "")
     finally:
         drop_in.unlink()
         sh("systemctl daemon-reload")

@@ -85,7 +85,7 @@ def whole(url: str) -> None:
     assert "KEPT" in alice("flytectl", "secret", "ls").stdout
 
 
-@pytest.mark.parametrize("put", [None, b"", b"random" * 1000])
+@pytest.mark.parametrize("put", [None, b"", b"random" * 1000], ids=["missing", "empty", "damaged"])
 def test_a_lost_database_is_not_taken_for_a_new_machine(url: str, tmp_path: Path, put: bytes | None) -> None:
     """Missing, empty or damaged."""
     with without(STATE / "flyted.db", tmp_path, put):

@@ -58,43 +58,6 @@ def test_an_upgrade_restarts_the_daemon_only(url: str) -> None:
     }
 
 
-def _namespace() -> str:
-    pid = sh("systemctl", "show", "--value", "--property=MainPID", OURS[2]).strip()
-    return str(Path(f"/proc/{pid}/ns/net").readlink())
-
-
-def test_an_upgrade_takes_apps_out_of_the_machines_network_at_their_next_start(url: str) -> None:
-    """As the units of 0.1.0 are; the app that runs goes on, and nobody is turned away."""
-    units = (OURS[2], OURS[2].replace(".service", ".socket"))
-    files = [Path("/run/systemd/transient", unit) for unit in units]
-    texts = [file.read_text() for file in files]
-    sh("systemctl", "stop", "flyted.service", *reversed(units))
-    for file, text in zip(files, texts, strict=True):
-        old = re.sub(r"^(JoinsNamespaceOf|BindsTo|After|Wants|PrivateNetwork)=.*\n", "", text, flags=re.MULTILINE)
-        file.write_text(old.replace(" AF_NETLINK", ""))
-    sh("systemctl", "daemon-reload")
-    sh("systemctl", "start", units[1])
-    assert curl(url)[0] == 200
-    machines, before = _namespace(), pids()
-    assert machines == str(Path("/proc/1/ns/net").readlink())
-    sh("apt-get", "install", "-y", "--reinstall", deb())
-    assert pids()[units[0]] == before[units[0]]
-    assert curl(url)[0] == 200
-    alice("flytectl", "app", "sleep", "package")
-    assert curl(url)[0] == 200
-    own = _namespace()
-    assert own != machines
-    alice("flytectl", "app", "sleep", "package")
-    assert curl(url)[0] == 200
-    assert _namespace() == own
-    alice("flytectl", "app", "stop", "package")
-    for file in files:
-        file.unlink()
-    sh("systemctl", "daemon-reload")
-    alice("flytectl", "app", "start", "package")  # and its units are made anew
-    assert curl(url)[0] == 200
-
-
 def test_what_the_admin_disabled_stays_disabled() -> None:
     """An upgrade does not enable a unit again that somebody disabled."""
     sh("systemctl", "disable", "flyted-ingress.service")
