@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import shutil
 import socket
 import subprocess
 import threading
@@ -292,7 +293,7 @@ def test_a_broken_way_out_is_named() -> None:
         assert "--no-egress" in done.stderr
         until(lambda: sh("systemctl list-units --all --state=failed --no-legend 'flyted-net@*'") == "")
     finally:
-        drop_in.unlink()
+        shutil.rmtree(drop_in.parent)
         sh("systemctl daemon-reload")
 
 
