@@ -21,6 +21,8 @@ import pytest
 from flyted.contract.errors import NotFound
 from flyted.daemon.credentials import MAX_CONNECTIONS, Credentials
 
+pytestmark = pytest.mark.slow
+
 UNIT = "flyted-app-a-r1-0.service"
 VALUE = b"CANARY-7f3a91" * 30_000  # more than the kernel holds for a reader that does not read
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root is answered: sudo tests/run")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.host.haproxy import App, Machine, needs_haproxy
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 COOKIES = {  # as the app says it → as the client gets it; "": not at all
     "a=1": "a=1",

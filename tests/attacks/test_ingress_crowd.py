@@ -15,7 +15,7 @@ import pytest
 from flyted.plan.ingress_config import CONNECTIONS, PER_ADDRESS, SILENT
 from tests.host.haproxy import A, Machine, apply, exchange, is_old, machine, needs_haproxy, one, parsed, until
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 OTHER = "127.0.0.77"
 

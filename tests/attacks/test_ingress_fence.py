@@ -18,7 +18,7 @@ from flyted.plan.ingress_fence import keys
 from tests.attacks import http2
 from tests.host.haproxy import A, App, B, Machine, apply, exchange, machine, needs_haproxy, parsed
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 OPEN = ("/v1", "/health")
 

@@ -12,7 +12,7 @@ from flyted.plan.ingress_fence import keys
 from tests.attacks import http2
 from tests.host.haproxy import A, B, Machine, apply, machine, needs_haproxy
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import pytest
 from tests.attacks import http2
 from tests.host.haproxy import App, Machine, exchange, needs_haproxy, parsed, until
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 HOST = b"Host: a.apps.localhost\r\n"
 CANARY = b"GET /canary HTTP/1.1\r\n" + HOST + b"\r\n"

@@ -15,7 +15,7 @@ from flyted.plan.ingress_request import HOST
 from tests.attacks import http2
 from tests.host.haproxy import A, App, Machine, needs_haproxy, parsed
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 NO_PORT_BEHIND = [
     "..", "?", "#", "/", "/x", "\\", ";", "@b", ":", ":0", ":0443", ":65536", ":99999", ":443?", ":443#", ":443/",

@@ -19,6 +19,8 @@ from flyted.host.age import Identity
 from flyted.host.vault import Vault
 from tests.host.vaults import MACHINE, ORG, PROJECT, files, needs_age, opened, reopened, secret_file, state_folder
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path

@@ -13,6 +13,8 @@ import pytest
 from flyted.build.main import main
 from tests.build.harness import BUILDER, EX_APART, HASH, Builds, find_uv, source, wheel
 
+pytestmark = pytest.mark.slow
+
 EX_UNAVAILABLE, EX_TEMPFAIL, EX_CONFIG = 69, 75, 78
 
 

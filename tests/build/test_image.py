@@ -12,6 +12,8 @@ import pytest
 from flyted.plan import pip
 from tests.build.harness import EX_APART, HASH, PYTHON, Builds, source, wheel
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_image_has_its_packages_their_byte_code_and_a_record(builds: Builds) -> None:
     """A build leaves a venv at its final place, with byte code for all of it and a complete record."""

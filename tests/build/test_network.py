@@ -8,6 +8,8 @@ import pytest
 
 from tests.build.harness import Builds, find_uv
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def index(tmp_path_factory: pytest.TempPathFactory) -> None:

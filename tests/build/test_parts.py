@@ -13,6 +13,8 @@ from flyted.build import main, uv
 from flyted.build.pythons import Python, nearest
 from flyted.plan.recipe import FORMAT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("asked", "found", "used"),

@@ -13,6 +13,8 @@ import pytest
 
 from tests.build.harness import HASH, Builds, wheel
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "sesame-0123456789"
 
 

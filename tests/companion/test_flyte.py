@@ -10,6 +10,8 @@ import pytest
 
 from .conftest import Bench
 
+pytestmark = pytest.mark.slow
+
 OTHER = "127.0.0.1"
 SCRIPT = """
 import sys

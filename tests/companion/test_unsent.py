@@ -15,6 +15,8 @@ from flyted.contract.errors import NOT_HERE
 
 from .conftest import Bench
 
+pytestmark = pytest.mark.slow
+
 MIXED = """
 import asyncio, logging, sys
 import flyte

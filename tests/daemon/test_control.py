@@ -32,6 +32,8 @@ from flyted.plan import crowd as crowd_plan
 from flyted.plan.crowd import CONTROL
 from tests.daemon.doors import Doors
 
+pytestmark = pytest.mark.slow
+
 
 async def echo(call: Call) -> dict[str, Any]:
     """Answers with what it was given."""

@@ -17,7 +17,7 @@ from flyted.plan.ingress import IngressState
 from tests.daemon.test_tokens import BOB, CAROL, Box
 from tests.host.haproxy import Machine, apply, machine, needs_haproxy
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 HOST = "web.apps.localhost"
 
 

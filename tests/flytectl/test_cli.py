@@ -19,6 +19,8 @@ from tests.flytectl.border import error, event, result
 from tests.flytectl.words import command
 from tests.test_docs import understood
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SLOW = ("flyte", "msgpack", "fastapi", "json", "socket", "subprocess", "asyncio", "flytectl.render")
 

@@ -15,6 +15,8 @@ from flytectl import cli, values
 from flyted.contract import wire
 from tests.flytectl.border import error
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CANARY = "pineapple-7f3a"
 

@@ -13,6 +13,8 @@ from flytectl.pythons import Python
 from flyted.contract.errors import FlytedError, PackageMissing, Unsupported
 from tests.flytectl.loading import FASTAPI, caller, load_for_real, needs_sdk, write
 
+pytestmark = pytest.mark.slow
+
 FILE = Path("/home/alice/app.py")
 
 

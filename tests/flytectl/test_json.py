@@ -10,6 +10,8 @@ import pytest
 from flytectl import cli
 from tests.flytectl.border import result
 
+pytestmark = pytest.mark.slow
+
 NO_JSON = {"config init": "its answer is a file of Flyte's, in YAML"}
 
 

@@ -23,7 +23,7 @@ from tests.flytectl.loading import APPS, BASIC_AUTH, DOCUMENT, FASTAPI, load_fil
 if TYPE_CHECKING:
     from flytectl.loaded import Loaded, LoadedApp
 
-pytestmark = needs_sdk
+pytestmark = [pytest.mark.slow, needs_sdk]
 
 
 def contents(app: LoadedApp) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from tests.flytectl.loading import FASTAPI, REPOSITORY, load_file, needs_sdk, wr
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = needs_sdk
+pytestmark = [pytest.mark.slow, needs_sdk]
 
 
 def failure(folder: Path, text: str, *arguments: str, name: str = "app.py") -> FlytedError:

@@ -20,6 +20,8 @@ from flytectl.pythons import Python, choose, has_script_block
 from flyted.contract.errors import InvalidInput, SdkMissing, UserCodeFailed
 from tests.flytectl.loading import FASTAPI, caller, needs_sdk, write
 
+pytestmark = pytest.mark.slow
+
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 BLOCK = '# /// script\n# requires-python = ">=3.10"\n# dependencies = ["flyte"]\n# ///\n'
 

@@ -17,6 +17,8 @@ from flytectl import identity, load, pythons
 from flyted.contract.errors import FlytedError, InvalidInput, PermissionRefused
 from tests.flytectl.loading import FASTAPI, caller, needs_sdk, write
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

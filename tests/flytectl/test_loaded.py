@@ -25,6 +25,8 @@ from flyted.contract.errors import (
     UserCodeFailed,
 )
 
+pytestmark = pytest.mark.slow
+
 BUNDLE = b"the bytes of a bundle"
 GOOD: dict[str, Any] = {
     "v": 1,

@@ -20,6 +20,8 @@ from flytectl.times import clock
 from flyted.contract import wire
 from tests.flytectl.border import Border
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

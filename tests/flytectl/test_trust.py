@@ -9,6 +9,8 @@ import pytest
 from flytectl import trust
 from flyted.contract.errors import HostFailure
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_could_not_be_undone_is_not_told_as_undone_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

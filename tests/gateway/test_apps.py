@@ -32,6 +32,8 @@ from tests.gateway.clients import HEADERS, ask, first, service
 from tests.gateway.described import BASE, CODE, app, bundle
 from tests.gateway.harness import NO_APP, Running, app_map
 
+pytestmark = pytest.mark.slow
+
 Status = definition.Status
 NEWER = bytes([0xFA, 0x3E, 1]) + b"x"  # field 1007, a text
 KEY = AppKey("p1", "development", "hello")

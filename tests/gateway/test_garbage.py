@@ -27,6 +27,8 @@ from flyted.gateway.services import SERVICES
 from flyted.gateway.tasks import BESIDE_S
 from tests.gateway.harness import TOKEN, Running
 
+pytestmark = pytest.mark.slow
+
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 SECRET = "/flyteidl2.secret.SecretService/CreateSecret"
 PERMANENT = {

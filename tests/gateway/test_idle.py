@@ -14,11 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from flyted.gateway.__main__ import inherited, serve
 from flyted.gateway.caller import Caller, enter
 from flyted.gateway.daemon import Daemon
 from flyted.gateway.parts import Parts, make
 from tests.gateway.harness import TOKEN, FakeFlyted
+
+pytestmark = pytest.mark.slow
 
 IDLE_S = 0.4
 

@@ -35,6 +35,8 @@ from tests.gateway.clients import ask, first, service
 from tests.gateway.described import BASE, app
 from tests.gateway.harness import Running, app_map
 
+pytestmark = pytest.mark.slow
+
 NAME = "flyte:0123456789abcdef"
 WHERE = identifier_pb2.ProjectIdentifier(organization="o", name="p1", domain="development")
 BUILT = {"result": {"image": {"hash": "x"}}}

@@ -24,6 +24,8 @@ from tests.gateway.clients import first, service
 from tests.gateway.described import app
 from tests.gateway.harness import NO_APP, TOKEN, WHO, Running
 
+pytestmark = pytest.mark.slow
+
 
 def tail(gateway: Running, count: int) -> list[Any]:
     logs = service(gateway, "app.app_logs_service_connect", "AppLogsService")

@@ -12,6 +12,8 @@ import pytest
 from flyted.contract.errors import HostFailure, Unauthenticated
 from tests.gateway.harness import NO_APP, TOKEN, Running, app_map
 
+pytestmark = pytest.mark.slow
+
 HOST = "flyted.localhost"
 COOKIE = f"__Host-flyted={TOKEN}"
 PAGE = "/v2/domain/development/project/p1/apps/hello"

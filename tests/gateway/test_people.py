@@ -14,6 +14,8 @@ from flyteidl2.project import project_service_pb2 as project
 from tests.gateway.clients import ask, service
 from tests.gateway.harness import Running, app_map
 
+pytestmark = pytest.mark.slow
+
 
 def test_whoami_is_the_owner_of_the_token(gateway: Running) -> None:
     """As flyted says, not as anybody claims."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from flyted.daemon.control import MAX_API
 from flyted.gateway.daemon import LONG, SHORT
 from flyted.gateway.places import Places
 from flyted.plan.crowd import Room
+
+pytestmark = pytest.mark.slow
 
 ROOM = Room(users=3, shared=1, of_a_user=2)
 

@@ -14,6 +14,8 @@ from flyted.contract.errors import AlreadyExists, FlytedError, SecretNotFound
 from tests.gateway.clients import ask, service
 from tests.gateway.harness import Running
 
+pytestmark = pytest.mark.slow
+
 KNOWN = {
     "key": "API_KEY", "project": "", "domain": "", "generation": 1, "created_at": 1_700_000_000.0,
     "updated_at": 1_700_000_000.0, "size": 3, "damaged": False,

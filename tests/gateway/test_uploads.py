@@ -26,6 +26,8 @@ from flyted.gateway.uploads import AT_ONCE
 from tests.gateway.clients import HEADERS, ask, service
 from tests.gateway.harness import WHO, Running
 
+pytestmark = pytest.mark.slow
+
 DATA = b"code" * 1000
 MD5 = hashlib.md5(DATA).digest()
 LOCAL = {**HEADERS, "x-flyted-local": "1", "x-flyted-ports": "8443 8080"}

@@ -13,6 +13,8 @@ import pytest
 
 from flyted.host.clock import Clock
 
+pytestmark = pytest.mark.slow
+
 ADJ_SETOFFSET, ADJ_NANO = 0x0100, 0x2000
 SYS_TIME = 25  # capabilities(7)
 

@@ -17,7 +17,7 @@ from flyted.host.ingress import Applied, Ingress, IngressDown
 from flyted.plan.ingress import IngressState, Listen, Unavailable
 from tests.host.haproxy import A, B, Machine, apply, exchange, needs_haproxy, one, parsed, until
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 
 def test_an_app_is_added_changed_and_removed_while_haproxy_runs(box):

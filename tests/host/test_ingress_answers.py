@@ -18,7 +18,7 @@ from flyted.plan.idle import Idle, decide, look, start
 from flyted.plan.ingress import Unavailable
 from tests.host.haproxy import A, B, apply, exchange, needs_haproxy, one, parsed, until
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 
 def test_an_unavailable_app_says_why(box):

@@ -17,7 +17,7 @@ from flyted.plan.ingress_config import BUFFER, HARD_FIELDS
 from tests.attacks import http2
 from tests.host.haproxy import A, Machine, apply, is_old, needs_haproxy, one, parsed
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
 BROKE_OFF, INVALID = (

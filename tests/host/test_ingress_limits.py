@@ -11,7 +11,7 @@ from flyted.plan.ingress_request import MOST_BYTES, MOST_FIELDS
 from tests.attacks import http2
 from tests.host.haproxy import A, Machine, apply, exchange, needs_haproxy, one, parsed, until
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 WORDS = f"431: the headers of this request are too large: {MOST_BYTES} bytes and {MOST_FIELDS} fields are the most\n"
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from flyted.host import journal
 from flyted.host.journal import MAX_TEXT, Entry, entry_of, follow
 
+pytestmark = pytest.mark.slow
+
 
 def line(**fields: Any) -> bytes:
     return json.dumps({"__REALTIME_TIMESTAMP": "1700000000000001", **fields}).encode()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = forks
+pytestmark = [pytest.mark.slow, forks]
 NEW = Identity(hashlib.sha256(b"flyted test machine, later").digest())
 LATER = Identity(hashlib.sha256(b"flyted test operator, later").digest())
 SEALS = {b"sealed old": MACHINE, b"sealed new": NEW}  # what systemd-creds would make of them

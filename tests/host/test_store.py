@@ -23,6 +23,8 @@ from flyted.host.tokens import Tokens
 from flyted.plan.facts import ImageFact, Token
 from tests.plan.stored import spec
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

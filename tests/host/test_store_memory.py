@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from flyted.contract.names import AppKey
 from flyted.host.store import Store
 from flyted.plan.facts import ImageFact
 from tests.plan.stored import spec
+
+pytestmark = pytest.mark.slow
 
 NAMES = ("a", "b", "c")
 IMAGE = ImageFact("/i")

@@ -35,6 +35,8 @@ from tests.host.vaults import (
     state_folder,
 )
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path

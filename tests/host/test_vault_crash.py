@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flyted.host.age import Identity
     from flyted.host.vault import Vault
 
-pytestmark = forks
+pytestmark = [pytest.mark.slow, forks]
 BIG = 30_000
 
 

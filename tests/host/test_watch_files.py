@@ -11,6 +11,8 @@ import pytest
 from flyted.host.people import FILES, in_files
 from flyted.host.watch_files import FileWatch
 
+pytestmark = pytest.mark.slow
+
 SOME_S = 0.2
 
 

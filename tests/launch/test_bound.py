@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from flyted.launch.bound import BURST, KEPT, RATE, Bound
 from flyted.plan.units import LOG_BURST, LOG_INTERVAL_S
+
+pytestmark = pytest.mark.slow
 
 
 class Clock:

@@ -19,6 +19,8 @@ from flyted.launch.refused import EX_CONFIG, Refused
 from tests.launch.harness import ROOT
 from tests.launch.harness import bundle as packed
 
+pytestmark = pytest.mark.slow
+
 Entry = tuple[tarfile.TarInfo, bytes]
 
 

@@ -8,6 +8,8 @@ from flyted.launch.bound import Bound
 from flyted.launch.closed import LOOPBACK, METADATA, READ_ONLY, Closed
 from flyted.plan.last_words import reason_in
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "line",

@@ -11,7 +11,8 @@ import pytest
 from flyted.launch import expand, fserve
 from flyted.launch.refused import Refused
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the SDK, when it is imported
+# the SDK warns when it is imported
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 TRUNK = Path(__file__).parent.parent.parent
 

@@ -13,6 +13,8 @@ import pytest
 from flyted.launch import h2c, health
 from flyted.launch.turn_away import PATIENCE_S, turn_away
 
+pytestmark = pytest.mark.slow
+
 DRIP_S = 0.3
 LONGEST_S = 8.0  # of a peer that drips: far longer than launch may wait for it
 

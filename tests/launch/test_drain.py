@@ -16,6 +16,8 @@ import pytest
 
 from flyted.launch import drain, listeners
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:

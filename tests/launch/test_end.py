@@ -14,6 +14,8 @@ import pytest
 
 from tests.launch.harness import ROOT
 
+pytestmark = pytest.mark.slow
+
 PYTHON = os.environ.get("FLYTED_LAUNCH_PYTHON", sys.executable)
 APP = """
 import atexit, concurrent.futures, contextlib, ctypes, gzip, os, sqlite3, sys, tempfile, threading, time, zipfile

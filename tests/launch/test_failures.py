@@ -11,6 +11,8 @@ import pytest
 from flyted.launch.bound import BURST
 from tests.launch.harness import App, Unit, app_bundle, bundle, fserve
 
+pytestmark = pytest.mark.slow
+
 Keep = Callable[[App], App]
 MakeUnit = Callable[..., Unit]
 VALUE = b"CANARY-7f3a91"

@@ -12,6 +12,8 @@ import pytest
 
 from tests.launch.harness import App, Unit, app_bundle, fserve
 
+pytestmark = pytest.mark.slow
+
 WHY = "needs 1 × L40S; GPU-1f3a… NVIDIA L40S, 0.2 of 45.0 GiB free, held by other (busy)"
 
 

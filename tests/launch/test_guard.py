@@ -11,6 +11,8 @@ from flyted.launch.guard import _check
 from flyted.launch.refused import Refused
 from tests.launch.harness import App, Unit, bundle
 
+pytestmark = pytest.mark.slow
+
 KEY = b"sk-7Yq2mB9xLw0d"
 
 

@@ -17,7 +17,7 @@ from tests.launch.harness import App, Unit, bundle, fserve
 Keep = Callable[[App], App]
 MakeUnit = Callable[..., Unit]
 SAID = "the app cannot start: the port is named h2c, and what listens on {} does not speak HTTP/2 without TLS (uvicorn"
-pytestmark = pytest.mark.skipif(not Path(PROXY).exists(), reason="no systemd-socket-proxyd here")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path(PROXY).exists(), reason="no systemd-socket-proxyd here")]
 SETTINGS = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64"
 HTTP2 = """
 import socket

@@ -13,6 +13,8 @@ import pytest
 
 from tests.launch.harness import App, Unit, bundle, fserve
 
+pytestmark = pytest.mark.slow
+
 Keep = Callable[[App], App]
 MakeUnit = Callable[..., Unit]
 HEAD = """

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from flyted.launch.log import HIDDEN, Log, forms
 
+pytestmark = pytest.mark.slow
+
 KEY = 'my-"llm"\\key/12345 é'
 VALUE = KEY.encode()
 

@@ -11,6 +11,8 @@ import pytest
 from flyted.launch import network
 from flyted.launch.refused import EX_TEMPFAIL, Refused
 
+pytestmark = pytest.mark.slow
+
 HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
 CLOSED = "*\t0000FEA9\t00000000\t0201\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
 NEAR = "eth0\t010012C6\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n"

@@ -16,6 +16,8 @@ from flyted.launch.options import check_variable, parse
 from flyted.launch.refused import Refused
 from flyted.launch.start import words
 
+pytestmark = pytest.mark.slow
+
 HARMLESS = ("API_KEY", "A", "_X", "lower", "FLYTE_THING", "HOMEPAGE", "XPATH", "A" * 128)
 HARMFUL = (
     *("LD_PRELOAD", "LD_X", "PYTHONPATH", "PYTHONSTARTUP", "PATH", "HOME", "IFS", "ENV", "BASH_ENV", "SHELL"),

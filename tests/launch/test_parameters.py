@@ -14,7 +14,8 @@ import pytest
 from flyted.launch import parameters, workdir
 from flyted.launch.refused import Refused
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the SDK, when it is imported
+# the SDK warns when it is imported
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 def transport(*items: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ Keep = Callable[[App], App]
 MakeUnit = Callable[..., Unit]
 PORTLY = (ROOT / "tests" / "apps" / "portly.py").read_bytes()
 CANARY = "CANARY-5d0a77"
-pytestmark = pytest.mark.skipif(not Path(PROXY).exists(), reason="no systemd-socket-proxyd here")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path(PROXY).exists(), reason="no systemd-socket-proxyd here")]
 
 
 def start(unit: Unit, tmp_path: Path, port: int, *options: str, more: tuple[str, ...] = ()) -> App:

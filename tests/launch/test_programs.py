@@ -11,6 +11,8 @@ import pytest
 
 from tests.launch.harness import APPS, App, Unit, app_bundle, bundle, fserve
 
+pytestmark = pytest.mark.slow
+
 Keep = Callable[[App], App]
 MakeUnit = Callable[..., Unit]
 EVIL = "a b; echo INJECTED > $HOME/pwned `id` $(id) 'x\""

@@ -21,7 +21,7 @@ from tests.launch.harness import ROOT, App, Unit, bundle, fserve
 Keep = Callable[[App], App]
 MakeUnit = Callable[..., Unit]
 SLEEPY = (ROOT / "tests" / "apps" / "sleepy.py").read_bytes()
-pytestmark = pytest.mark.skipif(not Path(PROXY).exists(), reason="no systemd-socket-proxyd here")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path(PROXY).exists(), reason="no systemd-socket-proxyd here")]
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ import pytest
 
 from tests.launch.harness import LAUNCH, ROOT, App, Unit, app_bundle, bundle, fserve
 
+pytestmark = pytest.mark.slow
+
 CANARY = "CANARY-7f3a91; echo INJECTED $HOME"
 SEED = ROOT / "examples" / "basic_auth.py"
 Keep = Callable[[App], App]

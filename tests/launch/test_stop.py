@@ -13,6 +13,8 @@ import pytest
 
 from tests.launch.harness import App, Unit, app_bundle, bundle
 
+pytestmark = pytest.mark.slow
+
 Keep = Callable[[App], App]
 MakeUnit = Callable[..., Unit]
 RATE = 150  # requests a second

@@ -19,6 +19,8 @@ from flyted.launch import bundle, own_files, workdir
 from tests.launch.harness import LAUNCH
 from tests.launch.harness import bundle as packed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def stay_here() -> Iterator[None]:

@@ -9,6 +9,8 @@ import pytest
 from flyted.net import cable, plan
 from flyted.net.netlink import Exists, Failed
 
+pytestmark = pytest.mark.slow
+
 COUNT = plan.LAST - plan.FIRST + 1
 ROUTER = 7
 

@@ -17,7 +17,7 @@ from flyted.plan.ingress_guard import LONGEST_NEXT
 from tests.attacks.guard.sent import BROWSER, COOKIE, EXPIRED, GOOD, UNKNOWN, bearer, fields, state
 from tests.host.haproxy import App, Machine, apply, exchange, needs_haproxy, parsed
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 
 PREFLIGHT = (

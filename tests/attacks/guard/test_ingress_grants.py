@@ -10,6 +10,7 @@ import socket
 import time
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +34,7 @@ from tests.attacks.guard.sent import (
 )
 from tests.host.haproxy import App, Machine, apply, exchange, needs_haproxy, parsed
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 
 def test_a_guarded_app_tells_strangers_nothing_of_why_it_is_away(box: Machine, apps: dict[str, App], app: App) -> None:

@@ -22,7 +22,7 @@ from tests.attacks.guard.sent import (
 )
 from tests.host.haproxy import App, Machine, needs_haproxy
 
-pytestmark = needs_haproxy
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 
 def test_without_a_token_the_app_is_not_even_woken(box: Machine, app: App) -> None:
