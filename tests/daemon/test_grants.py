@@ -1,151 +1,149 @@
-"""What the token verbs do reaches a real HAProxy at once, and survives its death."""
+"""The ingress's table of tokens: what is written to it, and when the daemon looks at it again."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flyted.contract.token import digest
-from flyted.daemon import grants as module
+from flyted.contract import token
+from flyted.contract.errors import IngressDown, Unauthenticated
+from flyted.daemon.grants import LOOK_S, Grants
 from flyted.host import people
-from flyted.host.clock import Clock
-from flyted.plan.ingress import IngressState
-from tests.daemon.test_tokens import BOB, CAROL, Box
-from tests.host.haproxy import Machine, apply, machine, needs_haproxy
-
-pytestmark = [pytest.mark.slow, needs_haproxy]
-HOST = "web.apps.localhost"
+from flyted.plan.facts import Token
+from tests.daemon.clocks import SettableClock
+from tests.daemon.token_harness import BOB, CAROL, Box
 
 
-def state(running: Machine) -> IngressState:
-    """App web, which wants a token."""
-    return IngressState(
-        servers={"web-r1-0": running.server("web-r1-0")}, hosts={HOST: "web-r1-0"}, guarded={HOST: "web"}
-    )
+def test_the_ingress_hears_at_once_that_the_clock_was_set(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Years ahead no token counts, and nothing looks any more; back again, it does."""
+    made, now = token.digest(box.create(BOB, "ci", 60)), time.time()
+    clock = SettableClock()
+    grants = Grants(box.table, box.store, box.ingress, lambda: False, clock, box.watch)
+    table = box.folder / "ingress/tokens.map"
 
-
-class Both:
-    """The daemon's parts that know tokens, with the real HAProxy as their ingress."""
-
-    def __init__(self, running: Machine, box: Box) -> None:
-        self.running, self.box = running, box
-        self.up = True
-        self.app = running.app("web-r1-0")
-        box.ingress = running.ingress
-        box.grants = module.Grants(box.table, box.store, running.ingress, lambda: self.up, Clock(), box.watch)
-        box.tokens._grants = box.grants
-        apply(running, state(running))
-
-    def status(self, token: str) -> int:
-        """What a request with this token is answered."""
-        return self.running.get(host=HOST, headers=f"Authorization: Bearer {token}\r\n")[0]
-
-
-@pytest.fixture
-def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Both]:
-    """HAProxy runs; there is no token."""
-    (tmp_path / "box").mkdir()
-    (tmp_path / "ingress").mkdir()
-    with machine(tmp_path / "ingress") as running:
-        box = Box(tmp_path / "box", monkeypatch)
-        yield Both(running, box)
-        box.store.close()
-
-
-def test_a_token_counts_from_its_first_moment_to_its_last(both: Both) -> None:
-    """When the verb has answered, so does the ingress."""
-    made = both.box.create(BOB, "ci")
-    assert both.status(made) == 200
-    both.box.ask(BOB, "token.revoke", token="ci", all=False)
-    assert both.status(made) == 401
-
-
-def test_a_token_of_one_app_opens_that_one(both: Both) -> None:
-    """Not the others."""
-    assert both.status(both.box.create(BOB, "here", app="web")) == 200
-    assert both.status(both.box.create(BOB, "there", app="other")) == 401
-
-
-def test_a_token_made_while_the_ingress_was_down_counts_when_it_is_back(both: Both) -> None:
-    """And one that was revoked meanwhile does not: the files are written first."""
-    kept, ended = both.box.create(BOB, "kept"), both.box.create(BOB, "ended")
-    both.running.stop()  # SIGKILL
-    both.up = False
-    newest = both.box.create(CAROL, "newest")
-    both.box.ask(BOB, "token.revoke", token="ended", all=False)
-    both.running.start()
-    assert [both.status(t) for t in (kept, newest, ended)] == [200, 200, 401]
-
-
-def test_word_of_the_ingress_repairs_the_table(both: Both) -> None:
-    """Somebody took entries out and put others in: once the ingress's unit is heard of, it is as it should be."""
-    made = both.box.create(BOB, "ci")
-    files = both.running.files
-
-    async def meddle() -> None:
-        await both.running.ingress._ask(f"clear map {files}/tokens.map")
-        await both.running.ingress._ask(f"add map {files}/tokens.map {digest('x')} 9999999999\\ *\\ root")
-
-    asyncio.run(meddle())
-    assert both.status(made) == 401
-    both.running.ingress.forget()
-    apply(both.running, state(both.running))
-    assert both.status(made) == 200
-    assert digest("x") not in asyncio.run(both.running.ingress._ask(f"show map {files}/tokens.map"))
-
-
-def test_an_owner_who_left_the_group_loses_access(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the next look of the loop that keeps the table true."""
-    made = both.box.create(BOB, "ci")
-    both.box.members.discard(BOB)
-    assert both.status(made) == 200
-    _looked(both, monkeypatch, lambda: both.status(made) == 401)
-
-
-def test_without_tokens_nobody_wakes(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without tokens has no timer of theirs; the first one starts it."""
-    monkeypatch.setattr(module, "LOOK_S", 0.01)
-    looks = []
-    wanted = both.box.grants.wanted
-
-    def counted() -> dict[str, str]:
-        looks.append(1)
-        return wanted()
-
-    monkeypatch.setattr(both.box.grants, "wanted", counted)
-
-    async def run() -> tuple[int, int]:
-        task = asyncio.create_task(both.box.grants.run())
-        await asyncio.sleep(0.3)
-        before = len(looks)
-        await asyncio.sleep(0.3)
-        after = len(looks)
+    async def scene() -> None:
+        task = asyncio.create_task(grants.run())
+        await clock.waited()
+        assert made in table.read_text()
+        await clock.set_to(monkeypatch, now + 730 * 86400)
+        assert made not in table.read_text()
+        assert clock.waits[-1] is None
+        await clock.set_to(monkeypatch, now)
+        assert made in table.read_text()
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        return before, after
 
-    before, after = asyncio.run(run())
-    assert before == after < 5
+    asyncio.run(scene())
 
 
-def _looked(both: Both, monkeypatch: pytest.MonkeyPatch, condition: object) -> None:
-    """Lets the loop run, looking often, until the condition holds."""
-    monkeypatch.setattr(module, "LOOK_S", 0.01)
-    monkeypatch.setattr(people, "in_files", lambda: False)
-    assert callable(condition)
+def looked(box: Box, story: Callable[[SettableClock, Path], Coroutine[Any, Any, None]]) -> list[float | None]:
+    """Runs what keeps the ingress's table true beside a story; the moments for which it waited."""
+    clock = SettableClock()
+    grants = Grants(box.table, box.store, box.ingress, lambda: False, clock, box.watch)
 
-    async def run() -> None:
-        task = asyncio.create_task(both.box.grants.run())
-        async with asyncio.timeout(20):
-            while not await asyncio.to_thread(condition):  # noqa: ASYNC110  another process's doing
-                await asyncio.sleep(0.01)
+    async def scene() -> None:
+        task = asyncio.create_task(grants.run())
+        await clock.waited()
+        await story(clock, box.folder / "ingress/tokens.map")
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(run())
+    asyncio.run(scene())
+    return clock.waits
+
+
+def test_at_rest_nobody_looks_before_the_first_token_expires(box: Box) -> None:
+    """With tokens too: no timer but that one."""
+    box.create(BOB, "late", 86400)
+    box.create(CAROL, "soon", 600)
+    first = min(each.expires_at for each in box.table.all())
+
+    async def story(clock: SettableClock, _table: Path) -> None:
+        await asyncio.sleep(0.1)
+
+    assert looked(box, story) == [first]
+
+
+def test_who_leaves_the_group_loses_access_at_once(box: Box) -> None:
+    """The file is replaced, as deluser(8) does it; a second look follows, should a cache have been behind."""
+    made = token.digest(box.create(BOB, "ci", 86400))
+
+    async def story(clock: SettableClock, table: Path) -> None:
+        assert made in table.read_text()  # noqa: ASYNC240
+        box.members.discard(BOB)
+        (box.etc / "group+").write_text("flyted:x:999:\n")
+        (box.etc / "group+").rename(box.etc / "group")
+        await clock.waited(2)
+        assert made not in table.read_text()  # noqa: ASYNC240
+
+    now = time.time()
+    waits = looked(box, story)
+    assert waits[1] is not None
+    assert now < waits[1] <= now + 10
+
+
+def test_where_files_do_not_tell_there_is_a_look_each_minute(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of sssd, LDAP and the like, and where the kernel gives no watch."""
+    box.create(BOB, "ci", 86400)
+
+    async def story(_clock: SettableClock, _table: Path) -> None:
+        return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(people, "in_files", lambda: False)
+        (wait,) = looked(box, story)
+    assert wait is not None
+    assert wait <= time.time() + LOOK_S
+    box.watch.close()
+    (wait,) = looked(box, story)
+    assert wait is not None
+    assert wait <= time.time() + LOOK_S
+
+
+def test_a_disk_that_refuses_a_deletion_keeps_nobodys_access(box: Box) -> None:
+    """There is a token to delete, which fails; that an owner has left the group reaches the ingress all the same."""
+    made = token.digest(box.create(BOB, "ci"))
+    box.table.add(Token("d", "i", "session", "carol", 1002, "", "", 1.0, 2.0))
+    box.store.database._db.execute("PRAGMA query_only = ON")
+    box.members.discard(BOB)
+
+    async def story(_clock: SettableClock, table: Path) -> None:
+        assert made not in table.read_text()  # noqa: ASYNC240
+
+    looked(box, story)
+    assert box.table.find("d").user == "carol"
+
+
+def test_an_ingress_that_is_down_keeps_nobody_from_a_token(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds the token in its file when it starts; but a token that cannot be ended there is said."""
+
+    async def down() -> None:
+        raise IngressDown("down")
+
+    made = box.create(BOB, "ci")
+    box.grants._runs = lambda: True
+    monkeypatch.setattr(box.ingress, "apply_tokens", down)  # HAProxy that hangs; a real one is in test_grants_haproxy
+    box.create(BOB, "ci2")
+    with pytest.raises(IngressDown):
+        box.ask(BOB, "token.revoke", token="ci", all=False)
+    with pytest.raises(Unauthenticated):
+        box.tokens.owner(made)
+
+
+def test_what_the_ingress_saw_is_written_down(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever lists the tokens has it as of now; an ingress that does not run is not started for it."""
+    made = box.create(BOB, "ci", 10 * 86400)
+    now = time.time()
+
+    async def uses() -> dict[str, float]:
+        return {token.digest(made): 2 * 86400.0, "0" * 64: 1.0}
+
+    monkeypatch.setattr(box.ingress, "token_uses", uses)
+    assert [t["used_at"] for t in box.ask(BOB, "token.list")["tokens"]] == [0.0]
+    monkeypatch.setattr(box.grants, "_runs", lambda: True)
+    (found,) = box.ask(BOB, "token.list")["tokens"]
+    assert found["used_at"] == (now - 2 * 86400) // 86400 * 86400

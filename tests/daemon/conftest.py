@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon.token_harness import BothDoors, Box
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
+    """Two members, two apps, no token."""
+    made = Box(tmp_path, monkeypatch)
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Box, BothDoors]]:
+    """The sockets, and what is behind them. SQLite's connection is used by the thread only."""
+    connect: Any = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, check_same_thread=False))
+    box = Box(tmp_path, monkeypatch)
+    running = BothDoors(box)
+    yield box, running
+    running.stop()
+    box.store.close()
