@@ -24,7 +24,7 @@ HELD_BY = {
     "The module of an app with args": "tests/launch/test_ports.py::test_it_is_ready_when_its_port_listens",
     "The resolver": "tests/launch/test_failures.py::test_a_command_that_cannot_be_run_is_refused",
     "Variables that nobody may set": "tests/launch/test_options.py::test_launch_and_flyted_refuse_the_same_variables",
-    "Variables of an image that name each other": "tests/plan/test_images.py::test_variables_are_what_flytes_own_builder_makes_of_them",
+    "Variables of an image that name each other": "tests/plan/test_images_variables.py::test_variables_are_what_flytes_own_builder_makes_of_them",
     "Variables that Knative sets": "tests/plan/test_knative.py::test_an_app_has_knatives_variables_below_its_own",
     "A secret and a variable of one name": "tests/launch/test_start.py::test_a_secret_wins_over_a_variable_of_its_name",
     "The working directory": "tests/launch/test_workdir.py::test_what_the_app_wrote_stays_and_what_the_bundle_brings_is_replaced",
