@@ -14,7 +14,7 @@ from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.fserve import parameters, program, split
 from flyted.contract.names import shown
 from flyted.contract.shell import UNCLOSED, Line, divided, read, variables_in
-from flyted.plan.engines.registry import engine_of
+from flyted.plan.engines.registry import engine_in
 from flyted.plan.engines.shape import shape_of
 
 _KUBERNETES = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
@@ -98,9 +98,8 @@ def _check_line(spec: AppSpec, line: Line, secrets: set[str]) -> None:
             f"secret {exposed[0]} to everybody in its arguments",
             hint=f"leave out {line.syntax}; or {_REMEDY}",
         )
-    words = line.text.split()
-    engine = next((found for at in range(len(words)) if (found := engine_of(words[at:]))), None)
-    if engine is not None and not spec.requires_auth:
+    engine = None if spec.requires_auth else engine_in(line.text.split())
+    if engine is not None:
         raise Unsupported(
             f"app '{spec.key}': its args need a shell ({line.syntax}), so which of the paths of {engine.name} its key "
             "guards is not known",

@@ -18,6 +18,15 @@ def engine_of(words: Sequence[str]) -> Engine | None:
     return next((engine for engine in ENGINES if engine.recognise(words)), None)
 
 
+def engine_in(words: Sequence[str]) -> Engine | None:
+    """Return the first engine that is started at any place of a line for a shell; ``None`` if there is none.
+
+    At each place only the words that can tell are read, so the time is linear: a line has up to 32,000 words.
+    """
+    longest = 2 + max(len(start) for engine in ENGINES for start in engine.starts)  # with python -u before it
+    return next((found for at in range(len(words)) if (found := engine_of(words[at : at + longest]))), None)
+
+
 def package_of(script: str) -> str:
     """Return the package that brings an engine's console script; "" for any other name."""
     return next((engine.packages[script] for engine in ENGINES if script in engine.packages), "")

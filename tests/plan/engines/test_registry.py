@@ -143,6 +143,32 @@ def test_the_next_engine_is_refused_and_explained_by_its_file_alone(toy: AppSpec
     assert engine_failure([line], found.engine.failures) == "shard 3 does not fit"
 
 
+@pytest.mark.parametrize("begin", [(), ("cd", "/srv", "&&"), ("x",) * 50])
+@pytest.mark.parametrize("python", [("python3.12", "-u"), ("/opt/bin/python",)])
+def test_an_engine_is_found_anywhere_in_a_line(begin: tuple[str, ...], python: tuple[str, ...]) -> None:
+    """By its longest way to begin."""
+    words = (*begin, *python, "-m", "vllm.entrypoints.cli.main", "serve")
+    assert registry.engine_in(words) is VLLM
+    assert registry.engine_in(words[:-1]) is None
+
+
+def test_of_a_long_line_each_word_is_read_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """56 KB fit into one request, and with every word read once for each word flyted stood still for 18 s."""
+    read = []
+
+    class Counts(Engine):
+        def recognise(self, words: Sequence[str]) -> bool:
+            read.append(len(words))
+            return False
+
+    monkeypatch.setattr(
+        registry, "ENGINES", (Counts(name="counts", starts=(("counts",),), guarded=(), key_options=()),)
+    )
+    arguments.check(spec(command=("fserve", "--", *["a " * 4000] * 7, ";"), requires_auth=False))
+    assert len(read) == 28_001
+    assert sum(read) < 10 * len(read)
+
+
 def test_without_its_row_the_toy_is_any_program() -> None:
     """The two tests above see what ``ENGINES`` says, and nothing that was there before."""
     assert shape_of(spec(command=COMMAND)) is None
