@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from flytectl.options import say
+from flytectl.options import has_colour, say
 from flytectl.progress import clocked
-from flytectl.render import safe
+from flytectl.render import event_text, safe
 from flyted.contract import client
 from flyted.contract.errors import DaemonUnavailable, FlytedError, NotFound
 from flyted.contract.version import VERSION
@@ -53,6 +54,11 @@ def call(
         if verb in INTERRUPTED:
             say(f"interrupted: {INTERRUPTED[verb].format(name=_name(args or {}))}")
         raise
+
+
+def show(event: dict[str, Any]) -> None:
+    """Write an event of a call to standard error, as progress."""
+    say(event_text(event, has_colour(sys.stderr)))
 
 
 def _name(args: dict[str, Any]) -> str:

@@ -88,6 +88,13 @@ def report(code: str, message: str, hint: str, status: int, *, as_json: bool) ->
     return status
 
 
+def no_core_dump() -> None:
+    """Forbid a core file of this process, which will hold a secret or token, whatever the user's limits are."""
+    import resource  # noqa: PLC0415  few commands need it
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def out(text: str) -> None:
     """Write a line (or block) of the answer to standard output, and flush: a follower may be reading."""
     sys.stdout.write(text + "\n")

@@ -130,24 +130,13 @@ def _each(
 ) -> int:
     """Call a verb for each app, and print the results; return the exit status of the last failure, or 0."""
     from flytectl import render
-    from flytectl.daemon import call
+    from flytectl.daemon import call, show
     from flytectl.each import each
 
-    done = []
-
-    def do(name: str) -> None:
-        app = call(verb, {"project": project, "domain": domain, "name": name, **more}, on_event=_progress)["app"]
-        done.append(render.fields(app, render.APP_FIELDS))
+    def do(name: str) -> list[dict[str, Any]]:
+        app = call(verb, {"project": project, "domain": domain, "name": name, **more}, on_event=show)["app"]
         if not json_:
             out(f"{render.safe(name)}: {said or render.safe(app.get('state'))}")
+        return [render.fields(app, render.APP_FIELDS)]
 
-    status = each(names, do, as_json=json_)
-    if json_:
-        out(render.to_json({"apps": done}))
-    return status
-
-
-def _progress(event: dict[str, Any]) -> None:
-    from flytectl import render
-
-    say(render.event_text(event, has_colour(sys.stderr)))
+    return each(names, do, "apps", as_json=json_)

@@ -69,16 +69,16 @@ def uninstall(*, json_: bool) -> int:
     from flytectl import render, trust
     from flytectl.each import each
 
+    def forget(step: Callable[[], list[str]]) -> list[str]:
+        removed = step()
+        for place in () if json_ else removed:
+            out(f"removed: {render.safe(place)}")
+        return removed
+
     _require_root("uninstall")
-    removed: list[str] = []
     user = trust.calling_user(os.environ)
     steps = [_forget_in_system, *([] if user is None else _in_browsers(user))]
-    status = each(steps, lambda step: removed.extend(step()), as_json=json_)
-    if json_:
-        out(render.to_json({"removed": removed}))
-    for place in () if json_ else removed:
-        out(f"removed: {render.safe(place)}")
-    return status
+    return each(steps, forget, "removed", as_json=json_)
 
 
 def _ask() -> tuple[str, list[str]]:

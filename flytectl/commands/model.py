@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 
@@ -59,15 +60,10 @@ def rm(names: tuple[str, ...], *, json_: bool) -> int:
     from flytectl.daemon import call
     from flytectl.each import each
 
-    gone = []
-
-    def forget(name: str) -> None:
+    def forget(name: str) -> list[dict[str, Any]]:
         removed = call("model.remove", {"name": name})["model"]
-        gone.append(render.fields(removed, render.MODEL_FIELDS))
         if not json_:
             say(f"model {render.safe(removed['name'])} is forgotten; {render.safe(removed['folder'])} stays as it is")
+        return [render.fields(removed, render.MODEL_FIELDS)]
 
-    status = each(names, forget, as_json=json_)
-    if json_:
-        out(render.to_json({"models": gone}))
-    return status
+    return each(names, forget, "models", as_json=json_)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
 from flytectl.confirm import DECLINED, can_ask, may_delete, scope_words, yes_option
-from flytectl.options import as_json, complete_secret, has_colour, out, say, secret_scope
+from flytectl.options import as_json, complete_secret, no_core_dump, out, say, secret_scope
 
 
 class _Discreet(click.Command):
@@ -51,17 +50,17 @@ def create(
     or asked for.
     """
     from flytectl import render
-    from flytectl.daemon import call
+    from flytectl.daemon import call, show
     from flytectl.values import read_value
 
-    _no_core_dump()
+    no_core_dump()
     if value is not None and from_file is not None:
         raise click.UsageError("give either a VALUE or --from-file, not both")
     if roll and not replace:
         raise click.UsageError("--roll needs --replace")
     bulk = read_value(value, from_file, keep_newline=keep_newline)
     args = {"project": project, "domain": domain, "key": key, "replace": replace, "roll": roll}
-    answer = call("secret.create", args, bulk=bulk, on_event=_progress)
+    answer = call("secret.create", args, bulk=bulk, on_event=show)
     if json_:
         out(render.to_json({**render.fields(answer["secret"], render.SECRET_FIELDS), "rolled": answer["rolled"]}))
         return
@@ -179,16 +178,3 @@ def _list(project: str, domain: str, *, all_: bool, json_: bool) -> None:
         out(render.secrets_table(secrets))
     else:
         say("no secrets here; flytectl secret create KEY stores one" + ("" if all_ else ", --all shows every scope"))
-
-
-def _no_core_dump() -> None:
-    """Forbid a core file of this process, which will hold a value, whatever the user's limits are."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _progress(event: dict[str, Any]) -> None:
-    from flytectl import render
-
-    say(render.event_text(event, has_colour(sys.stderr)))

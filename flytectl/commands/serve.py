@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flytectl.options import app_scope, as_json, has_colour, out, say
+from flytectl.options import app_scope, as_json, out, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +79,6 @@ def serve(
     """
     from pathlib import Path
 
-    from flytectl import render
     from flytectl.daemon import require_same_version
     from flytectl.load import load
     from flyted.contract.idl import asks_gpu, runs_sleeper, spec_of
@@ -108,13 +106,7 @@ def serve(
         if loaded.tasks and not quiet:
             say(_tasks(loaded.tasks))
         _check_all(specs)
-        served = _serve_all(loaded.apps, specs, quiet=quiet)
-    if json_:
-        apps = [{**render.fields(app, render.APP_FIELDS), "changed": app["changed"]} for app in served]
-        out(render.to_json({"apps": apps}))
-        return
-    for app in served:
-        out(render.safe(app.get("url")))
+        _serve_all(loaded.apps, specs, quiet=quiet, json_=json_)
 
 
 def _gpus(flag: str | None, *, cpu: bool) -> Ask | None:
@@ -191,35 +183,34 @@ def _check_all(specs: list[AppSpec]) -> None:
             raise
 
 
-def _serve_all(apps: tuple[LoadedApp, ...], specs: list[AppSpec], *, quiet: bool) -> list[dict[str, Any]]:
-    """Serve one app after the other; return the daemon's answers.
+def _serve_all(apps: tuple[LoadedApp, ...], specs: list[AppSpec], *, quiet: bool, json_: bool) -> None:
+    """Serve one app after the other, and print the URL of each, or JSON at the end.
 
     Raise the error of the first that fails, with the names of the apps that are not served because of it.
     """
+    from flytectl import render
+    from flytectl.each import listed
     from flyted.contract.errors import FlytedError
 
-    served: list[dict[str, Any]] = []
-    for app, spec in zip(apps, specs, strict=True):
-        try:
-            served.append(_serve(app, spec, quiet=quiet))
-        except FlytedError as error:
-            left = [other.name for other in apps[len(served) + 1 :]]
-            if left:
-                error.message += f"; not served because of that: {', '.join(left)}"
-            raise
-    return served
+    with listed("apps", as_json=json_) as served:
+        for app, spec in zip(apps, specs, strict=True):
+            try:
+                answer = _serve(app, spec, quiet=quiet)
+            except FlytedError as error:
+                left = [other.name for other in apps[len(served) + 1 :]]
+                if left:
+                    error.message += f"; not served because of that: {', '.join(left)}"
+                raise
+            served.append({**render.fields(answer, render.APP_FIELDS), "changed": answer["changed"]})
+            if not json_:
+                out(render.safe(answer.get("url")))
 
 
 def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> dict[str, Any]:
     """Send one app to the daemon, and show the progress; return the app as it is then, with ``changed``."""
     from flytectl import render
-    from flytectl.daemon import call
+    from flytectl.daemon import call, show
     from flyted.contract.app import to_dict
-
-    colour = has_colour(sys.stderr)
-
-    def show(event: dict[str, Any]) -> None:
-        say(render.event_text(event, colour))
 
     if app.bundle_fd is not None:
         os.lseek(app.bundle_fd, 0, os.SEEK_SET)  # several apps may share one bundle

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from flytectl.options import app_scope, as_json, complete_app, complete_token, out, say
+from flytectl.options import app_scope, as_json, complete_app, complete_token, no_core_dump, out, say
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -30,7 +30,7 @@ def token(*, json_: bool) -> None:
     from flytectl import render
     from flytectl.daemon import call
 
-    _no_core_dump()
+    no_core_dump()
     made = call("token.mint")
     out(render.to_json(render.fields(made, ("token", "user", "expires_at"))) if json_ else str(made["token"]))
 
@@ -50,7 +50,7 @@ def create(name: str, expires: int, app: str, project: str, domain: str, *, json
     from flytectl.daemon import call
     from flytectl.times import told
 
-    _no_core_dump()
+    no_core_dump()
     args = {"name": name, "expires_s": expires, "project": project, "domain": domain, "app": app}
     answer = call("token.create", args)
     if json_:
@@ -96,18 +96,14 @@ def revoke(tokens: tuple[str, ...], *, all_: bool, json_: bool) -> int:
 
     if bool(tokens) == all_:
         raise click.UsageError("give either the NAMEs of tokens or --all")
-    gone = []
 
-    def end(word: str) -> None:
-        for ended in call("token.revoke", {"token": word, "all": all_})["tokens"]:
-            gone.append(render.fields(ended, render.TOKEN_FIELDS))
-            if not json_:
-                out(f"token '{render.safe(ended.get('name') or ended.get('id'))}' is revoked")
+    def end(word: str) -> list[dict[str, Any]]:
+        ended = call("token.revoke", {"token": word, "all": all_})["tokens"]
+        for one in () if json_ else ended:
+            out(f"token '{render.safe(one.get('name') or one.get('id'))}' is revoked")
+        return [render.fields(one, render.TOKEN_FIELDS) for one in ended]
 
-    status = each(tokens or ("",), end, as_json=json_)
-    if json_:
-        out(render.to_json({"tokens": gone}))
-    return status
+    return each(tokens or ("",), end, "tokens", as_json=json_)
 
 
 def _tokens() -> list[dict[str, Any]]:
@@ -115,10 +111,3 @@ def _tokens() -> list[dict[str, Any]]:
 
     found: list[dict[str, Any]] = call("token.list")["tokens"]
     return found
-
-
-def _no_core_dump() -> None:
-    """Forbid a core file of this process, which will hold a token, whatever the user's limits are."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from flytectl import cli
-from tests.flytectl.border import result
+from flyted.contract.version import VERSION
+from tests.flytectl.border import error, result
+from tests.flytectl.loading import load_file, needs_sdk
 
 pytestmark = pytest.mark.slow
 
@@ -67,3 +69,35 @@ def test_an_option_before_the_next_word_is_no_option_of_it(capsys) -> None:
     """`token` is a command and the beginning of others."""
     assert cli.main(["token", "--json", "ls"]) == 2
     assert "behind that word" in json.loads(capsys.readouterr().err)["error"]
+
+
+SEVERAL = """
+import flyte.app
+base = flyte.app.AppEnvironment(name="base", args=["true"], requires_auth=False)
+top = flyte.app.AppEnvironment(name="top", args=["true"], requires_auth=False, depends_on=[base])
+"""
+
+
+@needs_sdk
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_serve_tells_what_serves_already_when_a_later_app_fails(
+    border, tmp_path, monkeypatch, capsys, words: list[str]
+) -> None:
+    """Whoever reads only standard output knows it, as with several names of `app start`."""
+
+    def answer(request: dict[str, Any]) -> bytes:
+        if request["verb"] == "app.serve" and request["args"]["spec"]["key"]["name"] == "top":
+            return error("deploy-failed", "it did not come up")
+        return result(version=VERSION, app={"name": "base", "url": "https://base"}, changed=True)
+
+    file = tmp_path / "several.py"
+    file.write_text(SEVERAL)
+    monkeypatch.setattr("flytectl.load.load", lambda path, **_: load_file(path))
+    border(answer)
+    assert cli.main(["serve", *words, str(file)]) == 8
+    shown = capsys.readouterr()
+    assert "it did not come up" in shown.err
+    if words:
+        assert [(app["name"], app["changed"]) for app in json.loads(shown.out)["apps"]] == [("base", True)]
+    else:
+        assert shown.out == "https://base\n"
