@@ -12,15 +12,18 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 UNCLOSED = "a quote that is not closed"
 """The one ``syntax`` of a :class:`Line` that a shell refuses, too."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _NAMED = re.compile(r"\$\{?#?([A-Za-z_][A-Za-z0-9_]*)")
 _PARAMETERS = "0123456789@*#?-$!"  # $1, $@, …: the shell's own parameters (XCU 2.5.2)
-_OPERATORS = "|&;<>()"
+_OPERATOR = re.compile(r"[|&;<>()]{1,2}")  # no operator has more of these characters (XCU 2.10.2)
 _PATTERNS = "*?["
+_PLAIN = re.compile(r"""[^ \t\n|&;<>()*?\[#~'"\\$`]+""")  # characters that stand for themselves outside quotes
+_PLAIN_IN_DOUBLE = re.compile(r'[^"\\$`]+')  # and within double quotes
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _RESERVED = frozenset(
     ("!", "{", "}", "case", "do", "done", "elif", "else", "esac", "fi", "for", "if", "in", "then", "until", "while")
@@ -80,10 +83,10 @@ def read(args: Sequence[str]) -> Line:
 
 def written(word: Word) -> str:
     """Write a word so that a shell reads it back, in the one form that this module uses: ``--api-key=$KEY``."""
-    text = ""
+    texts = [""]
     for piece in reversed(word):
-        text = _written(piece, text[:1]) + text
-    return text or "''"
+        texts.append(_written(piece, texts[-1][:1]))
+    return "".join(reversed(texts)) or "''"
 
 
 def with_texts(word: str, change: Callable[[str], str]) -> str:
@@ -144,7 +147,7 @@ class _Syntax(Exception):
 
 
 class _Reader:
-    """A reader that splits a line into words, character by character."""
+    """A reader that splits a line into words, in linear time: the line comes from a user and may be long."""
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
@@ -158,6 +161,8 @@ class _Reader:
             if char in " \t" or (char == "\n" and self._at >= self._last):
                 self._at += 1
                 found += self._end()
+            elif plain := _PLAIN.match(self._text, self._at):
+                self._copy(plain)
             else:
                 self._one(char)
         return found + self._end()
@@ -165,9 +170,8 @@ class _Reader:
     def _one(self, char: str) -> None:
         if char == "\n":
             raise _Syntax("a new line")
-        if char in _OPERATORS:
-            operator = re.match(r"[|&;<>()]+", self._text[self._at :])
-            raise _Syntax(operator[0] if operator else char)
+        if operator := _OPERATOR.match(self._text, self._at):
+            raise _Syntax(operator[0])
         if char in _PATTERNS:
             raise _Syntax(f"the pattern {char}")
         if char in "#~" and not self._word:
@@ -180,7 +184,7 @@ class _Reader:
             self._escaped()
         elif char in "$`":
             self._dollar(split=True)
-        else:
+        else:  # a # or ~ within a word
             self._add(char)
             self._at += 1
 
@@ -190,6 +194,10 @@ class _Reader:
 
     def _add(self, text: str) -> None:
         self._word.append(Piece(text))
+
+    def _copy(self, plain: re.Match[str]) -> None:
+        self._add(plain[0])
+        self._at = plain.end()
 
     def _until(self, quote: str) -> str:
         end = self._text.find(quote, self._at + 1)
@@ -216,26 +224,25 @@ class _Reader:
                 self._escaped()
             elif char in "$`":
                 self._dollar(split=False)
-            else:
+            elif plain := _PLAIN_IN_DOUBLE.match(self._text, self._at):
+                self._copy(plain)
+            else:  # a backslash that escapes nothing
                 self._add(char)
                 self._at += 1
         raise _Syntax(UNCLOSED)
 
     def _dollar(self, *, split: bool) -> None:
-        rest = self._text[self._at + 1 :]
-        if self._text[self._at] == "`" or rest[:1] == "(":
-            raise _Syntax("a command inside the line" if rest[:2] != "((" else "arithmetic")
-        if rest[:1] == "{":
-            named = re.match(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", rest)
-            if named is None:
-                raise _Syntax("${…} with more than a name in it")
-            self._word.append(Piece(name=named[1], split=split))
-            self._at += 1 + named.end()
-        elif plain := _NAME.match(rest):
-            self._word.append(Piece(name=plain[0], split=split))
-            self._at += 1 + plain.end()
-        elif rest[:1] and rest[0] in _PARAMETERS:
-            raise _Syntax(f"${rest[0]}")
+        after = self._text[self._at + 1 : self._at + 2]
+        if self._text[self._at] == "`" or after == "(":
+            arithmetic = self._text.startswith("$((", self._at)
+            raise _Syntax("arithmetic" if arithmetic else "a command inside the line")
+        if named := _VARIABLE.match(self._text, self._at):
+            self._word.append(Piece(name=named[1] or named[2], split=split))
+            self._at = named.end()
+        elif after == "{":
+            raise _Syntax("${…} with more than a name in it")
+        elif after and after in _PARAMETERS:
+            raise _Syntax(f"${after}")
         else:
             self._add("$")
             self._at += 1
@@ -248,10 +255,8 @@ def _joined(pieces: Iterable[Piece]) -> Word:
     blank.
     """
     word: list[Piece] = []
-    for piece in pieces:
-        if word and not piece.name and not word[-1].name:
-            word[-1] = Piece(word[-1].text + piece.text)
-        else:
-            word.append(piece)
+    for named, group in groupby(pieces, key=lambda piece: bool(piece.name)):
+        alike = list(group)
+        word += alike if named else [Piece("".join(piece.text for piece in alike))]
     certain = any(piece.text or piece.name for piece in word) and not any(piece.split for piece in word)
     return tuple(piece for piece in word if piece.name or piece.text or not certain)
