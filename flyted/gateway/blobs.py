@@ -18,7 +18,7 @@ from pathlib import Path
 
 from flyted.contract.errors import HostFailure, InvalidInput, NotFound
 from flyted.contract.names import label, shown
-from flyted.gateway.recipes import stored
+from flyted.gateway.files import stored
 
 FILE_BYTES = 256 << 20
 """The same as flyted's own limit for a code bundle."""

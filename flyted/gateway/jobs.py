@@ -23,7 +23,7 @@ from flyted.contract.errors import NOT_HERE, Busy, FlytedError, NotFound
 from flyted.contract.names import AppKey, shown
 from flyted.gateway.daemon import Daemon
 from flyted.gateway.errors import FAULT, said
-from flyted.gateway.recipes import replace
+from flyted.gateway.files import oldest, replace
 
 log = logging.getLogger(__name__)
 
@@ -265,8 +265,7 @@ class Jobs:
     def _write(self, run: Run) -> None:
         with contextlib.suppress(OSError):  # only the page is lost
             replace(self._folder / run.name, json.dumps(asdict(run)).encode())
-            old = sorted(self._folder.glob("r*"), key=lambda path: path.stat().st_mtime)[:-RUNS]
-            for path in old:
+            for path in oldest(self._folder, RUNS):
                 path.unlink(missing_ok=True)
                 self._runs.pop(path.name, None)
 

@@ -7,12 +7,12 @@ import binascii
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flyted.contract.errors import PermissionRefused
+from flyted.gateway.files import replace
 
 KEY_BYTES = 32
 
@@ -48,11 +48,7 @@ class Signer:
             key = b""
         if len(key) != KEY_BYTES:
             key = secrets.token_bytes(KEY_BYTES)
-            aside = path.with_name(f".{path.name}.new")
-            aside.unlink(missing_ok=True)
-            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(key)
-            aside.rename(path)
+            replace(path, key)
         return Signer(key)
 
     def sign(self, ticket: Ticket) -> str:

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from flyted.contract.names import AppKey
-from flyted.gateway.recipes import replace, stored
+from flyted.gateway.files import oldest, replace, stored
 
 KEPT = 16
 """Descriptions of an app: more than flyted keeps revisions of it (host/store.py), of which any may serve."""
@@ -38,9 +38,9 @@ class Specs:
         with stored(f"the description of app '{key}'"):
             folder.mkdir(mode=0o700, exist_ok=True)
             replace(folder / digest, app)
-            for path in _oldest(folder, KEPT):
+            for path in oldest(folder, KEPT):
                 path.unlink(missing_ok=True)
-            for path in _oldest(self._folder, APPS):
+            for path in oldest(self._folder, APPS):
                 shutil.rmtree(path, ignore_errors=True)
 
     def find(self, key: AppKey, digest: str) -> bytes | None:
@@ -61,8 +61,3 @@ class Specs:
 
     def _of(self, key: AppKey) -> Path:
         return self._folder / hashlib.sha256(f"{key.project}/{key.domain}/{key.name}".encode()).hexdigest()
-
-
-def _oldest(folder: Path, kept: int) -> list[Path]:
-    found = [(entry.stat().st_mtime, entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    return [Path(path) for _, path in sorted(found)[:-kept]]

@@ -30,7 +30,7 @@ from flyteidl2.workflow import run_service_pb2 as runs
 from flyted.contract.errors import BuildFailed, FlytedError, HostFailure, InvalidInput, Unsupported
 from flyted.gateway import context
 from flyted.gateway.blobs import Place
-from flyted.gateway.recipes import stored
+from flyted.gateway.files import stored
 from tests.gateway.clients import ask, first, service
 from tests.gateway.described import BASE, app
 from tests.gateway.harness import Running, app_map

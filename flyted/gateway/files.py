@@ -1,0 +1,43 @@
+"""Writes the gateway's files, each as a whole, and says in words why one cannot be written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from flyted.contract.errors import HostFailure
+
+CURE = "make room below /var/lib/private/flyted-gateway (df -h /var/lib), then try again"
+
+
+@contextlib.contextmanager
+def stored(what: str) -> Iterator[None]:
+    """Raise :class:`HostFailure` for an OSError in the block, which stores ``what``."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "the disk is full" if full else error.strerror or type(error).__name__
+        raise HostFailure(f"the gateway cannot store {what}: {why}", hint=CURE) from error
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file, for its owner alone, as a whole or not at all. Raise OSError if it cannot be written."""
+    aside = path.with_name(f".{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+        aside.rename(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def oldest(folder: Path, kept: int) -> list[Path]:
+    """Return the files and folders in ``folder`` but for the ``kept`` last changed ones. Raise OSError if it fails."""
+    found = [(entry.stat().st_mtime, entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    return [Path(path) for _, path in sorted(found)[:-kept]]
