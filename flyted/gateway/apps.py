@@ -276,12 +276,4 @@ async def _while_there(call: Coroutine[Any, Any, Any]) -> None:
 
 async def _pause(deploy: Deploy | None) -> None:
     """Wait for news of a running deploy, 5 s at most, else for ``LOOK_S`` seconds, or until the client leaves."""
-    gone = asyncio.ensure_future(caller().gone.wait())
-    news = asyncio.ensure_future(deploy.news.wait(5.0) if deploy and deploy.running else asyncio.sleep(LOOK_S))
-    try:
-        await asyncio.wait((gone, news), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (gone, news):
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(gone, news, return_exceptions=True)
+    await caller().while_there(deploy.news.wait(5.0) if deploy and deploy.running else asyncio.sleep(LOOK_S))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from flyted.contract.errors import InvalidInput, PermissionRefused, Unauthenticated
 from flyted.contract.names import GATEWAY_HOST
@@ -28,6 +29,16 @@ class Caller:
     rights: frozenset[str] = frozenset()
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     receive: Callable[[], Awaitable[object]] | None = field(default=None, repr=False)
+
+    async def while_there(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for ``work``, but not after the client has left: it is cancelled then."""
+        tasks = asyncio.ensure_future(work), asyncio.ensure_future(self.gone.wait())
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def left(self) -> None:
         """Wait until the client has closed its connection. Only for a call whose whole message has been read."""

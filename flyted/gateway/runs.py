@@ -20,7 +20,7 @@ from flyted.gateway.blobs import place_of
 from flyted.gateway.caller import caller
 from flyted.gateway.context import image_of
 from flyted.gateway.data import inputs_of
-from flyted.gateway.jobs import News, Run
+from flyted.gateway.jobs import Run
 from flyted.gateway.parts import Parts
 from flyted.gateway.places import Places
 from flyted.gateway.recipes import checked, uri_of
@@ -96,7 +96,7 @@ class Runs(RunService):
         name, until = request.action_id.run.name, time.monotonic() + STREAM_S
         yield pb.WatchActionDetailsResponse(details=self._details(name))
         while (news := self._parts.jobs.news_of(name)) is not None and time.monotonic() < until:
-            await _either(news)
+            await caller().while_there(news.wait(30.0))
             if caller().gone.is_set():
                 return
         yield pb.WatchActionDetailsResponse(details=self._details(name))
@@ -141,15 +141,3 @@ def _status(run: Run) -> definition.ActionStatus:
 
 def _texts(inputs: common_pb2.Inputs) -> dict[str, str]:
     return {each.name: each.value.scalar.primitive.string_value for each in inputs.literals}
-
-
-async def _either(news: News) -> None:
-    """Wait for news of a build, 30 s at most, or until the client leaves."""
-    gone = asyncio.ensure_future(caller().gone.wait())
-    told = asyncio.ensure_future(news.wait(30.0))
-    try:
-        await asyncio.wait((gone, told), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (gone, told):
-            task.cancel()
-        await asyncio.gather(gone, told, return_exceptions=True)
