@@ -66,7 +66,7 @@ class Apps(AppService):
         self._parts.jobs.forget(key)
         if request.app.spec.desired_state == STOPPED:
             await self._switch("app.stop", key)
-        elif _same(request.app.spec, self._spec_of(key, found).spec):
+        elif _same(request.app.spec, self._known(key, found["app"]["spec_digest"], found["spec"]).spec):
             await self._switch("app.start", key)
         else:
             self._check_whole(key, found)
@@ -157,14 +157,13 @@ class Apps(AppService):
     async def _watched(self, key: AppKey, deploy: Deploy | None) -> definition.App:
         if deploy is None or deploy.accepted is None:
             return await self._view(key)
-        kept = self._kept(key, str(deploy.accepted["spec_digest"])) or app_of(key, {})
+        known = self._known(key, str(deploy.accepted["spec_digest"]))
         if deploy.running:
-            return self._deploying(kept, deploy, None)
+            return self._deploying(known, deploy, None)
         if deploy.error is not None:
-            answer = definition.App(metadata=kept.metadata, spec=kept.spec)
+            answer = definition.App(metadata=known.metadata, spec=known.spec)
             answer.metadata.revision = int(deploy.accepted["revision"])
-            failed = status.of_failure(None, deploy.accepted, said(deploy.error), deploy.begun)
-            answer.status.CopyFrom(failed)
+            answer.status.CopyFrom(status.of_failure(deploy.accepted, said(deploy.error), deploy.begun))
             return answer
         return await self._view(key)
 
@@ -176,16 +175,15 @@ class Apps(AppService):
         except NotFound:
             if not pending or deploy is None or deploy.accepted is None:
                 raise
-            kept = self._kept(key, str(deploy.accepted["spec_digest"])) or app_of(key, {})
-            return self._deploying(kept, deploy, None)
-        known = self._spec_of(key, found)
+            return self._deploying(self._known(key, str(deploy.accepted["spec_digest"])), deploy, None)
+        known = self._known(key, found["app"]["spec_digest"], found["spec"])
         if pending and deploy is not None:
             return self._deploying(known, deploy, found["app"])
         return self._of_map(found["app"], known)
 
-    def _deploying(self, kept: definition.App, deploy: Deploy, app: dict[str, Any] | None) -> definition.App:
+    def _deploying(self, known: definition.App, deploy: Deploy, app: dict[str, Any] | None) -> definition.App:
         accepted = deploy.accepted or {}
-        answer = definition.App(metadata=kept.metadata, spec=kept.spec)
+        answer = definition.App(metadata=known.metadata, spec=known.spec)
         answer.metadata.revision = int(accepted["revision"])
         answer.status.CopyFrom(status.of_deploy(app, accepted, deploy.text, deploy.begun))
         return answer
@@ -204,10 +202,11 @@ class Apps(AppService):
 
     def _listed(self, app: dict[str, Any]) -> definition.App:
         key = AppKey(app["project"], app["domain"], app["name"])
-        return self._of_map(app, self._kept(key, app["spec_digest"]) or app_of(key, {}))
+        return self._of_map(app, self._known(key, app["spec_digest"]))
 
-    def _spec_of(self, key: AppKey, found: dict[str, Any]) -> definition.App:
-        return self._kept(key, found["app"]["spec_digest"]) or app_of(key, found["spec"])
+    def _known(self, key: AppKey, digest: str, spec: dict[str, Any] | None = None) -> definition.App:
+        """Return an app as its client described it, else from flyted's ``spec``, else its names alone."""
+        return self._kept(key, digest) or app_of(key, spec or {})
 
     def _check_whole(self, key: AppKey, found: dict[str, Any]) -> None:
         """Raise :class:`Unsupported` if all that a client can know of an app is flyted's description of it.

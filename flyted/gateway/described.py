@@ -36,20 +36,16 @@ def _fill(spec: pb.Spec, known: AppSpec) -> None:
     if known.sys_path:
         container.env.append(literals_pb2.KeyValuePair(key=SYS_PATH, value=known.sys_path))
     container.ports.add(container_port=known.container_port, name="h2c" if known.h2c else "")
-    image = known.image.get("spec", {}).get("baseImage", "")
-    container.image = str(image)
-    request = tasks_pb2.Resources.ResourceEntry
-    if known.cpu_cores:
-        container.resources.requests.append(
-            request(name=tasks_pb2.Resources.CPU, value=f"{round(known.cpu_cores * 1000)}m")
-        )
-    container.resources.requests.append(request(name=tasks_pb2.Resources.MEMORY, value=str(known.memory_bytes)))
-    if known.disk_bytes:
-        container.resources.requests.append(
-            request(name=tasks_pb2.Resources.EPHEMERAL_STORAGE, value=str(known.disk_bytes))
-        )
-    if known.gpu_count:
-        container.resources.requests.append(request(name=tasks_pb2.Resources.GPU, value=str(known.gpu_count)))
+    container.image = str(known.image.get("spec", {}).get("baseImage", ""))
+    asked = {
+        tasks_pb2.Resources.CPU: f"{round(known.cpu_cores * 1000)}m" if known.cpu_cores else "",
+        tasks_pb2.Resources.MEMORY: str(known.memory_bytes),
+        tasks_pb2.Resources.EPHEMERAL_STORAGE: str(known.disk_bytes or ""),
+        tasks_pb2.Resources.GPU: str(known.gpu_count or ""),
+    }
+    for name, value in asked.items():
+        if value:
+            container.resources.requests.add(name=name, value=value)
     if known.gpu_name or known.gpu_partition:
         accelerator = spec.extended_resources.gpu_accelerator
         accelerator.device, accelerator.partition_size = known.gpu_name, known.gpu_partition
@@ -66,7 +62,7 @@ def _fill(spec: pb.Spec, known: AppSpec) -> None:
         spec.security_context.secrets.append(
             security_pb2.Secret(group=group, key=key, env_var=use.env, mount_requirement=mount)
         )
-    spec.security_context.allow_anonymous = not getattr(known, "requires_auth", False)
+    spec.security_context.allow_anonymous = not known.requires_auth
     spec.profile.type, spec.profile.name = known.type, known.key.name
     spec.profile.short_description = known.description
     spec.links.extend(pb.Link(title=title, path=path, is_relative=path.startswith("/")) for title, path in known.links)

@@ -66,12 +66,12 @@ def of_deploy(app: dict[str, Any] | None, accepted: dict[str, Any], text: str, n
     return status
 
 
-def of_failure(app: dict[str, Any] | None, accepted: dict[str, Any], reason: str, now: float) -> pb.Status:
+def of_failure(accepted: dict[str, Any], reason: str, now: float) -> pb.Status:
     """Return the status after a deploy that failed, for its watcher, even though the old revision still serves.
 
     The arguments are those of :func:`of_deploy`.
     """
-    status = _begun(app) if app else pb.Status()
+    status = pb.Status()
     status.ingress.public_url = str(accepted["url"])
     _condition(status, _D.DEPLOYMENT_STATUS_FAILED, reason, int(accepted["revision"]), now, _why(reason))
     return status
