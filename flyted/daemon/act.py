@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flyted.contract.errors import HostFailure, IngressDown, NotFound
+from flyted.contract.errors import FlytedError, HostFailure, IngressDown, NotFound
 from flyted.contract.names import WAY_OUT, Replica, network_of, replica_of
 from flyted.daemon.listen import hold
 from flyted.host import journal, starts
@@ -107,7 +107,7 @@ class Act:
         return replica_of(unit) is not None
 
     async def do(self, action: Action) -> None:
-        """Carry out one action. Raises :class:`HostFailure`, or :class:`NotFound` when its revision is gone."""
+        """Carry out one action. Raises :class:`HostFailure`, and as :meth:`start_pair`."""
         match action:
             case StartPair(replica):
                 await self.start_pair(replica)
@@ -147,7 +147,8 @@ class Act:
     async def start_pair(self, replica: Replica) -> None:
         """Make a replica's units; its socket listens when this returns.
 
-        Raises :class:`HostFailure` when the socket cannot listen, :class:`NotFound` when the revision is gone.
+        Raises :class:`HostFailure` when the socket cannot listen, :class:`NotFound` when the revision is gone, and
+        :class:`InvalidInput` for a revision of which this version of flyted can make no units.
         """
         pair = self._pair(replica)
         starts.write(Path(LAYOUT.start_file(replica)), pair.start)
@@ -160,14 +161,23 @@ class Act:
     def find_outdated(self) -> None:
         """Find the replicas whose units would be made differently now; called once, at the daemon's start.
 
-        Their units are made anew when they sleep.
+        Their units are made anew when they sleep. An app whose units cannot be made now keeps those that it has.
         """
         for replica in filter(None, map(serving_replica, self.apps())):
-            if starts.read(Path(LAYOUT.start_file(replica))) != self._pair(replica).start:
+            try:
+                wanted = self._pair(replica).start
+            except FlytedError as error:
+                log.error("the units of app %s cannot be made anew: %s", replica.app_id, error.message)  # noqa: TRY400
+                continue
+            if starts.read(Path(LAYOUT.start_file(replica))) != wanted:
                 self.outdated.add(replica)
 
     async def _renew(self, replica: Replica) -> None:
-        """Make a sleeping pair anew. A request that comes while there is no socket gets 503 from the ingress."""
+        """Make a sleeping pair anew. A request that comes while there is no socket gets 503 from the ingress.
+
+        The socket has to go too, even if it stays as it is: systemd makes no unit in place of one that is loaded, and
+        a socket that listens keeps its service loaded (``transient_unit_from_message`` in dbus-manager.c).
+        """
         if not self.units.rests(replica.service):
             return  # a request has just come: the pair is made anew at its next sleep
         log.info("app %s: its units are made anew, as they would be made now", replica.app_id)

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from flyted.contract.errors import FlytedError, HostFailure
+from flyted.contract.errors import FlytedError
 from flyted.contract.names import Replica
 from flyted.daemon.act import Act
 from flyted.plan.actions import Action, StartPair
@@ -169,7 +169,7 @@ class Engine:
             try:
                 await self._begin(action.replica, self._act.do(action))
                 self._up.add(action.replica)
-            except HostFailure as error:
+            except FlytedError as error:  # also one of this app's own: another version took what it asks for
                 self._failed(action.replica, error.message)
                 self.poke()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flyted.contract.app import MAX_TEXT
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
 from flyted.daemon.gpu_table import GpuTable
@@ -19,9 +20,13 @@ from flyted.host.gpu_records import GpuRecords
 from flyted.plan.actions import Sleep
 from flyted.plan.gpu_facts import Inventory
 from flyted.plan.secrets import INGRESS_UNIT
+from flyted.plan.start import LIMIT
 from tests.daemon.fake import Machine, beside
 from tests.plan.gpus import gpu, lease
 from tests.plan.gpus import machine as inventory_of_machine
+
+HUGE = tuple((f"X{number}", "x" * MAX_TEXT) for number in range(LIMIT // MAX_TEXT + 1))
+"""More variables than an app's units can be made with."""
 
 
 @pytest.fixture
@@ -262,6 +267,36 @@ def test_the_units_of_the_first_version_are_not_those_of_now(machine: Machine) -
     machine.systemd.set(replica.service, "inactive")
     machine.act.find_outdated()
     assert machine.act.outdated == {replica}
+
+
+def test_an_app_whose_units_cannot_be_made_keeps_nobody_else_down(machine: Machine) -> None:
+    """Its variables are more than the limit, as another version of flyted may have allowed."""
+    huge = machine.deployed("huge", env=HUGE)
+    web = machine.deployed("web")
+
+    async def story() -> None:
+        machine.act.find_outdated()
+        await machine.engine.settle()
+
+    beside(machine, story)
+    assert machine.active(web.socket) == "active"
+    assert f"{LIMIT >> 10} KiB is the limit" in machine.engine.failures[huge].reason
+
+
+def test_an_app_whose_units_cannot_be_made_anew_keeps_those_that_it_has(machine: Machine) -> None:
+    """They are not taken down for units that cannot come."""
+    huge = machine.deployed("huge", env=HUGE)
+    machine.systemd.set(huge.socket, "active")
+    machine.systemd.set(huge.service, "inactive")
+
+    async def story() -> None:
+        machine.act.find_outdated()
+        await machine.engine.settle()
+        await asyncio.sleep(10)
+
+    beside(machine, story)
+    assert machine.systemd.asked["stop"] == 0
+    assert machine.active(huge.socket) == "active"
 
 
 def test_a_disk_that_refuses_each_write_stops_no_pass(machine: Machine, tmp_path: Path) -> None:
