@@ -21,6 +21,8 @@ from flyted.plan.facts import UnitEnd, UnitFact
 JOB_S = 60.0  # in addition to the longest start, and the longest stop before it
 COLLECT_S = 10.0
 _ENDED = ("inactive", "failed")
+_NO_JOB = b"/"  # what systemd says of a unit without a job, in place of the job's object path
+_NEVER_BEGAN = ("canceled", "dependency")
 _CLEAN_END = UnitEnd("success", 0)
 _UNIT = "org.freedesktop.systemd1.Unit"
 _SERVICE = "org.freedesktop.systemd1.Service"
@@ -80,9 +82,10 @@ class Units:
             return ()
 
     def rests(self, name: str) -> bool:
-        """Report whether a unit has ended, or is not there."""
+        """Report whether a unit has ended and nobody has begun a job for it, or whether it is not there."""
         try:
-            return self._active(name) in _ENDED
+            _id, job = self._get(name, _UNIT, "Job")
+            return job == _NO_JOB and self._active(name) in _ENDED
         except Refused:
             return True
 
@@ -94,7 +97,8 @@ class Units:
         ``timeout_s``: seconds for the whole; systemd has its own limits for the unit. ``clean``: which of the unit's
         folders systemd deletes after a clean end ("state", "cache"; systemctl(1), clean).
 
-        Cancelling the caller stops the unit. Raises :class:`HostFailure` when it cannot be made, or is too slow.
+        Cancelling the caller stops the unit. Raises :class:`HostFailure` when it cannot be made, somebody stops it
+        before it begins, or it is too slow.
         """
         # AddRef keeps the ended unit until we have read how it ended, whatever its CollectMode
         steps = [*properties({**wanted, "AddRef": True}), *auxiliary([])]
@@ -102,7 +106,8 @@ class Units:
             async with asyncio.timeout(timeout_s), self._watch([name]) as changed:
                 job = await self._begin(name, steps, [name], evict=False)
                 try:
-                    await self._finished(job)
+                    if (result := await self._finished(job)) in _NEVER_BEGAN:
+                        raise HostFailure(f"systemd did not start {name}: {result}", hint="type the command again")
                     await self._until_ended(name, changed)
                     end = self.ended(name) or _CLEAN_END
                     if clean and end == _CLEAN_END:
@@ -120,7 +125,7 @@ class Units:
             raise HostFailure(f"{name} did not end within {timeout_s:g} s") from error
 
     async def _until_ended(self, name: str, changed: asyncio.Event) -> None:
-        while self._active(name) not in _ENDED:
+        while not self.rests(name):
             await changed.wait()
             changed.clear()
 
@@ -226,7 +231,7 @@ class Units:
     async def _begin(self, name: str, steps: Sequence[Step], names: Sequence[str], *, evict: bool) -> str:
         """Call ``StartTransientUnit``, and return its job; a unit of the same name that has ended is collected first.
 
-        One that still runs is stopped with ``evict``, else waited for.
+        One that runs, or is about to start, is stopped with ``evict``, else waited for.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + COLLECT_S
@@ -237,7 +242,7 @@ class Units:
                 except Refused as error:
                     if error.errno != errno.EEXIST or clock() > deadline:
                         raise
-                if not evict and self._active(name) not in _ENDED:
+                if not evict and not self.rests(name):
                     await self._until_ended(name, changed)
                     deadline = clock() + COLLECT_S
                 changed.clear()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -431,6 +433,52 @@ def test_two_of_one_name_run_one_after_the_other() -> None:
         lines = os.read(reading, 1000).split(b"\n")[:-1]
         assert sorted([lines[:2], lines[2:]]) == [[b"1 in", b"1 out"], [b"2 in", b"2 out"]]
         os.close(reading)
+
+    run(work())
+
+
+@pytest.fixture
+def after_a_slow_one() -> Iterator[str]:
+    """The name of a service whose start systemd puts off until ``flyted-test-slow.service`` has ended."""
+    name = "flyted-test-after.service"
+    folder = Path(f"/run/systemd/system/{name}.d")
+    folder.mkdir(parents=True)
+    (folder / "after.conf").write_text("[Unit]\nAfter=flyted-test-slow.service\n")
+    must("systemctl", "daemon-reload")
+    yield name
+    shutil.rmtree(folder)
+    must("systemctl", "daemon-reload")
+
+
+def test_one_that_is_about_to_start_is_waited_for(after_a_slow_one: str, tmp_path: Path) -> None:
+    """Until systemd has come to the job that starts it, a unit is as inactive as one that has ended."""
+    said = tmp_path / "said"
+
+    async def work() -> None:
+        async with connected() as units:
+            slow = units.run_transient("flyted-test-slow.service", command("/bin/sleep", "1", Type="oneshot"))
+            says = command("/bin/sh", "-c", f"echo x >>{said}")
+            both = [units.run_transient(after_a_slow_one, says) for _ in (1, 2)]
+            assert await asyncio.gather(slow, *both) == [UnitEnd("success", 0)] * 3
+            assert said.read_text() == "x\nx\n"
+
+    run(work())
+
+
+def test_one_that_is_stopped_before_it_began_has_not_ended_well(after_a_slow_one: str) -> None:
+    """What never ran has done nothing, even if systemd has no failure to tell of."""
+
+    async def work() -> None:
+        async with connected() as units:
+            slow = asyncio.create_task(
+                units.run_transient("flyted-test-slow.service", command("/bin/sleep", "1", Type="oneshot"))
+            )
+            stopped = asyncio.create_task(units.run_transient(after_a_slow_one, command("/bin/true")))
+            await asyncio.sleep(0.2)
+            await units.stop(after_a_slow_one)
+            with pytest.raises(HostFailure, match=f"systemd did not start {after_a_slow_one}: canceled"):
+                await stopped
+            assert await slow == UnitEnd("success", 0)
 
     run(work())
 
