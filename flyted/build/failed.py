@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EX_INSTALL = 1  # uv failed: its own output comes before our line
-EX_APART = 3  # only a build that can write nothing but its image may go on; the same as plan/build_unit.BUILD_APART
+EX_APART = 3  # only a build that can write nothing but its image may go on; the same as plan/images/build_unit.BUILD_APART
 EX_UNAVAILABLE = 69  # no usable Python
 EX_IOERR = 74  # a file or folder could not be read or written
 EX_TEMPFAIL = 75  # another builder has the image locked

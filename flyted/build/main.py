@@ -16,7 +16,7 @@ from .failed import EX_CONFIG, EX_IOERR, Failed, say
 from .image import build, build_apart, remove
 from .uv import Uv
 
-FORMAT = 1  # of recipe and record; plan/recipe.py has the same number, a test compares them
+FORMAT = 1  # of recipe and record; plan/images/recipe.py has the same number, a test compares them
 
 
 def main(argv: list[str]) -> int:

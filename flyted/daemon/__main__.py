@@ -16,33 +16,33 @@ from flyted.contract.errors import FlytedError, InvalidInput, StoreCorrupt
 from flyted.contract.status import CANNOT_START
 from flyted.contract.version import PROTOCOL, VERSION
 from flyted.daemon import settings as settings_file
+from flyted.daemon.access.grants import Grants
+from flyted.daemon.access.login import Logins
+from flyted.daemon.access.tokens import Tokens
 from flyted.daemon.act import Act
-from flyted.daemon.app_data import AppData
-from flyted.daemon.apps import Apps
-from flyted.daemon.bundles import Bundles
-from flyted.daemon.control import Control
-from flyted.daemon.credentials import Credentials
-from flyted.daemon.deploy import Deploy
+from flyted.daemon.api.control import Control
+from flyted.daemon.api.verbs import Call, Right, Verb
+from flyted.daemon.apps.bundles import Bundles
+from flyted.daemon.apps.data import AppData
+from flyted.daemon.apps.deploy import Deploy
+from flyted.daemon.apps.turns import Turns
+from flyted.daemon.apps.verbs import Apps
 from flyted.daemon.doctor import Doctor
 from flyted.daemon.engine import Engine
 from flyted.daemon.gateway import Gateway
-from flyted.daemon.gpu_table import GpuTable
-from flyted.daemon.gpu_verbs import GpuVerbs
-from flyted.daemon.gpus import Gpus
-from flyted.daemon.grants import Grants
-from flyted.daemon.handover import Handover
-from flyted.daemon.image_sweep import ImageSweep
-from flyted.daemon.images import Images
-from flyted.daemon.listen import choose_listen, hold, nameservers
-from flyted.daemon.login import Logins
+from flyted.daemon.gpus.leases import Gpus
+from flyted.daemon.gpus.table import GpuTable
+from flyted.daemon.gpus.verbs import GpuVerbs
+from flyted.daemon.images.images import Images
+from flyted.daemon.images.sweep import ImageSweep
+from flyted.daemon.ingress.listen import choose_listen, hold, nameservers
+from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.models import ModelVerbs
-from flyted.daemon.secrets import Secrets
+from flyted.daemon.secrets.credentials import Credentials
+from flyted.daemon.secrets.handover import Handover
+from flyted.daemon.secrets.verbs import Secrets
 from flyted.daemon.settings import Settings
 from flyted.daemon.state import EX_CONFIG, STATE, new_database, opened, refuse
-from flyted.daemon.tls import Tls
-from flyted.daemon.tokens import Tokens
-from flyted.daemon.turns import Turns
-from flyted.daemon.verbs import Call, Right, Verb
 from flyted.host import identity, people, rotation, sockets
 from flyted.host.clock import Clock
 from flyted.host.gpu import Gpu
@@ -54,8 +54,8 @@ from flyted.host.tokens import Tokens as TokenTable
 from flyted.host.units import Units
 from flyted.host.vault import Vault
 from flyted.host.watch_files import FileWatch
-from flyted.plan.build_secrets import machine_secrets
-from flyted.plan.build_unit import BuildSettings
+from flyted.plan.images.build_secrets import machine_secrets
+from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.overdue import KILL_S
 from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import STOP_S

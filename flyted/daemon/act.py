@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flyted.contract.errors import FlytedError, HostFailure, IngressDown, NotFound
 from flyted.contract.names import WAY_OUT, Replica, network_of, replica_of
-from flyted.daemon.listen import hold
+from flyted.daemon.ingress.listen import hold
 from flyted.host import journal, starts
 from flyted.host.disk import is_folder
 from flyted.host.ingress import Ingress
@@ -21,13 +21,13 @@ from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
 from flyted.plan.actions import Action, EngineSleep, RenewPair, Sleep, StartPair, StartService, StopPair
 from flyted.plan.app_folders import erase_unit, folders_of
-from flyted.plan.build_unit import IMAGES
 from flyted.plan.engines.failures import LINES as ENGINE_LINES
 from flyted.plan.engines.failures import engine_failure
 from flyted.plan.engines.sleep import ANSWER_S, ASLEEP, answered, sleepers
 from flyted.plan.facts import StoredApp, UnitFact
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress import IngressState, Listen
+from flyted.plan.images.build_unit import IMAGES
+from flyted.plan.ingress.state import IngressState, Listen
 from flyted.plan.reasons import Line, came_up, crash_of, lacks_network, network_reason, reason_of
 from flyted.plan.reconcile import serving_replica
 from flyted.plan.secrets import INGRESS_UNIT

@@ -11,13 +11,13 @@ from typing import Any
 
 from flyted.contract.status import AppState
 from flyted.daemon.act import Act
+from flyted.daemon.api.verbs import Call, Right, Verb
+from flyted.daemon.apps.status import app_map
 from flyted.daemon.engine import Engine
-from flyted.daemon.gpu_verbs import GpuVerbs
-from flyted.daemon.listen import nameservers
-from flyted.daemon.status import app_map
-from flyted.daemon.verbs import Call, Right, Verb
+from flyted.daemon.gpus.verbs import GpuVerbs
+from flyted.daemon.ingress.listen import nameservers
 from flyted.host.vault import Vault
-from flyted.plan.ingress import Listen
+from flyted.plan.ingress.state import Listen
 from flyted.plan.sandbox import unreachable_nameservers
 
 STATE = Path("/var/lib/flyted")

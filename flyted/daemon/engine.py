@@ -21,7 +21,7 @@ from flyted.contract.names import Replica
 from flyted.daemon.act import Act
 from flyted.plan.actions import Action, StartPair
 from flyted.plan.facts import Facts, Failure
-from flyted.plan.gpu_facts import GpuFacts
+from flyted.plan.gpus.facts import GpuFacts
 from flyted.plan.idle import Clock, idle_s
 from flyted.plan.overdue import ending
 from flyted.plan.reconcile import Plan, reconcile, serving_replica

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract.names import GATEWAY_HOST
-from flyted.daemon.verbs import Call, Right, Verb
+from flyted.daemon.api.verbs import Call, Right, Verb
 
 
 class Gateway:

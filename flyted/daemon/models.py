@@ -10,7 +10,7 @@ from typing import Any
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import model_name, shown
-from flyted.daemon.verbs import Call, Door, Right, Verb
+from flyted.daemon.api.verbs import Call, Door, Right, Verb
 from flyted.host.models import Model, Models, checked
 from flyted.plan.engines.models import model_names, model_paths
 

@@ -13,7 +13,7 @@ from typing import Any
 from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import BASE_DOMAIN, shown
-from flyted.plan.build_secrets import machine_secrets
+from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.units import START_S
 
 PATH = Path("/etc/flyted/flyted.toml")

@@ -20,7 +20,7 @@ from flyted.contract.errors import FlytedError, InvalidInput
 from flyted.gateway.caller import Caller, bearer, enter, of_request, texts
 from flyted.gateway.parts import Parts
 from flyted.gateway.reply import Reply, plain, rpc_error
-from flyted.gateway.services import OPEN, Services
+from flyted.gateway.services.registry import OPEN, Services
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,6 @@ class Gateway:
         await self._services.answer(service, method, scope, headers, receive, reply)
 
     async def _page(self, scope: dict[str, Any], headers: dict[str, str], reply: Reply) -> None:
-        from flyted.gateway.pages import answer
+        from flyted.gateway.pages.site import answer
 
         await answer(self._parts, scope, headers, reply)

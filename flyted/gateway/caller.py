@@ -51,7 +51,7 @@ class Caller:
 
     async def _listen(self) -> None:
         while self.receive is not None and not self.gone.is_set():
-            await self.receive()  # a disconnect sets self.gone (services.py)
+            await self.receive()  # a disconnect sets self.gone (services/registry.py)
 
 
 _caller: ContextVar[Caller] = ContextVar("caller")

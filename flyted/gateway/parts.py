@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from flyted.gateway.blobs import Blobs
 from flyted.gateway.daemon import Daemon
-from flyted.gateway.jobs import Jobs
-from flyted.gateway.recipes import Recipes
-from flyted.gateway.signing import Signer
-from flyted.gateway.specs import Specs
-from flyted.gateway.uploads import Uploads
+from flyted.gateway.files.blobs import Blobs
+from flyted.gateway.files.recipes import Recipes
+from flyted.gateway.files.signing import Signer
+from flyted.gateway.files.uploads import Uploads
+from flyted.gateway.idl.specs import Specs
+from flyted.gateway.services.jobs import Jobs
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract.errors import HostFailure
-from flyted.plan.gpu_facts import Inventory, inventory_of, xid_of
+from flyted.plan.gpus.facts import Inventory, inventory_of, xid_of
 
 log = logging.getLogger(__name__)
 

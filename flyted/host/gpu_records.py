@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from flyted.host.database import Database
-from flyted.plan.gpu_facts import Learned, Lease
+from flyted.plan.gpus.facts import Learned, Lease
 
 
 class GpuRecords:

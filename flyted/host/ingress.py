@@ -1,4 +1,4 @@
-"""HAProxy: its files, and its runtime API over the admin socket. The decisions are made in ``plan/ingress*.py``.
+"""HAProxy: its files, and its runtime API over the admin socket. The decisions are made in ``plan/ingress``.
 
 The admin socket belongs to PID 1 (``flyted-ingress.socket``): connecting starts HAProxy if it is not running.
 """
@@ -15,9 +15,11 @@ from pathlib import Path
 from flyted.contract.errors import HostFailure, IngressDown
 from flyted.contract.names import shown
 from flyted.host import whole_file
-from flyted.plan import ingress, ingress_answers, ingress_config
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress_guard import TOKENS, USES, USES_KEPT_S
+from flyted.plan.ingress import answers as ingress_answers
+from flyted.plan.ingress import config as ingress_config
+from flyted.plan.ingress import state as ingress
+from flyted.plan.ingress.auth import TOKENS, USES, USES_KEPT_S
 
 __all__ = ["Applied", "Ingress", "IngressDown"]
 
@@ -54,7 +56,7 @@ class Ingress:
         self._forgotten = 0
         self._process = ""
         self.tokens: Callable[[], Mapping[str, str]] = dict
-        """A function that returns the table of tokens, key → value, as it should be now (``daemon/grants.py``)."""
+        """A function that returns the table of tokens, key → value, as it should be now (``daemon/access``)."""
 
     def write(self, wanted: ingress.IngressState, listen: ingress.Listen) -> None:
         """Write the files that are not as wanted, each atomically: HAProxy serves them when it starts next.

@@ -127,7 +127,7 @@ def _check_words(spec: AppSpec, line: Line, names: set[str], secrets: set[str]) 
 
 
 def _of_image(image: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the variables that the image's layers set. plan/images.py checks the layers themselves."""
+    """Yield the names of the variables that the image's layers set. plan/images checks the layers themselves."""
     recipe = image.get("spec")
     layers = recipe.get("layers") if isinstance(recipe, dict) else None
     for layer in layers if isinstance(layers, list) else ():

@@ -11,7 +11,7 @@ from typing import Any
 from flyted.contract.app import AppSpec
 from flyted.contract.names import AppKey, Replica, replica_of
 from flyted.plan.engines.shape import Shape, open_paths, shape_of
-from flyted.plan.gpu_facts import GpuFacts
+from flyted.plan.gpus.facts import GpuFacts
 from flyted.plan.idle import Traffic
 
 

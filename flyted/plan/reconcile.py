@@ -16,8 +16,8 @@ from flyted.plan.actions import Action, RenewPair, StartPair, StartService, Stop
 from flyted.plan.engines.sleep import SLEEP_AND_WAKE_S, asleep, idle_step
 from flyted.plan.facts import Facts, StoredApp, UnitFact
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
-from flyted.plan.ingress import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavailable, unavailable
-from flyted.plan.ingress_fence import keys
+from flyted.plan.ingress.paths import keys
+from flyted.plan.ingress.state import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavailable, unavailable
 from flyted.plan.units import STOP_S, socket_path
 
 RENEWALS = 4

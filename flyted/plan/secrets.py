@@ -13,7 +13,7 @@ from flyted.contract.errors import PermissionRefused
 from flyted.contract.gpu import Ask
 from flyted.contract.names import AppKey, Replica, replica_of, shown
 from flyted.plan.facts import StoredApp
-from flyted.plan.gpu_lease import CREDENTIAL as GPU
+from flyted.plan.gpus.lease import CREDENTIAL as GPU
 
 INGRESS_UNIT = "flyted-ingress.service"
 SITE = "site.pem"

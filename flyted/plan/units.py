@@ -19,7 +19,7 @@ from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.names import WAY_OUT, Replica, network_of, state_name, user_of
 from flyted.plan import command, knative
 from flyted.plan.engines.shape import Shape, shape_of
-from flyted.plan.gpu_lease import CREDENTIAL as GPU
+from flyted.plan.gpus.lease import CREDENTIAL as GPU
 from flyted.plan.sandbox import (
     GPU_SERVICES,
     RESOLVERS,

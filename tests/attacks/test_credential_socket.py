@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.errors import NotFound
-from flyted.daemon.credentials import MAX_CONNECTIONS, Credentials
+from flyted.daemon.secrets.credentials import MAX_CONNECTIONS, Credentials
 
 pytestmark = pytest.mark.slow
 

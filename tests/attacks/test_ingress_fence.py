@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flyted.plan.ingress import IngressState
-from flyted.plan.ingress_fence import CLOSED as TEXT
-from flyted.plan.ingress_fence import keys
+from flyted.plan.ingress.paths import CLOSED as TEXT
+from flyted.plan.ingress.paths import keys
+from flyted.plan.ingress.state import IngressState
 from tests.attacks import http2
 from tests.host.haproxy import A, App, B, Machine, apply, exchange, machine, needs_haproxy, parsed
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from flyted.plan.ingress import IngressState
-from flyted.plan.ingress_fence import keys
+from flyted.plan.ingress.paths import keys
+from flyted.plan.ingress.state import IngressState
 from tests.attacks import http2
 from tests.host.haproxy import A, B, Machine, apply, machine, needs_haproxy
 

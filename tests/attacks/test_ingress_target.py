@@ -11,7 +11,7 @@ import socket
 
 import pytest
 
-from flyted.plan.ingress_request import HOST
+from flyted.plan.ingress.request import HOST
 from tests.attacks import http2
 from tests.host.haproxy import A, App, Machine, needs_haproxy, parsed
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flyted.plan import pip
+from flyted.plan.images import pip
 from tests.build.harness import EX_APART, HASH, PYTHON, Builds, source, wheel
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flyted.build import main, uv
 from flyted.build.pythons import Python, nearest
-from flyted.plan.recipe import FORMAT
+from flyted.plan.images.recipe import FORMAT
 
 pytestmark = pytest.mark.slow
 

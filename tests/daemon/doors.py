@@ -9,8 +9,8 @@ import threading
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 
-from flyted.daemon.control import Control, Owner
-from flyted.daemon.verbs import Verb
+from flyted.daemon.api.control import Control, Owner
+from flyted.daemon.api.verbs import Verb
 
 
 class Doors:

@@ -26,7 +26,7 @@ from flyted.host.ingress import Applied
 from flyted.host.store import Store
 from flyted.plan.facts import ImageFact, UnitFact
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress import IngressState, Listen
+from flyted.plan.ingress.state import IngressState, Listen
 from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import Layout
 from tests.plan.stored import DOMAIN, spec

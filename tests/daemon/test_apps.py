@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from flyted.contract.names import AppKey, Replica
-from flyted.daemon import apps as apps_module
-from flyted.daemon.actor import Actor
-from flyted.daemon.apps import Apps
-from flyted.daemon.status import app_map
-from flyted.daemon.turns import Turns
-from flyted.daemon.verbs import Call
+from flyted.daemon.api.actor import Actor
+from flyted.daemon.api.verbs import Call
+from flyted.daemon.apps import verbs as apps_module
+from flyted.daemon.apps.status import app_map
+from flyted.daemon.apps.turns import Turns
+from flyted.daemon.apps.verbs import Apps
 from flyted.host import people
 from flyted.plan.crowd import FOLLOWED
 from flyted.plan.facts import Facts, StoredApp

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.errors import InvalidInput
-from flyted.daemon.bundles import Bundles
+from flyted.daemon.apps.bundles import Bundles
 from flyted.plan.facts import StoredApp
 from tests.plan.stored import app
 

@@ -13,9 +13,9 @@ import pytest
 
 from flyted.contract import client
 from flyted.contract.errors import FlytedError, NotFound, Unauthenticated
-from flyted.daemon import actor
-from flyted.daemon.actor import Actor
-from flyted.daemon.verbs import APP_ARGS, Call, Right, Verb
+from flyted.daemon.api import actor
+from flyted.daemon.api.actor import Actor
+from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
 from flyted.host import people
 from flyted.plan.facts import Token
 from flyted.plan.tokens import BROWSER, NAMED
@@ -178,7 +178,7 @@ def test_strangers_do_not_fill_the_journal(box: Box) -> None:
 def rows() -> dict[str, tuple[str, bool]]:
     """Every row of the verb table in the daemon's code: its right, and whether it changes something."""
     found = {}
-    for path in Path(actor.__file__).parent.glob("*.py"):
+    for path in Path(actor.__file__).parents[1].rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Dict):
                 for key, row in zip(node.keys, node.values, strict=True):

@@ -24,9 +24,9 @@ from flyted.contract.errors import (
     ProtocolMismatch,
     SecretNotFound,
 )
-from flyted.daemon import connection
-from flyted.daemon.actor import Actor
-from flyted.daemon.verbs import Call, Right, Verb
+from flyted.daemon.api import connection
+from flyted.daemon.api.actor import Actor
+from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.host import people
 from flyted.plan import crowd as crowd_plan
 from flyted.plan.crowd import CONTROL

@@ -12,18 +12,18 @@ import pytest
 
 from flyted.contract.errors import DeployFailed, HostFailure
 from flyted.contract.names import AppKey, Replica
-from flyted.daemon.bundles import Bundles
-from flyted.daemon.deploy import Deploy
-from flyted.daemon.gpu_table import GpuTable
-from flyted.daemon.gpus import Gpus
-from flyted.daemon.images import Images
+from flyted.daemon.apps.bundles import Bundles
+from flyted.daemon.apps.deploy import Deploy
+from flyted.daemon.apps.turns import Turns
+from flyted.daemon.gpus.leases import Gpus
+from flyted.daemon.gpus.table import GpuTable
+from flyted.daemon.images.images import Images
 from flyted.daemon.models import ModelVerbs
-from flyted.daemon.turns import Turns
 from flyted.host import journal
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.models import Models
-from flyted.plan.build_unit import BuildSettings
+from flyted.plan.images.build_unit import BuildSettings
 from tests.daemon.fake import Machine, beside
 from tests.plan.stored import spec
 

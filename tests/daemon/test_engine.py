@@ -12,13 +12,13 @@ import pytest
 from flyted.contract.app import MAX_TEXT
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
-from flyted.daemon.gpu_table import GpuTable
-from flyted.daemon.gpus import Gpus
+from flyted.daemon.gpus.leases import Gpus
+from flyted.daemon.gpus.table import GpuTable
 from flyted.host import journal
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.plan.actions import Sleep
-from flyted.plan.gpu_facts import Inventory
+from flyted.plan.gpus.facts import Inventory
 from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.start import LIMIT
 from tests.daemon.fake import Machine, beside

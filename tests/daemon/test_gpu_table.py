@@ -10,13 +10,13 @@ import pytest
 from flyted.contract.errors import HostFailure
 from flyted.contract.gpu import Ask
 from flyted.contract.names import Replica
-from flyted.daemon.gpu_line import MAX_LINE, Line, Waiting
-from flyted.daemon.gpu_status import gpus_map
-from flyted.daemon.gpu_table import GpuTable
+from flyted.daemon.gpus.queue import MAX_LINE, Line, Waiting
+from flyted.daemon.gpus.status import gpus_map
+from flyted.daemon.gpus.table import GpuTable
 from flyted.host.database import Database
 from flyted.host.gpu_records import GpuRecords
 from flyted.plan.facts import Facts
-from flyted.plan.gpu_facts import GpuFacts, Learned
+from flyted.plan.gpus.facts import GpuFacts, Learned
 from tests.plan.gpus import GIB, gpu, lease, machine, process, unit
 
 

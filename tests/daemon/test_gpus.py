@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.gpu import Ask
-from flyted.daemon.gpu_table import GpuTable
-from flyted.daemon.gpus import Gpus
+from flyted.daemon.gpus.leases import Gpus
+from flyted.daemon.gpus.table import GpuTable
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
-from flyted.plan.gpu_facts import Inventory, Learned
+from flyted.plan.gpus.facts import Inventory, Learned
 from tests.daemon.fake import Machine, beside
 from tests.plan.gpus import GIB, gpu, lease, process
 from tests.plan.gpus import machine as inventory_of_machine

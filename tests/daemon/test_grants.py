@@ -12,7 +12,7 @@ import pytest
 
 from flyted.contract import token
 from flyted.contract.errors import IngressDown, Unauthenticated
-from flyted.daemon.grants import LOOK_S, Grants
+from flyted.daemon.access.grants import LOOK_S, Grants
 from flyted.host import people
 from flyted.plan.facts import Token
 from tests.daemon.clocks import SettableClock

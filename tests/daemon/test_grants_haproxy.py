@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.token import digest
-from flyted.daemon import grants as module
+from flyted.daemon.access import grants as module
 from flyted.host import people
 from flyted.host.clock import Clock
-from flyted.plan.ingress import IngressState
+from flyted.plan.ingress.state import IngressState
 from tests.daemon.token_harness import BOB, CAROL, Box
 from tests.host.haproxy import Machine, apply, machine, needs_haproxy
 

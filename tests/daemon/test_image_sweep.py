@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from flyted.contract.errors import BuildFailed, StoreCorrupt
-from flyted.daemon import images as images_module
-from flyted.daemon.image_builds import Build, Emit
-from flyted.daemon.image_sweep import ImageSweep
-from flyted.daemon.images import Images
-from flyted.plan.build_unit import BuildSettings
+from flyted.daemon.images import images as images_module
+from flyted.daemon.images.builds import Build, Emit
+from flyted.daemon.images.images import Images
+from flyted.daemon.images.sweep import ImageSweep
 from flyted.plan.facts import ImageFact, UnitEnd
+from flyted.plan.images.build_unit import BuildSettings
 
 HALF, OTHER = "a" * 32, "b" * 32
 

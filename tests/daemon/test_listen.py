@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flyted.contract.errors import HostFailure
-from flyted.daemon.listen import choose_listen
+from flyted.daemon.ingress.listen import choose_listen
 from flyted.daemon.settings import Settings
 
 SETTINGS = Settings(https_port=20443, http_port=20080)

@@ -9,9 +9,9 @@ import pytest
 
 from flyted.contract import client
 from flyted.contract.errors import InvalidInput, NotFound, PermissionRefused, Unauthenticated
-from flyted.daemon import login
-from flyted.daemon.login import MOST_CODES
-from flyted.daemon.verbs import Right
+from flyted.daemon.access import login
+from flyted.daemon.access.login import MOST_CODES
+from flyted.daemon.api.verbs import Right
 from tests.daemon.token_harness import BOB, CAROL, BothDoors, Box, link, logged_in, redeem
 
 

@@ -15,9 +15,9 @@ import pytest
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, NotFound
 from flyted.daemon import models as verbs_of_models
-from flyted.daemon.actor import Actor
+from flyted.daemon.api.actor import Actor
+from flyted.daemon.api.verbs import Call
 from flyted.daemon.models import ModelVerbs
-from flyted.daemon.verbs import Call
 from flyted.host import models
 from flyted.host.models import Models
 from flyted.host.store import Store

@@ -8,7 +8,7 @@ import pytest
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica
-from flyted.daemon.status import app_map
+from flyted.daemon.apps.status import app_map
 from flyted.plan import facts as facts_module
 from flyted.plan.engines.shape import Shape, open_paths, shape_of
 from flyted.plan.facts import UnitFact

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.errors import StoreCorrupt
-from flyted.daemon.tls import Tls
+from flyted.daemon.ingress.tls import Tls
 from flyted.host import ca
 from flyted.host.ingress import Ingress
 from flyted.host.vault import Vault

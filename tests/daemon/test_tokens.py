@@ -18,7 +18,7 @@ from flyted.contract.errors import (
     PermissionRefused,
     Unauthenticated,
 )
-from flyted.daemon.verbs import Right
+from flyted.daemon.api.verbs import Right
 from flyted.plan.tokens import EXPIRED_KEPT_S, MOST, NAMED
 from tests.daemon.token_harness import BOB, CAROL, ME, BothDoors, Box, logged_in
 

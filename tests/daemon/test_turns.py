@@ -8,7 +8,7 @@ import pytest
 
 from flyted.contract.errors import Busy, DeployFailed
 from flyted.contract.names import AppKey
-from flyted.daemon.turns import Turns
+from flyted.daemon.apps.turns import Turns
 
 ONE, OTHER = AppKey("default", "development", "one"), AppKey("default", "development", "other")
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from flyted.contract import client
-from flyted.daemon.actor import Actor
-from flyted.daemon.grants import Grants
-from flyted.daemon.login import Logins
-from flyted.daemon.tokens import Tokens
-from flyted.daemon.verbs import Call, Right, Verb
+from flyted.daemon.access.grants import Grants
+from flyted.daemon.access.login import Logins
+from flyted.daemon.access.tokens import Tokens
+from flyted.daemon.api.actor import Actor
+from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.host import people
 from flyted.host.clock import Clock
 from flyted.host.ingress import Ingress

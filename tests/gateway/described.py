@@ -8,7 +8,7 @@ from typing import Any
 from flyteidl2.app import app_definition_pb2 as definition
 from flyteidl2.core import tasks_pb2
 
-from flyted.gateway.blobs import Place
+from flyted.gateway.files.blobs import Place
 from tests.gateway.harness import Running
 
 BASE = "ghcr.io/flyteorg/flyte:py3.12-v2.12.1"

@@ -26,8 +26,8 @@ from flyted.contract.app import AppSpec, from_dict, to_dict
 from flyted.contract.errors import Busy, DeployFailed, FlytedError, InvalidInput, SecretNotFound
 from flyted.contract.idl import spec_of
 from flyted.contract.names import AppKey
-from flyted.gateway import specs as specs_module
-from flyted.gateway.specs import Specs
+from flyted.gateway.idl import specs as specs_module
+from flyted.gateway.idl.specs import Specs
 from tests.gateway.clients import HEADERS, ask, first, service
 from tests.gateway.described import BASE, CODE, app, bundle
 from tests.gateway.harness import NO_APP, Running, app_map

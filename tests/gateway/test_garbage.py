@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from flyted.contract.errors import NOT_HERE
 from flyted.gateway.errors import FAULT
 from flyted.gateway.limits import MESSAGE_BYTES
-from flyted.gateway.services import SERVICES
-from flyted.gateway.tasks import BESIDE_S
+from flyted.gateway.services.registry import SERVICES
+from flyted.gateway.services.tasks import BESIDE_S
 from tests.gateway.harness import TOKEN, Running
 
 pytestmark = pytest.mark.slow

@@ -28,9 +28,9 @@ from flyteidl2.task import task_service_pb2 as tasks
 from flyteidl2.workflow import run_service_pb2 as runs
 
 from flyted.contract.errors import BuildFailed, FlytedError, HostFailure, InvalidInput, Unsupported
-from flyted.gateway import context
-from flyted.gateway.blobs import Place
-from flyted.gateway.files import stored
+from flyted.gateway.files import context
+from flyted.gateway.files.blobs import Place
+from flyted.gateway.files.whole import stored
 from tests.gateway.clients import ask, first, service
 from tests.gateway.described import BASE, app
 from tests.gateway.harness import Running, app_map

@@ -18,7 +18,7 @@ from flyteidl2.logs.dataplane import payload_pb2 as lines
 from flyted.contract.errors import Unauthenticated
 from flyted.gateway.caller import Caller, enter
 from flyted.gateway.daemon import Daemon
-from flyted.gateway.logs import Logs
+from flyted.gateway.services.logs import Logs
 from flyted.plan.crowd import FOLLOWED
 from tests.gateway.clients import first, service
 from tests.gateway.described import app
@@ -67,7 +67,7 @@ def test_a_client_that_leaves_ends_what_flyted_does_for_it(gateway: Running) -> 
 
 def test_a_token_that_is_revoked_ends_the_stream(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within seconds, although the stream began with a good one."""
-    monkeypatch.setattr("flyted.gateway.logs.CHECK_S", 0.2)
+    monkeypatch.setattr("flyted.gateway.services.logs.CHECK_S", 0.2)
 
     def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
         yield event("only line")

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from flyted.daemon.control import MAX_API
+from flyted.daemon.api.control import MAX_API
 from flyted.gateway.daemon import LONG, SHORT
 from flyted.gateway.places import Places
 from flyted.plan.crowd import Room

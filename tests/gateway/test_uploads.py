@@ -19,10 +19,10 @@ from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 
 from flyted.contract.errors import NotFound
-from flyted.gateway import blobs
-from flyted.gateway.blobs import Place
-from flyted.gateway.signing import Signer, Ticket
-from flyted.gateway.uploads import AT_ONCE
+from flyted.gateway.files import blobs
+from flyted.gateway.files.blobs import Place
+from flyted.gateway.files.signing import Signer, Ticket
+from flyted.gateway.files.uploads import AT_ONCE
 from tests.gateway.clients import HEADERS, ask, service
 from tests.gateway.harness import WHO, Running
 

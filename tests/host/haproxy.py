@@ -21,8 +21,8 @@ import pytest
 
 from flyted.host.ca import issue_leaf, new_ca
 from flyted.host.ingress import Applied, Ingress
-from flyted.plan.ingress import IngressState, Listen, Server
-from flyted.plan.ingress_config import Places
+from flyted.plan.ingress.config import Places
+from flyted.plan.ingress.state import IngressState, Listen, Server
 
 PROGRAM = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 A, B = "a.apps.localhost", "b.apps.localhost"

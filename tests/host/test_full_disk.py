@@ -15,7 +15,7 @@ from flyted.host.gpu_records import GpuRecords
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens
 from flyted.plan.facts import ImageFact, Token
-from flyted.plan.gpu_facts import Learned
+from flyted.plan.gpus.facts import Learned
 from tests.host.vaults import ORG, opened, state_folder
 from tests.plan.gpus import lease
 from tests.plan.stored import spec

@@ -15,7 +15,7 @@ from flyted.host import gpu
 from flyted.host.database import Database
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
-from flyted.plan.gpu_facts import Learned
+from flyted.plan.gpus.facts import Learned
 from tests.plan.gpus import lease
 
 EMPTY = {"driver": "580.95.05", "cuda": "13.0", "reason": "", "devices": []}

@@ -14,7 +14,7 @@ import pytest
 
 from flyted.contract.errors import HostFailure, InvalidInput
 from flyted.host.ingress import Applied, Ingress, IngressDown
-from flyted.plan.ingress import IngressState, Listen, Unavailable
+from flyted.plan.ingress.state import IngressState, Listen, Unavailable
 from tests.host.haproxy import A, B, Machine, apply, exchange, needs_haproxy, one, parsed, until
 
 pytestmark = [pytest.mark.slow, needs_haproxy]

@@ -15,7 +15,7 @@ import pytest
 from flyted.contract.errors import HostFailure
 from flyted.host.ca import issue_leaf
 from flyted.plan.idle import Idle, decide, look, start
-from flyted.plan.ingress import Unavailable
+from flyted.plan.ingress.state import Unavailable
 from tests.host.haproxy import A, B, apply, exchange, needs_haproxy, one, parsed, until
 
 pytestmark = [pytest.mark.slow, needs_haproxy]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.names import GATEWAY_HOST
-from flyted.plan.ingress_config import BUFFER, HARD_FIELDS
+from flyted.plan.ingress.config import BUFFER, HARD_FIELDS
 from tests.attacks import http2
 from tests.host.haproxy import A, Machine, apply, is_old, needs_haproxy, one, parsed
 

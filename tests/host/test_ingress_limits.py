@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from flyted.plan.ingress_config import BUFFER, HARD_FIELDS
-from flyted.plan.ingress_request import MOST_BYTES, MOST_FIELDS
+from flyted.plan.ingress.config import BUFFER, HARD_FIELDS
+from flyted.plan.ingress.request import MOST_BYTES, MOST_FIELDS
 from tests.attacks import http2
 from tests.host.haproxy import A, Machine, apply, exchange, needs_haproxy, one, parsed, until
 

@@ -10,7 +10,7 @@ import pytest
 from flyted.contract.errors import HostFailure
 from flyted.host import whole_file
 from flyted.host.ingress import Ingress
-from flyted.plan.ingress_guard import TOKENS
+from flyted.plan.ingress.auth import TOKENS
 
 
 def test_everybody_may_read_it_whatever_the_umask(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import pytest
 from flyted.contract.app import MAX_SECRETS, SecretUse
 from flyted.contract.errors import NotFound
 from flyted.contract.names import Replica
-from flyted.daemon.credentials import Credentials
-from flyted.daemon.deploy import SECRETS_LIMIT
+from flyted.daemon.apps.deploy import SECRETS_LIMIT
+from flyted.daemon.secrets.credentials import Credentials
 from flyted.plan.secrets import room, sums
 from flyted.plan.units import UnitPair
 from tests.machine.pairs import connected, do, place_hands, planned, run, sh, spec, without_daemon

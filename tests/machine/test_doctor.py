@@ -10,7 +10,7 @@ import pytest
 
 from flytectl.checks import names_hint
 from flyted.daemon.doctor import listens, names
-from flyted.plan.ingress import Listen
+from flyted.plan.ingress.state import Listen
 from tests.machine.people import by, environment, join_group
 
 

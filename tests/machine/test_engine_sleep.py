@@ -206,7 +206,7 @@ def test_a_sleeper_keeps_its_gpu_until_another_app_wants_it() -> None:
         url = serve_sleeper("sleepy-gpu", gpu="1")
         uuid = answer("app", "get", "sleepy-gpu")["gpu"]["devices"][0]["uuid"]
         alice("flytectl", "app", "sleep", "sleepy-gpu")
-        time.sleep(6)  # one that was asked for a moment ago is left alone (plan/gpu_lease.py)
+        time.sleep(6)  # one that was asked for a moment ago is left alone (plan/gpus/lease.py)
         assert list(holders(uuid)) == ["sleepy-gpu"]
         other = serve("sleepy-other")
         assert curl(f"{other}/")[0] == 200

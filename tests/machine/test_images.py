@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from flyted.daemon import image_builds
-from flyted.plan.build_unit import BuildSettings, unit_name
-from flyted.plan.recipe import Install, Recipe
+from flyted.daemon.images import builds as image_builds
+from flyted.plan.images.build_unit import BuildSettings, unit_name
+from flyted.plan.images.recipe import Install, Recipe
 from tests.build.harness import source, wheel
 from tests.machine.pairs import connected, must, sh
 from tests.machine.people import alice, answer, curl, forget_apps, give, lines_of, may_serve, refused, running, until

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from flyted.plan.build_unit import BuildSettings, build_unit, image_dir, unit_name
 from flyted.plan.facts import UnitEnd
-from flyted.plan.recipe import Recipe
+from flyted.plan.images.build_unit import BuildSettings, build_unit, image_dir, unit_name
+from flyted.plan.images.recipe import Recipe
 from tests.machine.pairs import HOME, connected, do, place_hands, run, serving, sh, spec, without_daemon
 
 WALKER = Path(__file__).with_name("walker.py").read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flyted.plan.gpu_facts import Device, Inventory, Lease, Process
+from flyted.plan.gpus.facts import Device, Inventory, Lease, Process
 
 GIB = 1 << 30
 

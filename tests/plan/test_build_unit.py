@@ -8,7 +8,7 @@ import pytest
 
 from flyted.build.failed import EX_APART
 from flyted.contract.errors import BuildFailed, StoreCorrupt
-from flyted.plan.build_unit import (
+from flyted.plan.images.build_unit import (
     BUILD_APART,
     BuildSettings,
     ImageRecord,
@@ -22,7 +22,7 @@ from flyted.plan.build_unit import (
     repeats,
     unit_name,
 )
-from flyted.plan.recipe import Install, Recipe, recipe_json
+from flyted.plan.images.recipe import Install, Recipe, recipe_json
 from flyted.plan.sandbox import Network, sandbox
 
 HASH = "0123456789abcdef" * 2

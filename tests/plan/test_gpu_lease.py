@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from flyted.contract.errors import HostFailure
-from flyted.plan import gpu_lease
-from flyted.plan.gpu_facts import Inventory, Learned, inventory_of
+from flyted.plan.gpus import lease as gpu_lease
+from flyted.plan.gpus.facts import Inventory, Learned, inventory_of
 from tests.plan.gpus import GIB, gpu, lease, machine, process, unit
 
 PART = gpu("MIG-1", "NVIDIA A100 MIG 1g.5gb", 5, minor=2, profile="1g.5gb", capabilities=(21, 22))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flyted.contract.gpu import Ask, of_device
-from flyted.plan.gpu_facts import Inventory
-from flyted.plan.gpu_match import grantable, impossible, is_product
+from flyted.plan.gpus.facts import Inventory
+from flyted.plan.gpus.match import grantable, impossible, is_product
 from tests.plan.gpus import GIB, gpu, machine
 
 PART = gpu("MIG-1", "NVIDIA A100-SXM4-40GB MIG 1g.5gb", 5, profile="1g.5gb", capabilities=(21, 22))

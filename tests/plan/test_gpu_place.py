@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyted.contract.gpu import Ask
-from flyted.plan.gpu_facts import Inventory, Lease
-from flyted.plan.gpu_place import Granted, Never, Table, Wait, Wanted, describe, place, spare
+from flyted.plan.gpus.facts import Inventory, Lease
+from flyted.plan.gpus.place import Granted, Never, Table, Wait, Wanted, describe, place, spare
 from tests.plan.gpus import GIB, gpu, lease, machine, process, unit
 
 NEW = unit("new")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
-from flyted.plan.images import env_of, recipe_from_spec
+from flyted.plan.images.spec import env_of, recipe_from_spec
 from tests.plan.image_specs import spec
 
 

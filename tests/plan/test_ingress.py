@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 
 from flyted.contract.errors import HostFailure, InvalidInput
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress import (
+from flyted.plan.ingress.answers import (
+    parse_live,
+    parse_show_info,
+    parse_show_map,
+    parse_show_stat,
+    parse_traffic,
+    refusal,
+    still_draining,
+)
+from flyted.plan.ingress.config import Places, render_config, render_maps, structure
+from flyted.plan.ingress.paths import keys
+from flyted.plan.ingress.state import (
     TABLES,
     IngressState,
     Listen,
@@ -24,17 +35,6 @@ from flyted.plan.ingress import (
     unavailable,
     word,
 )
-from flyted.plan.ingress_answers import (
-    parse_live,
-    parse_show_info,
-    parse_show_map,
-    parse_show_stat,
-    parse_traffic,
-    refusal,
-    still_draining,
-)
-from flyted.plan.ingress_config import Places, render_config, render_maps, structure
-from flyted.plan.ingress_fence import keys
 
 QUIET = Traffic(in_flight=0, queued=0, started=1, answered=1, last_start_age_s=1.0, longest_s=0.1)
 LOADED = replace(QUIET, in_flight=1)

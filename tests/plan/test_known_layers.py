@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from flyted.contract.errors import Unsupported
-from flyted.plan.images import Recipe, lacking, missing, recipe_from_spec
-from flyted.plan.known_layers import LLAMA_SERVER, needs_of
+from flyted.plan.images.known_layers import LLAMA_SERVER, needs_of
+from flyted.plan.images.spec import Recipe, lacking, missing, recipe_from_spec
 
 IMAGES: dict[str, Any] = json.loads(Path(__file__).with_name("plugin_images.json").read_text())
 NVCC = "/usr/local/cuda-13.0/bin/nvcc"

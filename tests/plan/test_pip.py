@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
-from flyted.plan import pip
+from flyted.plan.images import pip
 from tests.plan.image_specs import installed, packages
 
 GOOD = [

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from flyted.contract.errors import HostFailure
 from flyted.host.signatures import properties
-from flyted.plan.ingress import IngressState, Listen
-from flyted.plan.ingress_config import render_config
-from flyted.plan.ports import choose_ports, ingress_socket, listeners, listening, loopback_addresses
+from flyted.plan.ingress.config import render_config
+from flyted.plan.ingress.ports import choose_ports, ingress_socket, listeners, listening, loopback_addresses
+from flyted.plan.ingress.state import IngressState, Listen
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 

@@ -8,7 +8,7 @@ from flyted.contract.names import Replica
 from flyted.contract.status import AppState
 from flyted.launch import port, workdir
 from flyted.plan.facts import Failure, UnitFact
-from flyted.plan.gpu_facts import GpuFacts
+from flyted.plan.gpus.facts import GpuFacts
 from flyted.plan.states import KEPT, STATE_OF, WAITING, notes_of, state_of
 from tests.plan.stored import app, facts, pair
 

@@ -10,7 +10,7 @@ import pytest
 from flyted.contract.app import AppSpec
 from flyted.contract.names import AppKey
 from flyted.plan.facts import ImageFact, Revision, StoredApp
-from flyted.plan.unused_images import KEPT_S, KEPT_WHEN_CROWDED_S, Sweep, in_use, is_crowded, sweep
+from flyted.plan.images.unused import KEPT_S, KEPT_WHEN_CROWDED_S, Sweep, in_use, is_crowded, sweep
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
 NOW = 1_800_000_000.0

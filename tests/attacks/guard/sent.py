@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from flyted.contract import token as text
-from flyted.plan.ingress import IngressState
+from flyted.plan.ingress.state import IngressState
 from tests.host.haproxy import Machine
 
 

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from flyted.contract.names import GATEWAY_HOST
-from flyted.plan.ingress import unavailable
-from flyted.plan.ingress_guard import LONGEST_NEXT
+from flyted.plan.ingress.auth import LONGEST_NEXT
+from flyted.plan.ingress.state import unavailable
 from tests.attacks.guard.sent import BROWSER, COOKIE, EXPIRED, GOOD, UNKNOWN, bearer, fields, state
 from tests.host.haproxy import App, Machine, apply, exchange, needs_haproxy, parsed
 

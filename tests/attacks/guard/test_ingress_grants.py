@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flyted.contract import token as text
-from flyted.plan.ingress import unavailable
-from flyted.plan.ingress_guard import TOKENS
+from flyted.plan.ingress.auth import TOKENS
+from flyted.plan.ingress.state import unavailable
 from tests.attacks import http2
 from tests.attacks.guard.sent import (
     COOKIE,

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from flyted.contract import token as text
-from flyted.plan.ingress_guard import SIGN_IN, USES
+from flyted.plan.ingress.auth import SIGN_IN, USES
 from tests.attacks.guard.sent import (
     BROWSER,
     COOKIE,

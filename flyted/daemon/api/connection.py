@@ -1,0 +1,150 @@
+"""One connection of the control socket: frames in (with a descriptor), bulk in, frames out. Everything is bounded.
+
+asyncio's streams cannot receive descriptors (SCM_RIGHTS), so this module reads the socket itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from flyted.contract import wire
+from flyted.contract.errors import Busy, ProtocolMismatch
+from flyted.daemon.api.actor import Actor
+from flyted.plan.crowd import STRANGERS, cost
+
+REQUEST_TIME_S = 5.0  # for a whole request: a client cannot hold a place with one byte a second
+ANSWER_TIME_S = 30.0  # for one frame: a client that does not read loses its connection
+_MAX_FDS = 4
+_PEERCRED = struct.Struct("3i")
+
+
+class ClientGone(Exception):
+    """The client has closed its side, or does not read."""
+
+
+class Connection:
+    """A client's connected, non-blocking socket.
+
+    ``may_hold`` says whether the connection may take so many bytes of memory more.
+    """
+
+    def __init__(self, conn: socket.socket, may_hold: Callable[[Connection, int], bool]) -> None:
+        conn.settimeout(0)
+        self._conn = conn
+        self._may_hold = may_hold
+        self.held = 0  # bytes of memory that its request takes
+        self._fds: list[int] = []
+        self.asked = False
+        self.refused = ""
+        self._left = False
+        pid, uid, _ = _PEERCRED.unpack(conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+        self.actor = Actor(uid, pid)
+        self.user = STRANGERS  # the user among whose connections it counts (plan/crowd.py)
+
+    async def request(self) -> tuple[wire.Request, bytes]:
+        """Read the request and its bulk bytes.
+
+        A request that waited in the socket while flyted was down or hung, until its client left, is not begun: the
+        client was told that flyted does not answer. Raises :class:`ClientGone` for it, :class:`ProtocolMismatch` for
+        bytes that make no sense or come too slowly, :class:`Busy` for too many at once, and as
+        :func:`wire.parse_request`.
+        """
+        try:
+            async with asyncio.timeout(REQUEST_TIME_S):
+                size = wire.length(await self._exactly(wire.HEAD.size), wire.REQUEST_LIMIT)
+                self._hold(cost(size))
+                request = wire.parse_request(wire.decode(await self._exactly(size)))
+                self._hold(request.bulk)
+                bulk = await self._exactly(request.bulk)
+        except TimeoutError as error:
+            raise ProtocolMismatch(f"no whole request within {REQUEST_TIME_S:.0f} s") from error
+        finally:
+            self.asked = True
+        if self._waits_no_more():
+            raise ClientGone
+        return request, bulk
+
+    def take_fd(self) -> int | None:
+        """Return the descriptor that came with the request, or ``None``; the caller closes it."""
+        return self._fds.pop(0) if self._fds else None
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Send one frame. Raises :class:`ClientGone`, or :class:`InvalidInput` for a frame that is too long."""
+        await self.send_frame(wire.encode(message))
+
+    async def send_frame(self, frame: bytes) -> None:
+        """Send an encoded frame.
+
+        Raises :class:`ClientGone`, also for a client that did not read an earlier frame in time.
+        """
+        if self._left:
+            raise ClientGone
+        try:
+            async with asyncio.timeout(ANSWER_TIME_S):
+                await asyncio.get_running_loop().sock_sendall(self._conn, frame)
+        except (OSError, TimeoutError) as error:
+            self._left = True
+            raise ClientGone from error
+
+    async def gone(self) -> None:
+        """Wait until the client has closed its side (or sends what nobody asked for)."""
+        await self._readable()
+
+    def close(self) -> None:
+        """Close the socket and the descriptors that came with it."""
+        for fd in self._fds:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._fds.clear()
+        self._conn.close()
+
+    def _hold(self, size: int) -> None:
+        if not self._may_hold(self, size):
+            raise Busy("the requests that you have open at flyted are too long together", hint="try again later")
+        self.held += size
+
+    async def _exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            try:
+                chunk, fds, flags, _ = socket.recv_fds(self._conn, min(size - len(data), 1 << 16), _MAX_FDS)
+            except BlockingIOError:
+                await self._readable()
+                continue
+            except OSError as error:
+                raise ClientGone from error
+            self._fds += fds
+            if flags & socket.MSG_CTRUNC or len(self._fds) > _MAX_FDS:
+                raise ProtocolMismatch("too many descriptors came with a request")
+            if not chunk:
+                raise ClientGone
+            data += chunk
+        return bytes(data)
+
+    def _waits_no_more(self) -> bool:
+        try:
+            return not self._conn.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._conn, _once, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_reader(self._conn)
+
+
+def _once(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -1,0 +1,107 @@
+"""What a verb of the control socket is: its right, the arguments that it takes, and who handles it.
+
+A verb without a right cannot be written down; unknown, missing and ill-typed arguments are refused before any
+handler sees them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, SecretScope, secret_key, shown
+from flyted.daemon.api.actor import Actor, Door, Right
+from flyted.daemon.api.connection import ClientGone
+
+__all__ = ["APP_ARGS", "SECRET_ARGS", "About", "Call", "Door", "Handler", "Right", "Verb"]
+
+
+@dataclass
+class About:
+    """What a handler tells the journal of the change that it makes: names by kind, never a value or a token.
+
+    ``outcome``: a word for a good end that is not plainly "done". ``owner``: (uid, name) of a caller whom only the
+    handler can know.
+    """
+
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    outcome: str = ""
+    owner: tuple[int, str] | None = None
+
+    def tell(self, **names: str | Iterable[str]) -> None:
+        """Name what is changed: ``app="hello"``, or several of a kind."""
+        for kind, name in names.items():
+            self.names[kind] = (name,) if isinstance(name, str) else tuple(name)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One checked request, for its handler. ``fd`` is closed when the handler has returned."""
+
+    actor: Actor
+    args: dict[str, Any]
+    bulk: bytes
+    fd: int | None
+    send: Callable[[dict[str, Any]], Awaitable[None]]
+    about: About = field(default_factory=About)
+
+    async def emit(self, kind: str, **data: Any) -> None:
+        """Send a progress event; a client that left does not stop the work."""
+        with contextlib.suppress(ClientGone):
+            await self.send({"kind": kind, **data})
+
+    @property
+    def app(self) -> AppKey:
+        """The app that the arguments name. Raises :class:`InvalidInput`."""
+        args = self.args
+        return AppKey(args["project"] or DEFAULT_PROJECT, args["domain"] or DEFAULT_DOMAIN, args["name"])
+
+    @property
+    def scope(self) -> SecretScope:
+        """The scope that the arguments name. Raises :class:`InvalidInput`."""
+        return SecretScope(self.args["project"], self.args["domain"])
+
+    @property
+    def key(self) -> str:
+        """The secret key that the arguments name. Raises :class:`InvalidInput`."""
+        return secret_key(self.args["key"])
+
+
+Handler = Callable[[Call], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One row of the verb table. ``args``: name → type; all are required, nothing else is taken.
+
+    ``bulk``: bytes follow the request. ``until_gone``: the verb ends when its client leaves. ``changes``: each call
+    leaves an entry in the journal (changes.py). ``doors``: the sockets that take it. ``anonymous``: the api socket
+    takes it without a token.
+    """
+
+    right: Right
+    args: Mapping[str, type]
+    handler: Handler
+    bulk: bool = False
+    until_gone: bool = False
+    changes: bool = False
+    doors: frozenset[Door] = frozenset(Door)
+    anonymous: bool = False
+
+    def check(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments. Raises :class:`InvalidInput`, which names the wrong one."""
+        wanted = {**self.args, **({"bulk": int} if self.bulk else {})}
+        for name in sorted(set(args) ^ set(wanted)):
+            known = "is missing" if name in wanted else "is not known"
+            raise InvalidInput(f"argument {shown(name)} {known}", hint="install flytectl of flyted's version")
+        for name, kind in wanted.items():
+            if type(args[name]) is not kind:
+                raise InvalidInput(f"argument {name} must be {kind.__name__}")
+        return args
+
+
+SECRET_ARGS: Mapping[str, type] = {"project": str, "domain": str, "key": str}
+APP_ARGS: Mapping[str, type] = {"project": str, "domain": str, "name": str}

@@ -1,0 +1,88 @@
+"""What an app keeps on disk: where, how much, and what else goes with it when it is deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flyted.contract.errors import HostFailure, NotFound
+from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
+from flyted.host.disk import is_folder
+from flyted.host.store import Store
+from flyted.host.tokens import Tokens
+from flyted.plan.app_folders import LONGEST_S, folder_of, measure_unit
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
+
+_FRESH_S = 10.0  # for so long an answer is used again, since each new one starts a unit
+_MOST = 4096  # bytes of the counting unit's answer
+
+
+@dataclass
+class AppData:
+    """The handler of ``app.data``. Sizes are counted when somebody asks for them, never otherwise."""
+
+    units: Units
+    store: Store
+    tokens: Tokens
+    _seen: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
+
+    def verbs(self) -> dict[str, Verb]:
+        """Return the rows of the verb table."""
+        return {"app.data": Verb(Right.READ, APP_ARGS, self.data)}
+
+    async def data(self, call: Call) -> dict[str, Any]:
+        """Return how much an app keeps on disk; also of an app that was deleted with its data kept.
+
+        Raises :class:`NotFound` when there is neither, :class:`HostFailure` when the data cannot be counted.
+        """
+        key = call.app
+        app = self.store.find(key)
+        app_id = app.key.id if app else key.id
+        taken = app is None and app_id in self.store.ids()
+        data = None if taken else await self.of(app_id)
+        if app is None and data is None:
+            raise NotFound(f"there is no app '{key}'", hint="flytectl app ls")
+        return {
+            "data": data,
+            "known": app is not None,
+            "revisions": len(app.revisions) if app else 0,
+            "tokens": sum(token.app_id == app_id for token in self.tokens.all()),
+        }
+
+    async def of(self, app_id: str) -> dict[str, Any] | None:
+        """Return the folder of an app's data, ``bytes`` and ``files`` in it, ``cache_bytes``; ``None`` if it has none.
+
+        ``complete`` is false where there are too many files to count. Raises :class:`HostFailure`.
+        """
+        folder = folder_of(app_id)
+        if not is_folder(folder):
+            self._seen.pop(app_id, None)
+            return None
+        at, found = self._seen.get(app_id, (-_FRESH_S, {}))
+        if time.monotonic() - at >= _FRESH_S:
+            found = {"folder": folder, **await self._measured(app_id)}
+            self._seen[app_id] = time.monotonic(), found
+        return found
+
+    async def _measured(self, app_id: str) -> dict[str, Any]:
+        output = os.memfd_create("size", os.MFD_CLOEXEC)
+        try:
+            await self.units.run_transient(
+                f"flyted-data-{app_id}.service", measure_unit(app_id, output), LONGEST_S + 5
+            )
+            said = json.loads(os.pread(output, _MOST, 0))
+            return {
+                **{name: int(said[name]) for name in ("bytes", "files", "cache_bytes")},
+                "complete": said["complete"] is True,
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise HostFailure(
+                f"the data of app '{app_id}' could not be counted", hint=f"journalctl -u flyted-data-{app_id} -n 20"
+            ) from error
+        finally:
+            os.close(output)

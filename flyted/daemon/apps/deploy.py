@@ -1,0 +1,303 @@
+"""The way of a deploy: check everything, build, start beside the old revision, switch; or change nothing.
+
+The engine goes on meanwhile, and the old revision serves. If flyted is killed anywhere on the way, a pending revision
+is left, which flyted's next start marks as failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from flyted.contract.app import AppSpec
+from flyted.contract.errors import DeployFailed, FlytedError, HostFailure, InvalidInput, NotFound, SecretNotFound
+from flyted.contract.names import AppKey, Replica, SecretScope
+from flyted.contract.status import AppState
+from flyted.daemon.act import Act
+from flyted.daemon.apps.bundles import Bundles
+from flyted.daemon.apps.status import url_of
+from flyted.daemon.apps.turns import Turns
+from flyted.daemon.engine import Engine
+from flyted.daemon.gpus.leases import Gpus
+from flyted.daemon.images.images import Images
+from flyted.daemon.models import ModelVerbs
+from flyted.host.disk import free_bytes
+from flyted.host.manifest import Entry
+from flyted.host.memory import capacity
+from flyted.host.store import Store
+from flyted.host.vault import Vault
+from flyted.plan import arguments
+from flyted.plan.disk import APP_FOLDERS, check_room
+from flyted.plan.engines.check import check as check_engine
+from flyted.plan.facts import StoredApp
+from flyted.plan.notes import notes
+from flyted.plan.secrets import room
+from flyted.plan.states import WAITING, notes_of, state_of
+
+log = logging.getLogger(__name__)
+
+SECRETS_LIMIT = 900 * 1024  # a unit has room for 1 MiB of credentials, the checksums among them
+
+Emit = Callable[..., Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """The deploys and starts of apps: one at a time per app."""
+
+    engine: Engine
+    act: Act
+    store: Store
+    vault: Vault
+    images: Images
+    bundles: Bundles
+    gpus: Gpus
+    models: ModelVerbs
+    turns: Turns
+
+    async def serve(self, spec: AppSpec, fd: int | None, emit: Emit, by: str) -> tuple[StoredApp, bool]:
+        """Deploy ``spec`` for the user ``by``; return the app and whether anything changed.
+
+        Raises :class:`InvalidInput`, :class:`Unsupported`, :class:`SecretNotFound`, :class:`Busy` and, for a name that
+        another app stands in the way of, :class:`AlreadyExists`, all before anything is changed. Raises
+        :class:`BuildFailed` for the image, and :class:`DeployFailed` when the new revision did not come up (the old
+        one then keeps serving) or a stop or deletion called the deploy off.
+        """
+        async with self.turns.alone(spec.key):
+            spec = await self.models.given(spec)
+            return await self._serve(dataclasses.replace(spec, key=self.store.known(spec.key)), fd, emit, by)
+
+    async def check(self, spec: AppSpec) -> None:
+        """Raise what :meth:`serve` would raise before it changes anything: for files with several apps."""
+        spec = await self.models.given(spec)
+        spec = dataclasses.replace(spec, key=self.store.known(spec.key))
+        if self._unchanged(spec, self._fingerprint(spec)) is None:
+            await self._check(spec)
+
+    async def again(self, app: AppKey, emit: Emit, by: str) -> None:
+        """Deploy the revision that serves as a new one, so that it takes its secrets as they are today.
+
+        Does nothing for an app that is stopped or has never come up. Raises as :meth:`serve`.
+        """
+        async with self.turns.alone(app):
+            found = self.store.find(app)
+            if found is not None and found.wanted == "started" and found.current is not None:
+                await self._serve(found.current.spec, None, emit, by)
+
+    async def start(self, app: AppKey, emit: Emit) -> None:
+        """Set the wanted state to started and wait until the app answers.
+
+        Raises :class:`NotFound`, :class:`InvalidInput` for an app that has never come up, :class:`Busy`, and
+        :class:`DeployFailed` when the app does not start or the start is called off.
+        """
+        async with self.turns.alone(app):
+            found = self.store.find(app)
+            if found is None:
+                raise NotFound(f"there is no app '{app}'", hint="flytectl app ls")
+            if found.current is None:
+                raise InvalidInput(f"app '{app}' has never come up", hint="flytectl serve its file again")
+            await self._start_again(found, emit)
+
+    async def _serve(self, spec: AppSpec, fd: int | None, emit: Emit, by: str) -> tuple[StoredApp, bool]:
+        fingerprint = self._fingerprint(spec)
+        unchanged = self._unchanged(spec, fingerprint)
+        if unchanged is not None:
+            return await self._start_again(unchanged, emit), False
+        await self._check(spec)
+        async with self.bundles.held(spec.bundle, fd):
+            await self._accepted(spec, emit)
+            for text in (*_of_whom(self.store.find(spec.key), by), *notes(spec, capacity())):
+                await emit("note", text=text)
+            image = await self.images.ensure(spec, emit)
+            number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
+        await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
+        await self.engine.settle()
+        return self.store.app(spec.key.id), True
+
+    async def _check(self, spec: AppSpec) -> None:
+        arguments.check(spec)
+        check_engine(spec)
+        await self.gpus.check(spec.key, spec.gpu)  # before the checks of what only a machine with a GPU needs
+        self.images.check(spec)
+        self._check_room(spec)
+
+    def _fingerprint(self, spec: AppSpec) -> str:
+        """Return a digest of the spec and of its secrets' generations: if it is the same, nothing has changed.
+
+        Raises as :meth:`_secrets`.
+        """
+        found = zip(spec.secrets, self._secrets(spec), strict=True)
+        secrets = [(scope.project, scope.domain, use.key, entry.generation) for use, (scope, entry) in found]
+        return hashlib.sha256(json.dumps([spec.digest(), secrets]).encode()).hexdigest()
+
+    def _secrets(self, spec: AppSpec) -> list[tuple[SecretScope, Entry]]:
+        """Return what each secret of an app stands for now, in the order of ``spec.secrets``.
+
+        Raises :class:`SecretNotFound`, which names all that are missing, :class:`InvalidInput` when they are too large
+        together, and :class:`StoreCorrupt` when the store is refused.
+        """
+        found, missing = [], []
+        for use in spec.secrets:
+            try:
+                found.append(self.vault.find(use.key, spec.key.project, spec.key.domain))
+            except SecretNotFound:
+                missing.append(use.key)
+        if missing:
+            names = ", ".join(f"'{key}'" for key in missing)
+            raise SecretNotFound(
+                f"app '{spec.key}' needs secret {names}, which is not in the store",
+                hint="; ".join(f"flytectl secret create {key}" for key in missing),
+            )
+        total = sum(room(entry.size) for _scope, entry in found)
+        if total > SECRETS_LIMIT:
+            raise InvalidInput(
+                f"the secrets of app '{spec.key}' are {total >> 10} KiB together; the limit is 900 KiB",
+                hint="store large data as files of the app, and what opens them as secret",
+            )
+        return found
+
+    def _check_room(self, spec: AppSpec) -> None:
+        app = self.store.find(spec.key)
+        before = app.current.spec.disk_bytes if app is not None and app.current is not None else 0
+        if spec.disk_bytes > before:
+            check_room(spec.key, spec.disk_bytes, before, free_bytes(APP_FOLDERS))
+
+    def _unchanged(self, spec: AppSpec, fingerprint: str) -> StoredApp | None:
+        app = self.store.find(spec.key)
+        if app is None or app.current is None or app.current.fingerprint != fingerprint:
+            return None
+        return app if self.images.present(app.current.image) else None
+
+    async def _start_again(self, app: StoredApp, emit: Emit) -> StoredApp:
+        replica = Replica(app.key.id, app.serving or 0)
+        found, _why = state_of(app, await self.engine.facts())
+        self.engine.forgive(replica)
+        self.store.want(app.key.id, "started", time.time())
+        await self.engine.at_rest(replica)  # an earlier stop may still act on it
+        await self.engine.settle()
+        if app.wanted == "stopped" or found is AppState.FAILED:
+            await emit("progress", text=f"starting {app.key}")
+            result = await self.act.start_service(replica)
+            if result != "done":
+                raise DeployFailed(
+                    f"app '{app.key}' did not start: {await self.act.why_failed(replica)}",
+                    hint=f"flytectl logs {app.key.name}",
+                )
+        return self.store.app(app.key.id)
+
+    async def _accepted(self, spec: AppSpec, emit: Emit) -> None:
+        """Tell the client that its request is accepted: from here on only the machine may fail."""
+        app = self.store.find(spec.key)
+        number = max((r.number for r in app.revisions), default=0) + 1 if app else 1
+        url = url_of(spec.key.id, self.act.base_domain, self.act.https_port)
+        await emit("accepted", text=f"checked {spec.key}", revision=number, url=url, spec_digest=spec.digest())
+
+    async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> None:
+        """Start a replica, and record that it serves and what its service says that the user should know.
+
+        Raises :class:`DeployFailed` when it does not start. Whatever goes wrong, what was started is stopped, and the
+        revision failed.
+        """
+        self.engine.candidates.add(replica)
+        # now, so that the ingress says that the app starts: there is no unit yet whose change would ask for a pass
+        self.engine.poke()
+        self.gpus.tell[replica.service] = lambda text: emit("progress", text=text)
+        try:
+            await emit("progress", text=f"starting {app} (revision {replica.revision})")
+            why = await self._start(replica, emit)
+        except asyncio.CancelledError:
+            if self.turns.called_off(app):  # else flyted ends, and its next start clears up
+                await self._undo(replica, "its deploy was called off")
+            raise
+        except Exception as error:
+            await self._undo(replica, _reason(error))
+            raise
+        else:
+            if why:
+                await self._undo(replica, why)
+                raise self._failed(replica, why)
+        finally:
+            self.gpus.tell.pop(replica.service, None)
+            self.engine.candidates.discard(replica)
+            self.engine.poke()
+
+    async def _start(self, replica: Replica, emit: Emit) -> str:
+        """Start a replica and record that it serves; return why it did not start, "" if it did."""
+        await self.act.start_pair(replica)
+        said: dict[str, None] = {}
+        telling = asyncio.create_task(self._tell(replica, said, emit))
+        try:
+            result = await self.act.start_service(replica)
+        finally:
+            telling.cancel()
+        if result != "done":
+            return await self._why(replica, result, emit)
+        await _tell_new(said, self.act.units.status(replica.service), emit)
+        self.store.serve(replica.app_id, replica.revision, time.time(), tuple(said))
+        return ""
+
+    async def _undo(self, replica: Replica, reason: str) -> None:
+        """Record that a revision has failed, and take its units down.
+
+        What of this fails is logged: the client is to hear why its app failed. A pass takes down units that are left.
+        """
+        try:
+            self.store.fail(replica.app_id, replica.revision, reason, time.time())
+        except FlytedError as error:
+            log.error("%s stays pending until flyted starts again: %s", replica.service, error.message)  # noqa: TRY400
+        try:
+            await self.act.clear(replica)
+        except FlytedError as error:
+            log.error("%s", error.message)  # noqa: TRY400
+
+    async def _tell(self, replica: Replica, said: dict[str, None], emit: Emit) -> None:
+        """Tell at once why a start may be in vain, and other notes of the service: its end may be minutes away."""
+        async with contextlib.aclosing(self.act.units.statuses(replica.service)) as statuses:
+            async for status in statuses:
+                if status.startswith(WAITING):
+                    await emit("note", text=status.removeprefix(WAITING))
+                await _tell_new(said, status, emit)
+
+    async def _why(self, replica: Replica, result: str, emit: Emit) -> str:
+        with contextlib.suppress(HostFailure):  # the reason says then that the journal cannot be read
+            for line in await self.act.last_lines(replica):
+                await emit("log", **dataclasses.asdict(line))
+        reason = await self.act.why_failed(replica)
+        log.warning("deploy of %s failed (%s): %s", replica.app_id, result, reason)
+        return reason
+
+    def _failed(self, replica: Replica, reason: str) -> DeployFailed:
+        app = self.store.app(replica.app_id)
+        kept = f"; revision {app.serving} keeps serving" if app.serving else ""
+        return DeployFailed(
+            f"revision {replica.revision} of app '{app.key}' did not come up: {reason}{kept}",
+            hint=f"flytectl logs {app.key.name}",
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Return why a revision failed; control.py logs what an error that is not in our tree says."""
+    if isinstance(error, FlytedError):
+        return error.message
+    return f"flyted has a fault of its own: {type(error).__name__}"
+
+
+async def _tell_new(said: dict[str, None], status: str, emit: Emit) -> None:
+    """Tell the notes in a service's status that have not been told yet; ``said`` keeps those that have."""
+    for text in notes_of(status):
+        if text not in said:
+            said[text] = None
+            await emit("note", text=text)
+
+
+def _of_whom(app: StoredApp | None, by: str) -> list[str]:
+    """Return a note if somebody other than ``by`` deployed the revision that serves."""
+    other = app.current.deployed_by if app is not None and app.current is not None else ""
+    return [f"revision {app.serving} of this app was deployed by {other}"] if app and other not in ("", by) else []

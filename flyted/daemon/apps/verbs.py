@@ -1,0 +1,256 @@
+"""The app verbs: each changes what is wanted, then waits until the engine has brought it about."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from flyted.contract.app import from_dict, to_dict
+from flyted.contract.errors import Busy, IngressDown, InvalidInput, NotFound
+from flyted.contract.names import AppKey, Replica
+from flyted.contract.status import AppState
+from flyted.daemon.access.grants import Grants
+from flyted.daemon.act import Act
+from flyted.daemon.api.changes import user_of
+from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
+from flyted.daemon.apps.deploy import Deploy
+from flyted.daemon.apps.status import app_map
+from flyted.daemon.engine import Engine
+from flyted.daemon.images.sweep import ImageSweep
+from flyted.host import people
+from flyted.host.bundles import check_memory
+from flyted.host.disk import is_folder
+from flyted.host.store import Store
+from flyted.plan.app_folders import folder_of
+from flyted.plan.crowd import FOLLOWED, STRANGERS, may_have
+from flyted.plan.engines.sleep import idle_step
+from flyted.plan.facts import StoredApp
+from flyted.plan.reasons import Line
+
+MAX_LINES = 10_000
+LISTED_AT_ONCE = 50
+_AT_REST = (AppState.SLEEPING, AppState.FAILED)
+
+
+class Apps:
+    """The handlers of the app verbs, over the store and the engine."""
+
+    def __init__(
+        self, store: Store, engine: Engine, act: Act, deploy: Deploy, sweep: ImageSweep, grants: Grants
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._act = act
+        self._deploy = deploy
+        self._turns = deploy.turns
+        self._sweep = sweep
+        self._grants = grants
+        self._followers: Counter[int] = Counter()
+
+    def verbs(self) -> dict[str, Verb]:
+        """Return the rows of the verb table."""
+        logs: dict[str, type] = {**APP_ARGS, "lines": int, "follow": bool}
+        deleted: dict[str, type] = {**APP_ARGS, "keep_data": bool}
+        return {
+            "app.serve": Verb(Right.OPERATE, {"spec": dict}, self.serve, changes=True),
+            "app.check": Verb(Right.OPERATE, {"spec": dict}, self.check),
+            "app.list": Verb(Right.READ, {"project": str, "domain": str}, self.list),
+            "app.get": Verb(Right.READ, APP_ARGS, self.get),
+            "app.start": Verb(Right.OPERATE, APP_ARGS, self.start, changes=True),
+            "app.stop": Verb(Right.OPERATE, APP_ARGS, self.stop, until_gone=True, changes=True),
+            "app.sleep": Verb(Right.OPERATE, APP_ARGS, self.sleep, changes=True),
+            "app.delete": Verb(Right.OPERATE, deleted, self.delete, until_gone=True, changes=True),
+            "app.logs": Verb(Right.READ, logs, self.logs, until_gone=True),
+        }
+
+    async def serve(self, call: Call) -> dict[str, Any]:
+        """Deploy an app; its progress streams as events.
+
+        Raises as :meth:`Deploy.serve`, and :class:`InvalidInput` for an invalid spec or descriptor of the bundle.
+        """
+        if call.fd is not None and call.actor.token is None:  # the gateway's bundles are files that it wrote itself
+            check_memory(call.fd)
+        try:
+            spec = from_dict(call.args["spec"])
+            self._tell(call, spec.key)
+            app, changed = await self._deploy.serve(spec, call.fd, call.emit, user_of(call.actor))
+            call.about.tell(revision=str(app.serving))
+            call.about.outcome = "" if changed else "unchanged"
+        finally:
+            self._deploy.bundles.sweep()
+            self._sweep.soon()
+        return {"app": await self._map(app), "changed": changed}
+
+    async def check(self, call: Call) -> dict[str, Any]:
+        """Refuse what ``app.serve`` would refuse, and change nothing."""
+        await self._deploy.check(from_dict(call.args["spec"]))
+        return {}
+
+    async def list(self, call: Call) -> dict[str, Any]:
+        """Return the apps of a project and domain; "" matches all."""
+        project, domain = call.args["project"], call.args["domain"]
+        facts = await self._engine.facts()
+        found = [
+            app for app in facts.apps
+            if project in ("", app.key.project) and domain in ("", app.key.domain)
+        ]  # fmt: skip
+        maps = []
+        for number, app in enumerate(found):
+            if number % LISTED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # lets a start that asks for a credential go first
+            maps.append(app_map(app, facts, self._act.base_domain, self._act.https_port))
+        return {"apps": maps}
+
+    async def get(self, call: Call) -> dict[str, Any]:
+        """Return one app, and the specification that its map was made of. Raises :class:`NotFound`."""
+        app = self._app(call.app)
+        shown = app.current or (app.revisions[-1] if app.revisions else None)
+        found = await self._map(app)
+        if app.serving is not None and found["state"] in _AT_REST and not found["reason"]:
+            found["reason"] = await self._act.why_ended(Replica(app.key.id, app.serving))
+        return {"app": found, "spec": to_dict(shown.spec) if shown else {}}
+
+    async def start(self, call: Call) -> dict[str, Any]:
+        """Set the wanted state to started, and return when the app answers.
+
+        A stop that still waits for the last requests is called off. Raises as :meth:`Deploy.start`.
+        """
+        self._tell(call, call.app)
+        await self._deploy.start(call.app, call.emit)
+        return {"app": await self._map(self._app(call.app))}
+
+    async def stop(self, call: Call) -> dict[str, Any]:
+        """Set the wanted state to stopped, and return when no unit of the app is left.
+
+        Nothing wakes the app; requests that run are finished. A deploy under way is called off. A client that leaves
+        does not wait any more; the app stops all the same. Raises :class:`NotFound`, and :class:`Busy` when the app
+        is served or started again meanwhile.
+        """
+        self._tell(call, call.app)
+        async with self._turns.ending(call.app) as turn:
+            app = self._app(call.app, begun=turn.interrupts)
+            await self._end(app)
+            return {"app": await self._map(self._app(call.app, begun=turn.interrupts))}
+
+    async def sleep(self, call: Call) -> dict[str, Any]:
+        """Put an app to sleep now; the next request wakes it.
+
+        Raises :class:`NotFound`, and :class:`InvalidInput` for an app that does not run or never sleeps.
+        """
+        self._tell(call, call.app)
+        app = self._app(call.app)
+        if app.wanted != "started" or app.serving is None:
+            raise InvalidInput(f"app '{app.key}' does not run", hint=f"flytectl app start {app.key.name}")
+        if app.current is not None and app.current.spec.min_replicas > 0:
+            raise InvalidInput(f"app '{app.key}' has replicas=(1, 1): it never sleeps", hint="use replicas=(0, 1)")
+        replica = Replica(app.key.id, app.serving)
+
+        async def if_it_still_serves() -> None:
+            now = self._app(call.app)
+            if now.wanted == "started" and now.serving == replica.revision and now.current is not None:
+                await self._act.do(idle_step(now.current.spec, replica))
+
+        await self._engine.exclusively(replica, if_it_still_serves)
+        return {"app": await self._map(self._app(call.app))}
+
+    async def delete(self, call: Call) -> dict[str, Any]:
+        """Stop an app and forget it: its units and revisions and, unless ``keep_data``, its state and cache.
+
+        A deploy under way is called off. Of an app that was deleted with its data kept, the data is deleted.
+
+        While the last requests are waited for, a client that leaves ends the deletion, and so does somebody who serves
+        or starts the app: then the app is stopped, and nothing of it is erased. Raises :class:`NotFound`,
+        :class:`Busy` for a deletion that was ended so, and :class:`HostFailure` when some of the data is left.
+        """
+        self._tell(call, call.app)
+        async with self._turns.ending(call.app) as turn:
+            keep = call.args["keep_data"]
+            left = not keep and call.app.id not in self._store.ids() and is_folder(folder_of(call.app.id))
+            app = self._app(call.app, begun=turn.interrupts or left)
+            answer = await self._map(app)
+            await self._end(app)
+            await turn.finish(self._erase(app, keep=keep))
+            call.about.outcome = "done, its data is kept" if keep else ""
+        return {"app": answer}
+
+    async def logs(self, call: Call) -> dict[str, Any]:
+        """Send an app's lines in the journal, oldest first, across its revisions; then, if asked, each new one.
+
+        A revision that comes later is followed too; when the app is deleted, the log ends. Raises :class:`NotFound`,
+        :class:`InvalidInput` for too many lines, and :class:`Busy` when too many logs are followed already.
+        """
+        lines = call.args["lines"]
+        if not 0 <= lines <= MAX_LINES:
+            raise InvalidInput(f"at most {MAX_LINES} lines", hint="journalctl shows all of them")
+        app = self._app(call.app)
+        if call.args["follow"]:
+            with self._following(call.actor.uid):
+                async with contextlib.aclosing(self._act.follow(app.key.id, lines, self._engine.changed)) as found:
+                    async for line in found:
+                        await call.send(_event(line))
+        else:
+            for line in await self._act.lines(app.key.id, lines):
+                await call.send(_event(line))
+        return {}
+
+    @contextlib.contextmanager
+    def _following(self, uid: int) -> Iterator[None]:
+        """Hold a place among those who follow a log. Root's are not counted. Raises :class:`Busy` if none is free."""
+        uid = uid if people.is_account(uid) else STRANGERS
+        if uid != 0 and not may_have(self._followers, uid, FOLLOWED):
+            own = self._followers[uid]
+            said = f"you follow {own} log{'s' * (own > 1)} already" if own else "too many users follow logs"
+            raise Busy(f"{said}, the most there may be now", hint="end one, or read what is there: flytectl logs NAME")
+        self._followers[uid] += uid != 0
+        try:
+            yield
+        finally:
+            self._followers[uid] -= uid != 0
+
+    def _tell(self, call: Call, key: AppKey) -> None:
+        """Tell the journal which app is changed, by the id that its units have."""
+        found = self._store.find(key)
+        call.about.tell(app=found.key.id if found else key.id)
+
+    async def _end(self, app: StoredApp) -> None:
+        """Stop an app, and wait until no unit of it is left: its last requests end first."""
+        self._store.want(app.key.id, "stopped", time.time())
+        await self._engine.settle()
+        while self._act.has_units(app.key.id):
+            await self._engine.changed()
+
+    async def _erase(self, app: StoredApp, *, keep: bool) -> None:
+        if not keep:
+            await self._act.erase(app)
+        self._store.delete(app.key.id)
+        with contextlib.suppress(IngressDown):  # the ingress reads its files when it is back
+            await self._grants.apply()
+        await self._engine.settle()
+        self._deploy.bundles.sweep()
+        self._sweep.soon()
+
+    async def _map(self, app: StoredApp) -> dict[str, Any]:
+        facts = await self._engine.facts(app.key.id)
+        return app_map(app, facts, self._act.base_domain, self._act.https_port)
+
+    def _app(self, key: AppKey, *, begun: bool = False) -> StoredApp:
+        """Return what is known of an app. Raises :class:`NotFound`.
+
+        ``begun``: there is something of the app (a deploy that was called off, or data that was kept), so one that the
+        store does not have counts as stopped.
+        """
+        found = self._store.find(key)
+        if found is None and begun:
+            return StoredApp(key, "stopped", None, (), time.time(), time.time())
+        if found is None:
+            raise NotFound(f"there is no app '{key}'", hint="flytectl app ls")
+        return found
+
+
+def _event(line: Line) -> dict[str, Any]:
+    return {"kind": "log", **dataclasses.asdict(line)}

@@ -1,0 +1,73 @@
+"""Proves by NVML that the GPU memory of an app that has ended came back; sends SIGKILL to what still holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flyted.contract.errors import FlytedError
+from flyted.contract.quantity import human_bytes
+from flyted.daemon.gpus.table import GpuTable
+from flyted.host.gpu import Gpu
+from flyted.plan.gpus import lease as gpu_lease
+from flyted.plan.gpus.facts import Lease
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
+
+log = logging.getLogger(__name__)
+
+LOOKS_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
+"""Seconds before each look; run through before the kill, and again after it. Large contexts take a driver a second."""
+
+
+class GpuReturn:
+    """The proofs: one task per lease that is over. After it gave up, only starts that wait for a GPU look again."""
+
+    def __init__(self, gpu: Gpu, units: Units, table: GpuTable, changed: Callable[[], None]) -> None:
+        self._gpu = gpu
+        self._units = units
+        self._table = table
+        self._changed = changed
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def begin(self, lease: Lease) -> None:
+        """Begin the proof for a lease that is over, beside whatever else happens; it replaces an earlier one."""
+        before = self._tasks.pop(lease.unit, None)
+        if before is not None:
+            before.cancel()
+        task = asyncio.create_task(self._prove(lease))
+        self._tasks[lease.unit] = task
+        task.add_done_callback(lambda done: self._forget(lease.unit, done))
+
+    def _forget(self, unit: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(unit) is task:
+            del self._tasks[unit]
+
+    async def _prove(self, lease: Lease) -> None:
+        if await self._came_back(lease):
+            return
+        log.warning("%s has ended and holds GPU memory: what is left of it is killed", lease.unit)
+        self._units.kill(lease.unit)
+        if not await self._came_back(lease):
+            log.error("GPU memory of %s has not come back; its GPU is given to nobody: flytectl gpu ls", lease.unit)
+
+    async def _came_back(self, lease: Lease) -> bool:
+        for pause in LOOKS_S:
+            await asyncio.sleep(pause)
+            if self._table.of(lease.unit) is not lease:
+                return True  # another look saw it come back
+            try:
+                inventory = await self._gpu.inventory()
+            except FlytedError as error:
+                log.warning("%s", error.message)
+                continue
+            missing = gpu_lease.left(lease, inventory)
+            if not missing and self._table.of(lease.unit) is lease:
+                self._table.drop(lease.unit)
+                self._changed()
+                return True
+            log.info("%s of %s has not come back yet", human_bytes(missing), lease.unit)
+        return False

@@ -1,0 +1,122 @@
+"""Builds images in units of their own, whose output streams to all who wait for it; each image once at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from flyted.contract.errors import BuildFailed
+from flyted.daemon.ingress.listen import nameservers
+from flyted.plan.facts import ImageFact, UnitEnd
+from flyted.plan.images.build_unit import (
+    BUILD_APART,
+    BuildSettings,
+    build_failure,
+    build_unit,
+    loopback_nameservers,
+    remove_unit,
+    repeats,
+    unit_name,
+)
+from flyted.plan.images.recipe import Recipe
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
+
+Emit = Callable[..., Awaitable[None]]
+_LINE_LIMIT = 4096
+_OUTPUT_LINES = 200
+
+
+class Build:
+    """A build that runs, and who watches it. It goes on when they leave: its image will be wanted soon again."""
+
+    def __init__(self, work: Callable[[Emit], Awaitable[ImageFact]], done: Callable[[], object]) -> None:
+        self._watchers: list[Emit] = []
+        self._task = asyncio.ensure_future(work(self._emit))
+        self._task.add_done_callback(lambda _task: done())
+        self._task.add_done_callback(_heard)
+
+    async def watched(self, emit: Emit) -> ImageFact:
+        """Return the build's image; what is said on the way goes to ``emit``. Raises what made the build fail."""
+        self._watchers.append(emit)
+        try:
+            return await asyncio.shield(self._task)
+        except BuildFailed as error:  # one error for each who waits: the traceback of a shared one would grow
+            raise BuildFailed(error.message, hint=error.hint) from error
+        finally:
+            self._watchers.remove(emit)
+
+    async def over(self) -> None:
+        """Wait for the build's end, whichever it is."""
+        await asyncio.wait([self._task])
+
+    async def _emit(self, kind: str, **data: Any) -> None:
+        for emit in list(self._watchers):
+            await emit(kind, **data)
+
+
+def _heard(task: asyncio.Future[ImageFact]) -> None:
+    """Retrieve the error of a build: asyncio would report one for which nobody waits any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def run(
+    units: Units, digest: str, recipe: Recipe, settings: BuildSettings, others: list[str], emit: Emit
+) -> BuildFailed:
+    """Run the unit that builds an image, or both; return the error to raise if its folder is still incomplete.
+
+    The first unit builds from wheels and shares files with other images. If code of packages has to run, a second one
+    builds apart from them. Raises :class:`HostFailure` when a unit cannot be made.
+    """
+    closed = loopback_nameservers(nameservers())
+    async with _output(emit) as (pipe, lines):
+        settings = dataclasses.replace(settings, addresses=closed, output_fd=pipe)
+        end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, others))
+        if end == UnitEnd("exit-code", BUILD_APART):
+            await emit("progress", text="code of a package runs in this build: going on apart from other images")
+            end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, apart=True))
+            if end.status:  # a build apart cannot remove its own folder
+                quiet = dataclasses.replace(settings, output_fd=None)
+                await units.run_transient(unit_name(digest), remove_unit([digest], quiet))
+    return build_failure(end.result, end.status, lines)
+
+
+@contextlib.asynccontextmanager
+async def _output(emit: Emit) -> AsyncIterator[tuple[int, deque[str]]]:
+    """Yield a pipe for a unit's output; each line goes out as an event, the last ones are kept."""
+    lines: deque[str] = deque(maxlen=_OUTPUT_LINES)
+    reading, writing = os.pipe()
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_LINE_LIMIT, loop=loop)
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb"))
+
+    async def pump() -> None:
+        while line := await _line(reader):
+            text = line.decode("utf-8", "replace").rstrip("\r\n")
+            again = repeats(text, lines)
+            lines.append(text)
+            if not again:
+                await emit("build", text=text)
+
+    pumping = asyncio.create_task(pump())
+    try:
+        yield writing, lines
+    finally:
+        os.close(writing)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(pumping, 5)  # a stray child of the build may hold the pipe open
+        transport.close()
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError:  # the line is longer than the limit: it is dropped, and asyncio has emptied its buffer
+        return b"...\n"

@@ -1,0 +1,230 @@
+"""Finds an app's image by its hash, or builds it in a unit of its own, whose output streams to the client."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import platform
+import stat
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flyted.contract.app import AppSpec
+from flyted.contract.errors import InvalidInput, StoreCorrupt, Unsupported
+from flyted.contract.names import label
+from flyted.daemon.api.verbs import Call, Right, Verb
+from flyted.daemon.images.builds import Build, Emit, run
+from flyted.plan.engines.shape import program_of, shape_of
+from flyted.plan.facts import ImageFact
+from flyted.plan.images.build_unit import BuildSettings, build_secrets, image_dir, is_hash, unit_name
+from flyted.plan.images.spec import (
+    ImageRecord,
+    Machine,
+    Recipe,
+    engine_of,
+    env_of,
+    gpu_build_of,
+    lacking,
+    missing,
+    recipe_from_spec,
+    recipe_hash,
+    record_of,
+)
+from flyted.plan.secrets import BuildGrant
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
+
+_RECORD_LIMIT = 1 << 20
+_HOMES = ("/home/", "/root/", "/run/user/")
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of this machine, below ``folder``."""
+
+    units: Units
+    folder: Path
+    settings: BuildSettings
+    resolve: Callable[[str, str, str], object]  # key, project, domain; raises SecretNotFound
+    need_gpu: Callable[[str], Awaitable[None]]  # raises NoGpu, in the name of its argument, where there is none
+    building: dict[str, Build] = field(default_factory=dict)  # by the image's hash
+    granted: dict[str, BuildGrant] = field(default_factory=dict)  # by the unit of a build that reads secrets
+    sweeping: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while images are deleted
+
+    async def ensure(self, spec: AppSpec, emit: Emit) -> ImageFact:
+        """Return the image of an app, built if need be.
+
+        Raises :class:`Unsupported` or :class:`InvalidInput` for a recipe or an environment that cannot be used,
+        :class:`SecretNotFound` for a secret that the build needs, :class:`BuildFailed` when a build failed.
+        """
+        if spec.python_env:
+            return _given(spec.python_env)
+        recipe = self._recipe(spec.image, spec.key.project, spec.key.domain)
+        return await self.build(recipe, f"the image of {spec.key}", emit)
+
+    def check(self, spec: AppSpec) -> None:
+        """Raise what :meth:`ensure` would before it begins to build, or why the app could not run with its image.
+
+        Raises :class:`InvalidInput`, :class:`Unsupported` or :class:`SecretNotFound`.
+        """
+        if spec.python_env:
+            _given(spec.python_env)
+            _check_program(spec)
+        else:
+            recipe = self._recipe(spec.image, spec.key.project, spec.key.domain)
+            _check_build(spec, recipe)
+            _check_machine(f"the image of app '{spec.key}'", recipe, gpu=bool(spec.gpu_count))
+
+    def verbs(self) -> dict[str, Verb]:
+        """Return the rows of the verb table."""
+        wanted: dict[str, type] = {"project": str, "domain": str, "image": dict}
+        return {"image.build": Verb(Right.OPERATE, wanted, self.build_verb, changes=True)}
+
+    async def build_verb(self, call: Call) -> dict[str, Any]:
+        """Build an image ahead of the app that will use it; what uv says streams as events.
+
+        Raises as :meth:`ensure`, and :class:`NoGpu` for the image of an engine on a machine without a GPU.
+        """
+        for kind in ("project", "domain"):
+            label(call.args[kind], kind)
+        recipe = self._recipe(call.args["image"], call.args["project"], call.args["domain"])
+        if engine := engine_of(recipe):
+            await self.need_gpu(engine)
+        _check_machine("the image", recipe, gpu=bool(engine))
+        await call.emit("accepted", text="checked the image")
+        call.about.tell(image=recipe_hash(recipe, machine()))
+        return {"image": (await self.build(recipe, "the image", call.emit)).to_dict()}
+
+    async def build(self, recipe: Recipe, what: str, emit: Emit) -> ImageFact:
+        """Return the image of a recipe, built if need be. Raises :class:`BuildFailed`."""
+        digest = recipe_hash(recipe, machine())
+        async with self.sweeping:  # the image may be about to be deleted
+            running = self.building.get(digest)
+            if running is None:
+                running = Build(
+                    lambda tell: self._built(recipe, digest, what, tell), lambda: self.building.pop(digest, None)
+                )
+                self.building[digest] = running
+            else:
+                await emit("progress", text=f"{what} is being built already; waiting for that")
+        return await running.watched(emit)
+
+    async def _built(self, recipe: Recipe, digest: str, what: str, emit: Emit) -> ImageFact:
+        record = self._record(digest)
+        if record is None:
+            await emit("progress", text=f"building {what}")
+            others = [name for name, whole in self.found().items() if whole]
+            uses = build_secrets(recipe, self.settings)
+            self.granted[unit_name(digest)] = BuildGrant(*recipe.scope, uses)
+            try:
+                failure = await run(self.units, digest, recipe, self.settings, others, emit)
+            finally:
+                del self.granted[unit_name(digest)]
+            record = self._record(digest)
+            if record is None:
+                raise failure
+        if record.note:
+            await emit("note", text=record.note)
+        path = image_dir(digest)
+        return ImageFact(
+            path, digest, record.python, record.python_asked, record.note, env_of(recipe, path), record.built_at,
+            record.built,
+        )  # fmt: skip
+
+    def _recipe(self, image: dict[str, Any], project: str, domain: str) -> Recipe:
+        """Return the recipe that an app or a client describes, for one project and domain.
+
+        Raises :class:`InvalidInput`, :class:`Unsupported`, or :class:`SecretNotFound` for one that it is built with.
+        """
+        recipe = _recipe(image)
+        uses = build_secrets(recipe, self.settings)
+        for use in uses.values():
+            self.resolve(use.key, project, domain)
+        return dataclasses.replace(recipe, scope=(project, domain)) if uses else recipe
+
+    def found(self) -> dict[str, bool]:
+        """Return the images on disk, by hash, and whether each is complete."""
+        try:
+            names = [path.name for path in self.folder.iterdir() if is_hash(path.name)]
+        except FileNotFoundError:
+            return {}
+        return {name: self._record(name) is not None for name in names}
+
+    def present(self, image: ImageFact) -> bool:
+        """Report whether an image that a revision was made with is still complete."""
+        return self._record(image.hash) is not None if image.hash else Path(image.path, "bin/python").exists()
+
+    def _record(self, digest: str) -> ImageRecord | None:
+        try:
+            return record_of(_regular(self.folder / digest / "image.json"))
+        except (OSError, StoreCorrupt, UnicodeDecodeError):
+            return None
+
+
+def _regular(path: Path) -> str:
+    """Return the text of a file that code of a package may have made.
+
+    No link is followed, no pipe is waited for, and no more than a limit is read. Raises :class:`StoreCorrupt` for what
+    is not a regular file.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise StoreCorrupt(f"{path} is not a regular file")
+        return file.read(_RECORD_LIMIT).decode()
+
+
+def machine() -> Machine:
+    """Return what compiled packages and links to the system's Python depend on here."""
+    python = Path("/usr/bin/python3").resolve().name.removeprefix("python")
+    return Machine(platform.machine(), " ".join(platform.libc_ver()), python)
+
+
+def _recipe(image: dict[str, Any]) -> Recipe:
+    """Return the recipe that an app or a client describes. Raises :class:`InvalidInput` or :class:`Unsupported`."""
+    spec, files = image.get("spec"), image.get("files") or {}
+    if not isinstance(spec, dict) or not isinstance(files, dict):
+        raise InvalidInput("an image must have a spec and files, both maps")
+    return recipe_from_spec(spec, files)
+
+
+def _check_machine(what: str, recipe: Recipe, *, gpu: bool) -> None:
+    """Raise :class:`Unsupported` for what a container would have and this machine lacks."""
+    if lacks := missing(recipe.needs, lambda pattern: any(Path("/").glob(pattern[1:])), gpu=gpu):
+        raise lacking(what, lacks)
+
+
+def _check_build(spec: AppSpec, recipe: Recipe) -> None:
+    """Raise :class:`Unsupported` rather than fetch gigabytes of CUDA for an engine that then finds no GPU."""
+    shape = None if spec.gpu_count else shape_of(spec)
+    if shape is not None and (build := gpu_build_of(recipe, shape.engine)):
+        raise Unsupported(
+            f"not supported on this machine: {build} in the image of app '{spec.key}' is a build for GPUs, "
+            "and without one it does not start",
+            hint="give an environment with a build for processors: flytectl serve FILE --cpu --python-env DIR",
+        )
+
+
+def _check_program(spec: AppSpec) -> None:
+    """Raise :class:`InvalidInput` for an environment without the program that the app runs."""
+    name, package = program_of(spec)
+    if name and not Path(spec.python_env, "bin", name).exists():
+        raise InvalidInput(
+            f"{spec.python_env} has no program {name}, which app '{spec.key}' is started with",
+            hint=f"/usr/lib/flyted/bin/uv --system-certs pip install --python {spec.python_env} {package}",
+        )
+
+
+def _given(path: str) -> ImageFact:
+    if path.startswith(_HOMES):
+        raise InvalidInput(
+            f"apps do not see home folders, so {path} cannot be their environment",
+            hint=f"make one elsewhere: sudo python3 -m venv /opt/{Path(path).name}",
+        )
+    python = Path(path, "bin/python")
+    if not python.exists():
+        raise InvalidInput(f"{path} is not a Python environment that every user may read: no {python}")
+    return ImageFact(path=path, note=f"environment {path}, as given")

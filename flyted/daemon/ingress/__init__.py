@@ -1,0 +1,1 @@
+"""Where the ingress listens, and with which certificate."""

@@ -1,0 +1,102 @@
+"""The machine's network: where the ingress can listen, decided once per start, and which name servers there are."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flyted.contract.errors import HostFailure
+from flyted.daemon.settings import Settings
+from flyted.host import whole_file
+from flyted.plan.images.build_unit import all_nameservers
+from flyted.plan.ingress.ports import (
+    INGRESS_SOCKET,
+    choose_ports,
+    ingress_socket,
+    listeners,
+    listening,
+    loopback_addresses,
+)
+from flyted.plan.ingress.state import Listen
+from flyted.plan.secrets import INGRESS_UNIT
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
+
+log = logging.getLogger(__name__)
+
+
+def choose_listen(settings: Settings, units: Units, folder: Path) -> Listen:
+    """Decide where the ingress listens, and keep it in ``folder``/ports.json for the daemon's next start.
+
+    Called once per start of the daemon. Raises :class:`HostFailure` when no port is free or the file is not written.
+    """
+    file = folder / "ports.json"
+    wanted = (settings.https_port, settings.http_port)
+    kept = _kept(file) if units.listening(INGRESS_SOCKET) or _runs(units) else ()
+    addresses = settings.listen
+    if set(addresses) == {"127.0.0.1", "::1"}:
+        addresses = loopback_addresses(_text(Path("/proc/net/if_inet6")))
+    taken = listening(_text(Path("/proc/net/tcp")), _text(Path("/proc/net/tcp6")), addresses)
+    listen, notes = choose_ports(taken, *wanted, addresses=addresses, ours=kept[-2:])
+    if kept[:-2] == wanted:
+        # kept: no client's URL is to change because another program came or went
+        listen = Listen(https_port=kept[2], http_port=kept[3], addresses=addresses)
+    for note in notes:
+        log.warning("%s", note)
+    whole_file.write(file, json.dumps([*wanted, listen.https_port, listen.http_port]).encode(), 0o600)
+    return listen
+
+
+async def hold(units: Units, listen: Listen) -> None:
+    """Have PID 1 listen for the ingress; leave everything alone if it does so already.
+
+    Other ports cost a restart of HAProxy: it cannot be given new descriptors. Its unit has ``After=flyted.service``:
+    to wait for its start here would be a deadlock. Raises :class:`HostFailure` when PID 1 cannot listen.
+    """
+    if units.listening(INGRESS_SOCKET) == listeners(listen):
+        return
+    ran = any(u.active not in ("inactive", "failed") for u in units.list([INGRESS_UNIT]))
+    await units.stop(INGRESS_SOCKET)
+    if ran:
+        await units.stop(INGRESS_UNIT)
+    result = await units.start_socket(INGRESS_SOCKET, ingress_socket(listen))
+    if result != "done":
+        raise HostFailure(
+            f"nobody can listen on ports {listen.https_port} and {listen.http_port} for the ingress: {result}",
+            hint=f"journalctl -u {INGRESS_SOCKET} -n 5; ss -ltnp",
+        )
+    if ran:
+        units.begin(INGRESS_UNIT)
+
+
+def nameservers() -> tuple[str, ...]:
+    """Return the machine's name servers, as /etc/resolv.conf has them now."""
+    return all_nameservers(_text(Path("/etc/resolv.conf")))
+
+
+def _runs(units: Units) -> bool:
+    """Report whether HAProxy runs, or is about to.
+
+    That of flyted 0.1.0 holds its ports itself: they are ours, and free as soon as :func:`hold` has stopped it.
+    """
+    return any(u.active in ("active", "activating") for u in units.list([INGRESS_UNIT]))
+
+
+def _kept(file: Path) -> tuple[int, ...]:
+    """Return the ports wanted and got at the last start, of flyted 0.1.0 those got; nothing if none are kept."""
+    with contextlib.suppress(OSError, ValueError):
+        ports = json.loads(file.read_text())
+        if isinstance(ports, list) and len(ports) in (2, 4) and all(type(p) is int for p in ports):
+            return tuple(ports)
+    return ()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""

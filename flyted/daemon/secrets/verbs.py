@@ -1,0 +1,136 @@
+"""The secret verbs. No verb reads a value back."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from flyted.contract.errors import FlytedError, InvalidInput, SecretNotFound
+from flyted.contract.names import SecretScope
+from flyted.daemon.api.changes import user_of
+from flyted.daemon.api.verbs import SECRET_ARGS, Call, Right, Verb
+from flyted.daemon.apps.deploy import Deploy
+from flyted.host.store import Store
+from flyted.host.vault import SecretInfo, Vault
+from flyted.plan.facts import StoredApp
+
+
+class Secrets:
+    """The handlers of the secret verbs, over the vault."""
+
+    def __init__(self, vault: Vault, store: Store, deploy: Deploy) -> None:
+        self._vault = vault
+        self._store = store
+        self._deploy = deploy
+
+    def verbs(self) -> dict[str, Verb]:
+        """Return the rows of the verb table."""
+        listed: dict[str, type] = {"project": str, "domain": str, "all": bool}
+        created: dict[str, type] = {**SECRET_ARGS, "replace": bool, "roll": bool}
+        return {
+            "secret.create": Verb(Right.SECRETS, created, self.create, bulk=True, changes=True),
+            "secret.list": Verb(Right.READ, listed, self.list_),
+            "secret.get": Verb(Right.READ, SECRET_ARGS, self.get),
+            "secret.delete": Verb(Right.SECRETS, SECRET_ARGS, self.delete, changes=True),
+            "secret.accept-rollback": Verb(Right.ADMIN, {}, self.accept_rollback, changes=True),
+            "secret.identity": Verb(Right.ADMIN, {}, self.identity),
+            "secret.rotate": Verb(Right.ADMIN, {}, self.rotate, changes=True),
+        }
+
+    async def create(self, call: Call) -> dict[str, Any]:
+        """Store a value; with ``roll``, deploy the apps that use it anew, one after the other.
+
+        Raises :class:`InvalidInput` for an empty value, :class:`AlreadyExists` without ``replace``, and
+        :class:`FlytedError` when the value is stored, but not every app took it.
+        """
+        known = self._tell(call)
+        if not call.bulk:
+            raise InvalidInput("a secret must not be empty: an app could not tell it from a missing one")
+        info = self._vault.put(call.scope, call.key, call.bulk, replace=call.args["replace"])
+        call.about.outcome = "replaced" if known else ""
+        rolled = await self._roll(call) if call.args["roll"] else []
+        return {"secret": _map(info), "rolled": rolled}
+
+    async def list_(self, call: Call) -> dict[str, Any]:
+        """Return the secrets of a scope, or of all."""
+        found = [i for i in self._vault.list() if call.args["all"] or i.scope == call.scope]
+        return {"secrets": [_map(info) for info in found]}
+
+    async def get(self, call: Call) -> dict[str, Any]:
+        """Return what is known of a secret (not its value), and its apps. Raises :class:`SecretNotFound`."""
+        info = self._vault.info(call.scope, call.key)
+        return {"secret": {**_map(info), "apps": self._users(info)}}
+
+    async def delete(self, call: Call) -> dict[str, Any]:
+        """Forget a secret. Apps that use it keep the value that they were started with.
+
+        Raises :class:`SecretNotFound`.
+        """
+        self._tell(call)
+        return {"secret": _map(self._vault.delete(call.scope, call.key))}
+
+    async def accept_rollback(self, _call: Call) -> dict[str, Any]:
+        """Accept a restored, older store as the right one, since root says so. Raises :class:`StoreCorrupt`."""
+        self._vault.accept_rollback()
+        return {}
+
+    async def identity(self, _call: Call) -> dict[str, Any]:
+        """Return the public key of this machine's identity."""
+        return {"recipient": str(self._vault.recipient)}
+
+    async def rotate(self, _call: Call) -> dict[str, Any]:
+        """Ask for a new identity at flyted's next start, which the caller has to bring about; return today's.
+
+        Raises :class:`StoreCorrupt` or :class:`HostFailure` when the store cannot be written anew.
+        """
+        self._vault.ask_rotation()
+        return {"recipient": str(self._vault.recipient)}
+
+    def _tell(self, call: Call) -> bool:
+        """Tell the journal the secret's name, its scope and the apps that use it; report whether it exists already."""
+        call.about.tell(secret=call.key)
+        if call.scope != SecretScope():
+            call.about.tell(scope=str(call.scope))
+        with contextlib.suppress(SecretNotFound):
+            call.about.tell(app=self._users(self._vault.info(call.scope, call.key)))
+            return True
+        return False
+
+    def _users(self, info: SecretInfo) -> list[str]:
+        """Return the apps that get this secret, and not one of the same key in another scope."""
+        found = []
+        for app in self._store.apps():
+            uses = app.current.spec.secrets if app.current else ()
+            if any(use.key == info.key for use in uses):
+                with contextlib.suppress(SecretNotFound):
+                    if self._vault.resolve(info.key, app.key.project, app.key.domain) == info.scope:
+                        found.append(str(app.key))
+        return found
+
+    async def _roll(self, call: Call) -> list[str]:
+        rolled, failed = [], []
+        for name in [app.key for app in self._store.apps()]:
+            app = self._store.find(name)  # as it is now: the apps before it may have taken minutes
+            if app is None or not _takes(app, call.key):
+                continue
+            try:
+                await self._deploy.again(name, call.emit, user_of(call.actor))
+                rolled.append(str(name))
+            except FlytedError as error:
+                failed.append(f"{name}: {error.message}")
+        if failed:
+            raise FlytedError(f"the secret is stored, but not every app took it: {'; '.join(failed)}")
+        return rolled
+
+
+def _takes(app: StoredApp, key: str) -> bool:
+    """Report whether an app is wanted to run, with a secret of this key."""
+    current = app.current if app.wanted == "started" else None
+    return current is not None and any(use.key == key for use in current.spec.secrets)
+
+
+def _map(info: SecretInfo) -> dict[str, Any]:
+    return {
+        "key": info.key, "project": info.scope.project, "domain": info.scope.domain, "generation": info.generation,
+        "created_at": info.created, "updated_at": info.updated, "size": info.size, "damaged": info.damaged,
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Pages for browsers, and the login that guards them."""

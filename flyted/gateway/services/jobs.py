@@ -1,0 +1,275 @@
+"""Deploys and image builds, which go on after their RPC has been answered.
+
+flyted does the work, and would finish it without the gateway; here is kept who waits for it, and how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import re
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flyted.contract.errors import NOT_HERE, Busy, FlytedError, NotFound
+from flyted.contract.names import AppKey, shown
+from flyted.gateway.daemon import Daemon
+from flyted.gateway.errors import FAULT, said
+from flyted.gateway.files.whole import oldest, replace
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 90.0
+"""Seconds that a deploy waits for another one of the same app before its client is told to come back."""
+FAILURE_SHOWN_S = 600.0
+RUNS = 200
+LINES = 200
+_RUN = re.compile(r"r[0-9a-f]{19}")
+GONE = "the gateway was restarted during this build; serve the app again: what is built already is not built twice"
+
+
+class News:
+    """A signal that wakes all who wait for the next change."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def tell(self) -> None:
+        """Wake all who wait."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for the next change, ``seconds`` at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
+
+
+@dataclass
+class Deploy:
+    """One deploy. ``accepted`` is flyted's event, with revision, URL and digest, after which it refuses nothing."""
+
+    key: AppKey
+    begun: float
+    started: float = field(default_factory=time.monotonic)
+    text: str = ""
+    accepted: dict[str, Any] | None = None
+    error: FlytedError | None = None
+    answer: dict[str, Any] | None = None
+    news: News = field(default_factory=News)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has neither succeeded nor failed yet."""
+        return self.error is None and self.answer is None
+
+
+@dataclass
+class Run:
+    """One image build, which Flyte calls a "run".
+
+    ``phase`` is running, succeeded or failed; ``target`` is the image's name, ``image`` its address once it is built.
+    ``begun`` and ``ended`` are seconds since 1970; ``ended`` is 0 while the build runs.
+    """
+
+    name: str
+    project: str
+    domain: str
+    target: str
+    begun: float
+    phase: str = "running"
+    image: str = ""
+    error: str = ""
+    ended: float = 0.0
+    lines: list[str] = field(default_factory=list)
+
+
+class Jobs:
+    """All deploys and builds. Deploys are in memory; builds are also files, since their pages outlive the process."""
+
+    def __init__(self, daemon: Daemon, folder: Path) -> None:
+        self._daemon = daemon
+        self._folder = folder
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._deploys: dict[AppKey, Deploy] = {}
+        self._runs: dict[str, tuple[Run, News]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a deploy or a build goes on."""
+        return bool(self._tasks)
+
+    def deploy_of(self, key: AppKey) -> Deploy | None:
+        """Return the deploy of an app that runs, or that failed and began less than ``FAILURE_SHOWN_S`` ago."""
+        found = self._deploys.get(key)
+        if found is not None and not found.running and time.monotonic() - found.started > FAILURE_SHOWN_S:
+            del self._deploys[key]
+            return None
+        return found
+
+    def forget(self, key: AppKey) -> None:
+        """Forget a deploy of the app that has failed: the client asks for something else now."""
+        found = self._deploys.get(key)
+        if found is not None and not found.running:
+            del self._deploys[key]
+
+    def drop(self, key: AppKey) -> None:
+        """Forget any deploy of the app, which is deleted: flyted has called the deploy off."""
+        self._deploys.pop(key, None)
+
+    async def deploy(self, key: AppKey, spec: dict[str, Any], bundle: Path | None, token: str) -> Deploy:
+        """Begin to serve an app, and return when flyted has accepted it or has nothing to do.
+
+        Wait for another deploy of the same app, ``PATIENCE_S`` seconds at most. Raise :class:`Busy` if that takes
+        longer, and any error with which flyted refuses the app.
+        """
+        deploy = Deploy(key, time.time())
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            other = self._deploys.get(key)
+            if other is not None and other.running and time.monotonic() < until:
+                await other.news.wait(until - time.monotonic())
+                continue
+            self._start(self._serve(deploy, spec, bundle, token))
+            while deploy.accepted is None and deploy.running:
+                await deploy.news.wait(3600)
+            if isinstance(deploy.error, Busy) and deploy.accepted is None and time.monotonic() < until:
+                deploy = Deploy(key, time.time())
+                await asyncio.sleep(0.5)  # a deploy that did not come through here: flyted has no event for its end
+                continue
+            if deploy.error is not None and deploy.accepted is None:
+                raise deploy.error
+            return deploy
+
+    async def _serve(self, deploy: Deploy, spec: dict[str, Any], bundle: Path | None, token: str) -> None:
+        def heard(event: dict[str, Any]) -> None:
+            if event.get("kind") == "accepted":
+                deploy.accepted = event
+                self._deploys[deploy.key] = deploy
+            if event.get("kind") in ("progress", "build", "note"):
+                deploy.text = str(event.get("text", ""))
+            deploy.news.tell()
+
+        fd = None
+        try:
+            fd = None if bundle is None else os.open(bundle, os.O_RDONLY | os.O_CLOEXEC)
+            deploy.answer = await self._daemon.call("app.serve", {"spec": spec}, token=token, fd=fd, on_event=heard)
+            if self._deploys.get(deploy.key) is deploy:
+                del self._deploys[deploy.key]
+        except FlytedError as error:
+            deploy.error = error
+        except OSError:
+            deploy.error = NotFound("the code bundle is gone", hint="flyte delete local-cache, then serve again")
+        except Exception:
+            log.exception("a deploy failed")
+            deploy.error = FlytedError(FAULT)
+        finally:
+            if fd is not None:
+                os.close(fd)
+            if deploy.running:
+                deploy.error = FlytedError("the gateway was stopped during this deploy; flyted goes on with it")
+            deploy.news.tell()
+
+    async def build(
+        self, project: str, domain: str, target: str, image: dict[str, Any], token: str, done: Callable[[], str]
+    ) -> Run:
+        """Begin to build an image, and return when flyted has accepted its recipe.
+
+        ``done`` is called when the build has succeeded, and returns the image's address; if it raises, the run has
+        failed. Raise the error with which flyted refuses the recipe.
+        """
+        run = Run(f"r{secrets.token_hex(10)[:19]}", project, domain, target, time.time())
+        news = News()
+        refused: list[FlytedError] = []
+        self._start(self._build(run, news, image, token, refused, done))
+        while run.name not in self._runs and run.phase == "running":
+            await news.wait(3600)
+        if refused:
+            raise refused[0]
+        return run
+
+    async def _build(
+        self,
+        run: Run,
+        news: News,
+        image: dict[str, Any],
+        token: str,
+        refused: list[FlytedError],
+        done: Callable[[], str],
+    ) -> None:
+        lines: deque[str] = deque(maxlen=LINES)
+        started = time.monotonic()
+
+        def heard(event: dict[str, Any]) -> None:
+            if event.get("kind") == "accepted":
+                self._runs[run.name] = (run, news)
+                self._write(run)
+            else:
+                lines.append(str(event.get("text", "")))
+                run.lines = list(lines)
+            news.tell()
+
+        args = {"project": run.project, "domain": run.domain, "image": image}
+        try:
+            await self._daemon.call("image.build", args, token=token, on_event=heard)
+            run.image = done()
+            run.phase = "succeeded"
+        except FlytedError as error:
+            run.phase, run.error = "failed", said(error)
+            if run.name not in self._runs:
+                refused.append(error)
+        except Exception:
+            log.exception("a build failed")
+            run.phase, run.error = "failed", FAULT
+            if run.name not in self._runs:
+                refused.append(FlytedError(FAULT))
+        finally:
+            run.ended = run.begun + time.monotonic() - started
+            if run.phase == "running":
+                run.phase, run.error = "failed", GONE
+            if not refused:
+                self._write(run)
+            news.tell()
+
+    def run(self, name: str) -> Run:
+        """Return a build by its name. Raise :class:`NotFound` if there is none.
+
+        A build that an earlier process of the gateway left unfinished counts as failed.
+        """
+        if name in self._runs:
+            return self._runs[name][0]
+        try:
+            if _RUN.fullmatch(name):
+                run = Run(**json.loads((self._folder / name).read_bytes()))
+                if run.phase == "running":
+                    run.phase, run.error = "failed", GONE
+                return run
+        except (OSError, ValueError, TypeError):
+            pass
+        raise NotFound(f"there is no run {shown(name)}; the only runs here are image builds: {NOT_HERE}")
+
+    def news_of(self, name: str) -> News | None:
+        """Return the signal of a build, or None unless it runs in this process."""
+        found = self._runs.get(name)
+        return found[1] if found and found[0].phase == "running" else None
+
+    def _write(self, run: Run) -> None:
+        with contextlib.suppress(OSError):  # only the page is lost
+            replace(self._folder / run.name, json.dumps(asdict(run)).encode())
+            for path in oldest(self._folder, RUNS):
+                path.unlink(missing_ok=True)
+                self._runs.pop(path.name, None)
+
+    def _start(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

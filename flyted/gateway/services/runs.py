@@ -1,0 +1,143 @@
+"""RunService: image builds, each of which Flyte calls a run of the task ``build-image``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from connectrpc.request import RequestContext
+from flyteidl2.common import identifier_pb2, phase_pb2
+from flyteidl2.task import common_pb2, task_definition_pb2
+from flyteidl2.workflow import run_definition_pb2 as definition
+from flyteidl2.workflow import run_service_pb2 as pb
+from flyteidl2.workflow.run_service_connect import RunService
+
+from flyted.contract.errors import InvalidInput, NotFound, Unsupported
+from flyted.contract.version import VERSION
+from flyted.gateway.caller import caller
+from flyted.gateway.files.blobs import place_of
+from flyted.gateway.files.context import image_of
+from flyted.gateway.files.recipes import checked, uri_of
+from flyted.gateway.parts import Parts
+from flyted.gateway.places import Places
+from flyted.gateway.services.data import inputs_of
+from flyted.gateway.services.jobs import Run
+from flyted.gateway.services.tasks import BUILD, check, spec_of
+from flyted.plan.crowd import Room
+
+STREAM_S = 600.0
+PHASES = {
+    "running": phase_pb2.ACTION_PHASE_RUNNING,
+    "succeeded": phase_pb2.ACTION_PHASE_SUCCEEDED,
+    "failed": phase_pb2.ACTION_PHASE_FAILED,
+}
+
+
+READING = Room(users=2, shared=0, of_a_user=1)
+"""Contexts of builds that are read at a time: each takes up to three times its limit in memory."""
+
+
+class Runs(RunService):
+    """The handlers of RunService."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._reading = Places(READING)
+
+    async def create_run(self, request: pb.CreateRunRequest, ctx: RequestContext) -> pb.CreateRunResponse:
+        """Begin a build, and answer when flyted has accepted its recipe. Of the same recipe flyted makes one build.
+
+        Raise :class:`NotFound` for a run of any other task, :class:`InvalidInput` or :class:`Unsupported` for inputs
+        that are not a build's, and the error with which flyted refuses the recipe.
+        """
+        if request.WhichOneof("task") == "task_id":
+            check(request.task_id.name)
+        else:
+            check(request.task_spec.short_name or request.task_spec.task_template.id.name)
+        inputs = request.inputs
+        if request.HasField("offloaded_input_data"):
+            inputs = inputs_of(request.offloaded_input_data.uri)
+        run = await self._build(request.project_id, _texts(inputs))
+        action = definition.Action(id=_action(run), status=_status(run))
+        return pb.CreateRunResponse(run=definition.Run(action=action))
+
+    async def _build(self, where: identifier_pb2.ProjectIdentifier, given: dict[str, str]) -> Run:
+        name = checked(given.get("target_image", ""))
+        spec = self._file(where, given.get("spec", ""))
+        context = self._file(where, given["context"]) if given.get("context") else None
+        async with self._reading.place(caller().uid):
+            image = await asyncio.to_thread(image_of, spec, context)
+        return await self._parts.jobs.build(
+            where.name, where.domain, name, image, caller().token, lambda: self._done(name, image)
+        )
+
+    def _done(self, name: str, image: dict[str, object]) -> str:
+        self._parts.recipes.keep(name, image)
+        return uri_of(name)
+
+    def _file(self, where: identifier_pb2.ProjectIdentifier, url: str) -> Path:
+        place = place_of(url)
+        if (place.project, place.domain) != (where.name, where.domain):
+            raise InvalidInput("this file was uploaded for another project or domain")
+        try:
+            return self._parts.blobs.find(place).path
+        except NotFound as error:
+            raise Unsupported(f"{place.filename} was not uploaded", hint="serve again") from error
+
+    async def watch_action_details(
+        self, request: pb.WatchActionDetailsRequest, ctx: RequestContext
+    ) -> AsyncIterator[pb.WatchActionDetailsResponse]:
+        """Yield a build's state now, and again at its end or after ``STREAM_S`` seconds: the SDK then asks again.
+
+        Raise :class:`NotFound` for an unknown build.
+        """
+        name, until = request.action_id.run.name, time.monotonic() + STREAM_S
+        yield pb.WatchActionDetailsResponse(details=self._details(name))
+        while (news := self._parts.jobs.news_of(name)) is not None and time.monotonic() < until:
+            await caller().while_there(news.wait(30.0))
+            if caller().gone.is_set():
+                return
+        yield pb.WatchActionDetailsResponse(details=self._details(name))
+
+    async def get_run_details(self, request: pb.GetRunDetailsRequest, ctx: RequestContext) -> pb.GetRunDetailsResponse:
+        """Return a build. Raise :class:`NotFound` for an unknown one."""
+        return pb.GetRunDetailsResponse(details=definition.RunDetails(action=self._details(request.run_id.name)))
+
+    async def get_action_details(
+        self, request: pb.GetActionDetailsRequest, ctx: RequestContext
+    ) -> pb.GetActionDetailsResponse:
+        """Return a build's only action. Raise :class:`NotFound` for an unknown build."""
+        return pb.GetActionDetailsResponse(details=self._details(request.action_id.run.name))
+
+    def _details(self, name: str) -> definition.ActionDetails:
+        run = self._parts.jobs.run(name)
+        details = definition.ActionDetails(id=_action(run), status=_status(run))
+        task = task_definition_pb2.TaskIdentifier(project=run.project, domain=run.domain, name=BUILD, version=VERSION)
+        details.task.CopyFrom(spec_of(task))
+        attempt = details.attempts.add(phase=PHASES[run.phase], attempt=1, logs_available=False)
+        attempt.start_time.FromSeconds(int(run.begun))
+        if run.phase == "failed":
+            for error in (details.error_info, attempt.error_info):
+                error.kind, error.code = definition.ErrorInfo.KIND_USER, "ImageBuildFailed"
+                error.message = "\n".join([*run.lines[-20:], run.error])
+        return details
+
+
+def _action(run: Run) -> identifier_pb2.ActionIdentifier:
+    name = identifier_pb2.RunIdentifier(project=run.project, domain=run.domain, name=run.name)
+    return identifier_pb2.ActionIdentifier(run=name, name="a0")
+
+
+def _status(run: Run) -> definition.ActionStatus:
+    status = definition.ActionStatus(phase=PHASES[run.phase], attempts=1)
+    status.start_time.FromSeconds(int(run.begun))
+    if run.ended:
+        status.end_time.FromSeconds(int(run.ended))
+        status.duration_ms = int((run.ended - run.begun) * 1000)
+    return status
+
+
+def _texts(inputs: common_pb2.Inputs) -> dict[str, str]:
+    return {each.name: each.value.scalar.primitive.string_value for each in inputs.literals}

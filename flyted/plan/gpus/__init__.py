@@ -1,0 +1,1 @@
+"""GPUs: what there is, who gets which, who must sleep for it, and when the memory is free again."""

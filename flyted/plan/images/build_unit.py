@@ -1,0 +1,305 @@
+"""Makes the units that build and remove images, and reads what a build leaves behind. Pure.
+
+A build of wheels runs no code of a package. It may write all images and uv's cache, because hard links (cache → image)
+do not cross mounts, and every ``StateDirectory=`` is a mount of its own under ``ProtectSystem=`` (measured: EXDEV).
+A build from source runs code of strangers. It is done apart, in a unit that can write only its own image.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flyted.contract.app import SecretUse, plain_text
+from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
+from flyted.contract.names import shown
+from flyted.plan.images.build_secrets import distinct
+from flyted.plan.images.recipe import Recipe, recipe_json
+from flyted.plan.sandbox import CLOSED_NETWORKS, STUB_RESOLVERS, address, little_of_run
+
+IMAGES = "/var/lib/flyted/images"
+USER = "flyted-build"
+_UVS_REASON = re.compile(r"\s*(?:╰─▶|├─▶|error:|cause:|Caused by:)\s*(\S.*)")  # as in flyted/build/uv.py
+PYTHON = "/usr/bin/python3"
+BUILDER = "/usr/lib/flyted/flyted/build"
+UV = "/usr/lib/flyted/bin/uv"
+RUNTIME_MAX_S = 3600
+BUILD_APART = 3
+"""The builder's exit status when a package has no wheel: a unit with ``apart`` goes on (flyted/build/failed.py)."""
+_HASH = re.compile(r"[0-9a-f]{32}")
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")  # strerror(3) of ENOSPC and EDQUOT; uv prints these
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """The machine's settings for builds. Sizes are in bytes."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)  # UV_DEFAULT_INDEX and the like
+    addresses: tuple[str, ...] = ()  # allowed although loopback or link-local: name servers, a mirror on this machine
+    memory_max: int = 8 << 30
+    tasks_max: int = 1024
+    uv: str = UV
+    builder: str = BUILDER
+    output_fd: int | None = None  # the client's pipe; None: the journal
+    secrets: tuple[SecretUse, ...] = ()  # secrets that uv gets as variables in every build: images.secrets
+    credentials: str = "/run/flyted/credentials.sock"
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """The content of ``image.json``. The builder writes it last, so an image that has it is complete."""
+
+    hash: str
+    python_asked: str
+    python: str  # as used, with its patch version
+    note: str
+    packages: int
+    built_at: float  # seconds since the epoch
+    built: tuple[str, ...] = ()  # packages that were built from source, so that their code ran in the build
+
+
+def is_hash(name: str) -> bool:
+    """Report whether ``name`` is the name of an image."""
+    return _HASH.fullmatch(name) is not None
+
+
+def image_dir(recipe_hash: str) -> str:
+    """Return the folder of the image with this hash, the same in the build and in the app's unit."""
+    return f"{IMAGES}/{_checked(recipe_hash)}"
+
+
+def unit_name(recipe_hash: str) -> str:
+    """Return the name of the unit that builds an image: one per image, so systemd refuses two builds at a time."""
+    return f"flyted-build-{_checked(recipe_hash)}.service"
+
+
+def build_unit(
+    recipe_hash: str,
+    recipe: Recipe,
+    settings: BuildSettings = BuildSettings(),
+    others: Iterable[str] = (),
+    *,
+    apart: bool = False,
+) -> dict[str, Any]:
+    """Return the properties of the transient service that builds ``recipe`` to :func:`image_dir`.
+
+    ``others``: the hashes of finished images, which this build cannot write. ``apart``: it can write only its own
+    image, neither uv's cache nor the Pythons; to be used after :data:`BUILD_APART`. The recipe is no secret, so it
+    travels in the unit. For the exit status see :func:`build_failure`. Raises :class:`InvalidInput` for a recipe that
+    is too large, or with two secrets as one variable.
+    """
+    closed = [f"-{image_dir(other)}" for other in others if other != recipe_hash and is_hash(other)]
+    uses = build_secrets(recipe, settings)
+    words = ["--image", _checked(recipe_hash), *(["--apart"] if apart else [])]
+    words += [word for name, use in uses.items() for word in ("--secret", f"{name}={use.env}")]
+    return {
+        **_common(f"Build of image {recipe_hash}", words, settings),
+        "SetCredential": [("recipe", recipe_json(recipe).encode())],
+        **({"LoadCredential": [(name, settings.credentials) for name in uses]} if uses else {}),
+        **(_own_folder(recipe_hash, settings) if apart else {"ReadOnlyPaths": closed}),
+        "LogExtraFields": [f"FLYTED_IMAGE={recipe_hash}"],
+        **_network(settings.addresses),
+    }
+
+
+def build_secrets(recipe: Recipe, settings: BuildSettings) -> dict[str, SecretUse]:
+    """Return the secrets that a build reads, by the id of the credential that carries each.
+
+    Raises :class:`InvalidInput` if two secrets would be one variable.
+    """
+    uses = distinct((*(use for install in recipe.installs for use in install.secrets), *settings.secrets))
+    return {f"b{number}": use for number, use in enumerate(uses)}
+
+
+def remove_unit(
+    hashes: Iterable[str], settings: BuildSettings = BuildSettings(), *, prune: bool = False
+) -> dict[str, Any]:
+    """Return the properties of the service that deletes images, as the user who owns them.
+
+    ``prune``: also empty uv's cache, except files that images share with it by hard links.
+    """
+    words = [word for each in hashes for word in ("--remove", _checked(each))]
+    words += ["--prune"] if prune else []
+    return {**_common("Removal of images", words, settings), "PrivateNetwork": True}
+
+
+def loopback_nameservers(nameservers: Iterable[str]) -> tuple[str, ...]:
+    """Return the name servers that :func:`build_unit` would make unreachable: for ``BuildSettings.addresses``."""
+    closed = [ipaddress.ip_network(net) for net in CLOSED_NETWORKS]
+    return tuple(a for a in nameservers if any(ipaddress.ip_address(a) in n for n in closed))
+
+
+def all_nameservers(resolv_conf: str) -> tuple[str, ...]:
+    """Return the name servers of a resolv.conf(5), each once, without entries that are not addresses."""
+    found = re.findall(r"^[ \t]*nameserver[ \t]+([0-9A-Fa-f:.]+)", resolv_conf, re.MULTILINE)
+    return tuple(dict.fromkeys(a for a in found if _valid(a)))
+
+
+def record_of(text: str) -> ImageRecord:
+    """Return the record in the text of an ``image.json``.
+
+    Raises :class:`StoreCorrupt` if it is not readable: the image then counts as incomplete, and has to be built.
+    """
+    try:
+        data = json.loads(text)
+        return ImageRecord(
+            hash=_text(data["hash"]), python_asked=_text(data["python_asked"]), python=_text(data["python"]),
+            note=_text(data["note"]), packages=int(data["packages"]), built_at=float(data["built_at"]),
+            built=tuple(_text(each) for each in data["built"]),
+        )  # fmt: skip
+    except (ValueError, TypeError, KeyError, InvalidInput) as error:
+        raise StoreCorrupt(f"an image's record is not readable: {shown(str(error))}") from error
+
+
+def repeats(line: str, before: Iterable[str]) -> bool:
+    """Report whether the builder's line repeats a reason that uv has printed in one of the lines ``before``.
+
+    Such a line need not be shown: the deploy's own error says it again.
+    """
+    told = (found[1] for each in before if (found := _UVS_REASON.match(each)))
+    return line.startswith("flyted-build: ") and any(line.endswith(words) for words in told)
+
+
+def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildFailed:
+    """Return the error that says why a build failed.
+
+    ``result``, ``exit_status``: systemd's ``Result`` and ``ExecMainStatus``. ``lines``: the last lines of the output.
+    """
+    output = list(lines)
+    said = [line.removeprefix("flyted-build: ") for line in output if line.startswith("flyted-build: ")]
+    if result == "timeout":
+        return BuildFailed(
+            f"the image was not ready after {RUNTIME_MAX_S // 60} minutes", hint="serve again: downloads are kept"
+        )
+    if result == "oom-kill" or (result == "signal" and exit_status == 9):
+        return BuildFailed("the image's build was killed: it took too much memory", hint="see [images] in flyted.toml")
+    if any(words in line for line in output for words in _DISK_FULL):
+        return BuildFailed(
+            f"the image could not be built: the disk of {IMAGES} is full",
+            hint=f"make room (df -h {IMAGES}; flytectl app delete what is not needed), then serve again",
+        )
+    if said:
+        # the last line may be a build script's own: no character of it may move a terminal's cursor
+        words = "".join(char if char.isprintable() else " " for char in said[-1][:1000])
+        return BuildFailed(f"the image could not be built: {words}")
+    return BuildFailed(f"the image could not be built: {shown(result)}, exit status {exit_status}")
+
+
+def _checked(recipe_hash: str) -> str:
+    """Return the hash, so that no other text becomes a path or a unit's name. A ``ValueError`` is a fault of ours."""
+    if not is_hash(recipe_hash):
+        raise ValueError(recipe_hash)
+    return recipe_hash
+
+
+def _own_folder(recipe_hash: str, settings: BuildSettings) -> dict[str, Any]:
+    """Return the properties that make only the image's own folder writable.
+
+    They replace the folder of all images, which ``ProtectSystem=strict`` then makes read-only.
+    """
+    return {
+        "StateDirectory": [],
+        "ReadWritePaths": [image_dir(recipe_hash)],
+        "Environment": [*_environment(settings), f"STATE_DIRECTORY={IMAGES}"],
+    }
+
+
+def _environment(settings: BuildSettings) -> list[str]:
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **settings.environment}
+    return [f"{name}={value}" for name, value in sorted(environment.items())]
+
+
+def _common(description: str, words: list[str], settings: BuildSettings) -> dict[str, Any]:
+    argv = [PYTHON, "-I", settings.builder, "--uv", settings.uv, *words]
+    output: dict[str, Any] = {"StandardOutput": "journal", "StandardError": "inherit"}
+    if settings.output_fd is not None:
+        output = {
+            "StandardOutputFileDescriptor": settings.output_fd, "StandardErrorFileDescriptor": settings.output_fd,
+        }  # fmt: skip
+    return {
+        "Description": description,
+        "Type": "exec",
+        "ExecStartEx": [(PYTHON, argv, ["no-env-expand"])],
+        "User": USER,
+        "Group": USER,
+        "Environment": _environment(settings),
+        "StateDirectory": ["flyted/images"],
+        "StateDirectoryMode": 0o755,  # apps read their image
+        "UMask": 0o022,
+        "SyslogIdentifier": "flyted-build",
+        "CollectMode": "inactive-or-failed",
+        "RuntimeMaxUSec": RUNTIME_MAX_S * 1_000_000,
+        "TimeoutStopUSec": 10_000_000,
+        "MemoryMax": settings.memory_max,
+        "TasksMax": settings.tasks_max,
+        "CPUWeight": 20,  # running apps come first
+        "IOWeight": 20,
+        **output,
+        **_SANDBOX,
+    }
+
+
+_SANDBOX: dict[str, Any] = {
+    # no MemoryDenyWriteExecute, no ProcSubset: compilers and build backends of source packages run here
+    "NoNewPrivileges": True,
+    "CapabilityBoundingSet": 0,
+    "AmbientCapabilities": 0,
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": True,
+    "PrivateDevices": True,
+    "PrivateMounts": True,
+    "PrivateIPC": True,
+    "PrivateUsers": True,
+    "ProtectProc": "invisible",
+    "ProtectKernelTunables": True,
+    "ProtectKernelModules": True,
+    "ProtectKernelLogs": True,
+    "ProtectControlGroups": True,
+    "ProtectClock": True,
+    "ProtectHostname": True,
+    "RestrictNamespaces": 0,
+    "RestrictRealtime": True,
+    "RestrictSUIDSGID": True,
+    "LockPersonality": True,
+    "RemoveIPC": True,
+    "KeyringMode": "private",
+    "SystemCallArchitectures": ["native"],
+    "SystemCallFilter": [(True, ["@system-service"]), (False, ["@privileged", "@resources"])],
+    "SystemCallErrorNumber": 1,  # EPERM
+    "RestrictAddressFamilies": (True, ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"]),  # netlink: getaddrinfo
+    "DevicePolicy": "closed",
+    "LimitCORE": 0,
+    "InaccessiblePaths": ["-/var/lib/flyted/bundles"],
+    **little_of_run(),
+}
+
+
+def _network(addresses: Iterable[str]) -> dict[str, Any]:
+    """Return the properties of the machine's network without the networks that are closed to apps too.
+
+    Private networks stay open, for mirrors.
+    """
+    allowed = dict.fromkeys((*STUB_RESOLVERS, *addresses))
+    return {
+        "IPAddressDeny": [address(net) for net in CLOSED_NETWORKS],
+        "IPAddressAllow": [address(each) for each in allowed],
+    }
+
+
+def _valid(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return plain_text(value, "a text of an image's record", limit=1024)

@@ -1,0 +1,305 @@
+"""Turns Flyte's ImageSpec into a recipe, without containers. Whatever a venv cannot honour is refused by name. Pure.
+
+The ImageSpec is protobuf-JSON (``flyteidl2.imagebuilder.ImageSpec``, as ``flyte._internal.imagebuild.remote_builder``
+fills it): ``baseImage``, ``pythonVersion``, ``layers``, plus our ``files``: name → content of requirements files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from flyted.contract.app import MAX_ENV, MAX_TEXT, plain_text
+from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.names import env_name, shown
+from flyted.plan.engines.base import Engine
+from flyted.plan.engines.registry import brings, needs_gpu
+from flyted.plan.images import known_layers, pip
+from flyted.plan.images.build_secrets import distinct, layer_secrets
+from flyted.plan.images.build_unit import (
+    BuildSettings,
+    ImageRecord,
+    build_failure,
+    build_unit,
+    image_dir,
+    record_of,
+    remove_unit,
+)
+from flyted.plan.images.known_layers import Need
+from flyted.plan.images.recipe import Install, Machine, Recipe, recipe_hash, recipe_json
+
+__all__ = [
+    "BuildSettings", "ImageRecord", "Install", "Machine", "Recipe", "build_failure", "build_unit", "engine_of",
+    "env_of", "gpu_build_of", "lacking", "missing", "recipe_from_spec", "recipe_hash", "recipe_json", "record_of",
+    "remove_unit",
+]  # fmt: skip
+
+MAX_LAYERS = 64
+_WITHOUT_SDK = re.compile(r"python:3\.\d{1,2}-slim-bookworm")  # flyte/_image.py: _get_default_image_for
+_BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v(?P<flyte>\d[0-9A-Za-z.]{0,40})")
+_PYTHON = re.compile(r"3\.\d{1,2}")
+_VARIABLE = re.compile(r"\\\$|\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+Layer = tuple[str, str, Mapping[str, Any]]
+"""Its place in the image, for people; its kind; its content."""
+_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+_REFUSED = {
+    "aptPackages": ("apt packages", "install them on this machine with apt, then drop with_apt_packages()"),
+    "commands": ("shell commands", "run them on this machine, or make them a package; then drop with_commands()"),
+    "pythonWheels": ("local wheels", "publish the wheel to an index and name it in with_pip_packages()"),
+    "workdir": ("a working directory", "drop with_workdir(): an app starts in the folder of its code"),
+    "copyConfig": ("copied files", "bundle the files with include= of the app instead"),
+    "uvProject": ("a uv project", "use with_requirements() on the output of `uv export --no-emit-project`"),
+    "poetryProject": ("a poetry project", "use with_requirements() on the output of `poetry export`"),
+}
+"""Kinds of layers that are not built yet → (what they are, what to do instead)."""
+
+
+def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Recipe:
+    """Return the recipe of an ImageSpec.
+
+    ``files``: the requirements files by name; without it, ``spec["files"]`` holds them. Raises :class:`Unsupported`
+    for what a venv cannot honour (all such layers in one message), :class:`InvalidInput` for what is not valid.
+    """
+    _known(spec, {"baseImage", "pythonVersion", "layers", "files"}, "the image")
+    python, flyte = _base(spec.get("baseImage"), spec.get("pythonVersion"))
+    layers = spec.get("layers") or []
+    if not isinstance(layers, list) or len(layers) > MAX_LAYERS:
+        raise InvalidInput(f"the image's layers must be a list of at most {MAX_LAYERS}")
+    named = [_layer(layer, number) for number, layer in enumerate(layers, 1)]
+    named, needs = _known_apart(named)
+    _refuse_unsupported(named)
+    texts = files if files is not None else spec.get("files") or {}
+    if not isinstance(texts, Mapping):
+        raise InvalidInput("the image's requirements files must be a map of names to their content")
+    installs = [Install("base image", (f"flyte=={flyte}",))]
+    env: list[tuple[str, str]] = []
+    for where, kind, body in named:
+        if kind == "env":
+            env.extend(_env(body, where))
+        else:
+            installs.append(_install(kind, body, where, texts))
+    if len(env) > MAX_ENV:
+        raise InvalidInput(f"the image sets {len(env)} variables; {MAX_ENV} is the limit")
+    recipe = Recipe(python, tuple(i for i in installs if i.requirements), tuple(env), needs)
+    distinct(use for install in recipe.installs for use in install.secrets)
+    recipe_json(recipe)  # this and the next refuse what is too large, before anything else is done
+    env_of(recipe, image_dir("0" * 32))
+    return recipe
+
+
+def engine_of(recipe: Recipe) -> str:
+    """Return the requirement because of which the image runs on a GPU only; "" if there is none.
+
+    Flyte's client has the image built first, and names the app's GPU only after that, gigabytes later.
+    """
+    return next((r for install in recipe.installs for r in install.requirements if needs_gpu(r)), "")
+
+
+def gpu_build_of(recipe: Recipe, engine: Engine) -> str:
+    """Return the requirement that brings an engine, if its build is certainly the package index's.
+
+    The index has builds for GPUs only. "" where any requirement for the engine may bring another build: with another
+    index, an address or a local version.
+    """
+    found = [(text, each.options) for each in recipe.installs for text in each.requirements if brings(text, engine)]
+    other = any(
+        "@" in text or "+" in text or any("index" in option or "find-links" in option for option in options)
+        for text, options in found
+    )
+    return found[0][0] if found and not other else ""
+
+
+def env_of(recipe: Recipe, folder: str) -> tuple[tuple[str, str], ...]:
+    """Return the image's variables for the app's unit, with `$NAME` and `${NAME}` expanded as in a Dockerfile's ENV.
+
+    A name stands for the value that it was last given, in the order of the recipe; a name without a value for nothing.
+    ``PATH`` begins as the image's own. Raises :class:`InvalidInput` for a value that becomes longer than an app's may
+    be.
+    """
+    known = {"PATH": f"{folder}/bin:{_SYSTEM_PATH}"}
+    given: dict[str, str] = {}
+    for name, value in recipe.env:
+        given[name] = known[name] = _expanded(name, value, known)
+    return tuple(given.items())
+
+
+def _base(image: object, version: object) -> tuple[str, str]:
+    found = _BASE.fullmatch(image) if isinstance(image, str) else None
+    if isinstance(image, str) and _WITHOUT_SDK.fullmatch(image):
+        raise Unsupported(
+            f"base image {shown(image)} has no Flyte SDK in it: Image.from_uv_script(…) and install_flyte=False start "
+            "from it, and this machine builds neither",
+            hint="list the script's dependencies: flyte.Image.from_debian_base().with_pip_packages(…)",
+        )
+    if found is None:
+        raise Unsupported(
+            f"base image {shown(image)} is a container image; this machine builds Python environments only",
+            hint='use image="auto" or flyte.Image.from_debian_base(), with install_flyte left on',
+        )
+    if version not in (None, "") and (not isinstance(version, str) or _PYTHON.fullmatch(version) is None):
+        raise InvalidInput(f"Python version {shown(version)} of the image is not valid", hint="use (3, 12) or so")
+    if version and version != found["python"]:
+        raise InvalidInput(f"the image asks for Python {version}, but its base image has {found['python']}")
+    if int(found["python"].split(".")[1]) < 10:
+        raise Unsupported(f"Python {found['python']} is too old for apps", hint="use Python 3.10 or newer")
+    return found["python"], found["flyte"]
+
+
+def _layer(layer: object, number: int) -> Layer:
+    if not isinstance(layer, Mapping) or len(layer) != 1:
+        raise InvalidInput(f"layer {number} of the image must have exactly one kind")
+    kind, body = next(iter(layer.items()))
+    if not isinstance(body, Mapping):
+        raise InvalidInput(f"layer {number} of the image: {shown(kind)} must be a map")
+    return f"layer {number} of the image", str(kind), body
+
+
+def _known_apart(layers: list[Layer]) -> tuple[list[Layer], tuple[Need, ...]]:
+    """Split off the layers that are known from Flyte's own images.
+
+    Returns the other layers, and what the machine must have in place of the known ones.
+    """
+    pips = [(where, body) for where, kind, body in layers if kind == "pipPackages"]
+    names = [str(name) for where, body in pips for name in _list(body.get("packages"), f"{where}: packages")]
+    if not known_layers.of_known_image(names):
+        return layers, ()
+    known = {where: known_layers.needs_of(kind, body) for where, kind, body in layers}
+    needs = tuple(dict.fromkeys(need for found in known.values() for need in found or ()))
+    if known_layers.LLAMA_SERVER in needs:
+        needs = (known_layers.LLAMA_SERVER,)  # the other needs are only for building it
+    return [layer for layer in layers if known[layer[0]] is None], needs
+
+
+def missing(needs: Iterable[Need], have: Callable[[str], bool], *, gpu: bool) -> list[Need]:
+    """Return the needs that are not met.
+
+    ``have``: says whether a pattern of glob(7) matches a file of this machine. ``gpu``: whether the app uses a GPU.
+    """
+    return [need for need in needs if (gpu or not need.gpu) and not any(have(pattern) for pattern in need.files)]
+
+
+def lacking(what: str, needs: Sequence[Need]) -> Unsupported:
+    """Return the error to raise for needs that are not met, with each package and how to get it."""
+    listed = ", ".join(f"{need.what} ({need.package})" for need in needs)
+    return Unsupported(
+        f"{what} needs on this machine, what its container would bring: {listed}",
+        hint="; ".join(need.how for need in needs),
+    )
+
+
+def _refuse_unsupported(layers: list[Layer]) -> None:
+    supported = {"pipPackages", "requirements", "env"}
+    problems = [
+        (f"{where} ({kind if kind in _REFUSED else shown(kind)})", *_REFUSED.get(kind, ("unknown", "update flyted")))
+        for where, kind, _ in layers
+        if kind not in supported
+    ]
+    if problems:
+        raise Unsupported(
+            "not supported on this machine: " + "; ".join(f"{where}: {what}" for where, what, _ in problems),
+            hint="; ".join(dict.fromkeys(cure for _, _, cure in problems)),
+        )
+
+
+def _install(kind: str, body: Mapping[str, Any], where: str, files: Mapping[str, str]) -> Install:
+    _known(body, {"packages", "file", "options", "secretMounts"}, where)
+    secrets = layer_secrets(_list(body.get("secretMounts"), f"{where}: secret_mounts"), where)
+    names = {use.env for use in secrets}
+    given = _pip_options(body.get("options") or {}, where, names)
+    if kind == "pipPackages":
+        packages = _list(body.get("packages"), f"{where}: packages")
+        lines = tuple(pip.requirement(each, where, names) for each in packages)
+        return Install(f"{where} (pip packages)", lines, given, secrets)
+    name = body.get("file")
+    text = files.get(name) if isinstance(name, str) else None
+    if not isinstance(text, str):
+        raise InvalidInput(f"{where}: the content of requirements file {shown(name)} was not sent")
+    label = f"{where} ({plain_text(str(name).rsplit('/', 1)[-1], 'a file name', limit=128)})"
+    lines, more = pip.requirements_file(text, label, names)
+    return Install(label, lines, given + more, secrets)
+
+
+def _pip_options(body: object, where: str, secrets: Collection[str]) -> tuple[str, ...]:
+    if not isinstance(body, Mapping):
+        raise InvalidInput(f"{where}: options must be a map")
+    _known(body, {"indexUrl", "extraIndexUrls", "pre", "extraArgs"}, where)
+    words: list[str] = []
+    if body.get("indexUrl"):
+        words += ["--index-url", body["indexUrl"]]
+    for extra in _list(body.get("extraIndexUrls"), f"{where}: extra_index_urls"):
+        words += ["--extra-index-url", extra]
+    if body.get("pre"):
+        words.append("--pre")
+    return pip.options(words + pip.split_options(body.get("extraArgs") or "", where), where, secrets)
+
+
+def _env(body: Mapping[str, Any], where: str) -> list[tuple[str, str]]:
+    _known(body, {"envVariables"}, where)
+    variables = body.get("envVariables") or {}
+    if not isinstance(variables, Mapping):
+        raise InvalidInput(f"{where}: env must be a map")
+    names = [name if name == "PATH" else env_name(name) for name in sorted(variables)]
+    values = {name: _env_value(name, variables[name]) for name in names}
+    return [(name, values[name]) for name in _defined_first(values, where)]
+
+
+def _defined_first(values: Mapping[str, str], where: str) -> list[str]:
+    """Return the names of a layer's variables, each after the others that its value names.
+
+    Flyte's builder writes one ENV line for each, in the order of the file (docker_builder.py, EnvHandler). In an
+    ImageSpec they are a map, which has no order; a file that uses what it defined before means this one.
+    """
+    uses = {name: [use for use in _uses(values[name]) if use in values and use != name] for name in values}
+    try:
+        return list(TopologicalSorter(uses).static_order())
+    except CycleError as error:
+        names = ", ".join(f"'{name}'" for name in sorted(set(error.args[1])))
+        raise Unsupported(
+            f"{where}: variables {names} name each other, and the order in which they are set is not known here",
+            hint="set them with one with_env_vars() after another",
+        ) from error
+
+
+def _uses(value: str) -> list[str]:
+    return [found["braced"] or found["plain"] for found in _VARIABLE.finditer(value) if found[0] != "\\$"]
+
+
+def _env_value(name: str, value: object) -> str:
+    text = plain_text(value, f"variable '{name}' of the image")
+    for found in _VARIABLE.finditer(text):
+        if found["braced"] is not None and not _IDENTIFIER.fullmatch(found["braced"]):
+            raise Unsupported(
+                f"variable '{name}' of the image: {shown(found[0])} is not supported", hint="use $NAME or ${NAME}"
+            )
+    return text
+
+
+def _expanded(name: str, value: str, known: Mapping[str, str]) -> str:
+    size = len(value) + sum(len(known.get(use, "")) for use in _uses(value))
+    if size > MAX_TEXT:  # looked at before: it may double with each variable
+        raise InvalidInput(
+            f"variable '{name}' of the image becomes too long with the variables that it names",
+            hint=f"{MAX_TEXT} characters are the limit",
+        )
+    replace: Callable[[re.Match[str]], str] = lambda found: (  # noqa: E731
+        "$" if found[0] == "\\$" else known.get(found["braced"] or found["plain"], "")
+    )
+    return _VARIABLE.sub(replace, value)
+
+
+def _known(body: Mapping[str, Any], names: set[str], where: str) -> None:
+    unknown = sorted(str(name) for name in body if name not in names)
+    if unknown:
+        raise Unsupported(f"{where}: field {shown(unknown[0])} is not supported", hint="drop it, or update flyted")
+
+
+def _list(value: object, where: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise InvalidInput(f"{where} must be a list")
+    return value

@@ -1,0 +1,1 @@
+"""The ingress: what HAProxy shall serve, in HAProxy's language, and what its answers mean."""

@@ -1,0 +1,165 @@
+"""Parses the answers of HAProxy's runtime API. Pure; the formats are in HAProxy's management.txt, section 9."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+
+from flyted.contract.errors import HostFailure, InvalidInput
+from flyted.contract.names import shown
+from flyted.plan.idle import Traffic
+from flyted.plan.ingress.auth import GUARDED
+from flyted.plan.ingress.paths import FENCED, OPEN_PATHS
+from flyted.plan.ingress.state import (
+    DEFAULT_MAXCONN,
+    HOSTS,
+    TIMEOUTS,
+    UNAVAILABLE,
+    IngressState,
+    Live,
+    Server,
+    Unavailable,
+)
+
+_SAID_AT_SUCCESS = {
+    "add server": "New server registered.",
+    "del server": "Server deleted.",
+}
+_USE = re.compile(r"0x[0-9a-f]+: key=(?P<key>[0-9a-f]{64}) use=[0-9]+ exp=(?P<left_ms>[0-9]+)\b")
+_STILL_USED = "still has connections attached"
+
+
+def parse_show_map(text: str) -> dict[str, str]:
+    """Parse ``show map FILE``: a line ``<reference> <key> <value>`` each. The first entry of a key counts.
+
+    Raises :class:`HostFailure` for a line of another form.
+    """
+    entries: dict[str, str] = {}
+    for line in text.splitlines():
+        words = line.split(" ", 2)
+        if len(words) == 3 and words[0].startswith("0x"):
+            entries.setdefault(words[1], words[2])
+        elif line.strip():
+            raise HostFailure(f"HAProxy's map cannot be read: {shown(line)}")
+    return entries
+
+
+def parse_uses(text: str, kept_s: float) -> dict[str, float]:
+    """Parse ``show table NAME``: return the seconds since the last use of each key.
+
+    ``kept_s``: the seconds after its last use at which the table forgets a key.
+    """
+    found = (_USE.match(line) for line in text.splitlines())
+    return {use["key"]: max(0.0, kept_s - int(use["left_ms"]) / 1000) for use in found if use is not None}
+
+
+def parse_show_stat(text: str) -> list[dict[str, str]]:
+    """Parse ``show stat BACKEND 4 -1``: one row per server, by column name.
+
+    Raises :class:`HostFailure` for a text of another form.
+    """
+    header, _, rows = text.strip().partition("\n")
+    if not header.startswith("# pxname,svname,"):
+        raise HostFailure(f"HAProxy's counters cannot be read: {shown(header)}")
+    names = header.removeprefix("# ").split(",")
+    return [dict(zip(names, row, strict=False)) for row in csv.reader(rows.splitlines()) if row]
+
+
+def traffic_of(row: dict[str, str], info: dict[str, str]) -> Traffic:
+    """Return the counters in one server's row. Raises :class:`HostFailure` for one that is not a number.
+
+    ``info``: as of :func:`parse_show_info`; it names the process that counted.
+    """
+    age = _number(row, "lastsess", -1)
+    return Traffic(
+        in_flight=_number(row, "scur"),
+        queued=_number(row, "qcur"),
+        started=_number(row, "stot"),
+        answered=_number(row, "req_tot"),
+        last_start_age_s=None if age < 0 else float(age),
+        longest_s=_number(row, "ttime_max") / 1000,
+        process=process_of(info),
+        uptime_s=float(_number(info, "Uptime_sec")),
+    )
+
+
+def process_of(info: dict[str, str]) -> str:
+    """Return which process answered, from :func:`parse_show_info`: a restarted HAProxy is another one."""
+    return f"{info.get('Pid', '')}@{info.get('Start_time_sec', '')}"
+
+
+def _number(row: dict[str, str], name: str, missing: int = 0) -> int:
+    try:
+        return int(row.get(name) or missing)
+    except ValueError as error:
+        raise HostFailure(f"HAProxy's counter {name} is not a number: {shown(row[name])}") from error
+
+
+def parse_show_info(text: str) -> dict[str, str]:
+    """Parse ``show info``: a line ``Name: value`` each."""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: value.strip() for name, colon, value in pairs if colon}
+
+
+def parse_traffic(info: str, stat: str) -> dict[str, Traffic]:
+    """Return the counters of every server, by name. Raises :class:`HostFailure` for an answer that is not valid."""
+    about = parse_show_info(info)
+    return {row["svname"]: traffic_of(row, about) for row in parse_show_stat(stat)}
+
+
+def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
+    """Return everything that HAProxy has, from its answers. ``maps``: by file name.
+
+    Raises :class:`HostFailure` for an answer that is not valid, or an entry that flyted did not make.
+    """
+    tables = {name: parse_show_map(text) for name, text in maps.items()}
+    rows = {row["svname"]: row for row in parse_show_stat(stat)}
+    about = parse_show_info(info)
+    try:
+        servers = {n: Server(n, "", _number(r, "slim") or DEFAULT_MAXCONN) for n, r in rows.items()}
+        state = IngressState(
+            servers=servers,
+            hosts=tables[HOSTS],
+            timeouts_ms={n: int(ms) for n, ms in tables[TIMEOUTS].items()},
+            unavailable={host: _reason(value) for host, value in tables[UNAVAILABLE].items()},
+            guarded=tables[GUARDED],
+            fenced=tables[FENCED],
+            open_paths=tables[OPEN_PATHS],
+        )
+    except (InvalidInput, ValueError) as error:
+        raise HostFailure(
+            f"HAProxy has an entry that flyted did not make: {error}", hint="systemctl restart flyted-ingress"
+        ) from error
+    return Live(
+        state=state,
+        traffic={n: traffic_of(r, about) for n, r in rows.items()},
+        resting=frozenset(n for n, r in rows.items() if r["status"].startswith("MAINT")),
+        structure=structure_of(info),
+    )
+
+
+def structure_of(info: str) -> str:
+    """Return the digest of the rules that HAProxy was started with (``config.structure``).
+
+    ``info``: the answer to ``show info``.
+    """
+    about = parse_show_info(info)
+    return about.get("Description") or about.get("description", "")
+
+
+def _reason(value: str) -> Unavailable:
+    retry, _, reason = value.partition(" ")
+    return Unavailable(reason, int(retry))
+
+
+def still_draining(command: str, answer: str) -> bool:
+    """Report whether HAProxy refused ``del server`` because a request is in flight: not an error, try again later."""
+    return command.startswith("del server ") and _STILL_USED in answer
+
+
+def refusal(command: str, answer: str) -> str:
+    """Return HAProxy's own words if it refused a command that changes something; ``""`` if the command was done."""
+    said = " ".join(answer.split())
+    expected = _SAID_AT_SUCCESS.get(" ".join(command.split()[:2]), "")
+    return "" if said == expected else said or "no answer"

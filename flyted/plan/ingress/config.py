@@ -1,0 +1,292 @@
+"""Writes HAProxy's configuration and its maps, complete, so that a restarted HAProxy serves the same. Pure.
+
+Sources of the rules: HAProxy's configuration.txt (2.6 and 3.0 read this alike); RFC 9110 (421, 308), RFC 7239.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flyted.contract.names import GATEWAY_HOST
+from flyted.plan.ingress import paths as ingress_fence
+from flyted.plan.ingress.auth import FOR_APPS, GUARDED, RULES, USES_KEPT_S, filled
+from flyted.plan.ingress.ports import bindable
+from flyted.plan.ingress.reply import HOST_COOKIES, OWN, TEXT, app_errors, errors, gateway_errors
+from flyted.plan.ingress.request import ADDRESS, CHECKS, HOST, MOST_BYTES, MOST_FIELDS, MOST_LENGTH
+from flyted.plan.ingress.state import (
+    BACKEND,
+    DEFAULT_TIMEOUT_MS,
+    FILES,
+    HOSTS,
+    TIMEOUTS,
+    UNAVAILABLE,
+    IngressState,
+    Listen,
+    reason_values,
+)
+
+CONFIG = "haproxy.cfg"
+CERTIFICATE = "/run/credentials/flyted-ingress.service/site.pem"
+GATEWAY_SOCKET = "/run/flyted/gateway.sock"
+ADMIN = "fd@3"  # from PID 1, as all listeners (``ports``): for root alone, and HAProxy sets no file mode wrongly
+FIRST_FD = 4  # the listeners for clients follow
+BUFFER = 65536  # bytes; holds a message's headers. HAProxy allocates a buffer only while it is in use
+CONNECTIONS = 8000
+PER_ADDRESS = CONNECTIONS // 2
+SILENT = CONNECTIONS // 8  # per address, before the TLS handshake is done; only with HAProxy 2.6
+HARD_FIELDS = 1024  # above this HAProxy itself refuses a message, in words that cannot be changed
+
+
+@dataclass(frozen=True)
+class Places:
+    """The paths that HAProxy needs. Only tests use other values than the defaults."""
+
+    files: str = FILES
+    certificate: str = CERTIFICATE
+    admin: str = ADMIN
+    inherits: bool = True  # HAProxy inherits the listeners for clients from PID 1; otherwise it binds them itself
+    gateway: str = GATEWAY_SOCKET
+
+
+STANDARD = Places()
+
+# A backslash at the end of a line continues it: _frame() joins the two lines, since HAProxy cannot.
+HEAD = r"""# Written by flyted; HAProxy reads it when it starts. While it runs, flyted tells it every change.
+global
+    description @STRUCTURE@
+    log stdout format raw daemon
+    stats socket @ADMIN@ level admin
+    stats timeout 1h
+    # one thread: what a sleeping app's last request and its stop do to each other is tested with one
+    nbthread 1
+    # when it is stopped, requests in flight get this long; new connections wait for the next HAProxy
+    hard-stop-after 5s
+    maxconn @CONNECTIONS@
+    # as much as uvicorn takes; a response has no lower limit of ours
+    tune.bufsize @BUFFER@
+    tune.http.maxhdr @HARD_FIELDS@
+    ssl-default-bind-options ssl-min-ver TLSv1.2
+    ssl-default-bind-ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:\
+ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305
+    ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256
+
+# nobody is asked for names; 2.6 would else make a socket for each name server of the machine, and it may make none
+resolvers default
+
+defaults
+    mode http
+    log global
+    # failures only, and never a query string: tokens travel in those
+    option dontlog-normal
+    option dontlognull
+    log-format "%ci %ft %s %HM %[var(txn.host)]%[var(txn.path)] %ST %tsc %Tw/%Tc/%Tr/%Ta ms"
+    # one request, one connection to the app: with a kept one, a request can meet the close of an app that stops.
+    # `http-reuse never` alone still keeps a server connection for each client that keeps its own.
+    option http-server-close
+    http-reuse never
+    # an app hears of a client that went away, before its answer begins too: a language model would go on for minutes
+    option abortonclose
+    # what an app says is sent on at once: HAProxy would else wait for more, up to 0.2 s, which a streamed word shows
+    option http-no-delay
+    # X_Forwarded_For is X-Forwarded-For to a CGI-minded framework
+    option http-restrict-req-hdr-names delete
+    # until TLS is spoken; an older one waits as long as for any client, but see CROWD
+    .if version_atleast(3.0)
+    timeout client-hs 10s
+    .endif
+    timeout http-request 5s
+    timeout http-keep-alive 15s
+    timeout client 60s
+    # a Unix socket connects at once or never
+    timeout connect 3s
+    # requests above a server's maxconn wait here during a cold start
+    timeout queue 10m
+    # WebSocket silence
+    timeout tunnel 1h
+    # silence of the app, a cold start included; each app's own in @FILES@/@TIMEOUTS@
+    timeout server @TIMEOUT@ms
+    # only what never reached an app is tried again: a request that kills its app would kill it four times over
+    retries 3
+    retry-on conn-failure
+@ERRORS@
+"""
+
+CROWD = r"""    # an address has at most half of the places: all users of this machine together, or in IPv6 a network
+    tcp-request connection track-sc0 src,ipmask(32,64) table addresses
+    tcp-request connection reject if { sc0_conn_cur gt @PER_ADDRESS@ }
+    # 2.6 has no limit of time for the handshake alone, so there an address has few places until it has spoken TLS
+    .if version_before(3.0)
+    tcp-request connection set-var(sess.spoken) src,ipmask(32,64),table_conn_cur(spoken)
+    tcp-request connection reject if { sc0_conn_cur,sub(sess.spoken) gt @SILENT@ }
+    tcp-request session track-sc1 src,ipmask(32,64) table spoken
+    .endif
+"""
+
+FRONT = r"""
+backend addresses
+    stick-table type ipv6 size 100k expire 1m store conn_cur
+backend spoken
+    stick-table type ipv6 size 100k expire 1m store conn_cur
+backend @USES@
+    stick-table type string len 64 size 100k expire @USES_KEPT_S@s
+frontend https
+@HTTPS_BINDS@
+@CROWD@@CHECKS@@GUARD@@FENCE@    http-request return status 503 content-type application/json \
+hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
+lf-string "{\"error\":\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\"}\n" \
+if { var(txn.unavailable) -m found } !own_pages { req.hdr(accept) -m sub application/json }
+    http-request return status 503 @TEXT@ hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
+lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\n" \
+if { var(txn.unavailable) -m found } !own_pages
+@ADDRESS@    # no other protocol (h2c) is spoken past these rules
+    acl websocket req.fhdr(upgrade) -m str -i websocket
+    http-request del-header upgrade unless websocket
+    http-request del-header http2-settings
+    http-request del-header connection
+    http-request set-header Connection upgrade if websocket
+    # what a client says about itself is not what we know about it
+    http-request del-header x-forwarded -m beg
+    http-request del-header x-flyte -m beg
+    http-request del-header forwarded
+    http-request del-header x-real-ip
+    http-request del-header proxy
+    http-request set-header X-Forwarded-For %[src]
+    http-request set-header X-Forwarded-Proto https
+    http-request set-header X-Forwarded-Host %[var(txn.at)]
+    # HAProxy's own 400 for a client that stopped sending; 2.6 says nothing at all then
+    .if version_atleast(3.0)
+    http-after-response set-status 408 if { status 400 } { txn.sess_term_state -m beg c }
+    .endif
+@FOR_APPS@    use_backend gateway if gateway || own_pages
+    default_backend @BACKEND@
+@APP_ERRORS@
+
+frontend http
+@HTTP_BINDS@
+@CROWD@@CHECKS@    http-request return status 403 @TEXT@ \
+string "403: these credentials came in the clear over the network; use https and replace them\n" \
+if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 } \
+|| { req.fhdr(x-flyte-authorization) -m found } !{ src 127.0.0.0/8 ::1 }
+    # the SDK's upload knows no CA of ours: a client of this machine may send to its one-time address in the clear
+    acl gateway var(txn.host) -m str @GATEWAY@
+    acl upload path_beg /upload/
+    acl put method PUT
+    acl local src 127.0.0.0/8 ::1
+    # only a host that we serve is ever named in the answer
+    http-request return status 308 @TEXT@ hdr Location https://%[var(txn.host)]@HTTPS_PORT@%[pathq] \
+lf-string "308: use https://%[var(txn.host)]@HTTPS_PORT@\n" unless gateway upload put local
+    use_backend gateway
+
+backend gateway
+@GATEWAY_ERRORS@
+    # what the gateway hears about a client is ours alone
+    http-request del-header x-forwarded -m beg
+    http-request del-header x-flyte -m beg
+    http-request del-header upgrade
+    http-request set-header X-Forwarded-For %[src]
+    http-request set-header X-Flyted-Ports "@PORTS@"
+    http-request set-header X-Flyted-Local 1 if { src 127.0.0.0/8 ::1 }
+    # a followed log, or an image build, may say nothing for minutes
+    timeout server 15m
+    # of all it answers, pages or not: they say more than this where they need more
+    http-response set-header X-Content-Type-Options nosniff
+    http-response set-header Content-Security-Policy "default-src 'none'; frame-ancestors 'none'" \
+unless { res.fhdr(content-security-policy) -m found }
+    server gateway unix@@GATEWAY_SOCKET@ maxconn 512
+
+backend @BACKEND@
+@APP_ERRORS@
+    # never used to pick (all weights are 0); dynamic servers need a dynamic algorithm
+    balance random
+    http-request set-timeout server var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@)
+    # a cookie is for the host that set it: all apps are one site to a browser, and would get it
+@HOST_COOKIES@    use-server %[var(txn.server)] if { var(txn.server) -m found }
+"""
+
+
+def render_config(state: IngressState, listen: Listen, places: Places = STANDARD) -> str:
+    """Return the whole haproxy.cfg, with a static line per server.
+
+    Raises :class:`InvalidInput` for a state that is not complete (:meth:`IngressState.check`).
+    """
+    frame = _frame(listen, places)
+    servers = [f"    server {s.name} {s.words}\n" for s in state.check().servers.values()]
+    return frame.replace("@STRUCTURE@", structure(listen, places)) + "".join(servers)
+
+
+def structure(listen: Listen, places: Places = STANDARD) -> str:
+    """Return a digest of the whole configuration but the servers.
+
+    HAProxy repeats it in ``show info``, which shows when a restart is due.
+    """
+    return "flyted-" + hashlib.sha256(_frame(listen, places).encode()).hexdigest()[:16]
+
+
+def _frame(listen: Listen, places: Places) -> str:
+    tls = f" ssl crt {places.certificate} alpn h2,http/1.1"
+    front = FRONT.replace("@CHECKS@", CHECKS).replace("@GUARD@", RULES).replace("@FOR_APPS@", FOR_APPS)
+    front = front.replace("@FENCE@", ingress_fence.filled(ingress_fence.RULES))
+    text = filled(HEAD + front.replace("@ADDRESS@", ADDRESS)).replace("\\\n", "")
+    for name, value in {
+        "@CROWD@": CROWD,
+        "@OWN@": OWN,
+        "@HOST_COOKIES@": HOST_COOKIES.replace("\\\n", ""),
+        "@CONNECTIONS@": str(CONNECTIONS),
+        "@PER_ADDRESS@": str(PER_ADDRESS),
+        "@SILENT@": str(SILENT),
+        "@USES_KEPT_S@": str(USES_KEPT_S),
+        "@HOST@": HOST,
+        "@MOST_BYTES@": str(MOST_BYTES),
+        "@MOST_FIELDS@": str(MOST_FIELDS),
+        "@MOST_LENGTH@": str(MOST_LENGTH),
+        "@BUFFER@": str(BUFFER),
+        "@HARD_FIELDS@": str(HARD_FIELDS),
+        "@ADMIN@": places.admin,
+        "@BAD@": f"status 400 {TEXT} hdr Connection close",
+        "@TEXT@": TEXT,
+        "@ERRORS@": errors(),
+        "@APP_ERRORS@": app_errors(),
+        "@GATEWAY_ERRORS@": gateway_errors(),
+        "@HTTPS_BINDS@": _binds(listen, places, 0, tls),
+        "@HTTP_BINDS@": _binds(listen, places, 1, ""),
+        "@PORTS@": f"{listen.https_port} {listen.http_port}",
+        "@GATEWAY_SOCKET@": places.gateway,
+        "@GATEWAY@": GATEWAY_HOST,
+        "@HTTPS_PORT@": "" if listen.https_port == 443 else f":{listen.https_port}",
+        "@FILES@": places.files,
+        "@HOSTS@": HOSTS,
+        "@TIMEOUTS@": TIMEOUTS,
+        "@UNAVAILABLE@": UNAVAILABLE,
+        "@TIMEOUT@": str(DEFAULT_TIMEOUT_MS),
+        "@BACKEND@": BACKEND,
+    }.items():
+        text = text.replace(name, value)
+    return text
+
+
+def _binds(listen: Listen, places: Places, which: int, tls: str) -> str:
+    hosts, port = bindable(listen), (listen.https_port, listen.http_port)[which]
+    first = FIRST_FD + which * len(hosts)
+    if places.inherits:
+        return "\n".join(f"    bind fd@{fd}{tls}  # {host}:{port}" for fd, host in enumerate(hosts, first))
+    return "\n".join(f"    bind {host}:{port}{tls}" for host in hosts)
+
+
+def render_maps(state: IngressState) -> dict[str, str]:
+    """Return the maps by file name. In a file a value extends to the end of its line, so nothing is escaped."""
+    tables = {
+        TIMEOUTS: {name: str(ms) for name, ms in state.timeouts_ms.items()},
+        UNAVAILABLE: reason_values(state),
+        HOSTS: dict(state.hosts),
+        GUARDED: dict(state.guarded),
+        ingress_fence.FENCED: dict(state.fenced),
+        ingress_fence.OPEN_PATHS: dict(state.open_paths),
+    }
+    return {file: map_text(table) for file, table in tables.items()}
+
+
+def map_text(table: Mapping[str, str]) -> str:
+    """Return the text of a map's file."""
+    return "".join(f"{key} {value}\n" for key, value in sorted(table.items()))

@@ -1,0 +1,272 @@
+"""Describes what the ingress shall serve, and finds the difference between that and what HAProxy has. Pure.
+
+Values are checked when they are made: a name, host, path or reason that reaches a configuration file or HAProxy's
+command line contains no character that could end a word or a line there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeVar
+
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import shown
+from flyted.plan.idle import Traffic
+from flyted.plan.ingress.auth import GUARDED, TOKENS
+from flyted.plan.ingress.paths import FENCED, KEY, OPEN_PATHS, host_of
+
+BACKEND = "apps"
+FILES = "/run/flyted/ingress"
+HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
+TABLES = (HOSTS, TIMEOUTS, UNAVAILABLE, GUARDED, FENCED, OPEN_PATHS)
+"""The maps of a state. The map of tokens is not among them: ``daemon/access/grants.py`` writes it."""
+LOOPBACK = ("127.0.0.1", "::1")
+DEFAULT_MAXCONN = 1024
+MAX_MAXCONN = 4095
+"""One below the sockets' backlog of 4096.
+
+With a full backlog connect() fails at once, and the request with it, while requests above ``maxconn`` wait inside
+HAProxy.
+"""
+DEFAULT_TIMEOUT_MS = 300_000
+
+_SERVER = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?")
+_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+_PATH = re.compile(r"/[A-Za-z0-9/._-]{1,106}")  # sun_path has 108 bytes, the last of which is NUL
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_REASON_LENGTH = 500
+
+T = TypeVar("T")
+
+
+def _empty() -> Mapping[str, T]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Server:
+    """One replica behind the ingress. Its name contains app, revision and replica, so only ``maxconn`` can change."""
+
+    name: str
+    socket_path: str
+    maxconn: int = DEFAULT_MAXCONN
+    h2: bool = False  # it speaks HTTP/2 only; HAProxy does not report this, nor the socket's path
+
+    def __post_init__(self) -> None:
+        """Raise :class:`InvalidInput` for a name, path or limit that is not valid.
+
+        HAProxy does not report socket paths, so a server that was read back has the path ``""``.
+        """
+        if _SERVER.fullmatch(self.name) is None:
+            raise InvalidInput(f"server name {shown(self.name)} is not valid")
+        if self.socket_path and _PATH.fullmatch(self.socket_path) is None:
+            raise InvalidInput(f"socket path {shown(self.socket_path)} is not valid")
+        if not 1 <= self.maxconn <= MAX_MAXCONN:
+            raise InvalidInput(f"server '{self.name}': maxconn must be 1 to {MAX_MAXCONN}")
+
+    @property
+    def words(self) -> str:
+        """What follows the server's name in HAProxy's configuration and in ``add server``."""
+        # weight 0: `use-server` with a name that does not exist falls back to balancing, so to another app's server
+        return f"unix@{self.socket_path} maxconn {self.maxconn} weight 0" + (" proto h2" if self.h2 else "")
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """Why an app is not available now, as its visitors are told, and the seconds after which to try again."""
+
+    reason: str
+    retry_after_s: int = 30
+
+    def __post_init__(self) -> None:
+        """Raise :class:`InvalidInput` for a reason or time that is not valid; :func:`unavailable` takes any text."""
+        if not self.reason or len(self.reason) > _REASON_LENGTH or _CONTROL.search(self.reason):
+            raise InvalidInput(f"the reason {shown(self.reason)} is empty, too long or has a control character in it")
+        if self.reason != " ".join(self.reason.split()):
+            raise InvalidInput("a reason has single spaces only")
+        if not 0 <= self.retry_after_s <= 86400:
+            raise InvalidInput("Retry-After must be 0 to 86400 seconds")
+
+
+def unavailable(text: str, retry_after_s: int = 30) -> Unavailable:
+    """Return an :class:`Unavailable` with any text (a log line, an error), cleaned and shortened."""
+    clean = " ".join(_CONTROL.sub(" ", text).split())
+    return Unavailable(clean[:_REASON_LENGTH].rstrip() or "not available", retry_after_s)
+
+
+@dataclass(frozen=True)
+class IngressState:
+    """What is served: servers by name, host names, time limits. ``unavailable`` takes precedence over ``hosts``."""
+
+    servers: Mapping[str, Server] = field(default_factory=_empty)
+    hosts: Mapping[str, str] = field(default_factory=_empty)  # host name → server name
+    timeouts_ms: Mapping[str, int] = field(default_factory=_empty)  # server name → longest silence of the app
+    unavailable: Mapping[str, Unavailable] = field(default_factory=_empty)  # host name → why
+    guarded: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app that requires a token
+    fenced: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app with only some paths open
+    open_paths: Mapping[str, str] = field(default_factory=_empty)  # host name and path of those → "open"
+
+    def __post_init__(self) -> None:
+        """Raise :class:`InvalidInput` for a name, path or time limit that is not valid.
+
+        Whether the servers that hosts lead to exist is for :meth:`check`.
+        """
+        for name, server in self.servers.items():
+            if name != server.name:
+                raise InvalidInput(f"server '{server.name}' is filed under another name")
+        hosts = (*self.hosts, *self.unavailable, *self.guarded, *self.fenced)
+        names = (*self.hosts.values(), *self.guarded.values(), *self.fenced.values())
+        for what, shape, words in (
+            ("host name", _HOST, hosts), ("server name", _SERVER, names), ("open path", KEY, self.open_paths),
+        ):  # fmt: skip
+            wrong = next((w for w in words if shape.fullmatch(w) is None), None)
+            if wrong is not None:
+                raise InvalidInput(f"{what} {shown(wrong)} is not valid")
+        for name, limit in self.timeouts_ms.items():
+            if _SERVER.fullmatch(name) is None or not 1 <= limit <= 86_400_000:
+                raise InvalidInput(f"server {shown(name)}: a time limit must be 1 ms to one day")
+
+    def check(self) -> IngressState:
+        """Return the state itself if it is complete; call this on a wanted state.
+
+        Raises :class:`InvalidInput` for a host or time limit whose server does not exist, and for a server without a
+        socket.
+        """
+        for host, name in self.hosts.items():
+            if name not in self.servers:
+                raise InvalidInput(f"host '{host}' leads to server {shown(name)}, which is not there")
+        for name in self.timeouts_ms:
+            if name not in self.servers:
+                raise InvalidInput(f"a time limit is set for server {shown(name)}, which is not there")
+        for server in self.servers.values():
+            if not server.socket_path:
+                raise InvalidInput(f"server '{server.name}' has no socket")
+        return self
+
+
+@dataclass(frozen=True)
+class Listen:
+    """The ports and addresses on which the ingress listens."""
+
+    https_port: int = 443
+    http_port: int = 80
+    addresses: tuple[str, ...] = LOOPBACK
+
+    def __post_init__(self) -> None:
+        """Raise :class:`InvalidInput` for a port or address that is not valid, equal ports, or no address."""
+        for port in (self.https_port, self.http_port):
+            if not 1 <= port <= 65535:
+                raise InvalidInput(f"port {port} is out of range")
+        if self.https_port == self.http_port or not self.addresses:
+            raise InvalidInput("the ingress needs two different ports and at least one address")
+        for address in self.addresses:
+            try:
+                ipaddress.ip_address(address)
+            except ValueError as error:
+                raise InvalidInput(f"listen address {shown(address)} is not an IP address") from error
+
+
+@dataclass(frozen=True)
+class Live:
+    """What HAProxy reported at one moment."""
+
+    state: IngressState
+    traffic: Mapping[str, Traffic] = field(default_factory=_empty)
+    resting: frozenset[str] = frozenset()  # servers in maintenance: taken out of use, not yet deleted
+    structure: str = ""  # digest of the configuration that it was started with; see config.structure
+
+
+def draining(live: Live, wanted: IngressState) -> frozenset[str]:
+    """Return the servers that are not wanted any more and still have requests.
+
+    They are not deleted before a later :func:`changes`.
+    """
+    unwanted = live.state.servers.keys() - wanted.servers.keys()
+    return frozenset(n for n in unwanted if n in live.traffic and live.traffic[n].busy)
+
+
+def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
+    """Return commands for HAProxy's runtime API that turn what it has into what is wanted.
+
+    Requests can be served at every moment between two commands: a server exists before a host leads to it, one command
+    replaces a host's old server by the new one, and a server is deleted only when no host leads to it and nothing is
+    in flight. Source: HAProxy's management.txt, section 9.3.
+    """
+    have = live.state
+    table = {name: f"{files}/{name}" for name in TABLES}
+    busy = draining(live, wanted)
+    gone = sorted(have.servers.keys() - wanted.servers.keys() - busy)
+    limits = {n: str(ms) for n, ms in wanted.timeouts_ms.items()}
+    old_limits = {n: str(ms) for n, ms in have.timeouts_ms.items()}
+    why, old_why = (reason_values(s) for s in (wanted, have))
+    closing = {key: "" for key in have.open_paths if host_of(key) in wanted.fenced}
+    return [
+        *_set(table[OPEN_PATHS], have.open_paths, wanted.open_paths),
+        *_set(table[FENCED], have.fenced, wanted.fenced),
+        *_unset(table[OPEN_PATHS], closing, wanted.open_paths),  # before the new revision serves such a path
+        *_set(table[GUARDED], have.guarded, wanted.guarded),  # before the app can be reached
+        *_set(table[UNAVAILABLE], old_why, why),
+        *_set(table[TIMEOUTS], old_limits, limits),
+        *(command for server in wanted.servers.values() for command in _server(server, live)),
+        *_set(table[HOSTS], have.hosts, wanted.hosts),
+        *_unset(table[HOSTS], have.hosts, wanted.hosts),
+        *_unset(table[UNAVAILABLE], old_why, why),
+        *(c for n in gone for c in (f"set server {BACKEND}/{n} state maint", f"del server {BACKEND}/{n}")),
+        *_unset(table[TIMEOUTS], old_limits, {**limits, **dict.fromkeys(busy, "")}),
+        *_unset(table[GUARDED], have.guarded, wanted.guarded),
+        *_unset(table[FENCED], have.fenced, wanted.fenced),
+        *_unset(table[OPEN_PATHS], have.open_paths, {**closing, **wanted.open_paths}),
+    ]
+
+
+def token_changes(have: Mapping[str, str], wanted: Mapping[str, str], files: str = FILES) -> list[str]:
+    """Return commands that turn HAProxy's map of tokens into what is wanted. Removals come first."""
+    table = f"{files}/{TOKENS}"
+    return [*_unset(table, have, wanted), *_set(table, have, wanted)]
+
+
+def _server(server: Server, live: Live) -> list[str]:
+    name, known = f"{BACKEND}/{server.name}", live.state.servers.get(server.name)
+    if known is None:
+        return [
+            f"add server {name} {server.words}",
+            f"enable server {name}",
+        ]
+    commands = [] if known.maxconn == server.maxconn else [f"set maxconn server {name} {server.maxconn}"]
+    return commands + ([f"enable server {name}"] if server.name in live.resting else [])
+
+
+def reason_values(state: IngressState) -> dict[str, str]:
+    """Return host → ``"<retry after> <reason>"``: one value, so that both change in one command."""
+    return {host: f"{u.retry_after_s} {u.reason}" for host, u in state.unavailable.items()}
+
+
+def _set(table: str, have: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """Return the commands for new and changed entries.
+
+    `add map` of a key that exists would add a second entry, and `set map` of a missing key fails.
+    """
+    return [
+        f"{'set' if key in have else 'add'} map {table} {key} {word(value)}"
+        for key, value in sorted(wanted.items())
+        if have.get(key) != value
+    ]
+
+
+def _unset(table: str, have: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    return [f"del map {table} {key}" for key in sorted(have.keys() - wanted.keys())]
+
+
+def word(value: str) -> str:
+    """Return a value as one word of HAProxy's command line.
+
+    A backslash precedes every character that could end a word or a command. Raises :class:`InvalidInput` for a value
+    that is empty or has a control character.
+    """
+    if not value or _CONTROL.search(value):
+        raise InvalidInput(f"{shown(value)} is empty or has a control character in it")
+    return re.sub(r"([^A-Za-z0-9._:/\u0080-\U0010ffff-])", r"\\\1", value)
