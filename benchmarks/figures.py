@@ -24,7 +24,7 @@ from benchmarks.gateway import gateway
 from benchmarks.gpu import gpu
 from benchmarks.llama import llama
 from benchmarks.ports import ports
-from tests.machine.people import alice, answer, environment, give, may_serve
+from tests.machine.kit.users import alice, answer, environment, give, may_serve
 
 QUIET_S = 60
 KEY = "my-secret-api-key-12345"

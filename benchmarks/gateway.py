@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.machine.people import EXAMPLES, alice, answer, give
-from tests.machine.stock import prepare, stock
+from tests.machine.kit.stock_sdk import prepare, stock
+from tests.machine.kit.users import EXAMPLES, alice, answer, give
 
 UNIT = "flyted-gateway.service"
 STANDIN = 8765

@@ -11,8 +11,8 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from tests.machine import gpus
-from tests.machine.people import alice
+from tests.machine.kit import gpus
+from tests.machine.kit.users import alice
 
 ROUNDS = 15
 Promise = Callable[..., None]

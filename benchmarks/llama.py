@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from benchmarks.ports import spread
-from tests.machine import llamas
-from tests.machine.lively import trusted
-from tests.machine.people import alice
-from tests.machine.portly import inside, processes, unit
+from tests.machine.kit import llama as llamas
+from tests.machine.kit.apps import trusted
+from tests.machine.kit.programs import inside, processes, unit
+from tests.machine.kit.users import alice
 
 APP = "figure-llama"
 TOKENS, STREAMS, WAKES, STARTS = 300, 6, 7, 15

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.machine.people import alice
-from tests.machine.portly import do, inside, portly, processes, serve, unit
+from tests.machine.kit.programs import do, inside, portly, processes, serve, unit
+from tests.machine.kit.users import alice
 
 APP = "figure-port"
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

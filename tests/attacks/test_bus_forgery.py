@@ -15,7 +15,7 @@ if not os.environ.get("FLYTED_IN_MACHINE"):
 
 from flyted.contract.errors import HostFailure
 from flyted.host.units import Units
-from tests.machine.pairs import connected, do, must, place_hands, planned, run, serving, sh, spec, without_daemon
+from tests.machine.kit.units import connected, do, must, place_hands, planned, run, serving, sh, spec, without_daemon
 
 MANAGER = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 

@@ -116,7 +116,7 @@ def test_a_path_that_would_change_is_refused(image: str) -> None:
 
 @pytest.fixture(scope="module")
 def _machine() -> Iterator[None]:
-    from tests.machine.pairs import place_hands, without_daemon
+    from tests.machine.kit.units import place_hands, without_daemon
 
     place_hands()
     with without_daemon():
@@ -128,7 +128,7 @@ def _machine() -> Iterator[None]:
 @pytest.mark.usefixtures("_machine")
 def test_what_passes_is_literal(field: str) -> None:
     """In the real unit, after a reload and a start from systemd's own file: the same text, and nothing was run."""
-    from tests.machine.pairs import LAYOUT, connected, do, must, run, serving
+    from tests.machine.kit.units import LAYOUT, connected, do, must, run, serving
 
     text = "".join(LITERAL) + PAYLOAD + (f"\n{PAYLOAD}\r\n\x1b\u2028" if field in TOLD else "")
     made = FIELDS[field](text)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.engines.serving import ANSWER, CANARY, KEY, NAME, Served, question
-from tests.machine.people import alice, answer, until
+from tests.machine.kit.users import alice, answer, until
 
 STOP_S = 30
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from flyted.plan.units import Layout
 from tests import tiny_model
-from tests.machine.needles import Search
-from tests.machine.openais import outcome, started
-from tests.machine.people import alice, answer, by, give, may_serve
+from tests.machine.kit.leaks import Search
+from tests.machine.kit.openai_client import outcome, started
+from tests.machine.kit.users import alice, answer, by, give, may_serve
 
 ENVIRONMENT = Path("/srv/engines")
 """Where tests/run has put what tests/engines/environment makes."""

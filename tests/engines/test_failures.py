@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.serving import ENVIRONMENT, MODEL, SCRIPTS, prepare
-from tests.machine.people import alice, answer, by, give, refused
+from tests.machine.kit.users import alice, answer, by, give, refused
 
 APP = "vllm-app-with-auth"
 SCRIPT = "vllm_with_auth.py"

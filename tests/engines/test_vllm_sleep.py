@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.engines.serving import ANSWER, Served, served
-from tests.machine.people import alice, until
+from tests.machine.kit.users import alice, until
 
 APP = "vllm-app-with-auth"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.people import alice, answer, by, curl, forget_apps, may_serve, refused
-from tests.machine.portly import portly, processes, serve, unit, write
+from tests.machine.kit.programs import portly, processes, serve, unit, write
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, may_serve, refused
 
 CANARY = "CANARY word; id #5d1f"
 LINES = "-----BEGIN CERTIFICATE-----\nMIIB%41$A\n\tx\n-----END CERTIFICATE-----\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import alice, answer, by, curl, environment, everything, give, may_serve, refused, until
+from tests.machine.kit.users import alice, answer, by, curl, environment, everything, give, may_serve, refused, until
 
 IMAGE = 'flyte.Image.from_debian_base(python_version=(3, 12)).with_pip_packages("fastapi", "uvicorn")'
 HEAD = "import flyte\nfrom fastapi import FastAPI\nfrom flyte.app.extras import FastAPIAppEnvironment\n"

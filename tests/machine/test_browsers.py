@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.machine.lively import serve
-from tests.machine.people import alice, answer, by, join_group, refused
+from tests.machine.kit.apps import serve
+from tests.machine.kit.users import alice, answer, by, join_group, refused
 
 HOME = Path("/home/alice")
 FIREFOX = HOME / ".mozilla/firefox/abcd1234.default-release"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.lively import serve, state, write
-from tests.machine.people import alice, answer, by, curl, everything, give, may_serve, running, until
+from tests.machine.kit.apps import serve, state, write
+from tests.machine.kit.users import alice, answer, by, curl, everything, give, may_serve, running, until
 from tests.machine.test_failed_starts import HANGS
 
 APP = "called-off"

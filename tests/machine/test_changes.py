@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from flyted.contract import client
-from tests.machine.people import EXAMPLES, alice, answer, by, forget_apps, give, lines_of, may_serve, running, until
+from tests.machine.kit.users import EXAMPLES, alice, answer, by, forget_apps, give, lines_of, may_serve, running, until
 
 APP = "who"
 SECRET = "WHO_KEY"

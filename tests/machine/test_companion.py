@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import EXAMPLES, becoming, curl, environment
-from tests.machine.writer import SHARE, Desk, clear, files
+from tests.machine.kit.companion_sdk import SHARE, Desk, clear, files
+from tests.machine.kit.users import EXAMPLES, becoming, curl, environment
 
 ROOT = Path(__file__).parents[2]
 UV = "/usr/lib/flyted/bin/uv"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.people import alice, by, forget_apps, give, may_serve
+from tests.machine.kit.users import alice, by, forget_apps, give, may_serve
 
 pytestmark = pytest.mark.skipif(
     shutil.which("chromium") is None, reason="chromium is not installed: apt install chromium"

@@ -19,7 +19,7 @@ from flyted.daemon.apps.deploy import SECRETS_LIMIT
 from flyted.daemon.secrets.credentials import Credentials
 from flyted.plan.secrets import room, sums
 from flyted.plan.units import UnitPair
-from tests.machine.pairs import connected, do, place_hands, planned, run, sh, spec, without_daemon
+from tests.machine.kit.units import connected, do, place_hands, planned, run, sh, spec, without_daemon
 
 READ = (
     "(lambda d: {n: (len(v), __import__('hashlib').sha256(v).hexdigest()) for n in os.listdir(d)"

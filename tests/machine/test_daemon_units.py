@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.machine.pairs import must, sh
+from tests.machine.kit.units import must, sh
 
 
 def test_the_daemons_exposure() -> None:

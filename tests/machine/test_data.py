@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import alice, answer, by, curl, forget_apps, give, may_serve, refused
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, may_serve, refused
 
 APP = "data-notes"
 STATE = Path(f"/var/lib/private/flyted-app-{APP}")

@@ -11,7 +11,7 @@ import pytest
 from flytectl.checks import names_hint
 from flyted.daemon.doctor import listens, names
 from flyted.plan.ingress.state import Listen
-from tests.machine.people import by, environment, join_group
+from tests.machine.kit.users import by, environment, join_group
 
 
 def test_a_name_server_that_apps_cannot_ask_is_named() -> None:

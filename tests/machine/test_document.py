@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import EXAMPLES, alice, curl, give
-from tests.machine.writer import HOME, SHARE, Desk, clear, files
+from tests.machine.kit.companion_sdk import HOME, SHARE, Desk, clear, files
+from tests.machine.kit.users import EXAMPLES, alice, curl, give
 
 DOCUMENT = Path(__file__).parents[1] / "document"
 SEEDS = {

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.machine.people import alice, answer, curl, give, may_serve
+from tests.machine.kit.users import alice, answer, curl, give, may_serve
 
 OUTER = "192.0.2.7"  # documentation address (RFC 5737): one more of this machine's own while these tests run
 APP = "egress"

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.machine.gpus import ONE, driver, has, holders, pid_of, serve, show
-from tests.machine.people import alice, answer, by, curl, give, may_serve, refused, running, until
+from tests.machine.kit.gpus import ONE, driver, has, holders, pid_of, serve, show
+from tests.machine.kit.users import alice, answer, by, curl, give, may_serve, refused, running, until
 
 PROGRAM = Path(__file__).parents[1] / "apps" / "sleepy.py"
 MODULE = "vllm/entrypoints/openai/api_server.py"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import EXAMPLES, alice, answer, curl, may_serve
+from tests.machine.kit.users import EXAMPLES, alice, answer, curl, may_serve
 
 INSTALLED = Path("/usr/share/doc/flyted/examples")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.lively import serve, write
-from tests.machine.people import alice, answer, by, curl, give, may_serve, until
+from tests.machine.kit.apps import serve, write
+from tests.machine.kit.users import alice, answer, by, curl, give, may_serve, until
 
 SETTINGS = Path("/etc/flyted/flyted.toml")
 APP, FIRST = "start-worse", "start-first"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.errors import NOT_HERE
-from tests.machine.people import alice, answer, by, curl, forget_apps, give, may_serve, refused, until
-from tests.machine.stock import FOLDER, PYTHON, flyte, prepare, stock
-from tests.machine.stock import refused as sdk_refused
-from tests.machine.writer import HOME, SHARE, Desk
+from tests.machine.kit.companion_sdk import HOME, SHARE, Desk
+from tests.machine.kit.stock_sdk import FOLDER, PYTHON, flyte, prepare, stock
+from tests.machine.kit.stock_sdk import refused as sdk_refused
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, may_serve, refused, until
 
 HEAD = """
 import os

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine import lively
-from tests.machine.people import alice, answer, by, curl, give, until
-from tests.machine.stock import FOLDER, GATEWAY, PYTHON, flyte, prepare, python, refused, stock
+from tests.machine.kit import apps as lively
+from tests.machine.kit.stock_sdk import FOLDER, GATEWAY, PYTHON, flyte, prepare, python, refused, stock
+from tests.machine.kit.users import alice, answer, by, curl, give, until
 
 UNIT = "flyted-gateway.service"
 STATE = Path("/var/lib/private/flyted-gateway")

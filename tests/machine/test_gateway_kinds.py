@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine import gpus, portly
-from tests.machine.people import alice, answer, by, curl, give, may_serve, until
-from tests.machine.stock import FOLDER, flyte, prepare, refused
+from tests.machine.kit import gpus
+from tests.machine.kit import programs as portly
+from tests.machine.kit.stock_sdk import FOLDER, flyte, prepare, refused
+from tests.machine.kit.users import alice, answer, by, curl, give, may_serve, until
 
 FUNCTION = """
 import flyte

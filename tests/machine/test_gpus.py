@@ -1,4 +1,4 @@
-"""GPUs: granted, guarded, taken back. Only the C library and the device nodes are fakes (tests/machine/gpus.py)."""
+"""GPUs: granted, guarded, taken back. Only the C library and the device nodes are fakes (kit/gpus.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.machine.gpus import (
+from tests.machine.kit.gpus import (
     A100,
     L40S,
     ONE,
@@ -32,7 +32,7 @@ from tests.machine.gpus import (
     show,
     write,
 )  # fmt: skip
-from tests.machine.people import alice, answer, by, curl, everything, give, may_serve, refused, running, until
+from tests.machine.kit.users import alice, answer, by, curl, everything, give, may_serve, refused, running, until
 
 SETTINGS = Path("/etc/flyted/flyted.toml")
 WAIT_S = 8

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.machine.lively import state
-from tests.machine.people import alice, answer, curl, forget_apps, give, may_serve, refused, until
+from tests.machine.kit.apps import state
+from tests.machine.kit.users import alice, answer, curl, forget_apps, give, may_serve, refused, until
 
 PROGRAM = Path(__file__).parents[1] / "apps" / "grpc_echo.py"
 SOURCE = """

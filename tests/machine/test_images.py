@@ -20,8 +20,19 @@ from flyted.daemon.images import builds as image_builds
 from flyted.plan.images.build_unit import BuildSettings, unit_name
 from flyted.plan.images.recipe import Install, Recipe
 from tests.build.harness import source, wheel
-from tests.machine.pairs import connected, must, sh
-from tests.machine.people import alice, answer, curl, forget_apps, give, lines_of, may_serve, refused, running, until
+from tests.machine.kit.units import connected, must, sh
+from tests.machine.kit.users import (
+    alice,
+    answer,
+    curl,
+    forget_apps,
+    give,
+    lines_of,
+    may_serve,
+    refused,
+    running,
+    until,
+)
 
 IMAGES = Path("/var/lib/flyted/images")
 NOTES = Path("/var/lib/flyted/unused-images.json")

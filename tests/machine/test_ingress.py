@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.machine.lively import Load, request, serve, trusted
-from tests.machine.pairs import must, sh
-from tests.machine.people import alice, answer, curl, give, may_serve, until
+from tests.machine.kit.apps import Load, request, serve, trusted
+from tests.machine.kit.units import must, sh
+from tests.machine.kit.users import alice, answer, curl, give, may_serve, until
 
 UNIT = "flyted-ingress.service"
 SOCKET = "flyted-ingress.socket"

@@ -12,7 +12,7 @@ import pytest
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
 from flyted.host.journal import Entry, follow, read
-from tests.machine.pairs import connected, do, place_hands, planned, run, serving, sh, spec, without_daemon
+from tests.machine.kit.units import connected, do, place_hands, planned, run, serving, sh, spec, without_daemon
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.lively import Load, request, serve, state, trusted, websocket, write
-from tests.machine.people import alice, answer, curl, forget_apps, lines_of, may_serve, refused, running, until
+from tests.machine.kit.apps import Load, request, serve, state, trusted, websocket, write
+from tests.machine.kit.users import alice, answer, curl, forget_apps, lines_of, may_serve, refused, running, until
 
 KILLS = int(os.environ.get("FLYTED_TEST_KILLS", "3"))  # 100 before a release
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.lively import state
-from tests.machine.people import alice, answer, by, curl, everything, may_serve, refused, until
-from tests.machine.portly import do, portly, unit, write
+from tests.machine.kit.apps import state
+from tests.machine.kit.programs import do, portly, unit, write
+from tests.machine.kit.users import alice, answer, by, curl, everything, may_serve, refused, until
 
 MIB = 1 << 20
 SLOW_S = 200

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.lively import state
-from tests.machine.llamas import (
+from tests.machine.kit.apps import state
+from tests.machine.kit.leaks import Search
+from tests.machine.kit.llama import (
     ANSWER,
     FILE,
     HUB_NAME,
@@ -31,9 +32,8 @@ from tests.machine.llamas import (
     server_of,
     write,
 )  # fmt: skip
-from tests.machine.needles import Search
-from tests.machine.people import alice, answer, by, until
-from tests.machine.portly import inside, unit
+from tests.machine.kit.programs import inside, unit
+from tests.machine.kit.users import alice, answer, by, until
 
 CHAT = "/v1/chat/completions"
 HI = {"messages": SAY_HI}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.llamas import (
+from tests.machine.kit.llama import (
     ANSWER,
     ENVIRONMENT,
     FILE,
@@ -22,7 +22,7 @@ from tests.machine.llamas import (
     serve,
     write,
 )  # fmt: skip
-from tests.machine.people import alice, answer, by, everything, refused
+from tests.machine.kit.users import alice, answer, by, everything, refused
 
 NAME = "somebody/else-GGUF:Q4"
 OTHER = MODELS / "other"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine import gpus
-from tests.machine.gpus import L40S, ONE
-from tests.machine.lively import serve
-from tests.machine.people import alice, answer, by, curl, may_serve, running, until
+from tests.machine.kit import gpus
+from tests.machine.kit.apps import serve
+from tests.machine.kit.gpus import L40S, ONE
+from tests.machine.kit.users import alice, answer, by, curl, may_serve, running, until
 
 APP = "never-ends"
 HOLDER, NEXT = "never-gives-way", "waits-for-it"

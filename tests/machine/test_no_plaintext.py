@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.needles import Search
-from tests.machine.people import alice, answer, curl, give, may_serve, until
+from tests.machine.kit.leaks import Search
+from tests.machine.kit.users import alice, answer, curl, give, may_serve, until
 
 CANARY = "CANARY-" + secrets.token_hex(12)
 NEXT = "CANARY-" + secrets.token_hex(12)

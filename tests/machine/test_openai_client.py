@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.machine.lively import state
-from tests.machine.llamas import ANSWER, KEY, PLAIN, Client, forget, install, serve
-from tests.machine.openais import outcome, started
-from tests.machine.people import alice, until
+from tests.machine.kit.apps import state
+from tests.machine.kit.llama import ANSWER, KEY, PLAIN, Client, forget, install, serve
+from tests.machine.kit.openai_client import outcome, started
+from tests.machine.kit.users import alice, until
 
 HOME = Path("/home/alice")
 PYTHON = HOME / "openai-env/bin/python"

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.lively import Load, request, state, trusted, websocket
-from tests.machine.needles import Search
-from tests.machine.people import (
+from tests.machine.kit.apps import Load, request, state, trusted, websocket
+from tests.machine.kit.leaks import Search
+from tests.machine.kit.programs import portly, processes, serve, unit, write
+from tests.machine.kit.users import (
     alice,
     answer,
     by,
@@ -27,7 +28,6 @@ from tests.machine.people import (
     running,
     until,
 )  # fmt: skip
-from tests.machine.portly import portly, processes, serve, unit, write
 from tests.machine.test_failed_starts import impatient  # noqa: F401
 
 TEN = [f"port-ten-{number}" for number in range(10)]

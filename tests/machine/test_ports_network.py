@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from flyted.net import plan
-from tests.machine.people import alice, answer, by, curl, may_serve, until
-from tests.machine.portly import do, portly, processes, reach, serve, unit
+from tests.machine.kit.programs import do, portly, processes, reach, serve, unit
+from tests.machine.kit.users import alice, answer, by, curl, may_serve, until
 
 # a pretend internet: one other machine, on documentation addresses (RFC 5737), with a metadata service beside it
 OUTSIDE, HOST, GATEWAY, METADATA = "203.0.113.7", "192.0.2.130", "192.0.2.129", "169.254.169.254"

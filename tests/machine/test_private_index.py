@@ -11,8 +11,8 @@ import pytest
 
 from tests.build import test_private_index
 from tests.build.harness import wheel
-from tests.machine.needles import Search
-from tests.machine.people import alice, curl, forget_apps, give, may_serve, refused
+from tests.machine.kit.leaks import Search
+from tests.machine.kit.users import alice, curl, forget_apps, give, may_serve, refused
 
 ADDRESS = "192.0.2.77"  # of this machine's loopback interface: builds reach no 127.0.0.1 (RFC 5737)
 TOKEN = test_private_index.TOKEN

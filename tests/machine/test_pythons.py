@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.machine.people import alice, by, join_group
+from tests.machine.kit.users import alice, by, join_group
 
 HOME = Path("/home/alice")
 APP = """

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.gpus import real, serve_text
-from tests.machine.people import alice, answer, curl, may_serve, until
+from tests.machine.kit.gpus import real, serve_text
+from tests.machine.kit.users import alice, answer, curl, may_serve, until
 
 pytestmark = [
     pytest.mark.gpu,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.lively import serve
-from tests.machine.people import alice, by, curl, may_serve, refused
+from tests.machine.kit.apps import serve
+from tests.machine.kit.users import alice, by, curl, may_serve, refused
 
 APP = "survivor"
 STATE = Path("/var/lib/flyted")

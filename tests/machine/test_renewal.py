@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.lively import request, serve, trusted
-from tests.machine.people import alice, curl, forget_apps, may_serve, until
+from tests.machine.kit.apps import request, serve, trusted
+from tests.machine.kit.users import alice, curl, forget_apps, may_serve, until
 
 SETTINGS = Path("/etc/flyted/flyted.toml")
 ASLEEP, AWAKE = "renewed-asleep", "renewed-awake"

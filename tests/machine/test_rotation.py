@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from flyted.contract import client
-from tests.machine.people import alice, answer, by, curl, give, may_serve, refused, until
+from tests.machine.kit.users import alice, answer, by, curl, give, may_serve, refused, until
 
 STATE = Path("/var/lib/flyted")
 RECIPIENTS = Path("/etc/flyted/recipients.txt")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import alice, answer, curl, give, may_serve
+from tests.machine.kit.users import alice, answer, curl, give, may_serve
 
 GATES = {"flyted.service": 1.2, "flyted-ingress.service": 0.6}
 APP_GATE = 1.4

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import Done, alice, answer, join_group, refused, until
+from tests.machine.kit.users import Done, alice, answer, join_group, refused, until
 
 STATE = Path("/var/lib/flyted")
 SEALED = STATE / "identity.cred"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.lively import Load, state
-from tests.machine.people import alice, answer, by, curl, forget_apps, give, lines_of, may_serve, running, until
+from tests.machine.kit.apps import Load, state
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, lines_of, may_serve, running, until
 
 HEAD = """
 import datetime, http.server, os, subprocess, sys, threading

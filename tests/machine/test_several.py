@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.people import alice, answer, by, curl, everything, give, may_serve, refused
+from tests.machine.kit.users import alice, answer, by, curl, everything, give, may_serve, refused
 
 HEAD = """
 import os

@@ -12,7 +12,19 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.version import VERSION
-from tests.machine.people import EXAMPLES, alice, answer, by, curl, give, join_group, lines_of, refused, running, until
+from tests.machine.kit.users import (
+    EXAMPLES,
+    alice,
+    answer,
+    by,
+    curl,
+    give,
+    join_group,
+    lines_of,
+    refused,
+    running,
+    until,
+)
 
 APP = "authenticated-api"
 KEY = "my-secret-api-key-12345"

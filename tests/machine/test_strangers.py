@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.machine.pairs import LAYOUT, connected, do, place_hands, run, serving, sh, spec, without_daemon
-from tests.machine.people import by
+from tests.machine.kit.units import LAYOUT, connected, do, place_hands, run, serving, sh, spec, without_daemon
+from tests.machine.kit.users import by
 
 CANARY = "CANARY-7f3a91"
 

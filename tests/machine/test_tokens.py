@@ -15,7 +15,7 @@ import pytest
 
 from flyted.contract import client
 from flyted.contract.errors import PermissionRefused, Unauthenticated
-from tests.machine.people import alice, answer, by, curl, give, may_serve, refused, until
+from tests.machine.kit.users import alice, answer, by, curl, give, may_serve, refused, until
 
 SOURCE = """
 from fastapi import FastAPI, Request

@@ -19,7 +19,7 @@ from flyted.host.object_path import unit_path
 from flyted.host.signatures import text
 from flyted.plan.facts import UnitEnd
 from flyted.plan.units import STARTS
-from tests.machine.pairs import (
+from tests.machine.kit.units import (
     connected,
     do,
     exists,

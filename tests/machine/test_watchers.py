@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import alice, answer, curl, forget_apps, give, may_serve, until
+from tests.machine.kit.users import alice, answer, curl, forget_apps, give, may_serve, until
 
 APP = "watch-streamlit"
 ENVIRONMENT = f"""

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from flyted.net import plan
-from tests.machine.lively import Load, state
-from tests.machine.people import alice, curl, forget_apps, may_serve, until
-from tests.machine.portly import do, inside, portly, processes, reach, serve, unit
+from tests.machine.kit.apps import Load, state
+from tests.machine.kit.programs import do, inside, portly, processes, reach, serve, unit
+from tests.machine.kit.users import alice, curl, forget_apps, may_serve, until
 
 WAY_OUT = "flyted-net.service"
 OUTER, METADATA = "192.0.2.9", "169.254.169.254"  # a documentation address (RFC 5737), and one that is closed to apps

@@ -15,9 +15,9 @@ import pytest
 from flyted.plan.facts import UnitEnd
 from flyted.plan.images.build_unit import BuildSettings, build_unit, image_dir, unit_name
 from flyted.plan.images.recipe import Recipe
-from tests.machine.pairs import HOME, connected, do, place_hands, run, serving, sh, spec, without_daemon
+from tests.machine.kit.units import HOME, connected, do, place_hands, run, serving, sh, spec, without_daemon
 
-WALKER = Path(__file__).with_name("walker.py").read_text()
+WALKER = (Path(__file__).with_name("kit") / "walker.py").read_text()
 PRIVATE = {"/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"}
 HASH = "0123456789abcdef0123456789abcdef"
 

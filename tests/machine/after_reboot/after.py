@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.machine.lively import state
-from tests.machine.people import alice, answer, curl, until
+from tests.machine.kit.apps import state
+from tests.machine.kit.users import alice, answer, curl, until
 from tests.machine.test_tokens import visit
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.machine.lively import serve
-from tests.machine.people import alice, curl, give, join_group
+from tests.machine.kit.apps import serve
+from tests.machine.kit.users import alice, curl, give, join_group
 from tests.machine.test_tokens import SOURCE, visit
 
 

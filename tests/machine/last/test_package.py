@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.lively import serve
-from tests.machine.people import alice, answer, curl, join_group, until
+from tests.machine.kit.apps import serve
+from tests.machine.kit.users import alice, answer, curl, join_group, until
 
 OURS = ("flyted.service", "flyted-ingress.service", "flyted-app-package-r1-0.service")
 

@@ -6,8 +6,8 @@ import functools
 import subprocess
 from pathlib import Path
 
-from tests.machine.people import Done, alice, environment, give, join_group
-from tests.machine.writer import ABORTED
+from tests.machine.kit.companion_sdk import ABORTED
+from tests.machine.kit.users import Done, alice, environment, give, join_group
 
 SDK = "2.12.1"
 HOME = Path("/home/alice")
@@ -39,7 +39,7 @@ def stock(*words: str, seconds: float = 300, typed: str = "", **variables: str) 
 
 
 def flyte(*words: str, **how: str) -> Done:
-    """`flyte …`; it must work. Its abort while Python ends is passed over (``writer.ABORTED``)."""
+    """`flyte …`; it must work. Its abort while Python ends is passed over (``companion_sdk.ABORTED``)."""
     done = stock("flyte", *words, **how)  # type: ignore[arg-type]
     assert done.returncode in {0, *ABORTED}, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done

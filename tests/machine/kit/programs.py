@@ -10,9 +10,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.machine.people import alice, answer, curl, give
+from tests.machine.kit.users import alice, answer, curl, give
 
-PROGRAM = Path(__file__).parents[1] / "apps" / "portly.py"
+PROGRAM = Path(__file__).parents[2] / "apps" / "portly.py"
 SOURCE = """
 import datetime
 import flyte

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.machine.people import until
+from tests.machine.kit.users import until
 
 PLACES = ("/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/var")
 SKIPPED = ("credentials",)  # /run/credentials: memory that only the unit and root see, which is the point

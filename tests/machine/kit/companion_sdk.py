@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.people import Done, alice, becoming, environment, give, join_group
+from tests.machine.kit.users import Done, alice, becoming, environment, give, join_group
 
 HOME = Path("/home/alice")
 SHARE = Path("/usr/share/flyted")

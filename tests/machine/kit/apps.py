@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tests.machine.people import alice, answer, give
+from tests.machine.kit.users import alice, answer, give
 
 SOURCE = """
 import asyncio, datetime, os, sys, time

@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.machine.people import becoming, environment, give
+from tests.machine.kit.users import becoming, environment, give
 
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-_PROGRAM = Path(__file__).parents[1] / "apps" / "openai_client.py"
+_PROGRAM = Path(__file__).parents[2] / "apps" / "openai_client.py"
 
 
 def started(

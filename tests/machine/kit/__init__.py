@@ -1,0 +1,1 @@
+"""What tests in the machine share: users, apps, units, faked GPUs, SDKs, and the search for leaks."""
