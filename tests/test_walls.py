@@ -27,6 +27,9 @@ class Wall:
 
 WALLS = {
     "flyted.contract": Wall((), {"msgpack": ("wire",)}, "the only words that all processes share"),
+    "flyted.base": Wall(
+        (), {}, "what several folders need of Python: systemd's protocols, whole files, background tasks"
+    ),
     "flyted.plan": Wall(
         ("flyted.contract",),
         {},
@@ -35,6 +38,7 @@ WALLS = {
     ),
     "flyted.host": Wall(
         (
+            "flyted.base",
             "flyted.contract",
             "flyted.plan.facts",
             "flyted.plan.actions",
@@ -47,10 +51,12 @@ WALLS = {
         "the machine, one file per thing touched; no decisions",
     ),
     "flyted.daemon": Wall(
-        ("flyted.contract", "flyted.plan", "flyted.host"), {}, "runs as root: wires plan to host; never sees the SDK"
+        ("flyted.base", "flyted.contract", "flyted.plan", "flyted.host"),
+        {},
+        "runs as root: wires plan to host; never sees the SDK",
     ),
     "flyted.gateway": Wall(
-        ("flyted.contract", "flyted.plan.crowd"),
+        ("flyted.base", "flyted.contract", "flyted.plan.crowd"),
         {"connectrpc": (), "flyteidl2": (), "google": (), "uvicorn": ("__main__",)},
         "runs as a user of its own, on the SDK's packages: translates, and has no right that its caller has not",
     ),
@@ -60,13 +66,13 @@ WALLS = {
         "runs inside each app, with the app's Python and packages: stdlib, and what the app itself brings, late",
     ),
     "flyted.gpu": Wall(
-        (),
+        ("flyted.base",),
         {"pynvml": ()},
         "runs NVIDIA's library in a process of its own without rights: tells what there is, decides nothing",
     ),
     "flyted.build": Wall((), {}, "runs inside an image build as a user without rights: stdlib only"),
     "flyted.net": Wall(
-        ("flyted.net",),
+        ("flyted.base",),
         {},
         "makes the network of apps: in namespaces of its own or an app's, never in the machine's",
     ),
@@ -210,6 +216,8 @@ def test_every_wall_stands() -> None:
 @pytest.mark.parametrize(
     ("folder", "module", "name"),
     [
+        ("flyted.base", "flyted.base.files", "flyted.contract.errors"),
+        ("flyted.plan", "flyted.plan.idle", "flyted.base.files"),
         ("flyted.plan", "flyted.plan.idle", "time"),
         ("flyted.plan", "flyted.plan.idle", "flyted.host.store"),
         ("flyted.plan", "flyted.plan.idle", "flyted.contract.client.call"),

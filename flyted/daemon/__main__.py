@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from flyted.base import sd, tasks
+from flyted.base.log import to_journal
 from flyted.contract.app import MAX_START_S
 from flyted.contract.errors import FlytedError, InvalidInput, StoreCorrupt
 from flyted.contract.status import CANNOT_START
@@ -65,14 +67,6 @@ log = logging.getLogger(__name__)
 RUN = Path("/run/flyted")
 CA_FILE = RUN / "ca.pem"
 _STATUS_LIMIT = 500  # characters
-_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-
-
-class _Journal(logging.Formatter):
-    """A formatter for systemd's journal: the level comes first, see sd-daemon(3)."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"<{_LEVELS.get(record.levelno, 6)}>{super().format(record)}"
 
 
 async def version(_call: Call) -> dict[str, Any]:
@@ -152,24 +146,22 @@ async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], engine: Eng
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(part()) for part in parts]
-    tasks.append(asyncio.create_task(stop.wait()))
-    started = asyncio.create_task(engine.settle_at_start())
-    tasks.append(started)
+    running: list[asyncio.Task[Any]] = [asyncio.create_task(part()) for part in parts]
+    running.append(asyncio.create_task(stop.wait()))
+    started = tasks.begin(engine.settle_at_start())
+    running.append(started)
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if started.done():
-            tasks.remove(started)
-            sockets.notify("READY=1")
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        sockets.notify("STOPPING=1")
-        for task in tasks:
+            running.remove(started)
+            sd.notify("READY=1")
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        sd.notify("STOPPING=1")
+        for task in running:
             if task.done():
                 task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.end(*running)
 
 
 def last_words(error: FlytedError) -> str:
@@ -201,22 +193,20 @@ def main() -> int:
             "(systemd starts it: systemctl start flyted)\n"
         )
         return 2
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Journal("%(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    to_journal(logging.INFO)
     try:
         listeners = sockets.inherited()
         try:
             parts = settings_file.read(), *opened()
         except (InvalidInput, StoreCorrupt) as error:  # another start does not help: the operator has to act first
             log.critical("%s (%s)", error.message, error.hint or "no hint")
-            sockets.notify(f"STATUS={last_words(error)}")
+            sd.notify(f"STATUS={last_words(error)}")
             refuse(listeners, error)
             return EX_CONFIG
         asyncio.run(daemon(listeners, *parts))
     except FlytedError as error:
         log.critical("%s (%s)", error.message, error.hint or "no hint")
-        sockets.notify(f"STATUS={last_words(error)}")
+        sd.notify(f"STATUS={last_words(error)}")
         return 1
     return 0
 

@@ -12,10 +12,11 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
+from flyted.base import sd, tasks
+from flyted.base.log import to_journal
 from flyted.contract.version import VERSION
 from flyted.gateway.app import Gateway
 from flyted.gateway.daemon import Daemon
@@ -26,14 +27,6 @@ log = logging.getLogger(__name__)
 IDLE_S = 60.0
 DRAIN_S = 10
 AT_ONCE = 256
-_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-
-
-class _Journal(logging.Formatter):
-    """A formatter of lines for systemd's journal, with the level first (sd-daemon(3))."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"<{_LEVELS.get(record.levelno, 6)}>{super().format(record)}"
 
 
 class _Server(uvicorn.Server):
@@ -61,18 +54,17 @@ async def serve(listener: socket.socket, parts: Parts, idle_s: float = IDLE_S) -
     """Serve until SIGTERM, or until no request has come for ``idle_s`` seconds and nothing goes on."""
     gateway = Gateway(parts)
     server = server_of(gateway)
-    watcher = asyncio.create_task(_end_when_idle(server, gateway, parts, idle_s))
+    watcher = tasks.begin(_end_when_idle(server, gateway, parts, idle_s))
     try:
         await server.serve(sockets=[listener])
     finally:
-        watcher.cancel()
-        await asyncio.gather(watcher, return_exceptions=True)
+        await tasks.end(watcher)
 
 
 async def _end_when_idle(server: uvicorn.Server, gateway: Gateway, parts: Parts, idle_s: float) -> None:
     while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
         await asyncio.sleep(0.01)
-    notify("READY=1")
+    sd.notify("READY=1")
     while True:
         rest = gateway.last + idle_s - time.monotonic()
         if gateway.busy or parts.jobs.busy or server.server_state.connections:
@@ -82,25 +74,16 @@ async def _end_when_idle(server: uvicorn.Server, gateway: Gateway, parts: Parts,
             for listening in server.servers:
                 listening.close()
             await asyncio.sleep(0.05)  # connections accepted before that have begun by now, and are served
-            notify("STOPPING=1")
+            sd.notify("STOPPING=1")
             server.should_exit = True
             return
         await asyncio.sleep(rest)
 
 
-def notify(state: str) -> None:
-    """Tell systemd a state (sd_notify(3)), if systemd asked for it."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address.startswith(("/", "@")):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
-            sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-
-
-def inherited(environ: Any = os.environ) -> socket.socket | None:
-    """Return the socket that systemd passes (sd_listen_fds(3)), or None unless it passes exactly one."""
-    if environ.get("LISTEN_PID") != str(os.getpid()) or environ.get("LISTEN_FDS") != "1":
-        return None
-    return socket.socket(fileno=3)
+def inherited() -> socket.socket | None:
+    """Return the socket that systemd passes, or None unless it passes exactly one."""
+    passed = sd.listeners()
+    return socket.socket(fileno=passed[0][1]) if passed is not None and len(passed) == 1 else None
 
 
 def main() -> int:
@@ -114,9 +97,7 @@ def main() -> int:
             "usage: flyted-gateway [--version]  (systemd starts it: systemctl start flyted-gateway.socket)\n"
         )
         return 2
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Journal("%(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    to_journal(logging.WARNING)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     gc.freeze()  # imported modules stay: no collection needs to visit them
     with contextlib.suppress(KeyboardInterrupt):

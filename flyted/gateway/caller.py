@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from flyted.base import tasks
 from flyted.contract.errors import InvalidInput, PermissionRefused, Unauthenticated
 from flyted.contract.names import GATEWAY_HOST
 from flyted.contract.token import valid_shape
@@ -32,22 +34,16 @@ class Caller:
 
     async def while_there(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for ``work``, but not after the client has left: it is cancelled then."""
-        tasks = asyncio.ensure_future(work), asyncio.ensure_future(self.gone.wait())
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(tasks.Left):
+            await tasks.until(self.gone.wait(), work)
 
     async def left(self) -> None:
         """Wait until the client has closed its connection. Only for a call whose whole message has been read."""
-        listening = asyncio.ensure_future(self._listen())
+        listening = tasks.begin(self._listen())
         try:
             await self.gone.wait()
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            await tasks.end(listening)
 
     async def _listen(self) -> None:
         while self.receive is not None and not self.gone.is_set():

@@ -13,12 +13,13 @@ import socket
 import sys
 from typing import Any
 
+from flyted.base import sd
+
 from .events import start
 from .inventory import inventory
 
 IDLE_S = 20.0
 READ_S = 5.0
-_FIRST_FD = 3
 
 
 class Server:
@@ -82,8 +83,9 @@ def _write(descriptor: int, event: dict[str, Any]) -> None:
 
 def main() -> int:
     """Run the helper, and return 0 when nobody needs it any more, 2 if systemd did not start it."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+    passed = sd.listeners()
+    if passed is None or len(passed) != 1:
         sys.stderr.write("flyted-gpu is started by flyted-gpu.socket\n")
         return 2
-    Server(socket.socket(fileno=_FIRST_FD)).run()
+    Server(socket.socket(fileno=passed[0][1])).run()
     return 0

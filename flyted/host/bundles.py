@@ -7,10 +7,11 @@ import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
+from flyted.base import files
 from flyted.contract.errors import HostFailure, InvalidInput
 
 LIMIT = 256 * 1024 * 1024
@@ -36,30 +37,23 @@ def keep(folder: Path, fd: int, digest: str) -> None:
         raise InvalidInput(f"the code bundle cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(found.st_mode) or found.st_size > LIMIT:
         raise InvalidInput(f"a code bundle must be a regular file of at most {LIMIT >> 20} MiB")
-    temporary = folder / f".{secrets.token_hex(8)}.part"
     try:
-        _copy(fd, temporary, digest)
-        temporary.rename(path_of(folder, digest))
+        with files.aside(folder, 0o644) as new:  # the app's own user reads it
+            _copy(fd, new.file, digest)
+            new.publish(path_of(folder, digest))
     except OSError as error:
         text = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
         raise HostFailure(f"the code bundle could not be stored: {text}", hint=f"df -h {folder}") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
 
 
-def _copy(fd: int, target: Path, digest: str) -> None:
+def _copy(fd: int, out: BinaryIO, digest: str) -> None:
     seen, offset = hashlib.sha256(), 0
-    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "wb") as out:
-        os.fchmod(out.fileno(), 0o644)  # whatever the daemon's umask: the app's own user reads it
-        while chunk := os.pread(fd, _CHUNK, offset):
-            offset += len(chunk)
-            if offset > LIMIT:
-                raise InvalidInput(f"a code bundle is at most {LIMIT >> 20} MiB")
-            seen.update(chunk)
-            out.write(chunk)
-        out.flush()
-        os.fsync(out.fileno())
+    while chunk := os.pread(fd, _CHUNK, offset):
+        offset += len(chunk)
+        if offset > LIMIT:
+            raise InvalidInput(f"a code bundle is at most {LIMIT >> 20} MiB")
+        seen.update(chunk)
+        out.write(chunk)
     if seen.hexdigest() != digest:
         raise InvalidInput("the code bundle is not the one that was announced (its digest differs)")
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 from typing import Any
 
+from flyted.base import tasks
 from flyted.contract.errors import FlytedError, HostFailure
 
 MAX_LINES = 10_000
@@ -86,7 +87,7 @@ async def follow(
     place = ["--no-tail", *(f"--after-cursor={entry.cursor}" for entry in found[-1:])]
     while True:
         process = await _start([*_OPTIONS, "--follow", *place, *_matches(known, app)])
-        watch = asyncio.create_task(_end_at_change(process, known, units, changed))
+        watch = tasks.begin(_end_at_change(process, known, units, changed))
         try:
             async for entry in _entries(process):
                 place = ["--no-tail", f"--after-cursor={entry.cursor}"]

@@ -1,13 +1,13 @@
-"""Replaces a file as a whole."""
+"""Replaces a file as a whole, and says in words why it cannot be."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from pathlib import Path
 
+from flyted.base import files
 from flyted.contract.errors import HostFailure
 
 
@@ -16,19 +16,8 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
 
     Raises :class:`HostFailure` when the disk refuses.
     """
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                os.fchmod(file.fileno(), mode)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
+        files.replace(path, data, mode)
     except OSError as error:
         raise HostFailure(
             f"cannot write {path}: {error.strerror}", hint=f"df -h {path.parent}; ls -ld {path.parent}"

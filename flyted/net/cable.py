@@ -11,9 +11,9 @@ import itertools
 import os
 import time
 
+from flyted.base import sd
 from flyted.net import plan
 from flyted.net.netlink import Exists, Failed, Netlink
-from flyted.net.notify import tell
 
 ROUTER = "flyted-net.service"  # contract/names.py: WAY_OUT
 _CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")  # cgroups(7): v2, hybrid, v1
@@ -28,7 +28,8 @@ def run() -> None:
     Raises :class:`Failed`.
     """
     number = plug(Netlink(), router(), int.from_bytes(os.urandom(4), "little"))
-    tell(f"STATUS={plan.address(number)}")
+    if not sd.notify(f"STATUS={plan.address(number)}"):
+        raise Failed("systemd cannot be told the address")
 
 
 def plug(netlink: Netlink, pid: int, first: int) -> int:

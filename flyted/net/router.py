@@ -8,9 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from flyted.base import sd
 from flyted.net import plan
 from flyted.net.netlink import Failed, Netlink
-from flyted.net.notify import tell
 
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _NFT = "/usr/sbin/nft"
@@ -33,7 +33,8 @@ def run() -> None:
     netlink = Netlink()
     netlink.bridge(plan.BRIDGE, plan.BRIDGE_INDEX, plan.MTU)
     netlink.address(plan.BRIDGE, plan.ROUTER, plan.PREFIX)
-    tell("READY=1\nSTATUS=the way out is open")
+    if not sd.notify("READY=1\nSTATUS=the way out is open"):
+        raise Failed("systemd cannot be told that the router is ready")
     os.execv(plan.HOLD, [plan.HOLD, "infinity"])  # noqa: S606
 
 

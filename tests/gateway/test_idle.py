@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from flyted.gateway.__main__ import inherited, serve
+from flyted.gateway.__main__ import serve
 from flyted.gateway.caller import Caller, enter
 from flyted.gateway.daemon import Daemon
 from flyted.gateway.parts import Parts, make
@@ -96,10 +96,12 @@ def test_a_build_that_goes_on_holds_it_up(tmp_path: Path) -> None:
 
 
 def test_only_systemd_starts_it() -> None:
-    """Sockets for another process, or more than one, are not taken."""
-    assert inherited({}) is None
-    assert inherited({"LISTEN_PID": "1", "LISTEN_FDS": "1"}) is None
-    assert inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}) is None
+    """Without a socket, or with more than one, it says how it is started."""
+    for words in ("", "LISTEN_PID=1 LISTEN_FDS=1", "LISTEN_PID=$$ LISTEN_FDS=2"):
+        start = f'exec env {words} "$@" 3</dev/null 4</dev/null'
+        command = ["sh", "-c", start, "sh", sys.executable, "-m", "flyted.gateway"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, "systemd starts it" in done.stderr) == (2, True), words
 
 
 def test_a_gateway_that_cannot_keep_its_files_says_why(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Inherited sockets, the other end's identity, and the notification: with real sockets."""
+"""Inherited sockets, and the identity of the other end: with real sockets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.errors import HostFailure
-from flyted.host.sockets import credential_peer, inherited, notify, peer
+from flyted.host.sockets import credential_peer, inherited, peer
 
 ROOT = Path(__file__).parent.parent.parent
 CHILD = """
@@ -49,13 +49,24 @@ def test_sockets_come_by_their_names(tmp_path: Path) -> None:
     "environ",
     [{}, {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "a"},
      {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "a"},
-     {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "a:a"},
      {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "x", "LISTEN_FDNAMES": "a"}],
 )  # fmt: skip
-def test_what_is_not_ours_is_refused(environ: dict[str, str]) -> None:
-    """Meant for another process, or with names that cannot tell them apart."""
+def test_what_is_not_ours_is_refused(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meant for another process, or without a name for each."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(HostFailure):
-        inherited(environ)
+        inherited()
+
+
+def test_two_of_one_name_cannot_be_told_apart(tmp_path: Path) -> None:
+    """They are refused."""
+    with listener(tmp_path / "a") as a, listener(tmp_path / "b") as b:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", CHILD, str(ROOT), f"{a.fileno()},{b.fileno()}", "2", "control:control"],
+            pass_fds=(a.fileno(), b.fileno()), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, "have no names of their own" in done.stderr) == (1, True)
 
 
 def test_the_kernel_says_who_is_there() -> None:
@@ -76,15 +87,3 @@ def test_a_credential_address_is_read_strictly() -> None:
         b"\0" + b"f" * 17 + b"/unit/a.service/s0", b"f/unit/a.service/s0", b"\0F/unit/a.service/s0",
     ):  # fmt: skip
         assert credential_peer(wrong) is None, wrong
-
-
-@pytest.mark.parametrize("form", ["path", "abstract"])
-def test_notify_reaches_the_manager(tmp_path: Path, form: str) -> None:
-    """One datagram to $NOTIFY_SOCKET, a path or an abstract name; quiet when nobody is there."""
-    name = str(tmp_path / "n") if form == "path" else f"@flyted-test-{os.getpid()}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(name.replace("@", "\0"))
-        assert notify("READY=1", {"NOTIFY_SOCKET": name})
-        assert manager.recv(100) == b"READY=1"
-    assert not notify("READY=1", {"NOTIFY_SOCKET": name})
-    assert not notify("READY=1", {})

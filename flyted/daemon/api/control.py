@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from flyted.base import tasks
 from flyted.contract import wire
 from flyted.contract.errors import Busy, FlytedError, InvalidInput, PermissionRefused
 from flyted.contract.names import shown
@@ -68,7 +69,7 @@ class Control:
             if self._owner is None and people.is_account(connection.actor.uid):
                 connection.user = connection.actor.uid
             connection.refused = self._admit(connection)
-            task = asyncio.create_task(self._serve(connection))
+            task = tasks.begin(self._serve(connection))
             self._open[connection] = task
             task.add_done_callback(functools.partial(self._close, connection))
 
@@ -172,14 +173,7 @@ def _check_admitted(connection: Connection) -> None:
 
 async def _until_gone(connection: Connection, verb: Verb, call: Call) -> dict[str, Any]:
     """Run a verb that may wait for ever (following a log); end it by :class:`ClientGone` when its client leaves."""
-    work = asyncio.ensure_future(verb.handler(call))
-    gone = asyncio.ensure_future(connection.gone())
     try:
-        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise ClientGone
-        return work.result()
-    finally:
-        for task in (work, gone):
-            task.cancel()
-        await asyncio.gather(work, gone, return_exceptions=True)
+        return await tasks.until(connection.gone(), verb.handler(call))
+    except tasks.Left:
+        raise ClientGone from None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import Any
 
+from flyted.base import tasks
 from flyted.contract.errors import InvalidInput
 from flyted.host import bundles
 from flyted.plan.facts import StoredApp
@@ -34,8 +34,8 @@ class Bundles:
             return
         self._coming[digest] += 1
         try:
-            if fd is not None:
-                await _whole(asyncio.to_thread(bundles.keep, self.folder, fd, digest))
+            if fd is not None:  # to its end, even if the deploy is called off: the descriptor is closed after that
+                await tasks.whole(asyncio.to_thread(bundles.keep, self.folder, fd, digest))
             elif not bundles.path_of(self.folder, digest).exists():
                 raise InvalidInput("the app's code bundle did not come with the request")
             yield
@@ -47,13 +47,3 @@ class Bundles:
         """Delete the bundles that neither a revision nor a deploy under way needs."""
         used = {revision.spec.bundle for app in self._apps() for revision in app.revisions}
         bundles.sweep(self.folder, used | set(self._coming), halves=not self._coming)
-
-
-async def _whole(copy: Coroutine[Any, Any, None]) -> None:
-    """Wait for the end of a copy, even if its deploy is called off: the descriptor is closed after this returns."""
-    work = asyncio.ensure_future(copy)
-    try:
-        await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise

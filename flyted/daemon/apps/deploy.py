@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from flyted.base import tasks
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import DeployFailed, FlytedError, HostFailure, InvalidInput, NotFound, SecretNotFound
 from flyted.contract.names import AppKey, Replica, SecretScope
@@ -232,7 +233,7 @@ class Deploy:
         """Start a replica and record that it serves; return why it did not start, "" if it did."""
         await self.act.start_pair(replica)
         said: dict[str, None] = {}
-        telling = asyncio.create_task(self._tell(replica, said, emit))
+        telling = tasks.begin(self._tell(replica, said, emit))
         try:
             result = await self.act.start_service(replica)
         finally:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from typing import Any
 
+from flyted.base import tasks
 from flyted.contract.errors import Busy, DeployFailed, FlytedError
 from flyted.contract.names import AppKey
 
@@ -34,12 +35,7 @@ class Turn:
     async def finish(self, last: Awaitable[None]) -> None:
         """Do the step from which there is no way back, to its end: a client that leaves does not stop it."""
         self.final = True
-        work = asyncio.ensure_future(last)
-        try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.wait([work])
-            raise
+        await tasks.whole(last)
 
 
 class Turns:

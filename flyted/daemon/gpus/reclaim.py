@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from flyted.base import tasks
 from flyted.contract.errors import FlytedError
 from flyted.contract.quantity import human_bytes
 from flyted.daemon.gpus.table import GpuTable
@@ -38,7 +39,7 @@ class GpuReturn:
         before = self._tasks.pop(lease.unit, None)
         if before is not None:
             before.cancel()
-        task = asyncio.create_task(self._prove(lease))
+        task = tasks.begin(self._prove(lease))
         self._tasks[lease.unit] = task
         task.add_done_callback(lambda done: self._forget(lease.unit, done))
 

@@ -7,10 +7,11 @@ import contextlib
 import dataclasses
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from flyted.contract.errors import BuildFailed
+from flyted.base import tasks
+from flyted.contract.errors import BuildFailed, FlytedError
 from flyted.daemon.ingress.listen import nameservers
 from flyted.plan.facts import ImageFact, UnitEnd
 from flyted.plan.images.build_unit import (
@@ -36,11 +37,10 @@ _OUTPUT_LINES = 200
 class Build:
     """A build that runs, and who watches it. It goes on when they leave: its image will be wanted soon again."""
 
-    def __init__(self, work: Callable[[Emit], Awaitable[ImageFact]], done: Callable[[], object]) -> None:
+    def __init__(self, work: Callable[[Emit], Coroutine[Any, Any, ImageFact]], done: Callable[[], object]) -> None:
         self._watchers: list[Emit] = []
-        self._task = asyncio.ensure_future(work(self._emit))
+        self._task = tasks.begin(work(self._emit), known=(FlytedError,))
         self._task.add_done_callback(lambda _task: done())
-        self._task.add_done_callback(_heard)
 
     async def watched(self, emit: Emit) -> ImageFact:
         """Return the build's image; what is said on the way goes to ``emit``. Raises what made the build fail."""
@@ -59,12 +59,6 @@ class Build:
     async def _emit(self, kind: str, **data: Any) -> None:
         for emit in list(self._watchers):
             await emit(kind, **data)
-
-
-def _heard(task: asyncio.Future[ImageFact]) -> None:
-    """Retrieve the error of a build: asyncio would report one for which nobody waits any more."""
-    if not task.cancelled():
-        task.exception()
 
 
 async def run(
@@ -105,7 +99,7 @@ async def _output(emit: Emit) -> AsyncIterator[tuple[int, deque[str]]]:
             if not again:
                 await emit("build", text=text)
 
-    pumping = asyncio.create_task(pump())
+    pumping = tasks.begin(pump())
     try:
         yield writing, lines
     finally:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flyted.base import tasks
 from flyted.contract.errors import FlytedError
 from flyted.daemon.images.images import Images
 from flyted.host import whole_file
@@ -43,7 +44,7 @@ class ImageSweep:
         Nobody waits for it, and failures are logged.
         """
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._look())
+            self._task = tasks.begin(self._look())
 
     async def _look(self) -> None:
         try:

@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 
+from flyted.base import tasks
 from flyted.contract.errors import FlytedError
 from flyted.contract.names import shown
 from flyted.host.sockets import credential_peer, peer
@@ -33,7 +34,6 @@ class Credentials:
         self._listener = listener
         self._answer = answer
         self._room = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Accept connections for ever."""
@@ -50,13 +50,7 @@ class Credentials:
             except BaseException:
                 self._room.release()
                 raise
-            task = asyncio.create_task(self._serve(conn, address))
-            self._tasks.add(task)
-            task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._room.release()
+            tasks.begin(self._serve(conn, address)).add_done_callback(lambda _task: self._room.release())
 
     async def _serve(self, conn: socket.socket, address: object) -> None:
         with conn:

@@ -6,16 +6,17 @@ stays for three days after its last use, however many others come.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
 import re
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from flyted.base import files, tasks
 from flyted.contract.errors import HostFailure, InvalidInput, NotFound
 from flyted.contract.names import label, shown
 from flyted.gateway.files.whole import stored
@@ -117,23 +118,20 @@ class Blobs:
             return await self._keep(place, chunks, limit)
 
     async def _keep(self, place: Place, chunks: AsyncIterator[bytes], limit: int) -> Blob:
-        aside = self._folder / f".{secrets.token_hex(8)}.part"
         md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
-        try:
-            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > limit:
-                        raise InvalidInput(f"an upload is at most {limit} bytes long here")
-                    md5.update(chunk)
-                    sha256.update(chunk)
-                    file.write(chunk)
+        with files.aside(self._folder, 0o600) as new:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise InvalidInput(f"an upload is at most {limit} bytes long here")
+                md5.update(chunk)
+                sha256.update(chunk)
+                new.file.write(chunk)
             if md5.hexdigest() != place.md5:
                 raise InvalidInput("the content is not the one that was announced (its MD5 differs)")
             path = self._folder / f"{place.stem}.{sha256.hexdigest()}"
-            aside.rename(path)
-        finally:
-            aside.unlink(missing_ok=True)
+            # in a thread: a disk may take seconds to flush what is large
+            await tasks.whole(asyncio.to_thread(new.publish, path))
         return Blob(path, sha256.hexdigest())
 
     def sweep(self, now: float) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from flyted.base import files
 from flyted.contract.errors import HostFailure
 
 CURE = "make room below /var/lib/private/flyted-gateway (df -h /var/lib), then try again"
@@ -27,14 +27,7 @@ def stored(what: str) -> Iterator[None]:
 
 def replace(path: Path, data: bytes) -> None:
     """Write a file, for its owner alone, as a whole or not at all. Raise OSError if it cannot be written."""
-    aside = path.with_name(f".{secrets.token_hex(8)}")
-    try:
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
-        aside.rename(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    files.replace(path, data, 0o600)
 
 
 def oldest(folder: Path, kept: int) -> list[Path]:

@@ -13,8 +13,9 @@ from flyteidl2.app import app_definition_pb2 as definition
 from flyteidl2.app import app_payload_pb2 as pb
 from flyteidl2.app.app_service_connect import AppService
 
+from flyted.base import tasks
 from flyted.contract.app import to_dict
-from flyted.contract.errors import Busy, HostFailure, NotFound, SecretNotFound, Unsupported
+from flyted.contract.errors import Busy, FlytedError, HostFailure, NotFound, SecretNotFound, Unsupported
 from flyted.contract.names import AppKey
 from flyted.gateway.caller import caller
 from flyted.gateway.errors import said
@@ -38,7 +39,6 @@ class Apps(AppService):
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def create(self, request: pb.CreateRequest, ctx: RequestContext) -> pb.CreateResponse:
         """Serve an app, new or not, and answer with the state "pending" when flyted has accepted it.
@@ -229,17 +229,11 @@ class Apps(AppService):
 
     async def _switch(self, verb: str, key: AppKey) -> None:
         """Start or stop an app, and wait ``QUICK_S`` seconds at most. Then it goes on, and the client watches it."""
-        task = asyncio.create_task(self._parts.daemon.call(verb, _args(key), token=caller().token))
-        self._tasks.add(task)
-        task.add_done_callback(self._over)
+        call = self._parts.daemon.call(verb, _args(key), token=caller().token)
+        task = tasks.begin(call, known=(FlytedError,))  # who still watches sees the state
         done, _ = await asyncio.wait([task], timeout=QUICK_S)
         if done:
             task.result()
-
-    def _over(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieved so that asyncio does not complain; a client that still watches sees the state
 
 
 def _args(key: AppKey) -> dict[str, str]:
@@ -261,16 +255,10 @@ def _same(one: definition.Spec, other: definition.Spec) -> bool:
 
 async def _while_there(call: Coroutine[Any, Any, Any]) -> None:
     """Wait for a call of flyted's. If the client leaves, cancel the call and raise :class:`Busy`."""
-    work, gone = asyncio.ensure_future(call), asyncio.ensure_future(caller().left())
     try:
-        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise Busy("the client left before this was done")
-        work.result()
-    finally:
-        for task in (work, gone):
-            task.cancel()
-        await asyncio.gather(work, gone, return_exceptions=True)
+        await tasks.until(caller().left(), call)
+    except tasks.Left:
+        raise Busy("the client left before this was done") from None
 
 
 async def _pause(deploy: Deploy | None) -> None:

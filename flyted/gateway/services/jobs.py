@@ -14,11 +14,12 @@ import re
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flyted.base import tasks
 from flyted.contract.errors import NOT_HERE, Busy, FlytedError, NotFound
 from flyted.contract.names import AppKey, shown
 from flyted.gateway.daemon import Daemon
@@ -269,7 +270,7 @@ class Jobs:
                 path.unlink(missing_ok=True)
                 self._runs.pop(path.name, None)
 
-    def _start(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = tasks.begin(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

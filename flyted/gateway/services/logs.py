@@ -13,6 +13,7 @@ from flyteidl2.app import app_logs_payload_pb2 as pb
 from flyteidl2.app.app_logs_service_connect import AppLogsService
 from flyteidl2.logs.dataplane import payload_pb2 as lines
 
+from flyted.base import tasks
 from flyted.contract.errors import InvalidInput, LimitReached
 from flyted.gateway.caller import Caller, caller
 from flyted.gateway.idl.convert import key_of
@@ -80,9 +81,7 @@ class Logs(AppLogsService):
                 if tail.done() or gone.done():
                     break
         finally:
-            for task in (tail, gone, line):
-                task.cancel()
-            await asyncio.gather(tail, gone, line, return_exceptions=True)
+            await tasks.end(tail, gone, line)
 
 
 def _waiting(queue: asyncio.Queue[dict[str, Any]]) -> list[dict[str, Any]]:
