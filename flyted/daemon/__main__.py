@@ -21,7 +21,6 @@ from flyted.daemon import settings as settings_file
 from flyted.daemon.access.grants import Grants
 from flyted.daemon.access.login import Logins
 from flyted.daemon.access.tokens import Tokens
-from flyted.daemon.act import Act
 from flyted.daemon.api.control import Control
 from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.apps.bundles import Bundles
@@ -29,8 +28,10 @@ from flyted.daemon.apps.data import AppData
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.apps.turns import Turns
 from flyted.daemon.apps.verbs import Apps
+from flyted.daemon.config import Config
 from flyted.daemon.doctor import Doctor
-from flyted.daemon.engine import Engine
+from flyted.daemon.execute import Execute
+from flyted.daemon.explain import Explain
 from flyted.daemon.gateway import Gateway
 from flyted.daemon.gpus.leases import Gpus
 from flyted.daemon.gpus.table import GpuTable
@@ -39,6 +40,8 @@ from flyted.daemon.images.images import Images
 from flyted.daemon.images.sweep import ImageSweep
 from flyted.daemon.ingress.listen import choose_listen, hold, nameservers
 from flyted.daemon.ingress.tls import Tls
+from flyted.daemon.look import Look
+from flyted.daemon.loop import Loop
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.secrets.credentials import Credentials
 from flyted.daemon.secrets.handover import Handover
@@ -82,26 +85,23 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     listen = choose_listen(settings, units, RUN / "ingress")
     await hold(units, listen)
     tls = Tls(vault, ingress, settings.base_domain, CA_FILE, Clock())
-    act = Act(
-        units,
-        ingress,
-        store,
-        settings.base_domain,
-        listen,
-        nameservers(),
-        settings.start_timeout_s,
-        settings.gpu_wait_s,
-    )
-    engine = Engine(act, settings.base_domain)
-    gpus = Gpus(Gpu(), units, GpuTable(GpuRecords(store.database)), engine, act.do, settings.gpu_wait_s)
-    act.before_sleep = gpus.before_sleep
-    gpu_verbs = GpuVerbs(gpus, engine.facts)
+    config = Config(settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s)
+    refused: dict[str, str] = {}
+    look = Look(units, ingress, store, config)
+    explain = Explain(store, settings.start_timeout_s, refused)
+    execute = Execute(units, ingress, store, config, explain)
+    loop = Loop(look, execute, explain, settings.base_domain)
+    gpus = Gpus(Gpu(), units, GpuTable(GpuRecords(store.database)), loop, execute.do, settings.gpu_wait_s)
+    execute.before_sleep = gpus.before_sleep
+    gpu_verbs = GpuVerbs(gpus, loop.facts)
     building = BuildSettings(environment=settings.build_environment, secrets=machine_secrets(settings.build_secrets))
     images = Images(units, STATE / "images", building, vault.resolve, gpus.need_any)
     sweep = ImageSweep(units, images, store.apps, STATE / "unused-images.json")
     models = ModelVerbs(Models(store.database))
     bundles = Bundles(STATE / "bundles", store.apps)
-    deploy = Deploy(engine, act, store, vault, images, bundles, gpus, models, Turns())
+    deploy = Deploy(
+        loop, look, execute, explain, config, store, vault, images, bundles, gpus, models, Turns()
+    )  # fmt: skip
     table = TokenTable(store.database)
     watch = FileWatch(people.ETC, people.FILES)
     grants = Grants(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), Clock(), watch)
@@ -110,45 +110,43 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         "version": Verb(Right.READ, {}, version, anonymous=True),
         **Secrets(vault, store, deploy).verbs(),
         **images.verbs(),
-        **Apps(store, engine, act, deploy, sweep, grants).verbs(),
+        **Apps(store, loop, look, execute, explain, config, deploy, sweep, grants).verbs(),
         **AppData(units, store, table).verbs(),
         **tls.verbs(),
-        **Gateway(lambda: act.https_port, CA_FILE).verbs(),
+        **Gateway(lambda: config.https_port, CA_FILE).verbs(),
         **gpu_verbs.verbs(),
         **models.verbs(),
-        **Doctor(vault, act, engine, gpu_verbs).verbs(),
+        **Doctor(vault, look, loop, config, gpu_verbs).verbs(),
         **tokens.verbs(),
-        **Logins(tokens, store, settings.base_domain, lambda: act.https_port).verbs(),
+        **Logins(tokens, store, settings.base_domain, lambda: config.https_port).verbs(),
     }
-    handover = Handover(store, vault, tls, gpus, images.granted)
-    act.refused = handover.refused
+    handover = Handover(store, vault, tls, gpus, images.granted, refused)
     credentials = Credentials(listeners["credentials"], handover.answer)
-    units.subscribe(engine.unit_changed)
+    units.subscribe(loop.unit_changed)
     parts = [
-        credentials.run, engine.run, Control(listeners["control"], verbs).run, tls.keep_fresh,
+        credentials.run, loop.run, Control(listeners["control"], verbs).run, tls.keep_fresh,
         grants.run, gpus.run,
     ]  # fmt: skip
     if "api" in listeners:  # an operator may mask the socket: then there is no gateway
         parts.append(Control(listeners["api"], verbs, tokens.owner).run)
-    act.sweep_starts()
-    act.find_outdated()
+    execute.sweep_starts()
+    execute.find_outdated()
     sweep.soon()
-    await _run(parts, engine)
+    await _run(parts, loop)
 
 
 def _runs(units: Units, name: str) -> bool:
     return any(unit.active == "active" for unit in units.list([name]))
 
 
-async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], engine: Engine) -> None:
+async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], loop: Loop) -> None:
     """Run all parts until SIGTERM. A part that ends by itself ends the daemon, and systemd starts it again."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     running: list[asyncio.Task[Any]] = [asyncio.create_task(part()) for part in parts]
     running.append(asyncio.create_task(stop.wait()))
-    started = tasks.begin(engine.settle_at_start())
+    started = tasks.begin(loop.settle_at_start())
     running.append(started)
     try:
         await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

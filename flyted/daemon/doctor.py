@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract.status import AppState
-from flyted.daemon.act import Act
 from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.apps.status import app_map
-from flyted.daemon.engine import Engine
+from flyted.daemon.config import Config
 from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.ingress.listen import nameservers
+from flyted.daemon.look import Look
+from flyted.daemon.loop import Loop
 from flyted.host.vault import Vault
 from flyted.plan.ingress.state import Listen
 from flyted.plan.sandbox import unreachable_nameservers
@@ -68,10 +69,11 @@ def listens(listen: Listen) -> Check:
 class Doctor:
     """The handler of ``doctor``: it looks, and changes nothing."""
 
-    def __init__(self, vault: Vault, act: Act, engine: Engine, gpus: GpuVerbs) -> None:
+    def __init__(self, vault: Vault, look: Look, loop: Loop, config: Config, gpus: GpuVerbs) -> None:
         self._vault = vault
-        self._act = act
-        self._engine = engine
+        self._look = look
+        self._loop = loop
+        self._config = config
         self._gpus = gpus
 
     def verbs(self) -> dict[str, Verb]:
@@ -110,15 +112,13 @@ class Doctor:
             yield Check("recipients", None, detail, "systemctl restart flyted; a damaged one has to be stored again")
 
     def _ingress(self) -> Check:
-        units = self._act.units.list(["flyted-ingress.service"])
-        up = any(u.active == "active" for u in units)
-        listen = self._act.listen
-        if not up:
-            state = units[0].active if units else "not installed"
+        unit = self._look.ingress_unit()
+        if unit is None or unit.active != "active":
+            state = unit.active if unit is not None else "not installed"
             return Check(
                 "ingress", ok=False, detail=f"flyted-ingress is {state}", hint="journalctl -u flyted-ingress -n 20"
             )
-        return listens(listen)
+        return listens(self._config.listen)
 
     def _disk(self) -> Check:
         free = shutil.disk_usage(STATE).free
@@ -129,8 +129,8 @@ class Doctor:
         return Check("builder", found, "uv found" if found else "uv is missing", "sudo apt install --reinstall flyted")
 
     async def _apps(self) -> list[Check]:
-        facts = await self._engine.facts()
-        maps = [app_map(app, facts, self._act.base_domain, self._act.https_port) for app in facts.apps]
+        facts = await self._loop.facts()
+        maps = [app_map(app, facts, self._config.base_domain, self._config.https_port) for app in facts.apps]
         failed = [m for m in maps if m["state"] == AppState.FAILED]
         if not failed:
             return [Check("apps", ok=True, detail=f"{len(maps)} known, none failed")]

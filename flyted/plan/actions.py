@@ -1,6 +1,6 @@
 """The actions that the planner may ask for: the whole list of what the root daemon does to apps by itself. Pure.
 
-``daemon/act.py`` holds the only ``match`` over it.
+``daemon/execute.py`` holds the only ``match`` over it.
 """
 
 from __future__ import annotations

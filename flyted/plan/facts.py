@@ -134,6 +134,7 @@ class Facts:
     apps: tuple[StoredApp, ...]
     units: Mapping[str, UnitFact]
     traffic: Mapping[str, Traffic] = field(default_factory=dict)  # by server; empty while HAProxy is down
+    ingress: str = ""  # ActiveState of the ingress's unit
     candidates: frozenset[Replica] = frozenset()  # being deployed: started beside the serving revision, not yet routed
     leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain → since when
     failures: Mapping[Replica, Failure] = field(default_factory=dict)

@@ -116,7 +116,7 @@ def look(clock: Clock, traffic: Traffic, now: float) -> Clock:
 def next_look(clock: Clock, after_s: float, now: float) -> float:
     """Return the earliest moment at which the app can have been idle for ``after_s`` seconds.
 
-    The daemon's engine sets its one timer to it.
+    The daemon's loop sets its one timer to it.
     """
     if clock.busy:
         return now + max(MIN_STEP_S, after_s / BUSY_STEPS)

@@ -1,6 +1,6 @@
-"""A machine in memory, with a clock of its own: the daemon's real engine, actions and store run on it.
+"""A machine in memory, with a clock of its own: the daemon's real loop, actions and store run on it.
 
-systemd and HAProxy are stood in for by what the engine sees of them; the real ones judge in the machine tests. The
+systemd and HAProxy are stood in for by what the loop sees of them; the real ones judge in the machine tests. The
 clock is the event loop's: while nobody has anything to do it jumps to the next timer, so an hour takes milliseconds.
 """
 
@@ -13,16 +13,19 @@ import selectors
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
 from flyted.contract.names import Replica, replica_of
-from flyted.daemon import act as act_module
-from flyted.daemon.act import Act
-from flyted.daemon.engine import Engine
+from flyted.daemon import execute as execute_module
+from flyted.daemon.config import Config
+from flyted.daemon.execute import Execute
+from flyted.daemon.explain import Explain
+from flyted.daemon.look import Look
+from flyted.daemon.loop import Loop
 from flyted.host import journal
-from flyted.host.ingress import Applied
+from flyted.host.ingress import Applied, Ingress
 from flyted.host.store import Store
 from flyted.plan.facts import ImageFact, UnitFact
 from flyted.plan.idle import Traffic
@@ -30,6 +33,9 @@ from flyted.plan.ingress.state import IngressState, Listen
 from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import Layout
 from tests.plan.stored import DOMAIN, spec
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
 
 T = TypeVar("T")
 REAL_WAIT_S = 5.0
@@ -50,7 +56,7 @@ class _Skipping(selectors.DefaultSelector):
         return []
 
 
-class Loop(asyncio.SelectorEventLoop):
+class EventLoop(asyncio.SelectorEventLoop):
     """An event loop whose time is its own."""
 
     def __init__(self) -> None:
@@ -66,7 +72,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Runs ``main`` to its end on such a loop; no task of it may have died unheard."""
-    loop = Loop()
+    loop = EventLoop()
     try:
         return loop.run_until_complete(main)
     finally:
@@ -213,16 +219,18 @@ class Machine:
     """The parts, wired as in ``daemon/__main__.py``."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(act_module, "LAYOUT", Layout(run=str(folder)))
+        monkeypatch.setattr(execute_module, "LAYOUT", Layout(run=str(folder)))
         monkeypatch.setattr(journal, "read", self._journal)
         self.journal_s = 0.0
         self.systemd, self.haproxy, self.store = Systemd(), HAProxy(), Store(folder / "flyted.db")
         self.store.database._db.execute("PRAGMA synchronous = OFF")
-        self.act = Act(
-            self.systemd, self.haproxy, self.store, DOMAIN, Listen(), (), 300,  # type: ignore[arg-type]
-        )  # fmt: skip
-        self.engine = Engine(self.act, DOMAIN)
-        self.systemd.subscribe(self.engine.unit_changed)
+        systemd, haproxy, store = cast("Units", self.systemd), cast("Ingress", self.haproxy), self.store
+        self.config = Config(DOMAIN, Listen(), (), 300)
+        self.look = Look(systemd, haproxy, store, self.config)
+        self.explain = Explain(store, 300, {})
+        self.execute = Execute(systemd, haproxy, store, self.config, self.explain)
+        self.loop = Loop(self.look, self.execute, self.explain, DOMAIN)
+        self.systemd.subscribe(self.loop.unit_changed)
 
     async def _journal(self, *_words: Any, **_options: Any) -> list[Any]:
         await asyncio.sleep(self.journal_s)
@@ -246,15 +254,15 @@ class Machine:
 
 
 def beside(machine: Machine, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs the engine beside a story."""
+    """Runs the loop beside a story."""
 
     async def main() -> None:
-        engine = asyncio.create_task(machine.engine.run())
+        loop = asyncio.create_task(machine.loop.run())
         try:
             await story()
         finally:
-            engine.cancel()
+            loop.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await engine
+                await loop
 
     run(main())

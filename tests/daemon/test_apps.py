@@ -19,7 +19,7 @@ from flyted.daemon.apps import verbs as apps_module
 from flyted.daemon.apps.status import app_map
 from flyted.daemon.apps.turns import Turns
 from flyted.daemon.apps.verbs import Apps
-from flyted.host import people
+from flyted.host import journal, people
 from flyted.plan.crowd import FOLLOWED
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.idle import Traffic
@@ -54,7 +54,17 @@ def verbs(machine: Machine) -> Apps:
     """The handlers; no deploy is under way."""
     deploy: Any = SimpleNamespace(turns=Turns())
     nothing: Any = None
-    return Apps(machine.store, machine.engine, machine.act, deploy, nothing, nothing)
+    return Apps(
+        machine.store,
+        machine.loop,
+        machine.look,
+        machine.execute,
+        machine.explain,
+        machine.config,
+        deploy,
+        nothing,
+        nothing,
+    )
 
 
 def call(**more: Any) -> Call:
@@ -76,7 +86,7 @@ def test_a_stop_waits_by_the_names_of_units(machine: Machine, described: list[tu
     machine.haproxy.traffic[replica.server] = Traffic(1, 0, 1, 0, 0.0, 0.0, "p", 1e6)
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         stop = asyncio.create_task(verbs(machine).stop(call()))
         await asyncio.sleep(10)
         assert not stop.done()
@@ -96,7 +106,7 @@ def test_a_stop_waits_for_its_own_units_alone(machine: Machine) -> None:
     machine.runs(other, idle_s=0.0)
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         async with asyncio.timeout(100):
             await verbs(machine).stop(call())
 
@@ -111,7 +121,7 @@ def test_a_list_lets_others_go_first(machine: Machine) -> None:
         machine.deployed(f"a{n}")
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         listing = asyncio.create_task(verbs(machine).list(call(project="", domain="")))
         turns = 0
         while not listing.done():
@@ -128,11 +138,11 @@ def test_followed_logs_are_few_and_shared(machine: Machine, monkeypatch: pytest.
     machine.deployed("a")
     handlers = verbs(machine)
 
-    async def follow(*_words: Any) -> AsyncGenerator[Any, None]:
+    async def follow(*_words: Any, **_options: Any) -> AsyncGenerator[Any, None]:
         await asyncio.Event().wait()
         yield
 
-    monkeypatch.setattr(machine.act, "follow", follow)
+    monkeypatch.setattr(journal, "follow", follow)
     monkeypatch.setattr(people, "is_account", lambda uid: uid < SUBORDINATE)
 
     async def story() -> None:

@@ -42,11 +42,11 @@ class Deploys:
         nothing: Any = None
         systemd: Any = machine.systemd
         table = GpuTable(GpuRecords(self.store.database))
-        gpus = Gpus(Gpu(folder / "none"), systemd, table, machine.engine, machine.act.do, 60)
+        gpus = Gpus(Gpu(folder / "none"), systemd, table, machine.loop, machine.execute.do, 60)
         images = Images(systemd, folder / "images", BuildSettings(), nothing, nothing)
         self.deploy = Deploy(
-            machine.engine, machine.act, self.store, nothing, images, Bundles(folder, self.store.apps), gpus,
-            ModelVerbs(Models(self.store.database)), Turns(),
+            machine.loop, machine.look, machine.execute, machine.explain, machine.config, self.store, nothing, images,
+            Bundles(folder, self.store.apps), gpus, ModelVerbs(Models(self.store.database)), Turns(),
         )  # fmt: skip
         self.at: Callable[[], None] = lambda: None
 
@@ -85,13 +85,13 @@ def fails(deploys: Deploys) -> BaseException:
     caught: list[BaseException] = []
 
     async def story() -> None:
-        await deploys.machine.engine.settle()
+        await deploys.machine.loop.settle()
         try:
             await deploys.serve()
         except Exception as error:
             caught.append(error)
-        await deploys.machine.engine.settle()
-        await deploys.machine.engine.at_rest(NEW)
+        await deploys.machine.loop.settle()
+        await deploys.machine.loop.at_rest(NEW)
 
     beside(deploys.machine, story)
     assert deploys.machine.active(OLD.socket) == "active"

@@ -55,7 +55,7 @@ def test_who_waits_for_a_program_to_end_keeps_nobody_from_what_it_leaves(
     table._learn("small", Learned(peak_bytes=5 * GIB))
 
     async def story() -> None:
-        gpus = Gpus(helper, machine.systemd, table, machine.engine, machine.act.do, 60)  # type: ignore[arg-type]
+        gpus = Gpus(helper, machine.systemd, table, machine.loop, machine.execute.do, 60)  # type: ignore[arg-type]
         serving = asyncio.create_task(gpus.run())
         for replica in (whole, small):
             machine.systemd.set(replica.socket, "active")
@@ -85,14 +85,14 @@ def test_an_idle_app_gives_way_also_when_its_lease_was_lost(
     monkeypatch.setattr(helper, "inventory", inventory)
 
     async def story() -> None:
-        gpus = Gpus(helper, machine.systemd, table, machine.engine, machine.act.do, 60)  # type: ignore[arg-type]
+        gpus = Gpus(helper, machine.systemd, table, machine.loop, machine.execute.do, 60)  # type: ignore[arg-type]
         serving = asyncio.create_task(gpus.run())
         machine.runs(old, idle_s=1000.0)
         if recorded:
             table.hold(lease("old", "1"))
         machine.systemd.set(new.socket, "active")
         machine.systemd.set(new.service, "activating")
-        await machine.engine.settle()
+        await machine.loop.settle()
         assert json.loads(await gpus.lease(new, Ask(1))) == {"devices": ["1"]}
         assert machine.active(old.service) != "active"
         serving.cancel()

@@ -1,6 +1,6 @@
 """The way of a deploy: check everything, build, start beside the old revision, switch; or change nothing.
 
-The engine goes on meanwhile, and the old revision serves. If flyted is killed anywhere on the way, a pending revision
+The loop goes on meanwhile, and the old revision serves. If flyted is killed anywhere on the way, a pending revision
 is left, which flyted's next start marks as failed.
 """
 
@@ -21,13 +21,16 @@ from flyted.contract.app import AppSpec
 from flyted.contract.errors import DeployFailed, FlytedError, HostFailure, InvalidInput, NotFound, SecretNotFound
 from flyted.contract.names import AppKey, Replica, SecretScope
 from flyted.contract.status import AppState
-from flyted.daemon.act import Act
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.status import url_of
 from flyted.daemon.apps.turns import Turns
-from flyted.daemon.engine import Engine
+from flyted.daemon.config import Config
+from flyted.daemon.execute import Execute
+from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.leases import Gpus
 from flyted.daemon.images.images import Images
+from flyted.daemon.look import Look
+from flyted.daemon.loop import Loop
 from flyted.daemon.models import ModelVerbs
 from flyted.host.disk import free_bytes
 from flyted.host.manifest import Entry
@@ -53,8 +56,11 @@ Emit = Callable[..., Awaitable[None]]
 class Deploy:
     """The deploys and starts of apps: one at a time per app."""
 
-    engine: Engine
-    act: Act
+    loop: Loop
+    look: Look
+    execute: Execute
+    explain: Explain
+    config: Config
     store: Store
     vault: Vault
     images: Images
@@ -119,7 +125,7 @@ class Deploy:
             image = await self.images.ensure(spec, emit)
             number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
         await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
-        await self.engine.settle()
+        await self.loop.settle()
         return self.store.app(spec.key.id), True
 
     async def _check(self, spec: AppSpec) -> None:
@@ -178,17 +184,17 @@ class Deploy:
 
     async def _start_again(self, app: StoredApp, emit: Emit) -> StoredApp:
         replica = Replica(app.key.id, app.serving or 0)
-        found, _why = state_of(app, await self.engine.facts())
-        self.engine.forgive(replica)
+        found, _why = state_of(app, await self.loop.facts())
+        self.loop.forgive(replica)
         self.store.want(app.key.id, "started", time.time())
-        await self.engine.at_rest(replica)  # an earlier stop may still act on it
-        await self.engine.settle()
+        await self.loop.at_rest(replica)  # an earlier stop may still act on it
+        await self.loop.settle()
         if app.wanted == "stopped" or found is AppState.FAILED:
             await emit("progress", text=f"starting {app.key}")
-            result = await self.act.start_service(replica)
+            result = await self.execute.start_service(replica)
             if result != "done":
                 raise DeployFailed(
-                    f"app '{app.key}' did not start: {await self.act.why_failed(replica)}",
+                    f"app '{app.key}' did not start: {await self.explain.why_failed(replica)}",
                     hint=f"flytectl logs {app.key.name}",
                 )
         return self.store.app(app.key.id)
@@ -197,7 +203,7 @@ class Deploy:
         """Tell the client that its request is accepted: from here on only the machine may fail."""
         app = self.store.find(spec.key)
         number = max((r.number for r in app.revisions), default=0) + 1 if app else 1
-        url = url_of(spec.key.id, self.act.base_domain, self.act.https_port)
+        url = url_of(spec.key.id, self.config.base_domain, self.config.https_port)
         await emit("accepted", text=f"checked {spec.key}", revision=number, url=url, spec_digest=spec.digest())
 
     async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> None:
@@ -206,9 +212,9 @@ class Deploy:
         Raises :class:`DeployFailed` when it does not start. Whatever goes wrong, what was started is stopped, and the
         revision failed.
         """
-        self.engine.candidates.add(replica)
+        self.loop.candidates.add(replica)
         # now, so that the ingress says that the app starts: there is no unit yet whose change would ask for a pass
-        self.engine.poke()
+        self.loop.poke()
         self.gpus.tell[replica.service] = lambda text: emit("progress", text=text)
         try:
             await emit("progress", text=f"starting {app} (revision {replica.revision})")
@@ -226,21 +232,21 @@ class Deploy:
                 raise self._failed(replica, why)
         finally:
             self.gpus.tell.pop(replica.service, None)
-            self.engine.candidates.discard(replica)
-            self.engine.poke()
+            self.loop.candidates.discard(replica)
+            self.loop.poke()
 
     async def _start(self, replica: Replica, emit: Emit) -> str:
         """Start a replica and record that it serves; return why it did not start, "" if it did."""
-        await self.act.start_pair(replica)
+        await self.execute.start_pair(replica)
         said: dict[str, None] = {}
         telling = tasks.begin(self._tell(replica, said, emit))
         try:
-            result = await self.act.start_service(replica)
+            result = await self.execute.start_service(replica)
         finally:
             telling.cancel()
         if result != "done":
             return await self._why(replica, result, emit)
-        await _tell_new(said, self.act.units.status(replica.service), emit)
+        await _tell_new(said, self.look.status(replica), emit)
         self.store.serve(replica.app_id, replica.revision, time.time(), tuple(said))
         return ""
 
@@ -254,13 +260,13 @@ class Deploy:
         except FlytedError as error:
             log.error("%s stays pending until flyted starts again: %s", replica.service, error.message)  # noqa: TRY400
         try:
-            await self.act.clear(replica)
+            await self.execute.clear(replica)
         except FlytedError as error:
             log.error("%s", error.message)  # noqa: TRY400
 
     async def _tell(self, replica: Replica, said: dict[str, None], emit: Emit) -> None:
         """Tell at once why a start may be in vain, and other notes of the service: its end may be minutes away."""
-        async with contextlib.aclosing(self.act.units.statuses(replica.service)) as statuses:
+        async with contextlib.aclosing(self.look.statuses(replica)) as statuses:
             async for status in statuses:
                 if status.startswith(WAITING):
                     await emit("note", text=status.removeprefix(WAITING))
@@ -268,9 +274,9 @@ class Deploy:
 
     async def _why(self, replica: Replica, result: str, emit: Emit) -> str:
         with contextlib.suppress(HostFailure):  # the reason says then that the journal cannot be read
-            for line in await self.act.last_lines(replica):
+            for line in await self.explain.last_lines(replica):
                 await emit("log", **dataclasses.asdict(line))
-        reason = await self.act.why_failed(replica)
+        reason = await self.explain.why_failed(replica)
         log.warning("deploy of %s failed (%s): %s", replica.app_id, result, reason)
         return reason
 

@@ -1,4 +1,4 @@
-"""The app verbs: each changes what is wanted, then waits until the engine has brought it about."""
+"""The app verbs: each changes what is wanted, then waits until the loop has brought it about."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from flyted.contract.errors import Busy, IngressDown, InvalidInput, NotFound
 from flyted.contract.names import AppKey, Replica
 from flyted.contract.status import AppState
 from flyted.daemon.access.grants import Grants
-from flyted.daemon.act import Act
 from flyted.daemon.api.changes import user_of
 from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.apps.status import app_map
-from flyted.daemon.engine import Engine
+from flyted.daemon.config import Config
+from flyted.daemon.execute import Execute
+from flyted.daemon.explain import Explain
 from flyted.daemon.images.sweep import ImageSweep
+from flyted.daemon.look import Look
+from flyted.daemon.loop import Loop
 from flyted.host import people
 from flyted.host.bundles import check_memory
 from flyted.host.disk import is_folder
@@ -38,14 +41,18 @@ _AT_REST = (AppState.SLEEPING, AppState.FAILED)
 
 
 class Apps:
-    """The handlers of the app verbs, over the store and the engine."""
+    """The handlers of the app verbs, over the store and the loop."""
 
     def __init__(
-        self, store: Store, engine: Engine, act: Act, deploy: Deploy, sweep: ImageSweep, grants: Grants
-    ) -> None:
+        self, store: Store, loop: Loop, look: Look, execute: Execute, explain: Explain, config: Config,
+        deploy: Deploy, sweep: ImageSweep, grants: Grants,
+    ) -> None:  # fmt: skip
         self._store = store
-        self._engine = engine
-        self._act = act
+        self._loop = loop
+        self._look = look
+        self._execute = execute
+        self._explain = explain
+        self._config = config
         self._deploy = deploy
         self._turns = deploy.turns
         self._sweep = sweep
@@ -94,7 +101,7 @@ class Apps:
     async def list(self, call: Call) -> dict[str, Any]:
         """Return the apps of a project and domain; "" matches all."""
         project, domain = call.args["project"], call.args["domain"]
-        facts = await self._engine.facts()
+        facts = await self._loop.facts()
         found = [
             app for app in facts.apps
             if project in ("", app.key.project) and domain in ("", app.key.domain)
@@ -103,7 +110,7 @@ class Apps:
         for number, app in enumerate(found):
             if number % LISTED_AT_ONCE == 0:
                 await asyncio.sleep(0)  # lets a start that asks for a credential go first
-            maps.append(app_map(app, facts, self._act.base_domain, self._act.https_port))
+            maps.append(app_map(app, facts, self._config.base_domain, self._config.https_port))
         return {"apps": maps}
 
     async def get(self, call: Call) -> dict[str, Any]:
@@ -112,7 +119,7 @@ class Apps:
         shown = app.current or (app.revisions[-1] if app.revisions else None)
         found = await self._map(app)
         if app.serving is not None and found["state"] in _AT_REST and not found["reason"]:
-            found["reason"] = await self._act.why_ended(Replica(app.key.id, app.serving))
+            found["reason"] = await self._explain.why_ended(Replica(app.key.id, app.serving))
         return {"app": found, "spec": to_dict(shown.spec) if shown else {}}
 
     async def start(self, call: Call) -> dict[str, Any]:
@@ -153,9 +160,9 @@ class Apps:
         async def if_it_still_serves() -> None:
             now = self._app(call.app)
             if now.wanted == "started" and now.serving == replica.revision and now.current is not None:
-                await self._act.do(idle_step(now.current.spec, replica))
+                await self._execute.do(idle_step(now.current.spec, replica))
 
-        await self._engine.exclusively(replica, if_it_still_serves)
+        await self._loop.exclusively(replica, if_it_still_serves)
         return {"app": await self._map(self._app(call.app))}
 
     async def delete(self, call: Call) -> dict[str, Any]:
@@ -190,11 +197,11 @@ class Apps:
         app = self._app(call.app)
         if call.args["follow"]:
             with self._following(call.actor.uid):
-                async with contextlib.aclosing(self._act.follow(app.key.id, lines, self._engine.changed)) as found:
+                async with contextlib.aclosing(self._explain.follow(app.key.id, lines, self._loop.changed)) as found:
                     async for line in found:
                         await call.send(_event(line))
         else:
-            for line in await self._act.lines(app.key.id, lines):
+            for line in await self._explain.lines(app.key.id, lines):
                 await call.send(_event(line))
         return {}
 
@@ -220,23 +227,23 @@ class Apps:
     async def _end(self, app: StoredApp) -> None:
         """Stop an app, and wait until no unit of it is left: its last requests end first."""
         self._store.want(app.key.id, "stopped", time.time())
-        await self._engine.settle()
-        while self._act.has_units(app.key.id):
-            await self._engine.changed()
+        await self._loop.settle()
+        while self._look.has_units(app.key.id):
+            await self._loop.changed()
 
     async def _erase(self, app: StoredApp, *, keep: bool) -> None:
         if not keep:
-            await self._act.erase(app)
+            await self._execute.erase(app)
         self._store.delete(app.key.id)
         with contextlib.suppress(IngressDown):  # the ingress reads its files when it is back
             await self._grants.apply()
-        await self._engine.settle()
+        await self._loop.settle()
         self._deploy.bundles.sweep()
         self._sweep.soon()
 
     async def _map(self, app: StoredApp) -> dict[str, Any]:
-        facts = await self._engine.facts(app.key.id)
-        return app_map(app, facts, self._act.base_domain, self._act.https_port)
+        facts = await self._loop.facts(app.key.id)
+        return app_map(app, facts, self._config.base_domain, self._config.https_port)
 
     def _app(self, key: AppKey, *, begun: bool = False) -> StoredApp:
         """Return what is known of an app. Raises :class:`NotFound`.

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from flyted.contract.errors import FlytedError, HostFailure, NoGpu
 from flyted.contract.gpu import Ask
 from flyted.contract.names import AppKey, Replica, replica_of, shown
-from flyted.daemon.engine import Engine
 from flyted.daemon.gpus.queue import Line, Waiting
 from flyted.daemon.gpus.reclaim import GpuReturn
 from flyted.daemon.gpus.table import GpuTable
+from flyted.daemon.loop import Loop
 from flyted.host.gpu import Gpu
 from flyted.plan.actions import Sleep
 from flyted.plan.facts import Facts
@@ -44,8 +44,8 @@ Doing = Callable[[Sleep], Awaitable[None]]
 class Gpus:
     """The leases, the queue for them, and what is done when a GPU fails."""
 
-    def __init__(self, gpu: Gpu, units: Units, table: GpuTable, engine: Engine, do: Doing, wait_s: int) -> None:
-        self._gpu, self._units, self._table, self._engine, self._do = gpu, units, table, engine, do
+    def __init__(self, gpu: Gpu, units: Units, table: GpuTable, loop: Loop, do: Doing, wait_s: int) -> None:
+        self._gpu, self._units, self._table, self._loop, self._do = gpu, units, table, loop, do
         self._wait_s = wait_s
         self._line = Line()
         self._poked = asyncio.Event()
@@ -56,8 +56,8 @@ class Gpus:
         self._evicting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.tell: dict[str, Tell] = {}
-        engine.on_pass = self.observe
-        engine.gpu_facts = self.facts
+        loop.on_pass = self.observe
+        loop.gpu_facts = self.facts
 
     async def inventory(self) -> Inventory:
         """Return all GPUs as they are now; learn what that shows of apps. Raises :class:`HostFailure`."""
@@ -137,14 +137,14 @@ class Gpus:
                         waiting.why = error.message
 
     def observe(self, facts: Facts) -> None:
-        """Learn from a look of the engine which leases are over, which apps are ready, which refused starts ended."""
+        """Learn from a look of the loop which leases are over, which apps are ready, which refused starts ended."""
         self._watch()
         self._table.forget_all_but({app.key.id for app in facts.apps})
         if not (self._table.running or self._refused):
             return
         active = {name: fact.active for name, fact in facts.units.items()}
         gone = gpu_lease.ended(self._table.running, active)
-        if gone or self._refused:  # the engine looked a moment ago: a grant or a refusal may be newer than that
+        if gone or self._refused:  # the loop looked a moment ago: a grant or a refusal may be newer than that
             units = [*(lease.unit for lease in gone), *self._refused]
             active |= dict.fromkeys(units, "") | {fact.name: fact.active for fact in self._units.list(units)}
         for lease in gpu_lease.ended(gone, active):
@@ -165,8 +165,8 @@ class Gpus:
 
     async def _serve_line(self) -> None:
         inventory = await self.inventory()
-        facts = await self._engine.facts()
-        ready = self._engine.idle(facts)
+        facts = await self._loop.facts()
+        ready = self._loop.idle(facts)
         claimed: set[str] = set()
         for waiting in self._line.waiting:
             fact = facts.units.get(waiting.unit)
@@ -216,7 +216,7 @@ class Gpus:
         said = "; ".join(describe(device) for device in devices)
         log.info("%s was granted %s", unit, said)
         self._say(unit, f"GPU granted: {said}")
-        self._engine.poke()  # if the start was called off this moment, the next look finds out
+        self._loop.poke()  # if the start was called off this moment, the next look finds out
 
     def _let_wait(self, waiting: Waiting, why: str, evict: tuple[str, ...]) -> None:
         if why != waiting.why:
@@ -231,13 +231,13 @@ class Gpus:
 
     async def _evict(self, replica: Replica, waiting: Waiting) -> None:
         async def if_still_idle() -> None:
-            facts = await self._engine.facts()
-            if replica in self._engine.idle(dataclasses.replace(facts, busy=facts.busy - {replica})):
+            facts = await self._loop.facts()
+            if replica in self._loop.idle(dataclasses.replace(facts, busy=facts.busy - {replica})):
                 log.info("app %s gives its GPU to %s", replica.app_id, waiting.unit)
                 await self._do(Sleep(replica))
 
         try:
-            await self._engine.exclusively(replica, if_still_idle)
+            await self._loop.exclusively(replica, if_still_idle)
         finally:
             self._evicting.discard(replica.service)
 
@@ -253,7 +253,7 @@ class Gpus:
             for revision in app.revisions:
                 replica = Replica(app.key.id, revision.number)
                 if replica.service == unit:
-                    self._beside(self._engine.give_up(replica, f"no GPU: {why}"))
+                    self._beside(self._loop.give_up(replica, f"no GPU: {why}"))
 
     def _over(self, lease: Lease) -> None:
         if self._loading.pop(lease.unit, None) is not None:
@@ -298,7 +298,7 @@ class Gpus:
                 log.error("%s has lost its GPU: %s", lease.unit, why)
                 self._say(lease.unit, f"its GPU is lost: {why}")
                 self._units.kill(lease.unit)
-                self._beside(self._engine.give_up(Replica(lease.app_id, lease.revision), f"its GPU is lost: {why}"))
+                self._beside(self._loop.give_up(Replica(lease.app_id, lease.revision), f"its GPU is lost: {why}"))
 
     def _say(self, unit: str, text: str) -> None:
         if unit in self.tell:

@@ -18,16 +18,22 @@ log = logging.getLogger(__name__)
 
 
 class Handover:
-    """The answers of the credential socket."""
+    """The answers of the credential socket.
 
-    def __init__(self, store: Store, vault: Vault, tls: Tls, gpus: Gpus, builds: Mapping[str, BuildGrant]) -> None:
+    ``refused`` is filled here: why a unit, by name, got less than it asked for at its last start, since systemd starts
+    it all the same.
+    """
+
+    def __init__(
+        self, store: Store, vault: Vault, tls: Tls, gpus: Gpus, builds: Mapping[str, BuildGrant],
+        refused: dict[str, str],
+    ) -> None:  # fmt: skip
         self._store = store
         self._vault = vault
         self._tls = tls
         self._gpus = gpus
         self._builds = builds
-        self.refused: dict[str, str] = {}
-        """Why a unit, by name, got less than it asked for at its last start: systemd starts it all the same."""
+        self._refused = refused
 
     def answer(self, unit: str, credential: str) -> bytes | Awaitable[bytes]:
         """Return the content of a unit's credential, at once or, for a GPU, when there is one.
@@ -54,12 +60,12 @@ class Handover:
 
         If they cannot be made, remember why: launch only sees that they are missing.
         """
-        self.refused.pop(unit, None)
+        self._refused.pop(unit, None)
         try:
             scopes = [self._vault.resolve(use.key, app.project, app.domain) for use in uses]
             return sums([self._vault.digest(scope, use.key) for scope, use in zip(scopes, uses, strict=True)])
         except FlytedError as error:
-            self.refused[unit] = f"{error.message}: {error.hint}" if error.hint else error.message
+            self._refused[unit] = f"{error.message}: {error.hint}" if error.hint else error.message
             raise
 
     def _value(self, project: str, domain: str, use: SecretUse) -> bytes:

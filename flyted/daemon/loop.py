@@ -4,7 +4,7 @@ A pass looks at the machine, lets ``plan`` decide, and acts. Then the loop sleep
 changes the answer. With nothing running it never wakes.
 
 Slow work (stopping, starting by hand) runs beside the loop, and its end asks for another pass. All work on a pair, by
-a pass or by a verb, begins in :meth:`Engine._begin`, and only while no other work on that pair runs. A pass awaits
+a pass or by a verb, begins in :meth:`Loop._begin`, and only while no other work on that pair runs. A pass awaits
 much between its look and its actions, and work that began meanwhile goes first.
 """
 
@@ -18,7 +18,9 @@ from typing import Any
 
 from flyted.contract.errors import FlytedError
 from flyted.contract.names import Replica
-from flyted.daemon.act import Act
+from flyted.daemon.execute import Execute
+from flyted.daemon.explain import Explain
+from flyted.daemon.look import Look
 from flyted.plan.actions import Action, StartPair
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.gpus.facts import GpuFacts
@@ -32,11 +34,13 @@ RETRY_S = 5.0  # after a pass that failed: systemd or HAProxy refused something
 _BACKOFF_S = (2.0, 10.0, 60.0, 300.0)  # after the first failure in a row, the second, …
 
 
-class Engine:
-    """The loop: one pass at a time. Everything else asks for a pass and waits for it."""
+class Loop:
+    """One pass at a time. Everything else asks for a pass and waits for it."""
 
-    def __init__(self, act: Act, base_domain: str) -> None:
-        self._act = act
+    def __init__(self, look: Look, execute: Execute, explain: Explain, base_domain: str) -> None:
+        self._look = look
+        self._execute = execute
+        self._explain = explain
         self._base_domain = base_domain
         self._poked = asyncio.Event()
         self._look_at: float | None = None
@@ -57,7 +61,7 @@ class Engine:
 
     def unit_changed(self, unit: str) -> None:
         """Ask for a pass if it may decide something anew; "": changes of any unit may have been missed."""
-        if self._act.heard(unit):
+        if self._look.heard(unit):
             self.poke()
 
     async def settle(self) -> None:
@@ -115,19 +119,15 @@ class Engine:
 
         Raises :class:`HostFailure` when systemd does not answer.
         """
-        units, traffic = await self._act.observe(app_id)
-        return Facts(
-            apps=self._act.apps(),
-            units=units,
-            traffic=traffic,
+        seen = await self._look.facts(app_id)
+        return dataclasses.replace(
+            seen,
             candidates=frozenset(self.candidates),
             leaving=dict(self._leaving),
             failures=dict(self.failures),
-            outdated=frozenset(self._act.outdated),
+            outdated=frozenset(self._execute.outdated),
             busy=frozenset(self._tasks),
             gpu=self.gpu_facts(),
-            start_s=self._act.start_timeout_s,
-            gpu_wait_s=self._act.gpu_wait_s,
         )
 
     async def one_pass(self) -> None:
@@ -145,7 +145,7 @@ class Engine:
         self._look_at = plan.look_at
         self._kill_overdue(facts, now)
         await self._start_pairs(plan)
-        ingress_up = await self._act.apply_ingress(plan.ingress)
+        ingress_up = await self._execute.apply_ingress(plan.ingress, facts.ingress)
         for action in plan.actions:
             if not isinstance(action, StartPair):
                 self._beside(action)
@@ -157,7 +157,7 @@ class Engine:
         self._ending = found.since
         for unit in found.kill:
             log.warning("%s does not end: it is killed", unit)
-            self._act.units.kill(unit)
+            self._execute.kill(unit)
         if found.look_at is not None:
             self._look_at = min(self._look_at or found.look_at, found.look_at)
 
@@ -167,7 +167,7 @@ class Engine:
             if not isinstance(action, StartPair) or action.replica in self._tasks:
                 continue
             try:
-                await self._begin(action.replica, self._act.do(action))
+                await self._begin(action.replica, self._execute.do(action))
                 self._up.add(action.replica)
             except FlytedError as error:  # also one of this app's own: another version took what it asks for
                 self._failed(action.replica, error.message)
@@ -179,7 +179,7 @@ class Engine:
 
     async def _do(self, action: Action) -> None:
         try:
-            await self._act.do(action)
+            await self._execute.do(action)
         except FlytedError as error:
             log.error("%s", error.message)  # noqa: TRY400
             self._failed(action.replica, error.message)
@@ -227,13 +227,13 @@ class Engine:
 
     async def _fell(self, replica: Replica) -> None:
         """Take down what is left of a pair that failed by itself; it is tried again later."""
-        reason = await self._act.why_failed(replica)
+        reason = await self._explain.why_failed(replica)
         if replica in self._tasks:
             return  # other work on it has begun: the pass after that looks again
         self._up.discard(replica)
         log.warning("app %s failed: %s", replica.app_id, reason)
         self._failed(replica, reason)
-        await self._begin(replica, self._act.clear(replica))
+        await self._begin(replica, self._execute.clear(replica))
 
     def idle(self, facts: Facts) -> dict[Replica, float]:
         """Return the seconds for which each running app that may sleep has been idle; busy ones are left out."""
@@ -258,7 +258,7 @@ class Engine:
             return
         self._up.discard(replica)
         self._failed(replica, reason)
-        await self.exclusively(replica, lambda: self._act.clear(replica))
+        await self.exclusively(replica, lambda: self._execute.clear(replica))
 
     def _failed(self, replica: Replica, reason: str) -> None:
         before = self.failures.get(replica)

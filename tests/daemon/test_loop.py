@@ -1,8 +1,9 @@
-"""The real engine on a machine in memory: no order of events brings two actions to one pair."""
+"""The real loop on a machine in memory: no order of events brings two actions to one pair."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ async def until(true: Callable[[], bool], seconds: float = 1000.0) -> None:
 
 def sleep_by_hand(machine: Machine, replica: Replica) -> Coroutine[Any, Any, None]:
     """As the verb app.sleep does it."""
-    return machine.engine.exclusively(replica, lambda: machine.act.do(Sleep(replica)))
+    return machine.loop.exclusively(replica, lambda: machine.execute.do(Sleep(replica)))
 
 
 def test_a_verb_and_the_loop_put_one_app_to_sleep_one_after_the_other(machine: Machine) -> None:
@@ -56,11 +57,11 @@ def test_a_verb_and_the_loop_put_one_app_to_sleep_one_after_the_other(machine: M
     machine.haproxy.took_s, machine.systemd.took_s["stop"] = 0.5, 1.0
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         machine.haproxy.asked.clear()
         await until(lambda: bool(machine.haproxy.asked["apply"]))  # the look at which it is idle
         await sleep_by_hand(machine, replica)
-        await machine.engine.settle()
+        await machine.loop.settle()
         await asyncio.sleep(10)
 
     beside(machine, story)
@@ -74,10 +75,10 @@ def test_a_verb_waits_for_a_pair_that_is_being_made(machine: Machine) -> None:
     machine.systemd.took_s |= {"start_pair": 1.0, "stop": 0.5}
 
     async def story() -> None:
-        machine.engine.poke()
+        machine.loop.poke()
         await until(lambda: bool(machine.systemd.asked["start_pair"]))
         await sleep_by_hand(machine, replica)
-        await machine.engine.settle()
+        await machine.loop.settle()
 
     beside(machine, story)
     assert machine.systemd.at_once[replica] == 1
@@ -91,13 +92,13 @@ def test_a_verb_that_comes_while_a_failure_is_explained_has_the_pair_to_itself(m
     machine.journal_s, machine.systemd.took_s["stop"] = 1.0, 0.6
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         machine.systemd.set(replica.service, "failed")
         machine.systemd.set(replica.socket, "failed")
         await asyncio.sleep(0.5)
         await sleep_by_hand(machine, replica)
-        await until(lambda: replica in machine.engine.failures)
-        await machine.engine.settle()
+        await until(lambda: replica in machine.loop.failures)
+        await machine.loop.settle()
 
     beside(machine, story)
     assert machine.systemd.at_once[replica] == 1
@@ -111,13 +112,13 @@ def test_two_verbs_take_turns_and_each_end_brings_a_pass(machine: Machine) -> No
     machine.systemd.took_s["stop"] = 1.0
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         verbs = [asyncio.create_task(sleep_by_hand(machine, replica)) for _ in range(4)]
         await asyncio.sleep(0.1)
         verbs[1].cancel()
         await asyncio.gather(*verbs, return_exceptions=True)
-        await machine.engine.at_rest(replica)
-        await machine.engine.settle()
+        await machine.loop.at_rest(replica)
+        await machine.loop.settle()
 
     beside(machine, story)
     assert machine.systemd.at_once[replica] == 1
@@ -130,7 +131,7 @@ def test_a_unit_that_is_no_apps_brings_no_pass_about(machine: Machine, unit: str
     replica = machine.deployed("a")
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         await asyncio.sleep(1)
         before = machine.systemd.asked["list"]
         machine.systemd.set(unit, "active")
@@ -149,11 +150,11 @@ def test_word_of_the_ingress_has_it_asked_again(machine: Machine) -> None:
     machine.deployed("a")
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         for unit in (INGRESS_UNIT, ""):
             machine.haproxy.asked.clear()
-            machine.engine.unit_changed(unit)
-            await machine.engine.settle()
+            machine.loop.unit_changed(unit)
+            await machine.loop.settle()
             assert machine.haproxy.asked["forget"] == 1
 
     beside(machine, story)
@@ -166,7 +167,7 @@ def test_time_goes_by_itself(machine: Machine) -> None:
 
     async def story() -> None:
         clock = asyncio.get_running_loop().time
-        await machine.engine.settle()
+        await machine.loop.settle()
         began = clock()
         await until(lambda: machine.active(replica.service) == "inactive")
         assert 299.0 < clock() - began < 303.0
@@ -176,8 +177,9 @@ def test_time_goes_by_itself(machine: Machine) -> None:
 
 def restarted(machine: Machine) -> None:
     """Another daemon, with other settings: each start may take longer."""
-    machine.act.start_timeout_s += 100
-    machine.act.find_outdated()
+    before = machine.execute.config
+    machine.execute.config = dataclasses.replace(before, start_timeout_s=before.start_timeout_s + 100)
+    machine.execute.find_outdated()
 
 
 def test_after_an_upgrade_the_units_of_an_app_that_sleeps_are_made_anew(machine: Machine) -> None:
@@ -185,21 +187,21 @@ def test_after_an_upgrade_the_units_of_an_app_that_sleeps_are_made_anew(machine:
     replica = machine.deployed("a")
 
     async def story() -> None:
-        await machine.engine.settle()
-        machine.act.find_outdated()
-        await machine.engine.settle()
+        await machine.loop.settle()
+        machine.execute.find_outdated()
+        await machine.loop.settle()
         assert machine.systemd.asked["start_pair"] == 1
         restarted(machine)
-        await machine.engine.settle()
+        await machine.loop.settle()
         await until(lambda: machine.systemd.asked["start_pair"] == 2)
-        machine.act.find_outdated()
-        await machine.engine.settle()
+        machine.execute.find_outdated()
+        await machine.loop.settle()
         await asyncio.sleep(10)
 
     beside(machine, story)
     assert machine.systemd.asked["start_pair"] == 2
     assert machine.active(replica.socket) == "active"
-    assert machine.engine.failures == {}
+    assert machine.loop.failures == {}
 
 
 def test_after_an_upgrade_many_apps_that_sleep_are_renewed_a_few_at_a_time(machine: Machine) -> None:
@@ -207,12 +209,12 @@ def test_after_an_upgrade_many_apps_that_sleep_are_renewed_a_few_at_a_time(machi
     replicas = [machine.deployed(f"a{number}") for number in range(30)]
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         machine.systemd.took_s["start_pair"] = 1.0
         restarted(machine)
         began = asyncio.get_running_loop().time()
-        machine.engine.poke()
-        await until(lambda: not machine.act.outdated)
+        machine.loop.poke()
+        await until(lambda: not machine.execute.outdated)
         assert 7 <= asyncio.get_running_loop().time() - began < 10
 
     beside(machine, story)
@@ -225,15 +227,15 @@ def test_after_an_upgrade_an_app_that_runs_goes_on_until_it_sleeps(machine: Mach
     replica = machine.deployed("a", scaledown_after_s=300.0)
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         machine.runs(replica, idle_s=0.0)
         restarted(machine)
-        await machine.engine.settle()
+        await machine.loop.settle()
         await asyncio.sleep(100)
         assert machine.systemd.asked["start_pair"] == 1
         assert machine.active(replica.service) == "active"
         await until(lambda: machine.systemd.asked["start_pair"] == 2)
-        await machine.engine.settle()
+        await machine.loop.settle()
 
     beside(machine, story)
     assert machine.systemd.asked["stop"] == 2, "the service, which was idle, and then the socket"
@@ -245,10 +247,10 @@ def test_a_request_that_comes_just_before_is_served_by_the_old_units(machine: Ma
     replica = machine.deployed("a")
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         machine.haproxy.took_s = 1.0
         restarted(machine)
-        machine.engine.poke()
+        machine.loop.poke()
         await asyncio.sleep(0.5)
         machine.systemd.set(replica.service, "activating")
         await asyncio.sleep(10)
@@ -265,8 +267,8 @@ def test_the_units_of_the_first_version_are_not_those_of_now(machine: Machine) -
     replica = machine.deployed("a")
     machine.systemd.set(replica.socket, "active")
     machine.systemd.set(replica.service, "inactive")
-    machine.act.find_outdated()
-    assert machine.act.outdated == {replica}
+    machine.execute.find_outdated()
+    assert machine.execute.outdated == {replica}
 
 
 def test_an_app_whose_units_cannot_be_made_keeps_nobody_else_down(machine: Machine) -> None:
@@ -275,12 +277,12 @@ def test_an_app_whose_units_cannot_be_made_keeps_nobody_else_down(machine: Machi
     web = machine.deployed("web")
 
     async def story() -> None:
-        machine.act.find_outdated()
-        await machine.engine.settle()
+        machine.execute.find_outdated()
+        await machine.loop.settle()
 
     beside(machine, story)
     assert machine.active(web.socket) == "active"
-    assert f"{LIMIT >> 10} KiB is the limit" in machine.engine.failures[huge].reason
+    assert f"{LIMIT >> 10} KiB is the limit" in machine.loop.failures[huge].reason
 
 
 def test_an_app_whose_units_cannot_be_made_anew_keeps_those_that_it_has(machine: Machine) -> None:
@@ -290,8 +292,8 @@ def test_an_app_whose_units_cannot_be_made_anew_keeps_those_that_it_has(machine:
     machine.systemd.set(huge.service, "inactive")
 
     async def story() -> None:
-        machine.act.find_outdated()
-        await machine.engine.settle()
+        machine.execute.find_outdated()
+        await machine.loop.settle()
         await asyncio.sleep(10)
 
     beside(machine, story)
@@ -308,10 +310,10 @@ def test_a_disk_that_refuses_each_write_stops_no_pass(machine: Machine, tmp_path
     table.learn_load("gone", 3.0)
 
     async def story() -> None:
-        Gpus(Gpu(tmp_path / "none"), machine.systemd, table, machine.engine, machine.act.do, 60)  # type: ignore[arg-type]
+        Gpus(Gpu(tmp_path / "none"), machine.systemd, table, machine.loop, machine.execute.do, 60)  # type: ignore[arg-type]
         machine.store.database._db.execute("PRAGMA query_only = ON")
-        await machine.engine.settle()
-        await machine.engine.settle()
+        await machine.loop.settle()
+        await machine.loop.settle()
 
     beside(machine, story)
     assert machine.active(web.socket) == "active"
@@ -330,13 +332,13 @@ def test_a_journal_that_cannot_be_read_stops_no_pass(machine: Machine, monkeypat
     monkeypatch.setattr(journal, "read", unread)
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         machine.systemd.gone(fallen.socket)
         machine.systemd.gone(fallen.service)
         web = machine.deployed("web")
-        await machine.engine.settle()
+        await machine.loop.settle()
         assert machine.active(web.socket) == "active"
-        assert "journalctl ended with 1" in machine.engine.failures[fallen].reason
+        assert "journalctl ended with 1" in machine.loop.failures[fallen].reason
 
     beside(machine, story)
 
@@ -366,13 +368,13 @@ def test_a_lost_gpu_is_taken_from_each_of_its_apps(
     monkeypatch.setattr(machine.systemd, "stop", stopped)
 
     async def story() -> None:
-        gpus = Gpus(helper, machine.systemd, table, machine.engine, machine.act.do, 60)  # type: ignore[arg-type]
+        gpus = Gpus(helper, machine.systemd, table, machine.loop, machine.execute.do, 60)  # type: ignore[arg-type]
         for replica in replicas:
             machine.runs(replica)
             table.hold(lease(replica.app_id, "1"))
-        await machine.engine.settle()
+        await machine.loop.settle()
         gpus._xid("1", 79)
-        await until(lambda: replicas[1] in machine.engine.failures)
-        assert "GPU is lost" in machine.engine.failures[replicas[1]].reason
+        await until(lambda: replicas[1] in machine.loop.failures)
+        assert "GPU is lost" in machine.loop.failures[replicas[1]].reason
 
     beside(machine, story)

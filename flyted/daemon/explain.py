@@ -1,0 +1,100 @@
+"""Says what the journal knows of an app: why it failed, how it ended, and what it printed. Changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from flyted.contract.errors import HostFailure
+from flyted.contract.names import WAY_OUT, Replica, network_of, replica_of
+from flyted.host import journal
+from flyted.host.store import Store
+from flyted.plan.engines.failures import LINES as ENGINE_LINES
+from flyted.plan.engines.failures import engine_failure
+from flyted.plan.reasons import Line, came_up, crash_of, lacks_network, network_reason, reason_of
+
+log = logging.getLogger(__name__)
+
+_FAILED_LINES = 30
+_REASON_LINES = 120  # a traceback, and what the program prints after it
+
+
+@dataclass(frozen=True)
+class Explain:
+    """The journal's readers. ``start_timeout_s``: seconds that a start may take, where its app does not say.
+
+    ``refused``: why a unit, by name, was refused a credential at its last start (secrets/handover.py).
+    """
+
+    store: Store
+    start_timeout_s: int
+    refused: Mapping[str, str]
+
+    async def last_lines(self, replica: Replica, lines: int = _FAILED_LINES) -> list[Line]:
+        """Return the last lines of the newest run of a replica's service. Raises :class:`HostFailure`."""
+        found = await journal.read([replica.service], lines=lines, newest_run=True)
+        return [_line(entry) for entry in found]
+
+    async def why_failed(self, replica: Replica) -> str:
+        """Say in one sentence why a replica's newest run failed: from the journal, and from what it was refused.
+
+        A journal that cannot be read is the sentence then: it must neither hide that the app failed nor end a pass of
+        the loop, which is for all apps. Raises :class:`NotFound` when the app is gone.
+        """
+        try:
+            return await self._reason(replica)
+        except HostFailure as error:
+            return f"why it failed is not known: {error.message}"
+
+    async def _reason(self, replica: Replica) -> str:
+        lines = await self.last_lines(replica, _REASON_LINES)
+        if lacks_network(lines):
+            units = [network_of(replica), WAY_OUT]
+            return network_reason([_line(entry) for entry in await journal.read(units, lines=_FAILED_LINES)])
+        known = self.refused.get(replica.service, "") or await self._engine_failure(replica)
+        systemds = await journal.read([replica.service], lines=_FAILED_LINES, newest_run=True, systemd_only=True)
+        revision = self.store.app(replica.app_id).revision(replica.revision)
+        limit = (revision.spec.start_timeout_s if revision else 0) or self.start_timeout_s
+        return reason_of(lines, limit, known, started=came_up([_line(entry) for entry in systemds]))
+
+    async def _engine_failure(self, replica: Replica) -> str:
+        revision = self.store.app(replica.app_id).revision(replica.revision)
+        shape = revision.shape if revision is not None else None
+        if shape is None:
+            return ""
+        return engine_failure(await self.last_lines(replica, ENGINE_LINES), shape.engine.failures)
+
+    async def why_ended(self, replica: Replica) -> str:
+        """Return how a service at rest came to an end; "" if it was put to sleep, or the journal does not say."""
+        try:
+            return crash_of(await self.last_lines(replica, _REASON_LINES))
+        except HostFailure as error:
+            log.warning("%s", error.message)
+            return ""
+
+    async def lines(self, app_id: str, lines: int) -> list[Line]:
+        """Return an app's last lines across its revisions, and who changed it. Raises :class:`HostFailure`."""
+        return [_line(entry) for entry in await journal.read(self._services(app_id), lines=lines, app=app_id)]
+
+    async def follow(
+        self, app_id: str, lines: int, changed: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[Line, None]:
+        """Yield an app's last lines, then each new one, also of later revisions; end when the app is deleted.
+
+        ``changed()`` returns when there may be another revision. Raises :class:`HostFailure`.
+        """
+        found = journal.follow(lambda: self._services(app_id), changed, lines=lines, app=app_id)
+        async with contextlib.aclosing(found) as entries:
+            async for entry in entries:
+                yield _line(entry)
+
+    def _services(self, app_id: str) -> list[str]:
+        found = (app for app in self.store.apps() if app.key.id == app_id)
+        return [Replica(app_id, revision.number).service for app in found for revision in app.revisions]
+
+
+def _line(entry: journal.Entry) -> Line:
+    replica = replica_of(entry.unit)
+    return Line(entry.time_us, replica.revision if replica else 0, entry.source, entry.text)

@@ -1,0 +1,96 @@
+"""Looks at the machine: the units of apps, the ingress's counters and what the store wants. Changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flyted.contract.errors import IngressDown
+from flyted.contract.names import Replica, replica_of
+from flyted.daemon.config import Config
+from flyted.host.ingress import Ingress
+from flyted.host.store import Store
+from flyted.plan.engines.sleep import sleepers
+from flyted.plan.facts import Facts, UnitFact
+from flyted.plan.idle import Traffic
+from flyted.plan.secrets import INGRESS_UNIT
+
+if TYPE_CHECKING:
+    from flyted.host.units import Units
+
+
+@dataclass(frozen=True)
+class Look:
+    """The daemon's eyes: each pass of the loop, and each answer that describes apps, begins with :meth:`facts`."""
+
+    units: Units
+    ingress: Ingress
+    store: Store
+    config: Config
+
+    async def facts(self, app_id: str = "") -> Facts:
+        """Return what the machine and the store say right now; with an app's id, the units of that app alone.
+
+        There are no counters while HAProxy is down or no app runs. Raises :class:`HostFailure` when systemd does not
+        answer.
+        """
+        found = self.units.list([_pattern(app_id), INGRESS_UNIT])
+        ingress = next((unit.active for unit in found if unit.name == INGRESS_UNIT), "")
+        units = {fact.name: fact for fact in found if _is_of(fact.name, app_id)}
+        starting = {name for name, fact in units.items() if fact.active == "activating"}
+        for name in (sleepers(self.store.apps()) | starting) & units.keys():
+            units[name] = dataclasses.replace(units[name], status=self.units.status(name))
+        running = any(u.active == "active" and u.name.endswith(".service") for u in units.values())
+        traffic = await self._traffic() if running and ingress == "active" else {}
+        return Facts(
+            apps=self.store.apps(),
+            units=units,
+            traffic=traffic,
+            ingress=ingress,
+            start_s=self.config.start_timeout_s,
+            gpu_wait_s=self.config.gpu_wait_s,
+        )
+
+    async def _traffic(self) -> Mapping[str, Traffic]:
+        try:
+            return await self.ingress.stats()
+        except IngressDown:
+            return {}
+
+    def has_units(self, app_id: str) -> bool:
+        """Report whether systemd knows a unit of an app."""
+        return any(_is_of(fact.name, app_id) for fact in self.units.list([_pattern(app_id)]))
+
+    def status(self, replica: Replica) -> str:
+        """Return what a replica's service says of itself; "" when it says nothing, or is not there."""
+        return self.units.status(replica.service)
+
+    def statuses(self, replica: Replica) -> AsyncGenerator[str]:
+        """Yield what a replica's service says of itself, as of now and at each change; never end by itself."""
+        return self.units.statuses(replica.service)
+
+    def ingress_unit(self) -> UnitFact | None:
+        """Return the ingress's unit; ``None`` when systemd has not loaded it."""
+        return next(iter(self.units.list([INGRESS_UNIT])), None)
+
+    def heard(self, unit: str) -> bool:
+        """Report whether the change of ``unit`` can change what is to be done; "" stands for any unit.
+
+        After a change of the ingress's unit, what HAProxy has is asked for anew.
+        """
+        if unit in ("", INGRESS_UNIT):
+            self.ingress.forget()
+            return True
+        return replica_of(unit) is not None
+
+
+def _pattern(app_id: str) -> str:
+    return f"flyted-app-{app_id}-r*" if app_id else "flyted-app-*"
+
+
+def _is_of(unit: str, app_id: str) -> bool:
+    """Report whether a unit that the pattern found is one of this app: "a-r*" finds those of "a-r1" too."""
+    replica = replica_of(unit)
+    return replica is not None and app_id in ("", replica.app_id)
