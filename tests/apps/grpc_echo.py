@@ -58,16 +58,16 @@ def call(address: str, ca: str, token: str = "") -> None:
     try:
         answer, context = one.with_call(b"hello", metadata=metadata, timeout=60)
         found["echo"], found["names"] = answer.decode(), dict(context.trailing_metadata())["x-names"].split(",")
-        one(b"fail", metadata=metadata, timeout=10)
+        one(b"fail", metadata=metadata, timeout=60)
     except grpc.RpcError as error:
         found["failed"] = [error.code().name, error.details()]
     if "echo" in found:
         begin, times = time.monotonic(), []
-        for _ in channel.unary_stream("/test.Echo/Count")(b"", metadata=metadata, timeout=20):
+        for _ in channel.unary_stream("/test.Echo/Count")(b"", metadata=metadata, timeout=60):
             times.append(time.monotonic() - begin)
         found["spread"] = times[-1] - times[0]
         sent: queue.Queue[bytes | None] = queue.Queue()
-        answers = channel.stream_stream("/test.Echo/Chat")(iter(sent.get, None), metadata=metadata, timeout=20)
+        answers = channel.stream_stream("/test.Echo/Chat")(iter(sent.get, None), metadata=metadata, timeout=60)
         found["chat"] = []
         for word in (b"one", b"two"):  # the second is sent when the answer to the first has come
             sent.put(word)

@@ -58,7 +58,7 @@ def impatient():
 
 
 def time_out():
-    return client.with_options(timeout=2).chat.completions.create(model=MODEL, messages=HI, **ON_AND_ON).id
+    return client.with_options(timeout=6).chat.completions.create(model=MODEL, messages=HI, **ON_AND_ON).id
 
 
 try:

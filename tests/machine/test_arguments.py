@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.machine.kit.programs import portly, processes, serve, unit, write
-from tests.machine.kit.users import alice, answer, by, curl, forget_apps, may_serve, refused
+from tests.machine.kit.users import alice, answer, curl, forget_apps, forget_secrets, may_serve, refused
 
 CANARY = "CANARY word; id #5d1f"
 LINES = "-----BEGIN CERTIFICATE-----\nMIIB%41$A\n\tx\n-----END CERTIFICATE-----\n"
@@ -16,10 +16,10 @@ LINES = "-----BEGIN CERTIFICATE-----\nMIIB%41$A\n\tx\n-----END CERTIFICATE-----\
 @pytest.fixture(scope="module", autouse=True)
 def _alice_may() -> Iterator[None]:
     may_serve()
-    alice("flytectl", "secret", "create", "ARG_KEY", "-", typed=CANARY)
+    alice("flytectl", "secret", "create", "ARG_KEY", "-", "--replace", typed=CANARY)
     yield
     forget_apps("arg-")
-    by("alice", "flytectl", "secret", "delete", "--yes", "ARG_KEY")
+    forget_secrets("ARG_KEY")
 
 
 @pytest.mark.parametrize("word", ["--key=$ARG_KEY", '"--key=${ARG_KEY}"', "--key=${ARG_KEY}"])
@@ -32,6 +32,7 @@ def test_a_secret_inside_a_word_is_the_secret(word: str) -> None:
 
 def test_a_line_for_a_shell_is_run_by_one() -> None:
     """`&&`, a folder that is changed, a default for a variable; said at serve."""
+    forget_apps("arg-shell")  # it is said when a revision is made
     words = ["mkdir -p $HOME/www && cd $HOME/www && echo from a shell >x.txt && exec python -m http.server ${P:-8080}"]
     done = alice("flytectl", "serve", write("arg-shell", words))
     assert "run by sh, as on a Flyte cluster, because of &&" in done.stderr

@@ -13,7 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit.users import alice, answer, by, curl, environment, everything, give, may_serve, refused, until
+from tests.machine.kit.users import (
+    alice,
+    answer,
+    by,
+    curl,
+    environment,
+    everything,
+    forget_tokens,
+    give,
+    may_serve,
+    refused,
+    until,
+)
 
 IMAGE = 'flyte.Image.from_debian_base(python_version=(3, 12)).with_pip_packages("fastapi", "uvicorn")'
 HEAD = "import flyte\nfrom fastapi import FastAPI\nfrom flyte.app.extras import FastAPIAppEnvironment\n"
@@ -338,6 +350,7 @@ def fill(disk: Path) -> None:
 
 def test_a_full_disk_can_be_freed() -> None:
     """An app, a secret and a token are deleted without a byte left, even if flyted is restarted; nothing new fits."""
+    forget_tokens("leaving")
     url = alice("flytectl", "serve", "-q", file(name="leaving")).stdout.strip()
     alice("flytectl", "app", "stop", "leaving")
     alice("flytectl", "token", "create", "--name", "leaving")

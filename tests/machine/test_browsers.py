@@ -28,6 +28,7 @@ def _browsers() -> Iterator[None]:
     """Alice has used both browsers: their databases are there, made by her."""
     join_group()
     for store in STORES:
+        shutil.rmtree(store, ignore_errors=True)
         alice("mkdir", "-p", str(store))
         alice("certutil", "-N", "--empty-password", "-d", f"sql:{store}")
     yield
@@ -190,7 +191,7 @@ def test_a_link_in_a_home_does_not_make_root_write() -> None:
         assert f"trusted: {CHROMIUM}" in done.stdout
         assert {path.name: path.read_bytes() for path in roots.iterdir()} == before
     finally:
-        link.unlink()
+        link.unlink(missing_ok=True)
         shutil.rmtree(roots)
 
 

@@ -11,7 +11,20 @@ from collections.abc import Iterator
 import pytest
 
 from flyted.contract import client
-from tests.machine.kit.users import EXAMPLES, alice, answer, by, forget_apps, give, lines_of, may_serve, running, until
+from tests.machine.kit.users import (
+    EXAMPLES,
+    alice,
+    answer,
+    by,
+    forget_apps,
+    forget_secrets,
+    forget_tokens,
+    give,
+    lines_of,
+    may_serve,
+    running,
+    until,
+)
 
 APP = "who"
 SECRET = "WHO_KEY"
@@ -19,15 +32,18 @@ VALUE = "never-in-any-journal-8f3a"
 SOURCE = (EXAMPLES / "hello.py").read_text()
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _served() -> Iterator[None]:
+    """The app's first revision, made by alice in this test; no token and no secret of the tests."""
     may_serve()
     forget_apps(APP)
+    forget_secrets(SECRET)
+    forget_tokens("who-ci")
     give("who.py", SOURCE.replace('"hello"', f'"{APP}"'))
     alice("flytectl", "serve", "-q", "who.py")
     yield
     forget_apps(APP)
-    by("alice", "flytectl", "secret", "delete", "--yes", SECRET)
+    forget_secrets(SECRET)
 
 
 def entries(*matches: str) -> list[dict[str, str]]:
@@ -68,6 +84,10 @@ def test_each_verb_of_an_app_names_who_did_it() -> None:
 
 def test_the_apps_log_shows_them() -> None:
     """As flyted's lines, in their place among the others; of another app none."""
+    alice("flytectl", "app", "sleep", APP)
+    subprocess.run(["flytectl", "app", "stop", APP], check=True)
+    by("alice", "flytectl", "app", "stop", "nothing-here")
+    subprocess.run(["journalctl", "--sync"], check=True)
     lines = [json.loads(line) for line in alice("flytectl", "logs", APP, "-n", "500", "--json").stdout.splitlines()]
     assert {line["source"] for line in lines} == {"app", "systemd", "flyted"}
     told = [line["text"] for line in lines if line["source"] == "flyted"]

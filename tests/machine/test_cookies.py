@@ -57,9 +57,8 @@ env = FastAPIAppEnvironment(
 
 @pytest.fixture(scope="module")
 def urls() -> Iterator[tuple[str, str]]:
-    """Two apps of the same code, and a browser that trusts them and has no cookie yet."""
+    """Two apps of the same code, and a browser that trusts them."""
     may_serve()
-    alice("rm", "-rf", "chromium")
     alice("mkdir", "-p", ".pki/nssdb")
     if by("alice", "certutil", "-L", "-d", "sql:.pki/nssdb").returncode:
         alice("certutil", "-N", "--empty-password", "-d", "sql:.pki/nssdb")
@@ -79,6 +78,7 @@ def page(address: str) -> str:
 
 def test_cookies_stay_with_the_app_that_set_them(urls: tuple[str, str]) -> None:
     """However an answer spells the domain. What a script sets goes further, but not under a __Host- name."""
+    alice("rm", "-rf", "chromium")
     one, two = urls
     assert "set" in page(f"{one}/set")
     seen = page(f"{one}/seen")

@@ -1,6 +1,7 @@
 """Flyte's guide "Secret-based authentication", from top to bottom, word for word, against this machine.
 
-Each test is a section of it and needs those before. Each command is shown, and what it says.
+Each test is a section of it and needs those before; run again, it first takes back what it made. Each command is
+shown, and what it says.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ SEEDS = {
 """The guide's scripts, by the digest of their bytes."""
 ENVIRONMENT = HOME / "document-env"
 APP = "authenticated-api"
-MADE = ("API_KEY", "AUTH_SECRET", "API_KEY -p my-project -d development")
+SCOPED = "API_KEY -p my-project -d development"
+MADE = ("API_KEY", "AUTH_SECRET", SCOPED)
 KEY = "my-secret-api-key-12345"
 
 
@@ -71,6 +73,7 @@ def test_install(desk: Desk) -> None:
 
 def test_configure(desk: Desk) -> None:
     """``config init`` writes where it is told, overwrites nothing, and names what else is of use."""
+    (desk.folder / "box.yaml").unlink(missing_ok=True)
     said = desk.works("flytectl config init box.yaml --project p1")
     assert "wrote box.yaml" in said
     assert "SSL_CERT_FILE" in said
@@ -99,6 +102,7 @@ def test_an_untrusted_certificate_is_explained(desk: Desk) -> None:
 
 def test_create_the_secret(desk: Desk) -> None:
     """The value as the second word; it is not shown again."""
+    clear("API_KEY")
     assert KEY not in desk.works(f"flyte create secret API_KEY {KEY}")
     assert "already exists" in desk.fails(f"flyte create secret API_KEY {KEY}")
 
@@ -114,7 +118,8 @@ def test_deploy_with_python(desk: Desk) -> None:
 
 def test_deploy_with_flyte(desk: Desk) -> None:
     """``flyte serve basic_auth.py`` shows the guide's lines, in its order, and ends with its last."""
-    assert "Pending" not in desk.works("flyte serve basic_auth.py")  # the script before has served this very app
+    desk.works("python basic_auth.py")
+    assert "Pending" not in desk.works("flyte serve basic_auth.py")  # it is this very app
     desk.works(f"flyte delete app {APP}")
     said = desk.works("flyte serve basic_auth.py")
     first, console, *states, last = status_lines(said)
@@ -146,6 +151,7 @@ def test_swagger_documentation(desk: Desk) -> None:
 def test_engines_are_refused_with_the_reason(desk: Desk, script: str) -> None:
     """Without a GPU that apps can have: at once, in words, whichever way it is asked for; nothing is left behind."""
     if script.startswith("vllm"):
+        clear("AUTH_SECRET")
         desk.works("flyte create secret AUTH_SECRET my-llm-api-key-12345")
     for command in (f"python {script}", f"flyte serve {script}"):
         said = desk.fails(command)
@@ -156,6 +162,7 @@ def test_engines_are_refused_with_the_reason(desk: Desk, script: str) -> None:
 
 def test_scope_secrets(desk: Desk) -> None:
     """A secret of a project is another one than the machine's."""
+    clear(SCOPED)
     desk.works("flyte create secret --project my-project --domain development API_KEY my-secret-value")
     assert "my-project" in desk.works("flyte get secret --project my-project --domain development API_KEY")
 
@@ -163,6 +170,8 @@ def test_scope_secrets(desk: Desk) -> None:
 def test_troubleshooting(desk: Desk) -> None:
     """``flyte get secret`` finds both; no command shows a value."""
     for name in ("API_KEY", "AUTH_SECRET"):
+        clear(name)
+        desk.works(f"flyte create secret {name} {KEY}")
         said = desk.works(f"flyte get secret {name}")
         assert name in said
         assert "FULLY_PRESENT" in said

@@ -49,7 +49,7 @@ def _served_file() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def greeter() -> Iterator[int]:
     """A server of this machine on an address that is not its loopback's, as of a neighbour; its port."""
-    subprocess.run(["ip", "address", "add", f"{OUTER}/32", "dev", "lo"], check=True)
+    subprocess.run(["ip", "address", "replace", f"{OUTER}/32", "dev", "lo"], check=True)
 
     def greet() -> None:
         while True:

@@ -18,7 +18,19 @@ from typing import Any
 import pytest
 
 from tests.machine.kit.gpus import ONE, driver, has, holders, pid_of, serve, show
-from tests.machine.kit.users import alice, answer, by, curl, give, may_serve, refused, running, until
+from tests.machine.kit.users import (
+    alice,
+    answer,
+    by,
+    curl,
+    forget_apps,
+    forget_secrets,
+    give,
+    may_serve,
+    refused,
+    running,
+    until,
+)
 
 PROGRAM = Path(__file__).parents[1] / "apps" / "sleepy.py"
 MODULE = "vllm/entrypoints/openai/api_server.py"
@@ -45,8 +57,14 @@ def _alice_may() -> Iterator[None]:
     yield
     for app in answer("app", "ls", "--all")["apps"]:
         alice("flytectl", "app", "delete", "--yes", app["name"])
-    by("alice", "flytectl", "secret", "delete", "--yes", "SLEEPY_KEY")
+    forget_secrets("SLEEPY_KEY")
     shutil.rmtree("/home/alice/vllm")
+
+
+@pytest.fixture(autouse=True)
+def _none_left() -> None:
+    """Each test begins with engines that nobody has put to sleep yet."""
+    forget_apps("sleepy-")
 
 
 def write(
@@ -95,7 +113,6 @@ def test_an_idle_engine_sleeps_and_the_next_request_wakes_it(idle: str, calls: l
         said = [re.sub("^rpc.*", "rpc", str(each)) for each in found["calls"]]  # type: ignore[attr-defined]
         assert said == calls * round_
         until(lambda: state("sleepy-idle") == "running")
-    alice("flytectl", "app", "delete", "--yes", "sleepy-idle")
 
 
 def test_a_hundred_requests_wake_it_once() -> None:

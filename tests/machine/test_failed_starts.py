@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.apps import serve, write
-from tests.machine.kit.users import alice, answer, by, curl, give, may_serve, until
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, forget_secrets, give, may_serve, until
 
 SETTINGS = Path("/etc/flyted/flyted.toml")
 APP, FIRST = "start-worse", "start-first"
-PATIENCE_S = 8
+PATIENCE_S = 20  # enough for an app that starts on a busy machine
 
 RAISES = "raise RuntimeError('cannot go on')"
 EXITS = "print('last words'); sys.exit(0)"
@@ -84,6 +84,14 @@ def impatient() -> Iterator[None]:
     if before is not None:
         SETTINGS.write_text(before)
     subprocess.run(["systemctl", "restart", "flyted"], check=True)
+
+
+@pytest.fixture(autouse=True)
+def _first_is_first() -> None:
+    """What these tests deploy for the first time is not there."""
+    forget_apps(FIRST)
+    forget_apps("start-keyed")
+    forget_secrets("START_KEY")
 
 
 def fails(name: str, at_start: str, said: str) -> str:

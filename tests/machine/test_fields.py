@@ -12,7 +12,18 @@ from flyted.contract.errors import NOT_HERE
 from tests.machine.kit.companion_sdk import HOME, SHARE, Desk
 from tests.machine.kit.stock_sdk import FOLDER, PYTHON, flyte, prepare, stock
 from tests.machine.kit.stock_sdk import refused as sdk_refused
-from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, may_serve, refused, until
+from tests.machine.kit.users import (
+    alice,
+    answer,
+    by,
+    curl,
+    forget_apps,
+    forget_secrets,
+    give,
+    may_serve,
+    refused,
+    until,
+)
 
 HEAD = """
 import os
@@ -32,15 +43,16 @@ def variables():
 TOKENS = {"aws/token": "of-aws", "gcp/token": "of-gcp", "token": "of-none"}
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _prepared() -> Iterator[None]:
+    """Each test makes the first revision of its apps: much is said of a new one only."""
     prepare()
     may_serve()
     forget_apps("field-")
+    forget_secrets(*TOKENS)
     yield
     forget_apps("field-")
-    for key in TOKENS:
-        by("alice", "flytectl", "secret", "delete", "--yes", key)
+    forget_secrets(*TOKENS)
 
 
 @pytest.fixture(scope="module")
@@ -219,10 +231,11 @@ def test_the_proxy_logs_in_with_the_command_of_the_configuration(desk: Desk) -> 
     path = Path("/home/alice", file)
     path.write_text(path.read_text().replace("requires_auth=False", "requires_auth=True"))
     alice("flytectl", "serve", file)
+    desk.run("pip uninstall --quiet --yes aiohttp")
     assert "pip install aiohttp" in desk.fails("flyte proxy app field-locked --port 18600")
     desk.works("pip install --quiet --disable-pip-version-check aiohttp")
-    proxy = "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt timeout 20 flyte proxy app field-locked --port 18600"
-    wait = "curl -sS --retry 40 --retry-delay 1 --retry-connrefused http://127.0.0.1:18600/"
+    proxy = "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt timeout 180 flyte proxy app field-locked --port 18600"
+    wait = "curl -sS --retry 120 --retry-delay 1 --retry-connrefused http://127.0.0.1:18600/"
     said = desk.run(f"{proxy} & {wait}; kill %1").stdout
     assert "FLYTE_INTERNAL_EXECUTION_PROJECT" in said, said
 

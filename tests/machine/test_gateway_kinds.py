@@ -64,7 +64,7 @@ def stocked(*files: str) -> str:
 
 def asked(name: str, path: str = "/") -> str:
     """What an app answers, once it is up: `flyte deploy` does not wait for that."""
-    until(lambda: answer("app", "get", name)["state"] in ("running", "sleeping"))
+    until(lambda: answer("app", "get", name)["state"] in ("running", "sleeping"), 300)
     status, body = curl(answer("app", "get", name)["url"] + path)
     assert status == 200, body
     return body
@@ -90,7 +90,7 @@ def test_a_program_that_opens_its_port() -> None:
 def test_a_deploy_that_goes_on_is_called_off_by_a_deletion() -> None:
     """`flyte deploy` has long returned; `flyte delete app` ends what it began, and no failure is kept of it."""
     flyte("deploy", stocked(portly.write("stock-port", portly.portly("--late", "600")), "portly.py"), "env")
-    until(lambda: any("activating" in unit["active"] for unit in answer("app", "get", "stock-port")["units"]), 60)
+    until(lambda: any("activating" in unit["active"] for unit in answer("app", "get", "stock-port")["units"]), 300)
     flyte("delete", "app", "stock-port")
     assert "not found" in refused("get", "app", "stock-port").lower()
     assert "stock-port" not in alice("flytectl", "app", "ls", "--all").stdout
@@ -101,7 +101,7 @@ def test_a_command_has_no_code_of_the_users() -> None:
     flyte("deploy", stocked(portly.write("stock-port", ["python", "-m", "http.server", "8080"], how="command")), "env")
     assert "Directory listing" in asked("stock-port")
     flyte("deploy", stocked(portly.write("stock-port", portly.portly(), how="command")), "env")
-    until(lambda: answer("app", "get", "stock-port")["last_failure"] is not None, 60)
+    until(lambda: answer("app", "get", "stock-port")["last_failure"] is not None, 120)
     assert "No such file or directory" in answer("app", "get", "stock-port")["last_failure"]["reason"]
     assert "Directory listing" in asked("stock-port")
 

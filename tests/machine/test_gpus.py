@@ -35,7 +35,7 @@ from tests.machine.kit.gpus import (
 from tests.machine.kit.users import alice, answer, by, curl, everything, give, may_serve, refused, running, until
 
 SETTINGS = Path("/etc/flyted/flyted.toml")
-WAIT_S = 8
+WAIT_S = 12
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -209,7 +209,7 @@ def test_who_waits_too_long_is_told_why() -> None:
         assert "held by gpu-late (busy)" in alice("flytectl", "logs", "gpu-holder", "-n", "50").stdout
         until(lambda: answer("app", "get", "gpu-holder")["state"] == "failed")
         assert "held by gpu-late (busy)" in answer("app", "get", "gpu-holder")["reason"]
-    until(lambda: curl(holder)[0] == 200, 60)
+    until(lambda: curl(holder)[0] == 200)
 
 
 def test_one_that_waits_is_seen_and_can_be_called_off() -> None:
@@ -287,17 +287,19 @@ def test_what_is_left_of_an_app_is_killed() -> None:
     drop_in = Path(f"/run/systemd/system/{service('gpu-child')}.d/leave.conf")
     drop_in.parent.mkdir(parents=True)
     drop_in.write_text("[Service]\nKillMode=process\n")
-    subprocess.run(["systemctl", "daemon-reload"], check=True)
-    child = int(curl(f"{url}/child")[1])
-    has(ONE, f"proc {L40S} {child} 2048")
-    assert holders(L40S)["gpu-child"]["used_bytes"] == 2 << 30
-    alice("flytectl", "app", "sleep", "gpu-child")
-    assert Path(f"/proc/{child}").exists()
-    assert device(L40S)["state"] == "returning"
-    until(lambda: device(L40S)["state"] == "free")
-    assert not Path(f"/proc/{child}").exists()
-    assert "what is left of it is killed" in journal("flyted")
-    shutil.rmtree(drop_in.parent)
+    try:
+        subprocess.run(["systemctl", "daemon-reload"], check=True)
+        child = int(curl(f"{url}/child")[1])
+        has(ONE, f"proc {L40S} {child} 2048")
+        assert holders(L40S)["gpu-child"]["used_bytes"] == 2 << 30
+        alice("flytectl", "app", "sleep", "gpu-child")
+        assert Path(f"/proc/{child}").exists()
+        assert device(L40S)["state"] == "returning"
+        until(lambda: device(L40S)["state"] == "free")
+        assert not Path(f"/proc/{child}").exists()
+        assert "what is left of it is killed" in journal("flyted")
+    finally:
+        shutil.rmtree(drop_in.parent)
 
 
 def test_a_gpu_that_is_lost_while_running() -> None:

@@ -122,7 +122,7 @@ def content(*folders: Path) -> dict[str, str]:
 
 
 def app(name: str, package: str = "iniconfig==2.0.0") -> str:
-    """An app of alice's whose image has a package that no other test's has."""
+    """Write an app of alice's whose image has a package that no other test's has; return the file's name."""
     return give(f"images/{name.replace('-', '_')}.py", SOURCE.format(name=name, package=package))
 
 
@@ -171,9 +171,10 @@ def test_a_source_package_that_fails_leaves_nothing(packages: tuple[Path, tuple[
 def test_two_apps_that_need_one_new_image_share_its_build() -> None:
     """Served at the same time: built once, both come up, and both clients see what uv says."""
     names = ("images-one", "images-two")
+    package = f"iniconfig==2.0.0,!=0.{time.time_ns()}"
     started = time.time()
     with ExitStack() as stack:
-        clients = [stack.enter_context(running("flytectl", "serve", app(name))) for name in names]
+        clients = [stack.enter_context(running("flytectl", "serve", app(name, package))) for name in names]
         said = [lines_of(client) for client in clients]
         assert [client.wait(300) for client in clients] == [0, 0], said
     until(lambda: all("https://" in lines[-1] for lines in said))

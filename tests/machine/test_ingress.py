@@ -141,12 +141,7 @@ def test_apps_that_come_and_go_drop_no_connection_of_others() -> None:
         await asyncio.to_thread(serve, "coming", version="2")
 
     async def both() -> dict[str, int]:
-        changing = asyncio.create_task(changes())
-        load = Load(url)
-        while not changing.done():
-            await load.during(1)
-        await changing
-        return dict(load.results)
+        return dict(await Load(url).during(1, changes()))
 
     results = asyncio.run(both())
     assert set(results) == {"200"}, results
@@ -162,9 +157,9 @@ def test_a_killed_haproxy_comes_back_with_the_same_apps() -> None:
     assert asyncio.run(request(url, tls)) == "200"
     old = pid()
     must("systemctl", "kill", "--signal=KILL", UNIT)
-    until = time.monotonic() + 20
+    end = time.monotonic() + 60
     while pid() in ("0", old) or asyncio.run(request(url, tls)) != "200":
-        assert time.monotonic() < until, sh("journalctl", "-n20", "-u", UNIT)
+        assert time.monotonic() < end, sh("journalctl", "-n20", "-u", UNIT)
     unknown = sh("curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "--resolve", f"no-{host}:{port}:127.0.0.1",
                  f"https://no-{host}:{port}/")  # fmt: skip
     assert unknown == "421"
@@ -175,14 +170,12 @@ def test_a_restart_loses_no_request() -> None:
     """What is in flight is answered, and new connections wait with PID 1 until the next HAProxy takes them."""
     url = serve("steady")
 
-    async def restart() -> dict[str, int]:
-        load = asyncio.create_task(Load(url).during(5))
+    async def restart() -> None:
         for _ in range(3):
             await asyncio.sleep(1)
             await asyncio.to_thread(must, "systemctl", "restart", UNIT)
-        return dict(await load)
 
-    results = asyncio.run(restart())
+    results = asyncio.run(Load(url).during(5, restart()))
     assert set(results) == {"200"}, results
     alice("flytectl", "app", "delete", "--yes", "steady")
 

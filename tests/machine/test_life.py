@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.apps import Load, request, serve, state, trusted, websocket, write
+from tests.machine.kit.programs import unit
 from tests.machine.kit.users import alice, answer, curl, forget_apps, lines_of, may_serve, refused, running, until
 
 KILLS = int(os.environ.get("FLYTED_TEST_KILLS", "3"))  # 100 before a release
@@ -38,13 +39,16 @@ def pid_of(unit: str) -> int:
 def test_an_idle_app_sleeps_and_the_next_request_wakes_it() -> None:
     """After scaledown_after without a request only the socket is left; a request is held, and answered."""
     url = serve("life-nap", scaledown=2)
+    service = unit("life-nap")
     assert curl(url)[0] == 200
     began = time.monotonic()
-    until(lambda: state("life-nap") == "sleeping", 15)
+    until(lambda: state("life-nap") == "sleeping")
     assert time.monotonic() - began >= 1.5
-    assert systemctl("is-active", "flyted-app-life-nap-r1-0.socket") == "active"
+    assert systemctl("is-active", service.replace(".service", ".socket")) == "active"
+    slept = systemctl("show", "--value", "--property=InactiveEnterTimestampMonotonic", service)
     assert curl(url)[0] == 200
-    assert state("life-nap") == "running"
+    woken = systemctl("show", "--value", "--property=ActiveEnterTimestampMonotonic", service)
+    assert int(woken) > int(slept)
 
 
 def test_many_wakes_in_a_row_are_no_crash() -> None:
@@ -70,19 +74,21 @@ def test_a_hundred_requests_wake_an_app_once() -> None:
 def test_streams_and_websockets_keep_an_app_awake() -> None:
     """What is open is not idle, however quiet; when it closes, the clock begins."""
     url = serve("life-nap", scaledown=2)
+    service = unit("life-nap")
 
     async def hold() -> None:
         tls = trusted()
         async with websocket(url, tls) as (reader, writer):
+            first = pid_of(service)
             await asyncio.sleep(6)
             assert await asyncio.to_thread(state, "life-nap") == "running"
             writer.write(b"\x81\x82\x00\x00\x00\x00hi")
             assert (await reader.readexactly(9))[2:] == b"echo:hi"
-        assert await request(url, tls, path="/stream?n=5") == "200"
+            assert await request(url, tls, path="/stream?n=5") == "200"
+            assert pid_of(service) == first
 
     asyncio.run(hold())
-    assert state("life-nap") == "running"
-    until(lambda: state("life-nap") == "sleeping", 15)
+    until(lambda: state("life-nap") == "sleeping")
 
 
 @pytest.mark.once
@@ -91,17 +97,16 @@ def test_kill_9_of_the_daemon_loses_no_request() -> None:
     url = serve("life-load")
 
     async def kill() -> None:
-        load = asyncio.create_task(Load(url).during(KILLS + 1))
         for _ in range(KILLS):
             await asyncio.sleep(1)
             await asyncio.to_thread(systemctl, "kill", "--signal=KILL", "flyted.service")
-        assert set(await load) == {"200"}
 
-    before = pid_of("flyted-app-life-load-r1-0.service")
-    asyncio.run(kill())
+    service = unit("life-load")
+    before = pid_of(service)
+    assert set(asyncio.run(Load(url).during(KILLS + 1, kill()))) == {"200"}
     until(lambda: systemctl("show", "--value", "--property=ActiveState", "flyted.service") == "active")
     assert state("life-load") == "running"
-    assert pid_of("flyted-app-life-load-r1-0.service") == before
+    assert pid_of(service) == before
 
 
 def test_an_app_wakes_while_the_daemon_is_down() -> None:
@@ -120,15 +125,16 @@ def test_a_new_revision_takes_over_without_a_lost_request() -> None:
     url = serve("life-load", version="1")
 
     async def replace() -> None:
-        load = asyncio.create_task(Load(url).during(6))
-        await asyncio.sleep(1)
+        load = Load(url)
+        await load.during(1)
         file = write("life-load", version="2")
-        await asyncio.to_thread(alice, "flytectl", "serve", "-q", file)
-        assert set(await load) == {"200"}
+        await load.during(5, asyncio.to_thread(alice, "flytectl", "serve", "-q", file))
+        assert set(load.results) == {"200"}
 
     asyncio.run(replace())
     assert '"version":"2"' in curl(url)[1]
-    left = ["flyted-app-life-load-r2-0.service", "flyted-app-life-load-r2-0.socket"]
+    service = unit("life-load")
+    left = [service, service.replace(".service", ".socket")]
     until(lambda: [u["name"] for u in answer("app", "get", "life-load")["units"]] == left)
 
 
@@ -143,7 +149,7 @@ def test_a_followed_log_goes_on_with_the_next_revision() -> None:
             serve("life-followed", at_start=said.format(version))
             until(lambda words=f"{run}{version}\n": any(line.endswith(words) for line in seen))  # type: ignore[misc]
         alice("flytectl", "app", "delete", "--yes", "life-followed")
-        assert following.wait(30) == 0
+        assert following.wait(60) == 0
     found = [line.split(run)[1].strip() for line in seen if run in line]
     assert found == ["1", "2", "3"]
 
@@ -216,6 +222,7 @@ def test_an_app_that_cannot_wake_is_a_503_and_its_operator_sees_why() -> None:
 
     That sentence has its name and nothing of its log, from HAProxy and flyted alike; nor have the ingress's tables.
     """
+    forget_apps("life-broken")
     marker = "/var/lib/flyted-app-life-broken/broken"
     url = serve("life-broken", at_start=f"if os.path.exists({marker!r}): sys.exit('the disk is on fire')")
     subprocess.run(["touch", f"/var/lib/private/{marker.removeprefix('/var/lib/')}"], check=True)
@@ -239,6 +246,7 @@ def test_an_app_that_cannot_wake_is_a_503_and_its_operator_sees_why() -> None:
 
 def test_serving_a_failed_app_again_says_whether_it_starts() -> None:
     """Its file is unchanged, and that the app is live would not be true."""
+    forget_apps("life-failed")
     marker = "/var/lib/flyted-app-life-failed/broken"
     fails = f"if os.path.exists({marker!r}): sys.exit('the disk is on fire')"
     url = serve("life-failed", at_start=fails)
@@ -255,9 +263,10 @@ def test_serving_a_failed_app_again_says_whether_it_starts() -> None:
 def test_a_minimum_of_one_is_kept_running() -> None:
     """replicas=(1, 1): up without a request, up again after a crash, never asleep."""
     serve("life-one", replicas="(1, 1)", scaledown=1)
-    first = pid_of("flyted-app-life-one-r1-0.service")
-    systemctl("kill", "--signal=KILL", "flyted-app-life-one-r1-0.service")
-    until(lambda: pid_of("flyted-app-life-one-r1-0.service") not in (0, first))
+    service = unit("life-one")
+    first = pid_of(service)
+    systemctl("kill", "--signal=KILL", service)
+    until(lambda: pid_of(service) not in (0, first))
     assert "never sleeps" in refused("flytectl", "app", "sleep", "life-one", status=2)
     until(lambda: state("life-one") == "running")
 
@@ -268,8 +277,8 @@ def test_stop_finishes_what_runs_and_nothing_wakes_it() -> None:
 
     async def stop() -> None:
         tls = trusted()
-        slow = asyncio.create_task(request(url, tls, path="/slow?s=2"))
-        await asyncio.sleep(0.5)
+        slow = asyncio.create_task(request(url, tls, path="/slow?s=10"))
+        await asyncio.to_thread(until, lambda: answer("app", "get", "life-load")["requests"]["in_flight"] == 1)
         await asyncio.to_thread(alice, "flytectl", "app", "stop", "life-load")
         assert await slow == "200"
 
@@ -304,5 +313,5 @@ def test_a_daemon_with_new_rules_restarts_the_ingress_and_itself_in_time() -> No
     systemctl("restart", "flyted-ingress.service")
     began = time.monotonic()
     systemctl("restart", "flyted.service")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     until(lambda: curl(url)[0] == 200)

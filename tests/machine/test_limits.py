@@ -11,7 +11,7 @@ import pytest
 
 from tests.machine.kit.apps import state
 from tests.machine.kit.programs import do, portly, unit, write
-from tests.machine.kit.users import alice, answer, by, curl, everything, may_serve, refused, until
+from tests.machine.kit.users import alice, answer, by, curl, everything, forget_apps, may_serve, refused, until
 
 MIB = 1 << 20
 SLOW_S = 200
@@ -38,9 +38,7 @@ def _alice_may() -> Iterator[None]:
     may_serve()
     alice("sudo", "python3", "-m", "venv", "--without-pip", PYTHON[1])
     yield
-    for app in answer("app", "ls")["apps"]:
-        if app["name"].startswith("limit-"):
-            alice("flytectl", "app", "delete", "--yes", app["name"])
+    forget_apps("limit-")
 
 
 def serve(name: str, **how: str) -> str:
@@ -165,6 +163,7 @@ def test_shared_memory_beyond_the_memory_is_still_bounded_by_it() -> None:
 
 def test_a_disk_that_is_not_there_is_refused_with_the_arithmetic() -> None:
     """Before anything is built; nothing is changed. One that is there is served, and what that means is said."""
+    forget_apps("limit-disk")
     before = everything()
     file = write("limit-disk", portly(), resources='cpu=1, memory="256Mi", disk="500Ti"')
     said = refused("flytectl", "serve", *PYTHON, file, status=2)

@@ -39,6 +39,7 @@ def _installed() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _folder() -> Iterator[None]:
     """Another folder with the model; no name for it."""
+    shutil.rmtree(OTHER, ignore_errors=True)
     shutil.copytree(MODEL, OTHER)
     yield
     OTHER.chmod(0o755)
@@ -72,6 +73,7 @@ def test_a_model_is_added_listed_and_forgotten() -> None:
 def test_a_name_that_is_added_again_stands_for_the_new_folder() -> None:
     """A relative path counts from where it is typed; a link is followed."""
     link = MODELS / "link"
+    link.unlink(missing_ok=True)
     link.symlink_to("other")
     alice("flytectl", "model", "add", NAME, str(MODEL))
     alice("sh", "-c", f"cd {MODELS} && flytectl model add {NAME} link")

@@ -51,11 +51,11 @@ def test_it_is_killed_by_whichever_daemon_is_there() -> None:
         time.sleep(1)
         subprocess.run(["systemctl", "restart", "flyted"], check=True)
     assert active() == "deactivating"
-    until(lambda: active() == "failed", 60)
+    until(lambda: active() == "failed", 120)
     assert curl(url)[0] == 200
     began = time.monotonic()
     alice("flytectl", "app", "delete", "--yes", APP)
-    assert 20 < time.monotonic() - began < 60, "systemd's own limit is 30 s, and it was put off"
+    assert 20 < time.monotonic() - began < 100, "systemd's own limit is 30 s, and it was put off"
     assert active() == "inactive"
 
 
@@ -71,8 +71,8 @@ def test_its_gpu_comes_back_when_it_is_killed() -> None:
         with running("flytectl", "serve", "-q", gpus.write(NEXT)):
             until(lambda: active(HOLDER) == "deactivating")
             assert list(gpus.holders(L40S)) == [HOLDER], "nobody gets a GPU whose holder has not ended"
-            until(lambda: active(HOLDER) != "deactivating", 60)
-            assert 20 < time.monotonic() - began < 60
+            until(lambda: active(HOLDER) != "deactivating", 120)
+            assert 20 < time.monotonic() - began < 100
             until(lambda: answer("app", "get", NEXT)["state"] == "running")
         assert not Path(f"/proc/{pid}").exists()
         assert list(gpus.holders(L40S)) == [NEXT]

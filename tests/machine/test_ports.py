@@ -21,6 +21,7 @@ from tests.machine.kit.users import (
     by,
     curl,
     forget_apps,
+    forget_secrets,
     give,
     lines_of,
     may_serve,
@@ -40,7 +41,7 @@ def _alice_may() -> Iterator[None]:
     may_serve()
     yield
     forget_apps("port-")
-    by("alice", "flytectl", "secret", "delete", "--yes", "PORT_KEY")
+    forget_secrets("PORT_KEY")
 
 
 def systemctl(*words: str) -> str:
@@ -116,13 +117,11 @@ def test_sleeping_under_load_loses_no_request() -> None:
     url = serve("port-load", portly())
 
     async def nap() -> None:
-        load = asyncio.create_task(Load(url, rate=20).during(8))
         for _ in range(2):
             await asyncio.sleep(2)
             await asyncio.to_thread(alice, "flytectl", "app", "sleep", "port-load")
-        assert set(await load) == {"200"}
 
-    asyncio.run(nap())
+    assert set(asyncio.run(Load(url, rate=20).during(8, nap()))) == {"200"}
 
 
 def test_websockets_and_streams_pass() -> None:
@@ -136,7 +135,7 @@ def test_websockets_and_streams_pass() -> None:
                 assert (await reader.readexactly(9))[2:] == b"echo:" + word
 
     asyncio.run(talk())
-    done = alice("curl", "-sSN", "--max-time", "20", f"{url}/stream?n=3")
+    done = alice("curl", "-sSN", "--max-time", "60", f"{url}/stream?n=3")
     assert done.stdout == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
 
 
@@ -145,12 +144,10 @@ def test_a_new_revision_takes_over_without_a_lost_request() -> None:
     url = serve("port-load", portly("--version", "old"))
 
     async def replace() -> None:
-        load = asyncio.create_task(Load(url, rate=20).during(8))
         await asyncio.sleep(1)
         await asyncio.to_thread(serve, "port-load", portly("--version", "new"))
-        assert set(await load) == {"200"}
 
-    asyncio.run(replace())
+    assert set(asyncio.run(Load(url, rate=20).during(8, replace()))) == {"200"}
     assert curl(url)[1].split()[1] == "new"
 
 
@@ -159,12 +156,10 @@ def test_kill_9_of_the_daemon_loses_no_request_and_the_app_wakes_without_it() ->
     url = serve("port-load", portly())
 
     async def kill() -> None:
-        load = asyncio.create_task(Load(url, rate=20).during(3))
         await asyncio.sleep(1)
         await asyncio.to_thread(systemctl, "kill", "--signal=KILL", "flyted.service")
-        assert set(await load) == {"200"}
 
-    asyncio.run(kill())
+    assert set(asyncio.run(Load(url, rate=20).during(3, kill()))) == {"200"}
     until(lambda: show("flyted.service", "ActiveState") == "active")
     alice("flytectl", "app", "sleep", "port-load")
     systemctl("stop", "flyted.socket", "flyted-api.socket", "flyted.service")
@@ -201,7 +196,7 @@ def test_a_stop_is_quick_and_one_that_is_ignored_ends_too() -> None:
     serve("port-load", portly())
     began = time.monotonic()
     alice("flytectl", "app", "sleep", "port-load")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25, "what ignores SIGTERM is killed after 30 s"
     url = serve("port-stubborn", portly("--stubborn"))
     alice("flytectl", "app", "sleep", "port-stubborn")
     assert state("port-stubborn") == "sleeping"
@@ -223,7 +218,7 @@ def test_a_wrong_port_is_told_while_it_starts() -> None:
     with running("flytectl", "serve", write("port-else", portly("--port", "9000"))) as serving:
         said = lines_of(serving)
         words = "nothing listens on port 8080, but the program does on 9000"
-        until(lambda: any(line.startswith("note: ") and words in line for line in said), 60)
+        until(lambda: any(line.startswith("note: ") and words in line for line in said))
         assert words in alice("flytectl", "logs", "port-else").stdout
     alice("flytectl", "app", "delete", "--yes", "port-else")
 
@@ -256,14 +251,16 @@ def test_reserved_and_privileged_ports_are_refused() -> None:
     assert by("alice", "flytectl", "serve", write("port-bad", portly(), port=8012)).returncode in (2, 3)
 
 
-def secret(*options: str) -> None:
-    """The secret of these tests."""
-    alice("flytectl", "secret", "create", "PORT_KEY", "-", *options, typed=f"{CANARY}\n")
+@pytest.fixture
+def secret() -> None:
+    """The secret of these tests, shown by no app yet."""
+    forget_apps("port-passes")
+    alice("flytectl", "secret", "create", "PORT_KEY", "-", "--replace", typed=f"{CANARY}\n")
 
 
+@pytest.mark.usefixtures("secret")
 def test_a_secret_argument_of_a_python_program_is_in_no_command_line() -> None:
     """The program has it; no process of the machine shows it; nor does the journal."""
-    secret()
     wanted = "[flyte.Secret(key='PORT_KEY', as_env_var='PORT_KEY')]"
     url = serve("port-secret", portly("--key", "$PORT_KEY"), secrets=wanted)
     assert curl(f"{url}/key")[1] == CANARY
@@ -275,6 +272,7 @@ def test_a_secret_argument_of_a_python_program_is_in_no_command_line() -> None:
     assert CANARY.encode() not in journal
 
 
+@pytest.mark.usefixtures("secret")
 def test_a_secret_argument_of_another_program_is_refused_unless_it_is_allowed() -> None:
     """At serve, before anything is built; with the flag it is what the user wanted."""
     wanted = "[flyte.Secret(key='PORT_KEY', as_env_var='PORT_KEY')]"

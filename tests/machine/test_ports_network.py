@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flyted.net import plan
-from tests.machine.kit.programs import do, portly, processes, reach, serve, unit
+from tests.machine.kit.programs import do, portly, processes, reach, serve, unit, write
 from tests.machine.kit.users import alice, answer, by, curl, may_serve, until
 
 # a pretend internet: one other machine, on documentation addresses (RFC 5737), with a metadata service beside it
@@ -287,7 +287,7 @@ def test_a_broken_way_out_is_named() -> None:
     drop_in.write_text("[Service]\nDeviceAllow=\nDevicePolicy=strict\n")
     sh("systemctl daemon-reload; systemctl stop flyted-net.service")
     try:
-        done = by("alice", "flytectl", "serve", "net_closed.py")
+        done = by("alice", "flytectl", "serve", write("net-broken", portly()))
         assert done.returncode == 8, done.stderr
         assert "its network could not be made: " in done.stderr
         assert "--no-egress" in done.stderr

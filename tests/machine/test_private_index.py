@@ -12,7 +12,7 @@ import pytest
 from tests.build import test_private_index
 from tests.build.harness import wheel
 from tests.machine.kit.leaks import Search
-from tests.machine.kit.users import alice, curl, forget_apps, give, may_serve, refused
+from tests.machine.kit.users import alice, curl, forget_apps, forget_secrets, give, may_serve, refused
 
 ADDRESS = "192.0.2.77"  # of this machine's loopback interface: builds reach no 127.0.0.1 (RFC 5737)
 TOKEN = test_private_index.TOKEN
@@ -51,9 +51,10 @@ MOUNTS = 'secret_mounts=flyte.Secret("acme-index", as_env_var="ACME_TOKEN")'
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server for who knows the password, on an address of this machine; host and port."""
     may_serve()
+    forget_secrets("acme-index")
     folder = tmp_path_factory.mktemp("index")
     wheel(folder, "acme")
-    subprocess.run(["ip", "address", "add", f"{ADDRESS}/32", "dev", "lo"], check=True)
+    subprocess.run(["ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo"], check=True)
     command = [sys.executable, "-c", SERVER, str(folder), ADDRESS]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as server:
@@ -84,7 +85,7 @@ def test_a_secret_that_is_not_there_is_named_before_anything_is_built(index: str
 
 def test_a_package_of_a_private_index(index: str) -> None:
     """Built with the secret, which then is nowhere in the clear, and not in the app."""
-    alice("flytectl", "secret", "create", "acme-index", "-", typed=TOKEN)
+    alice("flytectl", "secret", "create", "acme-index", "-", "--replace", typed=TOKEN)
     search = Search(TOKEN, f"me:{TOKEN}")
     with search.never_in_command_lines():
         url = alice("flytectl", "serve", "-q", app(f"http://me:$ACME_TOKEN@{index}/simple")).stdout.strip()

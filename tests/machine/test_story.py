@@ -1,4 +1,7 @@
-"""The user's story, step by step, as alice types it. Each test is a step and needs those before it."""
+"""The user's story, step by step, as alice types it. Each test is a step and needs those before it.
+
+A step that is run again first takes back what it did.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from tests.machine.kit.users import (
     answer,
     by,
     curl,
+    forget_secrets,
     give,
     join_group,
     lines_of,
@@ -43,6 +47,7 @@ def bearer(key: str) -> tuple[str, str]:
 
 def test_the_first_error_says_how_to_join() -> None:
     """Neither alice nor mallory is in the group: the error says what to type."""
+    by("alice", "sudo", "deluser", "alice", "flyted")
     for user in ("alice", "mallory"):
         said = refused("flytectl", "app", "ls", status=6, user=user)
         assert "only members of group 'flyted'" in said
@@ -54,6 +59,7 @@ def test_the_first_error_says_how_to_join() -> None:
 
 def test_the_certificate_authority_is_trusted_on_request() -> None:
     """Not by itself; ``ca install`` prints the fingerprint that openssl prints, and is repeatable."""
+    alice("sudo", "flytectl", "ca", "uninstall")
     said = refused("flytectl", "ca", "install", status=6)
     assert "hint: sudo flytectl ca install" in said
     assert answer("ca", "show")["installed"] is None
@@ -69,6 +75,7 @@ def test_the_certificate_authority_is_trusted_on_request() -> None:
 
 def test_a_secret_is_stored() -> None:
     """The hint about history comes for an argument; a second create is refused and changes nothing."""
+    forget_secrets("API_KEY")
     done = alice("flytectl", "secret", "create", "API_KEY", KEY)
     assert "history" in done.stderr
     assert KEY not in done.stdout + done.stderr
@@ -87,6 +94,8 @@ def test_no_command_shows_a_value() -> None:
 
 def test_every_way_to_give_a_value_works() -> None:
     """File, standard input and scope; each can be listed and deleted, in both word orders."""
+    forget_secrets("FILED", "PIPED")
+    forget_secrets("SCOPED", scope=("-p", "p1", "-d", "production"))
     give("value.txt", "from a file\n")
     alice("flytectl", "secret", "create", "FILED", "--from-file", "value.txt")
     alice("flytectl", "create", "secret", "PIPED", "-", typed="piped\n")
@@ -219,6 +228,8 @@ def test_completion_knows_the_names() -> None:
 
 def test_deleted_means_gone(url: str) -> None:
     """The app's units, files and host name are gone; its secret stays until it is deleted too."""
+    by("alice", "flytectl", "secret", "create", "API_KEY", "-", typed=KEY)  # unless it is there
+    alice("flytectl", "serve", "-q", "basic_auth.py")
     assert alice("flytectl", "delete", "app", "-y", APP).stdout == f"{APP}: deleted\n"
     assert curl(f"{url}/public")[0] == 421
     refused("flytectl", "app", "get", APP, status=4)

@@ -471,7 +471,7 @@ def test_one_that_is_stopped_before_it_began_has_not_ended_well(after_a_slow_one
     async def work() -> None:
         async with connected() as units:
             slow = asyncio.create_task(
-                units.run_transient("flyted-test-slow.service", command("/bin/sleep", "1", Type="oneshot"))
+                units.run_transient("flyted-test-slow.service", command("/bin/sleep", "3", Type="oneshot"))
             )
             stopped = asyncio.create_task(units.run_transient(after_a_slow_one, command("/bin/true")))
             await asyncio.sleep(0.2)
@@ -498,7 +498,7 @@ def test_whoever_stops_waiting_stops_the_service() -> None:
             while not any(f.active == "active" for f in units.list(["flyted-test-slow.service"])):
                 await changes.get()
             waiting.cancel()
-            await asyncio.wait([waiting], timeout=10)
+            await asyncio.wait([waiting], timeout=60)
             assert waiting.cancelled()
             assert units.list(["flyted-test-slow.service"]) == []
 

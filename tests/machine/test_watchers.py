@@ -52,7 +52,7 @@ with connect(address.replace("https", "wss") + "/_stcore/stream", **options) as 
     print("connected", flush=True)
     try:
         while True:
-            message = page.recv(timeout=seconds)
+            message = page.recv(timeout=seconds if found else 60)
             count += 1
             if (at := message.find(b"the page is ")) >= 0:
                 found = message[at : at + 40].decode(errors="replace").split("\\n")[0]

@@ -29,7 +29,7 @@ def test_the_machine_is_well() -> None:
 @pytest.mark.parametrize("name", ["boot-serves", "boot-sleeps"])
 def test_an_app_answers_again(name: str) -> None:
     """Nobody deployed it again: the first request after the boot is answered, at the same URL."""
-    until(lambda: curl(url(name))[0] == 200, 30)
+    until(lambda: curl(url(name))[0] == 200)
     assert state(name) == "running"
 
 

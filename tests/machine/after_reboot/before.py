@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from tests.machine.kit.apps import serve
-from tests.machine.kit.users import alice, curl, give, join_group
+from tests.machine.kit.users import alice, curl, forget_tokens, give, may_serve
 from tests.machine.test_tokens import SOURCE, visit
 
 
 def test_apps_to_come_back_to() -> None:
     """Three wanted states, all of them real before the machine goes down."""
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    may_serve()
     alice("flytectl", "secret", "create", "REBOOT", "-", "--replace", typed="kept over a reboot")
     for name in ("boot-serves", "boot-sleeps", "boot-stopped"):
         assert curl(serve(name))[0] == 200
@@ -22,6 +21,7 @@ def test_a_token_to_come_back_with() -> None:
     """One that is kept by its owner, one that is revoked, and an app that asks for them."""
     url = alice("flytectl", "serve", "-q", give("boot_guarded.py", SOURCE % "boot-guarded")).stdout.strip()
     for name in ("kept", "ended"):
+        forget_tokens(f"boot-{name}")
         alice("sh", "-c", f"umask 077; flytectl token create --name boot-{name} >{name}.token")
         assert visit(url, alice("cat", f"{name}.token").stdout.strip())[0] == 200
     alice("flytectl", "token", "revoke", "boot-ended")

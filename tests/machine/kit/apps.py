@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import os
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -129,12 +130,17 @@ class Load:
     rate: float = 40
     results: Counter[str] = field(default_factory=Counter)
 
-    async def during(self, seconds: float) -> Counter[str]:
-        """Sends for ``seconds``; returns when the last answer is there."""
+    async def during(self, seconds: float, work: Awaitable[object] | None = None) -> Counter[str]:
+        """Send for ``seconds`` and for as long as ``work`` takes; return when the last answer is there."""
         tls, tasks = trusted(), []
-        for number in range(int(seconds * self.rate)):
+        working = None if work is None else asyncio.ensure_future(work)
+        for number in itertools.count():
+            if number >= seconds * self.rate and (working is None or working.done()):
+                break
             tasks.append(asyncio.create_task(request(self.url, tls, "POST" if number % 2 else "GET")))
             await asyncio.sleep(1 / self.rate)
+        if working is not None:
+            await working
         self.results.update(await asyncio.gather(*tasks))
         return self.results
 

@@ -45,7 +45,7 @@ class Desk:
         assert done.returncode in {0, *ABORTED}, f"{command}: {done.returncode}\n{done.stdout}"
         return done.stdout
 
-    def fails(self, command: str, seconds: float = 60) -> str:
+    def fails(self, command: str, seconds: float = 180) -> str:
         """What a command says that must fail, and soon; without the frames of boxes around it."""
         done = self.run(command, seconds)
         assert done.returncode == 1, f"{command}: {done.returncode}\n{done.stdout}"

@@ -145,7 +145,7 @@ def capabilities(*pairs: Any) -> Iterator[None]:
         file = PROC_DRIVER / "nvidia/capabilities" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"DeviceFileMinor: {minor}\nDeviceFileMode: 292\nDeviceFileModify: 1\n")
-    DROP_IN.parent.mkdir()
+    DROP_IN.parent.mkdir(exist_ok=True)
     DROP_IN.write_text(f"[Service]\nBindReadOnlyPaths={PROC_DRIVER}:/proc/driver\n")
     _restart_helper()
     try:

@@ -94,10 +94,12 @@ class Search:
         """Everything on D-Bus is written down meanwhile, and searched at the end."""
         with _BUS.open("wb") as log:
             monitor = subprocess.Popen(["dbus-monitor", "--system"], stdout=log)
-        until(lambda: _BUS.stat().st_size > 0)
-        yield
-        monitor.terminate()
-        monitor.wait()
+        try:
+            until(lambda: _BUS.stat().st_size > 0)
+            yield
+        finally:
+            monitor.terminate()
+            monitor.wait()
         said = _BUS.read_bytes()
         _BUS.unlink()
         assert b"StartTransientUnit" in said

@@ -22,7 +22,7 @@ from flyted.plan.units import Layout, UnitPair, app_units
 HOME = Path("/srv/flyted-test")
 LAYOUT = Layout(launch=str(HOME / "hands.py"), ingress_group="root")
 PYTHON = "/usr/bin/python3"
-TIMEOUT_S = 60
+TIMEOUT_S = 180
 
 
 def place_hands() -> None:

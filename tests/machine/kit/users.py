@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pwd
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+TRUSTED = Path("/usr/local/share/ca-certificates/flyted.crt")  # what `ca install` writes
+AUTHORITY = Path("/run/flyted/ca.pem")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 Done = subprocess.CompletedProcess[str]
@@ -69,21 +72,35 @@ def refused(*words: str, status: int, user: str = "alice", typed: str = "") -> s
 
 
 def join_group() -> None:
-    """The step that the package cannot take for anybody."""
+    """Add alice to the group, the step that the package cannot take for anybody."""
     alice("sudo", "adduser", "alice", "flyted")
 
 
 def may_serve() -> None:
-    """Alice's first steps: she may use flyted, and her programs trust its certificates."""
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    """Take alice's first steps unless they are taken: she may use flyted, and her programs trust its certificates."""
+    if "alice" not in grp.getgrnam("flyted").gr_mem:
+        join_group()
+    if not TRUSTED.exists() or TRUSTED.read_text().strip() != AUTHORITY.read_text().strip():
+        alice("sudo", "flytectl", "ca", "install")
 
 
 def forget_apps(prefix: str) -> None:
-    """Deletes the apps of the default scope whose names start so."""
+    """Delete the apps of the default scope whose names start with ``prefix``."""
     for app in answer("app", "ls")["apps"]:
         if app["name"].startswith(prefix):
             alice("flytectl", "app", "delete", "--yes", app["name"])
+
+
+def forget_secrets(*keys: str, scope: tuple[str, ...] = ()) -> None:
+    """Delete secrets, of the whole machine unless ``scope`` is given; those that are not there are passed over."""
+    for key in keys:
+        by("alice", "flytectl", "secret", "delete", "--yes", key, *scope)
+
+
+def forget_tokens(*names: str) -> None:
+    """Revoke tokens of alice's by name; those that are not there are passed over."""
+    for name in names:
+        by("alice", "flytectl", "token", "revoke", name)
 
 
 def curl(url: str, *options: str) -> tuple[int, str]:
@@ -120,7 +137,7 @@ def running(*words: str) -> Iterator[subprocess.Popen[str]]:
             with suppress(ProcessLookupError):  # it may have ended by itself
                 os.killpg(process.pid, signal.SIGINT)
             try:
-                process.wait(10)
+                process.wait(60)
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
@@ -139,8 +156,8 @@ def lines_of(process: subprocess.Popen[str]) -> list[str]:
     return seen
 
 
-def until(true: Callable[[], bool], seconds: float = 30) -> None:
-    """Waits for something that has no event to wait for; fails when it does not come."""
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for something that has no event to wait for; fail when it does not come, on however busy a machine."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen"

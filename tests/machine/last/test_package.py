@@ -1,4 +1,4 @@
-"""The package over its life: upgrade cuts nothing, remove keeps the user's things, purge keeps none. In this order."""
+"""The package over its life: upgrade cuts nothing, remove keeps the user's things, purge keeps none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.apps import serve
-from tests.machine.kit.users import alice, answer, curl, join_group, until
+from tests.machine.kit.users import alice, answer, curl, may_serve, until
 
 OURS = ("flyted.service", "flyted-ingress.service", "flyted-app-package-r1-0.service")
 
@@ -37,10 +37,11 @@ def pids() -> dict[str, str]:
     return {unit: sh("systemctl", "show", "--value", "--property=MainPID", unit).strip() for unit in OURS}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def url() -> str:
-    join_group()
-    alice("sudo", "flytectl", "ca", "install")
+    """An app that serves, and a secret; the package is installed again if a test has removed it."""
+    sh("apt-get", "install", "-y", deb())
+    may_serve()
     alice("flytectl", "secret", "create", "KEPT", "-", "--replace", typed="a value to keep")
     return serve("package")
 
@@ -61,10 +62,12 @@ def test_an_upgrade_restarts_the_daemon_only(url: str) -> None:
 def test_what_the_admin_disabled_stays_disabled() -> None:
     """An upgrade does not enable a unit again that somebody disabled."""
     sh("systemctl", "disable", "flyted-ingress.service")
-    sh("apt-get", "install", "-y", "--reinstall", deb())
-    done = subprocess.run(["systemctl", "is-enabled", "flyted-ingress.service"], capture_output=True, check=False)
-    assert done.stdout.strip() == b"disabled"
-    sh("systemctl", "enable", "flyted-ingress.service")
+    try:
+        sh("apt-get", "install", "-y", "--reinstall", deb())
+        done = subprocess.run(["systemctl", "is-enabled", "flyted-ingress.service"], capture_output=True, check=False)
+        assert done.stdout.strip() == b"disabled"
+    finally:
+        sh("systemctl", "enable", "flyted-ingress.service")
 
 
 def test_remove_stops_all_and_keeps_what_is_yours(url: str) -> None:
@@ -77,7 +80,7 @@ def test_remove_stops_all_and_keeps_what_is_yours(url: str) -> None:
     assert not Path("/usr/lib/flyted").exists()
     assert list(Path("/var/lib/flyted/secrets").rglob("*.age"))
     sh("apt-get", "install", "-y", deb())
-    until(lambda: curl(url)[0] == 200, 30)
+    until(lambda: curl(url)[0] == 200)
     assert "KEPT" in {secret["key"] for secret in answer("secret", "ls")["secrets"]}
 
 
