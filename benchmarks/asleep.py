@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.timing import median_ms
 from flyted.contract import client
 from flyted.contract.app import AppSpec, to_dict
 from flyted.contract.names import AppKey, Replica
@@ -73,16 +74,6 @@ def made(wanted: int, until: float) -> int:
     return there
 
 
-def ms(work: Callable[[], object], times: int = ROUNDS) -> float:
-    """The median time of something, in milliseconds."""
-    taken = []
-    for _ in range(times):
-        began = time.perf_counter()
-        work()
-        taken.append((time.perf_counter() - began) * 1e3)
-    return statistics.median(taken)
-
-
 def stopped() -> float:
     """One `app stop`, in milliseconds; the app is started again, and asleep."""
     began = time.perf_counter()
@@ -126,12 +117,12 @@ def of_a_pass() -> float:
 def figures() -> dict[str, float]:
     """All of them, with the apps that are there."""
     return {
-        "app ls": ms(lambda: client.call("app.list", {"project": "", "domain": ""})),
-        "app get": ms(lambda: client.call("app.get", key(0))),
+        "app ls": median_ms(ROUNDS, lambda: client.call("app.list", {"project": "", "domain": ""})),
+        "app get": median_ms(ROUNDS, lambda: client.call("app.get", key(0))),
         "a pass (CPU)": of_a_pass(),
         "app stop": statistics.median(stopped() for _ in range(5)),
         "a wake": statistics.median(woken() for _ in range(5)),
-        "serve, the next one": ms(lambda: serve(0), 1),
+        "serve, the next one": median_ms(1, lambda: serve(0)),
         "RSS, MiB": float(
             next(
                 line.split()[1]
@@ -145,7 +136,9 @@ def figures() -> dict[str, float]:
 
 def restarted() -> float:
     """From the daemon's restart to its answer, in milliseconds."""
-    return ms(lambda: (subprocess.run(["systemctl", "restart", "flyted"], check=True), client.call("version")), 1)
+    return median_ms(
+        1, lambda: (subprocess.run(["systemctl", "restart", "flyted"], check=True), client.call("version"))
+    )
 
 
 def measured(numbers: tuple[int, ...]) -> dict[int, dict[str, float]]:

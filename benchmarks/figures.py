@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -24,22 +23,13 @@ from benchmarks.gateway import gateway
 from benchmarks.gpu import gpu
 from benchmarks.llama import llama
 from benchmarks.ports import ports
+from benchmarks.timing import median_ms
 from tests.machine.kit.users import alice, answer, environment, give, may_serve
 
 QUIET_S = 60
 KEY = "my-secret-api-key-12345"
 HOST = "authenticated-api.apps.localhost"
 broken: list[str] = []
-
-
-def median_ms(times: int, work: Callable[[], object]) -> float:
-    """The median time of one piece of work, in milliseconds."""
-    taken = []
-    for _ in range(times):
-        began = time.perf_counter()
-        work()
-        taken.append((time.perf_counter() - began) * 1e3)
-    return statistics.median(taken)
 
 
 def promise(name: str, measured: float, bound: float, unit: str, note: str = "") -> None:

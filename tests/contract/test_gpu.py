@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput
 from flyted.contract.gpu import Ask, of_device, of_flag, words
-from flyted.contract.names import AppKey
+from tests.values import spec
 
 
 @pytest.mark.parametrize(
@@ -67,10 +68,10 @@ def test_a_flag_that_says_nothing_is_refused(text: str) -> None:
         {"gpu_count": 2, "gpu_partition": "1g.5gb"},
     ],
 )
-def test_a_spec_with_an_impossible_ask_is_refused(values: dict[str, object]) -> None:
+def test_a_spec_with_an_impossible_ask_is_refused(values: dict[str, Any]) -> None:
     """What crossed a border is checked again."""
     with pytest.raises(InvalidInput):
-        AppSpec(AppKey("default", "development", "a"), ("serve",), {}, **values)  # type: ignore[arg-type]
+        spec(**values)
 
 
 def test_an_ask_is_told_as_people_say_it() -> None:

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
+from tests.daemon.fake import Machine
 from tests.daemon.token_harness import BothDoors, Box
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """A machine without apps."""
+    found = Machine(tmp_path, monkeypatch)
+    yield found
+    found.store.close()
 
 
 @pytest.fixture

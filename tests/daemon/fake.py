@@ -32,7 +32,7 @@ from flyted.plan.idle import Traffic
 from flyted.plan.ingress.state import IngressState, Listen
 from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import Layout
-from tests.plan.stored import DOMAIN, spec
+from tests.values import DOMAIN, spec
 
 if TYPE_CHECKING:
     from flyted.host.units import Units

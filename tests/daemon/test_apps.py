@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
-from collections.abc import AsyncGenerator, Iterator
-from pathlib import Path
+from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,14 +26,6 @@ from tests.daemon.fake import Machine, beside
 
 SUBORDINATE = 100_000  # subuid(5)
 KEY = AppKey("default", "development", "a")
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """A machine without apps."""
-    found = Machine(tmp_path, monkeypatch)
-    yield found
-    found.store.close()
 
 
 @pytest.fixture

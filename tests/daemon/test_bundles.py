@@ -12,7 +12,7 @@ import pytest
 from flyted.contract.errors import InvalidInput
 from flyted.daemon.apps.bundles import Bundles
 from flyted.plan.facts import StoredApp
-from tests.plan.stored import app
+from tests.values import app
 
 
 def memfd(data: bytes) -> tuple[int, str]:

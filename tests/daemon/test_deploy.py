@@ -25,7 +25,7 @@ from flyted.host.gpu_records import GpuRecords
 from flyted.host.models import Models
 from flyted.plan.images.build_unit import BuildSettings
 from tests.daemon.fake import Machine, beside
-from tests.plan.stored import spec
+from tests.values import spec
 
 KEY = AppKey("default", "development", "a")
 OLD, NEW = Replica("a", 1), Replica("a", 2)

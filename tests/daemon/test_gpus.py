@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,6 @@ from flyted.plan.gpus.facts import Inventory, Learned
 from tests.daemon.fake import Machine, beside
 from tests.plan.gpus import GIB, gpu, lease, process
 from tests.plan.gpus import machine as inventory_of_machine
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """A machine without apps."""
-    found = Machine(tmp_path, monkeypatch)
-    yield found
-    found.store.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,6 @@ from tests.plan.gpus import machine as inventory_of_machine
 
 HUGE = tuple((f"X{number}", "x" * MAX_TEXT) for number in range(LIMIT // MAX_TEXT + 1))
 """More variables than an app's units can be made with."""
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """A machine without apps."""
-    found = Machine(tmp_path, monkeypatch)
-    yield found
-    found.store.close()
 
 
 async def until(true: Callable[[], bool], seconds: float = 1000.0) -> None:

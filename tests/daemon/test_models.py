@@ -22,7 +22,7 @@ from flyted.host import models
 from flyted.host.models import Models
 from flyted.host.store import Store
 from tests.plan.engines.commands import with_parameters
-from tests.plan.stored import spec
+from tests.values import spec
 
 NAME = "Qwen/Qwen3-0.6B"
 COMMAND = ("vllm", "serve", NAME)

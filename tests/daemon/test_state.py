@@ -17,7 +17,7 @@ from flyted.host import database
 from flyted.host.identity import NONE
 from flyted.plan.facts import ImageFact
 from tests.host.vaults import MACHINE, state_folder
-from tests.plan.stored import spec
+from tests.values import spec
 
 
 class Machine:

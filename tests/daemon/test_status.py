@@ -13,7 +13,7 @@ from flyted.plan import facts as facts_module
 from flyted.plan.engines.shape import Shape, open_paths, shape_of
 from flyted.plan.facts import UnitFact
 from flyted.plan.reconcile import reconcile
-from tests.plan.stored import DOMAIN, app, facts, pair
+from tests.values import DOMAIN, app, facts, pair
 
 
 class Walked(dict[str, UnitFact]):

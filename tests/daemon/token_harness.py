@@ -23,7 +23,7 @@ from flyted.host.tokens import Tokens as Table
 from flyted.host.watch_files import FileWatch
 from flyted.plan.facts import ImageFact
 from tests.daemon.doors import Doors
-from tests.plan.stored import spec
+from tests.values import spec
 
 BOB, CAROL, ME = (1001, "bob"), (1002, "carol"), (os.getuid(), people.name_of(os.getuid()))
 

@@ -18,7 +18,7 @@ from flyted.plan.facts import ImageFact, Token
 from flyted.plan.gpus.facts import Learned
 from tests.host.vaults import ORG, opened, state_folder
 from tests.plan.gpus import lease
-from tests.plan.stored import spec
+from tests.values import spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,7 @@ from flyted.host.database import FORMATS, WAY_BACK
 from flyted.host.store import KEPT_FAILURES, KEPT_REVISIONS, Store
 from flyted.host.tokens import Tokens
 from flyted.plan.facts import ImageFact, Token
-from tests.plan.stored import spec
+from tests.values import spec
 
 pytestmark = pytest.mark.slow
 
@@ -234,7 +234,7 @@ WRITER = """
 import sys
 from flyted.host.store import Store
 from tests.host.test_store import IMAGE
-from tests.plan.stored import spec
+from tests.values import spec
 from pathlib import Path
 store = Store(Path(sys.argv[1]))
 print("ready", flush=True)

@@ -17,7 +17,7 @@ from flyted.contract.errors import FlytedError
 from flyted.contract.names import AppKey
 from flyted.host.store import Store
 from flyted.plan.facts import ImageFact
-from tests.plan.stored import spec
+from tests.values import spec
 
 pytestmark = pytest.mark.slow
 

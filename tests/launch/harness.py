@@ -181,6 +181,16 @@ class App:
         assert notice.startswith("READY=1\n"), (notice, self.out, self.err)
         return self
 
+    def ready_for_who_came_early(self) -> None:
+        """Wait for READY=1; a request that came before it is answered then, and so is one that comes after it."""
+        early: list[int] = []
+        asked = threading.Thread(target=lambda: early.append(self.get("/early")[0]))
+        asked.start()
+        self.ready()
+        assert self.get("/x")[1].endswith(" /x")
+        asked.join(START_S)
+        assert early == [200]
+
     def _wake_at_exit(self) -> None:
         self.process.wait()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, contextlib.suppress(OSError):

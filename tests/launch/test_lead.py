@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,13 +60,7 @@ def start(unit: Unit, tmp_path: Path, port: int, text: str, *more: str) -> App:
 def test_whatever_listens_is_served(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int, text: str) -> None:
     """A request that came before it listened is answered, too; and it ends when it is told to."""
     app = running(start(make_unit(), tmp_path, port, text))
-    early: list[int] = []
-    asked = threading.Thread(target=lambda: early.append(app.get("/early")[0]))
-    asked.start()
-    app.ready()
-    assert app.get("/x")[1].endswith(" /x")
-    asked.join(20)
-    assert early == [200]
+    app.ready_for_who_came_early()
     app.process.send_signal(signal.SIGTERM)
     assert app.process.wait(20) == 0
     with contextlib.suppress(ProcessLookupError):

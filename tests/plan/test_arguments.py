@@ -9,7 +9,7 @@ import pytest
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
 from flyted.plan.arguments import check, notes
-from tests.plan.stored import spec
+from tests.values import spec
 
 FSERVE = ("fserve", "--resolver-args", "m:v", "--")
 KEY = (SecretUse("K", env="K"),)

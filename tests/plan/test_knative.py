@@ -10,7 +10,7 @@ from flyted.contract.app import from_dict, to_dict
 from flyted.contract.names import AppKey, Replica
 from flyted.plan.knative import variables
 from flyted.plan.units import app_units
-from tests.plan.stored import spec, told
+from tests.values import spec, told
 
 NAMES = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flyted.contract.app import SecretUse
 from flyted.plan.facts import Capacity
 from flyted.plan.notes import notes
-from tests.plan.stored import MACHINE, spec
+from tests.values import MACHINE, spec
 
 
 def test_more_than_the_machine_has_is_said() -> None:

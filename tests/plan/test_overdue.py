@@ -6,7 +6,7 @@ from flyted.contract.names import Replica
 from flyted.plan.facts import UnitFact
 from flyted.plan.overdue import AGAIN_S, KILL_S, ending
 from flyted.plan.units import STOP_S
-from tests.plan.stored import pair
+from tests.values import pair
 
 A, B = Replica("a", 1), Replica("b", 1)
 

@@ -13,7 +13,7 @@ from flyted.plan.idle import Clock
 from flyted.plan.ingress.config import render_maps
 from flyted.plan.ingress.state import DEFAULT_TIMEOUT_MS, unavailable
 from flyted.plan.reconcile import DRAIN_S, RENEWALS, Plan, reconcile
-from tests.plan.stored import DOMAIN, app, facts, pair, quiet
+from tests.values import DOMAIN, app, facts, pair, quiet
 
 A1, A2 = Replica("a", 1), Replica("a", 2)
 HOST = "a.apps.localhost"

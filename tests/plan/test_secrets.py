@@ -12,7 +12,7 @@ from flyted.contract.gpu import Ask
 from flyted.contract.names import Replica
 from flyted.plan.secrets import GpuLease, OneSecret, Site, Sums, credential_id, grant, room, sums
 from flyted.plan.units import credential_ids
-from tests.plan.stored import app
+from tests.values import app
 
 USES = (SecretUse("API_KEY", env="API_KEY"), SecretUse("TOKEN", file="TOKEN"))
 APPS = (app("a", secrets=USES), app("b"))

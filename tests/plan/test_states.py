@@ -10,7 +10,7 @@ from flyted.launch import port, workdir
 from flyted.plan.facts import Failure, UnitFact
 from flyted.plan.gpus.facts import GpuFacts
 from flyted.plan.states import KEPT, STATE_OF, WAITING, notes_of, state_of
-from tests.plan.stored import app, facts, pair
+from tests.values import app, facts, pair
 
 A1 = Replica("a", 1)
 SYSTEMDS_STATES = (

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyted.contract.app import MAX_SECRETS, AppSpec, SecretUse
+from flyted.contract.app import MAX_SECRETS, SecretUse
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import AppKey, Replica
 from flyted.host.signatures import properties
@@ -19,7 +19,7 @@ from flyted.launch.options import parse
 from flyted.plan.app_folders import erase_unit, measure_unit
 from flyted.plan.command import quote
 from flyted.plan.units import Layout, UnitPair, app_units, bundle_path, socket_path
-from tests.plan.stored import spec, told
+from tests.values import spec, told
 
 BUNDLE = "a" * 64
 IMAGE = "/var/lib/flyted/images/0123"
@@ -267,7 +267,7 @@ def test_unit_and_credential_fit_into_the_address(name: str) -> None:
     key = AppKey("p" * 63, "d" * 63, name)
     many = tuple(SecretUse(f"K{n}", env=f"K{n}") for n in range(MAX_SECRETS))
     replica = Replica(key.id, 999_999_999, 9999)
-    pair = app_units(AppSpec(key=key, command=("x",), image={}, secrets=many), replica, image_path=IMAGE)
+    pair = app_units(spec(key=key, secrets=many), replica, image_path=IMAGE)
     assert max(len(replica.service) + len(i) for i in pair.credentials) <= 84
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from flyted.contract.app import AppSpec
 from flyted.contract.names import AppKey
 from flyted.plan.facts import ImageFact, Revision, StoredApp
 from flyted.plan.images.unused import KEPT_S, KEPT_WHEN_CROWDED_S, Sweep, in_use, is_crowded, sweep
+from tests.values import spec
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
 NOW = 1_800_000_000.0
@@ -57,7 +57,7 @@ def test_images_of_revisions_that_may_serve_are_in_use(status: str, number: int,
     """The one that serves, of a stopped app too, and one that comes up; not older ones nor one that failed."""
     key = AppKey("default", "development", "web")
     blank: dict[str, Any] = {"fingerprint": "", "reason": "", "created_at": 0.0}
-    revision = Revision(number, AppSpec(key, ("x",), {}), ImageFact("/i", hash=A), status=status, **blank)
+    revision = Revision(number, spec("web"), ImageFact("/i", hash=A), status=status, **blank)
     app = StoredApp(key, "stopped", 2, (revision,), 0.0, 0.0)
     assert in_use([app]) == (frozenset({A}) if used else frozenset())
     given = dataclasses.replace(revision, image=ImageFact("/opt/env"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from flyted.contract.app import SecretUse
 from flyted.plan.engines.shape import Shape, shape_of
-from tests.plan.stored import spec
+from tests.values import spec
 
 GIB = 1 << 30
 FSERVE = ("fserve", "--resolver", "r", "--resolver-args", "m:v", "--")

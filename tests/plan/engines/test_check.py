@@ -10,7 +10,7 @@ from flyted.contract.app import AppSpec, from_dict, to_dict
 from flyted.contract.errors import InvalidInput
 from flyted.plan.engines.check import check
 from flyted.plan.engines.vllm import OPENABLE
-from tests.plan.stored import spec
+from tests.values import spec
 
 VLLM = ("fserve", "--", "vllm-fserve", "serve", "m", "--port", "8080")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flyted.plan.engines.models import model_names
 from tests.plan.engines.commands import AUTH, FSERVE, KEY, LLAMA_ARGS, LLAMA_CPU, MODELS, added, shape
-from tests.plan.stored import spec
+from tests.values import spec
 
 
 def test_the_key_of_llama_server_is_no_argument() -> None:

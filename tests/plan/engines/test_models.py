@@ -9,7 +9,7 @@ import pytest
 
 from flyted.plan.engines.models import model_names, model_paths
 from tests.plan.engines.commands import FSERVE, KEY, LLAMA_ARGS, MODELS, SGLANG_ARGS, VLLM_ARGS, shape, with_parameters
-from tests.plan.stored import spec
+from tests.values import spec
 
 HF = (*LLAMA_ARGS[:1], "--hf-repo", "ggml-org/tiny-GGUF:Q4", *LLAMA_ARGS[3:])
 MOUNT, DRAFT = "/tmp/flyte/model", "/tmp/flyte/draft-model"

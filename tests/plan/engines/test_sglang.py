@@ -7,7 +7,7 @@ import pytest
 from flyted.contract.errors import Unsupported
 from flyted.plan.engines.check import check
 from tests.plan.engines.commands import FSERVE, GIB, KEY, SGLANG_ARGS, SGLANG_CPU, added, cpu_shape
-from tests.plan.stored import spec
+from tests.values import spec
 
 
 def test_sglang_is_told_that_it_has_a_processor_and_how_much_memory() -> None:

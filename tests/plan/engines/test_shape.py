@@ -29,7 +29,7 @@ from tests.plan.engines.commands import (
     cpu_shape,
     shape,
 )
-from tests.plan.stored import MACHINE, spec, told
+from tests.values import MACHINE, spec, told
 
 
 def test_what_a_plugin_quotes_for_flytes_shell_is_taken_back() -> None:

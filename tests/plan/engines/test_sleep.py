@@ -21,7 +21,7 @@ from flyted.plan.notes import notes
 from flyted.plan.reconcile import reconcile
 from flyted.plan.states import state_of
 from flyted.plan.units import app_units
-from tests.plan.stored import DOMAIN, MACHINE, app, facts, pair, quiet, spec, told
+from tests.values import DOMAIN, MACHINE, app, facts, pair, quiet, spec, told
 
 A1 = Replica("a", 1)
 VLLM: dict[str, Any] = {"command": ("vllm", "serve", "m"), "port": 8080, "engine_sleep": 1, "gpu_count": 1}

@@ -7,7 +7,7 @@ import pytest
 from flyted.contract.names import Replica
 from flyted.plan.units import app_units
 from tests.plan.engines.commands import FSERVE, GIB, SGLANG_ARGS, VLLM_ARGS, VLLM_CPU, added, cpu_shape, shape
-from tests.plan.stored import spec, told
+from tests.values import spec, told
 
 
 def test_vllm_listens_on_the_loopback_unless_the_file_says_otherwise() -> None:

@@ -1,4 +1,4 @@
-"""Values that the planner's tests start from."""
+"""Values that tests start from: an app, its units, the facts about them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MACHINE = Capacity(memory_bytes=24 << 30, cpu_cores=2)
 
 
 def spec(name: str = "a", **changes: Any) -> AppSpec:
-    """An AppSpec that runs."""
+    """Return an app of the default scope that runs; ``changes`` are fields of AppSpec."""
     values: dict[str, Any] = {"key": AppKey("default", "development", name), "command": ("fserve", "--"), "image": {}}
     return AppSpec(**{**values, **changes})
 
