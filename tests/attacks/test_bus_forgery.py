@@ -15,15 +15,14 @@ if not os.environ.get("FLYTED_IN_MACHINE"):
 
 from flyted.contract.errors import HostFailure
 from flyted.host.units import Units
-from tests.machine.kit.units import connected, do, must, place_hands, planned, run, serving, sh, spec, without_daemon
+from tests.machine.kit.units import connected, do, hands, must, planned, run, serving, sh, spec
 
 MANAGER = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _hands() -> Iterator[None]:
-    place_hands()
-    with without_daemon():
+    with hands():
         yield
 
 

@@ -18,7 +18,7 @@ from flyted.contract.names import AppKey, Replica
 from flyted.host.signatures import auxiliary, properties
 from flyted.launch.options import parse
 from flyted.plan.units import app_units
-from tests.plan.stored import spec
+from tests.values import spec
 
 PAYLOAD = "ExecStartPre=+/usr/bin/touch /root/PWN"
 LINE_ENDS = ["\n", "\r", "\r\n", "\0", "\x0b", "\x0c", "\x85", "\u2028", "\u2029", "\x1b"]
@@ -44,8 +44,8 @@ in_machine = pytest.mark.skipif(not os.environ.get("FLYTED_IN_MACHINE"), reason=
 
 FIELDS: dict[str, Callable[[str], AppSpec]] = {
     "name": lambda s: spec(f"a{s}b"),
-    "project": lambda s: AppSpec(key=AppKey(f"a{s}b", "d", "n"), command=("x",), image={}),
-    "domain": lambda s: AppSpec(key=AppKey("p", f"a{s}b", "n"), command=("x",), image={}),
+    "project": lambda s: spec(key=AppKey(f"a{s}b", "d", "n")),
+    "domain": lambda s: spec(key=AppKey("p", f"a{s}b", "n")),
     "command": lambda s: spec(command=("fserve", f"a{s}b")),
     "variable": lambda s: spec(env=(("A", f"a{s}b"),)),
     "variable's name": lambda s: spec(env=((f"A{s}B", "x"),)),
@@ -116,10 +116,9 @@ def test_a_path_that_would_change_is_refused(image: str) -> None:
 
 @pytest.fixture(scope="module")
 def _machine() -> Iterator[None]:
-    from tests.machine.kit.units import place_hands, without_daemon
+    from tests.machine.kit.units import hands
 
-    place_hands()
-    with without_daemon():
+    with hands():
         yield
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+PATIENCE_S = 20  # enough for an app that starts on a busy machine
 
 # outside they cannot even be read: they import what only the machine has (sudo tests/run runs them)
 collect_ignore_glob = [] if os.environ.get("FLYTED_IN_MACHINE") else ["*"]
@@ -18,3 +20,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.machine)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alice_may_serve() -> None:
+    """Each module begins with an alice who may use flyted, and whose programs trust its certificates."""
+    from tests.machine.kit.users import may_serve
+
+    may_serve()
+
+
+@pytest.fixture(scope="module")
+def hands() -> Iterator[None]:
+    """`hands` can be made the program of an app's units (kit/units.py), and no daemon stops those."""
+    from tests.machine.kit.units import hands
+
+    with hands():
+        yield
+
+
+@pytest.fixture
+def impatient() -> Iterator[int]:
+    """A start may take seconds instead of minutes; how many."""
+    from tests.machine.kit.settings import settings
+
+    with settings(f"[apps]\nstart_timeout = {PATIENCE_S}"):
+        yield PATIENCE_S

@@ -7,15 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.machine.kit.programs import portly, processes, serve, unit, write
-from tests.machine.kit.users import alice, answer, curl, forget_apps, forget_secrets, may_serve, refused
+from tests.machine.kit.users import alice, answer, curl, forget_apps, forget_secrets, refused
 
 CANARY = "CANARY word; id #5d1f"
 LINES = "-----BEGIN CERTIFICATE-----\nMIIB%41$A\n\tx\n-----END CERTIFICATE-----\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> Iterator[None]:
-    may_serve()
+def _secret() -> Iterator[None]:
     alice("flytectl", "secret", "create", "ARG_KEY", "-", "--replace", typed=CANARY)
     yield
     forget_apps("arg-")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine.kit.settings import settings
 from tests.machine.kit.users import (
     alice,
     answer,
@@ -22,8 +23,8 @@ from tests.machine.kit.users import (
     everything,
     forget_tokens,
     give,
-    may_serve,
     refused,
+    serve,
     until,
 )
 
@@ -41,7 +42,6 @@ def file(options: str = "", *, name: str = "bad", body: str = "", answer: str = 
 
 @pytest.fixture(scope="module", autouse=True)
 def _member() -> Iterator[None]:
-    may_serve()
     yield
     for app in answer("app", "ls", "--all")["apps"]:
         alice("flytectl", "app", "delete", "--yes", app["name"], "-p", app["project"], "-d", app["domain"])
@@ -220,7 +220,7 @@ def test_an_environment_that_is_none() -> None:
 @pytest.fixture(scope="module")
 def served() -> str:
     """An app that serves while something goes wrong around it; its URL."""
-    return alice("flytectl", "serve", "-q", file(answer="old")).stdout.strip()
+    return serve(file(answer="old"))
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -255,12 +255,7 @@ def test_a_daemon_that_is_down_is_explained_by_systemd(served: str) -> None:
 
 def test_a_daemon_that_cannot_start_is_explained(served: str) -> None:
     """A broken setting: the command does not hang but names it, as the journal does."""
-    settings = Path("/etc/flyted/flyted.toml")
-    before = settings.read_text() if settings.exists() else None
-    settings.parent.mkdir(exist_ok=True)
-    settings.write_text("[ingress]\nhttps_prot = 1\n")
-    try:
-        subprocess.run(["systemctl", "restart", "flyted"], check=False, capture_output=True)
+    with settings("[ingress]\nhttps_prot = 1"):
         said = refused("flytectl", "app", "ls", status=7)
         assert "it cannot start: " in said
         assert "there is no setting 'ingress.https_prot'" in said
@@ -269,11 +264,6 @@ def test_a_daemon_that_cannot_start_is_explained(served: str) -> None:
         )
         assert "there is no setting 'ingress.https_prot'" in journal.stdout
         assert curl(served)[0] == 200
-    finally:
-        settings.unlink()
-        if before is not None:
-            settings.write_text(before)
-        systemctl("restart", "flyted")
 
 
 def test_a_daemon_of_another_version_is_named() -> None:
@@ -308,7 +298,7 @@ def test_ports_that_are_taken_are_replaced_and_said() -> None:
         other.bind(("127.0.0.1", 443))
         other.listen()
         systemctl("start", "flyted", "flyted-ingress")
-        url = alice("flytectl", "serve", "-q", file(answer="old")).stdout.strip()
+        url = serve(file(answer="old"))
         assert re.search(r":\d+$", url)
         assert curl(url)[0] == 200
         found = {check["name"]: check for check in answer("doctor")["checks"]}
@@ -351,7 +341,7 @@ def fill(disk: Path) -> None:
 def test_a_full_disk_can_be_freed() -> None:
     """An app, a secret and a token are deleted without a byte left, even if flyted is restarted; nothing new fits."""
     forget_tokens("leaving")
-    url = alice("flytectl", "serve", "-q", file(name="leaving")).stdout.strip()
+    url = serve(file(name="leaving"))
     alice("flytectl", "app", "stop", "leaving")
     alice("flytectl", "token", "create", "--name", "leaving")
     with secret("LEAVING", "v"):

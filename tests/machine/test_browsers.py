@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.machine.kit.apps import serve
-from tests.machine.kit.users import alice, answer, by, join_group, refused
+from tests.machine.kit.users import alice, answer, by, refused
 
 HOME = Path("/home/alice")
 FIREFOX = HOME / ".mozilla/firefox/abcd1234.default-release"
@@ -26,7 +26,6 @@ CERTUTIL = Path("/usr/bin/certutil")
 @pytest.fixture(scope="module", autouse=True)
 def _browsers() -> Iterator[None]:
     """Alice has used both browsers: their databases are there, made by her."""
-    join_group()
     for store in STORES:
         shutil.rmtree(store, ignore_errors=True)
         alice("mkdir", "-p", str(store))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.apps import serve, state, write
-from tests.machine.kit.users import alice, answer, by, curl, everything, give, may_serve, running, until
+from tests.machine.kit.users import alice, answer, by, curl, everything, give, running, until
 from tests.machine.test_failed_starts import HANGS
 
 APP = "called-off"
@@ -27,11 +27,6 @@ env = flyte.app.AppEnvironment(
     resources=flyte.Resources(cpu=1, memory="128Mi"),
 )
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> None:
-    may_serve()
 
 
 @pytest.fixture(autouse=True)

@@ -21,8 +21,8 @@ from tests.machine.kit.users import (
     forget_tokens,
     give,
     lines_of,
-    may_serve,
     running,
+    serve,
     until,
 )
 
@@ -35,12 +35,11 @@ SOURCE = (EXAMPLES / "hello.py").read_text()
 @pytest.fixture(autouse=True)
 def _served() -> Iterator[None]:
     """The app's first revision, made by alice in this test; no token and no secret of the tests."""
-    may_serve()
     forget_apps(APP)
     forget_secrets(SECRET)
     forget_tokens("who-ci")
     give("who.py", SOURCE.replace('"hello"', f'"{APP}"'))
-    alice("flytectl", "serve", "-q", "who.py")
+    serve("who.py")
     yield
     forget_apps(APP)
     forget_secrets(SECRET)
@@ -70,7 +69,7 @@ def test_each_verb_of_an_app_names_who_did_it() -> None:
     assert last("FLYTED_VERB=app.serve", f"FLYTED_APP={APP}") == (
         f"app serve {APP}: done (revision {found['revision']}), {ALICE}"
     )
-    alice("flytectl", "serve", "-q", "who.py")
+    serve("who.py")
     assert last("FLYTED_VERB=app.serve", f"FLYTED_APP={APP}").startswith(f"app serve {APP}: unchanged (")
     alice("flytectl", "app", "sleep", APP)
     assert last("FLYTED_VERB=app.sleep") == f"app sleep {APP}: done, {ALICE}"
@@ -153,7 +152,7 @@ def test_who_deletes_is_known_afterwards() -> None:
     """The next app of the name begins its log with it."""
     subprocess.run(["flytectl", "app", "delete", "--yes", APP], check=True)
     assert last(f"FLYTED_APP={APP}") == f"app delete {APP}: done, by root (uid 0)"
-    alice("flytectl", "serve", "-q", "who.py")
+    serve("who.py")
     said = [line for line in alice("flytectl", "logs", APP, "-n", "500").stdout.splitlines() if " flyted: " in line]
     deleted = next(n for n, line in enumerate(said) if "app delete" in line and "by root" in line)
     assert any("app serve" in line for line in said[deleted:])

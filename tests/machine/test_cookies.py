@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.kit.users import alice, by, forget_apps, give, may_serve
+from tests.machine.kit.users import alice, by, forget_apps, give, serve
 
 pytestmark = pytest.mark.skipif(
     shutil.which("chromium") is None, reason="chromium is not installed: apt install chromium"
@@ -58,14 +58,13 @@ env = FastAPIAppEnvironment(
 @pytest.fixture(scope="module")
 def urls() -> Iterator[tuple[str, str]]:
     """Two apps of the same code, and a browser that trusts them."""
-    may_serve()
     alice("mkdir", "-p", ".pki/nssdb")
     if by("alice", "certutil", "-L", "-d", "sql:.pki/nssdb").returncode:
         alice("certutil", "-N", "--empty-password", "-d", "sql:.pki/nssdb")
     alice("sudo", "flytectl", "ca", "install")
     names = ("cookie-one", "cookie-two")
     files = [give(f"{name.replace('-', '_')}.py", SOURCE % name) for name in names]
-    one, two = (alice("flytectl", "serve", "-q", file).stdout.strip() for file in files)
+    one, two = (serve(file) for file in files)
     yield one, two
     forget_apps("cookie-")
 

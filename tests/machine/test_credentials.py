@@ -8,7 +8,7 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -19,19 +19,14 @@ from flyted.daemon.apps.deploy import SECRETS_LIMIT
 from flyted.daemon.secrets.credentials import Credentials
 from flyted.plan.secrets import room, sums
 from flyted.plan.units import UnitPair
-from tests.machine.kit.units import connected, do, place_hands, planned, run, sh, spec, without_daemon
+from tests.machine.kit.units import connected, do, planned, run, sh, spec
+
+pytestmark = pytest.mark.usefixtures("hands")
 
 READ = (
     "(lambda d: {n: (len(v), __import__('hashlib').sha256(v).hexdigest()) for n in os.listdir(d)"
     " for v in [open(d + '/' + n, 'rb').read()]})(os.environ['CREDENTIALS_DIRECTORY'])"
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _hands() -> Iterator[None]:
-    place_hands()
-    with without_daemon():
-        yield
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, may_serve, refused
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, refused
 
 APP = "data-notes"
 STATE = Path(f"/var/lib/private/flyted-app-{APP}")
@@ -92,7 +92,6 @@ def serve(version: str, *, page: str = "page.html", fails: bool = False) -> str:
 
 @pytest.fixture(autouse=True)
 def _alone() -> Iterator[None]:
-    may_serve()
     forget_apps(APP)
     yield
     forget_apps(APP)

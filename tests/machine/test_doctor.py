@@ -11,12 +11,12 @@ import pytest
 from flytectl.checks import names_hint
 from flyted.daemon.doctor import listens, names
 from flyted.plan.ingress.state import Listen
-from tests.machine.kit.users import by, environment, join_group
+from tests.machine.kit.settings import SETTINGS, settings
+from tests.machine.kit.users import by, environment
 
 
 def test_a_name_server_that_apps_cannot_ask_is_named() -> None:
     """A resolver on 127.0.0.1 is closed to apps: doctor says so, with what to do, and is content when it is gone."""
-    join_group()
     file = Path("/etc/resolv.conf")
     before = file.read_text()
     try:
@@ -34,7 +34,6 @@ def test_a_name_server_that_apps_cannot_ask_is_named() -> None:
 
 def test_right_after_newgrp_nothing_is_wrong_with_the_group() -> None:
     """README's own order: adduser, newgrp, doctor. newgrp(1) makes the group the effective one, and only that."""
-    join_group()
     done = subprocess.run(
         ["setpriv", "--reuid=alice", "--regid=flyted", "--clear-groups", "--", "flytectl", "doctor", "--json"],
         cwd="/home/alice", env=environment("alice"), capture_output=True, text=True, check=False,
@@ -46,21 +45,13 @@ def test_right_after_newgrp_nothing_is_wrong_with_the_group() -> None:
 @pytest.mark.parametrize("user", ["alice", "root"])
 def test_bad_settings_are_told_by_every_command(user: str) -> None:
     """The daemon ends with a reason, which systemd keeps: doctor shows it to users who may read no journal."""
-    join_group()
-    file = Path("/etc/flyted/flyted.toml")
-    before = file.read_bytes() if file.exists() else None
-    try:
-        file.write_text('[ingress]\nlisten = "192.0.2.1"\n')
-        subprocess.run(["systemctl", "restart", "flyted"], check=False, capture_output=True)
+    with settings('[ingress]\nlisten = "192.0.2.1"'):
         found = json.loads(by(user, "flytectl", "doctor", "--json").stdout)
         said = by(user, "flytectl", "app", "ls").stderr
-    finally:
-        file.unlink() if before is None else file.write_bytes(before)
-        subprocess.run(["systemctl", "restart", "flyted"], check=True)
     (daemon,) = [check for check in found["checks"] if check["name"] == "daemon"]
     assert found["ok"] is False
     for text in (daemon["detail"], said):
-        assert f'it cannot start: {file}: ingress.listen must be a list of IP addresses, as ["127.0.0.1"' in text
+        assert f'it cannot start: {SETTINGS}: ingress.listen must be a list of IP addresses, as ["127.0.0.1"' in text
     answered = {c["name"]: c for c in json.loads(by(user, "flytectl", "doctor", "--json").stdout)["checks"]}
     assert answered["daemon"]["detail"].endswith(" answers")
     assert "on 127.0.0.1, ::1: open to this machine only" in answered["ingress"]["detail"]

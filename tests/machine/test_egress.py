@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.machine.kit.users import alice, answer, curl, give, may_serve
+from tests.machine.kit.users import alice, answer, curl, give, serve
 
 OUTER = "192.0.2.7"  # documentation address (RFC 5737): one more of this machine's own while these tests run
 APP = "egress"
@@ -40,7 +40,6 @@ env = FastAPIAppEnvironment(
 
 @pytest.fixture(scope="module", autouse=True)
 def _served_file() -> Iterator[None]:
-    may_serve()
     give("egress.py", SOURCE)
     yield
     alice("flytectl", "app", "delete", "--yes", APP)
@@ -69,10 +68,6 @@ def greeter() -> Iterator[int]:
         subprocess.run(["ip", "address", "del", f"{OUTER}/32", "dev", "lo"], check=True)
 
 
-def serve(*options: str) -> str:
-    return alice("flytectl", "serve", "-q", *options, "egress.py").stdout.strip()
-
-
 def reached(url: str, port: int) -> str:
     """What the app gets when it connects; that it answers at all is asserted."""
     status, body = curl(f"{url}/reach?host={OUTER}&port={port}")
@@ -88,18 +83,18 @@ def shown() -> tuple[bool, bool]:
 
 def test_an_app_connects_out_unless_it_was_served_without_egress(greeter: int) -> None:
     """Open by default, closed by the flag, open again without it: each is a revision, and ``app get`` says which."""
-    url = serve()
+    url = serve("egress.py")
     assert reached(url, greeter) == "hello from outside"
     assert shown() == (True, True)
 
-    assert serve("--no-egress") == url
+    assert serve("egress.py", "--no-egress") == url
     assert "Error" in reached(url, greeter)
     assert shown() == (False, False)
     closed = answer("app", "get", APP)["revision"]
-    assert serve("--no-egress") == url
+    assert serve("egress.py", "--no-egress") == url
     assert answer("app", "get", APP)["revision"] == closed
 
-    assert serve() == url
+    assert serve("egress.py") == url
     assert reached(url, greeter) == "hello from outside"
     assert shown() == (True, True)
     assert answer("app", "get", APP)["revision"] > closed
@@ -107,7 +102,7 @@ def test_an_app_connects_out_unless_it_was_served_without_egress(greeter: int) -
 
 def test_a_closed_app_stays_closed_after_a_wake(greeter: int) -> None:
     """The flag belongs to the revision, not to one start."""
-    url = serve("--no-egress")
+    url = serve("egress.py", "--no-egress")
     alice("flytectl", "app", "sleep", APP)
     assert "Error" in reached(url, greeter)
     alice("flytectl", "app", "stop", APP)

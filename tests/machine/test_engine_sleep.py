@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.machine.kit import users
 from tests.machine.kit.gpus import ONE, driver, has, holders, pid_of, serve, show
 from tests.machine.kit.users import (
     alice,
@@ -26,7 +27,6 @@ from tests.machine.kit.users import (
     forget_apps,
     forget_secrets,
     give,
-    may_serve,
     refused,
     running,
     until,
@@ -51,8 +51,7 @@ env = flyte.app.AppEnvironment(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> Iterator[None]:
-    may_serve()
+def _secret() -> Iterator[None]:
     alice("flytectl", "secret", "create", "SLEEPY_KEY", "-", "--replace", typed=KEY)
     yield
     for app in answer("app", "ls", "--all")["apps"]:
@@ -80,7 +79,7 @@ def write(
 def serve_sleeper(name: str, *options: str, idle: str = "sleep", **how: object) -> str:
     """Serves it; its URL."""
     file = write(name, *options, **how)  # type: ignore[arg-type]
-    return alice("flytectl", "serve", "-q", "--idle", idle, file).stdout.strip()
+    return users.serve(file, "--idle", idle)
 
 
 def state(name: str) -> str:

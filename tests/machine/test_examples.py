@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit.users import EXAMPLES, alice, answer, curl, may_serve
+from tests.machine.kit.users import EXAMPLES, alice, answer, curl, serve
 
 INSTALLED = Path("/usr/share/doc/flyted/examples")
 
@@ -17,9 +17,8 @@ INSTALLED = Path("/usr/share/doc/flyted/examples")
 @pytest.fixture(scope="module")
 def hello() -> Iterator[str]:
     """The smallest example, copied by alice and served as it is; its URL."""
-    may_serve()
     alice("cp", str(INSTALLED / "hello.py"), ".")
-    yield alice("flytectl", "serve", "-q", "hello.py").stdout.strip()
+    yield serve("hello.py")
     alice("flytectl", "app", "delete", "--yes", "hello")
 
 

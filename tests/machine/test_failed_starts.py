@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.machine.kit import users
 from tests.machine.kit.apps import serve, write
-from tests.machine.kit.users import alice, answer, by, curl, forget_apps, forget_secrets, give, may_serve, until
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, forget_secrets, give, until
 
-SETTINGS = Path("/etc/flyted/flyted.toml")
 APP, FIRST = "start-worse", "start-first"
-PATIENCE_S = 20  # enough for an app that starts on a busy machine
 
 RAISES = "raise RuntimeError('cannot go on')"
 EXITS = "print('last words'); sys.exit(0)"
@@ -60,8 +57,7 @@ app.router.lifespan_context = for_ever
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> Iterator[None]:
-    may_serve()
+def _forgotten() -> Iterator[None]:
     yield
     by("alice", "flytectl", "app", "delete", "--yes", APP)  # may not be there: a part of the tests ran
 
@@ -70,20 +66,6 @@ def _alice_may() -> Iterator[None]:
 def served() -> str:
     """An app that serves, before its file gets worse; its URL."""
     return serve(APP, version="old")
-
-
-@pytest.fixture
-def impatient() -> Iterator[None]:
-    """A start may take seconds instead of minutes: an operator's setting, flyted.toml(5)."""
-    before = SETTINGS.read_text() if SETTINGS.exists() else None
-    SETTINGS.parent.mkdir(exist_ok=True)
-    SETTINGS.write_text(f"{before or ''}\n[apps]\nstart_timeout = {PATIENCE_S}\n")
-    subprocess.run(["systemctl", "restart", "flyted"], check=True)
-    yield
-    SETTINGS.unlink()
-    if before is not None:
-        SETTINGS.write_text(before)
-    subprocess.run(["systemctl", "restart", "flyted"], check=True)
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +144,7 @@ def test_a_crash_after_the_start_is_told_as_one() -> None:
 def test_a_secret_that_is_gone_at_a_wake_is_named() -> None:
     """Not as damage of what launch was given: with the command that brings it back, after which the app recovers."""
     alice("flytectl", "secret", "create", "START_KEY", "-", typed="a-value-of-some-length")
-    url = alice("flytectl", "serve", "-q", give("start_keyed.py", KEYED)).stdout.strip()
+    url = users.serve(give("start_keyed.py", KEYED))
     alice("flytectl", "secret", "delete", "--yes", "START_KEY")
     alice("flytectl", "app", "sleep", "start-keyed")
     assert curl(url)[0] in (502, 503)
@@ -176,19 +158,17 @@ def test_a_secret_that_is_gone_at_a_wake_is_named() -> None:
     alice("flytectl", "secret", "delete", "--yes", "START_KEY")
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_new_revision_that_never_listens(served: str) -> None:
+def test_a_new_revision_that_never_listens(served: str, impatient: int) -> None:
     """It is given up when ``start_timeout`` is over; the message names that time, and the last lines are shown."""
     shown = falls_back(served, HANGS, "last words")
-    assert f"it did not serve within {PATIENCE_S} s: last words" in shown
+    assert f"it did not serve within {impatient} s: last words" in shown
     failure = answer("app", "get", APP)["last_failure"]
-    assert f"it did not serve within {PATIENCE_S} s" in failure["reason"]
+    assert f"it did not serve within {impatient} s" in failure["reason"]
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_first_revision_that_never_gets_ready() -> None:
+def test_a_first_revision_that_never_gets_ready(impatient: int) -> None:
     """An app whose own start-up never ends: nothing keeps running; it can be looked at, and deleted."""
-    assert f"it did not serve within {PATIENCE_S} s" in fails(FIRST, NEVER_UP, "last words")
+    assert f"it did not serve within {impatient} s" in fails(FIRST, NEVER_UP, "last words")
     app = answer("app", "get", FIRST)
     assert (app["state"], app["units"]) == ("failed", [])
     alice("flytectl", "app", "delete", "--yes", FIRST)

@@ -20,7 +20,6 @@ from tests.machine.kit.users import (
     forget_apps,
     forget_secrets,
     give,
-    may_serve,
     refused,
     until,
 )
@@ -47,7 +46,6 @@ TOKENS = {"aws/token": "of-aws", "gcp/token": "of-gcp", "token": "of-none"}
 def _prepared() -> Iterator[None]:
     """Each test makes the first revision of its apps: much is said of a new one only."""
     prepare()
-    may_serve()
     forget_apps("field-")
     forget_secrets(*TOKENS)
     yield

@@ -12,7 +12,7 @@ import pytest
 from tests.machine.kit import gpus
 from tests.machine.kit import programs as portly
 from tests.machine.kit.stock_sdk import FOLDER, flyte, prepare, refused
-from tests.machine.kit.users import alice, answer, by, curl, give, may_serve, until
+from tests.machine.kit.users import alice, answer, by, curl, give, until
 
 FUNCTION = """
 import flyte
@@ -44,7 +44,6 @@ async def serve(greeting):
 @pytest.fixture(scope="module", autouse=True)
 def _prepared() -> None:
     prepare()
-    may_serve()
 
 
 @pytest.fixture(autouse=True)

@@ -32,22 +32,16 @@ from tests.machine.kit.gpus import (
     show,
     write,
 )  # fmt: skip
-from tests.machine.kit.users import alice, answer, by, curl, everything, give, may_serve, refused, running, until
+from tests.machine.kit.settings import settings
+from tests.machine.kit.users import alice, answer, by, curl, everything, give, refused, running, until
 
-SETTINGS = Path("/etc/flyted/flyted.toml")
 WAIT_S = 12
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _gpus() -> Iterator[None]:
-    may_serve()
-    before = SETTINGS.read_text() if SETTINGS.exists() else None
-    SETTINGS.write_text(f"{before or ''}\n[apps]\ngpu_wait = {WAIT_S}\n")
-    subprocess.run(["systemctl", "restart", "flyted"], check=True)
-    with driver():
+    with settings(f"[apps]\ngpu_wait = {WAIT_S}"), driver():
         yield
-    SETTINGS.unlink() if before is None else SETTINGS.write_text(before)
-    subprocess.run(["systemctl", "restart", "flyted"], check=True)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.machine.kit.apps import state
-from tests.machine.kit.users import alice, answer, curl, forget_apps, give, may_serve, refused, until
+from tests.machine.kit.users import alice, answer, curl, forget_apps, give, refused, serve, until
 
 PROGRAM = Path(__file__).parents[1] / "apps" / "grpc_echo.py"
 SOURCE = """
@@ -65,8 +65,7 @@ CA = "/etc/flyted/ca.pem"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> Iterator[None]:
-    may_serve()
+def _program() -> Iterator[None]:
     give("grpc_echo.py", PROGRAM.read_text())
     yield
     forget_apps("grpc-")
@@ -95,7 +94,7 @@ def ca() -> str:
 
 def test_a_grpc_server_is_called_streams_and_wakes() -> None:
     """Messages, status, metadata, trailers and streams in both directions; asleep, the first call wakes it."""
-    url = alice("flytectl", "serve", "-q", write("grpc-open")).stdout.strip()
+    url = serve(write("grpc-open"))
     assert answer("app", "get", "grpc-open")["protocol"] == "h2c"
     for _ in range(2):
         found = call("grpc-open", url)
@@ -112,7 +111,7 @@ def test_a_grpc_server_is_called_streams_and_wakes() -> None:
 
 def test_a_grpc_server_that_asks_for_a_token() -> None:
     """In the metadata `authorization`; without it a call ends at once, with gRPC's own word for it."""
-    url = alice("flytectl", "serve", "-q", write("grpc-closed", auth=True)).stdout.strip()
+    url = serve(write("grpc-closed", auth=True))
     assert call("grpc-closed", url)["failed"][0] == "UNAUTHENTICATED"
     found = call("grpc-closed", url, alice("flytectl", "token").stdout.strip())
     assert (found["echo"], "x-flyte-user" in found["names"], "authorization" in found["names"]) == (
@@ -130,14 +129,14 @@ def function(name: str, package: str, body: str) -> str:
 
 def test_a_server_function_may_speak_it() -> None:
     """grpcio by calls, streams and a wake; hypercorn, to a client that knows HTTP/1.1 only."""
-    url = alice("flytectl", "serve", "-q", function("grpc-function", "grpcio", GRPC)).stdout.strip()
+    url = serve(function("grpc-function", "grpcio", GRPC))
     for _ in range(2):
         found = call("grpc-function", url)
         assert (found["echo"], found["chat"], found["rest"]) == ("hello", ["one!", "two!"], 0)
         until(lambda: answer("app", "get", "grpc-function")["requests"]["in_flight"] == 0)
         alice("flytectl", "app", "sleep", "grpc-function")
         assert state("grpc-function") == "sleeping"
-    url = alice("flytectl", "serve", "-q", function("grpc-hypercorn", "hypercorn", HYPERCORN)).stdout.strip()
+    url = serve(function("grpc-hypercorn", "hypercorn", HYPERCORN))
     assert curl(f"{url}/", "--http1.1") == (200, "2")
 
 

@@ -28,9 +28,9 @@ from tests.machine.kit.users import (
     forget_apps,
     give,
     lines_of,
-    may_serve,
     refused,
     running,
+    serve,
     until,
 )
 
@@ -76,8 +76,7 @@ ATTACK = """
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> Iterator[None]:
-    may_serve()
+def _forgotten() -> Iterator[None]:
     yield
     forget_apps("images-")
 
@@ -197,8 +196,8 @@ def test_two_apps_that_need_one_new_image_share_its_build() -> None:
 
 def test_an_image_that_no_app_needs_goes_a_week_later() -> None:
     """Not with the last app that used it; then with the next look, and what of uv's cache no other image shares."""
-    alice("flytectl", "serve", "-q", app("images-gone", "iniconfig==2.1.0"))
-    alice("flytectl", "serve", "-q", app("images-kept"))
+    serve(app("images-gone", "iniconfig==2.1.0"))
+    serve(app("images-kept"))
     gone, kept = image_of("images-gone")["hash"], image_of("images-kept")["hash"]
     alice("flytectl", "app", "delete", "--yes", "images-gone")
     until(lambda: gone in json.loads(NOTES.read_text()))
@@ -237,7 +236,7 @@ def test_an_existing_environment_is_used() -> None:
     packages = next(python.glob("lib/python*/site-packages"))
     packages.joinpath("sdk.pth").write_text(f"/usr/lib/flyted/sdk/{version}\n/usr/lib/flyted/sdk\n")
     try:
-        url = alice("flytectl", "serve", "-q", app("images-env"), "--python-env", str(python)).stdout.strip()
+        url = serve(app("images-env"), "--python-env", str(python))
         assert curl(url) == (200, '"here"')
         assert image_of("images-env")["path"] == str(python)
         assert f"environment {python}, as given" in alice("flytectl", "app", "get", "images-env").stdout

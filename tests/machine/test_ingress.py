@@ -8,22 +8,16 @@ import re
 import socket
 import subprocess
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
-
+from tests.machine.kit import users
 from tests.machine.kit.apps import Load, request, serve, trusted
+from tests.machine.kit.settings import settings
 from tests.machine.kit.units import must, sh
-from tests.machine.kit.users import alice, answer, curl, give, may_serve, until
+from tests.machine.kit.users import alice, answer, curl, give, until
 
 UNIT = "flyted-ingress.service"
 SOCKET = "flyted-ingress.socket"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> None:
-    may_serve()
 
 
 def processes() -> list[str]:
@@ -109,7 +103,7 @@ env = FastAPIAppEnvironment(
 
 def test_a_field_behind_the_body_is_no_header() -> None:
     """Nobody names a user there, or anything else: httptools hands trailers to uvicorn as it does headers."""
-    url = alice("flytectl", "serve", "-q", give("trailing.py", TRAILERS)).stdout.strip()
+    url = users.serve(give("trailing.py", TRAILERS))
     where = urlsplit(url)
     chunked = "1\r\nx\r\n0\r\nX-Flyte-User: root\r\nX-Other: y\r\n\r\n"
     ask = f"POST / HTTP/1.1\r\nHost: {where.hostname}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -202,21 +196,11 @@ def test_a_kill_refuses_no_connection() -> None:
 def test_other_ports_take_a_restart_of_the_daemon() -> None:
     """New settings count at once, there and back; HAProxy follows without being told."""
     url = serve("steady")
-    settings = Path("/etc/flyted/flyted.toml")
-    before = settings.read_text() if settings.exists() else None
-    settings.parent.mkdir(exist_ok=True)
-    try:
-        settings.write_text('[ingress]\nhttps_port = 9443\nhttp_port = 9080\nlisten = ["127.0.0.1"]\n')
-        must("systemctl", "restart", "flyted.service")
+    with settings('[ingress]\nhttps_port = 9443\nhttp_port = 9080\nlisten = ["127.0.0.1"]'):
         other = answer("app", "get", "steady")["url"]
         assert other == f"https://{urlsplit(url).hostname}:9443"
         assert curl(other)[0] == 200
         assert sh("systemctl", "show", "-P", "Listen", SOCKET).count("Stream") == 3
-    finally:
-        settings.unlink()
-        if before is not None:
-            settings.write_text(before)
-        must("systemctl", "restart", "flyted.service")
     assert answer("app", "get", "steady")["url"] == url
     assert curl(url)[0] == 200
     alice("flytectl", "app", "delete", "--yes", "steady")

@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
 from flyted.host.journal import Entry, follow, read
-from tests.machine.kit.units import connected, do, place_hands, planned, run, serving, sh, spec, without_daemon
+from tests.machine.kit.units import connected, do, planned, run, serving, sh, spec
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _hands() -> Iterator[None]:
-    place_hands()
-    with without_daemon():
-        yield
+pytestmark = pytest.mark.usefixtures("hands")
 
 
 async def last(unit: str, lines: int = 100, *, newest_run: bool = False) -> list[Entry]:

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine.kit import users
 from tests.machine.kit.apps import Load, request, serve, state, trusted, websocket, write
 from tests.machine.kit.programs import unit
-from tests.machine.kit.users import alice, answer, curl, forget_apps, lines_of, may_serve, refused, running, until
+from tests.machine.kit.users import alice, answer, curl, forget_apps, lines_of, refused, running, until
 
 KILLS = int(os.environ.get("FLYTED_TEST_KILLS", "3"))  # 100 before a release
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> Iterator[None]:
-    may_serve()
+def _forgotten() -> Iterator[None]:
     yield
     forget_apps("life-")
 
@@ -128,7 +128,7 @@ def test_a_new_revision_takes_over_without_a_lost_request() -> None:
         load = Load(url)
         await load.during(1)
         file = write("life-load", version="2")
-        await load.during(5, asyncio.to_thread(alice, "flytectl", "serve", "-q", file))
+        await load.during(5, asyncio.to_thread(users.serve, file))
         assert set(load.results) == {"200"}
 
     asyncio.run(replace())

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine.kit import programs
 from tests.machine.kit.apps import state
 from tests.machine.kit.programs import do, portly, unit, write
-from tests.machine.kit.users import alice, answer, by, curl, everything, forget_apps, may_serve, refused, until
+from tests.machine.kit.users import alice, answer, by, curl, everything, forget_apps, refused, until
 
 MIB = 1 << 20
 SLOW_S = 200
@@ -34,16 +35,15 @@ PYTHON = ("--python-env", "/opt/limits")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> Iterator[None]:
-    may_serve()
+def _environment() -> Iterator[None]:
     alice("sudo", "python3", "-m", "venv", "--without-pip", PYTHON[1])
     yield
     forget_apps("limit-")
 
 
 def serve(name: str, **how: str) -> str:
-    """Serves the program with these resources; its URL."""
-    return alice("flytectl", "serve", "-q", *PYTHON, write(name, portly(), **how)).stdout.strip()  # type: ignore[arg-type]
+    """Serve the program with these resources; its URL."""
+    return programs.serve(name, portly(), *PYTHON, **how)
 
 
 def show(name: str, key: str) -> str:

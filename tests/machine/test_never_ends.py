@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit import gpus
+from tests.machine.kit import gpus, users
 from tests.machine.kit.apps import serve
 from tests.machine.kit.gpus import L40S, ONE
-from tests.machine.kit.users import alice, answer, by, curl, may_serve, running, until
+from tests.machine.kit.users import alice, answer, by, curl, running, until
 
 APP = "never-ends"
 HOLDER, NEXT = "never-gives-way", "waits-for-it"
@@ -31,7 +31,6 @@ threading.Thread(target=cling, daemon=True).start()
 
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
-    may_serve()
     yield
     for name in (APP, HOLDER, NEXT):
         by("alice", "flytectl", "app", "delete", "--yes", name)
@@ -63,7 +62,7 @@ def test_its_gpu_comes_back_when_it_is_killed() -> None:
     """It is to give way to an app that waits for the only GPU: that one gets it, by no hand of anybody's."""
     with gpus.driver():
         gpus.has(ONE)
-        alice("flytectl", "serve", "-q", gpus.write(HOLDER, at_start=CLINGS))
+        users.serve(gpus.write(HOLDER, at_start=CLINGS))
         pid = gpus.pid_of(HOLDER)
         gpus.has(ONE, f"proc {L40S} {pid} 2048")
         assert gpus.holders(L40S)[HOLDER]["used_bytes"] == 2 << 30

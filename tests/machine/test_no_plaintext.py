@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.leaks import Search
-from tests.machine.kit.users import alice, answer, curl, give, may_serve, until
+from tests.machine.kit.users import alice, answer, curl, give, serve, until
 
 CANARY = "CANARY-" + secrets.token_hex(12)
 NEXT = "CANARY-" + secrets.token_hex(12)
@@ -50,11 +50,10 @@ pytestmark = pytest.mark.once
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The app with the canary, while everything on D-Bus is written down."""
-    may_serve()
     with SEARCH.never_on_the_bus():
         alice("flytectl", "secret", "create", "CANARY", "-", typed=CANARY)
         give("canary.py", APP)
-        yield alice("flytectl", "serve", "-q", "canary.py").stdout.strip()
+        yield serve("canary.py")
 
 
 def test_the_search_finds_what_is_there() -> None:

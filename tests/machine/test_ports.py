@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.machine.kit import users
 from tests.machine.kit.apps import Load, request, state, trusted, websocket
 from tests.machine.kit.leaks import Search
 from tests.machine.kit.programs import portly, processes, serve, unit, write
@@ -24,12 +25,10 @@ from tests.machine.kit.users import (
     forget_secrets,
     give,
     lines_of,
-    may_serve,
     refused,
     running,
     until,
 )  # fmt: skip
-from tests.machine.test_failed_starts import impatient  # noqa: F401
 
 TEN = [f"port-ten-{number}" for number in range(10)]
 CANARY = "CANARY-9c41d0b7e2"
@@ -37,8 +36,7 @@ SEARCH = Search(CANARY)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> Iterator[None]:
-    may_serve()
+def _forgotten() -> Iterator[None]:
     yield
     forget_apps("port-")
     forget_secrets("PORT_KEY")
@@ -289,7 +287,7 @@ def test_a_secret_argument_of_another_program_is_refused_unless_it_is_allowed() 
     assert "would show secret PORT_KEY to everybody in its arguments" in done.stderr
     assert SEARCH.in_command_lines() == []
     assert CANARY not in done.stderr + done.stdout
-    assert curl(alice("flytectl", "serve", "-q", "--allow-secret-in-argv", file).stdout.strip())[0] in (200, 404)
+    assert curl(users.serve(file, "--allow-secret-in-argv"))[0] in (200, 404)
     assert len(SEARCH.in_command_lines()) == 1
 
 

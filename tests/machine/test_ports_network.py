@@ -8,15 +8,14 @@ import json
 import shutil
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flyted.net import plan
-from tests.machine.kit.programs import do, portly, processes, reach, serve, unit, write
-from tests.machine.kit.users import alice, answer, by, curl, may_serve, until
+from tests.machine.kit.programs import do, listening, portly, processes, reach, serve, unit, write
+from tests.machine.kit.users import alice, answer, by, curl, until
 
 # a pretend internet: one other machine, on documentation addresses (RFC 5737), with a metadata service beside it
 OUTSIDE, HOST, GATEWAY, METADATA = "203.0.113.7", "192.0.2.130", "192.0.2.129", "169.254.169.254"
@@ -68,7 +67,6 @@ def transient(name: str, source: str, *options: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _internet() -> Iterator[None]:
-    may_serve()
     sh(
         f"ip netns add internet; ip link add host0 type veth peer name far0 netns internet;"
         f"ip addr add {HOST}/30 dev host0; ip link set host0 up;"
@@ -105,22 +103,6 @@ def own_address(url: str) -> str:
     """The address that an app has in its network."""
     source = "import socket\ns = socket.socket(2, 2)\ns.connect(('203.0.113.7', 9))\nresult = s.getsockname()[0]"
     return do(url, source).strip("'")
-
-
-@contextlib.contextmanager
-def listening(address: str) -> Iterator[int]:
-    """A port of the machine's that answers; its number."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.create_server((address, 0), family=family) as listener:
-
-        def greet() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    listener.accept()[0].close()
-
-        threading.Thread(target=greet, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_it_reaches_the_outside_as_the_machine(url: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.build import test_private_index
 from tests.build.harness import wheel
 from tests.machine.kit.leaks import Search
-from tests.machine.kit.users import alice, curl, forget_apps, forget_secrets, give, may_serve, refused
+from tests.machine.kit.users import alice, curl, forget_apps, forget_secrets, give, refused, serve
 
 ADDRESS = "192.0.2.77"  # of this machine's loopback interface: builds reach no 127.0.0.1 (RFC 5737)
 TOKEN = test_private_index.TOKEN
@@ -50,7 +50,6 @@ MOUNTS = 'secret_mounts=flyte.Secret("acme-index", as_env_var="ACME_TOKEN")'
 @pytest.fixture(scope="module", autouse=True)
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server for who knows the password, on an address of this machine; host and port."""
-    may_serve()
     forget_secrets("acme-index")
     folder = tmp_path_factory.mktemp("index")
     wheel(folder, "acme")
@@ -88,7 +87,7 @@ def test_a_package_of_a_private_index(index: str) -> None:
     alice("flytectl", "secret", "create", "acme-index", "-", "--replace", typed=TOKEN)
     search = Search(TOKEN, f"me:{TOKEN}")
     with search.never_in_command_lines():
-        url = alice("flytectl", "serve", "-q", app(f"http://me:$ACME_TOKEN@{index}/simple")).stdout.strip()
+        url = serve(app(f"http://me:$ACME_TOKEN@{index}/simple"))
     assert curl(url) == (200, '{"acme":true,"token":false}')
     assert search.found() == []
     alice("flytectl", "secret", "delete", "--yes", "acme-index")

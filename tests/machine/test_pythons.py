@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.machine.kit.users import alice, by, join_group
+from tests.machine.kit.users import alice, by
 
 HOME = Path("/home/alice")
 APP = """
@@ -29,7 +29,6 @@ def test_a_script_block_that_asks_for_one_minor_version() -> None:
 
     uv fetches through whatever inspects TLS here, by the system's list of authorities.
     """
-    join_group()
     version = subprocess.run(
         ["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
         capture_output=True,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.kit.gpus import real, serve_text
-from tests.machine.kit.users import alice, answer, curl, may_serve, until
+from tests.machine.kit.gpus import real
+from tests.machine.kit.users import alice, answer, curl, give, serve, until
 
 pytestmark = [
     pytest.mark.gpu,
@@ -53,7 +53,6 @@ env = FastAPIAppEnvironment(
 
 @pytest.fixture(autouse=True)
 def _gone() -> Iterator[None]:
-    may_serve()
     yield
     for app in answer("app", "ls", "--all")["apps"]:
         alice("flytectl", "app", "delete", "--yes", app["name"])
@@ -61,7 +60,7 @@ def _gone() -> Iterator[None]:
 
 def test_cuda_computes_on_the_lease_and_gives_the_memory_back() -> None:
     """One GPU of however many; its use is seen and learned; asleep nothing of it is left."""
-    url = serve_text("real_gpu.py", APP)
+    url = serve(give("real_gpu.py", APP))
     took = json.loads(curl(f"{url}/take?gib=1")[1])
     held = answer("app", "get", "real-gpu")["gpu"]["devices"]
     assert (took["count"], took["visible"]) == (1, held[0]["uuid"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.apps import serve
-from tests.machine.kit.users import alice, by, curl, may_serve, refused
+from tests.machine.kit.users import alice, by, curl, refused
 
 APP = "survivor"
 STATE = Path("/var/lib/flyted")
@@ -34,7 +34,6 @@ def restarts() -> int:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """An app that runs, and a secret."""
-    may_serve()
     served = serve(APP)
     alice("flytectl", "secret", "create", "KEPT", "-", "--replace", typed="value")
     yield served

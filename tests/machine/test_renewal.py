@@ -11,23 +11,19 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.apps import request, serve, trusted
-from tests.machine.kit.users import alice, curl, forget_apps, may_serve, until
+from tests.machine.kit.settings import SETTINGS, settings
+from tests.machine.kit.users import alice, curl, forget_apps, until
 
-SETTINGS = Path("/etc/flyted/flyted.toml")
 ASLEEP, AWAKE = "renewed-asleep", "renewed-awake"
 CLIENTS = 20
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    may_serve()
-    before = SETTINGS.read_text() if SETTINGS.exists() else None
-    yield
-    SETTINGS.unlink(missing_ok=True)
-    if before is not None:
-        SETTINGS.write_text(before)
-    forget_apps("renewed-")
-    subprocess.run(["systemctl", "restart", "flyted"], check=True)
+    """The settings are those of before at the end; the tests write others."""
+    with settings(""):
+        yield
+        forget_apps("renewed-")
 
 
 def restart_with(start_s: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from flyted.contract import client
-from tests.machine.kit.users import alice, answer, by, curl, give, may_serve, refused, until
+from tests.machine.kit.users import alice, answer, by, curl, give, refused, serve, until
 
 STATE = Path("/var/lib/flyted")
 RECIPIENTS = Path("/etc/flyted/recipients.txt")
@@ -66,9 +66,8 @@ def store(key: str, value: str) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def url() -> Iterator[str]:
     """An app that says its secret; its URL."""
-    may_serve()
     store("ROTATED", VALUE)
-    yield alice("flytectl", "serve", "-q", give("rotating/app.py", APP)).stdout.strip()
+    yield serve(give("rotating/app.py", APP))
     alice("flytectl", "app", "delete", "--yes", "rotating")
     alice("flytectl", "secret", "delete", "--yes", "ROTATED")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit.users import alice, answer, curl, give, may_serve
+from tests.machine.kit.users import alice, answer, curl, give, serve
 
 GATES = {"flyted.service": 1.2, "flyted-ingress.service": 0.6}
 APP_GATE = 1.4
@@ -113,11 +113,10 @@ env = FastAPIAppEnvironment(
 @pytest.fixture(scope="module")
 def attempts() -> Iterator[dict[str, object]]:
     """What an app tried, and what came of it; a second app is its neighbour."""
-    may_serve()
     give("other.py", PROBE.replace('name="probe"', 'name="other"'))
-    alice("flytectl", "serve", "-q", "other.py")
+    serve("other.py")
     give("probe.py", PROBE)
-    url = alice("flytectl", "serve", "-q", "probe.py").stdout.strip()
+    url = serve("probe.py")
     yield {"url": url, **json.loads(curl(f"{url}/try")[1])}
     for name in ("probe", "other"):
         alice("flytectl", "app", "delete", "--yes", name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit.users import Done, alice, answer, join_group, refused, until
+from tests.machine.kit.users import Done, alice, answer, refused, until
 
 STATE = Path("/var/lib/flyted")
 SEALED = STATE / "identity.cred"
@@ -51,11 +51,6 @@ def setup_said() -> str:
 def file_of(key: str) -> Path:
     (found,) = (STATE / "secrets").glob(f"{key}.*.age")
     return found
-
-
-@pytest.fixture(autouse=True, scope="module")
-def alice_may() -> None:
-    join_group()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.machine.kit.apps import Load, state
-from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, lines_of, may_serve, running, until
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, lines_of, running, serve, until
 
 HEAD = """
 import datetime, http.server, os, subprocess, sys, threading
@@ -52,22 +52,20 @@ ELSEWHERE = HEAD + "def serve():\n    listen(9000)\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> Iterator[None]:
-    may_serve()
+def _forgotten() -> Iterator[None]:
     yield
     forget_apps("server-")
 
 
-def serve(text: str, name: str, version: str = "1", *options: str) -> str:
-    """Serves it; its URL."""
-    file = give("server_app.py", text.format(name=name, version=version))
-    return alice("flytectl", "serve", "-q", *options, file).stdout.strip()
+def write(text: str, name: str, version: str = "1") -> str:
+    """Write the app's file; return its name."""
+    return give("server_app.py", text.format(name=name, version=version))
 
 
 @pytest.mark.parametrize("text", [THREAD, CHILD], ids=["thread", "child"])
 def test_whatever_listens_is_served_and_not_on_the_machine(text: str) -> None:
     """http.server in a thread of its own, and a process that the function starts."""
-    url = serve(text, "server-any")
+    url = serve(write(text, "server-any"))
     assert curl(url) == (200, "1")
     listening = subprocess.run(["ss", "-Hltn", "sport = :8080"], capture_output=True, text=True, check=True)
     assert listening.stdout == ""
@@ -79,13 +77,13 @@ def test_whatever_listens_is_served_and_not_on_the_machine(text: str) -> None:
 
 def test_a_sleep_and_a_redeploy_under_load_lose_nothing() -> None:
     """systemd drains what leads to the server before the app is told to end (ExecStop=)."""
-    url = serve(THREAD, "server-load", "old")
+    url = serve(write(THREAD, "server-load", "old"))
 
     async def change() -> None:
         await asyncio.sleep(1)
         await asyncio.to_thread(alice, "flytectl", "app", "sleep", "server-load")
         await asyncio.sleep(1)
-        await asyncio.to_thread(serve, THREAD, "server-load", "new")
+        await asyncio.to_thread(serve, write(THREAD, "server-load", "new"))
 
     assert set(asyncio.run(Load(url, rate=20).during(10, change()))) == {"200"}
     assert curl(url) == (200, "new")
@@ -93,8 +91,7 @@ def test_a_sleep_and_a_redeploy_under_load_lose_nothing() -> None:
 
 def test_a_server_on_another_port_is_told_at_once() -> None:
     """Its end may be minutes away."""
-    give("server_app.py", ELSEWHERE.format(name="server-else", version="1"))
-    with running("flytectl", "serve", "server_app.py") as serving:
+    with running("flytectl", "serve", write(ELSEWHERE, "server-else")) as serving:
         seen = lines_of(serving)
         until(lambda: any("but the program does on 9000: is port= of the app right?" in line for line in seen))
     by("alice", "flytectl", "app", "delete", "--yes", "server-else")
@@ -102,11 +99,11 @@ def test_a_server_on_another_port_is_told_at_once() -> None:
 
 def test_a_start_has_the_time_that_it_was_given() -> None:
     """And is ready when its path answers; both are told."""
-    give("server_app.py", ELSEWHERE.format(name="server-late", version="1"))
-    late = by("alice", "flytectl", "serve", "--start-timeout", "8s", "--ready-path", "/ready", "server_app.py")
+    file = write(ELSEWHERE, "server-late")
+    late = by("alice", "flytectl", "serve", "--start-timeout", "8s", "--ready-path", "/ready", file)
     assert late.returncode != 0
     assert "did not serve within 8 s" in late.stderr
-    serve(THREAD, "server-late", "1", "--start-timeout", "90", "--ready-path", "/ready")
+    serve(write(THREAD, "server-late"), "--start-timeout", "90", "--ready-path", "/ready")
     app = answer("app", "get", "server-late")
     assert (app["ready_path"], app["start_timeout_s"]) == ("/ready", 90.0)
     shown = alice("flytectl", "app", "get", "server-late").stdout
@@ -126,7 +123,7 @@ def test_uvicorn_with_workers_has_them() -> None:
         "    args='uvicorn server_asgi:app --workers 2', include=['server_asgi.py'],\n"
         "    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages('uvicorn'))\n"
     )
-    url = alice("flytectl", "serve", "-q", give("server_two.py", text)).stdout.strip()
+    url = serve(give("server_two.py", text))
     found: set[tuple[int, str]] = set()
     until(lambda: found.add(curl(url)) or len(found) == 2)  # type: ignore[func-returns-value]
     assert {status for status, _ in found} == {200}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.kit.users import alice, answer, by, curl, everything, give, may_serve, refused
+from tests.machine.kit.users import alice, answer, by, curl, everything, give, refused
 
 HEAD = """
 import os
@@ -43,11 +43,6 @@ def file(body: str = SEVERAL, *, breaks: str = "") -> str:
     """Alice's file; the app named ``breaks`` raises when it starts, on the server only."""
     variables = {name: {"BREAKS": breaks} if name == breaks else {} for name in NAMES}
     return give("several.py", f"VARIABLES = {variables!r}\n{HEAD}{body}")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _member() -> None:
-    may_serve()
 
 
 @pytest.fixture(autouse=True)

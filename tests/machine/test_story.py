@@ -27,6 +27,7 @@ from tests.machine.kit.users import (
     lines_of,
     refused,
     running,
+    serve,
     until,
 )
 
@@ -229,7 +230,7 @@ def test_completion_knows_the_names() -> None:
 def test_deleted_means_gone(url: str) -> None:
     """The app's units, files and host name are gone; its secret stays until it is deleted too."""
     by("alice", "flytectl", "secret", "create", "API_KEY", "-", typed=KEY)  # unless it is there
-    alice("flytectl", "serve", "-q", "basic_auth.py")
+    serve("basic_auth.py")
     assert alice("flytectl", "delete", "app", "-y", APP).stdout == f"{APP}: deleted\n"
     assert curl(f"{url}/public")[0] == 421
     refused("flytectl", "app", "get", APP, status=4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.machine.kit.units import LAYOUT, connected, do, place_hands, run, serving, sh, spec, without_daemon
+from tests.machine.kit.units import LAYOUT, connected, do, hands, run, serving, sh, spec
 from tests.machine.kit.users import by
 
 CANARY = "CANARY-7f3a91"
@@ -12,7 +12,6 @@ CANARY = "CANARY-7f3a91"
 
 def test_variables_and_arguments_are_the_apps_own() -> None:
     """Not on D-Bus, in unit files or the list of processes; the app has them, and needs no flyted for that."""
-    place_hands()
 
     async def work() -> None:
         made = spec("quiet", command=("serve", f"--dsn={CANARY}"), env=(("DB_URL", f"{CANARY}\nsecond line"),))
@@ -41,7 +40,7 @@ def test_variables_and_arguments_are_the_apps_own() -> None:
             assert "FileNotFoundError" in await do(nosy, f"open('/proc/{pid}/cmdline').read()")
             assert sh("stat", "-c", "%U %a", start) == "root 600"
 
-    with without_daemon():
+    with hands():
         run(work())
 
 

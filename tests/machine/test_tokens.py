@@ -24,8 +24,8 @@ from tests.machine.kit.users import (
     forget_apps,
     forget_tokens,
     give,
-    may_serve,
     refused,
+    serve,
     until,
 )
 
@@ -51,7 +51,6 @@ APP = "guarded"
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Where the app answers."""
-    may_serve()
     forget_apps(APP)
     by("alice", "flytectl", "token", "revoke", "--all")
     done = alice("flytectl", "serve", give("guarded.py", SOURCE % APP))
@@ -354,9 +353,9 @@ def test_the_table_is_for_haproxy_to_read() -> None:
 def test_the_door_opens_and_closes_with_a_deploy(url: str) -> None:
     """`requires_auth=False` in the next revision opens it; back again closes it."""
     open_ = (SOURCE % APP).replace("app=app,", "app=app, requires_auth=False,")
-    alice("flytectl", "serve", "-q", give("guarded.py", open_))
+    serve(give("guarded.py", open_))
     assert curl(url)[0] == 200
-    alice("flytectl", "serve", "-q", give("guarded.py", SOURCE % APP))
+    serve(give("guarded.py", SOURCE % APP))
     assert curl(url)[0] == 401
 
 

@@ -25,15 +25,15 @@ from tests.machine.kit.units import (
     exists,
     listening,
     must,
-    place_hands,
     planned,
     run,
     serving,
     sh,
     show,
     spec,
-    without_daemon,
 )
+
+pytestmark = pytest.mark.usefixtures("hands")
 
 CHANGING = ("ExecStart", "NeedDaemonReload", "CPUUsage", "Memory", "IO", "IP", "Tasks", "Effective", "ControlGroup")
 _KINDS = {"service": "org.freedesktop.systemd1.Service", "socket": "org.freedesktop.systemd1.Socket"}
@@ -55,13 +55,6 @@ NASTY = (
     "@",
     "-",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _hands() -> Iterator[None]:
-    place_hands()
-    with without_daemon():
-        yield
 
 
 def plain(value: Any) -> Any:

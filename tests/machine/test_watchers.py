@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit.users import alice, answer, curl, forget_apps, give, may_serve, until
+from tests.machine.kit.users import alice, answer, curl, forget_apps, give, until
 
 APP = "watch-streamlit"
 ENVIRONMENT = f"""
@@ -63,8 +63,7 @@ QUIET_S = 3
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> Iterator[None]:
-    may_serve()
+def _forgotten() -> Iterator[None]:
     yield
     forget_apps(APP)
 

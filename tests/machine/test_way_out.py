@@ -16,8 +16,8 @@ import pytest
 
 from flyted.net import plan
 from tests.machine.kit.apps import Load, state
-from tests.machine.kit.programs import do, inside, portly, processes, reach, serve, unit
-from tests.machine.kit.users import alice, curl, forget_apps, may_serve, until
+from tests.machine.kit.programs import do, inside, listening, portly, processes, reach, serve, unit
+from tests.machine.kit.users import alice, curl, forget_apps, until
 
 WAY_OUT = "flyted-net.service"
 OUTER, METADATA = "192.0.2.9", "169.254.169.254"  # a documentation address (RFC 5737), and one that is closed to apps
@@ -84,8 +84,7 @@ def up() -> bool:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _alice_may() -> Iterator[None]:
-    may_serve()
+def _addresses() -> Iterator[None]:
     for address in (OUTER, METADATA):
         subprocess.run(["ip", "address", "replace", f"{address}/32", "dev", "lo"], check=True)
     yield
@@ -94,23 +93,8 @@ def _alice_may() -> Iterator[None]:
     forget_apps("way-out")
 
 
-@contextlib.contextmanager
-def listening(address: str, port: int = 0) -> Iterator[int]:
-    """A port of the machine's; its number."""
-    with socket.create_server((address, port), backlog=1024) as listener:
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    listener.accept()[0].close()
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-
-
 @pytest.fixture(scope="module")
-def outside(_alice_may: None) -> Iterator[int]:
+def outside(_addresses: None) -> Iterator[int]:
     """Where apps may connect to: the port of a listener on one of the machine's outer addresses."""
     with listening(OUTER) as port:
         yield port

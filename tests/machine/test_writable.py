@@ -15,7 +15,7 @@ import pytest
 from flyted.plan.facts import UnitEnd
 from flyted.plan.images.build_unit import BuildSettings, build_unit, image_dir, unit_name
 from flyted.plan.images.recipe import Recipe
-from tests.machine.kit.units import HOME, connected, do, place_hands, run, serving, sh, spec, without_daemon
+from tests.machine.kit.units import HOME, connected, do, hands, place_hands, run, serving, sh, spec
 
 WALKER = (Path(__file__).with_name("kit") / "walker.py").read_text()
 PRIVATE = {"/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"}
@@ -44,7 +44,6 @@ def walk_as(unit: str) -> set[str]:
 @pytest.mark.parametrize("network", [{}, {"egress": False}, {"port": 8080}])
 def test_an_app_writes_to_what_is_its_own(network: dict[str, object]) -> None:
     """Its state, its cache, and folders that are made for it alone."""
-    place_hands()
 
     async def work() -> None:
         async with connected() as units, serving(units, spec("writer", **network)) as replica:
@@ -57,7 +56,7 @@ def test_an_app_writes_to_what_is_its_own(network: dict[str, object]) -> None:
             if "port" in network:
                 assert walk_as("flyted-net.service") == PRIVATE
 
-    with without_daemon():
+    with hands():
         run(work())
 
 

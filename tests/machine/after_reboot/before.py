@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.machine.kit import users
 from tests.machine.kit.apps import serve
 from tests.machine.kit.users import alice, curl, forget_tokens, give, may_serve
 from tests.machine.test_tokens import SOURCE, visit
@@ -19,7 +20,7 @@ def test_apps_to_come_back_to() -> None:
 
 def test_a_token_to_come_back_with() -> None:
     """One that is kept by its owner, one that is revoked, and an app that asks for them."""
-    url = alice("flytectl", "serve", "-q", give("boot_guarded.py", SOURCE % "boot-guarded")).stdout.strip()
+    url = users.serve(give("boot_guarded.py", SOURCE % "boot-guarded"))
     for name in ("kept", "ended"):
         forget_tokens(f"boot-{name}")
         alice("sh", "-c", f"umask 077; flytectl token create --name boot-{name} >{name}.token")

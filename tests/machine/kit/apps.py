@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tests.machine.kit.users import alice, answer, give
+from tests.machine.kit import users
+from tests.machine.kit.users import answer, give
 
 SOURCE = """
 import asyncio, datetime, os, sys, time
@@ -82,7 +83,7 @@ def write(
 
 def serve(name: str, **how: object) -> str:
     """Serves it; its URL."""
-    return alice("flytectl", "serve", "-q", write(name, **how)).stdout.strip()  # type: ignore[arg-type]
+    return users.serve(write(name, **how))  # type: ignore[arg-type]
 
 
 def state(name: str) -> str:

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.machine.kit.users import alice, answer, give
+from tests.machine.kit import users
+from tests.machine.kit.users import answer, give
 
 STATE = Path("/run/fake-nvml/state")
 LIBRARY = Path("/usr/local/lib/libnvidia-ml.so.1")
@@ -97,12 +98,7 @@ def write(name: str, gpu: str = "1", *, version: str = "1", at_start: str = "") 
 
 def serve(name: str, gpu: str = "1", *flags: str, version: str = "1") -> str:
     """Serves it; its URL."""
-    return alice("flytectl", "serve", "-q", *flags, write(name, gpu, version=version)).stdout.strip()
-
-
-def serve_text(name: str, text: str) -> str:
-    """Serves a file with this text; its URL."""
-    return alice("flytectl", "serve", "-q", give(name, text)).stdout.strip()
+    return users.serve(write(name, gpu, version=version), *flags)
 
 
 def has(*lines: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests import tiny_model
+from tests.machine.kit import users
 from tests.machine.kit.apps import trusted
 from tests.machine.kit.programs import processes, unit
 from tests.machine.kit.users import alice, give, may_serve
@@ -87,8 +88,7 @@ def write(
 
 def serve(name: str, source: str = PLUGIN, *flags: str, **how: Any) -> str:
     """Serves it, the file imported where the plug-in is; its URL."""
-    words = ("flytectl", "serve", "-q", "--python", str(ENVIRONMENT / "bin/python"), *flags)
-    return alice(*words, write(name, source, **how)).stdout.strip()
+    return users.serve(write(name, source, **how), "--python", str(ENVIRONMENT / "bin/python"), *flags)
 
 
 def forget(*names: str) -> None:

@@ -6,11 +6,14 @@ import contextlib
 import ctypes
 import os
 import shutil
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.machine.kit.users import alice, answer, curl, give
+from tests.machine.kit import users
+from tests.machine.kit.users import answer, curl, give
 
 PROGRAM = Path(__file__).parents[2] / "apps" / "portly.py"
 SOURCE = """
@@ -60,9 +63,9 @@ def portly(*options: str) -> list[str]:
     return ["python", "portly.py", *options]
 
 
-def serve(name: str, words: list[str], *options: str, **how: object) -> str:
+def serve(name: str, words: list[str], *flags: str, **how: object) -> str:
     """Serves it; its URL."""
-    return alice("flytectl", "serve", "-q", *options, write(name, words, **how)).stdout.strip()  # type: ignore[arg-type]
+    return users.serve(write(name, words, **how), *flags)  # type: ignore[arg-type]
 
 
 def unit(name: str) -> str:
@@ -93,6 +96,22 @@ def reach(url: str, host: str, port: int) -> str:
     """What becomes of a TCP connection that the app makes."""
     source = f"import socket\nwith socket.create_connection(({host!r}, {port}), 4) as c: result = 'connected'"
     return do(url, source)
+
+
+@contextlib.contextmanager
+def listening(address: str, port: int = 0) -> Iterator[int]:
+    """A TCP port of the machine's that takes every connection and ends it; its number."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, port), family=family, backlog=1024) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def _enter(namespace: int) -> None:

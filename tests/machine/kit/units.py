@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract.app import AppSpec
-from flyted.contract.names import AppKey, Replica
+from flyted.contract.names import Replica
 from flyted.host import starts
 from flyted.host.units import Units
 from flyted.plan.app_folders import erase_unit
 from flyted.plan.units import Layout, UnitPair, app_units
+from tests import values
 
 HOME = Path("/srv/flyted-test")
 LAYOUT = Layout(launch=str(HOME / "hands.py"), ingress_group="root")
@@ -36,9 +37,8 @@ def place_hands() -> None:
 
 
 def spec(name: str, **changes: Any) -> AppSpec:
-    """An app for `hands`."""
-    values: dict[str, Any] = {"key": AppKey("default", "development", name), "command": ("serve",), "image": {}}
-    return AppSpec(**{**values, **changes})
+    """Return an app for `hands`."""
+    return values.spec(name, **{"command": ("serve",), **changes})
 
 
 def planned(made: AppSpec, revision: int = 1) -> tuple[Replica, UnitPair]:
@@ -114,8 +114,9 @@ def exists(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def without_daemon() -> Iterator[None]:
-    """flyted would stop pairs that nobody deployed."""
+def hands() -> Iterator[None]:
+    """`hands` lies where apps find it, and flyted is stopped: it would stop pairs that nobody deployed."""
+    place_hands()
     names = ("flyted.socket", "flyted-credentials.socket", "flyted.service")
     running = [name for name in names if sh("systemctl", "is-active", name) == "active"]
     if running:

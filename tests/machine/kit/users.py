@@ -103,6 +103,11 @@ def forget_tokens(*names: str) -> None:
         by("alice", "flytectl", "token", "revoke", name)
 
 
+def serve(file: str, *flags: str) -> str:
+    """Serve a file of alice's; its app's URL."""
+    return alice("flytectl", "serve", "-q", *flags, file).stdout.strip()
+
+
 def curl(url: str, *options: str) -> tuple[int, str]:
     """Status and body, by alice's curl with the system's trusted certificates."""
     done = alice("curl", "-sS", "--max-time", "60", "-w", "\n%{http_code}", *options, url)
