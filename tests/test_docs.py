@@ -17,7 +17,7 @@ from flyted.contract.status import AppState
 from flyted.contract.version import VERSION
 from flyted.daemon.settings import SETTINGS, Settings
 from tests.flytectl.words import command
-from tests.test_walls import walls_table
+from tests.walls import walls_table
 
 ROOT = Path(__file__).parent.parent
 MAN = ROOT / "packaging/man"

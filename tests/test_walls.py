@@ -1,4 +1,4 @@
-"""Folders are walls: what each may import is one table, checked here; ARCHITECTURE.md prints it."""
+"""Folders are walls: what each file imports is compared with the table of tests/walls.py."""
 
 from __future__ import annotations
 
@@ -6,90 +6,15 @@ import ast
 import functools
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.walls import ROOT, WALLS
+
 OURS = ("flyted", "flytectl")
 
 
-@dataclass(frozen=True)
-class Wall:
-    """What one folder may import: of ours, of others (package → the only files that may; empty = all), and why."""
-
-    ours: tuple[str, ...]
-    others: dict[str, tuple[str, ...]]
-    why: str
-    never: tuple[str, ...] = field(default=())
-
-
-WALLS = {
-    "flyted.contract": Wall((), {"msgpack": ("wire",)}, "the only words that all processes share"),
-    "flyted.base": Wall(
-        (), {}, "what several folders need of Python: systemd's protocols, whole files, background tasks"
-    ),
-    "flyted.plan": Wall(
-        ("flyted.contract",),
-        {},
-        "pure: facts in, values out",
-        never=("flyted.contract.client", "flyted.contract.wire"),
-    ),
-    "flyted.host": Wall(
-        (
-            "flyted.base",
-            "flyted.contract",
-            "flyted.plan.facts",
-            "flyted.plan.actions",
-            "flyted.plan.gpus.facts",
-            # HAProxy's language: how its state, commands and answers are written, which counters it has
-            "flyted.plan.ingress",
-            "flyted.plan.idle",
-        ),
-        {"pystemd": ("units", "signatures", "bus"), "cryptography": ()},
-        "the machine, one file per thing touched; no decisions",
-    ),
-    "flyted.daemon": Wall(
-        ("flyted.base", "flyted.contract", "flyted.plan", "flyted.host"),
-        {},
-        "runs as root: wires plan to host; never sees the SDK",
-    ),
-    "flyted.gateway": Wall(
-        ("flyted.base", "flyted.contract", "flyted.plan.crowd"),
-        {"connectrpc": (), "flyteidl2": (), "google": (), "uvicorn": ("__main__",)},
-        "runs as a user of its own, on the SDK's packages: translates, and has no right that its caller has not",
-    ),
-    "flyted.launch": Wall(
-        (),
-        {"flyte": ("parameters", "control_plane"), "uvicorn": ()},
-        "runs inside each app, with the app's Python and packages: stdlib, and what the app itself brings, late",
-    ),
-    "flyted.gpu": Wall(
-        ("flyted.base",),
-        {"pynvml": ()},
-        "runs NVIDIA's library in a process of its own without rights: tells what there is, decides nothing",
-    ),
-    "flyted.build": Wall((), {}, "runs inside an image build as a user without rights: stdlib only"),
-    "flyted.net": Wall(
-        ("flyted.base",),
-        {},
-        "makes the network of apps: in namespaces of its own or an app's, never in the machine's",
-    ),
-    "flyted.companion": Wall(
-        (),
-        {"flyte": (), "flyteidl2": ("deployment", "image_build"), "click": (), "yaml": ("target",)},
-        "runs inside the user's `flyte`, called by the SDK's own plug-in hooks: what the SDK itself brings",
-    ),
-    "flytectl": Wall(
-        ("flyted.contract",), {"click": ()}, "the user's command: talks to the daemon, imports none of it"
-    ),
-    "flytectl.loader": Wall(
-        (),
-        {"flyte": (), "flyteidl2": (), "google": ()},
-        "runs in the user's Python: the SDK, and nothing of ours but its own folder",
-    ),
-}
 CLOCKS_AND_CHANCE = "time random secrets uuid"
 THE_WORLD = """asyncio ctypes fcntl glob grp http io logging multiprocessing os pwd pynvml pystemd resource select
     selectors shutil signal socket sqlite3 ssl subprocess sys syslog tempfile threading urllib"""
@@ -102,19 +27,6 @@ LATER_THAN_3_10 = """tomllib wsgiref.types enum.StrEnum datetime.UTC contextlib.
 NEW_IN_3_11 = frozenset(LATER_THAN_3_10.split())
 OLD_PYTHON = ("flyted.launch", "flyted.build", "flytectl.loader")
 """Folders that run in a Python that the user chose, 3.10 or newer."""
-
-
-def walls_table() -> str:
-    """The table as Markdown, for ARCHITECTURE.md (a test compares the two)."""
-    rows = ["| folder | may import of ours | of others | because |", "|---|---|---|---|"]
-    for folder, wall in WALLS.items():
-        ours = ", ".join(f"`{name}`" for name in wall.ours) or "nothing"
-        others = ", ".join(
-            f"`{name}`" + (f" (in {', '.join(f'`{f}.py`' for f in files)})" if files else "")
-            for name, files in wall.others.items()
-        )
-        rows.append(f"| `{folder}` | {ours} | {others or 'the standard library only'} | {wall.why} |")
-    return "\n".join(rows) + "\n"
 
 
 def module_of(path: Path) -> str:

@@ -28,8 +28,8 @@ from flyted.plan.notes import notes
 from flyted.plan.reasons import Line
 from flyted.plan.units import app_units
 from tests.plan.engines.commands import AUTH, FSERVE, GIB, LLAMA_ARGS, MODELS, SGLANG_ARGS, VLLM_ARGS, shape
-from tests.test_walls import ROOT
 from tests.values import MACHINE, spec, told
+from tests.walls import ROOT
 
 
 @pytest.mark.parametrize(
