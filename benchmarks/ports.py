@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.machine.kit.programs import do, inside, portly, processes, serve, unit
+from tests.machine.kit.programs import do, inside, port_server, processes, serve, unit
 from tests.machine.kit.users import alice
 
 APP = "figure-port"
@@ -58,7 +58,7 @@ def requests(path: str, pid: int) -> tuple[list[float], list[float]]:
 def plain_start(python: str) -> float:
     """The program alone, from nothing to its first answer, in milliseconds."""
     began = time.perf_counter()
-    with subprocess.Popen([python, "/home/alice/portly.py", "--port", "18080"]) as process:
+    with subprocess.Popen([python, "/home/alice/port_server.py", "--port", "18080"]) as process:
         while True:
             with contextlib.suppress(OSError):
                 ask(socket.AF_INET, ("127.0.0.1", 18080))
@@ -104,7 +104,7 @@ def way_out(url: str, promise: Promise) -> None:
 
 def ports(promise: Promise) -> None:
     """All of it."""
-    url = serve(APP, portly())
+    url = serve(APP, port_server())
     service = unit(APP)
     path = f"/run/flyted/apps/{service.removeprefix('flyted-app-').removesuffix('.service')}.sock"
     running = processes(service)

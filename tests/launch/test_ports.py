@@ -24,15 +24,15 @@ from tests.launch.harness import ROOT, App, Unit, bundle, fserve
 
 Keep = Callable[[App], App]
 MakeUnit = Callable[..., Unit]
-PORTLY = (ROOT / "tests" / "apps" / "portly.py").read_bytes()
+PROGRAM = (ROOT / "tests" / "apps" / "port_server.py").read_bytes()
 CANARY = "CANARY-5d0a77"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path(PROXY).exists(), reason="no systemd-socket-proxyd here")]
 
 
 def start(unit: Unit, tmp_path: Path, port: int, *options: str, more: tuple[str, ...] = ()) -> App:
     """launch, with the program on that port."""
-    code = bundle(tmp_path, {"portly.py": PORTLY, "main.py": b"raise RuntimeError('nobody imports this')"})
-    args = ("python", "portly.py", "--port", str(port), *options)
+    code = bundle(tmp_path, {"port_server.py": PROGRAM, "main.py": b"raise RuntimeError('nobody imports this')"})
+    args = ("python", "port_server.py", "--port", str(port), *options)
     return unit.start_on(port, code, fserve("main:env", args=args), *more)
 
 

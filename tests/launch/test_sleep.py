@@ -20,7 +20,7 @@ from tests.launch.harness import ROOT, App, Unit, bundle, fserve
 
 Keep = Callable[[App], App]
 MakeUnit = Callable[..., Unit]
-SLEEPY = (ROOT / "tests" / "apps" / "sleepy.py").read_bytes()
+ENGINE = (ROOT / "tests" / "apps" / "sleeping_engine.py").read_bytes()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path(PROXY).exists(), reason="no systemd-socket-proxyd here")]
 
 
@@ -30,9 +30,9 @@ def start(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> Call
 
     def begin(*, level: int = 1, bad: str = "", mode: str = "1") -> App:
         unit = make_unit(variables={"VLLM_SERVER_DEV_MODE": mode})
-        code = bundle(tmp_path, {"sleepy.py": SLEEPY})
+        code = bundle(tmp_path, {"sleeping_engine.py": ENGINE})
         words = ["--health", "/health", *(("--sleep", str(level)) if level else ())]
-        args = ("python", "sleepy.py", "--port", str(port), *(("--bad", bad) if bad else ()))
+        args = ("python", "sleeping_engine.py", "--port", str(port), *(("--bad", bad) if bad else ()))
         return running(unit.start_on(port, code, fserve("", args=args), *words)).ready()
 
     return begin

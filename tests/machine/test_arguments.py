@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.kit.programs import portly, processes, serve, unit, write
+from tests.machine.kit.programs import port_server, processes, serve, unit, write
 from tests.machine.kit.users import alice, answer, curl, forget_apps, forget_secrets, refused
 
 CANARY = "CANARY word; id #5d1f"
@@ -24,7 +24,7 @@ def _secret() -> Iterator[None]:
 @pytest.mark.parametrize("word", ["--key=$ARG_KEY", '"--key=${ARG_KEY}"', "--key=${ARG_KEY}"])
 def test_a_secret_inside_a_word_is_the_secret(word: str) -> None:
     """Not the text ``$ARG_KEY``, which is public; and no process shows the value."""
-    url = serve("arg-word", portly(word), secrets='flyte.Secret("ARG_KEY", as_env_var="ARG_KEY")')
+    url = serve("arg-word", port_server(word), secrets='flyte.Secret("ARG_KEY", as_env_var="ARG_KEY")')
     assert curl(f"{url}/key") == (200, CANARY)
     assert not [line for line in processes(unit("arg-word")).values() if "CANARY" in line]
 
@@ -43,9 +43,9 @@ def test_what_a_shell_would_show_or_cannot_read_is_refused_at_serve() -> None:
     """A revision that cannot be is none: the app keeps what it had, which is nothing."""
     secret = 'flyte.Secret("ARG_KEY", as_env_var="ARG_KEY")'
     for words, said in (
-        (["python", "portly.py", "--key=$ARG_KEY", "&&", "true"], "show secret ARG_KEY to everybody"),
-        (["python", "portly.py", "it's"], "a quote that is not closed"),
-        (["python", "portly.py", "--key=$NO_SUCH"], "no secret or variable NO_SUCH"),
+        (["python", "port_server.py", "--key=$ARG_KEY", "&&", "true"], "show secret ARG_KEY to everybody"),
+        (["python", "port_server.py", "it's"], "a quote that is not closed"),
+        (["python", "port_server.py", "--key=$NO_SUCH"], "no secret or variable NO_SUCH"),
         (["/usr/bin/busybox", "httpd", "--x=$ARG_KEY"], "would show secret ARG_KEY"),
     ):
         assert said in refused("flytectl", "serve", write("arg-no", words, secrets=secret), status=2)
@@ -54,7 +54,7 @@ def test_what_a_shell_would_show_or_cannot_read_is_refused_at_serve() -> None:
 
 def test_lines_in_a_variable_and_in_an_argument_arrive() -> None:
     """A certificate; a program written out. After a daemon-reload too, which reads the unit's file again."""
-    source = "import runpy\n\nrunpy.run_path('portly.py', run_name='__main__')\n"
+    source = "import runpy\n\nrunpy.run_path('port_server.py', run_name='__main__')\n"
     url = serve("arg-lines", ["python", "-c", source], how="command", more=f"env_vars={{'CA': {LINES!r}, 'B': 'b'}}")
     alice("sudo", "systemctl", "daemon-reload")
     alice("flytectl", "app", "sleep", "arg-lines")

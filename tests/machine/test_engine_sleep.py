@@ -32,7 +32,7 @@ from tests.machine.kit.users import (
     until,
 )
 
-PROGRAM = Path(__file__).parents[1] / "apps" / "sleepy.py"
+PROGRAM = Path(__file__).parents[1] / "apps" / "sleeping_engine.py"
 MODULE = "vllm/entrypoints/openai/api_server.py"
 KEY = "sleepy-key-1f7b2c"
 SOURCE = """
@@ -172,9 +172,9 @@ def test_no_other_app_reaches_them() -> None:
 
 def test_it_is_refused_where_it_cannot_be() -> None:
     """Another program, an endpoint that would be opened, a replica that never idles, a level that is none."""
-    give("portly.py", "")
-    plain = SOURCE.replace("vllm/entrypoints/openai/api_server.py", "portly.py").format(
-        name="sleepy-not", args=["python", "portly.py"], auth=False, after=9, gpu="None", keyed=False
+    give("port_server.py", "")
+    plain = SOURCE.replace("vllm/entrypoints/openai/api_server.py", "port_server.py").format(
+        name="sleepy-not", args=["python", "port_server.py"], auth=False, after=9, gpu="None", keyed=False
     )
     said = refused("flytectl", "serve", "--idle", "sleep", give("sleepy_not.py", plain), status=2)
     assert "app 'default/development/sleepy-not'" in said or "sleepy-not" in said

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit import gpus
-from tests.machine.kit import programs as portly
+from tests.machine.kit import gpus, programs
 from tests.machine.kit.stock_sdk import FOLDER, flyte, prepare, refused
 from tests.machine.kit.users import alice, answer, by, curl, give, until
 
@@ -78,9 +77,9 @@ def test_a_server_function_with_its_parameter() -> None:
 
 def test_a_program_that_opens_its_port() -> None:
     """``args``: in a network of its own, with its arguments; asleep, and awake again."""
-    words = portly.portly("--version", "given-in-the-file", "--port", "8123")
-    file = portly.write("stock-port", words, port=8123)
-    flyte("deploy", stocked(file, "portly.py"), "env")
+    words = programs.port_server("--version", "given-in-the-file", "--port", "8123")
+    file = programs.write("stock-port", words, port=8123)
+    flyte("deploy", stocked(file, "port_server.py"), "env")
     assert "given-in-the-file" in asked("stock-port")
     alice("flytectl", "app", "sleep", "stock-port")
     assert "given-in-the-file" in asked("stock-port")
@@ -88,7 +87,9 @@ def test_a_program_that_opens_its_port() -> None:
 
 def test_a_deploy_that_goes_on_is_called_off_by_a_deletion() -> None:
     """`flyte deploy` has long returned; `flyte delete app` ends what it began, and no failure is kept of it."""
-    flyte("deploy", stocked(portly.write("stock-port", portly.portly("--late", "600")), "portly.py"), "env")
+    flyte(
+        "deploy", stocked(programs.write("stock-port", programs.port_server("--late", "600")), "port_server.py"), "env"
+    )
     until(lambda: any("activating" in unit["active"] for unit in answer("app", "get", "stock-port")["units"]), 300)
     flyte("delete", "app", "stock-port")
     assert "not found" in refused("get", "app", "stock-port").lower()
@@ -97,9 +98,11 @@ def test_a_deploy_that_goes_on_is_called_off_by_a_deletion() -> None:
 
 def test_a_command_has_no_code_of_the_users() -> None:
     """``command`` runs as it is, as on a cluster: a program of the image; and why one is not found is told."""
-    flyte("deploy", stocked(portly.write("stock-port", ["python", "-m", "http.server", "8080"], how="command")), "env")
+    flyte(
+        "deploy", stocked(programs.write("stock-port", ["python", "-m", "http.server", "8080"], how="command")), "env"
+    )
     assert "Directory listing" in asked("stock-port")
-    flyte("deploy", stocked(portly.write("stock-port", portly.portly(), how="command")), "env")
+    flyte("deploy", stocked(programs.write("stock-port", programs.port_server(), how="command")), "env")
     until(lambda: answer("app", "get", "stock-port")["last_failure"] is not None, 120)
     assert "No such file or directory" in answer("app", "get", "stock-port")["last_failure"]["reason"]
     assert "Directory listing" in asked("stock-port")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.machine.kit import programs
 from tests.machine.kit.apps import state
-from tests.machine.kit.programs import do, portly, unit, write
+from tests.machine.kit.programs import do, port_server, unit, write
 from tests.machine.kit.users import alice, answer, by, curl, everything, forget_apps, refused, until
 
 MIB = 1 << 20
@@ -43,7 +43,7 @@ def _environment() -> Iterator[None]:
 
 def serve(name: str, **how: str) -> str:
     """Serve the program with these resources; its URL."""
-    return programs.serve(name, portly(), *PYTHON, **how)
+    return programs.serve(name, port_server(), *PYTHON, **how)
 
 
 def show(name: str, key: str) -> str:
@@ -165,12 +165,12 @@ def test_a_disk_that_is_not_there_is_refused_with_the_arithmetic() -> None:
     """Before anything is built; nothing is changed. One that is there is served, and what that means is said."""
     forget_apps("limit-disk")
     before = everything()
-    file = write("limit-disk", portly(), resources='cpu=1, memory="256Mi", disk="500Ti"')
+    file = write("limit-disk", port_server(), resources='cpu=1, memory="256Mi", disk="500Ti"')
     said = refused("flytectl", "serve", *PYTHON, file, status=2)
     assert re.search(r"asks for 500\.0 TiB of disk; free is [0-9.]+ [GM]iB in /var/lib", said), said
     assert "flyte.Resources(disk=" in said
     assert everything() == before
-    file = write("limit-disk", portly(), resources='cpu=1, memory="256Mi", disk="1Mi"')
+    file = write("limit-disk", port_server(), resources='cpu=1, memory="256Mi", disk="1Mi"')
     served = alice("flytectl", "serve", *PYTHON, file)
     assert "there is room for it now; systemd can limit no folder" in served.stderr
     assert answer("app", "get", "limit-disk")["disk_bytes"] == MIB

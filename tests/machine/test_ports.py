@@ -15,7 +15,7 @@ import pytest
 from tests.machine.kit import users
 from tests.machine.kit.apps import Load, request, state, trusted, websocket
 from tests.machine.kit.leaks import Search
-from tests.machine.kit.programs import portly, processes, serve, unit, write
+from tests.machine.kit.programs import port_server, processes, serve, unit, write
 from tests.machine.kit.users import (
     alice,
     answer,
@@ -54,7 +54,7 @@ def show(service: str, name: str) -> str:
 
 def test_ten_programs_have_the_same_port_at_once() -> None:
     """Each answers under its own name, and nothing listens on the machine's port 8080."""
-    urls = [serve(name, portly("--version", name)) for name in TEN]
+    urls = [serve(name, port_server("--version", name)) for name in TEN]
     assert [curl(f"{url}/")[1].split()[1] for url in urls] == TEN
     listening = subprocess.run(["ss", "-Hltn", "sport = :8080"], capture_output=True, text=True, check=True)
     assert listening.stdout == ""
@@ -67,7 +67,7 @@ def test_ten_programs_have_the_same_port_at_once() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
 def test_any_address_of_its_own_will_do(host: str) -> None:
     """A program need not listen on all interfaces, nor on IPv4."""
-    url = serve("port-any", portly("--host", host, "--port", "9000"), port=9000)
+    url = serve("port-any", port_server("--host", host, "--port", "9000"), port=9000)
     status, body = curl(f"{url}/x")
     assert (status, body.split()[2]) == (200, "/x")
 
@@ -96,7 +96,7 @@ def test_a_program_that_is_not_python_serves() -> None:
 
 def test_it_sleeps_and_a_hundred_requests_wake_it_once() -> None:
     """All are held until the port listens, and answered by one process; its network stays meanwhile."""
-    url = serve("port-nap", portly("--late", "1"))
+    url = serve("port-nap", port_server("--late", "1"))
     service = unit("port-nap")
     network = service.replace("flyted-app-", "flyted-net@")
     alice("flytectl", "app", "sleep", "port-nap")
@@ -112,7 +112,7 @@ def test_it_sleeps_and_a_hundred_requests_wake_it_once() -> None:
 
 def test_sleeping_under_load_loses_no_request() -> None:
     """What is in flight is finished, what comes meanwhile waits for the next start."""
-    url = serve("port-load", portly())
+    url = serve("port-load", port_server())
 
     async def nap() -> None:
         for _ in range(2):
@@ -124,7 +124,7 @@ def test_sleeping_under_load_loses_no_request() -> None:
 
 def test_websockets_and_streams_pass() -> None:
     """Both ways, and as they come."""
-    url = serve("port-load", portly())
+    url = serve("port-load", port_server())
 
     async def talk() -> None:
         async with websocket(url, trusted()) as (reader, writer):
@@ -139,11 +139,11 @@ def test_websockets_and_streams_pass() -> None:
 
 def test_a_new_revision_takes_over_without_a_lost_request() -> None:
     """Both revisions have the same port at the same time, and the same user."""
-    url = serve("port-load", portly("--version", "old"))
+    url = serve("port-load", port_server("--version", "old"))
 
     async def replace() -> None:
         await asyncio.sleep(1)
-        await asyncio.to_thread(serve, "port-load", portly("--version", "new"))
+        await asyncio.to_thread(serve, "port-load", port_server("--version", "new"))
 
     assert set(asyncio.run(Load(url, rate=20).during(8, replace()))) == {"200"}
     assert curl(url)[1].split()[1] == "new"
@@ -151,7 +151,7 @@ def test_a_new_revision_takes_over_without_a_lost_request() -> None:
 
 def test_kill_9_of_the_daemon_loses_no_request_and_the_app_wakes_without_it() -> None:
     """Network, proxy and app are systemd's own."""
-    url = serve("port-load", portly())
+    url = serve("port-load", port_server())
 
     async def kill() -> None:
         await asyncio.sleep(1)
@@ -170,7 +170,7 @@ def test_kill_9_of_the_daemon_loses_no_request_and_the_app_wakes_without_it() ->
 
 def test_it_comes_back_when_the_proxy_dies() -> None:
     """Nobody would take requests any more: the program is stopped as well, and started again."""
-    url = serve("port-load", portly())
+    url = serve("port-load", port_server())
     service = unit("port-load")
     until(lambda: any("socket-proxyd" in line for line in processes(service).values()))
     proxy = next(pid for pid, line in processes(service).items() if "socket-proxyd" in line)
@@ -191,11 +191,11 @@ def processes_or_none(service: str) -> dict[int, str]:
 
 def test_a_stop_is_quick_and_one_that_is_ignored_ends_too() -> None:
     """SIGTERM reaches the program; what ignores it is killed after the time that all apps have."""
-    serve("port-load", portly())
+    serve("port-load", port_server())
     began = time.monotonic()
     alice("flytectl", "app", "sleep", "port-load")
     assert time.monotonic() - began < 25, "what ignores SIGTERM is killed after 30 s"
-    url = serve("port-stubborn", portly("--stubborn"))
+    url = serve("port-stubborn", port_server("--stubborn"))
     alice("flytectl", "app", "sleep", "port-stubborn")
     assert state("port-stubborn") == "sleeping"
     assert curl(url)[0] == 200
@@ -203,7 +203,7 @@ def test_a_stop_is_quick_and_one_that_is_ignored_ends_too() -> None:
 
 def test_the_first_request_is_held_for_the_whole_start() -> None:
     """A start may take longer than an answer: the time for that begins when the app serves."""
-    url = serve("port-held", portly("--late", "6"), more="timeouts=flyte.app.Timeouts(request=3)")
+    url = serve("port-held", port_server("--late", "6"), more="timeouts=flyte.app.Timeouts(request=3)")
     assert curl(f"{url}/slow?s=6")[0] == 504
     alice("flytectl", "app", "sleep", "port-held")
     assert curl(f"{url}/")[0] == 200
@@ -213,7 +213,7 @@ def test_the_first_request_is_held_for_the_whole_start() -> None:
 
 def test_a_wrong_port_is_told_while_it_starts() -> None:
     """Not only when its time is over, which may be minutes away: to who serves it, and to who looks."""
-    with running("flytectl", "serve", write("port-else", portly("--port", "9000"))) as serving:
+    with running("flytectl", "serve", write("port-else", port_server("--port", "9000"))) as serving:
         said = lines_of(serving)
         words = "nothing listens on port 8080, but the program does on 9000"
         until(lambda: any(line.startswith("note: ") and words in line for line in said))
@@ -236,8 +236,8 @@ def test_a_wrong_port_is_told_while_it_starts() -> None:
 )
 def test_a_program_that_does_not_serve_is_told_why(options: tuple[str, ...], said: str) -> None:
     """The reason names the port; the revision before it goes on."""
-    url = serve("port-worse", portly("--version", "good"))
-    done = by("alice", "flytectl", "serve", write("port-worse", portly(*options)))
+    url = serve("port-worse", port_server("--version", "good"))
+    done = by("alice", "flytectl", "serve", write("port-worse", port_server(*options)))
     assert done.returncode == 8, done.stderr
     assert re.search(said, done.stderr.split("did not come up")[1]), done.stderr
     assert curl(url)[1].split()[1] == "good"
@@ -245,8 +245,8 @@ def test_a_program_that_does_not_serve_is_told_why(options: tuple[str, ...], sai
 
 def test_reserved_and_privileged_ports_are_refused() -> None:
     """Before anything is built; Flyte's SDK refuses the first itself."""
-    assert "80" in refused("flytectl", "serve", write("port-bad", portly(), port=80), status=2)
-    assert by("alice", "flytectl", "serve", write("port-bad", portly(), port=8012)).returncode in (2, 3)
+    assert "80" in refused("flytectl", "serve", write("port-bad", port_server(), port=80), status=2)
+    assert by("alice", "flytectl", "serve", write("port-bad", port_server(), port=8012)).returncode in (2, 3)
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def secret() -> None:
 def test_a_secret_argument_of_a_python_program_is_in_no_command_line() -> None:
     """The program has it; no process of the machine shows it; nor does the journal."""
     wanted = "[flyte.Secret(key='PORT_KEY', as_env_var='PORT_KEY')]"
-    url = serve("port-secret", portly("--key", "$PORT_KEY"), secrets=wanted)
+    url = serve("port-secret", port_server("--key", "$PORT_KEY"), secrets=wanted)
     assert curl(f"{url}/key")[1] == CANARY
     assert SEARCH.in_command_lines() == []
     alice("flytectl", "app", "sleep", "port-secret")
@@ -293,7 +293,7 @@ def test_a_secret_argument_of_another_program_is_refused_unless_it_is_allowed() 
 
 def test_the_sandbox_is_as_tight_as_any_apps() -> None:
     """Measured live: the app, and both units of its network."""
-    serve("port-load", portly())
+    serve("port-load", port_server())
     service = unit("port-load")
     network = service.replace("flyted-app-", "flyted-net@")
     for name, limit in ((service, 14), (network, 14), ("flyted-net.service", 26)):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from flyted.net import plan
-from tests.machine.kit.programs import do, listening, portly, processes, reach, serve, unit, write
+from tests.machine.kit.programs import do, listening, port_server, processes, reach, serve, unit, write
 from tests.machine.kit.users import alice, answer, by, curl, until
 
 # a pretend internet: one other machine, on documentation addresses (RFC 5737), with a metadata service beside it
@@ -89,13 +89,13 @@ def _internet() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def url() -> str:
     """An app that does what it is told."""
-    return serve("net-attacker", portly("--host", "0.0.0.0"))
+    return serve("net-attacker", port_server("--host", "0.0.0.0"))
 
 
 @pytest.fixture(scope="module")
 def neighbour() -> str:
     """Another one; its IPv4 address."""
-    other = serve("net-neighbour", portly("--host", "::"))
+    other = serve("net-neighbour", port_server("--host", "::"))
     return own_address(other)
 
 
@@ -240,7 +240,7 @@ def test_names_are_resolved_where_the_resolver_is_on_the_loopback() -> None:
     try:
         with transient("test-stub", STUB):
             sh("systemctl restart flyted; systemctl try-restart flyted-net.service")
-            url = serve("net-names", portly())
+            url = serve("net-names", port_server())
             assert do(url, "import socket\nresult = socket.gethostbyname('example.test')") == repr(OUTSIDE)
             assert reach(url, "127.0.0.53", 53) != "'connected'"
     finally:
@@ -250,7 +250,7 @@ def test_names_are_resolved_where_the_resolver_is_on_the_loopback() -> None:
 
 def test_no_egress_closes_it_and_the_app_answers() -> None:
     """With an empty network of its own, without slirp4netns; its own loopback works."""
-    url = serve("net-closed", portly(), "--no-egress")
+    url = serve("net-closed", port_server(), "--no-egress")
     assert curl(url)[0] == 200
     inside = "result = [line.split(':')[0].strip() for line in open('/proc/self/net/dev') if ':' in line]"
     assert do(url, inside) == "['lo']"
@@ -269,7 +269,7 @@ def test_a_broken_way_out_is_named() -> None:
     drop_in.write_text("[Service]\nDeviceAllow=\nDevicePolicy=strict\n")
     sh("systemctl daemon-reload; systemctl stop flyted-net.service")
     try:
-        done = by("alice", "flytectl", "serve", write("net-broken", portly()))
+        done = by("alice", "flytectl", "serve", write("net-broken", port_server()))
         assert done.returncode == 8, done.stderr
         assert "its network could not be made: " in done.stderr
         assert "--no-egress" in done.stderr

@@ -16,7 +16,7 @@ import pytest
 
 from flyted.net import plan
 from tests.machine.kit.apps import Load, state
-from tests.machine.kit.programs import do, inside, listening, portly, processes, reach, serve, unit
+from tests.machine.kit.programs import do, inside, listening, port_server, processes, reach, serve, unit
 from tests.machine.kit.users import alice, curl, forget_apps, until
 
 WAY_OUT = "flyted-net.service"
@@ -103,7 +103,7 @@ def outside(_addresses: None) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def url() -> str:
     """An app that does what it is told."""
-    return serve("way-out", portly("--host", "0.0.0.0"))
+    return serve("way-out", port_server("--host", "0.0.0.0"))
 
 
 def connects(url: str, port: int) -> bool:
@@ -193,7 +193,7 @@ def swallow(listener: socket.socket) -> None:
 
 def test_what_is_closed_stays_closed_meanwhile(url: str) -> None:
     """The app tries all the time, while the way out dies and comes back; the machine itself gets there."""
-    neighbour = do(serve("way-out-neighbour", portly("--host", "0.0.0.0")), ADDRESS).strip("'")
+    neighbour = do(serve("way-out-neighbour", port_server("--host", "0.0.0.0")), ADDRESS).strip("'")
     with listening(METADATA, 80):
         socket.create_connection((METADATA, 80), 5).close()
         targets = [(METADATA, 80), (neighbour, 8080), (plan.ROUTER, 80), ("198.19.0.2", 80)]
@@ -222,6 +222,6 @@ def test_a_deploy_waits_for_a_way_out_that_comes_late(outside: int) -> None:
     """The app's own code does not begin before."""
     forget_apps("way-out-late")
     kill()
-    url = serve("way-out-late", portly())
+    url = serve("way-out-late", port_server())
     assert connects(url, outside)
     assert curl(url)[0] == 200

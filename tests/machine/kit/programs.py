@@ -15,14 +15,14 @@ from pathlib import Path
 from tests.machine.kit import users
 from tests.machine.kit.users import answer, curl, give
 
-PROGRAM = Path(__file__).parents[2] / "apps" / "portly.py"
+PROGRAM = Path(__file__).parents[2] / "apps" / "port_server.py"
 SOURCE = """
 import datetime
 import flyte
 import flyte.app
 
 env = flyte.app.AppEnvironment(
-    name={name!r}, {how}={words!r}, port={port}, requires_auth=False, include=["portly.py", *{include!r}],
+    name={name!r}, {how}={words!r}, port={port}, requires_auth=False, include=["port_server.py", *{include!r}],
     image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("waitress"),
     scaling=flyte.app.Scaling(replicas=(0, 1), scaledown_after=datetime.timedelta(seconds=300)),
     resources=flyte.Resources({resources}), secrets={secrets}, {more}
@@ -42,7 +42,7 @@ def write(
     more: str = "",
 ) -> str:
     """The app's file in alice's home, and beside it the program."""
-    target = Path("/home/alice/portly.py")
+    target = Path("/home/alice/port_server.py")
     shutil.copyfile(PROGRAM, target)
     shutil.chown(target, "alice", "alice")
     text = SOURCE.format(
@@ -58,9 +58,9 @@ def write(
     return give(f"{name.replace('-', '_')}.py", text)
 
 
-def portly(*options: str) -> list[str]:
+def port_server(*options: str) -> list[str]:
     """The words that run the program."""
-    return ["python", "portly.py", *options]
+    return ["python", "port_server.py", *options]
 
 
 def serve(name: str, words: list[str], *flags: str, **how: object) -> str:

@@ -1,6 +1,6 @@
 """A program that opens a port, with Python's own library alone: well-mannered or not, as its arguments say.
 
-portly.py [--host H] [--port P] [--late S] [--version V] [--fork] [--stubborn] [--exit N] [--key K]
+port_server.py [--host H] [--port P] [--late S] [--version V] [--fork] [--stubborn] [--exit N] [--key K]
 """
 
 import argparse

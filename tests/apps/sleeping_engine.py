@@ -1,4 +1,4 @@
-"""A program with the endpoints by which vLLM sleeps, and that hangs while it does: python sleepy.py --port N [--bad HOW].
+"""sleeping_engine.py --port N [--bad HOW]: a program with the endpoints by which vLLM sleeps; it hangs while it does.
 
 Its memory is no GPU's; the order of what it was asked, and what it answers meanwhile, are vLLM's.
 """
