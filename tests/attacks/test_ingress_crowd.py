@@ -63,11 +63,11 @@ def test_an_address_that_connects_without_end_closes_the_door_for_nobody(
     try:
         begin = time.monotonic()
         assert box.get()[0] == 200
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < 8
         raw = b"GET / HTTP/1.1\r\nHost: a.apps.localhost\r\nConnection: close\r\n\r\n"
         assert parsed(box.send_plain(raw))[0] == 308
         last = idle[-1]
-        last.settimeout(2)
+        last.settimeout(60)
         with contextlib.suppress(ConnectionResetError):
             assert last.recv(1) == b"", "the ones above its share are closed"
         assert PER_ADDRESS < CONNECTIONS
@@ -76,7 +76,7 @@ def test_an_address_that_connects_without_end_closes_the_door_for_nobody(
             connection.close()
 
 
-def is_closed(connection: socket.socket, seconds: float = 5) -> bool:
+def is_closed(connection: socket.socket, seconds: float = 60) -> bool:
     """Whether the other side ends it in time, without a word."""
     connection.settimeout(seconds)
     try:
@@ -120,7 +120,7 @@ def test_before_tls_is_spoken_an_address_has_few_places(box: Machine) -> None:
         assert all(is_closed(each) for each in opened(3))
         assert box.get()[0] == 200, "another address"
         request = b"GET / HTTP/1.1\r\nHost: a.apps.localhost\r\n\r\n"
-        assert exchange(spoken[0], request, 0.5).startswith(b"HTTP/1.1 200 ")
+        assert exchange(spoken[0], request, 3).startswith(b"HTTP/1.1 200 ")
         for each in silent:
             each.close()
         until(lambda: not is_closed(opened(1)[0], 0.2))

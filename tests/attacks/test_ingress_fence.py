@@ -92,7 +92,7 @@ def test_neither_is_it_over_http2(box: Machine, app: App, path: str) -> None:
     with context.wrap_socket(plain, server_hostname=A) as connection:
         http2.opened(connection)
         http2.sent(connection, 1, http2.request(path.encode()))
-        http2.frames(connection, 5, {(http2.HEADERS, 1), (http2.RST_STREAM, 1), (http2.GOAWAY, 0)})
+        http2.frames(connection, 20, {(http2.HEADERS, 1), (http2.RST_STREAM, 1), (http2.GOAWAY, 0)})
     assert app.seen == []
 
 

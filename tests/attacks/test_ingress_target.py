@@ -86,7 +86,7 @@ def by_http2(box: Machine, fields: http2.Fields) -> None:
     with context.wrap_socket(plain, server_hostname=A) as connection:
         http2.opened(connection)
         http2.sent(connection, 1, fields)
-        http2.frames(connection, 5, {(http2.DATA, 1), (http2.RST_STREAM, 1), (http2.GOAWAY, 0)})
+        http2.frames(connection, 20, {(http2.DATA, 1), (http2.RST_STREAM, 1), (http2.GOAWAY, 0)})
 
 
 @pytest.mark.parametrize("host", HOSTS)
