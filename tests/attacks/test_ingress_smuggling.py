@@ -290,7 +290,7 @@ def test_http2_cannot_say_what_http1_would_take_apart(box, app, name):
 
 
 def test_slow_and_silent_clients_lock_nobody_out(box, app):
-    """Three hundred connections that dribble a header or say nothing: another client is answered before their time is over."""
+    """Three hundred connections that dribble a header or say nothing: another client is answered meanwhile."""
     slow = []
     for i in range(300):
         connection = socket.create_connection(
