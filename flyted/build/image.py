@@ -7,14 +7,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-from . import tree
+from . import bytecode, tree
 from .failed import EX_INSTALL, EX_IOERR, Failed, NeedsSource, say
-from .pythons import Python, choose
+from .pythons import Python, Release, choose, release_of
 from .uv import Uv
 
 _CHOSEN = ".python.json"  # in the image's folder: the Python that a build chose, for the build apart that goes on
@@ -29,7 +28,8 @@ _INDEXES = {"--default-index": "--index-url", "--index": "--extra-index-url", "-
 def build(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
     """Make the image of ``recipe`` at ``root`` from wheels only; do nothing if it is there and complete.
 
-    No code of a package runs here: this build can write uv's cache, whose files other images share by hard links.
+    No code of a package runs here: this build can write uv's cache and the byte code, whose files other images share by
+    hard links.
     Raises :class:`NeedsSource` if code of a package has to run: :func:`build_apart` then goes on, in another unit.
     Raises :class:`Failed` for other failures, after which ``root`` is gone: half an image takes room and is of no use.
     What was fetched stays in the cache.
@@ -79,9 +79,14 @@ def _make(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, apart: 
     built = _fill(uv, recipe, root, python, apart=apart)
     if apart:
         shutil.rmtree(uv.cache)
-    _compile(root, python)
+    # after all layers, not with each one: a misspelt package in the last layer is then reported seconds earlier
+    say("compiling to byte code")
+    release = release_of(python)
+    compiled = bytecode.compile_all(root, python, release, uv.images / bytecode.STORE, uv.scratch)
     tree.make_readable(root)
-    _write(root / tree.RECORD, {**_record(recipe, root, python), "built": built})
+    _write(root / tree.RECORD, {**_record(recipe, root, python, release), "built": built})
+    if not apart:
+        bytecode.share(compiled)
 
 
 def _told(root: Path, started: float) -> None:
@@ -151,42 +156,23 @@ def _split(options: list[str]) -> tuple[list[str], list[str]]:
     return words, lines
 
 
-def _compile(root: Path, python: Python) -> None:
-    """Compile all packages to byte code: apps cannot write their image, so each of their starts would compile again.
-
-    This is done after all layers, not with each one (uv could): a misspelt package in the last layer is then reported
-    seconds earlier. The Python that the environment was made from compiles, without ``site``: so a build of wheels
-    alone runs none of their code.
-    """
-    say("compiling to byte code")
-    command = [python.path, "-I", "-S", "-m", "compileall", "-q", "-j", "0", str(root / "lib")]
-    # compileall's errors are ignored: packages ship templates and tests that are not valid Python
-    subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
-
-
 def _shortly(requirements: list[str]) -> str:
     names = [line.partition(" --hash=")[0] for line in requirements]
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _record(recipe: dict[str, Any], root: Path, python: Python) -> dict[str, Any]:
+def _record(recipe: dict[str, Any], root: Path, python: Python, release: Release) -> dict[str, Any]:
     return {
         "format": recipe["format"],
         "hash": root.name,
         "python_asked": recipe["python"],
-        "python": _python_version(python),
+        "python": release.version,
         "note": python.note,
         "packages": tree.count_packages(root),
         "built_at": time.time(),
         "stamp": tree.stamp(root),
         "recipe": recipe,
     }
-
-
-def _python_version(python: Python) -> str:
-    command = [python.path, "-I", "-S", "-c", "import platform; print(platform.python_version())"]
-    done = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import bytecode
 from .failed import EX_CONFIG, EX_IOERR, Failed, say
 from .image import build, build_apart, remove
 from .uv import Uv
@@ -39,6 +40,7 @@ def _run(argv: list[str]) -> int:
         if options.prune:
             # --ci removes wheels too: without it every version of every package ever used would stay
             uv.run("the cache", "--quiet", "cache", "prune", "--ci")
+            bytecode.prune(images / bytecode.STORE)
     return max(removed, default=0)
 
 
@@ -62,7 +64,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--secret", default=[], type=_credential, action="append", help="ID=NAME: uv gets this credential as a variable"
     )
-    parser.add_argument("--prune", action="store_true", help="empty uv's cache of what no image shares")
+    parser.add_argument("--prune", action="store_true", help="empty uv's cache, and of compiled files what no image has")
     parser.add_argument("--remove", default=[], type=_hash, action="append", help="remove this image")
     return parser.parse_args(argv)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from .failed import EX_CONFIG, EX_UNAVAILABLE, Failed, say
 from .uv import Uv, reason
 
 OLDEST = (3, 10)  # what the launcher and Flyte's SDK need
+_RELEASE = """
+import importlib.util, platform, sys
+print(platform.python_version(), sys.implementation.cache_tag, importlib.util.MAGIC_NUMBER.hex())
+"""
 _FETCH_S = 300.0
 _FETCH_PATIENCE = {"UV_HTTP_RETRIES": "1"}  # every image tries again; without a network it should fail soon
 
@@ -35,6 +40,22 @@ class Python:
             return Python(path, (major, minor), note)
         except (OSError, ValueError, TypeError) as error:
             raise Failed(EX_CONFIG, f"a build apart must follow one that was not: {error}") from error
+
+
+@dataclass(frozen=True)
+class Release:
+    """What an interpreter says of itself."""
+
+    version: str  # "3.13.5"
+    cache_tag: str  # of the files in __pycache__: "cpython-313"
+    magic: str  # of the byte code that it reads, as hex digits
+
+
+def release_of(python: Python) -> Release:
+    """Ask an interpreter what it is, without ``site``."""
+    command = [python.path, "-I", "-S", "-c", _RELEASE]
+    done = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return Release(*done.stdout.split())
 
 
 def choose(uv: Uv, asked: str) -> Python:

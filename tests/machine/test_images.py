@@ -131,7 +131,7 @@ def image_of(name: str) -> dict[str, Any]:
 
 
 def test_a_source_package_changes_no_other_image(packages: tuple[Path, tuple[str, ...]]) -> None:
-    """Neither another image, nor uv's cache, which shares that image's files, nor the Pythons; only its own image."""
+    """Neither another image, nor uv's cache and byte code, which share its files, nor the Pythons; only its own."""
     folder, options = packages
     victim, own = "a" * 32, "b" * 32
     wheel(folder, "one", files={"one.py": "VALUE = 1\n"})
@@ -140,10 +140,12 @@ def test_a_source_package_changes_no_other_image(packages: tuple[Path, tuple[str
         assert built(victim, "one", options)[0] == ""
         module = next((IMAGES / victim).rglob("one.py"))
         assert module.stat().st_nlink > 1  # the cache has it too
-        before = content(IMAGES / victim, IMAGES / ".uv/archive-v0", IMAGES / ".python")
+        assert next((IMAGES / victim).rglob("one.*.pyc")).stat().st_nlink > 1  # other images may have it
+        shared = [IMAGES / name for name in (victim, ".uv/archive-v0", ".bytecode", ".python")]
+        before = content(*shared)
         failure, said = built(own, "evil", options)
         assert failure == "", "\n".join(said)
-        assert content(IMAGES / victim, IMAGES / ".uv/archive-v0", IMAGES / ".python") == before
+        assert content(*shared) == before
         report = eval((IMAGES / own / "report").read_text())
         assert "done" not in report, report
         assert report["Read-only file system"] > 4 * 10

@@ -1,7 +1,8 @@
 """Makes the units that build and remove images, and reads what a build leaves behind. Pure.
 
-A build of wheels runs no code of a package. It may write all images and uv's cache, because hard links (cache → image)
-do not cross mounts, and every ``StateDirectory=`` is a mount of its own under ``ProtectSystem=`` (measured: EXDEV).
+A build of wheels runs no code of a package. It may write all images, uv's cache and the shared byte code, because hard
+links (cache → image) do not cross mounts, and every ``StateDirectory=`` is a mount of its own under ``ProtectSystem=``
+(measured: EXDEV).
 A build from source runs code of strangers. It is done apart, in a unit that can write only its own image.
 """
 
@@ -88,7 +89,7 @@ def build_unit(
     """Return the properties of the transient service that builds ``recipe`` to :func:`image_dir`.
 
     ``others``: the hashes of finished images, which this build cannot write. ``apart``: it can write only its own
-    image, neither uv's cache nor the Pythons; to be used after :data:`BUILD_APART`. The recipe is no secret, so it
+    image, nothing that images share; to be used after :data:`BUILD_APART`. The recipe is no secret, so it
     travels in the unit. For the exit status see :func:`build_failure`. Raises :class:`InvalidInput` for a recipe that
     is too large, or with two secrets as one variable.
     """
@@ -120,7 +121,8 @@ def remove_unit(
 ) -> dict[str, Any]:
     """Return the properties of the service that deletes images, as the user who owns them.
 
-    ``prune``: also empty uv's cache, except files that images share with it by hard links.
+    ``prune``: also empty uv's cache, and remove byte code that no image has. Files that images share with the two by
+    hard links stay theirs.
     """
     words = [word for each in hashes for word in ("--remove", _checked(each))]
     words += ["--prune"] if prune else []
