@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .failed import EX_CONFIG, EX_UNAVAILABLE, Failed, say
+from .fetches import Failures
 from .uv import Uv, reason
 
 OLDEST = (3, 10)  # what the launcher and Flyte's SDK need
@@ -17,7 +18,7 @@ import importlib.util, platform, sys
 print(platform.python_version(), sys.implementation.cache_tag, importlib.util.MAGIC_NUMBER.hex())
 """
 _FETCH_S = 300.0
-_FETCH_PATIENCE = {"UV_HTTP_RETRIES": "1"}  # every image tries again; without a network it should fail soon
+_FETCH_PATIENCE = {"UV_HTTP_RETRIES": "1"}  # another image tries again; without a network it should fail soon
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,20 @@ def choose(uv: Uv, asked: str) -> Python:
     path = _find(uv, asked)
     if path:
         return Python(path, version)
-    say(f"Python {asked} is not on this machine; trying to fetch it")
-    words = ["install", f"cpython@{asked}", "--no-bin", "--compile-bytecode"]
-    status, _, error = uv.ask("python", *words, timeout=_FETCH_S, more=_FETCH_PATIENCE)
-    path = _find(uv, asked)
-    if path:
-        return Python(path, version)
-    why = reason(error.splitlines()) if status else "it was fetched, but does not run here"
     found = nearest(version, _installed(uv))
+    failures = Failures(uv)
+    why = failures.of(asked) if found else ""  # without another Python this build fails, and somebody tries again
+    if why:
+        say(f"Python {asked} is not on this machine, and could not be fetched a short time ago")
+    else:
+        say(f"Python {asked} is not on this machine; trying to fetch it")
+        words = ["install", f"cpython@{asked}", "--no-bin", "--compile-bytecode"]
+        status, _, error = uv.ask("python", *words, timeout=_FETCH_S, more=_FETCH_PATIENCE)
+        path = _find(uv, asked)
+        if path:
+            return Python(path, version)
+        why = reason(error.splitlines()) if status else "it was fetched, but does not run here"
+        failures.add(asked, why)
     if found is None:
         raise Failed(
             EX_UNAVAILABLE, f"Python {asked} could not be downloaded ({why}), and no Python from 3.10 on is here"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .failed import EX_CONFIG, EX_INSTALL, Failed, NeedsSource
 
-_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _HIDDEN = {"CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID"}
 _REASON_LINES = 60
 _REASON_LENGTH = 600
@@ -48,7 +48,7 @@ class Uv:
         """
         given = {name: value for name, value in os.environ.items() if name not in _HIDDEN}
         usual = {"UV_PYTHON_PREFERENCE": "system"}  # the distribution patches its Python, nobody patches a fetched one
-        if _CERTIFICATES.exists():
+        if CERTIFICATES.exists():
             usual["UV_SYSTEM_CERTS"] = "1"  # a company's own CA is there, and not in uv's list
         fixed = {
             "HOME": str(self.scratch),

@@ -15,7 +15,7 @@ from tests.build.harness import BUILDER, EX_APART, HASH, Builds, find_uv, source
 
 pytestmark = pytest.mark.slow
 
-EX_UNAVAILABLE, EX_TEMPFAIL, EX_CONFIG = 69, 75, 78
+EX_TEMPFAIL, EX_CONFIG = 75, 78
 
 
 def test_a_package_that_does_not_exist_is_named_and_nothing_is_left(builds: Builds) -> None:
@@ -180,29 +180,6 @@ def test_outside_of_a_unit_the_builder_says_what_it_is(builds: Builds) -> None:
     status, output = builds.run(STATE_DIRECTORY="")
     assert status == EX_CONFIG
     assert output == "flyted-build: STATE_DIRECTORY is not set: this program is run by a unit of flyted's\n"
-
-
-def test_a_python_that_is_nowhere_gives_the_nearest_and_a_note(builds: Builds) -> None:
-    """What was asked for, why it is not to be had and what is used instead: in the output and in the record."""
-    wheel(builds.packages, "one")
-    builds.recipe(["one"], python="3.99")
-    status, output = builds.run(UV_OFFLINE="1")
-    assert status == 0, output
-    record = builds.record()
-    used = ".".join(record["python"].split(".")[:2])
-    assert record["python_asked"] == "3.99"
-    assert record["note"].startswith("Python 3.99 could not be downloaded (")
-    assert record["note"].endswith(f"); {used} is used instead")
-    assert f"flyted-build: {record['note']}\n" in output
-
-
-def test_without_any_python_the_build_fails_with_a_reason(builds: Builds) -> None:
-    """No Python from 3.10 on: said so, exit status 69."""
-    builds.recipe(["one"], python="3.12")
-    status, output = builds.run(PATH="/nonexistent", UV_OFFLINE="1")
-    assert status == EX_UNAVAILABLE
-    assert "no Python from 3.10 on is here" in output.splitlines()[-1]
-    assert not builds.image().exists()
 
 
 def test_without_uv_the_build_fails_with_a_reason(builds: Builds) -> None:
