@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.apps import serve, state, write
-from tests.machine.kit.users import alice, answer, by, curl, everything, give, running, until
+from tests.machine.kit.units import must, sh
+from tests.machine.kit.users import alice, answer, by, curl, give, running, until
 from tests.machine.test_failed_starts import HANGS
 
 APP = "called-off"
+IMAGES = Path("/var/lib/flyted/images")
 IN_FLIGHT_S = 16  # on a busy machine flytectl takes seconds, three times
 BUILDS = """
 import flyte
@@ -23,7 +25,7 @@ import flyte.app
 
 env = flyte.app.AppEnvironment(
     name="called-off", args=["python", "-m", "http.server", "8080"], port=8080, requires_auth=False,
-    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("numpy", "click!=0.{never_built}"),
+    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("waitress", "click!=0.{never_built}"),
     resources=flyte.Resources(cpu=1, memory="128Mi"),
 )
 """
@@ -66,15 +68,32 @@ def test_a_first_start_is_called_off_by_a_deletion() -> None:
     assert curl(f"https://{APP}.apps.localhost")[0] == 421
 
 
+def builds() -> list[str]:
+    """The units that build an image now."""
+    words = ("systemctl", "list-units", "--state=active", "--plain", "--no-legend", "flyted-build-*")
+    return [line.split()[0] for line in sh(*words).splitlines()]
+
+
+@contextmanager
+def held_build() -> Iterator[None]:
+    """A build that has begun, and stands still until the end of the block."""
+    until(lambda: len(builds()) == 1)
+    (unit,) = builds()
+    must("systemctl", "kill", "--signal=STOP", unit)
+    yield
+    must("systemctl", "kill", "--signal=CONT", unit)
+
+
 def test_a_build_is_called_off_by_a_deletion() -> None:
     """Before there is any revision; the image is built to its end, and no app comes of it."""
     file = give("called_off.py", BUILDS.replace("{never_built}", str(time.time_ns())))
-    with running("flytectl", "serve", file) as process:
-        until(lambda: "flyted-build-" in "".join(everything()["units"]))
+    whole = len(list(IMAGES.glob("*/image.json")))
+    with running("flytectl", "serve", file) as process, held_build():
         alice("flytectl", "app", "delete", "--yes", APP)
         called_off(process)
-    gone()
-    until(lambda: "flyted-build-" not in "".join(everything()["units"]), 300)
+        gone()
+    until(lambda: not builds(), 300)
+    assert len(list(IMAGES.glob("*/image.json"))) == whole + 1
     gone()
 
 
