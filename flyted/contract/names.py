@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 from flyted.contract.errors import InvalidInput
@@ -108,17 +109,17 @@ class Replica:
     revision: int
     number: int = 0
 
-    @property
+    @cached_property
     def server(self) -> str:
         """The name of the replica's server in HAProxy."""
         return f"{self.app_id}-r{self.revision}-{self.number}"
 
-    @property
+    @cached_property
     def socket(self) -> str:
         """The name of the ``.socket`` unit."""
         return f"flyted-app-{self.server}.socket"
 
-    @property
+    @cached_property
     def service(self) -> str:
         """The name of the ``.service`` unit; equal stems pair the two (docs/TRANSIENT-SETTINGS.md of systemd)."""
         return f"flyted-app-{self.server}.service"
@@ -127,6 +128,7 @@ class Replica:
 _UNIT = re.compile(r"flyted-app-(?P<id>[a-z0-9-]+)-r(?P<revision>[0-9]{1,9})-(?P<number>[0-9]{1,4})\.(socket|service)")
 
 
+@lru_cache(maxsize=8192)
 def replica_of(unit: str) -> Replica | None:
     """Return the replica that a unit name belongs to; ``None`` for a unit that is not an app's."""
     found = _UNIT.fullmatch(unit)

@@ -79,7 +79,8 @@ async def version(_call: Call) -> dict[str, Any]:
 
 async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault: Vault, store: Store) -> None:
     """Build all parts, make the machine what the store says, send ``READY=1``, and serve until SIGTERM."""
-    units = Units(max(settings.start_timeout_s, MAX_START_S) + settings.gpu_wait_s + STOP_S, KILL_S)
+    longest_s = max(settings.start_timeout_s, MAX_START_S) + settings.gpu_wait_s + STOP_S
+    units = Units(longest_s, KILL_S, kept=("flyted-app-*", INGRESS_UNIT))
     units.open()
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress")
     listen = choose_listen(settings, units, RUN / "ingress")

@@ -36,9 +36,9 @@ class Look:
         There are no counters while HAProxy is down or no app runs. Raises :class:`HostFailure` when systemd does not
         answer.
         """
-        found = self.units.list([_pattern(app_id), INGRESS_UNIT])
-        ingress = next((unit.active for unit in found if unit.name == INGRESS_UNIT), "")
-        units = {fact.name: fact for fact in found if _is_of(fact.name, app_id)}
+        found = self.units.look()
+        ingress = found[INGRESS_UNIT].active if INGRESS_UNIT in found else ""
+        units = {name: fact for name, fact in found.items() if _is_of(name, app_id)}
         starting = {name for name, fact in units.items() if fact.active == "activating"}
         for name in (sleepers(self.store.apps()) | starting) & units.keys():
             units[name] = dataclasses.replace(units[name], status=self.units.status(name))
@@ -61,7 +61,7 @@ class Look:
 
     def has_units(self, app_id: str) -> bool:
         """Report whether systemd knows a unit of an app."""
-        return any(_is_of(fact.name, app_id) for fact in self.units.list([_pattern(app_id)]))
+        return any(_is_of(name, app_id) for name in self.units.look())
 
     def status(self, replica: Replica) -> str:
         """Return what a replica's service says of itself; "" when it says nothing, or is not there."""
@@ -86,11 +86,7 @@ class Look:
         return replica_of(unit) is not None
 
 
-def _pattern(app_id: str) -> str:
-    return f"flyted-app-{app_id}-r*" if app_id else "flyted-app-*"
-
-
 def _is_of(unit: str, app_id: str) -> bool:
-    """Report whether a unit that the pattern found is one of this app: "a-r*" finds those of "a-r1" too."""
+    """Report whether a unit is one of this app, or of any app for ""."""
     replica = replica_of(unit)
     return replica is not None and app_id in ("", replica.app_id)

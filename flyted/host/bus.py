@@ -37,6 +37,7 @@ SYSTEMD = b"org.freedesktop.systemd1"
 MANAGER_PATH = b"/org/freedesktop/systemd1"
 MANAGER = b"org.freedesktop.systemd1.Manager"
 PROPERTIES = b"org.freedesktop.DBus.Properties"
+_PEER = b"org.freedesktop.DBus.Peer"
 _DRIVER, _DRIVER_PATH = b"org.freedesktop.DBus", b"/org/freedesktop/DBus"
 _SIGNAL = 4  # sd_bus_message_get_type(3)
 _BATCH = 200
@@ -49,6 +50,10 @@ _MATCHES = (
     (
         "type='signal',sender='org.freedesktop.systemd1',path='/org/freedesktop/systemd1',"
         "interface='org.freedesktop.systemd1.Manager',member='UnitRemoved'"
+    ),
+    (
+        "type='signal',sender='org.freedesktop.systemd1',path='/org/freedesktop/systemd1',"
+        "interface='org.freedesktop.systemd1.Manager',member='Reloading'"
     ),
     (
         "type='signal',sender='org.freedesktop.systemd1',path_namespace='/org/freedesktop/systemd1/unit',"
@@ -126,6 +131,12 @@ class Bus:
         """
         return self._call(SYSTEMD, path, interface, method.encode(), list(steps))
 
+    def sync(self) -> None:
+        """Handle all signals that systemd sent before it answered this call, or raise as :meth:`call`."""
+        self.call("Ping", interface=_PEER)
+        while not self._handled():
+            pass
+
     def _call(self, destination: bytes, path: bytes, interface: bytes, method: bytes, steps: list[Step]) -> Any:
         if self._dbus is None:
             raise HostFailure("there is no connection to systemd at the moment", hint="systemctl status dbus")
@@ -149,25 +160,30 @@ class Bus:
             log.debug("already subscribed: %s", error)
 
     def _pump(self) -> None:
-        """Handle the messages that have arrived.
+        """Handle messages that have arrived, and have the loop go on with the rest after others had their turn."""
+        if not self._handled():
+            self._loop.call_soon(self._pump)
+
+    def _handled(self) -> bool:
+        """Handle some of the messages that have arrived; report whether there are no more.
 
         An empty message may also mean that sd-bus handled one by itself, so three in a row mean that there is no more.
         """
         empty = 0
         for _ in range(_BATCH):
             if self._dbus is None:
-                return
+                return True
             try:
                 message = self._dbus.process()
                 empty = empty + 1 if message.is_empty() else 0
                 if empty >= 3:
-                    return
+                    return True
                 if not empty and message.get_type() == _SIGNAL:
                     self._dispatch(message)
             except DBusBaseError as error:
                 self._lost(error)
-                return
-        self._loop.call_soon(self._pump)
+                return True
+        return False
 
     def _dispatch(self, message: Any) -> None:
         sender, member = bytes(message.get_sender()), bytes(message.get_member())

@@ -14,6 +14,7 @@ from typing import Any
 
 from flyted.contract.errors import HostFailure
 from flyted.host.bus import PROPERTIES, Bus, Refused, Signal
+from flyted.host.kept_units import KeptUnits
 from flyted.host.object_path import unit_of, unit_path
 from flyted.host.signatures import Step, auxiliary, properties, text, texts
 from flyted.plan.facts import UnitEnd, UnitFact
@@ -36,11 +37,17 @@ class Units:
     connection; and :class:`FlytedError` for properties and names that ``signatures`` refuses.
     """
 
-    def __init__(self, longest_s: float = 340.0, kill_s: float = 35.0) -> None:
-        """Set the limits in seconds: ``longest_s`` of a job of an app's units, ``kill_s`` of a stop before SIGKILL."""
+    def __init__(
+        self, longest_s: float = 340.0, kill_s: float = 35.0, *, kept: Sequence[str] = ("flyted-app-*",)
+    ) -> None:
+        """Set the limits in seconds: ``longest_s`` of a job of an app's units, ``kill_s`` of a stop before SIGKILL.
+
+        ``kept``: the patterns of the units that :meth:`look` returns.
+        """
         self._job_s = longest_s + JOB_S
         self._kill_s = kill_s
         self._bus = Bus(self._signal, self._lost)
+        self._kept = KeptUnits(kept, self.list, self._bus.sync)
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._watched: dict[str, set[asyncio.Event]] = {}
         self._callback: Callable[[str], None] = lambda _name: None
@@ -213,6 +220,10 @@ class Units:
     def _forget(self, name: str) -> None:
         self._quietly("ResetFailedUnit", text(name))
 
+    def look(self) -> dict[str, UnitFact]:
+        """Return the units that are kept, by name, as systemd has them now; ask only about what has changed."""
+        return self._kept.look()
+
     def list(self, patterns: Iterable[str] = ("flyted-*",)) -> list[UnitFact]:
         """Return the loaded units whose name matches one of the patterns."""
         rows = self._bus.call("ListUnitsByPatterns", *texts([]), *texts(patterns)) or []
@@ -237,6 +248,7 @@ class Units:
         deadline = clock() + COLLECT_S
         async with self._watch(names) as changed:
             while True:
+                self._kept.changed(*names)  # systemd sends no change of a unit that it makes and does not start
                 try:
                     return str(self._bus.call("StartTransientUnit", text(name), text("replace"), *steps).decode())
                 except Refused as error:
@@ -311,15 +323,20 @@ class Units:
             name = unit.decode()
         elif signal.member == "UnitRemoved":
             name = signal.body[0].decode()
+        elif signal.member == "Reloading":
+            self._kept.forget()
+            return
         else:
             name = unit_of(signal.path)
         for event in self._watched.get(name, ()):
             event.set()
         if name.startswith("flyted-"):
+            self._kept.changed(name)
             self._callback(name)
 
     def _lost(self) -> None:
         """Fail every job and wake every watcher: signals may have been missed, so a job may have ended unnoticed."""
+        self._kept.forget()
         self._fail_jobs()
         for events in self._watched.values():
             for event in events:

@@ -98,10 +98,17 @@ class StoredApp:
         """Return the revision with this number, or ``None``."""
         return next((r for r in self.revisions if r.number == number), None)
 
-    @property
+    @cached_property
     def current(self) -> Revision | None:
         """The serving revision, or ``None``."""
         return self.revision(self.serving)
+
+    @cached_property
+    def replica(self) -> Replica | None:
+        """The replica that shall exist; ``None`` if the app is stopped or has never come up."""
+        if self.wanted != "started" or self.serving is None:
+            return None
+        return Replica(self.key.id, self.serving)
 
 
 @dataclass(frozen=True)

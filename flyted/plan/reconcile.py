@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica, host_of, replica_of
@@ -57,9 +58,7 @@ class _Draft:
 
 def serving_replica(app: StoredApp) -> Replica | None:
     """Return the replica that shall exist for an app; ``None`` if the app is stopped or has never come up."""
-    if app.wanted != "started" or app.serving is None:
-        return None
-    return Replica(app.key.id, app.serving)
+    return app.replica
 
 
 def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float) -> Plan:
@@ -221,6 +220,7 @@ def _alive(fact: UnitFact | None) -> bool:
     return fact is not None and fact.active in _ALIVE
 
 
+@lru_cache(maxsize=8192)
 def server_of(replica: Replica, *, h2: bool = False) -> Server:
     """Return the replica's server in the ingress.
 

@@ -26,6 +26,7 @@ from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
 from flyted.host import journal
 from flyted.host.ingress import Applied, Ingress
+from flyted.host.kept_units import KeptUnits
 from flyted.host.store import Store
 from flyted.plan.facts import ImageFact, UnitFact
 from flyted.plan.idle import Traffic
@@ -92,11 +93,17 @@ class Systemd:
         self.took_s: dict[str, float] = {"start_pair": 0.0, "start": 0.0, "stop": 0.0}
         self.starts = "done"
         """systemd's result of each start of a service."""
+        self.listed: list[list[str]] = []
+        """The patterns of each list of units that it was asked for."""
         self.asked: Counter[str] = Counter()
         self.at_once: Counter[Replica] = Counter()
         """The most calls that ever worked on one pair at the same time."""
         self._working: Counter[Replica] = Counter()
         self._heard: Callable[[str], None] = lambda _unit: None
+        self._due: list[str] = []
+        """Units whose change is not told yet."""
+        self._kept = KeptUnits(("flyted-app-*", INGRESS_UNIT), self.list, self._tell_all)
+        self.look = self._kept.look
         self.set(INGRESS_UNIT, "active")
 
     def subscribe(self, heard: Callable[[str], None]) -> None:
@@ -114,13 +121,21 @@ class Systemd:
             self._tell(name)
 
     def _tell(self, name: str) -> None:
+        self._due.append(name)
         with contextlib.suppress(RuntimeError):  # before the loop runs nobody listens
-            asyncio.get_running_loop().call_soon(lambda: self._heard(name))
+            asyncio.get_running_loop().call_soon(self._tell_all)
+
+    def _tell_all(self) -> None:
+        due, self._due = self._due, []
+        for name in due:
+            self._kept.changed(name)
+            self._heard(name)
 
     def list(self, patterns: Iterable[str] = ("flyted-*",)) -> list[UnitFact]:
         """As host.units."""
         self.asked["list"] += 1
-        every = tuple(patterns)
+        every = list(patterns)
+        self.listed.append(every)
         return [fact for name, fact in self.units.items() if any(fnmatch.fnmatchcase(name, each) for each in every)]
 
     def status(self, name: str) -> str:

@@ -1,0 +1,56 @@
+"""What many sleeping apps cost one that is used, in questions to systemd and HAProxy. Times are in benchmarks/."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flyted.contract.names import Replica
+from tests.daemon.fake import Machine, beside
+
+APPS = 20
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """A machine with many apps that sleep."""
+    found = Machine(tmp_path, monkeypatch)
+    for number in range(APPS):
+        replica = found.deployed(f"a{number}")
+        found.systemd.set(replica.socket, "active")
+        found.systemd.set(replica.service, "inactive")
+    yield found
+    found.store.close()
+
+
+def test_a_pass_in_which_nothing_has_changed_asks_for_no_unit(machine: Machine) -> None:
+    """Nor for a counter of the ingress, as nothing runs."""
+
+    async def story() -> None:
+        await machine.engine.settle()
+        machine.systemd.listed.clear()
+        machine.haproxy.asked.clear()
+        for _ in range(5):
+            await machine.engine.settle()
+        assert machine.systemd.listed == []
+        assert machine.haproxy.asked["stats"] == 0
+
+    beside(machine, story)
+
+
+def test_a_pass_asks_for_the_units_that_have_changed(machine: Machine) -> None:
+    """One app wakes: the others are not asked for."""
+    replica = Replica("a0", 1)
+
+    async def story() -> None:
+        await machine.engine.settle()
+        machine.systemd.listed.clear()
+        machine.systemd.set(replica.service, "active")
+        await machine.engine.settle()
+        await asyncio.sleep(1)
+        assert machine.systemd.listed == [[replica.service]]
+
+    beside(machine, story)
