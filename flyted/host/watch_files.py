@@ -44,7 +44,7 @@ class FileWatch:
     def close(self) -> None:
         """Close the watch."""
         if self.hears:
-            if self._loop is not None:
+            if self._loop is not None and not self._loop.is_closed():
                 self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1

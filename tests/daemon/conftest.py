@@ -24,7 +24,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
     """Two members, two apps, no token."""
     made = Box(tmp_path, monkeypatch)
     yield made
-    made.store.close()
+    made.close()
 
 
 @pytest.fixture
@@ -36,4 +36,4 @@ def doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Box
     running = BothDoors(box)
     yield box, running
     running.stop()
-    box.store.close()
+    box.close()

@@ -53,7 +53,7 @@ def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Both]:
     with machine(tmp_path / "ingress") as running:
         box = Box(tmp_path / "box", monkeypatch)
         yield Both(running, box)
-        box.store.close()
+        box.close()
 
 
 def test_a_token_counts_from_its_first_moment_to_its_last(both: Both) -> None:

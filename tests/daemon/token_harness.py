@@ -65,6 +65,11 @@ class Box:
             **self.logins.verbs(),
         }
 
+    def close(self) -> None:
+        """Closes the store and the watch: a user may have few of those at once (fs.inotify.max_user_instances)."""
+        self.watch.close()
+        self.store.close()
+
     def ask(self, who: tuple[int, str], verb: str, **args: Any) -> dict[str, Any]:
         """A verb on behalf of somebody whom the kernel would know."""
         return self.as_actor(Actor(who[0], 1), verb, **args)
