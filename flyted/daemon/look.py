@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from flyted.plan.secrets import INGRESS_UNIT
 if TYPE_CHECKING:
     from flyted.host.units import Units
 
+_AT_REST = ("inactive", "failed")
+
 
 @dataclass(frozen=True)
 class Look:
@@ -33,8 +35,8 @@ class Look:
     async def facts(self, app_id: str = "") -> Facts:
         """Return what the machine and the store say right now; with an app's id, the units of that app alone.
 
-        There are no counters while HAProxy is down or no app runs. Raises :class:`HostFailure` when systemd does not
-        answer.
+        There are counters of apps that do not rest, none while HAProxy is down or no app runs. Raises
+        :class:`HostFailure` when systemd does not answer.
         """
         found = self.units.look()
         ingress = found[INGRESS_UNIT].active if INGRESS_UNIT in found else ""
@@ -42,8 +44,9 @@ class Look:
         starting = {name for name, fact in units.items() if fact.active == "activating"}
         for name in (sleepers(self.store.apps()) | starting) & units.keys():
             units[name] = dataclasses.replace(units[name], status=self.units.status(name))
-        running = any(u.active == "active" and u.name.endswith(".service") for u in units.values())
-        traffic = await self._traffic() if running and ingress == "active" else {}
+        awake = [fact for fact in units.values() if fact.name.endswith(".service") and fact.active not in _AT_REST]
+        running = any(fact.active == "active" for fact in awake)
+        traffic = await self._traffic(awake) if running and ingress == "active" else {}
         return Facts(
             apps=self.store.apps(),
             units=units,
@@ -53,9 +56,9 @@ class Look:
             gpu_wait_s=self.config.gpu_wait_s,
         )
 
-    async def _traffic(self) -> Mapping[str, Traffic]:
+    async def _traffic(self, services: Iterable[UnitFact]) -> Mapping[str, Traffic]:
         try:
-            return await self.ingress.stats()
+            return await self.ingress.stats([r.server for s in services if (r := replica_of(s.name)) is not None])
         except IngressDown:
             return {}
 

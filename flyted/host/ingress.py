@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from flyted.plan.ingress.auth import TOKENS, USES, USES_KEPT_S
 __all__ = ["Applied", "Ingress", "IngressDown"]
 
 ADMIN = Path("/run/flyted/admin.sock")
+MOST_NAMED = 32
+"""The most servers whose counters are asked for one by one."""
 _WHY = "systemctl status flyted-ingress; journalctl -u flyted-ingress -n 20"
 
 
@@ -55,6 +57,7 @@ class Ingress:
         self._done: tuple[ingress.IngressState, ingress.Listen] | None = None  # what HAProxy has, as far as we know
         self._forgotten = 0
         self._process = ""
+        self._ids: dict[str, str] = {}  # HAProxy's number of each server that is known to it; "" for one that is not
         self.tokens: Callable[[], Mapping[str, str]] = dict
         """A function that returns the table of tokens, key → value, as it should be now (``daemon/access``)."""
 
@@ -119,22 +122,28 @@ class Ingress:
         Raises :class:`IngressDown` if HAProxy does not answer (the files are written, so it serves them after its next
         start), :class:`HostFailure` with HAProxy's own words if it refuses a command; and as :meth:`write`.
         """
-        if (wanted, listen) == self._done:
+        told = self._done
+        if (wanted, listen) == told:
             return Applied()
         self.forget()
         forgotten = self._forgotten
         self.write(wanted, listen)
-        structure = ingress_config.structure(listen, self._places)
-        if ingress_answers.structure_of(await self._ask("show info")) != structure:
+        known = told[0] if told is not None else None
+        counted = await self._counted(known.servers.keys() - wanted.servers.keys() if known is not None else ())
+        if counted.structure != ingress_config.structure(listen, self._places):
             return Applied(restart_needed=True)  # with the rules of another version it may not even have the tables
-        live = await self.read()
+        same, forgotten = forgotten == self._forgotten, self._forgotten
+        live = ingress.Live(known, counted.traffic) if known is not None and same else await self.read()
         still = set(ingress.draining(live, wanted))
-        for command in ingress.changes(live, wanted, str(self._files)):
+        commands = ingress.changes(live, wanted, str(self._files))
+        for command in commands:
             answer = await self._ask(command)
             if ingress_answers.still_draining(command, answer):
                 still.add(command.rpartition("/")[2])
             else:
                 _check(command, answer)
+        if commands:
+            self._ids = {name: number for name, number in self._ids.items() if number and name in wanted.servers}
         await self.apply_tokens()
         if not still and forgotten == self._forgotten:
             self._done = (wanted, listen)
@@ -144,20 +153,36 @@ class Ingress:
         """Make the next :meth:`apply` ask what HAProxy has: its unit changed, or may have."""
         self._done, self._forgotten = None, self._forgotten + 1
 
-    async def stats(self) -> dict[str, Traffic]:
-        """Return the counters of every server, for ``plan/idle.py``, in one request.
+    async def stats(self, servers: Collection[str] | None = None) -> dict[str, Traffic]:
+        """Return the counters of these servers, of those that HAProxy has, or of all; for ``plan/idle.py``.
 
         If another HAProxy process answers than the last time, the next :meth:`apply` asks what it has. Raises
         :class:`IngressDown` if HAProxy does not answer, :class:`HostFailure` if the answer makes no sense.
         """
-        answer = await self._ask(f"show info; show stat {ingress.BACKEND} 4 -1")
-        info, header, rows = answer.partition("# pxname,")
-        traffic = ingress_answers.parse_traffic(info, header + rows)
-        process = ingress_answers.process_of(ingress_answers.parse_show_info(info))
-        if process != self._process:
-            self._process = process
+        traffic = (await self._counted(servers)).traffic
+        return {name: found for name, found in traffic.items() if servers is None or name in servers}
+
+    async def _counted(self, servers: Collection[str] | None) -> ingress_answers.Counted:
+        """Return who answers, and the counters of these servers and perhaps of others, in one question.
+
+        HAProxy counts for each of its servers in a hundred and fifty columns, and finds a server by number alone. So
+        it is asked for all while the number of one is not known.
+        """
+        numbers = ["-1"]
+        if servers is not None and len(servers) <= MOST_NAMED and self._ids.keys() >= set(servers):
+            numbers = [number for name in servers if (number := self._ids[name])]
+        about = (f"show stat {ingress.BACKEND} 4 {number}" for number in numbers)
+        counted = ingress_answers.parse_counted(await self._ask("; ".join(["show info", *about])))
+        every = numbers == ["-1"]
+        if counted.process != self._process:
+            self._process, self._ids = counted.process, {}
             self.forget()
-        return traffic
+        if every:
+            self._ids = {**dict.fromkeys(servers or (), ""), **counted.ids}
+        elif any(self._ids.get(name, "?") and name not in counted.traffic for name in servers or ()):
+            self._ids = {}  # another process has other numbers, and so has a server that was made anew
+            return await self._counted(servers)
+        return counted
 
     async def set_certificate(self, pem: bytes) -> None:
         """Replace certificate and key in the running HAProxy; connections that exist keep theirs.

@@ -11,7 +11,7 @@ import contextlib
 import fnmatch
 import selectors
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -208,6 +208,8 @@ class HAProxy:
         self.state: IngressState | None = None
         self.took_s = 0.0
         self.asked: Counter[str] = Counter()
+        self.counted: list[list[str]] = []
+        """The servers of each question for counters."""
 
     def write(self, state: IngressState, _listen: Listen) -> None:
         """As host.ingress."""
@@ -224,10 +226,11 @@ class HAProxy:
         self.state = state
         return Applied()
 
-    async def stats(self) -> dict[str, Traffic]:
+    async def stats(self, servers: Collection[str]) -> dict[str, Traffic]:
         """As host.ingress."""
         self.asked["stats"] += 1
-        return dict(self.traffic)
+        self.counted.append(sorted(servers))
+        return {name: traffic for name, traffic in self.traffic.items() if name in servers}
 
 
 class Machine:

@@ -30,11 +30,11 @@ def test_a_pass_in_which_nothing_has_changed_asks_for_no_unit(machine: Machine) 
     """Nor for a counter of the ingress, as nothing runs."""
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         machine.systemd.listed.clear()
         machine.haproxy.asked.clear()
         for _ in range(5):
-            await machine.engine.settle()
+            await machine.loop.settle()
         assert machine.systemd.listed == []
         assert machine.haproxy.asked["stats"] == 0
 
@@ -46,11 +46,25 @@ def test_a_pass_asks_for_the_units_that_have_changed(machine: Machine) -> None:
     replica = Replica("a0", 1)
 
     async def story() -> None:
-        await machine.engine.settle()
+        await machine.loop.settle()
         machine.systemd.listed.clear()
         machine.systemd.set(replica.service, "active")
-        await machine.engine.settle()
+        await machine.loop.settle()
         await asyncio.sleep(1)
         assert machine.systemd.listed == [[replica.service]]
+
+    beside(machine, story)
+
+
+def test_the_ingress_counts_for_apps_that_run_alone(machine: Machine) -> None:
+    """Of the others it is not asked anything."""
+    replica = Replica("a0", 1)
+
+    async def story() -> None:
+        machine.runs(replica, idle_s=0.0)
+        await machine.loop.settle()
+        await machine.loop.settle()
+        assert machine.haproxy.counted
+        assert all(servers == [replica.server] for servers in machine.haproxy.counted)
 
     beside(machine, story)

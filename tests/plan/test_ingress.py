@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from flyted.contract.errors import HostFailure, InvalidInput
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.answers import (
+    parse_counted,
     parse_live,
     parse_show_info,
     parse_show_map,
     parse_show_stat,
-    parse_traffic,
     refusal,
     still_draining,
 )
@@ -341,20 +341,26 @@ def test_listening_is_checked_and_ipv6_is_bracketed():
             Listen(**bad)
 
 
-STAT = """# pxname,svname,qcur,qmax,scur,smax,slim,stot,req_tot,status,lastsess,ttime_max,
-apps,a-r1-0,1,2,3,4,1024,17,9,no check,5,25001,
-apps,b-r1-0,0,0,0,0,7,0,0,MAINT,-1,0,
+STAT = """# pxname,svname,qcur,qmax,scur,smax,slim,stot,req_tot,status,lastsess,ttime_max,sid,
+apps,a-r1-0,1,2,3,4,1024,17,9,no check,5,25001,1,
+apps,b-r1-0,0,0,0,0,7,0,0,MAINT,-1,0,3,
 
 """
 INFO = "Name: HAProxy\nPid: 42\nUptime_sec: 7\nStart_time_sec: 1795506265\ndescription: flyted-0011\n"
 
 
 def test_counters_are_read_by_column_name():
-    """HAProxy adds columns from version to version."""
-    assert parse_traffic(INFO, STAT) == {
-        "a-r1-0": Traffic(3, 1, 17, 9, 5.0, 25.001, "42@1795506265", 7.0),
-        "b-r1-0": Traffic(0, 0, 0, 0, None, 0.0, "42@1795506265", 7.0),
-    }
+    """HAProxy adds columns from version to version; each question of a line is answered under a header of its own."""
+    header, a, b = STAT.strip().splitlines()
+    for text in (f"{INFO}\n{STAT}", f"{INFO}\n{header}\n{a}\n\n{header}\n{b}\n\n{header}\n\n"):
+        counted = parse_counted(text)
+        assert counted.traffic == {
+            "a-r1-0": Traffic(3, 1, 17, 9, 5.0, 25.001, "42@1795506265", 7.0),
+            "b-r1-0": Traffic(0, 0, 0, 0, None, 0.0, "42@1795506265", 7.0),
+        }
+        assert counted.ids == {"a-r1-0": "1", "b-r1-0": "3"}
+        assert (counted.process, counted.structure) == ("42@1795506265", "flyted-0011")
+    assert parse_counted(INFO).traffic == {}
 
 
 def test_what_haproxy_has_is_read_back():
@@ -395,7 +401,7 @@ def test_an_answer_that_makes_no_sense_is_an_error(stat, hosts):
 @given(st.text())
 def test_any_text_is_understood_or_refused(text):
     """Whatever comes over the admin socket: a value or HostFailure."""
-    for parse in (parse_show_map, parse_show_stat, parse_show_info):
+    for parse in (parse_show_map, parse_show_stat, parse_show_info, parse_counted):
         try:
             parse(text)
         except HostFailure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from flyted.contract.errors import HostFailure, InvalidInput
 from flyted.contract.names import shown
@@ -26,6 +27,9 @@ _SAID_AT_SUCCESS = {
     "add server": "New server registered.",
     "del server": "Server deleted.",
 }
+_COLUMNS = frozenset(["svname", "sid", "status", "slim", "scur", "qcur", "stot", "req_tot", "lastsess", "ttime_max"])
+"""The columns that are read, out of some hundred and fifty."""
+_STAT = re.compile(r"^# pxname,", re.MULTILINE)
 _USE = re.compile(r"0x[0-9a-f]+: key=(?P<key>[0-9a-f]{64}) use=[0-9]+ exp=(?P<left_ms>[0-9]+)\b")
 _STILL_USED = "still has connections attached"
 
@@ -55,15 +59,20 @@ def parse_uses(text: str, kept_s: float) -> dict[str, float]:
 
 
 def parse_show_stat(text: str) -> list[dict[str, str]]:
-    """Parse ``show stat BACKEND 4 -1``: one row per server, by column name.
+    """Parse ``show stat BACKEND 4 -1``: one row per server, by name those of :data:`_COLUMNS` that there are.
 
     Raises :class:`HostFailure` for a text of another form.
     """
     header, _, rows = text.strip().partition("\n")
     if not header.startswith("# pxname,svname,"):
         raise HostFailure(f"HAProxy's counters cannot be read: {shown(header)}")
-    names = header.removeprefix("# ").split(",")
-    return [dict(zip(names, row, strict=False)) for row in csv.reader(rows.splitlines()) if row]
+    names = enumerate(header.removeprefix("# ").split(","))
+    columns = [(name, number) for number, name in names if name in _COLUMNS]
+    return [
+        {name: row[number] for name, number in columns if number < len(row)}
+        for row in csv.reader(rows.splitlines())
+        if row
+    ]
 
 
 def traffic_of(row: dict[str, str], info: dict[str, str]) -> Traffic:
@@ -102,10 +111,30 @@ def parse_show_info(text: str) -> dict[str, str]:
     return {name: value.strip() for name, colon, value in pairs if colon}
 
 
-def parse_traffic(info: str, stat: str) -> dict[str, Traffic]:
-    """Return the counters of every server, by name. Raises :class:`HostFailure` for an answer that is not valid."""
+@dataclass(frozen=True)
+class Counted:
+    """What HAProxy counted. ``ids``: server → the number by which ``show stat`` finds it. ``structure``: as Live's."""
+
+    traffic: Mapping[str, Traffic]
+    ids: Mapping[str, str]
+    process: str
+    structure: str
+
+
+def parse_counted(text: str) -> Counted:
+    """Parse ``show info``, and each ``show stat`` that was asked for behind it in the same line.
+
+    Raises :class:`HostFailure` for an answer that is not valid.
+    """
+    info, *stats = _STAT.split(text)
     about = parse_show_info(info)
-    return {row["svname"]: traffic_of(row, about) for row in parse_show_stat(stat)}
+    rows = [row for stat in stats for row in parse_show_stat(f"# pxname,{stat}")]
+    return Counted(
+        {row["svname"]: traffic_of(row, about) for row in rows},
+        {row["svname"]: row.get("sid", "") for row in rows},
+        process_of(about),
+        structure_of(info),
+    )
 
 
 def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:

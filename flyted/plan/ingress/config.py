@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from flyted.contract.names import GATEWAY_HOST
 from flyted.plan.ingress import paths as ingress_fence
@@ -216,6 +217,7 @@ def render_config(state: IngressState, listen: Listen, places: Places = STANDARD
     return frame.replace("@STRUCTURE@", structure(listen, places)) + "".join(servers)
 
 
+@lru_cache(maxsize=4)
 def structure(listen: Listen, places: Places = STANDARD) -> str:
     """Return a digest of the whole configuration but the servers.
 
@@ -224,6 +226,7 @@ def structure(listen: Listen, places: Places = STANDARD) -> str:
     return "flyted-" + hashlib.sha256(_frame(listen, places).encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=4)
 def _frame(listen: Listen, places: Places) -> str:
     tls = f" ssl crt {places.certificate} alpn h2,http/1.1"
     front = FRONT.replace("@CHECKS@", CHECKS).replace("@GUARD@", RULES).replace("@FOR_APPS@", FOR_APPS)
