@@ -120,6 +120,12 @@ def test_code_that_runs_in_the_apps_python_reads_on_3_10(path: Path) -> None:
     assert not used & NEW_IN_3_11
 
 
+@pytest.mark.parametrize("path", ["flyted/launch/words.py", "flyted/build/words.py"])
+def test_shared_words_import_nothing(path: str) -> None:
+    """Both sides import them: the plan, which is pure, and a program that runs elsewhere."""
+    assert set(imports(tree_of(ROOT / path), "")) == {"__future__.annotations", "re"}
+
+
 def test_every_wall_stands() -> None:
     """A row of WALLS whose folder is gone would protect nothing."""
     assert [w for w in WALLS if not (ROOT / w.replace(".", "/")).is_dir()] == []
@@ -130,6 +136,7 @@ def test_every_wall_stands() -> None:
     [
         ("flyted.base", "flyted.base.files", "flyted.contract.errors"),
         ("flyted.plan", "flyted.plan.idle", "flyted.base.files"),
+        ("flyted.plan", "flyted.plan.units", "flyted.launch.options.parse"),
         ("flyted.plan", "flyted.plan.idle", "time"),
         ("flyted.plan", "flyted.plan.idle", "flyted.host.store"),
         ("flyted.plan", "flyted.plan.idle", "flyted.contract.client.call"),

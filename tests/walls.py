@@ -24,7 +24,7 @@ WALLS = {
         (), {}, "what several folders need of Python: systemd's protocols, whole files, background tasks"
     ),
     "flyted.plan": Wall(
-        ("flyted.contract",),
+        ("flyted.contract", "flyted.launch.words", "flyted.build.words"),
         {},
         "pure: facts in, values out",
         never=("flyted.contract.client", "flyted.contract.wire"),
@@ -44,7 +44,7 @@ WALLS = {
         "the machine, one file per thing touched; no decisions",
     ),
     "flyted.daemon": Wall(
-        ("flyted.base", "flyted.contract", "flyted.plan", "flyted.host"),
+        ("flyted.base", "flyted.contract", "flyted.plan", "flyted.host", "flyted.build.words"),
         {},
         "runs as root: wires plan to host; never sees the SDK",
     ),

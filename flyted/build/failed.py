@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-EX_INSTALL = 1  # uv failed: its own output comes before our line
-EX_APART = 3  # only a build that can write nothing but its image may go on; the same as plan/images/build_unit.BUILD_APART
-EX_UNAVAILABLE = 69  # no usable Python
-EX_IOERR = 74  # a file or folder could not be read or written
-EX_TEMPFAIL = 75  # another builder has the image locked
-EX_CONFIG = 78  # the unit, the recipe or uv's settings are not as expected
+from .words import EX_APART, OURS
 
 
 class Failed(Exception):
@@ -27,4 +22,4 @@ class NeedsSource(Failed):
 
 def say(text: str) -> None:
     """Print one line for whoever watches the build, flushed so that it comes before uv's next output."""
-    print(f"flyted-build: {text}", flush=True)  # noqa: T201
+    print(f"{OURS}{text}", flush=True)  # noqa: T201

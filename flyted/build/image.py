@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from . import bytecode, tree
-from .failed import EX_INSTALL, EX_IOERR, Failed, NeedsSource, say
+from .failed import Failed, NeedsSource, say
 from .pythons import Python, Release, choose, release_of
 from .uv import Uv
+from .words import EX_INSTALL, EX_IOERR, RECORD
 
 _CHOSEN = ".python.json"  # in the image's folder: the Python that a build chose, for the build apart that goes on
 _ASKS_AGAIN = {"--no-cache", "--refresh", "--reinstall", "--reinstall-package", "--upgrade", "--upgrade-package"}
@@ -84,7 +85,7 @@ def _make(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, apart: 
     release = release_of(python)
     compiled = bytecode.compile_all(root, python, release, uv.images / bytecode.STORE, uv.scratch)
     tree.make_readable(root)
-    _write(root / tree.RECORD, {**_record(recipe, root, python, release), "built": built})
+    _write(root / RECORD, {**_record(recipe, root, python, release), "built": built})
     if not apart:
         bytecode.share(compiled)
 
@@ -108,7 +109,7 @@ def is_whole(root: Path, recipe: dict[str, Any]) -> bool:
     Nothing of the image is run: code of a package may have made it.
     """
     try:
-        record = json.loads((root / tree.RECORD).read_text())
+        record = json.loads((root / RECORD).read_text())
         known = record["recipe"] == recipe and isinstance(record["built"], list)
         return bool(known and record["stamp"] == tree.stamp(root) and os.access(root / "bin/python", os.X_OK))
     except (OSError, ValueError, KeyError, TypeError):
@@ -178,7 +179,7 @@ def _record(recipe: dict[str, Any], root: Path, python: Python, release: Release
 def _write(path: Path, record: dict[str, Any]) -> None:
     # if the power fails now, the record must not be on the disk without the files that it vouches for
     os.sync()
-    part = path.with_name(".image.json.part")
+    part = path.with_name(f".{RECORD}.part")
     try:
         with part.open("x") as file:
             json.dump(record, file, ensure_ascii=True)

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import bytecode
-from .failed import EX_CONFIG, EX_IOERR, Failed, say
+from . import bytecode, words
+from .failed import Failed, say
 from .image import build, build_apart, remove
 from .uv import Uv
-
-FORMAT = 1  # of recipe and record; plan/images/recipe.py has the same number, a test compares them
+from .words import EX_CONFIG, EX_IOERR
 
 
 def main(argv: list[str]) -> int:
@@ -58,19 +57,19 @@ def _status(work: Callable[[], int | None]) -> int:
 
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="flyted-build", description="Builds and removes images.")
-    parser.add_argument("--uv", required=True, help="the uv program")
-    parser.add_argument("--image", type=_hash, help="build this image from the credential 'recipe'")
-    parser.add_argument("--apart", action="store_true", help="with --image: nothing but this image can be written")
+    parser.add_argument(words.UV, required=True, help="the uv program")
+    parser.add_argument(words.IMAGE, type=_hash, help="build this image from the credential 'recipe'")
+    parser.add_argument(words.APART, action="store_true", help="with --image: nothing but this image can be written")
     parser.add_argument(
-        "--secret", default=[], type=_credential, action="append", help="ID=NAME: uv gets this credential as a variable"
+        words.SECRET, default=[], type=_credential, action="append", help="ID=NAME: uv gets this credential as a variable"
     )
-    parser.add_argument("--prune", action="store_true", help="empty uv's cache, and of compiled files what no image has")
-    parser.add_argument("--remove", default=[], type=_hash, action="append", help="remove this image")
+    parser.add_argument(words.PRUNE, action="store_true", help="empty uv's cache, and of compiled files what no image has")
+    parser.add_argument(words.REMOVE, default=[], type=_hash, action="append", help="remove this image")
     return parser.parse_args(argv)
 
 
 def _hash(text: str) -> str:
-    if re.fullmatch(r"[0-9a-f]{32}", text) is None:
+    if words.HASH.fullmatch(text) is None:
         raise argparse.ArgumentTypeError("an image is named by 32 hex digits")
     return text
 
@@ -101,7 +100,7 @@ def _secrets(named: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def _recipe() -> dict[str, Any]:
-    path = Path(_variable("CREDENTIALS_DIRECTORY")) / "recipe"
+    path = Path(_variable("CREDENTIALS_DIRECTORY")) / words.RECIPE
     try:
         recipe = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -112,7 +111,7 @@ def _recipe() -> dict[str, Any]:
 
 
 def _is_recipe(value: Any) -> bool:
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
+    if not isinstance(value, dict) or value.get("format") != words.FORMAT:
         return False
     python, installs = value.get("python"), value.get("installs")
     if not isinstance(python, str) or re.fullmatch(r"3\.\d{1,2}", python) is None:

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .failed import EX_CONFIG, EX_UNAVAILABLE, Failed, say
+from .failed import Failed, say
 from .fetches import Failures
 from .uv import Uv, reason
+from .words import EX_CONFIG, EX_UNAVAILABLE
 
 OLDEST = (3, 10)  # what the launcher and Flyte's SDK need
 _RELEASE = """

@@ -11,9 +11,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from .failed import EX_TEMPFAIL, Failed, say
-
-RECORD = "image.json"
+from .failed import Failed, say
+from .words import EX_TEMPFAIL, RECORD
 
 
 @contextlib.contextmanager

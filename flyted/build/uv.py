@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .failed import EX_CONFIG, EX_INSTALL, Failed, NeedsSource
+from .failed import Failed, NeedsSource
+from .words import EX_CONFIG, EX_INSTALL, REASON
 
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _HIDDEN = {"CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID"}
@@ -24,7 +25,7 @@ _NEEDS_SOURCE = re.compile(
     r"|hint: A source distribution is required for `(?P<c>[^`]+)` because)",
     re.MULTILINE,
 )
-_REASON = re.compile(r"\s*(?:╰─▶|├─▶|error:|cause:|Caused by:)\s*")
+_REASON = re.compile(REASON)
 
 
 @dataclass(frozen=True)

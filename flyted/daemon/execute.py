@@ -21,7 +21,7 @@ from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
 from flyted.plan.actions import Action, EngineSleep, RenewPair, Sleep, StartPair, StartService, StopPair
 from flyted.plan.app_folders import erase_unit, folders_of
-from flyted.plan.engines.sleep import ANSWER_S, ASLEEP, answered
+from flyted.plan.engines.sleep import ANSWER_S, answered, says_asleep
 from flyted.plan.facts import StoredApp
 from flyted.plan.images.build_unit import IMAGES
 from flyted.plan.ingress.state import IngressState
@@ -77,7 +77,7 @@ class Execute:
         if self.before_sleep is not None:
             await self.before_sleep(replica)
         before = self.units.status(replica.service)
-        if before.startswith(ASLEEP):
+        if says_asleep(before):
             return
         done = await self.units.ask_main(
             replica.service, signal.SIGUSR1, lambda status: answered(before, status), ANSWER_S

@@ -55,11 +55,13 @@ def _open_package() -> None:
 
 if __name__ == "__main__":
     _open_package()
-    if sys.argv[1:] == ["--measure"]:
+    from _flyted_launch.words import DRAIN, MEASURE  # type: ignore[import-not-found]
+
+    if sys.argv[1:] == [MEASURE]:
         from _flyted_launch.measure import main as measure  # type: ignore[import-not-found]
 
         sys.exit(measure())
-    if sys.argv[1:] == ["--drain"]:
+    if sys.argv[1:] == [DRAIN]:
         from _flyted_launch.drain import drain_unit  # type: ignore[import-not-found]
 
         sys.exit(drain_unit())

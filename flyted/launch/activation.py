@@ -6,9 +6,10 @@ import os
 import socket
 from collections.abc import MutableMapping
 
+from .words import BACKLOG
+
 _FIRST = 3
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET")
-BACKLOG = 4096  # what the .socket unit asks for
 
 
 class Listener(socket.socket):

@@ -20,10 +20,11 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from . import trailers, workdir
-from .activation import BACKLOG, Listener
+from .activation import Listener
 from .imports import after_import
 from .notify import Notifier
 from .surroundings import flush, say
+from .words import BACKLOG
 
 READ_GRACE = 0.1  # the minimum of seconds between the last accept and the graceful stop
 READ_LIMIT = 2.0  # the maximum: a client may connect and never send anything

@@ -16,7 +16,8 @@ from . import bundle as bundles
 from . import renamed
 from .own_files import COVERED, Mover, equal, has_log
 from .surroundings import say
-from .workdir import KEPT, OWN, code_link, link, named, read_link
+from .words import KEPT
+from .workdir import OWN, code_link, link, named, read_link
 
 _LINKS, _STALE, _BESIDE = ".links.json", ".stale.json", ".beside.json"  # below STATE/code
 

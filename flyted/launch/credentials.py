@@ -15,6 +15,7 @@ from collections.abc import Mapping, MutableMapping
 
 from .options import Options, Secret
 from .refused import Refused
+from .words import ENV
 
 
 def hand_over(options: Options, environ: MutableMapping[str, str]) -> frozenset[str]:
@@ -29,7 +30,7 @@ def hand_over(options: Options, environ: MutableMapping[str, str]) -> frozenset[
         value = _read(directory, secret)
         if sums is not None:
             _check(value, secret, sums)
-        if secret.kind == "env":
+        if secret.kind == ENV:
             environ[secret.name] = _text(value, secret.name)
             names.add(secret.name)
         else:

@@ -17,11 +17,8 @@ import time
 from collections.abc import Callable
 
 from .deadline import left, receive
+from .words import SLEEP_S, WAKE_S
 
-SLEEP_S = 60.0
-"""Seconds that vLLM may take to go to sleep."""
-WAKE_S = {1: 60.0, 2: 180.0}
-"""Level → seconds that vLLM may take to wake. Level 1 copies the weights from memory, level 2 reads them from disk."""
 _WAKE: dict[int, tuple[tuple[str, bytes], ...]] = {
     1: (("/wake_up", b""),),
     2: (

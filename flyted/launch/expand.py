@@ -10,14 +10,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from .refused import Refused
+from .words import MARK
 
-_PIECE = re.compile(r"%(?:([0-9A-F]{2})|\{([A-Za-z_][A-Za-z0-9_]*)?\}|\[([A-Za-z_][A-Za-z0-9_]*)\])")
 _BLANKS = re.compile(r"[ \t\n]+")  # the default value of IFS (POSIX.1-2017, XCU 2.6.5)
-
-
-def unquoted(word: str) -> str:
-    """Return the text of a template without variables; the inverse of flyted's ``plan/command.py:quote``."""
-    return _PIECE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[0], word)
 
 
 def expand(templates: Iterable[str], environ: Mapping[str, str], secrets: Collection[str]) -> list[str]:
@@ -31,7 +26,7 @@ def expand(templates: Iterable[str], environ: Mapping[str, str], secrets: Collec
 
 def secrets_in(templates: Iterable[str], secrets: Collection[str]) -> list[str]:
     """Return those of ``secrets`` (names of variables) that the arguments use, in order and once each."""
-    named = [found[2] or found[3] for template in templates for found in _PIECE.finditer(template)]
+    named = [found[2] or found[3] for template in templates for found in MARK.finditer(template)]
     return [name for name in dict.fromkeys(named) if name in secrets]
 
 
@@ -39,7 +34,7 @@ def _words(template: str, environ: Mapping[str, str], secrets: Collection[str]) 
     words: list[str] = []
     word: str | None = None if template else ""
     at = 0
-    for found in _PIECE.finditer(template):
+    for found in MARK.finditer(template):
         if found.start() > at:
             word = (word or "") + template[at : found.start()]
         at = found.end()

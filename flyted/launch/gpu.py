@@ -11,7 +11,8 @@ import os
 import re
 from collections.abc import MutableMapping
 
-from .refused import EX_TEMPFAIL, Refused
+from .refused import Refused
+from .words import DEVICES, EX_TEMPFAIL, REFUSED
 
 _NUMBERS = re.compile(r"\d+(,\d+)*")
 
@@ -32,9 +33,9 @@ def take(credential: str | None, environ: MutableMapping[str, str]) -> None:
     if credential is None:
         return
     lease = _read(os.path.join(environ.get("CREDENTIALS_DIRECTORY", ""), credential))
-    if "refused" in lease:
-        raise NoLease(str(lease["refused"]))
-    devices = lease.get("devices")
+    if REFUSED in lease:
+        raise NoLease(str(lease[REFUSED]))
+    devices = lease.get(DEVICES)
     if not isinstance(devices, list) or not devices or not all(isinstance(each, str) for each in devices):
         raise NoLease("the lease names no device")
     wanted = environ.get("CUDA_VISIBLE_DEVICES", "")

@@ -17,8 +17,9 @@ from . import workdir
 from .adopt import Adopter
 from .notify import Notifier
 from .port import CONNECTIONS, FIRST_LOOK_S, LAST_LOOK_S, PROXY, SLOWER, Port
-from .refused import EX_TEMPFAIL, Refused
+from .refused import Refused
 from .surroundings import flush, say
+from .words import CANNOT_START, EX_TEMPFAIL
 
 _LISTENER = 3  # the only descriptor that systemd-socket-proxyd is given (sd_listen_fds(3))
 # A shell sets LISTEN_PID, since a thread should not fork without exec.
@@ -59,7 +60,7 @@ class Lead:
             self._give_up(Refused(f"requests cannot be led to port {self._port.number}: {error}", EX_TEMPFAIL))
 
     def _give_up(self, why: Refused) -> None:
-        say(f"the app cannot start: {why}")
+        say(f"{CANNOT_START}{why}")
         flush()
         self.end()
         os._exit(why.status)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 
-from .refused import EX_TEMPFAIL, Refused
+from .refused import Refused
+from .words import EX_TEMPFAIL, NO_NETWORK
 
 PATIENCE_S = 20.0
-NOT_THERE = f"its network was not there after {PATIENCE_S:.0f} s"  # plan/reasons.py looks for it
+NOT_THERE = f"{NO_NETWORK} after {PATIENCE_S:.0f} s"
 _ROUTES = "/proc/self/net/route"
 _ALL, _GATEWAY = "00000000", 0x2  # linux/route.h: RTF_GATEWAY
 _FIRST_LOOK_S, _SLOWER, _LAST_LOOK_S = 0.001, 1.5, 0.05

@@ -1,11 +1,11 @@
-"""Parses launch's own command line, which flyted writes (plan/units.py)."""
+"""Parses launch's own command line, which flyted writes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 
-from .expand import unquoted
+from . import words
 from .refused import Refused
 
 _CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,15}")
@@ -17,7 +17,6 @@ _ENV_DENIED = re.compile(
 )
 """flyted's own rule (contract/names.py) once more, as a second line of defence: flyted refuses these at a deploy."""
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105 - the only mount path that Flyte's SDK knows (flyte/_secret.py)
 
 
 class Secret:
@@ -49,7 +48,7 @@ class Options:
         self.health = self.ready = ""
         self.sleep = 0
         self.secret_in_argv = self.way_out = False
-        self.secret_files = SECRET_FILES
+        self.secret_files = words.SECRET_FILES
         self.shell = ""
         self.command: list[str] = []
         self.args: list[str] = []
@@ -62,26 +61,26 @@ def parse(argv: list[str]) -> Options:
     have its name.
     """
     options = Options()
-    words = iter(argv)
-    for word in words:
-        if word == "--quoted":
-            given = list(words)
+    rest = iter(argv)
+    for word in rest:
+        if word == words.QUOTED:
+            given = list(rest)
             at = given.index("--") + 1 if given[:1] == ["fserve"] and "--" in given else len(given)
-            options.command, options.args = [unquoted(each) for each in given[:at]], given[at:]
+            options.command, options.args = [words.unquote(each) for each in given[:at]], given[at:]
             break
-        value = next(words, None)
+        value = next(rest, None)
         if value is None:
             raise Refused(f"launch: option {word} has no value")
         _set(options, word, value)
     if not options.app:
-        raise Refused("launch: --app is missing")
+        raise Refused(f"launch: {words.APP} is missing")
     if not options.command:
-        raise Refused("launch: there is no command after --quoted")
+        raise Refused(f"launch: there is no command after {words.QUOTED}")
     return options
 
 
 def _set(options: Options, word: str, value: str) -> None:
-    if word == "--secret":
+    if word == words.SECRET:
         options.secrets.append(_secret(value, options.secrets))
     elif word in _ROWS:
         name, take = _ROWS[word]
@@ -109,24 +108,24 @@ def _credential(value: str) -> str:
 
 
 def _yes(value: str) -> bool:
-    return value == "yes"
+    return value == words.YES
 
 
 _ROWS: dict[str, tuple[str, Callable[[str], object]]] = {
-    "--app": ("app", str),
-    "--bundle": ("bundle", str),
-    "--sums": ("sums", _credential),
-    "--gpu": ("gpu", _credential),
-    "--secret-files": ("secret_files", str),
-    "--port": ("port", _port),
-    "--health": ("health", str),
-    "--ready": ("ready", unquoted),
-    "--server-port": ("server_port", _port),
-    "--h2c": ("h2c", _yes),
-    "--sleep": ("sleep", _level),
-    "--secret-in-argv": ("secret_in_argv", _yes),
-    "--way-out": ("way_out", _yes),
-    "--shell": ("shell", unquoted),
+    words.APP: ("app", str),
+    words.BUNDLE: ("bundle", str),
+    words.SUMS: ("sums", _credential),
+    words.GPU: ("gpu", _credential),
+    "--secret-files": ("secret_files", str),  # elsewhere in tests only
+    words.PORT: ("port", _port),
+    words.HEALTH: ("health", str),
+    words.READY: ("ready", words.unquote),
+    words.SERVER_PORT: ("server_port", _port),
+    words.H2C: ("h2c", _yes),
+    words.SLEEP: ("sleep", _level),
+    words.SECRET_IN_ARGV: ("secret_in_argv", _yes),
+    words.WAY_OUT: ("way_out", _yes),
+    words.SHELL: ("shell", words.unquote),
 }
 
 
@@ -134,9 +133,9 @@ def _secret(value: str, known: list[Secret]) -> Secret:
     credential, _, target = value.partition("=")
     kind, _, name = target.partition(":")
     _credential(credential)
-    if kind == "env":
+    if kind == words.ENV:
         check_variable(name, "a secret")
-    elif kind == "file":
+    elif kind == words.FILE:
         if _FILE.fullmatch(name) is None or ".." in name:
             raise Refused(f"a secret may not be a file named {name!a}")
     else:

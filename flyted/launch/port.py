@@ -9,13 +9,12 @@ from . import h2c, health, listeners
 from .notify import Notifier
 from .options import Options
 from .surroundings import say
+from .words import BACKLOG, WAITING
 
 PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
-CONNECTIONS = 4096  # equal to the .socket unit's backlog, and more than the ingress opens (plan/reconcile.py)
+CONNECTIONS = BACKLOG  # and more than the ingress opens (plan/reconcile.py)
 FIRST_LOOK_S, LAST_LOOK_S = 0.005, 0.1  # the interval of polls; one costs some 50 µs
 SLOWER = 1.2
-WAITING = "waiting: "
-"""The beginning of the unit's status while a start will probably fail (plan/states.py reads it)."""
 _DOUBT_S = 5.0  # a program that listens on another port for so long will probably stay there
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-EX_CANTCREAT = 73
-EX_TEMPFAIL = 75  # a later start may succeed
-EX_CONFIG = 78  # sysexits.h; a restart cannot help, so flyted does not try
+from .words import EX_CONFIG
 
 
 class Refused(Exception):

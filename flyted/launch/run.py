@@ -14,6 +14,7 @@ from .notify import Notifier
 from .options import Options, parse
 from .output import Output
 from .refused import Refused
+from .words import CANNOT_START
 
 if TYPE_CHECKING:
     from .adopt import Adopter
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> int:
     except gpu.NoLease as why:
         return why.status  # _take_gpu has logged it
     except Refused as why:
-        surroundings.say(f"the app cannot start: {why}")
+        surroundings.say(f"{CANNOT_START}{why}")
         return why.status
     except KeyboardInterrupt:
         return 130
@@ -77,7 +78,7 @@ def _take_gpu(options: Options, environ: MutableMapping[str, str]) -> None:
     try:
         gpu.take(options.gpu, environ)
     except gpu.NoLease as why:
-        surroundings.say(f"the app cannot start: {why}")  # first, since the waiting clients are told to see the log
+        surroundings.say(f"{CANNOT_START}{why}")  # first, since the waiting clients are told to see the log
         listener = activation.listener(environ)
         if listener is not None:
             from .turn_away import turn_away

@@ -14,10 +14,9 @@ from . import engine_sleep
 from .drain import drain
 from .notify import Notifier
 from .surroundings import say
+from .words import ASLEEP, AWAKE
 
 SLEEP_NOW = signal.SIGUSR1
-ASLEEP, AWAKE = "asleep", "awake"
-"""The beginning of the unit's status, which flyted reads (plan/engines/sleep.py)."""
 _DRAIN_S = 3.0
 
 

@@ -12,8 +12,8 @@ import sys
 from collections.abc import MutableMapping
 
 from .refused import Refused
+from .words import ENVIRONMENT, START, WORDS
 
-OPTION = "--start"
 _AGAIN = "FLYTED_STARTED_AGAIN"
 _READ_AT_START = re.compile(r"LD_.*|MALLOC_.*|GLIBC_TUNABLES|LC_.*|LANG|LANGUAGE|TZ")
 """Variables that the C library or Python read before launch's first line runs."""
@@ -25,9 +25,9 @@ def words(argv: list[str], environ: MutableMapping[str, str]) -> list[str]:
     Without ``--start`` the command line is ``argv``, and no variable is set. If a variable would be set too late to
     take effect, start this process anew by execve(2). Raise ``Refused`` if the credential is missing or damaged.
     """
-    if OPTION not in argv[:-1]:
+    if START not in argv[:-1]:
         return argv
-    place = argv.index(OPTION)
+    place = argv.index(START)
     environment, rest = _read(environ.get("CREDENTIALS_DIRECTORY", ""), argv[place + 1])
     late = any(environ.get(name) != value for name, value in environment.items() if _READ_AT_START.fullmatch(name))
     environ.update(environment)
@@ -41,8 +41,8 @@ def _read(directory: str, credential: str) -> tuple[dict[str, str], list[str]]:
     try:
         with open(os.path.join(directory, credential), "rb") as file:
             content = json.loads(file.read())
-        environment = {str(name): str(value) for name, value in content["environment"].items()}
-        return environment, [str(word) for word in content["words"]]
+        environment = {str(name): str(value) for name, value in content[ENVIRONMENT].items()}
+        return environment, [str(word) for word in content[WORDS]]
     except OSError as error:
         raise Refused(f"credential {credential} (variables and arguments) did not arrive ({error.strerror})") from None
     except (ValueError, TypeError, KeyError, AttributeError):

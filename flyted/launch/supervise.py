@@ -17,9 +17,10 @@ from .log import Log
 from .notify import Notifier
 from .options import Options
 from .port import FIRST_LOOK_S, LAST_LOOK_S, SLOWER, Port, become_proxy
-from .refused import EX_CONFIG, Refused
+from .refused import Refused
 from .sleeper import SLEEP_NOW, Sleeper
 from .surroundings import say
+from .words import CANNOT_START, ENDED, EX_CONFIG
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, SLEEP_NOW)
 _LAST_WORDS_S = 2.0
@@ -94,7 +95,7 @@ class Supervisor:
         try:
             target = None if self._stopping else self._port.look()
         except Refused as why:
-            say(f"the app cannot start: {why}")
+            say(f"{CANNOT_START}{why}")
             self._refused = why.status
             self._end_program(signal.SIGTERM)
             return
@@ -135,12 +136,12 @@ class Supervisor:
         known = {os.getpid(), self._program, self._proxy, self._sleeper.pid}
         if status == 0 and (left := listeners.others_of_this_unit(known)):
             say(
-                f"the program ended with status {status} and left {len(left)} process(es) in the background: "
+                f"{ENDED} with status {status} and left {len(left)} process(es) in the background: "
                 "it has to stay in the foreground"
             )
             return EX_CONFIG
         if status != EX_CONFIG:  # launch itself, in the child, has logged why
-            say(f"the program ended with status {status}" + ("" if self._proxy else " and never listened"))
+            say(f"{ENDED} with status {status}" + ("" if self._proxy else " and never listened"))
         return status
 
     def _proxy_ended(self) -> None:

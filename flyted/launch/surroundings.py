@@ -8,13 +8,15 @@ import os
 import sys
 from collections.abc import MutableMapping
 
+from .words import OURS
+
 _RAW_DATA_TEMPLATE = "{{.rawOutputDataPrefix}}"  # flyte/app/_app_environment.py container_cmd
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def say(line: str) -> None:
     """Print a line of flyted's to stderr, among the app's own output."""
-    tell(f"flyted: {line}\n")
+    tell(f"{OURS}{line}\n")
 
 
 def tell(text: str) -> None:

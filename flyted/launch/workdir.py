@@ -11,14 +11,12 @@ import os
 from collections.abc import MutableMapping
 
 from . import bundle as bundles
-from .refused import EX_CANTCREAT, Refused
+from .refused import Refused
 from .surroundings import first, say
+from .words import EX_CANTCREAT, KEPT, REVISION_FOLDER
 
-_REVISION = "revision"
 _STAMP, _STALE = ".stamp", ".stale.json"  # below STATE/code
 OWN = ".own.json"
-KEPT = "the app's own files are used instead of the deployed ones: "
-"""The text before the names of such files, at the end of the unit's status (plan/states.py reads it)."""
 _NAMED = 5
 
 
@@ -91,7 +89,7 @@ def own_path(environ: MutableMapping[str, str], name: str) -> str:
 
     Raise ``OSError`` if the link cannot be made.
     """
-    path = os.path.join(first(environ, "CACHE_DIRECTORY"), _REVISION, name)
+    path = os.path.join(first(environ, "CACHE_DIRECTORY"), REVISION_FOLDER, name)
     here = os.path.join(first(environ, "STATE_DIRECTORY"), "work", name)
     if read_link(here) != path:
         link(path, here)
@@ -100,7 +98,7 @@ def own_path(environ: MutableMapping[str, str], name: str) -> str:
 
 def code_link(cache: str) -> str:
     """Return the path of the link at which a unit finds the code of its revision."""
-    return os.path.join(cache, _REVISION, "code")
+    return os.path.join(cache, REVISION_FOLDER, "code")
 
 
 def link(target: str, path: str) -> None:
@@ -120,7 +118,7 @@ def read_link(path: str) -> str:
 
 def _prepare(bundle: str | None, cache: str, state: str) -> Place:
     work, code = os.path.join(state, "work"), os.path.join(state, "code")
-    for path in (work, code, os.path.join(cache, _REVISION)):
+    for path in (work, code, os.path.join(cache, REVISION_FOLDER)):
         os.makedirs(path, 0o700, exist_ok=True)
     folder = bundles.unpacked(bundle, code) if bundle else ""
     if folder and read_link(code_link(cache)) != folder:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from flyted.contract.fserve import split
 from flyted.contract.shell import Word, read
+from flyted.launch import words
 
 
 def options(command: Sequence[str]) -> Iterator[str]:
@@ -16,24 +17,19 @@ def options(command: Sequence[str]) -> Iterator[str]:
     """
     head, args = split(command)
     if not head or not args:
-        yield from ("--quoted", *(quote(word) for word in command))
+        yield from (words.QUOTED, *(words.quote(word) for word in command))
         return
     line = read(args)
     if line.syntax:
-        yield from ("--shell", quote(line.text))
-    yield from ("--quoted", *(quote(word) for word in head), *(template(word) for word in line.words))
+        yield from (words.SHELL, words.quote(line.text))
+    yield from (words.QUOTED, *(words.quote(word) for word in head), *(template(word) for word in line.words))
 
 
 def template(word: Word) -> str:
     """Return a word with its variables marked for launch."""
     if not any(piece.name or piece.text for piece in word):
-        return "%{}"
-    marks = ("%{{{}}}", "%[{}]")
+        return words.NOTHING
     return "".join(
-        marks[piece.split].format(piece.name) if piece.name else quote(piece.text) or "%{}" for piece in word
+        words.variable(piece.name, split=piece.split) if piece.name else words.quote(piece.text) or words.NOTHING
+        for piece in word
     )
-
-
-def quote(word: str) -> str:
-    """Return a word in which nothing looks like a mark. launch undoes it."""
-    return word.replace("%", "%25")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-OURS = "flyted: "
-"""How a line of launch begins among the app's own lines (launch/surroundings.py: say)."""
-REFUSED = f"{OURS}the app cannot start: "
+from flyted.launch.words import CANNOT_START, OURS
+
+_REFUSED = f"{OURS}{CANNOT_START}"
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):$")
 _CHAINED = re.compile(
     r"(?:During handling of the above exception, another exception occurred"
@@ -35,9 +35,9 @@ _NOISE = (
 def reason_in(texts: Sequence[str]) -> str:
     """Return the line that says why an app ended by itself, from its last lines; "" if no line can be it."""
     said = [text.rstrip() for text in texts]
-    refused = next((text for text in reversed(said) if text.startswith(REFUSED)), "")
+    refused = next((text for text in reversed(said) if text.startswith(_REFUSED)), "")
     if refused:
-        return refused.removeprefix(REFUSED)
+        return refused.removeprefix(_REFUSED)
     telling = [n for n, text in enumerate(said) if not _is_noise(text)]
     if not telling:
         return ""

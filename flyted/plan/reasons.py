@@ -6,17 +6,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flyted.plan.last_words import OURS, last_line, reason_in
+from flyted.launch.words import CANNOT_START, ENDED, EX_CONFIG, NO_NETWORK, OURS
+from flyted.plan.last_words import last_line, reason_in
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _EXITED = re.compile(r"Main process exited, code=(\w+), status=(\d+)/(\S+)")
 _RESULT = re.compile(r"Failed with result '([\w-]+)'")
 _UNMADE = re.compile(r"Failed (to|at) ")
 _LIMIT = 300
-_NO_NETWORK = f"{OURS}the app cannot start: its network was not there"  # launch/network.py
+_NO_NETWORK = f"{OURS}{CANNOT_START}{NO_NETWORK}"
 _NO_ROUTER = "flyted-net.service does not run"  # net/cable.py; the reason is in the router's own lines
-_ENDED = f"{OURS}the program ended"  # launch/supervise.py
-_CONFIG = "78"  # launch's exit status when it refuses to start an app (sysexits.h: EX_CONFIG)
+_ENDED = f"{OURS}{ENDED}"
 _FROM_OUTSIDE = ("timeout", "oom-kill")
 
 
@@ -99,7 +99,7 @@ def _cause(result: str, exited: re.Match[str] | None, start_timeout_s: float, *,
         return f"it was ended by signal {name}"
     if status == "243":
         return "its secrets could not be handed over (journalctl -u flyted says why)"
-    if status == _CONFIG and not started:
+    if status == str(EX_CONFIG) and not started:
         return "it cannot start"
     if status == "0" and not started:
         return "it ended before it served anything"

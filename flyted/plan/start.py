@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from flyted.contract.errors import InvalidInput
+from flyted.launch.words import ENVIRONMENT, WORDS
 
 CREDENTIAL = "start"
 LIMIT = 96 << 10
@@ -25,7 +26,7 @@ def start_document(environment: Mapping[str, str], words: Iterable[str], units: 
     a pair differs from the one that would be written now, the pair itself is outdated.
     """
     digest = hashlib.sha256(json.dumps(units, sort_keys=True).encode()).hexdigest()
-    content = {"environment": dict(environment), "words": list(words), "units": digest}
+    content = {ENVIRONMENT: dict(environment), WORDS: list(words), "units": digest}
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
     if len(data) > LIMIT:
         raise InvalidInput(

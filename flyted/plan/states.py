@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from flyted.contract.status import AppState
+from flyted.launch.words import KEPT, WAITING
 from flyted.plan.engines.sleep import asleep
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.reasons import clean
 from flyted.plan.reconcile import serving_replica
-
-WAITING = "waiting: "
-"""How a service's status begins while its start waits for something that may never come (launch/port.py)."""
-
-KEPT = "the app's own files are used instead of the deployed ones: "
-"""Stands in a service's status before the names of such files, which end it (launch/workdir.py)."""
 
 STATE_OF: dict[str, AppState] = {  # ActiveState of the .service, while its .socket listens; systemd(1), "UNITS"
     "inactive": AppState.SLEEPING,
@@ -48,9 +43,14 @@ def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
     state = STATE_OF.get(service.active, AppState.UNKNOWN)
     if state is AppState.STARTING and service.name in facts.gpu.waits:
         return state, f"waits for a GPU: {facts.gpu.waits[service.name]}"
-    if state is AppState.STARTING and service.status.startswith(WAITING):
-        return state, service.status.removeprefix(WAITING)
+    if state is AppState.STARTING and (why := waits_for(service.status)):
+        return state, why
     return state, "" if state is not AppState.UNKNOWN else f"systemd says {service.active} ({service.sub})"
+
+
+def waits_for(status: str) -> str:
+    """Return what a start waits for that may never come, as the status of the service says; "" if for nothing."""
+    return status.removeprefix(WAITING) if status.startswith(WAITING) else ""
 
 
 def notes_of(status: str) -> tuple[str, ...]:

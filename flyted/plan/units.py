@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.names import WAY_OUT, Replica, network_of, state_name, user_of
+from flyted.launch import words
 from flyted.plan import command, knative
 from flyted.plan.engines.shape import Shape, shape_of
 from flyted.plan.gpus.lease import CREDENTIAL as GPU
@@ -36,11 +37,6 @@ from flyted.plan.start import start_document
 Properties = dict[str, Any]
 
 SLICE = "flyted-apps.slice"
-SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105  the only folder in which Flyte's SDK looks for secrets
-REVISION_FOLDER = "revision"
-"""The name, below an app's cache folder, of a folder that each unit has for itself."""
-BACKLOG = 4096
-EX_CONFIG = 78  # launch refuses to start the app: another start would change nothing
 START_S = 300  # a cold start may load a model
 STOP_S = 30  # what launch needs to finish the requests in flight
 STARTS, STARTS_IN_S = 3, 60  # a request that no start accepts causes another start; it waits for this many
@@ -127,7 +123,7 @@ def app_units(
     own_resolver = network_kind(spec) is Network.OWN and bool(set(nameservers) & set(STUB_RESOLVERS))
     run = little_of_run([*(() if own_resolver else RESOLVERS), *(GPU_SERVICES if spec.gpu_count else ())])
     service: Properties = {
-        **_running(spec, [python, "-I", layout.launch, "--app", spec.key.name, "--start", START], start_s),
+        **_running(spec, [python, "-I", layout.launch, words.APP, spec.key.name, words.START, START], start_s),
         **_identity(spec, replica),
         "Environment": [f"LANG={LANG}"],
         **_view(spec, replica, credentials, [image_path, *readable], run, layout),
@@ -135,7 +131,7 @@ def app_units(
         **sandbox(network_kind(spec), gpu=bool(spec.gpu_count)),
     }
     if spec.server_port:  # without uvicorn a proxy leads requests to the app: drain it before the app gets SIGTERM
-        argv = [python, "-I", layout.launch, "--drain"]
+        argv = [python, "-I", layout.launch, words.DRAIN]
         service["ExecStopEx"] = [(argv[0], argv, ["no-env-expand"])]
     if network_kind(spec) is Network.OWN:
         # the network starts, and is made again, beside the app: launch waits for it (launch/network.py), not systemd
@@ -148,8 +144,8 @@ def app_units(
     asked = [(name, layout.credentials) for name in names]
     service["LoadCredential"] = [(START, layout.start_file(replica)), *asked]
     socket = _socket(spec, replica, layout)
-    words = _launch_options(spec, engine, credentials, layout)
-    return UnitPair(socket, service, start_document(environment, words, [socket, service]), credentials)
+    options = _launch_options(spec, engine, credentials, layout)
+    return UnitPair(socket, service, start_document(environment, options, [socket, service]), credentials)
 
 
 def network_kind(spec: AppSpec) -> Network:
@@ -178,7 +174,7 @@ def _socket(spec: AppSpec, replica: Replica, layout: Layout) -> Properties:
         "SocketMode": 0o660,  # for the ingress alone: the user of one app cannot connect to another app
         "SocketGroup": layout.ingress_group,
         "DirectoryMode": 0o750,
-        "Backlog": BACKLOG,  # requests wait here while the app starts
+        "Backlog": words.BACKLOG,  # requests wait here while the app starts
         "RemoveOnStop": True,
         "CollectMode": "inactive-or-failed",
         "StartLimitIntervalUSec": 0,  # only flyted starts it
@@ -199,7 +195,7 @@ def _running(spec: AppSpec, argv: list[str], start_s: int) -> Properties:
         "KillMode": "mixed",  # SIGTERM to launch, which drains; SIGKILL to every process that is left
         # without a minimum of replicas a crashed app is not restarted: the next or a waiting request starts it
         **wanted,
-        "RestartPreventExitStatus": ([EX_CONFIG], []),
+        "RestartPreventExitStatus": ([words.EX_CONFIG], []),
         "StartLimitIntervalUSec": STARTS_IN_S * _SEC,
         "StartLimitBurst": STARTS,
         "CollectMode": "inactive-or-failed",
@@ -212,37 +208,38 @@ def _launch_options(
 ) -> Iterable[str]:
     also = dict(engine.extra_secret_variables) if engine else {}
     if spec.bundle:
-        yield from ("--bundle", bundle_path(spec.bundle, layout))
+        yield from (words.BUNDLE, bundle_path(spec.bundle, layout))
     yield from _port_options(spec, engine)
     if spec.engine_sleep:
-        yield from ("--sleep", str(spec.engine_sleep))
+        yield from (words.SLEEP, str(spec.engine_sleep))
     if spec.secret_in_argv:
-        yield from ("--secret-in-argv", "yes")
+        yield from (words.SECRET_IN_ARGV, words.YES)
     if network_kind(spec) is Network.OWN:
-        yield from ("--way-out", "yes")
+        yield from (words.WAY_OUT, words.YES)
     for name, use in credentials.items():
         if use == "sums":
-            yield from ("--sums", name)
+            yield from (words.SUMS, name)
         else:
-            yield from ("--secret", f"{name}=env:{use.env}" if use.env else f"{name}=file:{use.file}")
+            kind, target = (words.ENV, use.env) if use.env else (words.FILE, use.file)
+            yield from (words.SECRET, f"{name}={kind}:{target}")
             if use.env in also:
-                yield from ("--secret", f"{name}=env:{also[use.env]}")
+                yield from (words.SECRET, f"{name}={words.ENV}:{also[use.env]}")
     if spec.gpu_count:
-        yield from ("--gpu", GPU)
+        yield from (words.GPU, GPU)
     yield from command.options(engine.command if engine else spec.command)
 
 
 def _port_options(spec: AppSpec, engine: Shape | None) -> Iterable[str]:
     if spec.port:
-        yield from ("--port", str(spec.port))
+        yield from (words.PORT, str(spec.port))
     if spec.server_port:
-        yield from ("--server-port", str(spec.server_port))
+        yield from (words.SERVER_PORT, str(spec.server_port))
     if spec.h2c:
-        yield from ("--h2c", "yes")
+        yield from (words.H2C, words.YES)
     if spec.ready_path:
-        yield from ("--ready", command.quote(spec.ready_path))
+        yield from (words.READY, words.quote(spec.ready_path))
     if spec.port and engine and engine.health:
-        yield from ("--health", engine.health)
+        yield from (words.HEALTH, engine.health)
 
 
 def bundle_path(digest: str, layout: Layout = Layout()) -> str:
@@ -278,7 +275,7 @@ def _identity(spec: AppSpec, replica: Replica) -> Properties:
         "User": user_of(replica.app_id),  # one name per app, so that two revisions side by side share their folders
         "StateDirectory": [state],
         "StateDirectoryMode": 0o700,
-        "CacheDirectory": [state, f"{state}/{REVISION_FOLDER}"],
+        "CacheDirectory": [state, f"{state}/{words.REVISION_FOLDER}"],
         "CacheDirectoryMode": 0o700,
         "Slice": SLICE,
         "SyslogIdentifier": spec.key.name,
@@ -309,17 +306,17 @@ def _view(
     hidden = (f"{layout.state}/", f"{RUN}/")
     binds = [*run["BindReadOnlyPaths"], *((path, path, False, 0) for path in shown if path.startswith(hidden))]
     binds += [
-        (f"/run/credentials/{replica.service}/{name}", f"{SECRET_FILES}/{use.file}", False, 0)
+        (f"/run/credentials/{replica.service}/{name}", f"{words.SECRET_FILES}/{use.file}", False, 0)
         for name, use in credentials.items()
         if isinstance(use, SecretUse) and use.file
     ]
     # private: no other app sees it, it ends with the unit and counts in MemoryMax; our options override systemd's
     shared = (SHARED_MEMORY, f"mode=1777,size={spec.shm_bytes or spec.memory_bytes}")
     # the links in the working folder lead through it: in each unit to the code of its revision (launch/workdir.py)
-    revision = f"/var/cache/private/{state_name(replica.app_id)}/{REVISION_FOLDER}"
+    revision = f"/var/cache/private/{state_name(replica.app_id)}/{words.REVISION_FOLDER}"
     empty = [*run["TemporaryFileSystem"], (layout.state, "ro"), shared, (revision, "mode=1777,size=1m")]
     if any(isinstance(use, SecretUse) and use.file for use in credentials.values()):
-        empty.append((SECRET_FILES, "ro"))
+        empty.append((words.SECRET_FILES, "ro"))
     return {"TemporaryFileSystem": empty, "BindReadOnlyPaths": binds}
 
 

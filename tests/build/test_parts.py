@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from flyted.build import main, uv
 from flyted.build.pythons import Python, nearest
-from flyted.plan.images.recipe import FORMAT
 
 pytestmark = pytest.mark.slow
 
@@ -52,11 +51,6 @@ def test_the_nearest_python_that_is_new_enough_is_used(
 def test_the_reason_is_uvs_innermost_one(lines: list[str], expected: str) -> None:
     """Out of all that uv says, one line remains for the error; uv's words of several versions are understood."""
     assert uv.reason(lines) == expected
-
-
-def test_builder_and_planner_speak_of_the_same_recipe() -> None:
-    """The builder imports nothing of flyted's, so it repeats the recipe's format."""
-    assert main.FORMAT == FORMAT
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ import pytest
 
 from flyted.launch import bundle, unpack, workdir
 from flyted.launch.own_files import Mover
-from flyted.launch.refused import EX_CONFIG, Refused
+from flyted.launch.refused import Refused
+from flyted.launch.words import EX_CONFIG
 from tests.launch.harness import ROOT
 from tests.launch.harness import bundle as packed
 

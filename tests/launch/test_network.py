@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from flyted.launch import network
-from flyted.launch.refused import EX_TEMPFAIL, Refused
+from flyted.launch.refused import Refused
+from flyted.launch.words import EX_TEMPFAIL
 
 pytestmark = pytest.mark.slow
 

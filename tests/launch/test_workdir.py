@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from flyted.launch import bundle, own_files, workdir
+from flyted.launch.words import KEPT
 from tests.launch.harness import LAUNCH
 from tests.launch.harness import bundle as packed
 
@@ -123,7 +124,7 @@ def test_a_file_of_the_apps_own_in_the_way_is_kept_and_told(
     said = capsys.readouterr().err
     assert all(name in said for name in ("data.json", "page.html", "static/a.css", "helper.py")), said
     assert str(machine.work) in said
-    assert workdir.kept(machine.environ) == f"{workdir.KEPT}data.json, helper.py, page.html, static/a.css"
+    assert workdir.kept(machine.environ) == f"{KEPT}data.json, helper.py, page.html, static/a.css"
     assert "app.py" not in said
     assert place.folders() == [place.code, str(machine.work)]
     assert machine.start(files).folders() == place.folders()  # the stamp remembers it

@@ -6,10 +6,8 @@ import json
 
 import pytest
 
-from flyted.build.failed import EX_APART
 from flyted.contract.errors import BuildFailed, StoreCorrupt
 from flyted.plan.images.build_unit import (
-    BUILD_APART,
     BuildSettings,
     ImageRecord,
     all_nameservers,
@@ -66,7 +64,6 @@ def test_a_build_apart_can_write_its_own_image_only() -> None:
     assert apart["Environment"] == [*unit["Environment"], "STATE_DIRECTORY=/var/lib/flyted/images"]
     differ = {"ExecStartEx", "ReadWritePaths", "ReadOnlyPaths", "StateDirectory", "Environment"}
     assert {k: v for k, v in apart.items() if k not in differ} == {k: v for k, v in unit.items() if k not in differ}
-    assert BUILD_APART == EX_APART
 
 
 def test_loopback_and_metadata_are_closed_but_for_named_addresses() -> None:

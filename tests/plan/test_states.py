@@ -6,10 +6,10 @@ import pytest
 
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
-from flyted.launch import port, workdir
+from flyted.launch.words import KEPT, WAITING
 from flyted.plan.facts import Failure, UnitFact
 from flyted.plan.gpus.facts import GpuFacts
-from flyted.plan.states import KEPT, STATE_OF, WAITING, notes_of, state_of
+from flyted.plan.states import STATE_OF, notes_of, state_of
 from tests.values import app, facts, pair
 
 A1 = Replica("a", 1)
@@ -56,7 +56,6 @@ def test_a_start_that_may_be_in_vain_says_why() -> None:
     for status, reason in ((f"{WAITING}nothing listens", "nothing listens"), ("loading main", "")):
         units = {**pair(A1), A1.service: UnitFact(A1.service, "loaded", "activating", "start", status)}
         assert state_of(app("a"), facts(units=units)) == (AppState.STARTING, reason)
-    assert WAITING == port.WAITING
 
 
 def test_stopped_and_stopping() -> None:
@@ -87,7 +86,6 @@ def test_a_start_that_waits_for_a_gpu_says_so() -> None:
 
 def test_what_a_service_says_of_the_apps_own_files_is_a_note() -> None:
     """By launch's word at the end of the status; another status is none, and no text of it steers a terminal."""
-    assert KEPT == workdir.KEPT
     assert notes_of(f"serving a; {KEPT}data.json") == (f"{KEPT}data.json",)
     assert notes_of(f"{KEPT}a\x1b[31m\n") == (f"{KEPT}a [31m",)
     assert notes_of("serving a") == notes_of(KEPT) == notes_of("") == ()

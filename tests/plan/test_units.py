@@ -16,8 +16,8 @@ from flyted.contract.names import AppKey, Replica
 from flyted.host.signatures import properties
 from flyted.launch.expand import expand
 from flyted.launch.options import parse
+from flyted.launch.words import quote
 from flyted.plan.app_folders import erase_unit, measure_unit
-from flyted.plan.command import quote
 from flyted.plan.units import Layout, UnitPair, app_units, bundle_path, socket_path
 from tests.values import spec, told
 

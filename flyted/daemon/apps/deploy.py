@@ -43,7 +43,7 @@ from flyted.plan.engines.check import check as check_engine
 from flyted.plan.facts import StoredApp
 from flyted.plan.notes import notes
 from flyted.plan.secrets import room
-from flyted.plan.states import WAITING, notes_of, state_of
+from flyted.plan.states import notes_of, state_of, waits_for
 
 log = logging.getLogger(__name__)
 
@@ -268,8 +268,8 @@ class Deploy:
         """Tell at once why a start may be in vain, and other notes of the service: its end may be minutes away."""
         async with contextlib.aclosing(self.look.statuses(replica)) as statuses:
             async for status in statuses:
-                if status.startswith(WAITING):
-                    await emit("note", text=status.removeprefix(WAITING))
+                if why := waits_for(status):
+                    await emit("note", text=why)
                 await _tell_new(said, status, emit)
 
     async def _why(self, replica: Replica, result: str, emit: Emit) -> str:

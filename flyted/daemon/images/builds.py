@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from flyted.base import tasks
+from flyted.build.words import EX_APART
 from flyted.contract.errors import BuildFailed, FlytedError
 from flyted.daemon.ingress.listen import nameservers
 from flyted.plan.facts import ImageFact, UnitEnd
 from flyted.plan.images.build_unit import (
-    BUILD_APART,
     BuildSettings,
     build_failure,
     build_unit,
@@ -73,7 +73,7 @@ async def run(
     async with _output(emit) as (pipe, lines):
         settings = dataclasses.replace(settings, addresses=closed, output_fd=pipe)
         end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, others))
-        if end == UnitEnd("exit-code", BUILD_APART):
+        if end == UnitEnd("exit-code", EX_APART):
             await emit("progress", text="code of a package runs in this build: going on apart from other images")
             end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, apart=True))
             if end.status:  # a build apart cannot remove its own folder

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flyted.build.words import RECORD
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, StoreCorrupt, Unsupported
 from flyted.contract.names import label
@@ -160,7 +161,7 @@ class Images:
 
     def _record(self, digest: str) -> ImageRecord | None:
         try:
-            return record_of(_regular(self.folder / digest / "image.json"))
+            return record_of(_regular(self.folder / digest / RECORD))
         except (OSError, StoreCorrupt, UnicodeDecodeError):
             return None
 

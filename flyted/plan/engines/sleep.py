@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica
+from flyted.launch.words import ASLEEP, AWAKE, SLEEP_S, WAKE_S
 from flyted.plan.actions import EngineSleep, Sleep
 from flyted.plan.facts import StoredApp, UnitFact
 
-ASLEEP, AWAKE = "asleep", "awake"
-"""How a unit's status begins once the engine sleeps, or is awake (launch/sleeper.py)."""
-SLEEP_AND_WAKE_S = 240.0
-"""The most seconds that an engine takes to go to sleep and to wake (launch/engine_sleep.py)."""
-ANSWER_S = 75.0
-"""Seconds to wait for a unit's report: more than launch allows for going to sleep (launch/engine_sleep.py)."""
+SLEEP_AND_WAKE_S = SLEEP_S + max(WAKE_S.values())
+"""The most seconds that an engine takes to go to sleep and to wake."""
+ANSWER_S = SLEEP_S + 15.0
+"""Seconds to wait for a unit's report: launch first waits for requests in flight, then for the engine."""
 
 
 def idle_step(spec: AppSpec, replica: Replica) -> Sleep | EngineSleep:
@@ -27,7 +26,12 @@ def idle_step(spec: AppSpec, replica: Replica) -> Sleep | EngineSleep:
 
 def asleep(service: UnitFact | None) -> bool:
     """Report whether a service runs and its engine sleeps."""
-    return service is not None and service.active == "active" and service.status.startswith(ASLEEP)
+    return service is not None and service.active == "active" and says_asleep(service.status)
+
+
+def says_asleep(status: str) -> bool:
+    """Report whether the status of a service that runs says that its engine sleeps."""
+    return status.startswith(ASLEEP)
 
 
 def answered(before: str, status: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from flyted.launch.words import DEVICES, REFUSED
 from flyted.plan.gpus.facts import Device, Inventory, Learned, Lease
 
 CREDENTIAL = "gpu"
@@ -39,12 +40,12 @@ def nodes(devices: Sequence[Device], inventory: Inventory) -> list[tuple[str, st
 
 def granted(devices: Iterable[Device]) -> bytes:
     """Return the credential of a unit that got a lease, for ``launch`` to read."""
-    return json.dumps({"devices": [device.uuid for device in devices]}).encode()
+    return json.dumps({DEVICES: [device.uuid for device in devices]}).encode()
 
 
 def refused(why: str) -> bytes:
     """Return the credential of a unit that got no lease: ``launch`` prints why to the app's log, and ends."""
-    return json.dumps({"refused": why}).encode()
+    return json.dumps({REFUSED: why}).encode()
 
 
 def lease_of(unit: str, app_id: str, revision: int, devices: Sequence[Device], reserve: int, now: float) -> Lease:

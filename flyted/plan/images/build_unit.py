@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flyted.build import words
 from flyted.contract.app import SecretUse, plain_text
 from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
 from flyted.contract.names import shown
@@ -24,14 +25,11 @@ from flyted.plan.sandbox import CLOSED_NETWORKS, STUB_RESOLVERS, address, little
 
 IMAGES = "/var/lib/flyted/images"
 USER = "flyted-build"
-_UVS_REASON = re.compile(r"\s*(?:╰─▶|├─▶|error:|cause:|Caused by:)\s*(\S.*)")  # as in flyted/build/uv.py
+_UVS_REASON = re.compile(rf"{words.REASON}(\S.*)")
 PYTHON = "/usr/bin/python3"
 BUILDER = "/usr/lib/flyted/flyted/build"
 UV = "/usr/lib/flyted/bin/uv"
 RUNTIME_MAX_S = 3600
-BUILD_APART = 3
-"""The builder's exit status when a package has no wheel: a unit with ``apart`` goes on (flyted/build/failed.py)."""
-_HASH = re.compile(r"[0-9a-f]{32}")
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")  # strerror(3) of ENOSPC and EDQUOT; uv prints these
 
 
@@ -65,7 +63,7 @@ class ImageRecord:
 
 def is_hash(name: str) -> bool:
     """Report whether ``name`` is the name of an image."""
-    return _HASH.fullmatch(name) is not None
+    return words.HASH.fullmatch(name) is not None
 
 
 def image_dir(recipe_hash: str) -> str:
@@ -89,17 +87,17 @@ def build_unit(
     """Return the properties of the transient service that builds ``recipe`` to :func:`image_dir`.
 
     ``others``: the hashes of finished images, which this build cannot write. ``apart``: it can write only its own
-    image, nothing that images share; to be used after :data:`BUILD_APART`. The recipe is no secret, so it
+    image, nothing that images share; to be used after ``EX_APART``. The recipe is no secret, so it
     travels in the unit. For the exit status see :func:`build_failure`. Raises :class:`InvalidInput` for a recipe that
     is too large, or with two secrets as one variable.
     """
     closed = [f"-{image_dir(other)}" for other in others if other != recipe_hash and is_hash(other)]
     uses = build_secrets(recipe, settings)
-    words = ["--image", _checked(recipe_hash), *(["--apart"] if apart else [])]
-    words += [word for name, use in uses.items() for word in ("--secret", f"{name}={use.env}")]
+    options = [words.IMAGE, _checked(recipe_hash), *([words.APART] if apart else [])]
+    options += [word for name, use in uses.items() for word in (words.SECRET, f"{name}={use.env}")]
     return {
-        **_common(f"Build of image {recipe_hash}", words, settings),
-        "SetCredential": [("recipe", recipe_json(recipe).encode())],
+        **_common(f"Build of image {recipe_hash}", options, settings),
+        "SetCredential": [(words.RECIPE, recipe_json(recipe).encode())],
         **({"LoadCredential": [(name, settings.credentials) for name in uses]} if uses else {}),
         **(_own_folder(recipe_hash, settings) if apart else {"ReadOnlyPaths": closed}),
         "LogExtraFields": [f"FLYTED_IMAGE={recipe_hash}"],
@@ -124,9 +122,9 @@ def remove_unit(
     ``prune``: also empty uv's cache, and remove byte code that no image has. Files that images share with the two by
     hard links stay theirs.
     """
-    words = [word for each in hashes for word in ("--remove", _checked(each))]
-    words += ["--prune"] if prune else []
-    return {**_common("Removal of images", words, settings), "PrivateNetwork": True}
+    options = [word for each in hashes for word in (words.REMOVE, _checked(each))]
+    options += [words.PRUNE] if prune else []
+    return {**_common("Removal of images", options, settings), "PrivateNetwork": True}
 
 
 def loopback_nameservers(nameservers: Iterable[str]) -> tuple[str, ...]:
@@ -163,7 +161,7 @@ def repeats(line: str, before: Iterable[str]) -> bool:
     Such a line need not be shown: the deploy's own error says it again.
     """
     told = (found[1] for each in before if (found := _UVS_REASON.match(each)))
-    return line.startswith("flyted-build: ") and any(line.endswith(words) for words in told)
+    return line.startswith(words.OURS) and any(line.endswith(reason) for reason in told)
 
 
 def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildFailed:
@@ -172,22 +170,22 @@ def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildF
     ``result``, ``exit_status``: systemd's ``Result`` and ``ExecMainStatus``. ``lines``: the last lines of the output.
     """
     output = list(lines)
-    said = [line.removeprefix("flyted-build: ") for line in output if line.startswith("flyted-build: ")]
+    said = [line.removeprefix(words.OURS) for line in output if line.startswith(words.OURS)]
     if result == "timeout":
         return BuildFailed(
             f"the image was not ready after {RUNTIME_MAX_S // 60} minutes", hint="serve again: downloads are kept"
         )
     if result == "oom-kill" or (result == "signal" and exit_status == 9):
         return BuildFailed("the image's build was killed: it took too much memory", hint="see [images] in flyted.toml")
-    if any(words in line for line in output for words in _DISK_FULL):
+    if any(text in line for line in output for text in _DISK_FULL):
         return BuildFailed(
             f"the image could not be built: the disk of {IMAGES} is full",
             hint=f"make room (df -h {IMAGES}; flytectl app delete what is not needed), then serve again",
         )
     if said:
         # the last line may be a build script's own: no character of it may move a terminal's cursor
-        words = "".join(char if char.isprintable() else " " for char in said[-1][:1000])
-        return BuildFailed(f"the image could not be built: {words}")
+        why = "".join(char if char.isprintable() else " " for char in said[-1][:1000])
+        return BuildFailed(f"the image could not be built: {why}")
     return BuildFailed(f"the image could not be built: {shown(result)}, exit status {exit_status}")
 
 
@@ -215,8 +213,8 @@ def _environment(settings: BuildSettings) -> list[str]:
     return [f"{name}={value}" for name, value in sorted(environment.items())]
 
 
-def _common(description: str, words: list[str], settings: BuildSettings) -> dict[str, Any]:
-    argv = [PYTHON, "-I", settings.builder, "--uv", settings.uv, *words]
+def _common(description: str, options: list[str], settings: BuildSettings) -> dict[str, Any]:
+    argv = [PYTHON, "-I", settings.builder, words.UV, settings.uv, *options]
     output: dict[str, Any] = {"StandardOutput": "journal", "StandardError": "inherit"}
     if settings.output_fd is not None:
         output = {

@@ -11,12 +11,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from flyted.build.words import FORMAT
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import InvalidInput
 from flyted.plan.images.known_layers import Need
 
-FORMAT = 1
-"""Increased when the builder would make something else of the same recipe. All images are then built anew."""
 MAX_RECIPE_BYTES = 128 << 10  # travels as one D-Bus property and one line of the transient unit file (1 MiB there)
 
 

@@ -10,7 +10,8 @@ import pytest
 from flyted.contract.app import SecretUse
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
-from flyted.launch import engine_sleep, sleeper
+from flyted.launch import sleeper
+from flyted.launch.words import SLEEP_S
 from flyted.plan.actions import EngineSleep, Sleep
 from flyted.plan.engines import sleep
 from flyted.plan.engines.shape import open_paths
@@ -37,11 +38,9 @@ def units(status: str, active: str = "active") -> dict[str, UnitFact]:
     return {**found, A1.service: dataclasses.replace(found[A1.service], status=status)}
 
 
-def test_both_sides_use_the_same_words() -> None:
-    """launch imports nothing of ours; and the daemon is the more patient one."""
-    assert (sleep.ASLEEP, sleep.AWAKE) == (sleeper.ASLEEP, sleeper.AWAKE)
-    assert sleep.ANSWER_S > engine_sleep.SLEEP_S + sleeper._DRAIN_S
-    assert engine_sleep.SLEEP_S + max(engine_sleep.WAKE_S.values()) <= sleep.SLEEP_AND_WAKE_S
+def test_the_daemon_is_more_patient_than_launch() -> None:
+    """launch first waits for requests in flight, then for the engine."""
+    assert sleep.ANSWER_S > SLEEP_S + sleeper._DRAIN_S
 
 
 def test_an_idle_engine_is_put_to_sleep_and_not_stopped() -> None:

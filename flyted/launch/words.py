@@ -1,0 +1,86 @@
+"""The words that flyted and launch share: what one of them writes and the other reads.
+
+This is the one file of launch that flyted imports (plan). It imports nothing of either, and reads on Python 3.10.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Options of launch. Each has one value, but for QUOTED, after which the command follows.
+APP = "--app"
+START = "--start"  # the credential with the start document, which holds the other options
+BUNDLE = "--bundle"
+SECRET = "--secret"  # noqa: S105 - CREDENTIAL=KIND:NAME, KIND being ENV or FILE
+SUMS = "--sums"
+GPU = "--gpu"
+PORT = "--port"
+SERVER_PORT = "--server-port"
+H2C = "--h2c"
+READY = "--ready"
+HEALTH = "--health"
+SLEEP = "--sleep"
+SECRET_IN_ARGV = "--secret-in-argv"  # noqa: S105
+WAY_OUT = "--way-out"
+SHELL = "--shell"
+QUOTED = "--quoted"
+
+# Other work of launch, each the only word of a command line.
+DRAIN = "--drain"
+MEASURE = "--measure"
+
+YES = "yes"
+ENV, FILE = "env", "file"
+
+ENVIRONMENT, WORDS = "environment", "words"
+"""Keys of the start document: the app's variables, and the rest of launch's command line."""
+DEVICES, REFUSED = "devices", "refused"
+"""Keys of a GPU lease: the UUIDs of the devices, or why there is none."""
+
+SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105 - the only folder that Flyte's SDK knows (flyte/_secret.py)
+REVISION_FOLDER = "revision"
+"""The name, below an app's cache folder, of a folder that each unit has for itself."""
+BACKLOG = 4096
+"""Connections that wait in the app's socket."""
+
+# How a unit's status begins.
+WAITING = "waiting: "  # a start waits for something that may never come
+ASLEEP, AWAKE = "asleep", "awake"  # the engine, after it was told to sleep
+KEPT = "the app's own files are used instead of the deployed ones: "
+"""Stands in a unit's status before the names of such files, which end it."""
+
+SLEEP_S = 60.0
+"""Seconds that an engine may take to go to sleep."""
+WAKE_S = {1: 60.0, 2: 180.0}
+"""Level → seconds that an engine may take to wake."""
+
+# Lines of launch among the app's own.
+OURS = "flyted: "
+CANNOT_START = "the app cannot start: "
+NO_NETWORK = "its network was not there"
+ENDED = "the program ended"
+
+# Exit statuses (sysexits.h).
+EX_CANTCREAT = 73
+EX_TEMPFAIL = 75  # a later start may succeed
+EX_CONFIG = 78  # another start would change nothing
+
+MARK = re.compile(r"%(?:([0-9A-F]{2})|\{([A-Za-z_][A-Za-z0-9_]*)?\}|\[([A-Za-z_][A-Za-z0-9_]*)\])")
+"""A mark in a quoted word: a character by its code, a variable, or a variable whose value is split at its blanks."""
+NOTHING = "%{}"
+"""The mark of an empty text, so that a word without characters is a word."""
+
+
+def variable(name: str, *, split: bool) -> str:
+    """Return the mark of a variable."""
+    return f"%[{name}]" if split else f"%{{{name}}}"
+
+
+def quote(text: str) -> str:
+    """Return a text in which nothing looks like a mark."""
+    return text.replace("%", "%25")
+
+
+def unquote(word: str) -> str:
+    """Return the text of a quoted word without variables: the inverse of :func:`quote`."""
+    return MARK.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[0], word)
