@@ -35,6 +35,7 @@ WALLS = {
             "flyted.contract",
             "flyted.plan.facts",
             "flyted.plan.actions",
+            "flyted.plan.tokens",
             "flyted.plan.gpus.facts",
             # HAProxy's language: how its state, commands and answers are written, which counters it has
             "flyted.plan.ingress",

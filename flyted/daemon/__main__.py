@@ -38,7 +38,7 @@ from flyted.daemon.gpus.table import GpuTable
 from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.sweep import ImageSweep
-from flyted.daemon.ingress.listen import choose_listen, hold, nameservers
+from flyted.daemon.ingress.listen import choose_listen, hold
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
@@ -54,6 +54,7 @@ from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Ingress
 from flyted.host.models import Models
+from flyted.host.network import nameservers
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as TokenTable
 from flyted.host.units import Units
@@ -61,8 +62,8 @@ from flyted.host.vault import Vault
 from flyted.host.watch_files import FileWatch
 from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.images.build_unit import BuildSettings
+from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.overdue import KILL_S
-from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import STOP_S
 
 log = logging.getLogger(__name__)

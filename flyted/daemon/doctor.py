@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
@@ -14,9 +13,11 @@ from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.apps.status import app_map
 from flyted.daemon.config import Config
 from flyted.daemon.gpus.verbs import GpuVerbs
-from flyted.daemon.ingress.listen import nameservers
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
+from flyted.host import machine
+from flyted.host.disk import room
+from flyted.host.network import nameservers
 from flyted.host.vault import Vault
 from flyted.plan.ingress.state import Listen
 from flyted.plan.sandbox import unreachable_nameservers
@@ -25,8 +26,8 @@ STATE = Path("/var/lib/flyted")
 _LOW_BYTES = 1 << 30
 _NETWORK_PROGRAMS = ("/usr/bin/slirp4netns", "/usr/sbin/nft")
 _USER_NAMESPACES = {
-    "/proc/sys/kernel/unprivileged_userns_clone": "0",  # Debian's own switch
-    "/proc/sys/user/max_user_namespaces": "0",
+    "kernel/unprivileged_userns_clone": "0",  # Debian's own switch
+    "user/max_user_namespaces": "0",
 }
 
 
@@ -82,8 +83,8 @@ class Doctor:
 
     async def examine(self, _call: Call) -> dict[str, Any]:
         """Return the findings of all checks."""
-        machine = [self._ingress(), self._disk(), self._uv(), names(nameservers())]
-        checks = [*self._secrets(), *machine, *_way_out(), *await self._apps()]
+        here = [self._ingress(), self._disk(), self._uv(), names(nameservers())]
+        checks = [*self._secrets(), *here, *_way_out(), *await self._apps()]
         checks += [Check(*found) for found in await self._gpus.findings()]
         return {"checks": [asdict(check) for check in checks]}
 
@@ -121,7 +122,7 @@ class Doctor:
         return listens(self._config.listen)
 
     def _disk(self) -> Check:
-        free = shutil.disk_usage(STATE).free
+        free, _ = room(STATE)
         return Check("disk", free > _LOW_BYTES, f"{free >> 20} MiB free below {STATE}", f"make room: df -h {STATE}")
 
     def _uv(self) -> Check:
@@ -141,14 +142,10 @@ class Doctor:
 
 def _way_out() -> Iterator[Check]:
     """Check whether apps can have networks (units/flyted-net.service)."""
-    for path, off in _USER_NAMESPACES.items():
-        try:
-            found = Path(path).read_text().strip()
-        except OSError:
-            continue  # this kernel has no such switch
-        if found == off:
-            detail = f"user namespaces are off ({path} is {off}): an app starts with --no-egress only"
-            yield Check("network", None, detail, f"sysctl -w {path.removeprefix('/proc/sys/').replace('/', '.')}=1000")
+    for name, off in _USER_NAMESPACES.items():
+        if machine.switch(name) == off:
+            detail = f"user namespaces are off (/proc/sys/{name} is {off}): an app starts with --no-egress only"
+            yield Check("network", None, detail, f"sysctl -w {name.replace('/', '.')}=1000")
             return
     for program in _NETWORK_PROGRAMS:
         if not Path(program).exists():

@@ -24,9 +24,9 @@ from flyted.plan.app_folders import erase_unit, folders_of
 from flyted.plan.engines.sleep import ANSWER_S, answered, says_asleep
 from flyted.plan.facts import StoredApp
 from flyted.plan.images.build_unit import IMAGES
+from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.ingress.state import IngressState
 from flyted.plan.reconcile import serving_replica
-from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import Layout, UnitPair, app_units
 
 if TYPE_CHECKING:

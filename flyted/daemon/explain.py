@@ -13,7 +13,8 @@ from flyted.host import journal
 from flyted.host.store import Store
 from flyted.plan.engines.failures import LINES as ENGINE_LINES
 from flyted.plan.engines.failures import engine_failure
-from flyted.plan.reasons import Line, came_up, crash_of, lacks_network, network_reason, reason_of
+from flyted.plan.journal import LogLine
+from flyted.plan.reasons import came_up, crash_of, lacks_network, network_reason, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Explain:
     start_timeout_s: int
     refused: Mapping[str, str]
 
-    async def last_lines(self, replica: Replica, lines: int = _FAILED_LINES) -> list[Line]:
+    async def last_lines(self, replica: Replica, lines: int = _FAILED_LINES) -> list[LogLine]:
         """Return the last lines of the newest run of a replica's service. Raises :class:`HostFailure`."""
         found = await journal.read([replica.service], lines=lines, newest_run=True)
         return [_line(entry) for entry in found]
@@ -74,13 +75,13 @@ class Explain:
             log.warning("%s", error.message)
             return ""
 
-    async def lines(self, app_id: str, lines: int) -> list[Line]:
+    async def lines(self, app_id: str, lines: int) -> list[LogLine]:
         """Return an app's last lines across its revisions, and who changed it. Raises :class:`HostFailure`."""
         return [_line(entry) for entry in await journal.read(self._services(app_id), lines=lines, app=app_id)]
 
     async def follow(
         self, app_id: str, lines: int, changed: Callable[[], Awaitable[None]]
-    ) -> AsyncGenerator[Line, None]:
+    ) -> AsyncGenerator[LogLine, None]:
         """Yield an app's last lines, then each new one, also of later revisions; end when the app is deleted.
 
         ``changed()`` returns when there may be another revision. Raises :class:`HostFailure`.
@@ -95,6 +96,6 @@ class Explain:
         return [Replica(app_id, revision.number).service for app in found for revision in app.revisions]
 
 
-def _line(entry: journal.Entry) -> Line:
+def _line(entry: journal.Entry) -> LogLine:
     replica = replica_of(entry.unit)
-    return Line(entry.time_us, replica.revision if replica else 0, entry.source, entry.text)
+    return LogLine(entry.time_us, replica.revision if replica else 0, entry.source, entry.text)

@@ -15,7 +15,7 @@ from flyted.host.store import Store
 from flyted.plan.engines.sleep import sleepers
 from flyted.plan.facts import Facts, UnitFact
 from flyted.plan.idle import Traffic
-from flyted.plan.secrets import INGRESS_UNIT
+from flyted.plan.ingress.ports import INGRESS_UNIT
 
 if TYPE_CHECKING:
     from flyted.host.units import Units

@@ -13,7 +13,8 @@ from pathlib import Path
 from flyted.contract import wire
 from flyted.contract.errors import DaemonUnavailable, FlytedError, StoreCorrupt
 from flyted.contract.status import CANNOT_START
-from flyted.host import database, identity, recipients, reserve
+from flyted.host import bundles, database, identity, recipients, reserve
+from flyted.host.disk import app_folders
 from flyted.host.store import Store
 from flyted.host.vault import Vault
 from flyted.plan.recovery import lost_database
@@ -65,10 +66,9 @@ def _check_database(state: Path, vault: Vault) -> None:
     path = state / "flyted.db"
     if not database.is_new(path):
         return
-    bundles = sum(1 for _ in (state / "bundles").glob("*.tar.gz"))
-    apps = [folder.name for folder in _APPS.glob("flyted-app-*")]
+    apps = app_folders(_APPS)
     secrets = 1 if vault.refusal is not None else vault.count
-    found = lost_database(secrets, bundles, apps)
+    found = lost_database(secrets, bundles.count(state / "bundles"), apps)
     if found:
         what = "is empty" if path.exists() else "is missing"
         raise StoreCorrupt(f"{path} {what}, but this machine has {found}", hint=database.WAY_BACK)

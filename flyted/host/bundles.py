@@ -23,6 +23,11 @@ def path_of(folder: Path, digest: str) -> Path:
     return folder / f"{digest}.tar.gz"
 
 
+def count(folder: Path) -> int:
+    """Return how many bundles there are."""
+    return sum(1 for _ in folder.glob("*.tar.gz"))
+
+
 def keep(folder: Path, fd: int, digest: str) -> None:
     """Copy the bundle behind a client's descriptor to its place, atomically, unless it is there.
 

@@ -1,4 +1,4 @@
-"""Reports how much room there is on the disks that apps write to."""
+"""Reports how much room there is on the disks that flyted and apps write to."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ from flyted.contract.errors import HostFailure
 def is_folder(path: str) -> bool:
     """Report whether there is such a folder, even one that flyted may not look into."""
     return Path(path).is_dir()
+
+
+def app_folders(below: Path) -> list[str]:
+    """Return the names of the folders in which apps keep data."""
+    return [folder.name for folder in below.glob("flyted-app-*")]
+
+
+def room(folder: Path) -> tuple[int, int]:
+    """Return the bytes that a user without privileges may still write on the disk of a folder, and the disk's size."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
 
 
 def free_bytes(folders: Iterable[str]) -> dict[str, int]:

@@ -21,8 +21,6 @@ from flyted.plan.ingress import config as ingress_config
 from flyted.plan.ingress import state as ingress
 from flyted.plan.ingress.auth import TOKENS, USES, USES_KEPT_S
 
-__all__ = ["Applied", "Ingress", "IngressDown"]
-
 ADMIN = Path("/run/flyted/admin.sock")
 MOST_NAMED = 32
 """The most servers whose counters are asked for one by one."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from flyted.contract.errors import NotFound
 from flyted.host.database import Database
-from flyted.plan.facts import Token
+from flyted.plan.tokens import Token
 
 _ALL = "SELECT digest, id, kind, user, uid, app_id, name, created_at, expires_at, used_at FROM token"
 

@@ -174,24 +174,3 @@ class UnitEnd:
 
     result: str
     status: int
-
-
-@dataclass(frozen=True)
-class Token:
-    """A token as it is stored: all but its text, of which only the digest is kept. Times are seconds since 1970.
-
-    ``kind``: "session" (an hour, for the command line), "named" (made by hand, for another machine) or "browser" (a
-    cookie; the ``name`` of an app's cookie is the id of the login that it was issued from). ``app_id``: the only app
-    that it opens, "" for everything that its owner may do. ``used_at``: the day of its last known use, 0 if none is.
-    """
-
-    digest: str
-    id: str
-    kind: str
-    user: str
-    uid: int
-    app_id: str
-    name: str
-    created_at: float
-    expires_at: float
-    used_at: float = 0.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from flyted.launch.words import CANNOT_START, ENDED, EX_CONFIG, NO_NETWORK, OURS
+from flyted.plan.journal import LogLine
 from flyted.plan.last_words import last_line, reason_in
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -20,17 +20,7 @@ _ENDED = f"{OURS}{ENDED}"
 _FROM_OUTSIDE = ("timeout", "oom-kill")
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the journal. ``source`` is ``app`` or ``systemd``; ``time`` is in microseconds since the epoch."""
-
-    time: int
-    revision: int
-    source: str
-    text: str
-
-
-def reason_of(lines: Sequence[Line], start_timeout_s: float, known: str = "", *, started: bool = False) -> str:
+def reason_of(lines: Sequence[LogLine], start_timeout_s: float, known: str = "", *, started: bool = False) -> str:
     """Return one sentence that says why the newest run in ``lines`` failed.
 
     ``start_timeout_s``: the seconds within which it had to serve. ``known``: a cause that is known already; without it
@@ -44,7 +34,7 @@ def reason_of(lines: Sequence[Line], start_timeout_s: float, known: str = "", *,
     return f"{cause}: {clean(own)}" if own else cause
 
 
-def crash_of(lines: Sequence[Line]) -> str:
+def crash_of(lines: Sequence[LogLine]) -> str:
     """Return how the newest run in ``lines`` crashed; "" if it goes on, or was stopped or put to sleep."""
     said = [line.text for line in lines if line.source == "systemd"]
     result = _last(_RESULT, said)
@@ -64,17 +54,17 @@ def crash_of(lines: Sequence[Line]) -> str:
     return f"its last run {how}{why}; the next request starts it again"
 
 
-def came_up(lines: Sequence[Line]) -> bool:
+def came_up(lines: Sequence[LogLine]) -> bool:
     """Report whether the newest run in ``lines`` served: systemd writes "Started" when a start job is done."""
     return any(line.source == "systemd" and line.text.startswith("Started ") for line in lines)
 
 
-def lacks_network(lines: Sequence[Line]) -> bool:
+def lacks_network(lines: Sequence[LogLine]) -> bool:
     """Report whether launch gave the newest start up because the app's network did not come up."""
     return any(line.source == "app" and line.text.startswith(_NO_NETWORK) for line in lines)
 
 
-def network_reason(lines: Sequence[Line]) -> str:
+def network_reason(lines: Sequence[LogLine]) -> str:
     """Return why the app's network could not be made.
 
     ``lines``: those of the network's own units (units/flyted-net*.service).
@@ -106,7 +96,7 @@ def _cause(result: str, exited: re.Match[str] | None, start_timeout_s: float, *,
     return f"it exited with status {status} " + ("after it had started" if started else "at its start")
 
 
-def _own_words(lines: Sequence[Line], *, by_itself: bool) -> str:
+def _own_words(lines: Sequence[LogLine], *, by_itself: bool) -> str:
     """Return what the app printed about its end, then launch's line on how the program ended; "" if there is neither.
 
     If the run was ended from outside (not ``by_itself``), return the last line.

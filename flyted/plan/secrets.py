@@ -14,9 +14,9 @@ from flyted.contract.gpu import Ask
 from flyted.contract.names import AppKey, Replica, replica_of, shown
 from flyted.plan.facts import StoredApp
 from flyted.plan.gpus.lease import CREDENTIAL as GPU
+from flyted.plan.ingress.config import SITE
+from flyted.plan.ingress.ports import INGRESS_UNIT
 
-INGRESS_UNIT = "flyted-ingress.service"
-SITE = "site.pem"
 SUMS = "sums"
 _PAGE = 4096
 _SECRET = re.compile(r"s([0-9]{1,3})")

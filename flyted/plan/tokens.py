@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from flyted.contract.errors import LimitReached
-from flyted.plan.facts import Token
 
 SESSION, NAMED, BROWSER = "session", "named", "browser"
 LIFE_S: Mapping[str, float] = {SESSION: 3600.0, BROWSER: 12 * 3600.0}
@@ -22,6 +22,27 @@ CLOCK_S = 3600.0
 ANY_APP = "*"
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as it is stored: all but its text, of which only the digest is kept. Times are seconds since 1970.
+
+    ``kind``: "session" (an hour, for the command line), "named" (made by hand, for another machine) or "browser" (a
+    cookie; the ``name`` of an app's cookie is the id of the login that it was issued from). ``app_id``: the only app
+    that it opens, "" for everything that its owner may do. ``used_at``: the day of its last known use, 0 if none is.
+    """
+
+    digest: str
+    id: str
+    kind: str
+    user: str
+    uid: int
+    app_id: str
+    name: str
+    created_at: float
+    expires_at: float
+    used_at: float = 0.0
 
 
 def counts(token: Token, now: float) -> bool:

@@ -30,8 +30,8 @@ from flyted.host.kept_units import KeptUnits
 from flyted.host.store import Store
 from flyted.plan.facts import ImageFact, UnitFact
 from flyted.plan.idle import Traffic
+from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.ingress.state import IngressState, Listen
-from flyted.plan.secrets import INGRESS_UNIT
 from flyted.plan.units import Layout
 from tests.values import DOMAIN, spec
 

@@ -17,8 +17,7 @@ from flyted.daemon.api import actor
 from flyted.daemon.api.actor import Actor
 from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
 from flyted.host import people
-from flyted.plan.facts import Token
-from flyted.plan.tokens import BROWSER, NAMED
+from flyted.plan.tokens import BROWSER, NAMED, Token
 from tests.daemon.doors import Doors
 
 UID = os.getuid()

@@ -14,7 +14,7 @@ from flyted.contract import token
 from flyted.contract.errors import IngressDown, Unauthenticated
 from flyted.daemon.access.grants import LOOK_S, Grants
 from flyted.host import people
-from flyted.plan.facts import Token
+from flyted.plan.tokens import Token
 from tests.daemon.clocks import SettableClock
 from tests.daemon.token_harness import BOB, CAROL, Box
 

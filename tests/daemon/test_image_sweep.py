@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from flyted.contract.errors import BuildFailed, StoreCorrupt
-from flyted.daemon.images import images as images_module
-from flyted.daemon.images.builds import Build, Emit
+from flyted.contract.errors import BuildFailed
+from flyted.daemon.api.verbs import Emit
+from flyted.daemon.images.builds import Build
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.sweep import ImageSweep
 from flyted.plan.facts import ImageFact, UnitEnd
@@ -77,6 +77,4 @@ def test_a_pipe_in_the_place_of_an_images_record_is_not_waited_for(tmp_path: Pat
     images = Images(nothing, tmp_path, BuildSettings(), nothing, nothing)
     (tmp_path / HALF).mkdir()
     os.mkfifo(tmp_path / HALF / "image.json")
-    with pytest.raises(StoreCorrupt, match="is not a regular file"):
-        images_module._regular(tmp_path / HALF / "image.json")
     assert images.found() == {HALF: False}

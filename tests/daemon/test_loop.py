@@ -20,7 +20,7 @@ from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.plan.actions import Sleep
 from flyted.plan.gpus.facts import Inventory
-from flyted.plan.secrets import INGRESS_UNIT
+from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.start import LIMIT
 from tests.daemon.fake import Machine, beside
 from tests.plan.gpus import gpu, lease

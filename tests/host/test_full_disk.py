@@ -14,8 +14,9 @@ from flyted.host import reserve
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens
-from flyted.plan.facts import ImageFact, Token
+from flyted.plan.facts import ImageFact
 from flyted.plan.gpus.facts import Learned
+from flyted.plan.tokens import Token
 from tests.host.vaults import ORG, opened, state_folder
 from tests.plan.gpus import lease
 from tests.values import spec

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import pytest
 
-from flyted.contract.errors import HostFailure, InvalidInput
-from flyted.host.ingress import Applied, Ingress, IngressDown
+from flyted.contract.errors import HostFailure, IngressDown, InvalidInput
+from flyted.host.ingress import Applied, Ingress
 from flyted.plan.ingress.state import IngressState, Listen, Unavailable
 from tests.host.haproxy import A, B, Machine, apply, exchange, needs_haproxy, one, parsed, until
 

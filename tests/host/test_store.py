@@ -20,7 +20,8 @@ from flyted.contract.names import AppKey
 from flyted.host.database import FORMATS, WAY_BACK
 from flyted.host.store import KEPT_FAILURES, KEPT_REVISIONS, Store
 from flyted.host.tokens import Tokens
-from flyted.plan.facts import ImageFact, Token
+from flyted.plan.facts import ImageFact
+from flyted.plan.tokens import Token
 from tests.values import spec
 
 pytestmark = pytest.mark.slow

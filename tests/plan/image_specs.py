@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flyted.plan.images.spec import Install, Machine, recipe_from_spec
+from flyted.plan.images.recipe import Install, Machine
+from flyted.plan.images.spec import recipe_from_spec
 
 BASE = "ghcr.io/flyteorg/flyte:py3.12-v2.12.1"
 HERE = Machine("x86_64", "glibc 2.41", "3.13")

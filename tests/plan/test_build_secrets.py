@@ -10,7 +10,8 @@ from flyted.contract.app import SecretUse
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
 from flyted.plan.images.build_secrets import spelled, variable
 from flyted.plan.images.build_unit import BuildSettings, build_unit
-from flyted.plan.images.spec import Machine, recipe_from_spec, recipe_hash
+from flyted.plan.images.recipe import Machine, recipe_hash
+from flyted.plan.images.spec import recipe_from_spec
 
 BASE = {"baseImage": "ghcr.io/flyteorg/flyte:py3.13-v2.12.1", "pythonVersion": "3.13"}
 TOKEN = {"key": "index-token", "mountRequirement": "ENV_VAR", "envVar": "TOKEN"}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
 from flyted.plan.engines.sglang import SGLANG
 from flyted.plan.engines.vllm import VLLM
-from flyted.plan.images.spec import Install, Recipe, engine_of, env_of, gpu_build_of, recipe_from_spec, recipe_hash
+from flyted.plan.images.recipe import Install, Recipe, recipe_hash
+from flyted.plan.images.spec import engine_of, env_of, gpu_build_of, recipe_from_spec
 from tests.plan.image_specs import BASE, HERE, packages, spec
 
 

@@ -16,7 +16,8 @@ import pytest
 
 from flyted.contract.errors import Unsupported
 from flyted.plan.images.known_layers import LLAMA_SERVER, needs_of
-from flyted.plan.images.spec import Recipe, lacking, missing, recipe_from_spec
+from flyted.plan.images.recipe import Recipe
+from flyted.plan.images.spec import lacking, missing, recipe_from_spec
 
 IMAGES: dict[str, Any] = json.loads(Path(__file__).with_name("plugin_images.json").read_text())
 NVCC = "/usr/local/cuda-13.0/bin/nvcc"

@@ -6,17 +6,18 @@ import pytest
 
 from flyted.launch.network import NOT_THERE
 from flyted.net.cable import ROUTER
-from flyted.plan.reasons import Line, clean, crash_of, lacks_network, network_reason, reason_of
+from flyted.plan.journal import LogLine
+from flyted.plan.reasons import clean, crash_of, lacks_network, network_reason, reason_of
 
 
-def systemd(text: str) -> Line:
+def systemd(text: str) -> LogLine:
     """A line that PID 1 wrote about the unit."""
-    return Line(0, 1, "systemd", text)
+    return LogLine(0, 1, "systemd", text)
 
 
-def own(text: str) -> Line:
+def own(text: str) -> LogLine:
     """A line of the app's."""
-    return Line(0, 1, "app", text)
+    return LogLine(0, 1, "app", text)
 
 
 def test_a_network_that_cannot_be_made_is_the_reason() -> None:
@@ -57,7 +58,7 @@ ENDED = "flyted: the program ended with status 1 and never listened"
         ([], "systemd could not start it"),
     ],
 )
-def test_reasons(lines: list[Line], words: str) -> None:
+def test_reasons(lines: list[LogLine], words: str) -> None:
     """Each of systemd's results has words of its own."""
     assert words in reason_of(lines, 300)
 

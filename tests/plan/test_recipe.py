@@ -7,7 +7,7 @@ import json
 import pytest
 
 from flyted.contract.errors import InvalidInput
-from flyted.plan.images.spec import Install, Machine, Recipe, recipe_hash, recipe_json
+from flyted.plan.images.recipe import Install, Machine, Recipe, recipe_hash, recipe_json
 from tests.plan.image_specs import HERE, installed
 
 

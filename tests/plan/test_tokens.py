@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from flyted.plan.facts import Token
-from flyted.plan.tokens import grants
+from flyted.plan.tokens import Token, grants
 
 
 def test_strange_user_names_become_numbers_for_the_ingress() -> None:

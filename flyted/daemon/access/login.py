@@ -18,8 +18,7 @@ from flyted.daemon.access.tokens import Tokens
 from flyted.daemon.api.verbs import Call, Door, Right, Verb
 from flyted.host import people
 from flyted.host.store import Store
-from flyted.plan.facts import Token
-from flyted.plan.tokens import BROWSER, LIFE_S
+from flyted.plan.tokens import BROWSER, LIFE_S, Token
 
 LINK_LIFE_S = 300.0
 """Seconds that a code is valid in a link that a person copies to a browser."""

@@ -27,8 +27,7 @@ from flyted.daemon.api.verbs import Call, Door, Right, Verb
 from flyted.host import people
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
-from flyted.plan.facts import Token
-from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, counts, newly_used, offspring, room_for
+from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, Token, counts, newly_used, offspring, room_for
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from flyted.plan.facts import Token
-from flyted.plan.tokens import BROWSER
+from flyted.plan.tokens import BROWSER, Token
 
 
 class Right(enum.Enum):

@@ -70,6 +70,8 @@ class Call:
         return secret_key(self.args["key"])
 
 
+Emit = Callable[..., Awaitable[None]]
+"""As :meth:`Call.emit`: it sends an event of a kind, with data, to whoever waits for the work."""
 Handler = Callable[[Call], Awaitable[dict[str, Any]]]
 
 

@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from flyted.base import tasks
@@ -21,6 +20,7 @@ from flyted.contract.app import AppSpec
 from flyted.contract.errors import DeployFailed, FlytedError, HostFailure, InvalidInput, NotFound, SecretNotFound
 from flyted.contract.names import AppKey, Replica, SecretScope
 from flyted.contract.status import AppState
+from flyted.daemon.api.verbs import Emit
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.status import url_of
 from flyted.daemon.apps.turns import Turns
@@ -48,8 +48,6 @@ from flyted.plan.states import notes_of, state_of, waits_for
 log = logging.getLogger(__name__)
 
 SECRETS_LIMIT = 900 * 1024  # a unit has room for 1 MiB of credentials, the checksums among them
-
-Emit = Callable[..., Awaitable[None]]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from flyted.plan.app_folders import folder_of
 from flyted.plan.crowd import FOLLOWED, STRANGERS, may_have
 from flyted.plan.engines.sleep import idle_step
 from flyted.plan.facts import StoredApp
-from flyted.plan.reasons import Line
+from flyted.plan.journal import LogLine
 
 MAX_LINES = 10_000
 LISTED_AT_ONCE = 50
@@ -259,5 +259,5 @@ class Apps:
         return found
 
 
-def _event(line: Line) -> dict[str, Any]:
+def _event(line: LogLine) -> dict[str, Any]:
     return {"kind": "log", **dataclasses.asdict(line)}

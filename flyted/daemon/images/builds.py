@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from flyted.base import tasks
 from flyted.build.words import EX_APART
 from flyted.contract.errors import BuildFailed, FlytedError
-from flyted.daemon.ingress.listen import nameservers
+from flyted.daemon.api.verbs import Emit
+from flyted.host.network import nameservers
+from flyted.host.output import lines_to
 from flyted.plan.facts import ImageFact, UnitEnd
 from flyted.plan.images.build_unit import (
     BuildSettings,
@@ -29,8 +29,6 @@ from flyted.plan.images.recipe import Recipe
 if TYPE_CHECKING:
     from flyted.host.units import Units
 
-Emit = Callable[..., Awaitable[None]]
-_LINE_LIMIT = 4096
 _OUTPUT_LINES = 200
 
 
@@ -70,7 +68,15 @@ async def run(
     builds apart from them. Raises :class:`HostFailure` when a unit cannot be made.
     """
     closed = loopback_nameservers(nameservers())
-    async with _output(emit) as (pipe, lines):
+    lines: deque[str] = deque(maxlen=_OUTPUT_LINES)
+
+    async def heard(text: str) -> None:
+        again = repeats(text, lines)
+        lines.append(text)
+        if not again:
+            await emit("build", text=text)
+
+    async with lines_to(heard) as pipe:
         settings = dataclasses.replace(settings, addresses=closed, output_fd=pipe)
         end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, others))
         if end == UnitEnd("exit-code", EX_APART):
@@ -80,37 +86,3 @@ async def run(
                 quiet = dataclasses.replace(settings, output_fd=None)
                 await units.run_transient(unit_name(digest), remove_unit([digest], quiet))
     return build_failure(end.result, end.status, lines)
-
-
-@contextlib.asynccontextmanager
-async def _output(emit: Emit) -> AsyncIterator[tuple[int, deque[str]]]:
-    """Yield a pipe for a unit's output; each line goes out as an event, the last ones are kept."""
-    lines: deque[str] = deque(maxlen=_OUTPUT_LINES)
-    reading, writing = os.pipe()
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=_LINE_LIMIT, loop=loop)
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb"))
-
-    async def pump() -> None:
-        while line := await _line(reader):
-            text = line.decode("utf-8", "replace").rstrip("\r\n")
-            again = repeats(text, lines)
-            lines.append(text)
-            if not again:
-                await emit("build", text=text)
-
-    pumping = tasks.begin(pump())
-    try:
-        yield writing, lines
-    finally:
-        os.close(writing)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(pumping, 5)  # a stray child of the build may hold the pipe open
-        transport.close()
-
-
-async def _line(reader: asyncio.StreamReader) -> bytes:
-    try:
-        return await reader.readline()
-    except ValueError:  # the line is longer than the limit: it is dropped, and asyncio has emptied its buffer
-        return b"...\n"

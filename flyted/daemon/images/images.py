@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
-import platform
-import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,24 +13,23 @@ from flyted.build.words import RECORD
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, StoreCorrupt, Unsupported
 from flyted.contract.names import label
-from flyted.daemon.api.verbs import Call, Right, Verb
-from flyted.daemon.images.builds import Build, Emit, run
+from flyted.daemon.api.verbs import Call, Emit, Right, Verb
+from flyted.daemon.images.builds import Build, run
+from flyted.host import foreign_file
+from flyted.host import machine as host
 from flyted.plan.engines.shape import program_of, shape_of
 from flyted.plan.facts import ImageFact
-from flyted.plan.images.build_unit import BuildSettings, build_secrets, image_dir, is_hash, unit_name
-from flyted.plan.images.spec import (
+from flyted.plan.images.build_unit import (
+    BuildSettings,
     ImageRecord,
-    Machine,
-    Recipe,
-    engine_of,
-    env_of,
-    gpu_build_of,
-    lacking,
-    missing,
-    recipe_from_spec,
-    recipe_hash,
+    build_secrets,
+    image_dir,
+    is_hash,
     record_of,
+    unit_name,
 )
+from flyted.plan.images.recipe import Machine, Recipe, recipe_hash
+from flyted.plan.images.spec import engine_of, env_of, gpu_build_of, lacking, missing, recipe_from_spec
 from flyted.plan.secrets import BuildGrant
 
 if TYPE_CHECKING:
@@ -161,27 +157,14 @@ class Images:
 
     def _record(self, digest: str) -> ImageRecord | None:
         try:
-            return record_of(_regular(self.folder / digest / RECORD))
+            return record_of(foreign_file.read(self.folder / digest / RECORD, _RECORD_LIMIT))
         except (OSError, StoreCorrupt, UnicodeDecodeError):
             return None
 
 
-def _regular(path: Path) -> str:
-    """Return the text of a file that code of a package may have made.
-
-    No link is followed, no pipe is waited for, and no more than a limit is read. Raises :class:`StoreCorrupt` for what
-    is not a regular file.
-    """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise StoreCorrupt(f"{path} is not a regular file")
-        return file.read(_RECORD_LIMIT).decode()
-
-
 def machine() -> Machine:
     """Return what compiled packages and links to the system's Python depend on here."""
-    python = Path("/usr/bin/python3").resolve().name.removeprefix("python")
-    return Machine(platform.machine(), " ".join(platform.libc_ver()), python)
+    return Machine(host.architecture(), host.libc(), host.system_python())
 
 
 def _recipe(image: dict[str, Any]) -> Recipe:
@@ -194,7 +177,7 @@ def _recipe(image: dict[str, Any]) -> Recipe:
 
 def _check_machine(what: str, recipe: Recipe, *, gpu: bool) -> None:
     """Raise :class:`Unsupported` for what a container would have and this machine lacks."""
-    if lacks := missing(recipe.needs, lambda pattern: any(Path("/").glob(pattern[1:])), gpu=gpu):
+    if lacks := missing(recipe.needs, host.has, gpu=gpu):
         raise lacking(what, lacks)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from flyted.base import tasks
 from flyted.contract.errors import FlytedError
 from flyted.daemon.images.images import Images
 from flyted.host import whole_file
+from flyted.host.disk import room
 from flyted.plan.facts import StoredApp
 from flyted.plan.images.build_unit import remove_unit
 from flyted.plan.images.unused import in_use, is_crowded, sweep
@@ -63,8 +63,7 @@ class ImageSweep:
             return True
 
     async def _sweep(self) -> None:
-        disk = os.statvfs(self.images.folder)
-        crowded = is_crowded(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
+        crowded = is_crowded(*room(self.images.folder))
         before = self._since()
         found = sweep(self.images.found(), in_use(self.apps()), before, time.time(), crowded=crowded)
         if found.remove:

@@ -1,4 +1,4 @@
-"""The machine's network: where the ingress can listen, decided once per start, and which name servers there are."""
+"""Where the ingress listens: decided once per start of the daemon."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from flyted.contract.errors import HostFailure
 from flyted.daemon.settings import Settings
-from flyted.host import whole_file
-from flyted.plan.images.build_unit import all_nameservers
+from flyted.host import network, whole_file
 from flyted.plan.ingress.ports import (
     INGRESS_SOCKET,
+    INGRESS_UNIT,
     choose_ports,
     ingress_socket,
     listeners,
@@ -21,7 +21,6 @@ from flyted.plan.ingress.ports import (
     loopback_addresses,
 )
 from flyted.plan.ingress.state import Listen
-from flyted.plan.secrets import INGRESS_UNIT
 
 if TYPE_CHECKING:
     from flyted.host.units import Units
@@ -39,8 +38,8 @@ def choose_listen(settings: Settings, units: Units, folder: Path) -> Listen:
     kept = _kept(file) if units.listening(INGRESS_SOCKET) or _runs(units) else ()
     addresses = settings.listen
     if set(addresses) == {"127.0.0.1", "::1"}:
-        addresses = loopback_addresses(_text(Path("/proc/net/if_inet6")))
-    taken = listening(_text(Path("/proc/net/tcp")), _text(Path("/proc/net/tcp6")), addresses)
+        addresses = loopback_addresses(network.addresses_ipv6())
+    taken = listening(*network.tcp_sockets(), addresses)
     listen, notes = choose_ports(taken, *wanted, addresses=addresses, ours=kept[-2:])
     if kept[:-2] == wanted:
         # kept: no client's URL is to change because another program came or went
@@ -73,11 +72,6 @@ async def hold(units: Units, listen: Listen) -> None:
         units.begin(INGRESS_UNIT)
 
 
-def nameservers() -> tuple[str, ...]:
-    """Return the machine's name servers, as /etc/resolv.conf has them now."""
-    return all_nameservers(_text(Path("/etc/resolv.conf")))
-
-
 def _runs(units: Units) -> bool:
     """Report whether HAProxy runs, or is about to.
 
@@ -93,10 +87,3 @@ def _kept(file: Path) -> tuple[int, ...]:
         if isinstance(ports, list) and len(ports) in (2, 4) and all(type(p) is int for p in ports):
             return tuple(ports)
     return ()
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""

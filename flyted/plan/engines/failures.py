@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from flyted.plan.reasons import Line, clean
+from flyted.plan.journal import LogLine
+from flyted.plan.reasons import clean
 
 LINES = 400
 """The number of lines of the journal to read: enough for what all processes of one start print."""
@@ -82,7 +83,7 @@ _AFTERMATH = re.compile(
 )
 
 
-def engine_failure(lines: Sequence[Line], own: Iterable[Failure] = ()) -> str:
+def engine_failure(lines: Sequence[LogLine], own: Iterable[Failure] = ()) -> str:
     """Return the cause in ``lines`` if it is known, else the first error that was printed; "" if there is none.
 
     ``own``: the causes that only this engine's log names. A known cause goes before the first error, because an engine

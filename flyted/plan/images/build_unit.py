@@ -133,12 +133,6 @@ def loopback_nameservers(nameservers: Iterable[str]) -> tuple[str, ...]:
     return tuple(a for a in nameservers if any(ipaddress.ip_address(a) in n for n in closed))
 
 
-def all_nameservers(resolv_conf: str) -> tuple[str, ...]:
-    """Return the name servers of a resolv.conf(5), each once, without entries that are not addresses."""
-    found = re.findall(r"^[ \t]*nameserver[ \t]+([0-9A-Fa-f:.]+)", resolv_conf, re.MULTILINE)
-    return tuple(dict.fromkeys(a for a in found if _valid(a)))
-
-
 def record_of(text: str) -> ImageRecord:
     """Return the record in the text of an ``image.json``.
 
@@ -289,14 +283,6 @@ def _network(addresses: Iterable[str]) -> dict[str, Any]:
         "IPAddressDeny": [address(net) for net in CLOSED_NETWORKS],
         "IPAddressAllow": [address(each) for each in allowed],
     }
-
-
-def _valid(address: str) -> bool:
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return True
 
 
 def _text(value: object) -> str:

@@ -18,23 +18,9 @@ from flyted.plan.engines.base import Engine
 from flyted.plan.engines.registry import brings, needs_gpu
 from flyted.plan.images import known_layers, pip
 from flyted.plan.images.build_secrets import distinct, layer_secrets
-from flyted.plan.images.build_unit import (
-    BuildSettings,
-    ImageRecord,
-    build_failure,
-    build_unit,
-    image_dir,
-    record_of,
-    remove_unit,
-)
+from flyted.plan.images.build_unit import image_dir
 from flyted.plan.images.known_layers import Need
-from flyted.plan.images.recipe import Install, Machine, Recipe, recipe_hash, recipe_json
-
-__all__ = [
-    "BuildSettings", "ImageRecord", "Install", "Machine", "Recipe", "build_failure", "build_unit", "engine_of",
-    "env_of", "gpu_build_of", "lacking", "missing", "recipe_from_spec", "recipe_hash", "recipe_json", "record_of",
-    "remove_unit",
-]  # fmt: skip
+from flyted.plan.images.recipe import Install, Recipe, recipe_json
 
 MAX_LAYERS = 64
 _WITHOUT_SDK = re.compile(r"python:3\.\d{1,2}-slim-bookworm")  # flyte/_image.py: _get_default_image_for

@@ -13,7 +13,7 @@ from functools import lru_cache
 from flyted.contract.names import GATEWAY_HOST
 from flyted.plan.ingress import paths as ingress_fence
 from flyted.plan.ingress.auth import FOR_APPS, GUARDED, RULES, USES_KEPT_S, filled
-from flyted.plan.ingress.ports import bindable
+from flyted.plan.ingress.ports import INGRESS_UNIT, bindable
 from flyted.plan.ingress.reply import HOST_COOKIES, OWN, TEXT, app_errors, errors, gateway_errors
 from flyted.plan.ingress.request import ADDRESS, CHECKS, HOST, MOST_BYTES, MOST_FIELDS, MOST_LENGTH
 from flyted.plan.ingress.state import (
@@ -29,7 +29,9 @@ from flyted.plan.ingress.state import (
 )
 
 CONFIG = "haproxy.cfg"
-CERTIFICATE = "/run/credentials/flyted-ingress.service/site.pem"
+SITE = "site.pem"
+"""The credential of the ingress that holds its certificate and key."""
+CERTIFICATE = f"/run/credentials/{INGRESS_UNIT}/{SITE}"
 GATEWAY_SOCKET = "/run/flyted/gateway.sock"
 ADMIN = "fd@3"  # from PID 1, as all listeners (``ports``): for root alone, and HAProxy sets no file mode wrongly
 FIRST_FD = 4  # the listeners for clients follow

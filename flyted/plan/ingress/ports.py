@@ -18,7 +18,7 @@ from flyted.contract.errors import HostFailure
 from flyted.plan.ingress.state import LOOPBACK, Listen
 
 HTTPS, HTTP = 443, 80
-INGRESS_SOCKET = "flyted-ingress.socket"
+INGRESS_UNIT, INGRESS_SOCKET = "flyted-ingress.service", "flyted-ingress.socket"
 ADMIN_SOCKET = "/run/flyted/admin.sock"
 BACKLOG = 4096  # net.core.somaxconn: connections that wait during a restart of HAProxy
 _LISTEN = "0A"

@@ -1,0 +1,37 @@
+"""What this machine is and has: its processor, C library and Python, files of its system, switches of its kernel."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+_PYTHON = Path("/usr/bin/python3")
+_SWITCHES = Path("/proc/sys")
+
+
+def architecture() -> str:
+    """Return the processor's architecture as uname(1) names it: "x86_64"."""
+    return platform.machine()
+
+
+def libc() -> str:
+    """Return the C library: "glibc 2.41"."""
+    return " ".join(platform.libc_ver())
+
+
+def system_python() -> str:
+    """Return the version of the system's Python, without its patch: "3.13"."""
+    return _PYTHON.resolve().name.removeprefix("python")
+
+
+def has(pattern: str) -> bool:
+    """Report whether there is a file of the system at an absolute path, in which ``*`` stands for one part's text."""
+    return any(Path("/").glob(pattern.removeprefix("/")))
+
+
+def switch(name: str) -> str | None:
+    """Return the value of a switch of the kernel, by its path below /proc/sys; ``None`` if the kernel has none."""
+    try:
+        return (_SWITCHES / name).read_text().strip()
+    except OSError:
+        return None
