@@ -109,6 +109,14 @@ class Replica:
     revision: int
     number: int = 0
 
+    def __hash__(self) -> int:
+        """Return the hash, which is computed once: each pass over all apps looks replicas up several times."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.app_id, self.revision, self.number))
+
     @cached_property
     def server(self) -> str:
         """The name of the replica's server in HAProxy."""

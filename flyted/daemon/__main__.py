@@ -132,7 +132,6 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     if "api" in listeners:  # an operator may mask the socket: then there is no gateway
         parts.append(Control(listeners["api"], verbs, tokens.owner).run)
     execute.sweep_starts()
-    execute.find_outdated()
     sweep.soon()
     await _run(parts, loop)
 
@@ -155,6 +154,7 @@ async def _run(parts: list[Callable[[], Coroutine[Any, Any, None]]], loop: Loop)
         if started.done():
             running.remove(started)
             sd.notify("READY=1")
+            tasks.begin(loop.find_outdated())
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         sd.notify("STOPPING=1")
         for task in running:

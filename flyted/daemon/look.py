@@ -38,9 +38,11 @@ class Look:
         There are counters of apps that do not rest, none while HAProxy is down or no app runs. Raises
         :class:`HostFailure` when systemd does not answer.
         """
-        found = self.units.look()
-        ingress = found[INGRESS_UNIT].active if INGRESS_UNIT in found else ""
-        units = {name: fact for name, fact in found.items() if _is_of(name, app_id)}
+        units = self.units.look()
+        unit = units.pop(INGRESS_UNIT, None)
+        ingress = unit.active if unit is not None else ""
+        if app_id:
+            units = {name: fact for name, fact in units.items() if _is_of(name, app_id)}
         starting = {name for name, fact in units.items() if fact.active == "activating"}
         for name in (sleepers(self.store.apps()) | starting) & units.keys():
             units[name] = dataclasses.replace(units[name], status=self.units.status(name))
@@ -90,6 +92,5 @@ class Look:
 
 
 def _is_of(unit: str, app_id: str) -> bool:
-    """Report whether a unit is one of this app, or of any app for ""."""
     replica = replica_of(unit)
-    return replica is not None and app_id in ("", replica.app_id)
+    return replica is not None and app_id == replica.app_id

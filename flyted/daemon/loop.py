@@ -81,6 +81,11 @@ class Loop:
         except FlytedError as error:
             log.error("the first pass failed: %s", error.message)  # noqa: TRY400
 
+    async def find_outdated(self) -> None:
+        """Find the pairs that would be made differently now, and have them made anew where they sleep."""
+        await self._execute.find_outdated()
+        self.poke()
+
     async def changed(self) -> None:
         """Wait for the next pass without asking for one. Raises what made that pass fail."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

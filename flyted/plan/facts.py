@@ -110,6 +110,16 @@ class StoredApp:
             return None
         return Replica(self.key.id, self.serving)
 
+    @cached_property
+    def kept(self) -> dict[Any, Any]:
+        """Values that follow from the app and their key alone, kept while it is not changed (plan/reconcile.py)."""
+        return {}
+
+    @cached_property
+    def sleepers(self) -> tuple[str, ...]:
+        """The services of its revisions whose engine may sleep."""
+        return tuple(Replica(self.key.id, each.number).service for each in self.revisions if each.spec.engine_sleep)
+
 
 @dataclass(frozen=True)
 class UnitFact:

@@ -41,8 +41,8 @@ def ending(units: Mapping[str, UnitFact], before: Mapping[str, float], now: floa
     """
     since = {
         name: before.get(name, now)
-        for name, fact in sorted(units.items())
-        if fact.active == "deactivating" and name.endswith(".service") and replica_of(name) is not None
+        for name in sorted(name for name, fact in units.items() if fact.active == "deactivating")
+        if name.endswith(".service") and replica_of(name) is not None
     }
     kill = tuple(name for name, start in since.items() if now - start >= KILL_S)
     looks = [now + AGAIN_S if name in kill else start + KILL_S for name, start in since.items()]

@@ -27,6 +27,7 @@ DRAIN_S = 60.0
 DRAIN_LOOK_S = 0.5
 SERVER_MAXCONN = 3500  # below the sockets' backlog of 4096: with a full backlog a request gets 503 at once (measured)
 _ALIVE = ("active", "activating", "reloading", "deactivating")
+_AT_REST = ("inactive", "failed")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,40 @@ def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: 
 
 
 def _plan_app(
+    app: StoredApp, facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float, draft: _Draft
+) -> None:
+    if not _sleeps(app, facts):
+        _plan_awake(app, facts, clocks, base_domain, now, draft)
+        return
+    key = (base_domain, facts.start_s, facts.gpu_wait_s)
+    part = app.kept.get(key)
+    if part is None:
+        part = _Draft()
+        _plan_awake(app, facts, clocks, base_domain, now, part)
+        app.kept[key] = part
+    draft.servers.update(part.servers)
+    draft.hosts.update(part.hosts)
+    draft.timeouts_ms.update(part.timeouts_ms)
+    draft.guarded.update(part.guarded)
+    draft.fenced.update(part.fenced)
+    draft.open_paths.update(part.open_paths)
+
+
+def _sleeps(app: StoredApp, facts: Facts) -> bool:
+    """Report whether an app sleeps and nothing is to be done about it: its plan then follows from the app alone.
+
+    So it is made once. There may be a thousand such apps, and a pass for each change of another one.
+    """
+    replica, revision = app.replica, app.current
+    if replica is None or revision is None or revision.spec.min_replicas:
+        return False
+    if replica in facts.busy or replica in facts.outdated:
+        return False
+    service = facts.units.get(replica.service)
+    return _alive(facts.units.get(replica.socket)) and (service is None or service.active in _AT_REST)
+
+
+def _plan_awake(
     app: StoredApp, facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float, draft: _Draft
 ) -> None:
     host = host_of(app.key.id, base_domain)
@@ -211,8 +246,10 @@ def _plan_leaving(facts: Facts, now: float, draft: _Draft) -> None:
 
 def _running(units: Mapping[str, UnitFact]) -> Iterator[Replica]:
     for name, fact in units.items():
+        if fact.active == "inactive" and name.endswith(".service"):
+            continue
         replica = replica_of(name)
-        if replica is not None and fact.load != "not-found" and (fact.active != "inactive" or name == replica.socket):
+        if replica is not None and fact.load != "not-found":
             yield replica
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.names import Replica
-from tests.daemon.fake import Machine, beside
+from flyted.daemon.execute import COMPARED_AT_ONCE
+from tests.daemon.fake import Machine, beside, run
 
 APPS = 20
 
@@ -68,3 +69,19 @@ def test_the_ingress_counts_for_apps_that_run_alone(machine: Machine) -> None:
         assert all(servers == [replica.server] for servers in machine.haproxy.counted)
 
     beside(machine, story)
+
+
+def test_others_have_their_turn_while_units_are_compared(machine: Machine) -> None:
+    """At the daemon's start those of all apps are made in memory: between a few and the next, verbs are answered."""
+    turns = 0
+
+    async def story() -> None:
+        nonlocal turns
+        finding = asyncio.create_task(machine.loop.find_outdated())
+        while not finding.done():
+            turns += 1
+            await asyncio.sleep(0)
+
+    run(story())
+    assert turns > APPS // COMPARED_AT_ONCE
+    assert len(machine.execute.outdated) == APPS, "they have no start file here"

@@ -22,7 +22,7 @@ from flyted.plan.actions import Sleep
 from flyted.plan.gpus.facts import Inventory
 from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.start import LIMIT
-from tests.daemon.fake import Machine, beside
+from tests.daemon.fake import Machine, beside, run
 from tests.plan.gpus import gpu, lease
 from tests.plan.gpus import machine as inventory_of_machine
 
@@ -167,11 +167,11 @@ def test_time_goes_by_itself(machine: Machine) -> None:
     beside(machine, story)
 
 
-def restarted(machine: Machine) -> None:
+async def restarted(machine: Machine) -> None:
     """Another daemon, with other settings: each start may take longer."""
     before = machine.execute.config
     machine.execute.config = dataclasses.replace(before, start_timeout_s=before.start_timeout_s + 100)
-    machine.execute.find_outdated()
+    await machine.execute.find_outdated()
 
 
 def test_after_an_upgrade_the_units_of_an_app_that_sleeps_are_made_anew(machine: Machine) -> None:
@@ -180,13 +180,13 @@ def test_after_an_upgrade_the_units_of_an_app_that_sleeps_are_made_anew(machine:
 
     async def story() -> None:
         await machine.loop.settle()
-        machine.execute.find_outdated()
+        await machine.execute.find_outdated()
         await machine.loop.settle()
         assert machine.systemd.asked["start_pair"] == 1
-        restarted(machine)
+        await restarted(machine)
         await machine.loop.settle()
         await until(lambda: machine.systemd.asked["start_pair"] == 2)
-        machine.execute.find_outdated()
+        await machine.execute.find_outdated()
         await machine.loop.settle()
         await asyncio.sleep(10)
 
@@ -203,7 +203,7 @@ def test_after_an_upgrade_many_apps_that_sleep_are_renewed_a_few_at_a_time(machi
     async def story() -> None:
         await machine.loop.settle()
         machine.systemd.took_s["start_pair"] = 1.0
-        restarted(machine)
+        await restarted(machine)
         began = asyncio.get_running_loop().time()
         machine.loop.poke()
         await until(lambda: not machine.execute.outdated)
@@ -221,7 +221,7 @@ def test_after_an_upgrade_an_app_that_runs_goes_on_until_it_sleeps(machine: Mach
     async def story() -> None:
         await machine.loop.settle()
         machine.runs(replica, idle_s=0.0)
-        restarted(machine)
+        await restarted(machine)
         await machine.loop.settle()
         await asyncio.sleep(100)
         assert machine.systemd.asked["start_pair"] == 1
@@ -241,7 +241,7 @@ def test_a_request_that_comes_just_before_is_served_by_the_old_units(machine: Ma
     async def story() -> None:
         await machine.loop.settle()
         machine.haproxy.took_s = 1.0
-        restarted(machine)
+        await restarted(machine)
         machine.loop.poke()
         await asyncio.sleep(0.5)
         machine.systemd.set(replica.service, "activating")
@@ -259,7 +259,7 @@ def test_the_units_of_the_first_version_are_not_those_of_now(machine: Machine) -
     replica = machine.deployed("a")
     machine.systemd.set(replica.socket, "active")
     machine.systemd.set(replica.service, "inactive")
-    machine.execute.find_outdated()
+    run(machine.execute.find_outdated())
     assert machine.execute.outdated == {replica}
 
 
@@ -269,7 +269,7 @@ def test_an_app_whose_units_cannot_be_made_keeps_nobody_else_down(machine: Machi
     web = machine.deployed("web")
 
     async def story() -> None:
-        machine.execute.find_outdated()
+        await machine.execute.find_outdated()
         await machine.loop.settle()
 
     beside(machine, story)
@@ -284,7 +284,7 @@ def test_an_app_whose_units_cannot_be_made_anew_keeps_those_that_it_has(machine:
     machine.systemd.set(huge.service, "inactive")
 
     async def story() -> None:
-        machine.execute.find_outdated()
+        await machine.execute.find_outdated()
         await machine.loop.settle()
         await asyncio.sleep(10)
 

@@ -41,7 +41,4 @@ def answered(before: str, status: str) -> bool:
 
 def sleepers(apps: tuple[StoredApp, ...]) -> frozenset[str]:
     """Return the services whose status has to be read: those of all revisions whose engine may sleep."""
-    return frozenset(
-        Replica(app.key.id, revision.number).service
-        for app in apps for revision in app.revisions if revision.spec.engine_sleep
-    )  # fmt: skip
+    return frozenset(name for app in apps for name in app.sleepers)

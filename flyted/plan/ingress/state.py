@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -39,6 +40,25 @@ _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z
 _PATH = re.compile(r"/[A-Za-z0-9/._-]{1,106}")  # sun_path has 108 bytes, the last of which is NUL
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _REASON_LENGTH = 500
+
+# each pass makes a state of all apps, nearly all of whose words were in the one before
+_KEPT = 16384
+
+
+@lru_cache(_KEPT)
+def _is_host(word: str) -> bool:
+    return _HOST.fullmatch(word) is not None
+
+
+@lru_cache(_KEPT)
+def _is_server(word: str) -> bool:
+    return _SERVER.fullmatch(word) is not None
+
+
+@lru_cache(_KEPT)
+def _is_key(word: str) -> bool:
+    return KEY.fullmatch(word) is not None
+
 
 T = TypeVar("T")
 
@@ -120,14 +140,16 @@ class IngressState:
                 raise InvalidInput(f"server '{server.name}' is filed under another name")
         hosts = (*self.hosts, *self.unavailable, *self.guarded, *self.fenced)
         names = (*self.hosts.values(), *self.guarded.values(), *self.fenced.values())
-        for what, shape, words in (
-            ("host name", _HOST, hosts), ("server name", _SERVER, names), ("open path", KEY, self.open_paths),
-        ):  # fmt: skip
-            wrong = next((w for w in words if shape.fullmatch(w) is None), None)
+        for what, fits, words in (
+            ("host name", _is_host, hosts),
+            ("server name", _is_server, names),
+            ("open path", _is_key, self.open_paths),
+        ):
+            wrong = next((w for w in words if not fits(w)), None)
             if wrong is not None:
                 raise InvalidInput(f"{what} {shown(wrong)} is not valid")
         for name, limit in self.timeouts_ms.items():
-            if _SERVER.fullmatch(name) is None or not 1 <= limit <= 86_400_000:
+            if not _is_server(name) or not 1 <= limit <= 86_400_000:
                 raise InvalidInput(f"server {shown(name)}: a time limit must be 1 ms to one day")
 
     def check(self) -> IngressState:
