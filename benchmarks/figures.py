@@ -21,6 +21,7 @@ from benchmarks.asleep import asleep
 from benchmarks.files import files
 from benchmarks.gateway import gateway
 from benchmarks.gpu import gpu
+from benchmarks.images import images
 from benchmarks.llama import llama
 from benchmarks.ports import ports
 from benchmarks.timing import median_ms
@@ -181,6 +182,7 @@ def main() -> int:
     command_line()
     ingress()
     waking()
+    images(promise)
     gateway(promise)
     ports(promise)
     files(promise)
