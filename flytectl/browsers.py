@@ -172,6 +172,6 @@ def _as_user(user: pwd.struct_passwd, command: list[str], folder: Path, text: st
         said = (done.stderr.strip() or "no reason given").split("\n")[-1].removeprefix(f"{program}: ")
         raise HostFailure(
             f"{program} failed for {folder}: {said}",
-            hint=f"let {user.pw_name} write there, close the browser, and type the command again",
+            hint=f"make it writable for {user.pw_name}, close the browser, then run the command again",
         )
     return done.stdout

@@ -87,7 +87,7 @@ def names_hint(base: str) -> str:
     if base == "localhost" or base.endswith(".localhost"):
         return "sudo apt install libnss-myhostname; curl and browsers resolve *.localhost by themselves"
     return (
-        f"let *.{base} lead to an address of this machine, by an entry in the DNS of your router, Pi-hole or dnsmasq; "
+        f"point *.{base} to an address of this machine in the DNS of your router, Pi-hole or dnsmasq; "
         f"or name each app in /etc/hosts: ADDRESS APP.{base}"
     )
 

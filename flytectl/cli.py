@@ -76,16 +76,16 @@ EXAMPLES = {
 
 GROUPS = {
     "": "Serve Flyte apps on this machine.\n\nStart with: flytectl serve app.py",
-    "app": "Look at and operate apps.",
+    "app": "Show and manage apps.",
     "secret": "Store secrets; no command shows a value.",
-    "token": "Print, make, list and revoke tokens.",
-    "gpu": "Look at this machine's GPUs.",
-    "model": "Use models from folders of this machine.",
-    "ca": "Trust the apps' certificates.",
+    "token": "Print, create, list and revoke tokens.",
+    "gpu": "Show this machine's GPUs.",
+    "model": "Use models from local folders.",
+    "ca": "Manage trust in the apps' certificates.",
     "config": "Configure the flyte command and SDK.",
-    "create": "The same as 'secret create'.",
-    "get": "The same as 'app get' and 'secret get'.",
-    "delete": "The same as 'app delete' and 'secret delete'.",
+    "create": "Alias of 'secret create'.",
+    "get": "Alias of 'app get' and 'secret get'.",
+    "delete": "Alias of 'app delete' and 'secret delete'.",
 }
 
 COMPLETE = "_FLYTECTL_COMPLETE"  # the variable by which shells ask for completions, in click's protocol
@@ -111,7 +111,7 @@ def _alone(ctx: click.Context, **options: Any) -> Any:
     if ctx.invoked_subcommand is None:
         return ctx.invoke(named(" ".join(ctx.command_path.split(" ")[1:])), **options)
     if any(options.values()):
-        raise click.UsageError(f"options of '{ctx.invoked_subcommand}' stand behind that word", ctx)
+        raise click.UsageError(f"put the options of '{ctx.invoked_subcommand}' after that word", ctx)
     return None
 
 
@@ -244,7 +244,7 @@ def _internal(error: Exception, *, as_json: bool) -> int:
     if os.environ.get("FLYTECTL_DEBUG") == "1":
         raise error
     text = f"internal error (please report it): {type(error).__name__}: {error}"
-    return report("internal", text, "FLYTECTL_DEBUG=1 shows where", 70, as_json=as_json)
+    return report("internal", text, "set FLYTECTL_DEBUG=1 for the traceback", 70, as_json=as_json)
 
 
 def _pipe_closed() -> int:

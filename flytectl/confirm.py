@@ -42,7 +42,7 @@ def may_delete(lost: Sequence[str], question: str, command: str) -> bool:
         from flyted.contract.errors import InvalidInput  # noqa: PLC0415  only where it is raised
 
         raise InvalidInput(
-            "this deletes for good, and there is no terminal to ask on: nothing was deleted", hint=command
+            "deletion is final, and there is no terminal to confirm it on: nothing was deleted", hint=command
         )
     for line in lost:
         say(line)

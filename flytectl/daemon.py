@@ -17,12 +17,12 @@ from flyted.contract.errors import DaemonUnavailable, FlytedError, NotFound
 from flyted.contract.version import VERSION
 
 INTERRUPTED = {
-    "app.serve": "flyted goes on with this deploy; to end it: flytectl app stop {name}",
-    "app.start": "flyted goes on starting the app; to end that: flytectl app stop {name}",
-    "app.stop": "the app stops all the same, when its last requests have ended",
-    "app.sleep": "the app goes to sleep all the same, when its last requests have ended",
-    "app.delete": "if its last requests had not ended yet, the app is stopped, not deleted: flytectl app get {name}",
-    "secret.create": "the value may be stored; with --roll, apps go on restarting: flytectl secret get {name}",
+    "app.serve": "flyted continues this deploy; to cancel it: flytectl app stop {name}",
+    "app.start": "flyted continues to start the app; to cancel that: flytectl app stop {name}",
+    "app.stop": "the app still stops, after its last requests have ended",
+    "app.sleep": "the app still goes to sleep, after its last requests have ended",
+    "app.delete": "if requests were still in flight, the app is stopped but not deleted: flytectl app get {name}",
+    "secret.create": "the value may be stored; with --roll, flyted still restarts apps: flytectl secret get {name}",
 }
 """Verbs that may take long, and get a clock → what happens to them when Ctrl-C ends the command that waits."""
 
@@ -48,7 +48,7 @@ def call(
         error.hint = "\n".join(filter(None, (hint, error.hint)))
         raise
     except client.NotTaken:
-        say("interrupted: flyted had not taken this up yet, and will not")
+        say("interrupted before flyted began: nothing was done")
         raise
     except KeyboardInterrupt:
         if verb in INTERRUPTED:
@@ -95,5 +95,5 @@ def restart() -> None:
     )
     if done.returncode:
         raise DaemonUnavailable(
-            "flyted did not start again", hint="journalctl -u flyted -u flyted-rotate -n 20; systemctl start flyted"
+            "flyted did not restart", hint="journalctl -u flyted -u flyted-rotate -n 20; systemctl start flyted"
         )

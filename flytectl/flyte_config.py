@@ -43,7 +43,7 @@ def render(gateway: dict[str, Any], project: str, domain: str) -> str:
     try:
         host, port, ca_file = str(gateway["host"]), int(gateway["https_port"]), str(gateway["ca_file"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ProtocolMismatch("the daemon does not say where its gateway is", hint="flytectl version") from error
+        raise ProtocolMismatch("flyted did not report its gateway's address", hint="flytectl version") from error
     endpoint = f"dns:///{host}" + (f":{port}" if port != 443 else "")
     quoted = {"endpoint": endpoint, "ca_file": ca_file, "project": project, "domain": domain, "host": host}
     return _TEXT.format_map({name: json.dumps(value) for name, value in quoted.items()})
@@ -58,7 +58,7 @@ def write(path: Path, text: str, *, force: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not force and path.exists() and path.read_text("utf-8", "replace") != text:
-            raise AlreadyExists(f"{path} is there already, with other contents", hint="flytectl config init --force")
+            raise AlreadyExists(f"{path} already exists, with different contents", hint="flytectl config init --force")
         part = path.with_name(f".{path.name}.{os.getpid()}")
         part.write_text(text, "utf-8")
         part.replace(path)

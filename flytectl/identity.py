@@ -52,7 +52,7 @@ def to_become(as_user: str | None, environ: Mapping[str, str]) -> Identity | Non
     """
     if 0 not in os.getresuid():
         if as_user is not None and as_user not in {pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid())}:
-            raise InvalidInput("only root can use --as", hint="leave --as out: the file is imported as you")
+            raise InvalidInput("only root can use --as", hint="omit --as: the file is imported as you")
         return None
     if as_user is not None:
         return of(_entry(as_user, "--as"))
@@ -60,8 +60,8 @@ def to_become(as_user: str | None, environ: Mapping[str, str]) -> Identity | Non
     if caller not in {"", "0"}:
         return of(_entry(caller, "SUDO_UID"))
     raise PermissionRefused(
-        "root does not import a user's file",
-        hint="run flytectl as an ordinary user who is in the group flyted, or name one: --as USER",
+        "app files are never imported as root",
+        hint="run flytectl as a member of group flyted, or name another user: --as USER",
     )
 
 
@@ -76,7 +76,7 @@ def of(entry: pwd.struct_passwd) -> Identity:
     """Return the user of this entry. Raise InvalidInput for root."""
     if entry.pw_uid == 0:
         raise InvalidInput(
-            f"{entry.pw_name} is root, who does not import a user's file", hint="name another: --as USER"
+            f"{entry.pw_name} is root, and app files are never imported as root", hint="name another: --as USER"
         )
     groups = tuple(group for group in os.getgrouplist(entry.pw_name, entry.pw_gid) if group != 0)
     return Identity(

@@ -116,17 +116,17 @@ def the_sdk(python: Python, environ: Mapping[str, str], file: Path) -> str:
         return f'add "{SDK}" to the dependencies in the script block of {file.name}'
     command = into(python, environ, SDK)
     if python.origin == "environment":
-        return f"{_type(command)}leave the environment (deactivate) to use the SDK of flytectl"
+        return f"{_type(command)}leave the environment (deactivate) to use flytectl's own SDK"
     if python.origin == "option":
-        return f"{_type(command)}leave --python out to use the SDK of flytectl"
-    return "install the package flyted again: it brings the SDK; or choose a Python that has it: --python PATH"
+        return f"{_type(command)}omit --python to use flytectl's own SDK"
+    return "reinstall the package flyted, which contains the SDK; or choose a Python that has it: --python PATH"
 
 
 def a_module(python: Python, environ: Mapping[str, str], file: Path, module: str) -> str:
     """Return what to type if the import of ``file`` found no ``module`` ("" if its name is not known)."""
     imported = modules_of(file)
     package = package_of(next((each for each in imported if each.startswith(f"{module}.")), module))
-    aside = f" ({PLACEHOLDER}: what PyPI calls the package that is missing)" if package == PLACEHOLDER else ""
+    aside = f" ({PLACEHOLDER}: the missing package's name on PyPI)" if package == PLACEHOLDER else ""
     if python.origin == "script":
         return f'add "{package}" to the dependencies in the script block of {file.name}{aside}'
     command = into(python, environ, package)
@@ -137,7 +137,7 @@ def a_module(python: Python, environ: Mapping[str, str], file: Path, module: str
     listed = ", ".join(f'"{each}"' for each in ("flyte", *needed))
     return "\n".join(
         (
-            f"let {file.name} name its packages in its first lines, and flytectl installs them{aside}:",
+            f"list the packages in the first lines of {file.name}, and flytectl installs them{aside}:",
             "  # /// script",
             f"  # dependencies = [{listed}]",
             "  # ///",

@@ -117,10 +117,10 @@ def _check(status: int, size: int, file: Path, python: pythons.Python) -> None:
         )
     if status in {-signal.SIGINT, 128 + signal.SIGINT}:
         raise KeyboardInterrupt
-    ending = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+    ending = f"was killed by {_signal_name(-status)}" if status < 0 else f"exited with status {status}"
     raise UserCodeFailed(
-        f"{python.program} {ending} while it imported {file.name}, without an answer",
-        hint=f"try it alone: {python.program} {file}",
+        f"{python.program} {ending} while importing {file.name}, without an answer",
+        hint=f"to reproduce it: {python.program} {file}",
     )
 
 

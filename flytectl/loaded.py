@@ -225,8 +225,8 @@ def _check_number(apps: object) -> None:
     """Raise InvalidInput if there are more than ``MOST_APPS`` apps: a well-formed answer may have more."""
     if isinstance(apps, list) and len(apps) > MOST_APPS:
         raise InvalidInput(
-            f"the file has {len(apps)} apps; {MOST_APPS} is the most that are served at once",
-            hint="serve one of them with what it depends on: flytectl serve FILE ENV",
+            f"the file has {len(apps)} apps; at most {MOST_APPS} can be served at once",
+            hint="serve one of them with its dependencies: flytectl serve FILE ENV",
         )
 
 
@@ -253,6 +253,6 @@ def _expect(fine: bool, what: str) -> None:  # noqa: FBT001 -- reads like an ass
 
 def _nonsense(what: str) -> FlytedError:
     return UserCodeFailed(
-        f"the import of the file gave an answer that makes no sense ({what})",
-        hint="the file may write to descriptors that it did not open, or end the program",
+        f"importing the file returned a malformed answer ({what})",
+        hint="perhaps the file writes to descriptors that it did not open, or exits",
     )

@@ -23,14 +23,14 @@ def of_app(name: str, found: Mapping[str, Any], *, keep_data: bool) -> str:
         parts += [_counted(found.get("revisions") or 0, "revision")]
         parts += [_counted(found["tokens"], "token")] if found.get("tokens") else []
     else:
-        parts.append("kept from an app that is deleted already")
+        parts.append("left from a deleted app")
     return f"  {safe(name)}: {safe('; '.join(parts))}"
 
 
 def of_secret(secret: Mapping[str, Any]) -> str:
     """Return a line on the apps that use a secret."""
     apps = ", ".join(safe(app) for app in secret.get("apps") or ())
-    said = f"used by {apps}, which cannot start any more without it" if apps else "no app uses it"
+    said = f"used by {apps}, which cannot start again without it" if apps else "no app uses it"
     return f"  {safe(secret.get('key'))}: {said}"
 
 

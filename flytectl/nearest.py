@@ -39,9 +39,7 @@ def suggestion(asked: Mapping[str, Any], listing: Listing, there: Sequence[Mappi
     if elsewhere and name not in here:
         project, domain = elsewhere[0]
         options = f"{_option('-p', project)}{_option('-d', domain)}"
-        return (
-            f"'{name}' is in another scope:{options}" if options else f"'{name}' is the whole machine's: no -p, no -d"
-        )
+        return f"'{name}' is in another scope:{options}" if options else f"'{name}' is machine-wide: omit -p and -d"
     near = difflib.get_close_matches(name, here, 1)
     return f"did you mean '{near[0]}'?" if near else ""
 

@@ -137,13 +137,13 @@ def _script_python(file: Path, caller: Caller) -> str:
     by_hand = shlex.join([uv, *(["--system-certs"] if more else []), "sync", "--script", str(file)])
     if status != 0:
         raise UserCodeFailed(
-            f"uv cannot make the environment that the script block of {file.name} asks for",
-            hint=f"try it alone: {by_hand}",
+            f"uv cannot create the environment for the script block of {file.name}",
+            hint=f"to reproduce it: {by_hand}",
         )
     program = program_of(out)
     if not program:
         raise UserCodeFailed(
-            f"{uv} does not say where it made the environment of {file.name}: it is older than 0.8",
+            f"{uv} did not report the environment of {file.name}: it is older than 0.8",
             hint="uv self update",
         )
     return program
@@ -161,8 +161,8 @@ def _uv(environ: Mapping[str, str]) -> str:
     found = str(UV) if UV.is_file() else shutil.which("uv", path=environ.get("PATH"))
     if found is None:
         raise InvalidInput(
-            "the file has a script block, and uv, which reads it, is not installed",
-            hint="install uv, or choose a Python that has what the file needs: --python PATH",
+            "the file has a script block, which needs uv, and uv is not installed",
+            hint="install uv, or choose a Python with the file's packages: --python PATH",
         )
     return found
 

@@ -83,7 +83,7 @@ def _update(*options: str) -> None:
         )
     except FileNotFoundError as error:
         raise HostFailure(
-            "there is no update-ca-certificates here", hint="sudo apt install ca-certificates"
+            "update-ca-certificates is not installed", hint="sudo apt install ca-certificates"
         ) from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip().split("\n")[-1]

@@ -30,8 +30,8 @@ def read_value(value: str | None, from_file: str | None, *, keep_newline: bool) 
         data = sys.stdin.buffer.read(LIMIT + 3)
         data = data if keep_newline else _without_newline(data)
     elif value is not None:
-        say("note: a value on the command line stays in your shell's history and is seen by 'ps' while this runs;")
-        say("      leave it out to be asked, or use --from-file FILE, or '-' for standard input")
+        say("note: a value on the command line stays in your shell's history and is visible in 'ps' while this runs;")
+        say("      omit it to be prompted, or use --from-file FILE, or '-' for standard input")
         data = os.fsencode(value)
     else:
         data = _asked()
@@ -43,7 +43,7 @@ def _checked(data: bytes) -> bytes:
         raise InvalidInput("the value is empty: an app could not tell it from a missing secret", hint="give a value")
     if len(data) > LIMIT:
         raise InvalidInput(
-            f"the value is longer than {LIMIT // 1024} KiB", hint="store a key as secret, and what it opens elsewhere"
+            f"the value is longer than {LIMIT // 1024} KiB", hint="encrypt the data, and store only the key"
         )
     return data
 
@@ -61,19 +61,19 @@ def _from_file(name: str) -> bytes:
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {name}", hint="--from-file takes a path") from error
     except PermissionError as error:
-        raise PermissionRefused(f"you may not read {name}", hint=f"ls -l {name}") from error
+        raise PermissionRefused(f"no permission to read {name}", hint=f"ls -l {name}") from error
     except OSError as error:
         raise InvalidInput(f"cannot read {name}: {error.strerror}") from error
     if data.count(b"\n") == 1 and data.endswith(b"\n"):
-        say("note: the file's one line ends with a newline, which belongs to the value now")
+        say("note: the file's only line ends with a newline, which is now part of the value")
     return data
 
 
 def _asked() -> bytes:
     if not sys.stdin.isatty():
         raise InvalidInput(
-            "no value given, and no terminal to ask on",
-            hint="give VALUE, --from-file FILE, or '-' and the value on standard input",
+            "no value given, and no terminal to ask for it on",
+            hint="give VALUE or --from-file FILE, or give '-' and the value on standard input",
         )
     typed: str = click.prompt(
         "Value", hide_input=True, confirmation_prompt="Repeat value", err=True, default="", show_default=False

@@ -16,7 +16,7 @@ _NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME...", she
 
 @click.command()
 @app_scope
-@click.option("-A", "--all", "all_", is_flag=True, help="Of all projects and domains.")
+@click.option("-A", "--all", "all_", is_flag=True, help="Include all projects and domains.")
 @as_json
 def ls(project: str, domain: str, *, all_: bool, json_: bool) -> None:
     """List apps: state, age and URL."""
@@ -53,7 +53,7 @@ def get(name: str | None, project: str, domain: str, *, json_: bool) -> None:
 @app_scope
 @as_json
 def start(names: tuple[str, ...], project: str, domain: str, *, json_: bool) -> int:
-    """Start apps, also after 'app stop'."""
+    """Start apps, also failed and stopped ones."""
     return _each("app.start", names, project, domain, json_=json_)
 
 
@@ -80,11 +80,11 @@ def sleep(names: tuple[str, ...], project: str, domain: str, *, json_: bool) -> 
 @app_scope
 @as_json
 @yes_option
-@click.option("--keep-data", is_flag=True, help="Keep what they have written, for the next apps of these names.")
+@click.option("--keep-data", is_flag=True, help="Keep the apps' data for the next apps of the same names.")
 def delete(names: tuple[str, ...], project: str, domain: str, *, json_: bool, yes: bool, keep_data: bool) -> int:
     """Delete apps and all their data.
 
-    On a terminal it shows what will be lost, and asks. Also deletes what was kept of an app that is no more.
+    On a terminal, show what will be lost and ask first. Also deletes what was kept of a deleted app.
     """
     if not yes:
         from shlex import join
@@ -122,7 +122,11 @@ def _list(project: str, domain: str, *, json_: bool) -> None:
         out(render.apps_table(apps, has_colour(sys.stdout), time.time()))
     else:
         where = "" if (project, domain) == ("", "") else f" in project '{project}', domain '{domain}'"
-        say(render.safe(f"no apps{where}; flytectl serve FILE makes one" + (", --all lists all" if where else "")))
+        say(
+            render.safe(
+                f"no apps{where}; to serve one: flytectl serve FILE" + ("; to list all: --all" if where else "")
+            )
+        )
 
 
 def _each(

@@ -58,7 +58,7 @@ def install(*, json_: bool) -> None:
             out(f"trusted: {render.safe(place)}")
         out(f"SHA-256  {trust.fingerprint(pem)}")
         out(f"It can sign for {', '.join(render.safe(name) for name in names)} and nothing else.")
-    say("note: Python programs that bring their own bundle (certifi: requests, httpx) need")
+    say("note: Python programs with a CA bundle of their own (certifi: requests, httpx) need")
     say(f"      export SSL_CERT_FILE={trust.BUNDLE} REQUESTS_CA_BUNDLE={trust.BUNDLE}")
 
 
@@ -92,7 +92,9 @@ def _require_root(command: str) -> None:
     from flyted.contract.errors import PermissionRefused
 
     if os.geteuid() != 0:
-        raise PermissionRefused("the system's trusted certificates belong to root", hint=f"sudo flytectl ca {command}")
+        raise PermissionRefused(
+            "only root can change the system's trusted certificates", hint=f"sudo flytectl ca {command}"
+        )
 
 
 def _browsers(user: pwd.struct_passwd, pem: str) -> list[str]:
@@ -109,11 +111,11 @@ def _browsers(user: pwd.struct_passwd, pem: str) -> list[str]:
     have = browsers.stores(home)
     make, start = browsers.unmade(home, have)
     if not (have or make or start):
-        say(f"note: no browser of {user.pw_name}'s was found; for one on another computer: flytectl ca show --pem")
+        say(f"note: found no browser of {user.pw_name}; for a browser on another computer: flytectl ca show --pem")
         return []
     if not browsers.have_certutil():
         names = ", ".join(dict.fromkeys([*(store.browser for store in (*have, *make)), *start]))
-        say(f"note: {user.pw_name}'s browsers ({names}) keep lists of their own:")
+        say(f"note: {user.pw_name}'s browsers ({names}) have their own lists of trusted certificates:")
         say(f"      sudo apt install {browsers.CERTUTIL_PACKAGE} && sudo flytectl ca install")
         return []
     trusted = []
@@ -124,9 +126,9 @@ def _browsers(user: pwd.struct_passwd, pem: str) -> list[str]:
         except HostFailure as error:
             say(render.safe(f"note: {error.message} ({store.browser})"))
     for name in start:
-        say(f"note: {name} has made no profile yet: start it once, then: sudo flytectl ca install")
+        say(f"note: {name} has no profile yet: start it once, then run: sudo flytectl ca install")
     if have:
-        say("note: restart browsers that are open")
+        say("note: restart open browsers")
     return trusted
 
 

@@ -12,15 +12,15 @@ from flytectl.options import app_scope, out, say
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(allow_dash=True))
-@click.option("--force", is_flag=True, help="Replace a configuration that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @app_scope
 def init(file: str | None, project: str, domain: str, *, force: bool) -> None:
     """Write the configuration of 'flyte'.
 
     With it, flyte and its SDK talk to this machine.
 
-    To FILE, by default ~/.flyte/config.yaml; to standard output when FILE is '-', or when there is no FILE and
-    standard output is no terminal: flytectl config init > config.yaml
+    Write to FILE, by default ~/.flyte/config.yaml; to standard output if FILE is '-', or without FILE if standard
+    output is not a terminal: flytectl config init > config.yaml
     """
     from flytectl import flyte_config
     from flytectl.daemon import call
@@ -32,7 +32,7 @@ def init(file: str | None, project: str, domain: str, *, force: bool) -> None:
         path = Path(file) if file else Path.home() / flyte_config.FILE
         flyte_config.write(path, text, force=force)
         out(f"wrote {path}")
-    say("note: flyte takes ./config.yaml first, ~/.flyte/config.yaml last")
+    say("note: flyte looks for ./config.yaml first, for ~/.flyte/config.yaml last")
     _trust()
 
 

@@ -12,7 +12,7 @@ from flytectl.options import as_json, out, say
 def login(*, json_: bool) -> None:
     """Print a link that logs a browser in.
 
-    To this machine's pages and apps. It works once, for five minutes.
+    The login is for this machine's pages and apps. The link works once, within five minutes.
     """
     from flytectl import render
     from flytectl.daemon import call

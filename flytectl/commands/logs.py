@@ -11,9 +11,14 @@ from flytectl.options import app_scope, as_json, complete_app, out
 
 @click.command()
 @click.argument("name", shell_complete=complete_app)
-@click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the log until Ctrl-C.")
 @click.option(
-    "-n", "--lines", type=click.IntRange(0, 10_000), default=50, show_default=True, help="Lines to begin with."
+    "-n",
+    "--lines",
+    type=click.IntRange(0, 10_000),
+    default=50,
+    show_default=True,
+    help="Number of past lines to show.",
 )
 @app_scope
 @as_json

@@ -17,7 +17,7 @@ from flytectl.options import as_json, complete_model, out, say
 def add(name: str, folder: str, *, json_: bool) -> None:
     """Use the files in DIR as model NAME.
 
-    Whenever an app asks for NAME, as in model_hf_path=.
+    Apps that ask for NAME, as in model_hf_path=NAME, read it from there.
     """
     from flytectl import render
     from flytectl.daemon import call
@@ -45,16 +45,16 @@ def ls(*, json_: bool) -> None:
     if models:
         out(tables.models_table(models))
     else:
-        say("no models: flytectl model add NAME DIR")
+        say("no models; to add one: flytectl model add NAME DIR")
 
 
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_model)
 @as_json
 def rm(names: tuple[str, ...], *, json_: bool) -> int:
-    """Forget models; their folders stay.
+    """Remove models; keep their folders.
 
-    Apps that are served already keep using them.
+    Apps that are already served keep using them.
     """
     from flytectl import render
     from flytectl.daemon import call
@@ -63,7 +63,7 @@ def rm(names: tuple[str, ...], *, json_: bool) -> int:
     def forget(name: str) -> list[dict[str, Any]]:
         removed = call("model.remove", {"name": name})["model"]
         if not json_:
-            say(f"model {render.safe(removed['name'])} is forgotten; {render.safe(removed['folder'])} stays as it is")
+            say(f"model {render.safe(removed['name'])} removed; folder {render.safe(removed['folder'])} is unchanged")
         return [render.fields(removed, render.MODEL_FIELDS)]
 
     return each(names, forget, "models", as_json=json_)

@@ -18,13 +18,13 @@ class _Discreet(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption:
-            text = "unknown option, or a value that begins with '-' (then write: create KEY -- VALUE)"
+            text = "unknown option; for a value that begins with '-': create KEY -- VALUE"
             raise click.UsageError(text, ctx) from None
         except click.BadParameter:
             raise
         except click.UsageError as error:
             if "extra argument" in error.message:
-                text = "too many words: one KEY and at most one VALUE (quote a value with spaces)"
+                text = "too many arguments: give one KEY and at most one VALUE (quote a value with spaces)"
                 raise click.UsageError(text, ctx) from None
             raise
 
@@ -33,9 +33,9 @@ class _Discreet(click.Command):
 @click.argument("key")
 @click.argument("value", required=False)
 @click.option(
-    "--from-file", type=click.Path(readable=False), metavar="FILE", help="Take the value from FILE as it is."
+    "--from-file", type=click.Path(readable=False), metavar="FILE", help="Read the value from FILE, byte for byte."
 )
-@click.option("--keep-newline", is_flag=True, help="With '-': keep the newline at the end.")
+@click.option("--keep-newline", is_flag=True, help="With '-': keep the trailing newline.")
 @click.option("--replace", is_flag=True, help="Replace an existing secret.")
 @click.option("--roll", is_flag=True, help="With --replace: restart the apps that use it, one by one.")
 @secret_scope
@@ -46,8 +46,8 @@ def create(
 ) -> None:  # fmt: skip
     """Store a secret.
 
-    The value is VALUE, the FILE of --from-file, standard input when VALUE is '-' (one newline at its end is dropped),
-    or asked for.
+    The value is VALUE, the content of FILE (--from-file), or standard input if VALUE is '-' (one newline at its end is
+    dropped). Without any of these, the command asks for it.
     """
     from flytectl import render
     from flytectl.daemon import call, show
@@ -73,7 +73,7 @@ def create(
 
 @click.command()
 @secret_scope
-@click.option("-A", "--all", "all_", is_flag=True, help="Of all projects and domains.")
+@click.option("-A", "--all", "all_", is_flag=True, help="Include all projects and domains.")
 @as_json
 def ls(project: str, domain: str, *, all_: bool, json_: bool) -> None:
     """List secrets: keys and dates, never values."""
@@ -108,9 +108,9 @@ def get(key: str | None, project: str, domain: str, *, json_: bool) -> None:
 @as_json
 @yes_option
 def delete(key: str, project: str, domain: str, *, json_: bool, yes: bool) -> int:
-    """Delete a secret. Apps that run keep their value until they stop.
+    """Delete a secret. Running apps keep its value until they stop.
 
-    On a terminal it shows which apps use it, and asks.
+    On a terminal, show which apps use it and ask first.
     """
     from flytectl import render
     from flytectl.daemon import call
@@ -137,13 +137,13 @@ def delete(key: str, project: str, domain: str, *, json_: bool, yes: bool) -> in
 def accept_rollback(*, json_: bool) -> None:
     """Accept a restored backup of the secrets.
 
-    Root only: the store is older than the last one seen.
+    Root only. Use it when flyted reports that the store is older than it should be.
     """
     from flytectl.daemon import call
     from flytectl.render import to_json
 
     call("secret.accept-rollback")
-    out(to_json({"accepted": True}) if json_ else "the store is accepted as it is")
+    out(to_json({"accepted": True}) if json_ else "the restored store is accepted")
 
 
 @click.command()
@@ -151,7 +151,7 @@ def accept_rollback(*, json_: bool) -> None:
 def rotate(*, json_: bool) -> None:
     """Encrypt all secrets to a new key.
 
-    Root only; restarts flyted, apps go on. All of them or none: what opened the old store does not open the new one.
+    Root only. Restarts flyted, not the apps. All or nothing: keys that opened the old store do not open the new one.
     """
     from flytectl.daemon import call, restart
     from flytectl.render import to_json
@@ -164,7 +164,7 @@ def rotate(*, json_: bool) -> None:
         raise HostFailure("neither the key nor any secret was changed", hint="journalctl -u flyted-rotate -n 20")
     said = f"every secret is encrypted to this machine's new key, {after}"
     out(to_json({"recipient": after}) if json_ else said)
-    say("note: the old key still opens old copies of the store, backups too; replace values that may be known")
+    say("note: the old key still opens old copies of the store and backups; replace values that may have leaked")
 
 
 def _list(project: str, domain: str, *, all_: bool, json_: bool) -> None:
@@ -177,4 +177,4 @@ def _list(project: str, domain: str, *, all_: bool, json_: bool) -> None:
     elif secrets:
         out(render.secrets_table(secrets))
     else:
-        say("no secrets here; flytectl secret create KEY stores one" + ("" if all_ else ", --all shows every scope"))
+        say("no secrets; to store one: flytectl secret create KEY" + ("" if all_ else "; to list every scope: --all"))

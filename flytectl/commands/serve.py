@@ -20,34 +20,36 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", type=click.Path(readable=False))
 @click.argument("environment", metavar="[ENV]", required=False)
-@click.option("--python", metavar="PYTHON", help="Import FILE with this program, version or environment folder.")
+@click.option(
+    "--python", metavar="PYTHON", help="Import FILE with this Python: a program, a version or an environment folder."
+)
 @click.option("--as", "as_user", metavar="USER", help="As root: import FILE as USER.")
 @click.option(
     "--python-env",
     type=click.Path(readable=False),
     metavar="DIR",
-    help="Run with this existing environment instead of an image.",
+    help="Run in this existing environment instead of building an image.",
 )
 @click.option(
     "--root-dir",
     type=click.Path(readable=False),
     metavar="DIR",
-    help="Folder that the code is sent from [.].",
+    help="Root folder of the code to send [.].",
 )
-@click.option("--gpu", "gpu_flag", metavar="GPU", help="With these GPUs instead: any, NAME or NAME:N.")
-@click.option("--cpu", is_flag=True, help="Without a GPU, whatever FILE asks for.")
-@click.option("--no-egress", is_flag=True, help="Let the app make no connections to other machines.")
+@click.option("--gpu", "gpu_flag", metavar="GPU", help="Use these GPUs instead: any, NAME or NAME:N.")
+@click.option("--cpu", is_flag=True, help="Run without a GPU, whatever FILE asks for.")
+@click.option("--no-egress", is_flag=True, help="Forbid the app connections to other machines.")
 @click.option(
     "--allow-secret-in-argv",
     is_flag=True,
-    help="Let a program have a secret in its arguments, which all users can read.",
+    help="Allow secrets in a program's arguments, which all users can read.",
 )
 @click.option(
     "--open-path",
     "open_paths",
     multiple=True,
     metavar="PATH",
-    help="Of vLLM and the like: also open PATH, which its key does not guard. May be repeated; / opens all.",
+    help="Open PATH, which the API key of vLLM, SGLang or llama.cpp does not protect. Repeatable; / opens all.",
 )
 @click.option(
     "--idle",
@@ -55,16 +57,16 @@ if TYPE_CHECKING:
     shell_complete=lambda _ctx, _param, typed: [
         word for word in ("stop", "sleep", "sleep:2") if word.startswith(typed)
     ],
-    help="What an idle app does: stop (the default), or for vLLM sleep or sleep:2, which gives its GPU memory back.",
+    help="What an idle app does: stop (default), or, for vLLM, sleep or sleep:2, which free its GPU memory.",
 )
 @click.option(
     "--ready-path",
     metavar="PATH",
-    help="The app is up when PATH answers, below 500 and not 404 [any answer of a program that listens].",
+    help="Path whose answer, below 500 and not 404, means that the app is ready [any answer on its port].",
 )
-@click.option("--start-timeout", metavar="TIME", help="How long a start may take: 90, 90s, 20m, 1h [5m].")
+@click.option("--start-timeout", metavar="TIME", help="Time limit of a start: 90, 90s, 20m, 1h [5m].")
 @app_scope
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the URL.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the URL.")
 @as_json
 def serve(
     file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
@@ -162,7 +164,7 @@ def _seconds(text: str | None) -> float:
         return 0.0
     found = re.fullmatch(r"(\d{1,5})(s|m|h|)", text, re.ASCII)
     if found is None:
-        raise click.UsageError(f"--start-timeout {text}: give a number of seconds, or 20m, or 1h")
+        raise click.UsageError(f"--start-timeout {text}: give seconds, or a time such as 20m or 1h")
     return float(int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]])
 
 
@@ -258,7 +260,7 @@ def _environment_folder(python_env: str | None) -> str:
         (folder / "bin/python").stat()
     except OSError as error:
         raise NotFound(
-            f"{python_env} is no Python environment: bin/python: {error.strerror}",
+            f"{python_env} is not a Python environment: bin/python: {error.strerror}",
             hint=f"{shown_uv(os.environ)} venv {python_env}",
         ) from error
     return str(folder)

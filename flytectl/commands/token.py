@@ -16,7 +16,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
     found = re.fullmatch(r"([1-9][0-9]{0,8})([smhdw])", value, re.ASCII)
     if found is None:
-        raise click.BadParameter(f"{value!r} is no period: write 90d, 12h, 30m, 45s or 2w")
+        raise click.BadParameter(f"{value!r} is not a period: write 90d, 12h, 30m, 45s or 2w")
     return int(found[1]) * _UNITS[found[2]]
 
 
@@ -25,7 +25,7 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
 def token(*, json_: bool) -> None:
     """Print a token that is valid for an hour.
 
-    It is what the flyte command asks for, and what curl may use.
+    The flyte command asks for such tokens; use one with curl for apps that require a token.
     """
     from flytectl import render
     from flytectl.daemon import call
@@ -36,15 +36,15 @@ def token(*, json_: bool) -> None:
 
 
 @click.command()
-@click.option("--name", required=True, metavar="NAME", help="What you call it, to revoke it by.")
-@click.option("--expires", default="30d", callback=_seconds, metavar="PERIOD", help="For how long: 90d, 12h [30d].")
-@click.option("--app", default="", metavar="APP", shell_complete=complete_app, help="Good for this app only.")
+@click.option("--name", required=True, metavar="NAME", help="Name to revoke it by.")
+@click.option("--expires", default="30d", callback=_seconds, metavar="PERIOD", help="Lifetime: 90d, 12h [30d].")
+@click.option("--app", default="", metavar="APP", shell_complete=complete_app, help="Valid for this app only.")
 @app_scope
 @as_json
 def create(name: str, expires: int, app: str, project: str, domain: str, *, json_: bool) -> None:
-    """Make a token for another machine.
+    """Create a token for another machine.
 
-    Or for a program. It is printed once, now.
+    Or for a program. The token is printed now and never again.
     """
     from flytectl import render
     from flytectl.daemon import call
@@ -59,16 +59,16 @@ def create(name: str, expires: int, app: str, project: str, domain: str, *, json
     out(str(answer["token"]))
     if sys.stderr.isatty():
         what = f"app {render.safe(answer['app'])}" if answer["app"] else "everything that you may do"
-        say(f"good for {what} until {told(answer['expires_at'])}; it is not shown again")
+        say(f"valid for {what} until {told(answer['expires_at'])}; it is not shown again")
 
 
 @click.command()
-@click.option("-A", "--all", "all_", is_flag=True, help="Also those of flyte and of browsers.")
+@click.option("-A", "--all", "all_", is_flag=True, help="Include tokens of flyte and of browsers.")
 @as_json
 def ls(*, all_: bool, json_: bool) -> None:
     """List your tokens, never their values.
 
-    Root: those of everybody.
+    As root, list everybody's.
     """
     from flytectl import render, tables
 
@@ -78,12 +78,12 @@ def ls(*, all_: bool, json_: bool) -> None:
     elif found:
         out(tables.tokens_table(found))
     else:
-        say("no tokens; flytectl token create makes one" + ("" if all_ else ", --all also lists those of flyte"))
+        say("no tokens; to create one: flytectl token create" + ("" if all_ else "; to include those of flyte: --all"))
 
 
 @click.command()
 @click.argument("tokens", nargs=-1, metavar="NAME...", shell_complete=complete_token)
-@click.option("-A", "--all", "all_", is_flag=True, help="All of yours (root: everybody's), browsers' too.")
+@click.option("-A", "--all", "all_", is_flag=True, help="All your tokens (root: everybody's), browsers' included.")
 @as_json
 def revoke(tokens: tuple[str, ...], *, all_: bool, json_: bool) -> int:
     """Revoke tokens immediately.

@@ -47,14 +47,14 @@ def build(root: Path, must_have: Path, environments: list[Any]) -> Bundle:
         raise LoadError(
             "bundle",
             f"the SDK leaves {wanted} out of the code bundle of {root}",
-            hint="a link that leads out of the folder, or a file inside an environment, cannot be served: move it",
+            hint="links out of the folder and files of a Python environment are not sent: move the file",
         )
     deep = next((name for name in names if name.count(os.sep) >= DEEPEST), "")
     if deep:
         raise LoadError(
             "bundle",
-            f"{deep[:80]} lies more than {DEEPEST} folders deep in {root}",
-            hint="move it up, or leave it out of include=",
+            f"{deep[:80]} is more than {DEEPEST} folders deep in {root}",
+            hint="move it up, or remove it from include=",
         )
     return Bundle(_packed(names), tuple(sorted(names)))
 
@@ -117,7 +117,7 @@ def _content(path: str, room: int) -> tuple[bytes, bool]:
         raise LoadError(
             "bundle",
             f"the code bundle is larger than {LARGEST // 2**20} MiB: {path} does not fit",
-            hint="include less; a model or data set is better downloaded when the app starts",
+            hint="include fewer files; download models and data sets when the app starts",
         )
     return data, executable
 
@@ -126,7 +126,7 @@ def _unreadable(error: OSError) -> LoadError:
     return LoadError(
         "bundle",
         f"{error.filename} cannot be read for the code bundle: {error.strerror}",
-        hint="check its permissions (ls -l), or leave it out of include=",
+        hint="check its permissions (ls -l), or remove it from include=",
     )
 
 

@@ -36,23 +36,21 @@ def choose(module: ModuleType, wanted: str | None) -> list[Found]:
     if not own and any(isinstance(value, find("flyte", "TaskEnvironment")) for value in vars(module).values()):
         raise LoadError(
             "no-environment",
-            f"{module.__name__.rpartition('.')[2]}.py has tasks and no app: {NOT_HERE}",
-            hint="flyte deploy it to a cluster, or give the file an app: flyte.app.AppEnvironment",
+            f"{module.__name__.rpartition('.')[2]}.py has tasks but no app: {NOT_HERE}",
+            hint="deploy it to a cluster with flyte deploy, or add an app: flyte.app.AppEnvironment",
         )
     if not own:
         raise LoadError(
             "no-environment",
             f"{module.__name__.rpartition('.')[2]}.py has no app environment at module level",
-            hint='make one: env = FastAPIAppEnvironment(name="my-app", app=app, …); see flyte.app.AppEnvironment',
+            hint='add one: env = FastAPIAppEnvironment(name="my-app", app=app, …); see flyte.app.AppEnvironment',
         )
     roots = own
     if wanted is not None:
         roots = [each for each in own if wanted in {each.variable, each.environment.name}]
         if not roots:
             names = ", ".join(f"{each.variable} ({each.environment.name})" for each in own)
-            raise LoadError(
-                "unknown-environment", f"there is no environment {wanted!r} in the file", hint=f"it has: {names}"
-            )
+            raise LoadError("unknown-environment", f"the file has no environment {wanted!r}", hint=f"it has: {names}")
     return _ordered(roots)
 
 
@@ -76,12 +74,10 @@ def _visit(found: Found, path: list[str], done: dict[str, Found]) -> None:
     name = found.environment.name
     if name in path:
         circle = " → ".join([*path[path.index(name) :], name])
-        raise LoadError("unsupported", f"depends_on goes in a circle: {circle}", hint="remove one of the arrows")
+        raise LoadError("unsupported", f"depends_on is circular: {circle}", hint="remove one of these dependencies")
     if name in done:
         if done[name].environment is not found.environment:
-            raise LoadError(
-                "unsupported", f"two environments have the name {name!r}", hint="give each app a name of its own"
-            )
+            raise LoadError("unsupported", f"two environments are named {name!r}", hint="give each app its own name")
         return
     for other in _apps(found.environment):
         _visit(_dependency(other, name), [*path, name], done)

@@ -58,8 +58,8 @@ def from_user_code(error: BaseException, file: Path, root: Path) -> LoadError:
     if isinstance(error, SystemExit):
         return LoadError(
             "import",
-            f"{name} ends the program when it is imported: sys.exit({error.code!r})",
-            hint="put what should run only as a script below: if __name__ == '__main__':",
+            f"{name} exits when it is imported: sys.exit({error.code!r})",
+            hint="put code that is to run only as a script under: if __name__ == '__main__':",
             trace=trace,
         )
     return LoadError(
@@ -112,8 +112,8 @@ def _hint(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, KeyError) and frames and frames[-1].filename in {os.__file__, "<frozen os>"}:
         return (
-            "secrets are given to the running app only, not to the import of its file: "
-            "read the variable by os.getenv, or inside a function"
+            "only the running app has secrets, not the import of its file: "
+            "read the variable with os.getenv(), or inside a function"
         )
     return ""
 

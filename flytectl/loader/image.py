@@ -40,10 +40,10 @@ def resolve(environment: Any, root: Path) -> Any:
         return kind.from_base(image)
     reference = getattr(image, "_ref_name", None)
     if reference is not None:
-        raise _refused(environment, f"Image.from_ref_name({reference!r})", "there is no registry of images here")
+        raise _refused(environment, f"Image.from_ref_name({reference!r})", "flyted has no image registry")
     _check_platform(environment, image)
     if getattr(image, "dockerfile", None) is not None:
-        raise _refused(environment, "Image.from_dockerfile", "nothing here runs containers")
+        raise _refused(environment, "Image.from_dockerfile", "flyted runs no containers")
     return find("flyte._image", "resolve_code_bundle_layer")(image, "loaded_modules", root)
 
 
@@ -58,7 +58,7 @@ def _check_platform(environment: Any, image: Any) -> None:
         raise LoadError(
             "unsupported",
             f"{environment.name}: the image is for {', '.join(asked)} (platform=); this machine is {own}",
-            hint="drop platform= of the image",
+            hint="remove platform= from the image",
         )
 
 
@@ -72,15 +72,15 @@ def describe(environment: Any, image: Any) -> tuple[dict[str, Any], dict[str, st
         name = type(layer).__name__
         if name == "UVScript":
             script = f"Image.from_uv_script({Path(layer.script).name!r})"
-            raise _refused(environment, script, "its base is a container image, and nothing here runs containers")
+            raise _refused(environment, script, "its base is a container image; flyted runs no containers")
         if name in PROJECTS:
-            raise _refused(environment, PROJECTS[name], "nothing here reads a project file yet", PROJECT_HINT)
+            raise _refused(environment, PROJECTS[name], "flyted does not read project files yet", PROJECT_HINT)
         if name == "Requirements":
             _find_beside(environment, layer)
         whole = getattr(layer, "project_install_mode", "") == "install_project"
         if name in FOLDER_LAYERS or whole:
             what = FOLDER_LAYERS.get(name, f"{name} with project_install_mode='install_project'")
-            raise _refused(environment, what, "a layer that copies folders into the image is not built here yet")
+            raise _refused(environment, what, "flyted does not build layers that copy folders into an image yet")
     layers_proto = find("flyte._internal.imagebuild.remote_builder", "_get_layers_proto")
     to_dict = find("google.protobuf.json_format", "MessageToDict")
     with tempfile.TemporaryDirectory(prefix="flytectl-image-") as context:
@@ -105,7 +105,7 @@ def _find_beside(environment: Any, layer: Any) -> None:
         raise LoadError(
             "environment",
             f"{environment.name}: requirements file {file} is neither in {Path.cwd()} nor in {beside.parent}",
-            hint="with_requirements(…) takes a path that begins in one of these folders",
+            hint="with_requirements(…) takes a path relative to one of these folders",
         )
     object.__setattr__(layer, "file", Path(os.path.relpath(beside)))
 

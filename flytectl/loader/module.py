@@ -43,7 +43,7 @@ def locate(given: str, root: str | None) -> Source:
     if module is None:
         raise LoadError(
             "import",
-            f"{file.name} cannot be imported by this name: a dot parts packages",
+            f"{file.name} cannot be imported by this name: a dot separates packages",
             hint=f"rename it, for example to {file.stem.replace('.', '_')}.py",
         )
     if not _module_name(file, start):
@@ -56,9 +56,9 @@ def _check_readable(file: Path) -> None:
         with file.open("rb"):
             return
     except FileNotFoundError:
-        message, hint = f"there is no file {file}", "check the spelling, and the folder that you are in"
+        message, hint = f"there is no file {file}", "check the spelling and the working directory"
     except IsADirectoryError:
-        message, hint = f"{file} is a folder", "name the file in it that has the environment"
+        message, hint = f"{file} is a folder", "give the file in it that defines the environment"
     except OSError as error:
         message, hint = f"{file} cannot be read: {error.strerror}", "check its permissions (ls -l)"
     raise LoadError("import", message, hint=hint)

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 -- the last line of defence: no user should see our traceback
         document = LoadError(
             "sdk",
-            f"the Flyte SDK and flytectl do not get along: {type(error).__name__}: {error}",
+            f"flytectl cannot use this Flyte SDK: {type(error).__name__}: {error}",
             hint=f"flytectl was made for flyte {sdk.KNOWN}",
         ).document()
     _write(args.out_fd, json.dumps(document, ensure_ascii=True, allow_nan=False).encode())

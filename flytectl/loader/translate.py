@@ -29,15 +29,15 @@ def check(found: Found) -> None:
     if environment.pod_template is not None:
         raise LoadError(
             "unsupported",
-            f"{environment.name}: pod_template describes a Kubernetes pod; there is none here",
-            hint="remove it; resources, env_vars and secrets have fields of their own",
+            f"{environment.name}: pod_template describes a Kubernetes pod, and flyted uses no Kubernetes",
+            hint="remove it; for resources, env_vars and secrets, use the fields of these names",
         )
     for parameter in environment.parameters:
         word = type(parameter.value).__name__
         if word in {"RunOutput", "ArtifactValue"}:
             raise LoadError(
                 "unsupported",
-                f"{environment.name}: the parameter {parameter.name!r} is a {word}, which only a Flyte server knows",
+                f"{environment.name}: the parameter {parameter.name!r} is a {word}, which needs a Flyte cluster",
                 hint="give the value itself, a string",
             )
 

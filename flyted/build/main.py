@@ -95,7 +95,7 @@ def _secrets(named: list[tuple[str, str]]) -> dict[str, str]:
         except (OSError, UnicodeDecodeError) as error:
             raise Failed(EX_CONFIG, f"the secret for {variable} cannot be read: {error}") from None
         if not values[variable] or "\0" in values[variable]:
-            raise Failed(EX_CONFIG, f"the secret for {variable} did not arrive: journalctl -u flyted says why")
+            raise Failed(EX_CONFIG, f"the secret for {variable} did not arrive; see journalctl -u flyted")
     return values
 
 
@@ -106,7 +106,7 @@ def _recipe() -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise Failed(EX_CONFIG, f"the recipe cannot be read: {error}") from error
     if not _is_recipe(recipe):
-        raise Failed(EX_CONFIG, "the recipe is not of a form that this builder knows")
+        raise Failed(EX_CONFIG, "the recipe has an unknown format")
     return dict(recipe)
 
 

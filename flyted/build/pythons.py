@@ -41,7 +41,7 @@ class Python:
             path, (major, minor), note = json.loads(file.read_text())
             return Python(path, (major, minor), note)
         except (OSError, ValueError, TypeError) as error:
-            raise Failed(EX_CONFIG, f"a build apart must follow one that was not: {error}") from error
+            raise Failed(EX_CONFIG, f"an isolated build must follow one that was not: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -73,22 +73,23 @@ def choose(uv: Uv, asked: str) -> Python:
     failures = Failures(uv)
     why = failures.of(asked) if found else ""  # without another Python this build fails, and somebody tries again
     if why:
-        say(f"Python {asked} is not on this machine, and could not be fetched a short time ago")
+        say(f"Python {asked} is not installed, and could not be downloaded a short time ago")
     else:
-        say(f"Python {asked} is not on this machine; trying to fetch it")
+        say(f"Python {asked} is not installed; downloading it")
         words = ["install", f"cpython@{asked}", "--no-bin", "--compile-bytecode"]
         status, _, error = uv.ask("python", *words, timeout=_FETCH_S, more=_FETCH_PATIENCE)
         path = _find(uv, asked)
         if path:
             return Python(path, version)
-        why = reason(error.splitlines()) if status else "it was fetched, but does not run here"
+        why = reason(error.splitlines()) if status else "it was downloaded, but does not run on this machine"
         failures.add(asked, why)
     if found is None:
         raise Failed(
-            EX_UNAVAILABLE, f"Python {asked} could not be downloaded ({why}), and no Python from 3.10 on is here"
+            EX_UNAVAILABLE,
+            f"Python {asked} could not be downloaded ({why}), and this machine has no Python 3.10 or newer",
         )
     used = "{}.{}".format(*found.version)
-    return Python(found.path, found.version, f"Python {asked} could not be downloaded ({why}); {used} is used instead")
+    return Python(found.path, found.version, f"Python {asked} could not be downloaded ({why}); using {used} instead")
 
 
 def nearest(asked: tuple[int, int], found: Iterable[Python]) -> Python | None:

@@ -40,7 +40,7 @@ def _lock(folder: int, name: str, *, wait: bool) -> None:
     except BlockingIOError:
         if not wait:
             raise Failed(EX_TEMPFAIL, f"image {name} is being built") from None
-        say(f"image {name} is being built already; waiting for that")
+        say(f"image {name} is already being built; waiting for it")
         fcntl.flock(folder, fcntl.LOCK_EX)
 
 

@@ -91,7 +91,7 @@ class Uv:
             raise NeedsSource(f"{package} has to be built from source")
         os.write(2, b"".join(held))
         if process.returncode:
-            why = reason(lines[-_REASON_LINES:]) or f"uv ended with {process.returncode}"
+            why = reason(lines[-_REASON_LINES:]) or f"uv exited with status {process.returncode}"
             raise Failed(EX_INSTALL, f"{what}: {why}")
         return lines
 
@@ -107,7 +107,7 @@ class Uv:
                 stdin=subprocess.DEVNULL, env=environment, cwd="/", timeout=timeout,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return -1, "", f"error: not done after {timeout:.0f} s"
+            return -1, "", f"error: not finished after {timeout:.0f} s"
         except OSError as error:
             raise Failed(EX_CONFIG, f"{self.program} cannot be run: {error.strerror}") from error
         return done.returncode, done.stdout, self.without_secrets(done.stderr)

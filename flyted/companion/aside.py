@@ -17,8 +17,8 @@ def step_aside(error: BaseException) -> None:
         return
     _said.append(f"{type(error).__name__}: {error}")
     say(
-        f"flyted: this version of flyte ({_version()}) is unknown to flyted's companion ({_said[0]});"
-        " flyte works as without it. An update may help: pip install --upgrade flyted"
+        f"flyted: flyted's companion does not know this version of flyte ({_version()}; {_said[0]}) and is off:"
+        " flyte works as without it. To update it: pip install --upgrade flyted"
     )
 
 

@@ -17,8 +17,8 @@ _UNTRUSTED = re.compile(
     re.IGNORECASE,
 )
 HINT = (
-    "flyted's certificate is not trusted by this configuration. Write it anew: flytectl config init --force,"
-    " and for other programs: sudo flytectl ca install;"
+    "this configuration does not trust flyted's certificate. Write a new one: flytectl config init --force;"
+    " for other programs: sudo flytectl ca install;"
     " export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"
 )
 

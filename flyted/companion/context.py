@@ -20,9 +20,9 @@ from .imports import after_import
 _asked: ContextVar[tuple[Any, dict[str, str]] | None] = ContextVar("_asked", default=None)
 """The environment that is being served, and the variables for it."""
 OPTIONS = {
-    "service_account": "--service-account names an account of Kubernetes, and there is none here",
-    "name": "--name is not sent by flyte: the app is called as its environment, name= in the file",
-    "image": "--image names a container image, and nothing here runs containers: describe it in the file",
+    "service_account": "--service-account names a Kubernetes account, and flyted uses no Kubernetes",
+    "name": "--name is not sent by flyte: name= of the environment in the file names the app",
+    "image": "--image names a container image, and flyted runs no containers: define it in the file",
 }
 """Options of ``flyte serve`` and ``flyte deploy`` that would have no effect, and why."""
 
@@ -54,7 +54,7 @@ def _serving(old: Callable[..., Any], ours: Callable[[], bool]) -> Callable[...,
 
 def _refusal(context: Any) -> str:
     if getattr(context, "_dry_run", False):
-        return "dry_run=True is not heeded by flyte.serve, which sends the app: use flyte.deploy(env, dry_run=True)"
+        return "flyte.serve ignores dry_run=True and sends the app: use flyte.deploy(env, dry_run=True)"
     for field in ("cluster", "cluster_pool"):
         if getattr(context, f"_{field}", None) not in (None, "", "default"):
             return f"{field}={getattr(context, f'_{field}')!r}: there is one machine"

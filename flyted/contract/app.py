@@ -60,7 +60,7 @@ def plain_text(value: object, what: str, *, limit: int = MAX_TEXT) -> str:
     ``what`` names the value in the message.
     """
     if not isinstance(value, str) or len(value) > limit:
-        raise InvalidInput(f"{what} is not a text of at most {limit} characters")
+        raise InvalidInput(f"{what} must be text of at most {limit} characters")
     if _CONTROL.search(value):
         raise InvalidInput(f"{what} {shown(value)} has a control character in it", hint="remove it")
     return value
@@ -72,7 +72,7 @@ def _for_a_program(value: object, what: str) -> None:
     Raise :class:`InvalidInput` for a text that is too long, is not valid Unicode or contains a NUL.
     """
     if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise InvalidInput(f"{what} is not a text of at most {MAX_TEXT} characters")
+        raise InvalidInput(f"{what} must be text of at most {MAX_TEXT} characters")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -148,7 +148,7 @@ class AppSpec:
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` unless every field is valid; fields of our own classes check themselves."""
         if not self.command or len(self.command) > MAX_ARGS:
-            raise InvalidInput(f"app '{self.key}' has no command, or more than {MAX_ARGS} words of it")
+            raise InvalidInput(f"app '{self.key}' needs a command of 1 to {MAX_ARGS} words")
         for word in self.command:
             _for_a_program(word, f"an argument of app '{self.key}'")
         if self.bundle and _SHA256.fullmatch(self.bundle) is None:
@@ -159,7 +159,7 @@ class AppSpec:
                 f"app '{self.key}': scaledown_after must be 1 s to 30 days", hint="see flyte.app.Scaling"
             )
         if self.request_timeout_s and not 0.001 <= self.request_timeout_s <= 3600:
-            raise InvalidInput(f"app '{self.key}': a request timeout is 1 ms to 1 hour")
+            raise InvalidInput(f"app '{self.key}': a request timeout must be 1 ms to 1 hour")
         if self.min_replicas not in (0, 1):
             raise InvalidInput(f"app '{self.key}': this machine runs 0 or 1 replica", hint="use replicas=(0, 1)")
         self._check_ranges()
@@ -195,13 +195,13 @@ class AppSpec:
                 f"app '{self.key}': port {self.port} is reserved by Flyte", hint="use another port, for example 8080"
             )
         if not 0 < self.container_port <= 65535:
-            raise InvalidInput(f"app '{self.key}': there is no TCP port {self.container_port}", hint="use port=8080")
+            raise InvalidInput(f"app '{self.key}': {self.container_port} is not a TCP port", hint="use port=8080")
         for port in (self.port, self.server_port):
             if not 0 <= port <= 65535:
-                raise InvalidInput(f"app '{self.key}': there is no TCP port {port}", hint="use port=8080")
+                raise InvalidInput(f"app '{self.key}': {port} is not a TCP port", hint="use port=8080")
         if 0 < self.port < 1024:
             raise InvalidInput(
-                f"app '{self.key}': port {self.port} is below 1024, which no program without privileges may open",
+                f"app '{self.key}': port {self.port} is below 1024, which needs privileges that apps do not have",
                 hint="use port=8080: the ingress listens on 443 for it",
             )
 
@@ -209,16 +209,16 @@ class AppSpec:
         path = self.ready_path
         if path and (not path.startswith("/") or len(path) > 256 or _NO_TARGET.search(path)):
             raise InvalidInput(
-                f"app '{self.key}': {shown(path)} is no path of a request",
-                hint="write it as /health, of letters, digits and punctuation, without blanks",
+                f"app '{self.key}': {shown(path)} is not a valid request path",
+                hint="use a path such as /health: letters, digits and punctuation, no spaces",
             )
         if path and self.h2c:
             raise InvalidInput(
-                f"app '{self.key}': a ready path is asked for by HTTP/1.1, which a port named h2c does not speak",
-                hint="leave out --ready-path: it is ready when its port answers",
+                f"app '{self.key}': --ready-path is requested by HTTP/1.1, which a port named h2c does not speak",
+                hint="omit --ready-path: the app is ready when its port answers",
             )
         if self.start_timeout_s and not 1.0 <= self.start_timeout_s <= MAX_START_S:
-            raise InvalidInput(f"app '{self.key}': the time for a start is 1 s to {MAX_START_S // 3600} hours")
+            raise InvalidInput(f"app '{self.key}': the start timeout must be 1 s to {MAX_START_S // 3600} hours")
 
     def _check_open_paths(self) -> None:
         if len(self.open_paths) > MAX_OPEN_PATHS:
@@ -226,13 +226,13 @@ class AppSpec:
         for path in self.open_paths:
             if path != "/" and (len(path) > 256 or OPEN_PATH.fullmatch(path) is None):
                 raise InvalidInput(
-                    f"app '{self.key}': {shown(path)} is no path that can be opened",
-                    hint="write it as /metrics: with all below it, of letters, digits and . _ ~ -; / opens all",
+                    f"app '{self.key}': {shown(path)} cannot be opened",
+                    hint="use a path such as /metrics (letters, digits and . _ ~ -); / opens all paths",
                 )
 
     def _check_environment(self) -> None:
         if len(self.unmet) > MAX_UNMET:
-            raise InvalidInput(f"app '{self.key}' asks for too much that this machine does not do")
+            raise InvalidInput(f"app '{self.key}' asks for too many things that flyted does not support")
         if len(self.env) > MAX_ENV or len(self.secrets) > MAX_SECRETS:
             raise InvalidInput(f"app '{self.key}' has more than {MAX_ENV} variables or {MAX_SECRETS} secrets")
         for name, value in self.env:
@@ -242,7 +242,7 @@ class AppSpec:
         twice = sorted({t for t in targets if targets.count(t) > 1})
         if twice:
             raise InvalidInput(
-                f"app '{self.key}': two secrets give the same {twice[0]}", hint="set as_env_var= on one of them"
+                f"app '{self.key}': two secrets set the same {twice[0]}", hint="set as_env_var= on one of them"
             )
 
     def _check_python_env(self) -> None:
@@ -252,8 +252,8 @@ class AppSpec:
         if found := _CHANGED_IN_PATH.search(path):
             raise InvalidInput(
                 f"app '{self.key}': the Python environment {shown(path)} has {shown(found[0])} in its name, which "
-                "does not reach a unit or PATH as it is",
-                hint="make one with a plain name: sudo python3 -m venv /opt/env",
+                "cannot be passed on to units and PATH",
+                hint="use a plain name: sudo python3 -m venv /opt/env",
             )
 
     @property

@@ -30,8 +30,8 @@ def notes(sources: Mapping[str, str], given: AbstractSet[str]) -> Iterator[str]:
         return
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     yield (
-        f"its code calls {', '.join(found[:_SHOWN])}{more}: that fails when it is called; tasks and runs need a Flyte "
-        "cluster (an app can name one with the secret EAGER_API_KEY), and an app here reaches no other app"
+        f"its code calls {', '.join(found[:_SHOWN])}{more}, which will fail: tasks and runs need a Flyte "
+        "cluster (an app can use one with the secret EAGER_API_KEY), and apps cannot reach each other"
     )
 
 

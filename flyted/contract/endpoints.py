@@ -27,7 +27,7 @@ FILES = 4000
 Place = tuple[str, str]
 """(module, variable)."""
 _NAME = "endpoint"
-_WHY = "apps reach no other app here"
+_WHY = "apps cannot reach each other"
 _SHOWN = 4  # names in one sentence
 
 
@@ -61,7 +61,7 @@ def check(app: str, sources: Mapping[str, str], command: Sequence[str]) -> Itera
             hint="serve both as one app, or deploy the file to a Flyte cluster",
         )
     if asked.perhaps:
-        yield f"its code reads {_endpoints(asked.perhaps)}: if that is an app's address, it fails there, since {_WHY}"
+        yield f"its code reads {_endpoints(asked.perhaps)}: that fails for the address of another app, since {_WHY}"
 
 
 def asked_for(sources: Mapping[str, str], command: Sequence[str]) -> Asked:

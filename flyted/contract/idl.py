@@ -79,7 +79,7 @@ def spec_of(
     problems += _unsupported(spec, container, gpus)
     if problems:
         raise Unsupported(
-            f"app '{key}' asks for what this machine cannot do: {'; '.join(problems)}",
+            f"app '{key}' asks for what flyted does not support: {'; '.join(problems)}",
             hint="change these fields, or deploy the file to a Flyte cluster",
         )
     command = _command(words_of(container))
@@ -150,7 +150,7 @@ def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask 
         if ingress.get(field):
             yield f"{word}={ingress[field]!r} (the app is served under its own name)"
     if spec.get("clusterPool", "default") not in ("", "default") or spec.get("cluster"):
-        yield "cluster_pool and cluster: there is one machine"
+        yield "cluster_pool and cluster: flyted runs on one machine"
     yield from _unsupported_resources(container, message(spec.get("extendedResources")), gpus)
     yield from _unsupported_program(words_of(container))
 
@@ -158,7 +158,7 @@ def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask 
 def _unsupported_scale(scaling: dict[str, Any]) -> Iterator[str]:
     low, high = _replicas(scaling)
     if low > 1:
-        yield f"replicas=({low}, {high}): that is {low} at least, and one runs here; use replicas=(0, 1) or (1, 1)"
+        yield f"replicas=({low}, {high}): at least {low}, and flyted runs at most one; use replicas=(0, 1) or (1, 1)"
 
 
 def _replicas(scaling: dict[str, Any]) -> tuple[int, int]:
@@ -173,14 +173,15 @@ def _unmet(metadata: dict[str, Any], scaling: dict[str, Any]) -> Iterator[str]:
     """Yield each field that is set and not supported, but not refused, since the app runs without it."""
     low, high = _replicas(scaling)
     if high > 1:
-        yield f"replicas=({low}, {high}): at most one replica runs here"
+        yield f"replicas=({low}, {high}): flyted runs at most one replica"
     if high == 0:
-        yield "replicas=0 is taken as (0, 1): the next request starts the app; flytectl app stop stops it for good"
+        yield "replicas=0 is treated as (0, 1): a request starts the app; to keep it stopped: flytectl app stop"
     for name, word in (("concurrency", "Concurrency"), ("requestRate", "RequestRate")):
         if name in message(scaling.get("scalingMetric")):
-            yield f"scaling.metric={word}: it adds replicas on a cluster; one runs here, whatever its load"
+            yield f"scaling.metric={word} has no effect: flyted runs at most one replica"
     if labels := message(metadata.get("labels")):
-        yield f"labels ({', '.join(shown(name) for name in sorted(labels)[:8])}): nothing here selects by them"
+        names = ", ".join(shown(name) for name in sorted(labels)[:8])
+        yield f"labels ({names}) have no effect: flyted does not select by labels"
 
 
 def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], gpus: gpu.Ask | None) -> Iterator[str]:
@@ -188,10 +189,10 @@ def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], 
     asked = {str(r.get("name")) for part in ("requests", "limits") for r in messages(resources.get(part))}
     maker = str(message(extended.get("gpuAccelerator")).get("deviceClass", _NVIDIA))
     if maker != _NVIDIA and gpus is None:
-        yield f"resources.gpu of {shown(maker)}: NVIDIA GPUs are served here, or none (--gpu any, --cpu)"
+        yield f"resources.gpu of {shown(maker)}: flyted supports only NVIDIA GPUs (--gpu any) or none (--cpu)"
     mounted = message(extended.get("sharedMemory")).get("mountPath", SHARED_MEMORY)
     if mounted != SHARED_MEMORY:
-        yield f"resources.shm at {shown(mounted)}: it is {SHARED_MEMORY} here"
+        yield f"resources.shm at {shown(mounted)}: flyted mounts it at {SHARED_MEMORY}"
     for name in sorted(asked - {"CPU", "MEMORY", "GPU", _DISK}):
         yield f"resource {shown(name)}"
 
@@ -201,11 +202,11 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
     if command[:1] != ["fserve"]:
         return
     if "--pkl" in command:
-        yield "a pickled app (served from a notebook): put it in a file"
+        yield "a pickled app (served from a notebook): move it to a file"
     for parameter in parameters(command):
         kind, name = parameter.get("type", "string"), shown(parameter.get("name"))
         if kind == "app_endpoint":
-            yield f"parameter {name} is the address of another app (AppEndpoint): apps reach no other app here"
+            yield f"parameter {name} is the address of another app (AppEndpoint): apps cannot reach each other"
         elif kind != "string":
             yield f"parameter {name} of type {shown(kind)}"
 
@@ -300,7 +301,7 @@ def secret_use(secret: dict[str, Any]) -> SecretUse:
     """
     key, group = str(secret.get("key", "")), str(secret.get("group", ""))
     if secret.get("groupVersion"):
-        raise Unsupported(f"secret '{key}': group versions are not kept here")
+        raise Unsupported(f"secret '{key}': flyted keeps no versions of groups")
     stored = f"{group}/{key}" if group else key
     if secret.get("mountRequirement") == "FILE":
         return SecretUse(stored, file=key)

@@ -195,7 +195,7 @@ def model_name(text: object) -> str:
     """
     if not isinstance(text, str) or _MODEL.fullmatch(text) is None:
         raise InvalidInput(
-            f"{shown(text)} is not a name of a model", hint="give it as in model_hf_path=, for example Qwen/Qwen3-0.6B"
+            f"{shown(text)} is not a model name", hint="give it as in model_hf_path=, for example Qwen/Qwen3-0.6B"
         )
     return text
 
@@ -208,7 +208,7 @@ def link_target(value: str) -> str:
     """
     if not isinstance(value, str) or _LINK.fullmatch(value) is None:
         raise InvalidInput(
-            f"link {shown(value)} leads nowhere", hint="write it as /docs, or with another host as https://host/path"
+            f"link {shown(value)} is not valid", hint="use a path such as /docs, or a URL such as https://host/path"
         )
     return value
 

@@ -117,7 +117,7 @@ def parse_request(message: dict[str, Any]) -> Request:
     if set(message) - {"token"} != {"v", "verb", "args"} or not isinstance(verb, str) or not isinstance(args, dict):
         raise ProtocolMismatch("a request needs exactly v, verb and args, and may have a token")
     if not isinstance(token, str):
-        raise ProtocolMismatch("a token is a text")
+        raise ProtocolMismatch("a token must be a string")
     if len(token) > TOKEN_LIMIT:
         raise Unauthenticated("this is not a flyted token")
     return Request(verb, args, token)
@@ -135,9 +135,7 @@ def parse_answer(message: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         data = message.get(kind)
         if isinstance(data, dict):
             return kind, data
-    raise ProtocolMismatch(
-        "the daemon's answer makes no sense", hint="install flytectl and flyted of the same version"
-    )
+    raise ProtocolMismatch("the daemon's answer is malformed", hint="install flytectl and flyted of the same version")
 
 
 def error_frame(error: FlytedError) -> bytes:

@@ -44,10 +44,10 @@ class Check:
 def names(servers: tuple[str, ...]) -> Check:
     """Check whether apps can ask the machine's name servers: most of its own addresses are closed to apps."""
     closed = unreachable_nameservers(servers)
-    detail = f"apps cannot ask {', '.join(closed)}" if closed else "apps can resolve names"
+    detail = f"apps cannot reach the name server {', '.join(closed)}" if closed else "apps can resolve names"
     return Check(
         "name servers", not closed or (None if set(servers) - set(closed) else False), detail,
-        "apt install systemd-resolved (apps may ask 127.0.0.53), or name one of the network in /etc/resolv.conf; "
+        "apt install systemd-resolved (apps reach 127.0.0.53), or set one of the network in /etc/resolv.conf; "
         "then: systemctl restart flyted",
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ def listens(listen: Listen) -> Check:
     detail = f"{ports}: " + ("open to your network" if outside else "open to this machine only")
     if not any(address.is_loopback or address.is_unspecified for address in addresses):
         return Check(
-            "ingress", None, f"{detail}, but not to this machine's own loopback, where flyte and its pages are",
+            "ingress", None, f"{detail}, but not on this machine's loopback, which flyte and the web pages use",
             'add "127.0.0.1" and "::1" to listen (sudoedit /etc/flyted/flyted.toml); then: systemctl restart flyted',
         )  # fmt: skip
     usual = (listen.https_port, listen.http_port) == (443, 80)
@@ -102,15 +102,16 @@ class Doctor:
             "identity", warn, f"sealed {sealed}", "secrets are only as safe as this disk: use full-disk encryption"
         )
         found = self._vault.has_recovery
-        lost = "no recovery key: if this machine dies, its secrets are lost"
+        lost = "no recovery key: if this machine is lost, so are its secrets"
         who = "a recovery key can open the secrets" if found else lost
         yield Check(
             "recovery", found or None, who,
-            "age-keygen on another machine, its age1... into /etc/flyted/recipients.txt; systemctl restart flyted",
+            "run age-keygen on another machine, add its age1... to /etc/flyted/recipients.txt, then: "
+            "systemctl restart flyted",
         )  # fmt: skip
         if self._vault.stale:
-            detail = f"{self._vault.stale} secrets are not encrypted to today's recovery keys"
-            yield Check("recipients", None, detail, "systemctl restart flyted; a damaged one has to be stored again")
+            detail = f"{self._vault.stale} secrets are not encrypted to the current recovery keys"
+            yield Check("recipients", None, detail, "systemctl restart flyted; store damaged secrets again")
 
     def _ingress(self) -> Check:
         unit = self._look.ingress_unit()
@@ -144,7 +145,7 @@ def _way_out() -> Iterator[Check]:
     """Check whether apps can have networks (units/flyted-net.service)."""
     for name, off in _USER_NAMESPACES.items():
         if machine.switch(name) == off:
-            detail = f"user namespaces are off (/proc/sys/{name} is {off}): an app starts with --no-egress only"
+            detail = f"user namespaces are disabled (/proc/sys/{name} is {off}): apps start only with --no-egress"
             yield Check("network", None, detail, f"sysctl -w {name.replace('/', '.')}=1000")
             return
     for program in _NETWORK_PROGRAMS:

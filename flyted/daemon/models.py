@@ -75,7 +75,7 @@ async def _checked(folder: str) -> tuple[str, int]:
         return await asyncio.wait_for(asyncio.to_thread(checked, folder), LOOK_S)
     except TimeoutError:
         raise InvalidInput(
-            f"the model's folder {shown(folder)} was not read through in {LOOK_S:.0f} s", hint=f"ls -lR {folder}"
+            f"the model's folder {shown(folder)} could not be read within {LOOK_S:.0f} s", hint=f"ls -lR {folder}"
         ) from None
 
 

@@ -63,7 +63,7 @@ def _seconds(value: Any) -> int:
 
 def _environment(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise InvalidInput("must be a table of names and texts")
+        raise InvalidInput("must be a table of names and strings")
     for name, text in value.items():
         if re.fullmatch(r"(?:UV|PIP|SSL|HTTP|HTTPS|NO|ALL|http|https|no|all)_[A-Za-z_]{1,60}", name) is None:
             raise InvalidInput(f"{shown(name)} is not a variable of uv, a proxy or TLS")
@@ -73,7 +73,7 @@ def _environment(value: Any) -> dict[str, str]:
 
 def _secrets(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value.values()):
-        raise InvalidInput("must be a table of variables and names of secrets")
+        raise InvalidInput("must be a table of variables and secret names")
     try:
         machine_secrets(value)
     except Unsupported as error:

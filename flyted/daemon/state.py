@@ -81,8 +81,8 @@ def new_database() -> int:
     except FlytedError as error:
         identity.say(f"flyted: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else ""))
         return error.exit_status
-    identity.say("made an empty database; the apps' data is still below /var/lib/flyted-app-NAME")
+    identity.say("created an empty database; the apps' data is still below /var/lib/flyted-app-NAME")
     if kept:
-        identity.say(f"what was there before is kept as {', '.join(str(path) for path in kept)}")
+        identity.say(f"the old files are kept as {', '.join(str(path) for path in kept)}")
     identity.say("next: systemctl restart flyted, which stops the apps that run; flytectl serve FILE for each")
     return 0

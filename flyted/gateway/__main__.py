@@ -111,7 +111,7 @@ async def _run(listener: socket.socket, state: Path) -> int:
     except OSError as error:
         why = error.strerror or type(error).__name__
         log.error(  # noqa: TRY400  the line says it all
-            "flyted-gateway cannot keep its files in %s: %s; systemd tries again until that is mended", state, why
+            "flyted-gateway cannot store its files in %s: %s; systemd restarts it until this is fixed", state, why
         )
         return 1
     await serve(listener, parts)

@@ -51,7 +51,7 @@ class Gateway:
         except Exception:
             log.exception("a request failed")
             if not reply.started:
-                await plain(reply, 500, "the gateway has a fault of its own")
+                await plain(reply, 500, "internal error in flyted's gateway")
         finally:
             self.busy -= 1
             self.last = time.monotonic()

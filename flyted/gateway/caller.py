@@ -64,7 +64,7 @@ def may_operate() -> None:
     It is for operations of the gateway's own: those that call a verb of flyted are checked there.
     """
     if "operate" not in caller().rights:
-        raise PermissionRefused("this token may only look", hint=_HELP)
+        raise PermissionRefused("this token is read-only", hint=_HELP)
 
 
 def enter(who: Caller) -> None:
@@ -106,7 +106,7 @@ def bearer(headers: dict[str, str]) -> str:
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        raise Unauthenticated("this needs a token", hint=_HELP)
+        raise Unauthenticated("a token is required", hint=_HELP)
     if not valid_shape(token.strip()):
         raise Unauthenticated("this is not a flyted token", hint=_HELP)
     return token.strip()

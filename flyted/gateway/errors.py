@@ -41,7 +41,7 @@ CODES: dict[str, Code] = {
     "ingress-down": Code.UNAVAILABLE,
     "internal": Code.INTERNAL,
 }
-FAULT = "flyted's gateway has a fault of its own; journalctl -u flyted-gateway -n 50 tells more"
+FAULT = "internal error in flyted's gateway; see journalctl -u flyted-gateway -n 50"
 
 
 def connect_error(error: FlytedError) -> ConnectError:
@@ -52,7 +52,7 @@ def connect_error(error: FlytedError) -> ConnectError:
 def not_offered(service: str, method: str) -> str:
     """Return the message for a part of Flyte's API that the gateway does not have."""
     name = shown(f"{service.rpartition('.')[2]}/{method}").strip("'")
-    return f"{name} is not offered: {NOT_HERE}"
+    return f"{name} is not supported: {NOT_HERE}"
 
 
 def said(error: FlytedError) -> str:

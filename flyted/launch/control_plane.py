@@ -17,9 +17,9 @@ _NAMED_BY = ("EAGER_API_KEY", "_UNION_EAGER_API_KEY", "UCTL_CONFIG", "FLYTECTL_C
 _ENDPOINT = "_U_EP_OVERRIDE"
 NOWHERE = "flyted-has-no-control-plane.invalid"
 """A name that never resolves (RFC 6761, 6.4), so that an SDK in a child process of the app fails at once as well."""
-WHY = "flyted serves apps; tasks and runs need a Flyte cluster (an app can name one with the secret EAGER_API_KEY)"
+WHY = "flyted serves apps; tasks and runs need a Flyte cluster (an app can use one with the secret EAGER_API_KEY)"
 
-WHY_APPS = f"{WHY}; and an app here reaches no other app, so the endpoint of one is nothing to it"
+WHY_APPS = f"{WHY}; and apps cannot reach each other, so an app cannot use another's endpoint"
 
 
 def prepare(environ: MutableMapping[str, str], *, now: bool) -> None:

@@ -84,7 +84,7 @@ def _check(value: bytes, secret: Secret, sums: dict[str, tuple[int, str]]) -> No
     if len(value) != length:
         raise Refused(f"secret {secret.name}: {len(value)} bytes arrived, not {length}")
     if hashlib.sha256(value).hexdigest() != digest:
-        raise Refused(f"secret {secret.name}: another value arrived than the one flyted sent")
+        raise Refused(f"secret {secret.name}: the value that arrived is not the one that flyted sent")
 
 
 def _text(value: bytes, name: str) -> str:

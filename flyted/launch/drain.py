@@ -32,7 +32,7 @@ def drain_unit() -> int:
     if os.environ.get("MAINPID"):  # otherwise the app has ended, and its requests with it
         for pid in listeners.others_of_this_unit({os.getpid()}):
             if _comm(pid) == _COMM and not drain(pid, SECONDS):
-                say("requests are still in flight: they are cut off")
+                say("requests are still in flight: closing their connections")
                 os.kill(pid, signal.SIGKILL)
     return 0
 

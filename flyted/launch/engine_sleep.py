@@ -42,7 +42,7 @@ def put_to_sleep(target: str, level: int, seconds: float = SLEEP_S) -> None:
     """
     end = time.monotonic() + seconds
     _demand(target, "POST", f"/sleep?level={level}", end)
-    _until(lambda: _sleeps(target, end), end, "/is_sleeping does not say so")
+    _until(lambda: _sleeps(target, end), end, "/is_sleeping does not confirm it")
 
 
 def wake(target: str, level: int, seconds: float | None = None) -> None:
@@ -54,7 +54,7 @@ def wake(target: str, level: int, seconds: float | None = None) -> None:
     for path, body in _WAKE[level]:
         _demand(target, "POST", path, end, body)
     _until(lambda: not _sleeps(target, end), end, "/is_sleeping says that it still sleeps")
-    _until(lambda: _ask(target, "GET", "/health", end)[0] == 200, end, "/health does not say that it is well")
+    _until(lambda: _ask(target, "GET", "/health", end)[0] == 200, end, "/health does not report it healthy")
 
 
 def wake_on_connection(listener: int, target: str, level: int) -> None:
@@ -80,7 +80,7 @@ def _sleeps(target: str, end: float) -> bool:
     try:
         found = json.loads(answer)["is_sleeping"]
     except (ValueError, KeyError, TypeError):
-        raise Failed("/is_sleeping answers what is not understood") from None
+        raise Failed("/is_sleeping gives an unknown answer") from None
     return found is True
 
 

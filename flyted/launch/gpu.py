@@ -59,7 +59,7 @@ def _read(path: str) -> dict[str, object]:
     except OSError as error:
         raise NoLease(f"the lease did not arrive ({error.strerror})") from None
     except ValueError:
-        raise NoLease("the lease is empty or damaged (journalctl -u flyted says why)") from None
+        raise NoLease("the lease is empty or damaged (see journalctl -u flyted)") from None
     if not isinstance(lease, dict):
         raise NoLease("the lease is damaged")
     return lease

@@ -45,7 +45,7 @@ def _check(arguments: Any, watched: Mapping[str, bytes]) -> None:
         for name, value in watched.items():
             if _shows(text, value):
                 program = os.path.basename(os.fsencode(words[0]).split(b" ")[0]).decode("ascii", "replace")
-                raise Refused(f"program {program!a} would show secret {name} to everybody in its arguments; {REMEDY}")
+                raise Refused(f"program {program!a} would show secret {name} to all users in its arguments; {REMEDY}")
 
 
 def _shows(text: bytes, value: bytes) -> bool:

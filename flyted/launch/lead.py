@@ -57,7 +57,7 @@ class Lead:
         except Refused as why:
             self._give_up(why)
         except Exception as error:  # noqa: BLE001 - no process is left, say: without this thread the app would hang
-            self._give_up(Refused(f"requests cannot be led to port {self._port.number}: {error}", EX_TEMPFAIL))
+            self._give_up(Refused(f"requests cannot be forwarded to port {self._port.number}: {error}", EX_TEMPFAIL))
 
     def _give_up(self, why: Refused) -> None:
         say(f"{CANNOT_START}{why}")
@@ -85,5 +85,5 @@ class Lead:
         workdir.tidy(os.environ)
         status = proxy.wait()
         if not self._stopping:
-            say(f"systemd-socket-proxyd has ended ({status}), so the app is stopped")
+            say(f"systemd-socket-proxyd exited ({status}): stopping the app")
             os.kill(os.getpid(), signal.SIGTERM)

@@ -32,7 +32,7 @@ class Notifier:
 
     def stopping(self) -> None:
         """Tell systemd, and the log, that the app finishes its requests in flight and accepts no new ones."""
-        say("told to stop: requests in flight are finished, other work of the app ends")
+        say("stopping: requests in flight are finished, other work of the app ends")
         self._send("STOPPING=1\nSTATUS=finishing requests")
 
     def _send(self, state: str) -> None:

@@ -75,7 +75,7 @@ def parse(argv: list[str]) -> Options:
     if not options.app:
         raise Refused(f"launch: {words.APP} is missing")
     if not options.command:
-        raise Refused(f"launch: there is no command after {words.QUOTED}")
+        raise Refused(f"launch: no command after {words.QUOTED}")
     return options
 
 
@@ -141,7 +141,7 @@ def _secret(value: str, known: list[Secret]) -> Secret:
     else:
         raise Refused(f"launch: --secret {value!a} is neither env: nor file:")
     if any((other.kind, other.name) == (kind, name) for other in known):
-        raise Refused(f"two secrets want to be {kind} {name}")
+        raise Refused(f"two secrets set the same {kind} {name}")
     return Secret(credential, kind, name)
 
 

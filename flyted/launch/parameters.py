@@ -91,4 +91,4 @@ def _value(item: dict[str, Any], environ: MutableMapping[str, str]) -> str:
             raise Refused(f"parameter {item['name']!a} is the address of another app: not supported yet")
         return pattern.format(app_fqdn=other["app_name"])
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        raise Refused(f"parameter {item['name']!a} is no address of an app") from None
+        raise Refused(f"parameter {item['name']!a} is not the address of an app") from None

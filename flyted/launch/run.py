@@ -136,7 +136,7 @@ def _run_program(options: Options, command: list[str], environ: MutableMapping[s
     if chosen.how == "exec":
         if secrets:
             raise Refused(
-                f"program {command[0]!a} would show secret {secrets[0]} to everybody in its arguments; {guard.REMEDY}"
+                f"program {command[0]!a} would show secret {secrets[0]} to all users in its arguments; {guard.REMEDY}"
             )
         if not options.port:
             workdir.tidy(environ)  # now, since launch will not learn when the program serves

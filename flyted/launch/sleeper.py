@@ -89,6 +89,6 @@ class Sleeper:
             status = 0
         except (engine_sleep.Failed, OSError) as why:
             way = "wake up" if self.asleep else "go to sleep"
-            say(f"vLLM did not {way}: {why}; it is {'started anew' if self.asleep else 'stopped instead'}")
+            say(f"vLLM did not {way}: {why}; it is {'restarted' if self.asleep else 'stopped instead'}")
         finally:
             os._exit(status)

@@ -131,7 +131,7 @@ class Supervisor:
         if self._stopping:
             return self._refused
         if status < 0:
-            say(f"the program was ended by signal {_name(-status)}")
+            say(f"the program was terminated by signal {_name(-status)}")
             return 128 - status
         known = {os.getpid(), self._program, self._proxy, self._sleeper.pid}
         if status == 0 and (left := listeners.others_of_this_unit(known)):
@@ -148,7 +148,7 @@ class Supervisor:
         """Stop the program, which no request can reach without the proxy; the next request starts both."""
         self._proxy = 0
         if not self._stopping:
-            say("systemd-socket-proxyd has ended, so the program is stopped")
+            say("systemd-socket-proxyd exited: stopping the program")
             self._stop(signal.SIGTERM)
 
     def _stop(self, signum: int) -> None:
@@ -160,7 +160,7 @@ class Supervisor:
         self._notifier.stopping()
         if self._proxy:
             if not drain(self._proxy, SECONDS):
-                say("requests are still in flight: they are cut off")
+                say("requests are still in flight: closing their connections")
                 os.kill(self._proxy, signal.SIGKILL)  # else a program that first finishes its requests would not end
         else:
             say(self._port.why_not())

@@ -57,8 +57,8 @@ WAKE_S = {1: 60.0, 2: 180.0}
 # Lines of launch among the app's own.
 OURS = "flyted: "
 CANNOT_START = "the app cannot start: "
-NO_NETWORK = "its network was not there"
-ENDED = "the program ended"
+NO_NETWORK = "its network was not ready"
+ENDED = "the program exited"
 
 # Exit statuses (sysexits.h).
 EX_CANTCREAT = 73

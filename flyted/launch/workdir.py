@@ -48,7 +48,7 @@ def enter(bundle: str | None, environ: MutableMapping[str, str]) -> Place:
         place = _prepare(bundle, cache, state)
         os.chdir(place.work)
     except OSError as error:
-        raise Refused(f"the app's folder {state} cannot be made ready: {error.strerror}", EX_CANTCREAT) from None
+        raise Refused(f"the app's folder {state} cannot be prepared: {error.strerror}", EX_CANTCREAT) from None
     return place
 
 

@@ -90,7 +90,7 @@ def _take_port(netlink: Netlink, pid: int, first: int) -> int:
         except Exists:
             continue
         return number
-    raise Failed(f"there is no address left: {plan.LAST - plan.FIRST + 1} apps have one")
+    raise Failed(f"no address is left: {plan.LAST - plan.FIRST + 1} apps have one")
 
 
 def router() -> int:
@@ -105,7 +105,7 @@ def router() -> int:
             if _words(f"/proc/{pid}/comm") == [os.path.basename(plan.HOLD)]:
                 return int(pid)
         time.sleep(_LOOK_S)
-    raise Failed(f"{ROUTER} does not run")
+    raise Failed(f"{ROUTER} is not running")
 
 
 def _listed() -> list[str]:

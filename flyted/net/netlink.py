@@ -150,10 +150,10 @@ class Netlink:
         answer = self._socket.recv(65536)
         _length, answered, _flags, _sequence, _port, status = struct.unpack_from("=IHHIIi", answer)
         if answered != _ERROR:
-            raise Failed(f"{what}: the kernel gave another answer than one was waiting for")
+            raise Failed(f"{what}: the kernel gave an unexpected answer")
         if status == -errno.EEXIST:
-            raise Exists(f"{what}: it is there already")
+            raise Exists(f"{what}: it already exists")
         if status == -errno.ENODEV:
-            raise Missing(f"{what}: it is not there")
+            raise Missing(f"{what}: it does not exist")
         if status:
             raise Failed(f"{what}: {os.strerror(-status)}")

@@ -33,8 +33,8 @@ def run() -> None:
     netlink = Netlink()
     netlink.bridge(plan.BRIDGE, plan.BRIDGE_INDEX, plan.MTU)
     netlink.address(plan.BRIDGE, plan.ROUTER, plan.PREFIX)
-    if not sd.notify("READY=1\nSTATUS=the way out is open"):
-        raise Failed("systemd cannot be told that the router is ready")
+    if not sd.notify("READY=1\nSTATUS=Routing the networks of apps"):
+        raise Failed("cannot notify systemd that the router is ready")
     os.execv(plan.HOLD, [plan.HOLD, "infinity"])  # noqa: S606
 
 
@@ -46,5 +46,5 @@ def _await(link: str) -> None:
     end = time.monotonic() + _PATIENCE_S
     while link not in {name for _index, name in socket.if_nameindex()}:
         if time.monotonic() > end:
-            raise Failed("slirp4netns has made no interface")
+            raise Failed("slirp4netns created no interface")
         time.sleep(0.01)

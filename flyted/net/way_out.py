@@ -52,6 +52,6 @@ def _await(pid: int) -> None:
         except OSError:  # /proc refuses while the process becomes another user
             pass
         if os.waitpid(pid, os.WNOHANG)[0]:
-            raise Failed("there are no user namespaces for unprivileged users here (unshare(1) says why)")
+            raise Failed("unprivileged users cannot create user namespaces (run unshare(1) to see why)")
         time.sleep(0.005)
-    raise Failed("unshare makes no namespaces")
+    raise Failed("unshare cannot create namespaces")

@@ -27,7 +27,7 @@ _ALWAYS = frozenset(
     )
 )  # fmt: skip
 """Variables that systemd, flyted and launch give to every app."""
-_REMEDY = "let it read the variable or a file; or allow it: --allow-secret-in-argv"
+_REMEDY = "let it read the variable or a file, or allow it: --allow-secret-in-argv"
 
 
 def check(spec: AppSpec) -> None:
@@ -37,7 +37,7 @@ def check(spec: AppSpec) -> None:
     for word in spec.command:
         if (found := _KUBERNETES.search(word)) and found[1] in names:
             raise Unsupported(
-                f"app '{spec.key}': Kubernetes puts a value in place of $({found[1]}), and this machine does not",
+                f"app '{spec.key}': Kubernetes would replace $({found[1]}) with a value, and flyted does not",
                 hint=f"use 'args' with ${found[1]}",
             )
     head, args = split(spec.command)
@@ -47,7 +47,7 @@ def check(spec: AppSpec) -> None:
     if line.syntax == UNCLOSED:
         raise InvalidInput(
             f"app '{spec.key}': its args have {UNCLOSED}: {shown(line.text)}",
-            hint="Flyte gives 'args' to a shell: write \\' for a quote that the program shall get",
+            hint="Flyte gives 'args' to a shell: write \\' for a quote that the program is to get",
         )
     if line.syntax:
         _check_line(spec, line, secrets)
@@ -63,11 +63,11 @@ def notes(spec: AppSpec) -> Iterator[str]:
         shape = shape_of(spec)
         for word in shape.command if shape else spec.command:
             if named := _named(word, names):
-                yield f"'command' is handed on as it is, so the program gets {named} itself: use 'args' for its value"
+                yield f"'command' is passed on unchanged: the program gets the text {named}; use 'args' for its value"
         return
     line = read(args)
     if line.syntax:
-        yield f"its args are run by sh, as on a Flyte cluster, because of {line.syntax}"
+        yield f"sh runs its args, as on a Flyte cluster, because of {line.syntax}"
         return
     for arg in divided(args):
         yield (
@@ -76,7 +76,7 @@ def notes(spec: AppSpec) -> Iterator[str]:
         )
     for pieces in line.words:
         if named := _named("".join(piece.text for piece in pieces), names):
-            yield f"{named} is within quotes, so the program gets it itself, and not its value"
+            yield f"{named} is within quotes, so the program gets this text and not a value"
 
 
 def _named(text: str, names: Collection[str]) -> str:
@@ -95,14 +95,14 @@ def _check_line(spec: AppSpec, line: Line, secrets: set[str]) -> None:
     if exposed and not spec.secret_in_argv:
         raise InvalidInput(
             f"app '{spec.key}': its args need a shell ({line.syntax}), and a program that the shell starts would show "
-            f"secret {exposed[0]} to everybody in its arguments",
+            f"secret {exposed[0]} to all users in its arguments",
             hint=f"leave out {line.syntax}; or {_REMEDY}",
         )
     engine = None if spec.requires_auth else engine_in(line.text.split())
     if engine is not None:
         raise Unsupported(
-            f"app '{spec.key}': its args need a shell ({line.syntax}), so which of the paths of {engine.name} its key "
-            "guards is not known",
+            f"app '{spec.key}': its args need a shell ({line.syntax}), so flyted cannot tell which paths of "
+            f"{engine.name} its key protects",
             hint=f"leave out {line.syntax}, or let the ingress ask for a token: requires_auth=True",
         )
 
@@ -112,15 +112,15 @@ def _check_words(spec: AppSpec, line: Line, names: set[str], secrets: set[str]) 
     missing = [name for name in line.names if name not in known]
     if missing:
         raise InvalidInput(
-            f"app '{spec.key}': its args name ${missing[0]}, and the app has no secret or variable {missing[0]}",
-            hint=f"add it to env_vars= or secrets=; quoted, '${missing[0]}', it stays as it is",
+            f"app '{spec.key}': its args use ${missing[0]}, and the app has no secret or variable {missing[0]}",
+            hint=f"add it to env_vars= or secrets=; to pass on the text itself, quote it: '${missing[0]}'",
         )
     words = program(spec.command)[1]
     exposed = [name for word in words[1:] for name in variables_in(word) if name in secrets]
     if exposed and words[0].startswith("/") and not spec.secret_in_argv:
         # For a program in the image this is known only at the start; launch refuses it then (launch/program.py).
         raise InvalidInput(
-            f"app '{spec.key}': program {shown(words[0])} would show secret {exposed[0]} to everybody in its "
+            f"app '{spec.key}': program {shown(words[0])} would show secret {exposed[0]} to all users in its "
             "arguments",
             hint=_REMEDY,
         )

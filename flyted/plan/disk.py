@@ -15,7 +15,7 @@ from flyted.contract.quantity import human_bytes
 
 APP_FOLDERS = ("/var/lib", "/var/cache")
 """The folders in which systemd makes the state and the cache folders of apps."""
-NOT_LIMITED = "resources.disk: there is room for it now; systemd can limit no folder, so nothing keeps it free"
+NOT_LIMITED = "resources.disk: there is room for it now, but it is not reserved: systemd cannot limit a folder"
 
 
 def check_room(key: AppKey, asked: int, before: int, free: Mapping[str, int]) -> None:
@@ -31,6 +31,6 @@ def check_room(key: AppKey, asked: int, before: int, free: Mapping[str, int]) ->
     there = " and ".join(f"{human_bytes(size)} in {folder}" for folder, size in sorted(free.items()))
     more = f" ({human_bytes(need)} more than before)" if before else ""
     raise InvalidInput(
-        f"app '{key}' asks for {human_bytes(asked)} of disk{more}; free is {there}",
+        f"app '{key}' asks for {human_bytes(asked)} of disk{more}; free: {there}",
         hint="make room, or ask for less: flyte.Resources(disk=…)",
     )

@@ -22,7 +22,7 @@ def notes(spec: AppSpec, machine: Capacity) -> Iterator[str]:
     if spec.disk_bytes:
         yield NOT_LIMITED
     for name, folder in spec.models:
-        yield f"model {name} is taken from {folder}"
+        yield f"model {name} is read from {folder}"
     shape = shape_of(spec)
     if shape is not None and spec.engine_sleep:
         yield from _of_sleep(spec, shape.engine)
@@ -32,30 +32,30 @@ def notes(spec: AppSpec, machine: Capacity) -> Iterator[str]:
 
 def _of_sleep(spec: AppSpec, engine: Engine) -> Iterator[str]:
     if not spec.gpu_count:
-        yield f"without a GPU {engine.name} gives no memory back when it sleeps"
+        yield f"without a GPU {engine.name} frees no memory when it sleeps"
     elif spec.engine_sleep == 1:
-        counted = "they count as the app's (Resources(memory=…))"
-        yield f"asleep, {engine.name} keeps the model's weights in memory, where {counted}"
+        counted = "they count towards the app's Resources(memory=…)"
+        yield f"while asleep, {engine.name} keeps the model's weights in memory, where {counted}"
 
 
 def _of_paths(spec: AppSpec, engine: Engine | None) -> Iterator[str]:
     paths = open_paths(spec)
     if engine is not None and engine.sleep is not None and paths == engine.sleep.openable:
         listed = ", ".join(paths)
-        yield f"to sleep, {engine.name} has endpoints that no key guards: only these paths are open: {listed}"
+        yield f"to sleep, {engine.name} has endpoints that no key protects, so only these paths are open: {listed}"
     elif paths is not None:
         yield f"public paths (its API key required): {_listed(paths)}; to open others: --open-path PATH"
     elif spec.open_paths and "/" not in spec.open_paths:
-        yield "--open-path changes nothing: all paths of this app are open"
+        yield "--open-path has no effect: all paths of this app are open"
 
 
 def _more_than_there_is(spec: AppSpec, machine: Capacity) -> Iterator[str]:
     """Yield a note for each limit above the machine's size; a cluster would wait for a larger machine."""
     if spec.memory_bytes > machine.memory_bytes and spec.memory_bytes != DEFAULT_MEMORY_BYTES:
         has = human_bytes(machine.memory_bytes)
-        yield f"memory={human_bytes(spec.memory_bytes)} is more than this machine has ({has}): it limits nothing"
+        yield f"memory={human_bytes(spec.memory_bytes)} is more than this machine has ({has}): it has no effect"
     if spec.cpu_cores > machine.cpu_cores:
-        yield f"cpu={spec.cpu_cores:g} is more than this machine has ({machine.cpu_cores}): it limits nothing"
+        yield f"cpu={spec.cpu_cores:g} is more than this machine has ({machine.cpu_cores}): it has no effect"
 
 
 def _listed(paths: tuple[str, ...]) -> str:

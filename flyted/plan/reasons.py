@@ -15,7 +15,7 @@ _RESULT = re.compile(r"Failed with result '([\w-]+)'")
 _UNMADE = re.compile(r"Failed (to|at) ")
 _LIMIT = 300
 _NO_NETWORK = f"{OURS}{CANNOT_START}{NO_NETWORK}"
-_NO_ROUTER = "flyted-net.service does not run"  # net/cable.py; the reason is in the router's own lines
+_NO_ROUTER = "flyted-net.service is not running"  # net/cable.py; the reason is in the router's own lines
 _ENDED = f"{OURS}{ENDED}"
 _FROM_OUTSIDE = ("timeout", "oom-kill")
 
@@ -42,13 +42,13 @@ def crash_of(lines: Sequence[LogLine]) -> str:
     if result is None or result.group(1) == "timeout" or any("Stopping " in text for text in said):
         return ""
     if result.group(1) == "oom-kill":
-        how = "was killed: it took more memory than its limit"
+        how = "was killed: it exceeded its memory limit"
     elif exited is None:
         return ""
     elif exited.group(1) == "exited":
-        how = f"ended with status {exited.group(2)}"
+        how = f"exited with status {exited.group(2)}"
     else:
-        how = f"was ended by signal {exited.group(3)}"
+        how = f"was terminated by signal {exited.group(3)}"
     own = _own_words(lines, by_itself=result.group(1) != "oom-kill")
     why = f" ({clean(own)})" if own else ""
     return f"its last run {how}{why}; the next request starts it again"
@@ -71,33 +71,33 @@ def network_reason(lines: Sequence[LogLine]) -> str:
     """
     failed = [line.text for line in lines if line.source == "systemd" and _UNMADE.search(line.text)]
     own = last_line([line.text for line in lines if line.source == "app" and not line.text.endswith(_NO_ROUTER)])
-    why = clean(own or (failed or ["journalctl -t flyted-net says why"])[-1])
-    return f"its network could not be made: {why} (one that makes no connections needs none: --no-egress)"
+    why = clean(own or (failed or ["see journalctl -t flyted-net"])[-1])
+    return f"its network could not be created: {why} (an app without connections needs none: --no-egress)"
 
 
 def _cause(result: str, exited: re.Match[str] | None, start_timeout_s: float, *, started: bool) -> str:
     if result == "timeout" and not started:
-        return f"it did not serve within {start_timeout_s:.0f} s"
+        return f"it was not ready within {start_timeout_s:.0f} s"
     if result == "oom-kill":
-        return "it was killed: it took more memory than its limit"
+        return "it was killed: it exceeded its memory limit"
     if result == "protocol":
-        return "it ended without an error before it served anything"
+        return "it exited without an error before it was ready"
     if exited is None:
         return "systemd could not start it" + (f" ({result})" if result else "")
     code, status, name = exited.groups()
     if code != "exited":
-        return f"it was ended by signal {name}"
+        return f"it was terminated by signal {name}"
     if status == "243":
-        return "its secrets could not be handed over (journalctl -u flyted says why)"
+        return "its secrets could not be passed to it (see journalctl -u flyted)"
     if status == str(EX_CONFIG) and not started:
         return "it cannot start"
     if status == "0" and not started:
-        return "it ended before it served anything"
-    return f"it exited with status {status} " + ("after it had started" if started else "at its start")
+        return "it exited before it was ready"
+    return f"it exited with status {status} " + ("after its start" if started else "during its start")
 
 
 def _own_words(lines: Sequence[LogLine], *, by_itself: bool) -> str:
-    """Return what the app printed about its end, then launch's line on how the program ended; "" if there is neither.
+    """Return what the app printed about its end, then launch's line on how the program exited; "" if there is neither.
 
     If the run was ended from outside (not ``by_itself``), return the last line.
     """

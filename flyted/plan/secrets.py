@@ -97,7 +97,7 @@ def grant(
     app = next((a for a in apps if replica is not None and a.key.id == replica.app_id), None)
     revision = app.revision(replica.revision) if app is not None and replica is not None else None
     if app is None or revision is None or replica is None or not unit.endswith(".service"):
-        raise PermissionRefused(f"unit {shown(unit)} is not one of an app that is known")
+        raise PermissionRefused(f"unit {shown(unit)} belongs to no known app")
     uses = revision.spec.secrets
     if credential == GPU and revision.spec.gpu_count:
         return GpuLease(app.key, replica, revision.spec.gpu)

@@ -30,7 +30,7 @@ def start_document(environment: Mapping[str, str], words: Iterable[str], units: 
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
     if len(data) > LIMIT:
         raise InvalidInput(
-            f"the app's variables and arguments are {len(data) >> 10} KiB together; {LIMIT >> 10} KiB is the limit",
-            hint="put large data into a file beside the app's code",
+            f"the app's variables and arguments are {len(data) >> 10} KiB together; the limit is {LIMIT >> 10} KiB",
+            hint="move large data to a file beside the app's code",
         )
     return data

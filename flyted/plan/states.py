@@ -42,7 +42,7 @@ def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
         return AppState.SLEEPING, service.status
     state = STATE_OF.get(service.active, AppState.UNKNOWN)
     if state is AppState.STARTING and service.name in facts.gpu.waits:
-        return state, f"waits for a GPU: {facts.gpu.waits[service.name]}"
+        return state, f"waiting for a GPU: {facts.gpu.waits[service.name]}"
     if state is AppState.STARTING and (why := waits_for(service.status)):
         return state, why
     return state, "" if state is not AppState.UNKNOWN else f"systemd says {service.active} ({service.sub})"

@@ -95,7 +95,7 @@ def room_for(kind: str, uid: int, tokens: Iterable[Token], now: float) -> frozen
     own = sorted((t for t in tokens if t.uid == uid and t.kind == kind), key=lambda t: (counts(t, now), t.created_at))
     over = own[: max(0, len(own) + 1 - MOST[kind])]
     if kind == NAMED and any(counts(t, now) for t in over):
-        raise LimitReached(f"you have {len(own)} tokens, the most there may be", hint="flytectl token revoke NAME")
+        raise LimitReached(f"you have {len(own)} tokens, which is the limit", hint="flytectl token revoke NAME")
     return frozenset(t.digest for t in over)
 
 

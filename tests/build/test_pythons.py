@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 EX_UNAVAILABLE = 69
 TRIES = "is not on this machine; trying to fetch it\n"
-DOES_NOT = "is not on this machine, and could not be fetched a short time ago\n"
+DOES_NOT = "is not installed, and could not be downloaded a short time ago\n"
 
 
 def another() -> Path:
@@ -41,7 +41,7 @@ def test_a_python_that_is_nowhere_gives_the_nearest_and_a_note(builds: Builds) -
     used = ".".join(record["python"].split(".")[:2])
     assert record["python_asked"] == "3.99"
     assert record["note"].startswith("Python 3.99 could not be downloaded (")
-    assert record["note"].endswith(f"); {used} is used instead")
+    assert record["note"].endswith(f"); using {used} instead")
     assert f"flyted-build: {record['note']}\n" in output
 
 
@@ -52,7 +52,7 @@ def test_without_any_python_the_build_fails_with_a_reason(builds: Builds) -> Non
         status, output = builds.run(PATH="/nonexistent", UV_OFFLINE="1")
         assert status == EX_UNAVAILABLE
         assert TRIES in output
-        assert "no Python from 3.10 on is here" in output.splitlines()[-1]
+        assert "this machine has no Python 3.10 or newer" in output.splitlines()[-1]
         assert not builds.image().exists()
 
 

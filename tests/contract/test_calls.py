@@ -27,7 +27,7 @@ def said(text: str, *given: str) -> list[str]:
 def test_a_call_that_fails_is_named(text: str, name: str) -> None:
     """However it is imported, and wherever it stands."""
     [note] = said(text)
-    assert f"calls {name}:" in note
+    assert f"calls {name}, which" in note
     for variable in calls.NAMED_BY:
         assert not said(text, variable)
 

@@ -91,7 +91,7 @@ def test_a_spec_survives_the_wire() -> None:
     [
         ("securityContext.runAs", {"k8sServiceAccount": "robot"}, "service_account"),
         ("pod", {"x": 1}, "pod_template"),
-        ("autoscaling.replicas", {"min": 2, "max": 2}, r"replicas=\(2, 2\): that is 2 at least"),
+        ("autoscaling.replicas", {"min": 2, "max": 2}, r"replicas=\(2, 2\): at least 2"),
         ("ingress.subdomain", "shop", "domain.subdomain"),
         ("ingress.cname", "shop.example.org", "domain.custom_domain"),
         ("clusterPool", "gpus", "cluster_pool"),
@@ -117,9 +117,9 @@ def test_what_is_not_built_is_refused_by_name(path: str, value: object, named: s
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        ("autoscaling.replicas", {"max": 5}, "replicas=(0, 5): at most one replica runs here"),
-        ("autoscaling.replicas", {"min": 1, "max": 2}, "replicas=(1, 2): at most one replica runs here"),
-        ("autoscaling.replicas", {}, "replicas=0 is taken as (0, 1)"),
+        ("autoscaling.replicas", {"max": 5}, "replicas=(0, 5): flyted runs at most one replica"),
+        ("autoscaling.replicas", {"min": 1, "max": 2}, "replicas=(1, 2): flyted runs at most one replica"),
+        ("autoscaling.replicas", {}, "replicas=0 is treated as (0, 1)"),
         ("autoscaling.scalingMetric", {"concurrency": {"targetValue": 10}}, "scaling.metric=Concurrency"),
         ("autoscaling.scalingMetric", {"requestRate": {"targetValue": 5}}, "scaling.metric=RequestRate"),
     ],
@@ -403,7 +403,7 @@ def test_who_opens_a_port(args: list[str], env: dict[str, str], ports: tuple[int
 @pytest.mark.parametrize("path", ["health", "/a b", "/a\n", "/a#b", "/" + "x" * 300, "/na\u00efve"])
 def test_a_ready_path_is_one_of_a_request(path: str) -> None:
     """It is written into one."""
-    with pytest.raises(InvalidInput, match="no path of a request"):
+    with pytest.raises(InvalidInput, match="not a valid request path"):
         spec_of(IDL, ready_path=path)
     assert spec_of(IDL, ready_path="/-/routes?x=1").ready_path == "/-/routes?x=1"
     for seconds in (0.5, 7201.0):
@@ -414,7 +414,7 @@ def test_a_ready_path_is_one_of_a_request(path: str) -> None:
 @pytest.mark.parametrize("container", [{}, {"command": []}, {"args": []}, {"image": "x", "ports": [{"name": "h2c"}]}])
 def test_an_app_without_a_command_is_told_so(container: dict[str, Any]) -> None:
     """Whatever else its container says."""
-    with pytest.raises(InvalidInput, match="has no command"):
+    with pytest.raises(InvalidInput, match="needs a command"):
         spec_of(changed("container", container))
 
 

@@ -150,7 +150,7 @@ def test_models_have_a_hubs_names(name: str) -> None:
 )
 def test_other_words_are_no_models(name: object) -> None:
     """Neither a path nor an option."""
-    with pytest.raises(InvalidInput, match="is not a name of a model"):
+    with pytest.raises(InvalidInput, match="is not a model name"):
         model_name(name)
 
 

@@ -137,7 +137,7 @@ def test_what_is_refused_is_told(box: Box) -> None:
 
 
 def test_a_browsers_token_that_tries_to_change_something(box: Box) -> None:
-    """It may only look."""
+    """It is read-only."""
     assert box.ask("app.stop", APP, token="browser") == "app stop: permission, by bob (uid 1001, token 5f0c1e)"
 
 

@@ -168,7 +168,7 @@ def test_a_fault_of_our_own_undoes_the_deploy_too(deploys: Deploys, monkeypatch:
     monkeypatch.setattr(deploys.machine.systemd, "start_pair", start_pair)
     assert str(fails(deploys)) == "unforeseen"
     assert deploys.left() == (1, "failed", "", "")
-    assert "fault of its own: RuntimeError" in deploys.store.app("a").revisions[-1].reason
+    assert "internal error in flyted: RuntimeError" in deploys.store.app("a").revisions[-1].reason
 
 
 def test_one_that_is_called_off_as_it_starts_is_undone(deploys: Deploys) -> None:

@@ -274,7 +274,7 @@ def test_an_app_whose_units_cannot_be_made_keeps_nobody_else_down(machine: Machi
 
     beside(machine, story)
     assert machine.active(web.socket) == "active"
-    assert f"{LIMIT >> 10} KiB is the limit" in machine.loop.failures[huge].reason
+    assert f"the limit is {LIMIT >> 10} KiB" in machine.loop.failures[huge].reason
 
 
 def test_an_app_whose_units_cannot_be_made_anew_keeps_those_that_it_has(machine: Machine) -> None:

@@ -67,7 +67,7 @@ def test_only_one_at_a_time_of_the_same_app() -> None:
     async def scenario() -> None:
         deploys = Deploys()
         first, other = await deploys.start(ONE), await deploys.start(OTHER)
-        with pytest.raises(Busy, match="a deploy of 'one' is under way already"):
+        with pytest.raises(Busy, match="a deploy of 'one' is already in progress"):
             await deploys.run(ONE)
         deploys.end.set()
         assert [await first, await other] == ["deployed", "deployed"]
@@ -85,7 +85,7 @@ def test_one_that_is_called_off_has_undone_what_it_began() -> None:
         task = await deploys.start(ONE)
         assert list(await asyncio.gather(deploys.end_it(ONE), deploys.end_it(ONE))) == [True, True]
         assert deploys.did == ["begun", "cancelled, called off: True", "undone"]
-        with pytest.raises(DeployFailed, match="deploy of app 'one' was called off"):
+        with pytest.raises(DeployFailed, match="deploy of app 'one' was cancelled"):
             await task
         assert task.cancelling() == 0
         deploys.end.set()
@@ -123,7 +123,7 @@ def test_a_deletion_that_still_waits_never_strikes_later(by_whom: str) -> None:
                 await deletion
         deploy = asyncio.create_task(deploys.run(ONE))
         if by_whom == "deploy":
-            with pytest.raises(Busy, match="nothing more was done to app 'one': somebody has served"):
+            with pytest.raises(Busy, match="the rest was cancelled for app 'one': it was served"):
                 await deletion
         deploys.end.set()
         assert await deploy == "deployed"

@@ -14,7 +14,7 @@ STOP_S = 30
 
 def serves(engine: Served, open_paths: Iterable[str]) -> None:
     """Serve has said which folder the model is taken from, which paths are open, and where."""
-    assert "model Qwen/Qwen3-0.6B is taken from /srv/models/tiny" in engine.said
+    assert "model Qwen/Qwen3-0.6B is read from /srv/models/tiny" in engine.said
     assert "public paths (its API key required): /v1" in engine.said
     assert set(open_paths) <= set(answer("app", "get", engine.app)["open_paths"])
     assert engine.url.startswith(f"https://{engine.app}.apps.localhost")

@@ -32,7 +32,7 @@ def sleeping(vllm: Served) -> bool:
 
 def test_what_it_is_is_said(vllm: Served) -> None:
     """That nothing is gained without a GPU; and which paths are open."""
-    assert "without a GPU vLLM gives no memory back" in vllm.said
+    assert "without a GPU vLLM frees no memory" in vllm.said
     assert "public paths (its API key required): /v1" in vllm.said
 
 

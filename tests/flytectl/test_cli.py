@@ -263,7 +263,7 @@ def test_ctrl_c_before_flyted_has_read_the_request(tmp_path) -> None:
             conn.recv(1, socket.MSG_PEEK)
             process.send_signal(signal.SIGINT)
             said = process.communicate(timeout=30)[1].decode()
-    assert (process.returncode, said) == (130, "interrupted: flyted had not taken this up yet, and will not\n")
+    assert (process.returncode, said) == (130, "interrupted before flyted began: nothing was done\n")
 
 
 def test_a_log_that_breaks_off_is_an_error(border, capsys) -> None:
@@ -327,7 +327,7 @@ def test_other_periods_are_refused(border, capsys, period: str) -> None:
     """Before the daemon is asked; never for ever by accident."""
     asked = border(result())
     assert cli.main(["token", "create", "--name", "ci", f"--expires={period}"]) == 2
-    assert "is no period" in capsys.readouterr().err
+    assert "is not a period" in capsys.readouterr().err
     assert asked.requests == []
 
 

@@ -92,7 +92,7 @@ def test_an_environment_gets_the_command_that_installs_into_it(no_uv, tmp_path):
 def test_a_system_python_without_the_sdk_is_left_out(no_uv):
     """Nothing can be installed into it, so nothing says so."""
     hint = install.the_sdk(Python("/usr/bin/python3.13", "option"), no_uv[0], FILE)
-    assert hint == "leave --python out to use the SDK of flytectl"
+    assert hint == "omit --python to use flytectl's own SDK"
 
 
 def test_a_script_block_is_named(no_uv):

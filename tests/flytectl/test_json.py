@@ -68,7 +68,7 @@ def test_errors_of_every_command_are_json_too(row: str, tmp_path, monkeypatch, c
 def test_an_option_before_the_next_word_is_no_option_of_it(capsys) -> None:
     """`token` is a command and the beginning of others."""
     assert cli.main(["token", "--json", "ls"]) == 2
-    assert "behind that word" in json.loads(capsys.readouterr().err)["error"]
+    assert "after that word" in json.loads(capsys.readouterr().err)["error"]
 
 
 SEVERAL = """

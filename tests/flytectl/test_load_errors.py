@@ -161,8 +161,8 @@ def test_sys_exit_at_import(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("import os\nos._exit(0)\n", "ended with status 0"),
-        ("import os\nos._exit(7)\n", "ended with status 7"),
+        ("import os\nos._exit(0)\n", "exited with status 0"),
+        ("import os\nos._exit(7)\n", "exited with status 7"),
         ("import os\nos.closerange(3, 1024)\n" + dedent(FASTAPI), "without an answer"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "was killed by SIGSEGV"),
     ],
@@ -184,7 +184,7 @@ def test_a_file_without_an_environment(tmp_path):
 def test_a_file_of_tasks_only(tmp_path):
     """What is missing is not an environment at module level, but a cluster."""
     error = user_failure(tmp_path, "import flyte\nenv = flyte.TaskEnvironment(name='work')\n")
-    assert f"app.py has tasks and no app: {NOT_HERE}" in error.message
+    assert f"app.py has tasks but no app: {NOT_HERE}" in error.message
 
 
 def test_an_unknown_environment_name(tmp_path):
@@ -255,7 +255,7 @@ def test_an_include_outside_of_the_root(tmp_path):
         ("missing.py", "there is no file"),
         ("folder.py", "is a folder"),
         ("app.txt", "not a Python file"),
-        ("my.app.py", "a dot parts packages"),
+        ("my.app.py", "a dot separates packages"),
         ("json.py", "would hide the module 'json'"),
         ("flyte.py", "would hide the module 'flyte'"),
     ],

@@ -116,7 +116,7 @@ def test_a_script_block_without_uv(tmp_path, monkeypatch):
     """uv is missing: said so, with the two ways on."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(pythons, "UV", tmp_path / "nothing")
-    with pytest.raises(InvalidInput, match="uv, which reads it, is not installed"):
+    with pytest.raises(InvalidInput, match="which needs uv, and uv is not installed"):
         choose(write(tmp_path, "app.py", BLOCK), None, caller())
 
 
@@ -165,7 +165,7 @@ def test_a_python_that_is_not_there(tmp_path):
 
 def test_a_program_that_is_no_python(tmp_path):
     """It ends without an answer: named, with how to try it."""
-    with pytest.raises(UserCodeFailed, match="/bin/true ended with status 0"):
+    with pytest.raises(UserCodeFailed, match="/bin/true exited with status 0"):
         load.run(tmp_path / "app.py", Python("/bin/true", "option"), caller(), [])
 
 
@@ -192,7 +192,7 @@ def test_an_environment_without_the_sdk(tmp_path, empty_environment, monkeypatch
     file = write(tmp_path, "app.py", FASTAPI)
     for python, words in (
         (choose(file, None, caller()), "deactivate"),
-        (Python(f"{empty_environment}/bin/python", "option"), "leave --python out"),
+        (Python(f"{empty_environment}/bin/python", "option"), "omit --python"),
         (Python(f"{empty_environment}/bin/python", "script"), '"flyte==2.12.1" to the dependencies'),
     ):
         with pytest.raises(SdkMissing) as caught:

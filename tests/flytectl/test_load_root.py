@@ -63,7 +63,7 @@ def bundled(monkeypatch, tmp_path_factory):
 
 def test_plain_root_is_refused(as_root):
     """Root without a user behind it: refused, with what to type."""
-    with pytest.raises(PermissionRefused, match="root does not import") as caught:
+    with pytest.raises(PermissionRefused, match="never imported as root") as caught:
         identity.to_become(None, {})
     assert "--as USER" in caught.value.hint
 

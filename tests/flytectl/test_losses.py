@@ -23,7 +23,7 @@ def test_what_is_lost_with_an_app() -> None:
     kept = {"data": {**DATA, "files": 1, "complete": False}, "known": False, "revisions": 0, "tokens": 0}
     said = losses.of_app("notes\x1b", kept, keep_data=False)
     assert said.startswith("  notes\\x1b: at least 11.7 KiB in 1 file, /var")
-    assert said.endswith("; kept from an app that is deleted already")
+    assert said.endswith("; left from a deleted app")
     never = {"data": None, "known": True, "revisions": 1, "tokens": 0}
     assert losses.of_app("notes", never, keep_data=False) == "  notes: 1 revision"
 
@@ -37,7 +37,7 @@ def test_where_the_data_is() -> None:
 def test_who_uses_a_secret() -> None:
     """Those that will not start again."""
     assert losses.of_secret({"key": "K", "apps": ["a", "p/d/b"]}) == (
-        "  K: used by a, p/d/b, which cannot start any more without it"
+        "  K: used by a, p/d/b, which cannot start again without it"
     )
     assert losses.of_secret({"key": "K", "apps": []}) == "  K: no app uses it"
 
@@ -60,7 +60,7 @@ def test_without_a_terminal_nothing_is_deleted(
         monkeypatch.setattr(sys, "stdin", nobody)
         assert cli.main(words.split(" ")) == 2
     said = capsys.readouterr().err
-    assert "no terminal to ask on: nothing was deleted" in said
+    assert "no terminal to confirm it on: nothing was deleted" in said
     assert f"hint: {typed}\n" in said
 
 

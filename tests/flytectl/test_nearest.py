@@ -33,7 +33,7 @@ def test_a_secret_of_the_whole_machine():
     """It has no scope to name."""
     there = [{"key": "API_KEY", "project": "", "domain": ""}]
     asked = {"key": "API_KEY", "project": "p", "domain": "d"}
-    assert suggestion(asked, LISTINGS["secret.get"], there) == "'API_KEY' is the whole machine's: no -p, no -d"
+    assert suggestion(asked, LISTINGS["secret.get"], there) == "'API_KEY' is machine-wide: omit -p and -d"
     assert suggestion({"key": "APIKEY"}, LISTINGS["secret.delete"], there) == "did you mean 'API_KEY'?"
 
 
@@ -51,4 +51,4 @@ def test_an_empty_list_names_its_scope(border, capsys):
     assert cli.main(["app", "ls", "-p", "nope"]) == 0
     assert "no apps in project 'nope', domain 'development'" in capsys.readouterr().err
     assert cli.main(["app", "ls", "--all"]) == 0
-    assert capsys.readouterr().err == "no apps; flytectl serve FILE makes one\n"
+    assert capsys.readouterr().err == "no apps; to serve one: flytectl serve FILE\n"

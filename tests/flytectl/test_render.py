@@ -221,7 +221,7 @@ def test_a_python_that_is_not_the_one_asked_for_is_told_once() -> None:
     image = {
         "python": "3.13.5",
         "asked": "3.12",
-        "note": "Python 3.12 could not be downloaded (why); 3.13 is used instead",
+        "note": "Python 3.12 could not be downloaded (why); using 3.13 instead",
     }
     assert f"3.13.5: {image['note']}" in render.app_details({**APP, "image": image}, colour=False)
     assert "3.13.5 (asked for 3.12)" in render.app_details({**APP, "image": {**image, "note": ""}}, colour=False)

@@ -161,7 +161,7 @@ def test_an_unchanged_app_is_active_at_once(gateway: Running) -> None:
 def test_two_deploys_of_one_app_wait_for_each_other(gateway: Running) -> None:
     """Flyted says "busy" to a second one: the client waits instead of seeing that."""
     turns: Iterator[list[dict[str, Any] | FlytedError]] = iter(
-        [[Busy("a deploy of 'hello' is under way already")], [{"result": {"app": app_map(), "changed": False}}]]
+        [[Busy("a deploy of 'hello' is already in progress")], [{"result": {"app": app_map(), "changed": False}}]]
     )
 
     def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
@@ -195,7 +195,7 @@ def test_each_state_has_its_word_in_flyte(gateway: Running, state: str, wanted: 
 
 def test_what_an_app_does_without_is_said_with_its_state(gateway: Running) -> None:
     """`flyte get app NAME` and the companion's last line show the message of the last condition."""
-    said = ["replicas=(0, 5): at most one replica runs here"]
+    said = ["replicas=(0, 5): flyted runs at most one replica"]
     gateway.flyted.answers("app.get", {"result": {"app": app_map(unmet=said), "spec": {}}})
     found = ask(apps(gateway).get, pb.GetRequest(app_id=app().metadata.id)).app
     assert last(found).message == f"Service is ready; note: {said[0]}"
@@ -374,7 +374,9 @@ def test_a_description_that_is_none_is_the_clients_fault(gateway: Running, spec:
         made.spec.MergeFrom(spec)
     else:
         made.spec.CopyFrom(spec)
-    with pytest.raises(ConnectError, match="has no command" if spec not in OUT_OF_RANGE else "out of range") as raised:
+    with pytest.raises(
+        ConnectError, match="needs a command" if spec not in OUT_OF_RANGE else "out of range"
+    ) as raised:
         create(gateway, made)
     assert raised.value.code is Code.INVALID_ARGUMENT
     assert gateway.flyted.verbs() == []
@@ -426,7 +428,7 @@ def handler(): return back.endpoint
         entry = tarfile.TarInfo("m.py")
         entry.size = len(code)
         tar.addfile(entry, io.BytesIO(code))
-    with pytest.raises(ConnectError, match=r"back\.endpoint.*apps reach no other app here") as raised:
+    with pytest.raises(ConnectError, match=r"back\.endpoint.*apps cannot reach each other") as raised:
         create(gateway, app(bundle(gateway, buffer.getvalue())))
     assert raised.value.code is Code.FAILED_PRECONDITION
     assert gateway.flyted.verbs() == []
@@ -486,7 +488,7 @@ def test_a_bad_name_is_refused(gateway: Running, name: str) -> None:
 def test_a_deleted_app_is_gone_before_its_deploy_has_heard_of_it(gateway: Running) -> None:
     """Flyted has called the deploy off; that it "failed" is not kept for the next one who asks."""
     held = Held(gateway)
-    held.end = DeployFailed("the deploy of app 'hello' was called off")
+    held.end = DeployFailed("the deploy of app 'hello' was cancelled")
     gateway.flyted.answers("app.get", NO_APP)
     gateway.flyted.answers("app.delete", {"result": {"app": app_map()}})
     create(gateway, app())

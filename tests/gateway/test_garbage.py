@@ -247,7 +247,7 @@ def test_what_is_not_here_is_said_in_a_sentence(gateway: Running) -> None:
     assert len(said) > 60
     for path, message in said.items():
         service, _, method = path.removeprefix("/").partition("/")
-        assert message == f"{service.rpartition('.')[2]}/{method} is not offered: {NOT_HERE}"
+        assert message == f"{service.rpartition('.')[2]}/{method} is not supported: {NOT_HERE}"
 
 
 WAITING = {"DeployTask"}  # see test_tasks_are_refused_after_the_apps_beside_them

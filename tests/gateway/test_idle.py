@@ -116,4 +116,4 @@ def test_a_gateway_that_cannot_keep_its_files_says_why(tmp_path: Path) -> None:
         )  # fmt: skip
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1, ended.stderr
-    assert ended.stderr.startswith(f"<3>flyted-gateway cannot keep its files in {tmp_path}/state: Not a directory;")
+    assert ended.stderr.startswith(f"<3>flyted-gateway cannot store its files in {tmp_path}/state: Not a directory;")

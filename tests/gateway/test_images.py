@@ -210,7 +210,7 @@ def test_a_fault_of_ours_in_a_build_is_told_as_one(gateway: Running, monkeypatch
     monkeypatch.setattr(
         gateway.parts.daemon, "call", lambda verb, *a, **k: (broken if verb == "image.build" else call)(verb, *a, **k)
     )
-    with pytest.raises(ConnectError, match="a fault of its own"):
+    with pytest.raises(ConnectError, match="internal error"):
         create(gateway, **given)
 
 

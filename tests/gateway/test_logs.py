@@ -71,7 +71,7 @@ def test_a_token_that_is_revoked_ends_the_stream(gateway: Running, monkeypatch: 
 
     def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
         yield event("only line")
-        gateway.flyted.answers("whoami", Unauthenticated("this token is not valid (any more)"))
+        gateway.flyted.answers("whoami", Unauthenticated("this token is not valid, or no longer valid"))
         for _ in range(300):
             time.sleep(0.1)
             yield {"event": {"kind": "progress", "text": ""}}

@@ -141,7 +141,7 @@ def test_a_login_is_passed_on_at_the_port_that_the_browser_knows(gateway: Runnin
 
 def test_a_code_that_is_used_up_is_explained(gateway: Running) -> None:
     """No cookie."""
-    gateway.flyted.anonymous("login.redeem", Unauthenticated("this login link was used already, or is too old"))
+    gateway.flyted.anonymous("login.redeem", Unauthenticated("this login link has been used already or has expired"))
     answer = go(gateway, "/login?code=abc")
     assert (answer.status, "used already" in answer.text, answer.cookies) == (401, True, [])
 

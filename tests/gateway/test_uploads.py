@@ -267,4 +267,4 @@ def test_who_may_only_look_gets_no_address(gateway: Running) -> None:
     with pytest.raises(ConnectError) as caught:
         locate(gateway)
     assert caught.value.code is Code.PERMISSION_DENIED
-    assert "may only look" in caught.value.message
+    assert "is read-only" in caught.value.message

@@ -56,7 +56,7 @@ def test_the_inventory_is_asked_anew_each_time(tmp_path: Path) -> None:
         (b"nonsense\n", "not JSON"),
         (b"[" * 500_000 + b"\n", "not JSON"),
         (b"[]\n", "not a map"),
-        (b"{}\n", "makes no sense"),
+        (b"{}\n", "malformed"),
         (b"x" * (2 << 20), "does not answer"),
     ],
 )

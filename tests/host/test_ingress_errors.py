@@ -21,10 +21,10 @@ pytestmark = [pytest.mark.slow, needs_haproxy]
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
 BROKE_OFF, INVALID = (
-    "broke off before it had answered",
-    "gave an answer that is not valid HTTP or has too large headers",
+    "closed the connection before it answered",
+    "gave an answer that is not valid HTTP or has headers that are too large",
 )
-NO_H2 = ", or does not speak HTTP/2 at a port named h2c"
+NO_H2 = ", or does not speak HTTP/2 on a port named h2c"
 SEE = "its operator can see why: flytectl app get a"
 
 

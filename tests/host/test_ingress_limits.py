@@ -13,7 +13,7 @@ from tests.host.haproxy import A, Machine, apply, exchange, needs_haproxy, one, 
 
 pytestmark = [pytest.mark.slow, needs_haproxy]
 
-WORDS = f"431: the headers of this request are too large: {MOST_BYTES} bytes and {MOST_FIELDS} fields are the most\n"
+WORDS = f"431: the headers of this request are too large: {MOST_BYTES} bytes and {MOST_FIELDS} fields are the limit\n"
 
 
 def by_http2(box: Machine, *more: tuple[bytes, bytes]) -> bytes:
@@ -85,7 +85,7 @@ def test_a_client_that_stops_sending_is_not_told_that_its_http_is_wrong(box):
     with box.connect() as connection:
         said = exchange(connection, f"POST /hold HTTP/1.1\r\nHost: {A}\r\nContent-Length: 9\r\n\r\nhalf".encode(), 2)
     app.release.set()
-    assert said == b"" or parsed(said)[::2] == (408, "this request broke off, came too slowly or is not valid HTTP\n")
+    assert said == b"" or parsed(said)[::2] == (408, "this request was incomplete, too slow or not valid HTTP\n")
 
 
 def test_the_log_names_the_host_once(box):

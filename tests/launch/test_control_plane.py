@@ -81,7 +81,7 @@ def test_what_needs_a_control_plane_fails_at_once_with_the_reason(app: App, way:
 
 def test_the_address_of_an_app_is_refused_with_the_reason(app: App) -> None:
     """What flytectl and the gateway did not see in the code (contract/endpoints.py)."""
-    assert "an app here reaches no other app, so the endpoint of one is nothing to it" in app.get("/endpoint")[1]
+    assert "apps cannot reach each other, so an app cannot use another's endpoint" in app.get("/endpoint")[1]
 
 
 def test_an_app_without_the_sdk_does_not_import_it(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def no_file(unit: Unit) -> None:
         ("env:K", remove, "s0 did not arrive"),
         ("env:K", empty, "s0 is empty"),
         ("env:K", cut, "12 bytes arrived, not 13"),
-        ("env:K", swap, "another value arrived"),
+        ("env:K", swap, "the value that arrived is not"),
         ("env:K", no_sums, "checksums) did not arrive"),
         ("env:K", bad_sums, "checksums) is damaged"),
         ("env:K", odd_sums, "checksums) is damaged"),

@@ -53,4 +53,4 @@ def test_an_app_may_start_programs(
     app = running(unit.start(bundle(tmp_path, {"p.py": text}), ["python", "p.py"]))
     assert app.wait() == 78
     assert app.out == "http://postgres:5432\n"
-    assert "would show secret K to everybody" in app.err
+    assert "would show secret K to all users" in app.err

@@ -108,7 +108,7 @@ def test_a_proxy_that_cannot_be_started_ends_the_app(
     )
     app = running(start(make_unit(), tmp_path, port, text))
     assert app.wait() == 75, app.err
-    assert f"the app cannot start: requests cannot be led to port {port}: [Errno 11] Resource" in app.err
+    assert f"the app cannot start: requests cannot be forwarded to port {port}: [Errno 11] Resource" in app.err
 
 
 def test_without_a_proxy_requests_go_nowhere_so_the_app_ends(
@@ -123,4 +123,4 @@ def test_without_a_proxy_requests_go_nowhere_so_the_app_ends(
     )
     app = running(start(make_unit(), tmp_path, port, text)).ready()
     assert app.wait() == 0
-    assert "systemd-socket-proxyd has ended (-9), so the app is stopped" in app.err
+    assert "systemd-socket-proxyd exited (-9): stopping the app" in app.err

@@ -32,7 +32,7 @@ def routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_network_without_a_way_out_is_not_begun_in(routes: Path, rows: str) -> None:
     """The app gives up after its time, in words that are looked for, and may be started again."""
     routes.write_text(HEAD + rows)
-    with pytest.raises(Refused, match="its network was not there") as refused:
+    with pytest.raises(Refused, match="its network was not ready") as refused:
         network.await_way_out(0.05)
     assert refused.value.status == EX_TEMPFAIL
 

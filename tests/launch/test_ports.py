@@ -179,7 +179,7 @@ def test_a_program_may_not_pass_a_secret_on_to_another(
     unit = make_unit(secrets={"s0": ("env:AUTH", CANARY.encode())})
     app = running(start_script(unit, tmp_path, port, script, "$AUTH"))
     assert app.wait() == 78
-    assert "program 'echo' would show secret AUTH to everybody in its arguments" in app.err
+    assert "program 'echo' would show secret AUTH to all users in its arguments" in app.err
     assert CANARY not in app.err + app.out
     allowed = running(start_script(unit, tmp_path, port, script, "$AUTH", more=("--secret-in-argv", "yes")))
     allowed.wait()
@@ -200,15 +200,15 @@ def test_no_secret_that_the_program_prints_reaches_the_journal(
     assert app.wait() == 4
     assert app.out == "out ***\nchild ***\nno newline ***"
     assert app.err.startswith("{'api_key': '***'}\nend\n")
-    assert app.err.endswith("the program ended with status 4 and never listened\n")
+    assert app.err.endswith("the program exited with status 4 and never listened\n")
     assert CANARY not in app.out + app.err
 
 
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
-        (("--exit", "3"), 3, "the program ended with status 3 and never listened"),
-        (("--exit", "0"), 0, "the program ended with status 0 and never listened"),
+        (("--exit", "3"), 3, "the program exited with status 3 and never listened"),
+        (("--exit", "0"), 0, "the program exited with status 0 and never listened"),
         (("--no-such",), 2, "unrecognized arguments"),
     ],
 )
@@ -229,7 +229,7 @@ def test_an_error_is_told_as_one_whatever_it_leaves_behind(
     options = parse(["--app", "a", "--port", "8080", "--quoted", "p"])
     supervisor = Supervisor(options, 2, 3, Notifier(None), Log([]))
     assert supervisor._program_ended(1) == 1
-    assert "the program ended with status 1 and never listened" in capfd.readouterr().err
+    assert "the program exited with status 1 and never listened" in capfd.readouterr().err
     assert supervisor._program_ended(0) == 78
     assert "left 1 process(es) in the background" in capfd.readouterr().err
 
@@ -239,7 +239,7 @@ def test_a_signal_is_told(make_unit: MakeUnit, running: Keep, tmp_path: Path, po
     app = running(start(make_unit(), tmp_path, port)).ready()
     os.kill(program_and_proxy(app)[0], signal.SIGKILL)
     assert app.wait() == 137
-    assert "the program was ended by signal SIGKILL" in app.err
+    assert "the program was terminated by signal SIGKILL" in app.err
 
 
 def test_a_proxy_that_dies_ends_the_program(make_unit: MakeUnit, running: Keep, tmp_path: Path, port: int) -> None:
@@ -247,7 +247,7 @@ def test_a_proxy_that_dies_ends_the_program(make_unit: MakeUnit, running: Keep, 
     app = running(start(make_unit(), tmp_path, port)).ready()
     os.kill(program_and_proxy(app)[1], signal.SIGKILL)
     assert app.wait() == 0
-    assert "systemd-socket-proxyd has ended" in app.err
+    assert "systemd-socket-proxyd exited" in app.err
 
 
 def test_a_stop_finishes_what_is_in_flight_and_leaves_the_rest_to_the_next_start(

@@ -86,7 +86,7 @@ def test_another_program_with_a_secret_argument_is_refused(make_unit: MakeUnit, 
     unit = make_unit(secrets={"s0": ("env:AUTH", b"CANARY")})
     app = running(unit.start(code(tmp_path), fserve("main:env", args=("sh", "-c", "id", "$AUTH"))))
     assert app.wait() == 78
-    assert "would show secret AUTH to everybody" in app.err
+    assert "would show secret AUTH to all users" in app.err
     assert "CANARY" not in app.err
 
 
@@ -113,7 +113,7 @@ def test_a_line_for_a_shell_names_no_secret(make_unit: MakeUnit, running: Keep, 
     unit = make_unit(secrets={"s0": ("env:AUTH", b"CANARY-VALUE")})
     app = running(unit.start(code(tmp_path), fserve("main:env", args=("true", "&&", "echo", named))))
     assert app.wait() == 78
-    assert "would show secret AUTH to everybody" in app.err
+    assert "would show secret AUTH to all users" in app.err
     assert "CANARY" not in app.out + app.err
 
 

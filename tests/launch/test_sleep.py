@@ -124,7 +124,7 @@ def test_what_does_not_wake_is_started_anew(start: Callable[..., App], bad: str)
         client.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert app.unit.notice().startswith("STOPPING=1")
         assert app.wait() == 0
-        assert "vLLM did not wake up: POST /wake_up answers 500; it is started anew" in app.err
+        assert "vLLM did not wake up: POST /wake_up answers 500; it is restarted" in app.err
         app.unit.listener.settimeout(5)
         held, _ = app.unit.listener.accept()
         with held:
@@ -138,7 +138,7 @@ def test_a_program_that_dies_in_its_sleep_is_told(start: Callable[..., App]) -> 
     assert put_to_sleep(app).startswith("STATUS=asleep")
     os.kill(pid, signal.SIGKILL)
     assert app.wait() == 137
-    assert "ended by signal SIGKILL" in app.err
+    assert "terminated by signal SIGKILL" in app.err
 
 
 def test_an_app_that_was_not_asked_to_sleep_so_ignores_the_signal(start: Callable[..., App]) -> None:
@@ -155,9 +155,9 @@ def test_an_app_that_was_not_asked_to_sleep_so_ignores_the_signal(start: Callabl
         (b"", "POST /sleep?level=1 is not answered in HTTP"),
         (b"SSH-2.0\r\n", "POST /sleep?level=1 is not answered in HTTP"),
         (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "POST /sleep?level=1 answers 401"),
-        (b"HTTP/1.1 200 OK\r\n\r\nnot json", "/is_sleeping answers what is not understood"),
-        (b"HTTP/1.1 200 OK\r\n\r\n[]", "/is_sleeping answers what is not understood"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps({"is_sleeping": False}).encode(), "/is_sleeping does not say so"),
+        (b"HTTP/1.1 200 OK\r\n\r\nnot json", "/is_sleeping gives an unknown answer"),
+        (b"HTTP/1.1 200 OK\r\n\r\n[]", "/is_sleeping gives an unknown answer"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps({"is_sleeping": False}).encode(), "/is_sleeping does not confirm it"),
         (None, "POST /sleep?level=1: no answer in time"),
     ],
 )

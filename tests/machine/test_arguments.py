@@ -34,7 +34,7 @@ def test_a_line_for_a_shell_is_run_by_one() -> None:
     forget_apps("arg-shell")  # it is said when a revision is made
     words = ["mkdir -p $HOME/www && cd $HOME/www && echo from a shell >x.txt && exec python -m http.server ${P:-8080}"]
     done = alice("flytectl", "serve", write("arg-shell", words))
-    assert "run by sh, as on a Flyte cluster, because of &&" in done.stderr
+    assert "sh runs its args, as on a Flyte cluster, because of &&" in done.stderr
     url = answer("app", "get", "arg-shell")["url"]
     assert curl(f"{url}/x.txt") == (200, "from a shell\n")
 
@@ -43,7 +43,7 @@ def test_what_a_shell_would_show_or_cannot_read_is_refused_at_serve() -> None:
     """A revision that cannot be is none: the app keeps what it had, which is nothing."""
     secret = 'flyte.Secret("ARG_KEY", as_env_var="ARG_KEY")'
     for words, said in (
-        (["python", "port_server.py", "--key=$ARG_KEY", "&&", "true"], "show secret ARG_KEY to everybody"),
+        (["python", "port_server.py", "--key=$ARG_KEY", "&&", "true"], "show secret ARG_KEY to all users"),
         (["python", "port_server.py", "it's"], "a quote that is not closed"),
         (["python", "port_server.py", "--key=$NO_SUCH"], "no secret or variable NO_SUCH"),
         (["/usr/bin/busybox", "httpd", "--x=$ARG_KEY"], "would show secret ARG_KEY"),

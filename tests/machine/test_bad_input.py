@@ -76,7 +76,7 @@ def secret(key: str, value: str, *scope: str) -> Iterator[None]:
         ("import no_such_package_at_all\n", [], 3, "no_such_package_at_all"),
         ("def inner():\n    raise ValueError('mine')\n\ninner()\n", [], 3, r"in inner\n.*ValueError: mine"),
         ("x = 1\n", [], 3, "no app environment"),
-        ("import sys\nsys.exit(0)\n", [], 3, "ends the program"),
+        ("import sys\nsys.exit(0)\n", [], 3, "exits when it is imported"),
         ("import os\nos._exit(0)\n", [], 3, "without an answer"),
         (None, ["nothing"], 3, r"no environment 'nothing'(.|\n)*hint: it has: env \(bad\)"),
     ],

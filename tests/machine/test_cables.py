@@ -105,7 +105,7 @@ def test_the_last_address_is_given_out_and_then_it_is_said() -> None:
     """A router with few ports."""
     found = stage("plan.LAST = 4\nresult = [app(1) for _ in range(4)]")
     assert [number for number, _why in found] == [3, 4, 2, 0]
-    assert "no address left: 3 apps" in found[3][1]
+    assert "no address is left: 3 apps" in found[3][1]
 
 
 def test_what_is_closed_is_refused_at_once() -> None:

@@ -47,7 +47,7 @@ def called_off(process: subprocess.Popen[str]) -> None:
     """Who waits for the deploy is told what became of it."""
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 8, said
-    assert f"the deploy of app '{APP}' was called off: somebody has stopped or deleted the app" in said
+    assert f"the deploy of app '{APP}' was cancelled: the app was stopped or deleted" in said
 
 
 def gone() -> None:
@@ -105,7 +105,7 @@ def test_a_new_revision_is_called_off_by_a_stop() -> None:
         alice("flytectl", "app", "stop", APP)
         called_off(process)
     assert (state(APP), units()) == ("stopped", "")
-    assert answer("app", "get", APP)["last_failure"]["reason"] == "its deploy was called off"
+    assert answer("app", "get", APP)["last_failure"]["reason"] == "its deploy was cancelled"
     assert curl(url)[0] == 503
     alice("flytectl", "app", "start", APP)
     assert "old" in curl(url)[1]
@@ -176,7 +176,7 @@ def test_a_deletion_that_was_given_up_erases_nothing_later() -> None:
             deletion.send_signal(signal.SIGINT)
             said = deletion.communicate(timeout=60)[0]
         assert deletion.returncode == 130
-        assert "the app is stopped, not deleted" in said
+        assert "the app is stopped but not deleted" in said
         assert serve(APP, at_start=KEEPS) == url
         assert request.wait(60) == 0
     keeps_its_files(url)
@@ -191,6 +191,6 @@ def test_who_serves_an_app_calls_its_deletion_off() -> None:
         alice("flytectl", "app", "start", APP)
         said = deletion.communicate(timeout=60)[0]
         assert deletion.returncode == 5, said
-        assert "somebody has served or started it again meanwhile" in said
+        assert "it was served or started again meanwhile" in said
         assert request.wait(60) == 0
     keeps_its_files(url)

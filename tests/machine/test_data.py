@@ -183,7 +183,7 @@ def test_what_an_app_keeps_is_shown_and_deleted_when_asked_for() -> None:
     assert set(written(serve("2")).values()) == {3}
     alice("flytectl", "app", "delete", "--yes", "--keep-data", APP)
     said = asked("y", f"flytectl app delete {APP}")
-    assert "kept from an app that is deleted already" in said
+    assert "left from a deleted app" in said
     assert not STATE.exists()
     refused("flytectl", "app", "delete", "--yes", APP, status=4)
 

@@ -63,7 +63,7 @@ def test_bad_settings_are_told_by_every_command(user: str) -> None:
         (("127.0.0.1", "::1"), True, "open to this machine only"),
         (("0.0.0.0",), True, "on 0.0.0.0: open to your network"),
         (("192.168.50.1", "127.0.0.1"), True, "on 192.168.50.1, 127.0.0.1: open to your network"),
-        (("192.168.50.1",), None, "not to this machine's own loopback"),
+        (("192.168.50.1",), None, "not on this machine's loopback"),
     ],
 )
 def test_whom_the_ingress_is_open_to(addresses: tuple[str, ...], ok: bool | None, words: str) -> None:
@@ -78,7 +78,7 @@ def test_names_below_another_domain_are_the_networks_matter() -> None:
     assert "libnss-myhostname" in names_hint("apps.localhost")
     hint = names_hint("apps.home.lan")
     assert "libnss" not in hint
-    assert "let *.apps.home.lan lead to an address of this machine" in hint
+    assert "point *.apps.home.lan to an address of this machine" in hint
 
 
 @pytest.mark.parametrize(

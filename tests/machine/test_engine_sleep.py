@@ -181,7 +181,7 @@ def test_it_is_refused_where_it_cannot_be() -> None:
     assert "--idle sleep is for apps that run vLLM" in said
     for path in ("/sleep", "/collective_rpc", "/"):
         said = refused("flytectl", "serve", "--idle", "sleep", "--open-path", path, write("sleepy-not"), status=2)
-        assert "cannot go with --idle sleep" in said
+        assert "cannot be combined with --idle sleep" in said
     done = by("alice", "flytectl", "serve", "--idle", "sleep:3", write("sleepy-not"))
     assert (done.returncode, "give stop, sleep or sleep:2" in done.stderr) == (2, True)
 
@@ -201,7 +201,7 @@ def test_what_does_not_sleep_is_stopped_and_what_does_not_wake_is_started_anew()
     assert asks(url)["pid"] != pid
     assert time.monotonic() - began < 25  # it is not waited for until systemd loses patience
     log = alice("flytectl", "logs", "sleepy-bad", "-n", "50").stdout
-    assert "vLLM did not wake up: POST /wake_up answers 500; it is started anew" in log
+    assert "vLLM did not wake up: POST /wake_up answers 500; it is restarted" in log
 
 
 def test_a_new_revision_replaces_one_that_sleeps() -> None:

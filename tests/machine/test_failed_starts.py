@@ -103,9 +103,9 @@ def falls_back(url: str, at_start: str, said: str) -> str:
 @pytest.mark.parametrize(
     ("at_start", "said", "reason"),
     [
-        (RAISES, "cannot go on", "it exited with status 1 at its start"),
-        (EXITS, "last words", "it ended without an error before it served anything"),
-        (KILLED, "last words", "it was ended by signal KILL"),
+        (RAISES, "cannot go on", "it exited with status 1 during its start"),
+        (EXITS, "last words", "it exited without an error before it was ready"),
+        (KILLED, "last words", "it was terminated by signal KILL"),
     ],
     ids=["raises", "exits 0", "is killed"],
 )
@@ -117,7 +117,7 @@ def test_a_new_revision_that_dies(at_start: str, said: str, reason: str, served:
 def test_a_start_that_prints_without_end_still_says_why() -> None:
     """journald would drop its last lines and flyted's; the gap is told, and what stands around it is there."""
     shown = fails(FIRST, CHATTY, "the real reason")
-    assert "it exited with status 1 at its start: RuntimeError: the real reason" in shown
+    assert "it exited with status 1 during its start: RuntimeError: the real reason" in shown
     lines = alice("flytectl", "logs", FIRST, "-n", "200").stdout
     assert re.search(r"flyted: \d{5,6} lines of output were dropped", lines)
     assert "loading shard 149999" in lines
@@ -127,7 +127,7 @@ def test_a_start_that_prints_without_end_still_says_why() -> None:
 def test_the_exception_of_a_start_up_is_the_reason_and_not_that_it_failed() -> None:
     """uvicorn's last line says only that."""
     shown = fails(FIRST, LIFESPAN, "no model")
-    assert "at its start: RuntimeError: no model at /srv/m" in shown
+    assert "during its start: RuntimeError: no model at /srv/m" in shown
     alice("flytectl", "app", "delete", "--yes", FIRST)
 
 
@@ -137,7 +137,7 @@ def test_a_crash_after_the_start_is_told_as_one() -> None:
     curl(f"{url}/die", "--http1.1")  # by HTTP/2 HAProxy 2.6 has curl ask again and again: that is a failed app
     until(lambda: answer("app", "get", FIRST)["reason"] != "")
     reason = answer("app", "get", FIRST)["reason"]
-    assert reason == "its last run ended with status 7; the next request starts it again"
+    assert reason == "its last run exited with status 7; the next request starts it again"
     alice("flytectl", "app", "delete", "--yes", FIRST)
 
 
@@ -161,14 +161,14 @@ def test_a_secret_that_is_gone_at_a_wake_is_named() -> None:
 def test_a_new_revision_that_never_listens(served: str, impatient: int) -> None:
     """It is given up when ``start_timeout`` is over; the message names that time, and the last lines are shown."""
     shown = falls_back(served, HANGS, "last words")
-    assert f"it did not serve within {impatient} s: last words" in shown
+    assert f"it was not ready within {impatient} s: last words" in shown
     failure = answer("app", "get", APP)["last_failure"]
-    assert f"it did not serve within {impatient} s" in failure["reason"]
+    assert f"it was not ready within {impatient} s" in failure["reason"]
 
 
 def test_a_first_revision_that_never_gets_ready(impatient: int) -> None:
     """An app whose own start-up never ends: nothing keeps running; it can be looked at, and deleted."""
-    assert f"it did not serve within {impatient} s" in fails(FIRST, NEVER_UP, "last words")
+    assert f"it was not ready within {impatient} s" in fails(FIRST, NEVER_UP, "last words")
     app = answer("app", "get", FIRST)
     assert (app["state"], app["units"]) == ("failed", [])
     alice("flytectl", "app", "delete", "--yes", FIRST)

@@ -171,8 +171,8 @@ def test_another_apps_address_is_refused_before_it_is_served() -> None:
         + "\nfront = FastAPIAppEnvironment(name='field-front', app=FastAPI(), image=image, depends_on=[env])\n"
         + "@front.app.get('/ask')\ndef ask():\n    return env.endpoint\n"
     )
-    assert "(env.endpoint): apps reach no other app here" in refused("flytectl", "serve", file, status=2)
-    assert "apps reach no other app here" in sdk_refused("serve", "field_back.py", "front")
+    assert "(env.endpoint): apps cannot reach each other" in refused("flytectl", "serve", file, status=2)
+    assert "apps cannot reach each other" in sdk_refused("serve", "field_back.py", "front")
     alice("flytectl", "serve", file, "env")
     assert variables("field-back")
     assert by("alice", "flytectl", "app", "get", "field-front").returncode == 4
@@ -183,7 +183,7 @@ def test_what_may_fail_in_the_code_is_said_when_it_is_served() -> None:
     file = write("field-calls")
     path = Path("/home/alice", file)
     path.write_text(path.read_text() + "\n@app.get('/run')\ndef run():\n    return flyte.run(print)\n")
-    note = "its code calls flyte.run: that fails when it is called"
+    note = "its code calls flyte.run, which will fail"
     assert f"note: {note}" in alice("flytectl", "serve", file).stderr
     assert note in answer("app", "get", "field-calls")["unmet"][0]
 

@@ -216,7 +216,7 @@ def test_one_that_waits_is_seen_and_can_be_called_off() -> None:
     assert curl(holder)[0] == 200
     with busy("gpu-holds"), running("curl", "-sS", second):
         until(lambda: bool(answer("gpu", "ls")["waiting"]))
-        assert "waits for a GPU: needs 1 × GPU" in answer("app", "get", "gpu-waits")["reason"]
+        assert "waiting for a GPU: needs 1 × GPU" in answer("app", "get", "gpu-waits")["reason"]
         alice("flytectl", "app", "stop", "gpu-waits")
         until(lambda: not answer("gpu", "ls")["waiting"], 3 * WAIT_S)
         assert list(holders(L40S)) == ["gpu-holds"]
@@ -268,7 +268,7 @@ def test_memory_that_does_not_come_back_is_given_to_nobody() -> None:
     for name in ("gpu-next",):
         assert cuda(serve(name)) != leaky
     assert device(leaky)["holders"][0]["used_bytes"] == 9000 << 20
-    until(lambda: "has not come back; its GPU is given to nobody" in journal("flyted"))
+    until(lambda: "was not released, so its GPU stays reserved" in journal("flyted"))
     assert finding("gpu memory")["ok"] is False
     has(TWO)
     assert cuda(url) == leaky
@@ -291,7 +291,7 @@ def test_what_is_left_of_an_app_is_killed() -> None:
         assert device(L40S)["state"] == "returning"
         until(lambda: device(L40S)["state"] == "free")
         assert not Path(f"/proc/{child}").exists()
-        assert "what is left of it is killed" in journal("flyted")
+        assert "killing its remaining processes" in journal("flyted")
     finally:
         shutil.rmtree(drop_in.parent)
 
@@ -332,7 +332,7 @@ def test_a_model_that_is_too_large_is_told_in_words() -> None:
         ")\n",
     )
     said = refused("flytectl", "serve", file, status=8)
-    assert "the GPU's memory is not enough for the model" in said
+    assert "the GPU has too little memory for the model" in said
     until(lambda: {device(L40S)["state"], device(TWIN)["state"]} == {"free"})
     shutil.rmtree("/home/alice/vllm")
 

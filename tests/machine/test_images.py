@@ -151,7 +151,7 @@ def test_a_source_package_changes_no_other_image(packages: tuple[Path, tuple[str
         assert report["Read-only file system"] > 4 * 10
         assert json.loads((IMAGES / own / "image.json").read_text())["built"] == ["evil==1.0"]
         assert not (IMAGES / own / ".uv").exists()
-        assert any("apart from other images" in line for line in said)
+        assert any("isolated from other images" in line for line in said)
     finally:
         for digest in (victim, own):
             shutil.rmtree(IMAGES / digest, ignore_errors=True)
@@ -179,9 +179,9 @@ def test_two_apps_that_need_one_new_image_share_its_build() -> None:
         said = [lines_of(client) for client in clients]
         assert [client.wait(300) for client in clients] == [0, 0], said
     until(lambda: all("https://" in lines[-1] for lines in said))
-    first, second = sorted(said, key=lambda lines: any("is being built already" in line for line in lines))
+    first, second = sorted(said, key=lambda lines: any("is already being built" in line for line in lines))
     assert any(line.startswith("building the image of images-") for line in first)
-    assert any(re.search(r"the image of images-\w+ is being built already; waiting for that", line) for line in second)
+    assert any(re.search(r"the image of images-\w+ is already being built; waiting for it", line) for line in second)
     for lines in (first, second):
         assert any(re.search(r"flyted-build: image \w+ is ready", line) for line in lines), lines
     digests = {image_of(name)["hash"] for name in names}
@@ -250,11 +250,11 @@ def test_an_existing_environment_is_used() -> None:
 @pytest.mark.parametrize(
     ("folder", "status", "words"),
     [
-        ("/opt/is-not-there", 4, "no Python environment: bin/python: No such file"),
-        ("/opt/empty", 4, "no Python environment: bin/python: No such file"),
+        ("/opt/is-not-there", 4, "is not a Python environment: bin/python: No such file"),
+        ("/opt/empty", 4, "is not a Python environment: bin/python: No such file"),
         ("/opt/has$in", 2, "has '$' in its name"),
         ("/opt/has;in", 2, "has ';' in its name"),
-        ("/home/alice/env", 2, "apps do not see home folders"),
+        ("/home/alice/env", 2, "apps cannot see home folders"),
     ],
 )
 def test_a_folder_that_cannot_be_an_environment_is_refused(folder: str, status: int, words: str) -> None:

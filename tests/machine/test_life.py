@@ -232,7 +232,7 @@ def test_an_app_that_cannot_wake_is_a_503_and_its_operator_sees_why() -> None:
     until(lambda: state("life-broken") == "failed")
     status, body = curl(url)
     assert (status, body) == (503, '503: "life-broken" cannot serve now; ' + WHY)
-    assert said.startswith(('502: "life-broken" broke off before', body))
+    assert said.startswith(('502: "life-broken" closed the connection before', body))
     assert said.endswith(WHY)
     tables = Path("/run/flyted/ingress").glob("*.map")
     assert not [table for table in tables if "the disk is on fire" in table.read_text()]

@@ -178,7 +178,7 @@ def test_it_comes_back_when_the_proxy_dies() -> None:
     until(lambda: proxy not in processes_or_none(service))
     until(lambda: show(service, "ActiveState") in ("inactive", "failed"))
     assert curl(url)[0] == 200
-    assert "systemd-socket-proxyd has ended" in alice("flytectl", "logs", "port-load", "-n", "50").stdout
+    assert "systemd-socket-proxyd exited" in alice("flytectl", "logs", "port-load", "-n", "50").stdout
 
 
 def processes_or_none(service: str) -> dict[int, str]:
@@ -227,8 +227,8 @@ def test_a_wrong_port_is_told_while_it_starts() -> None:
     [
         (("--port", "9000"), "nothing listens on port 8080, but the program does on 9000"),
         (("--late", "100"), "nothing listens on port 8080"),
-        (("--exit", "3"), "it exited with status 3 at its start: .*the program ended with status 3"),
-        (("--exit", "0"), "the program ended with status 0 and never listened"),
+        (("--exit", "3"), "it exited with status 3 during its start: .*the program exited with status 3"),
+        (("--exit", "0"), "the program exited with status 0 and never listened"),
         (("--fork",), "left 1 process.* in the background: it has to stay in the foreground"),
         (("--no-such-option",), "it exited with status 2"),
     ],
@@ -277,14 +277,14 @@ def test_a_secret_argument_of_another_program_is_refused_unless_it_is_allowed() 
     words = ["/usr/bin/busybox", "httpd", "-f", "-p", "8080", "-r", "$PORT_KEY"]
     file = write("port-open", words, secrets=wanted)
     said = refused("flytectl", "serve", file, status=2)
-    assert "would show secret PORT_KEY to everybody" in said
+    assert "would show secret PORT_KEY to all users" in said
     assert "--allow-secret-in-argv" in said
     start = "['/usr/bin/busybox', 'httpd', '-f', '-p', '8080', '-r', *sys.argv[1:]]"
     give("passes_on.py", f"import subprocess, sys\nsubprocess.run({start})\n")
     file = write("port-passes", ["python", "passes_on.py", "$PORT_KEY"], secrets=wanted, include=("passes_on.py",))
     done = by("alice", "flytectl", "serve", file)
     assert done.returncode == 8
-    assert "would show secret PORT_KEY to everybody in its arguments" in done.stderr
+    assert "would show secret PORT_KEY to all users in its arguments" in done.stderr
     assert SEARCH.in_command_lines() == []
     assert CANARY not in done.stderr + done.stdout
     assert curl(users.serve(file, "--allow-secret-in-argv"))[0] in (200, 404)

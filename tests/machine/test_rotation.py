@@ -142,7 +142,7 @@ def test_the_unit_is_confined() -> None:
 def test_it_is_for_root() -> None:
     """A member of the group cannot."""
     before = identity()
-    assert "is for root" in refused("flytectl", "secret", "rotate", status=6)
+    assert "requires root" in refused("flytectl", "secret", "rotate", status=6)
     assert identity() == before
 
 

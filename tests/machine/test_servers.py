@@ -102,7 +102,7 @@ def test_a_start_has_the_time_that_it_was_given() -> None:
     file = write(ELSEWHERE, "server-late")
     late = by("alice", "flytectl", "serve", "--start-timeout", "8s", "--ready-path", "/ready", file)
     assert late.returncode != 0
-    assert "did not serve within 8 s" in late.stderr
+    assert "was not ready within 8 s" in late.stderr
     serve(write(THREAD, "server-late"), "--start-timeout", "90", "--ready-path", "/ready")
     app = answer("app", "get", "server-late")
     assert (app["ready_path"], app["start_timeout_s"]) == ("/ready", 90.0)

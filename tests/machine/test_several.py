@@ -93,7 +93,7 @@ def test_a_circle_is_refused_whole() -> None:
     before = everything()
     body = SEVERAL + "several_base.add_dependency(several_top)\n"
     said = refused("flytectl", "serve", file(body), status=2)
-    circle = r"depends_on goes in a circle: (several-\w+ → ){3}several-\w+"
+    circle = r"depends_on is circular: (several-\w+ → ){3}several-\w+"
     assert re.search(circle, said), said
     assert everything() == before
 

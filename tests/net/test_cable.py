@@ -15,7 +15,7 @@ def test_only_who_holds_the_routers_namespace_is_taken(monkeypatch: pytest.Monke
     """While the router begins its processes are in the machine's own network: no cable may go there."""
     monkeypatch.setattr(cable, "_LOOKS", 2)
     monkeypatch.setattr(cable, "_listed", lambda: ["4194304", str(os.getpid())])
-    with pytest.raises(Failed, match="does not run"):
+    with pytest.raises(Failed, match="is not running"):
         cable.router()
     with subprocess.Popen([plan.HOLD, "60"]) as holder:
         monkeypatch.setattr(cable, "_listed", lambda: [str(os.getpid()), str(holder.pid)])

@@ -38,16 +38,16 @@ def test_what_means_the_same_as_on_a_cluster_is_served(words: tuple[str, ...]) -
     ("words", "error", "said"),
     [
         (("p", "it's"), InvalidInput, "a quote that is not closed"),
-        (("p", "$NOPE"), InvalidInput, "name $NOPE, and the app has no secret or variable NOPE"),
+        (("p", "$NOPE"), InvalidInput, "use $NOPE, and the app has no secret or variable NOPE"),
         (("p", "--key=${NOPE}"), InvalidInput, "no secret or variable NOPE"),
-        (("p", "$(K)"), Unsupported, "Kubernetes puts a value in place of $(K)"),
+        (("p", "$(K)"), Unsupported, "Kubernetes would replace $(K) with a value"),
         (("cd", "/x;", "p", "--key=$K"), InvalidInput, "its args need a shell (;), and a program"),
-        (("p", "--key", "${K:-none}"), InvalidInput, "secret K to everybody"),
+        (("p", "--key", "${K:-none}"), InvalidInput, "secret K to all users"),
         (("/usr/bin/p", "--key=x$K"), InvalidInput, "program '/usr/bin/p' would show secret K"),
         (
             ("cd /srv &&", "vllm", "serve", "m", "--api-key", "x"),
             Unsupported,
-            "which of the paths of vLLM its key guards",
+            "cannot tell which paths of vLLM its key protects",
         ),
         (("cd /srv &&", "/opt/bin/llama-server", "-m", "x"), Unsupported, "llama.cpp"),
     ],
@@ -87,8 +87,8 @@ def test_variables_of_the_image_and_of_parameters_are_known() -> None:
     ("words", "said"),
     [
         (("p", "a b"), "argument 'a b' is not one word for a shell"),
-        (("p", "a", "&&", "q"), "run by sh, as on a Flyte cluster, because of &&"),
-        (("p", "'--key=$K'"), "$K is within quotes, so the program gets it itself"),
+        (("p", "a", "&&", "q"), "sh runs its args, as on a Flyte cluster, because of &&"),
+        (("p", "'--key=$K'"), "$K is within quotes, so the program gets this text"),
         (("p", "\\$K"), "$K is within quotes"),
     ],
 )
@@ -102,4 +102,4 @@ def test_usual_arguments_need_no_words() -> None:
     assert list(notes(args("p", "--key=$K", "$PLAIN", "x"))) == []
     assert list(notes(spec(command=("p", "$HOME")))) == []
     (said,) = notes(spec(command=("p", "--key=${K}"), secrets=KEY))
-    assert "gets ${K} itself" in said
+    assert "gets the text ${K}" in said

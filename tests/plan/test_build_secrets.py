@@ -100,7 +100,7 @@ def test_variables_of_indexes_are_let_through(name: str) -> None:
 
 def test_a_file_is_no_secret_of_pip_packages() -> None:
     """uv reads none; the message has the line that works."""
-    with pytest.raises(Unsupported, match="as a file"):
+    with pytest.raises(Unsupported, match="is a file"):
         recipe_from_spec(image({"key": "netrc", "mountRequirement": "FILE"}))
 
 

@@ -218,7 +218,7 @@ def test_memory_that_is_coming_back_is_waited_for() -> None:
         decision = place(wanted(), there, Table((lease(app, "a", ended=5.0),), {unit(app): 9.0}))
         assert isinstance(decision, Wait)
         assert decision.evict == ()
-        assert "has not come back" in decision.why
+        assert "is not released yet" in decision.why
 
 
 def test_the_waiting_one_is_told_the_arithmetic() -> None:

@@ -117,7 +117,7 @@ def test_variables_are_what_flytes_own_builder_makes_of_them(data: st.DataObject
 
 def test_variables_of_a_layer_that_name_each_other_are_refused() -> None:
     """Which one is first is not known; a chain of any length is no such case."""
-    with pytest.raises(Unsupported, match="'A', 'B' name each other"):
+    with pytest.raises(Unsupported, match="'A', 'B' refer to each other"):
         recipe_from_spec(spec({"env": {"envVariables": {"A": "$B", "B": "x$A", "C": "$A"}}}))
     chain = {f"V{n:03}": f"$V{n + 1:03}" for n in range(200)}
     assert dict(env_of(recipe_from_spec(spec({"env": {"envVariables": {**chain, "V200": "x"}}})), "/i"))["V000"] == "x"
@@ -128,7 +128,7 @@ def test_variables_that_grow_with_each_other_are_refused() -> None:
     doubling = {f"V{n:02}": f"$V{n - 1:02}$V{n - 1:02}" for n in range(1, 16)}
     with pytest.raises(InvalidInput, match="'V13' of the image becomes too long"):
         recipe_from_spec(spec({"env": {"envVariables": {"V00": "x", **doubling}}}))
-    with pytest.raises(InvalidInput, match="300 variables; 256 is the limit"):
+    with pytest.raises(InvalidInput, match="300 variables; the limit is 256"):
         recipe_from_spec(
             spec(
                 *({"env": {"envVariables": {f"V{n}": "x"}}} for n in range(50)),

@@ -12,8 +12,8 @@ def test_more_than_the_machine_has_is_said() -> None:
     """On a cluster such an app would wait for a larger machine; what it really needs nobody knows."""
     said = list(notes(spec(memory_bytes=900 << 30, cpu_cores=64.0), MACHINE))
     assert said == [
-        "memory=900.0 GiB is more than this machine has (24.0 GiB): it limits nothing",
-        "cpu=64 is more than this machine has (2): it limits nothing",
+        "memory=900.0 GiB is more than this machine has (24.0 GiB): it has no effect",
+        "cpu=64 is more than this machine has (2): it has no effect",
     ]
     assert list(notes(spec(memory_bytes=24 << 30, cpu_cores=2.0), MACHINE)) == []
     assert list(notes(spec(), Capacity(1 << 30, 1))) == []  # the default of flyted is nobody's wish
@@ -30,6 +30,6 @@ def test_the_open_paths_of_an_engine_are_counted_not_listed() -> None:
 
 def test_what_the_file_does_not_get_is_said() -> None:
     """In the words of the border where the file was read."""
-    assert list(notes(spec(unmet=("replicas=(0, 5): at most one replica runs here",)), MACHINE)) == [
-        "replicas=(0, 5): at most one replica runs here"
+    assert list(notes(spec(unmet=("replicas=(0, 5): flyted runs at most one replica",)), MACHINE)) == [
+        "replicas=(0, 5): flyted runs at most one replica"
     ]

@@ -25,7 +25,7 @@ def test_a_network_that_cannot_be_made_is_the_reason() -> None:
     refused = own(f"flyted: the app cannot start: {NOT_THERE}")
     assert lacks_network([systemd("Starting a"), refused, systemd(EXITED.format("75/TEMPFAIL"))])
     assert not lacks_network([systemd("Starting a"), systemd("Started a"), own(NOT_THERE)])
-    cable = own(f"flyted-net: {ROUTER} does not run")
+    cable = own(f"flyted-net: {ROUTER} is not running")
     said = network_reason([own("no tap"), systemd("flyted-net.service: Failed with result 'exit-code'."), cable])
     assert "no tap" in said
     assert "--no-egress" in said
@@ -34,27 +34,30 @@ def test_a_network_that_cannot_be_made_is_the_reason() -> None:
 
 
 EXITED = "flyted-app-a-r1-0.service: Main process exited, code=exited, status={}"
-ENDED = "flyted: the program ended with status 1 and never listened"
+ENDED = "flyted: the program exited with status 1 and never listened"
 
 
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ([own("ImportError: no x"), systemd(EXITED.format("1/FAILURE"))], "status 1 at its start: ImportError: no x"),
+        (
+            [own("ImportError: no x"), systemd(EXITED.format("1/FAILURE"))],
+            "status 1 during its start: ImportError: no x",
+        ),
         (
             [own("No such file: 'x.py'"), own(ENDED), systemd(EXITED.format("1/FAILURE"))],
-            "at its start: No such file: 'x.py'; the program ended with status 1 and never listened",
+            "during its start: No such file: 'x.py'; the program exited with status 1 and never listened",
         ),
         (
             [own("flyted: its port is taken"), own(ENDED), systemd(EXITED.format("1/FAILURE"))],
-            "at its start: its port is taken; the program ended with status 1 and never listened",
+            "during its start: its port is taken; the program exited with status 1 and never listened",
         ),
-        ([systemd("u: Failed with result 'timeout'.")], "did not serve within 300 s"),
-        ([systemd("u: Failed with result 'protocol'.")], "ended without an error"),
-        ([systemd("u: Failed with result 'oom-kill'.")], "more memory than its limit"),
+        ([systemd("u: Failed with result 'timeout'.")], "was not ready within 300 s"),
+        ([systemd("u: Failed with result 'protocol'.")], "exited without an error"),
+        ([systemd("u: Failed with result 'oom-kill'.")], "exceeded its memory limit"),
         ([systemd("u: Main process exited, code=killed, status=9/KILL")], "signal KILL"),
-        ([systemd(EXITED.format("243/CREDENTIALS"))], "secrets could not be handed over"),
-        ([systemd(EXITED.format("0/SUCCESS"))], "ended before it served"),
+        ([systemd(EXITED.format("243/CREDENTIALS"))], "secrets could not be passed to it"),
+        ([systemd(EXITED.format("0/SUCCESS"))], "exited before it was ready"),
         ([], "systemd could not start it"),
     ],
 )
@@ -72,7 +75,7 @@ def test_the_newest_run_counts() -> None:
 def test_a_crash_later_on_is_not_one_at_the_start() -> None:
     """The app had served: that it came up is no reason, and is not quoted as one."""
     lines = [own("INFO:     Application startup complete."), systemd(EXITED.format("3/NOTIMPLEMENTED"))]
-    assert reason_of(lines, 300, started=True) == "it exited with status 3 after it had started"
+    assert reason_of(lines, 300, started=True) == "it exited with status 3 after its start"
     assert reason_of([systemd("u: Failed with result 'timeout'.")], 300, started=True).startswith("systemd")
 
 
@@ -83,7 +86,7 @@ def test_what_was_ended_from_outside_is_told_by_where_it_was() -> None:
         own("INFO: loading shard 3 of 9"),
         systemd("u: Failed with result 'timeout'."),
     ]
-    assert reason_of(lines, 300) == "it did not serve within 300 s: INFO: loading shard 3 of 9"
+    assert reason_of(lines, 300) == "it was not ready within 300 s: INFO: loading shard 3 of 9"
 
 
 def test_an_apps_words_are_cleaned_and_bounded() -> None:
@@ -98,7 +101,7 @@ def test_an_apps_words_are_cleaned_and_bounded() -> None:
     [
         (
             ("Main process exited, code=killed, status=9/KILL", "Failed with result 'oom-kill'."),
-            "memory than its limit",
+            "its memory limit",
         ),
         (
             ("Main process exited, code=exited, status=7/NOTRUNNING", "Failed with result 'exit-code'."),

@@ -80,7 +80,7 @@ def test_a_start_that_waits_for_a_gpu_says_so() -> None:
     """What it needs, what is there and who holds it."""
     waits = GpuFacts(waits={A1.service: "needs 1 × GPU"})
     seen = facts(app(), units=pair(A1, "activating"), gpu=waits)
-    assert state_of(app(), seen) == (AppState.STARTING, "waits for a GPU: needs 1 × GPU")
+    assert state_of(app(), seen) == (AppState.STARTING, "waiting for a GPU: needs 1 × GPU")
     assert state_of(app(), facts(app(), units=pair(A1, "active"), gpu=waits)) == (AppState.RUNNING, "")
 
 

@@ -93,7 +93,7 @@ class Grants:
             try:
                 moment = await self._look()
             except FlytedError as error:
-                log.error("the ingress's table of tokens: %s", error.message)  # noqa: TRY400
+                log.error("cannot update the ingress's table of tokens: %s", error.message)  # noqa: TRY400
             await self._clock.wait(moment, self._news)
 
     async def _look(self) -> float | None:
@@ -101,7 +101,7 @@ class Grants:
         try:
             self.sweep()
         except FlytedError as error:  # the disk refuses it; whose token has ended must be told all the same
-            log.error("old tokens stay for now: %s", error.message)  # noqa: TRY400
+            log.error("cannot remove expired tokens yet: %s", error.message)  # noqa: TRY400
         if self.wanted() != self._told:
             await self._tell()
         now = time.time()

@@ -67,7 +67,9 @@ class Logins:
         uid = call.actor.uid
         user = people.name_of(uid)
         if not people.may_operate(uid, user):
-            raise PermissionRefused(f"{user} is not in group 'flyted' (any more)", hint="sudo adduser $USER flyted")
+            raise PermissionRefused(
+                f"{user} is not, or no longer, in group 'flyted'", hint="sudo adduser $USER flyted"
+            )
         made = self._new(uid, user, "", LINK_LIFE_S)
         return {**made, "url": f"https://{GATEWAY_HOST}{self._suffix()}/login?code={made['code']}"}
 
@@ -95,7 +97,7 @@ class Logins:
         """
         code = self._codes.pop(digest(call.args["code"]), None)
         if code is None or code.until <= time.monotonic() or code.app_id != call.args["app_id"]:
-            raise Unauthenticated("this login link was used already, or is too old", hint="flytectl login")
+            raise Unauthenticated("this login link has been used already or has expired", hint="flytectl login")
         call.about.owner = code.uid, code.user
         call.about.tell(app=filter(None, [code.app_id]))
         life, name = LIFE_S[BROWSER], ""

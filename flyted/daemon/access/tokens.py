@@ -69,7 +69,7 @@ class Tokens:
             found = None
         if found is None or not counts(found, time.time()) or not people.may_operate(found.uid, found.user):
             raise Unauthenticated(
-                "a valid token is needed" if not token else "this token is not valid (any more)", hint=_HINT
+                "a valid token is required" if not token else "this token is not valid, or no longer valid", hint=_HINT
             )
         with contextlib.suppress(HostFailure):  # a full disk keeps nobody out
             self._table.used(newly_used([found], {found.digest: time.time()}))
@@ -87,7 +87,7 @@ class Tokens:
         uid, user = owner
         if not people.may_operate(uid, user):
             raise PermissionRefused(
-                f"user {user} is not in group 'flyted' (any more): a token would open nothing",
+                f"user {user} is not, or no longer, in group 'flyted': a token would give no access",
                 hint="sudo adduser $USER flyted",
             )
         self._grants.sweep()
@@ -114,7 +114,7 @@ class Tokens:
         with contextlib.suppress(NotFound):
             if counts(self._table.find(token.digest), time.time()):
                 return
-        raise Unauthenticated("this login is over", hint="flytectl login")
+        raise Unauthenticated("this login has ended", hint="flytectl login")
 
     async def whoami(self, call: Call) -> dict[str, Any]:
         """Return who calls, and with which rights."""
@@ -142,13 +142,13 @@ class Tokens:
         if _NAME.fullmatch(args["name"]) is None:
             raise InvalidInput(f"token name {shown(args['name'])} is not valid", hint="use 1-64 of A-Z, a-z, 0-9, _.-")
         if not 1 <= life <= LONGEST_S:
-            raise InvalidInput("a token lives for 1 second to 366 days", hint="--expires 90d")
+            raise InvalidInput("a token's lifetime must be 1 second to 366 days", hint="--expires 90d")
         uid, user = call.actor.uid, people.name_of(call.actor.uid)
         self._grants.sweep()
         same = [t for t in self._table.all() if t.uid == uid and t.kind == NAMED and t.name == args["name"]]
         if any(counts(t, time.time()) for t in same):
             raise AlreadyExists(
-                f"you have a token '{args['name']}' already", hint=f"flytectl token revoke {args['name']}"
+                f"you already have a token '{args['name']}'", hint=f"flytectl token revoke {args['name']}"
             )
         call.about.tell(name=args["name"])
         app_id = self._app_id(args) if args["app"] else ""
@@ -180,7 +180,7 @@ class Tokens:
         found = self._named(word, actor)
         own = [t for t in found if t.uid == actor.uid] or found
         if not own:
-            raise NotFound(f"there is no token {shown(word[:16])} of yours", hint="flytectl token ls")
+            raise NotFound(f"you have no token {shown(word[:16])}", hint="flytectl token ls")
         if len(own) > 1:
             raise InvalidInput(f"several users have a token '{own[0].name}'", hint="flytectl token revoke ID")
         return own[0]

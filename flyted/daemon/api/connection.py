@@ -63,7 +63,7 @@ class Connection:
                 self._hold(request.bulk)
                 bulk = await self._exactly(request.bulk)
         except TimeoutError as error:
-            raise ProtocolMismatch(f"no whole request within {REQUEST_TIME_S:.0f} s") from error
+            raise ProtocolMismatch(f"no complete request within {REQUEST_TIME_S:.0f} s") from error
         finally:
             self.asked = True
         if self._waits_no_more():
@@ -106,7 +106,7 @@ class Connection:
 
     def _hold(self, size: int) -> None:
         if not self._may_hold(self, size):
-            raise Busy("the requests that you have open at flyted are too long together", hint="try again later")
+            raise Busy("your open requests to flyted are too large together", hint="try again later")
         self.held += size
 
     async def _exactly(self, size: int) -> bytes:
@@ -121,7 +121,7 @@ class Connection:
                 raise ClientGone from error
             self._fds += fds
             if flags & socket.MSG_CTRUNC or len(self._fds) > _MAX_FDS:
-                raise ProtocolMismatch("too many descriptors came with a request")
+                raise ProtocolMismatch("a request carries too many file descriptors")
             if not chunk:
                 raise ClientGone
             data += chunk

@@ -108,7 +108,7 @@ class Control:
             raise
         except Exception:
             log.exception("a verb failed")
-            fault = FlytedError("flyted has a fault of its own", hint="journalctl -u flyted -n 50, and report it")
+            fault = FlytedError("internal error in flyted", hint="journalctl -u flyted -n 50, and report it")
             await connection.send_frame(wire.error_frame(fault))
         else:
             await connection.send({"result": result})
@@ -141,7 +141,7 @@ class Control:
         """
         if self._owner is None:
             if request.token:
-                raise InvalidInput("a token came to the control socket, where the kernel says who calls")
+                raise InvalidInput("the control socket takes no tokens: the kernel identifies the caller")
             return connection.actor
         verb = self._verbs.get(request.verb)
         return NOBODY if verb is not None and verb.anonymous else self._owner(request.token)
@@ -153,7 +153,7 @@ class Control:
         if verb is None or door not in verb.doors:
             raise InvalidInput(
                 f"flyted knows no verb {shown(request.verb)} on this socket",
-                hint="install flytectl of flyted's version",
+                hint="install flytectl and flyted of the same version",
             )
         return verb
 
@@ -162,13 +162,13 @@ def _check_right(name: str, verb: Verb, actor: Actor) -> None:
     if actor is NOBODY or verb.right in actor.rights:
         return
     if actor.token is not None:
-        raise PermissionRefused(f"this token may not do {name}", hint="flytectl token create --help")
-    raise PermissionRefused(f"{name} is for root", hint="use sudo")
+        raise PermissionRefused(f"this token does not permit {name}", hint="flytectl token create --help")
+    raise PermissionRefused(f"{name} requires root", hint="use sudo")
 
 
 def _check_admitted(connection: Connection) -> None:
     if connection.refused:
-        raise Busy(connection.refused, hint="end one (flytectl logs -f is one), or try again later")
+        raise Busy(connection.refused, hint="end one (such as flytectl logs -f), or try again later")
 
 
 async def _until_gone(connection: Connection, verb: Verb, call: Call) -> dict[str, Any]:

@@ -98,7 +98,9 @@ class Verb:
         wanted = {**self.args, **({"bulk": int} if self.bulk else {})}
         for name in sorted(set(args) ^ set(wanted)):
             known = "is missing" if name in wanted else "is not known"
-            raise InvalidInput(f"argument {shown(name)} {known}", hint="install flytectl of flyted's version")
+            raise InvalidInput(
+                f"argument {shown(name)} {known}", hint="install flytectl and flyted of the same version"
+            )
         for name, kind in wanted.items():
             if type(args[name]) is not kind:
                 raise InvalidInput(f"argument {name} must be {kind.__name__}")

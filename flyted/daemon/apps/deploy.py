@@ -107,7 +107,7 @@ class Deploy:
             if found is None:
                 raise NotFound(f"there is no app '{app}'", hint="flytectl app ls")
             if found.current is None:
-                raise InvalidInput(f"app '{app}' has never come up", hint="flytectl serve its file again")
+                raise InvalidInput(f"app '{app}' has never been ready", hint="flytectl serve its file again")
             await self._start_again(found, emit)
 
     async def _serve(self, spec: AppSpec, fd: int | None, emit: Emit, by: str) -> tuple[StoredApp, bool]:
@@ -164,7 +164,7 @@ class Deploy:
         if total > SECRETS_LIMIT:
             raise InvalidInput(
                 f"the secrets of app '{spec.key}' are {total >> 10} KiB together; the limit is 900 KiB",
-                hint="store large data as files of the app, and what opens them as secret",
+                hint="keep large data in encrypted files, and store only their keys as secrets",
             )
         return found
 
@@ -219,7 +219,7 @@ class Deploy:
             why = await self._start(replica, emit)
         except asyncio.CancelledError:
             if self.turns.called_off(app):  # else flyted ends, and its next start clears up
-                await self._undo(replica, "its deploy was called off")
+                await self._undo(replica, "its deploy was cancelled")
             raise
         except Exception as error:
             await self._undo(replica, _reason(error))
@@ -291,7 +291,7 @@ def _reason(error: Exception) -> str:
     """Return why a revision failed; control.py logs what an error that is not in our tree says."""
     if isinstance(error, FlytedError):
         return error.message
-    return f"flyted has a fault of its own: {type(error).__name__}"
+    return f"internal error in flyted: {type(error).__name__}"
 
 
 async def _tell_new(said: dict[str, None], status: str, emit: Emit) -> None:

@@ -54,12 +54,12 @@ class Turns:
         """
         while (other := self._turns.get(app)) is not None:
             if not other.ends:
-                raise Busy(f"a deploy of '{app}' is under way already", hint="wait for it, or look: flytectl app get")
+                raise Busy(f"a deploy of '{app}' is already in progress", hint="wait for it, or see flytectl app get")
             if other.final:
                 raise Busy(f"app '{app}' is being deleted", hint="try again in a moment")
             await _call_off(other)
         error = DeployFailed(
-            f"the deploy of app '{app}' was called off: somebody has stopped or deleted the app",
+            f"the deploy of app '{app}' was cancelled: the app was stopped or deleted meanwhile",
             hint="flytectl serve its file again",
         )
         async with self._held(app, _new(ends=False), error):
@@ -82,7 +82,7 @@ class Turns:
         turn = _new(ends=True)
         turn.interrupts = interrupts
         error = Busy(
-            f"nothing more was done to app '{app}': somebody has served or started it again meanwhile",
+            f"the rest was cancelled for app '{app}': it was served or started again meanwhile",
             hint=f"flytectl app get {app.name}",
         )
         async with self._held(app, turn, error):

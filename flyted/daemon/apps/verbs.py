@@ -152,7 +152,7 @@ class Apps:
         self._tell(call, call.app)
         app = self._app(call.app)
         if app.wanted != "started" or app.serving is None:
-            raise InvalidInput(f"app '{app.key}' does not run", hint=f"flytectl app start {app.key.name}")
+            raise InvalidInput(f"app '{app.key}' is not running", hint=f"flytectl app start {app.key.name}")
         if app.current is not None and app.current.spec.min_replicas > 0:
             raise InvalidInput(f"app '{app.key}' has replicas=(1, 1): it never sleeps", hint="use replicas=(0, 1)")
         replica = Replica(app.key.id, app.serving)
@@ -212,7 +212,7 @@ class Apps:
         if uid != 0 and not may_have(self._followers, uid, FOLLOWED):
             own = self._followers[uid]
             said = f"you follow {own} log{'s' * (own > 1)} already" if own else "too many users follow logs"
-            raise Busy(f"{said}, the most there may be now", hint="end one, or read what is there: flytectl logs NAME")
+            raise Busy(f"{said}, the current limit", hint="end one, or read the log without -f: flytectl logs NAME")
         self._followers[uid] += uid != 0
         try:
             yield

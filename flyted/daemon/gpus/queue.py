@@ -19,7 +19,7 @@ class Waiting:
     ask: Ask
     since: float
     answer: asyncio.Future[bytes]
-    why: str = "its turn has not come yet"
+    why: str = "other starts are ahead of it"
 
     @property
     def unit(self) -> str:

@@ -50,10 +50,10 @@ class GpuReturn:
     async def _prove(self, lease: Lease) -> None:
         if await self._came_back(lease):
             return
-        log.warning("%s has ended and holds GPU memory: what is left of it is killed", lease.unit)
+        log.warning("%s has ended but still holds GPU memory: killing its remaining processes", lease.unit)
         self._units.kill(lease.unit)
         if not await self._came_back(lease):
-            log.error("GPU memory of %s has not come back; its GPU is given to nobody: flytectl gpu ls", lease.unit)
+            log.error("the GPU memory of %s was not released, so its GPU stays reserved: flytectl gpu ls", lease.unit)
 
     async def _came_back(self, lease: Lease) -> bool:
         for pause in LOOKS_S:
@@ -70,5 +70,5 @@ class GpuReturn:
                 self._table.drop(lease.unit)
                 self._changed()
                 return True
-            log.info("%s of %s has not come back yet", human_bytes(missing), lease.unit)
+            log.info("%s of %s is not released yet", human_bytes(missing), lease.unit)
         return False

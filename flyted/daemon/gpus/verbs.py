@@ -64,6 +64,6 @@ def _stuck(inventory: Inventory, facts: Facts) -> list[Finding]:
     for lease in facts.gpu.leases:
         left = gpu_lease.left(lease, inventory) if lease.ended_at is not None else 0
         if left:
-            detail = f"{human_bytes(left)} of app {lease.app_id} have not come back: its GPU is given to nobody"
+            detail = f"{human_bytes(left)} of app {lease.app_id} are not released: its GPU stays reserved"
             found.append(("gpu memory", False, detail, "flytectl gpu ls; nvidia-smi --gpu-reset when nothing uses it"))
     return found

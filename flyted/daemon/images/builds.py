@@ -80,7 +80,7 @@ async def run(
         settings = dataclasses.replace(settings, addresses=closed, output_fd=pipe)
         end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, others))
         if end == UnitEnd("exit-code", EX_APART):
-            await emit("progress", text="code of a package runs in this build: going on apart from other images")
+            await emit("progress", text="this build runs code of a package: continuing isolated from other images")
             end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, apart=True))
             if end.status:  # a build apart cannot remove its own folder
                 quiet = dataclasses.replace(settings, output_fd=None)

@@ -107,7 +107,7 @@ class Images:
                 )
                 self.building[digest] = running
             else:
-                await emit("progress", text=f"{what} is being built already; waiting for that")
+                await emit("progress", text=f"{what} is already being built; waiting for it")
         return await running.watched(emit)
 
     async def _built(self, recipe: Recipe, digest: str, what: str, emit: Emit) -> ImageFact:
@@ -187,8 +187,8 @@ def _check_build(spec: AppSpec, recipe: Recipe) -> None:
     if shape is not None and (build := gpu_build_of(recipe, shape.engine)):
         raise Unsupported(
             f"not supported on this machine: {build} in the image of app '{spec.key}' is a build for GPUs, "
-            "and without one it does not start",
-            hint="give an environment with a build for processors: flytectl serve FILE --cpu --python-env DIR",
+            "which does not start without one",
+            hint="use an environment with a build for CPUs: flytectl serve FILE --cpu --python-env DIR",
         )
 
 
@@ -197,7 +197,7 @@ def _check_program(spec: AppSpec) -> None:
     name, package = program_of(spec)
     if name and not Path(spec.python_env, "bin", name).exists():
         raise InvalidInput(
-            f"{spec.python_env} has no program {name}, which app '{spec.key}' is started with",
+            f"{spec.python_env} has no program {name}, which starts app '{spec.key}'",
             hint=f"/usr/lib/flyted/bin/uv --system-certs pip install --python {spec.python_env} {package}",
         )
 
@@ -205,7 +205,7 @@ def _check_program(spec: AppSpec) -> None:
 def _given(path: str) -> ImageFact:
     if path.startswith(_HOMES):
         raise InvalidInput(
-            f"apps do not see home folders, so {path} cannot be their environment",
+            f"apps cannot see home folders, so {path} cannot be their environment",
             hint=f"make one elsewhere: sudo python3 -m venv /opt/{Path(path).name}",
         )
     python = Path(path, "bin/python")

@@ -52,7 +52,7 @@ class ImageSweep:
                 for build in list(self.images.building.values()):
                     await build.over()
         except (FlytedError, OSError) as error:
-            log.warning("unused images stay for now: %s", error)
+            log.warning("cannot remove unused images yet: %s", error)
 
     async def _swept(self) -> bool:
         """Delete unused images and return ``True``; return ``False`` while one is being built."""

@@ -65,7 +65,7 @@ async def hold(units: Units, listen: Listen) -> None:
     result = await units.start_socket(INGRESS_SOCKET, ingress_socket(listen))
     if result != "done":
         raise HostFailure(
-            f"nobody can listen on ports {listen.https_port} and {listen.http_port} for the ingress: {result}",
+            f"cannot listen on ports {listen.https_port} and {listen.http_port} for the ingress: {result}",
             hint=f"journalctl -u {INGRESS_SOCKET} -n 5; ss -ltnp",
         )
     if ran:

@@ -71,7 +71,7 @@ class Tls:
                 await self._give()
                 due = self._leaf.due() if self._leaf is not None else None
             except FlytedError as error:
-                log.error("the ingress's certificate: %s", error.message)  # noqa: TRY400
+                log.error("cannot replace the ingress's certificate: %s", error.message)  # noqa: TRY400
                 due = time.time() + _AGAIN_S
             await self._clock.wait(due)
 
@@ -100,10 +100,10 @@ class Tls:
         self._vault.put_internal(_numbered(_KEY, number), made.key_pem)
         self._vault.put_internal(_numbered(_CERT, number), made.cert_pem)
         if number == 1:
-            log.info("made a local certificate authority for %s", self._base_domain)
+            log.info("created a local certificate authority for %s", self._base_domain)
         else:
             log.warning(
-                "made another local certificate authority for %s, since none of those before it can sign now: "
+                "created another local certificate authority for %s, since no earlier one can sign now: "
                 "every client has to trust it (flytectl ca install)", self._base_domain,
             )  # fmt: skip
         return made

@@ -44,7 +44,7 @@ class Credentials:
                 conn, address = await loop.sock_accept(self._listener)
             except OSError as error:
                 self._room.release()
-                log.error("the credential socket cannot accept: %s", error)  # noqa: TRY400
+                log.error("cannot accept connections on the credential socket: %s", error)  # noqa: TRY400
                 await asyncio.sleep(1)  # out of descriptors: some are closed meanwhile
                 continue
             except BaseException:
@@ -62,7 +62,7 @@ class Credentials:
                 async with asyncio.timeout(SEND_S):
                     await asyncio.get_running_loop().sock_sendall(conn, value)
             except (OSError, TimeoutError) as error:
-                log.warning("a credential for %s was not taken: %s", shown(address), error or "too slow")
+                log.warning("cannot send a credential to %s: %s", shown(address), error or "too slow")
 
     def _wanted(self, conn: socket.socket, address: object) -> tuple[str, str] | None:
         """Return the unit and the credential's id, or ``None`` for a peer that gets nothing whatever it asks for."""

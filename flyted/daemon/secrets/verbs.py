@@ -119,7 +119,7 @@ class Secrets:
             except FlytedError as error:
                 failed.append(f"{name}: {error.message}")
         if failed:
-            raise FlytedError(f"the secret is stored, but not every app took it: {'; '.join(failed)}")
+            raise FlytedError(f"the secret is stored, but not every app was restarted with it: {'; '.join(failed)}")
         return rolled
 
 

@@ -50,7 +50,7 @@ class Place:
         name = self.filename
         if not 0 < len(name) <= NAME_LENGTH or not name.isprintable() or "/" in name or name in (".", ".."):
             raise InvalidInput(
-                f"file name {shown(name)} is not valid", hint="use 1-200 characters that can be printed, without '/'"
+                f"file name {shown(name)} is not valid", hint="use 1-200 printable characters, without '/'"
             )
 
     @property
@@ -72,7 +72,7 @@ def place_of(url: str) -> Place:
     parts = url.removeprefix(SCHEME).split("/")
     if not url.startswith(SCHEME) or len(parts) != 4:
         raise InvalidInput(
-            f"{shown(url)} is not a file that was uploaded here",
+            f"{shown(url)} was not uploaded to this machine",
             hint="a dry run uploads nothing, and flyte.serve sends the app all the same: flyte.deploy(dry_run=True)",
         )
     return Place(*parts)
@@ -100,7 +100,7 @@ class Blobs:
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path)
                 return Blob(path, path.suffix.removeprefix("."))
-        raise NotFound(f"{place.filename} is not here (any more)")
+        raise NotFound(f"{place.filename} is not, or no longer, on this machine")
 
     def has(self, place: Place) -> bool:
         """Report whether the file of a place is stored."""
@@ -123,7 +123,7 @@ class Blobs:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > limit:
-                    raise InvalidInput(f"an upload is at most {limit} bytes long here")
+                    raise InvalidInput(f"an upload must be at most {limit} bytes long")
                 md5.update(chunk)
                 sha256.update(chunk)
                 new.file.write(chunk)

@@ -51,13 +51,13 @@ def _check_platform(asked: list[str]) -> None:
     if asked and own not in asked:
         raise Unsupported(
             f"the image is for {', '.join(map(shown, asked))}; this machine is {own}",
-            hint="drop platform= of the image",
+            hint="remove platform= from the image",
         )
 
 
 def _files(context: Path | None, wanted: set[str]) -> dict[str, str]:
     if context is None:
-        raise InvalidInput("the files that the image names were not sent")
+        raise InvalidInput("the files that the image refers to were not sent")
     found: dict[str, str] = {}
     try:
         data = inflate(_small(context, CONTEXT_BYTES, "the image's files"), CONTEXT_BYTES)

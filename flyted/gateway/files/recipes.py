@@ -14,7 +14,7 @@ from flyted.contract.names import GATEWAY_HOST, shown
 from flyted.gateway.files.whole import oldest, replace, stored
 
 KEPT = 500
-CURE = "drop registry= of the image: there is none here"
+CURE = "remove registry= from the image: flyted has no registry"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 GUESS = "localhost:30000/"
 """Flyte 2.10 puts this before a name if the endpoint has "localhost" in it; the user has not named a registry."""

@@ -65,9 +65,9 @@ class Signer:
         try:
             body, mac = (_bytes(part) for part in word.split("."))
         except (ValueError, binascii.Error) as error:
-            raise PermissionRefused("this is no address for an upload") from error
+            raise PermissionRefused("this is not an upload address") from error
         if not hmac.compare_digest(mac, self._mac(body)):
-            raise PermissionRefused("this is no address for an upload")
+            raise PermissionRefused("this is not an upload address")
         ticket = Ticket(**json.loads(body))
         if now > ticket.expires:
             # the SDK knows these words, and says that the upload took too long

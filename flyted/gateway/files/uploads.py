@@ -42,7 +42,7 @@ class Uploads:
         seconds (0: 15 minutes; an hour at most). Raise :class:`InvalidInput` for a length above the limit.
         """
         if length < 0 or length > FILE_BYTES:
-            raise InvalidInput(f"an upload is at most {FILE_BYTES >> 20} MiB long")
+            raise InvalidInput(f"an upload must be at most {FILE_BYTES >> 20} MiB long")
         expires = int(time.time()) + min(max(expires_in or EXPIRY_S, 1), LONGEST_EXPIRY_S)
         word = self._signer.sign(
             Ticket(place.project, place.domain, place.filename, place.md5, length or FILE_BYTES, expires, who.uid)
@@ -88,7 +88,7 @@ def _check(headers: dict[str, str], ticket: Ticket) -> None:
     """
     length = headers.get("content-length", "")
     if length and not (length.isascii() and length.isdigit() and int(length) <= ticket.limit):
-        raise InvalidInput(f"an upload is at most {ticket.limit} bytes long here")
+        raise InvalidInput(f"an upload must be at most {ticket.limit} bytes long")
     if "content-md5" in headers:
         try:
             announced = base64.b64decode(headers["content-md5"], validate=True).hex()

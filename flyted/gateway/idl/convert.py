@@ -73,13 +73,15 @@ def _image(uri: str, recipes: Recipes) -> dict[str, Any]:
     name = name_of(uri)
     if name is None:
         raise Unsupported(
-            f"image {shown(uri)} is a container image, and nothing here runs containers",
+            f"image {shown(uri)} is a container image, and flyted runs no containers",
             hint="set image.builder: remote in the config file (flytectl config init does), and build on "
             "flyte.Image.from_debian_base()",
         )
     found = recipes.find(name)
     if found is None:
-        raise Unsupported(f"image {uri_of(name)} was not built here", hint="serve the app again: it is built then")
+        raise Unsupported(
+            f"image {uri_of(name)} was not built on this machine", hint="serve the app again to build it"
+        )
     return found
 
 
@@ -95,7 +97,7 @@ def _bundle(app: app_definition_pb2.App, blobs: Blobs) -> tuple[Path | None, str
         blob = blobs.find(place)
     except NotFound as error:
         raise Unsupported(
-            f"the code bundle {place.filename} is not here any more, and your client believes that it is",
+            f"the code bundle {place.filename} was deleted from this machine, and your client does not know it",
             hint="run `flyte delete local-cache` and serve again",
         ) from error
     return blob.path, blob.sha256

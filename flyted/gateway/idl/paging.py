@@ -17,7 +17,7 @@ def page(found: Sequence[T], limit: int, token: str, most: int) -> tuple[Sequenc
     another form.
     """
     if not (token == "" or (token.isascii() and token.isdigit() and len(token) < 10)):
-        raise InvalidInput("this page token was not given out here")
+        raise InvalidInput("this page token was not issued by this machine")
     begin = int(token or 0)
     end = begin + (min(limit, most) if limit > 0 else most)
     return found[begin:end], str(end) if end < len(found) else ""

@@ -46,8 +46,8 @@ def _word(app: dict[str, Any]) -> tuple[int, int, str]:
         return _D.DEPLOYMENT_STATUS_FAILED, _why(app["reason"]), "App has failed"
     if app["state"] == AppState.STOPPING:
         if app["wanted"] == "stopped":
-            return _D.DEPLOYMENT_STATUS_SCALING_DOWN, _S.SCALING_DOWN, "its last requests are being finished"
-        return _D.DEPLOYMENT_STATUS_ACTIVE, _S.SCALING_DOWN, "it goes to sleep"
+            return _D.DEPLOYMENT_STATUS_SCALING_DOWN, _S.SCALING_DOWN, "finishing its last requests"
+        return _D.DEPLOYMENT_STATUS_ACTIVE, _S.SCALING_DOWN, "going to sleep"
     return _SAID[app["state"]] if app["state"] in _SAID else _SAID[AppState.UNKNOWN]
 
 

@@ -37,7 +37,7 @@ async def answer(parts: Parts, scope: dict[str, Any], headers: dict[str, str], r
         await login.explain(reply, error.message)
     except FlytedError as error:
         said = [html.paragraph(error.message), html.paragraph(error.hint), html.link("/", "All apps")]
-        title = "Not found" if error.http_status == NotFound.http_status else "This did not work"
+        title = "Not found" if error.http_status == NotFound.http_status else "The request failed"
         await html.page(reply, title, said, status=error.http_status)
 
 

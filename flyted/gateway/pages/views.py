@@ -20,7 +20,7 @@ async def apps(parts: Parts, token: str) -> tuple[str, list[str]]:
     """Return the start page, the list of apps."""
     found = (await parts.daemon.call("app.list", {"project": "", "domain": ""}, token=token))["apps"]
     if not found:
-        return "Apps", [html.paragraph("There are none yet."), html.command("flyte serve FILE ENV"), _logout()]
+        return "Apps", [html.paragraph("None yet."), html.command("flyte serve FILE ENV"), _logout()]
     rows = [
         (app["name"], f"{html.link(_page(app), app['state'])} {html.link(app['url'], app['url'])}") for app in found
     ]
@@ -37,9 +37,9 @@ async def app(parts: Parts, token: str, project: str, domain: str, name: str) ->
     deploy = parts.jobs.deploy_of(key)
     said: list[str] = []
     if deploy is not None and deploy.running:
-        said.append(html.paragraph(f"A deploy is under way: {deploy.text}"))
+        said.append(html.paragraph(f"Deploying: {deploy.text}"))
         if deploy.accepted and deploy.accepted["revision"] == 1:
-            return name, [*said, html.paragraph("Load this page again in a moment.")]
+            return name, [*said, html.paragraph("Reload this page in a moment.")]
     if deploy is not None and deploy.error is not None:
         said.append(html.paragraph(f"The last deploy failed: {deploy.error.message}"))
     known = (await parts.daemon.call("app.get", args, token=token))["app"]

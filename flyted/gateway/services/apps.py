@@ -49,7 +49,9 @@ class Apps(AppService):
         :meth:`~flyted.gateway.services.jobs.Jobs.deploy` raise.
         """
         if request.app.spec.desired_state == STOPPED:
-            raise Unsupported("an app is created to run", hint="create it, then `flyte update app NAME --deactivate`")
+            raise Unsupported(
+                "an app is always created as active", hint="create it, then `flyte update app NAME --deactivate`"
+            )
         if request.app.metadata.revision:  # the SDK sends none for a file: this is what `get` gave
             key = key_of(request.app.metadata.id)
             self._check_whole(key, await self._get(key))
@@ -215,9 +217,9 @@ class Apps(AppService):
         """
         if self._kept(key, found["app"]["spec_digest"]) is None:
             raise Unsupported(
-                f"app '{key}' was not served with the flyte command or SDK, so its description here is not whole: "
-                "changed by that, it would lose its code, packages and options",
-                hint="change its file and serve that: flytectl serve FILE, or flyte deploy FILE ENV",
+                f"app '{key}' was not served with the flyte command or SDK, which therefore know only part of it: "
+                "an update by them would remove its code, packages and options",
+                hint="edit its file and serve it again: flytectl serve FILE, or flyte deploy FILE ENV",
             )
 
     def _kept(self, key: AppKey, digest: str) -> definition.App | None:
@@ -258,7 +260,7 @@ async def _while_there(call: Coroutine[Any, Any, Any]) -> None:
     try:
         await tasks.until(caller().left(), call)
     except tasks.Left:
-        raise Busy("the client left before this was done") from None
+        raise Busy("the client disconnected before this was done") from None
 
 
 async def _pause(deploy: Deploy | None) -> None:

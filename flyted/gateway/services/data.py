@@ -53,7 +53,7 @@ class Data(DataProxyService):
         """
         data = request.inputs.SerializeToString()
         if len(data) > INPUTS_BYTES:
-            raise Unsupported(f"there are no inputs of tasks here: {NOT_HERE}")
+            raise Unsupported(f"task inputs are not supported: {NOT_HERE}")
         uri = INPUTS + base64.urlsafe_b64encode(data).decode()
         return pb.UploadInputsResponse(offloaded_input_data=run_pb2.OffloadedInputData(uri=uri, inputs_hash="-"))
 
@@ -77,8 +77,8 @@ def inputs_of(uri: str) -> common_pb2.Inputs:
     inputs = common_pb2.Inputs()
     try:
         if not uri.startswith(INPUTS) or len(uri) > 2 * INPUTS_BYTES:
-            raise InvalidInput("these inputs were not uploaded here")
+            raise InvalidInput("these inputs were not uploaded to this machine")
         inputs.ParseFromString(base64.b64decode(uri.removeprefix(INPUTS), altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, DecodeError) as error:
-        raise InvalidInput("these inputs were not uploaded here") from error
+        raise InvalidInput("these inputs were not uploaded to this machine") from error
     return inputs

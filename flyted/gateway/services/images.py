@@ -26,5 +26,5 @@ class Images(ImageService):
         """
         name = checked(request.id.name)
         if self._parts.recipes.find(name) is None:
-            raise NotFound(f"image {name} was not built here yet")
+            raise NotFound(f"image {name} has not been built on this machine yet")
         return pb.GetImageResponse(image=definition.Image(id=request.id, fqin=uri_of(name)))

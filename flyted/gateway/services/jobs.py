@@ -34,7 +34,7 @@ FAILURE_SHOWN_S = 600.0
 RUNS = 200
 LINES = 200
 _RUN = re.compile(r"r[0-9a-f]{19}")
-GONE = "the gateway was restarted during this build; serve the app again: what is built already is not built twice"
+GONE = "the gateway was restarted during this build; serve the app again; finished images are not built again"
 
 
 class News:
@@ -256,7 +256,7 @@ class Jobs:
                 return run
         except (OSError, ValueError, TypeError):
             pass
-        raise NotFound(f"there is no run {shown(name)}; the only runs here are image builds: {NOT_HERE}")
+        raise NotFound(f"there is no run {shown(name)}: the only runs are image builds; {NOT_HERE}")
 
     def news_of(self, name: str) -> News | None:
         """Return the signal of a build, or None unless it runs in this process."""

@@ -44,7 +44,7 @@ class Logs(AppLogsService):
         app = request.app_id if request.HasField("app_id") else request.replica_id.app_id
         key = key_of(app)
         if not self._open.free(caller().uid):
-            raise LimitReached("you follow as many logs as you may now", hint="end one of them, and try again")
+            raise LimitReached("you already follow as many logs as allowed", hint="end one of them, and try again")
         async with self._open.place(caller().uid):
             args = {"project": key.project, "domain": key.domain, "name": key.name, "lines": BACKLOG, "follow": True}
             async for batch in self._batches(args, caller()):

@@ -14,7 +14,7 @@ from flyted.gateway.caller import caller
 from flyted.gateway.idl.paging import page
 from flyted.gateway.parts import Parts
 
-MADE = "a project is a name here, and is there with its first app or secret"
+MADE = "flyted creates a project with its first app or secret"
 DOMAINS = ("development", "staging", "production")
 LIST_LIMIT = 100
 
@@ -46,7 +46,7 @@ class Projects(ProjectService):
 
     async def update_project(self, request: pb.UpdateProjectRequest, ctx: RequestContext) -> pb.UpdateProjectResponse:
         """Raise :class:`Unsupported`: a project is only a name here."""
-        raise Unsupported("a project is no more than a name here: there is nothing to change or archive")
+        raise Unsupported("a project is only a name: there is nothing to change or archive")
 
     async def _domains(self) -> dict[str, set[str]]:
         token, call = caller().token, self._parts.daemon.call
@@ -75,7 +75,7 @@ class Cluster(ClusterService):
         pool = request.cluster_pool_id.name if request.WhichOneof("resource") == "cluster_pool_id" else ""
         if pool not in ("", "default"):
             raise Unsupported(
-                f"there is no cluster pool {shown(pool)}: this is one machine", hint="drop --cluster-pool"
+                f"there is no cluster pool {shown(pool)}: flyted runs on one machine", hint="drop --cluster-pool"
             )
         return cluster.SelectClusterResponse()
 

@@ -68,8 +68,8 @@ class Secrets(SecretService):
     async def _put(self, name: definition.SecretIdentifier, spec: definition.SecretSpec, *, replace: bool) -> None:
         if spec.type == definition.SECRET_TYPE_IMAGE_PULL_SECRET:
             raise Unsupported(
-                "an image pull secret is for a container registry, and there are no containers here",
-                hint="settings of package indexes go to /etc/uv/uv.toml",
+                "an image pull secret is for a container registry, and flyted runs no containers",
+                hint="configure package indexes in /etc/uv/uv.toml",
             )
         text = spec.WhichOneof("value") == "string_value"
         value = spec.string_value.encode() if text else spec.binary_value

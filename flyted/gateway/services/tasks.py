@@ -51,7 +51,7 @@ class Tasks(TaskService):
         """Raise :class:`Unsupported`, but not before the apps deployed beside the task have been asked for."""
         await asyncio.sleep(BESIDE_S)
         name = shown(request.task_id.name)
-        raise Unsupported(f"task {name} was not deployed: {NOT_HERE}. Apps of the same file are served all the same")
+        raise Unsupported(f"task {name} was not deployed: {NOT_HERE}. Apps of the same file are served nevertheless")
 
 
 def check(name: str) -> None:

@@ -43,7 +43,7 @@ def _check_sleep(spec: AppSpec, words: Sequence[str]) -> None:
         )
     if spec.min_replicas:
         raise InvalidInput(
-            f"app '{spec.key}' has replicas=(1, 1): it never is idle, so --idle changes nothing",
+            f"app '{spec.key}' has replicas=(1, 1): it is never idle, so --idle has no effect",
             hint="use replicas=(0, 1)",
         )
     _check_reachable(spec, words, engine.name, mode)
@@ -54,9 +54,8 @@ def _check_reachable(spec: AppSpec, words: Sequence[str], name: str, mode: Sleep
     blocked = [option for option in mode.blocked_by if has_option(words, option)]
     if blocked:
         raise InvalidInput(
-            f"app '{spec.key}': with {blocked[0]} {name} cannot be put to sleep: "
-            "it is asked by plain HTTP on its port",
-            hint=f"remove {blocked[0]}: the ingress has name and certificate",
+            f"app '{spec.key}': with {blocked[0]} {name} cannot be put to sleep: flyted asks for it by plain HTTP",
+            hint=f"remove {blocked[0]}: the ingress provides the host name and the certificate",
         )
 
 
@@ -64,7 +63,7 @@ def _check_open_paths(spec: AppSpec, name: str, mode: SleepMode) -> None:
     closed = [path for path in spec.open_paths if not any(f"{path}/".startswith(f"{each}/") for each in mode.openable)]
     if closed:
         raise InvalidInput(
-            f"app '{spec.key}': --open-path {shown(closed[0])} cannot go with --idle sleep: {name} then has endpoints "
-            "that no key guards, to run code among them",
+            f"app '{spec.key}': --open-path {shown(closed[0])} cannot be combined with --idle sleep: {name} then has "
+            "endpoints that no key protects, some of which run code",
             hint=f"what can be opened: {', '.join(mode.openable)}",
         )

@@ -21,14 +21,13 @@ _LONG = 2000
 _ERROR = re.compile(r"(?:^|[\] ])((?:[A-Za-z_]\w*\.)*(?:\w*(?:Error|Exception)|NotImplemented): \S.*)$")
 SIZES = r"\((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\)"
 """Free and total memory, as both of vLLM's messages write them."""
-_NO_GPU = (
-    "its build is one for GPUs, and the app has none: "
-    "serve it with a GPU, or with --python-env and a build for processors"
-)
+_NO_GPU = "its build is for GPUs, and the app has none: serve it with a GPU, or with --python-env and a build for CPUs"
 SMALLER = (
     "give it a smaller share (--gpu-memory-utilization for vLLM, --mem-fraction-static for SGLang) or a smaller model"
 )
-NO_ROOM_FOR_TEXT = "after the model was loaded no memory is left for a single text: more memory, or a smaller model"
+NO_ROOM_FOR_TEXT = (
+    "after loading the model, no memory is left for a single text: give it more memory or a smaller model"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Failure:
 _SHARED: tuple[Failure, ...] = (
     Failure(
         re.compile(r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|CUDA error: out of memory"),
-        "the GPU's memory is not enough for the model: " + SMALLER,
+        "the GPU has too little memory for the model: " + SMALLER,
     ),
     Failure(
         re.compile(r"lib(?P<library>numa|gomp)\.so\.1: cannot open shared object file"),
@@ -53,7 +52,7 @@ _SHARED: tuple[Failure, ...] = (
     ),
     Failure(
         re.compile(r"InvalidCxxCompiler|Failed to find C compiler|No working C\+\+ compiler"),
-        "it compiles its model, and there is no compiler: sudo apt install g++ python3-dev, or --enforce-eager",
+        "it compiles its model and finds no compiler: sudo apt install g++ python3-dev, or add --enforce-eager",
     ),
     Failure(
         re.compile(r"No module named '(?P<module>vllm|sglang|torch|sgl_kernel|sglang_router)(?:\.[\w.]*)?'"),
@@ -62,7 +61,7 @@ _SHARED: tuple[Failure, ...] = (
     Failure(re.compile(r"Failed to infer device type|No accelerator \(CUDA"), _NO_GPU),
     Failure(
         re.compile(r"driver version is insufficient|driver on your system is too old"),
-        "the GPU's driver is older than its build of CUDA: update the driver, or install a build for it",
+        "the GPU driver is too old for its CUDA version: update the driver, or install a build for that driver",
     ),
     Failure(
         re.compile(
@@ -70,11 +69,11 @@ _SHARED: tuple[Failure, ...] = (
             r"|RepositoryNotFoundError|GatedRepoError|Repo id must be|Invalid repository ID"
             r"|does not appear to have a file named)"
         ),
-        "the model was not found: {error}; flytectl model add NAME DIR takes one from a folder of this machine",
+        "the model was not found: {error}; to read it from a local folder: flytectl model add NAME DIR",
     ),
     Failure(
         re.compile(r"PermissionError: .*Permission denied: '(?P<path>/[^']*)'"),
-        "it may not read or write {path}; apps have their own users: sudo chmod -R o+rX, for a model's folder",
+        "it has no permission for {path}; apps run as users of their own: sudo chmod -R o+rX, for a model's folder",
     ),
 )  # fmt: skip
 _AFTERMATH = re.compile(

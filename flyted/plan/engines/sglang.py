@@ -50,8 +50,8 @@ class _Sglang(Engine):
         if router and not spec.requires_auth and has_option(words, *_KEY_OPTIONS):
             raise Unsupported(
                 f"app '{spec.key}': SGLang's router (router=True) with a key of its own is not supported: "
-                "which of its paths that key guards is not known",
-                hint="leave router=True out, or let the ingress ask for a token: requires_auth=True",
+                "flyted cannot tell which of its paths that key protects",
+                hint="remove router=True, or let the ingress ask for a token: requires_auth=True",
             )
 
 

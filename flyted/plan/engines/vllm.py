@@ -44,7 +44,7 @@ _FAILURES = (
     Failure(
         re.compile(r"max seq len \((?P<length>\d+)\), \((?P<needed>[\d.]+) GiB .*memory \((?P<there>[\d.]+) GiB\)"),
         "a text of {length} tokens, the model's longest, takes {needed} GiB, and {there} GiB are left for texts: "
-        "--max-model-len auto, or more memory",
+        "set --max-model-len auto, or give it more memory",
     ),
     Failure(re.compile(r"No available memory for the cache bl|Cannot auto-fit max_model_len"), NO_ROOM_FOR_TEXT),
 )

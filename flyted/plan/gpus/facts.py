@@ -134,7 +134,7 @@ def inventory_of(data: Mapping[str, Any]) -> Inventory:
             devices=tuple(_device(each) for each in data["devices"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise HostFailure(f"flyted-gpu gave an answer that makes no sense: {error!r}") from error
+        raise HostFailure(f"flyted-gpu gave a malformed answer: {error!r}") from error
 
 
 def xid_of(data: Mapping[str, Any]) -> tuple[str, int]:
@@ -145,7 +145,7 @@ def xid_of(data: Mapping[str, Any]) -> tuple[str, int]:
     try:
         return _text(data.get("uuid", "")), _size(data.get("xid", 0))
     except ValueError as error:
-        raise HostFailure(f"flyted-gpu gave a report that makes no sense: {error!r}") from error
+        raise HostFailure(f"flyted-gpu gave a malformed report: {error!r}") from error
 
 
 def _text(value: Any) -> str:

@@ -247,14 +247,14 @@ def _crowded(wanted: Wanted, device: Device, holders: Sequence[Lease]) -> bool:
 def _crowd(device: Device, wanted: Wanted, holders: Sequence[Lease]) -> str:
     foreign = _foreign(device, wanted.unit, holders)
     taken = human_bytes(device.unexplained_bytes + sum(p.used_bytes for p in foreign))
-    most = f"{foreign[0].name}, process {foreign[0].pid}" if foreign else "the driver names none"
+    most = f"{foreign[0].name}, process {foreign[0].pid}" if foreign else "the driver does not name them"
     limit = "" if wanted.reserve_bytes else f", at most {human_bytes(spare(device))} where an app needs a whole GPU"
     return f"{taken} used by programs that are not apps ({most}){limit}"
 
 
 def _state(lease: Lease, table: Table) -> str:
     if lease.ended_at is not None:
-        return "ended, its memory has not come back yet"
+        return "ended, its memory is not released yet"
     return "idle" if lease.unit in table.idle else "busy"
 
 

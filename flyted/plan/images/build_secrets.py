@@ -32,8 +32,8 @@ def variable(name: str, where: str) -> str:
     """
     if _INDEX.fullmatch(name) is None and _STEERS.match(name):
         raise Unsupported(
-            f"{where}: {shown(name)} cannot be a secret's variable, since it changes how the image is built",
-            hint="name it in an address, as https://user:$TOKEN@…, or use UV_INDEX_NAME_PASSWORD",
+            f"{where}: {shown(name)} cannot hold a secret: it changes how the image is built",
+            hint="use another variable in a URL, as https://user:$TOKEN@…, or use UV_INDEX_NAME_PASSWORD",
         )
     return name
 
@@ -59,7 +59,7 @@ def layer_secrets(mounts: Sequence[object], where: str) -> tuple[SecretUse, ...]
     for use in uses:
         if not use.env:
             raise Unsupported(
-                f"{where}: secret '{use.key}' is asked for as a file, and pip packages read none",
+                f"{where}: secret '{use.key}' is a file, which layers of pip packages do not support",
                 hint=f'flyte.Secret(key="{use.key}", as_env_var="TOKEN")',
             )
         variable(use.env, where)
@@ -84,7 +84,7 @@ def spelled(text: str, names: Collection[str], where: str) -> tuple[str, str]:
 
     if any(_VARIABLE.search(found["login"]) is None for found in _LOGIN.finditer(text)):
         raise Unsupported(
-            f"{where}: an address with a user or password in it would be stored in clear",
+            f"{where}: a URL with a user or password would be stored unencrypted",
             hint="flytectl secret create INDEX_TOKEN; then https://user:$INDEX_TOKEN@… and "
             'secret_mounts=flyte.Secret(key="INDEX_TOKEN")',
         )

@@ -170,11 +170,11 @@ def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildF
             f"the image was not ready after {RUNTIME_MAX_S // 60} minutes", hint="serve again: downloads are kept"
         )
     if result == "oom-kill" or (result == "signal" and exit_status == 9):
-        return BuildFailed("the image's build was killed: it took too much memory", hint="see [images] in flyted.toml")
+        return BuildFailed("the image's build was killed: it used too much memory", hint="see [images] in flyted.toml")
     if any(text in line for line in output for text in _DISK_FULL):
         return BuildFailed(
             f"the image could not be built: the disk of {IMAGES} is full",
-            hint=f"make room (df -h {IMAGES}; flytectl app delete what is not needed), then serve again",
+            hint=f"free disk space (df -h {IMAGES}; flytectl app delete), then serve again",
         )
     if said:
         # the last line may be a build script's own: no character of it may move a terminal's cursor

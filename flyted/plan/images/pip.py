@@ -73,7 +73,7 @@ def url(text: object, where: str, secrets: Collection[str] = ()) -> str:
     Raises :class:`InvalidInput` for a text that is not an address, :class:`Unsupported` for a password in it.
     """
     if not isinstance(text, str) or len(text) > 2048:
-        raise InvalidInput(f"{where}: the address of an index must be a text", hint="use https://…")
+        raise InvalidInput(f"{where}: the address of an index must be a string", hint="use https://…")
     written, plain = spelled(text, secrets, where)
     if _URL.fullmatch(plain) is None:
         raise InvalidInput(f"{where}: {shown(plain)} is not an address", hint="use https://…")

@@ -59,8 +59,8 @@ def recipe_json(recipe: Recipe) -> str:
     )
     if len(text) > MAX_RECIPE_BYTES:
         raise InvalidInput(
-            f"the image needs {len(text) >> 10} KiB of requirements; {MAX_RECIPE_BYTES >> 10} KiB is the limit",
-            hint="leave out --hash lines, or name the direct requirements only",
+            f"the image needs {len(text) >> 10} KiB of requirements; the limit is {MAX_RECIPE_BYTES >> 10} KiB",
+            hint="remove --hash lines, or list only the direct requirements",
         )
     return text
 

@@ -33,10 +33,13 @@ Layer = tuple[str, str, Mapping[str, Any]]
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 _REFUSED = {
-    "aptPackages": ("apt packages", "install them on this machine with apt, then drop with_apt_packages()"),
-    "commands": ("shell commands", "run them on this machine, or make them a package; then drop with_commands()"),
+    "aptPackages": ("apt packages", "install them on this machine with apt, then remove with_apt_packages()"),
+    "commands": (
+        "shell commands",
+        "run them on this machine, or put them into a package; then remove with_commands()",
+    ),
     "pythonWheels": ("local wheels", "publish the wheel to an index and name it in with_pip_packages()"),
-    "workdir": ("a working directory", "drop with_workdir(): an app starts in the folder of its code"),
+    "workdir": ("a working directory", "remove with_workdir(): an app starts in the folder of its code"),
     "copyConfig": ("copied files", "bundle the files with include= of the app instead"),
     "uvProject": ("a uv project", "use with_requirements() on the output of `uv export --no-emit-project`"),
     "poetryProject": ("a poetry project", "use with_requirements() on the output of `poetry export`"),
@@ -69,7 +72,7 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
         else:
             installs.append(_install(kind, body, where, texts))
     if len(env) > MAX_ENV:
-        raise InvalidInput(f"the image sets {len(env)} variables; {MAX_ENV} is the limit")
+        raise InvalidInput(f"the image sets {len(env)} variables; the limit is {MAX_ENV}")
     recipe = Recipe(python, tuple(i for i in installs if i.requirements), tuple(env), needs)
     distinct(use for install in recipe.installs for use in install.secrets)
     recipe_json(recipe)  # this and the next refuse what is too large, before anything else is done
@@ -123,11 +126,13 @@ def _base(image: object, version: object) -> tuple[str, str]:
         )
     if found is None:
         raise Unsupported(
-            f"base image {shown(image)} is a container image; this machine builds Python environments only",
+            f"base image {shown(image)} is a container image; flyted builds only Python environments",
             hint='use image="auto" or flyte.Image.from_debian_base(), with install_flyte left on',
         )
     if version not in (None, "") and (not isinstance(version, str) or _PYTHON.fullmatch(version) is None):
-        raise InvalidInput(f"Python version {shown(version)} of the image is not valid", hint="use (3, 12) or so")
+        raise InvalidInput(
+            f"Python version {shown(version)} of the image is not valid", hint="use a tuple such as (3, 12)"
+        )
     if version and version != found["python"]:
         raise InvalidInput(f"the image asks for Python {version}, but its base image has {found['python']}")
     if int(found["python"].split(".")[1]) < 10:
@@ -172,7 +177,7 @@ def lacking(what: str, needs: Sequence[Need]) -> Unsupported:
     """Return the error to raise for needs that are not met, with each package and how to get it."""
     listed = ", ".join(f"{need.what} ({need.package})" for need in needs)
     return Unsupported(
-        f"{what} needs on this machine, what its container would bring: {listed}",
+        f"{what} needs on this machine what its container would contain: {listed}",
         hint="; ".join(need.how for need in needs),
     )
 
@@ -245,8 +250,8 @@ def _defined_first(values: Mapping[str, str], where: str) -> list[str]:
     except CycleError as error:
         names = ", ".join(f"'{name}'" for name in sorted(set(error.args[1])))
         raise Unsupported(
-            f"{where}: variables {names} name each other, and the order in which they are set is not known here",
-            hint="set them with one with_env_vars() after another",
+            f"{where}: variables {names} refer to each other, and the SDK does not send their order",
+            hint="set them in separate calls of with_env_vars()",
         ) from error
 
 
@@ -269,7 +274,7 @@ def _expanded(name: str, value: str, known: Mapping[str, str]) -> str:
     if size > MAX_TEXT:  # looked at before: it may double with each variable
         raise InvalidInput(
             f"variable '{name}' of the image becomes too long with the variables that it names",
-            hint=f"{MAX_TEXT} characters are the limit",
+            hint=f"the limit is {MAX_TEXT} characters",
         )
     replace: Callable[[re.Match[str]], str] = lambda found: (  # noqa: E731
         "$" if found[0] == "\\$" else known.get(found["braced"] or found["plain"], "")
@@ -280,7 +285,7 @@ def _expanded(name: str, value: str, known: Mapping[str, str]) -> str:
 def _known(body: Mapping[str, Any], names: set[str], where: str) -> None:
     unknown = sorted(str(name) for name in body if name not in names)
     if unknown:
-        raise Unsupported(f"{where}: field {shown(unknown[0])} is not supported", hint="drop it, or update flyted")
+        raise Unsupported(f"{where}: field {shown(unknown[0])} is not supported", hint="remove it, or update flyted")
 
 
 def _list(value: object, where: str) -> list[Any]:

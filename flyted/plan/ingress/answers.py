@@ -158,7 +158,7 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
         )
     except (InvalidInput, ValueError) as error:
         raise HostFailure(
-            f"HAProxy has an entry that flyted did not make: {error}", hint="systemctl restart flyted-ingress"
+            f"HAProxy has an entry that flyted did not create: {error}", hint="systemctl restart flyted-ingress"
         ) from error
     return Live(
         state=state,

@@ -24,7 +24,9 @@ OWN_PATH = "/.flyted/"
 """The path below which the gateway answers on every app's host: there a browser gets its cookie for that host."""
 LONGEST_NEXT = 1024
 """The most characters of an address to which the login returns: it has to fit into a header, at 3 bytes for each."""
-SIGN_IN = "sign in; a browser: flytectl login; a program: Authorization: Bearer, and what flytectl token prints"
+SIGN_IN = (
+    "sign in: a browser with flytectl login, a program with Authorization: Bearer and the output of flytectl token"
+)
 
 RULES = r"""    http-request set-var(txn.guarded) var(txn.host),map(@FILES@/@GUARDED@)
     acl guarded var(txn.guarded) -m found

@@ -169,7 +169,7 @@ if { var(txn.unavailable) -m found } !own_pages
 frontend http
 @HTTP_BINDS@
 @CROWD@@CHECKS@    http-request return status 403 @TEXT@ \
-string "403: these credentials came in the clear over the network; use https and replace them\n" \
+string "403: these credentials were sent unencrypted over the network; replace them and use https\n" \
 if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 } \
 || { req.fhdr(x-flyte-authorization) -m found } !{ src 127.0.0.0/8 ::1 }
     # the SDK's upload knows no CA of ours: a client of this machine may send to its one-time address in the clear

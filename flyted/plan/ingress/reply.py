@@ -27,18 +27,18 @@ OWN = (
 TEXT = 'content-type "text/plain; charset=utf-8"'
 _NAME = "%[var(txn.host),field(1,.)]"
 _LIMIT_S = "%[var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@),div(1000)]"
-_BROKEN = "this request broke off, came too slowly or is not valid HTTP"
-_BROKE_OFF = "broke off before it had answered"
-_INVALID = "gave an answer that is not valid HTTP or has too large headers"
+_BROKEN = "this request was incomplete, too slow or not valid HTTP"
+_BROKE_OFF = "closed the connection before it answered"
+_INVALID = "gave an answer that is not valid HTTP or has headers that are too large"
 _WHO_ENDED = (
     f"%[txn.sess_term_state,regsub('^S.*','{_BROKE_OFF}'),regsub('^P.*','{_INVALID}'),"
-    "regsub('^[A-Z].*','gave no whole answer')]"
+    "regsub('^[A-Z].*','gave no complete answer')]"
 )
 """Says who ended a request, by the log's termination state (configuration.txt, 8.5): S the server, P the proxy itself.
 
 It must never be in ``defaults``: HAProxy does not compile the expressions there, and 3.0 crashes at their first use.
 """
-_NO_H2 = "%[bc_http_major,div(2),iif(', or does not speak HTTP/2 at a port named h2c',)]"
+_NO_H2 = "%[bc_http_major,div(2),iif(', or does not speak HTTP/2 on a port named h2c',)]"
 _REQUEST = {400: _BROKEN, 408: "the request did not come in time", 500: "the ingress failed"}
 
 

@@ -20,9 +20,9 @@ MOST_LENGTH = 18
 
 CHECKS = r"""    http-request set-var(txn.path) path
     http-request return status 431 @TEXT@ hdr Connection close \
-string "431: the headers of this request are too large: @MOST_BYTES@ bytes and @MOST_FIELDS@ fields are the most\n" \
+string "431: the headers of this request are too large: @MOST_BYTES@ bytes and @MOST_FIELDS@ fields are the limit\n" \
 if { req.hdrs,length gt @MOST_BYTES@ } || { req.fhdr_cnt gt @MOST_FIELDS@ }
-    http-request return @BAD@ string "400: one valid Host is needed\n" unless { req.fhdr_cnt(host) eq 1 }
+    http-request return @BAD@ string "400: exactly one valid Host is required\n" unless { req.fhdr_cnt(host) eq 1 }
     http-request return @BAD@ string "400: this Host is not valid\n" unless { req.fhdr(host) -m reg '@HOST@' }
     # HAProxy 2.6 lets a NUL in a value pass, and apps may take what comes before it for the whole
     .if version_before(3.0)
@@ -33,7 +33,7 @@ if { req.hdrs,json(ascii) -m sub \\u0000 }
 if { req.ver 1.0 } { req.fhdr(transfer-encoding) -m found }
     http-request return @BAD@ string "400: this Content-Length is not valid\n" \
 if { req.fhdr(content-length),length gt @MOST_LENGTH@ }
-    http-request return status 405 @TEXT@ string "405: not here\n" if { method CONNECT TRACE }
+    http-request return status 405 @TEXT@ string "405: this method is not allowed\n" if { method CONNECT TRACE }
     # ftp:, OPTIONS *: what is left when the host is taken off is no path
     http-request return @BAD@ string "400: this address is not valid\n" unless { url -m beg -i / http:// https:// }
     http-request set-var(txn.host) req.fhdr(host),field(1,:),lower,rtrim(.)
@@ -44,7 +44,7 @@ if { req.fhdr(content-length),length gt @MOST_LENGTH@ }
     http-request set-var(txn.server) var(txn.host),map(@FILES@/@HOSTS@)
     http-request set-var(txn.unavailable) var(txn.host),map(@FILES@/@UNAVAILABLE@)
     http-request return status 421 @TEXT@ hdr Cache-Control no-store \
-string "421: there is no app of this name on this machine; who serves apps here can list them: flytectl app ls\n" \
+string "421: this machine has no app of this name; its operator can list the apps: flytectl app ls\n" \
 unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } || { var(txn.host) -m str @GATEWAY@ }
 """
 

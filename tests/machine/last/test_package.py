@@ -90,7 +90,7 @@ def test_purge_says_what_it_deletes_and_deletes_it(url: str) -> None:
     secrets = len(answer("secret", "ls", "--all")["secrets"])
     said = sh("apt-get", "purge", "-y", "flyted")
     assert secrets > 0
-    found = rf"deleting for good: the data of [1-9]\d* app\(s\) \(\S+\), {secrets} secret\(s\), "
+    found = rf"permanently deleting the data of [1-9]\d* app\(s\) \(\S+\), {secrets} secret\(s\), "
     assert re.search(found, said), said
     assert sh("systemctl", "list-units", "--all", "--no-legend", "--plain", "flyted*").strip() == ""
     left = sh(

@@ -35,7 +35,7 @@ def test_vllm_sleeps_at_both_levels() -> None:
         ({"command": ("llama-server", "-m", "x")}, "(it runs llama.cpp)"),
         ({"command": ("fserve", "--"), "port": 0}, "for apps that run vLLM (it does not)"),
         ({"command": ("python", "serve.py")}, "(it does not)"),
-        ({"min_replicas": 1}, "it never is idle"),
+        ({"min_replicas": 1}, "it is never idle"),
         ({"engine_sleep": 3}, "engine_sleep 3 is out of range"),
         ({"engine_sleep": -1}, "engine_sleep -1 is out of range"),
         ({"command": (*VLLM, "--ssl-keyfile=k")}, "with --ssl-keyfile vLLM cannot be put to sleep"),
@@ -55,6 +55,6 @@ def test_what_cannot_sleep_so_is_refused(changes: dict[str, Any], said: str) -> 
 @pytest.mark.parametrize("path", ["/", "/sleep", "/wake_up", "/collective_rpc", "/metricsx", "/vv1", "/server_info"])
 def test_what_would_let_others_in_is_refused(path: str) -> None:
     """An opened path is one of those that vLLM has without its development mode, or lies below one."""
-    with pytest.raises(InvalidInput, match="cannot go with --idle sleep"):
+    with pytest.raises(InvalidInput, match="cannot be combined with --idle sleep"):
         check(sleeper(open_paths=(path,)))
     check(sleeper(open_paths=("/metrics", "/v1/models", *OPENABLE)))

@@ -12,7 +12,7 @@ from flyted.plan.reasons import reason_of
 TAIL = (
     "(EngineCore pid=1552) ERROR 11-24 15:21:36 [core.py:1510] Exception: WorkerProc initialization failed due to",
     "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
-    "flyted: the program ended with status 1 and never listened",
+    "flyted: the program exited with status 1 and never listened",
 )
 WORKER = "(VllmWorker-0 pid=1571) ERROR 11-24 15:21:33 [multiproc_executor.py:953] "
 TOO_LONG = (
@@ -53,7 +53,7 @@ def why(*texts: str) -> str:
         (
             WORKER
             + "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity",
-            "the GPU's memory is not enough for the model",
+            "the GPU has too little memory for the model",
         ),
         (
             TOO_LONG,
@@ -70,7 +70,7 @@ def why(*texts: str) -> str:
             "it needs libgomp: sudo apt install libgomp1",
         ),
         (WORKER + "torch._inductor.exc.InvalidCxxCompiler: No working C++ compiler found", "sudo apt install g++"),
-        ("RuntimeError: Failed to infer device type, please set `VLLM_LOGGING_LEVEL=DEBUG`", "a build for processors"),
+        ("RuntimeError: Failed to infer device type, please set `VLLM_LOGGING_LEVEL=DEBUG`", "a build for CPUs"),
         (
             "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them",
             "the model was not found: OSError: We couldn't connect",
@@ -81,7 +81,7 @@ def why(*texts: str) -> str:
         ),
         (
             "PermissionError: [Errno 13] Permission denied: '/srv/models/q/config.json'",
-            "it may not read or write /srv/models/q/config.json",
+            "it has no permission for /srv/models/q/config.json",
         ),
     ],
 )
@@ -107,5 +107,5 @@ def test_what_was_only_tried_is_no_cause() -> None:
 def test_it_stands_in_the_reason() -> None:
     """In place of the app's last line; control characters of a log reach nobody."""
     lines = [LogLine(0, 1, "systemd", "x.service: Main process exited, code=exited, status=1/FAILURE")]
-    assert reason_of(lines, 300, "KeyError: 1").endswith("exited with status 1 at its start: KeyError: 1")
+    assert reason_of(lines, 300, "KeyError: 1").endswith("exited with status 1 during its start: KeyError: 1")
     assert "\x1b" not in why("\x1b[31mValueError: red\x1b[0m")

@@ -134,7 +134,7 @@ def test_the_next_engine_is_refused_and_explained_by_its_file_alone(toy: AppSpec
         check(dataclasses.replace(toy, command=(*COMMAND, "--sharded")))
     with pytest.raises(InvalidInput, match=r"run vLLM \(it runs toy\)"):
         check(dataclasses.replace(toy, engine_sleep=1))
-    with pytest.raises(Unsupported, match="which of the paths of toy its key"):
+    with pytest.raises(Unsupported, match="which paths of toy its key protects"):
         arguments.check(spec(command=("fserve", "--", "toy-launcher", "|", "tee", "log"), requires_auth=False))
     assert registry.needs_gpu("toy-inference[all]==1.2")
     found = shape_of(toy)

@@ -22,7 +22,7 @@ def test_sglang_is_told_that_it_has_a_processor_and_how_much_memory() -> None:
 def test_sglangs_router_is_served_behind_a_token_only() -> None:
     """router=True of the plug-in: no list of what its key leaves open is known."""
     command = (*FSERVE, "python", "-m", "sglang_router.launch_server", *SGLANG_ARGS[1:])
-    with pytest.raises(Unsupported, match="which of its paths that key guards is not known"):
+    with pytest.raises(Unsupported, match="flyted cannot tell which of its paths that key protects"):
         check(spec(command=command, port=8080, requires_auth=False))
     check(spec(command=command, port=8080, requires_auth=True))
     check(spec(command=command[: -len(KEY)], port=8080, requires_auth=False))  # open to all, as the file says

@@ -131,14 +131,14 @@ def test_what_is_open_is_said_at_serve() -> None:
     vllm = spec(command=(*FSERVE, *VLLM_ARGS), secrets=AUTH)
     assert [n for n in notes(vllm, MACHINE) if "required): /v1, /v2, /inference and 2 more (flytectl app get)" in n]
     assert list(notes(spec(), MACHINE)) == []
-    assert [n for n in notes(spec(open_paths=("/x",)), MACHINE) if "changes nothing" in n]
+    assert [n for n in notes(spec(open_paths=("/x",)), MACHINE) if "has no effect" in n]
     assert [n for n in notes(spec(disk_bytes=1 << 30), MACHINE) if "resources.disk" in n]
 
 
 def test_a_variable_that_nobody_expands_is_said_at_serve() -> None:
     """Flyte's fserve expands the words of `args`; those of `command` nobody, on a cluster neither."""
     said = list(notes(spec(command=("busybox", "httpd", "-r", "$AUTH_SECRET", "$HOME"), secrets=AUTH), MACHINE))
-    assert [n for n in said if "gets $AUTH_SECRET itself" in n] == said != []
+    assert [n for n in said if "gets the text $AUTH_SECRET" in n] == said != []
     keyed = spec(command=("llama-server", *KEY), secrets=AUTH)
     assert list(notes(keyed, MACHINE))[1:] == []  # flyted gives it the variable
     assert "itself" not in "".join(notes(spec(command=(*FSERVE, "busybox", "$AUTH_SECRET"), secrets=AUTH), MACHINE))

@@ -123,8 +123,6 @@ def test_what_it_costs_is_said() -> None:
     """Level 1 needs memory; and which paths are left."""
     said = list(notes(spec(**VLLM), MACHINE))
     assert [n for n in said if "keeps the model's weights in memory" in n]
-    assert [n for n in said if "no key guards: only these paths are open: /v1, " in n]
+    assert [n for n in said if "no key protects, so only these paths are open: /v1, " in n]
     assert not [n for n in notes(spec(**{**VLLM, "engine_sleep": 2}), MACHINE) if "in memory" in n]
-    assert [
-        n for n in notes(spec(**{**VLLM, "gpu_count": 0}), MACHINE) if "without a GPU vLLM gives no memory back" in n
-    ]
+    assert [n for n in notes(spec(**{**VLLM, "gpu_count": 0}), MACHINE) if "without a GPU vLLM frees no memory" in n]
