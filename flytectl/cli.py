@@ -93,7 +93,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as in a shell
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 
-def named(row: str) -> click.Command:
+def load_command(row: str) -> click.Command:
     """Import and return the command of a row of the table, with its examples."""
     module, function = COMMANDS[row].split(":")
     command: click.Command = getattr(importlib.import_module(f"flytectl.commands.{module}"), function)
@@ -109,19 +109,19 @@ def _examples(row: str) -> str | None:
 def _alone(ctx: click.Context, **options: Any) -> Any:
     """Run a group that is also a command, such as plain ``flytectl token``, if no subcommand follows."""
     if ctx.invoked_subcommand is None:
-        return ctx.invoke(named(" ".join(ctx.command_path.split(" ")[1:])), **options)
+        return ctx.invoke(load_command(" ".join(ctx.command_path.split(" ")[1:])), **options)
     if any(options.values()):
         raise click.UsageError(f"put the options of '{ctx.invoked_subcommand}' after that word", ctx)
     return None
 
 
-class Words(click.Group):
+class CommandGroup(click.Group):
     """A group of commands, named by the words ``said`` so far, whose members are those in the table."""
 
     def __init__(self, said: str = "") -> None:
         super().__init__(
             name=said or "flytectl",
-            params=list(named(said).params) if said in COMMANDS else None,
+            params=list(load_command(said).params) if said in COMMANDS else None,
             help=GROUPS[said],
             epilog=_examples(said),
             no_args_is_help=False,
@@ -150,8 +150,8 @@ class Words(click.Group):
         """Return the command or group of the next word, ``None`` if there is none."""
         row = self._prefix + cmd_name
         if any(known.startswith(f"{row} ") for known in COMMANDS):
-            return Words(row)
-        return named(row) if row in COMMANDS else None
+            return CommandGroup(row)
+        return load_command(row) if row in COMMANDS else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -168,7 +168,7 @@ class Words(click.Group):
             raise
 
 
-cli = Words()
+cli = CommandGroup()
 cli.params.append(
     click.Option(
         ["--version"], is_flag=True, is_eager=True, expose_value=False, help="Show the version and exit.",

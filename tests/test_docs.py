@@ -32,7 +32,7 @@ def commands() -> dict[str, click.Command]:
         first.setdefault(place, row)
     for row in first.values():
         command(row)  # its words lead there
-    return {row: cli.named(row) for row in first.values()}
+    return {row: cli.load_command(row) for row in first.values()}
 
 
 def options(command: click.Command) -> set[str]:

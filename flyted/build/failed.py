@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .words import EX_APART, OURS
+from .words import EX_ISOLATED, OURS
 
 
 class Failed(Exception):
@@ -17,7 +17,7 @@ class NeedsSource(Failed):
     """The error of a build that would have to run a package's code, but can write files that other images use."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(EX_APART, message)
+        super().__init__(EX_ISOLATED, message)
 
 
 def say(text: str) -> None:

@@ -17,7 +17,7 @@ from .pythons import Python, Release, choose, release_of
 from .uv import Uv
 from .words import EX_INSTALL, EX_IOERR, RECORD
 
-_CHOSEN = ".python.json"  # in the image's folder: the Python that a build chose, for the build apart that goes on
+_CHOSEN = ".python.json"  # in the image's folder: the Python that a build chose, for the isolated build that goes on
 _ASKS_AGAIN = {"--no-cache", "--refresh", "--reinstall", "--reinstall-package", "--upgrade", "--upgrade-package"}
 """Options with which uv starts the environment's Python anew, which runs .pth files of earlier layers (measured)."""
 
@@ -45,7 +45,7 @@ def build(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
             python = choose(uv, recipe["python"])
             if python.note:
                 say(python.note)
-            _make(uv, recipe, root, python, apart=False)
+            _make(uv, recipe, root, python, isolated=False)
         except NeedsSource:
             tree.empty(root)
             python.keep(root / _CHOSEN)
@@ -69,16 +69,16 @@ def build_apart(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
         tree.empty(root)
         try:
             own = dataclasses.replace(uv, cache=root / ".uv")
-            _make(own, recipe, root, python, apart=True)
+            _make(own, recipe, root, python, isolated=True)
         except BaseException:
             tree.empty(root)
             raise
         _told(root, started)
 
 
-def _make(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, apart: bool) -> None:
-    built = _fill(uv, recipe, root, python, apart=apart)
-    if apart:
+def _make(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, isolated: bool) -> None:
+    built = _fill(uv, recipe, root, python, isolated=isolated)
+    if isolated:
         shutil.rmtree(uv.cache)
     # after all layers, not with each one: a misspelt package in the last layer is then reported seconds earlier
     say("compiling to byte code")
@@ -116,27 +116,27 @@ def is_whole(root: Path, recipe: dict[str, Any]) -> bool:
         return False
 
 
-def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, apart: bool) -> list[str]:
+def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, isolated: bool) -> list[str]:
     """Install layer by layer; return what uv built from source, running its code, which users may want to know."""
     built: list[str] = []
     words = ["--quiet", "--no-project", "--no-python-downloads", "--python", python.path]
-    words += ["--allow-existing"] if apart else []  # uv makes its cache in ``root`` first
+    words += ["--allow-existing"] if isolated else []  # uv makes its cache in ``root`` first
     uv.run("the environment", "venv", *words, str(root))
     pristine = tree.interpreter(root)
     for number, install in enumerate(recipe["installs"]):
         source, requirements, options = install["source"], install["requirements"], install["options"]
-        if not apart and number and _ASKS_AGAIN & set(options):
+        if not isolated and number and _ASKS_AGAIN & set(options):
             raise NeedsSource(f"{source} starts the environment's Python")
         say(f"{source}: {_shortly(requirements)}")
         listed = uv.scratch / f"requirements-{number}.txt"
         words, indexes = _split(options)
         listed.write_text("\n".join([*indexes, *requirements]) + "\n")
         words = ["--python", str(root / "bin/python"), "--requirements", str(listed), *words]
-        if not apart and "--no-build" not in options:
+        if not isolated and "--no-build" not in options:
             words += ["--only-binary", ":all:"]
         lines = uv.run(source, "pip", "install", *words)
         built += [line.split()[1] for line in lines if re.fullmatch(r"\s+Built \S+( @ \S+)?", line)]
-        if not apart and tree.interpreter(root) != pristine:
+        if not isolated and tree.interpreter(root) != pristine:
             raise Failed(EX_INSTALL, f"{source}: a package replaces the environment's Python")
     return built
 

@@ -31,7 +31,7 @@ def _run(argv: list[str]) -> int:
     images = Path(_variable("STATE_DIRECTORY"))
     with tempfile.TemporaryDirectory(prefix="flyted-build-") as scratch:
         uv = Uv(options.uv, images, images / ".uv", Path(scratch), _secrets(options.secret))
-        if options.image is not None and options.apart:
+        if options.image is not None and options.isolated:
             build_apart(uv, _recipe(), images / options.image)
         elif options.image is not None:
             build(uv, _recipe(), images / options.image)
@@ -59,7 +59,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="flyted-build", description="Builds and removes images.")
     parser.add_argument(words.UV, required=True, help="the uv program")
     parser.add_argument(words.IMAGE, type=_hash, help="build this image from the credential 'recipe'")
-    parser.add_argument(words.APART, action="store_true", help="with --image: nothing but this image can be written")
+    parser.add_argument(words.ISOLATED, action="store_true", help="with --image: nothing but this image can be written")
     parser.add_argument(
         words.SECRET, default=[], type=_credential, action="append", help="ID=NAME: uv gets this credential as a variable"
     )

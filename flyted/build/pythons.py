@@ -31,7 +31,7 @@ class Python:
     note: str = ""
 
     def keep(self, file: Path) -> None:
-        """Write the choice to ``file`` for the build apart that goes on: that one cannot fetch a Python."""
+        """Write the choice to ``file`` for the isolated build that goes on: that one cannot fetch a Python."""
         file.write_text(json.dumps([self.path, self.version, self.note]))
 
     @staticmethod

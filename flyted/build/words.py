@@ -18,7 +18,7 @@ RECORD = "image.json"
 # Options of the builder.
 UV = "--uv"
 IMAGE = "--image"
-APART = "--apart"
+ISOLATED = "--isolated"
 SECRET = "--secret"  # noqa: S105 - CREDENTIAL=VARIABLE
 REMOVE = "--remove"
 PRUNE = "--prune"
@@ -33,7 +33,7 @@ REASON = r"\s*(?:╰─▶|├─▶|error:|cause:|Caused by:)\s*"
 
 # Exit statuses; from 64 on those of sysexits.h.
 EX_INSTALL = 1  # uv failed: its own output comes before our line
-EX_APART = 3  # a package has no wheel: only a build that can write nothing but its image may go on
+EX_ISOLATED = 3  # a package has no wheel: only a build that can write nothing but its image may go on
 EX_UNAVAILABLE = 69  # no usable Python
 EX_IOERR = 74  # a file or folder could not be read or written
 EX_TEMPFAIL = 75  # another builder has the image locked

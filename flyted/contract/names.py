@@ -145,7 +145,7 @@ def replica_of(unit: str) -> Replica | None:
     return Replica(found["id"], int(found["revision"]), int(found["number"]))
 
 
-WAY_OUT = "flyted-net.service"
+EGRESS_UNIT = "flyted-net.service"
 """The unit through which the networks of all apps reach the world."""
 
 

@@ -18,7 +18,7 @@ from flyted.contract.errors import FlytedError, InvalidInput, StoreCorrupt
 from flyted.contract.status import CANNOT_START
 from flyted.contract.version import PROTOCOL, VERSION
 from flyted.daemon import settings as settings_file
-from flyted.daemon.access.grants import Grants
+from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.access.login import Logins
 from flyted.daemon.access.tokens import Tokens
 from flyted.daemon.api.control import Control
@@ -26,7 +26,7 @@ from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.data import AppData
 from flyted.daemon.apps.deploy import Deploy
-from flyted.daemon.apps.turns import Turns
+from flyted.daemon.apps.locks import DeployLocks
 from flyted.daemon.apps.verbs import Apps
 from flyted.daemon.config import Config
 from flyted.daemon.doctor import Doctor
@@ -38,7 +38,7 @@ from flyted.daemon.gpus.table import GpuTable
 from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.sweep import ImageSweep
-from flyted.daemon.ingress.listen import choose_listen, hold
+from flyted.daemon.ingress.listen import choose_ingress_ports, ensure_socket
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
@@ -84,8 +84,8 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     units = Units(longest_s, KILL_S, kept=("flyted-app-*", INGRESS_UNIT))
     units.open()
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress")
-    listen = choose_listen(settings, units, RUN / "ingress")
-    await hold(units, listen)
+    listen = choose_ingress_ports(settings, units, RUN / "ingress")
+    await ensure_socket(units, listen)
     tls = Tls(vault, ingress, settings.base_domain, CA_FILE, Clock())
     config = Config(settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s)
     refused: dict[str, str] = {}
@@ -102,11 +102,11 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     models = ModelVerbs(Models(store.database))
     bundles = Bundles(STATE / "bundles", store.apps)
     deploy = Deploy(
-        loop, look, execute, explain, config, store, vault, images, bundles, gpus, models, Turns()
+        loop, look, execute, explain, config, store, vault, images, bundles, gpus, models, DeployLocks()
     )  # fmt: skip
     table = TokenTable(store.database)
     watch = FileWatch(people.ETC, people.FILES)
-    grants = Grants(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), Clock(), watch)
+    grants = IngressTokens(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), Clock(), watch)
     tokens = Tokens(table, store, grants)
     verbs: dict[str, Verb] = {
         "version": Verb(Right.READ, {}, version, anonymous=True),

@@ -84,7 +84,7 @@ class Doctor:
     async def examine(self, _call: Call) -> dict[str, Any]:
         """Return the findings of all checks."""
         here = [self._ingress(), self._disk(), self._uv(), names(nameservers())]
-        checks = [*self._secrets(), *here, *_way_out(), *await self._apps()]
+        checks = [*self._secrets(), *here, *_egress(), *await self._apps()]
         checks += [Check(*found) for found in await self._gpus.findings()]
         return {"checks": [asdict(check) for check in checks]}
 
@@ -141,7 +141,7 @@ class Doctor:
         ]
 
 
-def _way_out() -> Iterator[Check]:
+def _egress() -> Iterator[Check]:
     """Check whether apps can have networks (units/flyted-net.service)."""
     for name, off in _USER_NAMESPACES.items():
         if machine.switch(name) == off:

@@ -14,7 +14,7 @@ from flyted.contract.errors import FlytedError, HostFailure, IngressDown, NotFou
 from flyted.contract.names import Replica
 from flyted.daemon.config import Config
 from flyted.daemon.explain import Explain
-from flyted.daemon.ingress.listen import hold
+from flyted.daemon.ingress.listen import ensure_socket
 from flyted.host import starts
 from flyted.host.disk import is_folder
 from flyted.host.ingress import Ingress
@@ -198,7 +198,7 @@ class Execute:
             self.ingress.forget()
             self.ingress.write(state, self.config.listen)
             if unit == "activating":  # in vain if somebody has stopped its socket
-                await hold(self.units, self.config.listen)
+                await ensure_socket(self.units, self.config.listen)
             return True
         try:
             applied = await self.ingress.apply(state, self.config.listen)

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from flyted.contract.errors import HostFailure
-from flyted.contract.names import WAY_OUT, Replica, network_of, replica_of
+from flyted.contract.names import EGRESS_UNIT, Replica, network_of, replica_of
 from flyted.host import journal
 from flyted.host.store import Store
 from flyted.plan.engines.failures import LINES as ENGINE_LINES
@@ -52,7 +52,7 @@ class Explain:
     async def _reason(self, replica: Replica) -> str:
         lines = await self.last_lines(replica, _REASON_LINES)
         if lacks_network(lines):
-            units = [network_of(replica), WAY_OUT]
+            units = [network_of(replica), EGRESS_UNIT]
             return network_reason([_line(entry) for entry in await journal.read(units, lines=_FAILED_LINES)])
         known = self.refused.get(replica.service, "") or await self._engine_failure(replica)
         systemds = await journal.read([replica.service], lines=_FAILED_LINES, newest_run=True, systemd_only=True)

@@ -10,12 +10,12 @@ from typing import Any
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import model_name, shown
-from flyted.daemon.api.verbs import Call, Door, Right, Verb
+from flyted.daemon.api.verbs import Call, Right, Socket, Verb
 from flyted.host.models import Model, Models, checked
 from flyted.plan.engines.models import model_names, model_paths
 
 LOOK_S = 30.0  # for all files of a folder; a network file system may never answer
-_HERE = frozenset({Door.CONTROL})  # a path is one of this machine: only callers on it may give one
+_HERE = frozenset({Socket.CONTROL})  # a path is one of this machine: only callers on it may give one
 
 
 class ModelVerbs:
@@ -27,9 +27,9 @@ class ModelVerbs:
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
         return {
-            "model.add": Verb(Right.OPERATE, {"name": str, "folder": str}, self.add, doors=_HERE, changes=True),
-            "model.list": Verb(Right.READ, {}, self.listed, doors=_HERE),
-            "model.remove": Verb(Right.OPERATE, {"name": str}, self.remove, doors=_HERE, changes=True),
+            "model.add": Verb(Right.OPERATE, {"name": str, "folder": str}, self.add, sockets=_HERE, changes=True),
+            "model.list": Verb(Right.READ, {}, self.listed, sockets=_HERE),
+            "model.remove": Verb(Right.OPERATE, {"name": str}, self.remove, sockets=_HERE, changes=True),
         }
 
     async def add(self, call: Call) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class ModelVerbs:
         call.about.tell(model=name)
         return {"model": await _looked_at(self._models.remove(name))}
 
-    async def given(self, spec: AppSpec) -> AppSpec:
+    async def with_folders(self, spec: AppSpec) -> AppSpec:
         """Return the spec with the folders of the models that its command names.
 
         Raises :class:`InvalidInput` for a folder that is gone or that apps cannot read any more.

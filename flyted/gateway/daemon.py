@@ -18,7 +18,7 @@ from flyted.contract import wire
 from flyted.contract.client import API_SOCKET
 from flyted.contract.errors import DaemonUnavailable
 from flyted.gateway.caller import caller
-from flyted.gateway.places import Places
+from flyted.gateway.slots import Slots
 from flyted.plan.crowd import Room
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -32,7 +32,7 @@ class Daemon:
 
     def __init__(self, path: Path = API_SOCKET) -> None:
         self._path = path
-        self._short, self._long = Places(SHORT), Places(LONG)
+        self._short, self._long = Slots(SHORT), Slots(LONG)
 
     async def call(
         self,
@@ -54,7 +54,7 @@ class Daemon:
         if bulk is not None:
             arguments["bulk"] = len(bulk)
         frame = wire.encode_request(verb, arguments, token)
-        async with (self._long if verb in _LONG else self._short).place(caller().uid):
+        async with (self._long if verb in _LONG else self._short).slot(caller().uid):
             with socket.socket(socket.AF_UNIX) as conn:
                 conn.setblocking(False)  # noqa: FBT003
                 try:

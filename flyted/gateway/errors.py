@@ -46,7 +46,7 @@ FAULT = "internal error in flyted's gateway; see journalctl -u flyted-gateway -n
 
 def connect_error(error: FlytedError) -> ConnectError:
     """Return the Connect error for one of ours: its code by the table, its message and its hint."""
-    return ConnectError(CODES.get(error.code, Code.INTERNAL), said(error))
+    return ConnectError(CODES.get(error.code, Code.INTERNAL), one_text(error))
 
 
 def not_offered(service: str, method: str) -> str:
@@ -55,7 +55,7 @@ def not_offered(service: str, method: str) -> str:
     return f"{name} is not supported: {NOT_HERE}"
 
 
-def said(error: FlytedError) -> str:
+def one_text(error: FlytedError) -> str:
     """Return message and hint as one text: Connect has one field for both, which the SDK shows."""
     return f"{error.message} (hint: {error.hint})" if error.hint else error.message
 

@@ -59,10 +59,10 @@ async def plain(reply: Reply, status: int, text: str) -> None:
 
 async def rpc_error(reply: Reply, error: FlytedError) -> None:
     """Send the error of an RPC whose message has not been read."""
-    from flyted.gateway.errors import CODES, said
+    from flyted.gateway.errors import CODES, one_text
 
     code = CODES[error.code].value if error.code in CODES else "internal"
-    await connect_error(reply, code, said(error))
+    await connect_error(reply, code, one_text(error))
 
 
 async def connect_error(reply: Reply, code: str, message: str) -> None:

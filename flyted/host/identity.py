@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from flyted.contract.errors import AlreadyExists, FlytedError, HostFailure, StoreCorrupt
 from flyted.host import recipients
 from flyted.host.age import Identity
-from flyted.host.ledger import MANIFEST, SECRETS, host_errors
 from flyted.host.private_dir import PrivateDir
+from flyted.host.secret_files import MANIFEST, SECRETS, host_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

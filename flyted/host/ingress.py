@@ -46,7 +46,7 @@ class Ingress:
         admin: Path = ADMIN,
         files: Path = Path(ingress.FILES),
         *,
-        places: ingress_config.Places = ingress_config.STANDARD,
+        places: ingress_config.HaproxyPaths = ingress_config.STANDARD,
         timeout_s: float = 5.0,
     ) -> None:
         self._admin, self._files, self._timeout = admin, files, timeout_s

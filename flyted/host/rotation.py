@@ -20,8 +20,8 @@ from flyted.contract.errors import FlytedError, HostFailure, StoreCorrupt
 from flyted.host import identity, recipients
 from flyted.host.age import Identity
 from flyted.host.identity import SEALED, say
-from flyted.host.ledger import ROTATED, ROTATING, ROTATION_ASKED, SECRETS, host_errors
 from flyted.host.private_dir import PrivateDir
+from flyted.host.secret_files import ROTATED, ROTATING, ROTATION_ASKED, SECRETS, host_errors
 from flyted.host.vault import Vault
 
 if TYPE_CHECKING:

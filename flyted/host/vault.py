@@ -1,7 +1,7 @@
 """The secret store: one age file per secret, and a keyed manifest that says which file holds which.
 
 This is the only file of flyted that encrypts and decrypts secrets; it keeps no plaintext. ``age -d -i operator.txt
-KEY.7.age`` prints a value without flyted. ``ledger`` says what is on disk, and in which order it gets there.
+KEY.7.age`` prints a value without flyted. ``secret_files`` says what is on disk, and in which order it gets there.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from flyted.contract import names
 from flyted.contract.errors import AlreadyExists, HostFailure, InvalidInput, SecretNotFound, StoreCorrupt
 from flyted.contract.names import SecretScope
 from flyted.host import age, manifest
-from flyted.host.ledger import MANIFEST, Ledger, host_errors
 from flyted.host.manifest import Entry, Manifest, Slot
+from flyted.host.secret_files import MANIFEST, SecretFiles, host_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,9 +53,9 @@ class Vault:
     daemon can start, serve apps that need no secret, say what is wrong, and take ``accept_rollback``.
     """
 
-    def __init__(self, ledger: Ledger, identity: Identity, recovery: Sequence[Recipient]) -> None:
+    def __init__(self, files: SecretFiles, identity: Identity, recovery: Sequence[Recipient]) -> None:
         """Use ``open``."""
-        self._ledger = ledger
+        self._files = files
         self._identity = identity
         self._recovery = recovery
         self._recipients = sorted({identity.recipient, *recovery})
@@ -71,13 +71,13 @@ class Vault:
         ``recovery`` has changed, all secrets are encrypted anew, so that a key that is added later opens the older
         ones too; see ``stale``.
         """
-        vault = cls(Ledger.open(directory, identity.derive(manifest.KEY_INFO)), identity, recovery)
+        vault = cls(SecretFiles.open(directory, identity.derive(manifest.KEY_INFO)), identity, recovery)
         vault._reseal()
         return vault
 
     def close(self) -> None:
         """Close the store, so that another process can open it."""
-        self._ledger.close()
+        self._files.close()
 
     # A user's secrets.
 
@@ -133,7 +133,7 @@ class Vault:
         slot = self._slot(scope, key, hint="flytectl secret ls --all")
         info = self._info(slot, self._entries()[slot])
         with host_errors(f"{slot} was not deleted"):
-            self._ledger.drop(slot)
+            self._files.drop(slot)
         return info
 
     def find(self, key: str, project: str, domain: str) -> tuple[SecretScope, Entry]:
@@ -174,7 +174,7 @@ class Vault:
     @property
     def refusal(self) -> StoreCorrupt | None:
         """Why the whole store is refused; ``None`` when it is sound."""
-        return self._ledger.refusal
+        return self._files.refusal
 
     @property
     def has_recovery(self) -> bool:
@@ -184,7 +184,7 @@ class Vault:
     @property
     def stale(self) -> int:
         """The number of secrets not encrypted to today's recipients: damaged ones, or all after a full disk."""
-        return sum(e.sealed_to != self._sealed_to for e in self._ledger.current.entries.values())
+        return sum(e.sealed_to != self._sealed_to for e in self._files.current.entries.values())
 
     def accept_rollback(self) -> None:
         """Accept an older store, restored on purpose, as the true one; do nothing if there is nothing to accept.
@@ -192,7 +192,7 @@ class Vault:
         Secret files that its manifest does not list are kept, as ``NAME.unlisted``: a recovery key opens them.
         Raises ``refusal`` if it is of another kind: a manifest that somebody changed cannot be accepted.
         """
-        self._ledger.accept_rollback()
+        self._files.accept_rollback()
         self._reseal()
 
     # Another identity, see ``rotation``.
@@ -209,7 +209,7 @@ class Vault:
         Raises ``HostFailure`` when there are files of an accepted rollback: the new identity would not open them.
         """
         self._check_rotation()
-        self._ledger.ask_rotation()
+        self._files.ask_rotation()
 
     def write_anew(self, folder: PrivateDir, identity: Identity) -> None:
         """Write the store at its next generation into an empty ``folder``, for ``identity`` and the recovery keys.
@@ -218,7 +218,7 @@ class Vault:
         """
         self._check_rotation()
         recipients = sorted({identity.recipient, *self._recovery})
-        generation, sealed_to = self._ledger.current.generation + 1, _fingerprint(recipients)
+        generation, sealed_to = self._files.current.generation + 1, _fingerprint(recipients)
         entries = {}
         for slot, entry in self._entries().items():
             sealed = age.encrypt(self._value(slot), recipients)
@@ -233,7 +233,7 @@ class Vault:
     def _check_rotation(self) -> None:
         for slot, entry in self._entries().items():
             self._sealed(slot, entry)
-        if left := self._ledger.unlisted():
+        if left := self._files.unlisted():
             raise HostFailure(
                 f"a rollback has left {len(left)} files that only today's identity and the recovery keys open: "
                 + ", ".join(left[:3]),
@@ -244,7 +244,7 @@ class Vault:
         """Encrypt each ``stale`` secret anew; one that fails stays as it was. After a kill the next start goes on."""
         if self.refusal is not None:
             return
-        for slot, entry in self._ledger.current.entries.items():
+        for slot, entry in self._files.current.entries.items():
             if entry.sealed_to != self._sealed_to:
                 with contextlib.suppress(StoreCorrupt, HostFailure):
                     self._store(slot, self._value(slot), updated=entry.updated)
@@ -252,7 +252,7 @@ class Vault:
     def _entries(self) -> Mapping[Slot, Entry]:
         if self.refusal is not None:
             raise StoreCorrupt(self.refusal.message, hint=self.refusal.hint)
-        return self._ledger.current.entries
+        return self._files.current.entries
 
     def _slot(self, scope: SecretScope, key: str, hint: str = "") -> Slot:
         slot = Slot(scope, names.secret_key(key))
@@ -276,7 +276,7 @@ class Vault:
         """Return the ciphertext that the manifest vouches for, or raise ``StoreCorrupt`` or ``HostFailure``."""
         try:
             with host_errors(f"{slot} cannot be read"):
-                sealed = self._ledger.read(slot.file_name(entry.generation), _MAX_FILE)
+                sealed = self._files.read(slot.file_name(entry.generation), _MAX_FILE)
         except StoreCorrupt as error:
             _damaged(slot, f"its file {error.message}")
         if sealed is None:
@@ -306,7 +306,7 @@ class Vault:
         now = int(time.time())
         sealed = age.encrypt(value, self._recipients)
         entry = Entry(
-            generation=self._ledger.current.generation + 1,
+            generation=self._files.current.generation + 1,
             sha256=hashlib.sha256(sealed).hexdigest(),
             size=len(value),
             created=old.created if old else now,
@@ -314,7 +314,7 @@ class Vault:
             sealed_to=self._sealed_to,
         )
         with host_errors(f"{slot} was not stored" + (", its old value still stands" if old else "")):
-            self._ledger.commit(self._ledger.current.put(slot, entry), slot.file_name(entry.generation), sealed)
+            self._files.commit(self._files.current.put(slot, entry), slot.file_name(entry.generation), sealed)
         return entry
 
 

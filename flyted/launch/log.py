@@ -15,8 +15,8 @@ import re
 import threading
 from collections.abc import Iterable, Iterator
 
+from .argv_guard import SHORTEST
 from .bound import Bound
-from .guard import SHORTEST
 from .output import write_all
 
 HIDDEN = b"***"

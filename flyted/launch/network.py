@@ -1,7 +1,7 @@
-"""Waits for the way out of the app's network, which units/flyted-net@.service opens while this unit starts.
+"""Waits for the default route of the app's network, which units/flyted-net@.service opens while this unit starts.
 
 launch's own steps before the app's code usually take longer, so there is rarely a wait; at a wake the way is open.
-While the app runs, the way out closes when the router ends, and opens again: meanwhile connections fail, as on any
+While the app runs, that route disappears when the router ends, and comes back: meanwhile connections fail, as on any
 network.
 """
 
@@ -19,8 +19,8 @@ _ALL, _GATEWAY = "00000000", 0x2  # linux/route.h: RTF_GATEWAY
 _FIRST_LOOK_S, _SLOWER, _LAST_LOOK_S = 0.001, 1.5, 0.05
 
 
-def await_way_out(patience_s: float = PATIENCE_S) -> None:
-    """Wait until there is a way out.
+def await_egress(patience_s: float = PATIENCE_S) -> None:
+    """Wait until there is a default route.
 
     Raise ``Refused``, with ``EX_TEMPFAIL``, if there is none after ``patience_s`` seconds: a later start may find it.
     """
@@ -34,7 +34,7 @@ def await_way_out(patience_s: float = PATIENCE_S) -> None:
 
 
 def _open() -> bool:
-    """Report whether there is a default route: adding it is the last step of flyted/net/cable.py."""
+    """Report whether there is a default route: adding it is the last step of flyted/net/veth.py."""
     with open(_ROUTES, encoding="ascii") as file:
         rows = [line.split() for line in file.readlines()[1:]]
     return any(row[1] == row[7] == _ALL and int(row[3], 16) & _GATEWAY for row in rows)

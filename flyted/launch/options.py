@@ -47,7 +47,7 @@ class Options:
         self.h2c = False
         self.health = self.ready = ""
         self.sleep = 0
-        self.secret_in_argv = self.way_out = False
+        self.secret_in_argv = self.egress = False
         self.secret_files = words.SECRET_FILES
         self.shell = ""
         self.command: list[str] = []
@@ -124,7 +124,7 @@ _ROWS: dict[str, tuple[str, Callable[[str], object]]] = {
     words.H2C: ("h2c", _yes),
     words.SLEEP: ("sleep", _level),
     words.SECRET_IN_ARGV: ("secret_in_argv", _yes),
-    words.WAY_OUT: ("way_out", _yes),
+    words.EGRESS: ("egress", _yes),
     words.SHELL: ("shell", words.unquote),
 }
 

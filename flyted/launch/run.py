@@ -8,7 +8,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
-from . import activation, control_plane, credentials, fserve, gpu, guard, network, start, surroundings, workdir
+from . import activation, argv_guard, control_plane, credentials, fserve, gpu, network, start, surroundings, workdir
 from .expand import expand, secrets_in
 from .notify import Notifier
 from .options import Options, parse
@@ -62,12 +62,12 @@ def _start(options: Options, environ: MutableMapping[str, str], output: Output) 
     surroundings.extend_path(environ, place.folders())
     if options.secret_in_argv:
         secrets = frozenset()
-    guard.install({name: environ[name] for name in secrets})
+    argv_guard.install({name: environ[name] for name in secrets})
     sys.argv = [*options.command, *options.args]  # as under fserve, for a module that looks at them
     if asked is not None:
         surroundings.describe(environ, asked.project, asked.domain, asked.org)
-    if options.way_out:
-        network.await_way_out()
+    if options.egress:
+        network.await_egress()
     control_plane.prepare(environ, now=asked is not None and not options.port)
     if asked is None:
         return _run_program(options, options.command, environ, [])
@@ -136,7 +136,8 @@ def _run_program(options: Options, command: list[str], environ: MutableMapping[s
     if chosen.how == "exec":
         if secrets:
             raise Refused(
-                f"program {command[0]!a} would show secret {secrets[0]} to all users in its arguments; {guard.REMEDY}"
+                f"program {command[0]!a} would show secret {secrets[0]} to all users in its arguments; "
+                f"{argv_guard.REMEDY}"
             )
         if not options.port:
             workdir.tidy(environ)  # now, since launch will not learn when the program serves

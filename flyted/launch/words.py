@@ -21,7 +21,7 @@ READY = "--ready"
 HEALTH = "--health"
 SLEEP = "--sleep"
 SECRET_IN_ARGV = "--secret-in-argv"  # noqa: S105
-WAY_OUT = "--way-out"
+EGRESS = "--egress"
 SHELL = "--shell"
 QUOTED = "--quoted"
 

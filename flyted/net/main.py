@@ -6,7 +6,7 @@ import sys
 
 from flyted.net.netlink import Failed
 
-_WORK = ("way-out", "router", "cable")
+_WORK = ("egress", "router", "veth")
 
 
 def main(argv: list[str]) -> int:
@@ -23,16 +23,16 @@ def main(argv: list[str]) -> int:
 
 
 def _do(work: str) -> None:
-    """Import what this command needs and no more, and run it: the first start of every app waits for its cable."""
-    if work == "cable":
-        from flyted.net import cable
+    """Import what this command needs and no more, and run it: the first start of every app waits for its veth pair."""
+    if work == "veth":
+        from flyted.net import veth
 
-        cable.run()
+        veth.run()
     elif work == "router":
         from flyted.net import router
 
         router.run()
     else:
-        from flyted.net import way_out
+        from flyted.net import egress
 
-        way_out.run()
+        egress.run()

@@ -76,12 +76,12 @@ class Netlink:
         self._do(f"bridge {name}", NEWLINK, CREATE | EXCLUSIVE, body + attribute(_MTU, _number(mtu)))
 
     def pair(self, name: str, peer: str, mtu: int) -> None:
-        """Make two links that are the ends of one cable (veth(4)), both down."""
+        """Make a veth(4) pair, both links down."""
         size = attribute(_MTU, _number(mtu))
         other = attribute(_VETH_PEER, _link() + attribute(_IFNAME, _text(peer)) + size)
         info = attribute(_KIND, _text("veth")) + attribute(_DATA, other)
         body = _link() + attribute(_IFNAME, _text(name)) + size + attribute(_LINKINFO, info)
-        self._do(f"cable {name}", NEWLINK, CREATE | EXCLUSIVE, body)
+        self._do(f"veth pair {name}", NEWLINK, CREATE | EXCLUSIVE, body)
 
     def rename(self, name: str, new_name: str) -> None:
         """Rename a link that is down."""
@@ -104,7 +104,7 @@ class Netlink:
         self._do(f"link {name} without IPv6", SETLINK, 0, _link(socket.if_nametoindex(name)) + spec)
 
     def remove(self, name: str) -> None:
-        """Remove a link, if it is there, and with it the other end of a cable."""
+        """Remove a link, if it is there, and with it the other end of a veth pair."""
         try:
             self._do(f"removing {name}", DELLINK, 0, _link(socket.if_nametoindex(name)))
         except (OSError, Missing):

@@ -10,10 +10,10 @@ call fails at once with "permission denied". The router's rules and the units' `
 
 from __future__ import annotations
 
-BRIDGE, BRIDGE_INDEX = "apps", 1000  # a fixed index, so that a cable can name the bridge from another namespace
-OUT = "out"  # slirp4netns' interface, the router's only way out
-INSIDE = "eth0"  # the app's end of its cable
-LOOPBACK = "lo"  # has the app's address too, which so stays when the cable ends
+BRIDGE, BRIDGE_INDEX = "apps", 1000  # a fixed index, so that veth.py can name the bridge from another namespace
+OUT = "out"  # slirp4netns' interface, the router's only link to the outside
+INSIDE = "eth0"  # the app's end of its veth pair
+LOOPBACK = "lo"  # has the app's address too, which so stays when the veth pair ends
 HOLD = "/usr/bin/sleep"
 """The program that holds the router's namespace: a namespace lives as long as a process is in it."""
 WINDOW, HEADERS = 65535, 40  # bytes: libslirp's largest window, which it does not scale; headers of IPv4 and TCP

@@ -1,4 +1,4 @@
-"""The router: the one place that all apps' cables lead to, in namespaces of its own (``way_out.py``)."""
+"""The router: connects the veth pairs of all apps to the outside, in namespaces of its own (``egress.py``)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATIENCE_S = 10.0
 def run() -> None:
     """Set the router up, tell systemd, and become a process that does nothing but hold the namespace.
 
-    The bridge is made last: no cable can be connected before the rules are in place. Raises :class:`Failed`.
+    The bridge is made last: no app can be connected before the rules are in place. Raises :class:`Failed`.
     """
     _await(plan.OUT)
     try:

@@ -15,7 +15,7 @@ _RESULT = re.compile(r"Failed with result '([\w-]+)'")
 _UNMADE = re.compile(r"Failed (to|at) ")
 _LIMIT = 300
 _NO_NETWORK = f"{OURS}{CANNOT_START}{NO_NETWORK}"
-_NO_ROUTER = "flyted-net.service is not running"  # net/cable.py; the reason is in the router's own lines
+_NO_ROUTER = "flyted-net.service is not running"  # net/veth.py; the reason is in the router's own lines
 _ENDED = f"{OURS}{ENDED}"
 _FROM_OUTSIDE = ("timeout", "oom-kill")
 

@@ -22,7 +22,7 @@ Address = tuple[int, list[int], int]
 class Network(enum.Enum):
     """The kind of network that an app has."""
 
-    OWN = "its own, with a way out"
+    OWN = "its own, with egress"
     NONE = "its own, empty one"
 
 
@@ -153,7 +153,7 @@ refuses several in one.
 """
 
 STUB_RESOLVERS = ("127.0.0.53", "127.0.0.54")
-"""The addresses of systemd-resolved(8), which the way out queries for apps (units/flyted-net.service).
+"""The addresses of systemd-resolved(8), which flyted-net queries for apps (units/flyted-net.service).
 
 Another name server on the loopback, such as one on 127.0.0.1, cannot be allowed without allowing everything that
 listens there. Apps then cannot resolve names, and doctor says so.

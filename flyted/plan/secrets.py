@@ -31,7 +31,7 @@ class OneSecret:
 
 
 @dataclass(frozen=True)
-class Sums:
+class Checksums:
     """Lengths and digests of all secrets of an app, so that launch notices a missing or truncated value."""
 
     app: AppKey
@@ -39,7 +39,7 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class Site:
+class IngressCertificate:
     """The certificate and the key of the ingress."""
 
 
@@ -70,7 +70,7 @@ class BuildSecret:
     use: SecretUse
 
 
-Grant = OneSecret | Sums | Site | GpuLease | BuildSecret
+Grant = OneSecret | Checksums | IngressCertificate | GpuLease | BuildSecret
 
 
 def credential_id(number: int) -> str:
@@ -90,7 +90,7 @@ def grant(
     credential of a unit, that flyted did not plan.
     """
     if unit == INGRESS_UNIT and credential == SITE:
-        return Site()
+        return IngressCertificate()
     if (build := builds.get(unit)) is not None and credential in build.uses:
         return BuildSecret(build.project, build.domain, build.uses[credential])
     replica = replica_of(unit)
@@ -102,14 +102,14 @@ def grant(
     if credential == GPU and revision.spec.gpu_count:
         return GpuLease(app.key, replica, revision.spec.gpu)
     if credential == SUMS and uses:
-        return Sums(app.key, uses)
+        return Checksums(app.key, uses)
     found = _SECRET.fullmatch(credential)
     if found is None or int(found[1]) >= len(uses) or credential != credential_id(int(found[1])):
         raise PermissionRefused(f"unit {shown(unit)} has no credential {shown(credential)}")
     return OneSecret(app.key, uses[int(found[1])])
 
 
-def room(size: int) -> int:
+def credential_bytes(size: int) -> int:
     """Return the bytes that a value of ``size`` bytes takes of the space for a unit's credentials.
 
     The space is a tmpfs, so a value takes whole pages. Measured on systemd 252 and 257: 255 pages of 4 KiB per unit

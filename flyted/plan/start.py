@@ -16,7 +16,7 @@ from flyted.launch.words import ENVIRONMENT, WORDS
 
 CREDENTIAL = "start"
 LIMIT = 96 << 10
-"""Bytes. Together with 900 KiB of secrets this stays below what systemd allows a unit (``plan.secrets.room``)."""
+"""Bytes. Together with 900 KiB of secrets this stays below systemd's limit (``plan.secrets.credential_bytes``)."""
 
 
 def start_document(environment: Mapping[str, str], words: Iterable[str], units: object) -> bytes:

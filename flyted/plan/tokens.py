@@ -78,7 +78,7 @@ def dead(tokens: Iterable[Token], apps: frozenset[str], now: float) -> frozenset
     )  # fmt: skip
 
 
-def offspring(token: Token, tokens: Iterable[Token]) -> frozenset[str]:
+def derived_tokens(token: Token, tokens: Iterable[Token]) -> frozenset[str]:
     """Return the digests of the app cookies that were issued from a login.
 
     Each has the id of the login as its name, and ends with the login.

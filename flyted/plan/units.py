@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
-from flyted.contract.names import WAY_OUT, Replica, network_of, state_name, user_of
+from flyted.contract.names import EGRESS_UNIT, Replica, network_of, state_name, user_of
 from flyted.launch import words
 from flyted.plan import command, knative
 from flyted.plan.engines.shape import Shape, shape_of
@@ -135,7 +135,7 @@ def app_units(
         service["ExecStopEx"] = [(argv[0], argv, ["no-env-expand"])]
     if network_kind(spec) is Network.OWN:
         # the network starts, and is made again, beside the app: launch waits for it (launch/network.py), not systemd
-        service |= {"JoinsNamespaceOf": [network_of(replica)], "Wants": [network_of(replica), WAY_OUT]}
+        service |= {"JoinsNamespaceOf": [network_of(replica)], "Wants": [network_of(replica), EGRESS_UNIT]}
         if own_resolver:  # the machine's resolver is on the machine's loopback, which is not the app's
             service["BindReadOnlyPaths"] = [
                 *service["BindReadOnlyPaths"], (layout.resolver, "/etc/resolv.conf", False, 0)
@@ -149,7 +149,7 @@ def app_units(
 
 
 def network_kind(spec: AppSpec) -> Network:
-    """Return the kind of network that an app has: always one of its own, with a way out or without."""
+    """Return the kind of network that an app has: always one of its own, with egress or without."""
     return Network.OWN if spec.egress else Network.NONE
 
 
@@ -215,7 +215,7 @@ def _launch_options(
     if spec.secret_in_argv:
         yield from (words.SECRET_IN_ARGV, words.YES)
     if network_kind(spec) is Network.OWN:
-        yield from (words.WAY_OUT, words.YES)
+        yield from (words.EGRESS, words.YES)
     for name, use in credentials.items():
         if use == "sums":
             yield from (words.SUMS, name)

@@ -146,7 +146,7 @@ def test_what_is_planted_while_flyted_is_down_is_refused(
 ) -> None:
     """The same over a restart."""
     plant(secret_file(folder, "A"))
-    vault._ledger = reopened(vault, folder)._ledger
+    vault._files = reopened(vault, folder)._files
     assert_only_a_is_refused(vault, why)
 
 
@@ -189,7 +189,7 @@ def test_files_that_nobody_lists_are_never_served(vault: Vault, folder: Path) ->
     planted.write_bytes(age.encrypt(b"attacker's value", [MACHINE.recipient]))
     with pytest.raises(FlytedError):
         vault.get(ORG, "C")
-    vault._ledger = reopened(vault, folder)._ledger
+    vault._files = reopened(vault, folder)._files
     assert not planted.exists()
     assert damaged(vault) == []
 
@@ -240,7 +240,7 @@ def test_a_changed_manifest_is_refused(vault: Vault, folder: Path, tamper: Calla
     before = files(folder)
     vault.close()
     tamper(folder)
-    vault._ledger = opened(folder)._ledger
+    vault._files = opened(folder)._files
     assert_all_refused(vault, "the manifest of the secret store")
     with pytest.raises(StoreCorrupt):
         vault.accept_rollback()
@@ -255,7 +255,7 @@ def test_another_machines_store_is_refused(vault: Vault, folder: Path) -> None:
     stranger = Vault.open(folder, Identity.generate(), [MACHINE.recipient])
     stranger.put(ORG, "A", b"attacker's value", replace=False)
     stranger.close()
-    vault._ledger = opened(folder)._ledger
+    vault._files = opened(folder)._files
     assert_all_refused(vault, "under another machine's identity")
 
 
@@ -277,22 +277,22 @@ def restore_old(folder: Path, tmp_path: Path, vault: Vault) -> Vault:
 
 def test_an_older_store_is_refused_until_accepted(vault: Vault, folder: Path, tmp_path: Path) -> None:
     """Rolled back: refused with the command; after it, served, counting on from the newest seen."""
-    vault._ledger = restore_old(folder, tmp_path, vault)._ledger
+    vault._files = restore_old(folder, tmp_path, vault)._files
     assert_all_refused(vault, "is at generation 4, and this machine has seen 6")
     assert "flytectl secret accept-rollback" in (vault.refusal.hint if vault.refusal else "")
     vault.accept_rollback()
     assert vault.get(ORG, "A") == b"value of A"
     assert damaged(vault) == []
     assert vault.put(ORG, "Z", b"z", replace=False).generation == 8
-    vault._ledger = reopened(vault, folder)._ledger
+    vault._files = reopened(vault, folder)._files
     assert (vault.refusal, vault.get(ORG, "A")) == (None, b"value of A")
 
 
 def test_accepting_keeps_what_the_old_store_does_not_list(vault: Vault, folder: Path, tmp_path: Path) -> None:
     """Newer files are not thrown away: they stay, renamed, over restarts; the recovery key opens them."""
-    vault._ledger = restore_old(folder, tmp_path, vault)._ledger
+    vault._files = restore_old(folder, tmp_path, vault)._files
     vault.accept_rollback()
-    vault._ledger = reopened(vault, folder)._ledger
+    vault._files = reopened(vault, folder)._files
     kept = {p.name: age.decrypt(p.read_bytes(), MACHINE) for p in (folder / "secrets").glob("*.unlisted")}
     assert kept == {"A.5.age.unlisted": b"newer value of A", "N.6.age.unlisted": b"newer secret"}
 
@@ -313,7 +313,7 @@ def test_a_lost_generation_is_refused_until_accepted(
     """Without it a rollback could not be told: so its loss counts as one."""
     vault.close()
     tamper(folder)
-    vault._ledger = opened(folder)._ledger
+    vault._files = opened(folder)._files
     assert_all_refused(vault, why)
     vault.accept_rollback()
     assert vault.get(ORG, "A") == b"value of A"
@@ -327,7 +327,7 @@ def test_a_removed_manifest_is_not_an_empty_store(vault: Vault, folder: Path, al
     if also:
         (folder / also).unlink()
     before = files(folder)
-    vault._ledger = opened(folder)._ledger
+    vault._files = opened(folder)._files
     assert_all_refused(vault, "its manifest is gone")
     assert files(folder) == before
     vault.accept_rollback()
@@ -339,7 +339,7 @@ def test_an_emptied_folder_is_not_an_empty_store(vault: Vault, folder: Path) -> 
     """All files gone and the generation left: secrets were there, so it is refused."""
     vault.close()
     shutil.rmtree(folder / "secrets")
-    vault._ledger = opened(folder)._ledger
+    vault._files = opened(folder)._files
     assert_all_refused(vault, "its manifest is gone")
     vault.accept_rollback()
     assert vault.put(ORG, "A", b"v", replace=False).generation > 4
@@ -361,7 +361,7 @@ def test_a_link_in_place_of_the_folder_is_refused(vault: Vault, folder: Path) ->
         opened(folder)
     (folder / "secrets").unlink()
     (folder / "elsewhere").rename(folder / "secrets")
-    vault._ledger = opened(folder)._ledger
+    vault._files = opened(folder)._files
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
@@ -374,7 +374,7 @@ def test_files_of_another_user_are_refused(vault: Vault, folder: Path) -> None:
     with pytest.raises(HostFailure, match="owner 65534"):
         opened(folder)
     os.chown(folder / "secrets", 0, 0)
-    vault._ledger = opened(folder)._ledger
+    vault._files = opened(folder)._files
 
 
 def test_a_folder_swapped_while_open_is_not_seen(vault: Vault, folder: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 BUILDER = ROOT / "flyted" / "build"
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-EX_APART = 3
+EX_ISOLATED = 3
 HASH = "0123456789abcdef" * 2
 
 BACKEND = """
@@ -133,8 +133,8 @@ class Builds:
     def start_apart(self, *words: str) -> subprocess.Popen[str]:
         """The build that goes on where one of wheels alone could not."""
         status, output = self.once(*words)
-        assert status == EX_APART, output
-        return self.start(*words, "--apart")
+        assert status == EX_ISOLATED, output
+        return self.start(*words, "--isolated")
 
     def once(self, *words: str, **more: str) -> tuple[int, str]:
         """Exit status and all output."""
@@ -143,12 +143,12 @@ class Builds:
             return process.returncode, output
 
     def run(self, *words: str, **more: str) -> tuple[int, str]:
-        """As the daemon does it: where code of packages has to run, a build apart goes on."""
+        """As the daemon does it: where code of packages has to run, an isolated build goes on."""
         words = words or ("--image", HASH)
         status, output = self.once(*words, **more)
-        if status != EX_APART:
+        if status != EX_ISOLATED:
             return status, output
-        status, more_output = self.once(*words, "--apart", **more)
+        status, more_output = self.once(*words, "--isolated", **more)
         return status, output + more_output
 
     def python(self, code: str, digest: str = HASH) -> str:

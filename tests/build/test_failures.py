@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flyted.build.main import main
-from tests.build.harness import BUILDER, EX_APART, HASH, Builds, find_uv, source, wheel
+from tests.build.harness import BUILDER, EX_ISOLATED, HASH, Builds, find_uv, source, wheel
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def test_two_builds_of_one_image_make_it_once(builds: Builds) -> None:
 
 
 def test_a_build_that_waited_for_one_that_failed_builds(builds: Builds) -> None:
-    """A build apart that fails leaves an empty folder: who waited for it begins anew, and asks for one apart too."""
+    """An isolated build that fails leaves an empty folder: who waited for it begins anew, and asks for one apart too."""
     os.mkfifo(builds.base / "gate")
     source(builds.packages, "slow", during=f"{_gate(builds)}\n    raise RuntimeError('once')")
     builds.recipe(["slow"])
@@ -90,7 +90,7 @@ def test_a_build_that_waited_for_one_that_failed_builds(builds: Builds) -> None:
     os.close(gate)
     assert "once" in first.communicate()[0]
     said, _ = second.communicate()
-    assert (first.returncode, second.returncode) == (1, EX_APART), said
+    assert (first.returncode, second.returncode) == (1, EX_ISOLATED), said
 
 
 def test_images_are_removed_by_their_owner_but_not_while_being_built(builds: Builds) -> None:

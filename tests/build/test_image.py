@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flyted.plan.images import pip
-from tests.build.harness import EX_APART, HASH, PYTHON, Builds, source, wheel
+from tests.build.harness import EX_ISOLATED, HASH, PYTHON, Builds, source, wheel
 
 pytestmark = pytest.mark.slow
 
@@ -134,13 +134,13 @@ def test_wheels_alone_run_no_code_of_theirs(builds: Builds) -> None:
 
 @pytest.mark.parametrize("option", sorted(set(pip._FLAGS.values()) | {("--upgrade-package", "one")}))
 def test_no_option_makes_a_build_of_wheels_run_their_code(builds: Builds, option: tuple[str, ...]) -> None:
-    """Some make uv start the environment's Python again, with .pth files of earlier layers: such builds go apart."""
+    """Some make uv start the environment's Python again, with .pth files of earlier layers: such builds are isolated."""
     marker = builds.base / "ran"
     wheel(builds.packages, "one", files={"one.py": "", "one.pth": f"import os; open({str(marker)!r}, 'w')\n"})
     wheel(builds.packages, "two")
     builds.recipe(["one"], ["two"], options=("--no-index", *option))
     status, output = builds.once("--image", HASH)
-    assert status in (0, 1, EX_APART), output
+    assert status in (0, 1, EX_ISOLATED), output
     assert not marker.exists()
 
 
@@ -160,11 +160,11 @@ def test_a_source_package_is_built_apart_from_the_shared_cache(builds: Builds) -
     wheel(builds.packages, "one")
     builds.recipe(["one"], ["slow"])
     status, output = builds.once("--image", HASH)
-    assert status == EX_APART
+    assert status == EX_ISOLATED
     assert output.splitlines()[-1] == "flyted-build: slow has to be built from source"
     assert "error" not in output
     before = _files(builds.images / ".uv")
-    status, output = builds.once("--image", HASH, "--apart")
+    status, output = builds.once("--image", HASH, "--isolated")
     assert status == 0, output
     assert _files(builds.images / ".uv") == before
     assert builds.python("import one, slow; print(one.VERSION)") == "1.0"

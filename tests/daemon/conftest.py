@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.daemon.fake import Machine
-from tests.daemon.token_harness import BothDoors, Box
+from tests.daemon.token_harness import BothSockets, Box
 
 
 @pytest.fixture
@@ -28,12 +28,12 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
 
 
 @pytest.fixture
-def doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Box, BothDoors]]:
+def sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Box, BothSockets]]:
     """The sockets, and what is behind them. SQLite's connection is used by the thread only."""
     connect: Any = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, check_same_thread=False))
     box = Box(tmp_path, monkeypatch)
-    running = BothDoors(box)
+    running = BothSockets(box)
     yield box, running
     running.stop()
     box.close()

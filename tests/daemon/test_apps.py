@@ -15,8 +15,8 @@ from flyted.contract.names import AppKey, Replica
 from flyted.daemon.api.actor import Actor
 from flyted.daemon.api.verbs import Call
 from flyted.daemon.apps import verbs as apps_module
+from flyted.daemon.apps.locks import DeployLocks
 from flyted.daemon.apps.status import app_map
-from flyted.daemon.apps.turns import Turns
 from flyted.daemon.apps.verbs import Apps
 from flyted.host import journal, people
 from flyted.plan.crowd import FOLLOWED
@@ -43,7 +43,7 @@ def described(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 def verbs(machine: Machine) -> Apps:
     """The handlers; no deploy is under way."""
-    deploy: Any = SimpleNamespace(turns=Turns())
+    deploy: Any = SimpleNamespace(locks=DeployLocks())
     nothing: Any = None
     return Apps(
         machine.store,

@@ -18,7 +18,7 @@ from flyted.daemon.api.actor import Actor
 from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
 from flyted.host import people
 from flyted.plan.tokens import BROWSER, NAMED, Token
-from tests.daemon.doors import Doors
+from tests.daemon.sockets import Sockets
 
 UID = os.getuid()
 ME = people.name_of(UID)
@@ -63,7 +63,7 @@ def owner(token: str) -> Actor:
     return Actor(1001, 0, Token("d", "5f0c1e", kind, "bob", 1001, "", "ci", 0.0, 9e9))
 
 
-class Box(Doors):
+class Box(Sockets):
     """Both sockets."""
 
     def __init__(self, folder: Path) -> None:

@@ -30,7 +30,7 @@ from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.host import people
 from flyted.plan import crowd as crowd_plan
 from flyted.plan.crowd import CONTROL
-from tests.daemon.doors import Doors
+from tests.daemon.sockets import Sockets
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,7 @@ def open_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-class Daemon(Doors):
+class Daemon(Sockets):
     """The control socket, with verbs of this test."""
 
     def __init__(self, path: Path) -> None:

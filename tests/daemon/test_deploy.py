@@ -14,7 +14,7 @@ from flyted.contract.errors import DeployFailed, HostFailure
 from flyted.contract.names import AppKey, Replica
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.deploy import Deploy
-from flyted.daemon.apps.turns import Turns
+from flyted.daemon.apps.locks import DeployLocks
 from flyted.daemon.gpus.leases import Gpus
 from flyted.daemon.gpus.table import GpuTable
 from flyted.daemon.images.images import Images
@@ -46,7 +46,7 @@ class Deploys:
         images = Images(systemd, folder / "images", BuildSettings(), nothing, nothing)
         self.deploy = Deploy(
             machine.loop, machine.look, machine.execute, machine.explain, machine.config, self.store, nothing, images,
-            Bundles(folder, self.store.apps), gpus, ModelVerbs(Models(self.store.database)), Turns(),
+            Bundles(folder, self.store.apps), gpus, ModelVerbs(Models(self.store.database)), DeployLocks(),
         )  # fmt: skip
         self.at: Callable[[], None] = lambda: None
 
@@ -185,7 +185,7 @@ def test_one_that_is_called_off_as_it_starts_is_undone(deploys: Deploys) -> None
     async def story() -> None:
         deploy = asyncio.create_task(deploys.serve())
         await told.wait()
-        async with deploys.deploy.turns.ending(KEY):
+        async with deploys.deploy.locks.ending(KEY):
             assert deploys.left() == (1, "failed", "", "")
         with contextlib.suppress(DeployFailed):
             await deploy

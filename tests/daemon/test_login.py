@@ -12,7 +12,7 @@ from flyted.contract.errors import InvalidInput, NotFound, PermissionRefused, Un
 from flyted.daemon.access import login
 from flyted.daemon.access.login import MOST_CODES
 from flyted.daemon.api.verbs import Right
-from tests.daemon.token_harness import BOB, CAROL, BothDoors, Box, link, logged_in, redeem
+from tests.daemon.token_harness import BOB, CAROL, BothSockets, Box, link, logged_in, redeem
 
 
 def test_a_login_reads_the_pages_and_opens_an_app(box: Box) -> None:
@@ -150,9 +150,9 @@ def test_a_token_of_a_program_is_not_passed_on(box: Box, verb: str) -> None:
         box.as_actor(box.tokens.owner(made), "login.pass", app_id="web")
 
 
-def test_redeeming_needs_no_token_but_the_code(doors: tuple[Box, BothDoors]) -> None:
+def test_redeeming_needs_no_token_but_the_code(sockets: tuple[Box, BothSockets]) -> None:
     """The code is the credential; the api socket is the only place for it."""
-    _, api = doors
+    _, api = sockets
     code = client.call("login.create", path=api.control)["code"]
     cookie = api.call("login.redeem", code=code, app_id="")["token"]
     assert api.call("whoami", cookie)["kind"] == "browser"

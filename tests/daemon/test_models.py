@@ -60,7 +60,7 @@ def ask(verbs: ModelVerbs, verb: str, **args: Any) -> dict[str, Any]:
 
 def given(verbs: ModelVerbs, app: AppSpec) -> AppSpec:
     """The app with its models' folders."""
-    return asyncio.run(verbs.given(app))
+    return asyncio.run(verbs.with_folders(app))
 
 
 def test_an_app_is_given_the_folder_of_the_model_that_it_names(verbs: ModelVerbs, folder: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_file_system_that_does_not_answer_holds_up_nobody(
         return "", 0
 
     async def asked() -> int:
-        turns, look = 0, asyncio.ensure_future(verbs.given(spec(command=COMMAND)))
+        turns, look = 0, asyncio.ensure_future(verbs.with_folders(spec(command=COMMAND)))
         while not look.done():
             await asyncio.sleep(0.01)
             turns += 1

@@ -20,12 +20,12 @@ from flyted.contract.errors import (
 )
 from flyted.daemon.api.verbs import Right
 from flyted.plan.tokens import EXPIRED_KEPT_S, MOST, NAMED
-from tests.daemon.token_harness import BOB, CAROL, ME, BothDoors, Box, logged_in
+from tests.daemon.token_harness import BOB, CAROL, ME, BothSockets, Box, logged_in
 
 
-def test_a_minted_token_speaks_for_its_owner(doors: tuple[Box, BothDoors]) -> None:
+def test_a_minted_token_speaks_for_its_owner(sockets: tuple[Box, BothSockets]) -> None:
     """On the api socket: who they are, and a member's rights, never root's."""
-    _, api = doors
+    _, api = sockets
     minted = client.call("token.mint", path=api.control)
     assert token.valid_shape(minted["token"])
     assert 3590 < minted["expires_at"] - time.time() <= 3600
@@ -39,38 +39,38 @@ def test_a_minted_token_speaks_for_its_owner(doors: tuple[Box, BothDoors]) -> No
 
 
 @pytest.mark.parametrize("verb", ["app.list", "whoami", "token.mint", "login.pass", "login.create", "no.such.verb"])
-def test_without_a_token_nothing_is_answered(doors: tuple[Box, BothDoors], verb: str) -> None:
+def test_without_a_token_nothing_is_answered(sockets: tuple[Box, BothSockets], verb: str) -> None:
     """Not even which verbs there are; the peer, whoever it is, has no right of its own."""
-    _, api = doors
+    _, api = sockets
     for bad in ("", "x", "flyted_", token.new(bytes(32)), "flyted_" + "x" * 43, "x" * 500, "é"):
         with pytest.raises(Unauthenticated):
             api.call(verb, bad)
 
 
-def test_the_version_is_told_to_anybody(doors: tuple[Box, BothDoors]) -> None:
+def test_the_version_is_told_to_anybody(sockets: tuple[Box, BothSockets]) -> None:
     """The one thing that a gateway asks for itself."""
-    assert doors[1].call("version") == {}
+    assert sockets[1].call("version") == {}
 
 
-def test_a_token_makes_no_other_token(doors: tuple[Box, BothDoors]) -> None:
+def test_a_token_makes_no_other_token(sockets: tuple[Box, BothSockets]) -> None:
     """Whoever stole one for an hour has it for an hour."""
-    _, api = doors
+    _, api = sockets
     minted = client.call("token.mint", path=api.control)["token"]
     for verb in ("token.mint", "token.create", "token.list", "token.revoke", "login.create"):
         with pytest.raises(InvalidInput, match="knows no verb"):
             api.call(verb, minted)
 
 
-def test_the_control_socket_takes_no_tokens(doors: tuple[Box, BothDoors]) -> None:
+def test_the_control_socket_takes_no_tokens(sockets: tuple[Box, BothSockets]) -> None:
     """There the kernel says who calls; a token would be somebody else's words."""
-    _, api = doors
+    _, api = sockets
     with pytest.raises(InvalidInput, match="control socket"):
         client.call("app.list", token=token.new(bytes(32)), path=api.control)
 
 
-def test_a_revoked_token_is_refused_at_once(doors: tuple[Box, BothDoors]) -> None:
+def test_a_revoked_token_is_refused_at_once(sockets: tuple[Box, BothSockets]) -> None:
     """Here and in the ingress's table."""
-    box, api = doors
+    box, api = sockets
     minted = client.call("token.mint", path=api.control)["token"]
     assert token.digest(minted) in box.written()
     api.call("whoami", minted)
@@ -272,9 +272,9 @@ def test_sessions_make_room_and_names_do_not(box: Box, monkeypatch: pytest.Monke
     box.create(CAROL, "c")
 
 
-def test_a_hundred_clients_of_the_gateway_are_served_at_once(doors: tuple[Box, BothDoors]) -> None:
+def test_a_hundred_clients_of_the_gateway_are_served_at_once(sockets: tuple[Box, BothSockets]) -> None:
     """All come from one user, the gateway's: the bound per user is not for this socket."""
-    _, api = doors
+    _, api = sockets
     minted = client.call("token.mint", path=api.control)["token"]
     failed: list[FlytedError] = []
 

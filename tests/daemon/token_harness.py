@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flyted.contract import client
-from flyted.daemon.access.grants import Grants
+from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.access.login import Logins
 from flyted.daemon.access.tokens import Tokens
 from flyted.daemon.api.actor import Actor
@@ -22,7 +22,7 @@ from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
 from flyted.host.watch_files import FileWatch
 from flyted.plan.facts import ImageFact
-from tests.daemon.doors import Doors
+from tests.daemon.sockets import Sockets
 from tests.values import spec
 
 BOB, CAROL, ME = (1001, "bob"), (1002, "carol"), (os.getuid(), people.name_of(os.getuid()))
@@ -52,7 +52,7 @@ class Box:
         self.etc.mkdir()
         self.watch = FileWatch(self.etc, people.FILES)
         monkeypatch.setattr(people, "in_files", lambda: True)
-        self.grants = Grants(self.table, self.store, self.ingress, lambda: False, Clock(), self.watch)
+        self.grants = IngressTokens(self.table, self.store, self.ingress, lambda: False, Clock(), self.watch)
         self.tokens = Tokens(self.table, self.store, self.grants)
         self.logins = Logins(self.tokens, self.store, "apps.localhost", lambda: 8443)
         self.verbs = {
@@ -97,7 +97,7 @@ async def _run(verb: Verb, call: Call) -> dict[str, Any]:
     return await verb.handler(call)
 
 
-class BothDoors(Doors):
+class BothSockets(Sockets):
     """The control and the api socket."""
 
     def __init__(self, box: Box) -> None:

@@ -20,7 +20,7 @@ NO_JSON = {"config init": "its answer is a file of Flyte's, in YAML"}
 @pytest.mark.parametrize("row", cli.COMMANDS)
 def test_every_command_that_answers_with_data_can_do_so_in_json(row: str) -> None:
     """One word for it everywhere; what has none is named here with the reason."""
-    options = {text for param in cli.named(row).params for text in param.opts}
+    options = {text for param in cli.load_command(row).params for text in param.opts}
     assert ("--json" in options) != (row in NO_JSON)
 
 

@@ -8,21 +8,21 @@ from typing import Any
 from flyteidl2.app import app_definition_pb2 as definition
 from flyteidl2.core import tasks_pb2
 
-from flyted.gateway.files.blobs import Place
+from flyted.gateway.files.blobs import BlobKey
 from tests.gateway.harness import Running
 
 BASE = "ghcr.io/flyteorg/flyte:py3.12-v2.12.1"
 CODE = b"a bundle"
 
 
-def bundle(gateway: Running, code: bytes = CODE) -> Place:
+def bundle(gateway: Running, code: bytes = CODE) -> BlobKey:
     """A code bundle that was uploaded."""
-    place = Place("p1", "development", hashlib.md5(code).hexdigest(), "fast1.tar.gz")
+    place = BlobKey("p1", "development", hashlib.md5(code).hexdigest(), "fast1.tar.gz")
     (gateway.state / "blobs" / f"{place.stem}.{hashlib.sha256(code).hexdigest()}").write_bytes(code)
     return place
 
 
-def app(place: Place | None = None, name: str = "hello", image: str = BASE, **spec: Any) -> definition.App:
+def app(place: BlobKey | None = None, name: str = "hello", image: str = BASE, **spec: Any) -> definition.App:
     """A FastAPI app's description."""
     command = ["fserve", "--version", "1", "--project", "p1", "--domain", "development", "--org", "o"]
     if place is not None:

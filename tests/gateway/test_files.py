@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.errors import HostFailure
-from flyted.gateway.files.blobs import Blobs, Place
+from flyted.gateway.files.blobs import BlobKey, Blobs
 from flyted.gateway.files.recipes import Recipes
 from flyted.gateway.files.signing import Signer
 
 DATA = b"code" * 1000
-PLACE = Place("p1", "development", hashlib.md5(DATA).hexdigest(), "fast1.tar.gz")
+PLACE = BlobKey("p1", "development", hashlib.md5(DATA).hexdigest(), "fast1.tar.gz")
 
 
 async def chunks() -> AsyncIterator[bytes]:

@@ -29,7 +29,7 @@ from flyteidl2.workflow import run_service_pb2 as runs
 
 from flyted.contract.errors import BuildFailed, FlytedError, HostFailure, InvalidInput, Unsupported
 from flyted.gateway.files import context
-from flyted.gateway.files.blobs import Place
+from flyted.gateway.files.blobs import BlobKey
 from flyted.gateway.files.whole import stored
 from tests.gateway.clients import ask, first, service
 from tests.gateway.described import BASE, app
@@ -44,7 +44,7 @@ BUILT = {"result": {"image": {"hash": "x"}}}
 
 def keep(gateway: Running, filename: str, content: bytes) -> str:
     """An upload; its address."""
-    place = Place("p1", "development", hashlib.md5(content).hexdigest(), filename)
+    place = BlobKey("p1", "development", hashlib.md5(content).hexdigest(), filename)
     (gateway.state / "blobs" / f"{place.stem}.{hashlib.sha256(content).hexdigest()}").write_bytes(content)
     return place.url
 

@@ -20,7 +20,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from flyted.contract.errors import NotFound
 from flyted.gateway.files import blobs
-from flyted.gateway.files.blobs import Place
+from flyted.gateway.files.blobs import BlobKey
 from flyted.gateway.files.signing import Signer, Ticket
 from flyted.gateway.files.uploads import AT_ONCE
 from tests.gateway.clients import HEADERS, ask, service
@@ -50,7 +50,7 @@ def put(gateway: Running, url: str, body: bytes, method: str = "PUT", **headers:
         connection.close()
 
 
-PLACE = Place("p1", "development", MD5.hex(), "fast1.tar.gz")
+PLACE = BlobKey("p1", "development", MD5.hex(), "fast1.tar.gz")
 
 
 def test_what_is_sent_is_found(gateway: Running) -> None:

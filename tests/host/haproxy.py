@@ -21,7 +21,7 @@ import pytest
 
 from flyted.host.ca import issue_leaf, new_ca
 from flyted.host.ingress import Applied, Ingress
-from flyted.plan.ingress.config import Places
+from flyted.plan.ingress.config import HaproxyPaths
 from flyted.plan.ingress.state import IngressState, Listen, Server
 
 PROGRAM = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin")
@@ -111,7 +111,7 @@ class Machine:
         self.certificate.write_bytes(issue_leaf(self.ca, now=dt.datetime.now(dt.UTC)).pem)
         self.admin = folder / "admin.sock"
         self.listen = Listen(free_port(), free_port(), ("127.0.0.1",))
-        self.places = Places(
+        self.places = HaproxyPaths(
             str(self.files), str(self.certificate), f"unix@{self.admin} mode 600", inherits=False,
             gateway=str(folder / "gateway.sock"),
         )  # fmt: skip

@@ -345,14 +345,14 @@ def test_a_manifest_of_the_most_secrets_can_be_read_again(folder: Path) -> None:
     """The bound on secrets and the bound on the manifest's size agree."""
     from types import MappingProxyType
 
-    from flyted.host import ledger, manifest
+    from flyted.host import manifest, secret_files
     from flyted.host.manifest import Entry, Manifest, Slot
 
     entry = Entry(10**9, "a" * 64, MAX_VALUE, 2**33, 2**33, "b" * 16)
     scope = SecretScope("p" * 63, "d" * 63)
     slots = {Slot(scope, f"{i:0128}"): entry for i in range(vault_module.MAX_SECRETS)}
     data = manifest.encode(Manifest(10**9, MappingProxyType(slots)), bytes(32))
-    assert len(data) < ledger._MAX_MANIFEST / 2
+    assert len(data) < secret_files._MAX_MANIFEST / 2
 
 
 SMALL_DISK = r"""
@@ -418,7 +418,7 @@ def test_what_cannot_be_sealed_anew_is_counted(folder: Path) -> None:
 def test_a_recovery_key_that_is_removed_opens_nothing_more(vault: Vault, folder: Path) -> None:
     """From the next start no file is encrypted to it (old backups still are: the key must be replaced there)."""
     vault.put(ORG, "API_KEY", b"v", replace=False)
-    vault._ledger = reopened(vault, folder)._ledger
+    vault._files = reopened(vault, folder)._files
     assert secret_file(folder, "API_KEY").read_bytes().count(b"-> X25519") == 1
 
 

@@ -48,7 +48,7 @@ def assert_sound(folder: Path, *recovery: Identity) -> dict[str, bytes | None]:
     listed = {f"{i.key}.{i.generation}.age" for i in infos}
     assert files(folder) == {"manifest", *listed}
     assert {p.name for p in folder.iterdir()} - {NAME, *SPARES} == {"secrets", "generation"}
-    assert int((folder / "generation").read_text()) == vault._ledger.current.generation
+    assert int((folder / "generation").read_text()) == vault._files.current.generation
     values = {key: value_of(vault, key) for key in ("A", "B")}
     vault.close()
     return values

@@ -1,4 +1,4 @@
-"""Waiting for the way out of an app's network: the kernel's table of routes, as proc(5) shows it."""
+"""Waiting for the default route of an app's network: the kernel's table of routes, as proc(5) shows it."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ def routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("rows", ["", CLOSED, NEAR + CLOSED, REJECTED])
-def test_a_network_without_a_way_out_is_not_begun_in(routes: Path, rows: str) -> None:
+def test_a_network_without_a_route_is_not_begun_in(routes: Path, rows: str) -> None:
     """The app gives up after its time, in words that are looked for, and may be started again."""
     routes.write_text(HEAD + rows)
     with pytest.raises(Refused, match="its network was not ready") as refused:
-        network.await_way_out(0.05)
+        network.await_egress(0.05)
     assert refused.value.status == EX_TEMPFAIL
 
 
-def test_a_way_out_that_is_there_is_not_waited_for(routes: Path) -> None:
+def test_a_route_that_is_there_is_not_waited_for(routes: Path) -> None:
     """One look."""
     routes.write_text(HEAD + CLOSED + OUT + NEAR)
-    network.await_way_out(0)
+    network.await_egress(0)
 
 
-def test_a_way_out_that_comes_late_is_enough(routes: Path) -> None:
+def test_a_route_that_comes_late_is_enough(routes: Path) -> None:
     """Seen soon after."""
     routes.write_text(HEAD)
     threading.Timer(0.2, lambda: routes.write_text(HEAD + OUT)).start()
     began = time.monotonic()
-    network.await_way_out(10)
+    network.await_egress(10)
     assert 0.15 < time.monotonic() - began < 5

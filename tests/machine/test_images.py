@@ -158,7 +158,7 @@ def test_a_source_package_changes_no_other_image(packages: tuple[Path, tuple[str
 
 
 def test_a_source_package_that_fails_leaves_nothing(packages: tuple[Path, tuple[str, ...]]) -> None:
-    """Its folder goes, though the build apart could not remove it itself; the reason is the package's own."""
+    """Its folder goes, though the isolated build could not remove it itself; the reason is the package's own."""
     folder, options = packages
     source(folder, "broken", during="raise RuntimeError('no compiler here')")
     before = sorted(IMAGES.iterdir())

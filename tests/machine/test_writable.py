@@ -60,8 +60,8 @@ def test_an_app_writes_to_what_is_its_own(network: dict[str, object]) -> None:
         run(work())
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_a_build_writes_to_images_and_one_apart_to_its_own(*, apart: bool) -> None:
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_build_writes_to_images_and_one_apart_to_its_own(*, isolated: bool) -> None:
     """A unit as the daemon makes it, with a builder that looks around."""
     place_hands()
     builder = HOME / "builder.py"
@@ -75,13 +75,13 @@ def test_a_build_writes_to_images_and_one_apart_to_its_own(*, apart: bool) -> No
 
     async def work() -> None:
         async with connected() as units:
-            made = build_unit(HASH, Recipe("3.13", ()), BuildSettings(builder=str(builder)), apart=apart)
+            made = build_unit(HASH, Recipe("3.13", ()), BuildSettings(builder=str(builder)), isolated=isolated)
             end = await units.run_transient(unit_name(HASH), made, 60)
             assert end == UnitEnd("success", 0), sh("journalctl", "-n20", "-u", unit_name(HASH))
 
     try:
         run(work())
-        images = str(folder) if apart else str(folder.parent)
+        images = str(folder) if isolated else str(folder.parent)
         assert set(json.loads((folder / "found").read_text())) == PRIVATE | {images}
     finally:
         shutil.rmtree(folder)

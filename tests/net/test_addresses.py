@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flyted.net import cable, plan
+from flyted.net import plan, veth
 from flyted.net.netlink import Exists, Failed
 
 pytestmark = pytest.mark.slow
@@ -44,23 +44,23 @@ class Kernel:
 @pytest.fixture(autouse=True)
 def _none_had_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The namespace of the tests is no app's."""
-    monkeypatch.setattr(cable, "_before", lambda: 0)
+    monkeypatch.setattr(veth, "_before", lambda: 0)
 
 
-def plug(kernel: Kernel, first: int) -> int:
-    """Lays a cable; the app's number."""
-    return cable.plug(kernel, ROUTER, first)  # type: ignore[arg-type]
+def connect(kernel: Kernel, first: int) -> int:
+    """Connects an app; its number."""
+    return veth.connect(kernel, ROUTER, first)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("first", [0, COUNT - 1, 2**32 - 1])
 def test_as_many_apps_as_there_are_ports_get_an_address_each(first: int) -> None:
     """Wherever each begins to look, also when all begin at one place; then it is said how many have one."""
     kernel = Kernel()
-    numbers = [plug(kernel, first) for _ in range(COUNT)]
+    numbers = [connect(kernel, first) for _ in range(COUNT)]
     assert sorted(numbers) == list(range(plan.FIRST, plan.LAST + 1))
     assert len(set(kernel.addresses)) == COUNT == 1021
     with pytest.raises(Failed, match="no address is left: 1021 apps have one"):
-        plug(kernel, first)
+        connect(kernel, first)
     assert kernel.tries == COUNT * (COUNT + 1) // 2 + COUNT
 
 
@@ -71,12 +71,12 @@ def test_what_an_app_gives_back_the_next_one_gets(number: int) -> None:
         kernel = Kernel()
         kernel.taken = {plan.port(each) for each in range(plan.FIRST, plan.LAST + 1)}
         kernel.taken.discard(plan.port(number))
-        assert plug(kernel, first) == number
+        assert connect(kernel, first) == number
         assert kernel.addresses == [plan.address(number)]
 
 
 def test_the_range_goes_round_at_its_end() -> None:
     """The last number, then the first."""
     kernel = Kernel()
-    assert [plug(kernel, COUNT - 1) for _ in range(3)] == [plan.LAST, plan.FIRST, plan.FIRST + 1]
+    assert [connect(kernel, COUNT - 1) for _ in range(3)] == [plan.LAST, plan.FIRST, plan.FIRST + 1]
     assert kernel.addresses[0] == "198.18.3.254"

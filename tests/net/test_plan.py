@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from flyted.contract.names import WAY_OUT, Replica, network_of
-from flyted.net import cable, plan
+from flyted.contract.names import EGRESS_UNIT, Replica, network_of
+from flyted.net import plan, veth
 from flyted.plan.sandbox import CLOSED_NETWORKS, LOOPBACK, STUB_RESOLVERS
 from flyted.plan.units import SLICE
 
 ROOT = Path(__file__).parents[2]
-UNIT = (ROOT / "units" / WAY_OUT).read_text()
+UNIT = (ROOT / "units" / EGRESS_UNIT).read_text()
 
 
 def test_each_app_has_addresses_of_its_own() -> None:
@@ -97,13 +97,13 @@ def test_the_way_out_reaches_nothing_that_apps_may_not_reach() -> None:
 def test_the_units_and_the_code_agree() -> None:
     """Names and numbers that stand in both."""
     assert f"nameserver {plan.RESOLVER}\n" in (ROOT / "packaging" / "resolv.conf").read_text()
-    assert cable.ROUTER == WAY_OUT
+    assert veth.ROUTER == EGRESS_UNIT
     template = network_of(Replica("demo", 1)).replace("demo-r1-0", "")
     text = (ROOT / "units" / template).read_text()
-    assert f"\nPartOf={WAY_OUT} {Replica('demo', 1).socket.replace('demo-r1-0', '%i')}\n" in text
+    assert f"\nPartOf={EGRESS_UNIT} {Replica('demo', 1).socket.replace('demo-r1-0', '%i')}\n" in text
     joins = Replica("demo", 1).service.replace("demo-r1-0", "%i")  # both ways: systemd 252 takes it as it stands
-    assert {f"JoinsNamespaceOf={joins}", f"Wants={WAY_OUT}", f"After={WAY_OUT}"} <= set(text.splitlines())
+    assert {f"JoinsNamespaceOf={joins}", f"Wants={EGRESS_UNIT}", f"After={EGRESS_UNIT}"} <= set(text.splitlines())
     slices = {re.search(r"^Slice=(\S+)$", each, re.MULTILINE)[1] for each in (UNIT, text)}  # type: ignore[index]
     assert f"\nBefore={SLICE}\n" in UNIT  # it stops after all apps, and no start waits for it
     assert re.search(rf"^Wants=.*\b{SLICE}$", (ROOT / "units" / "flyted.service").read_text(), re.MULTILINE)
-    assert len(slices) == 1  # the cable looks for the router beside its own cgroup
+    assert len(slices) == 1  # veth.py looks for the router beside its own cgroup

@@ -55,14 +55,14 @@ def test_finished_images_are_closed_to_other_builds() -> None:
 
 def test_a_build_apart_can_write_its_own_image_only() -> None:
     """Neither other images, finished or not, nor uv's cache, nor the Pythons; all else is as for any build."""
-    unit, apart = build_unit(HASH, RECIPE), build_unit(HASH, RECIPE, others=["a" * 32], apart=True)
-    assert apart["ExecStartEx"][0][1] == [*unit["ExecStartEx"][0][1], "--apart"]
-    assert apart["ReadWritePaths"] == [f"/var/lib/flyted/images/{HASH}"]
-    assert apart["StateDirectory"] == []
-    assert apart["ProtectSystem"] == "strict"
-    assert apart["Environment"] == [*unit["Environment"], "STATE_DIRECTORY=/var/lib/flyted/images"]
+    unit, isolated = build_unit(HASH, RECIPE), build_unit(HASH, RECIPE, others=["a" * 32], isolated=True)
+    assert isolated["ExecStartEx"][0][1] == [*unit["ExecStartEx"][0][1], "--isolated"]
+    assert isolated["ReadWritePaths"] == [f"/var/lib/flyted/images/{HASH}"]
+    assert isolated["StateDirectory"] == []
+    assert isolated["ProtectSystem"] == "strict"
+    assert isolated["Environment"] == [*unit["Environment"], "STATE_DIRECTORY=/var/lib/flyted/images"]
     differ = {"ExecStartEx", "ReadWritePaths", "ReadOnlyPaths", "StateDirectory", "Environment"}
-    assert {k: v for k, v in apart.items() if k not in differ} == {k: v for k, v in unit.items() if k not in differ}
+    assert {k: v for k, v in isolated.items() if k not in differ} == {k: v for k, v in unit.items() if k not in differ}
 
 
 def test_loopback_and_metadata_are_closed_but_for_named_addresses() -> None:

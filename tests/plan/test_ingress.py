@@ -21,7 +21,7 @@ from flyted.plan.ingress.answers import (
     refusal,
     still_draining,
 )
-from flyted.plan.ingress.config import Places, render_config, render_maps, structure
+from flyted.plan.ingress.config import HaproxyPaths, render_config, render_maps, structure
 from flyted.plan.ingress.paths import keys
 from flyted.plan.ingress.state import (
     TABLES,
@@ -322,12 +322,12 @@ def test_the_structure_says_when_a_restart_is_due():
     assert structure(Listen()) in render_config(state({"a": "s"}), Listen())
     assert structure(Listen()) != structure(Listen(8443))
     assert structure(Listen()) != structure(Listen(addresses=("0.0.0.0",)))
-    assert structure(Listen()) != structure(Listen(), Places(certificate="/other.pem"))
+    assert structure(Listen()) != structure(Listen(), HaproxyPaths(certificate="/other.pem"))
 
 
 def test_listening_is_checked_and_ipv6_is_bracketed():
     """No port or address that HAProxy would refuse gets into its file."""
-    assert "bind [::1]:443 ssl crt" in render_config(IngressState(), Listen(), Places(inherits=False))
+    assert "bind [::1]:443 ssl crt" in render_config(IngressState(), Listen(), HaproxyPaths(inherits=False))
     assert "https://%[var(txn.host)]%[pathq]" in render_config(IngressState(), Listen())
     assert "https://%[var(txn.host)]:8443%[pathq]" in render_config(IngressState(), Listen(8443))
     for bad in (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flyted.launch.network import NOT_THERE
-from flyted.net.cable import ROUTER
+from flyted.net.veth import ROUTER
 from flyted.plan.journal import LogLine
 from flyted.plan.reasons import clean, crash_of, lacks_network, network_reason, reason_of
 

@@ -10,7 +10,16 @@ from flyted.contract.app import SecretUse
 from flyted.contract.errors import PermissionRefused
 from flyted.contract.gpu import Ask
 from flyted.contract.names import Replica
-from flyted.plan.secrets import GpuLease, OneSecret, Site, Sums, credential_id, grant, room, sums
+from flyted.plan.secrets import (
+    Checksums,
+    GpuLease,
+    IngressCertificate,
+    OneSecret,
+    credential_bytes,
+    credential_id,
+    grant,
+    sums,
+)
 from flyted.plan.units import credential_ids
 from tests.values import app
 
@@ -21,8 +30,8 @@ APPS = (app("a", secrets=USES), app("b"))
 def test_an_app_gets_its_own_secrets_by_number() -> None:
     """s0, s1 … in the order of the spec, and the sums over all."""
     assert grant("flyted-app-a-r1-0.service", "s1", APPS) == OneSecret(APPS[0].key, USES[1])
-    assert grant("flyted-app-a-r1-0.service", "sums", APPS) == Sums(APPS[0].key, USES)
-    assert grant("flyted-ingress.service", "site.pem", APPS) == Site()
+    assert grant("flyted-app-a-r1-0.service", "sums", APPS) == Checksums(APPS[0].key, USES)
+    assert grant("flyted-ingress.service", "site.pem", APPS) == IngressCertificate()
 
 
 def test_an_app_that_asks_for_gpus_gets_a_lease() -> None:
@@ -70,4 +79,4 @@ def test_sums_tell_length_and_digest() -> None:
 
 def test_a_value_takes_whole_pages() -> None:
     """The limit on an app's secrets counts what systemd's folder for them has room for."""
-    assert [room(size) for size in (1, 4096, 4097, 512 << 10)] == [4096, 4096, 8192, 512 << 10]
+    assert [credential_bytes(size) for size in (1, 4096, 4097, 512 << 10)] == [4096, 4096, 8192, 512 << 10]

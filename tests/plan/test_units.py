@@ -317,7 +317,7 @@ def test_every_app_joins_a_network_that_systemd_made(port: int) -> None:
     assert ("/usr/lib/flyted/resolv.conf", "/etc/resolv.conf", False, 0) in pair.service["BindReadOnlyPaths"]
     # /etc/resolv.conf may be a link to it: of two mounts at one place only one would be made
     assert "/run/systemd/resolve" not in str(pair.service["BindReadOnlyPaths"])
-    assert (told(pair)[1].port, told(pair)[1].way_out) == (port, True)
+    assert (told(pair)[1].port, told(pair)[1].egress) == (port, True)
     assert properties(pair.service)
     assert properties(pair.socket)
     plain = app_units(made, Replica("demo", 3), image_path=IMAGE, nameservers=["192.168.1.1"])
@@ -331,7 +331,7 @@ def test_an_app_without_egress_has_an_empty_network(port: int) -> None:
     assert pair.service["PrivateNetwork"] is True
     assert not {"JoinsNamespaceOf", "Wants"} & set(pair.service)
     assert "Upholds" not in pair.socket
-    assert not told(pair)[1].way_out
+    assert not told(pair)[1].egress
 
 
 def test_an_app_that_is_given_its_socket_has_no_port() -> None:

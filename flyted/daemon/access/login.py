@@ -15,7 +15,7 @@ from flyted.contract.errors import InvalidInput, NotFound, PermissionRefused, Un
 from flyted.contract.names import GATEWAY_HOST, host_of, shown
 from flyted.contract.token import digest
 from flyted.daemon.access.tokens import Tokens
-from flyted.daemon.api.verbs import Call, Door, Right, Verb
+from flyted.daemon.api.verbs import Call, Right, Socket, Verb
 from flyted.host import people
 from flyted.host.store import Store
 from flyted.plan.tokens import BROWSER, LIFE_S, Token
@@ -50,13 +50,13 @@ class Logins:
 
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
-        api = frozenset({Door.API})
+        api = frozenset({Socket.API})
         redeem = {"code": str, "app_id": str}
         return {
-            "login.create": Verb(Right.READ, {}, self.create, doors=frozenset({Door.CONTROL}), changes=True),
-            "login.redeem": Verb(Right.READ, redeem, self.redeem, doors=api, anonymous=True, changes=True),
-            "login.pass": Verb(Right.READ, {"app_id": str}, self.pass_on, doors=api, changes=True),
-            "login.end": Verb(Right.READ, {}, self.end, doors=api, changes=True),
+            "login.create": Verb(Right.READ, {}, self.create, sockets=frozenset({Socket.CONTROL}), changes=True),
+            "login.redeem": Verb(Right.READ, redeem, self.redeem, sockets=api, anonymous=True, changes=True),
+            "login.pass": Verb(Right.READ, {"app_id": str}, self.pass_on, sockets=api, changes=True),
+            "login.end": Verb(Right.READ, {}, self.end, sockets=api, changes=True),
         }
 
     async def create(self, call: Call) -> dict[str, Any]:

@@ -21,13 +21,13 @@ from flyted.contract.errors import (
     Unauthenticated,
 )
 from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, shown
-from flyted.daemon.access.grants import Grants
+from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.api.actor import Actor
-from flyted.daemon.api.verbs import Call, Door, Right, Verb
+from flyted.daemon.api.verbs import Call, Right, Socket, Verb
 from flyted.host import people
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
-from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, Token, counts, newly_used, offspring, room_for
+from flyted.plan.tokens import LIFE_S, LONGEST_S, NAMED, SESSION, Token, counts, derived_tokens, newly_used, room_for
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _HINT = "get one: flytectl token (in group flyted), and send it as Authorization
 class Tokens:
     """The handlers of the token verbs, over the table; ``grants`` tells the ingress."""
 
-    def __init__(self, table: Table, store: Store, grants: Grants) -> None:
+    def __init__(self, table: Table, store: Store, grants: IngressTokens) -> None:
         self._table = table
         self._store = store
         self._grants = grants
@@ -48,14 +48,14 @@ class Tokens:
 
         Only callers in person make tokens: so no token's life is prolonged by making another with it.
         """
-        here = frozenset({Door.CONTROL})
+        here = frozenset({Socket.CONTROL})
         create = {"name": str, "expires_s": int, "project": str, "domain": str, "app": str}
         return {
             "whoami": Verb(Right.READ, {}, self.whoami),
-            "token.mint": Verb(Right.OPERATE, {}, self.mint, doors=here, changes=True),
-            "token.create": Verb(Right.OPERATE, create, self.create, doors=here, changes=True),
-            "token.list": Verb(Right.READ, {}, self.list_all, doors=here),
-            "token.revoke": Verb(Right.OPERATE, {"token": str, "all": bool}, self.revoke, doors=here, changes=True),
+            "token.mint": Verb(Right.OPERATE, {}, self.mint, sockets=here, changes=True),
+            "token.create": Verb(Right.OPERATE, create, self.create, sockets=here, changes=True),
+            "token.list": Verb(Right.READ, {}, self.list_all, sockets=here),
+            "token.revoke": Verb(Right.OPERATE, {"token": str, "all": bool}, self.revoke, sockets=here, changes=True),
         }
 
     def owner(self, token: str) -> Actor:
@@ -106,7 +106,7 @@ class Tokens:
         Raises :class:`IngressDown` when the ingress cannot be told.
         """
         every = self._table.all()
-        self._table.remove(frozenset().union(*({t.digest} | offspring(t, every) for t in tokens)))
+        self._table.remove(frozenset().union(*({t.digest} | derived_tokens(t, every) for t in tokens)))
         await self._grants.apply()
 
     def still_there(self, token: Token) -> None:

@@ -17,7 +17,7 @@ class Right(enum.Enum):
     ADMIN = "admin"
 
 
-class Door(enum.Enum):
+class Socket(enum.Enum):
     """A socket that takes verbs: on the control socket the kernel says who calls, on the api socket a token does."""
 
     CONTROL = "control"

@@ -23,7 +23,7 @@ from flyted.contract.names import shown
 from flyted.daemon.api.actor import NOBODY, Actor
 from flyted.daemon.api.changes import Write, recorded
 from flyted.daemon.api.connection import ClientGone, Connection
-from flyted.daemon.api.verbs import About, Call, Door, Verb
+from flyted.daemon.api.verbs import About, Call, Socket, Verb
 from flyted.host import journald, people
 from flyted.plan.crowd import Place, admit, may_hold
 
@@ -149,8 +149,8 @@ class Control:
     def _verb(self, request: wire.Request) -> Verb:
         """Return the verb that was asked for. Raises :class:`InvalidInput` if this socket has no such verb."""
         verb = self._verbs.get(request.verb)
-        door = Door.CONTROL if self._owner is None else Door.API
-        if verb is None or door not in verb.doors:
+        here = Socket.CONTROL if self._owner is None else Socket.API
+        if verb is None or here not in verb.sockets:
             raise InvalidInput(
                 f"flyted knows no verb {shown(request.verb)} on this socket",
                 hint="install flytectl and flyted of the same version",

@@ -13,10 +13,10 @@ from typing import Any
 
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, SecretScope, secret_key, shown
-from flyted.daemon.api.actor import Actor, Door, Right
+from flyted.daemon.api.actor import Actor, Right, Socket
 from flyted.daemon.api.connection import ClientGone
 
-__all__ = ["APP_ARGS", "SECRET_ARGS", "About", "Call", "Door", "Handler", "Right", "Verb"]
+__all__ = ["APP_ARGS", "SECRET_ARGS", "About", "Call", "Handler", "Right", "Socket", "Verb"]
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Verb:
     """One row of the verb table. ``args``: name → type; all are required, nothing else is taken.
 
     ``bulk``: bytes follow the request. ``until_gone``: the verb ends when its client leaves. ``changes``: each call
-    leaves an entry in the journal (changes.py). ``doors``: the sockets that take it. ``anonymous``: the api socket
+    leaves an entry in the journal (changes.py). ``sockets``: the sockets that take it. ``anonymous``: the api socket
     takes it without a token.
     """
 
@@ -90,7 +90,7 @@ class Verb:
     bulk: bool = False
     until_gone: bool = False
     changes: bool = False
-    doors: frozenset[Door] = frozenset(Door)
+    sockets: frozenset[Socket] = frozenset(Socket)
     anonymous: bool = False
 
     def check(self, args: dict[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from flyted.contract.names import AppKey, Replica, SecretScope
 from flyted.contract.status import AppState
 from flyted.daemon.api.verbs import Emit
 from flyted.daemon.apps.bundles import Bundles
+from flyted.daemon.apps.locks import DeployLocks
 from flyted.daemon.apps.status import url_of
-from flyted.daemon.apps.turns import Turns
 from flyted.daemon.config import Config
 from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
@@ -42,7 +42,7 @@ from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.engines.check import check as check_engine
 from flyted.plan.facts import StoredApp
 from flyted.plan.notes import notes
-from flyted.plan.secrets import room
+from flyted.plan.secrets import credential_bytes
 from flyted.plan.states import notes_of, state_of, waits_for
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Deploy:
     bundles: Bundles
     gpus: Gpus
     models: ModelVerbs
-    turns: Turns
+    locks: DeployLocks
 
     async def serve(self, spec: AppSpec, fd: int | None, emit: Emit, by: str) -> tuple[StoredApp, bool]:
         """Deploy ``spec`` for the user ``by``; return the app and whether anything changed.
@@ -75,13 +75,13 @@ class Deploy:
         :class:`BuildFailed` for the image, and :class:`DeployFailed` when the new revision did not come up (the old
         one then keeps serving) or a stop or deletion called the deploy off.
         """
-        async with self.turns.alone(spec.key):
-            spec = await self.models.given(spec)
+        async with self.locks.hold(spec.key):
+            spec = await self.models.with_folders(spec)
             return await self._serve(dataclasses.replace(spec, key=self.store.known(spec.key)), fd, emit, by)
 
     async def check(self, spec: AppSpec) -> None:
         """Raise what :meth:`serve` would raise before it changes anything: for files with several apps."""
-        spec = await self.models.given(spec)
+        spec = await self.models.with_folders(spec)
         spec = dataclasses.replace(spec, key=self.store.known(spec.key))
         if self._unchanged(spec, self._fingerprint(spec)) is None:
             await self._check(spec)
@@ -91,7 +91,7 @@ class Deploy:
 
         Does nothing for an app that is stopped or has never come up. Raises as :meth:`serve`.
         """
-        async with self.turns.alone(app):
+        async with self.locks.hold(app):
             found = self.store.find(app)
             if found is not None and found.wanted == "started" and found.current is not None:
                 await self._serve(found.current.spec, None, emit, by)
@@ -102,7 +102,7 @@ class Deploy:
         Raises :class:`NotFound`, :class:`InvalidInput` for an app that has never come up, :class:`Busy`, and
         :class:`DeployFailed` when the app does not start or the start is called off.
         """
-        async with self.turns.alone(app):
+        async with self.locks.hold(app):
             found = self.store.find(app)
             if found is None:
                 raise NotFound(f"there is no app '{app}'", hint="flytectl app ls")
@@ -160,7 +160,7 @@ class Deploy:
                 f"app '{spec.key}' needs secret {names}, which is not in the store",
                 hint="; ".join(f"flytectl secret create {key}" for key in missing),
             )
-        total = sum(room(entry.size) for _scope, entry in found)
+        total = sum(credential_bytes(entry.size) for _scope, entry in found)
         if total > SECRETS_LIMIT:
             raise InvalidInput(
                 f"the secrets of app '{spec.key}' are {total >> 10} KiB together; the limit is 900 KiB",
@@ -218,7 +218,7 @@ class Deploy:
             await emit("progress", text=f"starting {app} (revision {replica.revision})")
             why = await self._start(replica, emit)
         except asyncio.CancelledError:
-            if self.turns.called_off(app):  # else flyted ends, and its next start clears up
+            if self.locks.cancelled(app):  # else flyted ends, and its next start clears up
                 await self._undo(replica, "its deploy was cancelled")
             raise
         except Exception as error:

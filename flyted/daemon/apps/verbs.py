@@ -14,7 +14,7 @@ from flyted.contract.app import from_dict, to_dict
 from flyted.contract.errors import Busy, IngressDown, InvalidInput, NotFound
 from flyted.contract.names import AppKey, Replica
 from flyted.contract.status import AppState
-from flyted.daemon.access.grants import Grants
+from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.api.changes import user_of
 from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
 from flyted.daemon.apps.deploy import Deploy
@@ -45,7 +45,7 @@ class Apps:
 
     def __init__(
         self, store: Store, loop: Loop, look: Look, execute: Execute, explain: Explain, config: Config,
-        deploy: Deploy, sweep: ImageSweep, grants: Grants,
+        deploy: Deploy, sweep: ImageSweep, grants: IngressTokens,
     ) -> None:  # fmt: skip
         self._store = store
         self._loop = loop
@@ -54,7 +54,7 @@ class Apps:
         self._explain = explain
         self._config = config
         self._deploy = deploy
-        self._turns = deploy.turns
+        self._locks = deploy.locks
         self._sweep = sweep
         self._grants = grants
         self._followers: Counter[int] = Counter()
@@ -139,7 +139,7 @@ class Apps:
         is served or started again meanwhile.
         """
         self._tell(call, call.app)
-        async with self._turns.ending(call.app) as turn:
+        async with self._locks.ending(call.app) as turn:
             app = self._app(call.app, begun=turn.interrupts)
             await self._end(app)
             return {"app": await self._map(self._app(call.app, begun=turn.interrupts))}
@@ -175,7 +175,7 @@ class Apps:
         :class:`Busy` for a deletion that was ended so, and :class:`HostFailure` when some of the data is left.
         """
         self._tell(call, call.app)
-        async with self._turns.ending(call.app) as turn:
+        async with self._locks.ending(call.app) as turn:
             keep = call.args["keep_data"]
             left = not keep and call.app.id not in self._store.ids() and is_folder(folder_of(call.app.id))
             app = self._app(call.app, begun=turn.interrupts or left)

@@ -13,7 +13,7 @@ from flyted.daemon.gpus.status import gpus_map
 from flyted.plan.facts import Facts
 from flyted.plan.gpus import lease as gpu_lease
 from flyted.plan.gpus.facts import Inventory
-from flyted.plan.gpus.match import impossible, told
+from flyted.plan.gpus.match import impossible, inventory_text
 
 Finding = tuple[str, bool | None, str, str]
 """The name, whether it is fine (``None``: a warning), what was found, and what to type."""
@@ -55,8 +55,8 @@ def _machine(inventory: Inventory, facts: Facts) -> Finding:
         return "gpu", True, f"none: {inventory.reason}", ""
     broken = [device for device in inventory.every() if device.error]
     if broken:
-        return "gpu", False, told(broken), "sudo dmesg | grep -i xid; nvidia-smi --gpu-reset, or reboot"
-    return "gpu", True, f"driver {inventory.driver}: {told(inventory.devices) or 'no GPU'}", ""
+        return "gpu", False, inventory_text(broken), "sudo dmesg | grep -i xid; nvidia-smi --gpu-reset, or reboot"
+    return "gpu", True, f"driver {inventory.driver}: {inventory_text(inventory.devices) or 'no GPU'}", ""
 
 
 def _stuck(inventory: Inventory, facts: Facts) -> list[Finding]:

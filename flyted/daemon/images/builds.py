@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from flyted.base import tasks
-from flyted.build.words import EX_APART
+from flyted.build.words import EX_ISOLATED
 from flyted.contract.errors import BuildFailed, FlytedError
 from flyted.daemon.api.verbs import Emit
 from flyted.host.network import nameservers
@@ -65,7 +65,7 @@ async def run(
     """Run the unit that builds an image, or both; return the error to raise if its folder is still incomplete.
 
     The first unit builds from wheels and shares files with other images. If code of packages has to run, a second one
-    builds apart from them. Raises :class:`HostFailure` when a unit cannot be made.
+    builds isolated from them. Raises :class:`HostFailure` when a unit cannot be made.
     """
     closed = loopback_nameservers(nameservers())
     lines: deque[str] = deque(maxlen=_OUTPUT_LINES)
@@ -79,10 +79,10 @@ async def run(
     async with lines_to(heard) as pipe:
         settings = dataclasses.replace(settings, addresses=closed, output_fd=pipe)
         end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, others))
-        if end == UnitEnd("exit-code", EX_APART):
+        if end == UnitEnd("exit-code", EX_ISOLATED):
             await emit("progress", text="this build runs code of a package: continuing isolated from other images")
-            end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, apart=True))
-            if end.status:  # a build apart cannot remove its own folder
+            end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, isolated=True))
+            if end.status:  # an isolated build cannot remove its own folder
                 quiet = dataclasses.replace(settings, output_fd=None)
                 await units.run_transient(unit_name(digest), remove_unit([digest], quiet))
     return build_failure(end.result, end.status, lines)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def choose_listen(settings: Settings, units: Units, folder: Path) -> Listen:
+def choose_ingress_ports(settings: Settings, units: Units, folder: Path) -> Listen:
     """Decide where the ingress listens, and keep it in ``folder``/ports.json for the daemon's next start.
 
     Called once per start of the daemon. Raises :class:`HostFailure` when no port is free or the file is not written.
@@ -50,7 +50,7 @@ def choose_listen(settings: Settings, units: Units, folder: Path) -> Listen:
     return listen
 
 
-async def hold(units: Units, listen: Listen) -> None:
+async def ensure_socket(units: Units, listen: Listen) -> None:
     """Have PID 1 listen for the ingress; leave everything alone if it does so already.
 
     Other ports cost a restart of HAProxy: it cannot be given new descriptors. Its unit has ``After=flyted.service``:

@@ -12,7 +12,16 @@ from flyted.daemon.gpus.leases import Gpus
 from flyted.daemon.ingress.tls import Tls
 from flyted.host.store import Store
 from flyted.host.vault import Vault
-from flyted.plan.secrets import BuildGrant, BuildSecret, GpuLease, OneSecret, Site, Sums, grant, sums
+from flyted.plan.secrets import (
+    BuildGrant,
+    BuildSecret,
+    Checksums,
+    GpuLease,
+    IngressCertificate,
+    OneSecret,
+    grant,
+    sums,
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +51,9 @@ class Handover:
         then starts the unit with an empty credential, which launch refuses.
         """
         match grant(unit, credential, self._store.apps(), self._builds):
-            case Site():
+            case IngressCertificate():
                 return self._tls.site_pem()
-            case Sums(app, uses):
+            case Checksums(app, uses):
                 return self._sums(unit, app, uses)
             case GpuLease(_, replica, ask):
                 return self._gpus.lease(replica, ask)

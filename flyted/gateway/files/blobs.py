@@ -32,7 +32,7 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
-class Place:
+class BlobKey:
     """The place of a file; it is checked when it is made. A client knows the file by :meth:`url`."""
 
     project: str
@@ -64,7 +64,7 @@ class Place:
         return hashlib.sha256(self.url.encode()).hexdigest()
 
 
-def place_of(url: str) -> Place:
+def place_of(url: str) -> BlobKey:
     """Return the place that an address names.
 
     Raise :class:`InvalidInput` for an address of another form than those that the gateway gives out.
@@ -75,7 +75,7 @@ def place_of(url: str) -> Place:
             f"{shown(url)} was not uploaded to this machine",
             hint="a dry run uploads nothing, and flyte.serve sends the app all the same: flyte.deploy(dry_run=True)",
         )
-    return Place(*parts)
+    return BlobKey(*parts)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Blobs:
         folder.mkdir(mode=0o700, exist_ok=True)
         self.sweep(time.time())
 
-    def find(self, place: Place) -> Blob:
+    def find(self, place: BlobKey) -> Blob:
         """Return the file of a place, and note that it was used now. Raise :class:`NotFound` if there is none."""
         for path in self._folder.glob(f"{place.stem}.*"):
             with contextlib.suppress(FileNotFoundError):
@@ -102,11 +102,11 @@ class Blobs:
                 return Blob(path, path.suffix.removeprefix("."))
         raise NotFound(f"{place.filename} is not, or no longer, on this machine")
 
-    def has(self, place: Place) -> bool:
+    def has(self, place: BlobKey) -> bool:
         """Report whether the file of a place is stored."""
         return next(self._folder.glob(f"{place.stem}.*"), None) is not None
 
-    async def keep(self, place: Place, chunks: AsyncIterator[bytes], limit: int) -> Blob:
+    async def keep(self, place: BlobKey, chunks: AsyncIterator[bytes], limit: int) -> Blob:
         """Store the content that comes in ``chunks``, if it has the MD5 of ``place``.
 
         The file appears as a whole or not at all. Raise :class:`InvalidInput` for another content and for more than
@@ -117,7 +117,7 @@ class Blobs:
             self._check_room(limit)
             return await self._keep(place, chunks, limit)
 
-    async def _keep(self, place: Place, chunks: AsyncIterator[bytes], limit: int) -> Blob:
+    async def _keep(self, place: BlobKey, chunks: AsyncIterator[bytes], limit: int) -> Blob:
         md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
         with files.aside(self._folder, 0o600) as new:
             async for chunk in chunks:

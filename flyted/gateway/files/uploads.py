@@ -14,10 +14,10 @@ from typing import Any
 
 from flyted.contract.errors import FlytedError, HostFailure, InvalidInput, PermissionRefused
 from flyted.gateway.caller import Caller
-from flyted.gateway.files.blobs import FILE_BYTES, Blobs, Place
+from flyted.gateway.files.blobs import FILE_BYTES, BlobKey, Blobs
 from flyted.gateway.files.signing import Signer, Ticket
-from flyted.gateway.places import Places
 from flyted.gateway.reply import Reply, plain, whole
+from flyted.gateway.slots import Slots
 from flyted.plan.crowd import Room
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -33,9 +33,9 @@ class Uploads:
     def __init__(self, blobs: Blobs, signer: Signer) -> None:
         self._blobs = blobs
         self._signer = signer
-        self._slots = Places(AT_ONCE)
+        self._slots = Slots(AT_ONCE)
 
-    def address(self, place: Place, who: Caller, length: int, expires_in: int) -> tuple[str, int]:
+    def address(self, place: BlobKey, who: Caller, length: int, expires_in: int) -> tuple[str, int]:
         """Return an address for a PUT, and when it expires in seconds since 1970.
 
         ``length`` is the announced length in bytes (0: not announced); ``expires_in`` is the lifetime asked for in
@@ -56,7 +56,7 @@ class Uploads:
             if scope["method"] != "PUT":
                 raise InvalidInput("send the content with PUT")
             ticket = self._signer.read(scope["path"].removeprefix("/upload/"), time.time())
-            place = Place(ticket.project, ticket.domain, ticket.md5, ticket.filename)
+            place = BlobKey(ticket.project, ticket.domain, ticket.md5, ticket.filename)
             _check(headers, ticket)
             if not self._slots.free(ticket.uid):
                 text = b"503: too many uploads at once\n"
@@ -64,7 +64,7 @@ class Uploads:
                     reply, 503, text, {"Retry-After": "1", "Content-Type": "text/plain", "Connection": "close"}
                 )
                 return
-            async with self._slots.place(ticket.uid):
+            async with self._slots.slot(ticket.uid):
                 if not self._blobs.has(place):
                     await self._blobs.keep(place, _chunks(receive), ticket.limit)
         except _Gone:

@@ -18,7 +18,7 @@ from flyted.contract.app import to_dict
 from flyted.contract.errors import Busy, FlytedError, HostFailure, NotFound, SecretNotFound, Unsupported
 from flyted.contract.names import AppKey
 from flyted.gateway.caller import caller
-from flyted.gateway.errors import said
+from flyted.gateway.errors import one_text
 from flyted.gateway.idl import filters, status
 from flyted.gateway.idl.convert import described, key_of, looked_through
 from flyted.gateway.idl.described import app_of
@@ -165,7 +165,7 @@ class Apps(AppService):
         if deploy.error is not None:
             answer = definition.App(metadata=known.metadata, spec=known.spec)
             answer.metadata.revision = int(deploy.accepted["revision"])
-            answer.status.CopyFrom(status.of_failure(deploy.accepted, said(deploy.error), deploy.begun))
+            answer.status.CopyFrom(status.of_failure(deploy.accepted, one_text(deploy.error), deploy.begun))
             return answer
         return await self._view(key)
 

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from flyted.contract.errors import NOT_HERE, InvalidInput, NotFound, Unsupported
 from flyted.gateway.caller import caller, may_operate
-from flyted.gateway.files.blobs import Place
+from flyted.gateway.files.blobs import BlobKey
 from flyted.gateway.parts import Parts
 
 INPUTS = "flyted-inputs:"
@@ -39,7 +39,7 @@ class Data(DataProxyService):
         may_operate()
         if len(request.content_md5) != 16:
             raise InvalidInput("an upload needs content_md5, the MD5 of its content")
-        place = Place(request.project, request.domain, request.content_md5.hex(), request.filename)
+        place = BlobKey(request.project, request.domain, request.content_md5.hex(), request.filename)
         uploads = self._parts.uploads
         url, expires = uploads.address(place, caller(), request.content_length, request.expires_in.seconds)
         answer = pb.CreateUploadLocationResponse(signed_url=url, native_url=place.url)

@@ -23,7 +23,7 @@ from flyted.base import tasks
 from flyted.contract.errors import NOT_HERE, Busy, FlytedError, NotFound
 from flyted.contract.names import AppKey, shown
 from flyted.gateway.daemon import Daemon
-from flyted.gateway.errors import FAULT, said
+from flyted.gateway.errors import FAULT, one_text
 from flyted.gateway.files.whole import oldest, replace
 
 log = logging.getLogger(__name__)
@@ -225,7 +225,7 @@ class Jobs:
             run.image = done()
             run.phase = "succeeded"
         except FlytedError as error:
-            run.phase, run.error = "failed", said(error)
+            run.phase, run.error = "failed", one_text(error)
             if run.name not in self._runs:
                 refused.append(error)
         except Exception:

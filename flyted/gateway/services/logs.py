@@ -18,7 +18,7 @@ from flyted.contract.errors import InvalidInput, LimitReached
 from flyted.gateway.caller import Caller, caller
 from flyted.gateway.idl.convert import key_of
 from flyted.gateway.parts import Parts
-from flyted.gateway.places import Places
+from flyted.gateway.slots import Slots
 from flyted.plan.crowd import FOLLOWED
 
 BACKLOG = 200
@@ -32,7 +32,7 @@ class Logs(AppLogsService):
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._open = Places(FOLLOWED)  # as in flyted: each holds a connection, and deploys need some, too (daemon.py)
+        self._open = Slots(FOLLOWED)  # as in flyted: each holds a connection, and deploys need some, too (daemon.py)
 
     async def tail_logs(self, request: pb.TailLogsRequest, ctx: RequestContext) -> AsyncIterator[pb.TailLogsResponse]:
         """Yield an app's last 200 lines and each new one.
@@ -45,7 +45,7 @@ class Logs(AppLogsService):
         key = key_of(app)
         if not self._open.free(caller().uid):
             raise LimitReached("you already follow as many logs as allowed", hint="end one of them, and try again")
-        async with self._open.place(caller().uid):
+        async with self._open.slot(caller().uid):
             args = {"project": key.project, "domain": key.domain, "name": key.name, "lines": BACKLOG, "follow": True}
             async for batch in self._batches(args, caller()):
                 yield _answer(app, batch)

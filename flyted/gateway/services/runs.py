@@ -21,10 +21,10 @@ from flyted.gateway.files.blobs import place_of
 from flyted.gateway.files.context import image_of
 from flyted.gateway.files.recipes import checked, uri_of
 from flyted.gateway.parts import Parts
-from flyted.gateway.places import Places
 from flyted.gateway.services.data import inputs_of
 from flyted.gateway.services.jobs import Run
 from flyted.gateway.services.tasks import BUILD, check, spec_of
+from flyted.gateway.slots import Slots
 from flyted.plan.crowd import Room
 
 STREAM_S = 600.0
@@ -44,7 +44,7 @@ class Runs(RunService):
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._reading = Places(READING)
+        self._reading = Slots(READING)
 
     async def create_run(self, request: pb.CreateRunRequest, ctx: RequestContext) -> pb.CreateRunResponse:
         """Begin a build, and answer when flyted has accepted its recipe. Of the same recipe flyted makes one build.
@@ -67,7 +67,7 @@ class Runs(RunService):
         name = checked(given.get("target_image", ""))
         spec = self._file(where, given.get("spec", ""))
         context = self._file(where, given["context"]) if given.get("context") else None
-        async with self._reading.place(caller().uid):
+        async with self._reading.slot(caller().uid):
             image = await asyncio.to_thread(image_of, spec, context)
         return await self._parts.jobs.build(
             where.name, where.domain, name, image, caller().token, lambda: self._done(name, image)

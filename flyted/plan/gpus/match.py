@@ -65,7 +65,7 @@ def impossible(ask: Ask, inventory: Inventory) -> str:
     if not inventory.devices:
         return f"needs {ask}; this machine has none: its driver {inventory.driver} finds no GPU"
     have = f"has {len(found)}" if found else "has none"
-    return f"needs {ask}; this machine {have}: {told(inventory.devices)}"
+    return f"needs {ask}; this machine {have}: {inventory_text(inventory.devices)}"
 
 
 def _biggest_kind(devices: Iterable[Device]) -> list[Device]:
@@ -76,7 +76,7 @@ def _biggest_kind(devices: Iterable[Device]) -> list[Device]:
     return max(kinds.values(), key=len, default=[])
 
 
-def told(devices: Iterable[Device]) -> str:
+def inventory_text(devices: Iterable[Device]) -> str:
     """Describe the devices: ``2 × NVIDIA L40S (45.0 GiB), 1 × Tesla T4 (15.0 GiB; lost: …)``."""
     counted = Counter(_text(device) for device in devices)
     return ", ".join(f"{count} × {text}" for text, count in counted.items())

@@ -3,7 +3,7 @@
 A build of wheels runs no code of a package. It may write all images, uv's cache and the shared byte code, because hard
 links (cache → image) do not cross mounts, and every ``StateDirectory=`` is a mount of its own under ``ProtectSystem=``
 (measured: EXDEV).
-A build from source runs code of strangers. It is done apart, in a unit that can write only its own image.
+A build from source runs code of strangers. It is done in an isolated unit that can write only its own image.
 """
 
 from __future__ import annotations
@@ -82,24 +82,24 @@ def build_unit(
     settings: BuildSettings = BuildSettings(),
     others: Iterable[str] = (),
     *,
-    apart: bool = False,
+    isolated: bool = False,
 ) -> dict[str, Any]:
     """Return the properties of the transient service that builds ``recipe`` to :func:`image_dir`.
 
-    ``others``: the hashes of finished images, which this build cannot write. ``apart``: it can write only its own
-    image, nothing that images share; to be used after ``EX_APART``. The recipe is no secret, so it
+    ``others``: the hashes of finished images, which this build cannot write. ``isolated``: it can write only its own
+    image, nothing that images share; to be used after ``EX_ISOLATED``. The recipe is no secret, so it
     travels in the unit. For the exit status see :func:`build_failure`. Raises :class:`InvalidInput` for a recipe that
     is too large, or with two secrets as one variable.
     """
     closed = [f"-{image_dir(other)}" for other in others if other != recipe_hash and is_hash(other)]
     uses = build_secrets(recipe, settings)
-    options = [words.IMAGE, _checked(recipe_hash), *([words.APART] if apart else [])]
+    options = [words.IMAGE, _checked(recipe_hash), *([words.ISOLATED] if isolated else [])]
     options += [word for name, use in uses.items() for word in (words.SECRET, f"{name}={use.env}")]
     return {
         **_common(f"Build of image {recipe_hash}", options, settings),
         "SetCredential": [(words.RECIPE, recipe_json(recipe).encode())],
         **({"LoadCredential": [(name, settings.credentials) for name in uses]} if uses else {}),
-        **(_own_folder(recipe_hash, settings) if apart else {"ReadOnlyPaths": closed}),
+        **(_own_folder(recipe_hash, settings) if isolated else {"ReadOnlyPaths": closed}),
         "LogExtraFields": [f"FLYTED_IMAGE={recipe_hash}"],
         **_network(settings.addresses),
     }

@@ -43,7 +43,7 @@ HARD_FIELDS = 1024  # above this HAProxy itself refuses a message, in words that
 
 
 @dataclass(frozen=True)
-class Places:
+class HaproxyPaths:
     """The paths that HAProxy needs. Only tests use other values than the defaults."""
 
     files: str = FILES
@@ -53,7 +53,7 @@ class Places:
     gateway: str = GATEWAY_SOCKET
 
 
-STANDARD = Places()
+STANDARD = HaproxyPaths()
 
 # A backslash at the end of a line continues it: _frame() joins the two lines, since HAProxy cannot.
 HEAD = r"""# Written by flyted; HAProxy reads it when it starts. While it runs, flyted tells it every change.
@@ -209,7 +209,7 @@ backend @BACKEND@
 """
 
 
-def render_config(state: IngressState, listen: Listen, places: Places = STANDARD) -> str:
+def render_config(state: IngressState, listen: Listen, places: HaproxyPaths = STANDARD) -> str:
     """Return the whole haproxy.cfg, with a static line per server.
 
     Raises :class:`InvalidInput` for a state that is not complete (:meth:`IngressState.check`).
@@ -220,7 +220,7 @@ def render_config(state: IngressState, listen: Listen, places: Places = STANDARD
 
 
 @lru_cache(maxsize=4)
-def structure(listen: Listen, places: Places = STANDARD) -> str:
+def structure(listen: Listen, places: HaproxyPaths = STANDARD) -> str:
     """Return a digest of the whole configuration but the servers.
 
     HAProxy repeats it in ``show info``, which shows when a restart is due.
@@ -229,7 +229,7 @@ def structure(listen: Listen, places: Places = STANDARD) -> str:
 
 
 @lru_cache(maxsize=4)
-def _frame(listen: Listen, places: Places) -> str:
+def _frame(listen: Listen, places: HaproxyPaths) -> str:
     tls = f" ssl crt {places.certificate} alpn h2,http/1.1"
     front = FRONT.replace("@CHECKS@", CHECKS).replace("@GUARD@", RULES).replace("@FOR_APPS@", FOR_APPS)
     front = front.replace("@FENCE@", ingress_fence.filled(ingress_fence.RULES))
@@ -271,7 +271,7 @@ def _frame(listen: Listen, places: Places) -> str:
     return text
 
 
-def _binds(listen: Listen, places: Places, which: int, tls: str) -> str:
+def _binds(listen: Listen, places: HaproxyPaths, which: int, tls: str) -> str:
     hosts, port = bindable(listen), (listen.https_port, listen.http_port)[which]
     first = FIRST_FD + which * len(hosts)
     if places.inherits:

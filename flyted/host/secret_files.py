@@ -40,7 +40,7 @@ _ROLLBACK_HINT = (
 )
 
 
-class Ledger:
+class SecretFiles:
     """One open store. ``current``: the committed manifest. ``refusal``: why it is not to be trusted, if it is not."""
 
     def __init__(self, state: PrivateDir, secrets: PrivateDir, key: bytes) -> None:
@@ -51,7 +51,7 @@ class Ledger:
         self._can_accept = False
 
     @classmethod
-    def open(cls, directory: Path, key: bytes) -> Ledger:
+    def open(cls, directory: Path, key: bytes) -> SecretFiles:
         """Open the store below ``directory``, and lock it; make a new one if there is none.
 
         Raises as ``Vault.open``.
@@ -64,11 +64,11 @@ class Ledger:
             secrets = state.private_child(SECRETS)
             on_error.callback(secrets.close)
             secrets.lock()
-            ledger = cls(state, secrets, key)
+            store = cls(state, secrets, key)
             with host_errors("the secret store cannot be opened"):
-                ledger._load()
+                store._load()
             on_error.pop_all()
-            return ledger
+            return store
 
     def close(self) -> None:
         """Close the store, so that another process can open it."""

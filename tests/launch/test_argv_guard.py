@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flyted.launch.guard import _check
+from flyted.launch.argv_guard import _check
 from flyted.launch.refused import Refused
 from tests.launch.harness import App, Unit, bundle
 

@@ -8,7 +8,7 @@ import pytest
 
 from flyted.daemon.api.control import MAX_API
 from flyted.gateway.daemon import LONG, SHORT
-from flyted.gateway.places import Places
+from flyted.gateway.slots import Slots
 from flyted.plan.crowd import Room
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ class Crowd:
     """Users with places, and others who wait for one."""
 
     def __init__(self, room: Room = ROOM) -> None:
-        self.places = Places(room)
+        self.places = Slots(room)
         self.inside: list[str] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.Event] = {}
@@ -32,7 +32,7 @@ class Crowd:
         await self.settled()
 
     async def _stay(self, name: str) -> None:
-        async with self.places.place(ord(name[0])):
+        async with self.places.slot(ord(name[0])):
             self.inside.append(name)
             await self._ends[name].wait()
         self.inside.remove(name)

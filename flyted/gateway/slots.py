@@ -1,4 +1,4 @@
-"""Bounds what the gateway does for many users at once; they share places as they do in flyted (plan/crowd.py)."""
+"""Bounds what the gateway does for many users at once; they share slots as they do in flyted (plan/crowd.py)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from flyted.plan.crowd import Room, may_have, next_of
 
 
-class Places:
-    """The places of one room, and the users who wait for one."""
+class Slots:
+    """The slots of one limit, and the users who wait for one."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
@@ -18,12 +18,12 @@ class Places:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def free(self, user: int) -> bool:
-        """Report whether the user may have one more place now."""
+        """Report whether the user may have one more slot now."""
         return may_have(self._taken, user, self._room)
 
     @contextlib.asynccontextmanager
-    async def place(self, user: int) -> AsyncIterator[None]:
-        """Hold a place for the user during the block; wait until there is one."""
+    async def slot(self, user: int) -> AsyncIterator[None]:
+        """Hold a slot for the user during the block; wait until there is one."""
         await self._enter(user)
         try:
             yield
@@ -37,7 +37,7 @@ class Places:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it got the place before it was cancelled
+            if not turn.cancelled():  # it got the slot before it was cancelled
                 self._leave(user)
             raise
 

@@ -1,4 +1,4 @@
-"""The way out: slirp4netns(1) for the router, which is in user and network namespaces that this unit's user makes.
+"""Egress of apps: slirp4netns(1) for the router, which is in user and network namespaces that this unit's user makes.
 
 slirp4netns carries what leaves the router as ordinary connections of an ordinary user. So nothing in the machine's own
 network is changed: no forwarding, no nftables rule, no address; and no process needs a capability in the machine.

@@ -1,7 +1,7 @@
-"""The cable of one app: a veth(4) pair from the network namespace that systemd made for the app to the router's.
+"""Connects an app to the router by a veth(4) pair between the network namespaces of both. systemd made the app's.
 
-The command runs in the app's namespace, with no capability but CAP_NET_ADMIN, and ends; cable and address disappear
-with the namespace. When the router ends, each cable ends with it: the command runs again, in the same namespace, while
+The command runs in the app's namespace, with no capability but CAP_NET_ADMIN, and ends; pair and address disappear
+with the namespace. When the router ends, each pair ends with it: the command runs again, in the same namespace, while
 the app goes on.
 """
 
@@ -15,10 +15,10 @@ from flyted.base import sd
 from flyted.net import plan
 from flyted.net.netlink import Exists, Failed, Netlink
 
-ROUTER = "flyted-net.service"  # contract/names.py: WAY_OUT
+ROUTER = "flyted-net.service"  # contract/names.py: EGRESS_UNIT
 _CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")  # cgroups(7): v2, hybrid, v1
 _TRIE = "/proc/self/net/fib_trie"  # each address follows "|--", its kind follows it: "/32 host LOCAL", for example
-_END = "cable"
+_END = "veth"
 _LOOKS, _LOOK_S = 100, 0.01
 
 
@@ -27,19 +27,19 @@ def run() -> None:
 
     Raises :class:`Failed`.
     """
-    number = plug(Netlink(), router(), int.from_bytes(os.urandom(4), "little"))
+    number = connect(Netlink(), router(), int.from_bytes(os.urandom(4), "little"))
     if not sd.notify(f"STATUS={plan.address(number)}"):
-        raise Failed("systemd cannot be told the address")
+        raise Failed("cannot notify systemd of the address")
 
 
-def plug(netlink: Netlink, pid: int, first: int) -> int:
-    """Lay the cable to the namespace of process ``pid``, on a free port of the bridge, and return the app's number.
+def connect(netlink: Netlink, pid: int, first: int) -> int:
+    """Connect to the namespace of process ``pid``, on a free port of the bridge, and return the app's number.
 
     ``first``: any integer; it picks the number that is tried first, unless the app has had one. Networks that apps may
-    not reach are closed before there is a way out; the route out is the last step. Raises :class:`Failed`.
+    not reach are closed before any route is added; the default route is the last step. Raises :class:`Failed`.
     """
     before = _before()
-    netlink.remove(plan.INSIDE)  # a cable to a router that has ended
+    netlink.remove(plan.INSIDE)  # a pair to a router that has ended
     for target, prefix in plan.CLOSED:
         netlink.prohibit(target, prefix)
     netlink.pair(plan.INSIDE, _END, plan.MTU)
@@ -67,7 +67,7 @@ def _before() -> int:
 
 
 def _keep(netlink: Netlink, before: int, number: int) -> None:
-    """Give the loopback the app's address too, so that what an app sends itself there arrives without a cable."""
+    """Give the loopback the app's address too, so that what an app sends itself there arrives without the pair."""
     if before == number:
         return
     if before:
@@ -76,7 +76,7 @@ def _keep(netlink: Netlink, before: int, number: int) -> None:
 
 
 def _take_port(netlink: Netlink, pid: int, first: int) -> int:
-    """Move the cable's other end to the bridge, as the first port that is free, and return the app's number.
+    """Move the pair's other end to the bridge, as the first port that is free, and return the app's number.
 
     The kernel allocates the ports: a link cannot move to a namespace in which another link has its name, and a move
     that fails changes nothing. Raises :class:`Failed` when all are taken.

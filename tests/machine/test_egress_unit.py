@@ -19,7 +19,7 @@ from tests.machine.kit.apps import Load, state
 from tests.machine.kit.programs import do, inside, listening, port_server, processes, reach, serve, unit
 from tests.machine.kit.users import alice, curl, forget_apps, until
 
-WAY_OUT = "flyted-net.service"
+EGRESS_UNIT = "flyted-net.service"
 OUTER, METADATA = "192.0.2.9", "169.254.169.254"  # a documentation address (RFC 5737), and one that is closed to apps
 ATTACK = """
 import socket, sys, threading, time
@@ -69,18 +69,18 @@ def systemctl(*words: str) -> str:
 def kill() -> None:
     """slirp4netns and the router, at once; when it has been noticed."""
     before = main_pid()
-    systemctl("kill", "--signal=KILL", WAY_OUT)
+    systemctl("kill", "--signal=KILL", EGRESS_UNIT)
     until(lambda: main_pid() != before)
 
 
 def main_pid() -> str:
     """The way out's process, "0" for none."""
-    return systemctl("show", "--value", "--property=MainPID", WAY_OUT)
+    return systemctl("show", "--value", "--property=MainPID", EGRESS_UNIT)
 
 
 def up() -> bool:
     """Whether the way out is there and says so."""
-    return systemctl("show", "--value", "--property=SubState", WAY_OUT) == "running"
+    return systemctl("show", "--value", "--property=SubState", EGRESS_UNIT) == "running"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -115,7 +115,7 @@ def test_ten_deaths_of_the_way_out_lose_no_request(url: str, outside: int) -> No
     """The same process answers all the time, and then connects out again, from the address that it had."""
     assert connects(url, outside)
     running, address = processes(unit("way-out")), do(url, ADDRESS)
-    starts = int(systemctl("show", "--value", "--property=NRestarts", WAY_OUT))
+    starts = int(systemctl("show", "--value", "--property=NRestarts", EGRESS_UNIT))
 
     async def deaths() -> None:
         for _ in range(10):
@@ -125,13 +125,13 @@ def test_ten_deaths_of_the_way_out_lose_no_request(url: str, outside: int) -> No
 
     assert set(asyncio.run(Load(url, rate=50).during(0, deaths()))) == {"200"}
     until(lambda: connects(url, outside))
-    assert int(systemctl("show", "--value", "--property=NRestarts", WAY_OUT)) == starts + 10
+    assert int(systemctl("show", "--value", "--property=NRestarts", EGRESS_UNIT)) == starts + 10
     assert processes(unit("way-out")).keys() == running.keys()
     assert do(url, ADDRESS) == address
 
 
 def test_what_an_app_sends_to_itself_is_not_cut_off(url: str) -> None:
-    """On its own address, as parts of one engine do: no cable is in that way."""
+    """On its own address, as parts of one engine do: no veth pair is in that way."""
     address = do(url, TO_ITSELF).strip("'")
     kill()
     assert do(url, STILL) == "b'still here'"
@@ -143,9 +143,9 @@ def test_what_an_app_sends_to_itself_is_not_cut_off(url: str) -> None:
 def test_a_restart_is_no_more_than_that(url: str, outside: int) -> None:
     """As an upgrade of slirp4netns makes it. A stop comes to the same, as long as somebody needs it."""
     running = processes(unit("way-out"))
-    systemctl("restart", WAY_OUT)
+    systemctl("restart", EGRESS_UNIT)
     until(lambda: connects(url, outside))
-    systemctl("stop", WAY_OUT)
+    systemctl("stop", EGRESS_UNIT)
     until(lambda: connects(url, outside))
     assert processes(unit("way-out")).keys() == running.keys()
 
@@ -153,9 +153,9 @@ def test_a_restart_is_no_more_than_that(url: str, outside: int) -> None:
 @pytest.mark.parametrize("program", ["slirp4netns", "sleep"])
 def test_either_of_its_processes_may_die_alone(url: str, outside: int, program: str) -> None:
     """The one that carries, and the one that holds the router's namespace."""
-    pids = [pid for pid in processes(WAY_OUT) if Path(f"/proc/{pid}/comm").read_text().strip() == program]
+    pids = [pid for pid in processes(EGRESS_UNIT) if Path(f"/proc/{pid}/comm").read_text().strip() == program]
     subprocess.run(["kill", "-KILL", *map(str, pids)], check=True)
-    until(lambda: not set(pids) & set(processes(WAY_OUT)) if up() else False)
+    until(lambda: not set(pids) & set(processes(EGRESS_UNIT)) if up() else False)
     until(lambda: connects(url, outside))
 
 
@@ -206,7 +206,7 @@ def test_what_is_closed_stays_closed_meanwhile(url: str) -> None:
 
 
 def test_the_network_is_not_the_apps_to_change(url: str) -> None:
-    """Also where the app was there before its cable: who made the namespace does not matter."""
+    """Also where the app was there before its veth pair: who made the namespace does not matter."""
     change = "import sys\nsys.path.append('/usr/lib/flyted')\nfrom flyted.net.netlink import Netlink\nNetlink().{}"
     alice("flytectl", "app", "sleep", "way-out")
     systemctl("stop", unit("way-out").replace("flyted-app-", "flyted-net@"))

@@ -29,7 +29,7 @@ AGAIN_S = 5.0
 """Seconds until a second look after a change of the files: adduser(8) makes several, and nscd(8) may be behind."""
 
 
-class Grants:
+class IngressTokens:
     """The table of which tokens open which apps, as the ingress is told it.
 
     ``runs()``: whether the ingress runs, so that we do not start it. ``watch``: hears of changes to the files that say

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 APPS = 40
 STAGE = """
 import ctypes, errno, json, os, socket, subprocess, sys
-from flyted.net import cable, plan
+from flyted.net import plan, veth
 from flyted.net.netlink import Exists, Failed, Netlink
 
 def namespace(ready):
@@ -38,7 +38,7 @@ def app(first, after=lambda: None):
     told, tell = os.pipe()
     def work():
         try:
-            answer = [cable.plug(Netlink(), gate, first), after()]
+            answer = [veth.connect(Netlink(), gate, first), after()]
         except Failed as failure:
             answer = [0, str(failure)]
         os.write(tell, json.dumps(answer).encode())
@@ -89,7 +89,7 @@ def test_apps_that_want_one_number_get_two() -> None:
 
 
 def test_a_number_is_free_again_when_its_app_is_gone() -> None:
-    """The cable goes with the namespace, wherever its other end is."""
+    """The veth pair goes with the namespace, wherever its other end is."""
     first, second, third = stage(
         "result = [app(7)[0], app(7)[0]]\n"
         "os.kill(running[1], 9); os.waitpid(running[1], 0)\n"
@@ -128,7 +128,7 @@ def test_what_is_closed_is_refused_at_once() -> None:
     assert datagrams == dict.fromkeys(closed, "EACCES")
 
 
-def test_a_cable_is_laid_anew_to_the_next_router() -> None:
+def test_an_app_is_connected_anew_to_the_next_router() -> None:
     """In the same namespace, with the same address: what the app sends to itself arrives, what is closed stays so."""
     closed = ["169.254.169.254", "198.18.0.99", "0.0.0.1"]
     source = (
@@ -137,7 +137,7 @@ def test_a_cable_is_laid_anew_to_the_next_router() -> None:
         f"    return [network._open(), tried('192.0.2.1', socket.SOCK_DGRAM), [tried(t) for t in {closed}]]\n"
         "def work():\n"
         "    subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)\n"
-        "    steps = [network._open(), plan.address(cable.plug(Netlink(), gate, 7)), look()]\n"
+        "    steps = [network._open(), plan.address(veth.connect(Netlink(), gate, 7)), look()]\n"
         "    with socket.create_server((steps[1], 0)) as server:\n"
         "        near, far = socket.create_connection(server.getsockname(), 5), server.accept()[0]\n"
         "    os.kill(gate, 9)\n"
@@ -145,10 +145,10 @@ def test_a_cable_is_laid_anew_to_the_next_router() -> None:
         "    near.sendall(b'without')\n"
         "    steps += [far.recv(9).decode(), look()]\n"
         "    pids = [namespace(router), namespace(taken)]\n"
-        "    steps += [plan.address(cable.plug(Netlink(), pids[0], 99)), look()]\n"
+        "    steps += [plan.address(veth.connect(Netlink(), pids[0], 99)), look()]\n"
         "    near.sendall(b'with')\n"
         "    steps.append(far.recv(9).decode())\n"
-        "    steps += [plan.address(cable.plug(Netlink(), pids[1], 99)), look()]\n"
+        "    steps += [plan.address(veth.connect(Netlink(), pids[1], 99)), look()]\n"
         "    for pid in pids: os.kill(pid, 9)\n"
         "    tell.send(json.dumps(steps).encode())\n"
         "def taken():\n"

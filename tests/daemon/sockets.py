@@ -13,7 +13,7 @@ from flyted.daemon.api.control import Control, Owner
 from flyted.daemon.api.verbs import Verb
 
 
-class Doors:
+class Sockets:
     """``places``: where each socket lies, and whose token speaks there (``None``: the peer itself speaks)."""
 
     def __init__(self, places: Mapping[Path, Owner | None], verbs: Mapping[str, Verb]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from flyted.contract.errors import Busy, DeployFailed
 from flyted.contract.names import AppKey
-from flyted.daemon.apps.turns import Turns
+from flyted.daemon.apps.locks import DeployLocks
 
 ONE, OTHER = AppKey("default", "development", "one"), AppKey("default", "development", "other")
 
@@ -17,18 +17,18 @@ class Deploys:
     """Deploys that last until they are told to end, and what they did."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.locks = DeployLocks()
         self.end, self.erasing = asyncio.Event(), asyncio.Event()
         self.did: list[str] = []
 
     async def run(self, app: AppKey) -> str:
         """One of them: undoing takes a moment too."""
-        async with self.turns.alone(app):
+        async with self.locks.hold(app):
             self.did.append("begun")
             try:
                 await self.end.wait()
             except asyncio.CancelledError:
-                self.did.append(f"cancelled, called off: {self.turns.called_off(app)}")
+                self.did.append(f"cancelled, called off: {self.locks.cancelled(app)}")
                 await asyncio.sleep(0)
                 self.did.append("undone")
                 raise
@@ -36,7 +36,7 @@ class Deploys:
 
     async def end_it(self, app: AppKey) -> bool:
         """A stop that has nothing to wait for; whether it called off a deploy."""
-        async with self.turns.ending(app) as turn:
+        async with self.locks.ending(app) as turn:
             return turn.interrupts
 
     async def delete(self, app: AppKey) -> str:
@@ -48,7 +48,7 @@ class Deploys:
             await asyncio.sleep(0.02)
             self.did.append("erased")
 
-        async with self.turns.ending(app) as turn:
+        async with self.locks.ending(app) as turn:
             self.did.append("waiting")
             await self.end.wait()
             await turn.finish(erase())

@@ -12,7 +12,7 @@ import pytest
 
 from flyted.contract import token
 from flyted.contract.errors import IngressDown, Unauthenticated
-from flyted.daemon.access.grants import LOOK_S, Grants
+from flyted.daemon.access.ingress_tokens import LOOK_S, IngressTokens
 from flyted.host import people
 from flyted.plan.tokens import Token
 from tests.daemon.clocks import SettableClock
@@ -23,7 +23,7 @@ def test_the_ingress_hears_at_once_that_the_clock_was_set(box: Box, monkeypatch:
     """Years ahead no token counts, and nothing looks any more; back again, it does."""
     made, now = token.digest(box.create(BOB, "ci", 60)), time.time()
     clock = SettableClock()
-    grants = Grants(box.table, box.store, box.ingress, lambda: False, clock, box.watch)
+    grants = IngressTokens(box.table, box.store, box.ingress, lambda: False, clock, box.watch)
     table = box.folder / "ingress/tokens.map"
 
     async def scene() -> None:
@@ -43,7 +43,7 @@ def test_the_ingress_hears_at_once_that_the_clock_was_set(box: Box, monkeypatch:
 def looked(box: Box, story: Callable[[SettableClock, Path], Coroutine[Any, Any, None]]) -> list[float | None]:
     """Runs what keeps the ingress's table true beside a story; the moments for which it waited."""
     clock = SettableClock()
-    grants = Grants(box.table, box.store, box.ingress, lambda: False, clock, box.watch)
+    grants = IngressTokens(box.table, box.store, box.ingress, lambda: False, clock, box.watch)
 
     async def scene() -> None:
         task = asyncio.create_task(grants.run())

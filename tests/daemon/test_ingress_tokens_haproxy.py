@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.token import digest
-from flyted.daemon.access import grants as module
+from flyted.daemon.access import ingress_tokens as module
 from flyted.host import people
 from flyted.host.clock import Clock
 from flyted.plan.ingress.state import IngressState
@@ -36,7 +36,7 @@ class Both:
         self.up = True
         self.app = running.app("web-r1-0")
         box.ingress = running.ingress
-        box.grants = module.Grants(box.table, box.store, running.ingress, lambda: self.up, Clock(), box.watch)
+        box.grants = module.IngressTokens(box.table, box.store, running.ingress, lambda: self.up, Clock(), box.watch)
         box.tokens._grants = box.grants
         apply(running, state(running))
 
