@@ -159,7 +159,7 @@ def test_tasks_alone_are_refused_at_once(desk: Desk) -> None:
         assert "Building image" not in said
     for words in (("get", "run"), ("get", "action", "r1"), ("get", "trigger")):
         assert "Not implemented" not in sdk_refused(*words)
-    assert f"is not offered: {NOT_HERE}" in sdk_refused("get", "run")
+    assert f"is not supported: {NOT_HERE}" in sdk_refused("get", "run")
 
 
 def test_another_apps_address_is_refused_before_it_is_served() -> None:

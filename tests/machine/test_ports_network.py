@@ -271,7 +271,7 @@ def test_a_broken_way_out_is_named() -> None:
     try:
         done = by("alice", "flytectl", "serve", write("net-broken", port_server()))
         assert done.returncode == 8, done.stderr
-        assert "its network could not be made: " in done.stderr
+        assert "its network could not be created: " in done.stderr
         assert "--no-egress" in done.stderr
         until(lambda: sh("systemctl list-units --all --state=failed --no-legend 'flyted-net@*'") == "")
     finally:
