@@ -67,4 +67,4 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
         task.cancel()
     for task, error in zip(tasks, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
         if task in running and isinstance(error, Exception):  # a CancelledError is none
-            log.error("what was called off has failed", exc_info=error)
+            log.error("a cancelled task has failed", exc_info=error)

@@ -87,7 +87,7 @@ class Execute:
         if done:
             log.info("app %s: %s", replica.app_id, self.units.status(replica.service) or "it is stopped")
         else:
-            log.warning("app %s does not say whether it sleeps: it is stopped", replica.app_id)
+            log.warning("app %s did not report whether it sleeps: stopping it", replica.app_id)
             await self.units.stop(replica.service)
 
     async def start_pair(self, replica: Replica) -> None:
@@ -121,7 +121,7 @@ class Execute:
         try:
             return starts.read(Path(LAYOUT.start_file(replica))) != self._pair(replica).start
         except FlytedError as error:
-            log.error("the units of app %s cannot be made anew: %s", replica.app_id, error.message)  # noqa: TRY400
+            log.error("cannot re-create the units of app %s: %s", replica.app_id, error.message)  # noqa: TRY400
             return False
 
     async def _renew(self, replica: Replica) -> None:
@@ -132,7 +132,7 @@ class Execute:
         """
         if not self.units.rests(replica.service):
             return  # a request has just come: the pair is made anew at its next sleep
-        log.info("app %s: its units are made anew, as they would be made now", replica.app_id)
+        log.info("re-creating the units of app %s with the current version and settings", replica.app_id)
         await self.units.stop(replica.socket)  # first: if flyted ends here, its next start makes the pair
         await self.start_pair(replica)
 
@@ -182,7 +182,7 @@ class Execute:
         if left:
             raise HostFailure(
                 f"app '{app.key}' is stopped, but not all of its data could be deleted: {', '.join(left)}",
-                hint=f"journalctl -n 20 -u {unit} says why (is something mounted there?); then delete it again",
+                hint=f"journalctl -n 20 -u {unit} says why (is something mounted there?); then delete the app again",
             )
 
     async def apply_ingress(self, state: IngressState, unit: str) -> bool:
@@ -206,7 +206,7 @@ class Execute:
             log.warning("%s", error.message)
             return False
         if applied.restart_needed:
-            log.info("the ingress is restarted: its rules have changed")
+            log.info("restarting the ingress: its rules have changed")
             self.units.restart(INGRESS_UNIT)
         return not applied.draining
 

@@ -161,7 +161,7 @@ class Loop:
         found = ending(facts.units, self._ending, now)
         self._ending = found.since
         for unit in found.kill:
-            log.warning("%s does not end: it is killed", unit)
+            log.warning("%s does not stop: killing it", unit)
             self._execute.kill(unit)
         if found.look_at is not None:
             self._look_at = min(self._look_at or found.look_at, found.look_at)

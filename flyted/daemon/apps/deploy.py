@@ -107,7 +107,9 @@ class Deploy:
             if found is None:
                 raise NotFound(f"there is no app '{app}'", hint="flytectl app ls")
             if found.current is None:
-                raise InvalidInput(f"app '{app}' has never been ready", hint="flytectl serve its file again")
+                raise InvalidInput(
+                    f"app '{app}' has never been ready", hint="serve its file again: flytectl serve FILE"
+                )
             await self._start_again(found, emit)
 
     async def _serve(self, spec: AppSpec, fd: int | None, emit: Emit, by: str) -> tuple[StoredApp, bool]:

@@ -60,7 +60,7 @@ class DeployLocks:
             await _cancel(other)
         error = DeployFailed(
             f"the deploy of app '{app}' was cancelled: the app was stopped or deleted meanwhile",
-            hint="flytectl serve its file again",
+            hint="serve its file again: flytectl serve FILE",
         )
         async with self._held(app, _new(ends=False), error):
             yield

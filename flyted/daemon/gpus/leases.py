@@ -101,7 +101,7 @@ class Gpus:
         if unit in self._refused:
             return gpu_lease.refused(self._refused[unit])
         if self._line.full:
-            return self._refuse(unit, f"needs {ask}; {len(self._line)} others wait for a GPU already")
+            return self._refuse(unit, f"needs {ask}; {len(self._line)} others already wait for a GPU")
         before = self._table.of(unit)
         if before is not None and before.ended_at is None:
             self._over(before)  # it starts, so what ran before has ended
@@ -171,14 +171,14 @@ class Gpus:
         for waiting in self._line.waiting:
             fact = facts.units.get(waiting.unit)
             if fact is None or fact.active != "activating":
-                self._line.dismiss(waiting.unit, gpu_lease.refused("its start was called off"))
+                self._line.dismiss(waiting.unit, gpu_lease.refused("its start was cancelled"))
                 continue
             table = Table(self._table.leases, self._evictable(waiting, ready))
             wanted = Wanted(waiting.unit, waiting.ask, self._table.learned(waiting.replica.app_id).peak_bytes)
             decision = place(wanted, inventory, table)
             if isinstance(decision, Granted) and claimed & {d.uuid for d in decision.devices}:
                 suitable = frozenset(device.uuid for device in grantable(waiting.ask, inventory))
-                decision = Wait(f"needs {waiting.ask}; others wait for the same GPUs already", claims=suitable)
+                decision = Wait(f"needs {waiting.ask}; others already wait for the same GPUs", claims=suitable)
             match decision:
                 case Granted(devices, reserve):
                     self._grant(waiting, inventory, devices, reserve)
@@ -209,7 +209,7 @@ class Gpus:
             self._units.allow_devices(unit, gpu_lease.nodes(devices, inventory))
         except HostFailure as error:
             self._table.drop(unit)
-            waiting.answer.set_result(self._refuse(unit, f"systemd does not open the GPU: {error.message}"))
+            waiting.answer.set_result(self._refuse(unit, f"systemd cannot open the GPU: {error.message}"))
             return
         self._loading[unit] = time.monotonic()
         waiting.answer.set_result(gpu_lease.granted(devices))
@@ -233,7 +233,7 @@ class Gpus:
         async def if_still_idle() -> None:
             facts = await self._loop.facts()
             if replica in self._loop.idle(dataclasses.replace(facts, busy=facts.busy - {replica})):
-                log.info("app %s gives its GPU to %s", replica.app_id, waiting.unit)
+                log.info("stopping app %s, whose GPU goes to %s", replica.app_id, waiting.unit)
                 await self._do(Sleep(replica))
 
         try:
