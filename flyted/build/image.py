@@ -86,7 +86,7 @@ def _make(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, isolate
     compiled = bytecode.compile_all(root, python, release, uv.images / bytecode.STORE, uv.scratch)
     tree.make_readable(root)
     _write(root / RECORD, {**_record(recipe, root, python, release), "built": built})
-    if not apart:
+    if not isolated:
         bytecode.share(compiled)
 
 

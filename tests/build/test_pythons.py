@@ -15,7 +15,7 @@ from tests.build.harness import PYTHON, Builds, find_uv, wheel
 pytestmark = pytest.mark.slow
 
 EX_UNAVAILABLE = 69
-TRIES = "is not on this machine; trying to fetch it\n"
+TRIES = "is not installed; downloading it\n"
 DOES_NOT = "is not installed, and could not be downloaded a short time ago\n"
 
 
