@@ -176,8 +176,6 @@ def main() -> int:
     0 after SIGTERM; 1 when flyted cannot run; 2 for wrong usage; :data:`EX_CONFIG` when the settings are invalid or a
     store is damaged or lost. One line in the journal says why flyted cannot run.
     """
-    if sys.argv[1:] == ["--setup"]:
-        return identity.main()
     if sys.argv[1:] == ["--rotate"]:
         return rotation.main()
     if sys.argv[1:] == ["--new-identity"]:
