@@ -1,7 +1,7 @@
-"""What many sleeping apps cost one that is used: a pass, `app ls`, `app stop` and a wake, at several numbers of apps.
+"""What many sleeping apps cost one that is used: a pass, `app ls`, `app stop`, a wake and a restart of the daemon.
 
 The apps are made by the daemon's own verbs, on one environment, each with a program of thirty lines; with so many of
-them as are there when the time is over. By itself: ``python3 benchmarks/asleep.py 10 100 300``.
+them as are there when the time is over. By itself: ``python3 benchmarks/asleep.py 1 100 300``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,20 @@ from flyted.contract import client
 from flyted.contract.app import AppSpec, to_dict
 from flyted.contract.names import AppKey, Replica
 
-NUMBERS = (10, 100)
+NUMBERS = (1, 1000)
 MAKING_S = 1500.0
 """For all of them together; what is not there then is left out, and said."""
+ANSWERS_S = 5.0
+"""Seconds after a restart in which the daemon is asked all the time whether it still answers."""
+LISTS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from flyted.contract import client
+client.call("version")
+print(flush=True)
+for _ in range(3):
+    client.call("app.list", {"project": "", "domain": ""})
+"""
 PROJECT = "asleep"
 ROUNDS = 9
 ENVIRONMENT = Path("/opt/flyted-asleep")
@@ -76,18 +87,32 @@ def made(wanted: int, until: float) -> int:
 
 def stopped() -> float:
     """One `app stop`, in milliseconds; the app is started again, and asleep."""
-    began = time.perf_counter()
-    client.call("app.stop", key(0))
-    took = (time.perf_counter() - began) * 1e3
+    took = median_ms(1, lambda: client.call("app.stop", key(0)))
     client.call("app.start", key(0))
     client.call("app.sleep", key(0))
     return took
 
 
+def deployed() -> float:
+    """The deploy of one app more, in milliseconds; it is deleted again."""
+    there = len(client.call("app.list", {"project": PROJECT, "domain": ""})["apps"])
+    took = median_ms(1, lambda: serve(there))
+    client.call("app.delete", {**key(there), "keep_data": False})
+    return took
+
+
+def woken_beside_lists() -> float:
+    """One wake while another program lists all apps three times in a row, in milliseconds."""
+    words = [sys.executable, "-c", LISTS, str(Path(__file__).parent.parent)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as lists:
+        assert lists.stdout is not None
+        lists.stdout.readline()
+        return woken()
+
+
 def woken() -> float:
     """One wake at the app's own socket, in milliseconds."""
     app = client.call("app.get", key(0))["app"]
-    client.call("app.sleep", key(0))
     began = time.perf_counter()
     with socket.socket(socket.AF_UNIX) as conn:
         conn.connect(f"/run/flyted/apps/{Replica(app['id'], app['revision']).server}.sock")
@@ -114,31 +139,42 @@ def of_a_pass() -> float:
     return (int(counted.read_text().split()[0]) - before) / 1e6 / ROUNDS
 
 
+def rss() -> float:
+    """The daemon's memory, in MiB."""
+    status = Path(f"/proc/{daemon()}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
 def figures() -> dict[str, float]:
     """All of them, with the apps that are there."""
+    alone, beside = [], []
+    for _ in range(5):
+        alone.append(woken())
+        beside.append(woken_beside_lists())
     return {
         "app ls": median_ms(ROUNDS, lambda: client.call("app.list", {"project": "", "domain": ""})),
         "app get": median_ms(ROUNDS, lambda: client.call("app.get", key(0))),
         "a pass (CPU)": of_a_pass(),
-        "app stop": statistics.median(stopped() for _ in range(5)),
-        "a wake": statistics.median(woken() for _ in range(5)),
-        "serve, the next one": median_ms(1, lambda: serve(0)),
-        "RSS, MiB": float(
-            next(
-                line.split()[1]
-                for line in Path(f"/proc/{daemon()}/status").read_text().splitlines()
-                if line.startswith("VmRSS")
-            )
-        )
-        / 1024,
+        "app stop": statistics.median(stopped() for _ in range(7)),
+        "a wake": statistics.median(alone),
+        "a wake beside three app ls": statistics.median(beside),
+        "a deploy": statistics.median(deployed() for _ in range(3)),
+        "RSS, MiB": rss(),
     }
 
 
-def restarted() -> float:
-    """From the daemon's restart to its answer, in milliseconds."""
-    return median_ms(
-        1, lambda: (subprocess.run(["systemctl", "restart", "flyted"], check=True), client.call("version"))
-    )
+def restarted() -> dict[str, float]:
+    """From the daemon's restart to its answer, and its slowest answer in the seconds after it, in milliseconds."""
+
+    def until_it_answers() -> None:
+        subprocess.run(["systemctl", "restart", "flyted"], check=True)
+        client.call("version")
+
+    took = median_ms(1, until_it_answers)
+    until, slowest = time.monotonic() + ANSWERS_S, 0.0
+    while time.monotonic() < until:
+        slowest = max(slowest, median_ms(1, lambda: client.call("version")))
+    return {"restart": took, "slowest answer after it": slowest}
 
 
 def measured(numbers: tuple[int, ...]) -> dict[int, dict[str, float]]:
@@ -147,7 +183,7 @@ def measured(numbers: tuple[int, ...]) -> dict[int, dict[str, float]]:
     until, found = time.monotonic() + MAKING_S, {}
     for wanted in numbers:
         there = made(wanted, until)
-        found[there] = {**figures(), "restart": restarted()}
+        found[there] = {**figures(), **restarted()}
         row = "  ".join(f"{name} {value:.1f}" for name, value in found[there].items())
         print(f"      {there} apps asleep, ms: {row}", flush=True)
         if there < wanted:
@@ -164,11 +200,20 @@ def forget() -> None:
 def asleep(promise: Promise) -> None:
     """What is promised: one app pays next to nothing for others that sleep."""
     found = measured(NUMBERS)
-    few, many = found[min(found)], found[max(found)]
-    promise(f"app ls, {max(found)} apps asleep", many["app ls"], 0.3 * max(found) + 20, "ms")
-    for name in ("app stop", "a wake"):
+    few, many, apps = found[min(found)], found[max(found)], f"{max(found)} apps asleep"
+    promise("app stop, one app", few["app stop"], 300, "ms")
+    promise("the daemon's memory (RSS), one app", few["RSS, MiB"], 42, "MiB")
+    promise(f"app ls, {apps}", many["app ls"], 300, "ms")
+    promise(f"a pass (CPU), {apps}", many["a pass (CPU)"], 20, "ms")
+    for name, most in (("app stop", 1.2), ("a deploy", 1.5)):
         note = f"{many[name]:.0f} ms / {few[name]:.0f} ms"
-        promise(f"{name}, {max(found)} apps asleep / {min(found)}", many[name] / few[name], 1.4, "x", note)
+        promise(f"{name}, {apps} / {min(found)}", many[name] / few[name], most, "x", note)
+    alone, beside = many["a wake"], many["a wake beside three app ls"]
+    note = f"{beside:.0f} ms / {alone:.0f} ms"
+    promise(f"a wake beside three app ls / alone, {apps}", beside / alone, 1.1, "x", note)
+    promise(f"restart until it answers, {apps}", many["restart"] / 1e3, 2, "s")
+    promise(f"slowest answer after it, {apps}", many["slowest answer after it"], 50, "ms")
+    promise(f"the daemon's memory (RSS), {apps}", many["RSS, MiB"], 90, "MiB")
     forget()
 
 

@@ -85,3 +85,21 @@ def test_others_have_their_turn_while_units_are_compared(machine: Machine) -> No
     run(story())
     assert turns > APPS // COMPARED_AT_ONCE
     assert len(machine.execute.outdated) == APPS, "they have no start file here"
+
+
+def test_a_stop_looks_at_the_units_of_one_app(machine: Machine) -> None:
+    """However many others there are."""
+    replica = Replica("a0", 1)
+
+    async def story() -> None:
+        await machine.loop.settle()
+        machine.systemd.listed.clear()
+        machine.store.want("a0", "stopped", 2.0)
+        await machine.loop.settle()
+        await asyncio.sleep(10)
+
+    beside(machine, story)
+    asked = [names for names in machine.systemd.listed if set(names) - {replica.socket, replica.service}]
+    assert asked == []
+    assert machine.systemd.asked["stop"] == 2, "its socket and its service"
+    assert replica.socket not in machine.systemd.units
