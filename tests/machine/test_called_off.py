@@ -80,8 +80,10 @@ def held_build() -> Iterator[None]:
     until(lambda: len(builds()) == 1)
     (unit,) = builds()
     must("systemctl", "kill", "--signal=STOP", unit)
-    yield
-    must("systemctl", "kill", "--signal=CONT", unit)
+    try:
+        yield
+    finally:
+        must("systemctl", "kill", "--signal=CONT", unit)
 
 
 def test_a_build_is_called_off_by_a_deletion() -> None:
