@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from flyted.contract.answers.events import Event
 from flyted.daemon.images import builds
 from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.images.recipe import Install, Recipe
@@ -47,8 +48,8 @@ def build_s(recipe: Recipe, *, byte_code: bool) -> float:
     said: list[str] = []
     others = [path.name for path in IMAGES.glob("[0-9a-f]*")]
 
-    async def emit(_kind: str, text: str) -> None:
-        said.append(text)
+    async def emit(event: Event) -> None:
+        said.append(event.text)
 
     async def work() -> float:
         async with connected() as units:

@@ -1,7 +1,4 @@
-"""Runs the checks of ``flytectl doctor``: those of the user's side, and the daemon's own.
-
-A check is ``{"name", "ok": true | false | null, "detail", "hint"}``; null is a warning.
-"""
+"""Runs the checks of ``flytectl doctor``: those of the user's side, and the daemon's own."""
 
 from __future__ import annotations
 
@@ -9,12 +6,12 @@ import grp
 import os
 import pwd
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from flytectl import browsers, trust
 from flytectl.daemon import call
+from flyted.contract.answers.machine import Authority, Check, Findings, Versions
 from flyted.contract.client import check_version
 from flyted.contract.errors import FlytedError
 from flyted.contract.names import BASE_DOMAIN
@@ -22,32 +19,30 @@ from flyted.contract.version import VERSION
 
 GROUP = "flyted"
 
-Check = dict[str, Any]
-
 
 def run() -> list[Check]:
     """Run all checks, including the daemon's if it answers; return their results."""
     try:
-        version, authority = call("version"), call("ca.show")
+        version, authority = call(Versions, "version").version, call(Authority, "ca.show")
     except FlytedError as error:
         return [*_group(), check("daemon", error.message, error.hint, ok=False)]
     return [
         *_group(),
-        *_names(_base_domain(authority["names"])),
+        *_names(_base_domain(authority.names)),
         *_daemon(version),
-        _trusted(authority["pem"]),
-        *_browsers(authority["pem"]),
+        _trusted(authority.pem),
+        *_browsers(authority.pem),
     ]
 
 
-def _base_domain(names: list[str]) -> str:
+def _base_domain(names: Sequence[str]) -> str:
     """Return the domain of the apps: the one for which the certificate has a wildcard."""
     return next((name[2:] for name in names if name.startswith("*.")), BASE_DOMAIN)
 
 
 def check(name: str, detail: str, hint: str = "", *, ok: bool | None) -> Check:
     """Return the result of one check."""
-    return {"name": name, "ok": ok, "detail": detail, "hint": hint}
+    return Check(name, ok, detail, hint)
 
 
 def _group() -> Iterator[Check]:
@@ -103,17 +98,17 @@ def _is_here(address: str) -> bool:
     return True
 
 
-def _daemon(version: dict[str, Any]) -> Iterator[Check]:
+def _daemon(version: str) -> Iterator[Check]:
     yield _version(version)
     try:
-        yield from call("doctor")["checks"]
+        yield from call(Findings, "doctor").checks
     except FlytedError as error:
         yield check("daemon", error.message, error.hint, ok=False)
 
 
-def _version(answer: dict[str, Any]) -> Check:
+def _version(daemon: str) -> Check:
     try:
-        check_version(answer, VERSION)
+        check_version(daemon, VERSION)
     except FlytedError as error:
         return check("daemon", error.message, error.hint, ok=False)
     return check("daemon", f"flyted {VERSION} answers", ok=True)

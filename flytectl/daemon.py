@@ -7,14 +7,19 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flytectl.options import has_colour, say
 from flytectl.progress import clocked
 from flytectl.render import event_text, safe
 from flyted.contract import client
+from flyted.contract.answers.codec import Answer, from_wire
+from flyted.contract.answers.events import Event
+from flyted.contract.answers.machine import Versions
 from flyted.contract.errors import DaemonUnavailable, FlytedError, NotFound
 from flyted.contract.version import VERSION
+
+Kind = TypeVar("Kind", bound=Answer)
 
 INTERRUPTED = {
     "app.serve": "flyted continues this deploy; to cancel it: flytectl app stop {name}",
@@ -28,21 +33,23 @@ INTERRUPTED = {
 
 
 def call(
+    kind: type[Kind],
     verb: str,
     args: dict[str, Any] | None = None,
     *,
     bulk: bytes | None = None,
     fd: int | None = None,
     on_event: client.OnEvent | None = None,
-) -> dict[str, Any]:
-    """Call a verb of the daemon behind ``$FLYTED_SOCKET`` (default: this machine's), and return its answer.
+) -> Kind:
+    """Call a verb of the daemon behind ``$FLYTED_SOCKET`` (default: this machine's).
 
-    Raise the errors of :func:`flyted.contract.client.call`; a NotFound gets a hint on what may have been meant.
+    Return its answer, which is of class ``kind``. Raise the errors of :func:`flyted.contract.client.call`, and
+    ProtocolMismatch for an answer of another class; a NotFound gets a hint on what may have been meant.
     """
     path = Path(os.environ.get("FLYTED_SOCKET") or client.SOCKET)
     try:
         with clocked(on_event) if verb in INTERRUPTED else nullcontext(on_event) as heard:
-            return client.call(verb, args, bulk=bulk, fd=fd, on_event=heard, path=path)
+            return from_wire(kind, client.call(verb, args, bulk=bulk, fd=fd, on_event=heard, path=path))
     except NotFound as error:
         hint = _suggestion(verb, args or {}, path)
         error.hint = "\n".join(filter(None, (hint, error.hint)))
@@ -56,7 +63,7 @@ def call(
         raise
 
 
-def show(event: dict[str, Any]) -> None:
+def show(event: Event) -> None:
     """Write an event of a call to standard error, as progress."""
     say(event_text(event, has_colour(sys.stderr)))
 
@@ -74,15 +81,15 @@ def _suggestion(verb: str, args: dict[str, Any], path: Path) -> str:
     if listing is None:
         return ""
     try:
-        there = client.call(listing.verb, dict(listing.args), path=path)[listing.found]
-    except (FlytedError, KeyError):
+        found = from_wire(listing.kind, client.call(listing.verb, dict(listing.args), path=path))
+    except FlytedError:
         return ""
-    return nearest.suggestion(args, listing, there)
+    return nearest.suggestion(args, listing, listing.named(found))
 
 
 def require_same_version() -> None:
     """Raise an error of the client if the daemon is down, or ProtocolMismatch if its version is not this command's."""
-    client.check_version(call("version"), VERSION)
+    client.check_version(call(Versions, "version").version, VERSION)
 
 
 def restart() -> None:

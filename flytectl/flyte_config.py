@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
-from flyted.contract.errors import AlreadyExists, HostFailure, ProtocolMismatch
+from flyted.contract.answers.machine import GatewayPlace
+from flyted.contract.errors import AlreadyExists, HostFailure
 from flyted.contract.names import AppKey
 
 FILE = Path(".flyte/config.yaml")
@@ -33,19 +33,16 @@ flyted:
 """
 
 
-def render(gateway: dict[str, Any], project: str, domain: str) -> str:
+def render(gateway: GatewayPlace, project: str, domain: str) -> str:
     """Return the file's text.
 
-    Raise :class:`InvalidInput` for a name that Flyte or flyted refuses, :class:`ProtocolMismatch` if ``gateway``, the
-    daemon's answer to ``gateway.show``, is incomplete.
+    Raise :class:`InvalidInput` for a name that Flyte or flyted refuses.
     """
     AppKey(project, domain, "app")
-    try:
-        host, port, ca_file = str(gateway["host"]), int(gateway["https_port"]), str(gateway["ca_file"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ProtocolMismatch("flyted did not report its gateway's address", hint="flytectl version") from error
-    endpoint = f"dns:///{host}" + (f":{port}" if port != 443 else "")
-    quoted = {"endpoint": endpoint, "ca_file": ca_file, "project": project, "domain": domain, "host": host}
+    endpoint = f"dns:///{gateway.host}" + (f":{gateway.https_port}" if gateway.https_port != 443 else "")
+    quoted = {
+        "endpoint": endpoint, "ca_file": gateway.ca_file, "project": project, "domain": domain, "host": gateway.host,
+    }  # fmt: skip
     return _TEXT.format_map({name: json.dumps(value) for name, value in quoted.items()})
 
 

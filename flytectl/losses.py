@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from flytectl.render import safe
+from flyted.contract.answers.apps import AppFolder, Kept
+from flyted.contract.answers.secrets import SecretStatus
 from flyted.contract.quantity import human_bytes
 
 
-def where_data_is(data: Mapping[str, Any]) -> str:
-    """Return a text with the size and the folder of an app's data (``data`` of an APP)."""
-    cache = f"; {human_bytes(data['cache_bytes'])} of cache" if data.get("cache_bytes") else ""
-    return f"{_amount(data)}, {data.get('folder')}{cache}"
+def where_data_is(data: AppFolder) -> str:
+    """Return a text with the size and the folder of an app's data."""
+    cache = f"; {human_bytes(data.cache_bytes)} of cache" if data.cache_bytes else ""
+    return f"{_amount(data)}, {data.folder}{cache}"
 
 
-def of_app(name: str, found: Mapping[str, Any], *, keep_data: bool) -> str:
-    """Return a line on what is lost with an app. ``found``: the daemon's answer to ``app.data``."""
-    data = found.get("data")
-    parts = [f"{_amount(data)}, {data.get('folder')}"] if data and not keep_data else []
-    if found.get("known"):
-        parts += [_counted(found.get("revisions") or 0, "revision")]
-        parts += [_counted(found["tokens"], "token")] if found.get("tokens") else []
+def of_app(name: str, found: Kept, *, keep_data: bool) -> str:
+    """Return a line on what is lost with an app."""
+    parts = [f"{_amount(found.data)}, {found.data.folder}"] if found.data and not keep_data else []
+    if found.known:
+        parts += [_counted(found.revisions, "revision")]
+        parts += [_counted(found.tokens, "token")] if found.tokens else []
     else:
         parts.append("left from a deleted app")
     return f"  {safe(name)}: {safe('; '.join(parts))}"
 
 
-def of_secret(secret: Mapping[str, Any]) -> str:
+def of_secret(secret: SecretStatus) -> str:
     """Return a line on the apps that use a secret."""
-    apps = ", ".join(safe(app) for app in secret.get("apps") or ())
+    apps = ", ".join(safe(app) for app in secret.apps or ())
     said = f"used by {apps}, which cannot start again without it" if apps else "no app uses it"
-    return f"  {safe(secret.get('key'))}: {said}"
+    return f"  {safe(secret.key)}: {said}"
 
 
-def _amount(data: Mapping[str, Any]) -> str:
-    least = "" if data.get("complete") else "at least "
-    return f"{least}{human_bytes(data.get('bytes') or 0)} in {_counted(data.get('files') or 0, 'file')}"
+def _amount(data: AppFolder) -> str:
+    least = "" if data.complete else "at least "
+    return f"{least}{human_bytes(data.bytes)} in {_counted(data.files, 'file')}"
 
 
 def _counted(number: int, what: str) -> str:

@@ -38,33 +38,63 @@ def as_json(function: Decorated) -> Decorated:
 
 def complete_app(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of apps in the scope given so far."""
-    scope = {name: ctx.params.get(name) or "" for name in ("project", "domain")}
-    return _names("app.list", scope, "apps", "name", incomplete)
+
+    def names() -> list[str]:
+        from flytectl.daemon import call  # noqa: PLC0415  imports msgpack, which only a completion needs
+        from flyted.contract.answers.apps import AppList  # noqa: PLC0415
+
+        return [app.name for app in call(AppList, "app.list", _given_scope(ctx)).apps]
+
+    return _beginning(names, incomplete)
 
 
 def complete_secret(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the keys of secrets in the scope given so far."""
-    scope = {name: ctx.params.get(name) or "" for name in ("project", "domain")}
-    return _names("secret.list", {**scope, "all": False}, "secrets", "key", incomplete)
+
+    def names() -> list[str]:
+        from flytectl.daemon import call  # noqa: PLC0415
+        from flyted.contract.answers.secrets import SecretList  # noqa: PLC0415
+
+        return [secret.key for secret in call(SecretList, "secret.list", {**_given_scope(ctx), "all": False}).secrets]
+
+    return _beginning(names, incomplete)
 
 
 def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of models."""
-    return _names("model.list", {}, "models", "name", incomplete)
+
+    def names() -> list[str]:
+        from flytectl.daemon import call  # noqa: PLC0415
+        from flyted.contract.answers.models import ModelList  # noqa: PLC0415
+
+        return [model.name for model in call(ModelList, "model.list").models]
+
+    return _beginning(names, incomplete)
 
 
 def complete_token(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of the user's own tokens."""
-    return [name for name in _names("token.list", {}, "tokens", "name", incomplete) if name]
+
+    def names() -> list[str]:
+        from flytectl.daemon import call  # noqa: PLC0415
+        from flyted.contract.answers.tokens import TokenList  # noqa: PLC0415
+
+        return [token.name for token in call(TokenList, "token.list").tokens if token.name]
+
+    return _beginning(names, incomplete)
 
 
-def _names(verb: str, args: dict[str, Any], what: str, field: str, incomplete: str) -> list[str]:
-    from flytectl.daemon import call  # noqa: PLC0415  imports msgpack, which only a completion needs
+def _given_scope(ctx: click.Context) -> dict[str, str]:
+    return {name: ctx.params.get(name) or "" for name in ("project", "domain")}
+
+
+def _beginning(names: Callable[[], list[str]], incomplete: str) -> list[str]:
+    """Return those of the names that the daemon lists which begin as typed; none if it does not answer."""
     from flyted.contract.errors import FlytedError  # noqa: PLC0415
 
     try:
-        found = [str(one[field]) for one in call(verb, args)[what]]
-    except (FlytedError, OSError, KeyError, TypeError):
+        found = names()
+    except (FlytedError, OSError):
         return []  # an error must not disturb the prompt
     return [name for name in found if name.startswith(incomplete) and name.isprintable()]
 

@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import TextIO
 
 from flytectl.times import clock
+from flyted.contract.answers.events import STEP, Event
 
-OnEvent = Callable[[dict[str, Any]], None]
+OnEvent = Callable[[Event], None]
 TICK_S, FIRST_S = 0.25, 2.0
 _TURNS = "|/-\\"
 _ERASE = "\r\x1b[K"
@@ -27,11 +28,11 @@ class Clock:
         self._shown = 0
         self._lock = threading.Lock()
 
-    def heard(self, event: dict[str, Any]) -> None:
+    def heard(self, event: Event) -> None:
         """Erase the clock, and pass the event on."""
         with self._lock:
             self._erase()
-            if event.get("kind") == "progress":
+            if event.kind == STEP:
                 self._begun = self._now()
             self._on_event(event)
 

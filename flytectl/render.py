@@ -6,29 +6,18 @@ an escape sequence in an app's output or description, and does not execute it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from flytectl.times import for_json, local, span, told
+from flyted.contract.answers.codec import Answer
+from flyted.contract.answers.events import BUILD, NOTE, Event, LogLine
 from flyted.contract.quantity import human_bytes
 
-APP_FIELDS = (
-    "name", "project", "domain", "id", "url", "state", "reason", "revision", "deployed_by", "wanted", "created_at",
-    "updated_at", "serving_since",
-    "image", "units", "secrets", "min_replicas", "scaledown_after_s", "memory_bytes", "cpu_cores",
-    "disk_bytes", "shm_bytes", "gpu", "egress", "port", "protocol", "ready_path", "start_timeout_s", "requires_auth",
-    "open_paths", "engine_sleep", "models", "type", "description", "links", "unmet", "notes", "requests",
-    "last_failure", "data",
-)  # fmt: skip
-SECRET_FIELDS = ("key", "project", "domain", "generation", "created_at", "updated_at", "damaged", "apps")
-TOKEN_FIELDS = ("id", "kind", "name", "user", "app", "created_at", "expires_at", "used_at")
-MODEL_FIELDS = ("name", "folder", "bytes", "problem", "added_at")
-GPU_FIELDS = (
-    "uuid", "name", "minor", "state", "error", "memory_bytes", "used_bytes", "free_bytes", "holders", "processes",
-    "partitions",
-)  # fmt: skip
-CHECK_FIELDS = ("name", "ok", "detail", "hint")
-LOG_FIELDS = ("app", "time", "revision", "source", "text")
+if TYPE_CHECKING:
+    from flyted.contract.answers.apps import AppFolder, AppStatus, GpuUse, ImageStatus, UsedSecret
+    from flyted.contract.answers.machine import Check
+    from flyted.contract.answers.secrets import SecretStatus
 
 _ALLOWED = frozenset("\u00a0\u200d\u202f\u3000")  # spaces, and the joiner inside emoji: not printable to Python
 _STATE_COLOUR = {"running": "32", "sleeping": "36", "failed": "31", "stopped": "2", "unknown": "33"}
@@ -66,15 +55,21 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def to_json(value: object, *, lines: bool = False) -> str:
-    """Return JSON in ASCII, so that no text in it can control a terminal. ``lines``: on one line."""
+    """Return the JSON of answers, and of maps and lists of them. ``lines``: on one line.
+
+    It is ASCII, so that no text in it can control a terminal.
+    """
     import json  # noqa: PLC0415  costs more than all of this file, and most calls do not need it
 
-    return json.dumps(value, indent=None if lines else 2).replace("\x7f", "\\u007f")  # DEL, which json does not escape
+    return json.dumps(for_json(value), indent=None if lines else 2).replace(
+        "\x7f", "\\u007f"
+    )  # DEL, which json does not escape
 
 
-def fields(data: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return the documented fields of an answer (the stable JSON schema) in the documented order, null if missing."""
-    return {name: for_json(data.get(name), name) for name in names}
+def plain(answer: Answer) -> dict[str, Any]:
+    """Return an answer as it is in JSON, for a map that has more in it."""
+    found: dict[str, Any] = for_json(answer)
+    return found
 
 
 def state(word: object, colour: bool) -> str:  # noqa: FBT001
@@ -83,23 +78,23 @@ def state(word: object, colour: bool) -> str:  # noqa: FBT001
     return painted(text, _STATE_COLOUR.get(text, ""), colour)
 
 
-def apps_table(apps: Sequence[Mapping[str, Any]], colour: bool, now: float) -> str:  # noqa: FBT001
+def apps_table(apps: Sequence[AppStatus], colour: bool, now: float) -> str:  # noqa: FBT001
     """Return the text of ``flytectl app ls``: a row per app, by name. ``now``: seconds since 1970.
 
     AGE is the time since the app's revision was served.
     """
-    scoped = any(_scope(app) for app in apps)
+    scoped = any(_scope(app.project, app.domain) for app in apps)
     header = ["NAME", *(["PROJECT"] if scoped else []), "STATE", "REV", "AGE", "URL"]
     rows = [
         [
-            of(app, "name"),
-            *([f"{of(app, 'project')}/{of(app, 'domain')}"] if scoped else []),
-            of(app, "state"),
-            of(app, "revision"),
-            span(max(now - (app.get("serving_since") or app.get("updated_at") or now), 0)),
-            of(app, "url"),
+            app.name,
+            *([f"{app.project}/{app.domain}"] if scoped else []),
+            app.state,
+            str(app.revision),
+            span(max(now - (app.serving_since or app.updated_at or now), 0)),
+            app.url,
         ]
-        for app in sorted(apps, key=lambda app: [of(app, key) for key in ("name", "project", "domain")])
+        for app in sorted(apps, key=lambda app: (app.name, app.project, app.domain))
     ]
     text = table(header, rows)
     return _coloured_column(text, header.index("STATE"), rows) if colour else text
@@ -115,98 +110,89 @@ def _coloured_column(text: str, column: int, rows: Sequence[Sequence[str]]) -> s
     return "\n".join(done)
 
 
-def of(data: Mapping[str, Any], name: str) -> str:
-    """Return a field as text; "" if it is missing or null."""
-    value = data.get(name)
-    return "" if value is None else str(value)
-
-
-def _scope(data: Mapping[str, Any]) -> str:
+def _scope(project: str, domain: str) -> str:
     """Return ``project/domain`` of an app or secret; "" for the default scope of each."""
-    project, domain = of(data, "project"), of(data, "domain")
     return "" if (project, domain) in (("default", "development"), ("", "")) else f"{project or '*'}/{domain}"
 
 
-def app_details(app: Mapping[str, Any], colour: bool) -> str:  # noqa: FBT001
+def app_details(app: AppStatus, colour: bool) -> str:  # noqa: FBT001
     """Return the text of ``flytectl app get NAME``: a line per fact about the app, without empty ones."""
-    head = f"{safe(app.get('name'))}: {state(app.get('state'), colour)}"
-    if app.get("reason"):
-        head += f" ({safe(app['reason'])})"
+    head = f"{safe(app.name)}: {state(app.state, colour)}"
+    if app.reason:
+        head += f" ({safe(app.reason)})"
     facts = [(label, text) for label, text in _facts(app) if text]
     width = max((len(label) for label, _ in facts), default=0)
     return "\n".join([head, *(f"  {label.ljust(width)}  {safe(text)}" for label, text in facts)])
 
 
-def _facts(app: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(app: AppStatus) -> list[tuple[str, str]]:
     found = [
-        ("URL", of(app, "url")),
-        ("Scope", _scope(app)),
-        ("About", of(app, "description")),
-        ("Type", of(app, "type")),
+        ("URL", app.url),
+        ("Scope", _scope(app.project, app.domain)),
+        ("About", app.description),
+        ("Type", app.type),
         ("Revision", _revision(app)),
-        ("Desired", "stopped" if app.get("wanted") == "stopped" else ""),
-        ("Python", _python(app.get("image") or {})),
-        ("Image", _image(app.get("image") or {})),
+        ("Desired", "stopped" if app.wanted == "stopped" else ""),
+        ("Python", _python(app.image) if app.image else ""),
+        ("Image", _image(app.image) if app.image else ""),
         ("Limits", _limits(app)),
-        ("GPU", _gpu(app.get("gpu"))),
+        ("GPU", _gpu(app.gpu) if app.gpu else ""),
         ("Sleeps", _sleeps(app)),
-        ("Network", "no connections to other machines" if app.get("egress") is False else ""),
+        ("Network", "" if app.egress else "no connections to other machines"),
         ("Port", _port(app)),
         ("Ready", _ready(app)),
-        ("Access", "with a token only: flytectl token" if app.get("requires_auth") else ""),
-        ("Open", _open(app.get("open_paths"))),
-        ("Requests", _requests(app.get("requests"))),
-        ("Data", _data(app.get("data"))),
+        ("Access", "with a token only: flytectl token" if app.requires_auth else ""),
+        ("Open", _open(app.open_paths)),
+        ("Requests", f"{app.requests.in_flight} now, {app.requests.total} so far" if app.requests else ""),
+        ("Data", _data(app.data) if app.data else ""),
     ]
-    found += [("Secret", f"{of(s, 'key')} as {_target(s)}") for s in app.get("secrets") or ()]
-    found += [("Model", f"{name} in {folder}") for name, folder in app.get("models") or ()]
-    found += [("Link", f"{title}: {path}") for title, path in app.get("links") or ()]
-    found += [("Not done", text) for text in app.get("unmet") or ()]
-    found += [("Note", text) for text in app.get("notes") or ()]
-    found += [("Unit", f"{of(u, 'name')}  {of(u, 'active')} ({of(u, 'sub')})") for u in app.get("units") or ()]
-    failure = app.get("last_failure")
-    if failure:
-        found.append(("Failed", f"revision {of(failure, 'revision')}: {of(failure, 'reason')}"))
+    found += [("Secret", f"{use.key} as {_target(use)}") for use in app.secrets]
+    found += [("Model", f"{name} in {folder}") for name, folder in app.models]
+    found += [("Link", f"{title}: {path}") for title, path in app.links]
+    found += [("Not done", text) for text in app.unmet]
+    found += [("Note", text) for text in app.notes]
+    found += [("Unit", f"{unit.name}  {unit.active} ({unit.sub})") for unit in app.units]
+    if app.last_failure:
+        found.append(("Failed", f"revision {app.last_failure.revision}: {app.last_failure.reason}"))
     return found
 
 
-def _revision(app: Mapping[str, Any]) -> str:
+def _revision(app: AppStatus) -> str:
     """Return which revision serves, since when, and who deployed it.
 
     A deploy that failed or changed nothing does not change that time.
     """
-    if not app.get("revision"):
+    if not app.revision:
         return "none has come up yet"
-    since, by = app.get("serving_since"), of(app, "deployed_by")
-    return of(app, "revision") + (f", since {told(since)}" if since else "") + (f", deployed by {by}" if by else "")
+    since = f", since {told(app.serving_since)}" if app.serving_since else ""
+    return f"{app.revision}{since}" + (f", deployed by {app.deployed_by}" if app.deployed_by else "")
 
 
-def _ready(app: Mapping[str, Any]) -> str:
-    limit = app.get("start_timeout_s") or 0
+def _ready(app: AppStatus) -> str:
     found = [
-        f"when {of(app, 'ready_path')} answers" if app.get("ready_path") else "",
-        f"within {limit:g} s" if limit else "",
+        f"when {app.ready_path} answers" if app.ready_path else "",
+        f"within {app.start_timeout_s:g} s" if app.start_timeout_s else "",
     ]
     return " ".join(word for word in found if word)
 
 
-def _python(image: Mapping[str, Any]) -> str:
-    python, asked, note = of(image, "python"), of(image, "asked"), of(image, "note")
-    if note:
-        return f"{python}: {note}"
-    return python + (f" (asked for {asked})" if asked and not python.startswith(asked) else "")
+def _python(image: ImageStatus) -> str:
+    if image.note:
+        return f"{image.python}: {image.note}"
+    other = image.asked and not image.python.startswith(image.asked)
+    return image.python + (f" (asked for {image.asked})" if other else "")
 
 
-def _image(image: Mapping[str, Any]) -> str:
-    if not image.get("built_at"):
+def _image(image: ImageStatus) -> str:
+    if not image.built_at:
         return ""
-    built = ", ".join(str(each) for each in image.get("built") or ())
-    return f"built {told(image['built_at'])}" + (f", from source: {built}" if built else "")
+    return f"built {told(image.built_at)}" + (f", from source: {', '.join(image.built)}" if image.built else "")
 
 
-def _limits(app: Mapping[str, Any]) -> str:
-    shared = f", {human_bytes(app['shm_bytes'])} of /dev/shm in it" if app.get("shm_bytes") else ""
-    return f"{_cpu(app)}, {human_bytes(app.get('memory_bytes') or 0)} of memory{shared}"
+def _limits(app: AppStatus) -> str:
+    cpu = f"{app.cpu_cores:g} CPU" if app.cpu_cores else "any CPU"
+    shared = f", {human_bytes(app.shm_bytes)} of /dev/shm in it" if app.shm_bytes else ""
+    return f"{cpu}, {human_bytes(app.memory_bytes)} of memory{shared}"
 
 
 def _open(paths: Sequence[str] | None) -> str:
@@ -214,98 +200,81 @@ def _open(paths: Sequence[str] | None) -> str:
     return "" if paths is None else f"{', '.join(paths) or 'no path'}, and nothing else"
 
 
-def _cpu(app: Mapping[str, Any]) -> str:
-    cores = app.get("cpu_cores") or 0
-    return f"{cores:g} CPU" if cores else "any CPU"
+def _port(app: AppStatus) -> str:
+    spoken = " (HTTP/2)" if app.protocol == "h2c" else ""
+    return f"{app.port}{spoken}, in a network of its own" if app.port else ""
 
 
-def _port(app: Mapping[str, Any]) -> str:
-    spoken = " (HTTP/2)" if app.get("protocol") == "h2c" else ""
-    return f"{app['port']}{spoken}, in a network of its own" if app.get("port") else ""
-
-
-def _gpu(gpu: Mapping[str, Any] | None) -> str:
+def _gpu(gpu: GpuUse) -> str:
     """Return the GPUs that an app asks for, those that it holds, and its peak of memory so far."""
-    if not gpu:
-        return ""
-    asked = " ".join(filter(None, (of(gpu, "name") or "GPU", of(gpu, "partition"))))
-    held = ", ".join(f"{of(d, 'name')} {of(d, 'uuid')}, since {told(d['since'])}" for d in gpu.get("devices") or ())
-    peak = f"; needs {human_bytes(gpu['peak_bytes'])}" if gpu.get("peak_bytes") else ""
-    return f"{of(gpu, 'count')} × {asked}: {held or 'none held'}{peak}"
+    asked = " ".join(filter(None, (gpu.name or "GPU", gpu.partition)))
+    held = ", ".join(f"{device.name} {device.uuid}, since {told(device.since)}" for device in gpu.devices)
+    peak = f"; needs {human_bytes(gpu.peak_bytes)}" if gpu.peak_bytes else ""
+    return f"{gpu.count} × {asked}: {held or 'none held'}{peak}"
 
 
-def _sleeps(app: Mapping[str, Any]) -> str:
-    if app.get("min_replicas"):
+def _sleeps(app: AppStatus) -> str:
+    if app.min_replicas:
         return "never"
-    how = f", by vLLM's sleep level {app['engine_sleep']}" if app.get("engine_sleep") else ""
-    return f"after {app.get('scaledown_after_s') or 0:g} s without a request{how}"
+    how = f", by vLLM's sleep level {app.engine_sleep}" if app.engine_sleep else ""
+    return f"after {app.scaledown_after_s:g} s without a request{how}"
 
 
-def _requests(counters: Mapping[str, Any] | None) -> str:
-    if not counters:
-        return ""
-    return f"{of(counters, 'in_flight')} now, {of(counters, 'total')} so far"
-
-
-def _data(data: Mapping[str, Any] | None) -> str:
+def _data(data: AppFolder) -> str:
     from flytectl.losses import where_data_is  # noqa: PLC0415  that module imports this one
 
-    return where_data_is(data) if data else ""
+    return where_data_is(data)
 
 
-def _target(use: Mapping[str, Any]) -> str:
-    return f"${use['env']}" if use.get("env") else f"/etc/flyte/secrets/{of(use, 'file')}"
+def _target(use: UsedSecret) -> str:
+    return f"${use.env}" if use.env else f"/etc/flyte/secrets/{use.file}"
 
 
-def secrets_table(secrets: Sequence[Mapping[str, Any]]) -> str:
+def secrets_table(secrets: Sequence[SecretStatus]) -> str:
     """Return the text of ``flytectl secret ls``: a row per secret, never its value."""
-    scoped, damaged = any(_scope(s) for s in secrets), any(s.get("damaged") for s in secrets)
+    scoped, damaged = any(_scope(s.project, s.domain) for s in secrets), any(s.damaged for s in secrets)
     header = ["KEY", *(["SCOPE"] if scoped else []), "UPDATED", *(["STATE"] if damaged else [])]
     rows = [
         [
-            of(s, "key"),
-            *([_scope(s)] if scoped else []),
-            told(s.get("updated_at") or 0),
-            *([_health(s)] if damaged else []),
+            s.key,
+            *([_scope(s.project, s.domain)] if scoped else []),
+            told(s.updated_at),
+            *(["DAMAGED" if s.damaged else "ok"] if damaged else []),
         ]
         for s in secrets
     ]
     return table(header, rows)
 
 
-def _health(secret: Mapping[str, Any]) -> str:
-    return "DAMAGED" if secret.get("damaged") else "ok"
-
-
-def secret_details(secret: Mapping[str, Any]) -> str:
+def secret_details(secret: SecretStatus) -> str:
     """Return the text of ``flytectl secret get KEY``: what is known about a secret, never its value."""
     facts = [
-        ("Scope", _scope(secret) or "the whole machine"),
-        ("Used by", ", ".join(str(app) for app in secret.get("apps") or ())),
-        ("Created", told(secret.get("created_at") or 0)),
-        ("Updated", told(secret.get("updated_at") or 0)),
-        ("State", "DAMAGED: replace it (flytectl secret create KEY --replace)" if secret.get("damaged") else ""),
+        ("Scope", _scope(secret.project, secret.domain) or "the whole machine"),
+        ("Used by", ", ".join(secret.apps or ())),
+        ("Created", told(secret.created_at)),
+        ("Updated", told(secret.updated_at)),
+        ("State", "DAMAGED: replace it (flytectl secret create KEY --replace)" if secret.damaged else ""),
     ]
     lines = [f"  {label.ljust(10)}  {safe(text)}" for label, text in facts if text]
-    return "\n".join([safe(secret.get("key")), *lines])
+    return "\n".join([safe(secret.key), *lines])
 
 
-def log_line(event: Mapping[str, Any]) -> str:
+def log_line(line: LogLine) -> str:
     """Return a line of an app's log: local time and text, after the source if that is systemd or flyted."""
-    text = f"{event['source']}: " if event.get("source") in ("systemd", "flyted") else ""
-    return f"{local((event.get('time') or 0) / 1e6)} {text}{safe_lines(of(event, 'text'))}"
+    text = f"{line.source}: " if line.source in ("systemd", "flyted") else ""
+    return f"{local(line.time / 1e6)} {text}{safe_lines(line.text)}"
 
 
-def check_lines(check: Mapping[str, Any], width: int, colour: bool) -> str:  # noqa: FBT001
+def check_lines(check: Check, width: int, colour: bool) -> str:  # noqa: FBT001
     """Return the result of one check of ``flytectl doctor``, with the hint unless it is ok.
 
     ``width``: that of the longest name of a check.
     """
-    word, code = _MARK.get(check.get("ok"), _MARK[None])
+    word, code = _MARK[check.ok]
     mark = painted(word.ljust(4), code, colour)
-    line = f"{mark}  {safe(check.get('name')).ljust(width)}  {safe(check.get('detail'))}".rstrip()
-    if check.get("hint") and check.get("ok") is not True:
-        line += f"\n      {' ' * width}hint: {safe(check['hint'])}"
+    line = f"{mark}  {safe(check.name).ljust(width)}  {safe(check.detail)}".rstrip()
+    if check.hint and check.ok is not True:
+        line += f"\n      {' ' * width}hint: {safe(check.hint)}"
     return line
 
 
@@ -323,12 +292,11 @@ def error_json(code: str, message: str, hint: str) -> str:
     return to_json({"error": message, "hint": hint, "code": code}, lines=True)
 
 
-def event_text(event: Mapping[str, Any], colour: bool) -> str:  # noqa: FBT001
+def event_text(event: Event, colour: bool) -> str:  # noqa: FBT001
     """Return the text of a progress event of a deploy, for stderr."""
-    text = safe_lines(of(event, "text"))
-    kind = event.get("kind")
-    if kind == "build":
+    text = safe_lines(event.text)
+    if event.kind == BUILD:
         return painted(f"  | {text}", "2", colour)
-    if kind == "log":
+    if isinstance(event, LogLine):
         return f"  | {log_line(event)}"
-    return painted("note: ", "33", colour) + text if kind == "note" else text
+    return painted("note: ", "33", colour) + text if event.kind == NOTE else text

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from flyted.contract.answers.codec import Answer, json_fields
+
 _STEPS = ((86400 * 2, 86400, "d"), (3600 * 2, 3600, "h"), (60 * 2, 60, "min"), (0, 1, "s"))
 
 
@@ -21,13 +23,15 @@ def utc(microseconds: float) -> str:
 
 
 def for_json(value: Any, name: str = "") -> Any:
-    """Return a value with every time in it, at any depth, in the form of :func:`utc`.
+    """Return a value as JSON has it: answers as maps, and every time, at any depth, in the form of :func:`utc`.
 
     The daemon's times are seconds since 1970 in fields called ``…_at``, ``…_since`` and ``since``, where 0 means
     never, and microseconds in ``time``, a field of log lines. Never, and a time that is out of range, become null.
     """
     if isinstance(value, dict):
         return {key: for_json(each, key) for key, each in value.items()}
+    if isinstance(value, Answer):
+        return {key: for_json(getattr(value, key), key) for key in json_fields(type(value))}
     if isinstance(value, (list, tuple)):
         return [for_json(each) for each in value]
     if not isinstance(value, (int, float)) or isinstance(value, bool):

@@ -11,8 +11,16 @@ from pathlib import Path
 import click
 import pytest
 
-from flytectl import cli, render
+from flytectl import cli
 from flyted.contract import errors
+from flyted.contract.answers.apps import AppStatus
+from flyted.contract.answers.codec import Answer, json_fields
+from flyted.contract.answers.events import LogLine
+from flyted.contract.answers.gpus import GpuStatus
+from flyted.contract.answers.machine import Check
+from flyted.contract.answers.models import ModelStatus
+from flyted.contract.answers.secrets import SecretStatus
+from flyted.contract.answers.tokens import TokenStatus
 from flyted.contract.status import AppState
 from flyted.contract.version import VERSION
 from flyted.daemon.settings import SETTINGS, Settings
@@ -79,10 +87,21 @@ def test_both_word_orders_are_in_the_man_page() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ["APP", "SECRET", "TOKEN", "LOG", "CHECK", "GPU", "MODEL"])
+KINDS: dict[str, type[Answer]] = {
+    "APP": AppStatus,
+    "SECRET": SecretStatus,
+    "TOKEN": TokenStatus,
+    "LOG": LogLine,
+    "GPU": GpuStatus,
+    "MODEL": ModelStatus,
+    "CHECK": Check,
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_every_json_field_is_in_the_man_page(name: str) -> None:
     """The JSON schema that flytectl(1) promises is the one that is printed, in the same order."""
-    wanted = getattr(render, f"{name}_FIELDS")
+    wanted = json_fields(KINDS[name])
     page = (MAN / "flytectl.1").read_text()
     item = re.search(rf"^\.It Em {name}\n(.*?)^\.(?:It|El)", page, re.MULTILINE | re.DOTALL)
     assert item is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
 import click
 
@@ -29,21 +28,24 @@ def ls(project: str, domain: str, *, all_: bool, json_: bool) -> None:
 @as_json
 def get(name: str | None, project: str, domain: str, *, json_: bool) -> None:
     """Show one app; without NAME, list all."""
+    from dataclasses import replace
+
     from flytectl import render
     from flytectl.daemon import call
+    from flyted.contract.answers.apps import Described, Kept
     from flyted.contract.errors import HostFailure
 
     if name is None:
         _list(project, domain, json_=json_)
         return
     args = {"project": project, "domain": domain, "name": name}
-    app = call("app.get", args)["app"]
+    app = call(Described, "app.get", args).app
     try:
-        app["data"] = call("app.data", args)["data"]
+        app = replace(app, data=call(Kept, "app.data", args).data)
     except HostFailure as error:  # without its data, the app is still worth showing
         say(f"note: {render.safe(error.message)}")
     if json_:
-        out(render.to_json(render.fields(app, render.APP_FIELDS)))
+        out(render.to_json(app))
     else:
         out(render.app_details(app, has_colour(sys.stdout)))
 
@@ -103,10 +105,11 @@ def _lost(names: tuple[str, ...], project: str, domain: str, *, keep_data: bool)
     """Return a line on what is lost with each app. Raise NotFound for an unknown name, before an app is deleted."""
     from flytectl import losses
     from flytectl.daemon import call
+    from flyted.contract.answers.apps import Kept
 
     lost = []
     for name in names:
-        found = call("app.data", {"project": project, "domain": domain, "name": name})
+        found = call(Kept, "app.data", {"project": project, "domain": domain, "name": name})
         lost.append(losses.of_app(name, found, keep_data=keep_data))
     return lost
 
@@ -114,10 +117,11 @@ def _lost(names: tuple[str, ...], project: str, domain: str, *, keep_data: bool)
 def _list(project: str, domain: str, *, json_: bool) -> None:
     from flytectl import render
     from flytectl.daemon import call
+    from flyted.contract.answers.apps import AppList
 
-    apps: list[dict[str, Any]] = call("app.list", {"project": project, "domain": domain})["apps"]
+    apps = call(AppList, "app.list", {"project": project, "domain": domain}).apps
     if json_:
-        out(render.to_json({"apps": [render.fields(app, render.APP_FIELDS) for app in apps]}))
+        out(render.to_json({"apps": apps}))
     elif apps:
         out(render.apps_table(apps, has_colour(sys.stdout), time.time()))
     else:
@@ -136,11 +140,12 @@ def _each(
     from flytectl import render
     from flytectl.daemon import call, show
     from flytectl.each import each
+    from flyted.contract.answers.apps import AppStatus
 
-    def do(name: str) -> list[dict[str, Any]]:
-        app = call(verb, {"project": project, "domain": domain, "name": name, **more}, on_event=show)["app"]
+    def do(name: str) -> list[AppStatus]:
+        app = call(AppStatus, verb, {"project": project, "domain": domain, "name": name, **more}, on_event=show)
         if not json_:
-            out(f"{render.safe(name)}: {said or render.safe(app.get('state'))}")
-        return [render.fields(app, render.APP_FIELDS)]
+            out(f"{render.safe(name)}: {said or render.safe(app.state)}")
+        return [app]
 
     return each(names, do, "apps", as_json=json_)

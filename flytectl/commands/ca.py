@@ -25,18 +25,21 @@ def show(*, pem: bool, json_: bool) -> None:
     Its fingerprint, the names that it may sign for, where it is installed.
     """
     from flytectl import render, trust
+    from flytectl.daemon import call
+    from flyted.contract.answers.machine import Authority
 
-    text, names = _ask()
-    installed = str(trust.ANCHOR) if trust.in_bundle(text) else None
+    found = call(Authority, "ca.show")
+    installed = str(trust.ANCHOR) if trust.in_bundle(found.pem) else None
+    fingerprint = trust.fingerprint(found.pem)
     if json_:
-        answer = {"fingerprint": trust.fingerprint(text), "names": names, "installed": installed, "pem": text}
+        answer = {"fingerprint": fingerprint, "names": found.names, "installed": installed, "pem": found.pem}
         out(render.to_json(answer))
         return
     if pem:
-        out(text.strip())
+        out(found.pem.strip())
         return
-    out(f"SHA-256    {trust.fingerprint(text)}")
-    out(f"Names      {', '.join(render.safe(name) for name in names)}")
+    out(f"SHA-256    {fingerprint}")
+    out(f"Names      {', '.join(render.safe(name) for name in found.names)}")
     out(f"Installed  {installed or 'no (sudo flytectl ca install)'}")
 
 
@@ -45,19 +48,22 @@ def show(*, pem: bool, json_: bool) -> None:
 def install(*, json_: bool) -> None:
     """Trust the CA, in your browsers too (root)."""
     from flytectl import render, trust
+    from flytectl.daemon import call
+    from flyted.contract.answers.machine import Authority
 
     _require_root("install")
-    pem, names = _ask()
-    trust.install_system(pem)
+    found = call(Authority, "ca.show")
+    trust.install_system(found.pem)
     user = trust.calling_user(os.environ)
-    trusted = [str(trust.ANCHOR)] + ([] if user is None else _browsers(user, pem))
+    trusted = [str(trust.ANCHOR)] + ([] if user is None else _browsers(user, found.pem))
+    fingerprint = trust.fingerprint(found.pem)
     if json_:
-        out(render.to_json({"fingerprint": trust.fingerprint(pem), "names": names, "trusted": trusted}))
+        out(render.to_json({"fingerprint": fingerprint, "names": found.names, "trusted": trusted}))
     else:
         for place in trusted:
             out(f"trusted: {render.safe(place)}")
-        out(f"SHA-256  {trust.fingerprint(pem)}")
-        out(f"It can sign for {', '.join(render.safe(name) for name in names)} and nothing else.")
+        out(f"SHA-256  {fingerprint}")
+        out(f"It can sign for {', '.join(render.safe(name) for name in found.names)} and nothing else.")
     say("note: Python programs with a CA bundle of their own (certifi: requests, httpx) need")
     say(f"      export SSL_CERT_FILE={trust.BUNDLE} REQUESTS_CA_BUNDLE={trust.BUNDLE}")
 
@@ -79,13 +85,6 @@ def uninstall(*, json_: bool) -> int:
     user = trust.calling_user(os.environ)
     steps = [_forget_in_system, *([] if user is None else _in_browsers(user))]
     return each(steps, forget, "removed", as_json=json_)
-
-
-def _ask() -> tuple[str, list[str]]:
-    from flytectl.daemon import call
-
-    answer = call("ca.show")
-    return str(answer["pem"]), [str(name) for name in answer.get("names") or ()]
 
 
 def _require_root(command: str) -> None:

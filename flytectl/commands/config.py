@@ -24,8 +24,9 @@ def init(file: str | None, project: str, domain: str, *, force: bool) -> None:
     """
     from flytectl import flyte_config
     from flytectl.daemon import call
+    from flyted.contract.answers.machine import GatewayPlace
 
-    text = flyte_config.render(call("gateway.show"), project, domain)
+    text = flyte_config.render(call(GatewayPlace, "gateway.show"), project, domain)
     if file == "-" or (file is None and not sys.stdout.isatty()):
         sys.stdout.write(text)
     else:
@@ -40,7 +41,8 @@ def _trust() -> None:
     """Say how curl, browsers and other Python programs trust the CA; flyte has its path in the configuration."""
     from flytectl import trust
     from flytectl.daemon import call
+    from flyted.contract.answers.machine import Authority
 
-    if not trust.in_bundle(str(call("ca.show")["pem"])):
+    if not trust.in_bundle(call(Authority, "ca.show").pem):
         say("note: to call the apps with curl or a browser: sudo flytectl ca install")
     say(f"note: Python programs that call the apps: export SSL_CERT_FILE={trust.BUNDLE}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import click
 
@@ -20,12 +19,11 @@ def doctor(*, json_: bool) -> int:
     from flytectl import checks, render
 
     found = checks.run()
-    broken = any(check["ok"] is False for check in found)
+    broken = any(check.ok is False for check in found)
     if json_:
-        plain: list[dict[str, Any]] = [render.fields(check, render.CHECK_FIELDS) for check in found]
-        out(render.to_json({"ok": not broken, "checks": plain}))
+        out(render.to_json({"ok": not broken, "checks": found}))
     else:
-        width = max(len(render.safe(check["name"])) for check in found)
+        width = max(len(render.safe(check.name)) for check in found)
         for check in found:
             out(render.check_lines(check, width, has_colour(sys.stdout)))
     return int(broken)

@@ -13,16 +13,14 @@ def ls(*, json_: bool) -> None:
     """List GPUs and the apps that hold them."""
     from flytectl import render, tables
     from flytectl.daemon import call
-    from flytectl.times import for_json
+    from flyted.contract.answers.gpus import GpuList
 
-    found = call("gpu.list")
+    found = call(GpuList, "gpu.list")
     if json_:
-        gpus = [render.fields(gpu, render.GPU_FIELDS) for gpu in found["gpus"]]
-        out(render.to_json({**{name: found[name] for name in ("driver", "cuda", "reason")}, "gpus": gpus,
-                            "waiting": for_json(found["waiting"])}))  # fmt: skip
+        out(render.to_json(found))
         return
     text = tables.gpus_table(found)
     if text:
         out(text)
-    if not found["gpus"]:
-        say(f"no GPUs: {render.safe(found.get('reason') or 'the driver finds none')}")
+    if not found.gpus:
+        say(f"no GPUs: {render.safe(found.reason or 'the driver finds none')}")

@@ -16,7 +16,8 @@ def login(*, json_: bool) -> None:
     """
     from flytectl import render
     from flytectl.daemon import call
+    from flyted.contract.answers.tokens import LoginLink
 
-    made = call("login.create")
-    out(render.to_json(render.fields(made, ("url", "expires_at"))) if json_ else str(made["url"]))
+    made = call(LoginLink, "login.create")
+    out(render.to_json(made) if json_ else made.url)
     say("Open this link within 5 minutes. It works once; do not share it.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from flytectl.options import app_scope, as_json, complete_app, out
@@ -24,14 +22,16 @@ from flytectl.options import app_scope, as_json, complete_app, out
 @as_json
 def logs(name: str, lines: int, project: str, domain: str, *, follow: bool, json_: bool) -> None:
     """Show an app's log."""
+    from dataclasses import replace
+
     from flytectl import render
     from flytectl.daemon import call
+    from flyted.contract.answers.events import Event, LogLine
+    from flyted.contract.answers.machine import Done
 
-    def show(event: dict[str, Any]) -> None:
-        if json_:
-            out(render.to_json(render.fields({"app": name, **event}, render.LOG_FIELDS), lines=True))
-        else:
-            out(render.log_line(event))
+    def show(event: Event) -> None:
+        if isinstance(event, LogLine):
+            out(render.to_json(replace(event, app=name), lines=True) if json_ else render.log_line(event))
 
     args = {"project": project, "domain": domain, "name": name, "lines": lines, "follow": follow}
-    call("app.logs", args, on_event=show)
+    call(Done, "app.logs", args, on_event=show)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import click
 
@@ -21,14 +20,16 @@ def add(name: str, folder: str, *, json_: bool) -> None:
     """
     from flytectl import render
     from flytectl.daemon import call
+    from flyted.contract.answers.models import ModelStatus
     from flyted.contract.quantity import human_bytes
 
-    added = call("model.add", {"name": name, "folder": os.path.abspath(folder)})["model"]  # noqa: PTH100  as typed
+    args = {"name": name, "folder": os.path.abspath(folder)}  # noqa: PTH100  as typed
+    added = call(ModelStatus, "model.add", args)
     if json_:
-        out(render.to_json(render.fields(added, render.MODEL_FIELDS)))
+        out(render.to_json(added))
         return
-    size = human_bytes(added.get("bytes") or 0)
-    say(f"model {render.safe(added['name'])} is {render.safe(added['folder'])} ({size}); serve its apps again")
+    size = human_bytes(added.bytes)
+    say(f"model {render.safe(added.name)} is {render.safe(added.folder)} ({size}); serve its apps again")
 
 
 @click.command()
@@ -37,10 +38,11 @@ def ls(*, json_: bool) -> None:
     """List the models of this machine."""
     from flytectl import render, tables
     from flytectl.daemon import call
+    from flyted.contract.answers.models import ModelList
 
-    models = call("model.list")["models"]
+    models = call(ModelList, "model.list").models
     if json_:
-        out(render.to_json({"models": [render.fields(model, render.MODEL_FIELDS) for model in models]}))
+        out(render.to_json({"models": models}))
         return
     if models:
         out(tables.models_table(models))
@@ -59,11 +61,12 @@ def rm(names: tuple[str, ...], *, json_: bool) -> int:
     from flytectl import render
     from flytectl.daemon import call
     from flytectl.each import each
+    from flyted.contract.answers.models import ModelStatus
 
-    def forget(name: str) -> list[dict[str, Any]]:
-        removed = call("model.remove", {"name": name})["model"]
+    def forget(name: str) -> list[ModelStatus]:
+        removed = call(ModelStatus, "model.remove", {"name": name})
         if not json_:
-            say(f"model {render.safe(removed['name'])} removed; folder {render.safe(removed['folder'])} is unchanged")
-        return [render.fields(removed, render.MODEL_FIELDS)]
+            say(f"model {render.safe(removed.name)} removed; folder {render.safe(removed.folder)} is unchanged")
+        return [removed]
 
     return each(names, forget, "models", as_json=json_)

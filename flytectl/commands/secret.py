@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from flytectl.confirm import DECLINED, can_ask, may_delete, scope_words, yes_option
@@ -52,6 +50,7 @@ def create(
     from flytectl import render
     from flytectl.daemon import call, show
     from flytectl.values import read_value
+    from flyted.contract.answers.secrets import Stored
 
     no_core_dump()
     if value is not None and from_file is not None:
@@ -60,13 +59,13 @@ def create(
         raise click.UsageError("--roll needs --replace")
     bulk = read_value(value, from_file, keep_newline=keep_newline)
     args = {"project": project, "domain": domain, "key": key, "replace": replace, "roll": roll}
-    answer = call("secret.create", args, bulk=bulk, on_event=show)
+    stored = call(Stored, "secret.create", args, bulk=bulk, on_event=show)
     if json_:
-        out(render.to_json({**render.fields(answer["secret"], render.SECRET_FIELDS), "rolled": answer["rolled"]}))
+        out(render.to_json({**render.plain(stored.secret), "rolled": stored.rolled}))
         return
     out(f"secret '{render.safe(key)}' stored")
-    if answer.get("rolled"):
-        out(f"restarted: {', '.join(render.safe(name) for name in answer['rolled'])}")
+    if stored.rolled:
+        out(f"restarted: {', '.join(render.safe(name) for name in stored.rolled)}")
     elif replace and not roll:
         say("note: an app keeps the old value until its next start; --roll restarts the apps that use it")
 
@@ -91,13 +90,14 @@ def get(key: str | None, project: str, domain: str, *, json_: bool) -> None:
     """
     from flytectl import render
     from flytectl.daemon import call
+    from flyted.contract.answers.secrets import SecretStatus
 
     if key is None:
         _list(project, domain, all_=False, json_=json_)
         return
-    secret = call("secret.get", {"project": project, "domain": domain, "key": key})["secret"]
+    secret = call(SecretStatus, "secret.get", {"project": project, "domain": domain, "key": key})
     if json_:
-        out(render.to_json(render.fields(secret, render.SECRET_FIELDS)))
+        out(render.to_json(secret))
     else:
         out(render.secret_details(secret))
 
@@ -115,18 +115,19 @@ def delete(key: str, project: str, domain: str, *, json_: bool, yes: bool) -> in
     from flytectl import render
     from flytectl.daemon import call
     from flytectl.losses import of_secret
+    from flyted.contract.answers.secrets import SecretStatus
 
     args = {"project": project, "domain": domain, "key": key}
     if not yes:
         from shlex import join
 
-        lost = [of_secret(call("secret.get", args)["secret"])] if can_ask() else []
+        lost = [of_secret(call(SecretStatus, "secret.get", args))] if can_ask() else []
         typed = join(["flytectl", "secret", "delete", "--yes", key, *scope_words(project, domain)])
         if not may_delete(lost, f"Delete secret {render.safe(key)}?", typed):
             return DECLINED
-    deleted = call("secret.delete", args)["secret"]
+    deleted = call(SecretStatus, "secret.delete", args)
     if json_:
-        out(render.to_json(render.fields(deleted, render.SECRET_FIELDS)))
+        out(render.to_json(deleted))
     else:
         out(f"secret '{render.safe(key)}' deleted")
     return 0
@@ -141,8 +142,9 @@ def accept_rollback(*, json_: bool) -> None:
     """
     from flytectl.daemon import call
     from flytectl.render import to_json
+    from flyted.contract.answers.machine import Done
 
-    call("secret.accept-rollback")
+    call(Done, "secret.accept-rollback")
     out(to_json({"accepted": True}) if json_ else "the restored store is accepted")
 
 
@@ -155,11 +157,12 @@ def rotate(*, json_: bool) -> None:
     """
     from flytectl.daemon import call, restart
     from flytectl.render import to_json
+    from flyted.contract.answers.secrets import StoreKey
     from flyted.contract.errors import HostFailure
 
-    before = call("secret.rotate")["recipient"]
+    before = call(StoreKey, "secret.rotate").recipient
     restart()
-    after = call("secret.identity")["recipient"]
+    after = call(StoreKey, "secret.identity").recipient
     if after == before:
         raise HostFailure("neither the key nor any secret was changed", hint="journalctl -u flyted-rotate -n 20")
     said = f"every secret is encrypted to this machine's new key, {after}"
@@ -170,10 +173,11 @@ def rotate(*, json_: bool) -> None:
 def _list(project: str, domain: str, *, all_: bool, json_: bool) -> None:
     from flytectl import render
     from flytectl.daemon import call
+    from flyted.contract.answers.secrets import SecretList
 
-    secrets: list[dict[str, Any]] = call("secret.list", {"project": project, "domain": domain, "all": all_})["secrets"]
+    secrets = call(SecretList, "secret.list", {"project": project, "domain": domain, "all": all_}).secrets
     if json_:
-        out(render.to_json({"secrets": [render.fields(secret, render.SECRET_FIELDS) for secret in secrets]}))
+        out(render.to_json({"secrets": secrets}))
     elif secrets:
         out(render.secrets_table(secrets))
     else:

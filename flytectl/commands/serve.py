@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flytectl.loaded import LoadedApp
+    from flyted.contract.answers.apps import Deployed
     from flyted.contract.app import AppSpec
     from flyted.contract.gpu import Ask
 
@@ -174,12 +175,13 @@ def _check_all(specs: list[AppSpec]) -> None:
     So a file of which one app is refused changes nothing.
     """
     from flytectl.daemon import call
+    from flyted.contract.answers.machine import Done
     from flyted.contract.app import to_dict
     from flyted.contract.errors import FlytedError
 
     for spec in specs[1:]:  # the first one is checked when it is served, with nothing before it
         try:
-            call("app.check", {"spec": to_dict(spec)})
+            call(Done, "app.check", {"spec": to_dict(spec)})
         except FlytedError as error:
             error.message += "; no app of the file is served"
             raise
@@ -197,36 +199,36 @@ def _serve_all(apps: tuple[LoadedApp, ...], specs: list[AppSpec], *, quiet: bool
     with listed("apps", as_json=json_) as served:
         for app, spec in zip(apps, specs, strict=True):
             try:
-                answer = _serve(app, spec, quiet=quiet)
+                deployed = _serve(app, spec, quiet=quiet)
             except FlytedError as error:
                 left = [other.name for other in apps[len(served) + 1 :]]
                 if left:
                     error.message += f"; not served because of that: {', '.join(left)}"
                 raise
-            served.append({**render.fields(answer, render.APP_FIELDS), "changed": answer["changed"]})
+            served.append({**render.plain(deployed.app), "changed": deployed.changed})
             if not json_:
-                out(render.safe(answer.get("url")))
+                out(render.safe(deployed.app.url))
 
 
-def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> dict[str, Any]:
-    """Send one app to the daemon, and show the progress; return the app as it is then, with ``changed``."""
+def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> Deployed:
+    """Send one app to the daemon, and show the progress; return the app as it is then."""
     from flytectl import render
     from flytectl.daemon import call, show
+    from flyted.contract.answers.apps import Deployed
     from flyted.contract.app import to_dict
 
     if app.bundle_fd is not None:
         os.lseek(app.bundle_fd, 0, os.SEEK_SET)  # several apps may share one bundle
-    answer = call("app.serve", {"spec": to_dict(spec)}, fd=app.bundle_fd, on_event=None if quiet else show)
-    result: dict[str, Any] = {**answer["app"], "changed": bool(answer["changed"])}
+    shown = None if quiet else show
+    deployed = call(Deployed, "app.serve", {"spec": to_dict(spec)}, fd=app.bundle_fd, on_event=shown)
     if not quiet:
-        revision = f"revision {render.safe(result.get('revision'))}"
-        said = f"{revision} is live" if result["changed"] else f"unchanged, {revision} is live"
+        revision = f"revision {deployed.app.revision}"
+        said = f"{revision} is live" if deployed.changed else f"unchanged, {revision} is live"
         say(f"{render.safe(spec.key)}: {said}")
-        if result.get("requires_auth"):
-            url = render.safe(result.get("url"))
+        if deployed.app.requires_auth:
             say("It requires a token. In a browser: flytectl login. From a shell:")
-            say(f'  curl -H "Authorization: Bearer $(flytectl token)" {url}')
-    return result
+            say(f'  curl -H "Authorization: Bearer $(flytectl token)" {render.safe(deployed.app.url)}')
+    return deployed
 
 
 def _existing(path: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any
 
 import click
 
@@ -29,10 +28,11 @@ def token(*, json_: bool) -> None:
     """
     from flytectl import render
     from flytectl.daemon import call
+    from flyted.contract.answers.tokens import Minted
 
     no_core_dump()
-    made = call("token.mint")
-    out(render.to_json(render.fields(made, ("token", "user", "expires_at"))) if json_ else str(made["token"]))
+    made = call(Minted, "token.mint")
+    out(render.to_json(made) if json_ else made.token)
 
 
 @click.command()
@@ -49,17 +49,18 @@ def create(name: str, expires: int, app: str, project: str, domain: str, *, json
     from flytectl import render
     from flytectl.daemon import call
     from flytectl.times import told
+    from flyted.contract.answers.tokens import Created
 
     no_core_dump()
     args = {"name": name, "expires_s": expires, "project": project, "domain": domain, "app": app}
-    answer = call("token.create", args)
+    made = call(Created, "token.create", args)
     if json_:
-        out(render.to_json({"token": answer["token"], **render.fields(answer, render.TOKEN_FIELDS)}))
+        out(render.to_json({"token": made.token, **render.plain(made.status)}))
         return
-    out(str(answer["token"]))
+    out(made.token)
     if sys.stderr.isatty():
-        what = f"app {render.safe(answer['app'])}" if answer["app"] else "everything that you may do"
-        say(f"valid for {what} until {told(answer['expires_at'])}; it is not shown again")
+        what = f"app {render.safe(made.status.app)}" if made.status.app else "everything that you may do"
+        say(f"valid for {what} until {told(made.status.expires_at)}; it is not shown again")
 
 
 @click.command()
@@ -71,10 +72,12 @@ def ls(*, all_: bool, json_: bool) -> None:
     As root, list everybody's.
     """
     from flytectl import render, tables
+    from flytectl.daemon import call
+    from flyted.contract.answers.tokens import TokenList
 
-    found = [t for t in _tokens() if all_ or t.get("kind") == "named"]
+    found = [token for token in call(TokenList, "token.list").tokens if all_ or token.kind == "named"]
     if json_:
-        out(render.to_json({"tokens": [render.fields(t, render.TOKEN_FIELDS) for t in found]}))
+        out(render.to_json({"tokens": found}))
     elif found:
         out(tables.tokens_table(found))
     else:
@@ -93,21 +96,15 @@ def revoke(tokens: tuple[str, ...], *, all_: bool, json_: bool) -> int:
     from flytectl import render
     from flytectl.daemon import call
     from flytectl.each import each
+    from flyted.contract.answers.tokens import TokenList, TokenStatus
 
     if bool(tokens) == all_:
         raise click.UsageError("give either the NAMEs of tokens or --all")
 
-    def end(word: str) -> list[dict[str, Any]]:
-        ended = call("token.revoke", {"token": word, "all": all_})["tokens"]
+    def end(word: str) -> tuple[TokenStatus, ...]:
+        ended = call(TokenList, "token.revoke", {"token": word, "all": all_}).tokens
         for one in () if json_ else ended:
-            out(f"token '{render.safe(one.get('name') or one.get('id'))}' is revoked")
-        return [render.fields(one, render.TOKEN_FIELDS) for one in ended]
+            out(f"token '{render.safe(one.name or one.id)}' is revoked")
+        return ended
 
     return each(tokens or ("",), end, "tokens", as_json=json_)
-
-
-def _tokens() -> list[dict[str, Any]]:
-    from flytectl.daemon import call
-
-    found: list[dict[str, Any]] = call("token.list")["tokens"]
-    return found

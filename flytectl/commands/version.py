@@ -13,16 +13,16 @@ def version(*, json_: bool) -> None:
     """Show the versions of flytectl and flyted."""
     from flytectl.daemon import call
     from flytectl.render import safe, to_json
+    from flyted.contract.answers.machine import Versions
     from flyted.contract.client import check_version
     from flyted.contract.errors import FlytedError
     from flyted.contract.version import PROTOCOL, VERSION
 
-    answer, failure = {}, None
+    daemon, failure = None, None
     try:
-        answer = call("version")
+        daemon = call(Versions, "version").version
     except FlytedError as error:
         failure = error
-    daemon = answer.get("version")
     if json_:
         out(to_json({"client": VERSION, "daemon": daemon, "protocol": PROTOCOL, "match": daemon == VERSION}))
     else:
@@ -31,4 +31,4 @@ def version(*, json_: bool) -> None:
             out(f"flyted   {safe(daemon)}")
     if failure is not None:
         raise failure
-    check_version(answer, VERSION)
+    check_version(str(daemon), VERSION)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flyted.contract import wire
+from flyted.contract.answers.events import Event, event_of
 from flyted.contract.errors import DaemonUnavailable, PermissionRefused, ProtocolMismatch
 from flyted.contract.status import CANNOT_START
 
@@ -31,7 +32,7 @@ _ALIVE = {("active", "running"), ("activating", "start"), ("reloading", "reload"
 
 _INT = struct.Struct("i")
 
-OnEvent = Callable[[dict[str, Any]], None]
+OnEvent = Callable[[Event], None]
 Step = TypeVar("Step")
 
 
@@ -120,7 +121,7 @@ def _answers(conn: socket.socket, on_event: OnEvent | None) -> dict[str, Any]:
         if kind == "result":
             return data
         if on_event is not None:
-            on_event(data)
+            on_event(event_of(data))
 
 
 def _exactly(conn: socket.socket, size: int) -> bytes:
@@ -189,10 +190,10 @@ def _state(facts: dict[str, str]) -> str:
     return f"systemd says flyted.service is {facts.get('ActiveState')} ({facts.get('SubState')}){reason}"
 
 
-def check_version(answer: dict[str, Any], own: str) -> None:
-    """Raise :class:`ProtocolMismatch` when the daemon's version is not ``own``, the client's."""
-    if answer.get("version") != own:
+def check_version(daemon: str, own: str) -> None:
+    """Raise :class:`ProtocolMismatch` when ``daemon``, the daemon's version, is not ``own``, the client's."""
+    if daemon != own:
         raise ProtocolMismatch(
-            f"this is flytectl {own}, the daemon is flyted {answer.get('version')}",
+            f"this is flytectl {own}, the daemon is flyted {daemon}",
             hint="sudo systemctl restart flyted",
         )

@@ -102,7 +102,7 @@ class DaemonUnavailable(FlytedError):
 class ProtocolMismatch(FlytedError):
     """Different versions of client and daemon, or bytes that are not the protocol's."""
 
-    code, exit_status, http_status = "protocol", 7, 400
+    code, exit_status, http_status = "protocol", 7, 502
 
 
 class DeployFailed(FlytedError):

@@ -12,7 +12,7 @@ CANNOT_START = "it cannot start: "
 
 
 class AppState(enum.StrEnum):
-    """The state of an app, in the word that users see."""
+    """The state of an app, in the word that users see. The word of a newer daemon reads as ``UNKNOWN``."""
 
     DEPLOYING = "deploying"  # the first revision is being built or started
     STARTING = "starting"
@@ -22,3 +22,7 @@ class AppState(enum.StrEnum):
     STOPPED = "stopped"  # by `flytectl app stop`: no request wakes it
     FAILED = "failed"
     UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> AppState | None:
+        return cls.UNKNOWN if isinstance(value, str) else None

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgpack
 
+from flyted.contract.answers.codec import to_wire
 from flyted.contract.errors import FlytedError, InvalidInput, ProtocolMismatch, Unauthenticated, from_wire
 from flyted.contract.version import PROTOCOL
 
@@ -46,8 +47,11 @@ class Request:
 
 
 def encode(message: dict[str, Any], limit: int = ANSWER_LIMIT) -> bytes:
-    """Return one frame. Raise :class:`InvalidInput` if its body would be longer than ``limit`` bytes."""
-    body: bytes = msgpack.packb(message)
+    """Return one frame; answers in the message become maps of their fields.
+
+    Raise :class:`InvalidInput` if its body would be longer than ``limit`` bytes.
+    """
+    body: bytes = msgpack.packb(message, default=to_wire)
     if len(body) > limit:
         raise InvalidInput(f"the message is {len(body)} bytes long, the limit is {limit}")
     return HEAD.pack(len(body)) + body

@@ -13,6 +13,7 @@ from typing import Any
 
 from flyted.base import sd, tasks
 from flyted.base.log import to_journal
+from flyted.contract.answers.machine import Versions
 from flyted.contract.app import MAX_START_S
 from flyted.contract.errors import FlytedError, InvalidInput, StoreCorrupt
 from flyted.contract.status import CANNOT_START
@@ -73,9 +74,9 @@ CA_FILE = RUN / "ca.pem"
 _STATUS_LIMIT = 500  # characters
 
 
-async def version(_call: Call) -> dict[str, Any]:
+async def version(_call: Call) -> Versions:
     """Return the versions of flyted and of its protocol."""
-    return {"version": VERSION, "protocol": PROTOCOL}
+    return Versions(VERSION, PROTOCOL)
 
 
 async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault: Vault, store: Store) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
+from flyted.contract.answers.machine import Check, Findings
 from flyted.contract.status import AppState
 from flyted.daemon.api.verbs import Call, Right, Verb
-from flyted.daemon.apps.status import app_map
+from flyted.daemon.apps.status import app_status
 from flyted.daemon.config import Config
 from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.look import Look
@@ -29,16 +28,6 @@ _USER_NAMESPACES = {
     "kernel/unprivileged_userns_clone": "0",  # Debian's own switch
     "user/max_user_namespaces": "0",
 }
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding. ``ok`` is ``None`` for a warning. ``hint``: what to type."""
-
-    name: str
-    ok: bool | None
-    detail: str
-    hint: str = ""
 
 
 def names(servers: tuple[str, ...]) -> Check:
@@ -81,12 +70,11 @@ class Doctor:
         """Return the rows of the verb table."""
         return {"doctor": Verb(Right.READ, {}, self.examine)}
 
-    async def examine(self, _call: Call) -> dict[str, Any]:
+    async def examine(self, _call: Call) -> Findings:
         """Return the findings of all checks."""
         here = [self._ingress(), self._disk(), self._uv(), names(nameservers())]
         checks = [*self._secrets(), *here, *_egress(), *await self._apps()]
-        checks += [Check(*found) for found in await self._gpus.findings()]
-        return {"checks": [asdict(check) for check in checks]}
+        return Findings((*checks, *await self._gpus.findings()))
 
     def _secrets(self) -> Iterator[Check]:
         if self._vault.refusal is not None:
@@ -132,12 +120,12 @@ class Doctor:
 
     async def _apps(self) -> list[Check]:
         facts = await self._loop.facts()
-        maps = [app_map(app, facts, self._config.base_domain, self._config.https_port) for app in facts.apps]
-        failed = [m for m in maps if m["state"] == AppState.FAILED]
+        found = [app_status(app, facts, self._config.base_domain, self._config.https_port) for app in facts.apps]
+        failed = [app for app in found if app.state is AppState.FAILED]
         if not failed:
-            return [Check("apps", ok=True, detail=f"{len(maps)} known, none failed")]
+            return [Check("apps", ok=True, detail=f"{len(found)} known, none failed")]
         return [
-            Check(f"app {m['name']}", ok=False, detail=m["reason"], hint=f"flytectl logs {m['name']}") for m in failed
+            Check(f"app {app.name}", ok=False, detail=app.reason, hint=f"flytectl logs {app.name}") for app in failed
         ]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from flyted.contract.answers.machine import GatewayPlace
 from flyted.contract.names import GATEWAY_HOST
 from flyted.daemon.api.verbs import Call, Right, Verb
 
@@ -21,6 +21,6 @@ class Gateway:
         """Return the rows of the verb table."""
         return {"gateway.show": Verb(Right.READ, {}, self.show)}
 
-    async def show(self, _call: Call) -> dict[str, Any]:
+    async def show(self, _call: Call) -> GatewayPlace:
         """Return host and port, and the file with the CA's certificate, which every user of this machine may read."""
-        return {"host": GATEWAY_HOST, "https_port": self._https_port(), "ca_file": str(self._ca_file)}
+        return GatewayPlace(GATEWAY_HOST, self._https_port(), str(self._ca_file))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from typing import Any
 
+from flyted.contract.answers.models import ModelList, ModelStatus
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import model_name, shown
@@ -32,24 +32,24 @@ class ModelVerbs:
             "model.remove": Verb(Right.OPERATE, {"name": str}, self.remove, sockets=_HERE, changes=True),
         }
 
-    async def add(self, call: Call) -> dict[str, Any]:
+    async def add(self, call: Call) -> ModelStatus:
         """Store a name for a folder that every app can read. Raises :class:`InvalidInput` for any other folder."""
         name = model_name(call.args["name"])
         call.about.tell(model=name)
         folder, size = await _checked(call.args["folder"])
         model = Model(name, folder, time.time())
         self._models.add(model)
-        return {"model": _map(model, size, "")}
+        return _status(model, size, "")
 
-    async def listed(self, _call: Call) -> dict[str, Any]:
+    async def listed(self, _call: Call) -> ModelList:
         """Return all models, and what is wrong with those that cannot be used any more."""
-        return {"models": [await _looked_at(model) for model in self._models.all()]}
+        return ModelList(tuple([await _looked_at(model) for model in self._models.all()]))
 
-    async def remove(self, call: Call) -> dict[str, Any]:
+    async def remove(self, call: Call) -> ModelStatus:
         """Forget a name; the folder stays, and apps that are served keep using it. Raises :class:`NotFound`."""
         name = model_name(call.args["name"])
         call.about.tell(model=name)
-        return {"model": await _looked_at(self._models.remove(name))}
+        return await _looked_at(self._models.remove(name))
 
     async def with_folders(self, spec: AppSpec) -> AppSpec:
         """Return the spec with the folders of the models that its command names.
@@ -79,12 +79,12 @@ async def _checked(folder: str) -> tuple[str, int]:
         ) from None
 
 
-async def _looked_at(model: Model) -> dict[str, Any]:
+async def _looked_at(model: Model) -> ModelStatus:
     try:
-        return _map(model, (await _checked(model.folder))[1], "")
+        return _status(model, (await _checked(model.folder))[1], "")
     except InvalidInput as error:
-        return _map(model, 0, error.message)
+        return _status(model, 0, error.message)
 
 
-def _map(model: Model, size: int, problem: str) -> dict[str, Any]:
-    return {**dataclasses.asdict(model), "bytes": size, "problem": problem}
+def _status(model: Model, size: int, problem: str) -> ModelStatus:
+    return ModelStatus(model.name, model.folder, size, problem, model.added_at)

@@ -12,16 +12,20 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flyted.contract import wire
+from flyted.contract.answers.codec import Answer, from_wire
+from flyted.contract.answers.events import Event, event_of
+from flyted.contract.answers.tokens import WhoAmI
 from flyted.contract.client import API_SOCKET
 from flyted.contract.errors import DaemonUnavailable
 from flyted.gateway.caller import caller
 from flyted.gateway.slots import Slots
 from flyted.plan.crowd import Room
 
-OnEvent = Callable[[dict[str, Any]], None]
+Kind = TypeVar("Kind", bound=Answer)
+OnEvent = Callable[[Event], None]
 SHORT, LONG = Room(users=64, shared=24, of_a_user=12), Room(users=96, shared=48, of_a_user=12)
 """Connections at a time, shared among callers: a short call must not wait for deploys and followed logs of others."""
 _LONG = frozenset({"app.serve", "app.start", "app.stop", "app.delete", "app.logs", "image.build"})
@@ -36,6 +40,7 @@ class Daemon:
 
     async def call(
         self,
+        kind: type[Kind],
         verb: str,
         args: dict[str, Any] | None = None,
         *,
@@ -43,8 +48,8 @@ class Daemon:
         bulk: bytes | None = None,
         fd: int | None = None,
         on_event: OnEvent | None = None,
-    ) -> dict[str, Any]:
-        """Call one verb for the owner of ``token`` and return its result; see ``contract.client.call``.
+    ) -> Kind:
+        """Call one verb for the owner of ``token`` and return its answer, of class ``kind``; see ``contract.client``.
 
         Wait while the caller has as many connections as it may have. Raise the daemon's error as it was raised there,
         :class:`DaemonUnavailable` if it does not answer, :class:`~flyted.contract.errors.InvalidInput` for a request
@@ -58,17 +63,17 @@ class Daemon:
             with socket.socket(socket.AF_UNIX) as conn:
                 conn.setblocking(False)  # noqa: FBT003
                 try:
-                    return await _exchange(conn, self._path, frame + (bulk or b""), fd, on_event)
+                    return from_wire(kind, await _exchange(conn, self._path, frame + (bulk or b""), fd, on_event))
                 except OSError as error:
                     raise _unavailable(error.strerror or type(error).__name__) from error
 
     async def whose(self, token: str) -> None:
         """Note in the current caller who the owner of ``token`` is, and with which rights. Raise as :meth:`call`."""
-        found = await self.call("whoami", token=token)
+        found = await self.call(WhoAmI, "whoami", token=token)
         who = caller()
         who.token = token
-        who.user, who.uid = str(found["user"]), int(found["uid"])
-        who.rights = frozenset(str(right) for right in found["rights"])
+        who.user, who.uid = found.user, found.uid
+        who.rights = frozenset(found.rights)
 
 
 async def _exchange(
@@ -89,7 +94,7 @@ async def _exchange(
         if kind == "result":
             return answer
         if on_event is not None:
-            on_event(answer)
+            on_event(event_of(answer))
 
 
 async def _exactly(conn: socket.socket, size: int) -> bytes:

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from flyted.contract.answers.apps import AppStatus
+from flyted.contract.answers.events import Event
 from flyted.contract.names import AppKey, Replica
+from flyted.contract.status import AppState
 from flyted.daemon.api.actor import Actor
 from flyted.daemon.api.verbs import Call
 from flyted.daemon.apps import verbs as apps_module
 from flyted.daemon.apps.locks import DeployLocks
-from flyted.daemon.apps.status import app_map
+from flyted.daemon.apps.status import app_status
 from flyted.daemon.apps.verbs import Apps
 from flyted.host import journal, people
 from flyted.plan.crowd import FOLLOWED
@@ -33,11 +36,11 @@ def described(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Each app that was described for an answer, and how many units were looked at for it."""
     seen: list[tuple[str, int]] = []
 
-    def counted(app: StoredApp, facts: Facts, *words: Any) -> dict[str, Any]:
+    def counted(app: StoredApp, facts: Facts, *words: Any) -> AppStatus:
         seen.append((app.key.name, len(facts.units)))
-        return app_map(app, facts, *words)
+        return app_status(app, facts, *words)
 
-    monkeypatch.setattr(apps_module, "app_map", counted)
+    monkeypatch.setattr(apps_module, "app_status", counted)
     return seen
 
 
@@ -62,7 +65,7 @@ def call(**more: Any) -> Call:
     """A verb on the app "a"."""
     words = {"project": KEY.project, "domain": KEY.domain, "name": KEY.name, **more}
 
-    async def unheard(_event: dict[str, Any]) -> None:
+    async def unheard(_event: Event) -> None:
         return None
 
     return Call(Actor(0, 1), words, b"", None, unheard)
@@ -83,8 +86,8 @@ def test_a_stop_waits_by_the_names_of_units(machine: Machine, described: list[tu
         assert not stop.done()
         machine.haproxy.traffic[replica.server] = Traffic(0, 0, 1, 1, 0.0, 10.0, "p", 1e6)
         answer = await stop
-        assert answer["app"]["state"] == "stopped"
-        assert answer["app"]["units"] == []
+        assert answer.state is AppState.STOPPED
+        assert answer.units == ()
 
     beside(machine, story)
     assert described == [("a", 0)]
@@ -118,7 +121,7 @@ def test_a_list_lets_others_go_first(machine: Machine) -> None:
         while not listing.done():
             await asyncio.sleep(0)
             turns += 1
-        assert len(listing.result()["apps"]) == 120
+        assert len(listing.result().apps) == 120
         assert turns >= 120 // apps_module.LISTED_AT_ONCE
 
     beside(machine, story)

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from flyted.contract import client
+from flyted.contract.answers.events import STEP, Progress
+from flyted.contract.answers.machine import Done
 from flyted.contract.errors import FlytedError, NotFound, Unauthenticated
 from flyted.daemon.api import actor
 from flyted.daemon.api.actor import Actor
@@ -25,36 +27,36 @@ ME = people.name_of(UID)
 SECRET = "hunter2-never-to-be-seen"
 
 
-async def change(call: Call) -> dict[str, Any]:
+async def change(call: Call) -> Done:
     """Changes an app."""
     call.about.tell(app=call.app.id)
-    return {}
+    return Done()
 
 
-async def fail(call: Call) -> dict[str, Any]:
+async def fail(call: Call) -> Done:
     """Fails with a message that quotes too much."""
     call.about.tell(app=call.app.id)
     raise NotFound(f"there is no {SECRET}")
 
 
-async def fault(_call: Call) -> dict[str, Any]:
+async def fault(_call: Call) -> Done:
     """A fault of ours."""
     raise ZeroDivisionError(SECRET)
 
 
-async def wait(call: Call) -> dict[str, Any]:
+async def wait(call: Call) -> Done:
     """Until the client leaves."""
-    await call.emit("progress", text="begun")
+    await call.emit(Progress(STEP, "begun"))
     await asyncio.Event().wait()
-    return {}
+    return Done()
 
 
-async def login(call: Call) -> dict[str, Any]:
+async def login(call: Call) -> Done:
     """Learns only from its arguments who calls."""
     if call.args["code"] != "right":
         raise Unauthenticated("no")
     call.about.owner = 7, "carol"
-    return {}
+    return Done()
 
 
 def owner(token: str) -> Actor:

@@ -10,12 +10,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flyted.contract import client, wire
+from flyted.contract.answers.codec import Answer
+from flyted.contract.answers.events import BUILD, STEP, Event, Progress
+from flyted.contract.answers.machine import Done
 from flyted.contract.errors import (
     Busy,
     DaemonUnavailable,
@@ -35,19 +39,28 @@ from tests.daemon.sockets import Sockets
 pytestmark = pytest.mark.slow
 
 
-async def echo(call: Call) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Echo(Answer):
+    """What came with a request."""
+
+    args: dict[str, Any]
+    bulk: int
+    fd: bytes
+
+
+async def echo(call: Call) -> Echo:
     """Answers with what it was given."""
-    await call.emit("progress", text="working")
+    await call.emit(Progress(STEP, "working"))
     content = os.pread(call.fd, 100, 0) if call.fd is not None else b""
-    return {"args": call.args, "bulk": len(call.bulk), "fd": content}
+    return Echo(call.args, len(call.bulk), content)
 
 
-async def missing(_call: Call) -> dict[str, Any]:
+async def missing(_call: Call) -> Done:
     """Fails as a handler may."""
     raise SecretNotFound("no 'K'", hint="flytectl secret create K")
 
 
-async def broken(_call: Call) -> dict[str, Any]:
+async def broken(_call: Call) -> Done:
     """Has a fault of ours."""
     raise ZeroDivisionError("secret-value-in-a-traceback")
 
@@ -75,26 +88,26 @@ class Daemon(Sockets):
         }
         super().__init__({path: None}, verbs)
 
-    async def note(self, _call: Call) -> dict[str, Any]:
+    async def note(self, _call: Call) -> Done:
         """Counts how often it was asked."""
         self.noted += 1
-        return {}
+        return Done()
 
-    async def chatter(self, call: Call) -> dict[str, Any]:
+    async def chatter(self, call: Call) -> Done:
         """Tells more than a socket holds, line by line."""
         for _ in range(50):
-            await call.emit("build", text="x" * 50_000)
+            await call.emit(Progress(BUILD, "x" * 50_000))
         self.ended.set()
-        return {}
+        return Done()
 
-    async def follow(self, call: Call) -> dict[str, Any]:
+    async def follow(self, call: Call) -> Done:
         """Never ends by itself; tells when it was ended."""
-        await call.emit("progress", text="following")
+        await call.emit(Progress(STEP, "following"))
         try:
             await asyncio.Event().wait()
         finally:
             self.ended.set()
-        return {}
+        return Done()
 
 
 @pytest.fixture
@@ -109,10 +122,10 @@ def test_a_verb_with_bulk_descriptor_and_events(daemon: Daemon) -> None:
     """Arguments, raw bytes and an open file arrive; progress comes back before the result."""
     fd = os.memfd_create("x")
     os.write(fd, b"content")
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     answer = client.call("echo", {"word": "w"}, bulk=b"x" * 100_000, fd=fd, on_event=events.append, path=daemon.path)
     assert answer == {"args": {"word": "w", "bulk": 100_000}, "bulk": 100_000, "fd": b"content"}
-    assert events == [{"kind": "progress", "text": "working"}]
+    assert events == [Progress(STEP, "working")]
 
 
 def test_a_handlers_error_arrives_as_it_was_raised(daemon: Daemon) -> None:

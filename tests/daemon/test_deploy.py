@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flyted.contract.answers.events import STEP, Event
 from flyted.contract.errors import DeployFailed, HostFailure
 from flyted.contract.names import AppKey, Replica
 from flyted.daemon.apps.bundles import Bundles
@@ -50,9 +51,9 @@ class Deploys:
         )  # fmt: skip
         self.at: Callable[[], None] = lambda: None
 
-    async def emit(self, kind: str, **data: Any) -> None:
+    async def emit(self, event: Event) -> None:
         """What the client hears."""
-        if kind == "progress" and data["text"].startswith("starting"):
+        if event.kind == STEP and event.text.startswith("starting"):
             self.at()
 
     async def serve(self) -> None:
@@ -175,8 +176,8 @@ def test_one_that_is_called_off_as_it_starts_is_undone(deploys: Deploys) -> None
     """At the moment when its client is told so: the revision is recorded already, and has no units yet."""
     told = asyncio.Event()
 
-    async def emit(kind: str, **data: Any) -> None:
-        if kind == "progress" and data["text"].startswith("starting"):
+    async def emit(event: Event) -> None:
+        if event.kind == STEP and event.text.startswith("starting"):
             told.set()
             await asyncio.Event().wait()
 

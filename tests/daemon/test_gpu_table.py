@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from flyted.contract.answers.gpus import GpuWait
 from flyted.contract.errors import HostFailure
 from flyted.contract.gpu import Ask
 from flyted.contract.names import Replica
 from flyted.daemon.gpus.queue import MAX_LINE, Line, Waiting
-from flyted.daemon.gpus.status import gpus_map
+from flyted.daemon.gpus.status import gpu_list
 from flyted.daemon.gpus.table import GpuTable
 from flyted.host.database import Database
 from flyted.host.gpu_records import GpuRecords
@@ -95,10 +96,10 @@ def test_each_state_has_its_word() -> None:
         gpu("6", error="GPU is lost"),
     )
     leases = (lease("a", "2", reserve=4), lease("b", "3", ended=5.0), lease("c", "5"))
-    said = gpus_map(there, Facts((), {}, gpu=GpuFacts(leases, {}, {unit("d"): "needs 1 × GPU"})))
-    assert [g["state"] for g in said["gpus"]] == ["free", "held", "returning", "split", "broken"]
-    held, returning = said["gpus"][1]["holders"][0], said["gpus"][2]["holders"][0]
-    assert (held["app"], held["used_bytes"], held["reserved_bytes"]) == ("a", 2 * GIB, 4 * GIB)
-    assert (returning["used_bytes"], returning["ended_at"]) == (3 * GIB, 5.0)
-    assert [h["app"] for h in said["gpus"][3]["partitions"][0]["holders"]] == ["c"]
-    assert said["waiting"] == [{"unit": unit("d"), "why": "needs 1 × GPU"}]
+    said = gpu_list(there, Facts((), {}, gpu=GpuFacts(leases, {}, {unit("d"): "needs 1 × GPU"})))
+    assert [gpu.state for gpu in said.gpus] == ["free", "held", "returning", "split", "broken"]
+    held, returning = said.gpus[1].holders[0], said.gpus[2].holders[0]
+    assert (held.app, held.used_bytes, held.reserved_bytes) == ("a", 2 * GIB, 4 * GIB)
+    assert (returning.used_bytes, returning.ended_at) == (3 * GIB, 5.0)
+    assert [lease.app for lease in said.gpus[3].partitions[0].holders] == ["c"]
+    assert said.waiting == (GpuWait(unit("d"), "needs 1 × GPU"),)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from flyted.contract.answers.events import Event
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, NotFound
 from flyted.daemon import models as verbs_of_models
@@ -21,6 +22,7 @@ from flyted.daemon.models import ModelVerbs
 from flyted.host import models
 from flyted.host.models import Models
 from flyted.host.store import Store
+from tests.answers import sent
 from tests.plan.engines.commands import with_parameters
 from tests.values import spec
 
@@ -51,11 +53,12 @@ def folder(tmp_path: Path) -> Path:
 def ask(verbs: ModelVerbs, verb: str, **args: Any) -> dict[str, Any]:
     """One verb, its arguments checked as on the socket."""
 
-    async def nobody(_event: dict[str, Any]) -> None:
+    async def nobody(_event: Event) -> None:
         raise AssertionError("no events")
 
     row = verbs.verbs()[verb]
-    return asyncio.run(row.handler(Call(Actor(os.getuid(), 1), row.check(args), b"", None, nobody)))  # type: ignore[arg-type]
+    call = Call(Actor(os.getuid(), 1), row.check(args), b"", None, nobody)
+    return sent(asyncio.run(row.handler(call)))  # type: ignore[arg-type]
 
 
 def given(verbs: ModelVerbs, app: AppSpec) -> AppSpec:
@@ -67,7 +70,7 @@ def test_an_app_is_given_the_folder_of_the_model_that_it_names(verbs: ModelVerbs
     """Only that one, whatever the client said; and it is another app then, so that it is served anew."""
     app = spec(command=COMMAND, models=((NAME, "/etc"),))
     assert given(verbs, app).models == ()
-    added = ask(verbs, "model.add", name=NAME, folder=str(folder))["model"]
+    added = ask(verbs, "model.add", name=NAME, folder=str(folder))
     assert (added["name"], added["folder"], added["bytes"], added["problem"]) == (NAME, str(folder), 2, "")
     ask(verbs, "model.add", name="other", folder=str(folder))
     served = given(verbs, app)
@@ -85,7 +88,7 @@ def test_a_folder_that_is_gone_is_said_before_the_app_starts(verbs: ModelVerbs, 
     with pytest.raises(InvalidInput, match=f"model '{NAME}' of app 'a'.*No such file"):
         given(verbs, spec(command=COMMAND))
     assert given(verbs, spec(command=("vllm", "serve", "x"))).models == ()
-    assert ask(verbs, "model.remove", name=NAME)["model"]["name"] == NAME
+    assert ask(verbs, "model.remove", name=NAME)["name"] == NAME
     assert given(verbs, spec(command=COMMAND)).models == ()
 
 

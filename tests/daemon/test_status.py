@@ -8,7 +8,7 @@ import pytest
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica
-from flyted.daemon.apps.status import app_map
+from flyted.daemon.apps.status import app_status
 from flyted.plan import facts as facts_module
 from flyted.plan.engines.shape import Shape, open_paths, shape_of
 from flyted.plan.facts import UnitFact
@@ -37,11 +37,11 @@ def test_the_units_are_gone_through_once_for_all_apps() -> None:
     apps = [app(f"a{n}", wanted="stopped" if n % 2 else "started") for n in range(50)]
     units = Walked({name: unit for each in apps for name, unit in pair(Replica(each.key.id, 1)).items()})
     seen = facts(*apps, units=units)
-    said = [app_map(each, seen, DOMAIN, 443) for each in apps]
+    said = [app_status(each, seen, DOMAIN, 443) for each in apps]
     assert units.walks == 1
     own = [sorted(pair(Replica(each.key.id, 1))) for each in apps]
-    assert [[unit["name"] for unit in each["units"]] for each in said] == own
-    assert {each["state"] for each in said} == {"stopping", "sleeping"}
+    assert [[unit.name for unit in each.units] for each in said] == own
+    assert {each.state for each in said} == {"stopping", "sleeping"}
 
 
 def test_an_app_whose_name_begins_like_another_ones_has_its_own_units() -> None:
@@ -70,7 +70,7 @@ def test_what_follows_from_a_spec_is_computed_once(monkeypatch: pytest.MonkeyPat
     for _ in range(3):
         seen = facts(one, units=pair(Replica("a", 1)))
         reconcile(seen, {}, DOMAIN, 1.0)
-        app_map(one, seen, DOMAIN, 443)
+        app_status(one, seen, DOMAIN, 443)
         assert one.current is not None
         assert one.current.shape is not None
     assert len(parsed) == 2

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from flyted.contract import client
+from flyted.contract.answers.events import Event
+from flyted.contract.answers.machine import Done
 from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.access.login import Logins
 from flyted.daemon.access.tokens import Tokens
@@ -22,15 +24,16 @@ from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
 from flyted.host.watch_files import FileWatch
 from flyted.plan.facts import ImageFact
+from tests.answers import sent
 from tests.daemon.sockets import Sockets
 from tests.values import spec
 
 BOB, CAROL, ME = (1001, "bob"), (1002, "carol"), (os.getuid(), people.name_of(os.getuid()))
 
 
-async def done(_call: Call) -> dict[str, Any]:
+async def done(_call: Call) -> Done:
     """A verb that needs a right and does nothing."""
-    return {}
+    return Done()
 
 
 class Box:
@@ -77,7 +80,7 @@ class Box:
     def as_actor(self, actor: Actor, verb: str, **args: Any) -> dict[str, Any]:
         """A verb on behalf of an actor."""
 
-        async def nowhere(_event: dict[str, Any]) -> None:
+        async def nowhere(_event: Event) -> None:
             """No events are wanted."""
 
         row = self.verbs[verb]
@@ -94,7 +97,7 @@ class Box:
 
 
 async def _run(verb: Verb, call: Call) -> dict[str, Any]:
-    return await verb.handler(call)
+    return sent(await verb.handler(call))
 
 
 class BothSockets(Sockets):

@@ -8,13 +8,18 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flytectl import cli
+from flyted.contract import wire
+from flyted.contract.answers.models import ModelStatus
+from flyted.contract.answers.tokens import TokenList, TokenStatus
 from flyted.contract.version import VERSION
+from tests.answers import app_status, whole
 from tests.flytectl.border import error, event, result
 from tests.flytectl.words import command
 from tests.test_docs import understood
@@ -162,16 +167,18 @@ def test_several_apps_are_each_tried(border, capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "done", "name"),
     [
-        (["app", "stop"], {"app": {"name": "a"}}, "apps"),
-        (["model", "rm"], {"model": {"name": "a", "folder": "/a"}}, "models"),
-        (["token", "revoke"], {"tokens": [{"name": "a"}]}, "tokens"),
+        (["app", "stop"], app_status("a"), "apps"),
+        (["model", "rm"], whole(ModelStatus, name="a"), "models"),
+        (["token", "revoke"], TokenList((whole(TokenStatus, name="a"),)), "tokens"),
     ],
 )
 def test_what_was_done_before_a_failure_is_in_the_json(border, capsys, words, done, name) -> None:
     """And those after it are tried: whoever reads only the JSON knows what is gone."""
 
     def answer(request: dict[str, Any]) -> bytes:
-        return error("not-found", "no such thing") if "bad" in request["args"].values() else result(**done)
+        return (
+            error("not-found", "no such thing") if "bad" in request["args"].values() else wire.encode({"result": done})
+        )
 
     border(answer)
     assert cli.main([*words, "--json", "a", "bad", "a"]) == 4
@@ -182,7 +189,7 @@ def test_what_was_done_before_a_failure_is_in_the_json(border, capsys, words, do
 
 def test_what_was_done_to_apps_can_be_read_as_json(border, capsys) -> None:
     """Those to which it was done on standard output; errors too are JSON then, on standard error."""
-    border(result(app={"name": "a", "state": "stopped"}))
+    border(wire.encode({"result": app_status("a", state="stopped")}))
     assert cli.main(["app", "stop", "a", "b", "--json"]) == 0
     assert [app["state"] for app in json.loads(capsys.readouterr().out)["apps"]] == ["stopped"] * 2
     border(error("not-found", "no such app", "app ls"))
@@ -209,7 +216,12 @@ def test_another_version_of_the_daemon_is_said(border, capsys) -> None:
 
 def test_a_fault_of_ours_is_one_line(border, capsys, monkeypatch) -> None:
     """An unexpected exception is named without a traceback; FLYTECTL_DEBUG=1 gives it."""
-    border(result())  # an answer without its fields: no daemon sends it
+
+    def fault(*_words: Any, **_more: Any) -> None:
+        raise KeyError("apps")
+
+    border(result(apps=[app_status()]))
+    monkeypatch.setattr("flytectl.render.apps_table", fault)
     assert cli.main(["app", "ls"]) == 70
     shown = capsys.readouterr().err
     assert shown.startswith("flytectl: internal error (please report it): KeyError: 'apps'\n")
@@ -217,6 +229,15 @@ def test_a_fault_of_ours_is_one_line(border, capsys, monkeypatch) -> None:
     monkeypatch.setenv("FLYTECTL_DEBUG", "1")
     with pytest.raises(KeyError):
         cli.main(["app", "ls"])
+
+
+def test_an_answer_that_cannot_be_read_is_named(border, capsys) -> None:
+    """Another version's, which gives exit status 7: the field, and what to do."""
+    border(result(apps=[{"name": "a"}]))
+    assert cli.main(["app", "ls"]) == 7
+    shown = capsys.readouterr().err
+    assert shown.startswith("flytectl: the daemon's answer cannot be read: AppStatus.project: it is missing\n")
+    assert "hint: install flytectl and flyted of the same version" in shown
 
 
 def test_a_closed_pipe_is_quiet() -> None:
@@ -306,7 +327,7 @@ def test_token_prints_a_token_and_nothing_else(border, capsys) -> None:
     assert [(r["verb"], r["args"]) for r in asked.requests] == [("token.mint", {})]
 
 
-MADE = {"id": "0a", "kind": "named", "name": "ci", "user": "bob", "app": "", "created_at": 1.0, "expires_at": 2e9}
+MADE = whole(TokenStatus, id="0a", kind="named", name="ci", user="bob", expires_at=2e9)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +335,7 @@ MADE = {"id": "0a", "kind": "named", "name": "ci", "user": "bob", "app": "", "cr
 )
 def test_a_token_is_made_for_a_period(border, capsys, period: str, seconds: int) -> None:
     """And printed alone, so that a script can store it."""
-    asked = border(result(token=TOKEN, **MADE))
+    asked = border(result(token=TOKEN, status=MADE))
     assert cli.main(["token", "create", "--name", "ci", "--expires", period, "--app", "web"]) == 0
     assert capsys.readouterr().out == TOKEN + "\n"
     assert asked.requests[0]["args"] == {
@@ -333,7 +354,7 @@ def test_other_periods_are_refused(border, capsys, period: str) -> None:
 
 def test_tokens_are_listed_without_those_that_come_by_themselves(border, capsys) -> None:
     """``--all`` shows them; nothing shows a token."""
-    session = {**MADE, "id": "0b", "kind": "session", "name": ""}
+    session = replace(MADE, id="0b", kind="session", name="")
     border(result(tokens=[MADE, session]))
     assert cli.main(["token", "ls"]) == 0
     assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]] == [["ci", "named", "*"]]

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from flytectl import cli
+from flyted.contract import wire
+from flyted.contract.answers.codec import Answer
+from flyted.contract.answers.machine import Done
+from flyted.contract.answers.models import ModelStatus
+from flyted.contract.answers.secrets import SecretStatus, Stored
+from flyted.contract.answers.tokens import LoginLink, Minted, TokenStatus
 from flyted.contract.version import VERSION
+from tests.answers import app_status, sent, whole
 from tests.flytectl.border import error, result
 from tests.flytectl.loading import load_file, needs_sdk
 
@@ -24,28 +31,28 @@ def test_every_command_that_answers_with_data_can_do_so_in_json(row: str) -> Non
     assert ("--json" in options) != (row in NO_JSON)
 
 
-SECRET = {"key": "K", "project": "", "domain": "", "generation": 1, "created_at": 0, "updated_at": 0, "damaged": False}
-TOKEN = {"id": "5f", "kind": "named", "name": "ci", "user": "me", "app": "", "created_at": 1.0, "expires_at": 2.0}
-MODEL = {"name": "m", "folder": "/m", "bytes": 1, "problem": "", "added_at": 1.0}
+SECRET = whole(SecretStatus, key="K")
+TOKEN = whole(TokenStatus, id="5f", kind="named", name="ci")
+MODEL = ModelStatus("m", "/m", bytes=1, problem="", added_at=1.0)
 
 
 @pytest.mark.parametrize(
     ("words", "answered", "name", "value"),
     [
-        (["secret", "create", "K", "v"], {"secret": SECRET, "rolled": []}, "rolled", []),
-        (["secret", "delete", "K", "--yes"], {"secret": SECRET}, "key", "K"),
-        (["secret", "accept-rollback"], {}, "accepted", True),
-        (["model", "add", "m", "/m"], {"model": MODEL}, "added_at", "1970-01-01T00:00:01.000000Z"),
-        (["model", "rm", "m"], {"model": MODEL}, "models", [{**MODEL, "added_at": "1970-01-01T00:00:01.000000Z"}]),
-        (["token"], {"token": "t", "user": "me", "expires_at": 1.0}, "token", "t"),
-        (["login"], {"url": "https://x", "code": "c", "expires_at": 1.0}, "expires_at", "1970-01-01T00:00:01.000000Z"),
+        (["secret", "create", "K", "v"], Stored(SECRET, ()), "rolled", []),
+        (["secret", "delete", "K", "--yes"], SECRET, "key", "K"),
+        (["secret", "accept-rollback"], Done(), "accepted", True),
+        (["model", "add", "m", "/m"], MODEL, "added_at", "1970-01-01T00:00:01.000000Z"),
+        (["model", "rm", "m"], MODEL, "models", [{**sent(MODEL), "added_at": "1970-01-01T00:00:01.000000Z"}]),
+        (["token"], Minted("t", "me", 1.0), "token", "t"),
+        (["login"], LoginLink("https://x", 1.0, "c"), "expires_at", "1970-01-01T00:00:01.000000Z"),
     ],
 )
 def test_what_changes_something_answers_in_json(
-    border, capsys, words: list[str], answered: dict[str, Any], name: str, value: Any
+    border, capsys, words: list[str], answered: Answer, name: str, value: Any
 ) -> None:
     """The fields that flytectl(1) names, on standard output, and nothing else there."""
-    border(result(**answered))
+    border(wire.encode({"result": answered}))
     assert cli.main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[name] == value
 
@@ -88,7 +95,7 @@ def test_serve_tells_what_serves_already_when_a_later_app_fails(
     def answer(request: dict[str, Any]) -> bytes:
         if request["verb"] == "app.serve" and request["args"]["spec"]["key"]["name"] == "top":
             return error("deploy-failed", "it did not come up")
-        return result(version=VERSION, app={"name": "base", "url": "https://base"}, changed=True)
+        return result(version=VERSION, protocol=1, app=app_status("base", url="https://base"), changed=True)
 
     file = tmp_path / "several.py"
     file.write_text(SEVERAL)

@@ -5,41 +5,45 @@ from __future__ import annotations
 import os
 import pty
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flytectl import cli, losses
+from flyted.contract.answers.apps import AppFolder, Kept
+from flyted.contract.answers.secrets import SecretStatus
+from tests.answers import whole
 
-DATA = {"folder": "/var/lib/private/flyted-app-notes", "bytes": 12_000, "files": 3, "cache_bytes": 0, "complete": True}
+DATA = AppFolder("/var/lib/private/flyted-app-notes", bytes=12_000, files=3, cache_bytes=0, complete=True)
 
 
 def test_what_is_lost_with_an_app() -> None:
     """Data, revisions and tokens; the data not, where it is kept; and what was kept of an app that is no more."""
-    found = {"data": DATA, "known": True, "revisions": 4, "tokens": 1}
+    found = Kept(DATA, known=True, revisions=4, tokens=1)
     said = losses.of_app("notes", found, keep_data=False)
     assert said == "  notes: 11.7 KiB in 3 files, /var/lib/private/flyted-app-notes; 4 revisions; 1 token"
     assert losses.of_app("notes", found, keep_data=True) == "  notes: 4 revisions; 1 token"
-    kept = {"data": {**DATA, "files": 1, "complete": False}, "known": False, "revisions": 0, "tokens": 0}
+    kept = Kept(replace(DATA, files=1, complete=False), known=False, revisions=0, tokens=0)
     said = losses.of_app("notes\x1b", kept, keep_data=False)
     assert said.startswith("  notes\\x1b: at least 11.7 KiB in 1 file, /var")
     assert said.endswith("; left from a deleted app")
-    never = {"data": None, "known": True, "revisions": 1, "tokens": 0}
+    never = Kept(None, known=True, revisions=1, tokens=0)
     assert losses.of_app("notes", never, keep_data=False) == "  notes: 1 revision"
 
 
 def test_where_the_data_is() -> None:
     """One line of ``app get``."""
     assert losses.where_data_is(DATA) == "11.7 KiB in 3 files, /var/lib/private/flyted-app-notes"
-    assert losses.where_data_is({**DATA, "cache_bytes": 3 << 30}).endswith("; 3.0 GiB of cache")
+    assert losses.where_data_is(replace(DATA, cache_bytes=3 << 30)).endswith("; 3.0 GiB of cache")
 
 
 def test_who_uses_a_secret() -> None:
     """Those that will not start again."""
-    assert losses.of_secret({"key": "K", "apps": ["a", "p/d/b"]}) == (
+    assert losses.of_secret(whole(SecretStatus, key="K", apps=("a", "p/d/b"))) == (
         "  K: used by a, p/d/b, which cannot start again without it"
     )
-    assert losses.of_secret({"key": "K", "apps": []}) == "  K: no app uses it"
+    assert losses.of_secret(whole(SecretStatus, key="K", apps=())) == "  K: no app uses it"
 
 
 @pytest.mark.parametrize(

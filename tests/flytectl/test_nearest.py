@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from flytectl import cli
-from flytectl.nearest import LISTINGS, suggestion
+from flytectl.nearest import LISTINGS, Named, suggestion
 from tests.flytectl.border import error, result
 
 APPS = [
-    {"name": "hello", "project": "default", "domain": "development"},
-    {"name": "notes", "project": "p", "domain": "production"},
+    Named("hello", "default", "development"),
+    Named("notes", "p", "production"),
 ]
 
 
@@ -31,7 +31,7 @@ def test_an_app_that_is_nearly_there(name, hint):
 
 def test_a_secret_of_the_whole_machine():
     """It has no scope to name."""
-    there = [{"key": "API_KEY", "project": "", "domain": ""}]
+    there = [Named("API_KEY")]
     asked = {"key": "API_KEY", "project": "p", "domain": "d"}
     assert suggestion(asked, LISTINGS["secret.get"], there) == "'API_KEY' is machine-wide: omit -p and -d"
     assert suggestion({"key": "APIKEY"}, LISTINGS["secret.delete"], there) == "did you mean 'API_KEY'?"

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from flytectl import progress
 from flytectl.progress import FIRST_S, Clock, clocked
 from flytectl.times import clock
 from flyted.contract import wire
+from flyted.contract.answers.events import Event, Progress
 from tests.flytectl.border import Border
 
 pytestmark = pytest.mark.slow
@@ -32,9 +32,9 @@ class Screen:
         self.now, self.stream = 100.0, io.StringIO()
         self.clock = Clock(self.stream, self.show, lambda: self.now)
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         """What a command does with an event."""
-        self.stream.write(event["text"] + "\n")
+        self.stream.write(event.text + "\n")
 
     def after(self, seconds: float) -> str:
         """What is written by a tick so much later."""
@@ -46,7 +46,7 @@ class Screen:
     def hears(self, kind: str, text: str) -> str:
         """What is written by an event."""
         before = len(self.stream.getvalue())
-        self.clock.heard({"kind": kind, "text": text})
+        self.clock.heard(Progress(kind, text))
         return self.stream.getvalue()[before:]
 
 
@@ -81,7 +81,7 @@ def test_without_a_terminal_events_go_straight_through(monkeypatch: pytest.Monke
     """No thread, no escape sequence."""
     monkeypatch.setattr(sys, "stderr", io.StringIO())
 
-    def show(_event: dict[str, Any]) -> None:
+    def show(_event: Event) -> None:
         """Never called here."""
 
     with clocked(show) as heard:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,18 +11,22 @@ from hypothesis import strategies as st
 
 from flytectl import render, tables
 from flytectl.times import told
+from flyted.contract.answers.apps import AppStatus, Failure, ImageStatus, Requests, UnitStatus, UsedSecret
+from flyted.contract.answers.codec import json_fields
+from flyted.contract.answers.events import LogLine
+from flyted.contract.answers.models import ModelStatus
+from flyted.contract.answers.secrets import SecretStatus
+from flyted.contract.answers.tokens import TokenStatus
+from flyted.contract.status import AppState
+from tests.answers import app_status, whole
 
-APP: dict[str, Any] = {
-    "name": "authenticated-api", "project": "default", "domain": "development", "id": "authenticated-api",
-    "url": "https://authenticated-api.apps.localhost", "state": "running", "reason": "", "revision": 2,
-    "wanted": "started", "created_at": 1700000000, "updated_at": 1700000100, "serving_since": 1700000040,
-    "image": {"hash": "ab12", "python": "3.12.3", "asked": "3.12", "note": ""},
-    "units": [{"name": "flyted-app-authenticated-api-r2-0.service", "active": "active", "sub": "running",
-               "result": "success"}],
-    "secrets": [{"key": "API_KEY", "env": "API_KEY", "file": ""}, {"key": "CERT", "env": "", "file": "CERT"}],
-    "min_replicas": 0, "scaledown_after_s": 300.0, "memory_bytes": 512 << 20, "cpu_cores": 1.0, "type": "FastAPI",
-    "description": "", "links": [["Docs", "/docs"]], "requests": {"in_flight": 0, "total": 12}, "last_failure": None,
-}  # fmt: skip
+APP = app_status(
+    "authenticated-api", project="default", revision=2, serving_since=1700000040.0, deployed_by="",
+    image=whole(ImageStatus, hash="ab12", python="3.12.3", asked="3.12"),
+    units=(UnitStatus("flyted-app-authenticated-api-r2-0.service", "active", "running"),),
+    secrets=(UsedSecret("API_KEY", "API_KEY", ""), UsedSecret("CERT", "", "CERT")),
+    memory_bytes=512 << 20, cpu_cores=1.0, type="FastAPI", links=(("Docs", "/docs"),), requests=Requests(0, 12),
+)  # fmt: skip
 
 NOW = 1700000100 + 300
 
@@ -40,8 +44,8 @@ def _utc(monkeypatch: pytest.MonkeyPatch):
 
 def test_an_app_that_asks_for_a_token_says_how_to_get_one() -> None:
     """And one that does not says nothing of it."""
-    assert "flytectl token" in render.app_details({**APP, "requires_auth": True}, colour=False)
-    assert "flytectl token" not in render.app_details({**APP, "requires_auth": False}, colour=False)
+    assert "flytectl token" in render.app_details(replace(APP, requires_auth=True), colour=False)
+    assert "flytectl token" not in render.app_details(replace(APP, requires_auth=False), colour=False)
 
 
 @given(st.text())
@@ -82,7 +86,7 @@ def test_a_table_is_aligned_and_a_cell_cannot_forge_a_row() -> None:
 
 def test_app_ls_shows_what_one_looks_for() -> None:
     """Name, state, revision and URL; the scope only when one differs from Flyte's default."""
-    other = {**APP, "name": "other", "project": "p", "domain": "production", "state": "sleeping"}
+    other = replace(APP, name="other", project="p", domain="production", state=AppState.SLEEPING)
     assert render.apps_table([APP], colour=False, now=NOW).split("\n") == [
         "NAME               STATE    REV  AGE    URL",
         "authenticated-api  running  2    6 min  https://authenticated-api.apps.localhost",
@@ -95,7 +99,7 @@ def test_app_ls_shows_what_one_looks_for() -> None:
 
 def test_colour_changes_no_character_of_a_table() -> None:
     """Without its colour codes a coloured table is the plain one, also when a name looks like a state."""
-    apps = [{**APP, "name": "running", "state": "running"}, {**APP, "name": "x", "state": "failed"}]
+    apps = [replace(APP, name="running"), replace(APP, name="x", state=AppState.FAILED)]
     coloured = render.apps_table(apps, colour=True, now=NOW)
     assert "\x1b[31mfailed\x1b[0m" in coloured
     for code in ("\x1b[31m", "\x1b[32m", "\x1b[0m"):
@@ -105,7 +109,7 @@ def test_colour_changes_no_character_of_a_table() -> None:
 
 def test_app_get_tells_every_fact_once() -> None:
     """URL, revision, Python, limits, sleeping, secrets and units are there; empty facts are not."""
-    failed = {**APP, "last_failure": {"revision": 3, "reason": "exit status 1"}, "reason": "r3 failed"}
+    failed = replace(APP, last_failure=Failure(3, "exit status 1"), reason="r3 failed")
     text = render.app_details(failed, colour=False)
     assert text.startswith("authenticated-api: running (r3 failed)\n")
     for fact in (
@@ -120,20 +124,18 @@ def test_app_get_tells_every_fact_once() -> None:
 
 def test_an_image_says_when_it_was_built_and_what_from_source() -> None:
     """Source packages ran code of their own in the build; an environment that was given has no such line."""
-    image = {"hash": "ab12", "python": "3.12.3", "asked": "3.12", "built_at": 1.8e9, "built": ["one==2", "x\x1b==1"]}
-    text = render.app_details({**APP, "image": image}, colour=False)
+    image = whole(ImageStatus, python="3.12.3", asked="3.12", built_at=1.8e9, built=("one==2", "x\x1b==1"))
+    text = render.app_details(replace(APP, image=image), colour=False)
     assert f"  Image     built {told(1.8e9)}, from source: one==2, x\\x1b==1\n" in text
-    assert "from source" not in render.app_details({**APP, "image": {**image, "built": []}}, colour=False)
+    assert "from source" not in render.app_details(replace(APP, image=replace(image, built=())), colour=False)
     assert "Image" not in render.app_details(APP, colour=False)
 
 
 def test_json_has_exactly_the_documented_fields() -> None:
-    """Fields of a newer daemon are left out, absent ones are null, the order is fixed."""
-    data = render.fields({"key": "K", "value": "never"}, render.SECRET_FIELDS)
-    assert list(data) == list(render.SECRET_FIELDS)
-    assert data["key"] == "K"
-    assert data["generation"] is None
-    assert "never" not in render.to_json(data)
+    """Those of the answer's class in their order; not what only programs of flyted read."""
+    text = render.to_json(replace(APP, spec_digest="5f0c1e"))
+    assert list(json.loads(text)) == list(json_fields(AppStatus))
+    assert "5f0c1e" not in text
 
 
 @given(st.text() | st.just("\x7f"))
@@ -146,18 +148,18 @@ def test_json_is_plain_ascii(text: str) -> None:
 
 def test_a_damaged_secret_is_seen_at_a_glance() -> None:
     """``secret ls`` has a state column as soon as one file is not what was written."""
-    secret = {"key": "K", "project": "", "domain": "", "generation": 3, "created_at": 0, "updated_at": 0}
-    plain = render.secrets_table([{**secret, "damaged": False}])
+    secret = whole(SecretStatus, key="K", generation=3)
+    plain = render.secrets_table([secret])
     assert plain.split("\n") == ["KEY  UPDATED", f"K    {told(0)}"]
-    assert render.secrets_table([{**secret, "damaged": True}]).endswith("DAMAGED")
-    assert "*/production" in render.secrets_table([{**secret, "domain": "production"}])
+    assert render.secrets_table([replace(secret, damaged=True)]).endswith("DAMAGED")
+    assert "*/production" in render.secrets_table([replace(secret, domain="production")])
 
 
 def test_a_log_line_has_local_time_and_says_who_speaks() -> None:
     """Microseconds become a short local time; systemd's own words are marked."""
-    event = {"time": 1_700_000_000_123_456, "revision": 2, "source": "app", "text": "hello\x1b[2J"}
+    event = LogLine(time=1_700_000_000_123_456, revision=2, source="app", text="hello\x1b[2J")
     assert render.log_line(event) == r"2023-11-14T22:13:20+00:00 hello\x1b[2J"
-    assert render.log_line({**event, "source": "systemd", "text": "Started."}).endswith(" systemd: Started.")
+    assert render.log_line(replace(event, source="systemd", text="Started.")).endswith(" systemd: Started.")
 
 
 def test_an_error_ends_in_something_to_type() -> None:
@@ -175,8 +177,8 @@ def test_models_show_what_is_wrong_with_them() -> None:
     """The size, or why apps cannot use it; nothing in a path steers the terminal."""
     text = tables.models_table(
         [
-            {"name": "Qwen/Qwen3-0.6B", "folder": "/srv/\x1b[31m", "bytes": 3 << 29, "problem": ""},
-            {"name": "gone", "folder": "/srv/x", "bytes": 0, "problem": "cannot be read"},
+            ModelStatus("Qwen/Qwen3-0.6B", "/srv/\x1b[31m", bytes=3 << 29, problem="", added_at=0.0),
+            ModelStatus("gone", "/srv/x", bytes=0, problem="cannot be read", added_at=0.0),
         ]
     )
     assert text.splitlines()[0].split() == ["NAME", "SIZE", "FOLDER"]
@@ -190,19 +192,19 @@ def test_an_app_says_which_of_its_paths_are_open_and_where_its_models_lie() -> N
     plain = render.app_details(APP, colour=False)
     assert "and nothing else" not in plain
     assert "/dev/shm" not in plain
-    app = {**APP, "open_paths": ["/v1", "/health"], "models": [["Qwen/Qwen3-0.6B", "/srv/q"]], "shm_bytes": 64 << 20}
+    app = replace(APP, open_paths=("/v1", "/health"), models=(("Qwen/Qwen3-0.6B", "/srv/q"),), shm_bytes=64 << 20)
     text = render.app_details(app, colour=False)
     assert "/v1, /health, and nothing else" in text
     assert "Qwen/Qwen3-0.6B in /srv/q" in text
     assert "64.0 MiB of /dev/shm in it" in text
-    assert "no path, and nothing else" in render.app_details({**APP, "open_paths": []}, colour=False)
+    assert "no path, and nothing else" in render.app_details(replace(APP, open_paths=()), colour=False)
 
 
 def test_tokens_without_a_name_share_a_row() -> None:
     """One for each call of flyte: how many, and when the last of them ends; those with a name stay apart."""
-    one = {"id": "0a", "kind": "session", "name": "", "user": "bob", "app": "", "created_at": 1.0, "expires_at": 5.0}
-    named = {**one, "id": "0c", "kind": "named", "name": "ci"}
-    text = tables.tokens_table([one, {**one, "id": "0b", "expires_at": 1.8e9}, named, {**named, "id": "0d"}])
+    one = whole(TokenStatus, id="0a", kind="session", user="bob", expires_at=5.0)
+    named = replace(one, id="0c", kind="named", name="ci")
+    text = tables.tokens_table([one, replace(one, id="0b", expires_at=1.8e9), named, replace(named, id="0d")])
     lines = text.splitlines()[1:]
     assert [line.split()[-1] for line in lines[1:]] == ["0c", "0d"]
     assert lines[0].startswith("(2 of them)  session")
@@ -218,17 +220,15 @@ def test_an_error_under_json_is_one_line_of_it() -> None:
 
 def test_a_python_that_is_not_the_one_asked_for_is_told_once() -> None:
     """Either by the note of the build or by the two versions."""
-    image = {
-        "python": "3.13.5",
-        "asked": "3.12",
-        "note": "Python 3.12 could not be downloaded (why); using 3.13 instead",
-    }
-    assert f"3.13.5: {image['note']}" in render.app_details({**APP, "image": image}, colour=False)
-    assert "3.13.5 (asked for 3.12)" in render.app_details({**APP, "image": {**image, "note": ""}}, colour=False)
+    note = "Python 3.12 could not be downloaded (why); using 3.13 instead"
+    image = whole(ImageStatus, python="3.13.5", asked="3.12", note=note)
+    assert f"3.13.5: {note}" in render.app_details(replace(APP, image=image), colour=False)
+    silent = replace(APP, image=replace(image, note=""))
+    assert "3.13.5 (asked for 3.12)" in render.app_details(silent, colour=False)
 
 
 def test_the_day_of_a_tokens_last_use() -> None:
     """Of those that share a row, the last."""
-    token = {"id": "0c", "kind": "named", "name": "ci", "user": "bob", "app": "", "created_at": 1.0, "expires_at": 5.0}
-    assert " 2023-11-14  " in tables.tokens_table([{**token, "used_at": 1.7e9}])
+    token = whole(TokenStatus, id="0c", kind="named", name="ci", user="bob", expires_at=5.0)
+    assert " 2023-11-14  " in tables.tokens_table([replace(token, used_at=1.7e9)])
     assert " -  " in tables.tokens_table([token])

@@ -84,7 +84,7 @@ class FakeFlyted:
             yield from self.scripts[request.verb](request.args, bulk, file)
 
 
-WHO = {"user": "alice", "uid": 1000, "rights": ["read", "operate", "secrets"], "expires_at": 4e9}
+WHO = {"user": "alice", "uid": 1000, "rights": ["read", "operate", "secrets"], "kind": "", "expires_at": 4e9}
 
 
 def _frame(frame: dict[str, Any] | FlytedError) -> dict[str, Any]:
@@ -131,19 +131,6 @@ class Running:
         self._thread.join(30)
         assert not self._thread.is_alive()
         self.flyted.close()
-
-
-def app_map(name: str = "hello", **changes: Any) -> dict[str, Any]:
-    """What flyted says about an app."""
-    return {
-        "name": name, "project": "p1", "domain": "development", "id": name, "url": f"https://{name}.apps.localhost",
-        "state": "running", "reason": "", "revision": 1, "wanted": "started", "created_at": 1_700_000_000.0,
-        "updated_at": 1_700_000_100.0, "image": {}, "units": [], "secrets": [], "min_replicas": 0,
-        "scaledown_after_s": 300.0, "memory_bytes": 1 << 29, "cpu_cores": 0.0, "egress": True, "type": "",
-        "description": "", "links": [], "unmet": [], "notes": [], "requests": None, "spec_digest": "",
-        "last_failure": None, "deployed_by": "alice",
-        **changes,
-    }  # fmt: skip
 
 
 NO_APP = NotFound("there is no app 'hello'", hint="flytectl app ls")

@@ -28,9 +28,10 @@ from flyted.contract.idl import spec_of
 from flyted.contract.names import AppKey
 from flyted.gateway.idl import specs as specs_module
 from flyted.gateway.idl.specs import Specs
+from tests.answers import app_status
 from tests.gateway.clients import HEADERS, ask, first, service
 from tests.gateway.described import BASE, CODE, app, bundle
-from tests.gateway.harness import NO_APP, Running, app_map
+from tests.gateway.harness import NO_APP, Running
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +58,7 @@ class Held:
     """A deploy that flyted has accepted and that ends when a test says how."""
 
     def __init__(self, gateway: Running) -> None:
-        self.end: dict[str, Any] | FlytedError = {"result": {"app": app_map(revision=2), "changed": True}}
+        self.end: dict[str, Any] | FlytedError = {"result": {"app": app_status(revision=2), "changed": True}}
         self.may_end = threading.Event()
         self.file = b""
         gateway.flyted.scripts["app.serve"] = self._script
@@ -100,7 +101,7 @@ def test_a_description_reaches_flyted_with_its_bundle(gateway: Running) -> None:
 def test_create_answers_pending_while_the_deploy_goes_on(gateway: Running) -> None:
     """Pending is last although an old revision serves, or the SDK would say "served" at once."""
     held = Held(gateway)
-    gateway.flyted.answers("app.get", {"result": {"app": app_map(), "spec": {}}})
+    gateway.flyted.answers("app.get", {"result": {"app": app_status(), "spec": {}}})
     answer = create(gateway, app())
     assert last(answer).deployment_status == Status.DEPLOYMENT_STATUS_PENDING
     assert answer.status.ingress.public_url == "https://hello.apps.localhost"
@@ -121,7 +122,7 @@ def test_a_new_app_can_be_asked_for_before_flyted_has_it(gateway: Running) -> No
 def test_watch_tells_the_end_of_a_deploy(gateway: Running) -> None:
     """Pending first, then active, without another client having to ask."""
     held = Held(gateway)
-    gateway.flyted.answers("app.get", {"result": {"app": app_map(revision=2), "spec": {}}})
+    gateway.flyted.answers("app.get", {"result": {"app": app_status(revision=2), "spec": {}}})
     create(gateway, app())
     threading.Timer(0.3, held.may_end.set).start()
     states = [last(found).deployment_status for found in watch(gateway, 2)]
@@ -134,9 +135,9 @@ def test_watch_tells_a_failure_and_why_though_the_old_revision_serves(gateway: R
     held.end = DeployFailed(
         "revision 2 of app 'hello' did not come up: it ran out of memory", hint="flytectl logs hello"
     )
-    failed = app_map(last_failure={"revision": 2, "reason": "it ran out of memory"})
+    failed = app_status(last_failure={"revision": 2, "reason": "it ran out of memory"})
     gateway.flyted.answers("app.get", {"result": {"app": failed, "spec": {}}})
-    gateway.flyted.answers("app.start", {"result": {"app": failed}})
+    gateway.flyted.answers("app.start", {"result": failed})
     create(gateway, app())
     held.may_end.set()
     while gateway.parts.jobs.busy:
@@ -154,14 +155,14 @@ def test_watch_tells_a_failure_and_why_though_the_old_revision_serves(gateway: R
 
 def test_an_unchanged_app_is_active_at_once(gateway: Running) -> None:
     """Nothing to wait for: flyted said that nothing changed."""
-    gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": False}})
+    gateway.flyted.answers("app.serve", {"result": {"app": app_status(), "changed": False}})
     assert last(create(gateway, app())).deployment_status == Status.DEPLOYMENT_STATUS_ACTIVE
 
 
 def test_two_deploys_of_one_app_wait_for_each_other(gateway: Running) -> None:
     """Flyted says "busy" to a second one: the client waits instead of seeing that."""
     turns: Iterator[list[dict[str, Any] | FlytedError]] = iter(
-        [[Busy("a deploy of 'hello' is already in progress")], [{"result": {"app": app_map(), "changed": False}}]]
+        [[Busy("a deploy of 'hello' is already in progress")], [{"result": {"app": app_status(), "changed": False}}]]
     )
 
     def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
@@ -189,27 +190,27 @@ def test_two_deploys_of_one_app_wait_for_each_other(gateway: Running) -> None:
 )
 def test_each_state_has_its_word_in_flyte(gateway: Running, state: str, wanted: str, status: int) -> None:
     """Asleep is active: only a stop is a stop."""
-    gateway.flyted.answers("app.get", {"result": {"app": app_map(state=state, wanted=wanted), "spec": {}}})
+    gateway.flyted.answers("app.get", {"result": {"app": app_status(state=state, wanted=wanted), "spec": {}}})
     assert last(get(gateway)).deployment_status == status
 
 
 def test_what_an_app_does_without_is_said_with_its_state(gateway: Running) -> None:
     """`flyte get app NAME` and the companion's last line show the message of the last condition."""
     said = ["replicas=(0, 5): flyted runs at most one replica"]
-    gateway.flyted.answers("app.get", {"result": {"app": app_map(unmet=said), "spec": {}}})
+    gateway.flyted.answers("app.get", {"result": {"app": app_status(unmet=said), "spec": {}}})
     found = ask(apps(gateway).get, pb.GetRequest(app_id=app().metadata.id)).app
     assert last(found).message == f"Service is ready; note: {said[0]}"
 
 
 def test_a_wanted_state_alone_changes_no_revision(gateway: Running) -> None:
     """What `flyte update app` does: the whole app comes back with another wanted state."""
-    gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": False}})
+    gateway.flyted.answers("app.serve", {"result": {"app": app_status(), "changed": False}})
     create(gateway, app())
     kept = gateway.flyted.calls[-1][1]["spec"]
     digest = from_dict(kept).digest()
-    gateway.flyted.answers("app.get", {"result": {"app": app_map(spec_digest=digest), "spec": kept}})
-    gateway.flyted.answers("app.stop", {"result": {"app": app_map(state="stopped", wanted="stopped")}})
-    gateway.flyted.answers("app.start", {"result": {"app": app_map()}})
+    gateway.flyted.answers("app.get", {"result": {"app": app_status(spec_digest=digest), "spec": kept}})
+    gateway.flyted.answers("app.stop", {"result": app_status(state="stopped", wanted="stopped")})
+    gateway.flyted.answers("app.start", {"result": app_status()})
     shown = get(gateway)
     shown.spec.desired_state = definition.Spec.DESIRED_STATE_STOPPED
     ask(apps(gateway).update, pb.UpdateRequest(app=shown, reason="stop"))
@@ -220,11 +221,11 @@ def test_a_wanted_state_alone_changes_no_revision(gateway: Running) -> None:
 
 def test_get_gives_back_what_was_given(gateway: Running) -> None:
     """The SDK compares the two, with the ingress present even when it is empty."""
-    gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": False}})
+    gateway.flyted.answers("app.serve", {"result": {"app": app_status(), "changed": False}})
     made = app(bundle(gateway))
     create(gateway, made)
     digest = from_dict(gateway.flyted.calls[-1][1]["spec"]).digest()
-    gateway.flyted.answers("app.get", {"result": {"app": app_map(spec_digest=digest), "spec": {}}})
+    gateway.flyted.answers("app.get", {"result": {"app": app_status(spec_digest=digest), "spec": {}}})
     shown = get(gateway)
     assert shown.spec.HasField("ingress")
     assert shown.spec.container == made.spec.container
@@ -238,8 +239,8 @@ def test_an_app_of_flytectl_is_shown_as_well(gateway: Running) -> None:
         "image": {"spec": {"baseImage": "b"}, "files": {}}, "memory_bytes": 1 << 29, "env": [["A", "b"]],
         "secrets": [{"key": "K", "env": "K", "file": ""}], "scaledown_after_s": 300.0,
     }  # fmt: skip
-    gateway.flyted.answers("app.get", {"result": {"app": app_map(spec_digest="0" * 64), "spec": spec}})
-    gateway.flyted.answers("app.start", {"result": {"app": app_map()}})
+    gateway.flyted.answers("app.get", {"result": {"app": app_status(spec_digest="0" * 64), "spec": spec}})
+    gateway.flyted.answers("app.start", {"result": app_status()})
     shown = get(gateway)
     assert shown.spec.container.env[0].value == "b"
     assert shown.spec.security_context.secrets[0].env_var == "K"
@@ -267,7 +268,7 @@ def test_an_app_with_a_model_of_this_machine_keeps_its_description(gateway: Runn
 
     def serve(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
         stored[:] = [dataclasses.replace(from_dict(args["spec"]), models=(("qwen", "/srv/qwen"),))]
-        found = {"app": app_map(spec_digest=stored[0].digest()), "spec": to_dict(stored[0])}
+        found = {"app": app_status(spec_digest=stored[0].digest()), "spec": to_dict(stored[0])}
         gateway.flyted.answers("app.get", {"result": found})
         if changed:
             yield {**accepted(args), "event": {**accepted(args)["event"], "spec_digest": stored[0].digest()}}
@@ -292,10 +293,10 @@ def of_flytectl(gateway: Running) -> AppSpec:
         bundle="b" * 64, sys_path="src:lib", gpu_count=2, gpu_name="A100 80GB", container_port=9000, h2c=True,
         server_port=9000, disk_bytes=1 << 30, shm_bytes=1 << 26, egress=False,
     )  # fmt: skip
-    found = {"app": app_map(spec_digest=spec.digest()), "spec": to_dict(spec)}
+    found = {"app": app_status(spec_digest=spec.digest()), "spec": to_dict(spec)}
     gateway.flyted.answers("app.get", {"result": found})
-    gateway.flyted.answers("app.start", {"result": {"app": app_map()}})
-    gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": True}})
+    gateway.flyted.answers("app.start", {"result": app_status()})
+    gateway.flyted.answers("app.serve", {"result": {"app": app_status(), "changed": True}})
     return spec
 
 
@@ -490,7 +491,7 @@ def test_a_deleted_app_is_gone_before_its_deploy_has_heard_of_it(gateway: Runnin
     held = Held(gateway)
     held.end = DeployFailed("the deploy of app 'hello' was cancelled")
     gateway.flyted.answers("app.get", NO_APP)
-    gateway.flyted.answers("app.delete", {"result": {"app": app_map()}})
+    gateway.flyted.answers("app.delete", {"result": app_status()})
     create(gateway, app())
     ask(apps(gateway).delete, pb.DeleteRequest(app_id=app().metadata.id))
     for may_end in (False, True):
@@ -533,7 +534,7 @@ def test_a_client_that_leaves_ends_the_deletion_that_it_waits_for(gateway: Runni
 
 def test_the_data_of_a_deleted_app_is_kept(gateway: Running) -> None:
     """Flyte's command does not ask."""
-    gateway.flyted.answers("app.delete", {"result": {"app": app_map()}})
+    gateway.flyted.answers("app.delete", {"result": app_status()})
     ask(apps(gateway).delete, pb.DeleteRequest(app_id=app().metadata.id))
     assert [args["keep_data"] for verb, args, _ in gateway.flyted.calls if verb == "app.delete"] == [True]
 
@@ -554,7 +555,7 @@ def test_an_unknown_app_is_not_found(gateway: Running) -> None:
 
 def test_a_list_is_filtered_sorted_and_paged(gateway: Running) -> None:
     """As `flyte get app --status` and `listall` ask for it."""
-    many = [app_map(f"a{n}", created_at=1.7e9 + n, state="running" if n % 2 else "stopped") for n in range(6)]
+    many = [app_status(f"a{n}", created_at=1.7e9 + n, state="running" if n % 2 else "stopped") for n in range(6)]
     gateway.flyted.answers("app.list", {"result": {"apps": many}})
     wanted = list_pb2.Filter(function=list_pb2.Filter.EQUAL, field="status_phase", values=["DEPLOYMENT_STATUS_ACTIVE"])
     order = list_pb2.Sort(key="created_at", direction=list_pb2.Sort.ASCENDING)
@@ -568,7 +569,7 @@ def test_a_list_is_filtered_sorted_and_paged(gateway: Running) -> None:
 
 def test_a_filter_that_we_do_not_have_is_named(gateway: Running) -> None:
     """Never ignored."""
-    gateway.flyted.answers("app.list", {"result": {"apps": [app_map()]}})
+    gateway.flyted.answers("app.list", {"result": {"apps": [app_status()]}})
     wanted = list_pb2.Filter(function=list_pb2.Filter.EQUAL, field="colour", values=["red"])
     with pytest.raises(ConnectError, match="colour"):
         ask(apps(gateway).list, pb.ListRequest(request=list_pb2.ListRequest(filters=[wanted])))

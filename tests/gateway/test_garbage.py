@@ -154,10 +154,18 @@ def test_a_bomb_is_not_unpacked(gateway: Running) -> None:
     assert (status, answer["code"]) == (429, "resource_exhausted")
 
 
-def test_a_fault_of_ours_is_told_without_its_text(gateway: Running) -> None:
+def test_a_fault_of_ours_is_told_without_its_text(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception's words stay in the journal."""
-    gateway.flyted.answers("secret.create", {"result": {}})
-    gateway.flyted.answers("secret.get", {"result": {"secret": {"key": "only"}}})
+
+    async def broken(*_: object, **__: object) -> None:
+        raise KeyError("x")
+
+    call = gateway.parts.daemon.call
+    monkeypatch.setattr(
+        gateway.parts.daemon,
+        "call",
+        lambda kind, verb, *a, **k: (broken if verb == "secret.get" else call)(kind, verb, *a, **k),
+    )
     body = secret.GetSecretRequest(id=definition.SecretIdentifier(name="K")).SerializeToString()
     status, answer = send(gateway, "/flyteidl2.secret.SecretService/GetSecret", body, proto())
     assert (status, answer) == (500, {"code": "internal", "message": FAULT})

@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from flyted.contract.answers.apps import ImageStatus
 from flyted.gateway.__main__ import serve
 from flyted.gateway.caller import Caller, enter
 from flyted.gateway.daemon import Daemon
 from flyted.gateway.parts import Parts, make
+from tests.answers import whole
 from tests.gateway.harness import TOKEN, FakeFlyted
 
 pytestmark = pytest.mark.slow
@@ -82,7 +84,7 @@ def test_a_build_that_goes_on_holds_it_up(tmp_path: Path) -> None:
         def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
             yield {"event": {"kind": "accepted", "text": ""}}
             assert may_end.wait(30)
-            yield {"result": {"image": {}}}
+            yield {"result": whole(ImageStatus)}
 
         flyted.scripts["image.build"] = script
         enter(Caller(uid=1000))

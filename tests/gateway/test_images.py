@@ -27,19 +27,21 @@ from flyteidl2.task import task_definition_pb2 as task_definition
 from flyteidl2.task import task_service_pb2 as tasks
 from flyteidl2.workflow import run_service_pb2 as runs
 
+from flyted.contract.answers.apps import ImageStatus
 from flyted.contract.errors import BuildFailed, FlytedError, HostFailure, InvalidInput, Unsupported
 from flyted.gateway.files import context
 from flyted.gateway.files.blobs import BlobKey
 from flyted.gateway.files.whole import stored
+from tests.answers import app_status, whole
 from tests.gateway.clients import ask, first, service
 from tests.gateway.described import BASE, app
-from tests.gateway.harness import Running, app_map
+from tests.gateway.harness import Running
 
 pytestmark = pytest.mark.slow
 
 NAME = "flyte:0123456789abcdef"
 WHERE = identifier_pb2.ProjectIdentifier(organization="o", name="p1", domain="development")
-BUILT = {"result": {"image": {"hash": "x"}}}
+BUILT = {"result": whole(ImageStatus, hash="x")}
 
 
 def keep(gateway: Running, filename: str, content: bytes) -> str:
@@ -136,7 +138,7 @@ def test_a_build_from_its_upload_to_its_use(gateway: Running) -> None:
     result = ask(proxy(gateway).get_action_data, data.GetActionDataRequest(action_id=action.id))
     uri = result.outputs.literals[0].value.scalar.primitive.string_value
     assert uri == found(gateway).image.fqin == f"flyted.localhost/{NAME}"
-    gateway.flyted.answers("app.serve", {"result": {"app": app_map(), "changed": False}})
+    gateway.flyted.answers("app.serve", {"result": {"app": app_status(), "changed": False}})
     from flyteidl2.app import app_payload_pb2
 
     apps = service(gateway, "app.app_service_connect", "AppService")
@@ -208,7 +210,9 @@ def test_a_fault_of_ours_in_a_build_is_told_as_one(gateway: Running, monkeypatch
     given = {"spec": keep(gateway, "spec.pb", spec(PIP)), "context": "", "target_image": NAME}
     call = gateway.parts.daemon.call
     monkeypatch.setattr(
-        gateway.parts.daemon, "call", lambda verb, *a, **k: (broken if verb == "image.build" else call)(verb, *a, **k)
+        gateway.parts.daemon,
+        "call",
+        lambda kind, verb, *a, **k: (broken if verb == "image.build" else call)(kind, verb, *a, **k),
     )
     with pytest.raises(ConnectError, match="internal error"):
         create(gateway, **given)

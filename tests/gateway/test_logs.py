@@ -165,7 +165,7 @@ def test_a_stream_that_is_cancelled_leaves_no_task(gateway: Running) -> None:
         who = Caller(token=TOKEN, uid=1000)
         enter(who)
         stream = Logs(dataclasses.replace(gateway.parts, daemon=Daemon(gateway.flyted.path)))._batches({}, who)
-        assert [line["text"] for line in await anext(stream)] == ["only line"]
+        assert [line.text for line in await anext(stream)] == ["only line"]
         waiting = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.2)
         waiting.cancel()

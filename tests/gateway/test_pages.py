@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from flyted.contract.errors import HostFailure, Unauthenticated
-from tests.gateway.harness import NO_APP, TOKEN, Running, app_map
+from tests.answers import app_status
+from tests.gateway.harness import NO_APP, TOKEN, Running
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +49,7 @@ def test_a_stranger_sees_how_to_log_in(gateway: Running, path: str, cookie: str)
 
 def test_the_apps_page_shows_state_address_and_last_lines(gateway: Running) -> None:
     """What the SDK's address leads to."""
-    gateway.flyted.answers("app.get", {"result": {"app": app_map(reason="it <b>sleeps</b>"), "spec": {}}})
+    gateway.flyted.answers("app.get", {"result": {"app": app_status(reason="it <b>sleeps</b>"), "spec": {}}})
     line = {"kind": "log", "time": 1, "revision": 1, "source": "app", "text": "<script>alert(1)</script>\x1b[31m"}
     gateway.flyted.answers("app.logs", {"event": line}, {"result": {}})
     answer = go(gateway, PAGE, Cookie=COOKIE)
@@ -62,7 +63,7 @@ def test_the_apps_page_shows_state_address_and_last_lines(gateway: Running) -> N
 
 def test_every_page_forbids_scripts_and_frames(gateway: Running) -> None:
     """By its headers, whatever its text."""
-    gateway.flyted.answers("app.list", {"result": {"apps": [app_map()]}})
+    gateway.flyted.answers("app.list", {"result": {"apps": [app_status()]}})
     for answer in (go(gateway, "/", Cookie=COOKIE), go(gateway, "/login"), go(gateway, "/")):
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -83,7 +84,7 @@ def test_every_page_forbids_scripts_and_frames(gateway: Running) -> None:
 )  # fmt: skip
 def test_a_link_stays_with_its_app(gateway: Running, path: str, leads: str) -> None:
     """What is put behind the app's address cannot make another host of it; whatever flyted lets through."""
-    known = app_map(links=[["Docs", path]])
+    known = app_status(links=[["Docs", path]])
     gateway.flyted.answers("app.get", {"result": {"app": known, "spec": {}}})
     gateway.flyted.answers("app.logs", {"result": {}})
     text = go(gateway, PAGE, Cookie=COOKIE).text
@@ -94,7 +95,7 @@ def test_a_link_stays_with_its_app(gateway: Running, path: str, leads: str) -> N
 
 def test_every_answer_has_the_headers_of_a_page(gateway: Running) -> None:
     """Redirects, plain words and answers of the API too: a browser shall make nothing else of them."""
-    gateway.flyted.anonymous("login.redeem", {"result": {"token": TOKEN, "expires_at": 4e9}})
+    gateway.flyted.anonymous("login.redeem", {"result": {"token": TOKEN, "user": "alice", "expires_at": 4e9}})
     answers = [
         go(gateway, "/login?code=x"), go(gateway, "/upload/x", "PUT"),
         go(gateway, "/flyteidl2.app.AppService/List", "POST"),
@@ -133,7 +134,7 @@ def test_a_code_becomes_a_cookie(gateway: Running) -> None:
 def test_a_login_is_passed_on_at_the_port_that_the_browser_knows(gateway: Running) -> None:
     """Behind a forwarded port the machine's own leads nowhere."""
     url = "https://hello.apps.localhost:8443/.flyted/session"
-    gateway.flyted.answers("login.pass", {"result": {"code": "c1", "url": url, "app_id": "hello", "expires_at": 4e9}})
+    gateway.flyted.answers("login.pass", {"result": {"code": "c1", "url": url, "expires_at": 4e9}})
     for host, port in ((f"{HOST}:19443", ":19443"), (HOST, "")):
         answer = go(gateway, "/login?app=hello&next=%2F", Cookie=COOKIE, Host=host)
         assert answer.headers["location"] == f"https://hello.apps.localhost{port}/.flyted/session?code=c1&next=%2F"
@@ -148,7 +149,7 @@ def test_a_code_that_is_used_up_is_explained(gateway: Running) -> None:
 
 def passed(gateway: Running) -> None:
     url = "https://hello.apps.localhost/.flyted/session"
-    gateway.flyted.answers("login.pass", {"result": {"code": "c1", "url": url, "app_id": "hello", "expires_at": 4e9}})
+    gateway.flyted.answers("login.pass", {"result": {"code": "c1", "url": url, "expires_at": 4e9}})
 
 
 def test_an_app_is_reached_through_the_login(gateway: Running) -> None:
@@ -222,12 +223,23 @@ def test_a_session_that_cannot_be_ended_keeps_its_cookie(gateway: Running) -> No
     assert "the disk is full" in answer.text
 
 
-def test_a_fault_of_ours_shows_no_text_of_it(gateway: Running) -> None:
+def test_a_fault_of_ours_shows_no_text_of_it(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither on a page."""
-    answers: dict[str, Any] = {"result": {"app": {"name": "only"}, "spec": {}}}
-    gateway.flyted.answers("app.get", answers)
+
+    async def broken(*_words: Any, **_more: Any) -> None:
+        raise KeyError("inner")
+
+    monkeypatch.setattr(gateway.parts.daemon, "call", broken)
     answer = go(gateway, PAGE, Cookie=COOKIE)
-    assert (answer.status, "KeyError" in answer.text) == (500, False)
+    assert (answer.status, "KeyError" in answer.text, "inner" in answer.text) == (500, False, False)
+
+
+def test_an_answer_that_cannot_be_read_is_said(gateway: Running) -> None:
+    """With the field, and what to do: daemon and gateway are of different versions."""
+    gateway.flyted.answers("app.get", {"result": {"app": {"name": "only"}, "spec": {}}})
+    answer = go(gateway, PAGE, Cookie=COOKIE)
+    assert answer.status == 502
+    assert "AppStatus.project: it is missing" in answer.text
 
 
 def test_a_page_that_is_not_there_leads_to_the_apps(gateway: Running) -> None:
@@ -239,7 +251,7 @@ def test_a_page_that_is_not_there_leads_to_the_apps(gateway: Running) -> None:
 
 def test_the_page_of_an_app_says_who_deployed_it_and_what_it_said(gateway: Running) -> None:
     """With what flyted says about it among its lines."""
-    known = app_map(deployed_by="bob<", notes=["its own files"])
+    known = app_status(deployed_by="bob<", notes=["its own files"])
     gateway.flyted.answers("app.get", {"result": {"app": known, "spec": {}}})
     line = {"kind": "log", "time": 1, "revision": 0, "source": "flyted", "text": "app stop hello: done"}
     gateway.flyted.answers("app.logs", {"event": line}, {"result": {}})

@@ -11,8 +11,10 @@ from flyteidl2.cluster import payload_pb2 as cluster
 from flyteidl2.common import identifier_pb2 as identifier
 from flyteidl2.project import project_service_pb2 as project
 
+from flyted.contract.answers.secrets import SecretStatus
+from tests.answers import app_status, whole
 from tests.gateway.clients import ask, service
-from tests.gateway.harness import Running, app_map
+from tests.gateway.harness import Running
 
 pytestmark = pytest.mark.slow
 
@@ -39,9 +41,9 @@ def test_a_client_that_would_open_a_browser_is_told_what_to_set(gateway: Running
 
 def test_projects_are_those_that_hold_something(gateway: Running) -> None:
     """An app or a secret, and the default one."""
-    gateway.flyted.answers("app.list", {"result": {"apps": [app_map(project="p7", domain="lab")]}})
-    secret = {"project": "p8", "domain": "production", "key": "K"}
-    gateway.flyted.answers("secret.list", {"result": {"secrets": [secret, {**secret, "project": "", "domain": ""}]}})
+    gateway.flyted.answers("app.list", {"result": {"apps": [app_status(project="p7", domain="lab")]}})
+    secrets = [whole(SecretStatus, project="p8", domain="production"), whole(SecretStatus)]
+    gateway.flyted.answers("secret.list", {"result": {"secrets": secrets}})
     client = service(gateway, "project.project_service_connect", "ProjectService")
     found = ask(client.list_projects, project.ListProjectsRequest()).projects.projects
     assert [each.id for each in found] == ["default", "p7", "p8"]

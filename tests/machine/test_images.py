@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from flyted.contract.answers.events import Event
 from flyted.daemon.images import builds as image_builds
 from flyted.plan.images.build_unit import BuildSettings, unit_name
 from flyted.plan.images.recipe import Install, Recipe
@@ -95,8 +96,8 @@ def built(digest: str, requirement: str, options: tuple[str, ...]) -> tuple[str,
     """Builds an image of one requirement with the daemon's own means; why it failed if it did, and what was said."""
     said: list[str] = []
 
-    async def emit(_kind: str, text: str) -> None:
-        said.append(text)
+    async def emit(event: Event) -> None:
+        said.append(event.text)
 
     async def work() -> str:
         async with connected() as units:

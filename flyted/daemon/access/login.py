@@ -9,8 +9,9 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from flyted.contract.answers.machine import Done
+from flyted.contract.answers.tokens import LoginLink, Minted
 from flyted.contract.errors import InvalidInput, NotFound, PermissionRefused, Unauthenticated
 from flyted.contract.names import GATEWAY_HOST, host_of, shown
 from flyted.contract.token import digest
@@ -59,7 +60,7 @@ class Logins:
             "login.end": Verb(Right.READ, {}, self.end, sockets=api, changes=True),
         }
 
-    async def create(self, call: Call) -> dict[str, Any]:
+    async def create(self, call: Call) -> LoginLink:
         """Make a code for the gateway's pages, for the caller: flytectl login makes a link of it.
 
         Raises :class:`PermissionRefused` for a user who is not in group flyted any more.
@@ -70,10 +71,10 @@ class Logins:
             raise PermissionRefused(
                 f"{user} is not, or no longer, in group 'flyted'", hint="sudo adduser $USER flyted"
             )
-        made = self._new(uid, user, "", LINK_LIFE_S)
-        return {**made, "url": f"https://{GATEWAY_HOST}{self._suffix()}/login?code={made['code']}"}
+        code, until = self._new(uid, user, "", LINK_LIFE_S)
+        return LoginLink(f"https://{GATEWAY_HOST}{self._suffix()}/login?code={code}", until, code)
 
-    async def pass_on(self, call: Call) -> dict[str, Any]:
+    async def pass_on(self, call: Call) -> LoginLink:
         """Make a code for an app (its id, or its host name), for a browser that is logged in to the gateway's pages.
 
         Raises :class:`PermissionRefused` for any other caller, :class:`NotFound` when there is no such app.
@@ -86,10 +87,10 @@ class Logins:
             raise NotFound(f"there is no app {shown(name)}", hint="flytectl app ls")
         call.about.tell(app=name)
         host = host_of(name, self._base_domain) + self._suffix()
-        made = self._new(token.uid, token.user, name, PASS_LIFE_S, token)
-        return {**made, "app_id": name, "url": f"https://{host}/.flyted/session"}
+        code, until = self._new(token.uid, token.user, name, PASS_LIFE_S, token)
+        return LoginLink(f"https://{host}/.flyted/session", until, code)
 
-    async def redeem(self, call: Call) -> dict[str, Any]:
+    async def redeem(self, call: Call) -> Minted:
         """Return a browser's token for a code: once, and only for the app that the code was made for.
 
         Raises :class:`Unauthenticated` for a code that is not valid, or whose login is over, and
@@ -106,9 +107,9 @@ class Logins:
             life, name = code.login.expires_at - time.time(), code.login.id
         made, token = await self._tokens.issue((code.uid, code.user), BROWSER, life, code.app_id, name)
         call.about.tell(token=token.id)
-        return {"token": made, "user": token.user, "expires_at": token.expires_at}
+        return Minted(made, token.user, token.expires_at)
 
-    async def end(self, call: Call) -> dict[str, Any]:
+    async def end(self, call: Call) -> Done:
         """Log out: end the token that this was called with, and the apps' tokens that came of it.
 
         Raises :class:`InvalidInput` without a token, :class:`IngressDown` when the ingress cannot be told.
@@ -116,13 +117,14 @@ class Logins:
         if call.actor.token is None:
             raise InvalidInput("login.end needs a token")
         await self._tokens.forget(call.actor.token)
-        return {}
+        return Done()
 
     def _suffix(self) -> str:
         port = self._port()
         return f":{port}" if port != 443 else ""
 
-    def _new(self, uid: int, user: str, app_id: str, life_s: float, login: Token | None = None) -> dict[str, Any]:
+    def _new(self, uid: int, user: str, app_id: str, life_s: float, login: Token | None = None) -> tuple[str, float]:
+        """Make a code; return it, and the time (seconds since 1970) until which it works."""
         now = time.monotonic()
         self._codes = {d: c for d, c in self._codes.items() if c.until > now}
         own = [d for d, c in self._codes.items() if c.uid == uid]
@@ -130,4 +132,4 @@ class Logins:
             del self._codes[old]
         made = secrets.token_urlsafe(32)
         self._codes[digest(made)] = _Code(uid, user, app_id, now + life_s, login)
-        return {"code": made, "expires_at": time.time() + life_s}
+        return made, time.time() + life_s

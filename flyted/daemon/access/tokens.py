@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from flyted.contract import token as text
+from flyted.contract.answers.tokens import Created, Minted, TokenList, TokenStatus, WhoAmI
 from flyted.contract.errors import (
     AlreadyExists,
     FlytedError,
@@ -116,23 +117,23 @@ class Tokens:
                 return
         raise Unauthenticated("this login has ended", hint="flytectl login")
 
-    async def whoami(self, call: Call) -> dict[str, Any]:
+    async def whoami(self, call: Call) -> WhoAmI:
         """Return who calls, and with which rights."""
         token = call.actor.token
-        return {
-            "user": token.user if token else people.name_of(call.actor.uid), "uid": call.actor.uid,
-            "rights": sorted(right.value for right in call.actor.rights),
-            "kind": token.kind if token else "", "expires_at": token.expires_at if token else 0.0,
-        }  # fmt: skip
+        return WhoAmI(
+            user=token.user if token else people.name_of(call.actor.uid), uid=call.actor.uid,
+            rights=tuple(sorted(right.value for right in call.actor.rights)),
+            kind=token.kind if token else "", expires_at=token.expires_at if token else 0.0,
+        )  # fmt: skip
 
-    async def mint(self, call: Call) -> dict[str, Any]:
+    async def mint(self, call: Call) -> Minted:
         """Make a token that lives for an hour, for the caller. Raises as :meth:`issue`."""
         owner = (call.actor.uid, people.name_of(call.actor.uid))
         made, token = await self.issue(owner, SESSION, LIFE_S[SESSION])
         call.about.tell(token=token.id)
-        return {"token": made, "expires_at": token.expires_at, "user": token.user}
+        return Minted(made, token.user, token.expires_at)
 
-    async def create(self, call: Call) -> dict[str, Any]:
+    async def create(self, call: Call) -> Created:
         """Make a token with a name, for another machine; with ``app``, one that opens that app and nothing else.
 
         Raises :class:`InvalidInput` for a bad name or life, :class:`AlreadyExists` for a name in use,
@@ -157,15 +158,15 @@ class Tokens:
             (uid, user), NAMED, life, app_id, args["name"], forget=frozenset(t.digest for t in same)
         )
         call.about.tell(token=token.id)
-        return {"token": made, **_map(token)}
+        return Created(made, _status(token))
 
-    async def list_all(self, call: Call) -> dict[str, Any]:
+    async def list_all(self, call: Call) -> TokenList:
         """Return the caller's tokens, or all for root; never their text: nobody has it."""
         with contextlib.suppress(FlytedError):
             await self._grants.note_uses()
-        return {"tokens": [_map(t) for t in self._visible(call.actor) if counts(t, time.time())]}
+        return TokenList(tuple(_status(t) for t in self._visible(call.actor) if counts(t, time.time())))
 
-    async def revoke(self, call: Call) -> dict[str, Any]:
+    async def revoke(self, call: Call) -> TokenList:
         """End tokens at once, here and at the ingress: all, or one by its name, its id or (found somewhere) its text.
 
         Raises :class:`NotFound`, :class:`InvalidInput` for a name that several users have, and :class:`IngressDown`
@@ -174,7 +175,7 @@ class Tokens:
         found = self._visible(call.actor) if call.args["all"] else [self._one(call.args["token"], call.actor)]
         call.about.tell(token=(t.id for t in found), name=filter(None, map(_name, found)))
         await self.forget(*found)
-        return {"tokens": [_map(token) for token in found]}
+        return TokenList(tuple(map(_status, found)))
 
     def _one(self, word: str, actor: Actor) -> Token:
         found = self._named(word, actor)
@@ -206,8 +207,8 @@ def _name(token: Token) -> str:
     return token.name if token.kind == NAMED else ""
 
 
-def _map(token: Token) -> dict[str, Any]:
-    return {
-        "id": token.id, "kind": token.kind, "name": _name(token), "user": token.user, "app": token.app_id,
-        "created_at": token.created_at, "expires_at": token.expires_at, "used_at": token.used_at,
-    }  # fmt: skip
+def _status(token: Token) -> TokenStatus:
+    return TokenStatus(
+        id=token.id, kind=token.kind, name=_name(token), user=token.user, app=token.app_id,
+        created_at=token.created_at, expires_at=token.expires_at, used_at=token.used_at,
+    )  # fmt: skip

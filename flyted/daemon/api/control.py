@@ -18,6 +18,7 @@ from typing import Any
 
 from flyted.base import tasks
 from flyted.contract import wire
+from flyted.contract.answers.codec import Answer
 from flyted.contract.errors import Busy, FlytedError, InvalidInput, PermissionRefused
 from flyted.contract.names import shown
 from flyted.daemon.api.actor import NOBODY, Actor
@@ -113,7 +114,7 @@ class Control:
         else:
             await connection.send({"result": result})
 
-    async def _call(self, connection: Connection, request: wire.Request, bulk: bytes) -> dict[str, Any]:
+    async def _call(self, connection: Connection, request: wire.Request, bulk: bytes) -> Answer:
         actor = self._actor(connection, request)
         verb = self._verb(request)
         with recorded(self._record, request.verb, verb, actor) as about:
@@ -122,7 +123,7 @@ class Control:
 
     async def _handle(
         self, connection: Connection, verb: Verb, actor: Actor, args: dict[str, Any], bulk: bytes, about: About
-    ) -> dict[str, Any]:
+    ) -> Answer:
         fd = connection.take_fd()
         call = Call(actor, args, bulk, fd, lambda event: connection.send({"event": event}), about)
         try:
@@ -171,7 +172,7 @@ def _check_admitted(connection: Connection) -> None:
         raise Busy(connection.refused, hint="end one (such as flytectl logs -f), or try again later")
 
 
-async def _until_gone(connection: Connection, verb: Verb, call: Call) -> dict[str, Any]:
+async def _until_gone(connection: Connection, verb: Verb, call: Call) -> Answer:
     """Run a verb that may wait for ever (following a log); end it by :class:`ClientGone` when its client leaves."""
     try:
         return await tasks.until(connection.gone(), verb.handler(call))

@@ -11,12 +11,18 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flyted.contract.answers.codec import Answer
+from flyted.contract.answers.events import Event
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, SecretScope, secret_key, shown
 from flyted.daemon.api.actor import Actor, Right, Socket
 from flyted.daemon.api.connection import ClientGone
 
-__all__ = ["APP_ARGS", "SECRET_ARGS", "About", "Call", "Handler", "Right", "Socket", "Verb"]
+__all__ = ["APP_ARGS", "SECRET_ARGS", "About", "Call", "Emit", "Handler", "Right", "Socket", "Verb"]
+
+
+Emit = Callable[[Event], Awaitable[None]]
+"""A function that sends an event to the client, or to all who wait for the same work."""
 
 
 @dataclass
@@ -45,13 +51,13 @@ class Call:
     args: dict[str, Any]
     bulk: bytes
     fd: int | None
-    send: Callable[[dict[str, Any]], Awaitable[None]]
+    send: Emit
     about: About = field(default_factory=About)
 
-    async def emit(self, kind: str, **data: Any) -> None:
-        """Send a progress event; a client that left does not stop the work."""
+    async def emit(self, event: Event) -> None:
+        """Send an event; a client that left does not stop the work."""
         with contextlib.suppress(ClientGone):
-            await self.send({"kind": kind, **data})
+            await self.send(event)
 
     @property
     def app(self) -> AppKey:
@@ -70,9 +76,7 @@ class Call:
         return secret_key(self.args["key"])
 
 
-Emit = Callable[..., Awaitable[None]]
-"""As :meth:`Call.emit`: it sends an event of a kind, with data, to whoever waits for the work."""
-Handler = Callable[[Call], Awaitable[dict[str, Any]]]
+Handler = Callable[[Call], Awaitable[Answer]]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from flyted.contract.answers.apps import AppFolder, Kept
 from flyted.contract.errors import HostFailure, NotFound
 from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
 from flyted.host.disk import is_folder
@@ -29,13 +30,13 @@ class AppData:
     units: Units
     store: Store
     tokens: Tokens
-    _seen: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
+    _seen: dict[str, tuple[float, AppFolder]] = field(default_factory=dict)
 
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
         return {"app.data": Verb(Right.READ, APP_ARGS, self.data)}
 
-    async def data(self, call: Call) -> dict[str, Any]:
+    async def data(self, call: Call) -> Kept:
         """Return how much an app keeps on disk; also of an app that was deleted with its data kept.
 
         Raises :class:`NotFound` when there is neither, :class:`HostFailure` when the data cannot be counted.
@@ -47,39 +48,36 @@ class AppData:
         data = None if taken else await self.of(app_id)
         if app is None and data is None:
             raise NotFound(f"there is no app '{key}'", hint="flytectl app ls")
-        return {
-            "data": data,
-            "known": app is not None,
-            "revisions": len(app.revisions) if app else 0,
-            "tokens": sum(token.app_id == app_id for token in self.tokens.all()),
-        }
+        return Kept(
+            data,
+            known=app is not None,
+            revisions=len(app.revisions) if app else 0,
+            tokens=sum(token.app_id == app_id for token in self.tokens.all()),
+        )
 
-    async def of(self, app_id: str) -> dict[str, Any] | None:
-        """Return the folder of an app's data, ``bytes`` and ``files`` in it, ``cache_bytes``; ``None`` if it has none.
-
-        ``complete`` is false where there are too many files to count. Raises :class:`HostFailure`.
-        """
+    async def of(self, app_id: str) -> AppFolder | None:
+        """Return how much is in the folder of an app's data; ``None`` if it has none. Raises :class:`HostFailure`."""
         folder = folder_of(app_id)
         if not is_folder(folder):
             self._seen.pop(app_id, None)
             return None
-        at, found = self._seen.get(app_id, (-_FRESH_S, {}))
-        if time.monotonic() - at >= _FRESH_S:
-            found = {"folder": folder, **await self._measured(app_id)}
-            self._seen[app_id] = time.monotonic(), found
+        seen = self._seen.get(app_id)
+        if seen is not None and time.monotonic() - seen[0] < _FRESH_S:
+            return seen[1]
+        found = await self._measured(app_id, folder)
+        self._seen[app_id] = time.monotonic(), found
         return found
 
-    async def _measured(self, app_id: str) -> dict[str, Any]:
+    async def _measured(self, app_id: str, folder: str) -> AppFolder:
         output = os.memfd_create("size", os.MFD_CLOEXEC)
         try:
             await self.units.run_transient(
                 f"flyted-data-{app_id}.service", measure_unit(app_id, output), LONGEST_S + 5
             )
             said = json.loads(os.pread(output, _MOST, 0))
-            return {
-                **{name: int(said[name]) for name in ("bytes", "files", "cache_bytes")},
-                "complete": said["complete"] is True,
-            }
+            return AppFolder(
+                folder, int(said["bytes"]), int(said["files"]), int(said["cache_bytes"]), said["complete"] is True
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise HostFailure(
                 f"the data of app '{app_id}' could not be counted", hint=f"journalctl -u flyted-data-{app_id} -n 20"

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 
 from flyted.base import tasks
+from flyted.contract.answers.events import NOTE, STEP, Accepted, Progress
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import DeployFailed, FlytedError, HostFailure, InvalidInput, NotFound, SecretNotFound
 from flyted.contract.names import AppKey, Replica, SecretScope
@@ -23,7 +24,7 @@ from flyted.contract.status import AppState
 from flyted.daemon.api.verbs import Emit
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.locks import DeployLocks
-from flyted.daemon.apps.status import url_of
+from flyted.daemon.apps.status import log_line, url_of
 from flyted.daemon.config import Config
 from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
@@ -121,7 +122,7 @@ class Deploy:
         async with self.bundles.held(spec.bundle, fd):
             await self._accepted(spec, emit)
             for text in (*_of_whom(self.store.find(spec.key), by), *notes(spec, capacity())):
-                await emit("note", text=text)
+                await emit(Progress(NOTE, text))
             image = await self.images.ensure(spec, emit)
             number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
         await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
@@ -190,7 +191,7 @@ class Deploy:
         await self.loop.at_rest(replica)  # an earlier stop may still act on it
         await self.loop.settle()
         if app.wanted == "stopped" or found is AppState.FAILED:
-            await emit("progress", text=f"starting {app.key}")
+            await emit(Progress(STEP, f"starting {app.key}"))
             result = await self.execute.start_service(replica)
             if result != "done":
                 raise DeployFailed(
@@ -204,7 +205,7 @@ class Deploy:
         app = self.store.find(spec.key)
         number = max((r.number for r in app.revisions), default=0) + 1 if app else 1
         url = url_of(spec.key.id, self.config.base_domain, self.config.https_port)
-        await emit("accepted", text=f"checked {spec.key}", revision=number, url=url, spec_digest=spec.digest())
+        await emit(Accepted(f"checked {spec.key}", number, url, spec.digest()))
 
     async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> None:
         """Start a replica, and record that it serves and what its service says that the user should know.
@@ -215,9 +216,9 @@ class Deploy:
         self.loop.candidates.add(replica)
         # now, so that the ingress says that the app starts: there is no unit yet whose change would ask for a pass
         self.loop.poke()
-        self.gpus.tell[replica.service] = lambda text: emit("progress", text=text)
+        self.gpus.tell[replica.service] = lambda text: emit(Progress(STEP, text))
         try:
-            await emit("progress", text=f"starting {app} (revision {replica.revision})")
+            await emit(Progress(STEP, f"starting {app} (revision {replica.revision})"))
             why = await self._start(replica, emit)
         except asyncio.CancelledError:
             if self.locks.cancelled(app):  # else flyted ends, and its next start clears up
@@ -269,13 +270,13 @@ class Deploy:
         async with contextlib.aclosing(self.look.statuses(replica)) as statuses:
             async for status in statuses:
                 if why := waits_for(status):
-                    await emit("note", text=why)
+                    await emit(Progress(NOTE, why))
                 await _tell_new(said, status, emit)
 
     async def _why(self, replica: Replica, result: str, emit: Emit) -> str:
         with contextlib.suppress(HostFailure):  # the reason says then that the journal cannot be read
             for line in await self.explain.last_lines(replica):
-                await emit("log", **dataclasses.asdict(line))
+                await emit(log_line(line))
         reason = await self.explain.why_failed(replica)
         log.warning("deploy of %s failed (%s): %s", replica.app_id, result, reason)
         return reason
@@ -301,7 +302,7 @@ async def _tell_new(said: dict[str, None], status: str, emit: Emit) -> None:
     for text in notes_of(status):
         if text not in said:
             said[text] = None
-            await emit("note", text=text)
+            await emit(Progress(NOTE, text))
 
 
 def _of_whom(app: StoredApp | None, by: str) -> list[str]:

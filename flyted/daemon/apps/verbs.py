@@ -8,8 +8,9 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
+from flyted.contract.answers.apps import AppList, AppStatus, Deployed, Described
+from flyted.contract.answers.machine import Done
 from flyted.contract.app import from_dict, to_dict
 from flyted.contract.errors import Busy, IngressDown, InvalidInput, NotFound
 from flyted.contract.names import AppKey, Replica
@@ -18,7 +19,7 @@ from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.api.changes import user_of
 from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
 from flyted.daemon.apps.deploy import Deploy
-from flyted.daemon.apps.status import app_map
+from flyted.daemon.apps.status import app_status, log_line
 from flyted.daemon.config import Config
 from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
@@ -33,7 +34,6 @@ from flyted.plan.app_folders import folder_of
 from flyted.plan.crowd import FOLLOWED, STRANGERS, may_have
 from flyted.plan.engines.sleep import idle_step
 from flyted.plan.facts import StoredApp
-from flyted.plan.journal import LogLine
 
 MAX_LINES = 10_000
 LISTED_AT_ONCE = 50
@@ -75,7 +75,7 @@ class Apps:
             "app.logs": Verb(Right.READ, logs, self.logs, until_gone=True),
         }
 
-    async def serve(self, call: Call) -> dict[str, Any]:
+    async def serve(self, call: Call) -> Deployed:
         """Deploy an app; its progress streams as events.
 
         Raises as :meth:`Deploy.serve`, and :class:`InvalidInput` for an invalid spec or descriptor of the bundle.
@@ -91,14 +91,14 @@ class Apps:
         finally:
             self._deploy.bundles.sweep()
             self._sweep.soon()
-        return {"app": await self._map(app), "changed": changed}
+        return Deployed(await self._status(app), changed)
 
-    async def check(self, call: Call) -> dict[str, Any]:
+    async def check(self, call: Call) -> Done:
         """Refuse what ``app.serve`` would refuse, and change nothing."""
         await self._deploy.check(from_dict(call.args["spec"]))
-        return {}
+        return Done()
 
-    async def list(self, call: Call) -> dict[str, Any]:
+    async def list(self, call: Call) -> AppList:
         """Return the apps of a project and domain; "" matches all."""
         project, domain = call.args["project"], call.args["domain"]
         facts = await self._loop.facts()
@@ -106,32 +106,33 @@ class Apps:
             app for app in facts.apps
             if project in ("", app.key.project) and domain in ("", app.key.domain)
         ]  # fmt: skip
-        maps = []
+        said = []
         for number, app in enumerate(found):
             if number % LISTED_AT_ONCE == 0:
                 await asyncio.sleep(0)  # lets a start that asks for a credential go first
-            maps.append(app_map(app, facts, self._config.base_domain, self._config.https_port))
-        return {"apps": maps}
+            said.append(app_status(app, facts, self._config.base_domain, self._config.https_port))
+        return AppList(tuple(said))
 
-    async def get(self, call: Call) -> dict[str, Any]:
-        """Return one app, and the specification that its map was made of. Raises :class:`NotFound`."""
+    async def get(self, call: Call) -> Described:
+        """Return one app, and the specification that it was made of. Raises :class:`NotFound`."""
         app = self._app(call.app)
         shown = app.current or (app.revisions[-1] if app.revisions else None)
-        found = await self._map(app)
-        if app.serving is not None and found["state"] in _AT_REST and not found["reason"]:
-            found["reason"] = await self._explain.why_ended(Replica(app.key.id, app.serving))
-        return {"app": found, "spec": to_dict(shown.spec) if shown else {}}
+        found = await self._status(app)
+        if app.serving is not None and found.state in _AT_REST and not found.reason:
+            why = await self._explain.why_ended(Replica(app.key.id, app.serving))
+            found = dataclasses.replace(found, reason=why)
+        return Described(found, to_dict(shown.spec) if shown else {})
 
-    async def start(self, call: Call) -> dict[str, Any]:
+    async def start(self, call: Call) -> AppStatus:
         """Set the wanted state to started, and return when the app answers.
 
         A stop that still waits for the last requests is called off. Raises as :meth:`Deploy.start`.
         """
         self._tell(call, call.app)
         await self._deploy.start(call.app, call.emit)
-        return {"app": await self._map(self._app(call.app))}
+        return await self._status(self._app(call.app))
 
-    async def stop(self, call: Call) -> dict[str, Any]:
+    async def stop(self, call: Call) -> AppStatus:
         """Set the wanted state to stopped, and return when no unit of the app is left.
 
         Nothing wakes the app; requests that run are finished. A deploy under way is called off. A client that leaves
@@ -142,9 +143,9 @@ class Apps:
         async with self._locks.ending(call.app) as turn:
             app = self._app(call.app, begun=turn.interrupts)
             await self._end(app)
-            return {"app": await self._map(self._app(call.app, begun=turn.interrupts))}
+            return await self._status(self._app(call.app, begun=turn.interrupts))
 
-    async def sleep(self, call: Call) -> dict[str, Any]:
+    async def sleep(self, call: Call) -> AppStatus:
         """Put an app to sleep now; the next request wakes it.
 
         Raises :class:`NotFound`, and :class:`InvalidInput` for an app that does not run or never sleeps.
@@ -163,9 +164,9 @@ class Apps:
                 await self._execute.do(idle_step(now.current.spec, replica))
 
         await self._loop.exclusively(replica, if_it_still_serves)
-        return {"app": await self._map(self._app(call.app))}
+        return await self._status(self._app(call.app))
 
-    async def delete(self, call: Call) -> dict[str, Any]:
+    async def delete(self, call: Call) -> AppStatus:
         """Stop an app and forget it: its units and revisions and, unless ``keep_data``, its state and cache.
 
         A deploy under way is called off. Of an app that was deleted with its data kept, the data is deleted.
@@ -179,13 +180,13 @@ class Apps:
             keep = call.args["keep_data"]
             left = not keep and call.app.id not in self._store.ids() and is_folder(folder_of(call.app.id))
             app = self._app(call.app, begun=turn.interrupts or left)
-            answer = await self._map(app)
+            answer = await self._status(app)
             await self._end(app)
             await turn.finish(self._erase(app, keep=keep))
             call.about.outcome = "done, its data is kept" if keep else ""
-        return {"app": answer}
+        return answer
 
-    async def logs(self, call: Call) -> dict[str, Any]:
+    async def logs(self, call: Call) -> Done:
         """Send an app's lines in the journal, oldest first, across its revisions; then, if asked, each new one.
 
         A revision that comes later is followed too; when the app is deleted, the log ends. Raises :class:`NotFound`,
@@ -199,11 +200,11 @@ class Apps:
             with self._following(call.actor.uid):
                 async with contextlib.aclosing(self._explain.follow(app.key.id, lines, self._loop.changed)) as found:
                     async for line in found:
-                        await call.send(_event(line))
+                        await call.send(log_line(line))
         else:
             for line in await self._explain.lines(app.key.id, lines):
-                await call.send(_event(line))
-        return {}
+                await call.send(log_line(line))
+        return Done()
 
     @contextlib.contextmanager
     def _following(self, uid: int) -> Iterator[None]:
@@ -241,9 +242,9 @@ class Apps:
         self._deploy.bundles.sweep()
         self._sweep.soon()
 
-    async def _map(self, app: StoredApp) -> dict[str, Any]:
+    async def _status(self, app: StoredApp) -> AppStatus:
         facts = await self._loop.facts(app.key.id)
-        return app_map(app, facts, self._config.base_domain, self._config.https_port)
+        return app_status(app, facts, self._config.base_domain, self._config.https_port)
 
     def _app(self, key: AppKey, *, begun: bool = False) -> StoredApp:
         """Return what is known of an app. Raises :class:`NotFound`.
@@ -257,7 +258,3 @@ class Apps:
         if found is None:
             raise NotFound(f"there is no app '{key}'", hint="flytectl app ls")
         return found
-
-
-def _event(line: LogLine) -> dict[str, Any]:
-    return {"kind": "log", **dataclasses.asdict(line)}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flyted.base import tasks
 from flyted.build.words import EX_ISOLATED
+from flyted.contract.answers.events import BUILD, STEP, Event, Progress
 from flyted.contract.errors import BuildFailed, FlytedError
 from flyted.daemon.api.verbs import Emit
 from flyted.host.network import nameservers
@@ -54,9 +55,9 @@ class Build:
         """Wait for the build's end, whichever it is."""
         await asyncio.wait([self._task])
 
-    async def _emit(self, kind: str, **data: Any) -> None:
+    async def _emit(self, event: Event) -> None:
         for emit in list(self._watchers):
-            await emit(kind, **data)
+            await emit(event)
 
 
 async def run(
@@ -74,13 +75,13 @@ async def run(
         again = repeats(text, lines)
         lines.append(text)
         if not again:
-            await emit("build", text=text)
+            await emit(Progress(BUILD, text))
 
     async with lines_to(heard) as pipe:
         settings = dataclasses.replace(settings, addresses=closed, output_fd=pipe)
         end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, others))
         if end == UnitEnd("exit-code", EX_ISOLATED):
-            await emit("progress", text="this build runs code of a package: continuing isolated from other images")
+            await emit(Progress(STEP, "this build runs code of a package: continuing isolated from other images"))
             end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, isolated=True))
             if end.status:  # an isolated build cannot remove its own folder
                 quiet = dataclasses.replace(settings, output_fd=None)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyted.build.words import RECORD
+from flyted.contract.answers.apps import ImageStatus
+from flyted.contract.answers.events import NOTE, STEP, Accepted, Progress
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, StoreCorrupt, Unsupported
 from flyted.contract.names import label
@@ -81,7 +83,7 @@ class Images:
         wanted: dict[str, type] = {"project": str, "domain": str, "image": dict}
         return {"image.build": Verb(Right.OPERATE, wanted, self.build_verb, changes=True)}
 
-    async def build_verb(self, call: Call) -> dict[str, Any]:
+    async def build_verb(self, call: Call) -> ImageStatus:
         """Build an image ahead of the app that will use it; what uv says streams as events.
 
         Raises as :meth:`ensure`, and :class:`NoGpu` for the image of an engine on a machine without a GPU.
@@ -92,9 +94,9 @@ class Images:
         if engine := engine_of(recipe):
             await self.need_gpu(engine)
         _check_machine("the image", recipe, gpu=bool(engine))
-        await call.emit("accepted", text="checked the image")
+        await call.emit(Accepted("checked the image"))
         call.about.tell(image=recipe_hash(recipe, machine()))
-        return {"image": (await self.build(recipe, "the image", call.emit)).to_dict()}
+        return ImageStatus(**(await self.build(recipe, "the image", call.emit)).to_dict())
 
     async def build(self, recipe: Recipe, what: str, emit: Emit) -> ImageFact:
         """Return the image of a recipe, built if need be. Raises :class:`BuildFailed`."""
@@ -107,13 +109,13 @@ class Images:
                 )
                 self.building[digest] = running
             else:
-                await emit("progress", text=f"{what} is already being built; waiting for it")
+                await emit(Progress(STEP, f"{what} is already being built; waiting for it"))
         return await running.watched(emit)
 
     async def _built(self, recipe: Recipe, digest: str, what: str, emit: Emit) -> ImageFact:
         record = self._record(digest)
         if record is None:
-            await emit("progress", text=f"building {what}")
+            await emit(Progress(STEP, f"building {what}"))
             others = [name for name, whole in self.found().items() if whole]
             uses = build_secrets(recipe, self.settings)
             self.granted[unit_name(digest)] = BuildGrant(*recipe.scope, uses)
@@ -125,7 +127,7 @@ class Images:
             if record is None:
                 raise failure
         if record.note:
-            await emit("note", text=record.note)
+            await emit(Progress(NOTE, record.note))
         path = image_dir(digest)
         return ImageFact(
             path, digest, record.python, record.python_asked, record.note, env_of(recipe, path), record.built_at,

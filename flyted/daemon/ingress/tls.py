@@ -8,8 +8,8 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from flyted.contract.answers.machine import Authority
 from flyted.contract.errors import FlytedError, IngressDown, NotFound, StoreCorrupt
 from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.host import ca, whole_file
@@ -51,14 +51,10 @@ class Tls:
             self._leaf = ca.issue_leaf(self._authority(), self._base_domain)
         return self._leaf.pem
 
-    async def show(self, _call: Call) -> dict[str, Any]:
+    async def show(self, _call: Call) -> Authority:
         """Return the CA's certificate, which is public. Raises :class:`StoreCorrupt` when the store is refused."""
         cert_pem = self._authority().cert_pem
-        return {
-            "pem": cert_pem.decode(),
-            "fingerprint": ca.fingerprint(cert_pem),
-            "names": list(ca.leaf_names(self._base_domain)),
-        }
+        return Authority(cert_pem.decode(), ca.fingerprint(cert_pem), tuple(ca.leaf_names(self._base_domain)))
 
     async def keep_fresh(self) -> None:
         """Give the ingress a certificate at the daemon's start, and a new one when two thirds of its life are over.

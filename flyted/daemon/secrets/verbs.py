@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from dataclasses import replace
 
+from flyted.contract.answers.machine import Done
+from flyted.contract.answers.secrets import SecretList, SecretStatus, Stored, StoreKey
 from flyted.contract.errors import FlytedError, InvalidInput, SecretNotFound
 from flyted.contract.names import SecretScope
 from flyted.daemon.api.changes import user_of
@@ -37,7 +39,7 @@ class Secrets:
             "secret.rotate": Verb(Right.ADMIN, {}, self.rotate, changes=True),
         }
 
-    async def create(self, call: Call) -> dict[str, Any]:
+    async def create(self, call: Call) -> Stored:
         """Store a value; with ``roll``, deploy the apps that use it anew, one after the other.
 
         Raises :class:`InvalidInput` for an empty value, :class:`AlreadyExists` without ``replace``, and
@@ -49,42 +51,42 @@ class Secrets:
         info = self._vault.put(call.scope, call.key, call.bulk, replace=call.args["replace"])
         call.about.outcome = "replaced" if known else ""
         rolled = await self._roll(call) if call.args["roll"] else []
-        return {"secret": _map(info), "rolled": rolled}
+        return Stored(_status(info), tuple(rolled))
 
-    async def list_(self, call: Call) -> dict[str, Any]:
+    async def list_(self, call: Call) -> SecretList:
         """Return the secrets of a scope, or of all."""
         found = [i for i in self._vault.list() if call.args["all"] or i.scope == call.scope]
-        return {"secrets": [_map(info) for info in found]}
+        return SecretList(tuple(map(_status, found)))
 
-    async def get(self, call: Call) -> dict[str, Any]:
+    async def get(self, call: Call) -> SecretStatus:
         """Return what is known of a secret (not its value), and its apps. Raises :class:`SecretNotFound`."""
         info = self._vault.info(call.scope, call.key)
-        return {"secret": {**_map(info), "apps": self._users(info)}}
+        return replace(_status(info), apps=tuple(self._users(info)))
 
-    async def delete(self, call: Call) -> dict[str, Any]:
+    async def delete(self, call: Call) -> SecretStatus:
         """Forget a secret. Apps that use it keep the value that they were started with.
 
         Raises :class:`SecretNotFound`.
         """
         self._tell(call)
-        return {"secret": _map(self._vault.delete(call.scope, call.key))}
+        return _status(self._vault.delete(call.scope, call.key))
 
-    async def accept_rollback(self, _call: Call) -> dict[str, Any]:
+    async def accept_rollback(self, _call: Call) -> Done:
         """Accept a restored, older store as the right one, since root says so. Raises :class:`StoreCorrupt`."""
         self._vault.accept_rollback()
-        return {}
+        return Done()
 
-    async def identity(self, _call: Call) -> dict[str, Any]:
+    async def identity(self, _call: Call) -> StoreKey:
         """Return the public key of this machine's identity."""
-        return {"recipient": str(self._vault.recipient)}
+        return StoreKey(str(self._vault.recipient))
 
-    async def rotate(self, _call: Call) -> dict[str, Any]:
+    async def rotate(self, _call: Call) -> StoreKey:
         """Ask for a new identity at flyted's next start, which the caller has to bring about; return today's.
 
         Raises :class:`StoreCorrupt` or :class:`HostFailure` when the store cannot be written anew.
         """
         self._vault.ask_rotation()
-        return {"recipient": str(self._vault.recipient)}
+        return StoreKey(str(self._vault.recipient))
 
     def _tell(self, call: Call) -> bool:
         """Tell the journal the secret's name, its scope and the apps that use it; report whether it exists already."""
@@ -129,8 +131,8 @@ def _takes(app: StoredApp, key: str) -> bool:
     return current is not None and any(use.key == key for use in current.spec.secrets)
 
 
-def _map(info: SecretInfo) -> dict[str, Any]:
-    return {
-        "key": info.key, "project": info.scope.project, "domain": info.scope.domain, "generation": info.generation,
-        "created_at": info.created, "updated_at": info.updated, "size": info.size, "damaged": info.damaged,
-    }  # fmt: skip
+def _status(info: SecretInfo) -> SecretStatus:
+    return SecretStatus(
+        key=info.key, project=info.scope.project, domain=info.scope.domain, generation=info.generation,
+        created_at=info.created, updated_at=info.updated, damaged=info.damaged,
+    )  # fmt: skip

@@ -5,14 +5,14 @@ The SDK reads only the last condition (flyte/remote/_app.py).
 
 from __future__ import annotations
 
-from typing import Any
-
 from flyteidl2.app import app_definition_pb2 as pb
 
+from flyted.contract.answers.apps import AppStatus
+from flyted.contract.answers.events import Accepted
 from flyted.contract.status import AppState
 
 _D, _S = pb.Status, pb.Status
-_SAID: dict[str, tuple[int, int, str]] = {
+_SAID: dict[AppState, tuple[int, int, str]] = {
     AppState.DEPLOYING: (_D.DEPLOYMENT_STATUS_DEPLOYING, _S.INITIALIZING, "the first revision is being started"),
     # a sleeping or waking app is active: a request is all that it needs
     AppState.STARTING: (_D.DEPLOYMENT_STATUS_ACTIVE, _S.SCALING_FROM_ZERO, "Service is ready; it wakes up"),
@@ -28,52 +28,52 @@ _SAID: dict[str, tuple[int, int, str]] = {
 _SUBSTATES = (("memory", _S.OOM_KILLED), ("secret", _S.SECRET_MOUNT_ERROR), ("image", _S.IMAGE_PULL_ERROR))
 
 
-def of_app(app: dict[str, Any]) -> pb.Status:
+def of_app(app: AppStatus) -> pb.Status:
     """Return the status of an app that no deploy is changing right now."""
     status = _begun(app)
-    failure = app.get("last_failure")
-    if failure and failure["revision"] > app["revision"]:
-        _condition(status, _D.DEPLOYMENT_STATUS_FAILED, failure["reason"], failure["revision"], app["updated_at"])
-    status.current_replicas = 1 if app["state"] in (AppState.RUNNING, AppState.STARTING) else 0
+    failure = app.last_failure
+    if failure and failure.revision > app.revision:
+        _condition(status, _D.DEPLOYMENT_STATUS_FAILED, failure.reason, failure.revision, app.updated_at)
+    status.current_replicas = 1 if app.state in (AppState.RUNNING, AppState.STARTING) else 0
     number, substate, text = _word(app)
-    said = "; ".join([app["reason"] or text, *(f"note: {text}" for text in (*app["unmet"], *app["notes"]))])
-    _condition(status, number, said, app["revision"], app["updated_at"], substate)
+    said = "; ".join([app.reason or text, *(f"note: {text}" for text in (*app.unmet, *app.notes))])
+    _condition(status, number, said, app.revision, app.updated_at, substate)
     return status
 
 
-def _word(app: dict[str, Any]) -> tuple[int, int, str]:
-    if app["state"] == AppState.FAILED:
-        return _D.DEPLOYMENT_STATUS_FAILED, _why(app["reason"]), "App has failed"
-    if app["state"] == AppState.STOPPING:
-        if app["wanted"] == "stopped":
+def _word(app: AppStatus) -> tuple[int, int, str]:
+    if app.state is AppState.FAILED:
+        return _D.DEPLOYMENT_STATUS_FAILED, _why(app.reason), "App has failed"
+    if app.state is AppState.STOPPING:
+        if app.wanted == "stopped":
             return _D.DEPLOYMENT_STATUS_SCALING_DOWN, _S.SCALING_DOWN, "finishing its last requests"
         return _D.DEPLOYMENT_STATUS_ACTIVE, _S.SCALING_DOWN, "going to sleep"
-    return _SAID[app["state"]] if app["state"] in _SAID else _SAID[AppState.UNKNOWN]
+    return _SAID[app.state]
 
 
-def of_deploy(app: dict[str, Any] | None, accepted: dict[str, Any], text: str, now: float) -> pb.Status:
+def of_deploy(app: AppStatus | None, accepted: Accepted, text: str, now: float) -> pb.Status:
     """Return the status while a deploy goes on. Its last condition is pending, whatever the old revision does.
 
-    ``app``: flyted's answer about the app, None for a new one. ``accepted``: flyted's event of that name. ``now``:
+    ``app``: None for a new one. ``now``:
     seconds since 1970.
     """
     status = _begun(app) if app else pb.Status()
-    status.ingress.public_url = str(accepted["url"])
+    status.ingress.public_url = accepted.url
     if not status.HasField("created_at"):
         status.created_at.FromSeconds(int(now))
     message = text or "App is pending deployment"
-    _condition(status, _D.DEPLOYMENT_STATUS_PENDING, message, int(accepted["revision"]), now, _S.INITIALIZING)
+    _condition(status, _D.DEPLOYMENT_STATUS_PENDING, message, accepted.revision, now, _S.INITIALIZING)
     return status
 
 
-def of_failure(accepted: dict[str, Any], reason: str, now: float) -> pb.Status:
+def of_failure(accepted: Accepted, reason: str, now: float) -> pb.Status:
     """Return the status after a deploy that failed, for its watcher, even though the old revision still serves.
 
     The arguments are those of :func:`of_deploy`.
     """
     status = pb.Status()
-    status.ingress.public_url = str(accepted["url"])
-    _condition(status, _D.DEPLOYMENT_STATUS_FAILED, reason, int(accepted["revision"]), now, _why(reason))
+    status.ingress.public_url = accepted.url
+    _condition(status, _D.DEPLOYMENT_STATUS_FAILED, reason, accepted.revision, now, _why(reason))
     return status
 
 
@@ -83,11 +83,11 @@ def names(status: pb.Status) -> str:
     return str(pb.Status.DeploymentStatus.Name(last))
 
 
-def _begun(app: dict[str, Any]) -> pb.Status:
+def _begun(app: AppStatus) -> pb.Status:
     status = pb.Status()
-    status.ingress.public_url = str(app["url"])
-    status.created_at.FromSeconds(int(app["created_at"]))
-    status.last_updated_at.FromSeconds(int(app["updated_at"]))
+    status.ingress.public_url = app.url
+    status.created_at.FromSeconds(int(app.created_at))
+    status.last_updated_at.FromSeconds(int(app.updated_at))
     return status
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import time
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from flyted.contract.answers.machine import Done
+from flyted.contract.answers.tokens import LoginLink, Minted
 from flyted.contract.errors import FlytedError, NotFound, Unauthenticated
 from flyted.contract.token import COOKIE, valid_shape
 from flyted.gateway.pages import html
@@ -70,7 +71,7 @@ async def login(parts: Parts, headers: dict[str, str], query: dict[str, str], re
 
 async def _redeem(parts: Parts, headers: dict[str, str], code: str, reply: Reply) -> None:
     try:
-        made = await parts.daemon.call("login.redeem", {"code": code[:256], "app_id": ""})
+        made = await parts.daemon.call(Minted, "login.redeem", {"code": code[:256], "app_id": ""})
     except FlytedError as error:
         await explain(reply, error.message)
         return
@@ -82,13 +83,13 @@ async def _redeem(parts: Parts, headers: dict[str, str], code: str, reply: Reply
 async def _pass(parts: Parts, headers: dict[str, str], query: dict[str, str], reply: Reply) -> None:
     following = path_of(query.get("next", "/"))
     try:
-        made = await parts.daemon.call("login.pass", {"app_id": query["app"][:253]}, token=session(headers))
+        made = await parts.daemon.call(LoginLink, "login.pass", {"app_id": query["app"][:253]}, token=session(headers))
     except Unauthenticated:
         wanted = urlencode({"app": query["app"][:253], "next": following})
         await explain(reply, cookie=f"{WANTED}={wanted}; Max-Age={WANTED_S}; {_ATTRIBUTES}")
         return
-    url = at_port(made["url"], headers.get("host", ""))
-    await _go(reply, f"{url}?{urlencode({'code': made['code'], 'next': following})}")
+    url = at_port(made.url, headers.get("host", ""))
+    await _go(reply, f"{url}?{urlencode({'code': made.code, 'next': following})}")
 
 
 async def at_app(parts: Parts, host: str, query: dict[str, str], reply: Reply) -> None:
@@ -97,7 +98,7 @@ async def at_app(parts: Parts, host: str, query: dict[str, str], reply: Reply) -
     Raise :class:`Unauthenticated`, as flyted does, for a code that is not valid.
     """
     app_id = host.partition(".")[0]
-    made = await parts.daemon.call("login.redeem", {"code": query.get("code", "")[:256], "app_id": app_id})
+    made = await parts.daemon.call(Minted, "login.redeem", {"code": query.get("code", "")[:256], "app_id": app_id})
     await _go(reply, path_of(query.get("next", "/")), _cookie(made))
 
 
@@ -112,7 +113,7 @@ async def logout(parts: Parts, headers: dict[str, str], host: str, reply: Reply)
     if not ours or headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise NotFound(NO_PAGE)
     with contextlib.suppress(Unauthenticated):
-        await parts.daemon.call("login.end", token=session(headers))
+        await parts.daemon.call(Done, "login.end", token=session(headers))
     await _go(reply, "/login", f"{COOKIE}=; Max-Age=0; {_ATTRIBUTES}")
 
 
@@ -138,10 +139,10 @@ def at_port(url: str, host: str) -> str:
     return parts._replace(netloc=f"{parts.hostname}:{port}" if port.isdigit() else str(parts.hostname)).geturl()
 
 
-def _cookie(made: dict[str, Any]) -> str:
+def _cookie(made: Minted) -> str:
     """Return the cookie of a login. It lasts as long as the token in it: closing the browser does not end it."""
-    left = max(0, int(float(made["expires_at"]) - time.time()))
-    return f"{COOKIE}={made['token']}; Max-Age={left}; {_ATTRIBUTES}"
+    left = max(0, int(made.expires_at - time.time()))
+    return f"{COOKIE}={made.token}; Max-Age={left}; {_ATTRIBUTES}"
 
 
 async def _go(reply: Reply, where: str, *set_cookies: str) -> None:

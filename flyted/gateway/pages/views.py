@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from html import escape
-from typing import Any
 from urllib.parse import quote
 
+from flyted.contract.answers.apps import AppList, AppStatus, Described
+from flyted.contract.answers.events import Event, LogLine
+from flyted.contract.answers.machine import Done
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, label, link_target, shown
 from flyted.gateway.pages import html
@@ -18,12 +20,10 @@ LOG_LINES = 50
 
 async def apps(parts: Parts, token: str) -> tuple[str, list[str]]:
     """Return the start page, the list of apps."""
-    found = (await parts.daemon.call("app.list", {"project": "", "domain": ""}, token=token))["apps"]
+    found = (await parts.daemon.call(AppList, "app.list", {"project": "", "domain": ""}, token=token)).apps
     if not found:
         return "Apps", [html.paragraph("None yet."), html.command("flyte serve FILE ENV"), _logout()]
-    rows = [
-        (app["name"], f"{html.link(_page(app), app['state'])} {html.link(app['url'], app['url'])}") for app in found
-    ]
+    rows = [(app.name, f"{html.link(_page(app), app.state)} {html.link(app.url, app.url)}") for app in found]
     return "Apps", [html.table(rows), _logout()]
 
 
@@ -38,30 +38,30 @@ async def app(parts: Parts, token: str, project: str, domain: str, name: str) ->
     said: list[str] = []
     if deploy is not None and deploy.running:
         said.append(html.paragraph(f"Deploying: {deploy.text}"))
-        if deploy.accepted and deploy.accepted["revision"] == 1:
+        if deploy.accepted and deploy.accepted.revision == 1:
             return name, [*said, html.paragraph("Reload this page in a moment.")]
     if deploy is not None and deploy.error is not None:
         said.append(html.paragraph(f"The last deploy failed: {deploy.error.message}"))
-    known = (await parts.daemon.call("app.get", args, token=token))["app"]
+    known = (await parts.daemon.call(Described, "app.get", args, token=token)).app
     return name, [*said, html.table(_rows(known)), *await _log(parts, token, args)]
 
 
-def _rows(known: dict[str, Any]) -> list[tuple[str, str]]:
-    failure = known["last_failure"]
-    plain = (known["project"], known["domain"]) == (DEFAULT_PROJECT, DEFAULT_DOMAIN)
-    scope = "" if plain else f" -p {known['project']} -d {known['domain']}"
-    follow = f"flytectl logs -f {known['name']}{scope}"
+def _rows(known: AppStatus) -> list[tuple[str, str]]:
+    failure = known.last_failure
+    plain = (known.project, known.domain) == (DEFAULT_PROJECT, DEFAULT_DOMAIN)
+    scope = "" if plain else f" -p {known.project} -d {known.domain}"
+    follow = f"flytectl logs -f {known.name}{scope}"
     return [
-        ("State", escape(known["state"])),
-        ("Why", escape(known["reason"])),
-        ("Address", html.link(known["url"], known["url"])),
-        ("Links", " ".join(html.link(_target(known["url"], path), title) for title, path in known["links"])),
-        ("Revision", str(known["revision"] or "none serves")),
-        ("Deployed by", escape(known["deployed_by"])),
-        ("Last failure", escape(f"revision {failure['revision']}: {failure['reason']}") if failure else ""),
-        ("Not done", escape("; ".join(known["unmet"]))),
-        ("Note", escape("; ".join(known["notes"]))),
-        ("Secrets", escape(", ".join(secret["key"] for secret in known["secrets"]))),
+        ("State", escape(known.state)),
+        ("Why", escape(known.reason)),
+        ("Address", html.link(known.url, known.url)),
+        ("Links", " ".join(html.link(_target(known.url, path), title) for title, path in known.links)),
+        ("Revision", str(known.revision or "none serves")),
+        ("Deployed by", escape(known.deployed_by)),
+        ("Last failure", escape(f"revision {failure.revision}: {failure.reason}") if failure else ""),
+        ("Not done", escape("; ".join(known.unmet))),
+        ("Note", escape("; ".join(known.notes))),
+        ("Secrets", escape(", ".join(secret.key for secret in known.secrets))),
         ("Log", f"<code>{escape(follow)}</code>"),
     ]
 
@@ -69,13 +69,15 @@ def _rows(known: dict[str, Any]) -> list[tuple[str, str]]:
 async def _log(parts: Parts, token: str, args: dict[str, str]) -> list[str]:
     texts: list[str] = []
 
-    def heard(event: dict[str, Any]) -> None:
-        if event.get("kind") == "log":
-            when = time.strftime("%H:%M:%S", time.localtime(event["time"] / 1_000_000))
-            whose = "" if event["source"] == "app" else f"{event['source']}: "
-            texts.append(f"{when} {whose}{event['text']}")
+    def heard(event: Event) -> None:
+        if isinstance(event, LogLine):
+            when = time.strftime("%H:%M:%S", time.localtime(event.time / 1_000_000))
+            whose = "" if event.source == "app" else f"{event.source}: "
+            texts.append(f"{when} {whose}{event.text}")
 
-    await parts.daemon.call("app.logs", {**args, "lines": LOG_LINES, "follow": False}, token=token, on_event=heard)
+    await parts.daemon.call(
+        Done, "app.logs", {**args, "lines": LOG_LINES, "follow": False}, token=token, on_event=heard
+    )
     return ["<h2>Last lines</h2>", html.lines(texts)] if texts else []
 
 
@@ -100,8 +102,8 @@ def _target(url: str, path: str) -> str:
         return ""
 
 
-def _page(known: dict[str, Any]) -> str:
-    parts = (quote(known[name], safe="") for name in ("domain", "project", "name"))
+def _page(known: AppStatus) -> str:
+    parts = (quote(name, safe="") for name in (known.domain, known.project, known.name))
     return "/v2/domain/{}/project/{}/apps/{}".format(*parts)
 
 

@@ -14,6 +14,8 @@ from flyteidl2.app import app_payload_pb2 as pb
 from flyteidl2.app.app_service_connect import AppService
 
 from flyted.base import tasks
+from flyted.contract.answers.apps import AppList, AppStatus, Described
+from flyted.contract.answers.events import Accepted
 from flyted.contract.app import to_dict
 from flyted.contract.errors import Busy, FlytedError, HostFailure, NotFound, SecretNotFound, Unsupported
 from flyted.contract.names import AppKey
@@ -68,7 +70,7 @@ class Apps(AppService):
         self._parts.jobs.forget(key)
         if request.app.spec.desired_state == STOPPED:
             await self._switch("app.stop", key)
-        elif _same(request.app.spec, self._known(key, found["app"]["spec_digest"], found["spec"]).spec):
+        elif _same(request.app.spec, self._known(key, found.app.spec_digest, found.spec).spec):
             await self._switch("app.start", key)
         else:
             self._check_whole(key, found)
@@ -92,7 +94,7 @@ class Apps(AppService):
         another filter and for a bad page token.
         """
         args = {"project": request.project.name, "domain": request.project.domain}
-        found = (await self._parts.daemon.call("app.list", args, token=caller().token))["apps"]
+        found = (await self._parts.daemon.call(AppList, "app.list", args, token=caller().token)).apps
         apps = filters.sort([self._listed(app) for app in found], request.request.sort_by)
         wanted = [app for app in apps if filters.matches(app, request.request.filters)]
         shown, token = page(wanted, request.request.limit, request.request.token, LIST_LIMIT)
@@ -106,7 +108,7 @@ class Apps(AppService):
         """
         key = key_of(request.app_id)
         args = {**_args(key), "keep_data": True}
-        await _while_there(self._parts.daemon.call("app.delete", args, token=caller().token))
+        await _while_there(self._parts.daemon.call(AppStatus, "app.delete", args, token=caller().token))
         self._parts.jobs.drop(key)
         self._parts.specs.forget(key)
         return pb.DeleteResponse()
@@ -142,7 +144,7 @@ class Apps(AppService):
             raise Unsupported(error.message, hint=error.hint) from error  # the app is wrong, not the request's address
         self._keep_as_stored(key, deploy, spec.digest(), kept)
         if deploy.answer is not None:
-            return self._of_map(deploy.answer["app"], kept)
+            return self._of_app(deploy.answer.app, kept)
         return self._deploying(kept, deploy, None)
 
     def _keep_as_stored(self, key: AppKey, deploy: Deploy, sent: str, kept: definition.App) -> None:
@@ -150,8 +152,8 @@ class Apps(AppService):
 
         flyted adds the folders of the models that the app's command names.
         """
-        told = deploy.accepted or (deploy.answer or {}).get("app", {})
-        digest = str(told.get("spec_digest", ""))
+        answered = deploy.answer.app.spec_digest if deploy.answer else ""
+        digest = deploy.accepted.spec_digest if deploy.accepted else answered
         if digest and digest != sent:
             with contextlib.suppress(HostFailure):  # the deploy goes on: the app is described from flyted's own then
                 self._parts.specs.keep(key, digest, kept.SerializeToString())
@@ -159,12 +161,12 @@ class Apps(AppService):
     async def _watched(self, key: AppKey, deploy: Deploy | None) -> definition.App:
         if deploy is None or deploy.accepted is None:
             return await self._view(key)
-        known = self._known(key, str(deploy.accepted["spec_digest"]))
+        known = self._known(key, deploy.accepted.spec_digest)
         if deploy.running:
             return self._deploying(known, deploy, None)
         if deploy.error is not None:
             answer = definition.App(metadata=known.metadata, spec=known.spec)
-            answer.metadata.revision = int(deploy.accepted["revision"])
+            answer.metadata.revision = deploy.accepted.revision
             answer.status.CopyFrom(status.of_failure(deploy.accepted, one_text(deploy.error), deploy.begun))
             return answer
         return await self._view(key)
@@ -177,45 +179,43 @@ class Apps(AppService):
         except NotFound:
             if not pending or deploy is None or deploy.accepted is None:
                 raise
-            return self._deploying(self._known(key, str(deploy.accepted["spec_digest"])), deploy, None)
-        known = self._known(key, found["app"]["spec_digest"], found["spec"])
+            return self._deploying(self._known(key, deploy.accepted.spec_digest), deploy, None)
+        known = self._known(key, found.app.spec_digest, found.spec)
         if pending and deploy is not None:
-            return self._deploying(known, deploy, found["app"])
-        return self._of_map(found["app"], known)
+            return self._deploying(known, deploy, found.app)
+        return self._of_app(found.app, known)
 
-    def _deploying(self, known: definition.App, deploy: Deploy, app: dict[str, Any] | None) -> definition.App:
-        accepted = deploy.accepted or {}
+    def _deploying(self, known: definition.App, deploy: Deploy, app: AppStatus | None) -> definition.App:
+        accepted = deploy.accepted or Accepted("")
         answer = definition.App(metadata=known.metadata, spec=known.spec)
-        answer.metadata.revision = int(accepted["revision"])
+        answer.metadata.revision = accepted.revision
         answer.status.CopyFrom(status.of_deploy(app, accepted, deploy.text, deploy.begun))
         return answer
 
-    def _of_map(self, app: dict[str, Any], known: definition.App) -> definition.App:
+    def _of_app(self, app: AppStatus, known: definition.App) -> definition.App:
         answer = definition.App(metadata=known.metadata, spec=known.spec)
-        answer.metadata.revision = app["revision"]
+        answer.metadata.revision = app.revision
         answer.spec.desired_state = (
-            STOPPED
-            if app["wanted"] == "stopped"
-            else (known.spec.desired_state or definition.Spec.DESIRED_STATE_ACTIVE)
+            STOPPED if app.wanted == "stopped" else (known.spec.desired_state or definition.Spec.DESIRED_STATE_ACTIVE)
         )
-        answer.spec.creator.user.id.subject = app["deployed_by"]
+        answer.spec.creator.user.id.subject = app.deployed_by
         answer.status.CopyFrom(status.of_app(app))
         return answer
 
-    def _listed(self, app: dict[str, Any]) -> definition.App:
-        key = AppKey(app["project"], app["domain"], app["name"])
-        return self._of_map(app, self._known(key, app["spec_digest"]))
+    def _listed(self, app: AppStatus) -> definition.App:
+        key = AppKey(app.project, app.domain, app.name)
+        return self._of_app(app, self._known(key, app.spec_digest))
 
     def _known(self, key: AppKey, digest: str, spec: dict[str, Any] | None = None) -> definition.App:
         """Return an app as its client described it, else from flyted's ``spec``, else its names alone."""
         return self._kept(key, digest) or app_of(key, spec or {})
 
-    def _check_whole(self, key: AppKey, found: dict[str, Any]) -> None:
+    def _check_whole(self, key: AppKey, found: Described) -> None:
         """Raise :class:`Unsupported` if all that a client can know of an app is flyted's description of it.
 
         Flyte's IDL has no place for its bundle, packages and flytectl's options: served from that, it would lose them.
         """
-        if self._kept(key, found["app"]["spec_digest"]) is None:
+        if self._kept(key, found.app.spec_digest) is None:
             raise Unsupported(
                 f"app '{key}' was not served with the flyte command or SDK, which therefore know only part of it: "
                 "an update by them would remove its code, packages and options",
@@ -226,12 +226,12 @@ class Apps(AppService):
         data = self._parts.specs.find(key, digest)
         return definition.App.FromString(data) if data is not None else None
 
-    async def _get(self, key: AppKey) -> dict[str, Any]:
-        return await self._parts.daemon.call("app.get", _args(key), token=caller().token)
+    async def _get(self, key: AppKey) -> Described:
+        return await self._parts.daemon.call(Described, "app.get", _args(key), token=caller().token)
 
     async def _switch(self, verb: str, key: AppKey) -> None:
         """Start or stop an app, and wait ``QUICK_S`` seconds at most. Then it goes on, and the client watches it."""
-        call = self._parts.daemon.call(verb, _args(key), token=caller().token)
+        call = self._parts.daemon.call(AppStatus, verb, _args(key), token=caller().token)
         task = tasks.begin(call, known=(FlytedError,))  # who still watches sees the state
         done, _ = await asyncio.wait([task], timeout=QUICK_S)
         if done:

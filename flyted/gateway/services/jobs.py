@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from flyted.base import tasks
+from flyted.contract.answers.apps import Deployed, ImageStatus
+from flyted.contract.answers.events import Accepted, Event, Progress
 from flyted.contract.errors import NOT_HERE, Busy, FlytedError, NotFound
 from flyted.contract.names import AppKey, shown
 from flyted.gateway.daemon import Daemon
@@ -56,15 +58,15 @@ class News:
 
 @dataclass
 class Deploy:
-    """One deploy. ``accepted`` is flyted's event, with revision, URL and digest, after which it refuses nothing."""
+    """One deploy. ``accepted`` is flyted's event, after which it refuses nothing."""
 
     key: AppKey
     begun: float
     started: float = field(default_factory=time.monotonic)
     text: str = ""
-    accepted: dict[str, Any] | None = None
+    accepted: Accepted | None = None
     error: FlytedError | None = None
-    answer: dict[str, Any] | None = None
+    answer: Deployed | None = None
     news: News = field(default_factory=News)
 
     @property
@@ -152,18 +154,20 @@ class Jobs:
             return deploy
 
     async def _serve(self, deploy: Deploy, spec: dict[str, Any], bundle: Path | None, token: str) -> None:
-        def heard(event: dict[str, Any]) -> None:
-            if event.get("kind") == "accepted":
+        def heard(event: Event) -> None:
+            if isinstance(event, Accepted):
                 deploy.accepted = event
                 self._deploys[deploy.key] = deploy
-            if event.get("kind") in ("progress", "build", "note"):
-                deploy.text = str(event.get("text", ""))
+            if isinstance(event, Progress):
+                deploy.text = event.text
             deploy.news.tell()
 
         fd = None
         try:
             fd = None if bundle is None else os.open(bundle, os.O_RDONLY | os.O_CLOEXEC)
-            deploy.answer = await self._daemon.call("app.serve", {"spec": spec}, token=token, fd=fd, on_event=heard)
+            deploy.answer = await self._daemon.call(
+                Deployed, "app.serve", {"spec": spec}, token=token, fd=fd, on_event=heard
+            )
             if self._deploys.get(deploy.key) is deploy:
                 del self._deploys[deploy.key]
         except FlytedError as error:
@@ -210,18 +214,18 @@ class Jobs:
         lines: deque[str] = deque(maxlen=LINES)
         started = time.monotonic()
 
-        def heard(event: dict[str, Any]) -> None:
-            if event.get("kind") == "accepted":
+        def heard(event: Event) -> None:
+            if isinstance(event, Accepted):
                 self._runs[run.name] = (run, news)
                 self._write(run)
             else:
-                lines.append(str(event.get("text", "")))
+                lines.append(event.text)
                 run.lines = list(lines)
             news.tell()
 
         args = {"project": run.project, "domain": run.domain, "image": image}
         try:
-            await self._daemon.call("image.build", args, token=token, on_event=heard)
+            await self._daemon.call(ImageStatus, "image.build", args, token=token, on_event=heard)
             run.image = done()
             run.phase = "succeeded"
         except FlytedError as error:

@@ -14,7 +14,10 @@ from flyteidl2.app.app_logs_service_connect import AppLogsService
 from flyteidl2.logs.dataplane import payload_pb2 as lines
 
 from flyted.base import tasks
-from flyted.contract.errors import InvalidInput, LimitReached
+from flyted.contract.answers.events import Event, LogLine
+from flyted.contract.answers.machine import Done
+from flyted.contract.answers.tokens import WhoAmI
+from flyted.contract.errors import LimitReached
 from flyted.gateway.caller import Caller, caller
 from flyted.gateway.idl.convert import key_of
 from flyted.gateway.parts import Parts
@@ -50,25 +53,25 @@ class Logs(AppLogsService):
             async for batch in self._batches(args, caller()):
                 yield _answer(app, batch)
 
-    async def _batches(self, args: dict[str, Any], who: Caller) -> AsyncIterator[list[dict[str, Any]]]:
+    async def _batches(self, args: dict[str, Any], who: Caller) -> AsyncIterator[list[LogLine]]:
         """Yield lines as they come, several at a time if they come fast."""
-        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WAITING)
+        queue: asyncio.Queue[LogLine] = asyncio.Queue(WAITING)
         until = time.monotonic() + STREAM_S
 
-        def heard(event: dict[str, Any]) -> None:
-            if event.get("kind") == "log":
+        def heard(event: Event) -> None:
+            if isinstance(event, LogLine):
                 if queue.full():
                     queue.get_nowait()  # drop the oldest: a client that lags wants the newest
                 queue.put_nowait(event)
 
-        tail = asyncio.ensure_future(self._parts.daemon.call("app.logs", args, token=who.token, on_event=heard))
+        tail = asyncio.ensure_future(self._parts.daemon.call(Done, "app.logs", args, token=who.token, on_event=heard))
         gone = asyncio.ensure_future(who.gone.wait())
-        line: asyncio.Future[dict[str, Any]] = asyncio.ensure_future(queue.get())
+        line: asyncio.Future[LogLine] = asyncio.ensure_future(queue.get())
         checked = time.monotonic()
         try:
             while (now := time.monotonic()) < until:
                 if now - checked >= CHECK_S:  # a token that was revoked meanwhile ends the stream
-                    await self._parts.daemon.call("whoami", token=who.token)
+                    await self._parts.daemon.call(WhoAmI, "whoami", token=who.token)
                     checked = now
                 rest = min(until - now, CHECK_S)
                 await asyncio.wait((line, tail, gone), timeout=rest, return_when=asyncio.FIRST_COMPLETED)
@@ -84,27 +87,17 @@ class Logs(AppLogsService):
             await tasks.end(tail, gone, line)
 
 
-def _waiting(queue: asyncio.Queue[dict[str, Any]]) -> list[dict[str, Any]]:
+def _waiting(queue: asyncio.Queue[LogLine]) -> list[LogLine]:
     return [queue.get_nowait() for _ in range(min(queue.qsize(), 200))]
 
 
-def _answer(app: definition.Identifier, batch: list[dict[str, Any]]) -> pb.TailLogsResponse:
+def _answer(app: definition.Identifier, batch: list[LogLine]) -> pb.TailLogsResponse:
     answer = pb.TailLogsResponse()
     found = answer.batches.logs.add(source=lines.LOG_LINE_SOURCE_LIVE)
     found.replica_id.app_id.CopyFrom(app)
     found.replica_id.name = app.name
     for event in batch:
-        whose = lines.USER if event.get("source") == "app" else lines.SYSTEM
-        line = found.structured_lines.add(message=_text(event.get("text")), originator=whose)
-        line.timestamp.FromMicroseconds(_number(event.get("time")))
+        whose = lines.USER if event.source == "app" else lines.SYSTEM
+        line = found.structured_lines.add(message=event.text, originator=whose)
+        line.timestamp.FromMicroseconds(event.time)
     return answer
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise InvalidInput("a log line without text")
-    return value
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0

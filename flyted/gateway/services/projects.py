@@ -8,6 +8,8 @@ from flyteidl2.cluster.service_connect import ClusterService
 from flyteidl2.project import project_service_pb2 as pb
 from flyteidl2.project.project_service_connect import ProjectService
 
+from flyted.contract.answers.apps import AppList
+from flyted.contract.answers.secrets import SecretList
 from flyted.contract.errors import NotFound, Unsupported
 from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, label, shown
 from flyted.gateway.caller import caller
@@ -49,13 +51,15 @@ class Projects(ProjectService):
         raise Unsupported("a project is only a name: there is nothing to change or archive")
 
     async def _domains(self) -> dict[str, set[str]]:
-        token, call = caller().token, self._parts.daemon.call
+        token, daemon = caller().token, self._parts.daemon
         found: dict[str, set[str]] = {DEFAULT_PROJECT: {DEFAULT_DOMAIN}}
-        apps = await call("app.list", {"project": "", "domain": ""}, token=token)
-        secrets = await call("secret.list", {"project": "", "domain": "", "all": True}, token=token)
-        for entry in (*apps["apps"], *secrets["secrets"]):
-            if entry["project"]:
-                found.setdefault(entry["project"], set()).add(entry["domain"])
+        apps = await daemon.call(AppList, "app.list", {"project": "", "domain": ""}, token=token)
+        secrets = await daemon.call(SecretList, "secret.list", {"project": "", "domain": "", "all": True}, token=token)
+        scopes = [(app.project, app.domain) for app in apps.apps]
+        scopes += [(secret.project, secret.domain) for secret in secrets.secrets]
+        for project, domain in scopes:
+            if project:
+                found.setdefault(project, set()).add(domain)
         return found
 
 

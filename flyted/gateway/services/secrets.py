@@ -9,8 +9,10 @@ from flyteidl2.secret import definition_pb2 as definition
 from flyteidl2.secret import payload_pb2 as pb
 from flyteidl2.secret.secret_connect import SecretService
 
+from flyted.contract.answers.secrets import SecretList, SecretStatus, Stored
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.gateway.caller import caller
+from flyted.gateway.daemon import Kind
 from flyted.gateway.idl.paging import page
 from flyted.gateway.parts import Parts
 
@@ -41,19 +43,19 @@ class Secrets(SecretService):
 
         For the value the same holds as in :meth:`create_secret`.
         """
-        await self._call("secret.get", request.id)
+        await self._call(SecretStatus, "secret.get", request.id)
         await self._put(request.id, request.secret_spec, replace=True)
         return pb.UpdateSecretResponse()
 
     async def get_secret(self, request: pb.GetSecretRequest, ctx: RequestContext) -> pb.GetSecretResponse:
         """Describe a secret, but never its value. Raise ``SecretNotFound`` if there is none."""
-        found = await self._call("secret.get", request.id)
-        return pb.GetSecretResponse(secret=_message(found["secret"], request.id.organization))
+        found = await self._call(SecretStatus, "secret.get", request.id)
+        return pb.GetSecretResponse(secret=_message(found, request.id.organization))
 
     async def list_secrets(self, request: pb.ListSecretsRequest, ctx: RequestContext) -> pb.ListSecretsResponse:
         """List the secrets of one scope, page by page. Raise :class:`InvalidInput` for a bad page token."""
         args = {"project": request.project, "domain": request.domain, "all": False}
-        found = (await self._parts.daemon.call("secret.list", args, token=caller().token))["secrets"]
+        found = (await self._parts.daemon.call(SecretList, "secret.list", args, token=caller().token)).secrets
         shown, token = page(found, request.limit, request.token, LIST_LIMIT)
         return pb.ListSecretsResponse(secrets=[_message(s, request.organization) for s in shown], token=token)
 
@@ -62,7 +64,7 @@ class Secrets(SecretService):
 
         Raise ``SecretNotFound`` if there is none.
         """
-        await self._call("secret.delete", request.id)
+        await self._call(SecretStatus, "secret.delete", request.id)
         return pb.DeleteSecretResponse()
 
     async def _put(self, name: definition.SecretIdentifier, spec: definition.SecretSpec, *, replace: bool) -> None:
@@ -75,28 +77,29 @@ class Secrets(SecretService):
         value = spec.string_value.encode() if text else spec.binary_value
         if not value:
             raise InvalidInput("a secret must not be empty: an app could not tell it from a missing one")
-        await self._call("secret.create", name, {"replace": replace, "roll": False}, value)
+        await self._call(Stored, "secret.create", name, {"replace": replace, "roll": False}, value)
 
     async def _call(
         self,
+        kind: type[Kind],
         verb: str,
         name: definition.SecretIdentifier,
         more: dict[str, Any] | None = None,
         bulk: bytes | None = None,
-    ) -> dict[str, Any]:
+    ) -> Kind:
         args = {"project": name.project, "domain": name.domain, "key": name.name, **(more or {})}
-        return await self._parts.daemon.call(verb, args, token=caller().token, bulk=bulk)
+        return await self._parts.daemon.call(kind, verb, args, token=caller().token, bulk=bulk)
 
 
-def _message(secret: dict[str, Any], organization: str) -> definition.Secret:
+def _message(secret: SecretStatus, organization: str) -> definition.Secret:
     message = definition.Secret(
         id=definition.SecretIdentifier(
-            organization=organization, project=secret["project"], domain=secret["domain"], name=secret["key"]
+            organization=organization, project=secret.project, domain=secret.domain, name=secret.key
         )
     )
     metadata = message.secret_metadata
-    metadata.created_time.FromSeconds(int(secret["created_at"]))
+    metadata.created_time.FromSeconds(int(secret.created_at))
     metadata.type = definition.SECRET_TYPE_GENERIC
     damaged, whole = definition.PARTIALLY_PRESENT, definition.FULLY_PRESENT
-    metadata.secret_status.overall_status = damaged if secret["damaged"] else whole
+    metadata.secret_status.overall_status = damaged if secret.damaged else whole
     return message

@@ -1,0 +1,55 @@
+"""What the daemon says about itself and its machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flyted.contract.answers.codec import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Answer):
+    """The answer of a verb that has nothing to tell but that it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Versions(Answer):
+    """The answer of `version`."""
+
+    version: str  # of flyted
+    protocol: int  # of the control socket
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Answer):
+    """A finding of `flytectl doctor`."""
+
+    name: str
+    ok: bool | None  # None: a warning
+    detail: str
+    hint: str = ""  # what to type
+
+
+@dataclass(frozen=True, slots=True)
+class Findings(Answer):
+    """The answer of `doctor`."""
+
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Authority(Answer):
+    """The answer of `ca.show`: the local certificate authority."""
+
+    pem: str  # its certificate, which is public
+    fingerprint: str  # SHA-256
+    names: tuple[str, ...]  # that it signs for; *.NAME are the apps' hosts
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPlace(Answer):
+    """The answer of `gateway.show`: where the flyte command and SDK find this machine."""
+
+    host: str
+    https_port: int
+    ca_file: str  # path of the CA's certificate, which every user of this machine may read
