@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -202,6 +203,7 @@ def main() -> int:
             sd.notify(f"STATUS={last_words(error)}")
             refuse(listeners, error)
             return EX_CONFIG
+        gc.freeze()  # the modules and what the store has read stay: a collection of them would hold the loop for long
         asyncio.run(daemon(listeners, *parts))
     except FlytedError as error:
         log.critical("%s (%s)", error.message, error.hint or "no hint")

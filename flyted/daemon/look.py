@@ -46,7 +46,7 @@ class Look:
         starting = {name for name, fact in units.items() if fact.active == "activating"}
         for name in (sleepers(self.store.apps()) | starting) & units.keys():
             units[name] = dataclasses.replace(units[name], status=self.units.status(name))
-        awake = [fact for fact in units.values() if fact.name.endswith(".service") and fact.active not in _AT_REST]
+        awake = [fact for fact in units.values() if fact.active not in _AT_REST and fact.name.endswith(".service")]
         running = any(fact.active == "active" for fact in awake)
         traffic = await self._traffic(awake) if running and ingress == "active" else {}
         return Facts(

@@ -7,7 +7,7 @@ when its last request has ended or the drain time is over. So neither a deploy n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -228,8 +228,10 @@ def _is_to_renew(replica: Replica, facts: Facts, draft: _Draft) -> bool:
 
 def _plan_leaving(facts: Facts, now: float, draft: _Draft) -> None:
     """Plan the replicas that run and are not wanted any more: they are drained first, then stopped."""
-    wanted = {replica for app in facts.apps if (replica := serving_replica(app)) is not None}
-    for replica in sorted(set(_running(facts.units)) - wanted - facts.candidates):
+    serving = [replica for app in facts.apps if (replica := serving_replica(app)) is not None]
+    wanted = {replica.socket for replica in serving} | {replica.service for replica in serving}
+    others = (facts.units[name] for name in facts.units.keys() - wanted)
+    for replica in sorted(set(_running(others)) - facts.candidates):
         since = facts.leaving.get(replica)
         traffic = facts.traffic.get(replica.server)
         drained = traffic is None or not traffic.busy
@@ -244,12 +246,11 @@ def _plan_leaving(facts: Facts, now: float, draft: _Draft) -> None:
             draft.servers[replica.server] = server_of(replica)
 
 
-def _running(units: Mapping[str, UnitFact]) -> Iterator[Replica]:
-    for name, fact in units.items():
-        if fact.active == "inactive" and name.endswith(".service"):
-            continue
-        replica = replica_of(name)
-        if replica is not None and fact.load != "not-found":
+def _running(units: Iterable[UnitFact]) -> Iterator[Replica]:
+    for fact in units:
+        replica = replica_of(fact.name)
+        there = fact.active != "inactive" or fact.name.endswith(".socket")
+        if replica is not None and fact.load != "not-found" and there:
             yield replica
 
 

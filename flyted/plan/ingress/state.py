@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -88,7 +88,7 @@ class Server:
         if not 1 <= self.maxconn <= MAX_MAXCONN:
             raise InvalidInput(f"server '{self.name}': maxconn must be 1 to {MAX_MAXCONN}")
 
-    @property
+    @cached_property
     def words(self) -> str:
         """What follows the server's name in HAProxy's configuration and in ``add server``."""
         # weight 0: `use-server` with a name that does not exist falls back to balancing, so to another app's server
