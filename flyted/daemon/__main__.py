@@ -8,7 +8,9 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from flyted.contract.errors import FlytedError, InvalidInput, StoreCorrupt
 from flyted.contract.status import CANNOT_START
 from flyted.contract.version import PROTOCOL, VERSION
 from flyted.daemon import settings as settings_file
-from flyted.daemon.access.ingress_tokens import IngressTokens
+from flyted.daemon.access.ingress_tokens import IngressTokens, wanted
 from flyted.daemon.access.login import Logins
 from flyted.daemon.access.tokens import Tokens
 from flyted.daemon.api.control import Control
@@ -32,10 +34,12 @@ from flyted.daemon.apps.locks import DeployLocks
 from flyted.daemon.apps.verbs import Apps
 from flyted.daemon.config import Config
 from flyted.daemon.doctor import Doctor
+from flyted.daemon.effects import Effects
 from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
 from flyted.daemon.gateway import Gateway
-from flyted.daemon.gpus.leases import Gpus
+from flyted.daemon.gpus.inventory import GpuInventory
+from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import GpuTable
 from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.images.images import Images
@@ -50,7 +54,7 @@ from flyted.daemon.secrets.handover import Handover
 from flyted.daemon.secrets.verbs import Secrets
 from flyted.daemon.settings import Settings
 from flyted.daemon.state import EX_CONFIG, STATE, new_database, opened, refuse
-from flyted.host import identity, people, rotation, sockets
+from flyted.host import identity, journal, people, rotation, sockets
 from flyted.host.clock import Clock
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
@@ -85,28 +89,31 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     longest_s = max(settings.start_timeout_s, MAX_START_S) + settings.gpu_wait_s + STOP_S
     units = Units(longest_s, KILL_S, kept=("flyted-app-*", INGRESS_UNIT))
     units.open()
-    ingress = Ingress(RUN / "admin.sock", RUN / "ingress")
+    table = TokenTable(store.database)
+    ingress = Ingress(RUN / "admin.sock", RUN / "ingress", tokens=partial(wanted, table))
     listen = choose_ingress_ports(settings, units, RUN / "ingress")
     await ensure_socket(units, listen)
     tls = Tls(vault, ingress, settings.base_domain, CA_FILE, Clock())
     config = Config(settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s)
     refused: dict[str, str] = {}
-    look = Look(units, ingress, store, config)
-    explain = Explain(store, settings.start_timeout_s, refused)
-    execute = Execute(units, ingress, store, config, explain)
-    loop = Loop(look, execute, explain, settings.base_domain)
-    gpus = Gpus(Gpu(), units, GpuTable(GpuRecords(store.database)), loop, execute.do, settings.gpu_wait_s)
-    execute.before_sleep = gpus.before_sleep
-    gpu_verbs = GpuVerbs(gpus, loop.facts)
+    machine = Effects(units, ingress, journal, Gpu(), time.time)
+    look = Look(machine, store, config)
+    explain = Explain(journal, store, settings.start_timeout_s, refused)
+    poked = asyncio.Event()
+    gpu_table = GpuTable(GpuRecords(store.database))
+    inventory = GpuInventory(machine.gpus, gpu_table, poked.set)
+    execute = Execute(machine, store, config, explain, inventory)
+    leases = GpuLeases(machine, inventory, gpu_table, execute, poked.set, settings.gpu_wait_s)
+    loop = Loop(look, execute, explain, leases, settings.base_domain, poked)
+    gpu_verbs = GpuVerbs(inventory, loop.facts)
     building = BuildSettings(environment=settings.build_environment, secrets=machine_secrets(settings.build_secrets))
-    images = Images(units, STATE / "images", building, vault.resolve, gpus.need_any)
+    images = Images(units, STATE / "images", building, vault.resolve, inventory.need_any)
     sweep = ImageSweep(units, images, store.apps, STATE / "unused-images.json")
     models = ModelVerbs(Models(store.database))
     bundles = Bundles(STATE / "bundles", store.apps)
     deploy = Deploy(
-        loop, look, execute, explain, config, store, vault, images, bundles, gpus, models, DeployLocks()
+        loop, look, execute, explain, config, store, vault, images, bundles, inventory, models, DeployLocks()
     )  # fmt: skip
-    table = TokenTable(store.database)
     watch = FileWatch(people.ETC, people.FILES)
     grants = IngressTokens(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), Clock(), watch)
     tokens = Tokens(table, store, grants)
@@ -124,15 +131,15 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         **tokens.verbs(),
         **Logins(tokens, store, settings.base_domain, lambda: config.https_port).verbs(),
     }
-    handover = Handover(store, vault, tls, gpus, images.granted, refused)
+    handover = Handover(store, vault, tls, leases, images.granted, refused)
     credentials = Credentials(listeners["credentials"], handover.answer)
     units.subscribe(loop.unit_changed)
     parts = [
-        credentials.run, loop.run, Control(listeners["control"], verbs).run, tls.keep_fresh,
-        grants.run, gpus.run,
+        credentials.run, loop.run, Control(listeners["control"], verbs).run, tls.keep_fresh, grants.run,
     ]  # fmt: skip
     if "api" in listeners:  # an operator may mask the socket: then there is no gateway
         parts.append(Control(listeners["api"], verbs, tokens.owner).run)
+    leases.resume()
     execute.sweep_starts()
     sweep.soon()
     await _run(parts, loop)

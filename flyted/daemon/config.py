@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flyted.plan.ingress.state import Listen
+from flyted.plan.units import Layout
 
 
 @dataclass(frozen=True)
 class Config:
-    """``listen``: where the ingress listens. Times are in seconds, for each start of an app."""
+    """``listen``: where the ingress listens. ``layout``: where our own files are. Times are in seconds."""
 
     base_domain: str
     listen: Listen
     nameservers: tuple[str, ...]
     start_timeout_s: int
     gpu_wait_s: int = 0
+    layout: Layout = field(default_factory=Layout)
 
     @property
     def https_port(self) -> int:

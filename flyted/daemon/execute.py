@@ -1,41 +1,50 @@
-"""Carries out actions: the only ``match`` over them, and the only file that changes the units of apps."""
+"""Carries out actions: nothing else matches on them, and nothing else changes the units of apps."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flyted.contract.errors import FlytedError, HostFailure, IngressDown, NotFound
 from flyted.contract.names import Replica
 from flyted.daemon.config import Config
+from flyted.daemon.effects import Effects
 from flyted.daemon.explain import Explain
+from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.ingress.listen import ensure_socket
 from flyted.host import starts
 from flyted.host.disk import is_folder
-from flyted.host.ingress import Ingress
 from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
-from flyted.plan.actions import Action, EngineSleep, RenewPair, Sleep, StartPair, StartService, StopPair
+from flyted.plan.actions import (
+    EngineSleep,
+    Evict,
+    FailPair,
+    KillUnit,
+    OpenDevices,
+    PairAction,
+    RenewPair,
+    Sleep,
+    StartPair,
+    StartService,
+    StopPair,
+    UnitAction,
+)
 from flyted.plan.app_folders import erase_unit, folders_of
 from flyted.plan.engines.sleep import ANSWER_S, answered, says_asleep
 from flyted.plan.facts import StoredApp
+from flyted.plan.idle import Traffic
 from flyted.plan.images.build_unit import IMAGES
 from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.ingress.state import IngressState
 from flyted.plan.reconcile import serving_replica
-from flyted.plan.units import Layout, UnitPair, app_units
-
-if TYPE_CHECKING:
-    from flyted.host.units import Units
+from flyted.plan.units import UnitPair, app_units
 
 log = logging.getLogger(__name__)
 
-LAYOUT = Layout()
 COMPARED_AT_ONCE = 10
 
 
@@ -43,17 +52,25 @@ COMPARED_AT_ONCE = 10
 class Execute:
     """The daemon's hands. They decide nothing: the loop and the verbs say what to do, and when."""
 
-    units: Units
-    ingress: Ingress
+    machine: Effects
     store: Store
     config: Config
     explain: Explain
-    before_sleep: Callable[[Replica], Awaitable[None]] | None = None
+    gpus: GpuInventory
     outdated: set[Replica] = field(default_factory=set)
     """Replicas whose units were made by another version, or with other settings: see :meth:`find_outdated`."""
 
-    async def do(self, action: Action) -> None:
-        """Carry out one action. Raises :class:`HostFailure`, and as :meth:`start_pair`."""
+    def at_once(self, action: UnitAction) -> None:
+        """Carry out an action that takes no time. Raises :class:`HostFailure` when systemd refuses it."""
+        match action:
+            case KillUnit(unit, reason):
+                log.warning("%s %s: killing its remaining processes", unit, reason)
+                self.machine.units.kill(unit)
+            case OpenDevices(unit, nodes):
+                self.machine.units.allow_devices(unit, nodes)
+
+    async def do(self, action: PairAction) -> None:
+        """Carry out an action on a pair. Raises :class:`HostFailure`, and as :meth:`start_pair`."""
         match action:
             case StartPair(replica):
                 await self.start_pair(replica)
@@ -63,32 +80,46 @@ class Execute:
                 await self._start_or_fail(replica)
             case Sleep(replica):
                 log.info("app %s goes to sleep", replica.app_id)
-                if self.before_sleep is not None:
-                    await self.before_sleep(replica)
-                await self.units.stop(replica.service)
+                await self.gpus.measure(replica.service)
+                await self.machine.units.stop(replica.service)
             case EngineSleep(replica):
                 await self._sleep_engine(replica)
-            case StopPair(replica):
+            case Evict(replica, wanted_by, seen):
+                await self._evict(replica, wanted_by, seen)
+            case StopPair(replica) | FailPair(replica):
                 await self.clear(replica)
+
+    async def _evict(self, replica: Replica, wanted_by: str, seen: Traffic) -> None:
+        """Put an app to sleep unless a request has come since it was found idle.
+
+        What goes wrong is no failure of this app, which serves on: who waits for its GPU asks again in a moment.
+        """
+        await self.gpus.measure(replica.service)
+        try:
+            now = (await self.machine.ingress.stats([replica.server])).get(replica.server)
+            if now is not None and not now.busy and (now.process, now.started) == (seen.process, seen.started):
+                log.info("stopping app %s, whose GPU goes to %s", replica.app_id, wanted_by)
+                await self.machine.units.stop(replica.service)
+        except FlytedError as error:
+            log.error("%s", error.message)  # noqa: TRY400
 
     async def _sleep_engine(self, replica: Replica) -> None:
         """Put an app's engine to sleep, by a signal to launch, which asks it: root talks to no program of an app.
 
         An app that does not say in time whether its engine sleeps is stopped.
         """
-        if self.before_sleep is not None:
-            await self.before_sleep(replica)
-        before = self.units.status(replica.service)
+        await self.gpus.measure(replica.service)
+        before = self.machine.units.status(replica.service)
         if says_asleep(before):
             return
-        done = await self.units.ask_main(
+        done = await self.machine.units.ask_main(
             replica.service, signal.SIGUSR1, lambda status: answered(before, status), ANSWER_S
         )
         if done:
-            log.info("app %s: %s", replica.app_id, self.units.status(replica.service) or "it is stopped")
+            log.info("app %s: %s", replica.app_id, self.machine.units.status(replica.service) or "it is stopped")
         else:
             log.warning("app %s did not report whether it sleeps: stopping it", replica.app_id)
-            await self.units.stop(replica.service)
+            await self.machine.units.stop(replica.service)
 
     async def start_pair(self, replica: Replica) -> None:
         """Make a replica's units; its socket listens when this returns.
@@ -97,8 +128,8 @@ class Execute:
         :class:`InvalidInput` for a revision of which this version of flyted can make no units.
         """
         pair = self._pair(replica)
-        starts.write(Path(LAYOUT.start_file(replica)), pair.start)
-        result = await self.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
+        starts.write(Path(self.config.layout.start_file(replica)), pair.start)
+        result = await self.machine.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
         if result != "done":
             key = self.store.app(replica.app_id).key
             raise HostFailure(f"the socket of app '{key}' cannot listen: {result}", hint="journalctl -n 30")
@@ -119,7 +150,7 @@ class Execute:
 
     def _is_outdated(self, replica: Replica) -> bool:
         try:
-            return starts.read(Path(LAYOUT.start_file(replica))) != self._pair(replica).start
+            return starts.read(Path(self.config.layout.start_file(replica))) != self._pair(replica).start
         except FlytedError as error:
             log.error("cannot re-create the units of app %s: %s", replica.app_id, error.message)  # noqa: TRY400
             return False
@@ -130,10 +161,10 @@ class Execute:
         The socket has to go too, even if it stays as it is: systemd makes no unit in place of one that is loaded, and
         a socket that listens keeps its service loaded (``transient_unit_from_message`` in dbus-manager.c).
         """
-        if not self.units.rests(replica.service):
+        if not self.machine.units.rests(replica.service):
             return  # a request has just come: the pair is made anew at its next sleep
         log.info("re-creating the units of app %s with the current version and settings", replica.app_id)
-        await self.units.stop(replica.socket)  # first: if flyted ends here, its next start makes the pair
+        await self.machine.units.stop(replica.socket)  # first: if flyted ends here, its next start makes the pair
         await self.start_pair(replica)
 
     def _pair(self, replica: Replica) -> UnitPair:
@@ -150,11 +181,11 @@ class Execute:
 
     def sweep_starts(self) -> None:
         """Delete the start files of units that are not there any more: flyted was killed before it could."""
-        starts.sweep(Path(LAYOUT.starts), self.units.look())
+        starts.sweep(Path(self.config.layout.starts), self.machine.units.look())
 
     async def start_service(self, replica: Replica) -> str:
         """Start the service and wait until it serves; return systemd's result of the job, ``done`` if it serves."""
-        return await self.units.start(replica.service)
+        return await self.machine.units.start(replica.service)
 
     async def _start_or_fail(self, replica: Replica) -> None:
         result = await self.start_service(replica)
@@ -163,13 +194,9 @@ class Execute:
 
     async def clear(self, replica: Replica) -> None:
         """Stop and forget both units, the socket first: nothing may start the service again."""
-        await self.units.stop(replica.socket)
-        await self.units.stop(replica.service)
-        starts.remove(Path(LAYOUT.start_file(replica)))
-
-    def kill(self, unit: str) -> None:
-        """Send SIGKILL to all that is left of a unit."""
-        self.units.kill(unit)
+        await self.machine.units.stop(replica.socket)
+        await self.machine.units.stop(replica.service)
+        starts.remove(Path(self.config.layout.start_file(replica)))
 
     async def erase(self, app: StoredApp) -> None:
         """Delete an app's state and cache. PID 1 does it: the daemon may not even look into them.
@@ -177,7 +204,7 @@ class Execute:
         Raises :class:`HostFailure` when something of them is left.
         """
         unit = f"flyted-erase-{app.key.id}.service"
-        await self.units.run_transient(unit, erase_unit(app.key.id), clean=["state", "cache"])
+        await self.machine.units.run_transient(unit, erase_unit(app.key.id), clean=["state", "cache"])
         left = [folder for folder in folders_of(app.key.id) if is_folder(folder)]
         if left:
             raise HostFailure(
@@ -195,19 +222,19 @@ class Execute:
         brings on a pass. Raises :class:`HostFailure` when the disk, HAProxy or PID 1 refuses something.
         """
         if unit != "active":
-            self.ingress.forget()
-            self.ingress.write(state, self.config.listen)
+            self.machine.ingress.forget()
+            self.machine.ingress.write(state, self.config.listen)
             if unit == "activating":  # in vain if somebody has stopped its socket
-                await ensure_socket(self.units, self.config.listen)
+                await ensure_socket(self.machine.units, self.config.listen)
             return True
         try:
-            applied = await self.ingress.apply(state, self.config.listen)
+            applied = await self.machine.ingress.apply(state, self.config.listen)
         except IngressDown as error:
             log.warning("%s", error.message)
             return False
         if applied.restart_needed:
             log.info("restarting the ingress: its rules have changed")
-            self.units.restart(INGRESS_UNIT)
+            self.machine.units.restart(INGRESS_UNIT)
         return not applied.draining
 
 

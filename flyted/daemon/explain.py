@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import EGRESS_UNIT, Replica, network_of, replica_of
-from flyted.host import journal
+from flyted.daemon.effects import Journal
+from flyted.host.journal import Entry
 from flyted.host.store import Store
 from flyted.plan.engines.failures import LINES as ENGINE_LINES
 from flyted.plan.engines.failures import engine_failure
@@ -24,18 +25,19 @@ _REASON_LINES = 120  # a traceback, and what the program prints after it
 
 @dataclass(frozen=True)
 class Explain:
-    """The journal's readers. ``start_timeout_s``: seconds that a start may take, where its app does not say.
+    """What reads the journal. ``start_timeout_s``: seconds that a start may take, where its app does not say.
 
     ``refused``: why a unit, by name, was refused a credential at its last start (secrets/handover.py).
     """
 
+    journal: Journal
     store: Store
     start_timeout_s: int
     refused: Mapping[str, str]
 
     async def last_lines(self, replica: Replica, lines: int = _FAILED_LINES) -> list[LogLine]:
         """Return the last lines of the newest run of a replica's service. Raises :class:`HostFailure`."""
-        found = await journal.read([replica.service], lines=lines, newest_run=True)
+        found = await self.journal.read([replica.service], lines=lines, newest_run=True)
         return [_line(entry) for entry in found]
 
     async def why_failed(self, replica: Replica) -> str:
@@ -53,9 +55,9 @@ class Explain:
         lines = await self.last_lines(replica, _REASON_LINES)
         if lacks_network(lines):
             units = [network_of(replica), EGRESS_UNIT]
-            return network_reason([_line(entry) for entry in await journal.read(units, lines=_FAILED_LINES)])
+            return network_reason([_line(entry) for entry in await self.journal.read(units, lines=_FAILED_LINES)])
         known = self.refused.get(replica.service, "") or await self._engine_failure(replica)
-        systemds = await journal.read([replica.service], lines=_FAILED_LINES, newest_run=True, systemd_only=True)
+        systemds = await self.journal.read([replica.service], lines=_FAILED_LINES, newest_run=True, systemd_only=True)
         revision = self.store.app(replica.app_id).revision(replica.revision)
         limit = (revision.spec.start_timeout_s if revision else 0) or self.start_timeout_s
         return reason_of(lines, limit, known, started=came_up([_line(entry) for entry in systemds]))
@@ -77,7 +79,7 @@ class Explain:
 
     async def lines(self, app_id: str, lines: int) -> list[LogLine]:
         """Return an app's last lines across its revisions, and who changed it. Raises :class:`HostFailure`."""
-        return [_line(entry) for entry in await journal.read(self._services(app_id), lines=lines, app=app_id)]
+        return [_line(entry) for entry in await self.journal.read(self._services(app_id), lines=lines, app=app_id)]
 
     async def follow(
         self, app_id: str, lines: int, changed: Callable[[], Awaitable[None]]
@@ -86,7 +88,7 @@ class Explain:
 
         ``changed()`` returns when there may be another revision. Raises :class:`HostFailure`.
         """
-        found = journal.follow(lambda: self._services(app_id), changed, lines=lines, app=app_id)
+        found = self.journal.follow(lambda: self._services(app_id), changed, lines=lines, app=app_id)
         async with contextlib.aclosing(found) as entries:
             async for entry in entries:
                 yield _line(entry)
@@ -96,6 +98,6 @@ class Explain:
         return [Replica(app_id, revision.number).service for app in found for revision in app.revisions]
 
 
-def _line(entry: journal.Entry) -> LogLine:
+def _line(entry: Entry) -> LogLine:
     replica = replica_of(entry.unit)
     return LogLine(entry.time_us, replica.revision if replica else 0, entry.source, entry.text)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from flyted.contract.errors import IngressDown
 from flyted.contract.names import Replica, replica_of
 from flyted.daemon.config import Config
-from flyted.host.ingress import Ingress
+from flyted.daemon.effects import Effects
 from flyted.host.store import Store
 from flyted.plan.engines.sleep import sleepers
 from flyted.plan.facts import Facts, UnitFact
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.ports import INGRESS_UNIT
-
-if TYPE_CHECKING:
-    from flyted.host.units import Units
 
 _AT_REST = ("inactive", "failed")
 
@@ -27,8 +23,7 @@ _AT_REST = ("inactive", "failed")
 class Look:
     """The daemon's eyes: each pass of the loop, and each answer that describes apps, begins with :meth:`facts`."""
 
-    units: Units
-    ingress: Ingress
+    machine: Effects
     store: Store
     config: Config
 
@@ -38,14 +33,14 @@ class Look:
         There are counters of apps that do not rest, none while HAProxy is down or no app runs. Raises
         :class:`HostFailure` when systemd does not answer.
         """
-        units = self.units.look()
+        units = self.machine.units.look()
         unit = units.pop(INGRESS_UNIT, None)
         ingress = unit.active if unit is not None else ""
         if app_id:
             units = {name: fact for name, fact in units.items() if _is_of(name, app_id)}
         starting = {name for name, fact in units.items() if fact.active == "activating"}
         for name in (sleepers(self.store.apps()) | starting) & units.keys():
-            units[name] = dataclasses.replace(units[name], status=self.units.status(name))
+            units[name] = dataclasses.replace(units[name], status=self.machine.units.status(name))
         awake = [fact for fact in units.values() if fact.active not in _AT_REST and fact.name.endswith(".service")]
         running = any(fact.active == "active" for fact in awake)
         traffic = await self._traffic(awake) if running and ingress == "active" else {}
@@ -60,25 +55,27 @@ class Look:
 
     async def _traffic(self, services: Iterable[UnitFact]) -> Mapping[str, Traffic]:
         try:
-            return await self.ingress.stats([r.server for s in services if (r := replica_of(s.name)) is not None])
+            return await self.machine.ingress.stats(
+                [r.server for s in services if (r := replica_of(s.name)) is not None]
+            )
         except IngressDown:
             return {}
 
     def has_units(self, app_id: str) -> bool:
         """Report whether systemd knows a unit of an app."""
-        return any(_is_of(name, app_id) for name in self.units.look())
+        return any(_is_of(name, app_id) for name in self.machine.units.look())
 
     def status(self, replica: Replica) -> str:
         """Return what a replica's service says of itself; "" when it says nothing, or is not there."""
-        return self.units.status(replica.service)
+        return self.machine.units.status(replica.service)
 
     def statuses(self, replica: Replica) -> AsyncGenerator[str]:
         """Yield what a replica's service says of itself, as of now and at each change; never end by itself."""
-        return self.units.statuses(replica.service)
+        return self.machine.units.statuses(replica.service)
 
     def ingress_unit(self) -> UnitFact | None:
         """Return the ingress's unit; ``None`` when systemd has not loaded it."""
-        return next(iter(self.units.list([INGRESS_UNIT])), None)
+        return next(iter(self.machine.units.list([INGRESS_UNIT])), None)
 
     def heard(self, unit: str) -> bool:
         """Report whether the change of ``unit`` can change what is to be done; "" stands for any unit.
@@ -86,7 +83,7 @@ class Look:
         After a change of the ingress's unit, what HAProxy has is asked for anew.
         """
         if unit in ("", INGRESS_UNIT):
-            self.ingress.forget()
+            self.machine.ingress.forget()
             return True
         return replica_of(unit) is not None
 

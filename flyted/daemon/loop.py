@@ -13,47 +13,60 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from flyted.contract.errors import FlytedError
 from flyted.contract.names import Replica
 from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
+from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.look import Look
-from flyted.plan.actions import Action, StartPair
+from flyted.plan.actions import FailPair, KillUnit, OpenDevices, PairAction, StartPair
 from flyted.plan.facts import Facts, Failure
-from flyted.plan.gpus.facts import GpuFacts
-from flyted.plan.idle import Clock, idle_s
-from flyted.plan.overdue import ending
+from flyted.plan.gpus.queue import LOOK_S
+from flyted.plan.idle import Clock
 from flyted.plan.reconcile import Plan, reconcile, serving_replica
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 5.0  # after a pass that failed: systemd or HAProxy refused something
+T = TypeVar("T")
 _BACKOFF_S = (2.0, 10.0, 60.0, 300.0)  # after the first failure in a row, the second, …
 
 
-class Loop:
-    """One pass at a time. Everything else asks for a pass and waits for it."""
+@dataclass(frozen=True)
+class Pass:
+    """What a pass saw and decided. ``news``: unit → what its start is told about GPUs, for people."""
 
-    def __init__(self, look: Look, execute: Execute, explain: Explain, base_domain: str) -> None:
+    facts: Facts
+    plan: Plan
+    news: Mapping[str, str]
+
+
+class Loop:
+    """One pass at a time. Everything else asks for a pass and waits for it. ``poked``: set by all who ask for one."""
+
+    def __init__(
+        self, look: Look, execute: Execute, explain: Explain, gpus: GpuLeases, base_domain: str, poked: asyncio.Event
+    ) -> None:
         self._look = look
         self._execute = execute
         self._explain = explain
+        self._gpus = gpus
         self._base_domain = base_domain
-        self._poked = asyncio.Event()
+        self._poked = poked
+        self._listeners: list[Callable[[Pass], None]] = []
         self._look_at: float | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._tasks: dict[Replica, asyncio.Task[None]] = {}
         self._clocks: dict[str, Clock] = {}
         self._leaving: dict[Replica, float] = {}
-        self._ending: dict[str, float] = {}
+        self._ending: Mapping[str, float] = {}
         self._up: set[Replica] = set()  # pairs seen up: one whose socket is gone without our doing has failed
         self.failures: dict[Replica, Failure] = {}
         self.candidates: set[Replica] = set()
-        self.gpu_facts: Callable[[], GpuFacts] = GpuFacts
-        self.on_pass: Callable[[Facts], None] = lambda _facts: None  # called with the facts of each pass
 
     def poke(self) -> None:
         """Ask for a pass soon."""
@@ -92,6 +105,21 @@ class Loop:
         self._waiting.append(done)
         await done
 
+    async def heard(self, about: Callable[[Pass], T | None]) -> AsyncGenerator[T]:
+        """Yield what ``about`` returns of each pass, unless it is ``None``, as soon as it is decided; never end."""
+        found: asyncio.Queue[T] = asyncio.Queue()
+
+        def listen(done: Pass) -> None:
+            if (said := about(done)) is not None:
+                found.put_nowait(said)
+
+        self._listeners.append(listen)
+        try:
+            while True:
+                yield await found.get()
+        finally:
+            self._listeners.remove(listen)
+
     async def run(self) -> None:
         """Run passes for ever."""
         while True:
@@ -102,7 +130,7 @@ class Loop:
                 await self.one_pass()
             except FlytedError as error:
                 log.error("%s", error.message)  # noqa: TRY400  the message says it; a traceback would not help
-                self._look_at = _now() + RETRY_S
+                self._look_at = _now() + (LOOK_S if self._gpus.asked else RETRY_S)
                 for future in filter(_open, waiting):
                     future.set_exception(error)
             else:
@@ -124,6 +152,8 @@ class Loop:
 
         Raises :class:`HostFailure` when systemd does not answer.
         """
+        # before the units: what is known of GPUs is not newer, and work that ends meanwhile does not show in them yet
+        gpu, busy = self._gpus.facts(), frozenset(self._tasks)
         seen = await self._look.facts(app_id)
         return dataclasses.replace(
             seen,
@@ -131,8 +161,9 @@ class Loop:
             leaving=dict(self._leaving),
             failures=dict(self.failures),
             outdated=frozenset(self._execute.outdated),
-            busy=frozenset(self._tasks),
-            gpu=self.gpu_facts(),
+            busy=busy | self._tasks.keys(),
+            ending=self._ending,
+            gpu=gpu,
         )
 
     async def one_pass(self) -> None:
@@ -140,31 +171,36 @@ class Loop:
         # _learn and reconcile must see the same facts: with a look each, a pair that fails between the two looks would
         # be made anew at once, as if it had never been there: its failure is not recorded, and it does not back off
         facts = await self.facts()
-        self.on_pass(facts)
-        await self._learn(facts)
+        self._learn(facts)
         facts = dataclasses.replace(facts, failures=dict(self.failures), busy=facts.busy | self._tasks.keys())
         now = _now()
         plan = reconcile(facts, self._clocks, self._base_domain, now)
         self._leaving = {replica: self._leaving.get(replica, now) for replica in plan.leaving}
         self._clocks = dict(plan.clocks)
+        self._ending = plan.ending
         self._look_at = plan.look_at
-        self._kill_overdue(facts, now)
+        done = Pass(facts, plan, self._gpus.carry_out(facts, plan.gpu))
+        for listener in self._listeners:
+            listener(done)
+        self._do_at_once(plan)
         await self._start_pairs(plan)
         ingress_up = await self._execute.apply_ingress(plan.ingress, facts.ingress)
         for action in plan.actions:
-            if not isinstance(action, StartPair):
+            if not isinstance(action, (StartPair, FailPair, KillUnit, OpenDevices)):
                 self._beside(action)
         if not ingress_up:
             self._look_at = min(self._look_at or now + RETRY_S, now + RETRY_S)
 
-    def _kill_overdue(self, facts: Facts, now: float) -> None:
-        found = ending(facts.units, self._ending, now)
-        self._ending = found.since
-        for unit in found.kill:
-            log.warning("%s does not stop: killing it", unit)
-            self._execute.kill(unit)
-        if found.look_at is not None:
-            self._look_at = min(self._look_at or found.look_at, found.look_at)
+    def _do_at_once(self, plan: Plan) -> None:
+        """Kill, and begin to take down pairs that cannot run: nothing has been awaited since the plan was made."""
+        for action in plan.actions:
+            match action:
+                case KillUnit() | OpenDevices():
+                    self._execute.at_once(action)
+                case FailPair(replica, reason):
+                    self._up.discard(replica)
+                    self._failed(replica, reason)
+                    self._beside(action)
 
     async def _start_pairs(self, plan: Plan) -> None:
         """Start pairs, before the ingress sends requests to them. One that fails backs off; the others go on."""
@@ -178,16 +214,17 @@ class Loop:
                 self._failed(action.replica, error.message)
                 self.poke()
 
-    def _beside(self, action: Action) -> None:
+    def _beside(self, action: PairAction) -> None:
         if action.replica not in self._tasks:  # else other work began since the look: its end asks for a pass
             self._begin(action.replica, self._do(action))
 
-    async def _do(self, action: Action) -> None:
+    async def _do(self, action: PairAction) -> None:
         try:
             await self._execute.do(action)
         except FlytedError as error:
             log.error("%s", error.message)  # noqa: TRY400
-            self._failed(action.replica, error.message)
+            if not isinstance(action, FailPair):  # which has failed already
+                self._failed(action.replica, error.message)
 
     def _begin(self, replica: Replica, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin work on a pair on which no other work runs; its end, of whatever kind, asks for a pass."""
@@ -213,57 +250,36 @@ class Loop:
         await self.at_rest(replica)
         await self._begin(replica, work())
 
-    async def _learn(self, facts: Facts) -> None:
-        """Record which pairs are up; for each that was up and is gone without our doing, find out why, once."""
+    def _learn(self, facts: Facts) -> None:
+        """Record which pairs are up; begin to take down each that was up and is gone without our doing."""
         wanted = {r for app in facts.apps if (r := serving_replica(app)) is not None}
         for replica in list(self._up - wanted):
             self._up.discard(replica)
         for replica in list(self.failures):
             if replica not in wanted:
                 del self.failures[replica]
-        for replica in wanted - facts.busy:
+        for replica in wanted - facts.busy - self._tasks.keys():
             socket, service = facts.units.get(replica.socket), facts.units.get(replica.service)
             if socket is not None and socket.active == "active":
                 self._up.add(replica)
                 if service is not None and service.active == "active":
                     self.failures.pop(replica, None)
             elif replica in self._up:
-                await self._fell(replica)
+                self._up.discard(replica)
+                self._begin(replica, self._fell(replica))
 
     async def _fell(self, replica: Replica) -> None:
-        """Take down what is left of a pair that failed by itself; it is tried again later."""
-        reason = await self._explain.why_failed(replica)
-        if replica in self._tasks:
-            return  # other work on it has begun: the pass after that looks again
-        self._up.discard(replica)
-        log.warning("app %s failed: %s", replica.app_id, reason)
-        self._failed(replica, reason)
-        await self._begin(replica, self._execute.clear(replica))
+        """Say why a pair failed by itself, and take down what is left of it; it is tried again later.
 
-    def idle(self, facts: Facts) -> dict[Replica, float]:
-        """Return the seconds for which each running app that may sleep has been idle; busy ones are left out."""
-        now, found = _now(), {}
-        for app in facts.apps:
-            replica = serving_replica(app)
-            clock = self._clocks.get(replica.server) if replica else None
-            traffic = facts.traffic.get(replica.server) if replica else None
-            if replica is None or clock is None or traffic is None or replica in facts.busy:
-                continue
-            seconds = idle_s(clock, traffic, now)
-            if seconds is not None:
-                found[replica] = seconds
-        return found
-
-    async def give_up(self, replica: Replica, reason: str) -> None:
-        """Take down a pair that cannot run now: the ingress answers 503 for it, and it is tried again later.
-
-        A candidate is left alone: its deploy tells its own client, and clears up.
+        This is beside the pass: the journal may take seconds, and other apps do not wait for it.
         """
-        if replica in self.candidates:
-            return
-        self._up.discard(replica)
-        self._failed(replica, reason)
-        await self.exclusively(replica, lambda: self._execute.clear(replica))
+        try:
+            reason = await self._explain.why_failed(replica)
+            log.warning("app %s failed: %s", replica.app_id, reason)
+            self._failed(replica, reason)
+            await self._execute.clear(replica)
+        except FlytedError as error:
+            log.error("%s", error.message)  # noqa: TRY400
 
     def _failed(self, replica: Replica, reason: str) -> None:
         before = self.failures.get(replica)

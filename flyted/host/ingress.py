@@ -39,6 +39,7 @@ class Ingress:
     """One HAProxy. ``places``: the paths that it uses itself. ``admin``: the admin socket's path for flyted.
 
     ``files``: the folder of HAProxy's files. ``timeout_s``: seconds that HAProxy may take for the answer to a command.
+    ``tokens()`` returns the table of tokens, key → value, as it should be now (daemon/access/grants.py).
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Ingress:
         *,
         places: ingress_config.HaproxyPaths = ingress_config.STANDARD,
         timeout_s: float = 5.0,
+        tokens: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._admin, self._files, self._timeout = admin, files, timeout_s
         self._places = replace(places, files=str(files))
@@ -56,8 +58,7 @@ class Ingress:
         self._forgotten = 0
         self._process = ""
         self._ids: dict[str, str] = {}  # HAProxy's number of each server that is known to it; "" for one that is not
-        self.tokens: Callable[[], Mapping[str, str]] = dict
-        """A function that returns the table of tokens, key → value, as it should be now (``daemon/access``)."""
+        self.tokens = tokens
 
     def write(self, wanted: ingress.IngressState, listen: ingress.Listen) -> None:
         """Write the files that are not as wanted, each atomically: HAProxy serves them when it starts next.

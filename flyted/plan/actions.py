@@ -1,6 +1,6 @@
 """The actions that the planner may ask for: the whole list of what the root daemon does to apps by itself. Pure.
 
-``daemon/execute.py`` holds the only ``match`` over it.
+``daemon/execute.py`` carries them out, and nothing else does.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flyted.contract.names import Replica
+from flyted.plan.idle import Traffic
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,53 @@ class EngineSleep:
 
 
 @dataclass(frozen=True)
+class Evict:
+    """Put an idle app to sleep because another needs its GPU, unless a request has come since.
+
+    ``wanted_by``: the unit that waits for the GPU. ``seen``: the app's counters when it was found idle.
+    """
+
+    replica: Replica
+    wanted_by: str
+    seen: Traffic
+
+
+@dataclass(frozen=True)
 class StopPair:
     """Stop and forget both units of a replica that no request can reach any more."""
 
     replica: Replica
 
 
-Action = StartPair | RenewPair | StartService | Sleep | EngineSleep | StopPair
+@dataclass(frozen=True)
+class FailPair:
+    """Stop and forget both units of a replica that cannot run now; it is tried again later. ``reason``: for people."""
+
+    replica: Replica
+    reason: str
+
+
+@dataclass(frozen=True)
+class KillUnit:
+    """Send SIGKILL to all processes that are left of a unit, whatever else is done to it.
+
+    ``reason``: for people, what it did: "does not stop".
+    """
+
+    unit: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class OpenDevices:
+    """Open exactly these device nodes (path, and "r", "w" or "rw") to the processes of a unit that start from now."""
+
+    unit: str
+    nodes: tuple[tuple[str, str], ...]
+
+
+PairAction = StartPair | RenewPair | StartService | Sleep | EngineSleep | Evict | StopPair | FailPair
+"""The actions that take time: one at a time on a pair."""
+UnitAction = KillUnit | OpenDevices
+"""The actions that are done at once."""
+Action = PairAction | UnitAction

@@ -157,6 +157,7 @@ class Facts:
     failures: Mapping[Replica, Failure] = field(default_factory=dict)
     outdated: frozenset[Replica] = frozenset()  # their units differ from those that would be made now
     busy: frozenset[Replica] = frozenset()  # an action on them is under way: the plan has none for them
+    ending: Mapping[str, float] = field(default_factory=dict)  # services that stop → since when; see overdue.py
     gpu: GpuFacts = field(default_factory=GpuFacts)
     start_s: float = 300.0  # seconds that a start may take
     gpu_wait_s: float = 120.0  # seconds that it may wait for its GPUs before that

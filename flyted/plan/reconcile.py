@@ -1,6 +1,7 @@
 """Compares the wanted apps with what runs: what to do now, what the ingress shall serve, when to look again. Pure.
 
-The order matters, and the caller must keep it: pairs start, then the ingress changes, then the rest is done. A replica
+The order matters, and the caller must keep it: starts that wait for GPUs get their answers and units are killed, then
+pairs start, then the ingress changes, then the rest is done. A replica
 is stopped only in a pass after the one that took it out of the ingress (it is then in ``facts.leaving``), and only
 when its last request has ended or the drain time is over. So neither a deploy nor a stop drops a request.
 """
@@ -13,12 +14,14 @@ from functools import lru_cache
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica, host_of, replica_of
-from flyted.plan.actions import Action, RenewPair, StartPair, StartService, StopPair
+from flyted.plan.actions import Action, Evict, KillUnit, PairAction, RenewPair, StartPair, StartService, StopPair
 from flyted.plan.engines.sleep import SLEEP_AND_WAKE_S, asleep, idle_step
 from flyted.plan.facts import Facts, StoredApp, UnitFact
+from flyted.plan.gpus.queue import GpuPlan, plan_gpus
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
 from flyted.plan.ingress.paths import keys
 from flyted.plan.ingress.state import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavailable, unavailable
+from flyted.plan.overdue import ending
 from flyted.plan.units import STOP_S, socket_path
 
 RENEWALS = 4
@@ -32,18 +35,24 @@ _AT_REST = ("inactive", "failed")
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of one pass. ``look_at``: the next moment at which time alone changes it; ``None``: never."""
+    """The plan of one pass. ``look_at``: the next moment at which time alone changes it; ``None``: never.
+
+    ``gpu``: the answers for starts that wait for GPUs, and which leases are over. ``clocks`` and ``ending``: what the
+    next pass has to know of this one.
+    """
 
     actions: tuple[Action, ...]
     ingress: IngressState
     leaving: frozenset[Replica]
     clocks: Mapping[str, Clock]
+    ending: Mapping[str, float]
+    gpu: GpuPlan
     look_at: float | None
 
 
 @dataclass
 class _Draft:
-    actions: list[Action] = field(default_factory=list)
+    actions: list[PairAction] = field(default_factory=list)
     servers: dict[str, Server] = field(default_factory=dict)
     hosts: dict[str, str] = field(default_factory=dict)
     timeouts_ms: dict[str, int] = field(default_factory=dict)
@@ -53,6 +62,7 @@ class _Draft:
     open_paths: dict[str, str] = field(default_factory=dict)
     leaving: set[Replica] = field(default_factory=set)
     resting: set[Replica] = field(default_factory=set)  # put to sleep or renewed in this pass, after the ingress
+    idle: dict[Replica, float] = field(default_factory=dict)  # replicas that may sleep → seconds without a request
     clocks: dict[str, Clock] = field(default_factory=dict)
     looks: list[float] = field(default_factory=list)
 
@@ -70,17 +80,23 @@ def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: 
     draft = _Draft()
     for app in facts.apps:
         _plan_app(app, facts, clocks, base_domain, now, draft)
+    gpu = _plan_gpus(facts, now, draft)
     _plan_leaving(facts, now, draft)
+    stopping = ending(facts.units, facts.ending, now)
+    kill = (*gpu.kill, *(KillUnit(unit, "does not stop") for unit in stopping.kill))
+    looks = (*draft.looks, gpu.look_at, stopping.look_at)
     ingress = IngressState(
         servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable,
         guarded=draft.guarded, fenced=draft.fenced, open_paths=draft.open_paths,
     )  # fmt: skip
     return Plan(
-        actions=tuple(draft.actions),
+        actions=(*kill, *draft.actions),
         ingress=ingress,
         leaving=frozenset(draft.leaving),
         clocks=draft.clocks,
-        look_at=min(draft.looks, default=None),
+        ending=stopping.since,
+        gpu=gpu,
+        look_at=min((at for at in looks if at is not None), default=None),
     )
 
 
@@ -149,6 +165,20 @@ def _plan_awake(
         draft.timeouts_ms[replica.server] = patience_ms(revision.spec, facts, waits=waits)
 
 
+def _plan_gpus(facts: Facts, now: float, draft: _Draft) -> GpuPlan:
+    """Plan the leases of GPUs: idle apps sleep for those who wait; who got none, or lost it, is stopped."""
+    plan = plan_gpus(facts, draft.idle, now)
+    evict = {replica: unit for replica, unit in plan.evict.items() if replica not in draft.resting}
+    draft.actions += (Evict(replica, unit, facts.traffic[replica.server]) for replica, unit in evict.items())
+    for app in facts.apps if evict else ():
+        if app.replica in evict and app.current is not None:  # who comes now waits until it has started again
+            draft.timeouts_ms[app.replica.server] = patience_ms(app.current.spec, facts, waits=True)
+    failed = {action.replica for action in plan.failed}
+    draft.actions = [action for action in draft.actions if action.replica not in failed]
+    draft.actions += plan.failed
+    return plan
+
+
 def _cannot_serve(app: StoredApp) -> str:
     """Return what visitors are told of an app that failed.
 
@@ -203,6 +233,8 @@ def _plan_service(
         draft.looks.append(now + spec.scaledown_after_s)
         return
     clock = look(clock, traffic, now)
+    if not clock.busy:
+        draft.idle[replica] = now - clock.since
     if asleep(service):
         draft.clocks[replica.server] = clock  # for apps that wait for its GPU; no look: its unit reports when it wakes
         return

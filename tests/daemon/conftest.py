@@ -12,9 +12,9 @@ from tests.daemon.token_harness import BothSockets, Box
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+def machine(tmp_path: Path) -> Iterator[Machine]:
     """A machine without apps."""
-    found = Machine(tmp_path, monkeypatch)
+    found = Machine(tmp_path)
     yield found
     found.store.close()
 

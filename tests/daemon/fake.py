@@ -10,33 +10,37 @@ import asyncio
 import contextlib
 import fnmatch
 import selectors
+import signal
+import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import pytest
-
+from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica, replica_of
-from flyted.daemon import execute as execute_module
 from flyted.daemon.config import Config
+from flyted.daemon.effects import Effects
 from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
+from flyted.daemon.gpus.inventory import GpuInventory
+from flyted.daemon.gpus.leases import GpuLeases
+from flyted.daemon.gpus.table import GpuTable
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
-from flyted.host import journal
-from flyted.host.ingress import Applied, Ingress
+from flyted.host.gpu_records import GpuRecords
+from flyted.host.ingress import Applied
+from flyted.host.journal import Entry
 from flyted.host.kept_units import KeptUnits
 from flyted.host.store import Store
-from flyted.plan.facts import ImageFact, UnitFact
+from flyted.launch.words import ASLEEP
+from flyted.plan.facts import ImageFact, UnitEnd, UnitFact
+from flyted.plan.gpus.facts import Inventory
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress.ports import INGRESS_UNIT
+from flyted.plan.ingress.ports import INGRESS_UNIT, listeners
 from flyted.plan.ingress.state import IngressState, Listen
 from flyted.plan.units import Layout
 from tests.values import DOMAIN, spec
-
-if TYPE_CHECKING:
-    from flyted.host.units import Units
 
 T = TypeVar("T")
 REAL_WAIT_S = 5.0
@@ -96,6 +100,8 @@ class Systemd:
         self.listed: list[list[str]] = []
         """The patterns of each list of units that it was asked for."""
         self.asked: Counter[str] = Counter()
+        self.devices: dict[str, list[str]] = {}
+        """The device nodes that are open, by unit."""
         self.at_once: Counter[Replica] = Counter()
         """The most calls that ever worked on one pair at the same time."""
         self._working: Counter[Replica] = Counter()
@@ -155,9 +161,37 @@ class Systemd:
         """As host.units."""
         self.gone(name)
 
+    def allow_devices(self, name: str, nodes: Sequence[tuple[str, str]]) -> None:
+        """As host.units."""
+        self.devices[name] = [path for path, _rights in nodes]
+
     def restart(self, _name: str) -> None:
         """As host.units."""
         self.asked["restart"] += 1
+
+    def begin(self, name: str) -> None:
+        """As host.units."""
+        self.set(name, "active")
+
+    def listening(self, _name: str) -> tuple[str, ...]:
+        """As host.units."""
+        return listeners(Listen())
+
+    async def start_socket(self, name: str, _wanted: Mapping[str, Any]) -> str:
+        """As host.units."""
+        self.set(name, "active")
+        return "done"
+
+    async def ask_main(
+        self, name: str, _number: signal.Signals, _answered: Callable[[str], bool], _wait_s: float
+    ) -> bool:
+        """As host.units: the engine goes to sleep at once."""
+        self.set(name, "active", ASLEEP)
+        return True
+
+    async def run_transient(self, *_words: Any, **_options: Any) -> UnitEnd:
+        """As host.units: a unit that does nothing."""
+        return UnitEnd("success", 0)
 
     async def start_pair(self, socket: str, _ours: Mapping[str, Any], service: str, _its: Mapping[str, Any]) -> str:
         """As host.units."""
@@ -201,12 +235,16 @@ class Systemd:
 
 
 class HAProxy:
-    """What the daemon's ``host.ingress.Ingress`` shows of the ingress; ``took_s`` is for each :meth:`apply`."""
+    """What the daemon's ``host.ingress.Ingress`` shows of the ingress.
+
+    ``took_s`` is for each :meth:`apply`, ``stats_s`` for each :meth:`stats`.
+    """
 
     def __init__(self) -> None:
         self.traffic: dict[str, Traffic] = {}
         self.state: IngressState | None = None
         self.took_s = 0.0
+        self.stats_s = 0.0
         self.asked: Counter[str] = Counter()
         self.counted: list[list[str]] = []
         """The servers of each question for counters."""
@@ -230,29 +268,73 @@ class HAProxy:
         """As host.ingress."""
         self.asked["stats"] += 1
         self.counted.append(sorted(servers))
+        await asyncio.sleep(self.stats_s)
         return {name: traffic for name, traffic in self.traffic.items() if name in servers}
+
+
+class Gpus:
+    """What the daemon's ``host.gpu.Gpu`` shows of GPUs; ``took_s`` is for each look at them."""
+
+    def __init__(self) -> None:
+        self.now: Callable[[], Inventory] = lambda: Inventory(reason="no driver")
+        self.took_s = 0.0
+        self.asked = 0
+        self.on_xid: Callable[[str, int], None] | None = None
+        """What hears of errors; ``None`` while nobody listens."""
+
+    async def inventory(self) -> Inventory:
+        """As host.gpu."""
+        self.asked += 1
+        await asyncio.sleep(self.took_s)
+        return self.now()
+
+    async def watch(self, on_xid: Callable[[str, int], None]) -> None:
+        """As host.gpu."""
+        self.on_xid = on_xid
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.on_xid = None
+
+
+class Journal:
+    """What the daemon's ``host.journal`` shows of the journal, which is empty; ``took_s`` is for each :meth:`read`."""
+
+    def __init__(self) -> None:
+        self.took_s = 0.0
+        self.error: HostFailure | None = None
+
+    async def read(self, _units: Sequence[str], /, **_options: Any) -> list[Entry]:
+        """As host.journal."""
+        await asyncio.sleep(self.took_s)
+        if self.error is not None:
+            raise self.error
+        return []
+
+    async def follow(self, *_words: Any, **_options: Any) -> AsyncGenerator[Entry, None]:
+        """As host.journal."""
+        await asyncio.Event().wait()
+        yield  # type: ignore[misc]
 
 
 class Machine:
     """The parts, wired as in ``daemon/__main__.py``."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(execute_module, "LAYOUT", Layout(run=str(folder)))
-        monkeypatch.setattr(journal, "read", self._journal)
-        self.journal_s = 0.0
+    def __init__(self, folder: Path) -> None:
         self.systemd, self.haproxy, self.store = Systemd(), HAProxy(), Store(folder / "flyted.db")
         self.store.database._db.execute("PRAGMA synchronous = OFF")
-        systemd, haproxy, store = cast("Units", self.systemd), cast("Ingress", self.haproxy), self.store
-        self.config = Config(DOMAIN, Listen(), (), 300)
-        self.look = Look(systemd, haproxy, store, self.config)
-        self.explain = Explain(store, 300, {})
-        self.execute = Execute(systemd, haproxy, store, self.config, self.explain)
-        self.loop = Loop(self.look, self.execute, self.explain, DOMAIN)
+        self.journal, self.gpu, store = Journal(), Gpus(), self.store
+        effects = Effects(self.systemd, self.haproxy, self.journal, self.gpu, time.time)
+        self.config = Config(DOMAIN, Listen(), (), 300, layout=Layout(run=str(folder)))
+        self.look = Look(effects, store, self.config)
+        self.explain = Explain(self.journal, store, 300, {})
+        poked = asyncio.Event()
+        self.table = GpuTable(GpuRecords(store.database))
+        self.inventory = GpuInventory(self.gpu, self.table, poked.set)
+        self.execute = Execute(effects, store, self.config, self.explain, self.inventory)
+        self.leases = GpuLeases(effects, self.inventory, self.table, self.execute, poked.set, 60)
+        self.loop = Loop(self.look, self.execute, self.explain, self.leases, DOMAIN, poked)
         self.systemd.subscribe(self.loop.unit_changed)
-
-    async def _journal(self, *_words: Any, **_options: Any) -> list[Any]:
-        await asyncio.sleep(self.journal_s)
-        return []
 
     def deployed(self, name: str, **changes: Any) -> Replica:
         """An app that serves, as the store has it after a deploy."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
-from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +20,7 @@ from flyted.daemon.apps import verbs as apps_module
 from flyted.daemon.apps.locks import DeployLocks
 from flyted.daemon.apps.status import app_status
 from flyted.daemon.apps.verbs import Apps
-from flyted.host import journal, people
+from flyted.host import people
 from flyted.plan.crowd import FOLLOWED
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.idle import Traffic
@@ -131,12 +130,6 @@ def test_followed_logs_are_few_and_shared(machine: Machine, monkeypatch: pytest.
     """Each takes something of which root has little. Who follows none may follow one; root may always."""
     machine.deployed("a")
     handlers = verbs(machine)
-
-    async def follow(*_words: Any, **_options: Any) -> AsyncGenerator[Any, None]:
-        await asyncio.Event().wait()
-        yield
-
-    monkeypatch.setattr(journal, "follow", follow)
     monkeypatch.setattr(people, "is_account", lambda uid: uid < SUBORDINATE)
 
     async def story() -> None:

@@ -16,9 +16,9 @@ APPS = 20
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+def machine(tmp_path: Path) -> Iterator[Machine]:
     """A machine with many apps that sleep."""
-    found = Machine(tmp_path, monkeypatch)
+    found = Machine(tmp_path)
     for number in range(APPS):
         replica = found.deployed(f"a{number}")
         found.systemd.set(replica.socket, "active")

@@ -16,13 +16,8 @@ from flyted.contract.names import AppKey, Replica
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.apps.locks import DeployLocks
-from flyted.daemon.gpus.leases import Gpus
-from flyted.daemon.gpus.table import GpuTable
 from flyted.daemon.images.images import Images
 from flyted.daemon.models import ModelVerbs
-from flyted.host import journal
-from flyted.host.gpu import Gpu
-from flyted.host.gpu_records import GpuRecords
 from flyted.host.models import Models
 from flyted.plan.images.build_unit import BuildSettings
 from tests.daemon.fake import Machine, beside
@@ -42,12 +37,11 @@ class Deploys:
         (self.python / "bin/python").touch()
         nothing: Any = None
         systemd: Any = machine.systemd
-        table = GpuTable(GpuRecords(self.store.database))
-        gpus = Gpus(Gpu(folder / "none"), systemd, table, machine.loop, machine.execute.do, 60)
         images = Images(systemd, folder / "images", BuildSettings(), nothing, nothing)
         self.deploy = Deploy(
             machine.loop, machine.look, machine.execute, machine.explain, machine.config, self.store, nothing, images,
-            Bundles(folder, self.store.apps), gpus, ModelVerbs(Models(self.store.database)), DeployLocks(),
+            Bundles(folder, self.store.apps), machine.inventory, ModelVerbs(Models(self.store.database)),
+            DeployLocks(),
         )  # fmt: skip
         self.at: Callable[[], None] = lambda: None
 
@@ -73,16 +67,16 @@ class Deploys:
 
 
 @pytest.fixture
-def deploys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploys]:
+def deploys(tmp_path: Path) -> Iterator[Deploys]:
     """An app serves."""
-    machine = Machine(tmp_path, monkeypatch)
+    machine = Machine(tmp_path)
     machine.runs(machine.deployed("a"))
     yield Deploys(machine, tmp_path)
     machine.store.close()
 
 
 def fails(deploys: Deploys) -> BaseException:
-    """Why the deploy of a second revision fails, as its client hears it; the engine has settled since."""
+    """Why the deploy of a second revision fails, as its client hears it; the loop has settled since."""
     caught: list[BaseException] = []
 
     async def story() -> None:
@@ -133,15 +127,9 @@ def test_units_that_systemd_does_not_take_down_do_not_hide_why_the_app_failed(
     assert deploys.left()[:2] == (1, "failed")
 
 
-def test_a_journal_that_cannot_be_read_does_not_hide_that_the_app_failed(
-    deploys: Deploys, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_journal_that_cannot_be_read_does_not_hide_that_the_app_failed(deploys: Deploys) -> None:
     """The client hears both."""
-
-    async def unread(*_words: Any, **_options: Any) -> list[Any]:
-        raise HostFailure("journalctl ended with 1")
-
-    monkeypatch.setattr(journal, "read", unread)
+    deploys.machine.journal.error = HostFailure("journalctl ended with 1")
     deploys.machine.systemd.starts = "failed"
     error = fails(deploys)
     assert isinstance(error, DeployFailed)

@@ -17,7 +17,7 @@ from flyted.daemon.gpus.table import GpuTable
 from flyted.host.database import Database
 from flyted.host.gpu_records import GpuRecords
 from flyted.plan.facts import Facts
-from flyted.plan.gpus.facts import GpuFacts, Learned
+from flyted.plan.gpus.facts import Asking, GpuFacts, Learned
 from tests.plan.gpus import GIB, gpu, lease, machine, process, unit
 
 
@@ -72,11 +72,11 @@ def test_the_line_has_a_bound_and_a_unit_one_place() -> None:
 
     async def work() -> None:
         line, loop = Line(), asyncio.get_running_loop()
-        first = [Waiting(Replica("a", n), Ask(1), 0.0, loop.create_future()) for n in range(MAX_LINE)]
+        first = [Waiting(Replica("a", n), Ask(1), loop.create_future()) for n in range(MAX_LINE)]
         for each in first:
             line.join(each)
         assert line.full
-        again = Waiting(Replica("a", 0), Ask(1), 0.0, loop.create_future())
+        again = Waiting(Replica("a", 0), Ask(1), loop.create_future())
         line.join(again)
         assert first[0].answer.done()
         assert line.waiting == [*first[1:], again]
@@ -96,7 +96,8 @@ def test_each_state_has_its_word() -> None:
         gpu("6", error="GPU is lost"),
     )
     leases = (lease("a", "2", reserve=4), lease("b", "3", ended=5.0), lease("c", "5"))
-    said = gpu_list(there, Facts((), {}, gpu=GpuFacts(leases, {}, {unit("d"): "needs 1 × GPU"})))
+    waits = Asking(Replica("d", 1), Ask(1), "needs 1 × GPU")
+    said = gpu_list(there, Facts((), {}, gpu=GpuFacts(leases, asking=(waits,))))
     assert [gpu.state for gpu in said.gpus] == ["free", "held", "returning", "split", "broken"]
     held, returning = said.gpus[1].holders[0], said.gpus[2].holders[0]
     assert (held.app, held.used_bytes, held.reserved_bytes) == ("a", 2 * GIB, 4 * GIB)

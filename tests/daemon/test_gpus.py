@@ -4,88 +4,222 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 
+from flyted.contract.errors import HostFailure
 from flyted.contract.gpu import Ask
-from flyted.daemon.gpus.leases import Gpus
-from flyted.daemon.gpus.table import GpuTable
-from flyted.host.gpu import Gpu
-from flyted.host.gpu_records import GpuRecords
-from flyted.plan.gpus.facts import Inventory, Learned
+from flyted.contract.names import Replica
+from flyted.plan.gpus.facts import Inventory, Learned, Lease
+from flyted.plan.idle import Traffic
 from tests.daemon.fake import Machine, beside
 from tests.plan.gpus import GIB, gpu, lease, process
 from tests.plan.gpus import machine as inventory_of_machine
 
 
-@pytest.fixture
-def helper(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    """Asks no GPU for its errors; systemd opens every node."""
-
-    async def watch(_on_xid: object) -> None:
-        await asyncio.Event().wait()
-
-    found = Gpu(tmp_path / "none")
-    monkeypatch.setattr(found, "watch", watch)
-    monkeypatch.setattr(machine.systemd, "allow_devices", lambda *_: None, raising=False)
-    return found
-
-
-def test_who_waits_for_a_program_to_end_keeps_nobody_from_what_it_leaves(
-    machine: Machine, helper: Gpu, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_waits_for_a_program_to_end_keeps_nobody_from_what_it_leaves(machine: Machine) -> None:
     """The first needs a whole GPU, the second a little of the same one."""
-    table = GpuTable(GpuRecords(machine.store.database))
     whole, small = (machine.deployed(name) for name in ("whole", "small"))
-
-    async def inventory() -> Inventory:
-        return inventory_of_machine(gpu("1", processes=(process("gdm.service", 30),)))
-
-    monkeypatch.setattr(helper, "inventory", inventory)
-    table._learn("small", Learned(peak_bytes=5 * GIB))
+    machine.gpu.now = lambda: inventory_of_machine(gpu("1", processes=(process("gdm.service", 30),)))
+    machine.table._learn("small", Learned(peak_bytes=5 * GIB))
 
     async def story() -> None:
-        gpus = Gpus(helper, machine.systemd, table, machine.loop, machine.execute.do, 60)  # type: ignore[arg-type]
-        serving = asyncio.create_task(gpus.run())
         for replica in (whole, small):
             machine.systemd.set(replica.socket, "active")
             machine.systemd.set(replica.service, "activating")
-        first = asyncio.create_task(gpus.lease(whole, Ask(1)))
+        first = asyncio.create_task(machine.leases.lease(whole, Ask(1)))
         await asyncio.sleep(2)
-        assert json.loads(await gpus.lease(small, Ask(1))) == {"devices": ["1"]}
+        assert json.loads(await machine.leases.lease(small, Ask(1))) == {"devices": ["1"]}
         assert not first.done()
         assert "30.0 GiB used by programs that are not apps" in json.loads(await first)["refused"]
-        serving.cancel()
 
     beside(machine, story)
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_an_idle_app_gives_way_also_when_its_lease_was_lost(
-    machine: Machine, helper: Gpu, monkeypatch: pytest.MonkeyPatch, *, recorded: bool
-) -> None:
+def test_an_idle_app_gives_way_also_when_its_lease_was_lost(machine: Machine, *, recorded: bool) -> None:
     """Its memory tells that it is there; it is put to sleep, and who waits gets the GPU."""
-    table = GpuTable(GpuRecords(machine.store.database))
     old, new = (machine.deployed(name, scaledown_after_s=10_000.0) for name in ("old", "new"))
 
-    async def inventory() -> Inventory:
+    def now() -> Inventory:
         used = (process(old.service, 40),) if machine.active(old.service) == "active" else ()
         return inventory_of_machine(gpu("1", processes=used))
 
-    monkeypatch.setattr(helper, "inventory", inventory)
+    machine.gpu.now = now
 
     async def story() -> None:
-        gpus = Gpus(helper, machine.systemd, table, machine.loop, machine.execute.do, 60)  # type: ignore[arg-type]
-        serving = asyncio.create_task(gpus.run())
         machine.runs(old, idle_s=1000.0)
         if recorded:
-            table.hold(lease("old", "1"))
+            machine.table.hold(lease("old", "1"))
         machine.systemd.set(new.socket, "active")
         machine.systemd.set(new.service, "activating")
         await machine.loop.settle()
-        assert json.loads(await gpus.lease(new, Ask(1))) == {"devices": ["1"]}
+        assert json.loads(await machine.leases.lease(new, Ask(1))) == {"devices": ["1"]}
         assert machine.active(old.service) != "active"
-        serving.cancel()
+        assert "/dev/nvidia0" in machine.systemd.devices[new.service]
+
+    beside(machine, story)
+
+
+def starts(machine: Machine, replica: Replica) -> asyncio.Task[bytes]:
+    """systemd starts a unit, and asks for its GPU."""
+    machine.systemd.set(replica.socket, "active")
+    machine.systemd.set(replica.service, "activating")
+    return asyncio.create_task(machine.leases.lease(replica, Ask(1)))
+
+
+def test_a_free_gpu_is_granted_as_soon_as_it_was_looked_at(machine: Machine) -> None:
+    """No timer is waited for; with a lease held and nobody waiting, nothing is looked at any more."""
+    replica = machine.deployed("a", scaledown_after_s=10_000.0)
+    machine.gpu.now, machine.gpu.took_s = lambda: inventory_of_machine(gpu("1")), 0.2
+
+    async def story() -> None:
+        clock = asyncio.get_running_loop().time
+        await machine.loop.settle()
+        began = clock()
+        assert json.loads(await starts(machine, replica)) == {"devices": ["1"]}
+        assert clock() - began == pytest.approx(0.2)
+        machine.runs(replica, idle_s=0.0)
+        await asyncio.sleep(5)
+        asked, passes = machine.gpu.asked, machine.systemd.asked["list"]
+        await asyncio.sleep(3600)
+        assert (machine.gpu.asked, machine.systemd.asked["list"]) == (asked, passes)
+        assert [each.unit for each in machine.table.running] == [replica.service]
+
+    beside(machine, story)
+
+
+def test_a_start_that_takes_the_place_of_one_that_was_called_off_is_served(machine: Machine) -> None:
+    """It comes during a look that has found the unit at rest: that was the other one."""
+    replica, web = machine.deployed("a"), machine.deployed("web", scaledown_after_s=10_000.0)
+    machine.gpu.now = lambda: inventory_of_machine(gpu("1"))
+
+    async def story() -> None:
+        machine.runs(web, idle_s=0.0)
+        await machine.loop.settle()
+        machine.gpu.took_s = 5.0
+        first = starts(machine, replica)
+        await asyncio.sleep(0.1)
+        machine.haproxy.stats_s = 1.0
+        machine.systemd.set(replica.service, "inactive")
+        await asyncio.sleep(0.5)
+        assert not first.done()
+        second = starts(machine, replica)
+        assert await first == b""
+        assert json.loads(await second) == {"devices": ["1"]}
+
+    beside(machine, story)
+
+
+def test_slow_passes_keep_nobody_from_a_gpu(machine: Machine) -> None:
+    """The ingress takes three seconds each time: what was looked at during a pass counts for the next one."""
+    replica = machine.deployed("a")
+    machine.gpu.now = lambda: inventory_of_machine(gpu("1"))
+    machine.haproxy.took_s = 3.0
+
+    async def story() -> None:
+        machine.loop.poke()
+        await asyncio.sleep(0.5)
+        assert json.loads(await starts(machine, replica)) == {"devices": ["1"]}
+
+    beside(machine, story)
+
+
+def test_an_app_that_gets_a_request_as_it_is_to_give_way_stays(machine: Machine) -> None:
+    """It comes after the look of the pass, while the ingress is told something; then it gives way all the same."""
+    old, new = (machine.deployed(name, scaledown_after_s=10_000.0) for name in ("old", "new"))
+    machine.gpu.now = lambda: inventory_of_machine(gpu("1"))
+
+    async def story() -> None:
+        machine.runs(old, idle_s=1000.0)
+        machine.table.hold(lease("old", "1"))
+        await machine.loop.settle()
+        await asyncio.sleep(10)
+        machine.haproxy.took_s = 0.5
+        lease_of_new = starts(machine, new)
+        await asyncio.sleep(0.7)
+        machine.haproxy.traffic[old.server] = Traffic(1, 0, 2, 1, 0.0, 0.0, "p", 1e6)
+        await asyncio.sleep(30)
+        assert machine.active(old.service) == "active"
+        assert machine.systemd.asked["stop"] == 0
+        machine.haproxy.traffic[old.server] = Traffic(0, 0, 2, 2, 30.0, 30.0, "p", 1e6)
+        assert json.loads(await lease_of_new) == {"devices": ["1"]}
+        assert machine.active(old.service) == "inactive"
+
+    beside(machine, story)
+
+
+def test_a_lease_that_the_disk_refuses_is_tried_again_and_stops_no_pass(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits hears why; others come up meanwhile."""
+    replica = machine.deployed("a")
+    machine.gpu.now = lambda: inventory_of_machine(gpu("1"))
+    hold, full = machine.table.hold, [True]
+
+    def held(granted: Lease) -> None:
+        if full:
+            raise HostFailure("disk is full")
+        hold(granted)
+
+    monkeypatch.setattr(machine.table, "hold", held)
+
+    async def story() -> None:
+        answer = starts(machine, replica)
+        await asyncio.sleep(3)
+        assert machine.leases.facts().waits == {replica.service: "disk is full"}
+        web = machine.deployed("web")
+        await machine.loop.settle()
+        assert machine.active(web.socket) == "active"
+        full.clear()
+        assert json.loads(await answer) == {"devices": ["1"]}
+
+    beside(machine, story)
+
+
+def test_who_gets_no_gpu_in_time_fails_and_is_tried_again_later(machine: Machine) -> None:
+    """A busy app holds it: the start is refused, and its pair taken down once that start has ended."""
+    busy, late = (machine.deployed(name, scaledown_after_s=10_000.0) for name in ("busy", "late"))
+    machine.gpu.now = lambda: inventory_of_machine(gpu("1"))
+
+    async def story() -> None:
+        machine.runs(busy)
+        machine.haproxy.traffic[busy.server] = Traffic(1, 0, 2, 1, 0.0, 0.0, "p", 1e6)
+        machine.table.hold(lease("busy", "1"))
+        said = json.loads(await starts(machine, late))["refused"]
+        assert "no GPU within 60 s: needs 1 × GPU" in said
+        assert "held by busy (busy)" in said
+        await machine.loop.settle()
+        assert machine.loop.failures == {}
+        machine.systemd.set(late.service, "failed")
+        await machine.loop.settle()
+        assert machine.loop.failures[late].reason == f"no GPU: {said}"
+        await machine.loop.at_rest(late)
+        assert machine.active(late.socket) == ""
+        await asyncio.sleep(5)
+        assert machine.active(late.socket) == "active"
+
+    beside(machine, story)
+
+
+def test_what_is_left_of_a_unit_on_its_gpu_is_killed_and_the_gpu_lent_again(machine: Machine) -> None:
+    """A process of it outlives its unit."""
+    replica = machine.deployed("a", scaledown_after_s=10_000.0)
+    left = [process(replica.service, 20)]
+    machine.gpu.now = lambda: inventory_of_machine(gpu("1", processes=tuple(left)))
+    machine.table.hold(lease("a", "1"))
+
+    async def story() -> None:
+        kill = machine.systemd.kill
+
+        def killed(name: str) -> None:
+            left.clear()
+            kill(name)
+
+        machine.systemd.kill = killed  # type: ignore[method-assign]
+        await machine.loop.settle()
+        assert [each.ended_at is not None for each in machine.table.leases] == [True]
+        await asyncio.sleep(20)
+        assert (left, machine.table.leases) == ([], ())
 
     beside(machine, story)

@@ -13,6 +13,7 @@ from flyted.contract.token import digest
 from flyted.daemon.access import ingress_tokens as module
 from flyted.host import people
 from flyted.host.clock import Clock
+from flyted.host.tokens import Tokens
 from flyted.plan.ingress.state import IngressState
 from tests.daemon.token_harness import BOB, CAROL, Box
 from tests.host.haproxy import Machine, apply, machine, needs_haproxy
@@ -36,6 +37,7 @@ class Both:
         self.up = True
         self.app = running.app("web-r1-0")
         box.ingress = running.ingress
+        box.ingress.tokens = box.wanted
         box.grants = module.IngressTokens(box.table, box.store, running.ingress, lambda: self.up, Clock(), box.watch)
         box.tokens._grants = box.grants
         apply(running, state(running))
@@ -110,13 +112,13 @@ def test_without_tokens_nobody_wakes(both: Both, monkeypatch: pytest.MonkeyPatch
     """A machine without tokens has no timer of theirs; the first one starts it."""
     monkeypatch.setattr(module, "LOOK_S", 0.01)
     looks = []
-    wanted = both.box.grants.wanted
+    wanted = module.wanted
 
-    def counted() -> dict[str, str]:
+    def counted(table: Tokens) -> dict[str, str]:
         looks.append(1)
-        return wanted()
+        return wanted(table)
 
-    monkeypatch.setattr(both.box.grants, "wanted", counted)
+    monkeypatch.setattr(module, "wanted", counted)
 
     async def run() -> tuple[int, int]:
         task = asyncio.create_task(both.box.grants.run())

@@ -19,12 +19,12 @@ def test_a_login_reads_the_pages_and_opens_an_app(box: Box) -> None:
     """From the link to the cookie of the pages, and from there to the cookie of an app; each for its place only."""
     pages = box.tokens.owner(redeem(box, link(box)))
     assert (pages.uid, pages.rights) == (1001, frozenset({Right.READ}))
-    assert box.grants.wanted() == {}, "the cookie of the pages opens no app"
+    assert box.wanted() == {}, "the cookie of the pages opens no app"
     passed = box.as_actor(pages, "login.pass", app_id="web.apps.localhost")
     assert passed["url"] == "https://web.apps.localhost:8443/.flyted/session"
     cookie = box.tokens.owner(redeem(box, passed["code"], "web"))
     assert (cookie.uid, cookie.rights) == (1001, frozenset())
-    (value,) = box.grants.wanted().values()
+    (value,) = box.wanted().values()
     assert value.split(" ")[1:] == ["web", "bob"]
 
 
@@ -48,7 +48,7 @@ def test_a_code_for_another_place_is_refused_and_spent(box: Box, wrong: str) -> 
     code = box.as_actor(pages, "login.pass", app_id="other")["code"]
     with pytest.raises(Unauthenticated):
         redeem(box, code, "web")
-    assert box.grants.wanted() == {}
+    assert box.wanted() == {}
 
 
 def test_a_code_is_good_for_minutes(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_logging_out_ends_the_cookies(box: Box) -> None:
     with pytest.raises(Unauthenticated):
         redeem(box, passed, "other")
     assert box.tokens.owner(other).uid == 1001
-    assert len(box.grants.wanted()) == 1
+    assert len(box.wanted()) == 1
 
 
 def test_revoking_a_login_ends_what_came_of_it(box: Box) -> None:

@@ -88,7 +88,7 @@ def test_an_expired_token_is_refused(box: Box, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(time, "time", lambda ahead=ahead: now + ahead)
         with pytest.raises(Unauthenticated):
             box.tokens.owner(made)
-        assert box.grants.wanted() == {}
+        assert box.wanted() == {}
         assert box.ask(BOB, "token.list")["tokens"] == []
         box.grants.sweep()
         box.ask(BOB, "token.mint")
@@ -106,7 +106,7 @@ def test_a_clock_that_was_ahead_makes_no_token_that_lives_for_years(box: Box, mo
     monkeypatch.setattr(time, "time", lambda: now)
     with pytest.raises(Unauthenticated):
         box.tokens.owner(minted)
-    assert set(box.grants.wanted()) == {token.digest(named)}
+    assert set(box.wanted()) == {token.digest(named)}
     assert [each["name"] for each in box.ask(BOB, "token.list")["tokens"]] == ["ci"]
 
 
@@ -133,7 +133,7 @@ def test_who_left_the_group_has_no_token_any_more(box: Box) -> None:
     box.members.discard(BOB)
     with pytest.raises(Unauthenticated):
         box.tokens.owner(made)
-    assert box.grants.wanted() == {}
+    assert box.wanted() == {}
     for verb in ("token.mint", "login.create"):
         with pytest.raises(PermissionRefused, match="flyted"):
             box.ask(BOB, verb)
@@ -146,7 +146,7 @@ def test_a_token_of_one_app_has_no_right_here(box: Box) -> None:
     """It opens that app at the ingress, and nothing else anywhere."""
     actor = box.tokens.owner(box.create(BOB, "ci", app="web"))
     assert actor.rights == frozenset()
-    (value,) = box.grants.wanted().values()
+    (value,) = box.wanted().values()
     assert value.split(" ")[1:] == ["web", "bob"]
 
 

@@ -12,7 +12,7 @@ import pytest
 from flyted.contract import client
 from flyted.contract.answers.events import Event
 from flyted.contract.answers.machine import Done
-from flyted.daemon.access.ingress_tokens import IngressTokens
+from flyted.daemon.access.ingress_tokens import IngressTokens, wanted
 from flyted.daemon.access.login import Logins
 from flyted.daemon.access.tokens import Tokens
 from flyted.daemon.api.actor import Actor
@@ -50,7 +50,7 @@ class Box:
             self.store.add_revision(spec(name), ImageFact("/i"), "f", 1.0)
         self.table = Table(self.store.database)
         (folder / "ingress").mkdir()
-        self.ingress = Ingress(folder / "admin.sock", folder / "ingress")
+        self.ingress = Ingress(folder / "admin.sock", folder / "ingress", tokens=self.wanted)
         self.etc = folder / "etc"
         self.etc.mkdir()
         self.watch = FileWatch(self.etc, people.FILES)
@@ -72,6 +72,10 @@ class Box:
         """Closes the store and the watch: a user may have few of those at once (fs.inotify.max_user_instances)."""
         self.watch.close()
         self.store.close()
+
+    def wanted(self) -> dict[str, str]:
+        """The ingress's table as it should be now."""
+        return wanted(self.table)
 
     def ask(self, who: tuple[int, str], verb: str, **args: Any) -> dict[str, Any]:
         """A verb on behalf of somebody whom the kernel would know."""

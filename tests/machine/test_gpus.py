@@ -304,10 +304,10 @@ def test_a_gpu_that_is_lost_while_running() -> None:
     until(lambda: "reports XID 31" in journal("flyted"))
     assert answer("app", "get", "gpu-well")["state"] == "running"
     has(TWO, f"lost {uuid}", f"xid 2 {uuid} 79")
-    until(lambda: answer("app", "get", "gpu-lost")["state"] == "failed")
+    until(lambda: curl(urls["gpu-lost"])[0] == 503)  # at once: two seconds later it is tried again
+    assert answer("app", "get", "gpu-lost")["state"] == "failed"
     assert "its GPU is lost" in answer("app", "get", "gpu-lost")["reason"]
     assert "XID 79" in answer("app", "get", "gpu-lost")["reason"]
-    until(lambda: curl(urls["gpu-lost"])[0] == 503)  # the ingress hears of it a moment later
     assert cuda(urls["gpu-well"]) != uuid
     rows = answer("gpu", "ls")["gpus"]
     assert [row["error"] for row in rows if row["state"] == "broken"] == ["GPU is lost"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from flyted.contract.gpu import Ask
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
 from flyted.launch.words import KEPT, WAITING
 from flyted.plan.facts import Failure, UnitFact
-from flyted.plan.gpus.facts import GpuFacts
+from flyted.plan.gpus.facts import Asking, GpuFacts
 from flyted.plan.states import STATE_OF, notes_of, state_of
 from tests.values import app, facts, pair
 
@@ -78,7 +79,7 @@ def test_a_pair_that_systemd_gave_up_on() -> None:
 
 def test_a_start_that_waits_for_a_gpu_says_so() -> None:
     """What it needs, what is there and who holds it."""
-    waits = GpuFacts(waits={A1.service: "needs 1 × GPU"})
+    waits = GpuFacts(asking=(Asking(A1, Ask(1), "needs 1 × GPU"),))
     seen = facts(app(), units=pair(A1, "activating"), gpu=waits)
     assert state_of(app(), seen) == (AppState.STARTING, "waiting for a GPU: needs 1 × GPU")
     assert state_of(app(), facts(app(), units=pair(A1, "active"), gpu=waits)) == (AppState.RUNNING, "")

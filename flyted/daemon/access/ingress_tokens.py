@@ -29,6 +29,13 @@ AGAIN_S = 5.0
 """Seconds until a second look after a change of the files: adduser(8) makes several, and nscd(8) may be behind."""
 
 
+def wanted(table: Tokens) -> dict[str, str]:
+    """Return the ingress's table of tokens as of now."""
+    tokens = table.all()
+    owners = {(t.uid, t.user) for t in tokens}
+    return grants(tokens, {owner: people.may_operate(*owner) for owner in owners}, time.time())
+
+
 class IngressTokens:
     """The table of which tokens open which apps, as the ingress is told it.
 
@@ -49,13 +56,6 @@ class IngressTokens:
         self._runs = runs
         self._told: dict[str, str] | None = None
         self._news = asyncio.Event()
-        ingress.tokens = self.wanted
-
-    def wanted(self) -> dict[str, str]:
-        """Return the ingress's table as of now."""
-        tokens = self._table.all()
-        owners = {(t.uid, t.user) for t in tokens}
-        return grants(tokens, {owner: people.may_operate(*owner) for owner in owners}, time.time())
 
     async def apply(self) -> None:
         """Tell the ingress at once. Its file is written in any case; raises as :meth:`Ingress.apply_tokens`."""
@@ -64,12 +64,12 @@ class IngressTokens:
 
     async def _tell(self) -> None:
         self._told = None
-        wanted = self.wanted()
+        now = wanted(self._table)
         if self._runs():
             await self._ingress.apply_tokens()
         else:
             self._ingress.write_tokens()
-        self._told = wanted
+        self._told = now
 
     async def note_uses(self) -> None:
         """Write down the days on which the ingress saw tokens used. Raises :class:`IngressDown`."""
@@ -102,7 +102,7 @@ class IngressTokens:
             self.sweep()
         except FlytedError as error:  # the disk refuses it; whose token has ended must be told all the same
             log.error("cannot remove expired tokens yet: %s", error.message)  # noqa: TRY400
-        if self.wanted() != self._told:
+        if wanted(self._table) != self._told:
             await self._tell()
         now = time.time()
         moments = [token.expires_at for token in self._table.all() if counts(token, now)]

@@ -28,7 +28,7 @@ from flyted.daemon.apps.status import log_line, url_of
 from flyted.daemon.config import Config
 from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
-from flyted.daemon.gpus.leases import Gpus
+from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.images.images import Images
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
@@ -64,7 +64,7 @@ class Deploy:
     vault: Vault
     images: Images
     bundles: Bundles
-    gpus: Gpus
+    gpus: GpuInventory
     models: ModelVerbs
     locks: DeployLocks
 
@@ -216,7 +216,6 @@ class Deploy:
         self.loop.candidates.add(replica)
         # now, so that the ingress says that the app starts: there is no unit yet whose change would ask for a pass
         self.loop.poke()
-        self.gpus.tell[replica.service] = lambda text: emit(Progress(STEP, text))
         try:
             await emit(Progress(STEP, f"starting {app} (revision {replica.revision})"))
             why = await self._start(replica, emit)
@@ -232,7 +231,6 @@ class Deploy:
                 await self._undo(replica, why)
                 raise self._failed(replica, why)
         finally:
-            self.gpus.tell.pop(replica.service, None)
             self.loop.candidates.discard(replica)
             self.loop.poke()
 
@@ -240,11 +238,15 @@ class Deploy:
         """Start a replica and record that it serves; return why it did not start, "" if it did."""
         await self.execute.start_pair(replica)
         said: dict[str, None] = {}
-        telling = tasks.begin(self._tell(replica, said, emit))
+        telling = (
+            tasks.begin(self._tell(replica, said, emit)),
+            tasks.begin(self._tell_of_gpus(replica, emit)),
+        )
         try:
             result = await self.execute.start_service(replica)
         finally:
-            telling.cancel()
+            for task in telling:
+                task.cancel()
         if result != "done":
             return await self._why(replica, result, emit)
         await _tell_new(said, self.look.status(replica), emit)
@@ -272,6 +274,12 @@ class Deploy:
                 if why := waits_for(status):
                     await emit(Progress(NOTE, why))
                 await _tell_new(said, status, emit)
+
+    async def _tell_of_gpus(self, replica: Replica, emit: Emit) -> None:
+        """Tell what passes of the loop say about the replica's GPUs: it waits for them, has them, or has lost them."""
+        async with contextlib.aclosing(self.loop.heard(lambda done: done.news.get(replica.service))) as news:
+            async for text in news:
+                await emit(Progress(STEP, text))
 
     async def _why(self, replica: Replica, result: str, emit: Emit) -> str:
         with contextlib.suppress(HostFailure):  # the reason says then that the journal cannot be read

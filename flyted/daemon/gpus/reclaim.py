@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from flyted.base import tasks
 from flyted.contract.errors import FlytedError
 from flyted.contract.quantity import human_bytes
+from flyted.daemon.execute import Execute
+from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.table import GpuTable
-from flyted.host.gpu import Gpu
+from flyted.plan.actions import KillUnit
 from flyted.plan.gpus import lease as gpu_lease
 from flyted.plan.gpus.facts import Lease
-
-if TYPE_CHECKING:
-    from flyted.host.units import Units
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +24,10 @@ LOOKS_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
 class GpuReturn:
     """The proofs: one task per lease that is over. After it gave up, only starts that wait for a GPU look again."""
 
-    def __init__(self, gpu: Gpu, units: Units, table: GpuTable, changed: Callable[[], None]) -> None:
-        self._gpu = gpu
-        self._units = units
+    def __init__(self, inventory: GpuInventory, table: GpuTable, execute: Execute) -> None:
+        self._inventory = inventory
         self._table = table
-        self._changed = changed
+        self._execute = execute
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def begin(self, lease: Lease) -> None:
@@ -50,8 +46,7 @@ class GpuReturn:
     async def _prove(self, lease: Lease) -> None:
         if await self._came_back(lease):
             return
-        log.warning("%s has ended but still holds GPU memory: killing its remaining processes", lease.unit)
-        self._units.kill(lease.unit)
+        self._execute.at_once(KillUnit(lease.unit, "has ended but still holds GPU memory"))
         if not await self._came_back(lease):
             log.error("the GPU memory of %s was not released, so its GPU stays reserved: flytectl gpu ls", lease.unit)
 
@@ -61,14 +56,11 @@ class GpuReturn:
             if self._table.of(lease.unit) is not lease:
                 return True  # another look saw it come back
             try:
-                inventory = await self._gpu.inventory()
+                inventory = await self._inventory.look()  # drops the lease if its memory has come back
             except FlytedError as error:
                 log.warning("%s", error.message)
                 continue
-            missing = gpu_lease.left(lease, inventory)
-            if not missing and self._table.of(lease.unit) is lease:
-                self._table.drop(lease.unit)
-                self._changed()
+            if self._table.of(lease.unit) is not lease:
                 return True
-            log.info("%s of %s is not released yet", human_bytes(missing), lease.unit)
+            log.info("%s of %s is not released yet", human_bytes(gpu_lease.left(lease, inventory)), lease.unit)
         return False

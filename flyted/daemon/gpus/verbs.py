@@ -10,7 +10,7 @@ from flyted.contract.answers.machine import Check
 from flyted.contract.errors import FlytedError
 from flyted.contract.quantity import human_bytes
 from flyted.daemon.api.verbs import Call, Right, Verb
-from flyted.daemon.gpus.leases import Gpus
+from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.status import gpu_list
 from flyted.plan.facts import Facts
 from flyted.plan.gpus import lease as gpu_lease
@@ -21,8 +21,8 @@ from flyted.plan.gpus.match import impossible, inventory_text
 class GpuVerbs:
     """The handler of ``gpu.list``, and doctor's findings: both look, and change nothing."""
 
-    def __init__(self, gpus: Gpus, facts: Callable[[], Coroutine[Any, Any, Facts]]) -> None:
-        self._gpus = gpus
+    def __init__(self, inventory: GpuInventory, facts: Callable[[], Coroutine[Any, Any, Facts]]) -> None:
+        self._inventory = inventory
         self._facts = facts
 
     def verbs(self) -> dict[str, Verb]:
@@ -31,14 +31,14 @@ class GpuVerbs:
 
     async def listed(self, _call: Call) -> GpuList:
         """Return all GPUs, who holds them, and who waits. Raises :class:`HostFailure`."""
-        inventory = await self._gpus.inventory()
+        inventory = await self._inventory.look()
         return gpu_list(inventory, await self._facts())
 
     async def findings(self) -> list[Check]:
         """Return doctor's findings: a machine without a driver is fine as long as no app asks for a GPU."""
         facts = await self._facts()
         try:
-            inventory = await self._gpus.inventory()
+            inventory = await self._inventory.look()
         except FlytedError as error:
             return [Check("gpu", ok=False, detail=error.message, hint=error.hint)]
         return [_machine(inventory, facts), *_stuck(inventory, facts)]

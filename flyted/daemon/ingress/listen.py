@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flyted.contract.errors import HostFailure
+from flyted.daemon import effects
 from flyted.daemon.settings import Settings
 from flyted.host import network, whole_file
 from flyted.plan.ingress.ports import (
@@ -50,7 +51,7 @@ def choose_ingress_ports(settings: Settings, units: Units, folder: Path) -> List
     return listen
 
 
-async def ensure_socket(units: Units, listen: Listen) -> None:
+async def ensure_socket(units: effects.Units, listen: Listen) -> None:
     """Have PID 1 listen for the ingress; leave everything alone if it does so already.
 
     Other ports cost a restart of HAProxy: it cannot be given new descriptors. Its unit has ``After=flyted.service``:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Mapping
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import FlytedError
 from flyted.contract.names import AppKey
-from flyted.daemon.gpus.leases import Gpus
+from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.ingress.tls import Tls
 from flyted.host.store import Store
 from flyted.host.vault import Vault
@@ -34,7 +34,7 @@ class Handover:
     """
 
     def __init__(
-        self, store: Store, vault: Vault, tls: Tls, gpus: Gpus, builds: Mapping[str, BuildGrant],
+        self, store: Store, vault: Vault, tls: Tls, gpus: GpuLeases, builds: Mapping[str, BuildGrant],
         refused: dict[str, str],
     ) -> None:  # fmt: skip
         self._store = store

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flyted.contract.errors import HostFailure
+from flyted.contract.gpu import Ask
+from flyted.contract.names import Replica
 
 
 @dataclass(frozen=True)
@@ -110,15 +112,46 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class GpuFacts:
-    """What the daemon knows about GPUs without asking NVML.
+class Asking:
+    """A start that systemd holds until it is given devices. ``why``: for people, why it waits.
 
-    ``learned``: app id → what earlier runs showed. ``waits``: unit → why it has no GPU yet.
+    ``number``: no other start has it, also none of the same unit.
+    """
+
+    replica: Replica
+    ask: Ask
+    why: str = "other starts are ahead of it"
+    number: int = 0
+
+    @property
+    def unit(self) -> str:
+        """The unit that starts."""
+        return self.replica.service
+
+
+@dataclass(frozen=True)
+class GpuFacts:
+    """What the daemon knows about GPUs; to look at them takes a helper, so that there need not be an inventory.
+
+    ``learned``: app id → what earlier runs showed. ``asking``: the starts that wait, in the order in which they came.
+    ``refused``: unit → why, of starts that got no lease and may not have ended yet. ``lost``: unit → why, of units
+    whose GPUs failed. ``loading``: units that have a lease and have not been seen up yet. ``inventory``: the GPUs as
+    they were a moment ago. ``error``: why a look at them failed a moment ago.
     """
 
     leases: tuple[Lease, ...] = ()
     learned: Mapping[str, Learned] = field(default_factory=dict)
-    waits: Mapping[str, str] = field(default_factory=dict)
+    asking: tuple[Asking, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
+    loading: frozenset[str] = frozenset()
+    inventory: Inventory | None = None
+    error: str = ""
+
+    @property
+    def waits(self) -> dict[str, str]:
+        """Unit → why it has no GPU yet."""
+        return {each.unit: each.why for each in self.asking}
 
 
 def inventory_of(data: Mapping[str, Any]) -> Inventory:

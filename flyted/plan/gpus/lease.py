@@ -106,6 +106,22 @@ def lost(lease: Lease, inventory: Inventory) -> str:
     return ""
 
 
+def lost_by(leases: Iterable[Lease], uuid: str, number: int, inventory: Inventory) -> dict[str, str]:
+    """Return the units that lost their GPU by an error, and why.
+
+    ``number``: the XID error that the GPU ``uuid`` reported; 0 where reports may have been missed. ``inventory``: the
+    GPUs as they were after it.
+    """
+    found = {}
+    for lease in leases:
+        why = lost(lease, inventory)
+        if not why and number in DEADLY and hit(lease, uuid, inventory):
+            why = uuid
+        if why:
+            found[lease.unit] = why + (f" (XID {number})" if number else "")
+    return found
+
+
 def hit(lease: Lease, uuid: str, inventory: Inventory) -> bool:
     """Report whether an error of the GPU ``uuid`` concerns a device of the lease, or the GPU that it is a part of."""
     return any(uuid in (each, gpu.uuid if (gpu := inventory.gpu_of(each)) else "") for each in lease.devices)

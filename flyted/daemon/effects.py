@@ -1,0 +1,137 @@
+"""What the loop needs of the machine, as one interface.
+
+``flyted/host`` has the machine's own; ``tests/daemon/fake.py`` has a machine in memory, on which the same loop runs.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flyted.host.ingress import Applied
+from flyted.host.journal import Entry
+from flyted.plan.facts import UnitEnd, UnitFact
+from flyted.plan.gpus.facts import Inventory
+from flyted.plan.idle import Traffic
+from flyted.plan.ingress.state import IngressState, Listen
+
+
+class Units(Protocol):
+    """systemd's units, as ``host/units.py`` has them."""
+
+    def look(self) -> dict[str, UnitFact]:
+        """Return the units of apps and of the ingress, by name, as systemd has them now."""
+
+    def list(self, patterns: Iterable[str]) -> list[UnitFact]:
+        """Return the loaded units whose name matches one of the patterns."""
+
+    def status(self, name: str) -> str:
+        """Return what a service says of itself; "" when it says nothing, or is not there."""
+
+    def statuses(self, name: str) -> AsyncGenerator[str]:
+        """Yield what a service says of itself, as of now and at each change; never end by itself."""
+
+    def rests(self, name: str) -> bool:
+        """Report whether a unit has ended and nobody has begun a job for it, or whether it is not there."""
+
+    def listening(self, name: str) -> tuple[str, ...]:
+        """Return the addresses that a socket unit listens on; none while it is not active."""
+
+    async def start_pair(
+        self, socket: str, socket_properties: Mapping[str, Any], service: str, service_properties: Mapping[str, Any]
+    ) -> str:
+        """Make both units and start the socket; return the job's result."""
+
+    async def start_socket(self, name: str, wanted: Mapping[str, Any]) -> str:
+        """Make a socket unit and start it; return the job's result."""
+
+    async def start(self, name: str) -> str:
+        """Start a unit, wait until it is up, and return the job's result."""
+
+    def begin(self, name: str) -> None:
+        """Have a unit started, without waiting for it."""
+
+    def restart(self, name: str) -> None:
+        """Have a unit that runs restarted, without waiting for it."""
+
+    async def stop(self, name: str) -> str:
+        """Stop a unit, wait for that, and return the job's result."""
+
+    def kill(self, name: str) -> None:
+        """Send SIGKILL to all processes that are left of a unit."""
+
+    def allow_devices(self, name: str, nodes: Sequence[tuple[str, str]]) -> None:
+        """Open exactly these device nodes to what a unit starts from now on."""
+
+    async def ask_main(
+        self, name: str, number: signal.Signals, answered: Callable[[str], bool], wait_s: float
+    ) -> bool:
+        """Send a signal to a service's main process; report whether it answered in its status, or ended, in time."""
+
+    async def run_transient(
+        self, name: str, wanted: Mapping[str, Any], /, timeout_s: float | None = None, *, clean: Sequence[str] = ()
+    ) -> UnitEnd:
+        """Run a transient service to its end, and return how it ended."""
+
+
+class Ingress(Protocol):
+    """HAProxy, as ``host/ingress.py`` has it."""
+
+    def write(self, wanted: IngressState, listen: Listen) -> None:
+        """Write the files that are not as wanted."""
+
+    async def apply(self, wanted: IngressState, listen: Listen) -> Applied:
+        """Write the files, and tell the running HAProxy the difference."""
+
+    def forget(self) -> None:
+        """Make the next :meth:`apply` ask what HAProxy has."""
+
+    async def stats(self, servers: Collection[str]) -> dict[str, Traffic]:
+        """Return the counters of these servers, of those that HAProxy has."""
+
+
+class Journal(Protocol):
+    """The journal, as ``host/journal.py`` has it."""
+
+    async def read(
+        self,
+        units: Sequence[str],
+        /,
+        *,
+        lines: int,
+        newest_run: bool = False,
+        systemd_only: bool = False,
+        app: str = "",
+    ) -> list[Entry]:
+        """Return the last lines of units, oldest first."""
+
+    def follow(
+        self, units: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[None]], *, lines: int, app: str = ""
+    ) -> AsyncGenerator[Entry, None]:
+        """Yield the last lines of units, then each new one, until no unit is left."""
+
+
+class Gpus(Protocol):
+    """The machine's GPUs, as ``host/gpu.py`` has them."""
+
+    async def inventory(self) -> Inventory:
+        """Return all GPUs as they are now."""
+
+    async def watch(self, on_xid: Callable[[str, int], None]) -> None:
+        """Call ``on_xid`` at each error of a GPU, until cancelled."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """The machine. ``time()`` returns the seconds since 1970; timers go by the event loop's clock.
+
+    Whatever takes the machine may raise :class:`HostFailure`, or :class:`IngressDown`, as ``flyted/host`` says.
+    """
+
+    units: Units
+    ingress: Ingress
+    journal: Journal
+    gpus: Gpus
+    time: Callable[[], float]

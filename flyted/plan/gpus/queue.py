@@ -1,0 +1,171 @@
+"""Decides for all starts that wait for GPUs, in their order, and finds out which leases are over. Pure.
+
+No start overtakes an earlier one on a device that the earlier one may get. Room is made of idle apps only, and only of
+those without which the start would have to wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from flyted.contract.names import Replica, replica_of
+from flyted.plan.actions import FailPair, KillUnit
+from flyted.plan.facts import Facts
+from flyted.plan.gpus import lease as gpu_lease
+from flyted.plan.gpus.facts import Asking, Device, GpuFacts, Inventory, Learned, Lease
+from flyted.plan.gpus.match import grantable
+from flyted.plan.gpus.place import Granted, Never, Table, Wait, Wanted, place
+
+LOOK_S = 1.0
+"""Seconds between looks while a start waits: nothing tells that a busy app is idle or memory has come back late.
+
+An inventory counts for as long.
+"""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A start gets these devices, and with them the lease (whose time is not set yet)."""
+
+    lease: Lease
+    devices: tuple[Device, ...]
+    nodes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class GpuPlan:
+    """The part of a pass's plan that is about GPUs.
+
+    ``grants``, ``refusals`` (unit → why) and ``called_off`` answer starts that wait; ``waits`` (unit → why) are left.
+    ``evict``: an idle replica → the unit that gets its GPU. ``over``: the leases whose units have ended. ``ready``:
+    the units that came up with their leases. ``failed`` and ``kill``: what becomes of units that got no GPU or lost
+    theirs; ``settled``: those units that need nothing more. ``look``: whether the GPUs have to be looked at.
+    ``look_at``: when time alone may change the plan.
+    """
+
+    grants: tuple[Grant, ...] = ()
+    refusals: Mapping[str, str] = field(default_factory=dict)
+    called_off: tuple[str, ...] = ()
+    waits: Mapping[str, str] = field(default_factory=dict)
+    evict: Mapping[Replica, str] = field(default_factory=dict)
+    over: tuple[Lease, ...] = ()
+    ready: tuple[str, ...] = ()
+    failed: tuple[FailPair, ...] = ()
+    kill: tuple[KillUnit, ...] = ()
+    settled: frozenset[str] = frozenset()
+    look: bool = False
+    look_at: float | None = None
+
+
+@dataclass
+class _Line:
+    """The starts that have been decided so far. ``claimed``: devices that an earlier start may get soon."""
+
+    grants: list[Grant] = field(default_factory=list)
+    refusals: dict[str, str] = field(default_factory=dict)
+    waits: dict[str, str] = field(default_factory=dict)
+    evict: dict[Replica, str] = field(default_factory=dict)
+    claimed: frozenset[str] = frozenset()
+
+
+def plan_gpus(facts: Facts, idle: Mapping[Replica, float], now: float) -> GpuPlan:
+    """Return what is to be done about GPUs. ``idle``: the replicas that may be put to sleep, and for how long idle."""
+    gpu = facts.gpu
+    if not (gpu.leases or gpu.asking or gpu.refused or gpu.lost):
+        return GpuPlan()
+    active = {name: fact.active for name, fact in facts.units.items()}
+    over = tuple(gpu_lease.ended(gpu.leases, active))
+    leases = tuple(lease.over(0.0) if lease in over else lease for lease in gpu.leases)
+    asking = [each for each in gpu.asking if active.get(each.unit) == "activating"]
+    line = _decided(asking, replace(gpu, leases=leases), idle)
+    failed, settled = _failed(facts, active)
+    return GpuPlan(
+        grants=tuple(line.grants),
+        refusals=line.refusals,
+        called_off=tuple(each.unit for each in gpu.asking if each not in asking),
+        waits=line.waits,
+        evict=line.evict,
+        over=over,
+        ready=tuple(unit for unit in sorted(gpu.loading) if active.get(unit) == "active"),
+        failed=failed,
+        kill=tuple(KillUnit(unit, f"has lost its GPU: {why}") for unit, why in gpu.lost.items()),
+        settled=settled,
+        look=bool(asking) and gpu.inventory is None and not gpu.error,
+        look_at=now + LOOK_S if line.waits else None,
+    )
+
+
+def _decided(asking: list[Asking], gpu: GpuFacts, idle: Mapping[Replica, float]) -> _Line:
+    line = _Line()
+    for each in asking:
+        if gpu.inventory is not None:
+            taken = (*gpu.leases, *(grant.lease for grant in line.grants))
+            _decide(each, gpu.inventory, replace(gpu, leases=taken), idle, line)
+        elif gpu.error:
+            line.waits[each.unit] = gpu.error
+    return line
+
+
+def _decide(asking: Asking, inventory: Inventory, gpu: GpuFacts, idle: Mapping[Replica, float], line: _Line) -> None:
+    replica = asking.replica
+    known = gpu.learned.get(replica.app_id)
+    wanted = Wanted(asking.unit, asking.ask, known.peak_bytes if known else 0)
+    decision = place(wanted, inventory, Table(gpu.leases, _evictable(replica, gpu, idle)))
+    if isinstance(decision, Granted) and line.claimed & {device.uuid for device in decision.devices}:
+        suitable = frozenset(device.uuid for device in grantable(asking.ask, inventory))
+        decision = Wait(f"needs {asking.ask}; others already wait for the same GPUs", claims=suitable)
+    match decision:
+        case Granted(devices, reserve):
+            lease = gpu_lease.lease_of(asking.unit, replica.app_id, replica.revision, devices, reserve, 0.0)
+            line.grants.append(Grant(lease, devices, tuple(gpu_lease.nodes(devices, inventory))))
+        case Never(why):
+            line.refusals[asking.unit] = why
+        case Wait(why, evict, claims):
+            line.waits[asking.unit] = why
+            units = () if line.claimed & claims else evict
+            line.evict |= {each: asking.unit for each in idle if each.service in units and each not in line.evict}
+            line.claimed |= claims
+
+
+def _evictable(wanted_by: Replica, gpu: GpuFacts, idle: Mapping[Replica, float]) -> dict[str, float]:
+    """Return how good it is to put each idle holder to sleep, by unit; see :func:`flyted.plan.gpus.lease.worth`.
+
+    An app's own earlier revision may go as soon as it is idle.
+    """
+    found = {}
+    for replica, seconds in idle.items():
+        least = 0.0 if replica.app_id == wanted_by.app_id else gpu_lease.MIN_IDLE_S
+        value = gpu_lease.worth(seconds, gpu.learned.get(replica.app_id, Learned()), least)
+        if value is not None:
+            found[replica.service] = value
+    return found
+
+
+def _failed(facts: Facts, active: Mapping[str, str]) -> tuple[tuple[FailPair, ...], frozenset[str]]:
+    """Return the pairs that got no GPU, once that start has ended, or lost it; and which units are settled.
+
+    A pair on which other work runs has to wait for the end of that. A candidate is left alone: its deploy tells its
+    own client, and clears up.
+    """
+    failed, settled = [], set()
+    for unit, reason in _reasons(facts.gpu, active):
+        replica = replica_of(unit)
+        if replica is not None and replica in facts.busy:
+            continue
+        settled.add(unit)
+        if replica is not None and replica not in facts.candidates and _known(replica, facts):
+            failed.append(FailPair(replica, reason))
+    return tuple(failed), frozenset(settled)
+
+
+def _reasons(gpu: GpuFacts, active: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for unit, why in gpu.lost.items():
+        yield unit, f"its GPU is lost: {why}"
+    for unit, why in gpu.refused.items():
+        if unit not in gpu.lost and active.get(unit) not in ("activating", "deactivating"):
+            yield unit, f"no GPU: {why}"
+
+
+def _known(replica: Replica, facts: Facts) -> bool:
+    return any(app.key.id == replica.app_id and app.revision(replica.revision) for app in facts.apps)
