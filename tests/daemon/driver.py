@@ -1,0 +1,121 @@
+"""The daemon on the machine of ``world.py``: the only file of these tests that knows its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, cast
+
+from flyted.daemon.access.ingress_tokens import IngressTokens
+from flyted.daemon.apps.bundles import Bundles
+from flyted.daemon.apps.deploy import Deploy
+from flyted.daemon.apps.locks import DeployLocks
+from flyted.daemon.apps.verbs import Apps
+from flyted.daemon.config import Config
+from flyted.daemon.effects import Effects
+from flyted.daemon.execute import Execute
+from flyted.daemon.explain import Explain
+from flyted.daemon.gpus.inventory import GpuInventory
+from flyted.daemon.gpus.leases import GpuLeases
+from flyted.daemon.gpus.table import GpuTable
+from flyted.daemon.images.images import Images
+from flyted.daemon.images.sweep import ImageSweep
+from flyted.daemon.look import Look
+from flyted.daemon.loop import Loop
+from flyted.daemon.models import ModelVerbs
+from flyted.daemon.secrets.handover import Handover
+from flyted.host.clock import Clock
+from flyted.host.gpu_records import GpuRecords
+from flyted.host.models import Models
+from flyted.host.store import Store
+from flyted.host.tokens import Tokens
+from flyted.host.watch_files import FileWatch
+from flyted.plan.images.build_unit import BuildSettings
+from flyted.plan.ingress.state import Listen
+from flyted.plan.units import Layout
+from tests.daemon.world import World
+from tests.daemon.world_doors import GpuHelper, Ingress, Journal, Systemd
+from tests.daemon.world_ingress import WorldIngress
+from tests.values import DOMAIN
+
+GPU_WAIT_S = 30
+
+
+class Daemon:
+    """One process of flyted, wired as in ``daemon/__main__.py``."""
+
+    def __init__(self, world: World, haproxy: WorldIngress) -> None:
+        folder, nothing = world.folder, cast("Any", None)
+        self.store = store = Store(folder / "flyted.db")
+        store.database._db.execute("PRAGMA synchronous = OFF")
+        store.fail_pending("flyted was stopped during this deploy", time.time())
+        tokens = Tokens(store.database)
+        self.systemd, self.ingress, self.gpu = Systemd(world), Ingress(world, haproxy), GpuHelper(world)
+        self.machine = machine = Effects(self.systemd, self.ingress, Journal(world), self.gpu, time.time)
+        config = Config(DOMAIN, Listen(), (), 60, GPU_WAIT_S, layout=Layout(run=str(folder)))
+        refused: dict[str, str] = {}
+        look, explain = Look(machine, store, config), Explain(machine.journal, store, 60, refused)
+        poked = asyncio.Event()
+        self.table = GpuTable(GpuRecords(store.database))
+        inventory = GpuInventory(machine.gpus, self.table, poked.set)
+        self.execute = execute = Execute(machine, store, config, explain, inventory)
+        self.leases = GpuLeases(machine, inventory, self.table, execute, poked.set, GPU_WAIT_S)
+        self.loop = loop = Loop(look, execute, explain, self.leases, DOMAIN, poked)
+        images = Images(cast("Any", self.systemd), folder / "images", BuildSettings(), nothing, inventory.need_any)
+        sweep = ImageSweep(cast("Any", self.systemd), images, store.apps, folder / "unused-images.json")
+        deploy = Deploy(
+            loop, look, execute, explain, config, store, nothing, images, Bundles(folder / "bundles", store.apps),
+            inventory, ModelVerbs(Models(store.database)), DeployLocks(),
+        )  # fmt: skip
+        self.clock = Clock()
+        watch = FileWatch(folder / "nowhere", ())
+        grants = IngressTokens(tokens, store, cast("Any", self.ingress), lambda: haproxy.up, self.clock, watch)
+        self.apps = Apps(store, loop, look, execute, explain, config, deploy, sweep, grants)
+        self.handover = Handover(store, nothing, nothing, self.leases, images.granted, refused)
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    def begin(self) -> None:
+        """Do what a start does, and run the parts."""
+        self.systemd.world.heard = self.loop.unit_changed
+        self.leases.resume()
+        self.execute.sweep_starts()
+        self.task(self.loop.find_outdated())
+        self.task(self.loop.run())
+        self.task(self.loop.settle_at_start())
+        self.systemd.world.answers(self.credential)
+
+    def task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something that ends with the process."""
+        found = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(found)
+        found.add_done_callback(self.tasks.discard)
+        return found
+
+    async def credential(self, unit: str, name: str) -> bytes:
+        """What systemd reads from the credential socket: nothing when it is refused, or the daemon ends."""
+
+        async def answer() -> bytes:
+            found = self.handover.answer(unit, name)
+            return found if isinstance(found, bytes) else await found
+
+        task = self.task(answer())
+        await asyncio.wait([task])
+        return b"" if task.cancelled() or task.exception() else task.result()
+
+    async def end(self, *, killed: bool) -> None:
+        """End the process: by SIGTERM, after which its tasks clear up, or by SIGKILL."""
+        self.systemd.world.heard = lambda _unit: None
+        self.systemd.world.answers(None)
+        if killed:
+            self.systemd.dead = self.ingress.dead = True
+            self.store.close()
+        others = {*self.systemd.world.own, asyncio.current_task()}
+        mine = [task for task in asyncio.all_tasks() if task not in others]
+        for task in mine:
+            task.cancel()
+        await asyncio.gather(*mine, return_exceptions=True)
+        if not killed:
+            self.systemd.dead = self.ingress.dead = True
+            self.store.close()
+        self.clock.close()

@@ -1,0 +1,265 @@
+"""How the daemon reaches the machine in memory: in place of ``host.units``, ``host.ingress`` and ``host.gpu``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from flyted.contract.errors import HostFailure, IngressDown
+from flyted.contract.names import replica_of
+from flyted.host.ingress import Applied
+from flyted.host.journal import Entry
+from flyted.plan.facts import UnitEnd, UnitFact
+from flyted.plan.gpus.facts import Inventory
+from flyted.plan.idle import Traffic
+from flyted.plan.ingress.ports import listeners
+from flyted.plan.ingress.state import IngressState, Listen
+from tests.daemon.world import World
+from tests.daemon.world_ingress import WorldIngress
+from tests.daemon.world_pairs import Pair
+
+
+class Door:
+    """How the daemon reaches the machine. ``dead``: its process was killed, and no call of it has an effect."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.dead = False
+
+    def _check(self, what: str = "systemd") -> None:
+        if self.dead:
+            raise asyncio.CancelledError
+        if what == "systemd" and not self.world.bus:
+            raise HostFailure("systemd does not answer")
+
+
+class Systemd(Door):
+    """As ``host.units.Units``."""
+
+    looks = 0
+
+    def look(self) -> dict[str, UnitFact]:
+        """As host.units."""
+        self._check()
+        self.looks += 1
+        return {fact.name: fact for fact in self.world.units(("flyted-*",))}
+
+    def list(self, patterns: Iterable[str] = ("flyted-*",)) -> list[UnitFact]:
+        """As host.units."""
+        self._check()
+        return self.world.units(tuple(patterns))
+
+    def status(self, name: str) -> str:
+        """As host.units."""
+        self._check()
+        return "" if self._pair(name) is None else "ready"
+
+    async def statuses(self, name: str) -> AsyncGenerator[str]:
+        """As host.units."""
+        yield self.status(name)
+        await asyncio.Event().wait()
+
+    def rests(self, name: str) -> bool:
+        """As host.units."""
+        self._check()
+        pair = self._pair(name)
+        return pair is None or pair.service in ("inactive", "failed")
+
+    def kill(self, name: str) -> None:
+        """As host.units."""
+        pair = self._pair(name)
+        if pair is not None and self.world.bus and not self.dead:
+            self.world.crash(pair)
+
+    def restart(self, _name: str) -> None:
+        """As host.units."""
+        self._check()
+
+    def listening(self, _name: str) -> tuple[str, ...]:
+        """As host.units."""
+        return listeners(Listen())
+
+    async def start_socket(self, _name: str, _wanted: Mapping[str, Any]) -> str:
+        """As host.units."""
+        raise AssertionError("the ingress's socket listens")
+
+    def begin(self, _name: str) -> None:
+        """As host.units."""
+        raise AssertionError("the ingress's socket listens")
+
+    async def ask_main(self, _name: str, _number: signal.Signals, *_words: Any) -> bool:
+        """As host.units."""
+        raise AssertionError("no app has an engine that sleeps")
+
+    def allow_devices(self, name: str, nodes: Sequence[tuple[str, str]]) -> None:
+        """As host.units."""
+        self._check()
+        pair = self._pair(name)
+        if pair is None:
+            raise HostFailure(f"no unit {name}")
+        pair.opened = tuple(path for path, _access in nodes)
+
+    async def start_pair(self, socket: str, _ours: Mapping[str, Any], _service: str, its: Mapping[str, Any]) -> str:
+        """As host.units."""
+        replica = replica_of(socket)
+        assert replica is not None
+        with self.world.alone(replica, "start_pair"):
+            await self._takes_a_job()
+            self.world.make(replica, its)
+            await self._takes_a_job()
+        return "done"
+
+    async def start(self, name: str) -> str:
+        """As host.units."""
+        self._check()
+        pair = self._pair(name)
+        if pair is None:
+            raise HostFailure(f"Unit {name} not found.")
+        with self.world.alone(pair.replica, "start"):
+            return await self.world.answered(self.world.start(pair))
+
+    async def stop(self, name: str) -> str:
+        """As host.units."""
+        self._check()
+        pair = self._pair(name)
+        if pair is None:
+            return "done"
+        with self.world.alone(pair.replica, "stop"):
+            if name == pair.replica.socket:
+                await self._takes_a_job()
+                self.world.stop_socket(pair)
+                return "done"
+            if pair.socket == "active" and pair.service == "active":
+                self.world.sleeps(pair.replica)
+            return await self.world.answered(self.world.stop(pair))
+
+    async def run_transient(
+        self, name: str, wanted: Mapping[str, Any], /, timeout_s: float | None = None, *, clean: Sequence[str] = ()
+    ) -> UnitEnd:
+        """As host.units: a unit of a build, or one that removes something."""
+        del timeout_s, clean
+        await self._takes_a_job()
+        images = self.world.images
+        if name == "flyted-build-removal.service":
+            for image in images.iterdir():
+                if image.name in str(wanted):
+                    shutil.rmtree(image)
+            return UnitEnd("success", 0)
+        if not name.startswith("flyted-build-"):
+            return UnitEnd("success", 0)
+        await asyncio.sleep(self.world.build_s)
+        if "broken-package" in str(wanted):
+            return UnitEnd("exit-code", 1)
+        digest = name.removeprefix("flyted-build-").removesuffix(".service")
+        record = {
+            "hash": digest, "python_asked": "3.12", "python": "3.12.1", "note": "", "packages": 3, "built_at": 1.0,
+            "built": [],
+        }  # fmt: skip
+        (images / digest).mkdir(exist_ok=True)
+        (images / digest / "image.json").write_text(json.dumps(record))
+        return UnitEnd("success", 0)
+
+    async def _takes_a_job(self) -> None:
+        self._check()
+        await self.world.answered(self.world.job())
+        self._check()
+
+    def _pair(self, name: str) -> Pair | None:
+        replica = replica_of(name)
+        return self.world.pairs.get(replica) if replica else None
+
+
+class Ingress(Door):
+    """As ``host.ingress.Ingress``."""
+
+    def __init__(self, world: World, haproxy: WorldIngress) -> None:
+        super().__init__(world)
+        self.haproxy = haproxy
+        self._done: IngressState | None = None
+        self._process = 0
+
+    def write(self, state: IngressState, _listen: Listen) -> None:
+        """As host.ingress."""
+        self._check("HAProxy")
+        state.check()
+        self.haproxy.files = state
+
+    def forget(self) -> None:
+        """As host.ingress."""
+        self._done = None
+
+    async def apply(self, state: IngressState, listen: Listen) -> Applied:
+        """As host.ingress."""
+        if state == self._done:
+            return Applied()
+        self.write(state, listen)
+        await self._asked()
+        self.haproxy.take(state)
+        await self._asked()
+        if not self.haproxy.draining():
+            self._done = state
+        return Applied(self.haproxy.draining())
+
+    async def stats(self, servers: Collection[str]) -> dict[str, Traffic]:
+        """As host.ingress."""
+        await self._asked()
+        if self.haproxy.process != self._process:
+            self._process, self._done = self.haproxy.process, None
+        return {name: traffic for name, traffic in self.haproxy.stats().items() if name in servers}
+
+    async def apply_tokens(self) -> None:
+        """As host.ingress."""
+        await self._asked()
+
+    def write_tokens(self) -> None:
+        """As host.ingress."""
+
+    async def _asked(self) -> None:
+        self._check("HAProxy")
+        await asyncio.sleep(self.world.haproxy_s if self.haproxy.up and not self.haproxy.hangs else 0)
+        if self.haproxy.up and self.haproxy.hangs:
+            await asyncio.sleep(5)
+        self._check("HAProxy")
+        if not self.haproxy.up or self.haproxy.hangs:
+            raise IngressDown("the ingress (HAProxy) does not answer")
+
+
+class Journal:
+    """As ``host.journal``: it is empty."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def read(self, _units: Sequence[str], /, **_options: Any) -> list[Entry]:
+        """As host.journal."""
+        await asyncio.sleep(self.world.job_s)
+        return []
+
+    async def follow(self, *_words: Any, **_options: Any) -> AsyncGenerator[Entry, None]:
+        """As host.journal."""
+        await asyncio.Event().wait()
+        yield  # type: ignore[misc]
+
+
+class GpuHelper:
+    """As ``host.gpu.Gpu``, over the machine's GPUs."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def inventory(self) -> Inventory:
+        """As host.gpu."""
+        await asyncio.sleep(self.world.gpus.answer_s)
+        return self.world.gpus.inventory()
+
+    async def watch(self, on_xid: Callable[[str, int], None]) -> None:
+        """As host.gpu."""
+        self.world.gpus.on_xid.append(on_xid)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.world.gpus.on_xid.remove(on_xid)

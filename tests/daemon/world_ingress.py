@@ -1,0 +1,172 @@
+"""HAProxy in memory: it routes requests by what it was told last, counts them as the real one does, and may go."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from math import floor
+
+from flyted.contract.names import Replica, host_of
+from flyted.plan.idle import Traffic
+from flyted.plan.ingress.ports import INGRESS_UNIT
+from flyted.plan.ingress.state import IngressState
+from tests.daemon.world import World
+from tests.daemon.world_pairs import Request
+from tests.values import DOMAIN
+
+REFUSED = "no socket listens"
+
+
+@dataclass
+class Counters:
+    """Of one server, since it was added to this process."""
+
+    in_flight: int = 0
+    started: int = 0
+    answered: int = 0
+    last_start: float | None = None
+    longest: float = 0.0
+    last_end: float = float("-inf")
+
+
+class WorldIngress:
+    """One HAProxy. ``hangs``: it serves, and does not answer the daemon."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.files = IngressState()
+        self.state = IngressState()
+        self.counters: dict[str, Counters] = {}
+        self.process, self.began = 1, world.now - 1000.0
+        self.hangs = False
+        self.parked: list[Request] = []
+        self.under_way: dict[Request, Replica] = {}
+        self.seen: set[Request] = set()
+        self.routed_until: dict[str, float] = {}
+        world.finished = self._finished
+        world.unrouted_s = self.unrouted_s
+
+    @property
+    def up(self) -> bool:
+        """Whether the process runs."""
+        return self.world.ingress_unit == "active"
+
+    def arrive(self, request: Request) -> None:
+        """A request comes: HAProxy's unit waits in PID 1's listener while it does not run."""
+        if not self.up:
+            self.parked.append(request)
+            return
+        host = host_of(request.app, DOMAIN)
+        server = self.state.hosts.get(host)
+        if host in self.state.unavailable:
+            request.end = f"503 {self.state.unavailable[host].reason}"
+        elif server is None:
+            request.end = "404"
+        else:
+            self._pass_on(request, server)
+
+    def _pass_on(self, request: Request, server: str) -> None:
+        replica = next((each for each in self._replicas() if each.server == server), None)
+        pair = self.world.pairs.get(replica) if replica else None
+        if pair is None or pair.socket != "active":
+            request.end = REFUSED
+            known = replica_of_server(server)
+            if known not in self.world.gone and not self.world.excused(known):
+                self.world.fault(f"a request to {server} finds no socket")
+            return
+        counters = self.counters.setdefault(server, Counters())
+        counters.in_flight += 1
+        counters.started += 1
+        counters.last_start = self.world.now
+        self.under_way[request] = pair.replica
+        self.world.accept(pair, request)
+
+    def _replicas(self) -> list[Replica]:
+        return list(self.world.pairs)
+
+    def _finished(self, replica: Replica, request: Request) -> None:
+        if self.under_way.pop(request, None) is None:
+            return  # it went with an earlier process
+        self.seen.discard(request)
+        counters = self.counters.get(replica.server)
+        if counters is not None:
+            counters.in_flight -= 1
+            counters.last_end = self.world.now
+            if request.end == "answered":
+                counters.answered += 1
+                counters.longest = max(counters.longest, self.world.now - request.came)
+
+    def unrouted_s(self, replica: Replica) -> float:
+        """Seconds since the running HAProxy sends no new request to a replica."""
+        if replica.server in self._routed():
+            return 0.0
+        return self.world.now - self.routed_until.get(replica.server, float("-inf"))
+
+    def _routed(self) -> set[str]:
+        return {server for host, server in self.state.hosts.items() if host not in self.state.unavailable}
+
+    def take(self, state: IngressState) -> None:
+        """The process has this state from now on; servers that answer requests stay until these end."""
+        before = self._routed()
+        self.state = state
+        for server in before - self._routed():
+            self.routed_until[server] = self.world.now
+        for server in list(self.counters):
+            if server not in state.servers and not self.counters[server].in_flight:
+                del self.counters[server]
+        for server in state.servers:
+            self.counters.setdefault(server, Counters())
+
+    def draining(self) -> frozenset[str]:
+        """The servers that were to go and stay for their requests."""
+        return frozenset(server for server in self.counters if server not in self.state.servers)
+
+    def stats(self) -> dict[str, Traffic]:
+        """The counters, as ``show stat`` has them."""
+        now = self.world.now
+        self.seen |= set(self.under_way)
+        return {
+            server: Traffic(
+                each.in_flight, 0, each.started, each.answered,
+                None if each.last_start is None else float(floor(now - each.last_start)),
+                each.longest, str(self.process), now - self.began,
+            )
+            for server, each in self.counters.items()
+        }  # fmt: skip
+
+    def end(self) -> None:
+        """The process is killed: who was connected hears nothing more."""
+        for request in list(self.under_way):
+            request.end = "HAProxy ended"
+        for pair in self.world.pairs.values():
+            pair.queue = [request for request in pair.queue if not request.end]
+            for request in [each for each in pair.held if each.end]:
+                pair.held.remove(request)
+            self.world.unheld(pair)
+        self.under_way.clear()
+        self.seen.clear()
+        self.set_unit("inactive")
+
+    def begin(self) -> None:
+        """It starts, with the files that are there."""
+        if self.up:
+            return
+        self.process, self.began = self.process + 1, self.world.now
+        self.counters = {server: Counters() for server in self.files.servers}
+        self.routed_until |= dict.fromkeys(self._routed() - set(self.files.hosts.values()), self.world.now)
+        self.state = dataclasses.replace(self.files)
+        self.set_unit("active")
+        waiting, self.parked = self.parked, []
+        for request in waiting:
+            self.arrive(request)
+
+    def set_unit(self, active: str) -> None:
+        """systemd's word for HAProxy's unit."""
+        self.world.ingress_unit = active
+        self.world.tell(INGRESS_UNIT)
+
+
+def replica_of_server(server: str) -> Replica:
+    """The replica that a server's name stands for."""
+    app, revision, number = server.rsplit("-", 2)
+    return Replica(app, int(revision[1:]), int(number))
