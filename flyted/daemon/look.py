@@ -33,19 +33,21 @@ class Look:
         There are counters of apps that do not rest, none while HAProxy is down or no app runs. Raises
         :class:`HostFailure` when systemd does not answer.
         """
-        units = self.machine.units.look()
+        # at one moment, before HAProxy is waited for: with what is wanted as of afterwards, a revision that came up
+        # meanwhile would have no units, and be made anew while it answers requests
+        apps, units = self.store.apps(), self.machine.units.look()
         unit = units.pop(INGRESS_UNIT, None)
         ingress = unit.active if unit is not None else ""
         if app_id:
             units = {name: fact for name, fact in units.items() if _is_of(name, app_id)}
         starting = {name for name, fact in units.items() if fact.active == "activating"}
-        for name in (sleepers(self.store.apps()) | starting) & units.keys():
+        for name in (sleepers(apps) | starting) & units.keys():
             units[name] = dataclasses.replace(units[name], status=self.machine.units.status(name))
         awake = [fact for fact in units.values() if fact.active not in _AT_REST and fact.name.endswith(".service")]
         running = any(fact.active == "active" for fact in awake)
         traffic = await self._traffic(awake) if running and ingress == "active" else {}
         return Facts(
-            apps=self.store.apps(),
+            apps=apps,
             units=units,
             traffic=traffic,
             ingress=ingress,

@@ -153,11 +153,11 @@ class Loop:
         Raises :class:`HostFailure` when systemd does not answer.
         """
         # before the units: what is known of GPUs is not newer, and work that ends meanwhile does not show in them yet
-        gpu, busy = self._gpus.facts(), frozenset(self._tasks)
+        gpu, busy, candidates = self._gpus.facts(), frozenset(self._tasks), frozenset(self.candidates)
         seen = await self._look.facts(app_id)
         return dataclasses.replace(
             seen,
-            candidates=frozenset(self.candidates),
+            candidates=candidates,
             leaving=dict(self._leaving),
             failures=dict(self.failures),
             outdated=frozenset(self._execute.outdated),

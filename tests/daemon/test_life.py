@@ -210,6 +210,18 @@ def test_a_daemon_that_restarts_knows_who_holds_a_gpu(life: Life) -> None:
     life.rest()
 
 
+def test_a_revision_that_comes_up_while_haproxy_is_asked_is_not_made_anew(life: Life) -> None:
+    """A pass has listed the units and waits for HAProxy: meanwhile the new revision starts and serves."""
+    up(life)
+    life.world.haproxy_s = 3.0
+    asked = life.serve("a")
+    life.run(0.7)
+    assert life.running.store.app("a").serving == 2
+    life.run(30)
+    assert asked.end == "done"
+    life.rest()
+
+
 def test_a_deletion_leaves_nothing(life: Life) -> None:
     """Neither units nor an entry; the name is free for another app."""
     up(life)
