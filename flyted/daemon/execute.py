@@ -17,6 +17,7 @@ from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.ingress.listen import ensure_socket
 from flyted.host import starts
 from flyted.host.disk import is_folder
+from flyted.host.ingress import Applied
 from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
 from flyted.plan.actions import (
@@ -212,8 +213,8 @@ class Execute:
                 hint=f"journalctl -n 20 -u {unit} says why (is something mounted there?); then delete the app again",
             )
 
-    async def apply_ingress(self, state: IngressState, unit: str) -> bool:
-        """Make the ingress serve ``state``; return ``False`` when that has to be tried again.
+    async def apply_ingress(self, state: IngressState, unit: str) -> Applied | None:
+        """Make the ingress serve ``state``, and return what is left to do; ``None`` if HAProxy runs and was not told.
 
         ``unit``: the state of the ingress's unit, as the look of this pass found it (``Facts.ingress``).
 
@@ -226,16 +227,16 @@ class Execute:
             self.machine.ingress.write(state, self.config.listen)
             if unit == "activating":  # in vain if somebody has stopped its socket
                 await ensure_socket(self.machine.units, self.config.listen)
-            return True
+            return Applied()
         try:
             applied = await self.machine.ingress.apply(state, self.config.listen)
         except IngressDown as error:
             log.warning("%s", error.message)
-            return False
+            return None
         if applied.restart_needed:
             log.info("restarting the ingress: its rules have changed")
             self.machine.units.restart(INGRESS_UNIT)
-        return not applied.draining
+        return applied
 
 
 def _python_of(image: str) -> list[str]:

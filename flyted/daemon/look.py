@@ -43,25 +43,26 @@ class Look:
         starting = {name for name, fact in units.items() if fact.active == "activating"}
         for name in (sleepers(apps) | starting) & units.keys():
             units[name] = dataclasses.replace(units[name], status=self.machine.units.status(name))
+        # also of those that start: requests wait for it
         awake = [fact for fact in units.values() if fact.active not in _AT_REST and fact.name.endswith(".service")]
-        running = any(fact.active == "active" for fact in awake)
-        traffic = await self._traffic(awake) if running and ingress == "active" else {}
+        traffic = await self._traffic(awake) if awake and ingress == "active" else {}
         return Facts(
             apps=apps,
             units=units,
-            traffic=traffic,
+            traffic=traffic or {},
+            counted=traffic is not None,
             ingress=ingress,
             start_s=self.config.start_timeout_s,
             gpu_wait_s=self.config.gpu_wait_s,
         )
 
-    async def _traffic(self, services: Iterable[UnitFact]) -> Mapping[str, Traffic]:
+    async def _traffic(self, services: Iterable[UnitFact]) -> Mapping[str, Traffic] | None:
         try:
             return await self.machine.ingress.stats(
                 [r.server for s in services if (r := replica_of(s.name)) is not None]
             )
         except IngressDown:
-            return {}
+            return None
 
     def has_units(self, app_id: str) -> bool:
         """Report whether systemd knows a unit of an app."""

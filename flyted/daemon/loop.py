@@ -130,12 +130,15 @@ class Loop:
                 await self.one_pass()
             except FlytedError as error:
                 log.error("%s", error.message)  # noqa: TRY400  the message says it; a traceback would not help
-                self._look_at = _now() + (LOOK_S if self._gpus.asked else RETRY_S)
+                self._look_at = _now() + self._retry_s()
                 for future in filter(_open, waiting):
                     future.set_exception(error)
             else:
                 for future in filter(_open, waiting):
                     future.set_result(None)
+
+    def _retry_s(self) -> float:
+        return LOOK_S if self._gpus.asked else RETRY_S
 
     async def _sleep(self) -> None:
         if self._look_at is None:
@@ -175,7 +178,8 @@ class Loop:
         facts = dataclasses.replace(facts, failures=dict(self.failures), busy=facts.busy | self._tasks.keys())
         now = _now()
         plan = reconcile(facts, self._clocks, self._base_domain, now)
-        self._leaving = {replica: self._leaving.get(replica, now) for replica in plan.leaving}
+        before = self._leaving
+        self._leaving = {replica: before.get(replica, now) for replica in plan.leaving}
         self._clocks = dict(plan.clocks)
         self._ending = plan.ending
         self._look_at = plan.look_at
@@ -184,11 +188,15 @@ class Loop:
             listener(done)
         self._do_at_once(plan)
         await self._start_pairs(plan)
-        ingress_up = await self._execute.apply_ingress(plan.ingress, facts.ingress)
+        applied = await self._execute.apply_ingress(plan.ingress, facts.ingress)
         for action in plan.actions:
             if not isinstance(action, (StartPair, FailPair, KillUnit, OpenDevices)):
                 self._beside(action)
-        if not ingress_up:
+        if applied is None:  # it goes on sending requests to the revisions that others replace: they stay
+            replaced = {replica.app_id for app in facts.apps if (replica := serving_replica(app)) is not None}
+            self._leaving = {r: at for r, at in self._leaving.items() if r in before or r.app_id not in replaced}
+            self._look_at = now + self._retry_s()
+        elif applied.draining:
             self._look_at = min(self._look_at or now + RETRY_S, now + RETRY_S)
 
     def _do_at_once(self, plan: Plan) -> None:

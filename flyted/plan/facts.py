@@ -151,6 +151,7 @@ class Facts:
     apps: tuple[StoredApp, ...]
     units: Mapping[str, UnitFact]
     traffic: Mapping[str, Traffic] = field(default_factory=dict)  # by server; empty while HAProxy is down
+    counted: bool = True  # whether HAProxy answered, if it runs: else its requests go on, and nobody knows of them
     ingress: str = ""  # ActiveState of the ingress's unit
     candidates: frozenset[Replica] = frozenset()  # being deployed: started beside the serving revision, not yet routed
     leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain → since when

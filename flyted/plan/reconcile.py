@@ -266,7 +266,7 @@ def _plan_leaving(facts: Facts, now: float, draft: _Draft) -> None:
     for replica in sorted(set(_running(others)) - facts.candidates):
         since = facts.leaving.get(replica)
         traffic = facts.traffic.get(replica.server)
-        drained = traffic is None or not traffic.busy
+        drained = facts.counted and (traffic is None or not traffic.busy)
         draft.leaving.add(replica)
         if replica in facts.busy:
             continue

@@ -245,3 +245,44 @@ def test_while_haproxy_is_away_requests_wait_and_apps_go_on(life: Life) -> None:
     life.run(1)
     assert request.end == "answered"
     life.rest()
+
+
+def test_while_haproxy_does_not_answer_flyted_what_drains_is_not_taken_for_idle(life: Life) -> None:
+    """It serves, and its admin socket is stuck: requests of an app that is stopped have their whole drain."""
+    up(life)
+    request = life.request("a", 55.0)
+    life.haproxy.hangs = True
+    stop = life.call("stop", "a")
+    life.run(70)
+    assert request.end == "answered"
+    life.run(40)
+    assert stop.end == "done"
+    life.rest()
+
+
+def test_while_haproxy_cannot_be_told_of_a_new_revision_the_old_one_stays(life: Life) -> None:
+    """HAProxy goes on sending requests to the old one, for however long."""
+    up(life)
+    life.haproxy.hangs = True
+    life.serve("a")
+    requests = []
+    for _ in range(20):
+        life.run(10)
+        requests.append(life.request("a"))
+    life.run(1)
+    assert {request.end for request in requests} == {"answered"}
+    life.haproxy.hangs = False
+    life.run(70)
+    assert list(life.world.pairs) == [Replica("a", 2)]
+    life.rest()
+
+
+def test_a_stop_waits_for_a_request_that_waits_for_a_start(life: Life) -> None:
+    """The app wakes for it as it is stopped, and no other app runs: the request is answered first."""
+    up(life)
+    life.run(40)
+    request = life.request("a")
+    stop = life.call("stop", "a")
+    life.run(5)
+    assert (request.end, stop.end) == ("answered", "done")
+    life.rest()
