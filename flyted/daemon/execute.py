@@ -79,10 +79,11 @@ class Execute:
                 await self._renew(replica)
             case StartService(replica):
                 await self._start_or_fail(replica)
-            case Sleep(replica):
-                log.info("app %s goes to sleep", replica.app_id)
+            case Sleep(replica, seen):
                 await self.gpus.measure(replica.service)
-                await self.machine.units.stop(replica.service)
+                if seen is None or await self._still_idle(replica, seen):
+                    log.info("stopping app %s, which is idle", replica.app_id)
+                    await self.machine.units.stop(replica.service)
             case EngineSleep(replica):
                 await self._sleep_engine(replica)
             case Evict(replica, wanted_by, seen):
@@ -97,12 +98,19 @@ class Execute:
         """
         await self.gpus.measure(replica.service)
         try:
-            now = (await self.machine.ingress.stats([replica.server])).get(replica.server)
-            if now is not None and not now.busy and (now.process, now.started) == (seen.process, seen.started):
+            if await self._still_idle(replica, seen):
                 log.info("stopping app %s, whose GPU goes to %s", replica.app_id, wanted_by)
                 await self.machine.units.stop(replica.service)
         except FlytedError as error:
             log.error("%s", error.message)  # noqa: TRY400
+
+    async def _still_idle(self, replica: Replica, seen: Traffic) -> bool:
+        """Report whether no request has come since an app was found idle: a stop would cut one that takes long."""
+        try:
+            now = (await self.machine.ingress.stats([replica.server])).get(replica.server)
+        except IngressDown:
+            return False
+        return now is not None and not now.busy and (now.process, now.started) == (seen.process, seen.started)
 
     async def _sleep_engine(self, replica: Replica) -> None:
         """Put an app's engine to sleep, by a signal to launch, which asks it: root talks to no program of an app.

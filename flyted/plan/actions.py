@@ -34,9 +34,14 @@ class StartService:
 
 @dataclass(frozen=True)
 class Sleep:
-    """Stop the service; the socket stays and the next request wakes the app."""
+    """Stop the service; the socket stays and the next request wakes the app.
+
+    ``seen``: the app's counters when it was found idle: if a request has come since, it is left alone. ``None``: stop
+    it in any case, since somebody said so.
+    """
 
     replica: Replica
+    seen: Traffic | None = None
 
 
 @dataclass(frozen=True)

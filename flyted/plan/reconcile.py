@@ -240,7 +240,7 @@ def _plan_service(
         return
     match decide(clock, spec.scaledown_after_s, now):
         case Idle():
-            draft.actions.append(idle_step(spec, replica))
+            draft.actions.append(idle_step(spec, replica, traffic))
             draft.resting.add(replica)
         case Busy(next_look):
             draft.clocks[replica.server] = clock

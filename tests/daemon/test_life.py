@@ -247,6 +247,19 @@ def test_while_haproxy_is_away_requests_wait_and_apps_go_on(life: Life) -> None:
     life.rest()
 
 
+def test_a_request_that_comes_just_before_a_sleep_is_not_cut(life: Life) -> None:
+    """A pass has found the app idle, and tells HAProxy, which takes a second: meanwhile a long request comes."""
+    replica = up(life)
+    life.request("a")
+    life.run(29)
+    life.world.haproxy_s = 1.0
+    life.run(4)
+    request = life.request("a", 100.0)
+    life.run(110)
+    assert request.end == "answered", service(life, replica)
+    life.rest()
+
+
 def test_while_haproxy_does_not_answer_flyted_what_drains_is_not_taken_for_idle(life: Life) -> None:
     """It serves, and its admin socket is stuck: requests of an app that is stopped have their whole drain."""
     up(life)

@@ -202,7 +202,7 @@ def test_who_goes_to_sleep_anyway_is_not_evicted_too() -> None:
     units = {**pair(A, "active"), **pair(B, "activating")}
     apps = (app("a", scaledown_after_s=10.0), app("b"))
     decided = whole(facts(*apps, units=units, gpu=known, traffic={A.server: quiet()}), long_ago(A))
-    assert decided.actions == (Sleep(A),)
+    assert decided.actions == (Sleep(A, quiet()),)
 
 
 def test_who_fails_is_not_started_in_the_same_pass() -> None:

@@ -105,7 +105,7 @@ def test_an_idle_app_is_put_to_sleep_and_stays_reachable() -> None:
     first = plan(seen)
     assert first.actions == ()
     second = reconcile(seen, first.clocks, DOMAIN, (first.look_at or 0) + 0.1)
-    assert second.actions == (Sleep(A1),)
+    assert second.actions == (Sleep(A1, quiet(100)),)
     assert second.ingress.hosts == {HOST: "a-r1-0"}
 
 
@@ -262,4 +262,4 @@ def test_the_ingress_is_patient_before_an_app_goes_to_sleep() -> None:
     seen = facts(app("a", scaledown_after_s=10.0), units=pair(A1, "active"), traffic={"a-r1-0": quiet(100)})
     assert plan(seen).ingress.timeouts_ms == {}
     asleep = reconcile(seen, {"a-r1-0": Clock(0.0, 0.0)}, DOMAIN, 1000.0)
-    assert (asleep.actions, asleep.ingress.timeouts_ms) == ((Sleep(A1),), {"a-r1-0": 630_000})
+    assert (asleep.actions, asleep.ingress.timeouts_ms) == ((Sleep(A1, quiet(100)),), {"a-r1-0": 630_000})

@@ -12,6 +12,7 @@ from flyted.contract.names import Replica
 from flyted.launch.words import ASLEEP, AWAKE, SLEEP_S, WAKE_S
 from flyted.plan.actions import EngineSleep, Sleep
 from flyted.plan.facts import StoredApp, UnitFact
+from flyted.plan.idle import Traffic
 
 SLEEP_AND_WAKE_S = SLEEP_S + max(WAKE_S.values())
 """The most seconds that an engine takes to go to sleep and to wake."""
@@ -19,9 +20,9 @@ ANSWER_S = SLEEP_S + 15.0
 """Seconds to wait for a unit's report: launch first waits for requests in flight, then for the engine."""
 
 
-def idle_step(spec: AppSpec, replica: Replica) -> Sleep | EngineSleep:
-    """Return the action for an app that is idle."""
-    return EngineSleep(replica) if spec.engine_sleep else Sleep(replica)
+def idle_step(spec: AppSpec, replica: Replica, seen: Traffic | None = None) -> Sleep | EngineSleep:
+    """Return the action for an app that is idle. ``seen``: as in :class:`Sleep`."""
+    return EngineSleep(replica) if spec.engine_sleep else Sleep(replica, seen)
 
 
 def asleep(service: UnitFact | None) -> bool:

@@ -45,7 +45,8 @@ def test_the_daemon_is_more_patient_than_launch() -> None:
 
 def test_an_idle_engine_is_put_to_sleep_and_not_stopped() -> None:
     """Only where the user asked for it; no other app is."""
-    for changes, action in ((VLLM, EngineSleep(A1)), ({**VLLM, "engine_sleep": 0}, Sleep(A1)), ({}, Sleep(A1))):
+    stop = Sleep(A1, quiet(100))
+    for changes, action in ((VLLM, EngineSleep(A1)), ({**VLLM, "engine_sleep": 0}, stop), ({}, stop)):
         seen = facts(app("a", scaledown_after_s=10.0, **changes), units=units(""), traffic={"a-r1-0": quiet(100)})
         answer = reconcile(seen, {"a-r1-0": Clock(0.0, 0.0)}, DOMAIN, 1000.0)
         assert answer.actions == (action,)
