@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flyted.contract.errors import FlytedError, HostFailure, IngressDown, NotFound
-from flyted.contract.names import Replica
+from flyted.contract.names import Replica, replica_of
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
 from flyted.daemon.explain import Explain
@@ -58,6 +60,9 @@ class Execute:
     config: Config
     explain: Explain
     gpus: GpuInventory
+    documents: dict[Replica, int] = field(default_factory=dict)
+    """The replicas that may have a start document, each with a number that no document written before it had."""
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     outdated: set[Replica] = field(default_factory=set)
     """Replicas whose units were made by another version, or with other settings: see :meth:`find_outdated`."""
 
@@ -137,6 +142,7 @@ class Execute:
         :class:`InvalidInput` for a revision of which this version of flyted can make no units.
         """
         pair = self._pair(replica)
+        self.documents[replica] = next(self._numbers)
         starts.write(Path(self.config.layout.start_file(replica)), pair.start)
         result = await self.machine.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
         if result != "done":
@@ -188,9 +194,16 @@ class Execute:
             gpu_wait_s=self.config.gpu_wait_s, machine_bytes=memory_bytes(),
         )  # fmt: skip
 
+    def forget(self, replica: Replica) -> None:
+        """Remove the start document of a replica that has no units."""
+        starts.remove(Path(self.config.layout.start_file(replica)))
+        self.documents.pop(replica, None)
+
     def sweep_starts(self) -> None:
-        """Delete the start files of units that are not there any more: flyted was killed before it could."""
-        starts.sweep(Path(self.config.layout.starts), self.machine.units.look())
+        """Delete the start documents of units that are not there any more: flyted was killed before it could."""
+        units = self.machine.units.look()
+        starts.sweep(Path(self.config.layout.starts), units)
+        self.documents |= {replica: 0 for unit in units if (replica := replica_of(unit)) is not None}
 
     async def start_service(self, replica: Replica) -> str:
         """Start the service and wait until it serves; return systemd's result of the job, ``done`` if it serves."""
@@ -205,7 +218,7 @@ class Execute:
         """Stop and forget both units, the socket first: nothing may start the service again."""
         await self.machine.units.stop(replica.socket)
         await self.machine.units.stop(replica.service)
-        starts.remove(Path(self.config.layout.start_file(replica)))
+        self.forget(replica)
 
     async def erase(self, app: StoredApp) -> None:
         """Delete an app's state and cache. PID 1 does it: the daemon may not even look into them.

@@ -173,9 +173,11 @@ class Loop:
         """Look, decide and act once. Raises :class:`HostFailure` when the machine refused something."""
         # _learn and reconcile must see the same facts: with a look each, a pair that fails between the two looks would
         # be made anew at once, as if it had never been there: its failure is not recorded, and it does not back off
+        documents = dict(self._execute.documents)
         facts = await self.facts()
         self._learn(facts)
         facts = dataclasses.replace(facts, failures=dict(self.failures), busy=facts.busy | self._tasks.keys())
+        self._forget_ended(facts, documents)
         now = _now()
         plan = reconcile(facts, self._clocks, self._base_domain, now)
         before = self._leaving
@@ -198,6 +200,19 @@ class Loop:
             self._look_at = now + self._retry_s()
         elif applied.draining:
             self._look_at = min(self._look_at or now + RETRY_S, now + RETRY_S)
+
+    def _forget_ended(self, facts: Facts, before: Mapping[Replica, int]) -> None:
+        """Remove the start documents of replicas that have no units, though nobody stopped these.
+
+        They ended by themselves, or never came. ``before``: the documents before the look that gave ``facts``.
+        """
+        gone = [r for r in before if r.socket not in facts.units and r.service not in facts.units]
+        if not gone:
+            return  # as in nearly every pass
+        needed = {r for app in facts.apps if (r := serving_replica(app)) is not None} | facts.candidates | facts.busy
+        for replica in gone:
+            if replica not in needed and self._execute.documents.get(replica) == before[replica]:  # else made anew
+                self._execute.forget(replica)
 
     def _do_at_once(self, plan: Plan) -> None:
         """Kill, and begin to take down pairs that cannot run: nothing has been awaited since the plan was made."""

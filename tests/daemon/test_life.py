@@ -290,6 +290,39 @@ def test_while_haproxy_cannot_be_told_of_a_new_revision_the_old_one_stays(life: 
     life.rest()
 
 
+def test_no_start_document_stays_of_a_pair_that_ended_by_itself(life: Life) -> None:
+    """systemd gave the old revision up while the new one was deployed: nobody stops it any more."""
+    old = up(life)
+    asked = life.serve("a")
+    life.run(0.2)
+    life.world.dying.add("a")
+    pair = life.world.pairs[old]
+    for _ in range(4):
+        pair.began.append(life.world.now)
+    life.world.crash(pair)
+    life.world.dying.clear()
+    life.request("a")
+    life.run(5)
+    assert asked.end == "done"
+    assert [path.name for path in (life.world.folder / "starts").iterdir()] == [Replica("a", 2).service]
+    life.rest()
+
+
+def test_no_start_document_stays_of_units_that_systemd_could_not_be_asked_for(life: Life) -> None:
+    """The connection to systemd was lost as a revision started, and while the deploy cleared up."""
+    up(life)
+    life.world.job_s = 1.0
+    asked = life.serve("a")
+    life.run(0.1)
+    life.world.connect(bus=False)
+    life.run(1)
+    life.world.connect(bus=True)
+    life.run(30)
+    assert "the connection to systemd was lost" in asked.end
+    assert [path.name for path in (life.world.folder / "starts").iterdir()] == [Replica("a", 1).service]
+    life.rest()
+
+
 def test_a_stop_waits_for_a_request_that_waits_for_a_start(life: Life) -> None:
     """The app wakes for it as it is stopped, and no other app runs: the request is answered first."""
     up(life)
@@ -298,4 +331,18 @@ def test_a_stop_waits_for_a_request_that_waits_for_a_start(life: Life) -> None:
     stop = life.call("stop", "a")
     life.run(5)
     assert (request.end, stop.end) == ("answered", "done")
+    life.rest()
+
+
+def test_a_revision_that_comes_up_while_haproxy_is_asked_keeps_its_start_document(life: Life) -> None:
+    """The pass began before the deploy, and knows nothing of it."""
+    up(life)
+    life.run(25)
+    life.world.haproxy_s = 1.0
+    life.request("a", 0.0)
+    life.world.start_s = 0.2
+    life.run(29.5)
+    asked = life.serve("a")
+    life.run(100)
+    assert asked.end == "done"
     life.rest()
