@@ -60,7 +60,7 @@ class Loop:
         self._listeners: list[Callable[[Pass], None]] = []
         self._look_at: float | None = None
         self._waiting: list[asyncio.Future[None]] = []
-        self._tasks: dict[Replica, asyncio.Task[None]] = {}
+        self._tasks: dict[Replica, asyncio.Task[Any]] = {}
         self._clocks: dict[str, Clock] = {}
         self._leaving: dict[Replica, float] = {}
         self._ending: Mapping[str, float] = {}
@@ -249,7 +249,7 @@ class Loop:
             if not isinstance(action, FailPair):  # which has failed already
                 self._failed(action.replica, error.message)
 
-    def _begin(self, replica: Replica, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _begin(self, replica: Replica, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Begin work on a pair on which no other work runs; its end, of whatever kind, asks for a pass."""
         task = asyncio.create_task(work)
         self._tasks[replica] = task
@@ -265,13 +265,13 @@ class Loop:
         while (task := self._tasks.get(replica)) is not None:
             await asyncio.wait([task])
 
-    async def exclusively(self, replica: Replica, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def exclusively(self, replica: Replica, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Wait for other work on a replica to end, then do ``work`` while the loop leaves the replica alone.
 
-        Raises what ``work`` raises.
+        Returns what ``work`` returns, and raises what it raises.
         """
         await self.at_rest(replica)
-        await self._begin(replica, work())
+        return await self._begin(replica, work())
 
     def _learn(self, facts: Facts) -> None:
         """Record which pairs are up; begin to take down each that was up and is gone without our doing."""

@@ -346,3 +346,15 @@ def test_a_revision_that_comes_up_while_haproxy_is_asked_keeps_its_start_documen
     life.run(100)
     assert asked.end == "done"
     life.rest()
+
+
+def test_nothing_is_done_to_an_app_while_somebody_starts_it(life: Life) -> None:
+    """Its GPU was lost, and the loop takes its units down as the verb comes: one after the other."""
+    up(life, "g", gpu_count=1)
+    life.world.job_s = 2.0
+    life.world.gpus.lose("GPU-1", heard=True)
+    life.run(1)
+    asked = life.call("start", "g")
+    life.run(60)
+    assert asked.end
+    life.rest()

@@ -192,7 +192,7 @@ class Deploy:
         await self.loop.settle()
         if app.wanted == "stopped" or found is AppState.FAILED:
             await emit(Progress(STEP, f"starting {app.key}"))
-            result = await self.execute.start_service(replica)
+            result = await self.loop.exclusively(replica, lambda: self.execute.start_service(replica))
             if result != "done":
                 raise DeployFailed(
                     f"app '{app.key}' did not start: {await self.explain.why_failed(replica)}",
