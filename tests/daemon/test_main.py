@@ -1,0 +1,397 @@
+"""The daemon's whole process in memory: its parts as its own main module puts them together, over its real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import importlib
+import os
+import signal
+import socket
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyted.contract import client
+from flyted.contract.app import SecretUse, to_dict
+from flyted.contract.errors import FlytedError, InvalidInput, NotFound, PermissionRefused, SecretNotFound
+from flyted.contract.version import VERSION
+from flyted.daemon import doctor as doctor_module
+from flyted.daemon import state as state_module
+from flyted.daemon.config import Config
+from flyted.daemon.settings import Settings
+from flyted.host import people, sockets
+from flyted.host.store import Store
+from flyted.plan.ingress.ports import INGRESS_UNIT
+from flyted.plan.units import Layout
+from tests.daemon.world import World
+from tests.daemon.world_doors import GpuHelper, Journal, Systemd
+from tests.daemon.world_ingress import WorldIngress
+from tests.host.vaults import OPERATOR, opened, state_folder
+from tests.values import spec
+
+with pytest.MonkeyPatch.context() as patched:  # the real one needs pystemd, which only the machine has
+    patched.setitem(sys.modules, "flyted.host.units", types.ModuleType("flyted.host.units"))
+    sys.modules["flyted.host.units"].Units = object  # type: ignore[attr-defined]
+    main_module = importlib.import_module("flyted.daemon.__main__")
+SECRET = {"project": "", "domain": "", "key": "KEY"}
+NAMED = {"project": "", "domain": "", "name": "web"}
+root_only = pytest.mark.skipif(os.getuid() != 0, reason="systemd asks as root")
+
+
+class Units(Systemd):
+    """As ``host.units.Units``: the machine's, which is there when the daemon is."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(World(asyncio.get_running_loop(), folder))
+        WorldIngress(self.world)
+        self.world.job_s, self.world.start_s, self.world.ingress_unit = 0.001, 0.01, "inactive"
+
+    def open(self) -> None:
+        """As host.units."""
+
+    def subscribe(self, heard: Callable[[str], None]) -> None:
+        """As host.units."""
+        self.world.heard = heard
+
+
+class Process:
+    """A folder for everything that the daemon has on a machine, and its sockets as systemd would pass them."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder, self.patch = folder, patch
+        self.state = state_folder(folder)
+        for name in ("images", "bundles"):
+            (self.state / name).mkdir()
+        (folder / "ingress").mkdir()
+        (folder / "env/bin").mkdir(parents=True)
+        (folder / "env/bin/python").touch()
+        self.units: Units | None = None
+        patch.setattr(main_module, "RUN", folder)
+        patch.setattr(main_module, "CA_FILE", folder / "ca.pem")
+        patch.setattr(main_module, "STATE", self.state)
+        patch.setattr(doctor_module, "STATE", self.state)
+        patch.setattr(main_module, "Units", self._units)
+        patch.setattr(main_module, "Gpu", lambda: GpuHelper(self.world))
+        patch.setattr(main_module, "Config", functools.partial(Config, layout=Layout(run=str(folder))))
+        patch.setattr(people, "may_operate", lambda _uid, _name: True)
+        self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notified.bind(str(folder / "notify"))
+        self.notified.settimeout(5)
+        patch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
+        self.listeners = {name: self._listener(name) for name in ("control", "api", "credentials")}
+
+    @property
+    def world(self) -> World:
+        """The machine that the daemon found."""
+        assert self.units is not None
+        return self.units.world
+
+    def _units(self, *_limits: float, kept: tuple[str, ...]) -> Units:
+        assert kept == ("flyted-app-*", INGRESS_UNIT)
+        self.units = Units(self.folder)
+        self.world.images = self.state / "images"
+        self.patch.setattr(main_module, "journal", Journal(self.world))
+        return self.units
+
+    def _listener(self, name: str) -> socket.socket:
+        found = socket.socket(socket.AF_UNIX)
+        found.bind(str(self.folder / f"{name}.sock"))
+        found.listen()
+        found.setblocking(False)
+        return found
+
+    def ask(self, verb: str, **args: Any) -> dict[str, Any]:
+        """A verb on the control socket."""
+        bulk = args.pop("bulk", None)
+        return client.call(verb, args, bulk=bulk, path=self.folder / "control.sock")
+
+    def credential(self, unit: str, name: str) -> bytes:
+        """What systemd reads for a unit."""
+        with socket.socket(socket.AF_UNIX) as conn:
+            conn.bind(f"\0{os.getpid():x}/unit/{unit}/{name}")
+            conn.settimeout(5)
+            conn.connect(str(self.folder / "credentials.sock"))
+            return b"".join(iter(lambda: conn.recv(4096), b""))
+
+    def beside(self, story: Callable[[], None], settings: Settings | None = None) -> None:
+        """Run the daemon, and a story in a thread; then send SIGTERM."""
+
+        async def both() -> None:
+            vault, store = opened(self.state, OPERATOR), Store(self.state / "flyted.db")
+            task = asyncio.create_task(main_module.daemon(self.listeners, settings or Settings(), vault, store))
+            try:
+                await asyncio.to_thread(story)
+            finally:
+                if not task.done():
+                    os.kill(os.getpid(), signal.SIGTERM)
+                await task
+                vault.close()
+                store.close()
+
+        asyncio.run(both())
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for each in (*self.listeners.values(), self.notified):
+            each.close()
+
+
+@pytest.fixture
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
+    """A new machine."""
+    found = Process(tmp_path, monkeypatch)
+    yield found
+    found.close()
+
+
+def serve(process: Process, name: str = "web", **changes: Any) -> dict[str, Any]:
+    """Serve an app; return its map."""
+    made = spec(name, python_env=str(process.folder / "env"), **changes)
+    return dict(process.ask("app.serve", spec=to_dict(made))["app"])
+
+
+def test_a_daemon_says_that_it_is_ready_serves_apps_and_ends_at_sigterm(process: Process) -> None:
+    """Its first pass is over by then; at the end it says that it stops."""
+
+    def story() -> None:
+        assert process.notified.recv(100) == b"READY=1"
+        assert process.ask("version")["version"] == VERSION
+        assert serve(process)["state"] == "running"
+        assert [each["name"] for each in process.ask("app.list", project="", domain="")["apps"]] == ["web"]
+        assert process.ask("gateway.show")["ca_file"] == str(process.folder / "ca.pem")
+        assert process.ask("app.get", **NAMED)["spec"]["key"]["name"] == "web"
+        assert process.ask("app.check", spec=to_dict(spec("b", python_env=str(process.folder / "env")))) == {}
+        assert process.ask("app.logs", **NAMED, lines=5, follow=False) == {}
+        with pytest.raises(InvalidInput, match="at most 10000 lines"):
+            process.ask("app.logs", **NAMED, lines=10_001, follow=False)
+        assert process.ask("app.stop", **NAMED)["state"] == "stopped"
+        with pytest.raises(InvalidInput, match="is not running"):
+            process.ask("app.sleep", **NAMED)
+        assert process.ask("app.delete", **NAMED, keep_data=True)["name"] == "web"
+
+    process.beside(story)
+    assert process.notified.recv(100) == b"STOPPING=1"
+    assert (process.folder / "ca.pem").read_text().startswith("-----BEGIN CERTIFICATE")
+
+
+def test_the_doctor_looks_at_everything(process: Process) -> None:
+    """What is fine, what is not, and what to type."""
+
+    def story() -> None:
+        serve(process)
+        found = {each["name"]: each for each in process.ask("doctor")["checks"]}
+        assert found["secret store"]["detail"] == "0 stored, all intact"
+        assert (found["recovery"]["ok"], found["disk"]["ok"], found["apps"]["ok"]) == (True, True, True)
+        assert (found["ingress"]["ok"], found["ingress"]["detail"]) == (False, "flyted-ingress is inactive")
+        assert "driver 580.95.05: 1 × NVIDIA L40S" in found["gpu"]["detail"]
+        process.world.ingress_unit = "active"
+        found = {each["name"]: each for each in process.ask("doctor")["checks"]}
+        assert found["ingress"]["detail"].endswith("open to this machine only")
+
+    process.beside(story)
+
+
+@root_only
+def test_gpus_are_listed_with_their_holder(process: Process) -> None:
+    """The app that was served on one has it."""
+
+    def story() -> None:
+        (free,) = process.ask("gpu.list")["gpus"]
+        assert (free["state"], free["holders"]) == ("free", [])
+        process.world.credential = _asked(process)
+        process.world._up.set()
+        assert serve(process, gpu_count=1)["state"] == "running"
+        (held,) = process.ask("gpu.list")["gpus"]
+        assert (held["state"], [each["app"] for each in held["holders"]]) == ("held", ["web"])
+        assert process.ask("app.get", **NAMED)["app"]["gpu"]["devices"][0]["uuid"] == "GPU-1"
+
+    process.beside(story)
+
+
+def _asked(process: Process) -> Callable[[str, str], Any]:
+    async def asked(unit: str, name: str) -> bytes:
+        return await asyncio.to_thread(process.credential, unit, name)
+
+    return asked
+
+
+def test_secrets_are_kept_listed_and_forgotten(process: Process) -> None:
+    """No verb tells a value."""
+
+    def story() -> None:
+        with pytest.raises(InvalidInput, match="must not be empty"):
+            process.ask("secret.create", **SECRET, replace=False, roll=False, bulk=b"")
+        made = process.ask("secret.create", **SECRET, replace=False, roll=False, bulk=b"value")
+        assert (made["secret"]["key"], made["rolled"]) == ("KEY", [])
+        scoped = {**SECRET, "domain": "development"}
+        process.ask("secret.create", **scoped, replace=False, roll=False, bulk=b"mine")
+        listed = process.ask("secret.list", project="", domain="", all=True)["secrets"]
+        assert [(each["key"], each["domain"]) for each in listed] == [("KEY", ""), ("KEY", "development")]
+        assert len(process.ask("secret.list", project="", domain="", all=False)["secrets"]) == 1
+        serve(process, secrets=(SecretUse("KEY", env="KEY"),))
+        assert process.ask("secret.get", **scoped)["apps"] == ["web"]
+        assert process.ask("secret.get", **SECRET)["apps"] == []
+        again = process.ask("secret.create", **scoped, replace=True, roll=True, bulk=b"newer")
+        assert again["rolled"] == ["web"]
+        assert process.ask("app.get", **NAMED)["app"]["revision"] == 2
+        process.world.dying.add("web")
+        with pytest.raises(
+            FlytedError, match="the secret is stored, but not every app was restarted with it: web: revision 3"
+        ):
+            process.ask("secret.create", **scoped, replace=True, roll=True, bulk=b"newest")
+        assert process.ask("secret.delete", **SECRET)["key"] == "KEY"
+        with pytest.raises(SecretNotFound):
+            process.ask("secret.get", **SECRET)
+
+    process.beside(story)
+
+
+@pytest.mark.parametrize("verb", ["secret.identity", "secret.accept-rollback", "secret.rotate"])
+def test_what_is_for_root_is_for_root(process: Process, verb: str) -> None:
+    """The machine's key and its store as a whole."""
+
+    def story() -> None:
+        if os.getuid() != 0:
+            with pytest.raises(PermissionRefused, match=f"{verb} is for root"):
+                process.ask(verb)
+        elif verb == "secret.accept-rollback":
+            assert process.ask(verb) == {}
+        else:
+            assert process.ask(verb)["recipient"].startswith("age1")
+
+    process.beside(story)
+
+
+@root_only
+def test_a_starting_unit_gets_its_own_credentials_and_no_others(process: Process) -> None:
+    """Its secrets and their sums, the ingress its certificate; anybody else nothing at all."""
+
+    def story() -> None:
+        process.ask("secret.create", **SECRET, replace=False, roll=False, bulk=b"value")
+        serve(process, secrets=(SecretUse("KEY", env="KEY"),))
+        unit = "flyted-app-web-r1-0.service"
+        assert process.credential(unit, "s0") == b"value"
+        assert process.credential(unit, "sums").startswith(b'{"s0":[5,')
+        assert process.credential(unit, "s1") == b""
+        assert process.credential("flyted-app-other-r1-0.service", "s0") == b""
+        assert process.credential("flyted-ingress.service", "site.pem").startswith(b"-----BEGIN")
+        process.ask("secret.delete", **SECRET)
+        assert process.credential(unit, "sums") == b""
+        assert process.credential(unit, "s0") == b""
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.connect(str(process.folder / "credentials.sock"))
+            assert stranger.recv(100) == b""
+
+    process.beside(story)
+
+
+def test_who_is_not_root_gets_no_credential(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever address it asks from: the kernel's word counts."""
+    monkeypatch.setattr("flyted.daemon.secrets.credentials.peer", lambda _conn: sockets.Peer(7, 1001, 1001))
+
+    def story() -> None:
+        assert process.credential("flyted-ingress.service", "site.pem") == b""
+
+    process.beside(story)
+
+
+def test_the_size_of_what_an_app_keeps_is_for_apps_that_are_known(process: Process) -> None:
+    """One that has no folder yet has no size."""
+
+    def story() -> None:
+        with pytest.raises(NotFound):
+            process.ask("app.data", **NAMED)
+        serve(process)
+        found = process.ask("app.data", **NAMED)
+        assert (found["data"], found["known"], found["revisions"], found["tokens"]) == (None, True, 1, 0)
+
+    process.beside(story)
+
+
+def test_an_image_is_built_ahead_of_its_app_once(process: Process) -> None:
+    """A second client is given the one that is there; a build that fails says so."""
+    base = "ghcr.io/flyteorg/flyte:py3.12-v2.1.0"
+
+    def image(package: str) -> dict[str, Any]:
+        layers = [{"pipPackages": {"packages": [package]}}]
+        return {"spec": {"baseImage": base, "layers": layers}, "files": {}}
+
+    def story() -> None:
+        process.ask("version")  # it answers when it is there
+        process.world.build_s = 0.01
+        where = {"project": "default", "domain": "development"}
+        first = process.ask("image.build", **where, image=image("httpx"))
+        assert process.ask("image.build", **where, image=image("httpx")) == first
+        with pytest.raises(FlytedError, match="could not be built: 'exit-code', exit status 1"):
+            process.ask("image.build", **where, image=image("broken-package"))
+        with pytest.raises(InvalidInput, match="must have a spec and files"):
+            process.ask("image.build", **where, image={"spec": []})
+
+    process.beside(story)
+
+
+def test_a_part_that_ends_by_itself_ends_the_daemon(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd starts it again; what ended the part is not lost."""
+
+    async def ends(_self: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(main_module.IngressTokens, "run", ends)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        process.beside(lambda: None)
+
+
+def test_the_command_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its version, and how it is used."""
+    monkeypatch.setattr(sys, "argv", ["flyted", "--version"])
+    assert main_module.main() == 0
+    assert capfd.readouterr().out == f"flyted {VERSION}\n"
+    monkeypatch.setattr(sys, "argv", ["flyted", "--help"])
+    assert main_module.main() == 2
+    assert "usage: flyted" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--rotate", "--new-identity", "--new-database"])
+def test_options_for_systemd_and_the_operator_have_functions_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """Each ends with the status that its function returns."""
+    for module, name in (
+        (main_module.rotation, "main"), (main_module.identity, "new_identity"),
+        (main_module, "new_database"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, lambda: 7)
+    monkeypatch.setattr(sys, "argv", ["flyted", option])
+    assert main_module.main() == 7
+
+
+@pytest.mark.parametrize("fault", ["settings", "systemd"])
+def test_a_daemon_that_cannot_run_says_why_in_its_status(
+    process: Process, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Where another start would not help it is not started again, and clients are told."""
+
+    def read() -> Settings:
+        raise InvalidInput("flyted.toml: there is no setting 'x'", hint="man flyted.toml")
+
+    monkeypatch.setattr(sys, "argv", ["flyted"])
+    monkeypatch.setattr(main_module.settings_file, "read", read)
+    if fault == "settings":
+        monkeypatch.setattr(main_module.sockets, "inherited", lambda: process.listeners)
+    else:
+        monkeypatch.delenv("LISTEN_FDS", raising=False)
+    assert main_module.main() == (state_module.EX_CONFIG if fault == "settings" else 1)
+    said = process.notified.recv(1000).decode()
+    assert "no setting 'x' (man flyted.toml)" in said if fault == "settings" else "was not started by systemd" in said
+
+
+def test_last_words_are_one_line(process: Process) -> None:
+    """systemd keeps so much of it as a status."""
+    with contextlib.closing(process.notified):
+        assert main_module.last_words(FlytedError("a\nb " * 500)).count("\n") == 0
