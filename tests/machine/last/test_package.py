@@ -37,6 +37,13 @@ def pids() -> dict[str, str]:
     return {unit: sh("systemctl", "show", "--value", "--property=MainPID", unit).strip() for unit in OURS}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def alice_may_serve() -> None:
+    """As for every module, with the package installed again where the purge is run again."""
+    sh("apt-get", "install", "-y", deb())
+    may_serve()
+
+
 @pytest.fixture
 def url() -> str:
     """An app that serves, and a secret; the package is installed again if a test has removed it."""
