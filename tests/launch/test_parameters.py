@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 
 def transport(*items: dict[str, Any]) -> str:
     """--parameters as the SDK encodes it."""
-    return base64.b64encode(gzip.compress(json.dumps({"parameters": items}).encode())).decode()
+    return base64.b64encode(gzip.compress(json.dumps({"parameters": items}).encode(), mtime=0)).decode()
 
 
 def test_the_sdk_and_launch_agree_on_strings_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,9 +76,9 @@ def test_the_address_of_another_app_comes_from_the_pattern() -> None:
     [
         ("!", {}),
         (base64.b64encode(b"no gzip").decode(), {}),
-        (base64.b64encode(gzip.compress(b"{}")).decode(), {}),
-        (base64.b64encode(gzip.compress(b"[1]")).decode(), {}),
-        (base64.b64encode(gzip.compress(b"[" * 100_000)).decode(), {}),
+        (base64.b64encode(gzip.compress(b"{}", mtime=0)).decode(), {}),
+        (base64.b64encode(gzip.compress(b"[1]", mtime=0)).decode(), {}),
+        (base64.b64encode(gzip.compress(b"[" * 100_000, mtime=0)).decode(), {}),
         (transport({"name": 1, "value": "x"}), {}),
         (transport({"name": "a"}), {}),
         (transport({"name": "a", "value": "x", "env_var": "LD_PRELOAD"}), {}),
