@@ -53,7 +53,7 @@ COMPARED_AT_ONCE = 10
 
 @dataclass
 class Execute:
-    """The daemon's hands. They decide nothing: the loop and the verbs say what to do, and when."""
+    """Carries out what the loop and the verbs decide, when they say so; it decides nothing itself."""
 
     machine: Effects
     store: Store

@@ -21,7 +21,7 @@ _AT_REST = ("inactive", "failed")
 
 @dataclass(frozen=True)
 class Look:
-    """The daemon's eyes: each pass of the loop, and each answer that describes apps, begins with :meth:`facts`."""
+    """Reads the machine: each pass of the loop, and each answer that describes apps, begins with :meth:`facts`."""
 
     machine: Effects
     store: Store
