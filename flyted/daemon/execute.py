@@ -43,7 +43,6 @@ from flyted.plan.idle import Traffic
 from flyted.plan.images.build_unit import IMAGES
 from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.ingress.state import IngressState
-from flyted.plan.reconcile import serving_replica
 from flyted.plan.units import UnitPair, app_units
 
 log = logging.getLogger(__name__)
@@ -159,9 +158,8 @@ class Execute:
         for number, app in enumerate(self.store.apps()):
             if number % COMPARED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            replica = serving_replica(app)
-            if replica is not None and self.store.find(app.key) is app and self._is_outdated(replica):
-                self.outdated.add(replica)
+            if self.store.find(app.key) is app:
+                self.outdated |= {replica for replica in app.serving_replicas if self._is_outdated(replica)}
 
     def _is_outdated(self, replica: Replica) -> bool:
         try:

@@ -95,7 +95,7 @@ class Explain:
 
     def _services(self, app_id: str) -> list[str]:
         found = (app for app in self.store.apps() if app.key.id == app_id)
-        return [Replica(app_id, revision.number).service for app in found for revision in app.revisions]
+        return [r.service for app in found for revision in app.revisions for r in app.replicas_of(revision.number)]
 
 
 def _line(entry: Entry) -> LogLine:

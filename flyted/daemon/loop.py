@@ -27,7 +27,7 @@ from flyted.plan.actions import FailPair, KillUnit, OpenDevices, PairAction, Sta
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.gpus.queue import LOOK_S
 from flyted.plan.idle import Clock
-from flyted.plan.reconcile import Plan, reconcile, serving_replica
+from flyted.plan.reconcile import Plan, reconcile
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class Loop:
             if not isinstance(action, (StartPair, FailPair, KillUnit, OpenDevices)):
                 self._beside(action)
         if applied is None:  # it goes on sending requests to the revisions that others replace: they stay
-            replaced = {replica.app_id for app in facts.apps if (replica := serving_replica(app)) is not None}
+            replaced = {app.key.id for app in facts.apps if app.serving_replicas}
             self._leaving = {r: at for r, at in self._leaving.items() if r in before or r.app_id not in replaced}
             self._look_at = now + self._retry_s()
         elif applied.draining:
@@ -209,7 +209,7 @@ class Loop:
         gone = [r for r in before if r.socket not in facts.units and r.service not in facts.units]
         if not gone:
             return  # as in nearly every pass
-        needed = {r for app in facts.apps if (r := serving_replica(app)) is not None} | facts.candidates | facts.busy
+        needed = {r for app in facts.apps for r in app.serving_replicas} | facts.candidates | facts.busy
         for replica in gone:
             if replica not in needed and self._execute.documents.get(replica) == before[replica]:  # else made anew
                 self._execute.forget(replica)
@@ -275,7 +275,7 @@ class Loop:
 
     def _learn(self, facts: Facts) -> None:
         """Record which pairs are up; begin to take down each that was up and is gone without our doing."""
-        wanted = {r for app in facts.apps if (r := serving_replica(app)) is not None}
+        wanted = {replica for app in facts.apps for replica in app.serving_replicas}
         for replica in list(self._up - wanted):
             self._up.discard(replica)
         for replica in list(self.failures):

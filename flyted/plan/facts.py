@@ -103,12 +103,16 @@ class StoredApp:
         """The serving revision, or ``None``."""
         return self.revision(self.serving)
 
+    def replicas_of(self, number: int) -> tuple[Replica, ...]:
+        """Return the replicas of a revision. There is one of each: ``Scaling`` with more is refused."""
+        return (Replica(self.key.id, number),)
+
     @cached_property
-    def replica(self) -> Replica | None:
-        """The replica that shall exist; ``None`` if the app is stopped or has never come up."""
+    def serving_replicas(self) -> tuple[Replica, ...]:
+        """The replicas that shall exist; none if the app is stopped or has never come up."""
         if self.wanted != "started" or self.serving is None:
-            return None
-        return Replica(self.key.id, self.serving)
+            return ()
+        return self.replicas_of(self.serving)
 
     @cached_property
     def kept(self) -> dict[Any, Any]:
@@ -118,7 +122,8 @@ class StoredApp:
     @cached_property
     def sleepers(self) -> tuple[str, ...]:
         """The services of its revisions whose engine may sleep."""
-        return tuple(Replica(self.key.id, each.number).service for each in self.revisions if each.spec.engine_sleep)
+        sleeping = (each for each in self.revisions if each.spec.engine_sleep)
+        return tuple(replica.service for each in sleeping for replica in self.replicas_of(each.number))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica, host_of, replica_of
 from flyted.plan.actions import Action, Evict, KillUnit, PairAction, RenewPair, StartPair, StartService, StopPair
 from flyted.plan.engines.sleep import SLEEP_AND_WAKE_S, asleep, idle_step
-from flyted.plan.facts import Facts, StoredApp, UnitFact
+from flyted.plan.facts import Facts, Revision, StoredApp, UnitFact
 from flyted.plan.gpus.queue import GpuPlan, plan_gpus
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
 from flyted.plan.ingress.paths import keys
@@ -65,11 +65,6 @@ class _Draft:
     idle: dict[Replica, float] = field(default_factory=dict)  # replicas that may sleep → seconds without a request
     clocks: dict[str, Clock] = field(default_factory=dict)
     looks: list[float] = field(default_factory=list)
-
-
-def serving_replica(app: StoredApp) -> Replica | None:
-    """Return the replica that shall exist for an app; ``None`` if the app is stopped or has never come up."""
-    return app.replica
 
 
 def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float) -> Plan:
@@ -125,9 +120,12 @@ def _sleeps(app: StoredApp, facts: Facts) -> bool:
 
     So it is made once. There may be a thousand such apps, and a pass for each change of another one.
     """
-    replica, revision = app.replica, app.current
-    if replica is None or revision is None or revision.spec.min_replicas:
+    if not app.serving_replicas or app.current is None or app.current.spec.min_replicas:
         return False
+    return all(_is_asleep(replica, facts) for replica in app.serving_replicas)
+
+
+def _is_asleep(replica: Replica, facts: Facts) -> bool:
     if replica in facts.busy or replica in facts.outdated:
         return False
     service = facts.units.get(replica.service)
@@ -138,16 +136,23 @@ def _plan_awake(
     app: StoredApp, facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float, draft: _Draft
 ) -> None:
     host = host_of(app.key.id, base_domain)
-    replica = serving_replica(app)
     revision = app.current
     if revision is not None and revision.spec.requires_auth:
         draft.guarded[host] = app.key.id  # also while it is stopped or has failed: strangers learn no reason
     if revision is not None and revision.open_paths is not None:
         draft.fenced[host] = app.key.id
         draft.open_paths |= keys(host, revision.open_paths)
-    if replica is None or revision is None:
+    if not app.serving_replicas or revision is None:
         draft.unavailable[host] = _not_serving(app, facts)
         return
+    for replica in app.serving_replicas:
+        _plan_replica(app, revision, replica, host, facts, clocks, now, draft)
+
+
+def _plan_replica(
+    app: StoredApp, revision: Revision, replica: Replica, host: str, facts: Facts, clocks: Mapping[str, Clock],
+    now: float, draft: _Draft,
+) -> None:  # fmt: skip
     failure = facts.failures.get(replica)
     if not _alive(facts.units.get(replica.socket)):
         if failure is not None and now < failure.retry_at:
@@ -171,8 +176,9 @@ def _plan_gpus(facts: Facts, now: float, draft: _Draft) -> GpuPlan:
     evict = {replica: unit for replica, unit in plan.evict.items() if replica not in draft.resting}
     draft.actions += (Evict(replica, unit, facts.traffic[replica.server]) for replica, unit in evict.items())
     for app in facts.apps if evict else ():
-        if app.replica in evict and app.current is not None:  # who comes now waits until it has started again
-            draft.timeouts_ms[app.replica.server] = patience_ms(app.current.spec, facts, waits=True)
+        for replica in evict.keys() & app.serving_replicas:
+            if app.current is not None:  # who comes now waits until it has started again
+                draft.timeouts_ms[replica.server] = patience_ms(app.current.spec, facts, waits=True)
     failed = {action.replica for action in plan.failed}
     draft.actions = [action for action in draft.actions if action.replica not in failed]
     draft.actions += plan.failed
@@ -260,7 +266,7 @@ def _is_to_renew(replica: Replica, facts: Facts, draft: _Draft) -> bool:
 
 def _plan_leaving(facts: Facts, now: float, draft: _Draft) -> None:
     """Plan the replicas that run and are not wanted any more: they are drained first, then stopped."""
-    serving = [replica for app in facts.apps if (replica := serving_replica(app)) is not None]
+    serving = [replica for app in facts.apps for replica in app.serving_replicas]
     wanted = {replica.socket for replica in serving} | {replica.service for replica in serving}
     others = (facts.units[name] for name in facts.units.keys() - wanted)
     for replica in sorted(set(_running(others)) - facts.candidates):

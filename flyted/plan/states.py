@@ -7,7 +7,6 @@ from flyted.launch.words import KEPT, WAITING
 from flyted.plan.engines.sleep import asleep
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.reasons import clean
-from flyted.plan.reconcile import serving_replica
 
 STATE_OF: dict[str, AppState] = {  # ActiveState of the .service, while its .socket listens; systemd(1), "UNITS"
     "inactive": AppState.SLEEPING,
@@ -31,7 +30,7 @@ def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
             return AppState.DEPLOYING, ""
         last = app.revisions[-1] if app.revisions else None
         return AppState.FAILED, last.reason if last else "it has no revision"
-    replica = serving_replica(app)
+    replica = next(iter(app.serving_replicas), None)
     failure = facts.failures.get(replica) if replica else None
     if failure is not None:
         return AppState.FAILED, failure.reason

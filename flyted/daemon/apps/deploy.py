@@ -184,21 +184,27 @@ class Deploy:
         return app if self.images.present(app.current.image) else None
 
     async def _start_again(self, app: StoredApp, emit: Emit) -> StoredApp:
-        replica = Replica(app.key.id, app.serving or 0)
+        replicas = app.replicas_of(app.serving or 0)
         found, _why = state_of(app, await self.loop.facts())
-        self.loop.forgive(replica)
+        for replica in replicas:
+            self.loop.forgive(replica)
         self.store.want(app.key.id, "started", time.time())
-        await self.loop.at_rest(replica)  # an earlier stop may still act on it
+        for replica in replicas:
+            await self.loop.at_rest(replica)  # an earlier stop may still act on it
         await self.loop.settle()
         if app.wanted == "stopped" or found is AppState.FAILED:
             await emit(Progress(STEP, f"starting {app.key}"))
-            result = await self.loop.exclusively(replica, lambda: self.execute.start_service(replica))
-            if result != "done":
-                raise DeployFailed(
-                    f"app '{app.key}' did not start: {await self.explain.why_failed(replica)}",
-                    hint=f"flytectl logs {app.key.name}",
-                )
+            for replica in replicas:
+                await self._start_by_hand(app, replica)
         return self.store.app(app.key.id)
+
+    async def _start_by_hand(self, app: StoredApp, replica: Replica) -> None:
+        result = await self.loop.exclusively(replica, lambda: self.execute.start_service(replica))
+        if result != "done":
+            raise DeployFailed(
+                f"app '{app.key}' did not start: {await self.explain.why_failed(replica)}",
+                hint=f"flytectl logs {app.key.name}",
+            )
 
     async def _accepted(self, spec: AppSpec, emit: Emit) -> None:
         """Tell the client that its request is accepted: from here on only the machine may fail."""

@@ -17,7 +17,6 @@ from flyted.contract.app import AppSpec
 from flyted.contract.names import host_of
 from flyted.plan import journal
 from flyted.plan.facts import Facts, StoredApp
-from flyted.plan.reconcile import serving_replica
 from flyted.plan.states import state_of
 
 
@@ -83,9 +82,10 @@ def _gpu(app: StoredApp, spec: AppSpec, facts: Facts) -> GpuUse:
 
 
 def _requests(app: StoredApp, facts: Facts) -> Requests | None:
-    replica = serving_replica(app)
-    traffic = facts.traffic.get(replica.server) if replica else None
-    return Requests(traffic.in_flight + traffic.queued, traffic.started) if traffic else None
+    counted = [facts.traffic[r.server] for r in app.serving_replicas if r.server in facts.traffic]
+    if not counted:
+        return None
+    return Requests(sum(each.in_flight + each.queued for each in counted), sum(each.started for each in counted))
 
 
 def _last_failure(app: StoredApp) -> Failure | None:

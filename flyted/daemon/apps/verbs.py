@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -119,8 +120,8 @@ class Apps:
         shown = app.current or (app.revisions[-1] if app.revisions else None)
         found = await self._status(app)
         if app.serving is not None and found.state in _AT_REST and not found.reason:
-            why = await self._explain.why_ended(Replica(app.key.id, app.serving))
-            found = dataclasses.replace(found, reason=why)
+            ends = [await self._explain.why_ended(replica) for replica in app.replicas_of(app.serving)]
+            found = dataclasses.replace(found, reason=next(filter(None, ends), ""))
         return Described(found, to_dict(shown.spec) if shown else {})
 
     async def start(self, call: Call) -> AppStatus:
@@ -156,14 +157,14 @@ class Apps:
             raise InvalidInput(f"app '{app.key}' is not running", hint=f"flytectl app start {app.key.name}")
         if app.current is not None and app.current.spec.min_replicas > 0:
             raise InvalidInput(f"app '{app.key}' has replicas=(1, 1): it never sleeps", hint="use replicas=(0, 1)")
-        replica = Replica(app.key.id, app.serving)
 
-        async def if_it_still_serves() -> None:
+        async def if_it_still_serves(replica: Replica) -> None:
             now = self._app(call.app)
-            if now.wanted == "started" and now.serving == replica.revision and now.current is not None:
+            if replica in now.serving_replicas and now.current is not None:
                 await self._execute.do(idle_step(now.current.spec, replica))
 
-        await self._loop.exclusively(replica, if_it_still_serves)
+        for replica in app.serving_replicas:
+            await self._loop.exclusively(replica, functools.partial(if_it_still_serves, replica))
         return await self._status(self._app(call.app))
 
     async def delete(self, call: Call) -> AppStatus:
