@@ -171,7 +171,7 @@ def test_a_restart_of_the_ingress_serves_the_same() -> None:
     ("at_start", "words"),
     [
         ("raise RuntimeError('no luck today')", "RuntimeError: no luck today"),
-        ("sys.exit(0)", "ended"),
+        ("sys.exit(0)", "it exited without an error before it was ready"),
         ("sys.exit(3)", "status 3"),
         ("os.kill(os.getpid(), 11)", "signal SEGV"),
         ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
