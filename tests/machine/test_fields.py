@@ -103,7 +103,7 @@ def test_what_an_app_does_without_is_said() -> None:
     )
     said = alice("flytectl", "serve", write("field-much", fields)).stderr
     for words in (
-        "replicas=(0, 5): at most one",
+        "replicas=(0, 5): flyted runs at most one replica",
         "scaling.metric=Concurrency",
         "memory=87.9 TiB is more",
         "cpu=640 is",
