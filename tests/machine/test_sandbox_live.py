@@ -212,4 +212,4 @@ def test_what_is_closed_to_an_app_is_refused_at_once(attempts: dict[str, object]
 
 def printed() -> str:
     """The app's log."""
-    return alice("flytectl", "logs", "probe", "-n", "100000").stdout
+    return alice("flytectl", "logs", "probe", "-n", "10000").stdout
