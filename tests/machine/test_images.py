@@ -223,7 +223,7 @@ def test_a_disk_that_is_full_during_a_build_is_said_once() -> None:
     try:
         said = refused("flytectl", "serve", "-q", file, status=8)
         assert f"the disk of {IMAGES} is full" in said
-        assert f"hint: make room (df -h {IMAGES}" in said
+        assert f"hint: free disk space (df -h {IMAGES}" in said
         assert [path.name for path in IMAGES.iterdir() if not path.name.startswith(".")] == []
     finally:
         must("umount", str(IMAGES))

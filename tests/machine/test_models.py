@@ -65,7 +65,7 @@ def test_a_model_is_added_listed_and_forgotten() -> None:
     assert table[0].split() == ["NAME", "SIZE", "FOLDER"]
     assert [line.split()[-1] for line in table if line.startswith(NAME)] == [str(OTHER)]
     before = sorted(path.name for path in OTHER.iterdir())
-    assert "stays as it is" in alice("flytectl", "model", "rm", NAME).stderr
+    assert "is unchanged" in alice("flytectl", "model", "rm", NAME).stderr
     assert listed(NAME) is None
     assert sorted(path.name for path in OTHER.iterdir()) == before
 
