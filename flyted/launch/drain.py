@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
+import threading
 import time
 
 from . import listeners
@@ -21,20 +23,48 @@ _SHORTEST_S, _LONGEST_S = 0.005, 0.1
 
 
 SECONDS = 20.0
-_COMM = "systemd-socket-"  # the proxy's name as proc(5) shortens it
+_ANSWER_S = SECONDS + 5.0
 
 
 def drain_unit() -> int:
-    """Drain the proxy of this unit, before systemd stops the app (``ExecStop=``); kill a proxy that does not drain.
+    """Have the main process of this unit drain its proxy, before systemd stops the app (``ExecStop=``).
 
-    Return 0 in any case.
+    Return 0 in any case, after at most :data:`_ANSWER_S` seconds. A process that has no proxy is not asked anything.
     """
-    if os.environ.get("MAINPID"):  # otherwise the app has ended, and its requests with it
-        for pid in listeners.others_of_this_unit({os.getpid()}):
-            if _comm(pid) == _COMM and not drain(pid, SECONDS):
-                say("requests are still in flight: closing their connections")
-                os.kill(pid, signal.SIGKILL)
+    main = os.environ.get("MAINPID")
+    if main:  # otherwise the app has ended, and its requests with it
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(_ANSWER_S)
+            asking.connect(_address(main))
+            asking.recv(1)  # returns when the other side closes
     return 0
+
+
+def offer(pid: int) -> None:
+    """Drain the proxy ``pid``, a child of this process, when :func:`drain_unit` asks for it; kill it if it stays busy.
+
+    ``drain_unit`` cannot do that itself: systemd runs each command of a unit in a user namespace of its own
+    (``PrivateUsers=``), from which proc(5) shows no process of another one (``ProtectProc=invisible``).
+    """
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(_address(os.getpid()))
+    listener.listen(1)
+    threading.Thread(target=_answer, args=(listener, pid), name="drain", daemon=True).start()
+
+
+def _answer(listener: socket.socket, pid: int) -> None:
+    while True:
+        asked, _ = listener.accept()
+        with asked:
+            if not drain(pid, SECONDS):
+                say("requests are still in flight: closing their connections")
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _address(main: int | str) -> str:
+    """Return an abstract address (unix(7)): in the app's own network namespace, where nobody else can bind it."""
+    return f"\0flyted/drain/{main}"
 
 
 def drain(pid: int, seconds: float) -> bool:
@@ -73,14 +103,6 @@ def _idle_within(pid: int, seconds: float) -> bool:
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_S)
     return False
-
-
-def _comm(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def _frozen(pid: int) -> int | None:

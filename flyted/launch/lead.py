@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 
-from . import workdir
+from . import drain, workdir
 from .adopt import Adopter
 from .notify import Notifier
 from .port import CONNECTIONS, FIRST_LOOK_S, LAST_LOOK_S, PROXY, SLOWER, Port
@@ -29,7 +29,7 @@ _AS_PROXY = f'LISTEN_FDS=1 LISTEN_PID=$$ exec {PROXY} --connections-max={CONNECT
 class Lead:
     """The thread that starts systemd-socket-proxyd when the port serves.
 
-    At a stop ``drain_unit`` (drain.py) drains the proxy before systemd ends the app.
+    At a stop systemd has the proxy drained (drain.py) before it ends the app.
     """
 
     def __init__(self, adopter: Adopter, notifier: Notifier, port: Port, app: str) -> None:
@@ -81,6 +81,7 @@ class Lead:
             return  # uvicorn has taken it
         proxy = subprocess.Popen(["/bin/sh", "-c", _AS_PROXY, target], pass_fds=[_LISTENER], env={})
         self._proxy = proxy
+        drain.offer(proxy.pid)
         self._notifier.ready(f"serving {self._app} on port {self._port.number}")
         workdir.tidy(os.environ)
         status = proxy.wait()

@@ -75,3 +75,21 @@ def test_connections_that_cannot_be_counted_are_not_none() -> None:
         assert listeners.listening() == []
         with pytest.raises(OSError, match="Too many open files"):
             listeners.tcp_inodes()
+
+
+def test_the_main_process_drains_when_it_is_asked(
+    process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command of the same unit cannot see the proxy, so it asks; it returns when the proxy is frozen."""
+    monkeypatch.setenv("MAINPID", str(os.getpid()))
+    drain.offer(process.pid)
+    assert drain.drain_unit() == 0
+    assert state(process.pid) == "T"
+
+
+def test_a_unit_without_a_proxy_has_nothing_to_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app that uvicorn serves, or whose main process has ended."""
+    monkeypatch.setenv("MAINPID", "1")
+    assert drain.drain_unit() == 0
+    monkeypatch.delenv("MAINPID")
+    assert drain.drain_unit() == 0

@@ -12,7 +12,7 @@ from tests.machine.kit.apps import Load, state
 from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, lines_of, running, serve, until
 
 HEAD = """
-import datetime, http.server, os, subprocess, sys, threading
+import datetime, http.server, os, subprocess, sys, threading, time
 import flyte
 import flyte.app
 
@@ -24,6 +24,8 @@ env = flyte.app.AppEnvironment(
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        if self.path == "/slow":
+            time.sleep(3)
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(200)
         self.end_headers()
@@ -87,6 +89,20 @@ def test_a_sleep_and_a_redeploy_under_load_lose_nothing() -> None:
 
     assert set(asyncio.run(Load(url, rate=20).during(10, change()))) == {"200"}
     assert curl(url) == (200, "new")
+
+
+def test_a_request_in_flight_is_answered_before_a_sleep() -> None:
+    """The app ends only when the proxy has no connection."""
+    url = serve(write(THREAD, "server-slow"))
+
+    async def during() -> tuple[int, str]:
+        slow = asyncio.create_task(asyncio.to_thread(curl, f"{url}/slow"))
+        await asyncio.sleep(1)
+        await asyncio.to_thread(alice, "flytectl", "app", "sleep", "server-slow")
+        return await slow
+
+    assert asyncio.run(during()) == (200, "1")
+    assert state("server-slow") == "sleeping"
 
 
 def test_a_server_on_another_port_is_told_at_once() -> None:
