@@ -1,4 +1,4 @@
-"""Tasks beside others: none is lost while it runs, and no error of one is."""
+"""Runs background tasks: keeps each until it ends, and logs its error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _running: set[asyncio.Future[Any]] = set()  # asyncio itself keeps a task no lon
 
 
 class Left(Exception):
-    """What :func:`until` was to wait for came before the work's end."""
+    """Raised by :func:`until`: the event came before the work ended."""
 
 
 def begin(work: Coroutine[Any, Any, T], *, known: tuple[type[Exception], ...] = ()) -> asyncio.Task[T]:
@@ -33,7 +33,7 @@ def _ended(task: asyncio.Future[Any], known: tuple[type[Exception], ...]) -> Non
     _running.discard(task)
     error = None if task.cancelled() else task.exception()  # asked for: asyncio need not say that nobody did
     if error is not None and not isinstance(error, known):
-        log.error("what nobody waits for has failed", exc_info=error)
+        log.error("a background task failed", exc_info=error)
 
 
 async def whole(work: Awaitable[T]) -> T:
@@ -67,4 +67,4 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
         task.cancel()
     for task, error in zip(tasks, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
         if task in running and isinstance(error, Exception):  # a CancelledError is none
-            log.error("a cancelled task has failed", exc_info=error)
+            log.error("a cancelled task failed", exc_info=error)

@@ -108,7 +108,7 @@ def _linked(shared: Path, file: Path) -> bool:
         file.parent.mkdir(exist_ok=True)
         file.unlink(missing_ok=True)
         os.link(shared, file)
-    except OSError:  # EXDEV in a build apart, EMLINK
+    except OSError:  # EXDEV in an isolated build, EMLINK
         return False
     return True
 
@@ -121,9 +121,10 @@ def _compile(root: Path, python: Python, missing: list[Missing], scratch: Path) 
     """
     ordered = sorted(missing, key=lambda each: each.size, reverse=True)
     running = []
-    for number in range(min(len(os.sched_getaffinity(0)), len(ordered))):
+    processors = len(os.sched_getaffinity(0))
+    for number in range(min(processors, len(ordered))):
         listed = scratch / f"modules-{number}.txt"
-        part = ordered[number :: len(os.sched_getaffinity(0))]
+        part = ordered[number::processors]
         listed.write_text("".join(f"{each.source}\n" for each in part), encoding="utf-8")
         words = [python.path, "-I", "-S", "-m", "compileall", "-q", "-s", str(root), "-i", str(listed)]
         running.append(

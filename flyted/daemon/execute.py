@@ -86,7 +86,7 @@ class Execute:
             case Sleep(replica, seen):
                 await self.gpus.measure(replica.service)
                 if seen is None or await self._still_idle(replica, seen):
-                    log.info("stopping app %s, which is idle", replica.app_id)
+                    log.info("stopping app %s until its next request", replica.app_id)
                     await self.machine.units.stop(replica.service)
             case EngineSleep(replica):
                 await self._sleep_engine(replica)
@@ -98,7 +98,8 @@ class Execute:
     async def _evict(self, replica: Replica, wanted_by: str, seen: Traffic) -> None:
         """Put an app to sleep unless a request has come since it was found idle.
 
-        What goes wrong is no failure of this app, which serves on: who waits for its GPU asks again in a moment.
+        An error is logged, and does not mark this app as failed: it continues to serve. The start that waits for its
+        GPU is decided again in the next pass.
         """
         await self.gpus.measure(replica.service)
         try:

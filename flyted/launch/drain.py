@@ -29,7 +29,7 @@ _ANSWER_S = SECONDS + 5.0
 def drain_unit() -> int:
     """Have the main process of this unit drain its proxy, before systemd stops the app (``ExecStop=``).
 
-    Return 0 in any case, after at most :data:`_ANSWER_S` seconds. A process that has no proxy is not asked anything.
+    Return 0 in any case: at once if the main process has no proxy, and after :data:`_ANSWER_S` seconds at the latest.
     """
     main = os.environ.get("MAINPID")
     if main:  # otherwise the app has ended, and its requests with it

@@ -1,4 +1,7 @@
-"""The newest look at the GPUs: what each one shows of apps is learned, and the next pass of the loop hears of it."""
+"""Asks the helper for the GPUs, keeps its newest answer, and asks the loop for a pass when one has come.
+
+Each answer also shows how much memory each app uses, which is recorded.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class GpuInventory:
-    """The helper's answers. ``changed()`` is called when the loop may decide something anew by one of them."""
+    """The newest answer of the helper. ``changed()`` asks the loop for a pass, since an answer may change the plan."""
 
     def __init__(self, gpus: Gpus, table: GpuTable, changed: Callable[[], None]) -> None:
         self._gpus, self._table, self._changed = gpus, table, changed
@@ -45,7 +48,7 @@ class GpuInventory:
         return (self._seen, self._error) if fresh or self._due else (None, "")
 
     def used(self, facts: GpuFacts) -> None:
-        """Note what a pass has used: however slow passes are, one that the loop wanted counts for one of them."""
+        """Note that a pass has used an answer. An answer that the loop wanted stays valid until a pass has used it."""
         if facts.inventory is self._seen and facts.error == self._error:
             self._due = False
 
@@ -57,7 +60,7 @@ class GpuInventory:
             self._looking = tasks.begin(self._look())
 
     async def measure(self, unit: str) -> None:
-        """Look at the GPUs if a unit holds a lease: before its end, it is the last chance to see what it has used."""
+        """Look at the GPUs if a unit holds a lease: once the unit has ended, its use of memory cannot be seen."""
         lease = self._table.of(unit)
         if lease is not None and lease.ended_at is None:
             try:

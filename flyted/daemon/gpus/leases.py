@@ -108,7 +108,7 @@ class GpuLeases:
         """
         self._learn(facts, plan)
         still = self._line.still(facts.gpu.asking)
-        for unit in still.intersection(plan.called_off):
+        for unit in still.intersection(plan.cancelled):
             self._line.answer(unit, gpu_lease.refused("its start was cancelled"))
         for unit in still & plan.refusals.keys():
             self._line.answer(unit, self._refuse(unit, plan.refusals[unit]))

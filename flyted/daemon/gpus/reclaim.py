@@ -1,4 +1,4 @@
-"""Proves by NVML that the GPU memory of an app that has ended came back; sends SIGKILL to what still holds it."""
+"""Checks with NVML that the GPU memory of an app that has ended was released; kills processes that still hold it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ LOOKS_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
 
 
 class GpuReturn:
-    """The proofs: one task per lease that is over. After it gave up, only starts that wait for a GPU look again."""
+    """Runs one task for each lease that is over. A task that gives up leaves the GPU reserved.
+
+    Later looks at the GPUs, for starts that wait for one, may still find that the memory has come back.
+    """
 
     def __init__(self, inventory: GpuInventory, table: GpuTable, execute: Execute) -> None:
         self._inventory = inventory

@@ -37,7 +37,7 @@ class Grant:
 class GpuPlan:
     """The part of a pass's plan that is about GPUs.
 
-    ``grants``, ``refusals`` (unit → why) and ``called_off`` answer starts that wait; ``waits`` (unit → why) are left.
+    ``grants``, ``refusals`` (unit → why) and ``cancelled`` answer starts that wait; ``waits`` (unit → why) are left.
     ``evict``: an idle replica → the unit that gets its GPU. ``over``: the leases whose units have ended. ``ready``:
     the units that came up with their leases. ``failed`` and ``kill``: what becomes of units that got no GPU or lost
     theirs; ``settled``: those units that need nothing more. ``look``: whether the GPUs have to be looked at.
@@ -46,7 +46,7 @@ class GpuPlan:
 
     grants: tuple[Grant, ...] = ()
     refusals: Mapping[str, str] = field(default_factory=dict)
-    called_off: tuple[str, ...] = ()
+    cancelled: tuple[str, ...] = ()
     waits: Mapping[str, str] = field(default_factory=dict)
     evict: Mapping[Replica, str] = field(default_factory=dict)
     over: tuple[Lease, ...] = ()
@@ -83,7 +83,7 @@ def plan_gpus(facts: Facts, idle: Mapping[Replica, float], now: float) -> GpuPla
     return GpuPlan(
         grants=tuple(line.grants),
         refusals=line.refusals,
-        called_off=tuple(each.unit for each in gpu.asking if each not in asking),
+        cancelled=tuple(each.unit for each in gpu.asking if each not in asking),
         waits=line.waits,
         evict=line.evict,
         over=over,
