@@ -32,20 +32,24 @@ class Failures:
 
     def of(self, asked: str) -> str:
         """Return why the Python ``asked`` ("3.12") could not be fetched; empty if a build should try."""
-        try:
-            failure = self._all()[asked]
-            counts = 0 <= time.time() - failure["at"] < KEPT_S and failure["circumstances"] == self._circumstances()
-            return str(failure["why"]) if counts else ""
-        except (KeyError, TypeError):
-            return ""
+        failure = self._all().get(asked)
+        return str(failure["why"]) if failure is not None and self._counts(failure) else ""
 
     def add(self, asked: str, why: str) -> None:
         """Remember why ``asked`` could not be fetched. If that cannot be written, the next build tries again."""
         failure = {"at": time.time(), "circumstances": self._circumstances(), "why": why}
+        others = {name: each for name, each in self._all().items() if self._counts(each)}
         part = self.uv.images / f"{_FILE}.{os.getpid()}"
         with contextlib.suppress(OSError):
-            part.write_text(json.dumps({**self._all(), asked: failure}))
+            part.write_text(json.dumps({**others, asked: failure}))
             part.rename(self.uv.images / _FILE)
+
+    def _counts(self, failure: Any) -> bool:
+        try:
+            recent = 0 <= time.time() - failure["at"] < KEPT_S
+            return recent and "why" in failure and failure["circumstances"] == self._circumstances()
+        except (KeyError, TypeError):
+            return False
 
     def _all(self) -> dict[str, Any]:
         try:

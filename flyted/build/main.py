@@ -59,11 +59,19 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="flyted-build", description="Builds and removes images.")
     parser.add_argument(words.UV, required=True, help="the uv program")
     parser.add_argument(words.IMAGE, type=_hash, help="build this image from the credential 'recipe'")
-    parser.add_argument(words.ISOLATED, action="store_true", help="with --image: nothing but this image can be written")
     parser.add_argument(
-        words.SECRET, default=[], type=_credential, action="append", help="ID=NAME: uv gets this credential as a variable"
+        words.ISOLATED, action="store_true", help="with --image: nothing but this image can be written"
     )
-    parser.add_argument(words.PRUNE, action="store_true", help="empty uv's cache, and of compiled files what no image has")
+    parser.add_argument(
+        words.SECRET,
+        default=[],
+        type=_credential,
+        action="append",
+        help="ID=NAME: uv gets this credential as a variable",
+    )
+    parser.add_argument(
+        words.PRUNE, action="store_true", help="empty uv's cache, and of compiled files what no image has"
+    )
     parser.add_argument(words.REMOVE, default=[], type=_hash, action="append", help="remove this image")
     return parser.parse_args(argv)
 

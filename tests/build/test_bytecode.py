@@ -110,7 +110,10 @@ def test_pythons_share_no_byte_code(images: Path) -> None:
     module(images, "one", "VALUE = 1\n")
     compiled(images, "one")
     module(images, "two", "VALUE = 1\n")
-    for other in (Release("3.9.0", "cpython-39", release.magic), Release(release.version, release.cache_tag, "00000000")):
+    for other in (
+        Release("3.9.0", "cpython-39", release.magic),
+        Release(release.version, release.cache_tag, "00000000"),
+    ):
         store = images / bytecode.STORE
         assert len(bytecode.compile_all(images / "two", HERE, other, store, images / "scratch")) == 1
 

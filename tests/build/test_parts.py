@@ -77,7 +77,8 @@ def without(text: str, *secrets: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "spelled", ["p!a:b é", "p!a%3Ab%20é", "%70!a:b é", "p!a%3ab+%C3%A9", quote("p!a:b é", safe=""), quote_plus("p!a:b é")]
+    "spelled",
+    ["p!a:b é", "p!a%3Ab%20é", "%70!a:b é", "p!a%3ab+%C3%A9", quote("p!a:b é", safe=""), quote_plus("p!a:b é")],
 )
 def test_a_secret_is_masked_however_an_address_quotes_it(spelled: str) -> None:
     """Python's library quotes the exclamation mark, Rust's leaves it."""

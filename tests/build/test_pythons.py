@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flyted.build.fetches import KEPT_S
+from flyted.build.fetches import KEPT_S, Failures
+from flyted.build.uv import Uv
 from tests.build.harness import PYTHON, Builds, find_uv, wheel
 
 pytestmark = pytest.mark.slow
@@ -87,6 +88,16 @@ def test_a_fetch_that_failed_is_tried_again_later(builds: Builds, passed: float)
     file.write_text(json.dumps(known))
     assert TRIES in said(builds, 2)
     assert DOES_NOT in said(builds, 3)
+
+
+def test_a_failure_that_counts_no_more_is_forgotten(builds: Builds) -> None:
+    """Whoever asks for ever new versions does not make the file grow for ever."""
+    file = builds.images / ".pythons-not-fetched.json"
+    file.write_text(json.dumps({f"3.{minor}": {"at": 0, "circumstances": "", "why": ""} for minor in range(50, 60)}))
+    failures = Failures(Uv("/nowhere/uv", builds.images, builds.images, builds.images))
+    failures.add("3.99", "no such version")
+    assert list(json.loads(file.read_text())) == ["3.99"]
+    assert failures.of("3.99") == "no such version"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"3.99": 1}', '{"3.99": {"at": "x"}}', '{"3.99": {"at": 1}}'])
