@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.daemon.fake import Machine
+from tests.daemon.life import Life
 from tests.daemon.token_harness import BothSockets, Box
 
 
@@ -17,6 +18,14 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     found = Machine(tmp_path)
     yield found
     found.store.close()
+
+
+@pytest.fixture
+def life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Life]:
+    """A machine without apps, on which flyted runs."""
+    found = Life(tmp_path, monkeypatch)
+    yield found
+    found.close()
 
 
 @pytest.fixture

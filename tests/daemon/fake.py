@@ -1,24 +1,21 @@
-"""A machine in memory, with a clock of its own: the daemon's real loop, actions and store run on it.
+"""A machine in memory: the daemon's real loop, actions and store run on it.
 
-systemd and HAProxy are stood in for by what the loop sees of them; the real ones judge in the machine tests. The
-clock is the event loop's: while nobody has anything to do it jumps to the next timer, so an hour takes milliseconds.
+systemd and HAProxy are stood in for by what the loop sees of them; the real ones judge in the machine tests.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fnmatch
-import selectors
-import signal
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from flyted.contract.app import MAX_TEXT
 from flyted.contract.errors import HostFailure
-from flyted.contract.names import Replica, replica_of
+from flyted.contract.names import Replica
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
 from flyted.daemon.execute import Execute
@@ -31,207 +28,19 @@ from flyted.daemon.loop import Loop
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Applied
 from flyted.host.journal import Entry
-from flyted.host.kept_units import KeptUnits
 from flyted.host.store import Store
-from flyted.launch.words import ASLEEP
-from flyted.plan.facts import ImageFact, UnitEnd, UnitFact
+from flyted.plan.facts import ImageFact
 from flyted.plan.gpus.facts import Inventory
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress.ports import INGRESS_UNIT, listeners
 from flyted.plan.ingress.state import IngressState, Listen
+from flyted.plan.start import LIMIT
 from flyted.plan.units import Layout
+from tests.daemon.event_loop import run
+from tests.daemon.fake_systemd import Systemd
 from tests.values import DOMAIN, spec
 
-T = TypeVar("T")
-REAL_WAIT_S = 5.0
-"""For threads and child processes, which know no other clock."""
-
-
-class _Skipping(selectors.DefaultSelector):
-    """Waits for nothing that only time brings: it moves the clock instead."""
-
-    now = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What is ready now; else the time goes on to the next timer."""
-        ready = super().select(0)
-        if ready or timeout is None or timeout <= 0:
-            return ready or (super().select(REAL_WAIT_S) if timeout is None else [])
-        self.now += timeout
-        return []
-
-
-class EventLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is its own."""
-
-    def __init__(self) -> None:
-        self._skipping = _Skipping()
-        super().__init__(self._skipping)
-        self.unhandled: list[dict[str, Any]] = []
-        self.set_exception_handler(lambda _loop, context: self.unhandled.append(context))
-
-    def time(self) -> float:
-        """Seconds of its clock."""
-        return self._skipping.now
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Runs ``main`` to its end on such a loop; no task of it may have died unheard."""
-    loop = EventLoop()
-    try:
-        return loop.run_until_complete(main)
-    finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
-        assert loop.unhandled == []
-
-
-class Systemd:
-    """Units as the daemon's ``host.units.Units`` shows them. Each change is told to the subscriber a moment later."""
-
-    def __init__(self) -> None:
-        self.units: dict[str, UnitFact] = {}
-        self.took_s: dict[str, float] = {"start_pair": 0.0, "start": 0.0, "stop": 0.0}
-        self.starts = "done"
-        """systemd's result of each start of a service."""
-        self.listed: list[list[str]] = []
-        """The patterns of each list of units that it was asked for."""
-        self.asked: Counter[str] = Counter()
-        self.devices: dict[str, list[str]] = {}
-        """The device nodes that are open, by unit."""
-        self.at_once: Counter[Replica] = Counter()
-        """The most calls that ever worked on one pair at the same time."""
-        self._working: Counter[Replica] = Counter()
-        self._heard: Callable[[str], None] = lambda _unit: None
-        self._due: list[str] = []
-        """Units whose change is not told yet."""
-        self._kept = KeptUnits(("flyted-app-*", INGRESS_UNIT), self.list, self._tell_all)
-        self.look = self._kept.look
-        self.set(INGRESS_UNIT, "active")
-
-    def subscribe(self, heard: Callable[[str], None]) -> None:
-        """As host.units."""
-        self._heard = heard
-
-    def set(self, name: str, active: str, status: str = "") -> None:
-        """A unit comes to be, or changes."""
-        self.units[name] = UnitFact(name, "loaded", active, "", status)
-        self._tell(name)
-
-    def gone(self, name: str) -> None:
-        """A unit ends and is collected."""
-        if self.units.pop(name, None) is not None:
-            self._tell(name)
-
-    def _tell(self, name: str) -> None:
-        self._due.append(name)
-        with contextlib.suppress(RuntimeError):  # before the loop runs nobody listens
-            asyncio.get_running_loop().call_soon(self._tell_all)
-
-    def _tell_all(self) -> None:
-        due, self._due = self._due, []
-        for name in due:
-            self._kept.changed(name)
-            self._heard(name)
-
-    def list(self, patterns: Iterable[str] = ("flyted-*",)) -> list[UnitFact]:
-        """As host.units."""
-        self.asked["list"] += 1
-        every = list(patterns)
-        self.listed.append(every)
-        return [fact for name, fact in self.units.items() if any(fnmatch.fnmatchcase(name, each) for each in every)]
-
-    def status(self, name: str) -> str:
-        """As host.units."""
-        return self.units[name].status if name in self.units else ""
-
-    async def statuses(self, name: str) -> AsyncGenerator[str]:
-        """As host.units."""
-        yield self.status(name)
-        await asyncio.Event().wait()
-
-    def rests(self, name: str) -> bool:
-        """As host.units."""
-        return name not in self.units or self.units[name].active in ("inactive", "failed")
-
-    def kill(self, name: str) -> None:
-        """As host.units."""
-        self.gone(name)
-
-    def allow_devices(self, name: str, nodes: Sequence[tuple[str, str]]) -> None:
-        """As host.units."""
-        self.devices[name] = [path for path, _rights in nodes]
-
-    def restart(self, _name: str) -> None:
-        """As host.units."""
-        self.asked["restart"] += 1
-
-    def begin(self, name: str) -> None:
-        """As host.units."""
-        self.set(name, "active")
-
-    def listening(self, _name: str) -> tuple[str, ...]:
-        """As host.units."""
-        return listeners(Listen())
-
-    async def start_socket(self, name: str, _wanted: Mapping[str, Any]) -> str:
-        """As host.units."""
-        self.set(name, "active")
-        return "done"
-
-    async def ask_main(
-        self, name: str, _number: signal.Signals, _answered: Callable[[str], bool], _wait_s: float
-    ) -> bool:
-        """As host.units: the engine goes to sleep at once."""
-        self.set(name, "active", ASLEEP)
-        return True
-
-    async def run_transient(self, *_words: Any, **_options: Any) -> UnitEnd:
-        """As host.units: a unit that does nothing."""
-        return UnitEnd("success", 0)
-
-    async def start_pair(self, socket: str, _ours: Mapping[str, Any], service: str, _its: Mapping[str, Any]) -> str:
-        """As host.units."""
-        await self._work("start_pair", socket)
-        self.set(socket, "active")
-        self.set(service, "inactive")
-        return "done"
-
-    async def start(self, name: str) -> str:
-        """As host.units."""
-        self.set(name, "activating")
-        await self._work("start", name)
-        if name not in self.units:
-            return "canceled"
-        self.set(name, "active" if self.starts == "done" else "failed")
-        return self.starts
-
-    async def stop(self, name: str) -> str:
-        """As host.units."""
-        if name in self.units and self.units[name].active == "active":
-            self.set(name, "deactivating")
-        await self._work("stop", name)
-        replica = replica_of(name)
-        if replica is not None and name == replica.service and replica.socket in self.units:
-            self.set(name, "inactive")  # the socket keeps it loaded
-        else:
-            self.gone(name)
-        return "done"
-
-    async def _work(self, what: str, name: str) -> None:
-        replica = replica_of(name)
-        self.asked[what] += 1
-        if replica is None:
-            return
-        self._working[replica] += 1
-        self.at_once[replica] = max(self.at_once[replica], self._working[replica])
-        try:
-            await asyncio.sleep(self.took_s[what])
-        finally:
-            self._working[replica] -= 1
+HUGE = tuple((f"X{number}", "x" * MAX_TEXT) for number in range(LIMIT // MAX_TEXT + 1))
+"""More variables than an app's units can be made with."""
 
 
 class HAProxy:
@@ -366,3 +175,10 @@ def beside(machine: Machine, story: Callable[[], Coroutine[Any, Any, None]]) -> 
                 await loop
 
     run(main())
+
+
+async def until(true: Callable[[], bool], seconds: float = 1000.0) -> None:
+    """Waits on the machine's clock."""
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110  whatever it is that becomes true
+            await asyncio.sleep(0.01)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,16 @@ import pytest
 from flyted.contract.answers.events import Event
 from flyted.contract.app import to_dict
 from flyted.contract.errors import FlytedError
-from flyted.contract.names import AppKey, Replica, host_of
+from flyted.contract.names import AppKey, Replica
 from flyted.daemon.api.actor import Actor
 from flyted.daemon.api.verbs import Call
 from tests.daemon.driver import Daemon
-from tests.daemon.fake import EventLoop
+from tests.daemon.event_loop import EventLoop
 from tests.daemon.world import World
 from tests.daemon.world_ingress import WorldIngress
 from tests.daemon.world_pairs import Request
-from tests.values import DOMAIN, spec
+from tests.values import spec
 
-REST_S = 600.0
-"""The longest pause after failures, a drain, a sleep and a wait for a GPU, with room to spare."""
 BASE = "ghcr.io/flyteorg/flyte:py3.12-v2.1.0"
 
 
@@ -246,7 +243,7 @@ class Life:
             case "dying":
                 (self.world.dying.add if begins else self.world.dying.discard)(app)
 
-    # rest
+    # the end
 
     def heal(self) -> None:
         """Everything that was away is back, and flyted runs."""
@@ -276,62 +273,15 @@ class Life:
         self.loop.close()
         assert self.loop.unhandled == []
 
-    def rest(self) -> None:
-        """Heal the machine, let it come to rest, and look that all is as it is wanted."""
-        self.heal()
-        self.run(REST_S)
-        faults = [f"{each.verb} of {each.app} never ends" for each in self.asked if not each.end]
-        faults += [f"a request of {each.came} to {each.app} never ends" for each in self.requests if not each.end]
-        faults += [*self._wrong_units(), *self._wrong_ingress(), *self._wrong_leases()]
-        for app in self.running.store.apps():
-            if app.wanted == "started" and app.serving is not None:
-                request = self.request(app.key.id)
-                self.run(45)
-                if request.end != "answered":
-                    faults.append(f"a request to {app.key.id} at rest: {request.end or 'waits'}")
-        self.run(100)
-        before = self.running.systemd.looks
-        self.run(10_000)
-        if self.running.systemd.looks != before:
-            faults.append(f"the daemon looked {self.running.systemd.looks - before} times while nothing happened")
-        assert not [*self.world.faults, *faults], "\n".join([*self.world.faults, *faults])
 
-    def _wanted(self) -> dict[Replica, bool]:
-        """Each replica that shall exist, and whether it shall always run."""
-        return {
-            Replica(app.key.id, app.serving): app.current.spec.min_replicas > 0
-            for app in self.running.store.apps()
-            if app.wanted == "started" and app.serving is not None and app.current is not None
-        }  # fmt: skip
+def up(life: Life, app: str = "a", **changes: object) -> Replica:
+    """An app that was served, and runs."""
+    asked = life.serve(app, **changes)  # type: ignore[arg-type]
+    life.run(1)
+    assert asked.end == "done"
+    return next(replica for replica in life.world.pairs if replica.app_id == app)
 
-    def _wrong_units(self) -> Iterator[str]:
-        wanted, pairs = self._wanted(), self.world.pairs
-        yield from (f"nobody owns the units of {each.server}" for each in pairs.keys() - wanted.keys())
-        yield from (f"{each.server} has no units" for each in wanted.keys() - pairs.keys())
-        for replica in wanted.keys() & pairs.keys():
-            pair = pairs[replica]
-            at_rest = ("active",) if wanted[replica] else ("inactive", "failed")
-            if pair.socket != "active" or pair.service not in at_rest:
-                yield f"{replica.server} is at rest with {pair.socket} and {pair.service}"
-        files = {path.name for path in (self.world.folder / "starts").glob("*")}
-        if files != {replica.service for replica in pairs}:
-            yield f"start documents {files} of pairs {set(pairs)}"
-        for app in self.running.store.apps():
-            pending = [each.number for each in app.revisions if each.status == "pending"]
-            if pending and not self.disk_was_full:  # it says so itself then: until flyted starts again
-                yield f"revisions {pending} of {app.key} are pending"
 
-    def _wrong_ingress(self) -> Iterator[str]:
-        hosts = {host_of(replica.app_id, DOMAIN): replica.server for replica in self._wanted()}
-        state = self.haproxy.state
-        if dict(state.hosts) != hosts or set(state.servers) != set(hosts.values()):
-            yield f"HAProxy has {dict(state.hosts)}, servers {set(state.servers)}; wanted are {hosts}"
-        rest = {host_of(app.key.id, DOMAIN) for app in self.running.store.apps()} - hosts.keys()
-        if set(state.unavailable) != rest:
-            yield f"HAProxy says why {set(state.unavailable)} are unavailable; they are {rest}"
-
-    def _wrong_leases(self) -> Iterator[str]:
-        held = {pair.replica.service for pair in self.world.pairs.values() if pair.devices}
-        leases = {lease.unit for lease in self.running.table.leases}
-        if leases != held:
-            yield f"leases of {leases}, and GPUs are used by {held}"
+def service(life: Life, replica: Replica) -> str:
+    """What systemd says of a service."""
+    return life.world.pairs[replica].service if replica in life.world.pairs else ""

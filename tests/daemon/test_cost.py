@@ -10,7 +10,8 @@ import pytest
 
 from flyted.contract.names import Replica
 from flyted.daemon.execute import COMPARED_AT_ONCE
-from tests.daemon.fake import Machine, beside, run
+from tests.daemon.event_loop import run
+from tests.daemon.fake import Machine, beside
 
 APPS = 20
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from tests.daemon.life import Life
+from tests.daemon.rest import rest
 
 pytestmark = pytest.mark.slow
 
@@ -125,7 +126,7 @@ class Interleavings(RuleBasedStateMachine):
         """All comes to rest."""
         try:
             if sys.exc_info()[0] is None:  # else there is a fault already
-                self.life.rest()
+                rest(self.life)
         finally:
             self.life.close()
             self.patch.undo()
