@@ -86,7 +86,10 @@ class Ingress(Protocol):
         """Write the files, and tell the running HAProxy the difference."""
 
     def forget(self) -> None:
-        """Make the next :meth:`apply` ask what HAProxy has."""
+        """Make the next :meth:`apply` and :meth:`rules` ask what HAProxy has."""
+
+    async def rules(self) -> str:
+        """Return the digest of the rules that the running HAProxy was started with, asked for once."""
 
     async def stats(self, servers: Collection[str]) -> dict[str, Traffic]:
         """Return the counters of these servers, of those that HAProxy has."""

@@ -26,10 +26,13 @@ from flyted.plan.actions import (
     EngineSleep,
     Evict,
     FailPair,
+    IngressAction,
     KillUnit,
+    ListenIngress,
     OpenDevices,
     PairAction,
     RenewPair,
+    RestartIngress,
     Sleep,
     StartPair,
     StartService,
@@ -42,7 +45,7 @@ from flyted.plan.facts import StoredApp
 from flyted.plan.idle import Traffic
 from flyted.plan.images.build_unit import IMAGES
 from flyted.plan.ingress.ports import INGRESS_UNIT
-from flyted.plan.ingress.state import IngressState
+from flyted.plan.reconcile import Plan
 from flyted.plan.units import UnitPair, app_units
 
 log = logging.getLogger(__name__)
@@ -233,8 +236,8 @@ class Execute:
                 hint=f"journalctl -n 20 -u {unit} says why (is something mounted there?); then delete the app again",
             )
 
-    async def apply_ingress(self, state: IngressState, unit: str) -> Applied | None:
-        """Make the ingress serve ``state``, and return what is left to do; ``None`` if HAProxy runs and was not told.
+    async def apply_ingress(self, plan: Plan, unit: str) -> Applied | None:
+        """Make the ingress serve what is planned; return what is left, ``None`` if HAProxy runs and was not told.
 
         ``unit``: the state of the ingress's unit, as the look of this pass found it (``Facts.ingress``).
 
@@ -242,21 +245,26 @@ class Execute:
         would start it, and it may be waiting for the daemon. It starts with the files, and its start is a change that
         brings on a pass. Raises :class:`HostFailure` when the disk, HAProxy or PID 1 refuses something.
         """
-        if unit != "active":
+        first = next((each for each in plan.actions if isinstance(each, IngressAction)), None)
+        if unit != "active" or first is not None:
             self.machine.ingress.forget()
-            self.machine.ingress.write(state, self.config.listen)
-            if unit == "activating":  # in vain if somebody has stopped its socket
-                await ensure_socket(self.machine.units, self.config.listen)
-            return Applied()
+            self.machine.ingress.write(plan.ingress, self.config.listen)
+            if first is not None:
+                await self._change_ingress(first)
+            return None if unit == "active" else Applied()
         try:
-            applied = await self.machine.ingress.apply(state, self.config.listen)
+            return await self.machine.ingress.apply(plan.ingress, self.config.listen)
         except IngressDown as error:
             log.warning("%s", error.message)
             return None
-        if applied.restart_needed:
-            log.info("restarting the ingress: its rules have changed")
-            self.machine.units.restart(INGRESS_UNIT)
-        return applied
+
+    async def _change_ingress(self, action: IngressAction) -> None:
+        match action:
+            case RestartIngress():
+                log.info("restarting the ingress: its rules have changed")
+                self.machine.units.restart(INGRESS_UNIT)
+            case ListenIngress():
+                await ensure_socket(self.machine.units, self.config.listen)
 
 
 def _python_of(image: str) -> list[str]:

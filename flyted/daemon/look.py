@@ -14,7 +14,7 @@ from flyted.host.store import Store
 from flyted.plan.engines.sleep import sleepers
 from flyted.plan.facts import Facts, UnitFact
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress.ports import INGRESS_UNIT
+from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
 
 _AT_REST = ("inactive", "failed")
 
@@ -46,12 +46,16 @@ class Look:
         # also of those that start: requests wait for it
         awake = [fact for fact in units.values() if fact.active not in _AT_REST and fact.name.endswith(".service")]
         traffic = await self._traffic(awake) if awake and ingress == "active" else {}
+        rules = await self._rules() if ingress == "active" and traffic is not None and not app_id else ""
         return Facts(
             apps=apps,
             units=units,
             traffic=traffic or {},
             counted=traffic is not None,
             ingress=ingress,
+            rules=rules,
+            listen=self.config.listen,
+            listening=self.machine.units.listening(INGRESS_SOCKET) if ingress == "activating" else None,
             start_s=self.config.start_timeout_s,
             gpu_wait_s=self.config.gpu_wait_s,
         )
@@ -63,6 +67,12 @@ class Look:
             )
         except IngressDown:
             return None
+
+    async def _rules(self) -> str:
+        try:
+            return await self.machine.ingress.rules()
+        except IngressDown:
+            return ""
 
     def has_units(self, app_id: str) -> bool:
         """Report whether systemd knows a unit of an app."""

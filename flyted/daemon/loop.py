@@ -190,14 +190,16 @@ class Loop:
             listener(done)
         self._do_at_once(plan)
         await self._start_pairs(plan)
-        applied = await self._execute.apply_ingress(plan.ingress, facts.ingress)
+        applied = await self._execute.apply_ingress(plan, facts.ingress)
         for action in plan.actions:
-            if not isinstance(action, (StartPair, FailPair, KillUnit, OpenDevices)):
+            if isinstance(action, PairAction) and not isinstance(action, (StartPair, FailPair)):
                 self._beside(action)
         if applied is None:  # it goes on sending requests to the revisions that others replace: they stay
             replaced = {app.key.id for app in facts.apps if app.serving_replicas}
             self._leaving = {r: at for r, at in self._leaving.items() if r in before or r.app_id not in replaced}
             self._look_at = now + self._retry_s()
+        elif applied.other_rules:  # another HAProxy than the one that the look found
+            self.poke()
         elif applied.draining:
             self._look_at = min(self._look_at or now + RETRY_S, now + RETRY_S)
 

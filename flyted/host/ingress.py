@@ -32,7 +32,7 @@ class Applied:
     """The work that :meth:`Ingress.apply` left to do."""
 
     draining: frozenset[str] = frozenset()  # servers that still answer requests; apply again later to remove them
-    restart_needed: bool = False  # HAProxy runs with other ports or rules than the files now have
+    other_rules: bool = False  # HAProxy runs with other ports or rules than the files now have, and was told nothing
 
 
 class Ingress:
@@ -57,6 +57,7 @@ class Ingress:
         self._done: tuple[ingress.IngressState, ingress.Listen] | None = None  # what HAProxy has, as far as we know
         self._forgotten = 0
         self._process = ""
+        self._rules = ""
         self._ids: dict[str, str] = {}  # HAProxy's number of each server that is known to it; "" for one that is not
         self.tokens = tokens
 
@@ -130,7 +131,7 @@ class Ingress:
         known = told[0] if told is not None else None
         counted = await self._counted(known.servers.keys() - wanted.servers.keys() if known is not None else ())
         if counted.structure != ingress_config.structure(listen, self._places):
-            return Applied(restart_needed=True)  # with the rules of another version it may not even have the tables
+            return Applied(other_rules=True)  # with the rules of another version it may not even have the tables
         same, forgotten = forgotten == self._forgotten, self._forgotten
         live = ingress.Live(known, counted.traffic) if known is not None and same else await self.read()
         still = set(ingress.draining(live, wanted))
@@ -150,7 +151,14 @@ class Ingress:
 
     def forget(self) -> None:
         """Make the next :meth:`apply` ask what HAProxy has: its unit changed, or may have."""
-        self._done, self._forgotten = None, self._forgotten + 1
+        self._done, self._rules, self._forgotten = None, "", self._forgotten + 1
+
+    async def rules(self) -> str:
+        """Return the digest of the rules that HAProxy was started with; it is asked once, until :meth:`forget`.
+
+        Raises as :meth:`stats`.
+        """
+        return self._rules or (await self._counted(())).structure
 
     async def stats(self, servers: Collection[str] | None = None) -> dict[str, Traffic]:
         """Return the counters of these servers, of those that HAProxy has, or of all; for ``plan/idle.py``.
@@ -172,6 +180,7 @@ class Ingress:
             numbers = [number for name in servers if (number := self._ids[name])]
         about = (f"show stat {ingress.BACKEND} 4 {number}" for number in numbers)
         counted = ingress_answers.parse_counted(await self._ask("; ".join(["show info", *about])))
+        self._rules = counted.structure
         every = numbers == ["-1"]
         if counted.process != self._process:
             self._process, self._ids = counted.process, {}

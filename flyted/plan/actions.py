@@ -1,4 +1,4 @@
-"""The actions that the planner may ask for: the whole list of what the root daemon does to apps by itself. Pure.
+"""The actions that the planner may ask for: the whole list of what the root daemon does by itself. Pure.
 
 ``daemon/execute.py`` carries them out, and nothing else does.
 """
@@ -97,8 +97,20 @@ class OpenDevices:
     nodes: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class RestartIngress:
+    """Have HAProxy restarted with the files as they are now: it runs with other rules, which it reads at its start."""
+
+
+@dataclass(frozen=True)
+class ListenIngress:
+    """Have PID 1 listen for the ingress, whose start waits for its socket."""
+
+
 PairAction = StartPair | RenewPair | StartService | Sleep | EngineSleep | Evict | StopPair | FailPair
 """The actions that take time: one at a time on a pair."""
 UnitAction = KillUnit | OpenDevices
 """The actions that are done at once."""
-Action = PairAction | UnitAction
+IngressAction = RestartIngress | ListenIngress
+"""The actions that follow once the ingress's files are written."""
+Action = PairAction | UnitAction | IngressAction

@@ -13,6 +13,7 @@ from flyted.contract.names import AppKey, Replica, replica_of
 from flyted.plan.engines.shape import Shape, open_paths, shape_of
 from flyted.plan.gpus.facts import GpuFacts
 from flyted.plan.idle import Traffic
+from flyted.plan.ingress.state import Listen
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,9 @@ class Facts:
     traffic: Mapping[str, Traffic] = field(default_factory=dict)  # by server; empty while HAProxy is down
     counted: bool = True  # whether HAProxy answered, if it runs: else its requests go on, and nobody knows of them
     ingress: str = ""  # ActiveState of the ingress's unit
+    rules: str = ""  # digest of the rules that the running HAProxy has (ingress/config.py); "": not known
+    listen: Listen = field(default_factory=Listen)  # where the ingress shall listen
+    listening: tuple[str, ...] | None = None  # where PID 1 listens for it; read only while it waits for its socket
     candidates: frozenset[Replica] = frozenset()  # being deployed: started beside the serving revision, not yet routed
     leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain → since when
     failures: Mapping[Replica, Failure] = field(default_factory=dict)

@@ -14,12 +14,26 @@ from functools import lru_cache
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica, host_of, replica_of
-from flyted.plan.actions import Action, Evict, KillUnit, PairAction, RenewPair, StartPair, StartService, StopPair
+from flyted.plan.actions import (
+    Action,
+    Evict,
+    IngressAction,
+    KillUnit,
+    ListenIngress,
+    PairAction,
+    RenewPair,
+    RestartIngress,
+    StartPair,
+    StartService,
+    StopPair,
+)
 from flyted.plan.engines.sleep import SLEEP_AND_WAKE_S, asleep, idle_step
 from flyted.plan.facts import Facts, Revision, StoredApp, UnitFact
 from flyted.plan.gpus.queue import GpuPlan, plan_gpus
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
+from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.paths import keys
+from flyted.plan.ingress.ports import listeners
 from flyted.plan.ingress.state import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavailable, unavailable
 from flyted.plan.overdue import ending
 from flyted.plan.units import STOP_S, socket_path
@@ -85,7 +99,7 @@ def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: 
         guarded=draft.guarded, fenced=draft.fenced, open_paths=draft.open_paths,
     )  # fmt: skip
     return Plan(
-        actions=(*kill, *draft.actions),
+        actions=(*kill, *draft.actions, *_plan_ingress(facts)),
         ingress=ingress,
         leaving=frozenset(draft.leaving),
         clocks=draft.clocks,
@@ -93,6 +107,15 @@ def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: 
         gpu=gpu,
         look_at=min((at for at in looks if at is not None), default=None),
     )
+
+
+def _plan_ingress(facts: Facts) -> tuple[IngressAction, ...]:
+    """Plan what changes the ingress's units: HAProxy reads its rules, and gets its listeners, only when it starts."""
+    if facts.ingress == "activating" and facts.listening not in (None, listeners(facts.listen)):
+        return (ListenIngress(),)
+    if facts.ingress == "active" and facts.rules not in ("", structure(facts.listen)):
+        return (RestartIngress(),)
+    return ()
 
 
 def _plan_app(

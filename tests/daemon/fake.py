@@ -32,6 +32,7 @@ from flyted.host.store import Store
 from flyted.plan.facts import ImageFact
 from flyted.plan.gpus.facts import Inventory
 from flyted.plan.idle import Traffic
+from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.state import IngressState, Listen
 from flyted.plan.start import LIMIT
 from flyted.plan.units import Layout
@@ -65,6 +66,10 @@ class HAProxy:
     def forget(self) -> None:
         """As host.ingress."""
         self.asked["forget"] += 1
+
+    async def rules(self) -> str:
+        """As host.ingress."""
+        return structure(Listen())
 
     async def apply(self, state: IngressState, _listen: Listen) -> Applied:
         """As host.ingress."""

@@ -12,7 +12,8 @@ from typing import Any
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
 from flyted.plan.facts import UnitFact
-from flyted.plan.ingress.ports import INGRESS_UNIT
+from flyted.plan.ingress.ports import INGRESS_UNIT, listeners
+from flyted.plan.ingress.state import Listen
 from tests.daemon.world_units import WorldUnits
 
 
@@ -25,6 +26,10 @@ class World(WorldUnits):
         self.ingress_unit = "active"
         self.working: dict[Replica, list[str]] = {}
         self.sleeps: Callable[[Replica], None] = lambda _replica: None
+        self.restart_ingress: Callable[[], None] = lambda: None
+        self.begin_ingress: Callable[[], None] = lambda: None
+        self.stop_ingress: Callable[[str], None] = lambda _unit: None
+        self.listening = listeners(Listen())
         self.bus, self.haproxy_s, self.build_s = True, 0.01, 5.0
         self.slept_by_hand: dict[str, float] = {}
         self._jobs: set[asyncio.Future[Any]] = set()

@@ -16,7 +16,8 @@ from flyted.host.journal import Entry
 from flyted.plan.facts import UnitEnd, UnitFact
 from flyted.plan.gpus.facts import Inventory
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress.ports import listeners
+from flyted.plan.ingress.config import structure
+from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
 from flyted.plan.ingress.state import IngressState, Listen
 from tests.daemon.world import World
 from tests.daemon.world_ingress import WorldIngress
@@ -76,20 +77,24 @@ class Systemd(Door):
             self.world.crash(pair)
 
     def restart(self, _name: str) -> None:
-        """As host.units."""
+        """As host.units: the ingress alone is restarted."""
         self._check()
+        self.world.restart_ingress()
 
     def listening(self, _name: str) -> tuple[str, ...]:
         """As host.units."""
-        return listeners(Listen())
+        return self.world.listening
 
-    async def start_socket(self, _name: str, _wanted: Mapping[str, Any]) -> str:
+    async def start_socket(self, _name: str, wanted: Mapping[str, Any]) -> str:
         """As host.units."""
-        raise AssertionError("the ingress's socket listens")
+        await self._takes_a_job()
+        self.world.listening = tuple(where for _kind, where in wanted["Listen"])
+        return "done"
 
-    def begin(self, _name: str) -> None:
+    def begin(self, name: str) -> None:
         """As host.units."""
-        raise AssertionError("the ingress's socket listens")
+        assert name == INGRESS_UNIT
+        self.world.begin_ingress()
 
     async def ask_main(self, _name: str, _number: signal.Signals, *_words: Any) -> bool:
         """As host.units."""
@@ -126,6 +131,9 @@ class Systemd(Door):
         """As host.units."""
         self._check()
         pair = self._pair(name)
+        if name in (INGRESS_UNIT, INGRESS_SOCKET):
+            await self._takes_a_job()
+            self.world.stop_ingress(name)
         if pair is None:
             return "done"
         with self.world.alone(pair.replica, "stop"):
@@ -180,17 +188,25 @@ class Ingress(Door):
         super().__init__(world)
         self.haproxy = haproxy
         self._done: IngressState | None = None
+        self._rules = ""
         self._process = 0
 
     def write(self, state: IngressState, _listen: Listen) -> None:
         """As host.ingress."""
         self._check("HAProxy")
         state.check()
-        self.haproxy.files = state
+        self.haproxy.files, self.haproxy.files_rules = state, structure(Listen())
 
     def forget(self) -> None:
         """As host.ingress."""
-        self._done = None
+        self._done, self._rules = None, ""
+
+    async def rules(self) -> str:
+        """As host.ingress."""
+        if not self._rules:
+            await self._asked()
+            self._rules = self.haproxy.rules
+        return self._rules
 
     async def apply(self, state: IngressState, listen: Listen) -> Applied:
         """As host.ingress."""
@@ -198,6 +214,9 @@ class Ingress(Door):
             return Applied()
         self.write(state, listen)
         await self._asked()
+        self._rules = self.haproxy.rules
+        if self._rules != structure(listen):
+            return Applied(other_rules=True)
         self.haproxy.take(state)
         await self._asked()
         if not self.haproxy.draining():
@@ -208,7 +227,8 @@ class Ingress(Door):
         """As host.ingress."""
         await self._asked()
         if self.haproxy.process != self._process:
-            self._process, self._done = self.haproxy.process, None
+            self._process = self.haproxy.process
+            self.forget()
         return {name: traffic for name, traffic in self.haproxy.stats().items() if name in servers}
 
     async def apply_tokens(self) -> None:

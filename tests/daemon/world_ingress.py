@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from dataclasses import dataclass
 from math import floor
 
 from flyted.contract.names import Replica, host_of
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress.ports import INGRESS_UNIT
-from flyted.plan.ingress.state import IngressState
+from flyted.plan.ingress.config import structure
+from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
+from flyted.plan.ingress.state import IngressState, Listen
 from tests.daemon.world import World
 from tests.daemon.world_pairs import Request
 from tests.values import DOMAIN
 
 REFUSED = "no socket listens"
+STOP_S = 15.0
+"""Seconds that its unit may take to stop (units/flyted-ingress.service)."""
 
 
 @dataclass
@@ -43,7 +47,10 @@ class WorldIngress:
         self.under_way: dict[Request, Replica] = {}
         self.seen: set[Request] = set()
         self.routed_until: dict[str, float] = {}
+        self.rules = self.files_rules = structure(Listen())
+        self.restarts = 0
         world.finished = self._finished
+        world.restart_ingress, world.begin_ingress, world.stop_ingress = self.restart, self.begin, self.stop
         world.unrouted_s = self.unrouted_s
 
     @property
@@ -147,6 +154,28 @@ class WorldIngress:
         self.seen.clear()
         self.set_unit("inactive")
 
+    def restart(self) -> None:
+        """systemd restarts it: it ends when its requests have, or after a while; who comes meanwhile waits."""
+        if self.world.ingress_unit != "deactivating":
+            self.restarts += 1
+            self.set_unit("deactivating")
+            self.world.loop.create_task(self._restart())
+
+    async def _restart(self) -> None:
+        for _ in range(int(STOP_S * 10)):
+            if not self.under_way:
+                break
+            await asyncio.sleep(0.1)
+        self.end()
+        self.begin()
+
+    def stop(self, unit: str) -> None:
+        """systemd stops it, or its socket."""
+        if unit == INGRESS_SOCKET:
+            self.world.listening = ()
+        elif self.up:
+            self.end()
+
     def begin(self) -> None:
         """It starts, with the files that are there."""
         if self.up:
@@ -154,7 +183,7 @@ class WorldIngress:
         self.process, self.began = self.process + 1, self.world.now
         self.counters = {server: Counters() for server in self.files.servers}
         self.routed_until |= dict.fromkeys(self._routed() - set(self.files.hosts.values()), self.world.now)
-        self.state = dataclasses.replace(self.files)
+        self.state, self.rules = dataclasses.replace(self.files), self.files_rules
         self.set_unit("active")
         waiting, self.parked = self.parked, []
         for request in waiting:

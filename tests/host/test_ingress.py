@@ -253,8 +253,8 @@ def test_changes_under_load_drop_no_connection(box):
 
 def test_ports_that_changed_need_a_restart_and_it_is_said(box):
     """Everything else is told at run time; other ports are in the file, and HAProxy is found to run without them."""
-    assert apply(box, IngressState()).restart_needed is False
-    assert apply(box, IngressState(), Listen(1, 2, ("127.0.0.1",))).restart_needed is True
+    assert apply(box, IngressState()).other_rules is False
+    assert apply(box, IngressState(), Listen(1, 2, ("127.0.0.1",))).other_rules is True
 
 
 OLDER = """global
@@ -281,10 +281,10 @@ def test_a_haproxy_of_another_version_is_told_nothing_but_restarted(tmp_path):
         (box.files / "haproxy.cfg").write_text(OLDER.format(box=box))
         box.start()
         assert "Unknown map" in asyncio.run(box.ingress._ask(f"show map {box.files}/guarded.map"))
-        assert apply(box, one(box)).restart_needed is True
+        assert apply(box, one(box)).other_rules is True
         box.stop()
         box.start()
-        assert apply(box, one(box)).restart_needed is False
+        assert apply(box, one(box)).other_rules is False
     finally:
         box.close()
 

@@ -220,6 +220,7 @@ def render_config(state: IngressState, listen: Listen, places: HaproxyPaths = ST
 
 
 @lru_cache(maxsize=4)
+@lru_cache(maxsize=4)
 def structure(listen: Listen, places: HaproxyPaths = STANDARD) -> str:
     """Return a digest of the whole configuration but the servers.
 
