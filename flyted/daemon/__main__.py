@@ -43,7 +43,7 @@ from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import GpuTable
 from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.images.images import Images
-from flyted.daemon.images.sweep import ImageSweep
+from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.listen import choose_ingress_ports, ensure_socket
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
@@ -54,6 +54,7 @@ from flyted.daemon.secrets.handover import Handover
 from flyted.daemon.secrets.verbs import Secrets
 from flyted.daemon.settings import Settings
 from flyted.daemon.state import EX_CONFIG, STATE, new_database, opened, refuse
+from flyted.daemon.upkeep import Upkeep
 from flyted.host import identity, journal, people, rotation, sockets
 from flyted.host.clock import Clock
 from flyted.host.gpu import Gpu
@@ -102,13 +103,14 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     poked = asyncio.Event()
     gpu_table = GpuTable(GpuRecords(store.database))
     inventory = GpuInventory(machine.gpus, gpu_table, poked.set)
-    execute = Execute(machine, store, config, explain, inventory)
-    leases = GpuLeases(machine, inventory, gpu_table, execute, poked.set, settings.gpu_wait_s)
-    loop = Loop(look, execute, explain, leases, settings.base_domain, poked)
-    gpu_verbs = GpuVerbs(inventory, loop.facts)
     building = BuildSettings(environment=settings.build_environment, secrets=machine_secrets(settings.build_secrets))
-    images = Images(units, STATE / "images", building, vault.resolve, inventory.need_any)
-    sweep = ImageSweep(units, images, store.apps, STATE / "unused-images.json")
+    images = Images(units, STATE / "images", building, vault.resolve, inventory.need_any, poked.set)
+    unused = UnusedImages(units, images, STATE / "unused-images.json", poked.set)
+    execute = Execute(machine, store, config, explain, inventory, images, unused)
+    leases = GpuLeases(machine, inventory, gpu_table, execute, poked.set, settings.gpu_wait_s)
+    upkeep = Upkeep(images, unused, machine.time, execute, poked.set)
+    loop = Loop(look, execute, explain, leases, upkeep, settings.base_domain, poked)
+    gpu_verbs = GpuVerbs(inventory, loop.facts)
     models = ModelVerbs(Models(store.database))
     bundles = Bundles(STATE / "bundles", store.apps)
     deploy = Deploy(
@@ -121,7 +123,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         "version": Verb(Right.READ, {}, version, anonymous=True),
         **Secrets(vault, store, deploy).verbs(),
         **images.verbs(),
-        **Apps(store, loop, look, execute, explain, config, deploy, sweep, grants).verbs(),
+        **Apps(store, loop, look, execute, explain, config, deploy, unused, grants).verbs(),
         **AppData(units, store, table).verbs(),
         **tls.verbs(),
         **Gateway(lambda: config.https_port, CA_FILE).verbs(),
@@ -141,7 +143,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         parts.append(Control(listeners["api"], verbs, tokens.owner).run)
     leases.resume()
     execute.sweep_starts()
-    sweep.soon()
+    unused.soon()
     await _run(parts, loop)
 
 

@@ -6,9 +6,10 @@ import asyncio
 import itertools
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from flyted.contract.errors import FlytedError, HostFailure, IngressDown, NotFound
 from flyted.contract.names import Replica, replica_of
@@ -16,6 +17,8 @@ from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
 from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.inventory import GpuInventory
+from flyted.daemon.images.images import Images
+from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.listen import ensure_socket
 from flyted.host import starts
 from flyted.host.disk import is_folder
@@ -23,6 +26,7 @@ from flyted.host.ingress import Applied
 from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
 from flyted.plan.actions import (
+    BuildImage,
     EngineSleep,
     Evict,
     FailPair,
@@ -31,6 +35,7 @@ from flyted.plan.actions import (
     ListenIngress,
     OpenDevices,
     PairAction,
+    RemoveImages,
     RenewPair,
     RestartIngress,
     Sleep,
@@ -38,6 +43,7 @@ from flyted.plan.actions import (
     StartService,
     StopPair,
     UnitAction,
+    UpkeepAction,
 )
 from flyted.plan.app_folders import erase_unit, folders_of
 from flyted.plan.engines.sleep import ANSWER_S, answered, says_asleep
@@ -62,6 +68,8 @@ class Execute:
     config: Config
     explain: Explain
     gpus: GpuInventory
+    images: Images
+    unused: UnusedImages
     documents: dict[Replica, int] = field(default_factory=dict)
     """The replicas that may have a start document, each with a number that no document written before it had."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -97,6 +105,14 @@ class Execute:
                 await self._evict(replica, wanted_by, seen)
             case StopPair(replica) | FailPair(replica):
                 await self.clear(replica)
+
+    def upkeep(self, action: UpkeepAction) -> Coroutine[Any, Any, None]:
+        """Return what carries out an action that belongs to no single app. From this call on it counts as begun."""
+        match action:
+            case BuildImage(digest):
+                return self.images.carry_out(digest)
+            case RemoveImages():
+                return self.unused.removal(action)
 
     async def _evict(self, replica: Replica, wanted_by: str, seen: Traffic) -> None:
         """Put an app to sleep unless a request has come since it was found idle.

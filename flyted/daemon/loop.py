@@ -23,7 +23,8 @@ from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.look import Look
-from flyted.plan.actions import FailPair, KillUnit, OpenDevices, PairAction, StartPair
+from flyted.daemon.upkeep import Upkeep
+from flyted.plan.actions import BuildImage, FailPair, KillUnit, OpenDevices, PairAction, RemoveImages, StartPair
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.gpus.queue import LOOK_S
 from flyted.plan.idle import Clock
@@ -49,12 +50,14 @@ class Loop:
     """One pass at a time. Everything else asks for a pass and waits for it. ``poked``: set by all who ask for one."""
 
     def __init__(
-        self, look: Look, execute: Execute, explain: Explain, gpus: GpuLeases, base_domain: str, poked: asyncio.Event
-    ) -> None:
+        self, look: Look, execute: Execute, explain: Explain, gpus: GpuLeases, upkeep: Upkeep, base_domain: str,
+        poked: asyncio.Event,
+    ) -> None:  # fmt: skip
         self._look = look
         self._execute = execute
         self._explain = explain
         self._gpus = gpus
+        self._upkeep = upkeep
         self._base_domain = base_domain
         self._poked = poked
         self._listeners: list[Callable[[Pass], None]] = []
@@ -174,9 +177,15 @@ class Loop:
         # _learn and reconcile must see the same facts: with a look each, a pair that fails between the two looks would
         # be made anew at once, as if it had never been there: its failure is not recorded, and it does not back off
         documents = dict(self._execute.documents)
-        facts = await self.facts()
+        try:
+            facts = await self.facts()
+        except FlytedError as error:
+            self._upkeep.refuse(error)
+            raise
         self._learn(facts)
-        facts = dataclasses.replace(facts, failures=dict(self.failures), busy=facts.busy | self._tasks.keys())
+        facts = dataclasses.replace(
+            facts, failures=dict(self.failures), busy=facts.busy | self._tasks.keys(), upkeep=self._upkeep.facts()
+        )
         self._forget_ended(facts, documents)
         now = _now()
         plan = reconcile(facts, self._clocks, self._base_domain, now)
@@ -217,9 +226,11 @@ class Loop:
                 self._execute.forget(replica)
 
     def _do_at_once(self, plan: Plan) -> None:
-        """Kill, and begin to take down pairs that cannot run: nothing has been awaited since the plan was made."""
+        """Begin what must be as the facts were: nothing has been awaited since the plan was made."""
         for action in plan.actions:
             match action:
+                case BuildImage() | RemoveImages():
+                    self._upkeep.begin(action)
                 case KillUnit() | OpenDevices():
                     self._execute.at_once(action)
                 case FailPair(replica, reason):

@@ -107,10 +107,27 @@ class ListenIngress:
     """Have PID 1 listen for the ingress, whose start waits for its socket."""
 
 
+@dataclass(frozen=True)
+class BuildImage:
+    """Build the image of this hash, for which somebody waits."""
+
+    digest: str
+
+
+@dataclass(frozen=True)
+class RemoveImages:
+    """Delete images that no app uses, by hash, and write down since when (seconds since 1970) others are unused."""
+
+    images: tuple[str, ...]
+    unused_since: tuple[tuple[str, float], ...]
+
+
 PairAction = StartPair | RenewPair | StartService | Sleep | EngineSleep | Evict | StopPair | FailPair
 """The actions that take time: one at a time on a pair."""
 UnitAction = KillUnit | OpenDevices
 """The actions that are done at once."""
 IngressAction = RestartIngress | ListenIngress
 """The actions that follow once the ingress's files are written."""
-Action = PairAction | UnitAction | IngressAction
+UpkeepAction = BuildImage | RemoveImages
+"""The actions that belong to no single app, and take time: each once at a time."""
+Action = PairAction | UnitAction | IngressAction | UpkeepAction

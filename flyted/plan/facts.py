@@ -14,6 +14,7 @@ from flyted.plan.engines.shape import Shape, open_paths, shape_of
 from flyted.plan.gpus.facts import GpuFacts
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.state import Listen
+from flyted.plan.upkeep_facts import UpkeepFacts
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ class Facts:
     busy: frozenset[Replica] = frozenset()  # an action on them is under way: the plan has none for them
     ending: Mapping[str, float] = field(default_factory=dict)  # services that stop → since when; see overdue.py
     gpu: GpuFacts = field(default_factory=GpuFacts)
+    upkeep: UpkeepFacts = field(default_factory=UpkeepFacts)
     start_s: float = 300.0  # seconds that a start may take
     gpu_wait_s: float = 120.0  # seconds that it may wait for its GPUs before that
 

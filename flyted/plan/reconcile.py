@@ -37,6 +37,7 @@ from flyted.plan.ingress.ports import listeners
 from flyted.plan.ingress.state import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavailable, unavailable
 from flyted.plan.overdue import ending
 from flyted.plan.units import STOP_S, socket_path
+from flyted.plan.upkeep import plan_upkeep
 
 RENEWALS = 4
 """The most pairs that are renewed at a time: with hundreds at once, each would be away for as long as all take."""
@@ -99,7 +100,7 @@ def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: 
         guarded=draft.guarded, fenced=draft.fenced, open_paths=draft.open_paths,
     )  # fmt: skip
     return Plan(
-        actions=(*kill, *draft.actions, *_plan_ingress(facts)),
+        actions=(*kill, *draft.actions, *_plan_ingress(facts), *plan_upkeep(facts.upkeep, facts.apps)),
         ingress=ingress,
         leaving=frozenset(draft.leaving),
         clocks=draft.clocks,

@@ -20,11 +20,12 @@ from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import GpuTable
 from flyted.daemon.images.images import Images
-from flyted.daemon.images.sweep import ImageSweep
+from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.secrets.handover import Handover
+from flyted.daemon.upkeep import Upkeep
 from flyted.host.clock import Clock
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.models import Models
@@ -59,11 +60,15 @@ class Daemon:
         poked = asyncio.Event()
         self.table = GpuTable(GpuRecords(store.database))
         inventory = GpuInventory(machine.gpus, self.table, poked.set)
-        self.execute = execute = Execute(machine, store, config, explain, inventory)
+        need_any = inventory.need_any
+        self.images = images = Images(
+            machine.units, folder / "images", BuildSettings(), nothing, need_any, poked.set
+        )  # fmt: skip
+        self.unused = UnusedImages(machine.units, images, folder / "unused-images.json", poked.set)
+        self.execute = execute = Execute(machine, store, config, explain, inventory, images, self.unused)
         self.leases = GpuLeases(machine, inventory, self.table, execute, poked.set, GPU_WAIT_S)
-        self.loop = loop = Loop(look, execute, explain, self.leases, DOMAIN, poked)
-        images = Images(cast("Any", self.systemd), folder / "images", BuildSettings(), nothing, inventory.need_any)
-        sweep = ImageSweep(cast("Any", self.systemd), images, store.apps, folder / "unused-images.json")
+        upkeep = Upkeep(images, self.unused, machine.time, execute, poked.set)
+        self.loop = loop = Loop(look, execute, explain, self.leases, upkeep, DOMAIN, poked)
         deploy = Deploy(
             loop, look, execute, explain, config, store, nothing, images, Bundles(folder / "bundles", store.apps),
             inventory, ModelVerbs(Models(store.database)), DeployLocks(),
@@ -71,7 +76,7 @@ class Daemon:
         self.clock = Clock()
         watch = FileWatch(folder / "nowhere", ())
         grants = IngressTokens(tokens, store, cast("Any", self.ingress), lambda: haproxy.up, self.clock, watch)
-        self.apps = Apps(store, loop, look, execute, explain, config, deploy, sweep, grants)
+        self.apps = Apps(store, loop, look, execute, explain, config, deploy, self.unused, grants)
         self.handover = Handover(store, nothing, nothing, self.leases, images.granted, refused)
         self.tasks: set[asyncio.Task[Any]] = set()
 
@@ -80,6 +85,7 @@ class Daemon:
         self.systemd.world.heard = self.loop.unit_changed
         self.leases.resume()
         self.execute.sweep_starts()
+        self.unused.soon()
         self.task(self.loop.find_outdated())
         self.task(self.loop.run())
         self.task(self.loop.settle_at_start())

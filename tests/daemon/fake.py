@@ -23,8 +23,11 @@ from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import GpuTable
+from flyted.daemon.images.images import Images
+from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
+from flyted.daemon.upkeep import Upkeep
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Applied
 from flyted.host.journal import Entry
@@ -32,6 +35,7 @@ from flyted.host.store import Store
 from flyted.plan.facts import ImageFact
 from flyted.plan.gpus.facts import Inventory
 from flyted.plan.idle import Traffic
+from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.state import IngressState, Listen
 from flyted.plan.start import LIMIT
@@ -145,9 +149,14 @@ class Machine:
         poked = asyncio.Event()
         self.table = GpuTable(GpuRecords(store.database))
         self.inventory = GpuInventory(self.gpu, self.table, poked.set)
-        self.execute = Execute(effects, store, self.config, self.explain, self.inventory)
+        self.images = images = Images(
+            self.systemd, folder / "images", BuildSettings(), lambda *_use: None, self.inventory.need_any, poked.set
+        )
+        unused = UnusedImages(self.systemd, images, folder / "unused-images.json", poked.set)
+        self.execute = Execute(effects, store, self.config, self.explain, self.inventory, images, unused)
         self.leases = GpuLeases(effects, self.inventory, self.table, self.execute, poked.set, 60)
-        self.loop = Loop(self.look, self.execute, self.explain, self.leases, DOMAIN, poked)
+        upkeep = Upkeep(images, unused, effects.time, self.execute, poked.set)
+        self.loop = Loop(self.look, self.execute, self.explain, self.leases, upkeep, DOMAIN, poked)
         self.systemd.subscribe(self.loop.unit_changed)
 
     def deployed(self, name: str, **changes: Any) -> Replica:

@@ -86,6 +86,10 @@ class Life:
         """The machine sleeps: afterwards everything is late at once."""
         self.loop._skipping.now += seconds
 
+    def set_clock(self, forward_s: float) -> None:
+        """The machine's clock is set."""
+        self.clock_s += forward_s
+
     # the daemon
 
     def start(self) -> None:

@@ -16,10 +16,8 @@ from flyted.contract.names import AppKey, Replica
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.apps.locks import DeployLocks
-from flyted.daemon.images.images import Images
 from flyted.daemon.models import ModelVerbs
 from flyted.host.models import Models
-from flyted.plan.images.build_unit import BuildSettings
 from tests.daemon.fake import Machine, beside
 from tests.values import spec
 
@@ -36,12 +34,10 @@ class Deploys:
         (self.python / "bin").mkdir(parents=True)
         (self.python / "bin/python").touch()
         nothing: Any = None
-        systemd: Any = machine.systemd
-        images = Images(systemd, folder / "images", BuildSettings(), nothing, nothing)
         self.deploy = Deploy(
-            machine.loop, machine.look, machine.execute, machine.explain, machine.config, self.store, nothing, images,
-            Bundles(folder, self.store.apps), machine.inventory, ModelVerbs(Models(self.store.database)),
-            DeployLocks(),
+            machine.loop, machine.look, machine.execute, machine.explain, machine.config, self.store, nothing,
+            machine.images, Bundles(folder, self.store.apps), machine.inventory,
+            ModelVerbs(Models(self.store.database)), DeployLocks(),
         )  # fmt: skip
         self.at: Callable[[], None] = lambda: None
 

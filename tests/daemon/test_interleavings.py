@@ -116,7 +116,7 @@ class Interleavings(RuleBasedStateMachine):
     )
     def long(self, seconds: float, suspended: bool, clock_s: float) -> None:
         """A long time goes by; the machine may have slept, and somebody may have set its clock."""
-        self.life.clock_s += clock_s
+        self.life.set_clock(clock_s)
         if suspended:
             self.life.suspend(seconds)
         self.life.run(seconds)

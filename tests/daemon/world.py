@@ -30,6 +30,7 @@ class World(WorldUnits):
         self.begin_ingress: Callable[[], None] = lambda: None
         self.stop_ingress: Callable[[str], None] = lambda _unit: None
         self.listening = listeners(Listen())
+        self.built: list[str] = []
         self.bus, self.haproxy_s, self.build_s = True, 0.01, 5.0
         self.slept_by_hand: dict[str, float] = {}
         self._jobs: set[asyncio.Future[Any]] = set()

@@ -159,6 +159,7 @@ class Systemd(Door):
             return UnitEnd("success", 0)
         if not name.startswith("flyted-build-"):
             return UnitEnd("success", 0)
+        self.world.built.append(name)
         await asyncio.sleep(self.world.build_s)
         if "broken-package" in str(wanted):
             return UnitEnd("exit-code", 1)

@@ -24,7 +24,7 @@ from flyted.daemon.apps.status import app_status, log_line
 from flyted.daemon.config import Config
 from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
-from flyted.daemon.images.sweep import ImageSweep
+from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
 from flyted.host import people
@@ -46,7 +46,7 @@ class Apps:
 
     def __init__(
         self, store: Store, loop: Loop, look: Look, execute: Execute, explain: Explain, config: Config,
-        deploy: Deploy, sweep: ImageSweep, grants: IngressTokens,
+        deploy: Deploy, unused: UnusedImages, grants: IngressTokens,
     ) -> None:  # fmt: skip
         self._store = store
         self._loop = loop
@@ -56,7 +56,7 @@ class Apps:
         self._config = config
         self._deploy = deploy
         self._locks = deploy.locks
-        self._sweep = sweep
+        self._unused = unused
         self._grants = grants
         self._followers: Counter[int] = Counter()
 
@@ -91,7 +91,7 @@ class Apps:
             call.about.outcome = "" if changed else "unchanged"
         finally:
             self._deploy.bundles.sweep()
-            self._sweep.soon()
+            self._unused.soon()
         return Deployed(await self._status(app), changed)
 
     async def check(self, call: Call) -> Done:
@@ -241,7 +241,7 @@ class Apps:
             await self._grants.apply()
         await self._loop.settle()
         self._deploy.bundles.sweep()
-        self._sweep.soon()
+        self._unused.soon()
 
     async def _status(self, app: StoredApp) -> AppStatus:
         facts = await self._loop.facts(app.key.id)

@@ -1,18 +1,18 @@
-"""Builds images in units of their own, whose output streams to all who wait for it; each image once at a time."""
+"""Builds images in units of their own, whose output streams to all who wait for it."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from typing import Any
 
-from flyted.base import tasks
 from flyted.build.words import EX_ISOLATED
 from flyted.contract.answers.events import BUILD, STEP, Event, Progress
-from flyted.contract.errors import BuildFailed, FlytedError
+from flyted.contract.errors import BuildFailed
 from flyted.daemon.api.verbs import Emit
+from flyted.daemon.effects import Units
 from flyted.host.network import nameservers
 from flyted.host.output import lines_to
 from flyted.plan.facts import ImageFact, UnitEnd
@@ -27,35 +27,48 @@ from flyted.plan.images.build_unit import (
 )
 from flyted.plan.images.recipe import Recipe
 
-if TYPE_CHECKING:
-    from flyted.host.units import Units
-
 _OUTPUT_LINES = 200
 
 
 class Build:
-    """A build that runs, and who watches it. It goes on when they leave: its image will be wanted soon again."""
+    """An image that somebody waits for, from then to the end of its build, and who watches it.
 
-    def __init__(self, work: Callable[[Emit], Coroutine[Any, Any, ImageFact]], done: Callable[[], object]) -> None:
+    It goes on when they leave: its image will be wanted soon again. ``what``: the image's name for people.
+    """
+
+    def __init__(self, recipe: Recipe, what: str) -> None:
+        self.recipe = recipe
+        self.what = what
         self._watchers: list[Emit] = []
-        self._task = tasks.begin(work(self._emit), known=(FlytedError,))
-        self._task.add_done_callback(lambda _task: done())
+        self._image: asyncio.Future[ImageFact] = asyncio.get_running_loop().create_future()
 
     async def watched(self, emit: Emit) -> ImageFact:
         """Return the build's image; what is said on the way goes to ``emit``. Raises what made the build fail."""
         self._watchers.append(emit)
         try:
-            return await asyncio.shield(self._task)
+            return await asyncio.shield(self._image)
         except BuildFailed as error:  # one error for each who waits: the traceback of a shared one would grow
             raise BuildFailed(error.message, hint=error.hint) from error
         finally:
             self._watchers.remove(emit)
 
-    async def over(self) -> None:
-        """Wait for the build's end, whichever it is."""
-        await asyncio.wait([self._task])
+    async def carry_out(self, work: Coroutine[Any, Any, ImageFact]) -> None:
+        """Do the work, whose result is the image, or why there is none, for all who wait. Raises what it raises."""
+        try:
+            self._image.set_result(await work)
+        except Exception as error:
+            self.fail(error)
+            raise
+        finally:
+            self._image.cancel()  # flyted ends; else it is done
 
-    async def _emit(self, event: Event) -> None:
+    def fail(self, error: Exception) -> None:
+        """Tell all who wait that there will be no image."""
+        self._image.set_exception(error)
+        self._image.exception()  # asked for: there may be nobody
+
+    async def emit(self, event: Event) -> None:
+        """Tell all who watch."""
         for emit in list(self._watchers):
             await emit(event)
 

@@ -1,21 +1,26 @@
-"""Finds an app's image by its hash, or builds it in a unit of its own, whose output streams to the client."""
+"""Finds an app's image by its hash, or has the loop build it, in a unit of its own; its output streams to the client.
+
+Which builds begin, and when, is decided in plan/upkeep.py.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyted.build.words import RECORD
 from flyted.contract.answers.apps import ImageStatus
 from flyted.contract.answers.events import NOTE, STEP, Accepted, Progress
 from flyted.contract.app import AppSpec
-from flyted.contract.errors import InvalidInput, StoreCorrupt, Unsupported
+from flyted.contract.errors import FlytedError, InvalidInput, StoreCorrupt, Unsupported
 from flyted.contract.names import label
 from flyted.daemon.api.verbs import Call, Emit, Right, Verb
+from flyted.daemon.effects import Units
 from flyted.daemon.images.builds import Build, run
 from flyted.host import foreign_file
 from flyted.host import machine as host
@@ -34,9 +39,6 @@ from flyted.plan.images.recipe import Machine, Recipe, recipe_hash
 from flyted.plan.images.spec import engine_of, env_of, gpu_build_of, lacking, missing, recipe_from_spec
 from flyted.plan.secrets import BuildGrant
 
-if TYPE_CHECKING:
-    from flyted.host.units import Units
-
 _RECORD_LIMIT = 1 << 20
 _HOMES = ("/home/", "/root/", "/run/user/")
 
@@ -50,9 +52,11 @@ class Images:
     settings: BuildSettings
     resolve: Callable[[str, str, str], object]  # key, project, domain; raises SecretNotFound
     need_gpu: Callable[[str], Awaitable[None]]  # raises NoGpu, in the name of its argument, where there is none
-    building: dict[str, Build] = field(default_factory=dict)  # by the image's hash
+    poke: Callable[[], None]  # asks for a pass of the loop
+    builds: dict[str, Build] = field(default_factory=dict)  # by the image's hash: wanted, or under way
     granted: dict[str, BuildGrant] = field(default_factory=dict)  # by the unit of a build that reads secrets
-    sweeping: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while images are deleted
+    held: Counter[str] = field(default_factory=Counter)  # hashes of images that somebody is about to use
+    removing: set[str] = field(default_factory=set)  # hashes of images that are being deleted
 
     async def ensure(self, spec: AppSpec, emit: Emit) -> ImageFact:
         """Return the image of an app, built if need be.
@@ -101,16 +105,41 @@ class Images:
     async def build(self, recipe: Recipe, what: str, emit: Emit) -> ImageFact:
         """Return the image of a recipe, built if need be. Raises :class:`BuildFailed`."""
         digest = recipe_hash(recipe, machine())
-        async with self.sweeping:  # the image may be about to be deleted
-            running = self.building.get(digest)
-            if running is None:
-                running = Build(
-                    lambda tell: self._built(recipe, digest, what, tell), lambda: self.building.pop(digest, None)
-                )
-                self.building[digest] = running
-            else:
+        with self._held(digest):
+            build = self.builds.get(digest)
+            if build is not None:
                 await emit(Progress(STEP, f"{what} is already being built; waiting for it"))
-        return await running.watched(emit)
+                return await build.watched(emit)
+            record = self._record(digest) if digest not in self.removing else None
+            if record is not None:
+                return await _image(recipe, digest, record, emit)
+            build = self.builds[digest] = Build(recipe, what)
+            self.poke()
+            return await build.watched(emit)
+
+    @contextlib.contextmanager
+    def _held(self, digest: str) -> Iterator[None]:
+        """Keep an image from being removed while somebody is given it."""
+        self.held[digest] += 1
+        try:
+            yield
+        finally:
+            self.held[digest] -= 1
+            if not self.held[digest]:
+                del self.held[digest]
+
+    async def carry_out(self, digest: str) -> None:
+        """Build an image that somebody waits for. Raises what they are told too."""
+        build = self.builds[digest]
+        try:
+            await build.carry_out(self._built(build.recipe, digest, build.what, build.emit))
+        finally:
+            del self.builds[digest]
+
+    def refuse(self, error: FlytedError, begun: Collection[str]) -> None:
+        """Tell those who wait for a build that is not in ``begun`` that it cannot begin."""
+        for digest in self.builds.keys() - set(begun):
+            self.builds.pop(digest).fail(error)
 
     async def _built(self, recipe: Recipe, digest: str, what: str, emit: Emit) -> ImageFact:
         record = self._record(digest)
@@ -126,13 +155,7 @@ class Images:
             record = self._record(digest)
             if record is None:
                 raise failure
-        if record.note:
-            await emit(Progress(NOTE, record.note))
-        path = image_dir(digest)
-        return ImageFact(
-            path, digest, record.python, record.python_asked, record.note, env_of(recipe, path), record.built_at,
-            record.built,
-        )  # fmt: skip
+        return await _image(recipe, digest, record, emit)
 
     def _recipe(self, image: dict[str, Any], project: str, domain: str) -> Recipe:
         """Return the recipe that an app or a client describes, for one project and domain.
@@ -162,6 +185,17 @@ class Images:
             return record_of(foreign_file.read(self.folder / digest / RECORD, _RECORD_LIMIT))
         except (OSError, StoreCorrupt, UnicodeDecodeError):
             return None
+
+
+async def _image(recipe: Recipe, digest: str, record: ImageRecord, emit: Emit) -> ImageFact:
+    """Return the image that a record describes; tell the note of its build."""
+    if record.note:
+        await emit(Progress(NOTE, record.note))
+    path = image_dir(digest)
+    return ImageFact(
+        path, digest, record.python, record.python_asked, record.note, env_of(recipe, path), record.built_at,
+        record.built,
+    )  # fmt: skip
 
 
 def machine() -> Machine:

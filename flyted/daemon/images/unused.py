@@ -1,0 +1,84 @@
+"""Looks for images that nobody needs any more, and deletes them: at rare moments, never by the clock.
+
+The moments are the daemon's start, deploys and deletions. What is deleted, and when, is decided in plan/upkeep.py.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flyted.contract.errors import FlytedError
+from flyted.daemon.effects import Units
+from flyted.daemon.images.images import Images
+from flyted.host import whole_file
+from flyted.host.disk import room
+from flyted.plan.actions import RemoveImages
+from flyted.plan.images.build_unit import remove_unit
+from flyted.plan.images.unused import is_crowded
+from flyted.plan.upkeep_facts import ImagesOnDisk
+
+log = logging.getLogger(__name__)
+
+UNIT = "flyted-build-removal.service"
+
+
+@dataclass
+class UnusedImages:
+    """The removal of unused images. ``notes``: a file that remembers since when images are unused."""
+
+    units: Units
+    images: Images
+    notes: Path
+    poke: Callable[[], None]
+    _asked: bool = field(default=False)
+
+    def soon(self) -> None:
+        """Have unused images looked for in the next pass that may remove some: after the builds that run now.
+
+        Nobody waits for it, and failures are logged.
+        """
+        self._asked = True
+        self.poke()
+
+    def look(self) -> ImagesOnDisk | None:
+        """Return what is on the disk, if somebody has asked for it since the last call."""
+        if not self._asked:
+            return None
+        self._asked = False
+        try:
+            return ImagesOnDisk(self.images.found(), self._since(), is_crowded(*room(self.images.folder)))
+        except (FlytedError, OSError) as error:
+            log.warning("cannot remove unused images yet: %s", error)
+            return None
+
+    def removal(self, action: RemoveImages) -> Coroutine[Any, Any, None]:
+        """Return what deletes images, and writes down since when others are unused; failures are logged.
+
+        From this call on they count as gone: who wants one has it built when the removal is over.
+        """
+        self.images.removing.update(action.images)
+        return self._remove(action)
+
+    async def _remove(self, action: RemoveImages) -> None:
+        try:
+            if action.images:
+                log.info("removing images that no app uses: %s", ", ".join(action.images))
+                end = await self.units.run_transient(UNIT, remove_unit(action.images, prune=True))
+                if end.status:
+                    log.warning("images could not be removed: %s, exit status %d", end.result, end.status)
+            whole_file.write(self.notes, json.dumps(dict(action.unused_since)).encode(), 0o600)
+        except (FlytedError, OSError) as error:
+            log.warning("cannot remove unused images yet: %s", error)
+        finally:
+            self.images.removing.clear()
+
+    def _since(self) -> dict[str, float]:
+        try:
+            return {str(name): float(start) for name, start in json.loads(self.notes.read_text()).items()}
+        except (OSError, ValueError, TypeError, AttributeError):  # then all periods begin anew
+            return {}

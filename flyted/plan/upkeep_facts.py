@@ -1,0 +1,39 @@
+"""What there is to know for the work that belongs to no single app (plan/upkeep.py). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flyted.plan.actions import UpkeepAction
+
+
+@dataclass(frozen=True)
+class ImagesOnDisk:
+    """The images that were found: hash → whether complete. ``unused_since``: as known of the look before this one."""
+
+    found: Mapping[str, bool]
+    unused_since: Mapping[str, float]
+    crowded: bool
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What somebody wants of images, by hash.
+
+    ``wanted``: not there, and somebody waits, or its build is under way. ``held``: somebody is about to use it.
+    ``disk``: read only when unused images are asked for, and may be removed (:func:`upkeep.may_remove`).
+    """
+
+    wanted: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    disk: ImagesOnDisk | None = None
+
+
+@dataclass(frozen=True)
+class UpkeepFacts:
+    """Everything that :func:`plan_upkeep` sees beside the apps. The defaults: there is nothing to do."""
+
+    time: float = 0.0
+    under_way: frozenset[UpkeepAction] = frozenset()
+    images: ImageFacts = field(default_factory=ImageFacts)

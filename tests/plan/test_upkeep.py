@@ -1,0 +1,62 @@
+"""When images are built and removed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flyted.plan.actions import BuildImage, RemoveImages
+from flyted.plan.facts import ImageFact
+from flyted.plan.images.unused import KEPT_S
+from flyted.plan.upkeep import may_remove, plan_upkeep
+from flyted.plan.upkeep_facts import ImageFacts, ImagesOnDisk, UpkeepFacts
+from tests.values import app
+
+NOW = 1e9
+A, B, C = "a" * 32, "b" * 32, "c" * 32
+OLD = ImagesOnDisk({A: True, B: False}, {A: NOW - KEPT_S}, crowded=False)
+REMOVAL = RemoveImages((A, B), ())
+FOR_A = BuildImage(A)
+
+
+def plan(images: ImageFacts, *under_way: BuildImage | RemoveImages) -> tuple[object, ...]:
+    """What is begun, on a machine without apps."""
+    return plan_upkeep(UpkeepFacts(NOW, frozenset(under_way), images), ())
+
+
+def test_each_image_that_is_wanted_is_built_once_at_a_time() -> None:
+    """Several beside each other."""
+    wanted = ImageFacts(frozenset({A, B}))
+    assert plan(wanted) == (FOR_A, BuildImage(B))
+    assert plan(wanted, FOR_A) == (BuildImage(B),)
+    assert plan(wanted, FOR_A, BuildImage(B)) == ()
+
+
+def test_nothing_is_built_during_a_removal_nor_removed_during_a_build() -> None:
+    """Whatever was asked for first; who builds goes before who cleans up."""
+    assert plan(ImageFacts(frozenset({C})), REMOVAL) == ()
+    assert plan(ImageFacts(frozenset({C}), disk=OLD)) == (BuildImage(C),)
+    assert plan(ImageFacts(disk=OLD), FOR_A) == ()
+    assert plan(ImageFacts(disk=OLD), REMOVAL) == ()
+    assert not may_remove((), (FOR_A,))
+    assert not may_remove((), (REMOVAL,))
+    assert not may_remove({A}, ())
+    assert may_remove((), ())
+
+
+def test_unused_images_are_removed_when_somebody_has_asked() -> None:
+    """Not one that somebody is about to use; the next look is told since when others are unused."""
+    assert plan(ImageFacts()) == ()
+    assert plan(ImageFacts(disk=OLD)) == (REMOVAL,)
+    assert plan(ImageFacts(held=frozenset({A}), disk=OLD)) == (RemoveImages((B,), ()),)
+    new = ImagesOnDisk({C: True}, {}, crowded=False)
+    assert plan(ImageFacts(disk=new)) == (RemoveImages((), ((C, NOW),)),)
+    assert plan(ImageFacts(disk=ImagesOnDisk({C: True}, {C: NOW}, crowded=False))) == ()
+
+
+def test_an_image_in_use_is_not_removed() -> None:
+    """It is that of a revision that serves."""
+    facts = UpkeepFacts(NOW, images=ImageFacts(disk=ImagesOnDisk({A: True}, {A: 1.0}, crowded=True)))
+    assert plan_upkeep(facts, ()) == (RemoveImages((A,), ()),)
+    web = app()
+    serving = dataclasses.replace(web.revisions[0], image=ImageFact("/i", A))
+    assert plan_upkeep(facts, (dataclasses.replace(web, revisions=(serving,)),)) == (RemoveImages((), ()),)
