@@ -65,6 +65,11 @@ WALLS = {
         "runs NVIDIA's library in a process of its own without rights: tells what there is, decides nothing",
     ),
     "flyted.build": Wall((), {}, "runs inside an image build as a user without rights: stdlib only"),
+    "flyted.layers": Wall(
+        (),
+        {"zstandard": ("compression",)},
+        "runs inside a step that makes a layer of an image, as a user without rights: stdlib, and zstd",
+    ),
     "flyted.net": Wall(
         ("flyted.base",),
         {},
