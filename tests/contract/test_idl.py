@@ -6,55 +6,15 @@ import base64
 import copy
 import gzip
 import json
-import re
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flyted.contract import gpu
 from flyted.contract.app import SecretUse, from_dict, to_dict
-from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
-from flyted.contract.idl import asks_gpu, runs_sleeper, spec_of
-
-RESOLVER = "flyte._internal.resolvers.app_env.AppEnvResolver"
-IDL: dict[str, Any] = {
-    "metadata": {"id": {"project": "default", "domain": "development", "name": "authenticated-api"}},
-    "spec": {
-        "container": {
-            "image": "flyte:bfe21dcdeb25033a562e7ccf0044e646",
-            "command": [
-                "fserve", "--version", "aaea", "--project", "default", "--domain", "development", "--org", "",
-                "--tgz", "aaea.tar.gz", "--dest", ".", "--raw-data-path", "{{.rawOutputDataPrefix}}",
-                "--resolver", RESOLVER, "--resolver-args", "basic_auth:env", "--",
-            ],
-            "resources": {"requests": [{"name": "CPU", "value": "1"}, {"name": "MEMORY", "value": "512Mi"}]},
-            "env": [{"key": "_F_SYS_PATH", "value": "./."}, {"key": "MODE", "value": "a $HOME b"}],
-            "ports": [{"containerPort": 8080}],
-        },
-        "autoscaling": {"replicas": {"max": 1}},
-        "ingress": {},
-        "clusterPool": "default",
-        "securityContext": {
-            "runAs": {},
-            "secrets": [{"key": "API_KEY", "mountRequirement": "ENV_VAR", "envVar": "API_KEY"}],
-            "allowAnonymous": True,
-        },
-        "links": [{"path": "/docs", "title": "Docs", "isRelative": True}],
-    },
-}  # fmt: skip
-
-
-def changed(path: str, value: object) -> dict[str, Any]:
-    """The IDL with one field of its spec set."""
-    idl = copy.deepcopy(IDL)
-    *way, last = path.split(".")
-    part = idl["spec"]
-    for name in way:
-        part = part.setdefault(name, {})
-    part[last] = value
-    return idl
+from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.idl import asks_gpu, spec_of
+from tests.contract.described import IDL, RESOLVER, changed
 
 
 def test_the_documents_app() -> None:
@@ -194,89 +154,6 @@ def test_a_number_of_gpus_is_a_number() -> None:
         spec_of(changed("container.resources", {"requests": [{"name": "GPU", "value": "500m"}]}))
 
 
-@pytest.mark.parametrize(
-    ("command", "args", "port"),
-    [
-        (["fserve", "--"], [], 0),  # a server function
-        (["fserve", "--"], ["python", "-m", "http.server"], 9000),
-        (["vllm-fserve", "--port", "9000"], [], 9000),
-        (["uvicorn", "main:app"], [], 0),
-        (["fserve", "--"], ["/opt/venv/bin/uvicorn", "main:app"], 0),
-        (["python", "-m", "uvicorn", "main:app"], [], 9000),
-    ],
-)
-def test_a_program_has_the_port_of_the_app(command: list[str], args: list[str], port: int) -> None:
-    """All but those that are known to serve on the socket they inherit."""
-    idl = copy.deepcopy(IDL)
-    idl["spec"]["container"] |= {"command": command, "args": args, "ports": [{"containerPort": 9000}]}
-    spec = spec_of(idl)
-    assert spec.port == port
-    assert from_dict(to_dict(spec)) == spec
-
-
-@pytest.mark.parametrize(("name", "h2c"), [(None, False), ("", False), ("http1", False), ("h2c", True)])
-def test_the_name_of_a_port_says_what_is_spoken_there(name: str | None, h2c: bool) -> None:
-    """As for Knative, and so for Flyte: h2c is HTTP/2 without TLS, which gRPC needs."""
-    idl = copy.deepcopy(IDL)
-    port = {"containerPort": 9000} | ({"name": name} if name is not None else {})
-    idl["spec"]["container"] |= {"command": ["c0"], "args": ["--port", "9000"], "ports": [port]}
-    assert (spec_of(idl).port, spec_of(idl).h2c) == (9000, h2c)
-    assert from_dict(to_dict(spec_of(idl))).h2c is h2c
-
-
-@pytest.mark.parametrize(
-    ("command", "args", "name", "said"),
-    [
-        (["c0"], [], "grpc", "a port named 'grpc' is not known"),
-        (["uvicorn"], ["main:app"], "h2c", "uvicorn speaks HTTP/1.1 alone"),
-        (["fserve", "--"], ["uvicorn", "main:app"], "h2c", "uvicorn speaks HTTP/1.1 alone"),
-        (["fserve", "--"], ["python", "-m", "uvicorn", "main:app"], "h2c", "uvicorn speaks HTTP/1.1 alone"),
-    ],
-)
-def test_what_cannot_be_spoken_at_a_port_is_refused(command: list[str], args: list[str], name: str, said: str) -> None:
-    """By name, at serve: it was accepted, and each request got 502."""
-    idl = copy.deepcopy(IDL)
-    ports = [{"containerPort": 9000, "name": name}]
-    idl["spec"]["container"] |= {"command": command, "args": args, "ports": ports}
-    with pytest.raises(Unsupported, match=re.escape(said)):
-        spec_of(idl)
-
-
-def test_a_server_function_may_speak_h2c() -> None:
-    """Whatever it starts; what that speaks shows at its start."""
-    idl = copy.deepcopy(IDL)
-    ports = [{"containerPort": 9000, "name": "h2c"}]
-    idl["spec"]["container"] |= {"command": ["fserve", "--"], "args": [], "ports": ports}
-    spec = spec_of(idl)
-    assert (spec.port, spec.server_port, spec.h2c) == (0, 9000, True)
-    assert from_dict(to_dict(spec)) == spec
-
-
-def test_a_program_without_a_port_has_flytes_default() -> None:
-    """8080, which is absent nowhere but in other people's IDL."""
-    idl = copy.deepcopy(IDL)
-    idl["spec"]["container"] |= {"args": ["streamlit", "hello"], "ports": []}
-    assert spec_of(idl).port == 8080
-
-
-def test_uvicorn_has_no_port_and_the_file_one() -> None:
-    """It is given a socket; what the file says is the variable PORT, as on a cluster."""
-    idl = copy.deepcopy(IDL)
-    idl["spec"]["container"] |= {"args": ["uvicorn", "main:app"], "ports": [{"containerPort": 9000}]}
-    spec = spec_of(idl)
-    assert (spec.port, spec.server_port, spec.container_port) == (0, 0, 9000)
-    assert from_dict(to_dict(spec)) == spec
-
-
-@pytest.mark.parametrize("port", [8012, 8022, 8112, 9090, 9091, 80, 1023, 65536, -1, 0, "8080", None, True])
-def test_ports_that_cannot_be_are_refused(port: object) -> None:
-    """Flyte's own, those for which a program would need rights, and what is no port."""
-    idl = copy.deepcopy(IDL)
-    idl["spec"]["container"] |= {"args": ["streamlit", "hello"], "ports": [{"containerPort": port}]}
-    with pytest.raises(InvalidInput, match="port"):
-        spec_of(idl)
-
-
 def test_all_problems_are_told_at_once() -> None:
     """Nobody repairs a file ten times."""
     idl = changed("ingress.subdomain", "shop")
@@ -377,40 +254,6 @@ def test_secrets_take_flytes_default_names(secret: dict[str, str], use: SecretUs
     assert spec_of(changed("securityContext.secrets", [secret])).secrets == (use,)
 
 
-@pytest.mark.parametrize(
-    ("args", "env", "ports"),
-    [
-        ([], {}, (0, 8080)),
-        (["uvicorn", "m:app"], {}, (0, 0)),
-        (["uvicorn", "m:app", "--workers", "1"], {}, (0, 0)),
-        (["uvicorn", "m:app", "--workers", "2"], {}, (8080, 0)),
-        (["uvicorn", "m:app", "--workers=3"], {}, (8080, 0)),
-        (["uvicorn", "m:app", "--reload"], {}, (8080, 0)),
-        (["uvicorn", "m:app"], {"WEB_CONCURRENCY": "2"}, (8080, 0)),
-        (["uvicorn", "m:app"], {"UVICORN_WORKERS": "2"}, (8080, 0)),
-        (["streamlit run", "x.py"], {}, (8080, 0)),
-        (["cd", "x", "&&", "uvicorn", "m:app"], {}, (8080, 0)),
-    ],
-)
-def test_who_opens_a_port(args: list[str], env: dict[str, str], ports: tuple[int, int]) -> None:
-    """A program; a server function may; uvicorn in one process is given its socket."""
-    idl = copy.deepcopy(IDL)
-    idl["spec"]["container"] |= {"args": args, "env": [{"key": k, "value": v} for k, v in env.items()]}
-    spec = spec_of(idl)
-    assert (spec.port, spec.server_port) == ports
-
-
-@pytest.mark.parametrize("path", ["health", "/a b", "/a\n", "/a#b", "/" + "x" * 300, "/na\u00efve"])
-def test_a_ready_path_is_one_of_a_request(path: str) -> None:
-    """It is written into one."""
-    with pytest.raises(InvalidInput, match="not a valid request path"):
-        spec_of(IDL, ready_path=path)
-    assert spec_of(IDL, ready_path="/-/routes?x=1").ready_path == "/-/routes?x=1"
-    for seconds in (0.5, 7201.0):
-        with pytest.raises(InvalidInput, match="1 s to 2 hours"):
-            spec_of(IDL, start_timeout_s=seconds)
-
-
 @pytest.mark.parametrize("container", [{}, {"command": []}, {"args": []}, {"image": "x", "ports": [{"name": "h2c"}]}])
 def test_an_app_without_a_command_is_told_so(container: dict[str, Any]) -> None:
     """Whatever else its container says."""
@@ -426,74 +269,3 @@ def test_a_number_of_gpus_that_is_none_is_refused(number: str) -> None:
     if number:
         with pytest.raises(InvalidInput):
             gpu.of_flag(f"any:{number}")
-
-
-def _rich() -> dict[str, Any]:
-    """A description in which nearly every field is set."""
-    parameters = base64.b64encode(gzip.compress(b'{"parameters": [{"name": "a", "type": "string"}]}')).decode()
-    idl = changed("timeouts", {"requestTimeout": "5s"})
-    idl["metadata"]["labels"] = {"a": "b"}
-    container = idl["spec"]["container"]
-    container["command"][1:1] = ["--parameters", parameters]
-    container |= {"args": ["uvicorn", "m:app", "--workers", "2"], "ports": [{"containerPort": 8080, "name": "http1"}]}
-    container["resources"]["limits"] = [{"name": "GPU", "value": "1"}, {"name": "EPHEMERAL_STORAGE", "value": "1Gi"}]
-    idl["spec"]["autoscaling"] |= {"scaledownPeriod": "60s", "scalingMetric": {"concurrency": {"targetValue": 1}}}
-    idl["spec"]["extendedResources"] = {
-        "gpuAccelerator": {"device": "nvidia-l40s", "partitionSize": "1g.5gb"},
-        "sharedMemory": {"mountPath": "/dev/shm", "sizeLimit": "64Mi"},
-    }
-    idl["spec"]["profile"] = {"type": "x", "shortDescription": "y"}
-    return idl
-
-
-def _places(part: object, way: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    below = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
-    return [way, *(place for name, each in below for place in _places(each, (*way, name)))]
-
-
-def _with(idl: Any, place: tuple[str | int, ...], value: object) -> Any:
-    if not place:
-        return value
-    part = copy.copy(idl)
-    part[place[0]] = _with(idl[place[0]], place[1:], value)
-    return part
-
-
-ODD: list[Any] = [
-    None, [], {}, "", 0, -1, 10**30, 1.5, float("nan"), float("inf"), True, "x", "\ud800", "9" * 5000, "x" * 9000,
-    [None], [[]], [{}], ["x"], ["fserve"], ["fserve", "--", "'"], ["fserve", "--parameters"], {"x": 1},
-    [{"name": []}], [{"containerPort": "x"}],
-]  # fmt: skip
-
-
-ANYTHING = st.recursive(
-    st.sampled_from(ODD) | st.text() | st.integers() | st.floats(),
-    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(), below, max_size=3),
-    max_leaves=4,
-)
-
-
-def _read_or_refused(idl: Any) -> None:
-    for read in (asks_gpu, runs_sleeper, lambda each: from_dict(to_dict(spec_of(each)))):
-        try:
-            read(idl)
-        except FlytedError as error:
-            assert error.code != "internal"
-
-
-def test_each_field_is_read_or_refused_in_our_words() -> None:
-    """Whatever stands in its place: never an exception of Python's, which a client would take for a fault of ours."""
-    for place in _places(_rich()):
-        for value in ODD:
-            _read_or_refused(_with(_rich(), place, value))
-
-
-@given(place=st.sampled_from(_places(_rich())), value=ANYTHING, other=st.sampled_from(["args", "command", "ports"]))
-def test_any_description_is_read_or_refused_in_our_words(
-    place: tuple[str | int, ...], value: object, other: str
-) -> None:
-    """Likewise for values of any form, also where another field is missing."""
-    idl = _rich()
-    del idl["spec"]["container"][other]
-    if place[:3] != ("spec", "container", other):
-        _read_or_refused(_with(idl, place, value))

@@ -6,19 +6,26 @@ the SDK is built on to fork: the same code and the same answer, without 0.5 s of
 
 from __future__ import annotations
 
-import atexit
-import functools
 import importlib.util
-import json
+import io
 import os
-import socket
-import subprocess
-import sys
-import textwrap
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from flytectl.loaded import Loaded, LoadedApp
+
+import atexit
+import functools
+import json
+import socket
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
 
 from flytectl import load, loaded, pythons
 
@@ -96,3 +103,22 @@ def write(folder: Path, name: str, text: str) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(textwrap.dedent(text))
     return file
+
+
+def contents(app: LoadedApp) -> dict[str, bytes]:
+    """The files in an app's bundle."""
+    assert app.bundle_fd is not None
+    data = io.BytesIO(os.pread(app.bundle_fd, app.bundle_size, 0))
+    with tarfile.open(fileobj=data) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar.getmembers()}  # type: ignore[union-attr]
+
+
+def resolver(app: LoadedApp) -> str:
+    """``module:variable`` that the running app will import."""
+    command = app.idl["spec"]["container"]["command"]
+    return str(command[command.index("--resolver-args") + 1])
+
+
+def by_name(loaded: Loaded) -> dict[str, LoadedApp]:
+    """The apps by their names."""
+    return {app.name: app for app in loaded.apps}

@@ -1,14 +1,11 @@
-"""The command line: which words are understood, and how every failure looks."""
+"""The command line: which words are understood, shown in help, and completed."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.tokens import TokenList, TokenStatus
 from flyted.contract.version import VERSION
 from tests.answers import app_status, whole
-from tests.flytectl.border import error, event, result
+from tests.flytectl.border import error
 from tests.flytectl.words import command
 from tests.test_docs import understood
 
@@ -114,48 +111,6 @@ def test_version_option_needs_no_daemon(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == f"flytectl {VERSION}\n"
 
 
-def test_a_daemon_that_is_down_is_said_with_what_to_type(tmp_path, monkeypatch, capsys) -> None:
-    """No daemon: exit 7, why, and how to start it."""
-    monkeypatch.setenv("FLYTED_SOCKET", str(tmp_path / "none.sock"))
-    assert cli.main(["app", "ls"]) == 7
-    assert "flyted does not answer" in (shown := capsys.readouterr().err)
-    assert "hint: sudo systemctl start" in shown
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"",
-        b"\0\0\0",
-        b"\0\0\0\5\xc1\xc1\xc1\xc1\xc1",
-        b"\xff\xff\xff\xff",
-        b"HTTP/1.1 200 OK\r\n\r\n",
-        b"\0\0\0\1\x80",
-    ],
-)
-def test_nonsense_from_the_socket_is_an_error_of_one_line(answer: bytes, border, capsys) -> None:
-    """A hang-up, cut frames, other protocols: exit 7, never a traceback."""
-    border(answer)
-    assert cli.main(["app", "ls"]) == 7
-    shown = capsys.readouterr().err
-    assert shown.startswith("flytectl: ")
-    assert "Traceback" not in shown
-
-
-def test_an_error_of_the_daemon_keeps_its_status_and_is_made_harmless(border, capsys) -> None:
-    """The daemon's message and hint are shown, escapes in them are not obeyed, and the class decides the status."""
-    border(error("not-found", "no app '\x1b[2J'", "flytectl app ls"))
-    assert cli.main(["app", "get", "x"]) == 4
-    assert capsys.readouterr().err == "flytectl: no app '\\x1b[2J'\n  hint: flytectl app ls\n"
-
-
-def test_an_unknown_error_of_a_newer_daemon_stays_readable(border, capsys) -> None:
-    """A code that this version does not know exits 1 with the daemon's own words."""
-    border(error("quota", "too much", "less"))
-    assert cli.main(["app", "ls"]) == 1
-    assert capsys.readouterr().err == "flytectl: too much\n  hint: less\n"
-
-
 def test_several_apps_are_each_tried(border, capsys) -> None:
     """A failure of one name is told and does not keep the others from being tried."""
     asked = border(error("not-found", "no such app"))
@@ -203,183 +158,12 @@ def test_what_was_done_to_apps_can_be_read_as_json(border, capsys) -> None:
     assert capsys.readouterr().err.startswith("flytectl: ")
 
 
-def test_another_version_of_the_daemon_is_said(border, capsys) -> None:
-    """``version`` shows both and tells the mismatch; ``serve`` refuses before it imports the file."""
-    border(result(version="9.9", protocol=1))
-    assert cli.main(["version"]) == 7
-    shown = capsys.readouterr()
-    assert shown.out == f"flytectl {VERSION}\nflyted   9.9\n"
-    assert "hint: sudo systemctl restart flyted" in shown.err
-    assert cli.main(["serve", __file__]) == 7
-    assert "the daemon is flyted 9.9" in capsys.readouterr().err
-
-
-def test_a_fault_of_ours_is_one_line(border, capsys, monkeypatch) -> None:
-    """An unexpected exception is named without a traceback; FLYTECTL_DEBUG=1 gives it."""
-
-    def fault(*_words: Any, **_more: Any) -> None:
-        raise KeyError("apps")
-
-    border(result(apps=[app_status()]))
-    monkeypatch.setattr("flytectl.render.apps_table", fault)
-    assert cli.main(["app", "ls"]) == 70
-    shown = capsys.readouterr().err
-    assert shown.startswith("flytectl: internal error (please report it): KeyError: 'apps'\n")
-    assert "Traceback" not in shown
-    monkeypatch.setenv("FLYTECTL_DEBUG", "1")
-    with pytest.raises(KeyError):
-        cli.main(["app", "ls"])
-
-
-def test_an_answer_that_cannot_be_read_is_named(border, capsys) -> None:
-    """Another version's, which gives exit status 7: the field, and what to do."""
-    border(result(apps=[{"name": "a"}]))
-    assert cli.main(["app", "ls"]) == 7
-    shown = capsys.readouterr().err
-    assert shown.startswith("flytectl: the daemon's answer cannot be read: AppStatus.project: it is missing\n")
-    assert "hint: install flytectl and flyted of the same version" in shown
-
-
-def test_a_closed_pipe_is_quiet() -> None:
-    """``flytectl --help | true``: no traceback, the status of a closed pipe."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    with subprocess.Popen(
-        [sys.executable, "-m", "flytectl", "--help"], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE
-    ) as process:
-        os.close(writer)
-        assert process.communicate(timeout=30)[1] == b""
-        assert process.returncode == cli.PIPE_CLOSED
-
-
-def test_ctrl_c_ends_a_followed_log_quietly(border) -> None:
-    """A log line is shown as it comes, escaped; Ctrl-C then ends with 130 and no word."""
-    asked = border(event(kind="log", time=0, revision=1, source="app", text="hi\x1b[31m"), hold=True)
-    with subprocess.Popen(
-        [sys.executable, "-m", "flytectl", "logs", "x", "-f", "-n", "7"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline().endswith(b" hi\\x1b[31m\n")
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=30) == (b"", b"")
-        assert process.returncode == cli.INTERRUPTED
-    assert asked.requests[0]["args"] == {
-        "project": "default", "domain": "development", "name": "x", "lines": 7, "follow": True,
-    }  # fmt: skip
-
-
-def test_ctrl_c_before_flyted_has_read_the_request(tmp_path) -> None:
-    """One that hangs does nothing of it later, since nobody waits for it any more: that is said, and no more."""
-    path = str(tmp_path / "s")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flytectl", "app", "stop", "web"], cwd=ROOT, stderr=subprocess.PIPE,
-            env={**os.environ, "FLYTED_SOCKET": path},
-        )  # fmt: skip
-        conn, _ = listener.accept()
-        with conn:
-            conn.recv(1, socket.MSG_PEEK)
-            process.send_signal(signal.SIGINT)
-            said = process.communicate(timeout=30)[1].decode()
-    assert (process.returncode, said) == (130, "interrupted before flyted began: nothing was done\n")
-
-
-def test_a_log_that_breaks_off_is_an_error(border, capsys) -> None:
-    """A daemon that dies while a log is followed is told; the lines before it were shown."""
-    border(event(kind="log", time=0, revision=1, source="systemd", text="Started."))
-    assert cli.main(["logs", "x", "-f", "--json"]) == 7
-    shown = capsys.readouterr()
-    said = {"app": "x", "time": "1970-01-01T00:00:00.000000Z", "revision": 1, "source": "systemd", "text": "Started."}
-    assert shown.out == json.dumps(said) + "\n"
-    assert "closed the connection" in shown.err
-
-
-def test_doctor_works_without_a_daemon(tmp_path, monkeypatch, capsys) -> None:
-    """The user's side is checked and the daemon's silence is one of the findings; exit 1."""
-    monkeypatch.setenv("FLYTED_SOCKET", str(tmp_path / "none.sock"))
-    assert cli.main(["doctor"]) == 1
-    shown = capsys.readouterr().out
-    assert "FAIL  daemon" in shown
-    assert "hint: sudo systemctl start" in shown
-
-
 def test_ca_install_is_for_root(monkeypatch, capsys) -> None:
     """Anybody else is told the command to type, and nothing is asked of the daemon."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     for word in ("install", "uninstall"):
         assert cli.main(["ca", word]) == 6
         assert f"hint: sudo flytectl ca {word}" in capsys.readouterr().err
-
-
-TOKEN = "flyted_" + "A" * 43
-"""Of a token's shape."""
-
-
-def test_token_prints_a_token_and_nothing_else(border, capsys) -> None:
-    """It is what Flyte's ExternalCommand reads: one line on stdout, silence on stderr."""
-    asked = border(result(token=TOKEN, expires_at=2e9, user="bob"))
-    assert cli.main(["token"]) == 0
-    shown = capsys.readouterr()
-    assert (shown.out, shown.err) == (TOKEN + "\n", "")
-    assert [(r["verb"], r["args"]) for r in asked.requests] == [("token.mint", {})]
-
-
-MADE = whole(TokenStatus, id="0a", kind="named", name="ci", user="bob", expires_at=2e9)
-
-
-@pytest.mark.parametrize(
-    ("period", "seconds"), [("90d", 7776000), ("12h", 43200), ("30m", 1800), ("45s", 45), ("2w", 1209600)]
-)
-def test_a_token_is_made_for_a_period(border, capsys, period: str, seconds: int) -> None:
-    """And printed alone, so that a script can store it."""
-    asked = border(result(token=TOKEN, status=MADE))
-    assert cli.main(["token", "create", "--name", "ci", "--expires", period, "--app", "web"]) == 0
-    assert capsys.readouterr().out == TOKEN + "\n"
-    assert asked.requests[0]["args"] == {
-        "name": "ci", "expires_s": seconds, "project": "default", "domain": "development", "app": "web",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("period", ["", "90", "d", "0d", "-1d", "1.5h", "1y", "1d ", "\u0661d", "9999999999s"])
-def test_other_periods_are_refused(border, capsys, period: str) -> None:
-    """Before the daemon is asked; never for ever by accident."""
-    asked = border(result())
-    assert cli.main(["token", "create", "--name", "ci", f"--expires={period}"]) == 2
-    assert "is not a period" in capsys.readouterr().err
-    assert asked.requests == []
-
-
-def test_tokens_are_listed_without_those_that_come_by_themselves(border, capsys) -> None:
-    """``--all`` shows them; nothing shows a token."""
-    session = replace(MADE, id="0b", kind="session", name="")
-    border(result(tokens=[MADE, session]))
-    assert cli.main(["token", "ls"]) == 0
-    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]] == [["ci", "named", "*"]]
-    assert cli.main(["token", "ls", "--all", "--json"]) == 0
-    assert [t["id"] for t in json.loads(capsys.readouterr().out)["tokens"]] == ["0a", "0b"]
-
-
-def test_revoke_wants_names_or_all(border, capsys) -> None:
-    """Nothing is revoked by forgetting a word."""
-    asked = border(result(tokens=[MADE]))
-    assert cli.main(["token", "revoke"]) == 2
-    assert cli.main(["token", "revoke", "ci", "--all"]) == 2
-    assert asked.requests == []
-    assert cli.main(["token", "revoke", "ci", "0b"]) == 0
-    assert [r["args"] for r in asked.requests] == [{"token": "ci", "all": False}, {"token": "0b", "all": False}]
-    assert cli.main(["token", "revoke", "--all"]) == 0
-    assert asked.requests[-1]["args"] == {"token": "", "all": True}
-
-
-def test_login_prints_a_link(border, capsys) -> None:
-    """Alone on stdout: xdg-open takes it."""
-    link = "https://flyted.localhost/login?code=x"
-    border(result(code="x", url=link, expires_at=2e9))
-    assert cli.main(["login"]) == 0
-    assert capsys.readouterr().out == link + "\n"
 
 
 def test_words_are_completed() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import gzip
 import importlib.util
 import io
 import os
@@ -18,31 +16,25 @@ import pytest
 from flytectl.load import LOADER
 from flytectl.loader import environments
 from flyted.contract.errors import NOT_HERE
-from tests.flytectl.loading import APPS, BASIC_AUTH, DOCUMENT, FASTAPI, load_file, load_for_real, needs_sdk, write
+from tests.flytectl.loading import (
+    APPS,
+    BASIC_AUTH,
+    DOCUMENT,
+    FASTAPI,
+    by_name,
+    contents,
+    load_file,
+    load_for_real,
+    needs_sdk,
+    resolver,
+    write,
+)
 
 if TYPE_CHECKING:
-    from flytectl.loaded import Loaded, LoadedApp
+    pass
+
 
 pytestmark = [pytest.mark.slow, needs_sdk]
-
-
-def contents(app: LoadedApp) -> dict[str, bytes]:
-    """The files in an app's bundle."""
-    assert app.bundle_fd is not None
-    data = io.BytesIO(os.pread(app.bundle_fd, app.bundle_size, 0))
-    with tarfile.open(fileobj=data) as tar:
-        return {member.name: tar.extractfile(member).read() for member in tar.getmembers()}  # type: ignore[union-attr]
-
-
-def resolver(app: LoadedApp) -> str:
-    """``module:variable`` that the running app will import."""
-    command = app.idl["spec"]["container"]["command"]
-    return str(command[command.index("--resolver-args") + 1])
-
-
-def by_name(loaded: Loaded) -> dict[str, LoadedApp]:
-    """The apps by their names."""
-    return {app.name: app for app in loaded.apps}
 
 
 def test_the_documents_fastapi_app(tmp_path, monkeypatch):
@@ -118,59 +110,6 @@ def test_two_loads_give_the_same_answer(tmp_path):
             assert first.apps[0].idl == second.apps[0].idl
             assert first.apps[0].image == second.apps[0].image
             assert first.apps[0].bundle_sha256 == second.apps[0].bundle_sha256
-
-
-def test_a_changed_file_gives_another_bundle(tmp_path):
-    """The counterpart: one comment more is another version."""
-    file = write(tmp_path, "app.py", FASTAPI)
-    with load_file(file) as first:
-        file.write_text(file.read_text() + "# changed\n")
-        with load_file(file) as second:
-            assert first.apps[0].bundle_sha256 != second.apps[0].bundle_sha256
-            assert first.apps[0].idl != second.apps[0].idl
-
-
-def test_a_file_that_is_changed_within_a_second_is_read_anew(tmp_path, monkeypatch):
-    """Size and second are what they were, so that Python would take the old bytecode; of its modules alike."""
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    for name in ("one", "two"):
-        helper = write(tmp_path, "helper.py", f"NAME = {name!r}")
-        text = f"import helper\n{dedent(FASTAPI)}".replace('"hello"', f'f"{name}-{{helper.NAME}}"')
-        file = write(tmp_path, "app.py", text)
-        for path in (helper, file):
-            os.utime(path, (1_700_000_000, 1_700_000_000))
-        with load_for_real(file) as loaded:
-            assert [app.name for app in loaded.apps] == [f"{name}-{name}"]
-
-
-def test_the_bundle_is_sealed_and_has_no_clock_in_it(tmp_path):
-    """Nobody can change the bytes whose digest was taken; the gzip header has neither time nor name."""
-    with load_file(write(tmp_path, "app.py", FASTAPI)) as loaded:
-        fd = loaded.apps[0].bundle_fd
-        assert fd is not None
-        with pytest.raises(PermissionError):
-            os.pwrite(fd, b"x", 0)
-        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-        assert seals & fcntl.F_SEAL_WRITE
-        data = os.pread(fd, 1 << 20, 0)
-        assert data[3:8] == b"\0" * 5
-        assert gzip.decompress(data)
-
-
-def test_imported_modules_below_the_root_are_bundled(tmp_path, monkeypatch):
-    """A sibling and a package are in; a module outside of the root and one that is not imported are not."""
-    monkeypatch.chdir(tmp_path)
-    write(tmp_path, "service/__init__.py", "")
-    write(tmp_path, "service/greeting.py", "WORD = 'hello'")
-    write(tmp_path, "service/unused.py", "")
-    write(tmp_path, "helper.py", "X = 1")
-    file = write(tmp_path, "service/app.py", "import helper\nfrom .greeting import WORD\n" + dedent(FASTAPI))
-    with load_file(file) as loaded:
-        (app,) = loaded.apps
-        assert set(contents(app)) == {"service/__init__.py", "service/app.py", "service/greeting.py", "helper.py"}
-        assert resolver(app) == "service.app:env"
-        assert loaded.root == str(tmp_path)
 
 
 def test_a_file_outside_of_the_working_directory(tmp_path, monkeypatch):
@@ -311,14 +250,6 @@ def test_scope_is_in_the_translation(tmp_path):
     file = write(tmp_path, "app.py", FASTAPI)
     with load_file(file, "--project", "shop", "--domain", "production") as loaded:
         assert loaded.apps[0].idl["metadata"]["id"] == {"project": "shop", "domain": "production", "name": "hello"}
-
-
-def test_include_below_a_folder_named_flyte(tmp_path):
-    """The SDK takes such files for its own and would look for the include elsewhere."""
-    write(tmp_path, "flyte/page.html", "<p>")
-    file = write(tmp_path, "flyte/app.py", dedent(FASTAPI).replace("app=app", "app=app, include=['page.html']"))
-    with load_for_real(file) as loaded:
-        assert set(contents(loaded.apps[0])) == {"app.py", "page.html"}
 
 
 def test_a_file_that_is_run_by_the_owner_stays_so(tmp_path):

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flyted.host.vault import Vault
 from tests.host.deaths import in_memory
 from tests.host.haproxy import Machine, machine
+from tests.host.vaults import OPERATOR, opened, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,3 +28,17 @@ def scratch() -> Iterator[Path]:
     """A folder in memory, for hundreds of stores."""
     with in_memory() as folder:
         yield folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Like /var/lib/flyted."""
+    return state_folder(tmp_path)
+
+
+@pytest.fixture
+def vault(folder: Path) -> Iterator[Vault]:
+    """A secret store with a recovery key, and no secret."""
+    vault = opened(folder, OPERATOR)
+    yield vault
+    vault.close()

@@ -1,7 +1,8 @@
-"""Units that are cleaned up whatever happens."""
+"""Units that are cleaned up whatever happens, and the folders of an app without a unit."""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.launch.harness import App, Unit
+from tests.launch.workdirs import Machine
 
 
 @pytest.fixture
@@ -47,3 +49,17 @@ def port() -> int:
     """A port that nobody has: here there is no network namespace."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def stay_here() -> Iterator[None]:
+    """`enter` changes the working folder."""
+    before = Path.cwd()
+    yield
+    os.chdir(before)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """One app's folders."""
+    return Machine(tmp_path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from flyted.contract.gpu import Ask
 from flyted.plan.gpus.facts import Device, Inventory, Lease, Process
+from flyted.plan.gpus.place import Wanted
 
 GIB = 1 << 30
 
@@ -37,3 +39,11 @@ def lease(app: str, *uuids: str, reserve: float = 0.0, ended: float | None = Non
         unit(app), app, 1, uuids, 100.0, ("NVIDIA L40S",) * len(uuids), round(reserve * GIB),
         (unexplained,) * len(uuids), ended,
     )  # fmt: skip
+
+
+NEW = unit("new")
+
+
+def wanted(count: int = 1, name: str = "", peak: float = 0.0) -> Wanted:
+    """The newcomer."""
+    return Wanted(NEW, Ask(count, name), round(peak * GIB))

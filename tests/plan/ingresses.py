@@ -1,0 +1,39 @@
+"""States of the ingress as values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flyted.plan.idle import Traffic
+from flyted.plan.ingress.paths import keys
+from flyted.plan.ingress.state import IngressState, Live, Server, Unavailable
+
+QUIET = Traffic(in_flight=0, queued=0, started=1, answered=1, last_start_age_s=1.0, longest_s=0.1)
+LOADED = replace(QUIET, in_flight=1)
+
+
+def state(
+    apps: dict[str, str], down: tuple[str, ...] = (), limits: dict[str, int] | None = None, guarded: str = "",
+    fenced: dict[str, set[str]] | None = None,
+) -> IngressState:  # fmt: skip
+    """Hosts by letter → server names; every server named is there.
+
+    ``guarded``: letters that want a token; ``fenced``: letters of which only these paths are open.
+    """
+    fences = fenced or {}
+    return IngressState(
+        servers={n: Server(n, f"/run/flyted/apps/{n}.sock") for n in sorted(set(apps.values()))},
+        hosts={f"{h}.apps.localhost": n for h, n in apps.items()},
+        timeouts_ms=limits or {},
+        unavailable={f"{h}.apps.localhost": Unavailable("it is stopped") for h in down},
+        guarded={f"{h}.apps.localhost": h for h in guarded},
+        fenced={f"{h}.apps.localhost": h for h in fences},
+        open_paths={k: v for h, paths in fences.items() for k, v in keys(f"{h}.apps.localhost", paths).items()},
+    )
+
+
+def live(have: IngressState, busy: tuple[str, ...] = (), resting: tuple[str, ...] = ()) -> Live:
+    """As HAProxy tells it: without socket paths."""
+    servers = {n: Server(n, "", s.maxconn) for n, s in have.servers.items()}
+    traffic = {n: LOADED if n in busy else QUIET for n in servers}
+    return Live(replace(have, servers=servers), traffic, frozenset(resting))

@@ -1,0 +1,115 @@
+"""HAProxy's answers: read, or refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyted.contract.errors import HostFailure
+from flyted.plan.idle import Traffic
+from flyted.plan.ingress.answers import (
+    parse_counted,
+    parse_live,
+    parse_show_info,
+    parse_show_map,
+    parse_show_stat,
+    refusal,
+    still_draining,
+)
+from flyted.plan.ingress.state import TABLES, Server, Unavailable
+
+STAT = """# pxname,svname,qcur,qmax,scur,smax,slim,stot,req_tot,status,lastsess,ttime_max,sid,
+apps,a-r1-0,1,2,3,4,1024,17,9,no check,5,25001,1,
+apps,b-r1-0,0,0,0,0,7,0,0,MAINT,-1,0,3,
+
+"""
+INFO = "Name: HAProxy\nPid: 42\nUptime_sec: 7\nStart_time_sec: 1795506265\ndescription: flyted-0011\n"
+
+
+def test_counters_are_read_by_column_name():
+    """HAProxy adds columns from version to version; each question of a line is answered under a header of its own."""
+    header, a, b = STAT.strip().splitlines()
+    for text in (f"{INFO}\n{STAT}", f"{INFO}\n{header}\n{a}\n\n{header}\n{b}\n\n{header}\n\n"):
+        counted = parse_counted(text)
+        assert counted.traffic == {
+            "a-r1-0": Traffic(3, 1, 17, 9, 5.0, 25.001, "42@1795506265", 7.0),
+            "b-r1-0": Traffic(0, 0, 0, 0, None, 0.0, "42@1795506265", 7.0),
+        }
+        assert counted.ids == {"a-r1-0": "1", "b-r1-0": "3"}
+        assert (counted.process, counted.structure) == ("42@1795506265", "flyted-0011")
+    assert parse_counted(INFO).traffic == {}
+
+
+def test_what_haproxy_has_is_read_back():
+    """Maps, servers, which of them rest, and which file it was started with."""
+    hosts = "0x55dc0ab6ff20 a.apps.localhost a-r1-0\n\n"
+    maps = {
+        "hosts.map": hosts, "timeouts.map": "0x1 a-r1-0 5000\n\n",
+        "unavailable.map": "0x1 c.b 30 it's; \\ stopped\n\n", "guarded.map": "0x1 b.c b\n",
+        "fenced.map": "0x1 a.apps.localhost a\n", "open-paths.map": "0x1 a.apps.localhost/v1/ open\n",
+    }  # fmt: skip
+    found = parse_live(STAT, INFO, maps)
+    assert found.state.hosts == {"a.apps.localhost": "a-r1-0"}
+    assert found.state.servers == {"a-r1-0": Server("a-r1-0", "", 1024), "b-r1-0": Server("b-r1-0", "", 7)}
+    assert found.state.timeouts_ms == {"a-r1-0": 5000}
+    assert found.state.unavailable == {"c.b": Unavailable("it's; \\ stopped", 30)}
+    assert (found.state.guarded, found.state.fenced) == ({"b.c": "b"}, {"a.apps.localhost": "a"})
+    assert found.state.open_paths == {"a.apps.localhost/v1/": "open"}
+    assert found.resting == {"b-r1-0"}
+    assert found.structure == "flyted-0011"
+
+
+@pytest.mark.parametrize(
+    ("stat", "hosts"),
+    [
+        ("Unknown command", ""),
+        ("", ""),
+        (STAT, "Unknown map identifier."),
+        (STAT, "0x1 EVIL a\n"),
+        (STAT, "0x1 a b c\n"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_an_error(stat, hosts):
+    """Never a guess, never a traceback."""
+    with pytest.raises(HostFailure):
+        parse_live(stat, INFO, {**dict.fromkeys(TABLES, ""), "hosts.map": hosts})
+
+
+@given(st.text())
+def test_any_text_is_understood_or_refused(text):
+    """Whatever comes over the admin socket: a value or HostFailure."""
+    for parse in (parse_show_map, parse_show_stat, parse_show_info, parse_counted):
+        try:
+            parse(text)
+        except HostFailure:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("command", "answer", "said"),
+    [
+        ("add server apps/a unix@/a", "New server registered.\n\n", ""),
+        ("add server apps/a unix@/a", "Already exists a server with the same name in backend.\n\n", "Already"),
+        ("del server apps/a", "Server deleted.\n", ""),
+        ("del server apps/a", "No such server.\n", "No such server."),
+        ("enable server apps/a", "\n", ""),
+        ("set map F k v", "entry not found.\n\n", "entry not found."),
+        ("add map F k v", "\n", ""),
+        ("add map F k v", "Unknown map identifier. Please use #<id> or <file>.\n", "Unknown map"),
+        ("enable server apps/a", "Unknown command: 'enable'\n help: this help\n", "Unknown command"),
+        ("add server apps/a unix@/a", "\n", "no answer"),
+    ],
+)
+def test_a_refusal_is_told_from_success(command, answer, said):
+    """Silence is consent, except where HAProxy says that it did it."""
+    assert refusal(command, answer).startswith(said)
+    assert bool(refusal(command, answer)) == bool(said)
+
+
+def test_a_server_in_use_is_not_an_error():
+    """`del server` of one that still answers somebody is repeated later."""
+    words = "Server still has connections attached to it, cannot remove it.\n"
+    assert still_draining("del server apps/a", words)
+    assert not still_draining("enable server apps/a", words)
+    assert not still_draining("del server apps/a", "No such server.\n")

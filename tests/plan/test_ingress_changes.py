@@ -1,0 +1,181 @@
+"""The commands that change the ingress: every order of changes stays servable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flyted.plan.ingress.config import render_config
+from flyted.plan.ingress.state import IngressState, Listen, Live, Server, changes, draining
+from tests.plan.ingresses import live, state
+
+
+class Model:
+    """What HAProxy does with our commands (section 9.3 of its management.txt), and what a visitor would see."""
+
+    def __init__(self, start: Live) -> None:
+        self.servers = {n: n not in start.resting for n in start.state.servers}  # name → enabled
+        self.busy = {n for n, t in start.traffic.items() if t.busy}
+        self.maps: dict[str, dict[str, str]] = {
+            "hosts.map": dict(start.state.hosts),
+            "timeouts.map": {n: str(v) for n, v in start.state.timeouts_ms.items()},
+            "unavailable.map": {h: f"{u.retry_after_s} {u.reason}" for h, u in start.state.unavailable.items()},
+            "guarded.map": dict(start.state.guarded),
+            "fenced.map": dict(start.state.fenced),
+            "open-paths.map": dict(start.state.open_paths),
+        }
+
+    def do(self, command: str) -> None:
+        words = [w.replace("\\", "") for w in re.findall(r"(?:\\.|[^ ])+", command)]
+        match words:
+            case ["add", "server", name, path, "maxconn", _, "weight", "0", *_]:
+                assert name not in self.servers
+                assert path.startswith("unix@/")
+                self.servers[name.removeprefix("apps/")] = False
+            case ["enable", "server", name]:
+                self.servers[name.removeprefix("apps/")] = True
+            case ["set", "server", name, "state", "maint"]:
+                self.servers[name.removeprefix("apps/")] = False
+            case ["del", "server", name]:
+                name = name.removeprefix("apps/")
+                assert not self.servers[name], "only a server in maintenance can be deleted"
+                assert name not in self.busy, "a request would be lost"
+                del self.servers[name]
+            case ["set", "maxconn", "server", name, _]:
+                assert name.removeprefix("apps/") in self.servers
+            case ["add", "map", path, key, value]:
+                table = self.maps[path.rpartition("/")[2]]
+                assert key not in table, "a second entry of one key"
+                table[key] = value
+            case ["set", "map", path, key, value]:
+                table = self.maps[path.rpartition("/")[2]]
+                assert key in table, "entry not found"
+                table[key] = value
+            case ["del", "map", path, key]:
+                del self.maps[path.rpartition("/")[2]][key]
+            case _:
+                raise AssertionError(f"not a command of ours: {command}")
+
+    def answer(self, host: str) -> str:
+        """503: unavailable, 421: unknown, else the server's name; `broken` if that does not take requests."""
+        if host in self.maps["unavailable.map"]:
+            return "503"
+        name = self.maps["hosts.map"].get(host)
+        if name is None:
+            return "421"
+        return name if self.servers.get(name) else "broken"
+
+    def reached(self, host: str) -> set[str]:
+        """Which of the paths visitors reach."""
+        return within(host, self.maps["fenced.map"], self.maps["open-paths.map"])
+
+
+PATHS = ("/v1", "/generate", "/metrics")
+
+
+def within(host: str, fenced: Mapping[str, str], opened: Mapping[str, str]) -> set[str]:
+    """The open ones of PATHS."""
+    return {path for path in PATHS if host not in fenced or f"{host}{path}/" in opened}
+
+
+letters = st.sampled_from("abcd")
+names = st.sampled_from(["a-r1-0", "a-r2-0", "b-r1-0", "c-r1-0"])
+states = st.builds(
+    lambda apps, down, limited, guarded, fenced: state(
+        apps, tuple(down), {n: 1000 + len(n) for n in limited & set(apps.values())}, "".join(sorted(guarded)), fenced
+    ),
+    st.dictionaries(letters, names),
+    st.sets(letters),
+    st.sets(names),
+    st.sets(letters),
+    st.dictionaries(letters, st.sets(st.sampled_from(PATHS))),
+)
+
+
+@settings(max_examples=4 * settings().max_examples, deadline=None)
+@given(states, states, st.sets(names), st.sets(names))
+def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resting):
+    """A host that is served before and after is served at each step in between, by its old or its new server.
+
+    What wants a token wants one from its first moment to its last, and what a fence closes is closed as long. At the
+    end exactly what is wanted is there, plus the servers that still answer requests.
+    """
+    held = set(have.hosts.values())
+    start = live(have, tuple(busy), tuple(resting - held))
+    model = Model(start)
+    hosts = set(have.hosts) | set(wanted.hosts) | set(have.unavailable) | set(wanted.unavailable)
+    before = {h: model.answer(h) for h in hosts}
+    for command in changes(start, wanted):
+        model.do(command)
+        for host in hosts:
+            allowed = {before[host], after(wanted, host)}
+            assert model.answer(host) in allowed, f"{host} after {command!r}"
+            if before[host] != after(wanted, host) and model.answer(host) not in ("503", "421"):
+                guarded = wanted.guarded if model.answer(host) == after(wanted, host) else have.guarded
+                assert host not in guarded or host in model.maps["guarded.map"], f"{host} is open after {command!r}"
+            open_before = within(host, have.fenced, have.open_paths)
+            open_after = within(host, wanted.fenced, wanted.open_paths)
+            assert model.reached(host) >= open_before & open_after, f"{host} is closed after {command!r}"
+            if model.answer(host) == after(wanted, host) not in ("503", "421", before[host]):
+                assert model.reached(host) <= open_after, f"{host} is open after {command!r}"
+    left = draining(start, wanted)
+    assert left == {n for n in have.servers if n not in wanted.servers and n in busy}
+    assert set(model.servers) == set(wanted.servers) | left
+    assert all(model.servers[n] for n in wanted.servers)
+    assert model.maps["hosts.map"] == wanted.hosts
+    assert set(model.maps["unavailable.map"]) == set(wanted.unavailable)
+    assert model.maps["guarded.map"] == wanted.guarded
+    assert (model.maps["fenced.map"], model.maps["open-paths.map"]) == (wanted.fenced, wanted.open_paths)
+    assert {k: v for k, v in model.maps["timeouts.map"].items() if k in wanted.servers} == {
+        n: str(v) for n, v in wanted.timeouts_ms.items()
+    }
+
+
+def after(wanted: IngressState, host: str) -> str:
+    return "503" if host in wanted.unavailable else wanted.hosts.get(host, "421")
+
+
+@given(states)
+def test_nothing_changes_when_nothing_is_to_change(wanted):
+    """Applying twice does nothing the second time: no command touches a server that serves."""
+    assert changes(live(wanted), wanted) == []
+
+
+def test_a_new_app_is_these_commands_in_this_order():
+    """Server, enabled, then the host that leads to it."""
+    assert changes(Live(IngressState()), state({"a": "a-r1-0"}, limits={"a-r1-0": 60_000})) == [
+        "add map /run/flyted/ingress/timeouts.map a-r1-0 60000",
+        "add server apps/a-r1-0 unix@/run/flyted/apps/a-r1-0.sock maxconn 1024 weight 0",
+        "enable server apps/a-r1-0",
+        "add map /run/flyted/ingress/hosts.map a.apps.localhost a-r1-0",
+    ]
+
+
+def test_a_program_that_speaks_http2_is_spoken_to_in_it():
+    """In the command and in the file; the same server is not made again, since HAProxy does not tell how it speaks."""
+    server = Server("a-r1-0", "/run/flyted/apps/a-r1-0.sock", h2=True)
+    wanted = replace(state({"a": "a-r1-0"}), servers={"a-r1-0": server})
+    line = "unix@/run/flyted/apps/a-r1-0.sock maxconn 1024 weight 0 proto h2"
+    assert f"add server apps/a-r1-0 {line}" in changes(Live(IngressState()), wanted)
+    assert f"    server a-r1-0 {line}\n" in render_config(wanted, Listen())
+    assert changes(live(wanted), wanted) == []
+
+
+def test_a_new_revision_takes_over_in_one_command():
+    """One `set map` moves the host; the old server goes after that, and stays while it answers somebody."""
+    old, new = state({"a": "a-r1-0"}), state({"a": "a-r2-0"})
+    switch = "set map /run/flyted/ingress/hosts.map a.apps.localhost a-r2-0"
+    removal = ["set server apps/a-r1-0 state maint", "del server apps/a-r1-0"]
+    assert changes(live(old), new)[-3:] == [switch, *removal]
+    assert changes(live(old, busy=("a-r1-0",)), new)[-1] == switch
+
+
+def test_a_changed_maxconn_is_set_in_place():
+    """A server is not replaced for a new limit."""
+    have = state({"a": "a-r1-0"})
+    wanted = replace(have, servers={"a-r1-0": Server("a-r1-0", "/s.sock", 7)})
+    assert changes(live(have), wanted) == ["set maxconn server apps/a-r1-0 7"]
