@@ -46,3 +46,56 @@ def impatient() -> Iterator[int]:
 
     with settings(f"[apps]\nstart_timeout = {PATIENCE_S}"):
         yield PATIENCE_S
+
+
+@pytest.fixture(scope="module")
+def stock_sdk() -> None:
+    """PyPI's flyte is set up for alice (kit/stock_sdk.py), and her programs trust flyted's certificates."""
+    from tests.machine.kit.stock_sdk import prepare
+    from tests.machine.kit.users import alice
+
+    prepare()
+    alice("sudo", "flytectl", "ca", "install")
+
+
+@pytest.fixture(scope="module")
+def fake_gpus() -> Iterator[None]:
+    """A library and device nodes in the place of NVIDIA's (kit/gpus.py); a start waits ``WAIT_S`` for a GPU."""
+    from tests.machine.kit.gpus import WAIT_S, driver
+    from tests.machine.kit.settings import settings
+
+    with settings(f"[apps]\ngpu_wait = {WAIT_S}"), driver():
+        yield
+
+
+@pytest.fixture
+def two_gpus() -> Iterator[None]:
+    """The test begins on a machine without apps, and with two GPUs."""
+    from tests.machine.kit.gpus import TWO, has
+    from tests.machine.kit.users import alice, answer
+
+    has(TWO)
+    yield
+    has(TWO)
+    for app in answer("app", "ls", "--all")["apps"]:
+        alice("flytectl", "app", "delete", "--yes", app["name"])
+
+
+@pytest.fixture(scope="module")
+def no_apps_left() -> Iterator[None]:
+    """All apps are deleted behind the module."""
+    from tests.machine.kit.users import alice, answer
+
+    yield
+    for app in answer("app", "ls", "--all")["apps"]:
+        alice("flytectl", "app", "delete", "--yes", app["name"], "-p", app["project"], "-d", app["domain"])
+
+
+@pytest.fixture
+def unchanged() -> Iterator[None]:
+    """Apps, secrets, units and files are afterwards what they were before."""
+    from tests.machine.kit.users import everything
+
+    before = everything()
+    yield
+    assert everything() == before

@@ -3,86 +3,25 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from flyted.contract import client
 from flyted.contract.errors import PermissionRefused, Unauthenticated
 from tests.machine.kit.programs import unit
-from tests.machine.kit.users import (
-    alice,
-    answer,
-    by,
-    curl,
-    forget_apps,
-    forget_tokens,
-    give,
-    refused,
-    serve,
-    until,
-)
-
-SOURCE = """
-from fastapi import FastAPI, Request
-import flyte
-from flyte.app.extras import FastAPIAppEnvironment
-
-app = FastAPI()
-
-@app.get("/")
-async def root(request: Request):
-    return sorted(f"{n}: {v}" for n, v in request.headers.items())
-
-env = FastAPIAppEnvironment(
-    name=%r, app=app,
-    image=flyte.Image.from_debian_base(python_version=(3, 12)).with_pip_packages("fastapi", "uvicorn"),
-)
-"""
-APP = "guarded"
+from tests.machine.kit.tokens import APP, SOURCE, api, guarded_app, named, token, visit
+from tests.machine.kit.users import alice, answer, by, curl, give, refused, serve, until
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Where the app answers."""
-    forget_apps(APP)
-    by("alice", "flytectl", "token", "revoke", "--all")
-    done = alice("flytectl", "serve", give("guarded.py", SOURCE % APP))
-    assert "It requires a token" in done.stderr
-    yield done.stdout.strip()
-    alice("flytectl", "app", "delete", "--yes", APP)
-    alice("flytectl", "token", "revoke", "--all")
-
-
-def token(*words: str) -> str:
-    """A token of alice's."""
-    return alice("flytectl", "token", *words).stdout.strip()
-
-
-def named(name: str, *words: str) -> str:
-    """A token of alice's with a name, new."""
-    forget_tokens(name)
-    return token("create", "--name", name, *words)
-
-
-def visit(url: str, token: str = "", *options: str, cookie: str = "") -> tuple[int, str]:
-    """Status and body; the token is in no argument of any process."""
-    lines = (f"Authorization: Bearer {token}\n" if token else "") + (f"Cookie: {cookie}\n" if cookie else "")
-    given = ("-H", "@-") if lines else ()
-    done = alice("curl", "-sS", "--max-time", "60", "-w", "\n%{http_code}", *given, *options, url, typed=lines)
-    body, _, status = done.stdout.rpartition("\n")
-    return int(status), body
-
-
-def api(verb: str, token: str = "", **args: Any) -> dict[str, Any]:
-    """As the gateway asks."""
-    return client.call(verb, args, token=token, path=client.API_SOCKET)
+    with guarded_app() as url:
+        yield url
 
 
 def asleep() -> bool:
@@ -119,15 +58,6 @@ def test_strangers_do_not_wake_it(url: str) -> None:
     assert "ActiveState=inactive" in units
     assert visit(url, token())[0] == 200
     assert not asleep()
-
-
-def test_a_browser_is_sent_to_the_login(url: str) -> None:
-    """On our own host, with where it wanted to go."""
-    done = alice("curl", "-sS", "-o", "/dev/null", "-D", "-", "-H", "Accept: text/html", f"{url}/docs?a=b").stdout
-    to = next(line.split(" ", 1)[1].strip() for line in done.splitlines() if line.lower().startswith("location:"))
-    parts = urlsplit(to)
-    assert (parts.hostname, parts.path, parts.port) == ("flyted.localhost", "/login", urlsplit(url).port)
-    assert parse_qs(parts.query) == {"app": [urlsplit(url).hostname], "next": ["/docs?a=b"]}
 
 
 def test_a_token_with_a_name_is_listed_and_revoked(url: str) -> None:
@@ -178,84 +108,6 @@ def test_a_token_speaks_for_its_owner() -> None:
     assert api("whoami", roots)["user"] == "root"
     with pytest.raises(PermissionRefused):
         api("secret.accept-rollback", roots)
-
-
-def test_a_browser_logs_in_and_gets_a_cookie_for_the_app(url: str) -> None:
-    """The whole way, as the gateway's pages go it; the app sees no cookie of ours."""
-    link = urlsplit(alice("flytectl", "login").stdout.strip())
-    (code,) = parse_qs(link.query)["code"]
-    pages = api("login.redeem", code=code, app_id="")["token"]
-    assert visit(url, cookie=f"__Host-flyted={pages}")[0] == 401, "the pages' cookie is for the pages"
-    passed = api("login.pass", pages, app_id=urlsplit(url).hostname)
-    assert passed["url"] == f"{url}/.flyted/session"
-    cookie = api("login.redeem", code=passed["code"], app_id=APP)["token"]
-    status, body = visit(url, cookie=f"theirs=1; __Host-flyted={cookie}")
-    assert status == 200
-    assert "cookie: theirs=1" in json.loads(body)
-    with pytest.raises(Unauthenticated):
-        api("login.redeem", code=code, app_id="")
-    with pytest.raises(PermissionRefused):
-        api("app.list", cookie, project="", domain="")
-    api("login.end", pages)
-    with pytest.raises(Unauthenticated):
-        api("whoami", pages)
-
-
-def test_a_browser_goes_the_whole_way_by_links(url: str) -> None:
-    """The link, a cookie for the pages, on to the app with one for it; then out again, and nothing opens any more."""
-    jar = ("-b", "jar", "-c", "jar", "-H", "Accept: text/html", "-L", "--max-redirs", "5")
-    alice("rm", "-f", "jar")
-    status, body = curl(url, *jar)
-    assert (status, "flytectl login" in body) == (401, True), "the page says what to type"
-    status, body = curl(alice("flytectl", "login").stdout.strip(), *jar)
-    assert (status, "x-flyte-user: alice" in body) == (200, True), "and goes on to where the browser wanted to go"
-    assert "flyted_" not in body
-    kept = alice("cat", "jar").stdout
-    assert kept.count("__Host-flyted\t") == 2
-    assert all("#HttpOnly_" in line for line in kept.splitlines() if "__Host-flyted\t" in line)
-    status, body = curl(f"{url}/openapi.json", *jar)
-    assert (status, json.loads(body)["info"]["title"]) == (200, "FastAPI")
-    port = f":{urlsplit(url).port}" if urlsplit(url).port else ""
-    pages = f"https://flyted.localhost{port}"
-    alice("curl", "-sS", "-b", "jar", "-X", "POST", "-H", f"Origin: {pages}", f"{pages}/logout")
-    assert curl(url, *jar)[0] == 401
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed: apt install chromium")
-def test_a_real_browser_logs_in(url: str) -> None:
-    """Chromium keeps and sends our cookies as we mean it: the app, the login page, the link, and back at the app."""
-    alice("rm", "-rf", "chromium")
-    alice("sudo", "flytectl", "ca", "install")
-
-    def seen(address: str) -> str:
-        words = ("--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir=chromium", "--dump-dom")
-        return alice("chromium", *words, address).stdout
-
-    assert "flytectl login" in seen(f"{url}/?asked=for")
-    assert "x-flyte-user: alice" in seen(alice("flytectl", "login").stdout.strip())
-    assert "x-flyte-user: alice" in seen(url), "the login lasts when the browser is closed"
-
-
-def test_a_login_leads_nowhere_else(url: str) -> None:
-    """Whatever `next` says, the browser stays on the app's host."""
-    alice("rm", "-f", "jar")
-    curl(alice("flytectl", "login").stdout.strip(), "-b", "jar", "-c", "jar", "-L")
-    port = f":{urlsplit(url).port}" if urlsplit(url).port else ""
-    app = urlsplit(url).hostname
-    for bad in (
-        "//evil.example",
-        "https://evil.example",
-        "%2F%2Fevil.example",
-        "/%5Cevil.example",
-        "javascript:alert(1)",
-    ):
-        login = f"https://flyted.localhost{port}/login?app={app}&next={bad}"
-        for _ in range(2):  # the redirect to the app, and the one on its host
-            head = alice("curl", "-sS", "-D", "-", "-o", "/dev/null", "-b", "jar", "-c", "jar", login).stdout
-            login = next(x.split(" ", 1)[1].strip() for x in head.splitlines() if x.lower().startswith("location:"))
-            assert login.startswith((f"{url}/.flyted/session?", "/")), login
-            assert not login.startswith(("//", "/\\")), login
-            login = login if login.startswith("https:") else f"{url}{login}"
 
 
 def systemctl(*words: str) -> None:

@@ -1,13 +1,7 @@
-"""Real pairs under the real PID 1: what arrives of each property, what an app can and cannot do, how units end."""
+"""Real pairs under the real PID 1: what arrives of each property, and what an app can and cannot do."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shutil
-import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,21 +11,7 @@ from flyted.contract.errors import HostFailure
 from flyted.host.bus import PROPERTIES
 from flyted.host.object_path import unit_path
 from flyted.host.signatures import text
-from flyted.plan.facts import UnitEnd
-from flyted.plan.units import STARTS
-from tests.machine.kit.units import (
-    connected,
-    do,
-    exists,
-    listening,
-    must,
-    planned,
-    run,
-    serving,
-    sh,
-    show,
-    spec,
-)
+from tests.machine.kit.units import connected, do, exists, listening, must, planned, run, serving, sh, show, spec
 
 pytestmark = pytest.mark.usefixtures("hands")
 
@@ -252,114 +232,6 @@ def test_two_revisions_share_their_state() -> None:
     run(work())
 
 
-def test_the_socket_wakes_a_sleeping_app() -> None:
-    """Stopped service, listening socket: a request starts it; sleeping more often than the start limit is no crash."""
-
-    async def work() -> None:
-        async with connected() as units, serving(units, spec("nap"), start=False) as replica:
-            for _ in range(STARTS + 3):
-                pid = await do(replica, "os.getpid()")
-                assert await units.stop(replica.service) == "done"
-                assert f"/proc/{pid}" != await do(replica, "0")
-                await units.stop(replica.service)
-            found = {fact.name: fact.active for fact in units.list([f"flyted-app-{replica.app_id}-*"])}
-            assert found == {replica.socket: "active", replica.service: "inactive"}
-
-    run(work())
-
-
-def test_a_crash_loop_ends_with_the_socket_closed() -> None:
-    """An app that dies at every start is not started for ever: callers are refused at once, and the reason is kept."""
-
-    async def work() -> None:
-        async with connected() as units:
-            replica, pair = planned(spec("loop", command=("crash",)))
-            await units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
-            changes: asyncio.Queue[str] = asyncio.Queue()
-            units.subscribe(changes.put_nowait)
-            try:
-                assert await units.start(replica.service) == "failed"
-                assert units.ended(replica.service) == UnitEnd("exit-code", 3)
-                _, writer = await asyncio.open_unix_connection(f"/run/flyted/apps/{replica.server}.sock")
-                while any(f.name == replica.socket and f.active == "active" for f in units.list()):
-                    await changes.get()
-                writer.close()
-                with pytest.raises(OSError):
-                    await asyncio.open_unix_connection(f"/run/flyted/apps/{replica.server}.sock")
-            finally:
-                await units.stop(replica.socket)
-                await units.stop(replica.service)
-            # and the names are free again
-            async with serving(units, spec("loop")) as again:
-                assert again == replica
-
-    run(work())
-
-
-def test_a_refusal_of_launch_is_not_repeated() -> None:
-    """Exit 78: trying again changes nothing, so even an app with a minimum stays down."""
-
-    async def work() -> None:
-        async with connected() as units:
-            replica, pair = planned(spec("never", command=("refuse",), min_replicas=1))
-            await units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
-            try:
-                assert await units.start(replica.service) == "failed"
-                assert units.ended(replica.service) == UnitEnd("exit-code", 78)
-                assert [f.sub for f in units.list([replica.service])] == ["failed"]
-            finally:
-                await units.stop(replica.socket)
-                await units.stop(replica.service)
-
-    run(work())
-
-
-def test_an_app_with_a_minimum_comes_back_after_a_crash() -> None:
-    """By systemd, without the daemon and without a request."""
-
-    async def work() -> None:
-        async with connected() as units, serving(units, spec("back", min_replicas=1)) as replica:
-            changes: asyncio.Queue[str] = asyncio.Queue()
-            units.subscribe(changes.put_nowait)
-            pid = await do(replica, "os.getpid()")
-            os.kill(int(pid), signal.SIGKILL)
-            while sh("systemctl", "show", "-P", "MainPID", replica.service) in (pid, "0"):
-                await changes.get()
-            assert await do(replica, "os.getpid()") != pid
-
-    run(work())
-
-
-def test_a_pair_of_the_same_name_replaces_what_is_left() -> None:
-    """Leftovers that failed or run without their socket do not block the name."""
-
-    async def work() -> None:
-        async with connected() as units, serving(units, spec("again")) as replica:
-            pair = planned(spec("again"))[1]
-            assert await units.stop(replica.socket) == "done"
-            assert await units.start_pair(replica.socket, pair.socket, replica.service, pair.service) == "done"
-            assert await do(replica, "1 + 1") == "2"
-            assert await units.start_pair(replica.socket, pair.socket, replica.service, pair.service) == "done"
-            assert await do(replica, "1 + 1") == "2"
-
-    run(work())
-
-
-def test_a_frozen_app_can_be_stopped() -> None:
-    """systemd refuses to stop a frozen unit; it is thawed first."""
-
-    async def work() -> None:
-        async with connected() as units, serving(units, spec("cold")) as replica:
-            said = sh("systemctl", "freeze", replica.service)
-            if "support" in said:
-                pytest.skip(said)  # cgroup v1
-            assert show(replica.service)["FreezerState"] == "frozen"
-            assert await units.stop(replica.service) == "done"
-            assert await do(replica, "1 + 1") == "2"
-
-    run(work())
-
-
 def test_a_secret_file_is_mounted(tmp_path: Any) -> None:
     """``/etc/flyte/secrets`` holds the file that was asked for, readable by the app, and nothing else."""
 
@@ -382,122 +254,6 @@ def test_a_secret_file_is_mounted(tmp_path: Any) -> None:
     run(work())
 
 
-def command(*argv: str, **more: Any) -> dict[str, Any]:
-    return {"Type": "exec", "ExecStartEx": [(argv[0], list(argv), ["no-env-expand"])], **more}
-
-
-def test_a_transient_service_runs_to_its_end() -> None:
-    """How it ended is known whatever CollectMode says; its output went to the descriptor that was passed."""
-
-    async def work() -> None:
-        reading, writing = os.pipe()
-        async with connected() as units:
-            for status in (0, 3):
-                end = await units.run_transient(
-                    "flyted-test-run.service",
-                    command("/bin/sh", "-c", f"echo out && exit {status}", StandardOutputFileDescriptor=writing,
-                            CollectMode="inactive-or-failed"),
-                )  # fmt: skip
-                assert end == UnitEnd("success" if status == 0 else "exit-code", status)
-                assert os.read(reading, 100) == b"out\n"
-            assert units.list(["flyted-test-run.service"]) == []
-        os.close(writing)
-        os.close(reading)
-
-    run(work())
-
-
-def test_two_of_one_name_run_one_after_the_other() -> None:
-    """Two clients that need the same image: the second waits for the first, and stops nothing."""
-
-    async def work() -> None:
-        reading, writing = os.pipe()
-        async with connected() as units:
-            both = [
-                units.run_transient(
-                    "flyted-test-turn.service",
-                    command("/bin/sh", "-c", f"echo {n} in && sleep 0.3 && echo {n} out",
-                            StandardOutputFileDescriptor=writing),
-                )
-                for n in (1, 2)
-            ]  # fmt: skip
-            assert await asyncio.gather(*both) == [UnitEnd("success", 0)] * 2
-        os.close(writing)
-        lines = os.read(reading, 1000).split(b"\n")[:-1]
-        assert sorted([lines[:2], lines[2:]]) == [[b"1 in", b"1 out"], [b"2 in", b"2 out"]]
-        os.close(reading)
-
-    run(work())
-
-
-@pytest.fixture
-def after_a_slow_one() -> Iterator[str]:
-    """The name of a service whose start systemd puts off until ``flyted-test-slow.service`` has ended."""
-    name = "flyted-test-after.service"
-    folder = Path(f"/run/systemd/system/{name}.d")
-    folder.mkdir(parents=True)
-    (folder / "after.conf").write_text("[Unit]\nAfter=flyted-test-slow.service\n")
-    must("systemctl", "daemon-reload")
-    yield name
-    shutil.rmtree(folder)
-    must("systemctl", "daemon-reload")
-
-
-def test_one_that_is_about_to_start_is_waited_for(after_a_slow_one: str, tmp_path: Path) -> None:
-    """Until systemd has come to the job that starts it, a unit is as inactive as one that has ended."""
-    said = tmp_path / "said"
-
-    async def work() -> None:
-        async with connected() as units:
-            slow = units.run_transient("flyted-test-slow.service", command("/bin/sleep", "1", Type="oneshot"))
-            says = command("/bin/sh", "-c", f"echo x >>{said}")
-            both = [units.run_transient(after_a_slow_one, says) for _ in (1, 2)]
-            assert await asyncio.gather(slow, *both) == [UnitEnd("success", 0)] * 3
-            assert said.read_text() == "x\nx\n"
-
-    run(work())
-
-
-def test_one_that_is_stopped_before_it_began_has_not_ended_well(after_a_slow_one: str) -> None:
-    """What never ran has done nothing, even if systemd has no failure to tell of."""
-
-    async def work() -> None:
-        async with connected() as units:
-            slow = asyncio.create_task(
-                units.run_transient("flyted-test-slow.service", command("/bin/sleep", "3", Type="oneshot"))
-            )
-            stopped = asyncio.create_task(units.run_transient(after_a_slow_one, command("/bin/true")))
-            await asyncio.sleep(0.2)
-            await units.stop(after_a_slow_one)
-            with pytest.raises(HostFailure, match=f"systemd did not start {after_a_slow_one}: canceled"):
-                await stopped
-            assert await slow == UnitEnd("success", 0)
-
-    run(work())
-
-
-def test_whoever_stops_waiting_stops_the_service() -> None:
-    """A client that goes away, or a time limit, leaves no build behind."""
-
-    async def work() -> None:
-        async with connected() as units:
-            changes: asyncio.Queue[str] = asyncio.Queue()
-            units.subscribe(changes.put_nowait)
-            with pytest.raises(HostFailure, match="did not end within"):
-                await units.run_transient("flyted-test-slow.service", command("/bin/sleep", "600"), 0.3)
-            waiting = asyncio.create_task(
-                units.run_transient("flyted-test-slow.service", command("/bin/sleep", "600"))
-            )
-            while not any(f.active == "active" for f in units.list(["flyted-test-slow.service"])):
-                await changes.get()
-            waiting.cancel()
-            await asyncio.wait([waiting], timeout=60)
-            assert waiting.cancelled()
-            assert units.list(["flyted-test-slow.service"]) == []
-
-    run(work())
-
-
 def test_an_apps_folders_are_deleted() -> None:
     """By systemd, as the daemon may not even look into them; a link in them is not followed."""
 
@@ -510,18 +266,5 @@ def test_an_apps_folders_are_deleted() -> None:
         assert not exists(folder)
         assert not exists(f"/var/lib/flyted-app-{replica.app_id}")
         assert exists("/etc/passwd")
-
-    run(work())
-
-
-def test_a_unit_that_is_not_there_is_stopped_already() -> None:
-    """Stopping it is no error, starting it is, in systemd's words."""
-
-    async def work() -> None:
-        async with connected() as units:
-            assert await units.stop("flyted-app-nowhere-r1-0.service") == "done"
-            with pytest.raises(HostFailure, match="not found"):
-                await units.start("flyted-app-nowhere-r1-0.service")
-            assert units.ended("flyted-app-nowhere-r1-0.service") is None
 
     run(work())

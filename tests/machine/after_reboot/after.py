@@ -7,8 +7,8 @@ import subprocess
 import pytest
 
 from tests.machine.kit.apps import state
+from tests.machine.kit.tokens import visit
 from tests.machine.kit.users import alice, answer, curl, until
-from tests.machine.test_tokens import visit
 
 
 def url(name: str) -> str:

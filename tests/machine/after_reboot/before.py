@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.machine.kit import users
 from tests.machine.kit.apps import serve
+from tests.machine.kit.tokens import SOURCE, visit
 from tests.machine.kit.users import alice, curl, forget_tokens, give, may_serve
-from tests.machine.test_tokens import SOURCE, visit
 
 
 def test_apps_to_come_back_to() -> None:

@@ -7,6 +7,7 @@ harmless devices of the kernel, all different: an open that is allowed succeeds,
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import stat
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.machine.kit import users
-from tests.machine.kit.users import answer, give
+from tests.machine.kit.users import answer, by, curl, give, running, until
 
 STATE = Path("/run/fake-nvml/state")
 LIBRARY = Path("/usr/local/lib/libnvidia-ml.so.1")
@@ -32,6 +33,7 @@ NODES = {  # path → (major, minor) of a device that anybody may open, if the r
     "/dev/nvidia-caps/nvidia-cap21": (203, 0),  # cpuid
     "/dev/nvidia-caps/nvidia-cap22": (10, 235),  # autofs
 }
+WAIT_S = 12
 L40S = "GPU-1f3a0b2c-0000-4000-8000-000000000001"
 TWIN = "GPU-2f3a0b2c-0000-4000-8000-000000000002"
 A100 = "GPU-3f3a0b2c-0000-4000-8000-000000000003"
@@ -183,3 +185,46 @@ def driver() -> Iterator[None]:
         for path in NODES:
             Path(path).unlink()
         _restart_helper()
+
+
+def can_open(url: str, path: str) -> str:
+    """``opened``, or why an app cannot open a node."""
+    return str(json.loads(curl(f"{url}/open?path={path}")[1]))
+
+
+def cuda(url: str) -> str:
+    """What an app's CUDA would see."""
+    return str(json.loads(curl(f"{url}/")[1])["cuda"])
+
+
+def journal(unit: str) -> str:
+    """What is in the journal about a unit."""
+    done = subprocess.run(["journalctl", "-b", "-o", "cat", "-u", unit], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def service(name: str) -> str:
+    """The service of an app."""
+    return next(str(u["name"]) for u in answer("app", "get", name)["units"] if u["name"].endswith(".service"))
+
+
+def finding(name: str) -> Any:
+    """What doctor says about one thing."""
+    checks = json.loads(by("alice", "flytectl", "doctor", "--json").stdout)["checks"]
+    return next(check for check in checks if check["name"] == name)
+
+
+@contextlib.contextmanager
+def busy(name: str) -> Iterator[None]:
+    """A request that lasts: the app is not idle."""
+    url = answer("app", "get", name)["url"]
+    with running("curl", "-sS", f"{url}/hold"):
+        until(lambda: in_flight(name) == 1)
+        yield
+        if in_flight(name):
+            assert curl(f"{url}/release")[0] == 200
+
+
+def in_flight(name: str) -> int:
+    """Requests that an app answers now."""
+    return int((answer("app", "get", name)["requests"] or {"in_flight": 0})["in_flight"])
