@@ -1,4 +1,4 @@
-"""Defines options that several commands share, completes names, and writes to the standard streams."""
+"""Defines options that several commands share, and writes to the standard streams."""
 
 from __future__ import annotations
 
@@ -34,69 +34,6 @@ def secret_scope(function: Decorated) -> Decorated:
 def as_json(function: Decorated) -> Decorated:
     """Add ``--json``: print the answer as JSON on standard output."""
     return click.option("--json", "json_", is_flag=True, help="Print JSON.")(function)
-
-
-def complete_app(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of apps in the scope given so far."""
-
-    def names() -> list[str]:
-        from flytectl.daemon import call  # noqa: PLC0415  imports msgpack, which only a completion needs
-        from flyted.contract.answers.apps import AppList  # noqa: PLC0415
-
-        return [app.name for app in call(AppList, "app.list", _given_scope(ctx)).apps]
-
-    return _beginning(names, incomplete)
-
-
-def complete_secret(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the keys of secrets in the scope given so far."""
-
-    def names() -> list[str]:
-        from flytectl.daemon import call  # noqa: PLC0415
-        from flyted.contract.answers.secrets import SecretList  # noqa: PLC0415
-
-        return [secret.key for secret in call(SecretList, "secret.list", {**_given_scope(ctx), "all": False}).secrets]
-
-    return _beginning(names, incomplete)
-
-
-def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of models."""
-
-    def names() -> list[str]:
-        from flytectl.daemon import call  # noqa: PLC0415
-        from flyted.contract.answers.models import ModelList  # noqa: PLC0415
-
-        return [model.name for model in call(ModelList, "model.list").models]
-
-    return _beginning(names, incomplete)
-
-
-def complete_token(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of the user's own tokens."""
-
-    def names() -> list[str]:
-        from flytectl.daemon import call  # noqa: PLC0415
-        from flyted.contract.answers.tokens import TokenList  # noqa: PLC0415
-
-        return [token.name for token in call(TokenList, "token.list").tokens if token.name]
-
-    return _beginning(names, incomplete)
-
-
-def _given_scope(ctx: click.Context) -> dict[str, str]:
-    return {name: ctx.params.get(name) or "" for name in ("project", "domain")}
-
-
-def _beginning(names: Callable[[], list[str]], incomplete: str) -> list[str]:
-    """Return those of the names that the daemon lists which begin as typed; none if it does not answer."""
-    from flyted.contract.errors import FlytedError  # noqa: PLC0415
-
-    try:
-        found = names()
-    except (FlytedError, OSError):
-        return []  # an error must not disturb the prompt
-    return [name for name in found if name.startswith(incomplete) and name.isprintable()]
 
 
 def has_colour(stream: TextIO) -> bool:

@@ -144,7 +144,7 @@ def _facts(app: AppStatus) -> list[tuple[str, str]]:
         ("Access", "with a token only: flytectl token" if app.requires_auth else ""),
         ("Open", _open(app.open_paths)),
         ("Requests", f"{app.requests.in_flight} now, {app.requests.total} so far" if app.requests else ""),
-        ("Data", _data(app.data) if app.data else ""),
+        ("Data", where_data_is(app.data) if app.data else ""),
     ]
     found += [("Secret", f"{use.key} as {_target(use)}") for use in app.secrets]
     found += [("Model", f"{name} in {folder}") for name, folder in app.models]
@@ -220,10 +220,21 @@ def _sleeps(app: AppStatus) -> str:
     return f"after {app.scaledown_after_s:g} s without a request{how}"
 
 
-def _data(data: AppFolder) -> str:
-    from flytectl.losses import where_data_is  # noqa: PLC0415  that module imports this one
+def where_data_is(data: AppFolder) -> str:
+    """Return a text with the size and the folder of an app's data."""
+    cache = f"; {human_bytes(data.cache_bytes)} of cache" if data.cache_bytes else ""
+    return f"{amount(data)}, {data.folder}{cache}"
 
-    return where_data_is(data)
+
+def amount(data: AppFolder) -> str:
+    """Return the size of an app's data and its number of files; "at least" if they could not all be counted."""
+    least = "" if data.complete else "at least "
+    return f"{least}{human_bytes(data.bytes)} in {counted(data.files, 'file')}"
+
+
+def counted(number: int, what: str) -> str:
+    """Return ``number`` and the noun ``what``, in the plural unless the number is 1."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _target(use: UsedSecret) -> str:

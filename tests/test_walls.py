@@ -6,6 +6,7 @@ import ast
 import functools
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,37 @@ def test_code_that_runs_in_the_apps_python_reads_on_3_10(path: Path) -> None:
 def test_shared_words_import_nothing(path: str) -> None:
     """Both sides import them: the plan, which is pure, and a program that runs elsewhere."""
     assert set(imports(tree_of(ROOT / path), "")) == {"__future__.annotations", "re"}
+
+
+def module_in(name: str, modules: dict[str, Path]) -> str:
+    """The module of ours in which an imported name is, or "" for another's."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def imported_modules(modules: dict[str, Path]) -> dict[str, set[str]]:
+    """Module → those of ours that it imports, late imports included."""
+    graph = {}
+    for module, path in modules.items():
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        found = {module_in(name, modules) for name in imports(tree_of(path), package)}
+        graph[module] = found - {"", module}
+    return graph
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports form no circle, late ones included: modules of a circle can only be read, and changed, together."""
+    tuple(TopologicalSorter(imported_modules({module_of(path): path for path in sources()})).static_order())
+
+
+def test_a_circle_of_imports_is_noticed(tmp_path: Path) -> None:
+    """The check can fail, over a late import, too."""
+    modules = {f"ours.{name}": tmp_path / f"{name}.py" for name in "ab"}
+    modules["ours.a"].write_text("from ours import b\n")
+    modules["ours.b"].write_text("def f():\n    from .a import g\n")
+    with pytest.raises(CycleError):
+        tuple(TopologicalSorter(imported_modules(modules)).static_order())
 
 
 def test_every_wall_stands() -> None:

@@ -7,8 +7,9 @@ import time
 
 import click
 
+from flytectl.complete import complete_app
 from flytectl.confirm import DECLINED, can_ask, may_delete, scope_words, yes_option
-from flytectl.options import app_scope, as_json, complete_app, has_colour, out, say
+from flytectl.options import app_scope, as_json, has_colour, out, say
 
 _NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_app)
 

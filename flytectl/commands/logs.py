@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from flytectl.options import app_scope, as_json, complete_app, out
+from flytectl.complete import complete_app
+from flytectl.options import app_scope, as_json, out
 
 
 @click.command()

@@ -6,7 +6,8 @@ import os
 
 import click
 
-from flytectl.options import as_json, complete_model, out, say
+from flytectl.complete import complete_model
+from flytectl.options import as_json, out, say
 
 
 @click.command()

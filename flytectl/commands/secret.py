@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from flytectl.complete import complete_secret
 from flytectl.confirm import DECLINED, can_ask, may_delete, scope_words, yes_option
-from flytectl.options import as_json, complete_secret, no_core_dump, out, say, secret_scope
+from flytectl.options import as_json, no_core_dump, out, say, secret_scope
 
 
 class _Discreet(click.Command):

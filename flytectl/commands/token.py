@@ -7,7 +7,8 @@ import sys
 
 import click
 
-from flytectl.options import app_scope, as_json, complete_app, complete_token, no_core_dump, out, say
+from flytectl.complete import complete_app, complete_token
+from flytectl.options import app_scope, as_json, no_core_dump, out, say
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 
 from . import bundle as bundles
 from . import renamed
+from .links import OWN, code_link, link, named, read_link
 from .own_files import COVERED, Mover, equal, has_log
 from .surroundings import say
 from .words import KEPT
-from .workdir import OWN, code_link, link, named, read_link
 
 _LINKS, _STALE, _BESIDE = ".links.json", ".stale.json", ".beside.json"  # below STATE/code
 

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 
-from .workdir import read_link
+from .links import read_link
 
 
 def keep(work: str, names: Iterable[str], target: Callable[[str], str], find: Callable[[str], str]) -> None:

@@ -11,13 +11,12 @@ import os
 from collections.abc import MutableMapping
 
 from . import bundle as bundles
+from .links import OWN, code_link, link, named, read_link
 from .refused import Refused
 from .surroundings import first, say
 from .words import EX_CANTCREAT, KEPT, REVISION_FOLDER
 
 _STAMP, _STALE = ".stamp", ".stale.json"  # below STATE/code
-OWN = ".own.json"
-_NAMED = 5
 
 
 class Place:
@@ -78,12 +77,6 @@ def kept(environ: MutableMapping[str, str]) -> str:
         return ""
 
 
-def named(names: list[str]) -> str:
-    """Return the first ``_NAMED`` names, and the number of the others, as text for one line."""
-    shown = [name if name.isprintable() else ascii(name) for name in names[:_NAMED]]
-    return ", ".join(shown) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-
-
 def own_path(environ: MutableMapping[str, str], name: str) -> str:
     """Return the path of a file that belongs to this revision alone, and link to it from the working folder.
 
@@ -94,26 +87,6 @@ def own_path(environ: MutableMapping[str, str], name: str) -> str:
     if read_link(here) != path:
         link(path, here)
     return path
-
-
-def code_link(cache: str) -> str:
-    """Return the path of the link at which a unit finds the code of its revision."""
-    return os.path.join(cache, REVISION_FOLDER, "code")
-
-
-def link(target: str, path: str) -> None:
-    """Make a symbolic link, also in place of a file or another link. Raise ``OSError`` if that fails."""
-    fresh = f"{path}.{os.getpid()}"
-    os.symlink(target, fresh)
-    os.replace(fresh, path)
-
-
-def read_link(path: str) -> str:
-    """Return the target of a symbolic link; "" if ``path`` is not one."""
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
 
 
 def _prepare(bundle: str | None, cache: str, state: str) -> Place:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flytectl import cli, losses
+from flytectl import cli, losses, render
 from flyted.contract.answers.apps import AppFolder, Kept
 from flyted.contract.answers.secrets import SecretStatus
 from tests.answers import whole
@@ -34,8 +34,8 @@ def test_what_is_lost_with_an_app() -> None:
 
 def test_where_the_data_is() -> None:
     """One line of ``app get``."""
-    assert losses.where_data_is(DATA) == "11.7 KiB in 3 files, /var/lib/private/flyted-app-notes"
-    assert losses.where_data_is(replace(DATA, cache_bytes=3 << 30)).endswith("; 3.0 GiB of cache")
+    assert render.where_data_is(DATA) == "11.7 KiB in 3 files, /var/lib/private/flyted-app-notes"
+    assert render.where_data_is(replace(DATA, cache_bytes=3 << 30)).endswith("; 3.0 GiB of cache")
 
 
 def test_who_uses_a_secret() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flyted.launch import bundle, own_files, workdir
+from flyted.launch import bundle, links, own_files, workdir
 from flyted.launch.words import KEPT
 from tests.launch.harness import LAUNCH
 from tests.launch.harness import bundle as packed
@@ -42,7 +42,7 @@ def test_two_revisions_share_the_apps_files_and_not_their_code(machine: Machine)
     first = machine.start({"app.py": "1", "page.html": "one", "gone.html": "gone"})
     machine.start({"app.py": "2", "page.html": "two"}, serves=False)
     (machine.work / "notes").write_text("n")
-    workdir.link(first.code, workdir.code_link(str(machine.cache)))
+    links.link(first.code, links.code_link(str(machine.cache)))
     assert machine.seen() == {"app.py": "1", "page.html": "one", "gone.html": "gone", "notes": "n"}
 
 
