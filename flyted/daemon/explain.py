@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from flyted.contract.answers.events import LogLine
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import EGRESS_UNIT, Replica, network_of, replica_of
 from flyted.daemon.effects import Journal
@@ -14,7 +15,6 @@ from flyted.host.journal import Entry
 from flyted.host.store import Store
 from flyted.plan.engines.failures import LINES as ENGINE_LINES
 from flyted.plan.engines.failures import engine_failure
-from flyted.plan.journal import LogLine
 from flyted.plan.reasons import came_up, crash_of, lacks_network, network_reason, reason_of
 
 log = logging.getLogger(__name__)
@@ -100,4 +100,5 @@ class Explain:
 
 def _line(entry: Entry) -> LogLine:
     replica = replica_of(entry.unit)
-    return LogLine(entry.time_us, replica.revision if replica else 0, entry.source, entry.text)
+    revision = replica.revision if replica else 0
+    return LogLine(time=entry.time_us, revision=revision, source=entry.source, text=entry.text)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from flyted.contract.answers.events import LogLine
 from flyted.launch.words import CANNOT_START, ENDED, EX_CONFIG, NO_NETWORK, OURS
-from flyted.plan.journal import LogLine
 from flyted.plan.last_words import last_line, reason_in
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from flyted.contract.answers.events import LogLine
 from flyted.launch.network import NOT_THERE
 from flyted.net.veth import ROUTER
-from flyted.plan.journal import LogLine
 from flyted.plan.reasons import clean, crash_of, lacks_network, network_reason, reason_of
 
 
 def systemd(text: str) -> LogLine:
     """A line that PID 1 wrote about the unit."""
-    return LogLine(0, 1, "systemd", text)
+    return LogLine(time=0, revision=1, source="systemd", text=text)
 
 
 def own(text: str) -> LogLine:
     """A line of the app's."""
-    return LogLine(0, 1, "app", text)
+    return LogLine(time=0, revision=1, source="app", text=text)
 
 
 def test_a_network_that_cannot_be_made_is_the_reason() -> None:

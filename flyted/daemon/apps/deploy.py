@@ -24,7 +24,7 @@ from flyted.contract.status import AppState
 from flyted.daemon.api.verbs import Emit
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.locks import DeployLocks
-from flyted.daemon.apps.status import log_line, url_of
+from flyted.daemon.apps.status import url_of
 from flyted.daemon.config import Config
 from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
@@ -290,7 +290,7 @@ class Deploy:
     async def _why(self, replica: Replica, result: str, emit: Emit) -> str:
         with contextlib.suppress(HostFailure):  # the reason says then that the journal cannot be read
             for line in await self.explain.last_lines(replica):
-                await emit(log_line(line))
+                await emit(line)
         reason = await self.explain.why_failed(replica)
         log.warning("deploy of %s failed (%s): %s", replica.app_id, result, reason)
         return reason

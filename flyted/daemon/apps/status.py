@@ -12,10 +12,8 @@ from flyted.contract.answers.apps import (
     UnitStatus,
     UsedSecret,
 )
-from flyted.contract.answers.events import LogLine
 from flyted.contract.app import AppSpec
 from flyted.contract.names import host_of
-from flyted.plan import journal
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.states import state_of
 
@@ -61,11 +59,6 @@ def app_status(app: StoredApp, facts: Facts, base_domain: str, https_port: int) 
         spec_digest=shown.digest if shown else "",
         last_failure=_last_failure(app),
     )  # fmt: skip
-
-
-def log_line(line: journal.LogLine) -> LogLine:
-    """Return a line of the journal as clients see it."""
-    return LogLine(time=line.time, revision=line.revision, source=line.source, text=line.text)
 
 
 def _gpu(app: StoredApp, spec: AppSpec, facts: Facts) -> GpuUse:

@@ -20,7 +20,7 @@ from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.api.changes import user_of
 from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
 from flyted.daemon.apps.deploy import Deploy
-from flyted.daemon.apps.status import app_status, log_line
+from flyted.daemon.apps.status import app_status
 from flyted.daemon.config import Config
 from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
@@ -201,10 +201,10 @@ class Apps:
             with self._following(call.actor.uid):
                 async with contextlib.aclosing(self._explain.follow(app.key.id, lines, self._loop.changed)) as found:
                     async for line in found:
-                        await call.send(log_line(line))
+                        await call.send(line)
         else:
             for line in await self._explain.lines(app.key.id, lines):
-                await call.send(log_line(line))
+                await call.send(line)
         return Done()
 
     @contextlib.contextmanager

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from flyted.plan.journal import LogLine
+from flyted.contract.answers.events import LogLine
 from flyted.plan.reasons import clean
 
 LINES = 400

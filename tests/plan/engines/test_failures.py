@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from flyted.contract.answers.events import LogLine
 from flyted.plan.engines.failures import engine_failure
 from flyted.plan.engines.registry import ENGINES
-from flyted.plan.journal import LogLine
 from flyted.plan.reasons import reason_of
 
 TAIL = (
@@ -26,7 +26,9 @@ TRIED = "[2026-11-24 15:29:30] Ignore import error when loading x: No module nam
 def why(*texts: str) -> str:
     """What is made of these lines and those that always follow."""
     own = [failure for engine in ENGINES for failure in engine.failures]
-    return engine_failure([LogLine(0, 1, "app", text) for text in ("starting", *texts, *TAIL)], own)
+    return engine_failure(
+        [LogLine(time=0, revision=1, source="app", text=text) for text in ("starting", *texts, *TAIL)], own
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,11 +103,15 @@ def test_the_first_error_counts_where_nothing_is_known() -> None:
 def test_what_was_only_tried_is_no_cause() -> None:
     """SGLang tries to import all models that it knows; vLLM all its kernels."""
     assert why(TRIED) == ""
-    assert engine_failure([LogLine(0, 1, "systemd", "RuntimeError: x")]) == ""
+    assert engine_failure([LogLine(time=0, revision=1, source="systemd", text="RuntimeError: x")]) == ""
 
 
 def test_it_stands_in_the_reason() -> None:
     """In place of the app's last line; control characters of a log reach nobody."""
-    lines = [LogLine(0, 1, "systemd", "x.service: Main process exited, code=exited, status=1/FAILURE")]
+    lines = [
+        LogLine(
+            time=0, revision=1, source="systemd", text="x.service: Main process exited, code=exited, status=1/FAILURE"
+        )
+    ]
     assert reason_of(lines, 300, "KeyError: 1").endswith("exited with status 1 during its start: KeyError: 1")
     assert "\x1b" not in why("\x1b[31mValueError: red\x1b[0m")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from flyted.contract.answers.events import LogLine
 from flyted.contract.app import AppSpec
 from flyted.contract.engines import SLEEPERS
 from flyted.contract.errors import InvalidInput, Unsupported
@@ -24,7 +25,6 @@ from flyted.plan.engines.options import has_option
 from flyted.plan.engines.sglang import SGLANG
 from flyted.plan.engines.shape import open_paths, program_of, shape_of
 from flyted.plan.engines.vllm import VLLM
-from flyted.plan.journal import LogLine
 from flyted.plan.notes import notes
 from flyted.plan.units import app_units
 from tests.plan.engines.commands import AUTH, FSERVE, GIB, LLAMA_ARGS, MODELS, SGLANG_ARGS, VLLM_ARGS, shape
@@ -139,7 +139,7 @@ def test_the_next_engine_is_refused_and_explained_by_its_file_alone(toy: AppSpec
     assert registry.needs_gpu("toy-inference[all]==1.2")
     found = shape_of(toy)
     assert found is not None
-    line = LogLine(0, 1, "app", "ERROR shard 3 is too large")
+    line = LogLine(time=0, revision=1, source="app", text="ERROR shard 3 is too large")
     assert engine_failure([line], found.engine.failures) == "shard 3 does not fit"
 
 
