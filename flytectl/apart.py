@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from flytectl.identity import Identity
 
-PATIENCE = 2.0  # seconds that the program may take to end after each signal
+STOP_TIMEOUT_S = 2.0  # seconds that the program may take to end after each signal
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # for SIGINT Python itself raises KeyboardInterrupt
 _AT_ONCE = 65536
 _LEFT = 2**20  # bytes that a pipe of an unprivileged user holds at most (pipe(7): pipe-max-size)
@@ -167,7 +167,7 @@ def _end(process: subprocess.Popen[bytes], group: int | None, why: BaseException
         if number is not None and process.poll() is None:
             os.killpg(group, number) if group else process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
+            process.wait(STOP_TIMEOUT_S)
             return
 
 

@@ -19,7 +19,7 @@ import importlib.util, platform, sys
 print(platform.python_version(), sys.implementation.cache_tag, importlib.util.MAGIC_NUMBER.hex())
 """
 _FETCH_S = 300.0
-_FETCH_PATIENCE = {"UV_HTTP_RETRIES": "1"}  # another image tries again; without a network it should fail soon
+_FETCH_RETRIES = {"UV_HTTP_RETRIES": "1"}  # another image tries again; without a network it should fail soon
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def choose(uv: Uv, asked: str) -> Python:
     else:
         say(f"Python {asked} is not installed; downloading it")
         words = ["install", f"cpython@{asked}", "--no-bin", "--compile-bytecode"]
-        status, _, error = uv.ask("python", *words, timeout=_FETCH_S, more=_FETCH_PATIENCE)
+        status, _, error = uv.ask("python", *words, timeout=_FETCH_S, more=_FETCH_RETRIES)
         path = _find(uv, asked)
         if path:
             return Python(path, version)

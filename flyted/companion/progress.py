@@ -15,7 +15,7 @@ _PREFIX = "DEPLOYMENT_STATUS_"
 _SERVED = {"ACTIVE": "Started", "STARTED": "Started"}
 """States in which the app answers → the documentation's word for both."""
 _OVER = {"FAILED", "STOPPED", "UNASSIGNED"}
-_PAUSE_S, _PATIENCE = 1.0, 30
+_PAUSE_S, _MAX_FAILURES = 1.0, 30
 """Seconds between two attempts at a gateway that is being restarted, and how many may fail in a row."""
 
 _held: list[str] | None = None
@@ -84,7 +84,7 @@ async def until_served(app: Any, watch: Watch) -> Any:
             raise ConnectionError("the server ended the stream of the app's changes")  # noqa: TRY301  like a break
         except Exception as error:
             failures += 1
-            if failures > _PATIENCE or not _passing(error):
+            if failures > _MAX_FAILURES or not _passing(error):
                 raise
             await asyncio.sleep(_PAUSE_S)
     return app

@@ -15,7 +15,7 @@ from typing import Any
 
 from flyted.contract.errors import InvalidInput
 from flyted.contract.gpu import Ask
-from flyted.contract.names import AppKey, env_name, secret_file, secret_key, shown
+from flyted.contract.names import AppKey, env_name, printable, secret_file, secret_key
 from flyted.contract.quantity import BYTES, CORES, CORES_HINT, SIZE_HINT
 
 DEFAULT_SCALEDOWN_S = 300.0
@@ -62,7 +62,7 @@ def plain_text(value: object, what: str, *, limit: int = MAX_TEXT) -> str:
     if not isinstance(value, str) or len(value) > limit:
         raise InvalidInput(f"{what} must be text of at most {limit} characters")
     if _CONTROL.search(value):
-        raise InvalidInput(f"{what} {shown(value)} has a control character in it", hint="remove it")
+        raise InvalidInput(f"{what} {printable(value)} has a control character in it", hint="remove it")
     return value
 
 
@@ -76,9 +76,9 @@ def _for_a_program(value: object, what: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InvalidInput(f"{what} {shown(value)} is not valid Unicode") from error
+        raise InvalidInput(f"{what} {printable(value)} is not valid Unicode") from error
     if "\0" in value:
-        raise InvalidInput(f"{what} {shown(value)} has a NUL character in it", hint="remove it")
+        raise InvalidInput(f"{what} {printable(value)} has a NUL character in it", hint="remove it")
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class AppSpec:
         for name, (least, most, hint) in _RANGES.items():
             value = getattr(self, name)
             if not (least <= value <= most or (value == 0 and name in _NONE_IS_ZERO)):  # NaN is in no range
-                raise InvalidInput(f"app '{self.key}': {name} {shown(value)} is out of range", hint=hint)
+                raise InvalidInput(f"app '{self.key}': {name} {printable(value)} is out of range", hint=hint)
 
     def _check_port(self) -> None:
         if self.h2c and not (self.port or self.server_port):
@@ -209,7 +209,7 @@ class AppSpec:
         path = self.ready_path
         if path and (not path.startswith("/") or len(path) > 256 or _NO_TARGET.search(path)):
             raise InvalidInput(
-                f"app '{self.key}': {shown(path)} is not a valid request path",
+                f"app '{self.key}': {printable(path)} is not a valid request path",
                 hint="use a path such as /health: letters, digits and punctuation, no spaces",
             )
         if path and self.h2c:
@@ -226,7 +226,7 @@ class AppSpec:
         for path in self.open_paths:
             if path != "/" and (len(path) > 256 or OPEN_PATH.fullmatch(path) is None):
                 raise InvalidInput(
-                    f"app '{self.key}': {shown(path)} cannot be opened",
+                    f"app '{self.key}': {printable(path)} cannot be opened",
                     hint="use a path such as /metrics (letters, digits and . _ ~ -); / opens all paths",
                 )
 
@@ -251,8 +251,8 @@ class AppSpec:
             raise InvalidInput(f"app '{self.key}': the Python environment must be an absolute path")
         if found := _CHANGED_IN_PATH.search(path):
             raise InvalidInput(
-                f"app '{self.key}': the Python environment {shown(path)} has {shown(found[0])} in its name, which "
-                "cannot be passed on to units and PATH",
+                f"app '{self.key}': the Python environment {printable(path)} has {printable(found[0])} in its name, "
+                "which cannot be passed on to units and PATH",
                 hint="use a plain name: sudo python3 -m venv /opt/env",
             )
 
@@ -281,7 +281,7 @@ def from_dict(data: dict[str, Any]) -> AppSpec:
     known = {f.name: f for f in dataclasses.fields(AppSpec)}
     unknown = sorted(set(data) - set(known))
     if unknown:
-        raise InvalidInput(f"an app's description has an unknown field {shown(unknown[0])}", hint="update flyted")
+        raise InvalidInput(f"an app's description has an unknown field {printable(unknown[0])}", hint="update flyted")
     try:
         values = dict(data)
         values["key"] = AppKey(**_texts(data["key"]))
@@ -297,7 +297,7 @@ def from_dict(data: dict[str, Any]) -> AppSpec:
                 values[name] = _scalar(values[name], kind, name)
         return AppSpec(**values)
     except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"an app's description is not complete: {shown(str(error))}") from error
+        raise InvalidInput(f"an app's description is not complete: {printable(str(error))}") from error
 
 
 _SCALARS: dict[str, type] = {

@@ -26,7 +26,7 @@ SOCKET = Path("/run/flyted/control.sock")
 API_SOCKET = Path("/run/flyted/api.sock")
 """The gateway's socket. Its peer has no rights; a request has those of the owner of the token that it brings."""
 
-FIRST_LOOK_S, PATIENCE_S = 1.0, 5.0
+FIRST_SILENCE_S, SILENCE_S = 1.0, 5.0
 """Seconds without a byte after which systemd is asked whether flyted still runs: at first, and later on."""
 _ALIVE = {("active", "running"), ("activating", "start"), ("reloading", "reload")}
 
@@ -110,7 +110,7 @@ def _patiently(conn: socket.socket, step: Callable[[], Step]) -> Step:
             before, away = away, _is_away(facts)
             if before and away:
                 raise DaemonUnavailable(f"flyted does not answer: {_state(facts)}", hint=_HINT) from error
-            conn.settimeout(FIRST_LOOK_S if away else min(2 * (conn.gettimeout() or PATIENCE_S), PATIENCE_S))
+            conn.settimeout(FIRST_SILENCE_S if away else min(2 * (conn.gettimeout() or SILENCE_S), SILENCE_S))
 
 
 def _answers(conn: socket.socket, on_event: OnEvent | None) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _exactly(conn: socket.socket, size: int) -> bytes:
 @contextlib.contextmanager
 def _connected(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as conn:
-        conn.settimeout(FIRST_LOOK_S)
+        conn.settimeout(FIRST_SILENCE_S)
         try:
             conn.connect(os.fspath(path))
         except PermissionError as error:

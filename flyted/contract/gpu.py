@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from flyted.contract.errors import InvalidInput
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 
 ANY = "any"
 MAX_GPUS = 16  # the most that one machine has; CUDA itself stops at 64
@@ -35,13 +35,13 @@ class Ask:
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a request that no machine can meet."""
         if type(self.count) is not int or not 0 <= self.count <= MAX_GPUS:
-            raise InvalidInput(f"gpu: {shown(self.count)} is not a number of GPUs, 0 to {MAX_GPUS}")
+            raise InvalidInput(f"gpu: {printable(self.count)} is not a number of GPUs, 0 to {MAX_GPUS}")
         if self.name and _NAME.fullmatch(self.name) is None:
             raise InvalidInput(
-                f"gpu: {shown(self.name)} is not a GPU's name", hint="write it as 'L40S' or 'A100 80GB'"
+                f"gpu: {printable(self.name)} is not a GPU's name", hint="write it as 'L40S' or 'A100 80GB'"
             )
         if self.partition and _PARTITION.fullmatch(self.partition) is None:
-            raise InvalidInput(f"gpu: {shown(self.partition)} is not a MIG partition", hint="write it as '1g.5gb'")
+            raise InvalidInput(f"gpu: {printable(self.partition)} is not a MIG partition", hint="write it as '1g.5gb'")
         if self.partition and self.count != 1:
             raise InvalidInput("gpu: CUDA uses one MIG partition per process", hint="ask for one partition")
         if not self.count and (self.name or self.partition):
@@ -69,7 +69,7 @@ def of_device(device: str, count: int, partition: str = "") -> Ask:
     """
     plain = device.strip()
     if plain and _NAME.fullmatch(plain) is None:
-        raise InvalidInput(f"gpu: {shown(device)} is not a GPU's name", hint="see flyte.Resources(gpu=…)")
+        raise InvalidInput(f"gpu: {printable(device)} is not a GPU's name", hint="see flyte.Resources(gpu=…)")
     return Ask(count, " ".join(words(plain)), partition.lower())
 
 
@@ -81,9 +81,9 @@ def of_flag(text: str) -> Ask:
     name, _, number = text.partition(":")
     name, _, partition = name.partition("/")
     if number and not (is_number(number) and 1 <= int(number) <= MAX_GPUS):
-        raise InvalidInput(f"--gpu {shown(text)}: the number of GPUs is 1 to {MAX_GPUS}", hint="--gpu any:2")
+        raise InvalidInput(f"--gpu {printable(text)}: the number of GPUs is 1 to {MAX_GPUS}", hint="--gpu any:2")
     if not name.strip():
-        raise InvalidInput(f"--gpu {shown(text)} names no GPU", hint="--gpu any, or --gpu L40S:1")
+        raise InvalidInput(f"--gpu {printable(text)} names no GPU", hint="--gpu any, or --gpu L40S:1")
     return of_device("" if name.strip().lower() == ANY else name, int(number or 1), partition.strip())
 
 

@@ -27,7 +27,7 @@ from flyted.contract.engines import can_sleep
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.fserve import parameters, program, split
 from flyted.contract.idl_fields import integer, message, messages, unknown, words_of
-from flyted.contract.names import AppKey, link_target, shown
+from flyted.contract.names import AppKey, link_target, printable
 
 SYS_PATH = "_F_SYS_PATH"
 _IN_PROCESS = ("uvicorn",)  # programs that serve on the inherited socket and open no port
@@ -180,7 +180,7 @@ def _unmet(metadata: dict[str, Any], scaling: dict[str, Any]) -> Iterator[str]:
         if name in message(scaling.get("scalingMetric")):
             yield f"scaling.metric={word} has no effect: flyted runs at most one replica"
     if labels := message(metadata.get("labels")):
-        names = ", ".join(shown(name) for name in sorted(labels)[:8])
+        names = ", ".join(printable(name) for name in sorted(labels)[:8])
         yield f"labels ({names}) have no effect: flyted does not select by labels"
 
 
@@ -189,12 +189,12 @@ def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], 
     asked = {str(r.get("name")) for part in ("requests", "limits") for r in messages(resources.get(part))}
     maker = str(message(extended.get("gpuAccelerator")).get("deviceClass", _NVIDIA))
     if maker != _NVIDIA and gpus is None:
-        yield f"resources.gpu of {shown(maker)}: flyted supports only NVIDIA GPUs (--gpu any) or none (--cpu)"
+        yield f"resources.gpu of {printable(maker)}: flyted supports only NVIDIA GPUs (--gpu any) or none (--cpu)"
     mounted = message(extended.get("sharedMemory")).get("mountPath", SHARED_MEMORY)
     if mounted != SHARED_MEMORY:
-        yield f"resources.shm at {shown(mounted)}: flyted mounts it at {SHARED_MEMORY}"
+        yield f"resources.shm at {printable(mounted)}: flyted mounts it at {SHARED_MEMORY}"
     for name in sorted(asked - {"CPU", "MEMORY", "GPU", _DISK}):
-        yield f"resource {shown(name)}"
+        yield f"resource {printable(name)}"
 
 
 def _unsupported_program(command: list[str]) -> Iterator[str]:
@@ -204,11 +204,11 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
     if "--pkl" in command:
         yield "a pickled app (served from a notebook): move it to a file"
     for parameter in parameters(command):
-        kind, name = parameter.get("type", "string"), shown(parameter.get("name"))
+        kind, name = parameter.get("type", "string"), printable(parameter.get("name"))
         if kind == "app_endpoint":
             yield f"parameter {name} is the address of another app (AppEndpoint): apps cannot reach each other"
         elif kind != "string":
-            yield f"parameter {name} of type {shown(kind)}"
+            yield f"parameter {name} of type {printable(kind)}"
 
 
 def _container_port(container: dict[str, Any]) -> int:
@@ -216,7 +216,7 @@ def _container_port(container: dict[str, Any]) -> int:
     ports = [port.get("containerPort", DEFAULT_PORT) for port in messages(container.get("ports"))]
     port = ports[0] if ports else DEFAULT_PORT
     if type(port) is not int or not 0 < port < 65536:
-        raise InvalidInput(f"port {shown(port)} of the app is not a TCP port")
+        raise InvalidInput(f"port {printable(port)} of the app is not a TCP port")
     return port
 
 
@@ -249,7 +249,7 @@ def _speaks_h2c(key: AppKey, command: tuple[str, ...], port: int, container: dic
     ports = messages(container.get("ports"))
     name = str(ports[0].get("name", "")) if ports else ""
     if name not in ("", "http1", "h2c"):
-        raise Unsupported(f"app '{key}': a port named {shown(name)} is not known", hint='name it "h2c" or "http1"')
+        raise Unsupported(f"app '{key}': a port named {printable(name)} is not known", hint='name it "h2c" or "http1"')
     words = [posixpath.basename(word) for word in program(command)[1][:3]]
     if name == "h2c" and (port == 0 or any(one in words for one in _IN_PROCESS)):
         raise Unsupported(
@@ -275,7 +275,7 @@ def _command(words: list[str]) -> tuple[str, ...]:
         if word in _KEPT_OPTIONS:
             kept += [word, value]
         elif word not in _DROPPED_OPTIONS:
-            raise Unsupported(f"fserve option {shown(word)} is not known to this version of flyted")
+            raise Unsupported(f"fserve option {printable(word)} is not known to this version of flyted")
     return (*kept, "--")
 
 
@@ -288,7 +288,7 @@ def _sys_path(value: str) -> str:
     parts = value.split(":")
     for part in parts:
         if part.startswith("/") or ".." in part.split("/"):
-            raise InvalidInput(f"{SYS_PATH} {shown(value)} leaves the code bundle")
+            raise InvalidInput(f"{SYS_PATH} {printable(value)} leaves the code bundle")
     return ":".join(dict.fromkeys(parts))
 
 
@@ -343,6 +343,6 @@ def _asked_gpus(container: dict[str, Any], extended: dict[str, Any]) -> gpu.Ask:
         return gpu.NONE
     count = str(entries[-1].get("value", "")) if entries else "1"
     if not gpu.is_number(count):
-        raise InvalidInput(f"resources.gpu {shown(count)} is not a number of GPUs")
+        raise InvalidInput(f"resources.gpu {printable(count)} is not a number of GPUs")
     device, partition = str(accelerator.get("device", "")), str(accelerator.get("partitionSize", ""))
     return gpu.of_device(device, int(count), partition) if int(count) else gpu.NONE

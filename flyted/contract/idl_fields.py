@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flyted.contract.errors import InvalidInput
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 
 KNOWN: Mapping[str, frozenset[str]] = {
     path: frozenset(names.split())
@@ -56,7 +56,7 @@ def unknown(message: object, path: str = "") -> Iterator[str]:
             if name in KNOWN[path]:
                 yield from unknown(value, below)
             else:
-                yield shown(below)
+                yield printable(below)
 
 
 def message(value: object) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def message(value: object) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise InvalidInput(f"expected a message in the app's description, found {shown(value)}")
+        raise InvalidInput(f"expected a message in the app's description, found {printable(value)}")
     return value
 
 
@@ -78,18 +78,18 @@ def words_of(container: Mapping[str, Any]) -> list[str]:
     found = [*_list(container.get("command")), *_list(container.get("args"))]
     for word in found:
         if not isinstance(word, str):
-            raise InvalidInput(f"expected a text in the app's command, found {shown(word)}")
+            raise InvalidInput(f"expected a text in the app's command, found {printable(word)}")
     return found
 
 
 def integer(value: object) -> int:
     """Return a field that holds an integer; 0 if it is absent. Raise :class:`InvalidInput` for any other value."""
     if value is not None and type(value) is not int:
-        raise InvalidInput(f"expected an integer in the app's description, found {shown(value)}")
+        raise InvalidInput(f"expected an integer in the app's description, found {printable(value)}")
     return value or 0
 
 
 def _list(value: object) -> list[Any]:
     if value is not None and not isinstance(value, list):
-        raise InvalidInput(f"expected a list in the app's description, found {shown(value)}")
+        raise InvalidInput(f"expected a list in the app's description, found {printable(value)}")
     return value or []

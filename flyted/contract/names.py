@@ -182,7 +182,7 @@ def label(value: str, kind: str) -> str:
     """
     if not isinstance(value, str) or _LABEL.fullmatch(value) is None:
         raise InvalidInput(
-            f"{kind} {shown(value)} is not valid",
+            f"{kind} {printable(value)} is not valid",
             hint="use 1-63 of a-z, 0-9 and '-', not at the beginning or end",
         )
     return value
@@ -195,7 +195,7 @@ def model_name(text: object) -> str:
     """
     if not isinstance(text, str) or _MODEL.fullmatch(text) is None:
         raise InvalidInput(
-            f"{shown(text)} is not a model name", hint="give it as in model_hf_path=, for example Qwen/Qwen3-0.6B"
+            f"{printable(text)} is not a model name", hint="give it as in model_hf_path=, for example Qwen/Qwen3-0.6B"
         )
     return text
 
@@ -208,7 +208,8 @@ def link_target(value: str) -> str:
     """
     if not isinstance(value, str) or _LINK.fullmatch(value) is None:
         raise InvalidInput(
-            f"link {shown(value)} is not valid", hint="use a path such as /docs, or a URL such as https://host/path"
+            f"link {printable(value)} is not valid",
+            hint="use a path such as /docs, or a URL such as https://host/path",
         )
     return value
 
@@ -221,7 +222,7 @@ def secret_key(value: str) -> str:
     parts = value.split("/") if isinstance(value, str) else []
     if len(parts) not in (1, 2) or not all(_SECRET_NAME.fullmatch(part) and ".." not in part for part in parts):
         raise InvalidInput(
-            f"secret key {shown(value)} is not valid",
+            f"secret key {printable(value)} is not valid",
             hint="use 1-128 of A-Z, a-z, 0-9, '_', '-' and '.', not beginning with '-' or '.', without '..'; "
             "write GROUP/KEY for a secret of a group",
         )
@@ -235,7 +236,7 @@ def secret_file(value: str) -> str:
     """
     secret_key(value)
     if "/" in value:
-        raise InvalidInput(f"{shown(value)} is not the name of a secret's file", hint="leave the group out")
+        raise InvalidInput(f"{printable(value)} is not the name of a secret's file", hint="leave the group out")
     return value
 
 
@@ -246,7 +247,7 @@ def env_name(value: str) -> str:
     """
     if not isinstance(value, str) or _ENV.fullmatch(value) is None:
         raise InvalidInput(
-            f"environment variable {shown(value)} is not valid", hint="use A-Z, 0-9 and '_', not a digit first"
+            f"environment variable {printable(value)} is not valid", hint="use A-Z, 0-9 and '_', not a digit first"
         )
     if _ENV_DENIED.fullmatch(value):
         raise InvalidInput(
@@ -256,7 +257,7 @@ def env_name(value: str) -> str:
     return value
 
 
-def shown(value: object) -> str:
+def printable(value: object) -> str:
     """Return an untrusted value as printable ASCII of at most 80 characters, for a message.
 
     No control character survives. A longer text loses its middle, since the end of a path says which file it is.

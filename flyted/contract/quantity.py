@@ -10,7 +10,7 @@ import re
 from decimal import Decimal, InvalidOperation
 
 from flyted.contract.errors import InvalidInput
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 
 CORES = (0.001, 4096.0)
 BYTES = (1 << 20, 1 << 60)
@@ -40,7 +40,7 @@ def _parse(text: str, what: str) -> Decimal:
                 return Decimal(number) * _SUFFIX[suffix]
         except InvalidOperation:
             pass
-    raise InvalidInput(f"{what} {shown(text)} is not a quantity", hint="write it as '500m', '2', '512Mi' or '4Gi'")
+    raise InvalidInput(f"{what} {printable(text)} is not a quantity", hint="write it as '500m', '2', '512Mi' or '4Gi'")
 
 
 def cpu_cores(text: str) -> float:
@@ -50,7 +50,7 @@ def cpu_cores(text: str) -> float:
     """
     cores = float(_parse(text, "cpu"))
     if not CORES[0] <= cores <= CORES[1]:
-        raise InvalidInput(f"cpu {shown(text)} is out of range", hint=CORES_HINT)
+        raise InvalidInput(f"cpu {printable(text)} is out of range", hint=CORES_HINT)
     return cores
 
 
@@ -61,7 +61,7 @@ def memory_bytes(text: str, what: str = "memory") -> int:
     """
     size = int(_parse(text, what))
     if not BYTES[0] <= size <= BYTES[1]:
-        raise InvalidInput(f"{what} {shown(text)} is out of range", hint=SIZE_HINT)
+        raise InvalidInput(f"{what} {printable(text)} is out of range", hint=SIZE_HINT)
     return size
 
 
@@ -69,7 +69,7 @@ def duration_s(text: str) -> float:
     """Read a protobuf-JSON duration in seconds: ``"300s"`` → 300.0. Raise :class:`InvalidInput` for other text."""
     found = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if found is None:
-        raise InvalidInput(f"duration {shown(text)} is not valid", hint="write it as '300s'")
+        raise InvalidInput(f"duration {printable(text)} is not valid", hint="write it as '300s'")
     return float(found[1])
 
 

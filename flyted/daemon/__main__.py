@@ -40,7 +40,7 @@ from flyted.daemon.explain import Explain
 from flyted.daemon.gateway import Gateway
 from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.leases import GpuLeases
-from flyted.daemon.gpus.table import GpuTable
+from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
@@ -101,7 +101,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     look = Look(machine, store, config)
     explain = Explain(journal, store, settings.start_timeout_s, refused)
     poked = asyncio.Event()
-    gpu_table = GpuTable(GpuRecords(store.database))
+    gpu_table = LeaseStore(GpuRecords(store.database))
     inventory = GpuInventory(machine.gpus, gpu_table, poked.set)
     building = BuildSettings(environment=settings.build_environment, secrets=machine_secrets(settings.build_secrets))
     images = Images(units, STATE / "images", building, vault.resolve, inventory.need_any, poked.set)

@@ -15,7 +15,7 @@ from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
 from flyted.host import machine
-from flyted.host.disk import room
+from flyted.host.disk import disk_space
 from flyted.host.network import nameservers
 from flyted.host.vault import Vault
 from flyted.plan.ingress.state import Listen
@@ -111,7 +111,7 @@ class Doctor:
         return listens(self._config.listen)
 
     def _disk(self) -> Check:
-        free, _ = room(STATE)
+        free, _ = disk_space(STATE)
         return Check("disk", free > _LOW_BYTES, f"{free >> 20} MiB free below {STATE}", f"make room: df -h {STATE}")
 
     def _uv(self) -> Check:

@@ -61,7 +61,7 @@ class Loop:
         self._base_domain = base_domain
         self._poked = poked
         self._listeners: list[Callable[[Pass], None]] = []
-        self._look_at: float | None = None
+        self._next_pass_at: float | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._tasks: dict[Replica, asyncio.Task[Any]] = {}
         self._clocks: dict[str, Clock] = {}
@@ -133,7 +133,7 @@ class Loop:
                 await self.one_pass()
             except FlytedError as error:
                 log.error("%s", error.message)  # noqa: TRY400  the message says it; a traceback would not help
-                self._look_at = _now() + self._retry_s()
+                self._next_pass_at = _now() + self._retry_s()
                 for future in filter(_open, waiting):
                     future.set_exception(error)
             else:
@@ -144,11 +144,11 @@ class Loop:
         return LOOK_S if self._gpus.asked else RETRY_S
 
     async def _sleep(self) -> None:
-        if self._look_at is None:
+        if self._next_pass_at is None:
             await self._poked.wait()
             return
         try:
-            async with asyncio.timeout_at(self._look_at):
+            async with asyncio.timeout_at(self._next_pass_at):
                 await self._poked.wait()
         except TimeoutError:
             pass
@@ -193,7 +193,7 @@ class Loop:
         self._leaving = {replica: before.get(replica, now) for replica in plan.leaving}
         self._clocks = dict(plan.clocks)
         self._ending = plan.ending
-        self._look_at = plan.look_at
+        self._next_pass_at = plan.next_pass_at
         done = Pass(facts, plan, self._gpus.carry_out(facts, plan.gpu))
         for listener in self._listeners:
             listener(done)
@@ -206,11 +206,11 @@ class Loop:
         if applied is None:  # it goes on sending requests to the revisions that others replace: they stay
             replaced = {app.key.id for app in facts.apps if app.serving_replicas}
             self._leaving = {r: at for r, at in self._leaving.items() if r in before or r.app_id not in replaced}
-            self._look_at = now + self._retry_s()
+            self._next_pass_at = now + self._retry_s()
         elif applied.other_rules:  # another HAProxy than the one that the look found
             self.poke()
         elif applied.draining:
-            self._look_at = min(self._look_at or now + RETRY_S, now + RETRY_S)
+            self._next_pass_at = min(self._next_pass_at or now + RETRY_S, now + RETRY_S)
 
     def _forget_ended(self, facts: Facts, before: Mapping[Replica, int]) -> None:
         """Remove the start documents of replicas that have no units, though nobody stopped these.

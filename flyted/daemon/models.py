@@ -9,7 +9,7 @@ import time
 from flyted.contract.answers.models import ModelList, ModelStatus
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput
-from flyted.contract.names import model_name, shown
+from flyted.contract.names import model_name, printable
 from flyted.daemon.api.verbs import Call, Right, Socket, Verb
 from flyted.host.models import Model, Models, checked
 from flyted.plan.engines.models import model_names, model_paths
@@ -75,7 +75,7 @@ async def _checked(folder: str) -> tuple[str, int]:
         return await asyncio.wait_for(asyncio.to_thread(checked, folder), LOOK_S)
     except TimeoutError:
         raise InvalidInput(
-            f"the model's folder {shown(folder)} could not be read within {LOOK_S:.0f} s", hint=f"ls -lR {folder}"
+            f"the model's folder {printable(folder)} could not be read within {LOOK_S:.0f} s", hint=f"ls -lR {folder}"
         ) from None
 
 

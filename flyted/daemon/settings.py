@@ -12,7 +12,7 @@ from typing import Any
 
 from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
-from flyted.contract.names import BASE_DOMAIN, shown
+from flyted.contract.names import BASE_DOMAIN, printable
 from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.units import START_S
 
@@ -66,7 +66,7 @@ def _environment(value: Any) -> dict[str, str]:
         raise InvalidInput("must be a table of names and strings")
     for name, text in value.items():
         if re.fullmatch(r"(?:UV|PIP|SSL|HTTP|HTTPS|NO|ALL|http|https|no|all)_[A-Za-z_]{1,60}", name) is None:
-            raise InvalidInput(f"{shown(name)} is not a variable of uv, a proxy or TLS")
+            raise InvalidInput(f"{printable(name)} is not a variable of uv, a proxy or TLS")
         plain_text(text, name, limit=2048)
     return dict(value)
 
@@ -124,7 +124,7 @@ def read(path: Path = PATH) -> Settings:
             row = rows.get((table, key))
             name = f"{table}.{key}".rstrip(".")
             if row is None:
-                raise InvalidInput(f"{path}: there is no setting {shown(name)}", hint="man flyted.toml")
+                raise InvalidInput(f"{path}: there is no setting {printable(name)}", hint="man flyted.toml")
             try:
                 values[row.field] = row.parse(value)
             except InvalidInput as error:

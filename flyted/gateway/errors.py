@@ -15,7 +15,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
 from flyted.contract.errors import NOT_HERE, FlytedError
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def connect_error(error: FlytedError) -> ConnectError:
 
 def not_offered(service: str, method: str) -> str:
     """Return the message for a part of Flyte's API that the gateway does not have."""
-    name = shown(f"{service.rpartition('.')[2]}/{method}").strip("'")
+    name = printable(f"{service.rpartition('.')[2]}/{method}").strip("'")
     return f"{name} is not supported: {NOT_HERE}"
 
 

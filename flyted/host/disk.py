@@ -19,7 +19,7 @@ def app_folders(below: Path) -> list[str]:
     return [folder.name for folder in below.glob("flyted-app-*")]
 
 
-def room(folder: Path) -> tuple[int, int]:
+def disk_space(folder: Path) -> tuple[int, int]:
     """Return the bytes that a user without privileges may still write on the disk of a folder, and the disk's size."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize

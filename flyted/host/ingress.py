@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flyted.contract.errors import HostFailure, IngressDown
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.host import whole_file
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import answers as ingress_answers
@@ -238,7 +238,7 @@ class Ingress:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
         if not answer:
-            raise ConnectionResetError(f"HAProxy closed the connection without an answer to {shown(command[:40])}")
+            raise ConnectionResetError(f"HAProxy closed the connection without an answer to {printable(command[:40])}")
         return answer.decode("utf-8", "replace")
 
 

@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass
 
 from flyted.contract.errors import InvalidInput, NotFound
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.host.database import Database
 
 MOST_ENTRIES = 100_000
@@ -53,7 +53,7 @@ class Models:
         """Forget a model, on a full disk too, and return it, or raise :class:`NotFound`."""
         found = next((model for model in self.all() if model.name == name), None)
         if found is None:
-            raise NotFound(f"there is no model {shown(name)}", hint="flytectl model ls")
+            raise NotFound(f"there is no model {printable(name)}", hint="flytectl model ls")
         with self._database.freeing():
             self._database.execute("DELETE FROM model WHERE name = ?", (name,))
         return found
@@ -65,27 +65,27 @@ def checked(folder: str) -> tuple[str, int]:
     Raises :class:`InvalidInput`, whose hint says what to type, unless every app can read all of it.
     """
     if not folder.startswith("/") or ".." in folder.split("/"):
-        raise InvalidInput(f"the model's folder {shown(folder)} is not an absolute path")
+        raise InvalidInput(f"the model's folder {printable(folder)} is not an absolute path")
     _check_place(folder, folder)
     try:
         real = _resolved(folder)
         _check_place(real, folder)
         if not stat.S_ISDIR(os.stat(real).st_mode):  # noqa: PTH116
-            raise InvalidInput(f"{shown(folder)} is not a folder", hint="give the folder that config.json lies in")
+            raise InvalidInput(f"{printable(folder)} is not a folder", hint="give the folder that config.json lies in")
         size = _check_below(real)
     except OSError as error:
         raise InvalidInput(
-            f"the model's folder {shown(folder)} cannot be read: {error.strerror}", hint=f"ls -ld {folder}"
+            f"the model's folder {printable(folder)} cannot be read: {error.strerror}", hint=f"ls -ld {folder}"
         ) from error
     if not size:
-        raise InvalidInput(f"the model's folder {shown(folder)} has no files")
+        raise InvalidInput(f"the model's folder {printable(folder)} has no files")
     return real, size
 
 
 def _check_place(real: str, folder: str) -> None:
     if real == "/" or any(real == place or real.startswith(f"{place}/") for place in _UNSEEN):
         raise InvalidInput(
-            f"apps do not see {shown(folder)}", hint="keep models in a folder like /srv/models, and add them there"
+            f"apps do not see {printable(folder)}", hint="keep models in a folder like /srv/models, and add them there"
         )
 
 
@@ -137,7 +137,9 @@ def _check_below(real: str) -> int:
             for entry in entries:
                 seen += 1
                 if seen > MOST_ENTRIES:
-                    raise InvalidInput(f"{shown(real)} holds more than {MOST_ENTRIES} files: is it a model's folder?")
+                    raise InvalidInput(
+                        f"{printable(real)} holds more than {MOST_ENTRIES} files: is it a model's folder?"
+                    )
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
                     continue
@@ -151,13 +153,15 @@ def _check_file(entry: os.DirEntry[str], real: str) -> int:
     if entry.is_symlink():
         _check_place(target, entry.path)
         if stat.S_ISDIR(info.st_mode):
-            raise InvalidInput(f"{shown(entry.path)} is a link to a folder", hint="add the folder that it leads to")
+            raise InvalidInput(
+                f"{printable(entry.path)} is a link to a folder", hint="add the folder that it leads to"
+            )
     if not stat.S_ISREG(info.st_mode):
-        raise InvalidInput(f"{shown(entry.path)} is not a regular file")
+        raise InvalidInput(f"{printable(entry.path)} is not a regular file")
     _check_mode(info.st_mode, entry.path, stat.S_IROTH, real)
     return info.st_size
 
 
 def _check_mode(mode: int, path: str, wanted: int, real: str) -> None:
     if mode & wanted != wanted:
-        raise InvalidInput(f"apps may not read {shown(path)}", hint=f"sudo chmod -R o+rX {real}")
+        raise InvalidInput(f"apps may not read {printable(path)}", hint=f"sudo chmod -R o+rX {real}")

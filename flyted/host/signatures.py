@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from flyted.contract.errors import FlytedError
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 
 Step = tuple[int, Any]
 _CLOSE: Step = (-1, None)
@@ -98,7 +98,7 @@ def properties(mapping: Mapping[str, Any]) -> list[Step]:
     for name, value in mapping.items():
         signature = SIGNATURES.get(name)
         if signature is None:
-            raise FlytedError(f"unit property {shown(name)} has no known type")
+            raise FlytedError(f"unit property {printable(name)} has no known type")
         if name in ("ExecStartEx", "ExecStopEx"):
             plain = name.removesuffix("Ex")
             steps += _setting(plain, "a(sasb)", _commands(encode(signature, value, name) and value))
@@ -126,10 +126,12 @@ def _commands(commands: Any) -> list[tuple[str, list[str], bool]]:
     """
     for path, argv, flags in commands:
         if not path.startswith("/") or not argv or argv[0] != path or flags != _EXEC_FLAGS:
-            raise FlytedError(f"a command of a unit must be an absolute path, without a prefix: {shown(path)}")
+            raise FlytedError(f"a command of a unit must be an absolute path, without a prefix: {printable(path)}")
         for word in argv:
             if _UNSTABLE.search(word):
-                raise FlytedError(f"an argument of a unit has a character that systemd would change: {shown(word)}")
+                raise FlytedError(
+                    f"an argument of a unit has a character that systemd would change: {printable(word)}"
+                )
     return [(path, argv, False) for path, argv, _flags in commands]
 
 
@@ -203,7 +205,7 @@ def _string(value: Any, what: str) -> bytes:
     if not isinstance(value, str):
         raise _wrong(what, "s", value)
     if _CONTROL.search(value):
-        raise FlytedError(f"{what} of a unit has a control character in it: {shown(value)}")
+        raise FlytedError(f"{what} of a unit has a control character in it: {printable(value)}")
     return value.encode("utf-8")
 
 
@@ -238,4 +240,4 @@ _BASIC: dict[str, Callable[[Any, str], Any]] = {
 
 
 def _wrong(what: str, signature: str, value: Any) -> FlytedError:
-    return FlytedError(f"{what} of a unit is not of D-Bus type {signature}: {shown(value)}")
+    return FlytedError(f"{what} of a unit is not of D-Bus type {signature}: {printable(value)}")

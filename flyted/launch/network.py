@@ -12,19 +12,19 @@ import time
 from .refused import Refused
 from .words import EX_TEMPFAIL, NO_NETWORK
 
-PATIENCE_S = 20.0
-NOT_THERE = f"{NO_NETWORK} after {PATIENCE_S:.0f} s"
+TIMEOUT_S = 20.0
+NOT_THERE = f"{NO_NETWORK} after {TIMEOUT_S:.0f} s"
 _ROUTES = "/proc/self/net/route"
 _ALL, _GATEWAY = "00000000", 0x2  # linux/route.h: RTF_GATEWAY
 _FIRST_LOOK_S, _SLOWER, _LAST_LOOK_S = 0.001, 1.5, 0.05
 
 
-def await_egress(patience_s: float = PATIENCE_S) -> None:
+def await_egress(timeout_s: float = TIMEOUT_S) -> None:
     """Wait until there is a default route.
 
-    Raise ``Refused``, with ``EX_TEMPFAIL``, if there is none after ``patience_s`` seconds: a later start may find it.
+    Raise ``Refused``, with ``EX_TEMPFAIL``, if there is none after ``timeout_s`` seconds: a later start may find it.
     """
-    end = time.monotonic() + patience_s
+    end = time.monotonic() + timeout_s
     pause = _FIRST_LOOK_S
     while not _open():
         if time.monotonic() > end:

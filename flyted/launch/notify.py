@@ -8,7 +8,7 @@ import socket
 from . import workdir
 from .surroundings import say
 
-_PATIENCE_S = 2.0  # a send waits while the receiver's queue is full, and a stop must not wait for long
+_TIMEOUT_S = 2.0  # a send waits while the receiver's queue is full, and a stop must not wait for long
 
 
 class Notifier:
@@ -42,7 +42,7 @@ class Notifier:
         target = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-                channel.settimeout(_PATIENCE_S)
+                channel.settimeout(_TIMEOUT_S)
                 channel.sendto(state.encode(), target)
         except OSError as error:
             say(f"systemd was not told {state.partition('=')[0]}: {error}, ignoring")

@@ -13,7 +13,7 @@ import time
 from .deadline import left, receive
 
 RETRY_S = 15
-PATIENCE_S = 3.0  # for all clients; by then the daemon knows of the failure, and handles later ones
+TIMEOUT_S = 3.0  # for all clients; by then the daemon knows of the failure, and handles later ones
 _CLIENT_S = 0.5  # for each, so that one that sends slowly leaves time for those behind it
 _HEAD_LIMIT = 64 * 1024
 _BODY = b"503: this app cannot serve now; its operator can see why in its log\n"
@@ -21,7 +21,7 @@ _BODY = b"503: this app cannot serve now; its operator can see why in its log\n"
 
 def turn_away(listener: socket.socket) -> int:
     """Answer all connections that wait; return their number. No client can make this raise."""
-    end, count = time.monotonic() + PATIENCE_S, 0
+    end, count = time.monotonic() + TIMEOUT_S, 0
     listener.setblocking(False)  # noqa: FBT003
     while time.monotonic() < end:
         try:

@@ -15,7 +15,7 @@ from flyted.net import plan
 from flyted.net.netlink import Failed
 
 _UNSHARE, _SLIRP = "/usr/bin/unshare", "/usr/bin/slirp4netns"
-_PATIENCE_S = 10.0
+_TIMEOUT_S = 10.0
 
 
 def run() -> None:
@@ -43,7 +43,7 @@ def _await(pid: int) -> None:
     Raises :class:`Failed` when it cannot be, or not in time.
     """
     own = Path("/proc/self/ns/net").stat().st_ino
-    end = time.monotonic() + _PATIENCE_S
+    end = time.monotonic() + _TIMEOUT_S
     while time.monotonic() < end:
         try:
             apart = Path(f"/proc/{pid}/ns/net").stat().st_ino != own

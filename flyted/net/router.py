@@ -14,7 +14,7 @@ from flyted.net.netlink import Failed, Netlink
 
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _NFT = "/usr/sbin/nft"
-_PATIENCE_S = 10.0
+_TIMEOUT_S = 10.0
 
 
 def run() -> None:
@@ -43,7 +43,7 @@ def _await(link: str) -> None:
 
     Raises :class:`Failed` when it is not there in time.
     """
-    end = time.monotonic() + _PATIENCE_S
+    end = time.monotonic() + _TIMEOUT_S
     while link not in {name for _index, name in socket.if_nameindex()}:
         if time.monotonic() > end:
             raise Failed("slirp4netns created no interface")

@@ -12,7 +12,7 @@ from typing import Any
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.fserve import parameters, program, split
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.contract.shell import UNCLOSED, Line, divided, read, variables_in
 from flyted.plan.engines.registry import engine_in
 from flyted.plan.engines.shape import shape_of
@@ -46,7 +46,7 @@ def check(spec: AppSpec) -> None:
     line = read(args)
     if line.syntax == UNCLOSED:
         raise InvalidInput(
-            f"app '{spec.key}': its args have {UNCLOSED}: {shown(line.text)}",
+            f"app '{spec.key}': its args have {UNCLOSED}: {printable(line.text)}",
             hint="Flyte gives 'args' to a shell: write \\' for a quote that the program is to get",
         )
     if line.syntax:
@@ -71,8 +71,8 @@ def notes(spec: AppSpec) -> Iterator[str]:
         return
     for arg in divided(args):
         yield (
-            f"argument {shown(arg)} is not one word for a shell, to which Flyte gives 'args': "
-            f"within quotes it is, {shown(chr(39) + arg + chr(39))}"
+            f"argument {printable(arg)} is not one word for a shell, to which Flyte gives 'args': "
+            f"within quotes it is, {printable(chr(39) + arg + chr(39))}"
         )
     for pieces in line.words:
         if named := _named("".join(piece.text for piece in pieces), names):
@@ -120,7 +120,7 @@ def _check_words(spec: AppSpec, line: Line, names: set[str], secrets: set[str]) 
     if exposed and words[0].startswith("/") and not spec.secret_in_argv:
         # For a program in the image this is known only at the start; launch refuses it then (launch/program.py).
         raise InvalidInput(
-            f"app '{spec.key}': program {shown(words[0])} would show secret {exposed[0]} to all users in its "
+            f"app '{spec.key}': program {printable(words[0])} would show secret {exposed[0]} to all users in its "
             "arguments",
             hint=_REMEDY,
         )

@@ -25,13 +25,13 @@ AGAIN_S = 5.0
 class Ending:
     """The services that are stopping.
 
-    ``kill``: the units to kill now. ``since``: unit → when it was first seen stopping. ``look_at``: when the next kill
-    may be due; ``None`` if no unit is stopping.
+    ``kill``: the units to kill now. ``since``: unit → when it was first seen stopping. ``next_pass_at``: when the next
+    kill may be due; ``None`` if no unit is stopping.
     """
 
     kill: tuple[str, ...]
     since: dict[str, float]
-    look_at: float | None
+    next_pass_at: float | None
 
 
 def ending(units: Mapping[str, UnitFact], before: Mapping[str, float], now: float) -> Ending:
@@ -45,5 +45,5 @@ def ending(units: Mapping[str, UnitFact], before: Mapping[str, float], now: floa
         if name.endswith(".service") and replica_of(name) is not None
     }
     kill = tuple(name for name, start in since.items() if now - start >= KILL_S)
-    looks = [now + AGAIN_S if name in kill else start + KILL_S for name, start in since.items()]
-    return Ending(kill, since, min(looks, default=None))
+    kill_times = [now + AGAIN_S if name in kill else start + KILL_S for name, start in since.items()]
+    return Ending(kill, since, min(kill_times, default=None))

@@ -50,7 +50,7 @@ _AT_REST = ("inactive", "failed")
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of one pass. ``look_at``: the next moment at which time alone changes it; ``None``: never.
+    """The plan of one pass. ``next_pass_at``: the next moment at which time alone changes it; ``None``: never.
 
     ``gpu``: the answers for starts that wait for GPUs, and which leases are over. ``clocks`` and ``ending``: what the
     next pass has to know of this one.
@@ -62,7 +62,7 @@ class Plan:
     clocks: Mapping[str, Clock]
     ending: Mapping[str, float]
     gpu: GpuPlan
-    look_at: float | None
+    next_pass_at: float | None
 
 
 @dataclass
@@ -79,7 +79,7 @@ class _Draft:
     resting: set[Replica] = field(default_factory=set)  # put to sleep or renewed in this pass, after the ingress
     idle: dict[Replica, float] = field(default_factory=dict)  # replicas that may sleep → seconds without a request
     clocks: dict[str, Clock] = field(default_factory=dict)
-    looks: list[float] = field(default_factory=list)
+    wake_times: list[float] = field(default_factory=list)
 
 
 def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float) -> Plan:
@@ -94,7 +94,7 @@ def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: 
     _plan_leaving(facts, now, draft)
     stopping = ending(facts.units, facts.ending, now)
     kill = (*gpu.kill, *(KillUnit(unit, "does not stop") for unit in stopping.kill))
-    looks = (*draft.looks, gpu.look_at, stopping.look_at)
+    wake_times = (*draft.wake_times, gpu.next_pass_at, stopping.next_pass_at)
     ingress = IngressState(
         servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable,
         guarded=draft.guarded, fenced=draft.fenced, open_paths=draft.open_paths,
@@ -106,7 +106,7 @@ def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: 
         clocks=draft.clocks,
         ending=stopping.since,
         gpu=gpu,
-        look_at=min((at for at in looks if at is not None), default=None),
+        next_pass_at=min((at for at in wake_times if at is not None), default=None),
     )
 
 
@@ -181,7 +181,7 @@ def _plan_replica(
     if not _alive(facts.units.get(replica.socket)):
         if failure is not None and now < failure.retry_at:
             draft.unavailable[host] = unavailable(_cannot_serve(app), max(1, int(failure.retry_at - now)))
-            draft.looks.append(failure.retry_at)
+            draft.wake_times.append(failure.retry_at)
             return
         if replica not in facts.busy:
             draft.actions.append(StartPair(replica))
@@ -191,7 +191,7 @@ def _plan_replica(
         _plan_service(replica, revision.spec, facts, clocks, now, draft)
     waits = replica in facts.busy or _rests(facts.units.get(replica.service)) or replica in draft.resting
     if waits or revision.spec.request_timeout_s:
-        draft.timeouts_ms[replica.server] = patience_ms(revision.spec, facts, waits=waits)
+        draft.timeouts_ms[replica.server] = server_timeout_ms(revision.spec, facts, waits=waits)
 
 
 def _plan_gpus(facts: Facts, now: float, draft: _Draft) -> GpuPlan:
@@ -202,7 +202,7 @@ def _plan_gpus(facts: Facts, now: float, draft: _Draft) -> GpuPlan:
     for app in facts.apps if evict else ():
         for replica in evict.keys() & app.serving_replicas:
             if app.current is not None:  # who comes now waits until it has started again
-                draft.timeouts_ms[replica.server] = patience_ms(app.current.spec, facts, waits=True)
+                draft.timeouts_ms[replica.server] = server_timeout_ms(app.current.spec, facts, waits=True)
     failed = {action.replica for action in plan.failed}
     draft.actions = [action for action in draft.actions if action.replica not in failed]
     draft.actions += plan.failed
@@ -226,7 +226,7 @@ def _not_serving(app: StoredApp, facts: Facts) -> Unavailable:
     return unavailable(_cannot_serve(app), 60)
 
 
-def patience_ms(spec: AppSpec, facts: Facts, *, waits: bool) -> int:
+def server_timeout_ms(spec: AppSpec, facts: Facts, *, waits: bool) -> int:
     """Return the ingress's server timeout in milliseconds.
 
     With ``waits`` it also covers all that happens before the app can answer: the end of the previous run, the wait for
@@ -260,7 +260,7 @@ def _plan_service(
     traffic = facts.traffic.get(replica.server)
     if traffic is None:  # HAProxy is down or does not have this server yet: whether the app is idle is not known
         draft.clocks[replica.server] = start(now)
-        draft.looks.append(now + spec.scaledown_after_s)
+        draft.wake_times.append(now + spec.scaledown_after_s)
         return
     clock = look(clock, traffic, now)
     if not clock.busy:
@@ -274,7 +274,7 @@ def _plan_service(
             draft.resting.add(replica)
         case Busy(next_look):
             draft.clocks[replica.server] = clock
-            draft.looks.append(next_look)
+            draft.wake_times.append(next_look)
 
 
 def _is_to_renew(replica: Replica, facts: Facts, draft: _Draft) -> bool:
@@ -303,7 +303,7 @@ def _plan_leaving(facts: Facts, now: float, draft: _Draft) -> None:
         if since is not None and (drained or now - since >= DRAIN_S):
             draft.actions.append(StopPair(replica))
             continue
-        draft.looks.append(now + (0.0 if since is None else DRAIN_LOOK_S))
+        draft.wake_times.append(now + (0.0 if since is None else DRAIN_LOOK_S))
         if replica.server in facts.traffic:
             draft.servers[replica.server] = server_of(replica)
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import PermissionRefused
 from flyted.contract.gpu import Ask
-from flyted.contract.names import AppKey, Replica, replica_of, shown
+from flyted.contract.names import AppKey, Replica, printable, replica_of
 from flyted.plan.facts import StoredApp
 from flyted.plan.gpus.lease import CREDENTIAL as GPU
 from flyted.plan.ingress.config import SITE
@@ -97,7 +97,7 @@ def grant(
     app = next((a for a in apps if replica is not None and a.key.id == replica.app_id), None)
     revision = app.revision(replica.revision) if app is not None and replica is not None else None
     if app is None or revision is None or replica is None or not unit.endswith(".service"):
-        raise PermissionRefused(f"unit {shown(unit)} belongs to no known app")
+        raise PermissionRefused(f"unit {printable(unit)} belongs to no known app")
     uses = revision.spec.secrets
     if credential == GPU and revision.spec.gpu_count:
         return GpuLease(app.key, replica, revision.spec.gpu)
@@ -105,7 +105,7 @@ def grant(
         return Checksums(app.key, uses)
     found = _SECRET.fullmatch(credential)
     if found is None or int(found[1]) >= len(uses) or credential != credential_id(int(found[1])):
-        raise PermissionRefused(f"unit {shown(unit)} has no credential {shown(credential)}")
+        raise PermissionRefused(f"unit {printable(unit)} has no credential {printable(credential)}")
     return OneSecret(app.key, uses[int(found[1])])
 
 

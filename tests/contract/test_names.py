@@ -14,10 +14,10 @@ from flyted.contract.names import (
     env_name,
     label,
     model_name,
+    printable,
     replica_of,
     secret_file,
     secret_key,
-    shown,
     user_of,
 )
 
@@ -156,9 +156,9 @@ def test_other_words_are_no_models(name: object) -> None:
 
 def test_what_is_shown_is_one_bounded_word() -> None:
     """Nothing of it moves a cursor; of a long path both ends are there, since the last word names the file."""
-    assert shown("a\x1b[2J\n") == r"'a\x1b[2J\n'"
+    assert printable("a\x1b[2J\n") == r"'a\x1b[2J\n'"
     path = f"/srv/hub/models--Qwen--Qwen3-0.6B/snapshots/{'0' * 40}/model.safetensors"
-    said = shown(path)
+    said = printable(path)
     assert len(said) <= 80
     assert said.startswith("'/srv/hub/models--Qwen")
     assert said.endswith("/model.safetensors'")

@@ -18,7 +18,7 @@ from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.leases import GpuLeases
-from flyted.daemon.gpus.table import GpuTable
+from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.look import Look
@@ -58,7 +58,7 @@ class Daemon:
         refused: dict[str, str] = {}
         look, explain = Look(machine, store, config), Explain(machine.journal, store, 60, refused)
         poked = asyncio.Event()
-        self.table = GpuTable(GpuRecords(store.database))
+        self.table = LeaseStore(GpuRecords(store.database))
         inventory = GpuInventory(machine.gpus, self.table, poked.set)
         need_any = inventory.need_any
         self.images = images = Images(

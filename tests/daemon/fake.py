@@ -22,7 +22,7 @@ from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.leases import GpuLeases
-from flyted.daemon.gpus.table import GpuTable
+from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.look import Look
@@ -147,7 +147,7 @@ class Machine:
         self.look = Look(effects, store, self.config)
         self.explain = Explain(self.journal, store, 300, {})
         poked = asyncio.Event()
-        self.table = GpuTable(GpuRecords(store.database))
+        self.table = LeaseStore(GpuRecords(store.database))
         self.inventory = GpuInventory(self.gpu, self.table, poked.set)
         self.images = images = Images(
             self.systemd, folder / "images", BuildSettings(), lambda *_use: None, self.inventory.need_any, poked.set

@@ -48,7 +48,7 @@ def test_a_daemon_that_was_killed_just_now_is_asked_for_again(
         return looks[-1]
 
     monkeypatch.setattr(client, "_facts", facts)
-    monkeypatch.setattr(client, "FIRST_LOOK_S", 0.1)
+    monkeypatch.setattr(client, "FIRST_SILENCE_S", 0.1)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()

@@ -11,9 +11,9 @@ from flyted.contract.answers.gpus import GpuWait
 from flyted.contract.errors import HostFailure
 from flyted.contract.gpu import Ask
 from flyted.contract.names import Replica
-from flyted.daemon.gpus.queue import MAX_LINE, Line, Waiting
+from flyted.daemon.gpus.queue import MAX_LINE, Waiting, WaitQueue
 from flyted.daemon.gpus.status import gpu_list
-from flyted.daemon.gpus.table import GpuTable
+from flyted.daemon.gpus.table import LeaseStore
 from flyted.host.database import Database
 from flyted.host.gpu_records import GpuRecords
 from flyted.plan.facts import Facts
@@ -21,9 +21,9 @@ from flyted.plan.gpus.facts import Asking, GpuFacts, Learned
 from tests.plan.gpus import GIB, gpu, lease, machine, process, unit
 
 
-def table(folder: Path) -> GpuTable:
+def table(folder: Path) -> LeaseStore:
     """A table on a database of its own."""
-    return GpuTable(GpuRecords(Database(folder / "db")))
+    return LeaseStore(GpuRecords(Database(folder / "db")))
 
 
 def test_a_lease_stays_until_its_memory_is_back(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_highest_peak_is_remembered(tmp_path: Path) -> None:
 def test_a_grant_that_cannot_be_kept_is_none_and_an_end_counts(tmp_path: Path) -> None:
     """The disk refuses each write: what is only learned, or over, must not be in the way of what goes on."""
     database = Database(tmp_path / "db")
-    mine = GpuTable(GpuRecords(database))
+    mine = LeaseStore(GpuRecords(database))
     mine.hold(lease("a", "1"))
     database._db.execute("PRAGMA query_only = ON")
     with pytest.raises(HostFailure, match="readonly"):
@@ -71,7 +71,7 @@ def test_the_line_has_a_bound_and_a_unit_one_place() -> None:
     """A start that is tried again takes the place of the one before, which gets an answer that nobody reads."""
 
     async def work() -> None:
-        line, loop = Line(), asyncio.get_running_loop()
+        line, loop = WaitQueue(), asyncio.get_running_loop()
         first = [Waiting(Replica("a", n), Ask(1), loop.create_future()) for n in range(MAX_LINE)]
         for each in first:
             line.join(each)

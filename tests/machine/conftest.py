@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-PATIENCE_S = 20  # enough for an app that starts on a busy machine
+START_TIMEOUT_S = 20  # enough for an app that starts on a busy machine
 
 # outside they cannot even be read: they import what only the machine has (sudo tests/run runs them)
 collect_ignore_glob = [] if os.environ.get("FLYTED_IN_MACHINE") else ["*"]
@@ -44,8 +44,8 @@ def impatient() -> Iterator[int]:
     """A start may take seconds instead of minutes; how many."""
     from tests.machine.kit.settings import settings
 
-    with settings(f"[apps]\nstart_timeout = {PATIENCE_S}"):
-        yield PATIENCE_S
+    with settings(f"[apps]\nstart_timeout = {START_TIMEOUT_S}"):
+        yield START_TIMEOUT_S
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from flyted.contract.gpu import Ask
 from flyted.plan.gpus.facts import Inventory, Lease
-from flyted.plan.gpus.place import Granted, Table, Wait, Wanted, place, spare
+from flyted.plan.gpus.place import Granted, Occupancy, Wait, Wanted, place, spare
 from tests.plan.gpus import GIB, NEW, gpu, lease, machine, process, unit, wanted
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[Inventory, Table]:
+def situations(draw: st.DrawFn) -> tuple[Inventory, Occupancy]:
     """Three GPUs with leases, what their holders use, and programs that are not apps."""
     leases: list[Lease] = []
     idle: dict[str, float] = {}
@@ -31,18 +31,18 @@ def situations(draw: st.DrawFn) -> tuple[Inventory, Table]:
         used[uuid] += [("gdm.service", size) for size in draw(st.lists(st.integers(0, 45), max_size=1))]
     return machine(
         *(gpu(uuid, processes=tuple(process(name, size) for name, size in used[uuid])) for uuid in "abc")
-    ), Table(tuple(leases), idle)
+    ), Occupancy(tuple(leases), idle)
 
 
-def without(situation: tuple[Inventory, Table], gone: tuple[str, ...]) -> tuple[Inventory, Table]:
+def without(situation: tuple[Inventory, Occupancy], gone: tuple[str, ...]) -> tuple[Inventory, Occupancy]:
     """The same once these units have ended and their memory is free."""
     inventory, table = situation
     left = (tuple(p for p in device.processes if p.unit not in gone) for device in inventory.devices)
     devices = (gpu(device.uuid, processes=each) for device, each in zip(inventory.devices, left, strict=True))
-    return machine(*devices), Table(tuple(le for le in table.leases if le.unit not in gone))
+    return machine(*devices), Occupancy(tuple(le for le in table.leases if le.unit not in gone))
 
 
-def possible(table: Table) -> list[tuple[str, ...]]:
+def possible(table: Occupancy) -> list[tuple[str, ...]]:
     """All sets of units that may be put to sleep."""
     idle = [le.unit for le in table.leases if le.unit in table.idle and le.ended_at is None]
     return list(chain.from_iterable(combinations(idle, size) for size in range(1, len(idle) + 1)))
@@ -50,7 +50,7 @@ def possible(table: Table) -> list[tuple[str, ...]]:
 
 @given(situations(), st.integers(1, 3), st.integers(0, 45))
 def test_those_who_are_put_to_sleep_are_all_needed_and_enough(
-    situation: tuple[Inventory, Table], count: int, peak: int
+    situation: tuple[Inventory, Occupancy], count: int, peak: int
 ) -> None:
     """The app is served once they are gone, and not if one of them stays."""
     decision = place(wanted(count, peak=peak), *situation)
@@ -62,7 +62,9 @@ def test_those_who_are_put_to_sleep_are_all_needed_and_enough(
 
 
 @given(situations(), st.integers(1, 3), st.integers(0, 45))
-def test_nobody_waits_for_what_a_sleep_would_give(situation: tuple[Inventory, Table], count: int, peak: int) -> None:
+def test_nobody_waits_for_what_a_sleep_would_give(
+    situation: tuple[Inventory, Occupancy], count: int, peak: int
+) -> None:
     """Where nobody is put to sleep, no set of idle apps would have helped."""
     decision = place(wanted(count, peak=peak), *situation)
     if isinstance(decision, Wait) and not decision.evict:
@@ -72,7 +74,7 @@ def test_nobody_waits_for_what_a_sleep_would_give(situation: tuple[Inventory, Ta
 
 @given(situations(), st.integers(1, 3), st.integers(0, 45))
 def test_what_is_granted_fits_beside_all_that_is_there(
-    situation: tuple[Inventory, Table], count: int, peak: int
+    situation: tuple[Inventory, Occupancy], count: int, peak: int
 ) -> None:
     """The reserves of apps, or what they use where that is more, and other programs' memory."""
     inventory, table = situation
@@ -107,14 +109,14 @@ def test_no_busy_holder_ever_gives_way_and_no_device_is_given_twice(
     )
     idle = {le.unit: 1.0 for le, (_, _, sleepy, _, _) in zip(leases, held, strict=True) if sleepy}
     there = machine(*(gpu(uuid) for uuid in "abc"))
-    decision = place(Wanted(NEW, Ask(count), peak * GIB), there, Table(leases, idle))
+    decision = place(Wanted(NEW, Ask(count), peak * GIB), there, Occupancy(leases, idle))
     if isinstance(decision, Wait):
         gone = [le for le in leases if le.unit in decision.evict]
         assert set(decision.evict) <= set(idle)
         assert all(le.ended_at is None for le in gone)
         if gone:  # and it helps
             left = tuple(le for le in leases if le.unit not in decision.evict)
-            assert isinstance(place(Wanted(NEW, Ask(count), peak * GIB), there, Table(left, {})), Granted)
+            assert isinstance(place(Wanted(NEW, Ask(count), peak * GIB), there, Occupancy(left, {})), Granted)
     assert isinstance(decision, Granted | Wait)
     if isinstance(decision, Granted):
         assert len({d.uuid for d in decision.devices}) == count

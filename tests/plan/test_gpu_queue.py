@@ -59,14 +59,14 @@ def test_without_leases_and_starts_nothing_is_looked_at() -> None:
 def test_who_waits_has_the_gpus_looked_at_first() -> None:
     """The answer to that look is what causes the next pass, so time does not."""
     decided = plan(seen(GpuFacts(asking=asks(A)), {A: "activating"}))
-    assert (decided.look, decided.look_at, decided.grants, decided.waits) == (True, None, (), {})
+    assert (decided.look, decided.next_pass_at, decided.grants, decided.waits) == (True, None, (), {})
 
 
 def test_gpus_that_cannot_be_looked_at_are_waited_for() -> None:
     """The client hears why, and it is tried again soon."""
     decided = plan(seen(GpuFacts(asking=asks(A), error="flyted-gpu does not answer"), {A: "activating"}))
     assert decided.waits == {A.service: "flyted-gpu does not answer"}
-    assert (decided.look, decided.look_at) == (False, NOW + LOOK_S)
+    assert (decided.look, decided.next_pass_at) == (False, NOW + LOOK_S)
 
 
 def test_a_gpu_is_granted_once() -> None:
@@ -76,7 +76,7 @@ def test_a_gpu_is_granted_once() -> None:
     assert (granted.lease.unit, granted.lease.devices) == (A.service, ("1",))
     assert ("/dev/nvidia0", "rw") in granted.nodes
     assert "held by a (busy)" in decided.waits[B.service]
-    assert decided.look_at == NOW + LOOK_S
+    assert decided.next_pass_at == NOW + LOOK_S
 
 
 def test_two_share_one_gpu_when_both_needs_are_known() -> None:
@@ -100,7 +100,7 @@ def test_what_this_machine_never_has_is_refused() -> None:
     """Its GPU has gone since the deploy."""
     decided = plan(seen(GpuFacts(asking=asks(A), inventory=machine()), {A: "activating"}))
     assert "finds no GPU" in decided.refusals[A.service]
-    assert decided.look_at is None
+    assert decided.next_pass_at is None
 
 
 @pytest.mark.parametrize(("seconds", "goes"), [(4.9, False), (5.0, True)])
@@ -184,7 +184,7 @@ def test_an_eviction_is_an_action_and_who_comes_now_waits() -> None:
     decided = whole(known, long_ago(A))
     assert decided.actions == (Evict(A, B.service, quiet()),)
     assert decided.ingress.timeouts_ms[A.server] > DEFAULT_TIMEOUT_MS
-    assert decided.look_at == NOW + LOOK_S
+    assert decided.next_pass_at == NOW + LOOK_S
 
 
 @pytest.mark.parametrize("traffic", [{}, {A.server: quiet(in_flight=1)}])

@@ -14,18 +14,18 @@ A, B = Replica("a", 1), Replica("b", 1)
 def test_what_ends_in_time_is_left_alone() -> None:
     """It is looked at again when its time is over, and forgotten when it has ended."""
     first = ending(pair(A, "deactivating"), {}, 100.0)
-    assert (first.kill, first.since, first.look_at) == ((), {A.service: 100.0}, 100.0 + KILL_S)
+    assert (first.kill, first.since, first.next_pass_at) == ((), {A.service: 100.0}, 100.0 + KILL_S)
     second = ending(pair(A, "deactivating"), first.since, 100.0 + STOP_S)
     assert (second.kill, second.since) == ((), first.since)
     over = ending(pair(A, "inactive"), second.since, 101.0 + STOP_S)
-    assert (over.kill, over.since, over.look_at) == ((), {}, None)
+    assert (over.kill, over.since, over.next_pass_at) == ((), {}, None)
 
 
 def test_what_does_not_end_is_killed_until_it_does() -> None:
     """systemd's own SIGKILL comes first where nothing puts it off."""
     assert KILL_S > STOP_S
     late = ending({**pair(A, "deactivating"), **pair(B, "deactivating")}, {A.service: 100.0, B.service: 120.0}, 140.0)
-    assert (late.kill, late.look_at) == ((A.service,), 145.0)
+    assert (late.kill, late.next_pass_at) == ((A.service,), 145.0)
     again = ending(pair(A, "deactivating"), late.since, 140.0 + AGAIN_S)
     assert again.kill == (A.service,)
 

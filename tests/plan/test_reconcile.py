@@ -27,7 +27,7 @@ def plan(seen: Facts, now: float = 1000.0) -> Plan:
 def test_nothing_wanted_nothing_done_and_no_timer() -> None:
     """A daemon without apps never wakes."""
     answer = plan(facts())
-    assert (answer.actions, answer.look_at, dict(answer.ingress.servers)) == ((), None, {})
+    assert (answer.actions, answer.next_pass_at, dict(answer.ingress.servers)) == ((), None, {})
 
 
 def test_after_a_reboot_every_pair_is_made_anew() -> None:
@@ -95,7 +95,7 @@ def test_a_fence_is_the_serving_revisions_in_every_state(wanted: str) -> None:
 def test_an_app_that_sleeps_costs_no_timer() -> None:
     """Its socket listens, its service does not run: nothing to look at."""
     answer = plan(facts(app("a"), units=pair(A1)))
-    assert (answer.actions, answer.look_at) == ((), None)
+    assert (answer.actions, answer.next_pass_at) == ((), None)
     assert answer.ingress.hosts == {HOST: "a-r1-0"}
 
 
@@ -104,7 +104,7 @@ def test_an_idle_app_is_put_to_sleep_and_stays_reachable() -> None:
     seen = facts(app("a", scaledown_after_s=10.0), units=pair(A1, "active"), traffic={"a-r1-0": quiet(100)})
     first = plan(seen)
     assert first.actions == ()
-    second = reconcile(seen, first.clocks, DOMAIN, (first.look_at or 0) + 0.1)
+    second = reconcile(seen, first.clocks, DOMAIN, (first.next_pass_at or 0) + 0.1)
     assert second.actions == (Sleep(A1, quiet(100)),)
     assert second.ingress.hosts == {HOST: "a-r1-0"}
 
@@ -119,8 +119,8 @@ def test_a_busy_app_stays_awake() -> None:
     for _ in range(50):
         answer = reconcile(seen, clocks, DOMAIN, now)
         assert answer.actions == ()
-        assert answer.look_at is not None
-        clocks, now = dict(answer.clocks), answer.look_at
+        assert answer.next_pass_at is not None
+        clocks, now = dict(answer.clocks), answer.next_pass_at
 
 
 def test_without_counters_nobody_is_put_to_sleep() -> None:
@@ -135,7 +135,7 @@ def test_a_minimum_of_one_is_kept_running() -> None:
     """replicas=(1, 1): started without a request, never put to sleep."""
     assert plan(facts(app("a", min_replicas=1), units=pair(A1))).actions == (StartService(A1),)
     traffic = {"a-r1-0": quiet(100000)}
-    assert plan(facts(app("a", min_replicas=1), units=pair(A1, "active"), traffic=traffic)).look_at is None
+    assert plan(facts(app("a", min_replicas=1), units=pair(A1, "active"), traffic=traffic)).next_pass_at is None
 
 
 def test_a_deploy_switches_before_the_old_one_stops() -> None:
@@ -184,7 +184,7 @@ def test_a_stopped_app_is_told_to_visitors_and_its_units_go(service: str) -> Non
     assert first.ingress.hosts == {}
     second = plan(facts(stopped, units=units, leaving={A1: 999.0}))
     assert second.actions == (StopPair(A1),)
-    assert plan(facts(stopped)).look_at is None
+    assert plan(facts(stopped)).next_pass_at is None
 
 
 def test_an_app_that_has_never_served_says_so() -> None:
@@ -220,7 +220,7 @@ def test_a_failed_pair_waits_and_tells_strangers_no_reason(reason: str) -> None:
     assert told == '"a" cannot serve now; its operator can see why: flytectl app get a'
     assert not [text for text in render_maps(answer.ingress).values() if reason in text]
     assert answer.ingress.unavailable[HOST].retry_after_s == 30
-    assert answer.look_at == 1030.0
+    assert answer.next_pass_at == 1030.0
     assert reconcile(facts(app("a"), failures={A1: failure}), {}, DOMAIN, 1030.0).actions == (StartPair(A1),)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from flyted.contract.answers.machine import Done
 from flyted.contract.answers.tokens import LoginLink, Minted
 from flyted.contract.errors import InvalidInput, NotFound, PermissionRefused, Unauthenticated
-from flyted.contract.names import GATEWAY_HOST, host_of, shown
+from flyted.contract.names import GATEWAY_HOST, host_of, printable
 from flyted.contract.token import digest
 from flyted.daemon.access.tokens import Tokens
 from flyted.daemon.api.verbs import Call, Right, Socket, Verb
@@ -84,7 +84,7 @@ class Logins:
             raise PermissionRefused("only a browser's login is passed on to an app", hint="flytectl login")
         name = call.args["app_id"].removesuffix(f".{self._base_domain}")
         if name not in self._store.ids():
-            raise NotFound(f"there is no app {shown(name)}", hint="flytectl app ls")
+            raise NotFound(f"there is no app {printable(name)}", hint="flytectl app ls")
         call.about.tell(app=name)
         host = host_of(name, self._base_domain) + self._suffix()
         code, until = self._new(token.uid, token.user, name, PASS_LIFE_S, token)

@@ -21,7 +21,7 @@ from flyted.contract.errors import (
     PermissionRefused,
     Unauthenticated,
 )
-from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, shown
+from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, printable
 from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.api.actor import Actor
 from flyted.daemon.api.verbs import Call, Right, Socket, Verb
@@ -141,7 +141,9 @@ class Tokens:
         """
         args, life = call.args, call.args["expires_s"]
         if _NAME.fullmatch(args["name"]) is None:
-            raise InvalidInput(f"token name {shown(args['name'])} is not valid", hint="use 1-64 of A-Z, a-z, 0-9, _.-")
+            raise InvalidInput(
+                f"token name {printable(args['name'])} is not valid", hint="use 1-64 of A-Z, a-z, 0-9, _.-"
+            )
         if not 1 <= life <= LONGEST_S:
             raise InvalidInput("a token's lifetime must be 1 second to 366 days", hint="--expires 90d")
         uid, user = call.actor.uid, people.name_of(call.actor.uid)
@@ -181,7 +183,7 @@ class Tokens:
         found = self._named(word, actor)
         own = [t for t in found if t.uid == actor.uid] or found
         if not own:
-            raise NotFound(f"you have no token {shown(word[:16])}", hint="flytectl token ls")
+            raise NotFound(f"you have no token {printable(word[:16])}", hint="flytectl token ls")
         if len(own) > 1:
             raise InvalidInput(f"several users have a token '{own[0].name}'", hint="flytectl token revoke ID")
         return own[0]

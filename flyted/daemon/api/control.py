@@ -20,7 +20,7 @@ from flyted.base import tasks
 from flyted.contract import wire
 from flyted.contract.answers.codec import Answer
 from flyted.contract.errors import Busy, FlytedError, InvalidInput, PermissionRefused
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.daemon.api.actor import NOBODY, Actor
 from flyted.daemon.api.changes import Write, recorded
 from flyted.daemon.api.connection import ClientGone, Connection
@@ -153,7 +153,7 @@ class Control:
         here = Socket.CONTROL if self._owner is None else Socket.API
         if verb is None or here not in verb.sockets:
             raise InvalidInput(
-                f"flyted knows no verb {shown(request.verb)} on this socket",
+                f"flyted knows no verb {printable(request.verb)} on this socket",
                 hint="install flytectl and flyted of the same version",
             )
         return verb

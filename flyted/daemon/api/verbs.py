@@ -14,7 +14,7 @@ from typing import Any
 from flyted.contract.answers.codec import Answer
 from flyted.contract.answers.events import Event
 from flyted.contract.errors import InvalidInput
-from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, SecretScope, secret_key, shown
+from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, SecretScope, printable, secret_key
 from flyted.daemon.api.actor import Actor, Right, Socket
 from flyted.daemon.api.connection import ClientGone
 
@@ -103,7 +103,7 @@ class Verb:
         for name in sorted(set(args) ^ set(wanted)):
             known = "is missing" if name in wanted else "is not known"
             raise InvalidInput(
-                f"argument {shown(name)} {known}", hint="install flytectl and flyted of the same version"
+                f"argument {printable(name)} {known}", hint="install flytectl and flyted of the same version"
             )
         for name, kind in wanted.items():
             if type(args[name]) is not kind:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from flyted.base import tasks
 from flyted.contract.errors import FlytedError, NoGpu
 from flyted.contract.gpu import Ask
-from flyted.contract.names import AppKey, shown
+from flyted.contract.names import AppKey, printable
 from flyted.daemon.effects import Gpus
-from flyted.daemon.gpus.table import GpuTable
+from flyted.daemon.gpus.table import LeaseStore
 from flyted.plan.gpus.facts import GpuFacts, Inventory
 from flyted.plan.gpus.match import impossible
 from flyted.plan.gpus.queue import LOOK_S
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class GpuInventory:
     """The newest answer of the helper. ``changed()`` asks the loop for a pass, since an answer may change the plan."""
 
-    def __init__(self, gpus: Gpus, table: GpuTable, changed: Callable[[], None]) -> None:
+    def __init__(self, gpus: Gpus, table: LeaseStore, changed: Callable[[], None]) -> None:
         self._gpus, self._table, self._changed = gpus, table, changed
         self._seen: Inventory | None = None
         self._error = ""
@@ -85,7 +85,7 @@ class GpuInventory:
         why = impossible(Ask(1), await self.look())
         if why:
             raise NoGpu(
-                f"not supported on this machine: {shown(what)} {why}",
+                f"not supported on this machine: {printable(what)} {why}",
                 hint="serve it on a machine with a GPU, or with an environment of yours: flytectl serve --python-env",
             )
 

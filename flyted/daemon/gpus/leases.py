@@ -20,9 +20,9 @@ from flyted.contract.names import Replica
 from flyted.daemon.effects import Effects
 from flyted.daemon.execute import Execute
 from flyted.daemon.gpus.inventory import GpuInventory
-from flyted.daemon.gpus.queue import Line, Waiting
-from flyted.daemon.gpus.reclaim import GpuReturn
-from flyted.daemon.gpus.table import GpuTable
+from flyted.daemon.gpus.queue import Waiting, WaitQueue
+from flyted.daemon.gpus.reclaim import MemoryReclaim
+from flyted.daemon.gpus.table import LeaseStore
 from flyted.plan.actions import OpenDevices
 from flyted.plan.facts import Facts
 from flyted.plan.gpus import lease as gpu_lease
@@ -40,13 +40,13 @@ class GpuLeases:
     """
 
     def __init__(
-        self, machine: Effects, inventory: GpuInventory, table: GpuTable, execute: Execute,
+        self, machine: Effects, inventory: GpuInventory, table: LeaseStore, execute: Execute,
         changed: Callable[[], None], wait_s: int,
     ) -> None:  # fmt: skip
         self._machine, self._inventory, self._table, self._execute = machine, inventory, table, execute
         self._changed, self._wait_s = changed, wait_s
-        self._line = Line()
-        self._return = GpuReturn(inventory, table, execute)
+        self._line = WaitQueue()
+        self._return = MemoryReclaim(inventory, table, execute)
         self._refused: dict[str, str] = {}
         self._lost: dict[str, str] = {}
         self._loading: dict[str, float] = {}  # since when, on the event loop's clock

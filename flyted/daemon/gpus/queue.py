@@ -36,7 +36,7 @@ class Waiting:
 
 
 @dataclass
-class Line:
+class WaitQueue:
     """The queue, in the order in which the starts came."""
 
     _waiting: list[Waiting] = field(default_factory=list)

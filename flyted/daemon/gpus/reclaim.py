@@ -10,7 +10,7 @@ from flyted.contract.errors import FlytedError
 from flyted.contract.quantity import human_bytes
 from flyted.daemon.execute import Execute
 from flyted.daemon.gpus.inventory import GpuInventory
-from flyted.daemon.gpus.table import GpuTable
+from flyted.daemon.gpus.table import LeaseStore
 from flyted.plan.actions import KillUnit
 from flyted.plan.gpus import lease as gpu_lease
 from flyted.plan.gpus.facts import Lease
@@ -21,13 +21,13 @@ LOOKS_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
 """Seconds before each look; run through before the kill, and again after it. Large contexts take a driver a second."""
 
 
-class GpuReturn:
+class MemoryReclaim:
     """Runs one task for each lease that is over. A task that gives up leaves the GPU reserved.
 
     Later looks at the GPUs, for starts that wait for one, may still find that the memory has come back.
     """
 
-    def __init__(self, inventory: GpuInventory, table: GpuTable, execute: Execute) -> None:
+    def __init__(self, inventory: GpuInventory, table: LeaseStore, execute: Execute) -> None:
         self._inventory = inventory
         self._table = table
         self._execute = execute

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _NEWS = 1.05  # a peak that is hardly higher is not worth a write
 
 
-class GpuTable:
+class LeaseStore:
     """The leases by unit, and what was learned of each app. A lease that is over stays until its memory has come back.
 
     Only :meth:`hold` raises: a pass of the loop, which is for all apps, goes through the other changes.

@@ -16,7 +16,7 @@ from flyted.contract.errors import FlytedError
 from flyted.daemon.effects import Units
 from flyted.daemon.images.images import Images
 from flyted.host import whole_file
-from flyted.host.disk import room
+from flyted.host.disk import disk_space
 from flyted.plan.actions import RemoveImages
 from flyted.plan.images.build_unit import remove_unit
 from flyted.plan.images.unused import is_crowded
@@ -51,7 +51,7 @@ class UnusedImages:
             return None
         self._asked = False
         try:
-            return ImagesOnDisk(self.images.found(), self._since(), is_crowded(*room(self.images.folder)))
+            return ImagesOnDisk(self.images.found(), self._since(), is_crowded(*disk_space(self.images.folder)))
         except (FlytedError, OSError) as error:
             log.warning("cannot remove unused images yet: %s", error)
             return None

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from flyted.base import tasks
 from flyted.contract.errors import FlytedError
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.host.sockets import credential_peer, peer
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Credentials:
                 async with asyncio.timeout(SEND_S):
                     await asyncio.get_running_loop().sock_sendall(conn, value)
             except (OSError, TimeoutError) as error:
-                log.warning("cannot send a credential to %s: %s", shown(address), error or "too slow")
+                log.warning("cannot send a credential to %s: %s", printable(address), error or "too slow")
 
     def _wanted(self, conn: socket.socket, address: object) -> tuple[str, str] | None:
         """Return the unit and the credential's id, or ``None`` for a peer that gets nothing whatever it asks for."""

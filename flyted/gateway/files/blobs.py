@@ -18,7 +18,7 @@ from pathlib import Path
 
 from flyted.base import files, tasks
 from flyted.contract.errors import HostFailure, InvalidInput, NotFound
-from flyted.contract.names import label, shown
+from flyted.contract.names import label, printable
 from flyted.gateway.files.whole import stored
 
 FILE_BYTES = 256 << 20
@@ -50,7 +50,7 @@ class BlobKey:
         name = self.filename
         if not 0 < len(name) <= NAME_LENGTH or not name.isprintable() or "/" in name or name in (".", ".."):
             raise InvalidInput(
-                f"file name {shown(name)} is not valid", hint="use 1-200 printable characters, without '/'"
+                f"file name {printable(name)} is not valid", hint="use 1-200 printable characters, without '/'"
             )
 
     @property
@@ -72,7 +72,7 @@ def place_of(url: str) -> BlobKey:
     parts = url.removeprefix(SCHEME).split("/")
     if not url.startswith(SCHEME) or len(parts) != 4:
         raise InvalidInput(
-            f"{shown(url)} was not uploaded to this machine",
+            f"{printable(url)} was not uploaded to this machine",
             hint="a dry run uploads nothing, and flyte.serve sends the app all the same: flyte.deploy(dry_run=True)",
         )
     return BlobKey(*parts)

@@ -17,7 +17,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
 from flyted.contract.errors import InvalidInput, Unsupported
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.gateway.idl import newer
 from flyted.gateway.limits import inflate
 
@@ -50,7 +50,7 @@ def _check_platform(asked: list[str]) -> None:
     own = MACHINES.get(platform.machine(), platform.machine())
     if asked and own not in asked:
         raise Unsupported(
-            f"the image is for {', '.join(map(shown, asked))}; this machine is {own}",
+            f"the image is for {', '.join(map(printable, asked))}; this machine is {own}",
             hint="remove platform= from the image",
         )
 
@@ -73,7 +73,7 @@ def _files(context: Path | None, wanted: set[str]) -> dict[str, str]:
 
 
 def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    name = shown(member.name)
+    name = printable(member.name)
     if member.size > FILE_BYTES:
         raise InvalidInput(f"the image's file {name} is larger than {FILE_BYTES >> 20} MiB")
     file = archive.extractfile(member)

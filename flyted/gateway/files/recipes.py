@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract.errors import InvalidInput
-from flyted.contract.names import GATEWAY_HOST, shown
+from flyted.contract.names import GATEWAY_HOST, printable
 from flyted.gateway.files.whole import oldest, replace, stored
 
 KEPT = 500
@@ -27,7 +27,7 @@ def checked(name: str) -> str:
     """
     name = name.removeprefix(GUESS)
     if _NAME.fullmatch(name) is None:
-        raise InvalidInput(f"image name {shown(name)} is not valid: NAME:TAG, without a registry", hint=CURE)
+        raise InvalidInput(f"image name {printable(name)} is not valid: NAME:TAG, without a registry", hint=CURE)
     return name
 
 

@@ -13,7 +13,7 @@ from flyted.contract import code
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, NotFound, Unsupported
 from flyted.contract.idl import spec_of
-from flyted.contract.names import AppKey, shown
+from flyted.contract.names import AppKey, printable
 from flyted.gateway.files.blobs import Blobs, place_of
 from flyted.gateway.files.recipes import Recipes, name_of, uri_of
 from flyted.gateway.idl import newer
@@ -60,7 +60,7 @@ def _json_of(app: app_definition_pb2.App) -> dict[str, Any]:
     try:
         return json_format.MessageToDict(app_definition_pb2.App(metadata=app.metadata, spec=app.spec))
     except (json_format.Error, TypeError) as error:  # TypeError: an Any of a type that is not known
-        name = shown(app.metadata.id.name)
+        name = printable(app.metadata.id.name)
         raise InvalidInput(
             f"the description of app {name} has a duration, a time or a number that is out of range"
         ) from error
@@ -73,7 +73,7 @@ def _image(uri: str, recipes: Recipes) -> dict[str, Any]:
     name = name_of(uri)
     if name is None:
         raise Unsupported(
-            f"image {shown(uri)} is a container image, and flyted runs no containers",
+            f"image {printable(uri)} is a container image, and flyted runs no containers",
             hint="set image.builder: remote in the config file (flytectl config init does), and build on "
             "flyte.Image.from_debian_base()",
         )

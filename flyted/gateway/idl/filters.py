@@ -8,7 +8,7 @@ from flyteidl2.app import app_definition_pb2 as definition
 from flyteidl2.common import list_pb2
 
 from flyted.contract.errors import InvalidInput
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.gateway.idl import status
 
 _FUNCTIONS = (list_pb2.Filter.EQUAL, list_pb2.Filter.VALUE_IN)
@@ -26,7 +26,7 @@ def matches(app: definition.App, wanted: Iterable[list_pb2.Filter]) -> bool:
         elif row.field == "name":
             value = app.metadata.id.name
         else:
-            raise InvalidInput(f"apps cannot be filtered by {shown(row.field)}")
+            raise InvalidInput(f"apps cannot be filtered by {printable(row.field)}")
         if value not in row.values:
             return False
     return True

@@ -10,7 +10,7 @@ from flyted.contract.answers.apps import AppList, AppStatus, Described
 from flyted.contract.answers.events import Event, LogLine
 from flyted.contract.answers.machine import Done
 from flyted.contract.errors import InvalidInput
-from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, label, link_target, shown
+from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, label, link_target, printable
 from flyted.gateway.pages import html
 from flyted.gateway.parts import Parts
 from flyted.gateway.services.jobs import Run
@@ -91,7 +91,7 @@ def run(parts: Parts, name: str) -> tuple[str, list[str]]:
         ("Begun", escape(time.strftime("%F %T", time.localtime(found.begun)))),
         ("Took", f"{found.ended - found.begun:.0f} s" if found.ended else ""),
     ]
-    return f"Image build {shown(name)[1:-1]}", [html.table(rows), html.lines(found.lines)]
+    return f"Image build {printable(name)[1:-1]}", [html.table(rows), html.lines(found.lines)]
 
 
 def _target(url: str, path: str) -> str:

@@ -23,14 +23,14 @@ from flyted.base import tasks
 from flyted.contract.answers.apps import Deployed, ImageStatus
 from flyted.contract.answers.events import Accepted, Event, Progress
 from flyted.contract.errors import NOT_HERE, Busy, FlytedError, NotFound
-from flyted.contract.names import AppKey, shown
+from flyted.contract.names import AppKey, printable
 from flyted.gateway.daemon import Daemon
 from flyted.gateway.errors import FAULT, one_text
 from flyted.gateway.files.whole import oldest, replace
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 90.0
+DEPLOY_WAIT_S = 90.0
 """Seconds that a deploy waits for another one of the same app before its client is told to come back."""
 FAILURE_SHOWN_S = 600.0
 RUNS = 200
@@ -132,11 +132,11 @@ class Jobs:
     async def deploy(self, key: AppKey, spec: dict[str, Any], bundle: Path | None, token: str) -> Deploy:
         """Begin to serve an app, and return when flyted has accepted it or has nothing to do.
 
-        Wait for another deploy of the same app, ``PATIENCE_S`` seconds at most. Raise :class:`Busy` if that takes
+        Wait for another deploy of the same app, ``DEPLOY_WAIT_S`` seconds at most. Raise :class:`Busy` if that takes
         longer, and any error with which flyted refuses the app.
         """
         deploy = Deploy(key, time.time())
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + DEPLOY_WAIT_S
         while True:
             other = self._deploys.get(key)
             if other is not None and other.running and time.monotonic() < until:
@@ -260,7 +260,7 @@ class Jobs:
                 return run
         except (OSError, ValueError, TypeError):
             pass
-        raise NotFound(f"there is no run {shown(name)}: the only runs are image builds; {NOT_HERE}")
+        raise NotFound(f"there is no run {printable(name)}: the only runs are image builds; {NOT_HERE}")
 
     def news_of(self, name: str) -> News | None:
         """Return the signal of a build, or None unless it runs in this process."""

@@ -11,7 +11,7 @@ from flyteidl2.project.project_service_connect import ProjectService
 from flyted.contract.answers.apps import AppList
 from flyted.contract.answers.secrets import SecretList
 from flyted.contract.errors import NotFound, Unsupported
-from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, label, shown
+from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, label, printable
 from flyted.gateway.caller import caller
 from flyted.gateway.idl.paging import page
 from flyted.gateway.parts import Parts
@@ -79,7 +79,7 @@ class Cluster(ClusterService):
         pool = request.cluster_pool_id.name if request.WhichOneof("resource") == "cluster_pool_id" else ""
         if pool not in ("", "default"):
             raise Unsupported(
-                f"there is no cluster pool {shown(pool)}: flyted runs on one machine", hint="drop --cluster-pool"
+                f"there is no cluster pool {printable(pool)}: flyted runs on one machine", hint="drop --cluster-pool"
             )
         return cluster.SelectClusterResponse()
 

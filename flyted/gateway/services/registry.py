@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.gateway.caller import caller
 from flyted.gateway.parts import Parts
 from flyted.gateway.reply import Reply, connect_error
@@ -80,7 +80,7 @@ class Services:
             await self._made[service](scope, _bounded(receive), reply)
         except Exception:
             # connectrpc has answered, and raises an unexpected exception once more
-            log.exception("%s/%s failed", service, shown(method))
+            log.exception("%s/%s failed", service, printable(method))
             if not reply.started:
                 raise
 

@@ -11,7 +11,7 @@ from flyteidl2.task import task_service_pb2 as pb
 from flyteidl2.task.task_service_connect import TaskService
 
 from flyted.contract.errors import NOT_HERE, NotFound, Unsupported
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.contract.version import VERSION
 from flyted.gateway.parts import Parts
 
@@ -50,14 +50,14 @@ class Tasks(TaskService):
     async def deploy_task(self, request: pb.DeployTaskRequest, ctx: RequestContext) -> pb.DeployTaskResponse:
         """Raise :class:`Unsupported`, but not before the apps deployed beside the task have been asked for."""
         await asyncio.sleep(BESIDE_S)
-        name = shown(request.task_id.name)
+        name = printable(request.task_id.name)
         raise Unsupported(f"task {name} was not deployed: {NOT_HERE}. Apps of the same file are served nevertheless")
 
 
 def check(name: str) -> None:
     """Raise :class:`NotFound` unless ``name`` is ``build-image``."""
     if name != BUILD:
-        raise NotFound(f"there is no task {shown(name)}: {NOT_HERE}")
+        raise NotFound(f"there is no task {printable(name)}: {NOT_HERE}")
 
 
 def spec_of(task: definition.TaskIdentifier) -> definition.TaskSpec:

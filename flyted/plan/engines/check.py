@@ -8,7 +8,7 @@ from flyted.contract.app import AppSpec
 from flyted.contract.engines import SLEEPERS
 from flyted.contract.errors import InvalidInput
 from flyted.contract.fserve import program
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.plan.engines import registry
 from flyted.plan.engines.base import SleepMode
 from flyted.plan.engines.options import has_option
@@ -63,7 +63,7 @@ def _check_open_paths(spec: AppSpec, name: str, mode: SleepMode) -> None:
     closed = [path for path in spec.open_paths if not any(f"{path}/".startswith(f"{each}/") for each in mode.openable)]
     if closed:
         raise InvalidInput(
-            f"app '{spec.key}': --open-path {shown(closed[0])} cannot be combined with --idle sleep: {name} then has "
-            "endpoints that no key protects, some of which run code",
+            f"app '{spec.key}': --open-path {printable(closed[0])} cannot be combined with --idle sleep: {name} then "
+            "has endpoints that no key protects, some of which run code",
             hint=f"what can be opened: {', '.join(mode.openable)}",
         )

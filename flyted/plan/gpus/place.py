@@ -72,7 +72,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Table:
+class Occupancy:
     """The current holders. ``idle``: unit that may be put to sleep → seconds idle ÷ seconds to load again."""
 
     leases: tuple[Lease, ...]
@@ -96,8 +96,8 @@ class Table:
         return found
 
 
-def place(wanted: Wanted, inventory: Inventory, table: Table) -> Granted | Wait | Never:
-    """Decide about a request. ``table`` must not contain leases whose memory is free again."""
+def place(wanted: Wanted, inventory: Inventory, occupancy: Occupancy) -> Granted | Wait | Never:
+    """Decide about a request. ``occupancy`` must not contain leases whose memory is free again."""
     never = impossible(wanted.ask, inventory)
     if never:
         return Never(never)
@@ -107,23 +107,23 @@ def place(wanted: Wanted, inventory: Inventory, table: Table) -> Granted | Wait 
     kinds = [list(group) for _, group in groupby(sorted(suitable, key=_kind), key=_kind)]
     enough = [kind for kind in kinds if len(kind) >= wanted.ask.count]
     for kind in enough:
-        free = sorted(_free(wanted, kind, table), key=_order(wanted, table))
+        free = sorted(_free(wanted, kind, occupancy), key=_order(wanted, occupancy))
         if len(free) >= wanted.ask.count:
             devices = tuple(free[: wanted.ask.count])
             return Granted(devices, min(wanted.reserve_bytes, devices[0].total_bytes))
-    rooms = [room for kind in enough if (room := _room(wanted, kind, table))]
-    best = max(rooms, key=lambda units: min(table.idle[unit] for unit in units), default=())
-    claims = frozenset(d.uuid for d in suitable if not _crowded(wanted, d, table.on(d, wanted.unit)))
-    return Wait(_why(wanted, suitable, table), best, claims)
+    rooms = [room for kind in enough if (room := _room(wanted, kind, occupancy))]
+    best = max(rooms, key=lambda units: min(occupancy.idle[unit] for unit in units), default=())
+    claims = frozenset(d.uuid for d in suitable if not _crowded(wanted, d, occupancy.on(d, wanted.unit)))
+    return Wait(_why(wanted, suitable, occupancy), best, claims)
 
 
 def _kind(device: Device) -> tuple[str, str]:
     return device.name, device.profile
 
 
-def _free(wanted: Wanted, kind: Sequence[Device], table: Table, gone: Collection[str] = ()) -> list[Device]:
+def _free(wanted: Wanted, kind: Sequence[Device], occupancy: Occupancy, gone: Collection[str] = ()) -> list[Device]:
     """Return the devices that can be granted once the units ``gone`` have ended."""
-    return [device for device in kind if _fits(wanted, device, table.on(device, wanted.unit), gone)]
+    return [device for device in kind if _fits(wanted, device, occupancy.on(device, wanted.unit), gone)]
 
 
 def _fits(wanted: Wanted, device: Device, holders: Sequence[Lease], gone: Collection[str] = ()) -> bool:
@@ -176,64 +176,64 @@ def _foreign(device: Device, unit: str, holders: Sequence[Lease]) -> list[Proces
     return sorted((p for p in device.processes if p.unit not in apps), key=lambda p: -p.used_bytes)
 
 
-def _order(wanted: Wanted, table: Table):  # type: ignore[no-untyped-def]  # noqa: ANN202  a key for sorted()
+def _order(wanted: Wanted, occupancy: Occupancy):  # type: ignore[no-untyped-def]  # noqa: ANN202  a key for sorted()
     """Return a sort key: fewest holders first, then the tightest fit for a known need, the loosest for an unknown."""
 
     def key(device: Device) -> tuple[int, int, str]:
-        holders = table.on(device, wanted.unit)
+        holders = occupancy.on(device, wanted.unit)
         left = _available(device, wanted.unit, holders)
         return len(holders), left if wanted.reserve_bytes else -left, device.uuid
 
     return key
 
 
-def _room(wanted: Wanted, kind: Sequence[Device], table: Table) -> tuple[str, ...]:
+def _room(wanted: Wanted, kind: Sequence[Device], occupancy: Occupancy) -> tuple[str, ...]:
     """Return the best set of idle units that frees enough devices of one kind; () if there is none.
 
     All that it takes and no more: without any one of them the app would have to wait.
     """
     options = sorted(
-        (option for device in kind if (option := _clear(wanted, device, table)) is not None),
-        key=lambda units: -min((table.idle[unit] for unit in units), default=inf),
+        (option for device in kind if (option := _clear(wanted, device, occupancy)) is not None),
+        key=lambda units: -min((occupancy.idle[unit] for unit in units), default=inf),
     )
     chosen = dict.fromkeys(unit for units in options[: wanted.ask.count] for unit in units)
     if len(options) < wanted.ask.count:
         return ()
-    return _needed(chosen, table, lambda gone: len(_free(wanted, kind, table, gone)) >= wanted.ask.count)
+    return _needed(chosen, occupancy, lambda gone: len(_free(wanted, kind, occupancy, gone)) >= wanted.ask.count)
 
 
-def _clear(wanted: Wanted, device: Device, table: Table) -> tuple[str, ...] | None:
+def _clear(wanted: Wanted, device: Device, occupancy: Occupancy) -> tuple[str, ...] | None:
     """Return the idle units to put to sleep so that the device suffices, best first.
 
     ``None`` if that is not possible.
     """
-    holders = table.on(device, wanted.unit)
-    idle = sorted((h.unit for h in holders if h.unit in table.idle), key=lambda unit: -table.idle[unit])
+    holders = occupancy.on(device, wanted.unit)
+    idle = sorted((h.unit for h in holders if h.unit in occupancy.idle), key=lambda unit: -occupancy.idle[unit])
     for count in range(len(idle) + 1):
         if _fits(wanted, device, holders, idle[:count]):
-            return _needed(idle[:count], table, lambda gone: _fits(wanted, device, holders, gone))
+            return _needed(idle[:count], occupancy, lambda gone: _fits(wanted, device, holders, gone))
     return None
 
 
-def _needed(units: Iterable[str], table: Table, enough: Callable[[Collection[str]], bool]) -> tuple[str, ...]:
+def _needed(units: Iterable[str], occupancy: Occupancy, enough: Callable[[Collection[str]], bool]) -> tuple[str, ...]:
     """Return the units without those whose sleep is not needed, judged from the one that it is least good to take."""
     kept = list(units)
-    for unit in sorted(kept, key=lambda each: table.idle[each]):
+    for unit in sorted(kept, key=lambda each: occupancy.idle[each]):
         others = [each for each in kept if each != unit]
         if enough(others):
             kept = others
     return tuple(kept)
 
 
-def _why(wanted: Wanted, suitable: Sequence[Device], table: Table) -> str:
+def _why(wanted: Wanted, suitable: Sequence[Device], occupancy: Occupancy) -> str:
     need = f", {human_bytes(wanted.reserve_bytes)} of it" if wanted.reserve_bytes else ""
-    said = "; ".join(f"{describe(device)}, {_held(device, wanted, table)}" for device in suitable)
+    said = "; ".join(f"{describe(device)}, {_held(device, wanted, occupancy)}" for device in suitable)
     return f"needs {wanted.ask}{need}; {said}"
 
 
-def _held(device: Device, wanted: Wanted, table: Table) -> str:
-    holders = table.on(device, wanted.unit)
-    said = ["held by " + ", ".join(f"{h.app_id} ({_state(h, table)})" for h in holders)] if holders else []
+def _held(device: Device, wanted: Wanted, occupancy: Occupancy) -> str:
+    holders = occupancy.on(device, wanted.unit)
+    said = ["held by " + ", ".join(f"{h.app_id} ({_state(h, occupancy)})" for h in holders)] if holders else []
     if _crowded(wanted, device, holders):
         said.append(_crowd(device, wanted, holders))
     return ", ".join(said) or "not in use"
@@ -252,10 +252,10 @@ def _crowd(device: Device, wanted: Wanted, holders: Sequence[Lease]) -> str:
     return f"{taken} used by programs that are not apps ({most}){limit}"
 
 
-def _state(lease: Lease, table: Table) -> str:
+def _state(lease: Lease, occupancy: Occupancy) -> str:
     if lease.ended_at is not None:
         return "ended, its memory is not released yet"
-    return "idle" if lease.unit in table.idle else "busy"
+    return "idle" if lease.unit in occupancy.idle else "busy"
 
 
 def describe(device: Device) -> str:

@@ -15,7 +15,7 @@ from flyted.plan.facts import Facts
 from flyted.plan.gpus import lease as gpu_lease
 from flyted.plan.gpus.facts import Asking, Device, GpuFacts, Inventory, Learned, Lease
 from flyted.plan.gpus.match import grantable
-from flyted.plan.gpus.place import Granted, Never, Table, Wait, Wanted, place
+from flyted.plan.gpus.place import Granted, Never, Occupancy, Wait, Wanted, place
 
 LOOK_S = 1.0
 """Seconds between looks while a start waits: nothing tells that a busy app is idle or memory has come back late.
@@ -41,7 +41,7 @@ class GpuPlan:
     ``evict``: an idle replica → the unit that gets its GPU. ``over``: the leases whose units have ended. ``ready``:
     the units that came up with their leases. ``failed`` and ``kill``: what becomes of units that got no GPU or lost
     theirs; ``settled``: those units that need nothing more. ``look``: whether the GPUs have to be looked at.
-    ``look_at``: when time alone may change the plan.
+    ``next_pass_at``: when time alone may change the plan.
     """
 
     grants: tuple[Grant, ...] = ()
@@ -55,7 +55,7 @@ class GpuPlan:
     kill: tuple[KillUnit, ...] = ()
     settled: frozenset[str] = frozenset()
     look: bool = False
-    look_at: float | None = None
+    next_pass_at: float | None = None
 
 
 @dataclass
@@ -92,7 +92,7 @@ def plan_gpus(facts: Facts, idle: Mapping[Replica, float], now: float) -> GpuPla
         kill=tuple(KillUnit(unit, f"has lost its GPU: {why}") for unit, why in gpu.lost.items()),
         settled=settled,
         look=bool(asking) and gpu.inventory is None and not gpu.error,
-        look_at=now + LOOK_S if line.waits else None,
+        next_pass_at=now + LOOK_S if line.waits else None,
     )
 
 
@@ -111,7 +111,7 @@ def _decide(asking: Asking, inventory: Inventory, gpu: GpuFacts, idle: Mapping[R
     replica = asking.replica
     known = gpu.learned.get(replica.app_id)
     wanted = Wanted(asking.unit, asking.ask, known.peak_bytes if known else 0)
-    decision = place(wanted, inventory, Table(gpu.leases, _evictable(replica, gpu, idle)))
+    decision = place(wanted, inventory, Occupancy(gpu.leases, _evictable(replica, gpu, idle)))
     if isinstance(decision, Granted) and line.claimed & {device.uuid for device in decision.devices}:
         suitable = frozenset(device.uuid for device in grantable(asking.ask, inventory))
         decision = Wait(f"needs {asking.ask}; others already wait for the same GPUs", claims=suitable)

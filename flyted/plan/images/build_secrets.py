@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.idl import secret_use
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[A-Z_][A-Z0-9_]*)\}|(?P<plain>[A-Z_][A-Z0-9_]*))")
 _LOGIN = re.compile(r"(?P<scheme>https?://)(?P<login>[^/\s]*)@")
@@ -32,7 +32,7 @@ def variable(name: str, where: str) -> str:
     """
     if _INDEX.fullmatch(name) is None and _STEERS.match(name):
         raise Unsupported(
-            f"{where}: {shown(name)} cannot hold a secret: it changes how the image is built",
+            f"{where}: {printable(name)} cannot hold a secret: it changes how the image is built",
             hint="use another variable in a URL, as https://user:$TOKEN@…, or use UV_INDEX_NAME_PASSWORD",
         )
     return name

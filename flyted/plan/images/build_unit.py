@@ -18,7 +18,7 @@ from typing import Any
 from flyted.build import words
 from flyted.contract.app import SecretUse, plain_text
 from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.plan.images.build_secrets import distinct
 from flyted.plan.images.recipe import Recipe, recipe_json
 from flyted.plan.sandbox import CLOSED_NETWORKS, STUB_RESOLVERS, address, little_of_run
@@ -146,7 +146,7 @@ def record_of(text: str) -> ImageRecord:
             built=tuple(_text(each) for each in data["built"]),
         )  # fmt: skip
     except (ValueError, TypeError, KeyError, InvalidInput) as error:
-        raise StoreCorrupt(f"an image's record is not readable: {shown(str(error))}") from error
+        raise StoreCorrupt(f"an image's record is not readable: {printable(str(error))}") from error
 
 
 def repeats(line: str, before: Iterable[str]) -> bool:
@@ -180,7 +180,7 @@ def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildF
         # the last line may be a build script's own: no character of it may move a terminal's cursor
         why = "".join(char if char.isprintable() else " " for char in said[-1][:1000])
         return BuildFailed(f"the image could not be built: {why}")
-    return BuildFailed(f"the image could not be built: {shown(result)}, exit status {exit_status}")
+    return BuildFailed(f"the image could not be built: {printable(result)}, exit status {exit_status}")
 
 
 def _checked(recipe_hash: str) -> str:

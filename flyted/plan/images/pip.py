@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator
 
 from flyted.contract.errors import InvalidInput, Unsupported
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.plan.images.build_secrets import spelled
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -56,10 +56,12 @@ def requirement(text: object, where: str, secrets: Collection[str] = ()) -> str:
     or a login in clear. The message shows the requirement without its login.
     """
     if not isinstance(text, str) or _CONTROL.search(text) or not text.strip() or len(text) > 4096:
-        raise InvalidInput(f"{where}: {shown(text)} is not a requirement", hint="use a package name, as 'fastapi'")
+        raise InvalidInput(f"{where}: {printable(text)} is not a requirement", hint="use a package name, as 'fastapi'")
     written, line = spelled(" ".join(text.split()), secrets, where)
     if line.startswith("-"):
-        raise Unsupported(f"{where}: {shown(line)} is an option, not a package", hint="use extra_args= for options")
+        raise Unsupported(
+            f"{where}: {printable(line)} is an option, not a package", hint="use extra_args= for options"
+        )
     if _ADDRESS.fullmatch(line):
         return written
     if (_ARCHIVE.fullmatch(line) and "@" not in line) or not _is_pep508(line):
@@ -76,7 +78,7 @@ def url(text: object, where: str, secrets: Collection[str] = ()) -> str:
         raise InvalidInput(f"{where}: the address of an index must be a string", hint="use https://…")
     written, plain = spelled(text, secrets, where)
     if _URL.fullmatch(plain) is None:
-        raise InvalidInput(f"{where}: {shown(plain)} is not an address", hint="use https://…")
+        raise InvalidInput(f"{where}: {printable(plain)} is not an address", hint="use https://…")
     return written
 
 
@@ -182,14 +184,14 @@ def _value(name: str, value: str, where: str) -> str:
 
 def _shown(text: str, where: str) -> str:
     """Return a text for a message: it may be anything, so also an address. Raises as :func:`spelled` does."""
-    return shown(spelled(text, (), where)[1])
+    return printable(spelled(text, (), where)[1])
 
 
 def _no_requirement(line: str, where: str) -> InvalidInput | Unsupported:
     local = line.startswith((".", "/", "~", "file:")) or "file:" in line or _ARCHIVE.fullmatch(line)
     if local:
         return Unsupported(
-            f"{where}: {shown(line)} is a local file, which the build does not have",
+            f"{where}: {printable(line)} is a local file, which the build does not have",
             hint="publish it to an index, or bundle the code with include=",
         )
-    return InvalidInput(f"{where}: {shown(line)} is not a requirement", hint="use PEP 508, as in 'fastapi>=0.115'")
+    return InvalidInput(f"{where}: {printable(line)} is not a requirement", hint="use PEP 508, as in 'fastapi>=0.115'")

@@ -13,7 +13,7 @@ from typing import Any
 
 from flyted.contract.app import MAX_ENV, MAX_TEXT, plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
-from flyted.contract.names import env_name, shown
+from flyted.contract.names import env_name, printable
 from flyted.plan.engines.base import Engine
 from flyted.plan.engines.registry import brings, needs_gpu
 from flyted.plan.images import known_layers, pip
@@ -120,18 +120,18 @@ def _base(image: object, version: object) -> tuple[str, str]:
     found = _BASE.fullmatch(image) if isinstance(image, str) else None
     if isinstance(image, str) and _WITHOUT_SDK.fullmatch(image):
         raise Unsupported(
-            f"base image {shown(image)} has no Flyte SDK in it: Image.from_uv_script(…) and install_flyte=False start "
-            "from it, and this machine builds neither",
+            f"base image {printable(image)} has no Flyte SDK in it: Image.from_uv_script(…) and install_flyte=False "
+            "start from it, and this machine builds neither",
             hint="list the script's dependencies: flyte.Image.from_debian_base().with_pip_packages(…)",
         )
     if found is None:
         raise Unsupported(
-            f"base image {shown(image)} is a container image; flyted builds only Python environments",
+            f"base image {printable(image)} is a container image; flyted builds only Python environments",
             hint='use image="auto" or flyte.Image.from_debian_base(), with install_flyte left on',
         )
     if version not in (None, "") and (not isinstance(version, str) or _PYTHON.fullmatch(version) is None):
         raise InvalidInput(
-            f"Python version {shown(version)} of the image is not valid", hint="use a tuple such as (3, 12)"
+            f"Python version {printable(version)} of the image is not valid", hint="use a tuple such as (3, 12)"
         )
     if version and version != found["python"]:
         raise InvalidInput(f"the image asks for Python {version}, but its base image has {found['python']}")
@@ -145,7 +145,7 @@ def _layer(layer: object, number: int) -> Layer:
         raise InvalidInput(f"layer {number} of the image must have exactly one kind")
     kind, body = next(iter(layer.items()))
     if not isinstance(body, Mapping):
-        raise InvalidInput(f"layer {number} of the image: {shown(kind)} must be a map")
+        raise InvalidInput(f"layer {number} of the image: {printable(kind)} must be a map")
     return f"layer {number} of the image", str(kind), body
 
 
@@ -185,7 +185,10 @@ def lacking(what: str, needs: Sequence[Need]) -> Unsupported:
 def _refuse_unsupported(layers: list[Layer]) -> None:
     supported = {"pipPackages", "requirements", "env"}
     problems = [
-        (f"{where} ({kind if kind in _REFUSED else shown(kind)})", *_REFUSED.get(kind, ("unknown", "update flyted")))
+        (
+            f"{where} ({kind if kind in _REFUSED else printable(kind)})",
+            *_REFUSED.get(kind, ("unknown", "update flyted")),
+        )
         for where, kind, _ in layers
         if kind not in supported
     ]
@@ -208,7 +211,7 @@ def _install(kind: str, body: Mapping[str, Any], where: str, files: Mapping[str,
     name = body.get("file")
     text = files.get(name) if isinstance(name, str) else None
     if not isinstance(text, str):
-        raise InvalidInput(f"{where}: the content of requirements file {shown(name)} was not sent")
+        raise InvalidInput(f"{where}: the content of requirements file {printable(name)} was not sent")
     label = f"{where} ({plain_text(str(name).rsplit('/', 1)[-1], 'a file name', limit=128)})"
     lines, more = pip.requirements_file(text, label, names)
     return Install(label, lines, given + more, secrets)
@@ -264,7 +267,7 @@ def _env_value(name: str, value: object) -> str:
     for found in _VARIABLE.finditer(text):
         if found["braced"] is not None and not _IDENTIFIER.fullmatch(found["braced"]):
             raise Unsupported(
-                f"variable '{name}' of the image: {shown(found[0])} is not supported", hint="use $NAME or ${NAME}"
+                f"variable '{name}' of the image: {printable(found[0])} is not supported", hint="use $NAME or ${NAME}"
             )
     return text
 
@@ -285,7 +288,9 @@ def _expanded(name: str, value: str, known: Mapping[str, str]) -> str:
 def _known(body: Mapping[str, Any], names: set[str], where: str) -> None:
     unknown = sorted(str(name) for name in body if name not in names)
     if unknown:
-        raise Unsupported(f"{where}: field {shown(unknown[0])} is not supported", hint="remove it, or update flyted")
+        raise Unsupported(
+            f"{where}: field {printable(unknown[0])} is not supported", hint="remove it, or update flyted"
+        )
 
 
 def _list(value: object, where: str) -> list[Any]:

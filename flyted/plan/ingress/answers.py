@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.contract.errors import HostFailure, InvalidInput
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.auth import GUARDED
 from flyted.plan.ingress.paths import FENCED, OPEN_PATHS
@@ -45,7 +45,7 @@ def parse_show_map(text: str) -> dict[str, str]:
         if len(words) == 3 and words[0].startswith("0x"):
             entries.setdefault(words[1], words[2])
         elif line.strip():
-            raise HostFailure(f"HAProxy's map cannot be read: {shown(line)}")
+            raise HostFailure(f"HAProxy's map cannot be read: {printable(line)}")
     return entries
 
 
@@ -65,7 +65,7 @@ def parse_show_stat(text: str) -> list[dict[str, str]]:
     """
     header, _, rows = text.strip().partition("\n")
     if not header.startswith("# pxname,svname,"):
-        raise HostFailure(f"HAProxy's counters cannot be read: {shown(header)}")
+        raise HostFailure(f"HAProxy's counters cannot be read: {printable(header)}")
     names = enumerate(header.removeprefix("# ").split(","))
     columns = [(name, number) for number, name in names if name in _COLUMNS]
     return [
@@ -102,7 +102,7 @@ def _number(row: dict[str, str], name: str, missing: int = 0) -> int:
     try:
         return int(row.get(name) or missing)
     except ValueError as error:
-        raise HostFailure(f"HAProxy's counter {name} is not a number: {shown(row[name])}") from error
+        raise HostFailure(f"HAProxy's counter {name} is not a number: {printable(row[name])}") from error
 
 
 def parse_show_info(text: str) -> dict[str, str]:

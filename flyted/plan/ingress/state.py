@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from flyted.contract.errors import InvalidInput
-from flyted.contract.names import shown
+from flyted.contract.names import printable
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.auth import GUARDED, TOKENS
 from flyted.plan.ingress.paths import FENCED, KEY, OPEN_PATHS, host_of
@@ -82,9 +82,9 @@ class Server:
         HAProxy does not report socket paths, so a server that was read back has the path ``""``.
         """
         if _SERVER.fullmatch(self.name) is None:
-            raise InvalidInput(f"server name {shown(self.name)} is not valid")
+            raise InvalidInput(f"server name {printable(self.name)} is not valid")
         if self.socket_path and _PATH.fullmatch(self.socket_path) is None:
-            raise InvalidInput(f"socket path {shown(self.socket_path)} is not valid")
+            raise InvalidInput(f"socket path {printable(self.socket_path)} is not valid")
         if not 1 <= self.maxconn <= MAX_MAXCONN:
             raise InvalidInput(f"server '{self.name}': maxconn must be 1 to {MAX_MAXCONN}")
 
@@ -105,7 +105,9 @@ class Unavailable:
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a reason or time that is not valid; :func:`unavailable` takes any text."""
         if not self.reason or len(self.reason) > _REASON_LENGTH or _CONTROL.search(self.reason):
-            raise InvalidInput(f"the reason {shown(self.reason)} is empty, too long or has a control character in it")
+            raise InvalidInput(
+                f"the reason {printable(self.reason)} is empty, too long or has a control character in it"
+            )
         if self.reason != " ".join(self.reason.split()):
             raise InvalidInput("a reason has single spaces only")
         if not 0 <= self.retry_after_s <= 86400:
@@ -147,10 +149,10 @@ class IngressState:
         ):
             wrong = next((w for w in words if not fits(w)), None)
             if wrong is not None:
-                raise InvalidInput(f"{what} {shown(wrong)} is not valid")
+                raise InvalidInput(f"{what} {printable(wrong)} is not valid")
         for name, limit in self.timeouts_ms.items():
             if not _is_server(name) or not 1 <= limit <= 86_400_000:
-                raise InvalidInput(f"server {shown(name)}: a time limit must be 1 ms to one day")
+                raise InvalidInput(f"server {printable(name)}: a time limit must be 1 ms to one day")
 
     def check(self) -> IngressState:
         """Return the state itself if it is complete; call this on a wanted state.
@@ -160,10 +162,10 @@ class IngressState:
         """
         for host, name in self.hosts.items():
             if name not in self.servers:
-                raise InvalidInput(f"host '{host}' leads to server {shown(name)}, which is not there")
+                raise InvalidInput(f"host '{host}' leads to server {printable(name)}, which is not there")
         for name in self.timeouts_ms:
             if name not in self.servers:
-                raise InvalidInput(f"a time limit is set for server {shown(name)}, which is not there")
+                raise InvalidInput(f"a time limit is set for server {printable(name)}, which is not there")
         for server in self.servers.values():
             if not server.socket_path:
                 raise InvalidInput(f"server '{server.name}' has no socket")
@@ -189,7 +191,7 @@ class Listen:
             try:
                 ipaddress.ip_address(address)
             except ValueError as error:
-                raise InvalidInput(f"listen address {shown(address)} is not an IP address") from error
+                raise InvalidInput(f"listen address {printable(address)} is not an IP address") from error
 
 
 @dataclass(frozen=True)
@@ -290,5 +292,5 @@ def word(value: str) -> str:
     that is empty or has a control character.
     """
     if not value or _CONTROL.search(value):
-        raise InvalidInput(f"{shown(value)} is empty or has a control character in it")
+        raise InvalidInput(f"{printable(value)} is empty or has a control character in it")
     return re.sub(r"([^A-Za-z0-9._:/\u0080-\U0010ffff-])", r"\\\1", value)

@@ -56,11 +56,11 @@ def test_one_that_sleeps_is_left_alone_and_costs_no_timer() -> None:
     """But how long it has been idle stays known: another app may want its GPU. Awake again, it is watched again."""
     seen = facts(app("a", **VLLM), units=units(ASLEEP), traffic={"a-r1-0": quiet(100)})
     first = reconcile(seen, {}, DOMAIN, 1000.0)
-    assert (first.actions, first.look_at, set(first.clocks)) == ((), None, {"a-r1-0"})
+    assert (first.actions, first.next_pass_at, set(first.clocks)) == ((), None, {"a-r1-0"})
     later = reconcile(seen, first.clocks, DOMAIN, 9000.0)
     assert (later.actions, later.clocks["a-r1-0"].since) == ((), first.clocks["a-r1-0"].since)
     woken = facts(app("a", **VLLM), units=units("awake again, after sleep 1"), traffic={"a-r1-0": quiet(1, started=2)})
-    assert reconcile(woken, later.clocks, DOMAIN, 9001.0).look_at is not None
+    assert reconcile(woken, later.clocks, DOMAIN, 9001.0).next_pass_at is not None
 
 
 def test_one_that_sleeps_is_shown_as_sleeping() -> None:
