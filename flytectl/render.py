@@ -1,7 +1,7 @@
 """Renders answers as text for people or JSON for programs. The only file with colours, columns and escaping.
 
-All text from an app or the daemon passes :func:`safe` before it is written to a terminal, so that the terminal shows
-an escape sequence in an app's output or description, and does not execute it.
+All text from an app or the daemon passes through :func:`safe` before it is written to a terminal: an escape sequence
+in an app's output or description is shown, not executed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flyted.contract.answers.machine import Check
     from flyted.contract.answers.secrets import SecretStatus
 
-_ALLOWED = frozenset("\u00a0\u200d\u202f\u3000")  # spaces, and the joiner inside emoji: not printable to Python
+_ALLOWED = frozenset("\u00a0\u200d\u202f\u3000")  # spaces and the joiner inside emoji, which str.isprintable() rejects
 _STATE_COLOUR = {"running": "32", "sleeping": "36", "failed": "31", "stopped": "2", "unknown": "33"}
 _MARK = {True: ("ok", "32"), False: ("FAIL", "31"), None: ("warn", "33")}
 
@@ -37,17 +37,17 @@ def _escaped(char: str) -> str:
 
 
 def safe_lines(text: object) -> str:
-    """Return untrusted text of several lines made safe as by :func:`safe`, but with its line ends and tabs."""
+    """Return untrusted text of several lines, escaped as by :func:`safe`, with line ends and tabs kept."""
     return "\n".join("\t".join(safe(cell) for cell in line.split("\t")) for line in str(text).split("\n"))
 
 
-def painted(text: str, code: str, colour: bool) -> str:  # noqa: FBT001  `colour` is a fact of the stream, not a mode
-    """Return ``text`` in the colour of ``code`` (SGR) if ``colour``, whether the stream shows colour, is true."""
+def painted(text: str, code: str, colour: bool) -> str:  # noqa: FBT001  `colour` describes the stream and is no mode
+    """Return ``text`` in the colour ``code`` (an SGR parameter), or unchanged if the stream shows no ``colour``."""
     return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return aligned columns, two spaces apart, without trailing blanks. No cell breaks its line."""
+    """Return rows as aligned columns, two spaces apart, without trailing blanks. Cells are escaped."""
     cells = [list(header), *([safe(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
@@ -55,11 +55,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def to_json(value: object, *, lines: bool = False) -> str:
-    """Return the JSON of answers, and of maps and lists of them. ``lines``: on one line.
+    """Return JSON for answers, and for dicts and lists of them. ``lines``: on one line.
 
-    It is ASCII, so that no text in it can control a terminal.
+    The JSON is ASCII, so that no text in it can control a terminal.
     """
-    import json  # noqa: PLC0415  costs more than all of this file, and most calls do not need it
+    import json  # noqa: PLC0415  takes longer to import than this whole file, and most commands do not need it
 
     return json.dumps(for_json(value), indent=None if lines else 2).replace(
         "\x7f", "\\u007f"
@@ -67,13 +67,13 @@ def to_json(value: object, *, lines: bool = False) -> str:
 
 
 def plain(answer: Answer) -> dict[str, Any]:
-    """Return an answer as it is in JSON, for a map that has more in it."""
+    """Return the JSON form of an answer, as a dict to which more can be added."""
     found: dict[str, Any] = for_json(answer)
     return found
 
 
 def state(word: object, colour: bool) -> str:  # noqa: FBT001
-    """Return an app's state, in its colour."""
+    """Return an app's state in the colour of that state."""
     text = safe(word)
     return painted(text, _STATE_COLOUR.get(text, ""), colour)
 
@@ -111,12 +111,12 @@ def _coloured_column(text: str, column: int, rows: Sequence[Sequence[str]]) -> s
 
 
 def _scope(project: str, domain: str) -> str:
-    """Return ``project/domain`` of an app or secret; "" for the default scope of each."""
+    """Return the ``project/domain`` of an app or secret, or "" if it is in the default scope."""
     return "" if (project, domain) in (("default", "development"), ("", "")) else f"{project or '*'}/{domain}"
 
 
 def app_details(app: AppStatus, colour: bool) -> str:  # noqa: FBT001
-    """Return the text of ``flytectl app get NAME``: a line per fact about the app, without empty ones."""
+    """Return the text of ``flytectl app get NAME``: one line for each fact that is known about the app."""
     head = f"{safe(app.name)}: {state(app.state, colour)}"
     if app.reason:
         head += f" ({safe(app.reason)})"
@@ -158,9 +158,9 @@ def _facts(app: AppStatus) -> list[tuple[str, str]]:
 
 
 def _revision(app: AppStatus) -> str:
-    """Return which revision serves, since when, and who deployed it.
+    """Return the number of the serving revision, since when it serves, and who deployed it.
 
-    A deploy that failed or changed nothing does not change that time.
+    A deploy that failed or changed nothing leaves that time as it is.
     """
     if not app.revision:
         return "none has come up yet"
@@ -196,7 +196,7 @@ def _limits(app: AppStatus) -> str:
 
 
 def _open(paths: Sequence[str] | None) -> str:
-    """Return the paths that the ingress lets through, for an app that checks a key itself."""
+    """Return the paths that the ingress forwards to an app that checks a key itself."""
     return "" if paths is None else f"{', '.join(paths) or 'no path'}, and nothing else"
 
 
@@ -206,7 +206,7 @@ def _port(app: AppStatus) -> str:
 
 
 def _gpu(gpu: GpuUse) -> str:
-    """Return the GPUs that an app asks for, those that it holds, and its peak of memory so far."""
+    """Return the GPUs that an app requests, the GPUs that it holds, and its peak memory use so far."""
     asked = " ".join(filter(None, (gpu.name or "GPU", gpu.partition)))
     held = ", ".join(f"{device.name} {device.uuid}, since {told(device.since)}" for device in gpu.devices)
     peak = f"; needs {human_bytes(gpu.peak_bytes)}" if gpu.peak_bytes else ""
@@ -271,15 +271,15 @@ def secret_details(secret: SecretStatus) -> str:
 
 
 def log_line(line: LogLine) -> str:
-    """Return a line of an app's log: local time and text, after the source if that is systemd or flyted."""
+    """Return a line of an app's log: local time, the source if it is systemd or flyted, and the text."""
     text = f"{line.source}: " if line.source in ("systemd", "flyted") else ""
     return f"{local(line.time / 1e6)} {text}{safe_lines(line.text)}"
 
 
 def check_lines(check: Check, width: int, colour: bool) -> str:  # noqa: FBT001
-    """Return the result of one check of ``flytectl doctor``, with the hint unless it is ok.
+    """Return the result of one check of ``flytectl doctor``, and its hint if the check did not pass.
 
-    ``width``: that of the longest name of a check.
+    ``width``: the length of the longest name of a check.
     """
     word, code = _MARK[check.ok]
     mark = painted(word.ljust(4), code, colour)
@@ -290,7 +290,7 @@ def check_lines(check: Check, width: int, colour: bool) -> str:  # noqa: FBT001
 
 
 def error_text(message: str, hint: str) -> str:
-    """Return the text of an error: what failed and why, then what to type next."""
+    """Return the text of an error: what failed and why, then the hint, which says what to type next."""
     lines = [f"flytectl: {safe_lines(message)}"]
     if hint:
         first, *more = hint.split("\n")
