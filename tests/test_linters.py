@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PYTHON = [p for p in ("flyted", "flytectl", "tests", "benchmarks", "packaging") if any((ROOT / p).rglob("*.py"))]
+LONGEST_FILE, MEDIAN_FUNCTION = 350, 6
+"""Lines; of a function those without its docstring."""
 SHELL = ("#!/bin/sh", "#!/bin/bash", "#!/usr/bin/env bash", "#!/usr/bin/bash")
 
 
@@ -58,6 +62,41 @@ def is_shell(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.readline(64).decode("utf-8", "replace").startswith(SHELL)
+
+
+def python_files() -> list[Path]:
+    return [p for p in tracked() if p.suffix == ".py" and p.relative_to(ROOT).parts[0] in PYTHON]
+
+
+def function_lines(text: str) -> list[int]:
+    """The lines of each function of a file, nested ones included, without its docstring."""
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [lines_of(f) - (lines_of(f.body[0]) if ast.get_docstring(f) else 0) for f in functions]
+
+
+def lines_of(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_no_file_is_long() -> None:
+    """A file is about one thing: what is longer is split by subject, and not squeezed."""
+    files = python_files()
+    assert len(files) > 500, "this check looks at nothing"
+    lines = {str(p.relative_to(ROOT)): p.read_bytes().count(b"\n") for p in files}
+    assert {name: count for name, count in lines.items() if count > LONGEST_FILE} == {}
+
+
+def test_functions_are_short() -> None:
+    """Half of all functions are read at a glance."""
+    files = [p for p in python_files() if p.relative_to(ROOT).parts[0] in {"flyted", "flytectl"}]
+    lengths = [length for path in files for length in function_lines(path.read_text())]
+    assert statistics.median(lengths) <= MEDIAN_FUNCTION
+
+
+def test_a_function_is_measured_without_its_docstring() -> None:
+    """The measure itself."""
+    assert function_lines('def f():\n    """One.\n\n    Two.\n    """\n    return 1\n') == [2]
+    assert function_lines("def f():\n    def g():\n        pass\n    return g\n") == [4, 2]
 
 
 def test_ruff() -> None:
