@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+
 from flyted.contract.names import Replica
 from tests.daemon.life import Life, service, up
 from tests.daemon.rest import rest
@@ -71,4 +74,17 @@ def test_nothing_is_done_to_an_app_while_somebody_starts_it(life: Life) -> None:
     asked = life.call("start", "g")
     life.run(60)
     assert asked.end
+    rest(life)
+
+
+def test_a_daemon_that_ends_as_a_gpu_is_lost_leaves_no_work_behind(life: Life) -> None:
+    """The look at the GPUs is not begun any more, and Python has nothing to warn of."""
+    up(life, "g", gpu_count=1)
+    life.world.gpus.lose("GPU-1", heard=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        life.end(killed=False)
+        gc.collect()
+    assert [str(each.message) for each in caught] == []
+    life.start()
     rest(life)

@@ -179,7 +179,7 @@ class GpuLeases:
         began = self._loading.pop(unit, None)
         if lease is not None and began is not None:
             self._table.learn_load(lease.app_id, _now() - began)
-            self._beside(self._inventory.measure(unit))
+            self._beside(lambda: self._inventory.measure(unit))
 
     def _watch(self) -> None:
         """Listen for errors of GPUs while a unit holds a lease, and only then."""
@@ -193,7 +193,7 @@ class GpuLeases:
         if number:
             log.warning("%s reports XID %d%s", uuid, number, " (fatal)" if number in gpu_lease.DEADLY else "")
         if number in gpu_lease.DEADLY or not number:  # others are the program's own fault
-            self._beside(self._after_xid(uuid, number))
+            self._beside(lambda: self._after_xid(uuid, number))
 
     async def _after_xid(self, uuid: str, number: int) -> None:
         inventory = await self._inventory.look()
@@ -202,10 +202,10 @@ class GpuLeases:
             self._lost |= lost
             self._changed()
 
-    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+    def _beside(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async def run() -> None:
             try:
-                await work
+                await work()
             except FlytedError as error:
                 log.error("%s", error.message)  # noqa: TRY400
 
