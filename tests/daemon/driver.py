@@ -22,7 +22,7 @@ from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.look import Look
-from flyted.daemon.loop import Loop
+from flyted.daemon.loop import Loop, Pass
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.secrets.handover import Handover
 from flyted.daemon.upkeep import Upkeep
@@ -46,7 +46,7 @@ GPU_WAIT_S = 30
 class Daemon:
     """One process of flyted, wired as in ``daemon/__main__.py``."""
 
-    def __init__(self, world: World, haproxy: WorldIngress) -> None:
+    def __init__(self, world: World, haproxy: WorldIngress, start_s: int = 60) -> None:
         folder, nothing = world.folder, cast("Any", None)
         self.store = store = Store(folder / "flyted.db")
         store.database._db.execute("PRAGMA synchronous = OFF")
@@ -54,7 +54,7 @@ class Daemon:
         tokens = Tokens(store.database)
         self.systemd, self.ingress, self.gpu = Systemd(world), Ingress(world, haproxy), GpuHelper(world)
         self.machine = machine = Effects(self.systemd, self.ingress, Journal(world), self.gpu, time.time)
-        config = Config(DOMAIN, Listen(), (), 60, GPU_WAIT_S, layout=Layout(run=str(folder)))
+        config = Config(DOMAIN, Listen(), (), start_s, GPU_WAIT_S, layout=Layout(run=str(folder)))
         refused: dict[str, str] = {}
         look, explain = Look(machine, store, config), Explain(machine.journal, store, 60, refused)
         poked = asyncio.Event()
@@ -83,6 +83,7 @@ class Daemon:
     def begin(self) -> None:
         """Do what a start does, and run the parts."""
         self.systemd.world.heard = self.loop.unit_changed
+        self.loop._listeners.append(self._decided)
         self.leases.resume()
         self.execute.sweep_starts()
         self.unused.soon()
@@ -90,6 +91,11 @@ class Daemon:
         self.task(self.loop.run())
         self.task(self.loop.settle_at_start())
         self.systemd.world.answers(self.credential)
+
+    def _decided(self, done: Pass) -> None:
+        """A pass has decided, and nothing is done yet."""
+        for action in done.plan.actions:
+            self.systemd.world.at(type(action).__name__, getattr(action, "replica", None))
 
     def task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something that ends with the process."""

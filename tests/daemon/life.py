@@ -13,16 +13,18 @@ import pytest
 from flyted.contract.answers.events import Event
 from flyted.contract.app import to_dict
 from flyted.contract.errors import FlytedError
-from flyted.contract.names import AppKey, Replica
+from flyted.contract.names import Replica
 from flyted.daemon.api.actor import Actor
 from flyted.daemon.api.verbs import Call
 from tests.daemon.driver import Daemon
 from tests.daemon.event_loop import EventLoop
+from tests.daemon.oracle import Oracle
 from tests.daemon.world import World
 from tests.daemon.world_ingress import WorldIngress
 from tests.daemon.world_pairs import Request
 from tests.values import spec
 
+SLOW = 4.0, 1.0, 0.5, 1.0
 BASE = "ghcr.io/flyteorg/flyte:py3.12-v2.1.0"
 
 
@@ -33,6 +35,8 @@ class Asked:
     verb: str
     app: str
     number: int
+    began: float
+    ended: float = float("inf")
     end: str = ""
     task: asyncio.Task[None] | None = None
     says: list[str] = field(default_factory=list)
@@ -51,14 +55,15 @@ class Life:
         (folder / "env/bin/python").touch()
         self.world = World(self.loop, folder)
         self.haproxy = WorldIngress(self.world)
-        self.world.excused = self._excused
-        self.world.sleeps = self._sleeps
         self.asked: list[Asked] = []
         self.requests: list[Request] = []
         self.daemon: Daemon | None = None
         self.full = False
         self.disk_was_full = False
         self.troubled_at = float("-inf")
+        self.began: list[float] = []  # when flyted started
+        self.upgrades = 0
+        self.oracle = Oracle(self)
         self.start()
 
     @property
@@ -67,11 +72,21 @@ class Life:
         assert self.daemon is not None
         return self.daemon
 
+    @property
+    def outdated(self) -> set[Replica]:
+        """The replicas whose units are to be made anew."""
+        return self.daemon.execute.outdated if self.daemon is not None else set()
+
     # time
 
     def run(self, seconds: float) -> None:
         """Let so much time go by."""
         self.loop.run_until_complete(asyncio.sleep(seconds))
+
+    def until(self, moment: str, limit_s: float) -> str:
+        """Let time go by until the daemon comes to a moment, or to the limit; return the app that it is about."""
+        replica = self.loop.run_until_complete(self.world.until(moment, limit_s))
+        return replica.app_id if replica else ""
 
     def steps(self, count: int) -> None:
         """Let each task that can go on do so, so many times; no time goes by."""
@@ -98,7 +113,8 @@ class Life:
             return
 
         async def begin() -> None:
-            self.daemon = Daemon(self.world, self.haproxy)
+            self.began.append(self.world.now)
+            self.daemon = Daemon(self.world, self.haproxy, start_s=60 + self.upgrades)
             self.daemon.begin()
             self._fill()
 
@@ -107,7 +123,6 @@ class Life:
     def end(self, *, killed: bool) -> None:
         """flyted ends: by SIGTERM, or SIGKILL."""
         if self.daemon is not None:
-            self.troubled_at = self.world.now
             self.loop.run_until_complete(self.daemon.end(killed=killed))
             self.daemon = None
 
@@ -126,7 +141,7 @@ class Life:
 
     def call(self, verb: str, app: str, **more: Any) -> Asked:
         """Call a verb on an app."""
-        asked = Asked(verb, app, len(self.asked))
+        asked = Asked(verb, app, len(self.asked), self.world.now)
         self.asked.append(asked)
 
         async def said(event: Event) -> None:
@@ -139,9 +154,10 @@ class Life:
             try:
                 await handler(Call(Actor(0, 1), args, b"", None, said))
                 asked.end = "done"
-                self._verify(asked)
+                self.oracle.verify(asked)
             except FlytedError as error:
                 asked.end = f"{type(error).__name__}: {error.message}"
+                self.oracle.refused(asked)
             except asyncio.CancelledError:
                 asked.end = "left"
                 raise
@@ -149,6 +165,8 @@ class Life:
                 asked.end = f"fault: {error!r}"
                 if self.daemon is not None and not self.daemon.systemd.dead:
                     self.world.fault(f"{verb} of {app} ended with {error!r}")
+            finally:
+                asked.ended = self.world.now
 
         async def begin() -> None:
             asked.task = self.running.task(work())
@@ -171,26 +189,6 @@ class Life:
         if asked.task is not None and not asked.task.done() and asked.verb in ("stop", "delete"):
             asked.task.cancel()
 
-    def _alone(self, asked: Asked) -> bool:
-        """Whether no other verb on that app was called since, or still runs."""
-        return not any(
-            each is not asked and each.app == asked.app and (each.number > asked.number or not each.end)
-            for each in self.asked
-        )  # fmt: skip
-
-    def _verify(self, asked: Asked) -> None:
-        """What a verb has brought about when it returns."""
-        found = self.running.store.find(AppKey("default", "development", asked.app))
-        units = [replica.server for replica in self.world.pairs if replica.app_id == asked.app]
-        if not self._alone(asked):
-            return
-        if asked.verb in ("stop", "delete") and units:
-            self.world.fault(f"{asked.verb} of {asked.app} is done, and {units} are there")
-        if asked.verb == "delete" and found is not None:
-            self.world.fault(f"{asked.app} is deleted, and known")
-        if asked.verb in ("serve", "start") and (found is None or found.serving is None or found.wanted != "started"):
-            self.world.fault(f"{asked.verb} of {asked.app} is done, and it does not serve")
-
     # requests
 
     def request(self, app: str, takes_s: float = 0.1) -> Request:
@@ -199,32 +197,6 @@ class Life:
         self.requests.append(request)
         self.haproxy.arrive(request)
         return request
-
-    def _excused(self, replica: Replica) -> bool:
-        """Whether the user, or a trouble of the machine, is why a request to a replica is lost."""
-        recent = self.world.now - 40
-        if self.troubled_at > recent or self.world.gpus.lost_at > recent or not self.world.bus:
-            return True
-        if self.daemon is not None and replica in self.daemon.execute.outdated:
-            return True
-        if self.daemon is not None and self.haproxy.hangs:  # a stop does not wait for HAProxy for ever
-            stored = next((app for app in self.daemon.store.apps() if app.key.id == replica.app_id), None)
-            if stored is None or stored.wanted == "stopped":
-                return True
-        return any(each.app == replica.app_id and each.verb == "sleep" for each in self.asked if not each.end) or (
-            self.world.slept_by_hand.get(replica.app_id, -1e9) > recent
-        )
-
-    def _sleeps(self, replica: Replica) -> None:
-        """The daemon stops the service of a pair that goes on listening."""
-        if any(each.app == replica.app_id and each.verb == "sleep" for each in self.asked if not each.end):
-            self.world.slept_by_hand[replica.app_id] = self.world.now
-            return
-        if replica in self.running.loop.candidates:
-            return
-        busy = [r for r, where in self.haproxy.under_way.items() if where == replica and r in self.haproxy.seen]
-        if busy:
-            self.world.fault(f"{replica.server} is put to sleep with {len(busy)} requests that were seen")
 
     # troubles
 
@@ -238,12 +210,14 @@ class Life:
                 self.fill_disk(full=begins)
             case "HAProxy" if self.haproxy.up == begins:
                 (self.haproxy.end if begins else self.haproxy.begin)()
-            case "admin":
+                self.haproxy.troubled_at = self.world.now
+            case "admin" if self.haproxy.hangs != begins:
                 self.haproxy.hangs = begins
+                self.haproxy.troubled_at = self.world.now
             case "GPU":
                 self.world.gpus.lose("GPU-1", heard=True) if begins else self.world.gpus.restore()
             case "slow":
-                self.world.job_s, self.world.haproxy_s = (2.0, 1.5) if begins else (0.01, 0.01)
+                self.world.pace(*(SLOW if begins else ()))
             case "dying":
                 (self.world.dying.add if begins else self.world.dying.discard)(app)
 
@@ -252,7 +226,7 @@ class Life:
     def heal(self) -> None:
         """Everything that was away is back, and flyted runs."""
         self.world.dying.clear()
-        self.world.job_s = self.world.haproxy_s = 0.01
+        self.world.pace()
         self.world.gpus.restore()
         if not self.world.bus:
             self.world.connect(bus=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flyted.contract.names import Replica, host_of
+from flyted.contract.status import AppState
+from flyted.plan.states import state_of
 from tests.daemon.life import Life
 from tests.values import DOMAIN
 
@@ -25,6 +27,7 @@ def rest(life: Life) -> None:
             life.run(45)
             if request.end != "answered":
                 faults.append(f"a request to {app.key.id} at rest: {request.end or 'waits'}")
+    faults += _wrong_states(life)
     life.run(100)
     before = life.running.systemd.looks
     life.run(10_000)
@@ -58,6 +61,14 @@ def _wrong_units(life: Life) -> Iterator[str]:
         pending = [each.number for each in app.revisions if each.status == "pending"]
         if pending and not life.disk_was_full:  # it says so itself then: until flyted starts again
             yield f"revisions {pending} of {app.key} are pending"
+
+
+def _wrong_states(life: Life) -> Iterator[str]:
+    facts = life.loop.run_until_complete(life.running.loop.facts())
+    for app in facts.apps:
+        state, why = state_of(app, facts)
+        if app.wanted == "started" and app.serving is not None and state not in (AppState.RUNNING, AppState.SLEEPING):
+            yield f"{app.key.id} has answered a request, and is shown as {state}: {why}"
 
 
 def _wrong_ingress(life: Life) -> Iterator[str]:

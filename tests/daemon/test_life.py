@@ -185,3 +185,15 @@ def test_a_stop_waits_for_a_request_that_waits_for_a_start(life: Life) -> None:
     life.run(5)
     assert (request.end, stop.end) == ("answered", "done")
     rest(life)
+
+
+@pytest.mark.parametrize("verb", ["sleep", "start", "serve"])
+def test_a_verb_that_comes_between_a_decision_and_its_action_goes_first(life: Life, verb: str) -> None:
+    """A pass has found the app idle, and HAProxy takes its time: the pass leaves the app to the verb."""
+    up(life)
+    life.world.pace(job_s=4.0, haproxy_s=1.0)
+    assert life.until("Sleep", 60) == "a"
+    asked = life.serve("a") if verb == "serve" else life.call(verb, "a")
+    life.run(60)
+    assert asked.end == "done"
+    rest(life)

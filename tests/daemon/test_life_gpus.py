@@ -77,6 +77,20 @@ def test_nothing_is_done_to_an_app_while_somebody_starts_it(life: Life) -> None:
     rest(life)
 
 
+def test_a_request_that_comes_just_before_an_eviction_is_not_cut(life: Life) -> None:
+    """A pass gives the GPU of an idle app to another one, and a look at the GPUs takes a second."""
+    first = up(life, "g", gpu_count=1, scaledown_after_s=300.0)
+    life.world.pace(gpus_s=1.0)
+    asked = life.serve("h", gpu_count=1)
+    assert life.until("Evict", 20) == "g"
+    request = life.request("g", 10.0)
+    life.run(9)
+    assert (asked.end, service(life, first)) == ("", "active")
+    life.run(40)
+    assert (request.end, asked.end) == ("answered", "done")
+    rest(life)
+
+
 def test_a_daemon_that_ends_as_a_gpu_is_lost_leaves_no_work_behind(life: Life) -> None:
     """The look at the GPUs is not begun any more, and Python has nothing to warn of."""
     up(life, "g", gpu_count=1)

@@ -14,6 +14,7 @@ from flyted.contract.names import Replica
 from flyted.plan.facts import UnitFact
 from flyted.plan.ingress.ports import INGRESS_UNIT, listeners
 from flyted.plan.ingress.state import Listen
+from tests.daemon.world_pairs import Pair
 from tests.daemon.world_units import WorldUnits
 
 
@@ -25,15 +26,30 @@ class World(WorldUnits):
         self.images = folder / "images"
         self.ingress_unit = "active"
         self.working: dict[Replica, list[str]] = {}
-        self.sleeps: Callable[[Replica], None] = lambda _replica: None
+        self.sleeps: Callable[[Pair], None] = lambda _pair: None
         self.restart_ingress: Callable[[], None] = lambda: None
         self.begin_ingress: Callable[[], None] = lambda: None
         self.stop_ingress: Callable[[str], None] = lambda _unit: None
         self.listening = listeners(Listen())
         self.built: list[str] = []
         self.bus, self.haproxy_s, self.build_s = True, 0.01, 5.0
-        self.slept_by_hand: dict[str, float] = {}
+        self._awaited: tuple[str, asyncio.Future[Replica | None]] | None = None
         self._jobs: set[asyncio.Future[Any]] = set()
+
+    def pace(self, job_s: float = 0.01, haproxy_s: float = 0.01, start_s: float = 0.5, gpus_s: float = 0.02) -> None:
+        """Say how long systemd, HAProxy, the start of an app and a look at the GPUs take from now on."""
+        self.job_s, self.haproxy_s, self.start_s, self.gpus.answer_s = job_s, haproxy_s, start_s, gpus_s
+
+    def at(self, moment: str, replica: Replica | None = None) -> None:
+        """The daemon has come to a moment that a test may wait for."""
+        if self._awaited is not None and self._awaited[0] == moment and not self._awaited[1].done():
+            self._awaited[1].set_result(replica)
+
+    async def until(self, moment: str, limit_s: float) -> Replica | None:
+        """Wait until the daemon comes to a moment, but not for ever; return whom it is about."""
+        self._awaited = moment, self.loop.create_future()
+        await asyncio.wait([self._awaited[1]], timeout=limit_s)
+        return self._awaited[1].result() if self._awaited[1].done() else None
 
     def units(self, patterns: tuple[str, ...]) -> list[UnitFact]:
         """The units that systemd knows."""

@@ -113,6 +113,7 @@ class Systemd(Door):
         replica = replica_of(socket)
         assert replica is not None
         with self.world.alone(replica, "start_pair"):
+            self.world.at("start_pair", replica)
             await self._takes_a_job()
             self.world.make(replica, its)
             await self._takes_a_job()
@@ -125,7 +126,9 @@ class Systemd(Door):
         if pair is None:
             raise HostFailure(f"Unit {name} not found.")
         with self.world.alone(pair.replica, "start"):
-            return await self.world.answered(self.world.start(pair))
+            job = self.world.start(pair)
+            self.world.at("start", pair.replica)
+            return await self.world.answered(job)
 
     async def stop(self, name: str) -> str:
         """As host.units."""
@@ -138,12 +141,15 @@ class Systemd(Door):
             return "done"
         with self.world.alone(pair.replica, "stop"):
             if name == pair.replica.socket:
+                self.world.at("stop of a socket", pair.replica)
                 await self._takes_a_job()
                 self.world.stop_socket(pair)
                 return "done"
             if pair.socket == "active" and pair.service == "active":
-                self.world.sleeps(pair.replica)
-            return await self.world.answered(self.world.stop(pair))
+                self.world.sleeps(pair)
+            job = self.world.stop(pair)
+            self.world.at("stop", pair.replica)
+            return await self.world.answered(job)
 
     async def run_transient(
         self, name: str, wanted: Mapping[str, Any], /, timeout_s: float | None = None, *, clean: Sequence[str] = ()
@@ -214,6 +220,7 @@ class Ingress(Door):
         if state == self._done:
             return Applied()
         self.write(state, listen)
+        self.world.at("apply")
         await self._asked()
         self._rules = self.haproxy.rules
         if self._rules != structure(listen):
@@ -226,6 +233,7 @@ class Ingress(Door):
 
     async def stats(self, servers: Collection[str]) -> dict[str, Traffic]:
         """As host.ingress."""
+        self.world.at("stats")
         await self._asked()
         if self.haproxy.process != self._process:
             self._process = self.haproxy.process
@@ -257,6 +265,7 @@ class Journal:
 
     async def read(self, _units: Sequence[str], /, **_options: Any) -> list[Entry]:
         """As host.journal."""
+        self.world.at("journal")
         await asyncio.sleep(self.world.job_s)
         return []
 
@@ -274,6 +283,7 @@ class GpuHelper:
 
     async def inventory(self) -> Inventory:
         """As host.gpu."""
+        self.world.at("GPUs")
         await asyncio.sleep(self.world.gpus.answer_s)
         return self.world.gpus.inventory()
 

@@ -30,7 +30,6 @@ class Counters:
     answered: int = 0
     last_start: float | None = None
     longest: float = 0.0
-    last_end: float = float("-inf")
 
 
 class WorldIngress:
@@ -49,6 +48,8 @@ class WorldIngress:
         self.routed_until: dict[str, float] = {}
         self.rules = self.files_rules = structure(Listen())
         self.restarts = 0
+        self.routed_since: dict[str, float] = {}
+        self.troubled_at = float("-inf")
         world.finished = self._finished
         world.restart_ingress, world.begin_ingress, world.stop_ingress = self.restart, self.begin, self.stop
         world.unrouted_s = self.unrouted_s
@@ -78,7 +79,8 @@ class WorldIngress:
         if pair is None or pair.socket != "active":
             request.end = REFUSED
             known = replica_of_server(server)
-            if known not in self.world.gone and not self.world.excused(known):
+            gone = self.world.gone.get(known, float("-inf")) > self.routed_since.get(server, float("-inf"))
+            if not gone and not self.world.excused(known) and not self.world.refuses(known):
                 self.world.fault(f"a request to {server} finds no socket")
             return
         counters = self.counters.setdefault(server, Counters())
@@ -98,7 +100,6 @@ class WorldIngress:
         counters = self.counters.get(replica.server)
         if counters is not None:
             counters.in_flight -= 1
-            counters.last_end = self.world.now
             if request.end == "answered":
                 counters.answered += 1
                 counters.longest = max(counters.longest, self.world.now - request.came)
@@ -118,6 +119,7 @@ class WorldIngress:
         self.state = state
         for server in before - self._routed():
             self.routed_until[server] = self.world.now
+        self.routed_since |= dict.fromkeys(self._routed() - before, self.world.now)
         for server in list(self.counters):
             if server not in state.servers and not self.counters[server].in_flight:
                 del self.counters[server]
@@ -135,7 +137,7 @@ class WorldIngress:
         return {
             server: Traffic(
                 each.in_flight, 0, each.started, each.answered,
-                None if each.last_start is None else float(floor(now - each.last_start)),
+                None if each.last_start is None else float(floor(now) - floor(each.last_start)),
                 each.longest, str(self.process), now - self.began,
             )
             for server, each in self.counters.items()
@@ -149,6 +151,7 @@ class WorldIngress:
             pair.queue = [request for request in pair.queue if not request.end]
             for request in [each for each in pair.held if each.end]:
                 pair.held.remove(request)
+                pair.last_end = self.world.now
             self.world.unheld(pair)
         self.under_way.clear()
         self.seen.clear()

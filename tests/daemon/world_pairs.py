@@ -20,7 +20,10 @@ class Request:
 
 @dataclass(eq=False)
 class Pair:
-    """The two units of a replica; ``run`` numbers the runs of its program, so that an old timer finds out."""
+    """The two units of a replica; ``run`` numbers the runs of its program, so that an old timer finds out.
+
+    ``up_at``: when it came up; ``last_end``: when a request to it ended, whatever way.
+    """
 
     replica: Replica
     restarts: bool
@@ -37,3 +40,5 @@ class Pair:
     devices: tuple[str, ...] = ()
     opened: tuple[str, ...] = ()
     failed_at: float = float("-inf")
+    up_at: float = float("-inf")
+    last_end: float = float("-inf")

@@ -32,12 +32,16 @@ class WorldUnits:
         self.job_s = 0.01
         self.start_s = 0.5
         self.dying: set[str] = set()
+        self.line: list[tuple[Pair, int]] = []  # the starts that wait for a GPU, in the order in which they asked
+        self.waited_at = float("-inf")  # when a start last waited for one
         self.faults: list[str] = []
-        self.gone: dict[Replica, str] = {}  # pairs that ended by themselves, or that the machine lost
+        self.gone: dict[Replica, float] = {}  # when pairs ended by themselves
         self.heard: Callable[[str], None] = lambda _unit: None
         self.credential: Callable[[str, str], Awaitable[bytes]] | None = None
         self.excused: Callable[[Replica], bool] = lambda _replica: False
         self.finished: Callable[[Replica, Request], None] = lambda _replica, _request: None
+        self.refuses: Callable[[Replica], bool] = lambda _replica: False
+        self.made: Callable[[Replica], None] = lambda _replica: None
         self.unrouted_s: Callable[[Replica], float] = lambda _replica: 0.0
         self.own: set[asyncio.Task[None]] = set()
         self._up = asyncio.Event()
@@ -71,6 +75,7 @@ class WorldUnits:
             self._drop(before, "its pair was made anew")
         gpu_asked = any(name == "gpu" for name, _path in service["LoadCredential"])
         self.pairs[replica] = Pair(replica, service["Restart"] == "always", gpu_asked)
+        self.made(replica)
         self.gone.pop(replica, None)
         self.tell(replica.socket)
         self.tell(replica.service)
@@ -99,8 +104,17 @@ class WorldUnits:
     def _answered(self, pair: Pair, request: Request) -> None:
         if request.end or request not in pair.held:
             return
-        request.end = "answered"
+        self._end(pair, request, "answered")
+
+    def close(self, pair: Pair) -> None:
+        """The program closes its connections without an answer, and goes on."""
+        for request in list(pair.held):
+            self._end(pair, request, "502")
+
+    def _end(self, pair: Pair, request: Request, end: str) -> None:
+        request.end = end
         pair.held.remove(request)
+        pair.last_end = self.now
         self.finished(pair.replica, request)
         self.unheld(pair)
 
@@ -225,17 +239,23 @@ class WorldUnits:
         self.fail(pair, restarts=False) if pair.service not in AT_REST else None
         pair.failed_at = self.now
         self._resolve(pair.starts, "failed")
-        self.gone[pair.replica] = "start-limit-hit"
+        self.gone[pair.replica] = self.now
         self._drop(pair, "systemd gave the app up")
 
     async def _ask(self, pair: Pair, run: int, *, dies: bool) -> None:
         """PID 1 asks for the lease; a daemon that ends in mid-answer leaves the credential empty."""
         while self.credential is None:
             await self._up.wait()
+        self.line.append((pair, run))
         answer = await self.credential(pair.replica.service, "gpu")
+        earlier = self.waiting(until=(pair, run))
+        self.line.remove((pair, run))
+        self.waited_at = self.now
         if pair.run != run or pair.service != "activating":
             return
         granted = json.loads(answer or b"{}").get("devices", [])
+        if granted and earlier:
+            self.fault(f"{pair.replica.server} is granted the GPU before {', '.join(earlier)}")
         if not granted:
             self.fail(pair, restarts=False)
             return
@@ -247,6 +267,11 @@ class WorldUnits:
         pair.devices = tuple(granted)
         self.loop.call_later(self.start_s, self._ready, pair, run, dies)
 
+    def waiting(self, until: tuple[Pair, int] | None = None) -> list[str]:
+        """Who waits for a GPU, or who has waited for longer than one who does."""
+        before = self.line[: self.line.index(until)] if until else self.line
+        return [pair.replica.server for pair, run in before if pair.run == run and pair.service == "activating"]
+
     def _ready(self, pair: Pair, run: int, dies: bool) -> None:
         if pair.run != run or pair.service != "activating":
             return
@@ -254,6 +279,7 @@ class WorldUnits:
             self.fail(pair)
             return
         self._set(pair, "active")
+        pair.up_at = self.now
         self._resolve(pair.starts, "done")
         waiting, pair.queue = pair.queue, []
         for request in waiting:
