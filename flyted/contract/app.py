@@ -199,10 +199,10 @@ class AppSpec:
         for port in (self.port, self.server_port):
             if not 0 <= port <= 65535:
                 raise InvalidInput(f"app '{self.key}': {port} is not a TCP port", hint="use port=8080")
-        if 0 < self.port < 1024:
+        if 0 < self.port < 1024 and not self.egress:  # flyted-net@.service, which opens such ports, is not there
             raise InvalidInput(
-                f"app '{self.key}': port {self.port} is below 1024, which needs privileges that apps do not have",
-                hint="use port=8080: the ingress listens on 443 for it",
+                f"app '{self.key}': port {self.port} is below 1024, which an app without egress cannot open",
+                hint="use port=8080: the ingress listens on 443 for it; or serve it without --no-egress",
             )
 
     def _check_start(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import time
 
 from flyted.base import sd
@@ -20,6 +21,7 @@ _CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"
 _TRIE = "/proc/self/net/fib_trie"  # each address follows "|--", its kind follows it: "/32 host LOCAL", for example
 _END = "veth"
 _LOOKS, _LOOK_S = 100, 0.01
+_FIRST_FREE_PORT = "/proc/sys/net/ipv4/ip_unprivileged_port_start"  # of IPv6 too; each namespace has its own
 
 
 def run() -> None:
@@ -27,9 +29,22 @@ def run() -> None:
 
     Raises :class:`Failed`.
     """
+    open_low_ports()
     number = connect(Netlink(), router(), int.from_bytes(os.urandom(4), "little"))
     if not sd.notify(f"STATUS={plan.address(number)}"):
         raise Failed("cannot notify systemd of the address")
+
+
+def open_low_ports() -> None:
+    """Let the app listen on ports below 1024 too: they are its own, as all others. An app waits for :func:`connect`.
+
+    Where /proc/sys cannot be written, as in some containers, an app that opens such a port is told by its call.
+    """
+    try:
+        with open(_FIRST_FREE_PORT, "w") as file:
+            file.write("0")
+    except OSError as error:
+        sys.stderr.write(f"flyted-net: ports below 1024 stay closed: {_FIRST_FREE_PORT}: {error.strerror}\n")
 
 
 def connect(netlink: Netlink, pid: int, first: int) -> int:

@@ -106,7 +106,7 @@ def test_a_number_beside_its_range_is_refused(name: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("server_port", 0), ("server_port", 80), ("server_port", 65535),
+        ("server_port", 0), ("server_port", 80), ("server_port", 65535), ("port", 1),
         ("engine_sleep", 2),
         ("memory_bytes", 1 << 20), ("memory_bytes", 1 << 60), ("disk_bytes", 0), ("shm_bytes", 0), ("cpu_cores", 0.0),
         ("cpu_cores", 0.001),
@@ -116,3 +116,10 @@ def test_a_number_beside_its_range_is_refused(name: str, value: float) -> None:
 def test_a_number_at_the_end_of_its_range_passes(name: str, value: float) -> None:
     """And 0 where it means none."""
     assert getattr(from_dict({**to_dict(spec()), name: value}), name) == value
+
+
+def test_a_port_below_1024_needs_egress() -> None:
+    """The network with egress opens such ports to its app; without it nobody does."""
+    assert spec(port=80).port == 80
+    with pytest.raises(InvalidInput, match="port 80 is below 1024, which an app without egress cannot open"):
+        spec(port=80, egress=False)

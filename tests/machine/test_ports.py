@@ -243,9 +243,18 @@ def test_a_program_that_does_not_serve_is_told_why(options: tuple[str, ...], sai
     assert curl(url)[1].split()[1] == "good"
 
 
-def test_reserved_and_privileged_ports_are_refused() -> None:
+def test_a_port_below_1024_is_as_good_as_any() -> None:
+    """It is in the app's own network, which opens it, also at a wake; without egress nobody does."""
+    url = serve("port-low", port_server("--port", "80"), port=80)
+    assert curl(url)[0] == 200
+    alice("flytectl", "app", "sleep", "port-low")
+    assert curl(url)[0] == 200
+    alice("flytectl", "app", "delete", "--yes", "port-low")
+    assert "80" in refused("flytectl", "serve", "--no-egress", write("port-bad", port_server(), port=80), status=2)
+
+
+def test_reserved_ports_are_refused() -> None:
     """Before anything is built; Flyte's SDK refuses the first itself."""
-    assert "80" in refused("flytectl", "serve", write("port-bad", port_server(), port=80), status=2)
     assert by("alice", "flytectl", "serve", write("port-bad", port_server(), port=8012)).returncode in (2, 3)
 
 
