@@ -60,6 +60,7 @@ from flyted.host.clock import Clock
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Ingress
+from flyted.host.machine import architecture, kernel
 from flyted.host.models import Models
 from flyted.host.network import nameservers
 from flyted.host.store import Store
@@ -67,6 +68,7 @@ from flyted.host.tokens import Tokens as TokenTable
 from flyted.host.units import Units
 from flyted.host.vault import Vault
 from flyted.host.watch_files import FileWatch
+from flyted.plan.facts import Platform
 from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.ingress.ports import INGRESS_UNIT
@@ -95,7 +97,10 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     listen = choose_ingress_ports(settings, units, RUN / "ingress")
     await ensure_socket(units, listen)
     tls = Tls(vault, ingress, settings.base_domain, CA_FILE, Clock())
-    config = Config(settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s)
+    platform = Platform(architecture(), kernel())
+    config = Config(
+        settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s, platform
+    )
     refused: dict[str, str] = {}
     machine = Effects(units, ingress, journal, Gpu(), time.time)
     look = Look(machine, store, config)

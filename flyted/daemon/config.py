@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from flyted.plan.facts import Platform
 from flyted.plan.ingress.state import Listen
 from flyted.plan.units import Layout
 
@@ -17,6 +18,7 @@ class Config:
     nameservers: tuple[str, ...]
     start_timeout_s: int
     gpu_wait_s: int = 0
+    platform: Platform = field(default_factory=Platform)
     layout: Layout = field(default_factory=Layout)
 
     @property

@@ -17,6 +17,8 @@ from flyted.plan.gpus.facts import Inventory
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.state import IngressState, Listen
 
+Wanted = Mapping[str, Any]  # the properties of a unit, by name
+
 
 class Units(Protocol):
     """systemd's units, as ``host/units.py`` has them."""
@@ -40,9 +42,9 @@ class Units(Protocol):
         """Return the addresses that a socket unit listens on; none while it is not active."""
 
     async def start_pair(
-        self, socket: str, socket_properties: Mapping[str, Any], service: str, service_properties: Mapping[str, Any]
+        self, socket: str, ours: Wanted, service: str, its: Wanted, mounts: Mapping[str, Wanted], /
     ) -> str:
-        """Make both units and start the socket; return the job's result."""
+        """Make both units, and the mounts that they require, and start the socket; return the job's result."""
 
     async def start_socket(self, name: str, wanted: Mapping[str, Any]) -> str:
         """Make a socket unit and start it; return the job's result."""

@@ -163,9 +163,14 @@ class Execute:
         pair = self._pair(replica)
         self.documents[replica] = next(self._numbers)
         starts.write(Path(self.config.layout.start_file(replica)), pair.start)
-        result = await self.machine.units.start_pair(replica.socket, pair.socket, replica.service, pair.service)
+        result = await self.machine.units.start_pair(
+            replica.socket, pair.socket, replica.service, pair.service, pair.mounts
+        )
         if result != "done":
             key = self.store.app(replica.app_id).key
+            if pair.mounts and result == "dependency":
+                (mount,) = pair.mounts
+                raise HostFailure(f"the root of app '{key}' cannot be mounted", hint=f"journalctl -n 30 -u {mount}")
             raise HostFailure(f"the socket of app '{key}' cannot listen: {result}", hint="journalctl -n 30")
         self.outdated.discard(replica)
 
@@ -207,7 +212,8 @@ class Execute:
             raise NotFound(f"app '{app.key}' has no revision {replica.revision}")
         image = revision.image
         return app_units(
-            revision.spec, replica, image_path=image.path, image_env=image.env, readable=_python_of(image.path),
+            revision.spec, replica, image_path=image.path, image_env=image.env, root=image.root,
+            platform=self.config.platform, readable=_python_of(image.path),
             nameservers=self.config.nameservers, start_s=self.config.start_timeout_s,
             gpu_wait_s=self.config.gpu_wait_s, machine_bytes=memory_bytes(),
         )  # fmt: skip

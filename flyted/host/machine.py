@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from pathlib import Path
 
 _PYTHON = Path("/usr/bin/python3")
@@ -12,6 +13,12 @@ _SWITCHES = Path("/proc/sys")
 def architecture() -> str:
     """Return the processor's architecture as uname(1) names it: "x86_64"."""
     return platform.machine()
+
+
+def kernel() -> tuple[int, int]:
+    """Return the kernel's version, without its patch: (6, 12)."""
+    major, minor = re.findall(r"\d+", platform.release())[:2]
+    return int(major), int(minor)
 
 
 def libc() -> str:

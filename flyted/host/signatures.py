@@ -29,13 +29,13 @@ _UNSTABLE = re.compile(r"[$;]")
 _STAGED = frozenset({"SystemCallFilter"})
 """Properties whose settings add up: of a list of values, each is sent as a setting of its own."""
 
-SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,execute,cgroup,kill}.c of systemd
+SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,mount,execute,cgroup,kill}.c of systemd
     **dict.fromkeys(
         (
             "Description", "CollectMode", "Type", "NotifyAccess", "Restart", "OOMPolicy", "User", "Group", "KillMode",
             "Slice", "SyslogIdentifier", "StandardOutput", "StandardError", "ProtectSystem", "ProtectHome",
             "ProtectProc", "ProcSubset", "KeyringMode", "DevicePolicy", "SocketGroup", "SocketUser",
-            "WorkingDirectory", "BindIPv6Only",
+            "WorkingDirectory", "BindIPv6Only", "RootDirectory", "What", "Options",
         ),
         "s",
     ),
@@ -45,7 +45,7 @@ SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,execute,cgroup,
             "PrivateIPC", "PrivateNetwork", "RemoveIPC", "ProtectKernelTunables", "ProtectKernelModules",
             "ProtectKernelLogs", "ProtectControlGroups", "ProtectClock", "ProtectHostname", "RestrictRealtime",
             "RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute", "RemoveOnStop", "RemainAfterExit",
-            "AddRef", "FreeBind",
+            "AddRef", "FreeBind", "MountAPIVFS", "StopWhenUnneeded",
         ),
         "b",
     ),
@@ -60,15 +60,16 @@ SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,execute,cgroup,
         "t",
     ),
     **dict.fromkeys(
-        ("StartLimitBurst", "UMask", "StateDirectoryMode", "CacheDirectoryMode", "SocketMode", "DirectoryMode",
-         "Backlog"),
+        ("StartLimitBurst", "UMask", "StateDirectoryMode", "CacheDirectoryMode", "RuntimeDirectoryMode", "SocketMode",
+         "DirectoryMode", "Backlog"),
         "u",
     ),
     **dict.fromkeys(("SystemCallErrorNumber", "OOMScoreAdjust", "LogLevelMax"), "i"),
     **dict.fromkeys(
         (
             "Environment", "StateDirectory", "CacheDirectory", "InaccessiblePaths", "ReadOnlyPaths", "ReadWritePaths",
-            "SystemCallArchitectures", "Wants", "Upholds", "JoinsNamespaceOf",
+            "SystemCallArchitectures", "Wants", "Upholds", "JoinsNamespaceOf", "Requires", "After",
+            "RequiresMountsFor", "RuntimeDirectory",
         ),
         "as",
     ),

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from flyted.contract.errors import HostFailure
@@ -25,9 +26,9 @@ _ENDED = ("inactive", "failed")
 _NO_JOB = b"/"  # what systemd says of a unit without a job, in place of the job's object path
 _NEVER_BEGAN = ("canceled", "dependency")
 _CLEAN_END = UnitEnd("success", 0)
-_UNIT = "org.freedesktop.systemd1.Unit"
-_SERVICE = "org.freedesktop.systemd1.Service"
-_SOCKET = "org.freedesktop.systemd1.Socket"
+_UNIT, _SERVICE, _SOCKET = (f"org.freedesktop.systemd1.{kind}" for kind in ("Unit", "Service", "Socket"))
+Wanted = Mapping[str, Any]  # the properties of a unit, by name
+NONE: Mapping[str, Wanted] = MappingProxyType({})
 
 
 class Units:
@@ -66,18 +67,18 @@ class Units:
         self._callback = callback
 
     async def start_pair(
-        self, socket: str, socket_properties: Mapping[str, Any], service: str, service_properties: Mapping[str, Any]
+        self, socket: str, ours: Wanted, service: str, its: Wanted, mounts: Mapping[str, Wanted] = NONE
     ) -> str:
-        """Make both units and start the socket, in place of leftovers of the same names; return the job's result."""
-        steps = [*properties(socket_properties), *auxiliary([(service, service_properties)])]
-        return await self._finished(await self._begin(socket, steps, [socket, service], evict=True))
+        """Make both units, and the ``mounts`` that they require by name, as :meth:`start_socket`."""
+        return await self.start_socket(socket, ours, {service: its, **mounts})
 
-    async def start_socket(self, name: str, wanted: Mapping[str, Any]) -> str:
-        """Make a socket unit and start it, in place of a leftover of the same name; return the job's result.
+    async def start_socket(self, name: str, wanted: Wanted, others: Mapping[str, Wanted] = NONE) -> str:
+        """Make a socket unit and others, in place of leftovers, and start the socket; return the job's result.
 
         Its service must not run: systemd refuses to start a socket beside it.
         """
-        return await self._finished(await self._begin(name, [*properties(wanted), *auxiliary([])], [name], evict=True))
+        steps = [*properties(wanted), *auxiliary(others.items())]
+        return await self._finished(await self._begin(name, steps, [name, *others], evict=True))
 
     def listening(self, name: str) -> tuple[str, ...]:
         """Return the addresses that a socket unit listens on, in its order; none while it is not active."""
@@ -97,7 +98,7 @@ class Units:
             return True
 
     async def run_transient(
-        self, name: str, wanted: Mapping[str, Any], timeout_s: float | None = None, *, clean: Sequence[str] = ()
+        self, name: str, wanted: Wanted, timeout_s: float | None = None, *, clean: Sequence[str] = ()
     ) -> UnitEnd:
         """Run a transient service to its end, and return how it ended.
 

@@ -13,17 +13,17 @@ import subprocess
 import threading
 import time
 
-from . import drain, workdir
+from . import drain, host, workdir
 from .adopt import Adopter
 from .notify import Notifier
-from .port import CONNECTIONS, FIRST_SILENCE_S, LAST_LOOK_S, PROXY, SLOWER, Port
+from .port import FIRST_SILENCE_S, LAST_LOOK_S, SLOWER, Port, proxy
 from .refused import Refused
 from .surroundings import flush, say
 from .words import CANNOT_START, EX_TEMPFAIL
 
 _LISTENER = 3  # the only descriptor that systemd-socket-proxyd is given (sd_listen_fds(3))
 # A shell sets LISTEN_PID, since a thread should not fork without exec.
-_AS_PROXY = f'LISTEN_FDS=1 LISTEN_PID=$$ exec {PROXY} --connections-max={CONNECTIONS} "$0"'
+_AS_PROXY = 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"'
 
 
 class Lead:
@@ -79,12 +79,12 @@ class Lead:
         listener = self._adopter.give_up()
         if listener is None:
             return  # uvicorn has taken it
-        proxy = subprocess.Popen(["/bin/sh", "-c", _AS_PROXY, target], pass_fds=[_LISTENER], env={})
-        self._proxy = proxy
-        drain.offer(proxy.pid)
+        argv = [*host.program("bin/sh"), "-c", _AS_PROXY, *proxy(target)]
+        self._proxy = process = subprocess.Popen(argv, pass_fds=[_LISTENER], env={})
+        drain.offer(process.pid)
         self._notifier.ready(f"serving {self._app} on port {self._port.number}")
         workdir.tidy(os.environ)
-        status = proxy.wait()
+        status = process.wait()
         if not self._stopping:
             say(f"systemd-socket-proxyd exited ({status}): stopping the app")
             os.kill(os.getpid(), signal.SIGTERM)

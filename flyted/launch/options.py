@@ -49,6 +49,8 @@ class Options:
         self.sleep = 0
         self.secret_in_argv = self.egress = False
         self.secret_files = words.SECRET_FILES
+        self.workdir = ""
+        self.volumes: list[str] = []
         self.shell = ""
         self.command: list[str] = []
         self.args: list[str] = []
@@ -82,6 +84,8 @@ def parse(argv: list[str]) -> Options:
 def _set(options: Options, word: str, value: str) -> None:
     if word == words.SECRET:
         options.secrets.append(_secret(value, options.secrets))
+    elif word == words.VOLUME:
+        options.volumes.append(words.unquote(value))
     elif word in _ROWS:
         name, take = _ROWS[word]
         setattr(options, name, take(value))
@@ -125,6 +129,7 @@ _ROWS: dict[str, tuple[str, Callable[[str], object]]] = {
     words.SLEEP: ("sleep", _level),
     words.SECRET_IN_ARGV: ("secret_in_argv", _yes),
     words.EGRESS: ("egress", _yes),
+    words.WORKDIR: ("workdir", words.unquote),
     words.SHELL: ("shell", words.unquote),
 }
 

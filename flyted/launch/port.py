@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 
-from . import h2c, health, listeners
+from . import h2c, health, host, listeners
 from .notify import Notifier
 from .options import Options
 from .surroundings import say
 from .words import BACKLOG, WAITING
 
-PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
+PROXY = "lib/systemd/systemd-socket-proxyd"  # below /usr
 CONNECTIONS = BACKLOG  # and more than the ingress opens (plan/reconcile.py)
 FIRST_SILENCE_S, LAST_LOOK_S = 0.005, 0.1  # the interval of polls; one costs some 50 µs
 SLOWER = 1.2
@@ -59,13 +59,19 @@ class Port:
         return f"nothing listens on port {self.number}, but the program does on {where}: is port= of the app right?"
 
 
+def proxy(target: str) -> list[str]:
+    """Return the command line of systemd-socket-proxyd."""
+    return [*host.program(PROXY), f"--connections-max={CONNECTIONS}", target]
+
+
 def become_proxy(listener: int, target: str) -> None:
     """Replace this process by systemd-socket-proxyd on ``listener``; if that fails, end it with status 1."""
     try:
         os.set_inheritable(listener, True)  # noqa: FBT003
         environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
-        os.execve(PROXY, [PROXY, f"--connections-max={CONNECTIONS}", target], environ)  # noqa: S606
+        argv = proxy(target)
+        os.execve(argv[0], argv, environ)  # noqa: S606
     except OSError as error:
-        say(f"{PROXY} cannot be run: {error.strerror}")
+        say(f"/usr/{PROXY} cannot be run: {error.strerror}")
     finally:
         os._exit(1)

@@ -57,7 +57,11 @@ def _start(options: Options, environ: MutableMapping[str, str], output: Output) 
     asked = fserve.parse(options.command)
     secrets = credentials.hand_over(options, environ)
     cache = surroundings.first(environ, "CACHE_DIRECTORY")
-    place = workdir.enter(None if asked is not None and asked.pkl else options.bundle, environ)
+    place = workdir.enter(None if asked is not None and asked.pkl else options.bundle, environ, options.workdir)
+    if options.volumes:
+        from . import volumes
+
+        volumes.fill(options.volumes)
     surroundings.furnish(environ, cache)
     surroundings.extend_path(environ, place.folders())
     if options.secret_in_argv:

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import MutableMapping
 
+from . import host
 from .refused import Refused
 from .words import ENVIRONMENT, START, WORDS
 
@@ -23,7 +24,8 @@ def words(argv: list[str], environ: MutableMapping[str, str]) -> list[str]:
     """Set the app's variables, and return the whole command line.
 
     Without ``--start`` the command line is ``argv``, and no variable is set. If a variable would be set too late to
-    take effect, start this process anew by execve(2). Raise ``Refused`` if the credential is missing or damaged.
+    take effect, start this process anew by execve(2), unless the app will be another process anyway. Raise ``Refused``
+    if the credential is missing or damaged.
     """
     if START not in argv[:-1]:
         return argv
@@ -31,7 +33,7 @@ def words(argv: list[str], environ: MutableMapping[str, str]) -> list[str]:
     environment, rest = _read(environ.get("CREDENTIALS_DIRECTORY", ""), argv[place + 1])
     late = any(environ.get(name) != value for name, value in environment.items() if _READ_AT_START.fullmatch(name))
     environ.update(environment)
-    if environ.pop(_AGAIN, "") != _AGAIN and late:
+    if environ.pop(_AGAIN, "") != _AGAIN and late and not host.runs_us():
         environ[_AGAIN] = _AGAIN  # only once: Python itself changes some of them, such as LC_CTYPE=C (PEP 538)
         os.execv(sys.orig_argv[0], sys.orig_argv)  # noqa: S606
     return [*argv[:place], *argv[place + 2 :], *rest]

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import MutableMapping
 
+from . import host
 from .words import OURS
 
 _RAW_DATA_TEMPLATE = "{{.rawOutputDataPrefix}}"  # flyte/app/_app_environment.py container_cmd
@@ -49,9 +50,10 @@ def unbuffer() -> None:
 def furnish(environ: MutableMapping[str, str], cache: str) -> None:
     """Set the variables that a container would have: the image's programs first in ``PATH``, and a writable home."""
     environ["CACHE_DIRECTORY"] = cache  # systemd's second folder is launch's own (workdir.py)
-    programs = os.path.dirname(sys.executable)
-    folders = [each for each in (environ.get("PATH") or _DEFAULT_PATH).split(":") if each != programs]
-    environ["PATH"] = ":".join([programs, *folders])
+    if not host.runs_us():
+        programs = os.path.dirname(sys.executable)
+        folders = [each for each in (environ.get("PATH") or _DEFAULT_PATH).split(":") if each != programs]
+        environ["PATH"] = ":".join([programs, *folders])
     environ["PYTHONUNBUFFERED"] = "1"  # for child processes
     if environ.get("HOME", "/") == "/":
         environ["HOME"] = first(environ, "STATE_DIRECTORY") or cache

@@ -29,6 +29,9 @@ QUOTED = "--quoted"
 DRAIN = "--drain"
 MEASURE = "--measure"
 
+WORKDIR = "--workdir"
+VOLUME = "--volume"
+
 YES = "yes"
 ENV, FILE = "env", "file"
 
@@ -40,6 +43,15 @@ DEVICES, REFUSED = "devices", "refused"
 SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105 - the only folder that Flyte's SDK knows (flyte/_secret.py)
 REVISION_FOLDER = "revision"
 """The name, below an app's cache folder, of a folder that each unit has for itself."""
+HOST = "/usr/lib/flyted/host"
+"""The folder in which the root of an image has the machine's /usr, for programs of the machine that an app needs."""
+IMAGE = "/run/flyted/image"
+"""The folder in which an app finds its root once more, as it is below the folders that cover it."""
+LOADERS = {
+    "x86_64": ("x86_64-linux-gnu", "ld-linux-x86-64.so.2"),
+    "aarch64": ("aarch64-linux-gnu", "ld-linux-aarch64.so.1"),
+}
+"""Processor, as uname(1) names it → the folder of the machine's libraries below /usr/lib, and ld.so(8) in it."""
 BACKLOG = 4096
 """Connections that wait in the app's socket."""
 
@@ -69,6 +81,19 @@ MARK = re.compile(r"%(?:([0-9A-F]{2})|\{([A-Za-z_][A-Za-z0-9_]*)?\}|\[([A-Za-z_]
 """A mark in a quoted word: a character by its code, a variable, or a variable whose value is split at its blanks."""
 NOTHING = "%{}"
 """The mark of an empty text, so that a word without characters is a word."""
+
+
+def host_command(program: str, architecture: str) -> list[str]:
+    """Return the words that start a program of the machine in the root of an image; its arguments follow.
+
+    ``program``: its path below /usr. It runs by the machine's own ld.so(8), with the machine's libraries, so the root
+    may have others, or none. ``LD_LIBRARY_PATH`` does not count.
+    """
+    libraries, loader = LOADERS[architecture]
+    folder, path = f"{HOST}/lib/{libraries}", f"{HOST}/{program}"
+    # Debian 13 has systemd's own libraries in the first of the other two folders, Debian 12 in the second
+    folders = f"{folder}:{folder}/systemd:{HOST}/lib/systemd"
+    return [f"{folder}/{loader}", "--library-path", folders, "--argv0", path, path]
 
 
 def variable(name: str, *, split: bool) -> str:

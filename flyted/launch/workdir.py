@@ -20,25 +20,28 @@ _STAMP, _STALE = ".stamp", ".stale.json"  # below STATE/code
 
 
 class Place:
-    """The folders of an app: ``work``, its working folder, and ``code``, the folder of its code, "" without a bundle.
+    """The folders of an app: ``work``, which it keeps, and ``code``, the folder of its code, "" without a bundle.
 
     ``code_first``: imports look in ``code`` first, since a file of the app's own takes the place of a module.
+    ``image``: the working folder that the image names; without a bundle the app starts in it.
     """
 
     def __init__(self, work: str, code: str, *, code_first: bool) -> None:
-        self.work, self.code, self.code_first = work, code, code_first
+        self.work, self.code, self.code_first, self.image = work, code, code_first, ""
 
     def folders(self) -> list[str]:
         """Return the folders in which modules are looked for, in this order."""
         found = [self.work, self.code] if self.code else [self.work]
-        return found[::-1] if self.code_first else found
+        own = found[::-1] if self.code_first else found
+        image = [self.image] if self.image else []
+        return [*own, *image] if self.code else [*image, *own]
 
 
-def enter(bundle: str | None, environ: MutableMapping[str, str]) -> Place:
-    """Prepare the app's working folder for ``bundle``, and change to it.
+def enter(bundle: str | None, environ: MutableMapping[str, str], image: str = "") -> Place:
+    """Prepare the app's working folder for ``bundle``, and change to it; without a bundle, to the image's, if any.
 
-    Raise ``Refused`` if the bundle cannot be read or is unsafe, if the folders cannot be written, or if the unit has
-    none.
+    ``image``: the working folder that the image names. Raise ``Refused`` if the bundle cannot be read or is unsafe, if
+    the folders cannot be written, or if the unit has none; and if the image's folder cannot be entered.
     """
     cache, state = first(environ, "CACHE_DIRECTORY"), first(environ, "STATE_DIRECTORY")
     if not cache or not state:
@@ -48,6 +51,12 @@ def enter(bundle: str | None, environ: MutableMapping[str, str]) -> Place:
         os.chdir(place.work)
     except OSError as error:
         raise Refused(f"the app's folder {state} cannot be prepared: {error.strerror}", EX_CANTCREAT) from None
+    place.image = image
+    if image and not bundle:
+        try:
+            os.chdir(image)
+        except OSError as error:
+            raise Refused(f"the image's working folder {image} cannot be entered: {error.strerror}") from None
     return place
 
 

@@ -26,8 +26,40 @@ class Capacity:
 
 
 @dataclass(frozen=True)
+class Platform:
+    """What the root of an image depends on: the processor, as uname(1) names it, and the kernel's version."""
+
+    architecture: str = "x86_64"
+    kernel: tuple[int, int] = (6, 12)
+
+
+@dataclass(frozen=True)
+class RootFact:
+    """The root of an image that has more than a Python environment: its layers, and what its config says.
+
+    ``layers``: their ids, lowest first. ``python``: the path, in the root, of a Python that launch can run on (3.10 or
+    newer); "" if there is none. ``workdir`` and ``volumes``: as in an OCI image's config; ``volumes`` also has the
+    folders that belong to the image's user. The app can write to these.
+    """
+
+    layers: tuple[str, ...]
+    python: str = ""
+    workdir: str = ""
+    volumes: tuple[str, ...] = ()
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> RootFact:
+        """Return the fact whose fields are in ``data``, as JSON has them."""
+        lists = {name: tuple(str(each) for each in data[name]) for name in ("layers", "volumes")}
+        return RootFact(**{**data, **lists})
+
+
+@dataclass(frozen=True)
 class ImageFact:
-    """An image, or an environment that the user gave, as it was found: its folder and its Python."""
+    """An image, or an environment that the user gave, as it was found: its folder and its Python.
+
+    ``root``: of an image with a root of its own, which has no folder.
+    """
 
     path: str
     hash: str = ""
@@ -37,16 +69,19 @@ class ImageFact:
     env: tuple[tuple[str, str], ...] = ()  # variables that the image's layers set
     built_at: float = 0.0  # seconds since 1970; 0: not built by flyted, or not known
     built: tuple[str, ...] = ()  # packages built from source, so that their code ran: "name==version"
+    root: RootFact | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fact as JSON-ready data, which :meth:`from_dict` takes back."""
-        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        data = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return {**data, "root": dataclasses.asdict(self.root) if self.root else None}
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ImageFact:
         """Return the fact that :meth:`to_dict` wrote."""
         env = tuple((str(n), str(v)) for n, v in data["env"])
-        return ImageFact(**{**data, "env": env, "built": tuple(str(each) for each in data.get("built", ()))})
+        built, root = tuple(str(each) for each in data.get("built", ())), data.get("root")
+        return ImageFact(**{**data, "env": env, "built": built, "root": RootFact.from_dict(root) if root else None})
 
 
 @dataclass(frozen=True)

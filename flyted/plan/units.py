@@ -12,15 +12,17 @@ never mistaken for crashing. The socket needs no trigger limit of its own below 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.names import EGRESS_UNIT, Replica, network_of, state_name, user_of
 from flyted.launch import words
-from flyted.plan import command, knative
+from flyted.plan import command, knative, rooted
 from flyted.plan.engines.shape import Shape, shape_of
+from flyted.plan.facts import Platform, RootFact
 from flyted.plan.gpus.lease import CREDENTIAL as GPU
+from flyted.plan.images import root_mount
 from flyted.plan.sandbox import (
     GPU_SERVICES,
     RESOLVERS,
@@ -45,6 +47,7 @@ LOG_INTERVAL_S, LOG_BURST = 30, 60_000
 TASKS_MAX = 2048
 FILES_MAX = 65536
 _SEC = 1_000_000
+PLATFORM = Platform()
 LANG = "C.UTF-8"
 
 
@@ -83,13 +86,15 @@ class UnitPair:
     """Both units of a replica, the meaning of each secret credential of the service, and its start document.
 
     ``start``: the content of ``Layout.start_file``, which must exist before the units do. A file with another content
-    means that the existing units were made with other properties.
+    means that the existing units were made with other properties. ``mounts``: the unit that both require, by its name,
+    if the image has a root of its own.
     """
 
     socket: Properties
     service: Properties
     start: bytes
     credentials: dict[str, SecretUse | Literal["sums"]]
+    mounts: dict[str, Properties] = field(default_factory=dict)
 
 
 def app_units(
@@ -99,6 +104,8 @@ def app_units(
     image_path: str,
     python: str = "",
     image_env: Iterable[tuple[str, str]] = (),
+    root: RootFact | None = None,
+    platform: Platform = PLATFORM,
     readable: Iterable[str] = (),
     nameservers: Iterable[str] = (),
     start_s: int = START_S,
@@ -109,29 +116,31 @@ def app_units(
     """Return the units of one replica.
 
     ``python``: the interpreter, by default the image's. ``image_env``: variables that the image's layers set; the
-    app's own win. ``readable``: more paths to show to the app although they lie where apps see nothing (below the
-    state folder or /run). ``nameservers``: the host's. ``start_s``: seconds within which the app must serve once it
-    has its GPUs, for which it waits up to ``gpu_wait_s`` seconds. ``machine_bytes``: the machine's memory.
+    app's own win. ``root``: that of an image which has no folder ``image_path``. ``readable``: more paths to show to
+    the app although they lie where apps see nothing (below the state folder or /run). ``nameservers``: the host's.
+    ``start_s``: seconds within which the app must serve once it has its GPUs, for which it waits up to ``gpu_wait_s``
+    seconds. ``machine_bytes``: the machine's memory.
 
     Raises :class:`InvalidInput` if the start document is too large.
     """
-    python = python or f"{image_path}/bin/python"
+    interpreter = rooted.interpreter(spec, root, platform) if root else [python or f"{image_path}/bin/python", "-I"]
+    path = rooted.PATH if root else f"{image_path}/bin:/usr/local/bin:/usr/bin:/bin"
     credentials = credential_ids(spec.secrets)
     engine = shape_of(spec, f"/var/cache/{state_name(replica.app_id)}", machine_bytes)
-    environment = _environment(spec, replica, image_path, [*image_env, *(engine.env if engine else ())])
+    environment = _environment(spec, replica, path, [*image_env, *(engine.env if engine else ())])
     start_s = int(spec.start_timeout_s or start_s) + (gpu_wait_s if spec.gpu_count else 0)
     own_resolver = network_kind(spec) is Network.OWN and bool(set(nameservers) & set(STUB_RESOLVERS))
     run = little_of_run([*(() if own_resolver else RESOLVERS), *(GPU_SERVICES if spec.gpu_count else ())])
     service: Properties = {
-        **_running(spec, [python, "-I", layout.launch, words.APP, spec.key.name, words.START, START], start_s),
+        **_running(spec, [*interpreter, layout.launch, words.APP, spec.key.name, words.START, START], start_s),
         **_identity(spec, replica),
         "Environment": [f"LANG={LANG}"],
-        **_view(spec, replica, credentials, [image_path, *readable], run, layout),
+        **_view(spec, replica, credentials, [] if root else [image_path, *readable], run, layout),
         **_limits(spec),
         **sandbox(network_kind(spec), gpu=bool(spec.gpu_count)),
     }
     if spec.server_port:  # without uvicorn a proxy leads requests to the app: drain it before the app gets SIGTERM
-        argv = [python, "-I", layout.launch, words.DRAIN]
+        argv = [*interpreter, layout.launch, words.DRAIN]
         service["ExecStopEx"] = [(argv[0], argv, ["no-env-expand"])]
     if network_kind(spec) is Network.OWN:
         # the network starts, and is made again, beside the app: launch waits for it (launch/network.py), not systemd
@@ -143,9 +152,14 @@ def app_units(
     names = [*credentials, *([GPU] if spec.gpu_count else [])]
     asked = [(name, layout.credentials) for name in names]
     service["LoadCredential"] = [(START, layout.start_file(replica)), *asked]
-    socket = _socket(spec, replica, layout)
-    options = _launch_options(spec, engine, credentials, layout)
-    return UnitPair(socket, service, start_document(environment, options, [socket, service]), credentials)
+    socket, options = _socket(spec, replica, layout), [*_launch_options(spec, engine, credentials, layout)]
+    mounts = {}
+    if root is not None:
+        mounts = {root_mount.unit(replica): root_mount.properties(replica, root.layers, platform.kernel)}
+        service, socket = rooted.in_root(service, spec, replica, root, layout.launch), socket | rooted.needs(replica)
+        options = [*rooted.launch_options(root), *options]
+    start = start_document(environment, options, [socket, service, *mounts.values()])
+    return UnitPair(socket, service, start, credentials, mounts)
 
 
 def network_kind(spec: AppSpec) -> Network:
@@ -247,13 +261,11 @@ def bundle_path(digest: str, layout: Layout = Layout()) -> str:
     return f"{layout.state}/bundles/{digest}.tar.gz"
 
 
-def _environment(
-    spec: AppSpec, replica: Replica, image_path: str, image_env: Sequence[tuple[str, str]]
-) -> dict[str, str]:
+def _environment(spec: AppSpec, replica: Replica, path: str, image_env: Sequence[tuple[str, str]]) -> dict[str, str]:
     state = state_name(replica.app_id)
     environment = {
         **dict(image_env),
-        "PATH": dict(image_env).get("PATH", f"{image_path}/bin:/usr/local/bin:/usr/bin:/bin"),
+        "PATH": dict(image_env).get("PATH", path),
         "HOME": f"/var/lib/{state}",
         "XDG_CACHE_HOME": f"/var/cache/{state}",  # model and compile caches survive a wake
         "LANG": LANG,

@@ -26,6 +26,10 @@ class Systemd:
         self.took_s: dict[str, float] = {"start_pair": 0.0, "start": 0.0, "stop": 0.0}
         self.starts = "done"
         """systemd's result of each start of a service."""
+        self.mounts = "done"
+        """systemd's result of each mount."""
+        self.required: dict[str, str] = {}
+        """The mount that a unit of a pair requires: it ends when no such unit is left (``StopWhenUnneeded=``)."""
         self.listed: list[list[str]] = []
         """The patterns of each list of units that it was asked for."""
         self.asked: Counter[str] = Counter()
@@ -54,6 +58,9 @@ class Systemd:
         """A unit ends and is collected."""
         if self.units.pop(name, None) is not None:
             self._tell(name)
+            mount = self.required.pop(name, "")
+            if mount and mount not in self.required.values():
+                self.gone(mount)
 
     def _tell(self, name: str) -> None:
         self._due.append(name)
@@ -122,9 +129,21 @@ class Systemd:
         """As host.units: a unit that does nothing."""
         return UnitEnd("success", 0)
 
-    async def start_pair(self, socket: str, _ours: Mapping[str, Any], service: str, _its: Mapping[str, Any]) -> str:
+    async def start_pair(
+        self,
+        socket: str,
+        _ours: Mapping[str, Any],
+        service: str,
+        _its: Mapping[str, Any],
+        mounts: Mapping[str, Mapping[str, Any]],
+    ) -> str:
         """As host.units."""
         await self._work("start_pair", socket)
+        if mounts and self.mounts != "done":
+            return "dependency"
+        for mount in mounts:
+            self.required[socket] = self.required[service] = mount
+            self.set(mount, "active")
         self.set(socket, "active")
         self.set(service, "inactive")
         return "done"

@@ -108,10 +108,13 @@ class Systemd(Door):
             raise HostFailure(f"no unit {name}")
         pair.opened = tuple(path for path, _access in nodes)
 
-    async def start_pair(self, socket: str, _ours: Mapping[str, Any], _service: str, its: Mapping[str, Any]) -> str:
+    async def start_pair(
+        self, socket: str, _ours: Mapping[str, Any], _service: str, its: Mapping[str, Any], mounts: Mapping[str, Any]
+    ) -> str:
         """As host.units."""
         replica = replica_of(socket)
         assert replica is not None
+        assert not mounts, "no app has a root of its own"
         with self.world.alone(replica, "start_pair"):
             self.world.at("start_pair", replica)
             await self._takes_a_job()

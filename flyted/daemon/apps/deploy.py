@@ -42,6 +42,7 @@ from flyted.plan import arguments
 from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.engines.check import check as check_engine
 from flyted.plan.facts import StoredApp
+from flyted.plan.images import root_check
 from flyted.plan.notes import notes
 from flyted.plan.secrets import credential_bytes
 from flyted.plan.states import notes_of, state_of, waits_for
@@ -124,6 +125,8 @@ class Deploy:
             for text in (*_of_whom(self.store.find(spec.key), by), *notes(spec, capacity())):
                 await emit(Progress(NOTE, text))
             image = await self.images.ensure(spec, emit)
+            if image.root is not None:
+                root_check.check(spec, image.root, self.config.platform)
             number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
         await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
         await self.loop.settle()

@@ -7,13 +7,13 @@ from flyted.contract.answers.apps import (
     Failure,
     GpuUse,
     HeldGpu,
-    ImageStatus,
     Requests,
     UnitStatus,
     UsedSecret,
 )
 from flyted.contract.app import AppSpec
 from flyted.contract.names import host_of
+from flyted.daemon.images.images import image_status
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.states import state_of
 
@@ -34,7 +34,7 @@ def app_status(app: StoredApp, facts: Facts, base_domain: str, https_port: int) 
         state=state, reason=reason, revision=app.serving or 0, wanted=app.wanted,
         deployed_by=shown.deployed_by if shown else "",
         created_at=app.created_at, updated_at=app.updated_at, serving_since=app.serving_since,
-        image=ImageStatus(**shown.image.to_dict()) if shown else None,
+        image=image_status(shown.image) if shown else None,
         units=tuple(UnitStatus(unit.name, unit.active, unit.sub) for unit in facts.units_of(app.key.id)),
         secrets=tuple(UsedSecret(s.key, s.env, s.file) for s in spec.secrets) if spec else (),
         min_replicas=spec.min_replicas if spec else 0,

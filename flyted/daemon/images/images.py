@@ -100,7 +100,7 @@ class Images:
         _check_machine("the image", recipe, gpu=bool(engine))
         await call.emit(Accepted("checked the image"))
         call.about.tell(image=recipe_hash(recipe, machine()))
-        return ImageStatus(**(await self.build(recipe, "the image", call.emit)).to_dict())
+        return image_status(await self.build(recipe, "the image", call.emit))
 
     async def build(self, recipe: Recipe, what: str, emit: Emit) -> ImageFact:
         """Return the image of a recipe, built if need be. Raises :class:`BuildFailed`."""
@@ -196,6 +196,11 @@ async def _image(recipe: Recipe, digest: str, record: ImageRecord, emit: Emit) -
         path, digest, record.python, record.python_asked, record.note, env_of(recipe, path), record.built_at,
         record.built,
     )  # fmt: skip
+
+
+def image_status(image: ImageFact) -> ImageStatus:
+    """Return an image as clients see it."""
+    return ImageStatus(**{name: value for name, value in image.to_dict().items() if name != "root"})
 
 
 def machine() -> Machine:

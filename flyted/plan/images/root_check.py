@@ -1,0 +1,97 @@
+"""Refuses at a deploy what cannot run in the root of an image, with what to write instead. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from flyted.contract.app import AppSpec
+from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.fserve import split
+from flyted.contract.names import Replica, printable
+from flyted.launch.words import LOADERS
+from flyted.plan.facts import Platform, RootFact
+from flyted.plan.images.root_mount import APPENDS, LONGEST, options
+
+_BECOMES = frozenset(("gosu", "su-exec", "su", "sudo", "runuser", "setpriv", "chown", "chroot", "s6-svscan", "sshd"))
+"""Programs that need root, to act as another user or to give a file to one."""
+_SHELLS = frozenset(("sh", "bash", "dash", "ash"))
+_COMMANDS = re.compile(r"(?:^|[;&|\n(])\s*(?:exec\s+)?([A-Za-z0-9/._-]+)")
+_FOLDER = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._@+-]+)+")
+_TAKEN = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var")  # noqa: S108
+_BELOW_TAKEN = ("/dev/", "/proc/", "/sys/", "/run/credentials/", "/run/flyted/", "/run/systemd/", "/etc/flyte/",
+                "/usr/lib/flyted/", "/var/lib/flyted/", "/var/lib/private/", "/var/cache/private/")  # fmt: skip
+_LONGEST_SERVER = Replica("a" * 63, 999_999_999, 9999)
+
+
+def check(spec: AppSpec, root: RootFact, platform: Platform) -> None:
+    """Raise :class:`InvalidInput` or :class:`Unsupported` for an app that cannot run in this root."""
+    if platform.architecture not in LOADERS:
+        raise Unsupported(
+            f"not supported on {platform.architecture}: the image of app '{spec.key}', which has a root of its own",
+            hint="use an image of pip packages",
+        )
+    if spec.gpu_count:
+        raise Unsupported(
+            f"not supported on this machine: GPUs for app '{spec.key}', whose image has a root of its own",
+            hint="use an image of pip packages, or --cpu",
+        )
+    _check_layers(spec, root, platform)
+    _check_folders(spec, root)
+    _check_program(spec, root)
+
+
+def _check_layers(spec: AppSpec, root: RootFact, platform: Platform) -> None:
+    if platform.kernel < APPENDS and len(options(_LONGEST_SERVER, root.layers, platform.kernel)) > LONGEST:
+        raise InvalidInput(
+            f"the image of app '{spec.key}' has {len(root.layers)} layers, more than this kernel can mount",
+            hint="join steps of the image into fewer, or use Linux 6.8 or newer",
+        )
+
+
+def _check_folders(spec: AppSpec, root: RootFact) -> None:
+    for folder in root.volumes:
+        if not is_volume(folder):
+            raise InvalidInput(
+                f"volume {printable(folder)} of the image of app '{spec.key}' cannot be made writable",
+                hint="use another folder, such as /data; the app can always write to $HOME, /tmp and /run",
+            )
+    if root.workdir and not root.workdir.startswith("/"):
+        raise InvalidInput(
+            f"the working folder {printable(root.workdir)} of the image of app '{spec.key}' is not an absolute path",
+            hint="use a path such as /app",
+        )
+
+
+def is_volume(folder: str) -> bool:
+    """Report whether a folder of the root can be covered by a writable one."""
+    return _FOLDER.fullmatch(folder) is not None and folder not in _TAKEN and not folder.startswith(_BELOW_TAKEN)
+
+
+def _check_program(spec: AppSpec, root: RootFact) -> None:
+    head, args = split(spec.command)
+    if head and not args and not root.python:
+        raise InvalidInput(
+            f"the image of app '{spec.key}' has no Python 3.10 or newer, which its server function needs",
+            hint="add one to the image, with flyte installed, or give the app a command=[...] of the image",
+        )
+    for name in _programs(list(spec.command), args if head else []):
+        if _last(name) in _BECOMES:
+            raise InvalidInput(
+                f"app '{spec.key}' runs {printable(_last(name))}, which needs root: an app is no user of its image, "
+                "and cannot become one",
+                hint="name the program that it starts in the end: command=[...]; folders that it has to write to "
+                "have to be a VOLUME of the image",
+            )
+
+
+def _programs(command: list[str], args: list[str]) -> list[str]:
+    """Return the program of a command; of a line for a shell, each program in it. ``args``: those of fserve."""
+    if args:
+        return _COMMANDS.findall(" ".join(args))
+    if _last(command[0]) in _SHELLS and "-c" in command[1:-1]:
+        return _COMMANDS.findall(command[command.index("-c") + 1])
+    return command[:1]
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -1,0 +1,102 @@
+"""What is refused for an app whose image has a root of its own, and what it is told to write instead."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from flyted.contract.errors import FlytedError, InvalidInput
+from flyted.plan.facts import Platform, RootFact
+from flyted.plan.images.root_check import check, is_volume
+from tests.values import spec
+
+OLD, NEW = Platform(kernel=(6, 1)), Platform(kernel=(6, 12))
+ROOT = RootFact(("a" * 32,), python="/usr/bin/python3")
+SERVER = ("fserve", "--resolver-args", "app:env", "--")
+
+
+def checked(command: tuple[str, ...] = ("nginx",), root: RootFact = ROOT, on: Platform = NEW, **changes: Any) -> None:
+    check(spec("a", command=command, port=8080, **changes), root, on)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("nginx", "-g", "daemon off;"),
+        ("/docker-entrypoint.sh", "nginx"),  # such scripts look whether they are root first
+        ("sh", "-c", "exec node server.js # no gosu"),
+        ("/bin/sh", "-c", "echo chown; node x"),
+        ("sh",),
+        (*SERVER, "streamlit", "run", "su.py"),
+        SERVER,
+    ],
+)
+def test_a_program_of_the_image_is_fine(command: tuple[str, ...]) -> None:
+    """Names of programs that need root may be anything's argument."""
+    checked(command)
+
+
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        (("gosu", "postgres", "postgres"), "gosu"),
+        (("/usr/local/bin/su-exec", "app", "run"), "su-exec"),
+        (("sh", "-c", "chown -R app /data && exec gosu app run"), "chown"),
+        (("bash", "-c", "cd /data; exec gosu app run"), "gosu"),
+        ((*SERVER, "chown", "app", "/data", "&&", "run"), "chown"),
+        ((*SERVER, "a", "&&", "exec", "su-exec", "app", "run"), "su-exec"),
+    ],
+)
+def test_a_program_that_needs_root_is_refused(command: tuple[str, ...], program: str) -> None:
+    """Said before anything starts, with what to write."""
+    with pytest.raises(InvalidInput, match=f"app 'a' runs '{program}', which needs root") as refused:
+        checked(command)
+    assert "command=[...]" in refused.value.hint
+
+
+def test_a_server_function_needs_a_python_in_the_image() -> None:
+    """Other commands do not: launch runs on the machine's."""
+    bare = dataclasses.replace(ROOT, python="")
+    checked(("httpd",), bare)
+    checked((*SERVER, "httpd"), bare)
+    with pytest.raises(InvalidInput, match=r"has no Python 3\.10 or newer"):
+        checked(SERVER, bare)
+
+
+def test_an_old_kernel_has_a_limit_of_layers() -> None:
+    """A page of options; 40 layers fit, whatever the app's name."""
+    many = [dataclasses.replace(ROOT, layers=tuple(f"{n:032x}" for n in range(count))) for count in (40, 70)]
+    checked(root=many[0], on=OLD)
+    checked(root=many[1], on=NEW)
+    with pytest.raises(InvalidInput, match="has 70 layers, more than this kernel can mount"):
+        checked(root=many[1], on=OLD)
+
+
+@pytest.mark.parametrize("folder", ["/data", "/var/lib/nginx", "/root/.cache", "/home/app", "/usr/share/nginx/html"])
+def test_a_volume_is_a_folder_of_the_image(folder: str) -> None:
+    """Any that a program keeps its data in."""
+    assert is_volume(folder)
+    checked(root=dataclasses.replace(ROOT, volumes=(folder,)))
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["/", "", "data", "/usr", "/etc", "/proc/x", "/a/../etc", "/a/./b", "/a:b", "/a b", "/a\n", "/usr/lib/flyted/host",
+     "/run/flyted/image", "/run/credentials/x", "/var/lib/private/x", "/etc/flyte/secrets"],
+)  # fmt: skip
+def test_a_volume_may_not_hide_the_system(folder: str) -> None:
+    """Nor break out of its option."""
+    assert not is_volume(folder)
+    with pytest.raises(InvalidInput, match="cannot be made writable"):
+        checked(root=dataclasses.replace(ROOT, volumes=(folder,)))
+
+
+@pytest.mark.parametrize(
+    ("on", "changes"), [(Platform("riscv64"), {}), (NEW, {"gpu_count": 1}), (NEW, {"root": RootFact((), workdir="x")})]
+)
+def test_what_is_not_supported_is_said(on: Platform, changes: dict[str, Any]) -> None:
+    """Before a unit is made that could not start."""
+    with pytest.raises(FlytedError, match=r"image of app 'a'|app 'a', whose image"):
+        checked(on=on, **changes)
