@@ -24,7 +24,13 @@ WALLS = {
         (), {}, "what several folders need of Python: systemd's protocols, whole files, background tasks"
     ),
     "flyted.plan": Wall(
-        ("flyted.contract", "flyted.launch.words", "flyted.build.words"),
+        (
+            "flyted.contract",
+            "flyted.launch.words",
+            "flyted.build.words",
+            "flyted.registry.words",
+            "flyted.registry.reference",
+        ),
         {},
         "pure: facts in, values out",
         never=("flyted.contract.client", "flyted.contract.wire"),
@@ -74,6 +80,9 @@ WALLS = {
         ("flyted.base",),
         {},
         "makes the network of apps: in namespaces of its own or an app's, never in the machine's",
+    ),
+    "flyted.registry": Wall(
+        (), {}, "runs inside the pull of an image as a user without rights, and talks to strangers: stdlib only"
     ),
     "flyted.companion": Wall(
         (),

@@ -12,7 +12,6 @@ import queue
 import threading
 import zlib
 from collections.abc import Iterator
-from types import TracebackType
 from typing import BinaryIO, Self
 
 import zstandard
@@ -40,9 +39,7 @@ class Plain:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopped.set()
         while self._thread.is_alive():
             with contextlib.suppress(queue.Empty):

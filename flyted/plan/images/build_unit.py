@@ -101,7 +101,7 @@ def build_unit(
         **({"LoadCredential": [(name, settings.credentials) for name in uses]} if uses else {}),
         **(_own_folder(recipe_hash, settings) if isolated else {"ReadOnlyPaths": closed}),
         "LogExtraFields": [f"FLYTED_IMAGE={recipe_hash}"],
-        **_network(settings.addresses),
+        **machine_network(settings.addresses),
     }
 
 
@@ -233,11 +233,11 @@ def _common(description: str, options: list[str], settings: BuildSettings) -> di
         "CPUWeight": 20,  # running apps come first
         "IOWeight": 20,
         **output,
-        **_SANDBOX,
+        **SANDBOX,
     }
 
 
-_SANDBOX: dict[str, Any] = {
+SANDBOX: dict[str, Any] = {
     # no MemoryDenyWriteExecute, no ProcSubset: compilers and build backends of source packages run here
     "NoNewPrivileges": True,
     "CapabilityBoundingSet": 0,
@@ -273,7 +273,7 @@ _SANDBOX: dict[str, Any] = {
 }
 
 
-def _network(addresses: Iterable[str]) -> dict[str, Any]:
+def machine_network(addresses: Iterable[str]) -> dict[str, Any]:
     """Return the properties of the machine's network without the networks that are closed to apps too.
 
     Private networks stay open, for mirrors.

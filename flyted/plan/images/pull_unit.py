@@ -1,0 +1,248 @@
+"""Makes the unit that pulls a container image, and reads what it leaves behind and how it failed. Pure.
+
+The unit has no right at all: it runs as the build's user, writes only its own folder, and reaches only what apps reach
+(and what settings name). What it wrote is a stranger's, and is checked here again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
+from flyted.contract.names import printable
+from flyted.plan.images.build_unit import PYTHON, SANDBOX, USER, machine_network
+from flyted.registry import words
+from flyted.registry.reference import DOCKER_HUB, Reference, parse, registry
+
+BLOBS = "/var/lib/flyted/blobs"
+PULLER = "/usr/lib/flyted/flyted/registry"
+RUNTIME_MAX_S = 3600
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname -m → the name in images (Go's)
+_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,255}(?:/[A-Za-z0-9._/-]{0,255})?")
+_HOST = re.compile(r"(?:https?://)?(?:[^@/]*@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/]+)")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_MOST_LAYERS = 500
+
+
+@dataclass(frozen=True)
+class PullSettings:
+    """The machine's settings for pulls. ``mirrors``: registry → address, see :func:`mirrors`."""
+
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)  # proxies, and SSL_CERT_FILE
+    addresses: tuple[str, ...] = ()  # as of BuildSettings
+    most_bytes: int = 64 << 30  # of an image's layers, as they come
+    memory_max: int = 1 << 30
+    output_fd: int | None = None  # the client's pipe; None: the journal
+    credentials: str = "/run/flyted/credentials.sock"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a pulled image. ``digest``: of the blob, ``diff_id``: of it without compression; sizes in bytes."""
+
+    digest: str
+    media: str
+    size: int
+    diff_id: str
+
+
+@dataclass(frozen=True)
+class PulledImage:
+    """The record of a pull. ``config``: how its program is run, as the image says it (unchecked)."""
+
+    reference: str
+    platform: str
+    manifest: str
+    layers: tuple[Layer, ...]  # lowest first
+    config: Mapping[str, Any]
+
+
+def image_name(text: str, where: str) -> Reference:
+    """Return the name of a container image, with its defaults. Raises :class:`InvalidInput`."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{where}: {printable(text)} names no container image: {error}",
+            hint="write it as python:3.12-slim, ghcr.io/owner/image:tag or registry/image@sha256:…",
+        ) from error
+
+
+def platform_of(arch: str) -> str:
+    """Return the platform of a machine, as images name it. ``arch``: as of uname -m."""
+    return f"linux/{_MACHINES.get(arch, arch)}"
+
+
+def mirrors(table: Mapping[str, Any]) -> dict[str, str]:
+    """Return where registries are asked instead: registry → address (flyted.toml(5), images.mirrors).
+
+    An address with http:// is asked without TLS. It may be the registry's own: then that registry is, and it may be on
+    this machine. Raises :class:`InvalidInput` for what is no registry or no address.
+    """
+    found = {}
+    for name, address in table.items():
+        try:
+            key = registry(name)
+        except ValueError as error:
+            raise InvalidInput(str(error)) from error
+        if not isinstance(address, str) or _URL.fullmatch(address) is None:
+            raise InvalidInput(f"the mirror of {printable(name)} must be an address, as https://mirror.example.com")
+        found[key] = address
+    return found
+
+
+def unit_name(reference: Reference, platform: str, *, resolve_only: bool = False) -> str:
+    """Return the name of the unit: one per image, so systemd refuses two pulls of one image at a time."""
+    of = json.dumps([str(reference), platform, resolve_only])
+    return f"flyted-pull-{hashlib.sha256(of.encode()).hexdigest()[:32]}.service"
+
+
+def pull_unit(
+    reference: Reference,
+    platform: str,
+    settings: PullSettings = PullSettings(),
+    *,
+    login: bool = False,
+    resolve_only: bool = False,
+) -> dict[str, Any]:
+    """Return the properties of the transient service that pulls an image.
+
+    ``login``: it gets logins, as the credential ``words.AUTH``. ``resolve_only``: it only finds out which image that
+    is. For its output see :func:`resolved`, for its end :func:`pull_failure`.
+    """
+    options = [words.PULL, str(reference), words.PLATFORM, platform]
+    options += [words.MOST_BYTES, str(settings.most_bytes), *([words.RESOLVE_ONLY] if resolve_only else [])]
+    for name, address in sorted(settings.mirrors.items()):
+        options += [words.MIRROR, f"{name}={address}"]
+    output: dict[str, Any] = {"StandardOutput": "journal", "StandardError": "inherit"}
+    if settings.output_fd is not None:
+        output = {
+            "StandardOutputFileDescriptor": settings.output_fd, "StandardErrorFileDescriptor": settings.output_fd,
+        }  # fmt: skip
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **settings.environment}
+    return {
+        "Description": f"Pull of {reference}",
+        "Type": "exec",
+        "ExecStartEx": [(PYTHON, [PYTHON, "-I", PULLER, *options], ["no-env-expand"])],
+        "User": USER,
+        "Group": USER,
+        "Environment": [f"{name}={value}" for name, value in sorted(environment.items())],
+        "StateDirectory": ["flyted/blobs"],
+        "StateDirectoryMode": 0o755,  # steps read blobs
+        "UMask": 0o022,
+        "SyslogIdentifier": "flyted-pull",
+        "CollectMode": "inactive-or-failed",
+        "RuntimeMaxUSec": RUNTIME_MAX_S * 1_000_000,
+        "TimeoutStopUSec": 10_000_000,
+        "MemoryMax": settings.memory_max,
+        "TasksMax": 64,
+        "CPUWeight": 20,  # running apps come first
+        "IOWeight": 20,
+        **({"LoadCredential": [(words.AUTH, settings.credentials)]} if login else {}),
+        **output,
+        **SANDBOX,
+        **machine_network((*settings.addresses, *_own_addresses(settings))),
+        "MemoryDenyWriteExecute": True,
+        "InaccessiblePaths": [f"-/var/lib/flyted/{name}" for name in ("bundles", "images", "layers", "roots")],
+    }
+
+
+def resolved(lines: Iterable[str]) -> str:
+    """Return which image a pull that ended well found: the manifest's digest. ``lines``: its last output.
+
+    Raises :class:`StoreCorrupt` if it does not say it.
+    """
+    for line in reversed(list(lines)):
+        if line.startswith(words.OURS) and (found := words.DONE.fullmatch(line.removeprefix(words.OURS))):
+            return found["digest"]
+    raise StoreCorrupt("a pull ended without saying which image it pulled")
+
+
+def record_path(digest: str, *, resolve_only: bool = False) -> str:
+    """Return where the record of an image is. ``digest``: of its manifest. Raises :class:`InvalidInput`."""
+    if _DIGEST.fullmatch(digest) is None:
+        raise InvalidInput(f"{printable(digest)} is no digest of an image")
+    return f"{BLOBS}/{words.RESOLVED if resolve_only else words.PULLED}/{digest.removeprefix('sha256:')}.json"
+
+
+def pulled_image(text: str) -> PulledImage:
+    """Return the record in the text of a file. Raises :class:`StoreCorrupt` if it is not as a pull writes it."""
+    try:
+        data = json.loads(text)
+        layers = tuple(_layer(each) for each in data["layers"])
+        config = data["image"]["config"]
+        reference, platform = str(parse(data["reference"])), str(data["platform"])
+        found = PulledImage(reference, platform, _digest(data["manifest"]), layers, config)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise StoreCorrupt(f"the record of a pulled image is not readable: {printable(str(error))}") from error
+    if data.get("format") != words.FORMAT or len(layers) > _MOST_LAYERS or not isinstance(config, dict):
+        raise StoreCorrupt("the record of a pulled image has an unknown format")
+    return found
+
+
+def pull_failure(reference: Reference, result: str, exit_status: int, lines: Iterable[str]) -> BuildFailed:
+    """Return the error that says why a pull failed, and what to type next.
+
+    ``result``, ``exit_status``: systemd's ``Result`` and ``ExecMainStatus``. ``lines``: the last lines of the output.
+    """
+    said = [line.removeprefix(words.OURS) for line in lines if line.startswith(words.OURS)]
+    image = str(reference)
+    if result == "timeout":
+        return BuildFailed(
+            f"{image} was not pulled after {RUNTIME_MAX_S // 60} minutes", hint="serve again: what has come is kept"
+        )
+    if result == "oom-kill" or (result == "signal" and exit_status == 9):
+        return BuildFailed(f"the pull of {image} was killed", hint="sudo journalctl -t flyted-pull")
+    why = said[-1] if said else f"the pull ended with status {exit_status}"
+    hints = {
+        words.EX_NOTFOUND: f"check the name and the tag: {image}",
+        words.EX_NOPERM: _login_hint(reference),
+        words.EX_UNFIT: "use another tag, or an image that is made for this machine",
+        words.EX_REFUSED: f'a registry on this machine needs images.mirrors."{reference.registry}" in flyted.toml',
+        words.EX_UNAVAILABLE: "see images.mirrors and images.environment (proxies) in flyted.toml; then serve again: "
+        "what has come is kept",
+        words.EX_DATAERR: "serve again; if it happens again, the registry or a mirror is damaged",
+        words.EX_IOERR: "make room in /var/lib/flyted",
+        words.EX_CONFIG: "the secret must be a config.json of Docker's, with logins in it",
+    }
+    return BuildFailed(f"{image}: {why}", hint=hints.get(exit_status, "sudo journalctl -t flyted-pull"))
+
+
+def _own_addresses(settings: PullSettings) -> tuple[str, ...]:
+    """Return the addresses that mirrors and proxies are written with: settings may name what is otherwise closed."""
+    proxies = [text for name, text in settings.environment.items() if name.lower().endswith("_proxy")]
+    found: list[str] = []
+    for text in (*settings.mirrors.values(), *proxies):
+        host = _HOST.match(text)
+        if host is not None and host["host"].lower() == "localhost":
+            found += ("127.0.0.1", "::1")
+        elif host is not None:
+            with contextlib.suppress(ValueError):  # a name
+                found.append(str(ipaddress.ip_address(host["host"].strip("[]"))))
+    return tuple(dict.fromkeys(found))
+
+
+def _login_hint(reference: Reference) -> str:
+    login = f"docker login {reference.registry if reference.registry != DOCKER_HUB else ''}".strip()
+    return f'{login}; flytectl secret create LOGIN --from-file ~/.docker/config.json; then registry_secret="LOGIN"'
+
+
+def _layer(data: Any) -> Layer:
+    size, media = data["size"], data["media"]
+    if type(size) is not int or size < 0 or not isinstance(media, str) or len(media) > 255:
+        raise ValueError("a layer")
+    return Layer(_digest(data["digest"]), media, size, _digest(data["diff_id"]))
+
+
+def _digest(value: Any) -> str:
+    if _DIGEST.fullmatch(value) is None:
+        raise ValueError("a digest")
+    return str(value)
