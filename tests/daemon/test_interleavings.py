@@ -19,8 +19,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
 
+from flyted.plan.units import STARTS
 from tests.daemon.life import SLOW, Life
 from tests.daemon.rest import rest
+from tests.daemon.world_units import RESTART_S
 
 STORIES, STEPS = 40, 12
 MORE, MORE_STEPS = "FLYTED_TEST_STORIES", 25
@@ -170,6 +172,8 @@ class Interleavings(RuleBasedStateMachine):
         """An app dies, and again at each start, until systemd gives it up; then it would start again."""
         self.life.trouble("dying", app, begins=True)
         self._breaks(app, "crash")
+        self.life.request(app)
+        self.life.run(STARTS * (self.life.world.start_s + RESTART_S) + 1)
         for seconds in pauses_s:
             self.life.request(app)
             self.life.run(seconds)

@@ -187,6 +187,23 @@ def test_a_stop_waits_for_a_request_that_waits_for_a_start(life: Life) -> None:
     rest(life)
 
 
+def test_an_app_that_serves_again_has_no_failure_any_more(life: Life) -> None:
+    """The next one counts as the first: it is tried again after two seconds, not after ten."""
+    replica = up(life)
+    for _ in range(3):
+        life.world.dying.add("a")
+        life.world.crash(life.world.pairs[replica])
+        life.request("a")
+        life.run(3)
+        assert replica not in life.world.pairs
+        life.world.dying.clear()
+        life.run(2)
+        request = life.request("a")
+        life.run(1)
+        assert request.end == "answered"
+    rest(life)
+
+
 @pytest.mark.parametrize("verb", ["sleep", "start", "serve"])
 def test_a_verb_that_comes_between_a_decision_and_its_action_goes_first(life: Life, verb: str) -> None:
     """A pass has found the app idle, and HAProxy takes its time: the pass leaves the app to the verb."""
