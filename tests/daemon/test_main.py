@@ -209,7 +209,7 @@ def test_an_image_is_built_ahead_of_its_app_once(process: Process) -> None:
         assert process.ask("image.build", **where, image=image("httpx")) == first
         with pytest.raises(FlytedError, match="could not be built: 'exit-code', exit status 1"):
             process.ask("image.build", **where, image=image("broken-package"))
-        with pytest.raises(InvalidInput, match="must have a spec and files"):
+        with pytest.raises(InvalidInput, match="must have a spec, files"):
             process.ask("image.build", **where, image={"spec": []})
 
     process.beside(story)

@@ -210,10 +210,10 @@ def machine() -> Machine:
 
 def _recipe(image: dict[str, Any]) -> Recipe:
     """Return the recipe that an app or a client describes. Raises :class:`InvalidInput` or :class:`Unsupported`."""
-    spec, files = image.get("spec"), image.get("files") or {}
-    if not isinstance(spec, dict) or not isinstance(files, dict):
-        raise InvalidInput("an image must have a spec and files, both maps")
-    return recipe_from_spec(spec, files)
+    spec, files, folders = image.get("spec"), image.get("files") or {}, image.get("folders") or {}
+    if not isinstance(spec, dict) or not isinstance(files, dict) or not isinstance(folders, dict):
+        raise InvalidInput("an image must have a spec, files and folders, all of them maps")
+    return recipe_from_spec(spec, files, folders, host.architecture())
 
 
 def _check_machine(what: str, recipe: Recipe, *, gpu: bool) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from flyted.contract.app import MAX_ENV, MAX_TEXT, plain_text
@@ -17,19 +16,16 @@ from flyted.contract.names import env_name, printable
 from flyted.plan.engines.base import Engine
 from flyted.plan.engines.registry import brings, needs_gpu
 from flyted.plan.images import known_layers, pip
+from flyted.plan.images.bodies import VARIABLE, Layer, defined_first, layers_in, listed, named_in, only_known, texts_of
 from flyted.plan.images.build_secrets import distinct, layer_secrets
 from flyted.plan.images.build_unit import image_dir
 from flyted.plan.images.known_layers import Need
 from flyted.plan.images.recipe import Install, Recipe, recipe_json
+from flyted.plan.images.root import RootRecipe
+from flyted.plan.images.root_spec import BASE, WITHOUT_SDK, root_from_spec
 
-MAX_LAYERS = 64
-_WITHOUT_SDK = re.compile(r"python:3\.\d{1,2}-slim-bookworm")  # flyte/_image.py: _get_default_image_for
-_BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v(?P<flyte>\d[0-9A-Za-z.]{0,40})")
 _PYTHON = re.compile(r"3\.\d{1,2}")
-_VARIABLE = re.compile(r"\\\$|\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-Layer = tuple[str, str, Mapping[str, Any]]
-"""Its place in the image, for people; its kind; its content."""
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 _REFUSED = {
@@ -47,23 +43,55 @@ _REFUSED = {
 """Kinds of layers that are not built yet → (what they are, what to do instead)."""
 
 
-def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Recipe:
+ROOT_IMAGES = False
+"""Whether root images are built. As long as they are not, what a venv cannot honour is refused."""
+
+
+def recipe_from_spec(
+    spec: Mapping[str, Any],
+    files: Mapping[str, str] | None = None,
+    folders: Mapping[str, str] | None = None,
+    arch: str = "x86_64",
+) -> Recipe:
     """Return the recipe of an ImageSpec.
 
-    ``files``: the requirements files by name; without it, ``spec["files"]`` holds them. Raises :class:`Unsupported`
-    for what a venv cannot honour (all such layers in one message), :class:`InvalidInput` for what is not valid.
+    ``files``: the requirements files by name; without it, ``spec["files"]`` holds them. ``folders`` and ``arch``: see
+    :func:`image_from_spec`. Raises :class:`Unsupported` for what a venv cannot honour (all such layers in one
+    message), :class:`InvalidInput` for what is not valid.
     """
-    _known(spec, {"baseImage", "pythonVersion", "layers", "files"}, "the image")
+    image = image_from_spec(spec, files, folders or {}, arch, roots=ROOT_IMAGES)
+    if isinstance(image, RootRecipe):
+        raise Unsupported("the image needs more than packages", hint="use flyte.Image.from_debian_base()")
+    return image
+
+
+def image_from_spec(
+    spec: Mapping[str, Any], files: Mapping[str, str] | None, folders: Mapping[str, str], arch: str, *, roots: bool
+) -> Recipe | RootRecipe:
+    """Return how the image of an ImageSpec is made: what a venv can do stays a venv, so nothing becomes slower.
+
+    ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of uname -m. ``roots``: whether a root image may
+    be the answer. Raises as :func:`recipe_from_spec`.
+    """
+    try:
+        return _venv_from_spec(spec, files)
+    except Unsupported:
+        if not roots:
+            raise
+    return root_from_spec(spec, texts_of(files if files is not None else spec.get("files") or {}), folders, arch)
+
+
+def _venv_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None) -> Recipe:
+    if "dockerfile" in spec:
+        raise Unsupported(
+            "Image.from_dockerfile is not supported: flyted runs no containers",
+            hint="use Image.from_debian_base().with_pip_packages(…), or --python-env DIR for your own environment",
+        )
+    only_known(spec, {"baseImage", "pythonVersion", "layers", "files"}, "the image")
     python, flyte = _base(spec.get("baseImage"), spec.get("pythonVersion"))
-    layers = spec.get("layers") or []
-    if not isinstance(layers, list) or len(layers) > MAX_LAYERS:
-        raise InvalidInput(f"the image's layers must be a list of at most {MAX_LAYERS}")
-    named = [_layer(layer, number) for number, layer in enumerate(layers, 1)]
-    named, needs = _known_apart(named)
+    named, needs = _known_apart(layers_in(spec))
     _refuse_unsupported(named)
-    texts = files if files is not None else spec.get("files") or {}
-    if not isinstance(texts, Mapping):
-        raise InvalidInput("the image's requirements files must be a map of names to their content")
+    texts = texts_of(files if files is not None else spec.get("files") or {})
     installs = [Install("base image", (f"flyte=={flyte}",))]
     env: list[tuple[str, str]] = []
     for where, kind, body in named:
@@ -117,8 +145,8 @@ def env_of(recipe: Recipe, folder: str) -> tuple[tuple[str, str], ...]:
 
 
 def _base(image: object, version: object) -> tuple[str, str]:
-    found = _BASE.fullmatch(image) if isinstance(image, str) else None
-    if isinstance(image, str) and _WITHOUT_SDK.fullmatch(image):
+    found = BASE.fullmatch(image) if isinstance(image, str) else None
+    if isinstance(image, str) and WITHOUT_SDK.fullmatch(image):
         raise Unsupported(
             f"base image {printable(image)} has no Flyte SDK in it: Image.from_uv_script(…) and install_flyte=False "
             "start from it, and this machine builds neither",
@@ -140,22 +168,13 @@ def _base(image: object, version: object) -> tuple[str, str]:
     return found["python"], found["flyte"]
 
 
-def _layer(layer: object, number: int) -> Layer:
-    if not isinstance(layer, Mapping) or len(layer) != 1:
-        raise InvalidInput(f"layer {number} of the image must have exactly one kind")
-    kind, body = next(iter(layer.items()))
-    if not isinstance(body, Mapping):
-        raise InvalidInput(f"layer {number} of the image: {printable(kind)} must be a map")
-    return f"layer {number} of the image", str(kind), body
-
-
 def _known_apart(layers: list[Layer]) -> tuple[list[Layer], tuple[Need, ...]]:
     """Split off the layers that are known from Flyte's own images.
 
     Returns the other layers, and what the machine must have in place of the known ones.
     """
     pips = [(where, body) for where, kind, body in layers if kind == "pipPackages"]
-    names = [str(name) for where, body in pips for name in _list(body.get("packages"), f"{where}: packages")]
+    names = [str(name) for where, body in pips for name in listed(body.get("packages"), f"{where}: packages")]
     if not known_layers.of_known_image(names):
         return layers, ()
     known = {where: known_layers.needs_of(kind, body) for where, kind, body in layers}
@@ -200,12 +219,12 @@ def _refuse_unsupported(layers: list[Layer]) -> None:
 
 
 def _install(kind: str, body: Mapping[str, Any], where: str, files: Mapping[str, str]) -> Install:
-    _known(body, {"packages", "file", "options", "secretMounts"}, where)
-    secrets = layer_secrets(_list(body.get("secretMounts"), f"{where}: secret_mounts"), where)
+    only_known(body, {"packages", "file", "options", "secretMounts"}, where)
+    secrets = layer_secrets(listed(body.get("secretMounts"), f"{where}: secret_mounts"), where)
     names = {use.env for use in secrets}
     given = _pip_options(body.get("options") or {}, where, names)
     if kind == "pipPackages":
-        packages = _list(body.get("packages"), f"{where}: packages")
+        packages = listed(body.get("packages"), f"{where}: packages")
         lines = tuple(pip.requirement(each, where, names) for each in packages)
         return Install(f"{where} (pip packages)", lines, given, secrets)
     name = body.get("file")
@@ -220,11 +239,11 @@ def _install(kind: str, body: Mapping[str, Any], where: str, files: Mapping[str,
 def _pip_options(body: object, where: str, secrets: Collection[str]) -> tuple[str, ...]:
     if not isinstance(body, Mapping):
         raise InvalidInput(f"{where}: options must be a map")
-    _known(body, {"indexUrl", "extraIndexUrls", "pre", "extraArgs"}, where)
+    only_known(body, {"indexUrl", "extraIndexUrls", "pre", "extraArgs"}, where)
     words: list[str] = []
     if body.get("indexUrl"):
         words += ["--index-url", body["indexUrl"]]
-    for extra in _list(body.get("extraIndexUrls"), f"{where}: extra_index_urls"):
+    for extra in listed(body.get("extraIndexUrls"), f"{where}: extra_index_urls"):
         words += ["--extra-index-url", extra]
     if body.get("pre"):
         words.append("--pre")
@@ -232,39 +251,18 @@ def _pip_options(body: object, where: str, secrets: Collection[str]) -> tuple[st
 
 
 def _env(body: Mapping[str, Any], where: str) -> list[tuple[str, str]]:
-    _known(body, {"envVariables"}, where)
+    only_known(body, {"envVariables"}, where)
     variables = body.get("envVariables") or {}
     if not isinstance(variables, Mapping):
         raise InvalidInput(f"{where}: env must be a map")
     names = [name if name == "PATH" else env_name(name) for name in sorted(variables)]
     values = {name: _env_value(name, variables[name]) for name in names}
-    return [(name, values[name]) for name in _defined_first(values, where)]
-
-
-def _defined_first(values: Mapping[str, str], where: str) -> list[str]:
-    """Return the names of a layer's variables, each after the others that its value names.
-
-    Flyte's builder writes one ENV line for each, in the order of the file (docker_builder.py, EnvHandler). In an
-    ImageSpec they are a map, which has no order; a file that uses what it defined before means this one.
-    """
-    uses = {name: [use for use in _uses(values[name]) if use in values and use != name] for name in values}
-    try:
-        return list(TopologicalSorter(uses).static_order())
-    except CycleError as error:
-        names = ", ".join(f"'{name}'" for name in sorted(set(error.args[1])))
-        raise Unsupported(
-            f"{where}: variables {names} refer to each other, and the SDK does not send their order",
-            hint="set them in separate calls of with_env_vars()",
-        ) from error
-
-
-def _uses(value: str) -> list[str]:
-    return [found["braced"] or found["plain"] for found in _VARIABLE.finditer(value) if found[0] != "\\$"]
+    return [(name, values[name]) for name in defined_first(values, where)]
 
 
 def _env_value(name: str, value: object) -> str:
     text = plain_text(value, f"variable '{name}' of the image")
-    for found in _VARIABLE.finditer(text):
+    for found in VARIABLE.finditer(text):
         if found["braced"] is not None and not _IDENTIFIER.fullmatch(found["braced"]):
             raise Unsupported(
                 f"variable '{name}' of the image: {printable(found[0])} is not supported", hint="use $NAME or ${NAME}"
@@ -273,7 +271,7 @@ def _env_value(name: str, value: object) -> str:
 
 
 def _expanded(name: str, value: str, known: Mapping[str, str]) -> str:
-    size = len(value) + sum(len(known.get(use, "")) for use in _uses(value))
+    size = len(value) + sum(len(known.get(use, "")) for use in named_in(value))
     if size > MAX_TEXT:  # looked at before: it may double with each variable
         raise InvalidInput(
             f"variable '{name}' of the image becomes too long with the variables that it names",
@@ -282,20 +280,4 @@ def _expanded(name: str, value: str, known: Mapping[str, str]) -> str:
     replace: Callable[[re.Match[str]], str] = lambda found: (  # noqa: E731
         "$" if found[0] == "\\$" else known.get(found["braced"] or found["plain"], "")
     )
-    return _VARIABLE.sub(replace, value)
-
-
-def _known(body: Mapping[str, Any], names: set[str], where: str) -> None:
-    unknown = sorted(str(name) for name in body if name not in names)
-    if unknown:
-        raise Unsupported(
-            f"{where}: field {printable(unknown[0])} is not supported", hint="remove it, or update flyted"
-        )
-
-
-def _list(value: object, where: str) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise InvalidInput(f"{where} must be a list")
-    return value
+    return VARIABLE.sub(replace, value)

@@ -1,0 +1,97 @@
+"""Turns an ImageSpec, or the Dockerfile in its place, into a root recipe that can be planned. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.names import printable
+from flyted.plan.images.bodies import layers_in, only_known
+from flyted.plan.images.dockerfile import recipe_of_dockerfile, reference
+from flyted.plan.images.from_spec import Layer, creates_user, debian_steps, footer, known_kind, prelude, steps_of
+from flyted.plan.images.layers import Pulled, plan_of, references
+from flyted.plan.images.oci_config import image_config
+from flyted.plan.images.root import DebianBase, OciBase, RootRecipe, Stage, Step
+
+BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v(?P<flyte>\d[0-9A-Za-z.]{0,40})")
+"""The SDK's own base image."""
+WITHOUT_SDK = re.compile(r"python:(?P<python>3\.\d{1,2})-slim-bookworm")
+"""The base of images that the SDK starts without itself (flyte/_image.py: _get_default_image_for)."""
+MAX_JOB = 512 << 10
+"""A job travels as one credential, which systemd(1) limits to 1 MiB; encoded in a unit it is a third larger."""
+_SUITE = "bookworm"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PYTHON = re.compile(r"3\.\d{1,2}")
+
+
+def root_from_spec(
+    spec: Mapping[str, Any], files: Mapping[str, str], folders: Mapping[str, str], arch: str
+) -> RootRecipe:
+    """Return the recipe of an image that a venv cannot be.
+
+    ``files``: the content of requirements files. ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of
+    uname -m. Raises :class:`InvalidInput` or :class:`Unsupported` for what cannot be made, as far as it can be known
+    before the base image is pulled.
+    """
+    if wrong := [name for name, digest in folders.items() if _SHA256.fullmatch(str(digest)) is None]:
+        raise InvalidInput(f"the digest of {printable(wrong[0])} is not valid", hint="update flytectl")
+    if "dockerfile" in spec:
+        recipe = _of_dockerfile(spec, folders, arch)
+    else:
+        recipe = RootRecipe((_stage(spec, files, folders),), tuple(sorted(folders.items())))
+    unknown = {name: Pulled((), image_config(name, {})) for name in references(recipe)}
+    kept = {name: image for name, image in unknown.items() if not _replaceable(recipe, name)}
+    for job in (*plan_of(recipe, arch, unknown).jobs, *plan_of(recipe, arch, kept).jobs):
+        for _, secret in job.secrets:
+            secret.use()
+        if len(job.text) > MAX_JOB:
+            raise InvalidInput(f"a step of the image needs more than {MAX_JOB >> 10} KiB: {printable(job.text[:200])}")
+    return recipe
+
+
+def _replaceable(recipe: RootRecipe, name: str) -> bool:
+    bases = [stage.base for stage in recipe.stages]
+    return any(isinstance(base, OciBase) and base.reference == name and base.otherwise is not None for base in bases)
+
+
+def _of_dockerfile(spec: Mapping[str, Any], folders: Mapping[str, str], arch: str) -> RootRecipe:
+    only_known(spec, {"dockerfile"}, "the image")
+    given = spec["dockerfile"]
+    if not isinstance(given, Mapping) or not all(isinstance(given.get(key), str) for key in ("name", "text")):
+        raise InvalidInput("the image's Dockerfile must have a name and a text")
+    return recipe_of_dockerfile(given["text"], given["name"][-128:], folders, arch)
+
+
+def _stage(spec: Mapping[str, Any], files: Mapping[str, str], folders: Mapping[str, str]) -> Stage:
+    only_known(spec, {"baseImage", "pythonVersion", "layers", "files"}, "the image")
+    image = spec.get("baseImage")
+    base = _base(image if isinstance(image, str) else "")
+    python = spec.get("pythonVersion") or ""
+    if python and (not isinstance(python, str) or _PYTHON.fullmatch(python) is None):
+        raise InvalidInput(f"Python version {printable(python)} of the image is not valid", hint="use (3, 12)")
+    layers = layers_in(spec)
+    if not layers:
+        return Stage(base)  # the SDK builds nothing then: the app runs in the base image itself
+    has_user = BASE.fullmatch(base.reference) is not None
+    steps: list[Step] = [*prelude(python)]
+    for where, kind, body in layers:
+        if not known_kind(kind):
+            raise Unsupported(f"{where}: {printable(kind)} is not known", hint="update flyted")
+        has_user = has_user or creates_user(kind, body)
+        steps += steps_of(Layer(where, kind, body, folders, files, "flyte:flyte" if has_user else ""))
+    if any(creates_user(kind, body) for _, kind, body in layers):
+        steps += footer()
+    return Stage(base, tuple(steps))
+
+
+def _base(image: str) -> OciBase:
+    """Return the base image; for those that the SDK itself starts from, with a Debian that is like them."""
+    name = reference(image, "the image's base")
+    if found := BASE.fullmatch(name):
+        packages = ("build-essential", "ca-certificates")
+        return OciBase(name, Stage(DebianBase(_SUITE, packages), debian_steps(found["python"], found["flyte"])))
+    if found := WITHOUT_SDK.fullmatch(name):
+        return OciBase(name, Stage(DebianBase(_SUITE, ("ca-certificates",)), debian_steps(found["python"], "")))
+    return OciBase(name)
