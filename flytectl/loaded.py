@@ -25,6 +25,7 @@ LARGEST_DOCUMENT = 4 * 2**20  # bytes
 LARGEST_BUNDLE = 256 * 2**20  # bytes, compressed; all bundles of a file together
 MOST_APPS = 64
 MOST_TASKS = 4096
+MOST_BUNDLES = 512  # each is a descriptor
 KINDS = frozenset({"fastapi", "app", "vllm", "sglang"})
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -33,6 +34,7 @@ SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SE
 class LoadedApp:
     """An app environment. ``idl`` is Flyte's app.App, ``image`` its ImageSpec, both in protobuf-JSON.
 
+    ``image_folders``: path in the ImageSpec → SHA-256 of the bundle with what is there.
     ``bundle_fd`` is a sealed memory file with the tar.gz of the code, at offset 0; several apps may share one.
     ``server``: whether it has a server function (FastAPI, ``@env.server``). ``variable`` is "" if no variable holds
     it.
@@ -42,6 +44,7 @@ class LoadedApp:
     idl: dict[str, Any]
     image: dict[str, Any] | None
     image_files: dict[str, str]
+    image_folders: dict[str, str]
     depends_on: tuple[str, ...]
     kind: str
     server: bool
@@ -103,7 +106,7 @@ def read(document_fd: int, bundles_fd: int) -> Loaded:
     _check_number(document.get("apps"))
     bundles: list[_Bundle] = []
     try:
-        for entry in _list(document, "bundles", MOST_APPS):
+        for entry in _list(document, "bundles", MOST_BUNDLES):
             room = LARGEST_BUNDLE - sum(bundle.size for bundle in bundles)
             bundles.append(_bundle(entry, bundles_fd, room))
         apps = tuple(_app(entry, bundles) for entry in _list(document, "apps", MOST_APPS))
@@ -164,6 +167,8 @@ def _app(entry: Any, bundles: list[_Bundle]) -> LoadedApp:
     _expect(isinstance(idl, dict), "idl")
     _expect(image is None or isinstance(image, dict), "image")
     _expect(isinstance(files, dict) and all(isinstance(text, str) for text in files.values()), "image_files")
+    folders, digests = entry.get("image_folders"), {bundle.sha256 for bundle in bundles}
+    _expect(isinstance(folders, dict) and all(digest in digests for digest in folders.values()), "image_folders")
     place: Any = idl
     for step in ("metadata", "id", "name"):
         _expect(isinstance(place, dict), "name")
@@ -179,6 +184,7 @@ def _app(entry: Any, bundles: list[_Bundle]) -> LoadedApp:
         idl,
         image,
         files,
+        folders,
         tuple(depends),
         entry["kind"],
         entry["server"],

@@ -98,10 +98,11 @@ def serve(
         sleeping = [app for app in loaded.apps if runs_sleeper(app.idl)] or loaded.apps
         specs = [
             spec_of(
-                app.idl, image=app.image, image_files=app.image_files, bundle=app.bundle_sha256,
-                python_env=env_folder, egress=not no_egress, secret_in_argv=allow_secret_in_argv,
-                open_paths=open_paths, project=project, domain=domain, gpus=given if app in asking else None,
-                engine_sleep=level if app in sleeping else 0, ready_path=ready_path or "", start_timeout_s=start_s,
+                app.idl, image=app.image, image_files=app.image_files, image_folders=app.image_folders,
+                bundle=app.bundle_sha256, python_env=env_folder, egress=not no_egress,
+                secret_in_argv=allow_secret_in_argv, open_paths=open_paths, project=project, domain=domain,
+                gpus=given if app in asking else None, engine_sleep=level if app in sleeping else 0,
+                ready_path=ready_path or "", start_timeout_s=start_s,
             )
             for app in loaded.apps
         ]  # fmt: skip

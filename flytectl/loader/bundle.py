@@ -20,6 +20,8 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Folders in which packages are installed, also those of another environment (``PYTHONPATH``)."""
 _DATA = ("templates", "static", "assets", "public", "data")
 LARGEST = 256 * 2**20  # bytes before compression
+CODE = "the code bundle"
+SMALLER = "include fewer files; download models and data sets when the app starts"
 
 
 class Bundle(NamedTuple):
@@ -56,7 +58,7 @@ def build(root: Path, must_have: Path, environments: list[Any]) -> Bundle:
             f"{deep[:80]} is more than {DEEPEST} folders deep in {root}",
             hint="move it up, or remove it from include=",
         )
-    return Bundle(_packed(names), tuple(sorted(names)))
+    return Bundle(packed(names), tuple(sorted(names)))
 
 
 def _listed(root: Path, environments: list[Any]) -> list[str]:
@@ -70,7 +72,7 @@ def _listed(root: Path, environments: list[Any]) -> list[str]:
         hint = "see include= of the environment, and --root-dir of flytectl serve"
         raise LoadError("bundle", f"{error}", hint=hint) from error
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     return [str(file) for file in files]
 
 
@@ -87,14 +89,23 @@ def outside(root: Path, files: dict[str, str], libraries: list[str]) -> dict[str
     }
 
 
-def _packed(names: dict[str, str]) -> bytes:
-    """Pack the files, sorted, without times, owners and umask, so that a second call gives the same bytes."""
+def packed(names: dict[str, str], what: str = CODE, hint: str = SMALLER, *, links: bool = False) -> bytes:
+    """Pack the files, sorted, without times, owners and umask, so that a second call gives the same bytes.
+
+    ``names``: name in the bundle → file. ``what`` and ``hint``: for messages. ``links``: symbolic links stay links.
+    Raise LoadError("bundle") for a file that cannot be read, and for more than ``LARGEST`` bytes.
+    """
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted(names):
-            data, executable = _content(names[name], LARGEST - plain.tell())
             entry = tarfile.TarInfo(Path(name).as_posix())
-            entry.size, entry.mtime, entry.mode = len(data), EPOCH, 0o755 if executable else 0o644
+            entry.mtime = EPOCH
+            if links and Path(names[name]).is_symlink():
+                entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, str(Path(names[name]).readlink()), 0o777
+                tar.addfile(entry)
+                continue
+            data, executable = _content(names[name], LARGEST - plain.tell(), what, hint)
+            entry.size, entry.mode = len(data), 0o755 if executable else 0o644
             tar.addfile(entry, io.BytesIO(data))
     packed = io.BytesIO()
     with gzip.GzipFile(filename="", fileobj=packed, mode="wb", mtime=0, compresslevel=6) as stream:
@@ -102,7 +113,7 @@ def _packed(names: dict[str, str]) -> bytes:
     return packed.getvalue()
 
 
-def _content(path: str, room: int) -> tuple[bytes, bool]:
+def _content(path: str, room: int, what: str, hint: str) -> tuple[bytes, bool]:
     """Return a file's content, and whether its owner may execute it.
 
     Raise LoadError("bundle") if it has more than ``room`` bytes, without reading it further, or cannot be read.
@@ -112,21 +123,19 @@ def _content(path: str, room: int) -> tuple[bytes, bool]:
             data = stream.read(max(room, 0) + 1)
             executable = bool(os.fstat(stream.fileno()).st_mode & stat.S_IXUSR)
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error, what) from error
     if len(data) > room:
-        raise LoadError(
-            "bundle",
-            f"the code bundle is larger than {LARGEST // 2**20} MiB: {path} does not fit",
-            hint="include fewer files; download models and data sets when the app starts",
-        )
+        raise LoadError("bundle", f"{what} is larger than {LARGEST // 2**20} MiB: {path} does not fit", hint=hint)
     return data, executable
 
 
-def _unreadable(error: OSError) -> LoadError:
+def unreadable(error: OSError, what: str = CODE) -> LoadError:
+    """Return the error for a file that cannot be read. ``what``: what it is read for."""
+    where = "include=" if what == CODE else "the image"
     return LoadError(
         "bundle",
-        f"{error.filename} cannot be read for the code bundle: {error.strerror}",
-        hint="check its permissions (ls -l), or remove it from include=",
+        f"{error.filename} cannot be read for {what}: {error.strerror}",
+        hint=f"check its permissions (ls -l), or remove it from {where}",
     )
 
 

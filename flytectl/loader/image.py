@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import context
 from .failure import LoadError
 from .sdk import find
 
-# Layers that copy whole folders into the build; each is refused with the name of the method that made it.
-FOLDER_LAYERS = {
-    "CopyConfig": "with_source_file / with_source_folder",
-    "PythonWheels": "with_local_v2 / local wheels",
-    "PixiProject": "with_pixi_project",
-    "PixiScript": "from_pixi_script",
-}
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
-# The SDK needs uv on the path to describe these layers, which are refused in any case.
-PROJECTS = {"UVProject": "with_uv_project", "PoetryProject": "with_poetry_project"}
-PROJECT_HINT = 'list its packages: with_requirements("requirements.txt"), made by uv export --no-emit-project'
+UV = "/usr/lib/flyted/bin"  # the SDK runs uv to describe a uv project
 LARGEST_FILE = 1 << 20
+
+
+class Described(NamedTuple):
+    """An image. ``spec``: the ImageSpec in protobuf-JSON, or ``{"dockerfile": {"name": …, "text": …}}``.
+
+    ``files``: the text of each requirements file. ``folders``: path in the spec → bundle of what is there.
+    """
+
+    spec: dict[str, Any]
+    files: dict[str, str]
+    folders: dict[str, bytes]
 
 
 def resolve(environment: Any, root: Path) -> Any:
     """Return the ``flyte.Image`` of an environment, or None, by the same rules as the SDK's app translation.
 
-    Raise LoadError("unsupported") for an image that needs a registry, Docker or another platform.
+    Raise LoadError("unsupported") for an image of another platform, or a name that Flyte's config file has not.
     """
     image = environment.image
     kind = find("flyte", "Image")
@@ -38,13 +45,29 @@ def resolve(environment: Any, root: Path) -> Any:
         return kind.from_debian_base()
     if isinstance(image, str):
         return kind.from_base(image)
-    reference = getattr(image, "_ref_name", None)
-    if reference is not None:
-        raise _refused(environment, f"Image.from_ref_name({reference!r})", "flyted has no image registry")
+    image = _named(environment, image)
     _check_platform(environment, image)
-    if getattr(image, "dockerfile", None) is not None:
-        raise _refused(environment, "Image.from_dockerfile", "flyted runs no containers")
     return find("flyte._image", "resolve_code_bundle_layer")(image, "loaded_modules", root)
+
+
+def _named(environment: Any, image: Any) -> Any:
+    """Return the image of ``Image.from_ref_name``, by the names in Flyte's config file (flyte/_deploy.py).
+
+    Raise LoadError("unsupported") for a name that is not there.
+    """
+    reference = getattr(image, "_ref_name", None)
+    if reference is None:
+        return image
+    known = find("flyte.config", "auto")().image.image_refs
+    if reference not in known:
+        raise LoadError(
+            "unsupported",
+            f"{environment.name}: Image.from_ref_name({reference!r}) names no image of Flyte's config file",
+            hint=f"it names {', '.join(sorted(known)) or 'none'}; image.image_refs in .flyte/config.yaml adds one",
+        )
+    found = image.clone(base_image=known[reference])
+    object.__setattr__(found, "_ref_name", None)  # else the SDK asks for an image that it built itself
+    return found
 
 
 def _check_platform(environment: Any, image: Any) -> None:
@@ -62,33 +85,59 @@ def _check_platform(environment: Any, image: Any) -> None:
         )
 
 
-def describe(environment: Any, image: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the ImageSpec in JSON, and the name → text of each file that a layer names.
+def describe(environment: Any, image: Any) -> Described:
+    """Return what the image is made of, and what its layers copy.
 
-    Raise LoadError("unsupported") for a layer that copies folders or cannot be built here, and for a file that is too
-    large or not UTF-8; LoadError("environment") for a missing file, or if the SDK cannot describe the image.
+    Raise LoadError("unsupported") for a file that is too large or not UTF-8; LoadError("environment") for a missing
+    file, or if the SDK cannot describe the image; LoadError("bundle") if its files cannot be packed.
     """
+    if getattr(image, "dockerfile", None) is not None:
+        return _dockerfile(environment, Path(image.dockerfile))
     for layer in getattr(image, "_layers", ()):
-        name = type(layer).__name__
-        if name == "UVScript":
-            script = f"Image.from_uv_script({Path(layer.script).name!r})"
-            raise _refused(environment, script, "its base is a container image; flyted runs no containers")
-        if name in PROJECTS:
-            raise _refused(environment, PROJECTS[name], "flyted does not read project files yet", PROJECT_HINT)
-        if name == "Requirements":
+        if type(layer).__name__ == "Requirements":
             _find_beside(environment, layer)
-        whole = getattr(layer, "project_install_mode", "") == "install_project"
-        if name in FOLDER_LAYERS or whole:
-            what = FOLDER_LAYERS.get(name, f"{name} with project_install_mode='install_project'")
-            raise _refused(environment, what, "flyted does not build layers that copy folders into an image yet")
+        if lines := [line for line in getattr(layer, "lines", ()) if not line.lstrip().upper().startswith("LABEL")]:
+            what = f"the line {lines[0][:60]!r} of a Dockerfile"
+            raise _refused(environment, what, "the SDK describes it to no builder", "use with_commands([…])")
     layers_proto = find("flyte._internal.imagebuild.remote_builder", "_get_layers_proto")
     to_dict = find("google.protobuf.json_format", "MessageToDict")
-    with tempfile.TemporaryDirectory(prefix="flytectl-image-") as context:
+    with tempfile.TemporaryDirectory(prefix="flytectl-image-") as folder:
+        place = Path(folder)
         try:
-            spec = to_dict(layers_proto(image, Path(context)))
+            with _uv_on_path():
+                spec = to_dict(layers_proto(image, place))
         except Exception as error:
             raise LoadError("environment", f"{environment.name}: the image cannot be described: {error}") from error
-        return spec, _files(environment, Path(context))
+        folders = context.of_spec(spec, place)
+        wanted = [layer["requirements"]["file"] for layer in spec.get("layers", []) if "requirements" in layer]
+        return Described(spec, {name: _text(environment, place / name, name) for name in wanted}, folders)
+
+
+def _dockerfile(environment: Any, file: Path) -> Described:
+    if not file.is_file():
+        raise LoadError(
+            "environment",
+            f"{environment.name}: the Dockerfile {file} does not exist in {Path.cwd()}",
+            hint='use a path from the file itself: Path(__file__).parent / "Dockerfile"',
+        )
+    text = _text(environment, file, file.name)
+    beside = [file.with_name(f"{file.name}.dockerignore"), file.parent / ".dockerignore"]
+    ignored = next((_text(environment, each, each.name) for each in beside if each.is_file()), "")
+    patterns = [line.strip() for line in ignored.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return Described(
+        {"dockerfile": {"name": file.name, "text": text}}, {}, context.of_dockerfile(text, file.parent, patterns)
+    )
+
+
+@contextlib.contextmanager
+def _uv_on_path() -> Iterator[None]:
+    """Let the SDK find flyted's uv behind the user's own."""
+    before = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = f"{before}{os.pathsep}{UV}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
 
 
 def _find_beside(environment: Any, layer: Any) -> None:
@@ -110,18 +159,13 @@ def _find_beside(environment: Any, layer: Any) -> None:
     object.__setattr__(layer, "file", Path(os.path.relpath(beside)))
 
 
-def _files(environment: Any, context: Path) -> dict[str, str]:
-    texts = {}
-    for file in sorted(context.rglob("*")):
-        if file.is_file():
-            name = file.relative_to(context).as_posix()
-            if file.stat().st_size > LARGEST_FILE:
-                raise _refused(environment, f"the image file {name}", "it is larger than 1 MiB")
-            try:
-                texts[name] = file.read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                raise _refused(environment, f"the image file {name}", "it is not UTF-8 text") from error
-    return texts
+def _text(environment: Any, file: Path, name: str) -> str:
+    if file.stat().st_size > LARGEST_FILE:
+        raise _refused(environment, f"the image file {name}", "it is larger than 1 MiB")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _refused(environment, f"the image file {name}", "it is not UTF-8 text") from error
 
 
 def _refused(environment: Any, what: str, why: str, hint: str = "") -> LoadError:

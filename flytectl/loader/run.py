@@ -123,14 +123,15 @@ def _app(found: environments.Found, bundles: _Bundles, source: Source, scope: tu
     translate.check(found)
     environment = found.environment
     chosen = image.resolve(environment, source.root)
-    spec, files = (None, {}) if chosen is None else image.describe(environment, chosen)
+    described = image.Described({}, {}, {}) if chosen is None else image.describe(environment, chosen)
     environment.image = chosen
     index = bundles.index(environments.with_dependencies(found))
     return {
         "variable": found.variable,
         "idl": translate.to_idl(found, bundles.made[index], source.root, scope),
-        "image": spec,
-        "image_files": files,
+        "image": None if chosen is None else described.spec,
+        "image_files": described.files,
+        "image_folders": {path: bundles.add(data) for path, data in described.folders.items()},
         "depends_on": environments.depends_on(found),
         "bundle": index,
         "kind": environments.kind(environment),
@@ -154,6 +155,13 @@ class _Bundles:
                 self.made.append(new)
             self._by_include[include] = self.made.index(new)
         return self._by_include[include]
+
+    def add(self, data: bytes) -> str:
+        """Keep a bundle of an image's files; return its digest."""
+        new = bundle.Bundle(data, ())
+        if all(new.sha256 != made.sha256 for made in self.made):
+            self.made.append(new)
+        return new.sha256
 
     def write(self, fd: int) -> list[dict[str, Any]]:
         """Write all bundles, one after the other; return the offset, size and digest of each."""

@@ -112,7 +112,7 @@ class AppSpec:
 
     key: AppKey
     command: tuple[str, ...]  # container.command + container.args of Flyte's IDL
-    image: dict[str, Any]  # Flyte's ImageSpec in protobuf-JSON, with "files": see plan/images/spec.py
+    image: dict[str, Any]  # Flyte's ImageSpec in protobuf-JSON as "spec", with "files" and "folders": plan/images
     bundle: str = ""  # SHA-256 of the code bundle; "": the app has none
     env: tuple[tuple[str, str], ...] = ()
     sys_path: str = ""  # Flyte's _F_SYS_PATH: folders of the bundle, relative

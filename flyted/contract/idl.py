@@ -44,6 +44,7 @@ def spec_of(
     *,
     image: Mapping[str, Any] | None = None,
     image_files: Mapping[str, str] | None = None,
+    image_folders: Mapping[str, str] | None = None,
     bundle: str = "",
     python_env: str = "",
     egress: bool = True,
@@ -59,8 +60,8 @@ def spec_of(
     """Make the AppSpec of one app.
 
     ``idl`` is ``App`` in protobuf-JSON. ``image`` is Flyte's ``ImageSpec`` likewise, ``image_files`` the text of its
-    requirement files by name. ``bundle`` is the SHA-256 of the code bundle. ``gpus`` (``gpu.NONE``: no GPU),
-    ``project`` and ``domain`` override the IDL's.
+    requirement files by name, ``image_folders`` the SHA-256 of the bundle for each path that it copies. ``bundle`` is
+    the SHA-256 of the code bundle. ``gpus`` (``gpu.NONE``: no GPU), ``project`` and ``domain`` override the IDL's.
     ``secret_in_argv``: allow a secret among a program's arguments. ``open_paths``: of an app that checks a key itself,
     paths to open beyond those that the key guards. ``engine_sleep``: the level at which an idle engine sleeps; 0: it
     is stopped. ``ready_path``, ``start_timeout_s``: as in :class:`AppSpec`.
@@ -87,12 +88,13 @@ def spec_of(
     env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in messages(container.get("env"))]
     container_port = _container_port(container)
     port, server_port = _opened(command, container_port, dict(env))
+    folders = {"folders": dict(image_folders)} if image_folders else {}
     scaling, profile = message(spec.get("autoscaling")), message(spec.get("profile"))
     timeout = message(spec.get("timeouts")).get("requestTimeout")
     return AppSpec(
         key=key,
         command=command,
-        image={} if python_env else {"spec": dict(image or {}), "files": dict(image_files or {})},
+        image={} if python_env else {"spec": dict(image or {}), "files": dict(image_files or {}), **folders},
         bundle=bundle,
         env=tuple((k, v) for k, v in env if k != SYS_PATH),
         sys_path=_sys_path(dict(env).get(SYS_PATH, "")),

@@ -10,7 +10,7 @@ import pytest
 
 from flytectl import install, load, pythons
 from flytectl.pythons import Python
-from flyted.contract.errors import FlytedError, PackageMissing, Unsupported
+from flyted.contract.errors import FlytedError, PackageMissing
 from tests.flytectl.loading import FASTAPI, caller, load_for_real, needs_sdk, write
 
 pytestmark = pytest.mark.slow
@@ -130,20 +130,6 @@ def test_a_requirements_file_lies_beside_the_app_file(tmp_path, monkeypatch):
     (tmp_path / "sub/requirements.txt").unlink()
     with pytest.raises(FlytedError, match=f"neither in {tmp_path} nor in {tmp_path}/sub"):
         load_for_real(file)
-
-
-@needs_sdk
-@pytest.mark.parametrize("method", ["with_uv_project", "with_poetry_project"])
-def test_a_project_file_is_refused_before_the_sdk_wants_uv(tmp_path, monkeypatch, method):
-    """By its name, whether uv is on the path or not."""
-    monkeypatch.setenv("PATH", "/nonexistent")
-    write(tmp_path, "pyproject.toml", '[project]\nname = "x"\nversion = "1"\n')
-    write(tmp_path, "poetry.lock", "")
-    text = dedent(FASTAPI).replace("app=app", f"app=app, image=flyte.Image.from_debian_base().{method}(HERE)")
-    here = "import flyte, pathlib\nHERE = pathlib.Path(__file__).parent / 'pyproject.toml'\n"
-    with pytest.raises(Unsupported, match=f"{method} is not supported") as caught:
-        load_for_real(write(tmp_path, "app.py", here + text))
-    assert "requirements.txt" in caught.value.hint
 
 
 @needs_sdk
