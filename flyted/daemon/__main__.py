@@ -8,7 +8,6 @@ import logging
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -93,16 +92,17 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     units = Units(longest_s, KILL_S, kept=("flyted-app-*", INGRESS_UNIT))
     units.open()
     table = TokenTable(store.database)
-    ingress = Ingress(RUN / "admin.sock", RUN / "ingress", tokens=partial(wanted, table))
+    clock = Clock()
+    ingress = Ingress(RUN / "admin.sock", RUN / "ingress", tokens=partial(wanted, table, clock))
     listen = choose_ingress_ports(settings, units, RUN / "ingress")
     await ensure_socket(units, listen)
-    tls = Tls(vault, ingress, settings.base_domain, CA_FILE, Clock())
+    tls = Tls(vault, ingress, settings.base_domain, CA_FILE, clock)
     platform = Platform(architecture(), kernel())
     config = Config(
         settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s, platform
     )
     refused: dict[str, str] = {}
-    machine = Effects(units, ingress, journal, Gpu(), time.time)
+    machine = Effects(units, ingress, journal, Gpu(), clock)
     look = Look(machine, store, config)
     explain = Explain(journal, store, settings.start_timeout_s, refused)
     poked = asyncio.Event()
@@ -111,9 +111,11 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     building = BuildSettings(environment=settings.build_environment, secrets=machine_secrets(settings.build_secrets))
     images = Images(units, STATE / "images", building, vault.resolve, inventory.need_any, poked.set)
     unused = UnusedImages(units, images, STATE / "unused-images.json", poked.set)
-    execute = Execute(machine, store, config, explain, inventory, images, unused)
+    watch = FileWatch(people.ETC, people.FILES)
+    grants = IngressTokens(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), clock, watch, poked.set)
+    execute = Execute(machine, store, config, explain, inventory, images, unused, grants, tls)
     leases = GpuLeases(machine, inventory, gpu_table, execute, poked.set, settings.gpu_wait_s)
-    upkeep = Upkeep(images, unused, machine.time, execute, poked.set)
+    upkeep = Upkeep(images, unused, grants, tls, clock, execute, poked.set)
     loop = Loop(look, execute, explain, leases, upkeep, settings.base_domain, poked)
     gpu_verbs = GpuVerbs(inventory, loop.facts)
     models = ModelVerbs(Models(store.database))
@@ -121,8 +123,6 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     deploy = Deploy(
         loop, look, execute, explain, config, store, vault, images, bundles, inventory, models, DeployLocks()
     )  # fmt: skip
-    watch = FileWatch(people.ETC, people.FILES)
-    grants = IngressTokens(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), Clock(), watch)
     tokens = Tokens(table, store, grants)
     verbs: dict[str, Verb] = {
         "version": Verb(Right.READ, {}, version, anonymous=True),
@@ -141,9 +141,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     handover = Handover(store, vault, tls, leases, images.granted, refused)
     credentials = Credentials(listeners["credentials"], handover.answer)
     units.subscribe(loop.unit_changed)
-    parts = [
-        credentials.run, loop.run, Control(listeners["control"], verbs).run, tls.keep_fresh, grants.run,
-    ]  # fmt: skip
+    parts = [credentials.run, loop.run, Control(listeners["control"], verbs).run]
     if "api" in listeners:  # an operator may mask the socket: then there is no gateway
         parts.append(Control(listeners["api"], verbs, tokens.owner).run)
     leases.resume()

@@ -93,6 +93,18 @@ class Ingress(Protocol):
     async def rules(self) -> str:
         """Return the digest of the rules that the running HAProxy was started with, asked for once."""
 
+    def write_tokens(self) -> Mapping[str, str]:
+        """Write the table of tokens, and return it."""
+
+    async def apply_tokens(self) -> None:
+        """Write the table of tokens, and tell the running HAProxy the difference."""
+
+    async def token_uses(self) -> dict[str, float]:
+        """Return how many seconds ago each token was last used since HAProxy's start, by digest."""
+
+    async def set_certificate(self, pem: bytes) -> None:
+        """Replace certificate and key in the running HAProxy."""
+
     async def stats(self, servers: Collection[str]) -> dict[str, Traffic]:
         """Return the counters of these servers, of those that HAProxy has."""
 
@@ -128,9 +140,22 @@ class Gpus(Protocol):
         """Call ``on_xid`` at each error of a GPU, until cancelled."""
 
 
+class Clock(Protocol):
+    """The machine's clock, which may be set, as ``host/clock.py`` has it; other timers go by the event loop's."""
+
+    def time(self) -> float:
+        """Return the seconds since 1970."""
+
+    def start(self, rang: Callable[[bool], None]) -> None:
+        """Call ``rang`` at each moment that :meth:`arm` names, and when the clock was set: then with ``True``."""
+
+    def arm(self, moment: float | None) -> None:
+        """Ring at ``moment``, and not at that of the call before; ``None``: at none."""
+
+
 @dataclass(frozen=True)
 class Effects:
-    """The machine. ``time()`` returns the seconds since 1970; timers go by the event loop's clock.
+    """The machine.
 
     Whatever takes the machine may raise :class:`HostFailure`, or :class:`IngressDown`, as ``flyted/host`` says.
     """
@@ -139,4 +164,4 @@ class Effects:
     ingress: Ingress
     journal: Journal
     gpus: Gpus
-    time: Callable[[], float]
+    clock: Clock

@@ -13,6 +13,7 @@ from typing import Any
 
 from flyted.contract.errors import FlytedError, HostFailure, IngressDown, NotFound
 from flyted.contract.names import Replica, replica_of
+from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
 from flyted.daemon.explain import Explain
@@ -20,6 +21,7 @@ from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.listen import ensure_socket
+from flyted.daemon.ingress.tls import Tls
 from flyted.host import starts
 from flyted.host.disk import is_folder
 from flyted.host.ingress import Applied
@@ -27,6 +29,7 @@ from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
 from flyted.plan.actions import (
     BuildImage,
+    CheckTokens,
     EngineSleep,
     Evict,
     FailPair,
@@ -36,6 +39,7 @@ from flyted.plan.actions import (
     OpenDevices,
     PairAction,
     RemoveImages,
+    RenewCertificate,
     RenewPair,
     RestartIngress,
     Sleep,
@@ -70,6 +74,8 @@ class Execute:
     gpus: GpuInventory
     images: Images
     unused: UnusedImages
+    tokens: IngressTokens
+    tls: Tls
     documents: dict[Replica, int] = field(default_factory=dict)
     """The replicas that may have a start document, each with a number that no document written before it had."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -113,6 +119,10 @@ class Execute:
                 return self.images.carry_out(digest)
             case RemoveImages():
                 return self.unused.removal(action)
+            case CheckTokens():
+                return self.tokens.check()
+            case RenewCertificate():
+                return self.tls.renew()
 
     async def _evict(self, replica: Replica, wanted_by: str, seen: Traffic) -> None:
         """Put an app to sleep unless a request has come since it was found idle.

@@ -24,7 +24,7 @@ from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.look import Look
 from flyted.daemon.upkeep import Upkeep
-from flyted.plan.actions import BuildImage, FailPair, KillUnit, OpenDevices, PairAction, RemoveImages, StartPair
+from flyted.plan.actions import FailPair, KillUnit, OpenDevices, PairAction, StartPair, UpkeepAction
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.gpus.queue import LOOK_S
 from flyted.plan.idle import Clock
@@ -125,6 +125,7 @@ class Loop:
 
     async def run(self) -> None:
         """Run passes for ever."""
+        self._upkeep.start()
         while True:
             await self._sleep()
             self._poked.clear()
@@ -194,6 +195,7 @@ class Loop:
         self._clocks = dict(plan.clocks)
         self._ending = plan.ending
         self._next_pass_at = plan.next_pass_at
+        self._upkeep.wake_at(plan.due)
         done = Pass(facts, plan, self._gpus.carry_out(facts, plan.gpu))
         for listener in self._listeners:
             listener(done)
@@ -228,9 +230,10 @@ class Loop:
     def _do_at_once(self, plan: Plan) -> None:
         """Begin what must be as the facts were: nothing has been awaited since the plan was made."""
         for action in plan.actions:
+            if isinstance(action, UpkeepAction):
+                self._upkeep.begin(action)
+        for action in plan.actions:
             match action:
-                case BuildImage() | RemoveImages():
-                    self._upkeep.begin(action)
                 case KillUnit() | OpenDevices():
                     self._execute.at_once(action)
                 case FailPair(replica, reason):

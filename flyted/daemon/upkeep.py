@@ -8,9 +8,12 @@ from typing import Any
 
 from flyted.base import tasks
 from flyted.contract.errors import FlytedError
+from flyted.daemon.access.ingress_tokens import IngressTokens
+from flyted.daemon.effects import Clock
 from flyted.daemon.execute import Execute
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
+from flyted.daemon.ingress.tls import Tls
 from flyted.plan.actions import BuildImage, UpkeepAction
 from flyted.plan.upkeep import may_remove
 from flyted.plan.upkeep_facts import ImageFacts, UpkeepFacts
@@ -19,32 +22,43 @@ from flyted.plan.upkeep_facts import ImageFacts, UpkeepFacts
 class Upkeep:
     """Each action is carried out beside the passes, once at a time; its end asks for another pass.
 
-    ``time()`` returns the seconds since 1970. ``poke``: asks for a pass.
+    ``poke``: asks for a pass. So does ``clock``, at the moment that the last plan named, and when it was set.
     """
 
     def __init__(
-        self,
-        images: Images,
-        unused: UnusedImages,
-        time: Callable[[], float],
-        execute: Execute,
+        self, images: Images, unused: UnusedImages, tokens: IngressTokens, tls: Tls, clock: Clock, execute: Execute,
         poke: Callable[[], None],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._images = images
         self._unused = unused
-        self._time = time
+        self._tokens = tokens
+        self._tls = tls
+        self._clock = clock
         self._execute = execute
         self._poke = poke
         self._under_way: dict[UpkeepAction, asyncio.Task[Any]] = {}
+
+    def start(self) -> None:
+        """Hear of the clock, and of users and groups, from now on."""
+        self._clock.start(self._rang)
+        self._tokens.start()
+
+    def _rang(self, was_set: bool) -> None:  # noqa: FBT001  the answer to one question
+        if was_set:
+            self._tokens.changed()
+            self._tls.clock_was_set()
+        self._poke()
 
     def facts(self) -> UpkeepFacts:
         """Return what there is to know right now; the folder of images is read only where it is asked for."""
         wanted = frozenset(self._images.builds)
         disk = self._unused.look() if may_remove(wanted, self._under_way) else None
         return UpkeepFacts(
-            time=self._time(),
+            time=self._clock.time(),
             under_way=frozenset(self._under_way),
             images=ImageFacts(wanted, frozenset(self._images.held), disk),
+            tokens=self._tokens.facts(),
+            certificate=self._tls.facts(),
         )
 
     def begin(self, action: UpkeepAction) -> None:
@@ -55,6 +69,10 @@ class Upkeep:
     def _ended(self, action: UpkeepAction) -> None:
         del self._under_way[action]
         self._poke()
+
+    def wake_at(self, due: float | None) -> None:
+        """Have a pass asked for at ``due`` (seconds since 1970)."""
+        self._clock.arm(due)
 
     def refuse(self, error: FlytedError) -> None:
         """Tell those who wait for a build that has not begun that it cannot: the machine cannot be looked at."""

@@ -42,14 +42,6 @@ class Leaf:
 
     pem: bytes = field(repr=False)
 
-    def renew_due(self, now: float) -> bool:
-        """Report whether a new certificate is due at ``now`` (seconds since 1970), see :func:`renew_due`."""
-        return renew_due(*validity(self.pem), dt.datetime.fromtimestamp(now, dt.UTC))
-
-    def due(self) -> float:
-        """Return when a new certificate is due (seconds since 1970)."""
-        return renew_at(*validity(self.pem)).timestamp()
-
 
 def new_ca(base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Ca:
     """Make an authority for ``base_domain``, the default base domain and the gateway's host name."""
@@ -153,11 +145,6 @@ def validity(cert_pem: bytes) -> tuple[dt.datetime, dt.datetime]:
     if hasattr(cert, "not_valid_after_utc"):  # cryptography >= 42; the other warns there
         return cert.not_valid_before_utc, cert.not_valid_after_utc
     return cert.not_valid_before.replace(tzinfo=dt.UTC), cert.not_valid_after.replace(tzinfo=dt.UTC)
-
-
-def renew_due(not_before: dt.datetime, not_after: dt.datetime, now: dt.datetime) -> bool:
-    """Report whether two thirds of a certificate's life are over, or the clock says that it has not begun."""
-    return now < not_before or now >= renew_at(not_before, not_after)
 
 
 def renew_at(not_before: dt.datetime, not_after: dt.datetime) -> dt.datetime:

@@ -1,4 +1,4 @@
-"""The machine's clock: waits for a moment, and notices at once when the clock is set (timerfd_create(2)).
+"""The machine's clock: rings at a moment, and at once when the clock is set (timerfd_create(2)).
 
 The process does not wake up in between. Python has these calls from 3.13 on; Debian 12 has 3.11.
 """
@@ -6,10 +6,11 @@ The process does not wake up in between. Python has these calls from 3.13 on; De
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import errno
 import os
+import time
+from collections.abc import Callable
 
 _REALTIME = 0
 _ABSOLUTE, _CANCEL_ON_SET = 1, 2
@@ -21,43 +22,67 @@ class _Spec(ctypes.Structure):
 
 
 class Clock:
-    """One timer. If the clock is set between two waits, the second one returns at once."""
+    """One timer. It hears of a change of the clock from the first :meth:`arm` on, whether or not it has rung since."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd: int = self._libc.timerfd_create(_REALTIME, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
+        self._armed: float | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._rang: Callable[[bool], None] = lambda _was_set: None
 
-    async def wait(self, moment: float | None = None, event: asyncio.Event | None = None) -> None:
-        """Wait for ``moment`` (seconds since 1970), ``event`` or the clock to be set, whichever comes first."""
-        if not self._arm(_NEVER if moment is None else moment):
+    @staticmethod
+    def time() -> float:
+        """Return the seconds since 1970."""
+        return time.time()
+
+    def start(self, rang: Callable[[bool], None]) -> None:
+        """Call ``rang`` at each moment that :meth:`arm` names, and when the clock was set: then with ``True``."""
+        self._rang = rang
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._fd, self._read)
+
+    def arm(self, moment: float | None) -> None:
+        """Ring at ``moment`` (seconds since 1970), and not at that of the call before; ``None``: at none.
+
+        It costs nothing if the call before named the same.
+        """
+        moment = _NEVER if moment is None else moment
+        if moment == self._armed:
             return
-        loop = asyncio.get_running_loop()
-        rang = asyncio.Event()
-        loop.add_reader(self._fd, rang.set)
-        waits = [asyncio.ensure_future(each.wait()) for each in (rang, event) if each is not None]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            loop.remove_reader(self._fd)
-            for task in waits:
-                task.cancel()
-        with contextlib.suppress(OSError):
-            os.read(self._fd, 8)  # EAGAIN: it was the event; ECANCELED: the clock was set
-
-    def close(self) -> None:
-        """Close the timer."""
-        os.close(self._fd)
-
-    def _arm(self, moment: float) -> bool:
-        """Set the timer, and report whether there is something to wait for: not if the clock was set meanwhile."""
+        self._armed = moment
         whole = int(max(moment, 0.0))
         value = (ctypes.c_long * 2)(whole, max(1, int((moment - whole) * 1e9)))  # 0 and 0 would disarm it
         spec = _Spec((ctypes.c_long * 2)(0, 0), value)
         flags = _ABSOLUTE | _CANCEL_ON_SET
         if self._libc.timerfd_settime(self._fd, flags, ctypes.byref(spec), None) == 0:
-            return True
+            return
         if ctypes.get_errno() != errno.ECANCELED:
             raise OSError(ctypes.get_errno(), "timerfd_settime")
-        return False
+        asyncio.get_running_loop().call_soon(self._was_set)  # in between; the timer is armed
+
+    def close(self) -> None:
+        """Close the timer."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+
+    def _was_set(self) -> None:
+        was_set = True
+        self._rang(was_set)
+
+    def _read(self) -> None:
+        try:
+            os.read(self._fd, 8)
+        except BlockingIOError:
+            return  # it was armed anew meanwhile
+        except OSError as error:
+            if error.errno != errno.ECANCELED:
+                raise
+            was_set = True
+        else:
+            was_set = False
+        self._armed = None
+        self._rang(was_set)

@@ -39,7 +39,7 @@ class Ingress:
     """One HAProxy. ``places``: the paths that it uses itself. ``admin``: the admin socket's path for flyted.
 
     ``files``: the folder of HAProxy's files. ``timeout_s``: seconds that HAProxy may take for the answer to a command.
-    ``tokens()`` returns the table of tokens, key → value, as it should be now (daemon/access/grants.py).
+    ``tokens()`` returns the table of tokens, key → value, as it should be now (daemon/access/ingress_tokens.py).
     """
 
     def __init__(

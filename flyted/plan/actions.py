@@ -122,12 +122,22 @@ class RemoveImages:
     unused_since: tuple[tuple[str, float], ...]
 
 
+@dataclass(frozen=True)
+class CheckTokens:
+    """Forget tokens that ended long ago, tell the ingress which open apps now, and note which were used."""
+
+
+@dataclass(frozen=True)
+class RenewCertificate:
+    """Give the ingress another certificate, or, after the daemon's start, its first one."""
+
+
 PairAction = StartPair | RenewPair | StartService | Sleep | EngineSleep | Evict | StopPair | FailPair
 """The actions that take time: one at a time on a pair."""
 UnitAction = KillUnit | OpenDevices
 """The actions that are done at once."""
 IngressAction = RestartIngress | ListenIngress
 """The actions that follow once the ingress's files are written."""
-UpkeepAction = BuildImage | RemoveImages
+UpkeepAction = BuildImage | RemoveImages | CheckTokens | RenewCertificate
 """The actions that belong to no single app, and take time: each once at a time."""
 Action = PairAction | UnitAction | IngressAction | UpkeepAction

@@ -52,6 +52,8 @@ _AT_REST = ("inactive", "failed")
 class Plan:
     """The plan of one pass. ``next_pass_at``: the next moment at which time alone changes it; ``None``: never.
 
+    ``due``: the next such moment of the machine's clock, in seconds since 1970.
+
     ``gpu``: the answers for starts that wait for GPUs, and which leases are over. ``clocks`` and ``ending``: what the
     next pass has to know of this one.
     """
@@ -63,6 +65,7 @@ class Plan:
     ending: Mapping[str, float]
     gpu: GpuPlan
     next_pass_at: float | None
+    due: float | None
 
 
 @dataclass
@@ -95,18 +98,20 @@ def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: 
     stopping = ending(facts.units, facts.ending, now)
     kill = (*gpu.kill, *(KillUnit(unit, "does not stop") for unit in stopping.kill))
     wake_times = (*draft.wake_times, gpu.next_pass_at, stopping.next_pass_at)
+    upkeep = plan_upkeep(facts.upkeep, facts.apps)
     ingress = IngressState(
         servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable,
         guarded=draft.guarded, fenced=draft.fenced, open_paths=draft.open_paths,
     )  # fmt: skip
     return Plan(
-        actions=(*kill, *draft.actions, *_plan_ingress(facts), *plan_upkeep(facts.upkeep, facts.apps)),
+        actions=(*kill, *draft.actions, *_plan_ingress(facts), *upkeep.actions),
         ingress=ingress,
         leaving=frozenset(draft.leaving),
         clocks=draft.clocks,
         ending=stopping.since,
         gpu=gpu,
         next_pass_at=min((at for at in wake_times if at is not None), default=None),
+        due=upkeep.due,
     )
 
 

@@ -20,6 +20,15 @@ DAY_S = 86400.0
 CLOCK_S = 3600.0
 """Seconds that the clock may be set back without an effect on tokens."""
 ANY_APP = "*"
+LOOK_S = 60.0
+"""Seconds until the next look after a failure, and where no file tells who is who.
+
+The ingress hears that much later that an owner has left the group.
+"""
+NOTE_S = 3600.0
+"""Seconds after which the uses of tokens, which HAProxy has in memory, are written down again while there are some."""
+AGAIN_S = 5.0
+"""Seconds until a second look after a change of the files: adduser(8) makes several, and nscd(8) may be behind."""
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}")
 
@@ -76,6 +85,20 @@ def dead(tokens: Iterable[Token], apps: frozenset[str], now: float) -> frozenset
         t.digest for t in tokens
         if (t.app_id and t.app_id not in apps) or (t.kind != NAMED and t.expires_at + EXPIRED_KEPT_S <= now)
     )  # fmt: skip
+
+
+def next_look(tokens: Iterable[Token], now: float, *, hears: bool, people_at: float) -> float | None:
+    """Return when tokens have to be looked at again after a look at ``now``; ``None``: when something changes.
+
+    ``hears``: whether each change of users and groups is heard of. ``people_at``: when the last one was.
+    """
+    moments = [token.expires_at for token in tokens if counts(token, now)]
+    if not moments:
+        return None
+    moments.append(now + (NOTE_S if hears else LOOK_S))
+    if people_at <= now < people_at + AGAIN_S:
+        moments.append(people_at + AGAIN_S)
+    return min(moments)
 
 
 def derived_tokens(token: Token, tokens: Iterable[Token]) -> frozenset[str]:

@@ -1,20 +1,37 @@
-"""Decides the work that belongs to no single app: builds and removals of images. Pure.
+"""Decides the work that belongs to no single app: images, the ingress's tokens and its certificate. Pure.
 
-Times are seconds since 1970. An action that is under way is not planned again: its end asks for another plan.
+Times are seconds since 1970, of a clock that may be set. An action that is under way is not planned again: its
+end asks for another plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
-from flyted.plan.actions import BuildImage, RemoveImages, UpkeepAction
+from flyted.plan.actions import BuildImage, CheckTokens, RemoveImages, RenewCertificate, UpkeepAction
 from flyted.plan.facts import StoredApp
 from flyted.plan.images.unused import in_use, sweep
 from flyted.plan.upkeep_facts import UpkeepFacts
 
 
-def plan_upkeep(facts: UpkeepFacts, apps: Iterable[StoredApp]) -> tuple[UpkeepAction, ...]:
-    """Return what to begin now. The end of each action asks for the next plan, as does whatever changes the facts."""
+@dataclass(frozen=True)
+class UpkeepPlan:
+    """What to begin now. ``due``: the next moment at which time alone changes that; ``None``: never."""
+
+    actions: tuple[UpkeepAction, ...] = ()
+    due: float | None = None
+
+
+def plan_upkeep(facts: UpkeepFacts, apps: Iterable[StoredApp]) -> UpkeepPlan:
+    """Return the plan. The end of each action asks for the next one, as does whatever changes the facts."""
+    parts = (_tokens(facts), _certificate(facts))
+    dues = [part.due for part in parts if part.due is not None]
+    actions = (*_images(facts, apps), *(action for part in parts for action in part.actions))
+    return UpkeepPlan(actions, min(dues, default=None))
+
+
+def _images(facts: UpkeepFacts, apps: Iterable[StoredApp]) -> tuple[UpkeepAction, ...]:
     images, disk = facts.images, facts.images.disk
     if any(isinstance(action, RemoveImages) for action in facts.under_way):
         return ()
@@ -34,3 +51,23 @@ def may_remove(wanted: Collection[str], under_way: Collection[UpkeepAction]) -> 
     A removal also empties parts of the cache that a build reads.
     """
     return not wanted and not any(isinstance(action, (BuildImage, RemoveImages)) for action in under_way)
+
+
+def _tokens(facts: UpkeepFacts) -> UpkeepPlan:
+    stale, due = facts.tokens.stale, facts.tokens.due
+    if CheckTokens() in facts.under_way:
+        return UpkeepPlan()
+    if stale or (due is not None and facts.time >= due):
+        return UpkeepPlan((CheckTokens(),))
+    return UpkeepPlan(due=due)
+
+
+def _certificate(facts: UpkeepFacts) -> UpkeepPlan:
+    certificate = facts.certificate
+    if certificate is None or RenewCertificate() in facts.under_way:
+        return UpkeepPlan()
+    right = certificate.begins <= facts.time < certificate.ends
+    due = certificate.ends if right else certificate.again_at
+    if right or (due is not None and facts.time < due):
+        return UpkeepPlan(due=due)
+    return UpkeepPlan((RenewCertificate(),))

@@ -31,9 +31,34 @@ class ImageFacts:
 
 
 @dataclass(frozen=True)
+class TokenFacts:
+    """When tokens are to be looked at: ``due``, or at once if they are ``stale``.
+
+    They are stale after a change of a token, of users and groups, or of the clock.
+    """
+
+    stale: bool = False
+    due: float | None = None
+
+
+@dataclass(frozen=True)
+class CertificateFact:
+    """The certificate that the ingress was given is right from ``begins`` to ``ends``; the defaults: it has none.
+
+    ``again_at``: when to try again after a failure; ``None`` if there was none, or the clock was set since.
+    """
+
+    begins: float = 0.0
+    ends: float = 0.0
+    again_at: float | None = None
+
+
+@dataclass(frozen=True)
 class UpkeepFacts:
     """Everything that :func:`plan_upkeep` sees beside the apps. The defaults: there is nothing to do."""
 
     time: float = 0.0
     under_way: frozenset[UpkeepAction] = frozenset()
     images: ImageFacts = field(default_factory=ImageFacts)
+    tokens: TokenFacts = field(default_factory=TokenFacts)
+    certificate: CertificateFact | None = None

@@ -1,41 +1,51 @@
-"""A clock that a test sets."""
+"""A clock that a test sets, on the time of an event loop."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-import pytest
+LATE_S = 1e-5
+"""The times of the loop and of the machine are rounded: it must not be rung a moment too early."""
+BEGAN = 1.7e9
+"""Seconds since 1970 at the loop's time 0."""
 
-from flyted.host.clock import Clock
 
+class FakeClock:
+    """As ``host.clock.Clock``. ``time()`` returns the seconds since 1970."""
 
-class SettableClock(Clock):
-    """The machine's, which says that it was set when a test has done so; ``waits``: what it was asked for."""
+    def __init__(self, time: Callable[[], float]) -> None:
+        self.time = time
+        self._rang: Callable[[bool], None] = lambda _was_set: None
+        self._timer: asyncio.TimerHandle | None = None
+        self.armed: list[float | None] = []
+        """The moments for which it was armed."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits: list[float | None] = []
-        self._was_set = asyncio.Event()
+    def start(self, rang: Callable[[bool], None]) -> None:
+        """As host.clock."""
+        self._rang = rang
 
-    async def wait(self, moment: float | None = None, event: asyncio.Event | None = None) -> None:
-        """As the real one."""
-        self.waits.append(moment)
-        waits = [asyncio.ensure_future(super().wait(moment, event)), asyncio.ensure_future(self._was_set.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for each in waits:
-            each.cancel()
-        self._was_set.clear()
+    def arm(self, moment: float | None) -> None:
+        """As host.clock."""
+        if self._timer is not None and self.armed[-1:] == [moment]:
+            return
+        self.close()
+        self.armed.append(moment)
+        if moment is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, moment - self.time()) + LATE_S, self._rings)
 
-    async def set_to(self, monkeypatch: pytest.MonkeyPatch, now: float) -> None:
-        """It is ``now`` from here on. Returns when who waited has looked, and waits again."""
-        await self.waited()
-        count = len(self.waits)
-        monkeypatch.setattr("time.time", lambda: now)
-        self._was_set.set()
-        await self.waited(count + 1)
+    def _rings(self) -> None:
+        self._timer, was_set = None, False
+        self._rang(was_set)
 
-    async def waited(self, count: int = 1) -> None:
-        """Returns when it was waited for so often."""
-        async with asyncio.timeout(10):
-            while len(self.waits) < count:  # noqa: ASYNC110  another task's doing
-                await asyncio.sleep(0.001)
+    def was_set(self) -> None:
+        """The kernel says so."""
+        self.close()
+        was_set = True
+        self._rang(was_set)
+
+    def close(self) -> None:
+        """As host.clock."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

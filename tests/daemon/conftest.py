@@ -17,7 +17,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     """A machine without apps."""
     found = Machine(tmp_path)
     yield found
-    found.store.close()
+    found.close()
 
 
 @pytest.fixture

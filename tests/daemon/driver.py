@@ -7,7 +7,8 @@ import time
 from collections.abc import Coroutine
 from typing import Any, cast
 
-from flyted.daemon.access.ingress_tokens import IngressTokens
+from flyted.daemon.access.ingress_tokens import IngressTokens, wanted
+from flyted.daemon.access.tokens import Tokens as Access
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.apps.locks import DeployLocks
@@ -21,12 +22,13 @@ from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
+from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop, Pass
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.secrets.handover import Handover
 from flyted.daemon.upkeep import Upkeep
-from flyted.host.clock import Clock
+from flyted.host import people
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.models import Models
 from flyted.host.store import Store
@@ -35,9 +37,11 @@ from flyted.host.watch_files import FileWatch
 from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.ingress.state import Listen
 from flyted.plan.units import Layout
+from tests.daemon.clocks import FakeClock
 from tests.daemon.world import World
 from tests.daemon.world_doors import GpuHelper, Ingress, Journal, Systemd
 from tests.daemon.world_ingress import WorldIngress
+from tests.host.vaults import opened
 from tests.values import DOMAIN
 
 GPU_WAIT_S = 30
@@ -51,9 +55,12 @@ class Daemon:
         self.store = store = Store(folder / "flyted.db")
         store.database._db.execute("PRAGMA synchronous = OFF")
         store.fail_pending("flyted was stopped during this deploy", time.time())
-        tokens = Tokens(store.database)
-        self.systemd, self.ingress, self.gpu = Systemd(world), Ingress(world, haproxy), GpuHelper(world)
-        self.machine = machine = Effects(self.systemd, self.ingress, Journal(world), self.gpu, time.time)
+        self.tokens = tokens = Tokens(store.database)
+        self.vault = opened(folder / "flyted")
+        self.clock = clock = FakeClock(time.time)
+        self.systemd, self.gpu = Systemd(world), GpuHelper(world)
+        self.ingress = Ingress(world, haproxy, lambda: wanted(tokens, clock))
+        self.machine = machine = Effects(self.systemd, self.ingress, Journal(world), self.gpu, clock)
         config = Config(DOMAIN, Listen(), (), start_s, GPU_WAIT_S, layout=Layout(run=str(folder)))
         refused: dict[str, str] = {}
         look, explain = Look(machine, store, config), Explain(machine.journal, store, 60, refused)
@@ -65,19 +72,20 @@ class Daemon:
             machine.units, folder / "images", BuildSettings(), nothing, need_any, poked.set
         )  # fmt: skip
         self.unused = UnusedImages(machine.units, images, folder / "unused-images.json", poked.set)
-        self.execute = execute = Execute(machine, store, config, explain, inventory, images, self.unused)
+        self.watch = FileWatch(folder / "etc", people.FILES)
+        grants = IngressTokens(tokens, store, self.ingress, lambda: haproxy.up, clock, self.watch, poked.set)
+        tls = Tls(self.vault, self.ingress, DOMAIN, folder / "ca.pem", clock)
+        self.execute = execute = Execute(machine, store, config, explain, inventory, images, self.unused, grants, tls)
         self.leases = GpuLeases(machine, inventory, self.table, execute, poked.set, GPU_WAIT_S)
-        upkeep = Upkeep(images, self.unused, machine.time, execute, poked.set)
+        upkeep = Upkeep(images, self.unused, grants, tls, clock, execute, poked.set)
         self.loop = loop = Loop(look, execute, explain, self.leases, upkeep, DOMAIN, poked)
         deploy = Deploy(
             loop, look, execute, explain, config, store, nothing, images, Bundles(folder / "bundles", store.apps),
             inventory, ModelVerbs(Models(store.database)), DeployLocks(),
         )  # fmt: skip
-        self.clock = Clock()
-        watch = FileWatch(folder / "nowhere", ())
-        grants = IngressTokens(tokens, store, cast("Any", self.ingress), lambda: haproxy.up, self.clock, watch)
+        self.access = Access(tokens, store, grants)
         self.apps = Apps(store, loop, look, execute, explain, config, deploy, self.unused, grants)
-        self.handover = Handover(store, nothing, nothing, self.leases, images.granted, refused)
+        self.handover = Handover(store, nothing, tls, self.leases, images.granted, refused)
         self.tasks: set[asyncio.Task[Any]] = set()
 
     def begin(self) -> None:
@@ -131,3 +139,5 @@ class Daemon:
             self.systemd.dead = self.ingress.dead = True
             self.store.close()
         self.clock.close()
+        self.watch.close()
+        self.vault.close()

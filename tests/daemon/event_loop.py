@@ -35,6 +35,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._skipping = _Skipping()
         super().__init__(self._skipping)
+        self._clock_resolution = 1e-6  # asyncio's own is lost in the rounding after some months
         self.unhandled: list[dict[str, Any]] = []
         self.set_exception_handler(lambda _loop, context: self.unhandled.append(context))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from flyted.contract.app import MAX_TEXT
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
+from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
 from flyted.daemon.execute import Execute
@@ -25,6 +25,7 @@ from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
+from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
 from flyted.daemon.upkeep import Upkeep
@@ -32,6 +33,8 @@ from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Applied
 from flyted.host.journal import Entry
 from flyted.host.store import Store
+from flyted.host.tokens import Tokens
+from flyted.host.watch_files import FileWatch
 from flyted.plan.facts import ImageFact
 from flyted.plan.gpus.facts import Inventory
 from flyted.plan.idle import Traffic
@@ -40,8 +43,10 @@ from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.state import IngressState, Listen
 from flyted.plan.start import LIMIT
 from flyted.plan.units import Layout
+from tests.daemon.clocks import BEGAN, FakeClock
 from tests.daemon.event_loop import run
 from tests.daemon.fake_systemd import Systemd
+from tests.host.vaults import opened, state_folder
 from tests.values import DOMAIN, spec
 
 HUGE = tuple((f"X{number}", "x" * MAX_TEXT) for number in range(LIMIT // MAX_TEXT + 1))
@@ -70,6 +75,23 @@ class HAProxy:
     def forget(self) -> None:
         """As host.ingress."""
         self.asked["forget"] += 1
+
+    async def apply_tokens(self) -> None:
+        """As host.ingress."""
+        self.asked["apply_tokens"] += 1
+
+    def write_tokens(self) -> dict[str, str]:
+        """As host.ingress."""
+        return {}
+
+    async def token_uses(self) -> dict[str, float]:
+        """As host.ingress."""
+        self.asked["token_uses"] += 1
+        return {}
+
+    async def set_certificate(self, _pem: bytes) -> None:
+        """As host.ingress."""
+        self.asked["set_certificate"] += 1
 
     async def rules(self) -> str:
         """As host.ingress."""
@@ -135,6 +157,14 @@ class Journal:
         yield  # type: ignore[misc]
 
 
+def _time() -> float:
+    """The running loop's time, or that at which each begins."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return 1000.0
+
+
 class Machine:
     """The parts, wired as in ``daemon/__main__.py``."""
 
@@ -142,7 +172,8 @@ class Machine:
         self.systemd, self.haproxy, self.store = Systemd(), HAProxy(), Store(folder / "flyted.db")
         self.store.database._db.execute("PRAGMA synchronous = OFF")
         self.journal, self.gpu, store = Journal(), Gpus(), self.store
-        effects = Effects(self.systemd, self.haproxy, self.journal, self.gpu, time.time)
+        self.clock = clock = FakeClock(lambda: BEGAN + _time())
+        effects = Effects(self.systemd, self.haproxy, self.journal, self.gpu, clock)
         self.config = Config(DOMAIN, Listen(), (), 300, layout=Layout(run=str(folder)))
         self.look = Look(effects, store, self.config)
         self.explain = Explain(self.journal, store, 300, {})
@@ -153,11 +184,23 @@ class Machine:
             self.systemd, folder / "images", BuildSettings(), lambda *_use: None, self.inventory.need_any, poked.set
         )
         unused = UnusedImages(self.systemd, images, folder / "unused-images.json", poked.set)
-        self.execute = Execute(effects, store, self.config, self.explain, self.inventory, images, unused)
+        table, self.watch = Tokens(store.database), FileWatch(folder, ())
+        grants = IngressTokens(table, store, self.haproxy, lambda: True, clock, self.watch, poked.set)
+        self.vault = opened(state_folder(folder))
+        tls = Tls(self.vault, self.haproxy, DOMAIN, folder / "ca.pem", clock)
+        self.execute = Execute(
+            effects, store, self.config, self.explain, self.inventory, images, unused, grants, tls
+        )  # fmt: skip
         self.leases = GpuLeases(effects, self.inventory, self.table, self.execute, poked.set, 60)
-        upkeep = Upkeep(images, unused, effects.time, self.execute, poked.set)
+        upkeep = Upkeep(images, unused, grants, tls, clock, self.execute, poked.set)
         self.loop = Loop(self.look, self.execute, self.explain, self.leases, upkeep, DOMAIN, poked)
         self.systemd.subscribe(self.loop.unit_changed)
+
+    def close(self) -> None:
+        """Closes its files."""
+        self.store.close()
+        self.vault.close()
+        self.watch.close()
 
     def deployed(self, name: str, **changes: Any) -> Replica:
         """An app that serves, as the store has it after a deploy."""

@@ -22,6 +22,7 @@ from tests.daemon.oracle import Oracle
 from tests.daemon.world import World
 from tests.daemon.world_ingress import WorldIngress
 from tests.daemon.world_pairs import Request
+from tests.host.vaults import state_folder
 from tests.values import spec
 
 SLOW = 4.0, 1.0, 0.5, 1.0
@@ -49,8 +50,9 @@ class Life:
         self.loop = EventLoop()
         self.clock_s = 0.0
         patch.setattr(time, "time", lambda: 1.7e9 + self.loop.time() + self.clock_s)
-        for name in ("images", "bundles"):
+        for name in ("images", "bundles", "etc"):
             (folder / name).mkdir()
+        state_folder(folder)
         (folder / "env/bin").mkdir(parents=True)
         (folder / "env/bin/python").touch()
         self.world = World(self.loop, folder)
@@ -104,6 +106,8 @@ class Life:
     def set_clock(self, forward_s: float) -> None:
         """The machine's clock is set."""
         self.clock_s += forward_s
+        if self.daemon is not None:
+            self.loop.call_soon(self.daemon.clock.was_set)
 
     # the daemon
 

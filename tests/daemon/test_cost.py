@@ -10,6 +10,9 @@ import pytest
 
 from flyted.contract.names import Replica
 from flyted.daemon.execute import COMPARED_AT_ONCE
+from flyted.host.tokens import Tokens
+from flyted.plan.tokens import Token
+from tests.daemon.clocks import BEGAN
 from tests.daemon.event_loop import run
 from tests.daemon.fake import Machine, beside
 
@@ -25,7 +28,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         found.systemd.set(replica.socket, "active")
         found.systemd.set(replica.service, "inactive")
     yield found
-    found.store.close()
+    found.close()
 
 
 def test_a_pass_in_which_nothing_has_changed_asks_for_no_unit(machine: Machine) -> None:
@@ -39,6 +42,28 @@ def test_a_pass_in_which_nothing_has_changed_asks_for_no_unit(machine: Machine) 
             await machine.loop.settle()
         assert machine.systemd.listed == []
         assert machine.haproxy.asked["stats"] == 0
+
+    beside(machine, story)
+
+
+def test_a_pass_in_which_nothing_is_due_costs_tokens_certificate_and_images_nothing(machine: Machine) -> None:
+    """No question to HAProxy, no call for the timer, no file; also with a token."""
+    table = Tokens(machine.store.database)
+    table.add(Token("d", "i", "named", "root", 0, "", "", BEGAN, BEGAN + 1e6))
+
+    async def story() -> None:
+        await machine.loop.settle()
+        await asyncio.sleep(1)
+        await machine.loop.settle()
+        assert machine.haproxy.asked["set_certificate"] == 1
+        machine.haproxy.asked.clear()
+        armed = len(machine.clock.armed)
+        machine.store.database.close()  # nobody reads it
+        for _ in range(5):
+            await machine.loop.settle()
+        assert machine.haproxy.asked == {"apply": 5}
+        assert len(machine.clock.armed) == armed
+        assert not machine.images.folder.exists()
 
     beside(machine, story)
 

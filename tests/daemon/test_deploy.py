@@ -68,7 +68,7 @@ def deploys(tmp_path: Path) -> Iterator[Deploys]:
     machine = Machine(tmp_path)
     machine.runs(machine.deployed("a"))
     yield Deploys(machine, tmp_path)
-    machine.store.close()
+    machine.close()
 
 
 def fails(deploys: Deploys) -> BaseException:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flyted.contract.token import digest
-from flyted.daemon.access import ingress_tokens as module
-from flyted.host import people
-from flyted.host.clock import Clock
-from flyted.host.tokens import Tokens
 from flyted.plan.ingress.state import IngressState
 from tests.daemon.token_harness import BOB, CAROL, Box
 from tests.host.haproxy import Machine, apply, machine, needs_haproxy
@@ -38,7 +33,7 @@ class Both:
         self.app = running.app("web-r1-0")
         box.ingress = running.ingress
         box.ingress.tokens = box.wanted
-        box.grants = module.IngressTokens(box.table, box.store, running.ingress, lambda: self.up, Clock(), box.watch)
+        box.grants = box.grants_over(running.ingress, lambda: self.up)
         box.tokens._grants = box.grants
         apply(running, state(running))
 
@@ -100,54 +95,10 @@ def test_word_of_the_ingress_repairs_the_table(both: Both) -> None:
     assert digest("x") not in asyncio.run(both.running.ingress._ask(f"show map {files}/tokens.map"))
 
 
-def test_an_owner_who_left_the_group_loses_access(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the next look of the loop that keeps the table true."""
+def test_an_owner_who_left_the_group_loses_access(both: Both) -> None:
+    """At the next look at the tokens."""
     made = both.box.create(BOB, "ci")
     both.box.members.discard(BOB)
     assert both.status(made) == 200
-    _looked(both, monkeypatch, lambda: both.status(made) == 401)
-
-
-def test_without_tokens_nobody_wakes(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without tokens has no timer of theirs; the first one starts it."""
-    monkeypatch.setattr(module, "LOOK_S", 0.01)
-    looks = []
-    wanted = module.wanted
-
-    def counted(table: Tokens) -> dict[str, str]:
-        looks.append(1)
-        return wanted(table)
-
-    monkeypatch.setattr(module, "wanted", counted)
-
-    async def run() -> tuple[int, int]:
-        task = asyncio.create_task(both.box.grants.run())
-        await asyncio.sleep(0.3)
-        before = len(looks)
-        await asyncio.sleep(0.3)
-        after = len(looks)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        return before, after
-
-    before, after = asyncio.run(run())
-    assert before == after < 5
-
-
-def _looked(both: Both, monkeypatch: pytest.MonkeyPatch, condition: object) -> None:
-    """Lets the loop run, looking often, until the condition holds."""
-    monkeypatch.setattr(module, "LOOK_S", 0.01)
-    monkeypatch.setattr(people, "in_files", lambda: False)
-    assert callable(condition)
-
-    async def run() -> None:
-        task = asyncio.create_task(both.box.grants.run())
-        async with asyncio.timeout(20):
-            while not await asyncio.to_thread(condition):  # noqa: ASYNC110  another process's doing
-                await asyncio.sleep(0.01)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    asyncio.run(run())
+    asyncio.run(both.box.grants.check())
+    assert both.status(made) == 401

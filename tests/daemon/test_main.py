@@ -221,7 +221,7 @@ def test_a_part_that_ends_by_itself_ends_the_daemon(process: Process, monkeypatc
     async def ends(_self: object) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr(main_module.IngressTokens, "run", ends)
+    monkeypatch.setattr(main_module.Loop, "run", ends)
     with pytest.raises(RuntimeError, match="unforeseen"):
         process.beside(lambda: None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from flyted.daemon.ingress.tls import Tls
 from flyted.host import ca
 from flyted.host.ingress import Ingress
 from flyted.host.vault import Vault
-from tests.daemon.clocks import SettableClock
+from tests.daemon.clocks import FakeClock
 from tests.host.vaults import opened, reopened, state_folder
 
 DAY = 86400.0
@@ -22,18 +21,17 @@ DAY = 86400.0
 class Machine:
     """A secret store whose daemon is started again and again, each time with the clock at another time."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = state_folder(folder)
         self.vault: Vault = opened(self.folder)
-        self._now, self._monkeypatch = time.time(), monkeypatch
+        self._now = time.time()
 
     def start(self, days: float = 0.0, base_domain: str = "apps.localhost") -> Tls:
         """Starts the daemon, so many days from the true time."""
-        self._monkeypatch.setattr(time, "time", lambda: self._now + days * DAY)
         self.vault = reopened(self.vault, self.folder)
         ingress = Ingress(self.folder / "admin.sock", self.folder / "ingress")
-        self.clock = SettableClock()
-        return Tls(self.vault, ingress, base_domain, self.folder / "ca.pem", self.clock)
+        clock = FakeClock(lambda: self._now + days * DAY)
+        return Tls(self.vault, ingress, base_domain, self.folder / "ca.pem", clock)
 
     def authority(self, days: float = 0.0, base_domain: str = "apps.localhost") -> str:
         """The fingerprint of the authority that a start uses."""
@@ -45,9 +43,9 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def machine(tmp_path: Path) -> Machine:
     """A new machine."""
-    return Machine(tmp_path, monkeypatch)
+    return Machine(tmp_path)
 
 
 def test_a_wrong_clock_never_costs_the_authority_that_clients_trust(machine: Machine) -> None:
@@ -93,33 +91,3 @@ def test_a_store_that_is_refused_makes_no_authority(machine: Machine) -> None:
     with pytest.raises(StoreCorrupt):
         machine.start().site_pem()
     assert sorted(path.name for path in (machine.folder / "secrets").iterdir()) == before
-
-
-@pytest.mark.parametrize("wrong", [-300.0, 300.0])
-def test_the_ingress_gets_another_certificate_when_the_clock_is_set(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, wrong: float
-) -> None:
-    """At once: one that was made in the past has run out by the true time; one of the future has not begun."""
-    machine.authority()
-    tls, now = machine.start(wrong), machine._now
-
-    async def scene() -> None:
-        task = asyncio.create_task(tls.keep_fresh())
-        await machine.clock.waited()
-        before = tls.site_pem()
-        await machine.clock.set_to(monkeypatch, now)
-        begin, end = (each.timestamp() for each in ca.validity(tls.site_pem()))
-        assert begin <= now < end
-        if wrong > 0:
-            assert tls.site_pem() != before
-        due = machine.clock.waits[-1]
-        assert due is not None
-        assert now < due < end, "nothing looks before it is due, or the clock is set again"
-        before = tls.site_pem()
-        await machine.clock.set_to(monkeypatch, now + 60)
-        assert tls.site_pem() == before, "it is not made anew at each look"
-        await machine.clock.set_to(monkeypatch, due)
-        assert tls.site_pem() != before
-        task.cancel()
-
-    asyncio.run(scene())

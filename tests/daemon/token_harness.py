@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,13 @@ from flyted.daemon.access.tokens import Tokens
 from flyted.daemon.api.actor import Actor
 from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.host import people
-from flyted.host.clock import Clock
 from flyted.host.ingress import Ingress
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
 from flyted.host.watch_files import FileWatch
 from flyted.plan.facts import ImageFact
 from tests.answers import sent
+from tests.daemon.clocks import FakeClock
 from tests.daemon.sockets import Sockets
 from tests.values import spec
 
@@ -55,7 +57,8 @@ class Box:
         self.etc.mkdir()
         self.watch = FileWatch(self.etc, people.FILES)
         monkeypatch.setattr(people, "in_files", lambda: True)
-        self.grants = IngressTokens(self.table, self.store, self.ingress, lambda: False, Clock(), self.watch)
+        self.clock = FakeClock(lambda: time.time())  # noqa: PLW0108  a test may set the time
+        self.grants = self.grants_over(self.ingress, lambda: False)
         self.tokens = Tokens(self.table, self.store, self.grants)
         self.logins = Logins(self.tokens, self.store, "apps.localhost", lambda: 8443)
         self.verbs = {
@@ -68,6 +71,10 @@ class Box:
             **self.logins.verbs(),
         }
 
+    def grants_over(self, ingress: Ingress, runs: Callable[[], bool]) -> IngressTokens:
+        """What keeps the table of an ingress true."""
+        return IngressTokens(self.table, self.store, ingress, runs, self.clock, self.watch, lambda: None)
+
     def close(self) -> None:
         """Closes the store and the watch: a user may have few of those at once (fs.inotify.max_user_instances)."""
         self.watch.close()
@@ -75,7 +82,7 @@ class Box:
 
     def wanted(self) -> dict[str, str]:
         """The ingress's table as it should be now."""
-        return wanted(self.table)
+        return wanted(self.table, self.clock)
 
     def ask(self, who: tuple[int, str], verb: str, **args: Any) -> dict[str, Any]:
         """A verb on behalf of somebody whom the kernel would know."""

@@ -194,9 +194,10 @@ class Systemd(Door):
 class Ingress(Door):
     """As ``host.ingress.Ingress``."""
 
-    def __init__(self, world: World, haproxy: WorldIngress) -> None:
+    def __init__(self, world: World, haproxy: WorldIngress, tokens: Callable[[], dict[str, str]]) -> None:
         super().__init__(world)
         self.haproxy = haproxy
+        self._tokens = tokens
         self._done: IngressState | None = None
         self._rules = ""
         self._process = 0
@@ -205,6 +206,7 @@ class Ingress(Door):
         """As host.ingress."""
         self._check("HAProxy")
         state.check()
+        self.write_tokens()
         self.haproxy.files, self.haproxy.files_rules = state, structure(Listen())
 
     def forget(self) -> None:
@@ -229,7 +231,7 @@ class Ingress(Door):
         if self._rules != structure(listen):
             return Applied(other_rules=True)
         self.haproxy.take(state)
-        await self._asked()
+        await self.apply_tokens()
         if not self.haproxy.draining():
             self._done = state
         return Applied(self.haproxy.draining())
@@ -245,10 +247,26 @@ class Ingress(Door):
 
     async def apply_tokens(self) -> None:
         """As host.ingress."""
+        self.write_tokens()
         await self._asked()
+        self.haproxy.tokens = self.haproxy.files_tokens
 
-    def write_tokens(self) -> None:
+    def write_tokens(self) -> dict[str, str]:
         """As host.ingress."""
+        self.haproxy.files_tokens = self._tokens()
+        return self.haproxy.files_tokens
+
+    async def token_uses(self) -> dict[str, float]:
+        """As host.ingress."""
+        await self._asked()
+        return {digest: self.world.now - at for digest, at in self.haproxy.uses.items()}
+
+    async def set_certificate(self, pem: bytes) -> None:
+        """As host.ingress."""
+        await self._asked()
+        if self.haproxy.refuses:
+            raise HostFailure("HAProxy refused the new certificate")
+        self.haproxy.certificates.append(pem)
 
     async def _asked(self) -> None:
         self._check("HAProxy")

@@ -33,7 +33,10 @@ class Counters:
 
 
 class WorldIngress:
-    """One HAProxy. ``hangs``: it serves, and does not answer the daemon."""
+    """One HAProxy. ``hangs``: it serves, and does not answer the daemon; ``refuses``: it takes no certificate.
+
+    ``certificates``: those that it was told; ``uses``: token's digest → time of its last use.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -50,6 +53,11 @@ class WorldIngress:
         self.restarts = 0
         self.routed_since: dict[str, float] = {}
         self.troubled_at = float("-inf")
+        self.tokens: dict[str, str] = {}
+        self.files_tokens: dict[str, str] = {}
+        self.uses: dict[str, float] = {}
+        self.certificates: list[bytes] = []
+        self.refuses = False
         world.finished = self._finished
         world.restart_ingress, world.begin_ingress, world.stop_ingress = self.restart, self.begin, self.stop
         world.unrouted_s = self.unrouted_s
@@ -187,6 +195,7 @@ class WorldIngress:
         self.counters = {server: Counters() for server in self.files.servers}
         self.routed_until |= dict.fromkeys(self._routed() - set(self.files.hosts.values()), self.world.now)
         self.state, self.rules = dataclasses.replace(self.files), self.files_rules
+        self.tokens, self.uses = self.files_tokens, {}
         self.set_unit("active")
         waiting, self.parked = self.parked, []
         for request in waiting:

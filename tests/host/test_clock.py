@@ -6,8 +6,9 @@ import asyncio
 import ctypes
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,83 +41,104 @@ def may_set() -> bool:
     return bool(int(effective, 16) >> SYS_TIME & 1)
 
 
-@pytest.fixture
-def clock() -> Iterator[Clock]:
-    """A timer."""
-    made = Clock()
-    yield made
-    made.close()
+class Bell:
+    """A timer, and what it rang: whether the clock was set, each time."""
 
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.heard: list[bool] = []
+        self.clock.start(self.heard.append)
 
-async def returns(clock: Clock, moment: float | None = None, event: asyncio.Event | None = None) -> bool:
-    """Whether a wait is over within a fifth of a second."""
-    try:
-        await asyncio.wait_for(clock.wait(moment, event), 0.2)
-    except TimeoutError:
+    async def rings(self, moment: float | None = None, within_s: float = 0.2) -> list[bool]:
+        """What is rung within a fifth of a second."""
+        self.heard.clear()
+        self.clock.arm(moment)
+        end = time.monotonic() + within_s
+        while not self.heard and time.monotonic() < end:  # noqa: ASYNC110  the kernel's doing
+            await asyncio.sleep(0.005)
+        return list(self.heard)
+
+    async def is_silent(self, moment: float | None = None) -> bool:
+        """Whether nothing is rung, in one of a few tries: somebody else may set the machine's clock meanwhile."""
+        for _ in range(5):
+            if not await self.rings(moment):
+                return True
         return False
-    return True
 
 
-async def waits(clock: Clock, moment: float | None = None) -> bool:
-    """Whether a wait lasts, in one of a few tries: somebody else may set the machine's clock meanwhile."""
-    for _ in range(5):
-        if not await returns(clock, moment):
-            return True
-    return False
+def beside(story: Callable[[Bell], Coroutine[Any, Any, None]]) -> None:
+    """Runs a story with a timer."""
+
+    async def main() -> None:
+        bell = Bell()
+        try:
+            await story(bell)
+        finally:
+            bell.clock.close()
+
+    asyncio.run(main())
 
 
-def test_it_waits_for_a_moment(clock: Clock) -> None:
-    """One that is over is there at once; without a moment it waits for ever."""
+def test_it_rings_at_a_moment() -> None:
+    """At one that is over at once; without a moment never."""
 
-    async def scene() -> None:
-        assert await waits(clock, time.time() + 3600)
-        assert await waits(clock)
+    async def scene(bell: Bell) -> None:
+        assert await bell.is_silent(time.time() + 3600)
+        assert await bell.is_silent()
         began = time.time()
-        assert await returns(clock, began + 0.1)
+        assert await bell.rings(began + 0.1) == [False]
         assert 0.1 <= time.time() - began < 5
         for past in (0.0, -5.0, began - 1e9, began):
-            assert await returns(clock, past)
-        assert await waits(clock), "what was rung for is not rung for again"
+            assert await bell.rings(past) == [False]
+        assert await bell.is_silent(), "what was rung for is not rung for again"
+        assert await bell.rings(began) == [False], "but when it is asked for again"
 
-    asyncio.run(scene())
-
-
-def test_an_event_ends_the_wait(clock: Clock) -> None:
-    """And leaves nothing behind."""
-
-    async def scene() -> None:
-        event = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.05, event.set)
-        assert await returns(clock, event=event)
-        await asyncio.sleep(0.01)  # a task that was cancelled ends in one of the next turns of the loop
-        assert len(asyncio.all_tasks()) == 1
-
-    asyncio.run(scene())
+    beside(scene)
 
 
-def test_the_kernel_is_asked_to_tell_when_the_clock_is_set(clock: Clock) -> None:
+def test_the_last_moment_counts_and_the_same_one_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass names one each time."""
+
+    async def scene(bell: Bell) -> None:
+        soon = time.time() + 0.1
+        bell.clock.arm(soon)
+        assert await bell.is_silent(soon + 3600)
+        nothing: Any = None
+        monkeypatch.setattr(bell.clock, "_libc", nothing)
+        bell.clock.arm(soon + 3600)
+
+    beside(scene)
+
+
+def test_the_kernel_is_asked_to_tell_when_the_clock_is_set() -> None:
     """The timer is one of the machine's clock, by an absolute time, and cancelled by a change: nothing polls."""
 
-    async def scene() -> None:
-        assert await waits(clock)
+    async def scene(bell: Bell) -> None:
+        assert await bell.is_silent()
+        told = Path(f"/proc/self/fdinfo/{bell.clock._fd}").read_text()  # noqa: ASYNC240
+        assert re.search(r"^clockid: 0$", told, re.MULTILINE)
+        assert re.search(r"^settime flags: 03$", told, re.MULTILINE)
 
-    asyncio.run(scene())
-    told = Path(f"/proc/self/fdinfo/{clock._fd}").read_text()
-    assert re.search(r"^clockid: 0$", told, re.MULTILINE)
-    assert re.search(r"^settime flags: 03$", told, re.MULTILINE)
+    beside(scene)
 
 
 @pytest.mark.skipif(not may_set(), reason="setting the clock takes CAP_SYS_TIME")
-def test_a_clock_that_is_set_is_noticed_at_once(clock: Clock) -> None:
-    """Again and again, and also what happened between two waits."""
+def test_a_clock_that_is_set_is_noticed_at_once() -> None:
+    """Again and again, also behind the moment of the timer, and as it is armed."""
 
-    async def scene() -> None:
+    async def scene(bell: Bell) -> None:
         for _ in range(3):
             asyncio.get_running_loop().call_later(0.05, shift, 1)
-            assert await returns(clock, time.time() + 3600)
-            assert await waits(clock, time.time() + 3600)
+            assert await bell.rings(time.time() + 3600) == [True]
+            assert await bell.is_silent(time.time() + 3600)
+        assert await bell.rings(time.time()) == [False]
+        bell.heard.clear()
         shift(1)
-        assert await returns(clock)
-        assert await waits(clock)
+        await asyncio.sleep(0.05)
+        assert bell.heard == [True]
+        await bell.rings(time.time() + 3600)
+        shift(1)
+        assert await bell.rings(time.time() + 7200) == [True]
+        assert await bell.is_silent()
 
-    asyncio.run(scene())
+    beside(scene)

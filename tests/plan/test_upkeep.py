@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from flyted.plan.actions import BuildImage, RemoveImages
+from flyted.plan.actions import BuildImage, CheckTokens, RemoveImages, RenewCertificate
 from flyted.plan.facts import ImageFact
 from flyted.plan.images.unused import KEPT_S
-from flyted.plan.upkeep import may_remove, plan_upkeep
-from flyted.plan.upkeep_facts import ImageFacts, ImagesOnDisk, UpkeepFacts
+from flyted.plan.upkeep import UpkeepPlan, may_remove, plan_upkeep
+from flyted.plan.upkeep_facts import CertificateFact, ImageFacts, ImagesOnDisk, TokenFacts, UpkeepFacts
 from tests.values import app
 
 NOW = 1e9
@@ -20,7 +20,7 @@ FOR_A = BuildImage(A)
 
 def plan(images: ImageFacts, *under_way: BuildImage | RemoveImages) -> tuple[object, ...]:
     """What is begun, on a machine without apps."""
-    return plan_upkeep(UpkeepFacts(NOW, frozenset(under_way), images), ())
+    return plan_upkeep(UpkeepFacts(NOW, frozenset(under_way), images), ()).actions
 
 
 def test_each_image_that_is_wanted_is_built_once_at_a_time() -> None:
@@ -56,7 +56,47 @@ def test_unused_images_are_removed_when_somebody_has_asked() -> None:
 def test_an_image_in_use_is_not_removed() -> None:
     """It is that of a revision that serves."""
     facts = UpkeepFacts(NOW, images=ImageFacts(disk=ImagesOnDisk({A: True}, {A: 1.0}, crowded=True)))
-    assert plan_upkeep(facts, ()) == (RemoveImages((A,), ()),)
+    assert plan_upkeep(facts, ()).actions == (RemoveImages((A,), ()),)
     web = app()
     serving = dataclasses.replace(web.revisions[0], image=ImageFact("/i", A))
-    assert plan_upkeep(facts, (dataclasses.replace(web, revisions=(serving,)),)) == (RemoveImages((), ()),)
+    assert plan_upkeep(facts, (dataclasses.replace(web, revisions=(serving,)),)).actions == (RemoveImages((), ()),)
+
+
+def test_nothing_is_due_where_nothing_is() -> None:
+    """The defaults."""
+    assert plan_upkeep(UpkeepFacts(), ()) == UpkeepPlan()
+
+
+def test_tokens_are_looked_at_when_they_are_due_or_have_changed() -> None:
+    """Once at a time: the end of a look asks for the next plan."""
+    for tokens, actions, due in (
+        (TokenFacts(), (), None),
+        (TokenFacts(due=NOW + 1), (), NOW + 1),
+        (TokenFacts(due=NOW), (CheckTokens(),), None),
+        (TokenFacts(stale=True, due=NOW + 1), (CheckTokens(),), None),
+    ):
+        assert plan_upkeep(UpkeepFacts(NOW, tokens=tokens), ()) == UpkeepPlan(actions, due)
+        under_way = frozenset({CheckTokens()})
+        assert plan_upkeep(UpkeepFacts(NOW, under_way, tokens=tokens), ()) == UpkeepPlan()
+
+
+def test_a_certificate_is_renewed_when_the_clock_is_outside_of_its_time() -> None:
+    """After a failure later."""
+    for certificate, actions, due in (
+        (CertificateFact(), (RenewCertificate(),), None),
+        (CertificateFact(NOW, NOW + 1), (), NOW + 1),
+        (CertificateFact(NOW - 1, NOW), (RenewCertificate(),), None),
+        (CertificateFact(NOW + 1, NOW + 2), (RenewCertificate(),), None),
+        (CertificateFact(NOW - 1, NOW, again_at=NOW + 5), (), NOW + 5),
+        (CertificateFact(NOW - 1, NOW, again_at=NOW), (RenewCertificate(),), None),
+        (CertificateFact(NOW - 1, NOW + 1, again_at=NOW), (), NOW + 1),
+    ):
+        assert plan_upkeep(UpkeepFacts(NOW, certificate=certificate), ()) == UpkeepPlan(actions, due)
+        under_way = frozenset({RenewCertificate()})
+        assert plan_upkeep(UpkeepFacts(NOW, under_way, certificate=certificate), ()) == UpkeepPlan()
+
+
+def test_the_next_thing_that_is_due_counts() -> None:
+    """Of both."""
+    facts = UpkeepFacts(NOW, tokens=TokenFacts(due=NOW + 2), certificate=CertificateFact(NOW, NOW + 1))
+    assert plan_upkeep(facts, ()).due == NOW + 1

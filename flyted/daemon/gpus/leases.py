@@ -137,7 +137,7 @@ class GpuLeases:
     def _grant(self, grant: Grant) -> dict[str, str]:
         unit = grant.lease.unit
         try:
-            self._table.hold(dataclasses.replace(grant.lease, since=self._machine.time()))
+            self._table.hold(dataclasses.replace(grant.lease, since=self._machine.clock.time()))
         except FlytedError as error:
             asyncio.get_running_loop().call_later(LOOK_S, self._changed)
             return self._let_wait(unit, error.message)
@@ -170,7 +170,7 @@ class GpuLeases:
     def _over(self, lease: Lease) -> None:
         if self._loading.pop(lease.unit, None) is not None:
             self._table.forget(lease.app_id)  # it did not come up: perhaps it needs more than was thought
-        over = lease.over(self._machine.time())
+        over = lease.over(self._machine.clock.time())
         self._table.end(over)
         self._return.begin(over)
 

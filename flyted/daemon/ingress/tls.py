@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import datetime as dt
 import itertools
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from flyted.contract.answers.machine import Authority
 from flyted.contract.errors import FlytedError, IngressDown, NotFound, StoreCorrupt
 from flyted.daemon.api.verbs import Call, Right, Verb
+from flyted.daemon.effects import Clock, Ingress
 from flyted.host import ca, whole_file
-from flyted.host.clock import Clock
-from flyted.host.ingress import Ingress
 from flyted.host.vault import Vault
+from flyted.plan.upkeep_facts import CertificateFact
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Tls:
         self._base_domain = base_domain
         self._ca: ca.Ca | None = None
         self._leaf: ca.Leaf | None = None
-        self._given: ca.Leaf | None = None
+        self._fact = CertificateFact()
 
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
@@ -48,7 +49,7 @@ class Tls:
     def site_pem(self) -> bytes:
         """Return certificate and key of the ingress as PEM. Raises :class:`StoreCorrupt` when the store is refused."""
         if self._leaf is None:
-            self._leaf = ca.issue_leaf(self._authority(), self._base_domain)
+            self._leaf = ca.issue_leaf(self._authority(), self._base_domain, self._now())
         return self._leaf.pem
 
     async def show(self, _call: Call) -> Authority:
@@ -56,30 +57,37 @@ class Tls:
         cert_pem = self._authority().cert_pem
         return Authority(cert_pem.decode(), ca.fingerprint(cert_pem), tuple(ca.leaf_names(self._base_domain)))
 
-    async def keep_fresh(self) -> None:
-        """Give the ingress a certificate at the daemon's start, and a new one when two thirds of its life are over.
+    def facts(self) -> CertificateFact:
+        """Return how long the ingress's certificate is right. It has none of this daemon's at the daemon's start."""
+        return self._fact
 
-        At the start, since an ingress that went on meanwhile still has the certificate of the previous daemon. Also
-        when the clock was set: the certificate may then be valid in the future only, or in the past.
+    def clock_was_set(self) -> None:
+        """Have what failed tried again at once: the clock may have been the reason."""
+        self._fact = dataclasses.replace(self._fact, again_at=None)
+
+    async def renew(self) -> None:
+        """Give the ingress a new certificate. A failure is logged, and it is tried again an hour later.
+
+        Also at the daemon's start: an ingress that went on meanwhile has the certificate of the previous daemon.
         """
-        while True:
-            try:
-                await self._give()
-                due = self._leaf.due() if self._leaf is not None else None
-            except FlytedError as error:
-                log.error("cannot replace the ingress's certificate: %s", error.message)  # noqa: TRY400
-                due = time.time() + _AGAIN_S
-            await self._clock.wait(due)
+        self._fact = dataclasses.replace(self._fact, again_at=self._clock.time() + _AGAIN_S)  # if it fails
+        try:
+            self._fact = await self._give()
+        except FlytedError as error:
+            log.error("cannot replace the ingress's certificate: %s", error.message)  # noqa: TRY400
 
-    async def _give(self) -> None:
-        if self._given is not None and self._given is self._leaf and not self._leaf.renew_due(time.time()):
-            return
+    async def _give(self) -> CertificateFact:
         self._leaf = self._ca = None
         whole_file.write(self._ca_file, self._authority().cert_pem)
         pem = self.site_pem()
         with contextlib.suppress(IngressDown):  # HAProxy asks for this one when it starts
             await self._ingress.set_certificate(pem)
-        self._given = self._leaf
+        begins, ends = ca.validity(pem)
+        since = min(begins.timestamp(), self._clock.time())  # before the authority's begin, no other one can be had
+        return CertificateFact(since, ca.renew_at(begins, ends).timestamp())
+
+    def _now(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self._clock.time(), dt.UTC)
 
     def _authority(self) -> ca.Ca:
         if self._ca is None:
@@ -88,11 +96,11 @@ class Tls:
 
     def _load_or_make(self) -> ca.Ca:
         kept = list(self._kept())
-        chosen = ca.chosen([each for each in kept if each is not None], self._base_domain, time.time())
+        chosen = ca.chosen([each for each in kept if each is not None], self._base_domain, self._clock.time())
         if chosen is not None:
             return chosen
         number = len(kept) + 1
-        made = ca.new_ca(self._base_domain)
+        made = ca.new_ca(self._base_domain, self._now())
         self._vault.put_internal(_numbered(_KEY, number), made.key_pem)
         self._vault.put_internal(_numbered(_CERT, number), made.cert_pem)
         if number == 1:
