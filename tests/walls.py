@@ -28,6 +28,7 @@ WALLS = {
             "flyted.contract",
             "flyted.launch.words",
             "flyted.build.words",
+            "flyted.layers.words",
             "flyted.registry.words",
             "flyted.registry.reference",
         ),

@@ -78,7 +78,7 @@ SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,mount,execute,c
     **dict.fromkeys(("IPAddressAllow", "IPAddressDeny"), "a(iayu)"),
     **dict.fromkeys(("Listen", "LoadCredential", "LoadCredentialEncrypted", "TemporaryFileSystem", "DeviceAllow"),
                     "a(ss)"),
-    "BindReadOnlyPaths": "a(ssbt)",
+    **dict.fromkeys(("BindPaths", "BindReadOnlyPaths"), "a(ssbt)"),
     "SetCredential": "a(say)",
     "LogExtraFields": "aay",
     "LogRateLimitBurst": "u",

@@ -14,7 +14,9 @@ import pytest
 
 from flyted.plan.facts import UnitEnd
 from flyted.plan.images.build_unit import BuildSettings, build_unit, image_dir, unit_name
+from flyted.plan.images.layer_unit import layer_unit_name
 from flyted.plan.images.recipe import Recipe
+from tests.machine.kit import layers
 from tests.machine.kit.units import HOME, connected, do, hands, place_hands, run, serving, sh, spec
 
 WALKER = (Path(__file__).with_name("kit") / "walker.py").read_text()
@@ -85,6 +87,18 @@ def test_a_build_writes_to_images_and_one_apart_to_its_own(*, isolated: bool) ->
         assert set(json.loads((folder / "found").read_text())) == PRIVATE | {images}
     finally:
         shutil.rmtree(folder)
+
+
+def test_the_unit_of_a_layer_writes_to_nothing() -> None:
+    """Its main process is the user who owns the images of builds: it sees none of these, and may enter no layer."""
+    base, layer = layers.name("writes to nothing"), layers.name("writes")
+    found: list[set[str]] = []
+    with layers.clean():
+        assert layers.busybox(base).ok
+        step = {**layers.shell(""), "argv": ["/sh", "-c", "echo ready; sleep 10"]}
+        made = layers.make(layer, [base], step, then=lambda: found.append(walk_as(layer_unit_name(layer))))
+        assert made.ok, made.text
+    assert found == [PRIVATE]
 
 
 def test_our_own_units_write_to_what_is_theirs() -> None:

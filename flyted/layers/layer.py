@@ -1,0 +1,130 @@
+"""Makes one layer: begins its step in namespaces of its own, watches it, and leaves either a whole layer or none.
+
+Three processes, from the unit's main process down: root of the user namespace, which sees all layers and runs nothing
+of an image; one that begins the namespace of processes; and that namespace's first process, in which the step is.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from . import debian, enter, kernel, overlay, run, users, view
+from .bundle import copy
+from .damaged import Damaged
+from .failed import Failed
+from .job import Copy, Debian, Job, Oci
+from .output import Output
+from .remove import remove
+from .room import Limits, Room
+from .unpack import unpack
+from .words import DIFF, EX_CONFIG, EX_DATAERR
+
+_LOOK_S = 0.25
+
+
+def make(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str], limits: Limits, uv: str) -> int:
+    """Make the job's layer in the working folder, the one of all layers, and return the exit status.
+
+    ``files``: bundles and blobs, open, by SHA-256. ``secrets``: values by credential.
+
+    A layer of the same name is what a killed step has left, and is removed first. Raises :class:`Failed` and
+    ``OSError``.
+    """
+    remove([job.layer])
+    for parent in job.parents:
+        if not os.path.isdir(f"{parent}/{DIFF}"):
+            raise Failed(EX_CONFIG, f"layer {parent}, on which this one stands, is not there")
+    for name in (DIFF, "work", "scratch"):
+        Path(job.layer, name).mkdir(parents=True)
+    try:
+        status = _watched(job, files, secrets, Room(job.layer, limits), uv)
+    except BaseException:
+        remove([job.layer])
+        raise
+    remove([f"{job.layer}/work", f"{job.layer}/scratch"] if status == 0 else [job.layer])
+    if status == 0:
+        kernel.sync_file_system(job.layer)
+    return status
+
+
+def _watched(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str], room: Room, uv: str) -> int:
+    """Run the step, and pass its output on; return its exit status. Raises :class:`Failed` if it took too much."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        for output in (1, 2):
+            os.dup2(writing, output)
+        os.close(writing)
+        os._exit(enter.settled(lambda: _begin(job, files, secrets, uv)))
+    os.close(writing)
+    try:
+        _listen(reading, Output(secrets.values()), room)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)  # and the kernel kills the step
+        raise
+    finally:
+        os.close(reading)
+        status = enter.status_of(child)
+    return status
+
+
+def _listen(reading: int, output: Output, room: Room) -> None:
+    """Pass on what is said until all processes of the step have ended; look at the disk meanwhile."""
+    due = time.monotonic()
+    while True:
+        if time.monotonic() >= due:
+            room.check()
+            due = time.monotonic() + _LOOK_S
+        if select.select([reading], [], [], _LOOK_S)[0]:
+            data = os.read(reading, 1 << 16)
+            output.heard(data)
+            if not data:
+                return
+
+
+def _begin(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str], uv: str) -> int:
+    kernel.die_with_parent()
+    kernel.unshare(kernel.NEWPID | kernel.NEWNS)
+    child = os.fork()
+    if child == 0:
+        kernel.die_with_parent()
+        os._exit(enter.settled(lambda: _step(job, files, secrets, uv)))
+    return enter.status_of(child)
+
+
+def _step(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str], uv: str) -> int:
+    step = job.step
+    if isinstance(step, Debian):
+        debian.install(job.layer, step)
+    elif isinstance(step, Copy):
+        _bare(job)
+        copy(files[step.folder], step.source, step.target, users.find(step.owner))
+    elif isinstance(step, Oci):
+        _bare(job)
+        _unpack(files[step.blob], step.media)
+    else:
+        run.run(job, step, files, secrets, uv)
+    return 0
+
+
+def _bare(job: Job) -> None:
+    """Make the stacked layers the root, with nothing else in it: all that is written becomes part of the layer."""
+    overlay.own_tmp()
+    overlay.stack(job.layer, job.parents)
+    view.change_root()
+    view.leave_machine()
+    enter.confine()
+
+
+def _unpack(blob: BinaryIO, media: str) -> None:
+    try:
+        unpack(blob, media, "/")
+    except Damaged as error:
+        raise Failed(EX_DATAERR, str(error)) from error

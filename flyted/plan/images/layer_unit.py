@@ -1,0 +1,203 @@
+"""Makes the units that make and remove layers of images, and reads how one ended. Pure.
+
+The unit's user has two capabilities, and only until its program has entered a user namespace (flyted/layers/enter.py).
+From then on a step is root of that namespace: in the machine a user that owns nothing but layers. What is not closed
+here, since the program needs it first (mounts, namespaces, a /proc that is whole), it closes before the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flyted.contract.errors import BuildFailed
+from flyted.contract.names import EGRESS_UNIT, printable
+from flyted.layers import words
+from flyted.plan.images.build_unit import PYTHON, USER, UV
+from flyted.plan.sandbox import RESOLVERS, STUB_RESOLVERS, Network, little_of_run, sandbox
+
+LAYERS = "/var/lib/flyted/layers"
+STATE = "/var/lib/flyted"
+PROGRAM = "/usr/lib/flyted/flyted/layers"
+RESOLVER = "/usr/lib/flyted/resolv.conf"
+RUNTIME_MAX_S = 3600
+_SHOWN_LINES = 12
+_SEC = 1_000_000
+_SETGID, _SETUID = 1 << 6, 1 << 7  # linux/capability.h
+_NAMESPACES = 0x10000000 | 0x20000 | 0x4000000 | 0x8000000 | 0x20000000  # sched.h: user, mount, UTS, IPC, processes
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """The machine's settings for layers. Sizes are in bytes."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)  # proxies, and the like of UV_DEFAULT_INDEX
+    nameservers: tuple[str, ...] = ()  # the machine's
+    memory_max: int = 8 << 30
+    tasks_max: int = 1024
+    layer_bytes: int = 32 << 30
+    layer_files: int = 2_000_000
+    keep_free: int = 1 << 30
+    output_fd: int | None = None  # the client's pipe; None: the journal
+    credentials: str = "/run/flyted/credentials.sock"
+
+
+def layer_unit_name(layer: str) -> str:
+    """Return the name of the unit that makes a layer: one per layer, so systemd refuses two at a time."""
+    return f"flyted-layer-{_checked(layer)}.service"
+
+
+def layer_unit(
+    layer: str,
+    job: bytes,
+    settings: LayerSettings = LayerSettings(),
+    *,
+    network: bool,
+    bundles: Iterable[str] = (),
+    blobs: Iterable[str] = (),
+    secrets: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Return the properties of the transient service that makes a layer.
+
+    ``job``: as flyted/layers/job.py reads it. ``network``: whether the step has a way out, the one of apps, or none.
+    ``bundles``, ``blobs``: the SHA-256 of what the step reads. ``secrets``: the credentials that it gets of flyted.
+    For the exit status see :func:`layer_failure`; the layer is whole when the unit has ended with 0.
+    """
+    files = [f"{STATE}/bundles/{digest}.tar.gz" for digest in bundles]
+    files += [f"{STATE}/blobs/sha256/{digest}" for digest in blobs]
+    options = [
+        words.LAYERS, LAYERS, words.UV, UV, words.LAYER_BYTES, str(settings.layer_bytes),
+        words.LAYER_FILES, str(settings.layer_files), words.KEEP_FREE, str(settings.keep_free),
+    ]  # fmt: skip
+    asked = [(name, settings.credentials) for name in secrets]
+    return {
+        **_common(f"Layer {_checked(layer)} of images", options, settings, files, network=network),
+        **(_way_out(layer) if network else {}),
+        "SetCredential": [(words.JOB, job)],
+        **({"LoadCredential": asked, "MemorySwapMax": 0} if asked else {}),  # a secret must not be swapped to the disk
+        "LogExtraFields": [f"FLYTED_LAYER={layer}"],
+    }
+
+
+def remove_layers_unit(layers: Iterable[str], settings: LayerSettings = LayerSettings()) -> dict[str, Any]:
+    """Return the properties of the service that removes layers, as root of the namespace that made them."""
+    options = [words.LAYERS, LAYERS, words.REMOVE, *(_checked(each) for each in layers)]
+    return _common("Removal of layers of images", options, settings, [], network=False)
+
+
+def layer_failure(show: str, result: str, exit_status: int, lines: Iterable[str]) -> BuildFailed:
+    """Return the error that says why a layer could not be made.
+
+    ``show``: the step, for people. ``result``, ``exit_status``: systemd's ``Result`` and ``ExecMainStatus``.
+    ``lines``: the last lines of the output; a few of them are shown if the step's command failed.
+    """
+    output = list(lines)
+    said = [line.removeprefix(words.OURS) for line in output if line.startswith(words.OURS)]
+    step = _plain(show)
+    if result == "timeout":
+        return BuildFailed(
+            f"{step}: not finished after {RUNTIME_MAX_S // 60} minutes", hint="split it into more steps"
+        )
+    if result == "oom-kill" or (result == "signal" and exit_status == 9):
+        return BuildFailed(f"{step}: it used too much memory", hint="see [images] in flyted.toml")
+    if any(text in line for line in output for text in _DISK_FULL):
+        return BuildFailed(f"{step}: the disk of {LAYERS} is full", hint=f"free disk space: df -h {LAYERS}")
+    if exit_status == words.EX_FULL and said:
+        return BuildFailed(f"{step}: {_plain(said[-1])}", hint="take less, or see [images] in flyted.toml")
+    if not said:
+        return BuildFailed(f"{step}: {printable(result)}, exit status {exit_status}")
+    why = _plain(said[-1])
+    message = why if why.startswith(step) else f"{step}: {why}"
+    if exit_status != words.EX_STEP:
+        return BuildFailed(message)
+    last = [f"  {_plain(line)}" for line in output if line.strip() and not line.startswith(words.OURS)]
+    return BuildFailed("\n".join([message, *last[-_SHOWN_LINES:]]), hint="the steps before it are kept")
+
+
+def _plain(line: str) -> str:
+    """Return a line of a stranger's, so that no character of it can move a terminal's cursor."""
+    return "".join(char if char.isprintable() else " " for char in line[:1000])
+
+
+def _checked(layer: str) -> str:
+    """Return the id, so that no other text becomes a path or a unit's name. A ``ValueError`` is a fault of ours."""
+    if words.LAYER.fullmatch(layer) is None:
+        raise ValueError(layer)
+    return layer
+
+
+def _way_out(layer: str) -> dict[str, Any]:
+    """Return the properties that give the unit a network like an app's, which is there before the step begins."""
+    net = f"flyted-net@layer-{layer}.service"
+    return {"JoinsNamespaceOf": [net], "Wants": [net, EGRESS_UNIT], "After": [net]}
+
+
+def _common(
+    description: str, options: list[str], settings: LayerSettings, files: list[str], *, network: bool
+) -> dict[str, Any]:
+    argv = [PYTHON, "-I", PROGRAM, *options]
+    output: dict[str, Any] = {"StandardOutput": "journal", "StandardError": "inherit"}
+    if settings.output_fd is not None:
+        output = {
+            "StandardOutputFileDescriptor": settings.output_fd, "StandardErrorFileDescriptor": settings.output_fd,
+        }  # fmt: skip
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", **settings.environment}
+    return {
+        "Description": description,
+        "Type": "exec",
+        "ExecStartEx": [(PYTHON, argv, ["no-env-expand"])],
+        "User": USER,
+        "Group": USER,
+        "Environment": [f"{name}={value}" for name, value in sorted(environment.items())],
+        "SyslogIdentifier": "flyted-layer",
+        "CollectMode": "inactive-or-failed",
+        "RuntimeMaxUSec": RUNTIME_MAX_S * _SEC,
+        "TimeoutStopUSec": 10 * _SEC,
+        "MemoryMax": settings.memory_max,
+        "TasksMax": settings.tasks_max,
+        "OOMPolicy": "kill",
+        "CPUWeight": 20,  # running apps come first
+        "IOWeight": 20,
+        **output,
+        **_sandbox(network=network),
+        **_view(settings, files, network=network),
+    }
+
+
+def _sandbox(*, network: bool) -> dict[str, Any]:
+    """Return an app's sandbox, less what would keep the program from entering its namespace.
+
+    ``ProtectKernelTunables=`` and ``ProtectKernelLogs=`` cover parts of /proc, and the kernel then refuses another one
+    ("mount too revealing"). The program covers the same parts of the step's.
+    """
+    own = sandbox(Network.OWN if network else Network.NONE)
+    for name in ("PrivateUsers", "RestrictSUIDSGID", "ProtectHostname", "ProtectKernelTunables", "ProtectKernelLogs"):
+        del own[name]
+    return {
+        **own,
+        "CapabilityBoundingSet": _SETGID | _SETUID,
+        "AmbientCapabilities": _SETGID | _SETUID,
+        "RestrictNamespaces": _NAMESPACES,
+        "SystemCallFilter": [
+            (True, ["@system-service", "@mount", "chroot", "unshare", "sethostname"]),
+            (False, ["@debug", "@module", "@raw-io", "@reboot", "@swap", "@clock", "@cpu-emulation", "@keyring",
+                     "@obsolete", "bpf", "perf_event_open", "io_uring_setup", "io_uring_enter", "io_uring_register",
+                     "userfaultfd", "setns"]),
+        ],
+    }  # fmt: skip
+
+
+def _view(settings: LayerSettings, files: list[str], *, network: bool) -> dict[str, Any]:
+    """Return the properties that hide flyted's state but for the layers and ``files``, and almost all of /run."""
+    stub = network and bool(set(settings.nameservers) & set(STUB_RESOLVERS))
+    run = little_of_run(() if stub else RESOLVERS)
+    binds = [*run["BindReadOnlyPaths"], *((path, path, False, 0) for path in files)]
+    if stub:  # the machine's resolver is on the machine's loopback, which is not the step's
+        binds.append((RESOLVER, "/etc/resolv.conf", False, 0))
+    return {
+        "TemporaryFileSystem": [*run["TemporaryFileSystem"], (STATE, "ro,mode=755")],
+        "BindPaths": [(LAYERS, LAYERS, False, 0)],
+        "BindReadOnlyPaths": binds,
+    }

@@ -1,0 +1,75 @@
+"""What is taken out of a bundle, and what is refused: archives that no client of flyted's makes."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyted.layers.bundle import copy
+from flyted.layers.failed import Failed
+from flyted.layers.users import Owner
+from flyted.layers.words import EX_DATAERR
+
+ME = Owner(os.getuid(), os.getgid(), "/", ())
+
+
+def member(path: str, content: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+    """One member of an archive."""
+    info = tarfile.TarInfo(path)
+    info.size, info.mode = len(content), 0o644
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, content
+
+
+def packed(*members: tuple[tarfile.TarInfo, bytes]) -> io.BytesIO:
+    """An archive with these members."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for info, content in members:
+            archive.addfile(info, io.BytesIO(content))
+    return io.BytesIO(out.getvalue())
+
+
+def test_a_folder_joins_the_one_that_is_there(tmp_path: Path) -> None:
+    """Files of the same name are replaced, never written through a link; others stay."""
+    target, outside = tmp_path / "to", tmp_path / "outside"
+    target.mkdir()
+    outside.write_text("kept")
+    (target / "other").write_text("kept")
+    (target / "same").symlink_to(outside)
+    copy(packed(member("s/same", b"new"), member("s/deep/er", b"deep"), member("t/no", b"no")), "s", str(target), ME)
+    assert outside.read_text() == (target / "other").read_text() == "kept"
+    assert (target / "same").read_text() == "new"
+    assert not (target / "same").is_symlink()
+    assert sorted(each.name for each in target.iterdir()) == ["deep", "other", "same"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (packed(member("../out", b"x")), r"leads out of its folder: '\.\./out'"),
+        (packed(member("a/../../out", b"x")), "leads out of its folder"),
+        (packed(member("dev", type=tarfile.CHRTYPE, devmajor=1, devminor=1)), "'dev' is a device or a pipe"),
+        (packed(member("dev", type=tarfile.BLKTYPE)), "a device or a pipe"),
+        (packed(member("pipe", type=tarfile.FIFOTYPE)), "a device or a pipe"),
+        (packed(member("hard", type=tarfile.LNKTYPE, linkname="../../etc/passwd")), "leads out of its folder"),
+        (io.BytesIO(b"no archive"), "it ends in the middle"),
+        (io.BytesIO(b""), "the archive has no"),
+        (io.BytesIO(gzip.compress(b"x" * 2000)), "no tar archive"),
+        (io.BytesIO(packed(member("a", b"x" * 100_000)).getvalue()[:60]), "cut off"),
+        (packed(), "the archive has no"),
+    ],
+)
+def test_what_is_refused(bad: io.BytesIO, why: str, tmp_path: Path) -> None:
+    """In one line, with the member's name as text that moves no cursor."""
+    with pytest.raises(Failed, match=why) as failed:
+        copy(bad, ".", str(tmp_path / "to"), ME)
+    assert failed.value.status == EX_DATAERR
+    assert [each.name for each in tmp_path.iterdir() if each.name != "to"] == []

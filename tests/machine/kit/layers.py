@@ -1,0 +1,257 @@
+"""Layers for tests: jobs, run as flyted runs them, and looks into what they made."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flyted.contract.errors import BuildFailed
+from flyted.host.network import nameservers
+from flyted.host.output import lines_to
+from flyted.layers import words
+from flyted.plan.facts import UnitEnd
+from flyted.plan.images.layer_unit import (
+    LAYERS,
+    LayerSettings,
+    layer_failure,
+    layer_unit,
+    layer_unit_name,
+    remove_layers_unit,
+)
+from tests.machine.kit.units import connected
+
+BASE = words.BASE
+BLOBS = Path("/var/lib/flyted/blobs/sha256")
+BUNDLES = Path("/var/lib/flyted/bundles")
+BASE_MADE = Path("/run/flyted-test-base-layer")
+SUITE = next(
+    line.partition("=")[2].strip('"')
+    for line in Path("/etc/os-release").read_text().splitlines()
+    if line.startswith("VERSION_CODENAME=")
+)
+TIMEOUT_S = 400
+
+
+@dataclass(frozen=True)
+class Made:
+    """How the unit of a layer ended, and all lines that it printed."""
+
+    layer: str
+    show: str
+    end: UnitEnd
+    lines: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the layer is whole."""
+        return self.end == UnitEnd("success", 0)
+
+    @property
+    def text(self) -> str:
+        """All that was printed."""
+        return "\n".join(self.lines)
+
+    @property
+    def failure(self) -> BuildFailed:
+        """The error that a user gets."""
+        return layer_failure(self.show, self.end.result, self.end.status, self.lines)
+
+
+def name(text: str) -> str:
+    """The id of a layer of a test."""
+    return hashlib.sha256(f"test {text}".encode()).hexdigest()[:32]
+
+
+def diff(layer: str, path: str = "") -> Path:
+    """A file of a layer, as it lies on the machine's disk."""
+    return Path(LAYERS, layer, words.DIFF, path)
+
+
+def job(layer: str, parents: Iterable[str], step: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A job as the daemon writes it."""
+    base = {"format": words.FORMAT, "layer": layer, "parents": list(parents), "env": {}, "cwd": "/", "user": "root"}
+    return {**base, "step": step, **more}
+
+
+def debian(suite: str, *packages: str) -> dict[str, Any]:
+    """The step that installs a Debian."""
+    return {"kind": "debian", "suite": suite, "packages": list(packages)}
+
+
+def shell(script: str, **more: Any) -> dict[str, Any]:
+    """The step that runs a script."""
+    step = {"kind": "run", "argv": ["/bin/sh", "-ec", script], "show": script.strip().split("\n", 1)[0][:60]}
+    return {**step, "mounts": [], "caches": [], "secrets": [], **more}
+
+
+def copy(folder: str, source: str, target: str, owner: str = "0:0") -> dict[str, Any]:
+    """The step that copies files."""
+    return {"kind": "copy", "folder": folder, "source": source, "target": target, "owner": owner}
+
+
+def make(
+    layer: str,
+    parents: Iterable[str],
+    step: dict[str, Any],
+    *,
+    network: bool = False,
+    credentials: dict[str, str] | None = None,
+    settings: dict[str, Any] | None = None,
+    then: Callable[[], None] | None = None,
+    **more: Any,
+) -> Made:
+    """Make a layer by the unit that flyted makes. ``credentials``: the files that stand for flyted's answers.
+
+    ``then``: called when the step has printed "ready".
+    """
+    return asyncio.run(_make(layer, job(layer, parents, step, **more), network, credentials, settings, then))
+
+
+async def _make(
+    layer: str,
+    made: dict[str, Any],
+    network: bool,
+    credentials: dict[str, str] | None,
+    settings: dict[str, Any] | None,
+    then: Callable[[], None] | None,
+) -> Made:
+    lines: list[str] = []
+    step = made["step"]
+    folders = {step["folder"]} if "folder" in step else {each["folder"] for each in step.get("mounts", ())}
+
+    async def heard(text: str) -> None:
+        lines.append(text)
+        if then and text == "ready":
+            await asyncio.to_thread(then)
+
+    async with connected() as units, lines_to(heard) as pipe:
+        given = LayerSettings(nameservers=tuple(nameservers()), output_fd=pipe, **(settings or {}))
+        secrets = [each["credential"] for each in step.get("secrets", ())]
+        properties = layer_unit(
+            layer,
+            json.dumps(made).encode(),
+            given,
+            network=network,
+            bundles=sorted(folders),
+            blobs=[step["blob"].partition(":")[2]] if "blob" in step else [],
+            secrets=secrets,
+        )
+        if credentials:
+            properties["LoadCredential"] = list(credentials.items())
+        async with asyncio.timeout(TIMEOUT_S):
+            end = await units.run_transient(layer_unit_name(layer), properties)
+    return Made(layer, step.get("show", step["kind"]), end, lines)
+
+
+def remove(*layers: str) -> UnitEnd:
+    """Remove layers by the unit that flyted makes."""
+
+    async def work() -> UnitEnd:
+        async with connected() as units:
+            return await units.run_transient("flyted-layers-test-removal.service", remove_layers_unit(layers))
+
+    return asyncio.run(work())
+
+
+def oci(digest: str) -> dict[str, Any]:
+    """The step that unpacks a layer of a pulled image."""
+    return {"kind": "oci", "blob": f"sha256:{digest}", "media": "application/vnd.oci.image.layer.v1.tar+gzip"}
+
+
+def busybox(layer: str) -> Made:
+    """A layer that stands on nothing: one program, without a library, as /sh."""
+    return make(
+        layer, [], copy(bundle([member("sh", Path("/usr/bin/busybox").read_bytes(), mode=0o755)]), "sh", "/sh")
+    )
+
+
+def bundle(members: Iterable[tuple[tarfile.TarInfo, bytes]], *, packed: bytes | None = None) -> str:
+    """A bundle with these members, in flyted's store; its digest. ``packed``: the whole file, instead."""
+    if packed is None:
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1, format=tarfile.PAX_FORMAT) as archive:
+            for member, content in members:
+                archive.addfile(member, io.BytesIO(content))
+        packed = out.getvalue()
+    digest = hashlib.sha256(packed).hexdigest()
+    path = BUNDLES / f"{digest}.tar.gz"
+    path.write_bytes(packed)
+    path.chmod(0o644)
+    return digest
+
+
+def blob(digest: str) -> Path:
+    """A bundle as a blob of a pulled image."""
+    BLOBS.mkdir(parents=True, exist_ok=True)
+    return (BUNDLES / f"{digest}.tar.gz").rename(BLOBS / digest)
+
+
+def member(path: str, content: bytes | None = None, **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+    """One member of a bundle: a file with ``content``, else what ``fields`` say (``type``, ``linkname``, ``mode``)."""
+    info = tarfile.TarInfo(path)
+    info.size, info.mode = len(content or b""), 0o644
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, content or b""
+
+
+@contextlib.contextmanager
+def mounted(*layers: str) -> Iterator[Path]:
+    """The layers as an app would have them, mounted by real root, the lowest first."""
+    target = Path("/run/flyted-test-layers")
+    for each in ("m", "u", "w"):
+        (target / each).mkdir(parents=True, exist_ok=True)
+    lower = ":".join(str(diff(each)) for each in reversed(layers))
+    options = f"lowerdir={lower},upperdir={target}/u,workdir={target}/w,userxattr,nosuid,nodev"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, target / "m"], check=True)
+    try:
+        yield target / "m"
+    finally:
+        subprocess.run(["umount", target / "m"], check=True)
+        subprocess.run(["rm", "-rf", target], check=True)
+
+
+def listed(folder: str | Path) -> list[str]:
+    """The names in a folder, sorted."""
+    return sorted(each.name for each in Path(folder).iterdir())
+
+
+def processes(user: int = BASE) -> list[str]:
+    """The names of the processes that run as a user of layers."""
+    found = []
+    for each in filter(str.isdigit, listed("/proc")):
+        with contextlib.suppress(OSError):
+            if user <= Path(f"/proc/{each}").stat().st_uid < user + words.IDS:
+                found.append(Path(f"/proc/{each}/comm").read_text().strip())
+    return found
+
+
+def base() -> str:
+    """A Debian of this machine's release with Python, made once per boot: tests stand on it, and none changes it."""
+    layer = name("base")
+    if not BASE_MADE.exists() or not diff(layer, "usr/bin/python3").exists():
+        made = make(layer, [], debian(SUITE, "ca-certificates", "python3"), network=True)
+        assert made.ok, made.text
+        BASE_MADE.touch()
+    return layer
+
+
+@contextlib.contextmanager
+def clean() -> Iterator[None]:
+    """Nothing of a module's layers and bundles is left, but for :func:`base`."""
+    bundles, layers = set(listed(BUNDLES)), set(listed(LAYERS))
+    yield
+    for each in set(listed(BUNDLES)) - bundles:
+        (BUNDLES / each).unlink()
+    gone = set(listed(LAYERS)) - layers - {name("base")}
+    assert not gone or remove(*gone) == UnitEnd("success", 0)
+    assert not gone & set(listed(LAYERS))
