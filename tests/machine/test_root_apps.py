@@ -21,7 +21,7 @@ from tests.machine.kit import roots
 from tests.machine.kit.programs import processes
 from tests.machine.kit.roots import deployed, image, mounted, spec
 from tests.machine.kit.settings import settings
-from tests.machine.kit.units import must, sh, show
+from tests.machine.kit.units import connected, must, run, sh, show
 from tests.machine.kit.users import alice, curl, forget_apps, forget_secrets, until
 from tests.machine.test_sandbox_live import exposure
 
@@ -250,6 +250,25 @@ def test_forty_layers_are_mounted(layers: dict[str, str]) -> None:
     gone(replica)
 
 
+def test_an_older_kernel_would_mount_forty_layers_too(layers: dict[str, str]) -> None:
+    """In one text, by mount(2): mount(8) of util-linux 2.39 would cut it at 255 bytes."""
+    replica, many = (
+        Replica("rooted-old", 1),
+        [roots.files(300 + number, **{f"f{number}": "x"}) for number in range(40)],
+    )
+    unit = root_mount.unit(replica)
+    wanted = root_mount.properties(replica, [layers["busybox"], *many], (6, 1)) | {"StopWhenUnneeded": False}
+
+    async def story() -> None:
+        async with connected() as units:
+            assert await units.start_socket(unit, wanted) == "done", sh("journalctl", "-n9", "-u", unit)
+            assert len(sh("ls", f"{root_mount.path(replica)}/srv").split()) == len(many)
+            await units.stop(unit)
+
+    run(story())
+    until(lambda: unmounted(replica))
+
+
 def unmounted(replica: Replica) -> bool:
     """Whether nothing is left of its mount: PID 1 deletes what it made."""
     left = (sh("findmnt", "-rn"), sh("systemctl", "list-units", "--all"), sh("ls", "/run/flyted/roots"))
@@ -290,14 +309,15 @@ def test_a_wake_is_as_fast_as_without_a_root(apps: dict[str, Replica]) -> None:
     took: dict[str, list[float]] = {"venv": [], "bundle": []}
     for name in took:
         ask(name)
-    for _ in range(9):
+    for _ in range(15):
         for name, found in took.items():
             must("systemctl", "stop", apps[name].service)
             sh("systemctl", "reset-failed", apps[name].service)  # as flyted does at each sleep
             began = time.monotonic()
             must("systemctl", "start", apps[name].service)
             found.append(time.monotonic() - began)
-    venv, root = (statistics.median(found) for found in took.values())
+    # the quartile: what else the machine does only adds to it
+    venv, root = (statistics.quantiles(found, n=4)[0] for found in took.values())
     print(f"a wake in a root takes {root * 1000:.0f} ms, {root / venv:.2f} of that without ({venv * 1000:.0f} ms)")
 
 
