@@ -8,8 +8,9 @@ from typing import Any
 from flyted.contract.app import AppSpec
 from flyted.contract.names import AppKey, Replica
 from flyted.launch.options import Options, parse
-from flyted.plan.facts import Capacity, Facts, ImageFact, Revision, StoredApp, UnitFact
+from flyted.plan.facts import Capacity, Facts, ImageFact, Revision, StoredApp
 from flyted.plan.idle import Traffic
+from flyted.plan.unit_index import UnitFact
 from flyted.plan.units import UnitPair
 
 DOMAIN = "apps.localhost"

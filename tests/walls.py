@@ -41,6 +41,7 @@ WALLS = {
             "flyted.base",
             "flyted.contract",
             "flyted.plan.facts",
+            "flyted.plan.unit_index",
             "flyted.plan.actions",
             "flyted.plan.tokens",
             "flyted.plan.gpus.facts",

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 from flyted.host.ingress import Applied
 from flyted.host.journal import Entry
-from flyted.plan.facts import UnitEnd, UnitFact
+from flyted.plan.facts import UnitEnd
 from flyted.plan.gpus.facts import Inventory
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.state import IngressState, Listen
+from flyted.plan.unit_index import UnitFact, UnitIndex
 
 Wanted = Mapping[str, Any]  # the properties of a unit, by name
 
@@ -23,8 +24,8 @@ Wanted = Mapping[str, Any]  # the properties of a unit, by name
 class Units(Protocol):
     """systemd's units, as ``host/units.py`` has them."""
 
-    def look(self) -> dict[str, UnitFact]:
-        """Return the units of apps and of the ingress, by name, as systemd has them now."""
+    def look(self) -> UnitIndex:
+        """Return the units of apps and of the ingress, as systemd has them now."""
 
     def list(self, patterns: Iterable[str]) -> list[UnitFact]:
         """Return the loaded units whose name matches one of the patterns."""

@@ -12,11 +12,10 @@ from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
 from flyted.host.store import Store
 from flyted.plan.engines.sleep import sleepers
-from flyted.plan.facts import Facts, UnitFact
+from flyted.plan.facts import Facts
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
-
-_AT_REST = ("inactive", "failed")
+from flyted.plan.unit_index import AT_REST, UnitFact
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,15 @@ class Look:
         # at one moment, before HAProxy is waited for: with what is wanted as of afterwards, a revision that came up
         # meanwhile would have no units, and be made anew while it answers requests
         apps, units = self.store.apps(), self.machine.units.look()
-        unit = units.pop(INGRESS_UNIT, None)
-        ingress = unit.active if unit is not None else ""
+        ingress = units[INGRESS_UNIT].active if INGRESS_UNIT in units else ""
         if app_id:
-            units = {name: fact for name, fact in units.items() if _is_of(name, app_id)}
-        starting = {name for name, fact in units.items() if fact.active == "activating"}
-        for name in (sleepers(apps) | starting) & units.keys():
-            units[name] = dataclasses.replace(units[name], status=self.machine.units.status(name))
-        # also of those that start: requests wait for it
-        awake = [fact for fact in units.values() if fact.active not in _AT_REST and fact.name.endswith(".service")]
+            units = units.of_app(app_id)
+        services = [unit for unit in units.others.values() if _is_service(unit)]
+        starting = {unit.name for unit in services if unit.active == "activating"}
+        talking = (sleepers(apps) | starting) & units.others.keys()
+        told = (dataclasses.replace(units[name], status=self.machine.units.status(name)) for name in talking)
+        units = units.replaced(talking, told) if talking else units
+        awake = [unit for unit in services if unit.active not in AT_REST]  # also those that start: requests wait
         traffic = await self._traffic(awake) if awake and ingress == "active" else {}
         rules = await self._rules() if ingress == "active" and traffic is not None and not app_id else ""
         return Facts(
@@ -76,7 +75,7 @@ class Look:
 
     def has_units(self, app_id: str) -> bool:
         """Report whether systemd knows a unit of an app."""
-        return any(_is_of(name, app_id) for name in self.machine.units.look())
+        return app_id in self.machine.units.look().by_app
 
     def status(self, replica: Replica) -> str:
         """Return what a replica's service says of itself; "" when it says nothing, or is not there."""
@@ -101,6 +100,5 @@ class Look:
         return replica_of(unit) is not None
 
 
-def _is_of(unit: str, app_id: str) -> bool:
-    replica = replica_of(unit)
-    return replica is not None and app_id == replica.app_id
+def _is_service(unit: UnitFact) -> bool:
+    return unit.name.endswith(".service") and replica_of(unit.name) is not None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from flyted.daemon.upkeep import Upkeep
 from flyted.plan.actions import FailPair, KillUnit, OpenDevices, PairAction, StartPair, UpkeepAction
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.gpus.queue import LOOK_S
+from flyted.plan.groups import Group, Groups
 from flyted.plan.idle import Clock
 from flyted.plan.reconcile import Plan, reconcile
 
@@ -67,7 +68,8 @@ class Loop:
         self._clocks: dict[str, Clock] = {}
         self._leaving: dict[Replica, float] = {}
         self._ending: Mapping[str, float] = {}
-        self._up: set[Replica] = set()  # pairs seen up: one whose socket is gone without our doing has failed
+        self._groups = Groups()
+        self._up: set[str] = set()  # services of pairs seen up: one whose socket is gone without our doing has failed
         self.failures: dict[Replica, Failure] = {}
         self.candidates: set[Replica] = set()
 
@@ -183,13 +185,14 @@ class Loop:
         except FlytedError as error:
             self._upkeep.refuse(error)
             raise
-        self._learn(facts)
+        groups = self._groups.of(facts.apps)
+        self._learn(facts, groups)
         facts = dataclasses.replace(
             facts, failures=dict(self.failures), busy=facts.busy | self._tasks.keys(), upkeep=self._upkeep.facts()
         )
         self._forget_ended(facts, documents)
         now = _now()
-        plan = reconcile(facts, self._clocks, self._base_domain, now)
+        plan = reconcile(facts, self._clocks, self._base_domain, now, groups)
         before = self._leaving
         self._leaving = {replica: before.get(replica, now) for replica in plan.leaving}
         self._clocks = dict(plan.clocks)
@@ -219,7 +222,8 @@ class Loop:
 
         They ended by themselves, or never came. ``before``: the documents before the look that gave ``facts``.
         """
-        gone = [r for r in before if r.socket not in facts.units and r.service not in facts.units]
+        there = facts.index.facts
+        gone = [r for r in before if r.service not in there and r.socket not in there]
         if not gone:
             return  # as in nearly every pass
         needed = {r for app in facts.apps for r in app.serving_replicas} | facts.candidates | facts.busy
@@ -237,7 +241,7 @@ class Loop:
                 case KillUnit() | OpenDevices():
                     self._execute.at_once(action)
                 case FailPair(replica, reason):
-                    self._up.discard(replica)
+                    self._up.discard(replica.service)
                     self._failed(replica, reason)
                     self._beside(action)
 
@@ -248,7 +252,7 @@ class Loop:
                 continue
             try:
                 await self._begin(action.replica, self._execute.do(action))
-                self._up.add(action.replica)
+                self._up.add(action.replica.service)
             except FlytedError as error:  # also one of this app's own: another version took what it asks for
                 self._failed(action.replica, error.message)
                 self.poke()
@@ -289,23 +293,27 @@ class Loop:
         await self.at_rest(replica)
         return await self._begin(replica, work())
 
-    def _learn(self, facts: Facts) -> None:
+    def _learn(self, facts: Facts, groups: Sequence[Group]) -> None:
         """Record which pairs are up; begin to take down each that was up and is gone without our doing."""
-        wanted = {replica for app in facts.apps for replica in app.serving_replicas}
-        for replica in list(self._up - wanted):
-            self._up.discard(replica)
-        for replica in list(self.failures):
-            if replica not in wanted:
-                del self.failures[replica]
-        for replica in wanted - facts.busy - self._tasks.keys():
-            socket, service = facts.units.get(replica.socket), facts.units.get(replica.service)
-            if socket is not None and socket.active == "active":
-                self._up.add(replica)
-                if service is not None and service.active == "active":
-                    self.failures.pop(replica, None)
-            elif replica in self._up:
-                self._up.discard(replica)
-                self._begin(replica, self._fell(replica))
+        wanted = frozenset().union(*(group.replicas for group in groups))
+        self._up &= wanted
+        for replica in [each for each in self.failures if each.service not in wanted]:
+            del self.failures[replica]
+        own = {replica.service for replica in facts.busy | self._tasks.keys()}
+        self._up |= (facts.index.sleeping & wanted) - own
+        for group in groups:
+            for name in group.replicas.keys() - facts.index.sleeping - own:
+                self._learn_one(group.replicas[name], facts)
+
+    def _learn_one(self, replica: Replica, facts: Facts) -> None:
+        socket, service = facts.units.get(replica.socket), facts.units.get(replica.service)
+        if socket is not None and socket.active == "active":
+            self._up.add(replica.service)
+            if service is not None and service.active == "active":
+                self.failures.pop(replica, None)
+        elif replica.service in self._up:
+            self._up.discard(replica.service)
+            self._begin(replica, self._fell(replica))
 
     async def _fell(self, replica: Replica) -> None:
         """Say why a pair failed by itself, and take down what is left of it; it is tried again later.

@@ -61,15 +61,19 @@ class Ingress:
         self._ids: dict[str, str] = {}  # HAProxy's number of each server that is known to it; "" for one that is not
         self.tokens = tokens
 
-    def write(self, wanted: ingress.IngressState, listen: ingress.Listen) -> None:
+    def write(
+        self, wanted: ingress.IngressState, listen: ingress.Listen, known: ingress.IngressState | None = None
+    ) -> None:
         """Write the files that are not as wanted, each atomically: HAProxy serves them when it starts next.
 
-        Raises :class:`InvalidInput` when a host leads nowhere (nothing is written), :class:`HostFailure` when the
-        disk refuses.
+        ``known``: the state that the maps on disk have; those that stay the same are not made again.
+
+        Raises :class:`InvalidInput` when a host leads nowhere (nothing is written), :class:`HostFailure` when the disk
+        refuses.
         """
         texts = {
             ingress_config.CONFIG: ingress_config.render_config(wanted, listen, self._places),
-            **ingress_config.render_maps(wanted),
+            **ingress_config.render_maps(wanted, known),
         }
         for name, text in texts.items():
             whole_file.update(self._files / name, text.encode())
@@ -127,8 +131,8 @@ class Ingress:
             return Applied()
         self.forget()
         forgotten = self._forgotten
-        self.write(wanted, listen)
         known = told[0] if told is not None else None
+        self.write(wanted, listen, known)
         counted = await self._counted(known.servers.keys() - wanted.servers.keys() if known is not None else ())
         if counted.structure != ingress_config.structure(listen, self._places):
             return Applied(other_rules=True)  # with the rules of another version it may not even have the tables

@@ -7,6 +7,7 @@ all values are frozen, so memory and file cannot differ.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
 import json
@@ -31,6 +32,9 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open or make the file, or raise :class:`StoreCorrupt` when it is damaged or of a newer format."""
         self.database = Database(path)
+        self._apps: tuple[StoredApp, ...] = ()
+        self._by_id: dict[str, StoredApp] = {}
+        self._by_key: dict[AppKey, StoredApp] = {}
         try:
             self._keep(self._read())
         except FlytedError:
@@ -164,10 +168,18 @@ class Store:
             after += self._read(app_id)
 
     def _replace(self, app_id: str, after: list[StoredApp]) -> None:
-        self._keep([*(app for app in self._apps if app.key.id != app_id), *after])
+        """Replace one app in memory; the others are not gone through, however many they are."""
+        apps, before = list(self._apps), self._by_id.pop(app_id, None)
+        if before is not None:
+            del apps[bisect.bisect_left(apps, _order(before), key=_order)]
+            del self._by_key[before.key]
+        for app in after:
+            bisect.insort(apps, app, key=_order)
+            self._by_id[app.key.id] = self._by_key[app.key] = app
+        self._apps = tuple(apps)
 
     def _keep(self, apps: list[StoredApp]) -> None:
-        self._apps = tuple(sorted(apps, key=lambda app: (app.created_at, app.key.id)))
+        self._apps = tuple(sorted(apps, key=_order))
         self._by_id = {app.key.id: app for app in self._apps}
         self._by_key = {app.key: app for app in self._apps}
 
@@ -180,6 +192,11 @@ class Store:
                 revisions.setdefault(row[0], []).append(row[1:])
             apps = self.database.rows(_APPS.format("WHERE id = ?" if app_id else ""), values)
             return [_app(row, revisions.get(row[0], [])) for row in apps]
+
+
+def _order(app: StoredApp) -> tuple[float, str]:
+    """Return the place of an app among the others: the oldest is first."""
+    return app.created_at, app.key.id
 
 
 _APPS = "SELECT id, project, domain, name, wanted, serving, created_at, updated_at, serving_since FROM app {}"

@@ -15,14 +15,17 @@ from typing import Any
 
 from flyted.contract.errors import HostFailure
 from flyted.host.bus import PROPERTIES, Bus, Refused, Signal
+from flyted.host.jobs import Jobs
 from flyted.host.kept_units import KeptUnits
 from flyted.host.object_path import unit_of, unit_path
 from flyted.host.signatures import Step, auxiliary, properties, text, texts
-from flyted.plan.facts import UnitEnd, UnitFact
+from flyted.plan.facts import UnitEnd
+from flyted.plan.unit_index import UnitFact, UnitIndex
 
 JOB_S = 60.0  # in addition to the longest start, and the longest stop before it
 COLLECT_S = 10.0
 _ENDED = ("inactive", "failed")
+_OURS = "flyted-"
 _NO_JOB = b"/"  # what systemd says of a unit without a job, in place of the job's object path
 _NEVER_BEGAN = ("canceled", "dependency")
 _CLEAN_END = UnitEnd("success", 0)
@@ -45,11 +48,10 @@ class Units:
 
         ``kept``: the patterns of the units that :meth:`look` returns.
         """
-        self._job_s = longest_s + JOB_S
         self._kill_s = kill_s
         self._bus = Bus(self._signal, self._lost)
         self._kept = KeptUnits(kept, self.list, self._bus.sync)
-        self._jobs: dict[str, asyncio.Future[str]] = {}
+        self._jobs = Jobs(longest_s + JOB_S)
         self._watched: dict[str, set[asyncio.Event]] = {}
         self._callback: Callable[[str], None] = lambda _name: None
 
@@ -60,7 +62,7 @@ class Units:
     def close(self) -> None:
         """Leave the bus; jobs go on, and whoever waits for one gets :class:`HostFailure`."""
         self._bus.close()
-        self._fail_jobs()
+        self._jobs.lost()
 
     def subscribe(self, callback: Callable[[str], None]) -> None:
         """Have ``callback(unit)`` called at each change of a ``flyted-…`` unit; "" if changes may have been missed."""
@@ -78,7 +80,7 @@ class Units:
         Its service must not run: systemd refuses to start a socket beside it.
         """
         steps = [*properties(wanted), *auxiliary(others.items())]
-        return await self._finished(await self._begin(name, steps, [name, *others], evict=True))
+        return await self._jobs.finished(await self._begin(name, steps, [name, *others], evict=True))
 
     def listening(self, name: str) -> tuple[str, ...]:
         """Return the addresses that a socket unit listens on, in its order; none while it is not active."""
@@ -114,7 +116,7 @@ class Units:
             async with asyncio.timeout(timeout_s), self._watch([name]) as changed:
                 job = await self._begin(name, steps, [name], evict=False)
                 try:
-                    if (result := await self._finished(job)) in _NEVER_BEGAN:
+                    if (result := await self._jobs.finished(job)) in _NEVER_BEGAN:
                         raise HostFailure(f"systemd did not start {name}: {result}", hint="type the command again")
                     await self._until_ended(name, changed)
                     end = self.ended(name) or _CLEAN_END
@@ -221,8 +223,8 @@ class Units:
     def _forget(self, name: str) -> None:
         self._quietly("ResetFailedUnit", text(name))
 
-    def look(self) -> dict[str, UnitFact]:
-        """Return the units that are kept, by name, as systemd has them now; ask only about what has changed."""
+    def look(self) -> UnitIndex:
+        """Return the units that are kept, as systemd has them now; ask only about those that have come."""
         return self._kept.look()
 
     def list(self, patterns: Iterable[str] = ("flyted-*",)) -> list[UnitFact]:
@@ -266,23 +268,7 @@ class Units:
                         await changed.wait()
 
     async def _job(self, method: str, *steps: Step) -> str:
-        return await self._finished(self._bus.call(method, *steps).decode())
-
-    async def _finished(self, job: str) -> str:
-        """Wait for a job, and return its result; nothing may have been awaited since the call that began it."""
-        # so JobRemoved cannot have been missed: only the loop reads signals
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._jobs[job] = future
-        try:
-            # not wait_for(): Python 3.11's loses a cancellation at the last moment
-            async with asyncio.timeout(self._job_s):
-                return await future
-        except TimeoutError as error:
-            raise HostFailure(
-                f"systemd has not finished {job} after {self._job_s:.0f} s", hint="systemctl list-jobs"
-            ) from error
-        finally:
-            self._jobs.pop(job, None)
+        return await self._jobs.finished(self._bus.call(method, *steps).decode())
 
     def _thaw(self, name: str) -> None:
         """Thaw a unit: systemd refuses to stop a frozen one ("Cannot perform operation on frozen unit")."""
@@ -316,35 +302,40 @@ class Units:
                     del self._watched[name]
 
     def _signal(self, signal: Signal) -> None:
-        if signal.member == "JobRemoved":
-            _id, job, unit, result = signal.body[:4]
-            future = self._jobs.get(job.decode())
-            if future is not None and not future.done():
-                future.set_result(result.decode())
-            name = unit.decode()
-        elif signal.member == "UnitRemoved":
-            name = signal.body[0].decode()
-        elif signal.member == "Reloading":
-            self._kept.forget()
-            return
-        else:
-            name = unit_of(signal.path)
+        match signal.member:
+            case "JobRemoved":
+                _id, job, unit, result = signal.body[:4]
+                self._jobs.removed(job.decode(), result.decode())
+                name = unit.decode()  # systemd signals the unit's own change before (bus_job_send_removed_signal)
+            case "UnitRemoved":
+                name = signal.body[0].decode()
+                self._kept.gone(name)
+            case "Reloading":
+                self._kept.forget()
+                return
+            case _:
+                name = unit_of(signal.path)
+                if name.startswith(_OURS):
+                    self._stated(name, signal.body[1])
         for event in self._watched.get(name, ()):
             event.set()
-        if name.startswith("flyted-"):
-            self._kept.changed(name)
+        if name.startswith(_OURS):
             self._callback(name)
+
+    def _stated(self, name: str, properties: Mapping[bytes, Any]) -> None:
+        """Keep a unit's new state, if a change of its properties says it (Properties.PropertiesChanged)."""
+        try:
+            active, sub = (properties[key].decode() for key in (b"ActiveState", b"SubState"))
+        except (KeyError, AttributeError):
+            self._kept.changed(name)
+        else:
+            self._kept.stated(name, active, sub)
 
     def _lost(self) -> None:
         """Fail every job and wake every watcher: signals may have been missed, so a job may have ended unnoticed."""
         self._kept.forget()
-        self._fail_jobs()
+        self._jobs.lost()
         for events in self._watched.values():
             for event in events:
                 event.set()
         self._callback("")
-
-    def _fail_jobs(self) -> None:
-        for future in self._jobs.values():
-            if not future.done():
-                future.set_exception(HostFailure("the connection to systemd was lost while it worked; try again"))

@@ -9,11 +9,12 @@ from functools import cached_property
 from typing import Any
 
 from flyted.contract.app import AppSpec
-from flyted.contract.names import AppKey, Replica, replica_of
+from flyted.contract.names import AppKey, Replica
 from flyted.plan.engines.shape import Shape, open_paths, shape_of
 from flyted.plan.gpus.facts import GpuFacts
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.state import Listen
+from flyted.plan.unit_index import UnitFact, UnitIndex, indexed
 from flyted.plan.upkeep_facts import UpkeepFacts
 
 
@@ -152,29 +153,10 @@ class StoredApp:
         return self.replicas_of(self.serving)
 
     @cached_property
-    def kept(self) -> dict[Any, Any]:
-        """Values that follow from the app and their key alone, kept while it is not changed (plan/reconcile.py)."""
-        return {}
-
-    @cached_property
     def sleepers(self) -> tuple[str, ...]:
         """The services of its revisions whose engine may sleep."""
         sleeping = (each for each in self.revisions if each.spec.engine_sleep)
         return tuple(replica.service for each in sleeping for replica in self.replicas_of(each.number))
-
-
-@dataclass(frozen=True)
-class UnitFact:
-    """A unit as systemd reports it (org.freedesktop.systemd1(5), ListUnitsByPatterns).
-
-    ``status``: what its main process says of itself (StatusText); read only for units for which that matters.
-    """
-
-    name: str
-    load: str
-    active: str
-    sub: str
-    status: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,17 +191,14 @@ class Facts:
     start_s: float = 300.0  # seconds that a start may take
     gpu_wait_s: float = 120.0  # seconds that it may wait for its GPUs before that
 
+    @cached_property
+    def index(self) -> UnitIndex:
+        """The units, with those that run apart from those that sleep."""
+        return indexed(self.units)
+
     def units_of(self, app_id: str) -> tuple[UnitFact, ...]:
         """Return the units of one app, sorted by name."""
-        return self._units_by_app.get(app_id, ())
-
-    @cached_property
-    def _units_by_app(self) -> dict[str, tuple[UnitFact, ...]]:
-        found: dict[str, tuple[UnitFact, ...]] = {}
-        for name, unit in sorted(self.units.items()):
-            if (replica := replica_of(name)) is not None:
-                found[replica.app_id] = (*found.get(replica.app_id, ()), unit)
-        return found
+        return tuple(self.index[name] for name in sorted(self.index.by_app.get(app_id, ())))
 
 
 @dataclass(frozen=True)

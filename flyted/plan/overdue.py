@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.contract.names import replica_of
-from flyted.plan.facts import UnitFact
+from flyted.plan.unit_index import UnitFact
 from flyted.plan.units import STOP_S
 
 KILL_S = STOP_S + 5.0

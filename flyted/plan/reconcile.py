@@ -8,7 +8,8 @@ when its last request has ended or the drain time is over. So neither a deploy n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -28,14 +29,16 @@ from flyted.plan.actions import (
     StopPair,
 )
 from flyted.plan.engines.sleep import SLEEP_AND_WAKE_S, asleep, idle_step
-from flyted.plan.facts import Facts, Revision, StoredApp, UnitFact
+from flyted.plan.facts import Facts, Revision, StoredApp
 from flyted.plan.gpus.queue import GpuPlan, plan_gpus
+from flyted.plan.groups import Group, Groups, Share
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
 from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.paths import keys
 from flyted.plan.ingress.ports import listeners
 from flyted.plan.ingress.state import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavailable, unavailable
 from flyted.plan.overdue import ending
+from flyted.plan.unit_index import UnitFact
 from flyted.plan.units import STOP_S, socket_path
 from flyted.plan.upkeep import plan_upkeep
 
@@ -45,7 +48,6 @@ DRAIN_S = 60.0
 DRAIN_LOOK_S = 0.5
 SERVER_MAXCONN = 3500  # below the sockets' backlog of 4096: with a full backlog a request gets 503 at once (measured)
 _ALIVE = ("active", "activating", "reloading", "deactivating")
-_AT_REST = ("inactive", "failed")
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,8 @@ class Plan:
 
 
 @dataclass
-class _Draft:
+class _Draft(Share):
     actions: list[PairAction] = field(default_factory=list)
-    servers: dict[str, Server] = field(default_factory=dict)
-    hosts: dict[str, str] = field(default_factory=dict)
-    timeouts_ms: dict[str, int] = field(default_factory=dict)
-    unavailable: dict[str, Unavailable] = field(default_factory=dict)
-    guarded: dict[str, str] = field(default_factory=dict)
-    fenced: dict[str, str] = field(default_factory=dict)
-    open_paths: dict[str, str] = field(default_factory=dict)
     leaving: set[Replica] = field(default_factory=set)
     resting: set[Replica] = field(default_factory=set)  # put to sleep or renewed in this pass, after the ingress
     idle: dict[Replica, float] = field(default_factory=dict)  # replicas that may sleep → seconds without a request
@@ -85,17 +80,22 @@ class _Draft:
     wake_times: list[float] = field(default_factory=list)
 
 
-def reconcile(facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float) -> Plan:
+def reconcile(
+    facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float, groups: Sequence[Group] = ()
+) -> Plan:
     """Return the plan for all apps. ``now`` and all times are seconds of one monotonic clock.
 
-    ``clocks``: the ``clocks`` of the previous plan, by server.
+    ``clocks``: the ``clocks`` of the previous plan, by server. ``groups``: the apps of the facts in groups, which keep
+    what follows from them.
     """
+    groups = groups or Groups().of(facts.apps)
     draft = _Draft()
-    for app in facts.apps:
-        _plan_app(app, facts, clocks, base_domain, now, draft)
+    sleeping = facts.index.sleeping - {replica.service for replica in facts.busy | facts.outdated}
+    for group in groups:
+        _plan_group(group, sleeping, facts, clocks, base_domain, now, draft)
     gpu = _plan_gpus(facts, now, draft)
-    _plan_leaving(facts, now, draft)
-    stopping = ending(facts.units, facts.ending, now)
+    _plan_leaving(groups, facts, now, draft)
+    stopping = ending(facts.index.others, facts.ending, now)
     kill = (*gpu.kill, *(KillUnit(unit, "does not stop") for unit in stopping.kill))
     wake_times = (*draft.wake_times, gpu.next_pass_at, stopping.next_pass_at)
     upkeep = plan_upkeep(facts.upkeep, facts.apps)
@@ -124,44 +124,23 @@ def _plan_ingress(facts: Facts) -> tuple[IngressAction, ...]:
     return ()
 
 
+def _plan_group(
+    group: Group, sleeping: AbstractSet[str], facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float,
+    draft: _Draft,
+) -> None:  # fmt: skip
+    def planned(into: _Draft) -> _Draft:
+        for app in group.apps:
+            _plan_app(app, facts, clocks, base_domain, now, into)
+        return into
+
+    if group.rests(sleeping, facts.candidates):
+        key = (base_domain, facts.start_s, facts.gpu_wait_s)
+        draft.add(group.share(key, lambda: planned(_Draft())))
+    else:
+        planned(draft)
+
+
 def _plan_app(
-    app: StoredApp, facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float, draft: _Draft
-) -> None:
-    if not _sleeps(app, facts):
-        _plan_awake(app, facts, clocks, base_domain, now, draft)
-        return
-    key = (base_domain, facts.start_s, facts.gpu_wait_s)
-    part = app.kept.get(key)
-    if part is None:
-        part = _Draft()
-        _plan_awake(app, facts, clocks, base_domain, now, part)
-        app.kept[key] = part
-    draft.servers.update(part.servers)
-    draft.hosts.update(part.hosts)
-    draft.timeouts_ms.update(part.timeouts_ms)
-    draft.guarded.update(part.guarded)
-    draft.fenced.update(part.fenced)
-    draft.open_paths.update(part.open_paths)
-
-
-def _sleeps(app: StoredApp, facts: Facts) -> bool:
-    """Report whether an app sleeps and nothing is to be done about it: its plan then follows from the app alone.
-
-    So it is made once. There may be a thousand such apps, and a pass for each change of another one.
-    """
-    if not app.serving_replicas or app.current is None or app.current.spec.min_replicas:
-        return False
-    return all(_is_asleep(replica, facts) for replica in app.serving_replicas)
-
-
-def _is_asleep(replica: Replica, facts: Facts) -> bool:
-    if replica in facts.busy or replica in facts.outdated:
-        return False
-    service = facts.units.get(replica.service)
-    return _alive(facts.units.get(replica.socket)) and (service is None or service.active in _AT_REST)
-
-
-def _plan_awake(
     app: StoredApp, facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float, draft: _Draft
 ) -> None:
     host = host_of(app.key.id, base_domain)
@@ -293,12 +272,12 @@ def _is_to_renew(replica: Replica, facts: Facts, draft: _Draft) -> bool:
     return under_way < RENEWALS and _alive(facts.units.get(replica.socket))
 
 
-def _plan_leaving(facts: Facts, now: float, draft: _Draft) -> None:
+def _plan_leaving(groups: Sequence[Group], facts: Facts, now: float, draft: _Draft) -> None:
     """Plan the replicas that run and are not wanted any more: they are drained first, then stopped."""
-    serving = [replica for app in facts.apps for replica in app.serving_replicas]
-    wanted = {replica.socket for replica in serving} | {replica.service for replica in serving}
-    others = (facts.units[name] for name in facts.units.keys() - wanted)
-    for replica in sorted(set(_running(others)) - facts.candidates):
+    wanted = frozenset().union(*(group.names for group in groups))
+    asleep = {replica for name in facts.index.sleeping - wanted if (replica := replica_of(name)) is not None}
+    others = (fact for name, fact in facts.index.others.items() if name not in wanted)
+    for replica in sorted((asleep | set(_running(others))) - facts.candidates):
         since = facts.leaving.get(replica)
         traffic = facts.traffic.get(replica.server)
         drained = facts.counted and (traffic is None or not traffic.busy)

@@ -56,7 +56,7 @@ def test_a_forged_end_of_a_job_is_not_believed() -> None:
             starting = asyncio.create_task(units.start(replica.service))
             try:
                 await asyncio.sleep(0)
-                (job,) = units._jobs
+                (job,) = units._jobs._waiting
                 seen = forgeries(units)
                 name = units._bus._dbus.get_unique_name().decode()
                 forge(name, *MANAGER, "JobRemoved", "uoss", job.rsplit("/", 1)[1], job, replica.service, "done")

@@ -13,9 +13,10 @@ from typing import Any
 from flyted.contract.names import Replica, replica_of
 from flyted.host.kept_units import KeptUnits
 from flyted.launch.words import ASLEEP
-from flyted.plan.facts import UnitEnd, UnitFact
+from flyted.plan.facts import UnitEnd
 from flyted.plan.ingress.ports import INGRESS_UNIT, listeners
 from flyted.plan.ingress.state import Listen
+from flyted.plan.unit_index import UnitFact
 
 
 class Systemd:
@@ -70,7 +71,10 @@ class Systemd:
     def _tell_all(self) -> None:
         due, self._due = self._due, []
         for name in due:
-            self._kept.changed(name)
+            if (unit := self.units.get(name)) is not None:
+                self._kept.stated(name, unit.active, unit.sub)
+            else:
+                self._kept.gone(name)
             self._heard(name)
 
     def list(self, patterns: Iterable[str] = ("flyted-*",)) -> list[UnitFact]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from flyted.contract.names import Replica
 from flyted.daemon.execute import COMPARED_AT_ONCE
 from flyted.host.tokens import Tokens
+from flyted.plan.groups import SIZE
 from flyted.plan.tokens import Token
 from tests.daemon.clocks import BEGAN
 from tests.daemon.event_loop import run
@@ -68,8 +70,8 @@ def test_a_pass_in_which_nothing_is_due_costs_tokens_certificate_and_images_noth
     beside(machine, story)
 
 
-def test_a_pass_asks_for_the_units_that_have_changed(machine: Machine) -> None:
-    """One app wakes: the others are not asked for."""
+def test_a_change_that_systemd_signals_is_not_asked_for(machine: Machine) -> None:
+    """One app wakes: neither its units nor the others are listed."""
     replica = Replica("a0", 1)
 
     async def story() -> None:
@@ -78,7 +80,8 @@ def test_a_pass_asks_for_the_units_that_have_changed(machine: Machine) -> None:
         machine.systemd.set(replica.service, "active")
         await machine.loop.settle()
         await asyncio.sleep(1)
-        assert machine.systemd.listed == [[replica.service]]
+        assert machine.systemd.listed == []
+        assert replica.service in machine.systemd.look().others
 
     beside(machine, story)
 
@@ -129,3 +132,34 @@ def test_a_stop_looks_at_the_units_of_one_app(machine: Machine) -> None:
     assert asked == []
     assert machine.systemd.asked["stop"] == 2, "its socket and its service"
     assert replica.socket not in machine.systemd.units
+
+
+def test_the_work_of_a_pass_hardly_grows_with_the_apps_that_sleep(tmp_path: Path) -> None:
+    """Ten times as many apps: a few calls more for each group of them, and none for each app."""
+
+    def calls(apps: int) -> int:
+        (tmp_path / str(apps)).mkdir()
+        machine, counted = Machine(tmp_path / str(apps)), 0
+        for number in range(apps):
+            replica = machine.deployed(f"a{number}")
+            machine.systemd.set(replica.socket, "active")
+            machine.systemd.set(replica.service, "inactive")
+
+        def count(_frame: object, event: str, _arg: object) -> None:
+            nonlocal counted
+            counted += event == "call"
+
+        async def story() -> None:
+            for _ in range(3):
+                await machine.loop.settle()
+            machine.store.want("a1", "stopped", 2.0)
+            sys.setprofile(count)
+            await machine.loop.settle()
+            sys.setprofile(None)
+
+        beside(machine, story)
+        machine.store.close()
+        return counted
+
+    few, many = calls(2 * SIZE), calls(20 * SIZE)
+    assert many - few < 18 * SIZE

@@ -107,14 +107,14 @@ def test_a_unit_that_is_no_apps_brings_no_pass_about(machine: Machine, unit: str
     async def story() -> None:
         await machine.loop.settle()
         await asyncio.sleep(1)
-        before = machine.systemd.asked["list"]
+        before = machine.haproxy.asked["apply"]
         machine.systemd.set(unit, "active")
         machine.systemd.gone(unit)
         await asyncio.sleep(1)
-        assert machine.systemd.asked["list"] == before
+        assert machine.haproxy.asked["apply"] == before
         machine.systemd.set(replica.service, "active")
         await asyncio.sleep(1)
-        assert machine.systemd.asked["list"] > before
+        assert machine.haproxy.asked["apply"] > before
 
     beside(machine, story)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator
+from collections.abc import Iterator, ValuesView
 
 import pytest
 
@@ -11,8 +11,8 @@ from flyted.contract.names import Replica
 from flyted.daemon.apps.status import app_status
 from flyted.plan import facts as facts_module
 from flyted.plan.engines.shape import Shape, open_paths, shape_of
-from flyted.plan.facts import UnitFact
 from flyted.plan.reconcile import reconcile
+from flyted.plan.unit_index import UnitFact
 from tests.values import DOMAIN, app, facts, pair
 
 
@@ -21,10 +21,10 @@ class Walked(dict[str, UnitFact]):
 
     walks = 0
 
-    def items(self) -> ItemsView[str, UnitFact]:  # type: ignore[override]
+    def values(self) -> ValuesView[UnitFact]:  # type: ignore[override]
         """All of them."""
         self.walks += 1
-        return super().items()
+        return super().values()
 
     def __iter__(self) -> Iterator[str]:
         """Their names."""

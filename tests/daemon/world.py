@@ -11,9 +11,9 @@ from typing import Any
 
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
-from flyted.plan.facts import UnitFact
 from flyted.plan.ingress.ports import INGRESS_UNIT, listeners
 from flyted.plan.ingress.state import Listen
+from flyted.plan.unit_index import UnitFact
 from tests.daemon.world_pairs import Pair
 from tests.daemon.world_units import WorldUnits
 

@@ -13,12 +13,13 @@ from flyted.contract.errors import HostFailure, IngressDown
 from flyted.contract.names import replica_of
 from flyted.host.ingress import Applied
 from flyted.host.journal import Entry
-from flyted.plan.facts import UnitEnd, UnitFact
+from flyted.plan.facts import UnitEnd
 from flyted.plan.gpus.facts import Inventory
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
 from flyted.plan.ingress.state import IngressState, Listen
+from flyted.plan.unit_index import UnitFact, UnitIndex
 from tests.daemon.world import World
 from tests.daemon.world_ingress import WorldIngress
 from tests.daemon.world_pairs import Pair
@@ -43,11 +44,11 @@ class Systemd(Door):
 
     looks = 0
 
-    def look(self) -> dict[str, UnitFact]:
+    def look(self) -> UnitIndex:
         """As host.units."""
         self._check()
         self.looks += 1
-        return {fact.name: fact for fact in self.world.units(("flyted-*",))}
+        return UnitIndex(self.world.units(("flyted-*",)))
 
     def list(self, patterns: Iterable[str] = ("flyted-*",)) -> list[UnitFact]:
         """As host.units."""

@@ -9,7 +9,7 @@ import pytest
 
 from flyted.contract.errors import HostFailure
 from flyted.host.kept_units import MOST_NAMED, KeptUnits
-from flyted.plan.facts import UnitFact
+from flyted.plan.unit_index import UnitFact
 
 PATTERNS = ("flyted-app-*", "flyted-ingress.service")
 
@@ -129,3 +129,37 @@ def test_a_question_that_failed_is_asked_again(systemd: Systemd) -> None:
         systemd.kept.look()
     systemd.down = False
     assert systemd.kept.look()["flyted-app-a.socket"].active == "failed"
+
+
+def test_a_state_that_systemd_says_itself_is_not_asked_for(systemd: Systemd) -> None:
+    """Nor is a unit that it says is gone; a unit that has just come is, since its load state is not said."""
+    systemd.kept.stated("flyted-app-b.socket", "deactivating", "stop-pre")
+    systemd.kept.gone("flyted-app-a.socket")
+    systemd.kept.gone("session-1.scope")
+    seen = systemd.kept.look()
+    assert dict(seen) == {"flyted-app-b.socket": UnitFact("flyted-app-b.socket", "loaded", "deactivating", "stop-pre")}
+    assert systemd.asked == []
+    systemd.units["flyted-app-c.socket"] = UnitFact("flyted-app-c.socket", "loaded", "active", "listening")
+    systemd.kept.stated("flyted-app-c.socket", "active", "listening")
+    systemd.kept.stated("flyted-build-x.service", "active", "running")
+    assert systemd.kept.look()["flyted-app-c.socket"].sub == "listening"
+    assert systemd.asked == [["flyted-app-c.socket"]]
+
+
+def test_a_unit_that_is_gone_and_comes_again_is_asked_for(systemd: Systemd) -> None:
+    """systemd makes it anew under the same name."""
+    systemd.kept.gone("flyted-app-b.socket")
+    systemd.kept.stated("flyted-app-b.socket", "active", "listening")
+    assert systemd.kept.look()["flyted-app-b.socket"].active == "active"
+    assert systemd.asked == [["flyted-app-b.socket"]]
+
+
+def test_a_state_that_is_said_before_a_failed_question_is_kept(systemd: Systemd) -> None:
+    """And one that comes after it counts."""
+    systemd.set("flyted-app-a.socket", "failed")
+    systemd.kept.stated("flyted-app-b.socket", "deactivating", "")
+    systemd.down = True
+    with pytest.raises(HostFailure):
+        systemd.kept.look()
+    systemd.down = False
+    assert systemd.kept.look()["flyted-app-b.socket"].active == "deactivating"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flyted.contract.names import Replica
-from flyted.plan.facts import UnitFact
 from flyted.plan.overdue import AGAIN_S, KILL_S, ending
+from flyted.plan.unit_index import UnitFact
 from flyted.plan.units import STOP_S
 from tests.values import pair
 

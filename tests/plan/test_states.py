@@ -8,9 +8,10 @@ from flyted.contract.gpu import Ask
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
 from flyted.launch.words import KEPT, WAITING
-from flyted.plan.facts import Failure, UnitFact
+from flyted.plan.facts import Failure
 from flyted.plan.gpus.facts import Asking, GpuFacts
 from flyted.plan.states import STATE_OF, notes_of, state_of
+from flyted.plan.unit_index import UnitFact
 from tests.values import app, facts, pair
 
 A1 = Replica("a", 1)

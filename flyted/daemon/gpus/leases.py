@@ -121,7 +121,8 @@ class GpuLeases:
         return news
 
     def _learn(self, facts: Facts, plan: GpuPlan) -> None:
-        self._table.forget_all_but({app.key.id for app in facts.apps})
+        if facts.gpu.learned:  # else all apps would be gone through for nothing
+            self._table.forget_all_but({app.key.id for app in facts.apps})
         for lease in plan.over:
             if self._table.of(lease.unit) is lease:
                 self._over(lease)

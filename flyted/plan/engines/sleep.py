@@ -11,8 +11,9 @@ from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica
 from flyted.launch.words import ASLEEP, AWAKE, SLEEP_S, WAKE_S
 from flyted.plan.actions import EngineSleep, Sleep
-from flyted.plan.facts import StoredApp, UnitFact
+from flyted.plan.facts import StoredApp
 from flyted.plan.idle import Traffic
+from flyted.plan.unit_index import UnitFact
 
 SLEEP_AND_WAKE_S = SLEEP_S + max(WAKE_S.values())
 """The most seconds that an engine takes to go to sleep and to wake."""

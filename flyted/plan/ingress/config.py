@@ -220,7 +220,6 @@ def render_config(state: IngressState, listen: Listen, places: HaproxyPaths = ST
 
 
 @lru_cache(maxsize=4)
-@lru_cache(maxsize=4)
 def structure(listen: Listen, places: HaproxyPaths = STANDARD) -> str:
     """Return a digest of the whole configuration but the servers.
 
@@ -280,19 +279,26 @@ def _binds(listen: Listen, places: HaproxyPaths, which: int, tls: str) -> str:
     return "\n".join(f"    bind {host}:{port}{tls}" for host in hosts)
 
 
-def render_maps(state: IngressState) -> dict[str, str]:
-    """Return the maps by file name. In a file a value extends to the end of its line, so nothing is escaped."""
-    tables = {
-        TIMEOUTS: {name: str(ms) for name, ms in state.timeouts_ms.items()},
+def render_maps(state: IngressState, known: IngressState | None = None) -> dict[str, str]:
+    """Return the maps by file name; with ``known``, those only that differ from that state's.
+
+    In a file a value extends to the end of its line, so nothing is escaped.
+    """
+    tables, before = _tables(state), _tables(known) if known is not None else {}
+    return {file: map_text(table) for file, table in tables.items() if before.get(file) != table}
+
+
+def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
+    return {
+        TIMEOUTS: state.timeouts_ms,
         UNAVAILABLE: reason_values(state),
-        HOSTS: dict(state.hosts),
-        GUARDED: dict(state.guarded),
-        ingress_fence.FENCED: dict(state.fenced),
-        ingress_fence.OPEN_PATHS: dict(state.open_paths),
+        HOSTS: state.hosts,
+        GUARDED: state.guarded,
+        ingress_fence.FENCED: state.fenced,
+        ingress_fence.OPEN_PATHS: state.open_paths,
     }
-    return {file: map_text(table) for file, table in tables.items()}
 
 
-def map_text(table: Mapping[str, str]) -> str:
+def map_text(table: Mapping[str, str | int]) -> str:
     """Return the text of a map's file."""
     return "".join(f"{key} {value}\n" for key, value in sorted(table.items()))

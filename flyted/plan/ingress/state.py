@@ -137,9 +137,9 @@ class IngressState:
 
         Whether the servers that hosts lead to exist is for :meth:`check`.
         """
-        for name, server in self.servers.items():
-            if name != server.name:
-                raise InvalidInput(f"server '{server.name}' is filed under another name")
+        misfiled = next((s for name, s in self.servers.items() if name != s.name), None)
+        if misfiled is not None:
+            raise InvalidInput(f"server '{misfiled.name}' is filed under another name")
         hosts = (*self.hosts, *self.unavailable, *self.guarded, *self.fenced)
         names = (*self.hosts.values(), *self.guarded.values(), *self.fenced.values())
         for what, fits, words in (
@@ -147,9 +147,8 @@ class IngressState:
             ("server name", _is_server, names),
             ("open path", _is_key, self.open_paths),
         ):
-            wrong = next((w for w in words if not fits(w)), None)
-            if wrong is not None:
-                raise InvalidInput(f"{what} {printable(wrong)} is not valid")
+            if not all(map(fits, words)):
+                raise InvalidInput(f"{what} {printable(next(w for w in words if not fits(w)))} is not valid")
         for name, limit in self.timeouts_ms.items():
             if not _is_server(name) or not 1 <= limit <= 86_400_000:
                 raise InvalidInput(f"server {printable(name)}: a time limit must be 1 ms to one day")
@@ -224,8 +223,7 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
     table = {name: f"{files}/{name}" for name in TABLES}
     busy = draining(live, wanted)
     gone = sorted(have.servers.keys() - wanted.servers.keys() - busy)
-    limits = {n: str(ms) for n, ms in wanted.timeouts_ms.items()}
-    old_limits = {n: str(ms) for n, ms in have.timeouts_ms.items()}
+    limits, old_limits = wanted.timeouts_ms, have.timeouts_ms
     why, old_why = (reason_values(s) for s in (wanted, have))
     closing = {key: "" for key in have.open_paths if host_of(key) in wanted.fenced}
     return [
@@ -235,12 +233,13 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_set(table[GUARDED], have.guarded, wanted.guarded),  # before the app can be reached
         *_set(table[UNAVAILABLE], old_why, why),
         *_set(table[TIMEOUTS], old_limits, limits),
-        *(command for server in wanted.servers.values() for command in _server(server, live)),
+        *(command for server in _unlike(have.servers, wanted.servers) for command in _server(server, live)),
+        *(f"enable server {BACKEND}/{n}" for n in sorted(live.resting & wanted.servers.keys() & have.servers.keys())),
         *_set(table[HOSTS], have.hosts, wanted.hosts),
         *_unset(table[HOSTS], have.hosts, wanted.hosts),
         *_unset(table[UNAVAILABLE], old_why, why),
         *(c for n in gone for c in (f"set server {BACKEND}/{n} state maint", f"del server {BACKEND}/{n}")),
-        *_unset(table[TIMEOUTS], old_limits, {**limits, **dict.fromkeys(busy, "")}),
+        *_unset(table[TIMEOUTS], old_limits, {**limits, **dict.fromkeys(busy, 0)}),
         *_unset(table[GUARDED], have.guarded, wanted.guarded),
         *_unset(table[FENCED], have.fenced, wanted.fenced),
         *_unset(table[OPEN_PATHS], have.open_paths, {**closing, **wanted.open_paths}),
@@ -253,15 +252,15 @@ def token_changes(have: Mapping[str, str], wanted: Mapping[str, str], files: str
     return [*_unset(table, have, wanted), *_set(table, have, wanted)]
 
 
+def _unlike(have: Mapping[str, Server], wanted: Mapping[str, Server]) -> list[Server]:
+    return [server for name, server in wanted.items() if (known := have.get(name)) is not server and known != server]
+
+
 def _server(server: Server, live: Live) -> list[str]:
     name, known = f"{BACKEND}/{server.name}", live.state.servers.get(server.name)
     if known is None:
-        return [
-            f"add server {name} {server.words}",
-            f"enable server {name}",
-        ]
-    commands = [] if known.maxconn == server.maxconn else [f"set maxconn server {name} {server.maxconn}"]
-    return commands + ([f"enable server {name}"] if server.name in live.resting else [])
+        return [f"add server {name} {server.words}", f"enable server {name}"]
+    return [] if known.maxconn == server.maxconn else [f"set maxconn server {name} {server.maxconn}"]
 
 
 def reason_values(state: IngressState) -> dict[str, str]:
@@ -269,19 +268,18 @@ def reason_values(state: IngressState) -> dict[str, str]:
     return {host: f"{u.retry_after_s} {u.reason}" for host, u in state.unavailable.items()}
 
 
-def _set(table: str, have: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+def _set(table: str, have: Mapping[str, str | int], wanted: Mapping[str, str | int]) -> list[str]:
     """Return the commands for new and changed entries.
 
     `add map` of a key that exists would add a second entry, and `set map` of a missing key fails.
     """
     return [
-        f"{'set' if key in have else 'add'} map {table} {key} {word(value)}"
-        for key, value in sorted(wanted.items())
-        if have.get(key) != value
+        f"{'set' if key in have else 'add'} map {table} {key} {word(str(value))}"
+        for key, value in sorted(wanted.items() - have.items())
     ]
 
 
-def _unset(table: str, have: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+def _unset(table: str, have: Mapping[str, str | int], wanted: Mapping[str, str | int]) -> list[str]:
     return [f"del map {table} {key}" for key in sorted(have.keys() - wanted.keys())]
 
 

@@ -16,11 +16,11 @@ from flyted.plan.actions import EngineSleep, Sleep
 from flyted.plan.engines import sleep
 from flyted.plan.engines.shape import open_paths
 from flyted.plan.engines.vllm import OPENABLE
-from flyted.plan.facts import UnitFact
 from flyted.plan.idle import Clock
 from flyted.plan.notes import notes
 from flyted.plan.reconcile import reconcile
 from flyted.plan.states import state_of
+from flyted.plan.unit_index import UnitFact
 from flyted.plan.units import app_units
 from tests.values import DOMAIN, MACHINE, app, facts, pair, quiet, spec, told
 

@@ -1,0 +1,81 @@
+"""Groups of apps: a pass that takes over what is known of them plans the same as one that knows nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flyted.contract.names import Replica
+from flyted.plan.facts import StoredApp
+from flyted.plan.groups import SIZE, Groups
+from flyted.plan.reconcile import reconcile
+from flyted.plan.unit_index import UnitFact
+from tests.values import DOMAIN, app, facts, pair
+
+NUMBERS = st.integers(0, SIZE + 3)
+WHAT = ("stop", "delete", "wake", "guard", "keep up", "fall", "orphan", "deploy", "outdated", "work")
+CHANGES = st.one_of(
+    st.tuples(st.sampled_from(WHAT), NUMBERS), st.tuples(st.just("guard"), st.integers(SIZE + 4, SIZE + 9))
+)
+
+
+class Story:
+    """Apps and their units, as changes leave them."""
+
+    def __init__(self) -> None:
+        self.apps: dict[str, StoredApp] = {}
+        self.units: dict[str, UnitFact] = {}
+        self.sets: dict[str, frozenset[Replica]] = {}
+        for number in range(SIZE + 4):
+            self.add(f"a{number}")
+
+    def add(self, name: str, **changes: Any) -> None:
+        """An app that sleeps."""
+        self.apps[name] = app(name, **changes)
+        self.units |= pair(Replica(name, 1))
+
+    def change(self, what: str, number: int) -> None:
+        """One thing happens to one app."""
+        name = f"a{number}"
+        replica = Replica(name, 1)
+        match what:
+            case "stop" if name in self.apps:
+                self.apps[name] = app(name, wanted="stopped")
+            case "delete":
+                self.apps.pop(name, None)
+            case "guard":
+                self.add(name, requires_auth=True)
+            case "keep up":
+                self.add(name, min_replicas=1)
+            case "fall":
+                self.units.pop(replica.socket, None)
+            case "wake" | "orphan":
+                self.units |= pair(replica, "active") if what == "wake" else pair(Replica(name, 7))
+            case "deploy" | "outdated" | "work":
+                field, at = {"deploy": ("candidates", 2), "outdated": ("outdated", 1), "work": ("busy", 1)}[what]
+                self.sets[field] = frozenset({Replica(name, at)})
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(CHANGES, max_size=3), max_size=6))
+def test_a_plan_is_the_same_with_and_without_what_is_known(passes: list[list[tuple[str, int]]]) -> None:
+    """Whatever happens between passes: actions, the ingress's state, what leaves and the next look."""
+    story, groups = Story(), Groups()
+    for changes in passes:
+        story.sets = {}
+        for what, number in changes:
+            story.change(what, number)
+        seen = facts(*story.apps.values(), units=dict(story.units), **story.sets)
+        known = groups.of(seen.apps)
+        assert reconcile(seen, {}, DOMAIN, 100.0, known) == reconcile(seen, {}, DOMAIN, 100.0)
+
+
+def test_a_group_without_a_change_is_the_same_object() -> None:
+    """So what is known of it is kept, and the other groups lose theirs."""
+    apps = tuple(app(f"a{number}") for number in range(3 * SIZE))
+    groups = Groups()
+    first = groups.of(apps)
+    second = groups.of((*apps[:SIZE], app("b"), *apps[SIZE + 1 :]))
+    assert [a is b for a, b in zip(first, second, strict=True)] == [True, False, True]
