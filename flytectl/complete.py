@@ -43,6 +43,18 @@ def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str
     return _beginning(names, incomplete)
 
 
+def complete_image(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the hashes of images, as a table shows them."""
+
+    def names() -> list[str]:
+        from flytectl.daemon import call  # noqa: PLC0415
+        from flyted.contract.answers.images import ImageList  # noqa: PLC0415
+
+        return [image.hash for image in call(ImageList, "image.list").images]
+
+    return _beginning(names, incomplete)
+
+
 def complete_token(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of the user's own tokens."""
 

@@ -1,4 +1,4 @@
-"""Renders tables of models, tokens and GPUs for people."""
+"""Renders tables of models, images, tokens and GPUs for people."""
 
 from __future__ import annotations
 
@@ -7,15 +7,53 @@ from collections.abc import Sequence
 from flytectl.render import safe, table
 from flytectl.times import day, told
 from flyted.contract.answers.gpus import GpuList, GpuStatus, LeaseStatus
+from flyted.contract.answers.images import ImageEntry
 from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.tokens import TokenStatus
 from flyted.contract.quantity import human_bytes
+
+_HASH = 12
+"""Digits of an image's hash in a table: enough to name it."""
 
 
 def models_table(models: Sequence[ModelStatus]) -> str:
     """Return the text of ``flytectl model ls``: a row per model, with the problem that keeps apps from using it."""
     rows = [[model.name, model.problem or human_bytes(model.bytes), model.folder] for model in models]
     return table(["NAME", "SIZE", "FOLDER"], rows)
+
+
+def images_table(images: Sequence[ImageEntry]) -> str:
+    """Return the text of ``flytectl image ls``: a row per image."""
+    rows = [
+        [image.hash[:_HASH], image.python, str(image.packages), _size(image), day(image.built_at), _users(image)]
+        for image in images
+    ]
+    return table(["HASH", "PYTHON", "PACKAGES", "SIZE", "BUILT", "USED BY"], rows)
+
+
+def image_text(image: ImageEntry) -> str:
+    """Return the text of ``flytectl image get``."""
+    facts = {
+        "Hash": image.hash,
+        "Python": image.python + (f" ({image.note})" if image.note else ""),
+        "Size": f"{_size(image)}, {image.packages} packages",
+        "Built": day(image.built_at),
+        "From source": ", ".join(image.built),
+        "Used by": ", ".join(image.used_by) or "no app",
+    }
+    lines = [f"{name + ':':<13}{safe(value)}" for name, value in facts.items() if value]
+    for layer in image.layers:
+        took = f" ({layer.seconds:.1f} s)" if layer.seconds else ""
+        lines += [f"{safe(layer.source)}{took}", *(f"  {safe(each)}" for each in layer.requirements)]
+    return "\n".join(lines)
+
+
+def _size(image: ImageEntry) -> str:
+    return human_bytes(image.bytes) if image.bytes else "?"
+
+
+def _users(image: ImageEntry) -> str:
+    return ", ".join(image.used_by) or "-"
 
 
 def tokens_table(tokens: Sequence[TokenStatus]) -> str:

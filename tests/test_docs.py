@@ -17,6 +17,7 @@ from flyted.contract.answers.apps import AppStatus
 from flyted.contract.answers.codec import Answer, json_fields
 from flyted.contract.answers.events import LogLine
 from flyted.contract.answers.gpus import GpuStatus
+from flyted.contract.answers.images import ImageEntry
 from flyted.contract.answers.machine import Check
 from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.secrets import SecretStatus
@@ -94,6 +95,7 @@ KINDS: dict[str, type[Answer]] = {
     "LOG": LogLine,
     "GPU": GpuStatus,
     "MODEL": ModelStatus,
+    "IMAGE": ImageEntry,
     "CHECK": Check,
 }
 

@@ -77,7 +77,7 @@ def build_apart(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
 
 
 def _make(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, isolated: bool) -> None:
-    built = _fill(uv, recipe, root, python, isolated=isolated)
+    built, took = _fill(uv, recipe, root, python, isolated=isolated)
     if isolated:
         shutil.rmtree(uv.cache)
     # after all layers, not with each one: a misspelt package in the last layer is then reported seconds earlier
@@ -85,7 +85,8 @@ def _make(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, isolate
     release = release_of(python)
     compiled = bytecode.compile_all(root, python, release, uv.images / bytecode.STORE, uv.scratch)
     tree.make_readable(root)
-    _write(root / RECORD, {**_record(recipe, root, python, release), "built": built})
+    made = {"built": built, "seconds": took, "bytes": tree.size(root)}
+    _write(root / RECORD, {**_record(recipe, root, python, release), **made})
     if not isolated:
         bytecode.share(compiled)
 
@@ -116,9 +117,15 @@ def is_whole(root: Path, recipe: dict[str, Any]) -> bool:
         return False
 
 
-def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, isolated: bool) -> list[str]:
-    """Install layer by layer; return what uv built from source, running its code, which users may want to know."""
+def _fill(
+    uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, isolated: bool
+) -> tuple[list[str], list[float]]:
+    """Install layer by layer.
+
+    Returns what uv built from source, running its code, which users may want to know, and the seconds of each layer.
+    """
     built: list[str] = []
+    took: list[float] = []
     words = ["--quiet", "--no-project", "--no-python-downloads", "--python", python.path]
     words += ["--allow-existing"] if isolated else []  # uv makes its cache in ``root`` first
     uv.run("the environment", "venv", *words, str(root))
@@ -128,6 +135,7 @@ def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, isolate
         if not isolated and number and _ASKS_AGAIN & set(options):
             raise NeedsSource(f"{source} starts the environment's Python")
         say(f"{source}: {_shortly(requirements)}")
+        started = time.monotonic()
         listed = uv.scratch / f"requirements-{number}.txt"
         words, indexes = _split(options)
         listed.write_text("\n".join([*indexes, *requirements]) + "\n")
@@ -135,10 +143,11 @@ def _fill(uv: Uv, recipe: dict[str, Any], root: Path, python: Python, *, isolate
         if not isolated and "--no-build" not in options:
             words += ["--only-binary", ":all:"]
         lines = uv.run(source, "pip", "install", *words)
+        took.append(round(time.monotonic() - started, 2))
         built += [line.split()[1] for line in lines if re.fullmatch(r"\s+Built \S+( @ \S+)?", line)]
         if not isolated and tree.interpreter(root) != pristine:
             raise Failed(EX_INSTALL, f"{source}: a package replaces the environment's Python")
-    return built
+    return built, took
 
 
 def _split(options: list[str]) -> tuple[list[str], list[str]]:

@@ -94,6 +94,11 @@ def _looks(path: Path, mode: int) -> str:
     return "/" if stat.S_ISDIR(mode) else str(path.lstat().st_size)
 
 
+def size(root: Path) -> int:
+    """Return the bytes of all files, those that images share by hard links too."""
+    return sum(path.lstat().st_size for path, mode in _entries(root) if stat.S_ISREG(mode))
+
+
 def count_packages(root: Path) -> int:
     """Count the installed distributions (PEP 376: one ``.dist-info`` each)."""
     return sum(1 for _ in root.glob("lib/python*/site-packages/*.dist-info"))

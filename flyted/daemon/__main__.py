@@ -42,6 +42,7 @@ from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.images.images import Images
+from flyted.daemon.images.listing import ImageVerbs
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.listen import choose_ingress_ports, ensure_socket
 from flyted.daemon.ingress.tls import Tls
@@ -128,6 +129,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         "version": Verb(Right.READ, {}, version, anonymous=True),
         **Secrets(vault, store, deploy).verbs(),
         **images.verbs(),
+        **ImageVerbs(images, store.apps).verbs(),
         **Apps(store, loop, look, execute, explain, config, deploy, unused, grants).verbs(),
         **AppData(units, store, table).verbs(),
         **tls.verbs(),

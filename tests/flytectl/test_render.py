@@ -14,6 +14,7 @@ from flytectl.times import told
 from flyted.contract.answers.apps import AppStatus, Failure, ImageStatus, Requests, UnitStatus, UsedSecret
 from flyted.contract.answers.codec import json_fields
 from flyted.contract.answers.events import LogLine
+from flyted.contract.answers.images import ImageEntry, LayerStatus
 from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.secrets import SecretStatus
 from flyted.contract.answers.tokens import TokenStatus
@@ -185,6 +186,21 @@ def test_models_show_what_is_wrong_with_them() -> None:
     assert "1.5 GiB" in text
     assert "cannot be read" in text
     assert "\x1b" not in text
+
+
+def test_images_show_their_size_and_who_uses_them() -> None:
+    """A short hash in the table; the layers with their times in the text; nothing in them steers the terminal."""
+    first = LayerStatus("layer 1 (pip_packages)", ("fastapi\x1b[1m",), 1.25)
+    layers = (first, LayerStatus("base image", ("flyte",), 0))
+    image = ImageEntry("ab" * 16, "3.13.5", 7, 3 << 29, 86400.0, ("chat", "p/d/x"), "no 3.12 here", ("x==1",), layers)
+    row = tables.images_table([image]).splitlines()[1]
+    assert row.split() == ["abababababab", "3.13.5", "7", "1.5", "GiB", "1970-01-02", "chat,", "p/d/x"]
+    text = tables.image_text(image)
+    assert "3.13.5 (no 3.12 here)" in text
+    assert "layer 1 (pip_packages) (1.2 s)\n  fastapi\\x1b[1m\nbase image\n  flyte" in text
+    assert "\x1b" not in text
+    unknown = replace(image, bytes=0, used_by=())
+    assert tables.images_table([unknown]).splitlines()[1].split()[3:] == ["?", "1970-01-02", "-"]
 
 
 def test_an_app_says_which_of_its_paths_are_open_and_where_its_models_lie() -> None:

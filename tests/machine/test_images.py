@@ -231,6 +231,22 @@ def test_a_disk_that_is_full_during_a_build_is_said_once() -> None:
     assert sh("systemctl", "list-units", "--all", "--no-legend", "--plain", "flyted-build-*") == ""
 
 
+def test_images_are_listed_with_their_layers_and_users() -> None:
+    """As the builder recorded them: sizes, times, requirements."""
+    serve(app("images-listed", f"iniconfig==2.0.0,!=1.{time.time_ns()}"))
+    (image,) = (each for each in answer("image", "ls")["images"] if "images-listed" in each["used_by"])
+    assert image["bytes"] > 10 << 20
+    assert image["packages"] > 10
+    base = image["layers"][0]
+    assert (base["source"], base["requirements"][0][:7]) == ("base image", "flyte==")
+    assert base["seconds"] > 0
+    text = alice("flytectl", "image", "get", image["hash"][:16]).stdout
+    assert f"Hash:        {image['hash']}" in text
+    assert "Used by:     images-listed" in text
+    assert image["hash"][:12] in alice("flytectl", "image", "ls").stdout
+    assert "there is no image" in refused("flytectl", "image", "get", "f" * 32, status=4)
+
+
 def test_an_existing_environment_is_used() -> None:
     """``--python-env DIR``: the app runs with its Python; ``app get`` says which."""
     python = Path("/opt/images-env")

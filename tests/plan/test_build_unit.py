@@ -10,6 +10,7 @@ from flyted.contract.errors import BuildFailed, StoreCorrupt
 from flyted.plan.images.build_unit import (
     BuildSettings,
     ImageRecord,
+    RecordedLayer,
     build_failure,
     build_unit,
     image_dir,
@@ -134,13 +135,19 @@ def record(**changes: object) -> str:
 def test_a_record_is_read_back() -> None:
     """What the builder wrote about the image, for ``app get``."""
     assert record_of(record()) == ImageRecord(HASH, "3.12", "3.13.5", "n", 3, 1.5, ("x==1",))
+    installs = [{"source": "base image", "requirements": ["flyte==2"]}, {"source": "l", "requirements": []}]
+    recipe = {"installs": installs}
+    read = record_of(record(bytes=5, recipe=recipe, seconds=[0.5]))
+    layers = (RecordedLayer("base image", ("flyte==2",), 0.5), RecordedLayer("l", (), 0))
+    assert (read.bytes, read.layers) == (5, layers)
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "{}", "[]", "7", record()[:-9], record(note=7), record(note="a\nb"), record(packages="many"),
      record(built=None),
-     record(built=[1]), record(note="x" * 2000)],
+     record(built=[1]), record(note="x" * 2000), record(recipe=[]), record(recipe={"installs": [7]}),
+     record(recipe={"installs": [{"source": "a\nb", "requirements": []}]}), record(bytes="many")],
 )  # fmt: skip
 def test_a_record_that_is_not_one_is_an_incomplete_image(text: str) -> None:
     """The file belongs to the build user: nothing of it is trusted to be well formed."""

@@ -176,6 +176,10 @@ class Images:
             return {}
         return {name: self._record(name) is not None for name in names}
 
+    def records(self) -> list[ImageRecord]:
+        """Return the records of the images on disk that are complete."""
+        return [record for name in self.found() if (record := self._record(name)) is not None]
+
     def present(self, image: ImageFact) -> bool:
         """Report whether an image that a revision was made with is still complete."""
         return self._record(image.hash) is not None if image.hash else Path(image.path, "bin/python").exists()

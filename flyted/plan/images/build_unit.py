@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,15 @@ class BuildSettings:
 
 
 @dataclass(frozen=True)
+class RecordedLayer:
+    """A layer of a finished image. ``source``: where it comes from, for people."""
+
+    source: str
+    requirements: tuple[str, ...]
+    seconds: float  # that it took; 0: not known
+
+
+@dataclass(frozen=True)
 class ImageRecord:
     """The content of ``image.json``. The builder writes it last, so an image that has it is complete."""
 
@@ -59,11 +68,18 @@ class ImageRecord:
     packages: int
     built_at: float  # seconds since the epoch
     built: tuple[str, ...] = ()  # packages that were built from source, so that their code ran in the build
+    bytes: int = 0  # of all files, also of those that images share; 0: not known
+    layers: tuple[RecordedLayer, ...] = ()
 
 
 def is_hash(name: str) -> bool:
     """Report whether ``name`` is the name of an image."""
     return words.HASH.fullmatch(name) is not None
+
+
+def is_hash_prefix(text: str) -> bool:
+    """Report whether a text can be the beginning of an image's name."""
+    return re.fullmatch(r"[0-9a-f]{1,32}", text) is not None
 
 
 def image_dir(recipe_hash: str) -> str:
@@ -143,9 +159,10 @@ def record_of(text: str) -> ImageRecord:
         return ImageRecord(
             hash=_text(data["hash"]), python_asked=_text(data["python_asked"]), python=_text(data["python"]),
             note=_text(data["note"]), packages=int(data["packages"]), built_at=float(data["built_at"]),
-            built=tuple(_text(each) for each in data["built"]),
+            built=tuple(_text(each) for each in data["built"]), bytes=int(data.get("bytes", 0)),
+            layers=tuple(_layers(data.get("recipe", {}).get("installs", []), data.get("seconds", []))),
         )  # fmt: skip
-    except (ValueError, TypeError, KeyError, InvalidInput) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, InvalidInput) as error:
         raise StoreCorrupt(f"an image's record is not readable: {printable(str(error))}") from error
 
 
@@ -283,6 +300,14 @@ def machine_network(addresses: Iterable[str]) -> dict[str, Any]:
         "IPAddressDeny": [address(net) for net in CLOSED_NETWORKS],
         "IPAddressAllow": [address(each) for each in allowed],
     }
+
+
+def _layers(installs: list[Any], seconds: list[Any]) -> Iterator[RecordedLayer]:
+    """Yield the layers of a record. An image of flyted 0.1.0 does not say how long they took."""
+    for number, install in enumerate(installs):
+        took = seconds[number] if number < len(seconds) else 0.0
+        requirements = tuple(_text(each) for each in install["requirements"])
+        yield RecordedLayer(_text(install["source"]), requirements, float(took))
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,38 @@
+"""What the daemon says about the images of this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flyted.contract.answers.codec import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStatus(Answer):
+    """A layer of an image."""
+
+    source: str  # where it comes from, such as "layer 2 (pip_packages)"
+    requirements: tuple[str, ...]  # what it installs
+    seconds: float  # that it took; 0: not known
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEntry(Answer):
+    """An image on this machine's disk."""
+
+    hash: str
+    python: str  # the version of its Python
+    packages: int  # that are installed
+    bytes: int  # of its files, also of those that it shares with other images; 0: not known
+    built_at: float  # seconds since 1970
+    used_by: tuple[str, ...]  # the apps that run in it or will after a start
+    note: str  # why its Python is not the one that was asked for
+    built: tuple[str, ...]  # packages built from source, as "name==version"
+    layers: tuple[LayerStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageList(Answer):
+    """The answer of `image.list`."""
+
+    images: tuple[ImageEntry, ...]

@@ -1,0 +1,66 @@
+"""The verbs that say which images there are, what is in them, and which apps use them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from flyted.contract.answers.images import ImageEntry, ImageList, LayerStatus
+from flyted.contract.errors import InvalidInput, NotFound
+from flyted.contract.names import printable
+from flyted.daemon.api.verbs import Call, Right, Verb
+from flyted.daemon.images.images import Images
+from flyted.plan.facts import StoredApp
+from flyted.plan.images.build_unit import ImageRecord, is_hash_prefix
+from flyted.plan.images.unused import in_use
+
+
+class ImageVerbs:
+    """The handlers of the verbs about images. ``apps()``: all apps."""
+
+    def __init__(self, images: Images, apps: Callable[[], Iterable[StoredApp]]) -> None:
+        self._images = images
+        self._apps = apps
+
+    def verbs(self) -> dict[str, Verb]:
+        """Return the rows of the verb table."""
+        return {
+            "image.list": Verb(Right.READ, {}, self.listed),
+            "image.get": Verb(Right.READ, {"hash": str}, self.get),
+        }
+
+    async def listed(self, _call: Call) -> ImageList:
+        """Return the finished images, the newest first."""
+        records = sorted(self._images.records(), key=lambda each: -each.built_at)
+        users = self._users()
+        return ImageList(tuple(_entry(record, users[record.hash]) for record in records))
+
+    async def get(self, call: Call) -> ImageEntry:
+        """Return one image by its hash, or by the first digits that no other image has.
+
+        Raises :class:`InvalidInput` for what is no hash or is not unambiguous, and :class:`NotFound`.
+        """
+        first = call.args["hash"]
+        if not is_hash_prefix(first):
+            raise InvalidInput(f"{printable(first)} is not the hash of an image", hint="flytectl image ls")
+        found = [record for record in self._images.records() if record.hash.startswith(first)]
+        if not found:
+            raise NotFound(f"there is no image {first}", hint="flytectl image ls")
+        if len(found) > 1:
+            raise InvalidInput(f"{len(found)} images begin with {first}", hint="give more of its digits")
+        return _entry(found[0], self._users()[found[0].hash])
+
+    def _users(self) -> dict[str, list[str]]:
+        users: dict[str, list[str]] = defaultdict(list)
+        for app in self._apps():
+            for image in in_use([app]):
+                users[image].append(str(app.key))
+        return users
+
+
+def _entry(record: ImageRecord, users: Iterable[str]) -> ImageEntry:
+    return ImageEntry(
+        hash=record.hash, python=record.python, packages=record.packages, bytes=record.bytes,
+        built_at=record.built_at, used_by=tuple(sorted(users)), note=record.note, built=record.built,
+        layers=tuple(LayerStatus(each.source, each.requirements, each.seconds) for each in record.layers),
+    )  # fmt: skip
