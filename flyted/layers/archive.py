@@ -64,6 +64,15 @@ def entries(plain: Plain) -> Iterator[Entry]:
         plain.take(-entry.size % BLOCK)
 
 
+def is_header(block: bytes) -> bool:
+    """Report whether the first bytes of a file are the first header of an archive."""
+    try:
+        _check(block)
+    except Damaged:
+        return False
+    return block != _END
+
+
 def components(name: bytes) -> tuple[bytes, ...]:
     """Return the components of a name below the image's root; a leading / means that root.
 

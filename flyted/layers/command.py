@@ -8,10 +8,8 @@ import signal
 from collections.abc import Mapping, Sequence
 
 from .failed import Failed, say
-from .users import Owner
+from .users import ROOT, Owner
 from .words import EX_STEP
-
-ROOT = Owner(0, 0, "/root", ())
 
 
 def run(argv: Sequence[str], environment: Mapping[str, str], show: str, *, cwd: str = "/", user: Owner = ROOT) -> None:

@@ -7,11 +7,13 @@ unpacks no longer sees the machine's files.
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import lzma
 import queue
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Self
 
 import zstandard
@@ -22,7 +24,9 @@ PIECE = 1 << 20
 _READ = 1 << 16  # small, since each member of a gzip file copies what is left of it (eStargz has one per file)
 _AHEAD = 8  # pieces
 _GZIP, _ZSTD, _SKIPPABLE = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
+_BZIP2, _XZ = b"BZh", b"\xfd7zX"
 _WINDOW = 1 << 27  # bytes: the most that zstd(1) accepts by itself
+_MOST_MEMORY = 1 << 27  # bytes that xz may take: `xz -9` needs half of it
 
 
 class Plain:
@@ -86,7 +90,7 @@ class Plain:
                 self._pieces.put(piece)
                 if self._stopped.is_set():
                     return
-        except (zlib.error, zstandard.ZstdError, EOFError) as error:
+        except (zlib.error, zstandard.ZstdError, lzma.LZMAError, EOFError) as error:
             end = Damaged(f"it is not compressed as it begins: {error}")
         except Exception as error:  # noqa: BLE001 - raised where the pieces are read
             end = error
@@ -101,7 +105,36 @@ def _decompressed(blob: BinaryIO) -> Iterator[bytes]:
     if head == _ZSTD or head[1:] == _SKIPPABLE:
         reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(blob, read_across_frames=True)
         return iter(lambda: reader.read(PIECE), b"")
+    if head.startswith(_BZIP2):
+        return _by(blob, bz2.BZ2Decompressor, _BZIP2)
+    if head == _XZ:
+        return _by(blob, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _MOST_MEMORY), _XZ)
     return iter(lambda: blob.read(PIECE), b"")
+
+
+def _by(
+    blob: BinaryIO, make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor], begin: bytes
+) -> Iterator[bytes]:
+    """Yield the content of all streams, in pieces. What follows them is ignored, as their programs do."""
+    data = blob.read(_READ)
+    while data.startswith(begin):
+        stream = make()
+        while not stream.eof:
+            if stream.needs_input and not data:
+                data = blob.read(_READ)
+                if not data:
+                    raise EOFError("it is cut off")
+            piece, data = _piece(stream, data), b""
+            if piece:
+                yield piece
+        data = stream.unused_data or blob.read(_READ)
+
+
+def _piece(stream: bz2.BZ2Decompressor | lzma.LZMADecompressor, data: bytes) -> bytes:
+    try:
+        return stream.decompress(data, PIECE)
+    except OSError as error:  # bz2 has no error of its own
+        raise EOFError(str(error)) from error
 
 
 def _gunzipped(blob: BinaryIO) -> Iterator[bytes]:

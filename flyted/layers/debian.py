@@ -68,6 +68,7 @@ def _settle(root: Path) -> None:
         (root / name).unlink(missing_ok=True)
     for path in (root / "tmp").iterdir():
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    (root / "root").chmod(0o755)  # apps are not root, and may have to come to what lies there
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text(_POLICY)
     policy.chmod(0o755)

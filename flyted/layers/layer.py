@@ -6,19 +6,22 @@ of an image; one that begins the namespace of processes; and that namespace's fi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from . import debian, enter, kernel, overlay, run, users, view
-from .bundle import copy
+from . import bundle, debian, enter, kernel, overlay, run, stage, users, view
+from .copying import Order, copy, make_folder
 from .damaged import Damaged
 from .failed import Failed
-from .job import Copy, Debian, Job, Oci
+from .inside import Inside
+from .job import Copy, Debian, Folder, Job, Oci
 from .output import Output
 from .remove import remove
 from .room import Limits, Room
@@ -37,9 +40,9 @@ def make(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str], li
     ``OSError``.
     """
     remove([job.layer])
-    for parent in job.parents:
-        if not os.path.isdir(f"{parent}/{DIFF}"):
-            raise Failed(EX_CONFIG, f"layer {parent}, on which this one stands, is not there")
+    for each in (*job.parents, *job.stages):
+        if not os.path.isdir(f"{each}/{DIFF}"):
+            raise Failed(EX_CONFIG, f"layer {each}, which this one needs, is not there")
     for name in (DIFF, "work", "scratch"):
         Path(job.layer, name).mkdir(parents=True)
     try:
@@ -104,11 +107,16 @@ def _step(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str], u
     if isinstance(step, Debian):
         debian.install(job.layer, step)
     elif isinstance(step, Copy):
+        _copy(job, step, files)
+    elif isinstance(step, Folder):
+        overlay.own_tmp()
         _bare(job)
-        copy(files[step.folder], step.source, step.target, users.find(step.owner))
+        make_folder(step.target, users.owner(step.owner))
     elif isinstance(step, Oci):
+        overlay.own_tmp()
         _bare(job)
         _unpack(files[step.blob], step.media)
+        _open_home()
     else:
         run.run(job, step, files, secrets, uv)
     return 0
@@ -116,11 +124,31 @@ def _step(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str], u
 
 def _bare(job: Job) -> None:
     """Make the stacked layers the root, with nothing else in it: all that is written becomes part of the layer."""
-    overlay.own_tmp()
     overlay.stack(job.layer, job.parents)
     view.change_root()
     view.leave_machine()
     enter.confine()
+
+
+def _copy(job: Job, step: Copy, files: Mapping[str, BinaryIO]) -> None:
+    overlay.own_tmp()
+    scratch = os.open(f"{job.layer}/scratch", os.O_PATH | os.O_DIRECTORY) if step.unpack else None
+    tree = None if step.origin.folder else Inside(overlay.other("from", step.origin.layers))
+    _bare(job)
+    owner = users.owner(step.owner) if step.owner else None
+    order = Order(step.source, step.target, owner, step.mode, step.glob, scratch)
+    if tree is None:
+        copy(bundle.items(files[step.origin.folder]), order)
+    else:
+        copy(stage.items(tree, step.source, glob=step.glob), order)
+
+
+def _open_home() -> None:
+    """Let everybody come to root's folder, where a base has closed it: apps are not root, and may begin there."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat("/root").st_mode
+        if stat.S_ISDIR(mode) and stat.S_IMODE(mode) == 0o700:
+            Path("/root").chmod(0o755)
 
 
 def _unpack(blob: BinaryIO, media: str) -> None:

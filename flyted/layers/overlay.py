@@ -16,7 +16,7 @@ from .failed import Failed
 from .words import DIFF, EX_CONFIG
 
 ROOT = "/tmp/root"  # noqa: S108  /tmp is a file system of the step's own (:func:`own_tmp`)
-_BOTTOM = "/tmp/bottom"  # noqa: S108
+_BOTTOM, _NOTHING = "/tmp/bottom", ("/tmp/nothing", "/tmp/nothing-more")  # noqa: S108
 _PAGE = 4096  # mount(2): options beyond this are cut off
 PLACES = ("/dev/", "/proc/", "/sys/", "/run/", "/tmp/", "/etc/resolv.conf", "/etc/hosts")  # noqa: S108
 """What the root of a command has, whatever the image has."""
@@ -37,10 +37,34 @@ def stack(layer: str, parents: Iterable[str], places: Iterable[str] = ()) -> Non
     lower = ":".join([*(f"{each}/{DIFF}" for each in reversed(list(parents))), _BOTTOM])
     # volatile: nothing is written to the disk at once; all of it is, before the layer counts as made
     options = f"lowerdir={lower},upperdir={layer}/{DIFF},workdir={layer}/work,userxattr,volatile"
-    if len(options) >= _PAGE:
-        raise Failed(EX_CONFIG, "the image has too many layers: merge some of its steps")
+    _check(options)
     os.mkdir(ROOT)
     kernel.mount("overlay", ROOT, "overlay", 0, options)
+
+
+def other(name: str, layers: Iterable[str], writable: str = "") -> str:
+    """Mount the layers of another stage below /tmp, and return where. ``writable``: a folder for what is changed.
+
+    The working folder is the one of all layers. Without ``writable`` the stage is read-only.
+    """
+    target = f"/tmp/{name}"  # noqa: S108
+    os.mkdir(target)
+    for each in _NOTHING:  # an overlay that cannot be written wants two layers, and a stage may have none
+        os.makedirs(each, exist_ok=True)
+    lower = ":".join([*(f"{each}/{DIFF}" for each in reversed(list(layers))), *_NOTHING])
+    options = f"lowerdir={lower},userxattr"
+    if writable:
+        for each in ("upper", "work"):
+            os.makedirs(f"{writable}/{each}")
+        options += f",upperdir={writable}/upper,workdir={writable}/work,volatile"
+    _check(options)
+    kernel.mount("overlay", target, "overlay", 0 if writable else kernel.RDONLY, options)
+    return target
+
+
+def _check(options: str) -> None:
+    if len(options) >= _PAGE:
+        raise Failed(EX_CONFIG, "the image has too many layers: merge some of its steps")
 
 
 def _bottom(places: Iterable[str]) -> None:

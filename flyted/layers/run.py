@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from . import command, enter, kernel, overlay, users, view
-from .bundle import copy
-from .job import Job, Mount, Run
+from .failed import Failed
+from .job import Job, Run
+from .shown import Shown, prepared
+from .words import EX_STEP
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SECRETS = f"{view.TOOLS}/secrets"
@@ -24,20 +26,13 @@ def run(job: Job, step: Run, bundles: Mapping[str, BinaryIO], secrets: Mapping[s
 
     ``bundles``: by digest. ``secrets``: values by credential. Raises :class:`Failed` and ``OSError``.
     """
-    scratch = Path(job.layer, "scratch").absolute()
-    sources = [_taken_out(mount, bundles[mount.folder], scratch / f"m{n}") for n, mount in enumerate(step.mounts)]
-    caches = [scratch / f"c{n}" for n, _ in enumerate(step.caches)]
-    for cache in caches:
-        cache.mkdir(parents=True)
     overlay.own_tmp()
-    shown = [(str(cache), path, True) for cache, path in zip(caches, step.caches, strict=True)]
-    shown += [(source, each.target, each.writable) for source, each in zip(sources, step.mounts, strict=True)]
-    places = [f"{path}/" if os.path.isdir(source) else path for source, path, _ in shown]
+    shown = prepared(step, bundles, Path(job.layer, "scratch").absolute())
+    places = [f"{each.target}/" if each.folder else each.target for each in shown]
     overlay.stack(job.layer, job.parents, [*overlay.PLACES, *places])
     view.enter(uv)
-    for source, path, writable in shown:
-        inner = source.lstrip("/")
-        kernel.bind(inner, view.place(path, folder=os.path.isdir(inner)), writable=writable)
+    for each in shown:
+        _show(each)
     user = users.find(job.user)
     variables = _secrets(step, secrets, user)
     view.leave_machine()
@@ -46,24 +41,15 @@ def run(job: Job, step: Run, bundles: Mapping[str, BinaryIO], secrets: Mapping[s
     command.run(step.argv, _environment(job, user) | variables, step.show, cwd=job.cwd, user=user)
 
 
-def _taken_out(mount: Mount, bundle: BinaryIO, folder: Path) -> str:
-    """Take a file or folder out of a bundle, in a process whose root is ``folder``; return where it lies."""
-    folder.mkdir(parents=True)
-    child = os.fork()
-    if child == 0:
-        os._exit(enter.settled(lambda: _take_out(mount, bundle, folder)))
-    if status := enter.status_of(child):
-        os._exit(status)  # it has said why
-    bundle.seek(0)  # for the next one; the child has moved the position
-    return str(folder / "it")
-
-
-def _take_out(mount: Mount, bundle: BinaryIO, folder: Path) -> int:
-    os.chdir(folder)
-    os.chroot(".")
-    enter.confine()
-    copy(bundle, mount.source, "/it", command.ROOT)
-    return 0
+def _show(shown: Shown) -> None:
+    try:
+        target = view.place(shown.target, folder=shown.folder)
+        if shown.source:
+            kernel.bind(shown.source.lstrip("/"), target, writable=shown.writable)
+        else:
+            kernel.mount("tmpfs", target, "tmpfs", kernel.NOSUID | kernel.NODEV, "mode=1777")
+    except OSError as error:
+        raise Failed(EX_STEP, f"nothing can be mounted on {shown.target} of the image: {error.strerror}") from error
 
 
 def _environment(job: Job, user: users.Owner) -> dict[str, str]:

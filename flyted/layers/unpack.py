@@ -15,7 +15,7 @@ import contextlib
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from . import archive
@@ -23,6 +23,7 @@ from .archive import Entry
 from .compression import Plain
 from .damaged import Damaged, shown
 from .inside import Folder, Inside
+from .users import Owner
 
 MOST_ENTRIES = 1_000_000
 MOST_BYTES = 64 << 30
@@ -53,14 +54,31 @@ def unpack(
     Raises :class:`Damaged` for an archive that is damaged, hostile or too large, ``OSError`` if the machine fails.
     """
     try:
-        with Plain(blob, most_bytes) as plain:
-            layer = _Layer(plain, Inside(root))
-            try:
-                return layer.unpack(most_entries)
-            finally:
-                layer.tree.close()
+        with Plain(blob, most_bytes) as plain, contextlib.closing(Inside(root)) as tree:
+            return _Layer(plain, tree).unpack(most_entries)
     except Damaged as error:
         raise Damaged(f"the layer ({media}) cannot be unpacked: {error}") from None
+
+
+def is_archive(file: BinaryIO) -> bool:
+    """Report whether a file (open, at its begin, and so afterwards) is an archive, compressed or not."""
+    try:
+        with Plain(file, MOST_BYTES) as plain:
+            return archive.is_header(plain.take(archive.BLOCK))
+    except Damaged:
+        return False
+    finally:
+        file.seek(0)
+
+
+def add(file: BinaryIO, folder: str, owner: Owner | None) -> None:
+    """Unpack an archive into ``folder``, as ADD of a Dockerfile does: links in it lead nowhere but into the folder.
+
+    It is no layer: no name in it removes anything. ``owner``: of all of it; None: whom the archive names. Raises as
+    :func:`unpack` does.
+    """
+    with Plain(file, MOST_BYTES) as plain, contextlib.closing(Inside(folder)) as tree:
+        _Archive(plain, tree, owner).unpack(MOST_ENTRIES)
 
 
 class _Layer:
@@ -97,9 +115,12 @@ class _Layer:
         elif entry.kind in (archive.CHARACTER, archive.DEVICE):
             self.found.devices += 1
         else:
-            folder = self.tree.folder(tuple(head), make=True)
-            _MAKE[entry.kind](self, entry, folder, name)
-            self.tree.touch(folder.below(name))
+            self._make(entry, tuple(head), name)
+
+    def _make(self, entry: Entry, head: tuple[bytes, ...], name: bytes) -> None:
+        folder = self.tree.folder(head, make=True)
+        _MAKE[entry.kind](self, entry, folder, name)
+        self.tree.touch(folder.below(name))
 
     def _whiteout(self, head: tuple[bytes, ...], name: bytes) -> None:
         """Remove what a whiteout names, if a layer below has it: not what this layer has made."""
@@ -212,6 +233,19 @@ class _Layer:
             except (OSError, Damaged):
                 continue  # a later entry has replaced it
             os.utime(folder.fd, ns=(mtime, mtime))
+
+
+class _Archive(_Layer):
+    def __init__(self, plain: Plain, tree: Inside, owner: Owner | None) -> None:
+        super().__init__(plain, tree)
+        self._owner = owner
+
+    def _entry(self, entry: Entry) -> None:
+        if not entry.parts or entry.kind in (archive.CHARACTER, archive.DEVICE):
+            return  # the folder itself stays as it is
+        if self._owner is not None:
+            entry = replace(entry, uid=self._owner.uid, gid=self._owner.gid)
+        self._make(entry, entry.parts[:-1], entry.parts[-1])
 
 
 _MAKE = {

@@ -22,6 +22,20 @@ class Owner:
     groups: tuple[int, ...]
 
 
+ROOT = Owner(0, 0, "/root", ())
+
+
+def owner(text: str) -> Owner:
+    """Return who ``user[:group]`` names as the owner of files. Raises :class:`Failed` if there is none.
+
+    A number is itself, whatever the image's files make of it, and its own group if none is named: COPY --chown.
+    """
+    name, _, group = text.partition(":")
+    if not name.isdigit():
+        return find(text)
+    return Owner(_number(name), _group(group, _rows("/etc/group", 4)) if group else _number(name), "/", ())
+
+
 def find(text: str) -> Owner:
     """Return the user that ``user[:group]`` names, each a name or a number. Raises :class:`Failed` if there is none.
 
@@ -43,7 +57,7 @@ def find(text: str) -> Owner:
 
 
 def _group(name: str, rows: list[list[str]]) -> int:
-    found = next((row[2] for row in rows if name in (row[0], row[2])), name)
+    found = name if name.isdigit() else next((row[2] for row in rows if name == row[0]), name)
     if not found.isdigit():
         raise Failed(EX_STEP, f"the image has no group {name}")
     return _number(found)

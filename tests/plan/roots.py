@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flyted.layers.job import parse
 from flyted.plan.images.dockerfile import recipe_of_dockerfile
 from flyted.plan.images.layers import Pulled, plan_of, references
 from flyted.plan.images.root import ImageConfig, LayerJob, RootPlan, RootRecipe
@@ -21,11 +23,23 @@ ARCH = "x86_64"
 
 def pulled(recipe: RootRecipe, config: ImageConfig = NOTHING) -> dict[str, Pulled]:
     """Every base image of a recipe, of one layer named after it."""
-    return {name: Pulled(((f"sha256:{name}", "tar"),), config) for name in references(recipe)}
+    return {name: Pulled(((blob(name), "tar"),), config) for name in references(recipe)}
+
+
+def blob(name: str) -> str:
+    """The digest of the one layer of a base image."""
+    return f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 def planned(recipe: RootRecipe, config: ImageConfig = NOTHING) -> RootPlan:
-    return plan_of(recipe, ARCH, pulled(recipe, config))
+    return taken(plan_of(recipe, ARCH, pulled(recipe, config)))
+
+
+def taken(plan: RootPlan) -> RootPlan:
+    """A plan whose jobs the program of the steps takes, to the last key."""
+    for job in plan.jobs:
+        assert parse(job.text.encode()).layer == job.id
+    return plan
 
 
 def docker(text: str, config: ImageConfig = NOTHING, folders: Mapping[str, str] | None = None) -> RootPlan:

@@ -8,7 +8,7 @@ from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.plan.images.dockerfile import recipe_of_dockerfile
 from flyted.plan.images.layers import references
 from flyted.plan.images.root import ImageConfig, RootPlan
-from tests.plan.roots import ARCH, CONTEXT, docker, made, only, planned
+from tests.plan.roots import ARCH, CONTEXT, blob, docker, made, only, planned
 
 
 def commands(plan: RootPlan) -> list[list[str]]:
@@ -77,7 +77,7 @@ def test_arguments_before_from_choose_the_base_and_have_to_be_asked_for():
         "ARG V=12\nARG NAME=debian:$V\nFROM ${NAME}-slim\nRUN echo $V\nARG V\nRUN echo $V\nARG V=13\nRUN echo $V\n"
         "ENV V=14\nRUN echo $V\n"
     )
-    assert only(plan, "oci").job["step"]["blob"] == "sha256:debian:12-slim"
+    assert only(plan, "oci").job["step"]["blob"] == blob("debian:12-slim")
     seen = [job.job["env"].get("V") for job in plan.jobs if job.job["step"]["kind"] == "run"]
     assert seen == [None, "12", "13", "14"]
 
@@ -216,6 +216,28 @@ def test_owners_modes_and_archives():
     first, second = made(plan, "copy")
     assert (first["owner"], first["mode"], first.get("unpack")) == ("me:staff", "0755", None)
     assert (second["owner"], second["unpack"]) == ("1:2", True)
+
+
+def test_owners_that_are_not_named_are_those_of_the_stage_and_the_archive():
+    """As BuildKit has it; what the client sends is root's. A WORKDIR belongs to the USER of then."""
+    plan = docker(
+        "FROM a AS s\nFROM scratch\nCOPY a /a\nCOPY --from=s a /a\nADD a /a\nWORKDIR /b\nUSER me:us\nWORKDIR /c\n"
+    )
+    assert [(step["kind"], step["owner"]) for step in made(plan)] == [
+        ("copy", "0:0"), ("copy", ""), ("copy", ""), ("folder", "0:0"), ("folder", "me:us"),
+    ]  # fmt: skip
+
+
+def test_a_pattern_is_one_in_copies_alone():
+    """A mount has a path, whatever characters are in it; so has a copy that has none of them."""
+    plan = docker(
+        "FROM a AS s\nFROM scratch\nCOPY --from=s /lib/*.so /x/\nCOPY --from=s /a /x/\n"
+        "RUN --mount=from=s,source=/a*,target=/y x\n"
+    )
+    assert [step.get("glob") for step in made(plan, "copy")] == [True, None]
+    assert made(plan, "run")[0]["mounts"] == [
+        {"from": [plan.jobs[0].id], "source": "a*", "target": "/y", "writable": False}
+    ]
 
 
 def test_entrypoint_forgets_the_bases_command():

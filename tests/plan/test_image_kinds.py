@@ -10,8 +10,9 @@ import pytest
 
 from flyted.contract.errors import FlytedError, Unsupported
 from flyted.plan.images.from_spec import known_kind
+from flyted.plan.images.root import RootRecipe
 from flyted.plan.images.spec import image_from_spec, recipe_from_spec
-from tests.plan.roots import ARCH, WITH_UV
+from tests.plan.roots import ARCH, WITH_UV, planned
 from tests.plan.test_root_spec import written
 
 flyte = pytest.importorskip("flyte")
@@ -77,8 +78,10 @@ def here(tmp_path: Path) -> Path:
 
 
 def check(spec: dict[str, Any], files: dict[str, str], folders: dict[str, str], today: str) -> None:
-    """Plannable as it will be built; and today refused in these words, or built as a venv."""
-    image_from_spec(spec, files, folders, ARCH, roots=True)
+    """Plannable as it will be built, in jobs that are taken; and today refused in these words, or built as a venv."""
+    recipe = image_from_spec(spec, files, folders, ARCH, roots=True)
+    if isinstance(recipe, RootRecipe):
+        planned(recipe)
     if not today:
         recipe_from_spec(spec, files, folders)
         return

@@ -15,7 +15,7 @@ from flyted.plan.images.recipe import Recipe
 from flyted.plan.images.root import ImageConfig, RootPlan, RootRecipe
 from flyted.plan.images.spec import image_from_spec, recipe_from_spec
 from tests.plan.image_specs import BASE, packages, spec
-from tests.plan.roots import ARCH, NOTHING, WITH_UV, made, planned, pulled
+from tests.plan.roots import ARCH, NOTHING, WITH_UV, made, planned, taken
 
 flyte = pytest.importorskip("flyte")
 
@@ -180,7 +180,7 @@ def test_flytes_own_base_can_be_made_where_the_registry_is_not(tmp_path):
     """The pulled one if it is there; else Debian, uv's Python and the SDK, and that is said."""
     recipe = root(debian().with_apt_packages("git"), tmp_path)
     assert references(recipe) == (BASE,)
-    there, away = plan_of(recipe, ARCH, pulled(recipe, FLYTES)), plan_of(recipe, ARCH, {})
+    there, away = planned(recipe, FLYTES), taken(plan_of(recipe, ARCH, {}))
     assert [job.job["step"]["kind"] for job in there.jobs] == ["oci", "run", "run"]
     assert there.notes == ()
     assert away.jobs[0].job["step"] == {

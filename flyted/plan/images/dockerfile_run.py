@@ -98,8 +98,12 @@ def secret_of(values: dict[str, str], given: Instruction) -> BuildSecret:
         raise Unsupported(f"{given.where}: a secret is either env= or target=", hint="mount it twice")
     if variable and _VARIABLE.fullmatch(variable) is None:
         raise InvalidInput(f"{given.where}: {printable(variable)} is no name of a variable")
-    file = "" if variable else posixpath.join("/", target or f"/run/secrets/{key.rpartition('/')[2]}")
-    return BuildSecret(key, variable, file)
+    if variable:
+        return BuildSecret(key, variable)
+    file = posixpath.normpath(posixpath.join("/", target or f"/run/secrets/{key.rpartition('/')[2]}"))
+    if not file.strip("/"):
+        raise InvalidInput(f"{given.where}: nothing can be mounted over the image's /", hint="use another target=")
+    return BuildSecret(key, file=file.replace("//", "/"))
 
 
 def _mounts(given: Instruction) -> Iterator[dict[str, str]]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from flyted.contract.errors import InvalidInput
+from flyted.layers.words import FORMAT
 from flyted.plan.images.root import (
-    FORMAT,
     DebianBase,
     ImageConfig,
     LayerJob,

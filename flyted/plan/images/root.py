@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flyted.contract.app import SecretUse
+from flyted.layers.words import FORMAT
 from flyted.plan.images.text import Text
 
-FORMAT = 1
-"""Of jobs and layers. Increased when a step makes something else of the same job: all layers are then made anew."""
 SHELL = ("/bin/sh", "-c")
 
 

@@ -32,6 +32,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_COMMAND = 120 << 10
 """One argument of execve(2) may have 128 KiB; also a bound for a job, which is a credential (1 MiB)."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
+_SHELLS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""The variables that a command can name; others stay the image's."""
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?")
 _PORT = re.compile(r"(\d{1,5}(?:-\d{1,5})?)(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?:https?|git|ssh)://|git@", re.IGNORECASE)
@@ -63,7 +65,8 @@ class State:
         if self.stage is not None:
             self.layers, self.args, self.shell = list(self.stage.layers), dict(self.stage.args), self.stage.shell
         self.env = {"PATH": PATH, **dict(self.base.env)}
-        self.user, self.workdir = self.base.user, posixpath.join("/", self.base.workdir)
+        self.user = self.base.user
+        self.workdir = posixpath.normpath(posixpath.join("/", self.base.workdir)).replace("//", "/")
         self.entrypoint, self.cmd = self.base.entrypoint, self.base.cmd
         self.ports, self.volumes = list(self.base.ports), list(self.base.volumes)
         self.folders = {"/", self.workdir}
@@ -107,19 +110,18 @@ class Origins:
         path = posixpath.normpath(posixpath.join("/", source)).lstrip("/") or "."
         if "\0" in path:
             raise InvalidInput(f"{where}: {printable(source)} is no path")
-        glob = {"glob": True} if any(char in path for char in "*?[") else {}
         if stage is not None:
-            return {"from": list(self.stages[stage]), "source": path, **glob}
+            return {"from": list(self.stages[stage]), "source": path}
         if ".." in source.split("/"):
             raise InvalidInput(f"{where}: {printable(source)} leads out of the build's context", hint="move it there")
         parts = path.split("/")
         for depth in range(len(parts), 0, -1):
             holder = "/".join(parts[:depth])
-            if holder in self.folders and not any(char in holder for char in "*?["):
-                return {"folder": self.folders[holder], "source": "/".join(parts[depth - 1 :]), **glob}
+            if holder in self.folders and not _is_pattern(holder):
+                return {"folder": self.folders[holder], "source": "/".join(parts[depth - 1 :])}
         if "." not in self.folders:
             raise InvalidInput(f"{where}: {printable(source)} was not sent: it is not in the build's context")
-        return {"folder": self.folders["."], "source": path, **glob}
+        return {"folder": self.folders["."], "source": path}
 
 
 def apply(step: Step, state: State, origins: Origins) -> Iterator[Made]:
@@ -127,6 +129,31 @@ def apply(step: Step, state: State, origins: Origins) -> Iterator[Made]:
 
     Raises :class:`InvalidInput` or :class:`Unsupported` for what comes of the variables.
     """
+    for made in _made(step, state, origins):
+        if wrong := next((text for text in _texts([made.step, made.surroundings]) if not _is_text(text)), None):
+            raise InvalidInput(f"{step.where}: {printable(wrong)} has a NUL in it or is no Unicode", hint="remove it")
+        yield made
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a job."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts([*value, *value.values()])
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _texts(each)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _made(step: Step, state: State, origins: Origins) -> Iterator[Made]:
     match step:
         case Run():
             yield _run(step, state, origins)
@@ -136,7 +163,8 @@ def apply(step: Step, state: State, origins: Origins) -> Iterator[Made]:
             state.workdir = state.path(value, where).rstrip("/") or "/"
             if state.workdir not in state.folders:
                 state.folders.add(state.workdir)
-                yield Made({"kind": "folder", "target": state.workdir, "owner": "0:0"})
+                owner = _account(state.user, where) if state.user else "0:0"
+                yield Made({"kind": "folder", "target": state.workdir, "owner": owner})
         case _:
             _change(step, state)
 
@@ -180,17 +208,19 @@ def _run(step: Run, state: State, origins: Origins) -> Made:
         "argv": list(_words(step.command, state.shell)),
         "show": step.show,
         "mounts": [_mount(each, where, state, origins) for each in step.mounts],
-        "caches": [state.path(each, where).rstrip("/") for each in step.caches],
+        "caches": [_place(each, where, state) for each in step.caches],
         "secrets": [
             {"credential": f"b{number}", **({"env": each.env} if each.env else {"file": each.file})}
             for number, each in enumerate(step.secrets)
         ],
     }
     if step.empty:
-        made["tmpfs"] = [state.path(each, where).rstrip("/") for each in step.empty]
+        made["tmpfs"] = [_place(each, where, state) for each in step.empty]
+    if not made["argv"][0]:
+        raise InvalidInput(f"{where}: the command has no program", hint="RUN COMMAND")
     if sum(map(len, made["argv"])) > MAX_COMMAND:
         raise InvalidInput(f"{where}: the command is longer than {MAX_COMMAND >> 10} KiB", hint="copy a script")
-    env = {name: value for name, value in {**state.args, **state.env}.items() if name.isidentifier()}
+    env = {name: value for name, value in {**state.args, **state.env}.items() if _SHELLS.fullmatch(name)}
     if sum(len(name) + len(value) for name, value in env.items()) > MAX_COMMAND:
         raise InvalidInput(f"{where}: the variables are longer than {MAX_COMMAND >> 10} KiB", hint="set fewer")
     user = _account(state.user, where) if state.user else "root"
@@ -199,11 +229,16 @@ def _run(step: Run, state: State, origins: Origins) -> Made:
 
 def _mount(mount: Mount, where: str, state: State, origins: Origins) -> dict[str, Any]:
     source = state.expand(mount.source, where)
-    target = state.path(mount.target, where).rstrip("/") or "/"
-    if target == "/":
-        raise InvalidInput(f"{where}: nothing can be mounted over the image's /", hint="use another target=")
     content = {"text": mount.text} if mount.text is not None else origins.find(source, mount.stage, where)
-    return {**content, "target": target, "writable": mount.writable}
+    return {**content, "target": _place(mount.target, where, state), "writable": mount.writable}
+
+
+def _place(text: Text, where: str, state: State) -> str:
+    """Return where something is mounted in the image. Raises :class:`InvalidInput` for its root."""
+    target = state.path(text, where).rstrip("/")
+    if not target:
+        raise InvalidInput(f"{where}: nothing can be mounted over the image's /", hint="use another target=")
+    return target
 
 
 def _copy(step: Copy, state: State, origins: Origins) -> Iterator[Made]:
@@ -214,7 +249,8 @@ def _copy(step: Copy, state: State, origins: Origins) -> Iterator[Made]:
             f"{where}: several files are copied to {printable(target)}, which is no folder", hint="end it with /"
         )
     owner = state.expand(step.owner, where)
-    more: dict[str, Any] = {"target": target, "owner": _account(owner, where) if owner else "0:0"}
+    usual = "" if step.unpack or step.stage is not None else "0:0"  # "": as the archive or the stage has it
+    more: dict[str, Any] = {"target": target, "owner": _account(owner, where) if owner else usual}
     more |= {"mode": step.mode} if step.mode else {}
     for text in step.sources:
         source = state.expand(text, where)
@@ -224,7 +260,13 @@ def _copy(step: Copy, state: State, origins: Origins) -> Iterator[Made]:
                 hint=f"RUN curl -fsSL -o {target} ADDRESS, or download the file and COPY it",
             )
         unpack = {"unpack": True} if step.unpack else {}
-        yield Made({"kind": "copy", **origins.find(source, step.stage, where), **more, **unpack})
+        found = origins.find(source, step.stage, where)
+        glob = {"glob": True} if _is_pattern(found["source"]) else {}
+        yield Made({"kind": "copy", **found, **more, **glob, **unpack})
+
+
+def _is_pattern(path: str) -> bool:
+    return any(char in path for char in "*?[")
 
 
 def _words(command: str | tuple[str, ...], shell: tuple[str, ...]) -> tuple[str, ...]:
