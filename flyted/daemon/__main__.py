@@ -111,7 +111,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     inventory = GpuInventory(machine.gpus, gpu_table, poked.set)
     building = BuildSettings(environment=settings.build_environment, secrets=machine_secrets(settings.build_secrets))
     images = Images(units, STATE / "images", building, vault.resolve, inventory.need_any, poked.set)
-    unused = UnusedImages(units, images, STATE / "unused-images.json", poked.set)
+    unused = UnusedImages(units, images, store.apps, STATE / "unused-images.json", poked.set)
     watch = FileWatch(people.ETC, people.FILES)
     grants = IngressTokens(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), clock, watch, poked.set)
     execute = Execute(machine, store, config, explain, inventory, images, unused, grants, tls)

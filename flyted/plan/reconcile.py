@@ -98,7 +98,7 @@ def reconcile(
     stopping = ending(facts.index.others, facts.ending, now)
     kill = (*gpu.kill, *(KillUnit(unit, "does not stop") for unit in stopping.kill))
     wake_times = (*draft.wake_times, gpu.next_pass_at, stopping.next_pass_at)
-    upkeep = plan_upkeep(facts.upkeep, facts.apps)
+    upkeep = plan_upkeep(facts.upkeep)
     ingress = IngressState(
         servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable,
         guarded=draft.guarded, fenced=draft.fenced, open_paths=draft.open_paths,

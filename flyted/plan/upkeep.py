@@ -6,12 +6,11 @@ end asks for another plan.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from flyted.plan.actions import BuildImage, CheckTokens, RemoveImages, RenewCertificate, UpkeepAction
-from flyted.plan.facts import StoredApp
-from flyted.plan.images.unused import in_use, sweep
+from flyted.plan.images.unused import sweep
 from flyted.plan.upkeep_facts import UpkeepFacts
 
 
@@ -23,15 +22,15 @@ class UpkeepPlan:
     due: float | None = None
 
 
-def plan_upkeep(facts: UpkeepFacts, apps: Iterable[StoredApp]) -> UpkeepPlan:
+def plan_upkeep(facts: UpkeepFacts) -> UpkeepPlan:
     """Return the plan. The end of each action asks for the next one, as does whatever changes the facts."""
     parts = (_tokens(facts), _certificate(facts))
     dues = [part.due for part in parts if part.due is not None]
-    actions = (*_images(facts, apps), *(action for part in parts for action in part.actions))
+    actions = (*_images(facts), *(action for part in parts for action in part.actions))
     return UpkeepPlan(actions, min(dues, default=None))
 
 
-def _images(facts: UpkeepFacts, apps: Iterable[StoredApp]) -> tuple[UpkeepAction, ...]:
+def _images(facts: UpkeepFacts) -> tuple[UpkeepAction, ...]:
     images, disk = facts.images, facts.images.disk
     if any(isinstance(action, RemoveImages) for action in facts.under_way):
         return ()
@@ -39,7 +38,7 @@ def _images(facts: UpkeepFacts, apps: Iterable[StoredApp]) -> tuple[UpkeepAction
         return tuple(each for each in map(BuildImage, sorted(images.wanted)) if each not in facts.under_way)
     if disk is None or not may_remove(images.wanted, facts.under_way):
         return ()
-    found = sweep(disk.found, in_use(apps) | images.held, disk.unused_since, facts.time, crowded=disk.crowded)
+    found = sweep(disk.found, disk.used | images.held, disk.unused_since, facts.time, crowded=disk.crowded)
     if not found.remove and found.unused_since == disk.unused_since:
         return ()
     return (RemoveImages(found.remove, tuple(found.unused_since.items())),)

@@ -10,9 +10,13 @@ from flyted.plan.actions import UpkeepAction
 
 @dataclass(frozen=True)
 class ImagesOnDisk:
-    """The images that were found: hash → whether complete. ``unused_since``: as known of the look before this one."""
+    """The images that were found: hash → whether complete. ``unused_since``: as known of the look before this one.
+
+    ``used``: those that revisions need, at the moment at which the others were found.
+    """
 
     found: Mapping[str, bool]
+    used: frozenset[str]
     unused_since: Mapping[str, float]
     crowded: bool
 

@@ -71,7 +71,7 @@ class Daemon:
         self.images = images = Images(
             machine.units, folder / "images", BuildSettings(), nothing, need_any, poked.set
         )  # fmt: skip
-        self.unused = UnusedImages(machine.units, images, folder / "unused-images.json", poked.set)
+        self.unused = UnusedImages(machine.units, images, store.apps, folder / "unused-images.json", poked.set)
         self.watch = FileWatch(folder / "etc", people.FILES)
         grants = IngressTokens(tokens, store, self.ingress, lambda: haproxy.up, clock, self.watch, poked.set)
         tls = Tls(self.vault, self.ingress, DOMAIN, folder / "ca.pem", clock)

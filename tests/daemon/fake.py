@@ -183,7 +183,7 @@ class Machine:
         self.images = images = Images(
             self.systemd, folder / "images", BuildSettings(), lambda *_use: None, self.inventory.need_any, poked.set
         )
-        unused = UnusedImages(self.systemd, images, folder / "unused-images.json", poked.set)
+        unused = UnusedImages(self.systemd, images, store.apps, folder / "unused-images.json", poked.set)
         table, self.watch = Tokens(store.database), FileWatch(folder, ())
         grants = IngressTokens(table, store, self.haproxy, lambda: True, clock, self.watch, poked.set)
         self.vault = opened(state_folder(folder))

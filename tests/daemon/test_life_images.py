@@ -138,3 +138,24 @@ def test_a_daemon_that_ends_during_a_build_builds_it_again(life: Life) -> None:
     life.run(10)
     assert asked.end == "done"
     rest(life)
+
+
+def test_an_image_that_is_taken_while_a_pass_looks_is_not_removed(life: Life) -> None:
+    """It was unused for a week; the pass read the apps before the deploy, and then waited for HAProxy."""
+    life.serve("a", build="httpx")
+    life.run(7)
+    life.call("delete", "a", keep_data=False)
+    life.run(5)
+    up(life, "b", scaledown_after_s=100.0)
+    life.set_clock(KEPT_S + 1)
+    life.run(1)
+    before = images(life)
+    life.world.haproxy_s = 3.0
+    life.running.unused.soon()
+    life.run(1)
+    asked = life.serve("a", build="httpx")
+    life.run(20)
+    life.world.haproxy_s = 0.01
+    life.run(1)
+    assert (asked.end, images(life), len(life.world.built)) == ("done", before, 1)
+    rest(life)

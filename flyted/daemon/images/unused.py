@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from flyted.daemon.images.images import Images
 from flyted.host import whole_file
 from flyted.host.disk import disk_space
 from flyted.plan.actions import RemoveImages
+from flyted.plan.facts import StoredApp
 from flyted.plan.images.build_unit import remove_unit
-from flyted.plan.images.unused import is_crowded
+from flyted.plan.images.unused import in_use, is_crowded
 from flyted.plan.upkeep_facts import ImagesOnDisk
 
 log = logging.getLogger(__name__)
@@ -29,10 +30,14 @@ UNIT = "flyted-build-removal.service"
 
 @dataclass
 class UnusedImages:
-    """The removal of unused images. ``notes``: a file that remembers since when images are unused."""
+    """The removal of unused images. ``notes``: a file that remembers since when images are unused.
+
+    ``apps()``: all apps, as they are now.
+    """
 
     units: Units
     images: Images
+    apps: Callable[[], Iterable[StoredApp]]
     notes: Path
     poke: Callable[[], None]
     _asked: bool = field(default=False)
@@ -51,7 +56,8 @@ class UnusedImages:
             return None
         self._asked = False
         try:
-            return ImagesOnDisk(self.images.found(), self._since(), is_crowded(*disk_space(self.images.folder)))
+            crowded = is_crowded(*disk_space(self.images.folder))
+            return ImagesOnDisk(self.images.found(), in_use(self.apps()), self._since(), crowded)
         except (FlytedError, OSError) as error:
             log.warning("cannot remove unused images yet: %s", error)
             return None
