@@ -45,7 +45,7 @@ class Look:
         units = units.replaced(talking, told) if talking else units
         awake = [unit for unit in services if unit.active not in AT_REST]  # also those that start: requests wait
         traffic = await self._traffic(awake) if awake and ingress == "active" else {}
-        rules = await self._rules() if ingress == "active" and traffic is not None and not app_id else ""
+        rules = await self._rules() if ingress == "active" and traffic is not None and not app_id else None
         return Facts(
             apps=apps,
             units=units,
@@ -67,11 +67,11 @@ class Look:
         except IngressDown:
             return None
 
-    async def _rules(self) -> str:
+    async def _rules(self) -> str | None:
         try:
             return await self.machine.ingress.rules()
         except IngressDown:
-            return ""
+            return None
 
     def has_units(self, app_id: str) -> bool:
         """Report whether systemd knows a unit of an app."""

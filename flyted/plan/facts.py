@@ -177,7 +177,7 @@ class Facts:
     traffic: Mapping[str, Traffic] = field(default_factory=dict)  # by server; empty while HAProxy is down
     counted: bool = True  # whether HAProxy answered, if it runs: else its requests go on, and nobody knows of them
     ingress: str = ""  # ActiveState of the ingress's unit
-    rules: str = ""  # digest of the rules that the running HAProxy has (ingress/config.py); "": not known
+    rules: str | None = None  # digest of the rules that the running HAProxy has; "": it says none; None: not known
     listen: Listen = field(default_factory=Listen)  # where the ingress shall listen
     listening: tuple[str, ...] | None = None  # where PID 1 listens for it; read only while it waits for its socket
     candidates: frozenset[Replica] = frozenset()  # being deployed: started beside the serving revision, not yet routed

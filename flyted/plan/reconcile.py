@@ -119,7 +119,7 @@ def _plan_ingress(facts: Facts) -> tuple[IngressAction, ...]:
     """Plan what changes the ingress's units: HAProxy reads its rules, and gets its listeners, only when it starts."""
     if facts.ingress == "activating" and facts.listening not in (None, listeners(facts.listen)):
         return (ListenIngress(),)
-    if facts.ingress == "active" and facts.rules not in ("", structure(facts.listen)):
+    if facts.ingress == "active" and facts.rules not in (None, structure(facts.listen)):
         return (RestartIngress(),)
     return ()
 

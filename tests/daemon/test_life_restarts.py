@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flyted.plan.ingress.ports import INGRESS_SOCKET, listeners
+from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT, listeners
 from flyted.plan.ingress.state import Listen
 from tests.daemon.life import Life
 from tests.daemon.rest import rest
@@ -89,4 +89,15 @@ def test_an_ingress_that_waits_for_its_socket_gets_it(life: Life) -> None:
     life.run(1)
     assert life.world.listening == listeners(Listen())
     assert life.haproxy.up
+    rest(life)
+
+
+def test_a_haproxy_that_does_not_say_its_rules_is_restarted(life: Life) -> None:
+    """Somebody has started it with a configuration of their own: it is no reason for passes without end."""
+    life.haproxy.rules = ""
+    life.running.loop.unit_changed(INGRESS_UNIT)
+    before = life.running.systemd.looks
+    life.run(3)
+    assert life.haproxy.restarts == 1
+    assert life.running.systemd.looks - before < 20
     rest(life)

@@ -25,7 +25,8 @@ def test_only_a_haproxy_that_runs_with_other_rules_is_restarted(unit: str) -> No
     due = (RestartIngress(),) if unit == "active" else ()
     assert actions(ingress=unit, rules=structure(OTHER)) == due
     assert actions(ingress=unit, rules=structure(OTHER), listen=OTHER) == ()
-    assert actions(ingress=unit, rules="") == ()
+    assert actions(ingress=unit, rules=None) == ()
+    assert actions(ingress=unit, rules="") == due
 
 
 def test_pid_1_listens_for_an_ingress_that_waits_for_its_socket() -> None:
