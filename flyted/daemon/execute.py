@@ -193,8 +193,8 @@ class Execute:
         for number, app in enumerate(self.store.apps()):
             if number % COMPARED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if self.store.find(app.key) is app:
-                self.outdated |= {replica for replica in app.serving_replicas if self._is_outdated(replica)}
+            if (now := self.store.find(app.key)) is not None:  # it may have changed while others had their turn
+                self.outdated |= {replica for replica in now.serving_replicas if self._is_outdated(replica)}
 
     def _is_outdated(self, replica: Replica) -> bool:
         try:

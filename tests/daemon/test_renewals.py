@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
+from flyted.daemon.execute import COMPARED_AT_ONCE
 from tests.daemon.event_loop import run
 from tests.daemon.fake import HUGE, Machine, beside, until
 
@@ -143,3 +144,19 @@ def test_an_app_whose_units_cannot_be_made_anew_keeps_those_that_it_has(machine:
     beside(machine, story)
     assert machine.systemd.asked["stop"] == 0
     assert machine.active(huge.socket) == "active"
+
+
+def test_an_app_that_changes_while_others_are_compared_is_compared_too(machine: Machine) -> None:
+    """Somebody types 'app start' on it, which changes none of its units."""
+    replicas = [machine.deployed(f"a{number}") for number in range(2 * COMPARED_AT_ONCE)]
+
+    async def story() -> None:
+        await machine.loop.settle()
+        finding = asyncio.create_task(restarted(machine))
+        await asyncio.sleep(0)
+        machine.store.want(replicas[-1].app_id, "started", 5.0)
+        machine.store.delete(replicas[-2].app_id)
+        await finding
+        assert machine.execute.outdated == set(replicas) - {replicas[-2]}
+
+    beside(machine, story)
