@@ -61,6 +61,8 @@ from flyted.plan.units import UnitPair, app_units
 log = logging.getLogger(__name__)
 
 COMPARED_AT_ONCE = 10
+JOB_S = 1.0
+"""Seconds until a start whose job waits is looked at again: the unit's state shows it only when the job begins."""
 
 
 @dataclass
@@ -210,7 +212,8 @@ class Execute:
         a socket that listens keeps its service loaded (``transient_unit_from_message`` in dbus-manager.c).
         """
         if not self.machine.units.rests(replica.service):
-            return  # a request has just come: the pair is made anew at its next sleep
+            await asyncio.sleep(JOB_S)  # a request has come: its pair is made anew at its next sleep
+            return
         log.info("re-creating the units of app %s with the current version and settings", replica.app_id)
         await self.machine.units.stop(replica.socket)  # first: if flyted ends here, its next start makes the pair
         await self.start_pair(replica)

@@ -24,7 +24,7 @@ from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.look import Look
 from flyted.daemon.upkeep import Upkeep
-from flyted.plan.actions import FailPair, KillUnit, OpenDevices, PairAction, StartPair, UpkeepAction
+from flyted.plan.actions import STARTS, FailPair, KillUnit, OpenDevices, PairAction, StartPair, UpkeepAction
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.gpus.queue import LOOK_S
 from flyted.plan.groups import Group, Groups
@@ -266,8 +266,11 @@ class Loop:
             await self._execute.do(action)
         except FlytedError as error:
             log.error("%s", error.message)  # noqa: TRY400
-            if not isinstance(action, FailPair):  # which has failed already
+            if isinstance(action, STARTS):
+                self._up.discard(action.replica.service)  # else it would count as gone by itself, for another reason
                 self._failed(action.replica, error.message)
+            else:
+                await asyncio.sleep(RETRY_S)  # the next pass would plan the same
 
     def _begin(self, replica: Replica, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Begin work on a pair on which no other work runs; its end, of whatever kind, asks for a pass."""
@@ -331,8 +334,7 @@ class Loop:
     def _failed(self, replica: Replica, reason: str) -> None:
         before = self.failures.get(replica)
         count = before.count + 1 if before else 1
-        pause = _BACKOFF_S[min(count, len(_BACKOFF_S)) - 1]
-        self.failures[replica] = Failure(count, _now() + pause, reason)
+        self.failures[replica] = Failure(count, _now() + _BACKOFF_S[min(count, len(_BACKOFF_S)) - 1], reason)
 
     def forgive(self, replica: Replica) -> None:
         """Forget an earlier failure: the operator wants a new try now."""

@@ -134,6 +134,8 @@ class RenewCertificate:
 
 PairAction = StartPair | RenewPair | StartService | Sleep | EngineSleep | Evict | StopPair | FailPair
 """The actions that take time: one at a time on a pair."""
+STARTS = (StartPair, RenewPair, StartService)
+"""The actions that bring a pair up: where one of them fails, so has the pair."""
 UnitAction = KillUnit | OpenDevices
 """The actions that are done at once."""
 IngressAction = RestartIngress | ListenIngress

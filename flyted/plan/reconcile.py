@@ -171,7 +171,7 @@ def _plan_replica(
             draft.actions.append(StartPair(replica))
     draft.servers[replica.server] = server_of(replica, h2=revision.spec.h2c)
     draft.hosts[host] = replica.server
-    if replica not in facts.busy:
+    if replica not in facts.busy and not _pauses(replica, facts, now, draft):
         _plan_service(replica, revision.spec, facts, clocks, now, draft)
     waits = replica in facts.busy or _rests(facts.units.get(replica.service)) or replica in draft.resting
     if waits or revision.spec.request_timeout_s:
@@ -259,6 +259,15 @@ def _plan_service(
         case Busy(next_look):
             draft.clocks[replica.server] = clock
             draft.wake_times.append(next_look)
+
+
+def _pauses(replica: Replica, facts: Facts, now: float, draft: _Draft) -> bool:
+    """Report whether the start or renewal of a pair, whose socket listens, has just failed."""
+    failure = facts.failures.get(replica)
+    if failure is None or now >= failure.retry_at or _alive(facts.units.get(replica.service)):
+        return False
+    draft.wake_times.append(failure.retry_at)
+    return True
 
 
 def _is_to_renew(replica: Replica, facts: Facts, draft: _Draft) -> bool:

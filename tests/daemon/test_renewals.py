@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
+import pytest
+
+from flyted.contract.errors import HostFailure
 from flyted.daemon.execute import COMPARED_AT_ONCE
 from tests.daemon.event_loop import run
 from tests.daemon.fake import HUGE, Machine, beside, until
@@ -160,3 +163,75 @@ def test_an_app_that_changes_while_others_are_compared_is_compared_too(machine: 
         assert machine.execute.outdated == set(replicas) - {replicas[-2]}
 
     beside(machine, story)
+
+
+def test_a_pair_whose_start_waits_for_other_units_is_not_tried_all_the_time(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request has come, and systemd starts the app's network first: until then the service is shown as it was."""
+    machine.deployed("a")
+    asked: list[float] = []
+
+    def rests(_name: str) -> bool:
+        asked.append(asyncio.get_running_loop().time())
+        return len(asked) > 100
+
+    async def story() -> None:
+        await machine.loop.settle()
+        monkeypatch.setattr(machine.systemd, "rests", rests)
+        await restarted(machine)
+        machine.loop.poke()
+        await asyncio.sleep(10)
+
+    beside(machine, story)
+    assert 2 <= len(asked) <= 11
+
+
+def test_a_renewal_that_fails_is_one_failure_with_its_own_reason(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pair is gone then; it is made after a pause."""
+    replica = machine.deployed("a")
+    start_pair = machine.systemd.start_pair
+
+    async def failed(*_words: object) -> str:
+        return "failed"
+
+    async def story() -> None:
+        await machine.loop.settle()
+        monkeypatch.setattr(machine.systemd, "start_pair", failed)
+        await restarted(machine)
+        machine.loop.poke()
+        await until(lambda: replica in machine.loop.failures)
+        await asyncio.sleep(1)
+        found = machine.loop.failures[replica]
+        assert (found.count, found.reason) == (1, "the socket of app 'a' cannot listen: failed")
+        monkeypatch.setattr(machine.systemd, "start_pair", start_pair)
+        await until(lambda: machine.active(replica.socket) == "active", 5)
+
+    beside(machine, story)
+
+
+def test_a_renewal_that_cannot_begin_is_tried_again_after_a_pause(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd does not stop the socket: the pair goes on as it is."""
+    replica = machine.deployed("a")
+    tries: list[str] = []
+
+    async def refused(name: str) -> str:
+        tries.append(name)
+        if len(tries) > 100:
+            await asyncio.Event().wait()
+        raise HostFailure("systemd refuses")
+
+    async def story() -> None:
+        await machine.loop.settle()
+        monkeypatch.setattr(machine.systemd, "stop", refused)
+        await restarted(machine)
+        machine.loop.poke()
+        await asyncio.sleep(60)
+
+    beside(machine, story)
+    assert 2 <= len(tries) <= 5
+    assert machine.active(replica.socket) == "active"
