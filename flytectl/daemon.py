@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,7 +39,7 @@ def call(
     args: dict[str, Any] | None = None,
     *,
     bulk: bytes | None = None,
-    fd: int | None = None,
+    bundles: Mapping[str, int] | None = None,
     on_event: client.OnEvent | None = None,
 ) -> Kind:
     """Call a verb of the daemon behind ``$FLYTED_SOCKET`` (default: this machine's).
@@ -49,7 +50,7 @@ def call(
     path = Path(os.environ.get("FLYTED_SOCKET") or client.SOCKET)
     try:
         with clocked(on_event) if verb in INTERRUPTED else nullcontext(on_event) as heard:
-            return from_wire(kind, client.call(verb, args, bulk=bulk, fd=fd, on_event=heard, path=path))
+            return from_wire(kind, client.call(verb, args, bulk=bulk, bundles=bundles, on_event=heard, path=path))
     except NotFound as error:
         hint = _suggestion(verb, args or {}, path)
         error.hint = "\n".join(filter(None, (hint, error.hint)))

@@ -36,6 +36,7 @@ class LoadedApp:
 
     ``image_folders``: path in the ImageSpec → SHA-256 of the bundle with what is there.
     ``bundle_fd`` is a sealed memory file with the tar.gz of the code, at offset 0; several apps may share one.
+    ``bundles``: SHA-256 → such a file, of its code and of each of ``image_folders``.
     ``server``: whether it has a server function (FastAPI, ``@env.server``). ``variable`` is "" if no variable holds
     it.
     """
@@ -51,6 +52,7 @@ class LoadedApp:
     bundle_fd: int | None
     bundle_sha256: str
     bundle_size: int
+    bundles: dict[str, int]
 
     @property
     def name(self) -> str:
@@ -179,6 +181,7 @@ def _app(entry: Any, bundles: list[_Bundle]) -> LoadedApp:
     depends = _list(entry, "depends_on", MOST_APPS)
     _expect(all(isinstance(other, str) for other in depends), "depends_on")
     bundle = _bundle_of(entry, bundles)
+    named = {*folders.values(), *([bundle.sha256] if bundle else [])}
     return LoadedApp(
         _text(entry, "variable"),
         idl,
@@ -191,6 +194,7 @@ def _app(entry: Any, bundles: list[_Bundle]) -> LoadedApp:
         bundle.fd if bundle else None,
         bundle.sha256 if bundle else "",
         bundle.size if bundle else 0,
+        {each.sha256: each.fd for each in bundles if each.sha256 in named},
     )
 
 

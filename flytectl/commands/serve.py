@@ -212,16 +212,18 @@ def _serve_all(apps: tuple[LoadedApp, ...], specs: list[AppSpec], *, quiet: bool
 
 
 def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> Deployed:
-    """Send one app to the daemon, and show the progress; return the app as it is then."""
+    """Send one app to the daemon, and show the progress; return the app as it is then.
+
+    The daemon copies none of the bundles that it has.
+    """
     from flytectl import render
     from flytectl.daemon import call, show
     from flyted.contract.answers.apps import Deployed
     from flyted.contract.app import to_dict
 
-    if app.bundle_fd is not None:
-        os.lseek(app.bundle_fd, 0, os.SEEK_SET)  # several apps may share one bundle
     shown = None if quiet else show
-    deployed = call(Deployed, "app.serve", {"spec": to_dict(spec)}, fd=app.bundle_fd, on_event=shown)
+    sent = {digest: fd for digest, fd in app.bundles.items() if digest in spec.bundles}
+    deployed = call(Deployed, "app.serve", {"spec": to_dict(spec)}, bundles=sent, on_event=shown)
     if not quiet:
         revision = f"revision {deployed.app.revision}"
         said = f"{revision} is live" if deployed.changed else f"unchanged, {revision} is live"

@@ -2,6 +2,7 @@
 
 A layer is built again only if the bundles that it reads have changed. So a Dockerfile's ``COPY requirements.txt .``
 reads a bundle of that file, and not of the whole folder. (The text of a requirements layer is in the document itself.)
+Of an image that names more paths than a request can carry, the whole folder is one bundle.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .bundle import packed, unreadable
-from .failure import LoadError
 from .sdk import find
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WHAT = "the image's files"
 HINT = "copy fewer files; name the others in .dockerignore"
-MOST = 200  # bundles of one image
+MOST = 31  # bundles of one image: with the code as many as a request carries (flyted/contract/bundles.py)
 _WORD = re.compile(r"[^\s,=\"'\[\]]+")
 _COPIES = re.compile(r"^\s*(?:COPY|ADD)\b|type=bind", re.IGNORECASE | re.MULTILINE)
 _PROJECT = ("pyproject.toml", "setup.py")
@@ -35,6 +35,7 @@ def of_spec(spec: dict[str, Any], context: Path) -> dict[str, bytes]:
         os.path.normpath(path) for layer in spec.get("layers", []) for path in _named(layer, context)
     )
     there = [path for path in paths if (context / path).exists()]
+    there = there if len(there) <= MOST else ["."]
     return {path: _bundle(context, path, list(_files(context / path, context))) for path in there}
 
 
@@ -48,8 +49,7 @@ def of_dockerfile(text: str, root: Path, ignored: list[str]) -> dict[str, bytes]
     every = _walked(root, ignored)
     words = {os.path.normpath(word).lstrip("/") for word in _WORD.findall(text)}
     found = {"."} | {word for word in words if word in every or any(each.startswith(f"{word}/") for each in every)}
-    if len(found) > MOST:
-        raise LoadError("bundle", f"the Dockerfile names more than {MOST} paths", hint="copy their folder instead")
+    found = found if len(found) <= MOST else {"."}
     return {path: _bundle(root, path, [each for each in every if _below(each, path)]) for path in sorted(found)}
 
 

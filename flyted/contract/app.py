@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from flyted.contract.bundles import checked, of_image
 from flyted.contract.errors import InvalidInput
 from flyted.contract.gpu import Ask
 from flyted.contract.names import AppKey, env_name, printable, secret_file, secret_key
@@ -153,6 +154,7 @@ class AppSpec:
             _for_a_program(word, f"an argument of app '{self.key}'")
         if self.bundle and _SHA256.fullmatch(self.bundle) is None:
             raise InvalidInput(f"the code bundle of app '{self.key}' has no valid digest")
+        checked(list(self.bundles))
         self._check_environment()
         if not 1.0 <= self.scaledown_after_s <= 30 * 86400:
             raise InvalidInput(
@@ -255,6 +257,11 @@ class AppSpec:
                 "which cannot be passed on to units and PATH",
                 hint="use a plain name: sudo python3 -m venv /opt/env",
             )
+
+    @property
+    def bundles(self) -> tuple[str, ...]:
+        """The SHA-256 of its code bundle, and of each bundle with what its image copies."""
+        return tuple(dict.fromkeys(filter(None, (self.bundle, *of_image(self.image)))))
 
     @property
     def gpu(self) -> Ask:

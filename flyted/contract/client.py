@@ -12,7 +12,7 @@ import socket
 import struct
 import subprocess
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,28 +45,26 @@ def call(
     args: dict[str, Any] | None = None,
     *,
     bulk: bytes | None = None,
-    fd: int | None = None,
+    bundles: Mapping[str, int] | None = None,
     on_event: OnEvent | None = None,
     token: str = "",
     path: Path = SOCKET,
 ) -> dict[str, Any]:
     """Call one verb of the daemon and return its result.
 
-    ``bulk`` is sent as raw bytes after the frame, ``fd`` as a descriptor with it; ``on_event`` is called for each
-    progress event; ``token`` says for whom the call is, on :data:`API_SOCKET` only.
+    ``bulk`` is sent as raw bytes after the frame, and the descriptors of ``bundles`` (SHA-256 → descriptor) with it;
+    ``on_event`` is called for each progress event; ``token`` says for whom the call is, on :data:`API_SOCKET` only.
 
     Raise the daemon's error as it was raised there; :class:`DaemonUnavailable` or :class:`PermissionRefused` when the
-    daemon cannot be reached; :class:`~flyted.contract.errors.InvalidInput` for a request that is too long;
+    daemon cannot be reached; :class:`~flyted.contract.errors.InvalidInput` for a request that carries too much;
     :class:`ProtocolMismatch` for an answer that cannot be read; :class:`NotTaken` for Ctrl-C before the daemon had
     read the request.
     """
-    arguments = dict(args or {})
-    if bulk is not None:
-        arguments["bulk"] = len(bulk)
-    frame = wire.encode_request(verb, arguments, token)
+    digests = None if bundles is None else list(bundles)
+    frame = wire.encode_request(verb, args or {}, token, bulk=bulk, bundles=digests)
     with _connected(path) as conn:
         try:
-            _ask(conn, frame, fd, bulk or b"")
+            _ask(conn, frame, list((bundles or {}).values()), bulk or b"")
             return _answers(conn, on_event)
         except KeyboardInterrupt:
             if _unread(conn):
@@ -74,9 +72,9 @@ def call(
             raise
 
 
-def _ask(conn: socket.socket, frame: bytes, fd: int | None, bulk: bytes) -> None:
+def _ask(conn: socket.socket, frame: bytes, fds: Sequence[int], bulk: bytes) -> None:
     try:
-        sent = 0 if fd is None else _patiently(conn, partial(socket.send_fds, conn, [frame], [fd]))
+        sent = _patiently(conn, partial(socket.send_fds, conn, [frame], fds)) if fds else 0
         _send(conn, frame[sent:] + bulk)
     except (BrokenPipeError, ConnectionResetError):
         pass  # the daemon refused before it had read all: its error is waiting to be read

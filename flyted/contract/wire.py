@@ -1,8 +1,9 @@
 """Frames of the control socket: four bytes of length (big-endian), then one msgpack map. Sans-I/O.
 
 A request is ``{"v", "verb", "args"}``, on the api socket with ``"token"``; ``args["bulk"]`` announces that many
-raw bytes after the frame (a secret's value is never part of the msgpack). An answer is any number of ``{"event": …}``,
-then one ``{"result": …}`` or ``{"error": {"code", "message", "hint"}}``.
+raw bytes after the frame (a secret's value is never part of the msgpack); ``args["bundles"]`` names, by SHA-256, the
+files whose descriptors come with the frame, in this order. An answer is any number of ``{"event": …}``, then one
+``{"result": …}`` or ``{"error": {"code", "message", "hint"}}``.
 
 Limits: an empty map is one byte on the wire and about 70 in Python, so 16 MiB of them became 1.1 GiB (measured); a
 request of 64 KiB stays below 2 MiB. Answers come from root to a client that trusts it, and may be longer.
@@ -11,12 +12,14 @@ request of 64 KiB stays below 2 MiB. Answers come from root to a client that tru
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
 
 from flyted.contract.answers.codec import to_wire
+from flyted.contract.bundles import checked
 from flyted.contract.errors import FlytedError, InvalidInput, ProtocolMismatch, Unauthenticated, from_wire
 from flyted.contract.version import PROTOCOL
 
@@ -45,6 +48,11 @@ class Request:
             raise InvalidInput(f"a value is at most {BULK_LIMIT // 1024} KiB long")
         return size
 
+    @property
+    def bundles(self) -> tuple[str, ...]:
+        """The SHA-256 of each file that comes with the frame. Raises :class:`InvalidInput` unless all are valid."""
+        return checked(self.args.get("bundles", []))
+
 
 def encode(message: dict[str, Any], limit: int = ANSWER_LIMIT) -> bytes:
     """Return one frame; answers in the message become maps of their fields.
@@ -57,10 +65,23 @@ def encode(message: dict[str, Any], limit: int = ANSWER_LIMIT) -> bytes:
     return HEAD.pack(len(body)) + body
 
 
-def encode_request(verb: str, args: dict[str, Any], token: str = "") -> bytes:
-    """Return the frame of a request. Raise :class:`InvalidInput` if its body is longer than ``REQUEST_LIMIT``."""
+def encode_request(
+    verb: str,
+    args: dict[str, Any],
+    token: str = "",
+    *,
+    bulk: bytes | None = None,
+    bundles: Sequence[str] | None = None,
+) -> bytes:
+    """Return the frame of a request, which announces ``bulk`` and the digests of ``bundles`` if it is given them.
+
+    Raise :class:`InvalidInput` for bundles as :func:`checked`, and for a body longer than ``REQUEST_LIMIT``.
+    """
     credential = {"token": token} if token else {}
-    return encode({"v": PROTOCOL, "verb": verb, "args": args, **credential}, REQUEST_LIMIT)
+    announced: dict[str, Any] = {} if bulk is None else {"bulk": len(bulk)}
+    if bundles is not None:
+        announced["bundles"] = checked(list(bundles))
+    return encode({"v": PROTOCOL, "verb": verb, "args": {**args, **announced}, **credential}, REQUEST_LIMIT)
 
 
 def length(head: bytes, limit: int) -> int:

@@ -110,7 +110,8 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     gpu_table = LeaseStore(GpuRecords(store.database))
     inventory = GpuInventory(machine.gpus, gpu_table, poked.set)
     building = BuildSettings(environment=settings.build_environment, secrets=machine_secrets(settings.build_secrets))
-    images = Images(units, STATE / "images", building, vault.resolve, inventory.need_any, poked.set)
+    bundles = Bundles(STATE / "bundles", store.apps)
+    images = Images(units, STATE / "images", building, vault.resolve, inventory.need_any, poked.set, bundles)
     unused = UnusedImages(units, images, store.apps, STATE / "unused-images.json", poked.set)
     watch = FileWatch(people.ETC, people.FILES)
     grants = IngressTokens(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), clock, watch, poked.set)
@@ -120,7 +121,6 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     loop = Loop(look, execute, explain, leases, upkeep, settings.base_domain, poked)
     gpu_verbs = GpuVerbs(inventory, loop.facts)
     models = ModelVerbs(Models(store.database))
-    bundles = Bundles(STATE / "bundles", store.apps)
     deploy = Deploy(
         loop, look, execute, explain, config, store, vault, images, bundles, inventory, models, DeployLocks()
     )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,24 +46,23 @@ class Daemon:
         *,
         token: str = "",
         bulk: bytes | None = None,
-        fd: int | None = None,
+        bundles: Mapping[str, int] | None = None,
         on_event: OnEvent | None = None,
     ) -> Kind:
         """Call one verb for the owner of ``token`` and return its answer, of class ``kind``; see ``contract.client``.
 
         Wait while the caller has as many connections as it may have. Raise the daemon's error as it was raised there,
         :class:`DaemonUnavailable` if it does not answer, :class:`~flyted.contract.errors.InvalidInput` for a request
-        that is too long, and :class:`~flyted.contract.errors.ProtocolMismatch` for an answer that cannot be read.
+        that carries too much, and :class:`~flyted.contract.errors.ProtocolMismatch` for an answer that cannot be read.
         """
-        arguments = dict(args or {})
-        if bulk is not None:
-            arguments["bulk"] = len(bulk)
-        frame = wire.encode_request(verb, arguments, token)
+        digests = None if bundles is None else list(bundles)
+        data = wire.encode_request(verb, args or {}, token, bulk=bulk, bundles=digests) + (bulk or b"")
+        fds = list((bundles or {}).values())
         async with (self._long if verb in _LONG else self._short).slot(caller().uid):
             with socket.socket(socket.AF_UNIX) as conn:
                 conn.setblocking(False)  # noqa: FBT003
                 try:
-                    return from_wire(kind, await _exchange(conn, self._path, frame + (bulk or b""), fd, on_event))
+                    return from_wire(kind, await _exchange(conn, self._path, data, fds, on_event))
                 except OSError as error:
                     raise _unavailable(error.strerror or type(error).__name__) from error
 
@@ -77,13 +76,13 @@ class Daemon:
 
 
 async def _exchange(
-    conn: socket.socket, path: Path, data: bytes, fd: int | None, on_event: OnEvent | None
+    conn: socket.socket, path: Path, data: bytes, fds: Sequence[int], on_event: OnEvent | None
 ) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     await loop.sock_connect(conn, os.fspath(path))
     try:
-        # a new socket's buffer holds the beginning, and the descriptor travels with it
-        sent = 0 if fd is None else socket.send_fds(conn, [data], [fd])
+        # a new socket's buffer holds the beginning, and the descriptors travel with it
+        sent = socket.send_fds(conn, [data], fds) if fds else 0
         await loop.sock_sendall(conn, data[sent:])
     except (BrokenPipeError, ConnectionResetError):
         pass  # flyted refused before it had read all: the reason is waiting to be read

@@ -1,4 +1,4 @@
-"""Code bundles on disk: content-addressed, readable for the apps' own units; launch unpacks them, never the daemon."""
+"""Bundles on disk: content-addressed, readable for the units that unpack them, which the daemon never does."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import fcntl
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from flyted.base import files
 from flyted.contract.errors import HostFailure, InvalidInput
+from flyted.contract.quantity import human_bytes
+from flyted.host.disk import disk_space
 
 LIMIT = 256 * 1024 * 1024
+TOGETHER = 2 * LIMIT
+"""Bytes of all bundles that come with one request."""
 _CHUNK = 1 << 20
+_FULL = "the disk is full"
 
 
 def path_of(folder: Path, digest: str) -> Path:
@@ -28,27 +34,44 @@ def count(folder: Path) -> int:
     return sum(1 for _ in folder.glob("*.tar.gz"))
 
 
-def keep(folder: Path, fd: int, digest: str) -> None:
-    """Copy the bundle behind a client's descriptor to its place, atomically, unless it is there.
+def keep(folder: Path, sent: Mapping[str, int]) -> None:
+    """Copy the bundles behind a client's descriptors (digest → descriptor) to their places, unless they are there.
 
-    Only a regular file (a memfd is one) is read: nothing that could block for ever. Raises :class:`InvalidInput` when
-    it is no regular file, too large, or not of this digest; :class:`HostFailure` when the disk is full, or refuses.
+    All are looked at before one is copied, and each is copied atomically. Only a regular file (a memfd is one) is
+    read: nothing that could block for ever. Raises :class:`InvalidInput` when one is no regular file, or not of its
+    digest, or when they are too large; :class:`HostFailure` when the disk has no room for them, or refuses. What was
+    copied before that stays for the next :func:`sweep`.
     """
-    if path_of(folder, digest).exists():
-        return
+    new = {digest: fd for digest, fd in sent.items() if not path_of(folder, digest).exists()}
+    size = sum(_size(fd) for fd in new.values())
+    if size > TOGETHER:
+        raise InvalidInput(f"the bundles of one request must be at most {TOGETHER >> 20} MiB together")
+    try:
+        full = size > disk_space(folder)[0]
+        for digest, fd in () if full else new.items():
+            with files.aside(folder, 0o644) as copy:  # an app's or a build's own user reads it
+                _copy(fd, copy.file, digest)
+                copy.publish(path_of(folder, digest))
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise _not_stored(size, _FULL if full else str(error), folder) from error
+    if full:
+        raise _not_stored(size, _FULL, folder)
+
+
+def _not_stored(size: int, why: str, folder: Path) -> HostFailure:
+    what = f"the bundles of the request ({human_bytes(size)})"
+    return HostFailure(f"{what} could not be stored: {why}", hint=f"df -h {folder}")
+
+
+def _size(fd: int) -> int:
     try:
         found = os.fstat(fd)
     except OSError as error:
-        raise InvalidInput(f"the code bundle cannot be read: {error.strerror}") from error
+        raise InvalidInput(f"a bundle cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(found.st_mode) or found.st_size > LIMIT:
-        raise InvalidInput(f"a code bundle must be a regular file of at most {LIMIT >> 20} MiB")
-    try:
-        with files.aside(folder, 0o644) as new:  # the app's own user reads it
-            _copy(fd, new.file, digest)
-            new.publish(path_of(folder, digest))
-    except OSError as error:
-        text = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
-        raise HostFailure(f"the code bundle could not be stored: {text}", hint=f"df -h {folder}") from error
+        raise InvalidInput(f"a bundle must be a regular file of at most {LIMIT >> 20} MiB")
+    return found.st_size
 
 
 def _copy(fd: int, out: BinaryIO, digest: str) -> None:
@@ -56,11 +79,11 @@ def _copy(fd: int, out: BinaryIO, digest: str) -> None:
     while chunk := os.pread(fd, _CHUNK, offset):
         offset += len(chunk)
         if offset > LIMIT:
-            raise InvalidInput(f"a code bundle is at most {LIMIT >> 20} MiB")
+            raise InvalidInput(f"a bundle is at most {LIMIT >> 20} MiB")
         seen.update(chunk)
         out.write(chunk)
     if seen.hexdigest() != digest:
-        raise InvalidInput("the code bundle is not the one that was announced (its digest differs)")
+        raise InvalidInput(f"bundle {digest[:12]} is not the one that was announced (its digest differs)")
 
 
 def check_memory(fd: int) -> None:
@@ -72,7 +95,7 @@ def check_memory(fd: int) -> None:
     try:
         fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError as error:
-        raise InvalidInput("a code bundle must come as a file in memory", hint="use flytectl serve") from error
+        raise InvalidInput("a bundle must come as a file in memory", hint="use flytectl serve") from error
 
 
 def sweep(folder: Path, used: set[str], *, halves: bool = True) -> None:

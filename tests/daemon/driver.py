@@ -68,8 +68,9 @@ class Daemon:
         self.table = LeaseStore(GpuRecords(store.database))
         inventory = GpuInventory(machine.gpus, self.table, poked.set)
         need_any = inventory.need_any
+        bundles = Bundles(folder / "bundles", store.apps)
         self.images = images = Images(
-            machine.units, folder / "images", BuildSettings(), nothing, need_any, poked.set
+            machine.units, folder / "images", BuildSettings(), nothing, need_any, poked.set, bundles
         )  # fmt: skip
         self.unused = UnusedImages(machine.units, images, store.apps, folder / "unused-images.json", poked.set)
         self.watch = FileWatch(folder / "etc", people.FILES)
@@ -80,7 +81,7 @@ class Daemon:
         upkeep = Upkeep(images, self.unused, grants, tls, clock, execute, poked.set)
         self.loop = loop = Loop(look, execute, explain, self.leases, upkeep, DOMAIN, poked)
         deploy = Deploy(
-            loop, look, execute, explain, config, store, nothing, images, Bundles(folder / "bundles", store.apps),
+            loop, look, execute, explain, config, store, nothing, images, bundles,
             inventory, ModelVerbs(Models(store.database)), DeployLocks(),
         )  # fmt: skip
         self.access = Access(tokens, store, grants)

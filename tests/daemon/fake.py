@@ -16,6 +16,7 @@ from flyted.contract.app import MAX_TEXT
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
 from flyted.daemon.access.ingress_tokens import IngressTokens
+from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
 from flyted.daemon.execute import Execute
@@ -181,8 +182,9 @@ class Machine:
         self.table = LeaseStore(GpuRecords(store.database))
         self.inventory = GpuInventory(self.gpu, self.table, poked.set)
         self.images = images = Images(
-            self.systemd, folder / "images", BuildSettings(), lambda *_use: None, self.inventory.need_any, poked.set
-        )
+            self.systemd, folder / "images", BuildSettings(), lambda *_use: None, self.inventory.need_any, poked.set,
+            Bundles(folder / "bundles", store.apps),
+        )  # fmt: skip
         unused = UnusedImages(self.systemd, images, store.apps, folder / "unused-images.json", poked.set)
         table, self.watch = Tokens(store.database), FileWatch(folder, ())
         grants = IngressTokens(table, store, self.haproxy, lambda: True, clock, self.watch, poked.set)

@@ -156,7 +156,7 @@ class Life:
 
         async def work() -> None:
             try:
-                await handler(Call(Actor(0, 1), args, b"", None, said))
+                await handler(Call(Actor(0, 1), args, b"", {}, said))
                 asked.end = "done"
                 self.oracle.verify(asked)
             except FlytedError as error:

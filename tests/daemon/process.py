@@ -37,6 +37,9 @@ with pytest.MonkeyPatch.context() as patched:  # the real one needs pystemd, whi
     main_module = importlib.import_module("flyted.daemon.__main__")
 
 
+TAKES_BUNDLES = ("app.serve", "image.build")
+
+
 class Units(Systemd):
     """As ``host.units.Units``: the machine's, which is there when the daemon is."""
 
@@ -101,8 +104,8 @@ class Process:
 
     def ask(self, verb: str, **args: Any) -> dict[str, Any]:
         """A verb on the control socket."""
-        bulk = args.pop("bulk", None)
-        return client.call(verb, args, bulk=bulk, path=self.folder / "control.sock")
+        bulk, bundles = args.pop("bulk", None), args.pop("bundles", {} if verb in TAKES_BUNDLES else None)
+        return client.call(verb, args, bulk=bulk, bundles=bundles, path=self.folder / "control.sock")
 
     def credential(self, unit: str, name: str) -> bytes:
         """What systemd reads for a unit."""

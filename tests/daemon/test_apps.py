@@ -67,7 +67,7 @@ def call(**more: Any) -> Call:
     async def unheard(_event: Event) -> None:
         return None
 
-    return Call(Actor(0, 1), words, b"", None, unheard)
+    return Call(Actor(0, 1), words, b"", {}, unheard)
 
 
 def test_a_stop_waits_by_the_names_of_units(machine: Machine, described: list[tuple[str, int]]) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from flyted.contract.errors import InvalidInput
 from flyted.daemon.apps.bundles import Bundles
-from flyted.plan.facts import StoredApp
-from tests.values import app
+from flyted.plan.facts import ImageFact, Revision, StoredApp
+from tests.values import app, spec
 
 
 def memfd(data: bytes) -> tuple[int, str]:
@@ -34,10 +35,10 @@ def test_a_bundle_is_there_while_its_deploy_is_and_then_while_a_revision_needs_i
     fd, digest = memfd(b"code")
 
     async def scenario() -> None:
-        async with bundles.held(digest, fd):
+        async with bundles.held([digest], {digest: fd}):
             bundles.sweep()
             assert names(tmp_path) == [f"{digest}.tar.gz"]
-            async with bundles.held(digest, None):
+            async with bundles.held([digest], {}):
                 pass
             bundles.sweep()
             assert names(tmp_path) == [f"{digest}.tar.gz"]
@@ -48,11 +49,75 @@ def test_a_bundle_is_there_while_its_deploy_is_and_then_while_a_revision_needs_i
         bundles.sweep()
         assert names(tmp_path) == []
         with pytest.raises(InvalidInput, match="did not come with the request"):
-            async with bundles.held(digest, None):
+            async with bundles.held([digest], {}):
                 raise AssertionError
 
     asyncio.run(scenario())
     os.close(fd)
+
+
+def test_what_an_image_copies_is_kept_for_the_revision_that_serves_or_comes_up(tmp_path: Path) -> None:
+    """An older one is never built again; its code is kept, as it may still drain."""
+    made = {name: memfd(name.encode()) for name in ("code", "old", "now", "next", "failed")}
+
+    def revision(number: int, status: str, folder: str) -> Revision:
+        image = {"spec": {}, "folders": {"src": made[folder][1]}}
+        return Revision(number, spec("a", image=image, bundle=made["code"][1]), ImageFact("/x"), "", status, "", 0)
+
+    revisions = (
+        revision(1, "ready", "old"), revision(2, "ready", "now"), revision(3, "failed", "failed"),
+        revision(4, "pending", "next"),
+    )  # fmt: skip
+    stored = StoredApp(spec("a").key, "started", 2, revisions, 0, 0)
+    bundles = Bundles(tmp_path, lambda: [stored])
+
+    async def scenario() -> None:
+        async with bundles.held([], {digest: fd for fd, digest in made.values()}):
+            pass
+
+    asyncio.run(scenario())
+    bundles.sweep()
+    assert names(tmp_path) == sorted(f"{made[name][1]}.tar.gz" for name in ("code", "now", "next"))
+    for fd, _ in made.values():
+        os.close(fd)
+
+
+def test_a_build_holds_what_it_reads_when_its_client_has_left(tmp_path: Path) -> None:
+    """To its end, however that is."""
+    bundles = Bundles(tmp_path, list)
+    fd, digest = memfd(b"source")
+
+    async def scenario(end: Callable[[asyncio.Future[None]], object]) -> None:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        async with bundles.held([digest], {digest: fd}):
+            bundles.hold_until(ended, [digest])
+        bundles.sweep()
+        assert names(tmp_path) == [f"{digest}.tar.gz"]
+        end(ended)
+        await asyncio.sleep(0)
+        bundles.sweep()
+        assert names(tmp_path) == []
+
+    for end in (asyncio.Future.cancel, lambda ended: ended.set_result(None)):
+        asyncio.run(scenario(end))
+    os.close(fd)
+
+
+def test_one_bad_bundle_of_several_leaves_nothing(tmp_path: Path) -> None:
+    """Also if it is the last one: the others go with the sweep that follows each request."""
+    bundles = Bundles(tmp_path, list)
+    (good, digest), (other, _) = memfd(b"good"), memfd(b"other")
+
+    async def scenario() -> None:
+        with pytest.raises(InvalidInput, match="digest differs"):
+            async with bundles.held([digest, "b" * 64], {digest: good, "b" * 64: other}):
+                raise AssertionError
+
+    asyncio.run(scenario())
+    bundles.sweep()
+    assert names(tmp_path) == []
+    os.close(good)
+    os.close(other)
 
 
 def test_the_loop_goes_on_while_a_bundle_is_copied(tmp_path: Path) -> None:
@@ -61,7 +126,7 @@ def test_the_loop_goes_on_while_a_bundle_is_copied(tmp_path: Path) -> None:
     fd, digest = memfd(os.urandom(1 << 20) * 64)
 
     async def deploy() -> None:
-        async with bundles.held(digest, fd):
+        async with bundles.held([digest], {digest: fd}):
             pass
 
     async def scenario() -> None:

@@ -48,7 +48,7 @@ class Deploys:
 
     async def serve(self) -> None:
         """Deploys app "a", whose first revision serves already."""
-        await self.deploy.serve(spec("a", python_env=str(self.python)), None, self.emit, "bob")
+        await self.deploy.serve(spec("a", python_env=str(self.python)), {}, self.emit, "bob")
 
     def refuse_writes(self) -> None:
         """From now on the disk does not take a byte, not even with what is kept for deletions."""

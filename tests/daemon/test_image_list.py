@@ -41,7 +41,7 @@ def verbs(tmp_path: Path) -> ImageVerbs:
         if more is not None:
             (tmp_path / name / "image.json").write_text(json.dumps({**record, "hash": name, **more}))
     nothing: Any = None
-    images = Images(nothing, tmp_path, BuildSettings(), nothing, nothing, nothing)
+    images = Images(nothing, tmp_path, BuildSettings(), nothing, nothing, nothing, nothing)
     return ImageVerbs(images, lambda: [running("b", OLD), running("a", OLD)])
 
 

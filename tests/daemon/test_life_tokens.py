@@ -190,7 +190,7 @@ def test_a_list_of_tokens_has_their_uses_as_of_now(life: Life) -> None:
     life.haproxy.uses[made] = life.world.now
 
     async def listed() -> float:
-        call = Call(Actor(0, 1), {}, b"", None, lambda _event: asyncio.sleep(0))
+        call = Call(Actor(0, 1), {}, b"", {}, lambda _event: asyncio.sleep(0))
         (found,) = (await life.running.access.list_all(call)).tokens
         return found.used_at
 

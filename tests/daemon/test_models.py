@@ -57,7 +57,7 @@ def ask(verbs: ModelVerbs, verb: str, **args: Any) -> dict[str, Any]:
         raise AssertionError("no events")
 
     row = verbs.verbs()[verb]
-    call = Call(Actor(os.getuid(), 1), row.check(args), b"", None, nobody)
+    call = Call(Actor(os.getuid(), 1), row.check(args), b"", {}, nobody)
     return sent(asyncio.run(row.handler(call)))  # type: ignore[arg-type]
 
 

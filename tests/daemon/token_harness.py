@@ -95,7 +95,7 @@ class Box:
             """No events are wanted."""
 
         row = self.verbs[verb]
-        return dict(asyncio.run(_run(row, Call(actor, row.check(args), b"", None, nowhere))))
+        return dict(asyncio.run(_run(row, Call(actor, row.check(args), b"", {}, nowhere))))
 
     def create(self, who: tuple[int, str], name: str, expires_s: int = 60, app: str = "") -> str:
         """A named token's text."""

@@ -12,6 +12,8 @@ from textwrap import dedent
 import pytest
 
 from flytectl.loaded import Loaded
+from flytectl.loader import context
+from flyted.contract import bundles
 from flyted.contract.errors import FlytedError, Unsupported
 from flyted.plan.images.root import RootRecipe
 from flyted.plan.images.spec import image_from_spec, recipe_from_spec
@@ -199,6 +201,41 @@ def test_a_dockerfile_is_sent_with_a_bundle_for_each_path_that_it_names(tmp_path
     with load_with(tmp_path, image) as second:
         after = second.apps[0].image_folders
     assert {name for name in before if before[name] != after[name]} == {".", "src"}
+
+
+def test_an_image_that_names_more_paths_than_a_request_carries_is_one_bundle(tmp_path):
+    """With the code they would be too many; a build then begins again where any file of the folder has changed."""
+    assert context.MOST + 1 == bundles.MOST
+    for number in range(context.MOST + 1):
+        write(tmp_path, f"f{number}", f"{number}")
+    copies = "".join(f"COPY f{number} /\n" for number in range(context.MOST + 1))
+    write(tmp_path, "Dockerfile", f"FROM nginx\n{copies}")
+    layers = "".join(f'.with_source_file(HERE / "f{number}", "/")' for number in range(context.MOST + 1))
+    for image in (
+        'flyte.Image.from_dockerfile(HERE / "Dockerfile", registry="r", name="n")',
+        f"flyte.Image.from_debian_base(){layers}",
+    ):
+        with load_with(tmp_path, image) as loaded:
+            is_root(loaded)
+            (app,) = loaded.apps
+            assert set(app.image_folders) == {"."}
+            assert set(app.bundles) == {app.bundle_sha256, app.image_folders["."]}
+            names = {name.rpartition("/")[2] for name in names_in(loaded, app.image_folders["."])}
+            assert {f"f{number}" for number in range(context.MOST + 1)} <= names
+
+
+def test_an_app_is_sent_with_its_code_and_what_its_image_copies(tmp_path):
+    """And with nothing of the other apps in its file."""
+    write(tmp_path, "a.txt", "a")
+    image = 'flyte.Image.from_debian_base().with_source_file(HERE / "a.txt", "/")'
+    other = f"flyte.app.AppEnvironment(name='other', args=['true'], image={image.replace('a.txt', 'app.py')})"
+    with load_with(tmp_path, image, before=f"import flyte.app\nother = {other}") as loaded:
+        for app in loaded.apps:
+            (folder,) = app.image_folders.values()
+            assert set(app.bundles) == {app.bundle_sha256, folder}
+            for digest, fd in app.bundles.items():
+                data = os.pread(fd, 1 << 20, 0)
+                assert hashlib.sha256(data).hexdigest() == digest
 
 
 def test_a_dockerfile_that_copies_nothing_sends_nothing(tmp_path):

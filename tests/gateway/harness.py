@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract import wire
+from flyted.contract.bundles import MOST
 from flyted.contract.errors import FlytedError, InvalidInput, NotFound, Unauthenticated
 from flyted.contract.token import new
 from flyted.gateway.__main__ import server_of
@@ -28,12 +29,16 @@ Script = Callable[[dict[str, Any], bytes, bytes], Iterator[dict[str, Any]]]
 
 
 class FakeFlyted:
-    """Answers verbs with what a test says. ``calls`` has every (verb, args, bulk) in the order of arrival."""
+    """Answers verbs with what a test says. ``calls`` has every (verb, args, bulk) in the order of arrival.
+
+    ``files``: all bundles that came, by the digest that each request names; a script gets the first of its request.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.calls: list[tuple[str, dict[str, Any], bytes]] = []
         self.scripts: dict[str, Script] = {"whoami": lambda a, b, f: iter([{"result": WHO}])}
+        self.files: dict[str, bytes] = {}
         self.open: set[str] = set()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(os.fspath(path))
@@ -63,14 +68,15 @@ class FakeFlyted:
 
     def _serve(self, conn: socket.socket) -> None:
         with conn, contextlib.suppress(OSError):
-            head, fds, _, _ = socket.recv_fds(conn, 4, 1)
+            head, fds, _, _ = socket.recv_fds(conn, 4, MOST)
             (size,) = struct.unpack("!I", head)
             request = wire.parse_request(wire.decode(_exactly(conn, size)))
             bulk = _exactly(conn, request.bulk)
-            file = b""
+            came = {digest: os.pread(fd, 1 << 20, 0) for digest, fd in zip(request.bundles, fds, strict=True)}
             for fd in fds:
-                file = os.pread(fd, 1 << 20, 0)
                 os.close(fd)
+            self.files |= came
+            file = next(iter(came.values()), b"")
             self.calls.append((request.verb, request.args, bulk))
             for frame in self._frames(request, bulk, file):
                 conn.sendall(wire.encode(frame))

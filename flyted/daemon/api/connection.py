@@ -1,4 +1,4 @@
-"""One connection of the control socket: frames in (with a descriptor), bulk in, frames out. Everything is bounded.
+"""One connection of the control socket: frames in (with descriptors), bulk in, frames out. Everything is bounded.
 
 asyncio's streams cannot receive descriptors (SCM_RIGHTS), so this module reads the socket itself.
 """
@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from flyted.contract import wire
-from flyted.contract.errors import Busy, ProtocolMismatch
+from flyted.contract.bundles import MOST
+from flyted.contract.errors import Busy, InvalidInput, ProtocolMismatch
 from flyted.daemon.api.actor import Actor
 from flyted.plan.crowd import STRANGERS, cost
 
 REQUEST_TIME_S = 5.0  # for a whole request: a client cannot hold a place with one byte a second
 ANSWER_TIME_S = 30.0  # for one frame: a client that does not read loses its connection
-_MAX_FDS = 4
 _PEERCRED = struct.Struct("3i")
 
 
@@ -48,12 +48,12 @@ class Connection:
         self.user = STRANGERS  # the user among whose connections it counts (plan/crowd.py)
 
     async def request(self) -> tuple[wire.Request, bytes]:
-        """Read the request and its bulk bytes.
+        """Read the request and its bulk bytes, and check that a descriptor came for each bundle that it names.
 
         A request that waited in the socket while flyted was down or hung, until its client left, is not begun: the
         client was told that flyted does not answer. Raises :class:`ClientGone` for it, :class:`ProtocolMismatch` for
-        bytes that make no sense or come too slowly, :class:`Busy` for too many at once, and as
-        :func:`wire.parse_request`.
+        bytes that make no sense or come too slowly, :class:`Busy` for too many at once, :class:`InvalidInput` for
+        bundles that are not those it names, and as :func:`wire.parse_request`.
         """
         try:
             async with asyncio.timeout(REQUEST_TIME_S):
@@ -62,6 +62,7 @@ class Connection:
                 request = wire.parse_request(wire.decode(await self._exactly(size)))
                 self._hold(request.bulk)
                 bulk = await self._exactly(request.bulk)
+                self._check_descriptors(len(request.bundles))
         except TimeoutError as error:
             raise ProtocolMismatch(f"no complete request within {REQUEST_TIME_S:.0f} s") from error
         finally:
@@ -70,9 +71,10 @@ class Connection:
             raise ClientGone
         return request, bulk
 
-    def take_fd(self) -> int | None:
-        """Return the descriptor that came with the request, or ``None``; the caller closes it."""
-        return self._fds.pop(0) if self._fds else None
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptors that came with the request, which :meth:`close` closes."""
+        return tuple(self._fds)
 
     async def send(self, message: dict[str, Any]) -> None:
         """Send one frame. Raises :class:`ClientGone`, or :class:`InvalidInput` for a frame that is too long."""
@@ -104,6 +106,14 @@ class Connection:
         self._fds.clear()
         self._conn.close()
 
+    def _check_descriptors(self, named: int) -> None:
+        if len(self._fds) != named:
+            raise InvalidInput(
+                f"the request names another number of bundles ({named}) than of file descriptors that came with it "
+                f"({len(self._fds)})",
+                hint="install flytectl and flyted of the same version",
+            )
+
     def _hold(self, size: int) -> None:
         if not self._may_hold(self, size):
             raise Busy("your open requests to flyted are too large together", hint="try again later")
@@ -113,15 +123,15 @@ class Connection:
         data = bytearray()
         while len(data) < size:
             try:
-                chunk, fds, flags, _ = socket.recv_fds(self._conn, min(size - len(data), 1 << 16), _MAX_FDS)
+                chunk, fds, flags, _ = socket.recv_fds(self._conn, min(size - len(data), 1 << 16), MOST)
             except BlockingIOError:
                 await self._readable()
                 continue
             except OSError as error:
                 raise ClientGone from error
             self._fds += fds
-            if flags & socket.MSG_CTRUNC or len(self._fds) > _MAX_FDS:
-                raise ProtocolMismatch("a request carries too many file descriptors")
+            if flags & socket.MSG_CTRUNC or len(self._fds) > MOST:
+                raise ProtocolMismatch(f"a request carries more than {MOST} file descriptors")
             if not chunk:
                 raise ClientGone
             data += chunk

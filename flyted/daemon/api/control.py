@@ -11,10 +11,8 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from flyted.base import tasks
 from flyted.contract import wire
@@ -24,7 +22,7 @@ from flyted.contract.names import printable
 from flyted.daemon.api.actor import NOBODY, Actor
 from flyted.daemon.api.changes import Write, recorded
 from flyted.daemon.api.connection import ClientGone, Connection
-from flyted.daemon.api.verbs import About, Call, Socket, Verb
+from flyted.daemon.api.verbs import Call, Socket, Verb
 from flyted.host import journald, people
 from flyted.plan.crowd import Place, admit, may_hold
 
@@ -119,21 +117,9 @@ class Control:
         verb = self._verb(request)
         with recorded(self._record, request.verb, verb, actor) as about:
             _check_right(request.verb, verb, actor)
-            return await self._handle(connection, verb, actor, verb.check(request.args), bulk, about)
-
-    async def _handle(
-        self, connection: Connection, verb: Verb, actor: Actor, args: dict[str, Any], bulk: bytes, about: About
-    ) -> Answer:
-        fd = connection.take_fd()
-        call = Call(actor, args, bulk, fd, lambda event: connection.send({"event": event}), about)
-        try:
-            if verb.until_gone:
-                return await _until_gone(connection, verb, call)
-            return await verb.handler(call)
-        finally:
-            if fd is not None:
-                with contextlib.suppress(OSError):
-                    os.close(fd)
+            args, bundles = verb.check(request.args), dict(zip(request.bundles, connection.fds, strict=True))
+            call = Call(actor, args, bulk, bundles, lambda event: connection.send({"event": event}), about)
+            return await (_until_gone(connection, verb, call) if verb.until_gone else verb.handler(call))
 
     def _actor(self, connection: Connection, request: wire.Request) -> Actor:
         """Return who calls. Without a token, nobody learns on the api socket which verbs there are.

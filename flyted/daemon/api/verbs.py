@@ -45,12 +45,15 @@ class About:
 
 @dataclass(frozen=True)
 class Call:
-    """One checked request, for its handler. ``fd`` is closed when the handler has returned."""
+    """One checked request, for its handler.
+
+    ``bundles``: SHA-256 → descriptor of what is said to be that file, closed when the handler has returned.
+    """
 
     actor: Actor
     args: dict[str, Any]
     bulk: bytes
-    fd: int | None
+    bundles: Mapping[str, int]
     send: Emit
     about: About = field(default_factory=About)
 
@@ -83,15 +86,16 @@ Handler = Callable[[Call], Awaitable[Answer]]
 class Verb:
     """One row of the verb table. ``args``: name → type; all are required, nothing else is taken.
 
-    ``bulk``: bytes follow the request. ``until_gone``: the verb ends when its client leaves. ``changes``: each call
-    leaves an entry in the journal (changes.py). ``sockets``: the sockets that take it. ``anonymous``: the api socket
-    takes it without a token.
+    ``bulk``: bytes follow the request. ``bundles``: files come with it. ``until_gone``: the verb ends when its client
+    leaves. ``changes``: each call leaves an entry in the journal (changes.py). ``sockets``: the sockets that take it.
+    ``anonymous``: the api socket takes it without a token.
     """
 
     right: Right
     args: Mapping[str, type]
     handler: Handler
     bulk: bool = False
+    bundles: bool = False
     until_gone: bool = False
     changes: bool = False
     sockets: frozenset[Socket] = frozenset(Socket)
@@ -99,7 +103,7 @@ class Verb:
 
     def check(self, args: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments. Raises :class:`InvalidInput`, which names the wrong one."""
-        wanted = {**self.args, **({"bulk": int} if self.bulk else {})}
+        wanted = {**self.args, **({"bulk": int} if self.bulk else {}), **({"bundles": list} if self.bundles else {})}
         for name in sorted(set(args) ^ set(wanted)):
             known = "is missing" if name in wanted else "is not known"
             raise InvalidInput(

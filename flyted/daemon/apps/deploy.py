@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.base import tasks
@@ -69,8 +70,8 @@ class Deploy:
     models: ModelVerbs
     locks: DeployLocks
 
-    async def serve(self, spec: AppSpec, fd: int | None, emit: Emit, by: str) -> tuple[StoredApp, bool]:
-        """Deploy ``spec`` for the user ``by``; return the app and whether anything changed.
+    async def serve(self, spec: AppSpec, sent: Mapping[str, int], emit: Emit, by: str) -> tuple[StoredApp, bool]:
+        """Deploy ``spec`` for the user ``by``, with the bundles that were ``sent``; return the app, and if it changed.
 
         Raises :class:`InvalidInput`, :class:`Unsupported`, :class:`SecretNotFound`, :class:`Busy` and, for a name that
         another app stands in the way of, :class:`AlreadyExists`, all before anything is changed. Raises
@@ -79,7 +80,7 @@ class Deploy:
         """
         async with self.locks.hold(spec.key):
             spec = await self.models.with_folders(spec)
-            return await self._serve(dataclasses.replace(spec, key=self.store.known(spec.key)), fd, emit, by)
+            return await self._serve(dataclasses.replace(spec, key=self.store.known(spec.key)), sent, emit, by)
 
     async def check(self, spec: AppSpec) -> None:
         """Raise what :meth:`serve` would raise before it changes anything: for files with several apps."""
@@ -96,7 +97,7 @@ class Deploy:
         async with self.locks.hold(app):
             found = self.store.find(app)
             if found is not None and found.wanted == "started" and found.current is not None:
-                await self._serve(found.current.spec, None, emit, by)
+                await self._serve(found.current.spec, {}, emit, by)
 
     async def start(self, app: AppKey, emit: Emit) -> None:
         """Set the wanted state to started and wait until the app answers.
@@ -114,13 +115,13 @@ class Deploy:
                 )
             await self._start_again(found, emit)
 
-    async def _serve(self, spec: AppSpec, fd: int | None, emit: Emit, by: str) -> tuple[StoredApp, bool]:
+    async def _serve(self, spec: AppSpec, sent: Mapping[str, int], emit: Emit, by: str) -> tuple[StoredApp, bool]:
         fingerprint = self._fingerprint(spec)
         unchanged = self._unchanged(spec, fingerprint)
         if unchanged is not None:
             return await self._start_again(unchanged, emit), False
         await self._check(spec)
-        async with self.bundles.held(spec.bundle, fd):
+        async with self.bundles.held(spec.bundles, sent):
             await self._accepted(spec, emit)
             for text in (*_of_whom(self.store.find(spec.key), by), *notes(spec, capacity())):
                 await emit(Progress(NOTE, text))

@@ -19,6 +19,7 @@ from flyted.contract.status import AppState
 from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.api.changes import user_of
 from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
+from flyted.daemon.apps import bundles
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.apps.status import app_status
 from flyted.daemon.config import Config
@@ -28,7 +29,6 @@ from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
 from flyted.host import people
-from flyted.host.bundles import check_memory
 from flyted.host.disk import is_folder
 from flyted.host.store import Store
 from flyted.plan.app_folders import folder_of
@@ -65,7 +65,7 @@ class Apps:
         logs: dict[str, type] = {**APP_ARGS, "lines": int, "follow": bool}
         deleted: dict[str, type] = {**APP_ARGS, "keep_data": bool}
         return {
-            "app.serve": Verb(Right.OPERATE, {"spec": dict}, self.serve, changes=True),
+            "app.serve": Verb(Right.OPERATE, {"spec": dict}, self.serve, bundles=True, changes=True),
             "app.check": Verb(Right.OPERATE, {"spec": dict}, self.check),
             "app.list": Verb(Right.READ, {"project": str, "domain": str}, self.list),
             "app.get": Verb(Right.READ, APP_ARGS, self.get),
@@ -79,14 +79,13 @@ class Apps:
     async def serve(self, call: Call) -> Deployed:
         """Deploy an app; its progress streams as events.
 
-        Raises as :meth:`Deploy.serve`, and :class:`InvalidInput` for an invalid spec or descriptor of the bundle.
+        Raises as :meth:`Deploy.serve`, and :class:`InvalidInput` for an invalid spec or bundle.
         """
-        if call.fd is not None and call.actor.token is None:  # the gateway's bundles are files that it wrote itself
-            check_memory(call.fd)
+        spec = from_dict(call.args["spec"])
+        bundles.check(call.bundles, spec.bundles, in_memory=call.actor.token is None)
         try:
-            spec = from_dict(call.args["spec"])
             self._tell(call, spec.key)
-            app, changed = await self._deploy.serve(spec, call.fd, call.emit, user_of(call.actor))
+            app, changed = await self._deploy.serve(spec, call.bundles, call.emit, user_of(call.actor))
             call.about.tell(revision=str(app.serving))
             call.about.outcome = "" if changed else "unchanged"
         finally:

@@ -34,19 +34,20 @@ class Build:
     """An image that somebody waits for, from then to the end of its build, and who watches it.
 
     It goes on when they leave: its image will be wanted soon again. ``what``: the image's name for people.
+    ``ended``: the image, or why there is none.
     """
 
     def __init__(self, recipe: Recipe, what: str) -> None:
         self.recipe = recipe
         self.what = what
         self._watchers: list[Emit] = []
-        self._image: asyncio.Future[ImageFact] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[ImageFact] = asyncio.get_running_loop().create_future()
 
     async def watched(self, emit: Emit) -> ImageFact:
         """Return the build's image; what is said on the way goes to ``emit``. Raises what made the build fail."""
         self._watchers.append(emit)
         try:
-            return await asyncio.shield(self._image)
+            return await asyncio.shield(self.ended)
         except BuildFailed as error:  # one error for each who waits: the traceback of a shared one would grow
             raise BuildFailed(error.message, hint=error.hint) from error
         finally:
@@ -55,17 +56,17 @@ class Build:
     async def carry_out(self, work: Coroutine[Any, Any, ImageFact]) -> None:
         """Do the work, whose result is the image, or why there is none, for all who wait. Raises what it raises."""
         try:
-            self._image.set_result(await work)
+            self.ended.set_result(await work)
         except Exception as error:
             self.fail(error)
             raise
         finally:
-            self._image.cancel()  # flyted ends; else it is done
+            self.ended.cancel()  # flyted ends; else it is done
 
     def fail(self, error: Exception) -> None:
         """Tell all who wait that there will be no image."""
-        self._image.set_exception(error)
-        self._image.exception()  # asked for: there may be nobody
+        self.ended.set_exception(error)
+        self.ended.exception()  # asked for: there may be nobody
 
     async def emit(self, event: Event) -> None:
         """Tell all who watch."""

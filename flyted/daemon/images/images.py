@@ -17,9 +17,11 @@ from flyted.build.words import RECORD
 from flyted.contract.answers.apps import ImageStatus
 from flyted.contract.answers.events import NOTE, STEP, Accepted, Progress
 from flyted.contract.app import AppSpec
+from flyted.contract.bundles import of_image
 from flyted.contract.errors import FlytedError, InvalidInput, StoreCorrupt, Unsupported
 from flyted.contract.names import label
 from flyted.daemon.api.verbs import Call, Emit, Right, Verb
+from flyted.daemon.apps.bundles import Bundles, check
 from flyted.daemon.effects import Units
 from flyted.daemon.images.builds import Build, run
 from flyted.host import foreign_file
@@ -53,6 +55,7 @@ class Images:
     resolve: Callable[[str, str, str], object]  # key, project, domain; raises SecretNotFound
     need_gpu: Callable[[str], Awaitable[None]]  # raises NoGpu, in the name of its argument, where there is none
     poke: Callable[[], None]  # asks for a pass of the loop
+    bundles: Bundles
     builds: dict[str, Build] = field(default_factory=dict)  # by the image's hash: wanted, or under way
     granted: dict[str, BuildGrant] = field(default_factory=dict)  # by the unit of a build that reads secrets
     held: Counter[str] = field(default_factory=Counter)  # hashes of images that somebody is about to use
@@ -67,7 +70,7 @@ class Images:
         if spec.python_env:
             return _given(spec.python_env)
         recipe = self._recipe(spec.image, spec.key.project, spec.key.domain)
-        return await self.build(recipe, f"the image of {spec.key}", emit)
+        return await self.build(recipe, f"the image of {spec.key}", emit, of_image(spec.image))
 
     def check(self, spec: AppSpec) -> None:
         """Raise what :meth:`ensure` would before it begins to build, or why the app could not run with its image.
@@ -85,7 +88,7 @@ class Images:
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
         wanted: dict[str, type] = {"project": str, "domain": str, "image": dict}
-        return {"image.build": Verb(Right.OPERATE, wanted, self.build_verb, changes=True)}
+        return {"image.build": Verb(Right.OPERATE, wanted, self.build_verb, bundles=True, changes=True)}
 
     async def build_verb(self, call: Call) -> ImageStatus:
         """Build an image ahead of the app that will use it; what uv says streams as events.
@@ -94,16 +97,25 @@ class Images:
         """
         for kind in ("project", "domain"):
             label(call.args[kind], kind)
+        named = of_image(call.args["image"])
+        check(call.bundles, named, in_memory=call.actor.token is None)
         recipe = self._recipe(call.args["image"], call.args["project"], call.args["domain"])
         if engine := engine_of(recipe):
             await self.need_gpu(engine)
         _check_machine("the image", recipe, gpu=bool(engine))
         await call.emit(Accepted("checked the image"))
         call.about.tell(image=recipe_hash(recipe, machine()))
-        return image_status(await self.build(recipe, "the image", call.emit))
+        try:
+            async with self.bundles.held(named, call.bundles):
+                return image_status(await self.build(recipe, "the image", call.emit, named))
+        finally:
+            self.bundles.sweep()
 
-    async def build(self, recipe: Recipe, what: str, emit: Emit) -> ImageFact:
-        """Return the image of a recipe, built if need be. Raises :class:`BuildFailed`."""
+    async def build(self, recipe: Recipe, what: str, emit: Emit, copied: Collection[str] = ()) -> ImageFact:
+        """Return the image of a recipe, built if need be. Raises :class:`BuildFailed`.
+
+        ``copied``: the bundles that the build reads, which the caller holds; from now on they are held to its end.
+        """
         digest = recipe_hash(recipe, machine())
         with self._held(digest):
             build = self.builds.get(digest)
@@ -114,6 +126,7 @@ class Images:
             if record is not None:
                 return await _image(recipe, digest, record, emit)
             build = self.builds[digest] = Build(recipe, what)
+            self.bundles.hold_until(build.ended, copied)
             self.poke()
             return await build.watched(emit)
 

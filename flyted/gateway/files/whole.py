@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from flyted.base import files
@@ -28,6 +28,19 @@ def stored(what: str) -> Iterator[None]:
 def replace(path: Path, data: bytes) -> None:
     """Write a file, for its owner alone, as a whole or not at all. Raise OSError if it cannot be written."""
     files.replace(path, data, 0o600)
+
+
+@contextlib.contextmanager
+def opened(paths: Mapping[str, Path]) -> Iterator[dict[str, int]]:
+    """Yield a descriptor of each file while the block runs. Raise OSError if one cannot be opened."""
+    fds: dict[str, int] = {}
+    try:
+        for name, path in paths.items():
+            fds[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        yield fds
+    finally:
+        for fd in fds.values():
+            os.close(fd)
 
 
 def oldest(folder: Path, kept: int) -> list[Path]:

@@ -139,7 +139,8 @@ class Apps(AppService):
         kept.spec.creator.user.id.subject = caller().user
         self._parts.specs.keep(key, spec.digest(), kept.SerializeToString())
         try:
-            deploy = await self._parts.jobs.deploy(key, to_dict(spec), bundle, caller().token)
+            sent = {} if bundle is None else {spec.bundle: bundle}
+            deploy = await self._parts.jobs.deploy(key, to_dict(spec), sent, caller().token)
         except SecretNotFound as error:
             raise Unsupported(error.message, hint=error.hint) from error  # the app is wrong, not the request's address
         self._keep_as_stored(key, deploy, spec.digest(), kept)

@@ -9,12 +9,11 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import re
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from flyted.contract.errors import NOT_HERE, Busy, FlytedError, NotFound
 from flyted.contract.names import AppKey, printable
 from flyted.gateway.daemon import Daemon
 from flyted.gateway.errors import FAULT, one_text
-from flyted.gateway.files.whole import oldest, replace
+from flyted.gateway.files.whole import oldest, opened, replace
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +128,7 @@ class Jobs:
         """Forget any deploy of the app, which is deleted: flyted has called the deploy off."""
         self._deploys.pop(key, None)
 
-    async def deploy(self, key: AppKey, spec: dict[str, Any], bundle: Path | None, token: str) -> Deploy:
+    async def deploy(self, key: AppKey, spec: dict[str, Any], bundles: Mapping[str, Path], token: str) -> Deploy:
         """Begin to serve an app, and return when flyted has accepted it or has nothing to do.
 
         Wait for another deploy of the same app, ``DEPLOY_WAIT_S`` seconds at most. Raise :class:`Busy` if that takes
@@ -142,7 +141,7 @@ class Jobs:
             if other is not None and other.running and time.monotonic() < until:
                 await other.news.wait(until - time.monotonic())
                 continue
-            self._start(self._serve(deploy, spec, bundle, token))
+            self._start(self._serve(deploy, spec, bundles, token))
             while deploy.accepted is None and deploy.running:
                 await deploy.news.wait(3600)
             if isinstance(deploy.error, Busy) and deploy.accepted is None and time.monotonic() < until:
@@ -153,7 +152,7 @@ class Jobs:
                 raise deploy.error
             return deploy
 
-    async def _serve(self, deploy: Deploy, spec: dict[str, Any], bundle: Path | None, token: str) -> None:
+    async def _serve(self, deploy: Deploy, spec: dict[str, Any], bundles: Mapping[str, Path], token: str) -> None:
         def heard(event: Event) -> None:
             if isinstance(event, Accepted):
                 deploy.accepted = event
@@ -162,12 +161,11 @@ class Jobs:
                 deploy.text = event.text
             deploy.news.tell()
 
-        fd = None
         try:
-            fd = None if bundle is None else os.open(bundle, os.O_RDONLY | os.O_CLOEXEC)
-            deploy.answer = await self._daemon.call(
-                Deployed, "app.serve", {"spec": spec}, token=token, fd=fd, on_event=heard
-            )
+            with opened(bundles) as fds:
+                deploy.answer = await self._daemon.call(
+                    Deployed, "app.serve", {"spec": spec}, token=token, bundles=fds, on_event=heard
+                )
             if self._deploys.get(deploy.key) is deploy:
                 del self._deploys[deploy.key]
         except FlytedError as error:
@@ -178,8 +176,6 @@ class Jobs:
             log.exception("a deploy failed")
             deploy.error = FlytedError(FAULT)
         finally:
-            if fd is not None:
-                os.close(fd)
             if deploy.running:
                 deploy.error = FlytedError("the gateway was stopped during this deploy; flyted goes on with it")
             deploy.news.tell()
@@ -225,7 +221,7 @@ class Jobs:
 
         args = {"project": run.project, "domain": run.domain, "image": image}
         try:
-            await self._daemon.call(ImageStatus, "image.build", args, token=token, on_event=heard)
+            await self._daemon.call(ImageStatus, "image.build", args, token=token, bundles={}, on_event=heard)
             run.image = done()
             run.phase = "succeeded"
         except FlytedError as error:
