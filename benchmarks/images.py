@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flyted.contract.answers.events import Event
-from flyted.daemon.images import builds
+from flyted.daemon.images import venvs
 from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.images.recipe import Install, Recipe
 from tests.machine.kit.units import connected
@@ -54,7 +54,7 @@ def build_s(recipe: Recipe, *, byte_code: bool) -> float:
     async def work() -> float:
         async with connected() as units:
             began = time.perf_counter()
-            await builds.run(units, DIGEST, recipe, BuildSettings(), others, emit)
+            await venvs.run(units, DIGEST, recipe, BuildSettings(), others, emit)
             return time.perf_counter() - began
 
     store, away = IMAGES / ".bytecode", IMAGES / ".bytecode-away"

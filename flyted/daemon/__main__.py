@@ -18,6 +18,7 @@ from flyted.base.log import to_journal
 from flyted.contract.answers.machine import Versions
 from flyted.contract.app import MAX_START_S
 from flyted.contract.errors import FlytedError, InvalidInput, StoreCorrupt
+from flyted.contract.quantity import memory_bytes
 from flyted.contract.status import CANNOT_START
 from flyted.contract.version import PROTOCOL, VERSION
 from flyted.daemon import settings as settings_file
@@ -43,6 +44,7 @@ from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.listing import ImageVerbs
+from flyted.daemon.images.roots import RootSettings
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.listen import choose_ingress_ports, ensure_socket
 from flyted.daemon.ingress.tls import Tls
@@ -71,6 +73,8 @@ from flyted.host.watch_files import FileWatch
 from flyted.plan.facts import Platform
 from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.images.build_unit import BuildSettings
+from flyted.plan.images.layer_unit import LayerSettings
+from flyted.plan.images.pull_unit import PullSettings
 from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.overdue import KILL_S
 from flyted.plan.units import STOP_S
@@ -111,7 +115,10 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     inventory = GpuInventory(machine.gpus, gpu_table, poked.set)
     building = BuildSettings(environment=settings.build_environment, secrets=machine_secrets(settings.build_secrets))
     bundles = Bundles(STATE / "bundles", store.apps)
-    images = Images(units, STATE / "images", building, vault.resolve, inventory.need_any, poked.set, bundles)
+    images = Images(
+        units, STATE / "images", building, vault.resolve, inventory.need_any, poked.set, bundles,
+        root_settings=_root_settings(settings), platform=platform,
+    )  # fmt: skip
     unused = UnusedImages(units, images, store.apps, STATE / "unused-images.json", poked.set)
     watch = FileWatch(people.ETC, people.FILES)
     grants = IngressTokens(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), clock, watch, poked.set)
@@ -150,6 +157,15 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     execute.sweep_starts()
     unused.soon()
     await _run(parts, loop)
+
+
+def _root_settings(settings: Settings) -> RootSettings:
+    environment = settings.build_environment
+    return RootSettings(
+        LayerSettings(environment, layer_bytes=memory_bytes(settings.layer_size)),
+        PullSettings(settings.mirrors, environment),
+        machine_secrets(settings.build_secrets),
+    )
 
 
 def _runs(units: Units, name: str) -> bool:

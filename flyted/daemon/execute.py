@@ -36,8 +36,10 @@ from flyted.plan.actions import (
     IngressAction,
     KillUnit,
     ListenIngress,
+    MakeLayer,
     OpenDevices,
     PairAction,
+    PullImage,
     RemoveImages,
     RenewCertificate,
     RenewPair,
@@ -117,8 +119,8 @@ class Execute:
     def upkeep(self, action: UpkeepAction) -> Coroutine[Any, Any, None]:
         """Return what carries out an action that belongs to no single app. From this call on it counts as begun."""
         match action:
-            case BuildImage(digest):
-                return self.images.carry_out(digest)
+            case BuildImage() | PullImage() | MakeLayer():
+                return self.images.builds.carry_out(action)
             case RemoveImages():
                 return self.unused.removal(action)
             case CheckTokens():

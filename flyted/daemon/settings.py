@@ -13,7 +13,9 @@ from typing import Any
 from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import BASE_DOMAIN, printable
+from flyted.contract.quantity import memory_bytes
 from flyted.plan.images.build_secrets import machine_secrets
+from flyted.plan.images.pull_unit import mirrors
 from flyted.plan.units import START_S
 
 PATH = Path("/etc/flyted/flyted.toml")
@@ -31,6 +33,8 @@ class Settings:
     build_environment: dict[str, str] = field(default_factory=dict)
     build_secrets: dict[str, str] = field(default_factory=dict)
     gpu_wait_s: int = 120
+    mirrors: dict[str, str] = field(default_factory=dict)
+    layer_size: str = "32Gi"
 
 
 def _port(value: Any) -> int:
@@ -81,6 +85,19 @@ def _secrets(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+def _size(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput('must be a size, as "32Gi"')
+    memory_bytes(value, "size")
+    return value
+
+
+def _mirrors(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise InvalidInput("must be a table of registries and addresses")
+    return mirrors(value)
+
+
 @dataclass(frozen=True)
 class Setting:
     """One row: its place in the file, the field that it fills, and its check, which raises :class:`InvalidInput`."""
@@ -101,6 +118,8 @@ SETTINGS = (
     Setting("ingress", "base_domain", "base_domain", _domain, "Apps are served as APP.base_domain."),
     Setting("apps", "start_timeout", "start_timeout_s", _seconds, "Seconds that an app may take until it serves."),
     Setting("apps", "gpu_wait", "gpu_wait_s", _seconds, "Seconds that a start waits for a GPU that others hold."),
+    Setting("images", "layer_size", "layer_size", _size, "What one step of an image's build may take of the disk."),
+    Setting("images", "mirrors", "mirrors", _mirrors, "Registry → address of the one that is asked in its place."),
     Setting("images", "environment", "build_environment", _environment, "Variables for uv: UV_*, SSL_*, proxies."),
     Setting("images", "secrets", "build_secrets", _secrets, "Variables for uv whose values are secrets of the store."),
 )

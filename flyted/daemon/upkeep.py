@@ -14,7 +14,7 @@ from flyted.daemon.execute import Execute
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.tls import Tls
-from flyted.plan.actions import BuildImage, UpkeepAction
+from flyted.plan.actions import UpkeepAction
 from flyted.plan.upkeep import may_remove
 from flyted.plan.upkeep_facts import ImageFacts, UpkeepFacts
 
@@ -51,12 +51,12 @@ class Upkeep:
 
     def facts(self) -> UpkeepFacts:
         """Return what there is to know right now; the folder of images is read only where it is asked for."""
-        wanted = frozenset(self._images.builds)
+        wanted = self._images.builds.wanted
         disk = self._unused.look() if may_remove(wanted, self._under_way) else None
         return UpkeepFacts(
             time=self._clock.time(),
             under_way=frozenset(self._under_way),
-            images=ImageFacts(wanted, frozenset(self._images.held), disk),
+            images=ImageFacts(wanted, self._images.in_use(), disk),
             tokens=self._tokens.facts(),
             certificate=self._tls.facts(),
         )
@@ -76,5 +76,4 @@ class Upkeep:
 
     def refuse(self, error: FlytedError) -> None:
         """Tell those who wait for a build that has not begun that it cannot: the machine cannot be looked at."""
-        begun = {action.digest for action in self._under_way if isinstance(action, BuildImage)}
-        self._images.refuse(error, begun)
+        self._images.builds.refuse(error, self._under_way)

@@ -115,8 +115,22 @@ class BuildImage:
 
 
 @dataclass(frozen=True)
+class PullImage:
+    """Run the unit of this name, which pulls a container image or finds out which one a name stands for."""
+
+    unit: str
+
+
+@dataclass(frozen=True)
+class MakeLayer:
+    """Make the layer of this id, for which somebody waits."""
+
+    layer: str
+
+
+@dataclass(frozen=True)
 class RemoveImages:
-    """Delete images that no app uses, by hash, and write down since when (seconds since 1970) others are unused."""
+    """Delete images and layers that no app uses, and write down since when (seconds since 1970) others are unused."""
 
     images: tuple[str, ...]
     unused_since: tuple[tuple[str, float], ...]
@@ -140,6 +154,8 @@ UnitAction = KillUnit | OpenDevices
 """The actions that are done at once."""
 IngressAction = RestartIngress | ListenIngress
 """The actions that follow once the ingress's files are written."""
-UpkeepAction = BuildImage | RemoveImages | CheckTokens | RenewCertificate
+BuildAction = BuildImage | PullImage | MakeLayer
+"""The actions for whose result somebody waits. One may wait for others: an image for its layers."""
+UpkeepAction = BuildAction | RemoveImages | CheckTokens | RenewCertificate
 """The actions that belong to no single app, and take time: each once at a time."""
 Action = PairAction | UnitAction | IngressAction | UpkeepAction

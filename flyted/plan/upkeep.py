@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from flyted.plan.actions import BuildImage, CheckTokens, RemoveImages, RenewCertificate, UpkeepAction
+from flyted.plan.actions import BuildAction, CheckTokens, RemoveImages, RenewCertificate, UpkeepAction
 from flyted.plan.images.unused import sweep
 from flyted.plan.upkeep_facts import UpkeepFacts
 
@@ -35,7 +35,7 @@ def _images(facts: UpkeepFacts) -> tuple[UpkeepAction, ...]:
     if any(isinstance(action, RemoveImages) for action in facts.under_way):
         return ()
     if images.wanted:
-        return tuple(each for each in map(BuildImage, sorted(images.wanted)) if each not in facts.under_way)
+        return tuple(each for each in sorted(images.wanted, key=repr) if each not in facts.under_way)
     if disk is None or not may_remove(images.wanted, facts.under_way):
         return ()
     found = sweep(disk.found, disk.used | images.held, disk.unused_since, facts.time, crowded=disk.crowded)
@@ -44,12 +44,12 @@ def _images(facts: UpkeepFacts) -> tuple[UpkeepAction, ...]:
     return (RemoveImages(found.remove, tuple(found.unused_since.items())),)
 
 
-def may_remove(wanted: Collection[str], under_way: Collection[UpkeepAction]) -> bool:
+def may_remove(wanted: Collection[BuildAction], under_way: Collection[UpkeepAction]) -> bool:
     """Report whether images may be removed now: not while one is wanted, or one is built or removed.
 
     A removal also empties parts of the cache that a build reads.
     """
-    return not wanted and not any(isinstance(action, (BuildImage, RemoveImages)) for action in under_way)
+    return not wanted and not any(isinstance(action, (BuildAction, RemoveImages)) for action in under_way)
 
 
 def _tokens(facts: UpkeepFacts) -> UpkeepPlan:

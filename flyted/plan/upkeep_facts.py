@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flyted.plan.actions import UpkeepAction
+from flyted.plan.actions import BuildAction, UpkeepAction
 
 
 @dataclass(frozen=True)
 class ImagesOnDisk:
-    """The images that were found: hash → whether complete. ``unused_since``: as known of the look before this one.
+    """The images and layers that were found: hash or id → whether complete.
 
-    ``used``: those that revisions need, at the moment at which the others were found.
+    ``unused_since``: as known of the look before this one. ``used``: those that revisions need, at the moment at which
+    the others were found.
     """
 
     found: Mapping[str, bool]
@@ -23,13 +24,14 @@ class ImagesOnDisk:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What somebody wants of images, by hash.
+    """What somebody wants of images.
 
-    ``wanted``: not there, and somebody waits, or its build is under way. ``held``: somebody is about to use it.
+    ``wanted``: somebody waits for its result, or it is under way. ``held``: hashes of images that somebody is about to
+    use.
     ``disk``: read only when unused images are asked for, and may be removed (:func:`upkeep.may_remove`).
     """
 
-    wanted: frozenset[str] = frozenset()
+    wanted: frozenset[BuildAction] = frozenset()
     held: frozenset[str] = frozenset()
     disk: ImagesOnDisk | None = None
 

@@ -183,7 +183,7 @@ class Life:
         env = (("VERSION", str(version or len(self.asked))), *((("DIES", "yes"),) if dies else ()))
         if build:
             changes["image"] = {"spec": {"baseImage": BASE, "layers": [{"pipPackages": {"packages": [build]}}]}}
-        else:
+        elif "image" not in changes:
             changes["python_env"] = str(self.world.folder / "env")
         made = spec(app, env=env, **{"scaledown_after_s": 30.0, **changes})
         return self.call("serve", app, spec=to_dict(made))

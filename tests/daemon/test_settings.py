@@ -33,6 +33,9 @@ def test_all_settings(tmp_path: Path) -> None:
     base_domain = "apps.example.org"
     [apps]
     start_timeout = 20
+    [images]
+    layer_size = "2Gi"
+    mirrors = { "docker.io" = "https://mirror.example.org/hub" }
     [images.environment]
     UV_DEFAULT_INDEX = "https://mirror.example.org/simple"
     [images.secrets]
@@ -40,7 +43,8 @@ def test_all_settings(tmp_path: Path) -> None:
     """
     assert read(written(tmp_path, text)) == Settings(
         8443, 8080, ("0.0.0.0",), "apps.example.org", 20, {"UV_DEFAULT_INDEX": "https://mirror.example.org/simple"},
-        {"UV_INDEX_ACME_PASSWORD": "acme-index"},
+        {"UV_INDEX_ACME_PASSWORD": "acme-index"}, mirrors={"docker.io": "https://mirror.example.org/hub"},
+        layer_size="2Gi",
     )  # fmt: skip
 
 
@@ -60,6 +64,11 @@ def test_all_settings(tmp_path: Path) -> None:
         ("[apps]\nstart_timeout = '20s'", "apps.start_timeout"),
         ("[images]\nenvironment = {LD_PRELOAD = '/x'}", "LD_PRELOAD"),
         ('[images]\nenvironment = {UV_INDEX = "a\\nb"}', "images.environment"),
+        ("[images]\nlayer_size = 7", "images.layer_size"),
+        ("[images]\nlayer_size = 'much'", "images.layer_size"),
+        ("[images]\nmirrors = {'docker.io' = 'ftp://x'}", "images.mirrors"),
+        ("[images]\nmirrors = {'a b' = 'https://x'}", "images.mirrors"),
+        ("[images]\nmirrors = 'https://x'", "images.mirrors"),
         ("[images]\nsecrets = {UV_PYTHON = 'x'}", "UV_PYTHON"),
         ("[images]\nsecrets = {TOKEN = 7}", "images.secrets"),
         ("[images]\nsecrets = {TOKEN = '../x'}", "images.secrets"),
@@ -82,4 +91,4 @@ def test_the_example_file_has_every_setting_with_its_default(tmp_path: Path) -> 
     file.write_text(re.sub(r"(?m)^# (?=[a-z_]+ = )", "", example))
     assert read(file) == Settings()
     said = set(re.findall(r"(?m)^# ([a-z_]+) = ", example))
-    assert said == {row.key for row in SETTINGS} - {"environment", "secrets"}
+    assert said == {row.key for row in SETTINGS} - {"environment", "secrets", "mirrors"}

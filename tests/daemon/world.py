@@ -14,6 +14,7 @@ from flyted.contract.names import Replica
 from flyted.plan.ingress.ports import INGRESS_UNIT, listeners
 from flyted.plan.ingress.state import Listen
 from flyted.plan.unit_index import UnitFact
+from tests.daemon.world_layers import Layers
 from tests.daemon.world_pairs import Pair
 from tests.daemon.world_units import WorldUnits
 
@@ -24,6 +25,7 @@ class World(WorldUnits):
     def __init__(self, loop: asyncio.AbstractEventLoop, folder: Path) -> None:
         super().__init__(loop, folder)
         self.images = folder / "images"
+        self.layers = Layers(folder)
         self.ingress_unit = "active"
         self.working: dict[Replica, list[str]] = {}
         self.sleeps: Callable[[Pair], None] = lambda _pair: None

@@ -68,6 +68,8 @@ class Systemd(Door):
     def rests(self, name: str) -> bool:
         """As host.units."""
         self._check()
+        if name in self.world.layers.running:
+            return False
         pair = self._pair(name)
         return pair is None or pair.service in ("inactive", "failed")
 
@@ -115,7 +117,7 @@ class Systemd(Door):
         """As host.units."""
         replica = replica_of(socket)
         assert replica is not None
-        assert not mounts, "no app has a root of its own"
+        assert all(name.startswith("run-flyted-roots-") for name in mounts)
         with self.world.alone(replica, "start_pair"):
             self.world.at("start_pair", replica)
             await self._takes_a_job()
@@ -167,6 +169,8 @@ class Systemd(Door):
                 if image.name in str(wanted):
                     shutil.rmtree(image)
             return UnitEnd("success", 0)
+        if name.startswith(("flyted-layer-", "flyted-pull-")):
+            return await self.world.layers.run(name, wanted)
         if not name.startswith("flyted-build-"):
             return UnitEnd("success", 0)
         self.world.built.append(name)

@@ -48,7 +48,7 @@ def is_root(loaded: Loaded) -> RootRecipe:
     app = loaded.apps[0]
     assert app.image is not None
     with pytest.raises(Unsupported):
-        recipe_from_spec(app.image, app.image_files, app.image_folders)
+        recipe_from_spec(app.image, app.image_files)
     recipe = image_from_spec(app.image, app.image_files, app.image_folders, "x86_64", roots=True)
     assert isinstance(recipe, RootRecipe)
     return recipe

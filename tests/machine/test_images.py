@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from flyted.contract.answers.events import Event
-from flyted.daemon.images import builds as image_builds
+from flyted.daemon.images import venvs
 from flyted.plan.images.build_unit import BuildSettings, unit_name
 from flyted.plan.images.recipe import Install, Recipe
 from tests.build.harness import source, wheel
@@ -102,7 +102,7 @@ def built(digest: str, requirement: str, options: tuple[str, ...]) -> tuple[str,
     async def work() -> str:
         async with connected() as units:
             recipe = Recipe("3.13", (Install("the test", (requirement,), options),))
-            return (await image_builds.run(units, digest, recipe, BuildSettings(), others, emit)).message
+            return (await venvs.run(units, digest, recipe, BuildSettings(), others, emit)).message
 
     others = [path.name for path in IMAGES.glob("[0-9a-f]*")]
     failure = asyncio.run(work())

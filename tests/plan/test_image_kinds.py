@@ -83,10 +83,10 @@ def check(spec: dict[str, Any], files: dict[str, str], folders: dict[str, str], 
     if isinstance(recipe, RootRecipe):
         planned(recipe)
     if not today:
-        recipe_from_spec(spec, files, folders)
+        recipe_from_spec(spec, files)
         return
     with pytest.raises(Unsupported, match=today) as caught:
-        recipe_from_spec(spec, files, folders)
+        recipe_from_spec(spec, files)
     assert caught.value.hint
 
 

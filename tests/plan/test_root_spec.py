@@ -83,7 +83,7 @@ def test_what_a_venv_cannot_do_is_a_root_image_that_is_refused_today(tmp_path):
     described, texts, folders = written(debian().with_apt_packages("git"), tmp_path)
     assert isinstance(image_from_spec(described, texts, folders, ARCH, roots=True), RootRecipe)
     with pytest.raises(Unsupported, match=r"on this machine: layer 1 of the image \(aptPackages\): apt packages"):
-        recipe_from_spec(described, texts, folders)
+        recipe_from_spec(described, texts)
 
 
 def test_the_commands_are_those_of_the_sdks_own_builder(tmp_path):

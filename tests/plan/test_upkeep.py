@@ -21,7 +21,7 @@ def plan(images: ImageFacts, *under_way: BuildImage | RemoveImages) -> tuple[obj
 
 def test_each_image_that_is_wanted_is_built_once_at_a_time() -> None:
     """Several beside each other."""
-    wanted = ImageFacts(frozenset({A, B}))
+    wanted = ImageFacts(frozenset({FOR_A, BuildImage(B)}))
     assert plan(wanted) == (FOR_A, BuildImage(B))
     assert plan(wanted, FOR_A) == (BuildImage(B),)
     assert plan(wanted, FOR_A, BuildImage(B)) == ()
@@ -29,13 +29,13 @@ def test_each_image_that_is_wanted_is_built_once_at_a_time() -> None:
 
 def test_nothing_is_built_during_a_removal_nor_removed_during_a_build() -> None:
     """Whatever was asked for first; who builds goes before who cleans up."""
-    assert plan(ImageFacts(frozenset({C})), REMOVAL) == ()
-    assert plan(ImageFacts(frozenset({C}), disk=OLD)) == (BuildImage(C),)
+    assert plan(ImageFacts(frozenset({BuildImage(C)})), REMOVAL) == ()
+    assert plan(ImageFacts(frozenset({BuildImage(C)}), disk=OLD)) == (BuildImage(C),)
     assert plan(ImageFacts(disk=OLD), FOR_A) == ()
     assert plan(ImageFacts(disk=OLD), REMOVAL) == ()
     assert not may_remove((), (FOR_A,))
     assert not may_remove((), (REMOVAL,))
-    assert not may_remove({A}, ())
+    assert not may_remove({FOR_A}, ())
     assert may_remove((), ())
 
 

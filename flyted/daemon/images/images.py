@@ -10,6 +10,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,20 @@ from flyted.contract.answers.apps import ImageStatus
 from flyted.contract.answers.events import NOTE, STEP, Accepted, Progress
 from flyted.contract.app import AppSpec
 from flyted.contract.bundles import of_image
-from flyted.contract.errors import FlytedError, InvalidInput, StoreCorrupt, Unsupported
+from flyted.contract.errors import InvalidInput, StoreCorrupt, Unsupported
 from flyted.contract.names import label
 from flyted.daemon.api.verbs import Call, Emit, Right, Verb
 from flyted.daemon.apps.bundles import Bundles, check
 from flyted.daemon.effects import Units
-from flyted.daemon.images.builds import Build, run
+from flyted.daemon.images.builds import Builds
+from flyted.daemon.images.roots import Roots, RootSettings
+from flyted.daemon.images.venvs import run
 from flyted.host import foreign_file
 from flyted.host import machine as host
+from flyted.plan.actions import BuildImage
 from flyted.plan.engines.shape import program_of, shape_of
-from flyted.plan.facts import ImageFact
+from flyted.plan.facts import ImageFact, Platform, RootFact
+from flyted.plan.images import root_check
 from flyted.plan.images.build_unit import (
     BuildSettings,
     ImageRecord,
@@ -38,14 +43,19 @@ from flyted.plan.images.build_unit import (
     unit_name,
 )
 from flyted.plan.images.recipe import Machine, Recipe, recipe_hash
-from flyted.plan.images.spec import engine_of, env_of, gpu_build_of, lacking, missing, recipe_from_spec
+from flyted.plan.images.root import RootRecipe
+from flyted.plan.images.root_record import recipe_key
+from flyted.plan.images.root_steps import secrets_of
+from flyted.plan.images.spec import engine_of, env_of, gpu_build_of, image_from_spec, lacking, missing
 from flyted.plan.secrets import BuildGrant
 
 _RECORD_LIMIT = 1 << 20
+_UNKNOWN = RootFact((), python="/unknown")
+"""A root that is not made yet: what could be wrong with it is looked at when it is."""
 _HOMES = ("/home/", "/root/", "/run/user/")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Images:
     """The images of this machine, below ``folder``."""
 
@@ -56,10 +66,17 @@ class Images:
     need_gpu: Callable[[str], Awaitable[None]]  # raises NoGpu, in the name of its argument, where there is none
     poke: Callable[[], None]  # asks for a pass of the loop
     bundles: Bundles
-    builds: dict[str, Build] = field(default_factory=dict)  # by the image's hash: wanted, or under way
     granted: dict[str, BuildGrant] = field(default_factory=dict)  # by the unit of a build that reads secrets
     held: Counter[str] = field(default_factory=Counter)  # hashes of images that somebody is about to use
+    root_settings: RootSettings = field(default_factory=RootSettings)
+    platform: Platform = field(default_factory=Platform)
+    made: dict[str, frozenset[str]] = field(default_factory=dict)  # of a root image that is held: it and its layers
     removing: set[str] = field(default_factory=set)  # hashes of images that are being deleted
+
+    def __post_init__(self) -> None:
+        """Begin with nothing that is being built."""
+        self.builds = Builds(self.poke)
+        self.roots = Roots(self.units, self.folder.parent, self.builds, self.granted, self.root_settings)
 
     async def ensure(self, spec: AppSpec, emit: Emit) -> ImageFact:
         """Return the image of an app, built if need be.
@@ -70,7 +87,7 @@ class Images:
         if spec.python_env:
             return _given(spec.python_env)
         recipe = self._recipe(spec.image, spec.key.project, spec.key.domain)
-        return await self.build(recipe, f"the image of {spec.key}", emit, of_image(spec.image))
+        return await self._build(recipe, f"the image of {spec.key}", emit, of_image(spec.image))
 
     def check(self, spec: AppSpec) -> None:
         """Raise what :meth:`ensure` would before it begins to build, or why the app could not run with its image.
@@ -82,6 +99,9 @@ class Images:
             _check_program(spec)
         else:
             recipe = self._recipe(spec.image, spec.key.project, spec.key.domain)
+            if isinstance(recipe, RootRecipe):
+                root_check.check(spec, _UNKNOWN, self.platform)
+                return
             _check_build(spec, recipe)
             _check_machine(f"the image of app '{spec.key}'", recipe, gpu=bool(spec.gpu_count))
 
@@ -100,35 +120,35 @@ class Images:
         named = of_image(call.args["image"])
         check(call.bundles, named, in_memory=call.actor.token is None)
         recipe = self._recipe(call.args["image"], call.args["project"], call.args["domain"])
-        if engine := engine_of(recipe):
-            await self.need_gpu(engine)
-        _check_machine("the image", recipe, gpu=bool(engine))
+        if isinstance(recipe, Recipe):
+            if engine := engine_of(recipe):
+                await self.need_gpu(engine)
+            _check_machine("the image", recipe, gpu=bool(engine))
         await call.emit(Accepted("checked the image"))
-        call.about.tell(image=recipe_hash(recipe, machine()))
+        call.about.tell(image=_key(recipe))
         try:
             async with self.bundles.held(named, call.bundles):
-                return image_status(await self.build(recipe, "the image", call.emit, named))
+                return image_status(await self._build(recipe, "the image", call.emit, named))
         finally:
             self.bundles.sweep()
 
-    async def build(self, recipe: Recipe, what: str, emit: Emit, copied: Collection[str] = ()) -> ImageFact:
+    async def _build(
+        self, recipe: Recipe | RootRecipe, what: str, emit: Emit, copied: Collection[str] = ()
+    ) -> ImageFact:
         """Return the image of a recipe, built if need be. Raises :class:`BuildFailed`.
 
         ``copied``: the bundles that the build reads, which the caller holds; from now on they are held to its end.
         """
-        digest = recipe_hash(recipe, machine())
+        digest = _key(recipe)
         with self._held(digest):
-            build = self.builds.get(digest)
-            if build is not None:
-                await emit(Progress(STEP, f"{what} is already being built; waiting for it"))
-                return await build.watched(emit)
-            record = self._record(digest) if digest not in self.removing else None
+            action = BuildImage(digest)
+            hold = partial(self.bundles.hold_until, digests=copied)
+            if isinstance(recipe, RootRecipe):
+                return await self.builds.get(action, what, emit, partial(self._built_root, recipe, digest, what), hold)
+            record = self._record(digest) if digest not in self.removing and action not in self.builds.wanted else None
             if record is not None:
                 return await _image(recipe, digest, record, emit)
-            build = self.builds[digest] = Build(recipe, what)
-            self.bundles.hold_until(build.ended, copied)
-            self.poke()
-            return await build.watched(emit)
+            return await self.builds.get(action, what, emit, partial(self._built, recipe, digest, what), hold)
 
     @contextlib.contextmanager
     def _held(self, digest: str) -> Iterator[None]:
@@ -140,19 +160,17 @@ class Images:
             self.held[digest] -= 1
             if not self.held[digest]:
                 del self.held[digest]
+                self.made.pop(digest, None)
 
-    async def carry_out(self, digest: str) -> None:
-        """Build an image that somebody waits for. Raises what they are told too."""
-        build = self.builds[digest]
-        try:
-            await build.carry_out(self._built(build.recipe, digest, build.what, build.emit))
-        finally:
-            del self.builds[digest]
+    def in_use(self) -> frozenset[str]:
+        """Return the images, and the layers of images, that somebody is about to use."""
+        return frozenset(self.held).union(*self.made.values())
 
-    def refuse(self, error: FlytedError, begun: Collection[str]) -> None:
-        """Tell those who wait for a build that is not in ``begun`` that it cannot begin."""
-        for digest in self.builds.keys() - set(begun):
-            self.builds.pop(digest).fail(error)
+    async def _built_root(self, recipe: RootRecipe, key: str, what: str, emit: Emit) -> ImageFact:
+        image = await self.roots.built(recipe, what, emit)
+        if key in self.held and image.root is not None:
+            self.made[key] = frozenset((image.hash, *image.root.layers))
+        return image
 
     async def _built(self, recipe: Recipe, digest: str, what: str, emit: Emit) -> ImageFact:
         record = self._record(digest)
@@ -170,19 +188,22 @@ class Images:
                 raise failure
         return await _image(recipe, digest, record, emit)
 
-    def _recipe(self, image: dict[str, Any], project: str, domain: str) -> Recipe:
+    def _recipe(self, image: dict[str, Any], project: str, domain: str) -> Recipe | RootRecipe:
         """Return the recipe that an app or a client describes, for one project and domain.
 
         Raises :class:`InvalidInput`, :class:`Unsupported`, or :class:`SecretNotFound` for one that it is built with.
         """
         recipe = _recipe(image)
-        uses = build_secrets(recipe, self.settings)
-        for use in uses.values():
+        if isinstance(recipe, RootRecipe):
+            uses = [*secrets_of(recipe), *self.root_settings.secrets]
+        else:
+            uses = list(build_secrets(recipe, self.settings).values())
+        for use in uses:
             self.resolve(use.key, project, domain)
         return dataclasses.replace(recipe, scope=(project, domain)) if uses else recipe
 
     def found(self) -> dict[str, bool]:
-        """Return the images on disk, by hash, and whether each is complete."""
+        """Return the Python environments on disk, by hash, and whether each is complete."""
         try:
             names = [path.name for path in self.folder.iterdir() if is_hash(path.name)]
         except FileNotFoundError:
@@ -195,6 +216,8 @@ class Images:
 
     def present(self, image: ImageFact) -> bool:
         """Report whether an image that a revision was made with is still complete."""
+        if image.root is not None:
+            return self.roots.present(image.hash, image.root)
         return self._record(image.hash) is not None if image.hash else Path(image.path, "bin/python").exists()
 
     def _record(self, digest: str) -> ImageRecord | None:
@@ -225,12 +248,16 @@ def machine() -> Machine:
     return Machine(host.architecture(), host.libc(), host.system_python())
 
 
-def _recipe(image: dict[str, Any]) -> Recipe:
+def _key(recipe: Recipe | RootRecipe) -> str:
+    return recipe_hash(recipe, machine()) if isinstance(recipe, Recipe) else recipe_key(recipe, host.architecture())
+
+
+def _recipe(image: dict[str, Any]) -> Recipe | RootRecipe:
     """Return the recipe that an app or a client describes. Raises :class:`InvalidInput` or :class:`Unsupported`."""
     spec, files, folders = image.get("spec"), image.get("files") or {}, image.get("folders") or {}
     if not isinstance(spec, dict) or not isinstance(files, dict) or not isinstance(folders, dict):
         raise InvalidInput("an image must have a spec, files and folders, all of them maps")
-    return recipe_from_spec(spec, files, folders, host.architecture())
+    return image_from_spec(spec, files, folders, host.architecture())
 
 
 def _check_machine(what: str, recipe: Recipe, *, gpu: bool) -> None:

@@ -1,4 +1,4 @@
-"""Looks for images that nobody needs any more, and deletes them: at rare moments, never by the clock.
+"""Looks for images and layers that nobody needs any more, and deletes them: at rare moments, never by the clock.
 
 The moments are the daemon's start, deploys and deletions. What is deleted, and when, is decided in plan/upkeep.py.
 """
@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flyted.contract.errors import FlytedError
-from flyted.daemon.effects import Units
+from flyted.daemon.effects import Units, Wanted
 from flyted.daemon.images.images import Images
 from flyted.host import whole_file
 from flyted.host.disk import disk_space
 from flyted.plan.actions import RemoveImages
 from flyted.plan.facts import StoredApp
 from flyted.plan.images.build_unit import remove_unit
+from flyted.plan.images.layer_unit import remove_layers_unit
 from flyted.plan.images.unused import in_use, is_crowded
 from flyted.plan.upkeep_facts import ImagesOnDisk
 
 log = logging.getLogger(__name__)
 
 UNIT = "flyted-build-removal.service"
+LAYERS_UNIT = "flyted-layer-removal.service"
 
 
 @dataclass
@@ -56,8 +58,10 @@ class UnusedImages:
             return None
         self._asked = False
         try:
+            roots = self.images.roots
+            found = {**self.images.found(), **roots.images(), **roots.layers()}
             crowded = is_crowded(*disk_space(self.images.folder))
-            return ImagesOnDisk(self.images.found(), in_use(self.apps()), self._since(), crowded)
+            return ImagesOnDisk(found, in_use(self.apps()), self._since(), crowded)
         except (FlytedError, OSError) as error:
             log.warning("cannot remove unused images yet: %s", error)
             return None
@@ -73,15 +77,26 @@ class UnusedImages:
     async def _remove(self, action: RemoveImages) -> None:
         try:
             if action.images:
-                log.info("removing images that no app uses: %s", ", ".join(action.images))
-                end = await self.units.run_transient(UNIT, remove_unit(action.images, prune=True))
-                if end.status:
-                    log.warning("images could not be removed: %s, exit status %d", end.result, end.status)
+                log.info("removing images and layers that no app uses: %s", ", ".join(action.images))
+                roots = self.images.roots
+                venvs, layers = ([each for each in action.images if each in found] for found in self._found())
+                roots.forget(action.images)  # first: a layer that is half removed is not whole
+                await self._run(UNIT, remove_unit(venvs, prune=True))
+                if layers:
+                    await self._run(LAYERS_UNIT, remove_layers_unit(layers))
             whole_file.write(self.notes, json.dumps(dict(action.unused_since)).encode(), 0o600)
         except (FlytedError, OSError) as error:
             log.warning("cannot remove unused images yet: %s", error)
         finally:
             self.images.removing.clear()
+
+    def _found(self) -> tuple[Collection[str], Collection[str]]:
+        return self.images.found(), self.images.roots.layers()
+
+    async def _run(self, name: str, wanted: Wanted) -> None:
+        end = await self.units.run_transient(name, wanted)
+        if end.status:
+            log.warning("%s could not remove all: %s, exit status %d", name, end.result, end.status)
 
     def _since(self) -> dict[str, float]:
         try:

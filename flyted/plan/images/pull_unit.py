@@ -17,6 +17,7 @@ from typing import Any
 
 from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
 from flyted.contract.names import printable
+from flyted.plan.facts import UnitEnd
 from flyted.plan.images.build_unit import PYTHON, SANDBOX, USER, machine_network
 from flyted.registry import words
 from flyted.registry.reference import DOCKER_HUB, Reference, parse, registry
@@ -214,6 +215,11 @@ def pull_failure(reference: Reference, result: str, exit_status: int, lines: Ite
         words.EX_CONFIG: "the secret must be a config.json of Docker's, with logins in it",
     }
     return BuildFailed(f"{image}: {why}", hint=hints.get(exit_status, "sudo journalctl -t flyted-pull"))
+
+
+def unreachable(end: UnitEnd) -> bool:
+    """Report whether a pull ended because the registry did not answer."""
+    return end == UnitEnd("exit-code", words.EX_UNAVAILABLE)
 
 
 def _own_addresses(settings: PullSettings) -> tuple[str, ...]:

@@ -43,45 +43,44 @@ _REFUSED = {
 """Kinds of layers that are not built yet → (what they are, what to do instead)."""
 
 
-ROOT_IMAGES = False
-"""Whether root images are built. As long as they are not, what a venv cannot honour is refused."""
-
-
-def recipe_from_spec(
-    spec: Mapping[str, Any],
-    files: Mapping[str, str] | None = None,
-    folders: Mapping[str, str] | None = None,
-    arch: str = "x86_64",
-) -> Recipe:
-    """Return the recipe of an ImageSpec.
-
-    ``files``: the requirements files by name; without it, ``spec["files"]`` holds them. ``folders`` and ``arch``: see
-    :func:`image_from_spec`. Raises :class:`Unsupported` for what a venv cannot honour (all such layers in one
-    message), :class:`InvalidInput` for what is not valid.
-    """
-    image = image_from_spec(spec, files, folders or {}, arch, roots=ROOT_IMAGES)
-    if isinstance(image, RootRecipe):
-        raise Unsupported("the image needs more than packages", hint="use flyte.Image.from_debian_base()")
-    return image
+ROOT_KINDS: frozenset[str] = frozenset()
+"""The kinds of layers that root images are built of. Of an image with others, what a venv cannot honour is refused."""
 
 
 def image_from_spec(
-    spec: Mapping[str, Any], files: Mapping[str, str] | None, folders: Mapping[str, str], arch: str, *, roots: bool
+    spec: Mapping[str, Any],
+    files: Mapping[str, str] | None,
+    folders: Mapping[str, str],
+    arch: str,
+    *,
+    roots: bool | None = None,
 ) -> Recipe | RootRecipe:
     """Return how the image of an ImageSpec is made: what a venv can do stays a venv, so nothing becomes slower.
 
     ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of uname -m. ``roots``: whether a root image may
-    be the answer. Raises as :func:`recipe_from_spec`.
+    be the answer; ``None``: as far as it can be built here. Raises as :func:`recipe_from_spec`.
     """
     try:
-        return _venv_from_spec(spec, files)
+        return recipe_from_spec(spec, files)
     except Unsupported:
-        if not roots:
+        if not (_built_here(spec) if roots is None else roots):
             raise
     return root_from_spec(spec, texts_of(files if files is not None else spec.get("files") or {}), folders, arch)
 
 
-def _venv_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None) -> Recipe:
+def _built_here(spec: Mapping[str, Any]) -> bool:
+    base = spec.get("baseImage")
+    if "dockerfile" in spec or not isinstance(base, str) or BASE.fullmatch(base) is None:
+        return False
+    return all(kind in ROOT_KINDS for _, kind, _ in layers_in(spec))
+
+
+def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Recipe:
+    """Return the recipe of an ImageSpec whose image can be a venv.
+
+    ``files``: the requirements files by name; without it, ``spec["files"]`` holds them. Raises :class:`Unsupported`
+    for what a venv cannot honour (all such layers in one message), :class:`InvalidInput` for what is not valid.
+    """
     if "dockerfile" in spec:
         raise Unsupported(
             "Image.from_dockerfile is not supported: flyted runs no containers",

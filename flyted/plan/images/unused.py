@@ -42,13 +42,15 @@ def sweep(
 
 
 def in_use(apps: Iterable[StoredApp]) -> frozenset[str]:
-    """Return the hashes of the images of all revisions that serve, will after a start, or are being deployed."""
-    return frozenset(
-        revision.image.hash
+    """Return the images of all revisions that serve, will after a start, or are being deployed, and their layers."""
+    images = [
+        revision.image
         for app in apps
         for revision in app.revisions
-        if revision.image.hash and (revision.number == app.serving or revision.status == "pending")
-    )
+        if revision.number == app.serving or revision.status == "pending"
+    ]
+    layers = [layer for image in images if image.root for layer in image.root.layers]
+    return frozenset((*layers, *(image.hash for image in images if image.hash)))
 
 
 def is_crowded(free_bytes: int, total_bytes: int) -> bool:

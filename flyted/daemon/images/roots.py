@@ -1,0 +1,241 @@
+"""Makes images that have a root of their own: pulls what they are based on, and makes the layers that are missing.
+
+Each layer, and each pull, is an action of its own, so that images that begin alike wait for one of them. A layer's
+record is written when its unit has ended well, an image's when all its layers have theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flyted.contract.answers.events import NOTE, STEP, Progress
+from flyted.contract.app import SecretUse
+from flyted.contract.errors import BuildFailed, HostFailure, StoreCorrupt
+from flyted.daemon.api.verbs import Emit
+from flyted.daemon.effects import Units
+from flyted.daemon.images.builds import Builds, run_unit
+from flyted.host import foreign_file, whole_file
+from flyted.host import machine as host
+from flyted.host.layers import Stack
+from flyted.host.network import nameservers
+from flyted.plan.actions import MakeLayer, PullImage
+from flyted.plan.facts import ImageFact, RootFact, UnitEnd
+from flyted.plan.images import pull_unit
+from flyted.plan.images.build_unit import is_hash, loopback_nameservers
+from flyted.plan.images.layer_unit import LayerSettings, layer_failure, layer_unit_name
+from flyted.plan.images.layers import Pulled, plan_of, references
+from flyted.plan.images.oci_config import image_config
+from flyted.plan.images.pull_unit import PulledImage, PullSettings
+from flyted.plan.images.root import OciBase, RootPlan, RootRecipe
+from flyted.plan.images.root_record import (
+    RootRecord,
+    layer_text,
+    pythons,
+    root_hash,
+    root_record,
+    root_text,
+    version_of,
+)
+from flyted.plan.images.root_steps import Granted, granted, missing, shown
+from flyted.plan.secrets import BuildGrant
+
+_RECORD_LIMIT = 4 << 20
+_ENDED_WELL = UnitEnd("success", 0)
+
+
+@dataclass(frozen=True)
+class RootSettings:
+    """The machine's settings for root images. ``secrets``: images.secrets, for commands that run uv."""
+
+    layers: LayerSettings = field(default_factory=LayerSettings)
+    pulls: PullSettings = field(default_factory=PullSettings)
+    secrets: tuple[SecretUse, ...] = ()
+
+
+class Roots:
+    """The root images of this machine, below ``state``; ``allowed``: where builds that read secrets are noted."""
+
+    def __init__(
+        self, units: Units, state: Path, builds: Builds, allowed: dict[str, BuildGrant], settings: RootSettings
+    ) -> None:
+        self._units = units
+        self._builds = builds
+        self._allowed = allowed
+        self._settings = settings
+        self._layers = state / "layers"
+        self._blobs = state / "blobs"
+        self._records = state / "roots"
+        self._layer_records = state / "roots/layers"
+
+    # what is there
+
+    def layers(self) -> dict[str, bool]:
+        """Return the layers on the disk, by id, and whether each is whole; without those that are being made."""
+        whole = self._whole_ones()
+        found = {path.name for path in _listed(self._layers) if is_hash(path.name)}
+        found -= {each for each in found - whole if not self._units.rests(layer_unit_name(each))}
+        return {each: each in whole for each in found}
+
+    def images(self) -> dict[str, bool]:
+        """Return the images on the disk, by hash, and whether all layers of each are whole."""
+        names = [path.stem for path in _listed(self._records) if is_hash(path.stem)]
+        return {name: (record := self._record(name)) is not None and self._whole(record.layers) for name in names}
+
+    def present(self, digest: str, root: RootFact) -> bool:
+        """Report whether an image that a revision was made with is still complete."""
+        return self._record(digest) is not None and self._whole(root.layers)
+
+    def forget(self, digests: Collection[str]) -> None:
+        """Delete the records of images and layers, before the layers themselves are."""
+        for digest in digests:
+            (self._records / f"{digest}.json").unlink(missing_ok=True)
+            (self._layer_records / f"{digest}.json").unlink(missing_ok=True)
+
+    # a build
+
+    async def built(self, recipe: RootRecipe, what: str, emit: Emit) -> ImageFact:
+        """Return an image; make the layers that are missing, one after the other.
+
+        Raises :class:`BuildFailed`, :class:`HostFailure`, and :class:`InvalidInput` or :class:`Unsupported` for what
+        is known of a base image only when it was found. The layers before a step that fails stay.
+        """
+        found = await self._bases(recipe, emit)
+        pulled = {name: _pulled(name, image) for name, image in found.items()}
+        plan = plan_of(recipe, host.architecture(), pulled)
+        digest = root_hash(plan)
+        todo = missing(plan, self._whole_ones())
+        if todo:
+            await emit(Progress(STEP, f"building {what}"))
+        blobs = {layer.digest: name for name, image in found.items() for layer in image.layers}
+        for number, job in todo:
+            step = job.job["step"]
+            where = f"step {number}/{len(plan.jobs)}"
+            if step["kind"] == "oci":
+                await self._pulled_blob(step["blob"], found[blobs[step["blob"]]], emit)
+            await emit(Progress(STEP, f"{where}: {shown(job)}"))
+            made = partial(self._made, granted(job, self._settings.secrets), recipe.scope)
+            await self._builds.get(MakeLayer(job.id), where, emit, made)
+        record = self._record(digest)
+        if record is None or not self._whole(record.layers):
+            record = self._write(digest, plan, {name: image.manifest for name, image in found.items()})
+        for note in record.notes:
+            await emit(Progress(NOTE, note))
+        return record.image()
+
+    async def _bases(self, recipe: RootRecipe, emit: Emit) -> dict[str, PulledImage]:
+        """Return which images the container images of a recipe are now, as far as their registries answer."""
+        others = {
+            stage.base.reference for stage in recipe.stages
+            if isinstance(stage.base, OciBase) and stage.base.otherwise is not None
+        }  # fmt: skip
+        found = {}
+        for name in references(recipe):
+            image = await self._pull(name, emit, resolve_only=True)
+            if not isinstance(image, BuildFailed):
+                found[name] = image
+            elif name in others:
+                await emit(Progress(STEP, image.message))
+            else:
+                raise image
+        return found
+
+    async def _pulled_blob(self, digest: str, image: PulledImage, emit: Emit) -> None:
+        """Have a layer of an image here, with all the others: they were deleted if they have been unpacked before."""
+        if not (self._blobs / "sha256" / digest.removeprefix("sha256:")).exists():
+            name = f"{pull_unit.image_name(image.reference, 'the base image').name}@{image.manifest}"
+            if isinstance(failure := await self._pull(name, emit), BuildFailed):
+                raise failure
+
+    async def _pull(self, name: str, emit: Emit, *, resolve_only: bool = False) -> PulledImage | BuildFailed:
+        """Pull a container image, or find out which one it is; return why its registry does not answer, if so."""
+        reference = pull_unit.image_name(name, "the base image")
+        unit = pull_unit.unit_name(reference, _platform(), resolve_only=resolve_only)
+        what = "looking up" if resolve_only else "pulling"
+        await emit(Progress(STEP, f"{what} {reference}"))
+
+        def wanted(pipe: int) -> dict[str, Any]:
+            closed = loopback_nameservers(nameservers())
+            settings = replace(self._settings.pulls, addresses=closed, output_fd=pipe)
+            return pull_unit.pull_unit(reference, _platform(), settings, resolve_only=resolve_only)
+
+        async def work(tell: Emit) -> PulledImage | BuildFailed:
+            end, lines = await run_unit(self._units, unit, wanted, tell)
+            if end == _ENDED_WELL:
+                return self._pulled(pull_unit.record_path(pull_unit.resolved(lines), resolve_only=resolve_only))
+            failure = pull_unit.pull_failure(reference, end.result, end.status, lines)
+            if pull_unit.unreachable(end):
+                return failure
+            raise failure
+
+        return await self._builds.get(PullImage(unit), str(reference), emit, work)
+
+    def _pulled(self, record: str) -> PulledImage:
+        try:
+            path = self._blobs / Path(record).relative_to(pull_unit.BLOBS)
+            return pull_unit.pulled_image(foreign_file.read(path, _RECORD_LIMIT))
+        except (OSError, UnicodeDecodeError) as error:
+            raise HostFailure(f"{record} cannot be read: {error}", hint="serve again") from error
+
+    async def _made(self, made: Granted, scope: tuple[str, str], emit: Emit) -> None:
+        """Make a layer, and record it. Raises :class:`BuildFailed`."""
+        job, unit = made.job, layer_unit_name(made.job.id)
+        if self._whole([job.id]):  # another build made it after this one had looked
+            return
+        settings = replace(self._settings.layers, nameservers=nameservers())
+        began = time.time()
+        if made.uses:
+            self._allowed[unit] = BuildGrant(*scope, made.uses)
+        try:
+            end, lines = await run_unit(self._units, unit, partial(made.unit, settings), emit)
+        finally:
+            self._allowed.pop(unit, None)
+        if end != _ENDED_WELL:
+            raise layer_failure(shown(job), end.result, end.status, lines)
+        self._layer_records.mkdir(mode=0o755, parents=True, exist_ok=True)
+        text = layer_text(job, shown(job), began, time.time())
+        whole_file.write(self._layer_records / f"{job.id}.json", text.encode())
+
+    def _write(self, digest: str, plan: RootPlan, digests: Mapping[str, str]) -> RootRecord:
+        """Look for the image's Python, and record the image."""
+        stack = Stack(self._layers, plan.layers)
+        found = {path: version_of(stack.real(path).rpartition("/")[2]) for path in pythons(plan.config)}
+        python = next((path for path, version in found.items() if version), "")
+        record = RootRecord(
+            digest, plan.layers, plan.config, python, found.get(python, ""), plan.notes, digests, time.time()
+        )
+        self._records.mkdir(mode=0o755, exist_ok=True)
+        whole_file.write(self._records / f"{digest}.json", root_text(record).encode())
+        return record
+
+    def _record(self, digest: str) -> RootRecord | None:
+        try:
+            return root_record((self._records / f"{digest}.json").read_text())
+        except (OSError, StoreCorrupt, UnicodeDecodeError):
+            return None
+
+    def _whole_ones(self) -> set[str]:
+        names = [path.stem for path in _listed(self._layer_records) if is_hash(path.stem)]
+        return {name for name in names if (self._layers / name).is_dir()}
+
+    def _whole(self, layers: Collection[str]) -> bool:
+        return set(layers) <= self._whole_ones()
+
+
+def _pulled(name: str, image: PulledImage) -> Pulled:
+    return Pulled(tuple((layer.digest, layer.media) for layer in image.layers), image_config(name, image.config))
+
+
+def _platform() -> str:
+    return pull_unit.platform_of(host.architecture())
+
+
+def _listed(folder: Path) -> list[Path]:
+    with contextlib.suppress(FileNotFoundError):
+        return list(folder.iterdir())
+    return []

@@ -1,0 +1,55 @@
+"""Builds an image that is a Python environment: one unit for wheels, and another where code of packages has to run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+
+from flyted.build.words import EX_ISOLATED
+from flyted.contract.answers.events import BUILD, STEP, Progress
+from flyted.contract.errors import BuildFailed
+from flyted.daemon.api.verbs import Emit
+from flyted.daemon.effects import Units
+from flyted.daemon.images.builds import OUTPUT_LINES
+from flyted.host.network import nameservers
+from flyted.host.output import lines_to
+from flyted.plan.facts import UnitEnd
+from flyted.plan.images.build_unit import (
+    BuildSettings,
+    build_failure,
+    build_unit,
+    loopback_nameservers,
+    remove_unit,
+    repeats,
+    unit_name,
+)
+from flyted.plan.images.recipe import Recipe
+
+
+async def run(
+    units: Units, digest: str, recipe: Recipe, settings: BuildSettings, others: list[str], emit: Emit
+) -> BuildFailed:
+    """Run the unit that builds an image, or both; return the error to raise if its folder is still incomplete.
+
+    The first unit builds from wheels and shares files with other images. If code of packages has to run, a second one
+    builds isolated from them. Raises :class:`HostFailure` when a unit cannot be made.
+    """
+    closed = loopback_nameservers(nameservers())
+    lines: deque[str] = deque(maxlen=OUTPUT_LINES)
+
+    async def heard(text: str) -> None:
+        again = repeats(text, lines)
+        lines.append(text)
+        if not again:
+            await emit(Progress(BUILD, text))
+
+    async with lines_to(heard) as pipe:
+        settings = dataclasses.replace(settings, addresses=closed, output_fd=pipe)
+        end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, others))
+        if end == UnitEnd("exit-code", EX_ISOLATED):
+            await emit(Progress(STEP, "this build runs code of a package: continuing isolated from other images"))
+            end = await units.run_transient(unit_name(digest), build_unit(digest, recipe, settings, isolated=True))
+            if end.status:  # an isolated build cannot remove its own folder
+                quiet = dataclasses.replace(settings, output_fd=None)
+                await units.run_transient(unit_name(digest), remove_unit([digest], quiet))
+    return build_failure(end.result, end.status, lines)

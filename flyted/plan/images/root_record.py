@@ -1,0 +1,102 @@
+"""Reads and writes what is recorded of root images and of their layers. Pure.
+
+An image's record is written when all its layers are, and a layer's when its unit has ended: what has no record is not
+whole. flyted wrote them, so what is not as it writes them is damaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from flyted.contract.errors import StoreCorrupt
+from flyted.contract.names import printable
+from flyted.layers.words import FORMAT, LAYER
+from flyted.plan.facts import ImageFact, RootFact
+from flyted.plan.images.root import ImageConfig, LayerJob, RootPlan, RootRecipe, canonical
+
+_PYTHON = re.compile(r"python3\.(\d{1,2})[a-z]?")
+_OLDEST = 10  # Python 3.10: launch's
+
+
+@dataclass(frozen=True)
+class RootRecord:
+    """A root image. ``digests``: name of each container image that it is made from → the manifest's digest."""
+
+    hash: str
+    layers: tuple[str, ...]  # lowest first
+    config: ImageConfig = field(default_factory=ImageConfig)
+    python: str = ""  # the path of a Python of the image that launch can run on; "": none
+    version: str = ""  # of it: "3.12"
+    notes: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    built_at: float = 0.0
+
+    def image(self) -> ImageFact:
+        """Return the image for revisions."""
+        root = RootFact(self.layers, self.python, self.config.workdir, self.config.volumes)
+        note = "; ".join(self.notes)
+        return ImageFact("", self.hash, self.version, "", note, self.config.env, self.built_at, root=root)
+
+
+def recipe_key(recipe: RootRecipe, arch: str) -> str:
+    """Return 32 hex digits, equal for equal recipes: two who ask for one at a time wait for one build."""
+    return _hash(["recipe", FORMAT, arch, repr(recipe)])
+
+
+def root_hash(plan: RootPlan) -> str:
+    """Return 32 hex digits, equal for images of the same layers that are run in the same way."""
+    return _hash(["image", FORMAT, plan.layers, asdict(plan.config)])
+
+
+def root_text(record: RootRecord) -> str:
+    """Return the record as it is written."""
+    return canonical({"format": FORMAT, **asdict(record)})
+
+
+def root_record(text: str) -> RootRecord:
+    """Return the record in a text. Raises :class:`StoreCorrupt` if it is not as :func:`root_text` writes it."""
+    try:
+        data = json.loads(text)
+        known = data.pop("format") == FORMAT
+        config = ImageConfig(**{name: _tuples(value) for name, value in data.pop("config").items()})
+        record = RootRecord(config=config, **{name: _tuples(value) for name, value in data.items()})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreCorrupt(f"the record of an image is not readable: {printable(str(error))}") from error
+    if not known or not all(LAYER.fullmatch(each) for each in record.layers):
+        raise StoreCorrupt("the record of an image has an unknown format")
+    return record
+
+
+def layer_text(job: LayerJob, show: str, began: float, ended: float) -> str:
+    """Return the record of a layer. ``show``: what made it, for people."""
+    took = round(ended - began, 3)
+    return canonical({"format": FORMAT, "layer": job.id, "parents": job.parents, "show": show, "made_at": ended,
+                      "took_s": took})  # fmt: skip
+
+
+def pythons(config: ImageConfig) -> tuple[str, ...]:
+    """Return where the image's Python may be, the likeliest first: its environment's, then those on its path."""
+    env = dict(config.env)
+    found = [env.get("UV_PYTHON", "")]
+    found += [f"{env[name]}/bin/python" for name in ("VIRTUAL_ENV", "VIRTUALENV") if env.get(name)]
+    found += [f"{folder}/{name}" for folder in env.get("PATH", "").split(":") for name in ("python3", "python")]
+    return tuple(dict.fromkeys(path for path in found if path.startswith("/")))
+
+
+def version_of(program: str) -> str:
+    """Return the version of a Python by its own name, "3.12"; "" if launch cannot run on it, or it is none."""
+    found = _PYTHON.fullmatch(program)
+    return f"3.{found[1]}" if found and int(found[1]) >= _OLDEST else ""
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(canonical(content).encode()).hexdigest()[:32]

@@ -1,0 +1,177 @@
+"""Root images on the machine of ``life.py``: their layers, one by one, and what goes on beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flyted.plan.images import spec
+from flyted.plan.images.unused import KEPT_S
+from tests.daemon.life import BASE, Asked, Life
+from tests.daemon.rest import rest
+
+KINDS = frozenset({"aptPackages", "commands"})
+
+
+@pytest.fixture(autouse=True)
+def kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What of a root image is built here, whatever the machine has."""
+    monkeypatch.setattr(spec, "ROOT_KINDS", KINDS)
+
+
+def serve(life: Life, app: str, *commands: str) -> Asked:
+    """Deploy an app whose image runs commands, after apt."""
+    layers = [{"aptPackages": {"packages": ["jq"]}}, {"commands": {"cmd": list(commands)}}]
+    return life.serve(app, image={"spec": {"baseImage": BASE, "layers": layers}})
+
+
+def recorded(life: Life) -> set[str]:
+    """The layers that have a record."""
+    return {path.stem for path in (life.world.folder / "roots/layers").glob("*.json")}
+
+
+def folders(life: Life) -> set[str]:
+    """The layers that have a folder."""
+    return {path.name for path in (life.world.folder / "layers").iterdir()}
+
+
+def runs(life: Life) -> list[str]:
+    """What the steps that were begun show."""
+    steps = [json.loads(text)["step"] for text in life.world.layers.made]
+    return [step["show"] for step in steps if "show" in step]
+
+
+def test_an_image_is_made_layer_by_layer(life: Life) -> None:
+    """Each step is told with its number; the image is known with its Python, and its app runs in it."""
+    asked = serve(life, "a", "touch /x")
+    life.run(60)
+    assert asked.end == "done"
+    steps = [text for text in asked.says if text.startswith("step ")]
+    assert steps[0].endswith(": install Debian bookworm"), steps
+    assert steps[-1].endswith(": touch /x")
+    count = len(steps)
+    assert [text.partition(":")[0] for text in steps] == [f"step {number + 1}/{count}" for number in range(count)]
+    assert any("a Debian is made in its place" in text for text in asked.says)
+    assert len(recorded(life)) == count
+    assert recorded(life) == folders(life)
+    image = life.running.store.app("a").revisions[0].image
+    assert image.root is not None
+    assert (len(image.root.layers), image.root.python, image.python) == (count, "/opt/venv/bin/python", "3.12")
+    rest(life)
+
+
+def test_two_who_want_one_image_wait_for_one_build(life: Life) -> None:
+    """Also a third whose image only begins alike: the layers that both have are made once."""
+    asked = [serve(life, "a", "one"), serve(life, "b", "one"), serve(life, "c", "two")]
+    life.run(60)
+    assert [each.end for each in asked] == ["done"] * 3
+    assert len(life.world.layers.made) == len(set(life.world.layers.made))
+    assert runs(life).count("apt-get install jq") == 1
+    assert {"one", "two"} <= set(runs(life))
+    assert any("is already being built; waiting for it" in text for text in asked[2].says)
+    rest(life)
+
+
+def test_a_step_that_fails_leaves_those_before_it(life: Life) -> None:
+    """All who wait are told why; the next build begins at that step."""
+    life.world.layers.fails = "apt-get install"
+    asked = [serve(life, app, "one") for app in ("a", "b")]
+    life.run(60)
+    for each in asked:
+        assert each.end.startswith("BuildFailed: apt-get install jq: it exited with status 100"), each.end
+        assert "Unable to locate package nope" in each.end
+    before = len(life.world.layers.made)
+    assert len(recorded(life)) == before - 1
+    life.world.layers.fails = ""
+    again = serve(life, "a", "one")
+    life.run(60)
+    assert again.end == "done"
+    assert runs(life)[-3:] == ["apt-get install jq", "apt-get install jq", "one"]
+    assert len(life.world.layers.made) == before + 2
+    rest(life)
+
+
+def test_a_build_goes_on_when_nobody_waits_any_more(life: Life) -> None:
+    """A stop has called the deploy off; the next deploy finds all layers."""
+    asked = serve(life, "a", "one")
+    life.run(5)
+    life.call("stop", "a")
+    life.run(60)
+    assert asked.end.startswith("DeployFailed")
+    made = len(life.world.layers.made)
+    assert runs(life)[-1] == "one"
+    later = serve(life, "a", "one")
+    life.run(5)
+    assert (later.end, len(life.world.layers.made)) == ("done", made)
+    rest(life)
+
+
+@pytest.mark.parametrize("after_s", [1, 3, 5, 7, 9, 11, 13, 15])
+def test_a_daemon_that_is_killed_during_a_build_goes_on_with_it(life: Life, after_s: float) -> None:
+    """What has no record is made anew; what has one is kept."""
+    serve(life, "a", "one")
+    life.run(after_s)
+    whole = recorded(life)
+    life.end(killed=True)
+    life.start()
+    begun = len(life.world.layers.made)
+    asked = serve(life, "a", "one")
+    life.run(60)
+    assert asked.end == "done"
+    after = {json.loads(text)["layer"] for text in life.world.layers.made[begun:]}
+    assert not after & whole
+    assert recorded(life) == folders(life)
+    rest(life)
+
+
+def test_layers_without_a_record_are_removed_and_others_stay_while_they_are_needed(life: Life) -> None:
+    """Not during a build; unused ones after a week, with their image."""
+    asked = serve(life, "a", "one")
+    half = life.world.folder / "layers" / ("f" * 32)
+    (half / "diff").mkdir(parents=True)
+    life.run(3)
+    life.running.unused.soon()
+    life.run(3)
+    assert half.exists()
+    life.run(60)
+    assert (asked.end, half.exists()) == ("done", False)
+    image = life.running.store.app("a").revisions[0].image
+    life.set_clock(KEPT_S + 1)
+    life.running.unused.soon()
+    life.run(5)
+    assert life.running.images.present(image)
+    life.call("delete", "a", keep_data=False)
+    life.run(10)
+    life.set_clock(KEPT_S + 1)
+    life.running.unused.soon()
+    life.run(10)
+    assert (folders(life), recorded(life)) == (set(), set())
+    assert list(Path(life.world.folder, "roots").glob("*.json")) == []
+    rest(life)
+
+
+def test_a_base_that_its_registry_has_is_pulled_and_unpacked(life: Life) -> None:
+    """It is looked up at each deploy, and pulled by digest when a layer of it is missing."""
+    life.world.layers.registry = True
+    assert serve(life, "a", "one").end == ""
+    life.run(60)
+    assert life.running.store.app("a").serving == 1
+    name = BASE.partition(":")[0]
+    assert life.world.layers.pulled == [BASE, f"{name}@sha256:{'d' * 64}"]
+    serve(life, "b", "one")
+    life.run(10)
+    assert life.world.layers.pulled[2:] == [BASE]
+    assert ("A", "1") in life.running.store.app("b").revisions[0].image.env
+    rest(life)
+
+
+def test_what_cannot_run_is_refused_before_anything_is_made(life: Life) -> None:
+    """A program that becomes another user."""
+    layers = [{"aptPackages": {"packages": ["jq"]}}]
+    asked = life.serve("a", image={"spec": {"baseImage": BASE, "layers": layers}}, command=("gosu", "x"), port=8080)
+    life.run(1)
+    assert "needs root" in asked.end
+    assert life.world.layers.pulled == []
+    rest(life)

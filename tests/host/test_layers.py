@@ -1,0 +1,64 @@
+"""Which file a path leads to in stacked layers, as the kernel's overlay would have it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from flyted.host.layers import Stack
+
+LOW, HIGH = "1" * 32, "2" * 32
+
+
+def made(folder: Path, layer: str, *paths: str) -> None:
+    """Files of a layer; ``path -> target`` is a link, ``path/`` a folder."""
+    for each in paths:
+        path, arrow, target = each.partition(" -> ")
+        at = folder / layer / "diff" / path
+        at.parent.mkdir(parents=True, exist_ok=True)
+        if arrow:
+            at.symlink_to(target)
+        elif path.endswith("/"):
+            at.mkdir(exist_ok=True)
+        else:
+            at.touch()
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    made(
+        tmp_path, LOW, "usr/bin/python3.12", "usr/bin/python3 -> python3.12", "bin -> usr/bin", "gone/file",
+        "opaque/low", "file", "loop -> loop", "up -> ../../../bin/python3", "was/folder/x",
+    )  # fmt: skip
+    made(tmp_path, HIGH, "venv/bin/python -> /bin/python3", "opaque/high", "file/below", "was/folder", "usr/bin/more")
+    os.setxattr(tmp_path / HIGH / "diff/opaque", "user.overlay.opaque", b"y")
+    os.mknod(tmp_path / HIGH / "diff/gone", stat.S_IFCHR, 0)
+    return Stack(tmp_path, (LOW, HIGH))
+
+
+@pytest.mark.parametrize(
+    ("path", "real"),
+    [
+        ("/venv/bin/python", "/usr/bin/python3.12"),
+        ("/up", "/usr/bin/python3.12"),
+        ("/../bin/./more", "/usr/bin/more"),
+        ("/gone", ""),
+        ("/gone/file", ""),
+        ("/opaque/low", ""),
+        ("/opaque/high", "/opaque/high"),
+        ("/file/below", "/file/below"),
+        ("/was/folder/x", ""),
+        ("/was/folder", "/was/folder"),
+        ("/loop", ""),
+        ("/nothing", ""),
+        ("/" + "x" * 300, ""),
+        ("/usr/bin/python3.12/x", ""),
+        ("/", "/"),
+    ],
+)
+def test_a_path_leads_where_the_overlay_has_it(stack: Stack, path: str, real: str) -> None:
+    """Whiteouts, opaque folders, files in place of folders; no link leads out."""
+    assert stack.real(path) == real
