@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flyted.gateway.daemon import Daemon
 from flyted.gateway.files.blobs import Blobs
+from flyted.gateway.files.folders import Folders
 from flyted.gateway.files.recipes import Recipes
 from flyted.gateway.files.signing import Signer
 from flyted.gateway.files.uploads import Uploads
@@ -21,6 +22,7 @@ class Parts:
     daemon: Daemon
     blobs: Blobs
     uploads: Uploads
+    folders: Folders
     recipes: Recipes
     specs: Specs
     jobs: Jobs
@@ -28,12 +30,13 @@ class Parts:
 
 def make(state: Path, daemon: Daemon) -> Parts:
     """Make the parts of a gateway that keeps its files below ``state``. Raise OSError if it cannot write there."""
-    blobs = Blobs(state / "blobs")
+    blobs, folders = Blobs(state / "blobs"), Folders(state / "folders")
     return Parts(
         daemon=daemon,
         blobs=blobs,
         uploads=Uploads(blobs, Signer.open(state / "upload.key")),
-        recipes=Recipes(state / "recipes"),
+        folders=folders,
+        recipes=Recipes(state / "recipes", folders),
         specs=Specs(state / "specs"),
         jobs=Jobs(daemon, state / "runs"),
     )

@@ -29,8 +29,10 @@ from flyteidl2.workflow import run_service_pb2 as runs
 
 from flyted.contract.answers.apps import ImageStatus
 from flyted.contract.errors import BuildFailed, FlytedError, HostFailure, InvalidInput, Unsupported
+from flyted.gateway.files import archive as archive_module
 from flyted.gateway.files import context
 from flyted.gateway.files.blobs import BlobKey
+from flyted.gateway.files.folders import Folders
 from flyted.gateway.files.whole import stored
 from tests.answers import app_status, whole
 from tests.gateway.clients import ask, first, service
@@ -281,7 +283,7 @@ ATTACKS: dict[str, bytes] = {
     "symbolic link": archive({WANTED: link(tarfile.SYMTYPE, "/etc/shadow")}),
     "hard link": archive({WANTED: link(tarfile.LNKTYPE, "/etc/shadow")}),
     "device": archive({WANTED: link(tarfile.CHRTYPE, "")}),
-    "bomb": gzip.compress(b"\0" * (context.CONTEXT_BYTES + 1)),
+    "bomb": gzip.compress(b"\0" * (archive_module.UNPACKED_BYTES + 1)),
     "large file": archive({WANTED: b"a" * (context.FILE_BYTES + 1)}),
     "no text": archive({WANTED: b"\xff\xfe"}),
     "empty": b"",
@@ -293,10 +295,11 @@ def test_a_context_that_attacks_is_refused_or_says_nothing(tmp_path: Path, attac
     """Links, devices, bombs and nonsense: an error of ours, or no text of the file; nothing is ever written."""
     (tmp_path / "spec.pb").write_bytes(spec(FILE))
     (tmp_path / "context").write_bytes(ATTACKS[attack])
-    before = sorted(tmp_path.iterdir())
+    folders = Folders(tmp_path / "folders")
+    before = sorted(tmp_path.rglob("*"))
     with contextlib.suppress(InvalidInput):
-        assert context.image_of(tmp_path / "spec.pb", tmp_path / "context")["files"] == {}
-    assert sorted(tmp_path.iterdir()) == before
+        assert context.image_of(tmp_path / "spec.pb", tmp_path / "context", folders)["files"] == {}
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("content", [b"\xff\xff\xff", b"x" * (context.SPEC_BYTES + 1)])
@@ -304,7 +307,7 @@ def test_a_spec_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
     """Without the parser's words."""
     (tmp_path / "spec.pb").write_bytes(content)
     with pytest.raises(InvalidInput, match="image's description"):
-        context.image_of(tmp_path / "spec.pb", None)
+        context.image_of(tmp_path / "spec.pb", None, Folders(tmp_path / "folders"))
 
 
 def test_the_only_task_is_the_builder(gateway: Running) -> None:

@@ -1,14 +1,12 @@
 """Reads what a client sends for an image: ``spec.pb`` (Flyte's ImageSpec), ``context.tar.gz`` (files that it names).
 
-Both are read in memory, within bounds; nothing is ever unpacked to disk here.
+The description is read in memory, within bounds; the context is never unpacked to files (``archive.py``).
 """
 
 from __future__ import annotations
 
-import io
 import platform
-import tarfile
-import zlib
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +16,22 @@ from google.protobuf.message import DecodeError
 
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
+from flyted.gateway.files.archive import Archive, opened
+from flyted.gateway.files.folders import Folders
 from flyted.gateway.idl import newer
-from flyted.gateway.limits import inflate
 
 SPEC_BYTES = 1 << 20
-CONTEXT_BYTES = 32 << 20
 FILE_BYTES = 1 << 20
 MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 
 
-def image_of(spec: Path, context: Path | None) -> dict[str, Any]:
-    """Return ``{"spec": ImageSpec in protobuf-JSON, "files": name → text of a requirements file}``.
+def image_of(spec: Path, context: Path | None, folders: Folders) -> dict[str, Any]:
+    """Return what flyted makes an image of, and store bundles of what its layers copy in ``folders``.
 
-    ``spec`` and ``context`` are the two uploaded files. Raise :class:`InvalidInput` for files that are too large or
-    cannot be read, and :class:`Unsupported` for unknown fields and for an image for another machine.
+    That is ``{"spec": ImageSpec in protobuf-JSON, "files": name → text of a requirements file, "folders": path →
+    SHA-256 of a bundle}``. ``spec`` and ``context`` are the two uploaded files. Raise :class:`InvalidInput` for files
+    that are too large or cannot be read, and :class:`Unsupported` for unknown fields and for an image for another
+    machine.
     """
     data = _small(spec, SPEC_BYTES, "the image's description")
     message = definition_pb2.ImageSpec()
@@ -43,7 +43,13 @@ def image_of(spec: Path, context: Path | None) -> dict[str, Any]:
     described: dict[str, Any] = MessageToDict(message)
     _check_platform(described.pop("platform", []))
     wanted = {layer.requirements.file for layer in message.layers if layer.HasField("requirements")}
-    return {"spec": described, "files": _files(context, wanted) if wanted else {}}
+    if context is None:
+        if wanted:
+            raise InvalidInput("the files that the image refers to were not sent")
+        return {"spec": described, "files": {}, "folders": {}}
+    with opened(context, folders.place) as archive:
+        texts = {name: text for name in wanted if (text := _text(archive, name)) is not None}
+        return {"spec": described, "files": texts, "folders": folders.keep(described, archive)}
 
 
 def _check_platform(asked: list[str]) -> None:
@@ -55,32 +61,17 @@ def _check_platform(asked: list[str]) -> None:
         )
 
 
-def _files(context: Path | None, wanted: set[str]) -> dict[str, str]:
-    if context is None:
-        raise InvalidInput("the files that the image refers to were not sent")
-    found: dict[str, str] = {}
-    try:
-        data = inflate(_small(context, CONTEXT_BYTES, "the image's files"), CONTEXT_BYTES)
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for member in archive:
-                if member.name in wanted and member.isreg():
-                    found[member.name] = _text(archive, member)
-    except (OverflowError, EOFError, zlib.error, tarfile.TarError) as error:
-        too_large = isinstance(error, OverflowError)
-        why = f"are more than {CONTEXT_BYTES >> 20} MiB" if too_large else "are not a tar.gz archive"
-        raise InvalidInput(f"the image's files {why}") from error
-    return found
-
-
-def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    name = printable(member.name)
+def _text(archive: Archive, name: str) -> str | None:
+    """Return the text of a requirements file, None if there is no such file."""
+    member = archive.members.get(posixpath.normpath(name))
+    if member is None or not member.isreg():
+        return None
     if member.size > FILE_BYTES:
-        raise InvalidInput(f"the image's file {name} is larger than {FILE_BYTES >> 20} MiB")
-    file = archive.extractfile(member)
+        raise InvalidInput(f"the image's file {printable(name)} is larger than {FILE_BYTES >> 20} MiB")
     try:
-        return file.read().decode() if file else ""
+        return archive.content(member).read().decode()
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"the image's file {name} is not UTF-8 text") from error
+        raise InvalidInput(f"the image's file {printable(name)} is not UTF-8 text") from error
 
 
 def _small(path: Path, limit: int, what: str) -> bytes:

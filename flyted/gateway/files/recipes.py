@@ -9,8 +9,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from flyted.contract.bundles import of_image
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import GATEWAY_HOST, printable
+from flyted.gateway.files.folders import Folders
 from flyted.gateway.files.whole import oldest, replace, stored
 
 KEPT = 500
@@ -43,14 +45,17 @@ def name_of(uri: str) -> str | None:
 
 
 class Recipes:
-    """The folder of recipes, one file per name, the ``KEPT`` last used: of a served app flyted has its own copy."""
+    """The folder of recipes, one file per name, the ``KEPT`` last used: of a served app flyted has its own copy.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    ``folders``: the bundles with what the images copy.
+    """
+
+    def __init__(self, folder: Path, folders: Folders) -> None:
+        self._folder, self._folders = folder, folders
         folder.mkdir(mode=0o700, exist_ok=True)
 
     def keep(self, name: str, image: dict[str, Any]) -> None:
-        """Store what the image ``name`` is made of: ``{"spec": ImageSpec in protobuf-JSON, "files": …}``.
+        """Store what the image ``name`` is made of, as :func:`~flyted.gateway.files.context.image_of` gives it.
 
         Delete the least recently used recipes beyond ``KEPT``. Raise :class:`~flyted.contract.errors.HostFailure` if
         the file cannot be written.
@@ -61,14 +66,22 @@ class Recipes:
                 path.unlink(missing_ok=True)
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """Return what the image ``name`` is made of, None if it is not known; note that it was used now."""
+        """Return what the image ``name`` is made of; note that it was used now.
+
+        Return None if it is not known, or if a bundle of what it copies is gone: the client then sends all again.
+        """
         path = self._path(name)
         try:
             found: dict[str, Any] = json.loads(path.read_bytes())["image"]
             os.utime(path)
         except (OSError, ValueError, KeyError):
             return None
-        return found
+        return found if self.bundles(found).keys() == set(of_image(found)) else None
+
+    def bundles(self, image: dict[str, Any]) -> dict[str, Path]:
+        """Return the bundles with what an image copies, by their SHA-256, but for those that are gone."""
+        found = {digest: self._folders.find(digest) for digest in of_image(image)}
+        return {digest: path for digest, path in found.items() if path is not None}
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{hashlib.sha256(name.encode()).hexdigest()}.json"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from flyted.base import files
-from flyted.contract.errors import HostFailure
+from flyted.contract.errors import HostFailure, NotFound
 
 CURE = "make room below /var/lib/private/flyted-gateway (df -h /var/lib), then try again"
 
@@ -32,15 +32,22 @@ def replace(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def opened(paths: Mapping[str, Path]) -> Iterator[dict[str, int]]:
-    """Yield a descriptor of each file while the block runs. Raise OSError if one cannot be opened."""
+    """Yield a descriptor of each file while the block runs. Raise :class:`NotFound` if one is not there any more."""
     fds: dict[str, int] = {}
     try:
         for name, path in paths.items():
-            fds[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fds[name] = _opened(path)
         yield fds
     finally:
         for fd in fds.values():
             os.close(fd)
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise NotFound("an uploaded file is gone", hint="flyte delete local-cache, then serve again") from error
 
 
 def oldest(folder: Path, kept: int) -> list[Path]:

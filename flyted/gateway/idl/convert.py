@@ -30,8 +30,8 @@ def key_of(identifier: app_definition_pb2.Identifier) -> AppKey:
     return AppKey(identifier.project, identifier.domain, identifier.name)
 
 
-def described(app: app_definition_pb2.App, recipes: Recipes, blobs: Blobs) -> tuple[AppSpec, Path | None]:
-    """Return the AppSpec of an app, and the path of its code bundle if it has one.
+def described(app: app_definition_pb2.App, recipes: Recipes, blobs: Blobs) -> tuple[AppSpec, dict[str, Path]]:
+    """Return the AppSpec of an app, and the files of its code bundle and of what its image copies, by SHA-256.
 
     Raise :class:`InvalidInput` or :class:`Unsupported`, which name the field and say what to do.
     """
@@ -42,8 +42,9 @@ def described(app: app_definition_pb2.App, recipes: Recipes, blobs: Blobs) -> tu
     spec_of(idl)
     image = _image(app.spec.container.image, recipes)
     path, digest = _bundle(app, blobs)
-    files: dict[str, str] = image.get("files") or {}
-    return spec_of(idl, image=image["spec"], image_files=files, bundle=digest), path
+    files, folders = image.get("files") or {}, image.get("folders") or {}
+    spec = spec_of(idl, image=image["spec"], image_files=files, image_folders=folders, bundle=digest)
+    return spec, recipes.bundles(image) | ({} if path is None else {digest: path})
 
 
 def looked_through(spec: AppSpec, bundle: Path) -> AppSpec:

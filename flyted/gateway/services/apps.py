@@ -131,16 +131,15 @@ class Apps(AppService):
 
     async def _serve(self, app: definition.App) -> definition.App:
         key = key_of(app.metadata.id)
-        spec, bundle = described(app, self._parts.recipes, self._parts.blobs)
-        if bundle is not None:
-            spec = await asyncio.to_thread(looked_through, spec, bundle)
+        spec, bundles = described(app, self._parts.recipes, self._parts.blobs)
+        if spec.bundle:
+            spec = await asyncio.to_thread(looked_through, spec, bundles[spec.bundle])
         kept = definition.App(metadata=app.metadata, spec=app.spec)
         kept.spec.ingress.SetInParent()
         kept.spec.creator.user.id.subject = caller().user
         self._parts.specs.keep(key, spec.digest(), kept.SerializeToString())
         try:
-            sent = {} if bundle is None else {spec.bundle: bundle}
-            deploy = await self._parts.jobs.deploy(key, to_dict(spec), sent, caller().token)
+            deploy = await self._parts.jobs.deploy(key, to_dict(spec), bundles, caller().token)
         except SecretNotFound as error:
             raise Unsupported(error.message, hint=error.hint) from error  # the app is wrong, not the request's address
         self._keep_as_stored(key, deploy, spec.digest(), kept)

@@ -170,8 +170,6 @@ class Jobs:
                 del self._deploys[deploy.key]
         except FlytedError as error:
             deploy.error = error
-        except OSError:
-            deploy.error = NotFound("the code bundle is gone", hint="flyte delete local-cache, then serve again")
         except Exception:
             log.exception("a deploy failed")
             deploy.error = FlytedError(FAULT)
@@ -181,17 +179,19 @@ class Jobs:
             deploy.news.tell()
 
     async def build(
-        self, project: str, domain: str, target: str, image: dict[str, Any], token: str, done: Callable[[], str]
-    ) -> Run:
+        self, project: str, domain: str, target: str, image: dict[str, Any], bundles: Mapping[str, Path], token: str,
+        done: Callable[[], str],
+    ) -> Run:  # fmt: skip
         """Begin to build an image, and return when flyted has accepted its recipe.
 
-        ``done`` is called when the build has succeeded, and returns the image's address; if it raises, the run has
-        failed. Raise the error with which flyted refuses the recipe.
+        ``bundles``: files with what the image copies, by their SHA-256. ``done`` is called when the build has
+        succeeded, and returns the image's address; if it raises, the run has failed. Raise the error with which flyted
+        refuses the recipe.
         """
         run = Run(f"r{secrets.token_hex(10)[:19]}", project, domain, target, time.time())
         news = News()
         refused: list[FlytedError] = []
-        self._start(self._build(run, news, image, token, refused, done))
+        self._start(self._build(run, news, image, bundles, token, refused, done))
         while run.name not in self._runs and run.phase == "running":
             await news.wait(3600)
         if refused:
@@ -203,6 +203,7 @@ class Jobs:
         run: Run,
         news: News,
         image: dict[str, Any],
+        bundles: Mapping[str, Path],
         token: str,
         refused: list[FlytedError],
         done: Callable[[], str],
@@ -221,7 +222,8 @@ class Jobs:
 
         args = {"project": run.project, "domain": run.domain, "image": image}
         try:
-            await self._daemon.call(ImageStatus, "image.build", args, token=token, bundles={}, on_event=heard)
+            with opened(bundles) as fds:
+                await self._daemon.call(ImageStatus, "image.build", args, token=token, bundles=fds, on_event=heard)
             run.image = done()
             run.phase = "succeeded"
         except FlytedError as error:

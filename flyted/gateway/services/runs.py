@@ -36,7 +36,7 @@ PHASES = {
 
 
 READING = Room(users=2, shared=0, of_a_user=1)
-"""Contexts of builds that are read at a time: each takes up to three times its limit in memory."""
+"""Contexts of builds that are read at a time."""
 
 
 class Runs(RunService):
@@ -68,9 +68,10 @@ class Runs(RunService):
         spec = self._file(where, given.get("spec", ""))
         context = self._file(where, given["context"]) if given.get("context") else None
         async with self._reading.slot(caller().uid):
-            image = await asyncio.to_thread(image_of, spec, context)
+            image = await asyncio.to_thread(image_of, spec, context, self._parts.folders)
+        sent = self._parts.recipes.bundles(image)
         return await self._parts.jobs.build(
-            where.name, where.domain, name, image, caller().token, lambda: self._done(name, image)
+            where.name, where.domain, name, image, sent, caller().token, lambda: self._done(name, image)
         )
 
     def _done(self, name: str, image: dict[str, object]) -> str:

@@ -1,0 +1,117 @@
+"""Reads an archive of a client: a tar.gz with plain names, files, folders and symbolic links, and within bounds.
+
+It is unpacked to one file without a name; none of its members ever becomes a file of its own here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, cast
+
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import printable
+
+UNPACKED_BYTES = 256 << 20
+"""The same as flytectl's limit for what an image copies."""
+MEMBERS = 20_000
+DEEPEST = 200
+_NAME_BYTES = 16 << 10  # of a header that only holds a long name
+_CHUNK = 1 << 20
+
+
+class _Bounded(tarfile.TarInfo):
+    """A member; tarfile reads the headers that only hold a long name into memory, whatever size they announce."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if not self.isreg() and self.size > _NAME_BYTES:
+            raise tarfile.ReadError("a header is too large")
+        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return member
+
+
+class Archive:
+    """The files and symbolic links of an archive, by name. ``size``: the bytes of the unpacked archive."""
+
+    def __init__(self, tar: tarfile.TarFile, size: int) -> None:
+        self._tar, self._size = tar, size
+        self.members: dict[str, tarfile.TarInfo] = {}
+        for count, member in enumerate(tar):
+            if count >= MEMBERS:
+                raise InvalidInput(f"the image's files are more than {MEMBERS}")
+            self._add(member)
+        for name in self.members:
+            for above in PurePosixPath(name).parents:
+                if str(above) in self.members:
+                    raise _refused(str(above), "is a file and a folder")
+
+    def below(self, path: str) -> list[str]:
+        """Return the name of the file at ``path``, or of all files below it ("." stands for all)."""
+        return [name for name in self.members if path in {".", name} or name.startswith(f"{path}/")]
+
+    def content(self, member: tarfile.TarInfo) -> IO[bytes]:
+        """Return a regular file, open for reading."""
+        return cast("IO[bytes]", self._tar.extractfile(member))
+
+    def _add(self, member: tarfile.TarInfo) -> None:
+        """Note a member; the last one of a name counts. Raise :class:`InvalidInput` for what is not passed on."""
+        name = posixpath.normpath(member.name)
+        if not member.name or name.startswith(("/", "../")) or name == "..":
+            raise _refused(member.name, "is not below the folder of the image's files")
+        if name.count("/") >= DEEPEST:
+            raise _refused(name, f"is more than {DEEPEST} folders deep")
+        if member.isdir():
+            return
+        if not (member.issym() or member.isreg()) or member.sparse is not None:
+            raise _refused(name, "is neither a file nor a folder nor a symbolic link")
+        if member.size < 0 or (member.isreg() and member.offset_data + member.size > self._size):
+            raise _refused(name, "is cut off")
+        self.members[name] = member
+
+
+@contextlib.contextmanager
+def opened(context: Path, place: Path) -> Iterator[Archive]:
+    """Yield the archive in a tar.gz while the block runs. ``place``: a folder on whose disk it is unpacked.
+
+    Raise :class:`InvalidInput` if it is no tar.gz, too large, or has a member that is not passed on, by its name.
+    """
+    with contextlib.ExitStack() as stack:
+        plain = stack.enter_context(tempfile.TemporaryFile(dir=place))
+        try:
+            with context.open("rb") as packed:
+                size = _inflate(packed, plain)
+            plain.seek(0)
+            archive = Archive(stack.enter_context(tarfile.open(fileobj=plain, mode="r:", tarinfo=_Bounded)), size)
+        except (EOFError, zlib.error, tarfile.TarError, RecursionError, ValueError, OverflowError) as error:
+            raise InvalidInput("the image's files are not a tar.gz archive") from error
+        yield archive
+
+
+def _inflate(packed: BinaryIO, plain: IO[bytes]) -> int:
+    """Unpack gzip data, of one member or several; return the number of bytes."""
+    size, unpack = 0, zlib.decompressobj(wbits=31)
+    while chunk := packed.read(_CHUNK):
+        while chunk:
+            if unpack.eof:
+                unpack = zlib.decompressobj(wbits=31)
+            data = unpack.decompress(chunk, _CHUNK)
+            size += len(data)
+            if size > UNPACKED_BYTES:
+                raise InvalidInput(
+                    f"the image's files are more than {UNPACKED_BYTES >> 20} MiB",
+                    hint="copy fewer files; name the others in .dockerignore",
+                )
+            plain.write(data)
+            chunk = unpack.unused_data if unpack.eof else unpack.unconsumed_tail
+    if not unpack.eof:
+        raise EOFError
+    return size
+
+
+def _refused(name: str, why: str) -> InvalidInput:
+    return InvalidInput(f"the image's file {printable(name)} {why}")
