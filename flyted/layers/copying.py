@@ -30,7 +30,7 @@ class Order:
     """What to copy, and how. ``source``: see :func:`copy`; the other fields are those of :class:`.job.Copy`.
 
     ``owner``: None for the files' own. ``scratch``: a folder in which archives are kept while they are unpacked; None:
-    archives are files like others.
+    archives are files like others. ``origin``: where the files come from, for messages.
     """
 
     source: str
@@ -39,6 +39,7 @@ class Order:
     mode: int | None = None
     glob: bool = False
     scratch: int | None = None
+    origin: str = "the archive"
 
 
 def copy(items: Iterable[Item], order: Order) -> None:
@@ -46,15 +47,15 @@ def copy(items: Iterable[Item], order: Order) -> None:
 
     The content of a folder goes into the folder ``target``. A file becomes ``target``, or lies in it if that is a
     folder or ends with "/". Folders on the way that are not there are made for the owner. Raises :class:`Failed` for
-    an archive that is damaged or has no such file, ``OSError`` for what cannot be written.
+    files that are damaged or not there, ``OSError`` for what cannot be written.
     """
     try:
         found = _Copy(order).all(items)
     except Damaged as error:
-        raise Failed(EX_DATAERR, f"the archive cannot be used: {error}") from error
+        raise Failed(EX_DATAERR, f"{order.origin} cannot be used: {error}") from error
     if not found:
-        what = "the archive has no" if not order.glob else "nothing is called"
-        raise Failed(EX_DATAERR, f"{what} {order.source}")
+        what = "nothing that matches" if order.glob else "no"
+        raise Failed(EX_DATAERR, f"{order.origin} has {what} {order.source}")
 
 
 def make_folder(target: str, owner: Owner) -> None:

@@ -67,9 +67,9 @@ def _of_stage(origin: Origin, mount: Mount, place: Path) -> str:
         with closing(Inside(root)) as tree:
             return f"{root}/{stage.real_path(tree, mount.source)}"
     except FileNotFoundError:
-        raise Failed(EX_DATAERR, f"the stage has no {mount.source}") from None
+        raise Failed(EX_DATAERR, f"the other stage has no {mount.source}") from None
     except Damaged as error:
-        raise Failed(EX_DATAERR, f"{mount.source} of the stage cannot be used: {error}") from None
+        raise Failed(EX_DATAERR, f"the other stage cannot be used: {error}") from None
 
 
 def _taken_out(mount: Mount, file: BinaryIO, folder: Path) -> str:

@@ -87,6 +87,7 @@ def test_what_is_no_archive_is_copied(tmp_path: Path) -> None:
         archive(entry("a", b"x" * 5000))[:2000],
         archive(entry("/".join("d" * 401) + "/x")),
     ],
+    ids=range(10),
 )
 def test_a_hostile_archive_is_refused(bad: bytes, tmp_path: Path) -> None:
     """In one line."""

@@ -95,7 +95,7 @@ def test_a_pattern_takes_what_it_matches_in_one_folder(tmp_path: Path) -> None:
         assert sorted(path.name for path in target.iterdir()) == found, pattern
     with pytest.raises(Failed, match=r"\*\.py is several files, and .*one is no folder"):
         take(files, "*.py", tmp_path / "one", glob=True)
-    for pattern, why in {"*.js": "nothing is called", "[": "is no pattern", "[a-": "is no pattern"}.items():
+    for pattern, why in {"*.js": "has nothing that matches", "[": "is no pattern", "[a-": "is no pattern"}.items():
         files.seek(0)
         with pytest.raises(Failed, match=why):
             take(files, pattern, tmp_path / "none", glob=True)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
-import json
+import platform
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +17,8 @@ from typing import Any
 from flyted.contract.errors import BuildFailed
 from flyted.host.network import nameservers
 from flyted.host.output import lines_to
-from flyted.layers import words
+from flyted.layers import kernel, words
+from flyted.layers.job import parse
 from flyted.plan.facts import UnitEnd
 from flyted.plan.images.layer_unit import (
     LAYERS,
@@ -27,6 +28,8 @@ from flyted.plan.images.layer_unit import (
     layer_unit_name,
     remove_layers_unit,
 )
+from flyted.plan.images.layers import plan_of
+from flyted.plan.images.root import DebianBase, LayerJob, RootPlan, RootRecipe, Stage, canonical
 from tests.machine.kit.units import connected
 
 BASE = words.BASE
@@ -109,15 +112,27 @@ def make(
     then: Callable[[], None] | None = None,
     **more: Any,
 ) -> Made:
-    """Make a layer by the unit that flyted makes. ``credentials``: the files that stand for flyted's answers.
+    """Make a layer by the unit that flyted makes; see :func:`run`."""
+    made = job(layer, parents, step, **more)
+    return run(made, network=network, credentials=credentials, settings=settings, then=then)
+
+
+def run(
+    made: dict[str, Any],
+    *,
+    network: bool = False,
+    credentials: dict[str, str] | None = None,
+    settings: dict[str, Any] | None = None,
+    then: Callable[[], None] | None = None,
+) -> Made:
+    """Have a job done. ``credentials``: the files that stand for flyted's answers.
 
     ``then``: called when the step has printed "ready".
     """
-    return asyncio.run(_make(layer, job(layer, parents, step, **more), network, credentials, settings, then))
+    return asyncio.run(_run(made, network, credentials, settings, then))
 
 
-async def _make(
-    layer: str,
+async def _run(
     made: dict[str, Any],
     network: bool,
     credentials: dict[str, str] | None,
@@ -126,7 +141,7 @@ async def _make(
 ) -> Made:
     lines: list[str] = []
     step = made["step"]
-    folders = {step["folder"]} if "folder" in step else {each["folder"] for each in step.get("mounts", ())}
+    text = canonical(made).encode()
 
     async def heard(text: str) -> None:
         lines.append(text)
@@ -137,19 +152,19 @@ async def _make(
         given = LayerSettings(nameservers=tuple(nameservers()), output_fd=pipe, **(settings or {}))
         secrets = [each["credential"] for each in step.get("secrets", ())]
         properties = layer_unit(
-            layer,
-            json.dumps(made).encode(),
+            made["layer"],
+            text,
             given,
             network=network,
-            bundles=sorted(folders),
+            bundles=parse(text).folders,
             blobs=[step["blob"].partition(":")[2]] if "blob" in step else [],
             secrets=secrets,
         )
         if credentials:
             properties["LoadCredential"] = list(credentials.items())
         async with asyncio.timeout(TIMEOUT_S):
-            end = await units.run_transient(layer_unit_name(layer), properties)
-    return Made(layer, step.get("show", step["kind"]), end, lines)
+            end = await units.run_transient(layer_unit_name(made["layer"]), properties)
+    return Made(made["layer"], step.get("show", step["kind"]), end, lines)
 
 
 def remove(*layers: str) -> UnitEnd:
@@ -211,8 +226,8 @@ def mounted(*layers: str) -> Iterator[Path]:
     for each in ("m", "u", "w"):
         (target / each).mkdir(parents=True, exist_ok=True)
     lower = ":".join(str(diff(each)) for each in reversed(layers))
-    options = f"lowerdir={lower},upperdir={target}/u,workdir={target}/w,userxattr,nosuid,nodev"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, target / "m"], check=True)
+    options = f"lowerdir={lower},upperdir={target}/u,workdir={target}/w,userxattr"
+    kernel.mount("overlay", str(target / "m"), "overlay", kernel.NOSUID | kernel.NODEV, options)
     try:
         yield target / "m"
     finally:
@@ -235,14 +250,28 @@ def processes(user: int = BASE) -> list[str]:
     return found
 
 
+def made_by(job: LayerJob, **more: Any) -> Made:
+    """Make a layer of a plan, with a network if it is a command or a Debian; it has to end well."""
+    done = run(job.job, network=job.job["step"]["kind"] in ("run", "debian"), **more)
+    assert done.ok, f"{done.show}:\n{done.text}"
+    return done
+
+
+def planned(recipe: RootRecipe) -> RootPlan:
+    """What to make on this machine."""
+    return plan_of(recipe, platform.machine(), {})
+
+
+DEBIAN = DebianBase(SUITE, ("ca-certificates", "python3"))
+(BASE_JOB,) = planned(RootRecipe((Stage(DEBIAN),))).jobs
+
+
 def base() -> str:
     """A Debian of this machine's release with Python, made once per boot: tests stand on it, and none changes it."""
-    layer = name("base")
-    if not BASE_MADE.exists() or not diff(layer, "usr/bin/python3").exists():
-        made = make(layer, [], debian(SUITE, "ca-certificates", "python3"), network=True)
-        assert made.ok, made.text
+    if not BASE_MADE.exists() or not diff(BASE_JOB.id, "usr/bin/python3").exists():
+        made_by(BASE_JOB)
         BASE_MADE.touch()
-    return layer
+    return BASE_JOB.id
 
 
 @contextlib.contextmanager
@@ -252,6 +281,6 @@ def clean() -> Iterator[None]:
     yield
     for each in set(listed(BUNDLES)) - bundles:
         (BUNDLES / each).unlink()
-    gone = set(listed(LAYERS)) - layers - {name("base")}
+    gone = set(listed(LAYERS)) - layers - {BASE_JOB.id}
     assert not gone or remove(*gone) == UnitEnd("success", 0)
     assert not gone & set(listed(LAYERS))
