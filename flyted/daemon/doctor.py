@@ -18,16 +18,13 @@ from flyted.host import machine
 from flyted.host.disk import disk_space
 from flyted.host.network import nameservers
 from flyted.host.vault import Vault
+from flyted.plan.images.fitness import BUILDER, KEYRING, SWITCHES, MachineFacts, lacks, restricted
 from flyted.plan.ingress.state import Listen
 from flyted.plan.sandbox import unreachable_nameservers
 
 STATE = Path("/var/lib/flyted")
 _LOW_BYTES = 1 << 30
 _NETWORK_PROGRAMS = ("/usr/bin/slirp4netns", "/usr/sbin/nft")
-_USER_NAMESPACES = {
-    "kernel/unprivileged_userns_clone": "0",  # Debian's own switch
-    "user/max_user_namespaces": "0",
-}
 
 
 def names(servers: tuple[str, ...]) -> Check:
@@ -72,7 +69,7 @@ class Doctor:
 
     async def examine(self, _call: Call) -> Findings:
         """Return the findings of all checks."""
-        here = [self._ingress(), self._disk(), self._uv(), names(nameservers())]
+        here = [self._ingress(), self._disk(), self._uv(), *_images(), names(nameservers())]
         checks = [*self._secrets(), *here, *_egress(), *await self._apps()]
         return Findings((*checks, *await self._gpus.findings()))
 
@@ -129,13 +126,22 @@ class Doctor:
         ]
 
 
+def _images() -> Iterator[Check]:
+    """Check whether images with apt packages, commands or other bases can be built and run."""
+    facts = MachineFacts(
+        kernel=machine.kernel(), overlay=machine.has_overlay(), switches=machine.switches(SWITCHES),
+        subordinate=machine.subordinate_ids(), files=frozenset(f for f in (BUILDER, KEYRING) if Path(f).exists()),
+        free_bytes=disk_space(STATE)[0],
+    )  # fmt: skip
+    found = [Check("images", False if each.fatal else None, each.detail, each.hint) for each in lacks(facts)]
+    yield from found or [Check("images", ok=True, detail="any base, apt packages and commands can be built")]
+
+
 def _egress() -> Iterator[Check]:
     """Check whether apps can have networks (units/flyted-net.service)."""
-    for name, off in _USER_NAMESPACES.items():
-        if machine.switch(name) == off:
-            detail = f"user namespaces are disabled (/proc/sys/{name} is {off}): apps start only with --no-egress"
-            yield Check("network", None, detail, f"sysctl -w {name.replace('/', '.')}=1000")
-            return
+    for lack in restricted(machine.switches(SWITCHES)):
+        yield Check("network", None, f"{lack.detail}: apps start only with --no-egress", lack.hint)
+        return
     for program in _NETWORK_PROGRAMS:
         if not Path(program).exists():
             yield Check("network", ok=False, detail=f"{program} is missing", hint="reinstall the package flyted")

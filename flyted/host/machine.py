@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 _PYTHON = Path("/usr/bin/python3")
@@ -36,8 +37,24 @@ def has(pattern: str) -> bool:
     return any(Path("/").glob(pattern.removeprefix("/")))
 
 
-def switch(name: str) -> str | None:
-    """Return the value of a switch of the kernel, by its path below /proc/sys; ``None`` if the kernel has none."""
+def has_overlay() -> bool:
+    """Report whether the kernel has the file system overlay, built in, loaded or as a module."""
+    known = Path("/proc/filesystems").read_text().split()
+    return "overlay" in known or has(f"/lib/modules/{platform.release()}/kernel/fs/overlayfs/overlay.ko*")
+
+
+def subordinate_ids() -> str:
+    """Return the text of subuid(5) and subgid(5)."""
+    files = (Path("/etc/subuid"), Path("/etc/subgid"))
+    return "".join(file.read_text(errors="replace") for file in files if file.exists())
+
+
+def switches(names: Iterable[str]) -> dict[str, str]:
+    """Return the values of switches of the kernel, by their paths below /proc/sys, as far as the kernel has them."""
+    return {name: text for name in names if (text := _switch(name)) is not None}
+
+
+def _switch(name: str) -> str | None:
     try:
         return (_SWITCHES / name).read_text().strip()
     except OSError:

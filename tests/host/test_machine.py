@@ -24,5 +24,4 @@ def test_files_of_the_system_are_found_by_pattern() -> None:
 
 def test_switches_of_the_kernel_are_read_by_name() -> None:
     """Another kernel may have none of that name."""
-    assert machine.switch("kernel/ostype") == "Linux"
-    assert machine.switch("kernel/no_such_switch") is None
+    assert machine.switches(["kernel/ostype", "kernel/no_such_switch"]) == {"kernel/ostype": "Linux"}

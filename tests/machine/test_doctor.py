@@ -10,6 +10,7 @@ import pytest
 
 from flytectl.checks import names_hint
 from flyted.daemon.doctor import listens, names
+from flyted.layers.words import BASE
 from flyted.plan.ingress.state import Listen
 from tests.machine.kit.settings import SETTINGS, settings
 from tests.machine.kit.users import by, environment
@@ -99,3 +100,18 @@ def test_name_servers_that_apps_cannot_ask_are_named(servers: tuple[str, ...], o
     assert check.ok is ok
     assert named in check.detail
     assert ok or "systemd-resolved" in check.hint
+
+
+def test_a_clash_with_the_owners_of_layers_is_named() -> None:
+    """Subordinate ids that somebody has been given among those of layers; without it the machine is fit."""
+    file = Path("/etc/subuid")
+    before = file.read_text() if file.exists() else ""
+    try:
+        file.write_text(f"{before}mallory:{BASE}:65536\n")
+        bad = json.loads(by("alice", "flytectl", "doctor", "--json").stdout)["checks"]
+    finally:
+        file.write_text(before)
+    good = json.loads(by("alice", "flytectl", "doctor", "--json").stdout)["checks"]
+    found, later = ({c["name"]: c for c in checks}["images"] for checks in (bad, good))
+    assert (found["ok"], "mallory has user or group ids" in found["detail"]) == (False, True)
+    assert later["ok"] is not False
