@@ -25,14 +25,14 @@ _MOST_ANSWER = 1 << 16
 
 
 @dataclass(frozen=True)
-class Patience:
+class Retries:
     """How often a request is made, and how long the first wait is; each later one is twice as long."""
 
     tries: int = 5
     first_wait_s: float = 1
 
-    def again(self, work: Callable[[], _T], stop: threading.Event) -> _T:
-        """Return what ``work`` returns; try again if it raises :class:`Unavailable`.
+    def run(self, work: Callable[[], _T], stop: threading.Event) -> _T:
+        """Return what ``work`` returns; repeat it if it raises :class:`Unavailable`.
 
         That is raised in the end, and after ``stop`` was set.
         """

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .client import Client, Patience
+from .client import Client, Retries
 from .failed import Failed, Unavailable, say
 from .http_get import Reply
 from .logins import Login
@@ -37,7 +37,7 @@ class Pull:
     store: Store
     reach: Reach = field(default_factory=Reach)
     logins: Mapping[str, Login] = field(default_factory=dict)
-    patience: Patience = field(default_factory=Patience)
+    retries: Retries = field(default_factory=Retries)
     most_bytes: int = 64 << 30
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class Pull:
 
     def _document(self, what: str, digest: str) -> bytes:
         """Return a manifest or a config. ``digest``: that it must have, or empty."""
-        data = self.patience.again(lambda: self._read(what), self._stop)
+        data = self.retries.run(lambda: self._read(what), self._stop)
         if digest and f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
             raise Failed(EX_DATAERR, f"{digest[:19]} arrived with another content than its name says")
         return data
@@ -129,7 +129,7 @@ class Pull:
         while True:
             before = part.have
             try:
-                self.patience.again(lambda: self._arrive(part), self._stop)
+                self.retries.run(lambda: self._arrive(part), self._stop)
                 return part.finish()
             except Unavailable:
                 if part.have < before + _PROGRESS or self._stop.is_set():

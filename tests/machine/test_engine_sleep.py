@@ -199,7 +199,7 @@ def test_what_does_not_sleep_is_stopped_and_what_does_not_wake_is_started_anew()
     alice("flytectl", "app", "sleep", "sleepy-bad")
     began = time.monotonic()
     assert asks(url)["pid"] != pid
-    assert time.monotonic() - began < 25  # it is not waited for until systemd loses patience
+    assert time.monotonic() - began < 25  # it is not waited for until systemd kills it
     log = alice("flytectl", "logs", "sleepy-bad", "-n", "50").stdout
     assert "vLLM did not wake up: POST /wake_up answers 500; it is restarted" in log
 

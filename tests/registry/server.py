@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flyted.registry import url
-from flyted.registry.client import Patience
+from flyted.registry.client import Retries
 from flyted.registry.logins import Login
 from flyted.registry.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from flyted.registry.pull import Pull
@@ -164,13 +164,13 @@ class Registry:
             server.server_close()
 
     def pull(self, folder: Path, name: str = f"{NAME}:v1", **more: Any) -> Pull:
-        """A pull of it, by the setting that it is to be asked by plain HTTP, and without much patience."""
+        """A pull of it, by the setting that it is to be asked by plain HTTP, and with short waits."""
         logins = {"registry.test": Login("alice", "s3cret"), f"127.0.0.1:{self.port}": more.pop("login", Login())}
         folder.mkdir(exist_ok=True)
         return Pull(
             parse(name), "linux/amd64", Store(folder),
             Reach({"registry.test": url.parse(self.address)}, timeout_s=more.pop("timeout_s", 5)),
-            logins, Patience(tries=more.pop("tries", 3), first_wait_s=0.01), **more,
+            logins, Retries(tries=more.pop("tries", 3), first_wait_s=0.01), **more,
         )  # fmt: skip
 
 
