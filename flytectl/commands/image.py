@@ -1,17 +1,60 @@
-"""``flytectl image …``: the images of this machine, what is in them, and who uses them."""
+"""``flytectl image …``: build images, list them, show what is in them and who uses them."""
 
 from __future__ import annotations
 
 import click
 
 from flytectl.complete import complete_image
-from flytectl.options import as_json, out, say
+from flytectl.options import app_scope, as_json, out, say
+
+
+@click.command()
+@click.argument("file", type=click.Path(readable=False))
+@click.argument("environment", metavar="[ENV]", required=False)
+@click.option(
+    "--python", metavar="PYTHON", help="Import FILE with this Python: a program, a version or an environment folder."
+)
+@click.option("--as", "as_user", metavar="USER", help="As root: import FILE as USER.")
+@app_scope
+@as_json
+def build(
+    file: str, environment: str | None, python: str | None, as_user: str | None, project: str, domain: str, *,
+    json_: bool,
+) -> None:  # fmt: skip
+    """Build the images of FILE.
+
+    All its environments, or the one named ENV with what it depends on; no app is served.
+    """
+    from pathlib import Path
+
+    from flytectl import render
+    from flytectl.commands.serve import existing
+    from flytectl.daemon import call, require_same_version, show
+    from flytectl.each import listed
+    from flytectl.load import load
+    from flyted.contract.answers.apps import ImageStatus
+    from flyted.contract.idl import image_of
+
+    path = existing(Path(file), "flytectl image build {} [ENV]")
+    require_same_version()
+    with (
+        load(path, environment=environment, python=python, as_user=as_user, project=project, domain=domain) as loaded,
+        listed("images", as_json=json_) as built,
+    ):
+        for app in loaded.apps:
+            image = image_of(app.image, app.image_files, app.image_folders)
+            sent = {digest: app.bundles[digest] for digest in app.image_folders.values()}
+            args = {"project": project, "domain": domain, "image": image}
+            found = call(ImageStatus, "image.build", args, bundles=sent, on_event=show)
+            built.append(render.plain(found))
+            if not json_:
+                say(f"{render.safe(app.name)}: image {render.safe(found.hash)} is ready")
 
 
 @click.command()
 @as_json
 def ls(*, json_: bool) -> None:
-    """List the images of this machine, the newest first.
+    """List images, the newest first.
 
     Images share files: together they take less of the disk than the sum of their sizes.
     """
@@ -33,7 +76,7 @@ def ls(*, json_: bool) -> None:
 @click.argument("hash_", metavar="HASH", shell_complete=complete_image)
 @as_json
 def get(hash_: str, *, json_: bool) -> None:
-    """Show an image: its layers, how long each took, and the apps that use it.
+    """Show an image, its layers and users.
 
     HASH may be cut to the first digits that no other image has.
     """

@@ -86,7 +86,7 @@ def serve(
     from flytectl.load import load
     from flyted.contract.idl import asks_gpu, runs_sleeper, spec_of
 
-    path = _existing(Path(file))
+    path = existing(Path(file), "flytectl serve {} [ENV]")
     env_folder = _environment_folder(python_env)
     given, level, start_s = _gpus(gpu_flag, cpu=cpu), _sleep_level(idle), _seconds(start_timeout)
     require_same_version()
@@ -234,10 +234,10 @@ def _serve(app: LoadedApp, spec: AppSpec, *, quiet: bool) -> Deployed:
     return deployed
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path, usage: str) -> Path:
     """Return ``path``. Raise NotFound if there is no file, InvalidInput if it is a folder.
 
-    The file is not opened here: only the user's Python opens it.
+    The file is not opened here: only the user's Python opens it. ``usage``: the command, with ``{}`` for a file.
     """
     import stat
 
@@ -246,9 +246,9 @@ def _existing(path: Path) -> Path:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise NotFound(f"there is no file {path}: {error.strerror}", hint="flytectl serve FILE [ENV]") from error
+        raise NotFound(f"there is no file {path}: {error.strerror}", hint=usage.format("FILE")) from error
     if stat.S_ISDIR(mode):
-        raise InvalidInput(f"{path} is a folder, not a Python file", hint=f"flytectl serve {path}/app.py")
+        raise InvalidInput(f"{path} is a folder, not a Python file", hint=usage.format(f"{path}/app.py"))
     return path
 
 

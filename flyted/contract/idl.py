@@ -39,6 +39,14 @@ _DISK = "EPHEMERAL_STORAGE"  # resources.disk
 _NVIDIA = "NVIDIA_GPU"  # the first of GPUAccelerator.DeviceClass, so absent in protobuf-JSON
 
 
+def image_of(
+    image: Mapping[str, Any] | None, files: Mapping[str, str] | None, folders: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """Return an image as ``AppSpec.image`` and ``image.build`` have it; see :func:`spec_of` for the arguments."""
+    copied = {"folders": dict(folders)} if folders else {}
+    return {"spec": dict(image or {}), "files": dict(files or {}), **copied}
+
+
 def spec_of(
     idl: Mapping[str, Any],
     *,
@@ -88,13 +96,12 @@ def spec_of(
     env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in messages(container.get("env"))]
     container_port = _container_port(container)
     port, server_port = _opened(command, container_port, dict(env))
-    folders = {"folders": dict(image_folders)} if image_folders else {}
     scaling, profile = message(spec.get("autoscaling")), message(spec.get("profile"))
     timeout = message(spec.get("timeouts")).get("requestTimeout")
     return AppSpec(
         key=key,
         command=command,
-        image={} if python_env else {"spec": dict(image or {}), "files": dict(image_files or {}), **folders},
+        image={} if python_env else image_of(image, image_files, image_folders),
         bundle=bundle,
         env=tuple((k, v) for k, v in env if k != SYS_PATH),
         sys_path=_sys_path(dict(env).get(SYS_PATH, "")),

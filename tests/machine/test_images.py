@@ -247,6 +247,18 @@ def test_images_are_listed_with_their_layers_and_users() -> None:
     assert "there is no image" in refused("flytectl", "image", "get", "f" * 32, status=4)
 
 
+def test_an_image_is_built_ahead_of_its_app() -> None:
+    """What is served later runs in it, and builds nothing; a file that is not there is said."""
+    file = app("images-ahead", f"iniconfig==2.0.0,!=2.{time.time_ns()}")
+    (image,) = answer("image", "build", file)["images"]
+    refused("flytectl", "app", "get", "images-ahead", status=4)
+    done = alice("flytectl", "serve", file)
+    assert "building the image" not in done.stderr
+    assert image_of("images-ahead")["hash"] == image["hash"]
+    assert f"image {image['hash']} is ready" in alice("flytectl", "image", "build", file).stderr
+    assert "hint: flytectl image build FILE [ENV]" in refused("flytectl", "image", "build", "none.py", status=4)
+
+
 def test_an_existing_environment_is_used() -> None:
     """``--python-env DIR``: the app runs with its Python; ``app get`` says which."""
     python = Path("/opt/images-env")
