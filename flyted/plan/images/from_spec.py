@@ -32,6 +32,8 @@ CREATE_USER = (
 )
 """The command by which the SDK's images get their user (flyte/_image.py, _CREATE_FLYTE_USER_CMD)."""
 HOME = "/home/flyte"
+DEBIANS_PYTHON = "3.11"
+"""What Debian bookworm has itself, from its mirrors; others are fetched by uv."""
 _UV_CACHE = literal("/root/.cache/uv")
 _POETRY_CACHE = "/tmp/poetry_cache"  # noqa: S108 -- the template's
 _VENV = "VIRTUAL_ENV=${VIRTUAL_ENV-/opt/venv}"
@@ -89,20 +91,19 @@ def debian_steps(python: str, flyte: str) -> tuple[Step, ...]:
     """
     where = "the base image"
     found = f'"$(uv python find {python})"'
-    fetch = (
-        f"uv python install {python} && ln -s {found} /usr/local/bin/python3 && ln -s python3 /usr/local/bin/python"
-    )
+    install = "" if python == DEBIANS_PYTHON else f"uv python install {python} && "
+    fetch = f"{install}ln -s {found} /usr/local/bin/python3 && ln -s python3 /usr/local/bin/python"
     steps: list[Step] = [
         _env(where, UV_LINK_MODE="copy", UV_PYTHON_INSTALL_DIR="/opt/uv/python"),
-        Run(where, fetch, f"uv python install {python}", caches=(_UV_CACHE,)),
+        Run(where, fetch, f"uv python {'install' if install else 'find'} {python}", caches=(_UV_CACHE,)),
     ]
     if flyte:
-        install = f"uv venv /opt/venv --python={python} && uv pip install --python /opt/venv/bin/python flyte=={flyte}"
+        make = f"uv venv /opt/venv --python={python} && uv pip install --python /opt/venv/bin/python flyte=={flyte}"
         steps += [
             Run(where, CREATE_USER, "useradd flyte"),
             Set(where, "workdir", literal(HOME)),
             _env(where, VIRTUAL_ENV="/opt/venv", PATH="/opt/venv/bin:$PATH", PYTHONPATH="/root"),
-            Run(where, install, f"uv pip install flyte=={flyte}", caches=(_UV_CACHE,)),
+            Run(where, make, f"uv pip install flyte=={flyte}", caches=(_UV_CACHE,)),
             Set(where, "user", literal("flyte")),
         ]
     return tuple(steps)

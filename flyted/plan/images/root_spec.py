@@ -10,7 +10,16 @@ from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
 from flyted.plan.images.bodies import layers_in, only_known
 from flyted.plan.images.dockerfile import recipe_of_dockerfile, reference
-from flyted.plan.images.from_spec import Layer, creates_user, debian_steps, footer, known_kind, prelude, steps_of
+from flyted.plan.images.from_spec import (
+    DEBIANS_PYTHON,
+    Layer,
+    creates_user,
+    debian_steps,
+    footer,
+    known_kind,
+    prelude,
+    steps_of,
+)
 from flyted.plan.images.layers import Pulled, plan_of, references
 from flyted.plan.images.oci_config import image_config
 from flyted.plan.images.root import DebianBase, OciBase, RootRecipe, Stage, Step
@@ -90,8 +99,12 @@ def _base(image: str) -> OciBase:
     """Return the base image; for those that the SDK itself starts from, with a Debian that is like them."""
     name = reference(image, "the image's base")
     if found := BASE.fullmatch(name):
-        packages = ("build-essential", "ca-certificates")
-        return OciBase(name, Stage(DebianBase(_SUITE, packages), debian_steps(found["python"], found["flyte"])))
+        return OciBase(name, _debian(found["python"], found["flyte"], "build-essential"))
     if found := WITHOUT_SDK.fullmatch(name):
-        return OciBase(name, Stage(DebianBase(_SUITE, ("ca-certificates",)), debian_steps(found["python"], "")))
+        return OciBase(name, _debian(found["python"], ""))
     return OciBase(name)
+
+
+def _debian(python: str, flyte: str, *more: str) -> Stage:
+    packages = (*more, "ca-certificates", *(("python3",) if python == DEBIANS_PYTHON else ()))
+    return Stage(DebianBase(_SUITE, packages), debian_steps(python, flyte))
