@@ -146,13 +146,12 @@ def test_a_package_that_does_not_exist() -> None:
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        ("flyte.Image.from_debian_base().with_apt_packages('jq')", "apt"),
-        ("flyte.Image.from_debian_base().with_commands(['touch /x'])", "command"),
+        ("flyte.Image.from_debian_base().with_source_file(__file__)", "copied files"),
         ("flyte.Image.from_base('nginx:latest')", "nginx"),
     ],
 )
 def test_layers_that_are_not_built(image: str, said: str) -> None:
-    """apt, shell commands and foreign base images are refused by name."""
+    """Copied files and foreign base images are refused by name."""
     assert said in refused("flytectl", "serve", file(image=image), status=2)
 
 

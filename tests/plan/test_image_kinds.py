@@ -22,7 +22,7 @@ PIXI = '[workspace]\nname = "w"\nchannels = ["conda-forge"]\nplatforms = ["linux
 PROJECT = '[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.10"\n'
 TODAY = "not supported on this machine"
 LAYERS: dict[str, tuple[str, Any]] = {
-    # class: what is said as long as root images are not built ("": nothing, a venv can do it), arguments of one
+    # class: what is said where only a venv is built ("": nothing, it can do that), arguments of one
     "PipPackages": ("", lambda here: {"packages": ("six",)}),
     "Requirements": ("", lambda here: {"file": here / "r.txt"}),
     "Env": ("", lambda here: {"env_vars": (("A", "b"),)}),
@@ -56,6 +56,10 @@ CONSTRUCTORS: dict[str, tuple[str, Any]] = {
 }
 
 
+BUILT = {"AptPackages", "Commands", "WorkDir"}
+"""The classes whose images are built as root images (tests/machine/test_root_images.py); others are refused."""
+
+
 def layer_classes() -> list[str]:
     """Every class of the SDK that is a layer, at any depth."""
     from flyte import _image
@@ -77,8 +81,8 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check(spec: dict[str, Any], files: dict[str, str], folders: dict[str, str], today: str) -> None:
-    """Plannable as it will be built, in jobs that are taken; and today refused in these words, or built as a venv."""
+def check(spec: dict[str, Any], files: dict[str, str], folders: dict[str, str], today: str, *, built: bool) -> None:
+    """Plannable, in jobs that are taken; and built as a venv, or as a root image, or refused in these words."""
     recipe = image_from_spec(spec, files, folders, ARCH, roots=True)
     if isinstance(recipe, RootRecipe):
         planned(recipe)
@@ -88,6 +92,11 @@ def check(spec: dict[str, Any], files: dict[str, str], folders: dict[str, str], 
     with pytest.raises(Unsupported, match=today) as caught:
         recipe_from_spec(spec, files)
     assert caught.value.hint
+    if built:
+        assert image_from_spec(spec, files, folders, ARCH) == recipe
+        return
+    with pytest.raises(Unsupported, match=today):
+        image_from_spec(spec, files, folders, ARCH)
 
 
 @pytest.mark.parametrize("name", layer_classes())
@@ -99,7 +108,7 @@ def test_every_layer_class_of_the_sdk_is_known(name, here, monkeypatch):
     monkeypatch.setenv("PATH", WITH_UV)
     today, arguments = LAYERS[name]
     image = flyte.Image.from_debian_base().clone(addl_layer=getattr(_image, name)(**arguments(here)), name="n")
-    check(*written(image, here / "context"), today)
+    check(*written(image, here / "context"), today, built=name in BUILT)
 
 
 @pytest.mark.parametrize(
@@ -112,9 +121,9 @@ def test_every_constructor_of_the_sdk_is_known(name, here):
     image = make(flyte.Image, here)
     if image.dockerfile is not None:
         described = {"dockerfile": {"name": "Dockerfile", "text": image.dockerfile.read_text()}}
-        check(described, {}, {}, today)
+        check(described, {}, {}, today, built=False)
         return
-    check(*written(image, here / "context"), today)
+    check(*written(image, here / "context"), today, built=False)
 
 
 def test_every_method_that_adds_a_layer_is_known():

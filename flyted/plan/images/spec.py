@@ -43,7 +43,7 @@ _REFUSED = {
 """Kinds of layers that are not built yet → (what they are, what to do instead)."""
 
 
-ROOT_KINDS: frozenset[str] = frozenset()
+ROOT_KINDS = frozenset({"aptPackages", "commands", "env", "pipPackages", "requirements", "workdir"})
 """The kinds of layers that root images are built of. Of an image with others, what a venv cannot honour is refused."""
 
 
