@@ -71,7 +71,7 @@ def serve(number: int) -> bool:
         AppKey(**key(number)), ("python", str(ENVIRONMENT / "asleep.py")), {}, python_env=str(ENVIRONMENT),
         egress=False, scaledown_after_s=86400.0, memory_bytes=64 << 20, env=(("V", "value"),),
     )  # fmt: skip
-    client.call("app.serve", {"spec": to_dict(spec)})
+    client.call("app.serve", {"spec": to_dict(spec)}, bundles={})
     client.call("app.sleep", key(number))
     return True
 
