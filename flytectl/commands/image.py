@@ -33,7 +33,7 @@ def build(
     from flytectl.each import listed
     from flytectl.load import load
     from flyted.contract.answers.apps import ImageStatus
-    from flyted.contract.idl import image_of
+    from flyted.contract.bundles import image_of
 
     path = existing(Path(file), "flytectl image build {} [ENV]")
     require_same_version()

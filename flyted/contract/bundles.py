@@ -31,6 +31,14 @@ def checked(digests: object) -> tuple[str, ...]:
     return tuple(found)
 
 
+def image_of(
+    image: Mapping[str, Any] | None, files: Mapping[str, str] | None, folders: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """Return an image as ``AppSpec.image`` and ``image.build`` have it; see ``idl.spec_of`` for the arguments."""
+    copied = {"folders": dict(folders)} if folders else {}
+    return {"spec": dict(image or {}), "files": dict(files or {}), **copied}
+
+
 def of_image(image: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the digests of what an image copies. Raise :class:`InvalidInput` as :func:`checked`."""
     folders = image.get("folders") or {}

@@ -23,6 +23,7 @@ from flyted.contract.app import (
     AppSpec,
     SecretUse,
 )
+from flyted.contract.bundles import image_of
 from flyted.contract.engines import can_sleep
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.fserve import parameters, program, split
@@ -37,14 +38,6 @@ _DROPPED_OPTIONS = (
 )  # fmt: skip
 _DISK = "EPHEMERAL_STORAGE"  # resources.disk
 _NVIDIA = "NVIDIA_GPU"  # the first of GPUAccelerator.DeviceClass, so absent in protobuf-JSON
-
-
-def image_of(
-    image: Mapping[str, Any] | None, files: Mapping[str, str] | None, folders: Mapping[str, str] | None
-) -> dict[str, Any]:
-    """Return an image as ``AppSpec.image`` and ``image.build`` have it; see :func:`spec_of` for the arguments."""
-    copied = {"folders": dict(folders)} if folders else {}
-    return {"spec": dict(image or {}), "files": dict(files or {}), **copied}
 
 
 def spec_of(
