@@ -55,7 +55,7 @@ class Ingress:
         self._places = replace(places, files=str(files))
         self._telling = asyncio.Lock()
         self._done: tuple[ingress.IngressState, ingress.Listen] | None = None  # what HAProxy has, as far as we know
-        self._forgotten = 0
+        self._forgotten = self._times_told = 0
         self._process = ""
         self._rules = ""
         self._ids: dict[str, str] = {}  # HAProxy's number of each server that is known to it; "" for one that is not
@@ -140,18 +140,27 @@ class Ingress:
         live = ingress.Live(known, counted.traffic) if known is not None and same else await self.read()
         still = set(ingress.draining(live, wanted))
         commands = ingress.changes(live, wanted, str(self._files))
-        for command in commands:
-            answer = await self._ask(command)
-            if ingress_answers.still_draining(command, answer):
-                still.add(command.rpartition("/")[2])
-            else:
-                _check(command, answer)
         if commands:
-            self._ids = {name: number for name, number in self._ids.items() if number and name in wanted.servers}
+            still |= await self._tell_all(commands, wanted)
         await self.apply_tokens()
         if not still and forgotten == self._forgotten:
             self._done = (wanted, listen)
         return Applied(frozenset(still))
+
+    async def _tell_all(self, commands: list[str], wanted: ingress.IngressState) -> set[str]:
+        """Tell HAProxy commands; return the servers that it does not delete yet, since they answer requests."""
+        still = set()
+        try:
+            for command in commands:
+                answer = await self._ask(command)
+                if ingress_answers.still_draining(command, answer):
+                    still.add(command.rpartition("/")[2])
+                else:
+                    _check(command, answer)
+        finally:  # also after a command whose answer was lost
+            self._times_told += 1
+            self._ids = {name: number for name, number in self._ids.items() if number and name in wanted.servers}
+        return still
 
     def forget(self) -> None:
         """Make the next :meth:`apply` ask what HAProxy has: its unit changed, or may have."""
@@ -183,6 +192,7 @@ class Ingress:
         if servers is not None and len(servers) <= MOST_NAMED and self._ids.keys() >= set(servers):
             numbers = [number for name in servers if (number := self._ids[name])]
         about = (f"show stat {ingress.BACKEND} 4 {number}" for number in numbers)
+        told = self._times_told
         counted = ingress_answers.parse_counted(await self._ask("; ".join(["show info", *about])))
         self._rules = counted.structure
         every = numbers == ["-1"]
@@ -190,7 +200,8 @@ class Ingress:
             self._process, self._ids = counted.process, {}
             self.forget()
         if every:
-            self._ids = {**dict.fromkeys(servers or (), ""), **counted.ids}
+            missing = servers or () if told == self._times_told else ()  # else they may have come since the question
+            self._ids = {**dict.fromkeys(missing, ""), **counted.ids}
         elif any(self._ids.get(name, "?") and name not in counted.traffic for name in servers or ()):
             self._ids = {}  # another process has other numbers, and so has a server that was made anew
             return await self._counted(servers)

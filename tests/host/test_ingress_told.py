@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from flyted.contract.errors import IngressDown
 from flyted.host.ingress import Applied
 from tests.host.haproxy import A, B, apply, needs_haproxy, one, until
 
@@ -130,3 +131,54 @@ def test_word_of_a_restart_in_the_middle_is_not_lost(box, monkeypatch):
     questions = asked(box, monkeypatch)
     apply(box, one(box))
     assert "show info" in questions
+
+
+def test_counters_that_were_asked_for_before_a_server_came_do_not_hide_it(box, monkeypatch):
+    """Somebody lists the apps while a pass tells HAProxy of a new one: its answer is older than what it was told."""
+    for name in ("a-r1-0", "b-r1-0"):
+        box.app(name)
+    apply(box, one(box))
+    both = replace(one(box), servers={name: box.server(name) for name in ("a-r1-0", "b-r1-0")})
+    ask = box.ingress._ask
+
+    async def story():
+        release = asyncio.Event()
+
+        async def late(command: str, *, secret: bool = False) -> str:
+            answer = str(await ask(command, secret=secret))
+            await release.wait()
+            return answer
+
+        monkeypatch.setattr(box.ingress, "_ask", late)
+        listed = asyncio.create_task(box.ingress.stats(["b-r1-0"]))
+        await asyncio.sleep(0.2)
+        monkeypatch.setattr(box.ingress, "_ask", ask)
+        await box.ingress.apply(both, box.listen)
+        release.set()
+        assert await listed == {}
+        assert set(await box.ingress.stats(["b-r1-0"])) == {"b-r1-0"}
+
+    asyncio.run(story())
+
+
+def test_a_server_whose_answer_was_lost_is_counted(box, monkeypatch):
+    """HAProxy has done what it was told, and flyted did not hear so: the next apply has nothing more to tell."""
+    for name in ("a-r1-0", "b-r1-0"):
+        box.app(name)
+    both = replace(one(box), servers={name: box.server(name) for name in ("a-r1-0", "b-r1-0")})
+    both = replace(both, hosts={A: "a-r1-0", B: "b-r1-0"})
+    apply(box, one(box))
+    assert asyncio.run(box.ingress.stats(["b-r1-0"])) == {}
+    ask = box.ingress._ask
+
+    async def lost(command: str, *, secret: bool = False) -> str:
+        answer = str(await ask(command, secret=secret))
+        if command.startswith("add map"):
+            raise IngressDown("no answer in time")
+        return answer
+
+    with monkeypatch.context() as patch, pytest.raises(IngressDown):
+        patch.setattr(box.ingress, "_ask", lost)
+        apply(box, both)
+    assert apply(box, both) == Applied()
+    assert set(asyncio.run(box.ingress.stats(["b-r1-0"]))) == {"b-r1-0"}
