@@ -8,14 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyted.contract.names import Replica
-from flyted.plan.facts import StoredApp
+from flyted.plan.facts import Failure, StoredApp
 from flyted.plan.groups import SIZE, Groups
 from flyted.plan.reconcile import reconcile
 from flyted.plan.unit_index import UnitFact
 from tests.values import DOMAIN, app, facts, pair
 
 NUMBERS = st.integers(0, SIZE + 3)
-WHAT = ("stop", "delete", "wake", "guard", "keep up", "fall", "orphan", "deploy", "outdated", "work")
+WHAT = (
+    "stop", "delete", "wake", "guard", "keep up", "fall", "orphan", "deploy", "outdated", "work", "fail", "leave",
+    "serve", "never", "sleep", "half", "engine", "slower", "moved",
+)  # fmt: skip
 CHANGES = st.one_of(
     st.tuples(st.sampled_from(WHAT), NUMBERS), st.tuples(st.just("guard"), st.integers(SIZE + 4, SIZE + 9))
 )
@@ -28,6 +31,8 @@ class Story:
         self.apps: dict[str, StoredApp] = {}
         self.units: dict[str, UnitFact] = {}
         self.sets: dict[str, frozenset[Replica]] = {}
+        self.more: dict[str, Any] = {}
+        self.domain = DOMAIN
         for number in range(SIZE + 4):
             self.add(f"a{number}")
 
@@ -39,7 +44,11 @@ class Story:
     def change(self, what: str, number: int) -> None:
         """One thing happens to one app."""
         name = f"a{number}"
-        replica = Replica(name, 1)
+        self._wants(what, name, number)
+        self._runs(what, Replica(name, 1), number)
+        self._knows(what, Replica(name, 1), number)
+
+    def _wants(self, what: str, name: str, number: int) -> None:
         match what:
             case "stop" if name in self.apps:
                 self.apps[name] = app(name, wanted="stopped")
@@ -49,13 +58,39 @@ class Story:
                 self.add(name, requires_auth=True)
             case "keep up":
                 self.add(name, min_replicas=1)
+            case "serve" if name in self.apps:  # the new revision sleeps, or has no units yet
+                self.apps[name] = app(name, serving=2, revisions=2, open_paths=("/health",))
+                self.units |= pair(Replica(name, 2)) if number % 2 else {}
+            case "never":
+                self.apps[name] = app(name, serving=None)
+            case "engine":
+                self.add(name, engine_sleep=1, request_timeout_s=7.0)
+
+    def _runs(self, what: str, replica: Replica, number: int) -> None:
+        match what:
             case "fall":
                 self.units.pop(replica.socket, None)
             case "wake" | "orphan":
-                self.units |= pair(replica, "active") if what == "wake" else pair(Replica(name, 7))
+                self.units |= pair(replica, "active") if what == "wake" else pair(Replica(replica.app_id, 7))
+            case "sleep":
+                self.units |= pair(replica)
+            case "half":
+                self.units |= pair(replica, "failed" if number % 2 else "deactivating")
+
+    def _knows(self, what: str, replica: Replica, number: int) -> None:
+        match what:
             case "deploy" | "outdated" | "work":
                 field, at = {"deploy": ("candidates", 2), "outdated": ("outdated", 1), "work": ("busy", 1)}[what]
-                self.sets[field] = frozenset({Replica(name, at)})
+                self.sets[field] = frozenset({Replica(replica.app_id, at)})
+            case "slower":
+                self.more["start_s"] = 300.0 + number
+            case "moved":
+                self.domain = f"apps{number % 2}.example"
+            case "fail":
+                failure = Failure(1, 100.0 + (number % 3 - 1) * 5, "boom")
+                self.more["failures"] = {**self.more.get("failures", {}), replica: failure}
+            case "leave":
+                self.more["leaving"] = {**self.more.get("leaving", {}), Replica(replica.app_id, 7): 90.0}
 
 
 @settings(deadline=None)
@@ -64,12 +99,12 @@ def test_a_plan_is_the_same_with_and_without_what_is_known(passes: list[list[tup
     """Whatever happens between passes: actions, the ingress's state, what leaves and the next look."""
     story, groups = Story(), Groups()
     for changes in passes:
-        story.sets = {}
+        story.sets, story.more = {}, {}
         for what, number in changes:
             story.change(what, number)
-        seen = facts(*story.apps.values(), units=dict(story.units), **story.sets)
+        seen = facts(*story.apps.values(), units=dict(story.units), **story.sets, **story.more)
         known = groups.of(seen.apps)
-        assert reconcile(seen, {}, DOMAIN, 100.0, known) == reconcile(seen, {}, DOMAIN, 100.0)
+        assert reconcile(seen, {}, story.domain, 100.0, known) == reconcile(seen, {}, story.domain, 100.0)
 
 
 def test_a_group_without_a_change_is_the_same_object() -> None:
