@@ -11,6 +11,7 @@ A call holds the interpreter until systemd answers, for milliseconds. Whatever t
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sys
 from collections.abc import Callable
@@ -41,6 +42,7 @@ _PEER = b"org.freedesktop.DBus.Peer"
 _DRIVER, _DRIVER_PATH = b"org.freedesktop.DBus", b"/org/freedesktop/DBus"
 _SIGNAL = 4  # sd_bus_message_get_type(3)
 _BATCH = 200
+_MISSING = (errno.ENOENT, errno.EBADR)  # as sd-bus translates NoSuchUnit, and UnknownObject and the like
 _RETRY_S = (0.1, 0.3, 1.0, 3.0, 10.0)
 _MATCHES = (
     (
@@ -72,6 +74,10 @@ class Refused(HostFailure):
     def __init__(self, message: str, errno: int) -> None:
         super().__init__(message, hint="see: journalctl -u init.scope -n 20")
         self.errno = errno
+
+
+class Missing(Refused):
+    """The error for a unit that systemd does not have, or that has no such property: it is of another kind."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,8 @@ class Bus:
         try:
             return self._dbus.call_method(destination, path, interface, method, steps).body
         except DBusBaseError as error:
-            raise Refused(_words(error), abs(error.errno)) from error
+            kind = Missing if abs(error.errno) in _MISSING else Refused
+            raise kind(_words(error), abs(error.errno)) from error
         finally:
             # signals that came in during the call are in sd-bus's own queue: for them the descriptor is not readable
             self._loop.call_soon(self._pump)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flyted.contract.errors import HostFailure
-from flyted.host.bus import PROPERTIES, Bus, Refused, Signal
+from flyted.host.bus import PROPERTIES, Bus, Missing, Refused, Signal
 from flyted.host.jobs import Jobs
 from flyted.host.kept_units import KeptUnits
 from flyted.host.object_path import unit_of, unit_path
@@ -88,7 +88,7 @@ class Units:
             if self._active(name) != "active":
                 return ()
             return tuple(where.decode() for _kind, where in self._get(name, _SOCKET, "Listen"))
-        except Refused:
+        except Missing:
             return ()
 
     def rests(self, name: str) -> bool:
@@ -96,7 +96,7 @@ class Units:
         try:
             _id, job = self._get(name, _UNIT, "Job")
             return job == _NO_JOB and self._active(name) in _ENDED
-        except Refused:
+        except Missing:
             return True
 
     async def run_transient(
@@ -164,9 +164,7 @@ class Units:
         kill = asyncio.get_running_loop().call_later(self._kill_s, self.kill, name)
         try:
             return await self._job("StopUnit", text(name), text("replace"))
-        except Refused as error:
-            if error.errno != errno.ENOENT:
-                raise
+        except Missing:
             return "done"
         finally:
             kill.cancel()
@@ -185,7 +183,7 @@ class Units:
         """Return a service's status text (sd_notify(3), ``STATUS=``); "" when it has none, or is not there."""
         try:
             return str(self._get(name, _SERVICE, "StatusText").decode("utf-8", "replace"))
-        except Refused:
+        except Missing:
             return ""
 
     async def statuses(self, name: str) -> AsyncGenerator[str]:
@@ -239,7 +237,7 @@ class Units:
                 return None
             result = self._get(name, _SERVICE, "Result").decode()
             return UnitEnd(result, int(self._get(name, _SERVICE, "ExecMainStatus")))
-        except Refused:
+        except Missing:
             return None
 
     async def _begin(self, name: str, steps: Sequence[Step], names: Sequence[str], *, evict: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 
 import pytest
 
@@ -133,5 +134,24 @@ def test_a_unit_that_is_not_there_is_stopped_already() -> None:
             with pytest.raises(HostFailure, match="not found"):
                 await units.start("flyted-app-nowhere-r1-0.service")
             assert units.ended("flyted-app-nowhere-r1-0.service") is None
+
+    run(work())
+
+
+def test_a_question_that_is_not_answered_says_nothing_of_a_unit() -> None:
+    """The connection breaks in the middle: a unit that runs has neither ended nor gone, so no work on it is done."""
+
+    async def work() -> None:
+        async with connected() as units, serving(units, spec("cut")) as replica:
+            for question in (units.rests, units.ended, units.status):
+                with socket.socket(fileno=os.dup(units._bus._fd)) as connection:
+                    connection.shutdown(socket.SHUT_RDWR)
+                with pytest.raises(HostFailure):
+                    question(replica.service)
+                await asyncio.sleep(1)  # it connects again
+                assert not units.rests(replica.service)
+            assert units.rests("flyted-app-none-r1-0.service")
+            assert units.ended("flyted-app-none-r1-0.service") is None
+            assert units.status(replica.socket) == ""
 
     run(work())
