@@ -60,8 +60,12 @@ def counts(token: Token, now: float) -> bool:
     A session or browser token is valid for hours. If it has longer left, the clock was ahead when the token was made,
     so it does not count. A named token is valid for as long as its maker said.
     """
-    left = token.expires_at - now
-    return 0 < left <= LIFE_S.get(token.kind, float("inf")) + CLOCK_S
+    return _begins(token) <= now < token.expires_at
+
+
+def _begins(token: Token) -> float:
+    """Return the moment from which a token may count."""
+    return token.expires_at - LIFE_S.get(token.kind, float("inf")) - CLOCK_S
 
 
 def newly_used(tokens: Iterable[Token], uses: Mapping[str, float]) -> dict[str, float]:
@@ -92,13 +96,13 @@ def next_look(tokens: Iterable[Token], now: float, *, hears: bool, people_at: fl
 
     ``hears``: whether each change of users and groups is heard of. ``people_at``: when the last one was.
     """
-    moments = [token.expires_at for token in tokens if counts(token, now)]
-    if not moments:
-        return None
-    moments.append(now + (NOTE_S if hears else LOOK_S))
-    if people_at <= now < people_at + AGAIN_S:
-        moments.append(people_at + AGAIN_S)
-    return min(moments)
+    every = list(tokens)
+    moments = [token.expires_at for token in every if counts(token, now)]
+    if moments:
+        moments.append(now + (NOTE_S if hears else LOOK_S))
+        if people_at <= now < people_at + AGAIN_S:
+            moments.append(people_at + AGAIN_S)
+    return min([*moments, *(begin for token in every if (begin := _begins(token)) > now)], default=None)
 
 
 def derived_tokens(token: Token, tokens: Iterable[Token]) -> frozenset[str]:

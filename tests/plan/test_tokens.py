@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from flyted.plan.tokens import Token, grants
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyted.plan.tokens import BROWSER, NAMED, SESSION, Token, counts, grants, next_look
 
 
 def test_strange_user_names_become_numbers_for_the_ingress() -> None:
@@ -13,3 +16,25 @@ def test_strange_user_names_become_numbers_for_the_ingress() -> None:
     assert grants([one], {owner: False}, 50.0) == {}
     assert grants([one], {}, 50.0) == {}
     assert grants([one], {owner: True}, 100.0) == {}
+
+
+TOKENS = st.builds(
+    lambda kind, ends: Token(f"{kind}{ends}", f"{kind}{ends}", kind, "u", 1, "", "", 0.0, 1e9 + ends),
+    st.sampled_from([SESSION, NAMED, BROWSER]), st.floats(-1e5, 1e5),
+)  # fmt: skip
+
+
+@given(st.lists(TOKENS, max_size=4), st.floats(-1e5, 1e5))
+def test_no_token_begins_or_ends_to_count_between_two_looks(tokens: list[Token], now: float) -> None:
+    """Also one that was made while the clock was ahead; and at the moment of a look it is decided which count."""
+    now += 1e9
+    for _ in range(20):
+        due = next_look(tokens, now, hears=True, people_at=0.0)
+        before = [counts(token, now) for token in tokens]
+        if due is None:
+            assert not any(before)
+            assert [counts(token, now + 1e6) for token in tokens] == before
+            return
+        assert due > now
+        assert [counts(token, (now + due) / 2) for token in tokens] == before
+        now = due
