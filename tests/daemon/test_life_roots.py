@@ -164,6 +164,15 @@ def test_a_base_that_its_registry_has_is_pulled_and_unpacked(life: Life) -> None
     life.run(10)
     assert life.world.layers.pulled[2:] == [BASE]
     assert ("A", "1") in life.running.store.app("b").revisions[0].image.env
+    blobs = life.world.folder / "blobs"
+    assert blobs.exists()
+    life.set_clock(KEPT_S + 1)
+    life.running.unused.soon()
+    life.run(10)
+    assert not blobs.exists()
+    serve(life, "b", "one")
+    life.run(10)
+    assert life.world.layers.pulled[3:] == [BASE], "the layers are there"
     rest(life)
 
 

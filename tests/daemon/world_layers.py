@@ -30,6 +30,9 @@ class Layers:
     async def run(self, name: str, wanted: Mapping[str, Any]) -> UnitEnd:
         """Run a unit, as host.units has it run; one goes on when flyted is killed."""
         argv = wanted["ExecStartEx"][0][1]
+        if name == "flyted-pull-removal.service":
+            shutil.rmtree(self.folder / "blobs")
+            return UnitEnd("success", 0)
         if words.REMOVE in argv:
             for layer in argv[argv.index(words.REMOVE) + 1 :]:
                 shutil.rmtree(self.folder / "layers" / layer, ignore_errors=True)

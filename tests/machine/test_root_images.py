@@ -202,9 +202,10 @@ def test_unused_layers_are_removed(first: str) -> None:
     notes = STATE / "unused-images.json"
     until(notes.exists)
     must("systemctl", "stop", "flyted.service", "flyted.socket")
-    notes.write_text(json.dumps(dict.fromkeys(layers() | images(), 1.0)))
+    notes.write_text(json.dumps(dict.fromkeys(layers() | images() | {"pulled"}, 1.0)))
     must("systemctl", "start", "flyted.socket", "flyted.service")
     until(lambda: layers() == used, seconds=60)
     until(lambda: {path.name for path in (STATE / "layers").iterdir()} == used, seconds=60)
     assert images() == {image_of("layered-one")["hash"]}
+    until(lambda: not (STATE / "blobs").exists())
     assert curl("https://layered-one.apps.localhost/")[0] == 200

@@ -45,6 +45,8 @@ from flyted.plan.images.root_record import (
 from flyted.plan.images.root_steps import Granted, granted, missing, shown
 from flyted.plan.secrets import BuildGrant
 
+PULLED = "pulled"
+"""What was pulled, among the names of images and layers."""
 _RECORD_LIMIT = 4 << 20
 _ENDED_WELL = UnitEnd("success", 0)
 
@@ -86,6 +88,13 @@ class Roots:
         """Return the images on the disk, by hash, and whether all layers of each are whole."""
         names = [path.stem for path in _listed(self._records) if is_hash(path.stem)]
         return {name: (record := self._record(name)) is not None and self._whole(record.layers) for name in names}
+
+    def pulled(self) -> dict[str, bool]:
+        """Return :data:`PULLED` if something of container images is on the disk: layers are unpacked from it.
+
+        No app needs it. It is kept as long as an unused image, so that a pull that broke off goes on where it was.
+        """
+        return {PULLED: True} if self._blobs.exists() else {}
 
     def present(self, digest: str, root: RootFact) -> bool:
         """Report whether an image that a revision was made with is still complete."""

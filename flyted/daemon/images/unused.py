@@ -15,12 +15,14 @@ from typing import Any
 from flyted.contract.errors import FlytedError
 from flyted.daemon.effects import Units, Wanted
 from flyted.daemon.images.images import Images
+from flyted.daemon.images.roots import PULLED
 from flyted.host import whole_file
 from flyted.host.disk import disk_space
 from flyted.plan.actions import RemoveImages
 from flyted.plan.facts import StoredApp
 from flyted.plan.images.build_unit import remove_unit
 from flyted.plan.images.layer_unit import remove_layers_unit
+from flyted.plan.images.pull_unit import forget_unit
 from flyted.plan.images.unused import in_use, is_crowded
 from flyted.plan.upkeep_facts import ImagesOnDisk
 
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 
 UNIT = "flyted-build-removal.service"
 LAYERS_UNIT = "flyted-layer-removal.service"
+PULLS_UNIT = "flyted-pull-removal.service"
 
 
 @dataclass
@@ -59,7 +62,7 @@ class UnusedImages:
         self._asked = False
         try:
             roots = self.images.roots
-            found = {**self.images.found(), **roots.images(), **roots.layers()}
+            found = {**self.images.found(), **roots.images(), **roots.layers(), **roots.pulled()}
             crowded = is_crowded(*disk_space(self.images.folder))
             return ImagesOnDisk(found, in_use(self.apps()), self._since(), crowded)
         except (FlytedError, OSError) as error:
@@ -84,6 +87,8 @@ class UnusedImages:
                 await self._run(UNIT, remove_unit(venvs, prune=True))
                 if layers:
                     await self._run(LAYERS_UNIT, remove_layers_unit(layers))
+                if PULLED in action.images:
+                    await self.units.run_transient(PULLS_UNIT, forget_unit(), clean=["state"])
             whole_file.write(self.notes, json.dumps(dict(action.unused_since)).encode(), 0o600)
         except (FlytedError, OSError) as error:
             log.warning("cannot remove unused images yet: %s", error)

@@ -156,6 +156,20 @@ def pull_unit(
     }
 
 
+def forget_unit() -> dict[str, Any]:
+    """Return a service that does nothing but own all that was pulled, so that systemd can be asked to delete it."""
+    return {
+        "Description": "Removal of what was pulled for images",
+        "Type": "oneshot",
+        "ExecStartEx": [("/bin/true", ["/bin/true"], ["no-env-expand"])],
+        "User": USER,
+        "Group": USER,
+        "StateDirectory": ["flyted/blobs"],
+        "CollectMode": "inactive-or-failed",
+        **SANDBOX,
+    }
+
+
 def resolved(lines: Iterable[str]) -> str:
     """Return which image a pull that ended well found: the manifest's digest. ``lines``: its last output.
 
