@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import tarfile
+import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from connectrpc.errors import ConnectError
 from flyteidl2.app import app_payload_pb2
 from flyteidl2.imagebuilder import definition_pb2 as definition
 
-from flyted.contract.errors import InvalidInput, NotFound
+from flyted.contract.errors import HostFailure, InvalidInput, NotFound
 from flyted.gateway.files import archive as archive_module
 from flyted.gateway.files import context
 from flyted.gateway.files import folders as folders_module
@@ -251,6 +252,13 @@ def test_the_bundles_together_are_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "folders/.x.part").write_bytes(b"half")
     Folders(tmp_path / "folders")
     assert not (tmp_path / "folders/.x.part").exists()
+
+
+def test_a_full_disk_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the archive is unpacked, too; it is a fault of the machine, and not of the archive."""
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("r+b"))  # noqa: SIM115
+    with pytest.raises(HostFailure, match="cannot store what the image copies: the disk is full"):
+        read(tmp_path, [COPY], archive({"src/a": os.urandom(1 << 20)}))
 
 
 def test_a_recipe_whose_files_are_gone_is_not_known(tmp_path: Path) -> None:

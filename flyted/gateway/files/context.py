@@ -18,6 +18,7 @@ from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
 from flyted.gateway.files.archive import Archive, opened
 from flyted.gateway.files.folders import Folders
+from flyted.gateway.files.whole import stored
 from flyted.gateway.idl import newer
 
 SPEC_BYTES = 1 << 20
@@ -30,8 +31,8 @@ def image_of(spec: Path, context: Path | None, folders: Folders) -> dict[str, An
 
     That is ``{"spec": ImageSpec in protobuf-JSON, "files": name → text of a requirements file, "folders": path →
     SHA-256 of a bundle}``. ``spec`` and ``context`` are the two uploaded files. Raise :class:`InvalidInput` for files
-    that are too large or cannot be read, and :class:`Unsupported` for unknown fields and for an image for another
-    machine.
+    that are too large or cannot be read, :class:`Unsupported` for unknown fields and for an image for another machine,
+    and :class:`~flyted.contract.errors.HostFailure` if the disk is full.
     """
     data = _small(spec, SPEC_BYTES, "the image's description")
     message = definition_pb2.ImageSpec()
@@ -47,7 +48,7 @@ def image_of(spec: Path, context: Path | None, folders: Folders) -> dict[str, An
         if wanted:
             raise InvalidInput("the files that the image refers to were not sent")
         return {"spec": described, "files": {}, "folders": {}}
-    with opened(context, folders.place) as archive:
+    with stored("what the image copies"), opened(context, folders.place) as archive:
         texts = {name: text for name in wanted if (text := _text(archive, name)) is not None}
         return {"spec": described, "files": texts, "folders": folders.keep(described, archive)}
 

@@ -19,7 +19,6 @@ from typing import Any, BinaryIO, cast
 from flyted.base import files
 from flyted.contract.bundles import MOST
 from flyted.gateway.files.archive import Archive
-from flyted.gateway.files.whole import stored
 
 EPOCH = 315_532_800
 """The time of every file in a bundle: 1 January 1980."""
@@ -53,16 +52,15 @@ class Folders:
     def keep(self, spec: dict[str, Any], archive: Archive) -> dict[str, str]:
         """Store a bundle of each path of ``archive`` that the layers of an ImageSpec name; return path → SHA-256.
 
-        Name a uv project's editable dependencies in its layer, which Flyte's IDL cannot. Raise
-        :class:`~flyted.contract.errors.HostFailure` if the disk refuses.
+        Name a uv project's editable dependencies in its layer, which Flyte's IDL cannot. Raise OSError if the disk
+        refuses.
         """
         layers = [pair for layer in spec.get("layers", []) for pair in layer.items()]
         paths = {posixpath.normpath(path) for kind, body in layers for path in _named(kind, body, archive) if path}
         there = sorted(path for path in paths if archive.below(path))
         there = there if len(there) < MOST else ["."]
-        with stored("what the image copies"):
-            found = {path: self._keep(path, archive) for path in there}
-            self._sweep()
+        found = {path: self._keep(path, archive) for path in there}
+        self._sweep()
         return found
 
     def _keep(self, path: str, archive: Archive) -> str:
