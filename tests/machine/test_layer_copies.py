@@ -164,6 +164,7 @@ OWNERS = {
 }  # fmt: skip
 
 
+@pytest.mark.once
 def test_names_of_owners_are_the_images_own(base: str) -> None:
     """Its list of users is a stranger's text, also a link or a pipe; numbers are numbers whatever it says."""
     folder = bundle([member("f", b"x")])
@@ -196,6 +197,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("how", HOSTILE)
 def test_a_hostile_stage_stays_a_stage(base: str, how: str) -> None:
     """Copied by name, by a pattern and on the way, or mounted: one line, or what the stage itself has."""
@@ -223,6 +225,7 @@ def test_a_hostile_stage_stays_a_stage(base: str, how: str) -> None:
     assert (listed("/var/lib/flyted"), listed("/etc"), listed("/")) == before[:3]
 
 
+@pytest.mark.once
 def test_a_bomb_in_an_archive_of_add_is_killed(base: str) -> None:
     """A gigabyte of zeros, twice compressed: kept on the disk while it is looked at, and counted there."""
     zeros = packed(member("zeros", bytes(200 << 20)))
