@@ -148,7 +148,7 @@ def test_a_question_that_is_not_answered_says_nothing_of_a_unit() -> None:
                     connection.shutdown(socket.SHUT_RDWR)
                 with pytest.raises(HostFailure):
                     question(replica.service)
-                await asyncio.sleep(1)  # it connects again
+                await asyncio.sleep(0.3)  # it connects again
                 assert not units.rests(replica.service)
             assert units.rests("flyted-app-none-r1-0.service")
             assert units.ended("flyted-app-none-r1-0.service") is None
