@@ -89,11 +89,15 @@ class _Copy:
 
     def all(self, items: Iterable[Item]) -> int:
         """Copy every item that is asked for, and return how many there were."""
-        count = 0
+        count, scratch = 0, self._order.scratch
         for entry, content in items:
-            if self._is_asked_for(entry.parts):
-                self._one(entry, content)
-                count += 1
+            if not self._is_asked_for(entry.parts):
+                continue
+            if scratch is not None and self._may_be_archive(entry):
+                self._add(entry, content, scratch)
+            else:
+                self._put(entry, content)
+            count += 1
         for path, when in reversed(self._times):
             os.utime(path, ns=(when, when))
         return count
@@ -114,16 +118,17 @@ class _Copy:
             return os.path.join(self._target, parts[-1])
         return self._target
 
-    def _one(self, entry: Entry, content: Iterable[bytes | memoryview]) -> None:
-        if self._order.scratch is not None and entry.kind == archive.FILE and self._is_named(entry):
-            with _kept(content, self._order.scratch) as file:
-                if is_archive(file):
-                    _folders(self._target, self._order.owner or ROOT)
-                    add(file, os.fsdecode(os.path.realpath(self._target)), self._order.owner)
-                    return
+    def _may_be_archive(self, entry: Entry) -> bool:
+        return entry.kind == archive.FILE and self._is_named(entry)
+
+    def _add(self, entry: Entry, content: Iterable[bytes | memoryview], scratch: int) -> None:
+        """Unpack an archive; copy a file that is none."""
+        with _kept(content, scratch) as file:
+            if is_archive(file):
+                _folders(self._target, self._order.owner or ROOT)
+                add(file, os.fsdecode(os.path.realpath(self._target)), self._order.owner)
+            else:
                 self._put(entry, iter(lambda: file.read(PIECE), b""))
-                return
-        self._put(entry, content)
 
     def _put(self, entry: Entry, content: Iterable[bytes | memoryview]) -> None:
         folder = entry.kind == archive.FOLDER
