@@ -127,14 +127,14 @@ class Doctor:
 
 
 def _images() -> Iterator[Check]:
-    """Check whether images with apt packages, commands or other bases can be built and run."""
+    """Check whether images with apt packages or commands can be built and run."""
     facts = MachineFacts(
         kernel=machine.kernel(), overlay=machine.has_overlay(), switches=machine.switches(SWITCHES),
         subordinate=machine.subordinate_ids(), files=frozenset(f for f in (BUILDER, KEYRING) if Path(f).exists()),
         free_bytes=disk_space(STATE)[0],
     )  # fmt: skip
     found = [Check("images", False if each.fatal else None, each.detail, each.hint) for each in lacks(facts)]
-    yield from found or [Check("images", ok=True, detail="any base, apt packages and commands can be built")]
+    yield from found or [Check("images", ok=True, detail="apt packages and commands can be built into images")]
 
 
 def _egress() -> Iterator[Check]:
