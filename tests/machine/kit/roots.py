@@ -97,15 +97,21 @@ def owned(folder: Path) -> None:
 
 @contextlib.contextmanager
 def layers_folder() -> Iterator[None]:
-    """The folder of layers, on a file system that an overlay can lie on; if it was not there, gone afterwards."""
-    before = LAYERS.is_mount()
+    """The folder of layers, on a file system that an overlay can lie on; afterwards as it was.
+
+    A layer that stays without a record would be swept at each deploy of another test, in vain where it is root's.
+    """
+    mounted_before = LAYERS.is_mount()
     LAYERS.mkdir(exist_ok=True)
-    if not before:
+    if not mounted_before:
         must("mount", "-t", "tmpfs", "-o", f"mode=0750,uid={BASE},gid=0", "tmpfs", str(LAYERS))
+    before = set(LAYERS.iterdir())
     try:
         yield
     finally:
-        if not before:
+        for path in set(LAYERS.iterdir()) - before:
+            shutil.rmtree(path)
+        if not mounted_before:
             must("umount", "-l", str(LAYERS))
 
 
