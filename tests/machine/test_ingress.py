@@ -65,6 +65,7 @@ def test_the_key_is_in_no_file_but_the_credential() -> None:
         "-rlE",
         "--exclude-dir=credentials",
         "--exclude-dir=images",
+        "--exclude-dir=layers",
         "BEGIN .*PRIVATE KEY",
         "/run",
         "/var/lib/flyted",
