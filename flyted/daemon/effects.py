@@ -154,6 +154,17 @@ class Clock(Protocol):
         """Ring at ``moment``, and not at that of the call before; ``None``: at none."""
 
 
+class Watch(Protocol):
+    """A watch on files, as ``host/watch_files.py`` has it."""
+
+    @property
+    def hears(self) -> bool:
+        """True if the kernel reports changes."""
+
+    def start(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` after each change from now on."""
+
+
 @dataclass(frozen=True)
 class Effects:
     """The machine.

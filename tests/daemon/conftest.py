@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,12 @@ import pytest
 from tests.daemon.fake import Machine
 from tests.daemon.life import Life
 from tests.daemon.token_harness import BothSockets, Box
+
+
+@pytest.fixture(autouse=True)
+def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for the disk: what a crash of the machine leaves is tested in tests/host and in the machine."""
+    monkeypatch.setattr(os, "fsync", lambda _fd: None)
 
 
 @pytest.fixture

@@ -28,16 +28,14 @@ from flyted.daemon.loop import Loop, Pass
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.secrets.handover import Handover
 from flyted.daemon.upkeep import Upkeep
-from flyted.host import people
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.models import Models
-from flyted.host.store import Store
 from flyted.host.tokens import Tokens
-from flyted.host.watch_files import FileWatch
 from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.ingress.state import Listen
 from flyted.plan.units import Layout
 from tests.daemon.clocks import FakeClock
+from tests.daemon.stand_ins import FakeWatch, quick_store
 from tests.daemon.world import World
 from tests.daemon.world_doors import GpuHelper, Ingress, Journal, Systemd
 from tests.daemon.world_ingress import WorldIngress
@@ -52,8 +50,7 @@ class Daemon:
 
     def __init__(self, world: World, haproxy: WorldIngress, start_s: int = 60) -> None:
         folder, nothing = world.folder, cast("Any", None)
-        self.store = store = Store(folder / "flyted.db")
-        store.database._db.execute("PRAGMA synchronous = OFF")
+        self.store = store = quick_store(folder / "flyted.db")
         store.fail_pending("flyted was stopped during this deploy", time.time())
         self.tokens = tokens = Tokens(store.database)
         self.vault = opened(folder / "flyted")
@@ -73,7 +70,7 @@ class Daemon:
             machine.units, folder / "images", BuildSettings(), nothing, need_any, poked.set, bundles
         )  # fmt: skip
         self.unused = UnusedImages(machine.units, images, store.apps, folder / "unused-images.json", poked.set)
-        self.watch = FileWatch(folder / "etc", people.FILES)
+        self.watch = FakeWatch()
         grants = IngressTokens(tokens, store, self.ingress, lambda: haproxy.up, clock, self.watch, poked.set)
         tls = Tls(self.vault, self.ingress, DOMAIN, folder / "ca.pem", clock)
         self.execute = execute = Execute(machine, store, config, explain, inventory, images, self.unused, grants, tls)
@@ -140,5 +137,4 @@ class Daemon:
             self.systemd.dead = self.ingress.dead = True
             self.store.close()
         self.clock.close()
-        self.watch.close()
         self.vault.close()

@@ -33,9 +33,7 @@ from flyted.daemon.upkeep import Upkeep
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Applied
 from flyted.host.journal import Entry
-from flyted.host.store import Store
 from flyted.host.tokens import Tokens
-from flyted.host.watch_files import FileWatch
 from flyted.plan.facts import ImageFact
 from flyted.plan.gpus.facts import Inventory
 from flyted.plan.idle import Traffic
@@ -47,6 +45,7 @@ from flyted.plan.units import Layout
 from tests.daemon.clocks import BEGAN, FakeClock
 from tests.daemon.event_loop import run
 from tests.daemon.fake_systemd import Systemd
+from tests.daemon.stand_ins import FakeWatch, quick_store
 from tests.host.vaults import opened, state_folder
 from tests.values import DOMAIN, spec
 
@@ -170,8 +169,7 @@ class Machine:
     """The parts, wired as in ``daemon/__main__.py``."""
 
     def __init__(self, folder: Path) -> None:
-        self.systemd, self.haproxy, self.store = Systemd(), HAProxy(), Store(folder / "flyted.db")
-        self.store.database._db.execute("PRAGMA synchronous = OFF")
+        self.systemd, self.haproxy, self.store = Systemd(), HAProxy(), quick_store(folder / "flyted.db")
         self.journal, self.gpu, store = Journal(), Gpus(), self.store
         self.clock = clock = FakeClock(lambda: BEGAN + _time())
         effects = Effects(self.systemd, self.haproxy, self.journal, self.gpu, clock)
@@ -186,8 +184,8 @@ class Machine:
             Bundles(folder / "bundles", store.apps),
         )  # fmt: skip
         unused = UnusedImages(self.systemd, images, store.apps, folder / "unused-images.json", poked.set)
-        table, self.watch = Tokens(store.database), FileWatch(folder, ())
-        grants = IngressTokens(table, store, self.haproxy, lambda: True, clock, self.watch, poked.set)
+        table = Tokens(store.database)
+        grants = IngressTokens(table, store, self.haproxy, lambda: True, clock, FakeWatch(), poked.set)
         self.vault = opened(state_folder(folder))
         tls = Tls(self.vault, self.haproxy, DOMAIN, folder / "ca.pem", clock)
         self.execute = Execute(
@@ -202,7 +200,6 @@ class Machine:
         """Closes its files."""
         self.store.close()
         self.vault.close()
-        self.watch.close()
 
     def deployed(self, name: str, **changes: Any) -> Replica:
         """An app that serves, as the store has it after a deploy."""

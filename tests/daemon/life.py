@@ -50,7 +50,7 @@ class Life:
         self.loop = EventLoop()
         self.clock_s = 0.0
         patch.setattr(time, "time", lambda: 1.7e9 + self.loop.time() + self.clock_s)
-        for name in ("images", "bundles", "etc"):
+        for name in ("images", "bundles"):
             (folder / name).mkdir()
         state_folder(folder)
         (folder / "env/bin").mkdir(parents=True)

@@ -22,9 +22,9 @@ from flyted.daemon import doctor as doctor_module
 from flyted.daemon.config import Config
 from flyted.daemon.settings import Settings
 from flyted.host import people
-from flyted.host.store import Store
 from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.units import Layout
+from tests.daemon.stand_ins import quick_store
 from tests.daemon.world import World
 from tests.daemon.world_doors import GpuHelper, Journal, Systemd
 from tests.daemon.world_ingress import WorldIngress
@@ -119,7 +119,7 @@ class Process:
         """Run the daemon, and a story in a thread; then send SIGTERM."""
 
         async def both() -> None:
-            vault, store = opened(self.state, OPERATOR), Store(self.state / "flyted.db")
+            vault, store = opened(self.state, OPERATOR), quick_store(self.state / "flyted.db")
             task = asyncio.create_task(main_module.daemon(self.listeners, settings or Settings(), vault, store))
             try:
                 await asyncio.to_thread(story)

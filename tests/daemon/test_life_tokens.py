@@ -38,9 +38,7 @@ def opens(life: Life) -> set[str]:
 
 def change_group(life: Life) -> None:
     """The file is replaced, as deluser(8) does it."""
-    made = life.world.folder / "etc/group+"
-    made.write_text("flyted:x:999:\n")
-    made.rename(made.with_name("group"))
+    life.running.watch.changed()
     life.loop.run_until_complete(asyncio.sleep(0.01))
 
 
@@ -133,7 +131,7 @@ def test_where_the_kernel_gives_no_watch_there_is_a_look_each_minute(
     life: Life, members: set[tuple[int, str]]
 ) -> None:
     """As on a machine with too many of them."""
-    life.running.watch.close()
+    life.running.watch.hears = False
     made = token(life)
     assert opens(life) == {made}
     members.discard(BOB)

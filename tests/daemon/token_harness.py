@@ -21,13 +21,12 @@ from flyted.daemon.api.actor import Actor
 from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.host import people
 from flyted.host.ingress import Ingress
-from flyted.host.store import Store
 from flyted.host.tokens import Tokens as Table
-from flyted.host.watch_files import FileWatch
 from flyted.plan.facts import ImageFact
 from tests.answers import sent
 from tests.daemon.clocks import FakeClock
 from tests.daemon.sockets import Sockets
+from tests.daemon.stand_ins import FakeWatch, quick_store
 from tests.values import spec
 
 BOB, CAROL, ME = (1001, "bob"), (1002, "carol"), (os.getuid(), people.name_of(os.getuid()))
@@ -47,15 +46,13 @@ class Box:
         names = dict([BOB, CAROL, ME, (0, "root")])
         monkeypatch.setattr(people, "may_operate", lambda uid, name: (uid, name) in self.members)
         monkeypatch.setattr(people, "name_of", lambda uid: names.get(uid, str(uid)))
-        self.store = Store(folder / "flyted.db")
+        self.store = quick_store(folder / "flyted.db")
         for name in ("web", "other"):
             self.store.add_revision(spec(name), ImageFact("/i"), "f", 1.0)
         self.table = Table(self.store.database)
         (folder / "ingress").mkdir()
         self.ingress = Ingress(folder / "admin.sock", folder / "ingress", tokens=self.wanted)
-        self.etc = folder / "etc"
-        self.etc.mkdir()
-        self.watch = FileWatch(self.etc, people.FILES)
+        self.watch = FakeWatch()
         monkeypatch.setattr(people, "in_files", lambda: True)
         self.clock = FakeClock(lambda: time.time())  # noqa: PLW0108  a test may set the time
         self.grants = self.grants_over(self.ingress, lambda: False)
@@ -76,8 +73,7 @@ class Box:
         return IngressTokens(self.table, self.store, ingress, runs, self.clock, self.watch, lambda: None)
 
     def close(self) -> None:
-        """Closes the store and the watch: a user may have few of those at once (fs.inotify.max_user_instances)."""
-        self.watch.close()
+        """Closes the store."""
         self.store.close()
 
     def wanted(self) -> dict[str, str]:

@@ -9,11 +9,10 @@ import logging
 from collections.abc import Callable
 
 from flyted.contract.errors import FlytedError
-from flyted.daemon.effects import Clock, Ingress
+from flyted.daemon.effects import Clock, Ingress, Watch
 from flyted.host import people
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens
-from flyted.host.watch_files import FileWatch
 from flyted.plan.tokens import LOOK_S, dead, grants, newly_used, next_look
 from flyted.plan.upkeep_facts import TokenFacts
 
@@ -36,7 +35,7 @@ class IngressTokens:
 
     def __init__(
         self, table: Tokens, store: Store, ingress: Ingress, runs: Callable[[], bool], clock: Clock,
-        watch: FileWatch, poke: Callable[[], None],
+        watch: Watch, poke: Callable[[], None],
     ) -> None:  # fmt: skip
         self._clock = clock
         self._watch = watch
