@@ -31,6 +31,16 @@ def uses(node: ast.AST, name: str, *, repeated: bool = False) -> Iterator[bool]:
         yield from uses(child, name, repeated=within and child not in once)
 
 
+def is_iterable(annotation: ast.expr | None) -> bool:
+    """True for ``Iterable[…]`` and ``Iterator[…]``."""
+    return annotation is not None and ast.unparse(annotation).startswith(("Iterable[", "Iterator["))
+
+
+def is_stored(body: ast.AST, name: str) -> bool:
+    """True if a variable is set."""
+    return any(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Store) for n in ast.walk(body))
+
+
 def used_again(source: str) -> list[str]:
     """The parameters of type ``Iterable`` and ``Iterator`` that are used twice, or in a loop; not those set anew."""
     found = []
@@ -38,20 +48,20 @@ def used_again(source: str) -> list[str]:
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         body = ast.Module(function.body, [])
-        stored = {n.id for n in ast.walk(body) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         for each in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs):
-            if each.annotation is None or each.arg in stored:
+            if not is_iterable(each.annotation) or is_stored(body, each.arg):
                 continue
             many = list(uses(body, each.arg))
-            if ast.unparse(each.annotation).startswith(("Iterable[", "Iterator[")) and (len(many) > 1 or any(many)):
+            if len(many) > 1 or any(many):
                 found.append(f"{function.name}({each.arg})")
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_parameter_that_may_be_a_generator_is_used_once(path: Path) -> None:
+def test_a_parameter_that_may_be_a_generator_is_used_once() -> None:
     """Else it is a ``Sequence`` or a ``Collection``."""
-    assert used_again(path.read_text()) == []
+    found = {str(path.relative_to(ROOT)): used_again(path.read_text()) for path in SOURCES}
+    assert len(found) > 300, "this check looks at nothing"
+    assert {path: parameters for path, parameters in found.items() if parameters} == {}
 
 
 @pytest.mark.parametrize(

@@ -109,11 +109,6 @@ def test_formatting() -> None:
     check(tool("ruff"), "format", "--no-cache", "--check", "--diff", "--quiet", *PYTHON)
 
 
-def test_mypy() -> None:
-    """All code is typed, strictly; tests too."""
-    check(tool("mypy"), "--cache-dir", str(ROOT / "build/mypy"), *PYTHON)
-
-
 def test_codespell() -> None:
     """Words are spelled as a dictionary spells them."""
     names = [str(p.relative_to(ROOT)) for p in tracked() if p.suffix not in {".lock", ".age", ".gz", ".png"}]

@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-PROGRAMS = ("attacks.guard", "build.harness", "flytectl.loading", "gateway.harness", "host.haproxy", "launch.harness")
-"""Helpers that start real programs."""
+PROGRAMS = (
+    "attacks.guard", "build.harness", "flytectl.loading", "gateway.harness", "host.haproxy", "launch.harness",
+    "registry.server",
+)  # fmt: skip
+"""Helpers that start real programs, or a server and threads."""
 STARTS_ONE = re.compile(rf"^from tests\.({'|'.join(map(re.escape, PROGRAMS))})", re.MULTILINE)
 
 

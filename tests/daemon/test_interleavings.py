@@ -230,8 +230,9 @@ class Interleavings(RuleBasedStateMachine):
 def test_no_order_of_events_loses_what_could_be_kept() -> None:
     """Nor puts a busy app to sleep, starts one twice, or leaves a unit that nobody owns."""
     more = int(os.environ.get(MORE, "0"))
+    stories, steps = (more, MORE_STEPS) if more else (min(STORIES, settings().max_examples), STEPS)
     chosen = settings(
-        max_examples=more or STORIES, stateful_step_count=MORE_STEPS if more else STEPS, derandomize=not more,
+        max_examples=stories, stateful_step_count=steps, derandomize=not more,
         deadline=None, database=None, suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     run_state_machine_as_test(Interleavings, settings=chosen)

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from flyted.host.vault import Vault
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system"),
+]
 IMAGE = ImageFact("/i", "h", "3.13.5", "3.12", "note", ())
 MANY = 40
 

@@ -111,7 +111,7 @@ class Systemd:
         raise AssertionError
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples, deadline=None)
 @given(st.lists(PASSES, max_size=6))
 def test_what_is_kept_is_what_systemd_would_say(passes: list[tuple[list[Event], list[list[Event]]]]) -> None:
     """Also where things happen while it is asked; and the index is like one that is made of that anew."""

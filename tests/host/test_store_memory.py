@@ -62,7 +62,7 @@ steps = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples * 3 // 5, deadline=None)
 @given(st.lists(st.tuples(steps, st.integers(0, 12)), max_size=12))
 def test_the_answers_are_those_of_a_store_that_is_opened_now(sequence: list[tuple[Step, int]]) -> None:
     """After each transaction, also one whose n-th statement failed, COMMIT among them: nothing of it is in memory."""

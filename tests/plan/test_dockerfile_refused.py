@@ -86,7 +86,7 @@ _WORDS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(st.lists(_WORDS, max_size=25).map(" ".join) | st.text(max_size=60))
 def test_any_text_is_a_plan_or_our_error(text):
     """A Dockerfile is a stranger's."""

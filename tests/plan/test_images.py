@@ -207,7 +207,7 @@ def test_requirements_files_of_a_wrong_form_are_refused(files: Any) -> None:
         recipe_from_spec(spec({"requirements": {"file": "r.txt"}}, files=files))
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(bent().filter(lambda value: isinstance(value, dict)))
 def test_any_spec_is_a_recipe_or_our_error(spec: dict[str, Any]) -> None:
     """It comes from a client, so any value may stand anywhere."""

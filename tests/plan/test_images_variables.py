@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from flyted.contract.app import MAX_TEXT
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
 from flyted.plan.images.spec import env_of, recipe_from_spec
 from tests.plan.image_specs import spec
@@ -111,8 +112,10 @@ def test_variables_are_what_flytes_own_builder_makes_of_them(data: st.DataObject
         image = image.with_env_vars(variables)
         lines = asyncio.run(EnvHandler.handle(image._layers[-1], Path("/nonexistent"), lines))
     written = [line.removeprefix("ENV ").partition("=")[::2] for line in lines.splitlines() if line]
+    expected = in_a_dockerfile(written)
+    assume(max(map(len, expected.values())) < MAX_TEXT // 4)  # the folder of a real image has a longer name than /i
     recipe = recipe_from_spec(MessageToDict(_get_layers_proto(image, Path("/nonexistent"))))
-    assert dict(env_of(recipe, "/i")) == in_a_dockerfile(written)
+    assert dict(env_of(recipe, "/i")) == expected
 
 
 def test_variables_of_a_layer_that_name_each_other_are_refused() -> None:

@@ -78,7 +78,7 @@ _ANY: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(_ANY)
 def test_any_answer_is_a_config_or_our_error(config):
     """And can be built upon."""

@@ -17,6 +17,8 @@ from flyted.registry.logins import Login
 from tests.registry.server import Handler, Registry, layer_of
 from tests.registry.test_pull import failure
 
+pytestmark = pytest.mark.slow
+
 BASIC = "Basic " + base64.b64encode(b"alice:s3cret").decode()
 ALICE = Login("alice", "s3cret")
 

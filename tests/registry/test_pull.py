@@ -17,6 +17,8 @@ from flyted.registry.failed import Failed
 from flyted.registry.manifest import DOCKER_MANIFEST, MOST_BYTES
 from tests.registry.server import NAME, Handler, Registry, cut, digest, drip, layer_of
 
+pytestmark = pytest.mark.slow
+
 BIG = layer_of("big", 3_000_000)
 
 

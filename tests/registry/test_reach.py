@@ -17,6 +17,8 @@ from flyted.registry.reach import Reach, closed
 from tests.registry.server import NAME, Handler, Registry, digest
 from tests.registry.test_pull import failure
 
+pytestmark = pytest.mark.slow
+
 BASIC = "Basic " + base64.b64encode(b"alice:s3cret").decode()
 ALICE = Login("alice", "s3cret")
 
