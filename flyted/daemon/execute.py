@@ -218,6 +218,9 @@ class Execute:
             return
         log.info("re-creating the units of app %s with the current version and settings", replica.app_id)
         await self.machine.units.stop(replica.socket)  # first: if flyted ends here, its next start makes the pair
+        if not self.machine.units.rests(replica.service):  # a request came just before the socket went
+            await self.machine.units.start(replica.service)  # it is under way: this waits for it, and fails with it
+            await self.machine.units.stop(replica.service)  # which waits for the answer
         await self.start_pair(replica)
 
     def _pair(self, replica: Replica) -> UnitPair:

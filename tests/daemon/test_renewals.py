@@ -124,6 +124,28 @@ def test_a_request_that_comes_just_before_is_served_by_the_old_units(machine: Ma
     beside(machine, story)
 
 
+def test_a_request_that_comes_while_the_socket_is_stopped_is_answered_by_the_old_units(machine: Machine) -> None:
+    """Its app starts, answers and ends before the pair is made anew."""
+    replica = machine.deployed("a")
+
+    async def story() -> None:
+        await machine.loop.settle()
+        machine.systemd.took_s |= {"stop": 0.3, "start": 1.0}
+        await restarted(machine)
+        machine.loop.poke()
+        await until(lambda: bool(machine.systemd.asked["stop"]))
+        machine.systemd.set(replica.service, "activating")
+        await asyncio.sleep(0.5)
+        assert machine.systemd.asked["start"] == 1, "the job that is under way is joined"
+        await asyncio.sleep(0.5)
+        assert machine.active(replica.service) == "activating"
+        assert machine.systemd.asked["start_pair"] == 1
+        await until(lambda: machine.systemd.asked["start_pair"] == 2)
+
+    beside(machine, story)
+    assert machine.systemd.asked["stop"] == 2, "the socket, and then the service"
+
+
 def test_the_units_of_the_first_version_are_not_those_of_now(machine: Machine) -> None:
     """It wrote down nothing of what apps are told."""
     replica = machine.deployed("a")
