@@ -65,6 +65,7 @@ class Life:
         self.troubled_at = float("-inf")
         self.began: list[float] = []  # when flyted started
         self.upgrades = 0
+        self._left_outdated: set[Replica] = set()
         self.oracle = Oracle(self)
         self.start()
 
@@ -76,8 +77,8 @@ class Life:
 
     @property
     def outdated(self) -> set[Replica]:
-        """The replicas whose units are to be made anew."""
-        return self.daemon.execute.outdated if self.daemon is not None else set()
+        """The replicas whose units are to be made anew; while no daemon runs, those of the one before."""
+        return self.daemon.execute.outdated if self.daemon is not None else self._left_outdated
 
     # time
 
@@ -128,6 +129,7 @@ class Life:
         """flyted ends: by SIGTERM, or SIGKILL."""
         if self.daemon is not None:
             self.loop.run_until_complete(self.daemon.end(killed=killed))
+            self._left_outdated = self.outdated
             self.daemon = None
 
     def fill_disk(self, *, full: bool) -> None:
