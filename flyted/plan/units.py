@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from zlib import crc32
 
 from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.names import EGRESS_UNIT, Replica, network_of, state_name, user_of
@@ -39,6 +40,8 @@ from flyted.plan.start import start_document
 Properties = dict[str, Any]
 
 SLICE = "flyted-apps.slice"
+SOCKET_SLICES = 32
+"""systemd looks at all units of a slice when one starts or stops. Sockets need nothing that slices share out."""
 START_S = 300  # a cold start may load a model
 STOP_S = 30  # what launch needs to finish the requests in flight
 STARTS, STARTS_IN_S = 3, 60  # a request that no start accepts causes another start; it waits for this many
@@ -192,7 +195,7 @@ def _socket(spec: AppSpec, replica: Replica, layout: Layout) -> Properties:
         "RemoveOnStop": True,
         "CollectMode": "inactive-or-failed",
         "StartLimitIntervalUSec": 0,  # only flyted starts it
-        "Slice": SLICE,
+        "Slice": f"flyted-sockets-{crc32(replica.app_id.encode()) % SOCKET_SLICES}.slice",
         # keeps the network while the app sleeps, so that a wake finds it, and starts it again whatever stopped it
         **({"Upholds": [network_of(replica)]} if network_kind(spec) is Network.OWN else {}),
     }

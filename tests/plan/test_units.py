@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from flyted.launch.expand import expand
 from flyted.launch.options import parse
 from flyted.launch.words import quote
 from flyted.plan.app_folders import erase_unit, measure_unit
-from flyted.plan.units import Layout, UnitPair, app_units, bundle_path, socket_path
+from flyted.plan.units import SLICE, SOCKET_SLICES, Layout, UnitPair, app_units, bundle_path, socket_path
 from tests.values import spec, told
 
 BUNDLE = "a" * 64
@@ -60,6 +61,15 @@ def test_the_pair_listens_where_the_ingress_looks() -> None:
     assert (socket["SocketMode"], socket["SocketGroup"]) == (0o660, "haproxy")
     assert socket["Backlog"] == 4096
     assert socket["RemoveOnStop"] is True
+
+
+def test_sockets_of_many_apps_share_slices_evenly() -> None:
+    """A start or stop of a unit takes the longer the more units its slice has; services share the CPU in theirs."""
+    pairs = [app_units(spec(f"a{number}"), Replica(f"a{number}", 1), image_path="/i") for number in range(1000)]
+    sockets = Counter(pair.socket["Slice"] for pair in pairs)
+    assert len(sockets) == SOCKET_SLICES
+    assert max(sockets.values()) < 3 * 1000 / SOCKET_SLICES
+    assert {pair.service["Slice"] for pair in pairs} == {SLICE}
 
 
 def test_launch_gets_what_it_understands() -> None:
