@@ -126,4 +126,5 @@ class Oracle:
 
     def _calm(self, since: float) -> bool:
         """Whether systemd, the disk and flyted itself have been there since then."""
-        return self.world.bus and self.life.troubled_at < since and self.life.began[-1] < since
+        there = self.world.bus and not self.life.full
+        return there and self.life.troubled_at < since and self.life.began[-1] < since
