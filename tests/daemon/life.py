@@ -235,7 +235,7 @@ class Life:
         self.world.pace()
         self.world.gpus.restore()
         if not self.world.bus:
-            self.world.connect(bus=True)
+            self.trouble("bus", "", begins=False)
         if self.full:
             self.fill_disk(full=False)
         self.haproxy.hangs = False
