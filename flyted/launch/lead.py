@@ -16,7 +16,7 @@ import time
 from . import drain, host, workdir
 from .adopt import Adopter
 from .notify import Notifier
-from .port import FIRST_SILENCE_S, LAST_LOOK_S, SLOWER, Port, proxy
+from .port import FIRST_LOOK_S, LAST_LOOK_S, SLOWER, Port, proxy
 from .refused import Refused
 from .surroundings import flush, say
 from .words import CANNOT_START, EX_TEMPFAIL
@@ -66,7 +66,7 @@ class Lead:
         os._exit(why.status)
 
     def _look(self) -> None:
-        pause = FIRST_SILENCE_S
+        pause = FIRST_LOOK_S
         while not self._adopter.taken:
             target = self._port.look()
             if target is not None:

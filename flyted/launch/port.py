@@ -13,7 +13,7 @@ from .words import BACKLOG, WAITING
 
 PROXY = "lib/systemd/systemd-socket-proxyd"  # below /usr
 CONNECTIONS = BACKLOG  # and more than the ingress opens (plan/reconcile.py)
-FIRST_SILENCE_S, LAST_LOOK_S = 0.005, 0.1  # the interval of polls; one costs some 50 µs
+FIRST_LOOK_S, LAST_LOOK_S = 0.005, 0.1  # the interval of polls; one costs some 50 µs
 SLOWER = 1.2
 _DOUBT_S = 5.0  # a program that listens on another port for so long will probably stay there
 

@@ -16,7 +16,7 @@ from .drain import SECONDS, drain
 from .log import Log
 from .notify import Notifier
 from .options import Options
-from .port import FIRST_SILENCE_S, LAST_LOOK_S, SLOWER, Port, become_proxy
+from .port import FIRST_LOOK_S, LAST_LOOK_S, SLOWER, Port, become_proxy
 from .refused import Refused
 from .sleeper import SLEEP_NOW, Sleeper
 from .surroundings import say
@@ -72,7 +72,7 @@ class Supervisor:
             self._sleeper.end()
 
     def _wait(self) -> int:
-        pause = FIRST_SILENCE_S
+        pause = FIRST_LOOK_S
         while True:
             found = signal.sigtimedwait(_SIGNALS, pause) if not self._proxy else signal.sigwaitinfo(_SIGNALS)
             if found is None:
