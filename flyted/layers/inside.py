@@ -16,8 +16,9 @@ from .damaged import Damaged, shown
 
 DEEPEST = 400
 """Nested folders; one descriptor and one call of a function each."""
-_MOST_LINKS = 40  # as the kernel's
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+MOST_LINKS = 40
+"""Links on the way to a file, as the kernel's (path_resolution(7))."""
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Inside:
     """The tree below ``root``, and which paths this layer has made."""
 
     def __init__(self, root: str) -> None:
-        self.root = os.open(root, _OPEN)
+        self.root = os.open(root, OPEN_FOLDER)
         self._made: set[bytes] = set()
         self._device = os.fstat(self.root).st_dev
         self._last: tuple[tuple[bytes, ...], Folder] | None = None
@@ -76,7 +77,7 @@ class Inside:
                     self._check(fd, len(names), name)
                     continue
                 links += 1
-                if links > _MOST_LINKS:
+                if links > MOST_LINKS:
                     raise Damaged(f"too many links lead to {shown(b'/'.join(parts))}")
                 target = os.readlink(name, dir_fd=fds[-1])
                 if target.startswith(b"/"):
@@ -105,7 +106,7 @@ class Inside:
         if folder.below(name) not in self._made:
             self.remove(folder, name)
         elif stat.S_ISDIR(os.lstat(name, dir_fd=folder.fd).st_mode):
-            below = Folder(os.open(name, _OPEN, dir_fd=folder.fd), folder.below(name))
+            below = Folder(os.open(name, OPEN_FOLDER, dir_fd=folder.fd), folder.below(name))
             try:
                 self.clear_below(below)
             finally:
@@ -120,7 +121,7 @@ class Inside:
     def _step(self, parent: int, name: bytes, path: bytes, *, make: bool) -> int | None:
         """Return the folder ``name`` opened, ``None`` if it is a link."""
         try:
-            return os.open(name, _OPEN, dir_fd=parent)
+            return os.open(name, OPEN_FOLDER, dir_fd=parent)
         except FileNotFoundError:
             if not make:
                 raise
@@ -132,7 +133,7 @@ class Inside:
             raise Damaged(f"{shown(path)} is used as a folder, and is none") from None
         os.mkdir(name, 0o700, dir_fd=parent)
         self.touch(path)
-        made = os.open(name, _OPEN, dir_fd=parent)
+        made = os.open(name, OPEN_FOLDER, dir_fd=parent)
         os.fchmod(made, 0o755)
         return made
 
@@ -143,7 +144,7 @@ class Inside:
             raise Damaged(f"{shown(name)} leads out of the image, to another file system")
 
     def _remove_folder(self, parent: Folder, name: bytes, depth: int) -> None:
-        folder = Folder(os.open(name, _OPEN, dir_fd=parent.fd), parent.below(name))
+        folder = Folder(os.open(name, OPEN_FOLDER, dir_fd=parent.fd), parent.below(name))
         try:
             self._check(folder.fd, depth, name)
             for each in map(os.fsencode, os.listdir(folder.fd)):

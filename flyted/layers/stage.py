@@ -14,12 +14,10 @@ from .archive import Entry
 from .compression import PIECE
 from .copying import Item
 from .damaged import Damaged, shown
-from .inside import DEEPEST, Folder, Inside
+from .inside import DEEPEST, MOST_LINKS, OPEN_FOLDER, Folder, Inside
 from .patterns import matches_name
 
-_MOST_LINKS = 40
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def items(tree: Inside, source: str, *, glob: bool = False) -> Iterator[Item]:
@@ -53,7 +51,7 @@ def real_path(tree: Inside, source: str) -> str:
 
 def _found(tree: Inside, parts: tuple[bytes, ...]) -> tuple[Folder, bytes] | None:
     """Return an open folder and a name in it that is no link; "" for the folder itself. None: nothing is there."""
-    for _ in range(_MOST_LINKS):
+    for _ in range(MOST_LINKS):
         try:
             if not parts or parts[-1] in (b"", b".", b".."):
                 return tree.opened(parts), b""
@@ -116,7 +114,7 @@ def _below(
 ) -> Iterator[Item]:
     if len(parts) > DEEPEST:
         raise Damaged(f"it has more than {DEEPEST} nested folders")
-    fd = os.open(name or b".", _FOLDER, dir_fd=folder.fd)
+    fd = os.open(name or b".", OPEN_FOLDER, dir_fd=folder.fd)
     try:
         for each in sorted(map(os.fsencode, os.listdir(fd))):
             yield from _walk(Folder(fd, folder.below(name)), each, (*parts, each), links)

@@ -22,7 +22,7 @@ from . import archive
 from .archive import Entry
 from .compression import Plain
 from .damaged import Damaged, shown
-from .inside import Folder, Inside
+from .inside import OPEN_FOLDER, Folder, Inside
 from .users import Owner
 
 MOST_ENTRIES = 1_000_000
@@ -164,7 +164,7 @@ class _Layer:
             if not stat.S_ISDIR(os.lstat(name, dir_fd=folder.fd).st_mode):
                 self.tree.remove(folder, name)
                 os.mkdir(name, 0o700, dir_fd=folder.fd)
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
+        fd = os.open(name, OPEN_FOLDER, dir_fd=folder.fd)
         try:
             self._attributes(fd, entry)
         finally:
