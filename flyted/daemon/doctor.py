@@ -18,7 +18,7 @@ from flyted.host import machine
 from flyted.host.disk import disk_space
 from flyted.host.network import nameservers
 from flyted.host.vault import Vault
-from flyted.plan.images.fitness import BUILDER, KEYRING, SWITCHES, MachineFacts, lacks, restricted
+from flyted.plan.images.fitness import NEEDED, SWITCHES, MachineFacts, lacks, restricted
 from flyted.plan.ingress.state import Listen
 from flyted.plan.sandbox import unreachable_nameservers
 
@@ -130,7 +130,7 @@ def _images() -> Iterator[Check]:
     """Check whether images with apt packages or commands can be built and run."""
     facts = MachineFacts(
         kernel=machine.kernel(), overlay=machine.has_overlay(), switches=machine.switches(SWITCHES),
-        subordinate=machine.subordinate_ids(), files=frozenset(f for f in (BUILDER, KEYRING) if Path(f).exists()),
+        subordinate=machine.subordinate_ids(), files=frozenset(file for file in NEEDED if Path(file).exists()),
         free_bytes=disk_space(STATE)[0],
     )  # fmt: skip
     found = [Check("images", False if each.fatal else None, each.detail, each.hint) for each in lacks(facts)]

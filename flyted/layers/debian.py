@@ -10,10 +10,8 @@ from pathlib import Path
 from . import command, enter, kernel, overlay, view
 from .failed import Failed, say
 from .job import Debian
-from .run import PATH
-from .words import DIFF, EX_UNAVAILABLE
+from .words import DIFF, EX_UNAVAILABLE, KEYRING, MMDEBSTRAP, PATH
 
-_MMDEBSTRAP, _KEYRING = "/usr/bin/mmdebstrap", "/usr/share/keyrings/debian-archive-keyring.gpg"
 _DEFAULT = "http://deb.debian.org/debian/"
 _FORMAT = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
 _LEFT_OUT = "check/empty,chroot/mount,setup/mknod,output/mknod,output/dev"
@@ -27,7 +25,7 @@ _STAND_INS = {"mount": "true", "unshare": "false"}
 
 def install(layer: str, step: Debian) -> None:
     """Install ``step`` into the layer. The working folder is the one of all layers. Raises :class:`Failed`."""
-    if not os.access(_MMDEBSTRAP, os.X_OK) or not os.access(_KEYRING, os.R_OK):
+    if not os.access(MMDEBSTRAP, os.X_OK) or not os.access(KEYRING, os.R_OK):
         raise Failed(
             EX_UNAVAILABLE,
             "a Debian cannot be installed without mmdebstrap: sudo apt install mmdebstrap debian-archive-keyring",
@@ -48,7 +46,7 @@ def install(layer: str, step: Debian) -> None:
     enter.confine()
     command.run(
         [
-            _MMDEBSTRAP, "--quiet", "--mode=root", "--variant=minbase", f"--skip={_LEFT_OUT}", f"--keyring={_KEYRING}",
+            MMDEBSTRAP, "--quiet", "--mode=root", "--variant=minbase", f"--skip={_LEFT_OUT}", f"--keyring={KEYRING}",
             f"--aptopt={_APT_CONF}", "--dpkgopt=force-unsafe-io",
             "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
             "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",

@@ -15,8 +15,6 @@ from .job import Job, Oci, parse
 from .room import Limits
 from .words import EX_CONFIG
 
-BUNDLES = "/var/lib/flyted/bundles"
-BLOBS = "/var/lib/flyted/blobs/sha256"
 _ = encodings.idna, encodings.latin_1  # of the machine's Python, which a step cannot see
 
 
@@ -30,9 +28,9 @@ def _run(argv: list[str]) -> int:
     if options.remove:
         return enter.as_root(lambda: _remove(options.layers, options.remove))
     job = parse(_credential(words.JOB))
-    files = {name: _opened(f"{BUNDLES}/{name}.tar.gz") for name in job.folders}
+    files = {name: _opened(f"{words.BUNDLES}/{name}.tar.gz") for name in job.folders}
     if isinstance(job.step, Oci):
-        files[job.step.blob] = _opened(f"{BLOBS}/{job.step.blob}")
+        files[job.step.blob] = _opened(f"{words.BLOBS}/{job.step.blob}")
     secrets = {each.credential: _secret(each.credential, each.env or each.file) for each in job.secrets}
     limits = Limits(options.layer_bytes, options.layer_files, options.keep_free)
     return enter.as_root(lambda: _make(options, job, files, secrets, limits))

@@ -11,9 +11,8 @@ from . import command, enter, kernel, overlay, users, view
 from .failed import Failed
 from .job import Job, Run
 from .shown import Shown, prepared
-from .words import EX_STEP
+from .words import EX_STEP, PATH
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SECRETS = f"{view.TOOLS}/secrets"
 _LOGIN = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_CTYPE")
 _SYSTEMD = ("INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET")

@@ -13,6 +13,12 @@ JOB = "job"
 """The credential that holds the job."""
 DIFF = "diff"
 """The folder of a layer that holds what its step changed: an overlay's upper folder."""
+BUNDLES, BLOBS = "/var/lib/flyted/bundles", "/var/lib/flyted/blobs/sha256"
+"""The folders in which the unit shows a step what it reads."""
+MMDEBSTRAP, KEYRING = "/usr/bin/mmdebstrap", "/usr/share/keyrings/debian-archive-keyring.gpg"
+"""The machine's files that a Debian is installed with."""
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The variable of an image that names none, as container runtimes set it (moby's pkg/system)."""
 
 # Options of the program.
 LAYERS = "--layers"

@@ -13,8 +13,6 @@ from flyted.plan.facts import Platform, RootFact
 from flyted.plan.images import root_mount
 from flyted.plan.sandbox import RUN
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""The variable of an image that names none, as container runtimes set it."""
 _USR = "/usr"
 _FILES = ("/etc/resolv.conf", "/etc/hosts")
 """The machine's files that each container finds, and so images do not have."""

@@ -19,6 +19,7 @@ from zlib import crc32
 from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.names import EGRESS_UNIT, Replica, network_of, state_name, user_of
 from flyted.launch import words
+from flyted.layers.words import PATH
 from flyted.plan import command, knative, rooted
 from flyted.plan.engines.shape import Shape, shape_of
 from flyted.plan.facts import Platform, RootFact
@@ -127,7 +128,7 @@ def app_units(
     Raises :class:`InvalidInput` if the start document is too large.
     """
     interpreter = rooted.interpreter(spec, root, platform) if root else [python or f"{image_path}/bin/python", "-I"]
-    path = rooted.PATH if root else f"{image_path}/bin:/usr/local/bin:/usr/bin:/bin"
+    path = PATH if root else f"{image_path}/bin:/usr/local/bin:/usr/bin:/bin"
     credentials = credential_ids(spec.secrets)
     engine = shape_of(spec, f"/var/cache/{state_name(replica.app_id)}", machine_bytes)
     environment = _environment(spec, replica, path, [*image_env, *(engine.env if engine else ())])

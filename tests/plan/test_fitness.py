@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from flyted.layers.words import BASE, IDS
-from flyted.plan.images.fitness import BUILDER, KEYRING, MachineFacts, lacks
+from flyted.layers.words import BASE, IDS, KEYRING, MMDEBSTRAP
+from flyted.plan.images.fitness import NEEDED, MachineFacts, lacks
 
 GOOD = MachineFacts(
     kernel=(6, 1), overlay=True,
     switches={"user/max_user_namespaces": "95000", "kernel/unprivileged_userns_clone": "1"},
-    subordinate="alice:100000:65536\nbob:165536:65536\n", files=frozenset({BUILDER, KEYRING}), free_bytes=10 << 30,
+    subordinate="alice:100000:65536\nbob:165536:65536\n", files=NEEDED, free_bytes=10 << 30,
 )  # fmt: skip
 
 
@@ -48,8 +48,8 @@ def test_what_is_missing_is_named_with_what_to_type(changed: dict[str, object], 
 @pytest.mark.parametrize(
     ("changed", "detail"),
     [
-        ({"files": frozenset({KEYRING})}, BUILDER),
-        ({"files": frozenset({BUILDER})}, KEYRING),
+        ({"files": frozenset({KEYRING})}, MMDEBSTRAP),
+        ({"files": frozenset({MMDEBSTRAP})}, KEYRING),
         ({"free_bytes": 1 << 30}, "1024 MiB"),
     ],
 )  # fmt: skip

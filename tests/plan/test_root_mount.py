@@ -7,11 +7,12 @@ import pytest
 from flyted.contract.names import Replica
 from flyted.host.signatures import auxiliary
 from flyted.plan.images import root_mount
+from flyted.plan.images.layer_unit import LAYERS
 
 REPLICA = Replica("web", 3)
 LOW, HIGH = "a" * 32, "b" * 32
-TOP = f"{root_mount.LAYERS}/{HIGH}/diff"
-BOTTOM = f"{root_mount.LAYERS}/{LOW}/diff"
+TOP = f"{LAYERS}/{HIGH}/diff"
+BOTTOM = f"{LAYERS}/{LOW}/diff"
 
 
 def test_the_unit_is_named_after_its_path_as_systemd_wants_it() -> None:

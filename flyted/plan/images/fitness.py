@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from flyted.layers.words import BASE, IDS
+from flyted.layers.words import BASE, IDS, KEYRING, MMDEBSTRAP
 
 FIRST_KERNEL = (5, 12)
 """The first one whose overlays can be mounted in a user namespace with ``volatile`` and ``userxattr``."""
@@ -22,7 +22,8 @@ SWITCHES: Mapping[str, str] = {
 }
 """The kernel's switches that forbid user namespaces, below /proc/sys, and the value with which each does."""
 _OPPOSITES: Mapping[str, str] = {"0": "1", "1": "0"}
-BUILDER, KEYRING = "/usr/bin/mmdebstrap", "/usr/share/keyrings/debian-archive-keyring.gpg"
+NEEDED = frozenset({MMDEBSTRAP, KEYRING})
+"""The files that a Debian is installed with."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class MachineFacts:
     """What is known of a machine.
 
     ``switches``: the values of :data:`SWITCHES` that the kernel has. ``subordinate``: the text of subuid(5) and
-    subgid(5). ``files``: those of :data:`BUILDER` and :data:`KEYRING` that are there.
+    subgid(5). ``files``: those of :data:`NEEDED` that are there.
     """
 
     kernel: tuple[int, int]
@@ -63,7 +64,7 @@ def lacks(facts: MachineFacts) -> Iterator[Lack]:
             f"{owner} has user or group ids from {BASE} to {BASE + IDS - 1}, which own the layers of images",
             "give it others: usermod --del-subuids, --add-subuids (see subuid(5))",
         )
-    if missing := sorted({BUILDER, KEYRING} - facts.files):
+    if missing := sorted(NEEDED - facts.files):
         yield Lack(
             f"{missing[0]} is missing: a Debian base can only be pulled",
             "sudo apt install mmdebstrap debian-archive-keyring", fatal=False,

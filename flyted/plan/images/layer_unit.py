@@ -65,8 +65,8 @@ def layer_unit(
     ``bundles``, ``blobs``: the SHA-256 of what the step reads. ``secrets``: the credentials that it gets of flyted.
     For the exit status see :func:`layer_failure`; the layer is whole when the unit has ended with 0.
     """
-    files = [f"{STATE}/bundles/{digest}.tar.gz" for digest in bundles]
-    files += [f"{STATE}/blobs/sha256/{digest}" for digest in blobs]
+    files = [f"{words.BUNDLES}/{digest}.tar.gz" for digest in bundles]
+    files += [f"{words.BLOBS}/{digest}" for digest in blobs]
     options = [
         words.LAYERS, LAYERS, words.UV, UV, words.LAYER_BYTES, str(settings.layer_bytes),
         words.LAYER_FILES, str(settings.layer_files), words.KEEP_FREE, str(settings.keep_free),

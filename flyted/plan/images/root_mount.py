@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from flyted.contract.names import Replica
+from flyted.plan.images.layer_unit import LAYERS
 
-LAYERS = "/var/lib/flyted/layers"
 ROOTS = "flyted/roots"
 """Below /run; one folder for each replica in it, in which the mount point and the folder in memory are."""
 APPENDS = (6, 8)

@@ -11,6 +11,7 @@ from typing import Any
 from flyted.contract.app import MAX_ENV
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
+from flyted.layers.words import PATH
 from flyted.plan.images.root import (
     SHELL,
     Add,
@@ -27,8 +28,6 @@ from flyted.plan.images.root import (
 )
 from flyted.plan.images.text import Text, expand
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""What an image without a PATH has (moby's pkg/system)."""
 MAX_COMMAND = 120 << 10
 """One argument of execve(2) may have 128 KiB; also a bound for a job, which is a credential (1 MiB)."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")

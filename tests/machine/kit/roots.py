@@ -12,16 +12,15 @@ from pathlib import Path
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica
 from flyted.host.store import Store
+from flyted.layers.words import BASE
 from flyted.plan.facts import ImageFact, RootFact
-from flyted.plan.images import root_mount
+from flyted.plan.images import layer_unit, root_mount
 from tests import values
 from tests.launch.harness import bundle
 from tests.machine.kit.units import must, sh
 from tests.machine.kit.users import until
 
-LAYERS = Path(root_mount.LAYERS)
-BASE = 0x70000000
-"""The user that the files of layers belong to, as root's of an image: no user of the machine."""
+LAYERS = Path(layer_unit.LAYERS)
 PYTHON = "/opt/rooted/bin/python"
 PACKAGES = ("python3-minimal", "python3", "nginx-light", "nodejs", "ca-certificates")
 SITE = "flyte", "fastapi", "uvicorn", "httpx"
