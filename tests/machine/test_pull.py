@@ -17,7 +17,7 @@ import pytest
 from flyted.contract.errors import BuildFailed
 from flyted.layers.unpack import NOBODY
 from flyted.plan.images import pull_unit as plan
-from flyted.plan.images.build_unit import PYTHON
+from flyted.plan.images.common_unit import PYTHON
 from flyted.plan.images.pull_unit import PulledImage, PullSettings
 from flyted.registry import words
 from flyted.registry.manifest import DOCKER_MANIFEST, OCI_INDEX

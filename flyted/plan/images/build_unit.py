@@ -20,17 +20,22 @@ from flyted.contract.app import SecretUse, plain_text
 from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
 from flyted.contract.names import printable
 from flyted.plan.images.build_secrets import distinct
+from flyted.plan.images.common_unit import (
+    RUNTIME_MAX_S,
+    filled_the_disk,
+    plain,
+    python_unit,
+    said,
+    variables,
+    was_killed,
+)
 from flyted.plan.images.recipe import Recipe, recipe_json
 from flyted.plan.sandbox import CLOSED_NETWORKS, STUB_RESOLVERS, address, little_of_run
 
 IMAGES = "/var/lib/flyted/images"
-USER = "flyted-build"
 _UVS_REASON = re.compile(rf"{words.REASON}(\S.*)")
-PYTHON = "/usr/bin/python3"
 BUILDER = "/usr/lib/flyted/flyted/build"
 UV = "/usr/lib/flyted/bin/uv"
-RUNTIME_MAX_S = 3600
-_DISK_FULL = ("No space left on device", "Disk quota exceeded")  # strerror(3) of ENOSPC and EDQUOT; uv prints these
 
 
 @dataclass(frozen=True)
@@ -181,22 +186,19 @@ def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildF
     ``result``, ``exit_status``: systemd's ``Result`` and ``ExecMainStatus``. ``lines``: the last lines of the output.
     """
     output = list(lines)
-    said = [line.removeprefix(words.OURS) for line in output if line.startswith(words.OURS)]
     if result == "timeout":
         return BuildFailed(
             f"the image was not ready after {RUNTIME_MAX_S // 60} minutes", hint="serve again: downloads are kept"
         )
-    if result == "oom-kill" or (result == "signal" and exit_status == 9):
+    if was_killed(result, exit_status):
         return BuildFailed("the image's build was killed: it used too much memory", hint="see [images] in flyted.toml")
-    if any(text in line for line in output for text in _DISK_FULL):
+    if filled_the_disk(output):
         return BuildFailed(
             f"the image could not be built: the disk of {IMAGES} is full",
             hint=f"free disk space (df -h {IMAGES}; flytectl app delete), then serve again",
         )
-    if said:
-        # the last line may be a build script's own: no character of it may move a terminal's cursor
-        why = "".join(char if char.isprintable() else " " for char in said[-1][:1000])
-        return BuildFailed(f"the image could not be built: {why}")
+    if ours := said(output, words.OURS):
+        return BuildFailed(f"the image could not be built: {plain(ours[-1])}")  # it may quote a build script
     return BuildFailed(f"the image could not be built: {printable(result)}, exit status {exit_status}")
 
 
@@ -220,36 +222,24 @@ def _own_folder(recipe_hash: str, settings: BuildSettings) -> dict[str, Any]:
 
 
 def _environment(settings: BuildSettings) -> list[str]:
-    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **settings.environment}
-    return [f"{name}={value}" for name, value in sorted(environment.items())]
+    return variables("/usr/local/bin:/usr/bin:/bin", settings.environment)
 
 
 def _common(description: str, options: list[str], settings: BuildSettings) -> dict[str, Any]:
-    argv = [PYTHON, "-I", settings.builder, words.UV, settings.uv, *options]
-    output: dict[str, Any] = {"StandardOutput": "journal", "StandardError": "inherit"}
-    if settings.output_fd is not None:
-        output = {
-            "StandardOutputFileDescriptor": settings.output_fd, "StandardErrorFileDescriptor": settings.output_fd,
-        }  # fmt: skip
+    common = python_unit(
+        description,
+        [settings.builder, words.UV, settings.uv, *options],
+        _environment(settings),
+        tag="flyted-build",
+        memory_max=settings.memory_max,
+        tasks_max=settings.tasks_max,
+        output_fd=settings.output_fd,
+    )
     return {
-        "Description": description,
-        "Type": "exec",
-        "ExecStartEx": [(PYTHON, argv, ["no-env-expand"])],
-        "User": USER,
-        "Group": USER,
-        "Environment": _environment(settings),
+        **common,
         "StateDirectory": ["flyted/images"],
         "StateDirectoryMode": 0o755,  # apps read their image
         "UMask": 0o022,
-        "SyslogIdentifier": "flyted-build",
-        "CollectMode": "inactive-or-failed",
-        "RuntimeMaxUSec": RUNTIME_MAX_S * 1_000_000,
-        "TimeoutStopUSec": 10_000_000,
-        "MemoryMax": settings.memory_max,
-        "TasksMax": settings.tasks_max,
-        "CPUWeight": 20,  # running apps come first
-        "IOWeight": 20,
-        **output,
         **SANDBOX,
     }
 

@@ -14,19 +14,25 @@ from typing import Any
 from flyted.contract.errors import BuildFailed
 from flyted.contract.names import EGRESS_UNIT, printable
 from flyted.layers import words
-from flyted.plan.images.build_unit import PYTHON, USER, UV
+from flyted.plan.images.build_unit import UV
+from flyted.plan.images.common_unit import (
+    RUNTIME_MAX_S,
+    filled_the_disk,
+    plain,
+    python_unit,
+    said,
+    variables,
+    was_killed,
+)
 from flyted.plan.sandbox import RESOLVERS, STUB_RESOLVERS, Network, little_of_run, sandbox
 
 LAYERS = "/var/lib/flyted/layers"
 STATE = "/var/lib/flyted"
 PROGRAM = "/usr/lib/flyted/flyted/layers"
 RESOLVER = "/usr/lib/flyted/resolv.conf"
-RUNTIME_MAX_S = 3600
 _SHOWN_LINES = 12
-_SEC = 1_000_000
 _SETGID, _SETUID = 1 << 6, 1 << 7  # linux/capability.h
 _NAMESPACES = 0x10000000 | 0x20000 | 0x4000000 | 0x8000000 | 0x20000000  # sched.h: user, mount, UTS, IPC, processes
-_DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 
 @dataclass(frozen=True)
@@ -94,31 +100,24 @@ def layer_failure(show: str, result: str, exit_status: int, lines: Iterable[str]
     ``lines``: the last lines of the output; a few of them are shown if the step's command failed.
     """
     output = list(lines)
-    said = [line.removeprefix(words.OURS) for line in output if line.startswith(words.OURS)]
-    step = _plain(show)
+    step, ours = plain(show), [plain(line) for line in said(output, words.OURS)]
     if result == "timeout":
         return BuildFailed(
             f"{step}: not finished after {RUNTIME_MAX_S // 60} minutes", hint="split it into more steps"
         )
-    if result == "oom-kill" or (result == "signal" and exit_status == 9):
+    if was_killed(result, exit_status):
         return BuildFailed(f"{step}: it used too much memory", hint="see [images] in flyted.toml")
-    if any(text in line for line in output for text in _DISK_FULL):
+    if filled_the_disk(output):
         return BuildFailed(f"{step}: the disk of {LAYERS} is full", hint=f"free disk space: df -h {LAYERS}")
-    if exit_status == words.EX_FULL and said:
-        return BuildFailed(f"{step}: {_plain(said[-1])}", hint="take less, or see [images] in flyted.toml")
-    if not said:
+    if exit_status == words.EX_FULL and ours:
+        return BuildFailed(f"{step}: {ours[-1]}", hint="take less, or see [images] in flyted.toml")
+    if not ours:
         return BuildFailed(f"{step}: {printable(result)}, exit status {exit_status}")
-    why = _plain(said[-1])
-    message = why if why.startswith(step) else f"{step}: {why}"
+    message = ours[-1] if ours[-1].startswith(step) else f"{step}: {ours[-1]}"
     if exit_status != words.EX_STEP:
         return BuildFailed(message)
-    last = [f"  {_plain(line)}" for line in output if line.strip() and not line.startswith(words.OURS)]
+    last = [f"  {plain(line)}" for line in output if line.strip() and not line.startswith(words.OURS)]
     return BuildFailed("\n".join([message, *last[-_SHOWN_LINES:]]), hint="the steps before it are kept")
-
-
-def _plain(line: str) -> str:
-    """Return a line of a stranger's, so that no character of it can move a terminal's cursor."""
-    return "".join(char if char.isprintable() else " " for char in line[:1000])
 
 
 def _checked(layer: str) -> str:
@@ -137,30 +136,18 @@ def _way_out(layer: str) -> dict[str, Any]:
 def _common(
     description: str, options: list[str], settings: LayerSettings, files: list[str], *, network: bool
 ) -> dict[str, Any]:
-    argv = [PYTHON, "-I", PROGRAM, *options]
-    output: dict[str, Any] = {"StandardOutput": "journal", "StandardError": "inherit"}
-    if settings.output_fd is not None:
-        output = {
-            "StandardOutputFileDescriptor": settings.output_fd, "StandardErrorFileDescriptor": settings.output_fd,
-        }  # fmt: skip
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", **settings.environment}
+    common = python_unit(
+        description,
+        [PROGRAM, *options],
+        variables("/usr/sbin:/usr/bin:/sbin:/bin", settings.environment),
+        tag="flyted-layer",
+        memory_max=settings.memory_max,
+        tasks_max=settings.tasks_max,
+        output_fd=settings.output_fd,
+    )
     return {
-        "Description": description,
-        "Type": "exec",
-        "ExecStartEx": [(PYTHON, argv, ["no-env-expand"])],
-        "User": USER,
-        "Group": USER,
-        "Environment": [f"{name}={value}" for name, value in sorted(environment.items())],
-        "SyslogIdentifier": "flyted-layer",
-        "CollectMode": "inactive-or-failed",
-        "RuntimeMaxUSec": RUNTIME_MAX_S * _SEC,
-        "TimeoutStopUSec": 10 * _SEC,
-        "MemoryMax": settings.memory_max,
-        "TasksMax": settings.tasks_max,
+        **common,
         "OOMPolicy": "kill",
-        "CPUWeight": 20,  # running apps come first
-        "IOWeight": 20,
-        **output,
         **_sandbox(network=network),
         **_view(settings, files, network=network),
     }

@@ -18,13 +18,13 @@ from typing import Any
 from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
 from flyted.contract.names import printable
 from flyted.plan.facts import UnitEnd
-from flyted.plan.images.build_unit import PYTHON, SANDBOX, USER, machine_network
+from flyted.plan.images.build_unit import SANDBOX, machine_network
+from flyted.plan.images.common_unit import RUNTIME_MAX_S, USER, python_unit, said, variables, was_killed
 from flyted.registry import words
 from flyted.registry.reference import DOCKER_HUB, Reference, parse, registry
 
 BLOBS = "/var/lib/flyted/blobs"
 PULLER = "/usr/lib/flyted/flyted/registry"
-RUNTIME_MAX_S = 3600
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname -m → the name in images (Go's)
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,255}(?:/[A-Za-z0-9._/-]{0,255})?")
 _HOST = re.compile(r"(?:https?://)?(?:[^@/]*@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/]+)")
@@ -123,32 +123,21 @@ def pull_unit(
     options += [words.MOST_BYTES, str(settings.most_bytes), *([words.RESOLVE_ONLY] if resolve_only else [])]
     for name, address in sorted(settings.mirrors.items()):
         options += [words.MIRROR, f"{name}={address}"]
-    output: dict[str, Any] = {"StandardOutput": "journal", "StandardError": "inherit"}
-    if settings.output_fd is not None:
-        output = {
-            "StandardOutputFileDescriptor": settings.output_fd, "StandardErrorFileDescriptor": settings.output_fd,
-        }  # fmt: skip
-    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **settings.environment}
+    common = python_unit(
+        f"Pull of {reference}",
+        [PULLER, *options],
+        variables("/usr/bin:/bin", settings.environment),
+        tag="flyted-pull",
+        memory_max=settings.memory_max,
+        tasks_max=64,
+        output_fd=settings.output_fd,
+    )
     return {
-        "Description": f"Pull of {reference}",
-        "Type": "exec",
-        "ExecStartEx": [(PYTHON, [PYTHON, "-I", PULLER, *options], ["no-env-expand"])],
-        "User": USER,
-        "Group": USER,
-        "Environment": [f"{name}={value}" for name, value in sorted(environment.items())],
+        **common,
         "StateDirectory": ["flyted/blobs"],
         "StateDirectoryMode": 0o755,  # steps read blobs
         "UMask": 0o022,
-        "SyslogIdentifier": "flyted-pull",
-        "CollectMode": "inactive-or-failed",
-        "RuntimeMaxUSec": RUNTIME_MAX_S * 1_000_000,
-        "TimeoutStopUSec": 10_000_000,
-        "MemoryMax": settings.memory_max,
-        "TasksMax": 64,
-        "CPUWeight": 20,  # running apps come first
-        "IOWeight": 20,
         **({"LoadCredential": [(words.AUTH, settings.credentials)]} if login else {}),
-        **output,
         **SANDBOX,
         **machine_network((*settings.addresses, *_own_addresses(settings))),
         "MemoryDenyWriteExecute": True,
@@ -175,8 +164,8 @@ def resolved(lines: Iterable[str]) -> str:
 
     Raises :class:`StoreCorrupt` if it does not say it.
     """
-    for line in reversed(list(lines)):
-        if line.startswith(words.OURS) and (found := words.DONE.fullmatch(line.removeprefix(words.OURS))):
+    for line in reversed(said(lines, words.OURS)):
+        if found := words.DONE.fullmatch(line):
             return found["digest"]
     raise StoreCorrupt("a pull ended without saying which image it pulled")
 
@@ -208,15 +197,14 @@ def pull_failure(reference: Reference, result: str, exit_status: int, lines: Ite
 
     ``result``, ``exit_status``: systemd's ``Result`` and ``ExecMainStatus``. ``lines``: the last lines of the output.
     """
-    said = [line.removeprefix(words.OURS) for line in lines if line.startswith(words.OURS)]
-    image = str(reference)
+    image, ours = str(reference), said(lines, words.OURS)
     if result == "timeout":
         return BuildFailed(
             f"{image} was not pulled after {RUNTIME_MAX_S // 60} minutes", hint="serve again: what has come is kept"
         )
-    if result == "oom-kill" or (result == "signal" and exit_status == 9):
+    if was_killed(result, exit_status):
         return BuildFailed(f"the pull of {image} was killed", hint="sudo journalctl -t flyted-pull")
-    why = said[-1] if said else f"the pull ended with status {exit_status}"
+    why = ours[-1] if ours else f"the pull ended with status {exit_status}"
     hints = {
         words.EX_NOTFOUND: f"check the name and the tag: {image}",
         words.EX_NOPERM: _login_hint(reference),
