@@ -138,8 +138,8 @@ OUTPUT = ["Reading package lists...", "E: \x1b[2JUnable", "flyted-layer: apt-get
         ("exit-code", 2, ["flyted-layer: killed: it wrote more"], "apt-get install x: killed: it wrote more", "less"),
         ("exit-code", 1, ["cp: x: No space left on device", OUTPUT[2]], FULL, "df -h"),
         ("timeout", 15, [], "apt-get install x: not finished after 60 minutes", "more steps"),
-        ("oom-kill", 9, [], "apt-get install x: it used too much memory", "[images]"),
-        ("signal", 9, [], "apt-get install x: it used too much memory", "[images]"),
+        ("oom-kill", 9, [], "apt-get install x: it used too much memory", "a step may take 8 GiB"),
+        ("signal", 9, [], "apt-get install x: it used too much memory", "a step may take 8 GiB"),
         ("success", 15, [], "apt-get install x: 'success', exit status 15", ""),
     ],
 )  # fmt: skip

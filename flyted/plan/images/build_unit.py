@@ -21,6 +21,7 @@ from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
 from flyted.contract.names import printable
 from flyted.plan.images.build_secrets import distinct
 from flyted.plan.images.common_unit import (
+    MEMORY_MAX,
     RUNTIME_MAX_S,
     filled_the_disk,
     plain,
@@ -44,7 +45,7 @@ class BuildSettings:
 
     environment: Mapping[str, str] = field(default_factory=dict)  # UV_DEFAULT_INDEX and the like
     addresses: tuple[str, ...] = ()  # allowed although loopback or link-local: name servers, a mirror on this machine
-    memory_max: int = 8 << 30
+    memory_max: int = MEMORY_MAX
     tasks_max: int = 1024
     uv: str = UV
     builder: str = BUILDER
@@ -191,7 +192,10 @@ def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildF
             f"the image was not ready after {RUNTIME_MAX_S // 60} minutes", hint="serve again: downloads are kept"
         )
     if was_killed(result, exit_status):
-        return BuildFailed("the image's build was killed: it used too much memory", hint="see [images] in flyted.toml")
+        return BuildFailed(
+            "the image's build was killed: it used too much memory",
+            hint=f"a build may take {MEMORY_MAX >> 30} GiB: use versions of the packages that have wheels",
+        )
     if filled_the_disk(output):
         return BuildFailed(
             f"the image could not be built: the disk of {IMAGES} is full",

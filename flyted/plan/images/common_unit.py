@@ -8,6 +8,8 @@ from typing import Any
 USER = "flyted-build"
 PYTHON = "/usr/bin/python3"
 RUNTIME_MAX_S = 3600
+MEMORY_MAX = 8 << 30
+"""Bytes that a build, or a step of one, may take; no setting changes it."""
 _DISK_FULL = (
     "No space left on device",
     "Disk quota exceeded",
@@ -27,8 +29,8 @@ def python_unit(
 ) -> dict[str, Any]:
     """Return the properties of a transient service that runs a program of flyted's by the machine's Python.
 
-    ``program``: its path and its options. ``tag``: its name in the journal. ``output_fd``: the client's pipe; None: the
-    journal. What the unit may see and reach is not among them.
+    ``program``: its path and its options. ``tag``: its name in the journal. ``output_fd``: the client's pipe, or None
+    for the journal. What the unit may see and reach is not among them.
     """
     output: dict[str, Any] = {"StandardOutput": "journal", "StandardError": "inherit"}
     if output_fd is not None:

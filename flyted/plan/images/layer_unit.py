@@ -16,6 +16,7 @@ from flyted.contract.names import EGRESS_UNIT, printable
 from flyted.layers import words
 from flyted.plan.images.build_unit import UV
 from flyted.plan.images.common_unit import (
+    MEMORY_MAX,
     RUNTIME_MAX_S,
     filled_the_disk,
     plain,
@@ -41,7 +42,7 @@ class LayerSettings:
 
     environment: Mapping[str, str] = field(default_factory=dict)  # proxies, and the like of UV_DEFAULT_INDEX
     nameservers: tuple[str, ...] = ()  # the machine's
-    memory_max: int = 8 << 30
+    memory_max: int = MEMORY_MAX
     tasks_max: int = 1024
     layer_bytes: int = 32 << 30
     layer_files: int = 2_000_000
@@ -106,7 +107,10 @@ def layer_failure(show: str, result: str, exit_status: int, lines: Iterable[str]
             f"{step}: not finished after {RUNTIME_MAX_S // 60} minutes", hint="split it into more steps"
         )
     if was_killed(result, exit_status):
-        return BuildFailed(f"{step}: it used too much memory", hint="see [images] in flyted.toml")
+        return BuildFailed(
+            f"{step}: it used too much memory",
+            hint=f"a step may take {MEMORY_MAX >> 30} GiB: let it do less at a time, as with make -j2",
+        )
     if filled_the_disk(output):
         return BuildFailed(f"{step}: the disk of {LAYERS} is full", hint=f"free disk space: df -h {LAYERS}")
     if exit_status == words.EX_FULL and ours:
