@@ -6,14 +6,13 @@ hash names the folder of the finished image: equal recipes on one machine share 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from flyted.build.words import FORMAT
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import InvalidInput
+from flyted.plan.images.canonical import canonical, digest
 from flyted.plan.images.known_layers import Need
 
 MAX_RECIPE_BYTES = 128 << 10  # travels as one D-Bus property and one line of the transient unit file (1 MiB there)
@@ -54,7 +53,7 @@ def recipe_json(recipe: Recipe) -> str:
 
     Raises :class:`InvalidInput` above :data:`MAX_RECIPE_BYTES`.
     """
-    text = _canonical(
+    text = canonical(
         {"format": FORMAT, "python": recipe.python, "installs": [_told(each) for each in recipe.installs]}
     )
     if len(text) > MAX_RECIPE_BYTES:
@@ -75,12 +74,8 @@ def recipe_hash(recipe: Recipe, machine: Machine) -> str:
     }
     if secrets := [[use.key, use.env] for install in recipe.installs for use in install.secrets]:
         content |= {"secrets": secrets, "scope": recipe.scope}  # one project may fetch what others may not
-    return hashlib.sha256(_canonical(content).encode()).hexdigest()[:32]
+    return digest(content)
 
 
 def _told(install: Install) -> dict[str, Any]:
     return {key: value for key, value in asdict(install).items() if key != "secrets"}
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))

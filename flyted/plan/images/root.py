@@ -7,13 +7,12 @@ makes is decided in ``plan/images/layers.py``, when it is known what the base im
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from flyted.contract.app import SecretUse
 from flyted.layers.words import FORMAT
+from flyted.plan.images.canonical import canonical, digest
 from flyted.plan.images.text import Text
 
 SHELL = ("/bin/sh", "-c")
@@ -220,10 +219,4 @@ class RootPlan:
 
 def layer_id(arch: str, parent: str, content: object) -> str:
     """Return 32 hex digits, equal for equal steps upon equal parents. ``parent``: the id below; "": none."""
-    text = canonical({"format": FORMAT, "arch": arch, "parent": parent, "step": content})
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def canonical(value: object) -> str:
-    """Return a value as JSON in one line of ASCII, equal for equal values."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return digest({"format": FORMAT, "arch": arch, "parent": parent, "step": content})

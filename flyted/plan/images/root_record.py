@@ -6,7 +6,6 @@ whole. flyted wrote them, so what is not as it writes them is damaged.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +16,8 @@ from flyted.contract.errors import StoreCorrupt
 from flyted.contract.names import printable
 from flyted.layers.words import FORMAT, LAYER
 from flyted.plan.facts import ImageFact, RootFact
-from flyted.plan.images.root import ImageConfig, LayerJob, RootPlan, RootRecipe, canonical
+from flyted.plan.images.canonical import canonical, digest
+from flyted.plan.images.root import ImageConfig, LayerJob, RootPlan, RootRecipe
 
 _PYTHON = re.compile(r"python3\.(\d{1,2})[a-z]?")
 _OLDEST = 10  # Python 3.10: launch's
@@ -45,12 +45,12 @@ class RootRecord:
 
 def recipe_key(recipe: RootRecipe, arch: str) -> str:
     """Return 32 hex digits, equal for equal recipes: two who ask for one at a time wait for one build."""
-    return _hash(["recipe", FORMAT, arch, repr(recipe)])
+    return digest(["recipe", FORMAT, arch, repr(recipe)])
 
 
 def root_hash(plan: RootPlan) -> str:
     """Return 32 hex digits, equal for images of the same layers that are run in the same way."""
-    return _hash(["image", FORMAT, plan.layers, asdict(plan.config)])
+    return digest(["image", FORMAT, plan.layers, asdict(plan.config)])
 
 
 def root_text(record: RootRecord) -> str:
@@ -96,7 +96,3 @@ def version_of(program: str) -> str:
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _hash(content: object) -> str:
-    return hashlib.sha256(canonical(content).encode()).hexdigest()[:32]

@@ -10,8 +10,9 @@ from typing import Any
 
 from flyted.contract.app import SecretUse
 from flyted.contract.names import printable
+from flyted.plan.images.canonical import canonical
 from flyted.plan.images.layer_unit import LayerSettings, layer_unit
-from flyted.plan.images.root import LayerJob, RootPlan, RootRecipe, Run, canonical
+from flyted.plan.images.root import LayerJob, RootPlan, RootRecipe, Run
 
 _UV = re.compile(r"(?:^|[\s;&|(])uv\s")
 

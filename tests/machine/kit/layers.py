@@ -20,6 +20,7 @@ from flyted.host.output import lines_to
 from flyted.layers import kernel, words
 from flyted.layers.job import parse
 from flyted.plan.facts import UnitEnd
+from flyted.plan.images.canonical import canonical
 from flyted.plan.images.layer_unit import (
     LAYERS,
     LayerSettings,
@@ -29,7 +30,7 @@ from flyted.plan.images.layer_unit import (
     remove_layers_unit,
 )
 from flyted.plan.images.layers import plan_of
-from flyted.plan.images.root import DebianBase, LayerJob, RootPlan, RootRecipe, Stage, canonical
+from flyted.plan.images.root import DebianBase, LayerJob, RootPlan, RootRecipe, Stage
 from tests.machine.kit.units import connected
 
 BASE = words.BASE
