@@ -1,4 +1,4 @@
-"""Reads parts that the layers of an ImageSpec have in common: lists, unknown fields, the order of variables. Pure."""
+"""Reads parts that all ImageSpecs have in common: lists, unknown fields, the order of variables, the Python. Pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ MAX_LAYERS = 64
 Layer = tuple[str, str, Mapping[str, Any]]
 """Its place in the image, for people; its kind; its content."""
 
+_PYTHON = re.compile(r"3\.\d{1,2}")
 VARIABLE = re.compile(r"\\\$|\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
 """A variable in a value, or an escaped dollar sign."""
 
@@ -56,6 +57,17 @@ def listed(value: object, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidInput(f"{where} must be a list")
     return value
+
+
+def python_of(version: object) -> str:
+    """Return the Python version that an ImageSpec asks for, "" if for none. Raises :class:`InvalidInput`."""
+    if version in (None, ""):
+        return ""
+    if not isinstance(version, str) or _PYTHON.fullmatch(version) is None:
+        raise InvalidInput(
+            f"Python version {printable(version)} of the image is not valid", hint="use a tuple such as (3, 12)"
+        )
+    return version
 
 
 def layers_in(spec: Mapping[str, Any]) -> list[Layer]:

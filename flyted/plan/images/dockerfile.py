@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
 from flyted.plan.images.dockerfile_lines import Instruction, instructions
-from flyted.plan.images.dockerfile_run import cache_of, command_of, empty_of, mount_of, mounts_of, secret_of
+from flyted.plan.images.dockerfile_run import command_of, mount_of, mounts_of, secret_of, target_of
+from flyted.plan.images.pull_unit import platform_of
 from flyted.plan.images.root import (
     Add,
     Arg,
@@ -30,7 +31,6 @@ from flyted.plan.images.root import (
 )
 from flyted.plan.images.text import expand, word
 
-MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _STAGE = re.compile(r"[a-z][a-z0-9._-]*")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,511}")
 _OPTIONS = {
@@ -61,8 +61,8 @@ def reference(text: str, where: str) -> str:
 
 class _Reader:
     def __init__(self, arch: str, name: str) -> None:
-        machine = MACHINES.get(arch, arch)
-        own = {"PLATFORM": f"linux/{machine}", "OS": "linux", "ARCH": machine, "VARIANT": ""}
+        platform = platform_of(arch)
+        own = {"PLATFORM": platform, "OS": "linux", "ARCH": platform.partition("/")[2], "VARIANT": ""}
         self.arguments = {f"{side}{key}": value for side in ("TARGET", "BUILD") for key, value in own.items()}
         self.name, self.own = name, own["PLATFORM"]
         self.stages: list[Stage] = []
@@ -158,8 +158,8 @@ class _Reader:
             command_of(given),
             f"{given.name} {given.rest}"[:200],
             tuple(mount_of(each, given, self._stage) for each in kinds["bind"]),
-            tuple(cache_of(each, given) for each in kinds["cache"]),
-            tuple(empty_of(each, given) for each in kinds["tmpfs"]),
+            tuple(target_of(each, given) for each in kinds["cache"]),
+            tuple(target_of(each, given) for each in kinds["tmpfs"]),
             tuple(secret_of(each, given) for each in kinds["secret"]),
         )
 

@@ -74,19 +74,14 @@ def mount_of(values: dict[str, str], given: Instruction, stage: Callable[[str, s
     origin = values.get("from", "")
     return Mount(
         _text(values.get("source", "."), given),
-        _text(values["target"], given),
+        target_of(values, given),
         stage(origin, given.where) if origin else None,
         values.get("rw", "false") == "true",
     )
 
 
-def cache_of(values: dict[str, str], given: Instruction) -> Text:
-    """Return the folder of a cache."""
-    return _text(values["target"], given)
-
-
-def empty_of(values: dict[str, str], given: Instruction) -> Text:
-    """Return the folder of a file system in memory."""
+def target_of(values: dict[str, str], given: Instruction) -> Text:
+    """Return the place of a mount in the image."""
     return _text(values["target"], given)
 
 

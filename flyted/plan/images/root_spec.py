@@ -8,7 +8,7 @@ from typing import Any
 
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
-from flyted.plan.images.bodies import layers_in, only_known
+from flyted.plan.images.bodies import layers_in, only_known, python_of
 from flyted.plan.images.dockerfile import recipe_of_dockerfile, reference
 from flyted.plan.images.from_spec import (
     DEBIANS_PYTHON,
@@ -32,7 +32,6 @@ MAX_JOB = 512 << 10
 """A job travels as one credential, which systemd(1) limits to 1 MiB; encoded in a unit it is a third larger."""
 _SUITE = "bookworm"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_PYTHON = re.compile(r"3\.\d{1,2}")
 
 
 def root_from_spec(
@@ -77,9 +76,7 @@ def _stage(spec: Mapping[str, Any], files: Mapping[str, str], folders: Mapping[s
     only_known(spec, {"baseImage", "pythonVersion", "layers", "files"}, "the image")
     image = spec.get("baseImage")
     base = _base(image if isinstance(image, str) else "")
-    python = spec.get("pythonVersion") or ""
-    if python and (not isinstance(python, str) or _PYTHON.fullmatch(python) is None):
-        raise InvalidInput(f"Python version {printable(python)} of the image is not valid", hint="use (3, 12)")
+    python = python_of(spec.get("pythonVersion"))
     layers = layers_in(spec)
     if not layers:
         return Stage(base)  # the SDK builds nothing then: the app runs in the base image itself

@@ -16,7 +16,17 @@ from flyted.contract.names import env_name, printable
 from flyted.plan.engines.base import Engine
 from flyted.plan.engines.registry import brings, needs_gpu
 from flyted.plan.images import known_layers, pip
-from flyted.plan.images.bodies import VARIABLE, Layer, defined_first, layers_in, listed, named_in, only_known, texts_of
+from flyted.plan.images.bodies import (
+    VARIABLE,
+    Layer,
+    defined_first,
+    layers_in,
+    listed,
+    named_in,
+    only_known,
+    python_of,
+    texts_of,
+)
 from flyted.plan.images.build_secrets import distinct, layer_secrets
 from flyted.plan.images.build_unit import image_dir
 from flyted.plan.images.known_layers import Need
@@ -24,7 +34,6 @@ from flyted.plan.images.recipe import Install, Recipe, recipe_json
 from flyted.plan.images.root import RootRecipe
 from flyted.plan.images.root_spec import BASE, WITHOUT_SDK, root_from_spec
 
-_PYTHON = re.compile(r"3\.\d{1,2}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -156,12 +165,9 @@ def _base(image: object, version: object) -> tuple[str, str]:
             f"base image {printable(image)} is a container image; flyted builds only Python environments",
             hint='use image="auto" or flyte.Image.from_debian_base(), with install_flyte left on',
         )
-    if version not in (None, "") and (not isinstance(version, str) or _PYTHON.fullmatch(version) is None):
-        raise InvalidInput(
-            f"Python version {printable(version)} of the image is not valid", hint="use a tuple such as (3, 12)"
-        )
-    if version and version != found["python"]:
-        raise InvalidInput(f"the image asks for Python {version}, but its base image has {found['python']}")
+    asked = python_of(version)
+    if asked and asked != found["python"]:
+        raise InvalidInput(f"the image asks for Python {asked}, but its base image has {found['python']}")
     if int(found["python"].split(".")[1]) < 10:
         raise Unsupported(f"Python {found['python']} is too old for apps", hint="use Python 3.10 or newer")
     return found["python"], found["flyte"]
