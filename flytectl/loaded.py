@@ -35,8 +35,8 @@ class LoadedApp:
     """An app environment. ``idl`` is Flyte's app.App, ``image`` its ImageSpec, both in protobuf-JSON.
 
     ``image_folders``: path in the ImageSpec → SHA-256 of the bundle with what is there.
-    ``bundle_fd`` is a sealed memory file with the tar.gz of the code, at offset 0; several apps may share one.
-    ``bundles``: SHA-256 → such a file, of its code and of each of ``image_folders``.
+    ``bundles``: SHA-256 → a sealed memory file with a tar.gz, at offset 0: of its code, whose SHA-256 is
+    ``bundle_sha256`` ("" without code), and of each of ``image_folders``. Several apps may share one.
     ``server``: whether it has a server function (FastAPI, ``@env.server``). ``variable`` is "" if no variable holds
     it.
     """
@@ -49,15 +49,18 @@ class LoadedApp:
     depends_on: tuple[str, ...]
     kind: str
     server: bool
-    bundle_fd: int | None
     bundle_sha256: str
-    bundle_size: int
     bundles: dict[str, int]
 
     @property
     def name(self) -> str:
         """The app's name. The SDK has checked it, but only the daemon's check counts."""
         return str(self.idl["metadata"]["id"]["name"])
+
+    @property
+    def bundle_fd(self) -> int | None:
+        """The file with its code, ``None`` without code."""
+        return self.bundles.get(self.bundle_sha256)
 
 
 @dataclass(frozen=True)
@@ -191,9 +194,7 @@ def _app(entry: Any, bundles: list[_Bundle]) -> LoadedApp:
         tuple(depends),
         entry["kind"],
         entry["server"],
-        bundle.fd if bundle else None,
         bundle.sha256 if bundle else "",
-        bundle.size if bundle else 0,
         {each.sha256: each.fd for each in bundles if each.sha256 in named},
     )
 

@@ -108,7 +108,7 @@ def write(folder: Path, name: str, text: str) -> Path:
 def contents(app: LoadedApp) -> dict[str, bytes]:
     """The files in an app's bundle."""
     assert app.bundle_fd is not None
-    data = io.BytesIO(os.pread(app.bundle_fd, app.bundle_size, 0))
+    data = io.BytesIO(os.pread(app.bundle_fd, os.fstat(app.bundle_fd).st_size, 0))
     with tarfile.open(fileobj=data) as tar:
         return {member.name: tar.extractfile(member).read() for member in tar.getmembers()}  # type: ignore[union-attr]
 

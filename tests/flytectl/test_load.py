@@ -259,7 +259,7 @@ def test_a_file_that_is_run_by_the_owner_stays_so(tmp_path):
     with load_file(write(tmp_path, "app.py", text)) as loaded:
         (app,) = loaded.apps
         assert app.bundle_fd is not None
-        with tarfile.open(fileobj=io.BytesIO(os.pread(app.bundle_fd, app.bundle_size, 0))) as tar:
+        with tarfile.open(fileobj=io.BytesIO(os.pread(app.bundle_fd, os.fstat(app.bundle_fd).st_size, 0))) as tar:
             assert {member.name: member.mode for member in tar} == {"app.py": 0o644, "tool.sh": 0o755}
 
 
