@@ -20,11 +20,10 @@ from flyted.host.kept_units import KeptUnits
 from flyted.host.object_path import unit_of, unit_path
 from flyted.host.signatures import Step, auxiliary, properties, text, texts
 from flyted.plan.facts import UnitEnd
-from flyted.plan.unit_index import UnitFact, UnitIndex
+from flyted.plan.unit_index import AT_REST, UnitFact, UnitIndex
 
 JOB_S = 60.0  # in addition to the longest start, and the longest stop before it
 COLLECT_S = 10.0
-_ENDED = ("inactive", "failed")
 _OURS = "flyted-"
 _NO_JOB = b"/"  # what systemd says of a unit without a job, in place of the job's object path
 _NEVER_BEGAN = ("canceled", "dependency")
@@ -95,7 +94,7 @@ class Units:
         """Report whether a unit has ended and nobody has begun a job for it, or whether it is not there."""
         try:
             _id, job = self._get(name, _UNIT, "Job")
-            return job == _NO_JOB and self._active(name) in _ENDED
+            return job == _NO_JOB and self._active(name) in AT_REST
         except Missing:
             return True
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from flyted.contract.names import replica_of
 
 AT_REST = ("inactive", "failed")
+"""The states (ActiveState) of a unit that has ended, or never ran."""
 
 
 @dataclass(frozen=True)

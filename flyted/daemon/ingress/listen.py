@@ -22,6 +22,7 @@ from flyted.plan.ingress.ports import (
     loopback_addresses,
 )
 from flyted.plan.ingress.state import Listen
+from flyted.plan.unit_index import AT_REST
 
 if TYPE_CHECKING:
     from flyted.host.units import Units
@@ -59,7 +60,7 @@ async def ensure_socket(units: effects.Units, listen: Listen) -> None:
     """
     if units.listening(INGRESS_SOCKET) == listeners(listen):
         return
-    ran = any(u.active not in ("inactive", "failed") for u in units.list([INGRESS_UNIT]))
+    ran = any(u.active not in AT_REST for u in units.list([INGRESS_UNIT]))
     await units.stop(INGRESS_SOCKET)
     if ran:
         await units.stop(INGRESS_UNIT)
