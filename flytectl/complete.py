@@ -1,4 +1,4 @@
-"""Completes names of apps, secrets, models and tokens for the shell, by asking the daemon."""
+"""Completes names of apps, secrets, models, images and tokens for the shell, by asking the daemon."""
 
 from __future__ import annotations
 

@@ -54,9 +54,10 @@ def build(
 @click.command()
 @as_json
 def ls(*, json_: bool) -> None:
-    """List images, the newest first.
+    """List Python environments, the newest first.
 
-    Images share files: together they take less of the disk than the sum of their sizes.
+    They share files: together they take less of the disk than the sum of their sizes. Images that are built step by
+    step are not listed.
     """
     from flytectl import render, tables
     from flytectl.daemon import call
@@ -69,14 +70,14 @@ def ls(*, json_: bool) -> None:
     if images:
         out(tables.images_table(images))
     else:
-        say("no images; the first app that is served makes one: flytectl serve FILE")
+        say("no Python environments; the first app that is served in one makes it: flytectl serve FILE")
 
 
 @click.command()
 @click.argument("hash_", metavar="HASH", shell_complete=complete_image)
 @as_json
 def get(hash_: str, *, json_: bool) -> None:
-    """Show an image, its layers and users.
+    """Show a Python environment and its users.
 
     HASH may be cut to the first digits that no other image has.
     """

@@ -1,8 +1,7 @@
 """Looks into layers of images as they are stacked, without a mount: which file a path leads to.
 
 The files are strangers'. Nothing is opened, no link leads out of the layers, and what only its owner may read is not
-found.
-Source: Linux' overlayfs.rst (whiteouts and opaque directories, userxattr).
+found. Source: Linux' overlayfs.rst (whiteouts and opaque directories, userxattr).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Compares the wanted apps with what runs: what to do now, what the ingress shall serve, when to look again. Pure.
 
 The order matters, and the caller must keep it: starts that wait for GPUs get their answers and units are killed, then
-pairs start, then the ingress changes, then the rest is done. A replica
-is stopped only in a pass after the one that took it out of the ingress (it is then in ``facts.leaving``), and only
-when its last request has ended or the drain time is over. So neither a deploy nor a stop drops a request.
+pairs start, then the ingress changes, then the rest is done. A replica is stopped only in a pass after the one that
+took it out of the ingress (it is then in ``facts.leaving``), and only when its last request has ended or the drain
+time is over. So neither a deploy nor a stop drops a request.
 """
 
 from __future__ import annotations
@@ -54,10 +54,8 @@ _ALIVE = ("active", "activating", "reloading", "deactivating")
 class Plan:
     """The plan of one pass. ``next_pass_at``: the next moment at which time alone changes it; ``None``: never.
 
-    ``due``: the next such moment of the machine's clock, in seconds since 1970.
-
-    ``gpu``: the answers for starts that wait for GPUs, and which leases are over. ``clocks`` and ``ending``: what the
-    next pass has to know of this one.
+    ``due``: the next such moment of the machine's clock, in seconds since 1970. ``gpu``: the answers for starts that
+    wait for GPUs, and which leases are over. ``clocks`` and ``ending``: what the next pass has to know of this one.
     """
 
     actions: tuple[Action, ...]

@@ -27,8 +27,7 @@ class ImageFacts:
     """What somebody wants of images.
 
     ``wanted``: somebody waits for its result, or it is under way. ``held``: hashes of images that somebody is about to
-    use.
-    ``disk``: read only when unused images are asked for, and may be removed (:func:`upkeep.may_remove`).
+    use. ``disk``: read only when unused images are asked for, and may be removed (:func:`upkeep.may_remove`).
     """
 
     wanted: frozenset[BuildAction] = frozenset()

@@ -1,4 +1,4 @@
-"""The verbs that say which images there are, what is in them, and which apps use them."""
+"""Says which Python environments there are among the images, what is in them, and which apps use them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ImageVerbs:
         }
 
     async def listed(self, _call: Call) -> ImageList:
-        """Return the finished images, the newest first."""
+        """Return the finished Python environments, the newest first."""
         records = sorted(self._images.records(), key=lambda each: -each.built_at)
         users = self._users()
         return ImageList(tuple(_entry(record, users[record.hash]) for record in records))
@@ -45,7 +45,7 @@ class ImageVerbs:
             raise InvalidInput(f"{printable(first)} is not the hash of an image", hint="flytectl image ls")
         found = [record for record in self._images.records() if record.hash.startswith(first)]
         if not found:
-            raise NotFound(f"there is no image {first}", hint="flytectl image ls")
+            raise NotFound(f"there is no image {first} that is a Python environment", hint="flytectl image ls")
         if len(found) > 1:
             raise InvalidInput(f"{len(found)} images begin with {first}", hint="give more of its digits")
         return _entry(found[0], self._users()[found[0].hash])

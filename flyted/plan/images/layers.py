@@ -25,7 +25,7 @@ from flyted.plan.images.root import (
 from flyted.plan.images.steps import Made, Origins, State, apply
 
 MAX_STACK = 100
-"""Layers of one image: their names have to fit into one page of options of mount(2) on older kernels."""
+"""Layers of one image: a step names all those below it in one page of options of mount(2) (layers/overlay.py)."""
 
 
 @dataclass(frozen=True)

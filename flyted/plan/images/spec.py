@@ -49,9 +49,7 @@ _REFUSED = {
     "uvProject": ("a uv project", "use with_requirements() on the output of `uv export --no-emit-project`"),
     "poetryProject": ("a poetry project", "use with_requirements() on the output of `poetry export`"),
 }
-"""Kinds of layers that are not built yet → (what they are, what to do instead)."""
-
-
+"""Kinds of layers that a venv cannot honour → (what they are, what to do where no root image is built instead)."""
 ROOT_KINDS = frozenset({"aptPackages", "commands", "env", "pipPackages", "requirements", "workdir"})
 """The kinds of layers that root images are built of. Of an image with others, what a venv cannot honour is refused."""
 
