@@ -1,4 +1,4 @@
-"""The bundles of a request: files whose descriptors come with it, each named by the SHA-256 of its content."""
+"""Checks the bundles of a request: files whose descriptors come with it, each named by the SHA-256 of its content."""
 
 from __future__ import annotations
 

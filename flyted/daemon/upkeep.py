@@ -1,4 +1,4 @@
-"""The work that belongs to no single app: what the plan has to know of it, and what of it is under way."""
+"""Gathers what the plan has to know of the work that belongs to no single app, and begins the actions of that work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flyted.plan.upkeep_facts import ImageFacts, UpkeepFacts
 
 
 class Upkeep:
-    """Each action is carried out beside the passes, once at a time; its end asks for another pass.
+    """The upkeep that is under way: each action beside the passes, once at a time; its end asks for another pass.
 
     ``poke``: asks for a pass. So does ``clock``, at the moment that the last plan named, and when it was set.
     """

@@ -1,10 +1,10 @@
-"""How a layer's archive is refused."""
+"""Defines the error that refuses an archive or a stage, and how a name out of one is shown."""
 
 from __future__ import annotations
 
 
 class Damaged(Exception):
-    """An archive that is not unpacked any further: ``str()`` is the line to show, without the layer's name."""
+    """The error of an archive or a stage that is not read any further: ``str()`` says why, without its name."""
 
 
 def shown(name: bytes) -> str:

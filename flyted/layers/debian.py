@@ -1,4 +1,4 @@
-"""The step that installs a Debian, by mmdebstrap(1) and from the machine's own apt sources."""
+"""Makes the layer of a step that installs a Debian, by mmdebstrap(1) and from the machine's own apt sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line of the program, and what its unit gives it: the job and secrets as credentials, bundles to read."""
+"""Reads the command line, and what the unit gives: the job and secrets as credentials, bundles as files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The step that runs a command of the user's in the image: RUN of a Dockerfile."""
+"""Makes the layer of a step that runs a command of the user's in the image: RUN of a Dockerfile."""
 
 from __future__ import annotations
 

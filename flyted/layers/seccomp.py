@@ -1,4 +1,4 @@
-"""The filter of system calls that every step runs under: no mount, no namespace, nothing that asks for much trust.
+"""Writes the filter of system calls of every step: no mount, no namespace, nothing that asks for much trust.
 
 The unit has a filter too (plan/images/layer_unit.py). It has to permit what this program does before the step: mounts
 and namespaces. So this one closes these behind it. Numbers are from asm/unistd_64.h and asm-generic/unistd.h.

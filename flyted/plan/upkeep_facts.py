@@ -1,4 +1,4 @@
-"""What there is to know for the work that belongs to no single app (plan/upkeep.py). Pure."""
+"""Holds what there is to know for the work that belongs to no single app (plan/upkeep.py). Pure."""
 
 from __future__ import annotations
 

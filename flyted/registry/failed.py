@@ -1,4 +1,4 @@
-"""How a pull ends badly: one line for people, and an exit status (words.py) for the daemon."""
+"""Defines how a pull ends badly: with one line for people, and an exit status (words.py) for the daemon."""
 
 from __future__ import annotations
 

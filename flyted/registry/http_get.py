@@ -1,4 +1,4 @@
-"""One request and its answer, which cannot keep a pull waiting: a connection has to bring something all the time."""
+"""Sends one request, and reads its answer, which keeps no pull waiting: it has to bring something all the time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logins of registries, and tokens for them.
+"""Reads the logins of registries, and gets tokens for them.
 
 Sources: Docker's config.json, the distribution project's specification of token authentication.
 """

@@ -1,4 +1,4 @@
-"""The registry client as a program: reads its options, its environment and its logins, and ends with a status."""
+"""Runs the registry client as a program: reads its options, environment and logins, and ends with a status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses of the web, as far as a registry needs them. Pure."""
+"""Reads addresses of the web, as far as a registry needs them. Pure."""
 
 from __future__ import annotations
 
