@@ -78,8 +78,8 @@ def test_a_venv_stays_a_venv():
         assert one == recipe_from_spec(spec(*layers))
 
 
-def test_what_a_venv_cannot_do_is_a_root_image_that_is_refused_today(tmp_path):
-    """In today's words."""
+def test_what_a_venv_cannot_do_is_a_root_image_and_no_recipe_of_a_venv(tmp_path):
+    """The refusal is what is said where no root image is built."""
     described, texts, folders = written(debian().with_apt_packages("git"), tmp_path)
     assert isinstance(image_from_spec(described, texts, folders, ARCH, roots=True), RootRecipe)
     with pytest.raises(Unsupported, match=r"on this machine: layer 1 of the image \(aptPackages\): apt packages"):
