@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from flyted.layers.unpack import Unpacked, unpack
+from flyted.layers.users import Owner
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 END = bytes(1024)
+ME = Owner(os.getuid(), os.getgid(), "/", ())
 
 
 def entry(name: str, data: bytes = b"", *, kind: bytes = tarfile.REGTYPE, link: str = "", **more: Any) -> bytes:

@@ -16,10 +16,8 @@ import zstandard
 from flyted.layers import bundle
 from flyted.layers.copying import Order, copy
 from flyted.layers.failed import Failed
-from flyted.layers.users import Owner
-from tests.layers.archives import END, entry, folder, hard_link, raw, symlink, tree
+from tests.layers.archives import END, ME, entry, folder, hard_link, raw, symlink, tree
 
-ME = Owner(os.getuid(), os.getgid(), "/", ())
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "tar": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress,
     "zstd": lambda data: zstandard.ZstdCompressor().compress(data),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,8 @@ import pytest
 from flyted.layers import bundle
 from flyted.layers.copying import Order, copy
 from flyted.layers.failed import Failed
-from flyted.layers.users import Owner
 from flyted.layers.words import EX_DATAERR
-
-ME = Owner(os.getuid(), os.getgid(), "/", ())
+from tests.layers.archives import ME
 
 
 def member(path: str, content: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:

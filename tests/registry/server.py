@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -29,6 +30,8 @@ from flyted.registry.store import Store
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 NAME = "registry.test/team/app"
+ALICE = Login("alice", "s3cret")
+BASIC = "Basic " + base64.b64encode(b"alice:s3cret").decode()
 
 
 def digest(data: bytes) -> str:

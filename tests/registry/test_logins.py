@@ -14,13 +14,10 @@ import pytest
 from flyted.registry import logins, url, words
 from flyted.registry.failed import Failed
 from flyted.registry.logins import Login
-from tests.registry.server import Handler, Registry, layer_of
+from tests.registry.server import ALICE, BASIC, Handler, Registry, layer_of
 from tests.registry.test_pull import failure
 
 pytestmark = pytest.mark.slow
-
-BASIC = "Basic " + base64.b64encode(b"alice:s3cret").decode()
-ALICE = Login("alice", "s3cret")
 
 
 class TestLogins:

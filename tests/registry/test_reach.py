@@ -12,15 +12,11 @@ import pytest
 from flyted.plan.sandbox import CLOSED_NETWORKS
 from flyted.registry import url, words
 from flyted.registry.failed import Failed, Unavailable
-from flyted.registry.logins import Login
 from flyted.registry.reach import Reach, closed
-from tests.registry.server import NAME, Handler, Registry, digest
+from tests.registry.server import ALICE, BASIC, NAME, Handler, Registry, digest
 from tests.registry.test_pull import failure
 
 pytestmark = pytest.mark.slow
-
-BASIC = "Basic " + base64.b64encode(b"alice:s3cret").decode()
-ALICE = Login("alice", "s3cret")
 
 
 def test_what_is_closed_to_apps_is_closed_to_pulls() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import gzip
@@ -23,10 +22,9 @@ import zstandard
 from flyted.plan.images import pull_unit as plan
 from flyted.registry.manifest import OCI_MANIFEST
 from tests.machine.kit.units import must
-from tests.registry.server import CONFIG, LAYER, digest
+from tests.registry.server import BASIC, CONFIG, LAYER, digest
 
 HOST = "127.0.0.1:5443"
-BASIC = base64.b64encode(b"alice:s3cret").decode()
 SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -52,7 +50,7 @@ class Hub:
     ) -> tuple[str, bytes]:
         """The address and the body of an answer."""
         url = path if path.startswith("https") else f"https://{HOST}/v2/team/app/{path}"
-        headers = {"Authorization": f"Basic {BASIC}", "Content-Type": media, "Accept": accept}
+        headers = {"Authorization": BASIC, "Content-Type": media, "Accept": accept}
         context = ssl.create_default_context(cafile=str(self.folder / "tls.crt"))
         request = urllib.request.Request(url, data if method != "GET" else None, headers, method=method)
         with urllib.request.urlopen(request, timeout=30, context=context) as reply:
