@@ -59,6 +59,15 @@ def stock_sdk() -> None:
 
 
 @pytest.fixture(scope="module")
+def base() -> Iterator[str]:
+    """The layer below all others (kit/layers.py); what a module makes above it is removed."""
+    from tests.machine.kit import layers
+
+    with layers.clean():
+        yield layers.base()
+
+
+@pytest.fixture(scope="module")
 def fake_gpus() -> Iterator[None]:
     """A library and device nodes in the place of NVIDIA's (kit/gpus.py); a start waits ``WAIT_S`` for a GPU."""
     from tests.machine.kit.gpus import WAIT_S, driver

@@ -8,7 +8,6 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,17 +19,10 @@ from tests.machine.kit import layers
 from tests.machine.kit.layers import BASE, bundle, copy, diff, listed, make, member, name, processes, shell
 from tests.machine.kit.users import by, until
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("base")]
 ESCAPE = Path(layers.__file__).with_name("escape.py")
 CONTROLLERS = Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module", autouse=True)
-def base() -> Iterator[str]:
-    """The layer below all others."""
-    with layers.clean():
-        yield layers.base()
 
 
 @pytest.mark.parametrize("network", [True, False])

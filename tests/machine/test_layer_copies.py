@@ -7,7 +7,6 @@ import io
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +19,7 @@ from tests.machine.kit import layers
 from tests.machine.kit.layers import bundle, diff, listed, made_by, make, member, mounted, name, planned, shell
 from tests.machine.test_layers import owner
 
-
-@pytest.fixture(scope="module", autouse=True)
-def base() -> Iterator[str]:
-    """The layer below all others."""
-    with layers.clean():
-        yield layers.base()
+pytestmark = pytest.mark.usefixtures("base")
 
 
 def docker(text: str, *context: tuple[tarfile.TarInfo, bytes]) -> RootPlan:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-
 import pytest
 
 from flyted.layers import words
 from flyted.plan.facts import UnitEnd
 from flyted.plan.images.layer_unit import layer_unit_name
-from tests.machine.kit import layers
 from tests.machine.kit.layers import diff, listed, make, name, processes, remove, shell
+from tests.machine.kit.units import must
 from tests.machine.kit.users import until
 
-
-@pytest.fixture(scope="module", autouse=True)
-def base() -> Iterator[str]:
-    """The layer below all others."""
-    with layers.clean():
-        yield layers.base()
+pytestmark = pytest.mark.usefixtures("base")
 
 
 def test_a_package_that_cannot_be_configured_is_shown_with_its_last_lines(base: str) -> None:
@@ -63,7 +55,7 @@ def test_a_stop_ends_every_process(base: str) -> None:
     echo ready; sleep 600
     """
     layer = name("stopped")
-    made = make(layer, [base], shell(script), then=lambda: _systemctl("stop", layer_unit_name(layer)))
+    made = make(layer, [base], shell(script), then=lambda: must("systemctl", "stop", layer_unit_name(layer)))
     assert not made.ok
     assert processes() == []
 
@@ -112,9 +104,5 @@ def test_two_steps_at_once_do_not_reach_each_other(base: str) -> None:
     assert (made.ok, made.lines) == (True, ["ready", "over"]), made.text
 
 
-def _systemctl(*argv: str) -> None:
-    subprocess.run(["systemctl", *argv], check=True)
-
-
 def _kill(layer: str, whom: str) -> None:
-    _systemctl("kill", "--signal=KILL", f"--kill-whom={whom}", layer_unit_name(layer))
+    must("systemctl", "kill", "--signal=KILL", f"--kill-whom={whom}", layer_unit_name(layer))

@@ -7,7 +7,6 @@ import io
 import os
 import subprocess
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,16 +23,11 @@ from tests.machine.kit import layers, stock_sdk
 from tests.machine.kit.layers import diff, listed, made_by, mounted, planned
 from tests.machine.test_layers import owner
 
+pytestmark = pytest.mark.usefixtures("base")
+
 UV = "/usr/lib/flyted/bin/uv"
 TRUST = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), view.SYSTEM_AUTHORITIES)
 BEGIN = 'flyte.Image.from_base("debian").clone(name="n", extendable=True)'
-
-
-@pytest.fixture(scope="module", autouse=True)
-def base() -> Iterator[str]:
-    """The layer below all others."""
-    with layers.clean():
-        yield layers.base()
 
 
 def plan(folder: Path, image: str) -> RootPlan:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,14 +26,9 @@ from tests.machine.kit.layers import (
     shell,
 )
 
+pytestmark = pytest.mark.usefixtures("base")
+
 TOKEN = "CANARY-of-a-build"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def base() -> Iterator[str]:
-    """The layer below all others."""
-    with layers.clean():
-        yield layers.base()
 
 
 def owner(path: Path) -> tuple[int, int]:
