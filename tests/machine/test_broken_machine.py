@@ -15,6 +15,7 @@ import pytest
 
 from tests.machine.kit.bad_input import file, secret
 from tests.machine.kit.settings import settings
+from tests.machine.kit.units import must
 from tests.machine.kit.users import alice, answer, by, curl, environment, forget_tokens, give, refused, serve, until
 
 pytestmark = pytest.mark.usefixtures("no_apps_left")
@@ -39,13 +40,9 @@ def test_who_is_not_in_the_group_changes_nothing() -> None:
         assert "only members of group 'flyted'" in refused("flytectl", *words, status=6, user="mallory")
 
 
-def systemctl(*words: str) -> None:
-    subprocess.run(["systemctl", *words], check=True)
-
-
 def test_a_daemon_that_is_down_is_explained_by_systemd(served: str) -> None:
     """Stopped on purpose: what systemd says of it; apps go on serving meanwhile."""
-    systemctl("stop", "flyted.socket", "flyted.service")
+    must("systemctl", "stop", "flyted.socket", "flyted.service")
     try:
         said = refused("flytectl", "app", "ls", status=7)
         assert "systemd says flyted.service is inactive (dead)" in said
@@ -53,7 +50,7 @@ def test_a_daemon_that_is_down_is_explained_by_systemd(served: str) -> None:
         assert curl(served)[0] == 200
         assert by("alice", "flytectl", "doctor").returncode == 1
     finally:
-        systemctl("start", "flyted.socket", "flyted.service")
+        must("systemctl", "start", "flyted.socket", "flyted.service")
 
 
 def test_a_daemon_that_cannot_start_is_explained(served: str) -> None:
@@ -89,8 +86,8 @@ def stop_all() -> None:
 
     With its sockets: whoever asks it something meanwhile, such as the gateway, would start it too.
     """
-    systemctl("stop", "flyted.socket", "flyted-credentials.socket", "flyted-api.socket", "flyted")
-    systemctl("stop", "flyted-ingress.socket", "flyted-ingress")  # else the next connection starts it again
+    must("systemctl", "stop", "flyted.socket", "flyted-credentials.socket", "flyted-api.socket", "flyted")
+    must("systemctl", "stop", "flyted-ingress.socket", "flyted-ingress")  # else the next connection starts it again
 
 
 def test_ports_that_are_taken_are_replaced_and_said() -> None:
@@ -100,7 +97,7 @@ def test_ports_that_are_taken_are_replaced_and_said() -> None:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 443))
         other.listen()
-        systemctl("start", "flyted", "flyted-ingress")
+        must("systemctl", "start", "flyted", "flyted-ingress")
         url = serve(file(answer="old"))
         assert re.search(r":\d+$", url)
         assert curl(url)[0] == 200
@@ -108,7 +105,7 @@ def test_ports_that_are_taken_are_replaced_and_said() -> None:
         assert found["ingress"]["ok"] is None
         assert url.rpartition(":")[2] in found["ingress"]["detail"]
     stop_all()
-    systemctl("start", "flyted", "flyted-ingress")
+    must("systemctl", "start", "flyted", "flyted-ingress")
     until(lambda: curl(str(answer("app", "get", "bad")["url"]))[0] == 200)
     assert not re.search(r":\d+$", str(answer("app", "get", "bad")["url"]))
 
@@ -117,7 +114,7 @@ def test_ports_that_are_taken_are_replaced_and_said() -> None:
 def small_disk() -> Iterator[Path]:
     """The daemon's state on a disk of a few MiB, with what the secrets need."""
     state = Path("/var/lib/flyted")
-    systemctl("stop", "flyted.socket", "flyted.service")
+    must("systemctl", "stop", "flyted.socket", "flyted.service")
     copy = Path("/run/small-disk")
     shutil.copytree(state, copy, ignore=shutil.ignore_patterns("images", "bundles"), symlinks=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=711", "tmpfs", state], check=True)
@@ -125,13 +122,13 @@ def small_disk() -> Iterator[Path]:
         subprocess.run(["cp", "-a", f"{copy}/.", state], check=True)
         (state / "bundles").mkdir(mode=0o711)
         (state / "images").mkdir(mode=0o755)
-        systemctl("start", "flyted.socket", "flyted.service")
+        must("systemctl", "start", "flyted.socket", "flyted.service")
         yield state
     finally:
-        systemctl("stop", "flyted.socket", "flyted.service")
+        must("systemctl", "stop", "flyted.socket", "flyted.service")
         subprocess.run(["umount", state], check=True)
         shutil.rmtree(copy)
-        systemctl("start", "flyted.socket", "flyted.service")
+        must("systemctl", "start", "flyted.socket", "flyted.service")
 
 
 def fill(disk: Path) -> None:
@@ -150,7 +147,7 @@ def test_a_full_disk_can_be_freed() -> None:
     with secret("LEAVING", "v"):
         with small_disk() as state:
             fill(state)
-            systemctl("restart", "flyted")
+            must("systemctl", "restart", "flyted")
             fill(state)
             refused("flytectl", "secret", "create", "MORE", "-", typed="y" * 65536, status=9)
             alice("flytectl", "secret", "delete", "--yes", "LEAVING")

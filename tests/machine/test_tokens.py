@@ -14,6 +14,7 @@ import pytest
 from flyted.contract.errors import PermissionRefused, Unauthenticated
 from tests.machine.kit.programs import unit
 from tests.machine.kit.tokens import APP, SOURCE, api, guarded_app, named, token, visit
+from tests.machine.kit.units import must
 from tests.machine.kit.users import alice, answer, by, curl, give, refused, serve, until
 
 
@@ -110,19 +111,14 @@ def test_a_token_speaks_for_its_owner() -> None:
         api("secret.accept-rollback", roots)
 
 
-def systemctl(*words: str) -> None:
-    """It must work."""
-    subprocess.run(["systemctl", *words], check=True)
-
-
 def test_a_killed_ingress_and_a_killed_daemon_forget_nothing(url: str) -> None:
     """Tokens count after SIGKILL of either, and what was revoked stays revoked."""
     kept, ended = named("kept"), named("ended")
     alice("flytectl", "token", "revoke", "ended")
-    systemctl("kill", "--signal=KILL", "flyted-ingress.service")
+    must("systemctl", "kill", "--signal=KILL", "flyted-ingress.service")
     until(lambda: _answers(url, kept) == 200, 60)
     assert visit(url, ended)[0] == 401
-    systemctl("kill", "--signal=KILL", "flyted.service")
+    must("systemctl", "kill", "--signal=KILL", "flyted.service")
     assert visit(url, kept)[0] == 200, "no code of ours is in the way"
     until(lambda: by("alice", "flytectl", "app", "ls").returncode == 0, 60)
     assert (visit(url, kept)[0], visit(url, ended)[0]) == (200, 401)
@@ -139,11 +135,13 @@ def _answers(url: str, token: str) -> int:
 
 def test_a_token_made_while_the_ingress_is_down_counts_after(url: str) -> None:
     """And making it does not start an ingress that somebody has stopped (its socket too, which would start it)."""
-    systemctl("stop", "flyted-ingress.socket", "flyted-ingress.service")
+    must("systemctl", "stop", "flyted-ingress.socket", "flyted-ingress.service")
     made = token()
     state = subprocess.run(["systemctl", "is-active", "flyted-ingress"], capture_output=True, text=True, check=False)
     assert state.stdout.strip() == "inactive"
-    systemctl("--no-block", "start", "flyted-ingress.service")  # the daemon has to make its socket anew meanwhile
+    must(
+        "systemctl", "--no-block", "start", "flyted-ingress.service"
+    )  # the daemon has to make its socket anew meanwhile
     until(lambda: _answers(url, made) == 200, 60)
 
 
