@@ -187,6 +187,22 @@ def test_a_stop_waits_for_a_request_that_waits_for_a_start(life: Life) -> None:
     rest(life)
 
 
+@pytest.mark.parametrize("verb", ["stop", "delete"])
+def test_a_stop_waits_for_a_renewal_that_has_begun(life: Life, verb: str) -> None:
+    """Between the old units and the new ones there is none for a moment."""
+    up(life)
+    life.end(killed=True)
+    life.upgrades += 1
+    life.start()
+    assert life.until("RenewPair", 75) == "a"
+    life.request("a")
+    asked = life.call(verb, "a", **({"keep_data": False} if verb == "delete" else {}))
+    life.run(60)
+    assert asked.end == "done"
+    assert life.world.faults == []
+    assert life.world.pairs == {}
+
+
 def test_an_app_that_serves_again_has_no_failure_any_more(life: Life) -> None:
     """The next one counts as the first: it is tried again after two seconds, not after ten."""
     replica = up(life)

@@ -229,6 +229,8 @@ class Apps:
         """Stop an app, and wait until no unit of it is left: its last requests end first."""
         self._store.want(app.key.id, "stopped", time.time())
         await self._loop.settle()
+        for replica in app.serving_replicas:  # a renewal that has begun makes its units once more
+            await self._loop.at_rest(replica)
         while self._look.has_units(app.key.id):
             await self._loop.changed()
 
