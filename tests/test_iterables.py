@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-SOURCES = sorted(path for folder in ("flyted", "flytectl") for path in (ROOT / folder).rglob("*.py"))
+from tests.walls import ROOT, SOURCES, tree_of
 
 
 def uses(node: ast.AST, name: str, *, repeated: bool = False) -> Iterator[bool]:
@@ -41,10 +39,10 @@ def is_stored(body: ast.AST, name: str) -> bool:
     return any(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Store) for n in ast.walk(body))
 
 
-def used_again(source: str) -> list[str]:
+def used_again(tree: ast.AST) -> list[str]:
     """The parameters of type ``Iterable`` and ``Iterator`` that are used twice, or in a loop; not those set anew."""
     found = []
-    for function in ast.walk(ast.parse(source)):
+    for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         body = ast.Module(function.body, [])
@@ -59,7 +57,7 @@ def used_again(source: str) -> list[str]:
 
 def test_a_parameter_that_may_be_a_generator_is_used_once() -> None:
     """Else it is a ``Sequence`` or a ``Collection``."""
-    found = {str(path.relative_to(ROOT)): used_again(path.read_text()) for path in SOURCES}
+    found = {str(path.relative_to(ROOT)): used_again(tree_of(path)) for path in SOURCES}
     assert len(found) > 300, "this check looks at nothing"
     assert {path: parameters for path, parameters in found.items() if parameters} == {}
 
@@ -82,4 +80,4 @@ def test_a_parameter_that_may_be_a_generator_is_used_once() -> None:
 )
 def test_a_second_use_is_seen(body: str, found: list[str]) -> None:
     """In every kind of loop."""
-    assert used_again(f"def f(a: Iterable[int], c):\n {body}") == found
+    assert used_again(ast.parse(f"def f(a: Iterable[int], c):\n {body}")) == found

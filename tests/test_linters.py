@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.walls import SOURCES, tree_of
+
 ROOT = Path(__file__).parent.parent
 PYTHON = [p for p in ("flyted", "flytectl", "tests", "benchmarks", "packaging") if any((ROOT / p).rglob("*.py"))]
 LONGEST_FILE, MEDIAN_FUNCTION = 350, 6
@@ -68,9 +70,9 @@ def python_files() -> list[Path]:
     return [p for p in tracked() if p.suffix == ".py" and p.relative_to(ROOT).parts[0] in PYTHON]
 
 
-def function_lines(text: str) -> list[int]:
+def function_lines(tree: ast.AST) -> list[int]:
     """The lines of each function of a file, nested ones included, without its docstring."""
-    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     return [lines_of(f) - (lines_of(f.body[0]) if ast.get_docstring(f) else 0) for f in functions]
 
 
@@ -88,15 +90,14 @@ def test_no_file_is_long() -> None:
 
 def test_functions_are_short() -> None:
     """Half of all functions are read at a glance."""
-    files = [p for p in python_files() if p.relative_to(ROOT).parts[0] in {"flyted", "flytectl"}]
-    lengths = [length for path in files for length in function_lines(path.read_text())]
+    lengths = [length for path in SOURCES for length in function_lines(tree_of(path))]
     assert statistics.median(lengths) <= MEDIAN_FUNCTION
 
 
 def test_a_function_is_measured_without_its_docstring() -> None:
     """The measure itself."""
-    assert function_lines('def f():\n    """One.\n\n    Two.\n    """\n    return 1\n') == [2]
-    assert function_lines("def f():\n    def g():\n        pass\n    return g\n") == [4, 2]
+    assert function_lines(ast.parse('def f():\n    """One.\n\n    Two.\n    """\n    return 1\n')) == [2]
+    assert function_lines(ast.parse("def f():\n    def g():\n        pass\n    return g\n")) == [4, 2]
 
 
 def test_ruff() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.walls import ROOT, WALLS
+from tests.walls import ROOT, SOURCES, WALLS, tree_of
 
 OURS = ("flyted", "flytectl")
 
@@ -39,12 +39,6 @@ def wall_of(module: str) -> str | None:
     return max((w for w in WALLS if module == w or module.startswith(w + ".")), key=len, default=None)
 
 
-@functools.cache
-def tree_of(path: Path) -> ast.Module:
-    """A file, read once."""
-    return ast.parse(path.read_text())
-
-
 def imports(tree: ast.AST, package: str) -> Iterator[str]:
     """Every imported name, absolute, `from a import b` as a.b; wherever it stands in the file."""
     for node in ast.walk(tree):
@@ -60,8 +54,10 @@ def within(name: str, allowed: tuple[str, ...]) -> bool:
     return any(name == a or name.startswith(a + ".") for a in allowed)
 
 
-def sources() -> list[Path]:
-    return sorted(p for top in OURS for p in (ROOT / top).rglob("*.py"))
+@functools.cache
+def imports_of(module: str, path: Path) -> frozenset[str]:
+    """What a module imports, absolute."""
+    return frozenset(imports(tree_of(path), module if path.name == "__init__.py" else module.rpartition(".")[0]))
 
 
 def complaint(folder: str, module: str, name: str) -> str | None:
@@ -87,15 +83,14 @@ def forbidden_imports(path: Path) -> dict[str, str]:
     module = module_of(path)
     folder = wall_of(module)
     assert folder is not None, f"{module} stands behind no wall: give its folder a row in WALLS"
-    package = module if path.name == "__init__.py" else module.rsplit(".", 1)[0]
-    return {name: why for name in imports(tree_of(path), package) if (why := complaint(folder, module, name))}
+    return {name: why for name in imports_of(module, path) if (why := complaint(folder, module, name))}
 
 
 def test_a_file_imports_only_what_its_folder_may() -> None:
     """A folder is a wall: each import is allowed by the folder's row in WALLS."""
     first = ROOT / "flyted/__init__.py"
     assert first.read_text() == "", "it runs wherever any part of flyted does"
-    bad = {module_of(path): forbidden_imports(path) for path in sources() if path != first}
+    bad = {module_of(path): forbidden_imports(path) for path in SOURCES if path != first}
     assert len(bad) > 300, "this check looks at nothing"
     assert {module: names for module, names in bad.items() if names} == {}
 
@@ -123,7 +118,7 @@ def new_in_3_11(source: str) -> set[str]:
 
 def test_code_that_runs_in_the_apps_python_reads_on_3_10() -> None:
     """launch, build and the loader run in a Python of the user's choice: 3.10 syntax and 3.10's standard library."""
-    files = [path for path in sources() if wall_of(module_of(path)) in OLD_PYTHON]
+    files = [path for path in SOURCES if wall_of(module_of(path)) in OLD_PYTHON]
     assert len(files) > 20, "this check looks at nothing"
     found = {module_of(path): new_in_3_11(path.read_text()) for path in files}
     assert {module: names for module, names in found.items() if names} == {}
@@ -166,15 +161,14 @@ def imported_modules(modules: dict[str, Path]) -> dict[str, set[str]]:
     """Module → those of ours that it imports, late imports included."""
     graph = {}
     for module, path in modules.items():
-        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        found = {module_in(name, modules) for name in imports(tree_of(path), package)}
+        found = {module_in(name, modules) for name in imports_of(module, path)}
         graph[module] = found - {"", module}
     return graph
 
 
 def test_no_module_imports_itself_through_others() -> None:
     """Imports form no circle, late ones included: modules of a circle can only be read, and changed, together."""
-    tuple(TopologicalSorter(imported_modules({module_of(path): path for path in sources()})).static_order())
+    tuple(TopologicalSorter(imported_modules({module_of(path): path for path in SOURCES})).static_order())
 
 
 def test_a_circle_of_imports_is_noticed(tmp_path: Path) -> None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+SOURCES = sorted(path for top in ("flyted", "flytectl") for path in (ROOT / top).rglob("*.py"))
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """Return a file's syntax tree; a file is read once for all rules."""
+    return ast.parse(path.read_text())
 
 
 @dataclass(frozen=True)
