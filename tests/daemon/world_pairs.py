@@ -22,7 +22,8 @@ class Request:
 class Pair:
     """The two units of a replica; ``run`` numbers the runs of its program, so that an old timer finds out.
 
-    ``up_at``: when it came up; ``last_end``: when a request to it ended, whatever way.
+    ``up_at``: when it came up; ``last_end``: when a request to it ended, whatever way. ``drained``: it was stopped after
+    a drain.
     """
 
     replica: Replica
@@ -37,6 +38,7 @@ class Pair:
     starts: list[asyncio.Future[str]] = field(default_factory=list)
     stops: list[asyncio.Future[str]] = field(default_factory=list)
     again: bool = False
+    drained: bool = False
     devices: tuple[str, ...] = ()
     opened: tuple[str, ...] = ()
     failed_at: float = float("-inf")

@@ -128,9 +128,11 @@ class WorldUnits:
             return
         request.end = why
         self.finished(pair.replica, request)
-        drained = self.unrouted_s(pair.replica) >= DRAIN_S - 0.01
-        if not (drained or pair.failed_at >= request.came or self.excused(pair.replica)):
+        if not (pair.drained or self._is_drained(pair) or pair.failed_at >= request.came or self.excused(pair.replica)):
             self.fault(f"a request of {self.now - request.came:.2f} s to {pair.replica.server} is lost: {why}")
+
+    def _is_drained(self, pair: Pair) -> bool:
+        return self.unrouted_s(pair.replica) >= DRAIN_S - 0.01
 
     # the service
 
@@ -158,6 +160,7 @@ class WorldUnits:
         elif pair.service != "deactivating":
             self._resolve(pair.starts, "canceled")
             pair.run += 1
+            pair.drained = self._is_drained(pair)
             self._set(pair, "deactivating")
             if not pair.held:
                 self.loop.call_later(self.job_s, self._stopped, pair, pair.run)
@@ -219,6 +222,7 @@ class WorldUnits:
             self._give_up(pair)
             return
         pair.began.append(self.now)
+        pair.drained = False
         pair.run += 1
         self._set(pair, "activating")
         document = self.folder / "starts" / pair.replica.service
