@@ -197,8 +197,9 @@ def _socket(spec: AppSpec, replica: Replica, layout: Layout) -> Properties:
         "CollectMode": "inactive-or-failed",
         "StartLimitIntervalUSec": 0,  # only flyted starts it
         "Slice": f"flyted-sockets-{crc32(replica.app_id.encode()) % SOCKET_SLICES}.slice",
-        # keeps the network while the app sleeps, so that a wake finds it, and starts it again whatever stopped it
-        **({"Upholds": [network_of(replica)]} if network_kind(spec) is Network.OWN else {}),
+        # keeps the network while the app sleeps, so that a wake finds it, and starts it again whatever stopped it; the
+        # router too: a network that came back while the router was still being stopped would not start it
+        **({"Upholds": [network_of(replica), EGRESS_UNIT]} if network_kind(spec) is Network.OWN else {}),
     }
 
 

@@ -322,7 +322,7 @@ def test_every_app_joins_a_network_that_systemd_made(port: int) -> None:
     assert pair.service["JoinsNamespaceOf"] == network
     assert pair.service["Wants"] == [*network, "flyted-net.service"]
     assert not {"After", "BindsTo", "Requires", "PartOf"} & set(pair.service)
-    assert pair.socket["Upholds"] == network
+    assert pair.socket["Upholds"] == [*network, "flyted-net.service"]
     assert pair.service["PrivateNetwork"] is True
     assert ("/usr/lib/flyted/resolv.conf", "/etc/resolv.conf", False, 0) in pair.service["BindReadOnlyPaths"]
     # /etc/resolv.conf may be a link to it: of two mounts at one place only one would be made
