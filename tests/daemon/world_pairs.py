@@ -22,7 +22,7 @@ class Request:
 class Pair:
     """The two units of a replica; ``run`` numbers the runs of its program, so that an old timer finds out.
 
-    ``up_at``: when it came up; ``last_end``: when a request to it ended, whatever way. ``drained``: it was stopped after
+    ``up_at``: when it came up; ``last_end``: when a request to it ended, whatever way; ``drained``: a stop began after
     a drain.
     """
 

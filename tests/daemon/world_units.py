@@ -128,7 +128,8 @@ class WorldUnits:
             return
         request.end = why
         self.finished(pair.replica, request)
-        if not (pair.drained or self._is_drained(pair) or pair.failed_at >= request.came or self.excused(pair.replica)):
+        drained = pair.drained or self._is_drained(pair)
+        if not (drained or pair.failed_at >= request.came or self.excused(pair.replica)):
             self.fault(f"a request of {self.now - request.came:.2f} s to {pair.replica.server} is lost: {why}")
 
     def _is_drained(self, pair: Pair) -> bool:
