@@ -11,6 +11,7 @@ import os
 from collections.abc import MutableMapping
 
 from . import bundle as bundles
+from . import image_files
 from .links import OWN, code_link, link, named, read_link
 from .refused import Refused
 from .surroundings import first, say
@@ -40,14 +41,16 @@ class Place:
 def enter(bundle: str | None, environ: MutableMapping[str, str], image: str = "") -> Place:
     """Prepare the app's working folder for ``bundle``, and change to it; without a bundle, to the image's, if any.
 
-    ``image``: the working folder that the image names. Raise ``Refused`` if the bundle cannot be read or is unsafe, if
-    the folders cannot be written, or if the unit has none; and if the image's folder cannot be entered.
+    ``image``: the working folder that the image names; with a bundle, its files are links in the app's. Raise
+    ``Refused`` if the bundle cannot be read or is unsafe, if the folders cannot be written, or if the unit has none;
+    and if the image's folder cannot be entered.
     """
     cache, state = first(environ, "CACHE_DIRECTORY"), first(environ, "STATE_DIRECTORY")
     if not cache or not state:
         raise Refused("launch: the unit needs CacheDirectory= and StateDirectory=")
     try:
         place = _prepare(bundle, cache, state)
+        image_files.show(os.path.normpath(image) if image and bundle else "", state)
         os.chdir(place.work)
     except OSError as error:
         raise Refused(f"the app's folder {state} cannot be prepared: {error.strerror}", EX_CANTCREAT) from None
@@ -61,18 +64,20 @@ def enter(bundle: str | None, environ: MutableMapping[str, str], image: str = ""
 
 
 def tidy(environ: MutableMapping[str, str]) -> None:
-    """Remove the links to files that this bundle does not have. To be called when the app serves.
+    """Remove the links to files that this bundle or image does not have. To be called when the app serves.
 
     Until then the revision before it may have to go on, and needs these links. A failure is only logged.
     """
     state = first(environ, "STATE_DIRECTORY")
-    if state and os.path.exists(os.path.join(state, "code", _STALE)):
-        from .arrange import Arrangement
+    try:
+        if state and os.path.exists(os.path.join(state, "code", _STALE)):
+            from .arrange import Arrangement
 
-        try:
             Arrangement(first(environ, "CACHE_DIRECTORY"), state).remove_stale()
-        except OSError as error:
-            say(f"old links in {state}/work cannot be removed: {error.strerror}")
+        if state:
+            image_files.tidy(state)
+    except OSError as error:
+        say(f"old links in {state}/work cannot be removed: {error.strerror}")
 
 
 def kept(environ: MutableMapping[str, str]) -> str:
@@ -110,6 +115,7 @@ def _prepare(bundle: str | None, cache: str, state: str) -> Place:
     if stamp != wanted or os.path.isdir(os.path.join(cache, "code")) or os.path.isdir(os.path.join(cache, "work")):
         from .arrange import Arrangement
 
+        image_files.hide(state)
         order = "code-first" if Arrangement(cache, state).arrange(folder) else ""
         link(f"{wanted} {order}", os.path.join(code, _STAMP))
     return Place(work, folder, code_first=bool(order))

@@ -19,9 +19,10 @@ class Machine:
         self.work = self.state / "work"
         self.environ = {"STATE_DIRECTORY": str(self.state), "CACHE_DIRECTORY": str(self.cache)}
 
-    def start(self, files: Mapping[str, str | bytes] | None, *, serves: bool = True) -> workdir.Place:
+    def start(self, files: Mapping[str, str | bytes] | None, *, serves: bool = True, image: str = "") -> workdir.Place:
         """A start, up to the app's code; then, if it ``serves``, what happens when it is ready."""
-        place = workdir.enter(str(packed(self.folder, dict(files))) if files is not None else None, self.environ)
+        bundled = str(packed(self.folder, dict(files))) if files is not None else None
+        place = workdir.enter(bundled, self.environ, image)
         if serves:
             workdir.tidy(self.environ)
         return place
