@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import context
+from . import context, copies
 from .failure import LoadError
 from .sdk import find
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 UV = "/usr/lib/flyted/bin"  # the SDK runs uv to describe a uv project
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 LARGEST_FILE = 1 << 20
 
 
@@ -89,7 +90,7 @@ def describe(environment: Any, image: Any) -> Described:
     """Return what the image is made of, and what its layers copy.
 
     Raise LoadError("unsupported") for a file that is too large or not UTF-8; LoadError("environment") for a missing
-    file, or if the SDK cannot describe the image; LoadError("bundle") if its files cannot be packed.
+    file, or if the SDK cannot describe the image; LoadError("bundle") if its files are too large or cannot be packed.
     """
     if getattr(image, "dockerfile", None) is not None:
         return _dockerfile(environment, Path(image.dockerfile))
@@ -99,13 +100,16 @@ def describe(environment: Any, image: Any) -> Described:
         if lines := [line for line in getattr(layer, "lines", ()) if not line.lstrip().upper().startswith("LABEL")]:
             what = f"the line {lines[0][:60]!r} of a Dockerfile"
             raise _refused(environment, what, "the SDK describes it to no builder", "use with_commands([…])")
+    copies.check(environment, image)
     layers_proto = find("flyte._internal.imagebuild.remote_builder", "_get_layers_proto")
     to_dict = find("google.protobuf.json_format", "MessageToDict")
     with tempfile.TemporaryDirectory(prefix="flytectl-image-") as folder:
         place = Path(folder)
         try:
-            with _uv_on_path():
+            with _uv_on_path(), copies.bounded(environment):
                 spec = to_dict(layers_proto(image, place))
+        except LoadError:
+            raise
         except Exception as error:
             raise LoadError("environment", f"{environment.name}: the image cannot be described: {error}") from error
         folders = context.of_spec(spec, place)
@@ -131,13 +135,20 @@ def _dockerfile(environment: Any, file: Path) -> Described:
 
 @contextlib.contextmanager
 def _uv_on_path() -> Iterator[None]:
-    """Let the SDK find flyted's uv behind the user's own."""
-    before = os.environ.get("PATH", os.defpath)
-    os.environ["PATH"] = f"{before}{os.pathsep}{UV}"
+    """Let the SDK find flyted's uv behind the user's own, and let either one trust what the system trusts."""
+    more = {"PATH": f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{UV}"}
+    if CERTIFICATES.exists():  # for a company's own CA, as where packages are installed (flytectl/pythons.py)
+        more["UV_SYSTEM_CERTS"] = os.environ.get("UV_SYSTEM_CERTS", "1")
+    before = {name: os.environ.get(name) for name in more}
+    os.environ.update(more)
     try:
         yield
     finally:
-        os.environ["PATH"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _find_beside(environment: Any, layer: Any) -> None:

@@ -164,7 +164,17 @@ class _Bundles:
         return new.sha256
 
     def write(self, fd: int) -> list[dict[str, Any]]:
-        """Write all bundles, one after the other; return the offset, size and digest of each."""
+        """Write all bundles, one after the other; return the offset, size and digest of each.
+
+        Raise LoadError("bundle") if together they have more than ``bundle.LARGEST`` bytes.
+        """
+        if (size := sum(len(each.data) for each in self.made)) > bundle.LARGEST:
+            raise LoadError(
+                "bundle",
+                f"the code of the apps and the files of their images are {size >> 20} MiB, compressed; "
+                f"at most {bundle.LARGEST >> 20} MiB can be sent at once",
+                hint=f"serve one app at a time (flytectl serve FILE ENV), or {bundle.SMALLER}",
+            )
         places, offset = [], 0
         for each in self.made:
             _write(fd, each.data)
