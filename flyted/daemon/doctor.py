@@ -134,7 +134,7 @@ def _images() -> Iterator[Check]:
         free_bytes=disk_space(STATE)[0],
     )  # fmt: skip
     found = [Check("images", False if each.fatal else None, each.detail, each.hint) for each in lacks(facts)]
-    yield from found or [Check("images", ok=True, detail="apt packages and commands can be built into images")]
+    yield from found or [Check("images", ok=True, detail="images with apt packages, commands and files can be built")]
 
 
 def _egress() -> Iterator[Check]:

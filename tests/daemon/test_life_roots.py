@@ -7,18 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flyted.plan.images import spec
 from flyted.plan.images.unused import KEPT_S
 from tests.daemon.life import BASE, Asked, Life
 from tests.daemon.rest import rest
-
-KINDS = frozenset({"aptPackages", "commands"})
-
-
-@pytest.fixture(autouse=True)
-def kinds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What of a root image is built here, whatever the machine has."""
-    monkeypatch.setattr(spec, "ROOT_KINDS", KINDS)
 
 
 def serve(life: Life, app: str, *commands: str) -> Asked:

@@ -146,12 +146,12 @@ def test_a_package_that_does_not_exist() -> None:
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        ("flyte.Image.from_debian_base().with_source_file(__file__)", "copied files"),
+        ("flyte.Image.from_debian_base().with_env_vars({'PIXI_PROJECT_MANIFEST': 'x'}).with_workdir('/x')", "pixi"),
         ("flyte.Image.from_base('nginx:latest')", "nginx"),
     ],
 )
 def test_layers_that_are_not_built(image: str, said: str) -> None:
-    """Copied files and foreign base images are refused by name."""
+    """Pixi projects, by the variable that they set, and foreign base images are refused by name."""
     assert said in refused("flytectl", "serve", file(image=image), status=2)
 
 

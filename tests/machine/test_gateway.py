@@ -187,7 +187,10 @@ REFUSED = {
         "image=flyte.Image.from_debian_base().with_pip_packages('flyted-there-is-no-such-package==1')",
         "Build failed",
     ),
-    "files": ("image=flyte.Image.from_debian_base().with_source_file(__file__)", "copied files"),
+    "pixi": (
+        "image=flyte.Image.from_debian_base().with_env_vars({'PIXI_PROJECT_MANIFEST': 'x'}).with_workdir('/x')",
+        "a pixi project",
+    ),
     "base": ("image='docker.io/library/python:3.12'", "is a container image"),
     "secret": ("secrets=[flyte.Secret(key='NOT_THERE')]", "flytectl secret create NOT_THERE"),
     "gpu": ("resources=flyte.Resources(gpu='H100:8')", "gpu"),

@@ -78,12 +78,43 @@ def test_a_venv_stays_a_venv():
         assert one == recipe_from_spec(spec(*layers))
 
 
-def test_what_a_venv_cannot_do_is_a_root_image_and_no_recipe_of_a_venv(tmp_path):
-    """The refusal is what is said where no root image is built."""
-    described, texts, folders = written(debian().with_apt_packages("git"), tmp_path)
-    assert isinstance(image_from_spec(described, texts, folders, ARCH, roots=True), RootRecipe)
-    with pytest.raises(Unsupported, match=r"on this machine: layer 1 of the image \(aptPackages\): apt packages"):
-        recipe_from_spec(described, texts)
+def test_what_a_venv_cannot_do_is_a_root_image(tmp_path):
+    """Upon the bases from which the SDK starts; of others it is refused, as is a kind that is not known."""
+    for image in (debian(), debian(install_flyte=False, name="x")):
+        described, texts, folders = written(image.with_apt_packages("git"), tmp_path)
+        assert isinstance(image_from_spec(described, texts, folders, ARCH), RootRecipe)
+    with pytest.raises(Unsupported, match="is a container image"):
+        image_from_spec({**described, "baseImage": "nginx"}, texts, folders, ARCH)
+    with pytest.raises(Unsupported, match="layer 1 of the image: 'newKind' is not known"):
+        image_from_spec(spec({"newKind": {}}), {}, {}, ARCH)
+
+
+@pytest.mark.parametrize("name", ["--index-url=http://x", "a b", "../x", "pkg `id`", ""])
+def test_a_wheel_of_a_bad_name_is_refused(name):
+    """It becomes a word of uv's command."""
+    layer = {"pythonWheels": {"dir": "dist", "packageName": name}}
+    with pytest.raises((InvalidInput, Unsupported), match="layer 1 of the image"):
+        image_from_spec(spec(layer), {}, {"dist": "1" * 64}, ARCH)
+
+
+@pytest.mark.parametrize(
+    ("layer", "missing"),
+    [
+        ({"copyConfig": {"src": "none", "dst": "/"}}, "'none' was not sent"),
+        ({"copyConfig": {"src": "dist/../../x", "dst": "/"}}, "leads out of"),
+        ({"pythonWheels": {"dir": "none", "packageName": "pkg"}}, "'none' was not sent"),
+        ({"uvProject": {"pyproject": "none"}}, "'none' was not sent"),
+        ({"uvProject": {"pyproject": "dist", "uvlock": "none"}}, "'none' was not sent"),
+        ({"uvProject": {"pyproject": "no", "options": {"extraArgs": "--no-install-project"}}}, "'no/pyproject.toml'"),
+        ({"poetryProject": {"pyproject": "dist", "poetryLock": "none"}}, "'none' was not sent"),
+        ({"poetryProject": {"pyproject": "dist"}}, "is no poetry.lock"),
+    ],
+)  # fmt: skip
+def test_what_a_layer_needs_and_was_not_sent_is_named_with_it(layer, missing):
+    """Before anything is made."""
+    with pytest.raises(InvalidInput, match="layer 2 of the image") as caught:
+        image_from_spec(spec(packages("six"), layer), {}, {"dist": "1" * 64}, ARCH)
+    assert missing in caught.value.message
 
 
 def test_the_commands_are_those_of_the_sdks_own_builder(tmp_path):

@@ -55,7 +55,7 @@ def lacks(facts: MachineFacts) -> Iterator[Lack]:
     """Yield what the machine lacks, the most important first."""
     if facts.kernel < FIRST_KERNEL:
         have, need = (".".join(map(str, version)) for version in (facts.kernel, FIRST_KERNEL))
-        yield Lack(f"the kernel is {have}; apt packages and commands in images need {need}", "upgrade the kernel")
+        yield Lack(f"the kernel is {have}; images with more than Python packages need {need}", "upgrade the kernel")
     if not facts.overlay:
         yield Lack("the kernel has no overlayfs", "modprobe overlay")
     yield from restricted(facts.switches)

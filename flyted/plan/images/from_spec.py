@@ -18,6 +18,7 @@ from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput
 from flyted.contract.idl import secret_use
 from flyted.contract.names import printable
+from flyted.plan.images import pip
 from flyted.plan.images.bodies import defined_first, listed, only_known
 from flyted.plan.images.build_secrets import spelled
 from flyted.plan.images.root import BuildSecret, Copy, Env, Mount, Run, Set, Step
@@ -166,7 +167,7 @@ def _requirements(layer: Layer) -> Iterator[Step]:
 
 def _wheels(layer: Layer) -> Iterator[Step]:
     only_known(layer.body, {"dir", "packageName", "options", "secretMounts"}, layer.where)
-    name = shlex.quote(_word(layer.body.get("packageName"), layer.where, "package"))
+    name = shlex.quote(pip.requirement(layer.body.get("packageName"), layer.where))
     mount = Mount(literal(_word(layer.body.get("dir"), layer.where, "folder")), literal("/dist"))
     for how in ("", "--no-deps --no-index --reinstall "):
         yield _uv(layer, f"uv pip install {_options(layer)}--find-links /dist {how}{name}", _secrets(layer), mount)

@@ -1,8 +1,8 @@
 """The apt and shell layers of Flyte's own images for SGLang and llama.cpp: what this machine must have instead. Pure.
 
-The layers are never run here. A layer is recognised only word for word: with one more command it is refused, as other
-layers are. Sources: flyteplugins/sglang/_app_environment.py, flyteplugins/llamacpp/_image.py, 2.12.1. (vLLM's image
-has pip layers only.)
+The layers are never run here. A layer is recognised only word for word: with one more command the image is one of
+layers, as others are. Sources: flyteplugins/sglang/_app_environment.py, flyteplugins/llamacpp/_image.py, 2.12.1.
+(vLLM's image has pip layers only.)
 """
 
 from __future__ import annotations

@@ -37,21 +37,10 @@ from flyted.plan.images.root_spec import BASE, WITHOUT_SDK, root_from_spec
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
-_REFUSED = {
-    "aptPackages": ("apt packages", "install them on this machine with apt, then remove with_apt_packages()"),
-    "commands": (
-        "shell commands",
-        "run them on this machine, or put them into a package; then remove with_commands()",
-    ),
-    "pythonWheels": ("local wheels", "publish the wheel to an index and name it in with_pip_packages()"),
-    "workdir": ("a working directory", "remove with_workdir(): an app starts in the folder of its code"),
-    "copyConfig": ("copied files", "bundle the files with include= of the app instead"),
-    "uvProject": ("a uv project", "use with_requirements() on the output of `uv export --no-emit-project`"),
-    "poetryProject": ("a poetry project", "use with_requirements() on the output of `poetry export`"),
-}
-"""Kinds of layers that a venv cannot honour → (what they are, what to do where no root image is built instead)."""
-ROOT_KINDS = frozenset({"aptPackages", "commands", "env", "pipPackages", "requirements", "workdir"})
-"""The kinds of layers that root images are built of. Of an image with others, what a venv cannot honour is refused."""
+_OF_VENVS = frozenset({"pipPackages", "requirements", "env"})
+"""The kinds of layers that a Python environment is made of."""
+_PIXI = "PIXI_PROJECT_MANIFEST"
+"""What the last layer of a pixi project sets: the SDK writes one as apt packages, commands, files and variables."""
 
 
 def image_from_spec(
@@ -64,22 +53,35 @@ def image_from_spec(
 ) -> Recipe | RootRecipe:
     """Return how the image of an ImageSpec is made: what a venv can do stays a venv, so nothing becomes slower.
 
-    ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of uname -m. ``roots``: whether a root image may
-    be the answer; ``None``: as far as it can be built here. Raises as :func:`recipe_from_spec`.
+    ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of uname -m. ``roots``: whether layers may
+    be the answer; ``None``: as far as they are built here. Raises as :func:`recipe_from_spec`.
     """
     try:
         return recipe_from_spec(spec, files)
     except Unsupported:
-        if not (_built_here(spec) if roots is None else roots):
+        if not (_built_upon(spec) if roots is None else roots):
             raise
+    if roots is None:
+        _refuse_pixi(spec)
     return root_from_spec(spec, texts_of(files if files is not None else spec.get("files") or {}), folders, arch)
 
 
-def _built_here(spec: Mapping[str, Any]) -> bool:
+def _built_upon(spec: Mapping[str, Any]) -> bool:
+    """Report whether layers are built upon the image's base: it is one from which the SDK itself starts."""
     base = spec.get("baseImage")
-    if "dockerfile" in spec or not isinstance(base, str) or BASE.fullmatch(base) is None:
-        return False
-    return all(kind in ROOT_KINDS for _, kind, _ in layers_in(spec))
+    own = isinstance(base, str) and any(pattern.fullmatch(base) for pattern in (BASE, WITHOUT_SDK))
+    return own and "dockerfile" not in spec
+
+
+def _refuse_pixi(spec: Mapping[str, Any]) -> None:
+    for where, kind, body in layers_in(spec):
+        variables = body.get("envVariables") if kind == "env" else None
+        if isinstance(variables, Mapping) and _PIXI in variables:
+            raise Unsupported(
+                f"not supported on this machine: {where}, and those before it: a pixi project, whose packages are "
+                "conda's",
+                hint="use with_apt_packages(…) and with_pip_packages(…) for the packages that its manifest lists",
+            )
 
 
 def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Recipe:
@@ -153,11 +155,7 @@ def env_of(recipe: Recipe, folder: str) -> tuple[tuple[str, str], ...]:
 def _base(image: object, version: object) -> tuple[str, str]:
     found = BASE.fullmatch(image) if isinstance(image, str) else None
     if isinstance(image, str) and WITHOUT_SDK.fullmatch(image):
-        raise Unsupported(
-            f"base image {printable(image)} has no Flyte SDK in it: Image.from_uv_script(…) and install_flyte=False "
-            "start from it, and this machine builds neither",
-            hint="list the script's dependencies: flyte.Image.from_debian_base().with_pip_packages(…)",
-        )
+        raise Unsupported(f"base image {printable(image)} has no Flyte SDK in it", hint="it takes a root image")
     if found is None:
         raise Unsupported(
             f"base image {printable(image)} is a container image; flyted builds only Python environments",
@@ -205,20 +203,9 @@ def lacking(what: str, needs: Sequence[Need]) -> Unsupported:
 
 
 def _refuse_unsupported(layers: list[Layer]) -> None:
-    supported = {"pipPackages", "requirements", "env"}
-    problems = [
-        (
-            f"{where} ({kind if kind in _REFUSED else printable(kind)})",
-            *_REFUSED.get(kind, ("unknown", "update flyted")),
-        )
-        for where, kind, _ in layers
-        if kind not in supported
-    ]
-    if problems:
-        raise Unsupported(
-            "not supported on this machine: " + "; ".join(f"{where}: {what}" for where, what, _ in problems),
-            hint="; ".join(dict.fromkeys(cure for _, _, cure in problems)),
-        )
+    more = [f"{where} ({printable(kind)})" for where, kind, _ in layers if kind not in _OF_VENVS]
+    if more:
+        raise Unsupported(f"more than a Python environment: {', '.join(more)}", hint="it takes a root image")
 
 
 def _install(kind: str, body: Mapping[str, Any], where: str, files: Mapping[str, str]) -> Install:
