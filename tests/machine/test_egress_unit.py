@@ -114,7 +114,7 @@ def connects(url: str, port: int) -> bool:
 def test_ten_deaths_of_the_way_out_lose_no_request(url: str, outside: int) -> None:
     """The same process answers all the time, and then connects out again, from the address that it had."""
     assert connects(url, outside)
-    running, address = processes(unit("way-out")), do(url, ADDRESS)
+    before, address = processes(unit("way-out")), do(url, ADDRESS)
     starts = int(systemctl("show", "--value", "--property=NRestarts", EGRESS_UNIT))
 
     async def deaths() -> None:
@@ -126,7 +126,7 @@ def test_ten_deaths_of_the_way_out_lose_no_request(url: str, outside: int) -> No
     assert set(asyncio.run(Load(url, rate=50).during(0, deaths()))) == {"200"}
     until(lambda: connects(url, outside))
     assert int(systemctl("show", "--value", "--property=NRestarts", EGRESS_UNIT)) == starts + 10
-    assert processes(unit("way-out")).keys() == running.keys()
+    assert processes(unit("way-out")).keys() == before.keys()
     assert do(url, ADDRESS) == address
 
 
@@ -142,20 +142,32 @@ def test_what_an_app_sends_to_itself_is_not_cut_off(url: str) -> None:
 
 def test_a_restart_is_no_more_than_that(url: str, outside: int) -> None:
     """As an upgrade of slirp4netns makes it. A stop comes to the same, as long as somebody needs it."""
-    running = processes(unit("way-out"))
+    before, network = processes(unit("way-out")), unit("way-out").replace("flyted-app-", "flyted-net@")
     systemctl("restart", EGRESS_UNIT)
     until(lambda: connects(url, outside))
-    systemctl("stop", EGRESS_UNIT)
-    until(lambda: connects(url, outside))
-    assert processes(unit("way-out")).keys() == running.keys()
+    for _ in range(5):
+        systemctl("stop", EGRESS_UNIT)
+        until(lambda: connects(url, outside))
+        assert systemctl("show", "--value", "--property=NRestarts", network) == "0", "it found no router"
+    assert processes(unit("way-out")).keys() == before.keys()
+
+
+def running(program: str) -> set[int]:
+    """The processes of the way out that run a program, perhaps none."""
+    found = set()
+    for pid in processes(EGRESS_UNIT):
+        with contextlib.suppress(OSError):  # it has just ended
+            found |= {pid} if Path(f"/proc/{pid}/comm").read_text().strip() == program else set()
+    return found
 
 
 @pytest.mark.parametrize("program", ["slirp4netns", "sleep"])
 def test_either_of_its_processes_may_die_alone(url: str, outside: int, program: str) -> None:
     """The one that carries, and the one that holds the router's namespace."""
-    pids = [pid for pid in processes(EGRESS_UNIT) if Path(f"/proc/{pid}/comm").read_text().strip() == program]
-    subprocess.run(["kill", "-KILL", *map(str, pids)], check=True)
-    until(lambda: not set(pids) & set(processes(EGRESS_UNIT)) if up() else False)
+    until(lambda: up() and bool(running(program)))
+    before = running(program)
+    subprocess.run(["kill", "-KILL", *map(str, before)], check=True)
+    until(lambda: up() and bool(running(program) - before))
     until(lambda: connects(url, outside))
 
 

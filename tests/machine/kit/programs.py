@@ -74,15 +74,19 @@ def unit(name: str) -> str:
 
 
 def processes(service: str) -> dict[int, str]:
-    """The processes of a unit: PID → command line as all users can read it."""
+    """The processes of a unit that are there: PID → command line as all users can read it."""
     group = subprocess.run(
         ["systemctl", "show", "--value", "--property=ControlGroup", service],
         capture_output=True,
         text=True,
         check=True,
     )
-    pids = Path(f"/sys/fs/cgroup{group.stdout.strip()}/cgroup.procs").read_text().split()
-    return {int(pid): Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in pids}
+    found: dict[int, str] = {}
+    if group.stdout.strip():  # else the unit does not run
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            for pid in Path(f"/sys/fs/cgroup{group.stdout.strip()}/cgroup.procs").read_text().split():
+                found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    return found
 
 
 def do(url: str, source: str) -> str:
