@@ -178,7 +178,7 @@ def _ready(app: AppStatus) -> str:
 
 def _python(image: ImageStatus) -> str:
     if image.note:
-        return f"{image.python}: {image.note}"
+        return ": ".join(filter(None, (image.python, image.note)))
     other = image.asked and not image.python.startswith(image.asked)
     return image.python + (f" (asked for {image.asked})" if other else "")
 
@@ -186,7 +186,8 @@ def _python(image: ImageStatus) -> str:
 def _image(image: ImageStatus) -> str:
     if not image.built_at:
         return ""
-    return f"built {told(image.built_at)}" + (f", from source: {', '.join(image.built)}" if image.built else "")
+    bases = "".join(f", from {name} ({digest})" for name, digest in image.digests)
+    return f"built {told(image.built_at)}{bases}" + (f", from source: {', '.join(image.built)}" if image.built else "")
 
 
 def _limits(app: AppStatus) -> str:

@@ -25,6 +25,7 @@ LARGEST_FILE = 1 << 20
 class Described(NamedTuple):
     """An image. ``spec``: the ImageSpec in protobuf-JSON, or ``{"dockerfile": {"name": …, "text": …}}``.
 
+    ``spec["registrySecret"]``: the secret of ``registry_secret=``, for which Flyte's ImageSpec has no field.
     ``files``: the text of each requirements file. ``folders``: path in the spec → bundle of what is there.
     """
 
@@ -92,6 +93,15 @@ def describe(environment: Any, image: Any) -> Described:
     Raise LoadError("unsupported") for a file that is too large or not UTF-8; LoadError("environment") for a missing
     file, or if the SDK cannot describe the image; LoadError("bundle") if its files are too large or cannot be packed.
     """
+    described = _described(environment, image)
+    secret = getattr(image, "_image_registry_secret", None)
+    if secret is None:
+        return described
+    named = {"key": secret.key, **({"group": secret.group} if secret.group else {})}
+    return described._replace(spec={**described.spec, "registrySecret": named})
+
+
+def _described(environment: Any, image: Any) -> Described:
     if getattr(image, "dockerfile", None) is not None:
         return _dockerfile(environment, Path(image.dockerfile))
     for layer in getattr(image, "_layers", ()):

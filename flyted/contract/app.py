@@ -136,6 +136,7 @@ class AppSpec:
     h2c: bool = False  # that port speaks HTTP/2 without TLS, as gRPC does, and nothing else
     ready_path: str = ""  # the path that must answer before the app gets requests; "": any answer will do
     start_timeout_s: float = 0.0  # the longest that a start may take; 0: the setting of flyted.toml
+    entrypoint: bool = False  # the image's ENTRYPOINT is run: ``command`` is in the place of its CMD, if there is one
     secret_in_argv: bool = False  # allow a secret among the program's arguments, which every user can read
     requires_auth: bool = False  # the ingress asks for a token; the default is for specs stored before this field
     open_paths: tuple[str, ...] = ()  # paths to open beyond those that its own key guards (plan/engines); "/": all
@@ -148,7 +149,7 @@ class AppSpec:
 
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` unless every field is valid; fields of our own classes check themselves."""
-        if not self.command or len(self.command) > MAX_ARGS:
+        if not (self.command or self.entrypoint) or len(self.command) > MAX_ARGS:
             raise InvalidInput(f"app '{self.key}' needs a command of 1 to {MAX_ARGS} words")
         for word in self.command:
             _for_a_program(word, f"an argument of app '{self.key}'")
@@ -313,7 +314,7 @@ _SCALARS: dict[str, type] = {
     "shm_bytes": int, "gpu_count": int, "gpu_name": str,
     "gpu_partition": str, "python_env": str, "egress": bool, "requires_auth": bool,
     "container_port": int, "port": int, "h2c": bool, "server_port": int, "ready_path": str, "start_timeout_s": float,
-    "secret_in_argv": bool, "engine_sleep": int,
+    "entrypoint": bool, "secret_in_argv": bool, "engine_sleep": int,
     "type": str, "description": str,
 }  # fmt: skip
 

@@ -27,10 +27,9 @@ from flyted.contract.bundles import image_of
 from flyted.contract.engines import can_sleep
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.fserve import parameters, program, split
-from flyted.contract.idl_fields import integer, message, messages, unknown, words_of
+from flyted.contract.idl_fields import SYS_PATH, integer, message, messages, sys_path, unknown, words_of
 from flyted.contract.names import AppKey, link_target, printable
 
-SYS_PATH = "_F_SYS_PATH"
 _IN_PROCESS = ("uvicorn",)  # programs that serve on the inherited socket and open no port
 _KEPT_OPTIONS = ("--resolver", "--resolver-args", "--parameters")
 _DROPPED_OPTIONS = (
@@ -88,7 +87,9 @@ def spec_of(
     secrets = tuple(secret_use(s) for s in messages(message(spec.get("securityContext")).get("secrets")))
     env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in messages(container.get("env"))]
     container_port = _container_port(container)
-    port, server_port = _opened(command, container_port, dict(env))
+    # as on Kubernetes: args alone are for the image's own program
+    entrypoint = bool(container.get("image")) and not container.get("command")
+    port, server_port = (container_port, 0) if entrypoint else _opened(command, container_port, dict(env))
     scaling, profile = message(spec.get("autoscaling")), message(spec.get("profile"))
     timeout = message(spec.get("timeouts")).get("requestTimeout")
     return AppSpec(
@@ -97,7 +98,7 @@ def spec_of(
         image={} if python_env else image_of(image, image_files, image_folders),
         bundle=bundle,
         env=tuple((k, v) for k, v in env if k != SYS_PATH),
-        sys_path=_sys_path(dict(env).get(SYS_PATH, "")),
+        sys_path=sys_path(dict(env).get(SYS_PATH, "")),
         secrets=secrets,
         min_replicas=_replicas(scaling)[0],
         scaledown_after_s=quantity.duration_s(scaling.get("scaledownPeriod", f"{DEFAULT_SCALEDOWN_S}s")),
@@ -110,6 +111,7 @@ def spec_of(
         h2c=_speaks_h2c(key, command, port or server_port, container),
         ready_path=ready_path,
         start_timeout_s=start_timeout_s,
+        entrypoint=entrypoint,
         secret_in_argv=secret_in_argv,
         open_paths=tuple(path.rstrip("/") or "/" for path in open_paths),
         engine_sleep=engine_sleep,
@@ -279,19 +281,6 @@ def _command(words: list[str]) -> tuple[str, ...]:
         elif word not in _DROPPED_OPTIONS:
             raise Unsupported(f"fserve option {printable(word)} is not known to this version of flyted")
     return (*kept, "--")
-
-
-def _sys_path(value: str) -> str:
-    """Return the folders of the bundle that Flyte's runtime puts on sys.path, relative to the bundle.
-
-    Each folder is listed once: a script and ``flyte serve`` of the same file repeat folders differently. Raise
-    :class:`InvalidInput` for a folder outside the bundle.
-    """
-    parts = value.split(":")
-    for part in parts:
-        if part.startswith("/") or ".." in part.split("/"):
-            raise InvalidInput(f"{SYS_PATH} {printable(value)} leaves the code bundle")
-    return ":".join(dict.fromkeys(parts))
 
 
 def secret_use(secret: dict[str, Any]) -> SecretUse:

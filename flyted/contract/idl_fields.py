@@ -12,6 +12,7 @@ from typing import Any
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import printable
 
+SYS_PATH = "_F_SYS_PATH"
 KNOWN: Mapping[str, frozenset[str]] = {
     path: frozenset(names.split())
     for path, names in {
@@ -80,6 +81,19 @@ def words_of(container: Mapping[str, Any]) -> list[str]:
         if not isinstance(word, str):
             raise InvalidInput(f"expected a text in the app's command, found {printable(word)}")
     return found
+
+
+def sys_path(value: str) -> str:
+    """Return the folders of the bundle that Flyte's runtime puts on sys.path, relative to the bundle.
+
+    Each folder is listed once: a script and ``flyte serve`` of the same file repeat folders differently. Raise
+    :class:`InvalidInput` for a folder outside the bundle.
+    """
+    parts = value.split(":")
+    for part in parts:
+        if part.startswith("/") or ".." in part.split("/"):
+            raise InvalidInput(f"{SYS_PATH} {printable(value)} leaves the code bundle")
+    return ":".join(dict.fromkeys(parts))
 
 
 def integer(value: object) -> int:

@@ -165,6 +165,7 @@ def _root_settings(settings: Settings) -> RootSettings:
         LayerSettings(environment, layer_bytes=memory_bytes(settings.layer_size)),
         PullSettings(settings.mirrors, environment),
         machine_secrets(settings.build_secrets),
+        settings.registry_secret,
     )
 
 

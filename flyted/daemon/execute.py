@@ -56,6 +56,7 @@ from flyted.plan.engines.sleep import ANSWER_S, answered, says_asleep
 from flyted.plan.facts import StoredApp
 from flyted.plan.idle import Traffic
 from flyted.plan.images.build_unit import IMAGES
+from flyted.plan.images.entrypoint import with_entrypoint
 from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.reconcile import Plan
 from flyted.plan.units import UnitPair, app_units
@@ -228,9 +229,11 @@ class Execute:
         revision = app.revision(replica.revision)
         if revision is None:
             raise NotFound(f"app '{app.key}' has no revision {replica.revision}")
-        image = revision.image
+        spec, image = revision.spec, revision.image
+        if image.root is not None:
+            spec = with_entrypoint(spec, image.root)
         return app_units(
-            revision.spec, replica, image_path=image.path, image_env=image.env, root=image.root,
+            spec, replica, image_path=image.path, image_env=image.env, root=image.root,
             platform=self.config.platform, readable=_python_of(image.path),
             nameservers=self.config.nameservers, start_s=self.config.start_timeout_s,
             gpu_wait_s=self.config.gpu_wait_s, machine_bytes=memory_bytes(),

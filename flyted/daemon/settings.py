@@ -15,7 +15,7 @@ from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import BASE_DOMAIN, printable
 from flyted.contract.quantity import memory_bytes
 from flyted.plan.images.build_secrets import machine_secrets
-from flyted.plan.images.pull_unit import mirrors
+from flyted.plan.images.pull_unit import login_use, mirrors
 from flyted.plan.units import START_S
 
 PATH = Path("/etc/flyted/flyted.toml")
@@ -35,6 +35,7 @@ class Settings:
     gpu_wait_s: int = 120
     mirrors: dict[str, str] = field(default_factory=dict)
     layer_size: str = "32Gi"
+    registry_secret: str = ""
 
 
 def _port(value: Any) -> int:
@@ -92,6 +93,12 @@ def _size(value: Any) -> str:
     return value
 
 
+def _secret(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput('must be the name of a secret, as "registries"')
+    return login_use(value).key if value else ""
+
+
 def _mirrors(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise InvalidInput("must be a table of registries and addresses")
@@ -120,6 +127,7 @@ SETTINGS = (
     Setting("apps", "gpu_wait", "gpu_wait_s", _seconds, "Seconds that a start waits for a GPU that others hold."),
     Setting("images", "layer_size", "layer_size", _size, "What one step of an image's build may take of the disk."),
     Setting("images", "mirrors", "mirrors", _mirrors, "Registry → address of the one that is asked in its place."),
+    Setting("images", "registry_secret", "registry_secret", _secret, "Secret with the logins of registries."),
     Setting("images", "environment", "build_environment", _environment, "Variables for uv: UV_*, SSL_*, proxies."),
     Setting("images", "secrets", "build_secrets", _secrets, "Variables for uv whose values are secrets of the store."),
 )

@@ -6,10 +6,14 @@ found. Source: Linux' overlayfs.rst (whiteouts and opaque directories, userxattr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from flyted.contract.errors import StoreCorrupt
+from flyted.host import foreign_file
 
 _MOST_LINKS = 40  # as the kernel's
 _OPAQUE = "user.overlay.opaque"
@@ -47,6 +51,56 @@ class Stack:
                 done, visible = [], [self._top_first]
             todo += target.split("/")[::-1]
         return "/" + "/".join(done)
+
+    def text(self, path: str, limit: int) -> str:
+        """Return the text of a file of the image, of at most ``limit`` bytes; "" if there is none to be read."""
+        where = self.real(path)
+        found = self._layers_of(where) if where else []
+        try:
+            return foreign_file.read(Path(f"{found[0]}{where}"), limit) if found else ""
+        except (OSError, StoreCorrupt, UnicodeDecodeError):
+            return ""
+
+    def below(self, path: str) -> list[tuple[str, int]]:
+        """Return the folders in a folder of the image, each with the machine's user whom it belongs to, by name."""
+        if self.real(path) != path:
+            return []
+        found = self._in(path, folders=True)
+        return sorted((name, status.st_uid) for name, status in found if stat.S_ISDIR(status.st_mode))
+
+    def size(self, path: str, most_files: int, most_bytes: int) -> tuple[int, int]:
+        """Return how many files and folders, and bytes, are below a folder; it counts little further than these."""
+        files = size = 0
+        todo = [path]
+        while todo and files <= most_files and size <= most_bytes:
+            for name, status in self._in(todo.pop()):
+                files, size = files + 1, size + (status.st_size if stat.S_ISREG(status.st_mode) else 0)
+                todo += [name] if stat.S_ISDIR(status.st_mode) else []
+        return files, size
+
+    def _in(self, path: str, *, folders: bool = False) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield the path of each entry of a folder, which itself is no link, and what it is.
+
+        ``folders``: only what is a folder in one of the layers.
+        """
+        layers = self._layers_of(path)
+        names = set[str]()
+        for layer in layers:
+            with contextlib.suppress(OSError), os.scandir(f"{layer}{path}") as entries:
+                names.update(each.name for each in entries if not folders or each.is_dir(follow_symlinks=False))
+        for name in names:
+            below = f"{path.rstrip('/')}/{name}"
+            with contextlib.suppress(OSError):
+                if found := _entries(layers, below.lstrip("/")):
+                    yield below, os.lstat(f"{found[0]}{below}")
+
+    def _layers_of(self, path: str) -> list[str]:
+        """Return the layers that make up an entry, highest first. ``path``: without links."""
+        layers, here = self._top_first, ""
+        for name in filter(None, path.split("/")):
+            here = f"{here}/{name}"
+            layers = _entries(layers, here.lstrip("/"))
+        return layers
 
 
 def _entries(layers: Sequence[str], path: str) -> list[str]:

@@ -16,6 +16,11 @@ def nameservers(path: Path = RESOLV_CONF) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in _NAMESERVER.findall(_text(path)) if _is_address(text)))
 
 
+def circumstances() -> str:
+    """Return what decides where the machine's connections go: its name servers and routes, as text."""
+    return _text(RESOLV_CONF) + _text(_PROC / "route")
+
+
 def tcp_sockets() -> tuple[str, str]:
     """Return the kernel's tables of TCP sockets over IPv4 and IPv6 (Linux' proc_net_tcp.rst), as text."""
     return _text(_PROC / "tcp"), _text(_PROC / "tcp6")

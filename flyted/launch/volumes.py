@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from .surroundings import say
 from .words import IMAGE
 
+_LOGS = "/var/log/"
+
 
 def fill(volumes: Iterable[str], image: str = IMAGE) -> None:
     """Copy the content of each volume. What the app may not read is left out, and named in the log."""
@@ -24,7 +26,7 @@ def fill(volumes: Iterable[str], image: str = IMAGE) -> None:
         except shutil.Error as errors:
             # the volume itself belongs to root, so its mode and times stay as they are
             left = [os.path.relpath(each[0], source) for each in errors.args[0] if each[1] != volume]
-            if left:
+            if left and not volume.startswith(_LOGS):  # what an image has logged nobody needs
                 say(f"volume {volume}: {len(left)} files of the image cannot be read or stored, {left[0]!a} for one")
         except OSError as error:
             say(f"volume {volume} cannot be filled from the image: {error.strerror}")

@@ -40,19 +40,23 @@ class RootFact:
 
     ``layers``: their ids, lowest first. ``python``: the path, in the root, of a Python that launch can run on (3.10 or
     newer); "" if there is none. ``workdir`` and ``volumes``: as in an OCI image's config; ``volumes`` also has the
-    folders that belong to the image's user. The app can write to these.
+    folders that belong to the image's user. The app can write to these. ``entrypoint``, ``cmd``: the image's own
+    program. ``digests``: each container image that it is made from, and the manifest that this name was then.
     """
 
     layers: tuple[str, ...]
     python: str = ""
     workdir: str = ""
     volumes: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    digests: tuple[tuple[str, str], ...] = ()
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> RootFact:
         """Return the fact whose fields are in ``data``, as JSON has them."""
-        lists = {name: tuple(str(each) for each in data[name]) for name in ("layers", "volumes")}
-        return RootFact(**{**data, **lists})
+        lists = {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
+        return RootFact(**{**data, **lists, "digests": tuple((str(n), str(d)) for n, d in data.get("digests", ()))})
 
 
 @dataclass(frozen=True)

@@ -254,11 +254,21 @@ def test_secrets_take_flytes_default_names(secret: dict[str, str], use: SecretUs
     assert spec_of(changed("securityContext.secrets", [secret])).secrets == (use,)
 
 
-@pytest.mark.parametrize("container", [{}, {"command": []}, {"args": []}, {"image": "x", "ports": [{"name": "h2c"}]}])
-def test_an_app_without_a_command_is_told_so(container: dict[str, Any]) -> None:
+@pytest.mark.parametrize("container", [{}, {"command": []}, {"args": []}, {"ports": [{"name": "h2c"}]}])
+def test_an_app_without_a_command_and_an_image_is_told_so(container: dict[str, Any]) -> None:
     """Whatever else its container says."""
     with pytest.raises(InvalidInput, match="needs a command"):
         spec_of(changed("container", container))
+
+
+@pytest.mark.parametrize("args", [[], ["-g", "daemon off;"]])
+def test_without_a_command_the_images_own_is_run_with_the_args(args: list[str]) -> None:
+    """As on Kubernetes, on the port that the file names; with a command, the image's own is not."""
+    container = {"image": "nginx:1.27", "args": args, "ports": [{"containerPort": 80}]}
+    made = spec_of(changed("container", container))
+    assert (made.entrypoint, made.command, made.port, made.server_port) == (True, tuple(args), 80, 0)
+    made = spec_of(changed("container", {**container, "command": ["nginx"]}))
+    assert (made.entrypoint, made.command) == (False, ("nginx", *args))
 
 
 @pytest.mark.parametrize("number", ["9" * 5000, "\u00b2", "-1", "1.5", ""])

@@ -167,6 +167,22 @@ def test_a_base_that_its_registry_has_is_pulled_and_unpacked(life: Life) -> None
     rest(life)
 
 
+def test_a_registry_that_does_not_answer_is_asked_again_some_minutes_later(life: Life) -> None:
+    """Not at each deploy, which would wait for its retries; it is said, and a Debian is made meanwhile."""
+    for name in ("a", "b"):
+        serve(life, name, "one")
+        life.run(60)
+        assert life.running.store.app(name).serving == 1
+    assert life.world.layers.pulled == [BASE]
+    life.run(600)
+    life.world.layers.registry = True
+    serve(life, "c", "one")
+    life.run(60)
+    assert life.world.layers.pulled[1:2] == [BASE]
+    assert ("A", "1") in life.running.store.app("c").revisions[0].image.env
+    rest(life)
+
+
 def test_what_cannot_run_is_refused_before_anything_is_made(life: Life) -> None:
     """A program that becomes another user."""
     layers = [{"aptPackages": {"packages": ["jq"]}}]

@@ -35,6 +35,7 @@ def test_all_settings(tmp_path: Path) -> None:
     start_timeout = 20
     [images]
     layer_size = "2Gi"
+    registry_secret = "logins"
     mirrors = { "docker.io" = "https://mirror.example.org/hub" }
     [images.environment]
     UV_DEFAULT_INDEX = "https://mirror.example.org/simple"
@@ -44,7 +45,7 @@ def test_all_settings(tmp_path: Path) -> None:
     assert read(written(tmp_path, text)) == Settings(
         8443, 8080, ("0.0.0.0",), "apps.example.org", 20, {"UV_DEFAULT_INDEX": "https://mirror.example.org/simple"},
         {"UV_INDEX_ACME_PASSWORD": "acme-index"}, mirrors={"docker.io": "https://mirror.example.org/hub"},
-        layer_size="2Gi",
+        layer_size="2Gi", registry_secret="logins",
     )  # fmt: skip
 
 

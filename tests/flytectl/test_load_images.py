@@ -267,6 +267,15 @@ def test_a_name_of_flytes_config_file_is_an_image(tmp_path, monkeypatch):
     assert "base" in caught.value.hint
 
 
+def test_the_secret_of_a_registry_goes_with_the_image(tmp_path):
+    """By its name; Flyte's own description of an image has no place for it."""
+    for given, found in (('"hub"', {"key": "hub"}), ('flyte.Secret("k", group="g")', {"key": "k", "group": "g"})):
+        image = f'flyte.Image.from_base("nginx").clone(name="x", registry_secret={given})'
+        with load_with(tmp_path, image) as loaded:
+            assert (loaded.apps[0].image or {})["registrySecret"] == found
+            assert is_root(loaded).login == "/".join(reversed(list(found.values())))
+
+
 def test_a_base_of_any_registry_is_described(tmp_path):
     """from_base, a plain string, and commands upon it."""
     for image in ('"nginx:1.27"', 'flyte.Image.from_base("nginx:1.27")'):

@@ -42,6 +42,18 @@ def test_a_description_reaches_flyted_with_its_bundle(gateway: Running) -> None:
     assert spec["image"]["spec"] == {"baseImage": "ghcr.io/flyteorg/flyte:py3.12-v2.12.1", "pythonVersion": "3.12"}
 
 
+def test_an_image_of_a_registry_is_flyteds_to_pull(gateway: Running) -> None:
+    """The SDK has no build of it, and its program may be the image's own."""
+    held = Held(gateway)
+    made = app(image="nginx:1.27")
+    made.spec.container.ClearField("command")
+    create(gateway, made)
+    held.may_end.set()
+    spec = next(args for verb, args, _ in gateway.flyted.calls if verb == "app.serve")["spec"]
+    assert spec["image"]["spec"] == {"baseImage": "nginx:1.27"}
+    assert spec["entrypoint"] is True
+
+
 def test_create_answers_pending_while_the_deploy_goes_on(gateway: Running) -> None:
     """Pending is last although an old revision serves, or the SDK would say "served" at once."""
     held = Held(gateway)

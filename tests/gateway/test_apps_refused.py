@@ -25,7 +25,6 @@ NEWER = bytes([0xFA, 0x3E, 1]) + b"x"  # field 1007, a text
 
 
 REFUSED: list[tuple[definition.App, str]] = [
-    (app(image="docker.io/library/nginx"), "image.builder: remote"),
     (app(image="localhost:30000/flyte:abc"), "image.builder: remote"),
     (app(image="flyted.localhost/flyte:abc"), "serve the app again"),
     (app(pod=tasks_pb2.K8sPod()), "pod_template"),

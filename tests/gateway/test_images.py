@@ -327,3 +327,21 @@ def test_the_only_task_is_the_builder(gateway: Running) -> None:
     with pytest.raises(ConnectError) as raised:
         ask(run_service(gateway).create_run, request)
     assert raised.value.code is Code.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("secrets", "login"),
+    [
+        ([("", "index")], None),
+        ([("", "index"), ("", "hub")], {"key": "hub"}),
+        ([("", "index"), ("team", "index")], {"key": "index", "group": "team"}),
+    ],
+)
+def test_the_secret_of_a_registry_is_the_one_that_no_layer_names(
+    secrets: list[tuple[str, str]], login: dict[str, str] | None
+) -> None:
+    """The SDK sends all secrets of a build together."""
+    layer = {"pipPackages": {"packages": ["a"], "secretMounts": [{"key": "index", "envVar": "X"}]}}
+    made: dict[str, Any] = {"spec": {"baseImage": "b", "layers": [layer]}}
+    context.add_login(made, secrets)
+    assert made["spec"].get("registrySecret") == login

@@ -62,3 +62,24 @@ def stack(tmp_path: Path) -> Stack:
 def test_a_path_leads_where_the_overlay_has_it(stack: Stack, path: str, real: str) -> None:
     """Whiteouts, opaque folders, files in place of folders; no link leads out."""
     assert stack.real(path) == real
+
+
+def test_the_folders_of_an_image(tmp_path: Path, stack: Stack) -> None:
+    """As they are stacked: what a higher layer deletes or covers is not there, and no link is followed."""
+    me = os.geteuid()
+    assert stack.below("/") == [("/file", me), ("/opaque", me), ("/usr", me), ("/venv", me), ("/was", me)]
+    assert stack.below("/bin") == stack.below("/gone") == stack.below("/was/folder") == []
+    assert stack.size("/usr", 100, 100) == (4, 0)
+    assert stack.size("/usr", 1, 100)[0] > 1
+    (tmp_path / LOW / "diff/usr/bin/python3.12").write_text("x" * 7)
+    assert stack.size("/usr", 100, 100) == (4, 7)
+
+
+def test_a_text_of_an_image(tmp_path: Path, stack: Stack) -> None:
+    """Of a file, by links of the image; never of a pipe, a folder or the machine's files."""
+    (tmp_path / LOW / "diff/usr/bin/python3.12").write_text("text")
+    os.mkfifo(tmp_path / HIGH / "diff/pipe")
+    (tmp_path / HIGH / "diff/out").symlink_to("../../../../../../../../../etc/passwd")
+    assert stack.text("/up", 100) == "text"
+    for path in ("/pipe", "/out", "/usr", "/none", "/loop"):
+        assert stack.text(path, 100) == "", path

@@ -191,7 +191,7 @@ REFUSED = {
         "image=flyte.Image.from_debian_base().with_env_vars({'PIXI_PROJECT_MANIFEST': 'x'}).with_workdir('/x')",
         "a pixi project",
     ),
-    "base": ("image='docker.io/library/python:3.12'", "is a container image"),
+    "base": ("image='docker.io/library/Python:3.12'", "names no container image"),
     "secret": ("secrets=[flyte.Secret(key='NOT_THERE')]", "flytectl secret create NOT_THERE"),
     "gpu": ("resources=flyte.Resources(gpu='H100:8')", "gpu"),
     "replicas": ("scaling=flyte.app.Scaling(replicas=(2, 3))", "replicas=(2, 3)"),

@@ -57,12 +57,11 @@ CONSTRUCTORS: dict[str, tuple[str, Any]] = {
 
 REFUSED = {
     "PixiProject": "a pixi project", "PixiScript": "a pixi project", "from_pixi_script": "a pixi project",
-    "from_base": "is a container image", "from_ref_name": "is a container image",
-    "from_dockerfile": "runs no containers",
 }  # fmt: skip
 """The classes and constructors whose images are refused, and the words; all others are built, as a venv or as layers.
 
-What is built of layers is served from a real SDK's file in tests/machine/test_root_images.py and test_root_kinds.py.
+What is built of layers is served from a real SDK's file in tests/machine: test_root_images.py, test_root_kinds.py,
+test_base_images.py.
 """
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from flyted.contract.app import SecretUse
 from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
 from flyted.plan.images import pull_unit as plan
 from flyted.plan.images.pull_unit import PullSettings
 from flyted.plan.sandbox import address
+from flyted.plan.secrets import BuildGrant, BuildSecret, grant
 from flyted.registry import words
 from flyted.registry.reference import parse
 
@@ -50,6 +52,16 @@ def test_a_login_is_a_credential() -> None:
     assert unit["LoadCredential"] == [(words.AUTH, "/run/flyted/credentials.sock")]
 
 
+def test_a_pull_is_granted_its_logins_and_no_other_secret() -> None:
+    """By the name under which it reads them."""
+    granted = plan.login_grant("hub", ("p", "d"))
+    assert granted == BuildGrant("p", "d", {words.AUTH: SecretUse("hub", file=words.AUTH)})
+    assert grant("flyted-pull-x.service", words.AUTH, [], {"flyted-pull-x.service": granted}) == BuildSecret(
+        "p", "d", SecretUse("hub", file=words.AUTH)
+    )
+    assert plan.login_grant("", ("p", "d")) is None
+
+
 def test_only_what_settings_name_is_open() -> None:
     """Mirrors and proxies of this machine, by address; names are as they resolve."""
     settings = PullSettings(
@@ -75,6 +87,9 @@ def test_one_unit_for_each_image() -> None:
         for resolve_only in (True, False)
     }  # fmt: skip
     assert len(names) == 8
+    logins = [plan.login_grant(key, scope) for key in ("a", "b") for scope in (("p", "d"), ("p", "e"))]
+    names |= {plan.unit_name(NGINX, "linux/amd64", login=login) for login in logins}
+    assert len(names) == 12, "nobody waits for a pull with another's login"
     assert all(name.startswith("flyted-pull-") and len(name) == 52 for name in names)
 
 

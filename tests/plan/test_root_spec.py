@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
 from flyted.plan.images.from_spec import CREATE_USER
 from flyted.plan.images.layers import plan_of, references
 from flyted.plan.images.recipe import Recipe
@@ -79,12 +79,12 @@ def test_a_venv_stays_a_venv():
 
 
 def test_what_a_venv_cannot_do_is_a_root_image(tmp_path):
-    """Upon the bases from which the SDK starts; of others it is refused, as is a kind that is not known."""
+    """Upon any base, of whatever is a kind of layer."""
     for image in (debian(), debian(install_flyte=False, name="x")):
         described, texts, folders = written(image.with_apt_packages("git"), tmp_path)
-        assert isinstance(image_from_spec(described, texts, folders, ARCH), RootRecipe)
-    with pytest.raises(Unsupported, match="is a container image"):
-        image_from_spec({**described, "baseImage": "nginx"}, texts, folders, ARCH)
+        for base in (described["baseImage"], "nginx"):
+            found = image_from_spec({**described, "baseImage": base}, texts, folders, ARCH)
+            assert isinstance(found, RootRecipe)
     with pytest.raises(Unsupported, match="layer 1 of the image: 'newKind' is not known"):
         image_from_spec(spec({"newKind": {}}), {}, {}, ARCH)
 
@@ -205,6 +205,20 @@ def test_a_base_without_layers_is_used_as_it_is(tmp_path):
     found = plan(flyte.Image.from_base("nvcr.io/nvidia/pytorch:24.01-py3"), tmp_path, ImageConfig(cmd=("x",)))
     assert [job.job["step"]["kind"] for job in found.jobs] == ["oci"]
     assert found.config.cmd == ("x",)
+
+
+@pytest.mark.parametrize("login", ["hub", 7, {"key": ""}, {"key": "a b"}, {"key": "k", "value": "x"}, {"group": "g"}])
+def test_what_is_no_secret_of_a_registry_is_an_error(login):
+    """It comes beside the SDK's description, and may be anything."""
+    with pytest.raises(FlytedError, match="secret"):
+        image_from_spec({"baseImage": "nginx", "registrySecret": login}, {}, {}, ARCH)
+
+
+def test_a_name_that_is_no_images_is_refused_before_anything_is_asked():
+    """With an example."""
+    for name in ("NGINX", "nginx:", "nginx@sha256:x", "a//b", ""):
+        with pytest.raises(InvalidInput, match="no container image"):
+            image_from_spec({"baseImage": name}, {}, {}, ARCH)
 
 
 def test_flytes_own_base_can_be_made_where_the_registry_is_not(tmp_path):

@@ -24,6 +24,7 @@ class ImageStatus(Answer):
     env: tuple[tuple[str, str], ...]  # variables that its layers set
     built_at: float  # 0: not built by flyted, or not known
     built: tuple[str, ...]  # packages built from source, as "name==version"
+    digests: tuple[tuple[str, str], ...]  # container images that it is made from: name, digest of the manifest
 
 
 @dataclass(frozen=True, slots=True)

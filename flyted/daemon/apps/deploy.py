@@ -42,8 +42,9 @@ from flyted.host.vault import Vault
 from flyted.plan import arguments
 from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.engines.check import check as check_engine
-from flyted.plan.facts import StoredApp
+from flyted.plan.facts import ImageFact, StoredApp
 from flyted.plan.images import root_check
+from flyted.plan.images.entrypoint import with_entrypoint
 from flyted.plan.notes import notes
 from flyted.plan.secrets import credential_bytes
 from flyted.plan.states import notes_of, state_of, waits_for
@@ -92,12 +93,15 @@ class Deploy:
     async def again(self, app: AppKey, emit: Emit, by: str) -> None:
         """Deploy the revision that serves as a new one, so that it takes its secrets as they are today.
 
-        Does nothing for an app that is stopped or has never come up. Raises as :meth:`serve`.
+        Its image stays: no registry is asked which one a tag is today. Does nothing for an app that is stopped or has
+        never come up. Raises as :meth:`serve`.
         """
         async with self.locks.hold(app):
             found = self.store.find(app)
             if found is not None and found.wanted == "started" and found.current is not None:
-                await self._serve(found.current.spec, {}, emit, by)
+                image = found.current.image
+                kept = image if image.root is not None and self.images.present(image) else None
+                await self._serve(found.current.spec, {}, emit, by, kept)
 
     async def start(self, app: AppKey, emit: Emit) -> None:
         """Set the wanted state to started and wait until the app answers.
@@ -115,7 +119,9 @@ class Deploy:
                 )
             await self._start_again(found, emit)
 
-    async def _serve(self, spec: AppSpec, sent: Mapping[str, int], emit: Emit, by: str) -> tuple[StoredApp, bool]:
+    async def _serve(
+        self, spec: AppSpec, sent: Mapping[str, int], emit: Emit, by: str, kept: ImageFact | None = None
+    ) -> tuple[StoredApp, bool]:
         fingerprint = self._fingerprint(spec)
         unchanged = self._unchanged(spec, fingerprint)
         if unchanged is not None:
@@ -125,9 +131,11 @@ class Deploy:
             await self._accepted(spec, emit)
             for text in (*_of_whom(self.store.find(spec.key), by), *notes(spec, capacity())):
                 await emit(Progress(NOTE, text))
-            image = await self.images.ensure(spec, emit)
+            image = kept or await self.images.ensure(spec, emit)
             if image.root is not None:
-                root_check.check(spec, image.root, self.config.platform)
+                run = with_entrypoint(spec, image.root)
+                arguments.check(run)
+                root_check.check(run, image.root, self.config.platform)
             number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
         await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
         await self.loop.settle()

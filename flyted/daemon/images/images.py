@@ -42,6 +42,7 @@ from flyted.plan.images.build_unit import (
     record_of,
     unit_name,
 )
+from flyted.plan.images.entrypoint import no_program
 from flyted.plan.images.recipe import Machine, Recipe, recipe_hash
 from flyted.plan.images.root import RootRecipe
 from flyted.plan.images.root_record import recipe_key
@@ -102,6 +103,8 @@ class Images:
             if isinstance(recipe, RootRecipe):
                 root_check.check(spec, _UNKNOWN, self.platform)
                 return
+            if not spec.command:
+                raise no_program(spec.key)
             _check_build(spec, recipe)
             _check_machine(f"the image of app '{spec.key}'", recipe, gpu=bool(spec.gpu_count))
 
@@ -195,6 +198,7 @@ class Images:
         """
         recipe = _recipe(image)
         if isinstance(recipe, RootRecipe):
+            recipe = dataclasses.replace(recipe, login=recipe.login or self.root_settings.login)
             uses = [*secrets_of(recipe), *self.root_settings.secrets]
         else:
             uses = list(build_secrets(recipe, self.settings).values())
@@ -240,7 +244,8 @@ async def _image(recipe: Recipe, digest: str, record: ImageRecord, emit: Emit) -
 
 def image_status(image: ImageFact) -> ImageStatus:
     """Return an image as clients see it."""
-    return ImageStatus(**{name: value for name, value in image.to_dict().items() if name != "root"})
+    known = {name: value for name, value in image.to_dict().items() if name != "root"}
+    return ImageStatus(**known, digests=image.root.digests if image.root else ())
 
 
 def machine() -> Machine:
@@ -279,6 +284,8 @@ def _check_build(spec: AppSpec, recipe: Recipe) -> None:
 
 def _check_program(spec: AppSpec) -> None:
     """Raise :class:`InvalidInput` for an environment without the program that the app runs."""
+    if not spec.command:
+        raise no_program(spec.key)
     name, package = program_of(spec)
     if name and not Path(spec.python_env, "bin", name).exists():
         raise InvalidInput(

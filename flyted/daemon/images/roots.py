@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from flyted.contract.errors import BuildFailed, HostFailure, StoreCorrupt
 from flyted.daemon.api.verbs import Emit
 from flyted.daemon.effects import Units
 from flyted.daemon.images.builds import Builds, run_unit
+from flyted.daemon.images.silent import Silent
 from flyted.host import foreign_file, whole_file
 from flyted.host import machine as host
 from flyted.host.layers import Stack
@@ -31,8 +32,9 @@ from flyted.plan.images.build_unit import is_hash, loopback_nameservers
 from flyted.plan.images.layer_unit import LayerSettings, layer_failure, layer_unit_name
 from flyted.plan.images.layers import Pulled, plan_of, references
 from flyted.plan.images.oci_config import image_config
-from flyted.plan.images.pull_unit import PulledImage, PullSettings
-from flyted.plan.images.root import OciBase, RootPlan, RootRecipe
+from flyted.plan.images.own_folders import MOST_BYTES, MOST_FILES, Folders, Own, own_folders, user_id
+from flyted.plan.images.pull_unit import PulledImage, PullSettings, login_grant
+from flyted.plan.images.root import ImageConfig, OciBase, RootPlan, RootRecipe
 from flyted.plan.images.root_record import (
     RootRecord,
     layer_text,
@@ -45,19 +47,26 @@ from flyted.plan.images.root_record import (
 from flyted.plan.images.root_steps import Granted, granted, missing, shown
 from flyted.plan.secrets import BuildGrant
 
+Pulling = Callable[..., Awaitable[PulledImage | BuildFailed]]
+"""Pulls an image of this name, or, with ``resolve_only=True``, finds out which one it is."""
 PULLED = "pulled"
 """What was pulled, among the names of images and layers."""
 _RECORD_LIMIT = 4 << 20
+_PASSWD_LIMIT = 1 << 20
 _ENDED_WELL = UnitEnd("success", 0)
 
 
 @dataclass(frozen=True)
 class RootSettings:
-    """The machine's settings for root images. ``secrets``: images.secrets, for commands that run uv."""
+    """The machine's settings for root images. ``secrets``: images.secrets, for commands that run uv.
+
+    ``login``: images.registry_secret, for images that name no secret of their own.
+    """
 
     layers: LayerSettings = field(default_factory=LayerSettings)
     pulls: PullSettings = field(default_factory=PullSettings)
     secrets: tuple[SecretUse, ...] = ()
+    login: str = ""
 
 
 class Roots:
@@ -70,6 +79,7 @@ class Roots:
         self._builds = builds
         self._allowed = allowed
         self._settings = settings
+        self._silent = Silent()
         self._layers = state / "layers"
         self._blobs = state / "blobs"
         self._records = state / "roots"
@@ -114,7 +124,9 @@ class Roots:
         Raises :class:`BuildFailed`, :class:`HostFailure`, and :class:`InvalidInput` or :class:`Unsupported` for what
         is known of a base image only when it was found. The layers before a step that fails stay.
         """
-        found = await self._bases(recipe, emit)
+        login = login_grant(recipe.login, recipe.scope)
+        pull = partial(self._pull, emit=emit, login=login)
+        found = await self._bases(recipe, pull, emit)
         pulled = {name: _pulled(name, image) for name, image in found.items()}
         plan = plan_of(recipe, host.architecture(), pulled)
         digest = root_hash(plan)
@@ -126,18 +138,19 @@ class Roots:
             step = job.job["step"]
             where = f"step {number}/{len(plan.jobs)}"
             if step["kind"] == "oci":
-                await self._pulled_blob(step["blob"], found[blobs[step["blob"]]], emit)
+                await self._pulled_blob(step["blob"], found[blobs[step["blob"]]], pull)
             await emit(Progress(STEP, f"{where}: {shown(job)}"))
             made = partial(self._made, granted(job, self._settings.secrets), recipe.scope)
             await self._builds.get(MakeLayer(job.id), where, emit, made)
         record = self._record(digest)
         if record is None or not self._whole(record.layers):
-            record = self._write(digest, plan, {name: image.manifest for name, image in found.items()})
+            digests = {name: image.manifest for name, image in found.items()}
+            record = self._write(digest, plan, digests)
         for note in record.notes:
             await emit(Progress(NOTE, note))
         return record.image()
 
-    async def _bases(self, recipe: RootRecipe, emit: Emit) -> dict[str, PulledImage]:
+    async def _bases(self, recipe: RootRecipe, pull: Pulling, emit: Emit) -> dict[str, PulledImage]:
         """Return which images the container images of a recipe are now, as far as their registries answer."""
         others = {
             stage.base.reference for stage in recipe.stages
@@ -145,36 +158,47 @@ class Roots:
         }  # fmt: skip
         found = {}
         for name in references(recipe):
-            image = await self._pull(name, emit, resolve_only=True)
+            registry = pull_unit.image_name(name, "the base image").registry
+            if name in others and registry in self._silent:
+                await emit(Progress(STEP, f"{registry} did not answer a short time ago; it is asked again later"))
+                continue
+            image = await pull(name, resolve_only=True)
             if not isinstance(image, BuildFailed):
+                self._silent.forget(registry)
                 found[name] = image
-            elif name in others:
-                await emit(Progress(STEP, image.message))
-            else:
+                continue
+            self._silent.add(registry)
+            if name not in others:
                 raise image
+            await emit(Progress(STEP, image.message))
         return found
 
-    async def _pulled_blob(self, digest: str, image: PulledImage, emit: Emit) -> None:
+    async def _pulled_blob(self, digest: str, image: PulledImage, pull: Pulling) -> None:
         """Have a layer of an image here, with all the others: they were deleted if they have been unpacked before."""
         if not (self._blobs / "sha256" / digest.removeprefix("sha256:")).exists():
             name = f"{pull_unit.image_name(image.reference, 'the base image').name}@{image.manifest}"
-            if isinstance(failure := await self._pull(name, emit), BuildFailed):
+            if isinstance(failure := await pull(name), BuildFailed):
                 raise failure
 
-    async def _pull(self, name: str, emit: Emit, *, resolve_only: bool = False) -> PulledImage | BuildFailed:
+    async def _pull(
+        self, name: str, *, emit: Emit, login: BuildGrant | None, resolve_only: bool = False
+    ) -> PulledImage | BuildFailed:
         """Pull a container image, or find out which one it is; return why its registry does not answer, if so."""
         reference = pull_unit.image_name(name, "the base image")
-        unit = pull_unit.unit_name(reference, _platform(), resolve_only=resolve_only)
+        unit = pull_unit.unit_name(reference, _platform(), resolve_only=resolve_only, login=login)
         what = "looking up" if resolve_only else "pulling"
         await emit(Progress(STEP, f"{what} {reference}"))
 
         def wanted(pipe: int) -> dict[str, Any]:
             closed = loopback_nameservers(nameservers())
             settings = replace(self._settings.pulls, addresses=closed, output_fd=pipe)
-            return pull_unit.pull_unit(reference, _platform(), settings, resolve_only=resolve_only)
+            return pull_unit.pull_unit(
+                reference, _platform(), settings, login=login is not None, resolve_only=resolve_only
+            )
 
         async def work(tell: Emit) -> PulledImage | BuildFailed:
-            end, lines = await run_unit(self._units, unit, wanted, tell)
+            with self._granted(unit, login):
+                end, lines = await run_unit(self._units, unit, wanted, tell)
             if end == _ENDED_WELL:
                 return self._pulled(pull_unit.record_path(pull_unit.resolved(lines), resolve_only=resolve_only))
             failure = pull_unit.pull_failure(reference, end.result, end.status, lines)
@@ -198,25 +222,33 @@ class Roots:
             return
         settings = replace(self._settings.layers, nameservers=nameservers())
         began = time.time()
-        if made.uses:
-            self._allowed[unit] = BuildGrant(*scope, made.uses)
-        try:
+        with self._granted(unit, BuildGrant(*scope, made.uses) if made.uses else None):
             end, lines = await run_unit(self._units, unit, partial(made.unit, settings), emit)
-        finally:
-            self._allowed.pop(unit, None)
         if end != _ENDED_WELL:
             raise layer_failure(shown(job), end.result, end.status, lines)
         self._layer_records.mkdir(mode=0o755, parents=True, exist_ok=True)
         text = layer_text(job, shown(job), began, time.time())
         whole_file.write(self._layer_records / f"{job.id}.json", text.encode())
 
+    @contextlib.contextmanager
+    def _granted(self, unit: str, grant: BuildGrant | None) -> Iterator[None]:
+        """Let a unit have its secrets as long as it runs."""
+        if grant is not None:
+            self._allowed[unit] = grant
+        try:
+            yield
+        finally:
+            self._allowed.pop(unit, None)
+
     def _write(self, digest: str, plan: RootPlan, digests: Mapping[str, str]) -> RootRecord:
-        """Look for the image's Python, and record the image."""
+        """Look for the image's Python and for what apps can write to, and record the image."""
         stack = Stack(self._layers, plan.layers)
         found = {path: version_of(stack.real(path).rpartition("/")[2]) for path in pythons(plan.config)}
         python = next((path for path, version in found.items() if version), "")
+        own = _own(plan.config, stack)
+        notes = (*plan.notes, *own.notes(plan.config.volumes))
         record = RootRecord(
-            digest, plan.layers, plan.config, python, found.get(python, ""), plan.notes, digests, time.time()
+            digest, plan.layers, plan.config, python, found.get(python, ""), notes, digests, time.time(), own.folders
         )
         self._records.mkdir(mode=0o755, exist_ok=True)
         whole_file.write(self._records / f"{digest}.json", root_text(record).encode())
@@ -238,6 +270,12 @@ class Roots:
 
 def _pulled(name: str, image: PulledImage) -> Pulled:
     return Pulled(tuple((layer.digest, layer.media) for layer in image.layers), image_config(name, image.config))
+
+
+def _own(config: ImageConfig, stack: Stack) -> Own:
+    size = partial(stack.size, most_files=MOST_FILES, most_bytes=MOST_BYTES)
+    user = user_id(config.user, stack.text("/etc/passwd", _PASSWD_LIMIT))
+    return own_folders(user, config.volumes, Folders(stack.below, size))
 
 
 def _platform() -> str:

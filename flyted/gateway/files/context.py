@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import posixpath
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,19 @@ def image_of(spec: Path, context: Path | None, folders: Folders) -> dict[str, An
     with stored("what the image copies"), opened(context, folders.place) as archive:
         texts = {name: text for name in wanted if (text := _text(archive, name)) is not None}
         return {"spec": described, "files": texts, "folders": folders.keep(described, archive)}
+
+
+def add_login(image: dict[str, Any], secrets: Iterable[tuple[str, str]]) -> None:
+    """Note the secret of ``registry_secret=`` in an image. ``secrets``: group and key of all secrets of its build.
+
+    The SDK sends it among those of the layers, and nothing says which it is (remote_builder.py,
+    _get_build_secrets_from_image): it is the one that no layer names.
+    """
+    bodies = [body for layer in image["spec"].get("layers", []) for body in layer.values()]
+    named = {(use.get("group", ""), use.get("key", "")) for body in bodies for use in body.get("secretMounts", [])}
+    for group, key in secrets:
+        if (group, key) not in named:
+            image["spec"]["registrySecret"] = {"key": key, **({"group": group} if group else {})}
 
 
 def _check_platform(asked: list[str]) -> None:

@@ -15,7 +15,7 @@ from flyted.contract.errors import InvalidInput, NotFound, Unsupported
 from flyted.contract.idl import spec_of
 from flyted.contract.names import AppKey, printable
 from flyted.gateway.files.blobs import Blobs, place_of
-from flyted.gateway.files.recipes import Recipes, name_of, uri_of
+from flyted.gateway.files.recipes import GUESS, Recipes, name_of, uri_of
 from flyted.gateway.idl import newer
 
 BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v\d[0-9A-Za-z.]{0,40}")
@@ -71,13 +71,14 @@ def _image(uri: str, recipes: Recipes) -> dict[str, Any]:
     base = BASE.fullmatch(uri)
     if base is not None:
         return {"spec": {"baseImage": uri, "pythonVersion": base["python"]}, "files": {}}
-    name = name_of(uri)
-    if name is None:
+    if uri.startswith(GUESS):
         raise Unsupported(
-            f"image {printable(uri)} is a container image, and flyted runs no containers",
-            hint="set image.builder: remote in the config file (flytectl config init does), and build on "
-            "flyte.Image.from_debian_base()",
+            f"image {printable(uri)} was built by docker, for a registry that is not there",
+            hint="set image.builder: remote in the config file (flytectl config init does)",
         )
+    name = name_of(uri)
+    if name is None:  # an image of a registry, as it is
+        return {"spec": {"baseImage": uri}, "files": {}}
     found = recipes.find(name)
     if found is None:
         raise Unsupported(

@@ -10,7 +10,7 @@ from flyteidl2.core import literals_pb2, security_pb2, tasks_pb2
 
 from flyted.contract.app import SHARED_MEMORY, AppSpec, from_dict
 from flyted.contract.errors import InvalidInput
-from flyted.contract.idl import SYS_PATH
+from flyted.contract.idl_fields import SYS_PATH
 from flyted.contract.names import AppKey
 
 
@@ -31,7 +31,7 @@ def app_of(key: AppKey, spec: dict[str, Any]) -> pb.App:
 
 def _fill(spec: pb.Spec, known: AppSpec) -> None:
     container = spec.container
-    container.command.extend(known.command)
+    (container.args if known.entrypoint else container.command).extend(known.command)
     container.env.extend(literals_pb2.KeyValuePair(key=name, value=value) for name, value in known.env)
     if known.sys_path:
         container.env.append(literals_pb2.KeyValuePair(key=SYS_PATH, value=known.sys_path))

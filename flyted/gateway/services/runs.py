@@ -18,7 +18,7 @@ from flyted.contract.errors import InvalidInput, NotFound, Unsupported
 from flyted.contract.version import VERSION
 from flyted.gateway.caller import caller
 from flyted.gateway.files.blobs import place_of
-from flyted.gateway.files.context import image_of
+from flyted.gateway.files.context import add_login, image_of
 from flyted.gateway.files.recipes import checked, uri_of
 from flyted.gateway.parts import Parts
 from flyted.gateway.services.data import inputs_of
@@ -59,16 +59,20 @@ class Runs(RunService):
         inputs = request.inputs
         if request.HasField("offloaded_input_data"):
             inputs = inputs_of(request.offloaded_input_data.uri)
-        run = await self._build(request.project_id, _texts(inputs))
+        secrets = request.task_spec.task_template.security_context.secrets
+        run = await self._build(request.project_id, _texts(inputs), [(each.group, each.key) for each in secrets])
         action = definition.Action(id=_action(run), status=_status(run))
         return pb.CreateRunResponse(run=definition.Run(action=action))
 
-    async def _build(self, where: identifier_pb2.ProjectIdentifier, given: dict[str, str]) -> Run:
+    async def _build(
+        self, where: identifier_pb2.ProjectIdentifier, given: dict[str, str], secrets: list[tuple[str, str]]
+    ) -> Run:
         name = checked(given.get("target_image", ""))
         spec = self._file(where, given.get("spec", ""))
         context = self._file(where, given["context"]) if given.get("context") else None
         async with self._reading.slot(caller().uid):
             image = await asyncio.to_thread(image_of, spec, context, self._parts.folders)
+        add_login(image, secrets)
         sent = self._parts.recipes.bundles(image)
         return await self._parts.jobs.build(
             where.name, where.domain, name, image, sent, caller().token, lambda: self._done(name, image)

@@ -70,8 +70,9 @@ class Secrets(SecretService):
     async def _put(self, name: definition.SecretIdentifier, spec: definition.SecretSpec, *, replace: bool) -> None:
         if spec.type == definition.SECRET_TYPE_IMAGE_PULL_SECRET:
             raise Unsupported(
-                "an image pull secret is for a container registry, and flyted runs no containers",
-                hint="configure package indexes in /etc/uv/uv.toml",
+                "image pull secrets for all apps are not supported",
+                hint="create a regular secret with the config.json of docker login in it, and name it in the image: "
+                "clone(registry_secret=…); or in images.registry_secret of flyted.toml",
             )
         text = spec.WhichOneof("value") == "string_value"
         value = spec.string_value.encode() if text else spec.binary_value

@@ -15,11 +15,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flyted.contract.app import SecretUse
 from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
 from flyted.contract.names import printable
 from flyted.plan.facts import UnitEnd
 from flyted.plan.images.build_unit import SANDBOX, machine_network
 from flyted.plan.images.common_unit import RUNTIME_MAX_S, USER, python_unit, said, variables, was_killed
+from flyted.plan.secrets import BuildGrant
 from flyted.registry import words
 from flyted.registry.reference import DOCKER_HUB, Reference, parse, registry
 
@@ -100,9 +102,25 @@ def mirrors(table: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def unit_name(reference: Reference, platform: str, *, resolve_only: bool = False) -> str:
-    """Return the name of the unit: one per image, so systemd refuses two pulls of one image at a time."""
-    of = json.dumps([str(reference), platform, resolve_only])
+def login_use(key: str) -> SecretUse:
+    """Return what a pull is given for its logins. ``key``: the secret's name. Raises :class:`InvalidInput`."""
+    return SecretUse(key, file=words.AUTH)
+
+
+def login_grant(key: str, scope: tuple[str, str]) -> BuildGrant | None:
+    """Return what the unit may have of flyted. ``key``: the secret with the logins; "": none, and so nothing."""
+    return BuildGrant(*scope, {words.AUTH: login_use(key)}) if key else None
+
+
+def unit_name(
+    reference: Reference, platform: str, *, resolve_only: bool = False, login: BuildGrant | None = None
+) -> str:
+    """Return the name of the unit: one per image, so systemd refuses two pulls of one image at a time.
+
+    Whoever has another login, or none, does not wait for such a pull, but asks the registry himself.
+    """
+    whose = [login.project, login.domain, login.uses[words.AUTH].key] if login is not None else []
+    of = json.dumps([str(reference), platform, resolve_only, *whose])
     return f"flyted-pull-{hashlib.sha256(of.encode()).hexdigest()[:32]}.service"
 
 

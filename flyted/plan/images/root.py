@@ -164,6 +164,7 @@ class RootRecipe:
     ``folders``: path in the build's context → SHA-256 of the bundle that holds it, under the last part of its name
     ("." holds the whole context). ``arguments``: variables that a Dockerfile sets before its first FROM. ``notes``:
     what the image asks for and does not get, for people. ``scope``: project and domain whose secrets it is built with.
+    ``login``: the secret with the logins of registries; "": none.
     """
 
     stages: tuple[Stage, ...]
@@ -171,6 +172,7 @@ class RootRecipe:
     arguments: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     scope: tuple[str, str] = ("", "")
+    login: str = ""
 
 
 @dataclass(frozen=True)

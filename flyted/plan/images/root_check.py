@@ -72,7 +72,8 @@ def _check_program(spec: AppSpec, root: RootFact) -> None:
     if head and not args and not root.python:
         raise InvalidInput(
             f"the image of app '{spec.key}' has no Python 3.10 or newer, which its server function needs",
-            hint="add one to the image, with flyte installed, or give the app a command=[...] of the image",
+            hint="add one to the image, with flyte installed, or name a program of the image: command=[...]; "
+            "command=[] is the image's own (ENTRYPOINT, CMD)",
         )
     for name in _programs(list(spec.command), args if head else []):
         if _last(name) in _BECOMES:
@@ -88,6 +89,8 @@ def _programs(command: list[str], args: list[str]) -> list[str]:
     """Return the program of a command; of a line for a shell, each program in it. ``args``: those of fserve."""
     if args:
         return _COMMANDS.findall(" ".join(args))
+    if not command:
+        return []
     if _last(command[0]) in _SHELLS and "-c" in command[1:-1]:
         return _COMMANDS.findall(command[command.index("-c") + 1])
     return command[:1]

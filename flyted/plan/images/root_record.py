@@ -25,7 +25,10 @@ _OLDEST = 10  # Python 3.10: launch's
 
 @dataclass(frozen=True)
 class RootRecord:
-    """A root image. ``digests``: name of each container image that it is made from → the manifest's digest."""
+    """A root image. ``digests``: name of each container image that it is made from → the manifest's digest.
+
+    ``own``: its folders that apps can write to, because of whose they are in the image.
+    """
 
     hash: str
     layers: tuple[str, ...]  # lowest first
@@ -35,10 +38,14 @@ class RootRecord:
     notes: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     built_at: float = 0.0
+    own: tuple[str, ...] = ()
 
     def image(self) -> ImageFact:
         """Return the image for revisions."""
-        root = RootFact(self.layers, self.python, self.config.workdir, self.config.volumes)
+        root = RootFact(
+            self.layers, self.python, self.config.workdir, (*self.config.volumes, *self.own), self.config.entrypoint,
+            self.config.cmd, tuple(sorted(self.digests.items())),
+        )  # fmt: skip
         note = "; ".join(self.notes)
         return ImageFact("", self.hash, self.version, "", note, self.config.env, self.built_at, root=root)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
 from flyted.plan.images.bodies import layers_in, only_known, python_of
@@ -22,12 +24,15 @@ from flyted.plan.images.from_spec import (
 )
 from flyted.plan.images.layers import Pulled, plan_of, references
 from flyted.plan.images.oci_config import image_config
+from flyted.plan.images.pull_unit import image_name, login_use
 from flyted.plan.images.root import DebianBase, OciBase, RootRecipe, Stage, Step
 
 BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v(?P<flyte>\d[0-9A-Za-z.]{0,40})")
 """The SDK's own base image."""
 WITHOUT_SDK = re.compile(r"python:(?P<python>3\.\d{1,2})-slim-bookworm")
 """The base of images that the SDK starts without itself (flyte/_image.py: _get_default_image_for)."""
+LOGIN = "registrySecret"
+"""Flyte's ImageSpec has no field for it: flytectl and the gateway add it, as ``{"key": …, "group": …}``."""
 MAX_JOB = 512 << 10
 """A job travels as one credential, which systemd(1) limits to 1 MiB; encoded in a unit it is a third larger."""
 _SUITE = "bookworm"
@@ -49,6 +54,9 @@ def root_from_spec(
         recipe = _of_dockerfile(spec, folders, arch)
     else:
         recipe = RootRecipe((_stage(spec, files, folders),), tuple(sorted(folders.items())))
+    recipe = dataclasses.replace(recipe, login=login_of(spec))
+    for name in references(recipe):
+        image_name(name, "the image's base")
     unknown = {name: Pulled((), image_config(name, {})) for name in references(recipe)}
     kept = {name: image for name, image in unknown.items() if not _replaceable(recipe, name)}
     for job in (*plan_of(recipe, arch, unknown).jobs, *plan_of(recipe, arch, kept).jobs):
@@ -59,13 +67,28 @@ def root_from_spec(
     return recipe
 
 
+def login_of(spec: Mapping[str, Any]) -> str:
+    """Return the name of the secret with the logins of registries (``registry_secret=``); "" if there is none.
+
+    Raises :class:`InvalidInput` for what is no secret.
+    """
+    given = spec.get(LOGIN)
+    if given is None:
+        return ""
+    if not isinstance(given, Mapping):
+        raise InvalidInput("registry_secret of the image must be a map")
+    only_known(given, {"key", "group"}, "registry_secret of the image")
+    key, group = (plain_text(given.get(name) or "", "registry_secret of the image") for name in ("key", "group"))
+    return login_use(f"{group}/{key}" if group else key).key
+
+
 def _replaceable(recipe: RootRecipe, name: str) -> bool:
     bases = [stage.base for stage in recipe.stages]
     return any(isinstance(base, OciBase) and base.reference == name and base.otherwise is not None for base in bases)
 
 
 def _of_dockerfile(spec: Mapping[str, Any], folders: Mapping[str, str], arch: str) -> RootRecipe:
-    only_known(spec, {"dockerfile"}, "the image")
+    only_known(spec, {"dockerfile", LOGIN}, "the image")
     given = spec["dockerfile"]
     if not isinstance(given, Mapping) or not all(isinstance(given.get(key), str) for key in ("name", "text")):
         raise InvalidInput("the image's Dockerfile must have a name and a text")
@@ -73,7 +96,7 @@ def _of_dockerfile(spec: Mapping[str, Any], folders: Mapping[str, str], arch: st
 
 
 def _stage(spec: Mapping[str, Any], files: Mapping[str, str], folders: Mapping[str, str]) -> Stage:
-    only_known(spec, {"baseImage", "pythonVersion", "layers", "files"}, "the image")
+    only_known(spec, {"baseImage", "pythonVersion", "layers", "files", LOGIN}, "the image")
     image = spec.get("baseImage")
     base = _base(image if isinstance(image, str) else "")
     python = python_of(spec.get("pythonVersion"))

@@ -12,6 +12,7 @@ from flyted.contract.app import SecretUse
 from flyted.contract.names import printable
 from flyted.plan.images.canonical import canonical
 from flyted.plan.images.layer_unit import LayerSettings, layer_unit
+from flyted.plan.images.pull_unit import login_use
 from flyted.plan.images.root import LayerJob, RootPlan, RootRecipe, Run
 
 _UV = re.compile(r"(?:^|[\s;&|(])uv\s")
@@ -55,9 +56,10 @@ def granted(job: LayerJob, machine: Sequence[SecretUse]) -> Granted:
 
 
 def secrets_of(recipe: RootRecipe) -> list[SecretUse]:
-    """Return the secrets that the steps of an image read. Raises :class:`InvalidInput` for a wrong name."""
+    """Return the secrets that an image is made with. Raises :class:`InvalidInput` for a wrong name."""
     steps = [step for stage in recipe.stages for step in stage.steps if isinstance(step, Run)]
-    return [secret.use() for step in steps for secret in step.secrets]
+    login = [login_use(recipe.login)] if recipe.login else []
+    return [*(secret.use() for step in steps for secret in step.secrets), *login]
 
 
 def missing(plan: RootPlan, have: Collection[str]) -> list[tuple[int, LayerJob]]:

@@ -32,7 +32,7 @@ from flyted.plan.images.build_unit import image_dir
 from flyted.plan.images.known_layers import Need
 from flyted.plan.images.recipe import Install, Recipe, recipe_json
 from flyted.plan.images.root import RootRecipe
-from flyted.plan.images.root_spec import BASE, WITHOUT_SDK, root_from_spec
+from flyted.plan.images.root_spec import BASE, LOGIN, WITHOUT_SDK, root_from_spec
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -54,23 +54,17 @@ def image_from_spec(
     """Return how the image of an ImageSpec is made: what a venv can do stays a venv, so nothing becomes slower.
 
     ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of uname -m. ``roots``: whether layers may
-    be the answer; ``None``: as far as they are built here. Raises as :func:`recipe_from_spec`.
+    be the answer; ``None``: as far as they are built here. Raises as :func:`recipe_from_spec` and
+    :func:`root_from_spec`.
     """
     try:
         return recipe_from_spec(spec, files)
     except Unsupported:
-        if not (_built_upon(spec) if roots is None else roots):
+        if roots is False:
             raise
     if roots is None:
         _refuse_pixi(spec)
     return root_from_spec(spec, texts_of(files if files is not None else spec.get("files") or {}), folders, arch)
-
-
-def _built_upon(spec: Mapping[str, Any]) -> bool:
-    """Report whether layers are built upon the image's base: it is one from which the SDK itself starts."""
-    base = spec.get("baseImage")
-    own = isinstance(base, str) and any(pattern.fullmatch(base) for pattern in (BASE, WITHOUT_SDK))
-    return own and "dockerfile" not in spec
 
 
 def _refuse_pixi(spec: Mapping[str, Any]) -> None:
@@ -95,7 +89,7 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
             "Image.from_dockerfile is not supported: flyted runs no containers",
             hint="use Image.from_debian_base().with_pip_packages(…), or --python-env DIR for your own environment",
         )
-    only_known(spec, {"baseImage", "pythonVersion", "layers", "files"}, "the image")
+    only_known(spec, {"baseImage", "pythonVersion", "layers", "files", LOGIN}, "the image")
     python, flyte = _base(spec.get("baseImage"), spec.get("pythonVersion"))
     named, needs = _known_apart(layers_in(spec))
     _refuse_unsupported(named)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
+import functools
 import gzip
 import io
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import tarfile
@@ -21,6 +24,7 @@ import zstandard
 
 from flyted.plan.images import pull_unit as plan
 from flyted.registry.manifest import OCI_MANIFEST
+from tests.machine.kit.settings import settings
 from tests.machine.kit.units import must
 from tests.registry.server import BASIC, CONFIG, LAYER, digest
 
@@ -66,13 +70,22 @@ class Hub:
         self.ask("PUT", f"manifests/{tag}", data, media)
         return {"mediaType": media, "digest": digest(data), "size": len(data)}
 
-    def image(self, tag: str, layers: list[tuple[bytes, str]], arch: str, media: str = OCI_MANIFEST) -> dict[str, Any]:
+    def image(
+        self,
+        tag: str,
+        layers: list[tuple[bytes, str]],
+        arch: str,
+        media: str = OCI_MANIFEST,
+        run: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Push an image. ``run``: how its program is run, as the config of an image says it."""
+        run = {"Cmd": ["/bin/sh"], "Env": ["A=b"]} if run is None else run
         config = {
-            "os": "linux", "architecture": arch, "config": {"Cmd": ["/bin/sh"], "Env": ["A=b"]},
+            "os": "linux", "architecture": arch, "config": run,
             "rootfs": {"type": "layers", "diff_ids": [digest(tar) for tar, _ in layers]},
             "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "test"} for _ in layers],
         }  # fmt: skip
-        packed = [(gzip.compress(tar) if kind == LAYER else zstandard.compress(tar), kind) for tar, kind in layers]
+        packed = [(_packed(tar, kind), kind) for tar, kind in layers]
         return self.manifest(
             {
                 "schemaVersion": 2, "mediaType": media,
@@ -81,6 +94,11 @@ class Hub:
             },
             tag,
         )  # fmt: skip
+
+
+@functools.cache
+def _packed(tar: bytes, kind: str) -> bytes:
+    return gzip.compress(tar, 1) if kind == LAYER else zstandard.compress(tar)
 
 
 def tar_of(*entries: tuple[str, Any]) -> bytes:
@@ -142,6 +160,26 @@ def serving() -> Iterator[Hub]:
         served.terminate()
     must("rm", "-rf", str(folder))
     must("systemctl", "unmask", "docker-registry.service")
+
+
+@contextlib.contextmanager
+def trusted(hub: Hub) -> Iterator[None]:
+    """Have the machine trust the registry's certificate, and its address asked although it is the machine's own."""
+    place = Path("/usr/local/share/ca-certificates/flyted-test-hub.crt")
+    shutil.copyfile(hub.folder / "tls.crt", place)
+    must("update-ca-certificates")
+    try:
+        with settings(f'[images]\nregistry_secret = "hub-login"\n[images.mirrors]\n"{HOST}" = "https://{HOST}"'):
+            yield
+    finally:
+        place.unlink()
+        must("update-ca-certificates", "--fresh")
+
+
+def login(password: str = "s3cret") -> str:
+    """What `docker login` writes."""
+    auth = base64.b64encode(f"alice:{password}".encode()).decode()
+    return json.dumps({"auths": {HOST: {"auth": auth}}})
 
 
 def wait_for(hub: Hub) -> None:

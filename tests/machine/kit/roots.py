@@ -117,6 +117,14 @@ def layers_folder() -> Iterator[None]:
 def debian(number: int) -> str:
     """A layer with Debian, of the machine's release: Python, nginx and Node.js."""
     name, folder = layer(number)
+    bootstrap(folder, PACKAGES)
+    folder.chmod(0o755)
+    owned(folder)
+    return name
+
+
+def bootstrap(target: Path, packages: Sequence[str]) -> None:
+    """Install Debian, of the machine's release: into a folder, or a new archive, by the name of ``target``."""
     if not shutil.which("mmdebstrap"):
         must("apt-get", "update", "-qq")
         must("apt-get", "install", "-y", "-qq", "--no-install-recommends", "mmdebstrap")
@@ -126,13 +134,10 @@ def debian(number: int) -> str:
     # in a mount namespace of its own: it makes the mounts of the one that it runs in private
     must(
         "unshare", "--mount", "mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", *more,
-        f"--include={','.join(PACKAGES)}", "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=force-unsafe-io", suite, str(folder),
+        f"--include={','.join(packages)}", "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=force-unsafe-io", suite, str(target),
         sh("sh", "-c", "ls /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null").split("\n")[0],
     )  # fmt: skip
-    folder.chmod(0o755)
-    owned(folder)
-    return name
 
 
 def site(number: int) -> str:

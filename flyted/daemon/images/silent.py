@@ -1,0 +1,37 @@
+"""Remembers for some minutes which registries did not answer: else each serve would wait for their retries.
+
+It counts no more when something has changed that may decide whether they answer: name servers, or routes. Settings
+are read when flyted starts, and then nothing is remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from flyted.host.network import circumstances
+
+KEPT_S = 600
+
+
+class Silent:
+    """The registries that did not answer."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, tuple[float, str]] = {}
+
+    def add(self, registry: str) -> None:
+        """Note that a registry has not answered."""
+        self._at[registry] = (_now(), circumstances())
+
+    def forget(self, registry: str) -> None:
+        """Note that it has."""
+        self._at.pop(registry, None)
+
+    def __contains__(self, registry: object) -> bool:
+        """Report whether a registry has not answered a short time ago."""
+        noted = self._at.get(str(registry))
+        return noted is not None and _now() - noted[0] < KEPT_S and noted[1] == circumstances()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

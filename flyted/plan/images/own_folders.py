@@ -1,0 +1,118 @@
+"""Finds the folders of an image that its program expects to write to, because of whose they are there. Pure.
+
+An app is no user of its image, and reads only. The image's VOLUMEs, and these folders, become folders in memory, which
+launch fills with what the image has there at each start; so none that is large.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from flyted.layers.words import BASE
+from flyted.plan.images.root_check import is_volume
+
+MOST_BYTES = 64 << 20
+MOST_FILES = 5000
+_MOST_FOLDERS = 24
+_MOST_LOOKED_AT = 10_000
+_STATE = ("/var/cache", "/var/lib", "/var/log", "/var/spool")
+"""Where programs that are started as root make folders for the user that they become."""
+_PROGRAMS = ("/bin", "/boot", "/dev", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/tmp", "/usr/bin",  # noqa: S108
+             "/usr/include", "/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/sbin", "/usr/share")  # fmt: skip
+_OF_THE_SYSTEM = ("/var/cache/apt", "/var/cache/ldconfig", "/var/lib/apt", "/var/lib/misc", "/var/lib/systemd",
+                  "/var/log/apt")  # fmt: skip
+_ID = re.compile(r"[0-9]{1,5}")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders of the layers of an image.
+
+    ``below(path)``: the folders in a folder, each with the user of the machine whom it belongs to. ``size(path)``:
+    files and bytes below it, counted no further than a file and a byte too many.
+    """
+
+    below: Callable[[str], Iterable[tuple[str, int]]]
+    size: Callable[[str], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Own:
+    """What an app can write to, and what it cannot, since it is ``large``."""
+
+    folders: tuple[str, ...] = ()
+    large: tuple[str, ...] = ()
+
+    def notes(self, volumes: Iterable[str]) -> tuple[str, ...]:
+        """Return what people are told. ``volumes``: those that the image names."""
+        writable = list(dict.fromkeys((*volumes, *self.folders)))
+        found = []
+        if writable:
+            found.append(
+                f"the app can write to {', '.join(writable)} of its image, in memory: as the image has it at each "
+                "start; what it keeps is in $HOME"
+            )
+        if self.large:
+            found.append(f"{', '.join(self.large)} of the image is large, and read-only, though its user's own there")
+        return tuple(found)
+
+
+def user_id(user: str, passwd: str) -> int | None:
+    """Return the number of an image's USER, ``NAME`` or ``NUMBER``, also with ``:GROUP``; ``None``: nobody there.
+
+    ``passwd``: the image's /etc/passwd.
+    """
+    name = user.partition(":")[0]
+    for line in passwd.splitlines():
+        fields = line.split(":")
+        if name and fields[0] == name and len(fields) > 2 and _ID.fullmatch(fields[2]):
+            return int(fields[2])
+    if name in ("", "root"):
+        return 0
+    return int(name) if _ID.fullmatch(name) else None
+
+
+def own_folders(user: int | None, volumes: Iterable[str], folders: Folders) -> Own:
+    """Return the folders that belong to the image's user, not those below them.
+
+    Where that is root, all belong to it: then those of :data:`_STATE` that are empty, are another user's, or for logs.
+    """
+    search = _Search(folders, tuple(volumes))
+    if user is None:
+        return Own()
+    if user == 0:
+        for top in _STATE:
+            for path, owner in folders.below(top):
+                if top == "/var/log" or owner != BASE or folders.size(path) == (0, 0):
+                    search.take(path)
+    else:
+        search.walk("/", BASE + user)
+    return Own(tuple(sorted(search.found)[:_MOST_FOLDERS]), tuple(sorted(search.large)[:_MOST_FOLDERS]))
+
+
+@dataclass
+class _Search:
+    folders: Folders
+    volumes: tuple[str, ...]
+    found: list[str] = field(default_factory=list)
+    large: list[str] = field(default_factory=list)
+    left: int = _MOST_LOOKED_AT
+
+    def walk(self, top: str, owner: int) -> None:
+        todo = [top]
+        while todo and self.left > 0:
+            for path, whose in self.folders.below(todo.pop()):
+                self.left -= 1
+                if whose == owner:
+                    self.take(path)
+                elif path not in _PROGRAMS:
+                    todo.append(path)
+
+    def take(self, path: str) -> None:
+        below = any(path == each or path.startswith(f"{each}/") for each in self.volumes)
+        if below or path in _OF_THE_SYSTEM or not is_volume(path):
+            return
+        files, size = self.folders.size(path)
+        (self.found if files <= MOST_FILES and size <= MOST_BYTES else self.large).append(path)

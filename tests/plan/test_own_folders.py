@@ -1,0 +1,68 @@
+"""The folders of an image that an app can write to: by its user, or where programs of root's keep what they write."""
+
+from __future__ import annotations
+
+import pytest
+
+from flyted.layers.words import BASE
+from flyted.plan.images.own_folders import MOST_BYTES, MOST_FILES, Folders, Own, own_folders, user_id
+
+PASSWD = "root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/:\nbad:x:-1:0::/:\nshort:x\n33:x:7:7::/:\n"
+
+
+@pytest.mark.parametrize(
+    ("user", "number"),
+    [
+        ("", 0), ("root", 0), ("0", 0), ("0:0", 0), ("web", 1000), ("web:web", 1000), ("1234:5", 1234), ("33", 7),
+        ("nobody", None), ("bad", None), ("short", None), ("999999", None),
+    ],
+)  # fmt: skip
+def test_the_user_of_an_image(user: str, number: int | None) -> None:
+    """A name, else a number; the list of users is a stranger's text."""
+    assert user_id(user, PASSWD) == number
+
+
+def folders(tree: dict[str, int], sizes: dict[str, tuple[int, int]] | None = None) -> Folders:
+    """The folders of an image: path → its user's number there."""
+
+    def below(path: str) -> list[tuple[str, int]]:
+        start = path.rstrip("/") + "/"
+        return [(each, BASE + user) for each, user in tree.items() if each.rpartition("/")[0] + "/" == start]
+
+    return Folders(below, lambda path: (sizes or {}).get(path, (0, 0)))
+
+
+TREE = {
+    "/app": 1000, "/app/data": 1000, "/home": 0, "/home/web": 1000, "/usr": 0, "/usr/lib": 0, "/usr/lib/x": 1000,
+    "/usr/src": 0, "/usr/src/app": 1000, "/etc": 1000, "/srv": 0, "/srv/other": 7, "/srv/vol": 0, "/srv/vol/a": 1000,
+}  # fmt: skip
+
+
+def test_what_belongs_to_the_user_is_writable() -> None:
+    """The outermost folder of each; not the system's, and not what is below a volume anyway."""
+    assert own_folders(1000, ("/srv/vol",), folders(TREE)) == Own(("/app", "/home/web", "/usr/src/app"))
+    assert own_folders(7, (), folders(TREE)) == Own(("/srv/other",))
+    assert own_folders(None, (), folders(TREE)) == Own()
+
+
+@pytest.mark.parametrize("size", [(MOST_FILES + 1, 0), (1, MOST_BYTES + 1)])
+def test_a_large_folder_stays_read_only(size: tuple[int, int]) -> None:
+    """It would be copied to memory at each start; that is said."""
+    found = own_folders(7, (), folders(TREE, {"/srv/other": size}))
+    assert found == Own((), ("/srv/other",))
+    assert "/srv/other of the image is large" in found.notes(())[0]
+
+
+def test_programs_of_root_have_their_folders_below_var() -> None:
+    """Those that are empty, for logs, or already of the user that a program becomes."""
+    tree = {
+        "/var/cache/nginx": 0, "/var/cache/apt": 0, "/var/lib/nginx": 33, "/var/lib/dpkg": 0, "/var/lib/misc": 0,
+        "/var/log/nginx": 0, "/var/log/apt": 0, "/var/spool/x": 0, "/opt/empty": 0,
+    }  # fmt: skip
+    sizes = {"/var/lib/dpkg": (9, 9), "/var/log/nginx": (2, 0), "/var/lib/nginx": (1, 1)}
+    found = own_folders(0, (), folders(tree, sizes))
+    assert found.folders == ("/var/cache/nginx", "/var/lib/nginx", "/var/log/nginx", "/var/spool/x")
+    assert found.notes(("/data", "/var/cache/nginx"))[0].startswith(
+        "the app can write to /data, /var/cache/nginx, /var/lib/nginx, /var/log/nginx, /var/spool/x of its image"
+    )
+    assert Own().notes(()) == ()
