@@ -172,7 +172,8 @@ def until(true: Callable[[], bool], seconds: float = 60) -> None:
 def everything() -> dict[str, Any]:
     """What a refused command must leave as it was: apps, secrets, units, and the files that hold them.
 
-    Not the code bundles (one that no revision names is swept at the next change) and not uv's own notes.
+    Not the code bundles (one that no revision names is swept at the next change), not uv's own notes, and not the unit
+    that removes unused images, which runs by itself.
     """
     units = subprocess.run(
         ["systemctl", "list-units", "--all", "--plain", "--no-legend", "flyted-app-*", "flyted-build-*"],
@@ -184,6 +185,6 @@ def everything() -> dict[str, Any]:
     return {
         "apps": apps,
         "secrets": answer("secret", "ls", "--all"),
-        "units": sorted(line.split()[0] for line in units.stdout.splitlines()),
+        "units": sorted({line.split()[0] for line in units.stdout.splitlines()} - {"flyted-build-removal.service"}),
         "files": sorted(str(p) for d in ("secrets", "images") for p in Path("/var/lib/flyted", d).glob("[!.]*")),
     }
