@@ -44,6 +44,15 @@ dependencies = ["six==1.16.0"]
 requires = ["uv_build>=0.7"]
 build-backend = "uv_build"
 """
+EDITABLE = """
+[project]
+name = "q"
+version = "1"
+requires-python = ">=3.10"
+dependencies = ["mylib"]
+[tool.uv.sources]
+mylib = { path = "../mylib", editable = true }
+"""
 POETRY = """
 [project]
 name = "ours"
@@ -52,12 +61,16 @@ requires-python = ">=3.10"
 dependencies = ["six==1.16.0"]
 
 [tool.poetry]
-package-mode = false
+packages = [{ include = "poetic.py" }]
 
 [[tool.poetry.source]]
 name = "simple"
 url = "https://pypi.org/simple/"
 priority = "primary"
+
+[build-system]
+requires = ["poetry-core"]
+build-backend = "poetry.core.masonry.api"
 """
 POETRY_LOCK = """
 [[package]]
@@ -103,7 +116,9 @@ def _files() -> Iterator[None]:
     for name, text in {
         ".dockerignore": "*.log\n", "data/a.txt": "a", "data/deep/b.txt": "b", "data/no.log": "",
         "lib/shipped.py": "WHO = 'a file'\n", "p/pyproject.toml": PROJECT, "p/src/ours/__init__.py": "WHO = 'ours'\n",
-        "q/pyproject.toml": PROJECT, "poetry/pyproject.toml": POETRY,
+        "q/pyproject.toml": EDITABLE, "mylib/pyproject.toml": PROJECT.replace("ours", "mylib"),
+        "mylib/src/mylib/__init__.py": "WHO = 'mylib'\n",
+        "poetry/pyproject.toml": POETRY, "poetry/poetic.py": "WHO = 'poetic'\n",
     }.items():  # fmt: skip
         give(f"{HERE}/{name}", text)
     wheel(Path("/home/alice") / HERE / "dist")
@@ -177,22 +192,25 @@ def test_code_that_is_in_the_image() -> None:
 
 
 def test_a_uv_projects_dependencies_without_a_lock() -> None:
-    """dependencies_only: the project itself stays out."""
+    """dependencies_only: with one that is editable, and without the project itself."""
     served("uv", f'{STEM}.with_uv_project(HERE / "q/pyproject.toml")')
-    found = "[__import__('six').__version__, __import__('importlib.util').util.find_spec('ours')]"
-    assert says("uv", found) == '["1.16.0",null]'
+    found = (
+        "[__import__('six').__version__, __import__('mylib').WHO, __import__('importlib.util').util.find_spec('q')]"
+    )
+    assert says("uv", found) == '["1.16.0","mylib",null]'
 
 
 def test_a_poetry_project() -> None:
-    """Its lock's packages, in the image's own environment; without a lock nothing is made."""
-    image = f'{STEM}.with_poetry_project(HERE / "poetry/pyproject.toml")'
+    """With its lock's packages, in the image's own environment; without a lock nothing is made."""
+    image = f'{STEM}.with_poetry_project(HERE / "poetry/pyproject.toml", project_install_mode="install_project")'
     before = everything()
     said = refused("flytectl", "serve", file("poetry", image), status=3)
     assert "with_poetry_project: poetry.lock file" in said
     assert everything() == before
     give(f"{HERE}/poetry/poetry.lock", POETRY_LOCK)
     served("poetry", image)
-    assert says("poetry", "[__import__('six').__version__, __import__('sys').prefix]") == '["1.16.0","/opt/venv"]'
+    found = "[__import__('poetic').WHO, __import__('six').__version__, __import__('sys').prefix]"
+    assert says("poetry", found) == '["poetic","1.16.0","/opt/venv"]'
 
 
 @pytest.mark.long

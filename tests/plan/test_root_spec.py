@@ -163,15 +163,31 @@ def test_a_uv_project_is_synced_as_the_sdks_builder_does(tmp_path, monkeypatch, 
 
 
 def test_an_editable_dependency_lies_where_the_project_names_it():
-    """Relative to the folder in which uv runs, as the SDK's builder mounts it."""
+    """Relative to the folder in which uv runs, where the SDK's builder mounts it: here it stays, to be imported."""
     body = {"pyproject": "a/p", "options": {"extraArgs": "--no-install-project"}, "editable": ["a/lib"]}
     folders = {"a/p/pyproject.toml": "1" * 64, "a/lib": "2" * 64, "src": "3" * 64}
     recipe = image_from_spec(spec({"uvProject": body}), {}, folders, ARCH, roots=True)
     assert isinstance(recipe, RootRecipe)
-    assert made(planned(recipe, FLYTES), "run")[1]["mounts"] == [
+    plan = planned(recipe, FLYTES)
+    assert made(plan, "run")[1]["mounts"] == [
         {"folder": "1" * 64, "source": "pyproject.toml", "target": "/home/flyte/pyproject.toml", "writable": False},
-        {"folder": "2" * 64, "source": "lib", "target": "/home/lib", "writable": True},
     ]
+    assert made(plan, "copy") == [
+        {"kind": "copy", "folder": "2" * 64, "source": "lib", "target": "/home/lib/", "owner": "0:0"}
+    ]
+
+
+def test_a_poetry_project_that_is_installed_stays_where_it_is_imported_from():
+    """Poetry installs it as editable."""
+    body = {"pyproject": "p", "poetryLock": "l/poetry.lock"}
+    folders = {"p": "1" * 64, "l/poetry.lock": "2" * 64}
+    recipe = image_from_spec(spec({"poetryProject": body}), {}, folders, ARCH, roots=True)
+    assert isinstance(recipe, RootRecipe)
+    plan = planned(recipe, FLYTES)
+    assert [(step["source"], step["target"]) for step in made(plan, "copy")] == [
+        ("p", "/root/.flyte/p/"), ("poetry.lock", "/root/.flyte/p/poetry.lock"),
+    ]  # fmt: skip
+    assert made(plan, "run")[-1]["mounts"] == []
 
 
 def test_the_template_begins_and_ends_as_the_sdks(tmp_path):

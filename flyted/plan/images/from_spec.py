@@ -1,8 +1,9 @@
 """Turns the layers of Flyte's ImageSpec into steps, as Flyte's own builder turns them into a Dockerfile. Pure.
 
 Source: flyte/_internal/imagebuild/docker_builder.py of the SDK 2.12.1, whose templates are meant by "template" here:
-the same commands, variables, mounts and caches. Two things differ. uv comes from this machine instead of being copied
-into the image, and a Python that uv fetches goes to a folder that every user may read.
+the same commands, variables, mounts and caches. Three things differ. uv comes from this machine instead of being
+copied into the image. A Python that uv fetches goes to a folder that every user may read. What is installed as
+editable is copied into the image, and not only mounted while it is installed: it is imported from there.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ def _uv_project(layer: Layer) -> Iterator[Step]:
     mounts.append(Mount(literal(posixpath.join(project, "pyproject.toml")), literal("pyproject.toml")))
     for each in listed(layer.body.get("editable"), f"{layer.where}: editable"):
         folder = _word(each, layer.where, "folder")
-        mounts.append(Mount(literal(folder), literal(posixpath.relpath(folder, project)), writable=True))
+        yield Copy(layer.where, (literal(folder),), literal(f"{posixpath.relpath(folder, project)}/"))
     yield _uv(layer, f"{_VENV} uv sync --active --inexact {options}".rstrip(), _secrets(layer), *mounts)
 
 
@@ -208,10 +209,9 @@ def _poetry(layer: Layer) -> Iterator[Step]:
         place = ""
     else:
         place = f"/root/.flyte/{posixpath.basename(posixpath.normpath(project)).lstrip('.') or 'project'}"
-        mounts = (
-            Mount(literal(project), literal(place), writable=True),
-            Mount(literal(lock), literal(f"{place}/poetry.lock"), writable=True),
-        )
+        yield Copy(where, (literal(project),), literal(f"{place}/"))
+        yield Copy(where, (literal(lock),), literal(f"{place}/poetry.lock"))
+        mounts = ()
     words = ["poetry", "install", *([more] if more else []), *(["-C", place] if place else [])]
     command = " ".join([_VENV, *words])
     yield Run(where, command, " ".join(words), mounts, (literal(_POETRY_CACHE),), (), secrets)
