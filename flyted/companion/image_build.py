@@ -1,4 +1,7 @@
-"""Says why an image could not be built: the SDK only names a page, and the companion adds the reason given there."""
+"""Says why an image could not be built: the SDK only names a page, and the companion adds the reason given there.
+
+For a Dockerfile, which the SDK sends to no remote builder, it says what does build it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from .aside import around, harmless, step_aside
 from .imports import after_import
 
 _PAGE = re.compile(r"/v2/domain/([^/\s]+)/project/([^/\s]+)/runs/([^/\s]+)")
+
+_DOCKERFILE = "flytectl serve FILE builds an image of a Dockerfile, without Docker"
 
 
 def explain(ours: Callable[[], bool]) -> None:
@@ -27,8 +32,10 @@ def _explaining(old: Callable[..., Any], ours: Callable[[], bool]) -> Callable[.
         try:
             return await old(*args, **kwargs)
         except Exception as error:
-            found = _PAGE.search(str(error))
-            reason = await _reason(*found.groups()) if found and ours() else ""
+            found = _PAGE.search(str(error)) if ours() else None
+            reason = await _reason(*found.groups()) if found else ""
+            if "Custom Dockerfile" in str(error) and ours():
+                reason = _DOCKERFILE
             if not reason:
                 raise
             raise type(error)(f"{error}\n{reason}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,20 @@ def test_the_reason_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_added_otherwise(monkeypatch: pytest.MonkeyPatch, ours: bool, reason: str) -> None:
     """Towards another server, and when nobody knows why."""
     assert build(monkeypatch, ours=ours, reason=reason) == SAID
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_dockerfile_has_another_command(tmp_path: Path, ours: bool) -> None:
+    """The SDK itself refuses it, and names a builder that needs Docker."""
+    image = pytest.importorskip("flyte").Image.from_dockerfile(tmp_path / "Dockerfile", registry="r", name="n")
+    remote = pytest.importorskip("flyte._internal.imagebuild.remote_builder")
+
+    async def refuses() -> None:
+        remote._get_layers_proto(image, tmp_path)
+
+    with pytest.raises(errors.ImageBuildError, match="Custom Dockerfile is not supported") as raised:
+        asyncio.run(image_build._explaining(refuses, lambda: ours)())
+    assert ("flytectl serve FILE builds an image of a Dockerfile" in str(raised.value)) is ours
 
 
 def test_a_reason_that_cannot_be_asked_for_is_none(steps_aside_once: Any) -> None:
