@@ -92,11 +92,15 @@ def place(target: str, *, folder: bool) -> str:
 
 
 def tools_environment() -> dict[str, str]:
-    """Return the variables by which programs of the image find what lies in :data:`TOOLS`."""
+    """Return the variables by which programs of the image find what lies in :data:`TOOLS`.
+
+    And one for uv, which gives a Python only a minute to begin: too little where apps, which come first, are busy.
+    """
     trusted = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS")
     return {
         **dict.fromkeys(trusted if os.path.exists(AUTHORITIES) else (), AUTHORITIES),
         "APT_CONFIG": APT,
+        "UV_COMPILE_BYTECODE_TIMEOUT": "900",
         "XDG_CONFIG_DIRS": f"{ETC}:/etc/xdg",
     }
 

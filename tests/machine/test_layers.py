@@ -116,6 +116,7 @@ def test_a_step_sees_the_image_and_our_tools_only(base: str) -> None:
         [base],
         shell(
             "id -u; pwd; hostname; echo $(ls /run) $(ls /run/flyted); uv --version; echo $HOME $SOME $PROXY;"
+            "test $UV_COMPILE_BYTECODE_TIMEOUT -ge 600;"
             'test -s $SSL_CERT_FILE; test -z "$CREDENTIALS_DIRECTORY$INVOCATION_ID"; grep -c ^name /etc/resolv.conf;'
             "getent hosts localhost | tr -s ' '; echo x >/dev/full || echo full; ls /var/lib/flyted;"
         ),
