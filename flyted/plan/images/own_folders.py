@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from flyted.layers.words import BASE
 from flyted.plan.images.root_check import is_volume
 
-MOST_BYTES = 64 << 20
-MOST_FILES = 5000
+MOST_BYTES = 16 << 20
+MOST_FILES = 1000
 _MOST_FOLDERS = 24
 _MOST_LOOKED_AT = 10_000
 _STATE = ("/var/cache", "/var/lib", "/var/log", "/var/spool")
