@@ -25,7 +25,14 @@ def models_table(models: Sequence[ModelStatus]) -> str:
 def images_table(images: Sequence[ImageEntry]) -> str:
     """Return the text of ``flytectl image ls``: a row per image."""
     rows = [
-        [image.hash[:_HASH], image.python, str(image.packages), _size(image), day(image.built_at), _users(image)]
+        [
+            image.hash[:_HASH],
+            image.python or "-",
+            str(image.packages or "-"),
+            _size(image),
+            day(image.built_at),
+            _users(image),
+        ]
         for image in images
     ]
     return table(["HASH", "PYTHON", "PACKAGES", "SIZE", "BUILT", "USED BY"], rows)
@@ -35,8 +42,9 @@ def image_text(image: ImageEntry) -> str:
     """Return the text of ``flytectl image get``."""
     facts = {
         "Hash": image.hash,
-        "Python": image.python + (f" ({image.note})" if image.note else ""),
-        "Size": f"{_size(image)}, {image.packages} packages",
+        "Python": image.python or "none",
+        "Note": image.note,
+        "Size": _size(image) + (f", {image.packages} packages" if image.packages else ""),
         "Built": day(image.built_at),
         "From source": ", ".join(image.built),
         "Used by": ", ".join(image.used_by) or "no app",

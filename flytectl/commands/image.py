@@ -54,10 +54,9 @@ def build(
 @click.command()
 @as_json
 def ls(*, json_: bool) -> None:
-    """List Python environments, the newest first.
+    """List images, the newest first.
 
-    They share files: together they take less of the disk than the sum of their sizes. Images that are built step by
-    step are not listed.
+    They share files and layers: together they take less of the disk than the sum of their sizes.
     """
     from flytectl import render, tables
     from flytectl.daemon import call
@@ -70,14 +69,14 @@ def ls(*, json_: bool) -> None:
     if images:
         out(tables.images_table(images))
     else:
-        say("no Python environments; the first app that is served in one makes it: flytectl serve FILE")
+        say("no images; the first app that is served makes one: flytectl serve FILE")
 
 
 @click.command()
 @click.argument("hash_", metavar="HASH", shell_complete=complete_image)
 @as_json
 def get(hash_: str, *, json_: bool) -> None:
-    """Show a Python environment and its users.
+    """Show an image, its layers and its users.
 
     HASH may be cut to the first digits that no other image has.
     """

@@ -19,12 +19,12 @@ from typing import BinaryIO
 from . import bundle, debian, enter, kernel, overlay, run, stage, users, view
 from .copying import Order, copy, make_folder
 from .damaged import Damaged
-from .failed import Failed
+from .failed import Failed, say
 from .inside import Inside
 from .job import Copy, Debian, Folder, Job, Oci
 from .output import Output
 from .remove import remove
-from .room import Limits, Room
+from .room import Limits, Room, size_of
 from .unpack import unpack
 from .words import DIFF, EX_CONFIG, EX_DATAERR
 
@@ -53,6 +53,7 @@ def make(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str], li
     remove([f"{job.layer}/work", f"{job.layer}/scratch"] if status == 0 else [job.layer])
     if status == 0:
         kernel.sync_file_system(job.layer)
+        say(f"takes {size_of(job.layer)} bytes")
     return status
 
 

@@ -36,7 +36,7 @@ class Room:
         more, more_files = self._bytes - free, self._files - files
         if not small and more <= self._limits.layer_bytes and more_files <= self._limits.layer_files:
             return
-        size, count = _size(self._folder), _size(self._folder, "--inodes")
+        size, count = size_of(self._folder), size_of(self._folder, "--inodes")
         if size > self._limits.layer_bytes:
             raise Failed(EX_FULL, f"killed: it wrote more than {self._limits.layer_bytes >> 20} MB")
         if count > self._limits.layer_files:
@@ -52,8 +52,8 @@ def _free(folder: str) -> tuple[int, int]:
     return found.f_bavail * found.f_frsize, found.f_favail
 
 
-def _size(folder: str, *options: str) -> int:
-    """Return what a folder takes, by du(1), which a deep tree does not stop; 0 while it cannot be counted."""
+def size_of(folder: str, *options: str) -> int:
+    """Return the bytes that a folder takes, by du(1), which a deep tree does not stop; 0 if it cannot be counted."""
     words = ["/usr/bin/du", "--summarize", "--one-file-system", "--block-size=1", *options, "--", folder]
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     first = done.stdout.split()[:1]

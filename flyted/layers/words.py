@@ -43,6 +43,8 @@ systemd-nspawn(1) give none of these to anybody."""
 
 OURS = "flyted-layer: "
 """How a line of the program's own begins, among those of the step."""
+TAKES = re.compile(rf"{OURS}takes ([0-9]{{1,19}}) bytes")
+"""The program's last line when it has made a layer: what its files take of the disk."""
 
 # Exit statuses; from 64 on those of sysexits.h.
 EX_STEP = 1  # the step's own command failed: its output comes before our line

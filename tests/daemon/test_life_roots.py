@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from flyted.daemon.images.listing import ImageVerbs
 from flyted.plan.images.unused import KEPT_S
 from tests.daemon.life import BASE, Asked, Life
 from tests.daemon.rest import rest
+from tests.daemon.world_layers import TAKES
 
 
 def serve(life: Life, app: str, *commands: str) -> Asked:
@@ -51,6 +54,20 @@ def test_an_image_is_made_layer_by_layer(life: Life) -> None:
     assert image.root is not None
     assert (len(image.root.layers), image.root.python, image.python) == (count, "/opt/venv/bin/python", "3.12")
     rest(life)
+
+
+def test_an_image_is_listed_with_its_layers_and_their_sizes(life: Life) -> None:
+    """The program of steps says what a layer takes, which is not for whoever watches the build."""
+    asked = serve(life, "a", "touch /x")
+    life.run(60)
+    assert not any("takes" in text for text in asked.says)
+    verbs, nobody = ImageVerbs(life.running.unused.images, life.running.store.apps), cast("Any", None)
+    (entry,) = life.loop.run_until_complete(verbs.listed(nobody)).images
+    assert (entry.python, entry.packages, entry.used_by) == ("3.12", 0, ("a",))
+    assert entry.hash == life.running.store.app("a").revisions[0].image.hash
+    assert (entry.layers[0].source, entry.layers[-1].source) == ("install Debian bookworm", "touch /x")
+    assert entry.bytes == TAKES * len(entry.layers)
+    assert all(layer.seconds > 0 for layer in entry.layers)
 
 
 def test_two_who_want_one_image_wait_for_one_build(life: Life) -> None:

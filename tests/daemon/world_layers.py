@@ -16,6 +16,9 @@ from flyted.registry import words as pulls
 
 MANIFEST, BLOB = "sha256:" + "d" * 64, "sha256:" + "e" * 64
 
+TAKES = 1000
+"""Bytes that a layer takes."""
+
 
 class Layers:
     """What the units do. ``step_s``: how long one takes; ``fails``: a text of the steps that fail."""
@@ -65,6 +68,7 @@ class Layers:
         (folder / "diff/opt/venv/bin/python").symlink_to("/usr/bin/python3.12")
         (folder / "diff/usr/bin").mkdir(parents=True)
         (folder / "diff/usr/bin/python3.12").touch()
+        _say(wanted, f"{words.OURS}takes {TAKES} bytes")
         return UnitEnd("success", 0)
 
     async def _pull(self, name: str, wanted: Mapping[str, Any], *, known_only: bool) -> UnitEnd:

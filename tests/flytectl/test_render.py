@@ -196,7 +196,7 @@ def test_images_show_their_size_and_who_uses_them() -> None:
     row = tables.images_table([image]).splitlines()[1]
     assert row.split() == ["abababababab", "3.13.5", "7", "1.5", "GiB", "1970-01-02", "chat,", "p/d/x"]
     text = tables.image_text(image)
-    assert "3.13.5 (no 3.12 here)" in text
+    assert "Note:        no 3.12 here\n" in text
     assert "layer 1 (pip_packages) (1.2 s)\n  fastapi\\x1b[1m\nbase image\n  flyte" in text
     assert "\x1b" not in text
     unknown = replace(image, bytes=0, used_by=())

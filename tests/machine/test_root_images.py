@@ -87,6 +87,11 @@ def image_record(digest: str) -> dict[str, Any]:
     return dict(json.loads((STATE / "roots" / f"{digest}.json").read_text()))
 
 
+def layers_of(image: dict[str, Any]) -> list[str]:
+    """The layers of an image, lowest first."""
+    return list(image_record(image["hash"])["layers"])
+
+
 def image_of(name: str) -> dict[str, Any]:
     return dict(answer("app", "get", name)["image"])
 
@@ -113,6 +118,18 @@ def test_an_app_with_apt_packages_and_commands_is_served(first: str) -> None:
     found = json.loads(body)
     assert (found["jq"], found["made"]) == ("7", "made")
     assert image_of("layered-one")["python"] == "3.11"
+
+
+def test_it_is_listed_with_its_layers(first: str) -> None:
+    """With what they take of the disk, and who uses it."""
+    made = image_of("layered-one")
+    entry = answer("image", "get", made["hash"][:12])
+    assert entry in answer("image", "ls")["images"]
+    assert (entry["hash"], entry["python"], entry["used_by"]) == (made["hash"], "3.11", ["layered-one"])
+    assert "apt-get install jq" in [layer["source"] for layer in entry["layers"]]
+    folders = [str(STATE / "layers" / each) for each in layers_of(made)]
+    disk = int(sh("du", "-cs", "--block-size=1", *folders).splitlines()[-1].split()[0])
+    assert 0.9 * disk < entry["bytes"] < 1.1 * disk
 
 
 def test_it_wakes_and_logs(first: str) -> None:

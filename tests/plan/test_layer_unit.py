@@ -10,6 +10,7 @@ from flyted.layers import words
 from flyted.plan.images.layer_unit import (
     LAYERS,
     LayerSettings,
+    layer_bytes,
     layer_failure,
     layer_unit,
     layer_unit_name,
@@ -19,6 +20,23 @@ from flyted.plan.sandbox import Network, sandbox
 
 LAYER, FOLDER = "0123456789abcdef" * 2, "a" * 64
 JOB = b'{"a": "line\\nanother"}'
+
+
+@pytest.mark.parametrize(
+    ("line", "takes"),
+    [
+        ("flyted-layer: takes 4096 bytes", 4096),
+        ("no end of lineflyted-layer: takes 4096 bytes", 4096),
+        ("flyted-layer: takes 4096 bytes more", None),
+        ("flyted-layer: takes -1 bytes", None),
+        (f"flyted-layer: takes {10**20} bytes", None),
+        ("flyted-layer: removed", None),
+        ("", None),
+    ],
+)
+def test_the_last_line_says_what_a_layer_takes(line: str, takes: int | None) -> None:
+    """Also behind a line of the step's own that it did not end."""
+    assert layer_bytes(line) == takes
 
 
 def test_the_unit_runs_the_program_with_two_capabilities_for_its_map_of_users() -> None:

@@ -11,8 +11,8 @@ from flyted.contract.answers.codec import Answer
 class LayerStatus(Answer):
     """A layer of an image."""
 
-    source: str  # where it comes from, such as "layer 2 (pip_packages)"
-    requirements: tuple[str, ...]  # what it installs
+    source: str  # where it comes from, such as "layer 2 (pip_packages)", or the command that made it
+    requirements: tuple[str, ...]  # what it installs into a Python environment
     seconds: float  # that it took; 0: not known
 
 
@@ -21,12 +21,12 @@ class ImageEntry(Answer):
     """An image on this machine's disk."""
 
     hash: str
-    python: str  # the version of its Python
-    packages: int  # that are installed
+    python: str  # the version of its Python; "": it has none that an app can be run with
+    packages: int  # that are installed in a Python environment; 0: the image has more than that
     bytes: int  # of its files, also of those that it shares with other images; 0: not known
     built_at: float  # seconds since 1970
     used_by: tuple[str, ...]  # the apps that run in it or will after a start
-    note: str  # why its Python is not the one that was asked for
+    note: str  # what is otherwise than it was asked for, and why
     built: tuple[str, ...]  # packages built from source, as "name==version"
     layers: tuple[LayerStatus, ...]
 

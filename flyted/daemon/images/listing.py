@@ -1,9 +1,9 @@
-"""Says which Python environments there are among the images, what is in them, and which apps use them."""
+"""Says which images there are, what is in them, and which apps use them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from flyted.contract.answers.images import ImageEntry, ImageList, LayerStatus
 from flyted.contract.errors import InvalidInput, NotFound
@@ -12,6 +12,7 @@ from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.images.images import Images
 from flyted.plan.facts import StoredApp
 from flyted.plan.images.build_unit import ImageRecord, is_hash_prefix
+from flyted.plan.images.root_record import LayerRecord, RootRecord
 from flyted.plan.images.unused import in_use
 
 
@@ -30,10 +31,8 @@ class ImageVerbs:
         }
 
     async def listed(self, _call: Call) -> ImageList:
-        """Return the finished Python environments, the newest first."""
-        records = sorted(self._images.records(), key=lambda each: -each.built_at)
-        users = self._users()
-        return ImageList(tuple(_entry(record, users[record.hash]) for record in records))
+        """Return the finished images, the newest first."""
+        return ImageList(tuple(sorted(self._entries(), key=lambda each: -each.built_at)))
 
     async def get(self, call: Call) -> ImageEntry:
         """Return one image by its hash, or by the first digits that no other image has.
@@ -43,12 +42,17 @@ class ImageVerbs:
         first = call.args["hash"]
         if not is_hash_prefix(first):
             raise InvalidInput(f"{printable(first)} is not the hash of an image", hint="flytectl image ls")
-        found = [record for record in self._images.records() if record.hash.startswith(first)]
+        found = [each for each in self._entries() if each.hash.startswith(first)]
         if not found:
-            raise NotFound(f"there is no image {first} that is a Python environment", hint="flytectl image ls")
+            raise NotFound(f"there is no image {first}", hint="flytectl image ls")
         if len(found) > 1:
             raise InvalidInput(f"{len(found)} images begin with {first}", hint="give more of its digits")
-        return _entry(found[0], self._users()[found[0].hash])
+        return found[0]
+
+    def _entries(self) -> Iterator[ImageEntry]:
+        users = self._users()
+        yield from (_environment(record, users[record.hash]) for record in self._images.records())
+        yield from (_root(record, layers, users[record.hash]) for record, layers in self._images.roots.records())
 
     def _users(self) -> dict[str, list[str]]:
         users: dict[str, list[str]] = defaultdict(list)
@@ -58,7 +62,17 @@ class ImageVerbs:
         return users
 
 
-def _entry(record: ImageRecord, users: Iterable[str]) -> ImageEntry:
+def _root(record: RootRecord, layers: Iterable[LayerRecord], users: Iterable[str]) -> ImageEntry:
+    known = tuple(layers)
+    return ImageEntry(
+        hash=record.hash, python=record.version, packages=0,
+        bytes=sum(each.bytes for each in known) if all(each.bytes for each in known) else 0,
+        built_at=record.built_at, used_by=tuple(sorted(users)), note="; ".join(record.notes), built=(),
+        layers=tuple(LayerStatus(each.show, (), each.took_s) for each in known),
+    )  # fmt: skip
+
+
+def _environment(record: ImageRecord, users: Iterable[str]) -> ImageEntry:
     return ImageEntry(
         hash=record.hash, python=record.python, packages=record.packages, bytes=record.bytes,
         built_at=record.built_at, used_by=tuple(sorted(users)), note=record.note, built=record.built,

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flyted.contract.answers.events import NOTE, STEP, Progress
+from flyted.contract.answers.events import NOTE, STEP, Event, Progress
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import BuildFailed, HostFailure, StoreCorrupt
 from flyted.daemon.api.verbs import Emit
@@ -29,14 +29,16 @@ from flyted.plan.actions import MakeLayer, PullImage
 from flyted.plan.facts import ImageFact, RootFact, UnitEnd
 from flyted.plan.images import pull_unit
 from flyted.plan.images.build_unit import is_hash, loopback_nameservers
-from flyted.plan.images.layer_unit import LayerSettings, layer_failure, layer_unit_name
+from flyted.plan.images.layer_unit import LayerSettings, layer_bytes, layer_failure, layer_unit_name
 from flyted.plan.images.layers import Pulled, plan_of, references
 from flyted.plan.images.oci_config import image_config
 from flyted.plan.images.own_folders import MOST_BYTES, MOST_FILES, Folders, Own, own_folders, user_id
 from flyted.plan.images.pull_unit import PulledImage, PullSettings, login_grant
 from flyted.plan.images.root import ImageConfig, OciBase, RootPlan, RootRecipe
 from flyted.plan.images.root_record import (
+    LayerRecord,
     RootRecord,
+    layer_record,
     layer_text,
     pythons,
     root_hash,
@@ -109,6 +111,17 @@ class Roots:
     def present(self, digest: str, root: RootFact) -> bool:
         """Report whether an image that a revision was made with is still complete."""
         return self._record(digest) is not None and self._whole(root.layers)
+
+    def records(self) -> Iterator[tuple[RootRecord, tuple[LayerRecord, ...]]]:
+        """Yield the images on the disk that are whole, with what is known of their layers, in no order."""
+        layers: dict[str, LayerRecord] = {}
+        whole = self._whole_ones()
+        for name in self.images():
+            record = self._record(name)
+            if record is not None and whole.issuperset(record.layers):
+                for layer in record.layers:
+                    layers.setdefault(layer, self._layer(layer))
+                yield record, tuple(layers[layer] for layer in record.layers)
 
     def forget(self, digests: Collection[str]) -> None:
         """Delete the records of images and layers, before the layers themselves are."""
@@ -222,12 +235,18 @@ class Roots:
             return
         settings = replace(self._settings.layers, nameservers=nameservers())
         began = time.time()
+
+        async def tell(event: Event) -> None:
+            if not (isinstance(event, Progress) and layer_bytes(event.text) is not None):  # that is for the record
+                await emit(event)
+
         with self._granted(unit, BuildGrant(*scope, made.uses) if made.uses else None):
-            end, lines = await run_unit(self._units, unit, partial(made.unit, settings), emit)
+            end, lines = await run_unit(self._units, unit, partial(made.unit, settings), tell)
         if end != _ENDED_WELL:
             raise layer_failure(shown(job), end.result, end.status, lines)
         self._layer_records.mkdir(mode=0o755, parents=True, exist_ok=True)
-        text = layer_text(job, shown(job), began, time.time())
+        now, takes = time.time(), layer_bytes(lines[-1]) if lines else None
+        text = layer_text(job, LayerRecord(shown(job), round(now - began, 3), takes or 0), now)
         whole_file.write(self._layer_records / f"{job.id}.json", text.encode())
 
     @contextlib.contextmanager
@@ -259,6 +278,11 @@ class Roots:
             return root_record((self._records / f"{digest}.json").read_text())
         except (OSError, StoreCorrupt, UnicodeDecodeError):
             return None
+
+    def _layer(self, layer: str) -> LayerRecord:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return layer_record((self._layer_records / f"{layer}.json").read_text())
+        return LayerRecord()
 
     def _whole_ones(self) -> set[str]:
         names = [path.stem for path in _listed(self._layer_records) if is_hash(path.stem)]

@@ -124,6 +124,12 @@ def layer_failure(show: str, result: str, exit_status: int, lines: Iterable[str]
     return BuildFailed("\n".join([message, *last[-_SHOWN_LINES:]]), hint="the steps before it are kept")
 
 
+def layer_bytes(line: str) -> int | None:
+    """Return what a layer takes of the disk, in bytes, if a line says so: the last one of a unit that ended well."""
+    found = words.TAKES.search(line)
+    return int(found[1]) if found and line.endswith(found[0]) else None
+
+
 def _checked(layer: str) -> str:
     """Return the id, so that no other text becomes a path or a unit's name. A ``ValueError`` is a fault of ours."""
     if words.LAYER.fullmatch(layer) is None:

@@ -6,6 +6,7 @@ whole. flyted wrote them, so what is not as it writes them is damaged.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -79,11 +80,27 @@ def root_record(text: str) -> RootRecord:
     return record
 
 
-def layer_text(job: LayerJob, show: str, began: float, ended: float) -> str:
-    """Return the record of a layer. ``show``: what made it, for people."""
-    took = round(ended - began, 3)
-    return canonical({"format": FORMAT, "layer": job.id, "parents": job.parents, "show": show, "made_at": ended,
-                      "took_s": took})  # fmt: skip
+@dataclass(frozen=True)
+class LayerRecord:
+    """A layer. ``show``: what made it, for people; ``bytes``: of the disk, 0: not known."""
+
+    show: str = "?"
+    took_s: float = 0.0
+    bytes: int = 0
+
+
+def layer_text(job: LayerJob, record: LayerRecord, made_at: float) -> str:
+    """Return the record of a layer as it is written. ``made_at``: seconds since 1970."""
+    about = {"format": FORMAT, "layer": job.id, "parents": job.parents, "made_at": made_at}
+    return canonical({**about, **asdict(record)})
+
+
+def layer_record(text: str) -> LayerRecord:
+    """Return the record in a text; what is not known of a layer in it is left at its default."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+        data = json.loads(text)
+        return LayerRecord(str(data["show"]), float(data["took_s"]), int(data.get("bytes", 0)))
+    return LayerRecord()
 
 
 def pythons(config: ImageConfig) -> tuple[str, ...]:
