@@ -108,16 +108,3 @@ def test_ruff() -> None:
 def test_formatting() -> None:
     """Nobody argues about layout: ruff's formatter has nothing to change."""
     check(tool("ruff"), "format", "--no-cache", "--check", "--diff", "--quiet", *PYTHON)
-
-
-def test_codespell() -> None:
-    """Words are spelled as a dictionary spells them."""
-    names = [str(p.relative_to(ROOT)) for p in tracked() if p.suffix not in {".lock", ".age", ".gz", ".png"}]
-    check(tool("codespell"), *names)
-
-
-def test_shellcheck() -> None:
-    """Shell scripts hold to shellcheck, maintainer scripts of the package included."""
-    scripts = [str(p.relative_to(ROOT)) for p in tracked() if is_shell(p)]
-    assert len(scripts) >= 3, "this check looks at nothing"
-    check(tool("shellcheck"), "-x", *scripts)
