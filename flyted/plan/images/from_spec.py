@@ -203,15 +203,15 @@ def _poetry(layer: Layer) -> Iterator[Step]:
     more = _line(layer.body.get("extraArgs") or "", where)
     yield _uv(layer, "uv pip install poetry", ())
     yield _env(where, POETRY_CACHE_DIR=_POETRY_CACHE)
+    mounts: tuple[Mount, ...] = ()
+    place = ""
     if posixpath.basename(project) == "pyproject.toml":
         yield _env(where, POETRY_VIRTUALENVS_IN_PROJECT="true")
         mounts = (Mount(literal(lock), literal("poetry.lock")), Mount(literal(project), literal("pyproject.toml")))
-        place = ""
     else:
         place = f"/root/.flyte/{posixpath.basename(posixpath.normpath(project)).lstrip('.') or 'project'}"
         yield Copy(where, (literal(project),), literal(f"{place}/"))
         yield Copy(where, (literal(lock),), literal(f"{place}/poetry.lock"))
-        mounts = ()
     words = ["poetry", "install", *([more] if more else []), *(["-C", place] if place else [])]
     command = " ".join([_VENV, *words])
     yield Run(where, command, " ".join(words), mounts, (literal(_POETRY_CACHE),), (), secrets)
