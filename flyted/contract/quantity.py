@@ -7,7 +7,6 @@ Source: Kubernetes' resource.Quantity (``500m``, ``1.5``, ``2Gi``, ``1e3``) and 
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
 
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import printable
@@ -18,28 +17,32 @@ BYTES = (1 << 20, 1 << 60)
 CORES_HINT = "ask for 1m to 4096 cores"
 SIZE_HINT = "ask for 1Mi or more, as '512Mi' or '4Gi'"
 
-_SUFFIX = {
-    "": Decimal(1), "m": Decimal("0.001"), "u": Decimal("0.000001"), "n": Decimal("0.000000001"),
-    "k": Decimal(1000), "M": Decimal(1000**2), "G": Decimal(1000**3), "T": Decimal(1000**4),
-    "P": Decimal(1000**5), "E": Decimal(1000**6),
-    "Ki": Decimal(1024), "Mi": Decimal(1024**2), "Gi": Decimal(1024**3), "Ti": Decimal(1024**4),
-    "Pi": Decimal(1024**5), "Ei": Decimal(1024**6),
-}  # fmt: skip
+_THOUSANDS = {"k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
+_THOUSANDTHS = {"m": 1, "u": 2, "n": 3}
+_FACTOR = {
+    "": (1, 1),
+    **{suffix: (1, 1000**power) for suffix, power in _THOUSANDTHS.items()},
+    **{suffix: (1000**power, 1) for suffix, power in _THOUSANDS.items()},
+    **{f"{suffix.upper()}i": (1024**power, 1) for suffix, power in _THOUSANDS.items()},
+}
+"""Suffix → numerator and denominator."""
 _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})((?:[eE][+-]?[0-9]{1,2})|[A-Za-z]{0,2})")
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)s")
 
 
-def _parse(text: str, what: str) -> Decimal:
+def _parse(text: str, what: str) -> tuple[int, int]:
+    """Return a quantity as numerator and denominator: exact, without the memory that ``decimal`` takes."""
     found = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     if found is not None:
         number, suffix = found.groups()
-        try:
-            if suffix[:1] in ("e", "E") and len(suffix) > 1:
-                return Decimal(number + suffix)
-            if suffix in _SUFFIX:
-                return Decimal(number) * _SUFFIX[suffix]
-        except InvalidOperation:
-            pass
+        whole, _, fraction = number.partition(".")
+        numerator, denominator = int(whole + fraction), 10 ** len(fraction)
+        if suffix in _FACTOR:
+            more, less = _FACTOR[suffix]
+            return numerator * more, denominator * less
+        if suffix[0] in "eE" and len(suffix) > 1:
+            power = int(suffix[1:])
+            return numerator * 10 ** max(power, 0), denominator * 10 ** max(-power, 0)
     raise InvalidInput(f"{what} {printable(text)} is not a quantity", hint="write it as '500m', '2', '512Mi' or '4Gi'")
 
 
@@ -48,7 +51,8 @@ def cpu_cores(text: str) -> float:
 
     Raise :class:`InvalidInput` for text that is no quantity, and outside 0.001..4096.
     """
-    cores = float(_parse(text, "cpu"))
+    numerator, denominator = _parse(text, "cpu")
+    cores = numerator / denominator
     if not CORES[0] <= cores <= CORES[1]:
         raise InvalidInput(f"cpu {printable(text)} is out of range", hint=CORES_HINT)
     return cores
@@ -59,7 +63,8 @@ def memory_bytes(text: str, what: str = "memory") -> int:
 
     Raise :class:`InvalidInput` for text that is no quantity, and below 1 MiB or above 1 EiB.
     """
-    size = int(_parse(text, what))
+    numerator, denominator = _parse(text, what)
+    size = numerator // denominator
     if not BYTES[0] <= size <= BYTES[1]:
         raise InvalidInput(f"{what} {printable(text)} is out of range", hint=SIZE_HINT)
     return size
