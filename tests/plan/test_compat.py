@@ -1,0 +1,71 @@
+"""flyted-compat(7) has all that the SDK has, and says of it what the planner does and a machine has shown."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.plan.test_image_kinds import CONSTRUCTORS, REFUSED
+
+flyte = pytest.importorskip("flyte")
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "packaging/man/flyted-compat.7").read_text()
+ADDS = {"with_pixi_project": "PixiProject"}
+"""The methods whose layers are refused → the class of the layer; others' are built."""
+SERVED = {
+    "test_base_images.py": "from_base from_ref_name from_dockerfile with_env_vars",
+    "test_root_images.py": "from_debian_base with_apt_packages with_commands",
+    "test_root_kinds.py": """from_uv_script with_code_bundle with_dockerignore with_pip_packages with_poetry_project
+        with_source_file with_source_folder with_uv_project""",
+    "test_layer_kinds.py": "with_requirements with_workdir",
+}
+"""Module of tests/machine → what it uses in the files that it serves or builds, as the SDK spells it."""
+LIKE_OTHERS = {"with_local_v2", "with_local_v2_plugins", "with_local_rs_controller"}
+"""They add wheels of a checkout of the SDK itself; the layer is that of other local wheels, in test_root_kinds.py."""
+
+
+def rows(title: str) -> dict[str, str]:
+    """The names of a section, each with what is said of it."""
+    found = re.search(rf"^\.Sh {title}\n(.*?)^\.El", PAGE, re.MULTILINE | re.DOTALL)
+    assert found is not None, title
+    parts = re.split(r"^\.It Fn (\w+)\n", found[1], flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_the_page_has_every_constructor_of_the_sdk() -> None:
+    """A new one fails here and in test_image_kinds.py."""
+    assert rows("CONSTRUCTORS").keys() == CONSTRUCTORS.keys()
+    methods = {name for name, _ in inspect.getmembers(flyte.Image, inspect.ismethod) if name.startswith("from_")}
+    assert methods == CONSTRUCTORS.keys()
+
+
+def test_the_page_has_every_layer_of_the_sdk() -> None:
+    """By the methods that add them."""
+    assert rows("LAYERS").keys() == {
+        n for n, _ in inspect.getmembers(flyte.Image, inspect.isfunction) if n[:5] == "with_"
+    }
+
+
+def test_the_page_says_refused_of_what_is_refused() -> None:
+    """In the words that the user gets, which test_image_kinds.py compares with the planner's."""
+    said = rows("CONSTRUCTORS") | rows("LAYERS")
+    refused = {
+        name: re.search(r"^\.Dq (.*) \.$", text, re.MULTILINE) for name, text in said.items() if "Refused" in text
+    }
+    assert {name: found and found[1] for name, found in refused.items()} == {
+        name: REFUSED[ADDS.get(name, name)] for name in said if ADDS.get(name, name) in REFUSED
+    }
+
+
+def test_what_the_page_calls_built_was_built_in_a_machine() -> None:
+    """By the test that is named for it."""
+    used = {name: module for module, names in SERVED.items() for name in names.split()}
+    built = {name for name, text in (rows("CONSTRUCTORS") | rows("LAYERS")).items() if "Refused" not in text}
+    assert used.keys() | LIKE_OTHERS == built
+    for name, module in used.items():
+        assert f"{name}(" in (ROOT / "tests/machine" / module).read_text(), f"{module} does not use {name}"
+    assert "PythonWheels" in (ROOT / "tests/machine/test_root_kinds.py").read_text()
