@@ -6,6 +6,7 @@ record is written when its unit has ended well, an image's when all its layers h
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
@@ -158,7 +159,7 @@ class Roots:
         record = self._record(digest)
         if record is None or not self._whole(record.layers):
             digests = {name: image.manifest for name, image in found.items()}
-            record = self._write(digest, plan, digests)
+            record = await self._write(digest, plan, digests)
         for note in record.notes:
             await emit(Progress(NOTE, note))
         return record.image()
@@ -259,12 +260,15 @@ class Roots:
         finally:
             self._allowed.pop(unit, None)
 
-    def _write(self, digest: str, plan: RootPlan, digests: Mapping[str, str]) -> RootRecord:
-        """Look for the image's Python and for what apps can write to, and record the image."""
+    async def _write(self, digest: str, plan: RootPlan, digests: Mapping[str, str]) -> RootRecord:
+        """Look for the image's Python and for what apps can write to, and record the image.
+
+        The second is done in a thread: it may be thousands of folders.
+        """
         stack = Stack(self._layers, plan.layers)
         found = {path: version_of(stack.real(path).rpartition("/")[2]) for path in pythons(plan.config)}
         python = next((path for path, version in found.items() if version), "")
-        own = _own(plan.config, stack)
+        own = await asyncio.to_thread(_own, plan.config, stack)
         notes = (*plan.notes, *own.notes(plan.config.volumes))
         record = RootRecord(
             digest, plan.layers, plan.config, python, found.get(python, ""), notes, digests, time.time(), own.folders
