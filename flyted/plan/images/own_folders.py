@@ -55,7 +55,7 @@ class Own:
                 "start; what it keeps is in $HOME"
             )
         if self.large:
-            found.append(f"{', '.join(self.large)} of the image is large, and read-only, though its user's own there")
+            found.append(f"{', '.join(self.large)}: too large to be writable, although the image's user owns it")
         return tuple(found)
 
 
