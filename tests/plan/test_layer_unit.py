@@ -23,20 +23,20 @@ JOB = b'{"a": "line\\nanother"}'
 
 
 @pytest.mark.parametrize(
-    ("line", "takes"),
+    ("line", "said"),
     [
-        ("flyted-layer: takes 4096 bytes", 4096),
-        ("no end of lineflyted-layer: takes 4096 bytes", 4096),
-        ("flyted-layer: takes 4096 bytes more", None),
-        ("flyted-layer: takes -1 bytes", None),
-        (f"flyted-layer: takes {10**20} bytes", None),
-        ("flyted-layer: removed", None),
-        ("", None),
+        ("flyted-layer: takes 4096 bytes", ("", 4096)),
+        ("no end of lineflyted-layer: takes 4096 bytes", ("no end of line", 4096)),
+        ("flyted-layer: takes 4096 bytes more", ("flyted-layer: takes 4096 bytes more", None)),
+        ("flyted-layer: takes -1 bytes", ("flyted-layer: takes -1 bytes", None)),
+        (f"flyted-layer: takes {10**20} bytes", (f"flyted-layer: takes {10**20} bytes", None)),
+        ("flyted-layer: removed", ("flyted-layer: removed", None)),
+        ("", ("", None)),
     ],
 )
-def test_the_last_line_says_what_a_layer_takes(line: str, takes: int | None) -> None:
+def test_the_last_line_says_what_a_layer_takes(line: str, said: tuple[str, int | None]) -> None:
     """Also behind a line of the step's own that it did not end."""
-    assert layer_bytes(line) == takes
+    assert layer_bytes(line) == said
 
 
 def test_the_unit_runs_the_program_with_two_capabilities_for_its_map_of_users() -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flyted.contract.answers.events import NOTE, STEP, Event, Progress
+from flyted.contract.answers.events import BUILD, NOTE, STEP, Event, Progress
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import BuildFailed, HostFailure, StoreCorrupt
 from flyted.daemon.api.verbs import Emit
@@ -238,15 +238,18 @@ class Roots:
         began = time.time()
 
         async def tell(event: Event) -> None:
-            if not (isinstance(event, Progress) and layer_bytes(event.text) is not None):  # that is for the record
+            text, takes = layer_bytes(event.text) if isinstance(event, Progress) else ("", None)
+            if takes is None:
                 await emit(event)
+            elif text:  # the size is for the record
+                await emit(Progress(BUILD, text))
 
         with self._granted(unit, BuildGrant(*scope, made.uses) if made.uses else None):
             end, lines = await run_unit(self._units, unit, partial(made.unit, settings), tell)
         if end != _ENDED_WELL:
             raise layer_failure(shown(job), end.result, end.status, lines)
         self._layer_records.mkdir(mode=0o755, parents=True, exist_ok=True)
-        now, takes = time.time(), layer_bytes(lines[-1]) if lines else None
+        now, takes = time.time(), layer_bytes(lines[-1])[1] if lines else None
         text = layer_text(job, LayerRecord(shown(job), round(now - began, 3), takes or 0), now)
         whole_file.write(self._layer_records / f"{job.id}.json", text.encode())
 

@@ -124,10 +124,13 @@ def layer_failure(show: str, result: str, exit_status: int, lines: Iterable[str]
     return BuildFailed("\n".join([message, *last[-_SHOWN_LINES:]]), hint="the steps before it are kept")
 
 
-def layer_bytes(line: str) -> int | None:
-    """Return what a layer takes of the disk, in bytes, if a line says so: the last one of a unit that ended well."""
+def layer_bytes(line: str) -> tuple[str, int | None]:
+    """Return a line without what it says of the layer's size, and that size in bytes; ``None``: it says nothing of it.
+
+    The last line of a unit that ended well says it, behind what a step has printed without an end of line.
+    """
     found = words.TAKES.search(line)
-    return int(found[1]) if found and line.endswith(found[0]) else None
+    return (line[: found.start()], int(found[1])) if found and line.endswith(found[0]) else (line, None)
 
 
 def _checked(layer: str) -> str:

@@ -24,6 +24,7 @@ from flyted.plan.images.canonical import canonical
 from flyted.plan.images.layer_unit import (
     LAYERS,
     LayerSettings,
+    layer_bytes,
     layer_failure,
     layer_unit,
     layer_unit_name,
@@ -47,12 +48,13 @@ TIMEOUT_S = 400
 
 @dataclass(frozen=True)
 class Made:
-    """How the unit of a layer ended, and all lines that it printed."""
+    """How the unit of a layer ended, and all lines that it printed but what the layer takes of the disk, in bytes."""
 
     layer: str
     show: str
     end: UnitEnd
     lines: list[str]
+    takes: int | None
 
     @property
     def ok(self) -> bool:
@@ -165,7 +167,9 @@ async def _run(
             properties["LoadCredential"] = list(credentials.items())
         async with asyncio.timeout(TIMEOUT_S):
             end = await units.run_transient(layer_unit_name(made["layer"]), properties)
-    return Made(made["layer"], step.get("show", step["kind"]), end, lines)
+    last, takes = layer_bytes(lines[-1]) if lines else ("", None)
+    said = [*lines[:-1], *([last] if last else [])] if takes is not None else lines
+    return Made(made["layer"], step.get("show", step["kind"]), end, said, takes)
 
 
 def remove(*layers: str) -> UnitEnd:
