@@ -143,16 +143,10 @@ def test_a_package_that_does_not_exist() -> None:
 
 
 @pytest.mark.usefixtures("unchanged")
-@pytest.mark.parametrize(
-    ("image", "said"),
-    [
-        ("flyte.Image.from_debian_base().with_env_vars({'PIXI_PROJECT_MANIFEST': 'x'}).with_workdir('/x')", "pixi"),
-        ("flyte.Image.from_base('nginx:latest')", "nginx"),
-    ],
-)
-def test_layers_that_are_not_built(image: str, said: str) -> None:
-    """Pixi projects, by the variable that they set, and foreign base images are refused by name."""
-    assert said in refused("flytectl", "serve", file(image=image), status=2)
+def test_layers_that_are_not_built() -> None:
+    """Pixi projects are refused by name, by the variable that they set."""
+    image = "flyte.Image.from_debian_base().with_env_vars({'PIXI_PROJECT_MANIFEST': 'x'}).with_workdir('/x')"
+    assert "pixi" in refused("flytectl", "serve", file(image=image), status=2)
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -112,11 +112,12 @@ def test_ports_that_are_taken_are_replaced_and_said() -> None:
 
 @contextmanager
 def small_disk() -> Iterator[Path]:
-    """The daemon's state on a disk of a few MiB, with what the secrets need."""
+    """The daemon's state on a disk of a few MiB, without the images that other tests have left."""
     state = Path("/var/lib/flyted")
     must("systemctl", "stop", "flyted.socket", "flyted.service")
     copy = Path("/run/small-disk")
-    shutil.copytree(state, copy, ignore=shutil.ignore_patterns("images", "bundles"), symlinks=True)
+    large = shutil.ignore_patterns("images", "bundles", "layers", "blobs", "roots")
+    shutil.copytree(state, copy, ignore=large, symlinks=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=711", "tmpfs", state], check=True)
     try:
         subprocess.run(["cp", "-a", f"{copy}/.", state], check=True)
