@@ -19,6 +19,7 @@ from flyted.plan.images.root import RootRecipe
 from flyted.plan.images.spec import image_from_spec, recipe_from_spec
 from tests.flytectl.loading import FASTAPI, load_file, needs_sdk, write
 from tests.plan.roots import WITH_UV
+from tests.projects import editable_project
 
 pytestmark = [needs_sdk, pytest.mark.slow]
 
@@ -118,18 +119,7 @@ def _only(loaded: Loaded, end: str) -> str:
 def test_a_uv_project_brings_its_editable_dependencies(tmp_path, monkeypatch):
     """Each as a folder of its own, beside the project's two files."""
     monkeypatch.setenv("PATH", WITH_UV)
-    write(
-        tmp_path, "p/pyproject.toml",
-        """
-        [project]
-        name = "p"
-        version = "1"
-        requires-python = ">=3.10"
-        dependencies = ["lib"]
-        [tool.uv.sources]
-        lib = { path = "../lib", editable = true }
-        """,
-    )  # fmt: skip
+    write(tmp_path, "p/pyproject.toml", editable_project("p", "lib"))
     write(tmp_path, "lib/pyproject.toml", '[project]\nname = "lib"\nversion = "1"\nrequires-python = ">=3.10"\n')
     write(tmp_path, "lib/lib.py", "")
     with load_with(tmp_path, 'flyte.Image.from_debian_base().with_uv_project(HERE / "p/pyproject.toml")') as loaded:

@@ -34,6 +34,7 @@ from tests.gateway.described import app
 from tests.gateway.harness import Running
 from tests.gateway.test_images import NAME, archive, building, create, found, keep, link, spec
 from tests.plan.roots import WITH_UV
+from tests.projects import editable_project
 
 pytestmark = pytest.mark.slow
 
@@ -65,15 +66,6 @@ IMAGES = {
     "requirements": '.with_requirements(HERE / "r.txt")',
     "more than a request carries": "".join(f'.with_source_file(HERE / "many/f{n}", "/")' for n in range(40)),
 }
-PROJECT = """
-[project]
-name = "p"
-version = "1"
-requires-python = ">=3.10"
-dependencies = ["lib"]
-[tool.uv.sources]
-lib = { path = "../lib", editable = true }
-"""
 
 
 @needs_sdk
@@ -86,7 +78,7 @@ def test_the_bundles_are_those_of_flytectl(tmp_path: Path, monkeypatch: pytest.M
     for path, text in {
         "data/a.txt": "a", "data/deep/b.sh": "b" * 300_000, "data/deep/\u00fcn.txt": "\u00fc",
         f"data/{'n' * 120}/{'m' * 120}": "long names", "dist/pkg-1-py3-none-any.whl": "wheel",
-        "p/pyproject.toml": PROJECT, "p/poetry.lock": "", "p/src/p.py": "", "r.txt": "six\n",
+        "p/pyproject.toml": editable_project("p", "lib"), "p/poetry.lock": "", "p/src/p.py": "", "r.txt": "six\n",
         "lib/pyproject.toml": '[project]\nname = "lib"\nversion = "1"\nrequires-python = ">=3.10"\n', "lib/lib.py": "",
         "pixi.toml": '[workspace]\nchannels = ["conda-forge"]\nplatforms = ["linux-64"]\n',
         **{f"many/f{n}": f"{n}" for n in range(40)},

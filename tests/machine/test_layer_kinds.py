@@ -22,6 +22,7 @@ from tests.flytectl.loading import caller, write
 from tests.machine.kit import layers, stock_sdk
 from tests.machine.kit.layers import diff, listed, made_by, mounted, planned
 from tests.machine.test_layers import owner
+from tests.projects import uv_project
 
 pytestmark = pytest.mark.usefixtures("base")
 
@@ -143,20 +144,7 @@ def test_every_kind_of_layer_has_its_effect(tmp_path: Path) -> None:
 
 def test_a_uv_project(tmp_path: Path) -> None:
     """Its dependencies, and the project itself, by its lock."""
-    write(
-        tmp_path,
-        "p/pyproject.toml",
-        """
-        [project]
-        name = "ours"
-        version = "1"
-        requires-python = ">=3.10"
-        dependencies = ["six==1.16.0"]
-        [build-system]
-        requires = ["uv_build>=0.7"]
-        build-backend = "uv_build"
-        """,
-    )
+    write(tmp_path, "p/pyproject.toml", uv_project("ours"))
     write(tmp_path, "p/src/ours/__init__.py", "WHO = 'the project'\n")
     lock("lock", "--project", tmp_path / "p")
     only = plan(tmp_path, f'{BEGIN}.with_uv_project(HERE / "p/pyproject.toml")')

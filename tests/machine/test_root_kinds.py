@@ -12,6 +12,7 @@ import pytest
 from tests.machine.kit import stock_sdk
 from tests.machine.kit.users import alice, answer, by, curl, everything, forget_apps, give, refused, until
 from tests.machine.test_root_images import image_of, layers
+from tests.projects import editable_project, uv_project
 
 UV = "/usr/lib/flyted/bin/uv"
 HERE = "stock/kinds"
@@ -34,25 +35,6 @@ ENV = """
 env = FastAPIAppEnvironment(name="{name}", app=app, requires_auth=False, image={image})
 """
 STEM = 'flyte.Image.from_debian_base(python_version=(3, 11)).with_pip_packages("fastapi", "uvicorn")'
-PROJECT = """
-[project]
-name = "ours"
-version = "1"
-requires-python = ">=3.10"
-dependencies = ["six==1.16.0"]
-[build-system]
-requires = ["uv_build>=0.7"]
-build-backend = "uv_build"
-"""
-EDITABLE = """
-[project]
-name = "q"
-version = "1"
-requires-python = ">=3.10"
-dependencies = ["mylib"]
-[tool.uv.sources]
-mylib = { path = "../mylib", editable = true }
-"""
 POETRY = """
 [project]
 name = "ours"
@@ -115,8 +97,9 @@ def _files() -> Iterator[None]:
     stock_sdk.prepare()
     for name, text in {
         ".dockerignore": "*.log\n", "data/a.txt": "a", "data/deep/b.txt": "b", "data/no.log": "",
-        "lib/shipped.py": "WHO = 'a file'\n", "p/pyproject.toml": PROJECT, "p/src/ours/__init__.py": "WHO = 'ours'\n",
-        "q/pyproject.toml": EDITABLE, "mylib/pyproject.toml": PROJECT.replace("ours", "mylib"),
+        "lib/shipped.py": "WHO = 'a file'\n",
+        "p/pyproject.toml": uv_project("ours"), "p/src/ours/__init__.py": "WHO = 'ours'\n",
+        "q/pyproject.toml": editable_project("q", "mylib"), "mylib/pyproject.toml": uv_project("mylib"),
         "mylib/src/mylib/__init__.py": "WHO = 'mylib'\n",
         "poetry/pyproject.toml": POETRY, "poetry/poetic.py": "WHO = 'poetic'\n",
     }.items():  # fmt: skip
