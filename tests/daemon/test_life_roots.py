@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from flyted.daemon.images import roots
 from flyted.daemon.images.listing import ImageVerbs
 from flyted.plan.images.unused import KEPT_S
 from tests.daemon.life import BASE, Asked, Life
@@ -182,6 +184,24 @@ def test_a_base_that_its_registry_has_is_pulled_and_unpacked(life: Life) -> None
     life.run(10)
     assert life.world.layers.pulled[3:] == [BASE], "the layers are there"
     rest(life)
+
+
+def test_images_are_listed_by_a_look_into_each_folder(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many images and layers there are."""
+    for number, name in enumerate("abc"):
+        serve(life, name, f"touch /{number}")
+        life.run(60)
+    looked: list[Path] = []
+
+    def listed(folder: Path, real: Callable[[Path], list[Path]] = roots._listed) -> list[Path]:
+        looked.append(folder)
+        return real(folder)
+
+    monkeypatch.setattr(roots, "_listed", listed)
+    found = life.running.unused.images.roots
+    assert len(list(found.records())) == 3
+    assert list(found.images().values()) == [True] * 3
+    assert len(looked) == 4, "the images and the layers, for each of the two questions"
 
 
 def test_a_registry_that_does_not_answer_is_asked_again_some_minutes_later(life: Life) -> None:

@@ -10,11 +10,11 @@ from flyted.layers import words
 from flyted.plan.images.layer_unit import (
     LAYERS,
     LayerSettings,
-    layer_bytes,
     layer_failure,
     layer_unit,
     layer_unit_name,
     remove_layers_unit,
+    split_size,
 )
 from flyted.plan.sandbox import Network, sandbox
 
@@ -36,7 +36,7 @@ JOB = b'{"a": "line\\nanother"}'
 )
 def test_the_last_line_says_what_a_layer_takes(line: str, said: tuple[str, int | None]) -> None:
     """Also behind a line of the step's own that it did not end."""
-    assert layer_bytes(line) == said
+    assert split_size(line) == said
 
 
 def test_the_unit_runs_the_program_with_two_capabilities_for_its_map_of_users() -> None:

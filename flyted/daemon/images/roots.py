@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from flyted.plan.actions import MakeLayer, PullImage
 from flyted.plan.facts import ImageFact, RootFact, UnitEnd
 from flyted.plan.images import pull_unit
 from flyted.plan.images.build_unit import is_hash, loopback_nameservers
-from flyted.plan.images.layer_unit import LayerSettings, layer_bytes, layer_failure, layer_unit_name
+from flyted.plan.images.layer_unit import LayerSettings, layer_failure, layer_unit_name, split_size
 from flyted.plan.images.layers import Pulled, plan_of, references
 from flyted.plan.images.oci_config import image_config
 from flyted.plan.images.own_folders import MOST_BYTES, MOST_FILES, Folders, Own, own_folders, user_id
@@ -99,8 +99,7 @@ class Roots:
 
     def images(self) -> dict[str, bool]:
         """Return the images on the disk, by hash, and whether all layers of each are whole."""
-        names = [path.stem for path in _listed(self._records) if is_hash(path.stem)]
-        return {name: (record := self._record(name)) is not None and self._whole(record.layers) for name in names}
+        return {name: record is not None for name, record in self._recorded()}
 
     def pulled(self) -> dict[str, bool]:
         """Return :data:`PULLED` if something of container images is on the disk: layers are unpacked from it.
@@ -115,14 +114,10 @@ class Roots:
 
     def records(self) -> Iterator[tuple[RootRecord, tuple[LayerRecord, ...]]]:
         """Yield the images on the disk that are whole, with what is known of their layers, in no order."""
-        layers: dict[str, LayerRecord] = {}
-        whole = self._whole_ones()
-        for name in self.images():
-            record = self._record(name)
-            if record is not None and whole.issuperset(record.layers):
-                for layer in record.layers:
-                    layers.setdefault(layer, self._layer(layer))
-                yield record, tuple(layers[layer] for layer in record.layers)
+        known = cache(self._layer)  # images share layers
+        for _name, record in self._recorded():
+            if record is not None:
+                yield record, tuple(map(known, record.layers))
 
     def forget(self, digests: Collection[str]) -> None:
         """Delete the records of images and layers, before the layers themselves are."""
@@ -238,7 +233,7 @@ class Roots:
         began = time.time()
 
         async def tell(event: Event) -> None:
-            text, takes = layer_bytes(event.text) if isinstance(event, Progress) else ("", None)
+            text, takes = split_size(event.text) if isinstance(event, Progress) else ("", None)
             if takes is None:
                 await emit(event)
             elif text:  # the size is for the record
@@ -249,7 +244,7 @@ class Roots:
         if end != _ENDED_WELL:
             raise layer_failure(shown(job), end.result, end.status, lines)
         self._layer_records.mkdir(mode=0o755, parents=True, exist_ok=True)
-        now, takes = time.time(), layer_bytes(lines[-1])[1] if lines else None
+        now, takes = time.time(), split_size(lines[-1])[1] if lines else None
         text = layer_text(job, LayerRecord(shown(job), round(now - began, 3), takes or 0), now)
         whole_file.write(self._layer_records / f"{job.id}.json", text.encode())
 
@@ -280,6 +275,13 @@ class Roots:
         whole_file.write(self._records / f"{digest}.json", root_text(record).encode())
         return record
 
+    def _recorded(self) -> Iterator[tuple[str, RootRecord | None]]:
+        """Yield the hash of each image on the disk, and its record, ``None`` if it or a layer is not whole."""
+        whole = self._whole_ones()
+        for name in [path.stem for path in _listed(self._records) if is_hash(path.stem)]:
+            record = self._record(name)
+            yield name, record if record is not None and whole.issuperset(record.layers) else None
+
     def _record(self, digest: str) -> RootRecord | None:
         try:
             return root_record((self._records / f"{digest}.json").read_text())
@@ -292,11 +294,13 @@ class Roots:
         return LayerRecord()
 
     def _whole_ones(self) -> set[str]:
-        names = [path.stem for path in _listed(self._layer_records) if is_hash(path.stem)]
-        return {name for name in names if (self._layers / name).is_dir()}
+        names = {path.stem for path in _listed(self._layer_records) if is_hash(path.stem)}
+        return {name for name in names if self._whole([name])}
 
     def _whole(self, layers: Collection[str]) -> bool:
-        return set(layers) <= self._whole_ones()
+        return all(
+            (self._layer_records / f"{each}.json").exists() and (self._layers / each).is_dir() for each in layers
+        )
 
 
 def _pulled(name: str, image: PulledImage) -> Pulled:

@@ -124,7 +124,7 @@ def layer_failure(show: str, result: str, exit_status: int, lines: Iterable[str]
     return BuildFailed("\n".join([message, *last[-_SHOWN_LINES:]]), hint="the steps before it are kept")
 
 
-def layer_bytes(line: str) -> tuple[str, int | None]:
+def split_size(line: str) -> tuple[str, int | None]:
     """Return a line without what it says of the layer's size, and that size in bytes; ``None``: it says nothing of it.
 
     The last line of a unit that ended well says it, behind what a step has printed without an end of line.

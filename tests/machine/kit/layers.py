@@ -24,11 +24,11 @@ from flyted.plan.images.canonical import canonical
 from flyted.plan.images.layer_unit import (
     LAYERS,
     LayerSettings,
-    layer_bytes,
     layer_failure,
     layer_unit,
     layer_unit_name,
     remove_layers_unit,
+    split_size,
 )
 from flyted.plan.images.layers import plan_of
 from flyted.plan.images.root import DebianBase, LayerJob, RootPlan, RootRecipe, Stage
@@ -167,7 +167,7 @@ async def _run(
             properties["LoadCredential"] = list(credentials.items())
         async with asyncio.timeout(TIMEOUT_S):
             end = await units.run_transient(layer_unit_name(made["layer"]), properties)
-    last, takes = layer_bytes(lines[-1]) if lines else ("", None)
+    last, takes = split_size(lines[-1]) if lines else ("", None)
     said = [*lines[:-1], *([last] if last else [])] if takes is not None else lines
     return Made(made["layer"], step.get("show", step["kind"]), end, said, takes)
 
