@@ -22,7 +22,7 @@ _asked: ContextVar[tuple[Any, dict[str, str]] | None] = ContextVar("_asked", def
 OPTIONS = {
     "service_account": "--service-account names a Kubernetes account, and flyted uses no Kubernetes",
     "name": "--name is not sent by flyte: name= of the environment in the file names the app",
-    "image": "--image names a container image, and flyted runs no containers: define it in the file",
+    "image": "--image is not supported: name the image in the file, or in image.image_refs of Flyte's config file",
 }
 """Options of ``flyte serve`` and ``flyte deploy`` that would have no effect, and why."""
 

@@ -50,7 +50,7 @@ def is_root(loaded: Loaded) -> RootRecipe:
     assert app.image is not None
     with pytest.raises(Unsupported):
         recipe_from_spec(app.image, app.image_files)
-    recipe = image_from_spec(app.image, app.image_files, app.image_folders, "x86_64", roots=True)
+    recipe = image_from_spec(app.image, app.image_files, app.image_folders, "x86_64", pixi=True)
     assert isinstance(recipe, RootRecipe)
     return recipe
 

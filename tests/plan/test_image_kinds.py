@@ -45,12 +45,15 @@ LAYERS: dict[str, tuple[str, Any]] = {
 }
 CONSTRUCTORS: dict[str, tuple[str, Any]] = {
     "from_debian_base": ("", lambda kind, here: kind.from_debian_base()),
-    "from_base": ("is a container image", lambda kind, here: kind.from_base("nginx:1.27")),
-    "from_ref_name": ("is a container image", lambda kind, here: kind.from_ref_name("x").clone(base_image="nginx")),
+    "from_base": ("base image .*nginx.* takes more", lambda kind, here: kind.from_base("nginx:1.27")),
+    "from_ref_name": (
+        "base image .*nginx.* takes more",
+        lambda kind, here: kind.from_ref_name("x").clone(base_image="nginx"),
+    ),
     "from_uv_script": ("has no Flyte SDK in it", lambda kind, here: kind.from_uv_script(here / "s.py", name="n")),
     "from_pixi_script": ("has no Flyte SDK in it", lambda kind, here: kind.from_pixi_script(here / "s.py", name="n")),
     "from_dockerfile": (
-        "runs no containers",
+        "of a Dockerfile takes more",
         lambda kind, here: kind.from_dockerfile(here / "Dockerfile", registry="r", name="n"),
     ),
 }
@@ -88,7 +91,7 @@ def here(tmp_path: Path) -> Path:
 
 def check(name: str, spec: dict[str, Any], files: dict[str, str], folders: dict[str, str], today: str) -> None:
     """Plannable, in jobs that are taken; and built as a venv, or as a root image, or refused in its words."""
-    recipe = image_from_spec(spec, files, folders, ARCH, roots=True)
+    recipe = image_from_spec(spec, files, folders, ARCH, pixi=True)
     if isinstance(recipe, RootRecipe):
         planned(recipe)
     if not today:
@@ -151,6 +154,6 @@ def test_every_layer_of_the_idl_is_known():
         for inner in field.message_type.fields:
             unset = {field.json_name: {inner.json_name: None}}
             try:
-                image_from_spec({"baseImage": "nginx", "layers": [unset]}, {}, {}, ARCH, roots=True)
+                image_from_spec({"baseImage": "nginx", "layers": [unset]}, {}, {}, ARCH, pixi=True)
             except FlytedError as error:
                 assert "is not supported" not in error.message, f"{field.json_name}.{inner.json_name} is not known"

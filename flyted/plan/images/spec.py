@@ -6,6 +6,7 @@ fills it): ``baseImage``, ``pythonVersion``, ``layers``, plus our ``files``: nam
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -49,20 +50,17 @@ def image_from_spec(
     folders: Mapping[str, str],
     arch: str,
     *,
-    roots: bool | None = None,
+    pixi: bool = False,
 ) -> Recipe | RootRecipe:
     """Return how the image of an ImageSpec is made: what a venv can do stays a venv, so nothing becomes slower.
 
-    ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of uname -m. ``roots``: whether layers may
-    be the answer; ``None``: as far as they are built here. Raises as :func:`recipe_from_spec` and
-    :func:`root_from_spec`.
+    ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of uname -m. ``pixi``: plan pixi projects, too;
+    they are refused otherwise, because they have not been built yet. Raises as :func:`root_from_spec`, and
+    :class:`InvalidInput` as :func:`recipe_from_spec`.
     """
-    try:
+    with contextlib.suppress(Unsupported):  # it is more than a Python environment
         return recipe_from_spec(spec, files)
-    except Unsupported:
-        if roots is False:
-            raise
-    if roots is None:
+    if not pixi:
         _refuse_pixi(spec)
     return root_from_spec(spec, texts_of(files if files is not None else spec.get("files") or {}), folders, arch)
 
@@ -82,13 +80,10 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
     """Return the recipe of an ImageSpec whose image can be a venv.
 
     ``files``: the requirements files by name; without it, ``spec["files"]`` holds them. Raises :class:`Unsupported`
-    for what a venv cannot honour (all such layers in one message), :class:`InvalidInput` for what is not valid.
+    for an image that is more than that, which no user sees, and :class:`InvalidInput` for what is not valid.
     """
     if "dockerfile" in spec:
-        raise Unsupported(
-            "Image.from_dockerfile is not supported: flyted runs no containers",
-            hint="use Image.from_debian_base().with_pip_packages(…), or --python-env DIR for your own environment",
-        )
+        raise _more("an image of a Dockerfile")
     only_known(spec, {"baseImage", "pythonVersion", "layers", "files", LOGIN}, "the image")
     python, flyte = _base(spec.get("baseImage"), spec.get("pythonVersion"))
     named, needs = _known_apart(layers_in(spec))
@@ -149,12 +144,9 @@ def env_of(recipe: Recipe, folder: str) -> tuple[tuple[str, str], ...]:
 def _base(image: object, version: object) -> tuple[str, str]:
     found = BASE.fullmatch(image) if isinstance(image, str) else None
     if isinstance(image, str) and WITHOUT_SDK.fullmatch(image):
-        raise Unsupported(f"base image {printable(image)} has no Flyte SDK in it", hint="it takes a root image")
+        raise _more(f"base image {printable(image)}, which has no Flyte SDK in it,")
     if found is None:
-        raise Unsupported(
-            f"base image {printable(image)} is a container image; flyted builds only Python environments",
-            hint='use image="auto" or flyte.Image.from_debian_base(), with install_flyte left on',
-        )
+        raise _more(f"base image {printable(image)}")
     asked = python_of(version)
     if asked and asked != found["python"]:
         raise InvalidInput(f"the image asks for Python {asked}, but its base image has {found['python']}")
@@ -199,7 +191,11 @@ def lacking(what: str, needs: Sequence[Need]) -> Unsupported:
 def _refuse_unsupported(layers: list[Layer]) -> None:
     more = [f"{where} ({printable(kind)})" for where, kind, _ in layers if kind not in _OF_VENVS]
     if more:
-        raise Unsupported(f"more than a Python environment: {', '.join(more)}", hint="it takes a root image")
+        raise _more(", ".join(more))
+
+
+def _more(what: str) -> Unsupported:
+    return Unsupported(f"{what} takes more than a Python environment", hint="build a root image")
 
 
 def _install(kind: str, body: Mapping[str, Any], where: str, files: Mapping[str, str]) -> Install:
