@@ -39,7 +39,8 @@ def check(environment: Any, image: Any) -> None:
             raise LoadError(
                 "environment",
                 f"{environment.name}: {_named(layer)}: {error}",
-                hint=f'a relative path begins in {Path.cwd()}; Path(__file__).parent / "…" lies beside the file',
+                hint=f"relative paths start from {Path.cwd()}; for a path beside the file, write "
+                'Path(__file__).parent / "…"',
             ) from error
 
 

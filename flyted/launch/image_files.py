@@ -1,8 +1,8 @@
-"""Shows the files of the image's working folder in the app's own, in which an app with a bundle begins.
+"""Links the files of the image's working folder into the app's own, in which an app with a bundle starts.
 
-On a cluster both are one folder, so a program opens what its image copied there by a relative name. Each is a link,
-made at every start, since an image changes without the bundle; what is there already, of the bundle or the app, stays.
-A revision that still runs beside this one has a root of its own, in which the same link leads to its own file.
+On a cluster the two are one folder, so programs open what the image copied there by a relative name. The links are
+made at every start, because the image can change without the bundle. A file of the bundle or the app with the same
+name stays. A revision that still runs beside this one has its own root, in which the same link leads to its own file.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ def tidy(state: str) -> None:
 
 
 def _forget(state: str, gone: set[str]) -> None:
+    if not gone:
+        return
     folder, names = _shown(state)
     for name in gone:
         path = os.path.join(state, "work", name)
         if read_link(path) == os.path.join(folder, name):
             os.unlink(path)
-    if gone:
-        _write(state, folder, set(names) - gone)
+    _write(state, folder, set(names) - gone)
 
 
 def _names(folder: str) -> list[str]:

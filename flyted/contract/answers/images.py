@@ -26,7 +26,7 @@ class ImageEntry(Answer):
     bytes: int  # of its files, also of those that it shares with other images; 0: not known
     built_at: float  # seconds since 1970
     used_by: tuple[str, ...]  # the apps that run in it or will after a start
-    note: str  # what is otherwise than it was asked for, and why
+    note: str  # remarks, such as why its Python is not the one that was asked for
     built: tuple[str, ...]  # packages built from source, as "name==version"
     layers: tuple[LayerStatus, ...]
 

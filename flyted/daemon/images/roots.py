@@ -169,7 +169,7 @@ class Roots:
         for name in references(recipe):
             registry = pull_unit.image_name(name, "the base image").registry
             if name in others and registry in self._silent:
-                await emit(Progress(STEP, f"{registry} did not answer a short time ago; it is asked again later"))
+                await emit(Progress(STEP, f"{registry} did not answer some minutes ago; it will be asked later"))
                 continue
             image = await pull(name, resolve_only=True)
             if not isinstance(image, BuildFailed):

@@ -1,7 +1,7 @@
-"""Remembers for some minutes which registries did not answer: else each serve would wait for their retries.
+"""Remembers for ten minutes which registries did not answer, so that not every deploy waits for their retries.
 
-It counts no more when something has changed that may decide whether they answer: name servers, or routes. Settings
-are read when flyted starts, and then nothing is remembered.
+A registry is forgotten earlier if the machine's name servers or routes change: it may answer then. flyted has to be
+restarted to read changed settings, such as proxies and mirrors, and starts without any memory of registries.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Finds the folders of an image that its program expects to write to, because of whose they are there. Pure.
+"""Finds the folders of an image that its program expects to write to, by their owners. Pure.
 
-An app is no user of its image, and reads only. The image's VOLUMEs, and these folders, become folders in memory, which
-launch fills with what the image has there at each start; so none that is large.
+An app runs as a user of its own, who can only read the image. The image's VOLUMEs and these folders become folders in
+memory. launch fills them from the image at each start, so a large folder is left out.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Own:
         found = []
         if writable:
             found.append(
-                f"the app can write to {', '.join(writable)} of its image, in memory: as the image has it at each "
-                "start; what it keeps is in $HOME"
+                f"the app can write to {', '.join(writable)} of its image; they are in memory, and begin each start "
+                "as the image has them: data to be kept belongs in $HOME"
             )
         if self.large:
             found.append(f"{', '.join(self.large)}: too large to be writable, although the image's user owns it")
