@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flytectl.render import safe, table
+from flytectl.render import counted, safe, table
 from flytectl.times import day, told
 from flyted.contract.answers.gpus import GpuList, GpuStatus, LeaseStatus
-from flyted.contract.answers.images import ImageEntry
+from flyted.contract.answers.images import ImageEntry, Pruned
 from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.tokens import TokenStatus
 from flyted.contract.quantity import human_bytes
@@ -53,6 +53,19 @@ def image_text(image: ImageEntry) -> str:
     for layer in image.layers:
         took = f" ({layer.seconds:.1f} s)" if layer.seconds else ""
         lines += [f"{safe(layer.source)}{took}", *(f"  {safe(each)}" for each in layer.requirements)]
+    return "\n".join(lines)
+
+
+def pruned_text(found: Pruned, *, done: bool) -> str:
+    """Return the text of ``flytectl image prune``: the images, and how much it is. ``done``: it is removed."""
+    if not (found.images or found.layers or found.downloads):
+        return "nothing is unused"
+    lines = [f"  {image.hash[:_HASH]}  {_size(image):>9}  built {day(image.built_at)}" for image in found.images]
+    parts = [counted(len(found.images), "image")] if found.images else []
+    parts += [counted(found.layers, "layer")] if found.layers else []
+    parts += [f"{human_bytes(found.downloads)} of downloads"] if found.downloads else []
+    what, size = ", ".join(parts), human_bytes(found.bytes)
+    lines.append(f"deleted: {what}; {size} freed" if done else f"unused: {what}; {size} in all")
     return "\n".join(lines)
 
 

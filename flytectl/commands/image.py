@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from flytectl.complete import complete_image
+from flytectl.confirm import DECLINED, can_ask, may_delete, yes_option
 from flytectl.options import app_scope, as_json, out, say
 
 
@@ -86,3 +87,30 @@ def get(hash_: str, *, json_: bool) -> None:
 
     image = call(ImageEntry, "image.get", {"hash": hash_})
     out(render.to_json(image) if json_ else tables.image_text(image))
+
+
+@click.command()
+@click.option("-n", "--dry-run", is_flag=True, help="Only show what would be deleted.")
+@as_json
+@yes_option
+def prune(*, dry_run: bool, json_: bool, yes: bool) -> int:
+    """Delete images that no app uses, at once.
+
+    Also their layers, and downloads. Each is deleted anyway a week after its last use. On a terminal, show them and
+    ask first.
+    """
+    from flytectl import render, tables
+    from flytectl.daemon import call, show
+    from flyted.contract.answers.images import Pruned
+
+    asks = not yes and not dry_run
+    found = call(Pruned, "image.unused", on_event=show) if dry_run or (asks and can_ask()) else None
+    if dry_run and found is not None:
+        out(render.to_json(found) if json_ else tables.pruned_text(found, done=False))
+        return 0
+    lost = tables.pruned_text(found, done=False).split("\n") if found is not None else []
+    if asks and not may_delete(lost, "Delete all of this?", "flytectl image prune --yes"):
+        return DECLINED
+    removed = call(Pruned, "image.prune", on_event=show)
+    out(render.to_json(removed) if json_ else tables.pruned_text(removed, done=True))
+    return 0

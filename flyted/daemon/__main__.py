@@ -44,6 +44,7 @@ from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.listing import ImageVerbs
+from flyted.daemon.images.prune import PruneVerbs
 from flyted.daemon.images.roots import RootSettings
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.listen import choose_ingress_ports, ensure_socket
@@ -137,6 +138,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         **Secrets(vault, store, deploy).verbs(),
         **images.verbs(),
         **ImageVerbs(images, store.apps).verbs(),
+        **PruneVerbs(unused).verbs(),
         **Apps(store, loop, look, execute, explain, config, deploy, unused, grants).verbs(),
         **AppData(units, store, table).verbs(),
         **tls.verbs(),

@@ -75,5 +75,9 @@ class Upkeep:
         self._clock.arm(due)
 
     def refuse(self, error: FlytedError) -> None:
-        """Tell those who wait for a build that has not begun that it cannot: the machine cannot be looked at."""
+        """Tell those who wait for a build or a removal that has not begun that it cannot.
+
+        That is when the machine cannot be looked at.
+        """
         self._images.builds.refuse(error, self._under_way)
+        self._unused.refuse(error)

@@ -38,8 +38,11 @@ def _images(facts: UpkeepFacts) -> tuple[UpkeepAction, ...]:
         return tuple(each for each in sorted(images.wanted, key=repr) if each not in facts.under_way)
     if disk is None or not may_remove(images.wanted, facts.under_way):
         return ()
-    found = sweep(disk.found, disk.used | images.held, disk.unused_since, facts.time, crowded=disk.crowded)
-    if not found.remove and found.unused_since == disk.unused_since:
+    found = sweep(
+        disk.found, disk.used | images.held, disk.unused_since, facts.time, crowded=disk.crowded,
+        all_unused=disk.all_unused,
+    )  # fmt: skip
+    if not disk.all_unused and not found.remove and found.unused_since == disk.unused_since:
         return ()
     return (RemoveImages(found.remove, tuple(found.unused_since.items())),)
 

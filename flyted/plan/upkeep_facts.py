@@ -13,13 +13,14 @@ class ImagesOnDisk:
     """The images and layers that were found: hash or id → whether complete.
 
     ``unused_since``: as known of the look before this one. ``used``: those that revisions need, at the moment at which
-    the others were found.
+    the others were found. ``all_unused``: somebody waits for the removal of all that are unused.
     """
 
     found: Mapping[str, bool]
     used: frozenset[str]
     unused_since: Mapping[str, float]
     crowded: bool
+    all_unused: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from flyted.daemon.access.ingress_tokens import IngressTokens, wanted
 from flyted.daemon.access.tokens import Tokens as Access
+from flyted.daemon.api.verbs import Verb
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.apps.locks import DeployLocks
@@ -21,6 +22,8 @@ from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.images.images import Images
+from flyted.daemon.images.listing import ImageVerbs
+from flyted.daemon.images.prune import PruneVerbs
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
@@ -109,6 +112,11 @@ class Daemon:
         self.tasks.add(found)
         found.add_done_callback(self.tasks.discard)
         return found
+
+    def image_verbs(self) -> dict[str, Verb]:
+        """The rows of the verbs about images."""
+        listing = ImageVerbs(self.images, self.store.apps)
+        return {**self.images.verbs(), **listing.verbs(), **PruneVerbs(self.unused).verbs()}
 
     async def credential(self, unit: str, name: str) -> bytes:
         """What systemd reads from the credential socket: nothing when it is refused, or the daemon ends."""

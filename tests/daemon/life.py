@@ -16,7 +16,7 @@ from flyted.contract.app import to_dict
 from flyted.contract.errors import FlytedError
 from flyted.contract.names import Replica
 from flyted.daemon.api.actor import Actor
-from flyted.daemon.api.verbs import Call
+from flyted.daemon.api.verbs import Call, Handler
 from tests.daemon.driver import Daemon
 from tests.daemon.event_loop import EventLoop
 from tests.daemon.oracle import Oracle
@@ -42,6 +42,7 @@ class Asked:
     end: str = ""
     task: asyncio.Task[None] | None = None
     says: list[str] = field(default_factory=list)
+    answer: Any = None
 
 
 class Life:
@@ -149,23 +150,31 @@ class Life:
 
     def call(self, verb: str, app: str, **more: Any) -> Asked:
         """Call a verb on an app."""
+        handler = self.running.apps.verbs()[f"app.{verb}"].handler
+        return self._call(handler, verb, app, {"project": "", "domain": "", "name": app, **more})
+
+    def ask(self, verb: str, **args: Any) -> Asked:
+        """Call a verb about images: "image.prune"."""
+        row = self.running.image_verbs()[verb]
+        return self._call(row.handler, verb, "", row.check(args))
+
+    def _call(self, handler: Handler, verb: str, app: str, args: dict[str, Any]) -> Asked:
         asked = Asked(verb, app, len(self.asked), self.world.now)
         self.asked.append(asked)
 
         async def said(event: Event) -> None:
             asked.says.append(str(getattr(event, "text", "")))
 
-        args = {"project": "", "domain": "", "name": app, **more}
-        handler = self.running.apps.verbs()[f"app.{verb}"].handler
-
         async def work() -> None:
             try:
-                await handler(Call(Actor(0, 1), args, b"", {}, said))
+                asked.answer = await handler(Call(Actor(0, 1), args, b"", {}, said))
                 asked.end = "done"
-                self.oracle.verify(asked)
+                if app:
+                    self.oracle.verify(asked)
             except FlytedError as error:
                 asked.end = f"{type(error).__name__}: {error.message}"
-                self.oracle.refused(asked)
+                if app:
+                    self.oracle.refused(asked)
             except asyncio.CancelledError:
                 asked.end = "left"
                 raise
@@ -193,8 +202,8 @@ class Life:
         return self.call("serve", app, spec=to_dict(made))
 
     def leave(self, asked: Asked) -> None:
-        """The client of a stop or a deletion leaves."""
-        if asked.task is not None and not asked.task.done() and asked.verb in ("stop", "delete"):
+        """The client of a verb that it ends by that leaves."""
+        if asked.task is not None and not asked.task.done() and asked.verb in ("stop", "delete", "image.prune"):
             asked.task.cancel()
 
     # requests

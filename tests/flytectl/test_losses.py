@@ -53,6 +53,7 @@ def test_who_uses_a_secret() -> None:
         ("app delete a --keep-data -p team", "flytectl app delete --yes --keep-data a --project team"),
         ("delete app a", "flytectl app delete --yes a"),
         ("secret delete K -d production", "flytectl secret delete --yes K --domain production"),
+        ("image prune", "flytectl image prune --yes"),
     ],
 )
 def test_without_a_terminal_nothing_is_deleted(

@@ -14,7 +14,7 @@ from flytectl.times import told
 from flyted.contract.answers.apps import AppStatus, Failure, ImageStatus, Requests, UnitStatus, UsedSecret
 from flyted.contract.answers.codec import json_fields
 from flyted.contract.answers.events import LogLine
-from flyted.contract.answers.images import ImageEntry, LayerStatus
+from flyted.contract.answers.images import ImageEntry, LayerStatus, Pruned
 from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.secrets import SecretStatus
 from flyted.contract.answers.tokens import TokenStatus
@@ -186,6 +186,19 @@ def test_models_show_what_is_wrong_with_them() -> None:
     assert "1.5 GiB" in text
     assert "cannot be read" in text
     assert "\x1b" not in text
+
+
+def test_what_is_pruned_is_named_with_its_size() -> None:
+    """Before and after; only what there is."""
+    images = (whole(ImageEntry, hash="ab" * 16, bytes=1 << 20, built_at=86400.0),)
+    before, after = (tables.pruned_text(Pruned(images, 3, 1 << 20, 3 << 20), done=done) for done in (False, True))
+    assert before.splitlines() == [
+        "  abababababab    1.0 MiB  built 1970-01-02",
+        "unused: 1 image, 3 layers, 1.0 MiB of downloads; 3.0 MiB in all",
+    ]  # fmt: skip
+    assert after.splitlines()[1] == "deleted: 1 image, 3 layers, 1.0 MiB of downloads; 3.0 MiB freed"
+    assert tables.pruned_text(Pruned((), 1, 0, 0), done=True) == "deleted: 1 layer; 0 B freed"
+    assert tables.pruned_text(Pruned((), 0, 0, 0), done=True) == "nothing is unused"
 
 
 def test_images_show_their_size_and_who_uses_them() -> None:

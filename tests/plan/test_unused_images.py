@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from flyted.contract.names import AppKey
-from flyted.plan.facts import ImageFact, Revision, StoredApp
-from flyted.plan.images.unused import KEPT_S, KEPT_WHEN_CROWDED_S, Sweep, in_use, is_crowded, sweep
+from flyted.contract.names import AppKey, Replica
+from flyted.plan.facts import ImageFact, Revision, RootFact, StoredApp
+from flyted.plan.images.layer_unit import LAYERS
+from flyted.plan.images.unused import KEPT_S, KEPT_WHEN_CROWDED_S, Sweep, in_use, is_crowded, mounted, sweep
 from tests.values import spec
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
@@ -39,6 +40,11 @@ def test_it_goes_after_a_week_and_after_an_hour_on_a_full_disk() -> None:
     assert swept({B: NOW - KEPT_WHEN_CROWDED_S}, crowded=True) == Sweep((B,), {})
 
 
+def test_all_that_is_unused_goes_when_somebody_asks() -> None:
+    """Also what was in use until a moment ago; never what is in use."""
+    assert sweep({A: True, B: True, C: True}, {A}, {C: NOW - 5}, NOW, all_unused=True) == Sweep((B, C), {})
+
+
 def test_half_an_image_goes_at_once() -> None:
     """Nothing builds while this is decided, so nobody will finish it; one that a revision names may be repaired."""
     assert swept({}, whole=False) == Sweep((B,), {})
@@ -62,6 +68,25 @@ def test_images_of_revisions_that_may_serve_are_in_use(status: str, number: int,
     assert in_use([app]) == (frozenset({A}) if used else frozenset())
     given = dataclasses.replace(revision, image=ImageFact("/opt/env"))
     assert in_use([dataclasses.replace(app, revisions=(given,))]) == frozenset()
+
+
+def test_an_image_is_in_use_while_a_replica_of_its_revision_has_units() -> None:
+    """An earlier one that finishes its last requests; that of another app does not count."""
+    blank: dict[str, Any] = {"fingerprint": "", "reason": "", "created_at": 0.0}
+    old = Revision(1, spec("web"), ImageFact("/i", hash=A, root=RootFact((C,))), status="ready", **blank)
+    new = dataclasses.replace(old, number=2, image=ImageFact("/i", hash=B))
+    app = StoredApp(AppKey("default", "development", "web"), "started", 2, (old, new), 0.0, 0.0)
+    assert in_use([app], {Replica("web", 2), Replica("other", 1)}) == {B}
+    assert in_use([app], {Replica("web", 1)}) == {A, B, C}
+
+
+def test_layers_are_found_in_what_is_mounted() -> None:
+    """One by one, as newer kernels have them, or in one text."""
+    one, two = f"{LAYERS}/{A}/diff", f"{LAYERS}/{B}/diff"
+    newer = f"36 35 98:0 / /run/x/root rw,nosuid - overlay overlay rw,lowerdir+={one},lowerdir+={two},upperdir=/u\n"
+    older = f"36 35 98:0 / /run/x/root rw,nosuid - overlay overlay rw,lowerdir={one}:{two},upperdir=/u\n"
+    assert mounted(newer) == mounted(older) == {A, B}
+    assert mounted(f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 1 8:1 /{C} /{C} rw - ext4 /dev/sda1 rw\n") == frozenset()
 
 
 def test_a_disk_is_crowded_by_share_and_by_size() -> None:

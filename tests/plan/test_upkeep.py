@@ -49,6 +49,14 @@ def test_unused_images_are_removed_when_somebody_has_asked() -> None:
     assert plan(ImageFacts(disk=ImagesOnDisk({C: True}, frozenset(), {C: NOW}, crowded=False))) == ()
 
 
+def test_somebody_who_waits_for_a_removal_hears_of_its_end_also_if_it_removes_nothing() -> None:
+    """All that is unused goes at once, but nothing during a build."""
+    new = ImagesOnDisk({A: True, C: True}, frozenset({A}), {}, crowded=False, all_unused=True)
+    assert plan(ImageFacts(disk=new)) == (RemoveImages((C,), ()),)
+    assert plan(ImageFacts(held=frozenset({C}), disk=new)) == (RemoveImages((), ()),)
+    assert plan(ImageFacts(disk=new), FOR_A) == ()
+
+
 def test_an_image_in_use_is_not_removed() -> None:
     """And counts as unused from a later look on."""
     for used, removal in ((frozenset[str](), RemoveImages((A,), ())), (frozenset({A}), RemoveImages((), ()))):

@@ -36,3 +36,13 @@ class ImageList(Answer):
     """The answer of `image.list`."""
 
     images: tuple[ImageEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned(Answer):
+    """The answer of `image.prune`: what was removed; of `image.unused`: what would be."""
+
+    images: tuple[ImageEntry, ...]
+    layers: int
+    downloads: int  # bytes of what was pulled of container images
+    bytes: int  # that the disk gets, downloads among them; of what would be removed: at most

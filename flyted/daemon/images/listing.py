@@ -32,7 +32,7 @@ class ImageVerbs:
 
     async def listed(self, _call: Call) -> ImageList:
         """Return the finished images, the newest first."""
-        return ImageList(tuple(sorted(self._entries(), key=lambda each: -each.built_at)))
+        return ImageList(tuple(sorted(entries(self._images, self._apps()), key=lambda each: -each.built_at)))
 
     async def get(self, call: Call) -> ImageEntry:
         """Return one image by its hash, or by the first digits that no other image has.
@@ -42,24 +42,27 @@ class ImageVerbs:
         first = call.args["hash"]
         if not is_hash_prefix(first):
             raise InvalidInput(f"{printable(first)} is not the hash of an image", hint="flytectl image ls")
-        found = [each for each in self._entries() if each.hash.startswith(first)]
+        found = [each for each in entries(self._images, self._apps()) if each.hash.startswith(first)]
         if not found:
             raise NotFound(f"there is no image {first}", hint="flytectl image ls")
         if len(found) > 1:
             raise InvalidInput(f"{len(found)} images begin with {first}", hint="give more of its digits")
         return found[0]
 
-    def _entries(self) -> Iterator[ImageEntry]:
-        users = self._users()
-        yield from (_environment(record, users[record.hash]) for record in self._images.records())
-        yield from (_root(record, layers, users[record.hash]) for record, layers in self._images.roots.records())
 
-    def _users(self) -> dict[str, list[str]]:
-        users: dict[str, list[str]] = defaultdict(list)
-        for app in self._apps():
-            for image in in_use([app]):
-                users[image].append(str(app.key))
-        return users
+def entries(images: Images, apps: Iterable[StoredApp]) -> Iterator[ImageEntry]:
+    """Yield the finished images, in no order. ``apps``: all apps."""
+    users = _users(apps)
+    yield from (_environment(record, users[record.hash]) for record in images.records())
+    yield from (_root(record, layers, users[record.hash]) for record, layers in images.roots.records())
+
+
+def _users(apps: Iterable[StoredApp]) -> dict[str, list[str]]:
+    users: dict[str, list[str]] = defaultdict(list)
+    for app in apps:
+        for image in in_use([app]):
+            users[image].append(str(app.key))
+    return users
 
 
 def _root(record: RootRecord, layers: Iterable[LayerRecord], users: Iterable[str]) -> ImageEntry:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from flyted.daemon.images.builds import Builds, run_unit
 from flyted.daemon.images.silent import Silent
 from flyted.host import foreign_file, whole_file
 from flyted.host import machine as host
+from flyted.host.disk import used_bytes
 from flyted.host.layers import Stack
 from flyted.host.network import nameservers
 from flyted.plan.actions import MakeLayer, PullImage
@@ -107,6 +108,14 @@ class Roots:
         No app needs it. It is kept as long as an unused image, so that a pull that broke off goes on where it was.
         """
         return {PULLED: True} if self._blobs.exists() else {}
+
+    def pulled_bytes(self) -> int:
+        """Return the bytes of the disk that those take."""
+        return used_bytes(self._blobs)
+
+    def bytes_of(self, layers: Iterable[str]) -> int:
+        """Return the bytes that layers take together, as far as that is known."""
+        return sum(self._layer(each).bytes for each in layers)
 
     def present(self, digest: str, root: RootFact) -> bool:
         """Report whether an image that a revision was made with is still complete."""

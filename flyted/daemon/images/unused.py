@@ -1,29 +1,35 @@
 """Looks for images and layers that nobody needs any more, and deletes them: at rare moments, never by the clock.
 
-The moments are the daemon's start, deploys and deletions. What is deleted, and when, is decided in plan/upkeep.py.
+The moments are the daemon's start, deploys and deletions, and when somebody asks for it (``flytectl image prune``).
+What is deleted, and when, is decided in plan/upkeep.py.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flyted.contract.errors import FlytedError
+from flyted.contract.answers.images import ImageEntry, Pruned
+from flyted.contract.errors import FlytedError, HostFailure
+from flyted.contract.names import replica_of
 from flyted.daemon.effects import Units, Wanted
 from flyted.daemon.images.images import Images
+from flyted.daemon.images.listing import entries
 from flyted.daemon.images.roots import PULLED
 from flyted.host import whole_file
 from flyted.host.disk import disk_space
+from flyted.host.mounts import mounts
 from flyted.plan.actions import RemoveImages
 from flyted.plan.facts import StoredApp
 from flyted.plan.images.build_unit import remove_unit
 from flyted.plan.images.layer_unit import remove_layers_unit
 from flyted.plan.images.pull_unit import forget_unit
-from flyted.plan.images.unused import in_use, is_crowded
+from flyted.plan.images.unused import in_use, is_crowded, mounted, sweep
 from flyted.plan.upkeep_facts import ImagesOnDisk
 
 log = logging.getLogger(__name__)
@@ -46,6 +52,7 @@ class UnusedImages:
     notes: Path
     poke: Callable[[], None]
     _asked: bool = field(default=False)
+    _waiting: list[asyncio.Future[Pruned]] = field(default_factory=list)
 
     def soon(self) -> None:
         """Have unused images looked for in the next pass that may remove some: after the builds that run now.
@@ -55,19 +62,45 @@ class UnusedImages:
         self._asked = True
         self.poke()
 
+    async def all_removed(self) -> Pruned:
+        """Have all unused images removed, however long they have been unused, and return what was.
+
+        That is after the builds that run now; a caller who leaves before it has begun calls it off. Raises
+        :class:`HostFailure` if not all could be removed.
+        """
+        ended: asyncio.Future[Pruned] = asyncio.get_running_loop().create_future()
+        self._waiting.append(ended)
+        self.poke()
+        try:
+            return await ended
+        finally:
+            if ended in self._waiting:
+                self._waiting.remove(ended)
+
+    def all_unused(self) -> Pruned:
+        """Return what :meth:`all_removed` would remove now. Raises :class:`HostFailure`."""
+        try:
+            disk = self._disk(all_unused=True)
+        except OSError as error:
+            raise _unseen(error) from error
+        found = sweep(disk.found, disk.used | self.images.in_use(), {}, 0.0, all_unused=True)
+        return self._told(found.remove)
+
     def look(self) -> ImagesOnDisk | None:
-        """Return what is on the disk, if somebody has asked for it since the last call."""
-        if not self._asked:
+        """Return what is on the disk, if somebody has asked for it since the last call, or waits for a removal."""
+        if not self._asked and not self._waiting:
             return None
         self._asked = False
         try:
-            roots = self.images.roots
-            found = {**self.images.found(), **roots.images(), **roots.layers(), **roots.pulled()}
-            crowded = is_crowded(*disk_space(self.images.folder))
-            return ImagesOnDisk(found, in_use(self.apps()), self._since(), crowded)
+            return self._disk(all_unused=bool(self._waiting))
         except (FlytedError, OSError) as error:
             log.warning("cannot remove unused images yet: %s", error)
+            self.refuse(error if isinstance(error, FlytedError) else _unseen(error))
             return None
+
+    def refuse(self, error: FlytedError) -> None:
+        """Tell those who wait for a removal that has not begun that it cannot."""
+        _fail(self._taken(), error)
 
     def removal(self, action: RemoveImages) -> Coroutine[Any, Any, None]:
         """Return what deletes images, and writes down since when others are unused; failures are logged.
@@ -75,36 +108,95 @@ class UnusedImages:
         From this call on they count as gone: who wants one has it built when the removal is over.
         """
         self.images.removing.update(action.images)
-        return self._remove(action)
+        return self._remove(action, self._taken())
 
-    async def _remove(self, action: RemoveImages) -> None:
+    def _disk(self, *, all_unused: bool) -> ImagesOnDisk:
+        roots = self.images.roots
+        found = {**self.images.found(), **roots.images(), **roots.layers(), **roots.pulled()}
+        apps = list(self.apps())
+        running = {replica for name in self.units.look() if (replica := replica_of(name)) is not None}
+        known = {replica for app in apps for each in app.revisions for replica in app.replicas_of(each.number)}
+        # the revision of a replica that ends may be forgotten already, and with it which image that has
+        used = in_use(apps, running) | mounted(mounts()) | (frozenset() if running <= known else frozenset(found))
+        crowded = is_crowded(*disk_space(self.images.folder))
+        return ImagesOnDisk(found, used, self._since(), crowded, all_unused)
+
+    def _taken(self) -> list[asyncio.Future[Pruned]]:
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    async def _remove(self, action: RemoveImages, waiting: list[asyncio.Future[Pruned]]) -> None:
         try:
-            if action.images:
-                log.info("removing images and layers that no app uses: %s", ", ".join(action.images))
-                roots = self.images.roots
-                venvs, layers = ([each for each in action.images if each in found] for found in self._found())
-                roots.forget(action.images)  # first: a layer that is half removed is not whole
-                await self._run(UNIT, remove_unit(venvs, prune=True))
-                if layers:
-                    await self._run(LAYERS_UNIT, remove_layers_unit(layers))
-                if PULLED in action.images:
-                    await self.units.run_transient(PULLS_UNIT, forget_unit(), clean=["state"])
+            told = self._told(action.images) if waiting else Pruned((), 0, 0, 0)
+            before, (freed, whole) = _of_environments(told.images), await self._removed(action.images)
             whole_file.write(self.notes, json.dumps(dict(action.unused_since)).encode(), 0o600)
+            if not whole:
+                raise HostFailure("not all unused images could be removed", hint="sudo journalctl -u flyted -n 20")
+            for each in waiting:
+                if not each.done():
+                    each.set_result(replace(told, bytes=told.bytes - before + min(freed, before)))
         except (FlytedError, OSError) as error:
             log.warning("cannot remove unused images yet: %s", error)
+            _fail(waiting, error if isinstance(error, FlytedError) else _unseen(error))
         finally:
             self.images.removing.clear()
+            _fail(waiting, HostFailure("flyted ends"))
+
+    async def _removed(self, names: Collection[str]) -> tuple[int, bool]:
+        """Remove images and layers; return how many bytes those of Python environments were, and if all went well.
+
+        They share files with each other and with the cache, so only the disk knows.
+        """
+        if not names:
+            return 0, True
+        log.info("removing images and layers that no app uses: %s", ", ".join(names))
+        before, _size = disk_space(self.images.folder)
+        venvs, layers = ([each for each in names if each in found] for found in self._found())
+        self.images.roots.forget(names)  # first: a layer that is half removed is not whole
+        whole = await self._run(UNIT, remove_unit(venvs, prune=True))
+        freed = max(disk_space(self.images.folder)[0] - before, 0)
+        if layers:
+            whole &= await self._run(LAYERS_UNIT, remove_layers_unit(layers))
+        if PULLED in names:
+            await self.units.run_transient(PULLS_UNIT, forget_unit(), clean=["state"])
+        return freed, whole
+
+    def _told(self, names: Collection[str]) -> Pruned:
+        """Return what is known of images and layers that are still there."""
+        images = [each for each in entries(self.images, self.apps()) if each.hash in names]
+        roots = self.images.roots
+        layers = roots.layers().keys() & set(names)
+        downloads = roots.pulled_bytes() if PULLED in names else 0
+        found = tuple(sorted(images, key=lambda each: -each.built_at))
+        return Pruned(found, len(layers), downloads, downloads + roots.bytes_of(layers) + _of_environments(found))
 
     def _found(self) -> tuple[Collection[str], Collection[str]]:
         return self.images.found(), self.images.roots.layers()
 
-    async def _run(self, name: str, wanted: Wanted) -> None:
+    async def _run(self, name: str, wanted: Wanted) -> bool:
         end = await self.units.run_transient(name, wanted)
         if end.status:
             log.warning("%s could not remove all: %s, exit status %d", name, end.result, end.status)
+        return not end.status
 
     def _since(self) -> dict[str, float]:
         try:
             return {str(name): float(start) for name, start in json.loads(self.notes.read_text()).items()}
         except (OSError, ValueError, TypeError, AttributeError):  # then all periods begin anew
             return {}
+
+
+def _of_environments(images: Iterable[ImageEntry]) -> int:
+    """Return the bytes of those images that are a Python environment."""
+    return sum(each.bytes for each in images if each.packages)
+
+
+def _fail(waiting: Iterable[asyncio.Future[Pruned]], error: FlytedError) -> None:
+    for each in waiting:
+        if not each.done():
+            each.set_exception(error)
+            each.exception()  # asked for: there may be nobody
+
+
+def _unseen(error: OSError) -> HostFailure:
+    return HostFailure(f"unused images cannot be removed: {error}", hint="sudo journalctl -u flyted -n 20")

@@ -5,9 +5,11 @@ Times are seconds since the epoch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from flyted.contract.names import Replica
 from flyted.plan.facts import StoredApp
 
 KEPT_S = 7 * 86400.0
@@ -15,6 +17,7 @@ KEPT_S = 7 * 86400.0
 KEPT_WHEN_CROWDED_S = 3600.0
 CROWDED_SHARE = 0.05
 CROWDED_BYTES = 2 << 30
+_LAYER = re.compile(r"/layers/([0-9a-f]{32})/diff\b")
 
 
 @dataclass(frozen=True)
@@ -26,31 +29,48 @@ class Sweep:
 
 
 def sweep(
-    images: Mapping[str, bool], used: Collection[str], unused_since: Mapping[str, float], now: float, *, crowded: bool
+    images: Mapping[str, bool],
+    used: Collection[str],
+    unused_since: Mapping[str, float],
+    now: float,
+    *,
+    crowded: bool = False,
+    all_unused: bool = False,
 ) -> Sweep:
     """Return which images to delete now. Call it only while no image is being built.
 
     ``images``: hash → whether it is complete; since nothing is being built, an incomplete one never will be, so it is
     deleted at once if unused. ``used``: see :func:`in_use`. ``unused_since``: that of the previous :class:`Sweep`; an
     image counts as unused from the first call that found it so. ``crowded``: whether the disk is nearly full (see
-    :func:`is_crowded`); unused images are then deleted earlier.
+    :func:`is_crowded`); unused images are then deleted earlier. ``all_unused``: somebody has asked for all of them to
+    be deleted, however long they have been unused.
     """
-    kept = KEPT_WHEN_CROWDED_S if crowded else KEPT_S
+    kept = 0.0 if all_unused else KEPT_WHEN_CROWDED_S if crowded else KEPT_S
     since = {each: min(unused_since.get(each, now), now) for each in sorted(images) if each not in used}
     remove = tuple(each for each, start in since.items() if now - start >= kept or not images[each])
     return Sweep(remove, {each: start for each, start in since.items() if each not in remove})
 
 
-def in_use(apps: Iterable[StoredApp]) -> frozenset[str]:
-    """Return the images of all revisions that serve, will after a start, or are being deployed, and their layers."""
+def in_use(apps: Iterable[StoredApp], running: Collection[Replica] = ()) -> frozenset[str]:
+    """Return the images of all revisions that serve, will after a start, or are being deployed, and their layers.
+
+    ``running``: the replicas that have units; one of an earlier revision finishes its last requests.
+    """
     images = [
         revision.image
         for app in apps
         for revision in app.revisions
-        if revision.number == app.serving or revision.status == "pending"
+        if revision.number == app.serving
+        or revision.status == "pending"
+        or not frozenset(app.replicas_of(revision.number)).isdisjoint(running)
     ]
     layers = [layer for image in images if image.root for layer in image.root.layers]
     return frozenset((*layers, *(image.hash for image in images if image.hash)))
+
+
+def mounted(mounts: str) -> frozenset[str]:
+    """Return the layers that are mounted. ``mounts``: the text of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+    return frozenset(_LAYER.findall(mounts))
 
 
 def is_crowded(free_bytes: int, total_bytes: int) -> bool:
