@@ -31,6 +31,7 @@ COMMANDS = {
     "image build": "image:build",
     "image ls": "image:ls",
     "image get": "image:get",
+    "image pull": "image:pull",
     "image prune": "image:prune",
     "model add": "model:add",
     "model ls": "model:ls",

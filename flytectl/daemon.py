@@ -28,6 +28,7 @@ INTERRUPTED = {
     "app.stop": "the app still stops, after its last requests have ended",
     "app.sleep": "the app still goes to sleep, after its last requests have ended",
     "app.delete": "if requests were still in flight, the app is stopped but not deleted: flytectl app get {name}",
+    "image.pull": "flyted continues to pull it: flytectl image ls",
     "image.prune": "if it had begun, flyted finishes it: flytectl image ls",
     "secret.create": "the value may be stored; with --roll, flyted still restarts apps: flytectl secret get {name}",
 }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flytectl.render import counted, safe, table
 from flytectl.times import day, told
 from flyted.contract.answers.gpus import GpuList, GpuStatus, LeaseStatus
-from flyted.contract.answers.images import ImageEntry, Pruned
+from flyted.contract.answers.images import ImageEntry, Pruned, PulledImage
 from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.tokens import TokenStatus
 from flyted.contract.quantity import human_bytes
@@ -54,6 +54,13 @@ def image_text(image: ImageEntry) -> str:
         took = f" ({layer.seconds:.1f} s)" if layer.seconds else ""
         lines += [f"{safe(layer.source)}{took}", *(f"  {safe(each)}" for each in layer.requirements)]
     return "\n".join(lines)
+
+
+def pulled_text(image: PulledImage) -> str:
+    """Return the text of ``flytectl image pull``."""
+    what = f"{counted(image.layers, 'layer')}, {human_bytes(image.bytes)}"
+    known = f"image {safe(image.hash[:_HASH])}: {what}; kept for a week after its last use"
+    return f"{safe(image.name)} is {safe(image.digest)}\n{known}"
 
 
 def pruned_text(found: Pruned, *, done: bool) -> str:

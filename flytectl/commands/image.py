@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from flytectl.complete import complete_image
+from flytectl.complete import complete_image, complete_secret
 from flytectl.confirm import DECLINED, can_ask, may_delete, yes_option
 from flytectl.options import app_scope, as_json, out, say
 
@@ -87,6 +87,31 @@ def get(hash_: str, *, json_: bool) -> None:
 
     image = call(ImageEntry, "image.get", {"hash": hash_})
     out(render.to_json(image) if json_ else tables.image_text(image))
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--registry-secret",
+    metavar="KEY",
+    default="",
+    shell_complete=complete_secret,
+    help="Secret with the registry's login, as of docker login.",
+)
+@app_scope
+@as_json
+def pull(name: str, registry_secret: str, project: str, domain: str, *, json_: bool) -> None:
+    """Pull a container image from its registry.
+
+    Ahead of the apps that will use it: it is kept for a week, or as long as an app uses it.
+    """
+    from flytectl import render, tables
+    from flytectl.daemon import call, show
+    from flyted.contract.answers.images import PulledImage
+
+    args = {"project": project, "domain": domain, "name": name, "registry_secret": registry_secret}
+    pulled = call(PulledImage, "image.pull", args, on_event=show)
+    out(render.to_json(pulled) if json_ else tables.pulled_text(pulled))
 
 
 @click.command()

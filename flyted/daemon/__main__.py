@@ -42,6 +42,7 @@ from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.gpus.verbs import GpuVerbs
+from flyted.daemon.images.building import BuildVerbs
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.listing import ImageVerbs
 from flyted.daemon.images.prune import PruneVerbs
@@ -136,7 +137,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     verbs: dict[str, Verb] = {
         "version": Verb(Right.READ, {}, version, anonymous=True),
         **Secrets(vault, store, deploy).verbs(),
-        **images.verbs(),
+        **BuildVerbs(images, unused).verbs(),
         **ImageVerbs(images, store.apps).verbs(),
         **PruneVerbs(unused).verbs(),
         **Apps(store, loop, look, execute, explain, config, deploy, unused, grants).verbs(),

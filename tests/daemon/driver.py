@@ -21,6 +21,7 @@ from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import LeaseStore
+from flyted.daemon.images.building import BuildVerbs
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.listing import ImageVerbs
 from flyted.daemon.images.prune import PruneVerbs
@@ -116,7 +117,7 @@ class Daemon:
     def image_verbs(self) -> dict[str, Verb]:
         """The rows of the verbs about images."""
         listing = ImageVerbs(self.images, self.store.apps)
-        return {**self.images.verbs(), **listing.verbs(), **PruneVerbs(self.unused).verbs()}
+        return {**BuildVerbs(self.images, self.unused).verbs(), **listing.verbs(), **PruneVerbs(self.unused).verbs()}
 
     async def credential(self, unit: str, name: str) -> bytes:
         """What systemd reads from the credential socket: nothing when it is refused, or the daemon ends."""

@@ -14,7 +14,7 @@ from flytectl.times import told
 from flyted.contract.answers.apps import AppStatus, Failure, ImageStatus, Requests, UnitStatus, UsedSecret
 from flyted.contract.answers.codec import json_fields
 from flyted.contract.answers.events import LogLine
-from flyted.contract.answers.images import ImageEntry, LayerStatus, Pruned
+from flyted.contract.answers.images import ImageEntry, LayerStatus, Pruned, PulledImage
 from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.secrets import SecretStatus
 from flyted.contract.answers.tokens import TokenStatus
@@ -186,6 +186,15 @@ def test_models_show_what_is_wrong_with_them() -> None:
     assert "1.5 GiB" in text
     assert "cannot be read" in text
     assert "\x1b" not in text
+
+
+def test_a_pulled_image_is_named_with_its_digest_and_size() -> None:
+    """And how long it is kept."""
+    image = PulledImage("docker.io/library/nginx:1.27", "sha256:00", "ab" * 16, 1, 3 << 20)
+    assert tables.pulled_text(image).splitlines() == [
+        "docker.io/library/nginx:1.27 is sha256:00",
+        "image abababababab: 1 layer, 3.0 MiB; kept for a week after its last use",
+    ]
 
 
 def test_what_is_pruned_is_named_with_its_size() -> None:

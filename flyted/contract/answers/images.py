@@ -39,6 +39,17 @@ class ImageList(Answer):
 
 
 @dataclass(frozen=True, slots=True)
+class PulledImage(Answer):
+    """The answer of `image.pull`."""
+
+    name: str  # with its defaults: docker.io/library/nginx:1.27
+    digest: str  # of the manifest: the image that the name stands for now
+    hash: str  # of the image that it became on this machine
+    layers: int
+    bytes: int  # that they take of the disk, also those that other images share
+
+
+@dataclass(frozen=True, slots=True)
 class Pruned(Answer):
     """The answer of `image.prune`: what was removed; of `image.unused`: what would be."""
 

@@ -16,13 +16,12 @@ from typing import Any
 
 from flyted.build.words import RECORD
 from flyted.contract.answers.apps import ImageStatus
-from flyted.contract.answers.events import NOTE, STEP, Accepted, Progress
+from flyted.contract.answers.events import NOTE, STEP, Progress
 from flyted.contract.app import AppSpec
 from flyted.contract.bundles import of_image
 from flyted.contract.errors import InvalidInput, StoreCorrupt, Unsupported
-from flyted.contract.names import label
-from flyted.daemon.api.verbs import Call, Emit, Right, Verb
-from flyted.daemon.apps.bundles import Bundles, check
+from flyted.daemon.api.verbs import Emit
+from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.effects import Units
 from flyted.daemon.images.builds import Builds
 from flyted.daemon.images.roots import Roots, RootSettings
@@ -87,8 +86,8 @@ class Images:
         """
         if spec.python_env:
             return _given(spec.python_env)
-        recipe = self._recipe(spec.image, spec.key.project, spec.key.domain)
-        return await self._build(recipe, f"the image of {spec.key}", emit, of_image(spec.image))
+        recipe = self.recipe(spec.image, spec.key.project, spec.key.domain)
+        return await self.build(recipe, f"the image of {spec.key}", emit, of_image(spec.image))
 
     def check(self, spec: AppSpec) -> None:
         """Raise what :meth:`ensure` would before it begins to build, or why the app could not run with its image.
@@ -99,7 +98,7 @@ class Images:
             _given(spec.python_env)
             _check_program(spec)
         else:
-            recipe = self._recipe(spec.image, spec.key.project, spec.key.domain)
+            recipe = self.recipe(spec.image, spec.key.project, spec.key.domain)
             if isinstance(recipe, RootRecipe):
                 root_check.check(spec, _UNKNOWN, self.platform)
                 return
@@ -108,41 +107,25 @@ class Images:
             _check_build(spec, recipe)
             _check_machine(f"the image of app '{spec.key}'", recipe, gpu=bool(spec.gpu_count))
 
-    def verbs(self) -> dict[str, Verb]:
-        """Return the rows of the verb table."""
-        wanted: dict[str, type] = {"project": str, "domain": str, "image": dict}
-        return {"image.build": Verb(Right.OPERATE, wanted, self.build_verb, bundles=True, changes=True)}
+    async def check_machine(self, recipe: Recipe | RootRecipe) -> None:
+        """Raise what is wrong with an image that is built before it is known which app it is for.
 
-    async def build_verb(self, call: Call) -> ImageStatus:
-        """Build an image ahead of the app that will use it; what uv says streams as events.
-
-        Raises as :meth:`ensure`, and :class:`NoGpu` for the image of an engine on a machine without a GPU.
+        :class:`NoGpu` for one of an engine on a machine without a GPU, :class:`Unsupported` for one that needs what
+        this machine lacks.
         """
-        for kind in ("project", "domain"):
-            label(call.args[kind], kind)
-        named = of_image(call.args["image"])
-        check(call.bundles, named, in_memory=call.actor.token is None)
-        recipe = self._recipe(call.args["image"], call.args["project"], call.args["domain"])
         if isinstance(recipe, Recipe):
             if engine := engine_of(recipe):
                 await self.need_gpu(engine)
             _check_machine("the image", recipe, gpu=bool(engine))
-        await call.emit(Accepted("checked the image"))
-        call.about.tell(image=_key(recipe))
-        try:
-            async with self.bundles.held(named, call.bundles):
-                return image_status(await self._build(recipe, "the image", call.emit, named))
-        finally:
-            self.bundles.sweep()
 
-    async def _build(
+    async def build(
         self, recipe: Recipe | RootRecipe, what: str, emit: Emit, copied: Collection[str] = ()
     ) -> ImageFact:
         """Return the image of a recipe, built if need be. Raises :class:`BuildFailed`.
 
         ``copied``: the bundles that the build reads, which the caller holds; from now on they are held to its end.
         """
-        digest = _key(recipe)
+        digest = key_of(recipe)
         with self._held(digest):
             action = BuildImage(digest)
             hold = partial(self.bundles.hold_until, digests=copied)
@@ -191,12 +174,18 @@ class Images:
                 raise failure
         return await _image(recipe, digest, record, emit)
 
-    def _recipe(self, image: dict[str, Any], project: str, domain: str) -> Recipe | RootRecipe:
+    def recipe(self, image: dict[str, Any], project: str, domain: str) -> Recipe | RootRecipe:
         """Return the recipe that an app or a client describes, for one project and domain.
 
         Raises :class:`InvalidInput`, :class:`Unsupported`, or :class:`SecretNotFound` for one that it is built with.
         """
-        recipe = _recipe(image)
+        return self.with_secrets(_recipe(image), project, domain)
+
+    def with_secrets(self, recipe: Recipe | RootRecipe, project: str, domain: str) -> Recipe | RootRecipe:
+        """Return a recipe with the machine's settings, for one project and domain.
+
+        Raises :class:`InvalidInput`, or :class:`SecretNotFound` for a secret that it is built with.
+        """
         if isinstance(recipe, RootRecipe):
             recipe = dataclasses.replace(recipe, login=recipe.login or self.root_settings.login)
             uses = [*secrets_of(recipe), *self.root_settings.secrets]
@@ -253,7 +242,7 @@ def machine() -> Machine:
     return Machine(host.architecture(), host.libc(), host.system_python())
 
 
-def _key(recipe: Recipe | RootRecipe) -> str:
+def key_of(recipe: Recipe | RootRecipe) -> str:
     return recipe_hash(recipe, machine()) if isinstance(recipe, Recipe) else recipe_key(recipe, host.architecture())
 
 

@@ -149,7 +149,7 @@ class Roots:
         plan = plan_of(recipe, host.architecture(), pulled)
         digest = root_hash(plan)
         todo = missing(plan, self._whole_ones())
-        if todo:
+        if any(job.job["step"]["kind"] != "oci" for _number, job in todo):
             await emit(Progress(STEP, f"building {what}"))
         blobs = {layer.digest: name for name, image in found.items() for layer in image.layers}
         for number, job in todo:
@@ -160,13 +160,13 @@ class Roots:
             await emit(Progress(STEP, f"{where}: {shown(job)}"))
             made = partial(self._made, granted(job, self._settings.secrets), recipe.scope)
             await self._builds.get(MakeLayer(job.id), where, emit, made)
+        digests = {name: image.manifest for name, image in found.items()}
         record = self._record(digest)
         if record is None or not self._whole(record.layers):
-            digests = {name: image.manifest for name, image in found.items()}
             record = await self._write(digest, plan, digests)
         for note in record.notes:
             await emit(Progress(NOTE, note))
-        return record.image()
+        return replace(record, digests=digests).image()  # it may have been made under another name
 
     async def _bases(self, recipe: RootRecipe, pull: Pulling, emit: Emit) -> dict[str, PulledImage]:
         """Return which images the container images of a recipe are now, as far as their registries answer."""

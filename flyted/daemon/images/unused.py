@@ -25,7 +25,7 @@ from flyted.host import whole_file
 from flyted.host.disk import disk_space
 from flyted.host.mounts import mounts
 from flyted.plan.actions import RemoveImages
-from flyted.plan.facts import StoredApp
+from flyted.plan.facts import ImageFact, StoredApp
 from flyted.plan.images.build_unit import remove_unit
 from flyted.plan.images.layer_unit import remove_layers_unit
 from flyted.plan.images.pull_unit import forget_unit
@@ -52,6 +52,7 @@ class UnusedImages:
     notes: Path
     poke: Callable[[], None]
     _asked: bool = field(default=False)
+    _renewed: set[str] = field(default_factory=set)
     _waiting: list[asyncio.Future[Pruned]] = field(default_factory=list)
 
     def soon(self) -> None:
@@ -61,6 +62,11 @@ class UnusedImages:
         """
         self._asked = True
         self.poke()
+
+    def used_now(self, image: ImageFact) -> None:
+        """Have an image, and its layers, kept from now on as one that an app has used until now."""
+        self._renewed.update((image.hash, *(image.root.layers if image.root else ())))
+        self.soon()
 
     async def all_removed(self) -> Pruned:
         """Have all unused images removed, however long they have been unused, and return what was.
@@ -108,6 +114,7 @@ class UnusedImages:
         From this call on they count as gone: who wants one has it built when the removal is over.
         """
         self.images.removing.update(action.images)
+        self._renewed.clear()
         return self._remove(action, self._taken())
 
     def _disk(self, *, all_unused: bool) -> ImagesOnDisk:
@@ -181,9 +188,10 @@ class UnusedImages:
 
     def _since(self) -> dict[str, float]:
         try:
-            return {str(name): float(start) for name, start in json.loads(self.notes.read_text()).items()}
+            since = {str(name): float(start) for name, start in json.loads(self.notes.read_text()).items()}
         except (OSError, ValueError, TypeError, AttributeError):  # then all periods begin anew
             return {}
+        return {name: start for name, start in since.items() if name not in self._renewed}
 
 
 def _of_environments(images: Iterable[ImageEntry]) -> int:

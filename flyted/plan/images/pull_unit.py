@@ -218,7 +218,7 @@ def pull_failure(reference: Reference, result: str, exit_status: int, lines: Ite
     image, ours = str(reference), said(lines, words.OURS)
     if result == "timeout":
         return BuildFailed(
-            f"{image} was not pulled after {RUNTIME_MAX_S // 60} minutes", hint="serve again: what has come is kept"
+            f"{image} was not pulled after {RUNTIME_MAX_S // 60} minutes", hint="try again: what has come is kept"
         )
     if was_killed(result, exit_status):
         return BuildFailed(f"the pull of {image} was killed", hint="sudo journalctl -t flyted-pull")
@@ -228,9 +228,9 @@ def pull_failure(reference: Reference, result: str, exit_status: int, lines: Ite
         words.EX_NOPERM: _login_hint(reference),
         words.EX_UNFIT: "use another tag, or an image that is made for this machine",
         words.EX_REFUSED: f'a registry on this machine needs images.mirrors."{reference.registry}" in flyted.toml',
-        words.EX_UNAVAILABLE: "see images.mirrors and images.environment (proxies) in flyted.toml; then serve again: "
+        words.EX_UNAVAILABLE: "see images.mirrors and images.environment (proxies) in flyted.toml; then try again: "
         "what has come is kept",
-        words.EX_DATAERR: "serve again; if it happens again, the registry or a mirror is damaged",
+        words.EX_DATAERR: "try again; if it happens again, the registry or a mirror is damaged",
         words.EX_IOERR: "make room in /var/lib/flyted",
         words.EX_CONFIG: "the secret must be a config.json of Docker's, with logins in it",
     }
@@ -258,7 +258,8 @@ def _own_addresses(settings: PullSettings) -> tuple[str, ...]:
 
 def _login_hint(reference: Reference) -> str:
     login = f"docker login {reference.registry if reference.registry != DOCKER_HUB else ''}".strip()
-    return f'{login}; flytectl secret create LOGIN --from-file ~/.docker/config.json; then registry_secret="LOGIN"'
+    store = "flytectl secret create LOGIN --from-file ~/.docker/config.json"
+    return f'{login}; {store}; then registry_secret="LOGIN" of the image, or image pull --registry-secret LOGIN'
 
 
 def _layer(data: Any) -> Layer:

@@ -219,6 +219,11 @@ class RootPlan:
     notes: tuple[str, ...] = ()
 
 
+def as_pulled(reference: str, login: str = "") -> RootRecipe:
+    """Return the recipe of a container image as it is. ``login``: see :class:`RootRecipe`."""
+    return RootRecipe((Stage(OciBase(reference)),), login=login)
+
+
 def layer_id(arch: str, parent: str, content: object) -> str:
     """Return 32 hex digits, equal for equal steps upon equal parents. ``parent``: the id below; "": none."""
     return digest({"format": FORMAT, "arch": arch, "parent": parent, "step": content})
