@@ -32,6 +32,7 @@ COMMANDS = {
     "image ls": "image:ls",
     "image get": "image:get",
     "image pull": "image:pull",
+    "image rebuild": "image:rebuild",
     "image prune": "image:prune",
     "model add": "model:add",
     "model ls": "model:ls",

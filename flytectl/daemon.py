@@ -29,6 +29,7 @@ INTERRUPTED = {
     "app.sleep": "the app still goes to sleep, after its last requests have ended",
     "app.delete": "if requests were still in flight, the app is stopped but not deleted: flytectl app get {name}",
     "image.pull": "flyted continues to pull it: flytectl image ls",
+    "image.rebuild": "flyted continues the rebuild and the deploys after it: flytectl image ls",
     "image.prune": "if it had begun, flyted finishes it: flytectl image ls",
     "secret.create": "the value may be stored; with --roll, flyted still restarts apps: flytectl secret get {name}",
 }

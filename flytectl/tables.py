@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flytectl.render import counted, safe, table
 from flytectl.times import day, told
 from flyted.contract.answers.gpus import GpuList, GpuStatus, LeaseStatus
-from flyted.contract.answers.images import ImageEntry, Pruned, PulledImage
+from flyted.contract.answers.images import ImageEntry, Pruned, PulledImage, Rebuilt
 from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.tokens import TokenStatus
 from flyted.contract.quantity import human_bytes
@@ -61,6 +61,17 @@ def pulled_text(image: PulledImage) -> str:
     what = f"{counted(image.layers, 'layer')}, {human_bytes(image.bytes)}"
     known = f"image {safe(image.hash[:_HASH])}: {what}; kept for a week after its last use"
     return f"{safe(image.name)} is {safe(image.digest)}\n{known}"
+
+
+def rebuilt_text(image: Rebuilt) -> str:
+    """Return the text of ``flytectl image rebuild``."""
+    old, new = (safe(each[:_HASH]) for each in (image.before, image.hash))
+    if old == new:
+        return f"image {old}: nothing of it can be newer than it is"
+    lines = [f"image {old} is rebuilt as {new}"]
+    lines += [f"deployed: {', '.join(map(safe, image.deployed))}"] if image.deployed else []
+    lines += [f"with their next deploy: {', '.join(map(safe, image.left))}"] if image.left else []
+    return "\n".join(lines)
 
 
 def pruned_text(found: Pruned, *, done: bool) -> str:

@@ -115,6 +115,24 @@ def pull(name: str, registry_secret: str, project: str, domain: str, *, json_: b
 
 
 @click.command()
+@click.argument("hash_", metavar="HASH", shell_complete=complete_image)
+@click.option("--no-deploy", is_flag=True, help="Leave the apps as they are until their next deploy.")
+@as_json
+def rebuild(hash_: str, *, no_deploy: bool, json_: bool) -> None:
+    """Rebuild an image with today's packages.
+
+    Then deploy the apps that use it anew, one after the other. If the build fails, or no app comes up in the new
+    image, all stays as it was.
+    """
+    from flytectl import render, tables
+    from flytectl.daemon import call, show
+    from flyted.contract.answers.images import Rebuilt
+
+    rebuilt = call(Rebuilt, "image.rebuild", {"hash": hash_, "deploy": not no_deploy}, on_event=show)
+    out(render.to_json(rebuilt) if json_ else tables.rebuilt_text(rebuilt))
+
+
+@click.command()
 @click.option("-n", "--dry-run", is_flag=True, help="Only show what would be deleted.")
 @as_json
 @yes_option

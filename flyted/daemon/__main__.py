@@ -46,6 +46,7 @@ from flyted.daemon.images.building import BuildVerbs
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.listing import ImageVerbs
 from flyted.daemon.images.prune import PruneVerbs
+from flyted.daemon.images.rebuild import RebuildVerbs
 from flyted.daemon.images.roots import RootSettings
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.listen import choose_ingress_ports, ensure_socket
@@ -140,6 +141,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         **BuildVerbs(images, unused).verbs(),
         **ImageVerbs(images, store.apps).verbs(),
         **PruneVerbs(unused).verbs(),
+        **RebuildVerbs(images, deploy, unused.soon).verbs(),
         **Apps(store, loop, look, execute, explain, config, deploy, unused, grants).verbs(),
         **AppData(units, store, table).verbs(),
         **tls.verbs(),

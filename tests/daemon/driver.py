@@ -25,6 +25,7 @@ from flyted.daemon.images.building import BuildVerbs
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.listing import ImageVerbs
 from flyted.daemon.images.prune import PruneVerbs
+from flyted.daemon.images.rebuild import RebuildVerbs
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
@@ -85,6 +86,7 @@ class Daemon:
             loop, look, execute, explain, config, store, nothing, images, bundles,
             inventory, ModelVerbs(Models(store.database)), DeployLocks(),
         )  # fmt: skip
+        self.rebuilding = RebuildVerbs(images, deploy, self.unused.soon)
         self.access = Access(tokens, store, grants)
         self.apps = Apps(store, loop, look, execute, explain, config, deploy, self.unused, grants)
         self.handover = Handover(store, nothing, tls, self.leases, images.granted, refused)
@@ -117,7 +119,8 @@ class Daemon:
     def image_verbs(self) -> dict[str, Verb]:
         """The rows of the verbs about images."""
         listing = ImageVerbs(self.images, self.store.apps)
-        return {**BuildVerbs(self.images, self.unused).verbs(), **listing.verbs(), **PruneVerbs(self.unused).verbs()}
+        made = BuildVerbs(self.images, self.unused).verbs()
+        return {**made, **listing.verbs(), **PruneVerbs(self.unused).verbs(), **self.rebuilding.verbs()}
 
     async def credential(self, unit: str, name: str) -> bytes:
         """What systemd reads from the credential socket: nothing when it is refused, or the daemon ends."""

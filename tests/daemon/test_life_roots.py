@@ -17,10 +17,10 @@ from tests.daemon.rest import rest
 from tests.daemon.world_layers import TAKES
 
 
-def serve(life: Life, app: str, *commands: str) -> Asked:
+def serve(life: Life, app: str, *commands: str, version: int = 0) -> Asked:
     """Deploy an app whose image runs commands, after apt."""
     layers = [{"aptPackages": {"packages": ["jq"]}}, {"commands": {"cmd": list(commands)}}]
-    return life.serve(app, image={"spec": {"baseImage": BASE, "layers": layers}})
+    return life.serve(app, image={"spec": {"baseImage": BASE, "layers": layers}}, version=version)
 
 
 def recorded(life: Life) -> set[str]:

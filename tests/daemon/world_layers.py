@@ -23,6 +23,8 @@ TAKES = 1000
 class Layers:
     """What the units do. ``step_s``: how long one takes; ``fails``: a text of the steps that fail."""
 
+    blob, manifest = BLOB, MANIFEST
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.step_s, self.fails, self.registry = 2.0, "", False
@@ -77,17 +79,17 @@ class Layers:
         if not self.registry:
             _say(wanted, f"{pulls.OURS}registry does not answer")
             return UnitEnd("exit-code", pulls.EX_UNAVAILABLE)
-        layer = {"digest": BLOB, "media": "tar", "size": 1, "diff_id": BLOB}
+        layer = {"digest": self.blob, "media": "tar", "size": 1, "diff_id": self.blob}
         record = {
-            "format": pulls.FORMAT, "reference": name, "platform": "linux/amd64", "manifest": MANIFEST,
+            "format": pulls.FORMAT, "reference": name, "platform": "linux/amd64", "manifest": self.manifest,
             "layers": [layer], "image": {"config": {"Env": ["A=1"]}},
         }  # fmt: skip
         kind = pulls.RESOLVED if known_only else pulls.PULLED
         for path, text in ((kind, json.dumps(record)), *([] if known_only else [("sha256", "blob")])):
             (self.folder / "blobs" / path).mkdir(parents=True, exist_ok=True)
-            file = f"{MANIFEST[7:]}.json" if path == kind else BLOB[7:]
+            file = f"{self.manifest[7:]}.json" if path == kind else self.blob[7:]
             (self.folder / "blobs" / path / file).write_text(text)
-        _say(wanted, f"{pulls.OURS}{name} is {name.partition('@')[0].rpartition(':')[0] or name}@{MANIFEST}")
+        _say(wanted, f"{pulls.OURS}{name} is {name.partition('@')[0].rpartition(':')[0] or name}@{self.manifest}")
         return UnitEnd("success", 0)
 
 

@@ -10,7 +10,7 @@ import pytest
 from flytectl import cli
 from flyted.contract import wire
 from flyted.contract.answers.codec import Answer
-from flyted.contract.answers.images import Pruned, PulledImage
+from flyted.contract.answers.images import Pruned, PulledImage, Rebuilt
 from flyted.contract.answers.machine import Done
 from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.secrets import SecretStatus, Stored
@@ -47,6 +47,7 @@ MODEL = ModelStatus("m", "/m", bytes=1, problem="", added_at=1.0)
         (["model", "rm", "m"], MODEL, "models", [{**sent(MODEL), "added_at": "1970-01-01T00:00:01.000000Z"}]),
         (["token"], Minted("t", "me", 1.0), "token", "t"),
         (["image", "pull", "nginx"], whole(PulledImage, digest="sha256:ab"), "digest", "sha256:ab"),
+        (["image", "rebuild", "ab"], Rebuilt("ab", "cd", ("a",), ()), "deployed", ["a"]),
         (["image", "prune", "--yes"], Pruned((), 2, 3, 4), "bytes", 4),
         (["image", "prune", "--dry-run"], Pruned((), 2, 3, 4), "layers", 2),
         (["login"], LoginLink("https://x", 1.0, "c"), "expires_at", "1970-01-01T00:00:01.000000Z"),

@@ -14,7 +14,7 @@ from flytectl.times import told
 from flyted.contract.answers.apps import AppStatus, Failure, ImageStatus, Requests, UnitStatus, UsedSecret
 from flyted.contract.answers.codec import json_fields
 from flyted.contract.answers.events import LogLine
-from flyted.contract.answers.images import ImageEntry, LayerStatus, Pruned, PulledImage
+from flyted.contract.answers.images import ImageEntry, LayerStatus, Pruned, PulledImage, Rebuilt
 from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.secrets import SecretStatus
 from flyted.contract.answers.tokens import TokenStatus
@@ -194,6 +194,19 @@ def test_a_pulled_image_is_named_with_its_digest_and_size() -> None:
     assert tables.pulled_text(image).splitlines() == [
         "docker.io/library/nginx:1.27 is sha256:00",
         "image abababababab: 1 layer, 3.0 MiB; kept for a week after its last use",
+    ]
+
+
+def test_a_rebuilt_image_says_which_apps_have_it() -> None:
+    """And which do not yet."""
+    old, new = "ab" * 16, "cd" * 16
+    assert (
+        tables.rebuilt_text(Rebuilt(old, old, (), ())) == "image abababababab: nothing of it can be newer than it is"
+    )
+    assert tables.rebuilt_text(Rebuilt(old, new, ("a", "b"), ("c",))).splitlines() == [
+        "image abababababab is rebuilt as cdcdcdcdcdcd",
+        "deployed: a, b",
+        "with their next deploy: c",
     ]
 
 

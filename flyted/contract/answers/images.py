@@ -50,6 +50,16 @@ class PulledImage(Answer):
 
 
 @dataclass(frozen=True, slots=True)
+class Rebuilt(Answer):
+    """The answer of `image.rebuild`."""
+
+    before: str  # the hash of the image that was rebuilt
+    hash: str  # of the new one; the same if nothing of it could be newer
+    deployed: tuple[str, ...]  # the apps that run in the new one now
+    left: tuple[str, ...]  # those that get it with their next deploy
+
+
+@dataclass(frozen=True, slots=True)
 class Pruned(Answer):
     """The answer of `image.prune`: what was removed; of `image.unused`: what would be."""
 

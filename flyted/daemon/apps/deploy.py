@@ -103,6 +103,18 @@ class Deploy:
                 kept = image if image.root is not None and self.images.present(image) else None
                 await self._serve(found.current.spec, {}, emit, by, kept)
 
+    async def onto_rebuilt(self, app: AppKey, emit: Emit, by: str) -> bool:
+        """Deploy the revision that serves as a new one if its image was rebuilt; report whether it was deployed.
+
+        An app that is stopped is left as it is. Raises as :meth:`serve`.
+        """
+        async with self.locks.hold(app):
+            found = self.store.find(app)
+            current = found.current if found is not None and found.wanted == "started" else None
+            if current is not None and self.images.superseded(current.image):
+                return (await self._serve(current.spec, {}, emit, by))[1]
+            return False
+
     async def start(self, app: AppKey, emit: Emit) -> None:
         """Set the wanted state to started and wait until the app answers.
 
@@ -193,7 +205,8 @@ class Deploy:
         app = self.store.find(spec.key)
         if app is None or app.current is None or app.current.fingerprint != fingerprint:
             return None
-        return app if self.images.present(app.current.image) else None
+        image = app.current.image
+        return app if self.images.present(image) and not self.images.superseded(image) else None
 
     async def _start_again(self, app: StoredApp, emit: Emit) -> StoredApp:
         replicas = app.replicas_of(app.serving or 0)

@@ -24,6 +24,7 @@ from flyted.daemon.api.verbs import Emit
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.effects import Units
 from flyted.daemon.images.builds import Builds
+from flyted.daemon.images.renewed import Rebuild, Renewals
 from flyted.daemon.images.roots import Roots, RootSettings
 from flyted.daemon.images.venvs import run
 from flyted.host import foreign_file
@@ -43,6 +44,7 @@ from flyted.plan.images.build_unit import (
 )
 from flyted.plan.images.entrypoint import no_program
 from flyted.plan.images.recipe import Machine, Recipe, recipe_hash
+from flyted.plan.images.renewed import renewed_id
 from flyted.plan.images.root import RootRecipe
 from flyted.plan.images.root_record import recipe_key
 from flyted.plan.images.root_steps import secrets_of
@@ -76,6 +78,7 @@ class Images:
     def __post_init__(self) -> None:
         """Begin with nothing that is being built."""
         self.builds = Builds(self.poke)
+        self.renewals = Renewals(self.folder.parent / "renewed-images.json")
         self.roots = Roots(self.units, self.folder.parent, self.builds, self.granted, self.root_settings)
 
     async def ensure(self, spec: AppSpec, emit: Emit) -> ImageFact:
@@ -87,7 +90,9 @@ class Images:
         if spec.python_env:
             return _given(spec.python_env)
         recipe = self.recipe(spec.image, spec.key.project, spec.key.domain)
-        return await self.build(recipe, f"the image of {spec.key}", emit, of_image(spec.image))
+        image = await self.build(recipe, f"the image of {spec.key}", emit, of_image(spec.image))
+        self.renewals.made(image.hash)
+        return image
 
     def check(self, spec: AppSpec) -> None:
         """Raise what :meth:`ensure` would before it begins to build, or why the app could not run with its image.
@@ -119,22 +124,51 @@ class Images:
             _check_machine("the image", recipe, gpu=bool(engine))
 
     async def build(
-        self, recipe: Recipe | RootRecipe, what: str, emit: Emit, copied: Collection[str] = ()
+        self,
+        recipe: Recipe | RootRecipe,
+        what: str,
+        emit: Emit,
+        copied: Collection[str] = (),
+        rebuild: Rebuild | None = None,
     ) -> ImageFact:
         """Return the image of a recipe, built if need be. Raises :class:`BuildFailed`.
 
         ``copied``: the bundles that the build reads, which the caller holds; from now on they are held to its end.
+        ``rebuild``: what ages in it is made anew, and counts when the caller says so (:class:`Renewals`).
         """
-        digest = key_of(recipe)
+        digest = self._id(recipe, rebuild)
         with self._held(digest):
             action = BuildImage(digest)
             hold = partial(self.bundles.hold_until, digests=copied)
             if isinstance(recipe, RootRecipe):
-                return await self.builds.get(action, what, emit, partial(self._built_root, recipe, digest, what), hold)
+                work = partial(self._built_root, recipe, digest, what, rebuild)
+                return await self.builds.get(action, what, emit, work, hold)
             record = self._record(digest) if digest not in self.removing and action not in self.builds.wanted else None
             if record is not None:
                 return await _image(recipe, digest, record, emit)
             return await self.builds.get(action, what, emit, partial(self._built, recipe, digest, what), hold)
+
+    def _id(self, recipe: Recipe | RootRecipe, rebuild: Rebuild | None) -> str:
+        """Return the hash of a Python environment; of an image of layers the name of its build."""
+        key = key_of(recipe)
+        if rebuild is None:
+            return self.renewals.known.ids.get(key, key)
+        name = renewed_id(key, rebuild.stamp)
+        if isinstance(recipe, Recipe):
+            rebuild.ids[key] = name
+        return name
+
+    @contextlib.contextmanager
+    def hold(self, image: ImageFact) -> Iterator[None]:
+        """Keep an image from being removed."""
+        with contextlib.ExitStack() as stack:
+            for name in (image.hash, *(image.root.layers if image.root else ())):
+                stack.enter_context(self._held(name))
+            yield
+
+    def superseded(self, image: ImageFact) -> bool:
+        """Report whether an image was rebuilt, so that its recipe gives another one now."""
+        return image.hash in self.renewals.known.images
 
     @contextlib.contextmanager
     def _held(self, digest: str) -> Iterator[None]:
@@ -152,8 +186,10 @@ class Images:
         """Return the images, and the layers of images, that somebody is about to use."""
         return frozenset(self.held).union(*self.made.values())
 
-    async def _built_root(self, recipe: RootRecipe, key: str, what: str, emit: Emit) -> ImageFact:
-        image = await self.roots.built(recipe, what, emit)
+    async def _built_root(
+        self, recipe: RootRecipe, key: str, what: str, rebuild: Rebuild | None, emit: Emit
+    ) -> ImageFact:
+        image = await self.roots.built(recipe, what, emit, self.renewals.known.ids, rebuild)
         if key in self.held and image.root is not None:
             self.made[key] = frozenset((image.hash, *image.root.layers))
         return image
@@ -243,6 +279,7 @@ def machine() -> Machine:
 
 
 def key_of(recipe: Recipe | RootRecipe) -> str:
+    """Return 32 hex digits, equal for equal recipes on equal machines."""
     return recipe_hash(recipe, machine()) if isinstance(recipe, Recipe) else recipe_key(recipe, host.architecture())
 
 

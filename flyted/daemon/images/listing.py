@@ -39,15 +39,22 @@ class ImageVerbs:
 
         Raises :class:`InvalidInput` for what is no hash or is not unambiguous, and :class:`NotFound`.
         """
-        first = call.args["hash"]
-        if not is_hash_prefix(first):
-            raise InvalidInput(f"{printable(first)} is not the hash of an image", hint="flytectl image ls")
-        found = [each for each in entries(self._images, self._apps()) if each.hash.startswith(first)]
-        if not found:
-            raise NotFound(f"there is no image {first}", hint="flytectl image ls")
-        if len(found) > 1:
-            raise InvalidInput(f"{len(found)} images begin with {first}", hint="give more of its digits")
-        return found[0]
+        return named(call.args["hash"], entries(self._images, self._apps()))
+
+
+def named(first: str, images: Iterable[ImageEntry]) -> ImageEntry:
+    """Return the image whose hash begins with these digits.
+
+    Raises :class:`InvalidInput` for what is no hash or is not unambiguous, and :class:`NotFound`.
+    """
+    if not is_hash_prefix(first):
+        raise InvalidInput(f"{printable(first)} is not the hash of an image", hint="flytectl image ls")
+    found = [each for each in images if each.hash.startswith(first)]
+    if not found:
+        raise NotFound(f"there is no image {first}", hint="flytectl image ls")
+    if len(found) > 1:
+        raise InvalidInput(f"{len(found)} images begin with {first}", hint="give more of its digits")
+    return found[0]
 
 
 def entries(images: Images, apps: Iterable[StoredApp]) -> Iterator[ImageEntry]:

@@ -21,6 +21,7 @@ from flyted.contract.errors import BuildFailed, HostFailure, StoreCorrupt
 from flyted.daemon.api.verbs import Emit
 from flyted.daemon.effects import Units
 from flyted.daemon.images.builds import Builds, run_unit
+from flyted.daemon.images.renewed import Rebuild
 from flyted.daemon.images.silent import Silent
 from flyted.host import foreign_file, whole_file
 from flyted.host import machine as host
@@ -136,17 +137,28 @@ class Roots:
 
     # a build
 
-    async def built(self, recipe: RootRecipe, what: str, emit: Emit) -> ImageFact:
+    async def built(
+        self,
+        recipe: RootRecipe,
+        what: str,
+        emit: Emit,
+        renewed: Mapping[str, str],
+        rebuild: Rebuild | None = None,
+    ) -> ImageFact:
         """Return an image; make the layers that are missing, one after the other.
+
+        ``renewed``: see :class:`~flyted.plan.images.renewed.Renewed`. With ``rebuild`` what ages is made anew.
 
         Raises :class:`BuildFailed`, :class:`HostFailure`, and :class:`InvalidInput` or :class:`Unsupported` for what
         is known of a base image only when it was found. The layers before a step that fails stay.
         """
         login = login_grant(recipe.login, recipe.scope)
         pull = partial(self._pull, emit=emit, login=login)
-        found = await self._bases(recipe, pull, emit)
+        found = await self._bases(recipe, pull, emit, rebuild.bases if rebuild else ())
         pulled = {name: _pulled(name, image) for name, image in found.items()}
-        plan = plan_of(recipe, host.architecture(), pulled)
+        plan = plan_of(recipe, host.architecture(), pulled, renewed, rebuild.stamp if rebuild else "")
+        if rebuild is not None:
+            rebuild.ids.update(plan.renewed)
         digest = root_hash(plan)
         todo = missing(plan, self._whole_ones())
         if any(job.job["step"]["kind"] != "oci" for _number, job in todo):
@@ -168,12 +180,17 @@ class Roots:
             await emit(Progress(NOTE, note))
         return replace(record, digests=digests).image()  # it may have been made under another name
 
-    async def _bases(self, recipe: RootRecipe, pull: Pulling, emit: Emit) -> dict[str, PulledImage]:
-        """Return which images the container images of a recipe are now, as far as their registries answer."""
+    async def _bases(
+        self, recipe: RootRecipe, pull: Pulling, emit: Emit, must: Collection[str]
+    ) -> dict[str, PulledImage]:
+        """Return which images the container images of a recipe are now, as far as their registries answer.
+
+        ``must``: those for which nothing else will do.
+        """
         others = {
             stage.base.reference for stage in recipe.stages
             if isinstance(stage.base, OciBase) and stage.base.otherwise is not None
-        }  # fmt: skip
+        } - set(must)  # fmt: skip
         found = {}
         for name in references(recipe):
             registry = pull_unit.image_name(name, "the base image").registry

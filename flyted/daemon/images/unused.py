@@ -118,8 +118,7 @@ class UnusedImages:
         return self._remove(action, self._taken())
 
     def _disk(self, *, all_unused: bool) -> ImagesOnDisk:
-        roots = self.images.roots
-        found = {**self.images.found(), **roots.images(), **roots.layers(), **roots.pulled()}
+        found = self._on_disk()
         apps = list(self.apps())
         running = {replica for name in self.units.look() if (replica := replica_of(name)) is not None}
         known = {replica for app in apps for each in app.revisions for replica in app.replicas_of(each.number)}
@@ -127,6 +126,10 @@ class UnusedImages:
         used = in_use(apps, running) | mounted(mounts()) | (frozenset() if running <= known else frozenset(found))
         crowded = is_crowded(*disk_space(self.images.folder))
         return ImagesOnDisk(found, used, self._since(), crowded, all_unused)
+
+    def _on_disk(self) -> dict[str, bool]:
+        roots = self.images.roots
+        return {**self.images.found(), **roots.images(), **roots.layers(), **roots.pulled()}
 
     def _taken(self) -> list[asyncio.Future[Pruned]]:
         waiting, self._waiting = self._waiting, []
@@ -137,6 +140,7 @@ class UnusedImages:
             told = self._told(action.images) if waiting else Pruned((), 0, 0, 0)
             before, (freed, whole) = _of_environments(told.images), await self._removed(action.images)
             whole_file.write(self.notes, json.dumps(dict(action.unused_since)).encode(), 0o600)
+            self.images.renewals.forget(self._on_disk())
             if not whole:
                 raise HostFailure("not all unused images could be removed", hint="sudo journalctl -u flyted -n 20")
             for each in waiting:

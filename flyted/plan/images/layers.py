@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from flyted.contract.errors import InvalidInput
 from flyted.layers.words import FORMAT
+from flyted.plan.images.renewed import Ids
 from flyted.plan.images.root import (
     DebianBase,
     ImageConfig,
@@ -54,19 +56,27 @@ def needed(recipe: RootRecipe) -> list[int]:
     return sorted(found)
 
 
-def plan_of(recipe: RootRecipe, arch: str, pulled: Mapping[str, Pulled]) -> RootPlan:
+def plan_of(
+    recipe: RootRecipe,
+    arch: str,
+    pulled: Mapping[str, Pulled],
+    renewed: Mapping[str, str] = MappingProxyType({}),
+    stamp: str = "",
+) -> RootPlan:
     """Return the layers of an image, in the order in which they are made, and its config.
 
     ``arch``: as of uname -m. ``pulled``: the container images of :func:`references`; for one that is missing the
-    recipe's ``otherwise`` is built. Raises :class:`InvalidInput` or :class:`Unsupported` for a step that cannot be
-    made with what the base images define. A ``KeyError`` is a fault of ours: an image is missing that has no other.
+    recipe's ``otherwise`` is built. ``renewed``, ``stamp``: see :class:`~flyted.plan.images.renewed.Ids`. Raises
+    :class:`InvalidInput` or :class:`Unsupported` for a step that cannot be made with what the base images define. A
+    ``KeyError`` is a fault of ours: an image is missing that has no other.
     """
-    planner = _Planner(recipe, arch, pulled)
+    planner = _Planner(recipe, arch, pulled, Ids(renewed, stamp))
     for number in needed(recipe):
         planner.done[number] = planner.stage(recipe.stages[number])
     state = planner.done[len(recipe.stages) - 1]
     jobs = tuple({job.id: job for job in planner.jobs}.values())
-    return RootPlan(jobs, tuple(state.layers), state.config(), (*recipe.notes, *planner.notes))
+    notes = (*recipe.notes, *planner.notes)
+    return RootPlan(jobs, tuple(state.layers), state.config(), notes, tuple(planner.ids.new.items()))
 
 
 def _used(stage: Stage) -> Iterator[int]:
@@ -81,8 +91,8 @@ def _used(stage: Stage) -> Iterator[int]:
 
 
 class _Planner:
-    def __init__(self, recipe: RootRecipe, arch: str, pulled: Mapping[str, Pulled]) -> None:
-        self.recipe, self.arch, self.pulled = recipe, arch, pulled
+    def __init__(self, recipe: RootRecipe, arch: str, pulled: Mapping[str, Pulled], ids: Ids) -> None:
+        self.recipe, self.arch, self.pulled, self.ids = recipe, arch, pulled, ids
         self.arguments, self.folders = dict(recipe.arguments), dict(recipe.folders)
         self.jobs: list[LayerJob] = []
         self.notes: list[str] = []
@@ -126,7 +136,8 @@ class _Planner:
         if made.secrets:
             secrets = [[secret.key, secret.env, secret.file] for secret in made.secrets]
             content |= {"secrets": secrets, "scope": self.recipe.scope}
-        name = layer_id(self.arch, state.layers[-1] if state.layers else "", [content, made.surroundings])
+        key = layer_id(self.arch, state.layers[-1] if state.layers else "", [content, made.surroundings])
+        name = self.ids.of(key, made.step, state.layers)
         surroundings = made.surroundings or {"env": {}, "cwd": "/", "user": "root"}
         job = {"format": FORMAT, "layer": name, "parents": list(state.layers), **surroundings, "step": made.step}
         granted = tuple((f"b{number}", secret) for number, secret in enumerate(made.secrets))

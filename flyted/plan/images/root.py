@@ -210,13 +210,15 @@ class LayerJob:
 class RootPlan:
     """What to make, in order, and what it becomes.
 
-    ``jobs``: also those of stages that are only copied from. ``layers``: the image's own, lowest first.
+    ``jobs``: also those of stages that are only copied from. ``layers``: the image's own, lowest first. ``renewed``:
+    the key and the id of each layer that a rebuild makes anew (``plan/images/renewed.py``).
     """
 
     jobs: tuple[LayerJob, ...]
     layers: tuple[str, ...]
     config: ImageConfig
     notes: tuple[str, ...] = ()
+    renewed: tuple[tuple[str, str], ...] = ()
 
 
 def as_pulled(reference: str, login: str = "") -> RootRecipe:

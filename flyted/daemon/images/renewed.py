@@ -1,0 +1,67 @@
+"""Remembers which images were rebuilt, so that whoever needs one is given what was made last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flyted.host import whole_file
+from flyted.plan.images.build_unit import is_hash
+from flyted.plan.images.renewed import Renewed
+
+
+@dataclass
+class Rebuild:
+    """One rebuild. ``bases``: container images for which no other base will do, since the old image was made of them.
+
+    ``ids``: filled in by the build, see :class:`Renewed`.
+    """
+
+    stamp: str
+    bases: frozenset[str] = frozenset()
+    ids: dict[str, str] = field(default_factory=dict)
+
+
+class Renewals:
+    """What was rebuilt, in memory and in ``file``. One that is not readable is as none: then images are as before."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.known = _read(file)
+
+    def keep(self, change: Renewed) -> None:
+        """Let what was rebuilt count from now on. Raises :class:`HostFailure`."""
+        self._write(self.known.plus(change))
+
+    def undo(self, last: Renewed, before: Renewed) -> None:
+        """Let a rebuild count no longer. ``before``: :attr:`known` as it was. Raises :class:`HostFailure`."""
+        self._write(self.known.undone(last, before))
+
+    def made(self, image: str) -> None:
+        """Note that an image was just made: it is what its recipe gives now. Raises :class:`HostFailure`."""
+        if image in self.known.images:
+            images = {old: new for old, new in self.known.images.items() if old != image}
+            self._write(Renewed(self.known.ids, images))
+
+    def forget(self, found: Collection[str]) -> None:
+        """Forget what is about images and layers that are not on the disk any more. Raises :class:`HostFailure`."""
+        needed = self.known.needed(found)
+        if needed != self.known:
+            self._write(needed)
+
+    def _write(self, renewed: Renewed) -> None:
+        data = {"ids": dict(renewed.ids), "images": dict(renewed.images)}
+        whole_file.write(self._file, json.dumps(data).encode(), 0o600)
+        self.known = renewed
+
+
+def _read(file: Path) -> Renewed:
+    try:
+        data = json.loads(file.read_text())
+        ids, images = dict(data["ids"]), dict(data["images"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return Renewed()
+    texts = [text for pairs in (ids, images) for pair in pairs.items() for text in pair]
+    return Renewed(ids, images) if all(isinstance(text, str) and is_hash(text) for text in texts) else Renewed()
