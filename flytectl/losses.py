@@ -19,7 +19,11 @@ def of_app(name: str, found: Kept, *, keep_data: bool) -> str:
 
 
 def of_secret(secret: SecretStatus) -> str:
-    """Return a line on the apps that use a secret."""
-    apps = ", ".join(safe(app) for app in secret.apps or ())
-    said = f"used by {apps}, which cannot start again without it" if apps else "no app uses it"
-    return f"  {safe(secret.key)}: {said}"
+    """Return a line on who uses a secret."""
+    apps, images, settings = (
+        ", ".join(map(safe, each or ())) for each in (secret.apps, secret.images, secret.settings)
+    )
+    parts = [f"used by {apps}, which cannot start again without it"] if apps else []
+    parts += [f"needed by the image of {images}, which cannot be served again without it"] if images else []
+    parts += [f"named in flyted.toml for all images: {settings}"] if settings else []
+    return f"  {safe(secret.key)}: {'; '.join(parts) or 'no app uses it'}"

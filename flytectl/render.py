@@ -263,6 +263,8 @@ def secret_details(secret: SecretStatus) -> str:
     facts = [
         ("Scope", _scope(secret.project, secret.domain) or "the whole machine"),
         ("Used by", ", ".join(secret.apps or ())),
+        ("Images of", ", ".join(secret.images or ())),
+        ("Settings", ", ".join(secret.settings or ())),
         ("Created", told(secret.created_at)),
         ("Updated", told(secret.updated_at)),
         ("State", "DAMAGED: replace it (flytectl secret create KEY --replace)" if secret.damaged else ""),

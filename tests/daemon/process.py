@@ -140,5 +140,5 @@ class Process:
 
 def serve(process: Process, name: str = "web", **changes: Any) -> dict[str, Any]:
     """Serve an app; return its map."""
-    made = spec(name, python_env=str(process.folder / "env"), **changes)
+    made = spec(name, **{"python_env": str(process.folder / "env"), **changes})
     return dict(process.ask("app.serve", spec=to_dict(made))["app"])

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from flyted.daemon.images import roots
+from flyted.daemon.images import layers_on_disk, roots
 from flyted.daemon.images.listing import ImageVerbs
 from flyted.plan.images.unused import KEPT_S
 from tests.daemon.life import BASE, Asked, Life
@@ -193,15 +193,16 @@ def test_images_are_listed_by_a_look_into_each_folder(life: Life, monkeypatch: p
         life.run(60)
     looked: list[Path] = []
 
-    def listed(folder: Path, real: Callable[[Path], list[Path]] = roots._listed) -> list[Path]:
+    def listed(folder: Path, real: Callable[[Path], list[Path]] = layers_on_disk.listed) -> list[Path]:
         looked.append(folder)
         return real(folder)
 
-    monkeypatch.setattr(roots, "_listed", listed)
+    for module in (layers_on_disk, roots):
+        monkeypatch.setattr(module, "listed", listed)
     found = life.running.unused.images.roots
     assert len(list(found.records())) == 3
     assert list(found.images().values()) == [True] * 3
-    assert len(looked) == 4, "the images and the layers, for each of the two questions"
+    assert len(looked) == 6, "the images, the layers and their records, for each of the two questions"
 
 
 def test_a_registry_that_does_not_answer_is_asked_again_some_minutes_later(life: Life) -> None:

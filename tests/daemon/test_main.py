@@ -19,6 +19,7 @@ from flyted.contract.version import VERSION
 from flyted.daemon import state as state_module
 from flyted.daemon.settings import Settings
 from flyted.host import sockets
+from tests.daemon.life import BASE
 from tests.daemon.process import Process, main_module, serve
 from tests.values import spec
 
@@ -115,7 +116,8 @@ def test_secrets_are_kept_listed_and_forgotten(process: Process) -> None:
         assert len(process.ask("secret.list", project="", domain="", all=False)["secrets"]) == 1
         serve(process, secrets=(SecretUse("KEY", env="KEY"),))
         assert process.ask("secret.get", **scoped)["apps"] == ["web"]
-        assert process.ask("secret.get", **SECRET)["apps"] == []
+        other = process.ask("secret.get", **SECRET)
+        assert (other["apps"], other["images"], other["settings"]) == ([], [], [])
         again = process.ask("secret.create", **scoped, replace=True, roll=True, bulk=b"newer")
         assert again["rolled"] == ["web"]
         assert process.ask("app.get", **NAMED)["app"]["revision"] == 2
@@ -127,6 +129,13 @@ def test_secrets_are_kept_listed_and_forgotten(process: Process) -> None:
         assert process.ask("secret.delete", **SECRET)["key"] == "KEY"
         with pytest.raises(SecretNotFound):
             process.ask("secret.get", **SECRET)
+        process.ask("secret.create", project="", domain="", key="INDEX", replace=False, roll=False, bulk=b"value")
+        process.world.dying.clear()
+        layer = {"pipPackages": {"packages": ["httpx"], "secretMounts": [{"key": "INDEX", "envVar": "TOKEN"}]}}
+        process.world.build_s = 0.01
+        serve(process, image={"spec": {"baseImage": BASE, "layers": [layer]}}, python_env="")
+        found = process.ask("secret.get", project="", domain="", key="INDEX")
+        assert (found["apps"], found["images"]) == ([], ["web"])
 
     process.beside(story)
 

@@ -44,6 +44,12 @@ def test_who_uses_a_secret() -> None:
         "  K: used by a, p/d/b, which cannot start again without it"
     )
     assert losses.of_secret(whole(SecretStatus, key="K", apps=())) == "  K: no app uses it"
+    login = whole(SecretStatus, key="K", apps=(), images=("a",), settings=("images.registry_secret",))
+    assert losses.of_secret(login) == (
+        "  K: needed by the image of a, which cannot be served again without it; "
+        "named in flyted.toml for all images: images.registry_secret"
+    )
+    assert "Images of   a\n  Settings    images.registry_secret" in render.secret_details(login)
 
 
 @pytest.mark.parametrize(

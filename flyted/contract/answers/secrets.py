@@ -19,6 +19,8 @@ class SecretStatus(Answer):
     updated_at: float
     damaged: bool  # its file is not what was written
     apps: tuple[str, ...] | None = None  # those that get it; None: not looked up, as in lists
+    images: tuple[str, ...] | None = None  # the apps whose image is built with it, or pulled
+    settings: tuple[str, ...] | None = None  # those of flyted.toml that name it
 
 
 @dataclass(frozen=True, slots=True)

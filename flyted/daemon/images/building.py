@@ -69,7 +69,9 @@ class BuildVerbs:
         self._unused.used_now(image)
         layers = image.root.layers
         digest = dict(image.root.digests)[name]
-        return PulledImage(str(reference), digest, image.hash, len(layers), self._images.roots.bytes_of(layers))
+        return PulledImage(
+            str(reference), digest, image.hash, len(layers), self._images.roots.layers_on_disk.bytes_of(layers)
+        )
 
 
 def _scope(call: Call) -> tuple[str, str]:

@@ -215,7 +215,7 @@ class Images:
 
         Raises :class:`InvalidInput`, :class:`Unsupported`, or :class:`SecretNotFound` for one that it is built with.
         """
-        return self.with_secrets(_recipe(image), project, domain)
+        return self.with_secrets(recipe_of(image), project, domain)
 
     def with_secrets(self, recipe: Recipe | RootRecipe, project: str, domain: str) -> Recipe | RootRecipe:
         """Return a recipe with the machine's settings, for one project and domain.
@@ -233,15 +233,16 @@ class Images:
 
     def found(self) -> dict[str, bool]:
         """Return the Python environments on disk, by hash, and whether each is complete."""
-        try:
-            names = [path.name for path in self.folder.iterdir() if is_hash(path.name)]
-        except FileNotFoundError:
-            return {}
-        return {name: self._record(name) is not None for name in names}
+        return {name: self._record(name) is not None for name in self._names()}
 
-    def records(self) -> list[ImageRecord]:
-        """Return the records of the images on disk that are complete."""
-        return [record for name in self.found() if (record := self._record(name)) is not None]
+    def records(self) -> Iterator[ImageRecord]:
+        """Yield the records of the images on disk that are complete, each when it is read."""
+        yield from (record for name in self._names() if (record := self._record(name)) is not None)
+
+    def _names(self) -> list[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return [path.name for path in self.folder.iterdir() if is_hash(path.name)]
+        return []
 
     def present(self, image: ImageFact) -> bool:
         """Report whether an image that a revision was made with is still complete."""
@@ -283,7 +284,7 @@ def key_of(recipe: Recipe | RootRecipe) -> str:
     return recipe_hash(recipe, machine()) if isinstance(recipe, Recipe) else recipe_key(recipe, host.architecture())
 
 
-def _recipe(image: dict[str, Any]) -> Recipe | RootRecipe:
+def recipe_of(image: dict[str, Any]) -> Recipe | RootRecipe:
     """Return the recipe that an app or a client describes. Raises :class:`InvalidInput` or :class:`Unsupported`."""
     spec, files, folders = image.get("spec"), image.get("files") or {}, image.get("folders") or {}
     if not isinstance(spec, dict) or not isinstance(files, dict) or not isinstance(folders, dict):

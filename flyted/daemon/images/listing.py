@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
@@ -14,6 +15,8 @@ from flyted.plan.facts import StoredApp
 from flyted.plan.images.build_unit import ImageRecord, is_hash_prefix
 from flyted.plan.images.root_record import LayerRecord, RootRecord
 from flyted.plan.images.unused import in_use
+
+READ_AT_ONCE = 20
 
 
 class ImageVerbs:
@@ -32,7 +35,12 @@ class ImageVerbs:
 
     async def listed(self, _call: Call) -> ImageList:
         """Return the finished images, the newest first."""
-        return ImageList(tuple(sorted(entries(self._images, self._apps()), key=lambda each: -each.built_at)))
+        found = []
+        for entry in entries(self._images, self._apps()):
+            found.append(entry)
+            if len(found) % READ_AT_ONCE == 0:
+                await asyncio.sleep(0)  # lets a start that asks for a credential go first
+        return ImageList(tuple(sorted(found, key=lambda each: -each.built_at)))
 
     async def get(self, call: Call) -> ImageEntry:
         """Return one image by its hash, or by the first digits that no other image has.

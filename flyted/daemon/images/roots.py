@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from flyted.contract.errors import BuildFailed, HostFailure, StoreCorrupt
 from flyted.daemon.api.verbs import Emit
 from flyted.daemon.effects import Units
 from flyted.daemon.images.builds import Builds, run_unit
+from flyted.daemon.images.layers_on_disk import LayersOnDisk, listed
 from flyted.daemon.images.renewed import Rebuild
 from flyted.daemon.images.silent import Silent
 from flyted.host import foreign_file, whole_file
@@ -41,8 +42,6 @@ from flyted.plan.images.root import ImageConfig, OciBase, RootPlan, RootRecipe
 from flyted.plan.images.root_record import (
     LayerRecord,
     RootRecord,
-    layer_record,
-    layer_text,
     pythons,
     root_hash,
     root_record,
@@ -85,17 +84,15 @@ class Roots:
         self._allowed = allowed
         self._settings = settings
         self._silent = Silent()
-        self._layers = state / "layers"
+        self.layers_on_disk = LayersOnDisk(state / "layers", state / "roots/layers")
         self._blobs = state / "blobs"
         self._records = state / "roots"
-        self._layer_records = state / "roots/layers"
 
     # what is there
 
     def layers(self) -> dict[str, bool]:
         """Return the layers on the disk, by id, and whether each is whole; without those that are being made."""
-        whole = self._whole_ones()
-        found = {path.name for path in _listed(self._layers) if is_hash(path.name)}
+        found, whole = self.layers_on_disk.folders(), self.layers_on_disk.whole()
         found -= {each for each in found - whole if not self._units.rests(layer_unit_name(each))}
         return {each: each in whole for each in found}
 
@@ -114,26 +111,21 @@ class Roots:
         """Return the bytes of the disk that those take."""
         return used_bytes(self._blobs)
 
-    def bytes_of(self, layers: Iterable[str]) -> int:
-        """Return the bytes that layers take together, as far as that is known."""
-        return sum(self._layer(each).bytes for each in layers)
-
     def present(self, digest: str, root: RootFact) -> bool:
         """Report whether an image that a revision was made with is still complete."""
-        return self._record(digest) is not None and self._whole(root.layers)
+        return self._record(digest) is not None and self.layers_on_disk.are_whole(root.layers)
 
     def records(self) -> Iterator[tuple[RootRecord, tuple[LayerRecord, ...]]]:
         """Yield the images on the disk that are whole, with what is known of their layers, in no order."""
-        known = cache(self._layer)  # images share layers
         for _name, record in self._recorded():
             if record is not None:
-                yield record, tuple(map(known, record.layers))
+                yield record, tuple(map(self.layers_on_disk.record, record.layers))
 
     def forget(self, digests: Collection[str]) -> None:
         """Delete the records of images and layers, before the layers themselves are."""
         for digest in digests:
             (self._records / f"{digest}.json").unlink(missing_ok=True)
-            (self._layer_records / f"{digest}.json").unlink(missing_ok=True)
+            self.layers_on_disk.forget(digest)
 
     # a build
 
@@ -160,7 +152,7 @@ class Roots:
         if rebuild is not None:
             rebuild.ids.update(plan.renewed)
         digest = root_hash(plan)
-        todo = missing(plan, self._whole_ones())
+        todo = missing(plan, self.layers_on_disk.whole())
         if any(job.job["step"]["kind"] != "oci" for _number, job in todo):
             await emit(Progress(STEP, f"building {what}"))
         blobs = {layer.digest: name for name, image in found.items() for layer in image.layers}
@@ -174,7 +166,7 @@ class Roots:
             await self._builds.get(MakeLayer(job.id), where, emit, made)
         digests = {name: image.manifest for name, image in found.items()}
         record = self._record(digest)
-        if record is None or not self._whole(record.layers):
+        if record is None or not self.layers_on_disk.are_whole(record.layers):
             record = await self._write(digest, plan, digests)
         for note in record.notes:
             await emit(Progress(NOTE, note))
@@ -253,7 +245,7 @@ class Roots:
     async def _made(self, made: Granted, scope: tuple[str, str], emit: Emit) -> None:
         """Make a layer, and record it. Raises :class:`BuildFailed`."""
         job, unit = made.job, layer_unit_name(made.job.id)
-        if self._whole([job.id]):  # another build made it after this one had looked
+        if self.layers_on_disk.are_whole([job.id]):  # another build made it after this one had looked
             return
         settings = replace(self._settings.layers, nameservers=nameservers())
         began = time.time()
@@ -269,10 +261,8 @@ class Roots:
             end, lines = await run_unit(self._units, unit, partial(made.unit, settings), tell)
         if end != _ENDED_WELL:
             raise layer_failure(shown(job), end.result, end.status, lines)
-        self._layer_records.mkdir(mode=0o755, parents=True, exist_ok=True)
         now, takes = time.time(), split_size(lines[-1])[1] if lines else None
-        text = layer_text(job, LayerRecord(shown(job), round(now - began, 3), takes or 0), now)
-        whole_file.write(self._layer_records / f"{job.id}.json", text.encode())
+        self.layers_on_disk.add(job, LayerRecord(shown(job), round(now - began, 3), takes or 0), now)
 
     @contextlib.contextmanager
     def _granted(self, unit: str, grant: BuildGrant | None) -> Iterator[None]:
@@ -289,7 +279,7 @@ class Roots:
 
         The second is done in a thread: it may be thousands of folders.
         """
-        stack = Stack(self._layers, plan.layers)
+        stack = Stack(self.layers_on_disk.folder, plan.layers)
         found = {path: version_of(stack.real(path).rpartition("/")[2]) for path in pythons(plan.config)}
         python = next((path for path, version in found.items() if version), "")
         own = await asyncio.to_thread(_own, plan.config, stack)
@@ -303,8 +293,8 @@ class Roots:
 
     def _recorded(self) -> Iterator[tuple[str, RootRecord | None]]:
         """Yield the hash of each image on the disk, and its record, ``None`` if it or a layer is not whole."""
-        whole = self._whole_ones()
-        for name in [path.stem for path in _listed(self._records) if is_hash(path.stem)]:
+        whole = self.layers_on_disk.whole()
+        for name in [path.stem for path in listed(self._records) if is_hash(path.stem)]:
             record = self._record(name)
             yield name, record if record is not None and whole.issuperset(record.layers) else None
 
@@ -313,20 +303,6 @@ class Roots:
             return root_record((self._records / f"{digest}.json").read_text())
         except (OSError, StoreCorrupt, UnicodeDecodeError):
             return None
-
-    def _layer(self, layer: str) -> LayerRecord:
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            return layer_record((self._layer_records / f"{layer}.json").read_text())
-        return LayerRecord()
-
-    def _whole_ones(self) -> set[str]:
-        names = {path.stem for path in _listed(self._layer_records) if is_hash(path.stem)}
-        return {name for name in names if self._whole([name])}
-
-    def _whole(self, layers: Collection[str]) -> bool:
-        return all(
-            (self._layer_records / f"{each}.json").exists() and (self._layers / each).is_dir() for each in layers
-        )
 
 
 def _pulled(name: str, image: PulledImage) -> Pulled:
@@ -341,9 +317,3 @@ def _own(config: ImageConfig, stack: Stack) -> Own:
 
 def _platform() -> str:
     return pull_unit.platform_of(host.architecture())
-
-
-def _listed(folder: Path) -> list[Path]:
-    with contextlib.suppress(FileNotFoundError):
-        return list(folder.iterdir())
-    return []

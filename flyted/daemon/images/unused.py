@@ -179,7 +179,9 @@ class UnusedImages:
         layers = roots.layers().keys() & set(names)
         downloads = roots.pulled_bytes() if PULLED in names else 0
         found = tuple(sorted(images, key=lambda each: -each.built_at))
-        return Pruned(found, len(layers), downloads, downloads + roots.bytes_of(layers) + _of_environments(found))
+        return Pruned(
+            found, len(layers), downloads, downloads + roots.layers_on_disk.bytes_of(layers) + _of_environments(found)
+        )
 
     def _found(self) -> tuple[Collection[str], Collection[str]]:
         return self.images.found(), self.images.roots.layers()

@@ -12,6 +12,7 @@ from flyted.contract.names import SecretScope
 from flyted.daemon.api.changes import user_of
 from flyted.daemon.api.verbs import SECRET_ARGS, Call, Right, Verb
 from flyted.daemon.apps.deploy import Deploy
+from flyted.daemon.images.secret_uses import is_needed, settings_with
 from flyted.host.store import Store
 from flyted.host.vault import SecretInfo, Vault
 from flyted.plan.facts import StoredApp
@@ -59,9 +60,11 @@ class Secrets:
         return SecretList(tuple(map(_status, found)))
 
     async def get(self, call: Call) -> SecretStatus:
-        """Return what is known of a secret (not its value), and its apps. Raises :class:`SecretNotFound`."""
+        """Return what is known of a secret (not its value), and who uses it. Raises :class:`SecretNotFound`."""
         info = self._vault.info(call.scope, call.key)
-        return replace(_status(info), apps=tuple(self._users(info)))
+        apps, images = self._users(info)
+        settings = settings_with(self._deploy.images, info.key)
+        return replace(_status(info), apps=tuple(apps), images=tuple(images), settings=settings)
 
     async def delete(self, call: Call) -> SecretStatus:
         """Forget a secret. Apps that use it keep the value that they were started with.
@@ -89,25 +92,37 @@ class Secrets:
         return StoreKey(str(self._vault.recipient))
 
     def _tell(self, call: Call) -> bool:
-        """Tell the journal the secret's name, its scope and the apps that use it; report whether it exists already."""
+        """Tell the journal the secret's name, its scope and the apps that use it; report whether it exists already.
+
+        An app uses the secrets of its image too.
+        """
         call.about.tell(secret=call.key)
         if call.scope != SecretScope():
             call.about.tell(scope=str(call.scope))
         with contextlib.suppress(SecretNotFound):
-            call.about.tell(app=self._users(self._vault.info(call.scope, call.key)))
+            apps, images = self._users(self._vault.info(call.scope, call.key))
+            call.about.tell(app=dict.fromkeys([*apps, *images]))
             return True
         return False
 
-    def _users(self, info: SecretInfo) -> list[str]:
-        """Return the apps that get this secret, and not one of the same key in another scope."""
-        found = []
+    def _users(self, info: SecretInfo) -> tuple[list[str], list[str]]:
+        """Return the apps that get this secret, and those whose image needs it; not one of another scope."""
+        apps, images = [], []
         for app in self._store.apps():
-            uses = app.current.spec.secrets if app.current else ()
-            if any(use.key == info.key for use in uses):
-                with contextlib.suppress(SecretNotFound):
-                    if self._vault.resolve(info.key, app.key.project, app.key.domain) == info.scope:
-                        found.append(str(app.key))
-        return found
+            spec = app.current.spec if app.current else None
+            if spec is None or not self._resolves(info, app):
+                continue
+            if any(use.key == info.key for use in spec.secrets):
+                apps.append(str(app.key))
+            if is_needed(spec, info.key):
+                images.append(str(app.key))
+        return apps, images
+
+    def _resolves(self, info: SecretInfo, app: StoredApp) -> bool:
+        """Report whether the secret of this key that an app would get is this one."""
+        with contextlib.suppress(SecretNotFound):
+            return self._vault.resolve(info.key, app.key.project, app.key.domain) == info.scope
+        return False
 
     async def _roll(self, call: Call) -> list[str]:
         rolled, failed = [], []
