@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flyted.plan.images.known_layers import LLAMA_SERVER, NUMA, toolkit
 from tests.plan.test_image_kinds import CONSTRUCTORS, REFUSED
 
 flyte = pytest.importorskip("flyte")
@@ -69,3 +70,15 @@ def test_what_the_page_calls_built_was_built_in_a_machine() -> None:
     for name, module in used.items():
         assert f"{name}(" in (ROOT / "tests/machine" / module).read_text(), f"{module} does not use {name}"
     assert "PythonWheels" in (ROOT / "tests/machine/test_root_kinds.py").read_text()
+
+
+def test_the_page_says_what_may_stand_for_layers_of_plug_ins() -> None:
+    """The files that are looked for, and no other."""
+    said = re.search(r"^\.Sh PLUG-INS\n(.*?)^\.Sh", PAGE, re.MULTILINE | re.DOTALL)
+    assert said is not None
+    folders = {path.rpartition("/")[0] for path in LLAMA_SERVER.files}
+    assert set(re.findall(r"^\.Pa (/(?!usr/local/cuda)\S+)", said[1], re.MULTILINE)) == folders
+    assert "libnuma1" in said[1]
+    assert all("libnuma.so.1" in path for path in NUMA.files)
+    assert toolkit("13", "0").files == ("/usr/local/cuda-13.0/bin/nvcc",)
+    assert ".Pa /usr/local/cuda-VERSION\n" in said[1]

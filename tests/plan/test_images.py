@@ -208,7 +208,7 @@ def test_any_spec_is_a_recipe_or_our_error(spec: dict[str, Any]) -> None:
 )
 def test_an_engine_that_wants_a_gpu_is_known_before_it_is_fetched(name: str) -> None:
     """Flyte's client builds the image before it names the GPU: minutes and gigabytes would go by."""
-    assert engine_of(recipe_from_spec(spec(packages("six"), packages(name)))) == name
+    assert engine_of(recipe_from_spec(spec(packages("six"), packages(name))).installs) == name
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_an_engine_that_wants_a_gpu_is_known_before_it_is_fetched(name: str) -> 
 def test_a_build_for_gpus_is_the_package_indexs(layer: dict[str, Any], build: str) -> None:
     """Another index, an address, or a local version may be one for processors."""
     engine = SGLANG if build.startswith("sglang") else VLLM
-    assert gpu_build_of(recipe_from_spec(spec(layer)), engine) == build
+    assert gpu_build_of(recipe_from_spec(spec(layer)).installs, engine) == build
 
 
 @pytest.mark.parametrize(
@@ -243,10 +243,10 @@ def test_a_build_for_gpus_is_judged_by_all_that_names_the_apps_engine(
     layers: tuple[dict[str, Any], ...], build: str
 ) -> None:
     """Not by the first engine that is there; one build of it that may be for processors is enough."""
-    assert gpu_build_of(recipe_from_spec(spec(*layers)), VLLM) == build
+    assert gpu_build_of(recipe_from_spec(spec(*layers)).installs, VLLM) == build
 
 
 @pytest.mark.parametrize("name", ["vllm-router", "flyteplugins-vllm", "sglang-router==0.3.2", "vllm_x", "six"])
 def test_a_name_that_only_resembles_an_engine_is_built(name: str) -> None:
     """Routers and plug-ins need no GPU."""
-    assert engine_of(recipe_from_spec(spec(packages(name)))) == ""
+    assert engine_of(recipe_from_spec(spec(packages(name))).installs) == ""

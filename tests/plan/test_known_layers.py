@@ -1,4 +1,4 @@
-"""The images of Flyte's plug-ins: what is built of them, and what the machine must have for the rest.
+"""The images of Flyte's plug-ins: what is built of them, and what the machine may have in place of the rest.
 
 ``plugin_images.json`` is what the SDK 2.12.1 makes of the plug-ins' images 2.12.1 (remote_builder._get_layers_proto):
 the three defaults, and llama.cpp's without CUDA at a given commit, and for several GPUs.
@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from flyted.contract.errors import Unsupported
-from flyted.plan.images.known_layers import LLAMA_SERVER, needs_of
+from flyted.plan.images.known_layers import needs_of
+from flyted.plan.images.layers import plan_of
 from flyted.plan.images.recipe import Recipe
-from flyted.plan.images.spec import lacking, missing, recipe_from_spec
+from flyted.plan.images.root import RootRecipe
+from flyted.plan.images.spec import engine_of, image_from_spec, pip_installs, recipe_from_spec
 
 IMAGES: dict[str, Any] = json.loads(Path(__file__).with_name("plugin_images.json").read_text())
 NVCC = "/usr/local/cuda-13.0/bin/nvcc"
@@ -25,7 +27,7 @@ NUMA = "/usr/lib/*/libnuma.so.1"
 
 
 def recipe(name: str, *more: dict[str, Any]) -> Recipe:
-    """The recipe of a plug-in's image, with more layers."""
+    """The recipe of a plug-in's image, with more layers, as an environment."""
     spec = copy.deepcopy(IMAGES[name])
     spec["layers"] += more
     return recipe_from_spec(spec)
@@ -45,29 +47,54 @@ def test_pip_layers_are_built_as_they_are_in_their_order() -> None:
     assert dict(sglang.env)["CUDA_HOME"] == "/usr/local/cuda-13.0"
 
 
-def test_what_sglang_needs_is_looked_for_here() -> None:
-    """The compiler of just its CUDA, g++ and libnuma; without a GPU nothing is compiled."""
-    needs = recipe("sglang").needs
-    assert [n.package for n in missing(needs, lambda _: False, gpu=True)] == [
-        "libnuma1", "build-essential", "cuda-toolkit-13-0",
-    ]  # fmt: skip
-    assert [n.package for n in missing(needs, lambda _: False, gpu=False)] == ["libnuma1"]
-    assert missing(needs, {NVCC, "/usr/bin/g++", NUMA}.__contains__, gpu=True) == []
-    other = {"/usr/local/cuda-12.8/bin/nvcc", "/usr/bin/nvcc", "/usr/bin/c++", NUMA}
-    (need,) = missing(needs, other.__contains__, gpu=True)
-    error = lacking("the image of app 'a'", [need])
-    assert "the CUDA toolkit 13.0 (cuda-toolkit-13-0)" in error.message
-    assert error.hint.endswith("sudo apt install cuda-toolkit-13-0")
-    assert "cuda-keyring_1.1-1_all.deb" in error.hint
+MACHINES: list[tuple[str, set[str], bool, bool]] = [
+    ("sglang", {NVCC, "/usr/bin/g++", NUMA}, True, True),
+    ("sglang", {"/usr/local/cuda-12.8/bin/nvcc", "/usr/bin/nvcc", "/usr/bin/c++", NUMA}, True, False),
+    ("sglang", {NVCC, NUMA}, True, False),
+    ("sglang", {NVCC, "/usr/bin/g++"}, True, False),
+    ("sglang", {NUMA}, False, True),  # without a GPU nothing is compiled
+    ("sglang", set(), False, False),
+    ("llamacpp", {"/usr/local/bin/llama-server"}, True, True),
+    ("llamacpp-fat", {"/opt/llama.cpp/build/bin/llama-server"}, True, True),
+    ("llamacpp-cpu", {"/usr/bin/llama-server"}, False, True),
+    ("llamacpp-cpu", {NVCC, "/usr/bin/g++", NUMA}, False, False),
+    ("vllm", set(), True, True),
+]
 
 
-@pytest.mark.parametrize("name", ["llamacpp", "llamacpp-cpu", "llamacpp-fat"])
-def test_llama_server_is_the_machines(name: str) -> None:
-    """It is not compiled here: what it would be compiled with is not needed either."""
-    made = recipe(name)
-    assert made.needs == (LLAMA_SERVER,)
-    assert [i.requirements for i in made.installs[1:]] == [("flyteplugins-llamacpp",)]
-    assert missing(made.needs, "/usr/local/bin/llama-server".__eq__, gpu=True) == []
+@pytest.mark.parametrize(("name", "have", "gpu", "venv"), MACHINES)
+def test_what_the_machine_has_is_not_built(name: str, have: set[str], gpu: bool, venv: bool) -> None:
+    """The compiler of just its CUDA, g++ and libnuma, or llama-server; otherwise all of it is, layer by layer."""
+    made = image_from_spec(IMAGES[name], {}, {}, "x86_64", have.__contains__, gpu=gpu)
+    assert isinstance(made, Recipe if venv else RootRecipe)
+
+
+@pytest.mark.parametrize("name", ["sglang", "llamacpp", "llamacpp-cpu", "llamacpp-fat"])
+def test_a_plug_ins_image_is_built_whole(name: str) -> None:
+    """Each command of its layers, in their order, upon the SDK's base or a Debian like it; then the variables."""
+    made = image_from_spec(IMAGES[name], {}, {}, "x86_64", lambda _: False)
+    assert isinstance(made, RootRecipe)
+    plan = plan_of(made, "x86_64", {})
+    steps = [json.dumps(job.job["step"]) for job in plan.jobs]
+    wanted = [each for layer in IMAGES[name]["layers"] for each in layer.get("commands", {}).get("cmd", [])]
+    wanted += [each for layer in IMAGES[name]["layers"] for each in layer.get("pipPackages", {}).get("packages", [])]
+    left = iter(steps)
+    assert all(any(json.dumps(each)[1:-1] in step for step in left) for each in wanted)
+    assert len(wanted) >= 5
+    last = IMAGES[name]["layers"][-2 if "llama" in name else 3]["env"]["envVariables"]
+    path = dict(plan.config.env)["PATH"]
+    assert path.startswith(last["PATH"].removesuffix("$PATH"))
+    assert path.endswith("/usr/local/nvidia/bin:/usr/local/cuda/bin")
+
+
+def test_an_engine_is_seen_in_layers_too() -> None:
+    """Before its gigabytes are fetched: it needs a GPU, and which build it is."""
+    found = pip_installs(IMAGES["sglang"])
+    assert engine_of(found) == "sglang==0.5.16"
+    assert engine_of(pip_installs({**IMAGES["sglang"], "layers": IMAGES["sglang"]["layers"][:5]})) == ""
+    assert pip_installs({"dockerfile": {"name": "Dockerfile", "text": "FROM nginx"}}) == ()
+    odd: list[dict[str, Any]] = [{"pipPackages": {"packages": ["-x"]}}, {"pipPackages": {"packages": ["sglang"]}}]
+    assert engine_of(pip_installs({"layers": [{"workdir": {"workdir": "/"}}, *odd]})) == "sglang"
 
 
 def test_more_of_ones_own_is_built_upon_it() -> None:
@@ -98,14 +125,14 @@ OTHERS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("kind", "body"), OTHERS)
-def test_a_layer_that_is_not_word_for_word_known_is_refused(kind: str, body: dict[str, Any]) -> None:
+def test_a_layer_that_is_not_word_for_word_known_is_built(kind: str, body: dict[str, Any]) -> None:
     """Never half: one command more, and it is another image, whose commands nobody has looked at."""
     assert needs_of(kind, body) is None
     with pytest.raises(Unsupported, match="layer 8 of the image"):
-        recipe("sglang", {kind: body})
+        recipe("sglang", {kind: body})  # as an environment
 
 
-def test_the_same_layers_in_another_image_are_refused() -> None:
+def test_the_same_layers_in_another_image_are_built() -> None:
     """There somebody wants them for something that we do not know."""
     with pytest.raises(Unsupported, match="layer 1 of the image"):
         recipe_from_spec({**IMAGES["sglang"], "layers": IMAGES["sglang"]["layers"][:4]})

@@ -41,7 +41,7 @@ class BuildVerbs:
         named = of_image(call.args["image"])
         check(call.bundles, named, in_memory=call.actor.token is None)
         recipe = self._images.recipe(call.args["image"], project, domain)
-        await self._images.check_machine(recipe)
+        await self._images.check_machine(recipe, call.args["image"])
         await call.emit(Accepted("checked the image"))
         call.about.tell(image=key_of(recipe))
         try:

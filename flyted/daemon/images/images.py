@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,12 +43,12 @@ from flyted.plan.images.build_unit import (
     unit_name,
 )
 from flyted.plan.images.entrypoint import no_program
-from flyted.plan.images.recipe import Machine, Recipe, recipe_hash
+from flyted.plan.images.recipe import Install, Machine, Recipe, recipe_hash
 from flyted.plan.images.renewed import renewed_id
 from flyted.plan.images.root import RootRecipe
 from flyted.plan.images.root_record import recipe_key
 from flyted.plan.images.root_steps import secrets_of
-from flyted.plan.images.spec import engine_of, env_of, gpu_build_of, image_from_spec, lacking, missing
+from flyted.plan.images.spec import engine_of, env_of, gpu_build_of, image_from_spec, pip_installs
 from flyted.plan.secrets import BuildGrant
 
 _RECORD_LIMIT = 1 << 20
@@ -89,39 +89,37 @@ class Images:
         """
         if spec.python_env:
             return _given(spec.python_env)
-        recipe = self.recipe(spec.image, spec.key.project, spec.key.domain)
+        recipe = self.recipe_for(spec)
         image = await self.build(recipe, f"the image of {spec.key}", emit, of_image(spec.image))
         self.renewals.made(image.hash)
         return image
 
-    def check(self, spec: AppSpec) -> None:
-        """Raise what :meth:`ensure` would before it begins to build, or why the app could not run with its image.
+    def check(self, spec: AppSpec) -> bool:
+        """Report whether the image of an app has a root of its own.
 
-        Raises :class:`InvalidInput`, :class:`Unsupported` or :class:`SecretNotFound`.
+        Raise what :meth:`ensure` would before it begins to build, or why the app could not run with its image:
+        :class:`InvalidInput`, :class:`Unsupported` or :class:`SecretNotFound`.
         """
         if spec.python_env:
             _given(spec.python_env)
             _check_program(spec)
         else:
-            recipe = self.recipe(spec.image, spec.key.project, spec.key.domain)
+            recipe = self.recipe_for(spec)
             if isinstance(recipe, RootRecipe):
                 root_check.check(spec, _UNKNOWN, self.platform)
-                return
-            if not spec.command:
+            elif not spec.command:
                 raise no_program(spec.key)
-            _check_build(spec, recipe)
-            _check_machine(f"the image of app '{spec.key}'", recipe, gpu=bool(spec.gpu_count))
+            _check_build(spec, _installs(recipe, spec.image))
+            return isinstance(recipe, RootRecipe)
+        return False
 
-    async def check_machine(self, recipe: Recipe | RootRecipe) -> None:
+    async def check_machine(self, recipe: Recipe | RootRecipe, image: Mapping[str, Any]) -> None:
         """Raise what is wrong with an image that is built before it is known which app it is for.
 
-        :class:`NoGpu` for one of an engine on a machine without a GPU, :class:`Unsupported` for one that needs what
-        this machine lacks.
+        :class:`NoGpu` for one of an engine on a machine without a GPU.
         """
-        if isinstance(recipe, Recipe):
-            if engine := engine_of(recipe):
-                await self.need_gpu(engine)
-            _check_machine("the image", recipe, gpu=bool(engine))
+        if engine := engine_of(_installs(recipe, image)):
+            await self.need_gpu(engine)
 
     async def build(
         self,
@@ -217,6 +215,10 @@ class Images:
         """
         return self.with_secrets(recipe_of(image), project, domain)
 
+    def recipe_for(self, spec: AppSpec) -> Recipe | RootRecipe:
+        """Return the recipe of an app's image. Raises as :meth:`recipe`."""
+        return self.with_secrets(recipe_of(spec.image, gpu=bool(spec.gpu_count)), spec.key.project, spec.key.domain)
+
     def with_secrets(self, recipe: Recipe | RootRecipe, project: str, domain: str) -> Recipe | RootRecipe:
         """Return a recipe with the machine's settings, for one project and domain.
 
@@ -284,24 +286,26 @@ def key_of(recipe: Recipe | RootRecipe) -> str:
     return recipe_hash(recipe, machine()) if isinstance(recipe, Recipe) else recipe_key(recipe, host.architecture())
 
 
-def recipe_of(image: dict[str, Any]) -> Recipe | RootRecipe:
-    """Return the recipe that an app or a client describes. Raises :class:`InvalidInput` or :class:`Unsupported`."""
+def recipe_of(image: dict[str, Any], *, gpu: bool | None = None) -> Recipe | RootRecipe:
+    """Return the recipe that an app or a client describes. ``gpu``: whether the app uses one, if that is known.
+
+    Raises :class:`InvalidInput` or :class:`Unsupported`.
+    """
     spec, files, folders = image.get("spec"), image.get("files") or {}, image.get("folders") or {}
     if not isinstance(spec, dict) or not isinstance(files, dict) or not isinstance(folders, dict):
         raise InvalidInput("an image must have a spec, files and folders, all of them maps")
-    return image_from_spec(spec, files, folders, host.architecture())
+    return image_from_spec(spec, files, folders, host.architecture(), host.has, gpu=gpu)
 
 
-def _check_machine(what: str, recipe: Recipe, *, gpu: bool) -> None:
-    """Raise :class:`Unsupported` for what a container would have and this machine lacks."""
-    if lacks := missing(recipe.needs, host.has, gpu=gpu):
-        raise lacking(what, lacks)
+def _installs(recipe: Recipe | RootRecipe, image: Mapping[str, Any]) -> tuple[Install, ...]:
+    """Return what a recipe installs of Python packages; of an image of layers, as far as it is easy to see."""
+    return recipe.installs if isinstance(recipe, Recipe) else pip_installs(image["spec"])
 
 
-def _check_build(spec: AppSpec, recipe: Recipe) -> None:
+def _check_build(spec: AppSpec, installs: tuple[Install, ...]) -> None:
     """Raise :class:`Unsupported` rather than fetch gigabytes of CUDA for an engine that then finds no GPU."""
     shape = None if spec.gpu_count else shape_of(spec)
-    if shape is not None and (build := gpu_build_of(recipe, shape.engine)):
+    if shape is not None and (build := gpu_build_of(installs, shape.engine)):
         raise Unsupported(
             f"not supported on this machine: {build} in the image of app '{spec.key}' is a build for GPUs, "
             "which does not start without one",

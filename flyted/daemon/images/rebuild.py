@@ -108,7 +108,7 @@ class RebuildVerbs:
         bases = frozenset(name for name, _digest in root.digests) if root else frozenset()
         rebuild = Rebuild(uuid.uuid4().hex, bases)
         named = of_image(spec.image)
-        recipe = self.images.recipe(spec.image, spec.key.project, spec.key.domain)
+        recipe = self.images.recipe_for(spec)
         async with self.images.bundles.held(named, {}):
             return rebuild, await self.images.build(recipe, f"the image of {app.key}", call.emit, named, rebuild)
 

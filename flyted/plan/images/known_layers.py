@@ -1,8 +1,10 @@
-"""The apt and shell layers of Flyte's own images for SGLang and llama.cpp: what this machine must have instead. Pure.
+"""The apt and shell layers of Flyte's own images for SGLang and llama.cpp: what may stand for them here. Pure.
 
-The layers are never run here. A layer is recognised only word for word: with one more command the image is one of
-layers, as others are. Sources: flyteplugins/sglang/_app_environment.py, flyteplugins/llamacpp/_image.py, 2.12.1.
-(vLLM's image has pip layers only.)
+They take gigabytes and up to an hour to build: CUDA's compiler, Rust, llama.cpp from source. If the machine has what
+they are for, the rest of the image is a Python environment, as vLLM's is; if not, they are built as others are.
+
+A layer is recognised only word for word: with one more command the image is one of layers anyway. Sources:
+flyteplugins/sglang/_app_environment.py, flyteplugins/llamacpp/_image.py, 2.12.1. (vLLM's image has pip layers only.)
 """
 
 from __future__ import annotations
@@ -44,29 +46,18 @@ _IMAGES = re.compile(r"flyteplugins-(?:sglang|llamacpp)(?![A-Za-z0-9._-])", re.I
 
 @dataclass(frozen=True)
 class Need:
-    """Something that the machine must have: any one of ``files`` (patterns of glob(7)), which ``package`` brings.
+    """Something that the machine has: any one of ``files`` (patterns of glob(7)).
 
-    ``what``: its name, and ``how``: the command that installs it, both for people. ``gpu``: only an app that uses a
-    GPU needs it.
+    ``gpu``: only an app that uses a GPU needs it.
     """
 
-    what: str
     files: tuple[str, ...]
-    package: str
-    how: str
     gpu: bool = False
 
 
-NUMA = Need("libnuma", ("/usr/lib/*/libnuma.so.1", "/usr/lib64/libnuma.so.1"), "libnuma1", "sudo apt install libnuma1")
-COMPILER = Need(
-    "a C++ compiler", ("/usr/bin/c++", "/usr/bin/g++"), "build-essential", "sudo apt install build-essential", gpu=True
-)
-LLAMA_SERVER = Need(
-    "llama-server",
-    (f"{_LLAMA}/build/bin/llama-server", "/usr/local/bin/llama-server", "/usr/bin/llama-server"),
-    "llama.cpp",
-    f"build https://github.com/ggml-org/llama.cpp to {_LLAMA}/build, or install it as /usr/local/bin/llama-server",
-)
+NUMA = Need(("/usr/lib/*/libnuma.so.1", "/usr/lib64/libnuma.so.1"))
+COMPILER = Need(("/usr/bin/c++", "/usr/bin/g++"), gpu=True)
+LLAMA_SERVER = Need((f"{_LLAMA}/build/bin/llama-server", "/usr/local/bin/llama-server", "/usr/bin/llama-server"))
 
 
 def toolkit(major: str, minor: str) -> Need:
@@ -74,14 +65,7 @@ def toolkit(major: str, minor: str) -> Need:
 
     Kernels are compiled at the first start, and have to match the CUDA that the wheels bring.
     """
-    package = f"cuda-toolkit-{major}-{minor}"
-    return Need(
-        f"the CUDA toolkit {major}.{minor}",
-        (f"/usr/local/cuda-{major}.{minor}/bin/nvcc",),
-        package,
-        f"wget {_REPOSITORY}; sudo dpkg -i {_KEYRING}; sudo apt update; sudo apt install {package}",
-        gpu=True,
-    )
+    return Need((f"/usr/local/cuda-{major}.{minor}/bin/nvcc",), gpu=True)
 
 
 def of_known_image(requirements: Iterable[str]) -> bool:
@@ -90,7 +74,7 @@ def of_known_image(requirements: Iterable[str]) -> bool:
 
 
 def needs_of(kind: str, body: Mapping[str, Any]) -> tuple[Need, ...] | None:
-    """Return what the machine must have in place of a layer of a known image; ``None`` for any other layer."""
+    """Return what may stand for a layer of a known image; ``None`` for any other layer."""
     field, read = _KINDS.get(kind, ("", None))
     words = body.get(field)
     if read is None or len(body) != 1 or not isinstance(words, list) or not all(isinstance(w, str) for w in words):

@@ -35,7 +35,7 @@ class Recipe:
     python: str  # "3.12", as asked
     installs: tuple[Install, ...]
     env: tuple[tuple[str, str], ...] = ()  # in the order in which they are set, `$NAME` not yet expanded
-    needs: tuple[Need, ...] = ()  # what the machine must have; not part of the hash either
+    needs: tuple[Need, ...] = ()  # of the machine, in place of layers; not part of the hash either
     scope: tuple[str, str] = ("", "")  # project and domain whose secrets it is built with; empty without secrets
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from flyted.contract.app import MAX_ENV, MAX_TEXT, plain_text
@@ -49,17 +49,23 @@ def image_from_spec(
     files: Mapping[str, str] | None,
     folders: Mapping[str, str],
     arch: str,
+    have: Callable[[str], bool] = lambda _pattern: True,
     *,
+    gpu: bool | None = None,
     pixi: bool = False,
 ) -> Recipe | RootRecipe:
     """Return how the image of an ImageSpec is made: what a venv can do stays a venv, so nothing becomes slower.
 
-    ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of uname -m. ``pixi``: plan pixi projects, too;
+    ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of uname -m. ``have``: says whether a pattern of
+    glob(7) matches a file of this machine: layers of Flyte's own images are left out if it has what they are for. That
+    depends on whether the app uses a GPU (``gpu``; ``None``: if its engine does). ``pixi``: plan pixi projects, too;
     they are refused otherwise, because they have not been built yet. Raises as :func:`root_from_spec`, and
     :class:`InvalidInput` as :func:`recipe_from_spec`.
     """
     with contextlib.suppress(Unsupported):  # it is more than a Python environment
-        return recipe_from_spec(spec, files)
+        recipe = recipe_from_spec(spec, files)
+        if met(recipe.needs, have, gpu=bool(engine_of(recipe.installs)) if gpu is None else gpu):
+            return recipe
     if not pixi:
         _refuse_pixi(spec)
     return root_from_spec(spec, texts_of(files if files is not None else spec.get("files") or {}), folders, arch)
@@ -105,21 +111,30 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
     return recipe
 
 
-def engine_of(recipe: Recipe) -> str:
+def pip_installs(spec: Mapping[str, Any]) -> tuple[Install, ...]:
+    """Return what the pip layers of an image of layers install, as far as a venv could install it in the same way."""
+    found: list[Install] = []
+    for where, kind, body in layers_in(spec) if "dockerfile" not in spec else []:
+        with contextlib.suppress(InvalidInput, Unsupported):
+            found += [_install(kind, body, where, {})] if kind == "pipPackages" else []
+    return tuple(found)
+
+
+def engine_of(installs: Iterable[Install]) -> str:
     """Return the requirement because of which the image runs on a GPU only; "" if there is none.
 
     Flyte's client has the image built first, and names the app's GPU only after that, gigabytes later.
     """
-    return next((r for install in recipe.installs for r in install.requirements if needs_gpu(r)), "")
+    return next((r for install in installs for r in install.requirements if needs_gpu(r)), "")
 
 
-def gpu_build_of(recipe: Recipe, engine: Engine) -> str:
+def gpu_build_of(installs: Iterable[Install], engine: Engine) -> str:
     """Return the requirement that brings an engine, if its build is certainly the package index's.
 
     The index has builds for GPUs only. "" where any requirement for the engine may bring another build: with another
     index, an address or a local version.
     """
-    found = [(text, each.options) for each in recipe.installs for text in each.requirements if brings(text, engine)]
+    found = [(text, each.options) for each in installs for text in each.requirements if brings(text, engine)]
     other = any(
         "@" in text or "+" in text or any("index" in option or "find-links" in option for option in options)
         for text, options in found
@@ -158,7 +173,7 @@ def _base(image: object, version: object) -> tuple[str, str]:
 def _known_apart(layers: list[Layer]) -> tuple[list[Layer], tuple[Need, ...]]:
     """Split off the layers that are known from Flyte's own images.
 
-    Returns the other layers, and what the machine must have in place of the known ones.
+    Returns the other layers, and what of the machine may stand for the known ones.
     """
     pips = [(where, body) for where, kind, body in layers if kind == "pipPackages"]
     names = [str(name) for where, body in pips for name in listed(body.get("packages"), f"{where}: packages")]
@@ -171,21 +186,9 @@ def _known_apart(layers: list[Layer]) -> tuple[list[Layer], tuple[Need, ...]]:
     return [layer for layer in layers if known[layer[0]] is None], needs
 
 
-def missing(needs: Iterable[Need], have: Callable[[str], bool], *, gpu: bool) -> list[Need]:
-    """Return the needs that are not met.
-
-    ``have``: says whether a pattern of glob(7) matches a file of this machine. ``gpu``: whether the app uses a GPU.
-    """
-    return [need for need in needs if (gpu or not need.gpu) and not any(have(pattern) for pattern in need.files)]
-
-
-def lacking(what: str, needs: Sequence[Need]) -> Unsupported:
-    """Return the error to raise for needs that are not met, with each package and how to get it."""
-    listed = ", ".join(f"{need.what} ({need.package})" for need in needs)
-    return Unsupported(
-        f"{what} needs on this machine what its container would contain: {listed}",
-        hint="; ".join(need.how for need in needs),
-    )
+def met(needs: Iterable[Need], have: Callable[[str], bool], *, gpu: bool) -> bool:
+    """Report whether a machine has all of this. ``have``, ``gpu``: as of :func:`image_from_spec`."""
+    return all(any(map(have, need.files)) for need in needs if gpu or not need.gpu)
 
 
 def _refuse_unsupported(layers: list[Layer]) -> None:
