@@ -78,7 +78,7 @@ WALLS = {
     ),
     "flyted.gpu": Wall(
         ("flyted.base",),
-        {"pynvml": ()},
+        {"pynvml": (), "yaml": ("driver",)},
         "runs NVIDIA's library in a process of its own without rights: tells what there is, decides nothing",
     ),
     "flyted.build": Wall((), {}, "runs inside an image build as a user without rights: stdlib only"),

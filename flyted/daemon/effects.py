@@ -140,6 +140,9 @@ class Gpus(Protocol):
     async def watch(self, on_xid: Callable[[str, int], None]) -> None:
         """Call ``on_xid`` at each error of a GPU, until cancelled."""
 
+    def show(self, links: Mapping[str, str]) -> None:
+        """Have exactly these links to the driver's files in the folder that apps in root images see."""
+
 
 class Clock(Protocol):
     """The machine's clock, which may be set, as ``host/clock.py`` has it; other timers go by the event loop's."""

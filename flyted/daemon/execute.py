@@ -44,6 +44,7 @@ from flyted.plan.actions import (
     RenewCertificate,
     RenewPair,
     RestartIngress,
+    ShowDriver,
     Sleep,
     StartPair,
     StartService,
@@ -88,13 +89,15 @@ class Execute:
     """Replicas whose units were made by another version, or with other settings: see :meth:`find_outdated`."""
 
     def at_once(self, action: UnitAction) -> None:
-        """Carry out an action that takes no time. Raises :class:`HostFailure` when systemd refuses it."""
+        """Carry out an action that takes no time. Raises :class:`HostFailure` when it fails."""
         match action:
             case KillUnit(unit, reason):
                 log.warning("%s %s: killing its remaining processes", unit, reason)
                 self.machine.units.kill(unit)
             case OpenDevices(unit, nodes):
                 self.machine.units.allow_devices(unit, nodes)
+            case ShowDriver(links):
+                self.machine.gpus.show(dict(links))
 
     async def do(self, action: PairAction) -> None:
         """Carry out an action on a pair. Raises :class:`HostFailure`, and as :meth:`start_pair`."""

@@ -24,7 +24,7 @@ from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.look import Look
 from flyted.daemon.upkeep import Upkeep
-from flyted.plan.actions import STARTS, FailPair, KillUnit, OpenDevices, PairAction, StartPair, UpkeepAction
+from flyted.plan.actions import STARTS, FailPair, PairAction, StartPair, UnitAction, UpkeepAction
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.gpus.queue import LOOK_S
 from flyted.plan.groups import Group, Groups
@@ -237,13 +237,12 @@ class Loop:
             if isinstance(action, UpkeepAction):
                 self._upkeep.begin(action)
         for action in plan.actions:
-            match action:
-                case KillUnit() | OpenDevices():
-                    self._execute.at_once(action)
-                case FailPair(replica, reason):
-                    self._up.discard(replica.service)
-                    self._failed(replica, reason)
-                    self._beside(action)
+            if isinstance(action, UnitAction):
+                self._execute.at_once(action)
+            elif isinstance(action, FailPair):
+                self._up.discard(action.replica.service)
+                self._failed(action.replica, action.reason)
+                self._beside(action)
 
     async def _start_pairs(self, plan: Plan) -> None:
         """Start pairs, before the ingress sends requests to them. One that fails backs off; the others go on."""

@@ -1,6 +1,7 @@
 """Tells flyted which GPUs there are: ``/usr/bin/python3 -I …/flyted/gpu``, in a unit without rights.
 
-NVIDIA's library (NVML) runs in this process only, so that the root daemon keeps its sandbox. This file only makes the
+NVIDIA's library (NVML) runs in this process only, and CDI specs are read in it only, so that the root daemon keeps its
+sandbox. This file only makes the
 modules beside it and the vendored nvidia-ml-py importable.
 """
 

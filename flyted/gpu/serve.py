@@ -15,6 +15,7 @@ from typing import Any
 
 from flyted.base import sd
 
+from .driver import Driver
 from .events import start
 from .inventory import inventory
 
@@ -30,6 +31,7 @@ class Server:
         self._watchers: list[socket.socket] = []
         self._read_end, self._write_end = os.pipe()
         self._watching = False
+        self._driver = Driver()
 
     def run(self) -> None:
         """Serve until nobody watches and nobody has connected for :data:`IDLE_S` seconds."""
@@ -56,7 +58,8 @@ class Server:
             if asked == b"watch":
                 self._watch(conn)
                 return
-            answer: Any = inventory() if asked == b"list" else {"reason": "unknown request"}
+            listed = asked == b"list"
+            answer: Any = {**inventory(), "files": self._driver.files()} if listed else {"reason": "unknown request"}
             conn.sendall(json.dumps(answer).encode() + b"\n")
         except OSError:
             pass

@@ -9,16 +9,18 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flyted.contract.errors import HostFailure
-from flyted.plan.gpus.facts import Inventory, inventory_of, xid_of
+from flyted.host import driver_links
+from flyted.plan.gpus.facts import SHOWN, Inventory, inventory_of, xid_of
 
 log = logging.getLogger(__name__)
 
 SOCKET = Path("/run/flyted/gpu.sock")
+LINKS = Path(SHOWN)
 ANSWER_S = 30.0  # a driver that is just starting takes seconds
 _LIMIT = 1 << 20
 _RETRY_S = 5.0
@@ -26,10 +28,10 @@ _HINT = "journalctl -u flyted-gpu -n 20"
 
 
 class Gpu:
-    """The two requests that the helper answers."""
+    """The two requests that the helper answers, and the driver's files that it found."""
 
-    def __init__(self, path: Path = SOCKET) -> None:
-        self._path = path
+    def __init__(self, path: Path = SOCKET, links: Path = LINKS) -> None:
+        self._path, self._links = path, links
 
     async def inventory(self) -> Inventory:
         """Return all GPUs as they are now, or raise :class:`HostFailure` when the helper does not answer."""
@@ -60,6 +62,10 @@ class Gpu:
             log.warning("flyted-gpu has ended; asking again")
             await asyncio.sleep(_RETRY_S)
             on_xid("", 0)  # an error that was missed meanwhile shows in the inventory
+
+    def show(self, links: Mapping[str, str]) -> None:
+        """Have exactly these links to the driver's files. Raises :class:`HostFailure`."""
+        driver_links.show(links, self._links)
 
     async def _ask(self, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_unix_connection(str(self._path), limit=_LIMIT)

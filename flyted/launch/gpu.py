@@ -12,7 +12,7 @@ import re
 from collections.abc import MutableMapping
 
 from .refused import Refused
-from .words import DEVICES, EX_TEMPFAIL, REFUSED
+from .words import DEVICES, ENVIRONMENT, EX_TEMPFAIL, REFUSED
 
 _NUMBERS = re.compile(r"\d+(,\d+)*")
 
@@ -27,7 +27,8 @@ class NoLease(Refused):
 def take(credential: str | None, environ: MutableMapping[str, str]) -> None:
     """Make the granted devices, and no others, visible to CUDA.
 
-    They are named by UUID: an index changes with the order of the buses. Without a ``credential`` do nothing. Raise
+    They are named by UUID: an index changes with the order of the buses. What a CDI spec sets replaces what the app or
+    its image sets, as in a container. Without a ``credential`` do nothing. Raise
     ``NoLease`` if there is no valid lease, with flyted's reason if it gave one.
     """
     if credential is None:
@@ -38,6 +39,9 @@ def take(credential: str | None, environ: MutableMapping[str, str]) -> None:
     devices = lease.get(DEVICES)
     if not isinstance(devices, list) or not devices or not all(isinstance(each, str) for each in devices):
         raise NoLease("the lease names no device")
+    given = lease.get(ENVIRONMENT, {})
+    if isinstance(given, dict):
+        environ.update({name: value for name, value in given.items() if isinstance(value, str)})
     wanted = environ.get("CUDA_VISIBLE_DEVICES", "")
     environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     environ["CUDA_VISIBLE_DEVICES"] = ",".join(_numbers(devices) if _NUMBERS.fullmatch(wanted) else devices)

@@ -38,13 +38,15 @@ ENV, FILE = "env", "file"
 ENVIRONMENT, WORDS = "environment", "words"
 """Keys of the start document: the app's variables, and the rest of launch's command line."""
 DEVICES, REFUSED = "devices", "refused"
-"""Keys of a GPU lease: the UUIDs of the devices, or why there is none."""
+"""Keys of a GPU lease: the UUIDs of the devices, or why there is none; ``ENVIRONMENT``: what a CDI spec sets."""
 
 SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105 - the only folder that Flyte's SDK knows (flyte/_secret.py)
 REVISION_FOLDER = "revision"
 """The name, below an app's cache folder, of a folder that each unit has for itself."""
 HOST = "/usr/lib/flyted/host"
 """The folder in which the root of an image has the machine's /usr, for programs of the machine that an app needs."""
+NVIDIA = "/usr/lib/flyted/nvidia"
+"""The folder in which the root of an image has links to the files of NVIDIA's driver, which are below ``HOST``."""
 IMAGE = "/run/flyted/image"
 """The folder in which an app finds its root once more, as it is below the folders that cover it."""
 LOADERS = {

@@ -98,6 +98,13 @@ class OpenDevices:
 
 
 @dataclass(frozen=True)
+class ShowDriver:
+    """Have exactly these links (path in the folder, target) to the NVIDIA driver's files, for apps in root images."""
+
+    links: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class RestartIngress:
     """Have HAProxy restarted with the files as they are now: it runs with other rules, which it reads at its start."""
 
@@ -150,7 +157,7 @@ PairAction = StartPair | RenewPair | StartService | Sleep | EngineSleep | Evict 
 """The actions that take time: one at a time on a pair."""
 STARTS = (StartPair, RenewPair, StartService)
 """The actions that bring a pair up: where one of them fails, so has the pair."""
-UnitAction = KillUnit | OpenDevices
+UnitAction = KillUnit | OpenDevices | ShowDriver
 """The actions that are done at once."""
 IngressAction = RestartIngress | ListenIngress
 """The actions that follow once the ingress's files are written."""

@@ -42,6 +42,7 @@ class RootFact:
     newer); "" if there is none. ``workdir`` and ``volumes``: as in an OCI image's config; ``volumes`` also has the
     folders that belong to the image's user. The app can write to these. ``entrypoint``, ``cmd``: the image's own
     program. ``digests``: each container image that it is made from, and the manifest that this name was then.
+    ``musl``: whether its programs are musl's, and none are glibc's.
     """
 
     layers: tuple[str, ...]
@@ -51,6 +52,7 @@ class RootFact:
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     digests: tuple[tuple[str, str], ...] = ()
+    musl: bool = False
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> RootFact:

@@ -10,6 +10,7 @@ from flyted.contract.fserve import split
 from flyted.contract.names import Replica
 from flyted.launch import words
 from flyted.plan.facts import Platform, RootFact
+from flyted.plan.gpus import driver
 from flyted.plan.images import root_mount
 from flyted.plan.sandbox import RUN
 
@@ -35,6 +36,8 @@ def in_root(service: dict[str, Any], spec: AppSpec, replica: Replica, root: Root
     binds = [(launch, launch, False, 0), (_USR, words.HOST, False, 0)]
     there = {target for _source, target, *_ in service["BindReadOnlyPaths"]}
     binds += [(path, path, True, 0) for path in _FILES if path not in there]
+    if spec.gpu_count:
+        binds += driver.binds()
     if root.volumes:
         binds.append((root_mount.path(replica), words.IMAGE, False, 0))
     size = f"mode=1777,size={spec.memory_bytes}"

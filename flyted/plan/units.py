@@ -23,17 +23,10 @@ from flyted.layers.words import PATH
 from flyted.plan import command, knative, rooted
 from flyted.plan.engines.shape import Shape, shape_of
 from flyted.plan.facts import Platform, RootFact
+from flyted.plan.gpus import driver
 from flyted.plan.gpus.lease import CREDENTIAL as GPU
 from flyted.plan.images import root_mount
-from flyted.plan.sandbox import (
-    GPU_SERVICES,
-    RESOLVERS,
-    RUN,
-    STUB_RESOLVERS,
-    Network,
-    little_of_run,
-    sandbox,
-)
+from flyted.plan.sandbox import GPU_SERVICES, RESOLVERS, RUN, STUB_RESOLVERS, Network, little_of_run, sandbox
 from flyted.plan.secrets import SUMS, credential_id
 from flyted.plan.start import CREDENTIAL as START
 from flyted.plan.start import start_document
@@ -160,6 +153,7 @@ def app_units(
     mounts = {}
     if root is not None:
         mounts = {root_mount.unit(replica): root_mount.properties(replica, root.layers, platform.kernel)}
+        environment = driver.environment(spec, environment)
         service, socket = rooted.in_root(service, spec, replica, root, layout.launch), socket | rooted.needs(replica)
         options = [*rooted.launch_options(root), *options]
     start = start_document(environment, options, [socket, service, *mounts.values()])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,7 @@ class Gpus:
         self.now: Callable[[], Inventory] = lambda: Inventory(reason="no driver")
         self.took_s = 0.0
         self.asked = 0
+        self.links: dict[str, str] = {}
         self.on_xid: Callable[[str, int], None] | None = None
         """What hears of errors; ``None`` while nobody listens."""
 
@@ -135,6 +136,10 @@ class Gpus:
             await asyncio.Event().wait()
         finally:
             self.on_xid = None
+
+    def show(self, links: Mapping[str, str]) -> None:
+        """As host.gpu."""
+        self.links = dict(links)
 
 
 class Journal:
@@ -201,9 +206,9 @@ class Machine:
         self.store.close()
         self.vault.close()
 
-    def deployed(self, name: str, **changes: Any) -> Replica:
+    def deployed(self, name: str, image: ImageFact | None = None, **changes: Any) -> Replica:
         """An app that serves, as the store has it after a deploy."""
-        number = self.store.add_revision(spec(name, **changes), ImageFact("/i"), "f", 1.0)
+        number = self.store.add_revision(spec(name, **changes), image or ImageFact("/i"), "f", 1.0)
         self.store.serve(name, number, 1.0)
         return Replica(name, number)
 

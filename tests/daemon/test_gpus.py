@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
-from flyted.contract.errors import HostFailure
+from flyted.contract.errors import HostFailure, NoGpu
 from flyted.contract.gpu import Ask
-from flyted.contract.names import Replica
-from flyted.plan.gpus.facts import Inventory, Learned, Lease
+from flyted.contract.names import AppKey, Replica
+from flyted.daemon.gpus.verbs import GpuVerbs
+from flyted.plan.facts import ImageFact, RootFact
+from flyted.plan.gpus.facts import DriverFile, DriverFiles, Inventory, Learned, Lease
 from flyted.plan.idle import Traffic
 from tests.daemon.fake import Machine, beside
 from tests.plan.gpus import GIB, gpu, lease, process
@@ -221,5 +224,94 @@ def test_what_is_left_of_a_unit_on_its_gpu_is_killed_and_the_gpu_lent_again(mach
         assert [each.ended_at is not None for each in machine.table.leases] == [True]
         await asyncio.sleep(20)
         assert (left, machine.table.leases) == ([], ())
+
+    beside(machine, story)
+
+
+CUDA = DriverFile("/usr/lib/libcuda.so.570.1", "/usr/lib/libcuda.so.570.1", "libcuda.so.1")
+SPEC = DriverFiles("/run/cdi/nvidia.yaml", (CUDA,), environment=(("NVIDIA_VISIBLE_DEVICES", "void"),))
+ROOT = ImageFact("", root=RootFact(("a" * 32,)))
+
+
+def test_each_lease_shows_the_driver_of_that_moment(machine: Machine) -> None:
+    """To an app in the root of its image, before it starts; another app needs none of it."""
+    rooted, plain = machine.deployed("rooted", ROOT), machine.deployed("plain")
+    files = SPEC
+    machine.gpu.now = lambda: inventory_of_machine(gpu("1"), gpu("2", minor=1), files=files)
+
+    async def story() -> None:
+        nonlocal files
+        assert json.loads(await starts(machine, plain)) == {"devices": ["1"]}
+        assert machine.gpu.links == {}
+        granted = {"devices": ["2"], "environment": {"NVIDIA_VISIBLE_DEVICES": "void"}}
+        assert json.loads(await starts(machine, rooted)) == granted
+        assert machine.gpu.links["lib/libcuda.so.1"] == "/usr/lib/flyted/host/lib/libcuda.so.570.1"
+        machine.systemd.set(rooted.service, "inactive")
+        await asyncio.sleep(1)
+        new = replace(CUDA, place="/usr/lib/libcuda.so.580.2", path="/usr/lib/libcuda.so.580.2")
+        files = DriverFiles("ldconfig", (new,))
+        await asyncio.sleep(1)
+        assert json.loads(await starts(machine, rooted)) == {"devices": ["2"]}
+        assert set(machine.gpu.links) == {"lib/libcuda.so.1", "lib/libcuda.so.580.2"}
+
+    beside(machine, story)
+
+
+def test_without_the_drivers_files_a_start_is_refused_in_words(machine: Machine) -> None:
+    """Only that of an app in a root: another may bring them in its environment, or need none."""
+    rooted, plain = machine.deployed("rooted", ROOT), machine.deployed("plain")
+    machine.gpu.now = lambda: inventory_of_machine(gpu("1"))
+
+    async def story() -> None:
+        refusal = json.loads(await starts(machine, rooted))["refused"]
+        assert refusal.startswith("libcuda.so.1 of the NVIDIA driver was not found")
+        assert json.loads(await starts(machine, plain)) == {"devices": ["1"]}
+        assert machine.gpu.links == {}
+
+    beside(machine, story)
+
+
+def test_links_that_cannot_be_made_cost_the_start_and_no_gpu(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full /run, say: the app would not find its driver. The GPU stays free."""
+    rooted = machine.deployed("rooted", ROOT)
+    machine.gpu.now = lambda: inventory_of_machine(gpu("1"), files=SPEC)
+
+    def fails(_links: object) -> None:
+        raise HostFailure("the links to the NVIDIA driver cannot be made: no space")
+
+    async def story() -> None:
+        monkeypatch.setattr(machine.gpu, "show", fails)
+        assert "cannot be made: no space" in json.loads(await starts(machine, rooted))["refused"]
+        assert machine.table.running == ()
+
+    beside(machine, story)
+
+
+def test_a_deploy_and_doctor_say_what_is_missing_of_the_driver(machine: Machine) -> None:
+    """Before anything is built; with where the file is, or what to install. No app, no driver: nothing to say."""
+    verbs = GpuVerbs(machine.inventory, machine.loop.facts)
+    app = AppKey("default", "development", "rooted")
+
+    async def story() -> None:
+        assert [each.name for each in await verbs.findings()] == ["gpu"]
+        machine.gpu.now = lambda: inventory_of_machine(gpu("1"))
+        with pytest.raises(
+            NoGpu, match=r"GPUs for app 'rooted', whose image has a root of its own: libcuda\.so\.1"
+        ) as it:
+            await machine.inventory.check_driver(app, needed=True)
+        assert "libcuda1" in it.value.hint
+        await machine.inventory.check_driver(app, needed=False)
+        assert [(each.ok, each.name) for each in await verbs.findings()] == [(True, "gpu"), (True, "gpu driver")]
+        machine.gpu.now = lambda: inventory_of_machine(gpu("1"), files=SPEC)
+        await machine.inventory.check_driver(app, needed=True)
+        assert (await verbs.findings())[1].detail.startswith(
+            "CDI spec /run/cdi/nvidia.yaml: 2 names of libraries; missing"
+        )
+        machine.gpu.now = lambda: Inventory(reason="no driver", files=DriverFiles(problems=("x is broken",)))
+        found = (await verbs.findings())[1:]
+        assert [each.ok for each in found] == [True, False]
+        assert found[1].detail == "x is broken"
 
     beside(machine, story)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import platform
+from pathlib import Path
+
+import pytest
 
 from flyted.contract.names import Replica
+from flyted.daemon.images.roots import has_musl
+from flyted.host.layers import Stack
 from flyted.plan.facts import ImageFact, RootFact
 from flyted.plan.images import root_mount
+from flyted.plan.images.root_record import RootRecord, root_record, root_text
 from tests.daemon.fake import Machine, beside, until
 from tests.values import spec
 
@@ -88,3 +95,39 @@ def test_a_root_that_cannot_be_mounted_is_a_failure_of_its_app(machine: Machine)
 
     beside(machine, story)
     assert machine.active(root_mount.unit(replica)) == "active"
+
+
+ARCH = platform.machine()
+
+
+@pytest.mark.parametrize(
+    ("layers", "musl"),
+    [
+        ([{f"lib/ld-musl-{ARCH}.so.1": "libc.musl"}], True),
+        ([{f"lib/ld-musl-{ARCH}.so.1": "x", "lib64/ld-linux-x86-64.so.2": "of gcompat"}], True),
+        (
+            [{"lib": "->usr/lib", f"usr/lib/{ARCH}-linux-gnu/libc.so.6": "x", f"usr/lib/ld-musl-{ARCH}.so.1": "x"}],
+            False,
+        ),
+        ([{f"lib/ld-musl-{ARCH}.so.1": "x"}, {"usr/lib64/libc.so.6": "x"}], False),
+        ([{"lib64/libc.so.6": "x"}], False),
+        ([{"bin/busybox": "static"}], False),  # it may bring its libraries anywhere
+        ([{"lib/ld-musl-other.so.1": "x"}], False),
+    ],
+)
+def test_an_image_of_musl_is_known_by_its_loader(tmp_path: Path, layers: list[dict[str, str]], *, musl: bool) -> None:
+    """Unless it has glibc, too, as a Debian with the package musl."""
+    for number, files in enumerate(layers):
+        for name, text in files.items():
+            path = tmp_path / str(number) / "diff" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if text.startswith("->"):
+                path.symlink_to(text[2:])
+            else:
+                path.write_text(text)
+    assert has_musl(Stack(tmp_path, [str(number) for number in range(len(layers))])) is musl
+    record = RootRecord("h", (), musl=musl)
+    assert root_record(root_text(record)) == record
+    found = record.image()
+    assert found.root is not None
+    assert found.root.musl is musl

@@ -320,3 +320,7 @@ class GpuHelper:
             await asyncio.Event().wait()
         finally:
             self.world.gpus.on_xid.remove(on_xid)
+
+    def show(self, _links: Mapping[str, str]) -> None:
+        """As host.gpu. No image in this world has a root of its own."""
+        raise AssertionError

@@ -53,6 +53,18 @@ def test_cuda_sees_the_devices_of_the_lease(
     assert (environ["CUDA_VISIBLE_DEVICES"], environ["CUDA_DEVICE_ORDER"]) == (seen, "PCI_BUS_ID")
 
 
+def test_what_a_cdi_spec_sets_is_set(start: Callable[..., App]) -> None:
+    """In place of what the app or its image has set, as in a container; what is not a text is left out."""
+    lease = {"devices": ["GPU-1"], "environment": {"NVIDIA_VISIBLE_DEVICES": "void", "A": 1}}
+    app = start(json.dumps(lease).encode(), variables={"NVIDIA_VISIBLE_DEVICES": "all", "A": "own"}).ready()
+    environ = app.json()["environ"]
+    assert (environ["NVIDIA_VISIBLE_DEVICES"], environ["A"], environ["CUDA_VISIBLE_DEVICES"]) == (
+        "void",
+        "own",
+        "GPU-1",
+    )
+
+
 @pytest.mark.parametrize(
     ("lease", "word"),
     [

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from flyted.contract.errors import Unsupported
+from flyted.plan.facts import Platform, RootFact
 from flyted.plan.images.known_layers import LLAMA_SERVER, NUMA, toolkit
+from flyted.plan.images.root_check import check
 from tests.plan.test_image_kinds import CONSTRUCTORS, REFUSED
+from tests.values import spec
 
 flyte = pytest.importorskip("flyte")
 
@@ -82,3 +86,11 @@ def test_the_page_says_what_may_stand_for_layers_of_plug_ins() -> None:
     assert all("libnuma.so.1" in path for path in NUMA.files)
     assert toolkit("13", "0").files == ("/usr/local/cuda-13.0/bin/nvcc",)
     assert ".Pa /usr/local/cuda-VERSION\n" in said[1]
+
+
+def test_the_page_says_which_images_have_no_gpus() -> None:
+    """In the words of the refusal."""
+    found = re.search(r"^\.Sh GPUS\n.*?^\.Dq (.*) \.$", PAGE, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    with pytest.raises(Unsupported, match=re.escape(found[1])):
+        check(spec(gpu_count=1), RootFact((), python="/p", musl=True), Platform())

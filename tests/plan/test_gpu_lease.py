@@ -27,7 +27,7 @@ def test_a_lease_opens_the_nodes_of_its_devices_only() -> None:
 
 def test_the_app_hears_uuids_or_a_reason() -> None:
     """The two forms of the credential."""
-    assert json.loads(gpu_lease.granted([gpu("GPU-1"), gpu("GPU-2")])) == {"devices": ["GPU-1", "GPU-2"]}
+    assert json.loads(gpu_lease.granted([gpu("GPU-1"), gpu("GPU-2")], {})) == {"devices": ["GPU-1", "GPU-2"]}
     assert json.loads(gpu_lease.refused('no "GPU"')) == {"refused": 'no "GPU"'}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flyted.contract.errors import FlytedError, InvalidInput
+from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
 from flyted.plan.facts import Platform, RootFact
 from flyted.plan.images.root_check import check, is_volume
 from tests.values import spec
@@ -93,10 +93,20 @@ def test_a_volume_may_not_hide_the_system(folder: str) -> None:
         checked(root=dataclasses.replace(ROOT, volumes=(folder,)))
 
 
-@pytest.mark.parametrize(
-    ("on", "changes"), [(Platform("riscv64"), {}), (NEW, {"gpu_count": 1}), (NEW, {"root": RootFact((), workdir="x")})]
-)
+@pytest.mark.parametrize(("on", "changes"), [(Platform("riscv64"), {}), (NEW, {"root": RootFact((), workdir="x")})])
 def test_what_is_not_supported_is_said(on: Platform, changes: dict[str, Any]) -> None:
     """Before a unit is made that could not start."""
     with pytest.raises(FlytedError, match=r"image of app 'a'|app 'a', whose image"):
         checked(on=on, **changes)
+
+
+def test_gpus_need_glibc() -> None:
+    """Which NVIDIA's driver is linked with: an image of Alpine cannot load it."""
+    alpine = dataclasses.replace(ROOT, musl=True)
+    checked(gpu_count=1)
+    checked(root=alpine)
+    with pytest.raises(
+        Unsupported, match=r"GPUs for app 'a', whose image has musl .*NVIDIA's driver needs glibc"
+    ) as it:
+        checked(root=alpine, gpu_count=1)
+    assert "Debian" in it.value.hint

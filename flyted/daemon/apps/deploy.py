@@ -157,7 +157,7 @@ class Deploy:
         arguments.check(spec)
         check_engine(spec)
         await self.gpus.check(spec.key, spec.gpu)  # before the checks of what only a machine with a GPU needs
-        self.images.check(spec)
+        await self.gpus.check_driver(spec.key, needed=self.images.check(spec) and bool(spec.gpu_count))
         self._check_room(spec)
 
     def _fingerprint(self, spec: AppSpec) -> str:

@@ -15,6 +15,7 @@ from flyted.contract.gpu import Ask
 from flyted.contract.names import AppKey, printable
 from flyted.daemon.effects import Gpus
 from flyted.daemon.gpus.table import LeaseStore
+from flyted.plan.gpus.driver import INSTALL, unusable
 from flyted.plan.gpus.facts import GpuFacts, Inventory
 from flyted.plan.gpus.match import impossible
 from flyted.plan.gpus.queue import LOOK_S
@@ -76,6 +77,17 @@ class GpuInventory:
         why = impossible(ask, await self.look()) if ask.count else ""
         if why:
             raise NoGpu(f"app '{app}' {why}", hint="flytectl serve --gpu any, or --cpu to run it without a GPU")
+
+    async def check_driver(self, app: AppKey, *, needed: bool) -> None:
+        """Raise :class:`NoGpu` when an app in the root of its image needs the driver and could not use it.
+
+        Raises :class:`HostFailure` when the helper does not answer.
+        """
+        if needed and (why := unusable((await self.look()).files)):
+            raise NoGpu(
+                f"not supported on this machine: GPUs for app '{app}', whose image has a root of its own: {why}",
+                hint=f"{INSTALL}; or use an image of pip packages, or --cpu",
+            )
 
     async def need_any(self, what: str) -> None:
         """Raise :class:`NoGpu`, in the name of ``what`` needs a GPU, when this machine has none.

@@ -23,8 +23,9 @@ from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.queue import Waiting, WaitQueue
 from flyted.daemon.gpus.reclaim import MemoryReclaim
 from flyted.daemon.gpus.table import LeaseStore
-from flyted.plan.actions import OpenDevices
+from flyted.plan.actions import OpenDevices, ShowDriver
 from flyted.plan.facts import Facts
+from flyted.plan.gpus import driver
 from flyted.plan.gpus import lease as gpu_lease
 from flyted.plan.gpus.facts import GpuFacts, Lease
 from flyted.plan.gpus.place import describe
@@ -143,13 +144,16 @@ class GpuLeases:
             asyncio.get_running_loop().call_later(LOOK_S, self._changed)
             return self._let_wait(unit, error.message)
         try:
+            if grant.driver is not None:
+                self._execute.at_once(ShowDriver(tuple(driver.links(grant.driver).items())))
             self._execute.at_once(OpenDevices(unit, grant.nodes))
         except FlytedError as error:
             self._table.drop(unit)
-            self._line.answer(unit, self._refuse(unit, f"systemd cannot open the GPU: {error.message}"))
+            self._line.answer(unit, self._refuse(unit, f"the GPU cannot be given: {error.message}"))
             return {}
         self._loading[unit] = _now()
-        self._line.answer(unit, gpu_lease.granted(grant.devices))
+        variables = driver.variables(grant.driver) if grant.driver is not None else {}
+        self._line.answer(unit, gpu_lease.granted(grant.devices, variables))
         said = "; ".join(describe(device) for device in grant.devices)
         log.info("%s was granted %s", unit, said)
         self._changed()  # if the start was called off this moment, the next look finds out

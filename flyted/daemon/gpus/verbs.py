@@ -13,6 +13,7 @@ from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.status import gpu_list
 from flyted.plan.facts import Facts
+from flyted.plan.gpus import driver
 from flyted.plan.gpus import lease as gpu_lease
 from flyted.plan.gpus.facts import Inventory
 from flyted.plan.gpus.match import impossible, inventory_text
@@ -41,7 +42,7 @@ class GpuVerbs:
             inventory = await self._inventory.look()
         except FlytedError as error:
             return [Check("gpu", ok=False, detail=error.message, hint=error.hint)]
-        return [_machine(inventory, facts), *_stuck(inventory, facts)]
+        return [_machine(inventory, facts), *_stuck(inventory, facts), *_driver(inventory, facts)]
 
 
 def _machine(inventory: Inventory, facts: Facts) -> Check:
@@ -56,6 +57,15 @@ def _machine(inventory: Inventory, facts: Facts) -> Check:
     if broken:
         return _wrong(inventory_text(broken), "sudo dmesg | grep -i xid; nvidia-smi --gpu-reset, or reboot")
     return Check("gpu", ok=True, detail=f"driver {inventory.driver}: {inventory_text(inventory.devices) or 'no GPU'}")
+
+
+def _driver(inventory: Inventory, facts: Facts) -> list[Check]:
+    """Return what is found of the driver's files, unless nothing would use them."""
+    rooted = any(a.current is not None and a.current.image.root and a.current.spec.gpu_count for a in facts.apps)
+    files = inventory.files
+    if not (inventory.devices or rooted or files.source or files.problems):
+        return []
+    return [Check("gpu driver", ok=ok, detail=detail, hint=hint) for ok, detail, hint in driver.findings(files)]
 
 
 def _wrong(detail: str, hint: str, name: str = "gpu") -> Check:

@@ -42,6 +42,7 @@ from flyted.plan.images.root import ImageConfig, OciBase, RootPlan, RootRecipe
 from flyted.plan.images.root_record import (
     LayerRecord,
     RootRecord,
+    c_libraries,
     pythons,
     root_hash,
     root_record,
@@ -285,7 +286,16 @@ class Roots:
         own = await asyncio.to_thread(_own, plan.config, stack)
         notes = (*plan.notes, *own.notes(plan.config.volumes))
         record = RootRecord(
-            digest, plan.layers, plan.config, python, found.get(python, ""), notes, digests, time.time(), own.folders
+            digest,
+            plan.layers,
+            plan.config,
+            python,
+            found.get(python, ""),
+            notes,
+            digests,
+            time.time(),
+            own.folders,
+            has_musl(stack),
         )
         self._records.mkdir(mode=0o755, exist_ok=True)
         whole_file.write(self._records / f"{digest}.json", root_text(record).encode())
@@ -313,6 +323,12 @@ def _own(config: ImageConfig, stack: Stack) -> Own:
     size = partial(stack.size, most_files=MOST_FILES, most_bytes=MOST_BYTES)
     user = user_id(config.user, stack.text("/etc/passwd", _PASSWD_LIMIT))
     return own_folders(user, config.volumes, Folders(stack.below, size))
+
+
+def has_musl(stack: Stack) -> bool:
+    """Report whether an image has the C library musl, and not glibc."""
+    loader, glibc = c_libraries(host.architecture())
+    return bool(stack.real(loader)) and not any(map(stack.real, glibc))
 
 
 def _platform() -> str:

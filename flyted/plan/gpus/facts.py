@@ -57,14 +57,47 @@ class Device:
         return max(0, self.used_bytes - sum(p.used_bytes for p in self.processes))
 
 
+SHOWN = "/run/flyted/nvidia"
+"""The folder of links to the driver's files on the machine: ``lib`` and ``bin``."""
+
+
+@dataclass(frozen=True)
+class DriverFile:
+    """A file of NVIDIA's driver. ``place``: where a container has it; ``path``: where it is here, without links.
+
+    ``soname``: by which programs open a library; "" for other files.
+    """
+
+    place: str
+    path: str
+    soname: str = ""
+
+
+@dataclass(frozen=True)
+class DriverFiles:
+    """What programs need of NVIDIA's driver. ``source``: the CDI spec that says so, "ldconfig", or "": none is found.
+
+    ``links``: (what it leads to, where it is in a container). ``environment``: variables that a container gets.
+    ``problems``: why a spec or a library does not count; ``notes``: what a spec asks for and is not done.
+    """
+
+    source: str = ""
+    files: tuple[DriverFile, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Inventory:
-    """All GPUs. ``reason``: why none can be reported (no driver, or a wrong one), else ""."""
+    """All GPUs. ``reason``: why none can be reported (no driver, or a wrong one), else "". ``files``: the driver's."""
 
     driver: str = ""
     cuda: str = ""
     reason: str = ""
     devices: tuple[Device, ...] = ()
+    files: DriverFiles = DriverFiles()
 
     def every(self) -> tuple[Device, ...]:
         """Return all GPUs, each followed by its partitions."""
@@ -165,6 +198,9 @@ def inventory_of(data: Mapping[str, Any]) -> Inventory:
             cuda=_text(data["cuda"]),
             reason=_text(data["reason"]),
             devices=tuple(_device(each) for each in data["devices"]),
+            files=_files(data["files"])
+            if "files" in data
+            else DriverFiles(),  # not of a helper from before an upgrade
         )
     except (KeyError, TypeError, ValueError) as error:
         raise HostFailure(f"flyted-gpu gave a malformed answer: {error!r}") from error
@@ -186,6 +222,23 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > 256 or not value.isprintable():
         raise ValueError(f"{value!r:.80} is not a text of one line")
     return value
+
+
+def _long_text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 4096 or not value.isprintable():
+        raise ValueError(f"{value!r:.80} is not a text of one line")
+    return value
+
+
+def _files(data: Mapping[str, Any]) -> DriverFiles:
+    return DriverFiles(
+        source=_long_text(data["source"]),
+        files=tuple(DriverFile(*map(_long_text, each)) for each in data["found"]),
+        links=tuple((_long_text(target), _long_text(link)) for target, link in data["links"]),
+        environment=tuple((_long_text(name), _long_text(value)) for name, value in data["environment"]),
+        problems=tuple(map(_long_text, data["problems"])),
+        notes=tuple(map(_long_text, data["notes"])),
+    )
 
 
 def _size(value: Any) -> int:

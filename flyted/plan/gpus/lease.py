@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from flyted.launch.words import DEVICES, REFUSED
+from flyted.launch.words import DEVICES, ENVIRONMENT, REFUSED
 from flyted.plan.gpus.facts import Device, Inventory, Learned, Lease
 
 CREDENTIAL = "gpu"
@@ -38,9 +38,10 @@ def nodes(devices: Sequence[Device], inventory: Inventory) -> list[tuple[str, st
     return [(path, "rw") for path in paths]
 
 
-def granted(devices: Iterable[Device]) -> bytes:
-    """Return the credential of a unit that got a lease, for ``launch`` to read."""
-    return json.dumps({DEVICES: [device.uuid for device in devices]}).encode()
+def granted(devices: Iterable[Device], environment: Mapping[str, str]) -> bytes:
+    """Return the credential of a unit that got a lease, for ``launch`` to read. ``environment``: what is set, too."""
+    more = {ENVIRONMENT: dict(environment)} if environment else {}
+    return json.dumps({DEVICES: [device.uuid for device in devices], **more}).encode()
 
 
 def refused(why: str) -> bytes:

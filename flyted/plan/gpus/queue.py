@@ -13,7 +13,8 @@ from flyted.contract.names import Replica, replica_of
 from flyted.plan.actions import FailPair, KillUnit
 from flyted.plan.facts import Facts
 from flyted.plan.gpus import lease as gpu_lease
-from flyted.plan.gpus.facts import Asking, Device, GpuFacts, Inventory, Learned, Lease
+from flyted.plan.gpus.driver import unusable
+from flyted.plan.gpus.facts import Asking, Device, DriverFiles, GpuFacts, Inventory, Learned, Lease
 from flyted.plan.gpus.match import grantable
 from flyted.plan.gpus.place import Granted, Never, Occupancy, Wait, Wanted, place
 
@@ -26,11 +27,15 @@ An inventory counts for as long.
 
 @dataclass(frozen=True)
 class Grant:
-    """A start gets these devices, and with them the lease (whose time is not set yet)."""
+    """A start gets these devices, and with them the lease (whose time is not set yet).
+
+    ``driver``: the driver's files as they are now, for an app in the root of its image; ``None`` for others.
+    """
 
     lease: Lease
     devices: tuple[Device, ...]
     nodes: tuple[tuple[str, str], ...]
+    driver: DriverFiles | None = None
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,17 @@ class GpuPlan:
 
 @dataclass
 class _Line:
-    """The starts that have been decided so far. ``claimed``: devices that an earlier start may get soon."""
+    """The starts that have been decided so far. ``claimed``: devices that an earlier start may get soon.
+
+    ``rooted``: the units whose apps have the root of their image.
+    """
 
     grants: list[Grant] = field(default_factory=list)
     refusals: dict[str, str] = field(default_factory=dict)
     waits: dict[str, str] = field(default_factory=dict)
     evict: dict[Replica, str] = field(default_factory=dict)
     claimed: frozenset[str] = frozenset()
+    rooted: frozenset[str] = frozenset()
 
 
 def plan_gpus(facts: Facts, idle: Mapping[Replica, float], now: float) -> GpuPlan:
@@ -78,7 +87,8 @@ def plan_gpus(facts: Facts, idle: Mapping[Replica, float], now: float) -> GpuPla
     over = tuple(gpu_lease.ended(gpu.leases, active))
     leases = tuple(lease.over(0.0) if lease in over else lease for lease in gpu.leases)
     asking = [each for each in gpu.asking if active.get(each.unit) == "activating"]
-    line = _decided(asking, replace(gpu, leases=leases), idle)
+    rooted = frozenset(each.unit for each in asking if _in_root(each.replica, facts))
+    line = _decided(asking, replace(gpu, leases=leases), idle, rooted)
     failed, settled = _failed(facts, active)
     return GpuPlan(
         grants=tuple(line.grants),
@@ -96,8 +106,15 @@ def plan_gpus(facts: Facts, idle: Mapping[Replica, float], now: float) -> GpuPla
     )
 
 
-def _decided(asking: list[Asking], gpu: GpuFacts, idle: Mapping[Replica, float]) -> _Line:
-    line = _Line()
+def _in_root(replica: Replica, facts: Facts) -> bool:
+    revisions = (app.revision(replica.revision) for app in facts.apps if app.key.id == replica.app_id)
+    return any(revision is not None and revision.image.root is not None for revision in revisions)
+
+
+def _decided(
+    asking: list[Asking], gpu: GpuFacts, idle: Mapping[Replica, float], rooted: frozenset[str] = frozenset()
+) -> _Line:
+    line = _Line(rooted=rooted)
     for each in asking:
         if gpu.inventory is not None:
             taken = (*gpu.leases, *(grant.lease for grant in line.grants))
@@ -108,7 +125,10 @@ def _decided(asking: list[Asking], gpu: GpuFacts, idle: Mapping[Replica, float])
 
 
 def _decide(asking: Asking, inventory: Inventory, gpu: GpuFacts, idle: Mapping[Replica, float], line: _Line) -> None:
-    replica = asking.replica
+    replica, driver = asking.replica, inventory.files if asking.unit in line.rooted else None
+    if driver is not None and not inventory.reason and (why := unusable(driver)):
+        line.refusals[asking.unit] = why
+        return
     known = gpu.learned.get(replica.app_id)
     wanted = Wanted(asking.unit, asking.ask, known.peak_bytes if known else 0)
     decision = place(wanted, inventory, Occupancy(gpu.leases, _evictable(replica, gpu, idle)))
@@ -118,7 +138,7 @@ def _decide(asking: Asking, inventory: Inventory, gpu: GpuFacts, idle: Mapping[R
     match decision:
         case Granted(devices, reserve):
             lease = gpu_lease.lease_of(asking.unit, replica.app_id, replica.revision, devices, reserve, 0.0)
-            line.grants.append(Grant(lease, devices, tuple(gpu_lease.nodes(devices, inventory))))
+            line.grants.append(Grant(lease, devices, tuple(gpu_lease.nodes(devices, inventory)), driver))
         case Never(why):
             line.refusals[asking.unit] = why
         case Wait(why, evict, claims):

@@ -30,10 +30,11 @@ def check(spec: AppSpec, root: RootFact, platform: Platform) -> None:
             f"not supported on {platform.architecture}: the image of app '{spec.key}', which has a root of its own",
             hint="use an image of pip packages",
         )
-    if spec.gpu_count:
+    if spec.gpu_count and root.musl:
         raise Unsupported(
-            f"not supported on this machine: GPUs for app '{spec.key}', whose image has a root of its own",
-            hint="use an image of pip packages, or --cpu",
+            f"not supported: GPUs for app '{spec.key}', whose image has musl as its C library (Alpine): "
+            "NVIDIA's driver needs glibc",
+            hint="use an image of Debian, Ubuntu or another Linux with glibc as the base, or --cpu",
         )
     _check_layers(spec, root, platform)
     _check_folders(spec, root)

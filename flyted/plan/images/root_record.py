@@ -15,6 +15,7 @@ from typing import Any
 
 from flyted.contract.errors import StoreCorrupt
 from flyted.contract.names import printable
+from flyted.launch.words import LOADERS
 from flyted.layers.words import FORMAT, LAYER
 from flyted.plan.facts import ImageFact, RootFact
 from flyted.plan.images.canonical import canonical, digest
@@ -28,7 +29,7 @@ _OLDEST = 10  # Python 3.10: launch's
 class RootRecord:
     """A root image. ``digests``: name of each container image that it is made from → the manifest's digest.
 
-    ``own``: its folders that apps can write to, because of whose they are in the image.
+    ``own``: its folders that apps can write to, because of whose they are in it. ``musl``: as in :class:`RootFact`.
     """
 
     hash: str
@@ -40,12 +41,13 @@ class RootRecord:
     digests: Mapping[str, str] = field(default_factory=dict)
     built_at: float = 0.0
     own: tuple[str, ...] = ()
+    musl: bool = False
 
     def image(self) -> ImageFact:
         """Return the image for revisions."""
         root = RootFact(
             self.layers, self.python, self.config.workdir, (*self.config.volumes, *self.own), self.config.entrypoint,
-            self.config.cmd, tuple(sorted(self.digests.items())),
+            self.config.cmd, tuple(sorted(self.digests.items())), self.musl,
         )  # fmt: skip
         note = "; ".join(self.notes)
         return ImageFact("", self.hash, self.version, "", note, self.config.env, self.built_at, root=root)
@@ -110,6 +112,13 @@ def pythons(config: ImageConfig) -> tuple[str, ...]:
     found += [f"{env[name]}/bin/python" for name in ("VIRTUAL_ENV", "VIRTUALENV") if env.get(name)]
     found += [f"{folder}/{name}" for folder in env.get("PATH", "").split(":") for name in ("python3", "python")]
     return tuple(dict.fromkeys(path for path in found if path.startswith("/")))
+
+
+def c_libraries(arch: str) -> tuple[str, tuple[str, ...]]:
+    """Return where an image of musl has its ld.so, and where one of glibc has its C library."""
+    folder = LOADERS[arch][0] if arch in LOADERS else arch
+    glibc = tuple(f"{top}/libc.so.6" for lib in ("/lib", "/usr/lib") for top in (f"{lib}/{folder}", f"{lib}64", lib))
+    return f"/lib/ld-musl-{arch}.so.1", glibc
 
 
 def version_of(program: str) -> str:

@@ -114,10 +114,10 @@ def layers_folder() -> Iterator[None]:
             must("umount", "-l", str(LAYERS))
 
 
-def debian(number: int) -> str:
-    """A layer with Debian, of the machine's release: Python, nginx and Node.js."""
+def debian(number: int, *packages: str) -> str:
+    """A layer with Debian, of the machine's release: Python, nginx and Node.js, or what is named."""
     name, folder = layer(number)
-    bootstrap(folder, PACKAGES)
+    bootstrap(folder, packages or PACKAGES)
     folder.chmod(0o755)
     owned(folder)
     return name
