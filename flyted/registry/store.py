@@ -102,7 +102,7 @@ class Part:
         self.file.truncate(0)
         self.have, self._digest = 0, hashlib.sha256()
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         """Add a piece. Raises :class:`Failed` for more than there may be."""
         if self.have + len(piece) > self.blob.size:
             self.begin()
