@@ -24,6 +24,7 @@ from benchmarks.gpu import gpu
 from benchmarks.images import images
 from benchmarks.llama import llama
 from benchmarks.ports import ports
+from benchmarks.roots import roots
 from benchmarks.timing import median_ms
 from tests.machine.kit.users import alice, answer, environment, give, may_serve
 
@@ -183,6 +184,7 @@ def main() -> int:
     ingress()
     waking()
     images(promise)
+    roots(promise)
     gateway(promise)
     ports(promise)
     files(promise)

@@ -21,8 +21,7 @@ from flyted.plan.images.common_unit import PYTHON
 from flyted.plan.images.pull_unit import PulledImage, PullSettings
 from flyted.registry import words
 from flyted.registry.manifest import DOCKER_MANIFEST, OCI_INDEX
-from flyted.registry.reference import Reference, parse
-from tests.machine.kit.hub import HOST, PLATFORM, SCHEMA_1, ZSTD, Hub, layers, serving, tar_of
+from tests.machine.kit.hub import HOST, PLATFORM, SCHEMA_1, ZSTD, Hub, layers, named, pulled, serving, tar_of
 from tests.machine.kit.units import connected, must
 from tests.registry.server import LAYER
 
@@ -118,35 +117,6 @@ def store() -> Iterator[Path]:
     must("rm", "-rf", plan.BLOBS)
     yield Path(plan.BLOBS)
     must("rm", "-rf", plan.BLOBS)
-
-
-def named(tag: str) -> Reference:
-    return parse(f"{HOST}/team/app{'@' if tag.startswith('sha256:') else ':'}{tag}")
-
-
-def pulled(hub: Hub, tag: str, *, password: str = "s3cret", login: bool = True, **how: Any) -> tuple[str, list[str]]:
-    """The digest and the output of a pull by the plan's unit. Raises what the plan says of a failure."""
-    reference = named(tag)
-    auth = hub.folder / f"{os.getpid()}.json"
-    auth.write_text(json.dumps({"auths": {HOST: {"username": "alice", "password": password}}}))
-    auth.chmod(0o600)
-
-    async def work() -> tuple[Any, list[str]]:
-        with (hub.folder / f"{os.getpid()}.output").open("w+") as output:
-            settings = PullSettings(
-                mirrors={HOST: f"https://{HOST}"}, environment={"SSL_CERT_FILE": str(hub.folder / "tls.crt")},
-                output_fd=output.fileno(), credentials=str(auth),
-            )  # fmt: skip
-            unit = plan.pull_unit(reference, PLATFORM, settings, login=login, **how)
-            async with connected() as units:
-                end = await units.run_transient(plan.unit_name(reference, PLATFORM), unit)
-            output.seek(0)
-            return end, output.read().splitlines()
-
-    end, lines = asyncio.run(asyncio.wait_for(work(), 120))
-    if end.result != "success":
-        raise plan.pull_failure(reference, end.result, end.status, lines)
-    return plan.resolved(lines), lines
 
 
 def probed(hub: Hub, changes: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import dataclasses
@@ -23,9 +24,11 @@ from typing import Any
 import zstandard
 
 from flyted.plan.images import pull_unit as plan
+from flyted.plan.images.pull_unit import PullSettings
 from flyted.registry.manifest import OCI_MANIFEST
+from flyted.registry.reference import Reference, parse
 from tests.machine.kit.settings import settings
-from tests.machine.kit.units import must
+from tests.machine.kit.units import connected, must
 from tests.registry.server import BASIC, CONFIG, LAYER, digest
 
 HOST = "127.0.0.1:5443"
@@ -180,6 +183,35 @@ def login(password: str = "s3cret") -> str:
     """What `docker login` writes."""
     auth = base64.b64encode(f"alice:{password}".encode()).decode()
     return json.dumps({"auths": {HOST: {"auth": auth}}})
+
+
+def named(tag: str) -> Reference:
+    return parse(f"{HOST}/team/app{'@' if tag.startswith('sha256:') else ':'}{tag}")
+
+
+def pulled(hub: Hub, tag: str, *, password: str = "s3cret", login: bool = True, **how: Any) -> tuple[str, list[str]]:
+    """The digest and the output of a pull by the plan's unit. Raises what the plan says of a failure."""
+    reference = named(tag)
+    auth = hub.folder / f"{os.getpid()}.json"
+    auth.write_text(json.dumps({"auths": {HOST: {"username": "alice", "password": password}}}))
+    auth.chmod(0o600)
+
+    async def work() -> tuple[Any, list[str]]:
+        with (hub.folder / f"{os.getpid()}.output").open("w+") as output:
+            settings = PullSettings(
+                mirrors={HOST: f"https://{HOST}"}, environment={"SSL_CERT_FILE": str(hub.folder / "tls.crt")},
+                output_fd=output.fileno(), credentials=str(auth),
+            )  # fmt: skip
+            unit = plan.pull_unit(reference, PLATFORM, settings, login=login, **how)
+            async with connected() as units:
+                end = await units.run_transient(plan.unit_name(reference, PLATFORM), unit)
+            output.seek(0)
+            return end, output.read().splitlines()
+
+    end, lines = asyncio.run(asyncio.wait_for(work(), 120))
+    if end.result != "success":
+        raise plan.pull_failure(reference, end.result, end.status, lines)
+    return plan.resolved(lines), lines
 
 
 def wait_for(hub: Hub) -> None:
