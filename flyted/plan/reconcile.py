@@ -161,9 +161,11 @@ def _plan_replica(
 ) -> None:  # fmt: skip
     failure = facts.failures.get(replica)
     if not _alive(facts.units.get(replica.socket)):
-        if failure is not None and now < failure.retry_at:
+        # also while what is left of it is still taken down: nothing listens, and its end brings on a pass
+        if failure is not None and (now < failure.retry_at or replica in facts.busy):
             draft.unavailable[host] = unavailable(_cannot_serve(app), max(1, int(failure.retry_at - now)))
-            draft.wake_times.append(failure.retry_at)
+            if now < failure.retry_at:
+                draft.wake_times.append(failure.retry_at)
             return
         if replica not in facts.busy:
             draft.actions.append(StartPair(replica))

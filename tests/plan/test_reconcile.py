@@ -224,6 +224,17 @@ def test_a_failed_pair_waits_and_tells_strangers_no_reason(reason: str) -> None:
     assert reconcile(facts(app("a"), failures={A1: failure}), {}, DOMAIN, 1030.0).actions == (StartPair(A1),)
 
 
+def test_a_failed_pair_gets_no_requests_while_it_is_taken_down() -> None:
+    """Its pause may end before that does: nothing listens, and nothing is to be started yet."""
+    answer = reconcile(
+        facts(app("a"), failures={A1: Failure(1, 1030.0, "why")}, busy=frozenset({A1})), {}, DOMAIN, 1031.0
+    )
+    assert answer.actions == ()
+    assert HOST not in answer.ingress.hosts
+    assert answer.ingress.unavailable[HOST].retry_after_s == 1
+    assert answer.next_pass_at is None
+
+
 @pytest.mark.parametrize("h2c", [False, True])
 def test_the_ingress_speaks_to_an_app_as_its_port_is_named(h2c: bool) -> None:
     """HTTP/2 or HTTP/1.1, never both."""
