@@ -249,7 +249,7 @@ class Life:
             self.trouble("bus", "", begins=False)
         if self.full:
             self.fill_disk(full=False)
-        self.haproxy.hangs = False
+        self.trouble("admin", "", begins=False)
         self.start()
         self.haproxy.begin()
         self.running.loop.unit_changed("")

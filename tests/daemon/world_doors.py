@@ -23,6 +23,7 @@ from flyted.plan.unit_index import UnitFact, UnitIndex
 from tests.daemon.world import World
 from tests.daemon.world_ingress import WorldIngress
 from tests.daemon.world_pairs import Pair
+from tests.daemon.world_units import AT_REST
 
 
 class Door:
@@ -121,9 +122,18 @@ class Systemd(Door):
         with self.world.alone(replica, "start_pair"):
             self.world.at("start_pair", replica)
             await self._takes_a_job()
+            await self._evict(replica)
             self.world.make(replica, its)
             await self._takes_a_job()
         return "done"
+
+    async def _evict(self, replica: Replica) -> None:
+        """Stop what is left of a pair and has not ended: systemd makes no unit in place of one that is loaded."""
+        left = self.world.pairs.get(replica)
+        if left is not None and left.service not in AT_REST:
+            self.world.stop_socket(left)
+            await self.world.answered(self.world.stop(left))
+            self._check()
 
     async def start(self, name: str) -> str:
         """As host.units."""

@@ -110,6 +110,22 @@ def test_a_pair_of_the_same_name_replaces_what_is_left() -> None:
     run(work())
 
 
+def test_a_pair_that_replaces_one_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restarted flyted finds a service that drains without its socket; systemd collects it only afterwards."""
+    monkeypatch.setattr("flyted.host.units.COLLECT_S", 0.5)
+    late = "__import__('threading').Timer(2, os._exit, [0]).start()"
+
+    async def work() -> None:
+        async with connected() as units, serving(units, spec("late")) as replica:
+            pair = planned(spec("late"))[1]
+            await do(replica, f"__import__('signal').signal(15, lambda *_: {late})")
+            assert await units.stop(replica.socket) == "done"
+            assert await units.start_pair(replica.socket, pair.socket, replica.service, pair.service) == "done"
+            assert await do(replica, "1 + 1") == "2"
+
+    run(work())
+
+
 def test_a_frozen_app_can_be_stopped() -> None:
     """systemd refuses to stop a frozen unit; it is thawed first."""
 
