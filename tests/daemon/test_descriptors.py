@@ -47,9 +47,11 @@ class Daemon(Sockets):
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    """A running control socket."""
+    """A running control socket. It ends when it has accepted every connection: one that it drops is an open file."""
     running = Daemon(tmp_path / "control.sock")
     yield running
+    with pytest.raises(InvalidInput):
+        client.call("none", path=running.path)
     running.stop()
 
 
