@@ -61,10 +61,13 @@ class Oracle:
         )  # fmt: skip
 
     def _stopped_long_ago(self, app: str) -> bool:
-        """Whether an app was stopped since HAProxy went, or while that was near, and its drain is over."""
-        early, late = self.haproxy.troubled_at - 100, self.world.now - DRAIN_S + 0.01
+        """Whether an app was stopped since HAProxy went, or while that was near, and its drain is over.
+
+        A flyted that starts goes on with a stop, and has not yet told HAProxy of it.
+        """
+        early, late, start = self.haproxy.troubled_at - 100, self.world.now - DRAIN_S + 0.01, self.life.began[-1]
         return any(
-            each.app == app and each.verb in ("stop", "delete") and early < each.began <= late
+            each.app == app and each.verb in ("stop", "delete") and early < max(each.began, start) <= late
             for each in self.life.asked
         )  # fmt: skip
 

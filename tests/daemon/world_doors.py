@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapp
 from typing import Any
 
 from flyted.contract.errors import HostFailure, IngressDown
-from flyted.contract.names import replica_of
+from flyted.contract.names import Replica, replica_of
 from flyted.host.ingress import Applied
 from flyted.host.journal import Entry
 from flyted.plan.facts import UnitEnd
