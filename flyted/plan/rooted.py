@@ -50,7 +50,7 @@ def in_root(service: dict[str, Any], spec: AppSpec, replica: Replica, root: Root
         "BindReadOnlyPaths": [*service["BindReadOnlyPaths"], *binds],
         "TemporaryFileSystem": [*empty, *((volume, size) for volume in root.volumes)],
         # no home of the machine's is there, and images have programs and code in /root
-        "ProtectHome": "no",
+        "ProtectHome": "read-only",
         **needs(replica),
     }
 
