@@ -108,11 +108,12 @@ class Oracle:
             self.world.fault(f"{replica.server} is put to sleep after {idle_s:.2f} s")
 
     def _somebody_waits(self) -> bool:
-        return bool(self.world.waiting()) or self.world.waited_at > self.world.now - 15
+        return bool(self.world.waiting()) or max(self.world.waited.values(), default=NEVER) > self.world.now - 15
 
     def _own_waits(self, replica: Replica) -> bool:
-        """Whether a newer revision of the same app waits for its GPU: an idle one gives it at once."""
-        return any(pair.replica.app_id == replica.app_id for pair, _run in self.world.line)
+        """Whether a newer revision of the same app waits for its GPU, or just has: an idle one gives it at once."""
+        waits = any(pair.replica.app_id == replica.app_id for pair, _run in self.world.line)
+        return waits or self.world.waited.get(replica.app_id, NEVER) > self.world.now - 15
 
     def _made(self, replica: Replica) -> None:
         """The daemon makes a pair, perhaps one that systemd has given up."""

@@ -33,7 +33,7 @@ class WorldUnits:
         self.start_s = 0.5
         self.dying: set[str] = set()
         self.line: list[tuple[Pair, int]] = []  # the starts that wait for a GPU, in the order in which they asked
-        self.waited_at = float("-inf")  # when a start last waited for one
+        self.waited: dict[str, float] = {}  # when a start of an app last waited for one
         self.faults: list[str] = []
         self.gone: dict[Replica, float] = {}  # when pairs ended by themselves
         self.heard: Callable[[str], None] = lambda _unit: None
@@ -255,7 +255,7 @@ class WorldUnits:
         answer = await self.credential(pair.replica.service, "gpu")
         earlier = self.waiting(until=(pair, run))
         self.line.remove((pair, run))
-        self.waited_at = self.now
+        self.waited[pair.replica.app_id] = self.now
         if pair.run != run or pair.service != "activating":
             return
         granted = json.loads(answer or b"{}").get("devices", [])
