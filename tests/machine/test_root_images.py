@@ -137,7 +137,7 @@ def test_it_wakes_and_logs(first: str) -> None:
     alice("flytectl", "app", "sleep", "layered-one")
     until(lambda: curl("https://layered-one.apps.localhost/")[0] == 200)
     assert "asked" in alice("flytectl", "logs", "layered-one").stdout
-    assert sh("systemctl", "list-units", "--all", "--no-legend", "flyted-layer-*", "flyted-pull-*") == ""
+    until(lambda: sh("systemctl", "list-units", "--all", "--no-legend", "flyted-layer-*", "flyted-pull-*") == "")
     for path in (STATE / "layers").iterdir():
         assert [each.name for each in path.iterdir()] == ["diff"], path
     assert {path.name for path in (STATE / "layers").iterdir()} >= layers()
@@ -215,14 +215,14 @@ def test_unused_layers_are_removed(first: str) -> None:
     for name in ("two", "three", "five", "six"):
         forget_apps(f"layered-{name}")
     used = set(image_record(image_of("layered-one")["hash"])["layers"])
-    assert layers() > used
+    assert layers() >= used  # equal when this runs again
     notes = STATE / "unused-images.json"
     until(notes.exists)
     must("systemctl", "stop", "flyted.service", "flyted.socket")
     notes.write_text(json.dumps(dict.fromkeys(layers() | images() | {"pulled"}, 1.0)))
     must("systemctl", "start", "flyted.socket", "flyted.service")
-    until(lambda: layers() == used, seconds=60)
-    until(lambda: {path.name for path in (STATE / "layers").iterdir()} == used, seconds=60)
+    until(lambda: layers() == used, seconds=180)
+    until(lambda: {path.name for path in (STATE / "layers").iterdir()} == used, seconds=180)  # after uv's cache
     assert images() == {image_of("layered-one")["hash"]}
     until(lambda: not (STATE / "blobs").exists())
     assert curl("https://layered-one.apps.localhost/")[0] == 200
