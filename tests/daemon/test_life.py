@@ -132,6 +132,23 @@ def test_an_app_that_dies_at_each_start_is_tried_again_less_and_less_often(life:
     rest(life)
 
 
+def test_a_start_of_an_app_that_is_given_up_meanwhile_says_why(life: Life) -> None:
+    """Its units are gone when systemd would be asked to start them: that is no error of systemd's."""
+    replica = up(life)
+    life.world.pace(job_s=0.01, haproxy_s=1.0)
+    life.world.dying.add("a")
+    life.world.crash(life.world.pairs[replica])
+    life.request("a")
+    life.run(10)  # given up, and made anew
+    life.request("a")
+    life.run(1)
+    asked = life.call("start", "a")
+    life.run(10)
+    assert asked.end.startswith("DeployFailed: app 'a' did not start")
+    life.world.dying.clear()
+    rest(life)
+
+
 def test_a_deletion_leaves_nothing(life: Life) -> None:
     """Neither units nor an entry; the name is free for another app."""
     up(life)

@@ -224,7 +224,12 @@ class Deploy:
         return self.store.app(app.key.id)
 
     async def _start_by_hand(self, app: StoredApp, replica: Replica) -> None:
-        result = await self.loop.exclusively(replica, lambda: self.execute.start_service(replica))
+        try:
+            result = await self.loop.exclusively(replica, lambda: self.execute.start_service(replica))
+        except HostFailure:
+            if replica.socket in (await self.loop.facts()).units:
+                raise
+            result = "gone"  # it came up, died, and systemd gave it up before it was its turn
         if result != "done":
             raise DeployFailed(
                 f"app '{app.key}' did not start: {await self.explain.why_failed(replica)}",
