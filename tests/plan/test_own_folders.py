@@ -45,6 +45,33 @@ def test_what_belongs_to_the_user_is_writable() -> None:
     assert own_folders(None, (), folders(TREE)) == Own()
 
 
+def test_what_launch_runs_on_is_not_covered() -> None:
+    """An environment of the user's, and uv's Python that it links to: they would be empty when launch begins."""
+    tree = {
+        "/home": 0, "/home/app": 7, "/home/app/.venv": 7, "/home/app/.venv/lib": 7, "/home/app/data": 7,
+        "/home/app/.local": 7, "/home/app/.local/cpython": 7, "/home/app/.local/share": 7, "/opt": 0, "/opt/pixi": 7,
+    }  # fmt: skip
+    pythons = ("/home/app/.venv/bin/python", "/home/app/.local/cpython/bin/python3.12")
+    assert own_folders(7, (), folders(tree), pythons).folders == (
+        "/home/app/.local/share", "/home/app/data", "/opt/pixi",
+    )  # fmt: skip
+    usual = {"/usr": 0, "/usr/local": 0, "/usr/local/app": 7, "/usr/src": 7}
+    assert own_folders(7, (), folders(usual), ("/usr/local/bin/python", "/usr/bin/python3.12", "")).folders == (
+        "/usr/local/app", "/usr/src",
+    )  # fmt: skip
+
+
+def test_a_home_is_found_behind_an_environment_with_thousands_of_folders() -> None:
+    """Folders near the top are looked at first; the search ends after some."""
+    tree = {"/home": 0, "/home/web": 1000, "/opt": 0, "/var": 0, "/var/x": 0}
+    many = {f"/{top}/x/{n}": 0 for top in ("opt", "var") for n in range(6_000)}
+    below: dict[str, list[tuple[str, int]]] = {}
+    for path, user in {**tree, "/opt/x": 0, **many}.items():
+        below.setdefault(path.rpartition("/")[0] or "/", []).append((path, BASE + user))
+    found = own_folders(1000, (), Folders(lambda path: below.get(path, []), lambda _path: (0, 0)))
+    assert found.folders == ("/home/web",)
+
+
 @pytest.mark.parametrize("size", [(MOST_FILES + 1, 0), (1, MOST_BYTES + 1)])
 def test_a_large_folder_stays_read_only(size: tuple[int, int]) -> None:
     """It would be copied to memory at each start; that is said."""

@@ -283,7 +283,7 @@ class Roots:
         stack = Stack(self.layers_on_disk.folder, plan.layers)
         found = {path: version_of(stack.real(path).rpartition("/")[2]) for path in pythons(plan.config)}
         python = next((path for path, version in found.items() if version), "")
-        own = await asyncio.to_thread(_own, plan.config, stack)
+        own = await asyncio.to_thread(_own, plan.config, stack, python)
         notes = (*plan.notes, *own.notes(plan.config.volumes))
         record = RootRecord(
             digest,
@@ -319,10 +319,11 @@ def _pulled(name: str, image: PulledImage) -> Pulled:
     return Pulled(tuple((layer.digest, layer.media) for layer in image.layers), image_config(name, image.config))
 
 
-def _own(config: ImageConfig, stack: Stack) -> Own:
+def _own(config: ImageConfig, stack: Stack, python: str) -> Own:
     size = partial(stack.size, most_files=MOST_FILES, most_bytes=MOST_BYTES)
     user = user_id(config.user, stack.text("/etc/passwd", _PASSWD_LIMIT))
-    return own_folders(user, config.volumes, Folders(stack.below, size))
+    pythons = (python, stack.real(python))
+    return own_folders(user, config.volumes, Folders(stack.below, size), pythons if python else ())
 
 
 def has_musl(stack: Stack) -> bool:

@@ -1,12 +1,14 @@
 """Finds the folders of an image that its program expects to write to, by their owners. Pure.
 
 An app runs as a user of its own, who can only read the image. The image's VOLUMEs and these folders become folders in
-memory. launch fills them from the image at each start, so a large folder is left out.
+memory. launch fills them from the image at each start, so a large folder is left out, and so is what launch runs on.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -23,6 +25,8 @@ _PROGRAMS = ("/bin", "/boot", "/dev", "/lib", "/lib64", "/proc", "/run", "/sbin"
              "/usr/include", "/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/sbin", "/usr/share")  # fmt: skip
 _OF_THE_SYSTEM = ("/var/cache/apt", "/var/cache/ldconfig", "/var/lib/apt", "/var/lib/misc", "/var/lib/systemd",
                   "/var/log/apt")  # fmt: skip
+_OF_THE_MACHINE = ("/", "/usr", "/usr/local")
+"""Where a Python is that is nobody's own environment."""
 _ID = re.compile(r"[0-9]{1,5}")
 
 
@@ -74,12 +78,14 @@ def user_id(user: str, passwd: str) -> int | None:
     return int(name) if _ID.fullmatch(name) else None
 
 
-def own_folders(user: int | None, volumes: Iterable[str], folders: Folders) -> Own:
+def own_folders(user: int | None, volumes: Iterable[str], folders: Folders, pythons: Iterable[str] = ()) -> Own:
     """Return the folders that belong to the image's user, not those below them.
 
     Where that is root, all belong to it: then those of :data:`_STATE` that are empty, are another user's, or for logs.
+    ``pythons``: the paths of the image's Python; what it runs in stays as it is, and nothing covers it.
     """
-    search = _Search(folders, tuple(volumes))
+    environments = {posixpath.dirname(posixpath.dirname(path)) for path in pythons if path}
+    search = _Search(folders, tuple(volumes), tuple(environments - set(_OF_THE_MACHINE)))
     if user is None:
         return Own()
     if user == 0:
@@ -96,21 +102,26 @@ def own_folders(user: int | None, volumes: Iterable[str], folders: Folders) -> O
 class _Search:
     folders: Folders
     volumes: tuple[str, ...]
+    environments: tuple[str, ...]
     found: list[str] = field(default_factory=list)
     large: list[str] = field(default_factory=list)
     left: int = _MOST_LOOKED_AT
 
     def walk(self, top: str, owner: int) -> None:
-        todo = [top]
+        """Take the outermost folders of an owner. Those near the top come first: an environment may have thousands."""
+        todo = deque([top])
         while todo and self.left > 0:
-            for path, whose in self.folders.below(todo.pop()):
+            for path, whose in self.folders.below(todo.popleft()):
                 self.left -= 1
-                if whose == owner:
+                if path in self.environments:
+                    continue
+                if whose == owner and not any(each.startswith(f"{path}/") for each in self.environments):
                     self.take(path)
                 elif path not in _PROGRAMS:
                     todo.append(path)
 
     def take(self, path: str) -> None:
+        """Take a folder, unless it is none that can be covered."""
         below = any(path == each or path.startswith(f"{each}/") for each in self.volumes)
         if below or path in _OF_THE_SYSTEM or not is_volume(path):
             return
