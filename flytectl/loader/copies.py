@@ -10,6 +10,7 @@ import inspect
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BUILDER, _COPY = "flyte._internal.imagebuild.remote_builder", "copy_files_to_context"
+_ABSOLUTE = "_flyte_abs_context"  # where the SDK puts what has an absolute path (copy_files_to_context)
 _METHODS = {
     "Requirements": "with_requirements", "UVProject": "with_uv_project", "PoetryProject": "with_poetry_project",
     "PixiProject": "with_pixi_project", "UVScript": "from_uv_script", "PixiScript": "from_pixi_script",
@@ -66,6 +68,37 @@ def bounded(environment: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, _COPY, copy)
+
+
+@contextlib.contextmanager
+def own_tmp(context: Path, own: Path) -> Iterator[None]:
+    """Have the SDK write its own temporary files to ``own``, while the block runs; make both folders.
+
+    It writes the manifest of a pixi script to /tmp, to a folder whose name anybody can know, and takes before.
+    """
+    before = tempfile.tempdir
+    for folder in (context, own):
+        folder.mkdir()
+    tempfile.tempdir = str(own)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+def name_as_in_tmp(spec: dict[str, Any], context: Path, own: Path) -> None:
+    """Name what the SDK has copied from ``own`` into ``context`` as if it came from where it usually writes it.
+
+    So an image is the same at each time, and the same as that of ``flyte deploy``.
+    """
+    made, usual = (f"{_ABSOLUTE}{folder}" for folder in (own, tempfile.gettempdir()))
+    if not (context / made).is_dir():
+        return
+    for folder in (context / made).iterdir():
+        folder.rename(context / usual / folder.name)
+    for body in (layer["copyConfig"] for layer in spec["layers"] if "copyConfig" in layer):
+        if body["src"].startswith(f"{made}/"):
+            body["src"] = f"{usual}{body['src'].removeprefix(made)}"
 
 
 def _room(environment: Any, source: Path, ignored: list[str], left: int) -> int:

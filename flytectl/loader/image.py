@@ -114,14 +114,15 @@ def _described(environment: Any, image: Any) -> Described:
     layers_proto = find("flyte._internal.imagebuild.remote_builder", "_get_layers_proto")
     to_dict = find("google.protobuf.json_format", "MessageToDict")
     with tempfile.TemporaryDirectory(prefix="flytectl-image-") as folder:
-        place = Path(folder)
+        place, own = Path(folder, "context"), Path(folder, "tmp")
         try:
-            with _uv_on_path(), copies.bounded(environment):
+            with _uv_on_path(), copies.bounded(environment), copies.own_tmp(place, own):
                 spec = to_dict(layers_proto(image, place))
         except LoadError:
             raise
         except Exception as error:
             raise LoadError("environment", f"{environment.name}: the image cannot be described: {error}") from error
+        copies.name_as_in_tmp(spec, place, own)
         folders = context.of_spec(spec, place)
         wanted = [layer["requirements"]["file"] for layer in spec.get("layers", []) if "requirements" in layer]
         return Described(spec, {name: _text(environment, place / name, name) for name in wanted}, folders)

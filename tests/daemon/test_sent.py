@@ -58,9 +58,8 @@ def test_what_an_image_copies_is_stored_for_its_build_and_goes_after_it(process:
         ):
             with pytest.raises(InvalidInput, match=words):
                 build(named, sent)
-        pixi = {"env": {"envVariables": {"PIXI_PROJECT_MANIFEST": "x"}}}
-        with pytest.raises(Unsupported, match="a pixi project"):
-            build(digest, {digest: memory}, {"copyConfig": {"src": "src", "dst": "/srv"}}, pixi)
+        with pytest.raises(Unsupported, match="is not known"):
+            build(digest, {digest: memory}, {"copyConfig": {"src": "src", "dst": "/srv"}}, {"pixiProject": {}})
         assert names(kept) == set()
         asking = threading.Thread(target=build, args=(digest, {digest: memory}))
         asking.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import tarfile
 from pathlib import Path
 from textwrap import dedent
@@ -50,7 +51,7 @@ def is_root(loaded: Loaded) -> RootRecipe:
     assert app.image is not None
     with pytest.raises(Unsupported):
         recipe_from_spec(app.image, app.image_files)
-    recipe = image_from_spec(app.image, app.image_files, app.image_folders, "x86_64", pixi=True)
+    recipe = image_from_spec(app.image, app.image_files, app.image_folders, "x86_64")
     assert isinstance(recipe, RootRecipe)
     return recipe
 
@@ -152,6 +153,24 @@ def test_a_pixi_project_is_lowered_by_the_sdk(tmp_path):
         assert kinds == ["aptPackages", "commands", "copyConfig", "commands", "env"]
         (digest,) = loaded.apps[0].image_folders.values()
         assert set(names_in(loaded, digest)) == {"pixi.toml"}
+
+
+def test_a_scripts_manifest_is_written_where_only_its_user_writes(tmp_path, monkeypatch):
+    """Not to /tmp, where its folder may be another user's; its name is the one that the SDK gives it there."""
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    monkeypatch.setenv("TMPDIR", str(shared))
+    write(tmp_path, "s.py", '# /// script\n# requires-python = ">=3.12"\n# dependencies = ["httpx"]\n# ///\n')
+    write(tmp_path, "s.py.pixi.lock", "version: 6\n")
+    with load_with(tmp_path, 'flyte.Image.from_pixi_script(HERE / "s.py", name="s")') as loaded:
+        (app,) = loaded.apps
+        assert app.image is not None
+        copied = [layer["copyConfig"]["src"] for layer in app.image["layers"] if "copyConfig" in layer]
+        (place,) = {str(Path(each).parent) for each in copied}
+        assert re.fullmatch(rf"_flyte_abs_context{shared}/flyte-pixi-script-[0-9a-f]{{16}}", place)
+        names = {path: set(names_in(loaded, digest)) for path, digest in app.image_folders.items()}
+        assert names == {f"{place}/{each}": {each} for each in ("pixi.toml", "pixi.lock")}
+        assert not list(shared.glob("flyte-pixi-script-*"))
 
 
 def test_scripts_are_images(tmp_path):

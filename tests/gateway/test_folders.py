@@ -63,6 +63,8 @@ IMAGES = {
     "uv": '.with_uv_project(HERE / "p/pyproject.toml")',
     "uv, installed": '.with_uv_project(HERE / "p/pyproject.toml", project_install_mode="install_project")',
     "pixi": ".with_pixi_project(HERE)",
+    "pixi, installed": '.with_pixi_project(HERE / "px", project_install_mode="install_project")',
+    "pixi script": '.clone(addl_layer=PixiScript(script=HERE / "s.py"))',
     "requirements": '.with_requirements(HERE / "r.txt")',
     "more than a request carries": "".join(f'.with_source_file(HERE / "many/f{n}", "/")' for n in range(40)),
 }
@@ -81,12 +83,14 @@ def test_the_bundles_are_those_of_flytectl(tmp_path: Path, monkeypatch: pytest.M
         "p/pyproject.toml": editable_project("p", "lib"), "p/poetry.lock": "", "p/src/p.py": "", "r.txt": "six\n",
         "lib/pyproject.toml": '[project]\nname = "lib"\nversion = "1"\nrequires-python = ">=3.10"\n', "lib/lib.py": "",
         "pixi.toml": '[workspace]\nchannels = ["conda-forge"]\nplatforms = ["linux-64"]\n',
+        "px/pixi.toml": "[workspace]\n", "px/pixi.lock": "", "px/src/px.py": "",
+        "s.py": '# /// script\n# requires-python = ">=3.12"\n# ///\n',
         **{f"many/f{n}": f"{n}" for n in range(40)},
     }.items():  # fmt: skip
         write(tmp_path, path, text)
     (tmp_path / "data/deep/b.sh").chmod(0o755)
     (tmp_path / "data/random").write_bytes(os.urandom(3 << 20))
-    imports = "from flyte._image import PythonWheels"
+    imports = "from flyte._image import PixiScript, PythonWheels"
     for _ in range(2):  # at the first time uv writes uv.lock, which is sent from then on
         with load_with(tmp_path, f"flyte.Image.from_debian_base(){IMAGES[name]}", imports) as loaded:
             (made,) = loaded.apps

@@ -143,10 +143,10 @@ def test_a_package_that_does_not_exist() -> None:
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_layers_that_are_not_built() -> None:
-    """Pixi projects are refused by name, by the variable that they set."""
-    image = "flyte.Image.from_debian_base().with_env_vars({'PIXI_PROJECT_MANIFEST': 'x'}).with_workdir('/x')"
-    assert "pixi" in refused("flytectl", "serve", file(image=image), status=2)
+def test_what_no_layer_can_be_made_of() -> None:
+    """Refused by its name, before anything is made."""
+    image = "flyte.Image.from_debian_base().with_apt_packages('git; rm -rf /')"
+    assert "is no package of apt" in refused("flytectl", "serve", file(image=image), status=2)
 
 
 @pytest.mark.usefixtures("unchanged")

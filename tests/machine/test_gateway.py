@@ -187,10 +187,7 @@ REFUSED = {
         "image=flyte.Image.from_debian_base().with_pip_packages('flyted-there-is-no-such-package==1')",
         "Build failed",
     ),
-    "pixi": (
-        "image=flyte.Image.from_debian_base().with_env_vars({'PIXI_PROJECT_MANIFEST': 'x'}).with_workdir('/x')",
-        "a pixi project",
-    ),
+    "apt": ("image=flyte.Image.from_debian_base().with_apt_packages('git; rm -rf /')", "is no package of apt"),
     "base": ("image='docker.io/library/Python:3.12'", "names no container image"),
     "secret": ("secrets=[flyte.Secret(key='NOT_THERE')]", "flytectl secret create NOT_THERE"),
     "gpu": ("resources=flyte.Resources(gpu='H100:8')", "gpu"),

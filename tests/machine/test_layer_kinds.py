@@ -52,7 +52,7 @@ def plan(folder: Path, image: str) -> RootPlan:
         for fd in loaded.fds:
             layers.bundle((), packed=os.pread(fd, os.fstat(fd).st_size, 0))
         assert app.image is not None
-        recipe = image_from_spec(app.image, app.image_files, app.image_folders, os.uname().machine, pixi=True)
+        recipe = image_from_spec(app.image, app.image_files, app.image_folders, os.uname().machine)
     assert isinstance(recipe, RootRecipe)
     (stage,) = recipe.stages
     return planned(dataclasses.replace(recipe, stages=(dataclasses.replace(stage, base=layers.DEBIAN),)))

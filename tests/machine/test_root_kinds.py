@@ -209,17 +209,14 @@ BAD = {
     '.with_source_folder(HERE / "none")': "with_source_folder: Source folder",
     '.clone(addl_layer=PythonWheels(wheel_dir=HERE / "dist", package_name="other"))': "has no wheel of other",
     '.with_source_folder(HERE / "closed")': "closed/secret cannot be read for the image",
-    '.with_pixi_project(HERE / "pixi.toml")': "a pixi project",
 }
 
 
 def test_what_cannot_be_copied_changes_nothing() -> None:
     """Each is one message that names what asks for it."""
-    give(f"{HERE}/pixi.toml", '[workspace]\nchannels = ["conda-forge"]\nplatforms = ["linux-64"]\n')
     give(f"{HERE}/closed/secret", "x")
     Path("/home/alice", HERE, "closed/secret").chmod(0)
     before, made = everything(), layers()
     for layer, said in BAD.items():
-        status = 2 if "pixi" in layer else 3
-        assert said in refused("flytectl", "serve", file("bad", STEM + layer), status=status)
+        assert said in refused("flytectl", "serve", file("bad", STEM + layer), status=3)
     assert (everything(), layers()) == (before, made)

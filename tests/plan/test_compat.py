@@ -12,21 +12,20 @@ from flyted.contract.errors import Unsupported
 from flyted.plan.facts import Platform, RootFact
 from flyted.plan.images.known_layers import LLAMA_SERVER, NUMA, toolkit
 from flyted.plan.images.root_check import check
-from tests.plan.test_image_kinds import CONSTRUCTORS, REFUSED
+from tests.plan.test_image_kinds import CONSTRUCTORS
 from tests.values import spec
 
 flyte = pytest.importorskip("flyte")
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "packaging/man/flyted-compat.7").read_text()
-ADDS = {"with_pixi_project": "PixiProject"}
-"""The methods whose layers are refused → the class of the layer; others' are built."""
 SERVED = {
     "test_base_images.py": "from_base from_ref_name from_dockerfile with_env_vars",
     "test_root_images.py": "from_debian_base with_apt_packages with_commands",
     "test_root_kinds.py": """from_uv_script with_code_bundle with_dockerignore with_pip_packages with_poetry_project
         with_source_file with_source_folder with_uv_project""",
     "test_layer_kinds.py": "with_requirements with_workdir",
+    "test_pixi.py": "from_pixi_script with_pixi_project",
 }
 """Module of tests/machine → what it uses in the files that it serves or builds, as the SDK spells it."""
 LIKE_OTHERS = {"with_local_v2", "with_local_v2_plugins", "with_local_rs_controller"}
@@ -55,22 +54,10 @@ def test_the_page_has_every_layer_of_the_sdk() -> None:
     }
 
 
-def test_the_page_says_refused_of_what_is_refused() -> None:
-    """In the words that the user gets, which test_image_kinds.py compares with the planner's."""
-    said = rows("CONSTRUCTORS") | rows("LAYERS")
-    refused = {
-        name: re.search(r"^\.Dq (.*) \.$", text, re.MULTILINE) for name, text in said.items() if "Refused" in text
-    }
-    assert {name: found and found[1] for name, found in refused.items()} == {
-        name: REFUSED[ADDS.get(name, name)] for name in said if ADDS.get(name, name) in REFUSED
-    }
-
-
 def test_what_the_page_calls_built_was_built_in_a_machine() -> None:
     """By the test that is named for it."""
     used = {name: module for module, names in SERVED.items() for name in names.split()}
-    built = {name for name, text in (rows("CONSTRUCTORS") | rows("LAYERS")).items() if "Refused" not in text}
-    assert used.keys() | LIKE_OTHERS == built
+    assert used.keys() | LIKE_OTHERS == rows("CONSTRUCTORS").keys() | rows("LAYERS").keys()
     for name, module in used.items():
         assert f"{name}(" in (ROOT / "tests/machine" / module).read_text(), f"{module} does not use {name}"
     assert "PythonWheels" in (ROOT / "tests/machine/test_root_kinds.py").read_text()

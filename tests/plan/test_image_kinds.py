@@ -1,4 +1,8 @@
-"""Every layer and constructor of the SDK: works, or is refused with its words. The SDK's own classes are the list."""
+"""Every layer and constructor of the SDK is built. The SDK's own classes are the list.
+
+What is built of layers is served from a real SDK's file in tests/machine: test_root_images.py, test_root_kinds.py,
+test_pixi.py, test_base_images.py.
+"""
 
 from __future__ import annotations
 
@@ -58,15 +62,6 @@ CONSTRUCTORS: dict[str, tuple[str, Any]] = {
     ),
 }
 
-REFUSED = {
-    "PixiProject": "a pixi project", "PixiScript": "a pixi project", "from_pixi_script": "a pixi project",
-}  # fmt: skip
-"""The classes and constructors whose images are refused, and the words; all others are built, as a venv or as layers.
-
-What is built of layers is served from a real SDK's file in tests/machine: test_root_images.py, test_root_kinds.py,
-test_base_images.py.
-"""
-
 
 def layer_classes() -> list[str]:
     """Every class of the SDK that is a layer, at any depth."""
@@ -89,9 +84,9 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check(name: str, spec: dict[str, Any], files: dict[str, str], folders: dict[str, str], today: str) -> None:
-    """Plannable, in jobs that are taken; and built as a venv, or as a root image, or refused in its words."""
-    recipe = image_from_spec(spec, files, folders, ARCH, pixi=True)
+def check(spec: dict[str, Any], files: dict[str, str], folders: dict[str, str], today: str) -> None:
+    """Built as a venv, or as a root image, in jobs that are taken."""
+    recipe = image_from_spec(spec, files, folders, ARCH)
     if isinstance(recipe, RootRecipe):
         planned(recipe)
     if not today:
@@ -99,24 +94,18 @@ def check(name: str, spec: dict[str, Any], files: dict[str, str], folders: dict[
         return
     with pytest.raises(Unsupported, match=today):
         recipe_from_spec(spec, files)
-    if name not in REFUSED:
-        assert image_from_spec(spec, files, folders, ARCH) == recipe
-        return
-    with pytest.raises(Unsupported, match=REFUSED[name]) as caught:
-        image_from_spec(spec, files, folders, ARCH)
-    assert caught.value.hint
 
 
 @pytest.mark.parametrize("name", layer_classes())
 def test_every_layer_class_of_the_sdk_is_known(name, here, monkeypatch):
-    """A class that is not in the table is new: add its row, and what it does, or its refusal."""
+    """A class that is not in the table is new: add its row, and what it does."""
     from flyte import _image
 
     assert name in LAYERS, f"the SDK has a new layer {name}"
     monkeypatch.setenv("PATH", WITH_UV)
     today, arguments = LAYERS[name]
     image = flyte.Image.from_debian_base().clone(addl_layer=getattr(_image, name)(**arguments(here)), name="n")
-    check(name, *written(image, here / "context"), today)
+    check(*written(image, here / "context"), today)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +118,9 @@ def test_every_constructor_of_the_sdk_is_known(name, here):
     image = make(flyte.Image, here)
     if image.dockerfile is not None:
         described = {"dockerfile": {"name": "Dockerfile", "text": image.dockerfile.read_text()}}
-        check(name, described, {}, {}, today)
+        check(described, {}, {}, today)
         return
-    check(name, *written(image, here / "context"), today)
+    check(*written(image, here / "context"), today)
 
 
 def test_every_method_that_adds_a_layer_is_known():
@@ -154,6 +143,6 @@ def test_every_layer_of_the_idl_is_known():
         for inner in field.message_type.fields:
             unset = {field.json_name: {inner.json_name: None}}
             try:
-                image_from_spec({"baseImage": "nginx", "layers": [unset]}, {}, {}, ARCH, pixi=True)
+                image_from_spec({"baseImage": "nginx", "layers": [unset]}, {}, {}, ARCH)
             except FlytedError as error:
                 assert "is not supported" not in error.message, f"{field.json_name}.{inner.json_name} is not known"

@@ -57,7 +57,7 @@ def test_image_specs(layers: list[tuple[Any, str, str]], requirement: str) -> No
     """Any words in any layer."""
     spec = {"baseImage": "nginx", "layers": [{kind: body(a, b)} for (kind, body), a, b in layers]}
     try:
-        recipe = image_from_spec(spec, {"r.txt": requirement}, {".": "c" * 64, "a": "a" * 64}, ARCH, pixi=True)
+        recipe = image_from_spec(spec, {"r.txt": requirement}, {".": "c" * 64, "a": "a" * 64}, ARCH)
         if isinstance(recipe, RootRecipe):
             planned(recipe)
     except FlytedError as error:

@@ -38,7 +38,7 @@ def written(image: Any, folder: Path) -> tuple[dict[str, Any], dict[str, str], d
 
 def root(image: Any, folder: Path) -> RootRecipe:
     described, texts, folders = written(image, folder / "context")
-    recipe = image_from_spec(described, texts, folders, ARCH, pixi=True)
+    recipe = image_from_spec(described, texts, folders, ARCH)
     assert isinstance(recipe, RootRecipe)
     return recipe
 
@@ -73,7 +73,7 @@ def dockerfile(image: Any, folder: Path) -> list[str]:
 def test_a_venv_stays_a_venv():
     """Root images allowed or not: the same recipe, to the last field."""
     for layers in ((), (packages("six"),), ({"env": {"envVariables": {"A": "b"}}},)):
-        one = image_from_spec(spec(*layers), {}, {}, ARCH, pixi=True)
+        one = image_from_spec(spec(*layers), {}, {}, ARCH)
         assert isinstance(one, Recipe)
         assert one == recipe_from_spec(spec(*layers))
 
@@ -166,7 +166,7 @@ def test_an_editable_dependency_lies_where_the_project_names_it():
     """Relative to the folder in which uv runs, where the SDK's builder mounts it: here it stays, to be imported."""
     body = {"pyproject": "a/p", "options": {"extraArgs": "--no-install-project"}, "editable": ["a/lib"]}
     folders = {"a/p/pyproject.toml": "1" * 64, "a/lib": "2" * 64, "src": "3" * 64}
-    recipe = image_from_spec(spec({"uvProject": body}), {}, folders, ARCH, pixi=True)
+    recipe = image_from_spec(spec({"uvProject": body}), {}, folders, ARCH)
     assert isinstance(recipe, RootRecipe)
     plan = planned(recipe, FLYTES)
     assert made(plan, "run")[1]["mounts"] == [
@@ -181,7 +181,7 @@ def test_a_poetry_project_that_is_installed_stays_where_it_is_imported_from():
     """Poetry installs it as editable."""
     body = {"pyproject": "p", "poetryLock": "l/poetry.lock"}
     folders = {"p": "1" * 64, "l/poetry.lock": "2" * 64}
-    recipe = image_from_spec(spec({"poetryProject": body}), {}, folders, ARCH, pixi=True)
+    recipe = image_from_spec(spec({"poetryProject": body}), {}, folders, ARCH)
     assert isinstance(recipe, RootRecipe)
     plan = planned(recipe, FLYTES)
     assert [(step["source"], step["target"]) for step in made(plan, "copy")] == [
@@ -302,17 +302,6 @@ def test_a_login_is_never_stored(tmp_path):
         assert "hidden" not in caught.value.message + caught.value.hint
 
 
-def test_a_pixi_project_leads_to_its_own_python(tmp_path):
-    """Lowered by the SDK; later packages go there."""
-    (tmp_path / "pixi.toml").write_text('[workspace]\nchannels = ["conda-forge"]\nplatforms = ["linux-64"]\n')
-    found = plan(debian().with_pixi_project(tmp_path).with_pip_packages("six"), tmp_path)
-    env = dict(found.config.env)
-    assert env["UV_PYTHON"] == "/opt/pixi-project/.pixi/envs/default/bin/python"
-    assert env["PATH"].startswith("/opt/pixi-project/.pixi/envs/default/bin:/opt/pixi/bin:/opt/venv/bin:")
-    (copy,) = made(found, "copy")
-    assert copy["target"] == "/opt/pixi-project/pixi.toml"
-
-
 @pytest.mark.parametrize(
     "layer",
     [
@@ -326,7 +315,7 @@ def test_a_pixi_project_leads_to_its_own_python(tmp_path):
 def test_what_is_not_of_a_layers_form_is_an_error(layer):
     """It comes from a client; the message names the layer."""
     with pytest.raises(InvalidInput):
-        image_from_spec(spec({"aptPackages": {"packages": ["git"]}}, layer), {}, {}, ARCH, pixi=True)
+        image_from_spec(spec({"aptPackages": {"packages": ["git"]}}, layer), {}, {}, ARCH)
 
 
 @pytest.mark.parametrize(
@@ -341,6 +330,6 @@ def test_what_is_not_of_a_layers_form_is_an_error(layer):
 def test_what_is_no_image_is_an_error(bad, error):
     """Unknown fields and kinds are never left out."""
     with pytest.raises(error):
-        image_from_spec(bad, {}, {}, ARCH, pixi=True)
+        image_from_spec(bad, {}, {}, ARCH)
     with pytest.raises(InvalidInput, match="digest"):
-        image_from_spec({"baseImage": "nginx"}, {}, {"src": "x"}, ARCH, pixi=True)
+        image_from_spec({"baseImage": "nginx"}, {}, {"src": "x"}, ARCH)

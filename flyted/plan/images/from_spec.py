@@ -19,7 +19,7 @@ from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput
 from flyted.contract.idl import secret_use
 from flyted.contract.names import printable
-from flyted.plan.images import pip
+from flyted.plan.images import pip, pixi
 from flyted.plan.images.bodies import defined_first, listed, only_known
 from flyted.plan.images.build_secrets import spelled
 from flyted.plan.images.root import BuildSecret, Copy, Env, Mount, Run, Set, Step
@@ -137,8 +137,8 @@ def _apt(layer: Layer) -> Iterator[Step]:
 def _commands(layer: Layer) -> Iterator[Step]:
     only_known(layer.body, {"cmd", "secretMounts"}, layer.where)
     for command in listed(layer.body.get("cmd"), layer.where):
-        text = _text(command, layer.where, "command")
-        yield Run(layer.where, text, text, secrets=_secrets(layer))
+        text, secrets = _text(command, layer.where, "command"), _secrets(layer)
+        yield pixi.step(layer.where, text, secrets) or Run(layer.where, text, text, secrets=secrets)
 
 
 def _pip(layer: Layer) -> Iterator[Step]:

@@ -40,8 +40,6 @@ _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 _OF_VENVS = frozenset({"pipPackages", "requirements", "env"})
 """The kinds of layers that a Python environment is made of."""
-_PIXI = "PIXI_PROJECT_MANIFEST"
-"""What the last layer of a pixi project sets: the SDK writes one as apt packages, commands, files and variables."""
 
 
 def image_from_spec(
@@ -52,34 +50,19 @@ def image_from_spec(
     have: Callable[[str], bool] = lambda _pattern: True,
     *,
     gpu: bool | None = None,
-    pixi: bool = False,
 ) -> Recipe | RootRecipe:
     """Return how the image of an ImageSpec is made: what a venv can do stays a venv, so nothing becomes slower.
 
     ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of uname -m. ``have``: says whether a pattern of
     glob(7) matches a file of this machine: layers of Flyte's own images are left out if it has what they are for. That
-    depends on whether the app uses a GPU (``gpu``; ``None``: if its engine does). ``pixi``: plan pixi projects, too;
-    they are refused otherwise, because they have not been built yet. Raises as :func:`root_from_spec`, and
-    :class:`InvalidInput` as :func:`recipe_from_spec`.
+    depends on whether the app uses a GPU (``gpu``; ``None``: if its engine does). Raises as :func:`root_from_spec`,
+    and :class:`InvalidInput` as :func:`recipe_from_spec`.
     """
     with contextlib.suppress(Unsupported):  # it is more than a Python environment
         recipe = recipe_from_spec(spec, files)
         if met(recipe.needs, have, gpu=bool(engine_of(recipe.installs)) if gpu is None else gpu):
             return recipe
-    if not pixi:
-        _refuse_pixi(spec)
     return root_from_spec(spec, texts_of(files if files is not None else spec.get("files") or {}), folders, arch)
-
-
-def _refuse_pixi(spec: Mapping[str, Any]) -> None:
-    for where, kind, body in layers_in(spec):
-        variables = body.get("envVariables") if kind == "env" else None
-        if isinstance(variables, Mapping) and _PIXI in variables:
-            raise Unsupported(
-                f"not supported on this machine: {where}, and those before it: a pixi project, whose packages are "
-                "conda's",
-                hint="use with_apt_packages(…) and with_pip_packages(…) for the packages that its manifest lists",
-            )
 
 
 def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Recipe:
