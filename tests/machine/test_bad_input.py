@@ -150,6 +150,15 @@ def test_what_no_layer_can_be_made_of() -> None:
 
 
 @pytest.mark.usefixtures("unchanged")
+def test_a_server_function_on_an_old_python() -> None:
+    """Known from the name of the image's base, before anything is built."""
+    image = "flyte.Image.from_debian_base(python_version=(3, 9)).with_apt_packages('jq')"
+    assert "has Python 3.9, and its server function needs 3.10" in refused(
+        "flytectl", "serve", file(image=image), status=2
+    )
+
+
+@pytest.mark.usefixtures("unchanged")
 def test_an_environment_that_is_none() -> None:
     """``--python-env`` with a folder that is no environment."""
     assert "bin/python" in refused("flytectl", "serve", file(), "--python-env", "/tmp", status=4)

@@ -9,7 +9,7 @@ import pytest
 
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
 from flyted.plan.facts import Platform, RootFact
-from flyted.plan.images.root_check import check, is_volume
+from flyted.plan.images.root_check import check, check_python, is_volume
 from tests.values import spec
 
 OLD, NEW = Platform(kernel=(6, 1)), Platform(kernel=(6, 12))
@@ -63,6 +63,16 @@ def test_a_server_function_needs_a_python_in_the_image() -> None:
     checked((*SERVER, "httpd"), bare)
     with pytest.raises(InvalidInput, match=r"has no Python 3\.10 or newer"):
         checked(SERVER, bare)
+
+
+def test_a_server_function_is_not_built_on_an_old_python() -> None:
+    """Known before the build; programs run on any Python, or on none."""
+    for command in (("python", "-m", "http.server"), (*SERVER, "streamlit", "run")):
+        check_python(spec("a", command=command, port=8080), "3.9")
+    check_python(spec("a", command=SERVER), "")
+    with pytest.raises(InvalidInput, match=r"has Python 3\.9, and its server function needs 3\.10 or newer") as caught:
+        check_python(spec("a", command=SERVER), "3.9")
+    assert "python_version=(3, 12)" in caught.value.hint
 
 
 def test_an_old_kernel_has_a_limit_of_layers() -> None:

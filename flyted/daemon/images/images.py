@@ -47,6 +47,7 @@ from flyted.plan.images.recipe import Install, Machine, Recipe, recipe_hash
 from flyted.plan.images.renewed import renewed_id
 from flyted.plan.images.root import RootRecipe
 from flyted.plan.images.root_record import recipe_key
+from flyted.plan.images.root_spec import old_python
 from flyted.plan.images.root_steps import secrets_of
 from flyted.plan.images.spec import engine_of, env_of, gpu_build_of, image_from_spec, pip_installs
 from flyted.plan.secrets import BuildGrant
@@ -107,6 +108,7 @@ class Images:
             recipe = self.recipe_for(spec)
             if isinstance(recipe, RootRecipe):
                 root_check.check(spec, _UNKNOWN, self.platform)
+                root_check.check_python(spec, old_python(spec.image["spec"]))
             elif not spec.command:
                 raise no_program(spec.key)
             _check_build(spec, _installs(recipe, spec.image))

@@ -41,6 +41,19 @@ def check(spec: AppSpec, root: RootFact, platform: Platform) -> None:
     _check_program(spec, root)
 
 
+def check_python(spec: AppSpec, old: str) -> None:
+    """Raise :class:`InvalidInput` for a server function that would be built on a Python that is too old for it.
+
+    ``old``: the version of the Python of the image's base, if launch cannot run on it.
+    """
+    head, args = split(spec.command)
+    if old and head and not args:
+        raise InvalidInput(
+            f"the image of app '{spec.key}' has Python {old}, and its server function needs 3.10 or newer",
+            hint="Image.from_debian_base(python_version=(3, 12))",
+        )
+
+
 def _check_layers(spec: AppSpec, root: RootFact, platform: Platform) -> None:
     if platform.kernel < APPENDS and len(options(_LONGEST_SERVER, root.layers, platform.kernel)) > LONGEST:
         raise InvalidInput(

@@ -26,6 +26,7 @@ from flyted.plan.images.layers import Pulled, plan_of, references
 from flyted.plan.images.oci_config import image_config
 from flyted.plan.images.pull_unit import image_name, login_use
 from flyted.plan.images.root import DebianBase, OciBase, RootRecipe, Stage, Step
+from flyted.plan.images.root_record import version_of
 
 BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v(?P<flyte>\d[0-9A-Za-z.]{0,40})")
 """The SDK's own base image."""
@@ -36,6 +37,10 @@ LOGIN = "registrySecret"
 MAX_JOB = 512 << 10
 """A job travels as one credential, which systemd(1) limits to 1 MiB; encoded in a unit it is a third larger."""
 _SUITE = "bookworm"
+_VENV = "/opt/venv"
+_LEAD = ("UV_PYTHON", "VIRTUAL_ENV", "VIRTUALENV", "PATH")
+_PYTHONS = re.compile(r"python|venv|conda|mamba|pixi")
+"""In a command that may make another environment."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -80,6 +85,26 @@ def login_of(spec: Mapping[str, Any]) -> str:
     only_known(given, {"key", "group"}, "registry_secret of the image")
     key, group = (plain_text(given.get(name) or "", "registry_secret of the image") for name in ("key", "group"))
     return login_use(f"{group}/{key}" if group else key).key
+
+
+def old_python(spec: Mapping[str, Any]) -> str:
+    """Return the version of the Python that the image's base has, if launch cannot run on it; "" if it can.
+
+    "" also where it is not known: where a command or a variable of a layer may lead to another Python.
+    """
+    image = spec.get("baseImage")
+    found = (BASE.fullmatch(image) or WITHOUT_SDK.fullmatch(image)) if isinstance(image, str) else None
+    if found is None or version_of(f"python{found['python']}"):
+        return ""
+    return "" if any(_may_lead_elsewhere(kind, body) for _, kind, body in layers_in(spec)) else found["python"]
+
+
+def _may_lead_elsewhere(kind: str, body: Mapping[str, Any]) -> bool:
+    if kind == "commands":
+        return _PYTHONS.search(str(body.get("cmd"))) is not None
+    given = body.get("envVariables") if kind == "env" else None
+    values = given if isinstance(given, Mapping) else {}
+    return any(not str(values[name]).startswith(_VENV) for name in _LEAD if name in values)
 
 
 def _replaceable(recipe: RootRecipe, name: str) -> bool:
