@@ -20,8 +20,8 @@ METADATA = (
     b"flyted: link-local addresses and metadata services are closed to apps (flytectl(1), THE NETWORK OF AN APP)\n"
 )
 READ_ONLY = (
-    b"flyted: an app can write in its working folder, in $HOME and in /tmp; only the first two outlive a deploy "
-    b"(flytectl(1), DATA)\n"
+    b"flyted: an app can write in its working folder, in $HOME, in /tmp, and in VOLUMEs of its image; only the first "
+    b"two outlive a deploy (flytectl(1), DATA)\n"
 )
 _LONGEST = 4096
 _RULES = (

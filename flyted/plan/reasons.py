@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from flyted.contract.answers.events import LogLine
+from flyted.contract.errors import DeployFailed
 from flyted.launch.words import CANNOT_START, ENDED, EX_CONFIG, NO_NETWORK, OURS
 from flyted.plan.last_words import last_line, reason_in
 
@@ -13,6 +14,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _EXITED = re.compile(r"Main process exited, code=(\w+), status=(\d+)/(\S+)")
 _RESULT = re.compile(r"Failed with result '([\w-]+)'")
 _UNMADE = re.compile(r"Failed (to|at) ")
+_READ_ONLY = re.compile(r"read-only file system|EROFS", re.IGNORECASE)
+_PATH = re.compile(r"(?<![^\s'\"`(])/[^\s'\"`,;:()]+")
 _LIMIT = 300
 _NO_NETWORK = f"{OURS}{CANNOT_START}{NO_NETWORK}"
 _NO_ROUTER = "flyted-net.service is not running"  # net/veth.py; the reason is in the router's own lines
@@ -32,6 +35,19 @@ def reason_of(lines: Sequence[LogLine], start_timeout_s: float, known: str = "",
     cause = _cause(result, _last(_EXITED, said), start_timeout_s, started=started)
     own = known or _own_words(lines, by_itself=result not in _FROM_OUTSIDE)
     return f"{cause}: {clean(own)}" if own else cause
+
+
+def failure(what: str, reason: str, app: str) -> DeployFailed:
+    """Return the error for a start that failed, with what to do. ``what``: what did not start; ``app``: its name."""
+    hint = f"flytectl logs {app}"
+    if found := _READ_ONLY.search(reason):
+        before, after = _PATH.findall(reason[: found.start()]), _PATH.findall(reason[found.end() :])
+        path = (before[-1:] or after[:1] or ["others"])[0]
+        hint = (
+            "an app writes to its working directory, $HOME, /tmp and /run, and to the VOLUMEs of its image: "
+            f"use one of them in place of {path} (flytectl(1), DATA); {hint}"
+        )
+    return DeployFailed(f"{what}: {reason}", hint=hint)
 
 
 def crash_of(lines: Sequence[LogLine]) -> str:

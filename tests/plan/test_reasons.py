@@ -7,7 +7,7 @@ import pytest
 from flyted.contract.answers.events import LogLine
 from flyted.launch.network import NOT_THERE
 from flyted.net.veth import ROUTER
-from flyted.plan.reasons import clean, crash_of, lacks_network, network_reason, reason_of
+from flyted.plan.reasons import clean, crash_of, failure, lacks_network, network_reason, reason_of
 
 
 def systemd(text: str) -> LogLine:
@@ -18,6 +18,27 @@ def systemd(text: str) -> LogLine:
 def own(text: str) -> LogLine:
     """A line of the app's."""
     return LogLine(time=0, revision=1, source="app", text=text)
+
+
+@pytest.mark.parametrize(
+    ("reason", "path"),
+    [
+        ('mkdir() "/var/cache/nginx/client_temp" failed (30: Read-only file system)', "/var/cache/nginx/client_temp"),
+        ("OSError: [Errno 30] Read-only file system: '/data'", "/data"),
+        ("Error: EROFS: read-only file system, open '/app/x.json'", "/app/x.json"),
+        ("/bin/sh: can't create /srv/x: Read-only file system", "/srv/x"),
+        ("OSError: [Errno 30] Read-only file system: '/a/b' -> '/c' (first: RuntimeError: x/y)", "/a/b"),
+        ("could not write: Read-only file system", "others"),
+    ],
+)
+def test_what_an_app_cannot_write_to_is_named_with_what_it_can(reason: str, path: str) -> None:
+    """As nginx, Python, Node and a shell put it; any other reason leads to the log."""
+    why = f"it exited with status 1 during its start: {reason}"
+    failed = failure("revision 1 of app 'a' did not come up", why, "a")
+    assert failed.message == f"revision 1 of app 'a' did not come up: {why}"
+    assert f"the VOLUMEs of its image: use one of them in place of {path} (flytectl(1), DATA)" in failed.hint
+    assert failed.hint.endswith("; flytectl logs a")
+    assert failure("app 'a' did not start", "it exited with status 1", "a").hint == "flytectl logs a"
 
 
 def test_a_network_that_cannot_be_made_is_the_reason() -> None:

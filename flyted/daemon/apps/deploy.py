@@ -46,6 +46,7 @@ from flyted.plan.facts import ImageFact, StoredApp
 from flyted.plan.images import root_check
 from flyted.plan.images.entrypoint import with_entrypoint
 from flyted.plan.notes import notes
+from flyted.plan.reasons import failure
 from flyted.plan.secrets import credential_bytes
 from flyted.plan.states import notes_of, state_of, waits_for
 
@@ -231,10 +232,7 @@ class Deploy:
                 raise
             result = "gone"  # it came up, died, and systemd gave it up before it was its turn
         if result != "done":
-            raise DeployFailed(
-                f"app '{app.key}' did not start: {await self.explain.why_failed(replica)}",
-                hint=f"flytectl logs {app.key.name}",
-            )
+            raise failure(f"app '{app.key}' did not start", await self.explain.why_failed(replica), app.key.name)
 
     async def _accepted(self, spec: AppSpec, emit: Emit) -> None:
         """Tell the client that its request is accepted: from here on only the machine may fail."""
@@ -328,10 +326,7 @@ class Deploy:
     def _failed(self, replica: Replica, reason: str) -> DeployFailed:
         app = self.store.app(replica.app_id)
         kept = f"; revision {app.serving} keeps serving" if app.serving else ""
-        return DeployFailed(
-            f"revision {replica.revision} of app '{app.key}' did not come up: {reason}{kept}",
-            hint=f"flytectl logs {app.key.name}",
-        )
+        return failure(f"revision {replica.revision} of app '{app.key}' did not come up", reason + kept, app.key.name)
 
 
 def _reason(error: Exception) -> str:
