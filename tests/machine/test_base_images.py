@@ -82,6 +82,11 @@ def hub(debian: bytes) -> Iterator[Hub]:
         words = {"Entrypoint": ["/bin/httpd", "-f"], "Cmd": ["-p", "8080", "-h", "."]}
         for tag in ("page", "own"):
             push(made, tag, page("one"), User="web", WorkingDir="/www", **words)
+        more = tar_of(
+            ("data", None), ("run", None), ("run/web", None), ("run/web/seed", b"seed\n"),
+            ("usr", None), ("usr/local", None), ("usr/local/httpd", None), ("usr/local/httpd/logs", None),
+        )  # fmt: skip
+        made.image("folders", [(page("x"), LAYER), (more, LAYER)], ARCH)
         push(made, "debian", debian)
         push(made, "python", debian, Env=["PATH=/usr/local/bin:/usr/sbin:/usr/bin", "BASE=debian"])
         push(made, "root", page("x"), Entrypoint=["/bin/gosu", "web"], Cmd=["/bin/httpd", "-f", "-p", "8080"])
@@ -160,6 +165,19 @@ def test_nginx_runs_as_its_package_has_it(hub: Hub) -> None:
     said = well(served("nginx", repr(f"{NAME}:debian"), f"command={NGINX!r}, port=80"))
     assert "/var/lib/nginx" in said
     assert "nginx" in got("nginx").lower()
+
+
+def test_folders_that_programs_of_root_write_to(hub: Hub) -> None:
+    """Outside of /var, too; what cannot be written to is named with what can."""
+    log = "/usr/local/httpd/logs/log"
+    script = f"echo started >{log} && cat /run/web/seed {log} >/data/index.html; exec httpd -f -p 8080 -h /data"
+    said = well(served("folders", repr(f"{NAME}:folders"), f"command=['/bin/sh', '-c', {script!r}]"))
+    assert "the app can write to /data, /run/web, /usr/local/httpd/logs of its image" in said
+    assert got("folders").split() == ["seed", "started"]
+    failed = served("folders", repr(f"{NAME}:folders"), "command=['/bin/sh', '-c', 'echo x >/bin/x']")
+    assert failed.returncode != 0
+    assert "use one of them in place of /bin/x" in failed.stderr
+    assert got("folders").split() == ["seed", "started"]
 
 
 def test_layers_on_top_with_a_login_of_their_own(hub: Hub) -> None:

@@ -93,3 +93,26 @@ def test_programs_of_root_have_their_folders_below_var() -> None:
         "the app can write to /data, /var/cache/nginx, /var/lib/nginx, /var/log/nginx, /var/spool/x of its image"
     )
     assert Own().notes(()) == ()
+
+
+def test_programs_of_root_have_empty_folders_elsewhere() -> None:
+    """At the top (Caddy: /data, /config), and as Apache httpd and Tomcat have them; not those that all images have."""
+    tree = {
+        "/app": 0, "/config": 0, "/config/caddy": 0, "/data": 0, "/etc": 0, "/home": 0, "/mnt": 0, "/srv": 0,
+        "/usr": 0, "/opt": 0, "/opt/data": 0, "/opt/kong": 0, "/opt/kong/work": 0, "/opt/kong/lib": 0, "/usr/local": 0,
+        "/usr/local/apache2": 0, "/usr/local/apache2/logs": 0, "/usr/local/tomcat": 0, "/usr/local/tomcat/work": 0,
+        "/usr/local/tomcat/temp": 0, "/usr/local/tomcat/webapps": 0, "/usr/local/share": 0, "/usr/local/share/data": 0,
+    }  # fmt: skip
+    sizes = {"/app": (3, 10), "/config": (1, 0), "/usr/local/tomcat/temp": (1, 0), "/usr/local/share/data": (1, 1)}
+    assert own_folders(0, ("/config",), folders(tree, sizes)).folders == (
+        "/data", "/opt/kong/work", "/usr/local/apache2/logs", "/usr/local/tomcat/temp", "/usr/local/tomcat/work",
+    )  # fmt: skip
+    assert "/config" in own_folders(0, (), folders(tree, sizes)).folders
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_folders_in_run_are_there(user: int) -> None:
+    """Whoever's they are, as programs look for theirs; not those of systemd."""
+    tree = {"/run": 0, "/run/php": 33, "/run/mysqld": 0, "/run/lock": 0, "/run/systemd": 0, "/run/mysqld/x": 0}
+    assert own_folders(user, (), folders(tree)).folders == ("/run/mysqld", "/run/php")
+    assert own_folders(user, ("/run/php",), folders(tree)).folders == ("/run/mysqld",)

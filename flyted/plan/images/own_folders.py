@@ -27,6 +27,15 @@ _OF_THE_SYSTEM = ("/var/cache/apt", "/var/cache/ldconfig", "/var/lib/apt", "/var
                   "/var/log/apt")  # fmt: skip
 _OF_THE_MACHINE = ("/", "/usr", "/usr/local")
 """Where a Python is that is nobody's own environment."""
+_OWN_PLACES = ("/opt", "/usr/local")
+"""Where programs lie in folders of their own."""
+_WRITTEN = frozenset(("cache", "data", "log", "logs", "run", "temp", "tmp", "work"))
+"""What programs there call the folders that they write to: Apache httpd's logs, Tomcat's work."""
+_HIERARCHY = frozenset(("/home", "/lost+found", "/media", "/mnt", "/opt", "/root", "/srv"))
+"""The folders at the top that are empty in many images (hier(7)); others there are some program's."""
+_OF_SYSTEMD = frozenset(f"/run/{name}" for name in ("lock", "mount", "systemd", "udev", "user"))
+_NOTHING = (16, 0)
+"""The files and folders, and their bytes, of a folder that counts as empty."""
 _ID = re.compile(r"[0-9]{1,5}")
 
 
@@ -81,18 +90,18 @@ def user_id(user: str, passwd: str) -> int | None:
 def own_folders(user: int | None, volumes: Iterable[str], folders: Folders, pythons: Iterable[str] = ()) -> Own:
     """Return the folders that belong to the image's user, not those below them.
 
-    Where that is root, all belong to it: then those of :data:`_STATE` that are empty, are another user's, or for logs.
-    ``pythons``: the paths of the image's Python; what it runs in stays as it is, and nothing covers it.
+    Where that is root, all belong to it: then those that look as if programs wrote to them. And those in /run, which
+    is empty otherwise. ``pythons``: the paths of the image's Python: nothing covers what it runs in.
     """
     environments = {posixpath.dirname(posixpath.dirname(path)) for path in pythons if path}
     search = _Search(folders, tuple(volumes), tuple(environments - set(_OF_THE_MACHINE)))
     if user is None:
         return Own()
+    for path, _owner in folders.below("/run"):
+        if path not in _OF_SYSTEMD:
+            search.take(path)
     if user == 0:
-        for top in _STATE:
-            for path, owner in folders.below(top):
-                if top == "/var/log" or owner != BASE or folders.size(path) == (0, 0):
-                    search.take(path)
+        search.of_root()
     else:
         search.walk("/", BASE + user)
     return Own(tuple(sorted(search.found)[:_MOST_FOLDERS]), tuple(sorted(search.large)[:_MOST_FOLDERS]))
@@ -107,6 +116,20 @@ class _Search:
     large: list[str] = field(default_factory=list)
     left: int = _MOST_LOOKED_AT
 
+    def of_root(self) -> None:
+        """Take those of :data:`_STATE` that are empty, are another user's, or for logs; and elsewhere empty ones."""
+        for top in _STATE:
+            for path, owner in self.folders.below(top):
+                if top == "/var/log" or owner != BASE or self.folders.size(path) == (0, 0):
+                    self.take(path)
+        for path, _owner in self.folders.below("/"):
+            if path not in _HIERARCHY and is_volume(path) and self._is_empty(path):
+                self.take(path)
+        for program in (path for top in _OWN_PLACES for path, _owner in self.folders.below(top)):
+            for path, _owner in self.folders.below(program):
+                if posixpath.basename(path) in _WRITTEN and self._is_empty(path):
+                    self.take(path)
+
     def walk(self, top: str, owner: int) -> None:
         """Take the outermost folders of an owner. Those near the top come first: an environment may have thousands."""
         todo = deque([top])
@@ -119,6 +142,10 @@ class _Search:
                     self.take(path)
                 elif path not in _PROGRAMS:
                     todo.append(path)
+
+    def _is_empty(self, path: str) -> bool:
+        files, size = self.folders.size(path)
+        return files <= _NOTHING[0] and size <= _NOTHING[1]
 
     def take(self, path: str) -> None:
         """Take a folder, unless it is none that can be covered."""
