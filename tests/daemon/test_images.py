@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from flyted.contract.errors import Unsupported
 from flyted.daemon.images.images import Images
+from flyted.host import machine
 from flyted.plan.images.build_unit import BuildSettings
+from flyted.plan.images.recipe import Recipe
+from flyted.plan.images.root import RootRecipe
+from tests.values import spec
 
 HALF = "a" * 32
 
@@ -19,3 +28,46 @@ def test_a_pipe_in_the_place_of_an_images_record_is_not_waited_for(tmp_path: Pat
     (tmp_path / HALF).mkdir()
     os.mkfifo(tmp_path / HALF / "image.json")
     assert images.found() == {HALF: False}
+
+
+SGLANG = json.loads((Path(__file__).parents[1] / "plan/plugin_images.json").read_text())["sglang"]
+HAVE = {"/usr/lib/*/libnuma.so.1", "/usr/bin/g++", "/usr/local/cuda-13.0/bin/nvcc"}
+
+
+@pytest.mark.parametrize(
+    ("have", "gpus", "venv"),
+    [(HAVE, 1, True), (HAVE - {"/usr/bin/g++"}, 1, False), (HAVE - {"/usr/bin/g++"}, 0, True)],
+)
+def test_what_this_machine_has_decides_how_a_plug_ins_image_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, have: set[str], gpus: int, *, venv: bool
+) -> None:
+    """For the app that it is for; a build ahead of it is for its engine, which needs a GPU."""
+    nothing: Any = None
+    images = Images(nothing, tmp_path, BuildSettings(), nothing, nothing, nothing, nothing)
+    monkeypatch.setattr(machine, "has", have.__contains__)
+    image = {"spec": SGLANG}
+    recipe = images.recipe_for(spec("a", image=image, gpu_count=gpus))
+    assert isinstance(recipe, Recipe if venv else RootRecipe)
+    ahead = images.recipe(image, "default", "development")
+    assert isinstance(ahead, Recipe if have == HAVE else RootRecipe)
+
+
+@pytest.mark.parametrize("have", [HAVE, set()])
+def test_an_engine_is_not_built_for_a_machine_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, have: set[str]
+) -> None:
+    """Neither as an environment nor as layers: it is gigabytes of CUDA."""
+    asked = []
+
+    async def need(what: str) -> None:
+        asked.append(what)
+
+    nothing: Any = None
+    images = Images(nothing, tmp_path, BuildSettings(), nothing, need, nothing, nothing)
+    monkeypatch.setattr(machine, "has", have.__contains__)
+    image = {"spec": SGLANG}
+    asyncio.run(images.check_machine(images.recipe(image, "default", "development"), image))
+    assert asked == ["sglang==0.5.16"]
+    wanted = spec("a", image=image, command=("python", "-m", "sglang.launch_server", "--model-path", "x"), port=8080)
+    with pytest.raises(Unsupported, match=r"sglang==0\.5\.16 in the image of app 'a' is a build for GPUs"):
+        images.check(wanted)

@@ -44,7 +44,8 @@ def take(gib: int):
 
 env = FastAPIAppEnvironment(
     name="real-gpu", app=app, requires_auth=False,
-    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("fastapi", "uvicorn", "websockets"),
+    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("fastapi", "uvicorn", "websockets")
+    {more},
     scaling=flyte.app.Scaling(replicas=(0, 1), scaledown_after=datetime.timedelta(seconds=600)),
     resources=flyte.Resources(cpu=1, memory="4Gi", gpu=1),
 )
@@ -58,9 +59,10 @@ def _gone() -> Iterator[None]:
         alice("flytectl", "app", "delete", "--yes", app["name"])
 
 
-def test_cuda_computes_on_the_lease_and_gives_the_memory_back() -> None:
-    """One GPU of however many; its use is seen and learned; asleep nothing of it is left."""
-    url = serve(give("real_gpu.py", APP))
+@pytest.mark.parametrize("more", ["", '.with_commands(["true"])'], ids=["environment", "root"])
+def test_cuda_computes_on_the_lease_and_gives_the_memory_back(more: str) -> None:
+    """One GPU of however many, also in a root; its use is seen and learned; asleep nothing of it is left."""
+    url = serve(give("real_gpu.py", APP.replace("{more}", more)))
     took = json.loads(curl(f"{url}/take?gib=1")[1])
     held = answer("app", "get", "real-gpu")["gpu"]["devices"]
     assert (took["count"], took["visible"]) == (1, held[0]["uuid"])
