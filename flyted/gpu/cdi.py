@@ -22,7 +22,9 @@ _EDITS = {"env", "deviceNodes", "hooks", "mounts", "intelRdt", "additionalGids",
 _MOUNT = {"hostPath", "containerPath", "options", "type"}
 _HOOK = {"hookName", "path", "args", "env", "timeout"}
 _LINKS = "create-symlinks"
-_NOT_NEEDED = {"update-ldcache", "chmod", "enable-cuda-compat", "disable-device-node-modification"}
+_NOT_NEEDED = {
+    "update-ldcache", "create-soname-symlinks", "chmod", "enable-cuda-compat", "disable-device-node-modification",
+}  # fmt: skip
 """Hooks that a read-only root does without: apps find the libraries by ``LD_LIBRARY_PATH``."""
 MOST = 4096  # entries of each list
 

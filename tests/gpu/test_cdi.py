@@ -75,6 +75,16 @@ def test_other_devices_are_no_affair_of_ours() -> None:
     assert spec_of("/etc/cdi/mofed.json", {"kind": "nvidia.com/mofed"}) is None
 
 
+@pytest.mark.parametrize(
+    "hook", ["update-ldcache", "create-soname-symlinks", "enable-cuda-compat", "disable-device-node-modification"]
+)
+def test_nvidias_other_hooks_are_not_missed(hook: str) -> None:
+    """Links by soname are made of the libraries themselves; the others change what is no part of a read-only root."""
+    found = spec_of("f", changed("containerEdits.hooks.1.args", ["nvidia-cdi-hook", hook, "--folder", LIB]))
+    assert found is not None
+    assert found.notes == ()
+
+
 def test_a_hook_that_is_not_known_is_noted() -> None:
     """It is not run, and doctor says so; the rest counts."""
     found = spec_of("f", changed("containerEdits.hooks.1.args", ["nvidia-cdi-hook", "make-coffee"]))
