@@ -94,6 +94,12 @@ def owned(folder: Path) -> None:
                 os.lchown(path, found.st_uid + BASE, found.st_gid + BASE)
 
 
+def gone(path: Path) -> bool:
+    """Whether a folder is removed, by this or by flyted, which may be removing the same layer now."""
+    shutil.rmtree(path, ignore_errors=True)
+    return not path.exists()
+
+
 @contextlib.contextmanager
 def layers_folder() -> Iterator[None]:
     """The folder of layers, on a file system that an overlay can lie on; afterwards as it was.
@@ -109,7 +115,7 @@ def layers_folder() -> Iterator[None]:
         yield
     finally:
         for path in set(LAYERS.iterdir()) - before:
-            shutil.rmtree(path)
+            until(lambda path=path: gone(path))  # type: ignore[misc]
         if not mounted_before:
             must("umount", "-l", str(LAYERS))
 
