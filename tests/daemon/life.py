@@ -231,6 +231,8 @@ class Life:
             case "admin" if self.haproxy.hangs != begins:
                 self.haproxy.hangs = begins
                 self.haproxy.troubled_at = self.world.now
+                if begins:
+                    self.haproxy.hung_at = self.world.now
             case "GPU":
                 self.world.gpus.lose("GPU-1", heard=True) if begins else self.world.gpus.restore()
             case "slow":

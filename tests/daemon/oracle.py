@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flyted.contract.names import AppKey, Replica, host_of
+from flyted.daemon.loop import RETRY_S
 from flyted.plan.facts import StoredApp
 from flyted.plan.gpus.lease import MIN_IDLE_S
 from flyted.plan.reconcile import DRAIN_S
@@ -61,11 +62,11 @@ class Oracle:
         )  # fmt: skip
 
     def _stopped_long_ago(self, app: str) -> bool:
-        """Whether an app was stopped since HAProxy went, or while that was near, and its drain is over.
+        """Whether an app was stopped since HAProxy last hung, or while that was near, and its drain is over.
 
         A flyted that starts goes on with a stop, and has not yet told HAProxy of it.
         """
-        early, late, start = self.haproxy.troubled_at - 100, self.world.now - DRAIN_S + 0.01, self.life.began[-1]
+        early, late, start = self.haproxy.hung_at - 100, self.world.now - DRAIN_S + 0.01, self.life.began[-1]
         return any(
             each.app == app and each.verb in ("stop", "delete") and early < max(each.began, start) <= late
             for each in self.life.asked
@@ -88,7 +89,8 @@ class Oracle:
             return True
         if replica in self.life.outdated:
             return True
-        if self.haproxy.hangs and self._stopped_long_ago(replica.app_id):
+        untold = self.haproxy.hangs or self.haproxy.troubled_at > self.world.now - 2 * RETRY_S
+        if untold and self._stopped_long_ago(replica.app_id):
             return True  # a stop does not wait for HAProxy for ever
         return self._by_hand(replica.app_id) or self.slept_by_hand.get(replica.app_id, NEVER) > recent
 

@@ -52,7 +52,7 @@ class WorldIngress:
         self.rules = self.files_rules = structure(Listen())
         self.restarts = 0
         self.routed_since: dict[str, float] = {}
-        self.troubled_at = float("-inf")
+        self.troubled_at = self.hung_at = float("-inf")
         self.tokens: dict[str, str] = {}
         self.files_tokens: dict[str, str] = {}
         self.uses: dict[str, float] = {}
