@@ -78,10 +78,10 @@ def pull(made: Hub) -> None:
     hub.pulled(made, "large")
 
 
-def skopeo(made: Hub) -> None:
+def skopeo() -> None:
     """To a folder of its own, without unpacking, as a pull does."""
     shutil.rmtree(WORK / "oci", ignore_errors=True)
-    must("skopeo", "copy", "--quiet", "--src-creds", "alice:s3cret", f"--src-cert-dir={made.folder}",
+    must("skopeo", "copy", "--quiet", "--src-creds", "alice:s3cret", f"--src-cert-dir={WORK}/certs",
          f"docker://{HOST}/team/app:large", f"oci:{WORK}/oci:large")  # fmt: skip
 
 
@@ -105,8 +105,9 @@ def pulls(promise: Promise) -> None:
     must("apt-get", "install", "-y", "-qq", "--no-install-recommends", "skopeo")
     with hub.serving() as made, hub.trusted(made):
         made.image("large", [(packed(tree), LAYER) for tree in TREES], PLATFORM.partition("/")[2])
-        shutil.copyfile(made.folder / "tls.crt", made.folder / "ca.crt")
-        ours, theirs = in_turns(lambda: pull(made), lambda: skopeo(made))
+        (WORK / "certs").mkdir()
+        shutil.copyfile(made.folder / "tls.crt", WORK / "certs/ca.crt")
+        ours, theirs = in_turns(lambda: pull(made), skopeo)
         blobs = sorted(layers.BLOBS.iterdir(), key=lambda path: path.stat().st_size)
         size = sum(blob.stat().st_size for blob in blobs) >> 20
         promise("a pull / skopeo copy", ours / theirs, 1.2, "x", f"{ours:.2f} s / {theirs:.2f} s, {size} MB")

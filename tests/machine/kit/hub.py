@@ -158,9 +158,11 @@ def serving() -> Iterator[Hub]:
         (folder / "log").open("w") as log,
         subprocess.Popen(["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log) as served,
     ):
-        wait_for(made)
-        yield made
-        served.terminate()
+        try:
+            wait_for(made)
+            yield made
+        finally:
+            served.terminate()
     must("rm", "-rf", str(folder))
     must("systemctl", "unmask", "docker-registry.service")
 
