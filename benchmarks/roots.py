@@ -167,7 +167,7 @@ def wake(name: str, tls: ssl.SSLContext) -> float:
 def used() -> int:
     """The bytes on the file system of layers."""
     must("sync")
-    found = os.statvfs(RECORDS)
+    found = os.statvfs(RECORDS.parent)
     return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 

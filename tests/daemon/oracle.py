@@ -66,10 +66,11 @@ class Oracle:
 
         A flyted that starts goes on with a stop, and has not yet told HAProxy of it.
         """
-        early, late, start = self.haproxy.hung_at - 100, self.world.now - DRAIN_S + 0.01, self.life.began[-1]
+        early, late = self.haproxy.hung_at - 100, self.world.now - DRAIN_S + 0.01
         return any(
-            each.app == app and each.verb in ("stop", "delete") and early < max(each.began, start) <= late
-            for each in self.life.asked
+            early < began <= late
+            for each in self.life.asked if each.app == app and each.verb in ("stop", "delete")
+            for began in (each.began, *(start for start in self.life.began if start > each.began))
         )  # fmt: skip
 
     def _refuses(self, replica: Replica) -> bool:
