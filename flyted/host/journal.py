@@ -93,6 +93,7 @@ async def follow(
                 place = ["--no-tail", f"--after-cursor={entry.cursor}"]
                 yield entry
         finally:
+            asked = watch.done()  # before it is cancelled, which makes it done, too
             watch.cancel()
             await _end(process)
         now = units()
@@ -100,7 +101,7 @@ async def follow(
             for entry in await _read(_matches(known, app), place):
                 yield entry
             return
-        if not watch.done():
+        if not asked:
             raise HostFailure(
                 "journalctl has ended, and nobody has asked it to",
                 hint="sysctl fs.inotify.max_user_instances: root has used all, perhaps",

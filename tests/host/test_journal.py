@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flyted.contract.errors import HostFailure
 from flyted.host import journal
 from flyted.host.journal import MAX_TEXT, Entry, entry_of, follow
 
@@ -102,3 +103,30 @@ def test_following_begins_with_the_lines_that_are_there(
     program.chmod(0o755)
     monkeypatch.setattr(journal, "_JOURNALCTL", str(program))
     assert followed(lines) == texts[there - given :]
+
+
+def test_following_raises_when_journalctl_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many turns of the loop its end takes: what waits for a change is cancelled meanwhile."""
+    (tmp_path / "journal").write_bytes(line(MESSAGE="first", __CURSOR="c1") + b"\n")
+    program = tmp_path / "journalctl"
+    program.write_text(
+        f"#!/bin/sh\nfor word; do case $word in --follow) exit 1;; esac; done; cat {tmp_path}/journal\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(journal, "_JOURNALCTL", str(program))
+    end = journal._end
+
+    async def slow_end(process: asyncio.subprocess.Process) -> None:
+        await end(process)
+        await asyncio.sleep(0.01)
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async def work() -> None:
+        monkeypatch.setattr(journal, "_end", slow_end)
+        async for _ in follow(lambda: ("a.service",), never, lines=1):
+            pass
+
+    with pytest.raises(HostFailure, match="journalctl has ended"):
+        asyncio.run(asyncio.wait_for(work(), 10))
