@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import ssl
@@ -19,7 +20,7 @@ from tests.machine.kit import hub, layers
 from tests.machine.kit.hub import HOST, PLATFORM, Hub
 from tests.machine.kit.roots import bootstrap
 from tests.machine.kit.units import must
-from tests.machine.kit.users import alice, answer, forget_apps, give
+from tests.machine.kit.users import alice, answer, forget_apps, forget_secrets, give
 from tests.registry.server import LAYER
 
 ROUNDS = 3
@@ -32,8 +33,10 @@ RECORDS = Path("/var/lib/flyted/roots")
 WORK = Path("/var/lib/figure-roots")
 TREES = ("/usr/lib/python3", "/usr/lib/flyted", "/usr/share")
 """What the layers of the image that is pulled hold: what Python programs look like, and many small files."""
-BASE = f"flyte.Image.from_debian_base(python_version={sys.version_info[:2]})"
-PIP = '.with_pip_packages("fastapi", "uvicorn")'
+PIP = '.with_pip_packages("flyte", "fastapi", "uvicorn")'
+VENV = f"flyte.Image.from_debian_base(python_version={sys.version_info[:2]}){PIP}"
+BASE = f'flyte.Image.from_base("{HOST}/team/app:debian").clone(name="figure", extendable=True)'
+"""Both have the Python of the machine's Debian."""
 APP = """
 from fastapi import FastAPI
 import flyte
@@ -48,6 +51,7 @@ def look():
 env = FastAPIAppEnvironment(name={name!r}, app=app, requires_auth=False, image={image})
 """
 Promise = Callable[..., None]
+ARCH = PLATFORM.partition("/")[2]
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -100,20 +104,18 @@ def tar(blob: str) -> None:
     must("sync", "-f", str(target))
 
 
-def pulls(promise: Promise) -> None:
-    """An image of three layers from a registry of this machine, and the largest layer of it unpacked."""
-    must("apt-get", "install", "-y", "-qq", "--no-install-recommends", "skopeo")
-    with hub.serving() as made, hub.trusted(made):
-        made.image("large", [(packed(tree), LAYER) for tree in TREES], PLATFORM.partition("/")[2])
-        (WORK / "certs").mkdir()
-        shutil.copyfile(made.folder / "tls.crt", WORK / "certs/ca.crt")
-        ours, theirs = in_turns(lambda: pull(made), skopeo)
-        blobs = sorted(layers.BLOBS.iterdir(), key=lambda path: path.stat().st_size)
-        size = sum(blob.stat().st_size for blob in blobs) >> 20
-        promise("a pull / skopeo copy", ours / theirs, 1.2, "x", f"{ours:.2f} s / {theirs:.2f} s, {size} MB")
-        largest = blobs[-1].name
-        ours, theirs = in_turns(lambda: unpacked(largest), lambda: tar(largest))
-        promise("a layer unpacked / tar -xz", ours / theirs, 1.3, "x", f"{ours:.2f} s / {theirs:.2f} s")
+def pulls(promise: Promise, made: Hub) -> None:
+    """An image of three layers, and the largest layer of it unpacked."""
+    made.image("large", [(packed(tree), LAYER) for tree in TREES], ARCH)
+    (WORK / "certs").mkdir()
+    shutil.copyfile(made.folder / "tls.crt", WORK / "certs/ca.crt")
+    ours, theirs = in_turns(lambda: pull(made), skopeo)
+    blobs = sorted(layers.BLOBS.iterdir(), key=lambda path: path.stat().st_size)
+    size = sum(blob.stat().st_size for blob in blobs) >> 20
+    promise("a pull / skopeo copy", ours / theirs, 1.2, "x", f"{ours:.2f} s / {theirs:.2f} s, {size} MB")
+    largest = blobs[-1].name
+    ours, theirs = in_turns(lambda: unpacked(largest), lambda: tar(largest))
+    promise("a layer unpacked / tar -xz", ours / theirs, 1.3, "x", f"{ours:.2f} s / {theirs:.2f} s")
     layers.remove(layers.name("figure"))
     must("rm", "-rf", BLOBS)
 
@@ -173,21 +175,27 @@ def used() -> int:
 
 def wakes(promise: Promise) -> None:
     """The same app on the same packages: in the machine's root, in one of its own, and in one of many layers."""
-    lines = [f"echo {number} > /opt/{number}" for number in range(MOST_LAYERS - 4)]
-    served("figure-venv", f"{BASE}{PIP}")
-    served("figure-many", f"{BASE}.with_apt_packages('git').with_commands({lines}){PIP}")
+    lines = [f"echo {number} > /opt/{number}" for number in range(MOST_LAYERS - 2)]
+    served("figure-venv", VENV)
+    served("figure-many", f"{BASE}{PIP}.with_commands({lines})")
     tls = ssl.create_default_context(cadata=answer("ca", "show")["pem"])
     names = ("figure-venv", "figure-root-0", "figure-many")
     found = [[wake(name, tls) for name in names] for _ in range(WAKES)]
     venv, root, many = (statistics.median(column) * 1e3 for column in zip(*found, strict=True))
-    layered = len(answer("app", "get", "figure-many")["image"]["layers"])
+    digest = answer("app", "get", "figure-many")["image"]["hash"]
+    layered = len(json.loads((RECORDS / f"{digest}.json").read_text())["layers"])
     promise("a wake in a root / without one", root / venv, 1.05, "x", f"{root:.0f} ms / {venv:.0f} ms")
     promise(f"a wake with {layered} layers / with few", many / root, 1.1, "x", f"{many:.0f} ms / {root:.0f} ms")
 
 
-def apps(promise: Promise) -> None:
+def apps(promise: Promise, made: Hub) -> None:
     """Apps that share the layers of their image."""
-    image = f"{BASE}.with_apt_packages('git'){PIP}"
+    archive = WORK / "debian.tar"
+    bootstrap(archive, layers.DEBIAN.packages)
+    made.image("debian", [(archive.read_bytes(), LAYER)], ARCH)
+    archive.unlink()
+    alice("flytectl", "secret", "create", "hub-login", "-", "--replace", typed=hub.login())
+    image = BASE + PIP
     empty = used()
     served("figure-root-0", image)
     one = used() - empty
@@ -214,10 +222,13 @@ def listing(promise: Promise) -> None:
 
 def roots(promise: Promise) -> None:
     """All figures of images that are layers."""
+    must("apt-get", "install", "-y", "-qq", "--no-install-recommends", "skopeo")
     WORK.mkdir(exist_ok=True)
-    pulls(promise)
+    with hub.serving() as made, hub.trusted(made):
+        pulls(promise, made)
+        apps(promise, made)
+        listing(promise)
+        forget_apps("figure-")
     apt(promise)
-    apps(promise)
-    listing(promise)
-    forget_apps("figure-")
+    forget_secrets("hub-login")
     shutil.rmtree(WORK)
