@@ -20,7 +20,7 @@ def rest(life: Life) -> None:
     life.run(REST_S)
     faults = [f"{each.verb} of {each.app} never ends" for each in life.asked if not each.end]
     faults += [f"a request of {each.came} to {each.app} never ends" for each in life.requests if not each.end]
-    faults += [*_wrong_units(life), *_wrong_ingress(life), *_wrong_leases(life)]
+    faults += [*_wrong_units(life), *_wrong_ingress(life), *_wrong_leases(life), *_lost_images(life)]
     for app in life.running.store.apps():
         if app.wanted == "started" and app.serving is not None:
             request = life.request(app.key.id)
@@ -79,6 +79,12 @@ def _wrong_ingress(life: Life) -> Iterator[str]:
     rest = {host_of(app.key.id, DOMAIN) for app in life.running.store.apps()} - hosts.keys()
     if set(state.unavailable) != rest:
         yield f"HAProxy says why {set(state.unavailable)} are unavailable; they are {rest}"
+
+
+def _lost_images(life: Life) -> Iterator[str]:
+    for app in life.running.store.apps():
+        if app.current is not None and not life.running.images.present(app.current.image):
+            yield f"the image of revision {app.serving} of {app.key} is gone"
 
 
 def _wrong_leases(life: Life) -> Iterator[str]:

@@ -15,11 +15,12 @@ from flyted.contract.answers.events import Event
 from flyted.contract.answers.images import LayerStatus
 from flyted.contract.errors import InvalidInput, NotFound
 from flyted.daemon.api.actor import Actor
-from flyted.daemon.api.verbs import Call
+from flyted.daemon.api.verbs import Call, Right
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.listing import ImageVerbs
 from flyted.plan.facts import StoredApp
 from flyted.plan.images.build_unit import BuildSettings
+from tests.daemon.life import Life
 from tests.values import app
 
 OLD, NEW, HALF = "ab" + "0" * 30, "ac" + "0" * 30, "c" * 32
@@ -60,6 +61,15 @@ def ask(verbs: ImageVerbs, verb: str, **args: Any) -> Any:
 
     row = verbs.verbs()[verb]
     return asyncio.run(row.handler(Call(Actor(os.getuid(), 1), row.check(args), b"", None, nobody)))  # type: ignore[arg-type]
+
+
+def test_who_may_what_with_images(life: Life) -> None:
+    """To look at them, reading is enough; what changes something is written down. No verb is for root alone."""
+    rows = life.running.image_verbs()
+    reading = {"image.list", "image.get", "image.unused"}
+    assert {name for name, row in rows.items() if row.right is Right.READ} == reading
+    assert {name for name, row in rows.items() if row.changes} == rows.keys() - reading
+    assert {row.right for row in rows.values()} == {Right.READ, Right.OPERATE}
 
 
 def test_finished_images_are_listed_the_newest_first(verbs: ImageVerbs) -> None:

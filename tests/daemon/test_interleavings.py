@@ -34,7 +34,7 @@ PACES = st.sampled_from([
     (0.01, 0.01, 0.5, 0.02), (1.5, 0.01, 0.5, 0.02), (0.01, 1.0, 0.5, 0.6), (0.3, 0.3, 6.0, 0.3), SLOW,
 ])  # fmt: skip
 """What systemd's jobs, HAProxy, starts of apps and looks at the GPUs take."""
-VERBS = ("serve", "serve that dies", "serve an image", "stop", "start", "sleep", "delete")
+VERBS = ("serve", "serve that dies", "serve an image", "stop", "start", "sleep", "delete", "prune", "rebuild")
 TROUBLES = ("bus", "disk", "HAProxy", "admin", "GPU", "slow", "dying")
 DECIDED = ("Sleep", "Evict", "StopPair", "RenewPair", "StartPair", "StartService", "FailPair")
 """A pass has decided so, and nothing is done yet."""
@@ -87,6 +87,11 @@ class Interleavings(RuleBasedStateMachine):
         if verb.startswith("serve"):
             build = ("httpx", "broken-package")[len(self.life.asked) % 2] if "image" in verb else ""
             self._serve(app, dies="dies" in verb, build=build)
+        elif verb == "prune":
+            self.life.ask("image.prune")
+        elif verb == "rebuild":
+            images = [each.current.image.hash for each in self.life.running.store.apps() if each.current]
+            self.life.ask("image.rebuild", hash=next(filter(None, images), "0" * 32), deploy=True)
         else:
             self.life.call(verb, app, **({"keep_data": False} if verb == "delete" else {}))
 

@@ -13,7 +13,7 @@ import pytest
 from flyted.registry.manifest import OCI_MANIFEST
 from tests.machine.kit import hub as hubs
 from tests.machine.kit import roots, stock_sdk
-from tests.machine.kit.hub import HOST, PLATFORM, Hub, tar_of
+from tests.machine.kit.hub import HOST, PLATFORM, Hub, page, tar_of
 from tests.machine.kit.units import must, sh
 from tests.machine.kit.users import Done, alice, answer, by, curl, forget_apps, forget_secrets, give, until
 from tests.registry.server import LAYER
@@ -48,16 +48,6 @@ env = FastAPIAppEnvironment(
     .with_env_vars({"GREETING": "hello from $BASE"}),
 )
 """
-
-
-def page(text: str) -> bytes:
-    """An image without a C library: one program, and a page that only its user may read."""
-    return tar_of(
-        ("bin", None), ("bin/busybox", Path("/usr/bin/busybox").read_bytes()), ("bin/httpd", "busybox"),
-        ("bin/sh", "busybox"), ("bin/cat", "busybox"), ("etc", None),
-        ("etc/passwd", b"root:x:0:0::/:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"),
-        ("www", None), ("www/index.html", text.encode()), ("own|1000", None), ("own/seed|1000", b"seed"),
-    )  # fmt: skip
 
 
 def push(hub: Hub, tag: str, tar: bytes, **run: object) -> str:

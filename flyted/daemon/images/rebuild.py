@@ -59,12 +59,13 @@ class RebuildVerbs:
                 before, new = self.images.renewals.known, Renewed(rebuild.ids, {old: image.hash})
                 self.images.renewals.keep(new)
                 deployed, failed = await self._deployed(call, old) if call.args["deploy"] else ([], [])
-                if failed and not deployed:
+                none = not deployed and not self._users(image.hash)  # a deploy beside this one may have taken it
+                if failed and none:
                     self.images.renewals.undo(new, before)
         self.soon()
         call.about.tell(app=deployed)
         if failed:
-            kept = "" if deployed else "; the old image counts again"
+            kept = "; the old image counts again" if none else ""
             raise DeployFailed(
                 f"the image is rebuilt, but not every app came up in it: {'; '.join(failed)}{kept}",
                 hint=f"flytectl image rebuild --no-deploy {old[:SHOWN]}, then serve an app's changed file",

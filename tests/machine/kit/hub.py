@@ -122,6 +122,16 @@ def tar_of(*entries: tuple[str, Any]) -> bytes:
     return made.getvalue()
 
 
+def page(text: str) -> bytes:
+    """An image without a C library: one program, and a page that only its user may read."""
+    return tar_of(
+        ("bin", None), ("bin/busybox", Path("/usr/bin/busybox").read_bytes()), ("bin/httpd", "busybox"),
+        ("bin/sh", "busybox"), ("bin/cat", "busybox"), ("etc", None),
+        ("etc/passwd", b"root:x:0:0::/:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"),
+        ("www", None), ("www/index.html", text.encode()), ("own|1000", None), ("own/seed|1000", b"seed"),
+    )  # fmt: skip
+
+
 def layers() -> list[tuple[bytes, str]]:
     """A busybox, and above it what takes files and a folder away, and adds some."""
     busybox = Path("/usr/bin/busybox").read_bytes()
