@@ -291,3 +291,38 @@ def test_a_damaged_record_is_as_none(tmp_path: Path, text: str) -> None:
     file = tmp_path / "renewed-images.json"
     file.write_text(text)
     assert not Renewals(file).known.ids
+
+
+TWO_STAGES = {"name": "Dockerfile", "text": "FROM base:1 AS b\nRUN make /x\nFROM base:1\nCOPY --from=b /x /x\n"}
+
+
+def test_what_was_rebuilt_counts_also_when_the_stage_that_was_copied_from_is_gone(life: Life) -> None:
+    """No app needs its layers, so they are removed; the next deploy makes nothing and does not go back."""
+
+    def deploy(app: str) -> None:
+        life.serve(app, image={"spec": {"dockerfile": TWO_STAGES}}, command=("x",), port=8080)
+        life.run(60)
+
+    life.world.layers.registry = True
+    for app in "ab":
+        deploy(app)
+    old = of(life, "a")
+    life.call("stop", "b")
+    asked = rebuild(life, old)
+    life.run(60)
+    assert (asked.end, asked.answer.left) == ("done", ("b",)), asked.end
+    pruned = life.ask("image.prune")
+    life.run(5)
+    assert pruned.answer.layers == 2, "the stage, before and after"
+    made = len(life.world.layers.made)
+    for app in "ab":
+        deploy(app)
+        assert of(life, app) == asked.answer.hash
+    assert len(life.world.layers.made) == made
+    for app in "ab":
+        life.call("delete", app, keep_data=False)
+        life.run(5)
+    life.ask("image.prune")
+    life.run(5)
+    assert not Renewals(Path(life.world.folder, "renewed-images.json")).known.ids
+    rest(life)

@@ -58,6 +58,7 @@ def test_what_ages_is_made_again_with_all_upon_it(stage: Stage, again: list[str]
     old, new, other = plan(stage), plan(stage, stamp="one"), plan(stage, stamp="two")
     assert kinds(new, old) == kinds(new, other) == again
     assert len(new.renewed) == bool(again)
+    assert (old.keys, new.keys) == ((), tuple(dict(new.renewed)))
     assert plan(stage, stamp="one") == new
     for job in new.jobs:
         assert json.loads(job.text)["layer"] == job.id
@@ -70,6 +71,7 @@ def test_what_was_rebuilt_counts_for_whoever_needs_it(pulled: Mapping[str, Pulle
     new = plan(stage, pulled=pulled, stamp="one")
     known = dict(new.renewed)
     assert plan(stage, pulled=pulled, known=known).layers == new.layers
+    assert plan(stage, pulled=pulled, known={**known, "f" * 32: "0" * 32}).keys == tuple(known)
     longer = plan(Stage(OciBase("base"), (ONE, COPY, TWO)), pulled=pulled, known=known)
     assert longer.layers[:-1] == new.layers
     assert kinds(plan(Stage(OciBase("base"), (TWO,)), known=known), plan(Stage(OciBase("base"), (TWO,)))) == []
@@ -118,8 +120,9 @@ def test_a_rebuild_can_be_taken_back() -> None:
 def test_what_is_gone_from_the_disk_is_forgotten() -> None:
     """As soon as neither the old layer nor the new one is there, since what is made then is new anyway."""
     known = Renewed({"a": "1", "b": "2", "c": "3"}, {"i": "j", "k": "l"})
-    assert known.needed({"a", "2", "i", "l"}) == Renewed({"a": "1", "b": "2"}, {"i": "j"})
-    assert known.needed(()) == Renewed()
+    assert known.needed({"a", "2", "i", "l"}, ()) == Renewed({"a": "1", "b": "2"}, {"i": "j"})
+    assert known.needed((), {"c"}) == Renewed({"c": "3"})
+    assert known.needed((), ()) == Renewed()
 
 
 def test_ids_of_rebuilds_are_like_others() -> None:

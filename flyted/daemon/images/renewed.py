@@ -45,9 +45,9 @@ class Renewals:
             images = {old: new for old, new in self.known.images.items() if old != image}
             self._write(Renewed(self.known.ids, images))
 
-    def forget(self, found: Collection[str]) -> None:
-        """Forget what is about images and layers that are not on the disk any more. Raises :class:`HostFailure`."""
-        needed = self.known.needed(found)
+    def forget(self, found: Collection[str], keys: Collection[str]) -> None:
+        """Forget what does not matter any more, see :meth:`Renewed.needed`. Raises :class:`HostFailure`."""
+        needed = self.known.needed(found, keys)
         if needed != self.known:
             self._write(needed)
 

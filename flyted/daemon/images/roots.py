@@ -122,6 +122,10 @@ class Roots:
             if record is not None:
                 yield record, tuple(map(self.layers_on_disk.record, record.layers))
 
+    def keys(self) -> set[str]:
+        """Return the keys of layers that were rebuilt for the images on the disk."""
+        return {key for _name, record in self._recorded() if record is not None for key in record.keys}
+
     def forget(self, digests: Collection[str]) -> None:
         """Delete the records of images and layers, before the layers themselves are."""
         for digest in digests:
@@ -296,6 +300,7 @@ class Roots:
             time.time(),
             own.folders,
             has_musl(stack),
+            plan.keys,
         )
         self._records.mkdir(mode=0o755, exist_ok=True)
         whole_file.write(self._records / f"{digest}.json", root_text(record).encode())

@@ -140,7 +140,7 @@ class UnusedImages:
             told = self._told(action.images) if waiting else Pruned((), 0, 0, 0)
             before, (freed, whole) = _of_environments(told.images), await self._removed(action.images)
             whole_file.write(self.notes, json.dumps(dict(action.unused_since)).encode(), 0o600)
-            self.images.renewals.forget(self._on_disk())
+            self.images.renewals.forget(self._on_disk(), self.images.roots.keys())
             if not whole:
                 raise HostFailure("not all unused images could be removed", hint="sudo journalctl -u flyted -n 20")
             for each in waiting:

@@ -76,7 +76,8 @@ def plan_of(
     state = planner.done[len(recipe.stages) - 1]
     jobs = tuple({job.id: job for job in planner.jobs}.values())
     notes = (*recipe.notes, *planner.notes)
-    return RootPlan(jobs, tuple(state.layers), state.config(), notes, tuple(planner.ids.new.items()))
+    renewals = tuple(planner.ids.new.items()), tuple(sorted(planner.ids.keys))
+    return RootPlan(jobs, tuple(state.layers), state.config(), notes, *renewals)
 
 
 def _used(stage: Stage) -> Iterator[int]:

@@ -35,12 +35,13 @@ class Renewed:
         """Return this without ``last``, which was added to ``before``; what was rebuilt since then stays."""
         return Renewed(_undone(self.ids, last.ids, before.ids), _undone(self.images, last.images, before.images))
 
-    def needed(self, found: Collection[str]) -> Renewed:
-        """Return what still matters. ``found``: the images and layers on the disk.
+    def needed(self, found: Collection[str], keys: Collection[str]) -> Renewed:
+        """Return what still matters. ``found``: the images and layers on the disk. ``keys``: those of its images.
 
-        An id is forgotten when neither its layer nor that of the key is there: what is made then is new anyway.
+        An image may have been copied from a layer that is gone: its recipe gives it only with that layer's id. Else an
+        id is forgotten when neither its layer nor that of the key is there: what is made then is new anyway.
         """
-        ids = {key: name for key, name in self.ids.items() if key in found or name in found}
+        ids = {key: name for key, name in self.ids.items() if key in found or name in found or key in keys}
         return Renewed(ids, {old: new for old, new in self.images.items() if old in found})
 
 
@@ -50,13 +51,17 @@ def renewed_id(key: str, stamp: str) -> str:
 
 
 class Ids:
-    """The ids of one image's layers. ``stamp``: of its rebuild; "": it is not one."""
+    """The ids of one image's layers. ``stamp``: of its rebuild; "": it is not one.
+
+    ``new``: key and id of each layer that the rebuild makes anew. ``keys``: those of all that were ever rebuilt.
+    """
 
     def __init__(self, known: Mapping[str, str], stamp: str) -> None:
         self._known = known
         self._stamp = stamp
         self._fresh: set[str] = set()
         self.new: dict[str, str] = {}
+        self.keys: set[str] = set()
 
     def of(self, key: str, step: Mapping[str, Any], parents: Collection[str]) -> str:
         """Return the id of the layer that a step makes upon others."""
@@ -65,9 +70,12 @@ class Ids:
             self._fresh.add(key)  # there cannot be one yet: its key names a layer that is made for this rebuild
             return key
         if self._stamp and step["kind"] in AGES:
+            self.keys.add(key)
             self.new[key] = name = renewed_id(key, self._stamp)
             self._fresh.add(name)
             return name
+        if key in self._known:
+            self.keys.add(key)
         return self._known.get(key, key)
 
 

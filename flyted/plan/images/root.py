@@ -211,7 +211,8 @@ class RootPlan:
     """What to make, in order, and what it becomes.
 
     ``jobs``: also those of stages that are only copied from. ``layers``: the image's own, lowest first. ``renewed``:
-    the key and the id of each layer that a rebuild makes anew (``plan/images/renewed.py``).
+    the key and the id of each layer that a rebuild makes anew (``plan/images/renewed.py``). ``keys``: those of all
+    layers that were rebuilt, now or before.
     """
 
     jobs: tuple[LayerJob, ...]
@@ -219,6 +220,7 @@ class RootPlan:
     config: ImageConfig
     notes: tuple[str, ...] = ()
     renewed: tuple[tuple[str, str], ...] = ()
+    keys: tuple[str, ...] = ()
 
 
 def as_pulled(reference: str, login: str = "") -> RootRecipe:

@@ -30,6 +30,7 @@ class RootRecord:
     """A root image. ``digests``: name of each container image that it is made from → the manifest's digest.
 
     ``own``: its folders that apps can write to, because of whose they are in it. ``musl``: as in :class:`RootFact`.
+    ``keys``: as in :class:`~flyted.plan.images.root.RootPlan`.
     """
 
     hash: str
@@ -42,6 +43,7 @@ class RootRecord:
     built_at: float = 0.0
     own: tuple[str, ...] = ()
     musl: bool = False
+    keys: tuple[str, ...] = ()
 
     def image(self) -> ImageFact:
         """Return the image for revisions."""
