@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,15 +30,26 @@ def made(folder: Path, layer: str, *paths: str) -> None:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Stack:
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose files may have the marks of an overlay. One on an overlay, as /tmp may be, has none."""
+    try:
+        os.setxattr(tmp_path, "user.overlay.any", b"")
+        yield tmp_path
+    except PermissionError:
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as found:
+            yield Path(found)
+
+
+@pytest.fixture
+def stack(folder: Path) -> Stack:
     made(
-        tmp_path, LOW, "usr/bin/python3.12", "usr/bin/python3 -> python3.12", "bin -> usr/bin", "gone/file",
+        folder, LOW, "usr/bin/python3.12", "usr/bin/python3 -> python3.12", "bin -> usr/bin", "gone/file",
         "opaque/low", "file", "loop -> loop", "up -> ../../../bin/python3", "was/folder/x",
     )  # fmt: skip
-    made(tmp_path, HIGH, "venv/bin/python -> /bin/python3", "opaque/high", "file/below", "was/folder", "usr/bin/more")
-    os.setxattr(tmp_path / HIGH / "diff/opaque", "user.overlay.opaque", b"y")
-    os.mknod(tmp_path / HIGH / "diff/gone", stat.S_IFCHR, 0)
-    return Stack(tmp_path, (LOW, HIGH))
+    made(folder, HIGH, "venv/bin/python -> /bin/python3", "opaque/high", "file/below", "was/folder", "usr/bin/more")
+    os.setxattr(folder / HIGH / "diff/opaque", "user.overlay.opaque", b"y")
+    os.mknod(folder / HIGH / "diff/gone", stat.S_IFCHR, 0)
+    return Stack(folder, (LOW, HIGH))
 
 
 @pytest.mark.parametrize(
@@ -64,22 +77,22 @@ def test_a_path_leads_where_the_overlay_has_it(stack: Stack, path: str, real: st
     assert stack.real(path) == real
 
 
-def test_the_folders_of_an_image(tmp_path: Path, stack: Stack) -> None:
+def test_the_folders_of_an_image(folder: Path, stack: Stack) -> None:
     """As they are stacked: what a higher layer deletes or covers is not there, and no link is followed."""
     me = os.geteuid()
     assert stack.below("/") == [("/file", me), ("/opaque", me), ("/usr", me), ("/venv", me), ("/was", me)]
     assert stack.below("/bin") == stack.below("/gone") == stack.below("/was/folder") == []
     assert stack.size("/usr", 100, 100) == (4, 0)
     assert stack.size("/usr", 1, 100)[0] > 1
-    (tmp_path / LOW / "diff/usr/bin/python3.12").write_text("x" * 7)
+    (folder / LOW / "diff/usr/bin/python3.12").write_text("x" * 7)
     assert stack.size("/usr", 100, 100) == (4, 7)
 
 
-def test_a_text_of_an_image(tmp_path: Path, stack: Stack) -> None:
+def test_a_text_of_an_image(folder: Path, stack: Stack) -> None:
     """Of a file, by links of the image; never of a pipe, a folder or the machine's files."""
-    (tmp_path / LOW / "diff/usr/bin/python3.12").write_text("text")
-    os.mkfifo(tmp_path / HIGH / "diff/pipe")
-    (tmp_path / HIGH / "diff/out").symlink_to("../../../../../../../../../etc/passwd")
+    (folder / LOW / "diff/usr/bin/python3.12").write_text("text")
+    os.mkfifo(folder / HIGH / "diff/pipe")
+    (folder / HIGH / "diff/out").symlink_to("../../../../../../../../../etc/passwd")
     assert stack.text("/up", 100) == "text"
     for path in ("/pipe", "/out", "/usr", "/none", "/loop"):
         assert stack.text(path, 100) == "", path
