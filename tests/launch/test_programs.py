@@ -148,7 +148,9 @@ def test_the_app_may_use_processes(make_unit: MakeUnit, running: Keep, tmp_path:
         "def work(n): return n * 2\n"
         "async def app(scope, receive, send):\n"
         "    if scope['type'] != 'http': raise RuntimeError\n"
-        f"    with multiprocessing.get_context('{method}').Pool(1) as pool: body = str(pool.map(work, [21]))\n"
+        f"    pool = multiprocessing.get_context('{method}').Pool(1)\n"
+        "    body = str(pool.map(work, [21]))\n"
+        "    pool.close(); pool.join()\n"  # terminate() waits for ever for a fork that has uvicorn's SIGTERM handler
         "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
         "    await send({'type': 'http.response.body', 'body': body.encode()})\n"
         "@env.server\n"

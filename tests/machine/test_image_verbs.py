@@ -166,7 +166,7 @@ def test_a_rebuild_that_fails_or_is_killed_leaves_all_as_it_was() -> None:
     alice("flytectl", "secret", "create", "hub-login", "-", "--replace", typed=hubs.login())
     assert (image_of("aged")["hash"], got("aged"), revision("aged")) == (old, text, number)
     with running("flytectl", "image", "rebuild", old) as asked:
-        until(lambda: "activ" in sh("systemctl", "list-units", "--no-legend", "flyted-layer-*"))
+        until(lambda: "running" in sh("systemctl", "list-units", "--no-legend", "flyted-layer-*"))
         must("systemctl", "kill", "--signal=KILL", "flyted.service")
         asked.wait(60)
     until(lambda: by("alice", "flytectl", "app", "ls").returncode == 0)
