@@ -161,13 +161,17 @@ def _plan_replica(
 ) -> None:  # fmt: skip
     failure = facts.failures.get(replica)
     if not _alive(facts.units.get(replica.socket)):
+        busy = replica in facts.busy
         # also while what is left of it is still taken down: nothing listens, and its end brings on a pass
-        if failure is not None and (now < failure.retry_at or replica in facts.busy):
+        if failure is not None and (now < failure.retry_at or busy):
             draft.unavailable[host] = unavailable(_cannot_serve(app), max(1, int(failure.retry_at - now)))
             if now < failure.retry_at:
                 draft.wake_times.append(failure.retry_at)
             return
-        if replica not in facts.busy:
+        if busy and replica not in facts.outdated:  # a renewal lets a request wait, this may take as long as a drain
+            draft.unavailable[host] = unavailable(f'"{app.key}" is starting', 1)
+            return
+        if not busy:
             draft.actions.append(StartPair(replica))
     draft.servers[replica.server] = server_of(replica, h2=revision.spec.h2c)
     draft.hosts[host] = replica.server

@@ -235,6 +235,16 @@ def test_a_failed_pair_gets_no_requests_while_it_is_taken_down() -> None:
     assert answer.next_pass_at is None
 
 
+@pytest.mark.parametrize("outdated", [False, True])
+def test_a_pair_that_is_still_being_stopped_gets_no_requests(outdated: bool) -> None:
+    """Its app is wanted again. One that is renewed keeps them: HAProxy tries them again until the socket is there."""
+    renewed = frozenset({A1}) if outdated else frozenset()
+    answer = plan(facts(app("a"), busy=frozenset({A1}), outdated=renewed))
+    assert answer.actions == ()
+    assert (HOST in answer.ingress.hosts) is outdated
+    assert (HOST in answer.ingress.unavailable) is not outdated
+
+
 @pytest.mark.parametrize("h2c", [False, True])
 def test_the_ingress_speaks_to_an_app_as_its_port_is_named(h2c: bool) -> None:
     """HTTP/2 or HTTP/1.1, never both."""
@@ -244,7 +254,7 @@ def test_the_ingress_speaks_to_an_app_as_its_port_is_named(h2c: bool) -> None:
 
 def test_what_is_being_acted_on_is_left_alone() -> None:
     """No second action meets the first on one pair; the route stays."""
-    answer = plan(facts(app("a"), busy=frozenset({A1})))
+    answer = plan(facts(app("a"), units=pair(A1), busy=frozenset({A1})))
     assert answer.actions == ()
     assert answer.ingress.hosts == {HOST: "a-r1-0"}
 
