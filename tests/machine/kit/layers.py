@@ -9,6 +9,7 @@ import io
 import platform
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +33,16 @@ from flyted.plan.images.layer_unit import (
 )
 from flyted.plan.images.layers import plan_of
 from flyted.plan.images.root import DebianBase, LayerJob, RootPlan, RootRecipe, Stage
-from tests.machine.kit.units import connected
+from flyted.plan.images.root_record import LayerRecord, layer_text
+from tests.machine.kit.units import connected, sh
+from tests.machine.kit.users import until
 
 BASE = words.BASE
 BLOBS = Path("/var/lib/flyted/blobs/sha256")
 BUNDLES = Path("/var/lib/flyted/bundles")
 BASE_MADE = Path("/run/flyted-test-base-layer")
+RECORDS = Path("/var/lib/flyted/roots/layers")
+REMOVAL = "flyted-layer-removal.service"
 SUITE = next(
     line.partition("=")[2].strip('"')
     for line in Path("/etc/os-release").read_text().splitlines()
@@ -272,9 +277,16 @@ DEBIAN = DebianBase(SUITE, ("ca-certificates", "python3"))
 
 
 def base() -> str:
-    """A Debian of this machine's release with Python, made once per boot: tests stand on it, and none changes it."""
-    if not BASE_MADE.exists() or not diff(BASE_JOB.id, "usr/bin/python3").exists():
+    """A Debian of this machine's release with Python, made once per boot: tests stand on it, and none changes it.
+
+    It has a record, as flyted would write it: flyted removes a layer without one at the next deploy of another module.
+    """
+    until(lambda: sh("systemctl", "is-active", REMOVAL) not in ("active", "activating", "deactivating"), 300)
+    record = RECORDS / f"{BASE_JOB.id}.json"
+    if not BASE_MADE.exists() or not record.exists() or not diff(BASE_JOB.id, "usr/bin/python3").exists():
         made_by(BASE_JOB)
+        RECORDS.mkdir(parents=True, exist_ok=True)
+        record.write_text(layer_text(BASE_JOB, LayerRecord("a Debian of the tests"), time.time()))
         BASE_MADE.touch()
     return BASE_JOB.id
 
