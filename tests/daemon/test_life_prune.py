@@ -23,6 +23,14 @@ def of(life: Life, app: str, number: int = -1) -> str:
     return life.running.store.app(app).revisions[number].image.hash
 
 
+def unused_image(life: Life) -> None:
+    """An image of layers, whose only app is deleted again."""
+    serve(life, "a", "one")
+    life.run(60)
+    life.call("delete", "a", keep_data=False)
+    life.run(5)
+
+
 def test_what_no_app_uses_goes_at_once_and_is_named(life: Life) -> None:
     """Images of both kinds, layers and downloads; what an app uses, also a stopped one, stays."""
     life.world.layers.registry = True
@@ -141,10 +149,7 @@ def test_a_revision_that_ends_and_is_forgotten_keeps_all_images(life: Life) -> N
 
 def test_what_is_mounted_stays(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has mounted it."""
-    serve(life, "a", "one")
-    life.run(60)
-    life.call("delete", "a", keep_data=False)
-    life.run(5)
+    unused_image(life)
     top = max(recorded(life))
     text = f"36 35 98:0 / /mnt rw - overlay overlay rw,lowerdir+={LAYERS}/{top}/diff,upperdir=/x\n"
     monkeypatch.setattr(unused, "mounts", lambda: text)
@@ -179,10 +184,7 @@ def test_a_deploy_beside_it_gets_a_whole_image(life: Life) -> None:
 
 def test_a_machine_that_cannot_be_asked_says_so_at_once(life: Life) -> None:
     """Nothing is removed later behind somebody's back."""
-    serve(life, "a", "one")
-    life.run(60)
-    life.call("delete", "a", keep_data=False)
-    life.run(5)
+    unused_image(life)
     before = recorded(life)
     life.world.connect(bus=False)
     asked, dry = life.ask("image.prune"), life.ask("image.unused")
@@ -197,10 +199,7 @@ def test_a_machine_that_cannot_be_asked_says_so_at_once(life: Life) -> None:
 
 def test_what_could_not_be_removed_is_an_error(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts as half made, and goes with the next look."""
-    serve(life, "a", "one")
-    life.run(60)
-    life.call("delete", "a", keep_data=False)
-    life.run(5)
+    unused_image(life)
 
     async def refused(*_words: Any, **_options: Any) -> UnitEnd:
         return UnitEnd("exit-code", 1)

@@ -59,6 +59,14 @@ def test_apps_are_deployed_onto_the_rebuilt_image(life: Life, kind: str) -> None
     rest(life)
 
 
+def two_apps(life: Life) -> str:
+    """Apps a and b serve in one image of layers; its hash."""
+    for app in "ab":
+        serve(life, app, "one")
+        life.run(60)
+    return of(life, "a")
+
+
 def test_an_app_that_is_stopped_gets_it_with_its_next_deploy(life: Life) -> None:
     """It starts again in the old one, since a revision never changes. What was not deployed counts as changed."""
     for app in "abc":
@@ -118,10 +126,7 @@ def test_a_build_that_fails_changes_nothing(life: Life) -> None:
 
 def test_if_no_app_comes_up_the_old_image_counts_again(life: Life) -> None:
     """The revisions before serve on; another deploy gets the old image."""
-    for app in "ab":
-        serve(life, app, "one")
-        life.run(60)
-    old = of(life, "a")
+    old = two_apps(life)
     life.world.dying |= {"a", "b"}
     asked = rebuild(life, old)
     life.run(100)
@@ -137,10 +142,7 @@ def test_if_no_app_comes_up_the_old_image_counts_again(life: Life) -> None:
 
 def test_an_app_that_does_not_come_up_keeps_the_old_image_and_others_get_the_new_one(life: Life) -> None:
     """It gets the new one with its next deploy."""
-    for app in "ab":
-        serve(life, app, "one")
-        life.run(60)
-    old = of(life, "a")
+    old = two_apps(life)
     life.world.dying.add("a")
     asked = rebuild(life, old)
     life.run(100)
@@ -157,10 +159,7 @@ def test_an_app_that_does_not_come_up_keeps_the_old_image_and_others_get_the_new
 @pytest.mark.parametrize("after_s", [0.5, 2, 4, 6, 9, 12, 15, 18, 18.2, 18.5, 19, 19.5, 20, 21, 23])
 def test_a_daemon_that_is_killed_meanwhile_serves_the_old_or_the_new(life: Life, after_s: float) -> None:
     """Whatever it was about to do; the rebuild can be asked for again."""
-    for app in "ab":
-        serve(life, app, "one")
-        life.run(60)
-    old = of(life, "a")
+    old = two_apps(life)
     rebuild(life, old)
     life.run(after_s)
     life.end(killed=True)
