@@ -162,13 +162,14 @@ def _plan_replica(
     failure = facts.failures.get(replica)
     if not _alive(facts.units.get(replica.socket)):
         busy = replica in facts.busy
-        # also while what is left of it is still taken down: nothing listens, and its end brings on a pass
+        # nothing listens while the rest of a failed pair is being stopped; the end of that asks for a pass
         if failure is not None and (now < failure.retry_at or busy):
             draft.unavailable[host] = unavailable(_cannot_serve(app), max(1, int(failure.retry_at - now)))
             if now < failure.retry_at:
                 draft.wake_times.append(failure.retry_at)
             return
-        if busy and replica not in facts.outdated:  # a renewal lets a request wait, this may take as long as a drain
+        # HAProxy repeats a refused connection for long enough for a renewal; a stop may take as long as a drain
+        if busy and replica not in facts.outdated:
             draft.unavailable[host] = unavailable(f'"{app.key}" is starting', 1)
             return
         if not busy:

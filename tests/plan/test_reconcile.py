@@ -237,7 +237,7 @@ def test_a_failed_pair_gets_no_requests_while_it_is_taken_down() -> None:
 
 @pytest.mark.parametrize("outdated", [False, True])
 def test_a_pair_that_is_still_being_stopped_gets_no_requests(outdated: bool) -> None:
-    """Its app is wanted again. One that is renewed keeps them: HAProxy tries them again until the socket is there."""
+    """Its app is wanted again. One that is renewed keeps them: HAProxy repeats a refused connection for a moment."""
     renewed = frozenset({A1}) if outdated else frozenset()
     answer = plan(facts(app("a"), busy=frozenset({A1}), outdated=renewed))
     assert answer.actions == ()

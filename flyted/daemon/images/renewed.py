@@ -14,7 +14,7 @@ from flyted.plan.images.renewed import Renewed
 
 @dataclass
 class Rebuild:
-    """One rebuild. ``bases``: container images for which no other base will do, since the old image was made of them.
+    """One rebuild. ``bases``: the container images that the old image was made of; no other base may replace them.
 
     ``ids``: filled in by the build, see :class:`Renewed`.
     """
@@ -25,18 +25,18 @@ class Rebuild:
 
 
 class Renewals:
-    """What was rebuilt, in memory and in ``file``. One that is not readable is as none: then images are as before."""
+    """The rebuilds that count, in memory and in ``file``. A file that cannot be read counts as one without any."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self.known = _read(file)
 
     def keep(self, change: Renewed) -> None:
-        """Let what was rebuilt count from now on. Raises :class:`HostFailure`."""
+        """Store a rebuild: from now on its layers and images count. Raises :class:`HostFailure`."""
         self._write(self.known.plus(change))
 
     def undo(self, last: Renewed, before: Renewed) -> None:
-        """Let a rebuild count no longer. ``before``: :attr:`known` as it was. Raises :class:`HostFailure`."""
+        """Remove a rebuild. ``before``: :attr:`known` as it was before it. Raises :class:`HostFailure`."""
         self._write(self.known.undone(last, before))
 
     def made(self, image: str) -> None:
