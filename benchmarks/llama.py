@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.ports import spread
@@ -125,6 +126,8 @@ def launcher(promise: Promise) -> None:
     ours: list[float] = []
     own: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
+        for name in ("code", "work"):
+            Path(folder, name).mkdir()  # systemd makes them for an app's unit
         environ = {"PATH": "/usr/bin:/bin", "HOME": folder, "CACHE_DIRECTORY": folder, "STATE_DIRECTORY": folder}
         for _ in range(STARTS):
             for command, taken in ((launch, ours), (["/bin/true"], own)):
