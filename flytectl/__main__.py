@@ -1,5 +1,5 @@
 """Runs ``flytectl`` as ``python -m flytectl``."""
 
-from flytectl.cli import main
+from flytectl.cli import leave, main
 
-raise SystemExit(main())
+leave(main())

@@ -6,11 +6,12 @@ module is imported when the command is named, so ``--help`` of a group imports c
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -211,6 +212,14 @@ def main(args: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  the last line of defence: no user should see our traceback
         return _internal(error, as_json=as_json)
     return status
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once. No command leaves anything to tidy, and Python's own end would take 10 ms."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a reader that is gone, and a stream that is closed
+            stream.flush()
+    os._exit(status)
 
 
 def _run(args: list[str]) -> int:

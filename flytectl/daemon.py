@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -16,7 +15,6 @@ from flytectl.render import event_text, safe
 from flyted.contract import client
 from flyted.contract.answers.codec import Answer, from_wire
 from flyted.contract.answers.events import Event
-from flyted.contract.answers.machine import Versions
 from flyted.contract.errors import DaemonUnavailable, FlytedError, NotFound
 from flyted.contract.version import VERSION
 
@@ -93,6 +91,8 @@ def _suggestion(verb: str, args: dict[str, Any], path: Path) -> str:
 
 def require_same_version() -> None:
     """Raise an error of the client if the daemon is down, or ProtocolMismatch if its version is not this command's."""
+    from flyted.contract.answers.machine import Versions  # noqa: PLC0415  no other command asks for versions
+
     client.check_version(call(Versions, "version").version, VERSION)
 
 
@@ -101,6 +101,8 @@ def restart() -> None:
 
     Raise DaemonUnavailable if it does not start.
     """
+    import subprocess  # noqa: PLC0415  few commands restart the daemon
+
     done = subprocess.run(
         ["systemctl", "restart", "flyted.service"], stdin=subprocess.DEVNULL, capture_output=True, check=False
     )

@@ -10,7 +10,6 @@ import fcntl
 import os
 import socket
 import struct
-import subprocess
 import termios
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -163,6 +162,8 @@ def _why(error: OSError) -> str:
 
 def _facts() -> dict[str, str]:
     """Return properties of flyted.service from systemd; none when systemd cannot be asked."""
+    import subprocess  # noqa: PLC0415  only a daemon that does not answer needs it
+
     wanted = "LoadState,ActiveState,SubState,Result,StatusText,Job"
     command = ["systemctl", "show", "flyted.service", f"--property={wanted}"]
     try:

@@ -6,7 +6,6 @@ flyted derives comes from a function of this file: no other code joins strings t
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -87,8 +86,7 @@ class AppKey:
             return self.name
         whole = f"{self.project}/{self.domain}/{self.name}"
         slug = self.name if plain else f"{self.name}-{self.project}-{self.domain}"
-        digest = hashlib.sha256(whole.encode()).hexdigest()[:_HASH]
-        return f"{slug[: _ID_LENGTH - _HASH - 1].rstrip('-')}-{digest}"
+        return f"{slug[: _ID_LENGTH - _HASH - 1].rstrip('-')}-{_digest(whole)[:_HASH]}"
 
     def known_as(self, app_id: str) -> AppKey:
         """Return the same key with this id: the way in which ids are made may change, but not the id of an app."""
@@ -162,7 +160,7 @@ def user_of(app_id: str) -> str:
     name = f"fa-{app_id}"
     if len(name) <= _USER_LENGTH:
         return name
-    return f"fa-{app_id[: _USER_LENGTH - 12].rstrip('-')}-{hashlib.sha256(app_id.encode()).hexdigest()[:8]}"
+    return f"fa-{app_id[: _USER_LENGTH - 12].rstrip('-')}-{_digest(app_id)[:8]}"
 
 
 def state_name(app_id: str) -> str:
@@ -264,3 +262,10 @@ def printable(value: object) -> str:
     """
     text = ascii(value)
     return text if len(text) <= 80 else f"{text[:38]}...{text[-39:]}"
+
+
+def _digest(text: str) -> str:
+    """Return the SHA-256 of a text, in hexadecimal digits."""
+    import hashlib  # noqa: PLC0415  most commands make no digest, and OpenSSL takes 3 of their milliseconds
+
+    return hashlib.sha256(text.encode()).hexdigest()
