@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,18 +13,18 @@ _SWITCHES = Path("/proc/sys")
 
 def architecture() -> str:
     """Return the processor's architecture as uname(1) names it: "x86_64"."""
-    return platform.machine()
+    return os.uname().machine
 
 
 def kernel() -> tuple[int, int]:
     """Return the kernel's version, without its patch: (6, 12)."""
-    major, minor = re.findall(r"\d+", platform.release())[:2]
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
     return int(major), int(minor)
 
 
 def libc() -> str:
     """Return the C library: "glibc 2.41"."""
-    return " ".join(platform.libc_ver())
+    return os.confstr("CS_GNU_LIBC_VERSION") or ""
 
 
 def system_python() -> str:
@@ -40,7 +40,7 @@ def has(pattern: str) -> bool:
 def has_overlay() -> bool:
     """Report whether the kernel has the file system overlay, built in, loaded or as a module."""
     known = Path("/proc/filesystems").read_text().split()
-    return "overlay" in known or has(f"/lib/modules/{platform.release()}/kernel/fs/overlayfs/overlay.ko*")
+    return "overlay" in known or has(f"/lib/modules/{os.uname().release}/kernel/fs/overlayfs/overlay.ko*")
 
 
 def subordinate_ids() -> str:
