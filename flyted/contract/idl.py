@@ -21,13 +21,13 @@ from flyted.contract.app import (
     DEFAULT_SCALEDOWN_S,
     SHARED_MEMORY,
     AppSpec,
-    SecretUse,
 )
 from flyted.contract.bundles import image_of
 from flyted.contract.engines import can_sleep
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.fserve import parameters, program, split
 from flyted.contract.idl_fields import SYS_PATH, integer, message, messages, sys_path, unknown, words_of
+from flyted.contract.idl_secrets import secret_use
 from flyted.contract.names import AppKey, link_target, printable
 
 _IN_PROCESS = ("uvicorn",)  # programs that serve on the inherited socket and open no port
@@ -281,23 +281,6 @@ def _command(words: list[str]) -> tuple[str, ...]:
         elif word not in _DROPPED_OPTIONS:
             raise Unsupported(f"fserve option {printable(word)} is not known to this version of flyted")
     return (*kept, "--")
-
-
-def secret_use(secret: dict[str, Any]) -> SecretUse:
-    """Read one secret of an app: a file named after the key for ``mountRequirement`` FILE, else a variable.
-
-    Two groups may have a secret of the same key, so the group is a part of its name in the store. Source:
-    flyteidl2/core/security.proto. Raise :class:`Unsupported` for a group version, and :class:`InvalidInput` for a bad
-    name.
-    """
-    key, group = str(secret.get("key", "")), str(secret.get("group", ""))
-    if secret.get("groupVersion"):
-        raise Unsupported(f"secret '{key}': flyted keeps no versions of groups")
-    stored = f"{group}/{key}" if group else key
-    if secret.get("mountRequirement") == "FILE":
-        return SecretUse(stored, file=key)
-    name = f"{group}_{key}" if group else key
-    return SecretUse(stored, env=str(secret.get("envVar") or name.upper().replace("-", "_")))
 
 
 def _resources(container: dict[str, Any], extended: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import InvalidInput, Unsupported
-from flyted.contract.idl import secret_use
+from flyted.contract.idl_secrets import secret_use
 from flyted.contract.names import printable
 
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[A-Z_][A-Z0-9_]*)\}|(?P<plain>[A-Z_][A-Z0-9_]*))")

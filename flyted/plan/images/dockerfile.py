@@ -28,11 +28,11 @@ from flyted.plan.images.root import (
     Stage,
     StageBase,
     Step,
+    reference,
 )
 from flyted.plan.images.text import expand, word
 
 _STAGE = re.compile(r"[a-z][a-z0-9._-]*")
-_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,511}")
 _OPTIONS = {
     "FROM": {"platform"}, "RUN": {"mount", "network", "security"}, "COPY": {"from", "chown", "chmod", "link"},
     "ADD": {"chown", "chmod", "link"},
@@ -50,13 +50,6 @@ def recipe_of_dockerfile(text: str, name: str, folders: Mapping[str, str], arch:
     for instruction in instructions(text, name):
         reader.read(instruction)
     return reader.finished(folders)
-
-
-def reference(text: str, where: str) -> str:
-    """Return the name of a container image. Raises :class:`InvalidInput` for any other text."""
-    if _REFERENCE.fullmatch(text) is None:
-        raise InvalidInput(f"{where}: {printable(text)} is no container image", hint="use a name, as python:3.12-slim")
-    return text
 
 
 class _Reader:

@@ -17,7 +17,7 @@ from typing import Any
 
 from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput
-from flyted.contract.idl import secret_use
+from flyted.contract.idl_secrets import secret_use
 from flyted.contract.names import printable
 from flyted.plan.images import pip, pixi
 from flyted.plan.images.bodies import defined_first, listed, only_known

@@ -7,15 +7,19 @@ makes is decided in ``plan/images/layers.py``, when it is known what the base im
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from flyted.contract.app import SecretUse
+from flyted.contract.errors import InvalidInput
+from flyted.contract.names import printable
 from flyted.layers.words import FORMAT
 from flyted.plan.images.canonical import canonical, digest
 from flyted.plan.images.text import Text
 
 SHELL = ("/bin/sh", "-c")
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,511}")
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,13 @@ class RootPlan:
 def as_pulled(reference: str, login: str = "") -> RootRecipe:
     """Return the recipe of a container image as it is. ``login``: see :class:`RootRecipe`."""
     return RootRecipe((Stage(OciBase(reference)),), login=login)
+
+
+def reference(text: str, where: str) -> str:
+    """Return the name of a container image. Raises :class:`InvalidInput` for any other text."""
+    if _REFERENCE.fullmatch(text) is None:
+        raise InvalidInput(f"{where}: {printable(text)} is no container image", hint="use a name, as python:3.12-slim")
+    return text
 
 
 def layer_id(arch: str, parent: str, content: object) -> str:

@@ -11,7 +11,6 @@ from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
 from flyted.plan.images.bodies import layers_in, only_known, python_of
-from flyted.plan.images.dockerfile import recipe_of_dockerfile, reference
 from flyted.plan.images.from_spec import (
     DEBIANS_PYTHON,
     Layer,
@@ -25,7 +24,7 @@ from flyted.plan.images.from_spec import (
 from flyted.plan.images.layers import Pulled, plan_of, references
 from flyted.plan.images.oci_config import image_config
 from flyted.plan.images.pull_unit import image_name, login_use
-from flyted.plan.images.root import DebianBase, OciBase, RootRecipe, Stage, Step
+from flyted.plan.images.root import DebianBase, OciBase, RootRecipe, Stage, Step, reference
 from flyted.plan.images.root_record import version_of
 
 BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v(?P<flyte>\d[0-9A-Za-z.]{0,40})")
@@ -117,6 +116,8 @@ def _of_dockerfile(spec: Mapping[str, Any], folders: Mapping[str, str], arch: st
     given = spec["dockerfile"]
     if not isinstance(given, Mapping) or not all(isinstance(given.get(key), str) for key in ("name", "text")):
         raise InvalidInput("the image's Dockerfile must have a name and a text")
+    from flyted.plan.images.dockerfile import recipe_of_dockerfile  # noqa: PLC0415  few need it: 200 KB of memory
+
     return recipe_of_dockerfile(given["text"], given["name"][-128:], folders, arch)
 
 
