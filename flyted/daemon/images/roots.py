@@ -9,36 +9,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from flyted.contract.answers.events import BUILD, NOTE, STEP, Event, Progress
 from flyted.contract.app import SecretUse
-from flyted.contract.errors import BuildFailed, HostFailure, StoreCorrupt
+from flyted.contract.errors import StoreCorrupt
 from flyted.daemon.api.verbs import Emit
 from flyted.daemon.effects import Units
 from flyted.daemon.images.builds import Builds, run_unit
 from flyted.daemon.images.layers_on_disk import LayersOnDisk, listed
+from flyted.daemon.images.pulls import Pulls
 from flyted.daemon.images.renewed import Rebuild
-from flyted.daemon.images.silent import Silent
-from flyted.host import foreign_file, whole_file
 from flyted.host import machine as host
+from flyted.host import whole_file
 from flyted.host.disk import used_bytes
 from flyted.host.layers import Stack
 from flyted.host.network import nameservers
-from flyted.plan.actions import MakeLayer, PullImage
+from flyted.plan.actions import MakeLayer
 from flyted.plan.facts import ImageFact, RootFact, UnitEnd
 from flyted.plan.images import pull_unit
-from flyted.plan.images.build_unit import is_hash, loopback_nameservers
+from flyted.plan.images.build_unit import is_hash
 from flyted.plan.images.layer_unit import LayerSettings, layer_failure, layer_unit_name, split_size
-from flyted.plan.images.layers import Pulled, plan_of, references
+from flyted.plan.images.layers import Pulled, plan_of
 from flyted.plan.images.oci_config import image_config
 from flyted.plan.images.own_folders import MOST_BYTES, MOST_FILES, Folders, Own, own_folders, user_id
-from flyted.plan.images.pull_unit import PulledImage, PullSettings, login_grant
-from flyted.plan.images.root import ImageConfig, OciBase, RootPlan, RootRecipe
+from flyted.plan.images.pull_unit import PulledImage, PullSettings
+from flyted.plan.images.root import ImageConfig, RootPlan, RootRecipe
 from flyted.plan.images.root_record import (
     LayerRecord,
     RootRecord,
@@ -52,11 +51,8 @@ from flyted.plan.images.root_record import (
 from flyted.plan.images.root_steps import Granted, granted, missing, shown
 from flyted.plan.secrets import BuildGrant
 
-Pulling = Callable[..., Awaitable[PulledImage | BuildFailed]]
-"""Pulls an image of this name, or, with ``resolve_only=True``, finds out which one it is."""
 PULLED = "pulled"
 """What was pulled, among the names of images and layers."""
-_RECORD_LIMIT = 4 << 20
 _PASSWD_LIMIT = 1 << 20
 _ENDED_WELL = UnitEnd("success", 0)
 
@@ -84,10 +80,10 @@ class Roots:
         self._builds = builds
         self._allowed = allowed
         self._settings = settings
-        self._silent = Silent()
         self.layers_on_disk = LayersOnDisk(state / "layers", state / "roots/layers")
         self._blobs = state / "blobs"
         self._records = state / "roots"
+        self._pulls = Pulls(units, builds, self._blobs, self._records / "known", self._granted, settings.pulls)
 
     # what is there
 
@@ -131,6 +127,8 @@ class Roots:
         for digest in digests:
             (self._records / f"{digest}.json").unlink(missing_ok=True)
             self.layers_on_disk.forget(digest)
+        whole = [record.digests for _name, record in self._recorded() if record is not None]
+        self._pulls.known.forget_all_but({manifest for digests in whole for manifest in digests.values()})
 
     # a build
 
@@ -149,9 +147,7 @@ class Roots:
         Raises :class:`BuildFailed`, :class:`HostFailure`, and :class:`InvalidInput` or :class:`Unsupported` for what
         is known of a base image only when it was found. The layers before a step that fails stay.
         """
-        login = login_grant(recipe.login, recipe.scope)
-        pull = partial(self._pull, emit=emit, login=login)
-        found = await self._bases(recipe, pull, emit, rebuild.bases if rebuild else ())
+        found = await self._pulls.bases(recipe, emit, rebuild.bases if rebuild else ())
         pulled = {name: _pulled(name, image) for name, image in found.items()}
         plan = plan_of(recipe, host.architecture(), pulled, renewed, rebuild.stamp if rebuild else "")
         if rebuild is not None:
@@ -165,7 +161,7 @@ class Roots:
             step = job.job["step"]
             where = f"step {number}/{len(plan.jobs)}"
             if step["kind"] == "oci":
-                await self._pulled_blob(step["blob"], found[blobs[step["blob"]]], pull)
+                await self._pulls.layer(step["blob"], found[blobs[step["blob"]]], recipe, emit)
             await emit(Progress(STEP, f"{where}: {shown(job)}"))
             made = partial(self._made, granted(job, self._settings.secrets), recipe.scope)
             await self._builds.get(MakeLayer(job.id), where, emit, made)
@@ -176,76 +172,6 @@ class Roots:
         for note in record.notes:
             await emit(Progress(NOTE, note))
         return replace(record, digests=digests).image()  # it may have been made under another name
-
-    async def _bases(
-        self, recipe: RootRecipe, pull: Pulling, emit: Emit, must: Collection[str]
-    ) -> dict[str, PulledImage]:
-        """Return which images the container images of a recipe are now, as far as their registries answer.
-
-        ``must``: those for which nothing else will do.
-        """
-        others = {
-            stage.base.reference for stage in recipe.stages
-            if isinstance(stage.base, OciBase) and stage.base.otherwise is not None
-        } - set(must)  # fmt: skip
-        found = {}
-        for name in references(recipe):
-            registry = pull_unit.image_name(name, "the base image").registry
-            if name in others and registry in self._silent:
-                await emit(Progress(STEP, f"{registry} did not answer some minutes ago; it will be asked later"))
-                continue
-            image = await pull(name, resolve_only=True)
-            if not isinstance(image, BuildFailed):
-                self._silent.forget(registry)
-                found[name] = image
-                continue
-            self._silent.add(registry)
-            if name not in others:
-                raise image
-            await emit(Progress(STEP, image.message))
-        return found
-
-    async def _pulled_blob(self, digest: str, image: PulledImage, pull: Pulling) -> None:
-        """Have a layer of an image here, with all the others: they were deleted if they have been unpacked before."""
-        if not (self._blobs / "sha256" / digest.removeprefix("sha256:")).exists():
-            name = f"{pull_unit.image_name(image.reference, 'the base image').name}@{image.manifest}"
-            if isinstance(failure := await pull(name), BuildFailed):
-                raise failure
-
-    async def _pull(
-        self, name: str, *, emit: Emit, login: BuildGrant | None, resolve_only: bool = False
-    ) -> PulledImage | BuildFailed:
-        """Pull a container image, or find out which one it is; return why its registry does not answer, if so."""
-        reference = pull_unit.image_name(name, "the base image")
-        unit = pull_unit.unit_name(reference, _platform(), resolve_only=resolve_only, login=login)
-        what = "looking up" if resolve_only else "pulling"
-        await emit(Progress(STEP, f"{what} {reference}"))
-
-        def wanted(pipe: int) -> dict[str, Any]:
-            closed = loopback_nameservers(nameservers())
-            settings = replace(self._settings.pulls, addresses=closed, output_fd=pipe)
-            return pull_unit.pull_unit(
-                reference, _platform(), settings, login=login is not None, resolve_only=resolve_only
-            )
-
-        async def work(tell: Emit) -> PulledImage | BuildFailed:
-            with self._granted(unit, login):
-                end, lines = await run_unit(self._units, unit, wanted, tell)
-            if end == _ENDED_WELL:
-                return self._pulled(pull_unit.record_path(pull_unit.resolved(lines), resolve_only=resolve_only))
-            failure = pull_unit.pull_failure(reference, end.result, end.status, lines)
-            if pull_unit.unreachable(end):
-                return failure
-            raise failure
-
-        return await self._builds.get(PullImage(unit), str(reference), emit, work)
-
-    def _pulled(self, record: str) -> PulledImage:
-        try:
-            path = self._blobs / Path(record).relative_to(pull_unit.BLOBS)
-            return pull_unit.pulled_image(foreign_file.read(path, _RECORD_LIMIT))
-        except (OSError, UnicodeDecodeError) as error:
-            raise HostFailure(f"{record} cannot be read: {error}", hint="serve again") from error
 
     async def _made(self, made: Granted, scope: tuple[str, str], emit: Emit) -> None:
         """Make a layer, and record it. Raises :class:`BuildFailed`."""

@@ -1,0 +1,170 @@
+"""Asks registries which image a name is now, and pulls it, in units without rights.
+
+Tags move, so a registry is asked each time. What a name was last is kept for the time in which its registry does not
+answer (known.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flyted.contract.answers.events import NOTE, STEP, Progress
+from flyted.contract.errors import BuildFailed, HostFailure
+from flyted.daemon.api.verbs import Emit
+from flyted.daemon.effects import Units
+from flyted.daemon.images.builds import Builds, run_unit
+from flyted.daemon.images.known import RECORD_LIMIT, Known
+from flyted.daemon.images.silent import Silent
+from flyted.host import foreign_file
+from flyted.host import machine as host
+from flyted.host.network import nameservers
+from flyted.plan.actions import PullImage
+from flyted.plan.facts import UnitEnd
+from flyted.plan.images import pull_unit
+from flyted.plan.images.build_unit import loopback_nameservers
+from flyted.plan.images.layers import references
+from flyted.plan.images.pull_unit import PulledImage, PullSettings, login_grant
+from flyted.plan.images.root import OciBase, RootRecipe
+from flyted.plan.secrets import BuildGrant
+
+_ENDED_WELL = UnitEnd("success", 0)
+
+
+class Pulls:
+    """The container images that root images are made from.
+
+    ``blobs``: where the units put them; ``known``: where it is kept which image each name was last; ``granted``: lets
+    a unit have its logins while it runs.
+    """
+
+    def __init__(
+        self,
+        units: Units,
+        builds: Builds,
+        blobs: Path,
+        known: Path,
+        granted: Callable[[str, BuildGrant | None], AbstractContextManager[None]],
+        settings: PullSettings,
+    ) -> None:
+        self._units = units
+        self._builds = builds
+        self._blobs = blobs
+        self.known = Known(known)
+        self._granted = granted
+        self._settings = settings
+        self._silent = Silent()
+
+    async def bases(self, recipe: RootRecipe, emit: Emit, must: Collection[str] = ()) -> dict[str, PulledImage]:
+        """Return which images the container images of a recipe are, by name.
+
+        Where a registry does not answer, that is the image that a name was last, and for a name that has been nothing
+        yet and that the recipe can do without, none. ``must``: names that are to be asked for in any case.
+
+        Raises :class:`BuildFailed` for a name without which nothing can be built.
+        """
+        others = {
+            stage.base.reference for stage in recipe.stages
+            if isinstance(stage.base, OciBase) and stage.base.otherwise is not None
+        }  # fmt: skip
+        found = {}
+        for name in references(recipe):
+            ask = _Ask(name, login_grant(recipe.login, recipe.scope))
+            image = await self._now(ask, emit, name in must, name in others)
+            if image is not None:
+                found[name] = image
+        return found
+
+    async def layer(self, digest: str, image: PulledImage, recipe: RootRecipe, emit: Emit) -> None:
+        """Have a layer of an image here, with all the others: they were deleted if they have been unpacked before.
+
+        Raises :class:`BuildFailed`.
+        """
+        if not (self._blobs / "sha256" / digest.removeprefix("sha256:")).exists():
+            name = f"{pull_unit.image_name(image.reference, 'the base image').name}@{image.manifest}"
+            pulled = await self._pull(_Ask(name, login_grant(recipe.login, recipe.scope)), emit)
+            if isinstance(pulled, BuildFailed):
+                raise pulled
+
+    async def _now(self, ask: _Ask, emit: Emit, must: bool, otherwise: bool) -> PulledImage | None:  # noqa: FBT001
+        """Return which image a name is. ``otherwise``: the recipe can do without, and then it is ``None``."""
+        registry = pull_unit.image_name(ask.name, "the base image").registry
+        known = None if must else self.known.find(ask.key)
+        if registry in self._silent and not must and (known or otherwise):
+            await emit(Progress(STEP, f"{registry} did not answer some minutes ago; it will be asked later"))
+        else:
+            image = await self._pull(replace(ask, resolve_only=True), emit)
+            if not isinstance(image, BuildFailed):
+                self._silent.forget(registry)
+                return image
+            self._silent.add(registry)
+            if must or not (known or otherwise):
+                raise image
+            await emit(Progress(STEP, image.message))
+        if known is not None:
+            day = datetime.fromtimestamp(known.asked_at, UTC).date()
+            text = f"{registry} does not answer: {ask.name} is taken as it was on {day}, {known.image.manifest[:19]}"
+            await emit(Progress(NOTE, text))
+            return known.image
+        return None
+
+    async def _pull(self, ask: _Ask, emit: Emit) -> PulledImage | BuildFailed:
+        """Pull a container image, or find out which one it is; return why its registry does not answer, if so."""
+        reference, resolve_only = pull_unit.image_name(ask.name, "the base image"), ask.resolve_only
+        unit = ask.unit
+        await emit(Progress(STEP, f"{'looking up' if resolve_only else 'pulling'} {reference}"))
+
+        def wanted(pipe: int) -> dict[str, Any]:
+            closed = loopback_nameservers(nameservers())
+            settings = replace(self._settings, addresses=closed, output_fd=pipe)
+            return pull_unit.pull_unit(
+                reference, _platform(), settings, login=ask.login is not None, resolve_only=resolve_only
+            )
+
+        async def work(tell: Emit) -> PulledImage | BuildFailed:
+            with self._granted(unit, ask.login):
+                end, lines = await run_unit(self._units, unit, wanted, tell)
+            if end == _ENDED_WELL:
+                text = self._record(pull_unit.record_path(pull_unit.resolved(lines), resolve_only=resolve_only))
+                if resolve_only:
+                    self.known.keep(ask.key, text)
+                return pull_unit.pulled_image(text)
+            failure = pull_unit.pull_failure(reference, end.result, end.status, lines)
+            if pull_unit.unreachable(end):
+                return failure
+            raise failure
+
+        return await self._builds.get(PullImage(unit), str(reference), emit, work)
+
+    def _record(self, record: str) -> str:
+        try:
+            return foreign_file.read(self._blobs / Path(record).relative_to(pull_unit.BLOBS), RECORD_LIMIT)
+        except (OSError, UnicodeDecodeError) as error:
+            raise HostFailure(f"{record} cannot be read: {error}", hint="serve again") from error
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """Who asks for which image: what one may know, another who has no login must not get."""
+
+    name: str
+    login: BuildGrant | None
+    resolve_only: bool = False
+
+    @property
+    def unit(self) -> str:
+        reference = pull_unit.image_name(self.name, "the base image")
+        return pull_unit.unit_name(reference, _platform(), resolve_only=self.resolve_only, login=self.login)
+
+    @property
+    def key(self) -> str:
+        """What it is kept by which image this is."""
+        return replace(self, resolve_only=True).unit.removesuffix(".service")
+
+
+def _platform() -> str:
+    return pull_unit.platform_of(host.architecture())

@@ -1,0 +1,114 @@
+"""A registry that does not answer, on the machine of ``life.py``: names stay what they were last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon.life import BASE, Asked, Life
+from tests.daemon.rest import rest
+from tests.daemon.test_life_prune import of
+from tests.daemon.test_life_pull import NGINX, pull
+from tests.daemon.test_life_rebuild import rebuild
+from tests.daemon.test_life_roots import serve as serve_layers
+from tests.daemon.world_layers import MANIFEST
+
+TAKEN = f"docker.io does not answer: {NGINX} is taken as it was on "
+
+
+def serve(life: Life, name: str, **changes: Any) -> Asked:
+    """Serve an app in that image."""
+    asked = life.serve(name, image={"spec": {"baseImage": NGINX}}, command=("nginx",), port=8080, **changes)
+    life.run(60)
+    return asked
+
+
+def noted(asked: Asked) -> list[str]:
+    """What was said of a name that could not be asked for."""
+    return [text for text in asked.says if TAKEN in text]
+
+
+def test_an_image_that_was_pulled_can_be_served_without_its_registry(life: Life) -> None:
+    """That is what people pull for. The second deploy does not wait for the registry again."""
+    life.world.layers.registry = True
+    pull(life)
+    life.run(60)
+    life.world.layers.registry = False
+    asked_before = len(life.world.layers.pulled)
+    first, second = serve(life, "a"), serve(life, "b")
+    assert (first.end, second.end) == ("done", "done")
+    assert len(noted(first)) == len(noted(second)) == 1
+    assert noted(first)[0].endswith(MANIFEST[:19])
+    assert len(life.world.layers.pulled) == asked_before + 1, "a silent registry is asked once in ten minutes"
+    rest(life)
+
+
+def test_a_registry_that_answers_is_believed(life: Life) -> None:
+    """A tag moves. What it was is no longer used, also not when the registry is away again."""
+    life.world.layers.registry = True
+    pull(life)
+    life.run(60)
+    moved = f"sha256:{'7' * 64}"
+    life.world.layers.manifest, life.world.layers.blob = moved, f"sha256:{'9' * 64}"
+    assert serve(life, "a").end == "done"
+    life.world.layers.registry = False
+    asked = serve(life, "b")
+    root = life.running.store.app("b").revisions[0].image.root
+    assert (asked.end, root and root.digests) == ("done", ((NGINX, moved),))
+    rest(life)
+
+
+def test_an_image_that_needed_a_login_is_nobody_elses(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever cannot show the login to a registry that is away gets nothing of what it gave to others."""
+    life.world.layers.registry = True
+    monkeypatch.setattr(life.running.images, "resolve", lambda *_: None)  # there is such a secret
+    pulled = life.ask("image.pull", project="default", domain="development", name=NGINX, registry_secret="HUB")
+    life.run(60)
+    assert pulled.end == "done", pulled.end
+    life.world.layers.registry = False
+    asked = serve(life, "a")
+    assert asked.end.startswith(f"BuildFailed: docker.io/library/{NGINX}: registry does not answer"), asked.end
+    again = life.ask("image.pull", project="default", domain="development", name=NGINX, registry_secret="HUB")
+    life.run(60)
+    assert (again.end, len(noted(again))) == ("done", 1)
+    rest(life)
+
+
+def test_what_a_name_was_is_kept_as_long_as_an_image_of_it(life: Life) -> None:
+    """Also if all that was pulled for it is deleted; and a file that is damaged counts as none."""
+    life.world.layers.registry = True
+    pull(life)
+    life.run(60)
+    assert serve(life, "a").end == "done"
+    life.ask("image.prune")
+    life.run(60)
+    life.world.layers.registry = False
+    assert serve(life, "b").end == "done"
+    (known,) = Path(life.world.folder, "roots/known").iterdir()
+    known.write_text("{")
+    assert serve(life, "c").end.startswith("BuildFailed: "), "nothing is known of it"
+    for name in ("a", "b"):
+        life.call("delete", name, keep_data=False)
+    life.run(60)
+    life.ask("image.prune")
+    life.run(60)
+    assert list(Path(life.world.folder, "roots/known").iterdir()) == []
+    rest(life)
+
+
+def test_a_base_that_was_pulled_is_not_replaced_by_a_debian(life: Life) -> None:
+    """Flyte's own base can be made by apt where it never answered; a rebuild asks for it in any case."""
+    life.world.layers.registry = True
+    serve_layers(life, "a", "one")
+    life.run(60)
+    life.world.layers.registry = False
+    image = of(life, "a")
+    serve_layers(life, "b", "one")
+    life.run(60)
+    assert of(life, "b") == image
+    asked = rebuild(life, image)
+    life.run(60)
+    assert asked.end.startswith(f"BuildFailed: {BASE}: registry does not answer"), asked.end
+    rest(life)
