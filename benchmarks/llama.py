@@ -124,17 +124,19 @@ def launcher(promise: Promise) -> None:
     """A program that is started by flyted's launcher, up to its exec, against the program itself."""
     launch = ["/usr/bin/python3", "-I", "/usr/lib/flyted/flyted/launch", "--app", "figure", "--quoted", "/bin/true"]
     ours: list[float] = []
-    own: list[float] = []
+    alone: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("code", "work"):
-            Path(folder, name).mkdir()  # systemd makes them for an app's unit
-        environ = {"PATH": "/usr/bin:/bin", "HOME": folder, "CACHE_DIRECTORY": folder, "STATE_DIRECTORY": folder}
+        cache, state = Path(folder, "cache"), Path(folder, "state")
+        cache.mkdir()
+        state.mkdir()
+        own = {"CACHE_DIRECTORY": str(cache), "STATE_DIRECTORY": str(state)}
+        environ = {"PATH": "/usr/bin:/bin", "HOME": folder, **own}
         for _ in range(STARTS):
-            for command, taken in ((launch, ours), (["/bin/true"], own)):
+            for command, taken in ((launch, ours), (["/bin/true"], alone)):
                 began = time.perf_counter()
                 subprocess.run(command, check=True, env=environ, cwd=folder)
                 taken.append((time.perf_counter() - began) * 1e3)
-    added, empty = statistics.median(ours) - statistics.median(own), empty_python()
+    added, empty = statistics.median(ours) - statistics.median(alone), empty_python()
     promise("the launcher adds to a start", added, 3 * empty + 40, "ms", f"python3 -I -c pass: {empty:.1f} ms")
 
 
