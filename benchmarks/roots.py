@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import ssl
 import statistics
@@ -31,8 +32,10 @@ LISTED = 300
 APT = "apt-get update && apt-get install -y --no-install-recommends git"
 RECORDS = Path("/var/lib/flyted/roots")
 WORK = Path("/var/lib/figure-roots")
-TREES = ("/usr/lib/python3", "/usr/lib/flyted", "/usr/share")
-"""What the layers of the image that is pulled hold: what Python programs look like, and many small files."""
+SIZES = (40 << 20, 160 << 20, 400 << 20)
+"""The bytes of the layers of the image that is pulled: as large as Python with some packages."""
+TREE = "/usr/share"
+"""What the layer that is unpacked holds: many small files."""
 PIP = '.with_pip_packages("flyte", "fastapi", "uvicorn")'
 VENV = f"flyte.Image.from_debian_base(python_version={sys.version_info[:2]}){PIP}"
 BASE = f'flyte.Image.from_base("{HOST}/team/app:debian").clone(name="figure", extendable=True)'
@@ -76,10 +79,10 @@ def packed(tree: str) -> bytes:
     return path.read_bytes()
 
 
-def pull(made: Hub) -> None:
+def pull(made: Hub, name: str = "large") -> None:
     """By the unit of flyted, to a store that has nothing of it."""
     must("rm", "-rf", BLOBS)
-    hub.pulled(made, "large")
+    hub.pulled(made, name)
 
 
 def skopeo() -> None:
@@ -106,15 +109,15 @@ def tar(blob: str) -> None:
 
 
 def pulls(promise: Promise, made: Hub) -> None:
-    """An image of three layers, and the largest layer of it unpacked."""
-    made.image("large", [(packed(tree), LAYER) for tree in TREES], ARCH)
+    """An image of some layers, and the layer of another one unpacked."""
+    made.image("large", [(os.urandom(size), LAYER) for size in SIZES], ARCH)
     (WORK / "certs").mkdir()
     shutil.copyfile(made.folder / "tls.crt", WORK / "certs/ca.crt")
     ours, theirs = in_turns(lambda: pull(made), skopeo)
-    blobs = sorted(layers.BLOBS.iterdir(), key=lambda path: path.stat().st_size)
-    size = sum(blob.stat().st_size for blob in blobs) >> 20
-    promise("a pull / skopeo copy", ours / theirs, 1.2, "x", f"{ours:.2f} s / {theirs:.2f} s, {size} MB")
-    largest = blobs[-1].name
+    promise("a pull / skopeo copy", ours / theirs, 1.2, "x", f"{ours:.2f} s / {theirs:.2f} s, {sum(SIZES) >> 20} MB")
+    made.image("tree", [(packed(TREE), LAYER)], ARCH)
+    pull(made, "tree")
+    largest = max(layers.BLOBS.iterdir(), key=lambda path: path.stat().st_size).name
     ours, theirs = in_turns(lambda: unpacked(largest), lambda: tar(largest))
     promise("a layer unpacked / tar -xz", ours / theirs, 1.3, "x", f"{ours:.2f} s / {theirs:.2f} s")
     layers.remove(layers.name("figure"))

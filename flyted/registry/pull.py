@@ -82,10 +82,12 @@ class Pull:
         total = sum(layer.size for layer in manifest.layers)
         if total > self.most_bytes:
             raise Failed(EX_UNFIT, f"the image has {megabytes(total)}, more than {megabytes(self.most_bytes)}")
-        config = self._document(f"blobs/{manifest.config.digest}", manifest.config.digest)
+        known = self.store.known(manifest.config)
+        config = known or self._document(f"blobs/{manifest.config.digest}", manifest.config.digest)
         run, diffs = config_of(config, self.platform, len(manifest.layers))
         self.store.add(Blob(digest, "", len(data)), data)
-        self.store.add(manifest.config, config)
+        if not known:
+            self.store.add(manifest.config, config)
         record = {
             "format": FORMAT,
             "reference": str(self.reference),

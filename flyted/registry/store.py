@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .failed import Failed, say
-from .manifest import Blob
+from .manifest import MOST_BYTES, Blob
 from .words import EX_DATAERR, EX_IOERR, PARTS, PULLED, RESOLVED, SHA256
 
 KEEP_FREE = 1 << 30
@@ -41,6 +41,15 @@ class Store:
         if size != blob.size:
             raise Failed(EX_DATAERR, f"{blob.digest[:19]} has {size} bytes, and its manifest says {blob.size}")
         return True
+
+    def known(self, blob: Blob) -> bytes:
+        """Return a blob that is there, is no larger than a document, and has its digest; else nothing."""
+        try:
+            with self._path(blob).open("rb") as file:
+                data = file.read(MOST_BYTES)
+        except FileNotFoundError:
+            return b""
+        return data if f"sha256:{hashlib.sha256(data).hexdigest()}" == blob.digest else b""
 
     def make_room(self, blobs: list[Blob]) -> None:
         """Raise :class:`Failed` if there is no room for those of ``blobs`` that are missing, and some for others."""

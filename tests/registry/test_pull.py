@@ -69,6 +69,20 @@ def test_to_resolve_fetches_no_layer(registry: Registry, tmp_path: Path) -> None
     assert list((tmp_path / words.PULLED).iterdir()) == []
 
 
+def test_to_resolve_again_is_one_question(registry: Registry, tmp_path: Path) -> None:
+    """Each deploy asks which image a name is, and only the first one for its config. A damaged one is replaced."""
+    image = registry.add_image("v1")
+    registry.pull(tmp_path).resolve()
+    for damaged in (b"", b"{}"):
+        config = json.loads((tmp_path / words.RESOLVED / f"{image['digest'][7:]}.json").read_text())["config"]
+        if damaged:
+            (tmp_path / words.SHA256 / config[7:]).write_bytes(damaged)
+        registry.asked.clear()
+        assert registry.pull(tmp_path).resolve() == image["digest"]
+        assert len(registry.asked_for(config)) == bool(damaged)
+        assert digest((tmp_path / words.SHA256 / config[7:]).read_bytes()) == config
+
+
 def test_a_manifest_of_docker(registry: Registry, tmp_path: Path) -> None:
     registry.add_image("v1", mediaType=DOCKER_MANIFEST)
     registry.pull(tmp_path).pull()
