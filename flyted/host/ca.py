@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import secrets
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ def new_ca(base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Ca
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([
         x509.NameAttribute(NameOID.ORGANIZATION_NAME, "flyted"),
-        x509.NameAttribute(NameOID.COMMON_NAME, f"flyted local CA {secrets.token_hex(4)}"),
+        x509.NameAttribute(NameOID.COMMON_NAME, f"flyted local CA {os.urandom(4).hex()}"),
     ])  # fmt: skip
     public = key.public_key()
     cert = (

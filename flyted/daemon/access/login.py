@@ -5,7 +5,7 @@ A code lives in memory only, as its digest, and is gone at the first try to use 
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,6 +130,6 @@ class Logins:
         own = [d for d, c in self._codes.items() if c.uid == uid]
         for old in own[: max(0, len(own) + 1 - MOST_CODES)]:
             del self._codes[old]
-        made = secrets.token_urlsafe(32)
+        made = os.urandom(32).hex()
         self._codes[digest(made)] = _Code(uid, user, app_id, now + life_s, login)
         return made, time.time() + life_s

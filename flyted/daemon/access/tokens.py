@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
-import secrets
 import time
 from typing import Any
 
@@ -92,8 +92,8 @@ class Tokens:
                 hint="sudo adduser $USER flyted",
             )
         self._grants.sweep()
-        made, now = text.new(secrets.token_bytes(text.RANDOM_BYTES)), time.time()
-        token = Token(text.digest(made), secrets.token_hex(6), kind, user, uid, app_id, name, now, now + life_s)
+        made, now = text.new(os.urandom(text.RANDOM_BYTES)), time.time()
+        token = Token(text.digest(made), os.urandom(6).hex(), kind, user, uid, app_id, name, now, now + life_s)
         self._table.add(token, forget=forget | room_for(kind, uid, self._table.all(), now))
         try:
             await self._grants.apply()

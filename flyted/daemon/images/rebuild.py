@@ -8,7 +8,7 @@ not deployed yet get the new image with their next deploy.
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -107,7 +107,7 @@ class RebuildVerbs:
             raise AssertionError("it uses the image")
         spec, root = app.current.spec, app.current.image.root
         bases = frozenset(name for name, _digest in root.digests) if root else frozenset()
-        rebuild = Rebuild(secrets.token_hex(16), bases)
+        rebuild = Rebuild(os.urandom(16).hex(), bases)
         named = of_image(spec.image)
         recipe = self.images.recipe_for(spec)
         async with self.images.bundles.held(named, {}):
