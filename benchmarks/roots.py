@@ -25,7 +25,7 @@ from tests.machine.kit.users import alice, answer, forget_apps, forget_secrets, 
 from tests.registry.server import LAYER
 
 ROUNDS = 3
-WAKES = 9
+WAKES = 15
 APPS = 10
 MOST_LAYERS = 40
 LISTED = 300
