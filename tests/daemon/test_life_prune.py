@@ -159,29 +159,6 @@ def test_what_is_mounted_stays(life: Life, monkeypatch: pytest.MonkeyPatch) -> N
     rest(life)
 
 
-def test_a_deploy_beside_it_gets_a_whole_image(life: Life) -> None:
-    """Whichever comes first, by a fraction of a second."""
-    for number in range(12):
-        serve(life, "a", "one")
-        life.run(60)
-        life.call("delete", "a", keep_data=False)
-        life.run(5)
-        life.world.job_s = 0.2
-        first = life.ask("image.prune") if number % 2 else None
-        life.run(number / 10)
-        asked = serve(life, "a", "one")
-        life.run(number / 10)
-        second = life.ask("image.prune")
-        life.run(60)
-        life.world.job_s = 0.01
-        assert (asked.end, second.end, first.end if first else "done") == ("done",) * 3
-        image = life.running.store.app("a").revisions[-1].image
-        assert life.running.images.present(image), number
-        life.call("delete", "a", keep_data=False)
-        life.run(5)
-    rest(life)
-
-
 def test_a_machine_that_cannot_be_asked_says_so_at_once(life: Life) -> None:
     """Nothing is removed later behind somebody's back."""
     unused_image(life)
