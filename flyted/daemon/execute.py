@@ -212,7 +212,10 @@ class Execute:
             return False
 
     async def _renew(self, replica: Replica) -> None:
-        """Make a sleeping pair anew. A request that comes while there is no socket gets 503 from the ingress.
+        """Make a sleeping pair anew.
+
+        A request that comes while there is no socket waits for it: the host stays in HAProxy's map, and HAProxy tries
+        again to connect for three seconds (``retries``). Only then it answers 503.
 
         The socket has to go too, even if it stays as it is: systemd makes no unit in place of one that is loaded, and
         a socket that listens keeps its service loaded (``transient_unit_from_message`` in dbus-manager.c).
