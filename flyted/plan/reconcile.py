@@ -91,7 +91,7 @@ def reconcile(
     sleeping = facts.index.sleeping - {replica.service for replica in facts.busy | facts.outdated}
     for group in groups:
         _plan_group(group, sleeping, facts, clocks, base_domain, now, draft)
-    gpu = _plan_gpus(facts, now, draft)
+    gpu = _plan_gpus(facts, base_domain, now, draft)
     _plan_leaving(groups, facts, now, draft)
     stopping = ending(facts.index.others, facts.ending, now)
     kill = (*gpu.kill, *(KillUnit(unit, "does not stop") for unit in stopping.kill))
@@ -183,7 +183,7 @@ def _plan_replica(
         draft.timeouts_ms[replica.server] = server_timeout_ms(revision.spec, facts, waits=waits)
 
 
-def _plan_gpus(facts: Facts, now: float, draft: _Draft) -> GpuPlan:
+def _plan_gpus(facts: Facts, base_domain: str, now: float, draft: _Draft) -> GpuPlan:
     """Plan the leases of GPUs: idle apps sleep for those who wait; who got none, or lost it, is stopped."""
     plan = plan_gpus(facts, draft.idle, now)
     evict = {replica: unit for replica, unit in plan.evict.items() if replica not in draft.resting}
@@ -193,6 +193,9 @@ def _plan_gpus(facts: Facts, now: float, draft: _Draft) -> GpuPlan:
             if app.current is not None:  # who comes now waits until it has started again
                 draft.timeouts_ms[replica.server] = server_timeout_ms(app.current.spec, facts, waits=True)
     failed = {action.replica for action in plan.failed}
+    for app in facts.apps if failed else ():
+        if failed & set(app.serving_replicas):  # its pair goes, or is not made: nothing will listen
+            draft.unavailable[host_of(app.key.id, base_domain)] = unavailable(_cannot_serve(app), 1)
     draft.actions = [action for action in draft.actions if action.replica not in failed]
     draft.actions += plan.failed
     return plan

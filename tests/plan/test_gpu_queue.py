@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flyted.contract.gpu import Ask
-from flyted.contract.names import Replica
+from flyted.contract.names import Replica, host_of
 from flyted.plan.actions import Evict, FailPair, KillUnit, Sleep, StartService
 from flyted.plan.facts import Facts
 from flyted.plan.gpus.facts import Asking, GpuFacts, Learned, Lease
@@ -211,3 +211,12 @@ def test_who_fails_is_not_started_in_the_same_pass() -> None:
     stays = app("a", min_replicas=1)
     assert whole(facts(stays, units=pair(A, "failed"))).actions == (StartService(A),)
     assert whole(facts(stays, units=pair(A, "failed"), gpu=known)).actions == (FailPair(A, "no GPU: no GPU"),)
+
+
+@pytest.mark.parametrize("units", [{}, pair(A, "failed")])
+def test_who_fails_gets_no_requests_any_more(units: dict[str, Any]) -> None:
+    """Its pair goes, or was just not made anew: a request would find nothing that listens."""
+    known = GpuFacts(refused={A.service: "no GPU"})
+    done = whole(facts(app("a"), units=units, gpu=known)).ingress
+    assert list(done.unavailable) == [host_of("a", DOMAIN)]
+    assert not whole(facts(app("a"), units=units)).ingress.unavailable
