@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
 from flyted.plan.images.dockerfile import recipe_of_dockerfile
-from flyted.plan.images.layers import Pulled, plan_of
+from flyted.plan.images.layers import MAX_STACK, Pulled, plan_of
 from flyted.plan.images.oci_config import image_config
 from flyted.plan.images.root import ImageConfig
 from tests.plan.roots import ARCH
@@ -63,6 +63,9 @@ def test_an_image_with_onbuild_is_refused():
     [
         5, [], {"Env": ["A"]}, {"Env": ["=b"]}, {"Env": "A=b"}, {"Env": ["A=b"] * 1000}, {"User": 5}, {"Cmd": [5]},
         {"Volumes": ["/x"]}, {"Entrypoint": ["x\0"]}, {"WorkingDir": "x" * 10_000},
+        *({key: ["A=\ud800"]} for key in ("Env", "Cmd", "Entrypoint")),
+        *({key: text} for key in ("User", "WorkingDir") for text in ("/\ud800", "/x\n", "/\x1b[2J")),
+        *({key: {text: {}}} for key in ("Volumes", "ExposedPorts") for text in ("/\ud800", "/x\n", "/\x1b[2J")),
     ],
 )  # fmt: skip
 def test_what_is_not_of_the_form_is_refused(config):
@@ -87,3 +90,12 @@ def test_any_answer_is_a_config_or_our_error(config):
         plan_of(recipe_of_dockerfile("FROM x\nENV A=$PATH\nRUN y\n", "D", {}, ARCH), ARCH, {"x": image})
     except FlytedError:
         return
+
+
+def test_a_base_of_too_many_layers_is_refused_before_any_is_made():
+    """As an overlay has room for so many only; a few less leave room for steps."""
+    recipe = recipe_of_dockerfile("FROM big\n", "D", {}, ARCH)
+    layers = tuple((f"sha256:{number:064x}", "tar") for number in range(MAX_STACK + 1))
+    assert len(plan_of(recipe, ARCH, {"big": Pulled(layers[1:], ImageConfig())}).layers) == MAX_STACK
+    with pytest.raises(InvalidInput, match="has 101 layers, more than 100"):
+        plan_of(recipe, ARCH, {"big": Pulled(layers, ImageConfig())})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from flyted.contract.errors import InvalidInput
+from flyted.contract.names import printable
 from flyted.layers.words import FORMAT
 from flyted.plan.images.renewed import Ids
 from flyted.plan.images.root import (
@@ -121,6 +122,11 @@ class _Planner:
                 return self.stage(otherwise)
             case OciBase(reference):
                 image = self.pulled[reference]
+                if len(image.layers) > MAX_STACK:
+                    raise InvalidInput(
+                        f"{printable(reference)} has {len(image.layers)} layers, more than {MAX_STACK}",
+                        hint="use another tag of it, or one that its makers have squashed",
+                    )
                 state = State(self.arguments, image.config)
                 for digest, media in image.layers:
                     self._add(state, Made({"kind": "oci", "blob": digest, "media": media}))

@@ -36,8 +36,8 @@ def image_config(reference: str, body: object) -> ImageConfig:
         env.append((name, value))
     return ImageConfig(
         tuple(dict(env).items()),
-        _text(body.get("User") or "", reference, "User"),
-        _text(body.get("WorkingDir") or "", reference, "WorkingDir"),
+        _name(body.get("User") or "", reference, "User"),
+        _name(body.get("WorkingDir") or "", reference, "WorkingDir"),
         _texts(body.get("Entrypoint"), reference, "Entrypoint"),
         _texts(body.get("Cmd"), reference, "Cmd"),
         _keys(body.get("ExposedPorts"), reference, "ExposedPorts"),
@@ -46,7 +46,8 @@ def image_config(reference: str, body: object) -> ImageConfig:
 
 
 def _keys(value: object, reference: str, what: str) -> tuple[str, ...]:
-    return tuple(sorted(_texts(list(_map(value, reference, what)), reference, what)))
+    keys = _list(list(_map(value, reference, what)), reference, what)
+    return tuple(sorted(_name(each, reference, what) for each in keys))
 
 
 def _texts(value: object, reference: str, what: str) -> tuple[str, ...]:
@@ -69,10 +70,27 @@ def _map(value: object, reference: str, what: str) -> Mapping[str, Any]:
     return value
 
 
+def _name(value: object, reference: str, what: str) -> str:
+    """Return a text that people are shown, in one line."""
+    text = _text(value, reference, what)
+    if not text.isprintable():
+        raise _bad(reference, what)
+    return text
+
+
 def _text(value: object, reference: str, what: str) -> str:
-    if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
+    """Return a text that a program can be given. JSON may also have halves of characters in it, which no file can."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value or not _is_unicode(value):
         raise _bad(reference, what)
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _bad(reference: str, what: str) -> InvalidInput:
