@@ -25,9 +25,17 @@ def run(argv: Sequence[str], environment: Mapping[str, str], show: str, *, cwd: 
         if ended == child:
             break
     if os.WIFSIGNALED(status):
-        raise Failed(EX_STEP, f"{show}: killed by {signal.Signals(os.WTERMSIG(status)).name}")
+        raise Failed(EX_STEP, f"{show}: killed by {signal_name(os.WTERMSIG(status))}")
     if os.WEXITSTATUS(status):
         raise Failed(EX_STEP, f"{show}: exited with status {os.WEXITSTATUS(status)}")
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name; its number for most real-time signals, which have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _become(argv: Sequence[str], environment: Mapping[str, str], cwd: str, user: Owner) -> None:

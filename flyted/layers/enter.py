@@ -12,7 +12,7 @@ from collections.abc import Callable
 from . import kernel
 from .failed import Failed, say
 from .seccomp import filter_of
-from .words import BASE, EX_OSERR, IDS
+from .words import BASE, EX_OSERR, EX_SOFTWARE, IDS
 
 KEPT = frozenset({0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31})
 """The capabilities of a step in its namespace, those of a container (linux/capability.h): chown, dac_override,
@@ -70,7 +70,10 @@ def status_of(child: int) -> int:
 
 
 def settled(work: Callable[[], int]) -> int:
-    """Do ``work`` and return its exit status; print why it failed."""
+    """Do ``work`` and return its exit status; print why it failed, also where that is a fault of this program.
+
+    A child that was forked for ``work`` must never go on with its parent's: that would be done inside the image.
+    """
     try:
         return work()
     except Failed as failure:
@@ -80,3 +83,14 @@ def settled(work: Callable[[], int]) -> int:
         what = error.filename if isinstance(error.filename, str) else repr(error.filename)
         say(f"{what}: {error.strerror}" if error.filename else str(error))
         return EX_OSERR
+    except Exception as error:  # noqa: BLE001 - a fault of ours, or a case that nobody thought of
+        say(f"a fault of flyted: {type(error).__name__}: {error} ({_place(error)})")
+        return EX_SOFTWARE
+
+
+def _place(error: Exception) -> str:
+    """Return where an error was raised. Not by the module traceback, which would read source files of the image."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return f"{last.tb_frame.f_code.co_name}, line {last.tb_lineno}" if last is not None else "?"

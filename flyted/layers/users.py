@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from .failed import Failed
 from .words import EX_STEP, IDS
 
 _LIMIT = 1 << 20
+_ID = re.compile(r"[0-9]{1,5}")
+_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,12 @@ def find(text: str) -> Owner:
         name = "0"  # also in an image of one file
     if found is None and not name.isdigit():
         raise Failed(EX_STEP, f"the image has no user {name}")
-    uid, gid, home = (int(name), 0, "/") if found is None else (_number(found[2]), _number(found[3]), found[5])
+    uid, gid, home = (_number(name), 0, "/") if found is None else (_number(found[2]), _number(found[3]), found[5])
     groups = _rows("/etc/group", 4)
     if group:
-        return Owner(_number(str(uid)), _group(group, groups), home or "/", ())
+        return Owner(uid, _group(group, groups), home or "/", ())
     more = [_number(row[2]) for row in groups if found is not None and found[0] in row[3].split(",")]
-    return Owner(_number(str(uid)), gid, home or "/", tuple(more[:64]))
+    return Owner(uid, gid, home or "/", tuple(more[:64]))
 
 
 def _group(name: str, rows: list[list[str]]) -> int:
@@ -64,9 +67,10 @@ def _group(name: str, rows: list[list[str]]) -> int:
 
 
 def _number(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else IDS
+    digits = text.lstrip("0") or text[-1:]  # int() refuses a text of thousands of digits
+    number = int(digits) if _ID.fullmatch(digits) else IDS
     if number >= IDS:
-        raise Failed(EX_STEP, f"users and groups of an image are numbers below {IDS}, not {text}")
+        raise Failed(EX_STEP, f"users and groups of an image are numbers below {IDS}, not {text[:_SHOWN]}")
     return number
 
 

@@ -51,5 +51,6 @@ EX_STEP = 1  # the step's own command failed: its output comes before our line
 EX_FULL = 2  # the step was killed because it took too much of the disk
 EX_DATAERR = 65  # an archive is not as expected, or does not have what the step names
 EX_UNAVAILABLE = 69  # the machine lacks what the step needs
+EX_SOFTWARE = 70  # a fault of the program
 EX_OSERR = 71  # the kernel refused
 EX_CONFIG = 78  # the unit or the job is not as expected
