@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from .failed import Failed, Unavailable, printable, say
 from .http_get import Reply, request
-from .logins import Authorization, Login
+from .logins import Authorization, Login, find
 from .reach import Reach
 from .reference import DOCKER_HUB, Reference
 from .url import Url, parse
@@ -61,7 +61,7 @@ class Client:
         self._server = mirror or parse(f"https://{_DOCKER_HUBS_SERVER if registry == DOCKER_HUB else registry}")
         self._path = f"{self._server.target.strip('/')}/{self.reference.path}".lstrip("/")
         # a mirror is another server: the registry's own login is not for it
-        login = self.logins.get(self._server.server if mirror else registry, Login())
+        login = find(self.logins, self._server.server if mirror else registry, self._path)
         self._authorization = Authorization(self._server, self._path, login, self._followed)
 
     def get(self, what: str, headers: Mapping[str, str]) -> Reply:

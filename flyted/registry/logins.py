@@ -1,6 +1,7 @@
 """Reads the logins of registries, and gets tokens for them.
 
-Sources: Docker's config.json, the distribution project's specification of token authentication.
+Sources: Docker's config.json, containers-auth.json(5), the distribution project's specification of token
+authentication.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -44,23 +45,39 @@ class Login:
 
 
 def read(text: bytes) -> dict[str, Login]:
-    """Return the logins in a config.json, by registry. No value is in a message.
+    """Return the logins in a config.json, by registry, or by ``REGISTRY/PATH`` for a part of one; see :func:`find`.
 
-    Raises :class:`Failed` for a text that is none, and for logins that a helper of Docker's keeps.
+    Raises :class:`Failed` for a text that is none, and for logins that a helper of Docker's keeps. No value is in a
+    message.
     """
     try:
         data = json.loads(text)
         found = {_key(key): _login(value) for key, value in data.get("auths", {}).items()}
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise Failed(EX_CONFIG, 'the logins are no config.json of Docker\'s, with "auths"') from None
-    if not found and any(data.get(key) for key in ("credsStore", "credHelpers")):
+    kept = any(login.user or login.identity for login in found.values())  # a helper's registries stand there empty
+    if not kept and any(data.get(key) for key in ("credsStore", "credHelpers")):
         raise Failed(EX_CONFIG, "the config.json has no logins in it: a helper of Docker's keeps them")
     return found
 
 
+def find(logins: Mapping[str, Login], registry: str, path: str) -> Login:
+    """Return the login for a repository: that of the longest part of its name that has one."""
+    name = f"{registry}/{path}"
+    while name not in logins and "/" in name:
+        name = name.rpartition("/")[0]
+    return logins.get(name, Login())
+
+
 def _key(text: str) -> str:
-    """Return the registry of a key, which may be an address as https://index.docker.io/v1/."""
-    return registry(re.sub(r"^https?://", "", text).partition("/")[0])
+    """Return the registry of a key, with the path behind it.
+
+    The key may be an address as https://index.docker.io/v1/, which names all of a registry. Docker keeps tokens of its
+    own under that address, with access-token or refresh-token at its end: no repository has such a name.
+    """
+    host, _, path = re.sub(r"^https?://", "", text).partition("/")
+    path = path.strip("/")
+    return registry(host) + (f"/{path}" if path not in ("", "v1", "v2") else "")
 
 
 def _login(value: dict[str, Any]) -> Login:

@@ -171,6 +171,22 @@ class TestConfigJson:
         }
         assert self.read(**{"ghcr.io": {}}) == {"ghcr.io": Login()}
 
+    def test_tokens_that_docker_keeps_are_no_logins(self) -> None:
+        """`docker login` of today, by a browser: three entries for one registry, in this order."""
+        hub = "https://index.docker.io/v1/"
+        names = {
+            f"{hub}{end}": {"username": "u", "password": f"p{end}"} for end in ("", "access-token", "refresh-token")
+        }
+        assert logins.find(self.read(**names), "docker.io", "library/nginx") == Login("u", "p")
+
+    def test_the_longest_name_counts(self) -> None:
+        """As podman has it: a login for a folder of a registry."""
+        names = ("r.example", "r.example/team", "r.example/team/app")
+        found = self.read(**{name: {"username": name, "password": "p"} for name in reversed(names)})
+        paths = {"other": 0, "team/x/y": 1, "teams/app": 0, "team/app": 2}
+        assert {path: names.index(logins.find(found, "r.example", path).user) for path in paths} == paths
+        assert logins.find(found, "r.example:5000", "team/app") == Login()
+
     @pytest.mark.parametrize(
         "text",
         [
@@ -194,3 +210,5 @@ class TestConfigJson:
     def test_a_helper(self) -> None:
         with pytest.raises(Failed, match="helper"):
             logins.read(b'{"auths": {}, "credsStore": "desktop"}')
+        with pytest.raises(Failed, match="helper"):  # so Docker writes it
+            logins.read(b'{"auths": {"https://index.docker.io/v1/": {}}, "credsStore": "desktop"}')
