@@ -60,6 +60,22 @@ def test_a_registry_that_answers_is_believed(life: Life) -> None:
     rest(life)
 
 
+def test_who_pulls_by_hand_has_a_silent_registry_asked(life: Life) -> None:
+    """It may be back before the ten minutes are over, and the tag have moved; later deploys ask it again too."""
+    life.world.layers.registry = True
+    pull(life)
+    life.run(60)
+    life.world.layers.registry = False
+    assert len(noted(serve(life, "a"))) == 1
+    life.world.layers.registry = True
+    life.world.layers.manifest = f"sha256:{'7' * 64}"
+    asked = pull(life)
+    life.run(60)
+    assert (noted(asked), asked.answer.digest) == ([], life.world.layers.manifest)
+    assert noted(serve(life, "b")) == []
+    rest(life)
+
+
 def test_an_image_that_needed_a_login_is_nobody_elses(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever cannot show the login to a registry that is away gets nothing of what it gave to others."""
     life.world.layers.registry = True

@@ -63,6 +63,7 @@ class BuildVerbs:
         reference = image_name(name, "the image")
         recipe = as_pulled(name, login_use(secret).key if secret else "")
         call.about.tell(image=str(reference))
+        self._images.roots.pulls.ask_again(name)  # whoever types it may know that the registry is back
         image = await self._images.build(self._images.with_secrets(recipe, project, domain), str(reference), call.emit)
         if image.root is None:
             raise HostFailure(f"{reference} became no image of layers")  # a fault of ours

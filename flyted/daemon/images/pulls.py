@@ -79,6 +79,10 @@ class Pulls:
                 found[name] = image
         return found
 
+    def ask_again(self, name: str) -> None:
+        """Have the registry of a container image asked the next time, though it has just not answered."""
+        self._silent.forget(pull_unit.image_name(name, "the image").registry)
+
     async def layer(self, digest: str, image: PulledImage, recipe: RootRecipe, emit: Emit) -> None:
         """Have a layer of an image here, with all the others: they were deleted if they have been unpacked before.
 

@@ -83,7 +83,7 @@ class Roots:
         self.layers_on_disk = LayersOnDisk(state / "layers", state / "roots/layers")
         self._blobs = state / "blobs"
         self._records = state / "roots"
-        self._pulls = Pulls(units, builds, self._blobs, self._records / "known", self._granted, settings.pulls)
+        self.pulls = Pulls(units, builds, self._blobs, self._records / "known", self._granted, settings.pulls)
 
     # what is there
 
@@ -128,7 +128,7 @@ class Roots:
             (self._records / f"{digest}.json").unlink(missing_ok=True)
             self.layers_on_disk.forget(digest)
         whole = [record.digests for _name, record in self._recorded() if record is not None]
-        self._pulls.known.forget_all_but({manifest for digests in whole for manifest in digests.values()})
+        self.pulls.known.forget_all_but({manifest for digests in whole for manifest in digests.values()})
 
     # a build
 
@@ -147,7 +147,7 @@ class Roots:
         Raises :class:`BuildFailed`, :class:`HostFailure`, and :class:`InvalidInput` or :class:`Unsupported` for what
         is known of a base image only when it was found. The layers before a step that fails stay.
         """
-        found = await self._pulls.bases(recipe, emit, rebuild.bases if rebuild else ())
+        found = await self.pulls.bases(recipe, emit, rebuild.bases if rebuild else ())
         pulled = {name: _pulled(name, image) for name, image in found.items()}
         plan = plan_of(recipe, host.architecture(), pulled, renewed, rebuild.stamp if rebuild else "")
         if rebuild is not None:
@@ -161,7 +161,7 @@ class Roots:
             step = job.job["step"]
             where = f"step {number}/{len(plan.jobs)}"
             if step["kind"] == "oci":
-                await self._pulls.layer(step["blob"], found[blobs[step["blob"]]], recipe, emit)
+                await self.pulls.layer(step["blob"], found[blobs[step["blob"]]], recipe, emit)
             await emit(Progress(STEP, f"{where}: {shown(job)}"))
             made = partial(self._made, granted(job, self._settings.secrets), recipe.scope)
             await self._builds.get(MakeLayer(job.id), where, emit, made)
