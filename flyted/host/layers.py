@@ -15,6 +15,8 @@ from pathlib import Path
 from flyted.contract.errors import StoreCorrupt
 from flyted.host import foreign_file
 
+MOST_LOOKED_AT = 10_000
+"""Entries of one folder."""
 _MOST_LINKS = 40  # as the kernel's
 _OPAQUE = "user.overlay.opaque"
 
@@ -62,7 +64,10 @@ class Stack:
             return ""
 
     def below(self, path: str) -> list[tuple[str, int]]:
-        """Return the folders in a folder of the image, each with the machine's user whom it belongs to, by name."""
+        """Return the folders in a folder of the image, each with the machine's user whom it belongs to, by name.
+
+        They are :data:`MOST_LOOKED_AT` at most.
+        """
         if self.real(path) != path:
             return []
         found = self._in(path, folders=True)
@@ -81,14 +86,15 @@ class Stack:
     def _in(self, path: str, *, folders: bool = False) -> Iterator[tuple[str, os.stat_result]]:
         """Yield the path of each entry of a folder, which itself is no link, and what it is.
 
-        ``folders``: only what is a folder in one of the layers.
+        ``folders``: only what is a folder in one of the layers. A stranger may have made a million: the first ones by
+        name are enough.
         """
         layers = self._layers_of(path)
         names = set[str]()
         for layer in layers:
             with contextlib.suppress(OSError), os.scandir(f"{layer}{path}") as entries:
                 names.update(each.name for each in entries if not folders or each.is_dir(follow_symlinks=False))
-        for name in names:
+        for name in sorted(names)[:MOST_LOOKED_AT]:
             below = f"{path.rstrip('/')}/{name}"
             with contextlib.suppress(OSError):
                 if found := _entries(layers, below.lstrip("/")):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flyted.host import layers
 from flyted.host.layers import Stack
 
 LOW, HIGH = "1" * 32, "2" * 32
@@ -86,6 +87,15 @@ def test_the_folders_of_an_image(folder: Path, stack: Stack) -> None:
     assert stack.size("/usr", 1, 100)[0] > 1
     (folder / LOW / "diff/usr/bin/python3.12").write_text("x" * 7)
     assert stack.size("/usr", 100, 100) == (4, 7)
+
+
+def test_a_folder_without_end_is_looked_at_in_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in it comes from a stranger, and the daemon looks at each entry in each layer."""
+    made(folder, LOW, *(f"run/{number}/" for number in range(9)))
+    monkeypatch.setattr(layers, "MOST_LOOKED_AT", 4)
+    stack = Stack(folder, (LOW,))
+    assert [path for path, _owner in stack.below("/run")] == ["/run/0", "/run/1", "/run/2", "/run/3"]
+    assert stack.size("/run", 100, 100) == (4, 0)
 
 
 def test_a_text_of_an_image(folder: Path, stack: Stack) -> None:
