@@ -124,6 +124,20 @@ def test_a_build_that_fails_changes_nothing(life: Life) -> None:
     rest(life)
 
 
+def test_what_failed_is_not_tried_again_for_an_app_of_the_same_recipe(life: Life) -> None:
+    """A registry that is silent is waited for once, however many apps use the image."""
+    for app in ("a", "b"):
+        serve(life, app, "one", "two")
+        life.run(60)
+    made = len(runs(life))
+    life.world.layers.fails = '"two"'
+    asked = rebuild(life, of(life, "a"))
+    life.run(60)
+    assert asked.end.startswith("BuildFailed: two: it exited with status 100"), asked.end
+    assert [step for step in runs(life)[made:] if step in {"one", "two"}] == ["one", "two"]
+    rest(life)
+
+
 def test_if_no_app_comes_up_the_old_image_counts_again(life: Life) -> None:
     """The revisions before serve on; another deploy gets the old image."""
     old = two_apps(life)

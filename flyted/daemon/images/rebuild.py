@@ -19,7 +19,7 @@ from flyted.contract.errors import Busy, DeployFailed, FlytedError, InvalidInput
 from flyted.daemon.api.changes import user_of
 from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.apps.deploy import Deploy
-from flyted.daemon.images.images import Images
+from flyted.daemon.images.images import Images, key_of
 from flyted.daemon.images.listing import entries, named
 from flyted.daemon.images.renewed import Rebuild
 from flyted.plan.facts import ImageFact, StoredApp
@@ -93,7 +93,8 @@ class RebuildVerbs:
                 f"no app uses image {old[:SHOWN]}, and only apps know what an image was made of",
                 hint="flytectl image build FILE, or flytectl image pull NAME",
             )
-        for last, app in ((app is users[-1], app) for app in users):
+        different = list({self._made_by(app): app for app in users}.values())
+        for last, app in ((app is different[-1], app) for app in different):
             try:
                 return await self._of_app(call, app)
             except FlytedError as error:
@@ -101,6 +102,15 @@ class RebuildVerbs:
                     raise
                 await call.emit(Progress(STEP, f"not with the recipe of {app.key}: {error.message}"))
         raise AssertionError("the last one returns or raises")
+
+    def _made_by(self, app: StoredApp) -> str:
+        """Return what is equal for apps whose images are made in the same way, with the same logins and secrets."""
+        if app.current is None:
+            raise AssertionError("it uses the image")
+        try:
+            return key_of(self.images.recipe_for(app.current.spec))
+        except FlytedError:  # it is said why when it is tried
+            return str(app.key)
 
     async def _of_app(self, call: Call, app: StoredApp) -> tuple[Rebuild, ImageFact]:
         if app.current is None:
