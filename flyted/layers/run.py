@@ -28,6 +28,7 @@ def run(job: Job, step: Run, bundles: Mapping[str, BinaryIO], secrets: Mapping[s
     overlay.own_tmp()
     shown = prepared(step, bundles, Path(job.layer, "scratch").absolute())
     places = [f"{each.target}/" if each.folder else each.target for each in shown]
+    places += [each.file for each in step.secrets if each.file]
     overlay.stack(job.layer, job.parents, [*overlay.PLACES, *places])
     view.enter(uv)
     for each in shown:

@@ -196,21 +196,24 @@ def test_secrets_reach_the_command_and_nothing_else(base: str, tmp_path: Path) -
     answer.write_text(TOKEN)
     script = """
     echo "$TOKEN" | cut -c1-6 | tr A-Z a-z
+    test -s /etc/of/secret
     cat /run/secrets/key | rev; echo; stat -c %U:%a /run/secrets/key
     echo "printed: $TOKEN"; printf '%s' "$TOKEN" | base64; env | grep TOKEN
     """
     secrets = [{"credential": "b0", "env": "TOKEN"}, {"credential": "b1", "file": "/run/secrets/key"}]
+    secrets.append({"credential": "b2", "file": "/etc/of/secret"})
     began = time.time()
     made = make(
         name("secret"),
         [base],
         shell(script, secrets=secrets),
         user="www-data",
-        credentials={"b0": str(answer), "b1": str(answer)},
+        credentials=dict.fromkeys(("b0", "b1", "b2"), str(answer)),
     )
     assert made.ok, made.text
     assert made.lines[:3] == ["canary", TOKEN[::-1], "www-data:400"], made.text
     assert made.lines[3:] == ["printed: ***", "***", "TOKEN=***"], made.text
+    assert listed(diff(made.layer)) == [], "not even an empty file where a secret was shown"
     found = subprocess.run(["grep", "-r", "-l", "CANARY-of", LAYERS], capture_output=True, text=True, check=False)
     assert found.stdout == ""
     journal = subprocess.run(
@@ -222,7 +225,7 @@ def test_secrets_reach_the_command_and_nothing_else(base: str, tmp_path: Path) -
         name("secret"),
         [base],
         shell(script, secrets=secrets),
-        credentials={"b0": str(answer), "b1": str(answer)},
+        credentials=dict.fromkeys(("b0", "b1", "b2"), str(answer)),
     )
     assert "the secret for TOKEN did not arrive" in empty.failure.message
 
