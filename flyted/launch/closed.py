@@ -23,10 +23,18 @@ READ_ONLY = (
     b"flyted: an app can write in its working folder, in $HOME, in /tmp, and in VOLUMEs of its image; only the first "
     b"two outlive a deploy (flytectl(1), DATA)\n"
 )
+NOT_OWNED = (
+    b"flyted: an app owns only what it makes itself, no VOLUME of its image: a program that changes the mode or owner "
+    b"of its folder needs one below it or in $HOME, as PostgreSQL with PGDATA=/var/lib/postgresql/data/own "
+    b"(flytectl(1), DATA)\n"
+)
 _LONGEST = 4096
+_OWNER = (b"hange perm", b"hanging perm", b"hange owner", b"hanging owner", b"chmod", b"chown")
+_NOT_PERMITTED = (b"peration not permitted", b"EPERM")
 _RULES = (
     (LOOPBACK, _LOOPBACK, _REFUSED),
     (METADATA, _METADATA, _DENIED),
+    (NOT_OWNED, _OWNER, _NOT_PERMITTED),
     (READ_ONLY, (b"/",), (b"ead-only file system", b"EROFS")),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flyted.launch.bound import Bound
-from flyted.launch.closed import LOOPBACK, METADATA, READ_ONLY, Closed
+from flyted.launch.closed import LOOPBACK, METADATA, NOT_OWNED, READ_ONLY, Closed
 from flyted.plan.last_words import reason_in
 
 pytestmark = pytest.mark.slow
@@ -50,6 +50,20 @@ def test_a_folder_that_is_read_only_is_explained(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        b"chmod: changing permissions of '/var/lib/postgresql/data': Operation not permitted",
+        b'initdb: error: could not change permissions of directory "/var/lib/pg/data": Operation not permitted',
+        b"chown: changing ownership of '/data': Operation not permitted",
+        b"Error: EPERM: operation not permitted, chmod '/data'",
+    ],
+)
+def test_a_folder_that_is_not_the_apps_is_explained(line: bytes) -> None:
+    """As coreutils, PostgreSQL and Node put it."""
+    assert Closed().after(line + b"\n") == NOT_OWNED
+
+
+@pytest.mark.parametrize(
     "text",
     [
         b"connecting to localhost:8080\n",
@@ -70,7 +84,7 @@ def test_it_is_not_taken_for_the_reason() -> None:
     """Why the app ended is its own line before ours."""
     said = [
         "connect ECONNREFUSED 127.0.0.1:5432",
-        *(hint.decode().rstrip() for hint in (LOOPBACK, METADATA, READ_ONLY)),
+        *(hint.decode().rstrip() for hint in (LOOPBACK, METADATA, NOT_OWNED, READ_ONLY)),
     ]
     assert reason_in(said) == said[0]
 

@@ -110,6 +110,16 @@ def test_programs_of_root_have_empty_folders_elsewhere() -> None:
     assert "/config" in own_folders(0, (), folders(tree, sizes)).folders
 
 
+def test_nginx_is_configured_by_its_entry_point() -> None:
+    """As its own image is, from templates; not a Debian's nginx, whose folder nothing writes to."""
+    tree = {"/etc": 0, "/etc/nginx": 0, "/etc/nginx/conf.d": 0, "/etc/nginx/templates": 0}
+    assert own_folders(0, (), folders(tree, {"/etc/nginx/conf.d": (1, 99)})).folders == ()
+    own = {**tree, "/docker-entrypoint.d": 0}
+    sizes = {"/etc/nginx/conf.d": (1, 99), "/docker-entrypoint.d": (20, 9_999)}
+    assert own_folders(0, (), folders(own, sizes)).folders == ("/etc/nginx/conf.d",)
+    assert own_folders(0, ("/etc/nginx/conf.d",), folders(own, sizes)).folders == ()
+
+
 @pytest.mark.parametrize("user", [0, 1000])
 def test_folders_in_run_are_there(user: int) -> None:
     """Whoever's they are, as programs look for theirs; not those of systemd."""

@@ -33,6 +33,11 @@ _WRITTEN = frozenset(("cache", "data", "log", "logs", "run", "temp", "tmp", "wor
 """What programs there call the folders that they write to: Apache httpd's logs, Tomcat's work."""
 _HIERARCHY = frozenset(("/home", "/lost+found", "/media", "/mnt", "/opt", "/root", "/srv"))
 """The folders at the top that are empty in many images (hier(7)); others there are some program's."""
+_CONFIGURED = (("/docker-entrypoint.d", "/etc/nginx", "/etc/nginx/conf.d"),)
+"""What an entry point writes its program's configuration to: nginx's own image, from /etc/nginx/templates.
+
+Each is what shows that the image has such an entry point, then the folder, after the one that it is in.
+"""
 _OF_SYSTEMD = frozenset(f"/run/{name}" for name in ("lock", "mount", "systemd", "udev", "user"))
 _NOTHING = (16, 0)
 """The files and folders, and their bytes, of a folder that counts as empty."""
@@ -102,6 +107,7 @@ def own_folders(user: int | None, volumes: Iterable[str], folders: Folders, pyth
             search.take(path)
     if user == 0:
         search.of_root()
+        search.configured()
     else:
         search.walk("/", BASE + user)
     return Own(tuple(sorted(search.found)[:_MOST_FOLDERS]), tuple(sorted(search.large)[:_MOST_FOLDERS]))
@@ -130,6 +136,12 @@ class _Search:
                 if posixpath.basename(path) in _WRITTEN and self._is_empty(path):
                     self.take(path)
 
+    def configured(self) -> None:
+        """Take what an entry point of root's writes its program's configuration to."""
+        for mark, parent, folder in _CONFIGURED:
+            if self._has("/", mark) and self._has(parent, folder):
+                self.take(folder)
+
     def walk(self, top: str, owner: int) -> None:
         """Take the outermost folders of an owner. Those near the top come first: an environment may have thousands."""
         todo = deque([top])
@@ -142,6 +154,9 @@ class _Search:
                     self.take(path)
                 elif path not in _PROGRAMS:
                     todo.append(path)
+
+    def _has(self, parent: str, folder: str) -> bool:
+        return any(path == folder for path, _owner in self.folders.below(parent))
 
     def _is_empty(self, path: str) -> bool:
         files, size = self.folders.size(path)
