@@ -135,6 +135,7 @@ def _facts(app: AppStatus) -> list[tuple[str, str]]:
         ("Desired", "stopped" if app.wanted == "stopped" else ""),
         ("Python", _python(app.image) if app.image else ""),
         ("Image", _image(app.image) if app.image else ""),
+        ("Note", app.image.note if app.image else ""),
         ("Limits", _limits(app)),
         ("GPU", _gpu(app.gpu) if app.gpu else ""),
         ("Sleeps", _sleeps(app)),
@@ -177,8 +178,6 @@ def _ready(app: AppStatus) -> str:
 
 
 def _python(image: ImageStatus) -> str:
-    if image.note:
-        return ": ".join(filter(None, (image.python, image.note)))
     other = image.asked and not image.python.startswith(image.asked)
     return image.python + (f" (asked for {image.asked})" if other else "")
 

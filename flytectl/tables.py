@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from flytectl.render import counted, safe, table
@@ -14,6 +15,7 @@ from flyted.contract.quantity import human_bytes
 
 _HASH = 12
 """Digits of an image's hash in a table: enough to name it."""
+_DIGEST = re.compile(rf"(@sha256:[0-9a-f]{{{_HASH}}})[0-9a-f]+")
 
 
 def models_table(models: Sequence[ModelStatus]) -> str:
@@ -31,11 +33,12 @@ def images_table(images: Sequence[ImageEntry]) -> str:
             str(image.packages or "-"),
             _size(image),
             day(image.built_at),
+            _bases(image),
             _users(image),
         ]
         for image in images
     ]
-    return table(["HASH", "PYTHON", "PACKAGES", "SIZE", "BUILT", "USED BY"], rows)
+    return table(["HASH", "PYTHON", "PACKAGES", "SIZE", "BUILT", "FROM", "USED BY"], rows)
 
 
 def image_text(image: ImageEntry) -> str:
@@ -43,6 +46,7 @@ def image_text(image: ImageEntry) -> str:
     facts = {
         "Hash": image.hash,
         "Python": image.python or "none",
+        "From": ", ".join(f"{name} ({digest})" for name, digest in image.digests),
         "Note": image.note,
         "Size": _size(image) + (f", {image.packages} packages" if image.packages else ""),
         "Built": day(image.built_at),
@@ -89,6 +93,11 @@ def pruned_text(found: Pruned, *, done: bool) -> str:
 
 def _size(image: ImageEntry) -> str:
     return human_bytes(image.bytes) if image.bytes else "?"
+
+
+def _bases(image: ImageEntry) -> str:
+    """Return the container images that it is made from; digests that are part of a name are cut as hashes are."""
+    return ", ".join(_DIGEST.sub(r"\1", name) for name, _digest in image.digests) or "-"
 
 
 def _users(image: ImageEntry) -> str:

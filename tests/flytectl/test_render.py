@@ -227,15 +227,25 @@ def test_images_show_their_size_and_who_uses_them() -> None:
     """A short hash in the table; the layers with their times in the text; nothing in them steers the terminal."""
     first = LayerStatus("layer 1 (pip_packages)", ("fastapi\x1b[1m",), 1.25)
     layers = (first, LayerStatus("base image", ("flyte",), 0))
-    image = ImageEntry("ab" * 16, "3.13.5", 7, 3 << 29, 86400.0, ("chat", "p/d/x"), "no 3.12 here", ("x==1",), layers)
+    users = ("chat", "p/d/x")
+    image = ImageEntry("ab" * 16, "3.13.5", 7, 3 << 29, 86400.0, users, "no 3.12 here", ("x==1",), layers, ())
     row = tables.images_table([image]).splitlines()[1]
-    assert row.split() == ["abababababab", "3.13.5", "7", "1.5", "GiB", "1970-01-02", "chat,", "p/d/x"]
+    assert row.split() == ["abababababab", "3.13.5", "7", "1.5", "GiB", "1970-01-02", "-", "chat,", "p/d/x"]
     text = tables.image_text(image)
     assert "Note:        no 3.12 here\n" in text
     assert "layer 1 (pip_packages) (1.2 s)\n  fastapi\\x1b[1m\nbase image\n  flyte" in text
     assert "\x1b" not in text
     unknown = replace(image, bytes=0, used_by=())
-    assert tables.images_table([unknown]).splitlines()[1].split()[3:] == ["?", "1970-01-02", "-"]
+    assert tables.images_table([unknown]).splitlines()[1].split()[3:] == ["?", "1970-01-02", "-", "-"]
+
+
+def test_an_image_of_a_registry_is_listed_by_its_name() -> None:
+    """As the file or `image pull` wrote it: nobody knows it by its hash."""
+    digest = "sha256:" + "cd" * 32
+    bases = ((f"ghcr.io/a/b@{digest}", digest), ("nginx:1.27", digest))
+    image = whole(ImageEntry, hash="ab" * 16, bytes=1 << 20, built_at=86400.0, digests=bases)
+    assert "  ghcr.io/a/b@sha256:cdcdcdcdcdcd, nginx:1.27  " in tables.images_table([image])
+    assert f"From:        ghcr.io/a/b@{digest} ({digest}), nginx:1.27 ({digest})\n" in tables.image_text(image)
 
 
 def test_an_app_says_which_of_its_paths_are_open_and_where_its_models_lie() -> None:
@@ -269,13 +279,14 @@ def test_an_error_under_json_is_one_line_of_it() -> None:
     assert text.isprintable()
 
 
-def test_a_python_that_is_not_the_one_asked_for_is_told_once() -> None:
-    """Either by the note of the build or by the two versions."""
+def test_a_python_that_is_not_the_one_asked_for_is_told() -> None:
+    """By the two versions; the notes of the build, which may be of something else, have a line of their own."""
     note = "Python 3.12 could not be downloaded (why); using 3.13 instead"
     image = whole(ImageStatus, python="3.13.5", asked="3.12", note=note)
-    assert f"3.13.5: {note}" in render.app_details(replace(APP, image=image), colour=False)
-    silent = replace(APP, image=replace(image, note=""))
-    assert "3.13.5 (asked for 3.12)" in render.app_details(silent, colour=False)
+    text = render.app_details(replace(APP, image=image), colour=False)
+    lines = [line.split(maxsplit=1) for line in text.split("\n")]
+    assert ["Python", "3.13.5 (asked for 3.12)"] in lines
+    assert ["Note", note] in lines
 
 
 def test_the_day_of_a_tokens_last_use() -> None:

@@ -29,6 +29,7 @@ class ImageEntry(Answer):
     note: str  # remarks, such as why its Python is not the one that was asked for
     built: tuple[str, ...]  # packages built from source, as "name==version"
     layers: tuple[LayerStatus, ...]
+    digests: tuple[tuple[str, str], ...]  # container images that it is made from: name, digest of the manifest
 
 
 @dataclass(frozen=True, slots=True)

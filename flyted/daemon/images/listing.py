@@ -87,6 +87,7 @@ def _root(record: RootRecord, layers: Iterable[LayerRecord], users: Iterable[str
         bytes=sum(each.bytes for each in known) if all(each.bytes for each in known) else 0,
         built_at=record.built_at, used_by=tuple(sorted(users)), note="; ".join(record.notes), built=(),
         layers=tuple(LayerStatus(each.show, (), each.took_s) for each in known),
+        digests=tuple(sorted(record.digests.items())),
     )  # fmt: skip
 
 
@@ -95,4 +96,5 @@ def _environment(record: ImageRecord, users: Iterable[str]) -> ImageEntry:
         hash=record.hash, python=record.python, packages=record.packages, bytes=record.bytes,
         built_at=record.built_at, used_by=tuple(sorted(users)), note=record.note, built=record.built,
         layers=tuple(LayerStatus(each.source, each.requirements, each.seconds) for each in record.layers),
+        digests=(),
     )  # fmt: skip
