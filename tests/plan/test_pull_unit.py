@@ -209,3 +209,11 @@ def test_ends_without_words() -> None:
 def test_a_login_is_explained_for_the_registry() -> None:
     hints = [plan.pull_failure(parse(text), "exit-code", words.EX_NOPERM, []).hint for text in ("a", "ghcr.io/a/b")]
     assert [hint.partition(";")[0] for hint in hints] == ["docker login", "docker login ghcr.io"]
+
+
+def test_a_login_is_explained_for_the_mirror() -> None:
+    """It alone is asked, so a login of the registry's would be of no use."""
+    mirrors = {"docker.io": "https://mirror.example:5443/hub"}
+    failures = [plan.pull_failure(parse(name), "exit-code", words.EX_NOPERM, [], mirrors) for name in ("a", "q.io/b")]
+    hints = [failure.hint for failure in failures]
+    assert [hint.partition(";")[0] for hint in hints] == ["docker login mirror.example:5443", "docker login q.io"]

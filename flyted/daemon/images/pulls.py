@@ -137,7 +137,7 @@ class Pulls:
                 if resolve_only:
                     self.known.keep(ask.key, text)
                 return pull_unit.pulled_image(text)
-            failure = pull_unit.pull_failure(reference, end.result, end.status, lines)
+            failure = pull_unit.pull_failure(reference, end.result, end.status, lines, self._settings.mirrors)
             if pull_unit.unreachable(end):
                 return failure
             raise failure

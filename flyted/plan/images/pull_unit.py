@@ -210,8 +210,10 @@ def pulled_image(text: str) -> PulledImage:
     return found
 
 
-def pull_failure(reference: Reference, result: str, exit_status: int, lines: Iterable[str]) -> BuildFailed:
-    """Return the error that says why a pull failed, and what to type next.
+def pull_failure(
+    reference: Reference, result: str, exit_status: int, lines: Iterable[str], mirrors: Mapping[str, str] | None = None
+) -> BuildFailed:
+    """Return the error that says why a pull failed, and what to type next. ``mirrors``: of :class:`PullSettings`.
 
     ``result``, ``exit_status``: systemd's ``Result`` and ``ExecMainStatus``. ``lines``: the last lines of the output.
     """
@@ -225,7 +227,7 @@ def pull_failure(reference: Reference, result: str, exit_status: int, lines: Ite
     why = ours[-1] if ours else f"the pull ended with status {exit_status}"
     hints = {
         words.EX_NOTFOUND: f"check the name and the tag: {image}",
-        words.EX_NOPERM: _login_hint(reference),
+        words.EX_NOPERM: _login_hint(reference, (mirrors or {}).get(reference.registry, "")),
         words.EX_UNFIT: "use another tag, or an image that is made for this machine",
         words.EX_REFUSED: f'a registry on this machine needs images.mirrors."{reference.registry}" in flyted.toml',
         words.EX_UNAVAILABLE: "see images.mirrors and images.environment (proxies) in flyted.toml; then try again: "
@@ -256,8 +258,10 @@ def _own_addresses(settings: PullSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _login_hint(reference: Reference) -> str:
-    login = f"docker login {reference.registry if reference.registry != DOCKER_HUB else ''}".strip()
+def _login_hint(reference: Reference, mirror: str) -> str:
+    """Return how to log in to a registry or, as it alone gets the login, to the ``mirror`` that is asked for it."""
+    own = reference.registry if reference.registry != DOCKER_HUB else ""
+    login = f"docker login {mirror.partition('://')[2].partition('/')[0] or own}".strip()
     store = "flytectl secret create LOGIN --from-file ~/.docker/config.json"
     return f'{login}; {store}; then registry_secret="LOGIN" of the image, or image pull --registry-secret LOGIN'
 
