@@ -5,6 +5,7 @@ The check is made when the app is served, so that the error does not wait for a 
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ _ALWAYS = frozenset(
     )
 )  # fmt: skip
 """Variables that systemd, flyted and launch give to every app."""
+_SHELLS = frozenset(("sh", "bash", "dash", "ash"))
+_LINE = re.compile(r"-[a-z]*c")
 _REMEDY = "let it read the variable or a file, or allow it: --allow-secret-in-argv"
 
 
@@ -61,7 +64,8 @@ def notes(spec: AppSpec) -> Iterator[str]:
     names = {name for name, _ in spec.env} | {use.env for use in spec.secrets if use.env}
     if not head:
         shape = shape_of(spec)
-        for word in shape.command if shape else spec.command:
+        words = shape.command if shape else spec.command
+        for word in () if _runs_a_line(words) else words:
             if named := _named(word, names):
                 yield f"'command' is passed on unchanged: the program gets the text {named}; use 'args' for its value"
         return
@@ -77,6 +81,11 @@ def notes(spec: AppSpec) -> Iterator[str]:
     for pieces in line.words:
         if named := _named("".join(piece.text for piece in pieces), names):
             yield f"{named} is within quotes, so the program gets this text and not a value"
+
+
+def _runs_a_line(words: Sequence[str]) -> bool:
+    """Report whether a program is a shell that runs its argument, and so puts in the values of variables by itself."""
+    return len(words) > 2 and posixpath.basename(words[0]) in _SHELLS and _LINE.fullmatch(words[1]) is not None
 
 
 def _named(text: str, names: Collection[str]) -> str:

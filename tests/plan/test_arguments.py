@@ -101,5 +101,8 @@ def test_usual_arguments_need_no_words() -> None:
     """Nothing is said of what is as it looks."""
     assert list(notes(args("p", "--key=$K", "$PLAIN", "x"))) == []
     assert list(notes(spec(command=("p", "$HOME")))) == []
+    for shell in (("sh", "-c"), ("/bin/bash", "-ec")):
+        assert list(notes(spec(command=(*shell, "p --key=$K"), secrets=KEY))) == []
+    assert list(notes(spec(command=("sh", "run.sh", "--key=$K"), secrets=KEY)))
     (said,) = notes(spec(command=("p", "--key=${K}"), secrets=KEY))
     assert "gets the text ${K}" in said
