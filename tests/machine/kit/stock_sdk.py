@@ -20,7 +20,7 @@ GATEWAY = "https://flyted.localhost"
 def prepare() -> None:
     """The environment, the folder and its config.yaml; once."""
     join_group()
-    if not PYTHON.exists():
+    if not PYTHON.with_name("flyte").exists():  # an installation that was broken off has none
         alice("python3", "-m", "venv", str(PYTHON.parents[1]))
         packages = (f"flyte=={SDK}", "fastapi", "uvicorn")
         alice(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
