@@ -82,7 +82,10 @@ def pruned_text(found: Pruned, *, done: bool) -> str:
     """Return the text of ``flytectl image prune``: the images, and how much it is. ``done``: it is removed."""
     if not (found.images or found.layers or found.downloads):
         return "nothing is unused"
-    lines = [f"  {image.hash[:_HASH]}  {_size(image):>9}  built {day(image.built_at)}" for image in found.images]
+    lines = []
+    for image in found.images:
+        bases = f"  from {safe(_bases(image))}" if image.digests else ""
+        lines.append(f"  {image.hash[:_HASH]}  {_size(image):>9}  built {day(image.built_at)}{bases}")
     parts = [counted(len(found.images), "image")] if found.images else []
     parts += [counted(found.layers, "layer")] if found.layers else []
     parts += [f"{human_bytes(found.downloads)} of downloads"] if found.downloads else []

@@ -245,6 +245,8 @@ def test_an_image_of_a_registry_is_listed_by_its_name() -> None:
     bases = ((f"ghcr.io/a/b@{digest}", digest), ("nginx:1.27", digest))
     image = whole(ImageEntry, hash="ab" * 16, bytes=1 << 20, built_at=86400.0, digests=bases)
     assert "  ghcr.io/a/b@sha256:cdcdcdcdcdcd, nginx:1.27  " in tables.images_table([image])
+    unused = tables.pruned_text(Pruned((image,), 0, 0, 0), done=False)
+    assert "built 1970-01-02  from ghcr.io/a/b@sha256:cdcdcdcdcdcd, nginx:1.27\n" in unused
     assert f"From:        ghcr.io/a/b@{digest} ({digest}), nginx:1.27 ({digest})\n" in tables.image_text(image)
 
 
