@@ -26,7 +26,7 @@ async def lines_to(hear: Callable[[str], Awaitable[None]]) -> AsyncIterator[int]
 
     async def pump() -> None:
         while line := await _line(reader):
-            await hear(line.decode("utf-8", "replace").rstrip("\r\n"))
+            await hear(_last_written(line.decode("utf-8", "replace").rstrip("\r\n")))
 
     pumping = tasks.begin(pump())
     try:
@@ -36,6 +36,11 @@ async def lines_to(hear: Callable[[str], Awaitable[None]]) -> AsyncIterator[int]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(pumping, _REST_S)  # a stray child of the unit may hold the pipe open
         transport.close()
+
+
+def _last_written(line: str) -> str:
+    """Return what a terminal would show in the end of a line that is written over: dpkg counts files in this way."""
+    return line.rpartition("\r")[2]
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

@@ -30,6 +30,11 @@ def test_each_line_is_heard_the_last_one_too() -> None:
     assert heard(b"one\ntw", b"o\r\n", b"\xff\n", b"the end") == ["one", "two", "\ufffd", "the end"]
 
 
+def test_of_a_line_that_is_written_over_the_end_is_heard() -> None:
+    """dpkg reads its database, and says how far it is."""
+    assert heard(b"(Reading ... 5%\r(Reading ... 100%\r(Reading ... 11541 files.)\n") == ["(Reading ... 11541 files.)"]
+
+
 def test_a_line_without_end_takes_no_memory() -> None:
     """It becomes three dots, and what follows is heard."""
     assert heard(b"x" * 9000 + b"\n", b"after\n")[-1] == "after"
