@@ -217,3 +217,13 @@ def test_a_login_is_explained_for_the_mirror() -> None:
     failures = [plan.pull_failure(parse(name), "exit-code", words.EX_NOPERM, [], mirrors) for name in ("a", "q.io/b")]
     hints = [failure.hint for failure in failures]
     assert [hint.partition(";")[0] for hint in hints] == ["docker login mirror.example:5443", "docker login q.io"]
+
+
+def test_a_name_that_a_mirror_does_not_have_is_explained() -> None:
+    """Nobody wrote the name of Flyte's own base, so there is nothing in it to check."""
+    mirrors = {"docker.io": "https://mirror.example"}
+    failures = [
+        plan.pull_failure(parse(name), "exit-code", words.EX_NOTFOUND, [], mirrors) for name in ("a", "q.io/b")
+    ]
+    assert failures[0].hint.startswith("https://mirror.example is asked in its place")
+    assert failures[1].hint == "check the name and the tag: q.io/b:latest"

@@ -225,9 +225,11 @@ def pull_failure(
     if was_killed(result, exit_status):
         return BuildFailed(f"the pull of {image} was killed", hint="sudo journalctl -t flyted-pull")
     why = ours[-1] if ours else f"the pull ended with status {exit_status}"
+    mirror = (mirrors or {}).get(reference.registry, "")
+    elsewhere = f"{mirror} is asked in its place: copy the image there, or see images.mirrors in flyted.toml"
     hints = {
-        words.EX_NOTFOUND: f"check the name and the tag: {image}",
-        words.EX_NOPERM: _login_hint(reference, (mirrors or {}).get(reference.registry, "")),
+        words.EX_NOTFOUND: elsewhere if mirror else f"check the name and the tag: {image}",
+        words.EX_NOPERM: _login_hint(reference, mirror),
         words.EX_UNFIT: "use another tag, or an image that is made for this machine",
         words.EX_REFUSED: f'a registry on this machine needs images.mirrors."{reference.registry}" in flyted.toml',
         words.EX_UNAVAILABLE: "see images.mirrors and images.environment (proxies) in flyted.toml; then try again: "
