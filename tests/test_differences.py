@@ -16,7 +16,7 @@ HELD_BY = {
     "Values of variables": "tests/launch/test_command.py::test_templates_are_filled_in",
     "Values of secrets": "tests/launch/test_command.py::test_the_value_of_a_secret_is_never_split",
     "Variables that are not there": "tests/plan/test_arguments.py::test_what_cannot_be_meant_is_refused",
-    "${NAME} at the beginning of an argument": "tests/contract/test_shell.py::test_the_words_are_those_of_a_real_shell",
+    "${NAME} at the beginning of an argument": "tests/contract/test_real_shell.py::test_the_words_are_those_of_a_real_shell",
     "$(NAME)": "tests/plan/test_arguments.py::test_command_is_not_fserves",
     "Secrets among arguments": "tests/launch/test_programs.py::test_another_program_with_a_secret_argument_is_refused",
     "Secrets in a line for a shell": "tests/launch/test_programs.py::test_a_line_for_a_shell_names_no_secret",
