@@ -173,3 +173,17 @@ def test_many_lines_are_the_last_ones() -> None:
     lines = [f"line {number}" for number in range(200)]
     shown = layer_failure("make", "exit-code", 1, [*lines, "flyted-layer: make: exited with status 2"]).message
     assert shown.split("\n")[1:] == [f"  line {number}" for number in range(188, 200)]
+
+
+@pytest.mark.parametrize(
+    ("step", "said", "hint"),
+    [
+        ("uv venv --python=3.11", "/bin/sh: uv: not found", "uv needs glibc"),
+        ("uv python install 3.12", "error: Failed to install cpython-3.12", "Debian bookworm has Python 3.11 itself"),
+        ("make", "make: *** No rule", "the steps before it are kept"),
+    ],
+)
+def test_a_command_that_nobody_wrote_is_explained(step: str, said: str, hint: str) -> None:
+    """The SDK writes some, and so do we for a base."""
+    lines = [said, f"flyted-layer: {step}: exited with status 127"]
+    assert layer_failure(step, "exit-code", 1, lines).hint.startswith(hint)

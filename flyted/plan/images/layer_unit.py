@@ -7,6 +7,7 @@ here, since the program needs it first (mounts, namespaces, a /proc that is whol
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,7 @@ STATE = "/var/lib/flyted"
 PROGRAM = "/usr/lib/flyted/flyted/layers"
 RESOLVER = "/usr/lib/flyted/resolv.conf"
 _SHOWN_LINES = 12
+_NO_UV = re.compile(r"\buv: not found")
 _SETGID, _SETUID = 1 << 6, 1 << 7  # linux/capability.h
 _NAMESPACES = 0x10000000 | 0x20000 | 0x4000000 | 0x8000000 | 0x20000000  # sched.h: user, mount, UTS, IPC, processes
 
@@ -121,7 +123,19 @@ def layer_failure(show: str, result: str, exit_status: int, lines: Iterable[str]
     if exit_status != words.EX_STEP:
         return BuildFailed(message)
     last = [f"  {plain(line)}" for line in output if line.strip() and not line.startswith(words.OURS)]
-    return BuildFailed("\n".join([message, *last[-_SHOWN_LINES:]]), hint="the steps before it are kept")
+    return BuildFailed("\n".join([message, *last[-_SHOWN_LINES:]]), hint=_hint(step, last))
+
+
+def _hint(step: str, output: list[str]) -> str:
+    """Return what to do about a command that failed and that may be one of the SDK's, which the user never wrote."""
+    if any(_NO_UV.search(line) for line in output):  # ld.so is what is not found
+        return "uv needs glibc, which this image lacks: use an image based on Debian, or Image.from_dockerfile"
+    if step.startswith("uv python install"):
+        return (
+            "Debian bookworm has Python 3.11 itself: python_version=(3, 11); another one is downloaded, from "
+            "UV_PYTHON_INSTALL_MIRROR if images.environment in flyted.toml has that"
+        )
+    return "the steps before it are kept"
 
 
 def split_size(line: str) -> tuple[str, int | None]:
