@@ -86,6 +86,7 @@ def test_an_image_that_needed_a_login_is_nobody_elses(life: Life, monkeypatch: p
     life.world.layers.registry = False
     asked = serve(life, "a")
     assert asked.end.startswith(f"BuildFailed: docker.io/library/{NGINX}: registry does not answer"), asked.end
+    assert asked.end.endswith("it was pulled before, with another login or without")
     again = life.ask("image.pull", project="default", domain="development", name=NGINX, registry_secret="HUB")
     life.run(60)
     assert (again.end, len(noted(again))) == ("done", 1)

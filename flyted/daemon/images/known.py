@@ -46,6 +46,11 @@ class Known:
             return Last(pulled_image(foreign_file.read(path, RECORD_LIMIT)), path.stat().st_mtime)
         return None
 
+    def has(self, reference: str) -> bool:
+        """Report whether anything was noted of an image, whoever has asked for it."""
+        noted = (self.find(path.stem) for path in listed(self._folder))
+        return any(last is not None and last.image.reference == reference for last in noted)
+
     def forget_all_but(self, manifests: Collection[str]) -> None:
         """Delete what is noted of images of other manifests."""
         for path in listed(self._folder):

@@ -107,7 +107,7 @@ class Pulls:
                 return image
             self._silent.add(registry)
             if must or not (known or otherwise):
-                raise image
+                raise image if must else self._explained(image, ask)
             await emit(Progress(STEP, image.message))
         if known is not None:
             day = datetime.fromtimestamp(known.asked_at, UTC).date()
@@ -115,6 +115,13 @@ class Pulls:
             await emit(Progress(NOTE, text))
             return known.image
         return None
+
+    def _explained(self, failure: BuildFailed, ask: _Ask) -> BuildFailed:
+        """Return why an image cannot be had, and that another login would do, if so."""
+        if not self.known.has(str(pull_unit.image_name(ask.name, "the base image"))):
+            return failure
+        why = f"{failure.message}; it was pulled before, with another login or without"
+        return BuildFailed(why, hint=failure.hint)
 
     async def _pull(self, ask: _Ask, emit: Emit) -> PulledImage | BuildFailed:
         """Pull a container image, or find out which one it is; return why its registry does not answer, if so."""
