@@ -221,9 +221,8 @@ def test_a_login_is_explained_for_the_mirror() -> None:
 
 def test_a_name_that_a_mirror_does_not_have_is_explained() -> None:
     """Nobody wrote the name of Flyte's own base, so there is nothing in it to check."""
-    mirrors = {"docker.io": "https://mirror.example"}
-    failures = [
-        plan.pull_failure(parse(name), "exit-code", words.EX_NOTFOUND, [], mirrors) for name in ("a", "q.io/b")
-    ]
-    assert failures[0].hint.startswith("https://mirror.example is asked in its place")
-    assert failures[1].hint == "check the name and the tag: q.io/b:latest"
+    mirrors = {"docker.io": "https://mirror.example", "q.io": "http://q.io"}  # the second one: by plain HTTP
+    names = ("a", "q.io/b", "r.io/c")
+    hints = [plan.pull_failure(parse(name), "exit-code", words.EX_NOTFOUND, [], mirrors).hint for name in names]
+    assert hints[0].startswith("https://mirror.example is asked in its place")
+    assert hints[1:] == [f"check the name and the tag: {name}:latest" for name in names[1:]]

@@ -228,7 +228,9 @@ def pull_failure(
     mirror = (mirrors or {}).get(reference.registry, "")
     elsewhere = f"{mirror} is asked in its place: copy the image there, or see images.mirrors in flyted.toml"
     hints = {
-        words.EX_NOTFOUND: elsewhere if mirror else f"check the name and the tag: {image}",
+        words.EX_NOTFOUND: elsewhere
+        if mirror and _server(mirror) != reference.registry
+        else f"check the name and the tag: {image}",
         words.EX_NOPERM: _login_hint(reference, mirror),
         words.EX_UNFIT: "use another tag, or an image that is made for this machine",
         words.EX_REFUSED: f'a registry on this machine needs images.mirrors."{reference.registry}" in flyted.toml',
@@ -263,9 +265,14 @@ def _own_addresses(settings: PullSettings) -> tuple[str, ...]:
 def _login_hint(reference: Reference, mirror: str) -> str:
     """Return how to log in to a registry or, as it alone gets the login, to the ``mirror`` that is asked for it."""
     own = reference.registry if reference.registry != DOCKER_HUB else ""
-    login = f"docker login {mirror.partition('://')[2].partition('/')[0] or own}".strip()
+    login = f"docker login {_server(mirror) or own}".strip()
     store = "flytectl secret create LOGIN --from-file ~/.docker/config.json"
     return f'{login}; {store}; then registry_secret="LOGIN" of the image, or image pull --registry-secret LOGIN'
+
+
+def _server(address: str) -> str:
+    """Return the host and port in an address as https://mirror.example.com:5000/hub."""
+    return address.partition("://")[2].partition("/")[0]
 
 
 def _layer(data: Any) -> Layer:
