@@ -32,13 +32,19 @@ def made(folder: Path, layer: str, *paths: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder whose files may have the marks of an overlay. One on an overlay, as /tmp may be, has none."""
+    """A folder whose files may have the marks of an overlay. One on an overlay, as /tmp may be, has none.
+
+    Some kernels take the attribute there, and no device that stands for what is gone.
+    """
     try:
         os.setxattr(tmp_path, "user.overlay.any", b"")
-        yield tmp_path
+        os.mknod(tmp_path / "gone", stat.S_IFCHR, 0)
+        (tmp_path / "gone").unlink()
     except PermissionError:
         with tempfile.TemporaryDirectory(dir="/dev/shm") as found:
             yield Path(found)
+    else:
+        yield tmp_path
 
 
 @pytest.fixture
