@@ -29,6 +29,7 @@ from .unpack import unpack
 from .words import DIFF, EX_CONFIG, EX_DATAERR
 
 _LOOK_S = 0.25
+_END_S = 10.0
 
 
 def make(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str], limits: Limits, uv: str) -> int:
@@ -72,11 +73,19 @@ def _watched(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str]
         _listen(reading, Output(secrets.values()), room)
     except BaseException:
         os.kill(child, signal.SIGKILL)  # and the kernel kills the step
+        _wait_for_end(reading)
         raise
     finally:
         os.close(reading)
         status = enter.status_of(child)
     return status
+
+
+def _wait_for_end(reading: int) -> None:
+    """Wait until no process of a step that was killed is left: each holds the pipe, and may still make a file."""
+    until = time.monotonic() + _END_S
+    while select.select([reading], [], [], max(0.0, until - time.monotonic()))[0] and os.read(reading, 1 << 16):
+        pass
 
 
 def _listen(reading: int, output: Output, room: Room) -> None:
