@@ -239,7 +239,7 @@ def main() -> int:
             sd.notify(f"STATUS={last_words(error)}")
             refuse(listeners, error)
             return EX_CONFIG
-        gc.collect()  # of what the start has left
+        gc.collect()  # what the start has left as garbage would otherwise be frozen, too
         gc.freeze()  # the modules and what the store has read stay: a collection of them would hold the loop for long
         asyncio.run(daemon(listeners, *parts))
     except FlytedError as error:
