@@ -21,6 +21,7 @@ from flyted.contract.errors import FlytedError
 from flyted.contract.names import Replica
 from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
+from flyted.daemon.failures import Failures
 from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.look import Look
 from flyted.daemon.upkeep import Upkeep
@@ -35,7 +36,6 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 5.0  # after a pass that failed: systemd or HAProxy refused something
 T = TypeVar("T")
-_BACKOFF_S = (2.0, 10.0, 60.0, 300.0)  # after the first failure in a row, the second, …
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,13 @@ class Loop:
         self._leaving: dict[Replica, float] = {}
         self._ending: Mapping[str, float] = {}
         self._groups = Groups()
-        self._up: set[str] = set()  # services of pairs seen up: one whose socket is gone without our doing has failed
-        self.failures: dict[Replica, Failure] = {}
+        self._failures = Failures()
         self.candidates: set[Replica] = set()
+
+    @property
+    def failures(self) -> Mapping[Replica, Failure]:
+        """The pairs that failed and are tried again later."""
+        return self._failures.all()
 
     def poke(self) -> None:
         """Ask for a pass soon."""
@@ -168,7 +172,7 @@ class Loop:
             seen,
             candidates=candidates,
             leaving=dict(self._leaving),
-            failures=dict(self.failures),
+            failures=self.failures,
             outdated=frozenset(self._execute.outdated),
             busy=busy | self._tasks.keys(),
             ending=self._ending,
@@ -188,7 +192,7 @@ class Loop:
         groups = self._groups.of(facts.apps)
         self._learn(facts, groups)
         facts = dataclasses.replace(
-            facts, failures=dict(self.failures), busy=facts.busy | self._tasks.keys(), upkeep=self._upkeep.facts()
+            facts, failures=self.failures, busy=facts.busy | self._tasks.keys(), upkeep=self._upkeep.facts()
         )
         self._forget_ended(facts, documents)
         now = _now()
@@ -240,7 +244,6 @@ class Loop:
             if isinstance(action, UnitAction):
                 self._execute.at_once(action)
             elif isinstance(action, FailPair):
-                self._up.discard(action.replica.service)
                 self._failed(action.replica, action.reason)
                 self._beside(action)
 
@@ -251,7 +254,7 @@ class Loop:
                 continue
             try:
                 await self._begin(action.replica, self._execute.do(action))
-                self._up.add(action.replica.service)
+                self._failures.came_up(action.replica)
             except FlytedError as error:  # also one of this app's own: another version took what it asks for
                 self._failed(action.replica, error.message)
                 self.poke()
@@ -266,7 +269,6 @@ class Loop:
         except FlytedError as error:
             log.error("%s", error.message)  # noqa: TRY400
             if isinstance(action, STARTS):
-                self._up.discard(action.replica.service)  # else it would count as gone by itself, for another reason
                 self._failed(action.replica, error.message)
             else:
                 await asyncio.sleep(RETRY_S)  # the next pass would plan the same
@@ -296,25 +298,9 @@ class Loop:
         return await self._begin(replica, work())
 
     def _learn(self, facts: Facts, groups: Sequence[Group]) -> None:
-        """Record which pairs are up; begin to take down each that was up and is gone without our doing."""
-        wanted = frozenset().union(*(group.replicas for group in groups))
-        self._up &= wanted
-        for replica in [each for each in self.failures if each.service not in wanted]:
-            del self.failures[replica]
-        own = {replica.service for replica in facts.busy | self._tasks.keys()}
-        self._up |= (facts.index.sleeping & wanted) - own
-        for group in groups:
-            for name in group.replicas.keys() - facts.index.sleeping - own:
-                self._learn_one(group.replicas[name], facts)
-
-    def _learn_one(self, replica: Replica, facts: Facts) -> None:
-        socket, service = facts.units.get(replica.socket), facts.units.get(replica.service)
-        if socket is not None and socket.active == "active":
-            self._up.add(replica.service)
-            if service is not None and service.active == "active":
-                self.failures.pop(replica, None)
-        elif replica.service in self._up:
-            self._up.discard(replica.service)
+        """Learn which pairs are up; begin to take down each that was up and is gone without our doing."""
+        for replica in self._failures.learn(facts, groups, facts.busy | self._tasks.keys()):
+            self._failed(replica, "")  # at once: until the reason is known, visitors are told that it cannot serve
             self._begin(replica, self._fell(replica))
 
     async def _fell(self, replica: Replica) -> None:
@@ -325,19 +311,17 @@ class Loop:
         try:
             reason = await self._explain.why_failed(replica)
             log.warning("app %s failed: %s", replica.app_id, reason)
-            self._failed(replica, reason)
+            self._failures.explain(replica, reason, _now())
             await self._execute.clear(replica)
         except FlytedError as error:
             log.error("%s", error.message)  # noqa: TRY400
 
     def _failed(self, replica: Replica, reason: str) -> None:
-        before = self.failures.get(replica)
-        count = before.count + 1 if before else 1
-        self.failures[replica] = Failure(count, _now() + _BACKOFF_S[min(count, len(_BACKOFF_S)) - 1], reason)
+        self._failures.add(replica, reason, _now())
 
     def forgive(self, replica: Replica) -> None:
-        """Forget an earlier failure: the operator wants a new try now."""
-        self.failures.pop(replica, None)
+        """Forget earlier failures of a pair: its operator wants a new try now."""
+        self._failures.forgive(replica)
 
 
 def _now() -> float:

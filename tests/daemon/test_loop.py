@@ -71,7 +71,7 @@ def test_a_verb_that_comes_while_a_failure_is_explained_has_the_pair_to_itself(m
         machine.systemd.set(replica.socket, "failed")
         await asyncio.sleep(0.5)
         await sleep_by_hand(machine, replica)
-        await until(lambda: replica in machine.loop.failures)
+        await until(lambda: replica in machine.loop.failures and machine.loop.failures[replica].reason != "")
         await machine.loop.settle()
 
     beside(machine, story)
@@ -163,7 +163,25 @@ def test_a_failure_that_takes_long_to_explain_keeps_nobody_waiting(machine: Mach
         async with asyncio.timeout(1):
             await machine.loop.settle()
         assert machine.active(web.socket) == "active"
-        await until(lambda: fallen in machine.loop.failures)
+        await until(lambda: machine.loop.failures[fallen].reason != "")
+
+    beside(machine, story)
+
+
+def test_visitors_hear_that_an_app_cannot_serve_before_its_failure_is_explained(machine: Machine) -> None:
+    """The journal takes twenty seconds: until then the app is not "starting"; nothing starts it."""
+    fallen = machine.deployed("fallen")
+    machine.runs(fallen)
+    machine.journal.took_s = 20.0
+
+    async def story() -> None:
+        await machine.loop.settle()
+        machine.systemd.gone(fallen.socket)
+        machine.systemd.set(fallen.service, "failed")
+        await machine.loop.settle()
+        assert machine.haproxy.state is not None
+        said = machine.haproxy.state.unavailable["fallen.apps.localhost"].reason
+        assert said == '"fallen" cannot serve now; its operator can see why: flytectl app get fallen'
 
     beside(machine, story)
 
