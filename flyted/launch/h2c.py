@@ -9,12 +9,11 @@ from __future__ import annotations
 import time
 
 from .deadline import receive
-from .health import WAIT_S, connected
+from .health import FRAME_HEAD, WAIT_S, connected, is_settings
 from .refused import Refused
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _NO_SETTINGS = bytes(3) + b"\x04" + bytes(5)  # an empty frame of type SETTINGS, on stream 0
-_HEAD = 9
 
 
 class Ready:
@@ -25,7 +24,7 @@ class Ready:
     def at(self, target: str) -> bool:
         """Report whether ``target`` answers in HTTP/2. Raise ``Refused`` if it answers in another protocol."""
         said = _first_frame(target)
-        if said and not _is_settings(said):
+        if said and not is_settings(said):
             raise Refused(
                 f"the port is named h2c, and what listens on {target.rpartition(':')[2]} does not speak "
                 'HTTP/2 without TLS (uvicorn does not): name it "http1", or start a server that does'
@@ -33,20 +32,12 @@ class Ready:
         return bool(said)
 
 
-def _is_settings(said: bytes) -> bool:
-    """Report whether an answer begins with a SETTINGS frame.
-
-    A server of HTTP/2 always sends this frame first (RFC 9113 3.4); no other protocol begins with these bytes.
-    """
-    return len(said) >= _HEAD and said[3] == 4 and said[4:_HEAD] == bytes(5)
-
-
 def _first_frame(target: str) -> bytes:
     said, end = b"", time.monotonic() + WAIT_S
     try:
         with connected(target) as connection:
             connection.sendall(_PREFACE + _NO_SETTINGS)
-            while len(said) < _HEAD and (more := receive(connection, 4096, end)):
+            while len(said) < FRAME_HEAD and (more := receive(connection, 4096, end)):
                 said += more
     except TimeoutError:
         return b""  # the program may be busy

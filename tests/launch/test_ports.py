@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ from flyted.launch.log import Log
 from flyted.launch.notify import Notifier
 from flyted.launch.options import parse
 from flyted.launch.port import PROXY
+from flyted.launch.refused import Refused
 from flyted.launch.supervise import Supervisor
 from tests.launch.harness import ROOT, App, Unit, bundle, fserve
 
@@ -85,7 +87,6 @@ def test_a_model_that_is_still_loading_is_waited_for(
         (b"HTTP/1.0 404 Not Found\r\n\r\n", (True, True, False)),
         (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", (True, False, False)),
         (b"HTTP/1.1 500 Internal Server Error\r\n\r\n", (True, True, False)),
-        (b"\x15\x03\x03\x00\x02\x02\x46", (True, True, False)),  # TLS, or HTTP/2 alone
         (b"", (True, True, False)),
     ],
 )
@@ -98,6 +99,31 @@ def test_who_is_ready(answer: bytes, ready: tuple[bool, bool, bool]) -> None:
             assert kind.at(f"127.0.0.1:{server.getsockname()[1]}") is expected
             thread.join()
         assert not kind.at("127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"\x15\x03\x03\x00\x02\x02\x46", "speaks TLS, which flyted's ingress does for it"),
+        (b"\x00\x00\x06\x04\x00\x00\x00\x00\x00" + bytes(6), "speaks only HTTP/2 (gRPC does)"),
+        (b"-ERR unknown command 'HEAD', with args beginning with: '/' 'HTTP/1.0'\r\n", "does not speak HTTP, and"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP, and"),
+    ],
+    ids=["TLS", "HTTP/2", "redis", "ssh"],
+)
+def test_who_speaks_no_http_is_not_ready(answer: bytes, said: str) -> None:
+    """It was ready, and each visitor got 502. An engine may still open its port for something else."""
+    for kind in (Ready(), Ready("/ready"), Ready(health="/health")):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            thread = threading.Thread(target=_answer_once, args=(server, answer))
+            thread.start()
+            port = server.getsockname()[1]
+            if kind.asks == "/health":
+                assert kind.at(f"127.0.0.1:{port}")
+            else:
+                with pytest.raises(Refused, match=re.escape(f"port {port} {said}")):
+                    kind.at(f"127.0.0.1:{port}")
+            thread.join()
 
 
 def _answer_once(server: socket.socket, answer: bytes) -> None:
