@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from flyted.contract.errors import SecretNotFound
 from flyted.daemon.images import layers_on_disk, roots
 from flyted.daemon.images.listing import ImageVerbs
 from flyted.plan.images.unused import KEPT_S
@@ -228,4 +229,36 @@ def test_what_cannot_run_is_refused_before_anything_is_made(life: Life) -> None:
     life.run(1)
     assert "needs root" in asked.end
     assert life.world.layers.pulled == []
+    rest(life)
+
+
+def with_secret(required: str) -> dict[str, Any]:
+    """An image of a Dockerfile one step of which reads a secret."""
+    text = f"FROM base:1\nRUN --mount=type=secret,id=TOKEN,env=TOKEN{required} make /x\n"
+    return {"spec": {"dockerfile": {"name": "Dockerfile", "text": text}}}
+
+
+def test_a_step_of_a_dockerfile_does_without_a_secret_unless_it_is_required(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As elsewhere; with the secret it is another layer. A secret that is missing is named with its line."""
+    life.world.layers.registry = True
+    store: set[str] = set()
+
+    def resolve(key: str, *_scope: str) -> None:
+        if key not in store:
+            raise SecretNotFound(f"{key} is not in the store", hint=f"flytectl secret create {key}")
+
+    monkeypatch.setattr(life.running.images, "resolve", resolve)
+    for app in "ab":
+        asked = life.serve(app, image=with_secret(""), command=("x",), port=8080)
+        life.run(60)
+        assert asked.end == "done", asked.end
+        store.add("TOKEN")
+    secrets = [json.loads(text)["step"]["secrets"] for text in life.world.layers.made if "make /x" in text]
+    assert secrets == [[], [{"credential": "b0", "env": "TOKEN"}]]
+    store.clear()
+    asked = life.serve("c", image=with_secret(",required"), command=("x",), port=8080)
+    life.run(5)
+    assert asked.end == "SecretNotFound: Dockerfile:2: RUN: TOKEN is not in the store"
     rest(life)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flyted.plan.images.pull_unit import PullSettings
 from tests.daemon.life import Asked, Life
 from tests.daemon.rest import rest
 from tests.daemon.test_life_prune import of
@@ -124,4 +125,32 @@ def test_a_deploy_does_not_replace_a_base_that_was_pulled_by_a_debian(life: Life
     serve_layers(life, "b", "one")
     life.run(60)
     assert of(life, "b") == image
+    rest(life)
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_flytes_base_is_made_by_apt_where_a_mirror_does_not_have_it(
+    life: Life, monkeypatch: pytest.MonkeyPatch, *, mirror: bool
+) -> None:
+    """What a mirror lacks, the registry may have; where the registry itself says no, the name is wrong."""
+    if mirror:
+        settings = PullSettings(mirrors={"ghcr.io": "https://mirror.example.org"})
+        monkeypatch.setattr(life.running.images.roots.pulls, "_settings", settings)
+    life.world.layers.registry = life.world.layers.lacks = True
+    asked = serve_layers(life, "a", "one")
+    life.run(60)
+    if not mirror:
+        assert asked.end.startswith("BuildFailed: ghcr.io/flyteorg/flyte:"), asked.end
+        return
+    assert asked.end == "done", asked.end
+    assert any("a Debian is made in its place" in text for text in asked.says)
+    life.world.layers.lacks = False
+    pulled = serve_layers(life, "b", "one")
+    life.run(60)
+    assert (pulled.end, of(life, "b") == of(life, "a")) == ("done", False), "the mirror is asked again at once"
+    life.world.layers.lacks = True
+    again = serve_layers(life, "c", "one")
+    life.run(60)
+    assert (again.end, of(life, "c")) == ("done", of(life, "b"))
+    assert any("ghcr.io does not have it any more: " in text for text in again.says)
     rest(life)

@@ -28,6 +28,7 @@ class Layers:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.step_s, self.fails, self.registry = 2.0, "", False
+        self.lacks = False  # whether the registry answers that it has no such image
         self.made: list[str] = []  # the text of each job that was begun
         self.pulled: list[str] = []  # the names that a registry was asked for
         self.running: set[str] = set()
@@ -76,6 +77,9 @@ class Layers:
     async def _pull(self, name: str, wanted: Mapping[str, Any], *, known_only: bool) -> UnitEnd:
         self.pulled.append(name)
         await asyncio.sleep(self.step_s)
+        if self.lacks:
+            _say(wanted, f"{pulls.OURS}registry has no {name}")
+            return UnitEnd("exit-code", pulls.EX_NOTFOUND)
         if not self.registry:
             _say(wanted, f"{pulls.OURS}registry does not answer")
             return UnitEnd("exit-code", pulls.EX_UNAVAILABLE)

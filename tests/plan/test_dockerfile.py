@@ -175,7 +175,9 @@ def test_mounts():
         {"credential": "b0", "env": "TOKEN"}, {"credential": "b1", "file": "/root/.netrc"},
         {"credential": "b2", "file": "/run/secrets/plain"},
     ]  # fmt: skip
-    assert [(name, secret.key) for name, secret in job.secrets] == [("b0", "tok"), ("b1", "netrc"), ("b2", "plain")]
+    assert [(name, secret.key, secret.optional) for name, secret in job.secrets] == [
+        ("b0", "tok", True), ("b1", "netrc", True), ("b2", "plain", False)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from flyted.daemon.effects import Units
 from flyted.daemon.images.builds import Builds
 from flyted.daemon.images.renewed import Rebuild, Renewals
 from flyted.daemon.images.roots import Roots, RootSettings
+from flyted.daemon.images.step_secrets import resolved
 from flyted.daemon.images.venvs import run
 from flyted.host import foreign_file
 from flyted.host import machine as host
@@ -227,6 +228,7 @@ class Images:
         Raises :class:`InvalidInput`, or :class:`SecretNotFound` for a secret that it is built with.
         """
         if isinstance(recipe, RootRecipe):
+            recipe = resolved(recipe, lambda key: self.resolve(key, project, domain))
             recipe = dataclasses.replace(recipe, login=recipe.login or self.root_settings.login)
             uses = [*secrets_of(recipe), *self.root_settings.secrets]
         else:

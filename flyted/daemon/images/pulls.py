@@ -91,27 +91,31 @@ class Pulls:
         if not (self._blobs / "sha256" / digest.removeprefix("sha256:")).exists():
             name = f"{pull_unit.image_name(image.reference, 'the base image').name}@{image.manifest}"
             pulled = await self._pull(_Ask(name, login_grant(recipe.login, recipe.scope)), emit)
-            if isinstance(pulled, BuildFailed):
-                raise pulled
+            if isinstance(pulled, _NotPulled):
+                raise pulled.why
 
     async def _now(self, ask: _Ask, emit: Emit, must: bool, otherwise: bool) -> PulledImage | None:  # noqa: FBT001
         """Return which image a name is. ``otherwise``: the recipe can do without, and then it is ``None``."""
         registry = pull_unit.image_name(ask.name, "the base image").registry
         known = None if must else self.known.find(ask.key)
+        says = "does not answer"
         if registry in self._silent and not must and (known or otherwise):
             await emit(Progress(STEP, f"{registry} did not answer some minutes ago; it will be asked later"))
         else:
             image = await self._pull(replace(ask, resolve_only=True), emit)
-            if not isinstance(image, BuildFailed):
+            if isinstance(image, PulledImage):
                 self._silent.forget(registry)
                 return image
-            self._silent.add(registry)
-            if must or not (known or otherwise):
-                raise image if must else self._explained(image, ask)
-            await emit(Progress(STEP, image.message))
+            if image.lacking:
+                says = "does not have it any more"
+            else:
+                self._silent.add(registry)
+            if must or not (otherwise or (known and not image.lacking)):
+                raise image.why if must or image.lacking else self._explained(image.why, ask)
+            await emit(Progress(STEP, image.why.message))
         if known is not None:
             day = datetime.fromtimestamp(known.asked_at, UTC).date()
-            text = f"{registry} does not answer: {ask.name} is taken as it was on {day}, {known.image.manifest[:19]}"
+            text = f"{registry} {says}: {ask.name} is taken as it was on {day}, {known.image.manifest[:19]}"
             await emit(Progress(NOTE, text))
             return known.image
         return None
@@ -123,8 +127,11 @@ class Pulls:
         why = f"{failure.message}; it was pulled before, with another login or without"
         return BuildFailed(why, hint=failure.hint)
 
-    async def _pull(self, ask: _Ask, emit: Emit) -> PulledImage | BuildFailed:
-        """Pull a container image, or find out which one it is; return why its registry does not answer, if so."""
+    async def _pull(self, ask: _Ask, emit: Emit) -> PulledImage | _NotPulled:
+        """Pull a container image, or find out which one it is; return why not if another may do.
+
+        Raises :class:`BuildFailed` for all other failures.
+        """
         reference, resolve_only = pull_unit.image_name(ask.name, "the base image"), ask.resolve_only
         unit = ask.unit
         await emit(Progress(STEP, f"{'looking up' if resolve_only else 'pulling'} {reference}"))
@@ -136,7 +143,7 @@ class Pulls:
                 reference, _platform(), settings, login=ask.login is not None, resolve_only=resolve_only
             )
 
-        async def work(tell: Emit) -> PulledImage | BuildFailed:
+        async def work(tell: Emit) -> PulledImage | _NotPulled:
             with self._granted(unit, ask.login):
                 end, lines = await run_unit(self._units, unit, wanted, tell)
             if end == _ENDED_WELL:
@@ -145,8 +152,9 @@ class Pulls:
                     self.known.keep(ask.key, text)
                 return pull_unit.pulled_image(text)
             failure = pull_unit.pull_failure(reference, end.result, end.status, lines, self._settings.mirrors)
-            if pull_unit.unreachable(end):
-                return failure
+            lacking = pull_unit.lacking(reference, end, self._settings.mirrors)
+            if lacking or pull_unit.unreachable(end):
+                return _NotPulled(failure, lacking)
             raise failure
 
         return await self._builds.get(PullImage(unit), str(reference), emit, work)
@@ -156,6 +164,14 @@ class Pulls:
             return foreign_file.read(self._blobs / Path(record).relative_to(pull_unit.BLOBS), RECORD_LIMIT)
         except (OSError, UnicodeDecodeError) as error:
             raise HostFailure(f"{record} cannot be read: {error}", hint="serve again") from error
+
+
+@dataclass(frozen=True)
+class _NotPulled:
+    """A registry that does not answer or, if ``lacking``, a mirror that has no such image."""
+
+    why: BuildFailed
+    lacking: bool
 
 
 @dataclass(frozen=True)

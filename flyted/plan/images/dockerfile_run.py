@@ -20,6 +20,7 @@ _KEYS = {
     "secret": {"type", "target", "id", "env", "required", "mode", "uid", "gid"},
 }
 """Kind → the keys that it may have. What only says how a cache or a file is kept is not needed here."""
+_TRUE = ("1", "t", "true")  # as Go's strconv.ParseBool, by which BuildKit reads it
 _SAME = {"dst": "target", "destination": "target", "src": "source", "readwrite": "rw"}
 _SCRIPT = "/tmp/flyted-script"  # noqa: S108 -- a folder of the step's own, which is in no layer
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -86,19 +87,23 @@ def target_of(values: dict[str, str], given: Instruction) -> Text:
 
 
 def secret_of(values: dict[str, str], given: Instruction) -> BuildSecret:
-    """Return a secret, named by ``id=``. Raises :class:`InvalidInput` for a name that is not valid."""
+    """Return a secret, named by ``id=``; without ``required`` the step can do without (Dockerfile reference, RUN).
+
+    Raises :class:`InvalidInput` for a name that is not valid.
+    """
     target, variable = values.get("target", ""), values.get("env", "")
     key = secret_key(values.get("id") or posixpath.basename(target))
     if variable and target:
         raise Unsupported(f"{given.where}: a secret is either env= or target=", hint="mount it twice")
     if variable and _VARIABLE.fullmatch(variable) is None:
         raise InvalidInput(f"{given.where}: {printable(variable)} is no name of a variable")
+    optional = values.get("required", "false").lower() not in _TRUE
     if variable:
-        return BuildSecret(key, variable)
+        return BuildSecret(key, variable, optional=optional)
     file = posixpath.normpath(posixpath.join("/", target or f"/run/secrets/{key.rpartition('/')[2]}"))
     if not file.strip("/"):
         raise InvalidInput(f"{given.where}: nothing can be mounted over the image's /", hint="use another target=")
-    return BuildSecret(key, file=file.replace("//", "/"))
+    return BuildSecret(key, file=file.replace("//", "/"), optional=optional)
 
 
 def _mounts(given: Instruction) -> Iterator[dict[str, str]]:

@@ -248,6 +248,15 @@ def unreachable(end: UnitEnd) -> bool:
     return end == UnitEnd("exit-code", words.EX_UNAVAILABLE)
 
 
+def lacking(reference: Reference, end: UnitEnd, mirrors: Mapping[str, str]) -> bool:
+    """Report whether a pull ended because the mirror that is asked in a registry's place has no such image.
+
+    It may not give it to everybody either. What the registry itself has is not known then.
+    """
+    refused = [UnitEnd("exit-code", status) for status in (words.EX_NOTFOUND, words.EX_NOPERM)]
+    return reference.registry in mirrors and end in refused
+
+
 def _own_addresses(settings: PullSettings) -> tuple[str, ...]:
     """Return the addresses that mirrors and proxies are written with: settings may name what is otherwise closed."""
     proxies = [text for name, text in settings.environment.items() if name.lower().endswith("_proxy")]

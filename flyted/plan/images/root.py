@@ -55,11 +55,15 @@ Base = DebianBase | Scratch | OciBase | StageBase
 
 @dataclass(frozen=True)
 class BuildSecret:
-    """A secret that one step reads: as variable ``env``, or as the file ``file``, an absolute path."""
+    """A secret that one step reads: as variable ``env``, or as the file ``file``, an absolute path.
+
+    ``optional``: the step is made without it if it is not in the store.
+    """
 
     key: str
     env: str = ""
     file: str = ""
+    optional: bool = False
 
     def use(self) -> SecretUse:
         """Return what the step's unit is given. Raises :class:`InvalidInput` for a name that is not valid."""

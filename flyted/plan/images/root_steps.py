@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from flyted.contract.names import printable
 from flyted.plan.images.canonical import canonical
 from flyted.plan.images.layer_unit import LayerSettings, layer_unit
 from flyted.plan.images.pull_unit import login_use
-from flyted.plan.images.root import LayerJob, RootPlan, RootRecipe, Run
+from flyted.plan.images.root import BuildSecret, LayerJob, RootPlan, RootRecipe, Run, Stage, Step
 
 _UV = re.compile(r"(?:^|[\s;&|(])uv\s")
 
@@ -57,9 +57,31 @@ def granted(job: LayerJob, machine: Sequence[SecretUse]) -> Granted:
 
 def secrets_of(recipe: RootRecipe) -> list[SecretUse]:
     """Return the secrets that an image is made with. Raises :class:`InvalidInput` for a wrong name."""
-    steps = [step for stage in recipe.stages for step in stage.steps if isinstance(step, Run)]
     login = [login_use(recipe.login)] if recipe.login else []
-    return [*(secret.use() for step in steps for secret in step.secrets), *login]
+    return [*(secret.use() for _where, secret in step_secrets(recipe)), *login]
+
+
+def step_secrets(recipe: RootRecipe) -> Iterator[tuple[str, BuildSecret]]:
+    """Yield the secrets of a recipe's steps, each with the place of its step, for people."""
+    for stage in recipe.stages:
+        for step in stage.steps:
+            if isinstance(step, Run):
+                yield from ((step.where, secret) for secret in step.secrets)
+
+
+def without(recipe: RootRecipe, keys: Collection[str]) -> RootRecipe:
+    """Return a recipe whose steps do without the optional secrets of these names."""
+
+    def changed(stage: Stage) -> Stage:
+        return dataclasses.replace(stage, steps=tuple(map(made, stage.steps)))
+
+    def made(step: Step) -> Step:
+        if not isinstance(step, Run):
+            return step
+        kept = tuple(each for each in step.secrets if not (each.optional and each.key in keys))
+        return dataclasses.replace(step, secrets=kept)
+
+    return dataclasses.replace(recipe, stages=tuple(map(changed, recipe.stages))) if keys else recipe
 
 
 def missing(plan: RootPlan, have: Collection[str]) -> list[tuple[int, LayerJob]]:
