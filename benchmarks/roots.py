@@ -173,8 +173,12 @@ def wake(name: str, tls: ssl.SSLContext) -> float:
 def used() -> int:
     """The bytes of the disk that layers, images and apps take."""
     folders = ("/var/lib/flyted", "/var/lib/private", "/var/cache/private")
-    found = subprocess.run(["du", "-sxcB1", *folders], check=True, capture_output=True, text=True).stdout
-    return int(found.splitlines()[-1].split()[0])
+    while True:
+        found = subprocess.run(["du", "-sxcB1", *folders], check=False, capture_output=True, text=True)
+        if found.returncode == 0:
+            return int(found.stdout.splitlines()[-1].split()[0])
+        assert "No such file" in found.stderr, found.stderr  # flyted has removed what du was reading
+        time.sleep(1)
 
 
 def wakes(promise: Promise) -> None:
