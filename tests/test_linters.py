@@ -105,6 +105,52 @@ def test_ruff() -> None:
     check(tool("ruff"), "check", "--no-cache", "--quiet", ".")
 
 
+@pytest.mark.parametrize(("docstring", "rules"), [("Returns one.", "D401"), ("Return one.", "")])
+def test_a_docstring_begins_with_a_verb(tmp_path: Path, docstring: str, rules: str) -> None:
+    """As an order, not as a description: PEP 257."""
+    file = tmp_path / "one.py"
+    file.write_text(f'"""Return a number."""\n\n\ndef one() -> int:\n    """{docstring}"""\n    return 1\n')
+    settings = ("--config", str(ROOT / "pyproject.toml"), "--output-format", "concise", "--ignore", "INP001")
+    done = subprocess.run(
+        [tool("ruff"), "check", "--no-cache", "--quiet", *settings, str(file)],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert [line.split()[1] for line in done.stdout.splitlines()] == rules.split()
+
+
+ERRORS = {node.name for node in tree_of(ROOT / "flyted/contract/errors.py").body if isinstance(node, ast.ClassDef)}
+OF_PROGRAMS = {"Refused", "Failed", "Unavailable", "Damaged"}
+"""Errors of the programs that run in units of their own."""
+
+
+def raised(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """The errors that leave a function: those that it raises itself, outside of a ``try`` that may catch them."""
+    found, todo = set(), list[ast.AST](function.body)
+    while todo:
+        node = todo.pop()
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                continue
+            case ast.Raise(exc=ast.Call(func=ast.Name(id=name))):
+                found.add(name)
+            case ast.Try(handlers=[_, *_]):
+                todo += [*node.handlers, *node.orelse, *node.finalbody]
+                continue
+        todo += ast.iter_child_nodes(node)
+    return found & (ERRORS | OF_PROGRAMS)
+
+
+def test_who_raises_says_so() -> None:
+    """The docstring of a public function says that it raises; those of commands are their ``--help``."""
+    functions = [
+        (path, node) for path in SOURCES if path.parent.name != "commands" for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_")
+    ]  # fmt: skip
+    raising = [(path, node, text) for path, node in functions if raised(node) and (text := ast.get_docstring(node))]
+    assert len(raising) > 150, "this check looks at nothing"
+    assert [f"{path}: {node.name}" for path, node, text in raising if "raise" not in text.lower()] == []
+
+
 def test_formatting() -> None:
     """Nobody argues about layout: ruff's formatter has nothing to change."""
     check(tool("ruff"), "format", "--no-cache", "--check", "--diff", "--quiet", *PYTHON)

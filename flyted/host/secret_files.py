@@ -204,7 +204,7 @@ class SecretFiles:
 
 @contextlib.contextmanager
 def host_errors(unchanged: str) -> Iterator[None]:
-    """Turn ``OSError`` into ``HostFailure``; ``unchanged`` says what did not happen, and what still stands.
+    """Raise ``HostFailure`` for an ``OSError``; ``unchanged`` says what did not happen, and what still stands.
 
     So the block ends where the change is made: an error behind that has words of its own.
     """

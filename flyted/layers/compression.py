@@ -71,7 +71,7 @@ class Plain:
         return b"".join(self.parts(size))
 
     def at_end(self) -> bool:
-        """Report whether there are no more bytes."""
+        """Report whether there are no more bytes. Raises as :meth:`read` does."""
         if self._at == len(self._piece) and not self._ended:
             piece = self._pieces.get()
             if isinstance(piece, Exception):

@@ -38,7 +38,7 @@ def unshare(flags: int) -> None:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
-    """Mount something: mount(2)."""
+    """Mount a file system, or change a mount (mount(2))."""
     words = [word.encode(errors="surrogateescape") or None for word in (source, target, kind, data)]
     _check(_libc.mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3]), f"mount {kind} on {target}")
 

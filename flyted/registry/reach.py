@@ -120,7 +120,10 @@ class Proxy:
 
 
 def proxy_of(url: Url) -> Proxy | None:
-    """Return the proxy for an address by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY; ``None``: no proxy."""
+    """Return the proxy for an address by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY; ``None``: no proxy.
+
+    Raises :class:`Failed` for a proxy that is not written as an address.
+    """
     proxies = getproxies_environment()
     text = proxies.get(url.scheme) or proxies.get("all", "")
     if not text or proxy_bypass(url.server):

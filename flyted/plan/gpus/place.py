@@ -52,7 +52,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Never:
-    """This machine cannot satisfy the ask even with all its GPUs free."""
+    """An ask that this machine cannot satisfy even with all its GPUs free."""
 
     why: str
 

@@ -24,6 +24,8 @@ def defined_first(values: Mapping[str, str], where: str) -> list[str]:
 
     Flyte's builder writes one ENV line for each, in the order of the file (docker_builder.py, EnvHandler). In an
     ImageSpec they are a map, which has no order; a file that uses what it defined before means this one.
+
+    Raises :class:`Unsupported` for variables that refer to each other.
     """
     uses = {name: [use for use in named_in(values[name]) if use in values and use != name] for name in values}
     try:

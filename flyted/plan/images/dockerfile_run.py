@@ -89,7 +89,7 @@ def target_of(values: dict[str, str], given: Instruction) -> Text:
 def secret_of(values: dict[str, str], given: Instruction) -> BuildSecret:
     """Return a secret, named by ``id=``; without ``required`` the step can do without (Dockerfile reference, RUN).
 
-    Raises :class:`InvalidInput` for a name that is not valid.
+    Raises :class:`InvalidInput` for a name that is not valid, :class:`Unsupported` for both a variable and a file.
     """
     target, variable = values.get("target", ""), values.get("env", "")
     key = secret_key(values.get("id") or posixpath.basename(target))

@@ -82,7 +82,10 @@ class State:
         return expand(text, {**self.args, **self.env}, where)
 
     def path(self, text: Text, where: str) -> str:
-        """Return an absolute path; it ends with "/" if it was written as a folder."""
+        """Return an absolute path; it ends with "/" if it was written as a folder.
+
+        Raises :class:`InvalidInput` for a text that is not a path.
+        """
         written = self.expand(text, where)
         if "\0" in written:
             raise InvalidInput(f"{where}: {printable(written)} is no path")
