@@ -61,7 +61,7 @@ class Loop:
         self._upkeep = upkeep
         self._base_domain = base_domain
         self._poked = poked
-        self._listeners: list[Callable[[Pass], None]] = []
+        self._listeners: tuple[Callable[[Pass], None], ...] = ()
         self._next_pass_at: float | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._tasks: dict[Replica, asyncio.Task[Any]] = {}
@@ -114,6 +114,15 @@ class Loop:
         self._waiting.append(done)
         await done
 
+    def listen(self, listener: Callable[[Pass], None]) -> Callable[[], None]:
+        """Call ``listener`` with each pass, when it is decided and before it is carried out; return what ends that."""
+        self._listeners = (*self._listeners, listener)
+
+        def leave() -> None:
+            self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+        return leave
+
     async def heard(self, about: Callable[[Pass], T | None]) -> AsyncGenerator[T]:
         """Yield what ``about`` returns of each pass, unless it is ``None``, as soon as it is decided; never end."""
         found: asyncio.Queue[T] = asyncio.Queue()
@@ -122,12 +131,12 @@ class Loop:
             if (said := about(done)) is not None:
                 found.put_nowait(said)
 
-        self._listeners.append(listen)
+        leave = self.listen(listen)
         try:
             while True:
                 yield await found.get()
         finally:
-            self._listeners.remove(listen)
+            leave()
 
     async def run(self) -> None:
         """Run passes for ever."""
@@ -274,7 +283,13 @@ class Loop:
                 await asyncio.sleep(RETRY_S)  # the next pass would plan the same
 
     def _begin(self, replica: Replica, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin work on a pair on which no other work runs; its end, of whatever kind, asks for a pass."""
+        """Begin work on a pair on which no other work runs; its end, of whatever kind, asks for a pass.
+
+        A ``RuntimeError`` is a fault of ours: other work runs.
+        """
+        if replica in self._tasks:
+            work.close()
+            raise RuntimeError(f"work on {replica.server} began while other work on it runs")
         task = asyncio.create_task(work)
         self._tasks[replica] = task
         task.add_done_callback(lambda _task: self._ended(replica))  # added first: runs before those who await the task

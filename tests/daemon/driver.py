@@ -95,7 +95,7 @@ class Daemon:
     def begin(self) -> None:
         """Do what a start does, and run the parts."""
         self.systemd.world.heard = self.loop.unit_changed
-        self.loop._listeners.append(self._decided)
+        self.loop.listen(self._decided)
         self.leases.resume()
         self.execute.sweep_starts()
         self.unused.soon()

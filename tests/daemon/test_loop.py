@@ -10,6 +10,7 @@ import pytest
 
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
+from flyted.daemon.loop import Pass
 from flyted.host.gpu_records import GpuRecords
 from flyted.plan.actions import Sleep
 from flyted.plan.ingress.ports import INGRESS_UNIT
@@ -263,3 +264,35 @@ def test_a_lost_gpu_is_taken_from_each_of_its_apps(machine: Machine, monkeypatch
         assert "GPU is lost" in machine.loop.failures[replicas[1]].reason
 
     beside(machine, story)
+
+
+def test_no_work_begins_beside_other_work_on_the_same_pair(machine: Machine) -> None:
+    """Whoever calls it: the second is a fault of flyted, and changes nothing."""
+    replica = machine.deployed("a")
+
+    async def story() -> None:
+        first = machine.loop._begin(replica, asyncio.sleep(1, "first"))
+        with pytest.raises(RuntimeError, match="while other work on it runs"):
+            machine.loop._begin(replica, asyncio.sleep(1, "second"))
+        assert await first == "first"
+
+    beside(machine, story)
+
+
+def test_each_listener_is_told_of_each_pass_until_it_leaves(machine: Machine) -> None:
+    """Also if one leaves while they are told."""
+    told: list[str] = []
+
+    async def story() -> None:
+        def once(_done: Pass) -> None:
+            told.append("once")
+            leave()
+
+        leave = machine.loop.listen(once)
+        machine.loop.listen(lambda _done: told.append("always"))
+        for _ in range(2):
+            await machine.loop.settle()
+
+    beside(machine, story)
+    assert told[:2] == ["once", "always"]
+    assert set(told[2:]) == {"always"}
