@@ -12,7 +12,7 @@ from pathlib import Path
 
 RECORD = Path(__file__).with_name("durations.txt")
 GROWTH = 3.0  # times its recorded share: machines differ in their network, too
-SMALLEST = 0.05  # of the whole: below it a module may grow as it likes
+SMALLEST = 0.015  # of the whole, some 75 s: below it a module may grow as it likes
 
 
 def recorded() -> dict[str, float]:

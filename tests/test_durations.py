@@ -31,7 +31,7 @@ def test_a_module_that_takes_three_times_its_share_is_named() -> None:
 
 def test_new_and_small_modules_are_no_reason() -> None:
     assert outgrown({**THEN, "new": 1000.0}, THEN) == []
-    assert outgrown({**THEN, "d": 5.0}, {**THEN, "d": 1.0}) == []
+    assert outgrown({**THEN, "d": 3.0}, {**THEN, "d": 1.0}) == []
 
 
 def test_the_record_is_read_as_it_is_written(tmp_path: Path) -> None:
