@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from flyted.contract.bundles import checked, of_image
@@ -308,15 +308,8 @@ def from_dict(data: dict[str, Any]) -> AppSpec:
         raise InvalidInput(f"an app's description is not complete: {printable(str(error))}") from error
 
 
-_SCALARS: dict[str, type] = {
-    "image": dict, "bundle": str, "sys_path": str, "min_replicas": int, "scaledown_after_s": float,
-    "request_timeout_s": float, "cpu_cores": float, "memory_bytes": int, "disk_bytes": int,
-    "shm_bytes": int, "gpu_count": int, "gpu_name": str,
-    "gpu_partition": str, "python_env": str, "egress": bool, "requires_auth": bool,
-    "container_port": int, "port": int, "h2c": bool, "server_port": int, "ready_path": str, "start_timeout_s": float,
-    "entrypoint": bool, "secret_in_argv": bool, "engine_sleep": int,
-    "type": str, "description": str,
-}  # fmt: skip
+_KINDS: dict[object, type] = {"str": str, "int": int, "float": float, "bool": bool, "dict[str, Any]": dict}
+_SCALARS = {each.name: _KINDS[each.type] for each in fields(AppSpec) if each.type in _KINDS}  # annotations are texts
 
 
 def _scalar(value: object, kind: type, name: str) -> object:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 from flyted.contract.answers.apps import (
     AppStatus,
     Failure,
@@ -16,6 +19,13 @@ from flyted.contract.names import host_of
 from flyted.daemon.images.images import image_status
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.states import state_of
+
+_OWN = {"image", "secrets", "open_paths"}
+"""Fields that are others in a status than in a spec."""
+_ALIKE: dict[str, Any] = {
+    each.name: each.default for each in fields(AppSpec) if each.name in {own.name for own in fields(AppStatus)} - _OWN
+}
+"""Fields of a spec that a status shows as they are → their defaults, for an app that has no revision."""
 
 
 def url_of(app_id: str, base_domain: str, https_port: int) -> str:
@@ -37,27 +47,14 @@ def app_status(app: StoredApp, facts: Facts, base_domain: str, https_port: int) 
         image=image_status(shown.image) if shown else None,
         units=tuple(UnitStatus(unit.name, unit.active, unit.sub) for unit in facts.units_of(app.key.id)),
         secrets=tuple(UsedSecret(s.key, s.env, s.file) for s in spec.secrets) if spec else (),
-        min_replicas=spec.min_replicas if spec else 0,
-        engine_sleep=spec.engine_sleep if spec else 0,
-        scaledown_after_s=spec.scaledown_after_s if spec else 0.0,
-        memory_bytes=spec.memory_bytes if spec else 0,
-        cpu_cores=spec.cpu_cores if spec else 0.0,
-        disk_bytes=spec.disk_bytes if spec else 0, shm_bytes=spec.shm_bytes if spec else 0,
         gpu=_gpu(app, spec, facts) if spec and spec.gpu_count else None,
-        egress=spec.egress if spec else True,
-        port=spec.port if spec else 0,
         protocol="h2c" if spec and spec.h2c else "http1",
-        ready_path=spec.ready_path if spec else "",
-        start_timeout_s=spec.start_timeout_s if spec else 0.0,
-        requires_auth=spec.requires_auth if spec else False,
         open_paths=shown.open_paths if shown else None,
-        models=spec.models if spec else (),
-        type=spec.type if spec else "", description=spec.description if spec else "",
-        links=spec.links if spec else (),
-        unmet=spec.unmet if spec else (), notes=shown.notes if shown else (),
+        notes=shown.notes if shown else (),
         requests=_requests(app, facts),
         spec_digest=shown.digest if shown else "",
         last_failure=_last_failure(app),
+        **{name: getattr(spec, name, default) for name, default in _ALIKE.items()},
     )  # fmt: skip
 
 
