@@ -80,7 +80,7 @@ def _names(base: str) -> Iterator[Check]:
 def names_hint(base: str) -> str:
     """Return a hint on how to make names below the base domain resolve to this machine."""
     if base == "localhost" or base.endswith(".localhost"):
-        return "sudo apt install libnss-myhostname; curl and browsers resolve *.localhost by themselves"
+        return "sudo apt install libnss-myhostname; curl and browsers do not need it"
     return (
         f"point *.{base} to an address of this machine in the DNS of your router, Pi-hole or dnsmasq; "
         f"or name each app in /etc/hosts: ADDRESS APP.{base}"

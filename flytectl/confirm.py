@@ -18,7 +18,9 @@ DECLINED = 1
 
 def yes_option(function: Decorated) -> Decorated:
     """Add ``--yes``: delete without asking."""
-    return click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")(function)
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask. Required when stdin is not a terminal.")(
+        function
+    )
 
 
 def scope_words(project: str, domain: str, *unless: str) -> list[str]:
@@ -42,7 +44,7 @@ def may_delete(lost: Sequence[str], question: str, command: str) -> bool:
         from flyted.contract.errors import InvalidInput  # noqa: PLC0415  only where it is raised
 
         raise InvalidInput(
-            "deletion is final, and there is no terminal to confirm it on: nothing was deleted", hint=command
+            "deletion needs confirmation, and standard input is not a terminal: nothing was deleted", hint=command
         )
     for line in lost:
         say(line)

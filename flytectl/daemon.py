@@ -28,7 +28,7 @@ INTERRUPTED = {
     "app.delete": "if requests were still in flight, the app is stopped but not deleted: flytectl app get {name}",
     "image.pull": "flyted continues to pull it: flytectl image ls",
     "image.rebuild": "flyted continues the rebuild and the deploys after it: flytectl image ls",
-    "image.prune": "if it had begun, flyted finishes it: flytectl image ls",
+    "image.prune": "if the deletion had begun, flyted finishes it: flytectl image ls",
     "secret.create": "the value may be stored; with --roll, flyted still restarts apps: flytectl secret get {name}",
 }
 """Verbs that may take long, and get a clock → what happens to them when Ctrl-C ends the command that waits."""

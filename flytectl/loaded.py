@@ -162,7 +162,7 @@ def _refuse(constant: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key comes twice")
+        raise ValueError("a duplicate key")
     return result
 
 
@@ -219,7 +219,7 @@ def _bundle(entry: Any, source: int, room: int) -> _Bundle:
         left = size
         while left:
             chunk = os.pread(source, min(left, 1 << 20), offset)
-            _expect(len(chunk) > 0, "a bundle that is cut off")
+            _expect(len(chunk) > 0, "a truncated bundle")
             digest.update(chunk)
             os.write(fd, chunk)
             offset, left = offset + len(chunk), left - len(chunk)

@@ -164,7 +164,7 @@ def _revision(app: AppStatus) -> str:
     A deploy that failed or changed nothing leaves that time as it is.
     """
     if not app.revision:
-        return "none has come up yet"
+        return "none has been ready yet"
     since = f", since {told(app.serving_since)}" if app.serving_since else ""
     return f"{app.revision}{since}" + (f", deployed by {app.deployed_by}" if app.deployed_by else "")
 

@@ -71,7 +71,7 @@ def rebuilt_text(image: Rebuilt) -> str:
     """Return the text of ``flytectl image rebuild``."""
     old, new = (safe(each[:_HASH]) for each in (image.before, image.hash))
     if old == new:
-        return f"image {old}: nothing of it can be newer than it is"
+        return f"image {old}: it is up to date"
     lines = [f"image {old} is rebuilt as {new}"]
     lines += [f"deployed: {', '.join(map(safe, image.deployed))}"] if image.deployed else []
     lines += [f"with their next deploy: {', '.join(map(safe, image.left))}"] if image.left else []
@@ -81,7 +81,7 @@ def rebuilt_text(image: Rebuilt) -> str:
 def pruned_text(found: Pruned, *, done: bool) -> str:
     """Return the text of ``flytectl image prune``: the images, and how much it is. ``done``: it is removed."""
     if not (found.images or found.layers or found.downloads):
-        return "nothing is unused"
+        return "nothing to delete"
     lines = []
     for image in found.images:
         bases = f"  from {safe(_bases(image))}" if image.digests else ""

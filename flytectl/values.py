@@ -72,7 +72,7 @@ def _from_file(name: str) -> bytes:
 def _asked() -> bytes:
     if not sys.stdin.isatty():
         raise InvalidInput(
-            "no value given, and no terminal to ask for it on",
+            "no value given, and standard input is not a terminal",
             hint="give VALUE or --from-file FILE, or give '-' and the value on standard input",
         )
     typed: str = click.prompt(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def show(*, pem: bool, json_: bool) -> None:
     """Show the certificate authority (CA).
 
-    Its fingerprint, the names that it may sign for, where it is installed.
+    Print its fingerprint, the names that it may sign for and where it is installed.
     """
     from flytectl import render, trust
     from flytectl.daemon import call

@@ -24,7 +24,7 @@ def build(
 ) -> None:  # fmt: skip
     """Build the images of FILE.
 
-    All its environments, or the one named ENV with what it depends on; no app is served.
+    Build those of all its environments, or of ENV and what it depends on; serve no app.
     """
     from pathlib import Path
 
@@ -57,7 +57,7 @@ def build(
 def ls(*, json_: bool) -> None:
     """List images, the newest first.
 
-    They share files and layers: together they take less of the disk than the sum of their sizes.
+    Images share files and layers, so together they take less disk space than the sum of their sizes.
     """
     from flytectl import render, tables
     from flytectl.daemon import call
@@ -70,7 +70,7 @@ def ls(*, json_: bool) -> None:
     if images:
         out(tables.images_table(images))
     else:
-        say("no images; the first app that is served makes one: flytectl serve FILE")
+        say("no images; serving an app builds one: flytectl serve FILE")
 
 
 @click.command()
@@ -79,7 +79,7 @@ def ls(*, json_: bool) -> None:
 def get(hash_: str, *, json_: bool) -> None:
     """Show an image, its layers and its users.
 
-    HASH may be cut to the first digits that no other image has.
+    HASH may be shortened to its first digits if no other image begins with them.
     """
     from flytectl import render, tables
     from flytectl.daemon import call
@@ -96,14 +96,14 @@ def get(hash_: str, *, json_: bool) -> None:
     metavar="KEY",
     default="",
     shell_complete=complete_secret,
-    help="Secret with the registry's login, as of docker login.",
+    help="Secret with the registry's login, as docker login writes it.",
 )
 @app_scope
 @as_json
 def pull(name: str, registry_secret: str, project: str, domain: str, *, json_: bool) -> None:
     """Pull a container image from its registry.
 
-    Ahead of the apps that will use it: it is kept for a week, or as long as an app uses it.
+    Apps that use it then start without a download. It is kept for a week, or as long as an app uses it.
     """
     from flytectl import render, tables
     from flytectl.daemon import call, show
@@ -116,13 +116,13 @@ def pull(name: str, registry_secret: str, project: str, domain: str, *, json_: b
 
 @click.command()
 @click.argument("hash_", metavar="HASH", shell_complete=complete_image)
-@click.option("--no-deploy", is_flag=True, help="Leave the apps as they are until their next deploy.")
+@click.option("--no-deploy", is_flag=True, help="Do not redeploy the apps that use it.")
 @as_json
 def rebuild(hash_: str, *, no_deploy: bool, json_: bool) -> None:
     """Rebuild an image with today's packages.
 
-    Then deploy the apps that use it anew, one after the other. If the build fails, or no app comes up in the new
-    image, all stays as it was.
+    Then redeploy the apps that use it, one after the other. If the build fails, or no app starts in the new
+    image, nothing changes.
     """
     from flytectl import render, tables
     from flytectl.daemon import call, show
@@ -137,10 +137,10 @@ def rebuild(hash_: str, *, no_deploy: bool, json_: bool) -> None:
 @as_json
 @yes_option
 def prune(*, dry_run: bool, json_: bool, yes: bool) -> int:
-    """Delete images that no app uses, at once.
+    """Delete images that no app uses.
 
-    Also their layers, and downloads. Each is deleted anyway a week after its last use. On a terminal, show them and
-    ask first.
+    Their layers and downloads are deleted too. Without this command, each is deleted a week after its last use.
+    On a terminal, show them and ask first.
     """
     from flytectl import render, tables
     from flytectl.daemon import call, show

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     help="Root folder of the code to send [.].",
 )
 @click.option("--gpu", "gpu_flag", metavar="GPU", help="Use these GPUs instead: any, NAME or NAME:N.")
-@click.option("--cpu", is_flag=True, help="Run without a GPU, whatever FILE asks for.")
+@click.option("--cpu", is_flag=True, help="Run without a GPU, even if FILE requests one.")
 @click.option("--no-egress", is_flag=True, help="Forbid the app connections to other machines.")
 @click.option(
     "--allow-secret-in-argv",

@@ -87,7 +87,9 @@ def ls(*, all_: bool, json_: bool) -> None:
 
 @click.command()
 @click.argument("tokens", nargs=-1, metavar="NAME...", shell_complete=complete_token)
-@click.option("-A", "--all", "all_", is_flag=True, help="All your tokens (root: everybody's), browsers' included.")
+@click.option(
+    "-A", "--all", "all_", is_flag=True, help="All your tokens, those of browsers included; as root, all users'."
+)
 @as_json
 def revoke(tokens: tuple[str, ...], *, all_: bool, json_: bool) -> int:
     """Revoke tokens immediately.

@@ -133,7 +133,7 @@ def _check_wheel(folder: Path, package: str) -> None:
     wheels = sorted(path.name for path in folder.glob("*.whl"))
     if _project(package) not in {_project(name.partition("-")[0]) for name in wheels}:
         there = (
-            f"it has {', '.join(wheels[:5])}" if wheels else "it has none" if folder.is_dir() else "it is not there"
+            f"it has {', '.join(wheels[:5])}" if wheels else "it has none" if folder.is_dir() else "it does not exist"
         )
         raise FileNotFoundError(f"{folder} has no wheel of {package}: {there}")
 

@@ -64,8 +64,8 @@ def _named(environment: Any, image: Any) -> Any:
     if reference not in known:
         raise LoadError(
             "unsupported",
-            f"{environment.name}: Image.from_ref_name({reference!r}) names no image of Flyte's config file",
-            hint=f"it names {', '.join(sorted(known)) or 'none'}; image.image_refs in .flyte/config.yaml adds one",
+            f"{environment.name}: Image.from_ref_name({reference!r}) is not an image of Flyte's config file",
+            hint=f"known: {', '.join(sorted(known)) or 'none'}; add one to image.image_refs in .flyte/config.yaml",
         )
     found = image.clone(base_image=known[reference])
     object.__setattr__(found, "_ref_name", None)  # else the SDK asks for an image that it built itself
@@ -109,7 +109,7 @@ def _described(environment: Any, image: Any) -> Described:
             _find_beside(environment, layer)
         if lines := [line for line in getattr(layer, "lines", ()) if not line.lstrip().upper().startswith("LABEL")]:
             what = f"the line {lines[0][:60]!r} of a Dockerfile"
-            raise _refused(environment, what, "the SDK describes it to no builder", "use with_commands([…])")
+            raise _refused(environment, what, "the SDK does not send it to a builder", "use with_commands([…])")
     copies.check(environment, image)
     layers_proto = find("flyte._internal.imagebuild.remote_builder", "_get_layers_proto")
     to_dict = find("google.protobuf.json_format", "MessageToDict")

@@ -70,7 +70,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
         help="ID=NAME: uv gets this credential as a variable",
     )
     parser.add_argument(
-        words.PRUNE, action="store_true", help="empty uv's cache, and of compiled files what no image has"
+        words.PRUNE, action="store_true", help="empty uv's cache, and delete compiled files that no image uses"
     )
     parser.add_argument(words.REMOVE, default=[], type=_hash, action="append", help="remove this image")
     return parser.parse_args(argv)
@@ -140,5 +140,5 @@ def _is_texts(value: Any) -> bool:
 def _variable(name: str) -> str:
     value = os.environ.get(name, "")
     if not value.startswith("/"):
-        raise Failed(EX_CONFIG, f"{name} is not set: this program is run by a unit of flyted's")
+        raise Failed(EX_CONFIG, f"{name} is not set: only units of flyted run this program")
     return value

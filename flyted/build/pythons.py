@@ -41,7 +41,7 @@ class Python:
             path, (major, minor), note = json.loads(file.read_text())
             return Python(path, (major, minor), note)
         except (OSError, ValueError, TypeError) as error:
-            raise Failed(EX_CONFIG, f"an isolated build must follow one that was not: {error}") from error
+            raise Failed(EX_CONFIG, f"an isolated build can only continue another build: {error}") from error
 
 
 @dataclass(frozen=True)

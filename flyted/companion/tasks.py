@@ -86,6 +86,8 @@ def _refused(what: str, ours: Callable[[], bool], old: Callable[..., Any]) -> Ca
     async def materialize(self: Any) -> Any:
         if not ours():
             return await old(self)
-        raise _failure(f"a parameter is the {what}, which is not here ({NOT_HERE}): give the value itself, a string")
+        raise _failure(
+            f"a parameter is the {what}, which does not exist here ({NOT_HERE}): give the value itself, a string"
+        )
 
     return materialize

@@ -63,7 +63,7 @@ def plain_text(value: object, what: str, *, limit: int = MAX_TEXT) -> str:
     if not isinstance(value, str) or len(value) > limit:
         raise InvalidInput(f"{what} must be text of at most {limit} characters")
     if _CONTROL.search(value):
-        raise InvalidInput(f"{what} {printable(value)} has a control character in it", hint="remove it")
+        raise InvalidInput(f"{what} {printable(value)} contains a control character", hint="remove it")
     return value
 
 
@@ -79,7 +79,7 @@ def _for_a_program(value: object, what: str) -> None:
     except UnicodeEncodeError as error:
         raise InvalidInput(f"{what} {printable(value)} is not valid Unicode") from error
     if "\0" in value:
-        raise InvalidInput(f"{what} {printable(value)} has a NUL character in it", hint="remove it")
+        raise InvalidInput(f"{what} {printable(value)} contains a NUL character", hint="remove it")
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def of_flag(text: str) -> Ask:
     if number and not (is_number(number) and 1 <= int(number) <= MAX_GPUS):
         raise InvalidInput(f"--gpu {printable(text)}: the number of GPUs is 1 to {MAX_GPUS}", hint="--gpu any:2")
     if not name.strip():
-        raise InvalidInput(f"--gpu {printable(text)} names no GPU", hint="--gpu any, or --gpu L40S:1")
+        raise InvalidInput(f"--gpu {printable(text)} is not a GPU", hint="--gpu any, or --gpu L40S:1")
     return of_device("" if name.strip().lower() == ANY else name, int(number or 1), partition.strip())
 
 

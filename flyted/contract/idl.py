@@ -147,7 +147,7 @@ def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask 
     if spec.get("pod"):
         yield "pod_template needs Kubernetes"
     if any(message(message(spec.get("securityContext")).get("runAs")).values()):
-        yield "service_account is Kubernetes' own"
+        yield "service_account exists only in Kubernetes"
     yield from _unsupported_scale(message(spec.get("autoscaling")))
     ingress = message(spec.get("ingress"))
     for field, word in (("subdomain", "domain.subdomain"), ("cname", "domain.custom_domain"), ("private", "private")):
@@ -216,7 +216,7 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
 
 
 def _container_port(container: dict[str, Any]) -> int:
-    """Return the port that the file names, or the default. Raise :class:`InvalidInput` if it is no TCP port."""
+    """Return the port that the file names, or the default. Raise :class:`InvalidInput` if it is not a TCP port."""
     ports = [port.get("containerPort", DEFAULT_PORT) for port in messages(container.get("ports"))]
     port = ports[0] if ports else DEFAULT_PORT
     if type(port) is not int or not 0 < port < 65536:
@@ -257,7 +257,7 @@ def _speaks_h2c(key: AppKey, command: tuple[str, ...], port: int, container: dic
     words = [posixpath.basename(word) for word in program(command)[1][:3]]
     if name == "h2c" and (port == 0 or any(one in words for one in _IN_PROCESS)):
         raise Unsupported(
-            f"app '{key}': its port is named h2c, and uvicorn speaks HTTP/1.1 alone",
+            f"app '{key}': its port is named h2c, and uvicorn supports only HTTP/1.1",
             hint='name the port "http1", or start a server that speaks HTTP/2',
         )
     return name == "h2c"

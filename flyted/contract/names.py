@@ -245,7 +245,8 @@ def env_name(value: str) -> str:
     """
     if not isinstance(value, str) or _ENV.fullmatch(value) is None:
         raise InvalidInput(
-            f"environment variable {printable(value)} is not valid", hint="use A-Z, 0-9 and '_', not a digit first"
+            f"environment variable {printable(value)} is not valid",
+            hint="use A-Z, 0-9 and '_', not beginning with a digit",
         )
     if _ENV_DENIED.fullmatch(value):
         raise InvalidInput(

@@ -15,7 +15,7 @@ CORES = (0.001, 4096.0)
 BYTES = (1 << 20, 1 << 60)
 """The least and the most cores, and bytes of memory or disk, that an app may ask for."""
 CORES_HINT = "ask for 1m to 4096 cores"
-SIZE_HINT = "ask for 1Mi or more, as '512Mi' or '4Gi'"
+SIZE_HINT = "ask for 1Mi or more, such as '512Mi' or '4Gi'"
 
 _THOUSANDS = {"k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 _THOUSANDTHS = {"m": 1, "u": 2, "n": 3}

@@ -135,7 +135,7 @@ def _check_first(words: Sequence[Word]) -> None:
     if _ASSIGNMENT.match(first.text):
         raise _Syntax(f"the assignment {name.partition('=')[0]}=")
     if name in _RESERVED | _BUILTINS:
-        raise _Syntax(f"{name}, which is no program")
+        raise _Syntax(f"{name}, which is not a program")
 
 
 class _Syntax(Exception):

@@ -135,12 +135,12 @@ def parse_request(message: dict[str, Any]) -> Request:
     """
     if message.get("v") != PROTOCOL:
         raise ProtocolMismatch(
-            f"the daemon speaks protocol {PROTOCOL}, the client another one",
+            f"the daemon speaks protocol {PROTOCOL}, and the client does not",
             hint="install flytectl and flyted of the same version",
         )
     verb, args, token = message.get("verb"), message.get("args"), message.get("token", "")
     if set(message) - {"token"} != {"v", "verb", "args"} or not isinstance(verb, str) or not isinstance(args, dict):
-        raise ProtocolMismatch("a request needs exactly v, verb and args, and may have a token")
+        raise ProtocolMismatch("a request has exactly v, verb and args, and optionally a token")
     if not isinstance(token, str):
         raise ProtocolMismatch("a token must be a string")
     if len(token) > TOKEN_LIMIT:

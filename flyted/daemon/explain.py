@@ -49,7 +49,7 @@ class Explain:
         try:
             return await self._reason(replica)
         except HostFailure as error:
-            return f"why it failed is not known: {error.message}"
+            return f"the cause of the failure is unknown: {error.message}"
 
     async def _reason(self, replica: Replica) -> str:
         lines = await self.last_lines(replica, _REASON_LINES)

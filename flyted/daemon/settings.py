@@ -46,7 +46,7 @@ def _port(value: Any) -> int:
 
 def _addresses(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise InvalidInput('must be a list of IP addresses, as ["127.0.0.1", "::1"]')
+        raise InvalidInput('must be a list of IP addresses, such as ["127.0.0.1", "::1"]')
     try:
         return tuple(str(ipaddress.ip_address(a)) for a in value)
     except ValueError as error:
@@ -56,7 +56,7 @@ def _addresses(value: Any) -> tuple[str, ...]:
 def _domain(value: Any) -> str:
     name = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
     if not isinstance(value, str) or len(value) > 180 or re.fullmatch(rf"{name}(?:\.{name})+", value) is None:
-        raise InvalidInput("must be a domain of at least two labels, as apps.localhost")
+        raise InvalidInput("must be a domain of at least two labels, such as apps.localhost")
     return value
 
 
@@ -88,14 +88,14 @@ def _secrets(value: Any) -> dict[str, str]:
 
 def _size(value: Any) -> str:
     if not isinstance(value, str):
-        raise InvalidInput('must be a size, as "32Gi"')
+        raise InvalidInput('must be a size, such as "32Gi"')
     memory_bytes(value, "size")
     return value
 
 
 def _secret(value: Any) -> str:
     if not isinstance(value, str):
-        raise InvalidInput('must be the name of a secret, as "registries"')
+        raise InvalidInput('must be the name of a secret, such as "registries"')
     return login_use(value).key if value else ""
 
 
@@ -123,10 +123,10 @@ SETTINGS = (
     Setting("ingress", "http_port", "http_port", _port, "Port for HTTP, which only redirects to HTTPS."),
     Setting("ingress", "listen", "listen", _addresses, "Addresses that the ingress listens on."),
     Setting("ingress", "base_domain", "base_domain", _domain, "Apps are served as APP.base_domain."),
-    Setting("apps", "start_timeout", "start_timeout_s", _seconds, "Seconds that an app may take until it serves."),
+    Setting("apps", "start_timeout", "start_timeout_s", _seconds, "Seconds that an app may take to become ready."),
     Setting("apps", "gpu_wait", "gpu_wait_s", _seconds, "Seconds that a start waits for a GPU that others hold."),
-    Setting("images", "layer_size", "layer_size", _size, "What one step of an image's build may take of the disk."),
-    Setting("images", "mirrors", "mirrors", _mirrors, "Registry → address of the one that is asked in its place."),
+    Setting("images", "layer_size", "layer_size", _size, "Disk space that one step of an image's build may use."),
+    Setting("images", "mirrors", "mirrors", _mirrors, "Registry → address of its mirror."),
     Setting("images", "registry_secret", "registry_secret", _secret, "Secret with the logins of registries."),
     Setting("images", "environment", "build_environment", _environment, "Variables for uv: UV_*, SSL_*, proxies."),
     Setting("images", "secrets", "build_secrets", _secrets, "Variables for uv whose values are secrets of the store."),

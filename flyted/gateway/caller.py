@@ -14,7 +14,7 @@ from flyted.contract.errors import InvalidInput, PermissionRefused, Unauthentica
 from flyted.contract.names import GATEWAY_HOST
 from flyted.contract.token import valid_shape
 
-_HELP = "run: flytectl config init, which has the flyte command ask `flytectl token` for one"
+_HELP = "run: flytectl config init; the flyte command then gets its tokens from `flytectl token`"
 
 
 @dataclass(eq=False)

@@ -67,7 +67,7 @@ def spec_of(file: str, data: object) -> Spec | None:
     devices = _maps(data.get("devices"), "devices")
     names = [_text(device.get("name"), "a device's name") for device in devices]
     if not names:
-        raise ValueError("describes no device")
+        raise ValueError("does not describe a device")
     if len(set(names)) < len(names):
         raise ValueError("describes a device twice")
     found = _Found()

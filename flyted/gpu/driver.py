@@ -75,7 +75,7 @@ class Driver:
                 places.setdefault(place, here)
         lost = [here for here in places.values() if _LIBRARY.search(here) and not Path(here).exists()]
         if lost:
-            problems.append(f"{specs[0].file} lists {lost[0]!a}, which does not exist: it is of another driver")
+            problems.append(f"{specs[0].file} lists {lost[0]!a}, which does not exist: it belongs to another driver")
             return None
         found = list(self._found(places.items(), problems))
         if not found:
@@ -175,7 +175,7 @@ def _content(path: Path, owner: int) -> object:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("is not a file")
         if status.st_uid != owner or status.st_mode & 0o022:
-            raise ValueError("can be changed by others than root")
+            raise ValueError("can be changed by users other than root")
         text = file.read(_LARGEST + 1)
     if len(text) > _LARGEST:
         raise ValueError("is larger than 1 MiB")

@@ -134,7 +134,7 @@ class Identity:
         return f"Identity({self.recipient})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an identity does not leave its process")
+        raise TypeError("an identity must not leave its process")
 
 
 def encrypt(plaintext: bytes, recipients: Sequence[Recipient]) -> bytes:
@@ -213,14 +213,14 @@ def _parse_header(data: bytes) -> _Header:
             raise AgeError(Failure.HEADER, f"it has more than {MAX_STANZAS} recipients")
     mac = _from_base64(line[4:]) if line.startswith(b"--- ") else b""
     if not stanzas or len(mac) != 32:
-        raise AgeError(Failure.HEADER, "its header does not end as it must")
+        raise AgeError(Failure.HEADER, "its header does not end correctly")
     return _Header(tuple(stanzas), data[: start + 3], mac, lines.at)
 
 
 def _parse_stanza(first: bytes, lines: _Lines) -> _Stanza:
     words = first.split(b" ")
     if words[0] != b"->" or len(words) < 2 or not all(w and all(33 <= c <= 126 for c in w) for w in words):
-        raise AgeError(Failure.HEADER, "a line of its header makes no sense")
+        raise AgeError(Failure.HEADER, "a line of its header is malformed")
     body: list[bytes] = []
     while True:
         line = lines.take()
@@ -244,7 +244,7 @@ def _wrapped(file_key: bytes, recipient: Recipient) -> bytes:
 
 def _unwrapped(stanzas: tuple[_Stanza, ...], identity: Identity) -> bytes:
     if len(stanzas) > 1 and any(s.kind == b"scrypt" for s in stanzas):
-        raise AgeError(Failure.HEADER, "a passphrase stands beside other recipients")
+        raise AgeError(Failure.HEADER, "a passphrase is combined with other recipients")
     ours = [_checked_share(s) for s in stanzas if s.kind == b"X25519"]
     for share, body in ours:
         shared = identity.shared_with(share)

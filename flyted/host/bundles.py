@@ -83,7 +83,7 @@ def _copy(fd: int, out: BinaryIO, digest: str) -> None:
         seen.update(chunk)
         out.write(chunk)
     if seen.hexdigest() != digest:
-        raise InvalidInput(f"bundle {digest[:12]} is not the one that was announced (its digest differs)")
+        raise InvalidInput(f"bundle {digest[:12]} does not match the announced digest")
 
 
 def check_memory(fd: int) -> None:

@@ -201,7 +201,7 @@ def _load(ca: Ca) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
         # the numbers are compared: keys themselves cannot be before cryptography 40
         or key.public_key().public_numbers() != public.public_numbers()
     ):
-        raise StoreCorrupt("the local CA's key and certificate do not belong together", hint="flytectl doctor")
+        raise StoreCorrupt("the local CA's key and certificate do not match", hint="flytectl doctor")
     return cert, key
 
 

@@ -86,7 +86,7 @@ def begin_anew(path: Path) -> tuple[Path, ...]:
     """
     with contextlib.suppress(StoreCorrupt):
         if not is_new(path):
-            raise AlreadyExists(f"{path} is a good database: nothing is lost")
+            raise AlreadyExists(f"{path} is intact: nothing is lost")
     number = next(n for n in range(1, 1000) if not path.with_name(f"{path.name}.lost-{n}").exists())
     kept = []
     for suffix in ("", "-wal", "-shm"):
@@ -121,7 +121,7 @@ class Database:
             (found,) = self._db.execute("PRAGMA user_version").fetchone()
             if found > len(FORMATS):
                 raise StoreCorrupt(
-                    f"{self._path} has format {found}, this flyted knows {len(FORMATS)}",
+                    f"{self._path} has format {found}, and this version of flyted knows {len(FORMATS)}",
                     hint="install the newer flyted again, or restore the file from a backup",
                 )
             for number, step in enumerate(FORMATS[found:], found + 1):
@@ -169,7 +169,7 @@ class Database:
         try:
             yield
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreCorrupt(f"{self._path} holds an entry that makes no sense: {error}", hint=WAY_BACK) from error
+            raise StoreCorrupt(f"{self._path} contains an invalid entry: {error}", hint=WAY_BACK) from error
 
 
 def _check_ours(path: Path) -> None:

@@ -47,7 +47,7 @@ def free_bytes(folders: Iterable[str]) -> dict[str, int]:
         try:
             device, disk = Path(folder).stat().st_dev, os.statvfs(folder)
         except OSError as error:
-            raise HostFailure(f"cannot look at {folder}: {error.strerror}") from error
+            raise HostFailure(f"cannot determine the free space of {folder}: {error.strerror}") from error
         if device not in seen:
             seen.add(device)
             free[folder] = disk.f_bavail * disk.f_frsize

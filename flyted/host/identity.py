@@ -33,7 +33,7 @@ REFUSED = "identity.refused"
 NONE = b"none"
 """The credential that the unit sets where there is no sealed identity (``SetCredential=`` in flyted.service)."""
 WAY_BACK = (
-    "restore what is missing from a backup (man 8 flyted, RECOVERY), or give the secrets up, keeping the apps and "
+    "restore what is missing from a backup (man 8 flyted, RECOVERY), or abandon the secrets, keeping the apps and "
     "their data: sudo flyted --new-identity"
 )
 _MAX_SEALED = 64 * 1024
@@ -84,7 +84,7 @@ def setup(directory: Path) -> Identity:
     when there is a secret store whose identity is lost: a new one could not open it.
     """
     folder = PrivateDir.open(directory, forbidden=0o022)
-    with contextlib.closing(folder), host_errors("no identity was made"):
+    with contextlib.closing(folder), host_errors("no identity was created"):
         folder.sweep_staged()
         _check_none(directory)
         identity = Identity.generate()
@@ -112,7 +112,7 @@ def seal(identity: Identity) -> bytes:
     """
     sealed = _creds("encrypt", identity.reveal().encode())
     if _creds("decrypt", sealed) != identity.reveal().encode():
-        raise HostFailure("systemd-creds does not give back what it sealed")
+        raise HostFailure("systemd-creds does not return the value that it sealed")
     return sealed
 
 
@@ -131,7 +131,7 @@ def keep_what_opens(directory: Path) -> bool:
     back. Nothing is ever deleted. Raises ``HostFailure``.
     """
     folder = PrivateDir.open(directory, forbidden=0o022)
-    with contextlib.closing(folder), host_errors("the identity was not looked at"):
+    with contextlib.closing(folder), host_errors("the identity was not checked"):
         names = folder.names()
         kept = [name for name in names if name.startswith(REFUSED)]
         for name in [SEALED, *kept] if SEALED in names else kept:
@@ -205,7 +205,7 @@ def main() -> int:
     except FlytedError as error:
         say(error.message + (f"\nhint: {error.hint}" if error.hint else ""))
         return 0 if isinstance(error, StoreCorrupt) else error.exit_status
-    say(f"made this machine's identity; its public key is {identity.recipient}")
+    say(f"created this machine's identity; its public key is {identity.recipient}")
     if not recovery:
         say(f"no recovery key in {recipients.PATH}: if this machine is lost, so are its secrets")
     return 0
@@ -218,7 +218,7 @@ def new_identity() -> int:
     except FlytedError as error:
         say(f"flyted: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else ""))
         return error.exit_status
-    say(f"this machine has a new identity and an empty secret store; what was there before is in {aside},")
+    say(f"this machine has a new identity and an empty secret store; the previous store is in {aside},")
     say("where a recovery key still opens it: age -d -i operator.txt FILE")
     say("next: systemctl restart flyted; flytectl secret create KEY for each; flytectl ca install on each client")
     return 0

@@ -239,7 +239,7 @@ class Ingress:
         except (OSError, TimeoutError) as error:
             what = "a certificate" if secret else f"'{command}'"
             why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            raise IngressDown(f"the ingress (HAProxy) cannot be told {what}: {why}", hint=_WHY) from error
+            raise IngressDown(f"cannot send {what} to the ingress (HAProxy): {why}", hint=_WHY) from error
 
     async def _exchange(self, command: str) -> str:
         reader, writer = await asyncio.open_unix_connection(os.fspath(self._admin))

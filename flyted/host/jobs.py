@@ -43,4 +43,4 @@ class Jobs:
         """Fail every job that is waited for: its end may have been missed."""
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(HostFailure("the connection to systemd was lost while it worked; try again"))
+                future.set_exception(HostFailure("the connection to systemd was lost meanwhile; try again"))

@@ -103,8 +103,8 @@ async def follow(
             return
         if not asked:
             raise HostFailure(
-                "journalctl has ended, and nobody has asked it to",
-                hint="sysctl fs.inotify.max_user_instances: root has used all, perhaps",
+                "journalctl ended unexpectedly",
+                hint="sysctl fs.inotify.max_user_instances: root may have used all of them",
             )
         known = tuple(dict.fromkeys((*known, *now)))[-MAX_UNITS:]
 

@@ -71,7 +71,9 @@ def checked(folder: str) -> tuple[str, int]:
         real = _resolved(folder)
         _check_place(real, folder)
         if not stat.S_ISDIR(os.stat(real).st_mode):  # noqa: PTH116
-            raise InvalidInput(f"{printable(folder)} is not a folder", hint="give the folder that config.json lies in")
+            raise InvalidInput(
+                f"{printable(folder)} is not a folder", hint="give the folder that contains config.json"
+            )
         size = _check_below(real)
     except OSError as error:
         raise InvalidInput(
@@ -85,7 +87,7 @@ def checked(folder: str) -> tuple[str, int]:
 def _check_place(real: str, folder: str) -> None:
     if real == "/" or any(real == place or real.startswith(f"{place}/") for place in _UNSEEN):
         raise InvalidInput(
-            f"apps do not see {printable(folder)}", hint="keep models in a folder like /srv/models, and add them there"
+            f"apps cannot see {printable(folder)}", hint="keep models in a folder like /srv/models, and add them there"
         )
 
 
@@ -120,7 +122,7 @@ def _resolved(path: str) -> str:
 def _check_passable(folder: str) -> None:
     if not os.stat(folder).st_mode & stat.S_IXOTH:  # noqa: PTH116
         _check_place(folder, folder)  # before the hint: /root must not be opened to everybody for what no app sees
-        raise InvalidInput(f"only some users may go through {folder}", hint=f"sudo chmod o+x {folder}")
+        raise InvalidInput(f"not every user may enter {folder}", hint=f"sudo chmod o+x {folder}")
 
 
 def _check_below(real: str) -> int:
@@ -154,7 +156,7 @@ def _check_file(entry: os.DirEntry[str], real: str) -> int:
         _check_place(target, entry.path)
         if stat.S_ISDIR(info.st_mode):
             raise InvalidInput(
-                f"{printable(entry.path)} is a link to a folder", hint="add the folder that it leads to"
+                f"{printable(entry.path)} is a link to a folder", hint="add the folder that it points to"
             )
     if not stat.S_ISREG(info.st_mode):
         raise InvalidInput(f"{printable(entry.path)} is not a regular file")

@@ -72,7 +72,7 @@ class PrivateDir:
         os.close(fd)
         raise HostFailure(
             f"the directory {path} is open to other users (owner {found.st_uid}, mode {found.st_mode & 0o7777:04o})",
-            hint=f"look at what is in it, then: chown {os.geteuid()} {path} && chmod go-w {path}",
+            hint=f"check what it contains, then: chown {os.geteuid()} {path} && chmod go-w {path}",
         )
 
     def lock(self) -> None:

@@ -58,7 +58,9 @@ def _refuse_foreign(found: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise HostFailure(f"{path} is not a regular file")
     if found.st_uid not in {0, os.geteuid()} or found.st_mode & 0o022:
-        raise HostFailure(f"{path} can be changed by others than root", hint=f"chown root {path} && chmod 644 {path}")
+        raise HostFailure(
+            f"{path} can be changed by users other than root", hint=f"chown root {path} && chmod 644 {path}"
+        )
 
 
 def _recipient(text: str, where: str) -> Recipient:

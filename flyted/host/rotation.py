@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flyted.host.age import Recipient
 
 _REPLACED = "replaced"
-_UNFINISHED = "the rotation is not finished, and goes on when flyted starts next"
+_UNFINISHED = "the rotation is not finished; flyted continues it at its next start"
 _MAX_SEALED = 64 * 1024
 
 
@@ -53,7 +53,7 @@ def rotate(directory: Path, old: Identity, new: Identity, sealed: bytes, recover
 def _commit(state: PrivateDir, vault: Vault, new: Identity, sealed: bytes) -> None:
     """Write the new store and identity beside the old ones, and commit to them; an error leaves nothing behind."""
     if ROTATING in state.names():
-        raise HostFailure(f"{state.path / ROTATING} is left of another rotation, and cannot be removed")
+        raise HostFailure(f"{state.path / ROTATING} is left over from another rotation and cannot be removed")
     try:
         with contextlib.closing(state.private_child(ROTATING)) as making:
             with contextlib.closing(making.private_child(SECRETS)) as secrets:
@@ -107,7 +107,7 @@ def _run(state: PrivateDir) -> None:
         finished = finish(state)
     if finished:
         key = _identity(state).recipient
-        say(f"finished a rotation of this machine's identity that was cut off; its public key is {key}")
+        say(f"finished a rotation of this machine's identity that was interrupted; its public key is {key}")
     with host_errors("the identity was not rotated"):
         if ROTATION_ASKED not in state.names():
             return

@@ -35,8 +35,8 @@ ROTATION_ASKED, ROTATING, ROTATED = "rotate", "rotating", "rotated"
 """Names beside the folder of secrets; ``rotation`` says what they mean."""
 _MAX_MANIFEST = 8 * 1024 * 1024
 _ROLLBACK_HINT = (
-    "if you restored a backup on purpose: flytectl secret accept-rollback (as root); if not, somebody put old secrets "
-    "back: restore the newest backup, and replace the keys that it holds"
+    "if you restored a backup on purpose: flytectl secret accept-rollback (as root); if not, somebody restored old "
+    "secrets: restore the newest backup, and replace the keys that it holds"
 )
 
 
@@ -98,7 +98,7 @@ class SecretFiles:
                 self._secrets.remove(file)
                 raise
             replaced, self.current = self.current.files() - new.files(), new
-            with host_errors("the change is made, but a power cut may undo it"):
+            with host_errors("the change was made, but a power failure may undo it"):
                 self._secrets.sync()
                 seen.publish()
                 self._state.sync()
@@ -118,7 +118,7 @@ class SecretFiles:
 
         Raises ``HostFailure``.
         """
-        with host_errors("the rotation was not begun"):
+        with host_errors("the rotation was not started"):
             try:
                 self._state.write(ROTATION_ASKED, b"")
                 self._state.sync()
@@ -183,7 +183,7 @@ class SecretFiles:
 
     def _refuse(self, seen: int | None, *, missing: bool) -> None:
         if missing:
-            what = "its manifest is gone"
+            what = "its manifest is missing"
         elif seen is None:
             what = f"{self._state.path / _GENERATION} is gone, or not a number"
         else:

@@ -206,7 +206,7 @@ def _string(value: Any, what: str) -> bytes:
     if not isinstance(value, str):
         raise _wrong(what, "s", value)
     if _CONTROL.search(value):
-        raise FlytedError(f"{what} of a unit has a control character in it: {printable(value)}")
+        raise FlytedError(f"{what} of a unit contains a control character: {printable(value)}")
     return value.encode("utf-8")
 
 

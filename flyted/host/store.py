@@ -96,8 +96,8 @@ class Store:
         for other in self._apps:
             if other.key.id == key.id or user_of(other.key.id) == user_of(key.id):
                 raise AlreadyExists(
-                    f"app '{key}' cannot be told from app '{other.key}', which is another one: "
-                    "the short names that this machine makes of both are the same",
+                    f"app '{key}' cannot be distinguished from app '{other.key}': "
+                    "both have the same short name on this machine",
                     hint="give it another name",
                 )
 
@@ -118,7 +118,7 @@ class Store:
             )
 
     def fail(self, app_id: str, number: int, reason: str, now: float) -> None:
-        """Record that the revision did not come up, and forget older failures; what served before keeps serving.
+        """Record that the revision did not start, and forget older failures; what served before keeps serving.
 
         This works on a full disk too: the revision's row is there already.
         """

@@ -116,7 +116,7 @@ class Units:
                 job = await self._begin(name, steps, [name], evict=False)
                 try:
                     if (result := await self._jobs.finished(job)) in _NEVER_BEGAN:
-                        raise HostFailure(f"systemd did not start {name}: {result}", hint="type the command again")
+                        raise HostFailure(f"systemd did not start {name}: {result}", hint="run the command again")
                     await self._until_ended(name, changed)
                     end = self.ended(name) or _CLEAN_END
                     if clean and end == _CLEAN_END:

@@ -235,7 +235,7 @@ class Vault:
             self._sealed(slot, entry)
         if left := self._files.unlisted():
             raise HostFailure(
-                f"a rollback has left {len(left)} files that only today's identity and the recovery keys open: "
+                f"a rollback left {len(left)} files that only the current identity and the recovery keys can open: "
                 + ", ".join(left[:3]),
                 hint="move /var/lib/flyted/secrets/*.unlisted to where the recovery key is, or delete them",
             )
@@ -313,7 +313,7 @@ class Vault:
             updated=now if updated is None else updated,
             sealed_to=self._sealed_to,
         )
-        with host_errors(f"{slot} was not stored" + (", its old value still stands" if old else "")):
+        with host_errors(f"{slot} was not stored" + ("; it keeps its old value" if old else "")):
             self._files.commit(self._files.current.put(slot, entry), slot.file_name(entry.generation), sealed)
         return entry
 
@@ -339,7 +339,7 @@ def _check_value(slot: Slot, value: bytes) -> None:
         raise InvalidInput(f"the value of {slot} is empty", hint="a secret has at least one byte")
     if len(value) > MAX_VALUE:
         raise InvalidInput(
-            f"the value of {slot} has {len(value)} bytes; the most is {MAX_VALUE} (512 KiB)",
+            f"the value of {slot} has {len(value)} bytes; the limit is {MAX_VALUE} (512 KiB)",
             hint="keep large data in a file, encrypted, and only its key in the store",
         )
 

@@ -28,7 +28,7 @@ class FileWatch:
         try:
             self._fd = _watching(folder)
         except OSError as error:
-            log.warning("changes to files of %s are not heard of at once: %s", folder, error.strerror)
+            log.warning("changes to files of %s are not noticed immediately: %s", folder, error.strerror)
 
     @property
     def hears(self) -> bool:

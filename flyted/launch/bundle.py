@@ -40,7 +40,7 @@ def unpacked(bundle: str, code: str) -> str:
     """
     name = stem(bundle)
     if not name or name.startswith("."):
-        raise Refused(f"launch: {bundle!a} is not a name of a code bundle")
+        raise Refused(f"launch: {bundle!a} is not the name of a code bundle")
     final = os.path.join(code, name)
     while hold(final) is None:
         _make(bundle, final, code)

@@ -70,9 +70,9 @@ def _other_protocol(said: bytes) -> str:
     The ingress speaks only HTTP to apps: each visitor would get 502. What was said is not shown: it may be a secret.
     """
     if said[:2] == _TLS:
-        return "speaks TLS, which flyted's ingress does for it: start it without"
+        return "speaks TLS, which flyted's ingress does for it: start it without TLS"
     if is_settings(said):
-        return 'speaks only HTTP/2 (gRPC does): write that on its port: flyte.app.Port(8080, name="h2c")'
+        return 'speaks only HTTP/2 (gRPC does): declare that on its port: flyte.app.Port(8080, name="h2c")'
     return "does not speak HTTP, and an app can only be reached by HTTP"
 
 

@@ -95,19 +95,19 @@ def _set(options: Options, word: str, value: str) -> None:
 
 def _port(value: str) -> int:
     if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
-        raise Refused(f"launch: {value!a} is no TCP port")
+        raise Refused(f"launch: {value!a} is not a TCP port")
     return int(value)
 
 
 def _level(value: str) -> int:
     if value not in ("1", "2"):
-        raise Refused(f"launch: {value!a} is no level of vLLM's sleep")
+        raise Refused(f"launch: {value!a} is not a sleep level of vLLM")
     return int(value)
 
 
 def _credential(value: str) -> str:
     if _CREDENTIAL.fullmatch(value) is None:
-        raise Refused(f"launch: {value!a} is not a name of a credential")
+        raise Refused(f"launch: {value!a} is not the name of a credential")
     return value
 
 

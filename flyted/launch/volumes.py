@@ -27,7 +27,7 @@ def fill(volumes: Iterable[str], image: str = IMAGE) -> None:
             # the volume itself belongs to root, so its mode and times stay as they are
             left = [os.path.relpath(each[0], source) for each in errors.args[0] if each[1] != volume]
             if left and not volume.startswith(_LOGS):  # what an image has logged nobody needs
-                say(f"volume {volume}: {len(left)} files of the image cannot be read or stored, {left[0]!a} for one")
+                say(f"volume {volume}: {len(left)} files of the image cannot be read or stored, as {left[0]!a}")
         except OSError as error:
             say(f"volume {volume} cannot be filled from the image: {error.strerror}")
 

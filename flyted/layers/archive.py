@@ -89,7 +89,7 @@ def components(name: bytes) -> tuple[bytes, ...]:
 def _entry(block: bytes, kind: bytes, pax: dict[bytes, bytes], long: dict[bytes, bytes]) -> Entry:
     name = pax.get(b"path") or long.get(_LONG_NAME) or _ustar_name(block)
     if kind == _SPARSE or any(key.startswith(b"GNU.sparse.") for key in pax):
-        raise Damaged(f"{shown(name)} is a sparse file, which layers of images are not made of")
+        raise Damaged(f"{shown(name)} is a sparse file, which a layer must not contain")
     if kind in _FILES:
         kind = FOLDER if name.endswith(b"/") else FILE  # before POSIX, only a slash told a folder
     elif kind not in _KINDS:
@@ -108,7 +108,7 @@ def _entry(block: bytes, kind: bytes, pax: dict[bytes, bytes], long: dict[bytes,
 
 def _check(block: bytes) -> None:
     if sum(block) - sum(block[148:156]) + 8 * 32 != _number(block[148:156]):
-        raise Damaged("it is no tar archive, or damaged: a checksum is wrong")
+        raise Damaged("it is not a tar archive, or is damaged: a checksum is wrong")
 
 
 def _header(plain: Plain, size: int) -> bytes:
@@ -124,11 +124,11 @@ def _records(data: bytes) -> dict[bytes, bytes]:
     while at < len(data):
         space = data.find(b" ", at, at + 8)
         if space < 0 or not data[at:space].isdigit():
-            raise Damaged("it has a pax header that is not readable")
+            raise Damaged("it has an unreadable pax header")
         end = at + int(data[at:space])
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if end > len(data) or end <= space or data[end - 1 : end] != b"\n" or not equals:
-            raise Damaged("it has a pax header that is not readable")
+            raise Damaged("it has an unreadable pax header")
         found[key] = value
         at = end
     return found
@@ -154,7 +154,7 @@ def _number(field: bytes) -> int:
     if not digits:
         return 0
     if digits.strip(b"01234567"):
-        raise Damaged("it is no tar archive, or damaged: a number is not readable")
+        raise Damaged("it is not a tar archive, or is damaged: a number is unreadable")
     return int(digits, 8)
 
 
@@ -163,7 +163,7 @@ def _decimal(pax: dict[bytes, bytes], key: bytes, field: bytes) -> int:
     if value is None:
         return _number(field)
     if not value.isdigit() or len(value) > 19:
-        raise Damaged(f"it has a pax header that is not readable: {shown(key + b'=' + value)}")
+        raise Damaged(f"it has an unreadable pax header: {shown(key + b'=' + value)}")
     return int(value)
 
 
@@ -174,7 +174,7 @@ def _time(value: bytes | None, field: bytes) -> int:
     else:
         whole, _, fraction = value.partition(b".")
         if not whole.removeprefix(b"-").isdigit() or (fraction and not fraction.isdigit()) or len(whole) > 19:
-            raise Damaged(f"it has a time that is not readable: {shown(value)}")
+            raise Damaged(f"it has an unreadable time: {shown(value)}")
         seconds = int(whole)
     if not 0 <= seconds < 1 << 33:
         return 0

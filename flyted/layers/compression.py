@@ -91,7 +91,7 @@ class Plain:
                 if self._stopped.is_set():
                     return
         except (zlib.error, zstandard.ZstdError, lzma.LZMAError, EOFError) as error:
-            end = Damaged(f"it is not compressed as it begins: {error}")
+            end = Damaged(f"its compression is damaged: {error}")
         except Exception as error:  # noqa: BLE001 - raised where the pieces are read
             end = error
         self._pieces.put(end)

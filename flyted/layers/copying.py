@@ -61,13 +61,13 @@ def copy(items: Iterable[Item], order: Order) -> None:
 def make_folder(target: str, owner: Owner) -> None:
     """Make a folder, and those above it, unless they are there; let everybody come to it.
 
-    An app is no user of its image, and has to come to the folder in which it begins. Raises :class:`Failed`.
+    An app does not run as a user of its image, but has to reach its working folder. Raises :class:`Failed`.
     """
     path = os.fsencode(target)
     try:
         _folders(path, owner)
     except (FileExistsError, NotADirectoryError):
-        raise Failed(EX_STEP, f"{target} cannot be a folder: the image has a file on the way to it") from None
+        raise Failed(EX_STEP, f"{target} cannot be a folder: the image has a file there or above it") from None
     needed = 0o055
     while len(path) > 1:
         mode = os.stat(path).st_mode
@@ -158,13 +158,13 @@ class _Copy:
             self._files.add(entry.parts)
             if len(self._files) > 1:
                 raise Failed(
-                    EX_DATAERR, f"{self._order.source} is several files, and {self._order.target} is no folder"
+                    EX_DATAERR, f"{self._order.source} is several files, and {self._order.target} is not a folder"
                 )
 
     def _link(self, entry: Entry, path: bytes) -> None:
         other = archive.components(entry.link)
         if not self._is_asked_for(other):
-            raise Damaged(f"{shown(entry.name)} is a hard link to what is not copied")
+            raise Damaged(f"{shown(entry.name)} is a hard link to a file that is not copied")
         os.link(self._path(other), path, follow_symlinks=False)
 
     def _file(self, entry: Entry, path: bytes, content: Iterable[bytes | memoryview]) -> None:

@@ -84,7 +84,7 @@ def settled(work: Callable[[], int]) -> int:
         say(f"{what}: {error.strerror}" if error.filename else str(error))
         return EX_OSERR
     except Exception as error:  # noqa: BLE001 - a fault of ours, or a case that nobody thought of
-        say(f"a fault of flyted: {type(error).__name__}: {error} ({_place(error)})")
+        say(f"internal error in flyted: {type(error).__name__}: {error} ({_place(error)})")
         return EX_SOFTWARE
 
 

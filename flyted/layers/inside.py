@@ -130,7 +130,7 @@ class Inside:
                 raise
             if stat.S_ISLNK(os.lstat(name, dir_fd=parent).st_mode):
                 return None
-            raise Damaged(f"{shown(path)} is used as a folder, and is none") from None
+            raise Damaged(f"{shown(path)} is used as a folder, but is not one") from None
         os.mkdir(name, 0o700, dir_fd=parent)
         self.touch(path)
         made = os.open(name, OPEN_FOLDER, dir_fd=parent)

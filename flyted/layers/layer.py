@@ -43,7 +43,7 @@ def make(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str], li
     remove([job.layer])
     for each in (*job.parents, *job.stages):
         if not os.path.isdir(f"{each}/{DIFF}"):
-            raise Failed(EX_CONFIG, f"layer {each}, which this one needs, is not there")
+            raise Failed(EX_CONFIG, f"layer {each}, which this one needs, is missing")
     for name in (DIFF, "work", "scratch"):
         Path(job.layer, name).mkdir(parents=True)
     try:

@@ -52,10 +52,10 @@ def _remove(layers: str, names: list[str]) -> int:
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="flyted-layer", description="Makes and removes layers of images.")
     parser.add_argument(words.LAYERS, required=True, help="the folder of all layers")
-    parser.add_argument(words.UV, help="the uv program, for commands that want it")
-    parser.add_argument(words.LAYER_BYTES, type=int, help="what a layer may take of the disk")
+    parser.add_argument(words.UV, help="the uv program, for commands that need it")
+    parser.add_argument(words.LAYER_BYTES, type=int, help="disk space that a layer may use, in bytes")
     parser.add_argument(words.LAYER_FILES, type=int, help="how many files it may have")
-    parser.add_argument(words.KEEP_FREE, type=int, help="bytes of the disk that have to stay free")
+    parser.add_argument(words.KEEP_FREE, type=int, help="bytes of disk space that have to stay free")
     parser.add_argument(words.REMOVE, default=[], type=_layer, nargs="+", help="remove these layers")
     return parser.parse_args(argv)
 
@@ -87,7 +87,7 @@ def _secret(credential: str, what: str) -> str:
 def _credential(name: str) -> bytes:
     folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
     if not folder.startswith("/"):
-        raise Failed(EX_CONFIG, "CREDENTIALS_DIRECTORY is not set: this program is run by a unit of flyted's")
+        raise Failed(EX_CONFIG, "CREDENTIALS_DIRECTORY is not set: only units of flyted run this program")
     try:
         return Path(folder, name).read_bytes()
     except OSError as error:

@@ -40,9 +40,9 @@ class Room:
         if size > self._limits.layer_bytes:
             raise Failed(EX_FULL, f"killed: it wrote more than {self._limits.layer_bytes >> 20} MB")
         if count > self._limits.layer_files:
-            raise Failed(EX_FULL, f"killed: it made more than {self._limits.layer_files} files")
+            raise Failed(EX_FULL, f"killed: it created more than {self._limits.layer_files} files")
         if small:
-            raise Failed(EX_FULL, f"killed: less than {self._limits.keep_free >> 20} MB of the disk were free")
+            raise Failed(EX_FULL, f"killed: less than {self._limits.keep_free >> 20} MB of disk space were free")
         self._bytes, self._files = free + size, files + count  # it was somebody else
 
 

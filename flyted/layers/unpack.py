@@ -186,7 +186,7 @@ class _Layer:
             source = None
         try:
             if source is None or not parts or not _exists(source, parts[-1]):
-                raise Damaged(f"{shown(entry.name)} is a hard link to {shown(entry.link)}, which is not there")
+                raise Damaged(f"{shown(entry.name)} is a hard link to {shown(entry.link)}, which does not exist")
             if source.below(parts[-1]) != folder.below(name):
                 self._free(folder, name)
                 os.link(parts[-1], name, src_dir_fd=source.fd, dst_dir_fd=folder.fd, follow_symlinks=False)

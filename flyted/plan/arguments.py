@@ -75,8 +75,8 @@ def notes(spec: AppSpec) -> Iterator[str]:
         return
     for arg in divided(args):
         yield (
-            f"argument {printable(arg)} is not one word for a shell, to which Flyte gives 'args': "
-            f"within quotes it is, {printable(chr(39) + arg + chr(39))}"
+            f"argument {printable(arg)} is not one word for the shell to which Flyte passes 'args'; "
+            f"to make it one, quote it: {printable(chr(39) + arg + chr(39))}"
         )
     for pieces in line.words:
         if named := _named("".join(piece.text for piece in pieces), names):

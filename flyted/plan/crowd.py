@@ -94,7 +94,7 @@ def admit(open_: Sequence[Place], uid: int, room: Room = CONTROL) -> Answer:
     if uid == 0 or idle is not None:
         return Answer(ended=idle)
     if own:
-        return Answer(f"you have {_requests(len(own))} open at flyted already, the current limit")
+        return Answer(f"you have {_requests(len(own))} open already, the current limit")
     return Answer("flyted has too many clients at once")
 
 

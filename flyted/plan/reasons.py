@@ -1,4 +1,4 @@
-"""Says why an app did not come up, for people: from the lines of systemd and of the app in the journal. Pure."""
+"""Says why an app did not start, for people: from the lines of systemd and of the app in the journal. Pure."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def came_up(lines: Sequence[LogLine]) -> bool:
 
 
 def lacks_network(lines: Sequence[LogLine]) -> bool:
-    """Report whether launch gave the newest start up because the app's network did not come up."""
+    """Report whether launch gave the newest start up because the app's network did not start."""
     return any(line.source == "app" and line.text.startswith(_NO_NETWORK) for line in lines)
 
 

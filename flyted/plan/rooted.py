@@ -1,4 +1,4 @@
-"""Turns the service of an app whose image has a root of its own: what differs from one in the machine's root. Pure."""
+"""Adapts the service unit of an app to an image that has its own root file system. Pure."""
 
 from __future__ import annotations
 

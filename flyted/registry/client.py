@@ -107,7 +107,7 @@ class Client:
         if status in (401, 403):
             raise Failed(EX_NOPERM, f"{server} refuses {self._path}{said}")
         if status == 404:
-            raise Failed(EX_NOTFOUND, f"{server} has no {self._path} as asked for{said}")
+            raise Failed(EX_NOTFOUND, f"{server} does not have {self._path}{said}")
         if status == 429 or status >= 500:
             raise Unavailable(f"{server} answers {status}{said}", _wait(reply))
         raise Failed(EX_DATAERR, f"{server} answers {status}{said}")

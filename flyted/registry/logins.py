@@ -54,10 +54,10 @@ def read(text: bytes) -> dict[str, Login]:
         data = json.loads(text)
         found = {_key(key): _login(value) for key, value in data.get("auths", {}).items()}
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise Failed(EX_CONFIG, 'the logins are no config.json of Docker\'s, with "auths"') from None
+        raise Failed(EX_CONFIG, 'the secret is not a Docker config.json with "auths"') from None
     kept = any(login.user or login.identity for login in found.values())  # a helper's registries stand there empty
     if not kept and any(data.get(key) for key in ("credsStore", "credHelpers")):
-        raise Failed(EX_CONFIG, "the config.json has no logins in it: a helper of Docker's keeps them")
+        raise Failed(EX_CONFIG, "the config.json has no logins: a Docker credential helper keeps them")
     return found
 
 
@@ -131,7 +131,7 @@ class Authorization:
                 raise self.refused()
             if reply.status != 200:
                 raise Unavailable(
-                    f"{realm.server}, which gives tokens for {self._server.server}, answers {reply.status}"
+                    f"{realm.server}, which issues tokens for {self._server.server}, answers {reply.status}"
                 )
             return _token_in(reply.body(_MOST_ANSWER), realm)
 
@@ -139,7 +139,7 @@ class Authorization:
         try:
             realm = parse(text)
         except ValueError as error:
-            raise Failed(EX_DATAERR, f"{self._server.server} names no place for tokens: {error}") from None
+            raise Failed(EX_DATAERR, f"{self._server.server} names no token server: {error}") from None
         if realm.scheme != "https" and realm.origin != self._server.origin:
             raise Failed(EX_DATAERR, f"{self._server.server} wants the login sent to {realm.server} over plain HTTP")
         return realm

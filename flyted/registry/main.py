@@ -67,7 +67,7 @@ def _mirror(text: str) -> tuple[str, url.Url]:
 def _store() -> Path:
     folder = os.environ.get("STATE_DIRECTORY", "")
     if not folder.startswith("/"):
-        raise Failed(EX_CONFIG, "STATE_DIRECTORY is not set: this program is run by a unit of flyted's")
+        raise Failed(EX_CONFIG, "STATE_DIRECTORY is not set: only units of flyted run this program")
     return Path(folder)
 
 

@@ -61,7 +61,9 @@ def manifest_or_choice(data: bytes, platform: str) -> Manifest | Blob:
     found = _object(data, "manifest")
     if found.get("schemaVersion") == 1:
         raise Failed(
-            EX_UNFIT, "the image is in Docker's old format, schema 1, which has no checked layers: push it anew"
+            EX_UNFIT,
+            "the image is in Docker's old format, schema 1, which has no checked layers: "
+            "push it again with a current client",
         )
     kind = found.get("mediaType")
     if "manifests" in found and not {"layers", "config"} & found.keys() and kind in (None, OCI_INDEX, DOCKER_INDEX):
@@ -72,7 +74,7 @@ def manifest_or_choice(data: bytes, platform: str) -> Manifest | Blob:
         and kind in (None, OCI_MANIFEST, DOCKER_MANIFEST)
     ):
         return _manifest(found)
-    raise Failed(EX_UNFIT, f"this is no image, but {printable(kind)}" if kind else "this is no image")
+    raise Failed(EX_UNFIT, f"this is not an image, but {printable(kind)}" if kind else "this is not an image")
 
 
 def config_of(data: bytes, platform: str, layers: int) -> tuple[dict[str, Any], list[str]]:
@@ -111,7 +113,7 @@ def _choice(entries: Any, platform: str) -> Blob:
 def _manifest(found: dict[str, Any]) -> Manifest:
     config, layers = _blob(found["config"], "manifest"), found["layers"]
     if config.media not in CONFIGS:
-        raise Failed(EX_UNFIT, f"this is no image that can be run: its config is {printable(config.media)}")
+        raise Failed(EX_UNFIT, f"this is not an image that can be run: its config is {printable(config.media)}")
     if not isinstance(layers, list) or len(layers) > MOST_LAYERS:
         raise Failed(EX_UNFIT, f"the image has more than {MOST_LAYERS} layers")
     blobs = tuple(_blob(each, "manifest") for each in layers)

@@ -103,7 +103,7 @@ class Pull:
         """Return a manifest or a config. ``digest``: that it must have, or empty."""
         data = self.retries.run(lambda: self._read(what), self._stop)
         if digest and f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
-            raise Failed(EX_DATAERR, f"{digest[:19]} arrived with another content than its name says")
+            raise Failed(EX_DATAERR, f"{digest[:19]} arrived with content that does not match its digest")
         return data
 
     def _read(self, what: str) -> bytes:
@@ -144,7 +144,7 @@ class Pull:
         with self._client.get(f"blobs/{part.blob.digest}", headers) as reply:
             if reply.status == 416 or (reply.status == 206 and _begin(reply) != part.have):
                 part.begin()
-                raise Unavailable(f"{reply.url.server} does not go on where it broke off")
+                raise Unavailable(f"{reply.url.server} does not resume the download")
             if reply.status == 200:
                 part.begin()
             for piece in reply.pieces():

@@ -134,7 +134,7 @@ def proxy_of(url: Url) -> Proxy | None:
     except ValueError:
         port = 0
     if found.scheme != "http" or not found.hostname or not port:
-        raise Failed(EX_CONFIG, f"the proxy for {url.scheme} is not one as http://HOST:PORT")
+        raise Failed(EX_CONFIG, f"the proxy for {url.scheme} is not of the form http://HOST:PORT")
     login = f"{unquote(found.username)}:{unquote(found.password or '')}" if found.username else ""
     authorization = f"Basic {base64.b64encode(login.encode()).decode()}" if login else ""
     return Proxy(found.hostname, port, authorization)
@@ -168,7 +168,7 @@ def _tunnel(connected: socket.socket, url: Url, proxy: Proxy) -> None:
         reply.begin()
         reply.close()  # its buffer, not the connection: nobody speaks before TLS begins
     except http.client.HTTPException as error:
-        raise Unavailable(f"the proxy does not answer as one: {type(error).__name__}") from None
+        raise Unavailable(f"the proxy does not answer like one: {type(error).__name__}") from None
     if reply.status != 200:
         raise Unavailable(f"the proxy answers {reply.status} {printable(reply.reason)} for {url.server}")
 

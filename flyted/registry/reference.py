@@ -41,14 +41,14 @@ class Reference:
 def parse(text: str) -> Reference:
     """Return the reference with its defaults filled in. Raises ``ValueError`` that says what is wrong."""
     if not isinstance(text, str) or not text or len(text) > LONGEST or not text.isascii() or not text.isprintable():
-        raise ValueError("it is not a name of an image")
+        raise ValueError("it is not the name of an image")
     name, at, digest = text.partition("@")
     if at and _DIGEST.fullmatch(digest) is None:
-        raise ValueError("behind @ must be a digest, sha256: and 64 digits of 0-9a-f")
+        raise ValueError("@ must be followed by a digest: sha256: and 64 digits of 0-9a-f")
     registry, path = _registry(name)
     path, colon, tag = path.partition(":")
     if colon and _TAG.fullmatch(tag) is None:
-        raise ValueError("a tag has at most 128 letters, digits, _, . and -, and begins with none of the last two")
+        raise ValueError("a tag has at most 128 letters, digits, _, . and -, and does not begin with . or -")
     if registry == DOCKER_HUB and "/" not in path:
         path = f"library/{path}"
     if _PATH.fullmatch(path) is None or len(registry) + 1 + len(path) > _LONGEST_NAME:
@@ -60,7 +60,7 @@ def registry(text: str) -> str:
     """Return the name of a registry, ``HOST[:PORT]``; Docker Hub has one name. Raises ``ValueError``."""
     found = _REGISTRY.fullmatch(text)
     if found is None or len(text) > _LONGEST_NAME or (found["port"] and not 0 < int(found["port"]) < 65536):
-        raise ValueError(f"{text!a} is not a registry, as registry.example.com or localhost:5000")
+        raise ValueError(f"{text!a} is not a registry, such as registry.example.com or localhost:5000")
     name = text.lower()
     return DOCKER_HUB if name in {"index.docker.io", "registry-1.docker.io"} else name
 

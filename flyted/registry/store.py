@@ -124,7 +124,7 @@ class Part:
         """Give the blob its name. Raises :class:`Failed` if it has another digest; then nothing of it is kept."""
         if f"sha256:{self._digest.hexdigest()}" != self.blob.digest:
             self.begin()
-            raise Failed(EX_DATAERR, f"{self.blob.digest[:19]} arrived with another content than its name says")
+            raise Failed(EX_DATAERR, f"{self.blob.digest[:19]} arrived with content that does not match its digest")
         self.file.flush()
         os.fsync(self.file.fileno())
         self.path.rename(self.to)

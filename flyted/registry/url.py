@@ -44,7 +44,7 @@ def parse(text: str, base: Url | None = None) -> Url:
     if found.scheme not in PORTS or not found.hostname:
         raise ValueError("it is not an address that begins with https:// or http://")
     if found.username is not None or found.password is not None:
-        raise ValueError("it has a login in it")
+        raise ValueError("it contains a login")
     port = PORTS[found.scheme] if found.port is None else found.port
     if not 0 < port < 65536:
         raise ValueError("it has no usable port")

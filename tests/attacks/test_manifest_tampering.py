@@ -153,7 +153,7 @@ def test_a_removed_manifest_is_not_an_empty_store(vault: Vault, folder: Path, al
         (folder / also).unlink()
     before = files(folder)
     vault._files = opened(folder)._files
-    assert_all_refused(vault, "its manifest is gone")
+    assert_all_refused(vault, "its manifest is missing")
     assert files(folder) == before
     vault.accept_rollback()
     assert vault.list() == []
@@ -165,7 +165,7 @@ def test_an_emptied_folder_is_not_an_empty_store(vault: Vault, folder: Path) -> 
     vault.close()
     shutil.rmtree(folder / "secrets")
     vault._files = opened(folder)._files
-    assert_all_refused(vault, "its manifest is gone")
+    assert_all_refused(vault, "its manifest is missing")
     vault.accept_rollback()
     assert vault.put(ORG, "A", b"v", replace=False).generation > 4
 

@@ -179,7 +179,7 @@ def test_outside_of_a_unit_the_builder_says_what_it_is(builds: Builds) -> None:
     builds.recipe(["one"])
     status, output = builds.run(STATE_DIRECTORY="")
     assert status == EX_CONFIG
-    assert output == "flyted-build: STATE_DIRECTORY is not set: this program is run by a unit of flyted's\n"
+    assert output == "flyted-build: STATE_DIRECTORY is not set: only units of flyted run this program\n"
 
 
 def test_without_uv_the_build_fails_with_a_reason(builds: Builds) -> None:

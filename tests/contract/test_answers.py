@@ -65,7 +65,7 @@ def test_fields_of_a_newer_daemon_are_ignored() -> None:
         ({"revision": True}, "AppStatus.revision: int is expected, not bool"),
         ({"created_at": "now"}, "AppStatus.created_at: a number is expected, not str"),
         ({"created_at": None}, "AppStatus.created_at: a number is expected, not null"),
-        ({"state": 1}, "AppStatus.state: 1 is not a known word"),
+        ({"state": 1}, "AppStatus.state: 1 is not a known value"),
         ({"notes": "one"}, "AppStatus.notes: a list is expected, not str"),
         ({"links": [["Docs"]]}, "AppStatus.links: a list of 2 is expected, not list"),
         ({"units": [{"name": "a"}]}, "UnitStatus.active: it is missing"),

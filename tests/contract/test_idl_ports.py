@@ -47,9 +47,9 @@ def test_the_name_of_a_port_says_what_is_spoken_there(name: str | None, h2c: boo
     ("command", "args", "name", "said"),
     [
         (["c0"], [], "grpc", "a port named 'grpc' is not known"),
-        (["uvicorn"], ["main:app"], "h2c", "uvicorn speaks HTTP/1.1 alone"),
-        (["fserve", "--"], ["uvicorn", "main:app"], "h2c", "uvicorn speaks HTTP/1.1 alone"),
-        (["fserve", "--"], ["python", "-m", "uvicorn", "main:app"], "h2c", "uvicorn speaks HTTP/1.1 alone"),
+        (["uvicorn"], ["main:app"], "h2c", "uvicorn supports only HTTP/1.1"),
+        (["fserve", "--"], ["uvicorn", "main:app"], "h2c", "uvicorn supports only HTTP/1.1"),
+        (["fserve", "--"], ["python", "-m", "uvicorn", "main:app"], "h2c", "uvicorn supports only HTTP/1.1"),
     ],
 )
 def test_what_cannot_be_spoken_at_a_port_is_refused(command: list[str], args: list[str], name: str, said: str) -> None:
@@ -89,7 +89,7 @@ def test_uvicorn_has_no_port_and_the_file_one() -> None:
 
 @pytest.mark.parametrize("port", [8012, 8022, 8112, 9090, 9091, 65536, -1, 0, "8080", None, True])
 def test_ports_that_cannot_be_are_refused(port: object) -> None:
-    """Flyte's own, and what is no port."""
+    """Flyte's own, and numbers outside 1..65535."""
     idl = copy.deepcopy(IDL)
     idl["spec"]["container"] |= {"args": ["streamlit", "hello"], "ports": [{"containerPort": port}]}
     with pytest.raises(InvalidInput, match="port"):

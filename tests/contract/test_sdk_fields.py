@@ -19,7 +19,7 @@ CLASSES = (
     app.AppEnvironment, app.Scaling, app.Port, app.Domain, app.Link, app.Timeouts, app.Parameter,
     flyte.Resources, flyte.Secret, flyte.Image,
 )  # fmt: skip
-KINDS = {"Honoured", "Reported, without effect", "Refused by name", "Without a meaning here"}
+KINDS = {"Honoured", "Reported, without effect", "Refused by name", "Without effect here"}
 
 
 def listed() -> dict[str, str]:

@@ -48,10 +48,10 @@ def ours(text: str) -> list[str]:
         ("a #b", "# at the beginning of a word"),
         ("a ~/x", "~ at the beginning of a word"),
         ("X=1 a", "the assignment X="),
-        ("cd /tmp", "cd, which is no program"),
-        ("exec a", "exec, which is no program"),
-        ("if true", "if, which is no program"),
-        ("! a", "!, which is no program"),
+        ("cd /tmp", "cd, which is not a program"),
+        ("exec a", "exec, which is not a program"),
+        ("if true", "if, which is not a program"),
+        ("! a", "!, which is not a program"),
     ],
 )
 def test_what_only_a_shell_can_do_is_known(text: str, syntax: str) -> None:

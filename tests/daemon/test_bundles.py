@@ -109,7 +109,7 @@ def test_one_bad_bundle_of_several_leaves_nothing(tmp_path: Path) -> None:
     (good, digest), (other, _) = memfd(b"good"), memfd(b"other")
 
     async def scenario() -> None:
-        with pytest.raises(InvalidInput, match="digest differs"):
+        with pytest.raises(InvalidInput, match="does not match the announced digest"):
             async with bundles.held([digest, "b" * 64], {digest: good, "b" * 64: other}):
                 raise AssertionError
 

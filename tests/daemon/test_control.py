@@ -282,9 +282,9 @@ def test_requests_are_bounded_by_what_they_take_of_memory(
 ) -> None:
     """Before they are read: a long one is refused where it would be too much, and others come in."""
     monkeypatch.setattr(crowd_plan.may_hold, "__defaults__", (64 << 10,))
-    with pytest.raises(Busy, match="too large together"):
+    with pytest.raises(Busy, match="too large in total"):
         client.call("echo", {"word": "w" * 3000}, bulk=b"", bundles={}, path=daemon.path)
-    with pytest.raises(Busy, match="too large together"):
+    with pytest.raises(Busy, match="too large in total"):
         client.call("echo", {"word": "w"}, bulk=b"x" * (65 << 10), bundles={}, path=daemon.path)
     assert client.call("echo", {"word": "w"}, bulk=b"x" * 1000, bundles={}, path=daemon.path)["bulk"] == 1000
     uid[0] = 0

@@ -105,7 +105,7 @@ def test_who_deploys_on_a_full_disk_hears_why_the_app_failed(deploys: Deploys) -
     deploys.at = deploys.refuse_writes
     error = fails(deploys)
     assert isinstance(error, DeployFailed)
-    assert "revision 2 of app 'a' did not come up" in error.message
+    assert "revision 2 of app 'a' did not start" in error.message
     assert deploys.left() == (1, "pending", "", "")
 
 
@@ -129,7 +129,7 @@ def test_a_journal_that_cannot_be_read_does_not_hide_that_the_app_failed(deploys
     deploys.machine.systemd.starts = "failed"
     error = fails(deploys)
     assert isinstance(error, DeployFailed)
-    assert "did not come up: why it failed is not known: journalctl ended with 1" in error.message
+    assert "did not start: the cause of the failure is unknown: journalctl ended with 1" in error.message
     assert deploys.left() == (1, "failed", "", "")
 
 

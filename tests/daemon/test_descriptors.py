@@ -84,9 +84,9 @@ def assert_none_leaked(count: int) -> None:
 
 ONE, TWO = "a" * 64, "b" * 64
 BAD: list[tuple[str, list[Any] | Any, int, str]] = [
-    ("echo", [ONE], 0, r"bundles \(1\) than of file descriptors that came with it \(0\)"),
-    ("echo", [ONE], 2, r"bundles \(1\) than of file descriptors that came with it \(2\)"),
-    ("echo", [], 1, r"bundles \(0\) than of file descriptors that came with it \(1\)"),
+    ("echo", [ONE], 0, r"1 bundles, but carries 0 file descriptors"),
+    ("echo", [ONE], 2, r"1 bundles, but carries 2 file descriptors"),
+    ("echo", [], 1, r"0 bundles, but carries 1 file descriptors"),
     ("echo", [ONE, ONE], 2, "names a bundle twice"),
     ("echo", [ONE, "../../etc/shadow"], 2, "by its SHA-256"),
     ("echo", [ONE, 7], 2, "by its SHA-256"),

@@ -39,7 +39,7 @@ def test_a_lease_stays_until_its_memory_is_back(tmp_path: Path) -> None:
 
 
 def test_the_highest_peak_is_remembered(tmp_path: Path) -> None:
-    """Of those who hold a lease; until the app is gone, or did not come up with it."""
+    """Of those who hold a lease; until the app is gone, or did not start with it."""
     mine = table(tmp_path)
     mine.hold(lease("a", "1"))
     for gib in (2, 6, 4):

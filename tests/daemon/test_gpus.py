@@ -298,7 +298,7 @@ def test_a_deploy_and_doctor_say_what_is_missing_of_the_driver(machine: Machine)
         assert [each.name for each in await verbs.findings()] == ["gpu"]
         machine.gpu.now = lambda: inventory_of_machine(gpu("1"))
         with pytest.raises(
-            NoGpu, match=r"GPUs for app 'rooted', whose image has a root of its own: libcuda\.so\.1"
+            NoGpu, match=r"GPUs for app 'rooted', whose image has its own root file system: libcuda\.so\.1"
         ) as it:
             await machine.inventory.check_driver(app, needed=True)
         assert "libcuda1" in it.value.hint

@@ -29,7 +29,7 @@ def test_a_start_that_gets_no_gpu_in_time_fails_and_is_tried_again(life: Life) -
     holder = life.request("g", 100.0)
     asked = life.serve("h", gpu_count=1)
     life.run(40)
-    assert asked.end.startswith("DeployFailed: revision 1 of app 'h' did not come up")
+    assert asked.end.startswith("DeployFailed: revision 1 of app 'h' did not start")
     assert any("held by g (busy)" in text for text in asked.says)
     life.run(100)
     assert holder.end == "answered"

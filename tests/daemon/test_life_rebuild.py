@@ -144,8 +144,10 @@ def test_if_no_app_comes_up_the_old_image_counts_again(life: Life) -> None:
     life.world.dying |= {"a", "b"}
     asked = rebuild(life, old)
     life.run(100)
-    assert asked.end.startswith("DeployFailed: the image is rebuilt, but not every app came up in it: a: "), asked.end
-    assert asked.end.endswith("; the old image counts again")
+    assert asked.end.startswith("DeployFailed: the image was rebuilt, but not every app started with it: a: "), (
+        asked.end
+    )
+    assert asked.end.endswith("; the old image is used again")
     life.world.dying.clear()
     assert [serving(life, app) for app in "ab"] == [1, 1]
     serve(life, "a", "one")
@@ -216,7 +218,7 @@ def test_only_an_image_that_apps_use_can_be_rebuilt_once_at_a_time(life: Life) -
     old = of(life, "a")
     first, second = rebuild(life, old), rebuild(life, old[:5])
     life.run(1)
-    assert second.end == f"Busy: image {old[:12]} is being rebuilt already"
+    assert second.end == f"Busy: image {old[:12]} is already being rebuilt"
     life.run(60)
     assert first.end == "done"
     for image, words in ((old, "InvalidInput: no app uses image"), ("f" * 32, "NotFound"), ("x", "InvalidInput")):

@@ -50,7 +50,7 @@ def test_an_image_is_made_layer_by_layer(life: Life) -> None:
     assert steps[-1].endswith(": touch /x")
     count = len(steps)
     assert [text.partition(":")[0] for text in steps] == [f"step {number + 1}/{count}" for number in range(count)]
-    assert any("a Debian is made in its place" in text for text in asked.says)
+    assert any("a Debian is installed in its place" in text for text in asked.says)
     assert len(recorded(life)) == count
     assert recorded(life) == folders(life)
     image = life.running.store.app("a").revisions[0].image

@@ -15,7 +15,7 @@ from tests.daemon.test_life_pull import NGINX, pull
 from tests.daemon.test_life_roots import serve as serve_layers
 from tests.daemon.world_layers import MANIFEST
 
-TAKEN = f"docker.io does not answer: {NGINX} is taken as it was on "
+TAKEN = f"docker.io does not answer: {NGINX} is used as it was on "
 
 
 def serve(life: Life, name: str, **changes: Any) -> Asked:
@@ -86,7 +86,7 @@ def test_an_image_that_needed_a_login_is_nobody_elses(life: Life, monkeypatch: p
     life.world.layers.registry = False
     asked = serve(life, "a")
     assert asked.end.startswith(f"BuildFailed: docker.io/library/{NGINX}: registry does not answer"), asked.end
-    assert asked.end.endswith("it was pulled before, with another login or without")
+    assert asked.end.endswith("it was pulled before with another login or with none")
     again = life.ask("image.pull", project="default", domain="development", name=NGINX, registry_secret="HUB")
     life.run(60)
     assert (again.end, len(noted(again))) == ("done", 1)

@@ -123,7 +123,7 @@ def test_a_deletion_that_still_waits_never_strikes_later(by_whom: str) -> None:
                 await deletion
         deploy = asyncio.create_task(deploys.run(ONE))
         if by_whom == "deploy":
-            with pytest.raises(Busy, match="the rest was cancelled for app 'one': it was served"):
+            with pytest.raises(Busy, match="the operation was cancelled for app 'one': it was served"):
                 await deletion
         deploys.end.set()
         assert await deploy == "deployed"

@@ -14,7 +14,7 @@ from tests.daemon.fake import Machine, beside, until
 
 MOST = 100
 """With more tries there is no pause between them: the last one then never ends, so that time goes on."""
-LOST = "the connection to systemd was lost while it worked"
+LOST = "the connection to systemd was lost meanwhile"
 
 
 def refusing(tries: list[str], do: Callable[[str], Coroutine[None, None, str]] | None = None):

@@ -1,4 +1,4 @@
-"""Apps whose image has a root of its own, on the real loop: its mount is there as long as their units are."""
+"""Apps whose image has its own root file system, on the real loop: its mount is there as long as their units are."""
 
 from __future__ import annotations
 

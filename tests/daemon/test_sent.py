@@ -53,7 +53,7 @@ def test_what_an_image_copies_is_stored_for_its_build_and_goes_after_it(process:
         for named, sent, words in (
             (digest, {}, "did not come with the request"),
             (digest, {digest: disk}, "must come as a file in memory"),
-            ("b" * 64, {"b" * 64: memory}, "digest differs"),
+            ("b" * 64, {"b" * 64: memory}, "does not match the announced digest"),
             (digest, {digest: memory, "b" * 64: memory}, "does not say what it is for"),
         ):
             with pytest.raises(InvalidInput, match=words):

@@ -44,7 +44,7 @@ def serve(status: int, *options: str, file: str = SCRIPT) -> str:
 
 
 def start_fails(file: str, name: str) -> str:
-    """Why an app did not come up, as serve says it last, and as it is kept."""
+    """Why an app did not start, as serve says it last, and as it is kept."""
     done = by("alice", "flytectl", "serve", file, "--cpu", "--python-env", str(ENVIRONMENT))
     assert done.returncode != 0
     said = done.stderr.rpartition("flytectl: ")[2]

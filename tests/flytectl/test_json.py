@@ -99,7 +99,7 @@ def test_serve_tells_what_serves_already_when_a_later_app_fails(
 
     def answer(request: dict[str, Any]) -> bytes:
         if request["verb"] == "app.serve" and request["args"]["spec"]["key"]["name"] == "top":
-            return error("deploy-failed", "it did not come up")
+            return error("deploy-failed", "it did not start")
         return result(version=VERSION, protocol=1, app=app_status("base", url="https://base"), changed=True)
 
     file = tmp_path / "several.py"
@@ -108,7 +108,7 @@ def test_serve_tells_what_serves_already_when_a_later_app_fails(
     border(answer)
     assert cli.main(["serve", *words, str(file)]) == 8
     shown = capsys.readouterr()
-    assert "it did not come up" in shown.err
+    assert "it did not start" in shown.err
     if words:
         assert [(app["name"], app["changed"]) for app in json.loads(shown.out)["apps"]] == [("base", True)]
     else:

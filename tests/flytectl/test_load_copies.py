@@ -32,7 +32,7 @@ MISSING = {
     'with_uv_project(HERE / "p/pyproject.toml", uvlock=HERE / "no.lock")': "with_uv_project: UVLock file .*/no.lock",
     'with_poetry_project(HERE / "p/pyproject.toml")': "with_poetry_project: poetry.lock file .* does not exist",
     'clone(addl_layer=PythonWheels(wheel_dir=HERE / "none", package_name="pkg"), name="n")': (
-        "local wheels: .*/none has no wheel of pkg: it is not there"
+        "local wheels: .*/none has no wheel of pkg: it does not exist"
     ),
     'clone(addl_layer=PythonWheels(wheel_dir=HERE / "data", package_name="pkg"), name="n")': "pkg: it has none",
     'clone(addl_layer=PythonWheels(wheel_dir=HERE / "p", package_name="pkg-two"), name="n")': (

@@ -71,7 +71,7 @@ def test_without_a_terminal_nothing_is_deleted(
         monkeypatch.setattr(sys, "stdin", nobody)
         assert cli.main(words.split(" ")) == 2
     said = capsys.readouterr().err
-    assert "no terminal to confirm it on: nothing was deleted" in said
+    assert "standard input is not a terminal: nothing was deleted" in said
     assert f"hint: {typed}\n" in said
 
 

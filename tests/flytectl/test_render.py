@@ -200,9 +200,7 @@ def test_a_pulled_image_is_named_with_its_digest_and_size() -> None:
 def test_a_rebuilt_image_says_which_apps_have_it() -> None:
     """And which do not yet."""
     old, new = "ab" * 16, "cd" * 16
-    assert (
-        tables.rebuilt_text(Rebuilt(old, old, (), ())) == "image abababababab: nothing of it can be newer than it is"
-    )
+    assert tables.rebuilt_text(Rebuilt(old, old, (), ())) == "image abababababab: it is up to date"
     assert tables.rebuilt_text(Rebuilt(old, new, ("a", "b"), ("c",))).splitlines() == [
         "image abababababab is rebuilt as cdcdcdcdcdcd",
         "deployed: a, b",
@@ -220,7 +218,7 @@ def test_what_is_pruned_is_named_with_its_size() -> None:
     ]  # fmt: skip
     assert after.splitlines()[1] == "deleted: 1 image, 3 layers, 1.0 MiB of downloads; 3.0 MiB freed"
     assert tables.pruned_text(Pruned((), 1, 0, 0), done=True) == "deleted: 1 layer; 0 B freed"
-    assert tables.pruned_text(Pruned((), 0, 0, 0), done=True) == "nothing is unused"
+    assert tables.pruned_text(Pruned((), 0, 0, 0), done=True) == "nothing to delete"
 
 
 def test_images_show_their_size_and_who_uses_them() -> None:

@@ -89,7 +89,7 @@ def test_watch_tells_a_failure_and_why_though_the_old_revision_serves(gateway: R
     """The watcher wants to know about its deploy; get tells what serves; the next change is no longer a failure."""
     held = Held(gateway)
     held.end = DeployFailed(
-        "revision 2 of app 'hello' did not come up: it ran out of memory", hint="flytectl logs hello"
+        "revision 2 of app 'hello' did not start: it ran out of memory", hint="flytectl logs hello"
     )
     failed = app_status(last_failure={"revision": 2, "reason": "it ran out of memory"})
     gateway.flyted.answers("app.get", {"result": {"app": failed, "spec": {}}})

@@ -100,7 +100,7 @@ def test_a_hook_that_is_not_known_is_noted() -> None:
         (changed("cdiVersion", None), "has cdiVersion None"),
         (changed("extra", 1), "it has the unknown field 'extra'"),
         (changed("devices", {}), "devices is not a list"),
-        (changed("devices", []), "describes no device"),
+        (changed("devices", []), "does not describe a device"),
         (changed("devices.0", "0"), "devices is '0', not a map"),
         (changed("devices.0.name", "all"), "describes a device twice"),
         (changed("devices.0.name", "a\n\x1b[31m"), r"a device's name is 'a\\n\\x1b\[31m'"),

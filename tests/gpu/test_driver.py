@@ -106,7 +106,7 @@ def test_a_spec_of_another_driver_does_not_count(machine: Machine) -> None:
     machine.spec(machine.etc / "nvidia.json", LIBCUDA, ("libnvidia-ml.so.570.1", "/usr/lib/libnvidia-ml.so.570.1"))
     found = machine.files()
     assert (found["source"], found["found"]) == ("", [])
-    assert "libnvidia-ml.so.570.1', which does not exist: it is of another driver" in found["problems"][0]
+    assert "libnvidia-ml.so.570.1', which does not exist: it belongs to another driver" in found["problems"][0]
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,11 @@ def test_a_spec_that_others_can_change_does_not_count(machine: Machine) -> None:
     path = machine.etc / "nvidia.json"
     machine.spec(path, LIBCUDA)
     path.chmod(0o666)
-    assert "can be changed by others than root" in machine.problem()
+    assert "can be changed by users other than root" in machine.problem()
     path.chmod(0o644)
     machine.driver.owner = 4711
     path.touch()
-    assert "can be changed by others than root" in machine.problem()
+    assert "can be changed by users other than root" in machine.problem()
     path.unlink()
     os.mkfifo(path)
     assert "is not a file" in machine.problem()

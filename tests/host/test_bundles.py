@@ -65,7 +65,7 @@ def test_a_bundle_that_is_too_large_is_refused(tmp_path: Path) -> None:
 def test_all_bundles_of_a_request_are_looked_at_before_one_is_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request that cannot be met writes nothing: they are too large together, or the disk has no room for them."""
+    """A request that cannot be met writes nothing: they are too large in total, or the disk has no room for them."""
     large = os.memfd_create("bundle")
     os.ftruncate(large, bundles.LIMIT)
     reading, writing = os.pipe()

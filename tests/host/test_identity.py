@@ -90,7 +90,7 @@ def test_a_seal_that_does_not_open_is_not_kept(folder: Path, monkeypatch: pytest
     liar.write_text("#!/bin/sh\ncat >/dev/null; echo sealed\n")
     liar.chmod(0o755)
     monkeypatch.setattr(identity, "_CREDS", str(liar))
-    with pytest.raises(HostFailure, match="does not give back"):
+    with pytest.raises(HostFailure, match="does not return"):
         identity.setup(folder)
     assert list(folder.iterdir()) == []
 
@@ -250,7 +250,7 @@ def test_a_recovery_key_that_is_refused_is_told_before_an_identity_is_made(
 def test_an_identity_that_may_not_last_is_not_kept(
     folder: Path, creds: Creds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder cannot be flushed: "no identity was made" is true, and the next start makes one and tells its key."""
+    """The folder cannot be flushed: "no identity was created" is true, and the next start creates one."""
     flush = os.fsync
 
     def fsync(fd: int) -> None:
@@ -260,7 +260,7 @@ def test_an_identity_that_may_not_last_is_not_kept(
 
     with monkeypatch.context() as disk:
         disk.setattr(os, "fsync", fsync)
-        with pytest.raises(HostFailure, match="no identity was made"):
+        with pytest.raises(HostFailure, match="no identity was created"):
             identity.setup(folder)
     assert list(folder.iterdir()) == []
     identity.setup(folder)

@@ -73,7 +73,7 @@ def test_what_apps_may_not_read_is_named_with_the_cure(folder: Path, name: str) 
 def test_what_lies_above_counts(folder: Path) -> None:
     """A name must give nobody what the file system does not."""
     folder.parent.chmod(0o750)
-    with pytest.raises(InvalidInput, match="only some users may go through") as caught:
+    with pytest.raises(InvalidInput, match="not every user may enter") as caught:
         checked(str(folder))
     assert caught.value.hint == f"sudo chmod o+x {folder.parent}"
 
@@ -83,7 +83,7 @@ def test_nobody_is_told_to_open_a_folder_that_apps_do_not_see(folder: Path, tmp_
     unseen = tmp_path / "unseen"
     unseen.mkdir(mode=0o700)
     (folder / "more.bin").symlink_to(unseen / "more.bin")
-    with pytest.raises(InvalidInput, match="apps do not see") as caught:
+    with pytest.raises(InvalidInput, match="apps cannot see") as caught:
         checked(str(folder))
     assert "chmod" not in caught.value.hint
 
@@ -100,7 +100,7 @@ def test_nobody_learns_what_lies_in_folders_that_are_not_theirs(folder: Path) ->
         with pytest.raises(InvalidInput) as caught:
             checked(str(private / name))
         said.add(caught.value.message)
-    assert said == {f"only some users may go through {private}"}
+    assert said == {f"not every user may enter {private}"}
 
 
 @pytest.mark.parametrize("place", ["link in the model", "link on the way", "link to the model"])
@@ -121,7 +121,7 @@ def test_a_link_tells_nobody_what_is_in_a_folder_that_is_not_theirs(folder: Path
             checked(str(asked))
         said.add(caught.value.message)
         link.unlink()
-    assert said == {f"only some users may go through {private}"}
+    assert said == {f"not every user may enter {private}"}
 
 
 def test_links_that_go_round_end(folder: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_path_is_followed_from_the_root() -> None:
 @pytest.mark.parametrize("path", ["/", "/home/bob/model", "/root/m", "/tmp/m", "/run/m", "/proc/self", "/dev/shm/m"])
 def test_places_that_apps_do_not_see_are_refused(path: str) -> None:
     """Their homes are empty, their /tmp is their own."""
-    with pytest.raises(InvalidInput, match="apps do not see"):
+    with pytest.raises(InvalidInput, match="apps cannot see"):
         checked(path)
 
 
@@ -151,11 +151,11 @@ def test_no_link_leads_out_of_sight(folder: Path) -> None:
     unseen.mkdir()
     (unseen / "w").write_bytes(b"z")
     (folder / "w").symlink_to(unseen / "w")
-    with pytest.raises(InvalidInput, match="apps do not see"):
+    with pytest.raises(InvalidInput, match="apps cannot see"):
         checked(str(folder))
     link = folder.parent / "link"
     link.symlink_to(unseen)
-    with pytest.raises(InvalidInput, match="apps do not see"):
+    with pytest.raises(InvalidInput, match="apps cannot see"):
         checked(str(link))
 
 

@@ -84,7 +84,7 @@ def test_a_file_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> N
     path = tmp_path / "recipients.txt"
     path.write_text(f"{ONE}\n")
     path.chmod(mode)
-    with pytest.raises(HostFailure, match="can be changed by others"):
+    with pytest.raises(HostFailure, match="can be changed by users other than root"):
         recipients.read(path)
 
 

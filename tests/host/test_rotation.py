@@ -199,7 +199,7 @@ def test_an_error_after_the_commit_says_that_it_goes_on(folder: Path, monkeypatc
     """Not that nothing was done: the next start finishes it."""
     with monkeypatch.context() as disk:
         fails_at(disk, (folder / "rotated").exists)
-        with pytest.raises(HostFailure, match=r"not finished, and goes on .*: Input/output error"):
+        with pytest.raises(HostFailure, match=r"not finished; flyted continues .*: Input/output error"):
             rotate(folder)
     assert (folder / "rotated").exists()
     assert finish(folder)
@@ -226,7 +226,7 @@ def test_a_request_that_fails_is_not_carried_out_later(folder: Path, monkeypatch
     vault = opened(folder, OPERATOR)
     with monkeypatch.context() as disk:
         fails_at(disk, (folder / "rotate").exists)
-        with pytest.raises(HostFailure, match="was not begun"):
+        with pytest.raises(HostFailure, match="was not started"):
             vault.ask_rotation()
     vault.close()
     assert not (folder / "rotate").exists()

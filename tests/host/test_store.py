@@ -115,7 +115,7 @@ def test_two_names_are_never_one_app(tmp_path: Path) -> None:
     store = Store(tmp_path / "db")
     store.add_revision(spec(ONE), IMAGE, "f", 1.0)
     for attempt in (lambda: store.known(spec(OTHER).key), lambda: store.add_revision(spec(OTHER), IMAGE, "f", 2.0)):
-        with pytest.raises(AlreadyExists, match=f"app '{OTHER}' cannot be told from app '{ONE}'"):
+        with pytest.raises(AlreadyExists, match=f"app '{OTHER}' cannot be distinguished from app '{ONE}'"):
             attempt()
     assert [app.key.name for app in store.apps()] == [ONE]
     assert len(store.apps()[0].revisions) == 1

@@ -120,7 +120,7 @@ def test_a_change_that_fails_at_its_last_step_leaves_nothing(vault: Vault, folde
     (folder / "secrets/manifest").unlink()
     (folder / "secrets/manifest").mkdir()
     before = files(folder)
-    with pytest.raises(HostFailure, match="its old value still stands"):
+    with pytest.raises(HostFailure, match="it keeps its old value"):
         vault.put(ORG, "API_KEY", b"new", replace=True)
     with pytest.raises(HostFailure, match="was not deleted"):
         vault.delete(ORG, "API_KEY")
@@ -145,7 +145,9 @@ def test_an_error_after_the_commit_does_not_say_that_nothing_changed(
 
     with monkeypatch.context() as disk:
         disk.setattr(os, "fsync", fsync)
-        with pytest.raises(HostFailure, match="the change is made, but a power cut may undo it: Input/output error"):
+        with pytest.raises(
+            HostFailure, match="the change was made, but a power failure may undo it: Input/output error"
+        ):
             vault.put(ORG, "API_KEY", b"new", replace=True)
     assert vault.get(ORG, "API_KEY") == b"new"
     vault = reopened(vault, folder)

@@ -130,4 +130,4 @@ def test_a_full_disk_leaves_the_old_value(tmp_path: Path) -> None:
     done = subprocess.run([*_unshare(), *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.findall(r"disk full: secret '(\w+)'[^\n]*", done.stdout) == ["API_KEY", "OTHER"]
-    assert "its old value still stands" in done.stdout.splitlines()[0]
+    assert "it keeps its old value" in done.stdout.splitlines()[0]

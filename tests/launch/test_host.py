@@ -102,7 +102,7 @@ def test_what_cannot_be_stored_is_said(
 
     monkeypatch.setattr(shutil.copytree, "__defaults__", (False, None, full, False, False))
     volumes.fill([str(data)], str(tmp_path / "image"))
-    assert "1 files of the image cannot be read or stored, 'file' for one" in capsys.readouterr().err
+    assert "1 files of the image cannot be read or stored, as 'file'" in capsys.readouterr().err
 
 
 def test_the_options_are_read() -> None:

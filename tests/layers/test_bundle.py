@@ -65,7 +65,7 @@ def test_a_folder_joins_the_one_that_is_there(tmp_path: Path) -> None:
         (packed(member("hard", type=tarfile.LNKTYPE, linkname="../../etc/passwd")), "leads out of its folder"),
         (io.BytesIO(b"no archive"), "it ends in the middle"),
         (io.BytesIO(b""), "the archive has no"),
-        (io.BytesIO(gzip.compress(b"x" * 2000)), "no tar archive"),
+        (io.BytesIO(gzip.compress(b"x" * 2000)), "not a tar archive"),
         (io.BytesIO(packed(member("a", b"x" * 100_000)).getvalue()[:60]), "cut off"),
         (packed(), "the archive has no"),
     ],
@@ -90,9 +90,13 @@ def test_a_pattern_takes_what_it_matches_in_one_folder(tmp_path: Path) -> None:
         take(files, pattern, f"{target}/", glob=True)
         files.seek(0)
         assert sorted(path.name for path in target.iterdir()) == found, pattern
-    with pytest.raises(Failed, match=r"\*\.py is several files, and .*one is no folder"):
+    with pytest.raises(Failed, match=r"\*\.py is several files, and .*one is not a folder"):
         take(files, "*.py", tmp_path / "one", glob=True)
-    for pattern, why in {"*.js": "has nothing that matches", "[": "is no pattern", "[a-": "is no pattern"}.items():
+    for pattern, why in {
+        "*.js": "has nothing that matches",
+        "[": "is not a valid pattern",
+        "[a-": "is not a valid pattern",
+    }.items():
         files.seek(0)
         with pytest.raises(Failed, match=why):
             take(files, pattern, tmp_path / "none", glob=True)

@@ -26,7 +26,7 @@ def test_a_child_ends_also_by_a_fault_that_nobody_thought_of(capfd: pytest.Captu
         finally:
             os._exit(status)
     assert enter.status_of(child) == EX_SOFTWARE
-    assert capfd.readouterr().out.startswith(f"{OURS}a fault of flyted: ValueError: unthought of (fault, line ")
+    assert capfd.readouterr().out.startswith(f"{OURS}internal error in flyted: ValueError: unthought of (fault, line ")
 
 
 def test_a_signal_without_a_name() -> None:

@@ -146,7 +146,7 @@ def test_a_package_that_does_not_exist() -> None:
 def test_what_no_layer_can_be_made_of() -> None:
     """Refused by its name, before anything is made."""
     image = "flyte.Image.from_debian_base().with_apt_packages('git; rm -rf /')"
-    assert "is no package of apt" in refused("flytectl", "serve", file(image=image), status=2)
+    assert "is not a valid package of apt" in refused("flytectl", "serve", file(image=image), status=2)
 
 
 @pytest.mark.usefixtures("unchanged")

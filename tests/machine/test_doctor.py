@@ -52,7 +52,9 @@ def test_bad_settings_are_told_by_every_command(user: str) -> None:
     (daemon,) = [check for check in found["checks"] if check["name"] == "daemon"]
     assert found["ok"] is False
     for text in (daemon["detail"], said):
-        assert f'it cannot start: {SETTINGS}: ingress.listen must be a list of IP addresses, as ["127.0.0.1"' in text
+        assert (
+            f'it cannot start: {SETTINGS}: ingress.listen must be a list of IP addresses, such as ["127.0.0.1"' in text
+        )
     answered = {c["name"]: c for c in json.loads(by(user, "flytectl", "doctor", "--json").stdout)["checks"]}
     assert answered["daemon"]["detail"].endswith(" answers")
     assert "on 127.0.0.1, ::1: open to this machine only" in answered["ingress"]["detail"]

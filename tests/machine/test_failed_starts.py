@@ -82,7 +82,7 @@ def fails(name: str, at_start: str, said: str) -> str:
     assert done.returncode == 8, done.stderr
     assert done.stdout == ""
     assert said in done.stderr
-    assert re.search(rf"^flytectl: revision \d+ of app '{name}' did not come up: ", done.stderr, re.MULTILINE)
+    assert re.search(rf"^flytectl: revision \d+ of app '{name}' did not start: ", done.stderr, re.MULTILINE)
     return done.stderr
 
 
@@ -96,7 +96,7 @@ def falls_back(url: str, at_start: str, said: str) -> str:
     after = answer("app", "get", APP)
     assert (after["revision"], after["state"]) == (before["revision"], "running")
     assert after["last_failure"]["revision"] > before["revision"]
-    assert "did not come up" not in after["last_failure"]["reason"]  # what stands around it is said by app get
+    assert "did not start" not in after["last_failure"]["reason"]  # what stands around it is said by app get
     return shown
 
 

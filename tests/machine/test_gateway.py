@@ -187,8 +187,11 @@ REFUSED = {
         "image=flyte.Image.from_debian_base().with_pip_packages('flyted-there-is-no-such-package==1')",
         "Build failed",
     ),
-    "apt": ("image=flyte.Image.from_debian_base().with_apt_packages('git; rm -rf /')", "is no package of apt"),
-    "base": ("image='docker.io/library/Python:3.12'", "names no container image"),
+    "apt": (
+        "image=flyte.Image.from_debian_base().with_apt_packages('git; rm -rf /')",
+        "is not a valid package of apt",
+    ),
+    "base": ("image='docker.io/library/Python:3.12'", "is not a container image"),
     "secret": ("secrets=[flyte.Secret(key='NOT_THERE')]", "flytectl secret create NOT_THERE"),
     "gpu": ("resources=flyte.Resources(gpu='H100:8')", "gpu"),
     "replicas": ("scaling=flyte.app.Scaling(replicas=(2, 3))", "replicas=(2, 3)"),

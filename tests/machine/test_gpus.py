@@ -68,7 +68,7 @@ def test_what_does_not_exist_is_refused_with_what_is_there() -> None:
         ('flyte.GPU("A100", 1, "1g.5gb")', f"needs 1 × A100 1g.5gb; this machine has none: {there}"),
     ):
         assert said in refused("flytectl", "serve", write("gpu-much", asked), status=2)
-    assert "names no GPU" in refused("flytectl", "serve", "--gpu", ":2", write("gpu-much"), status=2)
+    assert "is not a GPU" in refused("flytectl", "serve", "--gpu", ":2", write("gpu-much"), status=2)
     serve("gpu-much", '"H100:1"', "--cpu")
     assert answer("app", "get", "gpu-much")["gpu"] is None
 

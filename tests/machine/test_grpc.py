@@ -153,7 +153,7 @@ def test_a_function_that_does_not_speak_it_is_told_so_at_once() -> None:
 def test_what_cannot_speak_it_is_refused() -> None:
     """At serve, by name: it was served, and each request failed."""
     said = refused("flytectl", "serve", write("grpc-never", args="uvicorn main:app"), status=2)
-    assert "its port is named h2c, and uvicorn speaks HTTP/1.1 alone" in said
+    assert "its port is named h2c, and uvicorn supports only HTTP/1.1" in said
     said = refused("flytectl", "serve", write("grpc-never", port="grpc"), status=2)
     assert "a port named 'grpc' is not known" in said
     shutil.rmtree("/home/alice/__pycache__", ignore_errors=True)

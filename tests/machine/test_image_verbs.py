@@ -110,7 +110,7 @@ def test_what_cannot_be_pulled_is_said(hub: Hub) -> None:
     """Names, tags, machines and logins; nothing is left of it."""
     before = answer("image", "ls")
     for name, status, words in (
-        ("Nginx", 2, "names no container image"),
+        ("Nginx", 2, "is not a container image"),
         (f"{NAME}:none", 8, "check the name and the tag"),
         (f"{NAME}:other", 8, "made for this machine"),
         (f"{NAME}@sha256:{'0' * 64}", 8, "check the name"),
@@ -205,7 +205,7 @@ def test_prune_removes_what_no_app_uses_and_nothing_else(hub: Hub, tmp_path: Pat
     again = alice("flytectl", "image", "prune", "--yes").stdout
     assert again.startswith("deleted: 1 layer; "), again
     assert layer not in layers()
-    assert alice("flytectl", "image", "prune", "--yes").stdout == "nothing is unused\n"
+    assert alice("flytectl", "image", "prune", "--yes").stdout == "nothing to delete\n"
     alice("flytectl", "app", "sleep", "verbs-aged")
     assert got("aged")
     assert "Directory listing" in got("pips")

@@ -114,7 +114,7 @@ def test_a_step_that_fills_the_disk_is_killed(base: str) -> None:
     )
     assert "it wrote more than 50 MB" in cached.failure.message
     full = make(name("full"), [base], shell("sleep 60"), settings={"keep_free": 1 << 60})
-    assert "of the disk were free" in full.failure.message
+    assert "of disk space were free" in full.failure.message
     assert processes() == []
 
 

@@ -120,7 +120,7 @@ def test_a_stage_of_nothing_and_one_that_is_not_there(base: str) -> None:
     assert whole.ok, whole.text
     assert listed(diff(whole.layer)) == ["x"]
     gone = make(name("from gone"), [base], {**step, "from": ["0" * 32]})
-    assert "layer 00000000000000000000000000000000, which this one needs, is not there" in gone.failure.message
+    assert "layer 00000000000000000000000000000000, which this one needs, is missing" in gone.failure.message
 
 
 def test_apps_can_come_to_their_folder(base: str) -> None:

@@ -44,7 +44,7 @@ def test_without_a_network_apt_fails_and_says_so(base: str) -> None:
 def test_a_parent_that_is_gone_is_named(base: str) -> None:
     """Not a mount error."""
     made = make(name("orphan"), [base, "a" * 32], shell("true"))
-    assert f"layer {'a' * 32}, which this one needs, is not there" in made.failure.message
+    assert f"layer {'a' * 32}, which this one needs, is missing" in made.failure.message
 
 
 def test_a_stop_ends_every_process(base: str) -> None:

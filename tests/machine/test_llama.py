@@ -220,7 +220,7 @@ def test_a_broken_model_is_told_in_the_servers_words() -> None:
     source = PLAIN.replace(str(MODEL / FILE), str(broken))
     done = by("alice", "flytectl", "serve", write("llama-broken", source))
     assert done.returncode == 8
-    assert "did not come up" in done.stderr
+    assert "did not start" in done.stderr
     assert re.search(r"load_model: failed to load model.*broken\.gguf", done.stderr), done.stderr
     assert Client(url).chat() == ANSWER
     assert "status 1" in answer("app", "get", "llama-broken")["last_failure"]["reason"]

@@ -88,9 +88,9 @@ def test_a_name_that_is_added_again_stands_for_the_new_folder() -> None:
     [
         (str(MODELS / "absent"), "cannot be read: No such file"),
         (str(MODEL / FILE), "is not a folder"),
-        ("/home/alice", "apps do not see"),
-        ("/var/lib/flyted/secrets", "apps do not see"),
-        ("/", "apps do not see"),
+        ("/home/alice", "apps cannot see"),
+        ("/var/lib/flyted/secrets", "apps cannot see"),
+        ("/", "apps cannot see"),
     ],
 )
 def test_a_folder_that_is_none_for_apps_is_refused(folder: str, said: str) -> None:

@@ -239,7 +239,7 @@ def test_a_program_that_does_not_serve_is_told_why(options: tuple[str, ...], sai
     url = serve("port-worse", port_server("--version", "good"))
     done = by("alice", "flytectl", "serve", write("port-worse", port_server(*options)))
     assert done.returncode == 8, done.stderr
-    assert re.search(said, done.stderr.split("did not come up")[1]), done.stderr
+    assert re.search(said, done.stderr.split("did not start")[1]), done.stderr
     assert curl(url)[1].split()[1] == "good"
 
 

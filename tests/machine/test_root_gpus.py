@@ -178,7 +178,7 @@ def test_a_sleeping_app_wakes_with_another_driver(apps: dict[str, Replica], driv
         assert (found["cuda"], found["smi"]) == (5802, ["smi 580.2"] * 3)
         assert "libcuda.so.570.1" not in found["links"]  # type: ignore[operator]
         assert found["env"]["NVIDIA_VISIBLE_DEVICES"] is None  # type: ignore[index]
-        assert any("it is of another driver" in said["detail"] for said in nvidia.findings())
+        assert any("it belongs to another driver" in said["detail"] for said in nvidia.findings())
     assert sh("systemctl", "show", "-P", path, unit) == before
 
 

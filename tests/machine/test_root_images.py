@@ -112,7 +112,7 @@ def test_an_app_with_apt_packages_and_commands_is_served(first: str) -> None:
     shown = [json.loads((STATE / f"roots/layers/{layer}.json").read_text())["show"] for layer in made]
     assert "apt-get install jq" in shown
     if "install Debian bookworm" in shown:
-        assert "was not pulled: a Debian is made in its place" in first
+        assert "was not pulled: a Debian is installed in its place" in first
     status, body = curl("https://layered-one.apps.localhost/")
     assert status == 200, body
     found = json.loads(body)

@@ -115,7 +115,7 @@ def test_what_fails_keeps_back_what_comes_after_it() -> None:
         done = by("alice", "flytectl", "serve", "several.py", "several_top")
         assert done.returncode == 8
         assert f"several-base: {base}" in done.stderr
-        assert f"revision {attempt} of app 'several-middle' did not come up" in done.stderr
+        assert f"revision {attempt} of app 'several-middle' did not start" in done.stderr
         assert "broken on purpose" in done.stderr
         assert "not served because of that: several-top" in done.stderr
         states = {a["name"]: a["state"] for a in answer("app", "ls")["apps"] if a["name"] in NAMES}

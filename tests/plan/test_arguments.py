@@ -86,7 +86,7 @@ def test_variables_of_the_image_and_of_parameters_are_known() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("p", "a b"), "argument 'a b' is not one word for a shell"),
+        (("p", "a b"), "argument 'a b' is not one word for the shell"),
         (("p", "a", "&&", "q"), "sh runs its args, as on a Flyte cluster, because of &&"),
         (("p", "'--key=$K'"), "$K is within quotes, so the program gets this text"),
         (("p", "\\$K"), "$K is within quotes"),

@@ -49,15 +49,15 @@ LAYERS: dict[str, tuple[str, Any]] = {
 }
 CONSTRUCTORS: dict[str, tuple[str, Any]] = {
     "from_debian_base": ("", lambda kind, here: kind.from_debian_base()),
-    "from_base": ("base image .*nginx.* takes more", lambda kind, here: kind.from_base("nginx:1.27")),
+    "from_base": ("base image .*nginx.* needs more", lambda kind, here: kind.from_base("nginx:1.27")),
     "from_ref_name": (
-        "base image .*nginx.* takes more",
+        "base image .*nginx.* needs more",
         lambda kind, here: kind.from_ref_name("x").clone(base_image="nginx"),
     ),
     "from_uv_script": ("has no Flyte SDK in it", lambda kind, here: kind.from_uv_script(here / "s.py", name="n")),
     "from_pixi_script": ("has no Flyte SDK in it", lambda kind, here: kind.from_pixi_script(here / "s.py", name="n")),
     "from_dockerfile": (
-        "of a Dockerfile takes more",
+        "of a Dockerfile needs more",
         lambda kind, here: kind.from_dockerfile(here / "Dockerfile", registry="r", name="n"),
     ),
 }

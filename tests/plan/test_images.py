@@ -79,7 +79,7 @@ def test_a_layer_that_a_venv_cannot_have_is_never_left_out(layer: dict[str, Any]
 )  # fmt: skip
 def test_a_foreign_base_image_is_no_venv(base: Any) -> None:
     """What is in another container image is not known."""
-    with pytest.raises(Unsupported, match="takes more than a Python environment") as caught:
+    with pytest.raises(Unsupported, match="needs more than a Python environment") as caught:
         recipe_from_spec({"baseImage": base})
     assert caught.value.message.startswith(f"base image {printable(base)} ")
 

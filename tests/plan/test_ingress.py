@@ -50,7 +50,7 @@ def test_maxconn_stays_below_the_backlog(maxconn):
 
 def test_a_host_must_lead_somewhere():
     """A host without its server would be a 503 for nobody's fault."""
-    with pytest.raises(InvalidInput, match="leads to server 's', which is not there"):
+    with pytest.raises(InvalidInput, match="leads to server 's', which does not exist"):
         render_config(IngressState(hosts={"a.b": "s"}), Listen())
     with pytest.raises(InvalidInput, match="time limit"):
         render_config(IngressState(timeouts_ms={"s": 5}), Listen())

@@ -101,7 +101,7 @@ def test_platforms(arch: str, platform: str) -> None:
 
 
 def test_a_name_that_is_none() -> None:
-    with pytest.raises(InvalidInput, match="from_base: 'NGINX' names no container image") as caught:
+    with pytest.raises(InvalidInput, match="from_base: 'NGINX' is not a container image") as caught:
         plan.image_name("NGINX", "from_base")
     assert "python:3.12-slim" in caught.value.hint
     assert plan.image_name("nginx:1.27", "from_base") == NGINX
@@ -224,5 +224,5 @@ def test_a_name_that_a_mirror_does_not_have_is_explained() -> None:
     mirrors = {"docker.io": "https://mirror.example", "q.io": "http://q.io"}  # the second one: by plain HTTP
     names = ("a", "q.io/b", "r.io/c")
     hints = [plan.pull_failure(parse(name), "exit-code", words.EX_NOTFOUND, [], mirrors).hint for name in names]
-    assert hints[0].startswith("https://mirror.example is asked in its place")
+    assert hints[0].startswith("flyted.toml names https://mirror.example as its mirror")
     assert hints[1:] == [f"check the name and the tag: {name}:latest" for name in names[1:]]

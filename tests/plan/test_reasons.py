@@ -1,4 +1,4 @@
-"""Why an app did not come up, in one sentence that cannot harm a terminal."""
+"""Why an app did not start, in one sentence that cannot harm a terminal."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def own(text: str) -> LogLine:
 def test_what_an_app_cannot_write_to_is_named_with_what_it_can(reason: str, path: str) -> None:
     """As nginx, Python, Node and a shell put it; any other reason leads to the log."""
     why = f"it exited with status 1 during its start: {reason}"
-    failed = failure("revision 1 of app 'a' did not come up", why, "a")
-    assert failed.message == f"revision 1 of app 'a' did not come up: {why}"
+    failed = failure("revision 1 of app 'a' did not start", why, "a")
+    assert failed.message == f"revision 1 of app 'a' did not start: {why}"
     assert f"the VOLUMEs of its image: use one of them in place of {path} (flytectl(1), DATA)" in failed.hint
     assert failed.hint.endswith("; flytectl logs a")
     assert failure("app 'a' did not start", "it exited with status 1", "a").hint == "flytectl logs a"

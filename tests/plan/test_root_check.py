@@ -1,4 +1,4 @@
-"""What is refused for an app whose image has a root of its own, and what it is told to write instead."""
+"""What is refused for an app whose image has its own root file system, and what it is told to write instead."""
 
 from __future__ import annotations
 

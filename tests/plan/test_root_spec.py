@@ -107,7 +107,7 @@ def test_a_wheel_of_a_bad_name_is_refused(name):
         ({"uvProject": {"pyproject": "dist", "uvlock": "none"}}, "'none' was not sent"),
         ({"uvProject": {"pyproject": "no", "options": {"extraArgs": "--no-install-project"}}}, "'no/pyproject.toml'"),
         ({"poetryProject": {"pyproject": "dist", "poetryLock": "none"}}, "'none' was not sent"),
-        ({"poetryProject": {"pyproject": "dist"}}, "is no poetry.lock"),
+        ({"poetryProject": {"pyproject": "dist"}}, "is not a valid poetry.lock"),
     ],
 )  # fmt: skip
 def test_what_a_layer_needs_and_was_not_sent_is_named_with_it(layer, missing):
@@ -233,7 +233,7 @@ def test_what_is_no_secret_of_a_registry_is_an_error(login):
 def test_a_name_that_is_no_images_is_refused_before_anything_is_asked():
     """With an example."""
     for name in ("NGINX", "nginx:", "nginx@sha256:x", "a//b", ""):
-        with pytest.raises(InvalidInput, match="no container image"):
+        with pytest.raises(InvalidInput, match="is not a container image"):
             image_from_spec({"baseImage": name}, {}, {}, ARCH)
 
 

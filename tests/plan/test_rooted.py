@@ -1,4 +1,4 @@
-"""The units of an app whose image has a root of its own: what differs from an environment's, and nothing else does."""
+"""The units of an app whose image has its own root file system: only what has to differs from an environment's."""
 
 from __future__ import annotations
 

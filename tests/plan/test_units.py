@@ -125,7 +125,7 @@ def test_variables_and_arguments_are_in_no_property() -> None:
 
 
 def test_what_an_app_is_told_has_a_limit() -> None:
-    """Systemd would start nothing whose credentials are too large together."""
+    """Systemd would start nothing whose credentials are too large in total."""
     with pytest.raises(InvalidInput, match="the limit is 96 KiB"):
         units(env=tuple((f"A{n}", "x" * 8000) for n in range(13)))
 

@@ -66,11 +66,11 @@ def test_a_platform_that_is_not_there_is_named() -> None:
     [
         ({"schemaVersion": 1, "fsLayers": []}, "schema 1", EX_UNFIT),
         ({"schemaVersion": 1, "config": CONFIG, "layers": [LAYER]}, "schema 1", EX_UNFIT),
-        ({"config": CONFIG, "layers": [LAYER], "manifests": [entry()]}, "no image", EX_UNFIT),  # CVE-2021-41190
-        ({"mediaType": OCI_INDEX, "config": CONFIG, "layers": [LAYER]}, "no image", EX_UNFIT),
-        ({"mediaType": OCI_MANIFEST, "manifests": [entry()]}, "no image", EX_UNFIT),
-        ({}, "no image", EX_UNFIT),
-        ({"mediaType": "\x1b[2J", "layers": []}, "no image", EX_UNFIT),
+        ({"config": CONFIG, "layers": [LAYER], "manifests": [entry()]}, "not an image", EX_UNFIT),  # CVE-2021-41190
+        ({"mediaType": OCI_INDEX, "config": CONFIG, "layers": [LAYER]}, "not an image", EX_UNFIT),
+        ({"mediaType": OCI_MANIFEST, "manifests": [entry()]}, "not an image", EX_UNFIT),
+        ({}, "not an image", EX_UNFIT),
+        ({"mediaType": "\x1b[2J", "layers": []}, "not an image", EX_UNFIT),
         (
             {"config": {**CONFIG, "mediaType": "application/vnd.cncf.helm.config.v1+json"}, "layers": []},
             "helm",

@@ -136,7 +136,7 @@ def _word(kind: type[enum.StrEnum], value: object) -> enum.StrEnum:
     try:
         return kind(cast("str", value))
     except ValueError:
-        raise _Wrong(f"{value!a} is not a known word") from None
+        raise _Wrong(f"{value!a} is not a known value") from None
 
 
 def _optional(read: _Read, value: object) -> object:

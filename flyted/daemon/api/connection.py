@@ -109,14 +109,13 @@ class Connection:
     def _check_descriptors(self, named: int) -> None:
         if len(self._fds) != named:
             raise InvalidInput(
-                f"the request names another number of bundles ({named}) than of file descriptors that came with it "
-                f"({len(self._fds)})",
+                f"the request names {named} bundles, but carries {len(self._fds)} file descriptors",
                 hint="install flytectl and flyted of the same version",
             )
 
     def _hold(self, size: int) -> None:
         if not self._may_hold(self, size):
-            raise Busy("your open requests to flyted are too large together", hint="try again later")
+            raise Busy("your open requests to flyted are too large in total", hint="try again later")
         self.held += size
 
     async def _exactly(self, size: int) -> bytes:

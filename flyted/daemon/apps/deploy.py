@@ -77,7 +77,7 @@ class Deploy:
 
         Raises :class:`InvalidInput`, :class:`Unsupported`, :class:`SecretNotFound`, :class:`Busy` and, for a name that
         another app stands in the way of, :class:`AlreadyExists`, all before anything is changed. Raises
-        :class:`BuildFailed` for the image, and :class:`DeployFailed` when the new revision did not come up (the old
+        :class:`BuildFailed` for the image, and :class:`DeployFailed` when the new revision did not start (the old
         one then keeps serving) or a stop or deletion called the deploy off.
         """
         async with self.locks.hold(spec.key):
@@ -326,7 +326,7 @@ class Deploy:
     def _failed(self, replica: Replica, reason: str) -> DeployFailed:
         app = self.store.app(replica.app_id)
         kept = f"; revision {app.serving} keeps serving" if app.serving else ""
-        return failure(f"revision {replica.revision} of app '{app.key}' did not come up", reason + kept, app.key.name)
+        return failure(f"revision {replica.revision} of app '{app.key}' did not start", reason + kept, app.key.name)
 
 
 def _reason(error: Exception) -> str:

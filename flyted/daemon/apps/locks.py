@@ -82,7 +82,7 @@ class DeployLocks:
         operation = _new(ends=True)
         operation.interrupts = interrupts
         error = Busy(
-            f"the rest was cancelled for app '{app}': it was served or started again meanwhile",
+            f"the operation was cancelled for app '{app}': it was served or started again meanwhile",
             hint=f"flytectl app get {app.name}",
         )
         async with self._held(app, operation, error):

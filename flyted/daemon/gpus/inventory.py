@@ -85,7 +85,8 @@ class GpuInventory:
         """
         if needed and (why := unusable((await self.look()).files)):
             raise NoGpu(
-                f"not supported on this machine: GPUs for app '{app}', whose image has a root of its own: {why}",
+                f"not supported on this machine: GPUs for app '{app}', whose image has its own root file system: "
+                f"{why}",
                 hint=f"{INSTALL}; or use an image of pip packages, or --cpu",
             )
 

@@ -174,7 +174,7 @@ class GpuLeases:
 
     def _over(self, lease: Lease) -> None:
         if self._loading.pop(lease.unit, None) is not None:
-            self._table.forget(lease.app_id)  # it did not come up: perhaps it needs more than was thought
+            self._table.forget(lease.app_id)  # it did not start: perhaps it needs more than was thought
         over = lease.over(self._machine.clock.time())
         self._table.end(over)
         self._return.begin(over)

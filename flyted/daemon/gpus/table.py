@@ -91,7 +91,7 @@ class LeaseStore:
         self._learn(app_id, dataclasses.replace(self.learned(app_id), load_s=seconds))
 
     def forget(self, app_id: str) -> None:
-        """Forget an app's need: it did not come up with what was thought enough, or it was deleted."""
+        """Forget an app's need: it did not start with what was thought enough, or it was deleted."""
         if self._learned.pop(app_id, None) is not None:
             with _logged():
                 self._records.forget(app_id)

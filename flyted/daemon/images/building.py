@@ -66,7 +66,7 @@ class BuildVerbs:
         self._images.roots.pulls.ask_again(name)  # whoever types it may know that the registry is back
         image = await self._images.build(self._images.with_secrets(recipe, project, domain), str(reference), call.emit)
         if image.root is None:
-            raise HostFailure(f"{reference} became no image of layers")  # a fault of ours
+            raise HostFailure(f"{reference} was pulled but has no layers")  # a fault of ours
         self._unused.used_now(image)
         layers = image.root.layers
         digest = dict(image.root.digests)[name]

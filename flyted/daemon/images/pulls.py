@@ -115,7 +115,7 @@ class Pulls:
             await emit(Progress(STEP, image.why.message))
         if known is not None:
             day = datetime.fromtimestamp(known.asked_at, UTC).date()
-            text = f"{registry} {says}: {ask.name} is taken as it was on {day}, {known.image.manifest[:19]}"
+            text = f"{registry} {says}: {ask.name} is used as it was on {day}, {known.image.manifest[:19]}"
             await emit(Progress(NOTE, text))
             return known.image
         return None
@@ -124,7 +124,7 @@ class Pulls:
         """Return why an image cannot be had, and that another login would do, if so."""
         if not self.known.has(str(pull_unit.image_name(ask.name, "the base image"))):
             return failure
-        why = f"{failure.message}; it was pulled before, with another login or without"
+        why = f"{failure.message}; it was pulled before with another login or with none"
         return BuildFailed(why, hint=failure.hint)
 
     async def _pull(self, ask: _Ask, emit: Emit) -> PulledImage | _NotPulled:

@@ -65,9 +65,9 @@ class RebuildVerbs:
         self.soon()
         call.about.tell(app=deployed)
         if failed:
-            kept = "; the old image counts again" if none else ""
+            kept = "; the old image is used again" if none else ""
             raise DeployFailed(
-                f"the image is rebuilt, but not every app came up in it: {'; '.join(failed)}{kept}",
+                f"the image was rebuilt, but not every app started with it: {'; '.join(failed)}{kept}",
                 hint=f"flytectl image rebuild --no-deploy {old[:SHOWN]}, then serve an app's changed file",
             )
         return Rebuilt(old, image.hash, tuple(deployed), tuple(str(app.key) for app in self._users(old)))
@@ -75,7 +75,7 @@ class RebuildVerbs:
     @contextlib.contextmanager
     def _alone(self, image: str) -> Iterator[None]:
         if image in self._going_on:
-            raise Busy(f"image {image[:SHOWN]} is being rebuilt already", hint="wait for it: flytectl image ls")
+            raise Busy(f"image {image[:SHOWN]} is already being rebuilt", hint="wait for it: flytectl image ls")
         self._going_on.add(image)
         try:
             yield
@@ -90,7 +90,7 @@ class RebuildVerbs:
         users = self._users(old)
         if not users:
             raise InvalidInput(
-                f"no app uses image {old[:SHOWN]}, and only apps know what an image was made of",
+                f"no app uses image {old[:SHOWN]}, and only an app's revision has an image's recipe",
                 hint="flytectl image build FILE, or flytectl image pull NAME",
             )
         different = list({self._made_by(app): app for app in users}.values())
@@ -100,7 +100,7 @@ class RebuildVerbs:
             except FlytedError as error:
                 if last:
                     raise
-                await call.emit(Progress(STEP, f"not with the recipe of {app.key}: {error.message}"))
+                await call.emit(Progress(STEP, f"the recipe of {app.key} failed: {error.message}"))
         raise AssertionError("the last one returns or raises")
 
     def _made_by(self, app: StoredApp) -> str:

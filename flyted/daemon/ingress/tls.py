@@ -107,7 +107,7 @@ class Tls:
             log.info("created a local certificate authority for %s", self._base_domain)
         else:
             log.warning(
-                "created another local certificate authority for %s, since no earlier one can sign now: "
+                "created another local certificate authority for %s, since no earlier one can sign any more: "
                 "every client has to trust it (flytectl ca install)", self._base_domain,
             )  # fmt: skip
         return made

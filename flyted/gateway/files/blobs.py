@@ -128,7 +128,7 @@ class Blobs:
                 sha256.update(chunk)
                 new.file.write(chunk)
             if md5.hexdigest() != place.md5:
-                raise InvalidInput("the content is not the one that was announced (its MD5 differs)")
+                raise InvalidInput("the content does not match the announced MD5")
             path = self._folder / f"{place.stem}.{sha256.hexdigest()}"
             # in a thread: a disk may take seconds to flush what is large
             await tasks.whole(asyncio.to_thread(new.publish, path))

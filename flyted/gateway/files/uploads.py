@@ -95,7 +95,7 @@ def _check(headers: dict[str, str], ticket: Ticket) -> None:
         except (binascii.Error, ValueError) as error:
             raise InvalidInput("Content-MD5 is not base64") from error
         if announced != ticket.md5:
-            raise PermissionRefused("this address is for another content (its MD5 differs)")
+            raise PermissionRefused("this address is for other content: the MD5 differs")
 
 
 async def _chunks(receive: Receive) -> AsyncIterator[bytes]:

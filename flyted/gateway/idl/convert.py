@@ -73,7 +73,7 @@ def _image(uri: str, recipes: Recipes) -> dict[str, Any]:
         return {"spec": {"baseImage": uri, "pythonVersion": base["python"]}, "files": {}}
     if uri.startswith(GUESS):
         raise Unsupported(
-            f"image {printable(uri)} was built by docker, for a registry that is not there",
+            f"image {printable(uri)} was built by docker for a registry, which flyted does not have",
             hint="set image.builder: remote in the config file (flytectl config init does)",
         )
     name = name_of(uri)
@@ -99,7 +99,7 @@ def _bundle(app: app_definition_pb2.App, blobs: Blobs) -> tuple[Path | None, str
         blob = blobs.find(place)
     except NotFound as error:
         raise Unsupported(
-            f"the code bundle {place.filename} was deleted from this machine, and your client does not know it",
+            f"the code bundle {place.filename} was deleted from this machine, but your client still refers to it",
             hint="run `flyte delete local-cache` and serve again",
         ) from error
     return blob.path, blob.sha256

@@ -18,7 +18,7 @@ def check(message: Message, what: str) -> None:
     if found:
         raise Unsupported(
             f"{what} has fields that this version of flyted does not know: {', '.join(found[:8])}",
-            hint="your flyte is newer than flyted: update flyted, or remove what is new in it",
+            hint="your flyte is newer than flyted: update flyted, or remove the new fields",
         )
 
 

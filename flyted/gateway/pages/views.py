@@ -56,7 +56,7 @@ def _rows(known: AppStatus) -> list[tuple[str, str]]:
         ("Why", escape(known.reason)),
         ("Address", html.link(known.url, known.url)),
         ("Links", " ".join(html.link(_target(known.url, path), title) for title, path in known.links)),
-        ("Revision", str(known.revision or "none serves")),
+        ("Revision", str(known.revision or "none is serving")),
         ("Deployed by", escape(known.deployed_by)),
         ("Last failure", escape(f"revision {failure.revision}: {failure.reason}") if failure else ""),
         ("Not done", escape("; ".join(known.unmet))),

@@ -175,7 +175,7 @@ class Jobs:
             deploy.error = FlytedError(FAULT)
         finally:
             if deploy.running:
-                deploy.error = FlytedError("the gateway was stopped during this deploy; flyted goes on with it")
+                deploy.error = FlytedError("the gateway was stopped during this deploy; flyted continues it")
             deploy.news.tell()
 
     async def build(

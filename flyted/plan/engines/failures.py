@@ -1,4 +1,4 @@
-"""Finds why an engine did not come up in its own output, a hundred lines of traceback before the end. Pure.
+"""Finds why an engine did not start in its own output, a hundred lines of traceback before the end. Pure.
 
 An engine is several processes: the one that fails prints why, and each that waited for it prints only that another
 failed. So the first error of a start counts, not the last line. The texts here are those of torch, huggingface_hub and

@@ -70,7 +70,7 @@ def unusable(files: DriverFiles) -> str:
         return ""
     for each in files.files:
         if CUDA in (each.soname, _last(each.place)):
-            return f"{CUDA} of the NVIDIA driver is {each.path}, and such an app sees of the machine only /usr"
+            return f"{CUDA} of the NVIDIA driver is {each.path}, and such an app sees only /usr of the machine"
     return f"{CUDA} of the NVIDIA driver was not found, neither by a CDI spec nor by ldconfig"
 
 
@@ -100,7 +100,7 @@ def findings(files: DriverFiles) -> Iterator[tuple[bool, str, str]]:
         yield False, problem, "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml, or remove the file"
 
 
-# the units of an app whose image has a root of its own
+# the units of an app whose image has its own root file system
 
 
 def binds() -> list[tuple[str, str, bool, int]]:

@@ -33,7 +33,7 @@ def variable(name: str, where: str) -> str:
     if _INDEX.fullmatch(name) is None and _STEERS.match(name):
         raise Unsupported(
             f"{where}: {printable(name)} cannot hold a secret: it changes how the image is built",
-            hint="use another variable in a URL, as https://user:$TOKEN@…, or use UV_INDEX_NAME_PASSWORD",
+            hint="use another variable in a URL, such as https://user:$TOKEN@…, or use UV_INDEX_NAME_PASSWORD",
         )
     return name
 

@@ -121,12 +121,14 @@ class _Reader:
         asked = dict(given.options).get("platform", "")
         if asked and expand(word(asked, given.where), self.arguments, given.where) not in {"", self.own}:
             raise Unsupported(
-                f"{given.where}: --platform={printable(asked)} is another machine's; this one is {self.own}",
+                f"{given.where}: --platform={printable(asked)} is not this machine's, {self.own}",
                 hint="remove --platform",
             )
         self.called = words[2].lower() if len(words) == 3 else ""
         if self.called and _STAGE.fullmatch(self.called) is None:
-            raise InvalidInput(f"{given.where}: {printable(words[2])} is no name of a stage", hint="use a-z and 0-9")
+            raise InvalidInput(
+                f"{given.where}: {printable(words[2])} is not a valid name of a stage", hint="use a-z and 0-9"
+            )
         if named.lower() in self.numbers and not named.isdigit():
             self.base = StageBase(self.numbers[named.lower()])
         else:
@@ -169,7 +171,7 @@ class _Reader:
         mode = options.get("chmod", "")
         if mode and re.fullmatch(r"[0-7]{3,4}", mode) is None:
             raise Unsupported(
-                f"{where}: --chmod={printable(mode)} is not supported", hint="use digits, as --chmod=755"
+                f"{where}: --chmod={printable(mode)} is not supported", hint="use digits, such as --chmod=755"
             )
         *sources, target = (word(each, where, given.escape) for each in words)
         return Copy(
@@ -229,21 +231,22 @@ def _add(name: str) -> Callable[[Instruction], list[Step]]:
 
 def _health(given: Instruction) -> str:
     none = given.rest.strip().upper() == "NONE"
-    return "" if none else f"{given.where} is left out: the app is ready when its port answers (--ready-path)"
+    return "" if none else f"{given.where} is ignored: the app is ready when its port answers (--ready-path)"
 
 
 def _signal(given: Instruction) -> str:
     usual = given.rest.strip().upper().removeprefix("SIG") in {"TERM", "15"}
-    return "" if usual else f"{given.where} is left out: apps are stopped by SIGTERM"
+    return "" if usual else f"{given.where} is ignored: apps are stopped by SIGTERM"
 
 
 def _refused(given: Instruction) -> InvalidInput | Unsupported:
     if given.name == "ONBUILD":
         return Unsupported(
-            f"{given.where} is not supported", hint="write the instruction into the file that builds upon it"
+            f"{given.where} is not supported", hint="write the instruction into the Dockerfile that is based on it"
         )
     return InvalidInput(
-        f"{given.where}: {printable(given.name)} is no instruction of a Dockerfile", hint="see its reference"
+        f"{given.where}: {printable(given.name)} is not an instruction of a Dockerfile",
+        hint="see the Dockerfile reference",
     )
 
 

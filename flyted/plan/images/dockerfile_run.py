@@ -96,7 +96,7 @@ def secret_of(values: dict[str, str], given: Instruction) -> BuildSecret:
     if variable and target:
         raise Unsupported(f"{given.where}: a secret is either env= or target=", hint="mount it twice")
     if variable and _VARIABLE.fullmatch(variable) is None:
-        raise InvalidInput(f"{given.where}: {printable(variable)} is no name of a variable")
+        raise InvalidInput(f"{given.where}: {printable(variable)} is not a valid name of a variable")
     optional = values.get("required", "false").lower() not in _TRUE
     if variable:
         return BuildSecret(key, variable, optional=optional)

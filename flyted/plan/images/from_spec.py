@@ -128,7 +128,9 @@ def _apt(layer: Layer) -> Iterator[Step]:
     only_known(layer.body, {"packages", "secretMounts"}, layer.where)
     packages = [_word(each, layer.where, "package") for each in listed(layer.body.get("packages"), layer.where)]
     if wrong := [each for each in packages if _APT.fullmatch(each) is None and not each.startswith("-")]:
-        raise InvalidInput(f"{layer.where}: {printable(wrong[0])} is no package of apt", hint='use a name, as "git"')
+        raise InvalidInput(
+            f"{layer.where}: {printable(wrong[0])} is not a valid package of apt", hint='use a name, such as "git"'
+        )
     command = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(packages)}"
     show = f"apt-get install {' '.join(packages)}"
     yield Run(layer.where, command, show, caches=(literal("/var/cache/apt"),), secrets=_secrets(layer))
@@ -287,7 +289,7 @@ def _secrets(layer: Layer) -> tuple[BuildSecret, ...]:
 
 def _text(value: object, where: str, what: str) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise InvalidInput(f"{where}: {printable(value)} is no {what}")
+        raise InvalidInput(f"{where}: {printable(value)} is not a valid {what}")
     return value
 
 

@@ -111,12 +111,14 @@ def layer_failure(show: str, result: str, exit_status: int, lines: Iterable[str]
     if was_killed(result, exit_status):
         return BuildFailed(
             f"{step}: it used too much memory",
-            hint=f"a step may take {MEMORY_MAX >> 30} GiB: let it do less at a time, as with make -j2",
+            hint=f"a step may take {MEMORY_MAX >> 30} GiB: let it do less at a time, for example with make -j2",
         )
     if filled_the_disk(output):
         return BuildFailed(f"{step}: the disk of {LAYERS} is full", hint=f"free disk space: df -h {LAYERS}")
     if exit_status == words.EX_FULL and ours:
-        return BuildFailed(f"{step}: {ours[-1]}", hint="take less, or see [images] in flyted.toml")
+        return BuildFailed(
+            f"{step}: {ours[-1]}", hint="write less to the disk, or increase layer_size in [images] of flyted.toml"
+        )
     if not ours:
         return BuildFailed(f"{step}: {printable(result)}, exit status {exit_status}")
     message = ours[-1] if ours[-1].startswith(step) else f"{step}: {ours[-1]}"

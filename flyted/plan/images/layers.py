@@ -118,7 +118,7 @@ class _Planner:
             case StageBase(number):
                 return State(self.arguments, self.done[number].config(), self.done[number])
             case OciBase(reference, Stage() as otherwise) if reference not in self.pulled:
-                self.notes.append(f"{reference} was not pulled: a Debian is made in its place")
+                self.notes.append(f"{reference} was not pulled: a Debian is installed in its place")
                 return self.stage(otherwise)
             case OciBase(reference):
                 image = self.pulled[reference]

@@ -25,7 +25,7 @@ def image_config(reference: str, body: object) -> ImageConfig:
     body = _map(body, reference, "the config")
     if body.get("OnBuild"):
         raise Unsupported(
-            f"base image {printable(reference)} runs further instructions in images built upon it (ONBUILD)",
+            f"base image {printable(reference)}runs further instructions in images based on it (ONBUILD)",
             hint="use another tag of it",
         )
     env = []
@@ -94,4 +94,4 @@ def _is_unicode(text: str) -> bool:
 
 
 def _bad(reference: str, what: str) -> InvalidInput:
-    return InvalidInput(f"base image {printable(reference)} is not usable: {what} is not as an image's must be")
+    return InvalidInput(f"base image {printable(reference)} is not usable: {what} is not valid")

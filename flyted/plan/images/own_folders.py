@@ -69,8 +69,8 @@ class Own:
         found = []
         if writable:
             found.append(
-                f"the app can write to {', '.join(writable)} of its image; they are in memory, and begin each start "
-                "as the image has them: data to be kept belongs in $HOME"
+                f"the app can write to {', '.join(writable)} of its image; they are in memory and are reset to "
+                "the image's contents at each start: keep data in $HOME"
             )
         if self.large:
             found.append(f"{', '.join(self.large)}: too large to be writable, although the image's user owns it")

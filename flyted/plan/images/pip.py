@@ -56,7 +56,9 @@ def requirement(text: object, where: str, secrets: Collection[str] = ()) -> str:
     or a login in clear. The message shows the requirement without its login.
     """
     if not isinstance(text, str) or _CONTROL.search(text) or not text.strip() or len(text) > 4096:
-        raise InvalidInput(f"{where}: {printable(text)} is not a requirement", hint="use a package name, as 'fastapi'")
+        raise InvalidInput(
+            f"{where}: {printable(text)} is not a requirement", hint="use a package name, such as 'fastapi'"
+        )
     written, line = spelled(" ".join(text.split()), secrets, where)
     if line.startswith("-"):
         raise Unsupported(
@@ -194,4 +196,6 @@ def _no_requirement(line: str, where: str) -> InvalidInput | Unsupported:
             f"{where}: {printable(line)} is a local file, which the build does not have",
             hint="publish it to an index, or bundle the code with include=",
         )
-    return InvalidInput(f"{where}: {printable(line)} is not a requirement", hint="use PEP 508, as in 'fastapi>=0.115'")
+    return InvalidInput(
+        f"{where}: {printable(line)} is not a requirement", hint="use PEP 508, for example 'fastapi>=0.115'"
+    )

@@ -74,7 +74,7 @@ def image_name(text: str, where: str) -> Reference:
         return parse(text)
     except ValueError as error:
         raise InvalidInput(
-            f"{where}: {printable(text)} names no container image: {error}",
+            f"{where}: {printable(text)} is not a container image: {error}",
             hint="write it as python:3.12-slim, ghcr.io/owner/image:tag or registry/image@sha256:…",
         ) from error
 
@@ -97,7 +97,9 @@ def mirrors(table: Mapping[str, Any]) -> dict[str, str]:
         except ValueError as error:
             raise InvalidInput(str(error)) from error
         if not isinstance(address, str) or _URL.fullmatch(address) is None:
-            raise InvalidInput(f"the mirror of {printable(name)} must be an address, as https://mirror.example.com")
+            raise InvalidInput(
+                f"the mirror of {printable(name)} must be an address, such as https://mirror.example.com"
+            )
         found[key] = address
     return found
 
@@ -166,7 +168,7 @@ def pull_unit(
 def forget_unit() -> dict[str, Any]:
     """Return a service that does nothing but own all that was pulled, so that systemd can be asked to delete it."""
     return {
-        "Description": "Removal of what was pulled for images",
+        "Description": "Removal of the downloads of images",
         "Type": "oneshot",
         "ExecStartEx": [("/bin/true", ["/bin/true"], ["no-env-expand"])],
         "User": USER,
@@ -191,7 +193,7 @@ def resolved(lines: Iterable[str]) -> str:
 def record_path(digest: str, *, resolve_only: bool = False) -> str:
     """Return where the record of an image is. ``digest``: of its manifest. Raises :class:`InvalidInput`."""
     if _DIGEST.fullmatch(digest) is None:
-        raise InvalidInput(f"{printable(digest)} is no digest of an image")
+        raise InvalidInput(f"{printable(digest)} is not a digest of an image")
     return f"{BLOBS}/{words.RESOLVED if resolve_only else words.PULLED}/{digest.removeprefix('sha256:')}.json"
 
 
@@ -220,13 +222,13 @@ def pull_failure(
     image, ours = str(reference), said(lines, words.OURS)
     if result == "timeout":
         return BuildFailed(
-            f"{image} was not pulled after {RUNTIME_MAX_S // 60} minutes", hint="try again: what has come is kept"
+            f"{image} was not pulled after {RUNTIME_MAX_S // 60} minutes", hint="try again: downloads are kept"
         )
     if was_killed(result, exit_status):
         return BuildFailed(f"the pull of {image} was killed", hint="sudo journalctl -t flyted-pull")
     why = ours[-1] if ours else f"the pull ended with status {exit_status}"
     mirror = (mirrors or {}).get(reference.registry, "")
-    elsewhere = f"{mirror} is asked in its place: copy the image there, or see images.mirrors in flyted.toml"
+    elsewhere = f"flyted.toml names {mirror} as its mirror: copy the image there, or change images.mirrors"
     hints = {
         words.EX_NOTFOUND: elsewhere
         if mirror and _server(mirror) != reference.registry
@@ -235,10 +237,10 @@ def pull_failure(
         words.EX_UNFIT: "use another tag, or an image that is made for this machine",
         words.EX_REFUSED: f'a registry on this machine needs images.mirrors."{reference.registry}" in flyted.toml',
         words.EX_UNAVAILABLE: "see images.mirrors and images.environment (proxies) in flyted.toml; then try again: "
-        "what has come is kept",
+        "downloads are kept",
         words.EX_DATAERR: "try again; if it happens again, the registry or a mirror is damaged",
         words.EX_IOERR: "make room in /var/lib/flyted",
-        words.EX_CONFIG: "the secret must be a config.json of Docker's, with logins in it",
+        words.EX_CONFIG: "the secret must be a Docker config.json with logins",
     }
     return BuildFailed(f"{image}: {why}", hint=hints.get(exit_status, "sudo journalctl -t flyted-pull"))
 

@@ -239,7 +239,9 @@ def as_pulled(reference: str, login: str = "") -> RootRecipe:
 def reference(text: str, where: str) -> str:
     """Return the name of a container image. Raises :class:`InvalidInput` for any other text."""
     if _REFERENCE.fullmatch(text) is None:
-        raise InvalidInput(f"{where}: {printable(text)} is no container image", hint="use a name, as python:3.12-slim")
+        raise InvalidInput(
+            f"{where}: {printable(text)} is not a container image", hint="use a name, such as python:3.12-slim"
+        )
     return text
 
 

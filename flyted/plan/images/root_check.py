@@ -27,7 +27,8 @@ def check(spec: AppSpec, root: RootFact, platform: Platform) -> None:
     """Raise :class:`InvalidInput` or :class:`Unsupported` for an app that cannot run in this root."""
     if platform.architecture not in LOADERS:
         raise Unsupported(
-            f"not supported on {platform.architecture}: the image of app '{spec.key}', which has a root of its own",
+            f"not supported on {platform.architecture}: the image of app '{spec.key}', "
+            "which has its own root file system",
             hint="use an image of pip packages",
         )
     if spec.gpu_count and root.musl:
@@ -92,9 +93,9 @@ def _check_program(spec: AppSpec, root: RootFact) -> None:
     for name in _programs(list(spec.command), args if head else []):
         if _last(name) in _BECOMES:
             raise InvalidInput(
-                f"app '{spec.key}' runs {printable(_last(name))}, which needs root: an app is no user of its image, "
-                "and cannot become one",
-                hint="name the program that it starts in the end: command=[...]; folders that it has to write to "
+                f"app '{spec.key}' runs {printable(_last(name))}, which needs root: "
+                "an app does not run as a user of its image and cannot become one",
+                hint="name the program that it finally starts: command=[...]; folders that it has to write to "
                 "have to be a VOLUME of the image",
             )
 

@@ -181,7 +181,7 @@ def _refuse_unsupported(layers: list[Layer]) -> None:
 
 
 def _more(what: str) -> Unsupported:
-    return Unsupported(f"{what} takes more than a Python environment", hint="build a root image")
+    return Unsupported(f"{what} needs more than a Python environment", hint="build a root image")
 
 
 def _install(kind: str, body: Mapping[str, Any], where: str, files: Mapping[str, str]) -> Install:
@@ -240,7 +240,7 @@ def _expanded(name: str, value: str, known: Mapping[str, str]) -> str:
     size = len(value) + sum(len(known.get(use, "")) for use in named_in(value))
     if size > MAX_TEXT:  # looked at before: it may double with each variable
         raise InvalidInput(
-            f"variable '{name}' of the image becomes too long with the variables that it names",
+            f"variable '{name}' of the image is too long with its variables replaced",
             hint=f"the limit is {MAX_TEXT} characters",
         )
     replace: Callable[[re.Match[str]], str] = lambda found: (  # noqa: E731

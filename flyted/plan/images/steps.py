@@ -88,7 +88,7 @@ class State:
         """
         written = self.expand(text, where)
         if "\0" in written:
-            raise InvalidInput(f"{where}: {printable(written)} is no path")
+            raise InvalidInput(f"{where}: {printable(written)} is not a valid path")
         path = posixpath.normpath(posixpath.join("/", self.workdir, written)).replace("//", "/")
         folder = written.endswith(("/", "/.")) or written in {"", "."}
         return f"{path.rstrip('/')}/" if folder else path
@@ -111,7 +111,7 @@ class Origins:
         """
         path = posixpath.normpath(posixpath.join("/", source)).lstrip("/") or "."
         if "\0" in path:
-            raise InvalidInput(f"{where}: {printable(source)} is no path")
+            raise InvalidInput(f"{where}: {printable(source)} is not a valid path")
         if stage is not None:
             return {"from": list(self.stages[stage]), "source": path}
         if ".." in source.split("/"):
@@ -133,7 +133,7 @@ def apply(step: Step, state: State, origins: Origins) -> Iterator[Made]:
     """
     for made in _made(step, state, origins):
         if wrong := next((text for text in _texts([made.step, made.surroundings]) if not _is_text(text)), None):
-            raise InvalidInput(f"{step.where}: {printable(wrong)} has a NUL in it or is no Unicode", hint="remove it")
+            raise InvalidInput(f"{step.where}: {printable(wrong)} contains a NUL or is not Unicode", hint="remove it")
         yield made
 
 
@@ -248,7 +248,7 @@ def _copy(step: Copy, state: State, origins: Origins) -> Iterator[Made]:
     target = state.path(step.target, where)
     if len(step.sources) > 1 and not target.endswith("/"):
         raise InvalidInput(
-            f"{where}: several files are copied to {printable(target)}, which is no folder", hint="end it with /"
+            f"{where}: several files are copied to {printable(target)}, which is not a folder", hint="end it with /"
         )
     owner = state.expand(step.owner, where)
     usual = "" if step.unpack or step.stage is not None else "0:0"  # "": as the archive or the stage has it
@@ -258,7 +258,7 @@ def _copy(step: Copy, state: State, origins: Origins) -> Iterator[Made]:
         source = state.expand(text, where)
         if _ADDRESS.match(source):
             raise Unsupported(
-                f"{where}: {printable(source)} is an address, and files are not fetched by ADD here",
+                f"{where}: {printable(source)} is an address, and ADD does not download files here",
                 hint=f"RUN curl -fsSL -o {target} ADDRESS, or download the file and COPY it",
             )
         unpack = {"unpack": True} if step.unpack else {}
@@ -277,20 +277,22 @@ def _words(command: str | tuple[str, ...], shell: tuple[str, ...]) -> tuple[str,
 
 def _checked(name: str, where: str) -> str:
     if _VARIABLE.fullmatch(name) is None:
-        raise InvalidInput(f"{where}: {printable(name)} is no name of a variable", hint="use A-Z, 0-9 and '_'")
+        raise InvalidInput(
+            f"{where}: {printable(name)} is not a valid name of a variable", hint="use A-Z, 0-9 and '_'"
+        )
     return name
 
 
 def _plain(value: str, where: str) -> str:
     if "\0" in value:
-        raise InvalidInput(f"{where}: the value has a NUL character in it", hint="remove it")
+        raise InvalidInput(f"{where}: the value contains a NUL character", hint="remove it")
     return value
 
 
 def _account(value: str, where: str) -> str:
     if _USER.fullmatch(value) is None:
         raise InvalidInput(
-            f"{where}: {printable(value)} is no user", hint="use a name or number, as USER or USER:GROUP"
+            f"{where}: {printable(value)} is not a valid user", hint="use a name or number, such as USER or USER:GROUP"
         )
     return value
 
@@ -298,5 +300,7 @@ def _account(value: str, where: str) -> str:
 def _port(value: str, where: str) -> str:
     found = _PORT.fullmatch(value)
     if found is None:
-        raise InvalidInput(f"{where}: {printable(value)} is no port", hint="use a number, as 8080 or 8080/tcp")
+        raise InvalidInput(
+            f"{where}: {printable(value)} is not a valid port", hint="use a number, such as 8080 or 8080/tcp"
+        )
     return f"{found[1]}/{(found[2] or 'tcp').lower()}"

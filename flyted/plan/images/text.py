@@ -66,7 +66,7 @@ def expand(text: Text, values: Mapping[str, str], where: str) -> str:
         done += part if isinstance(part, str) else _value(part, values, where)
         if len(done) > MAX_TEXT:
             raise InvalidInput(
-                f"{where}: the text becomes too long with the variables that it names",
+                f"{where}: the text is too long with its variables replaced",
                 hint=f"the limit is {MAX_TEXT} characters",
             )
     return done
@@ -149,7 +149,7 @@ class _Reader:
         if found is None:
             if braced:
                 raise InvalidInput(
-                    f"{self.where}: {printable(self.value[self.at :][:40])} names no variable", hint="${NAME}"
+                    f"{self.where}: {printable(self.value[self.at :][:40])} is not a variable", hint="${NAME}"
                 )
             self._add("$")
             self.at += 1

@@ -106,7 +106,7 @@ class Unavailable:
         """Raise :class:`InvalidInput` for a reason or time that is not valid; :func:`unavailable` takes any text."""
         if not self.reason or len(self.reason) > _REASON_LENGTH or _CONTROL.search(self.reason):
             raise InvalidInput(
-                f"the reason {printable(self.reason)} is empty, too long or has a control character in it"
+                f"the reason {printable(self.reason)} is empty, too long or contains a control character"
             )
         if self.reason != " ".join(self.reason.split()):
             raise InvalidInput("a reason has single spaces only")
@@ -161,10 +161,10 @@ class IngressState:
         """
         for host, name in self.hosts.items():
             if name not in self.servers:
-                raise InvalidInput(f"host '{host}' leads to server {printable(name)}, which is not there")
+                raise InvalidInput(f"host '{host}' leads to server {printable(name)}, which does not exist")
         for name in self.timeouts_ms:
             if name not in self.servers:
-                raise InvalidInput(f"a time limit is set for server {printable(name)}, which is not there")
+                raise InvalidInput(f"a time limit is set for server {printable(name)}, which does not exist")
         for server in self.servers.values():
             if not server.socket_path:
                 raise InvalidInput(f"server '{server.name}' has no socket")
@@ -290,5 +290,5 @@ def word(value: str) -> str:
     that is empty or has a control character.
     """
     if not value or _CONTROL.search(value):
-        raise InvalidInput(f"{printable(value)} is empty or has a control character in it")
+        raise InvalidInput(f"{printable(value)} is empty or contains a control character")
     return re.sub(r"([^A-Za-z0-9._:/\u0080-\U0010ffff-])", r"\\\1", value)
