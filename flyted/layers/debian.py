@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from . import command, enter, kernel, overlay, view
 from .failed import Failed, say
@@ -14,6 +16,7 @@ from .words import DIFF, EX_UNAVAILABLE, KEYRING, MMDEBSTRAP, PATH
 
 _DEFAULT = "http://deb.debian.org/debian/"
 _FORMAT = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
+_LIST = "mirror+file:"
 _LEFT_OUT = "check/empty,chroot/mount,setup/mknod,output/mknod,output/dev"
 """What mmdebstrap would do with rights that no step has. It finds its devices in place, and makes the links itself."""
 _POLICY = "#!/bin/sh\nexit 101\n"
@@ -75,13 +78,34 @@ def _settle(root: Path) -> None:
 def _sources(suite: str) -> list[str]:
     """Return the lines of sources.list(5) for this suite, from the machine's own sources as far as these have it."""
     wanted = (suite, f"{suite}-updates", f"{suite}-security")
-    words = ["/usr/bin/apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages", "Origin: Debian"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    rows = [row for row in (line.split() for line in done.stdout.splitlines()) if len(row) == 3 and row[2] == "main"]
-    if any(release == suite for _uri, release, _component in rows):
-        return list(
-            dict.fromkeys(f"deb {uri} {release} main" for uri, release, _component in rows if release in wanted)
-        )
-    mirror = next((uri for uri, release, _component in rows if not release.endswith("-security")), _DEFAULT)
+    found = list(_repositories())
+    if any(release == suite for _uri, release in found):
+        return list(dict.fromkeys(f"deb {uri} {release} main" for uri, release in found if release in wanted))
+    mirror = next((uri for uri, release in found if not release.endswith("-security")), _DEFAULT)
     say(f"this machine has no apt sources of {suite}: taking {mirror}")
     return [f"deb {mirror} {suite} main"]
+
+
+def _repositories() -> Iterator[tuple[str, str]]:
+    """Yield address and suite of each of Debian's own repositories that this machine has indexes of."""
+    words = ["/usr/bin/apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages", "Origin: Debian"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    for row in (line.split() for line in done.stdout.splitlines()):
+        if len(row) == 3 and row[2] == "main" and (uri := _address(row[0])):
+            yield uri, row[1]
+
+
+def _address(uri: str) -> str:
+    """Return where an image gets what a source of this machine's has; "" if it cannot.
+
+    Files and discs are not in the image, and a password must not be. Debian's images for clouds have lists of mirrors
+    (apt-transport-mirror(1)), of which the first one is taken.
+    """
+    if uri.startswith(_LIST):
+        try:
+            lines = Path(uri.removeprefix(_LIST).rstrip("/")).read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        uri = next((line.split()[0] for line in lines if line.strip() and not line.startswith("#")), "")
+    found = urlsplit(uri)
+    return uri if found.scheme in ("http", "https") and "@" not in found.netloc else ""
