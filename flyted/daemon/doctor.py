@@ -131,7 +131,7 @@ def _images() -> Iterator[Check]:
     facts = MachineFacts(
         kernel=machine.kernel(), overlay=machine.has_overlay(), switches=machine.switches(SWITCHES),
         subordinate=machine.subordinate_ids(), files=frozenset(file for file in NEEDED if Path(file).exists()),
-        free_bytes=disk_space(STATE)[0],
+        free_bytes=disk_space(STATE)[0], profiles=machine.apparmor_profiles(),
     )  # fmt: skip
     found = [Check("images", False if each.fatal else None, each.detail, each.hint) for each in lacks(facts)]
     yield from found or [Check("images", ok=True, detail="images with apt packages, commands and files can be built")]
@@ -139,7 +139,7 @@ def _images() -> Iterator[Check]:
 
 def _egress() -> Iterator[Check]:
     """Check whether apps can have networks (units/flyted-net.service)."""
-    for lack in restricted(machine.switches(SWITCHES)):
+    for lack in restricted(machine.switches(SWITCHES), machine.apparmor_profiles()):
         yield Check("network", None, f"{lack.detail}: apps start only with --no-egress", lack.hint)
         return
     for program in _NETWORK_PROGRAMS:

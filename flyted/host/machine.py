@@ -9,6 +9,7 @@ from pathlib import Path
 
 _PYTHON = Path("/usr/bin/python3")
 _SWITCHES = Path("/proc/sys")
+_PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 
 
 def architecture() -> str:
@@ -52,6 +53,15 @@ def subordinate_ids() -> str:
 def switches(names: Iterable[str]) -> dict[str, str]:
     """Return the values of switches of the kernel, by their paths below /proc/sys, as far as the kernel has them."""
     return {name: text for name in names if (text := _switch(name)) is not None}
+
+
+def apparmor_profiles() -> frozenset[str]:
+    """Return the names of the profiles that AppArmor has; none where the kernel has no AppArmor."""
+    try:
+        lines = _PROFILES.read_text(errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(line.rpartition(" (")[0] for line in lines)
 
 
 def _switch(name: str) -> str | None:

@@ -80,6 +80,7 @@ SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,mount,execute,c
                     "a(ss)"),
     **dict.fromkeys(("BindPaths", "BindReadOnlyPaths"), "a(ssbt)"),
     "SetCredential": "a(say)",
+    "AppArmorProfile": "(bs)",
     "LogExtraFields": "aay",
     "LogRateLimitBurst": "u",
     "LogRateLimitIntervalUSec": "t",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from flyted.host import machine
 
 
@@ -25,3 +27,11 @@ def test_files_of_the_system_are_found_by_pattern() -> None:
 def test_switches_of_the_kernel_are_read_by_name() -> None:
     """Another kernel may have none of that name."""
     assert machine.switches(["kernel/ostype", "kernel/no_such_switch"]) == {"kernel/ostype": "Linux"}
+
+
+def test_apparmors_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their names may have blanks in them; a kernel without AppArmor has no such file."""
+    monkeypatch.setattr(machine, "_PROFILES", tmp_path / "profiles")
+    assert machine.apparmor_profiles() == frozenset()
+    (tmp_path / "profiles").write_text("flyted (unconfined)\nMongoDB Compass (unconfined)\n/usr/bin/man (enforce)\n")
+    assert machine.apparmor_profiles() == {"flyted", "MongoDB Compass", "/usr/bin/man"}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from flyted.layers.words import BASE, IDS, KEYRING, MMDEBSTRAP
-from flyted.plan.images.fitness import NEEDED, MachineFacts, lacks
+from flyted.plan.images.fitness import NEEDED, PROFILE, MachineFacts, lacks
+from flyted.plan.images.layer_unit import layer_unit
 
+ROOT = Path(__file__).parents[2]
+APPARMOR = {"kernel/apparmor_restrict_unprivileged_userns": "1"}
 GOOD = MachineFacts(
     kernel=(6, 1), overlay=True,
     switches={"user/max_user_namespaces": "95000", "kernel/unprivileged_userns_clone": "1"},
@@ -30,9 +34,9 @@ def test_an_ordinary_debian_lacks_nothing() -> None:
         ({"switches": {"user/max_user_namespaces": "0"}}, "max_user_namespaces is 0", "user.max_user_namespaces=1000"),
         ({"switches": {"kernel/unprivileged_userns_clone": "0"}}, "userns_clone is 0", "unprivileged_userns_clone=1"),
         (
-            {"switches": {"kernel/apparmor_restrict_unprivileged_userns": "1"}},
+            {"switches": APPARMOR, "profiles": frozenset({"slirp4netns", "flyted2"})},
             "apparmor_restrict_unprivileged_userns is 1",
-            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            "sudo apt install --reinstall flyted loads a profile for flyted alone; for all programs: sysctl",
         ),
         ({"subordinate": f"carol:{BASE - 1}:2\n"}, "carol has user or group ids", "usermod --del-subuids"),
     ],
@@ -43,6 +47,18 @@ def test_what_is_missing_is_named_with_what_to_type(changed: dict[str, object], 
     assert detail in found.detail
     assert hint in found.hint
     assert found.fatal
+
+
+def test_apparmor_does_not_restrict_a_program_with_a_profile() -> None:
+    """Both units that begin user namespaces ask for the package's; where there is none they do without."""
+    assert list(lacks(replace(GOOD, switches=APPARMOR, profiles=frozenset({PROFILE})))) == []
+    other = {"user/max_user_namespaces": "0"}
+    assert len(list(lacks(replace(GOOD, switches=other, profiles=frozenset({PROFILE}))))) == 1
+    assert layer_unit("a" * 32, b"{}", network=False)["AppArmorProfile"] == (True, PROFILE)
+    assert f"\nAppArmorProfile=-{PROFILE}\n" in (ROOT / "units/flyted-net.service").read_text()
+    assert (
+        f"\nprofile {PROFILE} flags=(unconfined) {{\n  userns,\n" in (ROOT / "packaging/apparmor/flyted").read_text()
+    )
 
 
 @pytest.mark.parametrize(

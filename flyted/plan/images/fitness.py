@@ -1,12 +1,13 @@
 """Finds what a machine lacks to build and run images that are more than a Python environment. Pure.
 
 Sources: the kernel's Documentation/filesystems/overlayfs.rst, user_namespaces(7), subuid(5), and for AppArmor's switch
-the release notes of Ubuntu 24.04.
+the release notes of Ubuntu 24.04 and the profiles of its package apparmor. (No Ubuntu kernel was at hand: that its
+restriction ends where :data:`PROFILE` is loaded was not tried.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from flyted.layers.words import BASE, IDS, KEYRING, MMDEBSTRAP
@@ -21,6 +22,8 @@ SWITCHES: Mapping[str, str] = {
     "kernel/apparmor_restrict_unprivileged_userns": "1",  # Ubuntu's
 }
 """The kernel's switches that forbid user namespaces, below /proc/sys, and the value with which each does."""
+PROFILE = "flyted"
+"""The AppArmor profile of the units that begin user namespaces (packaging/apparmor): they may where others may not."""
 _OPPOSITES: Mapping[str, str] = {"0": "1", "1": "0"}
 NEEDED = frozenset({MMDEBSTRAP, KEYRING})
 """The files that a Debian is installed with."""
@@ -31,7 +34,7 @@ class MachineFacts:
     """What is known of a machine.
 
     ``switches``: the values of :data:`SWITCHES` that the kernel has. ``subordinate``: the text of subuid(5) and
-    subgid(5). ``files``: those of :data:`NEEDED` that are there.
+    subgid(5). ``files``: those of :data:`NEEDED` that are there. ``profiles``: AppArmor's that the kernel has.
     """
 
     kernel: tuple[int, int]
@@ -40,6 +43,7 @@ class MachineFacts:
     subordinate: str
     files: frozenset[str]
     free_bytes: int
+    profiles: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def lacks(facts: MachineFacts) -> Iterator[Lack]:
         yield Lack(f"the kernel is {have}; images with more than Python packages need {need}", "upgrade the kernel")
     if not facts.overlay:
         yield Lack("the kernel has no overlayfs", "modprobe overlay")
-    yield from restricted(facts.switches)
+    yield from restricted(facts.switches, facts.profiles)
     if owner := _owner(facts.subordinate):
         yield Lack(
             f"{owner} has user or group ids from {BASE} to {BASE + IDS - 1}, which own the layers of images",
@@ -76,12 +80,16 @@ def lacks(facts: MachineFacts) -> Iterator[Lack]:
         )  # fmt: skip
 
 
-def restricted(switches: Mapping[str, str]) -> Iterator[Lack]:
-    """Yield the switches of the kernel that forbid user namespaces."""
+def restricted(switches: Mapping[str, str], profiles: Collection[str]) -> Iterator[Lack]:
+    """Yield the switches of the kernel that forbid flyted user namespaces. ``profiles``: AppArmor's."""
     for name, off in SWITCHES.items():
-        if switches.get(name) == off:
-            hint = f"sysctl -w {name.replace('/', '.')}={1000 if name.startswith('user/') else _OPPOSITES[off]}"
-            yield Lack(f"user namespaces are restricted (/proc/sys/{name} is {off})", hint)
+        apparmor = "apparmor" in name
+        if switches.get(name) != off or (apparmor and PROFILE in profiles):
+            continue
+        hint = f"sysctl -w {name.replace('/', '.')}={1000 if name.startswith('user/') else _OPPOSITES[off]}"
+        if apparmor:
+            hint = f"sudo apt install --reinstall flyted loads a profile for flyted alone; for all programs: {hint}"
+        yield Lack(f"user namespaces are restricted (/proc/sys/{name} is {off})", hint)
 
 
 def _owner(text: str) -> str:

@@ -26,6 +26,7 @@ from flyted.plan.images.common_unit import (
     variables,
     was_killed,
 )
+from flyted.plan.images.fitness import PROFILE
 from flyted.plan.sandbox import RESOLVERS, STUB_RESOLVERS, Network, little_of_run, sandbox
 
 LAYERS = "/var/lib/flyted/layers"
@@ -193,6 +194,7 @@ def _sandbox(*, network: bool) -> dict[str, Any]:
         del own[name]
     return {
         **own,
+        "AppArmorProfile": (True, PROFILE),  # if there is one
         "CapabilityBoundingSet": _SETGID | _SETUID,
         "AmbientCapabilities": _SETGID | _SETUID,
         "RestrictNamespaces": _NAMESPACES,
