@@ -45,6 +45,7 @@ from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.images.building import BuildVerbs
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.listing import ImageVerbs
+from flyted.daemon.images.mirrors import Mirrors
 from flyted.daemon.images.prune import PruneVerbs
 from flyted.daemon.images.rebuild import RebuildVerbs
 from flyted.daemon.images.roots import RootSettings
@@ -148,7 +149,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         **Gateway(lambda: config.https_port, CA_FILE).verbs(),
         **gpu_verbs.verbs(),
         **models.verbs(),
-        **Doctor(vault, look, loop, config, gpu_verbs).verbs(),
+        **Doctor(vault, look, loop, config, gpu_verbs, Mirrors(units, images.root_settings)).verbs(),
         **tokens.verbs(),
         **Logins(tokens, store, settings.base_domain, lambda: config.https_port).verbs(),
     }

@@ -12,6 +12,7 @@ from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.apps.status import app_status
 from flyted.daemon.config import Config
 from flyted.daemon.gpus.verbs import GpuVerbs
+from flyted.daemon.images.mirrors import Mirrors
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
 from flyted.host import machine
@@ -56,12 +57,13 @@ def listens(listen: Listen) -> Check:
 class Doctor:
     """The handler of ``doctor``: it looks, and changes nothing."""
 
-    def __init__(self, vault: Vault, look: Look, loop: Loop, config: Config, gpus: GpuVerbs) -> None:
+    def __init__(self, vault: Vault, look: Look, loop: Loop, config: Config, gpus: GpuVerbs, mirrors: Mirrors) -> None:
         self._vault = vault
         self._look = look
         self._loop = loop
         self._config = config
         self._gpus = gpus
+        self._mirrors = mirrors
 
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
@@ -71,7 +73,7 @@ class Doctor:
         """Return the findings of all checks."""
         here = [self._ingress(), self._disk(), self._uv(), *_images(), names(nameservers())]
         checks = [*self._secrets(), *here, *_egress(), *await self._apps()]
-        return Findings((*checks, *await self._gpus.findings()))
+        return Findings((*checks, *await self._mirrors.findings(), *await self._gpus.findings()))
 
     def _secrets(self) -> Iterator[Check]:
         if self._vault.refusal is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -62,6 +63,7 @@ class Client:
         self._path = f"{self._server.target.strip('/')}/{self.reference.path}".lstrip("/")
         # a mirror is another server: the registry's own login is not for it
         login = find(self.logins, self._server.server if mirror else registry, self._path)
+        self._followed = functools.partial(followed, self.reach)
         self._authorization = Authorization(self._server, self._path, login, self._followed)
 
     def get(self, what: str, headers: Mapping[str, str]) -> Reply:
@@ -81,23 +83,6 @@ class Client:
                     self._authorization.renew(reply.headers.get_all("WWW-Authenticate") or [], used)
         raise self._authorization.refused()
 
-    def _followed(self, url: Url, headers: Mapping[str, str], form: str = "") -> Reply:
-        """Return the answer behind redirects. Another server than the first never sees the login.
-
-        Raises :class:`Failed` for a redirect to an address that is closed, or without end.
-        """
-        sent = dict(headers)
-        for _ in range(_MOST_REDIRECTS + 1):
-            reply = request(self.reach, url, sent, form)
-            if reply.status not in _REDIRECTS or form:
-                return reply
-            with reply:
-                target = _target(reply)
-            if target.origin != url.origin:
-                sent.pop("Authorization", None)
-            url = target
-        raise Failed(EX_DATAERR, f"{self._server.server} redirects more than {_MOST_REDIRECTS} times")
-
     def _checked(self, reply: Reply) -> Reply:
         if reply.status in (200, 206, 416):
             return reply
@@ -111,6 +96,24 @@ class Client:
         if status == 429 or status >= 500:
             raise Unavailable(f"{server} answers {status}{said}", _wait(reply))
         raise Failed(EX_DATAERR, f"{server} answers {status}{said}")
+
+
+def followed(reach: Reach, url: Url, headers: Mapping[str, str], form: str = "") -> Reply:
+    """Return the answer behind redirects. Another server than the first never sees the login.
+
+    Raises :class:`Failed` for a redirect to an address that is closed, or without end.
+    """
+    sent, first = dict(headers), url
+    for _ in range(_MOST_REDIRECTS + 1):
+        reply = request(reach, url, sent, form)
+        if reply.status not in _REDIRECTS or form:
+            return reply
+        with reply:
+            target = _target(reply)
+        if target.origin != url.origin:
+            sent.pop("Authorization", None)
+        url = target
+    raise Failed(EX_DATAERR, f"{first.server} redirects more than {_MOST_REDIRECTS} times")
 
 
 def _target(reply: Reply) -> Url:

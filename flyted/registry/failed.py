@@ -23,6 +23,13 @@ class Unavailable(Failed):
         self.wait = wait
 
 
+class Untrusted(Failed):
+    """A server whose certificate no authority has signed that the machine trusts."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(EX_UNAVAILABLE, message)
+
+
 def say(text: str) -> None:
     """Print one line for whoever watches the pull. Not by ``print``: several threads say something."""
     os.write(1, f"{OURS}{text}\n".encode(errors="backslashreplace"))

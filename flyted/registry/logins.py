@@ -90,7 +90,10 @@ def _login(value: dict[str, Any]) -> Login:
 
 
 class Authorization:
-    """The header for one repository of a registry, made anew when the registry asks for it. For several threads."""
+    """The header for one repository of a registry, made anew when the registry asks for it. For several threads.
+
+    ``path``: of the repository; "" for no particular one.
+    """
 
     def __init__(self, server: Url, path: str, login: Login, ask: Callable[[Url, dict[str, str], str], Reply]) -> None:
         self.header = ""
@@ -115,7 +118,7 @@ class Authorization:
 
     def _token(self, wanted: dict[str, str]) -> str:
         realm = self._realm(wanted.get("realm", ""))
-        fields = {"scope": f"repository:{self._path}:pull"}
+        fields = {"scope": f"repository:{self._path}:pull"} if self._path else {}
         if wanted.get("service"):
             fields["service"] = wanted["service"]
         headers, form = {}, ""

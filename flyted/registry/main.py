@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from . import logins, url, words
 from .failed import Failed, say
+from .mirrors import check
 from .pull import Pull
 from .reach import Reach
 from .reference import parse, registry
@@ -20,9 +21,12 @@ _PLATFORM = re.compile(r"linux/[a-z0-9_]{1,32}")
 
 
 def main(argv: list[str]) -> int:
-    """Pull or resolve one image, and return the exit status."""
+    """Pull or resolve one image, or check the mirrors, and return the exit status."""
     try:
         options = _options(argv)
+        if options.check_mirrors:
+            check(Reach(dict(options.mirror), timeout_s=words.CHECK_S / 2))
+            return 0
         pull = Pull(
             options.pull, options.platform, Store(_store()), Reach(dict(options.mirror)), _logins(),
             most_bytes=options.most_bytes,
@@ -45,8 +49,10 @@ class _Parser(argparse.ArgumentParser):
 
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = _Parser(prog="flyted-pull", add_help=False, allow_abbrev=False)
-    parser.add_argument(words.PULL, required=True, type=parse)
-    parser.add_argument(words.PLATFORM, required=True, type=_platform)
+    to_pull = words.CHECK not in argv
+    parser.add_argument(words.CHECK, action="store_true")
+    parser.add_argument(words.PULL, required=to_pull, type=parse)
+    parser.add_argument(words.PLATFORM, required=to_pull, type=_platform)
     parser.add_argument(words.RESOLVE_ONLY, action="store_true")
     parser.add_argument(words.MIRROR, action="append", default=[], type=_mirror)
     parser.add_argument(words.MOST_BYTES, type=int, default=Pull.most_bytes)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
-from .failed import Failed, Unavailable, printable
+from .failed import Failed, Unavailable, Untrusted, printable
 from .url import PORTS, Url
 from .watch import Watch
 from .words import EX_CONFIG, EX_REFUSED, EX_UNAVAILABLE
@@ -178,7 +178,7 @@ def _tls(connected: socket.socket, url: Url) -> socket.socket:
         return _context().wrap_socket(connected, server_hostname=url.host)
     except ssl.SSLCertVerificationError as error:
         why = f"the certificate of {url.server} is not trusted: {printable(error.verify_message)}"
-        raise Failed(EX_UNAVAILABLE, why) from None
+        raise Untrusted(why) from None
     except ssl.SSLError as error:
         if error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}:
             raise Failed(EX_UNAVAILABLE, f"{url.server} does not speak TLS") from None

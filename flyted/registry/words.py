@@ -24,11 +24,19 @@ PLATFORM = "--platform"
 RESOLVE_ONLY = "--resolve-only"
 MIRROR = "--mirror"  # REGISTRY=URL
 MOST_BYTES = "--most-bytes"
+CHECK = "--check-mirrors"  # nothing is pulled: all mirrors are asked whether they are registries
 
 OURS = "flyted-pull: "
 """How a line of the client begins."""
 DONE = re.compile(r"\S+ is (?P<name>\S+)@(?P<digest>sha256:[0-9a-f]{64})")
 """The last line of a pull, behind what all begin with: which image a reference is, by the manifest's digest."""
+
+MIRROR_IS = re.compile(r"mirror (?P<registry>\S+) (?P<how>[a-z]+): (?P<text>.+)")
+"""The line of CHECK for a mirror, behind what all begin with. ``how``: one of the following."""
+ANSWERS, LOGIN, UNTRUSTED, OTHER, UNREACHABLE = "answers", "login", "untrusted", "other", "unreachable"
+"""As a registry; if one has a login; with a certificate that is not trusted; as something else; not at all."""
+CHECK_S = 10
+"""How long a check takes at most: what has not answered by then is unreachable."""
 
 # Exit statuses; from 64 on those of sysexits.h.
 EX_DATAERR = 65  # what the registry sent is damaged, or not what was asked for

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,29 @@ def test_the_doctor_looks_at_everything(process: Process) -> None:
         assert found["ingress"]["detail"].endswith("open to this machine only")
 
     process.beside(story)
+
+
+def test_the_doctor_asks_mirrors_when_it_is_asked(process: Process) -> None:
+    """Never before, and once for all who ask meanwhile. Without mirrors no unit is run."""
+
+    def story() -> None:
+        process.ask("version")
+        assert process.world.layers.checked == 0
+        with ThreadPoolExecutor(3) as clients:
+            asked = list(clients.map(lambda _: process.ask("doctor")["checks"], range(3)))
+        for checks in asked:
+            (found,) = [each for each in checks if each["name"].startswith("mirror")]
+            assert found == {
+                "name": "mirror ghcr.io",
+                "ok": True,
+                "detail": "it does, in place of ghcr.io",
+                "hint": "",
+            }
+        assert 1 <= process.world.layers.checked <= 3
+        process.ask("doctor")
+        assert process.world.layers.checked >= 2
+
+    process.beside(story, Settings(mirrors={"ghcr.io": "https://mirror.example.org"}))
 
 
 @root_only

@@ -141,11 +141,21 @@ def pull_unit(
     """
     options = [words.PULL, str(reference), words.PLATFORM, platform]
     options += [words.MOST_BYTES, str(settings.most_bytes), *([words.RESOLVE_ONLY] if resolve_only else [])]
-    for name, address in sorted(settings.mirrors.items()):
-        options += [words.MIRROR, f"{name}={address}"]
+    return {
+        **client_unit(f"Pull of {reference}", options, settings),
+        "StateDirectory": ["flyted/blobs"],
+        "StateDirectoryMode": 0o755,  # steps read blobs
+        "UMask": 0o022,
+        **({"LoadCredential": [(words.AUTH, settings.credentials)]} if login else {}),
+    }
+
+
+def client_unit(description: str, options: list[str], settings: PullSettings) -> dict[str, Any]:
+    """Return the properties of a service that runs the registry client, which keeps nothing and has no right."""
+    mirrors = [word for each in sorted(settings.mirrors.items()) for word in (words.MIRROR, "=".join(each))]
     common = python_unit(
-        f"Pull of {reference}",
-        [PULLER, *options],
+        description,
+        [PULLER, *options, *mirrors],
         variables("/usr/bin:/bin", settings.environment),
         tag="flyted-pull",
         memory_max=settings.memory_max,
@@ -154,10 +164,6 @@ def pull_unit(
     )
     return {
         **common,
-        "StateDirectory": ["flyted/blobs"],
-        "StateDirectoryMode": 0o755,  # steps read blobs
-        "UMask": 0o022,
-        **({"LoadCredential": [(words.AUTH, settings.credentials)]} if login else {}),
         **SANDBOX,
         **machine_network((*settings.addresses, *_own_addresses(settings))),
         "MemoryDenyWriteExecute": True,
@@ -231,7 +237,7 @@ def pull_failure(
     elsewhere = f"flyted.toml names {mirror} as its mirror: copy the image there, or change images.mirrors"
     hints = {
         words.EX_NOTFOUND: elsewhere
-        if mirror and _server(mirror) != reference.registry
+        if mirror and server_of(mirror) != reference.registry
         else f"check the name and the tag: {image}",
         words.EX_NOPERM: _login_hint(reference, mirror),
         words.EX_UNFIT: "use another tag, or an image that is made for this machine",
@@ -276,12 +282,12 @@ def _own_addresses(settings: PullSettings) -> tuple[str, ...]:
 def _login_hint(reference: Reference, mirror: str) -> str:
     """Return how to log in to a registry or, as it alone gets the login, to the ``mirror`` that is asked for it."""
     own = reference.registry if reference.registry != DOCKER_HUB else ""
-    login = f"docker login {_server(mirror) or own}".strip()
+    login = f"docker login {server_of(mirror) or own}".strip()
     store = "flytectl secret create LOGIN --from-file ~/.docker/config.json"
     return f'{login}; {store}; then registry_secret="LOGIN" of the image, or image pull --registry-secret LOGIN'
 
 
-def _server(address: str) -> str:
+def server_of(address: str) -> str:
     """Return the host and port in an address as https://mirror.example.com:5000/hub."""
     return address.partition("://")[2].partition("/")[0]
 

@@ -48,15 +48,16 @@ compatibility: {{schema1: {{enabled: true}}}}
 
 @dataclasses.dataclass(frozen=True)
 class Hub:
-    """The registry, as one who may push sees it."""
+    """The registry, as one who may push to one of its repositories sees it."""
 
     folder: Path
+    repository: str = "team/app"
 
     def ask(
         self, method: str, path: str, data: bytes = b"", media: str = "application/octet-stream", accept: str = "*/*"
     ) -> tuple[str, bytes]:
         """The address and the body of an answer."""
-        url = path if path.startswith("https") else f"https://{HOST}/v2/team/app/{path}"
+        url = path if path.startswith("https") else f"https://{HOST}/v2/{self.repository}/{path}"
         headers = {"Authorization": BASIC, "Content-Type": media, "Accept": accept}
         context = ssl.create_default_context(cafile=str(self.folder / "tls.crt"))
         request = urllib.request.Request(url, data if method != "GET" else None, headers, method=method)
@@ -178,13 +179,16 @@ def serving() -> Iterator[Hub]:
 
 
 @contextlib.contextmanager
-def trusted(hub: Hub) -> Iterator[None]:
-    """Have the machine trust the registry's certificate, and its address asked although it is the machine's own."""
+def trusted(hub: Hub, mirrored: str = HOST, secret: str = "hub-login") -> Iterator[None]:
+    """Have the machine trust the registry's certificate, and its address asked although it is the machine's own.
+
+    ``mirrored``: the registry in whose place that is. ``secret``: the one with the logins; "": none.
+    """
     place = Path("/usr/local/share/ca-certificates/flyted-test-hub.crt")
     shutil.copyfile(hub.folder / "tls.crt", place)
     must("update-ca-certificates")
     try:
-        with settings(f'[images]\nregistry_secret = "hub-login"\n[images.mirrors]\n"{HOST}" = "https://{HOST}"'):
+        with settings(f'[images]\nregistry_secret = "{secret}"\n[images.mirrors]\n"{mirrored}" = "https://{HOST}"'):
             yield
     finally:
         place.unlink()
