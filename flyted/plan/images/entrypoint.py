@@ -31,6 +31,6 @@ def with_entrypoint(spec: AppSpec, root: RootFact) -> AppSpec:
 def no_program(app: AppKey) -> InvalidInput:
     """Return the error for an app without a command, whose image is a Python environment."""
     return InvalidInput(
-        f"app '{app}' needs a command or args: its image is an environment of packagesand does not name a program",
+        f"app '{app}' needs a command or args: its image is an environment of packages and does not name a program",
         hint='name one: command=["uvicorn", "main:app"]',
     )

@@ -25,7 +25,7 @@ def image_config(reference: str, body: object) -> ImageConfig:
     body = _map(body, reference, "the config")
     if body.get("OnBuild"):
         raise Unsupported(
-            f"base image {printable(reference)}runs further instructions in images based on it (ONBUILD)",
+            f"base image {printable(reference)} runs further instructions in images based on it (ONBUILD)",
             hint="use another tag of it",
         )
     env = []
