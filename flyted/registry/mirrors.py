@@ -72,7 +72,7 @@ def _meaning(reach: Reach, url: Url, reply: Reply) -> tuple[str, str]:
         return LOGIN, f"{server} refuses those who have no login"
     if status == 429 or status >= 500:
         return UNREACHABLE, f"{server} answers {status}"
-    return OTHER, f"{server} is no registry, or none at this address: it answers {status} to /v2/"
+    return OTHER, f"{server} is not a registry: it answers {status} to /v2/"
 
 
 def _without_login(reach: Reach, url: Url, reply: Reply) -> tuple[str, str]:
@@ -82,7 +82,7 @@ def _without_login(reach: Reach, url: Url, reply: Reply) -> tuple[str, str]:
         tokens.renew(reply.headers.get_all("WWW-Authenticate") or [], "")
     except Failed as failure:
         if failure.status == EX_NOPERM:
-            return LOGIN, f"{url.server} wants a login"
+            return LOGIN, f"{url.server} requires a login"
         return UNREACHABLE, printable(str(failure))
     return ANSWERS, f"{url.server} answers"
 

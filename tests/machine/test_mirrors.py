@@ -138,7 +138,7 @@ def test_flytes_own_base_of_a_mirror(hub: Hub, layers: list[tuple[bytes, str]]) 
 @pytest.mark.parametrize(
     ("name", "secret", "said"),
     [
-        ("lacking", "hub-login", f"{HOST} has no flyteorg/flyte as asked for"),
+        ("lacking", "hub-login", f"{HOST} does not have flyteorg/flyte"),
         ("closed", "", f"{HOST} wants a login for flyteorg/flyte"),
     ],
 )
@@ -149,7 +149,7 @@ def test_a_debian_where_the_mirror_has_no_such_base(hub: Hub, name: str, secret:
         text = done.stdout + done.stderr
         assert done.returncode == 0, text
         assert said in text
-        assert re.search(rf"{BASE}:py3\.11-v\S+ was not pulled: a Debian is made in its place", text)
+        assert re.search(rf"{BASE}:py3\.11-v\S+ was not pulled: a Debian is installed in its place", text)
         assert got(name) == {"jq": "42", "python": "/opt/venv", "version": [3, 11], "marks": ["/srv/mark"]}
         assert digests(name) == {}
 
@@ -185,8 +185,8 @@ def test_doctor_asks_each_mirror(hub: Hub) -> None:
     assert (ok, f"the certificate of {HOST} is not trusted" in detail) == (False, True)
     assert "/usr/local/share/ca-certificates/127.0.0.1.crt; sudo update-ca-certificates" in hint
     ok, detail, hint = found["mirror gcr.io"]
-    assert (ok, f"127.0.0.1:{port} is no registry" in detail) == (None, True)
-    assert "mirrors has the address of a registry" in hint
+    assert (ok, f"127.0.0.1:{port} is not a registry" in detail) == (None, True)
+    assert "use the address of a registry" in hint
     ok, detail, hint = found["mirror quay.io"]
     assert (ok, "127.0.0.1:9 cannot be reached" in detail) == (False, True)
     assert "correct mirrors" in hint

@@ -62,6 +62,6 @@ def test_a_mirror_of_which_nothing_is_said() -> None:
     """The unit was killed, or says what is none of its lines; a stranger's text moves no cursor."""
     lines = ["mirror ghcr.io answers: x", f"{words.OURS}mirror a.b answers: x", *said("other", "a\x1b[2Jb")[:1]]
     own, mirror = findings(lines, SETTINGS, "")
-    assert (own.ok, own.detail) == (False, "https://127.0.0.1:5443 could not be asked")
+    assert (own.ok, own.detail) == (False, "https://127.0.0.1:5443 could not be checked")
     assert mirror.detail == "a [2Jb, in place of ghcr.io"
     assert [each.ok for each in findings([], SETTINGS, "")] == [False, False]

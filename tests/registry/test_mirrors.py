@@ -54,13 +54,13 @@ def token(status: int, body: bytes = b"") -> Callable[[Handler], Any]:
         (lambda h: h.reply(200), words.ANSWERS, "answers"),
         (lambda h: h.reply(200, b"ok", Docker_Distribution_Api_Version="registry/2.0"), words.ANSWERS, "answers"),
         (token(200, b'{"token": "x"}'), words.ANSWERS, "answers"),
-        (token(401), words.LOGIN, "wants a login"),
-        (token(503), words.UNREACHABLE, "which gives tokens for"),
-        (lambda h: h.reply(401, WWW_Authenticate='Basic realm="x"'), words.LOGIN, "wants a login"),
-        (lambda h: h.reply(401), words.LOGIN, "wants a login"),
+        (token(401), words.LOGIN, "requires a login"),
+        (token(503), words.UNREACHABLE, "which issues tokens for"),
+        (lambda h: h.reply(401, WWW_Authenticate='Basic realm="x"'), words.LOGIN, "requires a login"),
+        (lambda h: h.reply(401), words.LOGIN, "requires a login"),
         (lambda h: h.reply(403), words.LOGIN, "refuses those who have no login"),
-        (lambda h: h.reply(200, b"<html>Welcome to nginx</html>"), words.OTHER, "is no registry"),
-        (lambda h: h.reply(200, b"[]"), words.OTHER, "is no registry"),
+        (lambda h: h.reply(200, b"<html>Welcome to nginx</html>"), words.OTHER, "is not a registry"),
+        (lambda h: h.reply(200, b"[]"), words.OTHER, "is not a registry"),
         (lambda h: h.reply(404, b"{}"), words.OTHER, "it answers 404 to /v2/"),
         (lambda h: h.reply(502), words.UNREACHABLE, "answers 502"),
         (lambda h: h.reply(429), words.UNREACHABLE, "answers 429"),
@@ -117,4 +117,4 @@ def test_the_program(registry: Registry) -> None:
         [sys.executable, "-I", PROGRAM, *options], env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{words.OURS}mirror ghcr.io other: 127.0.0.1:{registry.port} is no registry")
+    assert done.stdout.startswith(f"{words.OURS}mirror ghcr.io other: 127.0.0.1:{registry.port} is not a registry")

@@ -40,7 +40,7 @@ def findings(lines: Iterable[str], settings: PullSettings, login: str) -> Iterat
     read = (words.MIRROR_IS.fullmatch(line) for line in said(lines, words.OURS))
     found = {each["registry"]: (each["how"], plain(each["text"])) for each in read if each is not None}
     for name, address in sorted(settings.mirrors.items()):
-        how, text = found.get(name, (words.UNREACHABLE, f"{address} could not be asked"))
+        how, text = found.get(name, (words.UNREACHABLE, f"{address} could not be checked"))
         yield _finding(name, address, how, text, login)
 
 
@@ -58,7 +58,10 @@ def _finding(name: str, address: str, how: str, text: str, login: str) -> Mirror
         )  # fmt: skip
     if how == words.OTHER:
         return Mirror(
-            name, None, detail, f"mirrors has the address of a registry, as https://mirror.example.com, {_SETTINGS}"
+            name,
+            None,
+            detail,
+            f"use the address of a registry, such as https://mirror.example.com, in mirrors {_SETTINGS}",
         )
     if how == words.UNTRUSTED:
         return Mirror(
