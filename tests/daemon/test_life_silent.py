@@ -143,7 +143,7 @@ def test_flytes_base_is_made_by_apt_where_a_mirror_does_not_have_it(
         assert asked.end.startswith("BuildFailed: ghcr.io/flyteorg/flyte:"), asked.end
         return
     assert asked.end == "done", asked.end
-    assert any("a Debian is made in its place" in text for text in asked.says)
+    assert any("a Debian is installed in its place" in text for text in asked.says)
     life.world.layers.lacks = False
     pulled = serve_layers(life, "b", "one")
     life.run(60)

@@ -220,7 +220,7 @@ CMD ["run"]
     ("tag", "more", "said", "hint"),
     [
         ("root", "command=[]", "gosu, which needs root", "command=[...]"),
-        ("none", "command=[]", "has no team/app as asked for", "check the name"),
+        ("none", "command=[]", "does not have team/app", "check the name"),
         ("page", "", "has no Python 3.10 or newer", "command=[]"),
         ("debian", "command=[]", "names no program", "command=[...]"),
     ],

@@ -159,11 +159,11 @@ def test_to_resolve_fetches_no_layer(hub: Hub, images: dict[str, str], store: Pa
 @pytest.mark.parametrize(
     ("tag", "how", "said", "hint"),
     [
-        ("none", {}, "has no team/app as asked for (MANIFEST_UNKNOWN: manifest unknown", "check the name"),
+        ("none", {}, "does not have team/app (MANIFEST_UNKNOWN: manifest unknown", "check the name"),
         ("v1", {"password": "wrong"}, "refuses the login", f"docker login {HOST}"),
         ("v1", {"login": False}, "wants a login", f"docker login {HOST}"),
         ("other", {}, f"is for linux/s390x, and this machine is {PLATFORM}", "another tag"),
-        ("sha256:" + "0" * 64, {}, "has no team/app", "check the name"),
+        ("sha256:" + "0" * 64, {}, "does not have team/app", "check the name"),
     ],
 )
 def test_it_is_said_why(

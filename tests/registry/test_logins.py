@@ -203,7 +203,7 @@ class TestConfigJson:
         ],
     )
     def test_what_is_none(self, text: bytes) -> None:
-        with pytest.raises(Failed, match=r"no config\.json") as caught:
+        with pytest.raises(Failed, match=r"not a Docker config\.json") as caught:
             logins.read(text)
         assert "s3cret" not in str(caught.value)
 
