@@ -33,6 +33,8 @@ _NETWORKS = [ipaddress.ip_network(each) for each in CLOSED]
 _WITH_IPV4 = [ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96")]
 _MOST_ADDRESSES = 4
 _CONNECT_S = 10
+_PASSING = (408, 425, 429)
+"""Statuses below 500 that may be others in a moment (RFC 9110)."""
 
 
 @dataclass(frozen=True)
@@ -166,11 +168,17 @@ def _tunnel(connected: socket.socket, url: Url, proxy: Proxy) -> None:
     reply = http.client.HTTPResponse(connected, method="CONNECT")
     try:
         reply.begin()
-        reply.close()  # its buffer, not the connection: nobody speaks before TLS begins
     except http.client.HTTPException as error:
         raise Unavailable(f"the proxy does not answer like one: {type(error).__name__}") from None
+    finally:
+        reply.close()  # its buffer, not the connection: nobody speaks before TLS begins
+    said = f"the proxy answers {reply.status} {printable(reply.reason)} for {url.server}"
+    if reply.status == 407:
+        raise Failed(EX_UNAVAILABLE, f"the proxy {proxy.host}:{proxy.port} requires a login, or another one ({said})")
+    if 400 <= reply.status < 500 and reply.status not in _PASSING:
+        raise Failed(EX_UNAVAILABLE, said)  # what it forbids now it forbids in a second, too
     if reply.status != 200:
-        raise Unavailable(f"the proxy answers {reply.status} {printable(reply.reason)} for {url.server}")
+        raise Unavailable(said)
 
 
 def _tls(connected: socket.socket, url: Url) -> socket.socket:

@@ -23,6 +23,7 @@ from tests.machine.kit.hub import HOST, PLATFORM, Hub, tar_of
 from tests.machine.kit.settings import settings
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import Done, alice, answer, by, curl, forget_apps, forget_secrets, give
+from tests.registry import proxy as proxies
 from tests.registry.server import LAYER
 
 PYTHON = tuple(map(int, system_python().split(".")))
@@ -152,6 +153,24 @@ def test_a_debian_where_the_mirror_has_no_such_base(hub: Hub, name: str, secret:
         assert re.search(rf"{BASE}:py3\.11-v\S+ was not pulled: a Debian is installed in its place", text)
         assert got(name) == {"jq": "42", "python": "/opt/venv", "version": [3, 11], "marks": ["/srv/mark"]}
         assert digests(name) == {}
+
+
+def test_a_pull_through_a_proxy(hub: Hub) -> None:
+    """Which is named in images.environment, with its login; without the login, the pull says what it lacks."""
+    tar = tar_of(("bin", None), ("bin/busybox", Path("/usr/bin/busybox").read_bytes()))
+    digest = push(hub, "proxied", [(tar, LAYER)])
+    name = f"{HOST}/flyteorg/flyte:proxied"
+    with hubs.trusted(hub, HOST), proxies.serving("proxy", "s3cret-way") as proxy:
+        for login, well in (("proxy:wrong@", False), ("proxy:s3cret-way@", True)):
+            address = f"http://{login}127.0.0.1:{proxy.server_address[1]}"
+            with settings(f'[images.environment]\nHTTPS_PROXY = "{address}"'):
+                done = by("alice", "flytectl", "image", "pull", name)
+            assert (done.returncode == 0) is well, done.stdout + done.stderr
+            assert ("requires a login, or another one" in done.stderr) is not well, done.stderr
+            assert "wrong" not in done.stdout + done.stderr
+    assert {head.partition(" HTTP")[0] for head in proxy.heads} == {f"CONNECT {HOST}"}
+    assert len(proxy.heads) > 3
+    assert digest[7:19] in sh("ls", "/var/lib/flyted/blobs/pulled")
 
 
 @contextlib.contextmanager
