@@ -29,6 +29,8 @@ LAYERS = tuple(
 )
 MOST_BYTES = 4 << 20
 """Of a manifest, an index and a config (a registry has to take manifests of 4 MiB: OCI distribution-spec)."""
+MOST_RUN = 1 << 20
+"""Of what a record keeps of a config, as JSON: a record is read by flyted, which reads no more than 4 MiB."""
 MOST_LAYERS = 500
 _MOST_ENTRIES = 1000
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -91,6 +93,8 @@ def config_of(data: bytes, platform: str, layers: int) -> tuple[dict[str, Any], 
         run = {key: found["config"][key] for key in _KEPT if key in (found.get("config") or {})}
     except (KeyError, TypeError, ValueError):
         raise _damaged("config") from None
+    if len(json.dumps(run)) > MOST_RUN:
+        raise Failed(EX_UNFIT, f"the image's config has more than {MOST_RUN >> 20} MiB of variables and arguments")
     if len(digests) != layers:
         raise Failed(EX_DATAERR, f"the image's config names {len(digests)} layers, its manifest {layers}")
     return run, digests

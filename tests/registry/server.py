@@ -125,12 +125,18 @@ class Registry:
         return {"mediaType": document.get("mediaType", ""), "digest": digest(data), "size": len(data)}
 
     def add_image(
-        self, *tags: str, layers: tuple[bytes, ...] = (), arch: str = "amd64", **more: Any
+        self,
+        *tags: str,
+        layers: tuple[bytes, ...] = (),
+        arch: str = "amd64",
+        run: dict[str, Any] | None = None,
+        **more: Any,
     ) -> dict[str, Any]:
-        """An image of these layers, or of two small ones."""
+        """An image of these layers, or of two small ones. ``run``: how its program is run."""
         layers = layers or (layer_of("one"), layer_of("two"))
         config = {
-            "os": "linux", "architecture": arch, "config": {"Env": ["A=1"], "Cmd": ["sh"], "Labels": {"x": "y"}},
+            "os": "linux", "architecture": arch,
+            "config": run or {"Env": ["A=1"], "Cmd": ["sh"], "Labels": {"x": "y"}},
             "rootfs": {"type": "layers", "diff_ids": [digest(gzip.decompress(each)) for each in layers]},
         }  # fmt: skip
         return self.add_manifest(

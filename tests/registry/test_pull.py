@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,24 @@ import pytest
 from flyted.plan.images.pull_unit import pulled_image
 from flyted.registry import words
 from flyted.registry.failed import Failed
-from flyted.registry.manifest import DOCKER_MANIFEST, MOST_BYTES
+from flyted.registry.manifest import DOCKER_MANIFEST, MOST_BYTES, MOST_RUN
 from tests.registry.server import NAME, Handler, Registry, cut, digest, drip, layer_of
 
 pytestmark = pytest.mark.slow
 
 BIG = layer_of("big", 3_000_000)
+
+
+class Waited(threading.Event):
+    """Notes for how long it is waited for, and does not let anybody wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        return False
 
 
 def stored(folder: Path) -> set[str]:
@@ -49,6 +62,21 @@ def test_an_image_of_two_platforms(registry: Registry, tmp_path: Path) -> None:
     assert all(digest((tmp_path / words.SHA256 / each[7:]).read_bytes()) == each for each in stored(tmp_path))
     assert list((tmp_path / words.PARTS).iterdir()) == []
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / words.SHA256).iterdir()} == {0o644}
+
+
+def test_a_config_that_is_too_large(registry: Registry, tmp_path: Path) -> None:
+    """The blob, or what of it would be in the record; flyted could not read that, and each deploy would pull again."""
+    registry.add_image("labels", run={"Labels": {"x": "y" * MOST_BYTES}})
+    found = failure(registry.pull(tmp_path, f"{NAME}:labels").resolve)
+    assert (found.status, "answers with more than 4096 KiB" in str(found)) == (words.EX_DATAERR, True)
+    registry.add_image("env", run={"Env": [f"A=1{chr(228) * (MOST_RUN // 6)}"]})
+    found = failure(registry.pull(tmp_path, f"{NAME}:env").resolve)
+    assert (found.status, "more than 1 MiB of variables" in str(found)) == (words.EX_UNFIT, True)
+    assert stored(tmp_path) == set()
+    registry.add_image("fits", run={"Env": [f"A={chr(228) * (MOST_RUN // 6 - 100)}"], "Labels": {"x": "y" * MOST_RUN}})
+    made = registry.pull(tmp_path, f"{NAME}:fits").resolve()
+    size = (tmp_path / words.RESOLVED / f"{made[7:]}.json").stat().st_size
+    assert MOST_RUN * 0.99 < size < 2 * MOST_RUN, "flyted reads records of up to 4 MiB"
 
 
 def test_what_is_here_is_not_fetched_again(registry: Registry, tmp_path: Path) -> None:
@@ -222,6 +250,30 @@ class TestBroken:
         registry.rules[blob] = self.once(registry, blob, lambda h: h.reply(status, b"{}", Retry_After="0"))
         registry.rules["manifests/v1"] = self.once(registry, "manifests/v1", lambda h: h.reply(status))
         registry.pull(tmp_path).pull()
+
+    @pytest.mark.parametrize(
+        ("said", "waits"),
+        [
+            ("7", 7),
+            ("3600", 60),  # nobody waits for an hour
+            ("0", 0.01),
+            ("", 0.01),
+            ("-5", 0.01),
+            ("1e3", 0.01),
+            ("999999", 0.01),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", 0.01),
+        ],
+    )
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_it_waits_as_long_as_the_registry_says(
+        self, registry: Registry, tmp_path: Path, blob: str, status: int, said: str, waits: float
+    ) -> None:
+        """By Retry-After in seconds, a minute at most; not less than it would wait by itself."""
+        registry.rules[blob] = self.once(registry, blob, lambda h: h.reply(status, b"{}", Retry_After=said))
+        pull, waited = registry.pull(tmp_path), Waited()
+        pull._stop = waited
+        pull.pull()
+        assert waited.seconds == [waits]
 
     def test_not_for_ever(self, registry: Registry, tmp_path: Path, blob: str) -> None:
         registry.rules[blob] = lambda h: h.reply(503, b'{"errors":[{"code":"X","message":"\\u001b[2Jtired"}]}')

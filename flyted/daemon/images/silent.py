@@ -2,6 +2,10 @@
 
 A registry is forgotten earlier if the machine's name servers or routes change: it may answer then. flyted has to be
 restarted to read changed settings, such as proxies and mirrors, and starts without any memory of registries.
+
+That a registry is silent counts only for what there is something else for: an image that is known, or a Debian. All
+others are asked for each time. So it does not matter that a limit of requests (429) may end sooner or later than this.
+A pull itself waits as long as Retry-After says, a minute at most, between its tries.
 """
 
 from __future__ import annotations
