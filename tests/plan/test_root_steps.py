@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,28 @@ def test_a_record_is_read_as_it_was_written() -> None:
     for bad in ("", "[]", "{}", *(root_text(record).replace(old, new) for old, new in changes.items())):
         with pytest.raises(StoreCorrupt):
             root_record(bad)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("workdir", "/srv\nExecStart=/bin/sh"),
+        ("user", "a\x1b[2J"),
+        ("volumes", ("/data\n",)),
+        ("ports", ("\ud800",)),
+        ("env", (("A", "half \ud83d"),)),
+        ("env", (("A\0", "x"),)),
+        ("entrypoint", ("a\0b",)),
+        ("cmd", (7,)),
+        ("env", (7,)),
+    ],
+)
+def test_a_record_with_a_text_that_is_not_accepted_today_is_damaged(field: str, value: Any) -> None:
+    """An earlier version may have written it. The image is made anew then, and its config is checked."""
+    good = {"env": (("A", "two\nlines é"),), "cmd": ("sh", "-c", "a\nb")}
+    assert root_record(root_text(RootRecord("a" * 32, (), ImageConfig(**good))))  # type: ignore[arg-type]
+    with pytest.raises(StoreCorrupt):
+        root_record(root_text(RootRecord("a" * 32, (), ImageConfig(**{**good, field: value}))))
 
 
 def test_equal_images_have_one_name() -> None:

@@ -12,6 +12,7 @@ from flyted.contract.app import MAX_ENV, MAX_TEXT
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
 from flyted.plan.images.root import ImageConfig
+from flyted.plan.images.text import is_text
 
 _MOST = 256
 
@@ -79,18 +80,10 @@ def _name(value: object, reference: str, what: str) -> str:
 
 
 def _text(value: object, reference: str, what: str) -> str:
-    """Return a text that a program can be given. JSON may also have halves of characters in it, which no file can."""
-    if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value or not _is_unicode(value):
+    """Return a text that a program can be given."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not is_text(value):
         raise _bad(reference, what)
     return value
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _bad(reference: str, what: str) -> InvalidInput:

@@ -20,6 +20,7 @@ from flyted.layers.words import FORMAT, LAYER
 from flyted.plan.facts import ImageFact, RootFact
 from flyted.plan.images.canonical import canonical, digest
 from flyted.plan.images.root import ImageConfig, LayerJob, RootPlan, RootRecipe
+from flyted.plan.images.text import is_text
 
 _PYTHON = re.compile(r"python3\.(\d{1,2})[a-z]?")
 _OLDEST = 10  # Python 3.10: launch's
@@ -77,11 +78,24 @@ def root_record(text: str) -> RootRecord:
         known = data.pop("format") == FORMAT
         config = ImageConfig(**{name: _tuples(value) for name, value in data.pop("config").items()})
         record = RootRecord(config=config, **{name: _tuples(value) for name, value in data.items()})
+        sound = _is_sound(record)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StoreCorrupt(f"the record of an image is not readable: {printable(str(error))}") from error
     if not known or not all(LAYER.fullmatch(each) for each in record.layers):
         raise StoreCorrupt("the record of an image has an unknown format")
+    if not sound:
+        raise StoreCorrupt("the record of an image contains text that no program can be given")
     return record
+
+
+def _is_sound(record: RootRecord) -> bool:
+    """Report whether all texts are such as are accepted today: what an earlier version recorded may not be."""
+    config = record.config
+    in_one_line = (record.hash, record.python, record.version, *record.own, *record.keys, config.user, config.workdir)
+    names = (*in_one_line, *config.ports, *config.volumes)
+    others = (*config.entrypoint, *config.cmd, *record.notes, *record.digests, *record.digests.values())
+    texts = (*others, *(each for pair in config.env for each in pair))
+    return all(is_text(each) for each in (*names, *texts)) and all(each.isprintable() for each in names)
 
 
 @dataclass(frozen=True)

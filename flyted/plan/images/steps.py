@@ -26,7 +26,7 @@ from flyted.plan.images.root import (
     SetWords,
     Step,
 )
-from flyted.plan.images.text import Text, expand
+from flyted.plan.images.text import Text, expand, is_text
 
 MAX_COMMAND = 120 << 10
 """One argument of execve(2) may have 128 KiB; also a bound for a job, which is a credential (1 MiB)."""
@@ -132,7 +132,7 @@ def apply(step: Step, state: State, origins: Origins) -> Iterator[Made]:
     Raises :class:`InvalidInput` or :class:`Unsupported` for what comes of the variables.
     """
     for made in _made(step, state, origins):
-        if wrong := next((text for text in _texts([made.step, made.surroundings]) if not _is_text(text)), None):
+        if wrong := next((text for text in _texts([made.step, made.surroundings]) if not is_text(text)), None):
             raise InvalidInput(f"{step.where}: {printable(wrong)} contains a NUL or is not Unicode", hint="remove it")
         yield made
 
@@ -146,13 +146,6 @@ def _texts(value: object) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for each in value:
             yield from _texts(each)
-
-
-def _is_text(value: str) -> bool:
-    try:
-        return b"\0" not in value.encode()
-    except UnicodeEncodeError:
-        return False
 
 
 def _made(step: Step, state: State, origins: Origins) -> Iterator[Made]:

@@ -31,6 +31,17 @@ Text = tuple[str | Variable, ...]
 """Literal parts and variables, in order."""
 
 
+def is_text(value: object) -> bool:
+    """Report whether a value is a text that a program can be given: Unicode without NUL.
+
+    JSON may also have halves of characters in it, which no file can.
+    """
+    try:
+        return isinstance(value, str) and b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 def literal(value: str) -> Text:
     """Return a text without variables."""
     return (value,) if value else ()
