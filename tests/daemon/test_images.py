@@ -30,33 +30,26 @@ def test_a_pipe_in_the_place_of_an_images_record_is_not_waited_for(tmp_path: Pat
     assert images.found() == {HALF: False}
 
 
-SGLANG = json.loads((Path(__file__).parents[1] / "plan/plugin_images.json").read_text())["sglang"]
-HAVE = {"/usr/lib/*/libnuma.so.1", "/usr/bin/g++", "/usr/local/cuda-13.0/bin/nvcc"}
+IMAGES = json.loads((Path(__file__).parents[1] / "plan/plugin_images.json").read_text())
+SGLANG = IMAGES["sglang"]
 
 
-@pytest.mark.parametrize(
-    ("have", "gpus", "venv"),
-    [(HAVE, 1, True), (HAVE - {"/usr/bin/g++"}, 1, False), (HAVE - {"/usr/bin/g++"}, 0, True)],
-)
+@pytest.mark.parametrize(("have", "venv"), [({"/usr/bin/llama-server"}, True), (set(), False)])
 def test_what_this_machine_has_decides_how_a_plug_ins_image_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, have: set[str], gpus: int, *, venv: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, have: set[str], *, venv: bool
 ) -> None:
-    """For the app that it is for; a build ahead of it is for its engine, which needs a GPU."""
+    """For an app as for a build ahead of it."""
     nothing: Any = None
     images = Images(nothing, tmp_path, BuildSettings(), nothing, nothing, nothing, nothing)
     monkeypatch.setattr(machine, "has", have.__contains__)
-    image = {"spec": SGLANG}
-    recipe = images.recipe_for(spec("a", image=image, gpu_count=gpus))
+    image = {"spec": IMAGES["llamacpp"]}
+    recipe = images.recipe_for(spec("a", image=image))
     assert isinstance(recipe, Recipe if venv else RootRecipe)
-    ahead = images.recipe(image, "default", "development")
-    assert isinstance(ahead, Recipe if have == HAVE else RootRecipe)
+    assert images.recipe(image, "default", "development") == recipe
 
 
-@pytest.mark.parametrize("have", [HAVE, set()])
-def test_an_engine_is_not_built_for_a_machine_without_a_gpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, have: set[str]
-) -> None:
-    """Neither as an environment nor as layers: it is gigabytes of CUDA."""
+def test_an_engine_is_not_built_for_a_machine_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is gigabytes of CUDA."""
     asked = []
 
     async def need(what: str) -> None:
@@ -64,7 +57,7 @@ def test_an_engine_is_not_built_for_a_machine_without_a_gpu(
 
     nothing: Any = None
     images = Images(nothing, tmp_path, BuildSettings(), nothing, need, nothing, nothing)
-    monkeypatch.setattr(machine, "has", have.__contains__)
+    monkeypatch.setattr(machine, "has", lambda _: False)
     image = {"spec": SGLANG}
     asyncio.run(images.check_machine(images.recipe(image, "default", "development"), image))
     assert asked == ["sglang==0.5.16"]

@@ -10,7 +10,7 @@ import pytest
 
 from flyted.contract.errors import Unsupported
 from flyted.plan.facts import Platform, RootFact
-from flyted.plan.images.known_layers import LLAMA_SERVER, NUMA, toolkit
+from flyted.plan.images.known_layers import LLAMA_SERVER
 from flyted.plan.images.root_check import check
 from tests.plan.test_image_kinds import CONSTRUCTORS
 from tests.values import spec
@@ -67,12 +67,8 @@ def test_the_page_says_what_may_stand_for_layers_of_plug_ins() -> None:
     """The files that are looked for, and no other."""
     said = re.search(r"^\.Sh PLUG-INS\n(.*?)^\.Sh", PAGE, re.MULTILINE | re.DOTALL)
     assert said is not None
-    folders = {path.rpartition("/")[0] for path in LLAMA_SERVER.files}
-    assert set(re.findall(r"^\.Pa (/(?!usr/local/cuda)\S+)", said[1], re.MULTILINE)) == folders
-    assert "libnuma1" in said[1]
-    assert all("libnuma.so.1" in path for path in NUMA.files)
-    assert toolkit("13", "0").files == ("/usr/local/cuda-13.0/bin/nvcc",)
-    assert ".Pa /usr/local/cuda-VERSION\n" in said[1]
+    folders = {path.rpartition("/")[0] for path in LLAMA_SERVER}
+    assert set(re.findall(r"^\.Pa (/\S+)", said[1], re.MULTILINE)) == folders
 
 
 def test_the_page_says_which_images_have_no_gpus() -> None:

@@ -149,15 +149,20 @@ _ANY = st.recursive(
 )
 _SECRET = {"key": "index-token", "mountRequirement": "ENV_VAR", "envVar": "TOKEN", "group": "", "groupVersion": ""}
 _OPTIONS = {"indexUrl": "https://x/simple", "extraIndexUrls": ["https://x/a"], "pre": True, "extraArgs": "--no-deps"}
-_SGLANG_APT = ("libnuma-dev", "wget", "curl", "openssl", "pkg-config", "libssl-dev", "build-essential")
 _WHOLE = {
     "baseImage": BASE,
     "pythonVersion": "3.12",
     "layers": [
-        {"pipPackages": {"packages": ["six", "flyteplugins-sglang"], "options": _OPTIONS, "secretMounts": [_SECRET]}},
+        {
+            "pipPackages": {
+                "packages": ["six", "flyteplugins-llamacpp"],
+                "options": _OPTIONS,
+                "secretMounts": [_SECRET],
+            }
+        },
         {"requirements": {"file": "r.txt", "options": _OPTIONS, "secretMounts": [_SECRET]}},
         {"env": {"envVariables": {"MODE": "fast"}}},
-        {"aptPackages": {"packages": [*_SGLANG_APT]}},
+        {"commands": {"cmd": ["git clone https://github.com/ggml-org/llama.cpp /opt/llama.cpp"]}},
     ],
     "files": {"r.txt": "six"},
 }

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flyted.contract.errors import Unsupported
-from flyted.plan.images.known_layers import needs_of
+from flyted.plan.images.known_layers import compiles, prepares
 from flyted.plan.images.layers import plan_of
 from flyted.plan.images.recipe import Recipe
 from flyted.plan.images.root import RootRecipe
@@ -23,7 +23,6 @@ from flyted.plan.images.spec import engine_of, image_from_spec, pip_installs, re
 
 IMAGES: dict[str, Any] = json.loads(Path(__file__).with_name("plugin_images.json").read_text())
 NVCC = "/usr/local/cuda-13.0/bin/nvcc"
-NUMA = "/usr/lib/*/libnuma.so.1"
 
 
 def recipe(name: str, *more: dict[str, Any]) -> Recipe:
@@ -40,32 +39,23 @@ def test_pip_layers_are_built_as_they_are_in_their_order() -> None:
     ]  # fmt: skip
     assert recipe("vllm").installs[3].options == ("--default-index", "https://flashinfer.ai/whl/cu130")
     assert recipe("vllm").needs == ()
-    sglang = recipe("sglang")
-    assert [i.requirements for i in sglang.installs[1:]] == [
-        ("flyteplugins-sglang",), ("sglang==0.5.16",), ("sglang-router==0.3.2",),
-    ]  # fmt: skip
-    assert dict(sglang.env)["CUDA_HOME"] == "/usr/local/cuda-13.0"
+    assert [i.requirements for i in recipe("llamacpp").installs[1:]] == [("flyteplugins-llamacpp",)]
 
 
-MACHINES: list[tuple[str, set[str], bool, bool]] = [
-    ("sglang", {NVCC, "/usr/bin/g++", NUMA}, True, True),
-    ("sglang", {"/usr/local/cuda-12.8/bin/nvcc", "/usr/bin/nvcc", "/usr/bin/c++", NUMA}, True, False),
-    ("sglang", {NVCC, NUMA}, True, False),
-    ("sglang", {NVCC, "/usr/bin/g++"}, True, False),
-    ("sglang", {NUMA}, False, True),  # without a GPU nothing is compiled
-    ("sglang", set(), False, False),
-    ("llamacpp", {"/usr/local/bin/llama-server"}, True, True),
-    ("llamacpp-fat", {"/opt/llama.cpp/build/bin/llama-server"}, True, True),
-    ("llamacpp-cpu", {"/usr/bin/llama-server"}, False, True),
-    ("llamacpp-cpu", {NVCC, "/usr/bin/g++", NUMA}, False, False),
-    ("vllm", set(), True, True),
+MACHINES: list[tuple[str, set[str], bool]] = [
+    ("sglang", {NVCC, "/usr/bin/g++", "/usr/bin/llama-server"}, False),
+    ("llamacpp", {"/usr/local/bin/llama-server"}, True),
+    ("llamacpp-fat", {"/opt/llama.cpp/build/bin/llama-server"}, True),
+    ("llamacpp-cpu", {"/usr/bin/llama-server"}, True),
+    ("llamacpp-cpu", {NVCC, "/usr/bin/g++"}, False),
+    ("vllm", set(), True),
 ]
 
 
-@pytest.mark.parametrize(("name", "have", "gpu", "venv"), MACHINES)
-def test_what_the_machine_has_is_not_built(name: str, have: set[str], gpu: bool, venv: bool) -> None:
-    """The compiler of just its CUDA, g++ and libnuma, or llama-server; otherwise all of it is, layer by layer."""
-    made = image_from_spec(IMAGES[name], {}, {}, "x86_64", have.__contains__, gpu=gpu)
+@pytest.mark.parametrize(("name", "have", "venv"), MACHINES)
+def test_a_llama_server_of_the_machine_is_not_compiled(name: str, have: set[str], venv: bool) -> None:
+    """Nor what it would be compiled with is installed; all other layers are built."""
+    made = image_from_spec(IMAGES[name], {}, {}, "x86_64", have.__contains__)
     assert isinstance(made, Recipe if venv else RootRecipe)
 
 
@@ -99,17 +89,18 @@ def test_an_engine_is_seen_in_layers_too() -> None:
 
 def test_more_of_ones_own_is_built_upon_it() -> None:
     """Packages and variables after the plug-in's layers."""
-    made = recipe("sglang", {"pipPackages": {"packages": ["six"]}})
+    made = recipe("llamacpp", {"pipPackages": {"packages": ["six"]}})
     assert made.installs[-1].requirements == ("six",)
 
 
 KEYRING = IMAGES["sglang"]["layers"][1]["commands"]["cmd"]
 LLAMA = IMAGES["llamacpp"]["layers"][2]["commands"]["cmd"]
+APT = IMAGES["llamacpp"]["layers"][0]["aptPackages"]["packages"]
 SCRIPT = base64.b64encode(b"cmake -S /opt/llama.cpp -B /x; rm -rf /").decode()
 OTHERS: list[tuple[str, dict[str, Any]]] = [
     ("aptPackages", {"packages": ["libnuma-dev"]}),
-    ("aptPackages", {"packages": [*IMAGES["sglang"]["layers"][0]["aptPackages"]["packages"], "nginx"]}),
-    ("aptPackages", {**IMAGES["sglang"]["layers"][0]["aptPackages"], "secretMounts": [{"key": "k"}]}),
+    ("aptPackages", {"packages": [*APT, "nginx"]}),
+    ("aptPackages", {"packages": APT, "secretMounts": [{"key": "k"}]}),
     ("commands", {"cmd": [*KEYRING, "make install"]}),
     ("commands", {"cmd": KEYRING[:3]}),
     ("commands", {"cmd": [*KEYRING[:3], "apt-get install -y cuda-toolkit-13-0 nginx"]}),
@@ -127,12 +118,23 @@ OTHERS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("kind", "body"), OTHERS)
 def test_a_layer_that_is_not_word_for_word_known_is_built(kind: str, body: dict[str, Any]) -> None:
     """Never half: one command more, and it is another image, whose commands nobody has looked at."""
-    assert needs_of(kind, body) is None
-    with pytest.raises(Unsupported, match="layer 8 of the image"):
-        recipe("sglang", {kind: body})  # as an environment
+    assert not compiles(kind, body)
+    assert not prepares(kind, body)
+    with pytest.raises(Unsupported, match=f"layer {len(IMAGES['llamacpp']['layers']) + 1} of the image"):
+        recipe("llamacpp", {kind: body})  # as an environment
 
 
-def test_the_same_layers_in_another_image_are_built() -> None:
+@pytest.mark.parametrize("package", [[], ["flyteplugins-llamacpp-x"], ["flyteplugins-sglang"]])
+def test_the_same_layers_in_another_image_are_built(package: list[str]) -> None:
     """There somebody wants them for something that we do not know."""
-    with pytest.raises(Unsupported, match="layer 1 of the image"):
-        recipe_from_spec({**IMAGES["sglang"], "layers": IMAGES["sglang"]["layers"][:4]})
+    layers = [each for each in IMAGES["llamacpp"]["layers"] if "pipPackages" not in each]
+    more = [{"pipPackages": {"packages": package}}] if package else []
+    with pytest.raises(Unsupported, match="layer 1 "):
+        recipe_from_spec({**IMAGES["llamacpp"], "layers": [*layers, *more]})
+
+
+def test_tools_without_what_is_compiled_with_them_are_installed() -> None:
+    """An image that is based on the plug-in's, and compiles something else."""
+    layers = [{"pipPackages": {"packages": ["flyteplugins-llamacpp"]}}, {"aptPackages": {"packages": APT}}]
+    with pytest.raises(Unsupported, match="layer 2 of the image"):
+        recipe_from_spec({**IMAGES["llamacpp"], "layers": layers})

@@ -220,7 +220,7 @@ class Images:
 
     def recipe_for(self, spec: AppSpec) -> Recipe | RootRecipe:
         """Return the recipe of an app's image. Raises as :meth:`recipe`."""
-        return self.with_secrets(recipe_of(spec.image, gpu=bool(spec.gpu_count)), spec.key.project, spec.key.domain)
+        return self.with_secrets(recipe_of(spec.image), spec.key.project, spec.key.domain)
 
     def with_secrets(self, recipe: Recipe | RootRecipe, project: str, domain: str) -> Recipe | RootRecipe:
         """Return a recipe with the machine's settings, for one project and domain.
@@ -290,15 +290,15 @@ def key_of(recipe: Recipe | RootRecipe) -> str:
     return recipe_hash(recipe, machine()) if isinstance(recipe, Recipe) else recipe_key(recipe, host.architecture())
 
 
-def recipe_of(image: dict[str, Any], *, gpu: bool | None = None) -> Recipe | RootRecipe:
-    """Return the recipe that an app or a client describes. ``gpu``: whether the app uses one, if that is known.
+def recipe_of(image: dict[str, Any]) -> Recipe | RootRecipe:
+    """Return the recipe that an app or a client describes.
 
     Raises :class:`InvalidInput` or :class:`Unsupported`.
     """
     spec, files, folders = image.get("spec"), image.get("files") or {}, image.get("folders") or {}
     if not isinstance(spec, dict) or not isinstance(files, dict) or not isinstance(folders, dict):
         raise InvalidInput("an image must have a spec, files and folders, all of them maps")
-    return image_from_spec(spec, files, folders, host.architecture(), host.has, gpu=gpu)
+    return image_from_spec(spec, files, folders, host.architecture(), host.has)
 
 
 def _installs(recipe: Recipe | RootRecipe, image: Mapping[str, Any]) -> tuple[Install, ...]:

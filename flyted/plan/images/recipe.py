@@ -13,7 +13,6 @@ from flyted.build.words import FORMAT
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import InvalidInput
 from flyted.plan.images.canonical import canonical, digest
-from flyted.plan.images.known_layers import Need
 
 MAX_RECIPE_BYTES = 128 << 10  # travels as one D-Bus property and one line of the transient unit file (1 MiB there)
 
@@ -35,7 +34,7 @@ class Recipe:
     python: str  # "3.12", as asked
     installs: tuple[Install, ...]
     env: tuple[tuple[str, str], ...] = ()  # in the order in which they are set, `$NAME` not yet expanded
-    needs: tuple[Need, ...] = ()  # of the machine, in place of layers; not part of the hash either
+    needs: tuple[str, ...] = ()  # files, one of which the machine has in place of layers; not part of the hash either
     scope: tuple[str, str] = ("", "")  # project and domain whose secrets it is built with; empty without secrets
 
 

@@ -30,7 +30,6 @@ from flyted.plan.images.bodies import (
 )
 from flyted.plan.images.build_secrets import distinct, layer_secrets
 from flyted.plan.images.build_unit import image_dir
-from flyted.plan.images.known_layers import Need
 from flyted.plan.images.recipe import Install, Recipe, recipe_json
 from flyted.plan.images.root import RootRecipe
 from flyted.plan.images.root_spec import BASE, LOGIN, WITHOUT_SDK, root_from_spec
@@ -47,20 +46,17 @@ def image_from_spec(
     files: Mapping[str, str] | None,
     folders: Mapping[str, str],
     arch: str,
-    have: Callable[[str], bool] = lambda _pattern: True,
-    *,
-    gpu: bool | None = None,
+    have: Callable[[str], bool] = lambda _path: True,
 ) -> Recipe | RootRecipe:
     """Return how the image of an ImageSpec is made: what a venv can do stays a venv, so nothing becomes slower.
 
-    ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of uname -m. ``have``: says whether a pattern of
-    glob(7) matches a file of this machine: layers of Flyte's own images are left out if it has what they are for. That
-    depends on whether the app uses a GPU (``gpu``; ``None``: if its engine does). Raises as :func:`root_from_spec`,
-    and :class:`InvalidInput` as :func:`recipe_from_spec`.
+    ``folders``: see :class:`RootRecipe`. ``arch``: this machine's, as of uname -m. ``have``: says whether this machine
+    has a file: a program of its own may stand for layers that only compile it. Raises as :func:`root_from_spec`, and
+    :class:`InvalidInput` as :func:`recipe_from_spec`.
     """
     with contextlib.suppress(Unsupported):  # it is more than a Python environment
         recipe = recipe_from_spec(spec, files)
-        if met(recipe.needs, have, gpu=bool(engine_of(recipe.installs)) if gpu is None else gpu):
+        if not recipe.needs or any(map(have, recipe.needs)):
             return recipe
     return root_from_spec(spec, texts_of(files if files is not None else spec.get("files") or {}), folders, arch)
 
@@ -153,25 +149,18 @@ def _base(image: object, version: object) -> tuple[str, str]:
     return found["python"], found["flyte"]
 
 
-def _known_apart(layers: list[Layer]) -> tuple[list[Layer], tuple[Need, ...]]:
-    """Split off the layers that are known from Flyte's own images.
+def _known_apart(layers: list[Layer]) -> tuple[list[Layer], tuple[str, ...]]:
+    """Split off the layers for which a program of the machine may stand.
 
-    Returns the other layers, and what of the machine may stand for the known ones.
+    Returns the other layers, and the files of which the machine then has to have one.
     """
     pips = [(where, body) for where, kind, body in layers if kind == "pipPackages"]
     names = [str(name) for where, body in pips for name in listed(body.get("packages"), f"{where}: packages")]
-    if not known_layers.of_known_image(names):
+    compiled = [layer for layer in layers if known_layers.compiles(*layer[1:])]
+    if not compiled or not known_layers.of_known_image(names):
         return layers, ()
-    known = {where: known_layers.needs_of(kind, body) for where, kind, body in layers}
-    needs = tuple(dict.fromkeys(need for found in known.values() for need in found or ()))
-    if known_layers.LLAMA_SERVER in needs:
-        needs = (known_layers.LLAMA_SERVER,)  # the other needs are only for building it
-    return [layer for layer in layers if known[layer[0]] is None], needs
-
-
-def met(needs: Iterable[Need], have: Callable[[str], bool], *, gpu: bool) -> bool:
-    """Report whether a machine has all of this. ``have``, ``gpu``: as of :func:`image_from_spec`."""
-    return all(any(map(have, need.files)) for need in needs if gpu or not need.gpu)
+    known = [layer for layer in layers if layer in compiled or known_layers.prepares(*layer[1:])]
+    return [layer for layer in layers if layer not in known], known_layers.LLAMA_SERVER
 
 
 def _refuse_unsupported(layers: list[Layer]) -> None:
