@@ -262,3 +262,17 @@ def test_a_step_of_a_dockerfile_does_without_a_secret_unless_it_is_required(
     life.run(5)
     assert asked.end == "SecretNotFound: Dockerfile:2: RUN: TOKEN is not in the store"
     rest(life)
+
+
+def test_a_script_that_needs_root_is_refused_once_it_is_there(life: Life) -> None:
+    """With what to write in its place; the image stays, and the next command runs in it."""
+    life.world.layers.files["entry"] = '#!/bin/sh\nchown -R app /data\nexec gosu app "$@"\n'
+    image = {"spec": {"baseImage": BASE, "layers": [{"aptPackages": {"packages": ["jq"]}}]}}
+    asked = life.serve("a", image=image, command=("/entry", "run", "-x"), port=8080)
+    life.run(60)
+    assert "starts '/entry', a script that runs gosu, which needs root" in asked.end
+    made = len(life.world.layers.made)
+    asked = life.serve("a", image=image, command=("run", "-x"), port=8080)
+    life.run(60)
+    assert (asked.end, len(life.world.layers.made)) == ("done", made)
+    rest(life)

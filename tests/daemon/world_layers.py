@@ -33,6 +33,8 @@ class Layers:
         self.made: list[str] = []  # the text of each job that was begun
         self.pulled: list[str] = []  # the names that a registry was asked for
         self.running: set[str] = set()
+        self.files: dict[str, str] = {}  # what each layer has, beside a Python, and the targets of its links
+        self.links: dict[str, str] = {}
 
     async def run(self, name: str, wanted: Mapping[str, Any]) -> UnitEnd:
         """Run a unit, as host.units has it run; one goes on when flyted is killed."""
@@ -77,6 +79,10 @@ class Layers:
         (folder / "diff/opt/venv/bin/python").symlink_to("/usr/bin/python3.12")
         (folder / "diff/usr/bin").mkdir(parents=True)
         (folder / "diff/usr/bin/python3.12").touch()
+        for path, text in self.files.items():
+            (folder / "diff" / path).write_text(text)
+        for path, target in self.links.items():
+            (folder / "diff" / path).symlink_to(target)
         _say(wanted, f"{words.OURS}takes {TAKES} bytes")
         return UnitEnd("success", 0)
 

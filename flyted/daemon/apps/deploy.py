@@ -43,7 +43,6 @@ from flyted.plan import arguments
 from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.engines.check import check as check_engine
 from flyted.plan.facts import ImageFact, StoredApp
-from flyted.plan.images import root_check
 from flyted.plan.images.entrypoint import with_entrypoint
 from flyted.plan.notes import notes
 from flyted.plan.reasons import failure
@@ -148,7 +147,7 @@ class Deploy:
             if image.root is not None:
                 run = with_entrypoint(spec, image.root)
                 arguments.check(run)
-                root_check.check(run, image.root, self.config.platform)
+                self.images.check_root(run, image, image.root)
             number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
         await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
         await self.loop.settle()

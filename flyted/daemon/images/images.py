@@ -33,7 +33,7 @@ from flyted.host import machine as host
 from flyted.plan.actions import BuildImage
 from flyted.plan.engines.shape import program_of, shape_of
 from flyted.plan.facts import ImageFact, Platform, RootFact
-from flyted.plan.images import root_check
+from flyted.plan.images import root_check, root_script
 from flyted.plan.images.build_unit import (
     BuildSettings,
     ImageRecord,
@@ -115,6 +115,11 @@ class Images:
             _check_build(spec, _installs(recipe, spec.image))
             return isinstance(recipe, RootRecipe)
         return False
+
+    def check_root(self, spec: AppSpec, image: ImageFact, root: RootFact) -> None:
+        """Raise :class:`InvalidInput` or :class:`Unsupported` for an app, with its whole command, that cannot run."""
+        root_check.check(spec, root, self.platform)
+        root_script.check(spec, root, dict(image.env), self.roots.stack(root).text)
 
     async def check_machine(self, recipe: Recipe | RootRecipe, image: Mapping[str, Any]) -> None:
         """Raise what is wrong with an image that is built before it is known which app it is for.

@@ -112,6 +112,10 @@ class Roots:
         """Report whether an image that a revision was made with is still complete."""
         return self._record(digest) is not None and self.layers_on_disk.are_whole(root.layers)
 
+    def stack(self, root: RootFact) -> Stack:
+        """Return the layers of an image, to look into."""
+        return Stack(self.layers_on_disk.folder, root.layers)
+
     def records(self) -> Iterator[tuple[RootRecord, tuple[LayerRecord, ...]]]:
         """Yield the images on the disk that are whole, with what is known of their layers, in no order."""
         for _name, record in self._recorded():

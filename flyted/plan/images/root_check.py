@@ -11,10 +11,8 @@ from flyted.contract.names import Replica, printable
 from flyted.launch.words import LOADERS
 from flyted.plan.facts import Platform, RootFact
 from flyted.plan.images.root_mount import APPENDS, LONGEST, options
+from flyted.plan.images.root_script import BECOMES, SHELLS
 
-_BECOMES = frozenset(("gosu", "su-exec", "su", "sudo", "runuser", "setpriv", "chown", "chroot", "s6-svscan", "sshd"))
-"""Programs that need root, to act as another user or to give a file to one."""
-_SHELLS = frozenset(("sh", "bash", "dash", "ash"))
 _COMMANDS = re.compile(r"(?:^|[;&|\n(])\s*(?:exec\s+)?([A-Za-z0-9/._-]+)")
 _FOLDER = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._@+-]+)+")
 _TAKEN = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var")  # noqa: S108
@@ -91,7 +89,7 @@ def _check_program(spec: AppSpec, root: RootFact) -> None:
             "command=[] is the image's own (ENTRYPOINT, CMD)",
         )
     for name in _programs(list(spec.command), args if head else []):
-        if _last(name) in _BECOMES:
+        if _last(name) in BECOMES:
             raise InvalidInput(
                 f"app '{spec.key}' runs {printable(_last(name))}, which needs root: "
                 "an app does not run as a user of its image and cannot become one",
@@ -106,7 +104,7 @@ def _programs(command: list[str], args: list[str]) -> list[str]:
         return _COMMANDS.findall(" ".join(args))
     if not command:
         return []
-    if _last(command[0]) in _SHELLS and "-c" in command[1:-1]:
+    if _last(command[0]) in SHELLS and "-c" in command[1:-1]:
         return _COMMANDS.findall(command[command.index("-c") + 1])
     return command[:1]
 
