@@ -38,6 +38,7 @@ def in_root(service: dict[str, Any], spec: AppSpec, replica: Replica, root: Root
     binds += [(path, path, True, 0) for path in _FILES if path not in there]
     if spec.gpu_count:
         binds += driver.binds()
+    binds += [(source, home, False, 0) for source, home in root_mount.home_binds(replica)]
     if root.volumes:
         binds.append((root_mount.path(replica), words.IMAGE, False, 0))
     size = f"mode=1777,size={spec.memory_bytes}"
@@ -49,8 +50,8 @@ def in_root(service: dict[str, Any], spec: AppSpec, replica: Replica, root: Root
         "MountAPIVFS": True,
         "BindReadOnlyPaths": [*service["BindReadOnlyPaths"], *binds],
         "TemporaryFileSystem": [*empty, *((volume, size) for volume in root.volumes)],
-        # no home of the machine's is there, and images have programs and code in /root
-        "ProtectHome": "read-only",
+        # images have programs and code in /root: it is bound over the empty folder
+        "ProtectHome": "tmpfs",
         **needs(replica),
     }
 

@@ -276,3 +276,15 @@ def test_a_script_that_needs_root_is_refused_once_it_is_there(life: Life) -> Non
     life.run(60)
     assert (asked.end, len(life.world.layers.made)) == ("done", made)
     rest(life)
+
+
+def test_a_home_that_is_a_link_is_told(life: Life) -> None:
+    """Its apps find an empty folder there; of a link that leads nowhere nothing is lost."""
+    life.world.layers.links |= {"root": "opt/venv", "home": "/nowhere"}
+    asked = serve(life, "a", "touch /x")
+    life.run(60)
+    assert asked.end == "done"
+    assert [text for text in asked.says if " is a link" in text] == [
+        "/root of its image is a link: the app finds an empty folder there, and its files in '/opt/venv'"
+    ]
+    rest(life)

@@ -14,13 +14,14 @@ import pytest
 
 from flyted.contract.names import Replica
 from flyted.plan.facts import ImageFact
+from flyted.plan.gpus.driver import binds as driver_binds
 from tests.machine.kit import nvidia, roots
 from tests.machine.kit.gpus import L40S, ONE, TWIN, TWO, has
 from tests.machine.kit.nvidia import ETC, RUN, Driver
 from tests.machine.kit.roots import deployed, image, spec
 from tests.machine.kit.units import sh, show
 from tests.machine.kit.users import alice, answer, curl, forget_apps, until
-from tests.machine.test_root_apps import DIFFERENT, FSERVE, IGNORED
+from tests.machine.test_root_apps import FSERVE
 from tests.machine.test_sandbox_live import exposure
 
 LIB = "/usr/lib/flyted/nvidia/lib"
@@ -158,13 +159,12 @@ def test_the_sandbox_is_that_of_an_app_with_gpus(apps: dict[str, Replica], drive
     """As PID 1 has it, property by property, beside one in an environment."""
     for name in ("venv", "gpu"):
         ask(name)
-    here, there = (show(apps[name].service, *IGNORED) for name in ("venv", "gpu"))
-    differ = {
-        name for name in here.keys() | there.keys()
-        if (here.get(name) or "").replace("rooted-venv", "A") != (there.get(name) or "").replace("rooted-gpu", "A")
-    }  # fmt: skip
-    assert differ <= DIFFERENT | {"DeviceAllow"}, differ  # each has its own GPU
-    assert exposure(apps["gpu"].service) <= exposure(apps["venv"].service) + 0.11
+    plain, rooted = apps["venv"], apps["gpu"]
+    expected = roots.in_root(plain, rooted, binds=[f"{'-' * missing}{a}:{b}" for a, b, missing, _ in driver_binds()])
+    expected["DeviceAllow"] = expected["DeviceAllow"].translate(str.maketrans("01", "10"))  # each has its own GPU
+    assert show(rooted.service, *roots.VARIES) == expected
+    assert roots.program(rooted) == roots.program(plain)
+    assert exposure(rooted.service) <= exposure(plain.service)
 
 
 def test_a_sleeping_app_wakes_with_another_driver(apps: dict[str, Replica], driver: Driver) -> None:

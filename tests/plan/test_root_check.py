@@ -94,7 +94,7 @@ def test_a_volume_is_a_folder_of_the_image(folder: str) -> None:
 @pytest.mark.parametrize(
     "folder",
     ["/", "", "data", "/usr", "/etc", "/proc/x", "/a/../etc", "/a/./b", "/a:b", "/a b", "/a\n", "/usr/lib/flyted/host",
-     "/run/flyted/image", "/run/credentials/x", "/var/lib/private/x", "/etc/flyte/secrets"],
+     "/run/flyted/image", "/run/credentials/x", "/var/lib/private/x", "/etc/flyte/secrets", "/root", "/home"],
 )  # fmt: skip
 def test_a_volume_may_not_hide_the_system(folder: str) -> None:
     """Nor break out of its option."""

@@ -42,10 +42,21 @@ def test_pid_1_makes_and_deletes_what_the_root_needs() -> None:
     """The daemon could not delete what PID 1 copies up: it belongs to the layers' owner."""
     made = root_mount.properties(REPLICA, (LOW,), (6, 12))
     here = "/run/flyted/roots/web_r3_0"
-    assert [f"/run/{each}" for each in made["RuntimeDirectory"]] == [here, f"{here}/upper", f"{here}/work"]
+    folders = [here, f"{here}/upper", f"{here}/upper/root", f"{here}/upper/home", f"{here}/work"]
+    assert [f"/run/{each}" for each in made["RuntimeDirectory"]] == folders
     assert made["StopWhenUnneeded"] is True
     options = made["Options"].split(",")
     assert {f"upperdir={here}/upper", f"workdir={here}/work", "userxattr", "nosuid", "nodev"} <= set(options)
+
+
+def test_what_is_bound_over_a_home_is_no_link_of_the_image() -> None:
+    """systemd follows links in it on the machine: it is a folder of PID 1's above all layers, and directly below /."""
+    upper = f"/run/{root_mount.ROOTS}/web_r3_0/upper"
+    made = {f"/run/{each}" for each in root_mount.properties(REPLICA, (LOW,), (6, 12))["RuntimeDirectory"]}
+    for source, home in root_mount.home_binds(REPLICA):
+        assert source == f"{root_mount.path(REPLICA)}{home}"
+        assert f"{upper}{home}" in made
+        assert home.count("/") == 1
 
 
 def test_each_property_can_be_sent() -> None:

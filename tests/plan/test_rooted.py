@@ -83,8 +83,10 @@ def test_it_sees_of_the_machine_what_is_bound_and_no_more() -> None:
     binds = {target: source for source, target, _missing, _flags in pair.service["BindReadOnlyPaths"]}
     assert {each for each in binds if not each.startswith("/run/")} == {
         "/usr/lib/flyted/flyted/launch", HOST, "/etc/resolv.conf", "/etc/hosts", bundle_path(BUNDLE),
-        "/etc/flyte/secrets/key",
+        "/etc/flyte/secrets/key", "/root", "/home",
     }  # fmt: skip
+    for home in ("/root", "/home"):
+        assert binds[home] == f"{root_mount.path(REPLICA)}{home}"
     assert binds[HOST] == "/usr"
     assert binds[IMAGE] == root_mount.path(REPLICA)
     own = app_units(spec("web", **PORT), REPLICA, image_path="", root=ROOT, nameservers=("127.0.0.53",))
@@ -100,6 +102,12 @@ def test_the_sandbox_is_that_of_all_apps_but_for_what_the_root_replaces() -> Non
         "RootDirectory", "MountAPIVFS", "Requires", "After", "ExecStartEx",
         "BindReadOnlyPaths", "TemporaryFileSystem", "ProtectHome",
     }  # fmt: skip
+
+
+def test_homes_of_the_image_are_seen_over_empty_ones() -> None:
+    """Nothing of the machine's is below them, as in the sandbox of other apps."""
+    assert units(None).service["ProtectHome"] == "yes"
+    assert units().service["ProtectHome"] == "tmpfs"
 
 
 def test_volumes_and_run_are_in_memory_and_bounded() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from flyted.contract.answers.events import BUILD, NOTE, STEP, Event, Progress
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import StoreCorrupt
+from flyted.contract.names import printable
 from flyted.daemon.api.verbs import Emit
 from flyted.daemon.effects import Units
 from flyted.daemon.images.builds import Builds, run_unit
@@ -30,7 +31,7 @@ from flyted.host.layers import Stack
 from flyted.host.network import nameservers
 from flyted.plan.actions import MakeLayer
 from flyted.plan.facts import ImageFact, RootFact, UnitEnd
-from flyted.plan.images import pull_unit
+from flyted.plan.images import pull_unit, root_mount
 from flyted.plan.images.build_unit import is_hash
 from flyted.plan.images.layer_unit import LayerSettings, layer_failure, layer_unit_name, split_size
 from flyted.plan.images.layers import Pulled, plan_of
@@ -218,7 +219,7 @@ class Roots:
         found = {path: version_of(stack.real(path).rpartition("/")[2]) for path in pythons(plan.config)}
         python = next((path for path, version in found.items() if version), "")
         own = await asyncio.to_thread(_own, plan.config, stack, python)
-        notes = (*plan.notes, *own.notes(plan.config.volumes))
+        notes = (*plan.notes, *own.notes(plan.config.volumes), *_links(stack))
         record = RootRecord(
             digest,
             plan.layers,
@@ -259,6 +260,16 @@ def _own(config: ImageConfig, stack: Stack, python: str) -> Own:
     user = user_id(config.user, stack.text("/etc/passwd", _PASSWD_LIMIT))
     pythons = (python, stack.real(python))
     return own_folders(user, config.volumes, Folders(stack.below, size), pythons if python else ())
+
+
+def _links(stack: Stack) -> tuple[str, ...]:
+    """Return what people are told of homes that are links: systemd would follow these on the machine."""
+    found = {path: stack.real(path) for path in root_mount.HOMES}
+    return tuple(
+        f"{path} of its image is a link: the app finds an empty folder there, and its files in {printable(real)}"
+        for path, real in found.items()
+        if real not in ("", path)
+    )
 
 
 def has_musl(stack: Stack) -> bool:

@@ -10,12 +10,14 @@ from flyted.contract.fserve import split
 from flyted.contract.names import Replica, printable
 from flyted.launch.words import LOADERS
 from flyted.plan.facts import Platform, RootFact
-from flyted.plan.images.root_mount import APPENDS, LONGEST, options
+from flyted.plan.images.root_mount import APPENDS, HOMES, LONGEST, options
 from flyted.plan.images.root_script import BECOMES, SHELLS
 
 _COMMANDS = re.compile(r"(?:^|[;&|\n(])\s*(?:exec\s+)?([A-Za-z0-9/._-]+)")
 _FOLDER = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._@+-]+)+")
-_TAKEN = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var")  # noqa: S108
+_TAKEN = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var",  # noqa: S108
+          *HOMES)  # fmt: skip
+"""HOMES: with ``ProtectSystem=strict``, systemd makes a file system in their place read-only, or none (tried)."""
 _BELOW_TAKEN = ("/dev/", "/proc/", "/sys/", "/run/credentials/", "/run/flyted/", "/run/systemd/", "/etc/flyte/",
                 "/usr/lib/flyted/", "/var/lib/flyted/", "/var/lib/private/", "/var/cache/private/")  # fmt: skip
 _LONGEST_SERVER = Replica("a" * 63, 999_999_999, 9999)

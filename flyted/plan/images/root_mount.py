@@ -8,6 +8,11 @@ mount point is copied up, and belongs to the layers' owner.
 
 The folder in memory is there since systemd makes mount points in the root: without it, an app in it does not start
 (226/NAMESPACE). It holds a few empty folders; ``ProtectSystem=strict`` makes all of the root read-only for the app.
+
+Two of these are walls: :data:`HOMES`. The image's are bound over the empty ones of ``ProtectHome=tmpfs``, and systemd
+follows links in what it binds on the machine, not in the root. A folder in memory is a folder of the root, with what
+the layers have in theirs, and a link that an image has in its place is not seen. No home may be bound from any other
+path: what systemd has mounted by then on the way, such as /proc or the app's /tmp, could lead out again (tried).
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ from flyted.plan.images.layer_unit import LAYERS
 
 ROOTS = "flyted/roots"
 """Below /run; one folder for each replica in it, in which the mount point and the folder in memory are."""
+HOMES = ("/root", "/home")
+"""The folders with the homes of users, but for /run/user (``ProtectHome=`` in systemd.exec(5))."""
 APPENDS = (6, 8)
 """The first kernel that takes layers one by one (``lowerdir+=``), each in a text of its own."""
 LONGEST = 4095
@@ -41,6 +48,11 @@ def unit(replica: Replica) -> str:
     return f"run-{ROOTS.replace('/', '-')}-{name(replica)}-root.mount"
 
 
+def home_binds(replica: Replica) -> list[tuple[str, str]]:
+    """Return each of :data:`HOMES` as the machine has it mounted, and where a unit has it."""
+    return [(f"{path(replica)}{home}", home) for home in HOMES]
+
+
 def properties(replica: Replica, layers: Sequence[str], kernel: tuple[int, int]) -> dict[str, Any]:
     """Return the properties of the ``.mount``. ``layers``: their ids, lowest first."""
     here = f"{ROOTS}/{name(replica)}"
@@ -52,7 +64,7 @@ def properties(replica: Replica, layers: Sequence[str], kernel: tuple[int, int])
         # mount(8) of util-linux 2.39 hands each option over by fsconfig(2), which takes 255 bytes: too few for
         # lowerdir= with five layers. So that has to go by mount(2).
         "Environment": [] if kernel >= APPENDS else ["LIBMOUNT_FORCE_MOUNT2=always"],
-        "RuntimeDirectory": [here, f"{here}/upper", f"{here}/work"],
+        "RuntimeDirectory": [here, f"{here}/upper", *(f"{here}/upper{home}" for home in HOMES), f"{here}/work"],
         "RuntimeDirectoryMode": 0o755,  # also of the root itself, which is the upper folder's
         "RequiresMountsFor": [LAYERS],
         "StopWhenUnneeded": True,

@@ -12,14 +12,17 @@ from pathlib import Path
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica
 from flyted.host.store import Store
+from flyted.launch import words
 from flyted.layers.words import BASE
 from flyted.plan.facts import ImageFact, RootFact
 from flyted.plan.images import layer_unit, root_mount
+from flyted.plan.units import Layout
 from tests import values
 from tests.launch.harness import bundle
-from tests.machine.kit.units import must, sh
+from tests.machine.kit.units import must, sh, show
 from tests.machine.kit.users import until
 
+MEMORY = 512 << 20
 LAYERS = Path(layer_unit.LAYERS)
 PYTHON = "/opt/rooted/bin/python"
 PACKAGES = ("python3-minimal", "python3", "nginx-light", "nodejs", "ca-certificates")
@@ -228,9 +231,57 @@ def deployed(*apps: tuple[AppSpec, ImageFact]) -> list[Replica]:
     return found
 
 
+VARIES = (
+    "ExecMain", "ExecStart", "MainPID", "ControlGroupId", "InvocationID", "MemoryCurrent", "MemoryPeak",
+    "MemorySwapCurrent", "MemorySwapPeak", "MemoryZSwapCurrent", "MemoryAvailable", "CPUUsage", "IORead", "IOWrite",
+    "IPIngress", "IPEgress", "TasksCurrent", "NRestarts", "UID", "GID", "ActiveEnter", "ActiveExit", "InactiveEnter",
+    "InactiveExit", "StateChange", "ConditionTimestamp", "AssertTimestamp", "WatchdogTimestamp", "StatusText",
+    "Effective", "FileDescriptorStore",
+)  # fmt: skip
+"""Properties of a service that differ from one start to the next; of its program see :func:`program`."""
+
+
+def program(replica: Replica) -> str:
+    """The words that PID 1 starts a service with."""
+    said = sh("systemctl", "show", "-P", "ExecStart", replica.service)
+    return said.partition("argv[]=")[2].partition(" ;")[0].replace(replica.app_id, "APP")
+
+
+def in_root(plain: Replica, rooted: Replica, *volumes: str, binds: Sequence[str] = ()) -> dict[str, str]:
+    """What a service of an app in the root of its image has to have, of one without a root: each property's value.
+
+    ``volumes``: those of the image. ``binds``: what it sees of the machine beside what all do.
+    """
+    found = {
+        name: set(value.replace(plain.app_id, rooted.app_id).split())
+        for name, value in show(plain.service, *VARIES).items()
+    }
+    root, mount = root_mount.path(rooted), root_mount.unit(rooted)
+    launch = Layout().launch
+    sees = {f"/usr:{words.HOST}", f"{launch}:{launch}", "-/etc/hosts:/etc/hosts", *binds}
+    sees |= {f"{root}{home}:{home}" for home in ("/root", "/home")}
+    sees |= {f"{root}:{words.IMAGE}"} if volumes else set()
+    if not any(each.endswith(":/etc/resolv.conf") for each in found["BindReadOnlyPaths"]):
+        sees.add("-/etc/resolv.conf:/etc/resolv.conf")
+    memory = f"mode=1777,size={MEMORY}"
+    found["BindReadOnlyPaths"] |= sees
+    found["TemporaryFileSystem"] -= {"/run:ro,mode=755,size=1m"}
+    found["TemporaryFileSystem"] |= {f"{path}:{memory}" for path in ("/run", *volumes)}
+    found |= {"RootDirectory": {root}, "MountAPIVFS": {"yes"}, "ProtectHome": {"tmpfs"}}
+    found["Requires"] |= {mount}
+    found["After"] |= {mount}
+    # what systemd adds by itself, by its version: the journal's sockets, and what lies below the root's path
+    if "WantsMountsFor" in found:
+        found |= {"BindLogSockets": {"yes"}, "WantsMountsFor": found["WantsMountsFor"] | {root}}
+        found["Wants"] |= {mount}
+    else:
+        found["RequiresMountsFor"] |= {root}
+    return {name: " ".join(sorted(each)) for name, each in found.items()}
+
+
 def spec(name: str, *command: str, **changes: object) -> AppSpec:
     """An app of such an image."""
-    return values.spec(name, command=command, memory_bytes=512 << 20, **changes)
+    return values.spec(name, command=command, memory_bytes=MEMORY, **changes)
 
 
 def mounted(replica: Replica) -> bool:
