@@ -26,6 +26,15 @@ NUMBERS = {  # of system calls, on x86_64 and aarch64
 }  # fmt: skip
 
 
+SOCKETS = (
+    *(f"/run/flyted/{name}.sock" for name in ("control", "credentials", "admin", "api", "gateway", "gpu")),
+    "/run/dbus/system_bus_socket", "/var/run/dbus/system_bus_socket",
+    *(f"/run/systemd/{name}" for name in ("private", "notify", "journal/socket", "journal/stdout", "journal/dev-log")),
+    "/run/systemd/userdb/io.systemd.DynamicUser", "/run/udev/control", "/dev/log", "/run/docker.sock",
+)  # fmt: skip
+MOST_OWN = 6
+
+
 class Refused(Exception):
     """The kernel said no."""
 
@@ -134,6 +143,35 @@ def _leads_out(number: str, descriptor: str) -> bool:
     return os.path.lexists(f"/proc/{number}/fd/{descriptor}/../diff")
 
 
+def connect(path: str) -> str:
+    """A connection to a socket of the machine's, of either kind."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_UNIX, kind) as each:
+            try:
+                each.connect(path)
+            except OSError as error:
+                said = str(error)
+            else:
+                return "connected"
+    raise Refused(said)
+
+
+def interfaces() -> str:
+    """Networks of the machine, beside the step's own and its loopback."""
+    names = {name for _number, name in socket.if_nameindex()}
+    if names <= {"lo", "eth0"}:
+        raise Refused(f"its own: {sorted(names)}")
+    return str(sorted(names))
+
+
+def processes() -> str:
+    """Processes of others: its own are a shell, this one, and what began them."""
+    numbers = [each for each in listed("/proc") if each.isdigit()]
+    if len(numbers) <= MOST_OWN:
+        raise Refused(f"its own: {numbers}")
+    return str(len(numbers))
+
+
 def write(path: str, text: str) -> str:
     """Write to a file that only the machine's root may."""
     with Path(path).open("w") as file:
@@ -218,6 +256,9 @@ ATTEMPTS: dict[str, Callable[[], str]] = {
     "read kcore": lambda: str(os.pread(os.open("/proc/kcore", os.O_RDONLY), 9, 0) or 1 / 0),
     "host files": lambda: seen(["/var/lib/flyted", "/run/dbus", "/checkout", "/run/systemd", "/run/flyted/apps"]),
     "abstract sockets": sockets_of_the_machine,
+    **{f"socket {path}": partial(connect, path) for path in SOCKETS},
+    "interfaces": interfaces,
+    "processes": processes,
     "loopback of the machine": loopback,
     "metadata service": metadata,
     "packet socket": lambda: str(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)),
