@@ -192,7 +192,8 @@ def _image(image: ImageStatus) -> str:
 def _limits(app: AppStatus) -> str:
     cpu = f"{app.cpu_cores:g} CPU" if app.cpu_cores else "any CPU"
     shared = f", {human_bytes(app.shm_bytes)} of /dev/shm in it" if app.shm_bytes else ""
-    return f"{cpu}, {human_bytes(app.memory_bytes)} of memory{shared}"
+    rate = f", {app.requests_per_s:g} requests a second of one client" if app.requests_per_s else ""
+    return f"{cpu}, {human_bytes(app.memory_bytes)} of memory{shared}{rate}"
 
 
 def _open(paths: Sequence[str] | None) -> str:

@@ -66,13 +66,14 @@ if TYPE_CHECKING:
     help="Path whose answer, below 500 and not 404, means that the app is ready [any answer on its port].",
 )
 @click.option("--start-timeout", metavar="TIME", help="Time limit of a start: 90, 90s, 20m, 1h [5m].")
+@click.option("--rate", metavar="RATE", help="Requests that one client may send: 50/s, 30/m [the machine's limit].")
 @app_scope
 @click.option("-q", "--quiet", is_flag=True, help="Print only the URL.")
 @as_json
 def serve(
     file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
     root_dir: str | None, gpu_flag: str | None, open_paths: tuple[str, ...], idle: str | None,
-    ready_path: str | None, start_timeout: str | None, project: str, domain: str, *,
+    ready_path: str | None, start_timeout: str | None, rate: str | None, project: str, domain: str, *,
     cpu: bool, no_egress: bool, allow_secret_in_argv: bool, quiet: bool, json_: bool,
 ) -> None:  # fmt: skip
     """Serve the apps of FILE.
@@ -89,6 +90,7 @@ def serve(
     path = existing(Path(file), "flytectl serve {} [ENV]")
     env_folder = _environment_folder(python_env)
     given, level, start_s = _gpus(gpu_flag, cpu=cpu), _sleep_level(idle), _seconds(start_timeout)
+    requests_per_s = _requests_per_s(rate)
     require_same_version()
     with load(
         path, environment=environment, python=python, python_env=env_folder, as_user=as_user, project=project,
@@ -102,7 +104,7 @@ def serve(
                 bundle=app.bundle_sha256, python_env=env_folder, egress=not no_egress,
                 secret_in_argv=allow_secret_in_argv, open_paths=open_paths, project=project, domain=domain,
                 gpus=given if app in asking else None, engine_sleep=level if app in sleeping else 0,
-                ready_path=ready_path or "", start_timeout_s=start_s,
+                ready_path=ready_path or "", start_timeout_s=start_s, requests_per_s=requests_per_s,
             )
             for app in loaded.apps
         ]  # fmt: skip
@@ -168,6 +170,18 @@ def _seconds(text: str | None) -> float:
     if found is None:
         raise click.UsageError(f"--start-timeout {text}: give seconds, or a time such as 20m or 1h")
     return float(int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]])
+
+
+def _requests_per_s(text: str | None) -> float:
+    """Read ``--rate``; return requests a second, 0 without one. Raise UsageError for another form."""
+    import re
+
+    if text is None:
+        return 0.0
+    found = re.fullmatch(r"(\d{1,7}(?:\.\d{1,3})?)/(s|m)", text, re.ASCII)
+    if found is None or not float(found[1]):
+        raise click.UsageError(f"--rate {text}: give requests a second or a minute, such as 50/s or 30/m")
+    return float(found[1]) / {"s": 1, "m": 60}[found[2]]
 
 
 def _check_all(specs: list[AppSpec]) -> None:

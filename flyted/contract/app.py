@@ -20,6 +20,7 @@ from flyted.contract.names import AppKey, env_name, printable, secret_file, secr
 from flyted.contract.quantity import BYTES, CORES, CORES_HINT, SIZE_HINT
 
 DEFAULT_SCALEDOWN_S = 300.0
+MIN_RATE, MAX_RATE = 0.1, 100_000  # requests a second
 DEFAULT_PORT = 8080  # flyte/app/_app_environment.py
 DEFAULT_MEMORY_BYTES = 2 << 30  # for an app that names no memory: a bound, so that no app can take the machine
 DEFAULT_CPU_CORES = 0.0  # the app asks for no CPU: no quota, a fair share by weight
@@ -121,6 +122,7 @@ class AppSpec:
     min_replicas: int = 0
     scaledown_after_s: float = DEFAULT_SCALEDOWN_S
     request_timeout_s: float = 0.0  # 0: the ingress's own default
+    requests_per_s: float = 0.0  # what one client may ask of it, on average; 0: the setting of flyted.toml
     cpu_cores: float = DEFAULT_CPU_CORES
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     disk_bytes: int = 0  # room for its state and cache folders: checked when the app is served, not a limit afterwards
@@ -171,6 +173,7 @@ class AppSpec:
         self._check_port()
         self._check_open_paths()
         self._check_start()
+        self._check_rate()
         for text in (
             self.python_env,
             self.type,
@@ -222,6 +225,13 @@ class AppSpec:
             )
         if self.start_timeout_s and not 1.0 <= self.start_timeout_s <= MAX_START_S:
             raise InvalidInput(f"app '{self.key}': the start timeout must be 1 s to {MAX_START_S // 3600} hours")
+
+    def _check_rate(self) -> None:
+        if self.requests_per_s and not MIN_RATE <= self.requests_per_s <= MAX_RATE:
+            raise InvalidInput(
+                f"app '{self.key}': a limit of requests must be {MIN_RATE} to {MAX_RATE} a second",
+                hint="use a rate such as 50/s or 30/m",
+            )
 
     def _check_open_paths(self) -> None:
         if len(self.open_paths) > MAX_OPEN_PATHS:

@@ -54,6 +54,7 @@ def spec_of(
     engine_sleep: int = 0,
     ready_path: str = "",
     start_timeout_s: float = 0.0,
+    requests_per_s: float = 0.0,
     project: str = "",
     domain: str = "",
 ) -> AppSpec:
@@ -64,7 +65,8 @@ def spec_of(
     the SHA-256 of the code bundle. ``gpus`` (``gpu.NONE``: no GPU), ``project`` and ``domain`` override the IDL's.
     ``secret_in_argv``: allow a secret among a program's arguments. ``open_paths``: of an app that checks a key itself,
     paths to open beyond those that the key guards. ``engine_sleep``: the level at which an idle engine sleeps; 0: it
-    is stopped. ``ready_path``, ``start_timeout_s``: as in :class:`AppSpec`.
+    is stopped. ``ready_path``, ``start_timeout_s``, ``requests_per_s``: as in
+    :class:`AppSpec`.
 
     Raise :class:`InvalidInput` for values that are wrong anywhere, and :class:`Unsupported` for values that are right
     on a cluster but not here; its message names every such field.
@@ -111,6 +113,7 @@ def spec_of(
         h2c=_speaks_h2c(key, command, port or server_port, container),
         ready_path=ready_path,
         start_timeout_s=start_timeout_s,
+        requests_per_s=requests_per_s,
         entrypoint=entrypoint,
         secret_in_argv=secret_in_argv,
         open_paths=tuple(path.rstrip("/") or "/" for path in open_paths),

@@ -16,6 +16,7 @@ from flyted.contract.names import BASE_DOMAIN, printable
 from flyted.contract.quantity import memory_bytes
 from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.images.pull_unit import login_use, mirrors
+from flyted.plan.ingress.clients import CONNECTIONS, REQUESTS_PER_S, ClientRules
 from flyted.plan.units import START_S
 
 PATH = Path("/etc/flyted/flyted.toml")
@@ -36,6 +37,20 @@ class Settings:
     mirrors: dict[str, str] = field(default_factory=dict)
     layer_size: str = "32Gi"
     registry_secret: str = ""
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_protocol: tuple[str, ...] = ()
+    access_log: bool = False
+    requests_per_s: float = REQUESTS_PER_S
+    connections: int = CONNECTIONS
+    body_bytes: int = 0
+
+    @property
+    def clients(self) -> ClientRules:
+        """What the ingress takes from clients."""
+        return ClientRules(
+            self.trusted_proxies, self.proxy_protocol, self.requests_per_s, self.connections, self.body_bytes,
+            self.access_log,
+        )  # fmt: skip
 
 
 def _port(value: Any) -> int:
@@ -45,12 +60,47 @@ def _port(value: Any) -> int:
 
 
 def _addresses(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
         raise InvalidInput('must be a list of IP addresses, such as ["127.0.0.1", "::1"]')
     try:
         return tuple(str(ipaddress.ip_address(a)) for a in value)
     except ValueError as error:
         raise InvalidInput(str(error)) from error
+
+
+def _networks(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise InvalidInput('must be a list of addresses and networks, such as ["192.0.2.1", "10.0.0.0/8"]')
+    try:
+        return tuple(str(ipaddress.ip_network(each)) for each in value)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInput("must be true or false")
+    return value
+
+
+def _rate(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput("must be a number of requests a second, or 0 for no limit")
+    return ClientRules(requests_per_s=float(value)).requests_per_s
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int:
+        raise InvalidInput("must be a whole number, or 0 for no limit")
+    return ClientRules(connections=value).connections
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, str):
+        return memory_bytes(value, "size")
+    if type(value) is not int:
+        raise InvalidInput('must be a number of bytes or a size, such as "100Mi", or 0 for no limit')
+    return ClientRules(body_bytes=value).body_bytes
 
 
 def _domain(value: Any) -> str:
@@ -123,6 +173,12 @@ SETTINGS = (
     Setting("ingress", "http_port", "http_port", _port, "Port for HTTP, which only redirects to HTTPS."),
     Setting("ingress", "listen", "listen", _addresses, "Addresses that the ingress listens on."),
     Setting("ingress", "base_domain", "base_domain", _domain, "Apps are served as APP.base_domain."),
+    Setting("ingress", "trusted_proxies", "trusted_proxies", _networks, "Proxies whose X-Forwarded-For counts."),
+    Setting("ingress", "proxy_protocol", "proxy_protocol", _networks, "Proxies that send the PROXY protocol."),
+    Setting("ingress", "access_log", "access_log", _switch, "Log each request, not only those that fail."),
+    Setting("limits", "requests_per_s", "requests_per_s", _rate, "Requests a second of one client at one app."),
+    Setting("limits", "connections", "connections", _count, "Connections of one client."),
+    Setting("limits", "body_bytes", "body_bytes", _bytes, "The longest body of a request."),
     Setting("apps", "start_timeout", "start_timeout_s", _seconds, "Seconds that an app may take to become ready."),
     Setting("apps", "gpu_wait", "gpu_wait_s", _seconds, "Seconds that a start waits for a GPU that others hold."),
     Setting("images", "layer_size", "layer_size", _size, "Disk space that one step of an image's build may use."),

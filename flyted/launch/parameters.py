@@ -7,10 +7,10 @@ here, without importing flyte; files and folders are left to Flyte's own functio
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import MutableMapping
 from typing import Any
 
+from .bundle import write_whole
 from .options import check_variable
 from .refused import Refused
 from .workdir import own_path
@@ -60,10 +60,7 @@ def publish(parameters: Parameters, environ: MutableMapping[str, str]) -> None:
     """
     environ.update(parameters.variables)
     path = own_path(environ, FILE)
-    fresh = f"{path}.{os.getpid()}"
-    with open(fresh, "w", encoding="utf-8") as file:
-        json.dump(parameters.plain, file)
-    os.replace(fresh, path)
+    write_whole(path, parameters.plain)
     environ[FILE] = path
 
 

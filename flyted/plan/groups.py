@@ -26,6 +26,7 @@ class Share:
     hosts: dict[str, str] = field(default_factory=dict)
     timeouts_ms: dict[str, int] = field(default_factory=dict)
     unavailable: dict[str, Unavailable] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)
     guarded: dict[str, str] = field(default_factory=dict)
     fenced: dict[str, str] = field(default_factory=dict)
     open_paths: dict[str, str] = field(default_factory=dict)

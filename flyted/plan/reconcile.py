@@ -33,6 +33,7 @@ from flyted.plan.facts import Facts, Revision, StoredApp
 from flyted.plan.gpus.queue import GpuPlan, plan_gpus
 from flyted.plan.groups import Group, Groups, Share
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
+from flyted.plan.ingress.clients import limits_value
 from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.paths import keys
 from flyted.plan.ingress.ports import listeners
@@ -99,7 +100,7 @@ def reconcile(
     upkeep = plan_upkeep(facts.upkeep)
     ingress = IngressState(
         servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable,
-        guarded=draft.guarded, fenced=draft.fenced, open_paths=draft.open_paths,
+        limits=draft.limits, guarded=draft.guarded, fenced=draft.fenced, open_paths=draft.open_paths,
     )  # fmt: skip
     return Plan(
         actions=(*kill, *draft.actions, *_plan_ingress(facts), *upkeep.actions),
@@ -145,6 +146,8 @@ def _plan_app(
     revision = app.current
     if revision is not None and revision.spec.requires_auth:
         draft.guarded[host] = app.key.id  # also while it is stopped or has failed: strangers learn no reason
+    if revision is not None and (limits := limits_value(revision.spec.requests_per_s, h2c=revision.spec.h2c)):
+        draft.limits[host] = limits
     if revision is not None and revision.open_paths is not None:
         draft.fenced[host] = app.key.id
         draft.open_paths |= keys(host, revision.open_paths)

@@ -31,6 +31,13 @@ def test_all_settings(tmp_path: Path) -> None:
     http_port = 8080
     listen = ["0.0.0.0"]
     base_domain = "apps.example.org"
+    trusted_proxies = ["192.0.2.1", "2001:db8::/32"]
+    proxy_protocol = ["192.0.2.2"]
+    access_log = true
+    [limits]
+    requests_per_s = 2.5
+    connections = 20
+    body_bytes = "1Mi"
     [apps]
     start_timeout = 20
     [images]
@@ -45,7 +52,8 @@ def test_all_settings(tmp_path: Path) -> None:
     assert read(written(tmp_path, text)) == Settings(
         8443, 8080, ("0.0.0.0",), "apps.example.org", 20, {"UV_DEFAULT_INDEX": "https://mirror.example.org/simple"},
         {"UV_INDEX_ACME_PASSWORD": "acme-index"}, mirrors={"docker.io": "https://mirror.example.org/hub"},
-        layer_size="2Gi", registry_secret="logins",
+        layer_size="2Gi", registry_secret="logins", trusted_proxies=("192.0.2.1/32", "2001:db8::/32"),
+        proxy_protocol=("192.0.2.2/32",), access_log=True, requests_per_s=2.5, connections=20, body_bytes=1 << 20,
     )  # fmt: skip
 
 
@@ -55,9 +63,22 @@ def test_all_settings(tmp_path: Path) -> None:
         ("[ingress]\nhttps_port = 0", "ingress.https_port"),
         ("[ingress]\nhttps_port = true", "ingress.https_port"),
         ("[ingress]\nlisten = ['localhost']", "ingress.listen"),
+        ("[ingress]\nlisten = [7]", "ingress.listen"),
         ("[ingress]\nbase_domain = 'localhost'", "ingress.base_domain"),
         ("[ingress]\nbase_domain = 'a b.c'", "ingress.base_domain"),
         ("[ingress]\nhttps_prot = 1", "https_prot"),
+        ("[ingress]\ntrusted_proxies = '10.0.0.1'", "ingress.trusted_proxies"),
+        ("[ingress]\ntrusted_proxies = ['cloudflare.com']", "ingress.trusted_proxies"),
+        ("[ingress]\ntrusted_proxies = ['10.0.0.1/8']", "10.0.0.1/8 has host bits set"),
+        ("[ingress]\nproxy_protocol = [7]", "ingress.proxy_protocol"),
+        ("[ingress]\naccess_log = 'yes'", "ingress.access_log"),
+        ("[limits]\nrequests_per_s = true", "limits.requests_per_s"),
+        ("[limits]\nrequests_per_s = 0.01", "limits.requests_per_s"),
+        ("[limits]\nrequests_per_s = nan", "limits.requests_per_s"),
+        ("[limits]\nconnections = -1", "limits.connections"),
+        ("[limits]\nconnections = 1.5", "limits.connections"),
+        ("[limits]\nbody_bytes = -1", "limits.body_bytes"),
+        ("[limits]\nbody_bytes = 'much'", "limits.body_bytes"),
         ("[ingres]\nx = 1", "ingres.x"),
         ("colour = 1", "colour"),
         ("[apps]\nstart_timeout = 0", "apps.start_timeout"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flyted.plan.idle import Traffic
+from flyted.plan.ingress.clients import limits_value
 from flyted.plan.ingress.paths import keys
 from flyted.plan.ingress.state import IngressState, Live, Server, Unavailable
 
@@ -14,11 +15,12 @@ LOADED = replace(QUIET, in_flight=1)
 
 def state(
     apps: dict[str, str], down: tuple[str, ...] = (), limits: dict[str, int] | None = None, guarded: str = "",
-    fenced: dict[str, set[str]] | None = None,
+    fenced: dict[str, set[str]] | None = None, rates: dict[str, float] | None = None,
 ) -> IngressState:  # fmt: skip
     """Hosts by letter → server names; every server named is there.
 
-    ``guarded``: letters that want a token; ``fenced``: letters of which only these paths are open.
+    ``guarded``: letters that want a token; ``fenced``: letters of which only these paths are open;
+    ``rates``: letter → requests a second.
     """
     fences = fenced or {}
     return IngressState(
@@ -26,6 +28,7 @@ def state(
         hosts={f"{h}.apps.localhost": n for h, n in apps.items()},
         timeouts_ms=limits or {},
         unavailable={f"{h}.apps.localhost": Unavailable("it is stopped") for h in down},
+        limits={f"{h}.apps.localhost": limits_value(rate, h2c=False) for h, rate in (rates or {}).items()},
         guarded={f"{h}.apps.localhost": h for h in guarded},
         fenced={f"{h}.apps.localhost": h for h in fences},
         open_paths={k: v for h, paths in fences.items() for k, v in keys(f"{h}.apps.localhost", paths).items()},

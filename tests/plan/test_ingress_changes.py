@@ -24,6 +24,7 @@ class Model:
             "hosts.map": dict(start.state.hosts),
             "timeouts.map": {n: str(v) for n, v in start.state.timeouts_ms.items()},
             "unavailable.map": {h: f"{u.retry_after_s} {u.reason}" for h, u in start.state.unavailable.items()},
+            "limits.map": dict(start.state.limits),
             "guarded.map": dict(start.state.guarded),
             "fenced.map": dict(start.state.fenced),
             "open-paths.map": dict(start.state.open_paths),
@@ -85,14 +86,20 @@ def within(host: str, fenced: Mapping[str, str], opened: Mapping[str, str]) -> s
 letters = st.sampled_from("abcd")
 names = st.sampled_from(["a-r1-0", "a-r2-0", "b-r1-0", "c-r1-0"])
 states = st.builds(
-    lambda apps, down, limited, guarded, fenced: state(
-        apps, tuple(down), {n: 1000 + len(n) for n in limited & set(apps.values())}, "".join(sorted(guarded)), fenced
+    lambda apps, down, limited, guarded, fenced, rates: state(
+        apps,
+        tuple(down),
+        {n: 1000 + len(n) for n in limited & set(apps.values())},
+        "".join(sorted(guarded)),
+        fenced,
+        rates,
     ),
     st.dictionaries(letters, names),
     st.sets(letters),
     st.sets(names),
     st.sets(letters),
     st.dictionaries(letters, st.sets(st.sampled_from(PATHS))),
+    st.dictionaries(letters, st.sampled_from([1.0, 50.0])),
 )
 
 
@@ -117,6 +124,8 @@ def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resti
             if before[host] != after(wanted, host) and model.answer(host) not in ("503", "421"):
                 guarded = wanted.guarded if model.answer(host) == after(wanted, host) else have.guarded
                 assert host not in guarded or host in model.maps["guarded.map"], f"{host} is open after {command!r}"
+                limits = wanted.limits if model.answer(host) == after(wanted, host) else have.limits
+                assert host not in limits or host in model.maps["limits.map"], f"{host} has no limit at {command!r}"
             open_before = within(host, have.fenced, have.open_paths)
             open_after = within(host, wanted.fenced, wanted.open_paths)
             assert model.reached(host) >= open_before & open_after, f"{host} is closed after {command!r}"
@@ -128,7 +137,7 @@ def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resti
     assert all(model.servers[n] for n in wanted.servers)
     assert model.maps["hosts.map"] == wanted.hosts
     assert set(model.maps["unavailable.map"]) == set(wanted.unavailable)
-    assert model.maps["guarded.map"] == wanted.guarded
+    assert (model.maps["guarded.map"], model.maps["limits.map"]) == (wanted.guarded, wanted.limits)
     assert (model.maps["fenced.map"], model.maps["open-paths.map"]) == (wanted.fenced, wanted.open_paths)
     assert {k: v for k, v in model.maps["timeouts.map"].items() if k in wanted.servers} == {
         n: str(v) for n, v in wanted.timeouts_ms.items()

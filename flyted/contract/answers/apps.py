@@ -116,6 +116,7 @@ class AppStatus(Answer):
     secrets: tuple[UsedSecret, ...]
     min_replicas: int
     scaledown_after_s: float
+    requests_per_s: float  # what one client may ask of it; 0: the setting of flyted.toml
     memory_bytes: int
     cpu_cores: float  # 0: no limit
     disk_bytes: int  # 0: none asked for

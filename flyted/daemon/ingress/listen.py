@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -46,6 +47,7 @@ def choose_ingress_ports(settings: Settings, units: Units, folder: Path) -> List
     if kept[:-2] == wanted:
         # kept: no client's URL is to change because another program came or went
         listen = Listen(https_port=kept[2], http_port=kept[3], addresses=addresses)
+    listen = dataclasses.replace(listen, clients=settings.clients)
     for note in notes:
         log.warning("%s", note)
     whole_file.write(file, json.dumps([*wanted, listen.https_port, listen.http_port]).encode(), 0o600)

@@ -11,6 +11,7 @@ from flyted.contract.errors import HostFailure, InvalidInput
 from flyted.contract.names import printable
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.auth import GUARDED
+from flyted.plan.ingress.clients import LIMITS
 from flyted.plan.ingress.paths import FENCED, OPEN_PATHS
 from flyted.plan.ingress.state import (
     DEFAULT_MAXCONN,
@@ -152,6 +153,7 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
             hosts=tables[HOSTS],
             timeouts_ms={n: int(ms) for n, ms in tables[TIMEOUTS].items()},
             unavailable={host: _reason(value) for host, value in tables[UNAVAILABLE].items()},
+            limits=tables[LIMITS],
             guarded=tables[GUARDED],
             fenced=tables[FENCED],
             open_paths=tables[OPEN_PATHS],

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from flyted.contract.names import GATEWAY_HOST
+from flyted.plan.ingress import clients
 from flyted.plan.ingress import paths as ingress_fence
 from flyted.plan.ingress.auth import FOR_APPS, GUARDED, RULES, USES_KEPT_S, filled
 from flyted.plan.ingress.ports import INGRESS_UNIT, bindable
@@ -81,10 +82,9 @@ resolvers default
 defaults
     mode http
     log global
-    # failures only, and never a query string: tokens travel in those
-    option dontlog-normal
-    option dontlognull
-    log-format "%ci %ft %s %HM %[var(txn.host)]%[var(txn.path)] %ST %tsc %Tw/%Tc/%Tr/%Ta ms"
+    # never a query string: tokens travel in those
+@QUIET@    option dontlognull
+    log-format "%[src] %ft %s %HM %[var(txn.host)]%[var(txn.path)] %ST %tsc %Tw/%Tc/%Tr/%Ta ms@MORE@"
     # one request, one connection to the app: with a kept one, a request can meet the close of an app that stops.
     # `http-reuse never` alone still keeps a server connection for each client that keeps its own.
     option http-server-close
@@ -116,27 +116,32 @@ defaults
 @ERRORS@
 """
 
-CROWD = r"""    # an address has at most half of the places: all users of this machine together, or in IPv6 a network
+CROWD = r"""@PROXIED@\
+    # an address has at most half of the places: all users of this machine together, or in IPv6 a network
     tcp-request connection track-sc0 src,ipmask(32,64) table addresses
     tcp-request connection reject if { sc0_conn_cur gt @PER_ADDRESS@ }
-    # 2.6 has no limit of time for the handshake alone, so there an address has few places until it has spoken TLS
+@ELSEWHERE@\
+    # 2.6 has no limit of time for the handshake alone, so there an address may open few connections a minute that do
+    # not speak TLS
     .if version_before(3.0)
-    tcp-request connection set-var(sess.spoken) src,ipmask(32,64),table_conn_cur(spoken)
-    tcp-request connection reject if { sc0_conn_cur,sub(sess.spoken) gt @SILENT@ }
-    tcp-request session track-sc1 src,ipmask(32,64) table spoken
+    tcp-request connection set-var(sess.spoken) sc0_gpc0_rate(addresses)
+    tcp-request connection reject if { sc0_conn_rate(addresses),sub(sess.spoken) gt @SILENT@ }
+    tcp-request session sc-inc-gpc0(0)
     .endif
 """
 
 FRONT = r"""
 backend addresses
+    .if version_before(3.0)
+    stick-table type ipv6 size 100k expire 1m store conn_cur,conn_rate(1m),gpc0,gpc0_rate(1m)
+    .else
     stick-table type ipv6 size 100k expire 1m store conn_cur
-backend spoken
-    stick-table type ipv6 size 100k expire 1m store conn_cur
-backend @USES@
+    .endif
+@TABLES@backend @USES@
     stick-table type string len 64 size 100k expire @USES_KEPT_S@s
 frontend https
 @HTTPS_BINDS@
-@CROWD@@CHECKS@@GUARD@@FENCE@    http-request return status 503 content-type application/json \
+@CROWD@@SOURCE@@CHECKS@@REQUESTS@@GUARD@@FENCE@    http-request return status 503 content-type application/json \
 hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
 lf-string "{\"error\":\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\"}\n" \
 if { var(txn.unavailable) -m found } !own_pages { req.hdr(accept) -m sub application/json }
@@ -168,7 +173,7 @@ if { var(txn.unavailable) -m found } !own_pages
 
 frontend http
 @HTTP_BINDS@
-@CROWD@@CHECKS@    http-request return status 403 @TEXT@ \
+@CROWD@@SOURCE@@CHECKS@    http-request return status 403 @TEXT@ \
 string "403: these credentials were sent unencrypted over the network; replace them and use https\n" \
 if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 } \
 || { req.fhdr(x-flyte-authorization) -m found } !{ src 127.0.0.0/8 ::1 }
@@ -235,7 +240,14 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
     front = front.replace("@FENCE@", ingress_fence.filled(ingress_fence.RULES))
     text = filled(HEAD + front.replace("@ADDRESS@", ADDRESS)).replace("\\\n", "")
     for name, value in {
-        "@CROWD@": CROWD,
+        "@CROWD@": CROWD.replace("\\\n", ""),
+        "@PROXIED@": clients.connection_rules(listen.clients),
+        "@ELSEWHERE@": clients.crowd_rules(listen.clients),
+        "@TABLES@": clients.tables(),
+        "@SOURCE@": clients.source_rules(listen.clients).replace("\\\n", ""),
+        "@REQUESTS@": clients.request_rules(listen.clients).replace("\\\n", ""),
+        "@QUIET@": "" if listen.clients.access_log else "    option dontlog-normal\n",
+        "@MORE@": " %B bytes %[var(txn.user)]" if listen.clients.access_log else "",
         "@OWN@": OWN,
         "@HOST_COOKIES@": HOST_COOKIES.replace("\\\n", ""),
         "@CONNECTIONS@": str(CONNECTIONS),
@@ -293,6 +305,7 @@ def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
         TIMEOUTS: state.timeouts_ms,
         UNAVAILABLE: reason_values(state),
         HOSTS: state.hosts,
+        clients.LIMITS: state.limits,
         GUARDED: state.guarded,
         ingress_fence.FENCED: state.fenced,
         ingress_fence.OPEN_PATHS: state.open_paths,

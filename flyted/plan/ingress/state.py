@@ -18,12 +18,13 @@ from flyted.contract.errors import InvalidInput
 from flyted.contract.names import printable
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.auth import GUARDED, TOKENS
+from flyted.plan.ingress.clients import LIMITS, VALUE, ClientRules
 from flyted.plan.ingress.paths import FENCED, KEY, OPEN_PATHS, host_of
 
 BACKEND = "apps"
 FILES = "/run/flyted/ingress"
 HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
-TABLES = (HOSTS, TIMEOUTS, UNAVAILABLE, GUARDED, FENCED, OPEN_PATHS)
+TABLES = (HOSTS, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, FENCED, OPEN_PATHS)
 """The maps of a state. The map of tokens is not among them: ``daemon/access/ingress_tokens.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
 DEFAULT_MAXCONN = 1024
@@ -128,6 +129,7 @@ class IngressState:
     hosts: Mapping[str, str] = field(default_factory=_empty)  # host name → server name
     timeouts_ms: Mapping[str, int] = field(default_factory=_empty)  # server name → longest silence of the app
     unavailable: Mapping[str, Unavailable] = field(default_factory=_empty)  # host name → why
+    limits: Mapping[str, str] = field(default_factory=_empty)  # host name → what clients.limits_value returns
     guarded: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app that requires a token
     fenced: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app with only some paths open
     open_paths: Mapping[str, str] = field(default_factory=_empty)  # host name and path of those → "open"
@@ -140,12 +142,13 @@ class IngressState:
         misfiled = next((s for name, s in self.servers.items() if name != s.name), None)
         if misfiled is not None:
             raise InvalidInput(f"server '{misfiled.name}' is filed under another name")
-        hosts = (*self.hosts, *self.unavailable, *self.guarded, *self.fenced)
+        hosts = (*self.hosts, *self.unavailable, *self.limits, *self.guarded, *self.fenced)
         names = (*self.hosts.values(), *self.guarded.values(), *self.fenced.values())
         for what, fits, words in (
             ("host name", _is_host, hosts),
             ("server name", _is_server, names),
             ("open path", _is_key, self.open_paths),
+            ("limit", VALUE.fullmatch, self.limits.values()),
         ):
             if not all(map(fits, words)):
                 raise InvalidInput(f"{what} {printable(next(w for w in words if not fits(w)))} is not valid")
@@ -173,11 +176,12 @@ class IngressState:
 
 @dataclass(frozen=True)
 class Listen:
-    """The ports and addresses on which the ingress listens."""
+    """The ports and addresses on which the ingress listens, and what it takes from its clients."""
 
     https_port: int = 443
     http_port: int = 80
     addresses: tuple[str, ...] = LOOPBACK
+    clients: ClientRules = field(default_factory=ClientRules)
 
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a port or address that is not valid, equal ports, or no address."""
@@ -230,6 +234,7 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_set(table[OPEN_PATHS], have.open_paths, wanted.open_paths),
         *_set(table[FENCED], have.fenced, wanted.fenced),
         *_unset(table[OPEN_PATHS], closing, wanted.open_paths),  # before the new revision serves such a path
+        *_set(table[LIMITS], have.limits, wanted.limits),
         *_set(table[GUARDED], have.guarded, wanted.guarded),  # before the app can be reached
         *_set(table[UNAVAILABLE], old_why, why),
         *_set(table[TIMEOUTS], old_limits, limits),
@@ -240,6 +245,7 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_unset(table[UNAVAILABLE], old_why, why),
         *(c for n in gone for c in (f"set server {BACKEND}/{n} state maint", f"del server {BACKEND}/{n}")),
         *_unset(table[TIMEOUTS], old_limits, {**limits, **dict.fromkeys(busy, 0)}),
+        *_unset(table[LIMITS], have.limits, wanted.limits),
         *_unset(table[GUARDED], have.guarded, wanted.guarded),
         *_unset(table[FENCED], have.fenced, wanted.fenced),
         *_unset(table[OPEN_PATHS], have.open_paths, {**closing, **wanted.open_paths}),

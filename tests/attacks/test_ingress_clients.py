@@ -1,0 +1,229 @@
+"""Who counts as a client of the ingress, and how much one may ask for. With a real HAProxy.
+
+The tests are at the proxy's place: 127.0.0.1 is trusted, 127.0.0.2 is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flyted.plan.ingress.clients import PERIOD_S, ClientRules, limits_value
+from flyted.plan.ingress.state import IngressState
+from tests.host.haproxy import A, B, Machine, apply, exchange, needs_haproxy, parsed
+
+pytestmark = [pytest.mark.slow, needs_haproxy]
+
+HOST, OTHER = A, B
+RATE = 2.0
+MOST = int(RATE * PERIOD_S)
+CLIENT, NEIGHBOUR = "2001:db8:1:2::7", "2001:db8:1:2:ffff:ffff:ffff:ffff"
+
+
+def two(box: Machine, limits: dict[str, str] | None = None) -> IngressState:
+    """Two apps."""
+    servers = {name: box.server(name) for name in ("a-r1-0", "b-r1-0")}
+    return IngressState(servers=servers, hosts={HOST: "a-r1-0", OTHER: "b-r1-0"}, limits=limits or {})
+
+
+@contextlib.contextmanager
+def ingress(folder: Path, rules: ClientRules, limits: dict[str, str] | None = None) -> Iterator[Machine]:
+    """A HAProxy with these rules, and two apps."""
+    box = Machine(folder)
+    box.listen = replace(box.listen, clients=rules)
+    try:
+        for name in ("a-r1-0", "b-r1-0"):
+            box.app(name)
+        box.ingress.write(two(box, limits), box.listen)
+        box.start()
+        yield box
+    finally:
+        box.close()
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Machine]:
+    """One that trusts 127.0.0.1, and gives a client two requests a second."""
+    with ingress(tmp_path, ClientRules(trusted_proxies=("127.0.0.1",), requests_per_s=RATE)) as made:
+        yield made
+
+
+def statuses(box: Machine, times: int, headers: str = "", host: str = HOST, source: str = "127.0.0.1") -> list[int]:
+    """The answers to so many requests on one connection."""
+    plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10, source_address=(source, 0))
+    request = f"GET / HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n".encode()
+    found = []
+    with box.tls().wrap_socket(plain, server_hostname=host) as connection:
+        for _ in range(times):
+            connection.sendall(request)
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                answer += connection.recv(65536)
+            head, _, body = answer.partition(b"\r\n\r\n")
+            length = re.search(rb"content-length: ([0-9]+)", head.lower())
+            assert length is not None
+            while len(body) < int(length[1]):
+                body += connection.recv(65536)
+            found.append(int(head.split(b" ")[1]))
+    return found
+
+
+def by(*addresses: str) -> str:
+    """The header of a proxy."""
+    return f"X-Forwarded-For: {', '.join(addresses)}\r\n"
+
+
+def limited(box: Machine, headers: str, **more: str) -> bool:
+    """Whether the next request is refused."""
+    return statuses(box, 1, headers, **more) == [429]
+
+
+def test_a_client_gets_as_much_as_is_allowed_at_each_app(box: Machine) -> None:
+    """The rest is answered with 429 and a time; others, and the same client at another app, are not concerned."""
+    assert statuses(box, MOST + 5, by(CLIENT)) == [200] * MOST + [429] * 5
+    assert statuses(box, 1, by("203.0.113.9")) == [200]
+    assert statuses(box, 1, by(CLIENT), host=OTHER) == [200]
+    status, head, body = box.get(headers=by(CLIENT))
+    assert (status, "retry-after: 1" in head.lower()) == (429, True)
+    assert body == f"429: too many requests: {RATE:.0f} a second of one client are allowed here\n"
+
+
+def test_a_network_of_ipv6_is_one_client(box: Machine) -> None:
+    """Whoever has one address of it has 2^64; the network beside it is another client."""
+    assert statuses(box, MOST, by(CLIENT)) == [200] * MOST
+    assert limited(box, by(NEIGHBOUR))
+    assert not limited(box, by("2001:db8:1:3::7"))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        by("203.0.113.1", CLIENT),
+        by("127.0.0.1", CLIENT),
+        by("::1", CLIENT),
+        by("203.0.113.1") + by(CLIENT),
+        by(CLIENT) + "X-Real-IP: 203.0.113.1\r\n",
+        by(CLIENT) + "Forwarded: for=203.0.113.1\r\n",
+        by(CLIENT) + "X_Forwarded_For: 203.0.113.1\r\n",
+        by(CLIENT) + "X-Forwarded-For : 203.0.113.1\r\n",
+        by(CLIENT) + "True-Client-IP: 203.0.113.1\r\nCF-Connecting-IP: 203.0.113.1\r\n",
+    ],
+)  # fmt: skip
+def test_no_header_makes_a_client_another_one(box: Machine, headers: str) -> None:
+    """What the proxy adds stands last; all else the client may have sent."""
+    assert statuses(box, MOST, by(CLIENT)) == [200] * MOST
+    status = parsed(box.send(f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n{headers}\r\n".encode()))[0]
+    assert status in (429, 400)
+
+
+def test_the_app_hears_of_the_client_and_of_nobody_else(box: Machine) -> None:
+    """One address, in the one header that we write; the log has it too."""
+    app = box._apps[0]
+    statuses(box, 1, by("203.0.113.1", CLIENT) + "X-Real-IP: 203.0.113.1\r\n")
+    forwarded = re.findall(rb"\r\n(x-forwarded-for|x-real-ip): ([^\r]*)", app.seen[-1].lower())
+    assert forwarded == [(b"x-forwarded-for", CLIENT.encode())]
+
+
+def test_proxies_behind_each_other_are_passed(tmp_path: Path) -> None:
+    """The client is the last address that is not one of them: what stands before it the client may have written."""
+    rules = ClientRules(trusted_proxies=("127.0.0.1", "10.0.0.0/8"), requests_per_s=RATE)
+    with ingress(tmp_path, rules) as box:
+        statuses(box, 1, by("203.0.113.1", CLIENT, "10.1.2.3", "10.1.2.4"))
+        assert f"x-forwarded-for: {CLIENT}\r\n".encode() in box._apps[0].seen[-1].lower()
+
+
+def test_who_is_not_trusted_names_nobody(box: Machine) -> None:
+    """Its own address counts; this machine's users have no limit."""
+    assert statuses(box, MOST + 5, by(CLIENT), source="127.0.0.2") == [200] * (MOST + 5)
+    assert b"x-forwarded-for: 127.0.0.2\r\n" in box._apps[0].seen[-1].lower()
+    assert not limited(box, by(CLIENT))
+
+
+def test_a_client_cannot_come_from_this_machine_through_a_proxy(box: Machine) -> None:
+    """A proxy on this machine that passes its client's word on would make everybody a local user."""
+    headers = f"Host: {HOST}\r\nAuthorization: x\r\n{by('127.0.0.1', CLIENT)}Connection: close\r\n"
+    answer = box.send_plain(f"GET / HTTP/1.1\r\n{headers}\r\n".encode())
+    assert parsed(answer)[2].startswith("403: these credentials were sent unencrypted")
+
+
+def test_an_app_may_allow_less_or_more_and_that_is_for_everybody(tmp_path: Path) -> None:
+    """Also for this machine's users: who sets a limit wants to see it. It can be changed while HAProxy runs."""
+    limits = {HOST: limits_value(1.0, h2c=False)}
+    with ingress(tmp_path, ClientRules(requests_per_s=0), limits=limits) as box:
+        assert statuses(box, PERIOD_S + 2) == [200] * PERIOD_S + [429] * 2
+        assert statuses(box, PERIOD_S + 2, host=OTHER) == [200] * (PERIOD_S + 2)
+        apply(box, two(box, limits={HOST: limits_value(2.0, h2c=False)}))
+        assert statuses(box, PERIOD_S + 2) == [200] * PERIOD_S + [429] * 2
+        apply(box, two(box))
+        assert statuses(box, 5) == [200] * 5
+
+
+LENGTH, CHUNKED = "Content-Length: %d", "Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "body", "status"),
+    [
+        ("POST", LENGTH % 100, b"x" * 100, 200),
+        ("POST", LENGTH % 101, b"", 413),
+        ("POST", LENGTH % (10**17 - 1), b"", 413),
+        ("POST", CHUNKED, b"1\r\nx\r\n0\r\n\r\n", 411),
+        ("GET", CHUNKED, b"1\r\nx\r\n0\r\n\r\n", 411),
+        ("GET", "X: y", b"", 200),
+    ],
+)
+def test_a_body_is_limited_by_its_length(tmp_path: Path, method: str, field: str, body: bytes, status: int) -> None:
+    """One without a length could be of any; gRPC has none, and limits its messages itself."""
+    with ingress(tmp_path, ClientRules(body_bytes=100), limits={OTHER: limits_value(0, h2c=True)}) as box:
+        head = f"{method} / HTTP/1.1\r\nConnection: close\r\nHost: {{}}\r\n{field}\r\n\r\n"
+        assert parsed(box.send(head.format(HOST).encode() + body))[0] == status
+        if field == CHUNKED:
+            assert parsed(box.send(head.format(OTHER).encode() + body, host=OTHER))[0] == 200
+
+
+def test_the_proxy_protocol_is_read_of_whom_it_is_expected_and_of_nobody_else(tmp_path: Path) -> None:
+    """Who may send it is the client that he names; others who send it are no clients, and need none."""
+    rules = ClientRules(proxy_protocol=("127.0.0.1",), requests_per_s=RATE)
+    with ingress(tmp_path, rules) as box:
+        for source, first, served in (
+            ("127.0.0.1", b"PROXY TCP4 203.0.113.9 127.0.0.1 5000 443\r\n", "203.0.113.9"),
+            ("127.0.0.2", b"", "127.0.0.2"),
+            ("127.0.0.2", b"PROXY TCP4 203.0.113.9 127.0.0.1 5000 443\r\n", ""),
+            ("127.0.0.1", b"", ""),
+        ):
+            plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10, source_address=(source, 0))
+            plain.sendall(first)
+            seen = len(box._apps[0].seen)
+            with contextlib.suppress(OSError), box.tls().wrap_socket(plain, server_hostname=HOST) as connection:
+                exchange(connection, f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+            plain.close()
+            new = box._apps[0].seen[seen:]
+            assert len(new) == bool(served)
+            assert all(f"x-forwarded-for: {served}\r\n".encode() in each.lower() for each in new)
+
+
+def test_connections_of_a_client_are_limited_and_those_of_a_trusted_proxy_are_not(tmp_path: Path) -> None:
+    """Those of this machine neither. (That others are refused is in tests/machine: all addresses here are local.)"""
+    with ingress(tmp_path, ClientRules(connections=2, trusted_proxies=("127.0.0.1",))) as box:
+        held = [box.connect() for _ in range(4)]
+        assert statuses(box, 1) == [200]
+        for each in held:
+            each.close()
+
+
+def test_every_request_is_logged_if_that_is_asked_for(tmp_path: Path) -> None:
+    """Client, host, path, status, user and size; neither the query nor a token."""
+    for folder, wanted in (("quiet", False), ("all", True)):
+        (tmp_path / folder).mkdir()
+        rules = ClientRules(trusted_proxies=("127.0.0.1",), access_log=wanted)
+        with ingress(tmp_path / folder, rules) as box:
+            box.get("/x?secret=1", headers=f"{by(CLIENT)}Authorization: Bearer flyted_secret\r\n")
+        log = box.log.read_text()
+        assert (f"{CLIENT} https~ a-r1-0 GET {HOST}/x 200" in log) == wanted, log
+        assert "secret" not in log
