@@ -26,12 +26,20 @@ INTERRUPTED = {
     "app.stop": "the app still stops, after its last requests have ended",
     "app.sleep": "the app still goes to sleep, after its last requests have ended",
     "app.delete": "if requests were still in flight, the app is stopped but not deleted: flytectl app get {name}",
-    "image.pull": "flyted continues to pull it: flytectl image ls",
+    "image.build": "the image may be built already: flytectl image ls",
+    "image.pull": "the image may be pulled already: flytectl image ls",
     "image.rebuild": "flyted continues the rebuild and the deploys after it: flytectl image ls",
     "image.prune": "if the deletion had begun, flyted finishes it: flytectl image ls",
     "secret.create": "the value may be stored; with --roll, flyted still restarts apps: flytectl secret get {name}",
 }
 """Verbs that may take long, and get a clock → what happens to them when Ctrl-C ends the command that waits."""
+CALLED_OFF = {
+    "app.serve": "this deploy is cancelled; the finished steps of its image are kept",
+    "image.build": "the build is cancelled; its finished steps are kept",
+    "image.pull": "the pull is cancelled; what is complete of it is kept",
+    "image.rebuild": "the rebuild is cancelled: the image and its apps stay as they are, and finished steps are kept",
+}
+"""Verbs that flyted calls off if Ctrl-C comes while an image is built → what is said then."""
 
 
 def call(
@@ -51,13 +59,19 @@ def call(
     path = Path(os.environ.get("FLYTED_SOCKET") or client.SOCKET)
     try:
         with clocked(on_event) if verb in INTERRUPTED else nullcontext(on_event) as heard:
-            return from_wire(kind, client.call(verb, args, bulk=bulk, bundles=bundles, on_event=heard, path=path))
+            answer = client.call(
+                verb, args, bulk=bulk, bundles=bundles, on_event=heard, path=path, ends=verb in CALLED_OFF
+            )  # fmt: skip
+            return from_wire(kind, answer)
     except NotFound as error:
         hint = _suggestion(verb, args or {}, path)
         error.hint = "\n".join(filter(None, (hint, error.hint)))
         raise
     except client.NotTaken:
         say("interrupted before flyted began: nothing was done")
+        raise
+    except client.Ended:
+        say(f"interrupted: {CALLED_OFF[verb]}")
         raise
     except KeyboardInterrupt:
         if verb in INTERRUPTED:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from flytectl.times import clock
-from flyted.contract.answers.events import STEP, Event
+from flyted.contract.answers.events import START, STEP, Event
 
 OnEvent = Callable[[Event], None]
 TICK_S, FIRST_S = 0.25, 2.0
@@ -32,7 +32,7 @@ class Clock:
         """Erase the clock, and pass the event on."""
         with self._lock:
             self._erase()
-            if event.kind == STEP:
+            if event.kind in (STEP, START):
                 self._begun = self._now()
             self._on_event(event)
 

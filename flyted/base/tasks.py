@@ -48,16 +48,33 @@ async def whole(work: Awaitable[T]) -> T:
 
 
 async def until(event: Awaitable[object], work: Awaitable[T]) -> T:
-    """Return what ``work`` returns. Cancel it and raise :class:`Left` if ``event`` comes first."""
-    task, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event)
+    """Return what ``work`` returns. Cancel it and raise :class:`Left` if ``event`` comes first.
+
+    No other task runs between the end of the work and the caller's next step: what the work has held until then is
+    the caller's.
+    """
+    task = asyncio.current_task()
+    waiting = asyncio.ensure_future(event)
+    _running.add(waiting)
+    waiting.add_done_callback(_running.discard)
+    came = over = False
+
+    def cancel(_waiting: asyncio.Future[object]) -> None:
+        nonlocal came
+        if task is not None and not over:
+            came = task.cancel()
+
+    waiting.add_done_callback(cancel)
     try:
-        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if not came or (task is not None and task.uncancel()):  # somebody else cancels the caller, too
+            raise
         waiting.result()  # raises if the event cannot be waited for
+        raise Left from None
     finally:
-        await end(task, waiting)
-    raise Left
+        over = True
+        waiting.cancel()
 
 
 async def end(*tasks: asyncio.Future[Any]) -> None:

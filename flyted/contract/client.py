@@ -11,14 +11,15 @@ import os
 import socket
 import struct
 import termios
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from flyted.contract import wire
-from flyted.contract.answers.events import Event, event_of
-from flyted.contract.errors import DaemonUnavailable, PermissionRefused, ProtocolMismatch
+from flyted.contract.answers.events import START, Event, event_of
+from flyted.contract.errors import CalledOff, DaemonUnavailable, FlytedError, PermissionRefused, ProtocolMismatch
 from flyted.contract.status import CANNOT_START
 
 SOCKET = Path("/run/flyted/control.sock")
@@ -27,6 +28,8 @@ API_SOCKET = Path("/run/flyted/api.sock")
 
 FIRST_SILENCE_S, SILENCE_S = 1.0, 5.0
 """Seconds without a byte after which systemd is asked whether flyted still runs: at first, and later on."""
+LAST_WORD_S = 5.0
+"""Seconds that Ctrl-C waits to hear what became of the request."""
 _ALIVE = {("active", "running"), ("activating", "start"), ("reloading", "reload")}
 
 _INT = struct.Struct("i")
@@ -39,6 +42,10 @@ class NotTaken(KeyboardInterrupt):
     """Ctrl-C before the daemon had read the request. The daemon begins nothing of it, since its client leaves."""
 
 
+class Ended(KeyboardInterrupt):
+    """Ctrl-C, upon which the daemon has called off what it did for its client."""
+
+
 def call(
     verb: str,
     args: dict[str, Any] | None = None,
@@ -48,26 +55,32 @@ def call(
     on_event: OnEvent | None = None,
     token: str = "",
     path: Path = SOCKET,
+    ends: bool = False,
 ) -> dict[str, Any]:
     """Call one verb of the daemon and return its result.
 
     ``bulk`` is sent as raw bytes after the frame, and the descriptors of ``bundles`` (SHA-256 → descriptor) with it;
     ``on_event`` is called for each progress event; ``token`` says for whom the call is, on :data:`API_SOCKET` only.
+    ``ends``: flyted may call the verb off when its client leaves, so Ctrl-C waits to hear what became of it.
 
     Raise the daemon's error as it was raised there; :class:`DaemonUnavailable` or :class:`PermissionRefused` when the
     daemon cannot be reached; :class:`~flyted.contract.errors.InvalidInput` for a request that carries too much;
-    :class:`ProtocolMismatch` for an answer that cannot be read; :class:`NotTaken` for Ctrl-C before the daemon had
-    read the request.
+    :class:`ProtocolMismatch` for an answer that cannot be read. Raise :class:`NotTaken` for Ctrl-C before the daemon
+    had read the request, :class:`Ended` if the daemon has called it off then, and ``KeyboardInterrupt`` if it goes on
+    or is over.
     """
     digests = None if bundles is None else list(bundles)
     frame = wire.encode_request(verb, args or {}, token, bulk=bulk, bundles=digests)
     with _connected(path) as conn:
+        answers = _Answers(conn)
         try:
             _ask(conn, frame, list((bundles or {}).values()), bulk or b"")
-            return _answers(conn, on_event)
+            return answers.result(on_event)
         except KeyboardInterrupt:
             if _unread(conn):
                 raise NotTaken from None
+            if ends and answers.called_off():
+                raise Ended from None
             raise
 
 
@@ -110,30 +123,75 @@ def _patiently(conn: socket.socket, step: Callable[[], Step]) -> Step:
             conn.settimeout(FIRST_SILENCE_S if away else min(2 * (conn.gettimeout() or SILENCE_S), SILENCE_S))
 
 
-def _answers(conn: socket.socket, on_event: OnEvent | None) -> dict[str, Any]:
-    while True:
-        head = _exactly(conn, wire.HEAD.size)
-        body = _exactly(conn, wire.length(head, wire.ANSWER_LIMIT))
-        kind, data = wire.parse_answer(wire.decode(body, trusted=True))
-        if kind == "result":
-            return data
-        if on_event is not None:
-            on_event(event_of(data))
+class _Answers:
+    """What the daemon says on a connection. Ctrl-C in the middle of a frame loses nothing of it."""
 
+    def __init__(self, conn: socket.socket) -> None:
+        self._conn = conn
+        self._data = bytearray()
+        self._until = float("inf")
+        self._goes_on = False
 
-def _exactly(conn: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
+    def result(self, on_event: OnEvent | None) -> dict[str, Any]:
+        """Return the verb's result, and pass on the events before it. Raise the daemon's error."""
+        while True:
+            kind, data = self._next()
+            if kind == "result":
+                return data
+            event = event_of(data)
+            self._goes_on |= event.kind == START
+            if on_event is not None:
+                on_event(event)
+
+    def called_off(self) -> bool:
+        """Leave, and report whether the daemon says that it has ended what it did for this client.
+
+        Not if it says that it goes on, or nothing in time. Another Ctrl-C ends the wait.
+        """
+        if self._goes_on:
+            return False
+        self._until = time.monotonic() + LAST_WORD_S
         try:
-            chunk = _patiently(conn, partial(conn.recv, min(size - len(data), 1 << 16)))
+            self._conn.shutdown(socket.SHUT_WR)
+            while not self._goes_on:
+                kind, data = self._next()
+                self._goes_on = kind == "result" or event_of(data).kind == START
+        except CalledOff:
+            return True
+        except (FlytedError, OSError):
+            pass
+        return False
+
+    def _next(self) -> tuple[str, dict[str, Any]]:
+        size = wire.HEAD.size + wire.length(self._begins(wire.HEAD.size), wire.ANSWER_LIMIT)
+        body = self._begins(size)[wire.HEAD.size :]
+        del self._data[:size]
+        return wire.parse_answer(wire.decode(body, trusted=True))
+
+    def _begins(self, size: int) -> bytes:
+        """Return the first bytes of what was not taken yet; read as many as are missing."""
+        while len(self._data) < size:
+            self._data += self._received(min(size - len(self._data), 1 << 16))
+        return bytes(self._data[:size])
+
+    def _received(self, size: int) -> bytes:
+        try:
+            chunk = _patiently(self._conn, partial(self._in_time, size))
         except ConnectionResetError:
             chunk = b""
         if not chunk:
             raise DaemonUnavailable(
                 "flyted closed the connection before it answered", hint="journalctl -u flyted -n 20"
             )
-        data += chunk
-    return bytes(data)
+        return chunk
+
+    def _in_time(self, size: int) -> bytes:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            return b""
+        if left < LAST_WORD_S:
+            self._conn.settimeout(left)
+        return self._conn.recv(size)
 
 
 @contextlib.contextmanager

@@ -162,7 +162,10 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     leases.resume()
     execute.sweep_starts()
     unused.soon()
-    await _run(parts, loop)
+    try:
+        await _run(parts, loop)
+    finally:
+        units.leave()
 
 
 def _root_settings(settings: Settings) -> RootSettings:

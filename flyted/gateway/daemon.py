@@ -2,7 +2,7 @@
 
 The protocol is that of ``contract/wire.py``. Unlike ``contract/client.py`` this client waits without a thread, since
 many clients may follow logs at once. A cancelled call closes its connection, and flyted then ends what waits for the
-client (a followed log, a stop, a deletion), but finishes a deploy.
+client (a followed log, a stop, a deletion, the build of an image), but finishes a deploy.
 """
 
 from __future__ import annotations

@@ -53,10 +53,15 @@ class Units:
         self._jobs = Jobs(longest_s + JOB_S)
         self._watched: dict[str, set[asyncio.Event]] = {}
         self._callback: Callable[[str], None] = lambda _name: None
+        self._leaving = False
 
     def open(self) -> None:
         """Connect, from inside the running loop; from then on a lost connection is made anew by itself."""
         self._bus.open()
+
+    def leave(self) -> None:
+        """From now on let transient services go on whose callers are cancelled: flyted ends, and nobody else does."""
+        self._leaving = True
 
     def close(self) -> None:
         """Leave the bus; jobs go on, and whoever waits for one gets :class:`HostFailure`."""
@@ -106,13 +111,14 @@ class Units:
         ``timeout_s``: seconds for the whole; systemd has its own limits for the unit. ``clean``: which of the unit's
         folders systemd deletes after a clean end ("state", "cache"; systemctl(1), clean).
 
-        Cancelling the caller stops the unit. Raises :class:`HostFailure` when it cannot be made, somebody stops it
-        before it begins, or it is too slow.
+        Cancelling the caller stops the unit, also one of the same name that an earlier flyted has left, but not after
+        :meth:`leave`. Raises :class:`HostFailure` when it cannot be made, somebody stops it before it begins, or it is
+        too slow.
         """
         # AddRef keeps the ended unit until we have read how it ended, whatever its CollectMode
         steps = [*properties({**wanted, "AddRef": True}), *auxiliary([])]
         try:
-            async with asyncio.timeout(timeout_s), self._watch([name]) as changed:
+            async with asyncio.timeout(timeout_s), self._watch([name]) as changed, self._stopped_if_cancelled(name):
                 job = await self._begin(name, steps, [name], evict=False)
                 try:
                     if (result := await self._jobs.finished(job)) in _NEVER_BEGAN:
@@ -122,16 +128,21 @@ class Units:
                     if clean and end == _CLEAN_END:
                         self._bus.call("CleanUnit", text(name), *texts(clean))
                         await self._until_ended(name, changed)
-                except asyncio.CancelledError:  # the caller's, or the time limit's
-                    await asyncio.shield(self.stop(name))
-                    raise
-                else:
                     return end
                 finally:
                     self._quietly("UnrefUnit", text(name))
                     self._forget(name)
         except TimeoutError as error:
             raise HostFailure(f"{name} did not end within {timeout_s:g} s") from error
+
+    @contextlib.asynccontextmanager
+    async def _stopped_if_cancelled(self, name: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except asyncio.CancelledError:  # the caller's, or the time limit's
+            if not self._leaving:
+                await asyncio.shield(self.stop(name))
+            raise
 
     async def _until_ended(self, name: str, changed: asyncio.Event) -> None:
         while not self.rests(name):

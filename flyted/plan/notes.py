@@ -10,7 +10,7 @@ from flyted.plan import arguments
 from flyted.plan.disk import NOT_LIMITED
 from flyted.plan.engines.base import Engine
 from flyted.plan.engines.shape import open_paths, shape_of
-from flyted.plan.facts import Capacity
+from flyted.plan.facts import Capacity, StoredApp
 
 _SHOWN = 3  # paths in a note
 
@@ -28,6 +28,12 @@ def notes(spec: AppSpec, machine: Capacity) -> Iterator[str]:
         yield from _of_sleep(spec, shape.engine)
     yield from _of_paths(spec, shape.engine if shape else None)
     yield from arguments.notes(spec)
+
+
+def replaces(app: StoredApp | None, by: str) -> list[str]:
+    """Return a note if somebody other than ``by`` deployed the revision that serves."""
+    other = app.current.deployed_by if app is not None and app.current is not None else ""
+    return [f"revision {app.serving} of this app was deployed by {other}"] if app and other not in ("", by) else []
 
 
 def _of_sleep(spec: AppSpec, engine: Engine) -> Iterator[str]:

@@ -27,7 +27,7 @@ class ImagesOnDisk:
 class ImageFacts:
     """What somebody wants of images.
 
-    ``wanted``: somebody waits for its result, or it is under way. ``held``: hashes of images that somebody is about to
+    ``wanted``: somebody waits for its result. ``held``: hashes of images that somebody is about to
     use. ``disk``: read only when unused images are asked for, and may be removed (:func:`upkeep.may_remove`).
     """
 

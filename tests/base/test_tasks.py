@@ -121,6 +121,56 @@ def test_work_is_done_until_something_happens() -> None:
     assert len(ended) == 3
 
 
+def test_nothing_comes_between_the_end_of_work_and_its_caller() -> None:
+    """Neither another task nor the event, at whatever moment it comes: one of the two is what happened."""
+    seen: list[str] = []
+
+    async def other() -> None:
+        while True:
+            seen.append("other")
+            await asyncio.sleep(0)
+
+    async def after(steps: int, word: str = "") -> None:
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        seen.append(word)
+
+    async def story(steps: int) -> None:
+        try:
+            await tasks.until(after(steps), after(5, "worked"))
+            seen.append("done")
+        except tasks.Left:
+            seen.append("left")
+        await asyncio.sleep(0)  # no cancellation is left over
+
+    async def stories() -> None:
+        beside = asyncio.create_task(other())
+        for steps in range(12):
+            await asyncio.create_task(story(steps))
+        await tasks.end(beside)
+
+    run(stories())
+    ends = [word for word in seen if word in ("done", "left")]
+    assert {"done", "left"} == set(ends)
+    assert all(seen[place + 1] == "done" for place, word in enumerate(seen) if word == "worked")
+    assert seen.count("worked") == ends.count("done")
+
+
+def test_who_is_cancelled_while_work_is_done_is_cancelled() -> None:
+    """Also if the event comes at the same time: whoever cancelled it must not be told of a departure."""
+
+    async def story() -> None:
+        gone = asyncio.Event()
+        task = asyncio.create_task(tasks.until(gone.wait(), asyncio.sleep(9)))
+        await asyncio.sleep(0.01)
+        gone.set()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(story())
+
+
 def test_an_error_at_a_cancellation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Whoever called the work off asks for no result."""
 

@@ -137,6 +137,7 @@ class Daemon:
         """End the process: by SIGTERM, after which its tasks clear up, or by SIGKILL."""
         self.systemd.world.heard = lambda _unit: None
         self.systemd.world.answers(None)
+        self.systemd.leave()
         if killed:
             self.systemd.dead = self.ingress.dead = True
             self.store.close()

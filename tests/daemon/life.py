@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from flyted.contract.app import to_dict
 from flyted.contract.errors import FlytedError
 from flyted.contract.names import Replica
 from flyted.daemon.api.actor import Actor
+from flyted.daemon.api.connection import ClientGone
 from flyted.daemon.api.verbs import Call, Handler
 from tests.daemon.driver import Daemon
 from tests.daemon.event_loop import EventLoop
@@ -26,6 +27,7 @@ from tests.daemon.world_pairs import Request
 from tests.host.vaults import state_folder
 from tests.values import spec
 
+UNTIL_GONE = ("stop", "delete", "image.build", "image.pull", "image.prune")
 SLOW = 4.0, 1.0, 0.5, 1.0
 BASE = "ghcr.io/flyteorg/flyte:py3.12-v2.1.0"
 
@@ -43,6 +45,7 @@ class Asked:
     task: asyncio.Task[None] | None = None
     says: list[str] = field(default_factory=list)
     answer: Any = None
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Life:
@@ -167,7 +170,8 @@ class Life:
 
         async def work() -> None:
             try:
-                asked.answer = await handler(Call(Actor(0, 1), args, b"", {}, said))
+                call = Call(Actor(0, 1), args, b"", {}, said, gone=asked.left.wait)
+                asked.answer = await _unless_left(handler(call))
                 asked.end = "done"
                 if app:
                     self.oracle.verify(asked)
@@ -202,9 +206,10 @@ class Life:
         return self.call("serve", app, spec=to_dict(made))
 
     def leave(self, asked: Asked) -> None:
-        """The client of a verb that it ends by that leaves."""
-        if asked.task is not None and not asked.task.done() and asked.verb in ("stop", "delete", "image.prune"):
+        """The client of a verb leaves; some verbs end by that, whatever they do."""
+        if asked.task is not None and not asked.task.done() and asked.verb in UNTIL_GONE:
             asked.task.cancel()
+        self.loop.call_soon(asked.left.set)
 
     # requests
 
@@ -269,6 +274,14 @@ class Life:
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
         assert self.loop.unhandled == []
+
+
+async def _unless_left(work: Awaitable[Any]) -> Any:
+    """What a verb returns; one that its client has ended by leaving is cancelled."""
+    try:
+        return await work
+    except ClientGone:
+        raise asyncio.CancelledError from None
 
 
 async def _at_once(work: Callable[..., Any], *arguments: object) -> Any:

@@ -23,6 +23,7 @@ from flyted.contract.answers.machine import Done
 from flyted.contract.bundles import MOST
 from flyted.contract.errors import (
     Busy,
+    CalledOff,
     InvalidInput,
     PermissionRefused,
     ProtocolMismatch,
@@ -309,6 +310,20 @@ def test_a_follower_that_leaves_ends_its_work(daemon: Daemon) -> None:
         conn.sendall(wire.encode_request("follow", {}))
         assert not daemon.ended.wait(0.2)
     assert daemon.ended.wait(5)
+
+
+def test_who_leaves_and_listens_is_told_that_its_work_was_ended(daemon: Daemon) -> None:
+    """It has closed its own side only, as flytectl does at Ctrl-C: there is one last frame, then the end."""
+    with socket.socket(socket.AF_UNIX) as conn:
+        conn.connect(str(daemon.path))
+        conn.sendall(wire.encode_request("follow", {}))
+        conn.recv(1, socket.MSG_PEEK)
+        conn.shutdown(socket.SHUT_WR)
+        said = b"".join(iter(lambda: conn.recv(4096), b""))
+    (size,) = wire.HEAD.unpack_from(said)
+    with pytest.raises(CalledOff):
+        wire.parse_answer(wire.decode(said[2 * wire.HEAD.size + size :], trusted=True))
+    assert daemon.ended.is_set()
 
 
 def test_what_a_client_asked_who_gave_up_before_it_was_heard_is_not_begun(daemon: Daemon) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flyted.contract.answers.events import STEP, Event
+from flyted.contract.answers.events import START, Event
 from flyted.contract.errors import DeployFailed, HostFailure
 from flyted.contract.names import AppKey, Replica
 from flyted.daemon.apps.bundles import Bundles
@@ -43,7 +43,7 @@ class Deploys:
 
     async def emit(self, event: Event) -> None:
         """What the client hears."""
-        if event.kind == STEP and event.text.startswith("starting"):
+        if event.kind == START:
             self.at()
 
     async def serve(self) -> None:
@@ -161,7 +161,7 @@ def test_one_that_is_called_off_as_it_starts_is_undone(deploys: Deploys) -> None
     told = asyncio.Event()
 
     async def emit(event: Event) -> None:
-        if event.kind == STEP and event.text.startswith("starting"):
+        if event.kind == START:
             told.set()
             await asyncio.Event().wait()
 

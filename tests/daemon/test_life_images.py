@@ -56,19 +56,6 @@ def test_a_build_that_fails_tells_all_who_wait_and_is_tried_again_for_the_next(l
     rest(life)
 
 
-def test_a_build_goes_on_when_nobody_waits_any_more(life: Life) -> None:
-    """A stop has called the deploy off; the next deploy finds the image."""
-    asked = life.serve("a", build="httpx")
-    life.run(1)
-    life.call("stop", "a")
-    life.run(7)
-    assert asked.end.startswith("DeployFailed")
-    later = life.serve("a", build="httpx")
-    life.run(1)
-    assert (later.end, len(life.world.built)) == ("done", 1)
-    rest(life)
-
-
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_look_for_unused_images_that_meets_a_build_follows_it(life: Life, fails: bool) -> None:
     """Also when another one begins meanwhile; what a killed build left is deleted then."""

@@ -175,7 +175,7 @@ def test_whoever_waits_is_told_why_there_is_no_daemon(listeners: dict[str, socke
     state.refuse(listeners, StoreCorrupt("the database is lost", hint="restore it"))
     for conn in (asking[0], asking[2]):
         with pytest.raises(DaemonUnavailable, match="it cannot start: the database is lost") as caught:
-            client._answers(conn, None)
+            client._Answers(conn).result(None)
         assert caught.value.hint == "restore it"
     assert asking[1].recv(10) == b""
     for each in asking:
@@ -191,5 +191,5 @@ def test_one_who_has_left_does_not_keep_the_others_from_the_answer(listeners: di
         for each in listeners.values():
             each.close()
         with pytest.raises(DaemonUnavailable, match="it cannot start: the database is lost"):
-            client._answers(behind, None)
+            client._Answers(behind).result(None)
         assert unit.recv(10) == b""

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fnmatch
-from collections.abc import Callable, Iterator
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
+from flyted.plan.facts import UnitEnd
 from flyted.plan.ingress.ports import INGRESS_UNIT, listeners
 from flyted.plan.ingress.state import Listen
 from flyted.plan.unit_index import UnitFact
 from tests.daemon.world_layers import Layers
 from tests.daemon.world_pairs import Pair
+from tests.daemon.world_steps import Steps
 from tests.daemon.world_units import WorldUnits
 
 
@@ -26,6 +30,7 @@ class World(WorldUnits):
         super().__init__(loop, folder)
         self.images = folder / "images"
         self.layers = Layers(folder)
+        self.steps = Steps(self.own)
         self.ingress_unit = "active"
         self.working: dict[Replica, list[str]] = {}
         self.sleeps: Callable[[Pair], None] = lambda _pair: None
@@ -95,3 +100,28 @@ class World(WorldUnits):
             yield
         finally:
             self.working[replica].remove(what)
+
+    async def step(self, name: str, wanted: Mapping[str, Any]) -> UnitEnd:
+        """Do what a unit of a build does, or one that removes something."""
+        images = self.images
+        if name == "flyted-build-removal.service":
+            for image in images.iterdir():
+                if image.name in str(wanted):
+                    shutil.rmtree(image)
+            return UnitEnd("success", 0)
+        if name.startswith(("flyted-layer-", "flyted-pull-")):
+            return await self.layers.run(name, wanted)
+        if not name.startswith("flyted-build-"):
+            return UnitEnd("success", 0)
+        self.built.append(name)
+        await asyncio.sleep(self.build_s)
+        if "broken-package" in str(wanted):
+            return UnitEnd("exit-code", 1)
+        digest = name.removeprefix("flyted-build-").removesuffix(".service")
+        record = {
+            "hash": digest, "python_asked": "3.12", "python": "3.12.1", "note": "", "packages": 3, "built_at": 1.0,
+            "built": [],
+        }  # fmt: skip
+        (images / digest).mkdir(exist_ok=True)
+        (images / digest / "image.json").write_text(json.dumps(record))
+        return UnitEnd("success", 0)

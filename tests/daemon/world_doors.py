@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 import signal
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -44,6 +42,7 @@ class Systemd(Door):
     """As ``host.units.Units``."""
 
     looks = 0
+    leaves = False
 
     def look(self) -> UnitIndex:
         """As host.units."""
@@ -69,7 +68,7 @@ class Systemd(Door):
     def rests(self, name: str) -> bool:
         """As host.units."""
         self._check()
-        if name in self.world.layers.running:
+        if name in self.world.steps.names:
             return False
         pair = self._pair(name)
         return pair is None or pair.service in ("inactive", "failed")
@@ -173,28 +172,20 @@ class Systemd(Door):
         """As host.units: a unit of a build, or one that removes something."""
         del timeout_s, clean
         await self._takes_a_job()
-        images = self.world.images
-        if name == "flyted-build-removal.service":
-            for image in images.iterdir():
-                if image.name in str(wanted):
-                    shutil.rmtree(image)
-            return UnitEnd("success", 0)
-        if name.startswith(("flyted-layer-", "flyted-pull-")):
-            return await self.world.layers.run(name, wanted)
-        if not name.startswith("flyted-build-"):
-            return UnitEnd("success", 0)
-        self.world.built.append(name)
-        await asyncio.sleep(self.world.build_s)
-        if "broken-package" in str(wanted):
-            return UnitEnd("exit-code", 1)
-        digest = name.removeprefix("flyted-build-").removesuffix(".service")
-        record = {
-            "hash": digest, "python_asked": "3.12", "python": "3.12.1", "note": "", "packages": 3, "built_at": 1.0,
-            "built": [],
-        }  # fmt: skip
-        (images / digest).mkdir(exist_ok=True)
-        (images / digest / "image.json").write_text(json.dumps(record))
-        return UnitEnd("success", 0)
+        try:
+            await self.world.steps.ended(name)  # of an earlier flyted
+            step = self.world.steps.begin(name, wanted, self.world.step)
+            await asyncio.wait([step])
+        except asyncio.CancelledError:
+            if not self.dead and not self.leaves:
+                await asyncio.shield(self.world.steps.stop(name, self.world.job_s))
+            raise
+        self._check()
+        return step.result()
+
+    def leave(self) -> None:
+        """As host.units."""
+        self.leaves = True
 
     async def _takes_a_job(self) -> None:
         self._check()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from flyted.layers import words
 from flyted.plan.facts import UnitEnd
 from flyted.registry import words as pulls
+from tests.daemon.world_steps import say
 
 MANIFEST, BLOB = "sha256:" + "d" * 64, "sha256:" + "e" * 64
 
@@ -32,12 +32,11 @@ class Layers:
         self.checked = 0  # how often mirrors were asked what they are
         self.made: list[str] = []  # the text of each job that was begun
         self.pulled: list[str] = []  # the names that a registry was asked for
-        self.running: set[str] = set()
         self.files: dict[str, str] = {}  # what each layer has, beside a Python, and the targets of its links
         self.links: dict[str, str] = {}
 
     async def run(self, name: str, wanted: Mapping[str, Any]) -> UnitEnd:
-        """Run a unit, as host.units has it run; one goes on when flyted is killed."""
+        """Do what a unit does."""
         argv = wanted["ExecStartEx"][0][1]
         if name == "flyted-pull-removal.service":
             shutil.rmtree(self.folder / "blobs")
@@ -45,20 +44,16 @@ class Layers:
         if pulls.CHECK in argv:
             self.checked += 1
             await asyncio.sleep(0.01)
-            _say(wanted, *(f"{pulls.OURS}mirror {each.partition('=')[0]} answers: it does" for each in argv[5::2]))
+            say(wanted, *(f"{pulls.OURS}mirror {each.partition('=')[0]} answers: it does" for each in argv[5::2]))
             return UnitEnd("success", 0)
         if words.REMOVE in argv:
             for layer in argv[argv.index(words.REMOVE) + 1 :]:
                 shutil.rmtree(self.folder / "layers" / layer, ignore_errors=True)
             return UnitEnd("success", 0)
-        self.running.add(name)
-        try:
-            if name.startswith("flyted-pull-"):
-                image = argv[argv.index(pulls.PULL) + 1]
-                return await self._pull(image, wanted, known_only=pulls.RESOLVE_ONLY in argv)
-            return await self._make(wanted)
-        finally:
-            self.running.discard(name)
+        if name.startswith("flyted-pull-"):
+            image = argv[argv.index(pulls.PULL) + 1]
+            return await self._pull(image, wanted, known_only=pulls.RESOLVE_ONLY in argv)
+        return await self._make(wanted)
 
     async def _make(self, wanted: Mapping[str, Any]) -> UnitEnd:
         text = dict(wanted["SetCredential"])[words.JOB].decode()
@@ -67,10 +62,10 @@ class Layers:
         folder = self.folder / "layers" / job["layer"]
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "diff").mkdir(parents=True)
-        _say(wanted, f"{words.OURS}beginning")
+        say(wanted, f"{words.OURS}beginning")
         await asyncio.sleep(self.step_s)
         if self.fails and self.fails in text:
-            _say(wanted, "E: Unable to locate package nope", f"{words.OURS}it exited with status 100")
+            say(wanted, "E: Unable to locate package nope", f"{words.OURS}it exited with status 100")
             shutil.rmtree(folder)
             return UnitEnd("exit-code", words.EX_STEP)
         for parent in job["parents"]:
@@ -83,17 +78,17 @@ class Layers:
             (folder / "diff" / path).write_text(text)
         for path, target in self.links.items():
             (folder / "diff" / path).symlink_to(target)
-        _say(wanted, f"{words.OURS}takes {TAKES} bytes")
+        say(wanted, f"{words.OURS}takes {TAKES} bytes")
         return UnitEnd("success", 0)
 
     async def _pull(self, name: str, wanted: Mapping[str, Any], *, known_only: bool) -> UnitEnd:
         self.pulled.append(name)
         await asyncio.sleep(self.step_s)
         if self.lacks:
-            _say(wanted, f"{pulls.OURS}registry has no {name}")
+            say(wanted, f"{pulls.OURS}registry has no {name}")
             return UnitEnd("exit-code", pulls.EX_NOTFOUND)
         if not self.registry:
-            _say(wanted, f"{pulls.OURS}registry does not answer")
+            say(wanted, f"{pulls.OURS}registry does not answer")
             return UnitEnd("exit-code", pulls.EX_UNAVAILABLE)
         layer = {"digest": self.blob, "media": "tar", "size": 1, "diff_id": self.blob}
         record = {
@@ -105,10 +100,5 @@ class Layers:
             (self.folder / "blobs" / path).mkdir(parents=True, exist_ok=True)
             file = f"{self.manifest[7:]}.json" if path == kind else self.blob[7:]
             (self.folder / "blobs" / path / file).write_text(text)
-        _say(wanted, f"{pulls.OURS}{name} is {name.partition('@')[0].rpartition(':')[0] or name}@{self.manifest}")
+        say(wanted, f"{pulls.OURS}{name} is {name.partition('@')[0].rpartition(':')[0] or name}@{self.manifest}")
         return UnitEnd("success", 0)
-
-
-def _say(wanted: Mapping[str, Any], *lines: str) -> None:
-    for line in lines:
-        os.write(wanted["StandardOutputFileDescriptor"], f"{line}\n".encode())

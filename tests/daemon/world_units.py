@@ -43,7 +43,7 @@ class WorldUnits:
         self.refuses: Callable[[Replica], bool] = lambda _replica: False
         self.made: Callable[[Replica], None] = lambda _replica: None
         self.unrouted_s: Callable[[Replica], float] = lambda _replica: 0.0
-        self.own: set[asyncio.Task[None]] = set()
+        self.own: set[asyncio.Task[Any]] = set()
         self._up = asyncio.Event()
 
     @property

@@ -6,6 +6,7 @@ booted machine.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -19,14 +20,20 @@ Answer = Callable[[dict[str, Any]], bytes]
 
 
 class Border:
-    """Listens at once; each connection's request is read and kept, then answered, then closed."""
+    """Listens at once; each connection's request is read and kept, then answered, then closed.
 
-    def __init__(self, path: Path, answers: Iterable[bytes | Answer], *, hold: bool = False) -> None:
+    ``hold``: not before the client has left; ``last`` is said then, to one who has left and still listens.
+    """
+
+    def __init__(
+        self, path: Path, answers: Iterable[bytes | Answer], *, hold: bool = False, last: bytes = b""
+    ) -> None:
         self.requests: list[dict[str, Any]] = []
         self.bulk = b""
         self.asked = threading.Event()
         self._answers = tuple(answers)
         self._hold = hold
+        self._last = last
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -53,6 +60,8 @@ class Border:
         self.asked.set()
         if self._hold:
             conn.recv(1)  # until the client leaves
+            with contextlib.suppress(OSError):
+                conn.sendall(self._last)
 
     def close(self) -> None:
         """Stops listening."""

@@ -15,9 +15,9 @@ def border(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     """Makes a border with given answers and points ``flytectl`` at it."""
     opened: list[Border] = []
 
-    def make(*answers: bytes | Answer, hold: bool = False) -> Border:
+    def make(*answers: bytes | Answer, hold: bool = False, last: bytes = b"") -> Border:
         path = tmp_path / f"control-{len(opened)}.sock"
-        opened.append(Border(path, answers, hold=hold))
+        opened.append(Border(path, answers, hold=hold, last=last))
         monkeypatch.setenv("FLYTED_SOCKET", str(path))
         return opened[-1]
 

@@ -7,15 +7,16 @@ from typing import Any, cast
 
 from flyted.contract.answers.codec import WIRE_ONLY, Answer, from_wire
 
-STEP, NOTE, BUILD = "progress", "note", "build"
-"""Kinds of :class:`Progress`: the next step of the work, what the user should know, a line of the image's builder."""
+STEP, START, NOTE, BUILD = "progress", "start", "note", "build"
+"""Kinds of :class:`Progress`: the next step of the work, the first step that goes on when the client leaves (an app is
+started), what the user should know, a line of the image's builder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress(Answer):
     """A line about the work that goes on."""
 
-    kind: str  # STEP, NOTE or BUILD; a newer daemon may have others
+    kind: str  # STEP, START, NOTE or BUILD; a newer daemon may have others
     text: str = ""
 
 

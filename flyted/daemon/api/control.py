@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from flyted.base import tasks
 from flyted.contract import wire
 from flyted.contract.answers.codec import Answer
-from flyted.contract.errors import Busy, FlytedError, InvalidInput, PermissionRefused
+from flyted.contract.errors import Busy, CalledOff, FlytedError, InvalidInput, PermissionRefused
 from flyted.contract.names import printable
 from flyted.daemon.api.actor import NOBODY, Actor
 from flyted.daemon.api.changes import Write, recorded
@@ -103,8 +103,8 @@ class Control:
             result = await self._call(connection, request, bulk)
         except FlytedError as error:
             await connection.send_frame(wire.error_frame(error))
-        except ClientGone:
-            raise
+        except ClientGone:  # it may have closed its own side only, to be told what became of its request
+            await connection.send_frame(wire.error_frame(CalledOff("the client left")))
         except Exception:
             log.exception("a verb failed")
             fault = FlytedError("internal error in flyted", hint="journalctl -u flyted -n 50, and report it")
@@ -118,8 +118,10 @@ class Control:
         with recorded(self._record, request.verb, verb, actor) as about:
             _check_right(request.verb, verb, actor)
             args, bundles = verb.check(request.args), dict(zip(request.bundles, connection.fds, strict=True))
-            call = Call(actor, args, bulk, bundles, lambda event: connection.send({"event": event}), about)
-            return await (_until_gone(connection, verb, call) if verb.until_gone else verb.handler(call))
+            call = Call(
+                actor, args, bulk, bundles, lambda event: connection.send({"event": event}), about, connection.gone
+            )  # fmt: skip
+            return await (call.while_there(verb.handler(call)) if verb.until_gone else verb.handler(call))
 
     def _actor(self, connection: Connection, request: wire.Request) -> Actor:
         """Return who calls. Without a token, nobody learns on the api socket which verbs there are.
@@ -156,11 +158,3 @@ def _check_right(name: str, verb: Verb, actor: Actor) -> None:
 def _check_admitted(connection: Connection) -> None:
     if connection.refused:
         raise Busy(connection.refused, hint="end one (such as flytectl logs -f), or try again later")
-
-
-async def _until_gone(connection: Connection, verb: Verb, call: Call) -> Answer:
-    """Run a verb that may wait for ever (following a log); end it by :class:`ClientGone` when its client leaves."""
-    try:
-        return await tasks.until(connection.gone(), verb.handler(call))
-    except tasks.Left:
-        raise ClientGone from None

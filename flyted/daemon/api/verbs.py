@@ -6,11 +6,13 @@ handler sees them.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+from flyted.base import tasks
 from flyted.contract.answers.codec import Answer
 from flyted.contract.answers.events import Event
 from flyted.contract.errors import InvalidInput
@@ -18,11 +20,32 @@ from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, Secre
 from flyted.daemon.api.actor import Actor, Right, Socket
 from flyted.daemon.api.connection import ClientGone
 
-__all__ = ["APP_ARGS", "SECRET_ARGS", "About", "Call", "Emit", "Handler", "Right", "Socket", "Verb"]
+__all__ = [
+    "APP_ARGS", "SECRET_ARGS", "About", "Call", "Emit", "Handler", "Right", "Socket", "Verb", "WhileThere",
+    "to_its_end",
+]  # fmt: skip
+
+_T = TypeVar("_T")
 
 
 Emit = Callable[[Event], Awaitable[None]]
 """A function that sends an event to the client, or to all who wait for the same work."""
+
+
+class WhileThere(Protocol):
+    """A function that does work for somebody, and may end it by an error when that one leaves."""
+
+    async def __call__(self, work: Awaitable[_T], /) -> _T:
+        """Return what the work returns."""
+
+
+async def to_its_end(work: Awaitable[_T], /) -> _T:
+    """Return what the work returns, whoever leaves: a :class:`WhileThere`."""
+    return await work
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
 
 
 @dataclass
@@ -48,6 +71,7 @@ class Call:
     """One checked request, for its handler.
 
     ``bundles``: SHA-256 → descriptor of what is said to be that file, closed when the handler has returned.
+    ``gone()``: returns when the client has left.
     """
 
     actor: Actor
@@ -56,6 +80,14 @@ class Call:
     bundles: Mapping[str, int]
     send: Emit
     about: About = field(default_factory=About)
+    gone: Callable[[], Awaitable[object]] = _never
+
+    async def while_there(self, work: Awaitable[_T], /) -> _T:
+        """Return what the work returns. If the client leaves first, end it and raise :class:`ClientGone`."""
+        try:
+            return await tasks.until(self.gone(), work)
+        except tasks.Left:
+            raise ClientGone from None
 
     async def emit(self, event: Event) -> None:
         """Send an event; a client that left does not stop the work."""

@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.base import tasks
-from flyted.contract.answers.events import NOTE, STEP, Accepted, Progress
+from flyted.contract.answers.events import NOTE, START, STEP, Accepted, Progress
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import DeployFailed, FlytedError, HostFailure, InvalidInput, NotFound, SecretNotFound
 from flyted.contract.names import AppKey, Replica, SecretScope
 from flyted.contract.status import AppState
-from flyted.daemon.api.verbs import Emit
+from flyted.daemon.api.verbs import Emit, WhileThere, to_its_end
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.locks import DeployLocks
 from flyted.daemon.apps.status import url_of
@@ -44,7 +44,7 @@ from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.engines.check import check as check_engine
 from flyted.plan.facts import ImageFact, StoredApp
 from flyted.plan.images.entrypoint import with_entrypoint
-from flyted.plan.notes import notes
+from flyted.plan.notes import notes, replaces
 from flyted.plan.reasons import failure
 from flyted.plan.secrets import credential_bytes
 from flyted.plan.states import notes_of, state_of, waits_for
@@ -71,9 +71,12 @@ class Deploy:
     models: ModelVerbs
     locks: DeployLocks
 
-    async def serve(self, spec: AppSpec, sent: Mapping[str, int], emit: Emit, by: str) -> tuple[StoredApp, bool]:
+    async def serve(
+        self, spec: AppSpec, sent: Mapping[str, int], emit: Emit, by: str, building: WhileThere = to_its_end
+    ) -> tuple[StoredApp, bool]:
         """Deploy ``spec`` for the user ``by``, with the bundles that were ``sent``; return the app, and if it changed.
 
+        ``building``: waits for the image; what it raises instead calls the deploy off before anything is changed.
         Raises :class:`InvalidInput`, :class:`Unsupported`, :class:`SecretNotFound`, :class:`Busy` and, for a name that
         another app stands in the way of, :class:`AlreadyExists`, all before anything is changed. Raises
         :class:`BuildFailed` for the image, and :class:`DeployFailed` when the new revision did not start (the old
@@ -81,7 +84,9 @@ class Deploy:
         """
         async with self.locks.hold(spec.key):
             spec = await self.models.with_folders(spec)
-            return await self._serve(dataclasses.replace(spec, key=self.store.known(spec.key)), sent, emit, by)
+            return await self._serve(
+                dataclasses.replace(spec, key=self.store.known(spec.key)), sent, emit, by, building=building
+            )
 
     async def check(self, spec: AppSpec) -> None:
         """Raise what :meth:`serve` would raise before it changes anything: for files with several apps."""
@@ -132,8 +137,9 @@ class Deploy:
             await self._start_again(found, emit)
 
     async def _serve(
-        self, spec: AppSpec, sent: Mapping[str, int], emit: Emit, by: str, kept: ImageFact | None = None
-    ) -> tuple[StoredApp, bool]:
+        self, spec: AppSpec, sent: Mapping[str, int], emit: Emit, by: str, kept: ImageFact | None = None,
+        building: WhileThere = to_its_end,
+    ) -> tuple[StoredApp, bool]:  # fmt: skip
         fingerprint = self._fingerprint(spec)
         unchanged = self._unchanged(spec, fingerprint)
         if unchanged is not None:
@@ -141,9 +147,9 @@ class Deploy:
         await self._check(spec)
         async with self.bundles.held(spec.bundles, sent):
             await self._accepted(spec, emit)
-            for text in (*_of_whom(self.store.find(spec.key), by), *notes(spec, capacity())):
+            for text in (*replaces(self.store.find(spec.key), by), *notes(spec, capacity())):
                 await emit(Progress(NOTE, text))
-            image = kept or await self.images.ensure(spec, emit)
+            image = kept if kept is not None else await building(self.images.ensure(spec, emit))
             if image.root is not None:
                 run = with_entrypoint(spec, image.root)
                 arguments.check(run)
@@ -250,7 +256,7 @@ class Deploy:
         # now, so that the ingress says that the app starts: there is no unit yet whose change would ask for a pass
         self.loop.poke()
         try:
-            await emit(Progress(STEP, f"starting {app} (revision {replica.revision})"))
+            await emit(Progress(START, f"starting {app} (revision {replica.revision})"))
             why = await self._start(replica, emit)
         except asyncio.CancelledError:
             if self.locks.cancelled(app):  # else flyted ends, and its next start clears up
@@ -341,9 +347,3 @@ async def _tell_new(said: dict[str, None], status: str, emit: Emit) -> None:
         if text not in said:
             said[text] = None
             await emit(Progress(NOTE, text))
-
-
-def _of_whom(app: StoredApp | None, by: str) -> list[str]:
-    """Return a note if somebody other than ``by`` deployed the revision that serves."""
-    other = app.current.deployed_by if app is not None and app.current is not None else ""
-    return [f"revision {app.serving} of this app was deployed by {other}"] if app and other not in ("", by) else []

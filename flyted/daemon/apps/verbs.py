@@ -18,7 +18,7 @@ from flyted.contract.names import AppKey, Replica
 from flyted.contract.status import AppState
 from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.api.changes import user_of
-from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
+from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb, to_its_end
 from flyted.daemon.apps import bundles
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.apps.status import app_status
@@ -79,13 +79,16 @@ class Apps:
     async def serve(self, call: Call) -> Deployed:
         """Deploy an app; its progress streams as events.
 
-        Raises as :meth:`Deploy.serve`, and :class:`InvalidInput` for an invalid spec or bundle.
+        A client that leaves while the image is built calls the deploy off; later it goes on. Raises as
+        :meth:`Deploy.serve`, and :class:`InvalidInput` for an invalid spec or bundle.
         """
         spec = from_dict(call.args["spec"])
         bundles.check(call.bundles, spec.bundles, in_memory=call.actor.token is None)
         try:
             self._tell(call, spec.key)
-            app, changed = await self._deploy.serve(spec, call.bundles, call.emit, user_of(call.actor))
+            # who comes through the gateway does not wait on this connection, and has an answer already
+            building = call.while_there if call.actor.token is None else to_its_end
+            app, changed = await self._deploy.serve(spec, call.bundles, call.emit, user_of(call.actor), building)
             call.about.tell(revision=str(app.serving))
             call.about.outcome = "" if changed else "unchanged"
         finally:

@@ -28,13 +28,16 @@ class BuildVerbs:
         scope: dict[str, type] = {"project": str, "domain": str}
         pulled: dict[str, type] = {**scope, "name": str, "registry_secret": str}
         return {
-            "image.build": Verb(Right.OPERATE, {**scope, "image": dict}, self.build, bundles=True, changes=True),
-            "image.pull": Verb(Right.OPERATE, pulled, self.pull, changes=True),
+            "image.build": Verb(
+                Right.OPERATE, {**scope, "image": dict}, self.build, until_gone=True, bundles=True, changes=True
+            ),
+            "image.pull": Verb(Right.OPERATE, pulled, self.pull, until_gone=True, changes=True),
         }
 
     async def build(self, call: Call) -> ImageStatus:
         """Build an image ahead of the app that will use it; what uv says streams as events.
 
+        A client that leaves calls the build off.
         Raises as :meth:`Images.ensure` and :meth:`Images.check_machine`.
         """
         project, domain = _scope(call)
@@ -49,6 +52,7 @@ class BuildVerbs:
                 image = await self._images.build(recipe, "the image", call.emit, named)
         finally:
             self._images.bundles.sweep()
+            self._unused.soon()
         self._unused.used_now(image)
         return image_status(image)
 
@@ -61,10 +65,14 @@ class BuildVerbs:
         project, domain = _scope(call)
         name, secret = call.args["name"], call.args["registry_secret"]
         reference = image_name(name, "the image")
-        recipe = as_pulled(name, login_use(secret).key if secret else "")
+        asked = as_pulled(name, login_use(secret).key if secret else "")
         call.about.tell(image=str(reference))
         self._images.roots.pulls.ask_again(name)  # whoever types it may know that the registry is back
-        image = await self._images.build(self._images.with_secrets(recipe, project, domain), str(reference), call.emit)
+        recipe = self._images.with_secrets(asked, project, domain)
+        try:
+            image = await self._images.build(recipe, str(reference), call.emit)
+        finally:
+            self._unused.soon()
         if image.root is None:
             raise HostFailure(f"{reference} was pulled but has no layers")  # a fault of ours
         self._unused.used_now(image)

@@ -1,7 +1,8 @@
 """Builds what somebody waits for, each once at a time: images, layers, and pulls of container images.
 
 Which begin, and when, is decided in plan/upkeep.py. Each runs in units of its own, and their output streams to all who
-wait.
+wait. When the last of them leaves, the build is called off, and its unit is stopped. Those that it waits for are then
+called off in the same way, unless somebody else waits for them too.
 """
 
 from __future__ import annotations
@@ -27,33 +28,53 @@ Work = Callable[[Emit], Coroutine[Any, Any, Any]]
 class Build:
     """Something that somebody waits for, from then to the end of its build, and who watches it.
 
-    It goes on when they leave: what it makes will be wanted soon again. ``ended``: what it made, or why nothing.
+    ``ended``: what it made, or why nothing; cancelled if it was called off, or if flyted ends. ``left``: called when
+    nobody waits any more and it has not ended.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, left: Callable[[], None]) -> None:
         self._work = work
+        self._left = left
         self._watchers: list[Emit] = []
+        self._task: asyncio.Task[Any] | None = None
         self.ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-    async def watched(self, emit: Emit) -> Any:
-        """Return what the build makes; what is said on the way goes to ``emit``. Raises what made the build fail."""
-        self._watchers.append(emit)
+    async def watched(self, emit: Emit, first: str) -> Any:
+        """Return what the build makes; ``first`` and what is said on the way go to ``emit``.
+
+        Raises what made the build fail.
+        """
+        self._watchers.append(emit)  # before anything is awaited: the others may leave meanwhile
         try:
+            if first:
+                await emit(Progress(STEP, first))
             return await asyncio.shield(self.ended)
         except BuildFailed as error:  # one error for each who waits: the traceback of a shared one would grow
             raise BuildFailed(error.message, hint=error.hint) from error
         finally:
             self._watchers.remove(emit)
+            if not self._watchers and not self.ended.done():
+                self._left()
 
     async def carry_out(self) -> None:
         """Do the work for all who wait. Raises what it raises."""
+        if self.ended.done():  # called off before its turn
+            return
+        self._task = asyncio.current_task()
         try:
             self.ended.set_result(await self._work(self._emit))
         except Exception as error:
             self.fail(error)
             raise
         finally:
-            self.ended.cancel()  # flyted ends; else it is done
+            self.ended.cancel()  # it was called off, or flyted ends; else it is done
+
+    def call_off(self) -> None:
+        """End the work: its unit is stopped, and then it has ended."""
+        if self._task is None:
+            self.ended.cancel()
+        else:
+            self._task.cancel()
 
     def fail(self, error: Exception) -> None:
         """Tell all who wait that there will be nothing."""
@@ -74,7 +95,7 @@ class Builds:
 
     @property
     def wanted(self) -> frozenset[BuildAction]:
-        """Whatever somebody waits for, or is under way."""
+        """Whatever somebody waits for."""
         return frozenset(self._builds)
 
     async def get(
@@ -91,20 +112,28 @@ class Builds:
         raises, and why it cannot begin.
         """
         build = self._builds.get(action)
-        if build is not None:
-            await emit(Progress(STEP, f"{what} is already being built; waiting for it"))
-        else:
-            build = self._builds[action] = Build(work)
+        first = f"{what} is already being built; waiting for it" if build is not None else ""
+        if build is None:
+            build = self._builds[action] = Build(work, lambda: self._call_off(action))
             until(build.ended)
             self._poke()
-        return cast("_T", await build.watched(emit))
+        return cast("_T", await build.watched(emit, first))
 
-    async def carry_out(self, action: BuildAction) -> None:
-        """Build what somebody waits for. Raises what they are told too."""
+    def carry_out(self, action: BuildAction) -> Coroutine[Any, Any, None]:
+        """Return what builds what somebody waits for now. It raises what they are told too."""
+        return self._carry_out(action, self._builds[action])
+
+    async def _carry_out(self, action: BuildAction, build: Build) -> None:
         try:
-            await self._builds[action].carry_out()
+            await build.carry_out()
         finally:
-            del self._builds[action]
+            if self._builds.get(action) is build:  # else it was called off, and it may be wanted again
+                del self._builds[action]
+
+    def _call_off(self, action: BuildAction) -> None:
+        """End a build for which nobody waits; who wants it from now on has it done again, once it has ended."""
+        self._builds.pop(action).call_off()
+        self._poke()
 
     def refuse(self, error: FlytedError, begun: Collection[object]) -> None:
         """Tell those who wait for a build that is not in ``begun`` that it cannot begin."""

@@ -45,11 +45,18 @@ class RebuildVerbs:
     async def rebuild(self, call: Call) -> Rebuilt:
         """Rebuild an image that apps use; with ``deploy``, deploy those that run anew, one after the other.
 
+        A client that leaves while the image is built calls it off, and nothing has changed; the deploys go on.
         Raises :class:`InvalidInput`, :class:`NotFound`, :class:`Busy`, :class:`BuildFailed` when nothing has changed,
         and :class:`DeployFailed` when not every app came up in the new image. If none did, the old one counts again.
         """
         old = named(call.args["hash"], entries(self.images, self.deploy.store.apps())).hash
         call.about.tell(image=old)
+        try:
+            return await self._rebuilt(call, old)
+        finally:
+            self.soon()
+
+    async def _rebuilt(self, call: Call, old: str) -> Rebuilt:
         with self._alone(old):
             rebuild, image = await self._built(call, old)
             if image.hash == old:
@@ -62,7 +69,6 @@ class RebuildVerbs:
                 none = not deployed and not self._users(image.hash)  # a deploy beside this one may have taken it
                 if failed and none:
                     self.images.renewals.undo(new, before)
-        self.soon()
         call.about.tell(app=deployed)
         if failed:
             kept = "; the old image is used again" if none else ""
@@ -121,7 +127,8 @@ class RebuildVerbs:
         named = of_image(spec.image)
         recipe = self.images.recipe_for(spec)
         async with self.images.bundles.held(named, {}):
-            return rebuild, await self.images.build(recipe, f"the image of {app.key}", call.emit, named, rebuild)
+            built = self.images.build(recipe, f"the image of {app.key}", call.emit, named, rebuild)
+            return rebuild, await call.while_there(built)
 
     async def _deployed(self, call: Call, old: str) -> tuple[list[str], list[str]]:
         """Deploy the apps that use the old image; return those that came up in the new one, and why others did not."""

@@ -1,6 +1,6 @@
 """Deploys and image builds, which go on after their RPC has been answered.
 
-flyted does the work, and would finish it without the gateway; here is kept who waits for it, and how it ended.
+flyted does the work, and would finish a deploy without the gateway; here is kept who waits for it, and how it ended.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FAILURE_SHOWN_S = 600.0
 RUNS = 200
 LINES = 200
 _RUN = re.compile(r"r[0-9a-f]{19}")
-GONE = "the gateway was restarted during this build; serve the app again; finished images are not built again"
+GONE = "the gateway was restarted during this build; serve the app again; finished steps are kept"
 
 
 class News:
@@ -78,8 +78,8 @@ class Deploy:
 class Run:
     """One image build, which Flyte calls a "run".
 
-    ``phase`` is running, succeeded or failed; ``target`` is the image's name, ``image`` its address once it is built.
-    ``begun`` and ``ended`` are seconds since 1970; ``ended`` is 0 while the build runs.
+    ``phase`` is running, succeeded, failed or aborted; ``target`` is the image's name, ``image`` its address once it
+    is built. ``begun`` and ``ended`` are seconds since 1970; ``ended`` is 0 while the build runs.
     """
 
     name: str
@@ -103,6 +103,7 @@ class Jobs:
         folder.mkdir(mode=0o700, exist_ok=True)
         self._deploys: dict[AppKey, Deploy] = {}
         self._runs: dict[str, tuple[Run, News]] = {}
+        self._building: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -191,7 +192,9 @@ class Jobs:
         run = Run(f"r{secrets.token_hex(10)[:19]}", project, domain, target, time.time())
         news = News()
         refused: list[FlytedError] = []
-        self._start(self._build(run, news, image, bundles, token, refused, done))
+        task = self._start(self._build(run, news, image, bundles, token, refused, done))
+        self._building[run.name] = task
+        task.add_done_callback(lambda _task: self._building.pop(run.name))
         while run.name not in self._runs and run.phase == "running":
             await news.wait(3600)
         if refused:
@@ -243,6 +246,16 @@ class Jobs:
                 self._write(run)
             news.tell()
 
+    def abort(self, name: str, reason: str) -> None:
+        """End a build that runs in this process: flyted calls it off when its connection closes.
+
+        Raise :class:`NotFound` if there is none of this name.
+        """
+        run = self.run(name)
+        if (task := self._building.get(name)) is not None:
+            run.phase, run.error = "aborted", reason
+            task.cancel()
+
     def run(self, name: str) -> Run:
         """Return a build by its name. Raise :class:`NotFound` if there is none.
 
@@ -272,7 +285,8 @@ class Jobs:
                 path.unlink(missing_ok=True)
                 self._runs.pop(path.name, None)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = tasks.begin(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

@@ -15,8 +15,9 @@ from flyteidl2.workflow import run_service_pb2 as pb
 from flyteidl2.workflow.run_service_connect import RunService
 
 from flyted.contract.errors import InvalidInput, NotFound, Unsupported
+from flyted.contract.names import printable
 from flyted.contract.version import VERSION
-from flyted.gateway.caller import caller
+from flyted.gateway.caller import caller, may_operate
 from flyted.gateway.files.blobs import place_of
 from flyted.gateway.files.context import add_login, image_of
 from flyted.gateway.files.recipes import checked, uri_of
@@ -32,6 +33,7 @@ PHASES = {
     "running": phase_pb2.ACTION_PHASE_RUNNING,
     "succeeded": phase_pb2.ACTION_PHASE_SUCCEEDED,
     "failed": phase_pb2.ACTION_PHASE_FAILED,
+    "aborted": phase_pb2.ACTION_PHASE_ABORTED,
 }
 
 
@@ -91,6 +93,21 @@ class Runs(RunService):
         except NotFound as error:
             raise Unsupported(f"{place.filename} was not uploaded", hint="serve again") from error
 
+    async def abort_run(self, request: pb.AbortRunRequest, ctx: RequestContext) -> pb.AbortRunResponse:
+        """Cancel a build: flyted calls it off unless somebody else waits for it. One that has ended stays as it is.
+
+        Raise :class:`NotFound` for an unknown build, :class:`PermissionRefused` for a caller who may not build.
+        """
+        may_operate()
+        self._parts.jobs.abort(request.run_id.name, printable(request.reason).strip("'"))
+        return pb.AbortRunResponse()
+
+    async def abort_action(self, request: pb.AbortActionRequest, ctx: RequestContext) -> pb.AbortActionResponse:
+        """Cancel a build, whose only action it is. Raise as :meth:`abort_run`."""
+        may_operate()
+        self._parts.jobs.abort(request.action_id.run.name, printable(request.reason).strip("'"))
+        return pb.AbortActionResponse()
+
     async def watch_action_details(
         self, request: pb.WatchActionDetailsRequest, ctx: RequestContext
     ) -> AsyncIterator[pb.WatchActionDetailsResponse]:
@@ -123,6 +140,8 @@ class Runs(RunService):
         details.task.CopyFrom(spec_of(task))
         attempt = details.attempts.add(phase=PHASES[run.phase], attempt=1, logs_available=False)
         attempt.start_time.FromSeconds(int(run.begun))
+        if run.phase == "aborted":
+            details.abort_info.reason = run.error
         if run.phase == "failed":
             for error in (details.error_info, attempt.error_info):
                 error.kind, error.code = definition.ErrorInfo.KIND_USER, "ImageBuildFailed"
