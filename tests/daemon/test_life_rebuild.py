@@ -111,7 +111,7 @@ def test_a_build_that_fails_changes_nothing(life: Life) -> None:
     life.world.layers.fails = '"two"'
     asked = rebuild(life, old)
     life.run(60)
-    assert asked.end.startswith("BuildFailed: two: it exited with status 100"), asked.end
+    assert asked.end.startswith("BuildFailed: layer 2 of the image: two: it exited with status 100"), asked.end
     assert runs(life)[-2:] == ["one", "two"]
     assert recorded(life) > layers
     made = len(life.world.layers.made)
@@ -133,7 +133,7 @@ def test_what_failed_is_not_tried_again_for_an_app_of_the_same_recipe(life: Life
     life.world.layers.fails = '"two"'
     asked = rebuild(life, of(life, "a"))
     life.run(60)
-    assert asked.end.startswith("BuildFailed: two: it exited with status 100"), asked.end
+    assert asked.end.startswith("BuildFailed: layer 2 of the image: two: it exited with status 100"), asked.end
     assert [step for step in runs(life)[made:] if step in {"one", "two"}] == ["one", "two"]
     rest(life)
 

@@ -164,7 +164,9 @@ def test_a_step_that_fails_says_its_last_lines(first: str) -> None:
     before = layers()
     done = serve("layered-four", "echo four >/opt/four", "echo to the user; false")
     assert done.returncode == 8, done.stderr
-    assert re.search(r"flytectl: echo to the user; false: exited with status 1\n +to the user", done.stderr)
+    assert re.search(
+        r"flytectl: layer 3 of the image: echo to the user; false: exited with status 1\n +to the user", done.stderr
+    )
     assert len(layers() - before) == 1
     assert by("alice", "flytectl", "app", "get", "layered-four").returncode == 4
 

@@ -13,6 +13,7 @@ from flyted.plan.images.layer_unit import (
     layer_failure,
     layer_unit,
     layer_unit_name,
+    located,
     remove_layers_unit,
     split_size,
 )
@@ -98,9 +99,10 @@ def test_secrets_are_asked_for_and_not_swapped() -> None:
 
 def test_settings_and_limits() -> None:
     """Memory, tasks, time, and what the program watches of the disk."""
-    settings = LayerSettings({"UV_DEFAULT_INDEX": "x"}, (), 1, 2, 3, 4, 5, 6)
+    settings = LayerSettings({"UV_DEFAULT_INDEX": "x"}, (), 1, 2, 3, 4, 5, 6, runtime_max_s=7)
     unit = layer_unit(LAYER, JOB, settings, network=False)
-    assert (unit["MemoryMax"], unit["TasksMax"], unit["RuntimeMaxUSec"]) == (1, 2, 3600 * 10**6)
+    assert (unit["MemoryMax"], unit["TasksMax"], unit["RuntimeMaxUSec"]) == (1, 2, 7 * 10**6)
+    assert layer_unit(LAYER, JOB, network=False)["RuntimeMaxUSec"] == 3600 * 10**6
     words_given = unit["ExecStartEx"][0][1]
     assert words_given[-6:] == ["--layer-bytes", "3", "--layer-files", "4", "--keep-free", "5"]
     assert unit["StandardOutputFileDescriptor"] == unit["StandardErrorFileDescriptor"] == 6
@@ -166,6 +168,28 @@ def test_how_a_step_ended_in_words(result: str, status: int, lines: list[str], m
     failure = layer_failure("apt-get install x", result, status, lines)
     assert failure.message == message
     assert hint in failure.hint
+
+
+def test_the_limits_that_were_set_are_those_that_are_named() -> None:
+    """The time and the memory of this unit."""
+    settings = LayerSettings(runtime_max_s=5, memory_max=200 << 20)
+    assert layer_failure("make", "timeout", 15, [], settings).message == "make: not finished after 5 seconds"
+    assert "a step may take 200 MiB" in layer_failure("make", "oom-kill", 9, [], settings).hint
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("layer 3 of the image", "layer 3 of the image: make: exited with status 2\n  why"),
+        ("Dockerfile:7: RUN", "Dockerfile:7: make: exited with status 2\n  why"),
+        ("", "make: exited with status 2\n  why"),
+    ],
+)
+def test_an_error_names_the_place_of_its_layer(where: str, message: str) -> None:
+    """In the words of the file that the user wrote; the hint stays."""
+    failure = layer_failure("make", "exit-code", 1, ["why", "flyted-layer: make: exited with status 2"])
+    found = located(where, failure)
+    assert (found.message, found.hint) == (message, failure.hint)
 
 
 def test_many_lines_are_the_last_ones() -> None:

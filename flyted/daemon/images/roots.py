@@ -16,7 +16,7 @@ from pathlib import Path
 
 from flyted.contract.answers.events import BUILD, NOTE, STEP, Event, Progress
 from flyted.contract.app import SecretUse
-from flyted.contract.errors import StoreCorrupt
+from flyted.contract.errors import BuildFailed, StoreCorrupt
 from flyted.contract.names import printable
 from flyted.daemon.api.verbs import Emit
 from flyted.daemon.effects import Units
@@ -33,7 +33,7 @@ from flyted.plan.actions import MakeLayer
 from flyted.plan.facts import ImageFact, RootFact, UnitEnd
 from flyted.plan.images import pull_unit, root_mount
 from flyted.plan.images.build_unit import is_hash
-from flyted.plan.images.layer_unit import LayerSettings, layer_failure, layer_unit_name, split_size
+from flyted.plan.images.layer_unit import LayerSettings, layer_failure, layer_unit_name, located, split_size
 from flyted.plan.images.layers import Pulled, plan_of
 from flyted.plan.images.oci_config import image_config
 from flyted.plan.images.own_folders import MOST_BYTES, MOST_FILES, Folders, Own, own_folders, user_id
@@ -169,7 +169,10 @@ class Roots:
                 await self.pulls.layer(step["blob"], found[blobs[step["blob"]]], recipe, emit)
             await emit(Progress(STEP, f"{where}: {shown(job)}"))
             made = partial(self._made, granted(job, self._settings.secrets), recipe.scope)
-            await self._builds.get(MakeLayer(job.id), where, emit, made)
+            try:
+                await self._builds.get(MakeLayer(job.id), where, emit, made)
+            except BuildFailed as error:
+                raise located(job.where, error) from error
         digests = {name: image.manifest for name, image in found.items()}
         record = self._record(digest)
         if record is None or not self.layers_on_disk.are_whole(record.layers):
@@ -196,7 +199,7 @@ class Roots:
         with self._granted(unit, BuildGrant(*scope, made.uses) if made.uses else None):
             end, lines = await run_unit(self._units, unit, partial(made.unit, settings), tell)
         if end != _ENDED_WELL:
-            raise layer_failure(shown(job), end.result, end.status, lines)
+            raise layer_failure(shown(job), end.result, end.status, lines, settings)
         now, takes = time.time(), split_size(lines[-1])[1] if lines else None
         self.layers_on_disk.add(job, LayerRecord(shown(job), round(now - began, 3), takes or 0), now)
 

@@ -26,6 +26,7 @@ def python_unit(
     memory_max: int,
     tasks_max: int,
     output_fd: int | None,
+    runtime_max_s: int = RUNTIME_MAX_S,
 ) -> dict[str, Any]:
     """Return the properties of a transient service that runs a program of flyted's by the machine's Python.
 
@@ -44,7 +45,7 @@ def python_unit(
         "Environment": list(environment),
         "SyslogIdentifier": tag,
         "CollectMode": "inactive-or-failed",
-        "RuntimeMaxUSec": RUNTIME_MAX_S * 1_000_000,
+        "RuntimeMaxUSec": runtime_max_s * 1_000_000,
         "TimeoutStopUSec": 10_000_000,
         "MemoryMax": memory_max,
         "TasksMax": tasks_max,

@@ -34,6 +34,7 @@ STATE = "/var/lib/flyted"
 PROGRAM = "/usr/lib/flyted/flyted/layers"
 RESOLVER = "/usr/lib/flyted/resolv.conf"
 _SHOWN_LINES = 12
+_INSTRUCTION = re.compile(r": [A-Z]+$")
 _NO_UV = re.compile(r"\buv: not found")
 _SETGID, _SETUID = 1 << 6, 1 << 7  # linux/capability.h
 _NAMESPACES = 0x10000000 | 0x20000 | 0x4000000 | 0x8000000 | 0x20000000  # sched.h: user, mount, UTS, IPC, processes
@@ -52,6 +53,7 @@ class LayerSettings:
     keep_free: int = 1 << 30
     output_fd: int | None = None  # the client's pipe; None: the journal
     credentials: str = "/run/flyted/credentials.sock"
+    runtime_max_s: int = RUNTIME_MAX_S
 
 
 def layer_unit_name(layer: str) -> str:
@@ -97,22 +99,25 @@ def remove_layers_unit(layers: Iterable[str], settings: LayerSettings = LayerSet
     return _common("Removal of layers of images", options, settings, [], network=False)
 
 
-def layer_failure(show: str, result: str, exit_status: int, lines: Iterable[str]) -> BuildFailed:
+def layer_failure(
+    show: str, result: str, exit_status: int, lines: Iterable[str], settings: LayerSettings = LayerSettings()
+) -> BuildFailed:
     """Return the error that says why a layer could not be made.
 
     ``show``: the step, for people. ``result``, ``exit_status``: systemd's ``Result`` and ``ExecMainStatus``.
-    ``lines``: the last lines of the output; a few of them are shown if the step's command failed.
+    ``lines``: the last lines of the output; a few of them are shown if the step's command failed. ``settings``: the
+    limits that the unit had.
     """
     output = list(lines)
     step, ours = plain(show), [plain(line) for line in said(output, words.OURS)]
     if result == "timeout":
         return BuildFailed(
-            f"{step}: not finished after {RUNTIME_MAX_S // 60} minutes", hint="split it into more steps"
+            f"{step}: not finished after {_time(settings.runtime_max_s)}", hint="split it into more steps"
         )
     if was_killed(result, exit_status):
         return BuildFailed(
             f"{step}: it used too much memory",
-            hint=f"a step may take {MEMORY_MAX >> 30} GiB: let it do less at a time, for example with make -j2",
+            hint=f"a step may take {_size(settings.memory_max)}: let it do less at a time, for example with make -j2",
         )
     if filled_the_disk(output):
         return BuildFailed(f"{step}: the disk of {LAYERS} is full", hint=f"free disk space: df -h {LAYERS}")
@@ -127,6 +132,23 @@ def layer_failure(show: str, result: str, exit_status: int, lines: Iterable[str]
         return BuildFailed(message)
     last = [f"  {plain(line)}" for line in output if line.strip() and not line.startswith(words.OURS)]
     return BuildFailed("\n".join([message, *last[-_SHOWN_LINES:]]), hint=_hint(step, last))
+
+
+def located(where: str, failure: BuildFailed) -> BuildFailed:
+    """Return the error with the place of the layer that failed: the place that it has in the image of whoever waits.
+
+    ``where``: as in :class:`~flyted.plan.images.root.Run`; what follows the line of a Dockerfile is in the step.
+    """
+    place = _INSTRUCTION.sub("", where)
+    return BuildFailed(f"{place}: {failure.message}", hint=failure.hint) if place else failure
+
+
+def _time(seconds: int) -> str:
+    return f"{seconds // 60} minutes" if seconds >= 120 else f"{seconds} seconds"
+
+
+def _size(size: int) -> str:
+    return f"{size >> 30} GiB" if size >= 1 << 30 else f"{size >> 20} MiB"
 
 
 def _hint(step: str, output: list[str]) -> str:
@@ -174,6 +196,7 @@ def _common(
         memory_max=settings.memory_max,
         tasks_max=settings.tasks_max,
         output_fd=settings.output_fd,
+        runtime_max_s=settings.runtime_max_s,
     )
     return {
         **common,

@@ -105,7 +105,7 @@ class _Planner:
         origins = Origins(self.folders, {number: each.layers for number, each in self.done.items()})
         for step in stage.steps:
             for made in apply(step, state, origins):
-                self._add(state, made)
+                self._add(state, made, step.where)
             if len(state.layers) > MAX_STACK:
                 raise InvalidInput(
                     f"{step.where}: the image has more than {MAX_STACK} layers",
@@ -129,15 +129,19 @@ class _Planner:
                     )
                 state = State(self.arguments, image.config)
                 for digest, media in image.layers:
-                    self._add(state, Made({"kind": "oci", "blob": digest, "media": media}))
+                    self._add(
+                        state, Made({"kind": "oci", "blob": digest, "media": media}), printable(reference).strip("'")
+                    )
                 return state
             case DebianBase(suite, packages):
                 state = State(self.arguments, ImageConfig())
-                self._add(state, Made({"kind": "debian", "suite": suite, "packages": list(packages)}))
+                self._add(
+                    state, Made({"kind": "debian", "suite": suite, "packages": list(packages)}), "the base image"
+                )
                 return state
         return State(self.arguments, ImageConfig())
 
-    def _add(self, state: State, made: Made) -> None:
+    def _add(self, state: State, made: Made, where: str) -> None:
         """Add one layer to a stage. Its id has the secrets' names in it, and whose they are, but no value."""
         content = {key: value for key, value in made.step.items() if key != "show"}
         if made.secrets:
@@ -148,5 +152,5 @@ class _Planner:
         surroundings = made.surroundings or {"env": {}, "cwd": "/", "user": "root"}
         job = {"format": FORMAT, "layer": name, "parents": list(state.layers), **surroundings, "step": made.step}
         granted = tuple((f"b{number}", secret) for number, secret in enumerate(made.secrets))
-        self.jobs.append(LayerJob(name, tuple(state.layers), job, granted))
+        self.jobs.append(LayerJob(name, tuple(state.layers), job, granted, where))
         state.layers.append(name)

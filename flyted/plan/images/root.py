@@ -200,13 +200,15 @@ class ImageConfig:
 class LayerJob:
     """One layer: what its unit is told. ``job`` is the content of the credential, without values of secrets.
 
-    ``secrets``: the secrets that the unit reads, by the id of the credential that carries each.
+    ``secrets``: the secrets that the unit reads, by the id of the credential that carries each. ``where``: the place
+    of its step in the image, for people.
     """
 
     id: str
     parents: tuple[str, ...]  # lowest first
     job: dict[str, Any] = field(hash=False)
     secrets: tuple[tuple[str, BuildSecret], ...] = ()
+    where: str = ""
 
     @property
     def text(self) -> str:

@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Made:
     end: UnitEnd
     lines: list[str]
     takes: int | None
+    settings: LayerSettings = field(default_factory=LayerSettings)
 
     @property
     def ok(self) -> bool:
@@ -74,7 +75,7 @@ class Made:
     @property
     def failure(self) -> BuildFailed:
         """The error that a user gets."""
-        return layer_failure(self.show, self.end.result, self.end.status, self.lines)
+        return layer_failure(self.show, self.end.result, self.end.status, self.lines, self.settings)
 
 
 def name(text: str) -> str:
@@ -174,7 +175,7 @@ async def _run(
             end = await units.run_transient(layer_unit_name(made["layer"]), properties)
     last, takes = split_size(lines[-1]) if lines else ("", None)
     said = [*lines[:-1], *([last] if last else [])] if takes is not None else lines
-    return Made(made["layer"], step.get("show", step["kind"]), end, said, takes)
+    return Made(made["layer"], step.get("show", step["kind"]), end, said, takes, given)
 
 
 def remove(*layers: str) -> UnitEnd:
@@ -224,8 +225,8 @@ def member(path: str, content: bytes | None = None, **fields: Any) -> tuple[tarf
     """One member of a bundle: a file with ``content``, else what ``fields`` say (``type``, ``linkname``, ``mode``)."""
     info = tarfile.TarInfo(path)
     info.size, info.mode = len(content or b""), 0o644
-    for field, value in fields.items():
-        setattr(info, field, value)
+    for key, value in fields.items():
+        setattr(info, key, value)
     return info, content or b""
 
 
