@@ -24,11 +24,10 @@ from .inside import Inside
 from .job import Copy, Debian, Folder, Job, Oci
 from .output import Output
 from .remove import remove
-from .room import Limits, Room, size_of
+from .room import LOOK_S, Limits, Room, size_of
 from .unpack import unpack
 from .words import DIFF, EX_CONFIG, EX_DATAERR
 
-_LOOK_S = 0.25
 _END_S = 10.0
 
 
@@ -94,8 +93,8 @@ def _listen(reading: int, output: Output, room: Room) -> None:
     while True:
         if time.monotonic() >= due:
             room.check()
-            due = time.monotonic() + _LOOK_S
-        if select.select([reading], [], [], _LOOK_S)[0]:
+            due = time.monotonic() + LOOK_S
+        if select.select([reading], [], [], LOOK_S)[0]:
             data = os.read(reading, 1 << 16)
             output.heard(data)
             if not data:

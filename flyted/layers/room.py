@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from .failed import Failed
 from .words import EX_FULL
 
+LOOK_S = 0.25
+"""Seconds between two looks at the disk."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -30,20 +33,38 @@ class Room:
         self._bytes, self._files = _free(folder)
 
     def check(self) -> None:
-        """Raise :class:`Failed` if the layer has become too large, or the disk too full."""
+        """Raise :class:`Failed` if the layer has become too large, or the disk too full.
+
+        The step goes on while its files are counted. That it cannot be stopped for so long is no way out: what it
+        writes meanwhile is free space that is missing at the next look, and the machine's own is watched throughout.
+        """
         free, files = _free(self._folder)
-        small = free < self._limits.keep_free
+        if free < self._limits.keep_free:
+            raise self._disk_full()
         more, more_files = self._bytes - free, self._files - files
-        if not small and more <= self._limits.layer_bytes and more_files <= self._limits.layer_files:
+        if more <= self._limits.layer_bytes and more_files <= self._limits.layer_files:
             return
-        size, count = size_of(self._folder), size_of(self._folder, "--inodes")
+        size, count = self._counted(), self._counted("--inodes")
         if size > self._limits.layer_bytes:
             raise Failed(EX_FULL, f"killed: it wrote more than {self._limits.layer_bytes >> 20} MB")
         if count > self._limits.layer_files:
             raise Failed(EX_FULL, f"killed: it created more than {self._limits.layer_files} files")
-        if small:
-            raise Failed(EX_FULL, f"killed: less than {self._limits.keep_free >> 20} MB of disk space were free")
         self._bytes, self._files = free + size, files + count  # it was somebody else
+
+    def _counted(self, *options: str) -> int:
+        with subprocess.Popen(
+            _du(self._folder, *options), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as counting:
+            while True:
+                try:
+                    return _number(counting.communicate(timeout=LOOK_S)[0])
+                except subprocess.TimeoutExpired:
+                    if _free(self._folder)[0] < self._limits.keep_free:
+                        counting.kill()
+                        raise self._disk_full() from None
+
+    def _disk_full(self) -> Failed:
+        return Failed(EX_FULL, f"killed: less than {self._limits.keep_free >> 20} MB of disk space were free")
 
 
 def _free(folder: str) -> tuple[int, int]:
@@ -52,9 +73,18 @@ def _free(folder: str) -> tuple[int, int]:
     return found.f_bavail * found.f_frsize, found.f_favail
 
 
-def size_of(folder: str, *options: str) -> int:
+def size_of(folder: str) -> int:
     """Return the bytes that a folder takes, by du(1), which a deep tree does not stop; 0 if it cannot be counted."""
-    words = ["/usr/bin/du", "--summarize", "--one-file-system", "--block-size=1", *options, "--", folder]
-    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
-    first = done.stdout.split()[:1]
+    done = subprocess.run(
+        _du(folder), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False
+    )  # fmt: skip
+    return _number(done.stdout)
+
+
+def _du(folder: str, *options: str) -> list[str]:
+    return ["/usr/bin/du", "--summarize", "--one-file-system", "--block-size=1", *options, "--", folder]
+
+
+def _number(said: str) -> int:
+    first = said.split()[:1]
     return int(first[0]) if first else 0
