@@ -1,7 +1,7 @@
 """Writes files as a whole: aside, flushed to the disk, then renamed to their place.
 
 After a crash or a power cut a file is as it was before, or as it was to be: never a part of it. What was written aside
-may stay, under a name that begins with a dot and ends in ``.part``.
+may stay, under a name that begins with a dot and ends in ``.part``. After :func:`keep` it is as it was to be.
 """
 
 from __future__ import annotations
@@ -28,6 +28,15 @@ class Aside:
         self.file.flush()
         os.fsync(self.file.fileno())
         self._path.replace(path)
+
+
+def keep(folder: Path) -> None:
+    """Flush the names in a folder to the disk: a power cut undoes no rename any more. Raise OSError if it fails."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,21 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
         ) from error
 
 
+def write_and_keep(path: Path, data: bytes) -> None:
+    """Do as :func:`write`, in a folder that is made if need be; a power cut afterwards undoes none of it.
+
+    Raises as :func:`write`.
+    """
+    try:
+        new = [each for each in (path.parent, *path.parent.parents) if not each.exists()]
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        write(path, data)
+        for folder in (path.parent, *(each.parent for each in new)):
+            files.keep(folder)
+    except OSError as error:
+        raise HostFailure(f"cannot keep {path}: {error.strerror}", hint=f"df -h {path.parent}") from error
+
+
 def update(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Do as :func:`write`, unless all of it is so already: a write costs the disk a flush."""
     with contextlib.suppress(OSError):

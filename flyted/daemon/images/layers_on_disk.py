@@ -45,9 +45,8 @@ class LayersOnDisk:
         return sum(self.record(each).bytes for each in layers)
 
     def add(self, job: LayerJob, record: LayerRecord, made_at: float) -> None:
-        """Record a layer that is whole. ``made_at``: seconds since 1970."""
-        self._records.mkdir(mode=0o755, parents=True, exist_ok=True)
-        whole_file.write(self._records / f"{job.id}.json", layer_text(job, record, made_at).encode())
+        """Record a layer that is whole, and on the disk. ``made_at``: seconds since 1970."""
+        whole_file.write_and_keep(self._records / f"{job.id}.json", layer_text(job, record, made_at).encode())
         self._read[job.id] = record
 
     def forget(self, layer: str) -> None:

@@ -236,8 +236,7 @@ class Roots:
             has_musl(stack),
             plan.keys,
         )
-        self._records.mkdir(mode=0o755, exist_ok=True)
-        whole_file.write(self._records / f"{digest}.json", root_text(record).encode())
+        whole_file.write_and_keep(self._records / f"{digest}.json", root_text(record).encode())
         return record
 
     def _recorded(self) -> Iterator[tuple[str, RootRecord | None]]:
