@@ -91,7 +91,9 @@ def test_a_step_that_fails_leaves_those_before_it(life: Life) -> None:
     asked = [serve(life, app, "one") for app in ("a", "b")]
     life.run(60)
     for each in asked:
-        assert each.end.startswith("BuildFailed: apt-get install jq: it exited with status 100"), each.end
+        assert each.end.startswith(
+            "BuildFailed: layer 1 of the image: apt-get install jq: it exited with status 100"
+        ), each.end
         assert "Unable to locate package nope" in each.end
     before = len(life.world.layers.made)
     assert len(recorded(life)) == before - 1
@@ -104,9 +106,11 @@ def test_a_step_that_fails_leaves_those_before_it(life: Life) -> None:
     rest(life)
 
 
+@pytest.mark.parametrize("registry", [False, True])
 @pytest.mark.parametrize("after_s", [1, 3, 5, 7, 9, 11, 13, 15])
-def test_a_daemon_that_is_killed_during_a_build_goes_on_with_it(life: Life, after_s: float) -> None:
+def test_a_daemon_that_is_killed_during_a_build_goes_on_with_it(life: Life, after_s: float, registry: bool) -> None:
     """What has no record is made anew; what has one is kept."""
+    life.world.layers.registry = registry
     serve(life, "a", "one")
     life.run(after_s)
     whole = recorded(life)
@@ -119,6 +123,29 @@ def test_a_daemon_that_is_killed_during_a_build_goes_on_with_it(life: Life, afte
     after = {json.loads(text)["layer"] for text in life.world.layers.made[begun:]}
     assert not after & whole
     assert recorded(life) == folders(life)
+    rest(life)
+
+
+@pytest.mark.parametrize("registry", [False, True])
+@pytest.mark.parametrize("after_s", [1, 3, 5, 7, 9, 11])
+def test_a_unit_that_is_killed_fails_its_build_alone(life: Life, after_s: float, registry: bool) -> None:
+    """All who wait are told; nothing half made stays, and the same serve works, with what was finished."""
+    life.world.layers.registry = registry
+    asked = [serve(life, app, "one") for app in "ab"]
+    life.run(after_s)
+    whole = recorded(life)
+    (unit,) = life.world.steps.names
+    life.world.steps.kill(unit)
+    life.run(60)
+    registry_is_passed_over = unit.startswith("flyted-pull-") and not registry
+    if not registry_is_passed_over:
+        assert all(each.end.startswith(("BuildFailed: ", "HostFailure: ")) for each in asked), asked
+        assert folders(life) == recorded(life) == whole
+    life.world.layers.registry = True
+    again = [serve(life, app, "one") for app in "ab"]
+    life.run(60)
+    assert [each.end for each in again] == ["done", "done"]
+    assert whole <= recorded(life) == folders(life)
     rest(life)
 
 
