@@ -61,7 +61,9 @@ def apps() -> Iterator[dict[str, Replica]]:
     with roots.layers_folder():
         below = roots.busybox(501)
         made = layer(502, {"root/code": "", "home/x/data": ""}, {})
-        wanted = {f"homes-link-{n}": (below, layer(510 + n, {}, links)) for n, links in enumerate(LINKS.values())}
+        wanted: dict[str, tuple[str, ...]] = {
+            f"homes-link-{n}": (below, layer(510 + n, {}, links)) for n, links in enumerate(LINKS.values())
+        }
         wanted |= {"homes-files": (below, made), "homes-none": (below,)}
         apps = [(spec(name, "/bin/sh", "-c", LOOK, port=8080), image(layers)) for name, layers in wanted.items()]
         yield dict(zip(wanted, deployed(*apps), strict=True))
