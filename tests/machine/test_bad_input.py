@@ -138,7 +138,9 @@ def test_a_package_that_does_not_exist() -> None:
     done = by("alice", "flytectl", "serve", file(image=image))
     assert done.returncode == 8
     assert done.stdout == ""
-    assert "flyted-there-is-no-such-package" in done.stderr
+    shown, _, error = done.stderr.partition("flytectl: ")
+    assert "flyted-there-is-no-such-package" in shown
+    assert error.startswith("the image could not be built: layer 1 of the image (pip packages): "), error
     assert "Traceback" not in done.stderr
 
 

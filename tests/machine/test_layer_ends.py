@@ -60,6 +60,31 @@ def test_a_stop_ends_every_process(base: str) -> None:
     assert processes() == []
 
 
+def test_a_step_that_does_not_end_is_ended_at_its_limit(base: str) -> None:
+    """All of it, whatever it ignores; the error says how long it had. The next try is made anew."""
+    script = "trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep 600' & echo begun; sleep 600 & wait; sleep 600"
+    layer = name("endless")
+    made = make(layer, [base], {**shell(script), "show": "make all"}, settings={"runtime_max_s": 5})
+    assert (made.end.result, made.lines) == ("timeout", ["begun"]), made
+    assert made.failure.message == "make all: not finished after 5 seconds"
+    assert made.failure.hint == "split it into more steps"
+    assert processes() == []
+    assert make(layer, [base], shell("true"), settings={"runtime_max_s": 60}).ok
+
+
+def test_a_killed_step_that_still_makes_folders_is_removed(base: str) -> None:
+    """A layer is removed when the last of its processes has ended, not when it was told to."""
+    makes = (
+        "for n in $(seq 8); do (while :; do mkdir -p /d$n/$RANDOM$RANDOM; : >/d$n/$RANDOM$RANDOM; done) & done; wait"
+    )
+    words_of = ["/bin/bash", "-c", makes]
+    for _ in range(2):
+        made = make(name("makes"), [base], {**shell("x"), "argv": words_of}, settings={"layer_files": 3_000})
+        assert made.end == UnitEnd("exit-code", words.EX_FULL), made.text
+        assert made.lines[-1] == f"{words.OURS}killed: it created more than 3000 files", made.text
+        assert not diff(made.layer).parent.exists()
+
+
 def test_a_kill_in_the_middle_and_then_again(base: str) -> None:
     """Whichever process it hits: what is left is removed by the next try, which succeeds."""
     layer = name("killed")
