@@ -14,6 +14,7 @@ from pathlib import Path
 
 from flyted.contract.errors import StoreCorrupt
 from flyted.host import foreign_file
+from flyted.plan.facts import Place
 
 MOST_LOOKED_AT = 10_000
 """Entries of one folder."""
@@ -29,6 +30,20 @@ class Stack:
 
     def real(self, path: str) -> str:
         """Return the path of the file that ``path`` leads to in the image; "" if there is none."""
+        return self._walked(path) or ""
+
+    def place(self, path: str, *, links: bool = True) -> Place:
+        """Return what is at a path of the image. Without ``links``, a link is a file, too, wherever it leads."""
+        where = self._walked(path) if links else path
+        if where is None:
+            return Place.LOOP
+        found = self._layers_of(where) if where else []
+        if not found:
+            return Place.NOTHING
+        return Place.FOLDER if stat.S_ISDIR(os.lstat(f"{found[0]}{where}").st_mode) else Place.FILE
+
+    def _walked(self, path: str) -> str | None:
+        """Return the path that ``path`` leads to; "" if there is none, ``None`` if its links do not end."""
         todo, done = path.split("/")[::-1], list[str]()
         visible, links = [self._top_first], 0
         while todo:
@@ -48,7 +63,7 @@ class Stack:
                 continue
             links += 1
             if links > _MOST_LINKS:
-                return ""
+                return None
             if target.startswith("/"):
                 done, visible = [], [self._top_first]
             todo += target.split("/")[::-1]

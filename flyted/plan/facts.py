@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +33,15 @@ class Platform:
 
     architecture: str = "x86_64"
     kernel: tuple[int, int] = (6, 12)
+
+
+class Place(Enum):
+    """What is at a path of an image. The values are for people."""
+
+    NOTHING = "nothing"
+    FOLDER = "a folder"
+    FILE = "a file or a link"
+    LOOP = "a link without end"
 
 
 @dataclass(frozen=True)

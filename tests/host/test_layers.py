@@ -12,6 +12,7 @@ import pytest
 
 from flyted.host import layers
 from flyted.host.layers import Stack
+from flyted.plan.facts import Place
 
 LOW, HIGH = "1" * 32, "2" * 32
 
@@ -82,6 +83,25 @@ def stack(folder: Path) -> Stack:
 def test_a_path_leads_where_the_overlay_has_it(stack: Stack, path: str, real: str) -> None:
     """Whiteouts, opaque folders, files in place of folders; no link leads out."""
     assert stack.real(path) == real
+
+
+def test_what_is_at_a_path(stack: Stack, folder: Path) -> None:
+    """By the image's links, unless these are what is asked for."""
+    made(folder, HIGH, "nowhere -> missing/x", "top -> ../..", "to -> loop")
+    places = {
+        "/usr": Place.FOLDER, "/bin": Place.FOLDER, "/top": Place.FOLDER, "/up": Place.FILE, "/loop": Place.LOOP,
+        "/to": Place.LOOP, "/gone": Place.NOTHING, "/nowhere": Place.NOTHING, "/file": Place.FOLDER,
+        "/usr/bin/python3/x": Place.NOTHING, "/was/folder": Place.FILE,
+    }  # fmt: skip
+    assert {path: stack.place(path) for path in places} == places
+    bare = {
+        "/usr": Place.FOLDER,
+        "/bin": Place.FILE,
+        "/loop": Place.FILE,
+        "/nowhere": Place.FILE,
+        "/gone": Place.NOTHING,
+    }
+    assert {path: stack.place(path, links=False) for path in bare} == bare
 
 
 def test_the_folders_of_an_image(folder: Path, stack: Stack) -> None:

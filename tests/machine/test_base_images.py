@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,18 @@ env = FastAPIAppEnvironment(
 """
 
 
+BENT: dict[str, list[tuple[str, Any]]] = {
+    "proc-file": [("proc", b"x")],
+    "run-link": [("var", None), ("var/run", None), ("run", "var/run")],
+    "tmp-loop": [("tmp", "tmp")],
+    "sys-out": [("sys", "../../../etc/passwd")],
+    "hosts-folder": [("etc/hosts", None)],
+    "bent": [("var", None), ("var/tmp", "volatile/tmp"), ("tmp", "var/tmp"), ("dev", "/www"),
+             ("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf")],
+}  # fmt: skip
+"""What is in an image at places where systemd mounts something; the last one has what does no harm."""
+
+
 def push(hub: Hub, tag: str, tar: bytes, **run: object) -> str:
     """The digest of an image that is pushed."""
     return str(hub.image(tag, [(tar, LAYER)], ARCH, run=run)["digest"])
@@ -80,6 +93,9 @@ def hub(debian: bytes) -> Iterator[Hub]:
         push(made, "debian", debian)
         push(made, "python", debian, Env=["PATH=/usr/local/bin:/usr/sbin:/usr/bin", "BASE=debian"])
         push(made, "root", page("x"), Entrypoint=["/bin/gosu", "web"], Cmd=["/bin/httpd", "-f", "-p", "8080"])
+        made.image("empty", [], ARCH, run={"Cmd": ["/bin/sh"]})
+        for tag, entries in BENT.items():
+            made.image(tag, [(page("x"), LAYER), (tar_of(*entries), LAYER)], ARCH)
         for name in ("hub-login", "own-login"):
             alice("flytectl", "secret", "create", name, "-", "--replace", typed=hubs.login())
         yield made
@@ -216,6 +232,13 @@ CMD ["run"]
     assert got("docker") == "from the context"
 
 
+def test_links_where_systemd_mounts_something(hub: Hub) -> None:
+    """To folders of the image, or to nothing, as in images of small systems: the app runs."""
+    script = "echo hello >/tmp/index.html; exec /bin/httpd -f -p 8080 -h /tmp"
+    well(served("bent", repr(f"{NAME}:bent"), f"command=['/bin/sh', '-c', {script!r}]"))
+    assert got("bent", "/index.html") == "hello"
+
+
 @pytest.mark.parametrize(
     ("tag", "more", "said", "hint"),
     [
@@ -223,6 +246,12 @@ CMD ["run"]
         ("none", "command=[]", "does not have team/app", "check the name"),
         ("page", "", "has no Python 3.10 or newer", "command=[]"),
         ("debian", "command=[]", "names no program", "command=[...]"),
+        ("empty", "command=['/bin/sh']", "is empty: it has no layers", "with a program in it"),
+        ("proc-file", "command=['/bin/sh']", "/proc in it is a file", "another image"),
+        ("run-link", "command=['/bin/sh']", "/run in it is a file or a link", "another image"),
+        ("tmp-loop", "command=['/bin/sh']", "/tmp in it is a link without end", "another image"),
+        ("sys-out", "command=['/bin/sh']", "/sys in it is a file or a link", "another image"),
+        ("hosts-folder", "command=['/bin/sh']", "/etc/hosts in it is a folder", "another image"),
     ],
 )
 def test_what_cannot_run_is_said_at_serve(hub: Hub, tag: str, more: str, said: str, hint: str) -> None:

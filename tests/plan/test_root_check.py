@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
-from flyted.plan.facts import Platform, RootFact
-from flyted.plan.images.root_check import check, check_python, is_volume
+from flyted.plan.facts import Place, Platform, RootFact
+from flyted.plan.images.root_check import check, check_places, check_python, is_volume
 from tests.values import spec
 
 OLD, NEW = Platform(kernel=(6, 1)), Platform(kernel=(6, 12))
@@ -120,3 +121,46 @@ def test_gpus_need_glibc() -> None:
     ) as it:
         checked(root=alpine, gpu_count=1)
     assert "Debian" in it.value.hint
+
+
+USUAL = dict.fromkeys(("/dev", "/etc", "/proc", "/run", "/sys", "/tmp", "/usr", "/var"), Place.FOLDER)
+
+
+def places(**more: Place) -> Callable[..., Place]:
+    """An image with the usual folders, and what is named: "etc_hosts" for /etc/hosts."""
+    there = {**USUAL, **{f"/{name.replace('_', '/')}": place for name, place in more.items()}}
+
+    def place(path: str, *, links: bool = True) -> Place:
+        assert links or path == "/run"
+        return there.get(path, Place.NOTHING)
+
+    return place
+
+
+@pytest.mark.parametrize("more", [{}, {"etc_hosts": Place.FILE}, {"var": Place.NOTHING}, {"root": Place.FILE}])
+def test_an_image_with_its_folders_or_without_is_fine(more: dict[str, Place]) -> None:
+    """What is not there is made when it is mounted."""
+    check_places("it", ("a",), places(**more))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"proc": Place.FILE}, "/proc in it is a file or a link, and has to be a folder"),
+        ({"run": Place.FILE}, "/run in it is a file or a link, and has to be a folder"),
+        ({"tmp": Place.LOOP}, "/tmp in it is a link without end, and has to be a folder"),
+        ({"var_lib": Place.FILE}, "/var/lib in it is a file"),
+        ({"etc_hosts": Place.FOLDER}, "/etc/hosts in it is a folder, and has to be a file"),
+        ({"etc_resolv.conf": Place.LOOP}, "/etc/resolv.conf in it is a link without end, and has to be a file"),
+    ],
+)
+def test_what_systemd_could_not_mount_on_is_refused(more: dict[str, Place], said: str) -> None:
+    with pytest.raises(Unsupported, match="the image of a cannot be run: ") as caught:
+        check_places("the image of a", ("a",), places(**more))
+    assert said in caught.value.message
+    assert "another image" in caught.value.hint
+
+
+def test_an_image_without_layers_is_refused() -> None:
+    with pytest.raises(Unsupported, match="the image of a is empty: it has no layers"):
+        check_places("the image of a", (), places())

@@ -39,6 +39,7 @@ from flyted.plan.images.oci_config import image_config
 from flyted.plan.images.own_folders import MOST_BYTES, MOST_FILES, Folders, Own, own_folders, user_id
 from flyted.plan.images.pull_unit import PulledImage, PullSettings
 from flyted.plan.images.root import ImageConfig, RootPlan, RootRecipe
+from flyted.plan.images.root_check import check_places
 from flyted.plan.images.root_record import (
     LayerRecord,
     RootRecord,
@@ -176,7 +177,9 @@ class Roots:
         digests = {name: image.manifest for name, image in found.items()}
         record = self._record(digest)
         if record is None or not self.layers_on_disk.are_whole(record.layers):
-            record = await self._write(digest, plan, digests)
+            stack = Stack(self.layers_on_disk.folder, plan.layers)
+            check_places(what, plan.layers, stack.place)
+            record = await self._write(digest, plan, digests, stack)
         for note in record.notes:
             await emit(Progress(NOTE, note))
         return replace(record, digests=digests).image()  # it may have been made under another name
@@ -213,12 +216,11 @@ class Roots:
         finally:
             self._allowed.pop(unit, None)
 
-    async def _write(self, digest: str, plan: RootPlan, digests: Mapping[str, str]) -> RootRecord:
+    async def _write(self, digest: str, plan: RootPlan, digests: Mapping[str, str], stack: Stack) -> RootRecord:
         """Look for the image's Python and for what apps can write to, and record the image.
 
         The second is done in a thread: it may be thousands of folders.
         """
-        stack = Stack(self.layers_on_disk.folder, plan.layers)
         found = {path: version_of(stack.real(path).rpartition("/")[2]) for path in pythons(plan.config)}
         python = next((path for path, version in found.items() if version), "")
         own = await asyncio.to_thread(_own, plan.config, stack, python)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.fserve import split
 from flyted.contract.names import Replica, printable
 from flyted.launch.words import LOADERS
-from flyted.plan.facts import Platform, RootFact
+from flyted.plan.facts import Place, Platform, RootFact
 from flyted.plan.images.root_mount import APPENDS, HOMES, LONGEST, options
 from flyted.plan.images.root_script import BECOMES, SHELLS
 
@@ -20,6 +21,12 @@ _TAKEN = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/
 """HOMES: with ``ProtectSystem=strict``, systemd makes a file system in their place read-only, or none (tried)."""
 _BELOW_TAKEN = ("/dev/", "/proc/", "/sys/", "/run/credentials/", "/run/flyted/", "/run/systemd/", "/etc/flyte/",
                 "/usr/lib/flyted/", "/var/lib/flyted/", "/var/lib/private/", "/var/cache/private/")  # fmt: skip
+_FOLDERS = ("/dev", "/etc", "/proc", "/sys", "/tmp", "/usr", "/usr/lib", "/var", "/var/cache", "/var/lib", "/var/tmp")  # noqa: S108
+"""What systemd mounts in an app's root, or makes mount points in. Each may be a link to a folder, or to nothing."""
+_OWN_FOLDERS = ("/run",)
+"""What may be no link at all (measured with systemd 257: 226/NAMESPACE)."""
+_FILES = ("/etc/hosts", "/etc/resolv.conf")
+"""What the machine's files are mounted on."""
 _LONGEST_SERVER = Replica("a" * 63, 999_999_999, 9999)
 
 
@@ -40,6 +47,26 @@ def check(spec: AppSpec, root: RootFact, platform: Platform) -> None:
     _check_layers(spec, root, platform)
     _check_folders(spec, root)
     _check_program(spec, root)
+
+
+def check_places(what: str, layers: Sequence[str], place: Callable[..., Place]) -> None:
+    """Raise :class:`Unsupported` for an image in which systemd could not put an app: it would end with 226/NAMESPACE.
+
+    ``what``: the image's name, for people. ``place``: what is at a path; without ``links`` a link counts as a file.
+    """
+    if not layers:
+        raise Unsupported(
+            f"{what} is empty: it has no layers, and so no program", hint="use an image with a program in it"
+        )
+    found = {path: place(path) for path in (*_FOLDERS, *_FILES)}
+    found |= {path: place(path, links=False) for path in _OWN_FOLDERS}
+    for path, there in found.items():
+        wanted = Place.FILE if path in _FILES else Place.FOLDER
+        if there not in (wanted, Place.NOTHING):
+            raise Unsupported(
+                f"{what} cannot be run: {path} in it is {there.value}, and has to be {wanted.value.split(' or ')[0]}",
+                hint="use another image as its base",
+            )
 
 
 def check_python(spec: AppSpec, old: str) -> None:
