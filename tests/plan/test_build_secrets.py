@@ -10,8 +10,10 @@ from flyted.contract.app import SecretUse
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
 from flyted.plan.images.build_secrets import spelled, variable
 from flyted.plan.images.build_unit import BuildSettings, build_unit
+from flyted.plan.images.layers import plan_of
 from flyted.plan.images.recipe import Machine, recipe_hash
-from flyted.plan.images.spec import recipe_from_spec
+from flyted.plan.images.root import RootRecipe
+from flyted.plan.images.spec import image_from_spec, recipe_from_spec
 
 BASE = {"baseImage": "ghcr.io/flyteorg/flyte:py3.13-v2.12.1", "pythonVersion": "3.13"}
 TOKEN = {"key": "index-token", "mountRequirement": "ENV_VAR", "envVar": "TOKEN"}
@@ -133,3 +135,28 @@ def test_what_is_built_with_a_secret_is_its_projects() -> None:
     assert len(hashes) == 2
     plain = recipe_from_spec(image())
     assert recipe_hash(plain, HERE) not in hashes
+
+
+def rooted(**options: Any) -> list[str]:
+    """The commands that get a secret in an image of layers with these options of pip."""
+    layers = [{"aptPackages": {"packages": ["jq"]}}, *image(TOKEN, **options)["layers"]]
+    made = image_from_spec({**BASE, "layers": layers}, {}, {}, "x86_64")
+    assert isinstance(made, RootRecipe)
+    return [job.job["step"]["argv"][-1] for job in plan_of(made, "x86_64", {}).jobs if job.secrets]
+
+
+def test_a_login_of_an_index_is_no_argument_of_uv_in_a_layer() -> None:
+    """Everybody may read those in the list of processes; the variables of a process only its user."""
+    more = ["https://${TOKEN}@a/simple", "https://b/simple", "https://x:$TOKEN@c/simple"]
+    wanted = (
+        'UV_DEFAULT_INDEX="https://me:${TOKEN}@example.com/simple" '
+        'UV_EXTRA_INDEX_URL="https://${TOKEN}@a/simple https://b/simple https://x:${TOKEN}@c/simple" '
+        "uv pip install --python $UV_PYTHON --pre acme"
+    )
+    assert rooted(indexUrl="https://me:$TOKEN@example.com/simple", extraIndexUrls=more, pre=True) == [wanted]
+    assert rooted(indexUrl="https://b/simple") == [
+        'uv pip install --python $UV_PYTHON --index-url "https://b/simple" acme'
+    ]
+    with pytest.raises(Unsupported, match="a secret in extra_args would be visible to every user") as caught:
+        rooted(extraArgs="--index-url https://me:$TOKEN@example.com/simple")
+    assert "index_url=" in caught.value.hint

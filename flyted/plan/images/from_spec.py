@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flyted.contract.app import plain_text
-from flyted.contract.errors import InvalidInput
+from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.idl_secrets import secret_use
 from flyted.contract.names import printable
 from flyted.plan.images import pip, pixi
@@ -40,6 +40,8 @@ _UV_CACHE = literal("/root/.cache/uv")
 _POETRY_CACHE = "/tmp/poetry_cache"  # noqa: S108 -- the template's
 _VENV = "VIRTUAL_ENV=${VIRTUAL_ENV-/opt/venv}"
 _SECRETS = "/etc/flyte/secrets"
+_VARIABLES = {"--index-url": "UV_DEFAULT_INDEX", "--extra-index-url": "UV_EXTRA_INDEX_URL"}
+"""What uv reads in place of an option."""
 _APT = re.compile(r"[A-Za-z0-9~+][A-Za-z0-9.+:~=*/-]{0,255}")
 
 
@@ -251,7 +253,7 @@ _KINDS = {
 
 def _uv(layer: Layer, command: str, secrets: tuple[BuildSecret, ...], *mounts: Mount) -> Run:
     show = command.removeprefix(f"{_VENV} ").replace("--python $UV_PYTHON ", "")
-    return Run(layer.where, command, show, mounts, (_UV_CACHE,), (), secrets)
+    return Run(layer.where, f"{_hidden(layer)}{command}", show, mounts, (_UV_CACHE,), (), secrets)
 
 
 def _env(where: str, **values: str) -> Env:
@@ -265,16 +267,47 @@ def _options(layer: Layer) -> str:
         raise InvalidInput(f"{layer.where}: options must be a map")
     only_known(body, {"indexUrl", "extraIndexUrls", "pre", "extraArgs"}, layer.where)
     names = {secret.env for secret in _secrets(layer) if secret.env}
-    urls: Sequence[tuple[str, object]] = [
-        *([("--index-url", body["indexUrl"])] if body.get("indexUrl") else []),
-        *(("--extra-index-url", each) for each in listed(body.get("extraIndexUrls"), layer.where)),
-    ]
     # in double quotes, so that the shell replaces the secrets' variables as Flyte's builder has it
-    given = [f'{option} "{spelled(_word(url, layer.where, "index"), names, layer.where)[0]}"' for option, url in urls]
+    indexes = _indexes(body, layer.where, names)
+    given = [f'{option} "{url}"' for option, urls in indexes.items() if not _is_secret(urls) for url in urls]
     given += ["--pre"] if body.get("pre") else []
     extra = _line(body.get("extraArgs") or "", layer.where)
     given += [spelled(extra, names, layer.where)[0]] if extra else []
+    if extra and "$" in given[-1]:
+        raise Unsupported(
+            f"{layer.where}: a secret in extra_args would be visible to every user of this machine during the build",
+            hint="use index_url= or extra_index_urls=",
+        )
     return "".join(f"{each} " for each in given)
+
+
+def _hidden(layer: Layer) -> str:
+    """Return the addresses of indexes that name secrets, as assignments before a command of uv.
+
+    What is an argument of uv, everybody on the machine could read in the list of processes.
+    """
+    body = layer.body.get("options") or {}
+    names = {secret.env for secret in _secrets(layer) if secret.env}
+    found = _indexes(body, layer.where, names) if isinstance(body, Mapping) else {}
+    return "".join(f'{_VARIABLES[name]}="{" ".join(urls)}" ' for name, urls in found.items() if _is_secret(urls))
+
+
+def _is_secret(urls: Sequence[str]) -> bool:
+    """Report whether one names a secret. uv takes either the option or the variable, so the others go with it."""
+    return any("$" in url for url in urls)
+
+
+def _indexes(body: Mapping[str, Any], where: str, names: set[str]) -> dict[str, list[str]]:
+    """Return the indexes of a layer by pip's option for each. ``names``: the variables that hold secrets."""
+    given: Sequence[tuple[str, Sequence[object]]] = [
+        ("--index-url", [body["indexUrl"]] if body.get("indexUrl") else []),
+        ("--extra-index-url", listed(body.get("extraIndexUrls"), where)),
+    ]
+    return {
+        option: [spelled(_word(url, where, "index"), names, where)[0] for url in urls]
+        for option, urls in given
+        if urls
+    }
 
 
 def _secrets(layer: Layer) -> tuple[BuildSecret, ...]:
