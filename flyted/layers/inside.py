@@ -37,7 +37,7 @@ class Inside:
 
     def __init__(self, root: str) -> None:
         self.root = os.open(root, OPEN_FOLDER)
-        self._made: set[bytes] = set()
+        self._made: set[int] = set()  # hashes: the folders on the way to a few files may have gigabytes of names
         self._device = os.fstat(self.root).st_dev
         self._last: tuple[tuple[bytes, ...], Folder] | None = None
 
@@ -97,13 +97,13 @@ class Inside:
 
     def touch(self, path: bytes) -> None:
         """Note that this layer has made ``path``: what is found there, and the folders above it, are not removed."""
-        while path and path not in self._made:
-            self._made.add(path)
+        while path and hash(path) not in self._made:
+            self._made.add(hash(path))
             path = path.rpartition(b"/")[0]
 
     def clear(self, folder: Folder, name: bytes) -> None:
         """Remove what the layers below have at this name. Raises ``FileNotFoundError``."""
-        if folder.below(name) not in self._made:
+        if hash(folder.below(name)) not in self._made:
             self.remove(folder, name)
         elif stat.S_ISDIR(os.lstat(name, dir_fd=folder.fd).st_mode):
             below = Folder(os.open(name, OPEN_FOLDER, dir_fd=folder.fd), folder.below(name))

@@ -27,6 +27,8 @@ from .users import Owner
 
 MOST_ENTRIES = 1_000_000
 MOST_BYTES = 64 << 30
+MOST_NAMES = 256 << 20
+"""Bytes of all names together: those of folders are kept until the end."""
 NOBODY = 65534
 _WHITEOUT, _OPAQUE, _AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -89,10 +91,14 @@ class _Layer:
         self._times: dict[bytes, int] = {}  # of folders: they change until the last entry
 
     def unpack(self, most_entries: int) -> Unpacked:
+        names = 0
         for entry in archive.entries(self.plain):
             self.found.entries += 1
+            names += sum(map(len, entry.parts))
             if self.found.entries > most_entries:
                 raise Damaged(f"it has more than {most_entries} entries")
+            if names > MOST_NAMES:
+                raise Damaged(f"its names have more than {MOST_NAMES >> 20} MB")
             try:
                 self._entry(entry)
             except OSError as error:
