@@ -7,6 +7,7 @@ mounted on is named by absolute paths, in which links lead nowhere but into the 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -33,7 +34,9 @@ _CONFIGURATION = {"/etc/uv/uv.toml": "uv/uv.toml", "/etc/pip.conf": "pip/pip.con
 def enter(uv: str) -> None:
     """Make the stacked layers the root of a command. The working folder is the machine's root afterwards."""
     authorities = Path(SYSTEM_AUTHORITIES).read_bytes() if os.path.exists(SYSTEM_AUTHORITIES) else b""
-    resolver, apt = Path("/etc/resolv.conf").read_bytes(), apt_settings()
+    resolver, apt = b"", apt_settings()
+    with contextlib.suppress(FileNotFoundError):  # of a machine without a network
+        resolver = Path("/etc/resolv.conf").read_bytes()
     uv = os.path.realpath(uv)
     socket.sethostname(HOSTNAME)
     change_root()
