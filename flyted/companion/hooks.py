@@ -38,7 +38,7 @@ def _run(old: Run, ctx: click.Context) -> Any:
 
 @harmless
 def on_init() -> None:
-    """Install what works in scripts and commands alike: progress, ``Deployment.url``, refusals and reasons of errors.
+    """Install what works in scripts and commands alike: progress, output of builds, ``Deployment.url``, refusals.
 
     A command that talks to another server is left alone. A script may connect later, so each part finds out at its own
     time whether the SDK talks to a flyted.
@@ -47,7 +47,7 @@ def on_init() -> None:
         return
     deployment.give_url()
     deployment.show_progress()
-    image_build.explain(deployment.is_ours)
+    image_build.show(deployment.is_ours)
     tasks.leave_out(deployment.is_ours)
     platforms.refuse(target.of_this_machine)
     context.honour(deployment.is_ours)

@@ -1,8 +1,9 @@
-"""The reason of a failed image build, beside the page that the SDK names."""
+"""The output of an image build, shown while the SDK waits for its end; and what builds a Dockerfile."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +11,91 @@ import pytest
 
 from flyted.companion import image_build
 
-errors = pytest.importorskip("flyte.errors")
-SAID = "❌ Build failed in 0:00:04 at https://flyted.localhost/v2/domain/d/project/p/runs/r1"
+pytest.importorskip("flyte")
+LINES = ["Resolved 7 packages\n", "\x1b[2J and more\n"]
 
 
-async def fails(*_: Any) -> None:
-    raise errors.ImageBuildError(SAID)
+class Build:
+    """A run that ends after its log has been read; ``log``: what the server sends, or raises."""
+
+    action_id = "the build"
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *log: Any) -> None:
+        from flyte.remote import _logs
+
+        self._log, self._read = log, asyncio.Event()
+        monkeypatch.setattr(_logs, "Logs", type("Logs", (), {"tail": type("Tail", (), {"aio": self._tail})}))
+
+    async def _tail(self, action_id: object) -> AsyncIterator[Any]:
+        assert action_id == self.action_id
+        for each in self._log:
+            if isinstance(each, Exception):
+                self._read.set()
+                raise each
+            yield each
+        self._read.set()
+
+    async def wait(self, *, quiet: bool) -> str:
+        """The SDK's own, which shows nothing."""
+        await self._read.wait()
+        return f"quiet: {quiet}"
 
 
-def build(monkeypatch: pytest.MonkeyPatch, *, ours: bool, reason: str) -> str:
-    """What a build says that fails."""
-
-    async def asked(domain: str, project: str, name: str) -> str:
-        assert (domain, project, name) == ("d", "p", "r1")
-        return reason
-
-    monkeypatch.setattr(image_build, "_reason", asked)
-    with pytest.raises(errors.ImageBuildError) as raised:
-        asyncio.run(image_build._explaining(fails, lambda: ours)())
-    return str(raised.value)
+def line(message: str, *, of_flyted: bool = False) -> Any:
+    payload = pytest.importorskip("flyteidl2.logs.dataplane.payload_pb2")
+    return payload.LogLine(message=message, originator=payload.SYSTEM if of_flyted else payload.USER)
 
 
-def test_the_reason_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK's error and words, then the reason."""
-    assert build(monkeypatch, ours=True, reason="layer 1: no solution") == f"{SAID}\nlayer 1: no solution"
+def built(build: Build, *, ours: bool = True) -> str:
+    """What the wait for the build returns, inside of the SDK's ``build_image``."""
+
+    async def build_image() -> str:
+        return str(await asyncio.wait_for(image_build._showing(Build.wait)(build, quiet=True), 20))
+
+    return str(asyncio.run(image_build._noting(build_image, lambda: ours)()))
 
 
-@pytest.mark.parametrize(("ours", "reason"), [(False, "secret of another server"), (True, "")])
-def test_nothing_is_added_otherwise(monkeypatch: pytest.MonkeyPatch, ours: bool, reason: str) -> None:
-    """Towards another server, and when nobody knows why."""
-    assert build(monkeypatch, ours=ours, reason=reason) == SAID
+def test_lines_are_shown_as_they_come(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """But not the reason of a failure, which is in the SDK's own error; nor what would move the cursor."""
+    build = Build(monkeypatch, *map(line, LINES), line("why\n", of_flyted=True))
+    assert built(build) == "quiet: True"
+    assert capsys.readouterr().err == "  Resolved 7 packages\n  ?[2J and more\n"
+
+
+def test_nothing_is_shown_otherwise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a build by another server, and of a run for which the user's own code waits."""
+    build = Build(monkeypatch, line("secret of another server\n"))
+    build._read.set()
+    assert built(build, ours=False) == "quiet: True"
+    assert asyncio.run(image_build._showing(Build.wait)(build, quiet=False)) == "quiet: False"
+    assert capsys.readouterr().err == ""
+
+
+def test_an_older_flyted_has_no_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor one that cannot be reached just now: the build goes on, and nothing is said."""
+    from connectrpc.code import Code
+    from connectrpc.errors import ConnectError
+
+    assert built(Build(monkeypatch, ConnectError(Code.UNIMPLEMENTED, "no"))) == "quiet: True"
+    assert capsys.readouterr().err == ""
+
+
+def test_another_sdk_is_told_once(monkeypatch: pytest.MonkeyPatch, steps_aside_once: Any) -> None:
+    """If the log cannot be asked for as the companion knows it."""
+    assert built(Build(monkeypatch, AttributeError("moved"))) == "quiet: True"
+    assert len(steps_aside_once()) == 1
+
+
+def test_it_knows_the_sdk() -> None:
+    """The names that it changes are there, and mean what it takes them for."""
+    from flyte._internal.imagebuild.remote_builder import RemoteImageBuilder
+    from flyte.remote import Action
+    from flyte.remote._logs import Logs
+
+    assert asyncio.iscoroutinefunction(RemoteImageBuilder.build_image)
+    assert asyncio.iscoroutinefunction(Action.wait)
+    assert isinstance(Action.action_id, property)
+    assert callable(Logs.tail.aio)
 
 
 @pytest.mark.parametrize("ours", [True, False])
@@ -51,12 +107,7 @@ def test_a_dockerfile_has_another_command(tmp_path: Path, ours: bool) -> None:
     async def refuses() -> None:
         remote._get_layers_proto(image, tmp_path)
 
+    errors = pytest.importorskip("flyte.errors")
     with pytest.raises(errors.ImageBuildError, match="Custom Dockerfile is not supported") as raised:
-        asyncio.run(image_build._explaining(refuses, lambda: ours)())
+        asyncio.run(image_build._noting(refuses, lambda: ours)())
     assert ("flytectl serve FILE builds an image of a Dockerfile" in str(raised.value)) is ours
-
-
-def test_a_reason_that_cannot_be_asked_for_is_none(steps_aside_once: Any) -> None:
-    """Without a connection the SDK's own error is what is left."""
-    assert asyncio.run(image_build._reason("d", "p", "r1")) == ""
-    assert len(steps_aside_once()) == 1

@@ -81,6 +81,12 @@ SCRIPT = """# /// script
 # dependencies = ["flyte==2.12.1", "fastapi", "uvicorn", "six==1.16.0"]
 # ///
 """
+OTHERS = (
+    f'{STEM}.with_apt_packages("jq").with_env_vars({{"GREETING": "hello", "PATH": "/opt/mine/bin:$PATH"}})'
+    '.with_commands(["echo $GREETING >/opt/said"]).with_requirements(HERE / "r.txt").with_workdir("/srv/work")'
+    '.with_source_file(HERE / "data/a.txt").with_poetry_project(HERE / "verses/pyproject.toml")'
+    '.with_uv_project(HERE / "p/pyproject.toml")'
+)
 EVERYTHING = (
     f'{STEM}.with_dockerignore(HERE / ".dockerignore")'
     '.with_source_folder(HERE / "data", "/srv/data").with_source_file(HERE / "lib/shipped.py")'
@@ -101,7 +107,8 @@ def _files() -> Iterator[None]:
         "p/pyproject.toml": uv_project("ours"), "p/src/ours/__init__.py": "WHO = 'ours'\n",
         "q/pyproject.toml": editable_project("q", "mylib"), "mylib/pyproject.toml": uv_project("mylib"),
         "mylib/src/mylib/__init__.py": "WHO = 'mylib'\n",
-        "poetry/pyproject.toml": POETRY, "poetry/poetic.py": "WHO = 'poetic'\n",
+        "poetry/pyproject.toml": POETRY, "poetry/poetic.py": "WHO = 'poetic'\n", "r.txt": "iniconfig==2.0.0\n",
+        "verses/pyproject.toml": POETRY, "verses/poetic.py": "", "verses/poetry.lock": POETRY_LOCK,
     }.items():  # fmt: skip
         give(f"{HERE}/{name}", text)
     wheel(Path("/home/alice") / HERE / "dist")
@@ -166,6 +173,24 @@ def test_files_wheels_and_a_uv_project_by_flytectl_and_by_flyte() -> None:
     assert (layers(), image_of("kinds-all")["hash"]) == (before, image)
 
 
+def test_the_other_kinds_by_flyte_and_by_flytectl() -> None:
+    """What `flyte deploy` has had built is what flytectl builds of the same file, layer by layer."""
+    made = file("others", OTHERS)
+    alice("ln", "-sf", UV, str(stock_sdk.PYTHON.with_name("uv")))  # the SDK asks uv for the parts of a project
+    stock_sdk.flyte("deploy", "kinds/others.py", "env")
+    until(lambda: curl("https://kinds-others.apps.localhost/")[0] == 200, 120)  # it did not wait for that
+    assert says("others", "[__import__('shutil').which('jq'), Path('/opt/said').read_text()]") == (
+        '["/usr/bin/jq","hello\\n"]'
+    )
+    assert says("others", "'/opt/mine/bin' in __import__('os').environ['PATH'].split(':')") == "true"
+    assert says("others", "[Path('/srv/work/a.txt').read_text(), __import__('sys').prefix]") == '["a","/opt/venv"]'
+    found = "[__import__('six').__version__, bool(__import__('iniconfig'))]"
+    assert says("others", found) == '["1.16.0",true]'
+    before, image = layers(), image_of("kinds-others")["hash"]
+    assert [each["hash"] for each in answer("image", "build", made)["images"]] == [image]
+    assert layers() == before
+
+
 def test_code_that_is_in_the_image() -> None:
     """`--copy-style none`: with_code_bundle copies the code, and the app begins in the image's working folder."""
     name = file("code", f'{STEM}.with_code_bundle(copy_style="all")').removeprefix("stock/")
@@ -203,6 +228,10 @@ def test_a_script_is_an_image() -> None:
     given = give(f"{HERE}/given.py", script)
     served("script", f'flyte.Image.from_uv_script("{given}", name="s", python_version=(3, 11))', SCRIPT)
     assert says("script", "[__import__('ours').WHO, __import__('six').__version__]") == '["ours","1.16.0"]'
+    before, image = layers(), image_of("kinds-script")["hash"]
+    stock_sdk.flyte("deploy", "kinds/script.py", "env")
+    until(lambda: answer("app", "get", "kinds-script")["revision"] > 1, 120)
+    assert (layers(), image_of("kinds-script")["hash"]) == (before, image)
 
 
 BAD = {

@@ -91,7 +91,7 @@ def run(parts: Parts, name: str) -> tuple[str, list[str]]:
         ("Begun", escape(time.strftime("%F %T", time.localtime(found.begun)))),
         ("Took", f"{found.ended - found.begun:.0f} s" if found.ended else ""),
     ]
-    return f"Image build {printable(name)[1:-1]}", [html.table(rows), html.lines(found.lines)]
+    return f"Image build {printable(name)[1:-1]}", [html.table(rows), html.lines([text for _, text in found.output])]
 
 
 def _target(url: str, path: str) -> str:

@@ -1,9 +1,10 @@
-"""DataProxyService: addresses for uploads, and the inputs and outputs of image builds."""
+"""DataProxyService: addresses for uploads, and the inputs, outputs and logs of image builds."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import AsyncIterator
 
 from connectrpc.request import RequestContext
 from flyteidl2.common import run_pb2
@@ -17,6 +18,7 @@ from flyted.contract.errors import NOT_HERE, InvalidInput, NotFound, Unsupported
 from flyted.gateway.caller import caller, may_operate
 from flyted.gateway.files.blobs import BlobKey
 from flyted.gateway.parts import Parts
+from flyted.gateway.services.build_log import followed
 
 INPUTS = "flyted-inputs:"
 INPUTS_BYTES = 64 << 10
@@ -67,6 +69,11 @@ class Data(DataProxyService):
         )
         outputs = common_pb2.Outputs(literals=[common_pb2.NamedLiteral(name="o0", value=value)])
         return pb.GetActionDataResponse(outputs=outputs)
+
+    async def tail_logs(self, request: pb.TailLogsRequest, ctx: RequestContext) -> AsyncIterator[pb.TailLogsResponse]:
+        """Yield the output of a build. Yields and raises as :func:`~flyted.gateway.services.build_log.followed`."""
+        async for answer in followed(self._parts, request.action_id.run.name):
+            yield answer
 
 
 def inputs_of(uri: str) -> common_pb2.Inputs:

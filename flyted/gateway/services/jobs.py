@@ -12,7 +12,6 @@ import logging
 import re
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,7 +32,8 @@ DEPLOY_WAIT_S = 90.0
 """Seconds that a deploy waits for another one of the same app before its client is told to come back."""
 FAILURE_SHOWN_S = 600.0
 RUNS = 200
-LINES = 200
+LINES = 1000
+"""Lines of a build's output that are kept."""
 _RUN = re.compile(r"r[0-9a-f]{19}")
 GONE = "the gateway was restarted during this build; serve the app again; finished steps are kept"
 
@@ -49,10 +49,14 @@ class News:
         self._event.set()
         self._event = asyncio.Event()
 
-    async def wait(self, seconds: float) -> None:
-        """Wait for the next change, ``seconds`` at most."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
+    def wait(self, seconds: float) -> Coroutine[Any, Any, None]:
+        """Return what waits for the next change after this call, ``seconds`` at most."""
+        return _set(self._event, seconds)
+
+
+async def _set(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 @dataclass
@@ -79,7 +83,8 @@ class Run:
     """One image build, which Flyte calls a "run".
 
     ``phase`` is running, succeeded, failed or aborted; ``target`` is the image's name, ``image`` its address once it
-    is built. ``begun`` and ``ended`` are seconds since 1970; ``ended`` is 0 while the build runs.
+    is built. ``begun`` and ``ended`` are seconds since 1970; ``ended`` is 0 while the build runs. ``output``: the last
+    :data:`LINES` of its ``said`` lines, each after its time.
     """
 
     name: str
@@ -91,7 +96,18 @@ class Run:
     image: str = ""
     error: str = ""
     ended: float = 0.0
-    lines: list[str] = field(default_factory=list)
+    said: int = 0
+    output: list[tuple[float, str]] = field(default_factory=list)
+
+    def hear(self, text: str) -> None:
+        """Add a line to the output."""
+        self.said += 1
+        self.output.append((time.time(), text))
+        del self.output[:-LINES]
+
+    def since(self, seen: int) -> list[tuple[float, str]]:
+        """Return what is kept of the lines after the first ``seen``."""
+        return self.output[-(self.said - seen) :] if self.said > seen else []
 
 
 class Jobs:
@@ -211,7 +227,6 @@ class Jobs:
         refused: list[FlytedError],
         done: Callable[[], str],
     ) -> None:
-        lines: deque[str] = deque(maxlen=LINES)
         started = time.monotonic()
 
         def heard(event: Event) -> None:
@@ -219,8 +234,7 @@ class Jobs:
                 self._runs[run.name] = (run, news)
                 self._write(run)
             else:
-                lines.append(event.text)
-                run.lines = list(lines)
+                run.hear(event.text)
             news.tell()
 
         args = {"project": run.project, "domain": run.domain, "image": image}

@@ -14,7 +14,7 @@ from flyteidl2.workflow import run_definition_pb2 as definition
 from flyteidl2.workflow import run_service_pb2 as pb
 from flyteidl2.workflow.run_service_connect import RunService
 
-from flyted.contract.errors import InvalidInput, NotFound, Unsupported
+from flyted.contract.errors import BuildFailed, InvalidInput, NotFound, Unsupported
 from flyted.contract.names import printable
 from flyted.contract.version import VERSION
 from flyted.gateway.caller import caller, may_operate
@@ -113,15 +113,22 @@ class Runs(RunService):
     ) -> AsyncIterator[pb.WatchActionDetailsResponse]:
         """Yield a build's state now, and again at its end or after ``STREAM_S`` seconds: the SDK then asks again.
 
-        Raise :class:`NotFound` for an unknown build.
+        Raise :class:`BuildFailed` if it has failed, with the reason: of a state "failed" the SDK shows no more than
+        that. Raise :class:`NotFound` for an unknown build.
         """
         name, until = request.action_id.run.name, time.monotonic() + STREAM_S
-        yield pb.WatchActionDetailsResponse(details=self._details(name))
+        yield pb.WatchActionDetailsResponse(details=self._watched(name))
         while (news := self._parts.jobs.news_of(name)) is not None and time.monotonic() < until:
             await caller().while_there(news.wait(30.0))
             if caller().gone.is_set():
                 return
-        yield pb.WatchActionDetailsResponse(details=self._details(name))
+        yield pb.WatchActionDetailsResponse(details=self._watched(name))
+
+    def _watched(self, name: str) -> definition.ActionDetails:
+        run = self._parts.jobs.run(name)
+        if run.phase == "failed":
+            raise BuildFailed(f"image {run.target}: {run.error}\nall of its output: flyte get logs {name}")
+        return self._details(name)
 
     async def get_run_details(self, request: pb.GetRunDetailsRequest, ctx: RequestContext) -> pb.GetRunDetailsResponse:
         """Return a build. Raise :class:`NotFound` for an unknown one."""
@@ -138,14 +145,14 @@ class Runs(RunService):
         details = definition.ActionDetails(id=_action(run), status=_status(run))
         task = task_definition_pb2.TaskIdentifier(project=run.project, domain=run.domain, name=BUILD, version=VERSION)
         details.task.CopyFrom(spec_of(task))
-        attempt = details.attempts.add(phase=PHASES[run.phase], attempt=1, logs_available=False)
+        attempt = details.attempts.add(phase=PHASES[run.phase], attempt=1, logs_available=True)
         attempt.start_time.FromSeconds(int(run.begun))
         if run.phase == "aborted":
             details.abort_info.reason = run.error
         if run.phase == "failed":
             for error in (details.error_info, attempt.error_info):
                 error.kind, error.code = definition.ErrorInfo.KIND_USER, "ImageBuildFailed"
-                error.message = "\n".join([*run.lines[-20:], run.error])
+                error.message = "\n".join([*(text for _, text in run.output[-20:]), run.error])
         return details
 
 
