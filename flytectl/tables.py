@@ -48,6 +48,7 @@ def image_text(image: ImageEntry) -> str:
         "Python": image.python or "none",
         "From": ", ".join(f"{name} ({digest})" for name, digest in image.digests),
         "Note": image.note,
+        "Rebuilt as": image.rebuilt_as,
         "Size": _size(image) + (f", {image.packages} packages" if image.packages else ""),
         "Built": day(image.built_at),
         "From source": ", ".join(image.built),

@@ -226,11 +226,11 @@ def test_images_show_their_size_and_who_uses_them() -> None:
     first = LayerStatus("layer 1 (pip_packages)", ("fastapi\x1b[1m",), 1.25)
     layers = (first, LayerStatus("base image", ("flyte",), 0))
     users = ("chat", "p/d/x")
-    image = ImageEntry("ab" * 16, "3.13.5", 7, 3 << 29, 86400.0, users, "no 3.12 here", ("x==1",), layers, ())
+    image = ImageEntry("ab" * 16, "3.13.5", 7, 3 << 29, 86400.0, users, "no 3.12 here", ("x==1",), layers, (), "e")
     row = tables.images_table([image]).splitlines()[1]
     assert row.split() == ["abababababab", "3.13.5", "7", "1.5", "GiB", "1970-01-02", "-", "chat,", "p/d/x"]
     text = tables.image_text(image)
-    assert "Note:        no 3.12 here\n" in text
+    assert "Note:        no 3.12 here\nRebuilt as:  e\n" in text
     assert "layer 1 (pip_packages) (1.2 s)\n  fastapi\\x1b[1m\nbase image\n  flyte" in text
     assert "\x1b" not in text
     unknown = replace(image, bytes=0, used_by=())

@@ -47,7 +47,7 @@ def test_an_upload_that_cannot_be_flushed_is_not_there(tmp_path: Path, refused: 
 def test_a_recipe_and_a_key_are_flushed(tmp_path: Path, refused: None) -> None:
     """As everything else that the gateway keeps."""
     with pytest.raises(HostFailure, match="input/output error"):
-        Recipes(tmp_path / "recipes", Folders(tmp_path / "folders")).keep("app:1", {})
+        Recipes(tmp_path / "recipes", Folders(tmp_path / "folders")).keep("app:1", {}, "")
     with pytest.raises(OSError, match="input/output error"):
         Signer.open(tmp_path / "key")
     assert not (tmp_path / "key").exists()

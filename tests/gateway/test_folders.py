@@ -32,7 +32,8 @@ from tests.flytectl.test_load_images import load_with
 from tests.gateway.clients import ask, service
 from tests.gateway.described import app
 from tests.gateway.harness import Running
-from tests.gateway.test_images import NAME, archive, building, create, found, keep, link, spec
+from tests.gateway.test_image_contexts import link
+from tests.gateway.test_images import NAME, archive, building, create, found, keep, spec, there
 from tests.plan.roots import WITH_UV
 from tests.projects import editable_project
 
@@ -123,6 +124,7 @@ def test_a_build_brings_what_its_image_copies_and_so_does_each_deploy(gateway: R
     (digest,) = sent["bundles"]
     assert sent["image"]["folders"] == {"src": digest}
     assert hashlib.sha256(gateway.flyted.files.pop(digest)).hexdigest() == digest
+    there(gateway)
     uri = found(gateway).image.fqin
     gateway.flyted.answers("app.serve", {"result": {"app": app_status(), "changed": False}})
     apps = service(gateway, "app.app_service_connect", "AppService")
@@ -261,7 +263,7 @@ def test_a_recipe_whose_files_are_gone_is_not_known(tmp_path: Path) -> None:
     """A deploy would else be refused by flyted, which the client cannot mend."""
     recipes = Recipes(tmp_path / "recipes", Folders(tmp_path / "folders"))
     image = read(tmp_path, [COPY], archive({"src/a": b"a"}))
-    recipes.keep(NAME, image)
+    recipes.keep(NAME, image, "ab" * 16)
     assert recipes.find(NAME) == image
     (path,) = recipes.bundles(image).values()
     path.unlink()

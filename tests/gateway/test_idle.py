@@ -88,7 +88,7 @@ def test_a_build_that_goes_on_holds_it_up(tmp_path: Path) -> None:
 
         flyted.scripts["image.build"] = script
         enter(Caller(uid=1000))
-        run = await parts.jobs.build("p1", "development", "a:b", {}, {}, TOKEN, lambda: "flyted.localhost/a:b")
+        run = await parts.jobs.build("p1", "development", "a:b", {}, {}, TOKEN, lambda built: "flyted.localhost/a:b")
         await asyncio.sleep(IDLE_S * 4)
         ended.append(run.phase)
         may_end.set()

@@ -1,17 +1,15 @@
-"""Image builds as the SDK's remote builder asks for them: upload, run, watch, result; and contexts that attack."""
+"""Image builds as the SDK's remote builder asks for them: upload, run, watch, result."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import gzip
 import hashlib
 import io
 import shutil
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,11 +26,10 @@ from flyteidl2.task import task_service_pb2 as tasks
 from flyteidl2.workflow import run_service_pb2 as runs
 
 from flyted.contract.answers.apps import ImageStatus
-from flyted.contract.errors import BuildFailed, FlytedError, HostFailure, InvalidInput, Unsupported
-from flyted.gateway.files import archive as archive_module
-from flyted.gateway.files import context
+from flyted.contract.answers.images import ImageEntry
+from flyted.contract.errors import BuildFailed, FlytedError, HostFailure, NotFound, Unsupported
 from flyted.gateway.files.blobs import BlobKey
-from flyted.gateway.files.folders import Folders
+from flyted.gateway.files.recipes import name_of
 from flyted.gateway.files.whole import stored
 from tests.answers import app_status, whole
 from tests.gateway.clients import ask, first, service
@@ -43,7 +40,9 @@ pytestmark = pytest.mark.slow
 
 NAME = "flyte:0123456789abcdef"
 WHERE = identifier_pb2.ProjectIdentifier(organization="o", name="p1", domain="development")
-BUILT = {"result": whole(ImageStatus, hash="x")}
+HASH = "ab" * 16
+BUILT = {"result": whole(ImageStatus, hash=HASH)}
+URI = f"flyted.localhost/{NAME}@flyted:{HASH}"
 
 
 def keep(gateway: Running, filename: str, content: bytes) -> str:
@@ -118,6 +117,18 @@ def building(gateway: Running, end: dict[str, Any] | FlytedError = BUILT) -> thr
     return may_end
 
 
+def there(gateway: Running, images: Mapping[str, str] = {HASH: ""}) -> None:
+    """flyted has these images, by their hashes; each says what it was rebuilt as."""
+
+    def script(args: dict[str, Any], bulk: bytes, file: bytes) -> Iterator[dict[str, Any]]:
+        if args["hash"] not in images:
+            yield {"error": NotFound(f"there is no image {args['hash']}").to_wire()}
+        else:
+            yield {"result": whole(ImageEntry, hash=args["hash"], rebuilt_as=images[args["hash"]])}
+
+    gateway.flyted.scripts["image.get"] = script
+
+
 def found(gateway: Running, name: str = NAME) -> Any:
     images = service(gateway, "imagebuilder.service_connect", "ImageService")
     request = image.GetImageRequest(id=definition.ImageIdentifier(name=name), organization="o", project_id=WHERE)
@@ -139,7 +150,8 @@ def test_a_build_from_its_upload_to_its_use(gateway: Running) -> None:
     ]  # fmt: skip
     result = ask(proxy(gateway).get_action_data, data.GetActionDataRequest(action_id=action.id))
     uri = result.outputs.literals[0].value.scalar.primitive.string_value
-    assert uri == found(gateway).image.fqin == f"flyted.localhost/{NAME}"
+    there(gateway)
+    assert uri == found(gateway).image.fqin == URI
     gateway.flyted.answers("app.serve", {"result": {"app": app_status(), "changed": False}})
     from flyteidl2.app import app_payload_pb2
 
@@ -169,7 +181,33 @@ def test_the_registry_that_flyte_2_10_makes_up_is_none(gateway: Running) -> None
     )
     seen = watched(gateway, action)
     assert seen[-1].details.status.phase == phase_pb2.ACTION_PHASE_SUCCEEDED
-    assert found(gateway).image.fqin.endswith(f"/{NAME}")
+    there(gateway)
+    assert found(gateway).image.fqin == URI
+
+
+def test_an_image_is_known_by_what_is_on_the_disk(gateway: Running) -> None:
+    """By the digest of what it was rebuilt as; and not at all when its files are gone: the SDK has it built again."""
+    building(gateway).set()
+    watched(gateway, create(gateway, spec=keep(gateway, "spec.pb", spec(PIP)), context="", target_image=NAME))
+    there(gateway, {HASH: "cd" * 16, "cd" * 16: ""})
+    assert found(gateway).image.fqin == f"flyted.localhost/{NAME}@flyted:{'cd' * 16}"
+    for left in ({}, {HASH: "cd" * 16}):
+        there(gateway, left)
+        with pytest.raises(ConnectError) as raised:
+            found(gateway)
+        assert raised.value.code is Code.NOT_FOUND
+
+
+@pytest.mark.parametrize("uri", [URI, f"flyted.localhost/{NAME}"])
+def test_an_address_names_an_image_with_a_digest_or_without(uri: str) -> None:
+    """A page or a file of before may have one without."""
+    assert name_of(uri) == NAME
+
+
+@pytest.mark.parametrize("uri", [f"{URI}0", f"flyted.localhost/{NAME}@sha256:{HASH}", f"ghcr.io/{NAME}@flyted:{HASH}"])
+def test_no_other_address_does(uri: str) -> None:
+    """It is one of a registry then, or none."""
+    assert name_of(uri) is None
 
 
 def test_a_failed_build_says_in_which_layer(gateway: Running) -> None:
@@ -282,47 +320,6 @@ def test_a_spec_from_elsewhere_is_not_read(gateway: Running, url: str) -> None:
     with pytest.raises(ConnectError) as raised:
         create(gateway, spec=url, context="", target_image=NAME)
     assert raised.value.code is Code.INVALID_ARGUMENT
-
-
-def link(kind: bytes, target: str) -> tarfile.TarInfo:
-    member = tarfile.TarInfo()
-    member.type, member.linkname = kind, target
-    return member
-
-
-WANTED = "_flyte_abs_context/tmp/req.txt"
-ATTACKS: dict[str, bytes] = {
-    "no archive": b"x" * 1000,
-    "no gzip in gzip": gzip.compress(b"x" * 1000),
-    "cut off": archive({WANTED: b"a" * 5000})[:-20],
-    "symbolic link": archive({WANTED: link(tarfile.SYMTYPE, "/etc/shadow")}),
-    "hard link": archive({WANTED: link(tarfile.LNKTYPE, "/etc/shadow")}),
-    "device": archive({WANTED: link(tarfile.CHRTYPE, "")}),
-    "bomb": gzip.compress(b"\0" * (archive_module.UNPACKED_BYTES + 1)),
-    "large file": archive({WANTED: b"a" * (context.FILE_BYTES + 1)}),
-    "no text": archive({WANTED: b"\xff\xfe"}),
-    "empty": b"",
-}
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_a_context_that_attacks_is_refused_or_says_nothing(tmp_path: Path, attack: str) -> None:
-    """Links, devices, bombs and nonsense: an error of ours, or no text of the file; nothing is ever written."""
-    (tmp_path / "spec.pb").write_bytes(spec(FILE))
-    (tmp_path / "context").write_bytes(ATTACKS[attack])
-    folders = Folders(tmp_path / "folders")
-    before = sorted(tmp_path.rglob("*"))
-    with contextlib.suppress(InvalidInput):
-        assert context.image_of(tmp_path / "spec.pb", tmp_path / "context", folders)["files"] == {}
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize("content", [b"\xff\xff\xff", b"x" * (context.SPEC_BYTES + 1)])
-def test_a_spec_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Without the parser's words."""
-    (tmp_path / "spec.pb").write_bytes(content)
-    with pytest.raises(InvalidInput, match="image's description"):
-        context.image_of(tmp_path / "spec.pb", None, Folders(tmp_path / "folders"))
 
 
 def test_the_only_task_is_the_builder(gateway: Running) -> None:

@@ -100,6 +100,31 @@ def command(*words: str) -> list[str]:
             "sh", "-c", login.format(FOLDER, flyte), "sh", *words]  # fmt: skip
 
 
+def test_an_image_has_a_digest_as_long_as_it_is_there() -> None:
+    """`flyte build` shows it, an app is made of it, and it is flytectl's hash; without its files it is built again."""
+    file = write("stock-digest", "echo digest")
+    digest = digest_of("build", file)
+    assert answer("image", "get", digest)["hash"] == digest
+    assert digest_of("build", file) == digest
+    flyte("deploy", file, "env")
+    assert answer("app", "get", "stock-digest")["image"]["hash"] == digest
+    assert re.sub(r"\s", "", flyte("get", "app", "stock-digest").stdout).count(f"@flyted:{digest}") == 1
+    alice("flytectl", "app", "delete", "--yes", "stock-digest")
+    Path("/var/lib/flyted/roots", f"{digest}.json").unlink()
+    assert digest_of("build", file, "Build completed in") == digest
+    flyte("deploy", file, "env")
+    assert answer("app", "get", "stock-digest")["image"]["hash"] == digest
+
+
+def digest_of(*words: str) -> str:
+    """The digest that a `flyte build FILE` shows; further words are said, too."""
+    done = flyte(*words[:2], "env")
+    said = done.stdout + done.stderr
+    assert all(each in said for each in words[2:]), said
+    (found,) = set(re.findall(r"flyted\.localhost/flyte:[0-9a-f]+@flyted:([0-9a-f]{32})\b", said))
+    return str(found)
+
+
 def test_the_companion_shows_the_output_of_a_build(capsys: pytest.CaptureFixture[str]) -> None:
     """In the same terminal, before the command says that it is done; of one that fails, too."""
     place = Path("/opt/flyte/companion")

@@ -125,6 +125,12 @@ def test_what_is_gone_from_the_disk_is_forgotten() -> None:
     assert known.needed((), ()) == Renewed()
 
 
+def test_an_image_says_what_it_was_rebuilt_as_last() -> None:
+    """Through all rebuilds; also if a file says that they go in a circle."""
+    known = Renewed({}, {"a": "b", "b": "c", "x": "y", "y": "x"})
+    assert [known.rebuilt_as(each) for each in "abcx"] == ["c", "c", "", "y"]
+
+
 def test_ids_of_rebuilds_are_like_others() -> None:
     """32 hex digits, one for each key and stamp."""
     ids = {renewed_id(key, stamp) for key in "ab" for stamp in "cd"}

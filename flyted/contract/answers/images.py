@@ -30,6 +30,7 @@ class ImageEntry(Answer):
     built: tuple[str, ...]  # packages built from source, as "name==version"
     layers: tuple[LayerStatus, ...]
     digests: tuple[tuple[str, str], ...]  # container images that it is made from: name, digest of the manifest
+    rebuilt_as: str  # the hash of the image that its recipe gives since a rebuild; "": this one
 
 
 @dataclass(frozen=True, slots=True)

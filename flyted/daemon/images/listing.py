@@ -67,9 +67,11 @@ def named(first: str, images: Iterable[ImageEntry]) -> ImageEntry:
 
 def entries(images: Images, apps: Iterable[StoredApp]) -> Iterator[ImageEntry]:
     """Yield the finished images, in no order. ``apps``: all apps."""
-    users = _users(apps)
-    yield from (_environment(record, users[record.hash]) for record in images.records())
-    yield from (_root(record, layers, users[record.hash]) for record, layers in images.roots.records())
+    users, rebuilt_as = _users(apps), images.renewals.known.rebuilt_as
+    for record in images.records():
+        yield _environment(record, users[record.hash], rebuilt_as(record.hash))
+    for root, layers in images.roots.records():
+        yield _root(root, layers, users[root.hash], rebuilt_as(root.hash))
 
 
 def _users(apps: Iterable[StoredApp]) -> dict[str, list[str]]:
@@ -80,21 +82,21 @@ def _users(apps: Iterable[StoredApp]) -> dict[str, list[str]]:
     return users
 
 
-def _root(record: RootRecord, layers: Iterable[LayerRecord], users: Iterable[str]) -> ImageEntry:
+def _root(record: RootRecord, layers: Iterable[LayerRecord], users: Iterable[str], rebuilt: str) -> ImageEntry:
     known = tuple(layers)
     return ImageEntry(
         hash=record.hash, python=record.version, packages=0,
         bytes=sum(each.bytes for each in known) if all(each.bytes for each in known) else 0,
         built_at=record.built_at, used_by=tuple(sorted(users)), note="; ".join(record.notes), built=(),
         layers=tuple(LayerStatus(each.show, (), each.took_s) for each in known),
-        digests=tuple(sorted(record.digests.items())),
+        digests=tuple(sorted(record.digests.items())), rebuilt_as=rebuilt,
     )  # fmt: skip
 
 
-def _environment(record: ImageRecord, users: Iterable[str]) -> ImageEntry:
+def _environment(record: ImageRecord, users: Iterable[str], rebuilt: str) -> ImageEntry:
     return ImageEntry(
         hash=record.hash, python=record.python, packages=record.packages, bytes=record.bytes,
         built_at=record.built_at, used_by=tuple(sorted(users)), note=record.note, built=record.built,
         layers=tuple(LayerStatus(each.source, each.requirements, each.seconds) for each in record.layers),
-        digests=(),
+        digests=(), rebuilt_as=rebuilt,
     )  # fmt: skip

@@ -18,6 +18,8 @@ from flyted.gateway.files.whole import oldest, replace, stored
 KEPT = 500
 CURE = "remove registry= from the image: flyted has no registry"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+DIGEST = "@flyted:"
+_HASH = re.compile(r"[0-9a-f]{32}")
 GUESS = "localhost:30000/"
 """Flyte 2.10 puts this before a name if the endpoint has "localhost" in it; the user has not named a registry."""
 
@@ -33,15 +35,20 @@ def checked(name: str) -> str:
     return name
 
 
-def uri_of(name: str) -> str:
-    """Return the address by which an app names an image."""
-    return f"{GATEWAY_HOST}/{name}"
+def uri_of(name: str, image: str) -> str:
+    """Return the address by which an app names an image; it ends with its digest. ``image``: flyted's hash of it.
+
+    The digest is of flyted's own kind, a digest of the layers, since there is no manifest of which a sha256 could be.
+    """
+    return f"{GATEWAY_HOST}/{name}{DIGEST}{image}"
 
 
 def name_of(uri: str) -> str | None:
-    """Return the name in an address of the gateway's own; ``None`` for any other address."""
-    name = uri.removeprefix(f"{GATEWAY_HOST}/")
-    return name if name != uri and _NAME.fullmatch(name) else None
+    """Return the name in an address of the gateway's own, with a digest or without; ``None`` for any other address."""
+    own = uri.removeprefix(f"{GATEWAY_HOST}/")
+    name, at, image = own.partition(DIGEST)
+    known = own != uri and _NAME.fullmatch(name) and (not at or _HASH.fullmatch(image))
+    return name if known else None
 
 
 class Recipes:
@@ -54,14 +61,14 @@ class Recipes:
         self._folder, self._folders = folder, folders
         folder.mkdir(mode=0o700, exist_ok=True)
 
-    def keep(self, name: str, image: dict[str, Any]) -> None:
+    def keep(self, name: str, image: dict[str, Any], built: str) -> None:
         """Store what the image ``name`` is made of, as :func:`~flyted.gateway.files.context.image_of` gives it.
 
-        Delete the least recently used recipes beyond ``KEPT``. Raise :class:`~flyted.contract.errors.HostFailure` if
-        the file cannot be written.
+        ``built``: flyted's hash of the image that it was built as. Delete the least recently used recipes beyond
+        ``KEPT``. Raise :class:`~flyted.contract.errors.HostFailure` if the file cannot be written.
         """
         with stored("what the image is made of"):
-            replace(self._path(name), json.dumps({"name": name, "image": image}).encode())
+            replace(self._path(name), json.dumps({"name": name, "image": image, "built": built}).encode())
             for path in oldest(self._folder, KEPT):
                 path.unlink(missing_ok=True)
 
@@ -77,6 +84,14 @@ class Recipes:
         except (OSError, ValueError, KeyError):
             return None
         return found if self.bundles(found).keys() == set(of_image(found)) else None
+
+    def built_as(self, name: str) -> str:
+        """Return flyted's hash of the image that was built last under a name; "" if that is not known."""
+        try:
+            found = json.loads(self._path(name).read_bytes())["built"]
+        except (OSError, ValueError, KeyError):
+            return ""
+        return str(found)
 
     def bundles(self, image: dict[str, Any]) -> dict[str, Path]:
         """Return the bundles with what an image copies, by their SHA-256, but for those that are gone."""

@@ -15,7 +15,7 @@ from flyted.contract.errors import InvalidInput, NotFound, Unsupported
 from flyted.contract.idl import spec_of
 from flyted.contract.names import AppKey, printable
 from flyted.gateway.files.blobs import Blobs, place_of
-from flyted.gateway.files.recipes import GUESS, Recipes, name_of, uri_of
+from flyted.gateway.files.recipes import GUESS, Recipes, name_of
 from flyted.gateway.idl import newer
 
 BASE = re.compile(r"ghcr\.io/flyteorg/flyte:py(?P<python>3\.\d{1,2})-v\d[0-9A-Za-z.]{0,40}")
@@ -81,9 +81,7 @@ def _image(uri: str, recipes: Recipes) -> dict[str, Any]:
         return {"spec": {"baseImage": uri}, "files": {}}
     found = recipes.find(name)
     if found is None:
-        raise Unsupported(
-            f"image {uri_of(name)} was not built on this machine", hint="serve the app again to build it"
-        )
+        raise Unsupported(f"image {uri} was not built on this machine", hint="serve the app again to build it")
     return found
 
 

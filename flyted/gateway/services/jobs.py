@@ -197,13 +197,13 @@ class Jobs:
 
     async def build(
         self, project: str, domain: str, target: str, image: dict[str, Any], bundles: Mapping[str, Path], token: str,
-        done: Callable[[], str],
+        done: Callable[[str], str],
     ) -> Run:  # fmt: skip
         """Begin to build an image, and return when flyted has accepted its recipe.
 
-        ``bundles``: files with what the image copies, by their SHA-256. ``done`` is called when the build has
-        succeeded, and returns the image's address; if it raises, the run has failed. Raise the error with which flyted
-        refuses the recipe.
+        ``bundles``: files with what the image copies, by their SHA-256. ``done`` is called with flyted's hash of the
+        image when it is built, and returns its address; if it raises, the run has failed. Raise the error with which
+        flyted refuses the recipe.
         """
         run = Run(f"r{secrets.token_hex(10)[:19]}", project, domain, target, time.time())
         news = News()
@@ -225,7 +225,7 @@ class Jobs:
         bundles: Mapping[str, Path],
         token: str,
         refused: list[FlytedError],
-        done: Callable[[], str],
+        done: Callable[[str], str],
     ) -> None:
         started = time.monotonic()
 
@@ -240,8 +240,10 @@ class Jobs:
         args = {"project": run.project, "domain": run.domain, "image": image}
         try:
             with opened(bundles) as fds:
-                await self._daemon.call(ImageStatus, "image.build", args, token=token, bundles=fds, on_event=heard)
-            run.image = done()
+                built = await self._daemon.call(
+                    ImageStatus, "image.build", args, token=token, bundles=fds, on_event=heard
+                )
+            run.image = done(built.hash)
             run.phase = "succeeded"
         except FlytedError as error:
             run.phase, run.error = "failed", one_text(error)

@@ -77,12 +77,12 @@ class Runs(RunService):
         add_login(image, secrets)
         sent = self._parts.recipes.bundles(image)
         return await self._parts.jobs.build(
-            where.name, where.domain, name, image, sent, caller().token, lambda: self._done(name, image)
+            where.name, where.domain, name, image, sent, caller().token, lambda built: self._done(name, image, built)
         )
 
-    def _done(self, name: str, image: dict[str, object]) -> str:
-        self._parts.recipes.keep(name, image)
-        return uri_of(name)
+    def _done(self, name: str, image: dict[str, object], built: str) -> str:
+        self._parts.recipes.keep(name, image, built)
+        return uri_of(name, built)
 
     def _file(self, where: identifier_pb2.ProjectIdentifier, url: str) -> Path:
         place = place_of(url)

@@ -44,6 +44,13 @@ class Renewed:
         ids = {key: name for key, name in self.ids.items() if key in found or name in found or key in keys}
         return Renewed(ids, {old: new for old, new in self.images.items() if old in found})
 
+    def rebuilt_as(self, image: str) -> str:
+        """Return the hash of what an image was rebuilt as, and that again, and so on; "" if it was not rebuilt."""
+        found = [image]
+        while (new := self.images.get(found[-1], "")) and new not in found:
+            found.append(new)
+        return found[-1] if len(found) > 1 else ""
+
 
 def renewed_id(key: str, stamp: str) -> str:
     """Return 32 hex digits: the id of what a rebuild makes. ``stamp``: no other rebuild has it."""
