@@ -11,6 +11,7 @@ from flyteidl2.secret import definition_pb2 as definition
 from flyteidl2.secret import payload_pb2 as pb
 
 from flyted.contract.errors import AlreadyExists, FlytedError, SecretNotFound
+from flyted.registry import logins
 from tests.gateway.clients import ask, service
 from tests.gateway.harness import Running
 
@@ -62,13 +63,25 @@ def test_what_flyted_refuses_has_its_code_and_its_words(gateway: Running, error:
     assert error.message in raised.value.message
 
 
-@pytest.mark.parametrize("request_", [create(string_value=""), create(type=definition.SECRET_TYPE_IMAGE_PULL_SECRET)])
-def test_a_secret_that_cannot_be_is_refused_here(gateway: Running, request_: pb.CreateSecretRequest) -> None:
-    """Empty values and registry passwords never reach flyted."""
+def test_a_secret_that_cannot_be_is_refused_here(gateway: Running) -> None:
+    """An empty value never reaches flyted."""
     with pytest.raises(ConnectError) as raised:
-        ask(secrets(gateway).create_secret, request_)
-    assert raised.value.code in (Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION)
+        ask(secrets(gateway).create_secret, create(string_value=""))
+    assert raised.value.code is Code.INVALID_ARGUMENT
     assert gateway.flyted.verbs() == []
+
+
+def test_a_secret_for_pulls_is_one_that_an_image_can_name(gateway: Running) -> None:
+    """`flyte create secret --type image_pull`: the SDK makes a config.json of the login, which is the value."""
+    credentials = pytest.importorskip("flyte._utils.docker_credentials")
+    gateway.flyted.answers("secret.create", {"result": {"secret": KNOWN, "rolled": []}})
+    value = credentials.create_dockerconfigjson_from_credentials("ghcr.io", "alice", "s3cret").encode()
+    ask(
+        secrets(gateway).create_secret,
+        create(binary_value=value, type=definition.SECRET_TYPE_IMAGE_PULL_SECRET),
+    )
+    assert gateway.flyted.calls[-1][2] == value
+    assert logins.read(value) == {"ghcr.io": logins.Login("alice", "s3cret")}
 
 
 def test_a_list_comes_page_by_page(gateway: Running) -> None:

@@ -100,7 +100,7 @@ def hub(debian: bytes) -> Iterator[Hub]:
             alice("flytectl", "secret", "create", name, "-", "--replace", typed=hubs.login())
         yield made
         forget_apps("based-")
-        forget_secrets("hub-login", "own-login", "based-word")
+        forget_secrets("hub-login", "own-login", "stock-login", "based-word")
 
 
 def served(name: str, image: str, more: str = "command=[]") -> Done:
@@ -285,14 +285,17 @@ plain = flyte.app.AppEnvironment(
     image="%(name)s:page")
 layered = flyte.app.AppEnvironment(
     name="based-layered", requires_auth=False, command=["python3", "-m", "http.server", "8080", "-d", "/srv/made"],
-    image=flyte.Image.from_base("%(name)s:python").clone(name="mine", extendable=True, registry_secret="own-login")
+    image=flyte.Image.from_base("%(name)s:python").clone(name="mine", extendable=True, registry_secret="stock-login")
     .with_commands(["mkdir /srv/made && echo by flyte >/srv/made/index.html"]))
 """
 
 
 @pytest.mark.usefixtures("stock_sdk")
 def test_the_stock_client_deploys_them(hub: Hub) -> None:
-    """By the gateway, which gets the secret of the registry among those of the layers."""
+    """By the gateway, which gets the secret of the registry among those of the layers; Flyte's command makes it."""
+    forget_secrets("stock-login")
+    login = ("--registry", HOST, "--username", "alice", "--password", "s3cret")
+    stock_sdk.flyte("create", "secret", "stock-login", "--type", "image_pull", *login)
     target = stock_sdk.FOLDER / "stock_bases.py"
     target.write_text(STOCK % {"name": NAME})
     stock_sdk.flyte("deploy", "stock_bases.py", "plain")

@@ -58,13 +58,33 @@ def add_login(image: dict[str, Any], secrets: Iterable[tuple[str, str]]) -> None
     """Note the secret of ``registry_secret=`` in an image. ``secrets``: group and key of all secrets of its build.
 
     The SDK sends it among those of the layers, and nothing says which it is (remote_builder.py,
-    _get_build_secrets_from_image): it is the one that no layer names.
+    _get_build_secrets_from_image): it is the one that no layer names. One that a layer names, too, is sent once, like
+    all others of layers, so it cannot be told from them: see :func:`login_note`.
     """
-    bodies = [body for layer in image["spec"].get("layers", []) for body in layer.values()]
-    named = {(use.get("group", ""), use.get("key", "")) for body in bodies for use in body.get("secretMounts", [])}
+    named = _named_by_layers(image)
     for group, key in secrets:
         if (group, key) not in named:
             image["spec"]["registrySecret"] = {"key": key, **({"group": group} if group else {})}
+
+
+def login_note(image: dict[str, Any]) -> str:
+    """Return what a user should know who may have named a secret of the registry that the SDK has not sent as one.
+
+    Return "" for an image on Flyte's own base, which wants no login, and where no secret of a layer can be meant.
+    """
+    spec = image["spec"]
+    base, named = str(spec.get("baseImage", "")), sorted(key for _group, key in _named_by_layers(image))
+    if not named or "registrySecret" in spec or base.startswith("ghcr.io/flyteorg/flyte:"):
+        return ""
+    return (
+        f"{printable(base)} is pulled without a login: Flyte does not say if the registry_secret is one of those that "
+        f"layers mount, too ({', '.join(map(printable, named))}); if it is, store it under a name of its own"
+    )
+
+
+def _named_by_layers(image: dict[str, Any]) -> set[tuple[str, str]]:
+    bodies = [body for layer in image["spec"].get("layers", []) for body in layer.values()]
+    return {(use.get("group", ""), use.get("key", "")) for body in bodies for use in body.get("secretMounts", [])}
 
 
 def _check_platform(asked: list[str]) -> None:

@@ -19,7 +19,7 @@ from flyted.contract.names import printable
 from flyted.contract.version import VERSION
 from flyted.gateway.caller import caller, may_operate
 from flyted.gateway.files.blobs import place_of
-from flyted.gateway.files.context import add_login, image_of
+from flyted.gateway.files.context import add_login, image_of, login_note
 from flyted.gateway.files.recipes import checked, uri_of
 from flyted.gateway.parts import Parts
 from flyted.gateway.services.data import inputs_of
@@ -76,9 +76,12 @@ class Runs(RunService):
             image = await asyncio.to_thread(image_of, spec, context, self._parts.folders)
         add_login(image, secrets)
         sent = self._parts.recipes.bundles(image)
-        return await self._parts.jobs.build(
+        run = await self._parts.jobs.build(
             where.name, where.domain, name, image, sent, caller().token, lambda built: self._done(name, image, built)
         )
+        if note := login_note(image):
+            run.hear(note)
+        return run
 
     def _done(self, name: str, image: dict[str, object], built: str) -> str:
         self._parts.recipes.keep(name, image, built)

@@ -10,7 +10,7 @@ from flyteidl2.secret import payload_pb2 as pb
 from flyteidl2.secret.secret_connect import SecretService
 
 from flyted.contract.answers.secrets import SecretList, SecretStatus, Stored
-from flyted.contract.errors import InvalidInput, Unsupported
+from flyted.contract.errors import InvalidInput
 from flyted.gateway.caller import caller
 from flyted.gateway.daemon import Kind
 from flyted.gateway.idl.paging import page
@@ -32,8 +32,9 @@ class Secrets(SecretService):
     async def create_secret(self, request: pb.CreateSecretRequest, ctx: RequestContext) -> pb.CreateSecretResponse:
         """Create a secret. Raise ``AlreadyExists`` if it exists, so that nothing is replaced by accident.
 
-        Raise :class:`InvalidInput` for an empty value or a bad name, and :class:`Unsupported` for an image pull
-        secret.
+        One for pulls of images, which the SDK makes a config.json of Docker's, is a secret like others: of an image
+        that names it, or of all by images.registry_secret of flyted.toml. Raise :class:`InvalidInput` for an empty
+        value or a bad name.
         """
         await self._put(request.id, request.secret_spec, replace=False)
         return pb.CreateSecretResponse()
@@ -68,12 +69,6 @@ class Secrets(SecretService):
         return pb.DeleteSecretResponse()
 
     async def _put(self, name: definition.SecretIdentifier, spec: definition.SecretSpec, *, replace: bool) -> None:
-        if spec.type == definition.SECRET_TYPE_IMAGE_PULL_SECRET:
-            raise Unsupported(
-                "image pull secrets for all apps are not supported",
-                hint="create a regular secret with the config.json of docker login in it, and name it in the image: "
-                "clone(registry_secret=…); or in images.registry_secret of flyted.toml",
-            )
         text = spec.WhichOneof("value") == "string_value"
         value = spec.string_value.encode() if text else spec.binary_value
         if not value:
