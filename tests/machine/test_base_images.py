@@ -152,6 +152,7 @@ def test_an_images_own_program_runs_by_the_digest_of_its_tag(hub: Hub) -> None:
     assert got("page") == "one"
 
 
+@pytest.mark.serves("from_ref_name")
 def test_args_take_the_place_of_cmd_and_a_command_of_both(hub: Hub) -> None:
     """As on Kubernetes. The folder of its user is writable, and has what the image has there.
 
@@ -186,6 +187,7 @@ def test_folders_that_programs_of_root_write_to(hub: Hub) -> None:
     assert got("folders").split() == ["seed", "started"]
 
 
+@pytest.mark.serves("from_base", "clone", "with_env_vars")
 def test_layers_on_top_with_a_login_of_their_own(hub: Hub) -> None:
     """apt, pip and variables, upon an image that only a login gets; a server function in it."""
     done = by("alice", "flytectl", "serve", give("based/server.py", SERVER % NAME))
@@ -200,6 +202,7 @@ def test_layers_on_top_with_a_login_of_their_own(hub: Hub) -> None:
             assert sh("grep", "-rlF", canary, str(STATE / folder)) == "", folder
 
 
+@pytest.mark.serves("from_dockerfile")
 def test_a_dockerfile_is_built(hub: Hub) -> None:
     """With its context, a stage to copy from, a user, a volume and its own program."""
     give("based/docker/Dockerfile", f"""FROM {NAME}:python AS build

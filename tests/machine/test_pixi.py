@@ -124,6 +124,7 @@ def test_a_pixi_that_cannot_be_fetched_is_fetched_at_the_next_build() -> None:
     assert "lock-file not up-to-date with the workspace" in said
 
 
+@pytest.mark.serves("from_pixi_script", "with_pixi_project")
 def test_an_app_runs_in_the_environment_of_its_pixi_project() -> None:
     """By the lock; what is installed afterwards is there, too. The script's environment is another one."""
     done = by("alice", "flytectl", "serve", file("all", more=MORE))

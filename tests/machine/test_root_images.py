@@ -105,6 +105,7 @@ def first() -> Iterator[str]:
     forget_apps("layered-")
 
 
+@pytest.mark.serves("from_debian_base", "with_apt_packages", "with_commands")
 def test_an_app_with_apt_packages_and_commands_is_served(first: str) -> None:
     """Each step is shown, and what was taken in place of a base whose registry does not answer."""
     assert re.search(r"step \d+/\d+: echo made > /opt/made", first), first

@@ -161,6 +161,14 @@ def is_all_there(name: str) -> None:
     assert says(name, FILES) == '[["/srv/data/a.txt","/srv/data/deep","/srv/data/deep/b.txt"],420]'
 
 
+@pytest.mark.serves(
+    "with_dockerignore",
+    "with_pip_packages",
+    "with_source_file",
+    "with_source_folder",
+    "with_uv_project",
+    "PythonWheels",
+)
 def test_files_wheels_and_a_uv_project_by_flytectl_and_by_flyte() -> None:
     """Both send the same bytes, so that what one has had built is what the other's image is made of."""
     served("all", EVERYTHING)
@@ -173,6 +181,7 @@ def test_files_wheels_and_a_uv_project_by_flytectl_and_by_flyte() -> None:
     assert (layers(), image_of("kinds-all")["hash"]) == (before, image)
 
 
+@pytest.mark.serves("with_requirements", "with_workdir")
 def test_the_other_kinds_by_flyte_and_by_flytectl() -> None:
     """What `flyte deploy` has had built is what flytectl builds of the same file, layer by layer."""
     made = file("others", OTHERS)
@@ -191,6 +200,7 @@ def test_the_other_kinds_by_flyte_and_by_flytectl() -> None:
     assert layers() == before
 
 
+@pytest.mark.serves("with_code_bundle")
 def test_code_that_is_in_the_image() -> None:
     """`--copy-style none`: with_code_bundle copies the code, and the app begins in the image's working folder."""
     name = file("code", f'{STEM}.with_code_bundle(copy_style="all")').removeprefix("stock/")
@@ -208,6 +218,7 @@ def test_a_uv_projects_dependencies_without_a_lock() -> None:
     assert says("uv", found) == '["1.16.0","mylib",null]'
 
 
+@pytest.mark.serves("with_poetry_project")
 def test_a_poetry_project() -> None:
     """With its lock's packages, in the image's own environment; without a lock nothing is made."""
     image = f'{STEM}.with_poetry_project(HERE / "poetry/pyproject.toml", project_install_mode="install_project")'
@@ -221,6 +232,7 @@ def test_a_poetry_project() -> None:
     assert says("poetry", found) == '["poetic","1.16.0","/opt/venv"]'
 
 
+@pytest.mark.serves("from_uv_script")
 @pytest.mark.long
 def test_a_script_is_an_image() -> None:
     """from_uv_script: the packages of its head, and a project that it names, upon a Debian without the SDK."""

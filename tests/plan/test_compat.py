@@ -12,24 +12,14 @@ from flyted.contract.errors import Unsupported
 from flyted.plan.facts import Platform, RootFact
 from flyted.plan.images.known_layers import LLAMA_SERVER
 from flyted.plan.images.root_check import check
-from tests.plan.test_image_kinds import CONSTRUCTORS
+from tests import image_table
+from tests.plan.test_image_kinds import CONSTRUCTORS, LAYERS
 from tests.values import spec
 
 flyte = pytest.importorskip("flyte")
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "packaging/man/flyted-compat.7").read_text()
-SERVED = {
-    "test_base_images.py": "from_base from_ref_name from_dockerfile with_env_vars",
-    "test_root_images.py": "from_debian_base with_apt_packages with_commands",
-    "test_root_kinds.py": """from_uv_script with_code_bundle with_dockerignore with_pip_packages with_poetry_project
-        with_source_file with_source_folder with_uv_project""",
-    "test_layer_kinds.py": "with_requirements with_workdir",
-    "test_pixi.py": "from_pixi_script with_pixi_project",
-}
-"""Module of tests/machine → what it uses in the files that it serves or builds, as the SDK spells it."""
-LIKE_OTHERS = {"with_local_v2", "with_local_v2_plugins", "with_local_rs_controller"}
-"""They add wheels of a checkout of the SDK itself; the layer is that of other local wheels, in test_root_kinds.py."""
 
 
 def rows(title: str) -> dict[str, str]:
@@ -54,13 +44,53 @@ def test_the_page_has_every_layer_of_the_sdk() -> None:
     }
 
 
-def test_what_the_page_calls_built_was_built_in_a_machine() -> None:
-    """By the test that is named for it."""
-    used = {name: module for module, names in SERVED.items() for name in names.split()}
-    assert used.keys() | LIKE_OTHERS == rows("CONSTRUCTORS").keys() | rows("LAYERS").keys()
-    for name, module in used.items():
-        assert f"{name}(" in (ROOT / "tests/machine" / module).read_text(), f"{module} does not use {name}"
-    assert "PythonWheels" in (ROOT / "tests/machine/test_root_kinds.py").read_text()
+def test_the_table_is_of_all_that_the_sdk_has_and_of_what_a_machine_has_served() -> None:
+    """A new constructor, method or layer class fails here until a machine's test serves it: mark that.
+
+    To write the table: python -m tests.image_table.
+    """
+    table = image_table.rows()
+    assert {row.name for row in table} >= {*CONSTRUCTORS, *LAYERS, *rows("LAYERS")}
+    assert image_table.man(table) == image_table.section(PAGE, ".Sh TABLE", ".Sh PLUG-INS")
+    document = image_table.DOCUMENT.read_text()
+    assert image_table.markdown(table) in document
+    for row in table:
+        module, _, test = row.test.partition("::")
+        assert f"def {test}(" in (ROOT / "tests/machine" / module).read_text()
+
+
+def test_a_mark_of_what_a_test_does_not_use_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own text counts, and what of its module it uses by name; not what else is there."""
+    text = """
+import pytest
+IMAGE = "Image.from_base('x').with_commands(['y'])"
+OTHER = "with_workdir('/')"
+@pytest.fixture
+def app(): return IMAGE
+@pytest.mark.serves("from_base", "{name}")
+def test_it(app): print("with_apt_packages()")
+"""
+    monkeypatch.setattr(image_table, "MACHINE", tmp_path)
+    module = tmp_path / "test_x.py"
+    for name in ("with_commands", "with_apt_packages"):
+        module.write_text(text.format(name=name))
+        assert image_table.served_by() == dict.fromkeys(("from_base", name), "test_x.py::test_it")
+    module.write_text(text.format(name="with_workdir"))
+    with pytest.raises(ValueError, match="does not use with_workdir"):
+        image_table.served_by()
+    module.write_text(text.format(name="with_commands"))
+    with pytest.raises(KeyError):  # nothing serves the others
+        image_table.rows()
+
+
+def test_flyte_refuses_what_the_table_says(tmp_path: Path) -> None:
+    """In its own words, before anything is sent."""
+    from flyte._internal.imagebuild.remote_builder import _get_layers_proto
+
+    image = flyte.Image.from_dockerfile(tmp_path / "Dockerfile", registry="r", name="n")
+    with pytest.raises(flyte.errors.ImageBuildError, match=image_table.BY_FLYTE["from_dockerfile"]):
+        _get_layers_proto(image, tmp_path)
+    assert image_table.BY_FLYTE.keys() == {"from_dockerfile"}
 
 
 def test_the_page_says_what_may_stand_for_layers_of_plug_ins() -> None:

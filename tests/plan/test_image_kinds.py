@@ -1,7 +1,6 @@
 """Every layer and constructor of the SDK is built. The SDK's own classes are the list.
 
-What is built of layers is served from a real SDK's file in tests/machine: test_root_images.py, test_root_kinds.py,
-test_pixi.py, test_base_images.py.
+Which test of tests/machine serves each from a real SDK's file is in CONTRIBUTING.md (tests/image_table.py).
 """
 
 from __future__ import annotations
