@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit import gpus, programs
+from tests.machine.kit.gateway import STATE
 from tests.machine.kit.stock_sdk import FOLDER, flyte, prepare, refused
 from tests.machine.kit.users import alice, answer, by, curl, give, until
 
@@ -106,6 +107,31 @@ def test_a_command_has_no_code_of_the_users() -> None:
     until(lambda: answer("app", "get", "stock-port")["last_failure"] is not None, 120)
     assert "No such file or directory" in answer("app", "get", "stock-port")["last_failure"]["reason"]
     assert "Directory listing" in asked("stock-port")
+
+
+FAILS = """
+import flyte, flyte.app
+
+env = flyte.app.AppEnvironment(
+    name="stock-port", requires_auth=False, port=8080, command=["python", "-m", "http.server", "8080"],
+    image=(
+        flyte.Image.from_debian_base(python_version=(3, 11))
+        .with_commands(["echo first"]).with_commands(["echo to the user; exit 7"])
+    ),
+)
+"""
+
+
+def test_the_error_of_a_build_names_the_layer() -> None:
+    """In the run that the SDK waits for: the layer, its command, and what that said last."""
+    give("stock/stock_fails.py", FAILS)
+    assert "Build failed" in refused("deploy", "stock_fails.py", "env")
+    run = max((STATE / "runs").glob("r*"), key=lambda path: path.stat().st_mtime_ns)
+    error = json.loads(run.read_text())["error"]
+    assert error.startswith("layer 2 of the image: echo to the user; exit 7: exited with status 7\n  to the user"), (
+        error
+    )
+    assert "stock-port" not in alice("flytectl", "app", "ls", "--all").stdout
 
 
 def test_an_app_with_a_gpu() -> None:

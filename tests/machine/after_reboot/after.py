@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from tests.machine.kit import small
 from tests.machine.kit.apps import state
 from tests.machine.kit.tokens import visit
 from tests.machine.kit.users import alice, answer, curl, until
@@ -31,6 +32,17 @@ def test_an_app_answers_again(name: str) -> None:
     """Nobody deployed it again: the first request after the boot is answered, at the same URL."""
     until(lambda: curl(url(name))[0] == 200)
     assert state(name) == "running"
+
+
+def test_an_image_of_layers_is_whole() -> None:
+    """Its app answers in the same root; a deploy takes all of its layers."""
+    until(lambda: curl(url("boot-rooted"))[0] == 200)
+    assert curl(url("boot-rooted"))[1].strip() == "rooted"
+    image = answer("app", "get", "boot-rooted")["image"]["hash"]
+    done = alice("flytectl", "serve", small.app("boot-again", "RUN echo rooted >/www/index.html"))
+    assert "step " not in done.stderr
+    assert answer("app", "get", "boot-again")["image"]["hash"] == image
+    alice("flytectl", "app", "delete", "--yes", "boot-rooted", "boot-again")
 
 
 def test_a_stopped_app_stays_stopped() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.machine.kit import users
+from tests.machine.kit import small, users
 from tests.machine.kit.apps import serve
 from tests.machine.kit.tokens import SOURCE, visit
 from tests.machine.kit.users import alice, curl, forget_tokens, give, may_serve
@@ -16,6 +16,11 @@ def test_apps_to_come_back_to() -> None:
         assert curl(serve(name))[0] == 200
     alice("flytectl", "app", "sleep", "boot-sleeps")
     alice("flytectl", "app", "stop", "boot-stopped")
+
+
+def test_an_image_of_layers_to_come_back_to() -> None:
+    """One that serves in a root of its own: its mount is a unit that is gone with PID 1, its layers stay."""
+    assert curl(users.serve(small.app("boot-rooted", "RUN echo rooted >/www/index.html")))[1].strip() == "rooted"
 
 
 def test_a_token_to_come_back_with() -> None:
