@@ -7,8 +7,11 @@ booted machine.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
+import termios
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,8 @@ Answer = Callable[[dict[str, Any]], bytes]
 class Border:
     """Listens at once; each connection's request is read and kept, then answered, then closed.
 
-    ``hold``: not before the client has left; ``last`` is said then, to one who has left and still listens.
+    ``hold``: not before the client has left, and ``asked`` is set when it has read all. ``last`` is said then, to one
+    who has left and still listens.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class Border:
         while len(self.bulk) < wanted:
             self.bulk += conn.recv(wanted - len(self.bulk))
         conn.sendall(b"".join(each if isinstance(each, bytes) else each(request) for each in self._answers))
+        while self._hold and _unread(conn):
+            time.sleep(0.01)
         self.asked.set()
         if self._hold:
             conn.recv(1)  # until the client leaves
@@ -68,6 +74,11 @@ class Border:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(5)
+
+
+def _unread(conn: socket.socket) -> bool:
+    """Whether the client has not read all yet (unix(7), SIOCOUTQ)."""
+    return any(fcntl.ioctl(conn, termios.TIOCOUTQ, bytes(4)))
 
 
 def result(**data: Any) -> bytes:
