@@ -1,7 +1,8 @@
 """Finds out whether the script that an image starts with needs root in any case. Pure.
 
-Most such scripts look whether they are root first, and run as well without: postgres', redis', mysql's. So one is
-refused only for what it does on no condition, and if nothing in it asks who runs it. All others show at their start.
+Most such scripts look whether they are root first, and run as well without: postgres', redis', mysql's. So a script is
+refused only if nothing in it asks who runs it, and only for what stands in a line of its own, outside of every block.
+This is no shell: a script that is written in another way shows at its start what it needs.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput
 from flyted.contract.fserve import split
 from flyted.contract.names import printable
 from flyted.plan.facts import RootFact
-from flyted.plan.images.shell_script import Block, Command, Unreadable, every, parse
 
 SHELLS = frozenset(("sh", "bash", "dash", "ash"))
 BECOMES = frozenset(("gosu", "su-exec", "su", "sudo", "runuser", "setpriv", "chown", "chroot", "s6-svscan", "sshd"))
@@ -31,9 +32,12 @@ _ASKS = re.compile(
     r"\bid\s+-[a-zA-Z]*[unGg]|\bwhoami\b|\bEUID\b|\bgetuid\b|(?:\[|\btest\b|\bcase\b)[^\n]*\$\{?(?:UID|USER|HOME)\b"
 )
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
-_JOINED = frozenset(("&&", "||", "|", "|&"))
-_MOST_CALLS = 100
-_MOST_COMMANDS = 20_000
+_DOCUMENT = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
+_OPENS = re.compile(r"(?:if|case|for|while|until|select)\b|.*[{(]$")
+_CLOSES = re.compile(r"(?:fi|esac|done)\b|[})]")
+_CLOSED = re.compile(r".*(?:\b(?:fi|esac|done)|[})])$")
+_MAY_END = re.compile(r"\b(?:exit|return)\b(?!\s+[1-9])|\bexec\s+(?!gosu\b|su-exec\b)\S")
+_OPERATOR = re.compile(r"[;&|]|\$\(|`")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def check(spec: AppSpec, root: RootFact, env: Mapping[str, str], read: Callable[
     if needs is not None:
         raise InvalidInput(
             f"app '{spec.key}' starts {printable(command[0])}, a script that runs {needs.program}, which needs root: "
-            "an app is no user of its image, and cannot become one",
+            "an app does not run as a user of its image and cannot become one",
             hint=f"name the program that it starts in the end: {_instead(needs, command[1:])}; folders that it has to "
             "write to have to be a VOLUME of the image",
         )
@@ -73,18 +77,59 @@ def needs_root(text: str) -> Needs | None:
     first = _FIRST_LINE.match(text)
     if first is None or _ASKS.search(text):
         return None
-    interpreter, option = posixpath.basename(first[1]), (first[2] or "").strip()
-    if interpreter in ("env", "busybox"):
-        interpreter, _, option = option.partition(" ")
+    interpreter, options = posixpath.basename(first[1]), (first[2] or "").split()
+    if interpreter in ("env", "busybox") and options:
+        interpreter = options.pop(0)
     if interpreter not in SHELLS:
         return None
     try:
-        nodes = parse(text)
-    except Unreadable:
+        return _needs(list(_lines(text)), fatal=_fatal(options))
+    except ValueError:  # a quote that does not end in its line
         return None
-    walk = _Walk(_fatal([option]))
-    walk.commands(nodes)
-    return walk.found
+
+
+def _needs(lines: Sequence[tuple[str, bool]], *, fatal: bool) -> Needs | None:
+    """Return what the lines of a script need. ``fatal``: a command that fails ends it."""
+    found: Needs | None = None
+    for line, inside in lines:
+        if inside or (_OPERATOR.search(line) and not line.startswith("exec ")):
+            if _MAY_END.search(line):
+                return None  # for some arguments it ends before
+            continue
+        words = list(itertools.dropwhile(_ASSIGNMENT.match, shlex.split(line, comments=True)))
+        if not words or words[0] in ("exit", "return"):
+            if words:
+                break
+        elif words[0] == "set":
+            fatal = _fatal(words[1:]) or (fatal and "+e" not in words)
+        elif words[0] == "exec" and len(words) > 1:
+            return _at_end(_unwrapped(words[1:]), found)
+        elif fatal and found is None and (program := _needing(words)):
+            found = Needs(program, None)
+    return found
+
+
+def _at_end(words: list[str], found: Needs | None) -> Needs | None:
+    """Return what a script needs that ends in these words. ``found``: what it needed before."""
+    program = _needing(words) if words else ""
+    if not program and found is None:
+        return None
+    words = words[2:] if program in _AS_USER else words
+    return Needs(found.program if found else program, tuple(words) if program in ("", *_AS_USER) else None)
+
+
+def _lines(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield the lines of a script, and whether each is in a block; without comments and here-documents."""
+    depth, document = 0, ""
+    for line in map(str.strip, text.replace("\\\n", " ").split("\n")):
+        if document or not line or line.startswith("#"):
+            document = "" if line == document else document
+            continue
+        if found := _DOCUMENT.search(line):
+            document = found[2]
+        opens, closes = _OPENS.match(line) is not None, _CLOSES.match(line) is not None
+        yield line, depth > 0 or opens or closes or "()" in line or line.startswith("function ")
+        depth = max(0, depth + (opens and _CLOSED.match(line) is None) - (closes and not opens))
 
 
 def _unwrapped(words: Sequence[str]) -> list[str]:
@@ -117,81 +162,7 @@ def _quoted(word: str) -> str:
 
 def _fatal(options: Sequence[str]) -> bool:
     """Report whether a failed command ends the script, by these options of a shell."""
-    return any(re.fullmatch(r"-[a-zA-Z]*e[a-zA-Z]*", each) for word in options for each in word.split()) or (
-        "errexit" in options
-    )
-
-
-@dataclass
-class _Walk:
-    """A way through a script, along what it does on no condition, until it ends or nobody can say whether it does."""
-
-    fatal: bool
-    found: Needs | None = None
-    functions: dict[str, list[Command | Block]] = field(default_factory=dict)
-    calls: int = 0
-    looked_at: int = 0
-
-    def commands(self, nodes: list[Command | Block]) -> bool:
-        """Report whether the script goes on behind these."""
-        for node in nodes:
-            if isinstance(node, Command):
-                if not self._command(node):
-                    return False
-            elif node.function:
-                self.functions[node.function] = node.inside
-            elif self._may_end(node.inside):
-                return False
-        return True
-
-    def _command(self, command: Command) -> bool:
-        words = list(command.words)
-        while words and _ASSIGNMENT.match(words[0]):
-            words.pop(0)
-        if not words or command.before in _JOINED:
-            return not self._may_end([command])
-        name, args = words[0], words[1:]
-        if name in self.functions:
-            return not self._is_one_too_many() and self.commands(self.functions[name])
-        if name == "set" and args and args[0] != "--":
-            self.fatal = _fatal(args) or (self.fatal and "+e" not in args)
-        if name in ("exit", "return"):
-            return False
-        if name == "exec" and args:
-            self._ends(args)
-            return False
-        program = _needing(words)
-        if program and self.fatal and command.after not in _JOINED | {"&"} and self.found is None:
-            self.found = Needs(program, None)
-        return True
-
-    def _ends(self, words: list[str]) -> None:
-        words = _unwrapped(words)
-        program = _needing(words) if words else ""
-        if program in _AS_USER:
-            words = words[2:]
-        ends_in = None if program and program not in _AS_USER else tuple(words)
-        if program or self.found:
-            self.found = Needs(self.found.program if self.found else program, ends_in)
-
-    def _may_end(self, nodes: list[Command | Block]) -> bool:
-        """Report whether one of these commands may end the script well, so that what comes after them never runs."""
-        for command in every(nodes):
-            self.looked_at += 1
-            words = [each for each in command.words if not _ASSIGNMENT.match(each)]
-            name, args = (words[0], words[1:]) if words else ("", [])
-            if name == "exec" and args and not _needing(_unwrapped(args) or args):
-                return True
-            if name in ("exit", "return") and not (args and args[0].isdigit() and int(args[0])):
-                return True
-            if name in self.functions and (self._is_one_too_many() or self._may_end(self.functions[name])):
-                return True
-        return self.looked_at > _MOST_COMMANDS
-
-    def _is_one_too_many(self) -> bool:
-        """Count a call, and report whether it is not followed: nobody knows what a script does that calls so often."""
-        self.calls += 1
-        return self.calls > _MOST_CALLS
+    return "errexit" in options or any(re.fullmatch(r"-[a-zA-Z]*e[a-zA-Z]*", each) for each in options)
 
 
 def _needing(words: Sequence[str]) -> str:
