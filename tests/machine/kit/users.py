@@ -36,10 +36,10 @@ def becoming(user: str) -> list[str]:
     return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"]
 
 
-def by(user: str, *words: str, typed: str = "") -> Done:
+def by(user: str, *words: str, typed: str = "", seconds: float = 300) -> Done:
     """Runs a command as ``user``, in the user's home, with the groups that the user has now."""
     return subprocess.run(
-        [*becoming(user), *words], input=typed, capture_output=True, text=True, check=False, timeout=300,
+        [*becoming(user), *words], input=typed, capture_output=True, text=True, check=False, timeout=seconds,
         cwd=pwd.getpwnam(user).pw_dir, env=environment(user),
     )  # fmt: skip
 
