@@ -141,7 +141,7 @@ def trust_in(store: Found, user: pwd.struct_passwd, pem: str) -> None:
 
 def distrust_in(folder: Path, user: pwd.struct_passwd) -> bool:
     """Remove the CA from one database; report whether it was there. Raise :class:`HostFailure` if that fails."""
-    if NICKNAME not in _certutil(folder, user, ["-L"]):  # its failure for a name would not tell why
+    if NICKNAME not in _certutil(folder, user, ["-L"]):  # its error for a name would not say why
         return False
     _certutil(folder, user, ["-D", "-n", NICKNAME])
     return True

@@ -215,7 +215,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process at once. No command leaves anything to tidy, and Python's own end would take 10 ms."""
+    """End the process immediately: there is nothing to clean up, and Python's own teardown would take 10 ms."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # a reader that is gone, and a stream that is closed
             stream.flush()

@@ -111,7 +111,7 @@ def require_same_version() -> None:
 
 
 def restart() -> None:
-    """Restart the daemon and wait until it serves; apps go on meanwhile. Needs root.
+    """Restart the daemon and wait until it serves; apps keep running. Needs root.
 
     Raise DaemonUnavailable if it does not start.
     """

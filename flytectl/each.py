@@ -1,4 +1,4 @@
-"""Tells what a command did to each of several things, also where it failed for one of them."""
+"""Reports what a command did to each of several things, also if it failed for one of them."""
 
 from __future__ import annotations
 

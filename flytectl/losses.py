@@ -1,4 +1,4 @@
-"""Says in words what is lost when an app or a secret is deleted."""
+"""Describes what is lost when an app or a secret is deleted."""
 
 from __future__ import annotations
 

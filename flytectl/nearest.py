@@ -21,7 +21,7 @@ class Named(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The way to list the apps, secrets or models.
+    """How to list the apps, secrets or models.
 
     ``verb``, ``args``, ``kind``: the call, and its answer. ``named``: a function that returns the names in the
     answer. ``name``: the argument with the name, of the verb that did not find it.

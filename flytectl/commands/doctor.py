@@ -1,4 +1,4 @@
-"""``flytectl doctor``: what is wrong, and what to type. Works also when the daemon does not answer."""
+"""``flytectl doctor``: show what is wrong, and what to type. It works also when the daemon does not answer."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def _requests_per_s(text: str | None) -> float:
 
 
 def _check_all(specs: list[AppSpec]) -> None:
-    """Have the daemon check every app before the first is sent; raise its error.
+    """Let the daemon check every app before the first is sent; raise its error.
 
     So a file of which one app is refused changes nothing.
     """

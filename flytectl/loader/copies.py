@@ -48,7 +48,7 @@ def check(environment: Any, image: Any) -> None:
 
 @contextlib.contextmanager
 def bounded(environment: Any) -> Iterator[None]:
-    """Have the SDK copy no more than a bundle may hold, while the block runs, and nothing that cannot be read.
+    """Make the SDK copy no more than a bundle may hold, while the block runs, and nothing that cannot be read.
 
     Its copying then raises LoadError("bundle").
     """
@@ -72,7 +72,7 @@ def bounded(environment: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_tmp(context: Path, own: Path) -> Iterator[None]:
-    """Have the SDK write its own temporary files to ``own``, while the block runs; make both folders.
+    """Make the SDK write its own temporary files to ``own``, while the block runs; make both folders.
 
     It writes the manifest of a pixi script to /tmp, to a folder whose name anybody can know, and takes before.
     """

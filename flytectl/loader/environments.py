@@ -87,7 +87,7 @@ def _visit(found: Found, path: list[str], done: dict[str, Found]) -> None:
 def _apps(environment: Any) -> list[Any]:
     """Return the environments that this one depends on, without tasks.
 
-    An app that depends on tasks is served; the user is told their names (:func:`tasks`).
+    An app that depends on tasks is served; their names are shown to the user (:func:`tasks`).
     """
     return [other for other in environment.depends_on if not isinstance(other, find("flyte", "TaskEnvironment"))]
 

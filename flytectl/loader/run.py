@@ -87,7 +87,7 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _tell_what_is_left_out(source: Source, known: set[str]) -> None:
-    """Tell the user of modules outside the root: they work here, but would be missing where the app runs."""
+    """Warn the user of modules outside the root: they work here, but would be missing where the app runs."""
     places = {name: getattr(sys.modules.get(name), "__file__", None) for name in set(sys.modules) - known}
     files = {name: os.path.realpath(file) for name, file in places.items() if file}
     libraries = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
@@ -99,7 +99,7 @@ def _tell_what_is_left_out(source: Source, known: set[str]) -> None:
 
 
 def _tell_what_is_not_sent(source: Source, bundles: _Bundles) -> None:
-    """Tell the user of data folders that are not in the bundle.
+    """Warn the user of data folders that are not in the bundle.
 
     Flyte sends only modules and the files of ``include=``, and a missing file would be noticed only at a request.
     """
@@ -190,7 +190,7 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def _leave() -> None:
-    """End the process at once: threads that the file started could keep Python alive for ever."""
+    """End the process immediately: threads that the file started could keep Python alive."""
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()  # noqa: SLF001 -- the file may remove its temporary folders in such functions
     for stream in (sys.stdout, sys.stderr):

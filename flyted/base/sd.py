@@ -1,4 +1,4 @@
-"""What systemd tells a service, and a service systemd: sd_listen_fds_with_names(3) and sd_notify(3).
+"""Implements sd_listen_fds_with_names(3) and sd_notify(3).
 
 It imports next to nothing: the first start of an app waits for a process that uses it (``flyted.net``).
 """
@@ -29,9 +29,9 @@ def listeners() -> list[tuple[str, int]] | None:
 
 
 def notify(state: str) -> bool:
-    """Send systemd assignments such as ``READY=1``, one a line, and return ``False`` if it could not be told.
+    """Send systemd assignments such as ``READY=1``, one a line, and return ``False`` if that failed.
 
-    Outside a unit there is nobody to tell; that is no failure.
+    Outside a unit it does nothing, which is not a failure.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):

@@ -19,9 +19,9 @@ class Left(Exception):
 
 
 def begin(work: Coroutine[Any, Any, T], *, known: tuple[type[Exception], ...] = ()) -> asyncio.Task[T]:
-    """Run ``work`` in a task beside the caller, and log what it raises, whether or not somebody awaits it.
+    """Run ``work`` in a task beside the caller, and log what it raises, whether or not it is awaited.
 
-    Errors of a type in ``known`` are not logged: they are an answer to somebody, who may have left.
+    Errors of a type in ``known`` are not logged: they are the answer to a caller, who may have left.
     """
     task = asyncio.get_running_loop().create_task(work)
     _running.add(task)
@@ -31,7 +31,7 @@ def begin(work: Coroutine[Any, Any, T], *, known: tuple[type[Exception], ...] = 
 
 def _ended(task: asyncio.Future[Any], known: tuple[type[Exception], ...]) -> None:
     _running.discard(task)
-    error = None if task.cancelled() else task.exception()  # asked for: asyncio need not say that nobody did
+    error = None if task.cancelled() else task.exception()  # retrieved, so that asyncio does not log that it was not
     if error is not None and not isinstance(error, known):
         log.error("a background task failed", exc_info=error)
 

@@ -1,4 +1,4 @@
-"""How a build ends badly: one line for people, and an exit status (sysexits.h) for the daemon."""
+"""Defines the error that ends a build: one line for people, and an exit status (sysexits.h) for the daemon."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class NeedsSource(Failed):
 
 
 def say(text: str) -> None:
-    """Print one line for whoever watches the build, flushed so that it comes before uv's next output."""
+    """Print one line for the build's log, flushed so that it comes before uv's next output."""
     print(f"{OURS}{text}", flush=True)  # noqa: T201

@@ -74,7 +74,7 @@ def _content(path: Path) -> bytes:
 
 
 def _version(path: Path) -> tuple[int, int]:
-    """Return what tells one version of a large file from another: when it was changed, and its size."""
+    """Return what distinguishes versions of a large file: the time of its last change, and its size."""
     try:
         found = path.stat()
     except OSError:

@@ -17,9 +17,9 @@ from .pythons import Python, Release, choose, release_of
 from .uv import Uv
 from .words import EX_INSTALL, EX_IOERR, RECORD
 
-_CHOSEN = ".python.json"  # in the image's folder: the Python that a build chose, for the isolated build that goes on
+_CHOSEN = ".python.json"  # in the image's folder: the Python that a build chose, for the isolated build that continues it
 _ASKS_AGAIN = {"--no-cache", "--refresh", "--reinstall", "--reinstall-package", "--upgrade", "--upgrade-package"}
-"""Options with which uv starts the environment's Python anew, which runs .pth files of earlier layers (measured)."""
+"""Options with which uv starts the environment's Python again, which runs .pth files of earlier layers (measured)."""
 
 
 _INDEXES = {"--default-index": "--index-url", "--index": "--extra-index-url", "--find-links": "--find-links"}
@@ -31,7 +31,7 @@ def build(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
 
     No code of a package runs here: this build can write uv's cache and the byte code, whose files other images share by
     hard links.
-    Raises :class:`NeedsSource` if code of a package has to run: :func:`build_apart` then goes on, in another unit.
+    Raises :class:`NeedsSource` if code of a package has to run: :func:`build_apart` then continues, in another unit.
     Raises :class:`Failed` for other failures, after which ``root`` is gone: half an image takes room and is of no use.
     What was fetched stays in the cache.
     """

@@ -1,4 +1,4 @@
-"""The command line of the builder, and what its unit gives it: the recipe as a credential, a folder for all images."""
+"""Runs the builder's command line in its unit, which passes the recipe as a credential, and the folder of all images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    """Do what ``argv`` says. An image that cannot be removed is told, and keeps neither the others nor the cache."""
+    """Do what ``argv`` says. An image that cannot be removed is reported, and does not prevent the removal of others."""
     options = _options(argv)
     images = Path(_variable("STATE_DIRECTORY"))
     with tempfile.TemporaryDirectory(prefix="flyted-build-") as scratch:

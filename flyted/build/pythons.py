@@ -31,7 +31,7 @@ class Python:
     note: str = ""
 
     def keep(self, file: Path) -> None:
-        """Write the choice to ``file`` for the isolated build that goes on: that one cannot fetch a Python."""
+        """Write the choice to ``file`` for the isolated build that continues this one: it cannot fetch a Python."""
         file.write_text(json.dumps([self.path, self.version, self.note]))
 
     @staticmethod
@@ -54,7 +54,7 @@ class Release:
 
 
 def release_of(python: Python) -> Release:
-    """Ask an interpreter what it is, without ``site``."""
+    """Run an interpreter, without ``site``, and return its version."""
     command = [python.path, "-I", "-S", "-c", _RELEASE]
     done = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     return Release(*done.stdout.split())
@@ -71,7 +71,7 @@ def choose(uv: Uv, asked: str) -> Python:
         return Python(path, version)
     found = nearest(version, _installed(uv))
     failures = Failures(uv)
-    why = failures.of(asked) if found else ""  # without another Python this build fails, and somebody tries again
+    why = failures.of(asked) if found else ""  # without another Python this build fails, and will be tried again
     if why:
         say(f"Python {asked} is not installed, and could not be downloaded a short time ago")
     else:

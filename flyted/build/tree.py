@@ -68,7 +68,7 @@ def interpreter(root: Path) -> tuple[str, str]:
 
 
 def make_readable(root: Path) -> None:
-    """Let every app read the image and nobody but us write it, whatever modes the wheels carried."""
+    """Make the image readable for every app and writable for us alone, whatever modes the wheels contain."""
     for path, mode in _entries(root):
         if stat.S_ISLNK(mode):
             continue

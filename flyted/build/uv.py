@@ -1,4 +1,4 @@
-"""Runs uv in an environment that we choose, and passes its output on as it comes."""
+"""Runs uv with chosen variables, and passes its output on as it arrives."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Uv:
         could plant settings for the next build there.
         """
         given = {name: value for name, value in os.environ.items() if name not in _HIDDEN}
-        usual = {"UV_PYTHON_PREFERENCE": "system"}  # the distribution patches its Python, nobody patches a fetched one
+        usual = {"UV_PYTHON_PREFERENCE": "system"}  # the distribution patches its Python, but not a downloaded one
         if CERTIFICATES.exists():
             usual["UV_SYSTEM_CERTS"] = "1"  # a company's own CA is there, and not in uv's list
         fixed = {

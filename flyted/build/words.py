@@ -1,4 +1,4 @@
-"""The words that flyted and the builder share: what one of them writes and the other reads.
+"""Defines the constants that flyted and the builder share: what one of them writes and the other reads.
 
 This is the one file of the builder that flyted imports (plan). It imports nothing of either, and reads on Python 3.10.
 """
@@ -9,7 +9,7 @@ import re
 
 FORMAT = 1
 """Of recipe and record. Increased when the builder would make something else of the same recipe: all images are then
-built anew."""
+rebuilt."""
 RECIPE = "recipe"
 """The credential that holds the recipe."""
 RECORD = "image.json"
@@ -33,7 +33,7 @@ REASON = r"\s*(?:╰─▶|├─▶|error:|cause:|Caused by:)\s*"
 
 # Exit statuses; from 64 on those of sysexits.h.
 EX_INSTALL = 1  # uv failed: its own output comes before our line
-EX_ISOLATED = 3  # a package has no wheel: only a build that can write nothing but its image may go on
+EX_ISOLATED = 3  # a package has no wheel: only a build that can write nothing but its image may continue
 EX_UNAVAILABLE = 69  # no usable Python
 EX_IOERR = 74  # a file or folder could not be read or written
 EX_TEMPFAIL = 75  # another builder has the image locked

@@ -1,4 +1,4 @@
-"""Steps aside: whatever fails in the companion, ``flyte`` goes on as if the companion were not installed."""
+"""Disables the companion when something in it fails: ``flyte`` then works as if it were not installed."""
 
 from __future__ import annotations
 
@@ -61,4 +61,4 @@ def say(text: str, *, answer: bool = False) -> None:
         stream.write(line.encode(encoding, "replace").decode(encoding))  # a Latin-1 terminal cannot show emoji
         stream.flush()
     except (OSError, ValueError, LookupError):
-        pass  # a deployment does not end because nobody reads its progress
+        pass  # a deployment does not fail because its progress is not read

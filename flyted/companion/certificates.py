@@ -51,7 +51,7 @@ def explained(command: Callable[[], Any]) -> Any:
 
 
 def explain_in_scripts(ours: Callable[[], bool]) -> None:
-    """Have the hint printed below the traceback of a script that ends with an error about the certificate.
+    """Print the hint below the traceback of a script that ends with an error about the certificate.
 
     ``ours`` is called at that time; the hint is printed only if it returns True.
     """

@@ -28,7 +28,7 @@ OPTIONS = {
 
 
 def honour(ours: Callable[[], bool]) -> None:
-    """Have ``flyte.serve`` honour or refuse its options from now on, if ``ours()`` is true at the time of the call."""
+    """Make ``flyte.serve`` honour or refuse its options from now on, if ``ours()`` is true at the time of the call."""
 
     @harmless
     def install(module: Any) -> None:

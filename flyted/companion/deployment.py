@@ -1,4 +1,4 @@
-"""Has ``flyte.deploy`` and ``flyte.serve`` show progress and wait until the app answers, when they talk to a flyted.
+"""Makes ``flyte.deploy`` and ``flyte.serve`` show progress and wait until the app answers, if they talk to a flyted.
 
 It also gives a deployment the ``url`` that Flyte's documentation reads.
 """
@@ -32,7 +32,7 @@ def _url(deployment: Any) -> str:
 
 
 def show_progress() -> None:
-    """Have deployments show their progress, even if the SDK's module that deploys apps is imported later."""
+    """Show the progress of deployments, even if the SDK's module that deploys apps is imported later."""
     after_import("flyte.app._deploy", _install)
 
 

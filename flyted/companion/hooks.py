@@ -76,7 +76,7 @@ def talks(command: Command) -> Command:
 
 
 def _changed(command: Command, *changes: Change, around_run: Callable[[Run, click.Context], Any] = _run) -> Command:
-    """Have ``changes`` applied to a command when it runs, if ``flyte`` then talks to a flyted; return the command.
+    """Apply ``changes`` to a command when it runs, if ``flyte`` then talks to a flyted; return the command.
 
     The changes cannot be made earlier: the SDK calls the hook while it finds out which command is meant, before it has
     read the command's options.

@@ -1,4 +1,4 @@
-"""Has ``flyte serve FILE`` and ``flyte deploy FILE`` take the only environment of a file, without its name.
+"""Makes ``flyte serve FILE`` and ``flyte deploy FILE`` use the only environment of a file, without its name.
 
 Without a name the SDK shows a list and ends, with exit status 0. For a file with several environments it still does.
 """

@@ -14,7 +14,7 @@ MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 
 
 def refuse(here: Callable[[], bool]) -> None:
-    """Have each plan of a deployment checked if ``here()``: if the SDK then talks to the flyted of this machine.
+    """Check each plan of a deployment if ``here()``: if the SDK then talks to the flyted of this machine.
 
     The SDK's ``plan_deploy`` then raises DeploymentError for an image that is not for this machine.
     """

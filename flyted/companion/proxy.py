@@ -1,4 +1,4 @@
-"""Mends ``flyte proxy app``: the SDK forgets the command that prints a token, and does not say what it lacks."""
+"""Fixes ``flyte proxy app``: the SDK forgets the command that prints a token, and does not name a missing package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Has ``flyte create secret NAME VALUE`` take the value as the second word, as Flyte's documentation writes it.
+"""Makes ``flyte create secret NAME VALUE`` take the value as the second word, as Flyte's documentation writes it.
 
 The SDK takes a value only as ``--value``. A command line that the SDK understands by itself goes to it unchanged.
 """
@@ -20,7 +20,7 @@ _TYPO = 0.8
 
 
 def install(create: Any) -> None:
-    """Have ``secret``, of the group ``create``, accept a second word. Raise AttributeError without that command."""
+    """Make ``secret``, of the group ``create``, accept a second word. Raise AttributeError without that command."""
     secret = create.get_command(click.Context(create), "secret")
     if secret is None:
         raise AttributeError("flyte create has no secret")

@@ -1,4 +1,4 @@
-"""Leaves tasks out of deployments: flyted serves the apps, and the user is told which tasks are not deployed.
+"""Leaves tasks out of deployments: flyted serves the apps, and the user is shown which tasks are not deployed.
 
 That is said in one sentence, before an image is built for a task. A parameter whose value only a run or a published
 artifact has is refused with the reason: the SDK would only say that it could not get the value.
@@ -21,7 +21,7 @@ _said: set[str] = set()
 
 
 def leave_out(ours: Callable[[], bool]) -> None:
-    """Have tasks left out of plans of deployments from now on, if ``ours()`` is true at the time of the plan.
+    """Leave tasks out of plans of deployments from now on, if ``ours()`` is true at the time of the plan.
 
     The SDK's functions then raise DeploymentError for a plan without an app, and for a parameter that only a run or a
     published artifact has.

@@ -1,7 +1,7 @@
 """Finds calls of Flyte's control plane (``flyte.run``, ``flyte.remote``) in an app's code before it is served. Pure.
 
 This machine has no control plane, so such a call fails when the app makes it (launch/control_plane.py), unless the app
-names a cluster. Whether the app ever makes it cannot be known: the user is told, and the app is not refused.
+names a cluster. Whether the app ever makes it cannot be known: the user is warned, and the app is not refused.
 """
 
 from __future__ import annotations

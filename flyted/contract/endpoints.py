@@ -5,7 +5,7 @@ The code is read, not run. An environment is a name that is bound to ``…AppEnv
 module level. The app is refused for ``.endpoint`` of an environment that it names in ``depends_on``, directly or
 indirectly. ``.endpoint`` of another environment may be read by a third app. Whose address it is when the code does not
 show what a name stands for cannot be known, and matters only in an app that depends on another. In both cases the app
-is served, and the user is told.
+is served, and the user is warned.
 """
 
 from __future__ import annotations

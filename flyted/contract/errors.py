@@ -70,7 +70,7 @@ class AlreadyExists(FlytedError):
 
 
 class Busy(FlytedError):
-    """Another operation on the same app, secret or file is going on."""
+    """Another operation on the same app, secret or file is in progress."""
 
     code, exit_status, http_status = "busy", 5, 409
 

@@ -56,7 +56,7 @@ NONE = Ask()
 
 
 def words(name: str) -> tuple[str, ...]:
-    """Return the words that tell a product from others: ``NVIDIA A100-SXM4-80GB`` → ``A100 SXM4 80GB``."""
+    """Return the words that distinguish a product from others: ``NVIDIA A100-SXM4-80GB`` → ``A100 SXM4 80GB``."""
     found = (word.upper() for word in re.split(r"[\s_/()-]+", name) if word)
     return tuple(_GIGABYTES.sub(r"\1GB", word) if _GIGABYTES.fullmatch(word) else word for word in found
                  if word not in _MAKER)  # fmt: skip

@@ -1,7 +1,7 @@
 """Translates Flyte's App IDL (``flyteidl2.app.App`` as protobuf-JSON) to AppSpec, for flytectl and gateway. Pure.
 
 A field that this machine cannot honour is never ignored. If the app cannot do without it, it is refused by name, and
-all such fields are named at once; if the app can, the user is told (``AppSpec.unmet``). A field that flyted does not
+all such fields are named together; if it can, the user is notified (``AppSpec.unmet``). A field that flyted does not
 know (of a newer SDK) is refused, too.
 
 Source of the fields: flyteidl2/app/app_definition.proto, core/tasks.proto, core/security.proto; of their meaning:

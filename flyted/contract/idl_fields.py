@@ -1,7 +1,7 @@
 """Every field of Flyte's App IDL that flyted knows. Any other field comes from a newer SDK and is refused by name.
 
 Source: flyteidl2 2.0.51, app/app_definition.proto, core/tasks.proto and core/security.proto, in protobuf-JSON. A known
-field either has no meaning on one machine, or ``idl.py`` honours it, refuses it, or tells the user of it.
+field either has no meaning on one machine, or ``idl.py`` honours it, refuses it, or reports it to the user.
 """
 
 from __future__ import annotations

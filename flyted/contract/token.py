@@ -1,4 +1,4 @@
-"""Tokens, which prove to the gateway and to the ingress who asks, where the kernel cannot tell. Pure.
+"""Makes tokens, which identify callers to the gateway and the ingress, where the kernel cannot. Pure.
 
 A token is 256 random bits, so only its plain SHA-256 is stored: it cannot be guessed, and no salt is needed. By the
 prefix people and scanners recognise a token; HAProxy removes any text of that form before an app sees it.

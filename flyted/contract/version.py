@@ -1,4 +1,4 @@
-"""The one place that holds flyted's version, and the version of the protocol between its processes."""
+"""Defines flyted's version, and the version of the protocol between its processes."""
 
 VERSION = "0.1.0"
 PROTOCOL = 1

@@ -1,4 +1,4 @@
-"""What does not change while the daemon runs: settings for all apps, and what its start found of the machine."""
+"""Holds what does not change while the daemon runs: settings for all apps, and facts about the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `flytectl doctor` asks the daemon: whether this machine is fit, and what to type where it is not."""
+"""Runs the daemon's checks for `flytectl doctor`, each with a hint at what to type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loop needs of the machine, as one interface.
+"""Defines what the loop needs of the machine, as one interface.
 
 ``flyted/host`` has the machine's own; ``tests/daemon/fake.py`` has a machine in memory, on which the same loop runs.
 """
@@ -37,7 +37,7 @@ class Units(Protocol):
         """Yield what a service says of itself, as of now and at each change; never end by itself."""
 
     def rests(self, name: str) -> bool:
-        """Report whether a unit has ended and nobody has begun a job for it, or whether it is not there."""
+        """Report whether a unit has ended and no job for it is queued, or whether it is not loaded."""
 
     def listening(self, name: str) -> tuple[str, ...]:
         """Return the addresses that a socket unit listens on; none while it is not active."""
@@ -54,10 +54,10 @@ class Units(Protocol):
         """Start a unit, wait until it is up, and return the job's result."""
 
     def begin(self, name: str) -> None:
-        """Have a unit started, without waiting for it."""
+        """Queue a start job for a unit, without waiting for it."""
 
     def restart(self, name: str) -> None:
-        """Have a unit that runs restarted, without waiting for it."""
+        """Queue a restart job for a running unit, without waiting for it."""
 
     async def stop(self, name: str) -> str:
         """Stop a unit, wait for that, and return the job's result."""
@@ -83,10 +83,10 @@ class Ingress(Protocol):
     """HAProxy, as ``host/ingress.py`` has it."""
 
     def write(self, wanted: IngressState, listen: Listen) -> None:
-        """Write the files that are not as wanted."""
+        """Write the files that differ from the wanted state."""
 
     async def apply(self, wanted: IngressState, listen: Listen) -> Applied:
-        """Write the files, and tell the running HAProxy the difference."""
+        """Write the files, and send the running HAProxy the difference."""
 
     def forget(self) -> None:
         """Make the next :meth:`apply` and :meth:`rules` ask what HAProxy has."""
@@ -98,7 +98,7 @@ class Ingress(Protocol):
         """Write the table of tokens, and return it."""
 
     async def apply_tokens(self) -> None:
-        """Write the table of tokens, and tell the running HAProxy the difference."""
+        """Write the table of tokens, and send the running HAProxy the difference."""
 
     async def token_uses(self) -> dict[str, float]:
         """Return how many seconds ago each token was last used since HAProxy's start, by digest."""
@@ -141,7 +141,7 @@ class Gpus(Protocol):
         """Call ``on_xid`` at each error of a GPU, until cancelled."""
 
     def show(self, links: Mapping[str, str]) -> None:
-        """Have exactly these links to the driver's files in the folder that apps in root images see."""
+        """Make the folder that apps in root images see contain exactly these links to the driver's files."""
 
 
 class Clock(Protocol):
@@ -151,10 +151,10 @@ class Clock(Protocol):
         """Return the seconds since 1970."""
 
     def start(self, rang: Callable[[bool], None]) -> None:
-        """Call ``rang`` at each moment that :meth:`arm` names, and when the clock was set: then with ``True``."""
+        """Call ``rang`` at each moment that :meth:`arm` sets, and when the clock was set: then with ``True``."""
 
     def arm(self, moment: float | None) -> None:
-        """Ring at ``moment``, and not at that of the call before; ``None``: at none."""
+        """Set the timer to ``moment`` instead of the moment of the last call; ``None``: stop it."""
 
 
 class Watch(Protocol):

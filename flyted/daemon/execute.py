@@ -1,4 +1,4 @@
-"""Carries out actions: nothing else matches on them, and nothing else changes the units of apps."""
+"""Carries out the plan's actions. No other module does, and no other module changes the units of apps."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ log = logging.getLogger(__name__)
 
 COMPARED_AT_ONCE = 10
 JOB_S = 1.0
-"""Seconds until a start whose job waits is looked at again: the unit's state shows it only when the job begins."""
+"""Seconds until a start whose job waits is checked again: the unit's state shows it only when the job begins."""
 
 
 @dataclass
 class Execute:
-    """Carries out what the loop and the verbs decide, when they say so; it decides nothing itself."""
+    """Carries out what the loop and the verbs decide; it decides nothing itself."""
 
     machine: Effects
     store: Store
@@ -86,7 +86,7 @@ class Execute:
     """The replicas that may have a start document, each with a number that no document written before it had."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     outdated: set[Replica] = field(default_factory=set)
-    """Replicas whose units were made by another version, or with other settings: see :meth:`find_outdated`."""
+    """Replicas whose units were created by another version, or with other settings: see :meth:`find_outdated`."""
 
     def at_once(self, action: UnitAction) -> None:
         """Carry out an action that takes no time. Raises :class:`HostFailure` when it fails."""
@@ -121,7 +121,7 @@ class Execute:
                 await self.clear(replica)
 
     def upkeep(self, action: UpkeepAction) -> Coroutine[Any, Any, None]:
-        """Return what carries out an action that belongs to no single app. From this call on it counts as begun."""
+        """Return the coroutine of an action that belongs to no single app. From this call on it counts as begun."""
         match action:
             case BuildImage() | PullImage() | MakeLayer():
                 return self.images.builds.carry_out(action)
@@ -155,9 +155,9 @@ class Execute:
         return now is not None and not now.busy and (now.process, now.started) == (seen.process, seen.started)
 
     async def _sleep_engine(self, replica: Replica) -> None:
-        """Put an app's engine to sleep, by a signal to launch, which asks it: root talks to no program of an app.
+        """Put an app's engine to sleep, by a signal to launch: root does not connect to an app's program.
 
-        An app that does not say in time whether its engine sleeps is stopped.
+        An app that does not report in time whether its engine sleeps is stopped.
         """
         await self.gpus.measure(replica.service)
         before = self.machine.units.status(replica.service)
@@ -173,10 +173,10 @@ class Execute:
             await self.machine.units.stop(replica.service)
 
     async def start_pair(self, replica: Replica) -> None:
-        """Make a replica's units; its socket listens when this returns.
+        """Create a replica's units; its socket listens when this returns.
 
         Raises :class:`HostFailure` when the socket cannot listen, :class:`NotFound` when the revision is gone, and
-        :class:`InvalidInput` for a revision of which this version of flyted can make no units.
+        :class:`InvalidInput` for a revision for which this version of flyted cannot create units.
         """
         pair = self._pair(replica)
         self.documents[replica] = next(self._numbers)
@@ -193,15 +193,15 @@ class Execute:
         self.outdated.discard(replica)
 
     async def find_outdated(self) -> None:
-        """Find the replicas whose units would be made differently now; called once, at the daemon's start.
+        """Find the replicas whose units would be defined differently now; called once, at the daemon's start.
 
-        Their units are made anew when they sleep. An app whose units cannot be made now keeps those that it has.
-        Others have their turn meanwhile: the units of one app take half a millisecond.
+        Their units are re-created when they sleep. An app whose units cannot be created now keeps those that it has.
+        It yields to other tasks between apps: the units of one take half a millisecond.
         """
         for number, app in enumerate(self.store.apps()):
             if number % COMPARED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if (now := self.store.find(app.key)) is not None:  # it may have changed while others had their turn
+            if (now := self.store.find(app.key)) is not None:  # it may have changed while other tasks ran
                 self.outdated |= {replica for replica in now.serving_replicas if self._is_outdated(replica)}
 
     def _is_outdated(self, replica: Replica) -> bool:
@@ -212,7 +212,7 @@ class Execute:
             return False
 
     async def _renew(self, replica: Replica) -> None:
-        """Make a sleeping pair anew.
+        """Re-create a sleeping pair.
 
         A request that comes while there is no socket waits for it: the host stays in HAProxy's map, and HAProxy tries
         again to connect for three seconds (``retries``). Only then it answers 503.
@@ -221,7 +221,7 @@ class Execute:
         a socket that listens keeps its service loaded (``transient_unit_from_message`` in dbus-manager.c).
         """
         if not self.machine.units.rests(replica.service):
-            await asyncio.sleep(JOB_S)  # a request has come: its pair is made anew at its next sleep
+            await asyncio.sleep(JOB_S)  # a request has come: its pair is re-created at its next sleep
             return
         log.info("re-creating the units of app %s with the current version and settings", replica.app_id)
         await self.machine.units.stop(replica.socket)  # first: if flyted ends here, its next start makes the pair
@@ -251,7 +251,7 @@ class Execute:
         self.documents.pop(replica, None)
 
     def sweep_starts(self) -> None:
-        """Delete the start documents of units that are not there any more: flyted was killed before it could."""
+        """Delete the start documents of units that no longer exist: flyted was killed before it could."""
         units = self.machine.units.look()
         starts.sweep(Path(self.config.layout.starts), units)
         self.documents |= {replica: 0 for unit in units if (replica := replica_of(unit)) is not None}
@@ -272,9 +272,9 @@ class Execute:
         self.forget(replica)
 
     async def erase(self, app: StoredApp) -> None:
-        """Delete an app's state and cache. PID 1 does it: the daemon may not even look into them.
+        """Delete an app's state and cache. PID 1 does it: the daemon may not access them.
 
-        Raises :class:`HostFailure` when something of them is left.
+        Raises :class:`HostFailure` when not all of it could be deleted.
         """
         unit = f"flyted-erase-{app.key.id}.service"
         await self.machine.units.run_transient(unit, erase_unit(app.key.id), clean=["state", "cache"])
@@ -286,13 +286,13 @@ class Execute:
             )
 
     async def apply_ingress(self, plan: Plan, unit: str) -> Applied | None:
-        """Make the ingress serve what is planned; return what is left, ``None`` if HAProxy runs and was not told.
+        """Make the ingress serve the plan; return the remaining work, ``None`` if HAProxy runs and was not updated.
 
         ``unit``: the state of the ingress's unit, as the look of this pass found it (``Facts.ingress``).
 
-        The ingress's files are brought up to date in any case. An ingress that does not run is left alone: a question
-        would start it, and it may be waiting for the daemon. It starts with the files, and its start is a change that
-        brings on a pass. Raises :class:`HostFailure` when the disk, HAProxy or PID 1 refuses something.
+        The ingress's files are brought up to date in any case. An ingress that does not run is left alone:
+        connecting would start it, and it may be waiting for the daemon. It starts with the files, and its start causes
+        a pass. Raises :class:`HostFailure` when the disk, HAProxy or PID 1 refuses something.
         """
         first = next((each for each in plan.actions if isinstance(each, IngressAction)), None)
         if unit != "active" or first is not None:
@@ -319,7 +319,7 @@ class Execute:
 def _python_of(image: str) -> list[str]:
     """Return the folder of the image's Python, if uv fetched it, as a list of paths to be made readable.
 
-    It lies among the images, where an app sees nothing but its own.
+    It is among the images, of which an app sees only its own.
     """
     python = Path(image, "bin/python").resolve()
     return [str(python.parent.parent)] if python.is_relative_to(IMAGES) else []

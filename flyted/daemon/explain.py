@@ -1,4 +1,4 @@
-"""Says what the journal knows of an app: why it failed, how it ended, and what it printed. Changes nothing."""
+"""Reads from the journal why an app failed, how it ended, and what it printed. Changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pairs that failed, and what tells that one did: it was up, and its socket is gone without our doing."""
+"""Remembers which pairs failed: a pair that was up, and whose socket is gone although flyted did not stop it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Failures:
         self._failures.pop(replica, None)
 
     def learn(self, facts: Facts, groups: Sequence[Group], busy: AbstractSet[Replica]) -> list[Replica]:
-        """Record which pairs are up; return those that were, and are gone without our doing.
+        """Record which pairs are up; return those that were and are gone although flyted did not stop them.
 
         ``busy``: the pairs on which work runs: what becomes of them is known at its end.
         """

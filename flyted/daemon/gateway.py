@@ -1,4 +1,4 @@
-"""Tells where the Flyte command and SDK find this machine: what ``flytectl config init`` asks for."""
+"""Returns the address at which the Flyte command and SDK find this machine, for ``flytectl config init``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks at the machine: the units of apps, the ingress's counters and what the store wants. Changes nothing."""
+"""Observes the machine: the units of apps, the ingress's counters, and the wanted state. Changes nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Look:
         :class:`HostFailure` when systemd does not answer.
         """
         # at one moment, before HAProxy is waited for: with what is wanted as of afterwards, a revision that came up
-        # meanwhile would have no units, and be made anew while it answers requests
+        # meanwhile would have no units, and be re-created while it answers requests
         apps, units = self.store.apps(), self.machine.units.look()
         ingress = units[INGRESS_UNIT].active if INGRESS_UNIT in units else ""
         if app_id:
@@ -92,7 +92,7 @@ class Look:
     def heard(self, unit: str) -> bool:
         """Report whether the change of ``unit`` can change what is to be done; "" stands for any unit.
 
-        After a change of the ingress's unit, what HAProxy has is asked for anew.
+        After a change of the ingress's unit, HAProxy's state is read again.
         """
         if unit in ("", INGRESS_UNIT):
             self.machine.ingress.forget()

@@ -1,4 +1,4 @@
-"""The loop: the owner of what is remembered of pairs from one pass to the next.
+"""Runs the daemon's loop, and owns what is remembered of pairs from one pass to the next.
 
 A pass looks at the machine, lets ``plan`` decide, and acts. Then the loop sleeps until something happens or time alone
 changes the answer. With nothing running it never wakes.
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Pass:
-    """What a pass saw and decided. ``news``: unit → what its start is told about GPUs, for people."""
+    """What a pass saw and decided. ``news``: unit → the news about its GPUs, for people."""
 
     facts: Facts
     plan: Plan
@@ -78,11 +78,11 @@ class Loop:
         return self._failures.all()
 
     def poke(self) -> None:
-        """Ask for a pass soon."""
+        """Request a pass."""
         self._poked.set()
 
     def unit_changed(self, unit: str) -> None:
-        """Ask for a pass if it may decide something anew; "": changes of any unit may have been missed."""
+        """Request a pass if the unit's change may change the plan; "": changes of any unit may have been missed."""
         if self._look.heard(unit):
             self.poke()
 
@@ -96,7 +96,7 @@ class Loop:
     async def settle_at_start(self) -> None:
         """Wait for the first pass; if it fails, log why.
 
-        It is tried again later: a daemon that runs can tell what is wrong.
+        It is tried again later: a running daemon can report what is wrong.
         """
         try:
             await self.settle()
@@ -104,7 +104,7 @@ class Loop:
             log.error("the first pass failed: %s", error.message)  # noqa: TRY400
 
     async def find_outdated(self) -> None:
-        """Find the pairs that would be made differently now, and have them made anew where they sleep."""
+        """Find the pairs that would be defined differently now, and re-create those that sleep."""
         await self._execute.find_outdated()
         self.poke()
 
@@ -139,7 +139,7 @@ class Loop:
             leave()
 
     async def run(self) -> None:
-        """Run passes for ever."""
+        """Run passes until cancelled."""
         self._upkeep.start()
         while True:
             await self._sleep()
@@ -170,7 +170,7 @@ class Loop:
             pass
 
     async def facts(self, app_id: str = "") -> Facts:
-        """Return what the machine looks like right now and what the loop knows; with an app's id, its units alone.
+        """Return the current state of the machine and what the loop remembers; with an app's id, its units alone.
 
         Raises :class:`HostFailure` when systemd does not answer.
         """
@@ -191,7 +191,7 @@ class Loop:
     async def one_pass(self) -> None:
         """Look, decide and act once. Raises :class:`HostFailure` when the machine refused something."""
         # _learn and reconcile must see the same facts: with a look each, a pair that fails between the two looks would
-        # be made anew at once, as if it had never been there: its failure is not recorded, and it does not back off
+        # be re-created immediately, as if it had never existed: its failure is not recorded, and it does not back off
         documents = dict(self._execute.documents)
         try:
             facts = await self.facts()
@@ -221,7 +221,7 @@ class Loop:
         for action in plan.actions:
             if isinstance(action, PairAction) and not isinstance(action, (StartPair, FailPair)):
                 self._beside(action)
-        if applied is None:  # it goes on sending requests to the revisions that others replace: they stay
+        if applied is None:  # it still sends requests to the replaced revisions: they stay
             replaced = {app.key.id for app in facts.apps if app.serving_replicas}
             self._leaving = {r: at for r, at in self._leaving.items() if r in before or r.app_id not in replaced}
             self._next_pass_at = now + self._retry_s()
@@ -231,7 +231,7 @@ class Loop:
             self._next_pass_at = min(self._next_pass_at or now + RETRY_S, now + RETRY_S)
 
     def _forget_ended(self, facts: Facts, before: Mapping[Replica, int]) -> None:
-        """Remove the start documents of replicas that have no units, though nobody stopped these.
+        """Remove the start documents of replicas whose units are gone although flyted did not stop them.
 
         They ended by themselves, or never came. ``before``: the documents before the look that gave ``facts``.
         """
@@ -241,11 +241,11 @@ class Loop:
             return  # as in nearly every pass
         needed = {r for app in facts.apps for r in app.serving_replicas} | facts.candidates | facts.busy
         for replica in gone:
-            if replica not in needed and self._execute.documents.get(replica) == before[replica]:  # else made anew
+            if replica not in needed and self._execute.documents.get(replica) == before[replica]:  # else re-created
                 self._execute.forget(replica)
 
     def _do_at_once(self, plan: Plan) -> None:
-        """Begin what must be as the facts were: nothing has been awaited since the plan was made."""
+        """Begin the actions that depend on the exact facts: nothing has been awaited since the plan was made."""
         for action in plan.actions:
             if isinstance(action, UpkeepAction):
                 self._upkeep.begin(action)
@@ -257,7 +257,7 @@ class Loop:
                 self._beside(action)
 
     async def _start_pairs(self, plan: Plan) -> None:
-        """Start pairs, before the ingress sends requests to them. One that fails backs off; the others go on."""
+        """Start pairs, before the ingress sends requests to them. One that fails backs off; the others continue."""
         for action in plan.actions:
             if not isinstance(action, StartPair) or action.replica in self._tasks:
                 continue
@@ -300,7 +300,7 @@ class Loop:
         self.poke()
 
     async def at_rest(self, replica: Replica) -> None:
-        """Wait until no work on a replica runs."""
+        """Wait until no work on a replica is running."""
         while (task := self._tasks.get(replica)) is not None:
             await asyncio.wait([task])
 
@@ -315,7 +315,7 @@ class Loop:
     def _learn(self, facts: Facts, groups: Sequence[Group]) -> None:
         """Learn which pairs are up; begin to take down each that was up and is gone without our doing."""
         for replica in self._failures.learn(facts, groups, facts.busy | self._tasks.keys()):
-            self._failed(replica, "")  # at once: until the reason is known, visitors are told that it cannot serve
+            self._failed(replica, "")  # immediately: until the reason is known, visitors get "cannot serve"
             self._begin(replica, self._fell(replica))
 
     async def _fell(self, replica: Replica) -> None:
@@ -345,4 +345,4 @@ def _now() -> float:
 
 
 def _open(future: asyncio.Future[None]) -> bool:
-    return not future.done()  # whoever waited may have left
+    return not future.done()  # the caller may have left

@@ -1,4 +1,4 @@
-"""The model verbs: names that stand for folders of this machine; and which of them an app uses."""
+"""Handles the model verbs: names that stand for folders of this machine; finds those that an app uses."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ModelVerbs:
 
 
 async def _checked(folder: str) -> tuple[str, int]:
-    """Do as :func:`checked`, in a thread: the daemon goes on meanwhile. Raises :class:`InvalidInput`, also if slow."""
+    """Do as :func:`checked`, in a thread, for the loop's sake. Raises :class:`InvalidInput`, also if slow."""
     try:
         return await asyncio.wait_for(asyncio.to_thread(checked, folder), LOOK_S)
     except TimeoutError:

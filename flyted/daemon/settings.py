@@ -1,4 +1,4 @@
-"""The daemon's settings: one row each, read once from /etc/flyted/flyted.toml. flyted.toml(5) is tested against it."""
+"""Reads the daemon's settings once from /etc/flyted/flyted.toml: a row for each. A test compares flyted.toml(5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens the daemon's stores; says why there is no daemon when one of them is lost or damaged."""
+"""Opens the daemon's stores; reports why the daemon cannot start if one of them is lost or damaged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def opened(state: Path = STATE) -> tuple[Vault, Store]:
 
 
 def refuse(listeners: Mapping[str, socket.socket], error: FlytedError) -> None:
-    """Tell clients that wait for an answer why there is no daemon; units that wait for a credential get none."""
+    """Report to waiting clients why the daemon cannot start; units that wait for a credential get none."""
     why = f"flyted does not answer: {CANNOT_START}{error.message}"
     frame = wire.error_frame(DaemonUnavailable(why, hint=error.hint))
     for name, listener in listeners.items():

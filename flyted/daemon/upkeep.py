@@ -1,4 +1,4 @@
-"""Gathers what the plan has to know of the work that belongs to no single app, and begins the actions of that work."""
+"""Gathers the facts about work that belongs to no single app for the plan, and begins the actions of that work."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Upkeep:
         self._under_way: dict[UpkeepAction, asyncio.Task[Any]] = {}
 
     def start(self) -> None:
-        """Hear of the clock, and of users and groups, from now on."""
+        """Watch the clock, and users and groups, from now on."""
         self._clock.start(self._rang)
         self._tokens.start()
 
@@ -50,7 +50,7 @@ class Upkeep:
         self._poke()
 
     def facts(self) -> UpkeepFacts:
-        """Return what there is to know right now; the folder of images is read only where it is asked for."""
+        """Return the current facts; the folder of images is read only when a removal is requested."""
         wanted = self._images.builds.wanted
         disk = self._unused.look() if may_remove(wanted, self._under_way) else None
         return UpkeepFacts(
@@ -71,11 +71,11 @@ class Upkeep:
         self._poke()
 
     def wake_at(self, due: float | None) -> None:
-        """Have a pass asked for at ``due`` (seconds since 1970)."""
+        """Request a pass at ``due`` (seconds since 1970)."""
         self._clock.arm(due)
 
     def refuse(self, error: FlytedError) -> None:
-        """Tell those who wait for a build or a removal that has not begun that it cannot.
+        """Raise an error in the callers that wait for a build or a removal that has not begun.
 
         That is when the machine cannot be looked at.
         """

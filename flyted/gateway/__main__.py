@@ -51,7 +51,7 @@ def server_of(gateway: Gateway) -> uvicorn.Server:
 
 
 async def serve(listener: socket.socket, parts: Parts, idle_s: float = IDLE_S) -> None:
-    """Serve until SIGTERM, or until no request has come for ``idle_s`` seconds and nothing goes on."""
+    """Serve until SIGTERM, or until no request has come for ``idle_s`` seconds and no work is in progress."""
     gateway = Gateway(parts)
     server = server_of(gateway)
     watcher = tasks.begin(_end_when_idle(server, gateway, parts, idle_s))

@@ -1,4 +1,4 @@
-"""One ASGI application for everything; the path selects what answers.
+"""Answers every request of the gateway in one ASGI application; the path selects the handler.
 
     /flyteidl2.…Service/Method   an RPC (Connect), for the owner of a token
     /upload/…                    the PUT that an upload location leads to; its address is the credential
@@ -31,7 +31,7 @@ UPLOAD = "/upload/"
 
 
 class Gateway:
-    """The application. ``busy``, the requests in flight, and ``last``, the last one's end, tell whether it is idle."""
+    """The application. ``busy``, the requests in flight, and ``last``, the last one's end, show whether it is idle."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts

@@ -1,4 +1,4 @@
-"""Who sends a request, and from where: the ingress's headers say it and, for the token, flyted does."""
+"""Identifies the sender of a request, by the ingress's headers and, for the token, by asking flyted."""
 
 from __future__ import annotations
 

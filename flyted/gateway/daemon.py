@@ -1,4 +1,4 @@
-"""The gateway's client of flyted: one connection per verb, on the socket where only a caller's token has rights.
+"""Calls flyted: one connection per verb, on the socket where only a caller's token has rights.
 
 The protocol is that of ``contract/wire.py``. Unlike ``contract/client.py`` this client waits without a thread, since
 many clients may follow logs at once. A cancelled call closes its connection, and flyted then ends what waits for the

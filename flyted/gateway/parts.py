@@ -1,4 +1,4 @@
-"""The objects that all handlers share, made once: the client of flyted, and what the gateway remembers."""
+"""Creates the objects that all handlers share: the client of flyted, and the gateway's stores."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from flyted.plan.crowd import Room, may_have, next_of
 
 
 class Slots:
-    """The slots of one limit, and the users who wait for one."""
+    """The slots of one limit, and the waiting users."""
 
     def __init__(self, room: Room) -> None:
         self._room = room

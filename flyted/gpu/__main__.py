@@ -1,4 +1,4 @@
-"""Tells flyted which GPUs there are: ``/usr/bin/python3 -I …/flyted/gpu``, in a unit without rights.
+"""Reports the GPUs to flyted: ``/usr/bin/python3 -I …/flyted/gpu``, in a unit without rights.
 
 NVIDIA's library (NVML) runs in this process only, and CDI specs are read in it only, so that the root daemon keeps its
 sandbox. This file only makes the

@@ -1,4 +1,4 @@
-"""Asks NVML for everything that flyted wants to know, as plain data. Sizes in bytes.
+"""Reads from NVML everything that flyted needs, as plain data. Sizes are in bytes.
 
 A GPU that fails does not hide the others: NVML's message becomes the ``error`` of that GPU. A missing driver, or one
 of another version than its library, becomes the ``reason`` of the whole inventory.

@@ -1,7 +1,7 @@
 """Answers on the helper's socket: one line in, JSON lines out. Only root can connect; systemd starts the helper then.
 
 ``list``: the inventory in one line, then the connection ends. ``watch``: the connection stays, and gets a line per XID
-error. The process ends when nobody has needed it for a while, so on a machine that uses no GPU it does not exist.
+error. The process ends when it has not been needed for a while, so a machine without GPU apps does not run it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Server:
         self._driver = Driver()
 
     def run(self) -> None:
-        """Serve until nobody watches and nobody has connected for :data:`IDLE_S` seconds."""
+        """Serve until there is no watcher and no connection for :data:`IDLE_S` seconds."""
         while True:
             quiet = None if self._watchers else IDLE_S
             sources: list[socket.socket | int] = [self._listener, self._read_end, *self._watchers]
@@ -85,7 +85,7 @@ def _write(descriptor: int, event: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """Run the helper, and return 0 when nobody needs it any more, 2 if systemd did not start it."""
+    """Run the helper, and return 0 when it is no longer needed, 2 if systemd did not start it."""
     passed = sd.listeners()
     if passed is None or len(passed) != 1:
         sys.stderr.write("flyted-gpu is started by flyted-gpu.socket\n")

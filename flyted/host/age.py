@@ -1,4 +1,4 @@
-"""The age v1 file format: X25519 recipients, binary form, whole files. A secret's file has exactly this format.
+"""Implements the age v1 file format, of a secret's file: X25519 recipients, binary form, whole files.
 
 Written from the specification, https://github.com/C2SP/C2SP/blob/main/age.md; every primitive is the library's
 (``cryptography`` 38 or newer). The reader is stricter than it has to be, never laxer. Left out on purpose: passphrases
@@ -118,7 +118,7 @@ class Identity:
     def reveal(self) -> str:
         """Return the identity as the ``age`` program reads it.
 
-        Whoever has this text can read every secret.
+        Anybody with this text can read every secret.
         """
         return bech32.encode("age-secret-key-", self._raw).upper()
 

@@ -1,4 +1,4 @@
-"""Bundles on disk: content-addressed, readable for the units that unpack them, which the daemon never does."""
+"""Stores bundles by their digest, readable for the units that unpack them: the daemon itself never does."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def keep(folder: Path, sent: Mapping[str, int]) -> None:
     """Copy the bundles behind a client's descriptors (digest → descriptor) to their places, unless they are there.
 
     All are looked at before one is copied, and each is copied atomically. Only a regular file (a memfd is one) is
-    read: nothing that could block for ever. Raises :class:`InvalidInput` when one is no regular file, or not of its
+    read: nothing that could block. Raises :class:`InvalidInput` when one is no regular file, or not of its
     digest, or when they are too large; :class:`HostFailure` when the disk has no room for them, or refuses. What was
     copied before that stays for the next :func:`sweep`.
     """

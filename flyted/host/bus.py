@@ -167,7 +167,7 @@ class Bus:
             log.debug("already subscribed: %s", error)
 
     def _pump(self) -> None:
-        """Handle messages that have arrived, and have the loop go on with the rest after others had their turn."""
+        """Handle messages that have arrived, and schedule the rest, so that other tasks have their turn."""
         if not self._handled():
             self._loop.call_soon(self._pump)
 

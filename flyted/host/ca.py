@@ -25,7 +25,7 @@ CA_LIFE = dt.timedelta(days=3650)
 LEAF_LIFE = dt.timedelta(days=90)
 BACKDATE = dt.timedelta(hours=1)
 """How long before it is made a certificate begins: a board without a battery-backed clock may be a little behind."""
-NO_HOST = "invalid"  # a name that nobody has (RFC 2606)
+NO_HOST = "invalid"  # a name that does not exist (RFC 2606)
 
 
 @dataclass(frozen=True)

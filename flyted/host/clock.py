@@ -1,4 +1,4 @@
-"""The machine's clock: rings at a moment, and at once when the clock is set (timerfd_create(2)).
+"""Reads the machine's clock, and calls back at a moment, and when the clock is set (timerfd_create(2)).
 
 The process does not wake up in between. Python has these calls from 3.13 on; Debian 12 has 3.11.
 """
@@ -22,7 +22,7 @@ class _Spec(ctypes.Structure):
 
 
 class Clock:
-    """One timer. It hears of a change of the clock from the first :meth:`arm` on, whether or not it has rung since."""
+    """One timer. From the first :meth:`arm` on it notices when the clock is set, expired or not."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -39,15 +39,15 @@ class Clock:
         return time.time()
 
     def start(self, rang: Callable[[bool], None]) -> None:
-        """Call ``rang`` at each moment that :meth:`arm` names, and when the clock was set: then with ``True``."""
+        """Call ``rang`` at each moment that :meth:`arm` sets, and when the clock was set: then with ``True``."""
         self._rang = rang
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._read)
 
     def arm(self, moment: float | None) -> None:
-        """Ring at ``moment`` (seconds since 1970), and not at that of the call before; ``None``: at none.
+        """Set the timer to ``moment`` (seconds since 1970) instead of the moment of the last call; ``None``: stop it.
 
-        It costs nothing if the call before named the same.
+        It costs nothing if the moment is the same.
         """
         moment = _NEVER if moment is None else moment
         if moment == self._armed:
@@ -77,7 +77,7 @@ class Clock:
         try:
             os.read(self._fd, 8)
         except BlockingIOError:
-            return  # it was armed anew meanwhile
+            return  # it was armed again meanwhile
         except OSError as error:
             if error.errno != errno.ECANCELED:
                 raise

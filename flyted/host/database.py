@@ -79,7 +79,7 @@ def is_new(path: Path) -> bool:
 
 
 def begin_anew(path: Path) -> tuple[Path, ...]:
-    """Make an empty database where there is none, or a damaged one, and return the files that were there before.
+    """Create an empty database in place of a missing or damaged one; return the files that were there before.
 
     They are kept, under the new names that are returned (``flyted.db.lost-1``, …). Raises :class:`AlreadyExists` for a
     good database, :class:`HostFailure` when the disk refuses.
@@ -165,7 +165,7 @@ class Database:
 
     @contextlib.contextmanager
     def entries(self) -> Iterator[None]:
-        """Raise :class:`StoreCorrupt` where the body, which makes values of rows, finds one that makes no sense."""
+        """Raise :class:`StoreCorrupt` if the body, which makes values of rows, finds an invalid one."""
         try:
             yield
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -175,7 +175,7 @@ class Database:
 def _check_ours(path: Path) -> None:
     """Raise :class:`StoreCorrupt` for anything but a regular file of ours, or none.
 
-    SQLite's error for such a file cannot be told from its error for a full disk.
+    SQLite's error for such a file is the same as for a full disk.
     """
     try:
         found = path.stat()

@@ -1,4 +1,4 @@
-"""Reports how much room there is on the disks that flyted and apps write to."""
+"""Reports how much space is free on the disks that flyted and apps write to."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from flyted.contract.errors import HostFailure
 
 
 def show(links: Mapping[str, str], folder: Path) -> None:
-    """Have exactly these links in the folder: ``lib/NAME`` → target. What is as it should be is not touched.
+    """Make the folder contain exactly these links: ``lib/NAME`` → target. Links that are right are not touched.
 
     A link is replaced in one step, since apps may be using it. Raises :class:`HostFailure`.
     """

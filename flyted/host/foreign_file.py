@@ -1,4 +1,4 @@
-"""Reads a file that somebody else may have made: code of a package in an image, for example."""
+"""Reads a file that another program may have created: code of a package in an image, for example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks the helper ``flyted-gpu`` for an inventory of GPUs, or for their errors, for as long as the daemon wants these.
+"""Asks the helper ``flyted-gpu`` for an inventory of GPUs, or for their errors, while the daemon needs these.
 
 systemd starts the helper at the connection, and it ends by itself, so nothing of it runs where no GPU is used.
 """
@@ -64,7 +64,7 @@ class Gpu:
             on_xid("", 0)  # an error that was missed meanwhile shows in the inventory
 
     def show(self, links: Mapping[str, str]) -> None:
-        """Have exactly these links to the driver's files. Raises :class:`HostFailure`."""
+        """Make the folder contain exactly these links to the driver's files. Raises :class:`HostFailure`."""
         driver_links.show(links, self._links)
 
     async def _ask(self, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

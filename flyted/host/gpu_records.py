@@ -1,4 +1,4 @@
-"""Stores the facts about GPUs that outlive the daemon: the leases, and what was learned of each app's need."""
+"""Stores the facts about GPUs that outlive the daemon: the leases, and the measured need of each app."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class GpuRecords:
             return [_lease(row) for row in self._database.rows(query)]
 
     def hold(self, lease: Lease) -> None:
-        """Record a lease: a new one before the unit hears of its grant, one that is over also on a full disk."""
+        """Record a lease: a new one before its unit is granted it, one that has ended also on a full disk."""
         row = (
             lease.unit, lease.app_id, lease.revision,
             json.dumps(list(zip(lease.devices, lease.names, strict=True))), lease.since, lease.reserve_bytes,

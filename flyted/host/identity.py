@@ -1,4 +1,4 @@
-"""The machine's identity: made once, stored only sealed by ``systemd-creds``, unsealed by systemd at each start.
+"""Manages the machine's identity: created once, stored only sealed by ``systemd-creds``, unsealed at each start.
 
 ``flyted-setup.service`` calls ``main`` before the first start of ``flyted.service``, which then reads the identity
 from its credentials (``LoadCredentialEncrypted=flyted-identity:…``). In the clear it is only in those two processes,
@@ -92,7 +92,7 @@ def setup(directory: Path) -> Identity:
             folder.write(SEALED, seal(identity))
             folder.sync()
         except OSError:
-            folder.remove(SEALED)  # no secret needs it yet, and its public key was told to nobody
+            folder.remove(SEALED)  # no secret needs it yet, and its public key was not shown
             raise
     return identity
 
@@ -190,7 +190,7 @@ def give_up(directory: Path) -> Path:
 def main() -> int:
     """Run ``flyted --setup``, and return the exit status.
 
-    The status is 0 also when the store's identity is lost: flyted itself starts, and tells each client that asks it.
+    The status is 0 also when the store's identity is lost: flyted itself starts, and reports it to each client.
     Nothing secret is printed.
     """
     try:

@@ -32,7 +32,7 @@ class Applied:
     """The work that :meth:`Ingress.apply` left to do."""
 
     draining: frozenset[str] = frozenset()  # servers that still answer requests; apply again later to remove them
-    other_rules: bool = False  # HAProxy runs with other ports or rules than the files now have, and was told nothing
+    other_rules: bool = False  # HAProxy runs with other ports or rules than the files now have, and was not updated
 
 
 class Ingress:
@@ -64,7 +64,7 @@ class Ingress:
     def write(
         self, wanted: ingress.IngressState, listen: ingress.Listen, known: ingress.IngressState | None = None
     ) -> None:
-        """Write the files that are not as wanted, each atomically: HAProxy serves them when it starts next.
+        """Write the files that differ from the wanted state, each atomically: HAProxy reads them at its next start.
 
         ``known``: the state that the maps on disk have; those that stay the same are not made again.
 
@@ -90,9 +90,9 @@ class Ingress:
         return tokens
 
     async def apply_tokens(self) -> None:
-        """Write the table of tokens, then tell the running HAProxy the difference.
+        """Write the table of tokens, then send the running HAProxy the difference.
 
-        Calls run one after the other, each with the tokens that there are when its turn comes, so that HAProxy is told
+        Calls run one after the other, each with the tokens that there are when its turn comes, so that HAProxy gets
         the newest ones last. Raises as :meth:`apply`.
         """
         async with self._telling:
@@ -118,7 +118,7 @@ class Ingress:
         return ingress_answers.parse_live(stat, await self._ask("show info"), maps)
 
     async def apply(self, wanted: ingress.IngressState, listen: ingress.Listen) -> Applied:
-        """Write the files, then tell the running HAProxy the difference; no connection is dropped.
+        """Write the files, then send the running HAProxy the difference; no connection is dropped.
 
         May be repeated: HAProxy is asked nothing when the same was applied last and nothing has happened since
         (:meth:`forget`).
@@ -148,7 +148,7 @@ class Ingress:
         return Applied(frozenset(still))
 
     async def _tell_all(self, commands: list[str], wanted: ingress.IngressState) -> set[str]:
-        """Tell HAProxy commands; return the servers that it does not delete yet, since they answer requests."""
+        """Send commands to HAProxy; return the servers that it does not delete yet, since they answer requests."""
         still = set()
         try:
             for command in commands:
@@ -203,14 +203,14 @@ class Ingress:
             missing = servers or () if told == self._times_told else ()  # else they may have come since the question
             self._ids = {**dict.fromkeys(missing, ""), **counted.ids}
         elif any(self._ids.get(name, "?") and name not in counted.traffic for name in servers or ()):
-            self._ids = {}  # another process has other numbers, and so has a server that was made anew
+            self._ids = {}  # another process has other numbers, and so has a re-created server
             return await self._counted(servers)
         return counted
 
     async def set_certificate(self, pem: bytes) -> None:
         """Replace certificate and key in the running HAProxy; connections that exist keep theirs.
 
-        A start of HAProxy asks for the credential anew. Raises :class:`HostFailure` if HAProxy refuses (the old one
+        HAProxy reads the credential at each start. Raises :class:`HostFailure` if HAProxy refuses (the old one
         stays in use), :class:`IngressDown` if it does not answer.
         """
         path = self._places.certificate

@@ -1,4 +1,4 @@
-"""Waits for systemd's jobs: a call begins one, the signal ``JobRemoved`` tells how it ended."""
+"""Waits for systemd's jobs: a call begins one, and the signal ``JobRemoved`` reports its result."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Jobs:
             self._waiting.pop(job, None)
 
     def removed(self, job: str, result: str) -> None:
-        """Tell who waits for a job how it ended."""
+        """Report a job's result to its waiter."""
         future = self._waiting.get(job)
         if future is not None and not future.done():
             future.set_result(result)
 
     def lost(self) -> None:
-        """Fail every job that is waited for: its end may have been missed."""
+        """Fail every job with a waiter: its end may have been missed."""
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(HostFailure("the connection to systemd was lost meanwhile; try again"))

@@ -74,14 +74,14 @@ async def follow(
 
     ``app``: as for :func:`read`.
 
-    Units come and go: ``changed()`` returns when ``units()`` may have another answer. journalctl cannot be told of new
+    Units come and go: ``changed()`` returns when ``units()`` may have another answer. journalctl does not notice new
     units, so another journalctl takes over after the last line of the one before: no line is lost, none comes twice.
     Closing the iterator ends journalctl. Raises :class:`HostFailure` when journalctl cannot run, or ends by itself.
     """
     known = tuple(units())
     if not known:
         return
-    found = await _read(_matches(known, app), [_last(max(lines, 1))])  # at least one: its cursor says where to go on
+    found = await _read(_matches(known, app), [_last(max(lines, 1))])  # at least one: its cursor says where to begin
     for entry in found[max(0, len(found) - lines) :]:
         yield entry
     place = ["--no-tail", *(f"--after-cursor={entry.cursor}" for entry in found[-1:])]

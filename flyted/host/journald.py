@@ -19,7 +19,7 @@ _OURS = ("SYSLOG_IDENTIFIER", "flyted")
 def write(fields: Sequence[tuple[str, str]], path: str = SOCKET) -> None:
     """Write one entry.
 
-    If the journal does not take it, its message is logged as a plain line: the change that it tells of goes on.
+    If the journal does not take it, its message is logged as a plain line: the change that it reports is not affected.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:

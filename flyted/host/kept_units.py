@@ -1,4 +1,4 @@
-"""Keeps what systemd said of units, and asks again only about those of which it did not say enough.
+"""Caches the state of units from systemd's signals, and queries only units whose state they do not contain.
 
 systemd signals each change of a unit, with its new state, and sends the signals that are due before it answers another
 call (``manager_loop`` in its manager.c). So after the answer to any call, and once the signals that came before it are

@@ -1,4 +1,4 @@
-"""Looks into layers of images as they are stacked, without a mount: which file a path leads to.
+"""Resolves paths in the stacked layers of an image, without a mount.
 
 The files are strangers'. Nothing is opened, no link leads out of the layers, and what only its owner may read is not
 found. Source: Linux' overlayfs.rst (whiteouts and opaque directories, userxattr).

@@ -1,4 +1,4 @@
-"""What this machine is and has: its processor, C library and Python, files of its system, switches of its kernel."""
+"""Reports facts about this machine: its processor, C library and Python, files, and kernel settings."""
 
 from __future__ import annotations
 

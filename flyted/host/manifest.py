@@ -1,6 +1,6 @@
-"""The manifest of the secret store: which file holds which secret, authenticated with a key that only the machine has.
+"""Reads and writes the secret store's manifest: which file holds which secret, authenticated by the machine's key.
 
-age proves no sender: whoever knows the public key can write a valid file, and two files can be swapped by
+age proves no sender: anybody with the public key can write a valid file, and two files can be swapped by
 renaming. So the manifest binds each secret's name and scope to the SHA-256 of its ciphertext, and is itself
 authenticated (HMAC-SHA256 under HKDF(identity, "flyted manifest v1")). Bytes in, values out; no files here.
 """

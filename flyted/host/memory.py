@@ -1,4 +1,4 @@
-"""The machine's memory and processors, as apps can have them."""
+"""Reports the machine's memory and processors."""
 
 from __future__ import annotations
 

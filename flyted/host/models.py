@@ -1,4 +1,4 @@
-"""Model folders of this machine: which name of a hub stands for which folder (SQLite), and whether apps can read it.
+"""Stores which model name stands for which folder (SQLite), and checks whether apps can read the folder.
 
 A folder is used where it is, by apps that could read it anyway: nothing is copied or mounted, and a name gives no
 right. So every file of it, and every folder above it, has to be readable by everybody.
@@ -94,7 +94,7 @@ def _check_place(real: str, folder: str) -> None:
 def _resolved(path: str) -> str:
     """Return where a path leads, through folders that everybody may go through; no other folder is looked into.
 
-    The answer must not tell what only root can see: neither whether a file is there, nor where a link in a closed
+    The answer must not reveal what only root can see: neither whether a file is there, nor where a link in a closed
     folder leads. Raises :class:`InvalidInput`, OSError.
     """
     pending, at, links = path.split("/")[::-1], "/", 0

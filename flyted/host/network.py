@@ -1,4 +1,4 @@
-"""The machine's network: its name servers, which sockets listen, and which addresses it has."""
+"""Reports the machine's network: its name servers, listening sockets and addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pipe for what a unit prints, read line by line while the unit runs."""
+"""Provides a pipe for a unit's output, read line by line while the unit runs."""
 
 from __future__ import annotations
 

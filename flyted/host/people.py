@@ -1,4 +1,4 @@
-"""The users and groups of this machine, by the name service (passwd, group, and whatever nsswitch.conf adds)."""
+"""Looks up this machine's users and groups by the name service (passwd, group, and sources in nsswitch.conf)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def name_of(uid: int) -> str:
 def is_account(uid: int) -> bool:
     """Report whether the name service knows this user.
 
-    It does not know the users that a user namespace adds for whoever made it.
+    It does not know the users that a user namespace adds for its creator.
     """
     try:
         pwd.getpwuid(uid)
@@ -40,7 +40,7 @@ def is_account(uid: int) -> bool:
 def may_operate(uid: int, name: str) -> bool:
     """Report whether ``uid`` is, right now, still the user ``name``, and root or a member of group flyted.
 
-    Both are compared: the uid of a deleted user may be given to somebody else.
+    Both are compared: the uid of a deleted user may be given to another user.
     """
     try:
         user = pwd.getpwuid(uid)
@@ -52,7 +52,7 @@ def may_operate(uid: int, name: str) -> bool:
 
 
 def in_files(etc: Path = ETC, homed: Path = _HOMED) -> bool:
-    """Report whether users and groups change with :data:`FILES` alone: sssd, LDAP and homed do not tell of changes."""
+    """Report whether users and groups change with :data:`FILES` alone: sssd, LDAP and homed do not report changes."""
     try:
         lines = (etc / "nsswitch.conf").read_text("utf-8", "replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""A directory that only this process's user may touch, held open by its descriptor.
+"""Accesses a directory that only this process's user may touch, held open by its descriptor.
 
 Everything below it is reached by ``*at()`` calls with ``O_NOFOLLOW``, and every file is checked after opening
 (``fstat``), so that a planted link, FIFO or second name is refused instead of followed. Writes are staged beside

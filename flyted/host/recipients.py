@@ -1,4 +1,4 @@
-"""``/etc/flyted/recipients.txt``: the operators' public keys, to which every secret is encrypted as well."""
+"""Reads ``/etc/flyted/recipients.txt``: the operators' public keys, to which every secret is encrypted as well."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read(path: Path) -> list[Recipient]:
     """Return the recipients in ``path``; none if there is no such file.
 
     Raises ``InvalidInput`` as ``parse``, and ``HostFailure`` for a file that cannot be read, or that others than root
-    may write: whoever adds a line to it can read every secret from then on.
+    may write: the author of an added line can read every secret from then on.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

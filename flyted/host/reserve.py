@@ -1,6 +1,6 @@
-"""Space that is kept for deleting: on a full disk, a deletion needs some space before it frees any.
+"""Keeps a reserve of disk space: on a full disk, a deletion needs some space before it frees any.
 
-SQLite logs a deletion before it takes effect, and the secret store writes its manifest anew. A file of zeros beside
+SQLite logs a deletion before it takes effect, and the secret store rewrites its manifest. A file of zeros beside
 them holds that space, and two empty files hold inodes: they are removed for a deletion, and made again after it.
 """
 

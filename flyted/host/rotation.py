@@ -1,4 +1,4 @@
-"""A new identity for this machine: the whole secret store is written anew beside the old one, then takes its place.
+"""Rotates the machine's identity: a new secret store is written beside the old one, then replaces it.
 
 ``flyted-rotate.service`` calls ``main`` before a start of ``flyted.service``, when a rotation has been asked for or is
 not finished; only this unit can both seal an identity and have the store for itself. Killed, it leaves one of these:
@@ -38,7 +38,7 @@ def rotate(directory: Path, old: Identity, new: Identity, sealed: bytes, recover
     """Make ``new`` (``sealed``, as systemd will unseal it) the identity of the store below ``directory``.
 
     All or nothing. Raises as ``Vault.open`` and ``Vault.ask_rotation``, and ``HostFailure``: then nothing has changed,
-    unless it says that the rotation is not finished; then the next call of ``finish`` goes on.
+    unless it says that the rotation is not finished; then the next call of ``finish`` continues it.
     """
     with contextlib.ExitStack() as opened:
         with host_errors("the identity was not rotated"):

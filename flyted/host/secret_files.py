@@ -1,4 +1,4 @@
-"""The secret store on disk: sealed files, the manifest that vouches for them, the generation seen last.
+"""Stores the secrets on disk: sealed files, the manifest that authenticates them, the last seen generation.
 
 It handles names, digests and sealed bytes, never a key that opens secrets, nor a value. The order of its writes is the
 point of this file:
@@ -204,7 +204,7 @@ class SecretFiles:
 
 @contextlib.contextmanager
 def host_errors(unchanged: str) -> Iterator[None]:
-    """Raise ``HostFailure`` for an ``OSError``; ``unchanged`` says what did not happen, and what still stands.
+    """Raise ``HostFailure`` for an ``OSError``; ``unchanged`` says what did not happen, and what is still the case.
 
     So the block ends where the change is made: an error behind that has words of its own.
     """

@@ -1,4 +1,4 @@
-"""Listening sockets from systemd, and the process at the other end of a connection."""
+"""Inherits listening sockets from systemd, and identifies the process at the other end of a connection."""
 
 from __future__ import annotations
 

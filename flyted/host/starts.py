@@ -1,4 +1,4 @@
-"""Files from which PID 1 reads an app's variables and arguments at its start (``plan.start``).
+"""Writes the files from which PID 1 reads an app's variables and arguments at its start (``plan.start``).
 
 They are for root alone, and gone after a reboot. A file belongs to a unit, which names it in ``LoadCredential=``, and
 is there as long as the unit is. So an app starts without the daemon.

@@ -1,4 +1,4 @@
-"""What the user wants: apps and their revisions, in memory and in SQLite. systemd is the truth about what runs.
+"""Stores the wanted state: apps and their revisions, in memory and in SQLite. What runs is known to systemd alone.
 
 The file is read once, when it is opened. After that every question is answered from memory, and every change goes
 through :meth:`Store._changing`, which replaces the app in memory at the moment of the commit. There is one writer, and

@@ -1,4 +1,4 @@
-"""The tokens in SQLite: digests and their owners. A token's text is never here."""
+"""Stores tokens in SQLite: their digests and owners, never a token's text."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Tokens:
         return tuple(Token(*row) for row in self._database.rows(f"{_ALL} ORDER BY created_at, digest"))
 
     def used(self, days: Mapping[str, float]) -> None:
-        """Write down the day on which each token was last used (digest → seconds since 1970); nothing for no token."""
+        """Record the day on which each token was last used (digest → seconds since 1970)."""
         if days:
             with self._database.transaction():
                 for digest, day in days.items():

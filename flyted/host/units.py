@@ -1,6 +1,6 @@
 """Starts and stops systemd's units over D-Bus, waits for their jobs, and reports their changes.
 
-Every wait is for a signal: a call begins a job, ``JobRemoved`` tells how it ended. There is never a ``daemon-reload``.
+Every wait is for a signal: a call queues a job, and ``JobRemoved`` has its result. There is never a ``daemon-reload``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Units:
         self._leaving = False
 
     def open(self) -> None:
-        """Connect, from inside the running loop; from then on a lost connection is made anew by itself."""
+        """Connect, from inside the running loop; from then on a lost connection is re-established automatically."""
         self._bus.open()
 
     def leave(self) -> None:
@@ -64,12 +64,12 @@ class Units:
         self._leaving = True
 
     def close(self) -> None:
-        """Leave the bus; jobs go on, and whoever waits for one gets :class:`HostFailure`."""
+        """Disconnect from the bus; jobs continue, and their waiters get :class:`HostFailure`."""
         self._bus.close()
         self._jobs.lost()
 
     def subscribe(self, callback: Callable[[str], None]) -> None:
-        """Have ``callback(unit)`` called at each change of a ``flyted-…`` unit; "" if changes may have been missed."""
+        """Call ``callback(unit)`` at each change of a ``flyted-…`` unit; "" if changes may have been missed."""
         self._callback = callback
 
     async def start_pair(
@@ -96,7 +96,7 @@ class Units:
             return ()
 
     def rests(self, name: str) -> bool:
-        """Report whether a unit has ended and nobody has begun a job for it, or whether it is not there."""
+        """Report whether a unit has ended and no job for it is queued, or whether it is not loaded."""
         try:
             _id, job = self._get(name, _UNIT, "Job")
             return job == _NO_JOB and self._active(name) in AT_REST
@@ -112,7 +112,7 @@ class Units:
         folders systemd deletes after a clean end ("state", "cache"; systemctl(1), clean).
 
         Cancelling the caller stops the unit, also one of the same name that an earlier flyted has left, but not after
-        :meth:`leave`. Raises :class:`HostFailure` when it cannot be made, somebody stops it before it begins, or it is
+        :meth:`leave`. Raises :class:`HostFailure` when it cannot be created, it is stopped before it begins, or it is
         too slow.
         """
         # AddRef keeps the ended unit until we have read how it ended, whatever its CollectMode
@@ -154,14 +154,14 @@ class Units:
         return await self._job("StartUnit", text(name), text("replace"))
 
     def begin(self, name: str) -> None:
-        """Have a unit started, without waiting for it.
+        """Queue a start job for a unit, without waiting for it.
 
         To wait would be a deadlock where the unit is ordered ``After=flyted.service``: it waits until flyted is ready.
         """
         self._bus.call("StartUnit", text(name), text("replace"))
 
     def restart(self, name: str) -> None:
-        """Have a unit that runs restarted, without waiting for it, as :meth:`begin`."""
+        """Queue a restart job for a running unit, without waiting for it, as :meth:`begin`."""
         self._bus.call("TryRestartUnit", text(name), text("replace"))
 
     async def stop(self, name: str) -> str:

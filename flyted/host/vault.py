@@ -1,4 +1,4 @@
-"""The secret store: one age file per secret, and a keyed manifest that says which file holds which.
+"""Manages the secret store: one age file per secret, and an authenticated manifest of the files.
 
 This is the only file of flyted that encrypts and decrypts secrets; it keeps no plaintext. ``age -d -i operator.txt
 KEY.7.age`` prints a value without flyted. ``secret_files`` says what is on disk, and in which order it gets there.
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 MAX_VALUE = 512 * 1024
 """Bytes of one value: it fits, with others, the 1 MiB that a unit has for credentials."""
 MAX_SECRETS = 4096
-"""The manifest is written anew at each change; with this many secrets it has about 1.5 MiB."""
+"""The manifest is rewritten at each change; with this many secrets it has about 1.5 MiB."""
 _MAX_FILE = MAX_VALUE + 64 * 1024  # the value, its chunks' tags, and a header with as many recipients as age allows
 
 
 @dataclass(frozen=True)
 class SecretInfo:
-    """The facts that are told about a secret: never its value."""
+    """The facts about a secret that are shown: never its value."""
 
     scope: SecretScope
     key: str
@@ -68,7 +68,7 @@ class Vault:
 
         Raises ``HostFailure`` when the folders are missing, or open to other users, or a rotation is not finished, and
         ``Busy`` when another process has them. A damaged or rolled back store opens, with ``refusal`` set. When
-        ``recovery`` has changed, all secrets are encrypted anew, so that a key that is added later opens the older
+        ``recovery`` has changed, all secrets are encrypted again, so that a key that is added later opens the older
         ones too; see ``stale``.
         """
         vault = cls(SecretFiles.open(directory, identity.derive(manifest.KEY_INFO)), identity, recovery)
@@ -102,7 +102,7 @@ class Vault:
     def digest(self, scope: SecretScope, key: str) -> tuple[int, str]:
         """Return the value's length and SHA-256, once its file has proved to be ours, or raise as :meth:`get`.
 
-        Digests are remembered, values never: a value is decrypted for this only while nobody has read it yet.
+        Digests are remembered, values never: a value is decrypted for this only until it has been read once.
         """
         slot = self._slot(scope, key)
         entry = self._entries()[slot]
@@ -178,7 +178,7 @@ class Vault:
 
     @property
     def has_recovery(self) -> bool:
-        """True if anybody but this machine can open the files."""
+        """True if a key other than this machine's can open the files."""
         return len(self._recipients) > 1
 
     @property
@@ -190,7 +190,7 @@ class Vault:
         """Accept an older store, restored on purpose, as the true one; do nothing if there is nothing to accept.
 
         Secret files that its manifest does not list are kept, as ``NAME.unlisted``: a recovery key opens them.
-        Raises ``refusal`` if it is of another kind: a manifest that somebody changed cannot be accepted.
+        Raises ``refusal`` if it is of another kind: a manifest that was changed cannot be accepted.
         """
         self._files.accept_rollback()
         self._reseal()
@@ -241,7 +241,7 @@ class Vault:
             )
 
     def _reseal(self) -> None:
-        """Encrypt each ``stale`` secret anew; one that fails stays as it was. After a kill the next start goes on."""
+        """Encrypt each ``stale`` secret again; one that fails is unchanged. After a kill the next start continues."""
         if self.refusal is not None:
             return
         for slot, entry in self._files.current.entries.items():
@@ -335,7 +335,7 @@ def _create(slot: Slot) -> str:
 
 def _check_value(slot: Slot, value: bytes) -> None:
     if not value:
-        # systemd hands a unit an empty credential when nobody answers: an empty value could not be told from that.
+        # systemd passes an empty credential if there is no answer: an empty value would look like that.
         raise InvalidInput(f"the value of {slot} is empty", hint="a secret has at least one byte")
     if len(value) > MAX_VALUE:
         raise InvalidInput(

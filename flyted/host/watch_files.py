@@ -19,7 +19,7 @@ _READ = 65536
 
 
 class FileWatch:
-    """A watch on a folder. ``hears`` is false where the kernel gives none: then the caller has to look by itself."""
+    """A watch on a folder. ``hears`` is false if the kernel provides none: then the caller has to poll."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self._names = frozenset(name.encode() for name in names)

@@ -1,4 +1,4 @@
-"""Replaces a file as a whole, and says in words why it cannot be."""
+"""Replaces a file as a whole; its errors say why that failed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_and_keep(path: Path, data: bytes) -> None:
 
 
 def update(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Do as :func:`write`, unless all of it is so already: a write costs the disk a flush."""
+    """Do as :func:`write`, unless the file has this content and mode already: a write costs a flush of the disk."""
     with contextlib.suppress(OSError):
         found = path.lstat()
         if (found.st_mode, found.st_uid) == (stat.S_IFREG | mode, os.geteuid()) and path.read_bytes() == data:

@@ -1,4 +1,4 @@
-"""The listening socket that systemd passes as fd 3 (sd_listen_fds(3))."""
+"""Wraps the listening socket that systemd passes as fd 3 (sd_listen_fds(3))."""
 
 from __future__ import annotations
 

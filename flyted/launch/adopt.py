@@ -1,4 +1,4 @@
-"""Makes the first uvicorn server of this process listen on the inherited socket, whoever starts it and however.
+"""Makes the first uvicorn server of this process listen on the inherited socket, however it is started.
 
 ``uvicorn.run``, ``Server.run`` and ``Server.serve`` all end in ``Server.serve``. The server's host, port, ``uds`` and
 ``fd`` settings have no effect; TLS is left to the ingress, and processes to systemd.
@@ -61,7 +61,7 @@ class Adopter:
 
     @property
     def taken(self) -> bool:
-        """Whether a server has taken the inherited socket; it may have ended since."""
+        """True if a server has taken the inherited socket; it may have ended since."""
         return self._server is not None
 
     def give_up(self) -> Listener | None:

@@ -1,7 +1,7 @@
 """Limits how much an app may print, in place of journald's own limit, which drops lines without a note in the log.
 
 An app that prints in a loop would push the lines of all other apps out of the journal. Above the limit its lines are
-dropped and counted, the count is printed, and the last lines are printed in any case: they tell why an app ended.
+dropped and counted, the count is printed, and the last lines are printed in any case: they say why an app ended.
 journald's own limit (journald.conf(5): RateLimitBurst=) is set higher (plan/units.py: LOG_BURST), so that it is never
 reached first.
 """

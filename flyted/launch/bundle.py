@@ -2,7 +2,7 @@
 
 Several replicas may start at once, and the app may be killed at any point. So a folder appears complete, by
 ``rename``, or not at all, and a folder in use is locked, so that no other start prunes it. A record beside the folder
-lists what was unpacked, so that what the app wrote there can be told apart (``own_files``).
+lists what was unpacked, so that what the app wrote there can be recognised (``own_files``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Adds a hint to the app's log, once, when the app prints that a connection or a file was refused by its sandbox.
 
-An app's loopback is its own, and some addresses are closed to apps (flyted/net/plan.py). The kernel refuses at once,
+An app's loopback is its own, and some addresses are closed to apps (flyted/net/plan.py). The kernel refuses them,
 and a reader of "connection refused" would look for a fault in the database. In a container a program may write
 anywhere; here the system's folders are read-only. No call is watched for this: the line that the app prints about its
 failure triggers the hint.

@@ -16,16 +16,16 @@ from .imports import after_import
 _NAMED_BY = ("EAGER_API_KEY", "_UNION_EAGER_API_KEY", "UCTL_CONFIG", "FLYTECTL_CONFIG", "FLYTE_ADMIN_ENDPOINT")
 _ENDPOINT = "_U_EP_OVERRIDE"
 NOWHERE = "flyted-has-no-control-plane.invalid"
-"""A name that never resolves (RFC 6761, 6.4), so that an SDK in a child process of the app fails at once as well."""
+"""A name that never resolves (RFC 6761, 6.4), so that an SDK in a child process of the app fails too."""
 WHY = "flyted serves apps; tasks and runs need a Flyte cluster (an app can use one with the secret EAGER_API_KEY)"
 
 WHY_APPS = f"{WHY}; and apps cannot reach each other, so an app cannot use another's endpoint"
 
 
 def prepare(environ: MutableMapping[str, str], *, now: bool) -> None:
-    """Have the SDK initialized when the app imports it, without a control plane.
+    """Initialize the SDK when the app imports it, without a control plane.
 
-    If the environment names a control plane, initialize the SDK with that instead: at once if ``now``, else not at
+    If the environment names a control plane, initialize the SDK with that instead: now if ``now``, else not at
     all.
     """
     names = ("_U_ORG_NAME", "FLYTE_INTERNAL_EXECUTION_PROJECT", "FLYTE_INTERNAL_EXECUTION_DOMAIN")
@@ -59,7 +59,7 @@ def _initialize(module: ModuleType, org: str | None, project: str | None, domain
 
 
 def _refuse_runs(module: ModuleType) -> None:
-    """Make a run fail at once for want of a control plane; the SDK would first collect the code to send."""
+    """Make a run fail immediately without a control plane; the SDK would first collect the code to send."""
     runner: Any = module._Runner  # noqa: SLF001
     run_remote = runner._run_remote  # noqa: SLF001
 

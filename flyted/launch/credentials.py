@@ -1,4 +1,4 @@
-"""Hands the secrets in ``$CREDENTIALS_DIRECTORY`` to the app: as variables, and files below ``/etc/flyte/secrets``.
+"""Passes the secrets in ``$CREDENTIALS_DIRECTORY`` to the app: as variables, and files below ``/etc/flyte/secrets``.
 
 When the socket that answers for a credential closes early, systemd starts the unit with an *empty* credential, without
 an error. So every value is compared with the length and SHA-256 that flyted sends along (credential ``sums``). No

@@ -27,9 +27,9 @@ _ANSWER_S = SECONDS + 5.0
 
 
 def drain_unit() -> int:
-    """Have the main process of this unit drain its proxy, before systemd stops the app (``ExecStop=``).
+    """Make the main process of this unit drain its proxy, before systemd stops the app (``ExecStop=``).
 
-    Return 0 in any case: at once if the main process has no proxy, and after :data:`_ANSWER_S` seconds at the latest.
+    Return 0 in any case: now if the main process has no proxy, and after :data:`_ANSWER_S` seconds at the latest.
     """
     main = os.environ.get("MAINPID")
     if main:  # otherwise the app has ended, and its requests with it
@@ -63,7 +63,7 @@ def _answer(listener: socket.socket, pid: int) -> None:
 
 
 def _address(main: int | str) -> str:
-    """Return an abstract address (unix(7)): in the app's own network namespace, where nobody else can bind it."""
+    """Return an abstract address (unix(7)): in the app's own network namespace, where no other program can bind it."""
     return f"\0flyted/drain/{main}"
 
 

@@ -18,7 +18,7 @@ _NEW_HOME = "/etc/skel"  # what useradd puts into a home folder is nothing that 
 
 
 def show(folder: str, state: str) -> None:
-    """Make links to what lies in ``folder`` of the image, "" or "/" for none; remove those to another folder's.
+    """Make links to the files in ``folder`` of the image, "" or "/" for none; remove those to another folder's.
 
     Raise ``OSError`` if the app's folders cannot be written.
     """

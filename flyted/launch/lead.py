@@ -1,4 +1,4 @@
-"""Leads requests to the app's port, for a server function that is not uvicorn.
+"""Forwards requests to the app's port, for a server function that is not uvicorn.
 
 The app has a network of its own, so only this process or one that it started can listen on the port: http.server,
 Flask, Panel, Streamlit. A thread polls until uvicorn takes the inherited socket (adopt.py) or the port serves,
@@ -38,7 +38,7 @@ class Lead:
         self._proxy: subprocess.Popen[bytes] | None = None
 
     def begin(self) -> None:
-        """Start the thread that polls the port, and return at once."""
+        """Start the thread that polls the port."""
         threading.Thread(target=self._run, name="lead", daemon=True).start()
 
     def stopping(self) -> None:

@@ -1,4 +1,4 @@
-"""Speaks sd_notify(3)'s protocol."""
+"""Sends the unit's state to systemd, by sd_notify(3)'s protocol."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class Notifier:
         self._address = address
 
     def loading(self, what: str) -> None:
-        """Tell systemd that the app's code is being imported, which may take long."""
+        """Notify systemd that the app's code is being imported, which may take long."""
         self._send(f"STATUS=loading {what}")
 
     def ready(self, status: str) -> None:
-        """Tell systemd that the app answers requests now."""
+        """Notify systemd that the app is ready for requests."""
         kept = workdir.kept(os.environ)
         self._send(f"READY=1\nSTATUS={status}" + (f"; {kept}" if kept else ""))
 
     def status(self, text: str) -> None:
-        """Set the unit's status, which tells people and flyted what this process is doing."""
+        """Set the unit's status, which shows people and flyted what this process is doing."""
         self._send(f"STATUS={text}")
 
     def stopping(self) -> None:
-        """Tell systemd, and the log, that the app finishes its requests in flight and accepts no new ones."""
+        """Notify systemd, and log, that the app finishes its requests in flight and accepts no new ones."""
         say("stopping: requests in flight are finished, other work of the app ends")
         self._send("STOPPING=1\nSTATUS=finishing requests")
 

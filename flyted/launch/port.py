@@ -1,4 +1,4 @@
-"""Watches the TCP port of an app until it serves, and becomes the proxy that leads requests there."""
+"""Watches the TCP port of an app until it serves, and becomes the proxy that forwards requests to it."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Plan:
 
     @property
     def is_uvicorn(self) -> bool:
-        """Whether this is uvicorn's own command, which has to serve on the inherited socket."""
+        """True if this is uvicorn's own command, which has to serve on the inherited socket."""
         return self.how != "exec" and os.path.basename(self.what) == "uvicorn"
 
 

@@ -1,4 +1,4 @@
-"""Starts the app: hands over its secrets, prepares its code and environment, then runs it."""
+"""Starts the app: passes it its secrets, prepares its code and environment, then runs it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _take_gpu(options: Options, environ: MutableMapping[str, str]) -> None:
     try:
         gpu.take(options.gpu, environ)
     except gpu.NoLease as why:
-        surroundings.say(f"{CANNOT_START}{why}")  # first, since the waiting clients are told to see the log
+        surroundings.say(f"{CANNOT_START}{why}")  # first, since the waiting clients are referred to the log
         listener = activation.listener(environ)
         if listener is not None:
             from .turn_away import turn_away

@@ -33,7 +33,7 @@ class Sleeper:
 
     @property
     def still(self) -> bool:
-        """Whether the proxy is frozen for the engine's sleep."""
+        """True if the proxy is frozen for the engine's sleep."""
         return bool(self.pid)
 
     def begin(self, proxy: int, target: str) -> None:
@@ -56,7 +56,7 @@ class Sleeper:
     def ended(self, status: int, *, go_on: bool) -> bool:
         """Handle the exit of the child process. Return ``False`` if it failed and the engine has to be ended.
 
-        ``status``: its exit status. ``go_on``: whether the engine is to go on serving.
+        ``status``: its exit status. ``go_on``: whether the engine is to keep serving.
         """
         self.pid = 0
         if status or not go_on:

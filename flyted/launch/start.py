@@ -24,7 +24,7 @@ def words(argv: list[str], environ: MutableMapping[str, str]) -> list[str]:
     """Set the app's variables, and return the whole command line.
 
     Without ``--start`` the command line is ``argv``, and no variable is set. If a variable would be set too late to
-    take effect, start this process anew by execve(2), unless the app will be another process anyway. Raise ``Refused``
+    take effect, restart this process by execve(2), unless the app will be another process anyway. Raise ``Refused``
     if the credential is missing or damaged.
     """
     if START not in argv[:-1]:

@@ -1,4 +1,4 @@
-"""Supervises a program that opens a TCP port of its own, and the proxy that leads requests to it.
+"""Supervises a program that opens a TCP port of its own, and the proxy that forwards requests to it.
 
 The unit has a network namespace of its own, so every app may have port 8080. Requests arrive at the inherited socket,
 from which systemd-socket-proxyd(8) takes them to the program's port, once that listens. This process stays the unit's
@@ -27,7 +27,7 @@ _LAST_WORDS_S = 2.0
 
 
 def supervise(options: Options, environ: MutableMapping[str, str], secrets: Iterable[bytes] = ()) -> int | None:
-    """Fork. The child returns ``None`` and goes on to become the program; the parent supervises it.
+    """Fork. The child returns ``None`` and becomes the program; the parent supervises it.
 
     The parent returns the exit status when the program and the proxy have ended. It copies the program's output to the
     journal, without the values of ``secrets``. Raise ``Refused`` if systemd passed no listening socket.
@@ -122,7 +122,7 @@ class Supervisor:
                 elif pid == self._proxy:
                     self._proxy_ended()
                 elif not self._sleeper.ended(status, go_on=not self._stopping and over is None):
-                    # An engine that does not wake is killed at once: a client waits, and it may ignore SIGTERM too.
+                    # An engine that does not wake is killed: a client waits, and the engine may ignore SIGTERM too.
                     self._end_program(signal.SIGKILL if self._sleeper.asleep else signal.SIGTERM)
         return over
 

@@ -38,7 +38,7 @@ def flush() -> None:
 
 
 def unbuffer() -> None:
-    """Make stdout and stderr line-buffered, so that lines reach the journal at once, and before a kill.
+    """Make stdout and stderr line-buffered, so that lines reach the journal immediately, and before a kill.
 
     Python's ``-I`` ignores ``PYTHONUNBUFFERED``.
     """
@@ -94,7 +94,7 @@ def describe(environ: MutableMapping[str, str], project: str, domain: str, org: 
 
 
 def raw_data(environ: MutableMapping[str, str], path: str) -> None:
-    """Tell the app where it may put raw data; the template, which a cluster fills in, becomes a folder of its state.
+    """Set the app's path for raw data; the template, which a cluster fills in, becomes a folder of its state.
 
     Raise ``OSError`` if the folder cannot be made.
     """

@@ -26,13 +26,13 @@ def fill(volumes: Iterable[str], image: str = IMAGE) -> None:
         except shutil.Error as errors:
             # the volume itself belongs to root, so its mode and times stay as they are
             left = [os.path.relpath(each[0], source) for each in errors.args[0] if each[1] != volume]
-            if left and not volume.startswith(_LOGS):  # what an image has logged nobody needs
+            if left and not volume.startswith(_LOGS):  # nothing needs an image's own logs
                 say(f"volume {volume}: {len(left)} files of the image cannot be read or stored, as {left[0]!a}")
         except OSError as error:
             say(f"volume {volume} cannot be filled from the image: {error.strerror}")
 
 
 def _special(folder: str, names: list[str]) -> list[str]:
-    """Return the names of sockets, pipes and devices in a folder: reading these could take for ever."""
+    """Return the names of sockets, pipes and devices in a folder: reading these could block."""
     paths = ((name, os.path.join(folder, name)) for name in names)
     return [name for name, path in paths if not (os.path.islink(path) or os.path.isfile(path) or os.path.isdir(path))]

@@ -1,4 +1,4 @@
-"""The words that flyted and launch share: what one of them writes and the other reads.
+"""Defines the constants that flyted and launch share: what one of them writes and the other reads.
 
 This is the one file of launch that flyted imports (plan). It imports nothing of either, and reads on Python 3.10.
 """
@@ -59,7 +59,7 @@ BACKLOG = 4096
 
 # How a unit's status begins.
 WAITING = "waiting: "  # a start waits for something that may never come
-ASLEEP, AWAKE = "asleep", "awake"  # the engine, after it was told to sleep
+ASLEEP, AWAKE = "asleep", "awake"  # the engine, after a request to sleep
 KEPT = "the app's own files are used instead of the deployed ones: "
 """Stands in a unit's status before the names of such files, which end it."""
 

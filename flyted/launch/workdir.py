@@ -66,7 +66,7 @@ def enter(bundle: str | None, environ: MutableMapping[str, str], image: str = ""
 def tidy(environ: MutableMapping[str, str]) -> None:
     """Remove the links to files that this bundle or image does not have. To be called when the app serves.
 
-    Until then the revision before it may have to go on, and needs these links. A failure is only logged.
+    Until then the revision before it may have to keep serving, and needs these links. A failure is only logged.
     """
     state = first(environ, "STATE_DIRECTORY")
     try:

@@ -47,7 +47,7 @@ class Plain:
         self._stopped.set()
         while self._thread.is_alive():
             with contextlib.suppress(queue.Empty):
-                self._pieces.get(timeout=0.05)  # so that a put() that waits goes on
+                self._pieces.get(timeout=0.05)  # so that a waiting put() continues
 
     def parts(self, size: int) -> Iterator[memoryview]:
         """Yield the next ``size`` bytes in parts.

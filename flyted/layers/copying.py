@@ -1,4 +1,4 @@
-"""Puts files into the root that this process has, as COPY, ADD and WORKDIR of a Dockerfile do.
+"""Copies files into this process's root, as COPY, ADD and WORKDIR of a Dockerfile do.
 
 Links of the image lead nowhere but into that root, so nothing here has to look where they go. What is copied may be
 hostile: it comes out of a bundle (bundle.py), or of another stage (stage.py).
@@ -43,9 +43,9 @@ class Order:
 
 
 def copy(items: Iterable[Item], order: Order) -> None:
-    """Copy those items to ``target`` that lie at ``source`` or below it.
+    """Copy the items at ``source``, or below it, to ``target``.
 
-    The content of a folder goes into the folder ``target``. A file becomes ``target``, or lies in it if that is a
+    The content of a folder goes into the folder ``target``. A file becomes ``target``, or a file in it if that is a
     folder or ends with "/". Folders on the way that are not there are made for the owner. Raises :class:`Failed` for
     files that are damaged or not there, ``OSError`` for what cannot be written.
     """
@@ -59,7 +59,7 @@ def copy(items: Iterable[Item], order: Order) -> None:
 
 
 def make_folder(target: str, owner: Owner) -> None:
-    """Make a folder, and those above it, unless they are there; let everybody come to it.
+    """Make a folder, and those above it, if they are missing; make it accessible to everybody.
 
     An app does not run as a user of its image, but has to reach its working folder. Raises :class:`Failed`.
     """

@@ -23,7 +23,7 @@ _POLICY = "#!/bin/sh\nexit 101\n"
 _APT_CONF, _OURS = "/tmp/apt.conf", "99mmdebstrap"  # noqa: S108  a /tmp of the step's own
 _BIN = "/tmp/bin"  # noqa: S108
 _STAND_INS = {"mount": "true", "unshare": "false"}
-"""Programs that mmdebstrap tries though it is told to mount nothing. No step may use them, and they would say so."""
+"""Programs that mmdebstrap runs although it is to mount nothing. No step may use them, and they would print errors."""
 
 
 def install(layer: str, step: Debian) -> None:
@@ -69,7 +69,7 @@ def _settle(root: Path) -> None:
         (root / name).unlink(missing_ok=True)
     for path in (root / "tmp").iterdir():
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    (root / "root").chmod(0o755)  # apps are not root, and may have to come to what lies there
+    (root / "root").chmod(0o755)  # apps are not root, and may have to reach files there
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text(_POLICY)
     policy.chmod(0o755)

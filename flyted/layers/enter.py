@@ -1,4 +1,4 @@
-"""Enters a user namespace in which the step is root, and the machine's users are nobody.
+"""Enters a user namespace in which the step is root, and the machine's users are unknown.
 
 The unit's user has two capabilities, which write the namespace's map of users and are then given up. From then on no
 process of the unit has a right in the machine: root of the namespace is the user BASE there, who owns layers only.
@@ -72,7 +72,7 @@ def status_of(child: int) -> int:
 def settled(work: Callable[[], int]) -> int:
     """Do ``work`` and return its exit status; print why it failed, also where that is a fault of this program.
 
-    A child that was forked for ``work`` must never go on with its parent's: that would be done inside the image.
+    A child that was forked for ``work`` must never continue with its parent's work: that would run inside the image.
     """
     try:
         return work()

@@ -16,5 +16,5 @@ class Failed(Exception):
 
 
 def say(text: str) -> None:
-    """Print one line for whoever watches the step. It is written at once: several processes of the program speak."""
+    """Print one line for the step's log. It is written in one piece, since several processes print lines."""
     os.write(1, f"{OURS}{text}\n".encode(errors="backslashreplace"))

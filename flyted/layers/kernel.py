@@ -1,4 +1,4 @@
-"""Calls of the kernel that Python has no function for, each raising ``OSError`` with what was tried."""
+"""Wraps system calls that Python lacks; each raises ``OSError`` with what was tried."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 
 
 def bind(source: str, target: str, *, writable: bool = False) -> None:
-    """Show a file or folder at another place. What it is mounted with stays, so that this is no more than before."""
+    """Bind a file or folder to another place. It keeps its mount options, so that nothing more is permitted there."""
     mount(source, target, "", BIND | REC)
     if not writable:
         seal(target)
@@ -59,7 +59,7 @@ def seal(target: str) -> None:
 
 
 def umount(target: str) -> None:
-    """Take a mount, and those below it, out of sight."""
+    """Detach a mount, and those below it."""
     _check(_libc.umount2(target.encode(), _DETACH), f"unmount {target}")
 
 
@@ -69,12 +69,12 @@ def pivot() -> None:
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process (SIGKILL) when its parent ends."""
+    """Make the kernel kill this process (SIGKILL) when its parent ends."""
     _check(_libc.prctl(_PDEATHSIG, 9, 0, 0, 0), "prctl")
 
 
 def no_new_privileges() -> None:
-    """Let no program that is executed give rights."""
+    """Prevent executed programs from gaining rights (no_new_privs)."""
     _check(_libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "prctl")
 
 

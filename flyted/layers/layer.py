@@ -154,7 +154,7 @@ def _copy(job: Job, step: Copy, files: Mapping[str, BinaryIO]) -> None:
 
 
 def _open_home() -> None:
-    """Let everybody come to root's folder, where a base has closed it: apps are not root, and may begin there."""
+    """Make root's folder accessible to everybody if a base has closed it: apps are not root, and may start there."""
     with contextlib.suppress(FileNotFoundError):
         mode = os.lstat("/root").st_mode
         if stat.S_ISDIR(mode) and stat.S_IMODE(mode) == 0o700:

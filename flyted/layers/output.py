@@ -42,5 +42,5 @@ def _write(data: bytes) -> None:
     while data:
         try:
             data = data[os.write(1, data) :]
-        except BrokenPipeError:  # who listened has gone; the step goes on
+        except BrokenPipeError:  # the reader has gone; the step continues
             return

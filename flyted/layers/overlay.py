@@ -2,7 +2,7 @@
 
 The overlay is mounted inside the step's user namespace, so it needs no right in the machine and ends with the step.
 Its marks are extended attributes ``user.overlay.*``, since those of ``trusted.*`` need a capability of the machine:
-whoever mounts these layers has to say ``userxattr`` too.
+every mount of these layers needs ``userxattr`` too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PLACES = ("/dev/", "/proc/", "/sys/", "/run/", "/tmp/", "/etc/resolv.conf", "/et
 
 
 def own_tmp() -> None:
-    """Mount an empty /tmp that nobody else sees."""
+    """Mount an empty private /tmp."""
     kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.NOSUID | kernel.NODEV, "mode=755")  # noqa: S108
 
 
@@ -35,7 +35,7 @@ def stack(layer: str, parents: Iterable[str], places: Iterable[str] = ()) -> Non
     """
     _bottom(places)
     lower = ":".join([*(f"{each}/{DIFF}" for each in reversed(list(parents))), _BOTTOM])
-    # volatile: nothing is written to the disk at once; all of it is, before the layer counts as made
+    # volatile: nothing is written to the disk yet; all of it is, before the layer counts as complete
     options = f"lowerdir={lower},upperdir={layer}/{DIFF},workdir={layer}/work,userxattr,volatile"
     _check(options)
     os.mkdir(ROOT)

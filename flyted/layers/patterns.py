@@ -65,7 +65,7 @@ def _tokens(pattern: bytes) -> list[frozenset[int] | None]:
 
 
 def _set(pattern: bytes, at: int) -> tuple[frozenset[int], int]:
-    """Return the bytes of a ``[…]``, and where the pattern goes on."""
+    """Return the bytes of a ``[…]``, and where the pattern continues."""
     negative = pattern[at : at + 1] == b"^"
     at += negative
     found: set[int] = set()

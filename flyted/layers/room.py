@@ -1,4 +1,4 @@
-"""Watches how much of the disk a step takes, since an ordinary file system limits nobody by folder."""
+"""Watches how much disk space a step uses, since ordinary file systems have no limits per folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Room:
             raise Failed(EX_FULL, f"killed: it wrote more than {self._limits.layer_bytes >> 20} MB")
         if count > self._limits.layer_files:
             raise Failed(EX_FULL, f"killed: it created more than {self._limits.layer_files} files")
-        self._bytes, self._files = free + size, files + count  # it was somebody else
+        self._bytes, self._files = free + size, files + count  # another program used the space
 
     def _counted(self, *options: str) -> int:
         with subprocess.Popen(

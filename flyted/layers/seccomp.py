@@ -1,4 +1,4 @@
-"""Writes the filter of system calls of every step: no mount, no namespace, nothing that asks for much trust.
+"""Builds the seccomp filter of every step: no mount, no namespace, no call that needs much trust.
 
 The unit has a filter too (plan/images/layer_unit.py). It has to permit what this program does before the step: mounts
 and namespaces. So this one closes these behind it. Numbers are from asm/unistd_64.h and asm-generic/unistd.h.

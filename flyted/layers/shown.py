@@ -1,4 +1,4 @@
-"""Prepares what a command sees and the layer does not get: files of bundles and other stages, caches, memory."""
+"""Prepares a command's mounts, which do not become part of the layer: files of bundles and stages, caches, memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Shown:
 
 
 def prepared(step: Run, bundles: Mapping[str, BinaryIO], scratch: Path) -> list[Shown]:
-    """Return what to mount, in this order: what lies in another comes after it.
+    """Return what to mount, in this order: a mount inside another comes after it.
 
     ``scratch``: an empty folder, gone afterwards. The working folder is the one of all layers, and /tmp the step's.
     """
@@ -73,7 +73,7 @@ def _of_stage(origin: Origin, mount: Mount, place: Path) -> str:
 
 
 def _taken_out(mount: Mount, file: BinaryIO, folder: Path) -> str:
-    """Take a file or folder out of a bundle, in a process whose root is ``folder``; return where it lies."""
+    """Take a file or folder out of a bundle, in a process whose root is ``folder``; return its path."""
     child = os.fork()
     if child == 0:
         os._exit(enter.settled(lambda: _take_out(mount, file, folder)))

@@ -21,7 +21,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def items(tree: Inside, source: str, *, glob: bool = False) -> Iterator[Item]:
-    """Yield what lies at ``source``, and below it; under the names that ``source`` has, whatever links lead there.
+    """Yield the file at ``source``, and all below it; under the names that ``source`` has, whatever links lead there.
 
     Devices, pipes and sockets are left out. Raises :class:`.damaged.Damaged` for a way with too many links or folders.
     """
@@ -37,7 +37,7 @@ def items(tree: Inside, source: str, *, glob: bool = False) -> Iterator[Item]:
 
 
 def real_path(tree: Inside, source: str) -> str:
-    """Return where ``source`` really lies below the root, without links on the way; "." for the root itself.
+    """Return the real path of ``source`` below the root, without links on the way; "." for the root itself.
 
     Raises ``FileNotFoundError``, and :class:`.damaged.Damaged` as :func:`items` does.
     """

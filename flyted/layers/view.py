@@ -1,4 +1,4 @@
-"""Makes the stacked layers the root of the step, with devices, /proc and /sys, and flyted's own tools below /run.
+"""Makes the stacked layers the root of the step, with devices, /proc and /sys, and flyted's tools below /run.
 
 Nothing of that stays in the layer: each is a mount of its own. /run is empty in every step; /tmp is the image's. The
 machine's files are named relative to its root, which is the working folder until :func:`leave_machine`; what is
@@ -61,7 +61,7 @@ def change_root() -> None:
 
 
 def leave_machine() -> None:
-    """Put the machine's files out of reach."""
+    """Unmount the machine's files."""
     kernel.umount(".")
     os.chdir("/")
 
@@ -95,7 +95,7 @@ def place(target: str, *, folder: bool) -> str:
 
 
 def tools_environment() -> dict[str, str]:
-    """Return the variables by which programs of the image find what lies in :data:`TOOLS`.
+    """Return the variables by which programs of the image find the files in :data:`TOOLS`.
 
     And one for uv, which gives a Python only a minute to begin: too little where apps, which come first, are busy.
     """

@@ -1,4 +1,4 @@
-"""The words that flyted and the program of build steps share: what one of them writes and the other reads.
+"""Defines the constants that flyted and the layer program share: what one of them writes and the other reads.
 
 This is the one file of the program that flyted imports (plan). It imports nothing of either.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 FORMAT = 1
-"""Of a job. Increased when the program would make something else of the same job: all layers are then made anew."""
+"""Of a job. Increased when the program would make something else of the same job: all layers are then rebuilt."""
 JOB = "job"
 """The credential that holds the job."""
 DIFF = "diff"

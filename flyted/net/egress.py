@@ -1,4 +1,4 @@
-"""Egress of apps: slirp4netns(1) for the router, which is in user and network namespaces that this unit's user makes.
+"""Runs the egress of apps: slirp4netns(1) for the router, in user and network namespaces that the unit's user creates.
 
 slirp4netns carries what leaves the router as ordinary connections of an ordinary user. So nothing in the machine's own
 network is changed: no forwarding, no nftables rule, no address; and no process needs a capability in the machine.

@@ -1,4 +1,4 @@
-"""The command line of the network's units; a command that fails prints one line to stderr and exits with status 1."""
+"""Runs the commands of the network's units; one that fails prints one line to stderr and exits with status 1."""
 
 from __future__ import annotations
 

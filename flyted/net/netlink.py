@@ -98,7 +98,7 @@ class Netlink:
         self._do(f"port {name}", SETLINK, 0, body + attribute(_MASTER, _number(master)))
 
     def no_ipv6(self, name: str) -> None:
-        """Have a link that is down get no IPv6 address when it is set up, not even a link-local one."""
+        """Make a link that is down get no IPv6 address when it is set up, not even a link-local one."""
         mode = attribute(_ADDR_GEN_MODE, struct.pack("=B", _ADDR_GEN_NONE))
         spec = attribute(_AF_SPEC, attribute(socket.AF_INET6, mode))
         self._do(f"link {name} without IPv6", SETLINK, 0, _link(socket.if_nametoindex(name)) + spec)
@@ -130,7 +130,7 @@ class Netlink:
         self._route(target, prefix, _UNIVERSE if gateway else _ON_LINK, _UNICAST, way)
 
     def prohibit(self, target: str, prefix: int) -> None:
-        """Refuse what goes to an IPv4 network: connect(2) and sendto(2) fail at once with EACCES.
+        """Refuse what goes to an IPv4 network: connect(2) and sendto(2) fail immediately with EACCES.
 
         The network may be refused already: the route belongs to no link, and stays when a link is removed.
         """

@@ -1,11 +1,11 @@
-"""The numbers of the network: addresses, where apps may go, and what the router lets through. Pure.
+"""Defines the network's addresses, the networks that apps may reach, and the router's rules. Pure.
 
 Apps have addresses of 198.18.0.0/15, which is set aside for benchmarks (RFC 2544): no network that a machine is really
 connected to has them. They are seen inside these namespaces only. There is no IPv6: an app that tries it gets an error
 at once.
 
 Networks that apps may not reach are refused by routes of the app's own namespace, which the app cannot change: the
-call fails at once with "permission denied". The router's rules and the units' ``IPAddressDeny=`` refuse them again.
+call fails with "permission denied". The router's rules and the units' ``IPAddressDeny=`` refuse them again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RESOLVER = "198.19.0.3"
 network (slirp4netns(1), "--cidr"), asks the machine's."""
 _ALL = "0.0.0.0"  # noqa: S104  a network, nothing listens there
 OPEN: tuple[tuple[str, int], ...] = ((RESOLVER, 32), (_ALL, 0))
-"""The networks that an app reaches through the router. The longest prefix decides, so these two can stand beside
+"""The networks that an app reaches through the router. The longest prefix decides, so these two do not conflict with
 :data:`CLOSED`. An app waits for the last one, the default route, at its start (flyted/launch/network.py)."""
 CLOSED: tuple[tuple[str, int], ...] = (
     (_ALL, 8),

@@ -1,4 +1,4 @@
-"""The router: connects the veth pairs of all apps to the outside, in namespaces of its own (``egress.py``)."""
+"""Runs the router, which connects the veth pairs of all apps to the outside, in its own namespaces (``egress.py``)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMEOUT_S = 10.0
 
 
 def run() -> None:
-    """Set the router up, tell systemd, and become a process that does nothing but hold the namespace.
+    """Set the router up, notify systemd, and become a process that does nothing but hold the namespace.
 
     The bridge is made last: no app can be connected before the rules are in place. Raises :class:`Failed`.
     """

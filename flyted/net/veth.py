@@ -2,7 +2,7 @@
 
 The command runs in the app's namespace, with no capability but CAP_NET_ADMIN, and ends; pair and address disappear
 with the namespace. When the router ends, each pair ends with it: the command runs again, in the same namespace, while
-the app goes on.
+the app keeps running.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def run() -> None:
 def open_low_ports() -> None:
     """Let the app listen on ports below 1024 too: they are its own, as all others. An app waits for :func:`connect`.
 
-    Where /proc/sys cannot be written, as in some containers, an app that opens such a port is told by its call.
+    Where /proc/sys cannot be written, as in some containers, the app's call to open such a port fails.
     """
     try:
         with open(_FIRST_FREE_PORT, "w") as file:
@@ -111,7 +111,7 @@ def _take_port(netlink: Netlink, pid: int, first: int) -> int:
 def router() -> int:
     """Return the PID of the process that holds the router's namespace, from the cgroup of the router's unit.
 
-    That cgroup stands beside this unit's. The router says ``READY=1`` just before it becomes this process, so it is
+    That cgroup is a sibling of this unit's. The router says ``READY=1`` just before it becomes this process, so it is
     looked for several times. No other process will do: one that has not entered its namespace yet is in the machine's.
     Raises :class:`Failed` when it is not there after a second.
     """

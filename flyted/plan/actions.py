@@ -20,7 +20,7 @@ class StartPair:
 
 @dataclass(frozen=True)
 class RenewPair:
-    """Make a sleeping pair anew that another version of flyted, or other settings, would make in another way."""
+    """Re-create a sleeping pair that another version of flyted, or other settings, would define differently."""
 
     replica: Replica
 
@@ -37,7 +37,7 @@ class Sleep:
     """Stop the service; the socket stays and the next request wakes the app.
 
     ``seen``: the app's counters when it was found idle: if a request has come since, it is left alone. ``None``: stop
-    it in any case, since somebody said so.
+    it in any case, on a user's request.
     """
 
     replica: Replica
@@ -46,7 +46,7 @@ class Sleep:
 
 @dataclass(frozen=True)
 class EngineSleep:
-    """Have a service's engine sleep without ending; the next request wakes it. If it does not sleep, stop it."""
+    """Put a service's engine to sleep without ending it; the next request wakes it. If it does not sleep, stop it."""
 
     replica: Replica
 
@@ -99,24 +99,24 @@ class OpenDevices:
 
 @dataclass(frozen=True)
 class ShowDriver:
-    """Have exactly these links (path in the folder, target) to the NVIDIA driver's files, for apps in root images."""
+    """Make the folder for apps in root images contain exactly these links (path, target) to NVIDIA's driver."""
 
     links: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class RestartIngress:
-    """Have HAProxy restarted with the files as they are now: it runs with other rules, which it reads at its start."""
+    """Restart HAProxy with the current files: it runs with other rules, which it reads only at its start."""
 
 
 @dataclass(frozen=True)
 class ListenIngress:
-    """Have PID 1 listen for the ingress, whose start waits for its socket."""
+    """Make PID 1 listen for the ingress, whose start waits for its socket."""
 
 
 @dataclass(frozen=True)
 class BuildImage:
-    """Build the image of this hash, for which somebody waits."""
+    """Build the image of this hash, which a caller waits for."""
 
     digest: str
 
@@ -130,14 +130,14 @@ class PullImage:
 
 @dataclass(frozen=True)
 class MakeLayer:
-    """Make the layer of this id, for which somebody waits."""
+    """Build the layer of this id, which a caller waits for."""
 
     layer: str
 
 
 @dataclass(frozen=True)
 class RemoveImages:
-    """Delete images and layers that no app uses, and write down since when (seconds since 1970) others are unused."""
+    """Delete images and layers that no app uses, and record since when (seconds since 1970) others are unused."""
 
     images: tuple[str, ...]
     unused_since: tuple[tuple[str, float], ...]
@@ -145,7 +145,7 @@ class RemoveImages:
 
 @dataclass(frozen=True)
 class CheckTokens:
-    """Forget tokens that ended long ago, tell the ingress which open apps now, and note which were used."""
+    """Delete tokens that ended long ago, update the ingress's table, and record which tokens were used."""
 
 
 @dataclass(frozen=True)
@@ -158,11 +158,11 @@ PairAction = StartPair | RenewPair | StartService | Sleep | EngineSleep | Evict 
 STARTS = (StartPair, RenewPair, StartService)
 """The actions that bring a pair up: where one of them fails, so has the pair."""
 UnitAction = KillUnit | OpenDevices | ShowDriver
-"""The actions that are done at once."""
+"""The actions that take no time."""
 IngressAction = RestartIngress | ListenIngress
 """The actions that follow once the ingress's files are written."""
 BuildAction = BuildImage | PullImage | MakeLayer
-"""The actions for whose result somebody waits. One may wait for others: an image for its layers."""
+"""The actions with waiting callers. One may wait for others: an image for its layers."""
 UpkeepAction = BuildAction | RemoveImages | CheckTokens | RenewCertificate
 """The actions that belong to no single app, and take time: each once at a time."""
 Action = PairAction | UnitAction | IngressAction | UpkeepAction

@@ -1,4 +1,4 @@
-"""The units that act on an app's folders besides the app's own: one deletes them, one measures them. Pure.
+"""Defines the units that delete and measure an app's folders. Pure.
 
 The daemon may not look into the folders: they belong to the app's user, who exists only while PID 1 runs a unit.
 """

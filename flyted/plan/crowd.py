@@ -1,6 +1,6 @@
 """Decides who gets a place when many users want one: each user has a first place, the rest is shared. Pure.
 
-Nobody else can take a user's first place. Further places come from a shared pool, of which a user may have as many as
+No other user can take the first place. Further places come from a shared pool, of which a user may have as many as
 are still free ("dynamic thresholds", Choudhury and Hahne 1998): alone half of it, beside one other user a third each,
 and so on. So there is always something left for the next user, and no work has to be ended for it.
 """

@@ -1,4 +1,4 @@
-"""What the host reported and what the store holds: frozen values, the only input of every decision. Pure."""
+"""Defines the facts from host and store: frozen values, the only input of every decision. Pure."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class Facts:
     apps: tuple[StoredApp, ...]
     units: Mapping[str, UnitFact]
     traffic: Mapping[str, Traffic] = field(default_factory=dict)  # by server; empty while HAProxy is down
-    counted: bool = True  # whether HAProxy answered, if it runs: else its requests go on, and nobody knows of them
+    counted: bool = True  # whether HAProxy answered, if it runs: else it serves requests that are not known
     ingress: str = ""  # ActiveState of the ingress's unit
     rules: str | None = None  # digest of the rules that the running HAProxy has; "": it says none; None: not known
     listen: Listen = field(default_factory=Listen)  # where the ingress shall listen

@@ -1,4 +1,4 @@
-"""Keeps what follows from apps alone, in groups of some dozen, for passes in which most apps sleep. Pure.
+"""Caches what follows from apps alone, in groups of some dozen, for passes in which most apps sleep. Pure.
 
 What the ingress has of an app that sleeps, and that nothing is to be done about it, follows from the app as it is
 stored. So a pass takes a group's share as it is while none of its apps has changed and all of them rest.
@@ -64,7 +64,7 @@ class Group:
 
     @cached_property
     def may_rest(self) -> bool:
-        """Whether no app has a minimum of replicas, which would have to run."""
+        """True if no app has a minimum of replicas, which would have to run."""
         serving = (app.current for app in self.apps if app.serving_replicas)
         return not any(revision is not None and revision.spec.min_replicas for revision in serving)
 

@@ -45,7 +45,7 @@ class Traffic:
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being answered or waits in the queue."""
+        """True if a request is being answered or waits in the queue."""
         return self.in_flight > 0 or self.queued > 0
 
     @property
@@ -85,7 +85,7 @@ class Idle:
 def start(now: float, before: Clock | None = None) -> Clock:
     """Return the clock of an app that has just begun to run, or that the daemon found running when it started.
 
-    ``before``: the app's clock from before its sleep. HAProxy's counters go on during a sleep, so the last values seen
+    ``before``: the app's clock from before its sleep. The counters continue during a sleep, so the last values seen
     are still needed.
     """
     if before is None:

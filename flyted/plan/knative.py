@@ -14,7 +14,7 @@ _LABEL = 63  # RFC 1123; a longer name is cut, and a digest makes it unique
 
 
 def variables(key: AppKey, revision: int, port: int) -> dict[str, str]:
-    """Return the variables, by name. ``port``: the port that the app's file names, whoever listens there."""
+    """Return the variables, by name. ``port``: the port that the app's file names, even if nothing listens there."""
     service = _service(key)
     return {
         "PORT": str(port),

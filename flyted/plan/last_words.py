@@ -1,4 +1,4 @@
-"""Finds the line of an app's output that says why the app ended. Pure.
+"""Finds the line of an app's output that gives the reason why it ended. Pure.
 
 It is often not the last line: Node prints its version, uvicorn prints that the start-up failed, a stack ends in a
 brace. So lines that never hold a reason are skipped, and a traceback is represented by its exception.

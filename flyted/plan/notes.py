@@ -31,7 +31,7 @@ def notes(spec: AppSpec, machine: Capacity) -> Iterator[str]:
 
 
 def replaces(app: StoredApp | None, by: str) -> list[str]:
-    """Return a note if somebody other than ``by`` deployed the revision that serves."""
+    """Return a note if a user other than ``by`` deployed the revision that serves."""
     other = app.current.deployed_by if app is not None and app.current is not None else ""
     return [f"revision {app.serving} of this app was deployed by {other}"] if app and other not in ("", by) else []
 

@@ -1,6 +1,6 @@
-"""Finds services of apps that take longer to stop than they may; whoever stopped them, they get SIGKILL. Pure.
+"""Finds services of apps that take longer to stop than they may; they get SIGKILL. Pure.
 
-systemd's own limit (``TimeoutStopSec=``) does not bind a service that wants to go on: its main process extends the
+systemd's own limit (``TimeoutStopSec=``) does not bind a service that wants to continue: its main process extends the
 limit with each ``EXTEND_TIMEOUT_USEC=`` that it sends (sd_notify(3)).
 """
 

@@ -1,4 +1,4 @@
-"""Says why an app did not start, for people: from the lines of systemd and of the app in the journal. Pure."""
+"""Finds the reason why an app did not start, for people, in systemd's and the app's lines of the journal. Pure."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def failure(what: str, reason: str, app: str) -> DeployFailed:
 
 
 def crash_of(lines: Sequence[LogLine]) -> str:
-    """Return how the newest run in ``lines`` crashed; "" if it goes on, or was stopped or put to sleep."""
+    """Return how the newest run in ``lines`` crashed; "" if it is still running, or was stopped or put to sleep."""
     said = [line.text for line in lines if line.source == "systemd"]
     result = _last(_RESULT, said)
     exited = _last(_EXITED, said)

@@ -187,7 +187,7 @@ def _plan_replica(
 
 
 def _plan_gpus(facts: Facts, base_domain: str, now: float, draft: _Draft) -> GpuPlan:
-    """Plan the leases of GPUs: idle apps sleep for those who wait; who got none, or lost it, is stopped."""
+    """Plan the leases of GPUs: idle apps sleep for waiting starts; a unit that got none, or lost it, is stopped."""
     plan = plan_gpus(facts, draft.idle, now)
     evict = {replica: unit for replica, unit in plan.evict.items() if replica not in draft.resting}
     draft.actions += (Evict(replica, unit, facts.traffic[replica.server]) for replica, unit in evict.items())
@@ -205,7 +205,7 @@ def _plan_gpus(facts: Facts, base_domain: str, now: float, draft: _Draft) -> Gpu
 
 
 def _cannot_serve(app: StoredApp) -> str:
-    """Return what visitors are told of an app that failed.
+    """Return the message to visitors of an app that failed.
 
     The reason is not in it: it is a line of the app's log, and so only for its operators.
     """
@@ -213,7 +213,7 @@ def _cannot_serve(app: StoredApp) -> str:
 
 
 def _not_serving(app: StoredApp, facts: Facts) -> Unavailable:
-    """Return what visitors are told of an app without a serving replica."""
+    """Return the message to visitors of an app without a serving replica."""
     if app.wanted == "stopped":
         return unavailable(f'"{app.key}" is stopped; its operator can start it: flytectl app start {app.key.name}', 60)
     if any(replica.app_id == app.key.id for replica in facts.candidates):
@@ -284,7 +284,7 @@ def _pauses(replica: Replica, facts: Facts, now: float, draft: _Draft) -> bool:
 def _is_to_renew(replica: Replica, facts: Facts, draft: _Draft) -> bool:
     """Report whether to renew a pair now: it is outdated and asleep, and fewer than :data:`RENEWALS` are under way.
 
-    A service that runs goes on unchanged until it sleeps. The end of each renewal causes the next pass.
+    A running service is unchanged until it sleeps. The end of each renewal causes the next pass.
     """
     if replica not in facts.outdated or _alive(facts.units.get(replica.service)):
         return False

@@ -147,7 +147,7 @@ CLOSED_NETWORKS: tuple[str, ...] = (
 )  # fmt: skip
 """The networks that no app can reach.
 
-The routes of the app's network (flyted/net/plan.py) refuse a connection to them at once. This list is a second
+The routes of the app's network (flyted/net/plan.py) refuse a connection to them. This list is a second
 barrier behind the routes, which drops packets silently. Each network is an entry of its own, because systemd 252
 refuses several in one.
 """

@@ -10,7 +10,7 @@ from flyted.contract.errors import LimitReached
 
 SESSION, NAMED, BROWSER = "session", "named", "browser"
 LIFE_S: Mapping[str, float] = {SESSION: 3600.0, BROWSER: 12 * 3600.0}
-"""Seconds that a token of a kind is valid. Whoever makes a named one chooses: :data:`LONGEST_S` at most."""
+"""Seconds that a token of a kind is valid. The creator of a named one chooses: :data:`LONGEST_S` at most."""
 LONGEST_S = 366 * 86400
 MOST: Mapping[str, int] = {SESSION: 500, NAMED: 100, BROWSER: 200}
 """The most tokens of a kind that one user may have."""
@@ -21,9 +21,9 @@ CLOCK_S = 3600.0
 """Seconds that the clock may be set back without an effect on tokens."""
 ANY_APP = "*"
 LOOK_S = 60.0
-"""Seconds until the next look after a failure, and where no file tells who is who.
+"""Seconds until the next check after a failure, and if users are not defined in files alone.
 
-The ingress hears that much later that an owner has left the group.
+The ingress learns that much later that an owner has left the group.
 """
 NOTE_S = 3600.0
 """Seconds after which the uses of tokens, which HAProxy has in memory, are written down again while there are some."""
@@ -83,7 +83,7 @@ def dead(tokens: Iterable[Token], apps: frozenset[str], now: float) -> frozenset
     """Return the digests of the tokens to delete: those of apps that are gone, and those that expired long ago.
 
     An expired token is not valid, but it is kept for a while, because the clock may be wrong. A named token is kept
-    until its owner needs its name or its place, because nobody can get its text a second time.
+    until its owner needs its name or its place, because its text cannot be shown a second time.
     """
     return frozenset(
         t.digest for t in tokens
@@ -94,7 +94,7 @@ def dead(tokens: Iterable[Token], apps: frozenset[str], now: float) -> frozenset
 def next_look(tokens: Iterable[Token], now: float, *, hears: bool, people_at: float) -> float | None:
     """Return when tokens have to be looked at again after a look at ``now``; ``None``: when something changes.
 
-    ``hears``: whether each change of users and groups is heard of. ``people_at``: when the last one was.
+    ``hears``: whether each change of users and groups is reported. ``people_at``: when the last one was.
     """
     every = list(tokens)
     moments = [token.expires_at for token in every if counts(token, now)]
@@ -117,7 +117,7 @@ def room_for(kind: str, uid: int, tokens: Iterable[Token], now: float) -> frozen
     """Return the digests of the user's tokens to delete so that one more of ``kind`` fits the limit.
 
     Expired ones go first, then the oldest. Raises :class:`LimitReached` if a valid named token would have to go,
-    because somebody relies on it.
+    because a user relies on it.
     """
     own = sorted((t for t in tokens if t.uid == uid and t.kind == kind), key=lambda t: (counts(t, now), t.created_at))
     over = own[: max(0, len(own) + 1 - MOST[kind])]

@@ -4,7 +4,7 @@ Names are as in org.freedesktop.systemd1(5). The pair is transient and started i
 Times are in microseconds where the property's name ends in ``USec``, sizes in bytes.
 
 systemd counts starts, also those that a request causes. At the limit the *socket* fails with the service: the ingress
-then gets "connection refused" at once instead of a queue that nobody serves. That is wanted for an app that dies at
+then gets "connection refused" instead of waiting in vain. That is wanted for an app that dies at
 every start, so the limit stays. The daemon resets the count (``ResetFailedUnit``) at each sleep, so that waking is
 never mistaken for crashing. The socket needs no trigger limit of its own below that.
 """
@@ -114,7 +114,7 @@ def app_units(
 
     ``python``: the interpreter, by default the image's. ``image_env``: variables that the image's layers set; the
     app's own win. ``root``: that of an image which has no folder ``image_path``. ``readable``: more paths to show to
-    the app although they lie where apps see nothing (below the state folder or /run). ``nameservers``: the host's.
+    the app although they are where apps see nothing (below the state folder or /run). ``nameservers``: the host's.
     ``start_s``: seconds within which the app must serve once it has its GPUs, for which it waits up to ``gpu_wait_s``
     seconds. ``machine_bytes``: the machine's memory.
 

@@ -1,4 +1,4 @@
-"""Holds what there is to know for the work that belongs to no single app (plan/upkeep.py). Pure."""
+"""Defines the facts about work that belongs to no single app (plan/upkeep.py). Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ImagesOnDisk:
     """The images and layers that were found: hash or id → whether complete.
 
     ``unused_since``: as known of the look before this one. ``used``: those that revisions need, at the moment at which
-    the others were found. ``all_unused``: somebody waits for the removal of all that are unused.
+    the others were found. ``all_unused``: a caller waits for the removal of all that are unused.
     """
 
     found: Mapping[str, bool]
@@ -25,9 +25,9 @@ class ImagesOnDisk:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What somebody wants of images.
+    """The requests for images.
 
-    ``wanted``: somebody waits for its result. ``held``: hashes of images that somebody is about to
+    ``wanted``: somebody waits for its result. ``held``: hashes of images that are about to
     use. ``disk``: read only when unused images are asked for, and may be removed (:func:`upkeep.may_remove`).
     """
 
@@ -38,7 +38,7 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class TokenFacts:
-    """When tokens are to be looked at: ``due``, or at once if they are ``stale``.
+    """When tokens are to be checked: ``due``, or now if they are ``stale``.
 
     They are stale after a change of a token, of users and groups, or of the clock.
     """
@@ -61,7 +61,7 @@ class CertificateFact:
 
 @dataclass(frozen=True)
 class UpkeepFacts:
-    """Everything that :func:`plan_upkeep` sees beside the apps. The defaults: there is nothing to do."""
+    """The facts for :func:`plan_upkeep`, besides the apps. By default there is nothing to do."""
 
     time: float = 0.0
     under_way: frozenset[UpkeepAction] = frozenset()

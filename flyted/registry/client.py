@@ -1,4 +1,4 @@
-"""Speaks to one repository of a registry: logs in, follows redirects, and tries again (OCI distribution-spec)."""
+"""Sends requests to one repository of a registry: logs in, follows redirects, and retries (OCI distribution-spec)."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Untrusted(Failed):
 
 
 def say(text: str) -> None:
-    """Print one line for whoever watches the pull. Not by ``print``: several threads say something."""
+    """Print one line for the pull's log. Not by ``print``, since several threads print lines."""
     os.write(1, f"{OURS}{text}\n".encode(errors="backslashreplace"))
 
 

@@ -1,4 +1,4 @@
-"""Sends one request, and reads its answer, which keeps no pull waiting: it has to bring something all the time."""
+"""Sends one request, and reads its answer; a connection that stalls is ended."""
 
 from __future__ import annotations
 

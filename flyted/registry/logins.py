@@ -55,7 +55,7 @@ def read(text: bytes) -> dict[str, Login]:
         found = {_key(key): _login(value) for key, value in data.get("auths", {}).items()}
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise Failed(EX_CONFIG, 'the secret is not a Docker config.json with "auths"') from None
-    kept = any(login.user or login.identity for login in found.values())  # a helper's registries stand there empty
+    kept = any(login.user or login.identity for login in found.values())  # a helper's registries have empty entries
     if not kept and any(data.get(key) for key in ("credsStore", "credHelpers")):
         raise Failed(EX_CONFIG, "the config.json has no logins: a Docker credential helper keeps them")
     return found
@@ -90,7 +90,7 @@ def _login(value: dict[str, Any]) -> Login:
 
 
 class Authorization:
-    """The header for one repository of a registry, made anew when the registry asks for it. For several threads.
+    """The header for one repository of a registry, renewed when the registry asks for it. For several threads.
 
     ``path``: of the repository; "" for no particular one.
     """

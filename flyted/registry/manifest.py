@@ -1,4 +1,4 @@
-"""Reads what registries say about an image: index, manifest and config. Pure; nothing in them is trusted.
+"""Reads an image's index, manifest and config. Pure; nothing in them is trusted.
 
 Sources: OCI image-spec (manifest.md, image-index.md, config.md), Docker's manifest v2 schema 2.
 """
@@ -56,7 +56,7 @@ class Manifest:
 
 
 def manifest_or_choice(data: bytes, platform: str) -> Manifest | Blob:
-    """Return a manifest, or which one of an index is for ``platform`` (``linux/amd64``).
+    """Return a manifest, or the entry of an index that is for ``platform`` (``linux/amd64``).
 
     Raises :class:`Failed` for what is neither, for schema 1, no image that runs, and an index without the platform.
     """
@@ -80,7 +80,7 @@ def manifest_or_choice(data: bytes, platform: str) -> Manifest | Blob:
 
 
 def config_of(data: bytes, platform: str, layers: int) -> tuple[dict[str, Any], list[str]]:
-    """Return how an image wants to be run, as its config says it, and the digests of its layers without compression.
+    """Return how an image is to be run, as its config says, and the digests of its uncompressed layers.
 
     Raises :class:`Failed` for another platform, and for a config that does not fit the manifest.
     """

@@ -1,4 +1,4 @@
-"""Pulls an image: which one it is, its manifest and config, and then its layers, some at a time."""
+"""Pulls an image: resolves its name, then fetches its manifest, its config and its layers, several at a time."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Pull:
         self._progress.have(layer, "done")
 
     def _fetch(self, part: Part) -> None:
-        """Let a blob arrive. As long as there is progress, it may break off."""
+        """Download a blob. As long as there is progress, the connection may break."""
         while True:
             before = part.have
             try:
@@ -164,7 +164,7 @@ class _Found:
 
 
 class _Progress:
-    """Tells how far a pull is, at most every few seconds, and which layer is there."""
+    """Reports a pull's progress, at most every few seconds, and each finished layer."""
 
     def __init__(self, layers: list[Blob]) -> None:
         self._total, self._number, self._done = sum(layer.size for layer in layers), len(layers), 0

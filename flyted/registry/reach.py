@@ -39,7 +39,7 @@ _PASSING = (408, 425, 429)
 
 @dataclass(frozen=True)
 class Reach:
-    """Which servers are connected to, and how. ``mirrors``: a registry's name → where it is asked instead."""
+    """The rules by which servers are connected to. ``mirrors``: a registry's name → the address of its mirror."""
 
     mirrors: Mapping[str, Url] = field(default_factory=dict)
     timeout_s: float = 30
@@ -159,7 +159,7 @@ def _addresses(host: str, port: int) -> list[tuple[str, int]]:
 
 
 def _tunnel(connected: socket.socket, url: Url, proxy: Proxy) -> None:
-    """Ask a proxy for a way to the server (RFC 9110, CONNECT)."""
+    """Ask a proxy for a tunnel to the server (RFC 9110, CONNECT)."""
     server = f"{url.server}:443" if url.port == PORTS["https"] else url.server
     lines = [f"CONNECT {server} HTTP/1.1", f"Host: {server}"]
     if proxy.authorization:
@@ -171,7 +171,7 @@ def _tunnel(connected: socket.socket, url: Url, proxy: Proxy) -> None:
     except http.client.HTTPException as error:
         raise Unavailable(f"the proxy does not answer like one: {type(error).__name__}") from None
     finally:
-        reply.close()  # its buffer, not the connection: nobody speaks before TLS begins
+        reply.close()  # its buffer, not the connection: no data arrives before TLS begins
     said = f"the proxy answers {reply.status} {printable(reply.reason)} for {url.server}"
     if reply.status == 407:
         raise Failed(EX_UNAVAILABLE, f"the proxy {proxy.host}:{proxy.port} requires a login, or another one ({said})")

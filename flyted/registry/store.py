@@ -1,4 +1,4 @@
-"""Keeps blobs by their digest, and what has arrived of others: the next pull goes on there.
+"""Stores blobs by their digest, and partial downloads, which the next pull continues.
 
 A blob has its name only when all of it is on the disk and has the right digest. Pulls that need the same blob wait for
 each other, by a lock on the file that it arrives in.
@@ -107,7 +107,7 @@ class Part:
             self._digest.update(piece)
 
     def begin(self) -> None:
-        """Forget what has arrived."""
+        """Discard what has arrived."""
         self.file.truncate(0)
         self.have, self._digest = 0, hashlib.sha256()
 

@@ -1,4 +1,4 @@
-"""Ends a connection that brings too little: one that is silent, and one that sends a byte now and then."""
+"""Ends a connection that receives too little: a silent one, and one that receives a byte now and then."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEAST_BYTES = 1 << 16
 
 
 class Watch:
-    """The watch over a connection: :data:`LEAST_BYTES`, or all that is left, have to come each ``seconds`` seconds."""
+    """The watch over a connection: :data:`LEAST_BYTES`, or all that is left, have to arrive in each ``seconds``."""
 
     def __init__(self, connected: socket.socket, seconds: float) -> None:
         self.stalled = False
@@ -20,7 +20,7 @@ class Watch:
         self._arm()
 
     def received(self, size: int) -> None:
-        """Note that so many bytes have come."""
+        """Count received bytes."""
         self._got += size
         if self._got >= LEAST_BYTES and time.monotonic() - self._since > self._seconds / 4:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""The words that flyted and the registry client share: what one of them writes and the other reads.
+"""Defines the constants that flyted and the registry client share: what one of them writes and the other reads.
 
 With ``reference.py`` it is what flyted imports of the client (plan). It imports nothing of either.
 """

@@ -1,1 +1,1 @@
-"""The answers of the daemon's verbs, as values: one class for each kind, which daemon and clients share."""
+"""The answers of the daemon's verbs: a class for each kind, which daemon and clients share."""

@@ -1,4 +1,4 @@
-"""What the daemon says about apps. Sizes are in bytes, times in seconds since 1970 (0: never), durations in seconds.
+"""The answers about apps. Sizes are in bytes, times in seconds since 1970 (0: never), durations in seconds.
 
 The order of the fields is the one of ``flytectl --json``.
 """

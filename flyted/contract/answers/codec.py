@@ -150,7 +150,7 @@ def _list(read: _Read, value: object) -> tuple[Any, ...]:
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    """Do what :func:`_list` does for texts, at once: a list of images has tens of thousands."""
+    """Do what :func:`_list` does for texts, in one step: a list of images has tens of thousands."""
     if isinstance(value, list) and all(type(each) is str for each in value):
         return tuple(value)
     return _list(functools.partial(_plain, str), value)

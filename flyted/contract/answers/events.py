@@ -1,4 +1,4 @@
-"""What the daemon tells while a verb runs: steps of the work, and lines of logs."""
+"""The events that the daemon sends while a verb runs: steps of the work, and lines of logs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ started), what the user should know, a line of the image's builder."""
 
 @dataclass(frozen=True, slots=True)
 class Progress(Answer):
-    """A line about the work that goes on."""
+    """A line about the work in progress."""
 
     kind: str  # STEP, START, NOTE or BUILD; a newer daemon may have others
     text: str = ""

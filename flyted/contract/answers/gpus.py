@@ -1,4 +1,4 @@
-"""What the daemon says about the machine's GPUs. Sizes are in bytes, times in seconds since 1970."""
+"""The answers about the machine's GPUs. Sizes are in bytes, times in seconds since 1970."""
 
 from __future__ import annotations
 

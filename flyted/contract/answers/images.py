@@ -1,4 +1,4 @@
-"""What the daemon says about the images of this machine."""
+"""The answers about the images of this machine."""
 
 from __future__ import annotations
 

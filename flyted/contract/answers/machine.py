@@ -1,4 +1,4 @@
-"""What the daemon says about itself and its machine."""
+"""The answers about the daemon and its machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flyted.contract.answers.codec import Answer
 
 @dataclass(frozen=True, slots=True)
 class Done(Answer):
-    """The answer of a verb that has nothing to tell but that it is done."""
+    """The answer of a verb that returns nothing."""
 
 
 @dataclass(frozen=True, slots=True)

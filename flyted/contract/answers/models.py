@@ -1,4 +1,4 @@
-"""What the daemon says about models: names that stand for folders of this machine."""
+"""The answers about models: names that stand for folders of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the daemon says about secrets, never a value. Times are in seconds since 1970."""
+"""The answers about secrets, never with a value. Times are in seconds since 1970."""
 
 from __future__ import annotations
 

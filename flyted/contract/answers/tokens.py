@@ -1,4 +1,4 @@
-"""What the daemon says about tokens and logins. Times are in seconds since 1970."""
+"""The answers about tokens and logins. Times are in seconds since 1970."""
 
 from __future__ import annotations
 

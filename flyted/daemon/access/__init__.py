@@ -1,1 +1,1 @@
-"""Tokens: who has which, what HAProxy knows of them, and how a browser gets one."""
+"""Issues and revokes tokens, updates HAProxy's table of them, and logs browsers in."""

@@ -1,4 +1,4 @@
-"""Keeps the ingress's table of tokens true: at once after a change, as tokens expire, as people leave the group.
+"""Updates the ingress's table of tokens: after a change, when tokens expire, and when users leave the group.
 
 When it is looked at is decided in plan/upkeep.py.
 """
@@ -27,9 +27,9 @@ def wanted(table: Tokens, clock: Clock) -> dict[str, str]:
 
 
 class IngressTokens:
-    """The table of which tokens open which apps, as the ingress is told it.
+    """The table of which tokens open which apps, as the ingress has it.
 
-    ``runs()``: whether the ingress runs, so that we do not start it. ``watch``: hears of changes to the files that say
+    ``runs()``: whether the ingress runs, so that we do not start it. ``watch``: reports changes to the files that say
     who is in the group. ``poke``: asks for a pass of the loop.
     """
 
@@ -50,20 +50,20 @@ class IngressTokens:
         self._due: float | None = None
 
     def start(self) -> None:
-        """Hear of changes to users and groups from now on."""
+        """Watch for changes to users and groups from now on."""
         self._watch.start(self._people_changed)
 
     def facts(self) -> TokenFacts:
-        """Return when the tokens are to be looked at."""
+        """Return when the tokens have to be checked."""
         return TokenFacts(self._stale, self._due)
 
     def changed(self) -> None:
-        """Have the tokens looked at: they, or the clock, have changed."""
+        """Request a check of the tokens: they, or the clock, have changed."""
         self._stale = True
         self._poke()
 
     async def apply(self) -> None:
-        """Tell the ingress at once. Its file is written in any case; raises as :meth:`Ingress.apply_tokens`."""
+        """Update the ingress immediately. Its file is written in any case; raises as :meth:`Ingress.apply_tokens`."""
         self.changed()
         await self._tell()
 
@@ -77,7 +77,7 @@ class IngressTokens:
         self._told = now
 
     async def note_uses(self) -> None:
-        """Write down the days on which the ingress saw tokens used. Raises :class:`IngressDown`."""
+        """Record the days on which the ingress saw tokens used. Raises :class:`IngressDown`."""
         if self._runs():
             now = self._clock.time()
             ages = await self._ingress.token_uses()
@@ -90,7 +90,7 @@ class IngressTokens:
             self._table.remove(gone)
 
     async def check(self) -> None:
-        """Forget tokens that ended long ago, tell the ingress who may come in now, and note which tokens were used.
+        """Delete tokens that ended long ago, update the ingress's table, and record which tokens were used.
 
         What of this fails is logged, and tried again a minute later.
         """
@@ -103,7 +103,7 @@ class IngressTokens:
     async def _look(self) -> float | None:
         try:
             self.sweep()
-        except FlytedError as error:  # the disk refuses it; whose token has ended must be told all the same
+        except FlytedError as error:  # the disk refuses it; the ingress must be updated all the same
             log.error("cannot remove expired tokens yet: %s", error.message)  # noqa: TRY400
         if wanted(self._table, self._clock) != self._told:
             await self._tell()

@@ -26,7 +26,7 @@ LINK_LIFE_S = 300.0
 PASS_LIFE_S = 60.0
 """Seconds that a code is valid in a redirect."""
 MOST_CODES = 16
-"""Unused codes of one user at most; a new one takes the place of the oldest."""
+"""The most unused codes of one user; a new one replaces the oldest."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Logins:
     async def end(self, call: Call) -> Done:
         """Log out: end the token that this was called with, and the apps' tokens that came of it.
 
-        Raises :class:`InvalidInput` without a token, :class:`IngressDown` when the ingress cannot be told.
+        Raises :class:`InvalidInput` without a token, :class:`IngressDown` when the ingress cannot be updated.
         """
         if call.actor.token is None:
             raise InvalidInput("login.end needs a token")

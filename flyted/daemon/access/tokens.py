@@ -1,4 +1,4 @@
-"""The token verbs, and whose a token is. A token's text leaves the daemon once, in the answer that makes it."""
+"""Handles the token verbs, and finds a token's owner. A token's text leaves the daemon once, when it is created."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _HINT = "get one: flytectl token (in group flyted), and send it as Authorization
 
 
 class Tokens:
-    """The handlers of the token verbs, over the table; ``grants`` tells the ingress."""
+    """The handlers of the token verbs, over the table; ``ingress`` updates the ingress."""
 
     def __init__(self, table: Table, store: Store, grants: IngressTokens) -> None:
         self._table = table
@@ -60,7 +60,7 @@ class Tokens:
         }
 
     def owner(self, token: str) -> Actor:
-        """Return who calls with this token: its owner, if that is root or a member of group flyted now.
+        """Return the owner of this token, if that is root or a member of group flyted now.
 
         Raises :class:`Unauthenticated`, which does not say what is wrong with the token.
         """
@@ -72,7 +72,7 @@ class Tokens:
             raise Unauthenticated(
                 "a valid token is required" if not token else "this token is not valid, or no longer valid", hint=_HINT
             )
-        with contextlib.suppress(HostFailure):  # a full disk keeps nobody out
+        with contextlib.suppress(HostFailure):  # a full disk does not lock users out
             self._table.used(newly_used([found], {found.digest: time.time()}))
         return Actor(found.uid, 0, found)
 
@@ -102,9 +102,9 @@ class Tokens:
         return made, token
 
     async def forget(self, *tokens: Token) -> None:
-        """Forget tokens, with the apps' cookies that came of a login, here and at the ingress.
+        """Delete tokens, with the apps' cookies that a login led to, here and at the ingress.
 
-        Raises :class:`IngressDown` when the ingress cannot be told.
+        Raises :class:`IngressDown` when the ingress cannot be updated.
         """
         every = self._table.all()
         self._table.remove(frozenset().union(*({t.digest} | derived_tokens(t, every) for t in tokens)))
@@ -163,16 +163,16 @@ class Tokens:
         return Created(made, _status(token))
 
     async def list_all(self, call: Call) -> TokenList:
-        """Return the caller's tokens, or all for root; never their text: nobody has it."""
+        """Return the caller's tokens, or all for root; never their text, which is not stored."""
         with contextlib.suppress(FlytedError):
             await self._grants.note_uses()
         return TokenList(tuple(_status(t) for t in self._visible(call.actor) if counts(t, time.time())))
 
     async def revoke(self, call: Call) -> TokenList:
-        """End tokens at once, here and at the ingress: all, or one by its name, its id or (found somewhere) its text.
+        """Revoke tokens, here and at the ingress: all, or one by its name, its id or (found somewhere) its text.
 
         Raises :class:`NotFound`, :class:`InvalidInput` for a name that several users have, and :class:`IngressDown`
-        when the ingress cannot be told.
+        when the ingress cannot be updated.
         """
         found = self._visible(call.actor) if call.args["all"] else [self._one(call.args["token"], call.actor)]
         call.about.tell(token=(t.id for t in found), name=filter(None, map(_name, found)))
@@ -189,7 +189,7 @@ class Tokens:
         return own[0]
 
     def _named(self, word: str, actor: Actor) -> list[Token]:
-        """Return the tokens that are meant. Whoever has the text of a token may end it: they could use it."""
+        """Return the tokens that are meant. Anybody with a token's text may revoke it: they could also use it."""
         if text.valid_shape(word):
             return [t for t in self._table.all() if t.digest == text.digest(word)]
         return [t for t in self._visible(actor) if word and word in (t.id, _name(t))]

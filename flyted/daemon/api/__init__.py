@@ -1,1 +1,1 @@
-"""The sockets on which flyted answers: who calls, what the caller may do, and the verbs."""
+"""Serves the control and the api socket: identifies the caller, checks its rights, and runs verbs."""

@@ -1,4 +1,4 @@
-"""Who calls, and with which rights: the kernel says so on the control socket, a token on the api socket."""
+"""Identifies callers and their rights: by the kernel on the control socket, by a token on the api socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flyted.plan.tokens import BROWSER, Token
 
 
 class Right(enum.Enum):
-    """What a verb needs. Members of group flyted have the first three, root has all; a token never gives the last."""
+    """The right that a verb requires. Members of group flyted have the first three; no token gives the last one."""
 
     READ = "read"
     OPERATE = "operate"
@@ -18,7 +18,7 @@ class Right(enum.Enum):
 
 
 class Socket(enum.Enum):
-    """A socket that takes verbs: on the control socket the kernel says who calls, on the api socket a token does."""
+    """A socket that takes verbs: the kernel identifies callers on the control socket, a token on the api socket."""
 
     CONTROL = "control"
     API = "api"
@@ -37,7 +37,7 @@ class Actor:
 
     @property
     def root(self) -> bool:
-        """Whether root calls, on this machine and without a token."""
+        """True if root calls, on this machine and without a token."""
         return self.uid == 0 and self.token is None
 
     @property

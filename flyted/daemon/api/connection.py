@@ -51,7 +51,7 @@ class Connection:
         """Read the request and its bulk bytes, and check that a descriptor came for each bundle that it names.
 
         A request that waited in the socket while flyted was down or hung, until its client left, is not begun: the
-        client was told that flyted does not answer. Raises :class:`ClientGone` for it, :class:`ProtocolMismatch` for
+        client has reported a timeout. Raises :class:`ClientGone` for it, :class:`ProtocolMismatch` for
         bytes that make no sense or come too slowly, :class:`Busy` for too many at once, :class:`InvalidInput` for
         bundles that are not those it names, and as :func:`wire.parse_request`.
         """
@@ -95,7 +95,7 @@ class Connection:
             raise ClientGone from error
 
     async def gone(self) -> None:
-        """Wait until the client has closed its side (or sends what nobody asked for)."""
+        """Wait until the client has closed its side (or sends unexpected data)."""
         await self._readable()
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class Control:
         self._open: dict[Connection, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Accept connections for ever."""
+        """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -124,7 +124,7 @@ class Control:
             return await (call.while_there(verb.handler(call)) if verb.until_gone else verb.handler(call))
 
     def _actor(self, connection: Connection, request: wire.Request) -> Actor:
-        """Return who calls. Without a token, nobody learns on the api socket which verbs there are.
+        """Return the caller. Without a token, the api socket does not reveal which verbs exist.
 
         Raises :class:`Unauthenticated`, or :class:`InvalidInput` for a token on the control socket.
         """

@@ -1,4 +1,4 @@
-"""What a verb of the control socket is: its right, the arguments that it takes, and who handles it.
+"""Defines a verb of the control socket: its right, the arguments that it takes, and its handler.
 
 A verb without a right cannot be written down; unknown, missing and ill-typed arguments are refused before any
 handler sees them.
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 
 Emit = Callable[[Event], Awaitable[None]]
-"""A function that sends an event to the client, or to all who wait for the same work."""
+"""A function that sends an event to the client, or to all callers that wait for the same work."""
 
 
 class WhileThere(Protocol):
@@ -50,7 +50,7 @@ async def _never() -> None:
 
 @dataclass
 class About:
-    """What a handler tells the journal of the change that it makes: names by kind, never a value or a token.
+    """What a handler reports to the journal about its change: names by kind, never a value or a token.
 
     ``outcome``: a word for a good end that is not plainly "done". ``owner``: (uid, name) of a caller whom only the
     handler can know.

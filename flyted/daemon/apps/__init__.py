@@ -1,1 +1,1 @@
-"""The life of an app as its user sees it: deploys, starts, stops, deletions, status and data."""
+"""Handles the verbs on apps: deploy, start, stop, delete, status and data."""

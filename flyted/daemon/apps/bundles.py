@@ -32,7 +32,7 @@ class Bundles:
     async def held(self, digests: Collection[str], sent: Mapping[str, int]) -> AsyncIterator[None]:
         """Hold bundles: those of ``sent`` (digest → descriptor) are stored, the others must have been kept.
 
-        The daemon goes on while they are copied. Raises as :func:`flyted.host.bundles.keep`, and
+        The daemon keeps serving while they are copied. Raises as :func:`flyted.host.bundles.keep`, and
         :class:`InvalidInput` for one that there is not.
         """
         self._coming.update(digests)
@@ -43,14 +43,14 @@ class Bundles:
                         f"bundle {digest[:12]}, which the request names, did not come with the request",
                         hint="serve the app's file again",
                     )
-            if sent:  # to its end, even if the work is called off: the descriptors are closed after that
+            if sent:  # to its end, even if the work is cancelled: the descriptors are closed after that
                 await tasks.whole(asyncio.to_thread(bundles.keep, self.folder, dict(sent)))
             yield
         finally:
             self._release(digests)
 
     def hold_until(self, ended: asyncio.Future[Any], digests: Collection[str]) -> None:
-        """Hold bundles until ``ended`` is done: a build goes on when nobody waits for it any more."""
+        """Hold bundles until ``ended`` is done: a build continues when no caller waits for it any more."""
         self._coming.update(digests)
         ended.add_done_callback(lambda _: self._release(digests))
 

@@ -1,4 +1,4 @@
-"""What an app keeps on disk: where, how much, and what else goes with it when it is deleted."""
+"""Reports what an app keeps on disk, and what else is deleted with it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST = 4096  # bytes of the counting unit's answer
 
 @dataclass
 class AppData:
-    """The handler of ``app.data``. Sizes are counted when somebody asks for them, never otherwise."""
+    """The handler of ``app.data``. Sizes are counted on request only."""
 
     units: Units
     store: Store

@@ -1,6 +1,6 @@
-"""The way of a deploy: check everything, build, start beside the old revision, switch; or change nothing.
+"""Deploys an app: checks everything, builds, starts the revision beside the old one, and switches; or changes nothing.
 
-The loop goes on meanwhile, and the old revision serves. If flyted is killed anywhere on the way, a pending revision
+The loop runs meanwhile, and the old revision serves. If flyted is killed anywhere on the way, a pending revision
 is left, which flyted's next start marks as failed.
 """
 
@@ -78,9 +78,9 @@ class Deploy:
 
         ``building``: waits for the image; what it raises instead calls the deploy off before anything is changed.
         Raises :class:`InvalidInput`, :class:`Unsupported`, :class:`SecretNotFound`, :class:`Busy` and, for a name that
-        another app stands in the way of, :class:`AlreadyExists`, all before anything is changed. Raises
+        conflicts with another app's, :class:`AlreadyExists`, all before anything is changed. Raises
         :class:`BuildFailed` for the image, and :class:`DeployFailed` when the new revision did not start (the old
-        one then keeps serving) or a stop or deletion called the deploy off.
+        one then keeps serving) or a stop or deletion cancelled the deploy.
         """
         async with self.locks.hold(spec.key):
             spec = await self.models.with_folders(spec)
@@ -124,7 +124,7 @@ class Deploy:
         """Set the wanted state to started and wait until the app answers.
 
         Raises :class:`NotFound`, :class:`InvalidInput` for an app that has never come up, :class:`Busy`, and
-        :class:`DeployFailed` when the app does not start or the start is called off.
+        :class:`DeployFailed` when the app does not start or the start is cancelled.
         """
         async with self.locks.hold(app):
             found = self.store.find(app)
@@ -240,7 +240,7 @@ class Deploy:
             raise failure(f"app '{app.key}' did not start", await self.explain.why_failed(replica), app.key.name)
 
     async def _accepted(self, spec: AppSpec, emit: Emit) -> None:
-        """Tell the client that its request is accepted: from here on only the machine may fail."""
+        """Notify the client that its request is accepted: from here on only the machine may fail."""
         app = self.store.find(spec.key)
         number = max((r.number for r in app.revisions), default=0) + 1 if app else 1
         url = url_of(spec.key.id, self.config.base_domain, self.config.https_port)
@@ -295,7 +295,7 @@ class Deploy:
     async def _undo(self, replica: Replica, reason: str) -> None:
         """Record that a revision has failed, and take its units down.
 
-        What of this fails is logged: the client is to hear why its app failed. A pass takes down units that are left.
+        Failures are logged: the client is to get the reason why its app failed. A pass takes down units that are left.
         """
         try:
             self.store.fail(replica.app_id, replica.revision, reason, time.time())
@@ -307,7 +307,7 @@ class Deploy:
             log.error("%s", error.message)  # noqa: TRY400
 
     async def _tell(self, replica: Replica, said: dict[str, None], emit: Emit) -> None:
-        """Tell at once why a start may be in vain, and other notes of the service: its end may be minutes away."""
+        """Report immediately why a start may fail, and other notes of the service: it may take minutes to fail."""
         async with contextlib.aclosing(self.look.statuses(replica)) as statuses:
             async for status in statuses:
                 if why := waits_for(status):
@@ -315,7 +315,7 @@ class Deploy:
                 await _tell_new(said, status, emit)
 
     async def _tell_of_gpus(self, replica: Replica, emit: Emit) -> None:
-        """Tell what passes of the loop say about the replica's GPUs: it waits for them, has them, or has lost them."""
+        """Report what passes find about the replica's GPUs: it waits for them, has them, or has lost them."""
         async with contextlib.aclosing(self.loop.heard(lambda done: done.news.get(replica.service))) as news:
             async for text in news:
                 await emit(Progress(STEP, text))
@@ -342,7 +342,7 @@ def _reason(error: Exception) -> str:
 
 
 async def _tell_new(said: dict[str, None], status: str, emit: Emit) -> None:
-    """Tell the notes in a service's status that have not been told yet; ``said`` keeps those that have."""
+    """Report the notes in a service's status that are new; ``said`` collects those that were reported."""
     for text in notes_of(status):
         if text not in said:
             said[text] = None

@@ -1,4 +1,4 @@
-"""Makes what the daemon says about an app, :class:`AppStatus`, of facts. Pure."""
+"""Makes :class:`AppStatus`, the answer about an app, from facts. Pure."""
 
 from __future__ import annotations
 

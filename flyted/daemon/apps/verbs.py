@@ -1,4 +1,4 @@
-"""The app verbs: each changes what is wanted, then waits until the loop has brought it about."""
+"""Handles the app verbs: each changes the wanted state, then waits until the loop has reached it."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Apps:
     async def start(self, call: Call) -> AppStatus:
         """Set the wanted state to started, and return when the app answers.
 
-        A stop that still waits for the last requests is called off. Raises as :meth:`Deploy.start`.
+        A stop that still waits for the last requests is cancelled. Raises as :meth:`Deploy.start`.
         """
         self._tell(call, call.app)
         await self._deploy.start(call.app, call.emit)
@@ -138,7 +138,7 @@ class Apps:
     async def stop(self, call: Call) -> AppStatus:
         """Set the wanted state to stopped, and return when no unit of the app is left.
 
-        Nothing wakes the app; requests that run are finished. A deploy under way is called off. A client that leaves
+        Nothing wakes the app; requests that run are finished. A deploy in progress is cancelled. A client that leaves
         does not wait any more; the app stops all the same. Raises :class:`NotFound`, and :class:`Busy` when the app
         is served or started again meanwhile.
         """
@@ -172,9 +172,9 @@ class Apps:
     async def delete(self, call: Call) -> AppStatus:
         """Stop an app and forget it: its units and revisions and, unless ``keep_data``, its state and cache.
 
-        A deploy under way is called off. Of an app that was deleted with its data kept, the data is deleted.
+        A deploy in progress is cancelled. Of an app that was deleted with its data kept, the data is deleted.
 
-        While the last requests are waited for, a client that leaves ends the deletion, and so does somebody who serves
+        While the last requests are waited for, a client that leaves ends the deletion, and so does a user who serves
         or starts the app: then the app is stopped, and nothing of it is erased. Raises :class:`NotFound`,
         :class:`Busy` for a deletion that was ended so, and :class:`HostFailure` when some of the data is left.
         """
@@ -224,7 +224,7 @@ class Apps:
             self._followers[uid] -= uid != 0
 
     def _tell(self, call: Call, key: AppKey) -> None:
-        """Tell the journal which app is changed, by the id that its units have."""
+        """Name the app that is changed in the journal's entry, by the id that its units have."""
         found = self._store.find(key)
         call.about.tell(app=found.key.id if found else key.id)
 
@@ -254,7 +254,7 @@ class Apps:
     def _app(self, key: AppKey, *, begun: bool = False) -> StoredApp:
         """Return what is known of an app. Raises :class:`NotFound`.
 
-        ``begun``: there is something of the app (a deploy that was called off, or data that was kept), so one that the
+        ``begun``: there is something of the app (a deploy that was cancelled, or data that was kept), so one that the
         store does not have counts as stopped.
         """
         found = self._store.find(key)

@@ -1,1 +1,1 @@
-"""GPU leases: the queue for them, the table of who holds which, and the proof that their memory came back."""
+"""Grants GPU leases: the queue of starts, the table of holders, and the check that memory was released."""

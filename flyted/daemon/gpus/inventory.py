@@ -1,4 +1,4 @@
-"""Asks the helper for the GPUs, keeps its newest answer, and asks the loop for a pass when one has come.
+"""Queries the helper for the GPUs, keeps its newest answer, and requests a pass of the loop for each answer.
 
 Each answer also shows how much memory each app uses, which is recorded.
 """
@@ -44,7 +44,7 @@ class GpuInventory:
         return inventory
 
     def newest(self) -> tuple[Inventory | None, str]:
-        """Return the GPUs as they were a moment ago, or why they could not be looked at, or neither."""
+        """Return the newest inventory of the GPUs, or why it could not be taken, or neither."""
         fresh = asyncio.get_running_loop().time() - self._at < LOOK_S
         return (self._seen, self._error) if fresh or self._due else (None, "")
 
@@ -54,7 +54,7 @@ class GpuInventory:
             self._due = False
 
     def want(self) -> None:
-        """Have the loop make a pass as soon as it knows the GPUs as they were a moment ago, or why it cannot."""
+        """Request a pass of the loop as soon as a new inventory of the GPUs has arrived, or has failed."""
         if self.newest() != (None, ""):
             self._changed()
         elif self._looking is None:

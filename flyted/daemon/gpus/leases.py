@@ -1,4 +1,4 @@
-"""GPUs: a lease at every start, also at one that systemd does by itself; taken back when the unit has ended.
+"""Grants a GPU lease at every start, also at one that systemd begins itself, and ends it when the unit has ended.
 
 systemd asks for the credential ``gpu`` of a starting unit and waits. The answer is the lease: a pass of the loop
 grants it when a device is free; it is recorded, and the device is opened to the unit. Nothing runs here while no start
@@ -54,7 +54,7 @@ class GpuLeases:
         self._watching: asyncio.Task[None] | None = None
 
     def resume(self) -> None:
-        """Go on with what an earlier daemon has left: the memory of leases that are over."""
+        """Continue what an earlier daemon left: checking that the memory of ended leases is released."""
         for lease in self._table.leases:
             if lease.ended_at is not None:
                 self._return.begin(lease)
@@ -75,7 +75,7 @@ class GpuLeases:
 
     @property
     def asked(self) -> bool:
-        """Whether a start waits for its answer."""
+        """True if a start waits for its answer."""
         return bool(self._line.waiting)
 
     async def lease(self, replica: Replica, ask: Ask) -> bytes:
@@ -103,7 +103,7 @@ class GpuLeases:
             self._line.leave(waiting)
 
     def carry_out(self, facts: Facts, plan: GpuPlan) -> dict[str, str]:
-        """Do what a pass has decided, at once, and answer the starts; return the news of units, for people.
+        """Carry out what a pass has decided, and answer the starts; return the news of units, for people.
 
         What came after the facts of this pass goes first: a lease that is newer, a start that does not wait any more.
         """
@@ -156,7 +156,7 @@ class GpuLeases:
         self._line.answer(unit, gpu_lease.granted(grant.devices, variables))
         said = "; ".join(describe(device) for device in grant.devices)
         log.info("%s was granted %s", unit, said)
-        self._changed()  # if the start was called off this moment, the next look finds out
+        self._changed()  # if the start was cancelled this moment, the next look finds out
         return {unit: f"GPU granted: {said}"}
 
     def _let_wait(self, unit: str, why: str) -> dict[str, str]:

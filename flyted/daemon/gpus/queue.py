@@ -31,7 +31,7 @@ class Waiting:
 
     @property
     def asking(self) -> Asking:
-        """What the planner sees of it."""
+        """The start, as the planner sees it."""
         return Asking(self.replica, self.ask, self.why, self.number)
 
 
@@ -46,7 +46,7 @@ class WaitQueue:
 
     @property
     def full(self) -> bool:
-        """Whether no other start may wait."""
+        """True if no other start may wait."""
         return len(self._waiting) >= MAX_LINE
 
     @property

@@ -1,4 +1,4 @@
-"""Makes what the daemon says about GPUs, :class:`GpuList`, of the inventory and the leases. Pure."""
+"""Makes :class:`GpuList`, the answer about GPUs, from the inventory and the leases. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flyted.plan.gpus.facts import Device, Inventory, Lease
 
 
 def gpu_list(inventory: Inventory, facts: Facts) -> GpuList:
-    """Return the machine's GPUs, who holds them, and who waits."""
+    """Return the machine's GPUs, their holders, and the waiting starts."""
     names = {app.key.id: app.key for app in facts.apps}
     return GpuList(
         driver=inventory.driver,

@@ -1,6 +1,6 @@
-"""Who holds which GPU, and what each app was seen to need: in memory and on disk.
+"""Stores which unit holds which GPU, and the measured need of each app: in memory and on disk.
 
-A grant is on disk before anybody hears of it. Everything else counts even if the disk refuses it: that a lease is over
+A grant is on disk before it is announced. Everything else counts even if the disk refuses it: that a lease is over
 the next start of flyted finds out again, from systemd and NVML.
 """
 

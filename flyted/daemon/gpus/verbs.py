@@ -1,4 +1,4 @@
-"""The verb behind ``flytectl gpu ls``, and what doctor says about GPUs."""
+"""Handles the verb of ``flytectl gpu ls``, and doctor's checks of GPUs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flyted.plan.gpus.match import impossible, inventory_text
 
 
 class GpuVerbs:
-    """The handler of ``gpu.list``, and doctor's findings: both look, and change nothing."""
+    """The handler of ``gpu.list``, and doctor's findings. Both change nothing."""
 
     def __init__(self, inventory: GpuInventory, facts: Callable[[], Coroutine[Any, Any, Facts]]) -> None:
         self._inventory = inventory
@@ -31,7 +31,7 @@ class GpuVerbs:
         return {"gpu.list": Verb(Right.READ, {}, self.listed)}
 
     async def listed(self, _call: Call) -> GpuList:
-        """Return all GPUs, who holds them, and who waits. Raises :class:`HostFailure`."""
+        """Return all GPUs, their holders, and the waiting starts. Raises :class:`HostFailure`."""
         inventory = await self._inventory.look()
         return gpu_list(inventory, await self._facts())
 

@@ -1,1 +1,1 @@
-"""Images of apps: found, built in units of their own, and deleted when nothing needs them."""
+"""Finds the images of apps, builds them in units of their own, and deletes them when nothing needs them."""

@@ -1,4 +1,4 @@
-"""Builds and pulls images ahead of the apps that will use them."""
+"""Builds and pulls images before an app uses them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class BuildVerbs:
         reference = image_name(name, "the image")
         asked = as_pulled(name, login_use(secret).key if secret else "")
         call.about.tell(image=str(reference))
-        self._images.roots.pulls.ask_again(name)  # whoever types it may know that the registry is back
+        self._images.roots.pulls.ask_again(name)  # its user may know that the registry is back
         recipe = self._images.with_secrets(asked, project, domain)
         try:
             image = await self._images.build(recipe, str(reference), call.emit)

@@ -1,4 +1,4 @@
-"""Builds what somebody waits for, each once at a time: images, layers, and pulls of container images.
+"""Runs builds that callers wait for, each at most once at a time: images, layers, and pulls of container images.
 
 Which begin, and when, is decided in plan/upkeep.py. Each runs in units of its own, and their output streams to all who
 wait. When the last of them leaves, the build is called off, and its unit is stopped. Those that it waits for are then
@@ -26,7 +26,7 @@ Work = Callable[[Emit], Coroutine[Any, Any, Any]]
 
 
 class Build:
-    """Something that somebody waits for, from then to the end of its build, and who watches it.
+    """A build from the first request for it to its end, and the callers that watch it.
 
     ``ended``: what it made, or why nothing; cancelled if it was called off, or if flyted ends. ``left``: called when
     nobody waits any more and it has not ended.
@@ -49,7 +49,7 @@ class Build:
             if first:
                 await emit(Progress(STEP, first))
             return await asyncio.shield(self.ended)
-        except BuildFailed as error:  # one error for each who waits: the traceback of a shared one would grow
+        except BuildFailed as error:  # an error for each caller: the traceback of a shared one would grow
             raise BuildFailed(error.message, hint=error.hint) from error
         finally:
             self._watchers.remove(emit)
@@ -57,7 +57,7 @@ class Build:
                 self._left()
 
     async def carry_out(self) -> None:
-        """Do the work for all who wait. Raises what it raises."""
+        """Do the work for all waiting callers. Raises what it raises."""
         if self.ended.done():  # called off before its turn
             return
         self._task = asyncio.current_task()
@@ -77,9 +77,9 @@ class Build:
             self._task.cancel()
 
     def fail(self, error: Exception) -> None:
-        """Tell all who wait that there will be nothing."""
+        """Raise the error in all waiting callers."""
         self.ended.set_exception(error)
-        self.ended.exception()  # asked for: there may be nobody
+        self.ended.exception()  # retrieved: there may be no caller
 
     async def _emit(self, event: Event) -> None:
         for emit in list(self._watchers):
@@ -87,7 +87,7 @@ class Build:
 
 
 class Builds:
-    """What is wanted or under way, by the action that makes it. ``poke``: asks for a pass of the loop."""
+    """The builds that are requested or in progress, by their action. ``poke``: requests a pass of the loop."""
 
     def __init__(self, poke: Callable[[], None]) -> None:
         self._poke = poke
@@ -106,10 +106,10 @@ class Builds:
         work: Callable[[Emit], Coroutine[Any, Any, _T]],
         until: Callable[[asyncio.Future[Any]], object] = lambda _ended: None,
     ) -> _T:
-        """Return what ``work`` makes, which the loop begins; of two who ask at a time, the first one's is done.
+        """Return the result of ``work``, which the loop begins; two requests at a time share the first one's work.
 
-        ``what``: its name for people. ``until``: is given the end of ``work``, if it is begun. Raises what ``work``
-        raises, and why it cannot begin.
+        ``what``: its name for people. ``until``: called with the end of ``work``, if it is begun. Raises what ``work``
+        raises, and the reason if it cannot begin.
         """
         build = self._builds.get(action)
         first = f"{what} is already being built; waiting for it" if build is not None else ""
@@ -136,7 +136,7 @@ class Builds:
         self._poke()
 
     def refuse(self, error: FlytedError, begun: Collection[object]) -> None:
-        """Tell those who wait for a build that is not in ``begun`` that it cannot begin."""
+        """Raise an error in the callers that wait for a build that is not in ``begun``: it cannot begin."""
         for action in [each for each in self._builds if each not in begun]:
             self._builds.pop(action).fail(error)
 
@@ -146,7 +146,7 @@ async def run_unit(
 ) -> tuple[UnitEnd, list[str]]:
     """Run a unit to its end; return how it ended, and the last lines of its output, which goes to ``emit`` too.
 
-    ``wanted``: makes its properties, for a pipe to print to. Raises :class:`HostFailure` when it cannot be made.
+    ``wanted``: makes its properties, for a pipe to print to. Raises :class:`HostFailure` when it cannot be created.
     """
     lines: deque[str] = deque(maxlen=OUTPUT_LINES)
 

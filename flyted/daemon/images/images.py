@@ -1,4 +1,4 @@
-"""Finds an app's image by its hash, or has the loop build it, in a unit of its own; its output streams to the client.
+"""Finds an app's image by its hash, or requests its build in a unit of its own, whose output streams to the client.
 
 Which builds begin, and when, is decided in plan/upkeep.py.
 """
@@ -71,14 +71,14 @@ class Images:
     poke: Callable[[], None]  # asks for a pass of the loop
     bundles: Bundles
     granted: dict[str, BuildGrant] = field(default_factory=dict)  # by the unit of a build that reads secrets
-    held: Counter[str] = field(default_factory=Counter)  # hashes of images that somebody is about to use
+    held: Counter[str] = field(default_factory=Counter)  # hashes of images that are about to be used
     root_settings: RootSettings = field(default_factory=RootSettings)
     platform: Platform = field(default_factory=Platform)
     made: dict[str, frozenset[str]] = field(default_factory=dict)  # of a root image that is held: it and its layers
     removing: set[str] = field(default_factory=set)  # hashes of images that are being deleted
 
     def __post_init__(self) -> None:
-        """Begin with nothing that is being built."""
+        """Begin with no builds."""
         self.builds = Builds(self.poke)
         self.renewals = Renewals(self.folder.parent / "renewed-images.json")
         self.roots = Roots(self.units, self.folder.parent, self.builds, self.granted, self.root_settings)
@@ -140,7 +140,7 @@ class Images:
         """Return the image of a recipe, built if need be. Raises :class:`BuildFailed`.
 
         ``copied``: the bundles that the build reads, which the caller holds; from now on they are held to its end.
-        ``rebuild``: what ages in it is made anew, and counts when the caller says so (:class:`Renewals`).
+        ``rebuild``: what ages in it is rebuilt, and counts when the caller says so (:class:`Renewals`).
         """
         digest = self._id(recipe, rebuild)
         with self._held(digest):
@@ -173,12 +173,12 @@ class Images:
             yield
 
     def superseded(self, image: ImageFact) -> bool:
-        """Report whether an image was rebuilt, so that its recipe gives another one now."""
+        """Report whether an image was rebuilt, so that its recipe now leads to another image."""
         return image.hash in self.renewals.known.images
 
     @contextlib.contextmanager
     def _held(self, digest: str) -> Iterator[None]:
-        """Keep an image from being removed while somebody is given it."""
+        """Keep an image from being removed while it is returned to a caller."""
         self.held[digest] += 1
         try:
             yield
@@ -189,7 +189,7 @@ class Images:
                 self.made.pop(digest, None)
 
     def in_use(self) -> frozenset[str]:
-        """Return the images, and the layers of images, that somebody is about to use."""
+        """Return the images, and the layers of images, that are about to be used."""
         return frozenset(self.held).union(*self.made.values())
 
     async def _built_root(
@@ -269,7 +269,7 @@ class Images:
 
 
 async def _image(recipe: Recipe, digest: str, record: ImageRecord, emit: Emit) -> ImageFact:
-    """Return the image that a record describes; tell the note of its build."""
+    """Return the image that a record describes; report the note of its build."""
     if record.note:
         await emit(Progress(NOTE, record.note))
     path = image_dir(digest)

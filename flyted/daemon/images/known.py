@@ -1,4 +1,4 @@
-"""Keeps which container image each name was when its registry was last asked: one file for each, a pull's record."""
+"""Remembers which container image each name stood for when its registry last answered, in a file for each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RECORD_LIMIT = 4 << 20
 
 @dataclass(frozen=True)
 class Last:
-    """Which image a name was last. ``asked_at``: seconds since 1970."""
+    """The image that a name stood for last. ``asked_at``: seconds since 1970."""
 
     image: PulledImage
     asked_at: float
@@ -32,7 +32,7 @@ class Known:
         self._folder = folder
 
     def keep(self, key: str, text: str) -> None:
-        """Note what a registry has answered: the text of a pull's record. Raises :class:`HostFailure`."""
+        """Record what a registry answered: the text of a pull's record. Raises :class:`HostFailure`."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / f"{key}.json"
         whole_file.update(path, text.encode(), 0o600)
@@ -40,19 +40,19 @@ class Known:
             os.utime(path)
 
     def find(self, key: str) -> Last | None:
-        """Return what was noted last; what is damaged counts as nothing."""
+        """Return what was recorded last; None if that is damaged or there is nothing."""
         path = self._folder / f"{key}.json"
         with contextlib.suppress(OSError, UnicodeDecodeError, StoreCorrupt):
             return Last(pulled_image(foreign_file.read(path, RECORD_LIMIT)), path.stat().st_mtime)
         return None
 
     def has(self, reference: str) -> bool:
-        """Report whether anything was noted of an image, whoever has asked for it."""
+        """Report whether anything is recorded of an image, for any login."""
         noted = (self.find(path.stem) for path in listed(self._folder))
         return any(last is not None and last.image.reference == reference for last in noted)
 
     def forget_all_but(self, manifests: Collection[str]) -> None:
-        """Delete what is noted of images of other manifests."""
+        """Delete the records of images of other manifests."""
         for path in listed(self._folder):
             last = self.find(path.stem)
             if last is None or last.image.manifest not in manifests:

@@ -1,4 +1,4 @@
-"""Knows the layers on the disk: a folder each, and a record of those that are whole."""
+"""Stores the layers on the disk: a folder for each, and a record of those that are complete."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class LayersOnDisk:
         return {path.name for path in listed(self.folder) if is_hash(path.name)}
 
     def whole(self) -> set[str]:
-        """Return the layers that are whole: they have a folder and a record."""
+        """Return the complete layers: those with a folder and a record."""
         return self.folders() & {path.stem for path in listed(self._records)}
 
     def are_whole(self, layers: Collection[str]) -> bool:
-        """Report whether all of some layers are whole."""
+        """Report whether all of these layers are complete."""
         return all((self._records / f"{each}.json").exists() and (self.folder / each).is_dir() for each in layers)
 
     def record(self, layer: str) -> LayerRecord:
-        """Return what is known of a layer."""
+        """Return the record of a layer."""
         found = self._read.get(layer)
         if found is None:
             with contextlib.suppress(OSError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""Says which images there are, what is in them, and which apps use them."""
+"""Lists the images, what is in them, and which apps use them."""
 
 from __future__ import annotations
 

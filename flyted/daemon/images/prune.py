@@ -1,4 +1,4 @@
-"""Deletes the images that no app uses, when somebody asks for it, and says before that which they are."""
+"""Handles ``flytectl image prune``: lists and deletes the images that no app uses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PruneVerbs:
     async def prune(self, call: Call) -> Pruned:
         """Remove all images and layers that no app uses, and what was downloaded for them; return what was removed.
 
-        A client that leaves while builds are waited for calls it off. Raises as :meth:`UnusedImages.all_removed`.
+        A client that leaves while builds are waited for cancels it. Raises as :meth:`UnusedImages.all_removed`.
         """
         await self._tell_of_builds(call)
         removed = await self._unused.all_removed()

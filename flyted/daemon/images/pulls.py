@@ -1,6 +1,6 @@
-"""Asks registries which image a name is now, and pulls it, in units without rights.
+"""Asks registries which image a name currently stands for, and pulls it, in units without rights.
 
-Tags move, so a registry is asked each time. What a name was last is kept for the time in which its registry does not
+Tags move, so a registry is asked each time. The last answer is kept for the time in which the registry does not
 answer (known.py).
 """
 
@@ -38,7 +38,7 @@ _ENDED_WELL = UnitEnd("success", 0)
 class Pulls:
     """The container images that root images are made from.
 
-    ``blobs``: where the units put them; ``known``: where it is kept which image each name was last; ``granted``: lets
+    ``blobs``: where the units put them; ``known``: records which image each name was last; ``granted``: lets
     a unit have its logins while it runs.
     """
 
@@ -60,7 +60,7 @@ class Pulls:
         self._silent = Silent()
 
     async def bases(self, recipe: RootRecipe, emit: Emit, must: Collection[str] = ()) -> dict[str, PulledImage]:
-        """Return which images the container images of a recipe are, by name.
+        """Return the images that the names in a recipe currently stand for, by name.
 
         Where a registry does not answer, that is the image that a name was last, and for a name that has been nothing
         yet and that the recipe can do without, none. ``must``: names that are to be asked for in any case.
@@ -80,11 +80,11 @@ class Pulls:
         return found
 
     def ask_again(self, name: str) -> None:
-        """Have the registry of a container image asked the next time, though it has just not answered."""
+        """Ask the registry of a container image the next time, although it has just not answered."""
         self._silent.forget(pull_unit.image_name(name, "the image").registry)
 
     async def layer(self, digest: str, image: PulledImage, recipe: RootRecipe, emit: Emit) -> None:
-        """Have a layer of an image here, with all the others: they were deleted if they have been unpacked before.
+        """Download the layers of an image, which were deleted if they have been unpacked before.
 
         Raises :class:`BuildFailed`.
         """
@@ -95,7 +95,7 @@ class Pulls:
                 raise pulled.why
 
     async def _now(self, ask: _Ask, emit: Emit, must: bool, otherwise: bool) -> PulledImage | None:  # noqa: FBT001
-        """Return which image a name is. ``otherwise``: the recipe can do without, and then it is ``None``."""
+        """Return the image that a name stands for. ``otherwise``: the recipe can do without; it may be ``None``."""
         registry = pull_unit.image_name(ask.name, "the base image").registry
         known = None if must else self.known.find(ask.key)
         says = "does not answer"
@@ -121,14 +121,14 @@ class Pulls:
         return None
 
     def _explained(self, failure: BuildFailed, ask: _Ask) -> BuildFailed:
-        """Return why an image cannot be had, and that another login would do, if so."""
+        """Return why an image cannot be pulled, with a note if another login would work."""
         if not self.known.has(str(pull_unit.image_name(ask.name, "the base image"))):
             return failure
         why = f"{failure.message}; it was pulled before with another login or with none"
         return BuildFailed(why, hint=failure.hint)
 
     async def _pull(self, ask: _Ask, emit: Emit) -> PulledImage | _NotPulled:
-        """Pull a container image, or find out which one it is; return why not if another may do.
+        """Pull a container image, or resolve its name; return why that failed if another image may do.
 
         Raises :class:`BuildFailed` for all other failures.
         """
@@ -176,7 +176,7 @@ class _NotPulled:
 
 @dataclass(frozen=True)
 class _Ask:
-    """Who asks for which image: what one may know, another who has no login must not get."""
+    """A request for an image: a caller without its login must not get the answer."""
 
     name: str
     login: BuildGrant | None
@@ -189,7 +189,7 @@ class _Ask:
 
     @property
     def key(self) -> str:
-        """What it is kept by which image this is."""
+        """The key under which the answer is stored."""
         return replace(self, resolve_only=True).unit.removesuffix(".service")
 
 

@@ -43,7 +43,7 @@ class RebuildVerbs:
         return {"image.rebuild": Verb(Right.OPERATE, {"hash": str, "deploy": bool}, self.rebuild, changes=True)}
 
     async def rebuild(self, call: Call) -> Rebuilt:
-        """Rebuild an image that apps use; with ``deploy``, deploy those that run anew, one after the other.
+        """Rebuild an image that apps use; with ``deploy``, redeploy those that run, one after the other.
 
         A client that leaves while the image is built calls it off, and nothing has changed; the deploys go on.
         Raises :class:`InvalidInput`, :class:`NotFound`, :class:`Busy`, :class:`BuildFailed` when nothing has changed,

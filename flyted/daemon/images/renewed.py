@@ -1,4 +1,4 @@
-"""Remembers which images were rebuilt, so that whoever needs one is given what was made last."""
+"""Remembers which images were rebuilt, so that the newest build of each is used."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Renewals:
         self._write(self.known.undone(last, before))
 
     def made(self, image: str) -> None:
-        """Note that an image was just made: it is what its recipe gives now. Raises :class:`HostFailure`."""
+        """Record that an image was just built: its recipe now leads to it. Raises :class:`HostFailure`."""
         if image in self.known.images:
             images = {old: new for old, new in self.known.images.items() if old != image}
             self._write(Renewed(self.known.ids, images))
 
     def forget(self, found: Collection[str], keys: Collection[str]) -> None:
-        """Forget what does not matter any more, see :meth:`Renewed.needed`. Raises :class:`HostFailure`."""
+        """Delete what is no longer needed, see :meth:`Renewed.needed`. Raises :class:`HostFailure`."""
         needed = self.known.needed(found, keys)
         if needed != self.known:
             self._write(needed)

@@ -1,4 +1,4 @@
-"""Makes images that have a root of their own: pulls what they are based on, and makes the layers that are missing.
+"""Builds root images: pulls what they are based on, and builds the layers that are missing.
 
 Each layer, and each pull, is an action of its own, so that images that begin alike wait for one of them. A layer's
 record is written when its unit has ended well, an image's when all its layers have theirs.
@@ -102,12 +102,12 @@ class Roots:
     def pulled(self) -> dict[str, bool]:
         """Return :data:`PULLED` if something of container images is on the disk: layers are unpacked from it.
 
-        No app needs it. It is kept as long as an unused image, so that a pull that broke off goes on where it was.
+        No app needs it. It is kept as long as an unused image, so that an interrupted pull can be continued.
         """
         return {PULLED: True} if self._blobs.exists() else {}
 
     def pulled_bytes(self) -> int:
-        """Return the bytes of the disk that those take."""
+        """Return the bytes of the disk that the downloads take."""
         return used_bytes(self._blobs)
 
     def present(self, digest: str, root: RootFact) -> bool:
@@ -119,7 +119,7 @@ class Roots:
         return Stack(self.layers_on_disk.folder, root.layers)
 
     def records(self) -> Iterator[tuple[RootRecord, tuple[LayerRecord, ...]]]:
-        """Yield the images on the disk that are whole, with what is known of their layers, in no order."""
+        """Yield the complete images on the disk, with the records of their layers, in no order."""
         for _name, record in self._recorded():
             if record is not None:
                 yield record, tuple(map(self.layers_on_disk.record, record.layers))
@@ -148,7 +148,7 @@ class Roots:
     ) -> ImageFact:
         """Return an image; make the layers that are missing, one after the other.
 
-        ``renewed``: see :class:`~flyted.plan.images.renewed.Renewed`. With ``rebuild`` what ages is made anew.
+        ``renewed``: see :class:`~flyted.plan.images.renewed.Renewed`. With ``rebuild`` what ages is rebuilt.
 
         Raises :class:`BuildFailed`, :class:`HostFailure`, and :class:`InvalidInput` or :class:`Unsupported` for what
         is known of a base image only when it was found. The layers before a step that fails stay.

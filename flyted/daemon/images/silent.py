@@ -24,11 +24,11 @@ class Silent:
         self._at: dict[str, tuple[float, str]] = {}
 
     def add(self, registry: str) -> None:
-        """Note that a registry has not answered."""
+        """Record that a registry has not answered."""
         self._at[registry] = (_now(), circumstances())
 
     def forget(self, registry: str) -> None:
-        """Note that it has."""
+        """Record that it has answered."""
         self._at.pop(registry, None)
 
     def __contains__(self, registry: object) -> bool:

@@ -1,6 +1,6 @@
-"""Looks for images and layers that nobody needs any more, and deletes them: at rare moments, never by the clock.
+"""Finds images and layers that nothing needs any more, and deletes them, at certain events and never by a timer.
 
-The moments are the daemon's start, deploys and deletions, and when somebody asks for it (``flytectl image prune``).
+The moments are the daemon's start, deploys and deletions, and ``flytectl image prune``.
 What is deleted, and when, is decided in plan/upkeep.py.
 """
 
@@ -56,22 +56,22 @@ class UnusedImages:
     _waiting: list[asyncio.Future[Pruned]] = field(default_factory=list)
 
     def soon(self) -> None:
-        """Have unused images looked for in the next pass that may remove some: after the builds that run now.
+        """Request a search for unused images in the next pass that may remove some: after the running builds.
 
-        Nobody waits for it, and failures are logged.
+        No caller waits for it; failures are logged.
         """
         self._asked = True
         self.poke()
 
     def used_now(self, image: ImageFact) -> None:
-        """Have an image, and its layers, kept from now on as one that an app has used until now."""
+        """Keep an image, and its layers, from now on like one that an app has used until now."""
         self._renewed.update((image.hash, *(image.root.layers if image.root else ())))
         self.soon()
 
     async def all_removed(self) -> Pruned:
-        """Have all unused images removed, however long they have been unused, and return what was.
+        """Remove all unused images, however long they have been unused, and return what was removed.
 
-        That is after the builds that run now; a caller who leaves before it has begun calls it off. Raises
+        That is after the running builds; a caller who leaves before it has begun cancels it. Raises
         :class:`HostFailure` if not all could be removed.
         """
         ended: asyncio.Future[Pruned] = asyncio.get_running_loop().create_future()
@@ -93,7 +93,7 @@ class UnusedImages:
         return self._told(found.remove)
 
     def look(self) -> ImagesOnDisk | None:
-        """Return what is on the disk, if somebody has asked for it since the last call, or waits for a removal."""
+        """Return the images on the disk, if it was requested since the last call, or a caller waits for a removal."""
         if not self._asked and not self._waiting:
             return None
         self._asked = False
@@ -105,13 +105,13 @@ class UnusedImages:
             return None
 
     def refuse(self, error: FlytedError) -> None:
-        """Tell those who wait for a removal that has not begun that it cannot."""
+        """Raise an error in the callers that wait for a removal that has not begun."""
         _fail(self._taken(), error)
 
     def removal(self, action: RemoveImages) -> Coroutine[Any, Any, None]:
-        """Return what deletes images, and writes down since when others are unused; failures are logged.
+        """Return what deletes images and records since when others are unused; failures are logged.
 
-        From this call on they count as gone: who wants one has it built when the removal is over.
+        From this call on they count as deleted: an app that needs one gets it built after the removal.
         """
         self.images.removing.update(action.images)
         self._renewed.clear()
@@ -163,7 +163,7 @@ class UnusedImages:
         log.info("removing images and layers that no app uses: %s", ", ".join(names))
         before, _size = disk_space(self.images.folder)
         venvs, layers = ([each for each in names if each in found] for found in self._found())
-        self.images.roots.forget(names)  # first: a layer that is half removed is not whole
+        self.images.roots.forget(names)  # first: a layer that is half removed is not complete
         whole = await self._run(UNIT, remove_unit(venvs, prune=True))
         freed = max(disk_space(self.images.folder)[0] - before, 0)
         if layers:
@@ -173,7 +173,7 @@ class UnusedImages:
         return freed, whole
 
     def _told(self, names: Collection[str]) -> Pruned:
-        """Return what is known of images and layers that are still there."""
+        """Return the records of images and layers that still exist."""
         images = [each for each in entries(self.images, self.apps()) if each.hash in names]
         roots = self.images.roots
         layers = roots.layers().keys() & set(names)
@@ -195,7 +195,7 @@ class UnusedImages:
     def _since(self) -> dict[str, float]:
         try:
             since = {str(name): float(start) for name, start in json.loads(self.notes.read_text()).items()}
-        except (OSError, ValueError, TypeError, AttributeError):  # then all periods begin anew
+        except (OSError, ValueError, TypeError, AttributeError):  # then all periods begin again
             return {}
         return {name: start for name, start in since.items() if name not in self._renewed}
 
@@ -209,7 +209,7 @@ def _fail(waiting: Iterable[asyncio.Future[Pruned]], error: FlytedError) -> None
     for each in waiting:
         if not each.done():
             each.set_exception(error)
-            each.exception()  # asked for: there may be nobody
+            each.exception()  # retrieved: there may be no caller
 
 
 def _unseen(error: OSError) -> HostFailure:

@@ -1,1 +1,1 @@
-"""Where the ingress listens, and with which certificate."""
+"""Chooses the ingress's ports, and issues its certificate."""

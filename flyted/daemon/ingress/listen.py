@@ -1,4 +1,4 @@
-"""Where the ingress listens: decided once per start of the daemon."""
+"""Chooses the ingress's ports, once per start of the daemon."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def choose_ingress_ports(settings: Settings, units: Units, folder: Path) -> List
 
 
 async def ensure_socket(units: effects.Units, listen: Listen) -> None:
-    """Have PID 1 listen for the ingress; leave everything alone if it does so already.
+    """Make PID 1 listen for the ingress; change nothing if it does already.
 
     Other ports cost a restart of HAProxy: it cannot be given new descriptors. Its unit has ``After=flyted.service``:
     to wait for its start here would be a deadlock. Raises :class:`HostFailure` when PID 1 cannot listen.

@@ -58,17 +58,17 @@ class Tls:
         return Authority(cert_pem.decode(), ca.fingerprint(cert_pem), tuple(ca.leaf_names(self._base_domain)))
 
     def facts(self) -> CertificateFact:
-        """Return how long the ingress's certificate is right. It has none of this daemon's at the daemon's start."""
+        """Return the validity of the ingress's certificate. At the daemon's start there is none."""
         return self._fact
 
     def clock_was_set(self) -> None:
-        """Have what failed tried again at once: the clock may have been the reason."""
+        """Retry what failed immediately: the clock may have been the reason."""
         self._fact = dataclasses.replace(self._fact, again_at=None)
 
     async def renew(self) -> None:
         """Give the ingress a new certificate. A failure is logged, and it is tried again an hour later.
 
-        Also at the daemon's start: an ingress that went on meanwhile has the certificate of the previous daemon.
+        Also at the daemon's start: an ingress that kept running has the certificate of the previous daemon.
         """
         self._fact = dataclasses.replace(self._fact, again_at=self._clock.time() + _AGAIN_S)  # if it fails
         try:

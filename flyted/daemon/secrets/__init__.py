@@ -1,1 +1,1 @@
-"""Secrets: the verbs that change them, and the credential socket, on which units get them."""
+"""Handles the secret verbs, and the credential socket, on which units get secrets."""

@@ -1,4 +1,4 @@
-"""The credential socket: systemd connects once per credential at each start of a unit, and reads to the end.
+"""Serves the credential socket: systemd connects once per credential at each start of a unit, and reads to the end.
 
 Three checks come in this order: the kernel says that root asks, the address says for which unit and which credential,
 and ``answer`` says whether that unit may have it. A unit that is refused gets no bytes, and the reason is logged.
@@ -20,7 +20,7 @@ from flyted.host.sockets import credential_peer, peer
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 64  # others wait in the backlog: to turn one away would start its unit without the secret
-SEND_S = 30.0  # systemd reads at once; a reader that has stopped must not hold a place
+SEND_S = 30.0  # systemd reads immediately; a reader that has stopped must not hold a place
 
 
 class Credentials:
@@ -36,7 +36,7 @@ class Credentials:
         self._room = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def run(self) -> None:
-        """Accept connections for ever."""
+        """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await self._room.acquire()

@@ -1,4 +1,4 @@
-"""Decides what a starting unit is given: asks ``plan.secrets`` whether it may have it, and the vault for the bytes."""
+"""Answers a starting unit: asks ``plan.secrets`` whether it may have a credential, and the vault for the bytes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Handover:
         self._refused = refused
 
     def answer(self, unit: str, credential: str) -> bytes | Awaitable[bytes]:
-        """Return the content of a unit's credential, at once or, for a GPU, when there is one.
+        """Return the content of a unit's credential, immediately or, for a GPU, when there is one.
 
         Raises :class:`PermissionRefused` for a credential that was not planned, and as the vault for a secret. systemd
         then starts the unit with an empty credential, which launch refuses.

@@ -1,4 +1,4 @@
-"""The secret verbs. No verb reads a value back."""
+"""Handles the secret verbs. No verb returns a value."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Secrets:
         }
 
     async def create(self, call: Call) -> Stored:
-        """Store a value; with ``roll``, deploy the apps that use it anew, one after the other.
+        """Store a value; with ``roll``, redeploy the apps that use it, one after the other.
 
         Raises :class:`InvalidInput` for an empty value, :class:`AlreadyExists` without ``replace``, and
         :class:`FlytedError` when the value is stored, but not every app took it.
@@ -86,13 +86,13 @@ class Secrets:
     async def rotate(self, _call: Call) -> StoreKey:
         """Ask for a new identity at flyted's next start, which the caller has to bring about; return today's.
 
-        Raises :class:`StoreCorrupt` or :class:`HostFailure` when the store cannot be written anew.
+        Raises :class:`StoreCorrupt` or :class:`HostFailure` when the store cannot be rewritten.
         """
         self._vault.ask_rotation()
         return StoreKey(str(self._vault.recipient))
 
     def _tell(self, call: Call) -> bool:
-        """Tell the journal the secret's name, its scope and the apps that use it; report whether it exists already.
+        """Name the secret, its scope and its apps in the journal's entry; report whether it exists already.
 
         An app uses the secrets of its image too.
         """

@@ -1,1 +1,1 @@
-"""The gateway's files: uploads and their signed addresses, recipes of images, and the contexts of builds."""
+"""Stores the gateway's files: uploads by signed addresses, recipes of images, and contexts of builds."""

@@ -40,7 +40,7 @@ class Signer:
     def open(path: Path) -> Signer:
         """Return the signer with the key in ``path``, so that addresses outlive a restart.
 
-        A key that is missing or of another length is made anew. Raise OSError if it cannot be written.
+        A key that is missing or of another length is replaced. Raise OSError if it cannot be written.
         """
         try:
             key = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Uploads: the owner of a token gets a signed address; the PUT to this address comes without a token.
+"""Handles uploads: the owner of a token gets a signed address; the PUT to this address comes without a token.
 
 The SDK uploads with httpx, which does not know our CA. Therefore a client of this machine gets an address without TLS,
 which the ingress accepts from the loopback only; every other client gets ``https``.

@@ -1,4 +1,4 @@
-"""Writes the gateway's files, each as a whole, and says in words why one cannot be written."""
+"""Writes the gateway's files, each as a whole; an error says why one cannot be written."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Translations between Flyte's messages and flyted's own values."""
+"""Translates between Flyte's messages and flyted's own values."""

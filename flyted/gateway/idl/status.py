@@ -52,7 +52,7 @@ def _word(app: AppStatus) -> tuple[int, int, str]:
 
 
 def of_deploy(app: AppStatus | None, accepted: Accepted, text: str, now: float) -> pb.Status:
-    """Return the status while a deploy goes on. Its last condition is pending, whatever the old revision does.
+    """Return the status during a deploy. Its last condition is pending, whatever the old revision does.
 
     ``app``: None for a new one. ``now``:
     seconds since 1970.

@@ -1,1 +1,1 @@
-"""Pages for browsers, and the login that guards them."""
+"""Serves pages for browsers, and their login."""

@@ -1,1 +1,1 @@
-"""The services of Flyte's API, and the deploys and image builds that they begin."""
+"""Implements the services of Flyte's API, and runs the deploys and image builds that they begin."""

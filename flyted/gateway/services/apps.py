@@ -101,7 +101,7 @@ class Apps(AppService):
         return pb.ListResponse(apps=shown, token=token, total_count=len(wanted))
 
     async def delete(self, request: pb.DeleteRequest, ctx: RequestContext) -> pb.DeleteResponse:
-        """Stop an app and forget it. A client that leaves before the last requests have ended calls the deletion off.
+        """Stop an app and forget it. A client that leaves before the last requests have ended cancels the deletion.
 
         The app's data is kept, since Flyte's command asks no question: ``flytectl app delete`` removes it. Raise
         :class:`NotFound` for an app that does not exist, and :class:`Busy` if the client leaves.
@@ -155,7 +155,7 @@ class Apps(AppService):
         answered = deploy.answer.app.spec_digest if deploy.answer else ""
         digest = deploy.accepted.spec_digest if deploy.accepted else answered
         if digest and digest != sent:
-            with contextlib.suppress(HostFailure):  # the deploy goes on: the app is described from flyted's own then
+            with contextlib.suppress(HostFailure):  # the deploy continues: the app is described from flyted's own then
                 self._parts.specs.keep(key, digest, kept.SerializeToString())
 
     async def _watched(self, key: AppKey, deploy: Deploy | None) -> definition.App:
@@ -230,7 +230,7 @@ class Apps(AppService):
         return await self._parts.daemon.call(Described, "app.get", _args(key), token=caller().token)
 
     async def _switch(self, verb: str, key: AppKey) -> None:
-        """Start or stop an app, and wait ``QUICK_S`` seconds at most. Then it goes on, and the client watches it."""
+        """Start or stop an app, and wait ``QUICK_S`` seconds at most. Then it continues, and the client watches it."""
         call = self._parts.daemon.call(AppStatus, verb, _args(key), token=caller().token)
         task = tasks.begin(call, known=(FlytedError,))  # who still watches sees the state
         done, _ = await asyncio.wait([task], timeout=QUICK_S)

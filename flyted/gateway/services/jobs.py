@@ -1,4 +1,4 @@
-"""Deploys and image builds, which go on after their RPC has been answered.
+"""Runs deploys and image builds, which continue after their RPC has been answered.
 
 flyted does the work, and would finish a deploy without the gateway; here is kept who waits for it, and how it ended.
 """
@@ -29,7 +29,7 @@ from flyted.gateway.files.whole import oldest, opened, replace
 log = logging.getLogger(__name__)
 
 DEPLOY_WAIT_S = 90.0
-"""Seconds that a deploy waits for another one of the same app before its client is told to come back."""
+"""Seconds that a deploy waits for another one of the same app before its client gets an error."""
 FAILURE_SHOWN_S = 600.0
 RUNS = 200
 LINES = 1000
@@ -39,13 +39,13 @@ GONE = "the gateway was restarted during this build; serve the app again; finish
 
 
 class News:
-    """A signal that wakes all who wait for the next change."""
+    """A signal that wakes all waiters for the next change."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def tell(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiters."""
         self._event.set()
         self._event = asyncio.Event()
 
@@ -74,7 +74,7 @@ class Deploy:
 
     @property
     def running(self) -> bool:
-        """Whether it has neither succeeded nor failed yet."""
+        """True if it has neither succeeded nor failed yet."""
         return self.error is None and self.answer is None
 
 
@@ -124,7 +124,7 @@ class Jobs:
 
     @property
     def busy(self) -> bool:
-        """Whether a deploy or a build goes on."""
+        """True if a deploy or a build is in progress."""
         return bool(self._tasks)
 
     def deploy_of(self, key: AppKey) -> Deploy | None:
@@ -142,7 +142,7 @@ class Jobs:
             del self._deploys[key]
 
     def drop(self, key: AppKey) -> None:
-        """Forget any deploy of the app, which is deleted: flyted has called the deploy off."""
+        """Forget any deploy of the app, which is deleted: flyted has cancelled the deploy."""
         self._deploys.pop(key, None)
 
     async def deploy(self, key: AppKey, spec: dict[str, Any], bundles: Mapping[str, Path], token: str) -> Deploy:

@@ -72,7 +72,7 @@ class Cluster(ClusterService):
     async def select_cluster(
         self, request: cluster.SelectClusterRequest, ctx: RequestContext
     ) -> cluster.SelectClusterResponse:
-        """Return an empty answer, so that the client goes on talking to the gateway.
+        """Return an empty answer, so that the client keeps using the gateway.
 
         Raise :class:`Unsupported` for a cluster pool: its secrets would be those of the whole machine.
         """

@@ -1,4 +1,4 @@
-"""The services of Flyte's API that the gateway has; each is imported and made at its first call."""
+"""Routes calls to the services of Flyte's API; each is imported and created at its first call."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Services:
     async def answer(
         self, service: str, method: str, scope: dict[str, Any], headers: dict[str, str], receive: Receive, reply: Reply
     ) -> None:
-        """Have one service answer a call.
+        """Pass a call to its service.
 
         An unknown service or method, another protocol and a message that is too large are refused here, since the
         generated classes would not answer them as the SDK needs it.

@@ -1,4 +1,4 @@
-"""What flyted has to know about an engine. Pure."""
+"""Defines the description of an engine. Pure."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Engine:
 
     @property
     def can_sleep(self) -> bool:
-        """Whether it can give its memory back without ending."""
+        """True if it can free its memory without ending."""
         return self.sleep is not None
 
     def recognise(self, words: Sequence[str]) -> bool:

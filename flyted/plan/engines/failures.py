@@ -1,4 +1,4 @@
-"""Finds why an engine did not start in its own output, a hundred lines of traceback before the end. Pure.
+"""Finds the reason why an engine did not start in its output, a hundred lines of traceback before the end. Pure.
 
 An engine is several processes: the one that fails prints why, and each that waited for it prints only that another
 failed. So the first error of a start counts, not the last line. The texts here are those of torch, huggingface_hub and
@@ -34,11 +34,11 @@ NO_ROOM_FOR_TEXT = (
 class Failure:
     """A cause that is known by its text.
 
-    ``told``: the cause for people; the pattern's groups and ``{error}``, the line's error, are filled in.
+    ``message``: the cause for people; the pattern's groups and ``{error}``, the line's error, are filled in.
     """
 
     pattern: re.Pattern[str]
-    told: str
+    message: str
 
 
 _SHARED: tuple[Failure, ...] = (
@@ -92,7 +92,7 @@ def engine_failure(lines: Sequence[LogLine], own: Iterable[Failure] = ()) -> str
     for failure in (*own, *_SHARED):
         match = next((found for text in said if (found := failure.pattern.search(text)) and not _retried(text)), None)
         if match is not None:
-            return clean(failure.told.format(**match.groupdict(), error=_error_in(match.string)))
+            return clean(failure.message.format(**match.groupdict(), error=_error_in(match.string)))
     errors = [found[1] for text in said if (found := _ERROR.search(text)) and not _AFTERMATH.search(text)]
     return clean(errors[0] if errors else "")
 

@@ -1,4 +1,4 @@
-"""The engines that flyted knows. Pure."""
+"""Lists the engines that flyted supports. Pure."""
 
 from __future__ import annotations
 

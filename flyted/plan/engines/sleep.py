@@ -1,4 +1,4 @@
-"""Handles apps whose engine sleeps without ending: what their units report, and what follows from it. Pure.
+"""Plans the sleep of engines without ending them, by what their units report. Pure.
 
 Only the unit's main process can report whether its engine sleeps. That process is launch, unless the app's user
 tampers with it. So only the app's own sleep depends on the report: a false one keeps the app's memory in use, as a

@@ -1,1 +1,1 @@
-"""GPUs: what there is, who gets which, who must sleep for it, and when the memory is free again."""
+"""Decides about GPUs: which app gets which, which app has to sleep for it, and when memory is free again."""

@@ -1,4 +1,4 @@
-"""Decides how the files of NVIDIA's driver get into the root of an image, and says what is missing. Pure.
+"""Decides which files of NVIDIA's driver the root of an image gets, and reports missing ones. Pure.
 
 Apps see the machine's /usr in such a root anyway (``words.HOST``). So they get one folder with links into it:
 ``words.NVIDIA``, a read-only bind of ``SHOWN``, which flyted brings up to date before each lease. A link costs no

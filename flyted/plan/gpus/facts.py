@@ -1,4 +1,4 @@
-"""The machine's GPUs as the helper ``flyted-gpu`` reports them, and who holds which: frozen values. Pure.
+"""Defines the facts about GPUs: the inventory of the helper ``flyted-gpu``, and the leases. Frozen values. Pure.
 
 Sizes are in bytes. A *device* here is what can be granted: a whole GPU, or a MIG partition of one. Indexes are never
 used, because they change with the order of the buses; UUIDs do not.

@@ -1,4 +1,4 @@
-"""Follows a lease of GPUs: the device nodes it opens, what the app is told, when the memory is free again. Pure."""
+"""Follows a lease of GPUs: its device nodes, the app's credential, and when its memory is free again. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides whether a GPU is one that an app asks for, and says with figures why there is none. Pure."""
+"""Decides whether a GPU satisfies an app's request, and explains with figures why none does. Pure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _has_size(size: str, have: tuple[str, ...], total_bytes: int) -> bool:
 
 
 def grantable(ask: Ask, inventory: Inventory) -> list[Device]:
-    """Return the devices that suit the ask, whoever uses them now, without broken ones."""
+    """Return the devices that suit the ask, used or not, without broken ones."""
     found = []
     for gpu in inventory.devices:
         if gpu.error or not is_product(ask.name, gpu.name, gpu.total_bytes):

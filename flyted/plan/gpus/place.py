@@ -5,7 +5,7 @@ whose peaks are known too, if all peaks fit together. An empty device comes firs
 holders; among equals the one that fits best.
 
 Programs that are not apps may use a little of a whole device (:func:`spare`): a desktop must not keep every app away.
-Where they use more, an app that needs a whole one waits, and is told so.
+Where they use more, an app that needs a whole one waits, and its message says so.
 
 Only idle apps are put to sleep to free a device: first the app with the longest idle time relative to its time to load
 again. Each one of those is needed: if one of them stayed, the app would have to wait.
@@ -42,7 +42,7 @@ class Granted:
 class Wait:
     """The app has to wait: why, for people, and the units to put to sleep so that it can be granted devices.
 
-    ``claims``: the devices that it may get once apps that hold them have gone, so nobody behind it gets them first.
+    ``claims``: the devices that it may get once apps that hold them have gone, so no later start gets them first.
     """
 
     why: str
@@ -153,7 +153,7 @@ def _alone(wanted: Wanted, device: Device) -> int:
 def spare(device: Device) -> int:
     """Return the bytes that programs that are not apps, and the driver, may use of a device that an app gets whole.
 
-    A tenth of it, as vLLM takes nine tenths unless it is told otherwise. On smaller devices 2 GiB, as a desktop with
+    A tenth of it, as vLLM takes nine tenths by default. On smaller devices 2 GiB, as a desktop with
     a browser may take that of any, but never more than a quarter.
     """
     return max(device.total_bytes // 10, min(_DESKTOP, device.total_bytes // 4))
@@ -267,5 +267,5 @@ def describe(device: Device) -> str:
 
 
 def short(uuid: str) -> str:
-    """Return enough of a UUID to tell it from others: ``GPU-1f3a0b2c…``."""
+    """Return enough of a UUID to distinguish it: ``GPU-1f3a0b2c…``."""
     return f"{uuid[:12]}…" if len(uuid) > 13 else uuid

@@ -1,4 +1,4 @@
-"""Decides for all starts that wait for GPUs, in their order, and finds out which leases are over. Pure.
+"""Decides about all starts that wait for GPUs, in their order, and finds the leases that have ended. Pure.
 
 No start overtakes an earlier one on a device that the earlier one may get. Room is made of idle apps only, and only of
 those without which the start would have to wait.
@@ -19,7 +19,7 @@ from flyted.plan.gpus.match import grantable
 from flyted.plan.gpus.place import Granted, Never, Occupancy, Wait, Wanted, place
 
 LOOK_S = 1.0
-"""Seconds between looks while a start waits: nothing tells that a busy app is idle or memory has come back late.
+"""Seconds between looks while a start waits: no event reports that a busy app is idle or memory was released late.
 
 An inventory counts for as long.
 """

@@ -1,1 +1,1 @@
-"""Images: what Flyte's ImageSpec asks for, what a venv can honour, and the units that build and remove one."""
+"""Decides about images: translates ImageSpecs and Dockerfiles, plans layers, and defines the units that build."""

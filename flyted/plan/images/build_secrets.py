@@ -1,4 +1,4 @@
-"""Secrets of an image's build: which variables uv may get, and how a requirement or an index names them. Pure.
+"""Handles the secrets of an image's build: the variables that uv may get, and how requirements name them. Pure.
 
 A value goes from the store to the build's unit as a credential, from there into uv's environment, and nowhere else. A
 recipe contains ``${NAME}``, which uv replaces when it reads the requirements (pip's requirements file format).

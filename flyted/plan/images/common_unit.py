@@ -1,4 +1,4 @@
-"""Describes what the units of builds, layers and pulls have in common: whom they run as, and how they end. Pure."""
+"""Defines what the units of builds, layers and pulls have in common: their user, and how they end. Pure."""
 
 from __future__ import annotations
 

@@ -267,4 +267,4 @@ _NOTES: dict[str, Callable[[Instruction], str]] = {
     "LABEL": lambda _: "",
     "MAINTAINER": lambda _: "",
 }
-"""Instructions that change no layer: what is told about each; "": nothing is lost without it."""
+"""Instructions that change no layer → the note about each; "": nothing is lost without it."""

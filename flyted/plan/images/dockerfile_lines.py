@@ -26,7 +26,7 @@ _DOCUMENTS_IN = frozenset({"RUN", "COPY", "ADD"})
 
 @dataclass(frozen=True)
 class Document:
-    """A here-document: its text as it stands, and the line that ends it."""
+    """A here-document: its unchanged text, and the line that ends it."""
 
     name: str
     text: str
@@ -34,7 +34,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction. ``rest``: all but its name and options. ``documents``: what stands below it."""
+    """One instruction. ``rest``: all but its name and options. ``documents``: its here-documents."""
 
     where: str  # "Dockerfile:7: RUN", for messages
     name: str  # in capitals

@@ -1,6 +1,6 @@
-"""Puts the program of an image (ENTRYPOINT, CMD) in the place of a command that its app leaves to it. Pure.
+"""Replaces the command of an app without one by its image's program (ENTRYPOINT, CMD). Pure.
 
-As on Kubernetes: without ``command`` the image's ENTRYPOINT is run, with the app's ``args`` in the place of its CMD.
+As on Kubernetes: without ``command`` the image's ENTRYPOINT is run, with the app's ``args`` instead of its CMD.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finds what a machine lacks to build and run images that are more than a Python environment. Pure.
+"""Checks whether a machine can build and run root images. Pure.
 
 Sources: the kernel's Documentation/filesystems/overlayfs.rst, user_namespaces(7), subuid(5), and for AppArmor's switch
 the release notes of Ubuntu 24.04 and the profiles of its package apparmor. (No Ubuntu kernel was at hand: that its
@@ -93,7 +93,7 @@ def restricted(switches: Mapping[str, str], profiles: Collection[str]) -> Iterat
 
 
 def _owner(text: str) -> str:
-    """Return who has subordinate ids among those of layers; "" if nobody has."""
+    """Return the owner of subordinate ids among those of layers; "" if there is none."""
     for line in text.splitlines():
         words = line.split(":")
         if len(words) == 3 and words[1].isascii() and words[1].isdigit() and words[2].isascii() and words[2].isdigit():

@@ -1,4 +1,4 @@
-"""The apt and shell layers of Flyte's own image for llama.cpp, which do nothing but compile llama-server. Pure.
+"""Recognises the apt and shell layers of Flyte's own image for llama.cpp, which only compile llama-server. Pure.
 
 That takes up to an hour. If the machine has a llama-server, that one is used, and the rest of the image is a Python
 environment. The layers of Flyte's image for SGLang (the CUDA toolkit, Rust) are built like those of any other image:

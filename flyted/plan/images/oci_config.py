@@ -1,4 +1,4 @@
-"""Reads what a registry tells about how the program of a container image is run. Pure.
+"""Reads from a container image's config how its program is run. Pure.
 
 Source: the OCI image specification, config.md. The texts come from a stranger.
 """

@@ -26,9 +26,9 @@ _PROGRAMS = ("/bin", "/boot", "/dev", "/lib", "/lib64", "/proc", "/run", "/sbin"
 _OF_THE_SYSTEM = ("/var/cache/apt", "/var/cache/ldconfig", "/var/lib/apt", "/var/lib/misc", "/var/lib/systemd",
                   "/var/log/apt")  # fmt: skip
 _OF_THE_MACHINE = ("/", "/usr", "/usr/local")
-"""Where a Python is that is nobody's own environment."""
+"""Where a Python is that is not a user's own environment."""
 _OWN_PLACES = ("/opt", "/usr/local")
-"""Where programs lie in folders of their own."""
+"""Where programs are in folders of their own."""
 _WRITTEN = frozenset(("cache", "data", "log", "logs", "run", "temp", "tmp", "work"))
 """What programs there call the folders that they write to: Apache httpd's logs, Tomcat's work."""
 _HIERARCHY = frozenset(("/home", "/lost+found", "/media", "/mnt", "/opt", "/root", "/srv"))
@@ -64,7 +64,7 @@ class Own:
     large: tuple[str, ...] = ()
 
     def notes(self, volumes: Iterable[str]) -> tuple[str, ...]:
-        """Return what people are told. ``volumes``: those that the image names."""
+        """Return the notes for the user. ``volumes``: those that the image names."""
         writable = list(dict.fromkeys((*volumes, *self.folders)))
         found = []
         if writable:
@@ -78,7 +78,7 @@ class Own:
 
 
 def user_id(user: str, passwd: str) -> int | None:
-    """Return the number of an image's USER, ``NAME`` or ``NUMBER``, also with ``:GROUP``; ``None``: nobody there.
+    """Return the number of an image's USER, ``NAME`` or ``NUMBER``, also with ``:GROUP``; ``None``: no such user.
 
     ``passwd``: the image's /etc/passwd.
     """

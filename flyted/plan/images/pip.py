@@ -1,4 +1,4 @@
-"""Requirements and options of pip layers: what uv may get, as tables and one small grammar. Pure.
+"""Checks the requirements and options of pip layers, by tables and one small grammar. Pure.
 
 The build runs on the machine itself, with its network and next to other images. So only names, versions and web
 addresses are allowed; what would read local files, another environment or the builder's variables is refused by name.

@@ -1,4 +1,4 @@
-"""Knows the commands by which Flyte's SDK installs a pixi project, since its ImageSpec has no layer for one. Pure.
+"""Recognises the commands by which Flyte's SDK installs a pixi project, which has no layer in an ImageSpec. Pure.
 
 Source: flyte/_internal/imagebuild/utils.py of the SDK 2.12.1, pixi_project_to_primitive_layers. It writes apt
 packages, the two commands that are known here, copies and variables. All but these two are steps like others.

@@ -119,7 +119,7 @@ def unit_name(
 ) -> str:
     """Return the name of the unit: one per image, so systemd refuses two pulls of one image at a time.
 
-    Whoever has another login, or none, does not wait for such a pull, but asks the registry himself.
+    A caller with another login, or none, does not wait for such a pull, but asks the registry itself.
     """
     whose = [login.project, login.domain, login.uses[words.AUTH].key] if login is not None else []
     of = json.dumps([str(reference), platform, resolve_only, *whose])

@@ -19,7 +19,7 @@ MAX_RECIPE_BYTES = 128 << 10  # travels as one D-Bus property and one line of th
 
 @dataclass(frozen=True)
 class Install:
-    """One ``uv pip install``. ``source`` tells people where it comes from, and is not part of the hash."""
+    """One ``uv pip install``. ``source`` says where it comes from, for people, and is not part of the hash."""
 
     source: str
     requirements: tuple[str, ...]  # PEP 508, one a line, with their --hash options

@@ -1,4 +1,4 @@
-"""Decides what a rebuilt image is made of: the same steps by other names, so that what is there stays as it is. Pure.
+"""Decides the layers of a rebuilt image: the same steps under other ids, so that existing layers do not change. Pure.
 
 A layer's id follows from what it is made of, its *key*; so does that of a Python environment. What a command installs
 is not part of it and ages. A rebuild gives the first steps that age ids of their own, from the key and a *stamp*; all
@@ -60,7 +60,7 @@ def renewed_id(key: str, stamp: str) -> str:
 class Ids:
     """The ids of one image's layers. ``stamp``: of its rebuild; "": it is not one.
 
-    ``new``: key and id of each layer that the rebuild makes anew. ``keys``: those of all that were ever rebuilt.
+    ``new``: key and id of each layer that the rebuild makes. ``keys``: those of all that were ever rebuilt.
     """
 
     def __init__(self, known: Mapping[str, str], stamp: str) -> None:

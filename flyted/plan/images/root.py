@@ -198,7 +198,7 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class LayerJob:
-    """One layer: what its unit is told. ``job`` is the content of the credential, without values of secrets.
+    """One layer, as its unit gets it. ``job`` is the content of the credential, without values of secrets.
 
     ``secrets``: the secrets that the unit reads, by the id of the credential that carries each. ``where``: the place
     of its step in the image, for people.
@@ -221,7 +221,7 @@ class RootPlan:
     """What to make, in order, and what it becomes.
 
     ``jobs``: also those of stages that are only copied from. ``layers``: the image's own, lowest first. ``renewed``:
-    the key and the id of each layer that a rebuild makes anew (``plan/images/renewed.py``). ``keys``: those of all
+    the key and the id of each layer that a rebuild makes (``plan/images/renewed.py``). ``keys``: those of all
     layers that were rebuilt, now or before.
     """
 

@@ -1,4 +1,4 @@
-"""Refuses at a deploy what cannot run in the root of an image, with what to write instead. Pure."""
+"""Refuses apps that cannot run in the root of an image at their deploy, with a hint at what to write instead. Pure."""
 
 from __future__ import annotations
 

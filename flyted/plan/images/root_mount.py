@@ -2,7 +2,7 @@
 
 PID 1 mounts it, since only it can, as a transient ``.mount`` unit that belongs to a replica's pair: the socket and the
 service require it, so it is mounted before either starts, stays while the app sleeps, and comes back at a wake if
-somebody has unmounted it. When neither is left, PID 1 unmounts it (``StopWhenUnneeded=``) and deletes the folder in
+it has been unmounted. When neither is left, PID 1 unmounts it (``StopWhenUnneeded=``) and deletes the folder in
 memory (``RuntimeDirectory=``). It needs no flyted for that, which may not: a folder of the root in which PID 1 makes a
 mount point is copied up, and belongs to the layers' owner.
 

@@ -1,4 +1,4 @@
-"""Reads and writes what is recorded of root images and of their layers. Pure.
+"""Reads and writes the records of root images and of their layers. Pure.
 
 An image's record is written when all its layers are, and a layer's when its unit has ended: what has no record is not
 whole. flyted wrote them, so what is not as it writes them is damaged.

@@ -99,7 +99,7 @@ def missing(plan: RootPlan, have: Collection[str]) -> list[tuple[int, LayerJob]]
 
 
 def shown(job: LayerJob) -> str:
-    """Return what a job does, for people, in one line."""
+    """Describe a job, for people, in one line."""
     step = job.job["step"]
     match step["kind"]:
         case "run":

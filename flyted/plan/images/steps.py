@@ -1,4 +1,4 @@
-"""Carries out the steps of a stage on its state (variables, user, folder), and says what each makes. Pure."""
+"""Applies the steps of a stage to its state (variables, user, folder), and yields what each builds. Pure."""
 
 from __future__ import annotations
 

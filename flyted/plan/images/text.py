@@ -1,4 +1,4 @@
-"""Reads words in which variables stand, as a Dockerfile has them, and replaces the variables. Pure.
+"""Reads words with variables, as in a Dockerfile, and replaces the variables. Pure.
 
 A word is read once, when the recipe is made, and expanded when the variables of the base image are known. Source: the
 reference of Dockerfile, "Environment replacement"; buildkit's frontend/dockerfile/shell/lex.go.

@@ -40,9 +40,9 @@ def sweep(
     """Return which images to delete now. Call it only while no image is being built.
 
     ``images``: hash → whether it is complete; since nothing is being built, an incomplete one never will be, so it is
-    deleted at once if unused. ``used``: see :func:`in_use`. ``unused_since``: that of the previous :class:`Sweep`; an
+    deleted now if unused. ``used``: see :func:`in_use`. ``unused_since``: that of the previous :class:`Sweep`; an
     image counts as unused from the first call that found it so. ``crowded``: whether the disk is nearly full (see
-    :func:`is_crowded`); unused images are then deleted earlier. ``all_unused``: somebody has asked for all of them to
+    :func:`is_crowded`); unused images are then deleted earlier. ``all_unused``: all of them were requested to
     be deleted, however long they have been unused.
     """
     kept = 0.0 if all_unused else KEPT_WHEN_CROWDED_S if crowded else KEPT_S

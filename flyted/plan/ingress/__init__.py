@@ -1,1 +1,1 @@
-"""The ingress: what HAProxy shall serve, in HAProxy's language, and what its answers mean."""
+"""Decides what HAProxy serves: writes its configuration and commands, and parses its answers."""

@@ -114,7 +114,7 @@ def parse_show_info(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Counted:
-    """What HAProxy counted. ``ids``: server → the number by which ``show stat`` finds it. ``structure``: as Live's."""
+    """HAProxy's counters. ``ids``: server → the number by which ``show stat`` finds it. ``structure``: as Live's."""
 
     traffic: Mapping[str, Traffic]
     ids: Mapping[str, str]

@@ -61,7 +61,7 @@ def loopback_addresses(if_inet6: str) -> tuple[str, ...]:
 
 
 def listeners(listen: Listen) -> tuple[str, ...]:
-    """Return what PID 1 listens on, as for ``ListenStream=``: descriptor 3 and on, in the order HAProxy expects."""
+    """Return the listeners of PID 1, as for ``ListenStream=``: descriptor 3 and on, in the order HAProxy expects."""
     ports = (listen.https_port, listen.http_port)
     return (ADMIN_SOCKET, *(f"{host}:{port}" for port in ports for host in bindable(listen)))
 
@@ -97,7 +97,7 @@ def choose_ports(
     addresses: tuple[str, ...] = LOOPBACK,
     ours: Collection[int] = (),
 ) -> tuple[Listen, tuple[str, ...]]:
-    """Return what to listen on, and a sentence for each wanted port that is taken.
+    """Return the ports to listen on, and a sentence for each wanted port that is taken.
 
     ``taken``: the ports on which another socket listens. ``ours``: ports that the running ingress itself holds, so
     they are not taken. In place of a port that is taken, the first free one from 8443 (HTTPS) or 8080 (HTTP) is used.

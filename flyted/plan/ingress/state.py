@@ -1,4 +1,4 @@
-"""Describes what the ingress shall serve, and finds the difference between that and what HAProxy has. Pure.
+"""Describes the ingress's wanted state, and finds the difference between that and HAProxy's. Pure.
 
 Values are checked when they are made: a name, host, path or reason that reaches a configuration file or HAProxy's
 command line contains no character that could end a word or a line there.
@@ -31,7 +31,7 @@ DEFAULT_MAXCONN = 1024
 MAX_MAXCONN = 4095
 """One below the sockets' backlog of 4096.
 
-With a full backlog connect() fails at once, and the request with it, while requests above ``maxconn`` wait inside
+With a full backlog connect() fails, and the request with it, while requests above ``maxconn`` wait inside
 HAProxy.
 """
 DEFAULT_TIMEOUT_MS = 300_000
@@ -98,7 +98,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """Why an app is not available now, as its visitors are told, and the seconds after which to try again."""
+    """Why an app is not available now, for its visitors, and the seconds after which to try again."""
 
     reason: str
     retry_after_s: int = 30
@@ -123,7 +123,7 @@ def unavailable(text: str, retry_after_s: int = 30) -> Unavailable:
 
 @dataclass(frozen=True)
 class IngressState:
-    """What is served: servers by name, host names, time limits. ``unavailable`` takes precedence over ``hosts``."""
+    """What the ingress serves: servers, hosts and time limits. ``unavailable`` takes precedence over ``hosts``."""
 
     servers: Mapping[str, Server] = field(default_factory=_empty)
     hosts: Mapping[str, str] = field(default_factory=_empty)  # host name → server name
@@ -199,7 +199,7 @@ class Listen:
 
 @dataclass(frozen=True)
 class Live:
-    """What HAProxy reported at one moment."""
+    """HAProxy's state at one moment."""
 
     state: IngressState
     traffic: Mapping[str, Traffic] = field(default_factory=_empty)
@@ -217,7 +217,7 @@ def draining(live: Live, wanted: IngressState) -> frozenset[str]:
 
 
 def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
-    """Return commands for HAProxy's runtime API that turn what it has into what is wanted.
+    """Return commands for HAProxy's runtime API that turn its state into the wanted one.
 
     Requests can be served at every moment between two commands: a server exists before a host leads to it, one command
     replaces a host's old server by the new one, and a server is deleted only when no host leads to it and nothing is
@@ -253,7 +253,7 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
 
 
 def token_changes(have: Mapping[str, str], wanted: Mapping[str, str], files: str = FILES) -> list[str]:
-    """Return commands that turn HAProxy's map of tokens into what is wanted. Removals come first."""
+    """Return commands that turn HAProxy's map of tokens into the wanted one. Removals come first."""
     table = f"{files}/{TOKENS}"
     return [*_unset(table, have, wanted), *_set(table, have, wanted)]
 
