@@ -259,6 +259,11 @@ def test_the_architecture_prints_the_walls() -> None:
     assert walls_table() in (ROOT / "ARCHITECTURE.md").read_text()
 
 
+def test_the_architecture_is_read_in_ten_minutes() -> None:
+    """A page of at most 2,800 words: what is longer belongs into the docstring of the folder that it is about."""
+    assert 2_000 < len((ROOT / "ARCHITECTURE.md").read_text().split()) <= 2_800
+
+
 def test_every_module_says_what_it_is_for() -> None:
     """The first line of each file stands for the file list that ARCHITECTURE.md does not have."""
     for top in ("flyted", "flytectl"):

@@ -1,4 +1,8 @@
-"""Carries out the plan's actions. No other module does, and no other module changes the units of apps."""
+"""Carries out the plan's actions. No other module does, and no other module changes the units of apps.
+
+Two units are started by the code that answers for them instead: the one that measures an app's data
+(``apps/data.py``), and the ingress's socket at the daemon's start (``ingress/listen.py``).
+"""
 
 from __future__ import annotations
 

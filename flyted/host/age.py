@@ -4,6 +4,9 @@ Written from the specification, https://github.com/C2SP/C2SP/blob/main/age.md; e
 (``cryptography`` 38 or newer). The reader is stricter than it has to be, never laxer. Left out on purpose: passphrases
 (a work factor chosen by the file is a denial of service), ASCII armor, post-quantum recipients, and streaming: a value
 is returned only after its last chunk has verified.
+
+It is some 300 lines over ``cryptography``, tested with the format's public test vectors, so that ``age -d`` opens
+every secret without flyted.
 """
 
 from __future__ import annotations

@@ -4,6 +4,11 @@ systemd signals each change of a unit, with its new state, and sends the signals
 call (``manager_loop`` in its manager.c). So after the answer to any call, and once the signals that came before it are
 handled, what is kept is what systemd would say. It has to be asked about units that have just come: no signal says all
 of those.
+
+So a pass costs one call, which reads nothing; only new units are listed. HAProxy is sent only the difference from
+what it was sent last, and asked for the counters of running apps only (``host/ingress.py``). Anything that casts
+doubt on the cache (a lost connection, a reload of systemd, a new HAProxy process, a refused command) makes flyted
+read everything again. Without the cache, 1,000 sleeping apps would cost 50 ms of CPU time in each pass.
 """
 
 from __future__ import annotations

@@ -8,6 +8,10 @@ not finished; only this unit can both seal an identity and have the store for it
 3. ``rotated/``: the same after the rename that is the commit. From here there is no way back, only on: flyted does
    not start (and so is started again, with this unit before it) until the store, then the identity, are in place, and
    what was there before them is put aside to be swept.
+
+It is done offline because it needs a right that the daemon lacks (to seal a key), and sole use of what the daemon
+holds (the store). Meanwhile apps serve, and PID 1 holds the sockets. What would change this decision: stores so large
+that rewriting them takes noticeable time.
 """
 
 from __future__ import annotations

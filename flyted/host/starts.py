@@ -2,6 +2,8 @@
 
 They are for root alone, and gone after a reboot. A file belongs to a unit, which names it in ``LoadCredential=``, and
 is there as long as the unit is. So an app starts without the daemon.
+
+No other user sees them, and any text arrives unchanged, since units do not contain it.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The proxy has no graceful stop: SIGTERM cuts every connection. So it is frozen (
 connection. Later clients wait in the listening socket, which systemd holds too, for the next start. Its connections
 are counted while it is stopped. A connection that it has just accepted, but not yet connected to the program, shows
 only as one more descriptor; so two counts of the descriptors, with a pause between them, have to agree.
+
+systemd-socket-proxyd, not a proxy of our own: it splices data in the kernel, and every systemd machine has it.
 """
 
 from __future__ import annotations

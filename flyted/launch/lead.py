@@ -3,6 +3,8 @@
 The app has a network of its own, so only this process or one that it started can listen on the port: http.server,
 Flask, Panel, Streamlit. A thread polls until uvicorn takes the inherited socket (adopt.py) or the port serves,
 whichever comes first.
+
+The app's own code owns that process and its signals, so systemd has the proxy frozen first, by ``ExecStop=``.
 """
 
 from __future__ import annotations

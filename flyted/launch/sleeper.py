@@ -2,6 +2,10 @@
 
 While the engine sleeps the proxy is frozen (drain.py), so new connections wait in the socket and cannot reach the
 engine. A child process talks to the engine and waits: so launch still reacts to systemd, whatever the engine does.
+
+So no request reaches an engine that sleeps, where it would hang, and a wake needs neither the daemon nor the ingress.
+An engine that does not fall asleep is stopped; one that does not wake is killed, and systemd starts it again for the
+requests that wait. A sleeping engine keeps its lease, and is stopped when another app needs its GPU.
 """
 
 from __future__ import annotations

@@ -3,6 +3,14 @@
 The unit has a network namespace of its own, so every app may have port 8080. Requests arrive at the inherited socket,
 from which systemd-socket-proxyd(8) takes them to the program's port, once that listens. This process stays the unit's
 main process: it starts both, notifies systemd, and ends them in the right order.
+
+HAProxy -> .socket (PID 1) -> systemd-socket-proxyd | one unit, one user,
+                              launch, starts both   | one network namespace
+                              the program, on 8080  |
+
+The port is ready when it answers, on whatever address: an engine's ``/health`` with anything but 503, an app's own
+path with less than 500 and not 404. At a stop the proxy is frozen at a moment without a connection, so that later
+connections wait for the next start; then the program is ended. If either ends by itself, the unit ends.
 """
 
 from __future__ import annotations

@@ -3,6 +3,13 @@
 Its folders are real, so that the app may write into each; files are links to ``CACHE/revision/code/NAME``. Each unit
 has a ``CACHE/revision`` of its own (plan/units.py), so two revisions that run side by side share what the app wrote,
 but each finds its own code. A start with the same bundle finds the stamp, and changes nothing.
+
+Links, not an overlay: the upper layer of an overlay must not be mounted twice, and two revisions run side by side at
+each deploy. So a draining revision keeps its modules and pages, and a database has one place. The price: a program
+that resolves links writes beside its code, and the first start of the next bundle has to move these files to the
+working folder (``own_files``). This is also why an app's code is not read-only: Django's ``BASE_DIR / "db.sqlite3"``
+would not start. Files in an image's working folder are linked by absolute paths, which lead into each revision's own
+root (``image_files``).
 """
 
 from __future__ import annotations

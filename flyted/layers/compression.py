@@ -3,6 +3,9 @@
 The compression is taken from the first bytes, as every container runtime does: media types in manifests are often
 wrong. zstd is the distribution's python3-zstandard, which is loaded here and not when it is needed, since a step that
 unpacks no longer sees the machine's files.
+
+The package is dpkg's libzstd in the same process; a program would have to be found in a root that is not the
+machine's. From Python 3.14 on, the standard library has zstd.
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 Links of the image lead nowhere but into that root, so nothing here has to look where they go. What is copied may be
 hostile: it comes out of a bundle (bundle.py), or of another stage (stage.py).
+
+Owners and modes are BuildKit's: root's for files that the client sends, those of the stage or of the archive
+otherwise, and the USER's for a WORKDIR. One thing differs, since an app does not run as a user of its image: the
+folders that lead to a WORKDIR, and a /root that its base has closed, are made accessible to all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Reads a job: which layer to make, above which others, by which step. All of it is checked before a step begins."""
+"""Reads a job: which layer to make, above which others, by which step. All of it is checked before a step begins.
+
+The tests of the planner parse every job that they plan, and a key that is not known is refused.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,26 @@
 
 Three processes, from the unit's main process down: root of the user namespace, which sees all layers and runs nothing
 of an image; one that begins the namespace of processes; and that namespace's first process, in which the step is.
+
+unit's process: user flyted-build -- writes the map of users, gives up its two capabilities, waits
+ +- root of a user namespace ------- sees all layers, watches the disk, passes the output on
+     +- begins a PID namespace
+         +- its process 1 ---------- mounts the overlay, makes it the root, closes mounts and namespaces (seccomp)
+             +- the command -------- ends with process 1, whatever it has forked
+
+What is uid 0 in the namespace is the user BASE = 0x70000000 of the machine, who owns the folder of layers and nothing
+else, and whom no other program has.
+
+The program mounts the overlay, not PID 1, with ``userxattr``: so PID 1 mounts nothing for a build, and after a kill
+nothing is left to unmount. It needs Linux 5.12 and user namespaces, as flyted-net does. Below all layers is an empty
+folder with the places for /proc, /dev, /run and the step's caches: none of them becomes part of a layer. When the
+command has exited with 0, the program writes the layer to the disk (syncfs(2)) and exits with 0; only then does
+flyted record it, and a folder without a record is deleted and built again. A Debian is installed in the same way, by
+mmdebstrap(1).
+
+Each step has a PID namespace of its own, because all steps are one user of the machine, and could send signals to
+each other. A new /proc belongs to it. Inside a container the kernel refuses one ("mount too revealing"); then the
+unit's is shown, in which processes have other numbers than in the step.
 """
 
 from __future__ import annotations

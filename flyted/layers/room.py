@@ -1,4 +1,8 @@
-"""Watches how much disk space a step uses, since ordinary file systems have no limits per folder."""
+"""Watches how much disk space a step uses, since ordinary file systems have no limits per folder.
+
+ext4 limits no folder without project quotas, which most machines do not have. So the program checks the free space
+four times a second, and counts a layer's files only when the free space has shrunk by the limit.
+"""
 
 from __future__ import annotations
 

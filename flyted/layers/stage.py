@@ -1,6 +1,9 @@
 """Reads the files of another stage: a tree that a stranger's commands have made, with links to anywhere.
 
 The tree's root is an open folder, and every way begins there (inside.py): so no link leads out of the stage.
+
+``COPY --from`` reads the other stage as an overlay of its own. ``RUN --mount=from=`` shows a part of such an overlay;
+changes of a writable one are dropped with the step.
 """
 
 from __future__ import annotations

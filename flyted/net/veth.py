@@ -3,6 +3,23 @@
 The command runs in the app's namespace, with no capability but CAP_NET_ADMIN, and ends; pair and address disappear
 with the namespace. When the router ends, each pair ends with it: the command runs again, in the same namespace, while
 the app keeps running.
+
+The unit of this command and the app's unit start at the same time, and either may create the namespace
+(``PrivateNetwork=``, ``JoinsNamespaceOf=``), so a wake needs no flyted. ``launch`` waits for the default route before
+the app's code runs: 0.6 ms at a first start (measured, median), since its own start takes longer than that of this
+command, which needs 46 ms of a processor (32 of them for systemd's sandbox). At a wake the route exists. systemd
+shares all namespaces of a unit or none, so the app's /tmp and IPC are created by ``flyted-net@`` too: without that an
+app would have the machine's. They outlive a sleep.
+
+When the router ends (killed, or restarted for an upgrade of slirp4netns), apps keep running. systemd restarts it
+within 1.5 s and, by ``PartOf=``, then each app's network unit, which connects the existing namespace again, under the
+address that the app had. The loopback has that address too, so traffic between the parts of an engine continues
+meanwhile. Connections through the old router are lost; forbidden destinations stay closed, by routes that do not
+depend on the veth pair.
+
+The kernel allocates the addresses: one end of the pair moves into the router's namespace under a name that stands for
+the address, which fails while another link has that name; then the next one is tried. So nothing has to be remembered
+or agreed on, also at a reboot without the daemon. The unit's status contains the address.
 """
 
 from __future__ import annotations

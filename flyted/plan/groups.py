@@ -2,6 +2,9 @@
 
 What the ingress has of an app that sleeps, and that nothing is to be done about it, follows from the app as it is
 stored. So a pass takes a group's share as it is while none of its apps has changed and all of them rest.
+
+A group has 32 apps. A pass with 1,000 sleeping apps runs a few hundred calls of Python more than one with ten,
+instead of a hundred thousand.
 """
 
 from __future__ import annotations

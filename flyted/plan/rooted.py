@@ -1,4 +1,33 @@
-"""Adapts the service unit of an app to an image that has its own root file system. Pure."""
+"""Adapts the service unit of an app to an image that has its own root file system. Pure.
+
+The app runs as the same pair of units, in ``RootDirectory=``:
+
+run-flyted-roots-REPLICA-root.mount   overlay: lower = the image's layers, upper = a few folders in memory
+       ^ Requires=, After=
+flyted-app-REPLICA.socket, .service   RootDirectory=/run/flyted/roots/REPLICA/root
+
+``launch`` needs a Python. A server function has the image's. A program on a port of its own gets the machine's, which
+is seen at ``/usr/lib/flyted/host`` and runs by its own ``ld.so`` with its own libraries; so does
+``systemd-socket-proxyd``. So an image needs no Python and no C library, and what flyted runs is patched by the
+distribution. A copy of these programs alone would take 54 MB for each version, instead of a mount of files that apps
+see anyway.
+
+The root is read-only, like the machine's root for other apps. Each ``VOLUME`` is a folder in memory, which ``launch``
+fills from the image at each start, as a container is filled; ``/run`` is in memory too. So are the folders that
+belong to the image's USER (``plan/images/own_folders.py``): found when the image is built, recorded with it, and
+named by ``serve``. An app's data is in ``$HOME``, as always. Programs that need to become another user (``gosu``,
+``chown``) are refused at the deploy, and so is a script of the image that runs one whatever it is called with, and
+never asks who it is (``plan/images/root_script.py``).
+
+An app has no user ids of its own, id-mapped into its image (systemd 257), with which ``chown`` and ``gosu`` would
+work. To be root of a user namespace opens the parts of the kernel that apps are kept from (mounts, netfilter, more
+namespaces), every app would need 65,536 ids that no other ever had, and a copy of its image to write to; Debian 12
+could do none of it.
+
+/root and /home are the image's, on folders in memory: PID 1 makes both in the overlay's upper folder, so they are
+never links (``plan/images/root_mount.py``). What an image has as a link is an empty folder for its apps, and ``serve``
+reports it. A VOLUME in their place is refused: systemd would make it read-only.
+"""
 
 from __future__ import annotations
 

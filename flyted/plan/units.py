@@ -7,6 +7,10 @@ systemd counts starts, also those that a request causes. At the limit the *socke
 then gets "connection refused" instead of waiting in vain. That is wanted for an app that dies at
 every start, so the limit stays. The daemon resets the count (``ResetFailedUnit``) at each sleep, so that waking is
 never mistaken for crashing. The socket needs no trigger limit of its own below that.
+
+Transient units, not unit files: there is nothing to clean up and no ``daemon-reload``. The price: they have to be
+created again after a reboot. ``DynamicUser=`` has one stable name per app, because two revisions that run side by
+side share the app's state folder: with different users, each would take the folder away from the other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,12 @@
-"""Sends requests to one repository of a registry: logs in, follows redirects, and retries (OCI distribution-spec)."""
+"""Sends requests to one repository of a registry: logs in, follows redirects, and retries (OCI distribution-spec).
+
+Not skopeo: this client has 1,400 lines, runs as a user without any rights, and knows the rules of this machine: it
+connects to no address that only the machine can reach (checked when it connects), sends the login to no other server,
+and limits sizes, redirects, refused logins and silence. skopeo is a package of 27 MB (1.9 in Debian 12). It follows
+redirects to any address; it reads ``/etc/containers``, so that files of another program would change what flyted
+does; and its layers would still have to be unpacked. What would change this decision: signatures of images that have
+to be verified, or registries with other protocols.
+"""
 
 from __future__ import annotations
 

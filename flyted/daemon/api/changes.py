@@ -1,4 +1,8 @@
-"""Leaves one entry in the journal for each call of a verb that changes something, however it ends."""
+"""Leaves one entry in the journal for each call of a verb that changes something, however it ends.
+
+``flytectl logs APP`` finds an app's entries by the field ``FLYTED_APP``, which is trusted only in entries of flyted's
+own unit. The revision records who deployed it.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,9 @@
 A bundle is an app's code, or a file or folder that an image copies. The code is needed for as long as a revision
 exists. What an image copies is in a layer once the image is built. It is kept for the revision that serves and for one
 that is coming up, so that a deploy without a client (``secret create --roll``) can build a lost image again.
+
+A request names its bundles by their SHA-256 and passes them as file descriptors, 32 at most; none that the daemon has
+is copied.
 """
 
 from __future__ import annotations

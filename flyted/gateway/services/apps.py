@@ -1,4 +1,8 @@
-"""AppService: creates, changes, describes, lists, deletes and watches apps."""
+"""AppService: creates, changes, describes, lists, deletes and watches apps.
+
+``Create`` is answered "pending" at flyted's event ``accepted``, after which only the machine can fail; until then
+every refusal is an error of the call itself. ``Watch`` reports the rest.
+"""
 
 from __future__ import annotations
 

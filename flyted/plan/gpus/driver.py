@@ -4,6 +4,17 @@ Apps see the machine's /usr in such a root anyway (``words.HOST``). So they get 
 ``words.NVIDIA``, a read-only bind of ``SHOWN``, which flyted brings up to date before each lease. A link costs no
 mount and nothing of a unit's properties, so a sleeping app wakes with the driver as it is then. And whatever a spec
 says, no app sees a file that it did not see before.
+
+The unit names no file with the driver's version in its name, and the credential is asked for before PID 1 makes the
+unit's mounts. So after an upgrade of the driver nothing has to be re-created. A few paths that no version changes
+(``/usr/bin/nvidia-smi``, the configuration of Vulkan and EGL) are bound if they exist. All links lead below /usr,
+which apps see. The price: a driver elsewhere, such as in /opt, is not found; doctor names its files. The nodes of
+devices come from the lease, not from a spec.
+
+flyted-gpu reads the specs, without any rights, and with Debian's ``python3-yaml``, because NVIDIA's tool writes YAML.
+The daemon sees a checked list. The image's own libraries take precedence, as in a container, where ld.so(8) finds the
+driver's by its cache, which comes after ``LD_LIBRARY_PATH``. A spec's hooks do not run: links are made from them, and
+no cache is needed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """Replaces the command of an app without one by its image's program (ENTRYPOINT, CMD). Pure.
 
 As on Kubernetes: without ``command`` the image's ENTRYPOINT is run, with the app's ``args`` instead of its CMD.
+
+The revision keeps the app's words as they were written, and beside them the image's config and the manifests that its
+names stood for; so a start, a wake and a renewal of secrets ask no registry.
 """
 
 from __future__ import annotations

@@ -3,6 +3,17 @@
 The unit's user has two capabilities, and only until its program has entered a user namespace (flyted/layers/enter.py).
 From then on a step is root of that namespace: in the machine a user that owns nothing but layers. What is not closed
 here, since the program needs it first (mounts, namespaces, a /proc that is whole), it closes before the step.
+
+Two properties need a reason:
+
+- ``ProtectKernelTunables=`` is missing: it covers parts of /proc, after which no new /proc can be mounted. The program
+  covers the same parts itself, in the step's /proc.
+- ``AppArmorProfile=-flyted`` names a profile: Ubuntu lets only programs with a profile create user namespaces. Steps
+  and the router run by ``/usr/bin/python3``, and a profile for that path would lift the restriction for every Python
+  program. So ours is attached to no path. The package installs it only if the machine's parser can read it: Debian
+  12's does not know the rule, and ``apparmor.service`` would fail at each boot. Debian's parser reads the profile
+  (``tests/machine/test_apparmor.py``); that it lifts Ubuntu's restriction is not tested, since no Ubuntu kernel was
+  available.
 """
 
 from __future__ import annotations

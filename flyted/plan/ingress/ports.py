@@ -5,6 +5,9 @@ being refused. There is one unit because only within a unit the order of the des
 
 /proc/net/tcp is described in Linux' Documentation/networking/proc_net_tcp.rst; addresses are hexadecimal 32-bit words
 in the machine's byte order (little-endian on every machine Debian's amd64 and arm64 run on).
+
+HAProxy therefore needs no capability and no network of its own, and clients are not refused either after it was
+killed. Changing the ports means another unit, and a restart of HAProxy.
 """
 
 from __future__ import annotations
