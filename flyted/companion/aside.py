@@ -18,7 +18,7 @@ def step_aside(error: BaseException) -> None:
     _said.append(f"{type(error).__name__}: {error}")
     say(
         f"flyted: flyted's companion does not know this version of flyte ({_version()}; {_said[0]}) and is off:"
-        "flyte works as if it were not installed. To update it: pip install --upgrade flyted"
+        " flyte works as if it were not installed. To update it: pip install --upgrade flyted"
     )
 
 
