@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.machine.kit.stock_sdk import prepare, stock
+from tests.machine.kit.pypi_flyte import prepare, stock
 from tests.machine.kit.users import EXAMPLES, alice, answer, give
 
 UNIT = "flyted-gateway.service"

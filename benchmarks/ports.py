@@ -1,4 +1,4 @@
-"""What a port of its own costs a program: a wake, a request, memory, and the way out."""
+"""What a port of its own costs a program: a wake, a request, memory, and the egress."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def pss(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-def way_out(url: str, promise: Promise) -> None:
+def egress(url: str, promise: Promise) -> None:
     """Connecting to another machine, here a listener on this one's outer address."""
     address = subprocess.run(["hostname", "-I"], check=True, capture_output=True, text=True).stdout.split()[0]
     with socket.create_server((address, 0), backlog=1024) as listener:
@@ -91,15 +91,13 @@ def way_out(url: str, promise: Promise) -> None:
         names: dict[str, list[float]] = {}
         exec(source, names)
         own = [x * 1e6 for x in names["result"]]
-    promise(
-        "way out: TCP connect, p50", spread(through)[0], 20 * spread(own)[0], "µs", f"own: {spread(own)[0]:.0f} µs"
-    )
+    promise("egress: TCP connect, p50", spread(through)[0], 20 * spread(own)[0], "µs", f"own: {spread(own)[0]:.0f} µs")
     router = subprocess.run(
         ["systemctl", "show", "--value", "--property=ControlGroup", "flyted-net.service"],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     pids = Path(f"/sys/fs/cgroup{router.stdout.strip()}/cgroup.procs").read_text().split()
-    promise("way out: memory, once for all apps", sum(pss(int(pid)) for pid in pids), 24, "MiB")
+    promise("egress: memory, once for all apps", sum(pss(int(pid)) for pid in pids), 24, "MiB")
 
 
 def ports(promise: Promise) -> None:
@@ -123,5 +121,5 @@ def ports(promise: Promise) -> None:
     alone = statistics.median(plain_start(python) for _ in range(WAKES))
     awake = statistics.median(wake(path) for _ in range(WAKES))
     promise("a wake to the first answer", awake, 3 * alone + 400, "ms", f"the program alone: {alone:.0f} ms")
-    way_out(url, promise)
+    egress(url, promise)
     alice("flytectl", "app", "delete", "--yes", APP)

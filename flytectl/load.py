@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flytectl import apart, identity, install, loaded, pythons
+from flytectl import identity, install, loaded, pythons, run_as
 from flyted.contract.errors import InvalidInput, PackageMissing, SdkMissing, SdkUnfit, UserCodeFailed
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _run(command: list[str], caller: pythons.Caller, fds: tuple[int, int]) -> in
     """Run the loader, and return its exit status."""
     environ = dict(caller.environ) | {"DO_NOT_TRACK": "1", "FLYTE_DISABLE_TELEMETRY": "true"}
     try:
-        return apart.run(command, caller.identity, environ, pass_fds=fds, cwd=caller.cwd)[0]
+        return run_as.run(command, caller.identity, environ, pass_fds=fds, cwd=caller.cwd)[0]
     except OSError as error:
         raise InvalidInput(
             f"{command[0]} cannot be run: {error.strerror}",

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flytectl import apart
+from flytectl import run_as
 from flyted.contract.errors import InvalidInput, UserCodeFailed
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Caller:
         OSError if it cannot be started.
         """
         environ = {**(more or {}), **self.environ}
-        return apart.run(command, self.identity, environ, capture=True, quiet=quiet, cwd=self.cwd)
+        return run_as.run(command, self.identity, environ, capture=True, quiet=quiet, cwd=self.cwd)
 
 
 def choose(file: Path, asked: str | None, caller: Caller, runs_in: str = "") -> Python:

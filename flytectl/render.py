@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flytectl.times import for_json, local, span, told
+from flytectl.times import for_json, for_people, local, span
 from flyted.contract.answers.codec import Answer
 from flyted.contract.answers.events import BUILD, NOTE, Event, LogLine
 from flyted.contract.quantity import human_bytes
@@ -165,7 +165,7 @@ def _revision(app: AppStatus) -> str:
     """
     if not app.revision:
         return "none has been ready yet"
-    since = f", since {told(app.serving_since)}" if app.serving_since else ""
+    since = f", since {for_people(app.serving_since)}" if app.serving_since else ""
     return f"{app.revision}{since}" + (f", deployed by {app.deployed_by}" if app.deployed_by else "")
 
 
@@ -186,7 +186,9 @@ def _image(image: ImageStatus) -> str:
     if not image.built_at:
         return ""
     bases = "".join(f", from {name} ({digest})" for name, digest in image.digests)
-    return f"built {told(image.built_at)}{bases}" + (f", from source: {', '.join(image.built)}" if image.built else "")
+    return f"built {for_people(image.built_at)}{bases}" + (
+        f", from source: {', '.join(image.built)}" if image.built else ""
+    )
 
 
 def _limits(app: AppStatus) -> str:
@@ -209,7 +211,7 @@ def _port(app: AppStatus) -> str:
 def _gpu(gpu: GpuUse) -> str:
     """Return the GPUs that an app requests, the GPUs that it holds, and its peak memory use so far."""
     asked = " ".join(filter(None, (gpu.name or "GPU", gpu.partition)))
-    held = ", ".join(f"{device.name} {device.uuid}, since {told(device.since)}" for device in gpu.devices)
+    held = ", ".join(f"{device.name} {device.uuid}, since {for_people(device.since)}" for device in gpu.devices)
     peak = f"; needs {human_bytes(gpu.peak_bytes)}" if gpu.peak_bytes else ""
     return f"{gpu.count} × {asked}: {held or 'none held'}{peak}"
 
@@ -250,7 +252,7 @@ def secrets_table(secrets: Sequence[SecretStatus]) -> str:
         [
             s.key,
             *([_scope(s.project, s.domain)] if scoped else []),
-            told(s.updated_at),
+            for_people(s.updated_at),
             *(["DAMAGED" if s.damaged else "ok"] if damaged else []),
         ]
         for s in secrets
@@ -265,8 +267,8 @@ def secret_details(secret: SecretStatus) -> str:
         ("Used by", ", ".join(secret.apps or ())),
         ("Images of", ", ".join(secret.images or ())),
         ("Settings", ", ".join(secret.settings or ())),
-        ("Created", told(secret.created_at)),
-        ("Updated", told(secret.updated_at)),
+        ("Created", for_people(secret.created_at)),
+        ("Updated", for_people(secret.updated_at)),
         ("State", "DAMAGED: replace it (flytectl secret create KEY --replace)" if secret.damaged else ""),
     ]
     lines = [f"  {label.ljust(10)}  {safe(text)}" for label, text in facts if text]

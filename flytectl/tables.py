@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from flytectl.render import counted, safe, table
-from flytectl.times import day, told
+from flytectl.times import day, for_people
 from flyted.contract.answers.gpus import GpuList, GpuStatus, LeaseStatus
 from flyted.contract.answers.images import ImageEntry, Pruned, PulledImage, Rebuilt
 from flyted.contract.answers.models import ModelStatus
@@ -125,7 +125,7 @@ def tokens_table(tokens: Sequence[TokenStatus]) -> str:
                 *([last.user] if several else []),
                 last.app or "*",
                 day(max(token.used_at for token in group)) or "-",
-                told(last.expires_at),
+                for_people(last.expires_at),
                 last.id if len(group) == 1 else "",
             ]
         )
@@ -152,7 +152,7 @@ def gpus_table(found: GpuList) -> str:
 def _gpu_rows(gpu: GpuStatus, indent: str = "") -> list[list[str]]:
     memory = human_bytes(gpu.free_bytes), human_bytes(gpu.memory_bytes)
     first = [indent + gpu.uuid, gpu.name, *memory, gpu.error or gpu.state]
-    held = [[_holder(lease), told(lease.since)] for lease in gpu.holders] or [["", ""]]
+    held = [[_holder(lease), for_people(lease.since)] for lease in gpu.holders] or [["", ""]]
     rows = [[*first, *held[0]], *([""] * len(first) + other for other in held[1:])]
     return [*rows, *(row for part in gpu.partitions for row in _gpu_rows(part, indent + "  "))]
 

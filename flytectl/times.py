@@ -77,7 +77,7 @@ def relative(seconds: float, now: float) -> str:
     return f"{span(now - seconds)} ago" if seconds <= now else f"in {span(seconds - now)}"
 
 
-def told(seconds: float) -> str:
+def for_people(seconds: float) -> str:
     """Return a time for people: local time, and how far from now; the number itself if it is out of range."""
     text = _local(seconds)
     return f"{text} ({relative(seconds, time.time())})" if text else str(seconds)

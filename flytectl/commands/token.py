@@ -49,7 +49,7 @@ def create(name: str, expires: int, app: str, project: str, domain: str, *, json
     """
     from flytectl import render
     from flytectl.daemon import call
-    from flytectl.times import told
+    from flytectl.times import for_people
     from flyted.contract.answers.tokens import Created
 
     no_core_dump()
@@ -61,7 +61,7 @@ def create(name: str, expires: int, app: str, project: str, domain: str, *, json
     out(made.token)
     if sys.stderr.isatty():
         what = f"app {render.safe(made.status.app)}" if made.status.app else "everything that you may do"
-        say(f"valid for {what} until {told(made.status.expires_at)}; it is not shown again")
+        say(f"valid for {what} until {for_people(made.status.expires_at)}; it is not shown again")
 
 
 @click.command()

@@ -42,7 +42,7 @@ def build(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
 
     No code of a package runs here: this build can write uv's cache and the byte code, whose files other images share by
     hard links.
-    Raises :class:`NeedsSource` if code of a package has to run: :func:`build_apart` then continues, in another unit.
+    Raises :class:`NeedsSource` if code of a package has to run: :func:`build_isolated` then continues, in another unit.
     Raises :class:`Failed` for other failures, after which ``root`` is gone: half an image takes room and is of no use.
     What was fetched stays in the cache.
     """
@@ -68,7 +68,7 @@ def build(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
         _told(root, started)
 
 
-def build_apart(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
+def build_isolated(uv: Uv, recipe: dict[str, Any], root: Path) -> None:
     """Make the image as :func:`build` does, but build packages from source too, which runs their code.
 
     So nothing but ``root`` may be writable here, and uv gets a new cache below ``root``, which is deleted when the

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import bytecode, words
 from .failed import Failed, say
-from .image import build, build_apart, remove
+from .image import build, build_isolated, remove
 from .uv import Uv
 from .words import EX_CONFIG, EX_IOERR
 
@@ -32,7 +32,7 @@ def _run(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="flyted-build-") as scratch:
         uv = Uv(options.uv, images, images / ".uv", Path(scratch), _secrets(options.secret))
         if options.image is not None and options.isolated:
-            build_apart(uv, _recipe(), images / options.image)
+            build_isolated(uv, _recipe(), images / options.image)
         elif options.image is not None:
             build(uv, _recipe(), images / options.image)
         removed = [_status(functools.partial(remove, images / each)) for each in options.remove]

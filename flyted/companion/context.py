@@ -74,7 +74,7 @@ def _variables(context: Any) -> dict[str, str]:
 
 
 @contextmanager
-def given(app: Any) -> Iterator[None]:
+def with_variables(app: Any) -> Iterator[None]:
     """Give ``app`` the variables that it is to be served with, while it is translated and sent."""
     asked = _asked.get()
     if asked is None or asked[0] is not app or not asked[1]:

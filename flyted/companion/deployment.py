@@ -47,7 +47,7 @@ def _install(module: Any) -> None:
                 return await old(*args, **kwargs)
             app = args[0] if args else kwargs.get("app")
             progress.deploying(getattr(app, "name", ""))
-            with context.given(app):
+            with context.with_variables(app):
                 deployed = await old(*args, **kwargs)
             return await _served(deployed)
 

@@ -125,17 +125,17 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     )  # fmt: skip
     unused = UnusedImages(units, images, store.apps, STATE / "unused-images.json", poked.set)
     watch = FileWatch(people.ETC, people.FILES)
-    grants = IngressTokens(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), clock, watch, poked.set)
-    execute = Execute(machine, store, config, explain, inventory, images, unused, grants, tls)
+    ingress_tokens = IngressTokens(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), clock, watch, poked.set)
+    execute = Execute(machine, store, config, explain, inventory, images, unused, ingress_tokens, tls)
     leases = GpuLeases(machine, inventory, gpu_table, execute, poked.set, settings.gpu_wait_s)
-    upkeep = Upkeep(images, unused, grants, tls, clock, execute, poked.set)
+    upkeep = Upkeep(images, unused, ingress_tokens, tls, clock, execute, poked.set)
     loop = Loop(look, execute, explain, leases, upkeep, settings.base_domain, poked)
     gpu_verbs = GpuVerbs(inventory, loop.facts)
     models = ModelVerbs(Models(store.database))
     deploy = Deploy(
         loop, look, execute, explain, config, store, vault, images, bundles, inventory, models, DeployLocks()
     )  # fmt: skip
-    tokens = Tokens(table, store, grants)
+    tokens = Tokens(table, store, ingress_tokens)
     verbs: dict[str, Verb] = {
         "version": Verb(Right.READ, {}, version, anonymous=True),
         **Secrets(vault, store, deploy).verbs(),
@@ -143,7 +143,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         **ImageVerbs(images, store.apps).verbs(),
         **PruneVerbs(unused).verbs(),
         **RebuildVerbs(images, deploy, unused.soon).verbs(),
-        **Apps(store, loop, look, execute, explain, config, deploy, unused, grants).verbs(),
+        **Apps(store, loop, look, execute, explain, config, deploy, unused, ingress_tokens).verbs(),
         **AppData(units, store, table).verbs(),
         **tls.verbs(),
         **Gateway(lambda: config.https_port, CA_FILE).verbs(),

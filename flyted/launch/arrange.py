@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from . import bundle as bundles
 from . import renamed
-from .links import OWN, code_link, link, named, read_link
+from .links import OWN, code_link, link, names_text, read_link
 from .own_files import COVERED, Mover, equal, has_log
 from .surroundings import say
 from .words import KEPT
@@ -51,7 +51,7 @@ class Arrangement:
         finally:
             os.close(held)
         if own:
-            say(f"{KEPT}{named(own)} (in {self._work})")
+            say(f"{KEPT}{names_text(own)} (in {self._work})")
         return any(name.endswith(".py") for name in own)
 
     def remove_stale(self) -> None:

@@ -30,7 +30,7 @@ def read_link(path: str) -> str:
         return ""
 
 
-def named(names: list[str]) -> str:
+def names_text(names: list[str]) -> str:
     """Return the first ``_NAMED`` names, and the number of the others, as text for one line."""
     shown = [name if name.isprintable() else ascii(name) for name in names[:_NAMED]]
     return ", ".join(shown) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -19,7 +19,7 @@ from collections.abc import MutableMapping
 
 from . import bundle as bundles
 from . import image_files
-from .links import OWN, code_link, link, named, read_link
+from .links import OWN, code_link, link, names_text, read_link
 from .refused import Refused
 from .surroundings import first, say
 from .words import EX_CANTCREAT, KEPT, REVISION_FOLDER
@@ -93,7 +93,7 @@ def kept(environ: MutableMapping[str, str]) -> str:
         with open(os.path.join(first(environ, "STATE_DIRECTORY"), "code", OWN), encoding="utf-8") as file:
             import json
 
-            return KEPT + named(json.load(file))
+            return KEPT + names_text(json.load(file))
     except (OSError, ValueError):
         return ""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .compression import Plain
-from .damaged import Damaged, shown
+from .damaged import Damaged, printable
 
 BLOCK = 512
 LONGEST_NAME = 4096
@@ -79,21 +79,21 @@ def components(name: bytes) -> tuple[bytes, ...]:
     Raises :class:`Damaged` for a name that leads upwards, is too long, or contains a zero byte.
     """
     if len(name) > LONGEST_NAME or b"\0" in name:
-        raise Damaged(f"it has a name that no file can have: {shown(name)}")
+        raise Damaged(f"it has a name that no file can have: {printable(name)}")
     found = tuple(part for part in name.split(b"/") if part not in (b"", b"."))
     if b".." in found:
-        raise Damaged(f"it has a name that leads out of its folder: {shown(name)}")
+        raise Damaged(f"it has a name that leads out of its folder: {printable(name)}")
     return found
 
 
 def _entry(block: bytes, kind: bytes, pax: dict[bytes, bytes], long: dict[bytes, bytes]) -> Entry:
     name = pax.get(b"path") or long.get(_LONG_NAME) or _ustar_name(block)
     if kind == _SPARSE or any(key.startswith(b"GNU.sparse.") for key in pax):
-        raise Damaged(f"{shown(name)} is a sparse file, which a layer must not contain")
+        raise Damaged(f"{printable(name)} is a sparse file, which a layer must not contain")
     if kind in _FILES:
         kind = FOLDER if name.endswith(b"/") else FILE  # before POSIX, only a slash told a folder
     elif kind not in _KINDS:
-        raise Damaged(f"{shown(name)} is of an unknown kind, {kind!a}")
+        raise Damaged(f"{printable(name)} is of an unknown kind, {kind!a}")
     return Entry(
         parts=components(name),
         kind=kind,
@@ -163,7 +163,7 @@ def _decimal(pax: dict[bytes, bytes], key: bytes, field: bytes) -> int:
     if value is None:
         return _number(field)
     if not value.isdigit() or len(value) > 19:
-        raise Damaged(f"it has an unreadable pax header: {shown(key + b'=' + value)}")
+        raise Damaged(f"it has an unreadable pax header: {printable(key + b'=' + value)}")
     return int(value)
 
 
@@ -174,7 +174,7 @@ def _time(value: bytes | None, field: bytes) -> int:
     else:
         whole, _, fraction = value.partition(b".")
         if not whole.removeprefix(b"-").isdigit() or (fraction and not fraction.isdigit()) or len(whole) > 19:
-            raise Damaged(f"it has an unreadable time: {shown(value)}")
+            raise Damaged(f"it has an unreadable time: {printable(value)}")
         seconds = int(whole)
     if not 0 <= seconds < 1 << 33:
         return 0

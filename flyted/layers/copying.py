@@ -18,7 +18,7 @@ from typing import BinaryIO
 from . import archive
 from .archive import Entry
 from .compression import PIECE
-from .damaged import Damaged, shown
+from .damaged import Damaged, printable
 from .failed import Failed
 from .patterns import matches
 from .unpack import add, is_archive
@@ -154,7 +154,7 @@ class _Copy:
         elif entry.kind == archive.FILE:
             self._file(entry, path, content)
         else:
-            raise Damaged(f"{shown(entry.name)} is a device or a pipe")
+            raise Damaged(f"{printable(entry.name)} is a device or a pipe")
 
     def _check_alone(self, entry: Entry, path: bytes) -> None:
         """Refuse a pattern that puts several files into one."""
@@ -168,7 +168,7 @@ class _Copy:
     def _link(self, entry: Entry, path: bytes) -> None:
         other = archive.components(entry.link)
         if not self._is_asked_for(other):
-            raise Damaged(f"{shown(entry.name)} is a hard link to a file that is not copied")
+            raise Damaged(f"{printable(entry.name)} is a hard link to a file that is not copied")
         os.link(self._path(other), path, follow_symlinks=False)
 
     def _file(self, entry: Entry, path: bytes, content: Iterable[bytes | memoryview]) -> None:

@@ -12,7 +12,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from .damaged import Damaged, shown
+from .damaged import Damaged, printable
 
 DEEPEST = 400
 """Nested folders; one descriptor and one call of a function each."""
@@ -78,7 +78,7 @@ class Inside:
                     continue
                 links += 1
                 if links > MOST_LINKS:
-                    raise Damaged(f"too many links lead to {shown(b'/'.join(parts))}")
+                    raise Damaged(f"too many links lead to {printable(b'/'.join(parts))}")
                 target = os.readlink(name, dir_fd=fds[-1])
                 if target.startswith(b"/"):
                     _close(fds[1:])
@@ -130,7 +130,7 @@ class Inside:
                 raise
             if stat.S_ISLNK(os.lstat(name, dir_fd=parent).st_mode):
                 return None
-            raise Damaged(f"{shown(path)} is used as a folder, but is not one") from None
+            raise Damaged(f"{printable(path)} is used as a folder, but is not one") from None
         os.mkdir(name, 0o700, dir_fd=parent)
         self.touch(path)
         made = os.open(name, OPEN_FOLDER, dir_fd=parent)
@@ -141,7 +141,7 @@ class Inside:
         if depth > DEEPEST:
             raise Damaged(f"it has more than {DEEPEST} nested folders")
         if os.fstat(fd).st_dev != self._device:
-            raise Damaged(f"{shown(name)} leads out of the image, to another file system")
+            raise Damaged(f"{printable(name)} leads out of the image, to another file system")
 
     def _remove_folder(self, parent: Folder, name: bytes, depth: int) -> None:
         folder = Folder(os.open(name, OPEN_FOLDER, dir_fd=parent.fd), parent.below(name))

@@ -5,7 +5,7 @@ Source: path/filepath of Go, Match, which Dockerfiles are defined by. Time is bo
 
 from __future__ import annotations
 
-from .damaged import Damaged, shown
+from .damaged import Damaged, printable
 
 
 def matches(parts: tuple[bytes, ...], pattern: tuple[bytes, ...]) -> bool:
@@ -82,14 +82,14 @@ def _set(pattern: bytes, at: int) -> tuple[frozenset[int], int]:
 def _next_of_set(pattern: bytes, at: int) -> tuple[bytes, int]:
     char, after = _next(pattern, at)
     if char in (b"-", b"]"):
-        raise Damaged(f"{shown(pattern)} is not a valid pattern")
+        raise Damaged(f"{printable(pattern)} is not a valid pattern")
     return _next(pattern, after) if char == b"\\" else (char, after)
 
 
 def _next(pattern: bytes, at: int) -> tuple[bytes, int]:
     char = pattern[at : at + 1]
     if not char:
-        raise Damaged(f"{shown(pattern)} is not a valid pattern")
+        raise Damaged(f"{printable(pattern)} is not a valid pattern")
     return char, at + 1
 
 

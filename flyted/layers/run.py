@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from . import command, enter, kernel, overlay, users, view
+from .command_mounts import CommandMount, prepared
 from .failed import Failed
 from .job import Job, Run
-from .shown import Shown, prepared
 from .words import EX_STEP, PATH
 
 _SECRETS = f"{view.TOOLS}/secrets"
@@ -41,7 +41,7 @@ def run(job: Job, step: Run, bundles: Mapping[str, BinaryIO], secrets: Mapping[s
     command.run(step.argv, _environment(job, user) | variables, step.show, cwd=job.cwd, user=user)
 
 
-def _show(shown: Shown) -> None:
+def _show(shown: CommandMount) -> None:
     try:
         target = view.place(shown.target, folder=shown.folder)
         if shown.source:

@@ -16,7 +16,7 @@ from . import archive
 from .archive import Entry
 from .compression import PIECE
 from .copying import Item
-from .damaged import Damaged, shown
+from .damaged import Damaged, printable
 from .inside import DEEPEST, MOST_LINKS, OPEN_FOLDER, Folder, Inside
 from .patterns import matches_name
 
@@ -72,7 +72,7 @@ def _found(tree: Inside, parts: tuple[bytes, ...]) -> tuple[Folder, bytes] | Non
         parts = (
             tuple(target.split(b"/")) if target.startswith(b"/") else (*folder.path.split(b"/"), *target.split(b"/"))
         )
-    raise Damaged(f"too many links lead to {shown(b'/'.join(parts))}")
+    raise Damaged(f"too many links lead to {printable(b'/'.join(parts))}")
 
 
 def _matching(tree: Inside, pattern: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:

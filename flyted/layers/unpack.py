@@ -25,7 +25,7 @@ from typing import BinaryIO
 from . import archive
 from .archive import Entry
 from .compression import Plain
-from .damaged import Damaged, shown
+from .damaged import Damaged, printable
 from .inside import OPEN_FOLDER, Folder, Inside
 from .users import Owner
 
@@ -108,7 +108,7 @@ class _Layer:
             except OSError as error:
                 if error.errno in _THE_MACHINES:
                     raise
-                raise Damaged(f"{shown(entry.name)}: {error.strerror}") from error
+                raise Damaged(f"{printable(entry.name)}: {error.strerror}") from error
         self._set_times()
         return self.found
 
@@ -136,7 +136,7 @@ class _Layer:
         """Remove what a whiteout names, if a layer below has it: not what this layer has made."""
         gone = name.removeprefix(_WHITEOUT)
         if gone in (b"", b".", b".."):
-            raise Damaged(f"it has a whiteout without a name: {shown(name)}")
+            raise Damaged(f"it has a whiteout without a name: {printable(name)}")
         if name.startswith(_AUFS) and name != _OPAQUE:
             return  # a note of the AUFS that wrote the archive
         self.found.whiteouts += 1
@@ -183,7 +183,7 @@ class _Layer:
 
     def _symlink(self, entry: Entry, folder: Folder, name: bytes) -> None:
         if not entry.link or b"\0" in entry.link:
-            raise Damaged(f"{shown(entry.name)} is a link to nothing")
+            raise Damaged(f"{printable(entry.name)} is a link to nothing")
         self._free(folder, name)
         os.symlink(entry.link, name, dir_fd=folder.fd)
         self._own(name, entry, folder)
@@ -196,7 +196,9 @@ class _Layer:
             source = None
         try:
             if source is None or not parts or not _exists(source, parts[-1]):
-                raise Damaged(f"{shown(entry.name)} is a hard link to {shown(entry.link)}, which does not exist")
+                raise Damaged(
+                    f"{printable(entry.name)} is a hard link to {printable(entry.link)}, which does not exist"
+                )
             if source.below(parts[-1]) != folder.below(name):
                 self._free(folder, name)
                 os.link(parts[-1], name, src_dir_fd=source.fd, dst_dir_fd=folder.fd, follow_symlinks=False)

@@ -31,7 +31,7 @@ class Share:
     unavailable: dict[str, Unavailable] = field(default_factory=dict)
     limits: dict[str, str] = field(default_factory=dict)
     guarded: dict[str, str] = field(default_factory=dict)
-    fenced: dict[str, str] = field(default_factory=dict)
+    restricted: dict[str, str] = field(default_factory=dict)
     open_paths: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Share) -> None:

@@ -100,7 +100,7 @@ def reconcile(
     upkeep = plan_upkeep(facts.upkeep)
     ingress = IngressState(
         servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable,
-        limits=draft.limits, guarded=draft.guarded, fenced=draft.fenced, open_paths=draft.open_paths,
+        limits=draft.limits, guarded=draft.guarded, restricted=draft.restricted, open_paths=draft.open_paths,
     )  # fmt: skip
     return Plan(
         actions=(*kill, *draft.actions, *_plan_ingress(facts), *upkeep.actions),
@@ -149,7 +149,7 @@ def _plan_app(
     if revision is not None and (limits := limits_value(revision.spec.requests_per_s, h2c=revision.spec.h2c)):
         draft.limits[host] = limits
     if revision is not None and revision.open_paths is not None:
-        draft.fenced[host] = app.key.id
+        draft.restricted[host] = app.key.id
         draft.open_paths |= keys(host, revision.open_paths)
     if not app.serving_replicas or revision is None:
         draft.unavailable[host] = _not_serving(app, facts)

@@ -126,7 +126,7 @@ def room_for(kind: str, uid: int, tokens: Iterable[Token], now: float) -> frozen
     return frozenset(t.digest for t in over)
 
 
-def grants(tokens: Iterable[Token], operators: Mapping[tuple[int, str], bool], now: float) -> dict[str, str]:
+def ingress_table(tokens: Iterable[Token], operators: Mapping[tuple[int, str], bool], now: float) -> dict[str, str]:
     """Build HAProxy's table of tokens: digest → ``"<expires> <app id or *> <user>"``.
 
     ``operators``: for each owner (uid, name), whether they may operate apps now. A browser token without an app is

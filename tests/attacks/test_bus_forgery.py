@@ -15,14 +15,14 @@ if not os.environ.get("FLYTED_IN_MACHINE"):
 
 from flyted.contract.errors import HostFailure
 from flyted.host.units import Units
-from tests.machine.kit.units import connected, do, hands, must, planned, run, serving, sh, spec
+from tests.machine.kit.units import connected, do, must, planned, run, serving, sh, spec, stub_app
 
 MANAGER = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _hands() -> Iterator[None]:
-    with hands():
+    with stub_app():
         yield
 
 

@@ -53,7 +53,7 @@ def answer(unit: str, credential: str) -> bytes:
 async def server(path: Path, backlog: int = 4096) -> AsyncIterator[None]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
-        os.chmod(path, 0o666)  # noqa: PTH101  the mode is the first door; here the second is tested
+        os.chmod(path, 0o666)  # noqa: PTH101  the mode is the first check; here the second is tested
         listener.listen(backlog)
         running = asyncio.create_task(Credentials(listener, answer).run())
         try:

@@ -17,12 +17,12 @@ pytestmark = [pytest.mark.slow, needs_haproxy]
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """An ingress with an app that is fenced and one that asks for a token."""
+    """An ingress with an app that is restricted and one that asks for a token."""
     with machine(tmp_path_factory.mktemp("refusals")) as running:
         apps = {f"{name}-r1-0": running.app(f"{name}-r1-0") for name in "ab"}
         state = IngressState(
             servers={name: running.server(name) for name in apps}, hosts={A: "a-r1-0", B: "b-r1-0"},
-            fenced={A: "a"}, open_paths=keys(A, ["/v1"]), guarded={B: "b"},
+            restricted={A: "a"}, open_paths=keys(A, ["/v1"]), guarded={B: "b"},
         )  # fmt: skip
         apply(running, state)
         yield running

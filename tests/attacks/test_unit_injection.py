@@ -116,9 +116,9 @@ def test_a_path_that_would_change_is_refused(image: str) -> None:
 
 @pytest.fixture(scope="module")
 def _machine() -> Iterator[None]:
-    from tests.machine.kit.units import hands
+    from tests.machine.kit.units import stub_app
 
-    with hands():
+    with stub_app():
         yield
 
 

@@ -42,7 +42,7 @@ from flyted.plan.units import Layout
 from tests.daemon.clocks import FakeClock
 from tests.daemon.stand_ins import FakeWatch, quick_store
 from tests.daemon.world import World
-from tests.daemon.world_doors import GpuHelper, Ingress, Journal, Systemd
+from tests.daemon.world_host import GpuHelper, Ingress, Journal, Systemd
 from tests.daemon.world_ingress import WorldIngress
 from tests.host.vaults import opened
 from tests.values import DOMAIN
@@ -76,19 +76,21 @@ class Daemon:
         )  # fmt: skip
         self.unused = UnusedImages(machine.units, images, store.apps, folder / "unused-images.json", poked.set)
         self.watch = FakeWatch()
-        grants = IngressTokens(tokens, store, self.ingress, lambda: haproxy.up, clock, self.watch, poked.set)
+        ingress_tokens = IngressTokens(tokens, store, self.ingress, lambda: haproxy.up, clock, self.watch, poked.set)
         tls = Tls(self.vault, self.ingress, DOMAIN, folder / "ca.pem", clock)
-        self.execute = execute = Execute(machine, store, config, explain, inventory, images, self.unused, grants, tls)
+        self.execute = execute = Execute(
+            machine, store, config, explain, inventory, images, self.unused, ingress_tokens, tls
+        )
         self.leases = GpuLeases(machine, inventory, self.table, execute, poked.set, GPU_WAIT_S)
-        upkeep = Upkeep(images, self.unused, grants, tls, clock, execute, poked.set)
+        upkeep = Upkeep(images, self.unused, ingress_tokens, tls, clock, execute, poked.set)
         self.loop = loop = Loop(look, execute, explain, self.leases, upkeep, DOMAIN, poked)
         deploy = Deploy(
             loop, look, execute, explain, config, store, nothing, images, bundles,
             inventory, ModelVerbs(Models(store.database)), DeployLocks(),
         )  # fmt: skip
         self.rebuilding = RebuildVerbs(images, deploy, self.unused.soon)
-        self.access = Access(tokens, store, grants)
-        self.apps = Apps(store, loop, look, execute, explain, config, deploy, self.unused, grants)
+        self.access = Access(tokens, store, ingress_tokens)
+        self.apps = Apps(store, loop, look, execute, explain, config, deploy, self.unused, ingress_tokens)
         self.handover = Handover(store, nothing, tls, self.leases, images.granted, refused)
         self.tasks: set[asyncio.Task[Any]] = set()
 

@@ -190,14 +190,14 @@ class Machine:
         )  # fmt: skip
         unused = UnusedImages(self.systemd, images, store.apps, folder / "unused-images.json", poked.set)
         table = Tokens(store.database)
-        grants = IngressTokens(table, store, self.haproxy, lambda: True, clock, FakeWatch(), poked.set)
+        ingress_tokens = IngressTokens(table, store, self.haproxy, lambda: True, clock, FakeWatch(), poked.set)
         self.vault = opened(state_folder(folder))
         tls = Tls(self.vault, self.haproxy, DOMAIN, folder / "ca.pem", clock)
         self.execute = Execute(
-            effects, store, self.config, self.explain, self.inventory, images, unused, grants, tls
+            effects, store, self.config, self.explain, self.inventory, images, unused, ingress_tokens, tls
         )  # fmt: skip
         self.leases = GpuLeases(effects, self.inventory, self.table, self.execute, poked.set, 60)
-        upkeep = Upkeep(images, unused, grants, tls, clock, self.execute, poked.set)
+        upkeep = Upkeep(images, unused, ingress_tokens, tls, clock, self.execute, poked.set)
         self.loop = Loop(self.look, self.execute, self.explain, self.leases, upkeep, DOMAIN, poked)
         self.systemd.subscribe(self.loop.unit_changed)
 

@@ -26,7 +26,7 @@ from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.units import Layout
 from tests.daemon.stand_ins import quick_store
 from tests.daemon.world import World
-from tests.daemon.world_doors import GpuHelper, Journal, Systemd
+from tests.daemon.world_host import GpuHelper, Journal, Systemd
 from tests.daemon.world_ingress import WorldIngress
 from tests.host.vaults import OPERATOR, opened, state_folder
 from tests.values import spec

@@ -121,7 +121,7 @@ def test_one_bad_bundle_of_several_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_loop_goes_on_while_a_bundle_is_copied(tmp_path: Path) -> None:
-    """And a deploy that is called off in the middle leaves its descriptor only when nobody reads it any more."""
+    """And a deploy that is cancelled in the middle leaves its descriptor only when nobody reads it any more."""
     bundles = Bundles(tmp_path, list)
     fd, digest = memfd(os.urandom(1 << 20) * 64)
 

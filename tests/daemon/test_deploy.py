@@ -156,7 +156,7 @@ def test_a_fault_of_our_own_undoes_the_deploy_too(deploys: Deploys, monkeypatch:
     assert "internal error in flyted: RuntimeError" in deploys.store.app("a").revisions[-1].reason
 
 
-def test_one_that_is_called_off_as_it_starts_is_undone(deploys: Deploys) -> None:
+def test_one_that_is_cancelled_as_it_starts_is_undone(deploys: Deploys) -> None:
     """At the moment when its client is told so: the revision is recorded already, and has no units yet."""
     told = asyncio.Event()
 

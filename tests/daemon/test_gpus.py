@@ -92,7 +92,7 @@ def test_a_free_gpu_is_granted_as_soon_as_it_was_looked_at(machine: Machine) -> 
     beside(machine, story)
 
 
-def test_a_start_that_takes_the_place_of_one_that_was_called_off_is_served(machine: Machine) -> None:
+def test_a_start_that_takes_the_place_of_one_that_was_cancelled_is_served(machine: Machine) -> None:
     """It comes during a look that has found the unit at rest: that was the other one."""
     replica, web = machine.deployed("a"), machine.deployed("web", scaledown_after_s=10_000.0)
     machine.gpu.now = lambda: inventory_of_machine(gpu("1"))

@@ -18,7 +18,7 @@ def test_an_ingress_that_is_down_keeps_nobody_from_a_token(box: Box, monkeypatch
         raise IngressDown("down")
 
     made = box.create(BOB, "ci")
-    box.grants._runs = lambda: True
+    box.ingress_tokens._runs = lambda: True
     monkeypatch.setattr(box.ingress, "apply_tokens", down)  # HAProxy that hangs; a real one is in test_grants_haproxy
     box.create(BOB, "ci2")
     with pytest.raises(IngressDown):
@@ -37,6 +37,6 @@ def test_what_the_ingress_saw_is_written_down(box: Box, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(box.ingress, "token_uses", uses)
     assert [t["used_at"] for t in box.ask(BOB, "token.list")["tokens"]] == [0.0]
-    monkeypatch.setattr(box.grants, "_runs", lambda: True)
+    monkeypatch.setattr(box.ingress_tokens, "_runs", lambda: True)
     (found,) = box.ask(BOB, "token.list")["tokens"]
     assert found["used_at"] == (now - 2 * 86400) // 86400 * 86400

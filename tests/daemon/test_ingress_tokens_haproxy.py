@@ -33,8 +33,8 @@ class Both:
         self.app = running.app("web-r1-0")
         box.ingress = running.ingress
         box.ingress.tokens = box.wanted
-        box.grants = box.grants_over(running.ingress, lambda: self.up)
-        box.tokens._grants = box.grants
+        box.ingress_tokens = box.ingress_tokens_over(running.ingress, lambda: self.up)
+        box.tokens._ingress_tokens = box.ingress_tokens
         apply(running, state(running))
 
     def status(self, token: str) -> int:
@@ -100,5 +100,5 @@ def test_an_owner_who_left_the_group_loses_access(both: Both) -> None:
     made = both.box.create(BOB, "ci")
     both.box.members.discard(BOB)
     assert both.status(made) == 200
-    asyncio.run(both.box.grants.check())
+    asyncio.run(both.box.ingress_tokens.check())
     assert both.status(made) == 401

@@ -28,14 +28,14 @@ class Deploys:
             try:
                 await self.end.wait()
             except asyncio.CancelledError:
-                self.did.append(f"cancelled, called off: {self.locks.cancelled(app)}")
+                self.did.append(f"cancelled, by another verb: {self.locks.cancelled(app)}")
                 await asyncio.sleep(0)
                 self.did.append("undone")
                 raise
         return "deployed"
 
     async def end_it(self, app: AppKey) -> bool:
-        """A stop that has nothing to wait for; whether it called off a deploy."""
+        """A stop that has nothing to wait for; whether it cancelled a deploy."""
         async with self.locks.ending(app) as turn:
             return turn.interrupts
 
@@ -76,15 +76,15 @@ def test_only_one_at_a_time_of_the_same_app() -> None:
     asyncio.run(scenario())
 
 
-def test_one_that_is_called_off_has_undone_what_it_began() -> None:
-    """Whoever calls it off, even twice, goes on afterwards; its client is told, and the next one may begin."""
+def test_one_that_is_cancelled_has_undone_what_it_began() -> None:
+    """A caller that cancels it, even twice, continues afterwards; its client is told, and the next one may begin."""
 
     async def scenario() -> None:
         deploys = Deploys()
         assert await deploys.end_it(ONE) is False
         task = await deploys.start(ONE)
         assert list(await asyncio.gather(deploys.end_it(ONE), deploys.end_it(ONE))) == [True, True]
-        assert deploys.did == ["begun", "cancelled, called off: True", "undone"]
+        assert deploys.did == ["begun", "cancelled, by another verb: True", "undone"]
         with pytest.raises(DeployFailed, match="deploy of app 'one' was cancelled"):
             await task
         assert task.cancelling() == 0
@@ -103,7 +103,7 @@ def test_the_end_of_the_daemon_is_no_calling_off() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert deploys.did[1] == "cancelled, called off: False"
+        assert deploys.did[1] == "cancelled, by another verb: False"
         assert await deploys.end_it(ONE) is False
 
     asyncio.run(scenario())

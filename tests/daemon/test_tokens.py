@@ -90,7 +90,7 @@ def test_an_expired_token_is_refused(box: Box, monkeypatch: pytest.MonkeyPatch) 
             box.tokens.owner(made)
         assert box.wanted() == {}
         assert box.ask(BOB, "token.list")["tokens"] == []
-        box.grants.sweep()
+        box.ingress_tokens.sweep()
         box.ask(BOB, "token.mint")
     monkeypatch.setattr(time, "time", lambda: now)
     assert box.tokens.owner(made).uid == 1001
@@ -123,7 +123,7 @@ def test_an_expired_token_gives_its_name_and_its_place_away(box: Box, monkeypatc
     kept = {each.digest for each in box.table.all()}
     assert [n for n, text in enumerate(old) if token.digest(text) not in kept] == [0, 7]
     monkeypatch.setattr(time, "time", lambda: now + 3600 + EXPIRED_KEPT_S + 1)
-    box.grants.sweep()
+    box.ingress_tokens.sweep()
     assert kept - {each.digest for each in box.table.all()} == {token.digest(minted)}
 
 

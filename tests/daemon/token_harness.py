@@ -55,8 +55,8 @@ class Box:
         self.watch = FakeWatch()
         monkeypatch.setattr(people, "in_files", lambda: True)
         self.clock = FakeClock(lambda: time.time())  # noqa: PLW0108  a test may set the time
-        self.grants = self.grants_over(self.ingress, lambda: False)
-        self.tokens = Tokens(self.table, self.store, self.grants)
+        self.ingress_tokens = self.ingress_tokens_over(self.ingress, lambda: False)
+        self.tokens = Tokens(self.table, self.store, self.ingress_tokens)
         self.logins = Logins(self.tokens, self.store, "apps.localhost", lambda: 8443)
         self.verbs = {
             "version": Verb(Right.READ, {}, done, anonymous=True),
@@ -68,7 +68,7 @@ class Box:
             **self.logins.verbs(),
         }
 
-    def grants_over(self, ingress: Ingress, runs: Callable[[], bool]) -> IngressTokens:
+    def ingress_tokens_over(self, ingress: Ingress, runs: Callable[[], bool]) -> IngressTokens:
         """What keeps the table of an ingress true."""
         return IngressTokens(self.table, self.store, ingress, runs, self.clock, self.watch, lambda: None)
 

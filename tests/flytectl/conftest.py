@@ -1,4 +1,4 @@
-"""The daemon's border for the tests of the command line."""
+"""The daemon's stub_daemon for the tests of the command line."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.flytectl.border import Answer, Border
+from tests.flytectl.stub_daemon import Answer, StubDaemon
 
 
 @pytest.fixture
-def border(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Border]]:
-    """Makes a border with given answers and points ``flytectl`` at it."""
-    opened: list[Border] = []
+def stub_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., StubDaemon]]:
+    """Makes a stub_daemon with given answers and points ``flytectl`` at it."""
+    opened: list[StubDaemon] = []
 
-    def make(*answers: bytes | Answer, hold: bool = False, last: bytes = b"") -> Border:
+    def make(*answers: bytes | Answer, hold: bool = False, last: bytes = b"") -> StubDaemon:
         path = tmp_path / f"control-{len(opened)}.sock"
-        opened.append(Border(path, answers, hold=hold, last=last))
+        opened.append(StubDaemon(path, answers, hold=hold, last=last))
         monkeypatch.setenv("FLYTED_SOCKET", str(path))
         return opened[-1]
 

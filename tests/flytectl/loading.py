@@ -53,7 +53,7 @@ def caller(**extra: str) -> pythons.Caller:
 
 
 def load_file(file: Path, *arguments: str) -> Loaded:
-    """What ``flytectl serve`` would load, by a fork of the zygote."""
+    """What ``flytectl serve`` would load, by a fork of the fork_server."""
     request = {
         "cwd": str(Path.cwd()),
         "environ": dict(os.environ) | {"DO_NOT_TRACK": "1"},
@@ -61,7 +61,7 @@ def load_file(file: Path, *arguments: str) -> Loaded:
     }
     document, bundles = os.memfd_create("document"), os.memfd_create("bundles")
     try:
-        conn = _zygote()
+        conn = _fork_server()
         socket.send_fds(conn, [json.dumps(request).encode()], [document, bundles])
         status = int(conn.recv(16))
         load._check(status, os.fstat(document).st_size, file, pythons.Python(sys.executable, "option"))
@@ -72,13 +72,13 @@ def load_file(file: Path, *arguments: str) -> Loaded:
 
 
 @functools.cache
-def _zygote() -> socket.socket:
+def _fork_server() -> socket.socket:
     """Where it listens; it ends with this process."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.settimeout(60)
     with its:
         process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("zygote.py"), str(its.fileno())],
+            [sys.executable, Path(__file__).with_name("fork_server.py"), str(its.fileno())],
             pass_fds=[its.fileno()],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -17,7 +17,7 @@ from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.tokens import TokenList, TokenStatus
 from flyted.contract.version import VERSION
 from tests.answers import app_status, whole
-from tests.flytectl.border import error
+from tests.flytectl.stub_daemon import error
 from tests.flytectl.words import command
 from tests.test_docs import understood
 
@@ -111,9 +111,9 @@ def test_version_option_needs_no_daemon(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == f"flytectl {VERSION}\n"
 
 
-def test_several_apps_are_each_tried(border, capsys) -> None:
+def test_several_apps_are_each_tried(stub_daemon, capsys) -> None:
     """A failure of one name is told and does not keep the others from being tried."""
-    asked = border(error("not-found", "no such app"))
+    asked = stub_daemon(error("not-found", "no such app"))
     assert cli.main(["app", "stop", "a", "b"]) == 4
     assert capsys.readouterr().err == "flytectl: no such app\n" * 2
     assert [r["args"]["name"] for r in asked.requests if r["verb"] == "app.stop"] == ["a", "b"]
@@ -127,7 +127,7 @@ def test_several_apps_are_each_tried(border, capsys) -> None:
         (["token", "revoke"], TokenList((whole(TokenStatus, name="a"),)), "tokens"),
     ],
 )
-def test_what_was_done_before_a_failure_is_in_the_json(border, capsys, words, done, name) -> None:
+def test_what_was_done_before_a_failure_is_in_the_json(stub_daemon, capsys, words, done, name) -> None:
     """And those after it are tried: whoever reads only the JSON knows what is gone."""
 
     def answer(request: dict[str, Any]) -> bytes:
@@ -135,19 +135,19 @@ def test_what_was_done_before_a_failure_is_in_the_json(border, capsys, words, do
             error("not-found", "no such thing") if "bad" in request["args"].values() else wire.encode({"result": done})
         )
 
-    border(answer)
+    stub_daemon(answer)
     assert cli.main([*words, "--json", "a", "bad", "a"]) == 4
     shown = capsys.readouterr()
     assert [one["name"] for one in json.loads(shown.out)[name]] == ["a", "a"]
     assert json.loads(shown.err)["error"] == "no such thing"
 
 
-def test_what_was_done_to_apps_can_be_read_as_json(border, capsys) -> None:
+def test_what_was_done_to_apps_can_be_read_as_json(stub_daemon, capsys) -> None:
     """Those to which it was done on standard output; errors too are JSON then, on standard error."""
-    border(wire.encode({"result": app_status("a", state="stopped")}))
+    stub_daemon(wire.encode({"result": app_status("a", state="stopped")}))
     assert cli.main(["app", "stop", "a", "b", "--json"]) == 0
     assert [app["state"] for app in json.loads(capsys.readouterr().out)["apps"]] == ["stopped"] * 2
-    border(error("not-found", "no such app", "app ls"))
+    stub_daemon(error("not-found", "no such app", "app ls"))
     for words in (["app", "delete", "--yes", "--json", "a"], ["app", "get", "a", "--json"]):
         assert cli.main(words) == 4
         shown = capsys.readouterr().err

@@ -16,7 +16,7 @@ import pytest
 from flytectl import cli
 from flyted.contract.version import VERSION
 from tests.answers import app_status
-from tests.flytectl.border import error, event, result
+from tests.flytectl.stub_daemon import error, event, result
 
 pytestmark = pytest.mark.slow
 
@@ -42,32 +42,32 @@ def test_a_daemon_that_is_down_is_said_with_what_to_type(tmp_path, monkeypatch, 
         b"\0\0\0\1\x80",
     ],
 )
-def test_nonsense_from_the_socket_is_an_error_of_one_line(answer: bytes, border, capsys) -> None:
+def test_nonsense_from_the_socket_is_an_error_of_one_line(answer: bytes, stub_daemon, capsys) -> None:
     """A hang-up, cut frames, other protocols: exit 7, never a traceback."""
-    border(answer)
+    stub_daemon(answer)
     assert cli.main(["app", "ls"]) == 7
     shown = capsys.readouterr().err
     assert shown.startswith("flytectl: ")
     assert "Traceback" not in shown
 
 
-def test_an_error_of_the_daemon_keeps_its_status_and_is_made_harmless(border, capsys) -> None:
+def test_an_error_of_the_daemon_keeps_its_status_and_is_made_harmless(stub_daemon, capsys) -> None:
     """The daemon's message and hint are shown, escapes in them are not obeyed, and the class decides the status."""
-    border(error("not-found", "no app '\x1b[2J'", "flytectl app ls"))
+    stub_daemon(error("not-found", "no app '\x1b[2J'", "flytectl app ls"))
     assert cli.main(["app", "get", "x"]) == 4
     assert capsys.readouterr().err == "flytectl: no app '\\x1b[2J'\n  hint: flytectl app ls\n"
 
 
-def test_an_unknown_error_of_a_newer_daemon_stays_readable(border, capsys) -> None:
+def test_an_unknown_error_of_a_newer_daemon_stays_readable(stub_daemon, capsys) -> None:
     """A code that this version does not know exits 1 with the daemon's own words."""
-    border(error("quota", "too much", "less"))
+    stub_daemon(error("quota", "too much", "less"))
     assert cli.main(["app", "ls"]) == 1
     assert capsys.readouterr().err == "flytectl: too much\n  hint: less\n"
 
 
-def test_another_version_of_the_daemon_is_said(border, capsys) -> None:
+def test_another_version_of_the_daemon_is_said(stub_daemon, capsys) -> None:
     """``version`` shows both and tells the mismatch; ``serve`` refuses before it imports the file."""
-    border(result(version="9.9", protocol=1))
+    stub_daemon(result(version="9.9", protocol=1))
     assert cli.main(["version"]) == 7
     shown = capsys.readouterr()
     assert shown.out == f"flytectl {VERSION}\nflyted   9.9\n"
@@ -76,13 +76,13 @@ def test_another_version_of_the_daemon_is_said(border, capsys) -> None:
     assert "the daemon is flyted 9.9" in capsys.readouterr().err
 
 
-def test_a_fault_of_ours_is_one_line(border, capsys, monkeypatch) -> None:
+def test_a_fault_of_ours_is_one_line(stub_daemon, capsys, monkeypatch) -> None:
     """An unexpected exception is named without a traceback; FLYTECTL_DEBUG=1 gives it."""
 
     def fault(*_words: Any, **_more: Any) -> None:
         raise KeyError("apps")
 
-    border(result(apps=[app_status()]))
+    stub_daemon(result(apps=[app_status()]))
     monkeypatch.setattr("flytectl.render.apps_table", fault)
     assert cli.main(["app", "ls"]) == 70
     shown = capsys.readouterr().err
@@ -93,9 +93,9 @@ def test_a_fault_of_ours_is_one_line(border, capsys, monkeypatch) -> None:
         cli.main(["app", "ls"])
 
 
-def test_an_answer_that_cannot_be_read_is_named(border, capsys) -> None:
+def test_an_answer_that_cannot_be_read_is_named(stub_daemon, capsys) -> None:
     """Another version's, which gives exit status 7: the field, and what to do."""
-    border(result(apps=[{"name": "a"}]))
+    stub_daemon(result(apps=[{"name": "a"}]))
     assert cli.main(["app", "ls"]) == 7
     shown = capsys.readouterr().err
     assert shown.startswith("flytectl: the daemon's answer cannot be read: AppStatus.project: it is missing\n")
@@ -114,9 +114,9 @@ def test_a_closed_pipe_is_quiet() -> None:
         assert process.returncode == cli.PIPE_CLOSED
 
 
-def test_ctrl_c_ends_a_followed_log_quietly(border) -> None:
+def test_ctrl_c_ends_a_followed_log_quietly(stub_daemon) -> None:
     """A log line is shown as it comes, escaped; Ctrl-C then ends with 130 and no word."""
-    asked = border(event(kind="log", time=0, revision=1, source="app", text="hi\x1b[31m"), hold=True)
+    asked = stub_daemon(event(kind="log", time=0, revision=1, source="app", text="hi\x1b[31m"), hold=True)
     with subprocess.Popen(
         [sys.executable, "-m", "flytectl", "logs", "x", "-f", "-n", "7"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -149,9 +149,9 @@ def test_ctrl_c_before_flyted_has_read_the_request(tmp_path) -> None:
     assert (process.returncode, said) == (130, "interrupted before flyted began: nothing was done\n")
 
 
-def test_a_log_that_breaks_off_is_an_error(border, capsys) -> None:
+def test_a_log_that_breaks_off_is_an_error(stub_daemon, capsys) -> None:
     """A daemon that dies while a log is followed is told; the lines before it were shown."""
-    border(event(kind="log", time=0, revision=1, source="systemd", text="Started."))
+    stub_daemon(event(kind="log", time=0, revision=1, source="systemd", text="Started."))
     assert cli.main(["logs", "x", "-f", "--json"]) == 7
     shown = capsys.readouterr()
     said = {"app": "x", "time": "1970-01-01T00:00:00.000000Z", "revision": 1, "source": "systemd", "text": "Started."}

@@ -13,7 +13,7 @@ import pytest
 
 from flytectl import cli, values
 from flyted.contract import wire
-from tests.flytectl.border import error
+from tests.flytectl.stub_daemon import error
 
 pytestmark = pytest.mark.slow
 
@@ -49,9 +49,9 @@ def test_the_limit_is_the_wires() -> None:
         (["-"], b"x" * values.LIMIT + b"\n", b"x" * values.LIMIT),
     ],
 )
-def test_what_is_sent_is_what_was_given(words: list[str], typed: bytes, sent: bytes, border, capsys) -> None:
+def test_what_is_sent_is_what_was_given(words: list[str], typed: bytes, sent: bytes, stub_daemon, capsys) -> None:
     """An argument as it is, standard input without one newline at its end; bytes stay bytes."""
-    taken = border(error("already-exists", "there is one already"))
+    taken = stub_daemon(error("already-exists", "there is one already"))
     done = create(*words, stdin=typed, socket=os.environ["FLYTED_SOCKET"])
     assert done.returncode == 5
     assert taken.bulk == sent

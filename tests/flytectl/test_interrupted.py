@@ -13,7 +13,7 @@ import pytest
 from flytectl import cli
 from flytectl.daemon import CALLED_OFF, INTERRUPTED
 from flyted.contract.answers.events import BUILD, START, STEP
-from tests.flytectl.border import Border, error, event, result
+from tests.flytectl.stub_daemon import StubDaemon, error, event, result
 
 pytestmark = pytest.mark.slow
 
@@ -21,17 +21,17 @@ ROOT = Path(__file__).parents[2]
 PULL, STOP = ("image", "pull", "nginx"), ("app", "stop", "web")
 SHOWN = event(kind=STEP, text="pulling")
 CANCELLED = error("called-off", "the client left")
-Make = Callable[..., Border]
+Make = Callable[..., StubDaemon]
 
 
-def interrupted(border: Border, *words: str) -> tuple[int, str]:
+def interrupted(stub_daemon: StubDaemon, *words: str) -> tuple[int, str]:
     """The status and the last line of a command that got Ctrl-C once flyted had said all but its last word."""
     with subprocess.Popen(
         [sys.executable, "-m", "flytectl", *words], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == b"pulling\n"
-        assert border.asked.wait(30)
+        assert stub_daemon.asked.wait(30)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     return process.returncode, said.decode().strip().rpartition("\n")[2]
@@ -52,19 +52,19 @@ def interrupted(border: Border, *words: str) -> tuple[int, str]:
     ],
     ids=["called off", "after a line", "in a frame", "had begun", "begins", "done", "failed", "nonsense", "no word"],
 )
-def test_ctrl_c_says_what_became_of_it(border: Make, said: bytes, last: bytes, words: dict[str, str]) -> None:
+def test_ctrl_c_says_what_became_of_it(stub_daemon: Make, said: bytes, last: bytes, words: dict[str, str]) -> None:
     """Called off, or going on; where flyted says nothing, that it may."""
-    asked = border(SHOWN, said, hold=True, last=last)
+    asked = stub_daemon(SHOWN, said, hold=True, last=last)
     assert interrupted(asked, *PULL) == (cli.INTERRUPTED, f"interrupted: {words['image.pull']}")
 
 
-def test_what_is_not_called_off_is_not_waited_for(border: Make) -> None:
+def test_what_is_not_cancelled_is_not_waited_for(stub_daemon: Make) -> None:
     """A stop goes on, and a word of flyted's would not change that."""
-    asked = border(SHOWN, hold=True, last=CANCELLED)
+    asked = stub_daemon(SHOWN, hold=True, last=CANCELLED)
     assert interrupted(asked, *STOP) == (cli.INTERRUPTED, f"interrupted: {INTERRUPTED['app.stop']}")
 
 
-def test_each_verb_that_is_called_off_may_also_go_on() -> None:
+def test_each_verb_that_is_cancelled_may_also_go_on() -> None:
     """Both are said, and each of them has a clock."""
     assert CALLED_OFF.keys() < INTERRUPTED.keys()
     assert {"app.serve", "image.build", "image.pull", "image.rebuild"} == CALLED_OFF.keys()

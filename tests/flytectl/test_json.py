@@ -17,8 +17,8 @@ from flyted.contract.answers.secrets import SecretStatus, Stored
 from flyted.contract.answers.tokens import LoginLink, Minted, TokenStatus
 from flyted.contract.version import VERSION
 from tests.answers import app_status, sent, whole
-from tests.flytectl.border import error, result
 from tests.flytectl.loading import load_file, needs_sdk
+from tests.flytectl.stub_daemon import error, result
 
 pytestmark = pytest.mark.slow
 
@@ -54,17 +54,17 @@ MODEL = ModelStatus("m", "/m", bytes=1, problem="", added_at=1.0)
     ],
 )
 def test_what_changes_something_answers_in_json(
-    border, capsys, words: list[str], answered: Answer, name: str, value: Any
+    stub_daemon, capsys, words: list[str], answered: Answer, name: str, value: Any
 ) -> None:
     """The fields that flytectl(1) names, on standard output, and nothing else there."""
-    border(wire.encode({"result": answered}))
+    stub_daemon(wire.encode({"result": answered}))
     assert cli.main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[name] == value
 
 
-def test_revoked_tokens_in_json(border, capsys) -> None:
+def test_revoked_tokens_in_json(stub_daemon, capsys) -> None:
     """All that one word meant."""
-    border(result(tokens=[TOKEN]))
+    stub_daemon(result(tokens=[TOKEN]))
     assert cli.main(["token", "revoke", "ci", "--json"]) == 0
     assert [token["id"] for token in json.loads(capsys.readouterr().out)["tokens"]] == ["5f"]
 
@@ -93,7 +93,7 @@ top = flyte.app.AppEnvironment(name="top", args=["true"], requires_auth=False, d
 @needs_sdk
 @pytest.mark.parametrize("words", [[], ["--json"]])
 def test_serve_tells_what_serves_already_when_a_later_app_fails(
-    border, tmp_path, monkeypatch, capsys, words: list[str]
+    stub_daemon, tmp_path, monkeypatch, capsys, words: list[str]
 ) -> None:
     """Whoever reads only standard output knows it, as with several names of `app start`."""
 
@@ -105,7 +105,7 @@ def test_serve_tells_what_serves_already_when_a_later_app_fails(
     file = tmp_path / "several.py"
     file.write_text(SEVERAL)
     monkeypatch.setattr("flytectl.load.load", lambda path, **_: load_file(path))
-    border(answer)
+    stub_daemon(answer)
     assert cli.main(["serve", *words, str(file)]) == 8
     shown = capsys.readouterr()
     assert "it did not start" in shown.err

@@ -6,7 +6,7 @@ import pytest
 
 from flytectl import cli
 from flytectl.nearest import LISTINGS, Named, suggestion
-from tests.flytectl.border import error, result
+from tests.flytectl.stub_daemon import error, result
 
 APPS = [
     Named("hello", "default", "development"),
@@ -37,17 +37,17 @@ def test_a_secret_of_the_whole_machine():
     assert suggestion({"key": "APIKEY"}, LISTINGS["secret.delete"], there) == "did you mean 'API_KEY'?"
 
 
-def test_a_name_that_is_not_found_is_looked_up_in_the_list(border, monkeypatch, capsys):
+def test_a_name_that_is_not_found_is_looked_up_in_the_list(stub_daemon, monkeypatch, capsys):
     """The hint of the daemon stays; a list that cannot be had changes nothing."""
-    asked = border(error("not-found", "no app 'hallo'", "flytectl app ls"))
+    asked = stub_daemon(error("not-found", "no app 'hallo'", "flytectl app ls"))
     assert cli.main(["app", "get", "hallo"]) == 4
     assert capsys.readouterr().err == "flytectl: no app 'hallo'\n  hint: flytectl app ls\n"
     assert [request["verb"] for request in asked.requests] == ["app.get", "app.list"]
 
 
-def test_an_empty_list_names_its_scope(border, capsys):
+def test_an_empty_list_names_its_scope(stub_daemon, capsys):
     """Not "no apps yet" when there may be some elsewhere."""
-    border(result(apps=[]))
+    stub_daemon(result(apps=[]))
     assert cli.main(["app", "ls", "-p", "nope"]) == 0
     assert "no apps in project 'nope', domain 'development'" in capsys.readouterr().err
     assert cli.main(["app", "ls", "--all"]) == 0

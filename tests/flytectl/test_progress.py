@@ -18,7 +18,7 @@ from flytectl.progress import FIRST_S, Clock, clocked
 from flytectl.times import clock
 from flyted.contract import wire
 from flyted.contract.answers.events import Event, Progress
-from tests.flytectl.border import Border
+from tests.flytectl.stub_daemon import StubDaemon
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +90,9 @@ def test_without_a_terminal_events_go_straight_through(monkeypatch: pytest.Monke
 
 def test_on_a_terminal(tmp_path: Path) -> None:
     """The command itself, at a real one: the clock is there while it waits, and gone when Ctrl-C ends it."""
-    border = Border(tmp_path / "s", [wire.encode({"event": {"kind": "progress", "text": "starting web"}})], hold=True)
+    stub_daemon = StubDaemon(
+        tmp_path / "s", [wire.encode({"event": {"kind": "progress", "text": "starting web"}})], hold=True
+    )
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "flytectl", "app", "start", "web"], stdin=slave, stdout=slave, stderr=slave, cwd=ROOT,
@@ -107,7 +109,7 @@ def test_on_a_terminal(tmp_path: Path) -> None:
         except OSError:
             break
     assert process.wait(30) == 130
-    border.close()
+    stub_daemon.close()
     os.close(master)
     text = seen.decode()
     assert "starting web\r\n" in text

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flytectl import render, tables
-from flytectl.times import told
+from flytectl.times import for_people
 from flyted.contract.answers.apps import AppStatus, Failure, ImageStatus, Requests, UnitStatus, UsedSecret
 from flyted.contract.answers.codec import json_fields
 from flyted.contract.answers.events import LogLine
@@ -127,7 +127,7 @@ def test_an_image_says_when_it_was_built_and_what_from_source() -> None:
     """Source packages ran code of their own in the build; an environment that was given has no such line."""
     image = whole(ImageStatus, python="3.12.3", asked="3.12", built_at=1.8e9, built=("one==2", "x\x1b==1"))
     text = render.app_details(replace(APP, image=image), colour=False)
-    assert f"  Image     built {told(1.8e9)}, from source: one==2, x\\x1b==1\n" in text
+    assert f"  Image     built {for_people(1.8e9)}, from source: one==2, x\\x1b==1\n" in text
     assert "from source" not in render.app_details(replace(APP, image=replace(image, built=())), colour=False)
     assert "Image" not in render.app_details(APP, colour=False)
 
@@ -151,7 +151,7 @@ def test_a_damaged_secret_is_seen_at_a_glance() -> None:
     """``secret ls`` has a state column as soon as one file is not what was written."""
     secret = whole(SecretStatus, key="K", generation=3)
     plain = render.secrets_table([secret])
-    assert plain.split("\n") == ["KEY  UPDATED", f"K    {told(0)}"]
+    assert plain.split("\n") == ["KEY  UPDATED", f"K    {for_people(0)}"]
     assert render.secrets_table([replace(secret, damaged=True)]).endswith("DAMAGED")
     assert "*/production" in render.secrets_table([replace(secret, domain="production")])
 
@@ -171,7 +171,7 @@ def test_an_error_ends_in_something_to_type() -> None:
 
 def test_impossible_times_do_not_stop_a_listing() -> None:
     """A number that is no time is shown as it is."""
-    assert told(1e300) == "1e+300"
+    assert for_people(1e300) == "1e+300"
 
 
 def test_models_show_what_is_wrong_with_them() -> None:
@@ -269,7 +269,7 @@ def test_tokens_without_a_name_share_a_row() -> None:
     lines = text.splitlines()[1:]
     assert [line.split()[-1] for line in lines[1:]] == ["0c", "0d"]
     assert lines[0].startswith("(2 of them)  session")
-    assert told(1.8e9) in lines[0]
+    assert for_people(1.8e9) in lines[0]
 
 
 def test_an_error_under_json_is_one_line_of_it() -> None:

@@ -43,14 +43,14 @@ def test_no_number_stops_an_answer(number):
     """What is no moment, and what never was, is null."""
     said = times.for_json({"created_at": number})["created_at"]
     assert said is None or said.endswith("Z")
-    assert isinstance(times.told(number), str)
+    assert isinstance(times.for_people(number), str)
 
 
 def test_people_see_their_zone_and_how_long_ago(east, monkeypatch):
     """Local time with its zone, as journalctl's short-iso writes it."""
     monkeypatch.setattr(time, "time", lambda: 1700000300.0)
-    assert times.told(1700000000) == "2023-11-15T03:43:20+05:30 (5 min ago)"
-    assert times.told(1700000300 + 7 * 86400) == "2023-11-22T03:48:20+05:30 (in 7 d)"
+    assert times.for_people(1700000000) == "2023-11-15T03:43:20+05:30 (5 min ago)"
+    assert times.for_people(1700000300 + 7 * 86400) == "2023-11-22T03:48:20+05:30 (in 7 d)"
 
 
 @pytest.mark.parametrize(

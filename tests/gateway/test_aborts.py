@@ -29,7 +29,7 @@ def aborted(gateway: Running, action: Any, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["run", "action"])
-def test_a_build_that_is_aborted_is_called_off(gateway: Running, how: str) -> None:
+def test_a_build_that_is_aborted_is_cancelled(gateway: Running, how: str) -> None:
     """flyted sees that its connection is closed; who waits is told, and the name stays unknown."""
     left = threading.Event()
 

@@ -31,11 +31,11 @@ def alice_may_serve() -> None:
 
 
 @pytest.fixture(scope="module")
-def hands() -> Iterator[None]:
-    """`hands` can be made the program of an app's units (kit/units.py), and no daemon stops those."""
-    from tests.machine.kit.units import hands
+def stub_app() -> Iterator[None]:
+    """`stub_app` can be made the program of an app's units (kit/units.py), and no daemon stops those."""
+    from tests.machine.kit.units import stub_app
 
-    with hands():
+    with stub_app():
         yield
 
 
@@ -49,9 +49,9 @@ def impatient() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def stock_sdk() -> None:
-    """PyPI's flyte is set up for alice (kit/stock_sdk.py), and her programs trust flyted's certificates."""
-    from tests.machine.kit.stock_sdk import prepare
+def pypi_flyte() -> None:
+    """PyPI's flyte is set up for alice (kit/pypi_flyte.py), and her programs trust flyted's certificates."""
+    from tests.machine.kit.pypi_flyte import prepare
     from tests.machine.kit.users import alice
 
     prepare()

@@ -13,7 +13,7 @@ import pytest
 
 from flyted.registry.manifest import OCI_MANIFEST
 from tests.machine.kit import hub as hubs
-from tests.machine.kit import roots, stock_sdk
+from tests.machine.kit import pypi_flyte, roots
 from tests.machine.kit.hub import HOST, PLATFORM, Hub, page, tar_of
 from tests.machine.kit.units import must, sh
 from tests.machine.kit.users import Done, alice, answer, by, curl, forget_apps, forget_secrets, give, until
@@ -293,7 +293,7 @@ layered = flyte.app.AppEnvironment(
 """
 
 
-@pytest.mark.usefixtures("stock_sdk")
+@pytest.mark.usefixtures("pypi_flyte")
 def test_the_stock_client_deploys_them(hub: Hub) -> None:
     """By the gateway, which gets the secret of the registry among those of the layers; Flyte's command makes it."""
     forget_secrets("stock-login")
@@ -301,8 +301,8 @@ def test_the_stock_client_deploys_them(hub: Hub) -> None:
     stock_sdk.flyte("create", "secret", "stock-login", "--type", "image_pull", *login)
     target = stock_sdk.FOLDER / "stock_bases.py"
     target.write_text(STOCK % {"name": NAME})
-    stock_sdk.flyte("deploy", "stock_bases.py", "plain")
-    stock_sdk.flyte("deploy", "stock_bases.py", "layered")
+    pypi_flyte.flyte("deploy", "stock_bases.py", "plain")
+    pypi_flyte.flyte("deploy", "stock_bases.py", "layered")
     for name, text in (("stock", "two"), ("layered", "by flyte")):
         until(lambda name=name: answer("app", "get", f"based-{name}")["state"] in ("running", "sleeping"), 120)  # type: ignore[misc]
         assert got(name) == text

@@ -21,7 +21,7 @@ from flyted.plan.secrets import credential_bytes, sums
 from flyted.plan.units import UnitPair
 from tests.machine.kit.units import connected, do, planned, run, sh, spec
 
-pytestmark = pytest.mark.usefixtures("hands")
+pytestmark = pytest.mark.usefixtures("stub_app")
 
 READ = (
     "(lambda d: {n: (len(v), __import__('hashlib').sha256(v).hexdigest()) for n in os.listdir(d)"

@@ -1,4 +1,4 @@
-"""The end of the way out of apps is not theirs: they go on, and it comes back."""
+"""Apps survive the end of the egress unit, which is restarted."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def kill() -> None:
 
 
 def main_pid() -> str:
-    """The way out's process, "0" for none."""
+    """The egress process, "0" for none."""
     return systemctl("show", "--value", "--property=MainPID", EGRESS_UNIT)
 
 
 def up() -> bool:
-    """Whether the way out is there and says so."""
+    """True if egress is up and reports it."""
     return systemctl("show", "--value", "--property=SubState", EGRESS_UNIT) == "running"
 
 
@@ -153,7 +153,7 @@ def test_a_restart_is_no_more_than_that(url: str, outside: int) -> None:
 
 
 def running(program: str) -> set[int]:
-    """The processes of the way out that run a program, perhaps none."""
+    """The processes of egress that run a program, perhaps none."""
     found = set()
     for pid in processes(EGRESS_UNIT):
         with contextlib.suppress(OSError):  # it has just ended
@@ -204,7 +204,7 @@ def swallow(listener: socket.socket) -> None:
 
 
 def test_what_is_closed_stays_closed_meanwhile(url: str) -> None:
-    """The app tries all the time, while the way out dies and comes back; the machine itself gets there."""
+    """The app tries all the time, while egress is killed and restarted; the machine itself gets there."""
     neighbour = do(serve("way-out-neighbour", port_server("--host", "0.0.0.0")), ADDRESS).strip("'")
     with listening(METADATA, 80):
         socket.create_connection((METADATA, 80), 5).close()

@@ -1,4 +1,4 @@
-"""What a file asks for and what becomes of it, by both front doors: honoured, said or refused; never silent."""
+"""What a file asks for and what becomes of it, by both commands: honoured, said or refused; never silent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from flyted.contract.errors import NOT_HERE
 from tests.machine.kit.companion_sdk import HOME, SHARE, Desk
-from tests.machine.kit.stock_sdk import FOLDER, PYTHON, flyte, prepare, stock
-from tests.machine.kit.stock_sdk import refused as sdk_refused
+from tests.machine.kit.pypi_flyte import FOLDER, PYTHON, flyte, prepare, stock
+from tests.machine.kit.pypi_flyte import refused as sdk_refused
 from tests.machine.kit.users import (
     alice,
     answer,
@@ -150,7 +150,7 @@ def test_apps_are_served_beside_tasks_that_are_named(desk: Desk) -> None:
 
 
 def test_tasks_alone_are_refused_at_once(desk: Desk) -> None:
-    """Each front door, with one sentence and no image built."""
+    """Each command, with one sentence and no image built."""
     file = give("stock/field_tasks.py", HEAD + TASKS)
     assert NOT_HERE in refused("flytectl", "serve", file, status=3)
     for command in ("flyte deploy field_tasks.py work", "flyte run field_tasks.py add --a 1"):

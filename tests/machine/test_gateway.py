@@ -15,10 +15,10 @@ import pytest
 
 from tests.machine.kit import apps
 from tests.machine.kit.gateway import CANARY, pid
-from tests.machine.kit.stock_sdk import FOLDER, GATEWAY, PYTHON, flyte, python, refused, stock
+from tests.machine.kit.pypi_flyte import FOLDER, GATEWAY, PYTHON, flyte, python, refused, stock
 from tests.machine.kit.users import alice, answer, curl, forget_apps, forget_secrets, give, until
 
-pytestmark = pytest.mark.usefixtures("stock_sdk")
+pytestmark = pytest.mark.usefixtures("pypi_flyte")
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.gateway import CANARY, RPC, STATE, UNIT, pid, rpc, token
-from tests.machine.kit.stock_sdk import GATEWAY, flyte
+from tests.machine.kit.pypi_flyte import GATEWAY, flyte
 from tests.machine.kit.users import alice, by, curl, forget_secrets, forget_tokens, until
 
-pytestmark = pytest.mark.usefixtures("stock_sdk")
+pytestmark = pytest.mark.usefixtures("pypi_flyte")
 
 
 def test_no_token_no_answer() -> None:

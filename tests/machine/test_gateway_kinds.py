@@ -86,7 +86,7 @@ def test_a_program_that_opens_its_port() -> None:
     assert "given-in-the-file" in asked("stock-port")
 
 
-def test_a_deploy_that_goes_on_is_called_off_by_a_deletion() -> None:
+def test_a_deploy_that_goes_on_is_cancelled_by_a_deletion() -> None:
     """`flyte deploy` has long returned; `flyte delete app` ends what it began, and no failure is kept of it."""
     flyte(
         "deploy", stocked(programs.write("stock-port", programs.port_server("--late", "600")), "port_server.py"), "env"

@@ -147,7 +147,7 @@ def test_who_waits_too_long_is_told_why() -> None:
     until(lambda: curl(holder)[0] == 200)
 
 
-def test_one_that_waits_is_seen_and_can_be_called_off() -> None:
+def test_one_that_waits_is_seen_and_can_be_cancelled() -> None:
     """``app get`` and ``gpu ls`` show who waits for what; a start that is stopped leaves the line."""
     has(ONE)
     holder = serve("gpu-holds")

@@ -14,7 +14,7 @@ from flyted.contract.names import Replica
 from flyted.host.journal import Entry, follow, read
 from tests.machine.kit.units import connected, do, planned, run, serving, sh, spec
 
-pytestmark = pytest.mark.usefixtures("hands")
+pytestmark = pytest.mark.usefixtures("stub_app")
 
 
 async def last(unit: str, lines: int = 100, *, newest_run: bool = False) -> list[Entry]:

@@ -19,7 +19,7 @@ from flyted.plan.images.layer_unit import LAYERS
 from flyted.plan.images.root import RootPlan, RootRecipe
 from flyted.plan.images.spec import image_from_spec
 from tests.flytectl.loading import caller, write
-from tests.machine.kit import layers, stock_sdk
+from tests.machine.kit import layers, pypi_flyte
 from tests.machine.kit.layers import diff, listed, made_by, mounted, planned
 from tests.machine.test_layers import owner
 from tests.projects import uv_project
@@ -44,9 +44,9 @@ def plan(folder: Path, image: str) -> RootPlan:
         env = flyte.app.AppEnvironment(name="app", args=["true"], image={image})
         """,
     )
-    stock_sdk.prepare()
+    pypi_flyte.prepare()
     path = f"{Path(UV).parent}:{os.environ['PATH']}"  # the SDK asks uv for the parts of a project
-    python = pythons.Python(str(stock_sdk.PYTHON), "option")
+    python = pythons.Python(str(pypi_flyte.PYTHON), "option")
     with load.run(file, python, caller(PATH=path, **TRUST), []) as loaded:
         (app,) = loaded.apps
         for fd in loaded.fds:

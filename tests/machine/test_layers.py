@@ -64,7 +64,7 @@ def test_a_debian_is_owned_by_nobody_of_the_machine(base: str) -> None:
 
 
 def test_packages_of_apt_and_none_of_its_files(base: str) -> None:
-    """``apt-get`` works, over the way out of apps; its lists and archives are not kept."""
+    """``apt-get`` works, over the egress of apps; its lists and archives are not kept."""
     script = """
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends jq >/tmp/log 2>&1 || cat /tmp/log

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit import conda, internet, pixi_program, stock_sdk
+from tests.machine.kit import conda, internet, pixi_program, pypi_flyte
 from tests.machine.kit.users import answer, by, curl, forget_apps, give, until
 from tests.machine.test_root_images import STATE, image_of, layers, layers_of
 from tests.projects import uv_project
@@ -66,7 +66,7 @@ serve = ["web"]
 @pytest.fixture(scope="module", autouse=True)
 def _channel() -> Iterator[None]:
     """What users have, and conda-forge with two versions of a package; pixi.sh has nothing yet."""
-    stock_sdk.prepare()
+    pypi_flyte.prepare()
     for layer, what in shown().items():
         if what.startswith(("fetch pixi", "pixi install")):  # without a record it is made again, as at a first run
             (STATE / f"roots/layers/{layer}.json").unlink()
@@ -153,7 +153,7 @@ def test_what_was_only_needed_to_install_is_in_no_layer() -> None:
 def test_flyte_deploy_makes_the_same_image() -> None:
     """The SDK describes it in another process, in which the script's manifest lies elsewhere."""
     before, image = layers(), image_of("pixi-all")["hash"]
-    stock_sdk.flyte("deploy", "pixi/all.py", "env")
+    pypi_flyte.flyte("deploy", "pixi/all.py", "env")
     until(lambda: answer("app", "get", "pixi-all")["revision"] > 1, 120)
     until(lambda: curl("https://pixi-all.apps.localhost/")[0] == 200, 120)
     assert (layers(), image_of("pixi-all")["hash"]) == (before, image)

@@ -313,7 +313,7 @@ def test_the_sandbox_is_as_tight_as_any_apps() -> None:
 
 
 def test_a_deleted_app_leaves_no_network() -> None:
-    """Neither its own, nor, with the last of them, the way out."""
+    """Neither its own, nor, with the last of them, egress."""
     for app in answer("app", "ls")["apps"]:
         if app["port"]:
             alice("flytectl", "app", "delete", "--yes", app["name"])

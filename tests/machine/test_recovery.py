@@ -46,7 +46,7 @@ def without(path: Path, tmp_path: Path, put: bytes | None = None, *, start: bool
     """The daemon is stopped, a file taken away (and another put there), then it is started; at the end all is back.
 
     At the end it runs again unless ``start`` is False.
-    flyted-setup is stopped by name: one that a start brought on goes on when that start is called off, and would look
+    flyted-setup is stopped by name: one that a start brought on goes on when that start is cancelled, and would look
     at the file that is not back yet.
     """
     systemctl("stop", *SOCKETS, "flyted", "flyted-setup")

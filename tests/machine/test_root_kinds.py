@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit import stock_sdk
+from tests.machine.kit import pypi_flyte
 from tests.machine.kit.users import alice, answer, by, curl, everything, forget_apps, give, refused, until
 from tests.machine.test_root_images import image_of, layers
 from tests.projects import editable_project, uv_project
@@ -100,7 +100,7 @@ EVERYTHING = (
 @pytest.fixture(scope="module", autouse=True)
 def _files() -> Iterator[None]:
     """What the images copy, in alice's folder."""
-    stock_sdk.prepare()
+    pypi_flyte.prepare()
     for name, text in {
         ".dockerignore": "*.log\n", "data/a.txt": "a", "data/deep/b.txt": "b", "data/no.log": "",
         "lib/shipped.py": "WHO = 'a file'\n",
@@ -175,7 +175,7 @@ def test_files_wheels_and_a_uv_project_by_flytectl_and_by_flyte() -> None:
     is_all_there("all")
     before, image = layers(), image_of("kinds-all")["hash"]
     assert "pyproject.toml" not in says("all", "sorted(str(each) for each in Path('/root').rglob('*'))")
-    stock_sdk.flyte("deploy", "kinds/all.py", "env")
+    pypi_flyte.flyte("deploy", "kinds/all.py", "env")
     until(lambda: answer("app", "get", "kinds-all")["revision"] > 1, 120)
     is_all_there("all")
     assert (layers(), image_of("kinds-all")["hash"]) == (before, image)
@@ -204,7 +204,7 @@ def test_the_other_kinds_by_flyte_and_by_flytectl() -> None:
 def test_code_that_is_in_the_image() -> None:
     """`--copy-style none`: with_code_bundle copies the code, and the app begins in the image's working folder."""
     name = file("code", f'{STEM}.with_code_bundle(copy_style="all")').removeprefix("stock/")
-    stock_sdk.flyte("deploy", "--copy-style", "none", "--version", "one", "--root-dir", "kinds", name, "env")
+    pypi_flyte.flyte("deploy", "--copy-style", "none", "--version", "one", "--root-dir", "kinds", name, "env")
     until(lambda: curl("https://kinds-code.apps.localhost/")[0] == 200, 120)  # it did not wait for that
     assert says("code", "[__file__, Path('data/a.txt').read_text()]") == '["/home/flyte/code.py","a"]'
 

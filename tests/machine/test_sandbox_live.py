@@ -151,7 +151,7 @@ def test_an_app_stays_below_its_gate(attempts: dict[str, object]) -> None:
      "netlink change", "secrets", "database", "home", "write etc", "write usr", "write image", "namespace"],
 )  # fmt: skip
 def test_an_app_is_refused(attempts: dict[str, object], what: str) -> None:
-    """Each door that is not its own is shut."""
+    """Each socket that is not its own is closed."""
     said = str(attempts[what])
     assert re.match(
         r"(PermissionError|FileNotFoundError|OSError|ConnectionRefusedError|CalledProcessError|Failed): ", said

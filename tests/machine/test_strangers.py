@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.machine.kit.units import LAYOUT, connected, do, hands, run, serving, sh, spec
+from tests.machine.kit.units import LAYOUT, connected, do, run, serving, sh, spec, stub_app
 from tests.machine.kit.users import by
 
 CANARY = "CANARY-7f3a91"
@@ -40,7 +40,7 @@ def test_variables_and_arguments_are_the_apps_own() -> None:
             assert "FileNotFoundError" in await do(nosy, f"open('/proc/{pid}/cmdline').read()")
             assert sh("stat", "-c", "%U %a", start) == "root 600"
 
-    with hands():
+    with stub_app():
         run(work())
 
 

@@ -15,7 +15,7 @@ from flyted.contract.errors import HostFailure
 from flyted.plan.facts import UnitEnd
 from tests.machine.kit.units import connected, must, run
 
-pytestmark = pytest.mark.usefixtures("hands")
+pytestmark = pytest.mark.usefixtures("stub_app")
 
 
 def command(*argv: str, **more: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from flyted.plan.facts import UnitEnd
 from flyted.plan.units import STARTS
 from tests.machine.kit.units import connected, do, planned, run, serving, sh, show, spec
 
-pytestmark = pytest.mark.usefixtures("hands")
+pytestmark = pytest.mark.usefixtures("stub_app")
 
 
 def test_the_socket_wakes_a_sleeping_app() -> None:

@@ -14,7 +14,7 @@ from flyted.host.object_path import unit_path
 from flyted.host.signatures import text
 from tests.machine.kit.units import connected, do, exists, listening, must, planned, run, serving, sh, show, spec
 
-pytestmark = pytest.mark.usefixtures("hands")
+pytestmark = pytest.mark.usefixtures("stub_app")
 
 CHANGING = ("ExecStart", "NeedDaemonReload", "CPUUsage", "Memory", "IO", "IP", "Tasks", "Effective", "ControlGroup")
 _KINDS = {"service": "org.freedesktop.systemd1.Service", "socket": "org.freedesktop.systemd1.Socket"}

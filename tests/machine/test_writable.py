@@ -17,7 +17,7 @@ from flyted.plan.images.build_unit import BuildSettings, build_unit, image_dir, 
 from flyted.plan.images.layer_unit import layer_unit_name
 from flyted.plan.images.recipe import Recipe
 from tests.machine.kit import layers
-from tests.machine.kit.units import HOME, connected, do, hands, place_hands, run, serving, sh, spec
+from tests.machine.kit.units import HOME, connected, do, place_stub_app, run, serving, sh, spec, stub_app
 
 WALKER = (Path(__file__).with_name("kit") / "walker.py").read_text()
 PRIVATE = {"/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"}
@@ -58,14 +58,14 @@ def test_an_app_writes_to_what_is_its_own(network: dict[str, object]) -> None:
             if "port" in network:
                 assert walk_as("flyted-net.service") == PRIVATE
 
-    with hands():
+    with stub_app():
         run(work())
 
 
 @pytest.mark.parametrize("isolated", [False, True])
 def test_a_build_writes_to_images_and_one_apart_to_its_own(*, isolated: bool) -> None:
     """A unit as the daemon makes it, with a builder that looks around."""
-    place_hands()
+    place_stub_app()
     builder = HOME / "builder.py"
     builder.write_text(
         f"{WALKER}\nimport json, pathlib\npathlib.Path('{image_dir(HASH)}/found').write_text(json.dumps(found()))"

@@ -15,14 +15,14 @@ LOADED = replace(QUIET, in_flight=1)
 
 def state(
     apps: dict[str, str], down: tuple[str, ...] = (), limits: dict[str, int] | None = None, guarded: str = "",
-    fenced: dict[str, set[str]] | None = None, rates: dict[str, float] | None = None,
+    restricted: dict[str, set[str]] | None = None, rates: dict[str, float] | None = None,
 ) -> IngressState:  # fmt: skip
     """Hosts by letter → server names; every server named is there.
 
-    ``guarded``: letters that want a token; ``fenced``: letters of which only these paths are open;
+    ``guarded``: letters that want a token; ``restricted``: letters of which only these paths are open;
     ``rates``: letter → requests a second.
     """
-    fences = fenced or {}
+    restrictions = restricted or {}
     return IngressState(
         servers={n: Server(n, f"/run/flyted/apps/{n}.sock") for n in sorted(set(apps.values()))},
         hosts={f"{h}.apps.localhost": n for h, n in apps.items()},
@@ -30,8 +30,8 @@ def state(
         unavailable={f"{h}.apps.localhost": Unavailable("it is stopped") for h in down},
         limits={f"{h}.apps.localhost": limits_value(rate, h2c=False) for h, rate in (rates or {}).items()},
         guarded={f"{h}.apps.localhost": h for h in guarded},
-        fenced={f"{h}.apps.localhost": h for h in fences},
-        open_paths={k: v for h, paths in fences.items() for k, v in keys(f"{h}.apps.localhost", paths).items()},
+        restricted={f"{h}.apps.localhost": h for h in restrictions},
+        open_paths={k: v for h, paths in restrictions.items() for k, v in keys(f"{h}.apps.localhost", paths).items()},
     )
 
 

@@ -148,7 +148,7 @@ def test_a_peak_that_other_programs_leave_no_room_for_is_waited_for() -> None:
 
 
 def test_an_app_gives_way_though_a_program_fills_another_gpu() -> None:
-    """Nobody can be put to sleep there, so that GPU is no way out, and the idle app's is."""
+    """Nobody can be put to sleep there, so that GPU is no help, and the idle app's is."""
     there = machine(gpu("a", processes=(process("gdm.service", 44),)), gpu("b"))
     decision = place(wanted(peak=20), there, Occupancy((lease("x", "b"),), {unit("x"): 2.0}))
     assert isinstance(decision, Wait)

@@ -89,7 +89,7 @@ def test_two_share_one_gpu_when_both_needs_are_known() -> None:
     assert list(decided.waits) == [C.service]
 
 
-def test_a_start_that_was_called_off_gets_nothing() -> None:
+def test_a_start_that_was_cancelled_gets_nothing() -> None:
     """Its unit is on its way down, or gone; who is behind it is served."""
     decided = plan(seen(GpuFacts(asking=asks(A, C, B), inventory=ONE), {A: "deactivating", B: "activating"}))
     assert decided.cancelled == (A.service, C.service)

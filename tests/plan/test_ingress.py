@@ -92,7 +92,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
         "unavailable.map": "c.apps.localhost 30 it is stopped\n",
         "limits.map": "b.apps.localhost 20 -\n",
         "guarded.map": "b.apps.localhost b\n",
-        "fenced.map": "a.apps.localhost a\n",
+        "restricted.map": "a.apps.localhost a\n",
         "open-paths.map": "a.apps.localhost/v1/ open\n",
     }
     assert "@" not in re.sub(r"fd@\d|unix@|[_ ,]@ /", "", config), "no placeholder is left"

@@ -48,14 +48,14 @@ def test_what_haproxy_has_is_read_back():
         "hosts.map": hosts, "timeouts.map": "0x1 a-r1-0 5000\n\n",
         "unavailable.map": "0x1 c.b 30 it's; \\ stopped\n\n", "guarded.map": "0x1 b.c b\n",
         "limits.map": "0x1 b.c 20 -\n",
-        "fenced.map": "0x1 a.apps.localhost a\n", "open-paths.map": "0x1 a.apps.localhost/v1/ open\n",
+        "restricted.map": "0x1 a.apps.localhost a\n", "open-paths.map": "0x1 a.apps.localhost/v1/ open\n",
     }  # fmt: skip
     found = parse_live(STAT, INFO, maps)
     assert found.state.hosts == {"a.apps.localhost": "a-r1-0"}
     assert found.state.servers == {"a-r1-0": Server("a-r1-0", "", 1024), "b-r1-0": Server("b-r1-0", "", 7)}
     assert found.state.timeouts_ms == {"a-r1-0": 5000}
     assert found.state.unavailable == {"c.b": Unavailable("it's; \\ stopped", 30)}
-    assert (found.state.guarded, found.state.fenced) == ({"b.c": "b"}, {"a.apps.localhost": "a"})
+    assert (found.state.guarded, found.state.restricted) == ({"b.c": "b"}, {"a.apps.localhost": "a"})
     assert found.state.limits == {"b.c": "20 -"}
     assert found.state.open_paths == {"a.apps.localhost/v1/": "open"}
     assert found.resting == {"b-r1-0"}

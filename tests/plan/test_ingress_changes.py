@@ -26,7 +26,7 @@ class Model:
             "unavailable.map": {h: f"{u.retry_after_s} {u.reason}" for h, u in start.state.unavailable.items()},
             "limits.map": dict(start.state.limits),
             "guarded.map": dict(start.state.guarded),
-            "fenced.map": dict(start.state.fenced),
+            "restricted.map": dict(start.state.restricted),
             "open-paths.map": dict(start.state.open_paths),
         }
 
@@ -72,26 +72,26 @@ class Model:
 
     def reached(self, host: str) -> set[str]:
         """Which of the paths visitors reach."""
-        return within(host, self.maps["fenced.map"], self.maps["open-paths.map"])
+        return within(host, self.maps["restricted.map"], self.maps["open-paths.map"])
 
 
 PATHS = ("/v1", "/generate", "/metrics")
 
 
-def within(host: str, fenced: Mapping[str, str], opened: Mapping[str, str]) -> set[str]:
+def within(host: str, restricted: Mapping[str, str], opened: Mapping[str, str]) -> set[str]:
     """The open ones of PATHS."""
-    return {path for path in PATHS if host not in fenced or f"{host}{path}/" in opened}
+    return {path for path in PATHS if host not in restricted or f"{host}{path}/" in opened}
 
 
 letters = st.sampled_from("abcd")
 names = st.sampled_from(["a-r1-0", "a-r2-0", "b-r1-0", "c-r1-0"])
 states = st.builds(
-    lambda apps, down, limited, guarded, fenced, rates: state(
+    lambda apps, down, limited, guarded, restricted, rates: state(
         apps,
         tuple(down),
         {n: 1000 + len(n) for n in limited & set(apps.values())},
         "".join(sorted(guarded)),
-        fenced,
+        restricted,
         rates,
     ),
     st.dictionaries(letters, names),
@@ -108,7 +108,7 @@ states = st.builds(
 def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resting):
     """A host that is served before and after is served at each step in between, by its old or its new server.
 
-    What wants a token wants one from its first moment to its last, and what a fence closes is closed as long. At the
+    What wants a token wants one from its first moment to its last, and what is restricted is closed as long. At the
     end exactly what is wanted is there, plus the servers that still answer requests.
     """
     held = set(have.hosts.values())
@@ -126,8 +126,8 @@ def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resti
                 assert host not in guarded or host in model.maps["guarded.map"], f"{host} is open after {command!r}"
                 limits = wanted.limits if model.answer(host) == after(wanted, host) else have.limits
                 assert host not in limits or host in model.maps["limits.map"], f"{host} has no limit at {command!r}"
-            open_before = within(host, have.fenced, have.open_paths)
-            open_after = within(host, wanted.fenced, wanted.open_paths)
+            open_before = within(host, have.restricted, have.open_paths)
+            open_after = within(host, wanted.restricted, wanted.open_paths)
             assert model.reached(host) >= open_before & open_after, f"{host} is closed after {command!r}"
             if model.answer(host) == after(wanted, host) not in ("503", "421", before[host]):
                 assert model.reached(host) <= open_after, f"{host} is open after {command!r}"
@@ -138,7 +138,7 @@ def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resti
     assert model.maps["hosts.map"] == wanted.hosts
     assert set(model.maps["unavailable.map"]) == set(wanted.unavailable)
     assert (model.maps["guarded.map"], model.maps["limits.map"]) == (wanted.guarded, wanted.limits)
-    assert (model.maps["fenced.map"], model.maps["open-paths.map"]) == (wanted.fenced, wanted.open_paths)
+    assert (model.maps["restricted.map"], model.maps["open-paths.map"]) == (wanted.restricted, wanted.open_paths)
     assert {k: v for k, v in model.maps["timeouts.map"].items() if k in wanted.servers} == {
         n: str(v) for n, v in wanted.timeouts_ms.items()
     }

@@ -67,7 +67,7 @@ def test_the_sandbox_is_an_apps_but_for_what_the_program_needs() -> None:
 
 
 def test_a_step_reaches_what_an_app_reaches_or_nothing() -> None:
-    """A way out of its own, which is there first; the stub resolver is replaced as for apps."""
+    """Egress of its own, which is there first; the stub resolver is replaced as for apps."""
     unit = layer_unit(LAYER, JOB, LayerSettings(nameservers=("127.0.0.53",)), network=True)
     net = f"flyted-net@layer-{LAYER}.service"
     assert (unit["JoinsNamespaceOf"], unit["After"]) == ([net], [net])

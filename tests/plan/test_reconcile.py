@@ -76,7 +76,7 @@ def test_an_app_that_wants_a_token_wants_it_in_every_state(wanted: str, failing:
 
 
 def test_the_guard_is_the_serving_revisions() -> None:
-    """A revision that does not serve (yet, or because it failed) neither opens nor closes the door."""
+    """A revision that does not serve (yet, or because it failed) neither opens nor closes a path."""
     assert plan(facts(app("a", serving=None, requires_auth=True))).ingress.guarded == {}
 
 
@@ -85,11 +85,11 @@ def test_a_fence_is_the_serving_revisions_in_every_state(wanted: str) -> None:
     """Only the paths that its key guards are open, by host."""
     words = ("vllm", "serve", "m", "--api-key", "x")
     answer = plan(facts(app("a", wanted=wanted, command=words), app("b", command=("vllm", "serve", "m"))))
-    assert answer.ingress.fenced == {HOST: "a"}
+    assert answer.ingress.restricted == {HOST: "a"}
     assert answer.ingress.open_paths == {
         f"{HOST}{path}/": "open" for path in ("/v1", "/v2", "/inference", "/cohere", "/health")
     }
-    assert plan(facts(app("a", serving=None, command=words))).ingress.fenced == {}
+    assert plan(facts(app("a", serving=None, command=words))).ingress.restricted == {}
 
 
 def test_an_app_that_sleeps_costs_no_timer() -> None:

@@ -22,7 +22,7 @@ from flyted.plan.images.root_record import (
     version_of,
 )
 from flyted.plan.images.root_spec import root_from_spec
-from flyted.plan.images.root_steps import granted, missing, secrets_of, shown
+from flyted.plan.images.root_steps import describe, granted, missing, secrets_of
 from tests.plan.roots import ARCH, docker, planned
 
 BASE = "ghcr.io/flyteorg/flyte:py3.12-v2.1.0"
@@ -64,7 +64,7 @@ def test_secrets_reach_the_step_that_names_them_and_those_of_the_machine_uv() ->
     """By credential: no value is in a job. A secret of the image comes before one of the machine of that name."""
     assert [use.key for use in secrets_of(RECIPE)] == ["token"]
     machine = (SecretUse("index", env="UV_INDEX_A_PASSWORD"), SecretUse("other", env="TOKEN"))
-    found = {shown(job): granted(job, machine) for job in PLAN.jobs if job.job["step"]["kind"] == "run"}
+    found = {describe(job): granted(job, machine) for job in PLAN.jobs if job.job["step"]["kind"] == "run"}
     assert found["apt-get install jq"].uses == found["touch /x"].uses == {}
     pip = found["uv pip install six"]
     assert {name: use.key for name, use in pip.uses.items()} == {"b0": "token", "b1": "index"}
@@ -145,7 +145,7 @@ def test_the_python_of_an_image() -> None:
 def test_a_step_is_one_line() -> None:
     """Whatever its text is."""
     plan = docker("FROM debian\nRUN <<E\nmake\n  it\nE\nWORKDIR /x\nCOPY a /a\nRUN " + "x" * 300)
-    lines = [shown(job) for job in plan.jobs]
+    lines = [describe(job) for job in plan.jobs]
     assert lines[0].startswith("unpack sha256:")
     assert lines[2:4] == ["make '/x'", "copy 'a' to '/a'"]
     assert all(line.isprintable() and len(line) <= 120 for line in lines)

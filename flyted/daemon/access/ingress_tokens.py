@@ -13,7 +13,7 @@ from flyted.daemon.effects import Clock, Ingress, Watch
 from flyted.host import people
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens
-from flyted.plan.tokens import LOOK_S, dead, grants, newly_used, next_look
+from flyted.plan.tokens import LOOK_S, dead, ingress_table, newly_used, next_look
 from flyted.plan.upkeep_facts import TokenFacts
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def wanted(table: Tokens, clock: Clock) -> dict[str, str]:
     """Return the ingress's table of tokens as of now."""
     tokens = table.all()
     owners = {(t.uid, t.user) for t in tokens}
-    return grants(tokens, {owner: people.may_operate(*owner) for owner in owners}, clock.time())
+    return ingress_table(tokens, {owner: people.may_operate(*owner) for owner in owners}, clock.time())
 
 
 class IngressTokens:

@@ -37,12 +37,12 @@ _HINT = "get one: flytectl token (in group flyted), and send it as Authorization
 
 
 class Tokens:
-    """The handlers of the token verbs, over the table; ``ingress`` updates the ingress."""
+    """The handlers of the token verbs, over the table; ``ingress_tokens`` updates the ingress."""
 
-    def __init__(self, table: Table, store: Store, grants: IngressTokens) -> None:
+    def __init__(self, table: Table, store: Store, ingress_tokens: IngressTokens) -> None:
         self._table = table
         self._store = store
-        self._grants = grants
+        self._ingress_tokens = ingress_tokens
 
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table.
@@ -91,12 +91,12 @@ class Tokens:
                 f"user {user} is not, or no longer, in group 'flyted': a token would give no access",
                 hint="sudo adduser $USER flyted",
             )
-        self._grants.sweep()
+        self._ingress_tokens.sweep()
         made, now = text.new(os.urandom(text.RANDOM_BYTES)), time.time()
         token = Token(text.digest(made), os.urandom(6).hex(), kind, user, uid, app_id, name, now, now + life_s)
         self._table.add(token, forget=forget | room_for(kind, uid, self._table.all(), now))
         try:
-            await self._grants.apply()
+            await self._ingress_tokens.apply()
         except IngressDown as error:
             log.warning("the ingress does not know the newest token yet: %s", error.message)
         return made, token
@@ -108,7 +108,7 @@ class Tokens:
         """
         every = self._table.all()
         self._table.remove(frozenset().union(*({t.digest} | derived_tokens(t, every) for t in tokens)))
-        await self._grants.apply()
+        await self._ingress_tokens.apply()
 
     def still_there(self, token: Token) -> None:
         """Raise :class:`Unauthenticated` if a token was revoked meanwhile, or has expired."""
@@ -147,7 +147,7 @@ class Tokens:
         if not 1 <= life <= LONGEST_S:
             raise InvalidInput("a token's lifetime must be 1 second to 366 days", hint="--expires 90d")
         uid, user = call.actor.uid, people.name_of(call.actor.uid)
-        self._grants.sweep()
+        self._ingress_tokens.sweep()
         same = [t for t in self._table.all() if t.uid == uid and t.kind == NAMED and t.name == args["name"]]
         if any(counts(t, time.time()) for t in same):
             raise AlreadyExists(
@@ -165,7 +165,7 @@ class Tokens:
     async def list_all(self, call: Call) -> TokenList:
         """Return the caller's tokens, or all for root; never their text, which is not stored."""
         with contextlib.suppress(FlytedError):
-            await self._grants.note_uses()
+            await self._ingress_tokens.note_uses()
         return TokenList(tuple(_status(t) for t in self._visible(call.actor) if counts(t, time.time())))
 
     async def revoke(self, call: Call) -> TokenList:

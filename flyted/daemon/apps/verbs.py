@@ -46,7 +46,7 @@ class Apps:
 
     def __init__(
         self, store: Store, loop: Loop, look: Look, execute: Execute, explain: Explain, config: Config,
-        deploy: Deploy, unused: UnusedImages, grants: IngressTokens,
+        deploy: Deploy, unused: UnusedImages, ingress_tokens: IngressTokens,
     ) -> None:  # fmt: skip
         self._store = store
         self._loop = loop
@@ -57,7 +57,7 @@ class Apps:
         self._deploy = deploy
         self._locks = deploy.locks
         self._unused = unused
-        self._grants = grants
+        self._ingress_tokens = ingress_tokens
         self._followers: Counter[int] = Counter()
 
     def verbs(self) -> dict[str, Verb]:
@@ -242,7 +242,7 @@ class Apps:
             await self._execute.erase(app)
         self._store.delete(app.key.id)
         with contextlib.suppress(IngressDown):  # the ingress reads its files when it is back
-            await self._grants.apply()
+            await self._ingress_tokens.apply()
         await self._loop.settle()
         self._deploy.bundles.sweep()
         self._unused.soon()

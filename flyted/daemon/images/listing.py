@@ -47,10 +47,10 @@ class ImageVerbs:
 
         Raises :class:`InvalidInput` for what is no hash or is not unambiguous, and :class:`NotFound`.
         """
-        return named(call.args["hash"], entries(self._images, self._apps()))
+        return by_prefix(call.args["hash"], entries(self._images, self._apps()))
 
 
-def named(first: str, images: Iterable[ImageEntry]) -> ImageEntry:
+def by_prefix(first: str, images: Iterable[ImageEntry]) -> ImageEntry:
     """Return the image whose hash begins with these digits.
 
     Raises :class:`InvalidInput` for what is no hash or is not unambiguous, and :class:`NotFound`.

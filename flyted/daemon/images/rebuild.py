@@ -20,7 +20,7 @@ from flyted.daemon.api.changes import user_of
 from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.images.images import Images, key_of
-from flyted.daemon.images.listing import entries, named
+from flyted.daemon.images.listing import by_prefix, entries
 from flyted.daemon.images.renewed import Rebuild
 from flyted.plan.facts import ImageFact, StoredApp
 from flyted.plan.images.renewed import Renewed
@@ -49,7 +49,7 @@ class RebuildVerbs:
         Raises :class:`InvalidInput`, :class:`NotFound`, :class:`Busy`, :class:`BuildFailed` when nothing has changed,
         and :class:`DeployFailed` when not every app came up in the new image. If none did, the old one counts again.
         """
-        old = named(call.args["hash"], entries(self.images, self.deploy.store.apps())).hash
+        old = by_prefix(call.args["hash"], entries(self.images, self.deploy.store.apps())).hash
         call.about.tell(image=old)
         try:
             return await self._rebuilt(call, old)

@@ -50,7 +50,7 @@ from flyted.plan.images.root_record import (
     root_text,
     version_of,
 )
-from flyted.plan.images.root_steps import Granted, granted, missing, shown
+from flyted.plan.images.root_steps import Granted, describe, granted, missing
 from flyted.plan.secrets import BuildGrant
 
 PULLED = "pulled"
@@ -168,7 +168,7 @@ class Roots:
             where = f"step {number}/{len(plan.jobs)}"
             if step["kind"] == "oci":
                 await self.pulls.layer(step["blob"], found[blobs[step["blob"]]], recipe, emit)
-            await emit(Progress(STEP, f"{where}: {shown(job)}"))
+            await emit(Progress(STEP, f"{where}: {describe(job)}"))
             made = partial(self._made, granted(job, self._settings.secrets), recipe.scope)
             try:
                 await self._builds.get(MakeLayer(job.id), where, emit, made)
@@ -202,9 +202,9 @@ class Roots:
         with self._granted(unit, BuildGrant(*scope, made.uses) if made.uses else None):
             end, lines = await run_unit(self._units, unit, partial(made.unit, settings), tell)
         if end != _ENDED_WELL:
-            raise layer_failure(shown(job), end.result, end.status, lines, settings)
+            raise layer_failure(describe(job), end.result, end.status, lines, settings)
         now, takes = time.time(), split_size(lines[-1])[1] if lines else None
-        self.layers_on_disk.add(job, LayerRecord(shown(job), round(now - began, 3), takes or 0), now)
+        self.layers_on_disk.add(job, LayerRecord(describe(job), round(now - began, 3), takes or 0), now)
 
     @contextlib.contextmanager
     def _granted(self, unit: str, grant: BuildGrant | None) -> Iterator[None]:

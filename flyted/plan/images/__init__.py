@@ -2,12 +2,12 @@
 
 A root image is a stack of layers. A build asks the registry which image a name currently stands for, names its layers
 by what they are made of, and builds those without a record, in order; the layers below a failed step are kept. An
-image, each of its layers, and each pull are actions of the plan (``BuildImage``, ``MakeLayer``, ``PullImage``): each runs
-once at a time, and is cancelled when no client waits for it any more: then its unit is stopped, and unfinished results
-are removed. So Ctrl-C, a lost connection, and ``app stop`` end a build, unless another client waits for the same
-action; a deploy that is cancelled so early has changed nothing. Once its app is being started, it continues. When
-flyted itself ends, units keep running (``daemon/images/builds.py``). If flyted is killed, the unit of a
-step ends by itself, and the step is done again, since only flyted records it: the layer in
+image, each of its layers, and each pull are actions of the plan (``BuildImage``, ``MakeLayer``, ``PullImage``): each
+runs once at a time, and is cancelled when no client waits for it any more: then its unit is stopped, and unfinished
+results are removed. So Ctrl-C, a lost connection, and ``app stop`` end a build, unless another client waits for the
+same action; a deploy that is cancelled so early has changed nothing. Once its app is being started, it continues.
+When flyted itself ends, units keep running (``daemon/images/builds.py``). If flyted is killed, the unit of a step
+ends by itself, and the step is done again, since only flyted records it: the layer in
 ``/var/lib/flyted/roots/layers``, then the image in ``/var/lib/flyted/roots``. Unused layers are removed like unused
 images, by a unit that is root of the same namespace: first the record, then the folder.
 
@@ -15,8 +15,8 @@ The logins of a registry are a secret like others: a credential of the unit that
 another login does not wait for the same pull, but asks the registry again, so nobody gets an image by another user's
 login. A registry that did not answer is not asked again for ten minutes if there is a substitute for its answer: the
 image that the name stood for last, or a Debian. What a name stood for, and with which login, is in
-``daemon/images/known.py``.
-Doctor has the mirrors of registries asked by the same program, in a unit with even fewer rights.
+``daemon/images/known.py``. Doctor has the mirrors of registries asked by the same program, in a unit with even fewer
+rights.
 
 A record is flushed with its name and its folder, the image's after those of its layers, so after a power failure no
 incomplete layer or image counts as complete.

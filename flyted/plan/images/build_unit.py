@@ -24,9 +24,9 @@ from flyted.plan.images.common_unit import (
     MEMORY_MAX,
     RUNTIME_MAX_S,
     filled_the_disk,
+    own_lines,
     plain,
     python_unit,
-    said,
     variables,
     was_killed,
 )
@@ -201,7 +201,7 @@ def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildF
             f"the image could not be built: the disk of {IMAGES} is full",
             hint=f"free disk space (df -h {IMAGES}; flytectl app delete), then serve again",
         )
-    if ours := said(output, words.OURS):
+    if ours := own_lines(output, words.OURS):
         return BuildFailed(f"the image could not be built: {plain(ours[-1])}")  # it may quote a build script
     return BuildFailed(f"the image could not be built: {printable(result)}, exit status {exit_status}")
 

@@ -61,7 +61,7 @@ def variables(path: str, more: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in sorted(environment.items())]
 
 
-def said(lines: Iterable[str], mark: str) -> list[str]:
+def own_lines(lines: Iterable[str], mark: str) -> list[str]:
     """Return what a program said itself, without the ``mark`` by which its lines differ from those of others."""
     return [line.removeprefix(mark) for line in lines if line.startswith(mark)]
 

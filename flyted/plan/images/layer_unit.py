@@ -31,9 +31,9 @@ from flyted.plan.images.common_unit import (
     MEMORY_MAX,
     RUNTIME_MAX_S,
     filled_the_disk,
+    own_lines,
     plain,
     python_unit,
-    said,
     variables,
     was_killed,
 )
@@ -84,7 +84,7 @@ def layer_unit(
 ) -> dict[str, Any]:
     """Return the properties of the transient service that makes a layer.
 
-    ``job``: as flyted/layers/job.py reads it. ``network``: whether the step has a way out, the one of apps, or none.
+    ``job``: as flyted/layers/job.py reads it. ``network``: whether the step has egress, that of apps, or none.
     ``bundles``, ``blobs``: the SHA-256 of what the step reads. ``secrets``: the credentials that it gets of flyted.
     For the exit status see :func:`layer_failure`; the layer is whole when the unit has ended with 0.
     """
@@ -97,7 +97,7 @@ def layer_unit(
     asked = [(name, settings.credentials) for name in secrets]
     return {
         **_common(f"Layer {_checked(layer)} of images", options, settings, files, network=network),
-        **(_way_out(layer) if network else {}),
+        **(_egress(layer) if network else {}),
         "SetCredential": [(words.JOB, job)],
         **({"LoadCredential": asked, "MemorySwapMax": 0} if asked else {}),  # a secret must not be swapped to the disk
         "LogExtraFields": [f"FLYTED_LAYER={layer}"],
@@ -120,7 +120,7 @@ def layer_failure(
     limits that the unit had.
     """
     output = list(lines)
-    step, ours = plain(show), [plain(line) for line in said(output, words.OURS)]
+    step, ours = plain(show), [plain(line) for line in own_lines(output, words.OURS)]
     if result == "timeout":
         return BuildFailed(
             f"{step}: not finished after {_time(settings.runtime_max_s)}", hint="split it into more steps"
@@ -190,7 +190,7 @@ def _checked(layer: str) -> str:
     return layer
 
 
-def _way_out(layer: str) -> dict[str, Any]:
+def _egress(layer: str) -> dict[str, Any]:
     """Return the properties that give the unit a network like an app's, which is there before the step begins."""
     net = f"flyted-net@layer-{layer}.service"
     return {"JoinsNamespaceOf": [net], "Wants": [net, EGRESS_UNIT], "After": [net]}

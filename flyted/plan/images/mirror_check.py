@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from flyted.plan.images.common_unit import plain, said
+from flyted.plan.images.common_unit import own_lines, plain
 from flyted.plan.images.pull_unit import PullSettings, client_unit, server_of
 from flyted.registry import words
 
@@ -37,7 +37,7 @@ def findings(lines: Iterable[str], settings: PullSettings, login: str) -> Iterat
 
     ``lines``: its output. ``login``: the secret with the logins of registries; "": none.
     """
-    read = (words.MIRROR_IS.fullmatch(line) for line in said(lines, words.OURS))
+    read = (words.MIRROR_IS.fullmatch(line) for line in own_lines(lines, words.OURS))
     found = {each["registry"]: (each["how"], plain(each["text"])) for each in read if each is not None}
     for name, address in sorted(settings.mirrors.items()):
         how, text = found.get(name, (words.UNREACHABLE, f"{address} could not be checked"))

@@ -20,7 +20,7 @@ from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
 from flyted.contract.names import printable
 from flyted.plan.facts import UnitEnd
 from flyted.plan.images.build_unit import SANDBOX, machine_network
-from flyted.plan.images.common_unit import RUNTIME_MAX_S, USER, python_unit, said, variables, was_killed
+from flyted.plan.images.common_unit import RUNTIME_MAX_S, USER, own_lines, python_unit, variables, was_killed
 from flyted.plan.secrets import BuildGrant
 from flyted.registry import words
 from flyted.registry.reference import DOCKER_HUB, Reference, parse, registry
@@ -190,7 +190,7 @@ def resolved(lines: Iterable[str]) -> str:
 
     Raises :class:`StoreCorrupt` if it does not say it.
     """
-    for line in reversed(said(lines, words.OURS)):
+    for line in reversed(own_lines(lines, words.OURS)):
         if found := words.DONE.fullmatch(line):
             return found["digest"]
     raise StoreCorrupt("a pull ended without saying which image it pulled")
@@ -225,7 +225,7 @@ def pull_failure(
 
     ``result``, ``exit_status``: systemd's ``Result`` and ``ExecMainStatus``. ``lines``: the last lines of the output.
     """
-    image, ours = str(reference), said(lines, words.OURS)
+    image, ours = str(reference), own_lines(lines, words.OURS)
     if result == "timeout":
         return BuildFailed(
             f"{image} was not pulled after {RUNTIME_MAX_S // 60} minutes", hint="try again: downloads are kept"

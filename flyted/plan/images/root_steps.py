@@ -98,7 +98,7 @@ def missing(plan: RootPlan, have: Collection[str]) -> list[tuple[int, LayerJob]]
     return found[::-1]
 
 
-def shown(job: LayerJob) -> str:
+def describe(job: LayerJob) -> str:
     """Describe a job, for people, in one line."""
     step = job.job["step"]
     match step["kind"]:

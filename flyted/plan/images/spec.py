@@ -71,7 +71,7 @@ def recipe_from_spec(spec: Mapping[str, Any], files: Mapping[str, str] | None = 
         raise _more("an image of a Dockerfile")
     only_known(spec, {"baseImage", "pythonVersion", "layers", "files", LOGIN}, "the image")
     python, flyte = _base(spec.get("baseImage"), spec.get("pythonVersion"))
-    named, needs = _known_apart(layers_in(spec))
+    named, needs = _without_known(layers_in(spec))
     _refuse_unsupported(named)
     texts = texts_of(files if files is not None else spec.get("files") or {})
     installs = [Install("base image", (f"flyte=={flyte}",))]
@@ -149,8 +149,8 @@ def _base(image: object, version: object) -> tuple[str, str]:
     return found["python"], found["flyte"]
 
 
-def _known_apart(layers: list[Layer]) -> tuple[list[Layer], tuple[str, ...]]:
-    """Split off the layers for which a program of the machine may stand.
+def _without_known(layers: list[Layer]) -> tuple[list[Layer], tuple[str, ...]]:
+    """Split off the layers that a program of the machine may replace.
 
     Returns the other layers, and the files of which the machine then has to have one.
     """

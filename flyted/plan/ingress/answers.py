@@ -12,7 +12,7 @@ from flyted.contract.names import printable
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.auth import GUARDED
 from flyted.plan.ingress.clients import LIMITS
-from flyted.plan.ingress.paths import FENCED, OPEN_PATHS
+from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED
 from flyted.plan.ingress.state import (
     DEFAULT_MAXCONN,
     HOSTS,
@@ -155,7 +155,7 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
             unavailable={host: _reason(value) for host, value in tables[UNAVAILABLE].items()},
             limits=tables[LIMITS],
             guarded=tables[GUARDED],
-            fenced=tables[FENCED],
+            restricted=tables[RESTRICTED],
             open_paths=tables[OPEN_PATHS],
         )
     except (InvalidInput, ValueError) as error:

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from flyted.contract.names import GATEWAY_HOST
 from flyted.plan.ingress import clients
-from flyted.plan.ingress import paths as ingress_fence
+from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import FOR_APPS, GUARDED, RULES, USES_KEPT_S, filled
 from flyted.plan.ingress.ports import INGRESS_UNIT, bindable
 from flyted.plan.ingress.reply import HOST_COOKIES, OWN, TEXT, app_errors, errors, gateway_errors
@@ -141,7 +141,7 @@ backend addresses
     stick-table type string len 64 size 100k expire @USES_KEPT_S@s
 frontend https
 @HTTPS_BINDS@
-@CROWD@@SOURCE@@CHECKS@@REQUESTS@@GUARD@@FENCE@    http-request return status 503 content-type application/json \
+@CROWD@@SOURCE@@CHECKS@@REQUESTS@@GUARD@@PATH_RULES@    http-request return status 503 content-type application/json \
 hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
 lf-string "{\"error\":\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\"}\n" \
 if { var(txn.unavailable) -m found } !own_pages { req.hdr(accept) -m sub application/json }
@@ -237,7 +237,7 @@ def structure(listen: Listen, places: HaproxyPaths = STANDARD) -> str:
 def _frame(listen: Listen, places: HaproxyPaths) -> str:
     tls = f" ssl crt {places.certificate} alpn h2,http/1.1"
     front = FRONT.replace("@CHECKS@", CHECKS).replace("@GUARD@", RULES).replace("@FOR_APPS@", FOR_APPS)
-    front = front.replace("@FENCE@", ingress_fence.filled(ingress_fence.RULES))
+    front = front.replace("@PATH_RULES@", ingress_paths.filled(ingress_paths.RULES))
     text = filled(HEAD + front.replace("@ADDRESS@", ADDRESS)).replace("\\\n", "")
     for name, value in {
         "@CROWD@": CROWD.replace("\\\n", ""),
@@ -307,8 +307,8 @@ def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
         HOSTS: state.hosts,
         clients.LIMITS: state.limits,
         GUARDED: state.guarded,
-        ingress_fence.FENCED: state.fenced,
-        ingress_fence.OPEN_PATHS: state.open_paths,
+        ingress_paths.RESTRICTED: state.restricted,
+        ingress_paths.OPEN_PATHS: state.open_paths,
     }
 
 

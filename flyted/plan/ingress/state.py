@@ -19,12 +19,12 @@ from flyted.contract.names import printable
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.auth import GUARDED, TOKENS
 from flyted.plan.ingress.clients import LIMITS, VALUE, ClientRules
-from flyted.plan.ingress.paths import FENCED, KEY, OPEN_PATHS, host_of
+from flyted.plan.ingress.paths import KEY, OPEN_PATHS, RESTRICTED, host_of
 
 BACKEND = "apps"
 FILES = "/run/flyted/ingress"
 HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
-TABLES = (HOSTS, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, FENCED, OPEN_PATHS)
+TABLES = (HOSTS, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED, OPEN_PATHS)
 """The maps of a state. The map of tokens is not among them: ``daemon/access/ingress_tokens.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
 DEFAULT_MAXCONN = 1024
@@ -131,7 +131,7 @@ class IngressState:
     unavailable: Mapping[str, Unavailable] = field(default_factory=_empty)  # host name → why
     limits: Mapping[str, str] = field(default_factory=_empty)  # host name → what clients.limits_value returns
     guarded: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app that requires a token
-    fenced: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app with only some paths open
+    restricted: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app with only some paths open
     open_paths: Mapping[str, str] = field(default_factory=_empty)  # host name and path of those → "open"
 
     def __post_init__(self) -> None:
@@ -142,8 +142,8 @@ class IngressState:
         misfiled = next((s for name, s in self.servers.items() if name != s.name), None)
         if misfiled is not None:
             raise InvalidInput(f"server '{misfiled.name}' is filed under another name")
-        hosts = (*self.hosts, *self.unavailable, *self.limits, *self.guarded, *self.fenced)
-        names = (*self.hosts.values(), *self.guarded.values(), *self.fenced.values())
+        hosts = (*self.hosts, *self.unavailable, *self.limits, *self.guarded, *self.restricted)
+        names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values())
         for what, fits, words in (
             ("host name", _is_host, hosts),
             ("server name", _is_server, names),
@@ -229,10 +229,10 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
     gone = sorted(have.servers.keys() - wanted.servers.keys() - busy)
     limits, old_limits = wanted.timeouts_ms, have.timeouts_ms
     why, old_why = (reason_values(s) for s in (wanted, have))
-    closing = {key: "" for key in have.open_paths if host_of(key) in wanted.fenced}
+    closing = {key: "" for key in have.open_paths if host_of(key) in wanted.restricted}
     return [
         *_set(table[OPEN_PATHS], have.open_paths, wanted.open_paths),
-        *_set(table[FENCED], have.fenced, wanted.fenced),
+        *_set(table[RESTRICTED], have.restricted, wanted.restricted),
         *_unset(table[OPEN_PATHS], closing, wanted.open_paths),  # before the new revision serves such a path
         *_set(table[LIMITS], have.limits, wanted.limits),
         *_set(table[GUARDED], have.guarded, wanted.guarded),  # before the app can be reached
@@ -247,7 +247,7 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_unset(table[TIMEOUTS], old_limits, {**limits, **dict.fromkeys(busy, 0)}),
         *_unset(table[LIMITS], have.limits, wanted.limits),
         *_unset(table[GUARDED], have.guarded, wanted.guarded),
-        *_unset(table[FENCED], have.fenced, wanted.fenced),
+        *_unset(table[RESTRICTED], have.restricted, wanted.restricted),
         *_unset(table[OPEN_PATHS], have.open_paths, {**closing, **wanted.open_paths}),
     ]
 

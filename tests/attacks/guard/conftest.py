@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.attacks.guard.sent import grants, state, tell
+from tests.attacks.guard.sent import state, tell, token_table
 from tests.host.haproxy import App, Machine, apply, machine
 
 
@@ -18,7 +18,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """An ingress with the three apps and the four tokens."""
     with machine(tmp_path_factory.mktemp("guard")) as running:
         apply(running, state(running))
-        tell(running, grants())
+        tell(running, token_table())
         yield running
 
 

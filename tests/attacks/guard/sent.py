@@ -20,7 +20,7 @@ COOKIE = f"__Host-flyted={HERE}"
 BROWSER = "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\n"
 
 
-def grants() -> dict[str, str]:
+def token_table() -> dict[str, str]:
     """What the ingress knows: digests."""
     soon, past = int(time.time()) + 3600, int(time.time()) - 1
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.machine.kit.stock_sdk import GATEWAY
+from tests.machine.kit.pypi_flyte import GATEWAY
 from tests.machine.kit.users import alice, curl
 
 UNIT = "flyted-gateway.service"

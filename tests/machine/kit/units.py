@@ -1,4 +1,4 @@
-"""Real pairs of units for tests: made by the planner and the renderer, run by systemd, with `hands` as the app."""
+"""Real pairs of units for tests: made by the planner and the renderer, run by systemd, with `stub_app` as the app."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from flyted.plan.units import Layout, UnitPair, app_units
 from tests import values
 
 HOME = Path("/srv/flyted-test")
-LAYOUT = Layout(launch=str(HOME / "hands.py"), ingress_group="root")
+LAYOUT = Layout(launch=str(HOME / "stub_app.py"), ingress_group="root")
 PYTHON = "/usr/bin/python3"
 TIMEOUT_S = 180
 
 
-def place_hands() -> None:
+def place_stub_app() -> None:
     """Where an app's user can read it: the checkout may be hidden from it."""
     (HOME / "image").mkdir(parents=True, exist_ok=True)
-    shutil.copy(Path(__file__).with_name("hands.py"), HOME)
-    for path in (HOME, HOME / "image", HOME / "hands.py"):
+    shutil.copy(Path(__file__).with_name("stub_app.py"), HOME)
+    for path in (HOME, HOME / "image", HOME / "stub_app.py"):
         path.chmod(0o755)
     Path(LAYOUT.apps).mkdir(parents=True, exist_ok=True)
     Path(LAYOUT.state).mkdir(parents=True, exist_ok=True)
 
 
 def spec(name: str, **changes: Any) -> AppSpec:
-    """Return an app for `hands`."""
+    """Return an app for `stub_app`."""
     return values.spec(name, **{"command": ("serve",), **changes})
 
 
@@ -114,9 +114,9 @@ def exists(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def hands() -> Iterator[None]:
-    """`hands` lies where apps find it, and flyted is stopped: it would stop pairs that nobody deployed."""
-    place_hands()
+def stub_app() -> Iterator[None]:
+    """`stub_app` lies where apps find it, and flyted is stopped: it would stop pairs that nobody deployed."""
+    place_stub_app()
     names = ("flyted.socket", "flyted-credentials.socket", "flyted.service")
     running = [name for name in names if sh("systemctl", "is-active", name) == "active"]
     if running:

@@ -27,10 +27,10 @@ from tests.attacks.guard.sent import (
     UNKNOWN,
     bearer,
     fields,
-    grants,
     made,
     state,
     tell,
+    token_table,
 )
 from tests.host.haproxy import App, Machine, apply, exchange, needs_haproxy, parsed
 
@@ -56,10 +56,10 @@ def test_revoking_bites_at_once_and_on_open_connections(box: Machine, app: App) 
     request = f"GET / HTTP/1.1\r\nHost: a.apps.localhost\r\n{bearer(GOOD)}\r\n".encode()
     with box.connect() as connection:
         assert parsed(exchange(connection, request, quiet=0.3))[0] == 200
-        without = {d: v for d, v in grants().items() if d != text.digest(GOOD)}
+        without = {d: v for d, v in token_table().items() if d != text.digest(GOOD)}
         tell(box, without)
         assert parsed(exchange(connection, request, quiet=0.3))[0] == 401
-    tell(box, grants())
+    tell(box, token_table())
     assert box.get(headers=bearer(GOOD))[0] == 200
 
 
@@ -130,14 +130,14 @@ def test_a_killed_haproxy_comes_back_with_the_same_tokens(box: Machine, app: App
     """The files were written first; a token made while it was down counts too."""
     newest = made(9)
     box.stop()
-    box.ingress.tokens = lambda: {**grants(), text.digest(newest): f"{int(time.time()) + 60} * carol"}
+    box.ingress.tokens = lambda: {**token_table(), text.digest(newest): f"{int(time.time()) + 60} * carol"}
     box.ingress.write_tokens()
     box.start()
     assert box.get()[0] == 401
     assert box.get(headers=bearer(GOOD))[0] == 200
     assert box.get(headers=bearer(newest))[0] == 200
     assert fields(app.seen[1])["x-flyte-user"] == "carol"
-    tell(box, grants())
+    tell(box, token_table())
     assert box.get(headers=bearer(newest))[0] == 401
 
 
@@ -154,7 +154,7 @@ def test_five_thousand_tokens_are_no_burden(box: Machine, app: App) -> None:
     """The most that ten users can have: told in a bounded time, and still found."""
     many = {text.digest(f"t{i}"): f"{int(time.time()) + 3600} * user{i % 10}" for i in range(5000)}
     begin = time.monotonic()
-    tell(box, {**grants(), **many})
+    tell(box, {**token_table(), **many})
     assert time.monotonic() - begin < 60
     assert box.get(headers=bearer(GOOD))[0] == 200
-    tell(box, grants())
+    tell(box, token_table())

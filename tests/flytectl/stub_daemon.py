@@ -1,4 +1,4 @@
-"""A Unix socket that answers one connection with given bytes: the border at which a daemon can misbehave.
+"""A Unix socket that answers one connection with given bytes: the stub_daemon at which a daemon can misbehave.
 
 Only for what a real daemon does not do on demand (hang up, another version, nonsense); the real one is tested in the
 booted machine.
@@ -22,7 +22,7 @@ Answer = Callable[[dict[str, Any]], bytes]
 """The answer to a request, for a test in which they differ."""
 
 
-class Border:
+class StubDaemon:
     """Listens at once; each connection's request is read and kept, then answered, then closed.
 
     ``hold``: not before the client has left, and ``asked`` is set when it has read all. ``last`` is said then, to one

@@ -1,4 +1,4 @@
-"""A process that has imported what the SDK is built on, and forks at each request: ``python zygote.py SOCKET-FD``.
+"""A process that has imported the packages of the SDK, and forks at each request: ``python fork_server.py SOCKET-FD``.
 
 A process of its own, since a fork takes no thread along: the tests' own process may have any.
 

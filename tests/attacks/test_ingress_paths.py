@@ -24,11 +24,11 @@ OPEN = ("/v1", "/health")
 
 
 def state(box: Machine, paths: tuple[str, ...] = OPEN) -> IngressState:
-    """App a is fenced, app b is not."""
+    """App a is restricted, app b is not."""
     return IngressState(
         servers={f"{n}-r1-0": box.server(f"{n}-r1-0") for n in "ab"},
         hosts={A: "a-r1-0", B: "b-r1-0"},
-        fenced={A: "a"},
+        restricted={A: "a"},
         open_paths=keys(A, paths),
     )
 
@@ -36,7 +36,7 @@ def state(box: Machine, paths: tuple[str, ...] = OPEN) -> IngressState:
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """An ingress with both apps."""
-    with machine(tmp_path_factory.mktemp("fence")) as running:
+    with machine(tmp_path_factory.mktemp("paths")) as running:
         apply(running, state(running))
         yield running
 
@@ -49,7 +49,7 @@ def apps(box: Machine) -> dict[str, App]:
 
 @pytest.fixture
 def app(apps: dict[str, App]) -> App:
-    """The fenced app, which has seen nothing yet."""
+    """The restricted app, which has seen nothing yet."""
     apps["a"].seen.clear()
     return apps["a"]
 
@@ -141,7 +141,7 @@ def test_the_fence_moves_without_a_restart(box: Machine, app: App) -> None:
     """A path is opened, another closed, all are opened, and it is back."""
     apply(box, state(box, ("/health", "/metrics")))
     assert [box.get(path)[0] for path in ("/health", "/metrics", "/v1/models")] == [200, 200, 403]
-    apply(box, replace(state(box), fenced={}, open_paths={}))
+    apply(box, replace(state(box), restricted={}, open_paths={}))
     assert [box.get(path)[0] for path in ("/invocations", "/v1/models")] == [200, 200]
     apply(box, state(box))
     assert [box.get(path)[0] for path in ("/metrics", "/v1/models")] == [403, 200]

@@ -1,4 +1,4 @@
-"""Verbs of one app that meet: the newest wish wins, who is called off is told, and nothing strikes later."""
+"""Verbs of one app that meet: the newest wins, the client of a cancelled one gets an error, and nothing acts later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.machine.kit.units import must, sh
 from tests.machine.kit.users import alice, answer, by, curl, give, running, until
 from tests.machine.test_failed_starts import HANGS
 
-APP = "called-off"
+APP = "cancelled"
 IMAGES = Path("/var/lib/flyted/images")
 IN_FLIGHT_S = 16  # on a busy machine flytectl takes seconds, three times
 BUILDS = """
@@ -24,7 +24,7 @@ import flyte
 import flyte.app
 
 env = flyte.app.AppEnvironment(
-    name="called-off", args=["python", "-m", "http.server", "8080"], port=8080, requires_auth=False,
+    name="cancelled", args=["python", "-m", "http.server", "8080"], port=8080, requires_auth=False,
     image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("waitress", "click!=0.{never_built}"),
     resources=flyte.Resources(cpu=1, memory="128Mi"),
 )
@@ -43,7 +43,7 @@ def units() -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
-def called_off(process: subprocess.Popen[str]) -> None:
+def cancelled(process: subprocess.Popen[str]) -> None:
     """Who waits for the deploy is told what became of it."""
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 8, said
@@ -56,14 +56,14 @@ def gone() -> None:
     assert APP not in alice("flytectl", "app", "ls", "--all").stdout
 
 
-def test_a_first_start_is_called_off_by_a_deletion() -> None:
+def test_a_first_start_is_cancelled_by_a_deletion() -> None:
     """The start would go on for minutes; the deletion does not wait for that, and nothing is left."""
     with running("flytectl", "serve", write(APP, at_start=HANGS)) as process:
         until(lambda: ".service" in units())
         status, body = curl(f"https://{APP}.apps.localhost")
         assert (status, "starting for the first time" in body) == (503, True)
         alice("flytectl", "app", "delete", "--yes", APP)
-        called_off(process)
+        cancelled(process)
     gone()
     assert curl(f"https://{APP}.apps.localhost")[0] == 421
 
@@ -86,26 +86,26 @@ def held_build() -> Iterator[None]:
         sh("systemctl", "kill", "--signal=CONT", unit)
 
 
-def test_a_build_is_called_off_by_a_deletion() -> None:
+def test_a_build_is_cancelled_by_a_deletion() -> None:
     """Before there is any revision: its unit is stopped, and neither an image nor an app comes of it."""
-    file = give("called_off.py", BUILDS.replace("{never_built}", str(time.time_ns())))
+    file = give("cancelled.py", BUILDS.replace("{never_built}", str(time.time_ns())))
     before = sorted(IMAGES.glob("[0-9a-f]*"))
     with running("flytectl", "serve", file) as process, held_build():
         alice("flytectl", "app", "delete", "--yes", APP)
-        called_off(process)
+        cancelled(process)
         gone()
         until(lambda: not builds())
     until(lambda: sorted(IMAGES.glob("[0-9a-f]*")) == before)
     gone()
 
 
-def test_a_new_revision_is_called_off_by_a_stop() -> None:
+def test_a_new_revision_is_cancelled_by_a_stop() -> None:
     """Both revisions end; started again it is the one before."""
     url = serve(APP, version="old")
     with running("flytectl", "serve", write(APP, at_start=HANGS, version="new")) as process:
         until(lambda: "-r2-0.service" in units())
         alice("flytectl", "app", "stop", APP)
-        called_off(process)
+        cancelled(process)
     assert (state(APP), units()) == ("stopped", "")
     assert answer("app", "get", APP)["last_failure"]["reason"] == "its deploy was cancelled"
     assert curl(url)[0] == 503
@@ -115,7 +115,7 @@ def test_a_new_revision_is_called_off_by_a_stop() -> None:
 
 def test_a_deletion_in_the_middle_of_a_start_by_hand() -> None:
     """`app start` of an app that was stopped, and does not come up this time."""
-    marker = Path("/etc/called-off")  # which apps see, read-only like the rest of the system
+    marker = Path("/etc/cancelled")  # which apps see, read-only like the rest of the system
     serve(APP, at_start=f"if os.path.exists('{marker}'): time.sleep(3600)")
     alice("flytectl", "app", "stop", APP)
     marker.touch()
@@ -123,7 +123,7 @@ def test_a_deletion_in_the_middle_of_a_start_by_hand() -> None:
         with running("flytectl", "app", "start", APP) as process:
             until(lambda: "activating" in units())
             alice("flytectl", "app", "delete", "--yes", APP)
-            called_off(process)
+            cancelled(process)
     finally:
         marker.unlink()
     gone()
@@ -135,7 +135,7 @@ def test_the_next_deploy_is_not_held_up() -> None:
         with running("flytectl", "serve", write(APP, at_start=HANGS, version=str(round_))) as process:
             until(lambda: ".service" in units())
             alice("flytectl", "app", "delete", "--yes", APP)
-            called_off(process)
+            cancelled(process)
     url = serve(APP, version="at last")
     assert "at last" in curl(url)[1]
 

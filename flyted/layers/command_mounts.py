@@ -20,7 +20,7 @@ from .words import EX_DATAERR
 
 
 @dataclass(frozen=True)
-class Shown:
+class CommandMount:
     """One file or folder for a command. ``source``: its path on the machine; "": an empty folder in memory."""
 
     source: str
@@ -29,18 +29,18 @@ class Shown:
     writable: bool
 
 
-def prepared(step: Run, bundles: Mapping[str, BinaryIO], scratch: Path) -> list[Shown]:
+def prepared(step: Run, bundles: Mapping[str, BinaryIO], scratch: Path) -> list[CommandMount]:
     """Return what to mount, in this order: a mount inside another comes after it.
 
     ``scratch``: an empty folder, gone afterwards. The working folder is the one of all layers, and /tmp the step's.
     """
-    shown = [Shown(path, target, folder=True, writable=True) for path, target in _caches(step, scratch)]
-    shown += [Shown("", target, folder=True, writable=True) for target in step.empty]
+    shown = [CommandMount(path, target, folder=True, writable=True) for path, target in _caches(step, scratch)]
+    shown += [CommandMount("", target, folder=True, writable=True) for target in step.empty]
     for number, mount in enumerate(step.mounts):
         place = scratch / f"m{number}"
         place.mkdir()
         source = _source(mount, place, bundles)
-        shown.append(Shown(source, mount.target, os.path.isdir(source), mount.writable))
+        shown.append(CommandMount(source, mount.target, os.path.isdir(source), mount.writable))
     return sorted(shown, key=lambda each: each.target.count("/"))
 
 
