@@ -164,7 +164,7 @@ def test_an_app_that_does_not_come_up_keeps_the_old_image_and_others_get_the_new
     life.run(100)
     life.world.dying.clear()
     assert asked.end.startswith("DeployFailed"), asked.end
-    assert not asked.end.endswith("counts again")
+    assert not asked.end.endswith("is used again")
     assert (serving(life, "a"), serving(life, "b")) == (1, 2)
     serve(life, "a", "one")
     life.run(60)

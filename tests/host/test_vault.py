@@ -155,7 +155,7 @@ def test_an_error_after_the_commit_does_not_say_that_nothing_changed(
     manifest = (folder / "secrets/manifest").read_bytes()
     with monkeypatch.context() as disk:
         disk.setattr(os, "fsync", fsync)
-        with pytest.raises(HostFailure, match="the change is made"):
+        with pytest.raises(HostFailure, match="the change was made"):
             vault.delete(ORG, "API_KEY")
     vault = reopened(vault, folder)
     assert (vault.refusal, vault.list()) == (None, [])
