@@ -33,13 +33,13 @@ INTERRUPTED = {
     "secret.create": "the value may be stored; with --roll, flyted still restarts apps: flytectl secret get {name}",
 }
 """Verbs that may take long, and get a clock → what happens to them when Ctrl-C ends the command that waits."""
-CALLED_OFF = {
+IF_CANCELLED = {
     "app.serve": "this deploy is cancelled; the finished steps of its image are kept",
     "image.build": "the build is cancelled; its finished steps are kept",
     "image.pull": "the pull is cancelled; what is complete of it is kept",
     "image.rebuild": "the rebuild is cancelled: the image and its apps stay as they are, and finished steps are kept",
 }
-"""Verbs that flyted calls off if Ctrl-C comes while an image is built → what is said then."""
+"""Verbs that flyted cancels if Ctrl-C comes while an image is built → what is said then."""
 
 
 def call(
@@ -60,7 +60,7 @@ def call(
     try:
         with clocked(on_event) if verb in INTERRUPTED else nullcontext(on_event) as heard:
             answer = client.call(
-                verb, args, bulk=bulk, bundles=bundles, on_event=heard, path=path, ends=verb in CALLED_OFF
+                verb, args, bulk=bulk, bundles=bundles, on_event=heard, path=path, ends=verb in IF_CANCELLED
             )  # fmt: skip
             return from_wire(kind, answer)
     except NotFound as error:
@@ -71,7 +71,7 @@ def call(
         say("interrupted before flyted began: nothing was done")
         raise
     except client.Ended:
-        say(f"interrupted: {CALLED_OFF[verb]}")
+        say(f"interrupted: {IF_CANCELLED[verb]}")
         raise
     except KeyboardInterrupt:
         if verb in INTERRUPTED:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from flyted.contract import wire
 from flyted.contract.answers.events import START, Event, event_of
-from flyted.contract.errors import CalledOff, DaemonUnavailable, FlytedError, PermissionRefused, ProtocolMismatch
+from flyted.contract.errors import Cancelled, DaemonUnavailable, FlytedError, PermissionRefused, ProtocolMismatch
 from flyted.contract.status import CANNOT_START
 
 SOCKET = Path("/run/flyted/control.sock")
@@ -43,7 +43,7 @@ class NotTaken(KeyboardInterrupt):
 
 
 class Ended(KeyboardInterrupt):
-    """Ctrl-C, upon which the daemon has called off what it did for its client."""
+    """Ctrl-C, upon which the daemon has cancelled what it did for its client."""
 
 
 def call(
@@ -79,7 +79,7 @@ def call(
         except KeyboardInterrupt:
             if _unread(conn):
                 raise NotTaken from None
-            if ends and answers.called_off():
+            if ends and answers.cancelled():
                 raise Ended from None
             raise
 
@@ -143,7 +143,7 @@ class _Answers:
             if on_event is not None:
                 on_event(event)
 
-    def called_off(self) -> bool:
+    def cancelled(self) -> bool:
         """Leave, and report whether the daemon says that it has ended what it did for this client.
 
         Not if it says that it goes on, or nothing in time. Another Ctrl-C ends the wait.
@@ -156,7 +156,7 @@ class _Answers:
             while not self._goes_on:
                 kind, data = self._next()
                 self._goes_on = kind == "result" or event_of(data).kind == START
-        except CalledOff:
+        except Cancelled:
             return True
         except (FlytedError, OSError):
             pass

@@ -75,10 +75,10 @@ class Busy(FlytedError):
     code, exit_status, http_status = "busy", 5, 409
 
 
-class CalledOff(FlytedError):
+class Cancelled(FlytedError):
     """What a client waited for was ended because it left; only a client that waits for this answer hears of it."""
 
-    code, exit_status, http_status = "called-off", 130, 499
+    code, exit_status, http_status = "cancelled", 130, 499
 
 
 class PermissionRefused(FlytedError):

@@ -29,7 +29,7 @@ CODES: dict[str, Code] = {
     "secret-not-found": Code.NOT_FOUND,
     "already-exists": Code.ALREADY_EXISTS,
     "busy": Code.UNAVAILABLE,
-    "called-off": Code.CANCELED,
+    "cancelled": Code.CANCELED,
     "permission": Code.PERMISSION_DENIED,
     "unauthenticated": Code.UNAUTHENTICATED,
     "limit": Code.RESOURCE_EXHAUSTED,

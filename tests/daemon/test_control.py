@@ -23,7 +23,7 @@ from flyted.contract.answers.machine import Done
 from flyted.contract.bundles import MOST
 from flyted.contract.errors import (
     Busy,
-    CalledOff,
+    Cancelled,
     InvalidInput,
     PermissionRefused,
     ProtocolMismatch,
@@ -321,7 +321,7 @@ def test_who_leaves_and_listens_is_told_that_its_work_was_ended(daemon: Daemon) 
         conn.shutdown(socket.SHUT_WR)
         said = b"".join(iter(lambda: conn.recv(4096), b""))
     (size,) = wire.HEAD.unpack_from(said)
-    with pytest.raises(CalledOff):
+    with pytest.raises(Cancelled):
         wire.parse_answer(wire.decode(said[2 * wire.HEAD.size + size :], trusted=True))
     assert daemon.ended.is_set()
 

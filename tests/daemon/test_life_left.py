@@ -88,7 +88,7 @@ def test_somebody_else_who_waits_keeps_a_build_alive(life: Life) -> None:
 
 
 def test_who_asks_while_a_unit_is_being_stopped_gets_a_build_of_his_own(life: Life) -> None:
-    """It begins when the other has ended: no two make one layer, and nobody is called off with the first."""
+    """It begins when the other has ended: no two make one layer, and no other is cancelled with the first."""
     asked = serve(life, "a", "one")
     life.run(5)
     life.world.job_s = 0.5

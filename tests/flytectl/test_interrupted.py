@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flytectl import cli
-from flytectl.daemon import CALLED_OFF, INTERRUPTED
+from flytectl.daemon import IF_CANCELLED, INTERRUPTED
 from flyted.contract.answers.events import BUILD, START, STEP
 from tests.flytectl.stub_daemon import StubDaemon, error, event, result
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PULL, STOP = ("image", "pull", "nginx"), ("app", "stop", "web")
 SHOWN = event(kind=STEP, text="pulling")
-CANCELLED = error("called-off", "the client left")
+CANCELLED = error("cancelled", "the client left")
 Make = Callable[..., StubDaemon]
 
 
@@ -40,9 +40,13 @@ def interrupted(stub_daemon: StubDaemon, *words: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("said", "last", "words"),
     [
-        (b"", CANCELLED, CALLED_OFF),
-        (b"", event(kind=BUILD, text="a last line") + CANCELLED, CALLED_OFF),
-        (event(kind=BUILD, text="half a line")[:9], event(kind=BUILD, text="half a line")[9:] + CANCELLED, CALLED_OFF),
+        (b"", CANCELLED, IF_CANCELLED),
+        (b"", event(kind=BUILD, text="a last line") + CANCELLED, IF_CANCELLED),
+        (
+            event(kind=BUILD, text="half a line")[:9],
+            event(kind=BUILD, text="half a line")[9:] + CANCELLED,
+            IF_CANCELLED,
+        ),
         (event(kind=START, text="starting web"), CANCELLED, INTERRUPTED),
         (b"", event(kind=START, text="starting web"), INTERRUPTED),
         (b"", result(name="n", digest="d", hash="h", layers=1, bytes=1), INTERRUPTED),
@@ -50,10 +54,10 @@ def interrupted(stub_daemon: StubDaemon, *words: str) -> tuple[int, str]:
         (b"", b"\0\0\0\5\xc1\xc1\xc1\xc1\xc1", INTERRUPTED),
         (b"", b"", INTERRUPTED),
     ],
-    ids=["called off", "after a line", "in a frame", "had begun", "begins", "done", "failed", "nonsense", "no word"],
+    ids=["cancelled", "after a line", "in a frame", "had begun", "begins", "done", "failed", "nonsense", "no word"],
 )
 def test_ctrl_c_says_what_became_of_it(stub_daemon: Make, said: bytes, last: bytes, words: dict[str, str]) -> None:
-    """Called off, or going on; where flyted says nothing, that it may."""
+    """Cancelled, or continuing; where flyted says nothing, that it may."""
     asked = stub_daemon(SHOWN, said, hold=True, last=last)
     assert interrupted(asked, *PULL) == (cli.INTERRUPTED, f"interrupted: {words['image.pull']}")
 
@@ -66,5 +70,5 @@ def test_what_is_not_cancelled_is_not_waited_for(stub_daemon: Make) -> None:
 
 def test_each_verb_that_is_cancelled_may_also_go_on() -> None:
     """Both are said, and each of them has a clock."""
-    assert CALLED_OFF.keys() < INTERRUPTED.keys()
-    assert {"app.serve", "image.build", "image.pull", "image.rebuild"} == CALLED_OFF.keys()
+    assert IF_CANCELLED.keys() < INTERRUPTED.keys()
+    assert {"app.serve", "image.build", "image.pull", "image.rebuild"} == IF_CANCELLED.keys()

@@ -175,7 +175,7 @@ def test_a_haproxy_that_is_down_is_told_apart_and_its_files_are_written(box):
     """The state is not lost: HAProxy serves it when it starts."""
     box.app("a-r1-0")
     box.stop()
-    with pytest.raises(IngressDown, match="cannot send .* to the ingress"):
+    with pytest.raises(IngressDown, match=r"cannot send .* to the ingress"):
         apply(box, one(box))
     with pytest.raises(IngressDown):
         asyncio.run(box.ingress.stats())

@@ -130,7 +130,7 @@ def test_a_deletion_in_the_middle_of_a_start_by_hand() -> None:
 
 
 def test_the_next_deploy_is_not_held_up() -> None:
-    """Called off and served at once again, four times: the last one serves."""
+    """Cancelled and served again, four times: the last one serves."""
     for round_ in range(4):
         with running("flytectl", "serve", write(APP, at_start=HANGS, version=str(round_))) as process:
             until(lambda: ".service" in units())

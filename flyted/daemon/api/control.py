@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from flyted.base import tasks
 from flyted.contract import wire
 from flyted.contract.answers.codec import Answer
-from flyted.contract.errors import Busy, CalledOff, FlytedError, InvalidInput, PermissionRefused
+from flyted.contract.errors import Busy, Cancelled, FlytedError, InvalidInput, PermissionRefused
 from flyted.contract.names import printable
 from flyted.daemon.api.actor import NOBODY, Actor
 from flyted.daemon.api.changes import Write, recorded
@@ -104,7 +104,7 @@ class Control:
         except FlytedError as error:
             await connection.send_frame(wire.error_frame(error))
         except ClientGone:  # it may have closed its own side only, to be told what became of its request
-            await connection.send_frame(wire.error_frame(CalledOff("the client left")))
+            await connection.send_frame(wire.error_frame(Cancelled("the client left")))
         except Exception:
             log.exception("a verb failed")
             fault = FlytedError("internal error in flyted", hint="journalctl -u flyted -n 50, and report it")

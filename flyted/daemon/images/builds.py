@@ -1,8 +1,8 @@
 """Runs builds that callers wait for, each at most once at a time: images, layers, and pulls of container images.
 
 Which begin, and when, is decided in plan/upkeep.py. Each runs in units of its own, and their output streams to all who
-wait. When the last of them leaves, the build is called off, and its unit is stopped. Those that it waits for are then
-called off in the same way, unless somebody else waits for them too.
+wait. When the last of them leaves, the build is cancelled, and its unit is stopped. Those that it waits for are then
+cancelled in the same way, unless somebody else waits for them too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Work = Callable[[Emit], Coroutine[Any, Any, Any]]
 class Build:
     """A build from the first request for it to its end, and the callers that watch it.
 
-    ``ended``: what it made, or why nothing; cancelled if it was called off, or if flyted ends. ``left``: called when
+    ``ended``: what it made, or why nothing; cancelled if it was cancelled, or if flyted ends. ``left``: called when
     nobody waits any more and it has not ended.
     """
 
@@ -58,7 +58,7 @@ class Build:
 
     async def carry_out(self) -> None:
         """Do the work for all waiting callers. Raises what it raises."""
-        if self.ended.done():  # called off before its turn
+        if self.ended.done():  # cancelled before its turn
             return
         self._task = asyncio.current_task()
         try:
@@ -67,9 +67,9 @@ class Build:
             self.fail(error)
             raise
         finally:
-            self.ended.cancel()  # it was called off, or flyted ends; else it is done
+            self.ended.cancel()  # it was cancelled, or flyted ends; else it is done
 
-    def call_off(self) -> None:
+    def cancel(self) -> None:
         """End the work: its unit is stopped, and then it has ended."""
         if self._task is None:
             self.ended.cancel()
@@ -114,7 +114,7 @@ class Builds:
         build = self._builds.get(action)
         first = f"{what} is already being built; waiting for it" if build is not None else ""
         if build is None:
-            build = self._builds[action] = Build(work, lambda: self._call_off(action))
+            build = self._builds[action] = Build(work, lambda: self._cancel(action))
             until(build.ended)
             self._poke()
         return cast("_T", await build.watched(emit, first))
@@ -127,12 +127,12 @@ class Builds:
         try:
             await build.carry_out()
         finally:
-            if self._builds.get(action) is build:  # else it was called off, and it may be wanted again
+            if self._builds.get(action) is build:  # else it was cancelled, and it may be wanted again
                 del self._builds[action]
 
-    def _call_off(self, action: BuildAction) -> None:
+    def _cancel(self, action: BuildAction) -> None:
         """End a build for which nobody waits; who wants it from now on has it done again, once it has ended."""
-        self._builds.pop(action).call_off()
+        self._builds.pop(action).cancel()
         self._poke()
 
     def refuse(self, error: FlytedError, begun: Collection[object]) -> None:
