@@ -298,8 +298,8 @@ def test_the_stock_client_deploys_them(hub: Hub) -> None:
     """By the gateway, which gets the secret of the registry among those of the layers; Flyte's command makes it."""
     forget_secrets("stock-login")
     login = ("--registry", HOST, "--username", "alice", "--password", "s3cret")
-    stock_sdk.flyte("create", "secret", "stock-login", "--type", "image_pull", *login)
-    target = stock_sdk.FOLDER / "stock_bases.py"
+    pypi_flyte.flyte("create", "secret", "stock-login", "--type", "image_pull", *login)
+    target = pypi_flyte.FOLDER / "stock_bases.py"
     target.write_text(STOCK % {"name": NAME})
     pypi_flyte.flyte("deploy", "stock_bases.py", "plain")
     pypi_flyte.flyte("deploy", "stock_bases.py", "layered")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.companion_sdk import ABORTED, SHARE, Desk
-from tests.machine.kit.stock_sdk import FOLDER, PYTHON, flyte, prepare, python, refused, stock
+from tests.machine.kit.pypi_flyte import FOLDER, PYTHON, flyte, prepare, python, refused, stock
 from tests.machine.kit.users import alice, answer, by, give
 
 APP = """

@@ -11,7 +11,7 @@ import pytest
 
 from tests.machine.kit import gpus, programs
 from tests.machine.kit.gateway import STATE
-from tests.machine.kit.stock_sdk import FOLDER, flyte, prepare, refused
+from tests.machine.kit.pypi_flyte import FOLDER, flyte, prepare, refused
 from tests.machine.kit.users import alice, answer, by, curl, give, until
 
 FUNCTION = """

@@ -185,8 +185,8 @@ def test_files_wheels_and_a_uv_project_by_flytectl_and_by_flyte() -> None:
 def test_the_other_kinds_by_flyte_and_by_flytectl() -> None:
     """What `flyte deploy` has had built is what flytectl builds of the same file, layer by layer."""
     made = file("others", OTHERS)
-    alice("ln", "-sf", UV, str(stock_sdk.PYTHON.with_name("uv")))  # the SDK asks uv for the parts of a project
-    stock_sdk.flyte("deploy", "kinds/others.py", "env")
+    alice("ln", "-sf", UV, str(pypi_flyte.PYTHON.with_name("uv")))  # the SDK asks uv for the parts of a project
+    pypi_flyte.flyte("deploy", "kinds/others.py", "env")
     until(lambda: curl("https://kinds-others.apps.localhost/")[0] == 200, 120)  # it did not wait for that
     assert says("others", "[__import__('shutil').which('jq'), Path('/opt/said').read_text()]") == (
         '["/usr/bin/jq","hello\\n"]'
@@ -241,7 +241,7 @@ def test_a_script_is_an_image() -> None:
     served("script", f'flyte.Image.from_uv_script("{given}", name="s", python_version=(3, 11))', SCRIPT)
     assert says("script", "[__import__('ours').WHO, __import__('six').__version__]") == '["ours","1.16.0"]'
     before, image = layers(), image_of("kinds-script")["hash"]
-    stock_sdk.flyte("deploy", "kinds/script.py", "env")
+    pypi_flyte.flyte("deploy", "kinds/script.py", "env")
     until(lambda: answer("app", "get", "kinds-script")["revision"] > 1, 120)
     assert (layers(), image_of("kinds-script")["hash"]) == (before, image)
 

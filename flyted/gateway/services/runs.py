@@ -1,11 +1,12 @@
 """RunService: image builds, each of which Flyte calls a run of the task ``build-image``.
 
 The SDK uploads its ImageSpec and starts a "run" of the task ``build-image``; that becomes the verb ``image.build``,
-whose output the run keeps. The image's name, a digest of the layers, then stands for the recipe. What the layers copy
-comes in one archive. The gateway splits it into the same bundles as flytectl, byte for byte, so that both get the
-same layers; it keeps them beside the recipe, and sends them with the build and with each deploy.
-A run lives as long as its connection to flyted: ``flyte abort run`` makes the gateway close that, and so does the
-gateway's own end.
+whose output the run keeps. The image's name, a digest that the SDK makes of the layers, then stands for the recipe,
+and flyted's own digest follows it. The SDK asks for both before it builds; if the image is gone, it has it built
+again. What the layers copy comes in one archive. The gateway splits it into the same bundles as flytectl, byte for
+byte, so that both get the same layers; it keeps them beside the recipe, and sends them with the build and with each
+deploy. A run lives as long as its connection to flyted: ``flyte abort run`` makes the gateway close that, and so does
+the gateway's own end.
 """
 
 from __future__ import annotations
