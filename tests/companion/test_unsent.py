@@ -70,7 +70,7 @@ def test_the_output_of_a_run_says_what_is_missing(bench: Bench) -> None:
     """The SDK says that it failed to materialize it."""
     status, out, err = run(bench, "asyncio.run(RunOutput(type='string', run_name='r1').get())")
     assert status == 1
-    assert "a parameter is the output of a run, which is not here" in out + err
+    assert "a parameter is the output of a run, which does not exist here" in out + err
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ from flyted.companion import context
 asked = flyte.with_servecontext(mode="remote", env_vars={"A": "1"}, log_level=logging.DEBUG)
 print(sorted(context._variables(asked).items()), context._variables(flyte.with_servecontext(mode="remote")))
 context._asked.set((env, {"A": "1"}))
-with context.given(env): print(env.env_vars)
-with context.given(work): print(work.env_vars)
+with context.with_variables(env): print(env.env_vars)
+with context.with_variables(work): print(work.env_vars)
 print(env.env_vars)
 """
     status, out, err = run(bench, source)
