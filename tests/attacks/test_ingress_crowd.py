@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flyted.plan.ingress.config import CONNECTIONS, PER_ADDRESS, SILENT
-from tests.host.haproxy import A, Machine, apply, exchange, is_old, machine, needs_haproxy, one, parsed, until
+from tests.host.haproxy import A, Machine, apply, exchange, is_old, machine, needs_haproxy, one, parsed
 
 pytestmark = [pytest.mark.slow, needs_haproxy]
 
