@@ -45,4 +45,4 @@ class Notifier:
                 channel.settimeout(_TIMEOUT_S)
                 channel.sendto(state.encode(), target)
         except OSError as error:
-            say(f"cannot send systemd {state.partition('=')[0]}: {error}, ignoring")
+            say(f"cannot send {state.partition('=')[0]} to systemd: {error}; it is ignored")

@@ -242,7 +242,7 @@ def crowd(daemon: Daemon) -> Iterator[Callable[[], int]]:
                 with contextlib.suppress(BrokenPipeError):
                     conn.sendall(wire.encode_request("follow", {}))
                 answer = conn.recv(65536)
-                if b"open at flyted already" in answer or b"too many clients" in answer:
+                if b"open already, the current limit" in answer or b"too many clients" in answer:
                     return count
                 count += 1
 
