@@ -125,7 +125,7 @@ env = flyte.app.AppEnvironment(
 def test_the_error_of_a_build_names_the_layer() -> None:
     """In the run that the SDK waits for: the layer, its command, and what that said last."""
     give("stock/stock_fails.py", FAILS)
-    assert "Build failed" in refused("deploy", "stock_fails.py", "env")
+    assert "layer 2 of the image: echo to the user" in refused("deploy", "stock_fails.py", "env")
     run = max((STATE / "runs").glob("r*"), key=lambda path: path.stat().st_mtime_ns)
     error = json.loads(run.read_text())["error"]
     assert error.startswith("layer 2 of the image: echo to the user; exit 7: exited with status 7\n  to the user"), (
