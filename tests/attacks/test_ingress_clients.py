@@ -16,7 +16,7 @@ import pytest
 
 from flyted.plan.ingress.clients import PERIOD_S, ClientRules, limits_value
 from flyted.plan.ingress.state import IngressState
-from tests.host.haproxy import A, B, Machine, apply, exchange, needs_haproxy, parsed
+from tests.host.haproxy import A, B, Machine, apply, exchange, needs_haproxy, parsed, until
 
 pytestmark = [pytest.mark.slow, needs_haproxy]
 
@@ -224,6 +224,9 @@ def test_every_request_is_logged_if_that_is_asked_for(tmp_path: Path) -> None:
         rules = ClientRules(trusted_proxies=("127.0.0.1",), access_log=wanted)
         with ingress(tmp_path / folder, rules) as box:
             box.get("/x?secret=1", headers=f"{by(CLIENT)}Authorization: Bearer flyted_secret\r\n")
+            line = f"{CLIENT} https~ a-r1-0 GET {HOST}/x 200"
+            if wanted:
+                until(lambda line=line, log=box.log: line in log.read_text())  # type: ignore[misc]
         log = box.log.read_text()
-        assert (f"{CLIENT} https~ a-r1-0 GET {HOST}/x 200" in log) == wanted, log
+        assert (line in log) == wanted, log
         assert "secret" not in log

@@ -185,7 +185,7 @@ def test_logs_are_followed_through_a_redeploy() -> None:
 REFUSED = {
     "pip": (
         "image=flyte.Image.from_debian_base().with_pip_packages('flyted-there-is-no-such-package==1')",
-        "Build failed",
+        "flyted-there-is-no-such-package",
     ),
     "apt": (
         "image=flyte.Image.from_debian_base().with_apt_packages('git; rm -rf /')",
