@@ -24,14 +24,23 @@ LIBRARY = Path("/usr/local/lib/libnvidia-ml.so.1")
 SOURCE = Path(__file__).parents[1] / "nvml/fake_nvml.c"
 PROC_DRIVER = Path("/run/fake-nvml/driver")  # shown to the helper as /proc/driver
 DROP_IN = Path("/run/systemd/system/flyted-gpu.service.d/driver.conf")
+
+
+def misc(*names: str) -> tuple[int, int]:
+    """The numbers of the first of these devices that the kernel has: not each kernel has all, or the same numbers."""
+    rows = (line.split() for line in Path("/proc/misc").read_text().splitlines())
+    minors = {name: int(minor) for minor, name in rows}
+    return 10, next((minors[name] for name in names if name in minors), 0)
+
+
 NODES = {  # path → (major, minor) of a device that anybody may open, if the rules of the cgroup let him
     "/dev/nvidiactl": (10, 229),  # fuse
     "/dev/nvidia-uvm": (10, 200),  # tun
     "/dev/nvidia0": (10, 237),  # loop-control
     "/dev/nvidia1": (10, 234),  # btrfs-control
-    "/dev/nvidia2": (10, 257),  # userfaultfd
+    "/dev/nvidia2": misc("userfaultfd"),
     "/dev/nvidia-caps/nvidia-cap21": (203, 0),  # cpuid
-    "/dev/nvidia-caps/nvidia-cap22": (10, 235),  # autofs
+    "/dev/nvidia-caps/nvidia-cap22": misc("autofs", "vga_arbiter", "vsock"),
 }
 WAIT_S = 12
 L40S = "GPU-1f3a0b2c-0000-4000-8000-000000000001"
