@@ -44,7 +44,9 @@ def write(name: str, command: str) -> str:
     return give(f"stock/{name.replace('-', '_')}.py", APP.format(name=name, command=f"{command}; : {RUN}"))[6:]
 
 
-@pytest.mark.parametrize("command", ["deploy", "build", "serve"])
+@pytest.mark.parametrize(
+    "command", ["deploy", *(pytest.param(each, marks=pytest.mark.long) for each in ("build", "serve"))]
+)
 def test_a_build_that_fails_says_at_which_command_and_its_last_lines(command: str) -> None:
     """Without the companion, in the error that the command ends with; and no app comes of it."""
     file = write("stock-words", f"echo one for {command}; echo the last one >&2; exit 7")

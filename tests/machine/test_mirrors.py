@@ -136,6 +136,7 @@ def test_flytes_own_base_of_a_mirror(hub: Hub, layers: list[tuple[bytes, str]]) 
         assert digests("tag") == {f"{BASE}:{tag[1]}": digest}
 
 
+@pytest.mark.long  # daemon/test_life_silent.py has the decision; here a Debian is installed twice
 @pytest.mark.parametrize(
     ("name", "secret", "said"),
     [
