@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import socket
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ settings.register_profile("fast", database=None, deadline=None, max_examples=10)
 
 HERE = Path(__file__).parent
 SLOW = b"pytest.mark.slow"
+DAEMON = HERE / "daemon"  # its whole loop with a faked machine: 5 % of the tests would take 30 % of the time
 
 
 # a shell without job control starts its background commands, and so all that they start, with Ctrl-C ignored
@@ -25,8 +27,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that ``tests/run --fast`` passes on."""
+    """Add the options that ``tests/run --fast`` passes on."""
     parser.addoption("--fast", action="store_true", help="leave out what takes its time, and try fewer examples")
+    parser.addoption("--part", metavar="I/N", default="1/1", help="take part I of N parts of the modules")
 
 
 @pytest.hookimpl(trylast=True)  # behind rerunfailures, which connects here
@@ -42,10 +45,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out modules marked ``slow`` with ``--fast``, by their text: to import them takes seconds."""
-    if not config.getoption("fast") or collection_path.suffix != ".py" or collection_path.name == Path(__file__).name:
+    """Leave out modules of other parts and, with ``--fast``, the slow ones: to import them takes seconds."""
+    if not collection_path.name.startswith("test_"):
         return None
-    return True if SLOW in collection_path.read_bytes() else None
+    others = not is_of_part(collection_path, config.getoption("part"))
+    return True if others or (config.getoption("fast") and is_slow(collection_path)) else None
+
+
+def is_slow(module: Path) -> bool:
+    """Report whether a module tests the whole daemon, or says itself that it is slow."""
+    return DAEMON in module.parents or SLOW in module.read_bytes()
+
+
+def is_of_part(module: Path, part: str) -> bool:
+    """Report whether a module is of part ``I/N``: each is of one of the N, by its path alone."""
+    number, count = map(int, part.split("/"))
+    return zlib.crc32(str(module.relative_to(HERE)).encode()) % count == number - 1
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -9,6 +9,8 @@ import pytest
 
 from tests.walls import ROOT, SOURCES, tree_of
 
+pytestmark = pytest.mark.slow
+
 
 def uses(node: ast.AST, name: str, *, repeated: bool = False) -> Iterator[bool]:
     """Yield, for each use of a variable, whether it is in a part that runs more than once."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -114,52 +111,3 @@ class Unreadable(Answer):
     """An answer as nobody may write one."""
 
     when: complex
-
-
-def answered() -> dict[str, str]:
-    """Each verb of the daemon, and the class of answer that its handler is declared to return."""
-    found = {}
-    for tree in trees("flyted/daemon"):
-        returns = {
-            node.name: ast.unparse(node.returns)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.AsyncFunctionDef) and node.returns is not None
-        }
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Dict):
-                for key, row in zip(node.keys, node.values, strict=True):
-                    if isinstance(row, ast.Call) and ast.unparse(row.func) == "Verb" and isinstance(key, ast.Constant):
-                        found[str(key.value)] = returns[ast.unparse(row.args[2]).removeprefix("self.")]
-    return found
-
-
-def expected() -> Iterator[tuple[str, str]]:
-    """Each verb that flytectl and the gateway call by its name, and the class of answer that they name with it."""
-    for folder in ("flytectl", "flyted/gateway"):
-        for tree in trees(folder):
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("call", "_call"):
-                    kind, verb, *_ = (*node.args, None, None)
-                    if isinstance(kind, ast.Name) and isinstance(verb, ast.Constant):
-                        yield str(verb.value), kind.id
-
-
-def trees(folder: str) -> Iterator[ast.Module]:
-    """The parsed files of a folder."""
-    for path in (Path(__file__).parents[2] / folder).rglob("*.py"):
-        yield ast.parse(path.read_text())
-
-
-def test_clients_expect_what_the_daemon_answers() -> None:
-    """The class that a call names is the one that the verb's handler returns, for every verb of the table."""
-    answers_of = answered()
-    calls = set(expected())
-    assert len(calls) > 25
-    assert {(verb, kind) for verb, kind in calls if answers_of[verb] != kind} == set()
-    several = (
-        "app.start",
-        "app.stop",
-        "app.sleep",
-        "app.delete",
-    )  # one call for all of them
-    assert {answers_of[verb] for verb in several} == {"AppStatus"}

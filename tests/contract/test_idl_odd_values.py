@@ -7,6 +7,7 @@ import copy
 import gzip
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,8 @@ from flyted.contract.app import from_dict, to_dict
 from flyted.contract.errors import FlytedError
 from flyted.contract.idl import asks_gpu, runs_sleeper, spec_of
 from tests.contract.described import changed
+
+pytestmark = pytest.mark.slow
 
 
 def _rich() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import os
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from flyted.contract import client
 from flyted.contract.answers.events import STEP, Progress
 from flyted.contract.answers.machine import Done
 from flyted.contract.errors import FlytedError, NotFound, Unauthenticated
-from flyted.daemon.api import actor
 from flyted.daemon.api.actor import Actor
 from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
 from flyted.host import people
@@ -174,25 +172,3 @@ def test_strangers_do_not_fill_the_journal(box: Box) -> None:
     assert box.journal == []
     client.call("login.redeem", {"code": "right"}, path=box.api)
     assert dict(box.journal[-1])["MESSAGE"] == "login redeem: done, by carol (uid 7)"
-
-
-def rows() -> dict[str, tuple[str, bool]]:
-    """Every row of the verb table in the daemon's code: its right, and whether it changes something."""
-    found = {}
-    for path in Path(actor.__file__).parents[1].rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Dict):
-                for key, row in zip(node.keys, node.values, strict=True):
-                    if isinstance(key, ast.Constant) and isinstance(row, ast.Call) and ast.unparse(row.func) == "Verb":
-                        marked = any(k.arg == "changes" and ast.unparse(k.value) == "True" for k in row.keywords)
-                        found[str(key.value)] = ast.unparse(row.args[0]), marked
-    return found
-
-
-def test_every_verb_that_changes_something_is_marked() -> None:
-    """More than reading is a change, but for a check and for what shows root the machine's key; so is every login."""
-    table = rows()
-    assert len(table) > 25
-    marked = {name for name, (_, changes) in table.items() if changes}
-    wanted = {name for name, (right, _) in table.items() if right != "Right.READ" or name.startswith("login.")}
-    assert marked == wanted - {"app.check", "secret.identity"}

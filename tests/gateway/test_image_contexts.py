@@ -15,6 +15,8 @@ from flyted.gateway.files import context
 from flyted.gateway.files.folders import Folders
 from tests.gateway.test_images import FILE, archive, spec
 
+pytestmark = pytest.mark.slow
+
 
 def link(kind: bytes, target: str) -> tarfile.TarInfo:
     member = tarfile.TarInfo()

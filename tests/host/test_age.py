@@ -20,6 +20,8 @@ from flyted.host import age
 from flyted.host.age import AgeError, Failure, Identity, Recipient
 from tests.host.forge import CHUNK, FILE_KEY, MACHINE_SEED, OPERATOR_SEED, Forged, base64_of, chunk, stanza
 
+pytestmark = pytest.mark.slow
+
 FILES = Path(__file__).parent / "age_files"
 MACHINE, OPERATOR = Identity(MACHINE_SEED), Identity(OPERATOR_SEED)
 MACHINE_TEXT = "AGE-SECRET-KEY-1UJV6ZTZNHLD799VPPJ0Z8AZ0GJXLG5TX6FEW4XM9ND3Q4XEAJD4SH5SER0"

@@ -22,6 +22,8 @@ from flyted.layers.inside import DEEPEST
 from flyted.layers.unpack import unpack
 from tests.layers.archives import END, GZIP, entry, folder, hard_link, pax, raw, symlink, tree, unpacked
 
+pytestmark = pytest.mark.slow
+
 
 class Compressor(Protocol):
     """As zlib and zstandard have it."""

@@ -18,6 +18,8 @@ from flyted.layers.damaged import Damaged
 from flyted.layers.unpack import NOBODY, unpack
 from tests.layers.archives import END, GZIP, entry, folder, hard_link, pax, raw, symlink, tree, unpacked
 
+pytestmark = pytest.mark.slow
+
 ROOT = os.geteuid() == 0
 
 

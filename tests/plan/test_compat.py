@@ -16,6 +16,8 @@ from tests import image_table
 from tests.plan.test_image_kinds import CONSTRUCTORS, LAYERS
 from tests.values import spec
 
+pytestmark = pytest.mark.slow
+
 flyte = pytest.importorskip("flyte")
 
 ROOT = Path(__file__).parents[2]

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from flyted.contract.wire import BULK_LIMIT, REQUEST_LIMIT
 from flyted.plan.crowd import CONTROL, MOST_BYTES, Answer, Place, Room, admit, cost, may_have, may_hold, next_of
 
+pytestmark = pytest.mark.slow
+
 SMALL = Room(users=5, shared=6, of_a_user=4)
 PLACES = st.lists(st.builds(Place, st.integers(0, 12), st.booleans()), max_size=2 * CONTROL.most)
 

@@ -18,6 +18,8 @@ from flyted.plan.images.spec import image_from_spec, recipe_from_spec
 from tests.plan.roots import ARCH, WITH_UV, planned
 from tests.plan.test_root_spec import written
 
+pytestmark = pytest.mark.slow
+
 flyte = pytest.importorskip("flyte")
 
 SCRIPT = '# /// script\n# requires-python = ">=3.12"\n# dependencies = ["httpx"]\n# ///\n'

@@ -17,6 +17,8 @@ from flyted.plan.images.spec import image_from_spec, recipe_from_spec
 from tests.plan.image_specs import BASE, packages, spec
 from tests.plan.roots import ARCH, NOTHING, WITH_UV, made, planned, taken
 
+pytestmark = pytest.mark.slow
+
 flyte = pytest.importorskip("flyte")
 
 FLYTES = ImageConfig(
