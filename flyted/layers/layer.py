@@ -44,7 +44,7 @@ from .inside import Inside
 from .job import Copy, Debian, Folder, Job, Oci
 from .output import Output
 from .remove import remove
-from .room import LOOK_S, Limits, Room, size_of
+from .room import LOOK_S, Limits, Room
 from .unpack import unpack
 from .words import DIFF, EX_CONFIG, EX_DATAERR
 
@@ -65,15 +65,19 @@ def make(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str], li
             raise Failed(EX_CONFIG, f"layer {each}, which this one needs, is missing")
     for name in (DIFF, "work", "scratch"):
         Path(job.layer, name).mkdir(parents=True)
+    room = Room(job.layer, limits)
     try:
-        status = _watched(job, files, secrets, Room(job.layer, limits), uv)
+        status = _watched(job, files, secrets, room, uv)
+        if status == 0:
+            remove([f"{job.layer}/work", f"{job.layer}/scratch"])
+            kernel.sync_file_system(job.layer)
+            size, _ = room.taken()
+            say(f"takes {size} bytes")
+        else:
+            remove([job.layer])
     except BaseException:
         remove([job.layer])
         raise
-    remove([f"{job.layer}/work", f"{job.layer}/scratch"] if status == 0 else [job.layer])
-    if status == 0:
-        kernel.sync_file_system(job.layer)
-        say(f"takes {size_of(job.layer)} bytes")
     return status
 
 

@@ -55,15 +55,24 @@ class Room:
         free, files = _free(self._folder)
         if free < self._limits.keep_free:
             raise self._disk_full()
+        self._bytes, self._files = max(self._bytes, free), max(self._files, files)  # another program freed some
         more, more_files = self._bytes - free, self._files - files
         if more <= self._limits.layer_bytes and more_files <= self._limits.layer_files:
             return
+        size, count = self.taken()
+        self._bytes, self._files = free + size, files + count  # another program used the space
+
+    def taken(self) -> tuple[int, int]:
+        """Return the bytes and files that the layer has. Raises :class:`Failed` if these are more than it may have.
+
+        A layer that is whole is counted in any case: what other programs freed at the same time hides what it wrote.
+        """
         size, count = self._counted(), self._counted("--inodes")
         if size > self._limits.layer_bytes:
             raise Failed(EX_FULL, f"killed: it wrote more than {self._limits.layer_bytes >> 20} MB")
         if count > self._limits.layer_files:
             raise Failed(EX_FULL, f"killed: it created more than {self._limits.layer_files} files")
-        self._bytes, self._files = free + size, files + count  # another program used the space
+        return size, count
 
     def _counted(self, *options: str) -> int:
         with subprocess.Popen(
@@ -85,14 +94,6 @@ def _free(folder: str) -> tuple[int, int]:
     """Return the free bytes and files of a file system; some count no files, and say 0."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize, found.f_favail
-
-
-def size_of(folder: str) -> int:
-    """Return the bytes that a folder takes, by du(1), which a deep tree does not stop; 0 if it cannot be counted."""
-    done = subprocess.run(
-        _du(folder), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False
-    )  # fmt: skip
-    return _number(done.stdout)
 
 
 def _du(folder: str, *options: str) -> list[str]:
