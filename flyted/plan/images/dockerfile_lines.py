@@ -15,7 +15,7 @@ from flyted.contract.names import printable
 
 MAX_BYTES = 256 << 10
 MAX_INSTRUCTIONS = 512
-_DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*")
+_DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(\S.*)")
 _OPTION = re.compile(r"--([A-Za-z][A-Za-z-]*)(?:=((?:\"[^\"]*\"|'[^']*'|\S)*))?(?:\s+|$)")
 _DOCUMENT = re.compile(
     r"""(?:^|(?<=\s))\d*<<(?P<tabs>-?)(?P<quote>["']?)(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)(?P=quote)(?=[\s;&|)>]|$)"""

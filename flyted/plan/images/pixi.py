@@ -15,7 +15,8 @@ from flyted.plan.images.text import literal
 _CACHE = literal("/root/.cache/rattler")
 """Of packages, pixi's and those of the uv in it; the SDK's local builder keeps it out of the image, too."""
 _FETCH = re.compile(
-    r"if \[ ! -x (?P<pixi>/\S+/pixi) \]; then curl -fsSL (?P<address>https://\S+) \| (?P<variables>\S+=\S+ )*bash; fi"
+    r"if \[ ! -x (?P<pixi>/\S+/pixi) \]; then curl -fsSL (?P<address>https://\S+) \| "
+    r"(?P<variables>[^\s=]+=\S+ )*bash; fi"
 )
 _VERSION = re.compile(r"PIXI_VERSION=(\S+)")
 _INSTALL = re.compile(r"(?P<folder>/\S+/)pixi install .*")

@@ -19,6 +19,7 @@ from flyted.plan.images.canonical import canonical, digest
 from flyted.plan.images.text import Text
 
 SHELL = ("/bin/sh", "-c")
+_MOST_ON_PATH = 64
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,511}")
 
 
@@ -245,6 +246,11 @@ def reference(text: str, where: str) -> str:
             f"{where}: {printable(text)} is not a container image", hint="use a name, such as python:3.12-slim"
         )
     return text
+
+
+def on_path(path: str) -> list[str]:
+    """Return the folders of an image's PATH, up to 64: each is looked for in each layer."""
+    return [folder for folder in path.split(":") if folder.startswith("/")][:_MOST_ON_PATH]
 
 
 def layer_id(arch: str, parent: str, content: object) -> str:

@@ -14,7 +14,8 @@ from flyted.plan.facts import Place, Platform, RootFact
 from flyted.plan.images.root_mount import APPENDS, HOMES, LONGEST, options
 from flyted.plan.images.root_script import BECOMES, SHELLS
 
-_COMMANDS = re.compile(r"(?:^|[;&|\n(])\s*(?:exec\s+)?([A-Za-z0-9/._-]+)")
+_BETWEEN = re.compile(r"[;&|\n(]")
+_COMMAND = re.compile(r"\s*(?:exec\s+)?([A-Za-z0-9/._-]+)")
 _FOLDER = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._@+-]+)+")
 _TAKEN = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var",  # noqa: S108
           *HOMES)  # fmt: skip
@@ -130,12 +131,17 @@ def _check_program(spec: AppSpec, root: RootFact) -> None:
 def _programs(command: list[str], args: list[str]) -> list[str]:
     """Return the program of a command; of a line for a shell, each program in it. ``args``: those of fserve."""
     if args:
-        return _COMMANDS.findall(" ".join(args))
+        return _in_line(" ".join(args))
     if not command:
         return []
     if _last(command[0]) in SHELLS and "-c" in command[1:-1]:
-        return _COMMANDS.findall(command[command.index("-c") + 1])
+        return _in_line(command[command.index("-c") + 1])
     return command[:1]
+
+
+def _in_line(line: str) -> list[str]:
+    """Return each program in a line for a shell."""
+    return [found[1] for part in _BETWEEN.split(line) if (found := _COMMAND.match(part))]
 
 
 def _last(path: str) -> str:

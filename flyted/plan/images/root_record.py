@@ -19,7 +19,7 @@ from flyted.launch.words import LOADERS
 from flyted.layers.words import FORMAT, LAYER
 from flyted.plan.facts import ImageFact, RootFact
 from flyted.plan.images.canonical import canonical, digest
-from flyted.plan.images.root import ImageConfig, LayerJob, RootPlan, RootRecipe
+from flyted.plan.images.root import ImageConfig, LayerJob, RootPlan, RootRecipe, on_path
 from flyted.plan.images.text import is_text
 
 _PYTHON = re.compile(r"python3\.(\d{1,2})[a-z]?")
@@ -126,7 +126,7 @@ def pythons(config: ImageConfig) -> tuple[str, ...]:
     env = dict(config.env)
     found = [env.get("UV_PYTHON", "")]
     found += [f"{env[name]}/bin/python" for name in ("VIRTUAL_ENV", "VIRTUALENV") if env.get(name)]
-    found += [f"{folder}/{name}" for folder in env.get("PATH", "").split(":") for name in ("python3", "python")]
+    found += [f"{folder}/{name}" for folder in on_path(env.get("PATH", "")) for name in ("python3", "python")]
     return tuple(dict.fromkeys(path for path in found if path.startswith("/")))
 
 

@@ -19,6 +19,7 @@ from flyted.contract.errors import InvalidInput
 from flyted.contract.fserve import split
 from flyted.contract.names import printable
 from flyted.plan.facts import RootFact
+from flyted.plan.images.root import on_path
 
 SHELLS = frozenset(("sh", "bash", "dash", "ash"))
 BECOMES = frozenset(("gosu", "su-exec", "su", "sudo", "runuser", "setpriv", "chown", "chroot", "s6-svscan", "sshd"))
@@ -28,9 +29,8 @@ _WRAPPERS = frozenset(("tini", "dumb-init", "catatonit", "docker-init", "env"))
 _SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_BYTES = 1 << 16
 _FIRST_LINE = re.compile(r"#!\s*(\S+)(?:[ \t]+(.*))?")
-_ASKS = re.compile(
-    r"\bid\s+-[a-zA-Z]*[unGg]|\bwhoami\b|\bEUID\b|\bgetuid\b|(?:\[|\btest\b|\bcase\b)[^\n]*\$\{?(?:UID|USER|HOME)\b"
-)
+_ASKS = re.compile(r"\bid\s+-[a-zA-Z]*[unGg]|\bwhoami\b|\bEUID\b|\bgetuid\b")
+_TESTS, _WHO = re.compile(r"\[|\btest\b|\bcase\b"), re.compile(r"\$\{?(?:UID|USER|HOME)\b")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 _DOCUMENT = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 _OPENS = re.compile(r"(?:if|case|for|while|until|select)\b|.*[{(]$")
@@ -75,7 +75,7 @@ def check(spec: AppSpec, root: RootFact, env: Mapping[str, str], read: Callable[
 def needs_root(text: str) -> Needs | None:
     """Return what a script needs root for, whatever it is called with; ``None``: nothing, or nobody can say."""
     first = _FIRST_LINE.match(text)
-    if first is None or _ASKS.search(text):
+    if first is None or _asks(text):
         return None
     interpreter, options = posixpath.basename(first[1]), (first[2] or "").split()
     if interpreter in ("env", "busybox") and options:
@@ -86,6 +86,14 @@ def needs_root(text: str) -> Needs | None:
         return _needs(list(_lines(text)), fatal=_fatal(options))
     except ValueError:  # a quote that does not end in its line
         return None
+
+
+def _asks(text: str) -> bool:
+    """Report whether a script asks who runs it."""
+    lines = text.split("\n")
+    return _ASKS.search(text) is not None or any(
+        _WHO.search(line, found.end()) for line in lines if (found := _TESTS.search(line))
+    )
 
 
 def _needs(lines: Sequence[tuple[str, bool]], *, fatal: bool) -> Needs | None:
@@ -143,7 +151,7 @@ def _unwrapped(words: Sequence[str]) -> list[str]:
 def _paths(program: str, root: RootFact, env: Mapping[str, str]) -> list[str]:
     if "/" in program:
         return [posixpath.join("/", root.workdir, program)]
-    return [posixpath.join(each, program) for each in env.get("PATH", _SEARCHED).split(":") if each.startswith("/")]
+    return [posixpath.join(each, program) for each in on_path(env.get("PATH", _SEARCHED))]
 
 
 def _instead(needs: Needs, args: Sequence[str]) -> str:
