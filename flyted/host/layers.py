@@ -19,6 +19,8 @@ from flyted.plan.facts import Place
 MOST_LOOKED_AT = 10_000
 """Entries of one folder."""
 _MOST_LINKS = 40  # as the kernel's
+MOST_NAMES = 500
+"""Folders and links on the way to a file: each link may name a thousand, and each is looked for in each layer."""
 _OPAQUE = "user.overlay.opaque"
 
 
@@ -43,9 +45,9 @@ class Stack:
         return Place.FOLDER if stat.S_ISDIR(os.lstat(f"{found[0]}{where}").st_mode) else Place.FILE
 
     def _walked(self, path: str) -> str | None:
-        """Return the path that ``path`` leads to; "" if there is none, ``None`` if its links do not end."""
+        """Return the path that ``path`` leads to; "" if there is none, ``None`` if its links lead too far."""
         todo, done = path.split("/")[::-1], list[str]()
-        visible, links = [self._top_first], 0
+        visible, links, names = [self._top_first], 0, 0
         while todo:
             name = todo.pop()
             if name in ("", "."):
@@ -54,6 +56,9 @@ class Stack:
                 done = done[:-1]
                 visible = visible[: len(done) + 1]
                 continue
+            names += 1
+            if names > MOST_NAMES:
+                return None
             found = _entries(visible[-1], "/".join((*done, name)))
             if not found:
                 return ""

@@ -132,3 +132,24 @@ def test_a_text_of_an_image(folder: Path, stack: Stack) -> None:
     assert stack.text("/up", 100) == "text"
     for path in ("/pipe", "/out", "/usr", "/none", "/loop"):
         assert stack.text(path, 100) == "", path
+
+
+def test_links_that_lead_far_are_not_followed_to_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link may name a thousand folders, forty links may follow each other, and each is looked for in each layer."""
+    far = "/".join(["d/.."] * 300)
+    made(folder, LOW, "d/", *(f"a{number} -> {far}/a{number + 1}" for number in range(30)), "a30")
+    made(folder, LOW, f"near -> {far}/a30", "/".join(["e"] * 100) + "/")
+    looked, entries = 0, layers._entries
+
+    def counted(*given: object) -> list[str]:
+        nonlocal looked
+        looked += 1
+        return entries(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(layers, "_entries", counted)
+    stack = Stack(folder, (LOW,))
+    assert stack.place("/a0") == Place.LOOP
+    assert stack.real("/a0") == ""
+    assert looked <= 2 * layers.MOST_NAMES
+    assert stack.real("/near") == "/a30"
+    assert stack.real("/e" * 100) == "/e" * 100

@@ -153,7 +153,8 @@ class Deploy:
             if image.root is not None:
                 run = with_entrypoint(spec, image.root)
                 arguments.check(run)
-                self.images.check_root(run, image, image.root)
+                with self.images.hold(image):
+                    await asyncio.to_thread(self.images.check_root, run, image, image.root)  # it reads layers
             number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
         await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
         await self.loop.settle()

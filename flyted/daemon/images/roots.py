@@ -178,7 +178,7 @@ class Roots:
         record = self._record(digest)
         if record is None or not self.layers_on_disk.are_whole(record.layers):
             stack = Stack(self.layers_on_disk.folder, plan.layers)
-            check_places(what, plan.layers, stack.place)
+            await asyncio.to_thread(check_places, what, plan.layers, stack.place)
             record = await self._write(digest, plan, digests, stack)
         for note in record.notes:
             await emit(Progress(NOTE, note))
@@ -217,27 +217,8 @@ class Roots:
             self._allowed.pop(unit, None)
 
     async def _write(self, digest: str, plan: RootPlan, digests: Mapping[str, str], stack: Stack) -> RootRecord:
-        """Look for the image's Python and for what apps can write to, and record the image.
-
-        The second is done in a thread: it may be thousands of folders.
-        """
-        found = {path: version_of(stack.real(path).rpartition("/")[2]) for path in pythons(plan.config)}
-        python = next((path for path, version in found.items() if version), "")
-        own = await asyncio.to_thread(_own, plan.config, stack, python)
-        notes = (*plan.notes, *own.notes(plan.config.volumes), *_links(stack))
-        record = RootRecord(
-            digest,
-            plan.layers,
-            plan.config,
-            python,
-            found.get(python, ""),
-            notes,
-            digests,
-            time.time(),
-            own.folders,
-            has_musl(stack),
-            plan.keys,
-        )
+        """Look at an image's files, in a thread: they may be thousands. Record the image."""
+        record = await asyncio.to_thread(_looked_at, digest, plan, digests, stack)
         whole_file.write_and_keep(self._records / f"{digest}.json", root_text(record).encode())
         return record
 
@@ -253,6 +234,27 @@ class Roots:
             return root_record((self._records / f"{digest}.json").read_text())
         except (OSError, StoreCorrupt, UnicodeDecodeError):
             return None
+
+
+def _looked_at(digest: str, plan: RootPlan, digests: Mapping[str, str], stack: Stack) -> RootRecord:
+    """Return the record of an image, with its Python, and what apps can write to."""
+    found = {path: version_of(stack.real(path).rpartition("/")[2]) for path in pythons(plan.config)}
+    python = next((path for path, version in found.items() if version), "")
+    own = _own(plan.config, stack, python)
+    notes = (*plan.notes, *own.notes(plan.config.volumes), *_links(stack))
+    return RootRecord(
+        digest,
+        plan.layers,
+        plan.config,
+        python,
+        found.get(python, ""),
+        notes,
+        digests,
+        time.time(),
+        own.folders,
+        has_musl(stack),
+        plan.keys,
+    )
 
 
 def _pulled(name: str, image: PulledImage) -> Pulled:
