@@ -7,6 +7,7 @@ used.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import runpy
@@ -38,7 +39,8 @@ def plan(command: list[str]) -> Plan:
     name, args = command[0], command[1:]
     found = shutil.which(name)
     if found is None:
-        raise Refused(f"program {name!a} is not in the image")
+        there = "/" in name and os.path.isfile(name)
+        raise Refused(f"program {name!a} is not {'executable: chmod +x' if there else 'in the image'}")
     ours = os.path.dirname(os.path.abspath(found)) == os.path.dirname(sys.executable)
     if ours and _PYTHON.fullmatch(os.path.basename(found)):
         return _python(found, args)
@@ -65,7 +67,19 @@ def replace(chosen: Plan, name: str) -> None:
     try:
         os.execv(chosen.what, [name, *chosen.args])  # noqa: S606
     except OSError as error:
-        raise Refused(f"program {name!a} cannot be run: {error.strerror}") from None
+        raise Refused(f"program {name!a} cannot be run: {_why(chosen.what, error)}") from None
+
+
+def _why(path: str, error: OSError) -> str | None:
+    """Return why a program cannot be run. If another file is missing, the kernel does not say which (execve(2))."""
+    if error.errno != errno.ENOENT or not os.path.exists(path):
+        return error.strerror
+    with open(path, "rb") as file:
+        head = file.read(256)
+    if not head.startswith(b"#!"):
+        return "the C library that it was built for is not in the image"
+    first = head.split(b"\n")[0].decode("utf-8", "replace")
+    return f"its first line, {first!a}, names a program that is not in the image"
 
 
 def _python(interpreter: str, args: list[str]) -> Plan:
