@@ -31,6 +31,10 @@ _ENV_DENIED = re.compile(
     r"(?:STATE|CACHE|RUNTIME|LOGS|CONFIGURATION)_DIRECTORY|_U_.*|_F_.*|FLYTED_.*"
 )
 """Variables whose value would change which code runs, or that systemd and ``launch`` set themselves."""
+_SYSTEMDS = re.compile(
+    r"LISTEN_.*|CREDENTIALS_DIRECTORY|NOTIFY_SOCKET|WATCHDOG_.*|MAINPID|INVOCATION_ID|JOURNAL_STREAM|"
+    r"(?:STATE|CACHE|RUNTIME)_DIRECTORY"
+)
 _HASH = 16  # hexadecimal digits; 8 in flyted 0.1.0, whose apps keep their ids
 _HASHED_END = re.compile(r".*-(?:[0-9a-f]{8}|[0-9a-f]{16})")
 _ID_LENGTH = 40  # unit name + credential id must stay within 84 bytes (beyond, systemd says `Protocol error`)
@@ -254,6 +258,11 @@ def env_name(value: str) -> str:
             hint="choose another name",
         )
     return value
+
+
+def set_by_systemd(name: str) -> bool:
+    """Report whether systemd sets a variable of this name for services: what an image says of it does not count."""
+    return _SYSTEMDS.fullmatch(name) is not None
 
 
 def printable(value: object) -> str:

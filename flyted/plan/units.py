@@ -21,7 +21,7 @@ from typing import Any, Literal
 from zlib import crc32
 
 from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
-from flyted.contract.names import EGRESS_UNIT, Replica, network_of, state_name, user_of
+from flyted.contract.names import EGRESS_UNIT, Replica, network_of, set_by_systemd, state_name, user_of
 from flyted.launch import words
 from flyted.layers.words import PATH
 from flyted.plan import command, knative, rooted
@@ -267,7 +267,7 @@ def bundle_path(digest: str, layout: Layout = Layout()) -> str:
 def _environment(spec: AppSpec, replica: Replica, path: str, image_env: Sequence[tuple[str, str]]) -> dict[str, str]:
     state = state_name(replica.app_id)
     environment = {
-        **dict(image_env),
+        **{name: value for name, value in image_env if not set_by_systemd(name)},
         "PATH": dict(image_env).get("PATH", path),
         "HOME": f"/var/lib/{state}",
         "XDG_CACHE_HOME": f"/var/cache/{state}",  # model and compile caches survive a wake

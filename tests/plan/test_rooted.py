@@ -146,3 +146,15 @@ def test_the_fact_is_stored_and_read() -> None:
         assert ImageFact.from_dict(json.loads(json.dumps(fact.to_dict()))) == fact
     before = {name: value for name, value in ImageFact("/i").to_dict().items() if name != "root"}
     assert ImageFact.from_dict(before) == ImageFact("/i")
+
+
+@pytest.mark.parametrize(
+    "name", ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "CACHE_DIRECTORY", "WATCHDOG_USEC"]
+)
+def test_an_image_cannot_say_what_systemd_says(name: str) -> None:
+    """launch would wait for a socket, or look for secrets and listeners, where the image has it."""
+    env = ((name, "/x"), ("LOG_DIRECTORY", "/l"))
+    made = app_units(spec("web"), REPLICA, image_path="/usr", root=ROOT, image_env=env)
+    found = json.loads(made.start)["environment"]
+    assert name not in found
+    assert found["LOG_DIRECTORY"] == "/l"
