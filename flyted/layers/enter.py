@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 
 from . import kernel
+from .damaged import printable
 from .failed import Failed, say
 from .seccomp import filter_of
 from .words import BASE, EX_OSERR, EX_SOFTWARE, IDS
@@ -80,7 +81,7 @@ def settled(work: Callable[[], int]) -> int:
         say(str(failure))
         return failure.status
     except OSError as error:
-        what = error.filename if isinstance(error.filename, str) else repr(error.filename)
+        what = printable(error.filename).strip("'") if isinstance(error.filename, bytes) else error.filename
         say(f"{what}: {error.strerror}" if error.filename else str(error))
         return EX_OSERR
     except Exception as error:  # noqa: BLE001 - a fault of ours, or a case that nobody thought of

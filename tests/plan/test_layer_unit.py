@@ -156,7 +156,11 @@ OUTPUT = ["Reading package lists...", "E: \x1b[2JUnable", "flyted-layer: apt-get
         ),
         ("exit-code", 78, ["flyted-layer: layer a is not there"], "apt-get install x: layer a is not there", ""),
         ("exit-code", 2, ["flyted-layer: killed: it wrote more"], "apt-get install x: killed: it wrote more", "less"),
-        ("exit-code", 1, ["cp: x: No space left on device", OUTPUT[2]], FULL, "df -h"),
+        ("exit-code", 71, ["flyted-layer: /x: No space left on device"], FULL, "df -h"),
+        (
+            "exit-code", 1, ["cp: /dev/shm/x: No space left on device", OUTPUT[2]],
+            "apt-get install x: exited with status 100\n  cp: /dev/shm/x: No space left on device", "/dev/shm",
+        ),
         ("timeout", 15, [], "apt-get install x: not finished after 60 minutes", "more steps"),
         ("oom-kill", 9, [], "apt-get install x: it used too much memory", "a step may take 8 GiB"),
         ("signal", 9, [], "apt-get install x: it used too much memory", "a step may take 8 GiB"),

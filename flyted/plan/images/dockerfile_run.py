@@ -100,6 +100,8 @@ def secret_of(values: dict[str, str], given: Instruction) -> BuildSecret:
     optional = values.get("required", "false").lower() not in _TRUE
     if variable:
         return BuildSecret(key, variable, optional=optional)
+    if "$" in target:
+        raise Unsupported(f"{given.where}: a variable in target= of a secret is not supported", hint="write the path")
     file = posixpath.normpath(posixpath.join("/", target or f"/run/secrets/{key.rpartition('/')[2]}"))
     if not file.strip("/"):
         raise InvalidInput(f"{given.where}: nothing can be mounted over the image's /", hint="use another target=")

@@ -46,6 +46,8 @@ PROGRAM = "/usr/lib/flyted/flyted/layers"
 RESOLVER = "/usr/lib/flyted/resolv.conf"
 _SHOWN_LINES = 12
 _INSTRUCTION = re.compile(r": [A-Z]+$")
+_NO_ROOM = f"no space was left: see df -h {LAYERS}; in memory a step has less, in /dev/shm and /run 256 MiB each"
+"""A command's error does not say which file system was full."""
 _NO_UV = re.compile(r"\buv: not found")
 _SETGID, _SETUID = 1 << 6, 1 << 7  # linux/capability.h
 _NAMESPACES = 0x10000000 | 0x20000 | 0x4000000 | 0x8000000 | 0x20000000  # sched.h: user, mount, UTS, IPC, processes
@@ -130,7 +132,8 @@ def layer_failure(
             f"{step}: it used too much memory",
             hint=f"a step may take {_size(settings.memory_max)}: let it do less at a time, for example with make -j2",
         )
-    if filled_the_disk(output):
+    full = filled_the_disk(output)
+    if full and exit_status != words.EX_STEP:
         return BuildFailed(f"{step}: the disk of {LAYERS} is full", hint=f"free disk space: df -h {LAYERS}")
     if exit_status == words.EX_FULL and ours:
         return BuildFailed(
@@ -142,7 +145,7 @@ def layer_failure(
     if exit_status != words.EX_STEP:
         return BuildFailed(message)
     last = [f"  {plain(line)}" for line in output if line.strip() and not line.startswith(words.OURS)]
-    return BuildFailed("\n".join([message, *last[-_SHOWN_LINES:]]), hint=_hint(step, last))
+    return BuildFailed("\n".join([message, *last[-_SHOWN_LINES:]]), hint=_NO_ROOM if full else _hint(step, last))
 
 
 def located(where: str, failure: BuildFailed) -> BuildFailed:

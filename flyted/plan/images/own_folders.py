@@ -64,8 +64,8 @@ class Own:
     large: tuple[str, ...] = ()
 
     def notes(self, volumes: Iterable[str]) -> tuple[str, ...]:
-        """Return the notes for the user. ``volumes``: those that the image names."""
-        writable = list(dict.fromkeys((*volumes, *self.folders)))
+        """Return the notes for the user. ``volumes``: those that the image names; an app is refused if one is none."""
+        writable = list(dict.fromkeys((*filter(is_volume, volumes), *self.folders)))
         found = []
         if writable:
             found.append(

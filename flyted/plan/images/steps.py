@@ -182,7 +182,7 @@ def _change(step: Step, state: State) -> None:
         case Add(where, "ports", values):
             state.ports += [_port(state.expand(each, where), where) for each in values]
         case Add(where, _, values):
-            state.volumes += [state.path(each, where).rstrip("/") for each in values]
+            state.volumes += [_volume(each, where, state) for each in values]
 
 
 def _set_words(name: str, value: str | tuple[str, ...], state: State) -> None:
@@ -234,6 +234,14 @@ def _place(text: Text, where: str, state: State) -> str:
     if not target:
         raise InvalidInput(f"{where}: nothing can be mounted over the image's /", hint="use another target=")
     return target
+
+
+def _volume(text: Text, where: str, state: State) -> str:
+    """Return the path of a volume. Raises :class:`InvalidInput` for the image's root."""
+    folder = state.path(text, where).rstrip("/")
+    if not folder:
+        raise InvalidInput(f"{where}: the image's / cannot be a volume", hint="use a folder, such as /data")
+    return folder
 
 
 def _copy(step: Copy, state: State, origins: Origins) -> Iterator[Made]:
