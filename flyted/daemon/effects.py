@@ -113,6 +113,9 @@ class Ingress(Protocol):
 class Journal(Protocol):
     """The journal, as ``host/journal.py`` has it."""
 
+    async def sync(self) -> None:
+        """Have what was sent to the journal until now written."""
+
     async def read(
         self,
         units: Sequence[str],

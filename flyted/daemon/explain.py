@@ -52,6 +52,7 @@ class Explain:
             return f"the cause of the failure is unknown: {error.message}"
 
     async def _reason(self, replica: Replica) -> str:
+        await self.journal.sync()
         lines = await self.last_lines(replica, _REASON_LINES)
         if lacks_network(lines):
             units = [network_of(replica), EGRESS_UNIT]

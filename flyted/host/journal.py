@@ -22,6 +22,7 @@ from flyted.contract.errors import FlytedError, HostFailure
 MAX_LINES = 10_000
 MAX_TEXT = 8192
 MAX_UNITS = 40  # of one app, so that following it stays bounded over many deploys
+SYNC_S = 10.0
 READ_S = 20.0  # for the lines that are there already; following has no end
 _LINE_BYTES = 1 << 20  # enough for journald's LineMax= of 48 KiB; a line that is not UTF-8 is numbers in JSON
 _FLYTED = "flyted.service"
@@ -65,6 +66,22 @@ async def read(
     if not units:
         return []
     return await _read(_matches(units, app, systemd_only=systemd_only), [_last(lines)], newest_run=newest_run)
+
+
+async def sync() -> None:
+    """Have journald write all that it was sent until now: it may be seconds behind an app that prints without end.
+
+    What it does not write within ``SYNC_S`` seconds is not waited for. Raises :class:`HostFailure` when journalctl
+    cannot run. Source: journalctl(1), ``--sync``.
+    """
+    process = await _start(["--sync"])
+    try:
+        async with asyncio.timeout(SYNC_S):
+            await process.wait()
+    except TimeoutError:
+        pass
+    finally:
+        await _end(process)
 
 
 async def follow(

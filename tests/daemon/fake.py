@@ -148,9 +148,15 @@ class Journal:
     def __init__(self) -> None:
         self.took_s = 0.0
         self.error: HostFailure | None = None
+        self.asked: list[str] = []
+
+    async def sync(self) -> None:
+        """As host.journal."""
+        self.asked.append("sync")
 
     async def read(self, _units: Sequence[str], /, **_options: Any) -> list[Entry]:
         """As host.journal."""
+        self.asked.append("read")
         await asyncio.sleep(self.took_s)
         if self.error is not None:
             raise self.error

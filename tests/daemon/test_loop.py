@@ -221,6 +221,14 @@ def test_a_disk_that_refuses_each_write_stops_no_pass(machine: Machine) -> None:
     ]  # the next start of flyted finds out again
 
 
+def test_the_reason_of_a_failure_is_read_from_a_journal_that_is_complete(machine: Machine) -> None:
+    """journald may be seconds behind: its last line would then be one of thousands before the exception."""
+    replica = machine.deployed("a")
+    asyncio.run(machine.explain.why_failed(replica))
+    assert machine.journal.asked[0] == "sync"
+    assert "read" in machine.journal.asked[1:]
+
+
 def test_a_journal_that_cannot_be_read_stops_no_pass(machine: Machine) -> None:
     """An app has failed by itself, and nobody can say why: it backs off, and another one comes up."""
     fallen = machine.deployed("fallen")

@@ -290,6 +290,9 @@ class Journal:
     def __init__(self, world: World) -> None:
         self.world = world
 
+    async def sync(self) -> None:
+        """As host.journal."""
+
     async def read(self, _units: Sequence[str], /, **_options: Any) -> list[Entry]:
         """As host.journal."""
         self.world.at("journal")
