@@ -142,8 +142,9 @@ class Machine:
         while time.monotonic() < end:
             assert self.process.poll() is None, self.log.read_text()
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.listen.https_port), 1):
-                if self.admin.exists():  # HAProxy moves it into place last
-                    return
+                with socket.socket(socket.AF_UNIX) as admin:  # HAProxy moves it into place last
+                    admin.connect(str(self.admin))
+                return
             time.sleep(0.01)
         raise AssertionError("HAProxy did not come up: " + self.log.read_text())
 

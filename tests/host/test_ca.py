@@ -36,7 +36,7 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 
 @pytest.fixture(scope="module")
 def authority() -> Ca:
-    return new_ca()
+    return new_ca(now=NOW)
 
 
 def verify(folder: Path, ca_pem: bytes, leaf_pem: bytes, *more: str) -> subprocess.CompletedProcess[str]:

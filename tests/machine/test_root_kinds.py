@@ -237,7 +237,7 @@ def test_a_poetry_project() -> None:
 def test_a_script_is_an_image() -> None:
     """from_uv_script: the packages of its head, and a project that it names, upon a Debian without the SDK."""
     script = SCRIPT.replace('"six==1.16.0"', f'"file:///home/alice/{HERE}/p"')
-    given = give(f"{HERE}/given.py", script)
+    given = f"/home/alice/{give(f'{HERE}/given.py', script)}"  # `flyte` runs in another folder
     served("script", f'flyte.Image.from_uv_script("{given}", name="s", python_version=(3, 11))', SCRIPT)
     assert says("script", "[__import__('ours').WHO, __import__('six').__version__]") == '["ours","1.16.0"]'
     before, image = layers(), image_of("kinds-script")["hash"]

@@ -172,8 +172,8 @@ def until(true: Callable[[], bool], seconds: float = 60) -> None:
 def everything() -> dict[str, Any]:
     """What a refused command must leave as it was: apps, secrets, units, and the files that hold them.
 
-    Not the code bundles (one that no revision names is swept at the next change), not uv's own notes, and not the unit
-    that removes unused images, which runs by itself.
+    Not whether an app sleeps, not the code bundles (one that no revision names is swept at the next change), not uv's
+    own notes, and not the unit that removes unused images, which runs by itself.
     """
     units = subprocess.run(
         ["systemctl", "list-units", "--all", "--plain", "--no-legend", "flyted-app-*", "flyted-build-*"],
@@ -181,7 +181,9 @@ def everything() -> dict[str, Any]:
     )  # fmt: skip
     apps = answer("app", "ls", "--all")["apps"]
     for app in apps:
-        app.pop("requests")
+        for changes_by_itself in ("requests", "reason", "units"):
+            app.pop(changes_by_itself)
+        app["state"] = app["state"].replace("sleeping", "running")
     return {
         "apps": apps,
         "secrets": answer("secret", "ls", "--all"),
