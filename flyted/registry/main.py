@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import logins, url, words
-from .failed import Failed, say
+from .failed import Failed, printable, say
 from .mirrors import check
 from .pull import Pull
 from .reach import Reach
 from .reference import parse, registry
 from .store import Store
-from .words import EX_CONFIG, EX_IOERR
+from .words import EX_CONFIG, EX_IOERR, EX_SOFTWARE
 
 _PLATFORM = re.compile(r"linux/[a-z0-9_]{1,32}")
 
@@ -38,6 +38,9 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return EX_IOERR
+    except Exception as error:  # noqa: BLE001 - a fault of ours, or a case that nobody thought of
+        say(f"internal error in flyted: {type(error).__name__}: {printable(str(error))}")
+        return EX_SOFTWARE
     say(f"{options.pull} is {options.pull.name}@{digest}")
     return 0
 

@@ -130,11 +130,11 @@ def proxy_of(url: Url) -> Proxy | None:
     text = proxies.get(url.scheme) or proxies.get("all", "")
     if not text or proxy_bypass(url.server):
         return None
-    found = urlsplit(text if "://" in text else f"http://{text}")
     try:
+        found = urlsplit(text if "://" in text else f"http://{text}")
         port = found.port or PORTS["http"]
     except ValueError:
-        port = 0
+        found, port = urlsplit(""), 0
     if found.scheme != "http" or not found.hostname or not port:
         raise Failed(EX_CONFIG, f"the proxy for {url.scheme} is not of the form http://HOST:PORT")
     login = f"{unquote(found.username)}:{unquote(found.password or '')}" if found.username else ""

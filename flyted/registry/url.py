@@ -43,6 +43,8 @@ def parse(text: str, base: Url | None = None) -> Url:
     found = urlsplit(urljoin(str(base), text) if base else text)
     if found.scheme not in PORTS or not found.hostname:
         raise ValueError("it is not an address that begins with https:// or http://")
+    if "" in found.hostname.removesuffix(".").split("."):
+        raise ValueError("its host is not a name")
     if found.username is not None or found.password is not None:
         raise ValueError("it contains a login")
     port = PORTS[found.scheme] if found.port is None else found.port

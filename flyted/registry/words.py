@@ -44,6 +44,7 @@ EX_NOTFOUND = 66  # the registry has no such image
 EX_UNFIT = 67  # an image, but none that this machine can run
 EX_REFUSED = 68  # an address that a pull must not connect to
 EX_UNAVAILABLE = 69  # the registry cannot be reached, or cannot answer
+EX_SOFTWARE = 70  # a fault of flyted
 EX_IOERR = 74  # a file or folder could not be read or written, or there is no room
 EX_NOPERM = 77  # the registry wants a login, or another one
 EX_CONFIG = 78  # the unit's options or logins are not as expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,18 @@ def test_a_poetry_project_that_is_installed_stays_where_it_is_imported_from():
         ("p", "/root/.flyte/p/"), ("poetry.lock", "/root/.flyte/p/poetry.lock"),
     ]  # fmt: skip
     assert made(plan, "run")[-1]["mounts"] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"), [("uvProject", {}), ("poetryProject", {"poetryLock": "my app/poetry.lock"})]
+)
+def test_a_project_in_a_folder_with_a_blank_in_its_name(kind, more):
+    """The shell takes it for one word."""
+    folders = {"my app": "1" * 64, "my app/poetry.lock": "2" * 64}
+    recipe = image_from_spec(spec({kind: {"pyproject": "my app", **more}}), {}, folders, ARCH)
+    assert isinstance(recipe, RootRecipe)
+    command = made(planned(recipe, FLYTES), "run")[-1]["argv"][-1]
+    assert shlex.split(command)[-1] == "/root/.flyte/my app"
 
 
 def test_the_template_begins_and_ends_as_the_sdks(tmp_path):

@@ -130,6 +130,14 @@ def test_a_redirect_that_is_no_address(registry: Registry, tmp_path: Path, locat
     assert found.status in (words.EX_REFUSED, words.EX_DATAERR)  # the last: relative to the path, without end
 
 
+@pytest.mark.parametrize("host", [".example.com", "a..b", "."])
+def test_a_host_that_is_no_name(host: str) -> None:
+    """Behind a proxy nobody resolves it, and TLS takes no such name."""
+    with pytest.raises(ValueError, match="its host is not a name"):
+        url.parse(f"https://{host}/x")
+    assert url.parse("https://example.com./x").host == "example.com."
+
+
 def test_redirects_without_end(registry: Registry, tmp_path: Path) -> None:
     registry.rules["."] = lambda h: h.reply(302, Location=f"{h.path}x")
     assert "redirects more than 5 times" in str(failure(registry.pull(tmp_path).pull))
@@ -195,7 +203,9 @@ class TestProxy:
             Reach().connect(url.parse("https://169.254.169.254/"))
         assert registry.asked == []
 
-    @pytest.mark.parametrize("text", ["socks5://127.0.0.1:1", "https://127.0.0.1:1", "http://", "http://x:99999"])
+    @pytest.mark.parametrize(
+        "text", ["socks5://127.0.0.1:1", "https://127.0.0.1:1", "http://", "http://x:99999", "http://[::1"]
+    )
     def test_what_is_no_proxy(self, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTPS_PROXY", text)
         with pytest.raises(Failed, match="the proxy for https") as caught:

@@ -188,7 +188,7 @@ def _uv_project(layer: Layer) -> Iterator[Step]:
         mounts = [Mount(literal(project), literal(target), writable=True)]
         if lock and posixpath.normpath(lock) != posixpath.normpath(f"{project}/uv.lock"):
             mounts.append(Mount(literal(lock), literal(f"{target}/uv.lock"), writable=True))
-        command = f"{_VENV} uv sync --active --inexact --no-editable {options}--project {target}"
+        command = f"{_VENV} uv sync --active --inexact --no-editable {options}--project {shlex.quote(target)}"
         yield _uv(layer, command, _secrets(layer), *mounts)
         return
     mounts = [Mount(literal(lock), literal("uv.lock"), writable=True)] if lock else []
@@ -216,7 +216,7 @@ def _poetry(layer: Layer) -> Iterator[Step]:
         place = f"/root/.flyte/{posixpath.basename(posixpath.normpath(project)).lstrip('.') or 'project'}"
         yield Copy(where, (literal(project),), literal(f"{place}/"))
         yield Copy(where, (literal(lock),), literal(f"{place}/poetry.lock"))
-    words = ["poetry", "install", *([more] if more else []), *(["-C", place] if place else [])]
+    words = ["poetry", "install", *([more] if more else []), *(["-C", shlex.quote(place)] if place else [])]
     command = " ".join([_VENV, *words])
     yield Run(where, command, " ".join(words), mounts, (literal(_POETRY_CACHE),), (), secrets)
 
