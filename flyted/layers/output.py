@@ -24,11 +24,15 @@ class Output:
         self._kept += data
         cut = len(self._kept) if not data or not self._spellings else self._kept.rfind(b"\n") + 1
         if not cut and len(self._kept) > _LINE:
-            cut = len(self._kept) - max(map(len, self._spellings))
+            self._kept = self._hidden(self._kept)  # the cut may be within one that is whole
+            cut = max(0, len(self._kept) - max(map(len, self._spellings)))
         told, self._kept = self._kept[:cut], self._kept[cut:]
+        _write(self._hidden(told))
+
+    def _hidden(self, text: bytes) -> bytes:
         for spelling in self._spellings:
-            told = told.replace(spelling, HIDDEN)
-        _write(told)
+            text = text.replace(spelling, HIDDEN)
+        return text
 
 
 def _spellings(value: str) -> Iterable[bytes]:

@@ -48,3 +48,13 @@ def test_a_line_without_an_end_does_not_grow(said: pytest.CaptureFixture[bytes])
         output.heard(piece)
     told = said.readouterr().out
     assert told == b"x" * 70_000 + b"***" + b"x" * 70_000
+
+
+@pytest.mark.parametrize("secret", [SECRET, "long" * 15_000])
+def test_a_long_line_is_not_cut_within_a_secret(secret: str, said: pytest.CaptureFixture[bytes]) -> None:
+    """Wherever in the line it is, and however long."""
+    for behind in (0, *range(8, 24), 40_000):
+        output = Output([secret])
+        for piece in (b"x" * 66_000 + secret.encode() + b"y" * behind, b"end", b""):
+            output.heard(piece)
+        assert said.readouterr().out == b"x" * 66_000 + b"***" + b"y" * behind + b"end"
