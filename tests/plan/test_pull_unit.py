@@ -199,6 +199,18 @@ def test_every_end_has_its_words(status: int) -> None:
     assert "journalctl" not in found.hint
 
 
+def test_an_address_that_is_closed_is_the_registrys_or_one_that_it_leads_to() -> None:
+    """A setting opens only the first one."""
+    mirrors = {"q.io": "http://127.0.0.1:5999"}
+    for name, lines, hint in (
+        ("localhost/a", "localhost is at ::1, an address", 'images.mirrors."localhost"'),
+        ("q.io/a", "127.0.0.1:5999 is at 127.0.0.1, an", 'images.mirrors."q.io"'),
+        ("q.io/a", "169.254.169.254 is at 169.254.169.254", "the registry itself leads there"),
+    ):
+        found = plan.pull_failure(parse(name), "exit-code", words.EX_REFUSED, [f"flyted-pull: {lines}"], mirrors)
+        assert hint in found.hint
+
+
 def test_ends_without_words() -> None:
     assert "status 1" in plan.pull_failure(NGINX, "exit-code", 1, []).message
     assert "after 60 minutes" in plan.pull_failure(NGINX, "timeout", 15, []).message

@@ -241,10 +241,11 @@ def pull_failure(
         else f"check the name and the tag: {image}",
         words.EX_NOPERM: _login_hint(reference, mirror),
         words.EX_UNFIT: "use another tag, or an image that is made for this machine",
-        words.EX_REFUSED: f'a registry on this machine needs images.mirrors."{reference.registry}" in flyted.toml',
+        words.EX_REFUSED: _refused_hint(reference, mirror, why),
         words.EX_UNAVAILABLE: "see images.mirrors and images.environment (proxies) in flyted.toml; then try again: "
         "downloads are kept",
         words.EX_DATAERR: "try again; if it happens again, the registry or a mirror is damaged",
+        words.EX_SOFTWARE: "try again; please report it, with this line",
         words.EX_IOERR: "make room in /var/lib/flyted",
         words.EX_CONFIG: "the secret must be a Docker config.json with logins",
     }
@@ -277,6 +278,13 @@ def _own_addresses(settings: PullSettings) -> tuple[str, ...]:
             with contextlib.suppress(ValueError):  # a name
                 found.append(str(ipaddress.ip_address(host["host"].strip("[]"))))
     return tuple(dict.fromkeys(found))
+
+
+def _refused_hint(reference: Reference, mirror: str, why: str) -> str:
+    """Return what to do about an address that is closed: of the registry itself, or one that it leads to."""
+    if why.startswith(f"{server_of(mirror) or reference.registry} "):
+        return f'a registry on this machine needs images.mirrors."{reference.registry}" in flyted.toml'
+    return "the registry itself leads there: use another one, or a mirror of it (images.mirrors in flyted.toml)"
 
 
 def _login_hint(reference: Reference, mirror: str) -> str:
