@@ -160,3 +160,13 @@ def test_a_login_of_an_index_is_no_argument_of_uv_in_a_layer() -> None:
     with pytest.raises(Unsupported, match="a secret in extra_args would be visible to every user") as caught:
         rooted(extraArgs="--index-url https://me:$TOKEN@example.com/simple")
     assert "index_url=" in caught.value.hint
+
+
+def test_a_secret_among_poetrys_arguments_is_refused() -> None:
+    """Poetry reads the passwords of its sources from variables."""
+    mounts = [{"key": "T", "mountRequirement": "ENV_VAR", "envVar": "TOKEN"}]
+    body = {"pyproject": "p", "poetryLock": "p/poetry.lock", "extraArgs": "-P $TOKEN", "secretMounts": mounts}
+    image = {"baseImage": "python:3.12-slim-bookworm", "layers": [{"poetryProject": body}]}
+    with pytest.raises(Unsupported, match="layer 1 of the image: a secret in extra_args would be visible") as caught:
+        image_from_spec(image, {}, {"p": "1" * 64, "p/poetry.lock": "2" * 64}, "x86_64")
+    assert "POETRY_HTTP_BASIC" in caught.value.hint

@@ -42,6 +42,7 @@ _VENV = "VIRTUAL_ENV=${VIRTUAL_ENV-/opt/venv}"
 _SECRETS = "/etc/flyte/secrets"
 _VARIABLES = {"--index-url": "UV_DEFAULT_INDEX", "--extra-index-url": "UV_EXTRA_INDEX_URL"}
 """What uv reads in place of an option."""
+_POETRYS = 'as_env_var="POETRY_HTTP_BASIC_NAME_PASSWORD", which poetry reads for the source NAME'
 _APT = re.compile(r"[A-Za-z0-9~+][A-Za-z0-9.+:~=*/-]{0,255}")
 
 
@@ -204,7 +205,7 @@ def _poetry(layer: Layer) -> Iterator[Step]:
     where, secrets = layer.where, _secrets(layer)
     project = _word(layer.body.get("pyproject"), where, "pyproject")
     lock = _word(layer.body.get("poetryLock"), where, "poetry.lock")
-    more = _line(layer.body.get("extraArgs") or "", where)
+    more = _extra(layer.body, layer)
     yield _uv(layer, "uv pip install poetry", ())
     yield _env(where, POETRY_CACHE_DIR=_POETRY_CACHE)
     mounts: tuple[Mount, ...] = ()
@@ -271,14 +272,20 @@ def _options(layer: Layer) -> str:
     indexes = _indexes(body, layer.where, names)
     given = [f'{option} "{url}"' for option, urls in indexes.items() if not _is_secret(urls) for url in urls]
     given += ["--pre"] if body.get("pre") else []
-    extra = _line(body.get("extraArgs") or "", layer.where)
-    given += [spelled(extra, names, layer.where)[0]] if extra else []
-    if extra and "$" in given[-1]:
+    extra = _extra(body, layer)
+    return "".join(f"{each} " for each in [*given, *([extra] if extra else [])])
+
+
+def _extra(body: Mapping[str, Any], layer: Layer) -> str:
+    """Return further arguments of a command. Raises :class:`Unsupported` for a secret: `ps` shows arguments to all."""
+    names = {secret.env for secret in _secrets(layer) if secret.env}
+    extra = spelled(_line(body.get("extraArgs") or "", layer.where), names, layer.where)[0]
+    if "$" in extra:
         raise Unsupported(
             f"{layer.where}: a secret in extra_args would be visible to every user of this machine during the build",
-            hint="use index_url= or extra_index_urls=",
+            hint=_POETRYS if layer.kind == "poetryProject" else "use index_url= or extra_index_urls=",
         )
-    return "".join(f"{each} " for each in given)
+    return extra
 
 
 def _hidden(layer: Layer) -> str:
