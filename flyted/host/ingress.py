@@ -1,30 +1,28 @@
-"""HAProxy: its files, and its runtime API over the admin socket. The decisions are made in ``plan/ingress``.
-
-The admin socket belongs to PID 1 (``flyted-ingress.socket``): connecting starts HAProxy if it is not running.
-"""
+"""HAProxy's files, and what a running HAProxy is told. The decisions are made in ``plan/ingress``."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flyted.contract.errors import HostFailure, IngressDown
+from flyted.contract.errors import HostFailure
 from flyted.contract.names import printable
 from flyted.host import whole_file
+from flyted.host.haproxy import ADMIN, WHY, Haproxy, check
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import answers as ingress_answers
+from flyted.plan.ingress import certificates as ingress_certificates
 from flyted.plan.ingress import config as ingress_config
 from flyted.plan.ingress import state as ingress
 from flyted.plan.ingress.auth import TOKENS, USES, USES_KEPT_S
 
-ADMIN = Path("/run/flyted/admin.sock")
 MOST_NAMED = 32
 """The most servers whose counters are asked for one by one."""
-_WHY = "systemctl status flyted-ingress; journalctl -u flyted-ingress -n 20"
+_DONE = re.compile(r"(?:Success|deleted|Inserting certificate .* in crt-list .*)")
+"""What HAProxy says of a certificate or list that it changed."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,8 @@ class Ingress:
     """One HAProxy. ``places``: the paths that it uses itself. ``admin``: the admin socket's path for flyted.
 
     ``files``: the folder of HAProxy's files. ``timeout_s``: seconds that HAProxy may take for the answer to a command.
-    ``tokens()`` returns the table of tokens, key → value, as it should be now (daemon/access/ingress_tokens.py).
+    ``tokens()`` returns the table of tokens, key → value, as it should be now (daemon/access/ingress_tokens.py), and
+    ``certificates()`` the certificates of other base domains (daemon/ingress/sites.py).
     """
 
     def __init__(
@@ -50,8 +49,9 @@ class Ingress:
         places: ingress_config.HaproxyPaths = ingress_config.STANDARD,
         timeout_s: float = 5.0,
         tokens: Callable[[], Mapping[str, str]] = dict,
+        certificates: Callable[[], Sequence[ingress_certificates.Certificate]] = tuple,
     ) -> None:
-        self._admin, self._files, self._timeout = admin, files, timeout_s
+        self._haproxy, self._files = Haproxy(admin, timeout_s), files
         self._places = replace(places, files=str(files))
         self._telling = asyncio.Lock()
         self._done: tuple[ingress.IngressState, ingress.Listen] | None = None  # what HAProxy has, as far as we know
@@ -60,6 +60,8 @@ class Ingress:
         self._rules = ""
         self._ids: dict[str, str] = {}  # HAProxy's number of each server that is known to it; "" for one that is not
         self.tokens = tokens
+        self.certificates = certificates
+        self._written: tuple[ingress_certificates.Certificate, ...] | None = None
 
     def write(
         self, wanted: ingress.IngressState, listen: ingress.Listen, known: ingress.IngressState | None = None
@@ -78,6 +80,7 @@ class Ingress:
         for name, text in texts.items():
             whole_file.update(self._files / name, text.encode())
         self.write_tokens()
+        self.write_certificates()
 
     def write_tokens(self) -> Mapping[str, str]:
         """Write the table of tokens (``plan/tokens.py``), which HAProxy reads when it starts, and return it.
@@ -97,25 +100,25 @@ class Ingress:
         """
         async with self._telling:
             tokens = self.write_tokens()
-            have = ingress_answers.parse_show_map(await self._ask(f"show map {self._files}/{TOKENS}"))
+            have = ingress_answers.parse_show_map(await self._haproxy.ask(f"show map {self._files}/{TOKENS}"))
             for command in ingress.token_changes(have, tokens, str(self._files)):
-                await self._tell(command)
+                await self._haproxy.tell(command)
 
     async def token_uses(self) -> dict[str, float]:
         """Return how many seconds ago each token was last used at an app since HAProxy's start, by digest.
 
         Raises :class:`IngressDown` if HAProxy does not answer.
         """
-        return ingress_answers.parse_uses(await self._ask(f"show table {USES}"), USES_KEPT_S)
+        return ingress_answers.parse_uses(await self._haproxy.ask(f"show table {USES}"), USES_KEPT_S)
 
     async def read(self) -> ingress.Live:
         """Return the servers, maps and counters that HAProxy has.
 
         Raises :class:`IngressDown` if HAProxy does not answer, :class:`HostFailure` if the answer makes no sense.
         """
-        stat = await self._ask(f"show stat {ingress.BACKEND} 4 -1")
-        maps = {name: await self._ask(f"show map {self._files}/{name}") for name in ingress.TABLES}
-        return ingress_answers.parse_live(stat, await self._ask("show info"), maps)
+        stat = await self._haproxy.ask(f"show stat {ingress.BACKEND} 4 -1")
+        maps = {name: await self._haproxy.ask(f"show map {self._files}/{name}") for name in ingress.TABLES}
+        return ingress_answers.parse_live(stat, await self._haproxy.ask("show info"), maps)
 
     async def apply(self, wanted: ingress.IngressState, listen: ingress.Listen) -> Applied:
         """Write the files, then send the running HAProxy the difference; no connection is dropped.
@@ -152,11 +155,11 @@ class Ingress:
         still = set()
         try:
             for command in commands:
-                answer = await self._ask(command)
+                answer = await self._haproxy.ask(command)
                 if ingress_answers.still_draining(command, answer):
                     still.add(command.rpartition("/")[2])
                 else:
-                    _check(command, answer)
+                    check(command, answer)
         finally:  # also after a command whose answer was lost
             self._times_told += 1
             self._ids = {name: number for name, number in self._ids.items() if number and name in wanted.servers}
@@ -193,7 +196,7 @@ class Ingress:
             numbers = [number for name in servers if (number := self._ids[name])]
         about = (f"show stat {ingress.BACKEND} 4 {number}" for number in numbers)
         told = self._times_told
-        counted = ingress_answers.parse_counted(await self._ask("; ".join(["show info", *about])))
+        counted = ingress_answers.parse_counted(await self._haproxy.ask("; ".join(["show info", *about])))
         self._rules = counted.structure
         every = numbers == ["-1"]
         if counted.process != self._process:
@@ -208,55 +211,66 @@ class Ingress:
         return counted
 
     async def set_certificate(self, pem: bytes) -> None:
-        """Replace certificate and key in the running HAProxy; connections that exist keep theirs.
+        """Replace certificate and key of the machine's own base domain in the running HAProxy.
 
         HAProxy reads the credential at each start. Raises :class:`HostFailure` if HAProxy refuses (the old one
         stays in use), :class:`IngressDown` if it does not answer.
         """
-        path = self._places.certificate
-        lines = [line for line in pem.decode("ascii").splitlines() if line.strip()]
-        body = "\n".join(lines)
-        said = await self._ask(f"set ssl cert {path} <<\n{body}\n", secret=True)
+        async with self._telling:
+            await self._replace(self._places.certificate, pem)
+
+    async def apply_certificates(self) -> None:
+        """Write the certificates of other base domains, then tell the running HAProxy what differs.
+
+        Connections that exist keep their certificates. A name has a certificate at every moment if it had one before
+        and is to have one. Raises as :meth:`set_certificate`.
+        """
+        async with self._telling:
+            wanted = self.write_certificates()
+            listed, prefix = f"{self._files}/{ingress_certificates.LIST}", self._places.site_files
+            have = ingress_certificates.parse_list(await self._haproxy.ask(f"show ssl crt-list {listed}"))
+            for each in wanted:
+                path = f"{prefix}{each.name}"
+                if path not in have:
+                    await self._haproxy.ask(f"new ssl cert {path}")  # which is refused if it is there, but not in use
+                await self._replace(path, each.pem)
+                if path not in have:
+                    await self._tell_list(f"add ssl crt-list {listed} <<\n{ingress_certificates.line(each, prefix)}\n")
+            for path in sorted(have.keys() - {f"{prefix}{each.name}" for each in wanted}):
+                await self._tell_list(f"del ssl crt-list {listed} {path}")
+                await self._tell_list(f"del ssl cert {path}")
+
+    def write_certificates(self) -> tuple[ingress_certificates.Certificate, ...]:
+        """Write what HAProxy reads when it starts: a file for each certificate, and their list. Return them.
+
+        Raises :class:`HostFailure` when the disk refuses.
+        """
+        wanted, folder = tuple(self.certificates()), Path(self._places.site_folder)
+        if wanted == self._written:
+            return wanted
+        for each in wanted:
+            whole_file.update(folder / each.name, each.pem, mode=0o600)
+        text = ingress_certificates.list_text(wanted, self._places.site_files)
+        whole_file.update(self._files / ingress_certificates.LIST, text.encode())
+        names = {each.name for each in wanted}
+        for path in list(folder.iterdir()) if folder.is_dir() else []:
+            if path.name not in names:
+                path.unlink(missing_ok=True)
+        self._written = wanted
+        return wanted
+
+    async def _replace(self, path: str, pem: bytes) -> None:
+        body = "\n".join(line for line in pem.decode("ascii").splitlines() if line.strip())
+        said = await self._haproxy.ask(f"set ssl cert {path} <<\n{body}\n", secret=True)
         if "Transaction" in said:
-            done = await self._ask(f"commit ssl cert {path}")
+            done = await self._haproxy.ask(f"commit ssl cert {path}")
             if "Success" in done:
                 return
             said = done
-            await self._ask(f"abort ssl cert {path}")
-        raise HostFailure(f"HAProxy refused the new certificate: {' '.join(said.split())}", hint=_WHY)
+            await self._haproxy.ask(f"abort ssl cert {path}")
+        raise HostFailure(f"HAProxy refused the new certificate: {' '.join(said.split())}", hint=WHY)
 
-    async def _tell(self, command: str) -> None:
-        _check(command, await self._ask(command))
-
-    async def _ask(self, command: str, *, secret: bool = False) -> str:
-        """Send one command on a connection of its own, which HAProxy closes after its answer, and return that.
-
-        ``secret``: keep the command out of messages. Raises :class:`IngressDown`.
-        """
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._exchange(command)
-        except (OSError, TimeoutError) as error:
-            what = "a certificate" if secret else f"'{command}'"
-            why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            raise IngressDown(f"cannot send {what} to the ingress (HAProxy): {why}", hint=_WHY) from error
-
-    async def _exchange(self, command: str) -> str:
-        reader, writer = await asyncio.open_unix_connection(os.fspath(self._admin))
-        try:
-            # no write_eof(): HAProxy gives a command up when its client has half-closed the connection
-            writer.write(command.encode() + b"\n")
-            await writer.drain()
-            answer = await reader.read()
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-        if not answer:
-            raise ConnectionResetError(f"HAProxy closed the connection without an answer to {printable(command[:40])}")
-        return answer.decode("utf-8", "replace")
-
-
-def _check(command: str, answer: str) -> None:
-    if said := ingress_answers.refusal(command, answer):
-        raise HostFailure(f"HAProxy refused '{command}': {said}", hint=_WHY)
+    async def _tell_list(self, command: str) -> None:
+        said = " ".join((await self._haproxy.ask(command)).split())
+        if not _DONE.search(said):
+            raise HostFailure(f"HAProxy refused '{printable(command.partition(' <<')[0])}': {said}", hint=WHY)

@@ -84,15 +84,15 @@ def test_word_of_the_ingress_repairs_the_table(both: Both) -> None:
     files = both.running.files
 
     async def meddle() -> None:
-        await both.running.ingress._ask(f"clear map {files}/tokens.map")
-        await both.running.ingress._ask(f"add map {files}/tokens.map {digest('x')} 9999999999\\ *\\ root")
+        await both.running.ingress._haproxy.ask(f"clear map {files}/tokens.map")
+        await both.running.ingress._haproxy.ask(f"add map {files}/tokens.map {digest('x')} 9999999999\\ *\\ root")
 
     asyncio.run(meddle())
     assert both.status(made) == 401
     both.running.ingress.forget()
     apply(both.running, state(both.running))
     assert both.status(made) == 200
-    assert digest("x") not in asyncio.run(both.running.ingress._ask(f"show map {files}/tokens.map"))
+    assert digest("x") not in asyncio.run(both.running.ingress._haproxy.ask(f"show map {files}/tokens.map"))
 
 
 def test_an_owner_who_left_the_group_loses_access(both: Both) -> None:

@@ -21,6 +21,7 @@ import pytest
 
 from flyted.host.ca import issue_leaf, new_ca
 from flyted.host.ingress import Applied, Ingress
+from flyted.plan.ingress.certificates import Certificate
 from flyted.plan.ingress.config import HaproxyPaths
 from flyted.plan.ingress.state import IngressState, Listen, Server
 
@@ -111,11 +112,14 @@ class Machine:
         self.certificate.write_bytes(issue_leaf(self.ca, now=dt.datetime.now(dt.UTC)).pem)
         self.admin = folder / "admin.sock"
         self.listen = Listen(free_port(), free_port(), ("127.0.0.1",))
+        others = folder / "certificates"
+        others.mkdir()
         self.places = HaproxyPaths(
-            str(self.files), str(self.certificate), f"unix@{self.admin} mode 600", inherits=False,
-            gateway=str(folder / "gateway.sock"),
+            str(self.files), str(self.certificate), f"{others}/", str(others), f"unix@{self.admin} mode 600",
+            inherits=False, gateway=str(folder / "gateway.sock"),
         )  # fmt: skip
-        self.ingress = Ingress(self.admin, self.files, places=self.places)
+        self.certificates: list[Certificate] = []
+        self.ingress = Ingress(self.admin, self.files, places=self.places, certificates=lambda: self.certificates)
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "haproxy.log"
         self._apps: list[App] = []

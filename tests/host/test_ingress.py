@@ -162,7 +162,7 @@ def test_a_haproxy_of_another_version_is_told_nothing_but_restarted(tmp_path):
         box.ingress.write(one(box), box.listen)
         (box.files / "haproxy.cfg").write_text(OLDER.format(box=box))
         box.start()
-        assert "Unknown map" in asyncio.run(box.ingress._ask(f"show map {box.files}/guarded.map"))
+        assert "Unknown map" in asyncio.run(box.ingress._haproxy.ask(f"show map {box.files}/guarded.map"))
         assert apply(box, one(box)).other_rules is True
         box.stop()
         box.start()
@@ -217,7 +217,8 @@ def test_files_are_for_haproxy_to_read_and_for_nobody_to_write(box):
     finally:
         os.umask(old)
     assert {p.name: p.stat().st_mode & 0o777 for p in box.files.iterdir()} == {
-        "haproxy.cfg": 0o644, "hosts.map": 0o644, "timeouts.map": 0o644, "unavailable.map": 0o644,
+        "haproxy.cfg": 0o644, "certificates.list": 0o644, "hosts.map": 0o644, "domains.map": 0o644,
+        "names.map": 0o644, "timeouts.map": 0o644, "unavailable.map": 0o644,
         "limits.map": 0o644, "guarded.map": 0o644, "restricted.map": 0o644,
         "open-paths.map": 0o644, "tokens.map": 0o640,
     }  # fmt: skip

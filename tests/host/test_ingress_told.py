@@ -18,13 +18,13 @@ pytestmark = [pytest.mark.slow, needs_haproxy]
 def asked(box, monkeypatch):
     """The questions that HAProxy is asked from now on."""
     questions: list[str] = []
-    ask = box.ingress._ask
+    ask = box.ingress._haproxy.ask
 
     async def heard(command: str, *, secret: bool = False) -> str:
         questions.append(command)
         return str(await ask(command, secret=secret))
 
-    monkeypatch.setattr(box.ingress, "_ask", heard)
+    monkeypatch.setattr(box.ingress._haproxy, "ask", heard)
     return questions
 
 
@@ -119,14 +119,14 @@ def test_a_change_is_told_from_what_was_told_before(box, monkeypatch):
 def test_word_of_a_restart_in_the_middle_is_not_lost(box, monkeypatch):
     """It comes while HAProxy is being told: what is told may be told to the one that ends."""
     box.app("a-r1-0")
-    ask = box.ingress._ask
+    ask = box.ingress._haproxy.ask
 
     async def meanwhile(command: str, *, secret: bool = False) -> str:
         box.ingress.forget()
         return str(await ask(command, secret=secret))
 
     with monkeypatch.context() as patch:
-        patch.setattr(box.ingress, "_ask", meanwhile)
+        patch.setattr(box.ingress._haproxy, "ask", meanwhile)
         apply(box, one(box))
     questions = asked(box, monkeypatch)
     apply(box, one(box))
@@ -139,7 +139,7 @@ def test_counters_that_were_asked_for_before_a_server_came_do_not_hide_it(box, m
         box.app(name)
     apply(box, one(box))
     both = replace(one(box), servers={name: box.server(name) for name in ("a-r1-0", "b-r1-0")})
-    ask = box.ingress._ask
+    ask = box.ingress._haproxy.ask
 
     async def story():
         release = asyncio.Event()
@@ -149,10 +149,10 @@ def test_counters_that_were_asked_for_before_a_server_came_do_not_hide_it(box, m
             await release.wait()
             return answer
 
-        monkeypatch.setattr(box.ingress, "_ask", late)
+        monkeypatch.setattr(box.ingress._haproxy, "ask", late)
         listed = asyncio.create_task(box.ingress.stats(["b-r1-0"]))
         await asyncio.sleep(0.2)
-        monkeypatch.setattr(box.ingress, "_ask", ask)
+        monkeypatch.setattr(box.ingress._haproxy, "ask", ask)
         await box.ingress.apply(both, box.listen)
         release.set()
         assert await listed == {}
@@ -169,7 +169,7 @@ def test_a_server_whose_answer_was_lost_is_counted(box, monkeypatch):
     both = replace(both, hosts={A: "a-r1-0", B: "b-r1-0"})
     apply(box, one(box))
     assert asyncio.run(box.ingress.stats(["b-r1-0"])) == {}
-    ask = box.ingress._ask
+    ask = box.ingress._haproxy.ask
 
     async def lost(command: str, *, secret: bool = False) -> str:
         answer = str(await ask(command, secret=secret))
@@ -178,7 +178,7 @@ def test_a_server_whose_answer_was_lost_is_counted(box, monkeypatch):
         return answer
 
     with monkeypatch.context() as patch, pytest.raises(IngressDown):
-        patch.setattr(box.ingress, "_ask", lost)
+        patch.setattr(box.ingress._haproxy, "ask", lost)
         apply(box, both)
     assert apply(box, both) == Applied()
     assert set(asyncio.run(box.ingress.stats(["b-r1-0"]))) == {"b-r1-0"}

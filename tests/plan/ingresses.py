@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from flyted.plan.idle import Traffic
@@ -16,11 +17,12 @@ LOADED = replace(QUIET, in_flight=1)
 def state(
     apps: dict[str, str], down: tuple[str, ...] = (), limits: dict[str, int] | None = None, guarded: str = "",
     restricted: dict[str, set[str]] | None = None, rates: dict[str, float] | None = None,
+    domains: Collection[str] = (), names: dict[str, str] | None = None,
 ) -> IngressState:  # fmt: skip
     """Hosts by letter → server names; every server named is there.
 
     ``guarded``: letters that want a token; ``restricted``: letters of which only these paths are open;
-    ``rates``: letter → requests a second.
+    ``rates``: letter → requests a second; ``domains``: other base domains; ``names``: other hosts → letter.
     """
     restrictions = restricted or {}
     return IngressState(
@@ -31,6 +33,8 @@ def state(
         limits={f"{h}.apps.localhost": limits_value(rate, h2c=False) for h, rate in (rates or {}).items()},
         guarded={f"{h}.apps.localhost": h for h in guarded},
         restricted={f"{h}.apps.localhost": h for h in restrictions},
+        domains=dict.fromkeys(domains, "apps.localhost"),
+        names={name: f"{h}.apps.localhost" for name, h in (names or {}).items()},
         open_paths={k: v for h, paths in restrictions.items() for k, v in keys(f"{h}.apps.localhost", paths).items()},
     )
 

@@ -24,6 +24,8 @@ class Model:
             "hosts.map": dict(start.state.hosts),
             "timeouts.map": {n: str(v) for n, v in start.state.timeouts_ms.items()},
             "unavailable.map": {h: f"{u.retry_after_s} {u.reason}" for h, u in start.state.unavailable.items()},
+            "domains.map": dict(start.state.domains),
+            "names.map": dict(start.state.names),
             "limits.map": dict(start.state.limits),
             "guarded.map": dict(start.state.guarded),
             "restricted.map": dict(start.state.restricted),
@@ -86,13 +88,15 @@ def within(host: str, restricted: Mapping[str, str], opened: Mapping[str, str]) 
 letters = st.sampled_from("abcd")
 names = st.sampled_from(["a-r1-0", "a-r2-0", "b-r1-0", "c-r1-0"])
 states = st.builds(
-    lambda apps, down, limited, guarded, restricted, rates: state(
+    lambda apps, down, limited, guarded, restricted, rates, domains, other: state(
         apps,
         tuple(down),
         {n: 1000 + len(n) for n in limited & set(apps.values())},
         "".join(sorted(guarded)),
         restricted,
         rates,
+        domains,
+        other,
     ),
     st.dictionaries(letters, names),
     st.sets(letters),
@@ -100,6 +104,8 @@ states = st.builds(
     st.sets(letters),
     st.dictionaries(letters, st.sets(st.sampled_from(PATHS))),
     st.dictionaries(letters, st.sampled_from([1.0, 50.0])),
+    st.sets(st.sampled_from(["apps.example.org", "apps.box.lan"])),
+    st.dictionaries(st.sampled_from(["chat.example.org", "b.example.org"]), letters),
 )
 
 

@@ -15,7 +15,9 @@ from flyted.plan.ingress.clients import LIMITS
 from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED
 from flyted.plan.ingress.state import (
     DEFAULT_MAXCONN,
+    DOMAINS,
     HOSTS,
+    NAMES,
     TIMEOUTS,
     UNAVAILABLE,
     IngressState,
@@ -151,6 +153,8 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
         state = IngressState(
             servers=servers,
             hosts=tables[HOSTS],
+            domains=tables[DOMAINS],
+            names=tables[NAMES],
             timeouts_ms={n: int(ms) for n, ms in tables[TIMEOUTS].items()},
             unavailable={host: _reason(value) for host, value in tables[UNAVAILABLE].items()},
             limits=tables[LIMITS],

@@ -28,10 +28,13 @@ SIGN_IN = (
     "sign in: a browser with flytectl login, a program with Authorization: Bearer and the output of flytectl token"
 )
 
-RULES = r"""    http-request set-var(txn.guarded) var(txn.host),map(@FILES@/@GUARDED@)
+RULES = r"""    http-request set-var(txn.guarded) var(txn.app),map(@FILES@/@GUARDED@)
     acl guarded var(txn.guarded) -m found
-    acl gateway var(txn.host) -m str @GATEWAY@
-    acl own_pages path_beg @OWN_PATH@
+    acl gateway var(txn.app) -m str @GATEWAY@
+    # the login's pages and cookies are at the machine's own names alone
+    acl own_name var(txn.app),strcmp(txn.host) eq 0
+    http-request set-var(txn.own_pages) int(1) if { path_beg @OWN_PATH@ } own_name
+    acl own_pages var(txn.own_pages) -m found
     acl token_sent req.fhdr(authorization) -m reg @SHAPE@
     acl own_header req.fhdr(x-flyte-authorization) -m found
     acl cookie_sent req.fhdr(cookie) -m reg @COOKIE@|@SHAPE@
@@ -76,7 +79,7 @@ if guarded known !by_bearer elsewhere !reading || guarded known !by_bearer elsew
     http-request return status 302 @TEXT@ hdr Cache-Control no-store hdr Location \
 "https://@GATEWAY@%[var(txn.port)]/login?app=%[var(txn.host)]&next=%[var(txn.next),url_enc]" \
 lf-string "302: sign in at https://@GATEWAY@%[var(txn.port)]/login\n" \
-if guarded !known !own_pages reading !socket { req.fhdr(accept) -m sub text/html } \
+if guarded !known !own_pages own_name reading !socket { req.fhdr(accept) -m sub text/html } \
 !{ req.fhdr(authorization) -m found } !own_header
     http-request return status 204 hdr Cache-Control no-store hdr Access-Control-Allow-Origin * \
 hdr Access-Control-Allow-Methods %[req.fhdr(access-control-request-method)] \

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from flyted.contract.names import GATEWAY_HOST
-from flyted.plan.ingress import clients
+from flyted.plan.ingress import certificates, clients
 from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import FOR_APPS, GUARDED, RULES, USES_KEPT_S, filled
 from flyted.plan.ingress.ports import INGRESS_UNIT, bindable
@@ -20,8 +20,10 @@ from flyted.plan.ingress.request import ADDRESS, CHECKS, HOST, MOST_BYTES, MOST_
 from flyted.plan.ingress.state import (
     BACKEND,
     DEFAULT_TIMEOUT_MS,
+    DOMAINS,
     FILES,
     HOSTS,
+    NAMES,
     TIMEOUTS,
     UNAVAILABLE,
     IngressState,
@@ -49,6 +51,8 @@ class HaproxyPaths:
 
     files: str = FILES
     certificate: str = CERTIFICATE
+    site_files: str = certificates.FILES
+    site_folder: str = certificates.FOLDER  # where flyted keeps these
     admin: str = ADMIN
     inherits: bool = True  # HAProxy inherits the listeners for clients from PID 1; otherwise it binds them itself
     gateway: str = GATEWAY_SOCKET
@@ -178,7 +182,7 @@ string "403: these credentials were sent unencrypted over the network; replace t
 if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 } \
 || { req.fhdr(x-flyte-authorization) -m found } !{ src 127.0.0.0/8 ::1 }
     # the SDK's upload knows no CA of ours: a client of this machine may send to its one-time address in the clear
-    acl gateway var(txn.host) -m str @GATEWAY@
+    acl gateway var(txn.app) -m str @GATEWAY@
     acl upload path_beg /upload/
     acl put method PUT
     acl local src 127.0.0.0/8 ::1
@@ -235,7 +239,8 @@ def structure(listen: Listen, places: HaproxyPaths = STANDARD) -> str:
 
 @lru_cache(maxsize=4)
 def _frame(listen: Listen, places: HaproxyPaths) -> str:
-    tls = f" ssl crt {places.certificate} alpn h2,http/1.1"
+    listed = f"{places.files}/{certificates.LIST}"
+    tls = f" ssl crt {places.certificate} crt-list {listed} alpn h2,http/1.1"
     front = FRONT.replace("@CHECKS@", CHECKS).replace("@GUARD@", RULES).replace("@FOR_APPS@", FOR_APPS)
     front = front.replace("@PATH_RULES@", ingress_paths.filled(ingress_paths.RULES))
     text = filled(HEAD + front.replace("@ADDRESS@", ADDRESS)).replace("\\\n", "")
@@ -274,6 +279,8 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         "@HTTPS_PORT@": "" if listen.https_port == 443 else f":{listen.https_port}",
         "@FILES@": places.files,
         "@HOSTS@": HOSTS,
+        "@DOMAINS@": DOMAINS,
+        "@NAMES@": NAMES,
         "@TIMEOUTS@": TIMEOUTS,
         "@UNAVAILABLE@": UNAVAILABLE,
         "@TIMEOUT@": str(DEFAULT_TIMEOUT_MS),
@@ -305,6 +312,8 @@ def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
         TIMEOUTS: state.timeouts_ms,
         UNAVAILABLE: reason_values(state),
         HOSTS: state.hosts,
+        DOMAINS: state.domains,
+        NAMES: state.names,
         clients.LIMITS: state.limits,
         GUARDED: state.guarded,
         ingress_paths.RESTRICTED: state.restricted,

@@ -19,8 +19,8 @@ KEY = re.compile(rf"(?P<host>[a-z0-9.-]{{1,253}})(?P<path>{OPEN_PATH.pattern})/"
 """A key of the table of open paths: the host, and a path with a slash at its end, so that /v1 does not open /v1x."""
 CLOSED = "this path is not public: the API key of this app does not protect it; its operator can open it: --open-path"
 
-RULES = r"""    acl restricted var(txn.host),map(@FILES@/@RESTRICTED@) -m found
-    acl open_path var(txn.host),concat(,txn.path,/),map_beg(@FILES@/@OPEN_PATHS@) -m found
+RULES = r"""    acl restricted var(txn.app),map(@FILES@/@RESTRICTED@) -m found
+    acl open_path var(txn.app),concat(,txn.path,/),map_beg(@FILES@/@OPEN_PATHS@) -m found
     # one way to read it: segments that begin with no dot, of plain characters
     acl plain_path var(txn.path) -m reg '^(/[A-Za-z0-9_~!$&()*+,=:-][A-Za-z0-9._~!$&()*+,=:-]*)+/?$'
     # the same as for the guard's 401

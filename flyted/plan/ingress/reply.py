@@ -25,7 +25,7 @@ OWN = (
 )
 """Headers of the ingress's own answers, which say no more than their status: any origin's script may read them."""
 TEXT = 'content-type "text/plain; charset=utf-8"'
-_NAME = "%[var(txn.host),field(1,.)]"
+_NAME = "%[var(txn.app),field(1,.)]"
 _LIMIT_S = "%[var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@),div(1000)]"
 _BROKEN = "this request was incomplete, too slow or not valid HTTP"
 _BROKE_OFF = "closed the connection before it answered"

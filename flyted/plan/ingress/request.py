@@ -41,11 +41,17 @@ if { req.fhdr(content-length),length gt @MOST_LENGTH@ }
     http-request set-var(txn.port) str()
     http-request set-var-fmt(txn.port) :%[req.fhdr(host),field(2,:)] if { req.fhdr(host) -m sub : }
     http-request set-var-fmt(txn.at) %[var(txn.host)]%[var(txn.port)]
-    http-request set-var(txn.server) var(txn.host),map(@FILES@/@HOSTS@)
-    http-request set-var(txn.unavailable) var(txn.host),map(@FILES@/@UNAVAILABLE@)
+    # tables know an app by its host at the machine's own base domain; it may have others (a lookup that finds nothing
+    # leaves the variable as it is)
+    http-request set-var(txn.app) var(txn.host)
+    http-request set-var(txn.base) var(txn.host),field(2,.,0),map(@FILES@/@DOMAINS@)
+    http-request set-var-fmt(txn.app) %[var(txn.host),field(1,.)].%[var(txn.base)] if { var(txn.base) -m found }
+    http-request set-var(txn.app) var(txn.host),map(@FILES@/@NAMES@)
+    http-request set-var(txn.server) var(txn.app),map(@FILES@/@HOSTS@)
+    http-request set-var(txn.unavailable) var(txn.app),map(@FILES@/@UNAVAILABLE@)
     http-request return status 421 @TEXT@ hdr Cache-Control no-store \
 string "421: this machine has no app of this name; its operator can list the apps: flytectl app ls\n" \
-unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } || { var(txn.host) -m str @GATEWAY@ }
+unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } || { var(txn.app) -m str @GATEWAY@ }
 """
 
 ADDRESS = r"""    # the app is asked in the plain form, for a path, at a host that we wrote

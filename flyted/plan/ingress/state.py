@@ -24,7 +24,8 @@ from flyted.plan.ingress.paths import KEY, OPEN_PATHS, RESTRICTED, host_of
 BACKEND = "apps"
 FILES = "/run/flyted/ingress"
 HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
-TABLES = (HOSTS, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED, OPEN_PATHS)
+DOMAINS, NAMES = "domains.map", "names.map"
+TABLES = (HOSTS, DOMAINS, NAMES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED, OPEN_PATHS)
 """The maps of a state. The map of tokens is not among them: ``daemon/access/ingress_tokens.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
 DEFAULT_MAXCONN = 1024
@@ -123,10 +124,15 @@ def unavailable(text: str, retry_after_s: int = 30) -> Unavailable:
 
 @dataclass(frozen=True)
 class IngressState:
-    """What the ingress serves: servers, hosts and time limits. ``unavailable`` takes precedence over ``hosts``."""
+    """What the ingress serves: servers, hosts and time limits. ``unavailable`` takes precedence over ``hosts``.
+
+    The keys of all tables but ``domains`` and ``names`` are the apps' hosts at the machine's own base domain.
+    """
 
     servers: Mapping[str, Server] = field(default_factory=_empty)
     hosts: Mapping[str, str] = field(default_factory=_empty)  # host name → server name
+    domains: Mapping[str, str] = field(default_factory=_empty)  # another base domain → the machine's own
+    names: Mapping[str, str] = field(default_factory=_empty)  # any other name of an app → its host
     timeouts_ms: Mapping[str, int] = field(default_factory=_empty)  # server name → longest silence of the app
     unavailable: Mapping[str, Unavailable] = field(default_factory=_empty)  # host name → why
     limits: Mapping[str, str] = field(default_factory=_empty)  # host name → what clients.limits_value returns
@@ -143,6 +149,7 @@ class IngressState:
         if misfiled is not None:
             raise InvalidInput(f"server '{misfiled.name}' is filed under another name")
         hosts = (*self.hosts, *self.unavailable, *self.limits, *self.guarded, *self.restricted)
+        hosts += (*self.domains, *self.domains.values(), *self.names, *self.names.values())
         names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values())
         for what, fits, words in (
             ("host name", _is_host, hosts),
@@ -241,6 +248,10 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *(command for server in _unlike(have.servers, wanted.servers) for command in _server(server, live)),
         *(f"enable server {BACKEND}/{n}" for n in sorted(live.resting & wanted.servers.keys() & have.servers.keys())),
         *_set(table[HOSTS], have.hosts, wanted.hosts),
+        *_set(table[DOMAINS], have.domains, wanted.domains),
+        *_set(table[NAMES], have.names, wanted.names),
+        *_unset(table[NAMES], have.names, wanted.names),
+        *_unset(table[DOMAINS], have.domains, wanted.domains),
         *_unset(table[HOSTS], have.hosts, wanted.hosts),
         *_unset(table[UNAVAILABLE], old_why, why),
         *(c for n in gone for c in (f"set server {BACKEND}/{n} state maint", f"del server {BACKEND}/{n}")),

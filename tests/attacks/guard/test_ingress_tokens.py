@@ -253,4 +253,4 @@ def test_the_last_use_of_a_token_is_known(box: Machine, app: App) -> None:
 
 
 async def _forget_uses(box: Machine) -> None:
-    await box.ingress._ask(f"clear table {USES}")
+    await box.ingress._haproxy.ask(f"clear table {USES}")

@@ -1,0 +1,55 @@
+"""The ingress's certificates for other base domains, beside the machine's own. Pure.
+
+HAProxy reads a list of certificates (crt-list) when it starts: each line names a file and the host names for which it
+is shown. While HAProxy runs, flyted tells it every change. The file of a certificate has its key, too: flyted keeps it
+in a folder in memory, from which systemd passes it on as a credential.
+
+The certificate of the machine's own names comes by flyted's socket. It cannot pass these on: of a socket, a unit file
+names each credential, and HAProxy has to start while flyted is away.
+
+Sources: HAProxy's configuration.txt (crt-list) and management.txt (``new``, ``set``, ``commit``, ``add``, ``del``
+ssl); systemd.exec(5), ``LoadCredential=`` of a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from flyted.plan.ingress.ports import INGRESS_UNIT
+
+FOLDER = "/run/flyted/certificates"
+"""Where flyted keeps them: a file system in memory that is never swapped (``run-flyted-certificates.mount``)."""
+CREDENTIAL = "certificates"
+"""The credential of the ingress that has all files of the folder."""
+FILES = f"/run/credentials/{INGRESS_UNIT}/{CREDENTIAL}_"
+"""What precedes a file's name where HAProxy finds it (systemd.exec(5): ``ID_FILE``)."""
+LIST = "certificates.list"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Certificates, the site's own first, and its key as PEM, in a file ``name``, shown for the host names ``hosts``.
+
+    ``repr()`` does not show the PEM.
+    """
+
+    name: str
+    hosts: tuple[str, ...]
+    pem: bytes = field(repr=False)
+
+
+def list_text(certificates: Iterable[Certificate], files: str = FILES) -> str:
+    """Return the text of the list."""
+    return "".join(f"{line(each, files)}\n" for each in sorted(certificates, key=lambda each: each.name))
+
+
+def line(certificate: Certificate, files: str = FILES) -> str:
+    """Return a certificate's line in the list."""
+    return " ".join([f"{files}{certificate.name}", *certificate.hosts])
+
+
+def parse_list(text: str) -> dict[str, tuple[str, ...]]:
+    """Return the host names of each file, from the answer to ``show ssl crt-list``; comments begin with ``#``."""
+    rows = (row.split() for row in text.splitlines() if row.strip() and not row.startswith("#"))
+    return {path: tuple(word for word in words if not word.startswith("[")) for path, *words in rows}

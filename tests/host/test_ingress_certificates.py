@@ -1,0 +1,164 @@
+"""Certificates of other base domains, in a HAProxy that runs and in one that starts anew."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flyted.contract.errors import HostFailure
+from flyted.host.ca import Ca, issue_leaf, new_ca
+from flyted.plan.ingress.certificates import LIST, Certificate
+from flyted.plan.ingress.state import IngressState
+from tests.host.haproxy import A, Machine, apply, exchange, machine, needs_haproxy, one, parsed
+
+pytestmark = [pytest.mark.slow, needs_haproxy]
+
+HOUSE, WORK = "apps.box.lan", "apps.example.org"
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Machine]:
+    """An ingress with one app."""
+    with machine(tmp_path) as made:
+        made.app("a-r1-0")
+        apply(made, one(made))
+        yield made
+
+
+class Domain:
+    """A base domain with an authority of its own."""
+
+    def __init__(self, name: str) -> None:
+        """Make the authority."""
+        self.name, self.ca = name, new_ca(name)
+
+    def certificate(self) -> Certificate:
+        """A new certificate for all its apps."""
+        return Certificate(self.name, (f"*.{self.name}", self.name), issue_leaf(self.ca, self.name).pem)
+
+
+def shown(box: Machine, host: str, ca: Ca) -> str:
+    """The serial number of the certificate that a client sees who trusts one authority alone."""
+    context = ssl.create_default_context(cadata=ca.cert_pem.decode())
+    plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
+    with context.wrap_socket(plain, server_hostname=host) as connection:
+        found = connection.getpeercert()
+        assert found is not None
+        return str(found["serialNumber"])
+
+
+def give(box: Machine, *certificates: Certificate) -> None:
+    """Have the ingress serve these."""
+    box.certificates[:] = certificates
+    asyncio.run(box.ingress.apply_certificates())
+
+
+def test_each_domain_has_its_own_certificate(box: Machine) -> None:
+    """While HAProxy runs, as well as after its next start; every other name gets the machine's own."""
+    house, work = Domain(HOUSE), Domain(WORK)
+    give(box, house.certificate(), work.certificate())
+    for _ in range(2):
+        shown(box, f"a.{HOUSE}", house.ca)
+        shown(box, WORK, work.ca)
+        shown(box, A, box.ca)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            shown(box, f"a.{HOUSE}", work.ca)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            shown(box, f"a.b.{HOUSE}", house.ca)
+        box.stop()
+        box.start()
+
+
+def test_a_certificate_is_replaced_and_removed(box: Machine) -> None:
+    """A connection that exists goes on with the old one."""
+    house = Domain(HOUSE)
+    give(box, house.certificate())
+    before = shown(box, f"a.{HOUSE}", house.ca)
+    plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
+    context = ssl.create_default_context(cadata=house.ca.cert_pem.decode())
+    with context.wrap_socket(plain, server_hostname=f"a.{HOUSE}") as connection:
+        give(box, house.certificate())
+        assert shown(box, f"a.{HOUSE}", house.ca) != before
+        give(box)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            shown(box, f"a.{HOUSE}", house.ca)
+        answer = exchange(connection, f"GET / HTTP/1.1\r\nHost: {A}\r\nConnection: close\r\n\r\n".encode())
+        assert parsed(answer)[0] == 200
+    assert list(Path(box.places.site_folder).iterdir()) == []
+    give(box, house.certificate())
+    shown(box, f"a.{HOUSE}", house.ca)
+
+
+def test_the_same_again_changes_nothing(box: Machine) -> None:
+    """As after the daemon's start: a second entry in the list would stay when the first one is removed."""
+    house = Domain(HOUSE)
+    certificate = house.certificate()
+    for _ in range(3):
+        give(box, certificate)
+    give(box)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shown(box, f"a.{HOUSE}", house.ca)
+
+
+def test_a_certificate_that_haproxy_refuses(box: Machine) -> None:
+    """The one before stays, and so do those of the others."""
+    house, work = Domain(HOUSE), Domain(WORK)
+    give(box, house.certificate(), work.certificate())
+    broken = Certificate(HOUSE, (HOUSE,), issue_leaf(house.ca, HOUSE).pem.split(b"-----BEGIN PRIVATE")[0])
+    other = Domain("apps.other.org").certificate()
+    with pytest.raises(HostFailure, match="HAProxy refused the new certificate"):
+        give(box, broken, other)
+    shown(box, f"a.{HOUSE}", house.ca)
+    shown(box, f"a.{WORK}", work.ca)
+    give(box, house.certificate(), work.certificate(), other)
+    shown(box, f"a.{HOUSE}", house.ca)
+
+
+def test_only_the_ingress_may_read_keys(box: Machine) -> None:
+    """The list is public, and has no more than names."""
+    give(box, Domain(HOUSE).certificate())
+    (file,) = Path(box.places.site_folder).iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "PRIVATE" not in (box.files / LIST).read_text()
+
+
+def test_no_request_is_lost_while_certificates_change(box: Machine) -> None:
+    """New connections all the time, and a certificate of their domain that is replaced fifty times."""
+    house = Domain(HOUSE)
+    state = IngressState(servers=one(box).servers, hosts=one(box).hosts, domains={HOUSE: "apps.localhost"})
+    apply(box, state)
+    give(box, house.certificate())
+    context = ssl.create_default_context(cadata=house.ca.cert_pem.decode())
+    lost: list[str] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        request = f"GET / HTTP/1.1\r\nHost: a.{HOUSE}\r\nConnection: close\r\n\r\n".encode()
+        while not done.is_set():
+            try:
+                plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
+                with context.wrap_socket(plain, server_hostname=f"a.{HOUSE}") as connection:
+                    status = parsed(exchange(connection, request))[0]
+                asked.append(status)
+                if status != 200:
+                    lost.append(str(status))
+            except OSError as error:
+                lost.append(repr(error))
+
+    asked: list[int] = []
+    clients = [threading.Thread(target=ask) for _ in range(2)]
+    for each in clients:
+        each.start()
+    for _ in range(50):
+        give(box, house.certificate())
+    done.set()
+    for each in clients:
+        each.join()
+    assert lost == []
+    assert len(asked) > 50
