@@ -43,6 +43,18 @@ def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str
     return _beginning(names, incomplete)
 
 
+def complete_domain(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the base domains besides the machine's own."""
+
+    def names() -> list[str]:
+        from flytectl.daemon import call  # noqa: PLC0415
+        from flyted.contract.answers.domains import DomainList  # noqa: PLC0415
+
+        return [found.domain for found in call(DomainList, "domain.list").domains]
+
+    return _beginning(names, incomplete)
+
+
 def complete_image(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the hashes of images, as a table shows them."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from flytectl.render import counted, safe, table
 from flytectl.times import day, for_people
+from flyted.contract.answers.domains import DomainStatus
 from flyted.contract.answers.gpus import GpuList, GpuStatus, LeaseStatus
 from flyted.contract.answers.images import ImageEntry, Pruned, PulledImage, Rebuilt
 from flyted.contract.answers.models import ModelStatus
@@ -22,6 +23,33 @@ def models_table(models: Sequence[ModelStatus]) -> str:
     """Return the text of ``flytectl model ls``: a row per model, with the problem that keeps apps from using it."""
     rows = [[model.name, model.problem or human_bytes(model.bytes), model.folder] for model in models]
     return table(["NAME", "SIZE", "FOLDER"], rows)
+
+
+def domains_table(domains: Sequence[DomainStatus]) -> str:
+    """Return the text of ``flytectl domain ls``: a row per domain, with what is wrong with it."""
+    rows = [
+        [each.domain, each.certificate, each.issuer or "-", day(each.not_after) or "-", each.problem or "ok"]
+        for each in domains
+    ]
+    return table(["DOMAIN", "CERTIFICATE", "ISSUER", "UNTIL", "STATE"], rows)
+
+
+def domain_text(found: DomainStatus) -> str:
+    """Return the text of ``flytectl domain get``."""
+    kinds = {"own-ca": "signed by this machine", "file": f"given by the operator, signed by {found.issuer or '?'}"}
+    facts = {
+        "Domain": found.domain,
+        "URLs": f"https://APP.{found.domain}" + (" (shown as the apps' URL)" if found.shown else ""),
+        "Certificate": kinds.get(found.certificate, found.certificate),
+        "SHA-256": found.fingerprint,
+        "Valid": f"{day(found.not_before)} to {day(found.not_after)}" if found.not_after else "",
+        "Authority": f"SHA-256 {found.authority} (flytectl domain get {found.domain} --pem)"
+        if found.authority
+        else "",
+        "Problem": found.problem,
+        "Do": found.hint,
+    }
+    return "\n".join(f"{name:<12} {safe(value)}" for name, value in facts.items() if value)
 
 
 def images_table(images: Sequence[ImageEntry]) -> str:

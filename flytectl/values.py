@@ -54,16 +54,24 @@ def _without_newline(data: bytes) -> bytes:
     return data[:-1] if data.endswith(b"\n") else data
 
 
-def _from_file(name: str) -> bytes:
+def read_file(name: str, option: str) -> bytes:
+    """Return the content of a file that an option names, as much of it as may be the value of a secret.
+
+    Raise :class:`NotFound`, :class:`PermissionRefused` or :class:`InvalidInput` if it cannot be read.
+    """
     try:
         with open(name, "rb") as file:  # noqa: PTH123  pathlib costs milliseconds here
-            data = file.read(LIMIT + 1)
+            return file.read(LIMIT + 1)
     except FileNotFoundError as error:
-        raise NotFound(f"there is no file {name}", hint="--from-file takes a path") from error
+        raise NotFound(f"there is no file {name}", hint=f"{option} takes a path") from error
     except PermissionError as error:
         raise PermissionRefused(f"no permission to read {name}", hint=f"ls -l {name}") from error
     except OSError as error:
         raise InvalidInput(f"cannot read {name}: {error.strerror}") from error
+
+
+def _from_file(name: str) -> bytes:
+    data = read_file(name, "--from-file")
     if data.count(b"\n") == 1 and data.endswith(b"\n"):
         say("note: the file's only line ends with a newline, which is now part of the value")
     return data

@@ -221,7 +221,7 @@ FLOORS = (
     ("__main__",),
     # what clients call
     ("apps.*", "doctor", "models", "gateway", "secrets.verbs", "gpus.verbs", "access.login", "access.tokens",
-     "images.building", "images.prune", "images.rebuild", "images.secret_uses"),
+     "images.building", "images.prune", "images.rebuild", "images.secret_uses", "ingress.domains"),
     ("loop", "secrets.handover"),
     ("upkeep", "gpus.leases"),
     ("execute", "look", "explain", "failures", "gpus.reclaim"),

@@ -15,12 +15,15 @@ from flyted.contract.errors import InvalidInput
 
 DEFAULT_PROJECT = "default"
 DEFAULT_DOMAIN = "development"
+MAX_DOMAIN = 180
+"""The most characters of a base domain, so that an app's host below it is no longer than DNS allows."""
 BASE_DOMAIN = "apps.localhost"
 GATEWAY_HOST = "flyted.localhost"
 """Where the Flyte CLI and SDK find this machine; no app can have this name."""
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)+")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?(?::[A-Za-z0-9._-]{1,64})?")
 _LINK = re.compile(r"/(?:[!-.0-\[\]-~][!-\[\]-~]*)?|https?://[A-Za-z0-9.\-]+(?::[0-9]{1,5})?(?:/[!-\[\]-~]*)?")
 """A path or an address in printable ASCII, without blanks and backslashes (RFC 3986)."""
@@ -188,6 +191,19 @@ def label(value: str, kind: str) -> str:
             hint="use 1-63 of a-z, 0-9 and '-', not at the beginning or end",
         )
     return value
+
+
+def base_domain(text: object) -> str:
+    """Return ``text`` if it is a domain below which apps can have hosts: two labels or more, in lower case.
+
+    Raise :class:`InvalidInput` otherwise. A name of other letters is given in the form that DNS has (RFC 5890: xn--).
+    """
+    if not isinstance(text, str) or len(text) > MAX_DOMAIN or _DOMAIN.fullmatch(text) is None:
+        raise InvalidInput(
+            f"{printable(text)} is not a domain",
+            hint="give at least two labels of a-z, 0-9 and '-', such as apps.example.org",
+        )
+    return text
 
 
 def model_name(text: object) -> str:

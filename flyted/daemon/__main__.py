@@ -50,6 +50,7 @@ from flyted.daemon.images.prune import PruneVerbs
 from flyted.daemon.images.rebuild import RebuildVerbs
 from flyted.daemon.images.roots import RootSettings
 from flyted.daemon.images.unused import UnusedImages
+from flyted.daemon.ingress.domains import Domains
 from flyted.daemon.ingress.listen import choose_ingress_ports, ensure_socket
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
@@ -69,6 +70,7 @@ from flyted.host.ingress import Ingress
 from flyted.host.machine import architecture, kernel
 from flyted.host.models import Models
 from flyted.host.network import nameservers
+from flyted.host.sites import Sites
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as TokenTable
 from flyted.host.units import Units
@@ -80,6 +82,7 @@ from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.images.layer_unit import LayerSettings
 from flyted.plan.images.pull_unit import PullSettings
 from flyted.plan.ingress.ports import INGRESS_UNIT
+from flyted.plan.ingress.sites import shown
 from flyted.plan.overdue import KILL_S
 from flyted.plan.units import STOP_S
 
@@ -102,17 +105,20 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     units.open()
     table = TokenTable(store.database)
     clock = Clock()
+    site_table = Sites(store.database)
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress", tokens=partial(wanted, table, clock))
-    listen = choose_ingress_ports(settings, units, RUN / "ingress")
+    listen = choose_ingress_ports(settings, units, RUN / "ingress", site_table.all())
     await ensure_socket(units, listen)
-    tls = Tls(vault, ingress, settings.base_domain, CA_FILE, clock)
+    tls = Tls(vault, ingress, settings.base_domain, CA_FILE, clock, site_table.all)
+    ingress.certificates = tls.certificates
     platform = Platform(architecture(), kernel())
     config = Config(
-        settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s, platform
-    )
+        settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s, platform,
+        shown_domain=shown(site_table.all(), settings.base_domain),
+    )  # fmt: skip
     refused: dict[str, str] = {}
     machine = Effects(units, ingress, journal, Gpu(), clock)
-    look = Look(machine, store, config)
+    look = Look(machine, store, config, site_table.all)
     explain = Explain(journal, store, settings.start_timeout_s, refused)
     poked = asyncio.Event()
     gpu_table = LeaseStore(GpuRecords(store.database))
@@ -146,6 +152,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         **Apps(store, loop, look, execute, explain, config, deploy, unused, ingress_tokens).verbs(),
         **AppData(units, store, table).verbs(),
         **tls.verbs(),
+        **Domains(site_table, vault, tls, loop, config, settings.listen, clock).verbs(),
         **Gateway(lambda: config.https_port, CA_FILE).verbs(),
         **gpu_verbs.verbs(),
         **models.verbs(),

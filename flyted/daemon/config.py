@@ -1,4 +1,4 @@
-"""Holds what does not change while the daemon runs: settings for all apps, and facts about the machine."""
+"""Holds the settings for all apps, and facts about the machine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from flyted.plan.ingress.state import Listen
 from flyted.plan.units import Layout
 
 
-@dataclass(frozen=True)
+@dataclass
 class Config:
-    """``listen``: where the ingress listens. ``layout``: where our own files are. Times are in seconds."""
+    """What does not change while the daemon runs, but for ``listen`` and ``shown_domain``.
+
+    These change with the sites. ``listen``: where the ingress listens. ``shown_domain``: the site that is in the URLs
+    of apps; "": the machine's own base domain. ``layout``: where our own files are. Times are in seconds.
+    """
 
     base_domain: str
     listen: Listen
@@ -20,6 +24,12 @@ class Config:
     gpu_wait_s: int = 0
     platform: Platform = field(default_factory=Platform)
     layout: Layout = field(default_factory=Layout)
+    shown_domain: str = ""
+
+    @property
+    def url_domain(self) -> str:
+        """The base domain in the URLs of apps."""
+        return self.shown_domain or self.base_domain
 
     @property
     def https_port(self) -> int:

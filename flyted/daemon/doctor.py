@@ -119,7 +119,7 @@ class Doctor:
 
     async def _apps(self) -> list[Check]:
         facts = await self._loop.facts()
-        found = [app_status(app, facts, self._config.base_domain, self._config.https_port) for app in facts.apps]
+        found = [app_status(app, facts, self._config.url_domain, self._config.https_port) for app in facts.apps]
         failed = [app for app in found if app.state is AppState.FAILED]
         if not failed:
             return [Check("apps", ok=True, detail=f"{len(found)} known, none failed")]

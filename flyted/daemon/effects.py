@@ -104,7 +104,10 @@ class Ingress(Protocol):
         """Return how many seconds ago each token was last used since HAProxy's start, by digest."""
 
     async def set_certificate(self, pem: bytes) -> None:
-        """Replace certificate and key in the running HAProxy."""
+        """Replace certificate and key of the machine's own names in the running HAProxy."""
+
+    async def apply_certificates(self) -> None:
+        """Write the certificates of other base domains, and tell the running HAProxy what differs."""
 
     async def stats(self, servers: Collection[str]) -> dict[str, Traffic]:
         """Return the counters of these servers, of those that HAProxy has."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from flyted.contract.errors import IngressDown
@@ -14,7 +14,9 @@ from flyted.host.store import Store
 from flyted.plan.engines.sleep import sleepers
 from flyted.plan.facts import Facts
 from flyted.plan.idle import Traffic
+from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
+from flyted.plan.ingress.sites import Site
 from flyted.plan.unit_index import AT_REST, UnitFact
 
 
@@ -25,6 +27,7 @@ class Look:
     machine: Effects
     store: Store
     config: Config
+    sites: Callable[[], tuple[Site, ...]] = tuple
 
     async def facts(self, app_id: str = "") -> Facts:
         """Return what the machine and the store say right now; with an app's id, the units of that app alone.
@@ -54,10 +57,16 @@ class Look:
             ingress=ingress,
             rules=rules,
             listen=self.config.listen,
-            listening=self.machine.units.listening(INGRESS_SOCKET) if ingress == "activating" else None,
+            sites=self.sites(),
+            listening=self._listening(ingress, rules),
             start_s=self.config.start_timeout_s,
             gpu_wait_s=self.config.gpu_wait_s,
         )
+
+    def _listening(self, ingress: str, rules: str | None) -> tuple[str, ...] | None:
+        """Return where PID 1 listens for the ingress, which is asked only when that may not be where it is to."""
+        other = ingress == "active" and rules not in (None, structure(self.config.listen))
+        return self.machine.units.listening(INGRESS_SOCKET) if ingress == "activating" or other else None
 
     async def _traffic(self, services: Iterable[UnitFact]) -> Mapping[str, Traffic] | None:
         try:

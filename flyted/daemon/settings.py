@@ -12,7 +12,7 @@ from typing import Any
 
 from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
-from flyted.contract.names import BASE_DOMAIN, printable
+from flyted.contract.names import BASE_DOMAIN, base_domain, printable
 from flyted.contract.quantity import memory_bytes
 from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.images.pull_unit import login_use, mirrors
@@ -104,10 +104,10 @@ def _bytes(value: Any) -> int:
 
 
 def _domain(value: Any) -> str:
-    name = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-    if not isinstance(value, str) or len(value) > 180 or re.fullmatch(rf"{name}(?:\.{name})+", value) is None:
-        raise InvalidInput("must be a domain of at least two labels, such as apps.localhost")
-    return value
+    try:
+        return base_domain(value)
+    except InvalidInput as error:
+        raise InvalidInput("must be a domain of at least two labels, such as apps.localhost") from error
 
 
 def _seconds(value: Any) -> int:

@@ -43,8 +43,8 @@ class Leaf:
     pem: bytes = field(repr=False)
 
 
-def new_ca(base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Ca:
-    """Make an authority for ``base_domain``, the default base domain and the gateway's host name."""
+def new_ca(base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None, *, alone: bool = False) -> Ca:
+    """Make an authority for ``base_domain``, and unless ``alone`` the default base domain and the gateway's name."""
     now = now or _now()
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([
@@ -57,15 +57,15 @@ def new_ca(base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Ca
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(ca=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(_constraints(base_domain), critical=True)
+        .add_extension(_constraints(base_domain, alone=alone), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
     )
     return Ca(_pem(cert), _key_pem(key))
 
 
-def issue_leaf(ca: Ca, base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None) -> Leaf:
-    """Issue a certificate with a new key for every app's name and the gateway's.
+def issue_leaf(ca: Ca, base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None, *, alone: bool = False) -> Leaf:
+    """Issue a certificate with a new key for every app's name, and unless ``alone`` the gateway's.
 
     The authority's own certificate is not sent along: clients that trust it have it. A clock that is before the
     authority's begin is wrong, so the certificate then begins with the authority. Raises :class:`StoreCorrupt` as
@@ -74,7 +74,7 @@ def issue_leaf(ca: Ca, base_domain: str = BASE_DOMAIN, now: dt.datetime | None =
     issuer, signer = _load(ca)
     now = max(now or _now(), validity(ca.cert_pem)[0] + BACKDATE)
     key = ec.generate_private_key(ec.SECP256R1())
-    names = [x509.DNSName(n) for n in leaf_names(base_domain)]
+    names = [x509.DNSName(n) for n in leaf_names(base_domain, alone=alone)]
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"flyted apps on {base_domain}"[:64])])
     ski = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     cert = (
@@ -96,12 +96,12 @@ def fingerprint(cert_pem: bytes) -> str:
     return x509.load_pem_x509_certificate(cert_pem).fingerprint(hashes.SHA256()).hex(":").upper()
 
 
-def leaf_names(base_domain: str = BASE_DOMAIN) -> tuple[str, ...]:
-    """Return the names that the certificate is good for.
+def leaf_names(base_domain: str = BASE_DOMAIN, *, alone: bool = False) -> tuple[str, ...]:
+    """Return the names that the certificate is good for; ``alone``: without the gateway's.
 
     ``*.localhost`` is not one of them: every client would refuse it.
     """
-    return tuple(dict.fromkeys([f"*.{base_domain}", base_domain, GATEWAY_HOST]))
+    return tuple(dict.fromkeys([f"*.{base_domain}", base_domain, *([] if alone else [GATEWAY_HOST])]))
 
 
 def chosen(authorities: Sequence[Ca], base_domain: str, now: float) -> Ca | None:
@@ -156,8 +156,8 @@ def _now() -> dt.datetime:
     return dt.datetime.fromtimestamp(time.time(), dt.UTC)
 
 
-def _constraints(base_domain: str) -> x509.NameConstraints:
-    permitted = dict.fromkeys([BASE_DOMAIN, GATEWAY_HOST, base_domain])
+def _constraints(base_domain: str, *, alone: bool) -> x509.NameConstraints:
+    permitted = dict.fromkeys([*([] if alone else [BASE_DOMAIN, GATEWAY_HOST]), base_domain])
     every_address = [ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")]
     # RFC 5280 cannot exclude all e-mail addresses or all URIs, but once one is permitted, the others are excluded
     nobodys = [x509.RFC822Name(NO_HOST), x509.UniformResourceIdentifier(NO_HOST)]

@@ -1,6 +1,6 @@
 """Opens flyted.db, brings it to the newest format, and makes each change in one transaction.
 
-The tables are those of ``store``, ``tokens``, ``gpu_records`` and ``models``.
+The tables are those of ``store``, ``tokens``, ``gpu_records``, ``models`` and ``sites``.
 There is one writer (the daemon's event loop), and a change is flushed to disk before the answer: after a crash
 everything is in its old or its new state. A file of a newer format is refused, never overwritten.
 """
@@ -61,7 +61,8 @@ UPDATE app SET serving_since = (SELECT created_at FROM revision WHERE app_id = a
 _WHO = "ALTER TABLE revision ADD COLUMN deployed_by TEXT NOT NULL DEFAULT '';"
 _NOTES = "ALTER TABLE revision ADD COLUMN notes TEXT NOT NULL DEFAULT '[]';"
 _USED = "ALTER TABLE token ADD COLUMN used_at REAL NOT NULL DEFAULT 0;"
-FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED)
+_SITES = "CREATE TABLE site (domain TEXT PRIMARY KEY, certificate TEXT NOT NULL, created_at REAL NOT NULL) STRICT;"
+FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES)
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 
 

@@ -68,6 +68,19 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class SecretInfo:
+    """The facts about a secret that are shown: never its value."""
+
+    scope: SecretScope
+    key: str
+    generation: int
+    created: int  # seconds since the epoch
+    updated: int
+    size: int  # bytes of the value
+    damaged: bool
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All entries at one generation. A change makes a new manifest, one generation later."""
 

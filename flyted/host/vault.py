@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from flyted.contract import names
 from flyted.contract.errors import AlreadyExists, HostFailure, InvalidInput, SecretNotFound, StoreCorrupt
 from flyted.contract.names import SecretScope
 from flyted.host import age, manifest
-from flyted.host.manifest import Entry, Manifest, Slot
+from flyted.host.manifest import Entry, Manifest, SecretInfo, Slot
 from flyted.host.secret_files import MANIFEST, SecretFiles, host_errors
 
 if TYPE_CHECKING:
@@ -31,19 +31,6 @@ MAX_VALUE = 512 * 1024
 MAX_SECRETS = 4096
 """The manifest is rewritten at each change; with this many secrets it has about 1.5 MiB."""
 _MAX_FILE = MAX_VALUE + 64 * 1024  # the value, its chunks' tags, and a header with as many recipients as age allows
-
-
-@dataclass(frozen=True)
-class SecretInfo:
-    """The facts about a secret that are shown: never its value."""
-
-    scope: SecretScope
-    key: str
-    generation: int
-    created: int  # seconds since the epoch
-    updated: int
-    size: int  # bytes of the value
-    damaged: bool
 
 
 class Vault:
@@ -132,8 +119,7 @@ class Vault:
         """
         slot = self._slot(scope, key, hint="flytectl secret ls --all")
         info = self._info(slot, self._entries()[slot])
-        with host_errors(f"{slot} was not deleted"):
-            self._files.drop(slot)
+        self._drop(slot)
         return info
 
     def find(self, key: str, project: str, domain: str) -> tuple[SecretScope, Entry]:
@@ -164,10 +150,17 @@ class Vault:
 
     def get_internal(self, name: str) -> bytes:
         """Return a secret of the daemon's own, or raise as :meth:`get`."""
+        return self._value(self._own(name))
+
+    def delete_internal(self, name: str) -> None:
+        """Remove a secret of the daemon's own, on a full disk too. Raises ``SecretNotFound``, ``HostFailure``."""
+        self._drop(self._own(name))
+
+    def _own(self, name: str) -> Slot:
         slot = _internal(name)
         if slot not in self._entries():
             raise SecretNotFound(f"{slot} is not in the store")
-        return self._value(slot)
+        return slot
 
     # The store as a whole.
 
@@ -297,6 +290,10 @@ class Vault:
                 self._digests.clear()  # most of them are of values that were replaced
             self._digests[entry.sha256] = (len(value), hashlib.sha256(value).hexdigest())
         return value
+
+    def _drop(self, slot: Slot) -> None:
+        with host_errors(f"{slot} was not deleted"):
+            self._files.drop(slot)
 
     def _store(self, slot: Slot, value: bytes, *, updated: int | None = None) -> Entry:
         old = self._entries().get(slot)

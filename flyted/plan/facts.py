@@ -14,6 +14,7 @@ from flyted.contract.names import AppKey, Replica
 from flyted.plan.engines.shape import Shape, open_paths, shape_of
 from flyted.plan.gpus.facts import GpuFacts
 from flyted.plan.idle import Traffic
+from flyted.plan.ingress.sites import Site
 from flyted.plan.ingress.state import Listen
 from flyted.plan.unit_index import UnitFact, UnitIndex, indexed
 from flyted.plan.upkeep_facts import UpkeepFacts
@@ -195,7 +196,8 @@ class Facts:
     ingress: str = ""  # ActiveState of the ingress's unit
     rules: str | None = None  # digest of the rules that the running HAProxy has; "": it says none; None: not known
     listen: Listen = field(default_factory=Listen)  # where the ingress shall listen
-    listening: tuple[str, ...] | None = None  # where PID 1 listens for it; read only while it waits for its socket
+    listening: tuple[str, ...] | None = None  # where PID 1 listens for it; read only when that may be elsewhere
+    sites: tuple[Site, ...] = ()
     candidates: frozenset[Replica] = frozenset()  # being deployed: started beside the serving revision, not yet routed
     leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain → since when
     failures: Mapping[Replica, Failure] = field(default_factory=dict)

@@ -37,6 +37,7 @@ from flyted.plan.ingress.clients import limits_value
 from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.paths import keys
 from flyted.plan.ingress.ports import listeners
+from flyted.plan.ingress.sites import domains
 from flyted.plan.ingress.state import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavailable, unavailable
 from flyted.plan.overdue import ending
 from flyted.plan.unit_index import UnitFact
@@ -100,6 +101,7 @@ def reconcile(
     upkeep = plan_upkeep(facts.upkeep)
     ingress = IngressState(
         servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable,
+        domains=domains(facts.sites, base_domain),
         limits=draft.limits, guarded=draft.guarded, restricted=draft.restricted, open_paths=draft.open_paths,
     )  # fmt: skip
     return Plan(
@@ -116,7 +118,7 @@ def reconcile(
 
 def _plan_ingress(facts: Facts) -> tuple[IngressAction, ...]:
     """Plan what changes the ingress's units: HAProxy reads its rules, and gets its listeners, only when it starts."""
-    if facts.ingress == "activating" and facts.listening not in (None, listeners(facts.listen)):
+    if facts.listening not in (None, listeners(facts.listen)):
         return (ListenIngress(),)
     if facts.ingress == "active" and facts.rules not in (None, structure(facts.listen)):
         return (RestartIngress(),)

@@ -26,6 +26,7 @@ from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
+from flyted.daemon.ingress.domains import Domains
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
@@ -33,6 +34,7 @@ from flyted.daemon.upkeep import Upkeep
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Applied
 from flyted.host.journal import Entry
+from flyted.host.sites import Sites
 from flyted.host.tokens import Tokens
 from flyted.plan.facts import ImageFact
 from flyted.plan.gpus.facts import Inventory
@@ -62,15 +64,20 @@ class HAProxy:
     def __init__(self) -> None:
         self.traffic: dict[str, Traffic] = {}
         self.state: IngressState | None = None
+        self.files = self.rules_of = Listen()
         self.took_s = 0.0
         self.stats_s = 0.0
         self.asked: Counter[str] = Counter()
         self.counted: list[list[str]] = []
         """The servers of each question for counters."""
 
-    def write(self, state: IngressState, _listen: Listen) -> None:
+    def write(self, state: IngressState, listen: Listen) -> None:
         """As host.ingress."""
-        self.state = state
+        self.state, self.files = state, listen
+
+    def start(self) -> None:
+        """It starts anew, with the files as they are."""
+        self.rules_of = self.files
 
     def forget(self) -> None:
         """As host.ingress."""
@@ -93,13 +100,18 @@ class HAProxy:
         """As host.ingress."""
         self.asked["set_certificate"] += 1
 
+    async def apply_certificates(self) -> None:
+        """As host.ingress."""
+        self.asked["apply_certificates"] += 1
+
     async def rules(self) -> str:
         """As host.ingress."""
-        return structure(Listen())
+        return structure(self.rules_of)
 
-    async def apply(self, state: IngressState, _listen: Listen) -> Applied:
+    async def apply(self, state: IngressState, listen: Listen) -> Applied:
         """As host.ingress."""
         self.asked["apply"] += 1
+        self.files = listen
         await asyncio.sleep(self.took_s)
         self.state = state
         return Applied()
@@ -185,7 +197,8 @@ class Machine:
         self.clock = clock = FakeClock(lambda: BEGAN + _time())
         effects = Effects(self.systemd, self.haproxy, self.journal, self.gpu, clock)
         self.config = Config(DOMAIN, Listen(), (), 300, layout=Layout(run=str(folder)))
-        self.look = Look(effects, store, self.config)
+        self.sites = Sites(store.database)
+        self.look = Look(effects, store, self.config, self.sites.all)
         self.explain = Explain(self.journal, store, 300, {})
         poked = asyncio.Event()
         self.table = LeaseStore(GpuRecords(store.database))
@@ -197,14 +210,19 @@ class Machine:
         unused = UnusedImages(self.systemd, images, store.apps, folder / "unused-images.json", poked.set)
         table = Tokens(store.database)
         ingress_tokens = IngressTokens(table, store, self.haproxy, lambda: True, clock, FakeWatch(), poked.set)
-        self.vault = opened(state_folder(folder))
-        tls = Tls(self.vault, self.haproxy, DOMAIN, folder / "ca.pem", clock)
+        self.vault_folder = state_folder(folder)
+        self.vault = opened(self.vault_folder)
+        self.tls = tls = Tls(self.vault, self.haproxy, DOMAIN, folder / "ca.pem", clock, self.sites.all)
         self.execute = Execute(
             effects, store, self.config, self.explain, self.inventory, images, unused, ingress_tokens, tls
         )  # fmt: skip
         self.leases = GpuLeases(effects, self.inventory, self.table, self.execute, poked.set, 60)
         upkeep = Upkeep(images, unused, ingress_tokens, tls, clock, self.execute, poked.set)
         self.loop = Loop(self.look, self.execute, self.explain, self.leases, upkeep, DOMAIN, poked)
+        self.systemd.began = self.haproxy.start
+        self.domains = Domains(
+            self.sites, self.vault, tls, self.loop, self.config, self.config.listen.addresses, clock
+        )
         self.systemd.subscribe(self.loop.unit_changed)
 
     def close(self) -> None:

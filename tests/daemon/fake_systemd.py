@@ -33,6 +33,10 @@ class Systemd:
         """The mount that a unit of a pair requires: it ends when no such unit is left (``StopWhenUnneeded=``)."""
         self.listed: list[list[str]] = []
         """The patterns of each list of units that it was asked for."""
+        self.listens = listeners(Listen())
+        """Where the ingress's socket unit listens."""
+        self.began: Callable[[], None] = lambda: None
+        """What hears that the ingress's process starts."""
         self.asked: Counter[str] = Counter()
         self.devices: dict[str, list[str]] = {}
         """The device nodes that are open, by unit."""
@@ -108,18 +112,21 @@ class Systemd:
     def restart(self, _name: str) -> None:
         """As host.units."""
         self.asked["restart"] += 1
+        self.began()
 
     def begin(self, name: str) -> None:
         """As host.units."""
         self.set(name, "active")
+        self.began()
 
     def listening(self, _name: str) -> tuple[str, ...]:
         """As host.units."""
-        return listeners(Listen())
+        return self.listens
 
-    async def start_socket(self, name: str, _wanted: Mapping[str, Any]) -> str:
+    async def start_socket(self, name: str, wanted: Mapping[str, Any]) -> str:
         """As host.units."""
         self.set(name, "active")
+        self.listens = tuple(where for _kind, where in wanted["Listen"])
         return "done"
 
     async def ask_main(

@@ -36,8 +36,8 @@ class Machine:
     def authority(self, days: float = 0.0, base_domain: str = "apps.localhost") -> str:
         """The fingerprint of the authority that a start uses."""
         tls = self.start(days, base_domain)
-        (shown,) = {ca.fingerprint(tls._authority().cert_pem)}
-        assert ca.fingerprint(tls._authority().cert_pem) == shown
+        (shown,) = {ca.fingerprint(tls.authority(base_domain).cert_pem)}
+        assert ca.fingerprint(tls.authority(base_domain).cert_pem) == shown
         assert tls.site_pem()
         return shown
 

@@ -274,6 +274,10 @@ class Ingress(Door):
             raise HostFailure("HAProxy refused the new certificate")
         self.haproxy.certificates.append(pem)
 
+    async def apply_certificates(self) -> None:
+        """As host.ingress."""
+        await self._asked()
+
     async def _asked(self) -> None:
         self._check("HAProxy")
         await asyncio.sleep(self.world.haproxy_s if self.haproxy.up and not self.haproxy.hangs else 0)

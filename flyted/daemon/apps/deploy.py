@@ -244,7 +244,7 @@ class Deploy:
         """Notify the client that its request is accepted: from here on only the machine may fail."""
         app = self.store.find(spec.key)
         number = max((r.number for r in app.revisions), default=0) + 1 if app else 1
-        url = url_of(spec.key.id, self.config.base_domain, self.config.https_port)
+        url = url_of(spec.key.id, self.config.url_domain, self.config.https_port)
         await emit(Accepted(f"checked {spec.key}", number, url, spec.digest()))
 
     async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> None:

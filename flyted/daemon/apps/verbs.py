@@ -113,7 +113,7 @@ class Apps:
         for number, app in enumerate(found):
             if number % LISTED_AT_ONCE == 0:
                 await asyncio.sleep(0)  # lets a start that asks for a credential go first
-            said.append(app_status(app, facts, self._config.base_domain, self._config.https_port))
+            said.append(app_status(app, facts, self._config.url_domain, self._config.https_port))
         return AppList(tuple(said))
 
     async def get(self, call: Call) -> Described:
@@ -249,7 +249,7 @@ class Apps:
 
     async def _status(self, app: StoredApp) -> AppStatus:
         facts = await self._loop.facts(app.key.id)
-        return app_status(app, facts, self._config.base_domain, self._config.https_port)
+        return app_status(app, facts, self._config.url_domain, self._config.https_port)
 
     def _app(self, key: AppKey, *, begun: bool = False) -> StoredApp:
         """Return what is known of an app. Raises :class:`NotFound`.

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from flyted.contract.errors import HostFailure
 from flyted.daemon import effects
 from flyted.daemon.settings import Settings
 from flyted.host import network, whole_file
+from flyted.plan.ingress import sites
 from flyted.plan.ingress.ports import (
     INGRESS_SOCKET,
     INGRESS_UNIT,
@@ -22,7 +24,8 @@ from flyted.plan.ingress.ports import (
     listening,
     loopback_addresses,
 )
-from flyted.plan.ingress.state import Listen
+from flyted.plan.ingress.sites import Site
+from flyted.plan.ingress.state import LOOPBACK, Listen
 from flyted.plan.unit_index import AT_REST
 
 if TYPE_CHECKING:
@@ -31,17 +34,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def choose_ingress_ports(settings: Settings, units: Units, folder: Path) -> Listen:
+def choose_ingress_ports(settings: Settings, units: Units, folder: Path, found: Collection[Site] = ()) -> Listen:
     """Decide where the ingress listens, and keep it in ``folder``/ports.json for the daemon's next start.
+
+    ``found``: the sites.
 
     Called once per start of the daemon. Raises :class:`HostFailure` when no port is free or the file is not written.
     """
     file = folder / "ports.json"
     wanted = (settings.https_port, settings.http_port)
     kept = _kept(file) if units.listening(INGRESS_SOCKET) or _runs(units) else ()
-    addresses = settings.listen
-    if set(addresses) == {"127.0.0.1", "::1"}:
-        addresses = loopback_addresses(network.addresses_ipv6())
+    addresses = present(sites.addresses(settings.listen, found))
     taken = listening(*network.tcp_sockets(), addresses)
     listen, notes = choose_ports(taken, *wanted, addresses=addresses, ours=kept[-2:])
     if kept[:-2] == wanted:
@@ -52,6 +55,26 @@ def choose_ingress_ports(settings: Settings, units: Units, folder: Path) -> List
         log.warning("%s", note)
     whole_file.write(file, json.dumps([*wanted, listen.https_port, listen.http_port]).encode(), 0o600)
     return listen
+
+
+def present(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the addresses without those of IPv6 that stand for something which this machine does not have."""
+    if set(addresses) == set(LOOPBACK):
+        return loopback_addresses(network.addresses_ipv6())
+    if addresses == sites.EVERYWHERE and not network.addresses_ipv6():
+        return sites.EVERYWHERE[:1]
+    return addresses
+
+
+def check_ports(listen: Listen, now: Listen) -> None:
+    """Raise :class:`HostFailure` if another program has a port of ``listen``. ``now``: our listeners until then."""
+    taken = listening(*network.tcp_sockets(), listen.addresses, but=now)
+    for port in (listen.https_port, listen.http_port):
+        if port in taken:
+            raise HostFailure(
+                f"another program listens on port {port} of another address of this machine",
+                hint=f"see which: ss -ltnp 'sport = {port}'",
+            )
 
 
 async def ensure_socket(units: effects.Units, listen: Listen) -> None:

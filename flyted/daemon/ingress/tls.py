@@ -1,4 +1,4 @@
-"""The local CA and the ingress's certificate: kept in the vault, given to HAProxy as a credential, renewed in time."""
+"""The ingress's certificates and the local CA: kept in the vault, given to HAProxy as credentials, renewed in time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import dataclasses
 import datetime as dt
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from flyted.contract.answers.machine import Authority
 from flyted.contract.errors import FlytedError, IngressDown, NotFound, StoreCorrupt
 from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.effects import Clock, Ingress
+from flyted.daemon.ingress.site_certificates import kept
 from flyted.host import ca, whole_file
 from flyted.host.vault import Vault
+from flyted.plan.ingress.certificates import Certificate
+from flyted.plan.ingress.sites import OWN_CA, WARN_S, Site, hosts
 from flyted.plan.upkeep_facts import CertificateFact
 
 log = logging.getLogger(__name__)
@@ -25,21 +28,28 @@ _AGAIN_S = 3600.0  # until the next try after a failure
 
 
 class Tls:
-    """The CA of this machine and base domain, and one leaf certificate, in memory only, issued when first asked for.
+    """The CAs of this machine, and a certificate for each base domain, issued when first asked for.
 
-    A CA is never deleted or written over: one that is needed in its place is kept beside it, under the next number.
+    The certificates are in memory only. An authority is good for the machine's own names and one base domain; it is
+    kept, and one that is needed in its place is kept beside it, under the next number.
 
-    ``ca_file``: where the CA's certificate is written, for programs that want a path.
+    ``ca_file``: where the certificate of the machine's own CA is written, for programs that want a path. ``sites()``
+    returns the base domains besides the machine's own.
     """
 
-    def __init__(self, vault: Vault, ingress: Ingress, base_domain: str, ca_file: Path, clock: Clock) -> None:
+    def __init__(
+        self, vault: Vault, ingress: Ingress, base_domain: str, ca_file: Path, clock: Clock,
+        sites: Callable[[], Sequence[Site]] = tuple,
+    ) -> None:  # fmt: skip
         self._vault = vault
         self._clock = clock
         self._ca_file = ca_file
         self._ingress = ingress
         self._base_domain = base_domain
-        self._ca: ca.Ca | None = None
-        self._leaf: ca.Leaf | None = None
+        self._sites = sites
+        self._authorities: dict[str, ca.Ca] = {}
+        self._leaves: dict[str, ca.Leaf] = {}
+        self._certificates: tuple[Certificate, ...] | None = None
         self._fact = CertificateFact()
 
     def verbs(self) -> dict[str, Verb]:
@@ -47,18 +57,38 @@ class Tls:
         return {"ca.show": Verb(Right.READ, {}, self.show)}
 
     def site_pem(self) -> bytes:
-        """Return certificate and key of the ingress as PEM. Raises :class:`StoreCorrupt` when the store is refused."""
-        if self._leaf is None:
-            self._leaf = ca.issue_leaf(self._authority(), self._base_domain, self._now())
-        return self._leaf.pem
+        """Return certificate and key of the machine's own names. Raises :class:`StoreCorrupt` for a refused store."""
+        return self.leaf(self._base_domain)
+
+    def leaf(self, domain: str) -> bytes:
+        """Return certificate and key for a base domain, signed here. Raises :class:`StoreCorrupt` as that."""
+        if domain not in self._leaves:
+            alone = domain != self._base_domain
+            self._leaves[domain] = ca.issue_leaf(self.authority(domain), domain, self._now(), alone=alone)
+        return self._leaves[domain].pem
+
+    def certificates(self) -> tuple[Certificate, ...]:
+        """Return the certificates of all sites that have one, the same until :meth:`renew`."""
+        if self._certificates is None:
+            self._certificates = tuple(self._of_sites())
+        return self._certificates
+
+    def _of_sites(self) -> Iterator[Certificate]:
+        for site in self._sites():
+            try:
+                pem = self.leaf(site.domain) if site.certificate == OWN_CA else kept(self._vault, site.domain).pem
+            except FlytedError as error:
+                log.error("%s has no certificate: %s", site.domain, error.message)  # noqa: TRY400
+            else:
+                yield Certificate(site.domain, hosts(site.domain), pem)
 
     async def show(self, _call: Call) -> Authority:
         """Return the CA's certificate, which is public. Raises :class:`StoreCorrupt` when the store is refused."""
-        cert_pem = self._authority().cert_pem
+        cert_pem = self.authority(self._base_domain).cert_pem
         return Authority(cert_pem.decode(), ca.fingerprint(cert_pem), tuple(ca.leaf_names(self._base_domain)))
 
     def facts(self) -> CertificateFact:
-        """Return the validity of the ingress's certificate. At the daemon's start there is none."""
+        """Return the validity of the ingress's certificates. At the daemon's start there is none."""
         return self._fact
 
     def clock_was_set(self) -> None:
@@ -66,49 +96,73 @@ class Tls:
         self._fact = dataclasses.replace(self._fact, again_at=None)
 
     async def renew(self) -> None:
-        """Give the ingress a new certificate. A failure is logged, and it is tried again an hour later.
+        """Give the ingress new certificates. A failure is logged, and it is tried again an hour later.
 
-        Also at the daemon's start: an ingress that kept running has the certificate of the previous daemon.
+        Also at the daemon's start: an ingress that kept running has the certificates of the previous daemon.
         """
         self._fact = dataclasses.replace(self._fact, again_at=self._clock.time() + _AGAIN_S)  # if it fails
         try:
             self._fact = await self._give()
         except FlytedError as error:
-            log.error("cannot replace the ingress's certificate: %s", error.message)  # noqa: TRY400
+            log.error("cannot replace the ingress's certificates: %s", error.message)  # noqa: TRY400
 
     async def _give(self) -> CertificateFact:
-        self._leaf = self._ca = None
-        whole_file.write(self._ca_file, self._authority().cert_pem)
+        self._leaves.clear()
+        self._authorities.clear()
+        self._certificates = None
+        whole_file.write(self._ca_file, self.authority(self._base_domain).cert_pem)
         pem = self.site_pem()
-        with contextlib.suppress(IngressDown):  # HAProxy asks for this one when it starts
+        with contextlib.suppress(IngressDown):  # HAProxy asks for these when it starts
             await self._ingress.set_certificate(pem)
+            await self._ingress.apply_certificates()
         begins, ends = ca.validity(pem)
         since = min(begins.timestamp(), self._clock.time())  # before the authority's begin, no other one can be had
-        return CertificateFact(since, ca.renew_at(begins, ends).timestamp())
+        dues = [ca.renew_at(begins, ends).timestamp(), *self._ending()]
+        return CertificateFact(since, min(dues))
+
+    def _ending(self) -> Iterator[float]:
+        """Yield when to look again at each certificate that flyted cannot renew; warn of those that end soon."""
+        now = self._clock.time()
+        for site in self._sites():
+            with contextlib.suppress(FlytedError):  # logged already
+                if site.certificate == OWN_CA:
+                    continue
+                ends = kept(self._vault, site.domain).ends.timestamp()
+                if now < ends - WARN_S:
+                    yield ends - WARN_S
+                    continue
+                day = f"{dt.datetime.fromtimestamp(ends, dt.UTC):%Y-%m-%d}"
+                log.warning(
+                    "the certificate of %s %s on %s: sudo flytectl domain cert %s --cert FILE --key FILE",
+                    site.domain, "ends" if now < ends else "ended", day, site.domain,
+                )  # fmt: skip
+                if now < ends:
+                    yield ends
 
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock.time(), dt.UTC)
 
-    def _authority(self) -> ca.Ca:
-        if self._ca is None:
-            self._ca = self._load_or_make()
-        return self._ca
+    def authority(self, domain: str) -> ca.Ca:
+        """Return the CA of a base domain, made if there is none. Raises :class:`StoreCorrupt` for a refused store."""
+        if domain not in self._authorities:
+            self._authorities[domain] = self._load_or_make(domain)
+        return self._authorities[domain]
 
-    def _load_or_make(self) -> ca.Ca:
-        kept = list(self._kept())
-        chosen = ca.chosen([each for each in kept if each is not None], self._base_domain, self._clock.time())
+    def _load_or_make(self, domain: str) -> ca.Ca:
+        kept_ones = list(self._kept())
+        chosen = ca.chosen([each for each in kept_ones if each is not None], domain, self._clock.time())
         if chosen is not None:
             return chosen
-        number = len(kept) + 1
-        made = ca.new_ca(self._base_domain, self._now())
+        number = len(kept_ones) + 1
+        made = ca.new_ca(domain, self._now(), alone=domain != self._base_domain)
         self._vault.put_internal(_numbered(_KEY, number), made.key_pem)
         self._vault.put_internal(_numbered(_CERT, number), made.cert_pem)
-        if number == 1:
-            log.info("created a local certificate authority for %s", self._base_domain)
+        if number == 1 or domain != self._base_domain:
+            log.info("created a local certificate authority for %s", domain)
         else:
             log.warning(
                 "created another local certificate authority for %s, since no earlier one can sign any more: "
-                "every client has to trust it (flytectl ca install)", self._base_domain,
+                "every client has to trust it (flytectl ca install)", domain,
             )  # fmt: skip
         return made
 

@@ -13,8 +13,9 @@ from flyted.daemon.api.changes import user_of
 from flyted.daemon.api.verbs import SECRET_ARGS, Call, Right, Verb
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.images.secret_uses import is_needed, settings_with
+from flyted.host.manifest import SecretInfo
 from flyted.host.store import Store
-from flyted.host.vault import SecretInfo, Vault
+from flyted.host.vault import Vault
 from flyted.plan.facts import StoredApp
 
 

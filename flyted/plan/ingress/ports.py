@@ -28,8 +28,12 @@ _LISTEN = "0A"
 _TRIES = 100
 
 
-def listening(tcp: str, tcp6: str = "", addresses: Iterable[str] = LOOPBACK) -> frozenset[int]:
+def listening(
+    tcp: str, tcp6: str = "", addresses: Iterable[str] = LOOPBACK, *, but: Listen | None = None
+) -> frozenset[int]:
     """Return the ports on which one of ``addresses`` cannot be bound because another socket listens there.
+
+    ``but``: listeners that do not count, since they are ours.
 
     ``tcp``, ``tcp6``: the text of /proc/net/tcp and /proc/net/tcp6. A socket on another address of the machine does
     not count; one on 0.0.0.0 or :: does. A socket on ``[::]`` usually takes IPv4 too (``net.ipv6.bindv6only``), so it
@@ -37,6 +41,7 @@ def listening(tcp: str, tcp6: str = "", addresses: Iterable[str] = LOOPBACK) -> 
     """
     ours = {ipaddress.ip_address(a) for a in addresses}
     every = any(a.is_unspecified for a in ours)
+    own = _sockets(but) if but is not None else frozenset()
     taken = set()
     for line in (*tcp.splitlines(), *tcp6.splitlines()):
         words = line.split()
@@ -44,9 +49,16 @@ def listening(tcp: str, tcp6: str = "", addresses: Iterable[str] = LOOPBACK) -> 
             continue
         text, _, port = words[1].rpartition(":")
         address = _address(text)
+        if (address, int(port, 16)) in own:
+            continue
         if every or address.is_unspecified or address in ours:
             taken.add(int(port, 16))
     return frozenset(taken)
+
+
+def _sockets(listen: Listen) -> frozenset[tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]]:
+    ports = (listen.https_port, listen.http_port)
+    return frozenset((ipaddress.ip_address(address), port) for address in listen.addresses for port in ports)
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

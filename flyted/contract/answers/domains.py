@@ -1,0 +1,41 @@
+"""The answers about base domains, at which apps are served besides the machine's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flyted.contract.answers.codec import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class DomainStatus(Answer):
+    """A base domain."""
+
+    domain: str
+    certificate: str  # own-ca, or file: the operator gave it
+    issuer: str  # who signed it
+    fingerprint: str  # SHA-256 of the certificate
+    not_before: float  # seconds since 1970
+    not_after: float
+    authority: str  # SHA-256 of this machine's authority that signed it; "" for any other
+    authority_pem: str  # and that authority's certificate, which is public
+    shown: bool  # whether it is in the URLs of apps
+    problem: str  # what is wrong with it; ""
+    hint: str  # what to type then
+
+
+@dataclass(frozen=True, slots=True)
+class DomainList(Answer):
+    """The answer of `domain.list`."""
+
+    domains: tuple[DomainStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DomainPreview(Answer):
+    """The answer of `domain.preview`: what a base domain would change."""
+
+    listens: tuple[str, ...]  # addresses that the ingress listens on now
+    would_listen: tuple[str, ...]
+    open_apps: tuple[str, ...]  # apps that require no token
+    apps: int  # all of them

@@ -1,0 +1,177 @@
+"""Handles the verbs of base domains: names, besides the machine's own, at which all apps are served."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flyted.contract.answers.domains import DomainList, DomainPreview, DomainStatus
+from flyted.contract.answers.machine import Done
+from flyted.contract.errors import FlytedError, InvalidInput, NotFound
+from flyted.contract.names import base_domain, printable
+from flyted.daemon.api.verbs import Call, Right, Socket, Verb
+from flyted.daemon.config import Config
+from flyted.daemon.effects import Clock
+from flyted.daemon.ingress import site_certificates
+from flyted.daemon.ingress.listen import check_ports, present
+from flyted.daemon.ingress.tls import Tls
+from flyted.daemon.loop import Loop
+from flyted.host import ca
+from flyted.host.given_certificate import Given, given
+from flyted.host.sites import Sites
+from flyted.host.vault import Vault
+from flyted.plan.ingress import sites
+from flyted.plan.ingress.sites import FILE, OWN_CA, POLICIES, WARN_S, Site
+from flyted.plan.ingress.state import Listen
+
+_HERE = frozenset({Socket.CONTROL})  # who is reachable by whom is decided at this machine
+
+
+class Domains:
+    """The handlers of the domain verbs. ``configured``: the addresses in the settings."""
+
+    def __init__(
+        self, table: Sites, vault: Vault, tls: Tls, loop: Loop, config: Config, configured: tuple[str, ...],
+        clock: Clock,
+    ) -> None:  # fmt: skip
+        self._table = table
+        self._vault = vault
+        self._tls = tls
+        self._loop = loop
+        self._config = config
+        self._configured = configured
+        self._clock = clock
+
+    def verbs(self) -> dict[str, Verb]:
+        """Return the rows of the verb table."""
+        named: dict[str, type] = {"domain": str}
+        change = {"domain": str, "certificate": str}
+        return {
+            "domain.preview": Verb(Right.READ, named, self.preview, sockets=_HERE),
+            "domain.set": Verb(Right.ADMIN, change, self.set, bulk=True, sockets=_HERE, changes=True),
+            "domain.list": Verb(Right.READ, {}, self.list),
+            "domain.get": Verb(Right.READ, named, self.get),
+            "domain.remove": Verb(Right.ADMIN, named, self.remove, sockets=_HERE, changes=True),
+        }
+
+    async def preview(self, call: Call) -> DomainPreview:
+        """Return what a new base domain would change. Raises as :meth:`set`."""
+        domain = self._checked(call)
+        after = self._listen((*self._table.all(), Site(domain, OWN_CA, 0.0)))
+        apps = (await self._loop.facts()).apps
+        opened = [app for app in apps if app.current is not None and not app.current.spec.requires_auth]
+        return DomainPreview(
+            listens=self._config.listen.addresses,
+            would_listen=after.addresses,
+            open_apps=tuple(str(app.key) for app in opened),
+            apps=len(apps),
+        )
+
+    async def set(self, call: Call) -> DomainStatus:
+        """Serve all apps at a base domain, or give one that is served another certificate.
+
+        What follows the request is the PEM of certificate and key, or nothing if this machine signs. Raises
+        :class:`InvalidInput` or :class:`AlreadyExists` for a domain or certificate that cannot be taken,
+        :class:`HostFailure` when the ingress cannot listen. After an error everything is as it was.
+        """
+        domain, policy = self._checked(call), call.args["certificate"]
+        call.about.tell(domain=domain)
+        if policy not in POLICIES:
+            raise InvalidInput(f"there is no certificate of kind {printable(policy)}")
+        found = self._fitting(call.bulk, domain) if policy == FILE else None
+        before = self._table.find(domain)
+        site = Site(domain, policy, before.created_at if before else self._clock.time())
+        after = (*(each for each in self._table.all() if each.domain != domain), site)
+        check_ports(self._listen(after), self._config.listen)
+        if found is not None:
+            site_certificates.keep(self._vault, domain, found)
+        self._table.put(site)
+        if found is None:
+            site_certificates.forget(self._vault, domain)
+        await self._apply()
+        return self._status(site)
+
+    async def list(self, _call: Call) -> DomainList:
+        """Return all base domains besides the machine's own, oldest first."""
+        return DomainList(tuple(self._status(site) for site in self._table.all()))
+
+    async def get(self, call: Call) -> DomainStatus:
+        """Return one base domain. Raises :class:`NotFound`."""
+        return self._status(self._known(call))
+
+    async def remove(self, call: Call) -> Done:
+        """Serve no app at a base domain any more; the last one takes the addresses along on which it was served.
+
+        Its key is deleted; an authority of this machine stays. Raises :class:`NotFound`, :class:`HostFailure`.
+        """
+        site = self._known(call)
+        call.about.tell(domain=site.domain)
+        self._table.remove(site.domain)
+        site_certificates.forget(self._vault, site.domain)
+        await self._apply()
+        return Done()
+
+    async def _apply(self) -> None:
+        """Have the ingress serve the sites that the table has."""
+        self._config.listen = self._listen(self._table.all())
+        self._config.shown_domain = sites.shown(self._table.all(), self._config.base_domain)
+        await self._tls.renew()
+        await self._loop.settle()
+
+    def _listen(self, found: tuple[Site, ...]) -> Listen:
+        addresses = present(sites.addresses(self._configured, found))
+        return dataclasses.replace(self._config.listen, addresses=addresses)
+
+    def _checked(self, call: Call) -> str:
+        domain = base_domain(call.args["domain"])
+        sites.check_free(domain, self._config.base_domain, self._table.all())
+        return domain
+
+    def _known(self, call: Call) -> Site:
+        site = self._table.find(call.args["domain"])
+        if site is None:
+            raise NotFound(f"there is no base domain {printable(call.args['domain'])}", hint="flytectl domain ls")
+        return site
+
+    def _fitting(self, pem: bytes, domain: str) -> Given:
+        found = given(pem)
+        if not sites.covers(found.names, domain):
+            has = ", ".join(found.names[:5]) or "no host name"
+            raise InvalidInput(
+                f"the certificate is not for *.{domain}, but for {has}",
+                hint=f"every app has a name of its own below {domain}: ask for a certificate with the name *.{domain}",
+            )
+        if found.ends.timestamp() <= self._clock.time():
+            raise InvalidInput(f"the certificate ended on {found.ends:%Y-%m-%d}")
+        return found
+
+    def _status(self, site: Site) -> DomainStatus:
+        shown = self._config.url_domain == site.domain
+        try:
+            return self._of_own(site, shown) if site.certificate == OWN_CA else self._of_given(site, shown)
+        except FlytedError as error:
+            return DomainStatus(
+                site.domain, site.certificate, "", "", 0.0, 0.0, "", "", shown, error.message, error.hint
+            )
+
+    def _of_own(self, site: Site, shown: bool) -> DomainStatus:  # noqa: FBT001  a field
+        authority, pem = self._tls.authority(site.domain), self._tls.leaf(site.domain)
+        begins, ends = ca.validity(pem)
+        return DomainStatus(
+            site.domain, site.certificate, "this machine", ca.fingerprint(pem), begins.timestamp(), ends.timestamp(),
+            ca.fingerprint(authority.cert_pem), authority.cert_pem.decode(), shown, problem="", hint="",
+        )  # fmt: skip
+
+    def _of_given(self, site: Site, shown: bool) -> DomainStatus:  # noqa: FBT001  a field
+        found = site_certificates.kept(self._vault, site.domain)
+        begins, ends, now = found.begins.timestamp(), found.ends.timestamp(), self._clock.time()
+        day, problem = f"{found.ends:%Y-%m-%d}", ""
+        if now >= ends:
+            problem = f"its certificate ended on {day}"
+        elif now >= ends - WARN_S:
+            problem = f"its certificate ends on {day}"
+        elif now < begins:
+            problem = f"its certificate is not valid before {found.begins:%Y-%m-%d %H:%M} UTC"
+        hint = f"sudo flytectl domain cert {site.domain} --cert FILE --key FILE" if problem else ""
+        return DomainStatus(
+            site.domain, site.certificate, found.issuer, found.fingerprint, begins, ends, "", "", shown, problem, hint
+        )

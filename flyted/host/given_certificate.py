@@ -1,0 +1,121 @@
+"""Checks a certificate and key that an operator gives, and brings them into the form in which HAProxy takes them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+from flyted.contract.errors import InvalidInput
+from flyted.host.ca import validity
+
+MOST_BYTES = 65536
+MIN_RSA_BITS = 2048
+
+
+@dataclass(frozen=True)
+class Given:
+    """A certificate with its chain and key. ``repr()`` does not show the PEM.
+
+    ``names``: the host names that it is good for. ``issuer``: who signed it, for people. ``fingerprint``: SHA-256.
+    """
+
+    pem: bytes = field(repr=False)
+    names: tuple[str, ...]
+    issuer: str
+    begins: dt.datetime
+    ends: dt.datetime
+    fingerprint: str
+
+
+def given(text: bytes) -> Given:
+    """Return what is in a PEM of a certificate, those that sign it, and the key, in any order of their kinds.
+
+    The site's own certificate is the first one. Raises :class:`InvalidInput`, which says what is wrong.
+    """
+    if len(text) > MOST_BYTES:
+        raise InvalidInput(f"certificate and key have {len(text)} bytes; the limit is {MOST_BYTES}")
+    chain, key = _chain(text), _key(text)
+    leaf = chain[0]
+    if _spki(key.public_key()) != _spki(leaf.public_key()):
+        if any(_spki(key.public_key()) == _spki(each.public_key()) for each in chain[1:]):
+            raise InvalidInput("the first certificate is not the key's: put the server's own one first")
+        raise InvalidInput("the key does not fit the certificate")
+    for child, parent in itertools.pairwise(chain):
+        if child.issuer != parent.subject:
+            raise InvalidInput(
+                f"the chain is broken: '{_common_name(child.issuer)}' signed a certificate, but '"
+                f"{_common_name(parent.subject)}' follows it",
+                hint="give the server's certificate, then the one that signed it, and so on (fullchain.pem)",
+            )
+    pem = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain)
+    pem += key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    begins, ends = validity(pem)
+    return Given(
+        pem, _names(leaf), _common_name(leaf.issuer), begins, ends,
+        leaf.fingerprint(hashes.SHA256()).hex(":").upper(),
+    )  # fmt: skip
+
+
+def _chain(text: bytes) -> list[x509.Certificate]:
+    end = b"-----END CERTIFICATE-----"
+    blocks = [b"-----BEGIN CERTIFICATE-----" + each.partition(end)[0] + end + b"\n" for each in _after(text)]
+    if not blocks:
+        raise InvalidInput("there is no certificate in PEM form", hint="it begins with -----BEGIN CERTIFICATE-----")
+    try:
+        return [x509.load_pem_x509_certificate(block) for block in blocks]
+    except ValueError as error:
+        raise InvalidInput("a certificate cannot be read: it is damaged") from error
+
+
+def _after(text: bytes) -> list[bytes]:
+    return text.split(b"-----BEGIN CERTIFICATE-----")[1:]
+
+
+def _key(text: bytes) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
+    begin = text.find(b"PRIVATE KEY-----")
+    if begin < 0:
+        raise InvalidInput("there is no private key in PEM form", hint="it begins with -----BEGIN PRIVATE KEY-----")
+    block = text[text.rfind(b"-----BEGIN", 0, begin) :]
+    try:
+        key = serialization.load_pem_private_key(block, password=None)
+    except TypeError as error:
+        raise InvalidInput(
+            "the key is protected by a passphrase",
+            hint="store it without one: openssl pkey -in key.pem -out plain.pem; flyted encrypts it",
+        ) from error
+    except ValueError as error:
+        raise InvalidInput("the key cannot be read: it is damaged") from error
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= MIN_RSA_BITS:
+        return key
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key
+    raise InvalidInput(f"the key is neither RSA with at least {MIN_RSA_BITS} bits nor one of an elliptic curve")
+
+
+def _spki(key: object) -> bytes:
+    """Return a public key in the form that certificates have; keys cannot be compared before cryptography 40."""
+    found: bytes = key.public_bytes(  # type: ignore[attr-defined]
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return found
+
+
+def _names(cert: x509.Certificate) -> tuple[str, ...]:
+    try:
+        found = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    return tuple(name.lower() for name in found.get_values_for_type(x509.DNSName))
+
+
+def _common_name(name: x509.Name) -> str:
+    found = name.get_attributes_for_oid(NameOID.COMMON_NAME) or list(name)
+    return str(found[0].value) if found else "?"

@@ -1,0 +1,167 @@
+"""`flytectl domain`: what it asks of the daemon, what it says before it lets other machines in, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flytectl import cli, confirm
+from flyted.contract.answers.domains import DomainStatus
+from tests.answers import whole
+from tests.flytectl.stub_daemon import result
+
+pytestmark = pytest.mark.slow
+
+DOMAIN = "apps.example.org"
+FOUND = whole(
+    DomainStatus, domain=DOMAIN, certificate="file", issuer="R11", fingerprint="AB:CD", not_before=1.7e9,
+    not_after=1.8e9, shown=True,
+)  # fmt: skip
+OWN = replace(FOUND, certificate="own-ca", issuer="this machine", authority="EF:01", authority_pem="-----BEGIN X\n")
+CLOSED, OPEN = ["127.0.0.1", "::1"], ["0.0.0.0", "::"]
+
+
+def daemon(asked: list[str], found: DomainStatus = OWN, *, opens: bool = True):
+    """An answer for each verb."""
+
+    def answer(request: dict[str, object]) -> bytes:
+        asked.append(str(request["verb"]))
+        if request["verb"] == "domain.preview":
+            return result(listens=CLOSED, would_listen=OPEN if opens else CLOSED, open_apps=["hello"], apps=3)
+        return result() if request["verb"] == "domain.remove" else result(**vars_of(found))
+
+    return answer
+
+
+def vars_of(found: DomainStatus) -> dict[str, object]:
+    """The fields of an answer."""
+    return {name: getattr(found, name) for name in found.__dataclass_fields__}
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who can be asked."""
+    monkeypatch.setattr(confirm, "can_ask", lambda: True)
+
+
+def test_it_says_who_will_be_reachable_and_asks(stub_daemon, terminal, monkeypatch, capsys) -> None:
+    """By name; after a no nothing is changed."""
+    asked: list[str] = []
+    stub_daemon(daemon(asked))
+    monkeypatch.setattr("click.confirm", lambda *_words, **_options: False)
+    assert cli.main(["domain", "set", DOMAIN, "--own-ca"]) == 1
+    said = capsys.readouterr().err
+    for words in (
+        "listens on 127.0.0.1, ::1 now",
+        "will listen on 0.0.0.0, ::",
+        "without a token: hello",
+        "nothing was",
+    ):
+        assert words in said
+    assert asked == ["domain.preview"]
+    monkeypatch.setattr("click.confirm", lambda *_words, **_options: True)
+    assert cli.main(["domain", "set", DOMAIN, "--own-ca"]) == 0
+    assert asked[1:] == ["domain.preview", "domain.set"]
+    assert f"flytectl domain get {DOMAIN} --pem" in capsys.readouterr().err
+
+
+def test_without_a_terminal_it_needs_yes(stub_daemon, capsys) -> None:
+    """Unless it opens nothing."""
+    asked: list[str] = []
+    stub_daemon(daemon(asked))
+    assert cli.main(["domain", "set", DOMAIN, "--own-ca"]) == 2
+    assert "add --yes" in capsys.readouterr().err
+    assert asked == ["domain.preview"]
+    assert cli.main(["domain", "set", DOMAIN, "--own-ca", "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["authority"] == "EF:01"
+
+
+def test_one_that_opens_nothing_is_not_asked_about(stub_daemon) -> None:
+    """As when a certificate is replaced."""
+    asked: list[str] = []
+    stub_daemon(daemon(asked, opens=False))
+    assert cli.main(["domain", "set", DOMAIN, "--own-ca"]) == 0
+    assert asked == ["domain.preview", "domain.set"]
+
+
+def test_certificate_and_key_go_over_the_socket(stub_daemon, tmp_path: Path, capsys) -> None:
+    """And are in no message."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.write_text("CERT")
+    key.write_text("SECRET-KEY")
+    asked: list[str] = []
+    stub = stub_daemon(daemon(asked, FOUND))
+    assert cli.main(["domain", "cert", DOMAIN, "--cert", str(cert), "--key", str(key), "--yes"]) == 0
+    assert stub.bulk == b"CERT\nSECRET-KEY"
+    assert stub.requests[-1]["args"] == {"domain": DOMAIN, "certificate": "file", "bulk": len(stub.bulk)}
+    shown = capsys.readouterr()
+    assert "SECRET-KEY" not in shown.out + shown.err
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["set", "Apps.Example.ORG.", "--own-ca", "--yes"], DOMAIN),
+    (["set", "apps.b\u00fccher.example", "--own-ca", "--yes"], "apps.xn--bcher-kva.example"),
+])  # fmt: skip
+def test_a_name_is_brought_into_its_form_in_dns(stub_daemon, words: list[str], said: str) -> None:
+    """Lower case, without a dot at its end, other letters encoded."""
+    stub = stub_daemon(daemon([]))
+    assert cli.main(["domain", *words]) == 0
+    assert {request["args"]["domain"] for request in stub.requests} == {said}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["set", DOMAIN], ["set", "lan", "--own-ca"], ["set", "a b.c", "--own-ca"], ["set", "", "--own-ca"],
+        ["set", "a..b", "--own-ca"], ["set", "a." * 100 + "b", "--own-ca"], ["cert", DOMAIN, "--cert", "/nothing"],
+        ["cert", DOMAIN, "--cert", "/nothing", "--key", "/nothing"], ["get"], ["rm", DOMAIN],
+    ],
+)  # fmt: skip
+def test_what_it_does_not_take(stub_daemon, capsys, words: list[str]) -> None:
+    """It is said, with a status that is not 0, and the daemon is asked to change nothing."""
+    asked: list[str] = []
+    stub_daemon(daemon(asked))
+    assert cli.main(["domain", *words]) != 0
+    assert capsys.readouterr().err
+    assert not {"domain.set", "domain.remove"} & set(asked)
+
+
+def test_what_is_shown(stub_daemon, capsys) -> None:
+    """A row each; all of one; the authority alone for other machines."""
+    stub_daemon(result(domains=[vars_of(FOUND), vars_of(replace(OWN, domain="apps.box.lan", problem="it ended"))]))
+    assert cli.main(["domain", "ls"]) == 0
+    shown = capsys.readouterr().out
+    assert "apps.example.org  file" in shown
+    assert "it ended" in shown
+
+
+def test_one_is_shown(stub_daemon, capsys) -> None:
+    """With what to type."""
+    stub_daemon(daemon([], replace(OWN, problem="it ended", hint="do this")))
+    assert cli.main(["domain", "get", DOMAIN]) == 0
+    shown = capsys.readouterr().out
+    for words in ("https://APP.apps.example.org", "signed by this machine", "EF:01", "it ended", "do this"):
+        assert words in shown
+    assert cli.main(["domain", "get", DOMAIN, "--pem"]) == 0
+    assert capsys.readouterr().out == "-----BEGIN X\n"
+
+
+def test_a_foreign_authority_cannot_be_shown(stub_daemon, capsys) -> None:
+    """We do not have it."""
+    stub_daemon(daemon([], FOUND))
+    assert cli.main(["domain", "get", DOMAIN, "--pem"]) == 2
+    assert "was not signed by this machine, but by R11" in capsys.readouterr().err
+
+
+def test_removing_asks_too(stub_daemon, terminal, monkeypatch, capsys) -> None:
+    """Its key is deleted."""
+    asked: list[str] = []
+    stub_daemon(daemon(asked, FOUND))
+    monkeypatch.setattr("click.confirm", lambda *_words, **_options: False)
+    assert cli.main(["domain", "rm", DOMAIN]) == 1
+    assert "the certificate and its key are deleted" in capsys.readouterr().err
+    assert cli.main(["domain", "rm", DOMAIN, "--yes"]) == 0
+    assert asked == ["domain.get", "domain.get", "domain.remove"]
