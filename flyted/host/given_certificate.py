@@ -7,6 +7,7 @@ import itertools
 from dataclasses import dataclass, field
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
@@ -41,6 +42,8 @@ def given(text: bytes) -> Given:
     if len(text) > MOST_BYTES:
         raise InvalidInput(f"certificate and key have {len(text)} bytes; the limit is {MOST_BYTES}")
     chain, key = _chain(text), _key(text)
+    for each in chain:
+        _check_strength(each)
     leaf = chain[0]
     if _spki(key.public_key()) != _spki(leaf.public_key()):
         if any(_spki(key.public_key()) == _spki(each.public_key()) for each in chain[1:]):
@@ -98,6 +101,26 @@ def _key(text: bytes) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key
     raise InvalidInput(f"the key is neither RSA with at least {MIN_RSA_BITS} bits nor one of an elliptic curve")
+
+
+def _check_strength(cert: x509.Certificate) -> None:
+    """Raise :class:`InvalidInput` for what OpenSSL refuses at security level 2, Debian's: HAProxy could not start.
+
+    The signature of an authority by itself does not count. Source: SSL_CTX_set_security_level(3).
+    """
+    try:
+        key, algorithm = cert.public_key(), cert.signature_hash_algorithm
+    except (UnsupportedAlgorithm, ValueError) as error:
+        raise InvalidInput("a certificate has a key or a signature of a kind that is not known") from error
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+        raise InvalidInput(
+            f"the key of '{_common_name(cert.subject)}' has {key.key_size} bits; {MIN_RSA_BITS} are needed"
+        )
+    if isinstance(algorithm, (hashes.SHA1, hashes.MD5)) and cert.issuer != cert.subject:
+        how = algorithm.name.upper()
+        raise InvalidInput(
+            f"the certificate of '{_common_name(cert.subject)}' is signed with {how}, which is not safe"
+        )
 
 
 def _spki(key: object) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flyted.contract.errors import HostFailure
+from flyted.contract.errors import HostFailure, IngressDown
 from flyted.contract.names import printable
 from flyted.host import whole_file
 from flyted.host.haproxy import ADMIN, WHY, Haproxy, check
@@ -220,25 +220,39 @@ class Ingress:
             await self._replace(self._places.certificate, pem)
 
     async def apply_certificates(self) -> None:
-        """Write the certificates of other base domains, then tell the running HAProxy what differs.
+        """Tell the running HAProxy what differs in the certificates of other base domains, then write them.
 
+        HAProxy starts with what is written, so it has taken each before. If it does not run, they are only written.
         Connections that exist keep their certificates. A name has a certificate at every moment if it had one before
         and is to have one. Raises as :meth:`set_certificate`.
         """
         async with self._telling:
-            wanted = self.write_certificates()
-            listed, prefix = f"{self._files}/{ingress_certificates.LIST}", self._places.site_files
-            have = ingress_certificates.parse_list(await self._haproxy.ask(f"show ssl crt-list {listed}"))
-            for each in wanted:
-                path = f"{prefix}{each.name}"
-                if path not in have:
-                    await self._haproxy.ask(f"new ssl cert {path}")  # which is refused if it is there, but not in use
-                await self._replace(path, each.pem)
-                if path not in have:
-                    await self._tell_list(f"add ssl crt-list {listed} <<\n{ingress_certificates.line(each, prefix)}\n")
-            for path in sorted(have.keys() - {f"{prefix}{each.name}" for each in wanted}):
-                await self._tell_list(f"del ssl crt-list {listed} {path}")
+            try:
+                unwanted = await self._tell_certificates(self.certificates())
+            except IngressDown:
+                self.write_certificates()
+                raise
+            self.write_certificates()
+            for path in unwanted:
+                await self._tell_list(f"del ssl crt-list {self._list} {path}")
                 await self._tell_list(f"del ssl cert {path}")
+
+    async def _tell_certificates(self, wanted: Sequence[ingress_certificates.Certificate]) -> list[str]:
+        """Give HAProxy these certificates; return the paths of those that it has besides."""
+        prefix = self._places.site_files
+        have = ingress_certificates.parse_list(await self._haproxy.ask(f"show ssl crt-list {self._list}"))
+        for each in wanted:
+            path = f"{prefix}{each.name}"
+            if path not in have:
+                await self._haproxy.ask(f"new ssl cert {path}")  # which is refused if it is there, but not in use
+            await self._replace(path, each.pem)
+            if path not in have:
+                await self._tell_list(f"add ssl crt-list {self._list} <<\n{ingress_certificates.line(each, prefix)}\n")
+        return sorted(have.keys() - {f"{prefix}{each.name}" for each in wanted})
+
+    @property
+    def _list(self) -> str:
+        return f"{self._files}/{ingress_certificates.LIST}"
 
     def write_certificates(self) -> tuple[ingress_certificates.Certificate, ...]:
         """Write what HAProxy reads when it starts: a file for each certificate, and their list. Return them.

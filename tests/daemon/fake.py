@@ -65,6 +65,8 @@ class HAProxy:
         self.traffic: dict[str, Traffic] = {}
         self.state: IngressState | None = None
         self.files = self.rules_of = Listen()
+        self.refuses = False
+        """Whether it takes no certificate of another domain."""
         self.took_s = 0.0
         self.stats_s = 0.0
         self.asked: Counter[str] = Counter()
@@ -103,6 +105,8 @@ class HAProxy:
     async def apply_certificates(self) -> None:
         """As host.ingress."""
         self.asked["apply_certificates"] += 1
+        if self.refuses:
+            raise HostFailure("HAProxy refused the new certificate")
 
     async def rules(self) -> str:
         """As host.ingress."""

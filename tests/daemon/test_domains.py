@@ -17,6 +17,7 @@ from flyted.daemon.ingress import domains as verbs_of_domains
 from flyted.host import ca, network
 from flyted.host.sites import Sites
 from flyted.plan.ingress.sites import EVERYWHERE, FILE, OWN_CA
+from flyted.plan.ingress.state import Listen
 from tests.answers import sent
 from tests.daemon.clocks import BEGAN
 from tests.daemon.fake import Machine, beside
@@ -166,6 +167,29 @@ def test_what_cannot_be_taken_changes_nothing(machine: Machine) -> None:
         for verb in ("domain.get", "domain.remove"):
             with pytest.raises(NotFound):
                 await ask(machine, verb, domain=WORK)
+
+    beside(machine, story)
+    machine.close()
+
+
+@pytest.mark.parametrize("given", [OWN_CA, FILE])
+def test_what_haproxy_refuses_is_not_kept(machine: Machine, given: str) -> None:
+    """A new domain is not there then; one that was served is as it was before."""
+    bulk = signed() if given == FILE else b""
+
+    async def story() -> None:
+        machine.haproxy.refuses = True
+        with pytest.raises(HostFailure, match="HAProxy refused"):
+            await ask(machine, "domain.set", bulk, domain=WORK, certificate=given)
+        assert (machine.sites.all(), machine.config.listen.addresses) == ((), Listen().addresses)
+        machine.haproxy.refuses = False
+        done = await ask(machine, "domain.set", signed(), domain=WORK, certificate=FILE)
+        kept = machine.vault.count
+        machine.haproxy.refuses = True
+        with pytest.raises(HostFailure, match="HAProxy refused"):
+            await ask(machine, "domain.set", bulk, domain=WORK, certificate=given)
+        assert await ask(machine, "domain.get", domain=WORK) == done
+        assert machine.vault.count - kept <= 2, "an authority that was made stays"
 
     beside(machine, story)
     machine.close()

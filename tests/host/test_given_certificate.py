@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -17,6 +18,7 @@ from flyted.host.given_certificate import MOST_BYTES, given
 NOW = dt.datetime(2026, 11, 29)  # noqa: DTZ001  as the builder wants it
 PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
 PLAIN = serialization.NoEncryption()
+SHA256 = hashes.SHA256()
 
 
 @dataclass
@@ -38,7 +40,10 @@ class Pair:
 
 
 def made(
-    name: str, by: Pair | None = None, *, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None
+    name: str,
+    by: Pair | None = None,
+    *,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
 ) -> Pair:
     """A certificate for ``*.name``, signed by another one or by itself."""
     own = key or ec.generate_private_key(ec.SECP256R1())
@@ -52,7 +57,7 @@ def made(
         .not_valid_before(NOW)
         .not_valid_after(NOW + dt.timedelta(days=90))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(f"*.{name}"), x509.DNSName(name)]), critical=False)
-        .sign((by or Pair(None, own)).key, hashes.SHA256())  # type: ignore[arg-type]
+        .sign((by or Pair(None, own)).key, SHA256)  # type: ignore[arg-type]
     )
     return Pair(cert, own)
 
@@ -92,6 +97,10 @@ def test_what_is_wrong_is_said(chain: tuple[Pair, Pair, Pair]) -> None:
     root, middle, site = chain
     sealed = site.key.private_bytes(PEM, PKCS8, serialization.BestAvailableEncryption(b"word"))
     weak = made("a.b", key=rsa.generate_private_key(65537, 1024))
+    below = made("c.b", weak)
+    old = (
+        Path(__file__).with_name("sha1.pem").read_bytes()
+    )  # by openssl x509 -sha1: cryptography signs with it no more
     other = ed25519.Ed25519PrivateKey.generate().private_bytes(PEM, PKCS8, PLAIN)
     for text, said in (
         (b"", "no certificate"),
@@ -106,6 +115,8 @@ def test_what_is_wrong_is_said(chain: tuple[Pair, Pair, Pair]) -> None:
         (weak.cert_pem + weak.key_pem, "2048 bits"),
         (site.cert_pem + other, "elliptic curve"),
         (site.cert_pem.replace(b"\n", b"x" * 40 + b"\n") + site.key_pem, "damaged"),
+        (old, "signed with SHA1"),
+        (below.cert_pem + weak.cert_pem + below.key_pem, "has 1024 bits"),
         (b"x" * (MOST_BYTES + 1), "the limit is"),
         (bytes(range(256)), "no certificate"),
     ):

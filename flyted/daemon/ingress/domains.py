@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 from flyted.contract.answers.domains import DomainList, DomainPreview, DomainStatus
@@ -82,12 +83,18 @@ class Domains:
         site = Site(domain, policy, before.created_at if before else self._clock.time())
         after = (*(each for each in self._table.all() if each.domain != domain), site)
         check_ports(self._listen(after), self._config.listen)
-        if found is not None:
-            site_certificates.keep(self._vault, domain, found)
-        self._table.put(site)
-        if found is None:
-            site_certificates.forget(self._vault, domain)
-        await self._apply()
+        old = site_certificates.kept(self._vault, domain) if before and before.certificate == FILE else None
+        try:
+            self._keep(site, found)
+            await self._apply()
+        except FlytedError:
+            if before is None:
+                self._forget(domain)
+            else:
+                self._keep(before, old)
+            with contextlib.suppress(FlytedError):  # the first one is what the caller has to know
+                await self._apply()
+            raise
         return self._status(site)
 
     async def list(self, _call: Call) -> DomainList:
@@ -105,16 +112,27 @@ class Domains:
         """
         site = self._known(call)
         call.about.tell(domain=site.domain)
-        self._table.remove(site.domain)
-        site_certificates.forget(self._vault, site.domain)
+        self._forget(site.domain)
         await self._apply()
         return Done()
+
+    def _keep(self, site: Site, found: Given | None) -> None:
+        """Store a site and the certificate that was given for it, if any."""
+        if found is not None:
+            site_certificates.keep(self._vault, site.domain, found)
+        self._table.put(site)
+        if found is None:
+            site_certificates.forget(self._vault, site.domain)
+
+    def _forget(self, domain: str) -> None:
+        self._table.remove(domain)
+        site_certificates.forget(self._vault, domain)
 
     async def _apply(self) -> None:
         """Have the ingress serve the sites that the table has."""
         self._config.listen = self._listen(self._table.all())
         self._config.shown_domain = sites.shown(self._table.all(), self._config.base_domain)
-        await self._tls.renew()
+        await self._tls.give()
         await self._loop.settle()
 
     def _listen(self, found: tuple[Site, ...]) -> Listen:

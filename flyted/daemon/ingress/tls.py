@@ -102,11 +102,12 @@ class Tls:
         """
         self._fact = dataclasses.replace(self._fact, again_at=self._clock.time() + _AGAIN_S)  # if it fails
         try:
-            self._fact = await self._give()
+            await self.give()
         except FlytedError as error:
             log.error("cannot replace the ingress's certificates: %s", error.message)  # noqa: TRY400
 
-    async def _give(self) -> CertificateFact:
+    async def give(self) -> None:
+        """Give the ingress new certificates. Raises what keeps one from it: the ones before stay in use then."""
         self._leaves.clear()
         self._authorities.clear()
         self._certificates = None
@@ -118,7 +119,7 @@ class Tls:
         begins, ends = ca.validity(pem)
         since = min(begins.timestamp(), self._clock.time())  # before the authority's begin, no other one can be had
         dues = [ca.renew_at(begins, ends).timestamp(), *self._ending()]
-        return CertificateFact(since, min(dues))
+        self._fact = CertificateFact(since, min(dues))
 
     def _ending(self) -> Iterator[float]:
         """Yield when to look again at each certificate that flyted cannot renew; warn of those that end soon."""
