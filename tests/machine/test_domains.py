@@ -130,6 +130,14 @@ def test_a_house_reaches_its_apps(app: str, house: Path) -> None:
     assert visit(f"flyted.{HOUSE}", house) == "421"
 
 
+@pytest.mark.parametrize("host", ["flyted.localhost", f"flyted.{HOUSE}"])
+@pytest.mark.parametrize("address", [OURS, OURS6])
+def test_the_gateway_is_not_on_the_network(house: Path, host: str, address: str) -> None:
+    """Flyte's API and the login are for this machine, whatever name a visitor sends."""
+    assert visit(host, house, address, "--insecure") == "421"
+    assert curl(f"https://flyted.localhost:{port()}/")[0] != 421
+
+
 def test_a_certificate_of_ones_own(app: str, house: Path, office: Office) -> None:
     """It is shown for its domain alone, and replaced while visitors come and go."""
     assert app
