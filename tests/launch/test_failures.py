@@ -205,7 +205,9 @@ def test_an_app_that_ends_its_own_streams_loses_nothing(
     make_unit: MakeUnit, running: Keep, tmp_path: Path, gone: str, end: str, status: int, words: str
 ) -> None:
     """Neither its exit status, nor the lines that were held back, nor the reason."""
-    printed = f"import sys\nfor n in range({BURST + 1000}): print('line', n)\nprint('the last line')\n"
+    printed = (
+        f"import sys\nprint('line\\n' * {BURST + 1000})\nprint('the last line')\n"  # at once: the limit is a rate
+    )
     text = f"{printed}{GONE[gone]}\n{end}\n"
     app = running(make_unit().start(bundle(tmp_path, {"a.py": text}), fserve("a:env")))
     assert (app.wait(), app.err.count("flyted/launch")) == (status, 0), app.err
