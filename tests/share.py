@@ -6,7 +6,9 @@ records. What each module took this time is left in FOLDER; ``tests/durations.py
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from itertools import groupby, zip_longest
 from pathlib import Path
 
@@ -15,6 +17,19 @@ import pytest
 from tests.durations import recorded
 
 FIRST = "tests/machine/test_story.py"  # its first step is what a user meets who has done nothing yet
+
+
+_once: list[float] = []
+
+
+@contextlib.contextmanager
+def once_per_machine() -> Iterator[None]:
+    """Leaves the time of the body out of its module's: it is spent by whichever module comes first."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        _once.append(time.monotonic() - began)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,9 +50,10 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     for module in longest_first(list(modules), recorded()):
         mark = folder / module.replace("/", ":")
         if taken(mark):
+            _once.clear()
             began = time.monotonic()
             run(session, modules[module])
-            (mark / "seconds").write_text(f"{time.monotonic() - began:.1f}")
+            (mark / "seconds").write_text(f"{time.monotonic() - began - sum(_once):.1f}")
     return True
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+from tests import share
 from tests.durations import measured, outgrown, parse, recorded, render
-from tests.share import FIRST, longest_first, taken
+from tests.share import FIRST, longest_first, once_per_machine, taken
 
 THEN = {"a": 100.0, "b": 50.0, "c": 50.0}
 
@@ -40,6 +42,13 @@ def test_the_record_is_read_as_it_is_written(tmp_path: Path) -> None:
     (tmp_path / "tests:y.py").mkdir()  # taken, and never done
     assert measured(tmp_path) == {"tests/x.py": 12.4}
     assert parse(render(measured(tmp_path))) == {"tests/x.py": 12.0}
+
+
+def test_what_is_made_once_for_a_machine_is_no_modules() -> None:
+    """A base or an installation would make the module look slow that happens to come first."""
+    with once_per_machine():
+        time.sleep(0.02)
+    assert sum(share._once) >= 0.02
 
 
 def test_every_recorded_module_is_there() -> None:

@@ -36,6 +36,7 @@ from flyted.plan.images.root import DebianBase, LayerJob, RootPlan, RootRecipe, 
 from flyted.plan.images.root_record import LayerRecord, layer_text
 from tests.machine.kit.units import connected, sh
 from tests.machine.kit.users import until
+from tests.share import once_per_machine
 
 BASE = words.BASE
 BLOBS = Path("/var/lib/flyted/blobs/sha256")
@@ -285,7 +286,8 @@ def base() -> str:
     until(lambda: sh("systemctl", "is-active", REMOVAL) not in ("active", "activating", "deactivating"), 300)
     record = RECORDS / f"{BASE_JOB.id}.json"
     if not BASE_MADE.exists() or not record.exists() or not diff(BASE_JOB.id, "usr/bin/python3").exists():
-        made_by(BASE_JOB)
+        with once_per_machine():
+            made_by(BASE_JOB)
         RECORDS.mkdir(parents=True, exist_ok=True)
         record.write_text(layer_text(BASE_JOB, LayerRecord("a Debian of the tests"), time.time()))
         BASE_MADE.touch()

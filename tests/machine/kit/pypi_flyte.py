@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.machine.kit.companion_sdk import ABORTED
 from tests.machine.kit.users import Done, alice, environment, give, join_group
+from tests.share import once_per_machine
 
 SDK = "2.12.1"
 HOME = Path("/home/alice")
@@ -21,9 +22,10 @@ def prepare() -> None:
     """The environment, the folder and its config.yaml; once."""
     join_group()
     if not PYTHON.with_name("flyte").exists():  # an installation that was broken off has none
-        alice("python3", "-m", "venv", str(PYTHON.parents[1]))
-        packages = (f"flyte=={SDK}", "fastapi", "uvicorn")
-        alice(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+        with once_per_machine():
+            alice("python3", "-m", "venv", str(PYTHON.parents[1]))
+            packages = (f"flyte=={SDK}", "fastapi", "uvicorn")
+            alice(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
     give("stock/config.yaml", alice("flytectl", "config", "init", "-").stdout)
 
 
