@@ -169,7 +169,7 @@ def _copy(job: Job, step: Copy, files: Mapping[str, BinaryIO]) -> None:
     tree = None if step.origin.folder else Inside(overlay.other("from", step.origin.layers))
     _bare(job)
     owner = users.owner(step.owner) if step.owner else None
-    origin = "the archive" if tree is None else "the other stage"
+    origin = "the build context" if tree is None else "the other stage"
     order = Order(step.source, step.target, owner, step.mode, step.glob, scratch, origin)
     if tree is None:
         copy(bundle.items(files[step.origin.folder]), order)

@@ -164,7 +164,7 @@ def test_files_are_copied_as_a_dockerfile_copies_them(base: str) -> None:
         assert diff(made_one.layer, where).read_text() == "other\n"
         assert owner(diff(made_one.layer, where)) == (7, 8)
     missing = make(name("copy none"), [base], copy(folder, "nothing", "/opt/"))
-    assert missing.failure.message == "copy: the archive has no nothing"
+    assert missing.failure.message == "copy: the build context has no nothing"
     assert not diff(missing.layer).exists()
 
 
