@@ -226,7 +226,7 @@ def test_a_certificate_that_ends_soon_is_told(machine: Machine, caplog: pytest.L
 
 
 def test_a_domain_that_lost_its_certificate_takes_nothing_along(machine: Machine) -> None:
-    """The others are served; it says what is wrong with it."""
+    """The others are served; it says what is wrong with it, and is given another one."""
 
     async def story() -> None:
         await own(machine)
@@ -236,6 +236,8 @@ def test_a_domain_that_lost_its_certificate_takes_nothing_along(machine: Machine
         await machine.tls.renew()
         assert [each.name for each in machine.tls.certificates()] == [HOUSE]
         assert "damaged" in (await ask(machine, "domain.get", domain=WORK))["problem"]
+        assert (await ask(machine, "domain.set", signed(), domain=WORK, certificate=FILE))["problem"] == ""
+        assert [each.name for each in machine.tls.certificates()] == [HOUSE, WORK]
 
     beside(machine, story)
     machine.close()

@@ -83,14 +83,17 @@ class Domains:
         site = Site(domain, policy, before.created_at if before else self._clock.time())
         after = (*(each for each in self._table.all() if each.domain != domain), site)
         check_ports(self._listen(after), self._config.listen)
-        old = site_certificates.kept(self._vault, domain) if before and before.certificate == FILE else None
+        old = None
+        if before is not None and before.certificate == FILE:
+            with contextlib.suppress(FlytedError):  # it is damaged, which is why there is another one
+                old = site_certificates.kept(self._vault, domain)
         try:
             self._keep(site, found)
             await self._apply()
         except FlytedError:
             if before is None:
                 self._forget(domain)
-            else:
+            elif before.certificate == OWN_CA or old is not None:
                 self._keep(before, old)
             with contextlib.suppress(FlytedError):  # the first one is what the caller has to know
                 await self._apply()
