@@ -25,6 +25,10 @@ def test_the_machine_is_well() -> None:
         ["systemctl", "list-units", "--failed", "--no-legend", "flyted*"], capture_output=True, text=True, check=True
     )
     assert failed.stdout == ""
+    cycles = subprocess.run(
+        ["journalctl", "-b", "-q", "-g", "ordering cycle"], capture_output=True, text=True, check=False
+    )
+    assert cycles.stdout == "", "systemd leaves out a unit to break a cycle"
 
 
 @pytest.mark.parametrize("name", ["boot-serves", "boot-sleeps"])
