@@ -24,7 +24,7 @@ _once: list[float] = []
 
 @contextlib.contextmanager
 def once_per_machine() -> Iterator[None]:
-    """Leaves the time of the body out of its module's: it is spent by whichever module comes first."""
+    """Excludes the body from the time of its module: it runs once per machine, in whichever module comes first."""
     began = time.monotonic()
     try:
         yield

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
+from tests.conftest import is_of_part
+
 TESTS = Path(__file__).parent
 PROGRAMS = (
     "attacks.guard", "build.harness", "flytectl.loading", "gateway.harness", "host.haproxy", "launch.harness",
@@ -12,6 +16,15 @@ PROGRAMS = (
 )  # fmt: skip
 """Helpers that start real programs, or a server and threads."""
 STARTS_ONE = re.compile(rf"^from tests\.({'|'.join(map(re.escape, PROGRAMS))})", re.MULTILINE)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 16])
+def test_each_module_is_of_one_part(count: int) -> None:
+    """With however many processors: none is left out, and none is run twice."""
+    parts = [f"{number}/{count}" for number in range(1, count + 1)]
+    modules = list(TESTS.rglob("test_*.py"))
+    assert [module for module in modules if [is_of_part(module, part) for part in parts].count(True) != 1] == []
+    assert all(any(is_of_part(module, part) for module in modules) for part in parts)
 
 
 def test_what_starts_real_programs_is_marked_slow() -> None:
