@@ -40,15 +40,24 @@ def may_delete(lost: Sequence[str], question: str, command: str) -> bool:
     Raise :class:`InvalidInput` without a terminal, with ``command``, what to type then, as its hint. click raises
     ``Abort`` at Ctrl-C.
     """
+    return confirmed(lost, question, "deletion", command, "nothing was deleted")
+
+
+def confirmed(told: Sequence[str], question: str, what: str, command: str, unchanged: str) -> bool:
+    """Show the lines ``told``, and ask; after a no, say ``unchanged`` and return ``False``.
+
+    Raise :class:`InvalidInput` without a terminal: ``what`` needs confirmation; its hint is ``command``, what to type
+    then. click raises ``Abort`` at Ctrl-C.
+    """
     if not can_ask():
         from flyted.contract.errors import InvalidInput  # noqa: PLC0415  only where it is raised
 
         raise InvalidInput(
-            "deletion needs confirmation, and standard input is not a terminal: nothing was deleted", hint=command
+            f"{what} needs confirmation, and standard input is not a terminal: {unchanged}", hint=command
         )
-    for line in lost:
+    for line in told:
         say(line)
     if click.confirm(question, default=False, err=True):
         return True
-    say("nothing was deleted")
+    say(unchanged)
     return False

@@ -1,4 +1,4 @@
-"""``flytectl domain …``: names besides the machine's own at which its apps are served, for clients elsewhere."""
+"""``flytectl domain …``: serve apps at other base domains, for clients on other machines."""
 
 from __future__ import annotations
 
@@ -152,32 +152,23 @@ def _serve(domain: str, certificate: str, pem: bytes, *, yes: bool, json_: bool)
 
 
 def _agreed(domain: str, preview: DomainPreview) -> bool:
-    """Say what more will be reachable than now, if anything, and ask.
-
-    Raises :class:`InvalidInput` where nobody can be asked.
-    """
-    from flytectl.confirm import can_ask
-    from flytectl.render import safe
-    from flyted.contract.errors import InvalidInput
+    """Ask, if more is reachable with the domain than now. Raises as :func:`confirmed`."""
+    from flytectl.confirm import confirmed
+    from flytectl.render import counted, safe
 
     new = [address for address in preview.would_listen if address not in preview.listens]
     if not new:
         return True
-    if not can_ask():
-        raise InvalidInput(
-            f"the ingress would listen on {', '.join(new)}, so that other machines reach the apps; that needs "
-            "confirmation, and standard input is not a terminal: nothing was changed",
-            hint="add --yes",
-        )
-    say(f"The ingress listens on {', '.join(preview.listens)} now; it will listen on {', '.join(new)}.")
-    say("Every machine that reaches this one by its network will reach")
-    if preview.open_apps:
-        say(f"  without a token: {', '.join(safe(app) for app in preview.open_apps)} (requires_auth=False)")
-    say(f"  with a token: {'the other' if preview.open_apps else 'all'} apps, also those that are deployed later")
-    if click.confirm(f"Serve all apps at {domain}?", default=False, err=True):
-        return True
-    say("nothing was changed")
-    return False
+    others = preview.apps - len(preview.open_apps)
+    told = [
+        f"The ingress listens on {', '.join(preview.listens)} now; it will listen on {', '.join(new)}.",
+        "Every machine that reaches this one by its network will reach",
+        *(f"  without a token: {safe(app)} (requires_auth=False)" for app in preview.open_apps),
+        f"  with a token: {counted(others, 'other app' if preview.open_apps else 'app')}",
+        "and, in the same way, apps that are deployed later.",
+    ]
+    what = f"to listen on {', '.join(new)}, so that other machines reach the apps,"
+    return confirmed(told, f"Serve all apps at {domain}?", what, "add --yes", "nothing was changed")
 
 
 def _next(done: DomainStatus) -> list[str]:

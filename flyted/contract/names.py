@@ -23,21 +23,20 @@ GATEWAY_HOST = "flyted.localhost"
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)+")
+_DOMAIN = re.compile(rf"{_LABEL.pattern}(?:\.{_LABEL.pattern})+")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?(?::[A-Za-z0-9._-]{1,64})?")
 _LINK = re.compile(r"/(?:[!-.0-\[\]-~][!-\[\]-~]*)?|https?://[A-Za-z0-9.\-]+(?::[0-9]{1,5})?(?:/[!-\[\]-~]*)?")
 """A path or an address in printable ASCII, without blanks and backslashes (RFC 3986)."""
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_ENV_DENIED = re.compile(
-    r"LD_.*|DYLD_.*|PYTHON.*|BASH_.*|LISTEN_.*|GCONV_PATH|PATH|HOME|IFS|ENV|SHELL|USER|LOGNAME|"
-    r"CREDENTIALS_DIRECTORY|NOTIFY_SOCKET|WATCHDOG_.*|MAINPID|INVOCATION_ID|JOURNAL_STREAM|"
-    r"(?:STATE|CACHE|RUNTIME|LOGS|CONFIGURATION)_DIRECTORY|_U_.*|_F_.*|FLYTED_.*"
-)
-"""Variables whose value would change which code runs, or that systemd and ``launch`` set themselves."""
 _SYSTEMDS = re.compile(
     r"LISTEN_.*|CREDENTIALS_DIRECTORY|NOTIFY_SOCKET|WATCHDOG_.*|MAINPID|INVOCATION_ID|JOURNAL_STREAM|"
     r"(?:STATE|CACHE|RUNTIME)_DIRECTORY"
 )
+_ENV_DENIED = re.compile(
+    rf"LD_.*|DYLD_.*|PYTHON.*|BASH_.*|GCONV_PATH|PATH|HOME|IFS|ENV|SHELL|USER|LOGNAME|{_SYSTEMDS.pattern}|"
+    r"(?:LOGS|CONFIGURATION)_DIRECTORY|_U_.*|_F_.*|FLYTED_.*"
+)
+"""Variables whose value would change which code runs, or that systemd and ``launch`` set themselves."""
 _HASH = 16  # hexadecimal digits; 8 in flyted 0.1.0, whose apps keep their ids
 _HASHED_END = re.compile(r".*-(?:[0-9a-f]{8}|[0-9a-f]{16})")
 _ID_LENGTH = 40  # unit name + credential id must stay within 84 bytes (beyond, systemd says `Protocol error`)

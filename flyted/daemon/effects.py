@@ -107,7 +107,7 @@ class Ingress(Protocol):
         """Replace certificate and key of the machine's own names in the running HAProxy."""
 
     async def apply_certificates(self) -> None:
-        """Write the certificates of other base domains, and tell the running HAProxy what differs."""
+        """Tell the running HAProxy what differs in the certificates of other base domains, and write them."""
 
     async def stats(self, servers: Collection[str]) -> dict[str, Traffic]:
         """Return the counters of these servers, of those that HAProxy has."""
@@ -117,7 +117,7 @@ class Journal(Protocol):
     """The journal, as ``host/journal.py`` has it."""
 
     async def sync(self) -> None:
-        """Have what was sent to the journal until now written."""
+        """Wait until the journal has what was sent to it."""
 
     async def read(
         self,

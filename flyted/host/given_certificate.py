@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from flyted.contract.errors import InvalidInput
-from flyted.host.ca import validity
+from flyted.host.ca import fingerprint, validity
 
 MOST_BYTES = 65536
 MIN_RSA_BITS = 2048
@@ -35,9 +35,10 @@ class Given:
 
 
 def given(text: bytes) -> Given:
-    """Return what is in a PEM of a certificate, those that sign it, and the key, in any order of their kinds.
+    """Return the certificate, the chain and the key that are in a PEM text.
 
-    The site's own certificate is the first one. Raises :class:`InvalidInput`, which says what is wrong.
+    The site's own certificate comes before the others of the chain; the key may be anywhere. Raises
+    :class:`InvalidInput`, which says what is wrong.
     """
     if len(text) > MOST_BYTES:
         raise InvalidInput(f"certificate and key have {len(text)} bytes; the limit is {MOST_BYTES}")
@@ -61,25 +62,19 @@ def given(text: bytes) -> Given:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     begins, ends = validity(pem)
-    return Given(
-        pem, _names(leaf), _common_name(leaf.issuer), begins, ends,
-        leaf.fingerprint(hashes.SHA256()).hex(":").upper(),
-    )  # fmt: skip
+    return Given(pem, _names(leaf), _common_name(leaf.issuer), begins, ends, fingerprint(pem))
 
 
 def _chain(text: bytes) -> list[x509.Certificate]:
-    end = b"-----END CERTIFICATE-----"
-    blocks = [b"-----BEGIN CERTIFICATE-----" + each.partition(end)[0] + end + b"\n" for each in _after(text)]
+    begin, end = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+    # cryptography reads several at once from version 39 on, and Debian 12 has 38
+    blocks = [begin + each.partition(end)[0] + end + b"\n" for each in text.split(begin)[1:]]
     if not blocks:
         raise InvalidInput("there is no certificate in PEM form", hint="it begins with -----BEGIN CERTIFICATE-----")
     try:
         return [x509.load_pem_x509_certificate(block) for block in blocks]
     except ValueError as error:
         raise InvalidInput("a certificate cannot be read: it is damaged") from error
-
-
-def _after(text: bytes) -> list[bytes]:
-    return text.split(b"-----BEGIN CERTIFICATE-----")[1:]
 
 
 def _key(text: bytes) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:

@@ -60,4 +60,4 @@ class Haproxy:
 def check(command: str, answer: str) -> None:
     """Raise :class:`HostFailure`, with HAProxy's own words, if it refused a command that changes something."""
     if said := answers.refusal(command, answer):
-        raise HostFailure(f"HAProxy refused '{command}': {said}", hint=WHY)
+        raise HostFailure(f"HAProxy refused '{command.partition(' <<')[0]}': {said}", hint=WHY)

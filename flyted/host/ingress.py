@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flyted.contract.errors import HostFailure, IngressDown
-from flyted.contract.names import printable
 from flyted.host import whole_file
 from flyted.host.haproxy import ADMIN, WHY, Haproxy, check
 from flyted.plan.idle import Traffic
@@ -21,8 +19,6 @@ from flyted.plan.ingress.auth import TOKENS, USES, USES_KEPT_S
 
 MOST_NAMED = 32
 """The most servers whose counters are asked for one by one."""
-_DONE = re.compile(r"(?:Success|deleted|Inserting certificate .* in crt-list .*)")
-"""What HAProxy says of a certificate or list that it changed."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Ingress:
 
     ``files``: the folder of HAProxy's files. ``timeout_s``: seconds that HAProxy may take for the answer to a command.
     ``tokens()`` returns the table of tokens, key → value, as it should be now (daemon/access/ingress_tokens.py), and
-    ``certificates()`` the certificates of other base domains (daemon/ingress/sites.py).
+    ``certificates()`` the certificates of other base domains (daemon/ingress/tls.py).
     """
 
     def __init__(
@@ -222,9 +218,9 @@ class Ingress:
     async def apply_certificates(self) -> None:
         """Tell the running HAProxy what differs in the certificates of other base domains, then write them.
 
-        HAProxy starts with what is written, so it has taken each before. If it does not run, they are only written.
-        Connections that exist keep their certificates. A name has a certificate at every moment if it had one before
-        and is to have one. Raises as :meth:`set_certificate`.
+        HAProxy reads what is written at its next start, and could not start with a certificate that it refuses. If it
+        is not running, the certificates are only written. Connections keep the certificates that they have, and a
+        name that keeps its certificate is never without it. Raises as :meth:`set_certificate`.
         """
         async with self._telling:
             try:
@@ -234,8 +230,8 @@ class Ingress:
                 raise
             self.write_certificates()
             for path in unwanted:
-                await self._tell_list(f"del ssl crt-list {self._list} {path}")
-                await self._tell_list(f"del ssl cert {path}")
+                await self._haproxy.tell(f"del ssl crt-list {self._list} {path}")
+                await self._haproxy.tell(f"del ssl cert {path}")
 
     async def _tell_certificates(self, wanted: Sequence[ingress_certificates.Certificate]) -> list[str]:
         """Give HAProxy these certificates; return the paths of those that it has besides."""
@@ -247,7 +243,9 @@ class Ingress:
                 await self._haproxy.ask(f"new ssl cert {path}")  # which is refused if it is there, but not in use
             await self._replace(path, each.pem)
             if path not in have:
-                await self._tell_list(f"add ssl crt-list {self._list} <<\n{ingress_certificates.line(each, prefix)}\n")
+                await self._haproxy.tell(
+                    f"add ssl crt-list {self._list} <<\n{ingress_certificates.line(each, prefix)}\n"
+                )
         return sorted(have.keys() - {f"{prefix}{each.name}" for each in wanted})
 
     @property
@@ -283,8 +281,3 @@ class Ingress:
             said = done
             await self._haproxy.ask(f"abort ssl cert {path}")
         raise HostFailure(f"HAProxy refused the new certificate: {' '.join(said.split())}", hint=WHY)
-
-    async def _tell_list(self, command: str) -> None:
-        said = " ".join((await self._haproxy.ask(command)).split())
-        if not _DONE.search(said):
-            raise HostFailure(f"HAProxy refused '{printable(command.partition(' <<')[0])}': {said}", hint=WHY)

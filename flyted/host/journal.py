@@ -22,7 +22,7 @@ from flyted.contract.errors import FlytedError, HostFailure
 MAX_LINES = 10_000
 MAX_TEXT = 8192
 MAX_UNITS = 40  # of one app, so that following it stays bounded over many deploys
-SYNC_S = 10.0
+SYNC_S = 10.0  # for what journald has not written yet
 READ_S = 20.0  # for the lines that are there already; following has no end
 _LINE_BYTES = 1 << 20  # enough for journald's LineMax= of 48 KiB; a line that is not UTF-8 is numbers in JSON
 _FLYTED = "flyted.service"
@@ -69,17 +69,16 @@ async def read(
 
 
 async def sync() -> None:
-    """Have journald write all that it was sent until now: it may be seconds behind an app that prints without end.
+    """Wait until journald has written what it was sent: it can lag seconds behind an app that prints without end.
 
-    What it does not write within ``SYNC_S`` seconds is not waited for. Raises :class:`HostFailure` when journalctl
-    cannot run. Source: journalctl(1), ``--sync``.
+    The wait ends after ``SYNC_S`` seconds in any case. Raises :class:`HostFailure` when journalctl cannot run.
+    Source: journalctl(1), ``--sync``.
     """
     process = await _start(["--sync"])
     try:
-        async with asyncio.timeout(SYNC_S):
-            await process.wait()
-    except TimeoutError:
-        pass
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SYNC_S):
+                await process.wait()
     finally:
         await _end(process)
 

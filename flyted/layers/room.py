@@ -68,7 +68,7 @@ class Room:
     def taken(self) -> tuple[int, int]:
         """Return the bytes and files that the layer has. Raises :class:`Failed` if these are more than it may have.
 
-        A layer that is whole is counted in any case: what other programs freed at the same time hides what it wrote.
+        A finished layer is always counted: space that other programs freed meanwhile can hide what it wrote.
         """
         size, count = self._counted(), self._counted("--inodes")
         if size > self._limits.layer_bytes:

@@ -30,6 +30,8 @@ _SAID_AT_SUCCESS = {
     "add server": "New server registered.",
     "del server": "Server deleted.",
 }
+_SSL_DONE = re.compile(r"Success|deleted|Inserting certificate .* in crt-list ")
+"""What ``add ssl`` and ``del ssl`` say at success, among names."""
 _COLUMNS = frozenset(["svname", "sid", "status", "slim", "scur", "qcur", "stot", "req_tot", "lastsess", "ttime_max"])
 """The columns that are read, out of some hundred and fifty."""
 _STAT = re.compile(r"^# pxname,", re.MULTILINE)
@@ -195,6 +197,7 @@ def still_draining(command: str, answer: str) -> bool:
 
 def refusal(command: str, answer: str) -> str:
     """Return HAProxy's own words if it refused a command that changes something; ``""`` if the command was done."""
-    said = " ".join(answer.split())
-    expected = _SAID_AT_SUCCESS.get(" ".join(command.split()[:2]), "")
-    return "" if said == expected else said or "no answer"
+    said, words = " ".join(answer.split()), command.split()[:2]
+    if words[1:] == ["ssl"]:
+        return "" if _SSL_DONE.search(said) else said or "no answer"
+    return "" if said == _SAID_AT_SUCCESS.get(" ".join(words), "") else said or "no answer"

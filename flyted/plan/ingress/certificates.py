@@ -1,11 +1,11 @@
-"""The ingress's certificates for other base domains, beside the machine's own. Pure.
+"""The ingress's certificates for base domains other than the machine's own. Pure.
 
 HAProxy reads a list of certificates (crt-list) when it starts: each line names a file and the host names for which it
 is shown. While HAProxy runs, flyted tells it every change. The file of a certificate has its key, too: flyted keeps it
 in a folder in memory, from which systemd passes it on as a credential.
 
-The certificate of the machine's own names comes by flyted's socket. It cannot pass these on: of a socket, a unit file
-names each credential, and HAProxy has to start while flyted is away.
+The certificate for the machine's own names comes through flyted's socket. These cannot: a unit file has to name each
+credential that comes through a socket, and HAProxy has to be able to start while flyted is not running.
 
 Sources: HAProxy's configuration.txt (crt-list) and management.txt (``new``, ``set``, ``commit``, ``add``, ``del``
 ssl); systemd.exec(5), ``LoadCredential=`` of a folder.
@@ -29,9 +29,9 @@ LIST = "certificates.list"
 
 @dataclass(frozen=True)
 class Certificate:
-    """Certificates, the site's own first, and its key as PEM, in a file ``name``, shown for the host names ``hosts``.
+    """A certificate chain and its key, as PEM, which HAProxy shows for the host names ``hosts``.
 
-    ``repr()`` does not show the PEM.
+    ``name``: the name of its file. ``repr()`` does not show the PEM.
     """
 
     name: str

@@ -33,11 +33,9 @@ def listening(
 ) -> frozenset[int]:
     """Return the ports on which one of ``addresses`` cannot be bound because another socket listens there.
 
-    ``but``: listeners that do not count, since they are ours.
-
     ``tcp``, ``tcp6``: the text of /proc/net/tcp and /proc/net/tcp6. A socket on another address of the machine does
     not count; one on 0.0.0.0 or :: does. A socket on ``[::]`` usually takes IPv4 too (``net.ipv6.bindv6only``), so it
-    counts against both families.
+    counts against both families. ``but``: our own listeners, which do not count.
     """
     ours = {ipaddress.ip_address(a) for a in addresses}
     every = any(a.is_unspecified for a in ours)

@@ -45,7 +45,10 @@ def addresses(configured: tuple[str, ...], sites: Collection[Site]) -> tuple[str
 
 
 def check_free(domain: str, base_domain: str, sites: Iterable[Site]) -> None:
-    """Raise :class:`InvalidInput` or :class:`AlreadyExists` for a domain whose names would be names of others too."""
+    """Raise :class:`InvalidInput` or :class:`AlreadyExists` for a domain that cannot be a site.
+
+    It may be neither above nor below another one: the host of an app could then be the other domain.
+    """
     if domain == "localhost" or domain.endswith(".localhost"):
         raise InvalidInput(
             f"{domain} always means the client's own machine (RFC 6761)",
@@ -53,7 +56,7 @@ def check_free(domain: str, base_domain: str, sites: Iterable[Site]) -> None:
         )
     for other in (base_domain, GATEWAY_HOST, *(site.domain for site in sites)):
         if domain != other and _overlap(domain, other):
-            raise AlreadyExists(f"{domain} and {other} would share names: an app's host could be the other's domain")
+            raise AlreadyExists(f"{domain} and {other} would share names: one is below the other")
     if domain == base_domain:
         raise AlreadyExists(f"{domain} is the machine's own base domain (base_domain in flyted.toml)")
 
