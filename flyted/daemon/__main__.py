@@ -82,7 +82,6 @@ from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.images.layer_unit import LayerSettings
 from flyted.plan.images.pull_unit import PullSettings
 from flyted.plan.ingress.ports import INGRESS_UNIT
-from flyted.plan.ingress.sites import shown
 from flyted.plan.overdue import KILL_S
 from flyted.plan.units import STOP_S
 
@@ -114,11 +113,11 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     platform = Platform(architecture(), kernel())
     config = Config(
         settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s, platform,
-        shown_domain=shown(site_table.all(), settings.base_domain),
+        sites=site_table.all, preferred=settings.url_domain,
     )  # fmt: skip
     refused: dict[str, str] = {}
     machine = Effects(units, ingress, journal, Gpu(), clock)
-    look = Look(machine, store, config, site_table.all)
+    look = Look(machine, store, config)
     explain = Explain(journal, store, settings.start_timeout_s, refused)
     poked = asyncio.Event()
     gpu_table = LeaseStore(GpuRecords(store.database))

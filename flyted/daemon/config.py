@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flyted.plan.facts import Platform
+from flyted.plan.ingress.sites import Site, shown
 from flyted.plan.ingress.state import Listen
 from flyted.plan.units import Layout
 
 
 @dataclass
 class Config:
-    """What does not change while the daemon runs, but for ``listen`` and ``shown_domain``.
+    """What does not change while the daemon runs, except for the sites and, with them, ``listen``.
 
-    These change with the sites. ``listen``: where the ingress listens. ``shown_domain``: the site that is in the URLs
-    of apps; "": the machine's own base domain. ``layout``: where our own files are. Times are in seconds.
+    ``listen``: where the ingress listens. ``layout``: where our own files are. ``sites()`` returns the base domains
+    besides the machine's own. ``preferred``: the domain that the URLs of apps are to have; "": the oldest site's.
+    Times are in seconds.
     """
 
     base_domain: str
@@ -24,12 +27,13 @@ class Config:
     gpu_wait_s: int = 0
     platform: Platform = field(default_factory=Platform)
     layout: Layout = field(default_factory=Layout)
-    shown_domain: str = ""
+    sites: Callable[[], tuple[Site, ...]] = tuple
+    preferred: str = ""
 
     @property
     def url_domain(self) -> str:
         """The base domain in the URLs of apps."""
-        return self.shown_domain or self.base_domain
+        return shown(self.sites(), self.base_domain, self.preferred)
 
     @property
     def https_port(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 
 from flyted.contract.errors import IngressDown
@@ -16,7 +16,6 @@ from flyted.plan.facts import Facts
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
-from flyted.plan.ingress.sites import Site
 from flyted.plan.unit_index import AT_REST, UnitFact
 
 
@@ -27,7 +26,6 @@ class Look:
     machine: Effects
     store: Store
     config: Config
-    sites: Callable[[], tuple[Site, ...]] = tuple
 
     async def facts(self, app_id: str = "") -> Facts:
         """Return what the machine and the store say right now; with an app's id, the units of that app alone.
@@ -57,14 +55,14 @@ class Look:
             ingress=ingress,
             rules=rules,
             listen=self.config.listen,
-            sites=self.sites(),
+            sites=self.config.sites(),
             listening=self._listening(ingress, rules),
             start_s=self.config.start_timeout_s,
             gpu_wait_s=self.config.gpu_wait_s,
         )
 
     def _listening(self, ingress: str, rules: str | None) -> tuple[str, ...] | None:
-        """Return where PID 1 listens for the ingress, which is asked only when that may not be where it is to."""
+        """Return where PID 1 listens for the ingress; ``None`` if nothing suggests that this has to change."""
         other = ingress == "active" and rules not in (None, structure(self.config.listen))
         return self.machine.units.listening(INGRESS_SOCKET) if ingress == "activating" or other else None
 

@@ -43,6 +43,7 @@ class Settings:
     requests_per_s: float = REQUESTS_PER_S
     connections: int = CONNECTIONS
     body_bytes: int = 0
+    url_domain: str = ""
 
     @property
     def clients(self) -> ClientRules:
@@ -110,6 +111,10 @@ def _domain(value: Any) -> str:
         raise InvalidInput("must be a domain of at least two labels, such as apps.localhost") from error
 
 
+def _url_domain(value: Any) -> str:
+    return "" if value == "" else _domain(value)
+
+
 def _seconds(value: Any) -> int:
     if type(value) is not int or not 1 <= value <= 3600:
         raise InvalidInput("must be a whole number of seconds, 1 to 3600")
@@ -173,6 +178,7 @@ SETTINGS = (
     Setting("ingress", "http_port", "http_port", _port, "Port for HTTP, which only redirects to HTTPS."),
     Setting("ingress", "listen", "listen", _addresses, "Addresses that the ingress listens on."),
     Setting("ingress", "base_domain", "base_domain", _domain, "Apps are served as APP.base_domain."),
+    Setting("ingress", "url_domain", "url_domain", _url_domain, "The domain in the URLs of apps, of flytectl domain."),
     Setting("ingress", "trusted_proxies", "trusted_proxies", _networks, "Proxies whose X-Forwarded-For counts."),
     Setting("ingress", "proxy_protocol", "proxy_protocol", _networks, "Proxies that send the PROXY protocol."),
     Setting("ingress", "access_log", "access_log", _switch, "Log each request, not only those that fail."),

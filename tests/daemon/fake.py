@@ -200,9 +200,9 @@ class Machine:
         self.journal, self.gpu, store = Journal(), Gpus(), self.store
         self.clock = clock = FakeClock(lambda: BEGAN + _time())
         effects = Effects(self.systemd, self.haproxy, self.journal, self.gpu, clock)
-        self.config = Config(DOMAIN, Listen(), (), 300, layout=Layout(run=str(folder)))
         self.sites = Sites(store.database)
-        self.look = Look(effects, store, self.config, self.sites.all)
+        self.config = Config(DOMAIN, Listen(), (), 300, layout=Layout(run=str(folder)), sites=self.sites.all)
+        self.look = Look(effects, store, self.config)
         self.explain = Explain(self.journal, store, 300, {})
         poked = asyncio.Event()
         self.table = LeaseStore(GpuRecords(store.database))

@@ -140,6 +140,9 @@ def test_the_url_of_apps_is_at_the_oldest_domain(machine: Machine) -> None:
         assert machine.config.url_domain == HOUSE
         await ask(machine, "domain.remove", domain=HOUSE)
         assert machine.config.url_domain == WORK
+        machine.config.preferred = "apps.localhost"
+        assert machine.config.url_domain == "apps.localhost"
+        assert (await ask(machine, "domain.get", domain=WORK))["shown"] is False
 
     beside(machine, story)
     machine.close()

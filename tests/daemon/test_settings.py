@@ -66,6 +66,7 @@ def test_all_settings(tmp_path: Path) -> None:
         ("[ingress]\nlisten = [7]", "ingress.listen"),
         ("[ingress]\nbase_domain = 'localhost'", "ingress.base_domain"),
         ("[ingress]\nbase_domain = 'a b.c'", "ingress.base_domain"),
+        ("[ingress]\nurl_domain = 'lan'", "ingress.url_domain"),
         ("[ingress]\nhttps_prot = 1", "https_prot"),
         ("[ingress]\ntrusted_proxies = '10.0.0.1'", "ingress.trusted_proxies"),
         ("[ingress]\ntrusted_proxies = ['cloudflare.com']", "ingress.trusted_proxies"),

@@ -13,7 +13,7 @@ from flyted.daemon.api.verbs import Call, Right, Socket, Verb
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Clock
 from flyted.daemon.ingress import site_certificates
-from flyted.daemon.ingress.listen import check_ports, present
+from flyted.daemon.ingress.listen import addresses_for, check_ports
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.loop import Loop
 from flyted.host import ca
@@ -86,7 +86,7 @@ class Domains:
         old = None
         if before is not None and before.certificate == FILE:
             with contextlib.suppress(FlytedError):  # it is damaged, which is why there is another one
-                old = site_certificates.kept(self._vault, domain)
+                old = self._tls.given(domain)
         try:
             self._keep(site, found)
             await self._apply()
@@ -109,9 +109,10 @@ class Domains:
         return self._status(self._known(call))
 
     async def remove(self, call: Call) -> Done:
-        """Serve no app at a base domain any more; the last one takes the addresses along on which it was served.
+        """Stop serving apps at a base domain, and delete its key.
 
-        Its key is deleted; an authority of this machine stays. Raises :class:`NotFound`, :class:`HostFailure`.
+        With the last domain, the ingress stops listening on the addresses that the first one added. This machine's
+        authority for the domain stays. Raises :class:`NotFound`, :class:`HostFailure`.
         """
         site = self._known(call)
         call.about.tell(domain=site.domain)
@@ -134,13 +135,11 @@ class Domains:
     async def _apply(self) -> None:
         """Have the ingress serve the sites that the table has."""
         self._config.listen = self._listen(self._table.all())
-        self._config.shown_domain = sites.shown(self._table.all(), self._config.base_domain)
         await self._tls.give()
         await self._loop.settle()
 
     def _listen(self, found: tuple[Site, ...]) -> Listen:
-        addresses = present(sites.addresses(self._configured, found))
-        return dataclasses.replace(self._config.listen, addresses=addresses)
+        return dataclasses.replace(self._config.listen, addresses=addresses_for(self._configured, found))
 
     def _checked(self, call: Call) -> str:
         domain = base_domain(call.args["domain"])
@@ -183,7 +182,7 @@ class Domains:
         )  # fmt: skip
 
     def _of_given(self, site: Site, shown: bool) -> DomainStatus:  # noqa: FBT001  a field
-        found = site_certificates.kept(self._vault, site.domain)
+        found = self._tls.given(site.domain)
         begins, ends, now = found.begins.timestamp(), found.ends.timestamp(), self._clock.time()
         day, problem = f"{found.ends:%Y-%m-%d}", ""
         if now >= ends:

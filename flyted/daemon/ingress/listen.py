@@ -44,7 +44,7 @@ def choose_ingress_ports(settings: Settings, units: Units, folder: Path, found: 
     file = folder / "ports.json"
     wanted = (settings.https_port, settings.http_port)
     kept = _kept(file) if units.listening(INGRESS_SOCKET) or _runs(units) else ()
-    addresses = present(sites.addresses(settings.listen, found))
+    addresses = addresses_for(settings.listen, found)
     taken = listening(*network.tcp_sockets(), addresses)
     listen, notes = choose_ports(taken, *wanted, addresses=addresses, ours=kept[-2:])
     if kept[:-2] == wanted:
@@ -57,8 +57,12 @@ def choose_ingress_ports(settings: Settings, units: Units, folder: Path, found: 
     return listen
 
 
-def present(addresses: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the addresses without those of IPv6 that stand for something which this machine does not have."""
+def addresses_for(configured: tuple[str, ...], found: Collection[Site]) -> tuple[str, ...]:
+    """Return the addresses that the ingress listens on: as the settings and the sites want it, and this machine can.
+
+    ``configured``: the addresses in the settings. A machine without IPv6 listens on no loopback or wildcard of it.
+    """
+    addresses = sites.addresses(configured, found)
     if set(addresses) == set(LOOPBACK):
         return loopback_addresses(network.addresses_ipv6())
     if addresses == sites.EVERYWHERE and not network.addresses_ipv6():
@@ -67,7 +71,7 @@ def present(addresses: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_ports(listen: Listen, now: Listen) -> None:
-    """Raise :class:`HostFailure` if another program has a port of ``listen``. ``now``: our listeners until then."""
+    """Raise :class:`HostFailure` if another program has a port of ``listen``. ``now``: the ingress's listeners."""
     taken = listening(*network.tcp_sockets(), listen.addresses, but=now)
     for port in (listen.https_port, listen.http_port):
         if port in taken:

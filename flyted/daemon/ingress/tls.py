@@ -16,6 +16,7 @@ from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.effects import Clock, Ingress
 from flyted.daemon.ingress.site_certificates import kept
 from flyted.host import ca, whole_file
+from flyted.host.given_certificate import Given
 from flyted.host.vault import Vault
 from flyted.plan.ingress.certificates import Certificate
 from flyted.plan.ingress.sites import OWN_CA, WARN_S, Site, hosts
@@ -49,6 +50,7 @@ class Tls:
         self._sites = sites
         self._authorities: dict[str, ca.Ca] = {}
         self._leaves: dict[str, ca.Leaf] = {}
+        self._given: dict[str, Given] = {}
         self._certificates: tuple[Certificate, ...] | None = None
         self._fact = CertificateFact()
 
@@ -67,6 +69,12 @@ class Tls:
             self._leaves[domain] = ca.issue_leaf(self.authority(domain), domain, self._now(), alone=alone)
         return self._leaves[domain].pem
 
+    def given(self, domain: str) -> Given:
+        """Return the certificate that was given for a base domain. Raises as :func:`site_certificates.kept`."""
+        if domain not in self._given:
+            self._given[domain] = kept(self._vault, domain)
+        return self._given[domain]
+
     def certificates(self) -> tuple[Certificate, ...]:
         """Return the certificates of all sites that have one, the same until :meth:`renew`."""
         if self._certificates is None:
@@ -76,7 +84,7 @@ class Tls:
     def _of_sites(self) -> Iterator[Certificate]:
         for site in self._sites():
             try:
-                pem = self.leaf(site.domain) if site.certificate == OWN_CA else kept(self._vault, site.domain).pem
+                pem = self.leaf(site.domain) if site.certificate == OWN_CA else self.given(site.domain).pem
             except FlytedError as error:
                 log.error("%s has no certificate: %s", site.domain, error.message)  # noqa: TRY400
             else:
@@ -107,8 +115,9 @@ class Tls:
             log.error("cannot replace the ingress's certificates: %s", error.message)  # noqa: TRY400
 
     async def give(self) -> None:
-        """Give the ingress new certificates. Raises what keeps one from it: the ones before stay in use then."""
+        """Give the ingress new certificates. If that fails it keeps those that it has: raises :class:`FlytedError`."""
         self._leaves.clear()
+        self._given.clear()
         self._authorities.clear()
         self._certificates = None
         whole_file.write(self._ca_file, self.authority(self._base_domain).cert_pem)
@@ -128,7 +137,7 @@ class Tls:
             with contextlib.suppress(FlytedError):  # logged already
                 if site.certificate == OWN_CA:
                     continue
-                ends = kept(self._vault, site.domain).ends.timestamp()
+                ends = self.given(site.domain).ends.timestamp()
                 if now < ends - WARN_S:
                     yield ends - WARN_S
                     continue
