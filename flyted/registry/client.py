@@ -74,6 +74,11 @@ class Client:
         self._followed = functools.partial(followed, self.reach)
         self._authorization = Authorization(self._server, self._path, login, self._followed)
 
+    @property
+    def server(self) -> str:
+        """The name and port of the server that is asked: the registry's, or its mirror's."""
+        return self._server.server
+
     def get(self, what: str, headers: Mapping[str, str]) -> Reply:
         """Return the answer to ``GET /v2/PATH/what``, with status 200, 206 or 416.
 

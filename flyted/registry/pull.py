@@ -113,7 +113,7 @@ class Pull:
             return reply.body(MOST_BYTES)
 
     def _layer(self, layer: Blob) -> None:
-        with self.store.part(layer) as part:
+        with self.store.part(layer, self._client.server) as part:
             if part is None:
                 self._progress.have(layer, "is here")
                 return

@@ -1,7 +1,8 @@
 """Stores blobs by their digest, and partial downloads, which the next pull continues.
 
-A blob has its name only when all of it is on the disk and has the right digest. Pulls that need the same blob wait for
-each other, by a lock on the file that it arrives in.
+A blob has its name only when all of it is on the disk and has the right digest. Pulls that need the same blob of the
+same server wait for each other, by a lock on the file that it arrives in. Pulls from other servers do not wait:
+anybody's registry may name the digest of a popular layer, and send it as slowly as it likes.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ class Store:
             )
 
     @contextmanager
-    def part(self, blob: Blob) -> Iterator[Part | None]:
-        """Yield the file that ``blob`` arrives in, for this process and thread alone; ``None`` if it is there."""
-        path = self.folder / PARTS / blob.digest.partition(":")[2]
+    def part(self, blob: Blob, server: str) -> Iterator[Part | None]:
+        """Yield the file that ``blob`` arrives in from ``server``, for this thread alone; ``None`` if it is there."""
+        path = self.folder / PARTS / part_name(blob.digest, server)
         while True:
             with path.open("a+b") as file:
                 _lock(file, blob)
@@ -129,6 +130,11 @@ class Part:
         os.fsync(self.file.fileno())
         self.path.rename(self.to)
         _sync_folder(self.to.parent)
+
+
+def part_name(digest: str, server: str) -> str:
+    """Return the name of the file that a blob of this digest arrives in from a server, a name with its port."""
+    return f"{digest.partition(':')[2]}-{hashlib.sha256(server.encode()).hexdigest()[:16]}"
 
 
 def megabytes(size: float) -> str:

@@ -18,14 +18,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from flyted.registry import url
+from flyted.registry import url, words
 from flyted.registry.client import Retries
 from flyted.registry.logins import Login
 from flyted.registry.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from flyted.registry.pull import Pull
 from flyted.registry.reach import Reach
 from flyted.registry.reference import parse
-from flyted.registry.store import Store
+from flyted.registry.store import Store, part_name
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -171,6 +171,10 @@ class Registry:
         finally:
             server.shutdown()
             server.server_close()
+
+    def part(self, folder: Path, of: str) -> Path:
+        """The file that a blob of this registry arrives in."""
+        return folder / words.PARTS / part_name(of, f"127.0.0.1:{self.port}")
 
     def pull(self, folder: Path, name: str = f"{NAME}:v1", **more: Any) -> Pull:
         """A pull of it, by the setting that it is to be asked by plain HTTP, and with short waits."""

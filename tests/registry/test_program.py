@@ -176,9 +176,9 @@ class TestTwo:
         return gate
 
     @staticmethod
-    def arrived(folder: Path) -> int:
+    def arrived(registry: Registry, folder: Path) -> int:
         """Waits until much of the layer is on the disk."""
-        part = folder / "blobs" / words.PARTS / digest(BIG)[7:]
+        part = registry.part(folder / "blobs", digest(BIG))
         for _ in range(600):
             if part.exists() and part.stat().st_size > 9_000_000:
                 break
@@ -188,7 +188,7 @@ class TestTwo:
     def test_both_need_one_layer(self, registry: Registry, tmp_path: Path, gate: threading.Event) -> None:
         """It is fetched once; the second waits, and says so."""
         with start(tmp_path, *of(registry)) as first:
-            self.arrived(tmp_path)
+            self.arrived(registry, tmp_path)
             with start(tmp_path, *of(registry)) as second:
                 assert second.stdout is not None
                 assert "waiting for it" in second.stdout.readline()
@@ -200,7 +200,7 @@ class TestTwo:
 
     def test_killed_it_goes_on(self, registry: Registry, tmp_path: Path, gate: threading.Event) -> None:
         with start(tmp_path, *of(registry)) as first:
-            came = self.arrived(tmp_path)
+            came = self.arrived(registry, tmp_path)
             first.send_signal(signal.SIGKILL)
             first.communicate()
         gate.set()

@@ -219,7 +219,7 @@ class TestBroken:
     def test_more_than_was_said(self, registry: Registry, tmp_path: Path, blob: str) -> None:
         registry.rules[blob] = lambda h: h.reply(200, BIG + b"x")
         assert "larger than its manifest says" in str(failure(registry.pull(tmp_path).pull))
-        assert (tmp_path / words.PARTS / blob[7:]).stat().st_size == 0
+        assert registry.part(tmp_path, blob).stat().st_size == 0
 
     def test_less_than_was_said(self, registry: Registry, tmp_path: Path, blob: str) -> None:
         registry.rules[blob] = lambda h: h.reply(200, BIG[:-1])
@@ -228,13 +228,13 @@ class TestBroken:
     def test_what_was_kept_is_damaged(self, registry: Registry, tmp_path: Path, blob: str) -> None:
         """As after a power cut."""
         pull = registry.pull(tmp_path)
-        (tmp_path / words.PARTS / blob[7:]).write_bytes(bytes(1_000_000))
+        registry.part(tmp_path, blob).write_bytes(bytes(1_000_000))
         pull.pull()
         assert [headers.get("Range") for headers in registry.asked_for(blob)] == ["bytes=1000000-", None]
 
     def test_what_was_kept_is_too_long(self, registry: Registry, tmp_path: Path, blob: str) -> None:
         pull = registry.pull(tmp_path)
-        (tmp_path / words.PARTS / blob[7:]).write_bytes(bytes(len(BIG) + 5))
+        registry.part(tmp_path, blob).write_bytes(bytes(len(BIG) + 5))
         pull.pull()
 
     def test_a_size_that_differs_from_what_is_here(self, registry: Registry, tmp_path: Path) -> None:
