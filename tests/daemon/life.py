@@ -16,7 +16,7 @@ from flyted.contract.app import to_dict
 from flyted.contract.errors import FlytedError
 from flyted.contract.names import Replica
 from flyted.daemon.api.actor import Actor
-from flyted.daemon.api.connection import ClientGone
+from flyted.daemon.api.outbox import ClientGone
 from flyted.daemon.api.verbs import Call, Handler
 from tests.daemon.driver import Daemon
 from tests.daemon.event_loop import EventLoop

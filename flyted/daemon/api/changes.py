@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from flyted.contract.errors import FlytedError
 from flyted.daemon.api.actor import NOBODY, Actor
-from flyted.daemon.api.connection import ClientGone
+from flyted.daemon.api.outbox import ClientGone
 from flyted.daemon.api.verbs import About, Verb
 from flyted.host import people
 from flyted.plan.changes import DONE, Change, entry

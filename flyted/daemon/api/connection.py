@@ -17,15 +17,12 @@ from flyted.contract import wire
 from flyted.contract.bundles import MOST
 from flyted.contract.errors import Busy, InvalidInput, ProtocolMismatch
 from flyted.daemon.api.actor import Actor
+from flyted.daemon.api.outbox import ClientGone, Outbox
 from flyted.plan.crowd import STRANGERS, cost
 
 REQUEST_TIME_S = 5.0  # for a whole request: a client cannot hold a place with one byte a second
 ANSWER_TIME_S = 30.0  # for one frame: a client that does not read loses its connection
 _PEERCRED = struct.Struct("3i")
-
-
-class ClientGone(Exception):
-    """The client has closed its side, or does not read."""
 
 
 class Connection:
@@ -43,6 +40,7 @@ class Connection:
         self.asked = False
         self.refused = ""
         self._left = False
+        self._outbox = Outbox(self._send)
         pid, uid, _ = _PEERCRED.unpack(conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
         self.actor = Actor(uid, pid)
         self.user = STRANGERS  # the user among whose connections it counts (plan/crowd.py)
@@ -76,15 +74,26 @@ class Connection:
         """The descriptors that came with the request, which :meth:`close` closes."""
         return tuple(self._fds)
 
+    async def post(self, message: dict[str, Any]) -> None:
+        """Have one frame sent after those before it (:meth:`Outbox.put`).
+
+        Raises :class:`InvalidInput` for a frame that is too long.
+        """
+        await self._outbox.put(wire.encode(message))
+
     async def send(self, message: dict[str, Any]) -> None:
         """Send one frame. Raises :class:`ClientGone`, or :class:`InvalidInput` for a frame that is too long."""
         await self.send_frame(wire.encode(message))
 
     async def send_frame(self, frame: bytes) -> None:
-        """Send an encoded frame.
+        """Send an encoded frame after all others.
 
         Raises :class:`ClientGone`, also for a client that did not read an earlier frame in time.
         """
+        await self._outbox.sent()
+        await self._send(frame)
+
+    async def _send(self, frame: bytes) -> None:
         if self._left:
             raise ClientGone
         try:
@@ -100,6 +109,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket and the descriptors that came with it."""
+        self._outbox.close()
         for fd in self._fds:
             with contextlib.suppress(OSError):
                 os.close(fd)

@@ -21,7 +21,8 @@ from flyted.contract.errors import Busy, Cancelled, FlytedError, InvalidInput, P
 from flyted.contract.names import printable
 from flyted.daemon.api.actor import NOBODY, Actor
 from flyted.daemon.api.changes import Write, recorded
-from flyted.daemon.api.connection import ClientGone, Connection
+from flyted.daemon.api.connection import Connection
+from flyted.daemon.api.outbox import ClientGone
 from flyted.daemon.api.verbs import Call, Socket, Verb
 from flyted.host import journald, people
 from flyted.plan.crowd import Place, admit, may_hold
@@ -119,7 +120,10 @@ class Control:
             _check_right(request.verb, verb, actor)
             args, bundles = verb.check(request.args), dict(zip(request.bundles, connection.fds, strict=True))
             call = Call(
-                actor, args, bulk, bundles, lambda event: connection.send({"event": event}), about, connection.gone
+                actor, args, bulk, bundles,
+                emit=lambda event: connection.post({"event": event}),
+                send=lambda event: connection.send({"event": event}),
+                about=about, gone=connection.gone,
             )  # fmt: skip
             return await (call.while_there(verb.handler(call)) if verb.until_gone else verb.handler(call))
 

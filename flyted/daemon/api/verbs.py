@@ -7,7 +7,6 @@ handler sees them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -18,7 +17,7 @@ from flyted.contract.answers.events import Event
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppKey, SecretScope, printable, secret_key
 from flyted.daemon.api.actor import Actor, Right, Socket
-from flyted.daemon.api.connection import ClientGone
+from flyted.daemon.api.outbox import ClientGone
 
 __all__ = [
     "APP_ARGS", "SECRET_ARGS", "About", "Call", "Emit", "Handler", "Right", "Socket", "Verb", "WhileThere",
@@ -48,6 +47,10 @@ async def _never() -> None:
     await asyncio.Event().wait()
 
 
+async def _nobody(_event: Event) -> None:
+    """Send an event to nobody."""
+
+
 @dataclass
 class About:
     """What a handler reports to the journal about its change: names by kind, never a value or a token.
@@ -71,16 +74,19 @@ class Call:
     """One checked request, for its handler.
 
     ``bundles``: SHA-256 → descriptor of what is said to be that file, closed when the handler has returned.
-    ``gone()``: returns when the client has left.
+    ``emit``: has an event sent in its turn; neither a client that left nor one that reads slowly stops the work.
+    ``send``: sends an event, and returns when the client has read it. Raises :class:`ClientGone`. ``gone()``: returns
+    when the client has left.
     """
 
     actor: Actor
     args: dict[str, Any]
     bulk: bytes
     bundles: Mapping[str, int]
-    send: Emit
+    emit: Emit
     about: About = field(default_factory=About)
     gone: Callable[[], Awaitable[object]] = _never
+    send: Emit = _nobody
 
     async def while_there(self, work: Awaitable[_T], /) -> _T:
         """Return what the work returns. If the client leaves first, end it and raise :class:`ClientGone`."""
@@ -88,11 +94,6 @@ class Call:
             return await tasks.until(self.gone(), work)
         except tasks.Left:
             raise ClientGone from None
-
-    async def emit(self, event: Event) -> None:
-        """Send an event; a client that left does not stop the work."""
-        with contextlib.suppress(ClientGone):
-            await self.send(event)
 
     @property
     def app(self) -> AppKey:
