@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ class Loop:
         self._tasks: dict[Replica, asyncio.Task[Any]] = {}
         self._clocks: dict[str, Clock] = {}
         self._leaving: dict[Replica, float] = {}
+        self._untold: frozenset[Replica] = frozenset()
         self._ending: Mapping[str, float] = {}
         self._groups = Groups()
         self._failures = Failures()
@@ -150,10 +152,10 @@ class Loop:
             except FlytedError as error:
                 log.error("%s", error.message)  # noqa: TRY400  the message says it; a traceback would not help
                 self._next_pass_at = _now() + self._retry_s()
-                for future in filter(_open, waiting):
+                for future in itertools.filterfalse(asyncio.Future.done, waiting):  # a caller may have left
                     future.set_exception(error)
             else:
-                for future in filter(_open, waiting):
+                for future in itertools.filterfalse(asyncio.Future.done, waiting):
                     future.set_result(None)
 
     def _retry_s(self) -> float:
@@ -181,6 +183,7 @@ class Loop:
             seen,
             candidates=candidates,
             leaving=dict(self._leaving),
+            untold=self._untold,
             failures=self.failures,
             outdated=frozenset(self._execute.outdated),
             busy=busy | self._tasks.keys(),
@@ -221,6 +224,8 @@ class Loop:
         for action in plan.actions:
             if isinstance(action, PairAction) and not isinstance(action, (StartPair, FailPair)):
                 self._beside(action)
+        told = applied is not None and not applied.other_rules
+        self._untold = frozenset() if told else self._untold | (plan.leaving - before.keys())
         if applied is None:  # it still sends requests to the replaced revisions: they stay
             replaced = {app.key.id for app in facts.apps if app.serving_replicas}
             self._leaving = {r: at for r, at in self._leaving.items() if r in before or r.app_id not in replaced}
@@ -342,7 +347,3 @@ class Loop:
 def _now() -> float:
     """Return the time of the loop's clock, in seconds: it is monotonic, and the loop's timers use it."""
     return asyncio.get_running_loop().time()
-
-
-def _open(future: asyncio.Future[None]) -> bool:
-    return not future.done()  # the caller may have left

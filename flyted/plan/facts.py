@@ -200,6 +200,7 @@ class Facts:
     sites: tuple[Site, ...] = ()
     candidates: frozenset[Replica] = frozenset()  # being deployed: started beside the serving revision, not yet routed
     leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain → since when
+    untold: frozenset[Replica] = frozenset()  # of those, the ones to which the ingress may still send new requests
     failures: Mapping[Replica, Failure] = field(default_factory=dict)
     outdated: frozenset[Replica] = frozenset()  # their units differ from those that would be made now
     busy: frozenset[Replica] = frozenset()  # an action on them is under way: the plan has none for them

@@ -302,7 +302,8 @@ def _plan_leaving(groups: Sequence[Group], facts: Facts, now: float, draft: _Dra
     for replica in sorted((asleep | set(_running(others))) - facts.candidates):
         since = facts.leaving.get(replica)
         traffic = facts.traffic.get(replica.server)
-        drained = facts.counted and (traffic is None or not traffic.busy)
+        told = replica not in facts.untold
+        drained = told and facts.counted and (traffic is None or not traffic.busy)
         draft.leaving.add(replica)
         if replica in facts.busy:
             continue

@@ -59,6 +59,27 @@ def test_while_haproxy_does_not_answer_flyted_what_drains_is_not_taken_for_idle(
     rest(life)
 
 
+def test_what_haproxy_could_not_be_told_of_is_not_taken_for_drained(life: Life) -> None:
+    """An app that sleeps is stopped, and HAProxy is stuck for a while: it goes on sending requests to the app.
+
+    One comes while a pass that has seen the app asleep waits for HAProxy, which then answers.
+    """
+    up(life)
+    life.run(40)
+    life.haproxy.hangs = True
+    stop = life.call("stop", "a")
+    life.run(20)
+    looks = life.running.systemd.looks
+    while life.running.systemd.looks == looks:
+        life.run(0.01)
+    life.run(0.02)
+    request = life.request("a", 20.0)
+    life.haproxy.hangs = False
+    life.run(100)
+    assert (request.end, stop.end) == ("answered", "done")
+    rest(life)
+
+
 def test_while_haproxy_cannot_be_told_of_a_new_revision_the_old_one_stays(life: Life) -> None:
     """HAProxy goes on sending requests to the old one, for however long."""
     up(life)
