@@ -36,7 +36,10 @@ def domains_table(domains: Sequence[DomainStatus]) -> str:
 
 def domain_text(found: DomainStatus) -> str:
     """Return the text of ``flytectl domain get``."""
-    kinds = {"own-ca": "signed by this machine", "file": f"given by the operator, signed by {found.issuer or '?'}"}
+    kinds = {
+        "own-ca": "signed by this machine", "file": f"given by the operator, signed by {found.issuer or '?'}",
+        "acme": f"ordered from {found.server}" + (f", proved by DNS at {found.dns}" if found.dns else ""),
+    }  # fmt: skip
     facts = {
         "Domain": found.domain,
         "URLs": f"https://APP.{found.domain}" + (" (shown as the apps' URL)" if found.shown else ""),
@@ -49,7 +52,19 @@ def domain_text(found: DomainStatus) -> str:
         "Problem": found.problem,
         "Do": found.hint,
     }
-    return "\n".join(f"{name:<12} {safe(value)}" for name, value in facts.items() if value)
+    lines = [f"{name:<12} {safe(value)}" for name, value in facts.items() if value]
+    if found.orders:
+        rows = [
+            [
+                each.name,
+                each.issuer or "-",
+                day(each.not_after) or "-",
+                each.problem or ("ok" if each.issuer else "ordered"),
+            ]
+            for each in found.orders
+        ]
+        lines += ["", table(["NAME", "ISSUER", "UNTIL", "STATE"], rows)]
+    return "\n".join(lines)
 
 
 def images_table(images: Sequence[ImageEntry]) -> str:

@@ -147,10 +147,10 @@ def test_newer_syntax_is_seen() -> None:
         new_in_3_11("try: pass\nexcept* OSError: pass")
 
 
-@pytest.mark.parametrize("folder", ["launch", "build", "layers", "registry"])
+@pytest.mark.parametrize("folder", ["launch", "build", "layers", "registry", "acme"])
 def test_shared_words_import_nothing(folder: str) -> None:
     """Both sides import them: the plan, which is pure, and a program that runs elsewhere."""
-    assert set(imports(tree_of(ROOT / "flyted" / folder / "words.py"), "")) == {"__future__.annotations", "re"}
+    assert set(imports(tree_of(ROOT / "flyted" / folder / "words.py"), "")) <= {"__future__.annotations", "re"}
 
 
 def module_in(name: str, modules: dict[str, Path]) -> str:

@@ -40,6 +40,7 @@ WALLS = {
             "flyted.layers.words",
             "flyted.registry.words",
             "flyted.registry.reference",
+            "flyted.acme.words",
         ),
         {},
         "pure: facts in, values out",
@@ -94,6 +95,9 @@ WALLS = {
     ),
     "flyted.registry": Wall(
         (), {}, "runs inside the pull of an image as a user without rights, and talks to strangers: stdlib only"
+    ),
+    "flyted.acme": Wall(
+        (), {}, "runs lego in the order of a certificate, as a user of its own without rights: stdlib only"
     ),
     "flyted.companion": Wall(
         (),

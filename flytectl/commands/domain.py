@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,16 +17,60 @@ if TYPE_CHECKING:
 
 @click.command(name="set")
 @click.argument("domain", metavar="DOMAIN")
-@click.option("--own-ca", is_flag=True, required=True, help="Have this machine sign the certificate.")
+@click.option("--email", metavar="ADDRESS", help="Order certificates from Let's Encrypt, for an account with this.")
+@click.option("--dns", metavar="PROVIDER", help="Prove the domain by DNS records: one certificate for all apps.")
+@click.option(
+    "--from-file", "dns_file", metavar="FILE", type=click.Path(readable=False),
+    help="The token of the DNS provider, or NAME=VALUE lines.",
+)  # fmt: skip
+@click.option("--staging", is_flag=True, help="Order certificates that nobody trusts, to try it.")
+@click.option("--acme-server", metavar="URL", help="Order from this ACME authority instead of Let's Encrypt.")
+@click.option(
+    "--acme-server-ca", metavar="FILE", type=click.Path(readable=False),
+    help="The certificate by which that server is trusted.",
+)  # fmt: skip
+@click.option("--own-ca", is_flag=True, help="Have this machine sign the certificate.")
 @yes_option
 @as_json
-def set_(domain: str, *, own_ca: bool, yes: bool, json_: bool) -> int:  # noqa: ARG001  the only kind so far
+def set_(domain: str, *, own_ca: bool, yes: bool, json_: bool, **acme: Any) -> int:
     """Serve all apps at APP.DOMAIN too.
 
-    That is for other machines, which have to trust this one's authority once: flytectl domain get DOMAIN --pem. For a
-    certificate of your own, use 'domain cert'.
+    With --email, each app gets a certificate of Let's Encrypt that every client trusts. *.DOMAIN has to lead to this
+    machine, and port 80 has to be reachable from the internet, unless --dns names the provider of the domain's DNS.
+
+    With --own-ca, this machine signs: clients have to trust its authority once, flytectl domain get DOMAIN --pem. For
+    a certificate of your own, use 'domain cert'.
     """
-    return _serve(_name(domain), "own-ca", b"", yes=yes, json_=json_)
+    name = _name(domain)
+    given = sorted(option for option, value in acme.items() if value)
+    if own_ca and given:
+        raise click.UsageError("with --own-ca no certificate is ordered: the other options make no sense")
+    if own_ca:
+        return _serve(name, Wanted("own-ca"), yes=yes, json_=json_)
+    if not acme["email"]:
+        raise click.UsageError("say where the certificate comes from: --email ADDRESS or --own-ca, or 'domain cert'")
+    return _serve(name, _ordered(**acme), yes=yes, json_=json_)
+
+
+def _ordered(
+    *, email: str, dns: str | None, dns_file: str | None, staging: bool, acme_server: str | None,
+    acme_server_ca: str | None,
+) -> Wanted:  # fmt: skip
+    from flytectl.values import read_file
+    from flyted.contract.acme import LETS_ENCRYPT, STAGING
+
+    if staging and acme_server:
+        raise click.UsageError("--staging is Let's Encrypt's: it makes no sense with --acme-server")
+    if dns_file and not dns:
+        raise click.UsageError("--from-file is for --dns")
+    if dns_file:
+        no_core_dump()
+    trusted = read_file(acme_server_ca, "--acme-server-ca") if acme_server_ca else b""
+    acme = {
+        "email": email, "server": acme_server or (STAGING if staging else LETS_ENCRYPT),
+        "server_ca": trusted.decode("ascii", "replace"), "dns": dns or "",
+    }  # fmt: skip
+    return Wanted("acme", read_file(dns_file, "--from-file") if dns_file else b"", acme)
 
 
 @click.command()
@@ -50,7 +95,24 @@ def cert(domain: str, cert_file: str, key_file: str, *, yes: bool, json_: bool) 
 
     no_core_dump()
     pem = read_file(cert_file, "--cert") + b"\n" + read_file(key_file, "--key")
-    return _serve(_name(domain), "file", pem, yes=yes, json_=json_)
+    return _serve(_name(domain), Wanted("file", pem), yes=yes, json_=json_)
+
+
+@click.command()
+@click.argument("domain", metavar="DOMAIN", shell_complete=complete_domain)
+@as_json
+def renew(domain: str, *, json_: bool) -> None:
+    """Order the certificates that are missing.
+
+    flyted repeats an order that failed by itself, after longer and longer waits. This does it at once, unless three
+    orders for a name have failed within the last hour.
+    """
+    from flytectl import render, tables
+    from flytectl.daemon import call
+    from flyted.contract.answers.domains import DomainStatus
+
+    found = call(DomainStatus, "domain.renew", {"domain": _name(domain)})
+    out(render.to_json(found) if json_ else tables.domain_text(found))
 
 
 @click.command()
@@ -114,6 +176,8 @@ def rm(domain: str, *, yes: bool, json_: bool) -> int:
         lost = [f"https://APP.{name} ends for all apps; their other URLs stay"] if can_ask() else []
         if found.certificate == "file" and lost:
             lost.append("the certificate and its key are deleted; your own files stay")
+        if found.certificate == "acme" and lost:
+            lost.append("its certificates and keys are deleted; the authority limits how often it gives new ones")
         if not may_delete(lost, f"Remove domain {name}?", f"sudo flytectl domain rm {name} --yes"):
             return DECLINED
     call(Done, "domain.remove", {"domain": name})
@@ -132,7 +196,16 @@ def _name(text: str) -> str:
     return base_domain(found)
 
 
-def _serve(domain: str, certificate: str, pem: bytes, *, yes: bool, json_: bool) -> int:
+@dataclass(frozen=True)
+class Wanted:
+    """The certificates that a domain is to have, as `domain.set` takes it. ``secret``: what follows the request."""
+
+    certificate: str
+    secret: bytes = field(default=b"", repr=False)
+    acme: dict[str, str] = field(default_factory=dict)
+
+
+def _serve(domain: str, wanted: Wanted, *, yes: bool, json_: bool) -> int:
     from flytectl import render
     from flytectl.confirm import DECLINED
     from flytectl.daemon import call
@@ -141,7 +214,8 @@ def _serve(domain: str, certificate: str, pem: bytes, *, yes: bool, json_: bool)
     preview = call(DomainPreview, "domain.preview", {"domain": domain})
     if not yes and not _agreed(domain, preview):
         return DECLINED
-    done = call(DomainStatus, "domain.set", {"domain": domain, "certificate": certificate}, bulk=pem)
+    args = {"domain": domain, "certificate": wanted.certificate, "acme": wanted.acme}
+    done = call(DomainStatus, "domain.set", args, bulk=wanted.secret)
     if json_:
         out(render.to_json(done))
         return 0
@@ -172,7 +246,10 @@ def _agreed(domain: str, preview: DomainPreview) -> bool:
 
 
 def _next(done: DomainStatus) -> list[str]:
-    lines = [f"point *.{done.domain} to this machine in the DNS of your network"]
+    where = "at your DNS provider" if done.server else "in the DNS of your network"
+    lines = [f"point *.{done.domain} to this machine {where}"]
+    if done.server:
+        lines.append(f"certificates are ordered now; to see how far that is: flytectl domain get {done.domain}")
     if done.authority:
         lines.append(f"clients have to trust this machine's authority: flytectl domain get {done.domain} --pem")
     return lines

@@ -50,6 +50,7 @@ from flyted.daemon.images.prune import PruneVerbs
 from flyted.daemon.images.rebuild import RebuildVerbs
 from flyted.daemon.images.roots import RootSettings
 from flyted.daemon.images.unused import UnusedImages
+from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.domains import Domains
 from flyted.daemon.ingress.listen import choose_ingress_ports, ensure_socket
 from flyted.daemon.ingress.tls import Tls
@@ -70,6 +71,7 @@ from flyted.host.ingress import Ingress
 from flyted.host.machine import architecture, kernel
 from flyted.host.models import Models
 from flyted.host.network import nameservers
+from flyted.host.orders import OrderTable
 from flyted.host.sites import Sites
 from flyted.host.store import Store
 from flyted.host.tokens import Tokens as TokenTable
@@ -108,12 +110,15 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     ingress = Ingress(RUN / "admin.sock", RUN / "ingress", tokens=partial(wanted, table, clock))
     listen = choose_ingress_ports(settings, units, RUN / "ingress", site_table.all())
     await ensure_socket(units, listen)
-    tls = Tls(vault, ingress, settings.base_domain, CA_FILE, clock, site_table.all)
+    acme = Acme(
+        units, vault, site_table, OrderTable(store.database), store.apps, clock, settings.build_environment
+    )  # fmt: skip
+    tls = Tls(vault, ingress, settings.base_domain, CA_FILE, clock, site_table.all, acme.certificates)
     ingress.certificates = tls.certificates
-    platform = Platform(architecture(), kernel())
     config = Config(
-        settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s, platform,
-        sites=site_table.all, preferred=settings.url_domain,
+        settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s,
+        Platform(architecture(), kernel()),
+        sites=site_table.all, preferred=settings.url_domain, challenges=acme.challenges,
     )  # fmt: skip
     refused: dict[str, str] = {}
     machine = Effects(units, ingress, journal, Gpu(), clock)
@@ -122,25 +127,28 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     poked = asyncio.Event()
     gpu_table = LeaseStore(GpuRecords(store.database))
     inventory = GpuInventory(machine.gpus, gpu_table, poked.set)
-    building = BuildSettings(environment=settings.build_environment, secrets=machine_secrets(settings.build_secrets))
     bundles = Bundles(STATE / "bundles", store.apps)
     images = Images(
-        units, STATE / "images", building, vault.resolve, inventory.need_any, poked.set, bundles,
-        root_settings=_root_settings(settings), platform=platform,
+        units, STATE / "images",
+        BuildSettings(environment=settings.build_environment, secrets=machine_secrets(settings.build_secrets)),
+        vault.resolve, inventory.need_any, poked.set, bundles,
+        root_settings=_root_settings(settings), platform=config.platform,
     )  # fmt: skip
     unused = UnusedImages(units, images, store.apps, STATE / "unused-images.json", poked.set)
     watch = FileWatch(people.ETC, people.FILES)
     ingress_tokens = IngressTokens(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), clock, watch, poked.set)
-    execute = Execute(machine, store, config, explain, inventory, images, unused, ingress_tokens, tls)
+    execute = Execute(machine, store, config, explain, inventory, images, unused, ingress_tokens, tls, acme)
     leases = GpuLeases(machine, inventory, gpu_table, execute, poked.set, settings.gpu_wait_s)
-    upkeep = Upkeep(images, unused, ingress_tokens, tls, clock, execute, poked.set)
+    upkeep = Upkeep(images, unused, ingress_tokens, tls, acme, clock, execute, poked.set)
     loop = Loop(look, execute, explain, leases, upkeep, settings.base_domain, poked)
+    acme.settle = loop.settle
     gpu_verbs = GpuVerbs(inventory, loop.facts)
     models = ModelVerbs(Models(store.database))
     deploy = Deploy(
         loop, look, execute, explain, config, store, vault, images, bundles, inventory, models, DeployLocks()
     )  # fmt: skip
     tokens = Tokens(table, store, ingress_tokens)
+    domains = Domains(site_table, vault, tls, acme, loop, config, settings.listen, clock)
     verbs: dict[str, Verb] = {
         "version": Verb(Right.READ, {}, version, anonymous=True),
         **Secrets(vault, store, deploy).verbs(),
@@ -151,18 +159,21 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         **Apps(store, loop, look, execute, explain, config, deploy, unused, ingress_tokens).verbs(),
         **AppData(units, store, table).verbs(),
         **tls.verbs(),
-        **Domains(site_table, vault, tls, loop, config, settings.listen, clock).verbs(),
+        **domains.verbs(),
         **Gateway(lambda: config.https_port, CA_FILE).verbs(),
         **gpu_verbs.verbs(),
         **models.verbs(),
-        **Doctor(vault, look, loop, config, gpu_verbs, Mirrors(units, images.root_settings)).verbs(),
+        **Doctor(vault, look, loop, config, gpu_verbs, Mirrors(units, images.root_settings), domains).verbs(),
         **tokens.verbs(),
         **Logins(tokens, store, settings.base_domain, lambda: config.https_port).verbs(),
     }
-    handover = Handover(store, vault, tls, leases, images.granted, refused)
-    credentials = Credentials(listeners["credentials"], handover.answer)
+    handover = Handover(store, vault, tls, leases, images.granted, acme.jobs, refused)
     units.subscribe(loop.unit_changed)
-    parts = [credentials.run, loop.run, Control(listeners["control"], verbs).run]
+    parts = [
+        Credentials(listeners["credentials"], handover.answer).run,
+        loop.run,
+        Control(listeners["control"], verbs).run,
+    ]
     if "api" in listeners:  # an operator may mask the socket: then there is no gateway
         parts.append(Control(listeners["api"], verbs, tokens.owner).run)
     leases.resume()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from flyted.plan.facts import Platform
@@ -17,6 +17,7 @@ class Config:
 
     ``listen``: where the ingress listens. ``layout``: where our own files are. ``sites()`` returns the base domains
     besides the machine's own. ``preferred``: the domain that the URLs of apps are to have; "": the oldest site's.
+    ``challenges()`` returns the names that are being proved to an ACME authority (IngressState).
     Times are in seconds.
     """
 
@@ -29,6 +30,7 @@ class Config:
     layout: Layout = field(default_factory=Layout)
     sites: Callable[[], tuple[Site, ...]] = tuple
     preferred: str = ""
+    challenges: Callable[[], Mapping[str, str]] = dict
 
     @property
     def url_domain(self) -> str:

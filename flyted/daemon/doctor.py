@@ -13,6 +13,7 @@ from flyted.daemon.apps.status import app_status
 from flyted.daemon.config import Config
 from flyted.daemon.gpus.verbs import GpuVerbs
 from flyted.daemon.images.mirrors import Mirrors
+from flyted.daemon.ingress.domains import Domains
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
 from flyted.host import machine
@@ -57,13 +58,16 @@ def listens(listen: Listen) -> Check:
 class Doctor:
     """The handler of ``doctor``: it looks, and changes nothing."""
 
-    def __init__(self, vault: Vault, look: Look, loop: Loop, config: Config, gpus: GpuVerbs, mirrors: Mirrors) -> None:
+    def __init__(
+        self, vault: Vault, look: Look, loop: Loop, config: Config, gpus: GpuVerbs, mirrors: Mirrors, domains: Domains
+    ) -> None:  # fmt: skip
         self._vault = vault
         self._look = look
         self._loop = loop
         self._config = config
         self._gpus = gpus
         self._mirrors = mirrors
+        self._domains = domains
 
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
@@ -72,7 +76,7 @@ class Doctor:
     async def examine(self, _call: Call) -> Findings:
         """Return the findings of all checks."""
         here = [self._ingress(), self._disk(), self._uv(), *_images(), names(nameservers())]
-        checks = [*self._secrets(), *here, *_egress(), *await self._apps()]
+        checks = [*self._secrets(), *here, *_egress(), *self._served(), *await self._apps()]
         return Findings((*checks, *await self._mirrors.findings(), *await self._gpus.findings()))
 
     def _secrets(self) -> Iterator[Check]:
@@ -108,6 +112,12 @@ class Doctor:
                 "ingress", ok=False, detail=f"flyted-ingress is {state}", hint="journalctl -u flyted-ingress -n 20"
             )
         return listens(self._config.listen)
+
+    def _served(self) -> Iterator[Check]:
+        """Check the certificates of base domains."""
+        for each in self._domains.statuses():
+            detail = each.problem or "its certificates are good"
+            yield Check(f"domain {each.domain}", None if each.problem else True, detail, each.hint)
 
     def _disk(self) -> Check:
         free, _ = disk_space(STATE)

@@ -24,6 +24,7 @@ from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
+from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.listen import ensure_socket
 from flyted.daemon.ingress.tls import Tls
 from flyted.host import starts
@@ -32,6 +33,7 @@ from flyted.host.ingress import Applied
 from flyted.host.memory import memory_bytes
 from flyted.host.store import Store
 from flyted.plan.actions import (
+    ApplyCertificates,
     BuildImage,
     CheckTokens,
     EngineSleep,
@@ -42,6 +44,7 @@ from flyted.plan.actions import (
     ListenIngress,
     MakeLayer,
     OpenDevices,
+    OrderCertificate,
     PairAction,
     PullImage,
     RemoveImages,
@@ -86,6 +89,7 @@ class Execute:
     unused: UnusedImages
     tokens: IngressTokens
     tls: Tls
+    acme: Acme
     documents: dict[Replica, int] = field(default_factory=dict)
     """The replicas that may have a start document, each with a number that no document written before it had."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -135,6 +139,10 @@ class Execute:
                 return self.tokens.check()
             case RenewCertificate():
                 return self.tls.renew()
+            case OrderCertificate(name):
+                return self.acme.order(name)
+            case ApplyCertificates():
+                return self.tls.apply()
 
     async def _evict(self, replica: Replica, wanted_by: str, seen: Traffic) -> None:
         """Put an app to sleep unless a request has come since it was found idle.

@@ -56,6 +56,7 @@ class Look:
             rules=rules,
             listen=self.config.listen,
             sites=self.config.sites(),
+            challenges=self.config.challenges(),
             listening=self._listening(ingress, rules),
             start_s=self.config.start_timeout_s,
             gpu_wait_s=self.config.gpu_wait_s,

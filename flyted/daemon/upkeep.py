@@ -13,6 +13,7 @@ from flyted.daemon.effects import Clock
 from flyted.daemon.execute import Execute
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
+from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.tls import Tls
 from flyted.plan.actions import UpkeepAction
 from flyted.plan.upkeep import may_remove
@@ -26,13 +27,14 @@ class Upkeep:
     """
 
     def __init__(
-        self, images: Images, unused: UnusedImages, tokens: IngressTokens, tls: Tls, clock: Clock, execute: Execute,
-        poke: Callable[[], None],
+        self, images: Images, unused: UnusedImages, tokens: IngressTokens, tls: Tls, acme: Acme, clock: Clock,
+        execute: Execute, poke: Callable[[], None],
     ) -> None:  # fmt: skip
         self._images = images
         self._unused = unused
         self._tokens = tokens
         self._tls = tls
+        self._acme = acme
         self._clock = clock
         self._execute = execute
         self._poke = poke
@@ -47,6 +49,7 @@ class Upkeep:
         if was_set:
             self._tokens.changed()
             self._tls.clock_was_set()
+            self._acme.clock_was_set()
         self._poke()
 
     def facts(self) -> UpkeepFacts:
@@ -59,6 +62,8 @@ class Upkeep:
             images=ImageFacts(wanted, self._images.in_use(), disk),
             tokens=self._tokens.facts(),
             certificate=self._tls.facts(),
+            orders=self._acme.facts(),
+            other_certificates=self._tls.has_others(),
         )
 
     def begin(self, action: UpkeepAction) -> None:

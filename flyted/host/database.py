@@ -1,6 +1,6 @@
 """Opens flyted.db, brings it to the newest format, and makes each change in one transaction.
 
-The tables are those of ``store``, ``tokens``, ``gpu_records``, ``models`` and ``sites``.
+The tables are those of ``store``, ``tokens``, ``gpu_records``, ``models``, ``sites`` and ``orders``.
 There is one writer (the daemon's event loop), and a change is flushed to disk before the answer: after a crash
 everything is in its old or its new state. A file of a newer format is refused, never overwritten.
 """
@@ -62,7 +62,13 @@ _WHO = "ALTER TABLE revision ADD COLUMN deployed_by TEXT NOT NULL DEFAULT '';"
 _NOTES = "ALTER TABLE revision ADD COLUMN notes TEXT NOT NULL DEFAULT '[]';"
 _USED = "ALTER TABLE token ADD COLUMN used_at REAL NOT NULL DEFAULT 0;"
 _SITES = "CREATE TABLE site (domain TEXT PRIMARY KEY, certificate TEXT NOT NULL, created_at REAL NOT NULL) STRICT;"
-FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES)
+_ACME = """
+ALTER TABLE site ADD COLUMN acme TEXT NOT NULL DEFAULT '';
+CREATE TABLE certificate_order (
+    name TEXT PRIMARY KEY, site TEXT NOT NULL, failed TEXT NOT NULL, why TEXT NOT NULL, hint TEXT NOT NULL
+) STRICT;
+"""
+FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES, _ACME)
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 
 

@@ -57,6 +57,7 @@ class Ingress:
         self._ids: dict[str, str] = {}  # HAProxy's number of each server that is known to it; "" for one that is not
         self.tokens = tokens
         self.certificates = certificates
+        self._shown: dict[str, bytes] = {}  # by its path, what HAProxy was told to show for other base domains
         self._written: tuple[ingress_certificates.Certificate, ...] | None = None
 
     def write(
@@ -196,7 +197,7 @@ class Ingress:
         self._rules = counted.structure
         every = numbers == ["-1"]
         if counted.process != self._process:
-            self._process, self._ids = counted.process, {}
+            self._process, self._ids, self._shown = counted.process, {}, {}
             self.forget()
         if every:
             missing = servers or () if told == self._times_told else ()  # else they may have come since the question
@@ -230,6 +231,7 @@ class Ingress:
                 raise
             self.write_certificates()
             for path in unwanted:
+                self._shown.pop(path, None)
                 await self._haproxy.tell(f"del ssl crt-list {self._list} {path}")
                 await self._haproxy.tell(f"del ssl cert {path}")
 
@@ -239,9 +241,12 @@ class Ingress:
         have = ingress_certificates.parse_list(await self._haproxy.ask(f"show ssl crt-list {self._list}"))
         for each in wanted:
             path = f"{prefix}{each.name}"
+            if path in have and self._shown.get(path) == each.pem:
+                continue
             if path not in have:
                 await self._haproxy.ask(f"new ssl cert {path}")  # which is refused if it is there, but not in use
             await self._replace(path, each.pem)
+            self._shown[path] = each.pem
             if path not in have:
                 await self._haproxy.tell(
                     f"add ssl crt-list {self._list} <<\n{ingress_certificates.line(each, prefix)}\n"

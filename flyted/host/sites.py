@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 from flyted.host.database import Database
-from flyted.plan.ingress.sites import Site
+from flyted.plan.ingress.sites import AcmeSettings, Site
 
 
 class Sites:
@@ -24,8 +27,10 @@ class Sites:
     def put(self, site: Site) -> None:
         """Store a site, in place of the one of its domain, if any."""
         with self._database.transaction():
+            acme = json.dumps(asdict(site.acme)) if site.acme is not None else ""
             self._database.execute(
-                "INSERT OR REPLACE INTO site VALUES (?, ?, ?)", (site.domain, site.certificate, site.created_at)
+                "INSERT OR REPLACE INTO site VALUES (?, ?, ?, ?)",
+                (site.domain, site.certificate, site.created_at, acme),
             )
         self._all = self._read()
 
@@ -36,5 +41,11 @@ class Sites:
         self._all = self._read()
 
     def _read(self) -> tuple[Site, ...]:
-        rows = self._database.rows("SELECT domain, certificate, created_at FROM site ORDER BY created_at, domain")
-        return tuple(Site(*row) for row in rows)
+        rows = self._database.rows(
+            "SELECT domain, certificate, created_at, acme FROM site ORDER BY created_at, domain"
+        )
+        with self._database.entries():
+            return tuple(
+                Site(domain, certificate, created_at, AcmeSettings(**json.loads(acme)) if acme else None)
+                for domain, certificate, created_at, acme in rows
+            )

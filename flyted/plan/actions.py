@@ -153,6 +153,18 @@ class RenewCertificate:
     """Give the ingress another certificate, or, after the daemon's start, its first one."""
 
 
+@dataclass(frozen=True)
+class OrderCertificate:
+    """Order a certificate for this host name from its site's ACME authority."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ApplyCertificates:
+    """Give the ingress the certificates that there are for the apps that there are now."""
+
+
 PairAction = StartPair | RenewPair | StartService | Sleep | EngineSleep | Evict | StopPair | FailPair
 """The actions that take time: one at a time on a pair."""
 STARTS = (StartPair, RenewPair, StartService)
@@ -163,6 +175,6 @@ IngressAction = RestartIngress | ListenIngress
 """The actions that follow once the ingress's files are written."""
 BuildAction = BuildImage | PullImage | MakeLayer
 """The actions with waiting callers. One may wait for others: an image for its layers."""
-UpkeepAction = BuildAction | RemoveImages | CheckTokens | RenewCertificate
+UpkeepAction = BuildAction | RemoveImages | CheckTokens | RenewCertificate | OrderCertificate | ApplyCertificates
 """The actions that belong to no single app, and take time: each once at a time."""
 Action = PairAction | UnitAction | IngressAction | UpkeepAction

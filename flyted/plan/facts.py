@@ -198,6 +198,7 @@ class Facts:
     listen: Listen = field(default_factory=Listen)  # where the ingress shall listen
     listening: tuple[str, ...] | None = None  # where PID 1 listens for it; read only when that may be elsewhere
     sites: tuple[Site, ...] = ()
+    challenges: Mapping[str, str] = field(default_factory=dict)  # names that are being proved (IngressState)
     candidates: frozenset[Replica] = frozenset()  # being deployed: started beside the serving revision, not yet routed
     leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain → since when
     untold: frozenset[Replica] = frozenset()  # of those, the ones to which the ingress may still send new requests

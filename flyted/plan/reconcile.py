@@ -102,6 +102,7 @@ def reconcile(
     ingress = IngressState(
         servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable,
         domains=domains(facts.sites, base_domain),
+        challenges=facts.challenges,
         limits=draft.limits, guarded=draft.guarded, restricted=draft.restricted, open_paths=draft.open_paths,
     )  # fmt: skip
     return Plan(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from flyted.acme.words import JOB
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import PermissionRefused
 from flyted.contract.gpu import Ask
@@ -70,7 +71,14 @@ class BuildSecret:
     use: SecretUse
 
 
-Grant = OneSecret | Checksums | IngressCertificate | GpuLease | BuildSecret
+@dataclass(frozen=True)
+class AcmeJob:
+    """What a unit that orders a certificate needs. ``unit``: its name."""
+
+    unit: str
+
+
+Grant = OneSecret | Checksums | IngressCertificate | GpuLease | BuildSecret | AcmeJob
 
 
 def credential_id(number: int) -> str:
@@ -82,17 +90,21 @@ def credential_id(number: int) -> str:
 
 
 def grant(
-    unit: str, credential: str, apps: Sequence[StoredApp], builds: Mapping[str, BuildGrant] = MappingProxyType({})
-) -> Grant:
+    unit: str, credential: str, apps: Sequence[StoredApp], builds: Mapping[str, BuildGrant] = MappingProxyType({}),
+    orders: Collection[str] = (),
+) -> Grant:  # fmt: skip
     """Return what systemd is to be given when it asks for a credential of a unit.
 
-    ``builds``: the builds that run now, by the name of their unit. Raises :class:`PermissionRefused` for a unit, or a
+    ``builds``: the builds that run now, by the name of their unit. ``orders``: the units that order certificates now.
+    Raises :class:`PermissionRefused` for a unit, or a
     credential of a unit, that flyted did not plan.
     """
     if unit == INGRESS_UNIT and credential == SITE:
         return IngressCertificate()
     if (build := builds.get(unit)) is not None and credential in build.uses:
         return BuildSecret(build.project, build.domain, build.uses[credential])
+    if unit in orders and credential == JOB:
+        return AcmeJob(unit)
     replica = replica_of(unit)
     app = next((a for a in apps if replica is not None and a.key.id == replica.app_id), None)
     revision = app.revision(replica.revision) if app is not None and replica is not None else None

@@ -1,4 +1,4 @@
-"""Decides the work that belongs to no single app: images, the ingress's tokens and its certificate. Pure.
+"""Decides the work that belongs to no single app: images, the ingress's tokens and certificates. Pure.
 
 Times are seconds since 1970, of a clock that may be set. An action that is under way is not planned again: its
 end asks for another plan.
@@ -9,8 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from flyted.plan.actions import BuildAction, CheckTokens, RemoveImages, RenewCertificate, UpkeepAction
+from flyted.plan.actions import (
+    ApplyCertificates,
+    BuildAction,
+    CheckTokens,
+    OrderCertificate,
+    RemoveImages,
+    RenewCertificate,
+    UpkeepAction,
+)
 from flyted.plan.images.unused import sweep
+from flyted.plan.ingress.orders import plan_orders
 from flyted.plan.upkeep_facts import UpkeepFacts
 
 
@@ -24,7 +33,7 @@ class UpkeepPlan:
 
 def plan_upkeep(facts: UpkeepFacts) -> UpkeepPlan:
     """Return the plan. The end of each action asks for the next one, as does whatever changes the facts."""
-    parts = (_tokens(facts), _certificate(facts))
+    parts = (_tokens(facts), _certificate(facts), _orders(facts))
     dues = [part.due for part in parts if part.due is not None]
     actions = (*_images(facts), *(action for part in parts for action in part.actions))
     return UpkeepPlan(actions, min(dues, default=None))
@@ -73,3 +82,11 @@ def _certificate(facts: UpkeepFacts) -> UpkeepPlan:
     if right or (due is not None and facts.time < due):
         return UpkeepPlan(due=due)
     return UpkeepPlan((RenewCertificate(),))
+
+
+def _orders(facts: UpkeepFacts) -> UpkeepPlan:
+    under_way = [each.name for each in facts.under_way if isinstance(each, OrderCertificate)]
+    names, due = plan_orders(facts.orders, under_way, facts.time)
+    busy = any(isinstance(each, (RenewCertificate, ApplyCertificates)) for each in facts.under_way)
+    apply = (ApplyCertificates(),) if facts.other_certificates and not busy else ()
+    return UpkeepPlan((*apply, *(OrderCertificate(name) for name in names)), due)

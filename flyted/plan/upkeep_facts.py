@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flyted.plan.actions import BuildAction, UpkeepAction
+from flyted.plan.ingress.orders import Order
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,5 @@ class UpkeepFacts:
     images: ImageFacts = field(default_factory=ImageFacts)
     tokens: TokenFacts = field(default_factory=TokenFacts)
     certificate: CertificateFact | None = None
+    orders: tuple[Order, ...] = ()
+    other_certificates: bool = False  # the ingress has certificates for other apps than there are

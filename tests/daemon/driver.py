@@ -27,6 +27,7 @@ from flyted.daemon.images.listing import ImageVerbs
 from flyted.daemon.images.prune import PruneVerbs
 from flyted.daemon.images.rebuild import RebuildVerbs
 from flyted.daemon.images.unused import UnusedImages
+from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop, Pass
@@ -35,6 +36,8 @@ from flyted.daemon.secrets.handover import Handover
 from flyted.daemon.upkeep import Upkeep
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.models import Models
+from flyted.host.orders import OrderTable
+from flyted.host.sites import Sites
 from flyted.host.tokens import Tokens
 from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.ingress.state import Listen
@@ -77,12 +80,14 @@ class Daemon:
         self.unused = UnusedImages(machine.units, images, store.apps, folder / "unused-images.json", poked.set)
         self.watch = FakeWatch()
         ingress_tokens = IngressTokens(tokens, store, self.ingress, lambda: haproxy.up, clock, self.watch, poked.set)
-        tls = Tls(self.vault, self.ingress, DOMAIN, folder / "ca.pem", clock)
+        sites = Sites(store.database)
+        acme = Acme(self.systemd, self.vault, sites, OrderTable(store.database), store.apps, clock, {})
+        tls = Tls(self.vault, self.ingress, DOMAIN, folder / "ca.pem", clock, sites.all, acme.certificates)
         self.execute = execute = Execute(
-            machine, store, config, explain, inventory, images, self.unused, ingress_tokens, tls
+            machine, store, config, explain, inventory, images, self.unused, ingress_tokens, tls, acme
         )
         self.leases = GpuLeases(machine, inventory, self.table, execute, poked.set, GPU_WAIT_S)
-        upkeep = Upkeep(images, self.unused, ingress_tokens, tls, clock, execute, poked.set)
+        upkeep = Upkeep(images, self.unused, ingress_tokens, tls, acme, clock, execute, poked.set)
         self.loop = loop = Loop(look, execute, explain, self.leases, upkeep, DOMAIN, poked)
         deploy = Deploy(
             loop, look, execute, explain, config, store, nothing, images, bundles,
@@ -91,7 +96,7 @@ class Daemon:
         self.rebuilding = RebuildVerbs(images, deploy, self.unused.soon)
         self.access = Access(tokens, store, ingress_tokens)
         self.apps = Apps(store, loop, look, execute, explain, config, deploy, self.unused, ingress_tokens)
-        self.handover = Handover(store, nothing, tls, self.leases, images.granted, refused)
+        self.handover = Handover(store, nothing, tls, self.leases, images.granted, acme.jobs, refused)
         self.tasks: set[asyncio.Task[Any]] = set()
 
     def begin(self) -> None:

@@ -26,6 +26,7 @@ from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
+from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.domains import Domains
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
@@ -34,6 +35,7 @@ from flyted.daemon.upkeep import Upkeep
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Applied
 from flyted.host.journal import Entry
+from flyted.host.orders import OrderTable
 from flyted.host.sites import Sites
 from flyted.host.tokens import Tokens
 from flyted.plan.facts import ImageFact
@@ -216,16 +218,23 @@ class Machine:
         ingress_tokens = IngressTokens(table, store, self.haproxy, lambda: True, clock, FakeWatch(), poked.set)
         self.vault_folder = state_folder(folder)
         self.vault = opened(self.vault_folder)
-        self.tls = tls = Tls(self.vault, self.haproxy, DOMAIN, folder / "ca.pem", clock, self.sites.all)
+        self.acme = acme = Acme(
+            self.systemd, self.vault, self.sites, OrderTable(store.database), store.apps, clock, {}
+        )  # fmt: skip
+        self.tls = tls = Tls(
+            self.vault, self.haproxy, DOMAIN, folder / "ca.pem", clock, self.sites.all, acme.certificates
+        )  # fmt: skip
         self.execute = Execute(
-            effects, store, self.config, self.explain, self.inventory, images, unused, ingress_tokens, tls
+            effects, store, self.config, self.explain, self.inventory, images, unused, ingress_tokens, tls, acme
         )  # fmt: skip
         self.leases = GpuLeases(effects, self.inventory, self.table, self.execute, poked.set, 60)
-        upkeep = Upkeep(images, unused, ingress_tokens, tls, clock, self.execute, poked.set)
+        upkeep = Upkeep(images, unused, ingress_tokens, tls, acme, clock, self.execute, poked.set)
         self.loop = Loop(self.look, self.execute, self.explain, self.leases, upkeep, DOMAIN, poked)
+        acme.settle = self.loop.settle
+        self.config.challenges = acme.challenges
         self.systemd.began = self.haproxy.start
         self.domains = Domains(
-            self.sites, self.vault, tls, self.loop, self.config, self.config.listen.addresses, clock
+            self.sites, self.vault, tls, acme, self.loop, self.config, self.config.listen.addresses, clock
         )
         self.systemd.subscribe(self.loop.unit_changed)
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from flytectl import cli, confirm
-from flyted.contract.answers.domains import DomainStatus
+from flyted.contract.acme import LETS_ENCRYPT, STAGING
+from flyted.contract.answers.codec import to_wire
+from flyted.contract.answers.domains import DomainStatus, OrderStatus
 from tests.answers import whole
 from tests.flytectl.stub_daemon import result
 
@@ -38,7 +40,7 @@ def daemon(asked: list[str], found: DomainStatus = OWN, *, opens: bool = True):
 
 def vars_of(found: DomainStatus) -> dict[str, object]:
     """The fields of an answer."""
-    return {name: getattr(found, name) for name in found.__dataclass_fields__}
+    return to_wire(found)
 
 
 @pytest.fixture
@@ -96,9 +98,61 @@ def test_certificate_and_key_go_over_the_socket(stub_daemon, tmp_path: Path, cap
     stub = stub_daemon(daemon(asked, FOUND))
     assert cli.main(["domain", "cert", DOMAIN, "--cert", str(cert), "--key", str(key), "--yes"]) == 0
     assert stub.bulk == b"CERT\nSECRET-KEY"
-    assert stub.requests[-1]["args"] == {"domain": DOMAIN, "certificate": "file", "bulk": len(stub.bulk)}
+    assert stub.requests[-1]["args"] == {
+        "domain": DOMAIN, "certificate": "file", "acme": {}, "bulk": len(stub.bulk),
+    }  # fmt: skip
     shown = capsys.readouterr()
     assert "SECRET-KEY" not in shown.out + shown.err
+
+
+ORDERED = replace(
+    FOUND, certificate="acme", email="me@b.org", server=LETS_ENCRYPT, orders=(
+        OrderStatus(f"a.{DOMAIN}", "R11", 1.7e9, 1.8e9, 1.75e9, "", ""),
+        OrderStatus(f"b.{DOMAIN}", "", 0.0, 0.0, 0.0, f"b.{DOMAIN} has no DNS record", "make one"),
+        OrderStatus(f"c.{DOMAIN}", "", 0.0, 0.0, 0.0, "", ""),
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "acme"),
+    [
+        ([], {"server": LETS_ENCRYPT, "server_ca": "", "dns": ""}),
+        (["--staging"], {"server": STAGING, "server_ca": "", "dns": ""}),
+        (["--acme-server", "https://ca.lan/dir", "--acme-server-ca", "CA"],
+         {"server": "https://ca.lan/dir", "server_ca": "PEM", "dns": ""}),
+        (["--dns", "hetzner", "--from-file", "TOKEN"], {"server": LETS_ENCRYPT, "server_ca": "", "dns": "hetzner"}),
+    ],
+)  # fmt: skip
+def test_what_orders_certificates(stub_daemon, tmp_path: Path, capsys, more: list[str], acme: dict[str, str]) -> None:
+    """The provider's token follows the request, and is in no message."""
+    (tmp_path / "CA").write_text("PEM")
+    (tmp_path / "TOKEN").write_text("s3cret-token")
+    stub = stub_daemon(daemon([], ORDERED))
+    words = [str(tmp_path / word) if word in ("CA", "TOKEN") else word for word in more]
+    assert cli.main(["domain", "set", DOMAIN, "--email", "me@b.org", *words, "--yes"]) == 0
+    secret = b"s3cret-token" if acme["dns"] else b""
+    assert stub.bulk == secret
+    assert stub.requests[-1]["args"] == {
+        "domain": DOMAIN, "certificate": "acme", "acme": {"email": "me@b.org", **acme}, "bulk": len(secret),
+    }  # fmt: skip
+    shown = capsys.readouterr()
+    assert "s3cret-token" not in shown.out + shown.err
+    assert "at your DNS provider" in shown.err
+    assert f"flytectl domain get {DOMAIN}" in shown.err
+
+
+@pytest.mark.parametrize("verb", ["get", "renew"])
+def test_each_ordered_certificate_has_a_row(stub_daemon, capsys, verb: str) -> None:
+    """Which authority gave it, until when, and why there is none."""
+    asked: list[str] = []
+    stub_daemon(daemon(asked, ORDERED))
+    assert cli.main(["domain", verb, DOMAIN]) == 0
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert rows[0] == f"a.{DOMAIN} R11 2027-01-15 ok"
+    assert rows[1] == f"b.{DOMAIN} - - b.{DOMAIN} has no DNS record"
+    assert rows[2] == f"c.{DOMAIN} - - ordered"
+    assert asked == [f"domain.{verb}"]
 
 
 @pytest.mark.parametrize(("words", "said"), [
@@ -117,7 +171,12 @@ def test_a_name_is_brought_into_its_form_in_dns(stub_daemon, words: list[str], s
     [
         ["set", DOMAIN], ["set", "lan", "--own-ca"], ["set", "a b.c", "--own-ca"], ["set", "", "--own-ca"],
         ["set", "a..b", "--own-ca"], ["set", "a." * 100 + "b", "--own-ca"], ["cert", DOMAIN, "--cert", "/nothing"],
-        ["cert", DOMAIN, "--cert", "/nothing", "--key", "/nothing"], ["get"], ["rm", DOMAIN],
+        ["cert", DOMAIN, "--cert", "/nothing", "--key", "/nothing"], ["get"], ["rm", DOMAIN], ["renew"],
+        ["set", DOMAIN, "--own-ca", "--email", "a@b.org"], ["set", DOMAIN, "--dns", "hetzner"],
+        ["set", DOMAIN, "--email", "a@b.org", "--from-file", "/nothing"],
+        ["set", DOMAIN, "--email", "a@b.org", "--dns", "hetzner", "--from-file", "/nothing"],
+        ["set", DOMAIN, "--email", "a@b.org", "--staging", "--acme-server", "https://x.org/dir"],
+        ["set", DOMAIN, "--email", "a@b.org", "--acme-server-ca", "/nothing"],
     ],
 )  # fmt: skip
 def test_what_it_does_not_take(stub_daemon, capsys, words: list[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from flyted.contract.errors import HostFailure
 from flyted.host.ca import Ca, issue_leaf, new_ca
+from flyted.host.haproxy import Haproxy
 from flyted.plan.ingress.certificates import LIST, Certificate
 from flyted.plan.ingress.state import IngressState
 from tests.host.haproxy import A, Machine, apply, exchange, machine, needs_haproxy, one, parsed
@@ -164,3 +165,41 @@ def test_no_request_is_lost_while_certificates_change(box: Machine) -> None:
         each.join()
     assert lost == []
     assert len(asked) > 50
+
+
+def test_a_certificate_for_exactly_a_name_wins(box: Machine) -> None:
+    """Over one with ``*``, in whichever order they come."""
+    house, app = Domain(HOUSE), Domain(f"a.{HOUSE}")
+    own = Certificate(f"a.{HOUSE}", (f"a.{HOUSE}",), app.certificate().pem)
+    for order in ((own, house.certificate()), (house.certificate(), own)):
+        give(box, *order)
+        shown(box, f"a.{HOUSE}", app.ca)
+        shown(box, f"b.{HOUSE}", house.ca)
+
+
+def test_only_what_is_new_is_told(box: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of many domains gets another certificate; a HAProxy that was restarted has all of them."""
+    told: list[str] = []
+    ask = Haproxy.ask
+
+    async def heard(self: Haproxy, command: str, **options: bool) -> str:
+        told.append(command)
+        return await ask(self, command, **options)
+
+    monkeypatch.setattr(Haproxy, "ask", heard)
+    many = [Domain(f"d{number}.lan") for number in range(5)]
+    certificates = [each.certificate() for each in many]
+    give(box, *certificates)
+    told.clear()
+    certificates[2] = many[2].certificate()
+    give(box, *certificates)
+    assert [command.partition(" <<")[0] for command in told if command.startswith("set ssl cert")] == [
+        f"set ssl cert {box.places.site_files}d2.lan"
+    ]
+    box.stop()
+    box.start()
+    asyncio.run(box.ingress.read())
+    certificates[3] = many[3].certificate()
+    give(box, *certificates)
+    for each in many:
+        shown(box, f"a.{each.name}", each.ca)

@@ -8,11 +8,24 @@ from flyted.contract.answers.codec import Answer
 
 
 @dataclass(frozen=True, slots=True)
+class OrderStatus(Answer):
+    """A certificate that an ACME authority gives for one name of a base domain."""
+
+    name: str
+    issuer: str  # "" if there is none yet
+    not_before: float  # seconds since 1970; 0 if there is none yet
+    not_after: float
+    next_order: float  # when it is ordered next; a time that is over: now
+    problem: str  # why the last order failed; ""
+    hint: str  # what to do about that
+
+
+@dataclass(frozen=True, slots=True)
 class DomainStatus(Answer):
     """A base domain."""
 
     domain: str
-    certificate: str  # own-ca, or file: the operator gave it
+    certificate: str  # own-ca; file: the operator gave it; acme: an ACME authority gives one for each app
     issuer: str  # who signed it
     fingerprint: str  # SHA-256 of the certificate
     not_before: float  # seconds since 1970
@@ -22,6 +35,10 @@ class DomainStatus(Answer):
     shown: bool  # whether it is in the URLs of apps
     problem: str  # what is wrong with it; ""
     hint: str  # what to type then
+    email: str = ""  # of the account at an ACME authority
+    server: str = ""  # that authority's directory
+    dns: str = ""  # the DNS provider by which names are proved; "": by HTTP
+    orders: tuple[OrderStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Mapping
 
-from flyted.contract.answers.domains import DomainList, DomainPreview, DomainStatus
+from flyted.contract.acme import LETS_ENCRYPT, STAGING
+from flyted.contract.answers.domains import DomainList, DomainPreview, DomainStatus, OrderStatus
 from flyted.contract.answers.machine import Done
 from flyted.contract.errors import FlytedError, InvalidInput, NotFound
 from flyted.contract.names import base_domain, printable
@@ -13,6 +15,7 @@ from flyted.daemon.api.verbs import Call, Right, Socket, Verb
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Clock
 from flyted.daemon.ingress import site_certificates
+from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.listen import addresses_for, check_ports
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.loop import Loop
@@ -21,7 +24,9 @@ from flyted.host.given_certificate import Given, given
 from flyted.host.sites import Sites
 from flyted.host.vault import Vault
 from flyted.plan.ingress import sites
-from flyted.plan.ingress.sites import FILE, OWN_CA, POLICIES, WARN_S, Site
+from flyted.plan.ingress.dns_providers import variables
+from flyted.plan.ingress.orders import due
+from flyted.plan.ingress.sites import ACME, FILE, OWN_CA, POLICIES, WARN_S, AcmeSettings, Site
 from flyted.plan.ingress.state import Listen
 
 _HERE = frozenset({Socket.CONTROL})  # who is reachable by whom is decided at this machine
@@ -31,12 +36,13 @@ class Domains:
     """The handlers of the domain verbs. ``configured``: the addresses in the settings."""
 
     def __init__(
-        self, table: Sites, vault: Vault, tls: Tls, loop: Loop, config: Config, configured: tuple[str, ...],
-        clock: Clock,
+        self, table: Sites, vault: Vault, tls: Tls, acme: Acme, loop: Loop, config: Config,
+        configured: tuple[str, ...], clock: Clock,
     ) -> None:  # fmt: skip
         self._table = table
         self._vault = vault
         self._tls = tls
+        self._acme = acme
         self._loop = loop
         self._config = config
         self._configured = configured
@@ -45,10 +51,11 @@ class Domains:
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
         named: dict[str, type] = {"domain": str}
-        change = {"domain": str, "certificate": str}
+        change = {"domain": str, "certificate": str, "acme": dict}
         return {
             "domain.preview": Verb(Right.READ, named, self.preview, sockets=_HERE),
             "domain.set": Verb(Right.ADMIN, change, self.set, bulk=True, sockets=_HERE, changes=True),
+            "domain.renew": Verb(Right.ADMIN, named, self.renew, sockets=_HERE, changes=True),
             "domain.list": Verb(Right.READ, {}, self.list),
             "domain.get": Verb(Right.READ, named, self.get),
             "domain.remove": Verb(Right.ADMIN, named, self.remove, sockets=_HERE, changes=True),
@@ -70,7 +77,8 @@ class Domains:
     async def set(self, call: Call) -> DomainStatus:
         """Serve all apps at a base domain, or give one that is served another certificate.
 
-        What follows the request is the PEM of certificate and key, or nothing if this machine signs. Raises
+        What follows the request is the PEM of certificate and key; or, for an ACME authority, what the DNS provider
+        wants to know, or nothing to keep what is stored of that; or nothing if this machine signs. Raises
         :class:`InvalidInput` or :class:`AlreadyExists` for a domain or certificate that cannot be taken,
         :class:`HostFailure` when the ingress cannot listen. After an error everything is as it was.
         """
@@ -79,30 +87,45 @@ class Domains:
         if policy not in POLICIES:
             raise InvalidInput(f"there is no certificate of kind {printable(policy)}")
         found = self._fitting(call.bulk, domain) if policy == FILE else None
+        acme = _acme(call, domain) if policy == ACME else None
         before = self._table.find(domain)
-        site = Site(domain, policy, before.created_at if before else self._clock.time())
+        site = Site(domain, policy, before.created_at if before else self._clock.time(), acme)
+        given_variables = self._variables(call.bulk, site, before)
         after = (*(each for each in self._table.all() if each.domain != domain), site)
         check_ports(self._listen(after), self._config.listen)
         old = None
         if before is not None and before.certificate == FILE:
             with contextlib.suppress(FlytedError):  # it is damaged, which is why there is another one
                 old = self._tls.given(domain)
+        told = self._acme.variables(domain) if before is not None and before.acme is not None else None
         try:
+            if given_variables is not None:
+                self._acme.keep_variables(domain, given_variables)
             self._keep(site, found)
             await self._apply()
         except FlytedError:
             if before is None:
                 self._forget(domain)
-            elif before.certificate == OWN_CA or old is not None:
+            elif before.certificate != FILE or old is not None:
                 self._keep(before, old)
+            if told is not None:
+                self._acme.keep_variables(domain, told)
             with contextlib.suppress(FlytedError):  # the first one is what the caller has to know
                 await self._apply()
             raise
+        if before is not None and before.acme is not None and acme is None:
+            self._acme.forget(domain)
+        self._acme.ask_again(domain)
+        self._loop.poke()
         return self._status(site)
 
     async def list(self, _call: Call) -> DomainList:
         """Return all base domains besides the machine's own, oldest first."""
-        return DomainList(tuple(self._status(site) for site in self._table.all()))
+        return DomainList(self.statuses())
+
+    def statuses(self) -> tuple[DomainStatus, ...]:
+        """Return what there is of each base domain besides the machine's own, oldest first."""
+        return tuple(self._status(site) for site in self._table.all())
 
     async def get(self, call: Call) -> DomainStatus:
         """Return one base domain. Raises :class:`NotFound`."""
@@ -120,6 +143,31 @@ class Domains:
         await self._apply()
         return Done()
 
+    async def renew(self, call: Call) -> DomainStatus:
+        """Order the certificates of a base domain that could not be had, without waiting for their next try.
+
+        Raises :class:`NotFound`, or :class:`InvalidInput` for a domain for which nothing is ordered.
+        """
+        site = self._known(call)
+        call.about.tell(domain=site.domain)
+        if site.acme is None:
+            raise InvalidInput(f"the certificate of {site.domain} is not ordered from an authority")
+        self._acme.ask_again(site.domain)
+        await self._loop.settle()
+        return self._status(site)
+
+    def _variables(self, text: bytes, site: Site, before: Site | None) -> Mapping[str, str] | None:
+        """Return what a DNS provider wants to know, ``None`` to keep what is stored. Raises :class:`InvalidInput`."""
+        if site.acme is None or not site.acme.dns:
+            return None
+        if text:
+            return variables(text, site.acme.dns)
+        if before is not None and before.acme is not None and before.acme.dns == site.acme.dns:
+            return None
+        raise InvalidInput(
+            f"{site.acme.dns} wants to know who changes records", hint="give its token: --from-file FILE"
+        )
+
     def _keep(self, site: Site, found: Given | None) -> None:
         """Store a site and the certificate that was given for it, if any."""
         if found is not None:
@@ -130,6 +178,7 @@ class Domains:
 
     def _forget(self, domain: str) -> None:
         self._table.remove(domain)
+        self._acme.forget(domain)
         site_certificates.forget(self._vault, domain)
 
     async def _apply(self) -> None:
@@ -167,6 +216,8 @@ class Domains:
     def _status(self, site: Site) -> DomainStatus:
         shown = self._config.url_domain == site.domain
         try:
+            if site.acme is not None:
+                return self._of_acme(site, site.acme, shown)
             return self._of_own(site, shown) if site.certificate == OWN_CA else self._of_given(site, shown)
         except FlytedError as error:
             return DomainStatus(
@@ -195,3 +246,29 @@ class Domains:
         return DomainStatus(
             site.domain, site.certificate, found.issuer, found.fingerprint, begins, ends, "", "", shown, problem, hint
         )
+
+    def _of_acme(self, site: Site, settings: AcmeSettings, shown: bool) -> DomainStatus:  # noqa: FBT001  a field
+        found = dict(self._acme.certificates(site.domain))
+        orders = tuple(
+            OrderStatus(
+                each.name, found[each.name].issuer if each.name in found else "", each.begins, each.ends, due(each),
+                each.why, each.hint,
+            )
+            for each in self._acme.of_site(site.domain)
+        )  # fmt: skip
+        first = min(found.values(), key=lambda each: each.ends, default=None)
+        wrong = next((each for each in orders if each.problem), None)
+        return DomainStatus(
+            site.domain, site.certificate, first.issuer if first else "", first.fingerprint if first else "",
+            first.begins.timestamp() if first else 0.0, first.ends.timestamp() if first else 0.0, "", "", shown,
+            wrong.problem if wrong else "", wrong.hint if wrong else "", settings.email, settings.server, settings.dns,
+            orders,
+        )  # fmt: skip
+
+
+def _acme(call: Call, domain: str) -> AcmeSettings:
+    """Return how certificates are ordered, as a call says. Raises :class:`InvalidInput`."""
+    found = sites.acme_settings(call.args["acme"])
+    if found.server in (LETS_ENCRYPT, STAGING):
+        sites.check_public(domain)
+    return found

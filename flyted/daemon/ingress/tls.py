@@ -7,7 +7,7 @@ import dataclasses
 import datetime as dt
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from flyted.contract.answers.machine import Authority
@@ -19,13 +19,18 @@ from flyted.host import ca, whole_file
 from flyted.host.given_certificate import Given
 from flyted.host.vault import Vault
 from flyted.plan.ingress.certificates import Certificate
-from flyted.plan.ingress.sites import OWN_CA, WARN_S, Site, hosts
+from flyted.plan.ingress.sites import ACME, FILE, WARN_S, Site, hosts
 from flyted.plan.upkeep_facts import CertificateFact
 
 log = logging.getLogger(__name__)
 
 _CERT, _KEY = "ca-certificate", "ca-key"
 _AGAIN_S = 3600.0  # until the next try after a failure
+
+
+def _none(_domain: str) -> Iterable[tuple[str, Given]]:
+    """Return no certificates."""
+    return ()
 
 
 class Tls:
@@ -35,12 +40,13 @@ class Tls:
     kept, and one that is needed in its place is kept beside it, under the next number.
 
     ``ca_file``: where the certificate of the machine's own CA is written, for programs that want a path. ``sites()``
-    returns the base domains besides the machine's own.
+    returns the base domains besides the machine's own, ``ordered(domain)`` the certificates of an ACME
+    authority for one of them, with their names (daemon/ingress/acme.py).
     """
 
     def __init__(
         self, vault: Vault, ingress: Ingress, base_domain: str, ca_file: Path, clock: Clock,
-        sites: Callable[[], Sequence[Site]] = tuple,
+        sites: Callable[[], Sequence[Site]] = tuple, ordered: Callable[[str], Iterable[tuple[str, Given]]] = _none,
     ) -> None:  # fmt: skip
         self._vault = vault
         self._clock = clock
@@ -48,10 +54,12 @@ class Tls:
         self._ingress = ingress
         self._base_domain = base_domain
         self._sites = sites
+        self._ordered = ordered
         self._authorities: dict[str, ca.Ca] = {}
         self._leaves: dict[str, ca.Leaf] = {}
         self._given: dict[str, Given] = {}
         self._certificates: tuple[Certificate, ...] | None = None
+        self._has: frozenset[tuple[str, str]] = frozenset()
         self._fact = CertificateFact()
 
     def verbs(self) -> dict[str, Verb]:
@@ -78,17 +86,37 @@ class Tls:
     def certificates(self) -> tuple[Certificate, ...]:
         """Return the certificates of all sites that have one, the same until :meth:`renew`."""
         if self._certificates is None:
+            self._has = self._all_ordered()
             self._certificates = tuple(self._of_sites())
         return self._certificates
+
+    def has_others(self) -> bool:
+        """Report whether the certificates of ACME authorities are others now than :meth:`certificates` returns."""
+        return self._certificates is not None and self._has != self._all_ordered()
+
+    def _all_ordered(self) -> frozenset[tuple[str, str]]:
+        ordered = (each for site in self._sites() if site.certificate == ACME for each in self._ordered(site.domain))
+        return frozenset((name, found.fingerprint) for name, found in ordered)
 
     def _of_sites(self) -> Iterator[Certificate]:
         for site in self._sites():
             try:
-                pem = self.leaf(site.domain) if site.certificate == OWN_CA else self.given(site.domain).pem
+                yield from self._of_site(site)
             except FlytedError as error:
                 log.error("%s has no certificate: %s", site.domain, error.message)  # noqa: TRY400
-            else:
-                yield Certificate(site.domain, hosts(site.domain), pem)
+
+    def _of_site(self, site: Site) -> Iterator[Certificate]:
+        """Yield a site's certificates.
+
+        Until an authority has given one, names have the certificate that this machine signs. HAProxy prefers one for
+        exactly a client's name to one with ``*``.
+        """
+        ordered = dict(self._ordered(site.domain)) if site.certificate == ACME else {}
+        every = self.given(site.domain) if site.certificate == FILE else ordered.pop(hosts(site.domain)[0], None)
+        pem = self.leaf(site.domain) if every is None else every.pem
+        yield Certificate(site.domain, hosts(site.domain), pem)
+        for name, found in ordered.items():
+            yield Certificate(name, (name,), found.pem)
 
     async def show(self, _call: Call) -> Authority:
         """Return the CA's certificate, which is public. Raises :class:`StoreCorrupt` when the store is refused."""
@@ -114,6 +142,17 @@ class Tls:
         except FlytedError as error:
             log.error("cannot replace the ingress's certificates: %s", error.message)  # noqa: TRY400
 
+    async def apply(self) -> None:
+        """Give the ingress the certificates that there are now. A failure is logged; it has what it had then."""
+        self._certificates = None
+        self._given.clear()
+        try:
+            await self._ingress.apply_certificates()
+        except IngressDown:
+            pass  # HAProxy asks for these when it starts
+        except FlytedError as error:
+            log.error("cannot give the ingress the certificates of other domains: %s", error.message)  # noqa: TRY400
+
     async def give(self) -> None:
         """Give the ingress new certificates. If that fails it keeps those that it has: raises :class:`FlytedError`."""
         self._leaves.clear()
@@ -135,7 +174,7 @@ class Tls:
         now = self._clock.time()
         for site in self._sites():
             with contextlib.suppress(FlytedError):  # logged already
-                if site.certificate == OWN_CA:
+                if site.certificate != FILE:
                     continue
                 ends = self.given(site.domain).ends.timestamp()
                 if now < ends - WARN_S:

@@ -13,6 +13,7 @@ from flyted.daemon.ingress.tls import Tls
 from flyted.host.store import Store
 from flyted.host.vault import Vault
 from flyted.plan.secrets import (
+    AcmeJob,
     BuildGrant,
     BuildSecret,
     Checksums,
@@ -35,13 +36,14 @@ class Handover:
 
     def __init__(
         self, store: Store, vault: Vault, tls: Tls, gpus: GpuLeases, builds: Mapping[str, BuildGrant],
-        refused: dict[str, str],
+        orders: Mapping[str, bytes], refused: dict[str, str],
     ) -> None:  # fmt: skip
         self._store = store
         self._vault = vault
         self._tls = tls
         self._gpus = gpus
         self._builds = builds
+        self._orders = orders
         self._refused = refused
 
     def answer(self, unit: str, credential: str) -> bytes | Awaitable[bytes]:
@@ -50,13 +52,15 @@ class Handover:
         Raises :class:`PermissionRefused` for a credential that was not planned, and as the vault for a secret. systemd
         then starts the unit with an empty credential, which launch refuses.
         """
-        match grant(unit, credential, self._store.apps(), self._builds):
+        match grant(unit, credential, self._store.apps(), self._builds, self._orders):
             case IngressCertificate():
                 return self._tls.site_pem()
             case Checksums(app, uses):
                 return self._sums(unit, app, uses)
             case GpuLease(_, replica, ask):
                 return self._gpus.lease(replica, ask)
+            case AcmeJob():
+                return self._orders[unit]
             case OneSecret(app, use):
                 log.info("%s reads secret '%s' as %s", unit, use.key, use.env or f"file {use.file}")
                 return self._value(app.project, app.domain, use)

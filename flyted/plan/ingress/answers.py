@@ -14,6 +14,7 @@ from flyted.plan.ingress.auth import GUARDED
 from flyted.plan.ingress.clients import LIMITS
 from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED
 from flyted.plan.ingress.state import (
+    CHALLENGES,
     DEFAULT_MAXCONN,
     DOMAINS,
     HOSTS,
@@ -157,6 +158,7 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
             hosts=tables[HOSTS],
             domains=tables[DOMAINS],
             names=tables[NAMES],
+            challenges=tables[CHALLENGES],
             timeouts_ms={n: int(ms) for n, ms in tables[TIMEOUTS].items()},
             unavailable={host: _reason(value) for host, value in tables[UNAVAILABLE].items()},
             limits=tables[LIMITS],

@@ -16,9 +16,10 @@ from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import FOR_APPS, GUARDED, RULES, USES_KEPT_S, filled
 from flyted.plan.ingress.ports import INGRESS_UNIT, bindable
 from flyted.plan.ingress.reply import HOST_COOKIES, OWN, TEXT, app_errors, errors, gateway_errors
-from flyted.plan.ingress.request import ADDRESS, CHECKS, HOST, MOST_BYTES, MOST_FIELDS, MOST_LENGTH
+from flyted.plan.ingress.request import ADDRESS, CHALLENGE, CHECKS, HOST, MOST_BYTES, MOST_FIELDS, MOST_LENGTH
 from flyted.plan.ingress.state import (
     BACKEND,
+    CHALLENGES,
     DEFAULT_TIMEOUT_MS,
     DOMAINS,
     FILES,
@@ -177,7 +178,7 @@ if { var(txn.unavailable) -m found } !own_pages
 
 frontend http
 @HTTP_BINDS@
-@CROWD@@SOURCE@@CHECKS@    http-request return status 403 @TEXT@ \
+@CROWD@@SOURCE@@HTTP_CHECKS@    http-request return status 403 @TEXT@ \
 string "403: these credentials were sent unencrypted over the network; replace them and use https\n" \
 if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 } \
 || { req.fhdr(x-flyte-authorization) -m found } !{ src 127.0.0.0/8 ::1 }
@@ -241,7 +242,13 @@ def structure(listen: Listen, places: HaproxyPaths = STANDARD) -> str:
 def _frame(listen: Listen, places: HaproxyPaths) -> str:
     listed = f"{places.files}/{certificates.LIST}"
     tls = f" ssl crt {places.certificate} crt-list {listed} alpn h2,http/1.1"
-    front = FRONT.replace("@CHECKS@", CHECKS).replace("@GUARD@", RULES).replace("@FOR_APPS@", FOR_APPS)
+    checks, http_checks = CHECKS.replace("@CHALLENGE@", ""), CHECKS.replace("@CHALLENGE@", CHALLENGE)
+    front = (
+        FRONT.replace("@CHECKS@", checks)
+        .replace("@HTTP_CHECKS@", http_checks)
+        .replace("@GUARD@", RULES)
+        .replace("@FOR_APPS@", FOR_APPS)
+    )
     front = front.replace("@PATH_RULES@", ingress_paths.filled(ingress_paths.RULES))
     text = filled(HEAD + front.replace("@ADDRESS@", ADDRESS)).replace("\\\n", "")
     for name, value in {
@@ -281,6 +288,7 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         "@HOSTS@": HOSTS,
         "@DOMAINS@": DOMAINS,
         "@NAMES@": NAMES,
+        "@CHALLENGES@": CHALLENGES,
         "@TIMEOUTS@": TIMEOUTS,
         "@UNAVAILABLE@": UNAVAILABLE,
         "@TIMEOUT@": str(DEFAULT_TIMEOUT_MS),
@@ -314,6 +322,7 @@ def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
         HOSTS: state.hosts,
         DOMAINS: state.domains,
         NAMES: state.names,
+        CHALLENGES: state.challenges,
         clients.LIMITS: state.limits,
         GUARDED: state.guarded,
         ingress_paths.RESTRICTED: state.restricted,

@@ -41,6 +41,7 @@ if { req.fhdr(content-length),length gt @MOST_LENGTH@ }
     http-request set-var(txn.port) str()
     http-request set-var-fmt(txn.port) :%[req.fhdr(host),field(2,:)] if { req.fhdr(host) -m sub : }
     http-request set-var-fmt(txn.at) %[var(txn.host)]%[var(txn.port)]
+@CHALLENGE@\
     # tables know an app by its host at the machine's own base domain; it may have others (a lookup that finds nothing
     # leaves the variable as it is)
     http-request set-var(txn.app) var(txn.host)
@@ -54,6 +55,14 @@ if { req.fhdr(content-length),length gt @MOST_LENGTH@ }
 string "421: this machine has no app of this name; its operator can list the apps: flytectl app ls\n" \
 unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } \
 || { var(txn.app) -m str @GATEWAY@ } { dst 127.0.0.0/8 ::1 }
+"""
+
+CHALLENGE = r"""    # an authority asks whether a name leads here (RFC 8555 8.3); no other names are answered for
+    http-request set-var(txn.proof) var(txn.host),map(@FILES@/@CHALLENGES@)
+    http-request return status 200 content-type application/octet-stream hdr Cache-Control no-store \
+lf-string "%[var(txn.path),field(4,/)].%[var(txn.proof)]" \
+if { var(txn.proof) -m found } \
+{ var(txn.path) -m reg '^/\.well-known/acme-challenge/[A-Za-z0-9_-]{1,128}$' }
 """
 
 ADDRESS = r"""    # the app is asked in the plain form, for a path, at a host that we wrote

@@ -5,28 +5,58 @@ An app has the same label at every site: ``hello.apps.localhost`` is also ``hell
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 from flyted.contract.errors import AlreadyExists, InvalidInput
-from flyted.contract.names import GATEWAY_HOST
+from flyted.contract.names import GATEWAY_HOST, printable
 from flyted.plan.ingress.state import LOOPBACK
 
-OWN_CA, FILE = "own-ca", "file"
-"""How a site's certificate comes: from an authority of this machine, or from files that its operator gave."""
-POLICIES = (OWN_CA, FILE)
+OWN_CA, FILE, ACME = "own-ca", "file", "acme"
+"""How a site's certificates come: from this machine, from files of its operator, or from an ACME authority."""
+POLICIES = (OWN_CA, FILE, ACME)
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  only after the operator has said yes
 WARN_S = 14 * 86400
 """Seconds before its end at which a certificate that flyted cannot renew is warned about."""
 
 
+_EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}")
+_SERVER = re.compile(
+    r"https://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._/-]{0,255})?"
+)
+_PROVIDER = re.compile(r"[a-z0-9-]{1,32}")
+_MOST_CA = 65536
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+_PRIVATE = ("local", "lan", "internal", "home", "test", "invalid", "onion")
+
+
+@dataclass(frozen=True)
+class AcmeSettings:
+    """Where certificates are ordered, and how names are proved.
+
+    ``server``: the address of the authority's directory. ``server_ca``: the certificates by which that server is
+    trusted, as PEM; "": those of the machine. ``dns``: lego's name of the DNS provider; "": names are proved by HTTP.
+    """
+
+    email: str
+    server: str
+    server_ca: str = ""
+    dns: str = ""
+
+
 @dataclass(frozen=True)
 class Site:
-    """A base domain. ``certificate``: one of :data:`POLICIES`. ``created_at``: seconds since 1970."""
+    """A base domain. ``certificate``: one of :data:`POLICIES`. ``created_at``: seconds since 1970.
+
+    ``acme``: how certificates are ordered, if they are.
+    """
 
     domain: str
     certificate: str
     created_at: float
+    acme: AcmeSettings | None = None
 
 
 def hosts(domain: str) -> tuple[str, ...]:
@@ -42,6 +72,36 @@ def domains(sites: Iterable[Site], base_domain: str) -> dict[str, str]:
 def addresses(configured: tuple[str, ...], sites: Collection[Site]) -> tuple[str, ...]:
     """Return the addresses that the ingress listens on: with a site, every one, unless the settings name others."""
     return EVERYWHERE if sites and set(configured) <= set(LOOPBACK) else configured
+
+
+def acme_settings(given: Mapping[str, Any]) -> AcmeSettings:
+    """Return how certificates are ordered. Raises :class:`InvalidInput` for what no authority or lego would take."""
+    names = [field.name for field in fields(AcmeSettings)]
+    if sorted(given) != sorted(names) or not all(isinstance(value, str) for value in given.values()):
+        raise InvalidInput(f"an order of certificates takes the texts {', '.join(names)}")
+    email, server, dns = given["email"], given["server"], given["dns"]
+    if len(given["server_ca"]) > _MOST_CA or (given["server_ca"] and _CERTIFICATE not in given["server_ca"]):
+        raise InvalidInput("the certificate of the ACME server is not one in PEM form")
+    if _EMAIL.fullmatch(email) is None:
+        raise InvalidInput(
+            f"{printable(email)} is not an e-mail address", hint="give one with --email, for the authority's account"
+        )
+    if _SERVER.fullmatch(server) is None:
+        raise InvalidInput(
+            f"{printable(server)} is not the address of an ACME directory", hint="it begins with https://"
+        )
+    if dns and _PROVIDER.fullmatch(dns) is None:
+        raise InvalidInput(f"{printable(dns)} is not a DNS provider of lego", hint="lego dnshelp lists them")
+    return AcmeSettings(**given)
+
+
+def check_public(domain: str) -> None:
+    """Raise :class:`InvalidInput` for a domain for which no public authority gives a certificate (RFC 6762, 8375)."""
+    if domain.rpartition(".")[2] in _PRIVATE or domain.endswith(".home.arpa"):
+        raise InvalidInput(
+            f"no authority gives certificates for {domain}: such names exist in a house only",
+            hint=f"sudo flytectl domain set {domain} --own-ca",
+        )
 
 
 def check_free(domain: str, base_domain: str, sites: Iterable[Site]) -> None:

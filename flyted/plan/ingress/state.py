@@ -24,8 +24,8 @@ from flyted.plan.ingress.paths import KEY, OPEN_PATHS, RESTRICTED, host_of
 BACKEND = "apps"
 FILES = "/run/flyted/ingress"
 HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
-DOMAINS, NAMES = "domains.map", "names.map"
-TABLES = (HOSTS, DOMAINS, NAMES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED, OPEN_PATHS)
+DOMAINS, NAMES, CHALLENGES = "domains.map", "names.map", "challenges.map"
+TABLES = (HOSTS, DOMAINS, NAMES, CHALLENGES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED, OPEN_PATHS)
 """The maps of a state. The map of tokens is not among them: ``daemon/access/ingress_tokens.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
 DEFAULT_MAXCONN = 1024
@@ -41,6 +41,7 @@ _SERVER = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?")
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _PATH = re.compile(r"/[A-Za-z0-9/._-]{1,106}")  # sun_path has 108 bytes, the last of which is NUL
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")  # RFC 7638, with SHA-256
 _REASON_LENGTH = 500
 
 # each pass makes a state of all apps, nearly all of whose words were in the one before
@@ -126,13 +127,15 @@ def unavailable(text: str, retry_after_s: int = 30) -> Unavailable:
 class IngressState:
     """What the ingress serves: servers, hosts and time limits. ``unavailable`` takes precedence over ``hosts``.
 
-    The keys of all tables but ``domains`` and ``names`` are the apps' hosts at the machine's own base domain.
+    The keys of the tables are apps' hosts at the machine's own base domain, except in ``domains``, ``names`` and
+    ``challenges``.
     """
 
     servers: Mapping[str, Server] = field(default_factory=_empty)
     hosts: Mapping[str, str] = field(default_factory=_empty)  # host name → server name
     domains: Mapping[str, str] = field(default_factory=_empty)  # another base domain → the machine's own
     names: Mapping[str, str] = field(default_factory=_empty)  # any other name of an app → its host
+    challenges: Mapping[str, str] = field(default_factory=_empty)  # a name that is being proved → who proves it
     timeouts_ms: Mapping[str, int] = field(default_factory=_empty)  # server name → longest silence of the app
     unavailable: Mapping[str, Unavailable] = field(default_factory=_empty)  # host name → why
     limits: Mapping[str, str] = field(default_factory=_empty)  # host name → what clients.limits_value returns
@@ -149,13 +152,14 @@ class IngressState:
         if misfiled is not None:
             raise InvalidInput(f"server '{misfiled.name}' is filed under another name")
         hosts = (*self.hosts, *self.unavailable, *self.limits, *self.guarded, *self.restricted)
-        hosts += (*self.domains, *self.domains.values(), *self.names, *self.names.values())
+        hosts += (*self.domains, *self.domains.values(), *self.names, *self.names.values(), *self.challenges)
         names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values())
         for what, fits, words in (
             ("host name", _is_host, hosts),
             ("server name", _is_server, names),
             ("open path", _is_key, self.open_paths),
             ("limit", VALUE.fullmatch, self.limits.values()),
+            ("thumbprint", _THUMBPRINT.fullmatch, self.challenges.values()),
         ):
             if not all(map(fits, words)):
                 raise InvalidInput(f"{what} {printable(next(w for w in words if not fits(w)))} is not valid")
@@ -250,6 +254,8 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_set(table[HOSTS], have.hosts, wanted.hosts),
         *_set(table[DOMAINS], have.domains, wanted.domains),
         *_set(table[NAMES], have.names, wanted.names),
+        *_set(table[CHALLENGES], have.challenges, wanted.challenges),
+        *_unset(table[CHALLENGES], have.challenges, wanted.challenges),
         *_unset(table[NAMES], have.names, wanted.names),
         *_unset(table[DOMAINS], have.domains, wanted.domains),
         *_unset(table[HOSTS], have.hosts, wanted.hosts),

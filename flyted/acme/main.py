@@ -1,0 +1,141 @@
+"""Has lego order one certificate, and prints it. lego gets no key but the account's, and no port.
+
+The certificate's key never comes here: flyted makes it, and the job has a signing request. HTTP-01 is answered by the
+ingress, which needs the account's key alone for that (RFC 8555 8.3), so that the file that lego writes is for nobody.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from . import words
+from .words import EX_CONFIG, EX_NOLEGO, EX_NORECORD, EX_REFUSED, EX_SOFTWARE, OURS
+
+LEGO = "/usr/bin/lego"
+FOLDER = Path("/tmp/lego")  # noqa: S108  in memory, and this unit's alone
+_SHORTEST_SECRET = 4
+_LINE = 3000  # flyted reads lines of up to 4096 bytes
+
+
+class Failed(Exception):
+    """The error that ends an order: ``str()`` is the line to show, ``status`` the exit status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def main() -> int:
+    """Carry out the job, and return the exit status."""
+    try:
+        chain = order(read_job(), FOLDER)
+    except Failed as failure:
+        say(str(failure))
+        return failure.status
+    except Exception as error:  # noqa: BLE001  a fault of ours, or a case that nobody thought of
+        say(f"internal error in flyted: {type(error).__name__}: {ascii(str(error))[1:-1]}")
+        return EX_SOFTWARE
+    text = base64.b64encode(chain).decode()
+    for at in range(0, len(text), _LINE):
+        say(words.CERTIFICATE + text[at : at + _LINE])
+    return 0
+
+
+def read_job() -> dict[str, object]:
+    """Return the job. Raises :class:`Failed`."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    try:
+        job = json.loads((Path(folder) / words.JOB).read_bytes())
+    except (OSError, ValueError) as error:
+        raise Failed(EX_CONFIG, "there is no job: only units of flyted run this program") from error
+    if not isinstance(job, dict):
+        raise Failed(EX_CONFIG, "the job is not as expected")
+    return job
+
+
+def order(job: Mapping[str, object], folder: Path, lego: str = LEGO) -> bytes:
+    """Return the certificate and its chain, as PEM. Raises :class:`Failed`; lego says more before that."""
+    name, dns = str(job[words.NAME]), str(job[words.DNS])
+    if not Path(lego).exists():
+        raise Failed(EX_NOLEGO, "lego is not installed")
+    if not dns:
+        check_record(name)
+    command = [lego, *arguments(job, folder), "run"]
+    variables = job[words.VARIABLES]
+    secrets = {str(key): str(value) for key, value in variables.items()} if isinstance(variables, dict) else {}
+    run(command, environment(job, folder, secrets), list(secrets.values()))
+    found = [path for path in (folder / "certificates").glob("*.crt") if not path.name.endswith(".issuer.crt")]
+    if len(found) != 1:
+        raise Failed(EX_REFUSED, "lego ended without a certificate")
+    return found[0].read_bytes()
+
+
+def arguments(job: Mapping[str, object], folder: Path) -> list[str]:
+    """Write what lego reads, and return its options. The account's key is where lego looks for it."""
+    server, email, dns = str(job[words.SERVER]), str(job[words.EMAIL]), str(job[words.DNS])
+    keys = folder / "accounts" / urlsplit(server).netloc.replace(":", "_") / email / "keys"
+    keys.mkdir(parents=True, mode=0o700)
+    (keys / f"{email}.key").write_text(str(job[words.ACCOUNT]))
+    request = folder / "request.pem"
+    request.write_text(str(job[words.REQUEST]))
+    common = ["--accept-tos", "--path", str(folder), "--server", server, "--email", email, "--csr", str(request)]
+    if not dns:
+        (folder / "webroot").mkdir()
+        return [*common, "--http", "--http.webroot", str(folder / "webroot")]
+    variables = job[words.VARIABLES]
+    resolvers = str(variables.get(words.PROPAGATION, "")) if isinstance(variables, dict) else ""
+    servers = [word for each in resolvers.split(",") if each for word in ("--dns.resolvers", each)]
+    return [*common, "--dns", dns, *servers]
+
+
+def environment(job: Mapping[str, object], folder: Path, secrets: Mapping[str, str]) -> dict[str, str]:
+    """Return lego's environment; the provider's variables are readable by this unit alone."""
+    given = {
+        key: value for key, value in os.environ.items() if key in ("PATH", "LANG") or key.lower().endswith("proxy")
+    }
+    found = {**given, **{key: value for key, value in secrets.items() if key != words.PROPAGATION}}
+    if job[words.SERVER_CA]:
+        trusted = folder / "server_ca.pem"
+        trusted.write_text(str(job[words.SERVER_CA]))
+        found["LEGO_CA_CERTIFICATES"] = str(trusted)
+    return found
+
+
+def check_record(name: str) -> None:
+    """Raise :class:`Failed` for a name without an address: the authority counts each try that fails."""
+    try:
+        socket.getaddrinfo(name, 80, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
+            raise Failed(EX_NORECORD, f"{name} has no DNS record") from error
+        # the resolver does not answer; the authority asks another one
+
+
+def run(command: list[str], environment: Mapping[str, str], secrets: list[str]) -> None:
+    """Run lego, and pass on what it prints, without values of the provider's. Raises :class:`Failed`."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(environment),
+    ) as process:  # fmt: skip
+        for line in process.stdout or ():
+            os.write(1, masked(line.decode(errors="replace"), secrets).encode())
+    if process.returncode:
+        raise Failed(EX_REFUSED, f"lego ended with status {process.returncode}")
+
+
+def masked(text: str, secrets: list[str]) -> str:
+    """Return a text with stars in place of each secret value."""
+    for value in sorted(filter(lambda each: len(each) >= _SHORTEST_SECRET, secrets), key=len, reverse=True):
+        text = text.replace(value, "***")
+    return text
+
+
+def say(text: str) -> None:
+    """Print one line of ours."""
+    os.write(1, f"{OURS}{text}\n".encode(errors="backslashreplace"))

@@ -1,0 +1,29 @@
+"""Defines the words that flyted and the program that runs lego share. It imports nothing of either."""
+
+from __future__ import annotations
+
+OURS = "flyted-acme: "
+"""How a line of the program begins."""
+CERTIFICATE = "certificate "
+"""What follows that in the lines with the certificate and its chain, the last ones: parts of the PEM, in base64."""
+JOB = "job"
+"""The credential with the job, as JSON of the following."""
+SERVER = "server"
+"""The address of the authority's directory (RFC 8555 7.1.1)."""
+SERVER_CA = "server_ca"
+"""The certificates by which the authority's server is trusted, as PEM; "": those of the machine."""
+EMAIL, ACCOUNT = "email", "account"
+"""The account: its address, and its key as PEM (SEC 1, the only form that lego reads)."""
+NAME, REQUEST = "name", "request"
+"""The name that the certificate is for, and the signing request (PKCS #10) as PEM."""
+DNS, VARIABLES = "dns", "variables"
+"""lego's name of the DNS provider, or "" to prove the name by HTTP; and the provider's variables, name → value."""
+PROPAGATION = "LEGO_DNS_RESOLVERS"
+"""A variable for ourselves: the name servers (HOST:PORT, with commas) that lego asks whether a record has arrived."""
+
+# Exit statuses; from 64 on those of sysexits.h.
+EX_REFUSED = 65  # lego has asked, or has tried to, and has no certificate
+EX_NORECORD = 66  # the name has no address
+EX_NOLEGO = 69  # lego is not installed
+EX_SOFTWARE = 70  # a fault of flyted
+EX_CONFIG = 78  # the job is not as expected

@@ -1,0 +1,180 @@
+"""Defines the unit that orders a certificate from an ACME authority, and says why one failed. Pure.
+
+The unit has a user of its own for the time that it runs: it holds the account's key and, for DNS-01, what may change
+the domain's records. What lego writes stays in memory. Sources: RFC 8555 6.7 (the kinds of errors), lego 4.9.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flyted.acme import words
+from flyted.contract.errors import HostFailure
+from flyted.plan.facts import UnitEnd
+from flyted.plan.images.build_unit import SANDBOX, machine_network
+from flyted.plan.images.common_unit import own_lines, plain, python_unit, variables
+from flyted.plan.ingress.sites import AcmeSettings
+
+PROGRAM = "/usr/lib/flyted/flyted/acme"
+RUNTIME_MAX_S = 900
+"""Seconds that an order may take: some DNS providers take minutes to publish a record."""
+_MEMORY_MAX = 256 << 20
+_ERROR = "urn:ietf:params:acme:error:"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an order needs. ``account`` and ``request``: PEM. ``repr()`` shows neither keys nor variables."""
+
+    settings: AcmeSettings
+    name: str
+    account: bytes = field(repr=False)
+    request: bytes = field(repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def text(self) -> bytes:
+        """Return the credential."""
+        return json.dumps({
+            words.SERVER: self.settings.server,
+            words.SERVER_CA: self.settings.server_ca,
+            words.EMAIL: self.settings.email,
+            words.ACCOUNT: self.account.decode(),
+            words.NAME: self.name,
+            words.REQUEST: self.request.decode(),
+            words.DNS: self.settings.dns,
+            words.VARIABLES: dict(self.variables),
+        }).encode()  # fmt: skip
+
+
+def unit_name(name: str) -> str:
+    """Return the name of the unit that orders the certificate for a host name."""
+    return f"flyted-acme-{hashlib.sha256(name.encode()).hexdigest()[:32]}.service"
+
+
+def acme_unit(
+    name: str,
+    output_fd: int | None,
+    environment: Mapping[str, str],
+    addresses: Sequence[str],
+    credentials: str = "/run/flyted/credentials.sock",
+) -> dict[str, Any]:
+    """Return the properties of the transient service that orders a certificate.
+
+    ``environment``: proxies. ``addresses``: those that are open besides the networks that are open to pulls.
+    """
+    common = python_unit(
+        f"Order of a certificate for {name}",
+        [PROGRAM],
+        variables("/usr/bin:/bin", environment),
+        tag="flyted-acme",
+        memory_max=_MEMORY_MAX,
+        tasks_max=64,
+        output_fd=output_fd,
+        runtime_max_s=RUNTIME_MAX_S,
+    )
+    return {
+        **{key: value for key, value in common.items() if key not in ("User", "Group")},
+        **SANDBOX,
+        **machine_network(addresses),
+        "DynamicUser": True,
+        "MemorySwapMax": 0,
+        "PrivateTmp": False,
+        "TemporaryFileSystem": [("/tmp", "size=16M,mode=1777")],  # noqa: S108
+        "LoadCredential": [(words.JOB, credentials)],
+        "InaccessiblePaths": ["-/var/lib/flyted", "-/var/cache/flyted"],
+    }
+
+
+def chain_of(lines: Iterable[str]) -> bytes:
+    """Return the certificate and its chain, PEM, from the output of an order that ended well.
+
+    Raises :class:`HostFailure` if it is not there.
+    """
+    parts = [line for line in own_lines(lines, words.OURS) if line.startswith(words.CERTIFICATE)]
+    try:
+        found = base64.b64decode("".join(part.removeprefix(words.CERTIFICATE) for part in parts), validate=True)
+    except binascii.Error:
+        found = b""
+    if not found:
+        raise HostFailure("an order of a certificate ended without one", hint=_LOG)
+    return found
+
+
+def failure(name: str, settings: AcmeSettings, end: UnitEnd, lines: Sequence[str]) -> HostFailure:
+    """Return the error that says why an order failed, in the authority's words where it said something."""
+    ours = own_lines(lines, words.OURS)
+    if end.result == "timeout":
+        return HostFailure(f"no certificate for {name} after {RUNTIME_MAX_S // 60} minutes", hint=_LOG)
+    match end.status:
+        case words.EX_NOLEGO:
+            return HostFailure("lego is not installed, which orders certificates", hint="sudo apt install lego")
+        case words.EX_NORECORD:
+            return HostFailure(f"{name} has no DNS record", hint=_hints(name, settings)["dns"])
+        case words.EX_REFUSED:
+            return _refused(name, settings, [plain(line).strip() for line in lines if not line.startswith(words.OURS)])
+    why = plain(ours[-1]) if ours else f"the order ended with status {end.status}"
+    return HostFailure(f"no certificate for {name}: {why}", hint=_LOG)
+
+
+_LOG = "sudo journalctl -u flyted -n 50"
+
+
+def _refused(name: str, settings: AcmeSettings, lines: Sequence[str]) -> HostFailure:
+    for line in reversed(lines):
+        _before, found, rest = line.partition(_ERROR)
+        kind, _, said = rest.partition(" :: ")
+        if found and kind != "badNonce":  # lego tells those too that it gets over
+            said = said.partition(", url:")[0].strip() or kind
+            return HostFailure(
+                f"the authority gives no certificate for {name}: {said}", hint=_hints(name, settings).get(kind, _LOG)
+            )
+    last = next((line for line in reversed(lines) if line), "lego said nothing")
+    if "unrecognized DNS provider" in last:
+        return HostFailure(f"lego knows no DNS provider {settings.dns}", hint="lego dnshelp lists them")
+    if "some credentials information are missing" in last:
+        return HostFailure(
+            f"{settings.dns} wants other variables: {_after(last, 'missing: ')}", hint=_variables(settings)
+        )
+    server = settings.server.partition("://")[2].partition("/")[0]
+    if any(f"{server}" in line and "acme: error" not in line and "dial" in line for line in lines):
+        return HostFailure(f"the authority {server} cannot be reached: {_after(last, 'dial ')}", hint=_LOG)
+    return HostFailure(f"no certificate for {name}: {_after(last, 'could not ')}", hint=_LOG)
+
+
+def _after(line: str, mark: str) -> str:
+    """Return what follows a mark in a line, or all of it."""
+    return line.partition(mark)[2] or line
+
+
+def _variables(settings: AcmeSettings) -> str:
+    return f"lego dnshelp -c {settings.dns} lists its variables: give them as NAME=VALUE lines of --from-file"
+
+
+def _hints(name: str, settings: AcmeSettings) -> dict[str, str]:
+    """Return what to do about each kind of error."""
+    bare = name.removeprefix("*.")
+    if settings.dns:
+        dns = f"the token has to be allowed to change the records of {bare}"
+        return {"dns": dns, "unauthorized": dns, **_COMMON}
+    return {
+        "dns": f"make a DNS record of type A or AAAA for {bare} that leads to this machine",
+        "connection": f"port 80 of {bare} has to reach this machine from the internet (firewall, router)",
+        "unauthorized": f"another server answers at http://{bare}: correct its DNS record, or stop that server",
+        "tls": f"another server answers at http://{bare}: correct its DNS record, or stop that server",
+        **_COMMON,
+    }
+
+
+_COMMON = {
+    "caa": "the CAA record of the domain names another authority: add this one to it",
+    "rateLimited": "flyted tries again later; meanwhile the app answers with this machine's own certificate",
+    "invalidContact": "give another address: sudo flytectl domain set DOMAIN --email ADDRESS",
+    "unsupportedContact": "give another address: sudo flytectl domain set DOMAIN --email ADDRESS",
+    "rejectedIdentifier": "this authority gives no certificate for such a name",
+}

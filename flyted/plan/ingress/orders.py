@@ -1,0 +1,110 @@
+"""Decides which certificates are ordered from an ACME authority, and when. Pure.
+
+A site whose certificates come from such an authority has one for each app, or one for all apps if it proves its names
+by DNS. Each is an order of its own: it fails and is repeated by itself. Times are seconds since 1970.
+
+The waits stay below the limits of Let's Encrypt (letsencrypt.org/docs/rate-limits): five failed validations an hour
+for a name, and 300 orders in three hours. Authorities renew at two thirds of a certificate's life.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from flyted.contract.names import host_of
+from flyted.plan.ingress.sites import Site, hosts
+
+AT_A_TIME = 4
+"""The most orders that are under way at a time."""
+MOST_AN_HOUR = 3
+"""The most orders for a name that fail within an hour."""
+HOUR = 3600.0
+_FIRST_WAIT_S = 300.0
+_LONGEST_WAIT_S = 86400.0
+_SPREAD = 0.02
+"""The part of a certificate's life by which renewals are spread, so that all apps' are not due at one moment."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is known of one certificate.
+
+    ``name``: the host name that it is for, perhaps with ``*.`` before it. ``begins``, ``ends``: those of the
+    certificate that there is; 0 if there is none. ``failed``: when the latest orders since then failed, oldest first.
+    ``why``: how the last one did; ``hint``: what to do about that. ``asked``: somebody wants another try now.
+    """
+
+    name: str
+    site: str
+    begins: float = 0.0
+    ends: float = 0.0
+    failed: tuple[float, ...] = ()
+    why: str = ""
+    hint: str = ""
+    asked: bool = False
+
+
+def wanted_names(sites: Iterable[Site], app_ids: Collection[str]) -> dict[str, str]:
+    """Return the names for which certificates are ordered, each with its site's domain."""
+    found: dict[str, str] = {}
+    for site in sites:
+        if site.acme is None:
+            continue
+        names = hosts(site.domain)[:1] if site.acme.dns else [host_of(each, site.domain) for each in app_ids]
+        found.update(dict.fromkeys(names, site.domain))
+    return found
+
+
+def due(order: Order) -> float:
+    """Return when a certificate is to be ordered; 0 means at once."""
+    life = order.ends - order.begins
+    at = order.begins + life * (2 / 3 - _SPREAD * _spread(order.name)) if order.ends else 0.0
+    if order.asked:
+        return max(0.0, allowed_at(order))
+    if order.failed:
+        at = max(at, order.failed[-1] + wait_s(len(order.failed)), allowed_at(order))
+    return at
+
+
+def wait_s(failures: int) -> float:
+    """Return how long to wait after so many failures in a row: 5 minutes, then four times as long each time."""
+    return min(_FIRST_WAIT_S * 4.0 ** min(failures - 1, 8), _LONGEST_WAIT_S)
+
+
+def allowed_at(order: Order) -> float:
+    """Return the first moment at which a failure would not be one too many within an hour."""
+    return order.failed[-MOST_AN_HOUR] + HOUR if len(order.failed) >= MOST_AN_HOUR else 0.0
+
+
+def plan_orders(
+    orders: Iterable[Order], under_way: Collection[str], now: float
+) -> tuple[tuple[str, ...], float | None]:
+    """Return the names to order now, and the next moment at which time alone changes that.
+
+    The end of each order asks for another plan.
+    """
+    waiting = sorted((due(order), order.name) for order in orders if order.name not in under_way)
+    room = max(0, AT_A_TIME - len(under_way))
+    now_due = [name for at, name in waiting if at <= now]
+    later = next((at for at, _name in waiting if at > now), None)
+    return tuple(now_due[:room]), later
+
+
+def failed(order: Order, now: float, why: str, hint: str) -> Order:
+    """Return what is known after an order has failed."""
+    return Order(
+        order.name, order.site, order.begins, order.ends, (*order.failed, now)[-10:], why, hint
+    )  # fmt: skip
+
+
+def after_the_clock_was_set(order: Order, now: float) -> Order:
+    """Return an order without the failures of a time that has not come: the clock was wrong then."""
+    kept = tuple(at for at in order.failed if at <= now)
+    return Order(order.name, order.site, order.begins, order.ends, kept, order.why, order.hint, order.asked)
+
+
+def _spread(name: str) -> float:
+    """Return a number from 0 to 1 that is always the same for a name."""
+    return hashlib.sha256(name.encode()).digest()[0] / 255

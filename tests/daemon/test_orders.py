@@ -1,0 +1,323 @@
+"""The whole life of ordered certificates on a machine in memory; an authority of the test's stands for lego's unit."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime as dt
+import itertools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from flyted.acme import words
+from flyted.contract.acme import LETS_ENCRYPT
+from flyted.contract.errors import InvalidInput, NotFound
+from flyted.daemon.ingress.acme import Acme
+from flyted.host import network
+from flyted.host.orders import OrderTable
+from flyted.host.signing import thumbprint
+from flyted.plan.facts import UnitEnd
+from flyted.plan.ingress.sites import ACME, OWN_CA
+from tests.daemon.fake import Machine, beside
+from tests.daemon.test_domains import ask, files_with
+
+DOMAIN, OTHER = "apps.example.org", "apps.example.net"
+DAY = 86400.0
+WITH_HTTP = {"email": "me@example.org", "server": LETS_ENCRYPT, "server_ca": "", "dns": ""}
+WITH_DNS = {**WITH_HTTP, "dns": "hetzner"}
+TOKEN = b"token-of-the-provider"
+RATE = "urn:ietf:params:acme:error:rateLimited :: too many certificates, url: https://x.invalid"
+
+
+class Authority:
+    """What the units do. ``refuses``: what lego says of a name that gets no certificate."""
+
+    def __init__(self, machine: Machine, life_s: float = 90 * DAY) -> None:
+        """Answer all units of the machine."""
+        self.machine, self.life_s = machine, life_s
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.orders: list[tuple[float, str]] = []
+        self.jobs: list[dict[str, Any]] = []
+        self.challenges: list[dict[str, str]] = []
+        self.refuses: dict[str, str] = {}
+        self.other_name = ""
+        machine.systemd.run_transient = self.unit  # type: ignore[method-assign]
+
+    async def unit(self, name: str, properties: dict[str, Any], **_more: Any) -> UnitEnd:
+        """One order: the credential is there, and nothing else of the machine is told."""
+        job = json.loads(self.machine.acme.jobs[name])
+        self.jobs.append(job)
+        self.orders.append((self.machine.clock.time(), job[words.NAME]))
+        state = self.machine.haproxy.state
+        self.challenges.append(dict(state.challenges) if state is not None else {})
+        output = properties["StandardOutputFileDescriptor"]
+        if job[words.NAME] in self.refuses:
+            os.write(output, f"2026/12/01 error: {self.refuses[job[words.NAME]]}\n".encode())
+            return UnitEnd("exit-code", words.EX_REFUSED)
+        text = base64.b64encode(self.sign(job)).decode()
+        for at in range(0, len(text), 1000):
+            os.write(output, f"{words.OURS}{words.CERTIFICATE}{text[at : at + 1000]}\n".encode())
+        return UnitEnd("success", 0)
+
+    def sign(self, job: dict[str, Any]) -> bytes:
+        """A certificate for the request of a job."""
+        request = x509.load_pem_x509_csr(job[words.REQUEST].encode())
+        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == [job[words.NAME]]
+        shown = x509.SubjectAlternativeName([x509.DNSName(self.other_name or job[words.NAME])])
+        now = dt.datetime.fromtimestamp(self.machine.clock.time(), dt.UTC)
+        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An Authority")])
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([])).issuer_name(issuer).public_key(request.public_key())  # type: ignore[arg-type]
+            .serial_number(x509.random_serial_number()).not_valid_before(now)
+            .not_valid_after(now + dt.timedelta(seconds=self.life_s))
+            .add_extension(shown, critical=True).sign(self.key, hashes.SHA256())
+        )  # fmt: skip
+        return made.public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """One with two apps that run."""
+    monkeypatch.setattr(network, "tcp_sockets", lambda: ("", ""))
+    monkeypatch.setattr(network, "addresses_ipv6", lambda: f"{1:032x} 01 80 10 80 lo")
+    made = Machine(tmp_path)
+    for name in ("one", "two"):
+        made.deployed(name)
+    return made
+
+
+async def served(machine: Machine, acme: dict[str, str] = WITH_HTTP, bulk: bytes = b"") -> None:
+    """Serve at the domain, and wait until nothing is under way."""
+    await ask(machine, "domain.set", domain=DOMAIN, certificate=ACME, acme=acme, bulk=bulk)
+
+
+def shown(machine: Machine) -> dict[str, tuple[str, ...]]:
+    """The names of each certificate that the ingress has, by its file."""
+    return {each.name: each.hosts for each in machine.tls.certificates()}
+
+
+def has(machine: Machine, *names: str) -> Callable[[], bool]:
+    """Whether the ingress has certificates for exactly these names besides the site's own."""
+    return lambda: set(shown(machine)) == {DOMAIN, *names}
+
+
+async def later(true: Callable[[], bool]) -> None:
+    """Waits on the machine's clock, for up to ten days."""
+    for wait in (*[0.05] * 200, *[60.0] * 600, *[600.0] * 1400):
+        if true():
+            return
+        await asyncio.sleep(wait)
+    raise AssertionError("it has not come")
+
+
+ONE, TWO, THREE = f"one.{DOMAIN}", f"two.{DOMAIN}", f"three.{DOMAIN}"
+
+
+def test_each_app_gets_a_certificate(machine: Machine) -> None:
+    """Names are proved only while they are ordered; a new app gets one by itself; keys are in no file in the clear."""
+    authority = Authority(machine)
+
+    async def story() -> None:
+        await served(machine)
+        await later(has(machine, ONE, TWO))
+        assert {name for _at, name in authority.orders} == {ONE, TWO}
+        for job, challenges in zip(authority.jobs, authority.challenges, strict=True):
+            assert challenges[job[words.NAME]] == thumbprint(job[words.ACCOUNT].encode())
+            assert set(challenges) <= {ONE, TWO}
+        assert machine.haproxy.state is not None
+        assert machine.haproxy.state.challenges == {}
+        assert machine.acme.jobs == {}
+        assert shown(machine)[DOMAIN] == (f"*.{DOMAIN}", DOMAIN), "for names that have none of their own"
+        machine.deployed("three")
+        await machine.loop.settle()
+        await later(has(machine, ONE, TWO, THREE))
+        found = await ask(machine, "domain.get", domain=DOMAIN)
+        assert [(each["issuer"], each["problem"]) for each in found["orders"]] == [("An Authority", "")] * 3
+        assert (found["issuer"], found["problem"]) == ("An Authority", "")
+
+    beside(machine, story)
+    assert len({job[words.ACCOUNT] for job in authority.jobs}) == 1, "one account"
+    for secret in (authority.jobs[0][words.ACCOUNT].splitlines()[1], machine.tls.certificates()[1].pem.decode()[-60:]):
+        assert files_with(secret[:40].encode(), machine.vault_folder) == []
+    machine.close()
+
+
+def test_a_failure_is_told_and_repeated_later_and_later(machine: Machine) -> None:
+    """In the authority's words; the app has this machine's certificate meanwhile, and others are not held up."""
+    authority = Authority(machine)
+    authority.refuses[ONE] = "one.apps.example.org: acme: error: 403 :: " + RATE
+
+    async def story() -> None:
+        await served(machine)
+        await later(lambda: len([at for at, name in authority.orders if name == ONE]) == 4)
+        tries = [at for at, name in authority.orders if name == ONE]
+        waits = [round(later - at, -2) for at, later in itertools.pairwise(tries)]
+        assert waits == [300, 1200, 4800]
+        assert set(shown(machine)) == {DOMAIN, TWO}
+        found = await ask(machine, "domain.get", domain=DOMAIN)
+        assert found["problem"] == f"the authority gives no certificate for {ONE}: too many certificates"
+        assert "flyted tries again later" in found["hint"]
+        del authority.refuses[ONE]
+        await ask(machine, "domain.renew", domain=DOMAIN)
+        await later(has(machine, ONE, TWO))
+        assert (await ask(machine, "domain.get", domain=DOMAIN))["problem"] == ""
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_a_certificate_is_renewed_in_time_and_a_failed_renewal_takes_none_away(machine: Machine) -> None:
+    """At two thirds of its life; after that the old one stays, until one can be had."""
+    authority = Authority(machine, life_s=9 * DAY)
+
+    async def story() -> None:
+        await served(machine)
+        await later(has(machine, ONE, TWO))
+        first = {each.name: each.pem for each in machine.tls.certificates()}
+        authority.refuses[ONE] = "error"
+        await later(lambda: len(authority.orders) >= 6)
+        again = [at for at, name in authority.orders if name == TWO][1]
+        assert 5.7 * DAY < again - authority.orders[0][0] <= 6.1 * DAY
+        now = {each.name: each.pem for each in machine.tls.certificates()}
+        assert (now[ONE] == first[ONE], now[TWO] == first[TWO]) == (True, False)
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_what_is_known_outlives_a_restart(machine: Machine) -> None:
+    """Certificates are not ordered again, and failures count."""
+    authority = Authority(machine)
+    authority.refuses[ONE] = "error"
+
+    async def story() -> None:
+        await served(machine)
+        await later(has(machine, TWO))
+        await later(lambda: len(authority.orders) == 2)
+        table = OrderTable(machine.store.database)
+        again = Acme(machine.systemd, machine.vault, machine.sites, table, machine.store.apps, machine.clock, {})
+        assert again.facts() == machine.acme.facts()
+        assert [order.name for order in again.facts() if order.failed] == [ONE]
+        assert list(again.certificates(DOMAIN)) == list(machine.acme.certificates(DOMAIN))
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_an_app_that_comes_back_finds_its_certificate(machine: Machine) -> None:
+    """It is not shown while the app is stopped, and not ordered again."""
+    authority = Authority(machine)
+
+    async def story() -> None:
+        await served(machine)
+        await later(has(machine, ONE, TWO))
+        machine.store.want("one", "stopped", 1.0)
+        await machine.loop.settle()
+        await later(has(machine, TWO))
+        machine.store.want("one", "started", 2.0)
+        await machine.loop.settle()
+        await later(has(machine, ONE, TWO))
+        assert len(authority.orders) == 2
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_one_certificate_for_all_by_dns(machine: Machine) -> None:
+    """The provider's token goes to the unit alone; nothing is answered over HTTP."""
+    authority = Authority(machine)
+
+    async def story() -> None:
+        with pytest.raises(InvalidInput, match="wants to know who changes records"):
+            await served(machine, WITH_DNS)
+        await served(machine, WITH_DNS, TOKEN)
+        await later(lambda: len(authority.orders) == 1)
+        await later(lambda: machine.tls.certificates()[0].pem.count(b"BEGIN CERTIFICATE") == 1)
+        assert shown(machine) == {DOMAIN: (f"*.{DOMAIN}", DOMAIN)}
+        (job,) = authority.jobs
+        assert job[words.NAME] == f"*.{DOMAIN}"
+        assert job[words.VARIABLES] == {"HETZNER_API_KEY": TOKEN.decode()}
+        assert authority.challenges == [{}]
+        await served(machine, {**WITH_DNS, "email": "you@example.org"})
+        assert machine.acme.variables(DOMAIN) == {"HETZNER_API_KEY": TOKEN.decode()}, "the token is kept"
+        await ask(machine, "domain.remove", domain=DOMAIN)
+        assert machine.acme.variables(DOMAIN) is None
+
+    beside(machine, story)
+    assert files_with(TOKEN, machine.vault_folder) == []
+    machine.close()
+
+
+def test_an_authority_that_gives_what_was_not_asked_for(machine: Machine) -> None:
+    """A certificate for another name is not used."""
+    authority = Authority(machine)
+    authority.other_name = "evil.example"
+
+    async def story() -> None:
+        await served(machine)
+        await later(lambda: len(authority.orders) == 2)
+        await machine.loop.settle()
+        assert set(shown(machine)) == {DOMAIN}
+        found = await ask(machine, "domain.get", domain=DOMAIN)
+        assert "gave a certificate for evil.example instead of" in found["problem"]
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_the_domains_end(machine: Machine) -> None:
+    """With it, or with another kind of certificate, keys and certificates go; other domains keep theirs."""
+    authority = Authority(machine)
+
+    async def story() -> None:
+        await served(machine)
+        await ask(machine, "domain.set", domain=OTHER, certificate=ACME, acme=WITH_HTTP)
+        await later(lambda: len(machine.tls.certificates()) == 6)
+        await ask(machine, "domain.set", domain=DOMAIN, certificate=OWN_CA)
+        await later(lambda: set(shown(machine)) == {DOMAIN, OTHER, f"one.{OTHER}", f"two.{OTHER}"})
+        await ask(machine, "domain.remove", domain=OTHER)
+        await ask(machine, "domain.remove", domain=DOMAIN)
+        assert machine.tls.certificates() == ()
+        with pytest.raises(NotFound):
+            await ask(machine, "domain.renew", domain=DOMAIN)
+        assert len(authority.orders) == 4
+
+    beside(machine, story)
+    machine.close()
+
+
+@pytest.mark.parametrize(
+    ("domain", "acme", "said"),
+    [
+        ("apps.box.lan", WITH_HTTP, "such names exist in a house only"),
+        ("apps.box.local", WITH_HTTP, "such names exist in a house only"),
+        (DOMAIN, {**WITH_HTTP, "email": "nobody"}, "is not an e-mail address"),
+        (DOMAIN, {**WITH_HTTP, "email": "a@b.c\n--x"}, "is not an e-mail address"),
+        (DOMAIN, {**WITH_HTTP, "server": "http://x.org/dir"}, "is not the address of an ACME directory"),
+        (DOMAIN, {**WITH_HTTP, "dns": "../x"}, "is not a DNS provider"),
+        (DOMAIN, {**WITH_HTTP, "server_ca": "x"}, "not one in PEM form"),
+        (DOMAIN, {"email": "a@b.org"}, "takes the texts"),
+        (DOMAIN, {**WITH_HTTP, "email": 5}, "takes the texts"),
+    ],
+)
+def test_what_cannot_be_ordered(machine: Machine, domain: str, acme: dict[str, Any], said: str) -> None:
+    """It changes nothing."""
+
+    async def story() -> None:
+        with pytest.raises(InvalidInput, match=said):
+            await ask(machine, "domain.set", domain=domain, certificate=ACME, acme=acme)
+        assert await ask(machine, "domain.list") == {"domains": []}
+
+    beside(machine, story)
+    machine.close()

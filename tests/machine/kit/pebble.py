@@ -1,0 +1,147 @@
+"""An ACME authority and a DNS server of its own on this machine: Debian's pebble and pebble-challtestsrv."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import ipaddress
+import json
+import ssl
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+ADDRESS = "192.0.2.60"  # of this machine's loopback interface: units reach no 127.0.0.1 (RFC 5737)
+DIRECTORY = f"https://{ADDRESS}:14000/dir"
+RESOLVER = Path("/etc/resolv.conf")
+
+
+def must(*words: str) -> str:
+    """Run a command that has to work."""
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def install() -> None:
+    """Install them, without the recommended ones."""
+    must("sh", "-c", "apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq lego pebble")
+
+
+class Pebble:
+    """Both programs. ``port``: that on which the names of certificates answer HTTP. ``folder``: for their files."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        """Make the authority's own certificate."""
+        self.folder = folder
+        self.authority = folder / "pebble.pem"
+        self._own_certificate()
+        self.port = port
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start_dns(self) -> None:
+        """Start the DNS server, which knows no name."""
+        self._begin(
+            "pebble-challtestsrv", "-dns01", f"{ADDRESS}:53", "-http01", "", "-https01", "", "-tlsalpn01", "",
+            "-defaultIPv4", "", "-defaultIPv6", "", "-management", f"{ADDRESS}:8055",
+        )  # fmt: skip
+        wait_for(f"http://{ADDRESS}:8055/set-default-ipv4", {"ip": ""})
+
+    def start(self, life_s: int = 90 * 86400) -> None:
+        """Start the authority. ``life_s``: how long a certificate is good for, in seconds."""
+        config = {
+            "listenAddress": f"{ADDRESS}:14000", "managementListenAddress": f"{ADDRESS}:15000",
+            "certificate": str(self.authority), "privateKey": str(self.folder / "pebble.key"),
+            "httpPort": self.port, "tlsPort": 5001, "ocspResponderURL": "", "externalAccountBindingRequired": False,
+            "certificateValidityPeriod": life_s,
+        }  # fmt: skip
+        (self.folder / "pebble.json").write_text(json.dumps({"pebble": config}))
+        self._begin("pebble", "-config", str(self.folder / "pebble.json"), "-dnsserver", f"{ADDRESS}:53")
+        wait_for(f"https://{ADDRESS}:15000/roots/0")
+
+    def stop(self, name: str = "pebble") -> None:
+        """End a program."""
+        running = self._running.pop(name, None)
+        if running is not None:
+            running.kill()
+            running.wait()
+
+    def root(self) -> bytes:
+        """The certificate of the authority's root: another one after each start."""
+        return fetch(f"https://{ADDRESS}:15000/roots/0")
+
+    def dns(self, verb: str, **values: Any) -> None:
+        """Change what the DNS server says."""
+        fetch(f"http://{ADDRESS}:8055/{verb}", values)
+
+    def leads_here(self, *names: str) -> None:
+        """Make records of names."""
+        for name in names:
+            self.dns("add-a", host=name, addresses=[ADDRESS])
+
+    def _begin(self, name: str, *options: str) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                [name, *options], stdout=log, stderr=log,
+                env={"PATH": "/usr/bin:/usr/sbin", "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "5"},
+            )  # fmt: skip
+
+    def _own_certificate(self) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pebble")])
+        now, here = dt.datetime.now(dt.UTC), x509.IPAddress(ipaddress.ip_address(ADDRESS))
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+            .not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(9))
+            .add_extension(x509.SubjectAlternativeName([here]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )  # fmt: skip
+        self.authority.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        form, none = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        (self.folder / "pebble.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, none))
+
+
+@contextlib.contextmanager
+def running(folder: Path, port: int, life_s: int = 90 * 86400) -> Iterator[Pebble]:
+    """Both, with this machine's names resolved by their DNS server."""
+    install()
+    must("ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo")
+    before = RESOLVER.read_text()
+    found = Pebble(folder, port)
+    try:
+        found.start_dns()
+        RESOLVER.write_text(f"nameserver {ADDRESS}\n")
+        found.start(life_s)
+        yield found
+    finally:
+        RESOLVER.write_text(before)
+        found.stop()
+        found.stop("pebble-challtestsrv")
+        must("ip", "address", "del", f"{ADDRESS}/32", "dev", "lo")
+
+
+def fetch(url: str, values: dict[str, Any] | None = None) -> bytes:
+    """What a server of this machine answers."""
+    nobody = ssl.create_default_context()
+    nobody.check_hostname, nobody.verify_mode = False, ssl.CERT_NONE
+    data = json.dumps(values).encode() if values is not None else None
+    with urllib.request.urlopen(url, data, 10, context=nobody) as reply:
+        return bytes(reply.read())
+
+
+def wait_for(url: str, values: dict[str, Any] | None = None) -> None:
+    """Wait until a server answers."""
+    for _ in range(200):
+        with contextlib.suppress(OSError):
+            fetch(url, values)
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{url} does not answer")

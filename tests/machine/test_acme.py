@@ -1,0 +1,177 @@
+"""Certificates that an ACME authority gives, for apps that anybody's client trusts then: pebble in place of one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.machine.kit.apps import serve
+from tests.machine.kit.pebble import ADDRESS, DIRECTORY, Pebble, running
+from tests.machine.kit.units import sh
+from tests.machine.kit.users import alice, answer, curl, forget_apps
+
+DOMAIN = "apps.example.org"
+FIRST, SECOND = "acme-first", "acme-second"
+LOST = "000"
+CHALLENGE = "/.well-known/acme-challenge/abc"
+
+
+@pytest.fixture(scope="module")
+def ports() -> tuple[int, int]:
+    """The ingress's ports for HTTPS and HTTP."""
+    https = urlsplit(serve(FIRST)).port or 443
+    return https, {443: 80}.get(https, 8080)
+
+
+@pytest.fixture(scope="module")
+def pebble(ports: tuple[int, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pebble]:
+    """The authority, while the domain is served."""
+    with running(tmp_path_factory.mktemp("pebble"), ports[1]) as found:
+        found.leads_here(f"{FIRST}.{DOMAIN}", f"{SECOND}.{DOMAIN}")
+        try:
+            yield found
+        finally:
+            subprocess.run(["flytectl", "domain", "rm", DOMAIN, "--yes"], check=False, capture_output=True)
+            forget_apps("acme-")
+
+
+def order(pebble: Pebble, *more: str) -> str:
+    """Have certificates ordered from it."""
+    return sh(
+        "flytectl", "domain", "set", DOMAIN, "--email", "me@example.org", "--acme-server", DIRECTORY,
+        "--acme-server-ca", str(pebble.authority), "--yes", *more,
+    )  # fmt: skip
+
+
+def visit(host: str, port: int, authority: Path | None = None, path: str = "/", scheme: str = "https") -> str:
+    """The status that a visitor gets who trusts this authority alone; :data:`LOST` if it trusts no certificate."""
+    trust = ["--cacert", str(authority)] if authority else []
+    done = subprocess.run(
+        ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "20", *trust, "--resolve",
+         f"{host}:{port}:{ADDRESS}", f"{scheme}://{host}:{port}{path}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout
+
+
+def within(seconds: float, found: Callable[[], bool]) -> float:
+    """How long it takes until it is so."""
+    began = time.monotonic()
+    while not found():
+        if time.monotonic() - began > seconds:
+            raise AssertionError(json.dumps(answer("domain", "get", DOMAIN), indent=1))
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def root(pebble: Pebble, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The authority's root, once the first app has a certificate of it."""
+    file = tmp_path_factory.mktemp("root") / "root.pem"
+    file.write_bytes(pebble.root())
+    order(pebble)
+    return file
+
+
+def orders() -> dict[str, dict[str, object]]:
+    """What flyted says of each certificate."""
+    return {each["name"]: each for each in answer("domain", "get", DOMAIN)["orders"]}
+
+
+def test_an_app_gets_a_certificate_that_clients_trust(root: Path, ports: tuple[int, int]) -> None:
+    """Until it is there, the app answers with this machine's; the ingress is not restarted for it."""
+    before = sh("systemctl", "show", "--value", "-p", "MainPID", "flyted-ingress")
+    took = within(60, lambda: visit(f"{FIRST}.{DOMAIN}", ports[0], root) == "200")
+    print(f"the first certificate took {took:.1f} s")
+    assert sh("systemctl", "show", "--value", "-p", "MainPID", "flyted-ingress") == before
+    found = orders()[f"{FIRST}.{DOMAIN}"]
+    assert str(found["issuer"]).startswith("Pebble")
+    assert found["problem"] == ""
+    assert curl(f"https://{FIRST}.apps.localhost:{ports[0]}/")[0] == 200
+
+
+def test_another_app_gets_one_at_its_first_serve(root: Path, ports: tuple[int, int]) -> None:
+    """By itself; a second serve of the same app orders none."""
+    serve(SECOND)
+    within(60, lambda: visit(f"{SECOND}.{DOMAIN}", ports[0], root) == "200")
+    before = orders()[f"{SECOND}.{DOMAIN}"]["not_before"]
+    serve(SECOND, version=2)
+    assert orders()[f"{SECOND}.{DOMAIN}"]["not_before"] == before
+
+
+def test_challenges_are_answered_for_nobody_else(root: Path, ports: tuple[int, int]) -> None:
+    """Nothing is being asked for now: not an app's name, nor the gateway's, nor one that is no app's."""
+    for host in (f"{FIRST}.{DOMAIN}", f"no.{DOMAIN}", "flyted.localhost", "example.com"):
+        assert visit(host, ports[1], None, CHALLENGE, "http") in {"308", "421", "404"}, host
+
+
+def test_keys_are_on_no_disk(root: Path) -> None:
+    """Neither the account's nor a certificate's, nor in the journal; lego's folder was in memory."""
+    for place in ("/var/lib/flyted", "/var/cache/flyted", "/etc/flyted", "/run/flyted/ingress"):
+        done = subprocess.run(
+            ["grep", "-rlE", "BEGIN (EC )?PRIVATE KEY", place], capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert done.stdout == "", place
+    journal = sh("journalctl", "-q", "-b", "-t", "flyted-acme", "-t", "flyted", "-o", "cat")
+    assert "PRIVATE KEY" not in journal
+    assert subprocess.run(["ls", "/tmp/lego"], check=False, capture_output=True).returncode != 0
+
+
+def test_a_name_without_a_record(pebble: Pebble, root: Path, ports: tuple[int, int]) -> None:
+    """The authority says so; the app has this machine's certificate until there is a record."""
+    serve("acme-third")
+    name = f"acme-third.{DOMAIN}"
+    within(60, lambda: bool(orders()[name]["problem"]))
+    assert f"the authority gives no certificate for {name}: " in str(orders()[name]["problem"])
+    assert "could not resolve" in str(orders()[name]["problem"])
+    assert curl(f"https://acme-third.apps.localhost:{ports[0]}/")[0] == 200
+    assert visit(name, ports[0], root) == LOST
+    assert "could not resolve" in json.dumps(answer("doctor"))
+    pebble.leads_here(name)
+    sh("flytectl", "domain", "renew", DOMAIN)
+    within(60, lambda: visit(name, ports[0], root) == "200")
+    assert orders()[name]["problem"] == ""
+
+
+def test_an_authority_that_does_not_answer(pebble: Pebble, root: Path, ports: tuple[int, int]) -> None:
+    """Good certificates stay; what is missing is ordered when it answers again."""
+    pebble.stop()
+    name = f"acme-fourth.{DOMAIN}"
+    pebble.leads_here(name)
+    serve("acme-fourth")
+    within(90, lambda: bool(orders()[name]["problem"]))
+    assert f"the authority {ADDRESS}:14000 cannot be reached" in str(orders()[name]["problem"])
+    assert visit(f"{FIRST}.{DOMAIN}", ports[0], root) == "200"
+    pebble.start()
+    sh("flytectl", "domain", "renew", DOMAIN)
+    within(60, lambda: orders()[name]["problem"] == "")
+
+
+def test_a_kill_in_the_middle(pebble: Pebble, ports: tuple[int, int]) -> None:
+    """flyted and the unit are killed while they ask; the certificate comes all the same."""
+    name = f"acme-fifth.{DOMAIN}"
+    pebble.leads_here(name)
+    pebble.stop()
+    pebble.start()
+    root = pebble.folder / "root-5.pem"
+    root.write_bytes(pebble.root())
+    serve("acme-fifth")
+    for _ in range(3):
+        sh("systemctl", "kill", "-s", "KILL", "flyted")
+        time.sleep(0.7)
+    within(90, lambda: visit(name, ports[0], root) == "200")
+    assert alice("flytectl", "app", "ls").returncode == 0
+
+
+def test_the_domains_end_takes_its_certificates_along(root: Path, ports: tuple[int, int]) -> None:
+    """No key is left in the vault or in memory."""
+    sh("flytectl", "domain", "rm", DOMAIN, "--yes")
+    assert visit(f"{FIRST}.{DOMAIN}", ports[0], root) == LOST
+    assert list(Path("/run/flyted/certificates").iterdir()) == []
