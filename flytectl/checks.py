@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flytectl import browsers, trust
+from flytectl.addresses import is_here
 from flytectl.daemon import call
 from flyted.contract.answers.machine import Authority, Check, Findings, Versions
 from flyted.contract.client import check_version
@@ -72,7 +73,7 @@ def _names(base: str) -> Iterator[Check]:
     except OSError as error:
         yield check("names", f"{host} does not resolve: {error.strerror or error}", names_hint(base), ok=None)
         return
-    elsewhere = [address for address in found if not _is_here(address)]
+    elsewhere = [address for address in found if not is_here(address)]
     detail = f"{host} is {', '.join(found)}" + (f": {', '.join(elsewhere)} is not this machine" if elsewhere else "")
     yield check("names", detail, names_hint(base), ok=not elsewhere)
 
@@ -85,17 +86,6 @@ def names_hint(base: str) -> str:
         f"point *.{base} to an address of this machine in the DNS of your router, Pi-hole or dnsmasq; "
         f"or name each app in /etc/hosts: ADDRESS APP.{base}"
     )
-
-
-def _is_here(address: str) -> bool:
-    """Report whether the address is one of this machine's: only those can be bound."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            return False
-    return True
 
 
 def _daemon(version: str) -> Iterator[Check]:

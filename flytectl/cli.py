@@ -53,6 +53,7 @@ COMMANDS = {
     "domain cert": "domain:cert",
     "domain ls": "domain:ls",
     "domain get": "domain:get",
+    "domain test": "domain:test",
     "domain renew": "domain:renew",
     "domain rm": "domain:rm",
     "ca show": "ca:show",

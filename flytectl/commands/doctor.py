@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from flytectl.options import as_json, has_colour, out
+
+if TYPE_CHECKING:
+    from flyted.contract.answers.machine import Check
 
 
 @click.command()
@@ -16,9 +21,15 @@ def doctor(*, json_: bool) -> int:
 
     Exit status 1 when something is broken.
     """
-    from flytectl import checks, render
+    from flytectl import checks
 
-    found = checks.run()
+    return shown(checks.run(), json_=json_)
+
+
+def shown(found: Sequence[Check], *, json_: bool) -> int:
+    """Print the results of checks; return the exit status, 1 if something is broken."""
+    from flytectl import render
+
     broken = any(check.ok is False for check in found)
     if json_:
         out(render.to_json({"ok": not broken, "checks": found}))

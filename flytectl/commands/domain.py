@@ -101,6 +101,27 @@ def cert(domain: str, cert_file: str, key_file: str, *, yes: bool, json_: bool) 
 @click.command()
 @click.argument("domain", metavar="DOMAIN", shell_complete=complete_domain)
 @as_json
+def test(domain: str, *, json_: bool) -> int:
+    """Check whether clients reach a domain.
+
+    That is checked from this machine: whether the names lead here, whether this machine answers at them, and whether
+    their certificates are good. Exit status 1 when something is broken.
+    """
+    from flytectl import reach
+    from flytectl.commands.doctor import shown
+    from flytectl.daemon import call
+    from flyted.contract.answers.domains import DomainStatus
+
+    found = call(DomainStatus, "domain.get", {"domain": _name(domain)})
+    status = shown(reach.run(found), json_=json_)
+    if found.server and not json_:
+        say(reach.OUTSIDE.format(reach.names_of(found)[0]))
+    return status
+
+
+@click.command()
+@click.argument("domain", metavar="DOMAIN", shell_complete=complete_domain)
+@as_json
 def renew(domain: str, *, json_: bool) -> None:
     """Order the certificates that are missing.
 

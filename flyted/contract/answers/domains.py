@@ -39,6 +39,8 @@ class DomainStatus(Answer):
     server: str = ""  # that authority's directory
     dns: str = ""  # the DNS provider by which names are proved; "": by HTTP
     orders: tuple[OrderStatus, ...] = ()
+    https_port: int = 443  # on which the ingress listens
+    http_port: int = 80
 
 
 @dataclass(frozen=True, slots=True)

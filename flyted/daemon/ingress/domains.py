@@ -214,6 +214,12 @@ class Domains:
         return found
 
     def _status(self, site: Site) -> DomainStatus:
+        listen = self._config.listen
+        return dataclasses.replace(
+            self._certified(site), https_port=listen.https_port, http_port=listen.http_port
+        )  # fmt: skip
+
+    def _certified(self, site: Site) -> DomainStatus:
         shown = self._config.url_domain == site.domain
         try:
             if site.acme is not None:

@@ -1,0 +1,132 @@
+"""Finds out, as far as this machine can, whether clients elsewhere reach its apps at a base domain."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from flytectl.addresses import is_here, own_public
+from flyted.contract.answers.domains import DomainStatus
+from flyted.contract.answers.machine import Check
+
+TIMEOUT_S = 5.0
+MOST_NAMES = 3
+PROBE = "/.well-known/acme-challenge/flyted-test"
+"""A path that an authority asks for. The ingress answers it with 308 or 421, and a text that begins with that."""
+OUTSIDE = (
+    "Whether the internet reaches this machine cannot be seen from here: open https://{} on a phone without Wi-Fi."
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address that a name leads to."""
+
+    text: str
+    here: bool
+
+
+def names_of(domain: DomainStatus) -> tuple[str, ...]:
+    """Return the names that are tried: those of apps that have certificates of their own, or one that is no app's."""
+    ordered = [each.name for each in domain.orders if not each.name.startswith("*.")]
+    return (*ordered[:MOST_NAMES], f"flyted-test.{domain.domain}")
+
+
+def run(domain: DomainStatus) -> list[Check]:
+    """Return the results of all checks, in the order in which a client depends on them."""
+    found: list[Check] = []
+    for name in names_of(domain):
+        addresses = resolve(name)
+        found.append(judged(name, addresses, domain, public=own_public()))
+        if addresses:
+            found += [*_http(name, domain), _https(name, domain)]
+    found.append(Check("certificate", None if domain.problem else True, domain.problem or "good", domain.hint))
+    return found
+
+
+def resolve(name: str) -> list[Address]:
+    """Return the addresses of a name, as this machine's resolver knows them."""
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(name, 443, type=socket.SOCK_STREAM)}
+    except OSError:
+        return []
+    return [Address(text, is_here(text)) for text in sorted(found)]
+
+
+def judged(name: str, addresses: Sequence[Address], domain: DomainStatus, *, public: Sequence[str]) -> Check:
+    """Return what is to be said of a name's addresses. ``public``: the addresses of this machine on the internet."""
+    record = f"make a DNS record: *.{domain.domain} to {' and '.join(public) or 'the address of your router'}"
+    if not addresses:
+        return Check(name, ok=False, detail="has no address in DNS", hint=record)
+    told = "leads to " + ", ".join(each.text for each in addresses)
+    elsewhere = [each.text for each in addresses if not each.here]
+    if not elsewhere:
+        private = [each.text for each in addresses if not ipaddress.ip_address(each.text).is_global]
+        note = ", which the internet cannot reach" if domain.server and len(private) == len(addresses) else ""
+        return Check(name, None if note else True, f"{told}: this machine{note}", record)
+    if public:
+        return Check(name, ok=False, detail=f"{told}: {', '.join(elsewhere)} is another machine", hint=record)
+    return Check(
+        name, None, f"{told}: not this machine's own, which has no public one",
+        f"if it is your router's: forward its ports {domain.https_port} and {domain.http_port} to this machine",
+    )  # fmt: skip
+
+
+def _http(name: str, domain: DomainStatus) -> Iterator[Check]:
+    """Check port 80, if an authority asks there."""
+    if not domain.server or domain.dns:
+        return
+    what, said = f"{name}:{domain.http_port}", ""
+    try:
+        with socket.create_connection((name, domain.http_port), TIMEOUT_S) as connection:
+            connection.sendall(f"GET {PROBE} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+            said = connection.recv(4096).decode("ascii", "replace")
+    except OSError as error:
+        yield _unreached(what, error)
+        return
+    status = said.split(" ", 2)[1] if said.startswith("HTTP/1.") and " " in said else "nothing"
+    ours = status in ("200", "308", "421") and "x-content-type-options" not in said.lower()
+    detail = "this machine answers" if ours else f"another server answers there ({status})"
+    yield Check(what, ours, detail, f"stop that server, or correct the DNS record of {name}")
+
+
+def _https(name: str, domain: DomainStatus) -> Check:
+    """Check that the certificate that a client meets at a name is the one that this machine shows for it."""
+    what = f"{name}:{domain.https_port}"
+    try:
+        met = _certificate((name, domain.https_port), name)
+    except OSError as error:
+        return _unreached(what, error)
+    try:
+        own = _certificate(("127.0.0.1", domain.https_port), name)
+    except OSError as error:
+        return Check(
+            what, ok=False, detail=f"the ingress does not answer here: {error}", hint="systemctl status flyted-ingress"
+        )
+    return Check(
+        what, met == own, "this machine answers" if met == own else "another server answers there",
+        f"stop that server, or correct the DNS record of {name}",
+    )  # fmt: skip
+
+
+def _certificate(address: tuple[str, int], name: str) -> str:
+    """Return the digest of the certificate that a server shows for a name, whoever signed it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(address, TIMEOUT_S) as plain,
+        context.wrap_socket(plain, server_hostname=name) as connection,
+    ):
+        return hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
+
+
+def _unreached(what: str, error: OSError) -> Check:
+    return Check(
+        what, None, f"cannot be reached from this machine: {error.strerror or error}",
+        "see the firewall and the router's port forwarding; some routers do not lead their own address back inside, "
+        "and then this says nothing",
+    )  # fmt: skip
