@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from flytectl.addresses import is_here, own_public
 from flyted.contract.answers.domains import DomainStatus
 from flyted.contract.answers.machine import Check
+from flyted.contract.errors import InvalidInput
 
 TIMEOUT_S = 5.0
 MOST_NAMES = 3
@@ -74,6 +75,19 @@ def judged(name: str, addresses: Sequence[Address], domain: DomainStatus, *, pub
         name, None, f"{told}: not this machine's own, which has no public one",
         f"if it is your router's: forward its ports {domain.https_port} and {domain.http_port} to this machine",
     )  # fmt: skip
+
+
+def check_custom(name: str) -> None:
+    """Raise :class:`InvalidInput`, with the record to make, for the custom domain of an app that leads elsewhere."""
+    addresses, public = resolve(name), own_public()
+    elsewhere = [each.text for each in addresses if not each.here]
+    if addresses and not (elsewhere and public):  # without a public address, another one may be the router's
+        return
+    why = f"it leads to {', '.join(elsewhere)}" if addresses else "it has no address in DNS"
+    raise InvalidInput(
+        f"custom_domain={name!r} does not lead to this machine: {why}",
+        hint=f"make a DNS record: {name} to {' and '.join(public) or 'the address of your router'}",
+    )
 
 
 def _http(name: str, domain: DomainStatus) -> Iterator[Check]:

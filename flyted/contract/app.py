@@ -16,7 +16,7 @@ from typing import Any
 from flyted.contract.bundles import checked, of_image
 from flyted.contract.errors import InvalidInput
 from flyted.contract.gpu import Ask
-from flyted.contract.names import AppKey, env_name, printable, secret_file, secret_key
+from flyted.contract.names import AppKey, base_domain, env_name, label, printable, secret_file, secret_key
 from flyted.contract.quantity import BYTES, CORES, CORES_HINT, SIZE_HINT
 
 DEFAULT_SCALEDOWN_S = 300.0
@@ -141,6 +141,8 @@ class AppSpec:
     entrypoint: bool = False  # the image's ENTRYPOINT is run: ``command`` is in the place of its CMD, if there is one
     secret_in_argv: bool = False  # allow a secret among the program's arguments, which every user can read
     requires_auth: bool = False  # the ingress asks for a token; the default is for specs stored before this field
+    subdomain: str = ""  # a label by which it is served too, below each base domain
+    custom_domain: str = ""  # a host name at which it is served too, if certificates are ordered from an authority
     open_paths: tuple[str, ...] = ()  # paths to open beyond those that its own key guards (plan/engines); "/": all
     engine_sleep: int = 0  # sleep level of its engine when idle; 0: the app is stopped (plan/engines/check.py)
     models: tuple[tuple[str, str], ...] = ()  # (name, folder of this machine); only flyted sets it
@@ -170,6 +172,10 @@ class AppSpec:
         self._check_ranges()
         self._check_python_env()
         Ask(self.gpu_count, self.gpu_name, self.gpu_partition)  # its constructor checks it
+        if self.subdomain:
+            label(self.subdomain, "subdomain")
+        if self.custom_domain:
+            base_domain(self.custom_domain)
         self._check_port()
         self._check_open_paths()
         self._check_start()

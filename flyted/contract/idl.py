@@ -94,6 +94,7 @@ def spec_of(
     port, server_port = (container_port, 0) if entrypoint else _opened(command, container_port, dict(env))
     scaling, profile = message(spec.get("autoscaling")), message(spec.get("profile"))
     timeout = message(spec.get("timeouts")).get("requestTimeout")
+    ingress = message(spec.get("ingress"))
     return AppSpec(
         key=key,
         command=command,
@@ -118,6 +119,8 @@ def spec_of(
         secret_in_argv=secret_in_argv,
         open_paths=tuple(path.rstrip("/") or "/" for path in open_paths),
         engine_sleep=engine_sleep,
+        subdomain=str(ingress.get("subdomain", "")),
+        custom_domain=str(ingress.get("cname", "")).lower().rstrip("."),
         requires_auth=not message(spec.get("securityContext")).get("allowAnonymous"),
         type=str(profile.get("type", "")),
         description=str(profile.get("shortDescription", "")),
@@ -153,9 +156,8 @@ def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask 
         yield "service_account exists only in Kubernetes"
     yield from _unsupported_scale(message(spec.get("autoscaling")))
     ingress = message(spec.get("ingress"))
-    for field, word in (("subdomain", "domain.subdomain"), ("cname", "domain.custom_domain"), ("private", "private")):
-        if ingress.get(field):
-            yield f"{word}={ingress[field]!r} (the app is served under its own name)"
+    if ingress.get("private"):
+        yield f"private={ingress['private']!r} (the ingress serves all apps)"
     if spec.get("clusterPool", "default") not in ("", "default") or spec.get("cluster"):
         yield "cluster_pool and cluster: flyted runs on one machine"
     yield from _unsupported_resources(container, message(spec.get("extendedResources")), gpus)

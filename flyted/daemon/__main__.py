@@ -148,7 +148,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         loop, look, execute, explain, config, store, vault, images, bundles, inventory, models, DeployLocks()
     )  # fmt: skip
     tokens = Tokens(table, store, ingress_tokens)
-    domains = Domains(site_table, vault, tls, acme, loop, config, settings.listen, clock)
+    domains = Domains(site_table, vault, tls, acme, loop, config, settings.listen, clock, store.apps)
     verbs: dict[str, Verb] = {
         "version": Verb(Right.READ, {}, version, anonymous=True),
         **Secrets(vault, store, deploy).verbs(),

@@ -33,6 +33,7 @@ class Share:
     guarded: dict[str, str] = field(default_factory=dict)
     restricted: dict[str, str] = field(default_factory=dict)
     open_paths: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Share) -> None:
         """Take over another share."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flyted.contract.app import DEFAULT_MEMORY_BYTES, AppSpec
 from flyted.contract.quantity import human_bytes
@@ -11,13 +11,16 @@ from flyted.plan.disk import NOT_LIMITED
 from flyted.plan.engines.base import Engine
 from flyted.plan.engines.shape import open_paths, shape_of
 from flyted.plan.facts import Capacity, StoredApp
+from flyted.plan.ingress import names
+from flyted.plan.ingress.sites import Site
 
 _SHOWN = 3  # paths in a note
 
 
-def notes(spec: AppSpec, machine: Capacity) -> Iterator[str]:
+def notes(spec: AppSpec, machine: Capacity, sites: Sequence[Site] = ()) -> Iterator[str]:
     """Yield a line for each thing that the file or a flag asks for and that may not do what its author expects."""
     yield from spec.unmet
+    yield from names.notes(spec, sites)
     yield from _more_than_there_is(spec, machine)
     if spec.disk_bytes:
         yield NOT_LIMITED

@@ -35,6 +35,7 @@ from flyted.plan.groups import Group, Groups, Share
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
 from flyted.plan.ingress.clients import limits_value
 from flyted.plan.ingress.config import structure
+from flyted.plan.ingress.names import others
 from flyted.plan.ingress.paths import keys
 from flyted.plan.ingress.ports import listeners
 from flyted.plan.ingress.sites import domains
@@ -101,7 +102,7 @@ def reconcile(
     upkeep = plan_upkeep(facts.upkeep)
     ingress = IngressState(
         servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable,
-        domains=domains(facts.sites, base_domain),
+        domains=domains(facts.sites, base_domain), names=draft.names,
         challenges=facts.challenges,
         limits=draft.limits, guarded=draft.guarded, restricted=draft.restricted, open_paths=draft.open_paths,
     )  # fmt: skip
@@ -136,7 +137,7 @@ def _plan_group(
         return into
 
     if group.rests(sleeping, facts.candidates):
-        key = (base_domain, facts.start_s, facts.gpu_wait_s)
+        key = (base_domain, facts.sites, facts.start_s, facts.gpu_wait_s)
         draft.add(group.share(key, lambda: planned(_Draft())))
     else:
         planned(draft)
@@ -154,6 +155,8 @@ def _plan_app(
     if revision is not None and revision.open_paths is not None:
         draft.restricted[host] = app.key.id
         draft.open_paths |= keys(host, revision.open_paths)
+    if revision is not None:
+        draft.names |= dict.fromkeys(others(revision.spec, base_domain, facts.sites), host)
     if not app.serving_replicas or revision is None:
         draft.unavailable[host] = _not_serving(app, facts)
         return

@@ -52,8 +52,7 @@ def test_a_spec_survives_the_wire() -> None:
         ("securityContext.runAs", {"k8sServiceAccount": "robot"}, "service_account"),
         ("pod", {"x": 1}, "pod_template"),
         ("autoscaling.replicas", {"min": 2, "max": 2}, r"replicas=\(2, 2\): at least 2"),
-        ("ingress.subdomain", "shop", "domain.subdomain"),
-        ("ingress.cname", "shop.example.org", "domain.custom_domain"),
+        ("ingress.private", True, "private"),
         ("clusterPool", "gpus", "cluster_pool"),
         ("cluster", "east", "cluster"),
         (
@@ -156,12 +155,27 @@ def test_a_number_of_gpus_is_a_number() -> None:
 
 def test_all_problems_are_told_at_once() -> None:
     """Nobody repairs a file ten times."""
-    idl = changed("ingress.subdomain", "shop")
+    idl = changed("ingress.private", True)
     idl["spec"]["cluster"] = "east"
     with pytest.raises(Unsupported) as caught:
         spec_of(idl)
     assert "cluster" in caught.value.message
-    assert "domain.subdomain" in caught.value.message
+    assert "private" in caught.value.message
+
+
+def test_the_names_of_an_app() -> None:
+    """As DNS has them; what cannot be one is refused."""
+    spec = spec_of(changed("ingress", {"subdomain": "shop", "cname": "Shop.Example.ORG."}))
+    assert (spec.subdomain, spec.custom_domain) == ("shop", "shop.example.org")
+    for ingress in (
+        {"subdomain": "a.b"},
+        {"subdomain": "Shop"},
+        {"cname": "shop"},
+        {"cname": "a b.c"},
+        {"cname": "*.x.org"},
+    ):
+        with pytest.raises(InvalidInput):
+            spec_of(changed("ingress", ingress))
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ class Machine:
         self.config.challenges = acme.challenges
         self.systemd.began = self.haproxy.start
         self.domains = Domains(
-            self.sites, self.vault, tls, acme, self.loop, self.config, self.config.listen.addresses, clock
+            self.sites, self.vault, tls, acme, self.loop, self.config, self.config.listen.addresses, clock, store.apps
         )
         self.systemd.subscribe(self.loop.unit_changed)
 

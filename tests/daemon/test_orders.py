@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from flyted.acme import words
 from flyted.contract.acme import LETS_ENCRYPT
-from flyted.contract.errors import InvalidInput, NotFound
+from flyted.contract.errors import AlreadyExists, InvalidInput, NotFound
 from flyted.daemon.ingress.acme import Acme
 from flyted.host import network
 from flyted.host.orders import OrderTable
@@ -256,6 +256,36 @@ def test_one_certificate_for_all_by_dns(machine: Machine) -> None:
 
     beside(machine, story)
     assert files_with(TOKEN, machine.vault_folder) == []
+    machine.close()
+
+
+def test_other_names_of_an_app_have_certificates_too(machine: Machine) -> None:
+    """Its subdomain at each base domain, and its custom domain; they lead to the app as long as it is there."""
+    Authority(machine)
+    custom = "chat.example.com"
+
+    async def story() -> None:
+        machine.deployed("shop", subdomain="chat", custom_domain=custom)
+        await machine.loop.settle()
+        assert machine.haproxy.state is not None
+        assert machine.haproxy.state.names == {"chat.apps.localhost": "shop.apps.localhost"}
+        await served(machine)
+        wanted = (ONE, TWO, f"shop.{DOMAIN}", f"chat.{DOMAIN}", custom)
+        await later(has(machine, *wanted))
+        names = {"chat.apps.localhost", f"chat.{DOMAIN}", custom}
+        assert machine.haproxy.state.names == dict.fromkeys(names, "shop.apps.localhost")
+        assert shown(machine)[custom] == (custom,)
+        with pytest.raises(AlreadyExists, match="the custom domain of an app"):
+            await ask(machine, "domain.set", domain="example.com", certificate=OWN_CA)
+        machine.store.want("shop", "stopped", 1.0)
+        await machine.loop.settle()
+        await later(has(machine, ONE, TWO))
+        assert machine.haproxy.state.names.keys() == names, "its visitors are told that it is stopped"
+        machine.store.delete("shop")
+        await machine.loop.settle()
+        assert machine.haproxy.state.names == {}
+
+    beside(machine, story)
     machine.close()
 
 

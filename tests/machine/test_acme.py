@@ -14,7 +14,7 @@ import pytest
 from tests.machine.kit.apps import serve
 from tests.machine.kit.pebble import ADDRESS, DIRECTORY, Pebble, running
 from tests.machine.kit.units import sh
-from tests.machine.kit.users import alice, answer, curl, forget_apps
+from tests.machine.kit.users import alice, answer, curl, forget_apps, give, refused
 
 DOMAIN = "apps.example.org"
 FIRST, SECOND = "acme-first", "acme-second"
@@ -168,6 +168,45 @@ def test_a_kill_in_the_middle(pebble: Pebble, ports: tuple[int, int]) -> None:
         time.sleep(0.7)
     within(90, lambda: visit(name, ports[0], root) == "200")
     assert alice("flytectl", "app", "ls").returncode == 0
+
+
+NAMED = """
+import flyte
+from fastapi import FastAPI
+from flyte.app.extras import FastAPIAppEnvironment
+
+app = FastAPI()
+
+@app.get("/")
+def root() -> str:
+    return "named"
+
+env = FastAPIAppEnvironment(
+    name="acme-named", app=app, requires_auth=False, domain=flyte.app.Domain(subdomain={label!r}, custom_domain={name!r}),
+    image=flyte.Image.from_debian_base().with_pip_packages("fastapi", "uvicorn"),
+)
+"""
+
+
+def test_a_subdomain_and_a_custom_domain(pebble: Pebble, ports: tuple[int, int], tmp_path: Path) -> None:
+    """As the SDK writes them: the app answers at both, with certificates; a name of another app is refused."""
+    root = tmp_path / "root.pem"
+    root.write_bytes(pebble.root())
+    file = give("named.py", NAMED.format(label="talk", name="chat.example.com"))
+    said = refused("flytectl", "serve", file, status=2)
+    assert "custom_domain='chat.example.com' does not lead to this machine: it has no address in DNS" in said
+    assert "make a DNS record: chat.example.com" in said
+    pebble.leads_here("chat.example.com", f"talk.{DOMAIN}", f"acme-named.{DOMAIN}")
+    done = alice("flytectl", "serve", file)
+    assert done.stdout.strip().splitlines()[-1].startswith("https://chat.example.com")
+    for name in ("chat.example.com", f"talk.{DOMAIN}", f"acme-named.{DOMAIN}"):
+        within(60, lambda name=name: visit(name, ports[0], root) == "200")  # type: ignore[misc]
+    assert curl(f"https://talk.apps.localhost:{ports[0]}/")[0] == 200
+    taken = give("taken.py", NAMED.format(label=FIRST, name="").replace("acme-named", "acme-taken"))
+    assert f"is a name of app '{FIRST}'" in refused("flytectl", "serve", taken, status=6)
+    shown = sh("flytectl", "domain", "test", DOMAIN)
+    assert f"{FIRST}.{DOMAIN}" in shown
+    assert "this machine answers" in shown
 
 
 def test_the_domains_end_takes_its_certificates_along(root: Path, ports: tuple[int, int]) -> None:

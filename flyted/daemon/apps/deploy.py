@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from flyted.base import tasks
 from flyted.contract.answers.events import NOTE, START, STEP, Accepted, Progress
 from flyted.contract.app import AppSpec
-from flyted.contract.errors import DeployFailed, FlytedError, HostFailure, InvalidInput, NotFound, SecretNotFound
-from flyted.contract.names import AppKey, Replica, SecretScope
+from flyted.contract.errors import DeployFailed, FlytedError, HostFailure, InvalidInput, NotFound
+from flyted.contract.names import AppKey, Replica
 from flyted.contract.status import AppState
 from flyted.daemon.api.verbs import Emit, WhileThere, to_its_end
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.locks import DeployLocks
 from flyted.daemon.apps.status import url_of
+from flyted.daemon.apps.used_secrets import used_secrets
 from flyted.daemon.config import Config
 from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
@@ -35,7 +36,6 @@ from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
 from flyted.daemon.models import ModelVerbs
 from flyted.host.disk import free_bytes
-from flyted.host.manifest import Entry
 from flyted.host.memory import capacity
 from flyted.host.store import Store
 from flyted.host.vault import Vault
@@ -44,14 +44,12 @@ from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.engines.check import check as check_engine
 from flyted.plan.facts import ImageFact, StoredApp
 from flyted.plan.images.entrypoint import with_entrypoint
+from flyted.plan.ingress import names
 from flyted.plan.notes import notes, replaces
 from flyted.plan.reasons import failure
-from flyted.plan.secrets import credential_bytes
 from flyted.plan.states import notes_of, state_of, waits_for
 
 log = logging.getLogger(__name__)
-
-SECRETS_LIMIT = 900 * 1024  # a unit has room for 1 MiB of credentials, the checksums among them
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,8 @@ class Deploy:
         await self._check(spec)
         async with self.bundles.held(spec.bundles, sent):
             await self._accepted(spec, emit)
-            for text in (*replaces(self.store.find(spec.key), by), *notes(spec, capacity())):
+            said = (*replaces(self.store.find(spec.key), by), *notes(spec, capacity(), self.config.sites()))
+            for text in said:
                 await emit(Progress(NOTE, text))
             image = kept if kept is not None else await building(self.images.ensure(spec, emit))
             if image.root is not None:
@@ -161,6 +160,7 @@ class Deploy:
         return self.store.app(spec.key.id), True
 
     async def _check(self, spec: AppSpec) -> None:
+        names.check(spec, self.store.apps(), self.config.base_domain, self.config.sites())
         arguments.check(spec)
         check_engine(spec)
         await self.gpus.check(spec.key, spec.gpu)  # before the checks of what only a machine with a GPU needs
@@ -170,37 +170,11 @@ class Deploy:
     def _fingerprint(self, spec: AppSpec) -> str:
         """Return a digest of the spec and of its secrets' generations: if it is the same, nothing has changed.
 
-        Raises as :meth:`_secrets`.
+        Raises as :func:`used_secrets`.
         """
-        found = zip(spec.secrets, self._secrets(spec), strict=True)
+        found = zip(spec.secrets, used_secrets(spec, self.vault), strict=True)
         secrets = [(scope.project, scope.domain, use.key, entry.generation) for use, (scope, entry) in found]
         return hashlib.sha256(json.dumps([spec.digest(), secrets]).encode()).hexdigest()
-
-    def _secrets(self, spec: AppSpec) -> list[tuple[SecretScope, Entry]]:
-        """Return what each secret of an app stands for now, in the order of ``spec.secrets``.
-
-        Raises :class:`SecretNotFound`, which names all that are missing, :class:`InvalidInput` when they are too large
-        together, and :class:`StoreCorrupt` when the store is refused.
-        """
-        found, missing = [], []
-        for use in spec.secrets:
-            try:
-                found.append(self.vault.find(use.key, spec.key.project, spec.key.domain))
-            except SecretNotFound:
-                missing.append(use.key)
-        if missing:
-            names = ", ".join(f"'{key}'" for key in missing)
-            raise SecretNotFound(
-                f"app '{spec.key}' needs secret {names}, which is not in the store",
-                hint="; ".join(f"flytectl secret create {key}" for key in missing),
-            )
-        total = sum(credential_bytes(entry.size) for _scope, entry in found)
-        if total > SECRETS_LIMIT:
-            raise InvalidInput(
-                f"the secrets of app '{spec.key}' are {total >> 10} KiB together; the limit is 900 KiB",
-                hint="keep large data in encrypted files, and store only their keys as secrets",
-            )
-        return found
 
     def _check_room(self, spec: AppSpec) -> None:
         app = self.store.find(spec.key)
@@ -244,7 +218,8 @@ class Deploy:
         """Notify the client that its request is accepted: from here on only the machine may fail."""
         app = self.store.find(spec.key)
         number = max((r.number for r in app.revisions), default=0) + 1 if app else 1
-        url = url_of(spec.key.id, self.config.url_domain, self.config.https_port)
+        host = names.shown(spec.key.id, spec, self.config.url_domain, self.config.sites())
+        url = url_of(host, self.config.https_port)
         await emit(Accepted(f"checked {spec.key}", number, url, spec.digest()))
 
     async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> None:

@@ -15,9 +15,9 @@ from flyted.contract.answers.apps import (
     UsedSecret,
 )
 from flyted.contract.app import AppSpec
-from flyted.contract.names import host_of
 from flyted.daemon.images.images import image_status
 from flyted.plan.facts import Facts, StoredApp
+from flyted.plan.ingress import names
 from flyted.plan.states import state_of
 
 _OWN = {"image", "secrets", "open_paths"}
@@ -28,9 +28,9 @@ _ALIKE: dict[str, Any] = {
 """Fields of a spec that a status shows as they are → their defaults, for an app that has no revision."""
 
 
-def url_of(app_id: str, base_domain: str, https_port: int) -> str:
-    """Return the URL at which the ingress serves an app."""
-    return f"https://{host_of(app_id, base_domain)}" + (f":{https_port}" if https_port != 443 else "")
+def url_of(host: str, https_port: int) -> str:
+    """Return the URL of an app. ``host``: the one that is shown (plan/ingress/names.py)."""
+    return f"https://{host}" + (f":{https_port}" if https_port != 443 else "")
 
 
 def app_status(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> AppStatus:
@@ -40,7 +40,7 @@ def app_status(app: StoredApp, facts: Facts, base_domain: str, https_port: int) 
     spec = shown.spec if shown else None
     return AppStatus(
         name=app.key.name, project=app.key.project, domain=app.key.domain, id=app.key.id,
-        url=url_of(app.key.id, base_domain, https_port),
+        url=url_of(names.shown(app.key.id, spec, base_domain, facts.sites), https_port),
         state=state, reason=reason, revision=app.serving or 0, wanted=app.wanted,
         deployed_by=shown.deployed_by if shown else "",
         created_at=app.created_at, updated_at=app.updated_at, serving_since=app.serving_since,

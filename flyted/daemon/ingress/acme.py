@@ -117,10 +117,11 @@ class Acme:
     async def order(self, name: str) -> None:
         """Order a certificate. A failure is logged and stored, and the certificate that there is stays in use."""
         site = self._sites.find(self._names().get(name, ""))
-        if site is None or site.acme is None:
+        settings = orders.settings_of(name, site) if site is not None else None
+        if site is None or settings is None:
             return
         try:
-            found = await self._ordered(name, site, site.acme)
+            found = await self._ordered(name, site, settings)
             site_certificates.keep(self._vault, name, found)
         except FlytedError as error:
             self._failed(name, site, error)
@@ -183,8 +184,10 @@ class Acme:
         """Return the wanted names with their sites, made again only when apps or sites have changed."""
         sites, apps = self._sites.all(), self._apps()
         if self._wanted is None or self._wanted[0] is not sites or self._wanted[1] is not apps:
-            ids = [app.key.id for app in apps if app.serving_replicas]
-            self._wanted = (sites, apps, orders.wanted_names(sites, ids))
+            specs = {app.key.id: app.current.spec for app in apps if app.serving_replicas and app.current is not None}
+            subdomains = [spec.subdomain for spec in specs.values() if spec.subdomain]
+            custom = [spec.custom_domain for spec in specs.values() if spec.custom_domain]
+            self._wanted = (sites, apps, orders.wanted_names(sites, [*specs, *subdomains], custom))
         return self._wanted[2]
 
     def _order(self, name: str, site: str) -> Order:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.answers.domains import DomainList, DomainPreview, DomainStatus, OrderStatus
@@ -23,6 +23,7 @@ from flyted.host import ca
 from flyted.host.given_certificate import Given, given
 from flyted.host.sites import Sites
 from flyted.host.vault import Vault
+from flyted.plan.facts import StoredApp
 from flyted.plan.ingress import sites
 from flyted.plan.ingress.dns_providers import variables
 from flyted.plan.ingress.orders import due
@@ -37,7 +38,7 @@ class Domains:
 
     def __init__(
         self, table: Sites, vault: Vault, tls: Tls, acme: Acme, loop: Loop, config: Config,
-        configured: tuple[str, ...], clock: Clock,
+        configured: tuple[str, ...], clock: Clock, apps: Callable[[], tuple[StoredApp, ...]],
     ) -> None:  # fmt: skip
         self._table = table
         self._vault = vault
@@ -47,6 +48,7 @@ class Domains:
         self._config = config
         self._configured = configured
         self._clock = clock
+        self._apps = apps
 
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
@@ -192,7 +194,9 @@ class Domains:
 
     def _checked(self, call: Call) -> str:
         domain = base_domain(call.args["domain"])
-        sites.check_free(domain, self._config.base_domain, self._table.all())
+        served = [app.current.spec for app in self._apps() if app.current is not None]
+        custom = [spec.custom_domain for spec in served if spec.custom_domain]
+        sites.check_free(domain, self._config.base_domain, self._table.all(), custom)
         return domain
 
     def _known(self, call: Call) -> Site:

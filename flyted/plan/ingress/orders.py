@@ -10,11 +10,11 @@ for a name, and 300 orders in three hours. Authorities renew at two thirds of a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from flyted.contract.names import host_of
-from flyted.plan.ingress.sites import Site, hosts
+from flyted.plan.ingress.sites import AcmeSettings, Site, hosts
 
 AT_A_TIME = 4
 """The most orders that are under way at a time."""
@@ -46,15 +46,27 @@ class Order:
     asked: bool = False
 
 
-def wanted_names(sites: Iterable[Site], app_ids: Collection[str]) -> dict[str, str]:
-    """Return the names for which certificates are ordered, each with its site's domain."""
+def wanted_names(sites: Sequence[Site], labels: Collection[str], custom: Iterable[str] = ()) -> dict[str, str]:
+    """Return the names for which certificates are ordered, each with the domain of the site whose authority gives it.
+
+    ``labels``: the ids and subdomains of apps. ``custom``: their custom domains, whose certificates come from the
+    authority of the oldest site that has one.
+    """
     found: dict[str, str] = {}
     for site in sites:
         if site.acme is None:
             continue
-        names = hosts(site.domain)[:1] if site.acme.dns else [host_of(each, site.domain) for each in app_ids]
+        names = hosts(site.domain)[:1] if site.acme.dns else [host_of(each, site.domain) for each in labels]
         found.update(dict.fromkeys(names, site.domain))
-    return found
+    first = next((site.domain for site in sites if site.acme is not None), None)
+    return {**dict.fromkeys(custom, first), **found} if first is not None else {}
+
+
+def settings_of(name: str, site: Site) -> AcmeSettings | None:
+    """Return how the certificate for a name is ordered: a custom domain is in no zone that flyted may change."""
+    if site.acme is None or name.endswith(f".{site.domain}"):
+        return site.acme
+    return replace(site.acme, dns="")
 
 
 def due(order: Order) -> float:

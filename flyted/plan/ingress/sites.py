@@ -104,10 +104,11 @@ def check_public(domain: str) -> None:
         )
 
 
-def check_free(domain: str, base_domain: str, sites: Iterable[Site]) -> None:
+def check_free(domain: str, base_domain: str, sites: Iterable[Site], custom: Iterable[str] = ()) -> None:
     """Raise :class:`InvalidInput` or :class:`AlreadyExists` for a domain that cannot be a site.
 
-    It may be neither above nor below another one: the host of an app could then be the other domain.
+    It may be neither above nor below another one: the host of an app could then be the other domain. ``custom``: the
+    custom domains of apps, which are such names, too.
     """
     if domain == "localhost" or domain.endswith(".localhost"):
         raise InvalidInput(
@@ -115,13 +116,17 @@ def check_free(domain: str, base_domain: str, sites: Iterable[Site]) -> None:
             hint="use a domain of yours, or a name below .lan or .home.arpa for a house",
         )
     for other in (base_domain, GATEWAY_HOST, *(site.domain for site in sites)):
-        if domain != other and _overlap(domain, other):
+        if domain != other and overlap(domain, other):
             raise AlreadyExists(f"{domain} and {other} would share names: one is below the other")
+    for name in custom:
+        if domain == name or overlap(domain, name):
+            raise AlreadyExists(f"{domain} and {name}, the custom domain of an app, would share names")
     if domain == base_domain:
         raise AlreadyExists(f"{domain} is the machine's own base domain (base_domain in flyted.toml)")
 
 
-def _overlap(one: str, other: str) -> bool:
+def overlap(one: str, other: str) -> bool:
+    """Report whether one domain is below the other."""
     return one.endswith(f".{other}") or other.endswith(f".{one}")
 
 
