@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from flyted.contract.errors import StoreCorrupt
 from flyted.contract.names import BASE_DOMAIN, GATEWAY_HOST
+from flyted.plan.ingress.config import OWN_CA
 
 CA_LIFE = dt.timedelta(days=3650)
 LEAF_LIFE = dt.timedelta(days=90)
@@ -48,7 +49,7 @@ def new_ca(base_domain: str = BASE_DOMAIN, now: dt.datetime | None = None, *, al
     now = now or _now()
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([
-        x509.NameAttribute(NameOID.ORGANIZATION_NAME, "flyted"),
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, OWN_CA),
         x509.NameAttribute(NameOID.COMMON_NAME, f"flyted local CA {os.urandom(4).hex()}"),
     ])  # fmt: skip
     public = key.public_key()

@@ -7,12 +7,17 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from flyted.contract.errors import HostFailure
-from flyted.host.ca import Ca, issue_leaf, new_ca
+from flyted.host.ca import Ca, issue_leaf, new_ca, validity
 from flyted.host.haproxy import Haproxy
 from flyted.plan.ingress.certificates import LIST, Certificate
 from flyted.plan.ingress.state import IngressState
@@ -175,6 +180,49 @@ def test_a_certificate_for_exactly_a_name_wins(box: Machine) -> None:
         give(box, *order)
         shown(box, f"a.{HOUSE}", app.ca)
         shown(box, f"b.{HOUSE}", house.ca)
+
+
+def test_only_a_certificate_of_another_authority_forbids_plain_http(box: Machine) -> None:
+    """Strict-Transport-Security is for names whose clients trust an authority elsewhere; an app's own header stays."""
+    house, office = Domain(HOUSE), Domain(WORK)
+    office.ca = foreign(office.ca)
+    give(box, house.certificate(), office.certificate())
+    apply(box, replace(one(box), domains={HOUSE: "apps.localhost", WORK: "apps.localhost"}))
+    for host, ca, strict in (
+        (A, box.ca, False), (f"a.{HOUSE}", house.ca, False), (f"a.{WORK}", office.ca, True),
+        (f"nobody.{WORK}", office.ca, True),
+    ):  # fmt: skip
+        assert ("strict-transport-security: max-age=31536000" in head_of(box, host, ca)) is strict, host
+    app = next(each for each in box._apps if each.name == "a-r1-0")
+    app.answers[b"/own"] = b"HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=5\r\nContent-Length: 0\r\n\r\n"
+    head = head_of(box, f"a.{WORK}", office.ca, "/own")
+    assert head.count("strict-transport-security") == 1
+    assert "max-age=5" in head
+
+
+def head_of(box: Machine, host: str, ca: Ca, path: str = "/") -> str:
+    """The head of an answer, in lower case, to a client that trusts one authority alone."""
+    context = ssl.create_default_context(cadata=ca.cert_pem.decode())
+    plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
+    with context.wrap_socket(plain, server_hostname=host) as connection:
+        raw = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        return parsed(exchange(connection, raw.encode()))[1].lower()
+
+
+def foreign(own: Ca) -> Ca:
+    """An authority like one of this machine's, of another organization."""
+    cert, key = x509.load_pem_x509_certificate(own.cert_pem), serialization.load_pem_private_key(own.key_pem, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Another Authority")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(validity(own.cert_pem)[0].replace(tzinfo=None))
+        .not_valid_after(validity(own.cert_pem)[1].replace(tzinfo=None))
+    )  # fmt: skip
+    for extension in cert.extensions:
+        made = made.add_extension(extension.value, extension.critical)
+    return Ca(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM), own.key_pem)
 
 
 def test_only_what_is_new_is_told(box: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

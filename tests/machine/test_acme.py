@@ -182,8 +182,9 @@ def root() -> str:
     return "named"
 
 env = FastAPIAppEnvironment(
-    name="acme-named", app=app, requires_auth=False, domain=flyte.app.Domain(subdomain={label!r}, custom_domain={name!r}),
-    image=flyte.Image.from_debian_base().with_pip_packages("fastapi", "uvicorn"),
+    name="acme-named", app=app, requires_auth=False,
+    domain=flyte.app.Domain(subdomain={label!r}, custom_domain={name!r}),
+    image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("fastapi", "uvicorn", "websockets"),
 )
 """
 
@@ -203,7 +204,7 @@ def test_a_subdomain_and_a_custom_domain(pebble: Pebble, ports: tuple[int, int],
         within(60, lambda name=name: visit(name, ports[0], root) == "200")  # type: ignore[misc]
     assert curl(f"https://talk.apps.localhost:{ports[0]}/")[0] == 200
     taken = give("taken.py", NAMED.format(label=FIRST, name="").replace("acme-named", "acme-taken"))
-    assert f"is a name of app '{FIRST}'" in refused("flytectl", "serve", taken, status=6)
+    assert f"is a name of app '{FIRST}'" in refused("flytectl", "serve", taken, status=5)
     shown = sh("flytectl", "domain", "test", DOMAIN)
     assert f"{FIRST}.{DOMAIN}" in shown
     assert "this machine answers" in shown

@@ -43,6 +43,9 @@ BUFFER = 65536  # bytes; holds a message's headers. HAProxy allocates a buffer o
 CONNECTIONS = 8000
 PER_ADDRESS = CONNECTIONS // 2
 SILENT = CONNECTIONS // 8  # per address, before the TLS handshake is done; only with HAProxy 2.6
+HSTS_S = 31_536_000  # a year
+OWN_CA = "flyted"
+"""The organization of this machine's own authorities (host/ca.py)."""
 HARD_FIELDS = 1024  # above this HAProxy itself refuses a message, in words that cannot be changed
 
 
@@ -172,6 +175,9 @@ if { var(txn.unavailable) -m found } !own_pages
     .if version_atleast(3.0)
     http-after-response set-status 408 if { status 400 } { txn.sess_term_state -m beg c }
     .endif
+    # with a certificate that this machine did not sign, clients never ask unencrypted again (RFC 6797)
+    http-after-response set-header Strict-Transport-Security max-age=@HSTS_S@ \
+unless { ssl_f_i_dn(O) -m str @OWN_CA@ } || { res.fhdr(strict-transport-security) -m found }
 @FOR_APPS@    use_backend gateway if gateway || own_pages
     default_backend @BACKEND@
 @APP_ERRORS@
@@ -269,6 +275,8 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         "@HOST@": HOST,
         "@MOST_BYTES@": str(MOST_BYTES),
         "@MOST_FIELDS@": str(MOST_FIELDS),
+        "@HSTS_S@": str(HSTS_S),
+        "@OWN_CA@": OWN_CA,
         "@MOST_LENGTH@": str(MOST_LENGTH),
         "@BUFFER@": str(BUFFER),
         "@HARD_FIELDS@": str(HARD_FIELDS),
