@@ -208,8 +208,11 @@ def rm(domain: str, *, yes: bool, json_: bool) -> int:
 
 def _name(text: str) -> str:
     """Return a domain as DNS has it: in lower case, other letters encoded. Raises :class:`InvalidInput`."""
+    from flyted.contract.errors import InvalidInput
     from flyted.contract.names import base_domain
 
+    if text.startswith("*."):
+        raise InvalidInput(f"{text} names the hosts of apps", hint=f"give the domain alone: {text[2:]}")
     try:
         found = text.lower().rstrip(".").encode("idna").decode()
     except UnicodeError:
@@ -269,6 +272,11 @@ def _agreed(domain: str, preview: DomainPreview) -> bool:
 def _next(done: DomainStatus) -> list[str]:
     where = "at your DNS provider" if done.server else "in the DNS of your network"
     lines = [f"point *.{done.domain} to this machine {where}"]
+    if done.server and not done.dns and done.http_port != 80:
+        lines.append(
+            f"the authority asks at port 80, and the ingress has port {done.http_port}: have your router forward the "
+            "one to the other, or free port 80 (ss -ltnp) and then: sudo systemctl restart flyted"
+        )
     if done.server:
         lines.append(f"certificates are ordered now; to see how far that is: flytectl domain get {done.domain}")
     if done.authority:

@@ -16,19 +16,19 @@ class OrderTable:
 
     def all(self) -> dict[str, Order]:
         """Return every order by its name, without the dates of its certificate."""
-        rows = self._database.rows("SELECT name, site, failed, why, hint FROM certificate_order")
+        rows = self._database.rows("SELECT name, site, failed, why, hint, server FROM certificate_order")
         with self._database.entries():
             return {
-                name: Order(name, site, failed=tuple(map(float, json.loads(failed))), why=why, hint=hint)
-                for name, site, failed, why, hint in rows
+                name: Order(name, site, server, failed=tuple(map(float, json.loads(failed))), why=why, hint=hint)
+                for name, site, failed, why, hint, server in rows
             }
 
     def put(self, order: Order) -> None:
         """Store an order, in place of the one of its name, if any."""
         with self._database.transaction():
             self._database.execute(
-                "INSERT OR REPLACE INTO certificate_order VALUES (?, ?, ?, ?, ?)",
-                (order.name, order.site, json.dumps(order.failed), order.why, order.hint),
+                "INSERT OR REPLACE INTO certificate_order VALUES (?, ?, ?, ?, ?, ?)",
+                (order.name, order.site, json.dumps(order.failed), order.why, order.hint, order.server),
             )
 
     def remove(self, name: str) -> None:

@@ -142,6 +142,14 @@ def test_what_orders_certificates(stub_daemon, tmp_path: Path, capsys, more: lis
     assert f"flytectl domain get {DOMAIN}" in shown.err
 
 
+@pytest.mark.parametrize(("dns", "port", "told"), [("", 8080, True), ("", 80, False), ("hetzner", 8080, False)])
+def test_an_authority_asks_at_port_80(stub_daemon, capsys, dns: str, port: int, told: bool) -> None:
+    """And nowhere else, unless the domain is proved by DNS."""
+    stub_daemon(daemon([], replace(ORDERED, http_port=port, dns=dns)))
+    assert cli.main(["domain", "set", DOMAIN, "--email", "me@b.org", "--yes"]) == 0
+    assert ("the authority asks at port 80" in capsys.readouterr().err) is told
+
+
 @pytest.mark.parametrize("verb", ["get", "renew"])
 def test_each_ordered_certificate_has_a_row(stub_daemon, capsys, verb: str) -> None:
     """Which authority gave it, until when, and why there is none."""
@@ -170,7 +178,9 @@ def test_a_name_is_brought_into_its_form_in_dns(stub_daemon, words: list[str], s
     "words",
     [
         ["set", DOMAIN], ["set", "lan", "--own-ca"], ["set", "a b.c", "--own-ca"], ["set", "", "--own-ca"],
-        ["set", "a..b", "--own-ca"], ["set", "a." * 100 + "b", "--own-ca"], ["cert", DOMAIN, "--cert", "/nothing"],
+        ["set", "a..b", "--own-ca"],
+        ["set", f"*.{DOMAIN}", "--own-ca"], ["set", "a." * 100 + "b", "--own-ca"],
+        ["cert", DOMAIN, "--cert", "/nothing"],
         ["cert", DOMAIN, "--cert", "/nothing", "--key", "/nothing"], ["get"], ["rm", DOMAIN], ["renew"],
         ["set", DOMAIN, "--own-ca", "--email", "a@b.org"], ["set", DOMAIN, "--dns", "hetzner"],
         ["set", DOMAIN, "--email", "a@b.org", "--from-file", "/nothing"],

@@ -85,8 +85,9 @@ def test_the_file_repeats_everything_and_the_maps_too():
     """A restart serves the same: every server, host, limit and reason is in the files."""
     wanted = state({"a": "a-r1-0", "b": "b-r1-0"}, ("c",), {"a-r1-0": 5000}, "b", {"a": {"/v1"}}, {"b": 2.0})
     wanted = replace(
-        wanted, domains={"apps.example.org": "apps.localhost"}, names={"b.example.org": "b.apps.localhost"}
-    )
+        wanted, domains={"apps.example.org": "apps.localhost"}, names={"b.example.org": "b.apps.localhost"},
+        challenges={"b.example.org": "p" * 43},
+    )  # fmt: skip
     config, maps = render_config(wanted, Listen()), render_maps(wanted)
     for server in wanted.servers.values():
         assert f"\n    server {server.name} unix@{server.socket_path} maxconn 1024 weight 0\n" in config
@@ -94,6 +95,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
         "hosts.map": "a.apps.localhost a-r1-0\nb.apps.localhost b-r1-0\n",
         "domains.map": "apps.example.org apps.localhost\n",
         "names.map": "b.example.org b.apps.localhost\n",
+        "challenges.map": f"b.example.org {'p' * 43}\n",
         "timeouts.map": "a-r1-0 5000\n",
         "unavailable.map": "c.apps.localhost 30 it is stopped\n",
         "limits.map": "b.apps.localhost 20 -\n",

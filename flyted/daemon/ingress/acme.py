@@ -127,7 +127,7 @@ class Acme:
             self._failed(name, site, error)
             return
         self._have[name] = found
-        self._store(Order(name, site.domain))
+        self._store(Order(name, site.domain, settings.server))
         log.info("%s has a certificate of %s until %s", name, found.issuer, f"{found.ends:%Y-%m-%d}")
 
     async def _ordered(self, name: str, site: Site, settings: AcmeSettings) -> Given:
@@ -191,9 +191,9 @@ class Acme:
         return self._wanted[2]
 
     def _order(self, name: str, site: str) -> Order:
-        stored, found = self._stored(name, site), self._certificate(name)
-        if found is None:
-            return stored
+        stored, found, wanted = self._stored(name, site), self._certificate(name), self._sites.find(site)
+        if found is None or wanted is None or wanted.acme is None or stored.server != wanted.acme.server:
+            return stored  # a certificate of another authority is used until there is one of this
         return dataclasses.replace(stored, begins=found.begins.timestamp(), ends=found.ends.timestamp())
 
     def _stored(self, name: str, site: str) -> Order:

@@ -31,13 +31,15 @@ _SPREAD = 0.02
 class Order:
     """What is known of one certificate.
 
-    ``name``: the host name that it is for, perhaps with ``*.`` before it. ``begins``, ``ends``: those of the
-    certificate that there is; 0 if there is none. ``failed``: when the latest orders since then failed, oldest first.
-    ``why``: how the last one did; ``hint``: what to do about that. ``asked``: somebody wants another try now.
+    ``name``: the host name that it is for, perhaps with ``*.`` before it. ``server``: the authority that gave the
+    certificate that there is. ``begins``, ``ends``: its dates; 0 if there is none, or another authority gave it.
+    ``failed``: when the latest orders since then failed, oldest first. ``why``: how the last one did; ``hint``: what
+    to do about that. ``asked``: somebody wants another try now.
     """
 
     name: str
     site: str
+    server: str = ""
     begins: float = 0.0
     ends: float = 0.0
     failed: tuple[float, ...] = ()
@@ -106,15 +108,13 @@ def plan_orders(
 
 def failed(order: Order, now: float, why: str, hint: str) -> Order:
     """Return what is known after an order has failed."""
-    return Order(
-        order.name, order.site, order.begins, order.ends, (*order.failed, now)[-10:], why, hint
-    )  # fmt: skip
+    return replace(order, failed=(*order.failed, now)[-10:], why=why, hint=hint, asked=False)
 
 
 def after_the_clock_was_set(order: Order, now: float) -> Order:
     """Return an order without the failures of a time that has not come: the clock was wrong then."""
     kept = tuple(at for at in order.failed if at <= now)
-    return Order(order.name, order.site, order.begins, order.ends, kept, order.why, order.hint, order.asked)
+    return replace(order, failed=kept)
 
 
 def _spread(name: str) -> float:
