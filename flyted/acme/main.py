@@ -90,17 +90,19 @@ def arguments(job: Mapping[str, object], folder: Path) -> list[str]:
         (folder / "webroot").mkdir()
         return [*common, "--http", "--http.webroot", str(folder / "webroot")]
     variables = job[words.VARIABLES]
-    resolvers = str(variables.get(words.PROPAGATION, "")) if isinstance(variables, dict) else ""
+    given = variables if isinstance(variables, dict) else {}
+    resolvers = str(given.get(words.PROPAGATION, ""))
     servers = [word for each in resolvers.split(",") if each for word in ("--dns.resolvers", each)]
-    return [*common, "--dns", dns, *servers]
+    unchecked = ["--dns.disable-cp"] if given.get(words.UNCHECKED) else []
+    return [*common, "--dns", dns, *servers, *unchecked]
 
 
 def environment(job: Mapping[str, object], folder: Path, secrets: Mapping[str, str]) -> dict[str, str]:
     """Return lego's environment; the provider's variables are readable by this unit alone."""
-    given = {
-        key: value for key, value in os.environ.items() if key in ("PATH", "LANG") or key.lower().endswith("proxy")
-    }
-    found = {**given, **{key: value for key, value in secrets.items() if key != words.PROPAGATION}}
+    kept = [key for key in os.environ if key in ("PATH", "LANG") or key.lower().endswith("_proxy")]
+    found = {**{key: os.environ[key] for key in kept}, **secrets}
+    for name in words.OWN_VARIABLES:
+        found.pop(name, None)
     if job[words.SERVER_CA]:
         trusted = folder / "server_ca.pem"
         trusted.write_text(str(job[words.SERVER_CA]))

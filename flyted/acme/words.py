@@ -20,6 +20,9 @@ DNS, VARIABLES = "dns", "variables"
 """lego's name of the DNS provider, or "" to prove the name by HTTP; and the provider's variables, name → value."""
 PROPAGATION = "LEGO_DNS_RESOLVERS"
 """A variable for ourselves: the name servers (HOST:PORT, with commas) that lego asks whether a record has arrived."""
+UNCHECKED = "LEGO_DNS_DISABLE_CP"
+"""Another one: with any value, lego asks nobody, as for a zone of which the machine sees another side."""
+OWN_VARIABLES = (PROPAGATION, UNCHECKED)
 
 # Exit statuses; from 64 on those of sysexits.h.
 EX_REFUSED = 65  # lego has asked, or has tried to, and has no certificate

@@ -76,9 +76,12 @@ def test_by_http(lego: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_by_dns(lego: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The provider's variables are lego's; a value that it prints is not passed on; no address is looked up."""
     monkeypatch.delattr(socket, "getaddrinfo")
-    given = {"HETZNER_API_KEY": SECRET, words.PROPAGATION: "192.0.2.1:53,192.0.2.2:53"}
+    given = {
+        "HETZNER_API_KEY": SECRET, words.PROPAGATION: "192.0.2.1:53,192.0.2.2:53", words.UNCHECKED: "true",
+    }  # fmt: skip
     found = run(lego, capfd, job(**{words.DNS: "hetzner", words.VARIABLES: given, words.SERVER_CA: "PEM"}))
-    assert found[0].endswith("--dns hetzner --dns.resolvers 192.0.2.1:53 --dns.resolvers 192.0.2.2:53 run")
+    resolvers = "--dns.resolvers 192.0.2.1:53 --dns.resolvers 192.0.2.2:53"
+    assert found[0].endswith(f"--dns hetzner {resolvers} --dns.disable-cp run")
     assert found[1] == f"variables: *** http://proxy:3128  {Path.cwd()}/server_ca.pem "
     assert SECRET not in "\n".join(found)
 

@@ -60,7 +60,7 @@ class Authority:
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An Authority")])
         made = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([])).issuer_name(issuer).public_key(request.public_key())  # type: ignore[arg-type]
+            .subject_name(x509.Name([])).issuer_name(issuer).public_key(request.public_key())
             .serial_number(x509.random_serial_number()).not_valid_before(now)
             .not_valid_after(now + dt.timedelta(seconds=self.life_s))
             .add_extension(shown, critical=True).sign(self.key, hashes.SHA256())

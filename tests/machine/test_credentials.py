@@ -15,7 +15,7 @@ import pytest
 from flyted.contract.app import MAX_SECRETS, SecretUse
 from flyted.contract.errors import NotFound
 from flyted.contract.names import Replica
-from flyted.daemon.apps.deploy import SECRETS_LIMIT
+from flyted.daemon.apps.used_secrets import LIMIT
 from flyted.daemon.secrets.credentials import Credentials
 from flyted.plan.secrets import credential_bytes, sums
 from flyted.plan.units import UnitPair
@@ -58,7 +58,7 @@ def several(count: int) -> tuple[Replica, UnitPair]:
 @pytest.mark.parametrize("sizes", [[1], [512 << 10, 388 << 10], [3 * 4096] * MAX_SECRETS, [1] * MAX_SECRETS])
 def test_every_size_that_deploy_allows_arrives(sizes: list[int]) -> None:
     """One byte, the largest value with the rest beside it, as many secrets as an app may have; with variables."""
-    assert sum(map(credential_bytes, sizes)) <= SECRETS_LIMIT
+    assert sum(map(credential_bytes, sizes)) <= LIMIT
     replica, pair = several(len(sizes))
     values = {name: os.urandom(size) for name, size in zip(pair.credentials, sizes, strict=False)}
     values["sums"] = sums([(len(v), hashlib.sha256(v).hexdigest()) for v in values.values()])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from flyted.acme.words import PROPAGATION
+from flyted.acme.words import OWN_VARIABLES
 from flyted.contract.errors import InvalidInput
 
 TOKENS = {
@@ -62,6 +62,6 @@ def _pair(line: str, number: int) -> tuple[str, str]:
     name, value = name.strip(), value.strip().strip("\"'")
     if not equals or _NAME.fullmatch(name) is None or not value:
         raise InvalidInput(f"line {number} of the file for the DNS provider is not NAME=VALUE")
-    if name != PROPAGATION and _CLOSED.fullmatch(name) is not None:
+    if name not in OWN_VARIABLES and _CLOSED.fullmatch(name) is not None:
         raise InvalidInput(f"line {number} of the file for the DNS provider sets {name}, which is no variable of one")
     return name, value

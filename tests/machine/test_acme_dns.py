@@ -1,0 +1,139 @@
+"""One certificate for a whole domain, proved by DNS records; and renewals, with certificates of half a minute."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.machine.kit.apps import serve
+from tests.machine.kit.pebble import ADDRESS, DIRECTORY, Pebble, running
+from tests.machine.kit.units import sh
+from tests.machine.kit.users import answer, forget_apps
+from tests.machine.test_acme import visit, within
+
+DOMAIN = "apps.example.org"
+APP = "acme-dns"
+PASSWORD = "s3cret-of-the-dns-provider"
+
+
+class Provider(BaseHTTPRequestHandler):
+    """A provider that lego's `httpreq` speaks to: it makes records in pebble's DNS server."""
+
+    pebble: Pebble
+    asked: list[str]
+
+    def do_POST(self) -> None:
+        """Make or delete a record."""
+        given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(f"{self.path} {self.headers['Authorization']}")
+        if self.path == "/present":
+            self.pebble.dns("set-txt", host=given["fqdn"], value=given["value"])
+        else:
+            self.pebble.dns("clear-txt", host=given["fqdn"])
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_words: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """The ingress's port for HTTPS, with an app that serves."""
+    return urlsplit(serve(APP)).port or 443
+
+
+@pytest.fixture(scope="module")
+def pebble(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pebble]:
+    """An authority whose certificates are good for 40 seconds, and a DNS provider; port 80 leads nowhere."""
+    assert port
+    with running(tmp_path_factory.mktemp("pebble"), 9, life_s=40) as found:
+        Provider.pebble, Provider.asked = found, []
+        server = ThreadingHTTPServer((ADDRESS, 0), Provider)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        file = found.folder / "variables"
+        file.write_text(
+            f"HTTPREQ_ENDPOINT=http://{ADDRESS}:{server.server_address[1]}\nHTTPREQ_USERNAME=me\n"
+            f"HTTPREQ_PASSWORD={PASSWORD}\nLEGO_DNS_DISABLE_CP=true\n"
+        )
+        try:
+            yield found
+        finally:
+            subprocess.run(["flytectl", "domain", "rm", DOMAIN, "--yes"], check=False, capture_output=True)
+            forget_apps("acme-")
+            server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def root(pebble: Pebble) -> Path:
+    """The authority's root; the domain's certificate is ordered."""
+    file = pebble.folder / "root.pem"
+    file.write_bytes(pebble.root())
+    sh(
+        "flytectl", "domain", "set", DOMAIN, "--email", "me@example.org", "--acme-server", DIRECTORY,
+        "--acme-server-ca", str(pebble.authority), "--dns", "httpreq", "--from-file", str(pebble.folder / "variables"),
+        "--yes",
+    )  # fmt: skip
+    within(60, lambda: visit(f"{APP}.{DOMAIN}", port_of(), file) == "200")
+    return file
+
+
+def port_of() -> int:
+    """The ingress's port for HTTPS."""
+    return int(answer("domain", "get", DOMAIN)["https_port"])
+
+
+def test_one_certificate_is_for_all_apps(root: Path, port: int) -> None:
+    """No app has to be asked over HTTP, and a name that is no app's has it too."""
+    assert visit(f"nobody.{DOMAIN}", port, root) == "421"
+    (order,) = answer("domain", "get", DOMAIN)["orders"]
+    assert (order["name"], order["problem"]) == (f"*.{DOMAIN}", "")
+    assert [each.partition(" ")[0] for each in Provider.asked[:2]] == ["/present", "/cleanup"]
+
+
+def test_the_providers_password_is_nowhere(root: Path) -> None:
+    """In no file of flyted's and no line of the journal."""
+    assert root.exists()
+    places = ("/var/lib/flyted", "/var/cache/flyted", "/etc/flyted", "/run/flyted/ingress")
+    done = subprocess.run(["grep", "-rlF", PASSWORD, *places], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+    assert PASSWORD not in sh("journalctl", "-q", "-b", "-o", "verbose", "-u", "flyted*")
+
+
+def test_it_is_renewed_while_visitors_come(root: Path, port: int) -> None:
+    """At two thirds of its life, by itself; no visitor meets anything else than a good certificate."""
+    seen: set[str] = set()
+    met: set[str] = set()
+    began = time.monotonic()
+    while len(seen) < 3 and time.monotonic() - began < 110:
+        met.add(visit(f"{APP}.{DOMAIN}", port, root))
+        seen.add(answer("domain", "get", DOMAIN)["fingerprint"])
+        time.sleep(0.5)
+    assert met == {"200"}
+    assert len(seen) >= 3, "renewed twice"
+
+
+def test_a_provider_that_refuses_takes_nothing_away(root: Path, port: int, pebble: Pebble) -> None:
+    """What lego says of it is told, with its password masked."""
+    file = pebble.folder / "wrong"
+    file.write_text(f"HTTPREQ_ENDPOINT=http://{ADDRESS}:1\nHTTPREQ_PASSWORD={PASSWORD}\nLEGO_DNS_DISABLE_CP=true\n")
+    sh(
+        "flytectl", "domain", "set", DOMAIN, "--email", "me@example.org", "--acme-server", DIRECTORY,
+        "--acme-server-ca", str(pebble.authority), "--dns", "httpreq", "--from-file", str(file), "--yes",
+    )  # fmt: skip
+    within(60, lambda: bool(answer("domain", "get", DOMAIN)["problem"]))
+    found = answer("domain", "get", DOMAIN)
+    assert f"no certificate for *.{DOMAIN}" in found["problem"]
+    assert "connection refused" in found["problem"]
+    assert found["orders"][0]["issuer"], "the one that there is stays until its end"
+    assert PASSWORD not in json.dumps(found) + sh("journalctl", "-q", "-b", "-u", "flyted", "-o", "cat")
+    assert visit(f"{APP}.{DOMAIN}", port, root) in {"200", "000"}
