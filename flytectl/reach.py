@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import socket
@@ -17,7 +18,8 @@ from flyted.contract.errors import InvalidInput
 TIMEOUT_S = 5.0
 MOST_NAMES = 3
 PROBE = "/.well-known/acme-challenge/flyted-test"
-"""A path that an authority asks for. The ingress answers it with 308 or 421, and a text that begins with that."""
+_OURS = ("308: use https://", "421: this machine has no app", "flyted-test.")
+"""A path that an authority asks for, and how the ingress's answer to it begins; the last one while it is asked for."""
 OUTSIDE = (
     "Whether the internet reaches this machine cannot be seen from here: open https://{} on a phone without Wi-Fi."
 )
@@ -44,7 +46,7 @@ def run(domain: DomainStatus) -> list[Check]:
         addresses = resolve(name)
         found.append(judged(name, addresses, domain, public=own_public()))
         if addresses:
-            found += [*_http(name, domain), _https(name, domain)]
+            found += [*_http(name, domain), _https(name, domain, [each.text for each in addresses if each.here])]
     found.append(Check("certificate", None if domain.problem else True, domain.problem or "good", domain.hint))
     return found
 
@@ -69,25 +71,20 @@ def judged(name: str, addresses: Sequence[Address], domain: DomainStatus, *, pub
         private = [each.text for each in addresses if not ipaddress.ip_address(each.text).is_global]
         note = ", which the internet cannot reach" if domain.server and len(private) == len(addresses) else ""
         return Check(name, None if note else True, f"{told}: this machine{note}", record)
-    if public:
-        return Check(name, ok=False, detail=f"{told}: {', '.join(elsewhere)} is another machine", hint=record)
     return Check(
-        name, None, f"{told}: not this machine's own, which has no public one",
-        f"if it is your router's: forward its ports {domain.https_port} and {domain.http_port} to this machine",
+        name, None, f"{told}: {', '.join(elsewhere)} is none of this machine's addresses",
+        f"right if it is your router's, which has to forward ports {domain.https_port} and {domain.http_port}, or a "
+        f"proxy's such as Cloudflare's; else {record}",
     )  # fmt: skip
 
 
 def check_custom(name: str) -> None:
-    """Raise :class:`InvalidInput`, with the record to make, for the custom domain of an app that leads elsewhere."""
-    addresses, public = resolve(name), own_public()
-    elsewhere = [each.text for each in addresses if not each.here]
-    if addresses and not (elsewhere and public):  # without a public address, another one may be the router's
-        return
-    why = f"it leads to {', '.join(elsewhere)}" if addresses else "it has no address in DNS"
-    raise InvalidInput(
-        f"custom_domain={name!r} does not lead to this machine: {why}",
-        hint=f"make a DNS record: {name} to {' and '.join(public) or 'the address of your router'}",
-    )
+    """Raise :class:`InvalidInput`, with the record to make, for a custom domain of an app that leads nowhere."""
+    if not resolve(name):  # another address than this machine's may be a router's, or a proxy's
+        raise InvalidInput(
+            f"custom_domain={name!r} does not lead to this machine: it has no address in DNS",
+            hint=f"make a DNS record: {name} to {' and '.join(own_public()) or 'the address of your router'}",
+        )
 
 
 def _http(name: str, domain: DomainStatus) -> Iterator[Check]:
@@ -98,33 +95,45 @@ def _http(name: str, domain: DomainStatus) -> Iterator[Check]:
     try:
         with socket.create_connection((name, domain.http_port), TIMEOUT_S) as connection:
             connection.sendall(f"GET {PROBE} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
-            said = connection.recv(4096).decode("ascii", "replace")
+            with connection.makefile("rb") as answer:
+                said = answer.read(4096).decode("ascii", "replace")
     except OSError as error:
         yield _unreached(what, error)
         return
     status = said.split(" ", 2)[1] if said.startswith("HTTP/1.") and " " in said else "nothing"
-    ours = status in ("200", "308", "421") and "x-content-type-options" not in said.lower()
+    body = said.partition("\r\n\r\n")[2]
+    ours = body.startswith(_OURS)
     detail = "this machine answers" if ours else f"another server answers there ({status})"
     yield Check(what, ours, detail, f"stop that server, or correct the DNS record of {name}")
 
 
-def _https(name: str, domain: DomainStatus) -> Check:
+def _https(name: str, domain: DomainStatus, here: Sequence[str]) -> Check:
     """Check that the certificate that a client meets at a name is the one that this machine shows for it."""
     what = f"{name}:{domain.https_port}"
     try:
         met = _certificate((name, domain.https_port), name)
     except OSError as error:
         return _unreached(what, error)
-    try:
-        own = _certificate(("127.0.0.1", domain.https_port), name)
-    except OSError as error:
+    own = _own_certificate(("127.0.0.1", "::1", *here), domain.https_port, name)
+    if own is None:
         return Check(
-            what, ok=False, detail=f"the ingress does not answer here: {error}", hint="systemctl status flyted-ingress"
+            what,
+            ok=False,
+            detail="the ingress does not answer on this machine",
+            hint="systemctl status flyted-ingress",
         )
     return Check(
         what, met == own, "this machine answers" if met == own else "another server answers there",
         f"stop that server, or correct the DNS record of {name}",
     )  # fmt: skip
+
+
+def _own_certificate(addresses: Sequence[str], port: int, name: str) -> str | None:
+    """Return the digest of the certificate that this machine shows for a name, where it listens."""
+    for address in addresses:
+        with contextlib.suppress(OSError):
+            return _certificate((address, port), name)
+    return None
 
 
 def _certificate(address: tuple[str, int], name: str) -> str:

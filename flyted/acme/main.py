@@ -19,7 +19,7 @@ from . import words
 from .words import EX_CONFIG, EX_NOLEGO, EX_NORECORD, EX_REFUSED, EX_SOFTWARE, OURS
 
 LEGO = "/usr/bin/lego"
-FOLDER = Path("/tmp/lego")  # noqa: S108  in memory, and this unit's alone
+FOLDER = Path(words.FOLDER)
 _SHORTEST_SECRET = 4
 _LINE = 3000  # flyted reads lines of up to 4096 bytes
 
@@ -35,6 +35,7 @@ class Failed(Exception):
 def main() -> int:
     """Carry out the job, and return the exit status."""
     try:
+        check_memory(FOLDER, Path("/proc/self/mounts").read_text())
         chain = order(read_job(), FOLDER)
     except Failed as failure:
         say(str(failure))
@@ -46,6 +47,13 @@ def main() -> int:
     for at in range(0, len(text), _LINE):
         say(words.CERTIFICATE + text[at : at + _LINE])
     return 0
+
+
+def check_memory(folder: Path, mounts: str) -> None:
+    """Raise :class:`Failed` unless a folder is in memory: keys are written there. ``mounts``: as of proc(5)."""
+    kinds = [words[2] for words in (line.split(" ") for line in mounts.splitlines()) if words[1] == str(folder)]
+    if kinds[-1:] != ["tmpfs"]:
+        raise Failed(EX_CONFIG, f"{folder} is not in memory")
 
 
 def read_job() -> dict[str, object]:

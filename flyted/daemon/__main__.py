@@ -53,6 +53,7 @@ from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.domains import Domains
 from flyted.daemon.ingress.listen import choose_ingress_ports, ensure_socket
+from flyted.daemon.ingress.ordered import OrderedCertificates
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
@@ -111,9 +112,11 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     listen = choose_ingress_ports(settings, units, RUN / "ingress", site_table.all())
     await ensure_socket(units, listen)
     acme = Acme(
-        units, vault, site_table, OrderTable(store.database), store.apps, clock, settings.build_environment
+        units, vault, site_table,
+        OrderedCertificates(vault, site_table, OrderTable(store.database), store.apps, clock),
+        clock, settings.build_environment,
     )  # fmt: skip
-    tls = Tls(vault, ingress, settings.base_domain, CA_FILE, clock, site_table.all, acme.certificates)
+    tls = Tls(vault, ingress, settings.base_domain, CA_FILE, clock, site_table.all, acme.kept)
     ingress.certificates = tls.certificates
     config = Config(
         settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s,

@@ -49,7 +49,7 @@ class Upkeep:
         if was_set:
             self._tokens.changed()
             self._tls.clock_was_set()
-            self._acme.clock_was_set()
+            self._acme.kept.clock_was_set()
         self._poke()
 
     def facts(self) -> UpkeepFacts:
@@ -62,8 +62,8 @@ class Upkeep:
             images=ImageFacts(wanted, self._images.in_use(), disk),
             tokens=self._tokens.facts(),
             certificate=self._tls.facts(),
-            orders=self._acme.facts(),
-            other_certificates=self._tls.has_others(),
+            orders=self._acme.kept.facts(),
+            apply_at=self._tls.apply_at(),
         )
 
     def begin(self, action: UpkeepAction) -> None:

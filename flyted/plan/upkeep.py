@@ -88,5 +88,7 @@ def _orders(facts: UpkeepFacts) -> UpkeepPlan:
     under_way = [each.name for each in facts.under_way if isinstance(each, OrderCertificate)]
     names, due = plan_orders(facts.orders, under_way, facts.time)
     busy = any(isinstance(each, (RenewCertificate, ApplyCertificates)) for each in facts.under_way)
-    apply = (ApplyCertificates(),) if facts.other_certificates and not busy else ()
-    return UpkeepPlan((*apply, *(OrderCertificate(name) for name in names)), due)
+    at = None if busy else facts.apply_at
+    apply = (ApplyCertificates(),) if at is not None and at <= facts.time else ()
+    dues = [each for each in (due, None if apply else at) if each is not None]
+    return UpkeepPlan((*apply, *(OrderCertificate(name) for name in names)), min(dues, default=None))

@@ -70,4 +70,4 @@ class UpkeepFacts:
     tokens: TokenFacts = field(default_factory=TokenFacts)
     certificate: CertificateFact | None = None
     orders: tuple[Order, ...] = ()
-    other_certificates: bool = False  # the ingress has certificates for other apps than there are
+    apply_at: float | None = None  # when to give the ingress the ordered certificates; None: it has them

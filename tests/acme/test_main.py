@@ -117,12 +117,24 @@ def test_a_resolver_that_does_not_answer_is_no_reason(lego: Path, monkeypatch: p
     assert main.order(job(), Path.cwd(), str(lego)) == b"CHAIN\n"
 
 
+def test_keys_are_written_to_memory_alone() -> None:
+    """What is mounted last at the unit's folder counts."""
+    folder, memory, disk = Path("/run/lego"), "tmpfs /run/lego tmpfs rw 0 0\n", "/dev/sda /run/lego ext4 rw 0 0\n"
+    main.check_memory(folder, f"tmpfs /run tmpfs ro 0 0\n{memory}")
+    for mounts in ("", "tmpfs /run tmpfs rw 0 0\n", f"{memory}{disk}"):
+        with pytest.raises(Failed, match="is not in memory"):
+            main.check_memory(folder, mounts)
+
+
 def test_as_a_program(
     lego: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The certificate comes in lines of bounded length; without a job there is one line that says so."""
     monkeypatch.setattr(main, "FOLDER", Path.cwd())
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert main.main() == words.EX_CONFIG
+    assert "is not in memory" in capfd.readouterr().out
+    monkeypatch.setattr(main, "check_memory", lambda *_words: None)
     assert main.main() == words.EX_CONFIG
     assert capfd.readouterr().out.splitlines() == [
         f"{words.OURS}there is no job: only units of flyted run this program"
@@ -145,6 +157,7 @@ def test_a_fault_that_nobody_thought_of_is_one_line(
     def fault(*_words: Any) -> bytes:
         raise ValueError("unthought\nof")
 
+    monkeypatch.setattr(main, "check_memory", lambda *_words: None)
     monkeypatch.setattr(main, "order", fault)
     assert main.main() == words.EX_SOFTWARE
     assert capfd.readouterr().out == f"{words.OURS}internal error in flyted: ValueError: unthought\\nof\n"

@@ -28,6 +28,7 @@ from flyted.daemon.images.prune import PruneVerbs
 from flyted.daemon.images.rebuild import RebuildVerbs
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.acme import Acme
+from flyted.daemon.ingress.ordered import OrderedCertificates
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop, Pass
@@ -81,8 +82,9 @@ class Daemon:
         self.watch = FakeWatch()
         ingress_tokens = IngressTokens(tokens, store, self.ingress, lambda: haproxy.up, clock, self.watch, poked.set)
         sites = Sites(store.database)
-        acme = Acme(self.systemd, self.vault, sites, OrderTable(store.database), store.apps, clock, {})
-        tls = Tls(self.vault, self.ingress, DOMAIN, folder / "ca.pem", clock, sites.all, acme.certificates)
+        kept = OrderedCertificates(self.vault, sites, OrderTable(store.database), store.apps, clock)
+        acme = Acme(self.systemd, self.vault, sites, kept, clock, {})
+        tls = Tls(self.vault, self.ingress, DOMAIN, folder / "ca.pem", clock, sites.all, kept)
         self.execute = execute = Execute(
             machine, store, config, explain, inventory, images, self.unused, ingress_tokens, tls, acme
         )

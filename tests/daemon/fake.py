@@ -28,6 +28,7 @@ from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.domains import Domains
+from flyted.daemon.ingress.ordered import OrderedCertificates
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
@@ -218,12 +219,9 @@ class Machine:
         ingress_tokens = IngressTokens(table, store, self.haproxy, lambda: True, clock, FakeWatch(), poked.set)
         self.vault_folder = state_folder(folder)
         self.vault = opened(self.vault_folder)
-        self.acme = acme = Acme(
-            self.systemd, self.vault, self.sites, OrderTable(store.database), store.apps, clock, {}
-        )  # fmt: skip
-        self.tls = tls = Tls(
-            self.vault, self.haproxy, DOMAIN, folder / "ca.pem", clock, self.sites.all, acme.certificates
-        )  # fmt: skip
+        kept = OrderedCertificates(self.vault, self.sites, OrderTable(store.database), store.apps, clock)
+        self.acme = acme = Acme(self.systemd, self.vault, self.sites, kept, clock, {})
+        self.tls = tls = Tls(self.vault, self.haproxy, DOMAIN, folder / "ca.pem", clock, self.sites.all, kept)
         self.execute = Execute(
             effects, store, self.config, self.explain, self.inventory, images, unused, ingress_tokens, tls, acme
         )  # fmt: skip

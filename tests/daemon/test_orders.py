@@ -13,10 +13,11 @@ import pytest
 from flyted.acme import words
 from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.errors import AlreadyExists, InvalidInput, NotFound
-from flyted.daemon.ingress.acme import Acme
+from flyted.daemon.ingress.ordered import OrderedCertificates
 from flyted.host import network
 from flyted.host.orders import OrderTable
 from flyted.host.signing import thumbprint
+from flyted.plan.ingress.orders import AT_A_TIME, plan_orders
 from flyted.plan.ingress.sites import ACME, OWN_CA
 from tests.daemon.authority import DAY, Authority
 from tests.daemon.fake import Machine, beside
@@ -26,7 +27,8 @@ DOMAIN, OTHER = "apps.example.org", "apps.example.net"
 WITH_HTTP = {"email": "me@example.org", "server": LETS_ENCRYPT, "server_ca": "", "dns": ""}
 WITH_DNS = {**WITH_HTTP, "dns": "hetzner"}
 TOKEN = b"token-of-the-provider"
-RATE = "urn:ietf:params:acme:error:rateLimited :: too many certificates, url: https://x.invalid"
+ERROR = "urn:ietf:params:acme:error"
+CAA = f"{ERROR}:caa :: CAA record prevents it, url: https://x.invalid"
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def test_each_app_gets_a_certificate(machine: Machine) -> None:
 def test_a_failure_is_told_and_repeated_later_and_later(machine: Machine) -> None:
     """In the authority's words; the app has this machine's certificate meanwhile, and others are not held up."""
     authority = Authority(machine)
-    authority.refuses[ONE] = "one.apps.example.org: acme: error: 403 :: " + RATE
+    authority.refuses[ONE] = f"[{ONE}] acme: error: 403 :: {CAA}"
 
     async def story() -> None:
         await served(machine)
@@ -109,12 +111,33 @@ def test_a_failure_is_told_and_repeated_later_and_later(machine: Machine) -> Non
         assert waits == [300, 1200, 4800]
         assert set(shown(machine)) == {DOMAIN, TWO}
         found = await ask(machine, "domain.get", domain=DOMAIN)
-        assert found["problem"] == f"the authority gives no certificate for {ONE}: too many certificates"
-        assert "flyted tries again later" in found["hint"]
+        assert found["problem"] == f"the authority gives no certificate for {ONE}: CAA record prevents it"
+        assert "CAA record of the domain names another authority" in found["hint"]
         del authority.refuses[ONE]
         await ask(machine, "domain.renew", domain=DOMAIN)
         await later(has(machine, ONE, TWO))
         assert (await ask(machine, "domain.get", domain=DOMAIN))["problem"] == ""
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_an_authority_that_has_had_enough_is_left_alone(machine: Machine) -> None:
+    """For an hour, whatever the name; after that all goes on."""
+    authority = Authority(machine)
+    names = [f"app{number}" for number in range(9)]
+    for name in names:
+        machine.deployed(name)
+    limited = {f"{name}.{DOMAIN}": f"{ERROR}:rateLimited :: too many certificates" for name in (*names, "one", "two")}
+
+    async def story() -> None:
+        authority.refuses |= limited
+        await served(machine)
+        await later(lambda: len(authority.orders) > AT_A_TIME)
+        first, fifth = authority.orders[0][0], authority.orders[AT_A_TIME][0]
+        assert fifth - first >= 3600
+        authority.refuses.clear()
+        await later(has(machine, *limited))
 
     beside(machine, story)
     machine.close()
@@ -148,30 +171,41 @@ def test_what_is_known_outlives_a_restart(machine: Machine) -> None:
         await served(machine)
         await later(has(machine, TWO))
         await later(lambda: len(authority.orders) == 2)
-        table = OrderTable(machine.store.database)
-        again = Acme(machine.systemd, machine.vault, machine.sites, table, machine.store.apps, machine.clock, {})
-        assert again.facts() == machine.acme.facts()
+        again = kept_again(machine)
         assert [order.name for order in again.facts() if order.failed] == [ONE]
-        assert list(again.certificates(DOMAIN)) == list(machine.acme.certificates(DOMAIN))
+        assert list(again.certificates(DOMAIN)) == list(machine.acme.kept.certificates(DOMAIN))
+        assert plan_orders(again.facts(), [], machine.clock.time())[0] == ()
 
     beside(machine, story)
     machine.close()
 
 
+def kept_again(machine: Machine) -> OrderedCertificates:
+    """What the next run of flyted finds."""
+    table = OrderTable(machine.store.database)
+    return OrderedCertificates(machine.vault, machine.sites, table, machine.store.apps, machine.clock)
+
+
 def test_an_app_that_comes_back_finds_its_certificate(machine: Machine) -> None:
-    """It is not shown while the app is stopped, and not ordered again."""
-    authority = Authority(machine)
+    """Its visitors meet it also while the app is stopped; when it is deleted, it is kept until its end."""
+    authority = Authority(machine, life_s=3 * DAY)
 
     async def story() -> None:
         await served(machine)
         await later(has(machine, ONE, TWO))
         machine.store.want("one", "stopped", 1.0)
         await machine.loop.settle()
+        assert has(machine, ONE, TWO)()
+        machine.store.delete("one")
+        await machine.loop.settle()
         await later(has(machine, TWO))
-        machine.store.want("one", "started", 2.0)
+        machine.deployed("one")
         await machine.loop.settle()
         await later(has(machine, ONE, TWO))
         assert len(authority.orders) == 2
+        machine.store.delete("one")
+        await later(lambda: len(authority.orders) == 4)
+        assert kept_again(machine).certificate(ONE) is None, "it ended, and no app has its name"
 
     beside(machine, story)
     machine.close()
@@ -222,11 +256,12 @@ def test_other_names_of_an_app_have_certificates_too(machine: Machine) -> None:
             await ask(machine, "domain.set", domain="example.com", certificate=OWN_CA)
         machine.store.want("shop", "stopped", 1.0)
         await machine.loop.settle()
-        await later(has(machine, ONE, TWO))
+        assert has(machine, *wanted)()
         assert machine.haproxy.state.names.keys() == names, "its visitors are told that it is stopped"
         machine.store.delete("shop")
         await machine.loop.settle()
         assert machine.haproxy.state.names == {}
+        await later(has(machine, ONE, TWO))
 
     beside(machine, story)
     machine.close()

@@ -45,9 +45,9 @@ def test_which_names_are_tried() -> None:
     [
         ([], [PUBLIC], False, "has no address in DNS"),
         ([Address(PUBLIC, here=True)], [PUBLIC], True, "this machine"),
-        ([Address(ROUTER, here=False)], [PUBLIC], False, f"{ROUTER} is another machine"),
-        ([Address(PUBLIC, here=True), Address(ROUTER, here=False)], [PUBLIC], False, f"{ROUTER} is another machine"),
-        ([Address(ROUTER, here=False)], [], None, "not this machine's own, which has no public one"),
+        ([Address(ROUTER, here=False)], [PUBLIC], None, f"{ROUTER} is none of this machine's addresses"),
+        ([Address(PUBLIC, here=True), Address(ROUTER, here=False)], [PUBLIC], None, f": {ROUTER} is none of"),
+        ([Address(ROUTER, here=False)], [], None, f"{ROUTER} is none of this machine's addresses"),
         ([Address(INSIDE, here=True)], [], None, "which the internet cannot reach"),
     ],
 )
@@ -114,11 +114,13 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-OURS = b"HTTP/1.1 421 Misdirected Request\r\ncontent-length: 4\r\n\r\n421\n"
+OURS = b"HTTP/1.1 421 Misdirected Request\r\n\r\n421: this machine has no app of this name; its operator can"
 OTHER = b"HTTP/1.1 404 Not Found\r\nServer: nginx\r\n\r\n"
 
 
-@pytest.mark.parametrize(("said", "ok"), [(OURS, True), (OTHER, False), (b"SSH-2.0-OpenSSH\r\n", False)])
+@pytest.mark.parametrize(("said", "ok"), [(OURS, True), (OTHER, False), (b"SSH-2.0-OpenSSH\r\n", False),
+    (b"HTTP/1.1 308 Permanent Redirect\r\nLocation: https://router/\r\n\r\n", False),
+])  # fmt: skip
 def test_who_answers_at_a_name(here: None, tmp_path: Path, said: bytes, ok: bool) -> None:
     """By the text on port 80, and by the certificate: the same as that of this machine's ingress."""
     https, http = Server(tmp_path), Server(tmp_path, said)

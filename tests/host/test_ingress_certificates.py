@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from flyted.contract.errors import HostFailure
 from flyted.host.ca import Ca, issue_leaf, new_ca, validity
 from flyted.host.haproxy import Haproxy
+from flyted.plan.ingress import config
 from flyted.plan.ingress.certificates import LIST, Certificate
 from flyted.plan.ingress.state import IngressState
 from tests.host.haproxy import A, Machine, apply, exchange, machine, needs_haproxy, one, parsed
@@ -182,7 +183,30 @@ def test_a_certificate_for_exactly_a_name_wins(box: Machine) -> None:
         shown(box, f"b.{HOUSE}", house.ca)
 
 
-def test_only_a_certificate_of_another_authority_forbids_plain_http(box: Machine) -> None:
+@pytest.fixture
+def usual(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The ports of these tests count as 443 and 80."""
+
+    class Any:
+        def __eq__(self, _other: object) -> bool:
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    monkeypatch.setattr(config, "USUAL_PORTS", Any())
+    yield
+
+
+def test_at_other_ports_plain_http_is_not_forbidden(box: Machine) -> None:
+    """A client would ask the port for HTTP in TLS."""
+    office = Domain(WORK)
+    office.ca = foreign(office.ca)
+    give(box, office.certificate())
+    apply(box, replace(one(box), domains={WORK: "apps.localhost"}))
+    assert "strict-transport-security" not in head_of(box, f"a.{WORK}", office.ca)
+
+
+def test_only_a_certificate_of_another_authority_forbids_plain_http(usual: None, box: Machine) -> None:
     """Strict-Transport-Security is for names whose clients trust an authority elsewhere; an app's own header stays."""
     house, office = Domain(HOUSE), Domain(WORK)
     office.ca = foreign(office.ca)
@@ -192,7 +216,7 @@ def test_only_a_certificate_of_another_authority_forbids_plain_http(box: Machine
         (A, box.ca, False), (f"a.{HOUSE}", house.ca, False), (f"a.{WORK}", office.ca, True),
         (f"nobody.{WORK}", office.ca, True),
     ):  # fmt: skip
-        assert ("strict-transport-security: max-age=31536000" in head_of(box, host, ca)) is strict, host
+        assert ("strict-transport-security: max-age=15552000" in head_of(box, host, ca)) is strict, host
     app = next(each for each in box._apps if each.name == "a-r1-0")
     app.answers[b"/own"] = b"HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=5\r\nContent-Length: 0\r\n\r\n"
     head = head_of(box, f"a.{WORK}", office.ca, "/own")

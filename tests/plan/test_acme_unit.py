@@ -27,7 +27,7 @@ def test_the_unit_has_no_right() -> None:
     assert unit["DynamicUser"]
     assert "User" not in unit
     assert (unit["CapabilityBoundingSet"], unit["NoNewPrivileges"], unit["ProtectSystem"]) == (0, True, "strict")
-    assert unit["TemporaryFileSystem"][0][0] == "/tmp"
+    assert [path for path, _options in unit["TemporaryFileSystem"]] == ["/run", words.FOLDER]
     assert unit["MemorySwapMax"] == 0
     assert unit["RuntimeMaxUSec"] == 900_000_000
     assert unit["LoadCredential"] == [("job", "/run/flyted/credentials.sock")]

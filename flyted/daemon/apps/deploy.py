@@ -154,13 +154,14 @@ class Deploy:
                 arguments.check(run)
                 with self.images.hold(image):
                     await asyncio.to_thread(self.images.check_root, run, image, image.root)  # it reads layers
+            self._check_names(spec)  # again: another app may have taken one while the image was built
             number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
         await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
         await self.loop.settle()
         return self.store.app(spec.key.id), True
 
     async def _check(self, spec: AppSpec) -> None:
-        names.check(spec, self.store.apps(), self.config.base_domain, self.config.sites())
+        self._check_names(spec)
         arguments.check(spec)
         check_engine(spec)
         await self.gpus.check(spec.key, spec.gpu)  # before the checks of what only a machine with a GPU needs
@@ -175,6 +176,9 @@ class Deploy:
         found = zip(spec.secrets, used_secrets(spec, self.vault), strict=True)
         secrets = [(scope.project, scope.domain, use.key, entry.generation) for use, (scope, entry) in found]
         return hashlib.sha256(json.dumps([spec.digest(), secrets]).encode()).hexdigest()
+
+    def _check_names(self, spec: AppSpec) -> None:
+        names.check(spec, self.store.apps(), self.config.base_domain, self.config.sites())
 
     def _check_room(self, spec: AppSpec) -> None:
         app = self.store.find(spec.key)

@@ -1,31 +1,29 @@
 """Orders certificates from ACME authorities, each in a unit of its own; keys and certificates are in the vault.
 
-What is ordered, and when, is decided in plan/ingress/orders.py. A certificate outlives its app until it ends: an app
-that is deployed again finds it, and authorities limit how many they give for one name.
+What is ordered, and when, is decided in plan/ingress/orders.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from flyted.contract.answers.events import Event
 from flyted.contract.errors import FlytedError, HostFailure, NotFound
 from flyted.daemon.effects import Clock, Units
 from flyted.daemon.images.builds import run_unit
-from flyted.daemon.ingress import site_certificates
+from flyted.daemon.ingress.ordered import OrderedCertificates
 from flyted.host.given_certificate import Given, given
 from flyted.host.network import nameservers
-from flyted.host.orders import OrderTable
 from flyted.host.signing import new_account, new_request, thumbprint
 from flyted.host.sites import Sites
 from flyted.host.vault import Vault
-from flyted.plan.facts import StoredApp, UnitEnd
+from flyted.plan.facts import UnitEnd
 from flyted.plan.images.build_unit import loopback_nameservers
 from flyted.plan.images.common_unit import plain
 from flyted.plan.ingress import acme_unit, orders
@@ -38,58 +36,31 @@ _TOLD = 20  # the last lines of an order that failed, for the journal
 
 
 class Acme:
-    """The certificates that are ordered.
+    """The orders of certificates. ``kept``: those that there are.
 
-    ``apps()`` returns all apps. ``environment``: proxies. ``jobs``: what units that run now get as a credential, by
-    unit. ``settle()`` waits until the ingress has what it should have: that of the loop, which is made later.
+    ``environment``: the machine's settings for builds, of which proxies are used. ``jobs``: what units that run now
+    get as a credential, by unit. ``settle()`` waits until the ingress has what it should have: that of the loop, which
+    is made later.
     """
 
     def __init__(
-        self, units: Units, vault: Vault, sites: Sites, table: OrderTable, apps: Callable[[], tuple[StoredApp, ...]],
-        clock: Clock, environment: Mapping[str, str],
+        self, units: Units, vault: Vault, sites: Sites, kept: OrderedCertificates, clock: Clock,
+        environment: Mapping[str, str],
     ) -> None:  # fmt: skip
         self._units = units
         self._vault = vault
         self._sites = sites
-        self._table = table
-        self._apps = apps
+        self.kept = kept
         self._clock = clock
-        self._environment = environment
+        self._environment = {name: value for name, value in environment.items() if name.lower().endswith("_proxy")}
         self.settle: Callable[[], Awaitable[None]]
-        self._orders = table.all()
-        self._have: dict[str, Given | None] = {}
-        self._wanted: tuple[object, object, dict[str, str]] | None = None
         self._asking: dict[str, str] = {}
+        self._begun: defaultdict[str, deque[float]] = defaultdict(deque)
         self.jobs: dict[str, bytes] = {}
-
-    def facts(self) -> tuple[Order, ...]:
-        """Return what there is of each certificate that is wanted."""
-        return tuple(self._order(name, site) for name, site in self._names().items())
-
-    def of_site(self, domain: str) -> tuple[Order, ...]:
-        """Return what there is of the certificates of one site."""
-        return tuple(order for order in self.facts() if order.site == domain)
-
-    def certificates(self, domain: str) -> Iterator[tuple[str, Given]]:
-        """Yield the certificates that a site has, by name."""
-        for name, site in self._names().items():
-            if site == domain and (found := self._certificate(name)) is not None:
-                yield name, found
 
     def challenges(self) -> Mapping[str, str]:
         """Return the names that are being proved by HTTP, and the thumbprint of the account that proves each."""
         return dict(self._asking)
-
-    def clock_was_set(self) -> None:
-        """Forget failures of a time that has not come."""
-        now = self._clock.time()
-        self._orders = {name: orders.after_the_clock_was_set(each, now) for name, each in self._orders.items()}
-
-    def ask_again(self, domain: str) -> None:
-        """Try what failed again, as soon as the authority's limits permit."""
-        for order in self.of_site(domain):
-            if order.failed:
-                self._orders[order.name] = dataclasses.replace(self._stored(order.name, domain), asked=True)
 
     def variables(self, domain: str) -> dict[str, str] | None:
         """Return what a DNS provider wants to know, ``None`` if nothing is stored. Raises :class:`StoreCorrupt`."""
@@ -99,36 +70,57 @@ class Acme:
             return None
         return {str(key): str(value) for key, value in found.items()}
 
-    def keep_variables(self, domain: str, variables: Mapping[str, str]) -> None:
-        """Store what a DNS provider wants to know, in place of what was stored before."""
-        self._vault.put_internal(_named("acme-dns", domain), json.dumps(dict(variables)).encode())
+    def keep_variables(self, domain: str, variables: Mapping[str, str] | None) -> None:
+        """Store what a DNS provider wants to know, in place of what was stored before; ``None``: nothing."""
+        if variables is not None:
+            self._vault.put_internal(_named("acme-dns", domain), json.dumps(dict(variables)).encode())
+            return
+        with contextlib.suppress(NotFound):
+            self._vault.delete_internal(_named("acme-dns", domain))
 
     def forget(self, domain: str) -> None:
         """Delete all certificates of a site, and what its DNS provider wants to know."""
-        for name in [name for name, order in self._orders.items() if order.site == domain]:
-            self._table.remove(name)
-            site_certificates.forget(self._vault, name)
-            del self._orders[name]
-            self._have.pop(name, None)
-        with contextlib.suppress(NotFound):
-            self._vault.delete_internal(_named("acme-dns", domain))
-        self._wanted = None
+        self.kept.forget(domain)
+        self.keep_variables(domain, None)
 
     async def order(self, name: str) -> None:
         """Order a certificate. A failure is logged and stored, and the certificate that there is stays in use."""
-        site = self._sites.find(self._names().get(name, ""))
+        site = self._sites.find(self.kept.names.ordered.get(name, ""))
         settings = orders.settings_of(name, site) if site is not None else None
         if site is None or settings is None:
             return
+        self._count(settings.server)
         try:
             found = await self._ordered(name, site, settings)
-            site_certificates.keep(self._vault, name, found)
         except FlytedError as error:
             self._failed(name, site, error)
-            return
-        self._have[name] = found
-        self._store(Order(name, site.domain, settings.server))
-        log.info("%s has a certificate of %s until %s", name, found.issuer, f"{found.ends:%Y-%m-%d}")
+        except Exception as error:
+            log.exception("an order failed")
+            self._failed(name, site, HostFailure(f"internal error in flyted: {type(error).__name__}"))
+        else:
+            if self._is_wanted(name, site):
+                self.kept.succeeded(Order(name, site.domain, settings.server), found)
+                log.info("%s has a certificate of %s until %s", name, found.issuer, f"{found.ends:%Y-%m-%d}")
+
+    def _count(self, server: str) -> None:
+        """Count an order, and pause for the authority's limit of orders."""
+        now, begun = self._clock.time(), self._begun[server]
+        begun.append(now)
+        while begun[0] < now - orders.WINDOW_S:
+            begun.popleft()
+        if len(begun) >= orders.MOST_IN_WINDOW:
+            self.kept.pause(server, begun[0] + orders.WINDOW_S)
+
+    def _is_wanted(self, name: str, site: Site) -> bool:
+        """Report whether a certificate is still for this site, after an order that took a while."""
+        found = self._sites.find(site.domain)
+        return found is not None and found.acme == site.acme and self.kept.names.shown.get(name) == site.domain
+
+    def _failed(self, name: str, site: Site, error: FlytedError) -> None:
+        log.warning("%s%s", error.message, f" ({error.hint})" if error.hint else "")
+        if self._is_wanted(name, site):
+            stored = self.kept.stored(name, site.domain)
+            self.kept.put(orders.failed(stored, self._clock.time(), error.message, error.hint))
 
     async def _ordered(self, name: str, site: Site, settings: AcmeSettings) -> Given:
         account = self._account(settings)
@@ -151,6 +143,8 @@ class Acme:
         if end != UnitEnd("success", 0):
             for line in lines[-_TOLD:]:
                 log.info("the order of %s: %s", name, plain(line))
+            if acme_unit.is_limited(lines):
+                self.kept.pause(settings.server, self._clock.time() + orders.HOUR)
             raise acme_unit.failure(name, settings, end, lines)
         found = given(acme_unit.chain_of(lines) + made.key)
         if name not in found.names:
@@ -168,48 +162,6 @@ class Acme:
             return await run_unit(self._units, unit, wanted, _nobody)
         finally:
             del self.jobs[unit]
-
-    def _failed(self, name: str, site: Site, error: FlytedError) -> None:
-        log.warning("%s%s", error.message, f" ({error.hint})" if error.hint else "")
-        self._store(orders.failed(self._stored(name, site.domain), self._clock.time(), error.message, error.hint))
-
-    def _store(self, order: Order) -> None:
-        self._orders[order.name] = order
-        try:
-            self._table.put(order)
-        except FlytedError as error:
-            log.error("cannot store what became of an order: %s", error.message)  # noqa: TRY400
-
-    def _names(self) -> dict[str, str]:
-        """Return the wanted names with their sites, made again only when apps or sites have changed."""
-        sites, apps = self._sites.all(), self._apps()
-        if self._wanted is None or self._wanted[0] is not sites or self._wanted[1] is not apps:
-            specs = {app.key.id: app.current.spec for app in apps if app.serving_replicas and app.current is not None}
-            subdomains = [spec.subdomain for spec in specs.values() if spec.subdomain]
-            custom = [spec.custom_domain for spec in specs.values() if spec.custom_domain]
-            self._wanted = (sites, apps, orders.wanted_names(sites, [*specs, *subdomains], custom))
-        return self._wanted[2]
-
-    def _order(self, name: str, site: str) -> Order:
-        stored, found, wanted = self._stored(name, site), self._certificate(name), self._sites.find(site)
-        if found is None or wanted is None or wanted.acme is None or stored.server != wanted.acme.server:
-            return stored  # a certificate of another authority is used until there is one of this
-        return dataclasses.replace(stored, begins=found.begins.timestamp(), ends=found.ends.timestamp())
-
-    def _stored(self, name: str, site: str) -> Order:
-        return self._orders.get(name) or Order(name, site)
-
-    def _certificate(self, name: str) -> Given | None:
-        if name not in self._have:
-            self._have[name] = None
-            if name in self._orders:
-                try:
-                    self._have[name] = site_certificates.kept(self._vault, name)
-                except NotFound:
-                    pass
-                except FlytedError as error:
-                    log.error("the certificate of %s is not used: %s", name, error.message)  # noqa: TRY400
-        return self._have[name]
 
     def _account(self, settings: AcmeSettings) -> bytes:
         """Return the account's key, which is made when it is first needed."""

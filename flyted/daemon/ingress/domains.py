@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 
 from flyted.contract.acme import LETS_ENCRYPT, STAGING
@@ -26,9 +27,12 @@ from flyted.host.vault import Vault
 from flyted.plan.facts import StoredApp
 from flyted.plan.ingress import sites
 from flyted.plan.ingress.dns_providers import variables
+from flyted.plan.ingress.names import claims
 from flyted.plan.ingress.orders import due
 from flyted.plan.ingress.sites import ACME, FILE, OWN_CA, POLICIES, WARN_S, AcmeSettings, Site
 from flyted.plan.ingress.state import Listen
+
+log = logging.getLogger(__name__)
 
 _HERE = frozenset({Socket.CONTROL})  # who is reachable by whom is decided at this machine
 
@@ -99,9 +103,9 @@ class Domains:
         if before is not None and before.certificate == FILE:
             with contextlib.suppress(FlytedError):  # it is damaged, which is why there is another one
                 old = self._tls.given(domain)
-        told = self._acme.variables(domain) if before is not None and before.acme is not None else None
+        told = self._acme.variables(domain)
         try:
-            if given_variables is not None:
+            if given_variables is not None or acme is None or not acme.dns:
                 self._acme.keep_variables(domain, given_variables)
             self._keep(site, found)
             await self._apply()
@@ -110,14 +114,17 @@ class Domains:
                 self._forget(domain)
             elif before.certificate != FILE or old is not None:
                 self._keep(before, old)
-            if told is not None:
+            with contextlib.suppress(FlytedError):
                 self._acme.keep_variables(domain, told)
             with contextlib.suppress(FlytedError):  # the first one is what the caller has to know
                 await self._apply()
             raise
         if before is not None and before.acme is not None and acme is None:
-            self._acme.forget(domain)
-        self._acme.ask_again(domain)
+            try:
+                self._acme.forget(domain)
+            except FlytedError as error:  # nothing uses them any more
+                log.error("certificates of %s cannot be deleted: %s", domain, error.message)  # noqa: TRY400
+        self._acme.kept.ask_again(domain)
         self._loop.poke()
         return self._status(site)
 
@@ -154,7 +161,7 @@ class Domains:
         call.about.tell(domain=site.domain)
         if site.acme is None:
             raise InvalidInput(f"the certificate of {site.domain} is not ordered from an authority")
-        self._acme.ask_again(site.domain)
+        self._acme.kept.ask_again(site.domain)
         await self._loop.settle()
         return self._status(site)
 
@@ -194,8 +201,7 @@ class Domains:
 
     def _checked(self, call: Call) -> str:
         domain = base_domain(call.args["domain"])
-        served = [app.current.spec for app in self._apps() if app.current is not None]
-        custom = [spec.custom_domain for spec in served if spec.custom_domain]
+        custom = [spec.custom_domain for app in self._apps() for spec in claims(app) if spec.custom_domain]
         sites.check_free(domain, self._config.base_domain, self._table.all(), custom)
         return domain
 
@@ -258,13 +264,13 @@ class Domains:
         )
 
     def _of_acme(self, site: Site, settings: AcmeSettings, shown: bool) -> DomainStatus:  # noqa: FBT001  a field
-        found = dict(self._acme.certificates(site.domain))
+        found = dict(self._acme.kept.certificates(site.domain))
         orders = tuple(
             OrderStatus(
                 each.name, found[each.name].issuer if each.name in found else "", each.begins, each.ends, due(each),
                 each.why, each.hint,
             )
-            for each in self._acme.of_site(site.domain)
+            for each in self._acme.kept.of_site(site.domain)
         )  # fmt: skip
         first = min(found.values(), key=lambda each: each.ends, default=None)
         wrong = next((each for each in orders if each.problem), None)

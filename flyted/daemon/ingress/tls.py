@@ -7,13 +7,14 @@ import dataclasses
 import datetime as dt
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from flyted.contract.answers.machine import Authority
 from flyted.contract.errors import FlytedError, IngressDown, NotFound, StoreCorrupt
 from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.effects import Clock, Ingress
+from flyted.daemon.ingress.ordered import OrderedCertificates
 from flyted.daemon.ingress.site_certificates import kept
 from flyted.host import ca, whole_file
 from flyted.host.given_certificate import Given
@@ -25,12 +26,8 @@ from flyted.plan.upkeep_facts import CertificateFact
 log = logging.getLogger(__name__)
 
 _CERT, _KEY = "ca-certificate", "ca-key"
+_SOON_S = 60.0  # until a HAProxy that did not take certificates is told them again
 _AGAIN_S = 3600.0  # until the next try after a failure
-
-
-def _none(_domain: str) -> Iterable[tuple[str, Given]]:
-    """Return no certificates."""
-    return ()
 
 
 class Tls:
@@ -40,13 +37,13 @@ class Tls:
     kept, and one that is needed in its place is kept beside it, under the next number.
 
     ``ca_file``: where the certificate of the machine's own CA is written, for programs that want a path. ``sites()``
-    returns the base domains besides the machine's own, ``ordered(domain)`` the certificates of an ACME
-    authority for one of them, with their names (daemon/ingress/acme.py).
+    returns the base domains besides the machine's own, and ``ordered`` has the certificates
+    of ACME authorities for them.
     """
 
     def __init__(
         self, vault: Vault, ingress: Ingress, base_domain: str, ca_file: Path, clock: Clock,
-        sites: Callable[[], Sequence[Site]] = tuple, ordered: Callable[[str], Iterable[tuple[str, Given]]] = _none,
+        sites: Callable[[], Sequence[Site]] = tuple, ordered: OrderedCertificates | None = None,
     ) -> None:  # fmt: skip
         self._vault = vault
         self._clock = clock
@@ -59,7 +56,8 @@ class Tls:
         self._leaves: dict[str, ca.Leaf] = {}
         self._given: dict[str, Given] = {}
         self._certificates: tuple[Certificate, ...] | None = None
-        self._has: frozenset[tuple[str, str]] = frozenset()
+        self._told: frozenset[tuple[str, str]] | None = None  # of ACME authorities' certificates; None: not yet
+        self._tell_at = 0.0
         self._fact = CertificateFact()
 
     def verbs(self) -> dict[str, Verb]:
@@ -86,17 +84,18 @@ class Tls:
     def certificates(self) -> tuple[Certificate, ...]:
         """Return the certificates of all sites that have one, the same until :meth:`renew`."""
         if self._certificates is None:
-            self._has = self._all_ordered()
             self._certificates = tuple(self._of_sites())
         return self._certificates
 
-    def has_others(self) -> bool:
-        """Report whether the certificates of ACME authorities are others now than :meth:`certificates` returns."""
-        return self._certificates is not None and self._has != self._all_ordered()
+    def apply_at(self) -> float | None:
+        """Return when to :meth:`apply`: the ingress has other certificates of ACME authorities than there are.
 
-    def _all_ordered(self) -> frozenset[tuple[str, str]]:
-        ordered = (each for site in self._sites() if site.certificate == ACME for each in self._ordered(site.domain))
-        return frozenset((name, found.fingerprint) for name, found in ordered)
+        ``None``: it has the right ones, or has been given none yet (:meth:`facts`).
+        """
+        return None if self._told in (None, self._shown()) else self._tell_at
+
+    def _shown(self) -> frozenset[tuple[str, str]]:
+        return self._ordered.shown() if self._ordered is not None else frozenset()
 
     def _of_sites(self) -> Iterator[Certificate]:
         for site in self._sites():
@@ -111,7 +110,9 @@ class Tls:
         Until an authority has given one, names have the certificate that this machine signs. HAProxy prefers one for
         exactly a client's name to one with ``*``.
         """
-        ordered = dict(self._ordered(site.domain)) if site.certificate == ACME else {}
+        ordered: dict[str, Given] = {}
+        if site.certificate == ACME and self._ordered is not None:
+            ordered = dict(self._ordered.certificates(site.domain))
         every = self.given(site.domain) if site.certificate == FILE else ordered.pop(hosts(site.domain)[0], None)
         pem = self.leaf(site.domain) if every is None else every.pem
         yield Certificate(site.domain, hosts(site.domain), pem)
@@ -143,15 +144,17 @@ class Tls:
             log.error("cannot replace the ingress's certificates: %s", error.message)  # noqa: TRY400
 
     async def apply(self) -> None:
-        """Give the ingress the certificates that there are now. A failure is logged; it has what it had then."""
+        """Give the ingress the certificates that there are now. A failure is logged, and it is tried again."""
         self._certificates = None
         self._given.clear()
+        self._tell_at = self._clock.time() + _SOON_S
+        told = self._shown()
         try:
             await self._ingress.apply_certificates()
-        except IngressDown:
-            pass  # HAProxy asks for these when it starts
         except FlytedError as error:
             log.error("cannot give the ingress the certificates of other domains: %s", error.message)  # noqa: TRY400
+        else:
+            self._told, self._tell_at = told, 0.0
 
     async def give(self) -> None:
         """Give the ingress new certificates. If that fails it keeps those that it has: raises :class:`FlytedError`."""
@@ -160,10 +163,11 @@ class Tls:
         self._authorities.clear()
         self._certificates = None
         whole_file.write(self._ca_file, self.authority(self._base_domain).cert_pem)
-        pem = self.site_pem()
+        pem, told = self.site_pem(), self._shown()
         with contextlib.suppress(IngressDown):  # HAProxy asks for these when it starts
             await self._ingress.set_certificate(pem)
             await self._ingress.apply_certificates()
+        self._told = told
         begins, ends = ca.validity(pem)
         since = min(begins.timestamp(), self._clock.time())  # before the authority's begin, no other one can be had
         dues = [ca.renew_at(begins, ends).timestamp(), *self._ending()]

@@ -7,7 +7,6 @@ the domain's records. What lego writes stays in memory. Sources: RFC 8555 6.7 (t
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -84,8 +83,7 @@ def acme_unit(
         **machine_network(addresses),
         "DynamicUser": True,
         "MemorySwapMax": 0,
-        "PrivateTmp": False,
-        "TemporaryFileSystem": [("/tmp", "size=16M,mode=1777")],  # noqa: S108
+        "TemporaryFileSystem": [*SANDBOX["TemporaryFileSystem"], (words.FOLDER, "size=16M,mode=1777,nosuid,nodev")],
         "LoadCredential": [(words.JOB, credentials)],
         "InaccessiblePaths": ["-/var/lib/flyted", "-/var/cache/flyted"],
     }
@@ -99,7 +97,7 @@ def chain_of(lines: Iterable[str]) -> bytes:
     parts = [line for line in own_lines(lines, words.OURS) if line.startswith(words.CERTIFICATE)]
     try:
         found = base64.b64decode("".join(part.removeprefix(words.CERTIFICATE) for part in parts), validate=True)
-    except binascii.Error:
+    except ValueError:
         found = b""
     if not found:
         raise HostFailure("an order of a certificate ended without one", hint=_LOG)
@@ -122,6 +120,11 @@ def failure(name: str, settings: AcmeSettings, end: UnitEnd, lines: Sequence[str
     return HostFailure(f"no certificate for {name}: {why}", hint=_LOG)
 
 
+def is_limited(lines: Iterable[str]) -> bool:
+    """Report whether the authority takes no more orders of this account, or for this domain, for some time."""
+    return any(f"{_ERROR}rateLimited" in line for line in lines)
+
+
 _LOG = "sudo journalctl -u flyted -n 50"
 
 
@@ -131,9 +134,8 @@ def _refused(name: str, settings: AcmeSettings, lines: Sequence[str]) -> HostFai
         kind, _, said = rest.partition(" :: ")
         if found and kind != "badNonce":  # lego tells those too that it gets over
             said = said.partition(", url:")[0].strip() or kind
-            return HostFailure(
-                f"the authority gives no certificate for {name}: {said}", hint=_hints(name, settings).get(kind, _LOG)
-            )
+            text = f"the authority gives no certificate for {name}: {said}"
+            return HostFailure(text, hint=_hints(name, settings).get(kind, _LOG))
     last = next((line for line in reversed(lines) if line), "lego said nothing")
     if "unrecognized DNS provider" in last:
         return HostFailure(f"lego knows no DNS provider {settings.dns}", hint="lego dnshelp lists them")

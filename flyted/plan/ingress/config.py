@@ -43,7 +43,12 @@ BUFFER = 65536  # bytes; holds a message's headers. HAProxy allocates a buffer o
 CONNECTIONS = 8000
 PER_ADDRESS = CONNECTIONS // 2
 SILENT = CONNECTIONS // 8  # per address, before the TLS handshake is done; only with HAProxy 2.6
-HSTS_S = 31_536_000  # a year
+USUAL_PORTS = (443, 80)
+HSTS_S = 15_552_000  # 180 days
+HSTS = r"""    # with a certificate that this machine did not sign, clients do not ask unencrypted again (RFC 6797)
+    http-after-response set-header Strict-Transport-Security max-age=@HSTS_S@ \
+unless { ssl_f_i_dn(O) -m str @OWN_CA@ } || { res.fhdr(strict-transport-security) -m found }
+"""
 OWN_CA = "flyted"
 """The organization of this machine's own authorities (host/ca.py)."""
 HARD_FIELDS = 1024  # above this HAProxy itself refuses a message, in words that cannot be changed
@@ -175,10 +180,7 @@ if { var(txn.unavailable) -m found } !own_pages
     .if version_atleast(3.0)
     http-after-response set-status 408 if { status 400 } { txn.sess_term_state -m beg c }
     .endif
-    # with a certificate that this machine did not sign, clients never ask unencrypted again (RFC 6797)
-    http-after-response set-header Strict-Transport-Security max-age=@HSTS_S@ \
-unless { ssl_f_i_dn(O) -m str @OWN_CA@ } || { res.fhdr(strict-transport-security) -m found }
-@FOR_APPS@    use_backend gateway if gateway || own_pages
+@HSTS@@FOR_APPS@    use_backend gateway if gateway || own_pages
     default_backend @BACKEND@
 @APP_ERRORS@
 
@@ -249,9 +251,11 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
     listed = f"{places.files}/{certificates.LIST}"
     tls = f" ssl crt {places.certificate} crt-list {listed} alpn h2,http/1.1"
     checks, http_checks = CHECKS.replace("@CHALLENGE@", ""), CHECKS.replace("@CHALLENGE@", CHALLENGE)
+    usual = (listen.https_port, listen.http_port) == USUAL_PORTS  # a client keeps the port of an address it upgrades
     front = (
         FRONT.replace("@CHECKS@", checks)
         .replace("@HTTP_CHECKS@", http_checks)
+        .replace("@HSTS@", HSTS if usual else "")
         .replace("@GUARD@", RULES)
         .replace("@FOR_APPS@", FOR_APPS)
     )

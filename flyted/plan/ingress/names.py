@@ -59,15 +59,20 @@ def check(spec: AppSpec, apps: Iterable[StoredApp], base_domain: str, sites: Seq
             _check_other(spec, app)
 
 
+def claims(app: StoredApp) -> list[AppSpec]:
+    """Return the descriptions whose names an app has, or is about to have: what serves, and what is being started."""
+    return [each.spec for each in app.revisions if each.number == app.serving or each.status == "pending"]
+
+
 def _check_other(spec: AppSpec, app: StoredApp) -> None:
     """Raise :class:`AlreadyExists` if two apps would have one name."""
-    theirs = app.current.spec if app.current is not None else None
-    labels = {app.key.id, *([theirs.subdomain] if theirs is not None and theirs.subdomain else [])}
+    theirs = claims(app)
+    labels = {app.key.id, *(each.subdomain for each in theirs if each.subdomain)}
     if spec.subdomain in labels:
         raise AlreadyExists(f"subdomain={spec.subdomain!r} is a name of app '{app.key}'", hint="use another subdomain")
     if spec.key.id in labels:
         raise AlreadyExists(
             f"app '{spec.key}' would have the subdomain of app '{app.key}'", hint="name one of them otherwise"
         )
-    if theirs is not None and spec.custom_domain and theirs.custom_domain == spec.custom_domain:
+    if spec.custom_domain and spec.custom_domain in {each.custom_domain for each in theirs}:
         raise AlreadyExists(f"custom_domain={spec.custom_domain!r} is a name of app '{app.key}'")

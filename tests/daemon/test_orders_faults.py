@@ -1,0 +1,188 @@
+"""Orders of certificates when something is in their way: the disk, HAProxy, the clock, many apps, an operator."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from flyted.contract.errors import HostFailure, IngressDown, NotFound
+from flyted.daemon.ingress import ordered, site_certificates
+from flyted.daemon.ingress.ordered import OrderedCertificates
+from flyted.host import network
+from flyted.host.orders import OrderTable
+from flyted.plan.facts import UnitEnd
+from flyted.plan.ingress.orders import failed, plan_orders
+from tests.daemon.authority import DAY, Authority
+from tests.daemon.fake import Machine, beside
+from tests.daemon.test_domains import ask
+from tests.daemon.test_orders import DOMAIN, ONE, TWO, has, later, served, shown
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """One with two apps that run."""
+    monkeypatch.setattr(network, "tcp_sockets", lambda: ("", ""))
+    monkeypatch.setattr(network, "addresses_ipv6", lambda: f"{1:032x} 01 80 10 80 lo")
+    made = Machine(tmp_path)
+    for name in ("one", "two"):
+        made.deployed(name)
+    return made
+
+
+def again(machine: Machine) -> OrderedCertificates:
+    """What the next run of flyted finds."""
+    table = OrderTable(machine.store.database)
+    return OrderedCertificates(machine.vault, machine.sites, table, machine.store.apps, machine.clock)
+
+
+def test_a_domain_that_goes_while_an_order_is_under_way(machine: Machine) -> None:
+    """What comes is not stored: neither a certificate nor a failure of a domain that is not there."""
+    authority, unit = Authority(machine), machine.systemd.run_transient
+
+    async def story() -> None:
+        signs, go = authority.unit, asyncio.Event()
+
+        async def slow(name: str, properties: dict[str, object], **more: object) -> UnitEnd:
+            await go.wait()
+            return await signs(name, properties, **more)
+
+        machine.systemd.run_transient = slow  # type: ignore[method-assign]
+        await served(machine)
+        await asyncio.sleep(1)
+        await ask(machine, "domain.remove", domain=DOMAIN)
+        go.set()
+        await later(lambda: len(authority.orders) == 2)
+        await machine.loop.settle()
+        assert OrderTable(machine.store.database).all() == {}
+        with pytest.raises(NotFound):
+            await ask(machine, "domain.get", domain=DOMAIN)
+
+    beside(machine, story)
+    machine.systemd.run_transient = unit  # type: ignore[method-assign]
+    machine.close()
+
+
+@pytest.mark.parametrize("error", [IngressDown("it does not answer"), HostFailure("it refuses")])
+def test_an_ingress_that_does_not_take_a_certificate_is_told_again(machine: Machine, error: HostFailure) -> None:
+    """Once a minute, and not at each pass."""
+    authority = Authority(machine)
+    takes, told = machine.haproxy.apply_certificates, [0]
+
+    async def refuses() -> None:
+        told[0] += 1
+        raise error
+
+    async def story() -> None:
+        await served(machine)
+        machine.haproxy.apply_certificates = refuses  # type: ignore[method-assign]
+        await later(lambda: len(authority.orders) == 2 and told[0] > 0)
+        before = told[0]
+        for _ in range(20):
+            await machine.loop.settle()
+        assert told[0] <= before + 1
+        machine.haproxy.apply_certificates = takes  # type: ignore[method-assign]
+        asked = machine.haproxy.asked["apply_certificates"]
+        await later(lambda: machine.haproxy.asked["apply_certificates"] > asked)
+        await machine.loop.settle()
+        assert machine.tls.apply_at() is None
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_failures_of_years_to_come_are_forgotten_at_the_next_start(machine: Machine) -> None:
+    """The clock was years ahead, all orders failed, and the machine was restarted with the right time."""
+    authority = Authority(machine)
+
+    async def story() -> None:
+        await served(machine)
+        await later(has(machine, ONE, TWO))
+        for _ in range(4):
+            stored = machine.acme.kept.stored(ONE, DOMAIN)
+            machine.acme.kept.put(failed(stored, machine.clock.time() + 5000 * DAY, "why", ""))
+        found = again(machine)
+        assert set(plan_orders(found.facts(), [], machine.clock.time() + 70 * DAY)[0]) == {ONE, TWO}
+
+    beside(machine, story)
+    assert len(authority.orders) == 2
+    machine.close()
+
+
+def test_a_disk_that_is_full_costs_no_certificate(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is used, and not ordered again by this run of flyted."""
+    authority = Authority(machine)
+
+    def full(*_words: object) -> None:
+        raise HostFailure("no space left on device")
+
+    async def story() -> None:
+        monkeypatch.setattr(site_certificates, "keep", full)
+        await served(machine)
+        await later(has(machine, ONE, TWO))
+        await asyncio.sleep(DAY)
+        assert len(authority.orders) == 2
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_a_fault_of_ours_is_no_order_without_end(machine: Machine) -> None:
+    """It counts as a failure, with its waits."""
+    authority = Authority(machine)
+
+    async def broken(*_words: object, **_more: object) -> UnitEnd:
+        authority.orders.append((machine.clock.time(), ""))
+        raise ZeroDivisionError
+
+    async def story() -> None:
+        machine.systemd.run_transient = broken  # type: ignore[method-assign]
+        await served(machine)
+        await later(lambda: len(authority.orders) >= 4)
+        assert authority.orders[2][0] - authority.orders[0][0] >= 300
+        assert "internal error in flyted" in (await ask(machine, "domain.get", domain=DOMAIN))["problem"]
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_a_certificate_that_is_old_when_it_comes(machine: Machine) -> None:
+    """It is not ordered again at once, and so on for ever."""
+    authority = Authority(machine)
+    authority.age_s = 80 * DAY
+
+    async def story() -> None:
+        await served(machine)
+        await later(has(machine, ONE, TWO))
+        began = machine.clock.time()
+        await later(lambda: len(authority.orders) >= 6)
+        assert machine.clock.time() - began > 3600
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_more_apps_than_there_is_room_for(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have certificates keep them; of the others it is said why they have none, and what to do."""
+    authority = Authority(machine)
+    monkeypatch.setattr(ordered, "MOST", 3)
+
+    async def story() -> None:
+        await served(machine)
+        await later(has(machine, ONE, TWO))
+        for name in ("aa", "ab", "ac"):
+            machine.deployed(name)
+        await machine.loop.settle()
+        await later(has(machine, f"aa.{DOMAIN}", ONE, TWO))
+        await asyncio.sleep(DAY)
+        assert len(authority.orders) == 3
+        found = await ask(machine, "domain.get", domain=DOMAIN)
+        assert {each["name"] for each in found["orders"] if "there is room for" in each["problem"]} == {
+            f"ab.{DOMAIN}", f"ac.{DOMAIN}",
+        }  # fmt: skip
+        assert "by DNS" in found["hint"]
+        assert set(shown(machine)) == {DOMAIN, f"aa.{DOMAIN}", ONE, TWO}
+
+    beside(machine, story)
+    machine.close()
