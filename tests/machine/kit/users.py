@@ -183,7 +183,8 @@ def everything() -> dict[str, Any]:
     for app in apps:
         for changes_by_itself in ("requests", "reason", "units"):
             app.pop(changes_by_itself)
-        app["state"] = app["state"].replace("sleeping", "running")
+        if app["state"] in ("stopping", "sleeping"):  # it falls asleep by itself
+            app["state"] = "running"
     return {
         "apps": apps,
         "secrets": answer("secret", "ls", "--all"),
