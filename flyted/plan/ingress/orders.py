@@ -38,8 +38,8 @@ class Order:
     ``name``: the host name that it is for, perhaps with ``*.`` before it. ``server``: the authority that gave the
     certificate that there is. ``begins``, ``ends``: its dates; 0 if there is none, or another authority gave it.
     ``failed``: when the latest orders since then failed, oldest first. ``why``: how the last one did; ``hint``: what
-    to do about that. ``asked``: somebody wants another try now. ``ordered_at``: when this run of
-    flyted got the certificate. ``not_before``: when the authority takes orders again.
+    to do about that. ``asked``: somebody wants another try now. ``ordered_at``: when this run of flyted got the
+    certificate. ``not_before``: when the authority takes orders again.
     """
 
     name: str
