@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit import pypi_flyte
+from tests.machine.kit.units import sh
 from tests.machine.kit.users import alice, answer, by, curl, everything, forget_apps, give, refused, until
 from tests.machine.test_root_images import image_of, layers
 from tests.projects import editable_project, uv_project
@@ -244,6 +245,7 @@ def test_a_script_is_an_image() -> None:
     pypi_flyte.flyte("deploy", "kinds/script.py", "env")
     until(lambda: answer("app", "get", "kinds-script")["revision"] > 1, 120)
     assert (layers(), image_of("kinds-script")["hash"]) == (before, image)
+    until(lambda: "r1-0" not in sh("systemctl", "list-units", "--all", "--plain", "flyted-app-kinds-script-*"), 120)
 
 
 BAD = {
