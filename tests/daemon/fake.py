@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Map
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from flyted.contract.app import MAX_TEXT
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
@@ -33,6 +35,7 @@ from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
 from flyted.daemon.upkeep import Upkeep
+from flyted.host import network
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Applied
 from flyted.host.journal import Entry
@@ -256,6 +259,16 @@ class Machine:
     def active(self, unit: str) -> str:
         """systemd's word for the unit; "" where it is not there."""
         return self.systemd.units[unit].active if unit in self.systemd.units else ""
+
+
+def alone(folder: Path, monkeypatch: pytest.MonkeyPatch, *apps: str) -> Machine:
+    """A machine on which nobody else listens, with apps that serve."""
+    monkeypatch.setattr(network, "tcp_sockets", lambda: ("", ""))
+    monkeypatch.setattr(network, "addresses_ipv6", lambda: f"{1:032x} 01 80 10 80 lo")
+    made = Machine(folder)
+    for name in apps:
+        made.deployed(name)
+    return made
 
 
 def beside(machine: Machine, story: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -20,7 +20,7 @@ from flyted.plan.ingress.sites import EVERYWHERE, FILE, OWN_CA
 from flyted.plan.ingress.state import Listen
 from tests.answers import sent
 from tests.daemon.clocks import BEGAN
-from tests.daemon.fake import Machine, beside
+from tests.daemon.fake import Machine, alone, beside
 
 HOUSE, WORK = "apps.box.lan", "apps.example.org"
 
@@ -28,9 +28,7 @@ HOUSE, WORK = "apps.box.lan", "apps.example.org"
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """One on which nobody else listens."""
-    monkeypatch.setattr(network, "tcp_sockets", lambda: ("", ""))
-    monkeypatch.setattr(network, "addresses_ipv6", lambda: f"{1:032x} 01 80 10 80 lo")
-    return Machine(tmp_path)
+    return alone(tmp_path, monkeypatch)
 
 
 async def ask(machine: Machine, verb: str, bulk: bytes = b"", **args: Any) -> dict[str, Any]:

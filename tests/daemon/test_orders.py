@@ -14,13 +14,12 @@ from flyted.acme import words
 from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.errors import AlreadyExists, InvalidInput, NotFound
 from flyted.daemon.ingress.ordered import OrderedCertificates
-from flyted.host import network
 from flyted.host.orders import OrderTable
 from flyted.host.signing import thumbprint
 from flyted.plan.ingress.orders import AT_A_TIME, plan_orders
 from flyted.plan.ingress.sites import ACME, OWN_CA
 from tests.daemon.authority import DAY, Authority
-from tests.daemon.fake import Machine, beside
+from tests.daemon.fake import Machine, alone, beside
 from tests.daemon.test_domains import ask, files_with
 
 DOMAIN, OTHER = "apps.example.org", "apps.example.net"
@@ -34,12 +33,7 @@ CAA = f"{ERROR}:caa :: CAA record prevents it, url: https://x.invalid"
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """One with two apps that run."""
-    monkeypatch.setattr(network, "tcp_sockets", lambda: ("", ""))
-    monkeypatch.setattr(network, "addresses_ipv6", lambda: f"{1:032x} 01 80 10 80 lo")
-    made = Machine(tmp_path)
-    for name in ("one", "two"):
-        made.deployed(name)
-    return made
+    return alone(tmp_path, monkeypatch, "one", "two")
 
 
 async def served(machine: Machine, acme: dict[str, str] = WITH_HTTP, bulk: bytes = b"") -> None:

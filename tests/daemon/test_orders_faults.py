@@ -9,32 +9,19 @@ import pytest
 
 from flyted.contract.errors import HostFailure, IngressDown, NotFound
 from flyted.daemon.ingress import ordered, site_certificates
-from flyted.daemon.ingress.ordered import OrderedCertificates
-from flyted.host import network
 from flyted.host.orders import OrderTable
 from flyted.plan.facts import UnitEnd
 from flyted.plan.ingress.orders import failed, plan_orders
 from tests.daemon.authority import DAY, Authority
-from tests.daemon.fake import Machine, beside
+from tests.daemon.fake import Machine, alone, beside
 from tests.daemon.test_domains import ask
-from tests.daemon.test_orders import DOMAIN, ONE, TWO, has, later, served, shown
+from tests.daemon.test_orders import DOMAIN, ONE, TWO, has, kept_again, later, served, shown
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """One with two apps that run."""
-    monkeypatch.setattr(network, "tcp_sockets", lambda: ("", ""))
-    monkeypatch.setattr(network, "addresses_ipv6", lambda: f"{1:032x} 01 80 10 80 lo")
-    made = Machine(tmp_path)
-    for name in ("one", "two"):
-        made.deployed(name)
-    return made
-
-
-def again(machine: Machine) -> OrderedCertificates:
-    """What the next run of flyted finds."""
-    table = OrderTable(machine.store.database)
-    return OrderedCertificates(machine.vault, machine.sites, table, machine.store.apps, machine.clock)
+    return alone(tmp_path, monkeypatch, "one", "two")
 
 
 def test_a_domain_that_goes_while_an_order_is_under_way(machine: Machine) -> None:
@@ -102,7 +89,7 @@ def test_failures_of_years_to_come_are_forgotten_at_the_next_start(machine: Mach
         for _ in range(4):
             stored = machine.acme.kept.stored(ONE, DOMAIN)
             machine.acme.kept.put(failed(stored, machine.clock.time() + 5000 * DAY, "why", ""))
-        found = again(machine)
+        found = kept_again(machine)
         assert set(plan_orders(found.facts(), [], machine.clock.time() + 70 * DAY)[0]) == {ONE, TWO}
 
     beside(machine, story)

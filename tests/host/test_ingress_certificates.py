@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from cryptography import x509
@@ -184,17 +185,9 @@ def test_a_certificate_for_exactly_a_name_wins(box: Machine) -> None:
 
 
 @pytest.fixture
-def usual(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def usual(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ports of these tests count as 443 and 80."""
-
-    class Any:
-        def __eq__(self, _other: object) -> bool:
-            return True
-
-        __hash__ = None  # type: ignore[assignment]
-
-    monkeypatch.setattr(config, "USUAL_PORTS", Any())
-    yield
+    monkeypatch.setattr(config, "USUAL_PORTS", ANY)
 
 
 def test_at_other_ports_plain_http_is_not_forbidden(box: Machine) -> None:
