@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.machine.kit.apps import serve
-from tests.machine.kit.pebble import ADDRESS, DIRECTORY, Pebble, running
+from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, LOST, Pebble, running, visit, within
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import alice, answer, curl, forget_apps, give, refused
 
-DOMAIN = "apps.example.org"
 FIRST, SECOND = "acme-first", "acme-second"
-LOST = "000"
 CHALLENGE = "/.well-known/acme-challenge/abc"
 
 
@@ -47,27 +45,6 @@ def order(pebble: Pebble, *more: str) -> str:
         "flytectl", "domain", "set", DOMAIN, "--email", "me@example.org", "--acme-server", DIRECTORY,
         "--acme-server-ca", str(pebble.authority), "--yes", *more,
     )  # fmt: skip
-
-
-def visit(host: str, port: int, authority: Path | None = None, path: str = "/", scheme: str = "https") -> str:
-    """The status that a visitor gets who trusts this authority alone; :data:`LOST` if it trusts no certificate."""
-    trust = ["--cacert", str(authority)] if authority else []
-    done = subprocess.run(
-        ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "20", *trust, "--resolve",
-         f"{host}:{port}:{ADDRESS}", f"{scheme}://{host}:{port}{path}"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.stdout
-
-
-def within(seconds: float, found: Callable[[], bool]) -> float:
-    """How long it takes until it is so."""
-    began = time.monotonic()
-    while not found():
-        if time.monotonic() - began > seconds:
-            raise AssertionError(json.dumps(answer("domain", "get", DOMAIN), indent=1))
-        time.sleep(0.1)
-    return time.monotonic() - began
 
 
 @pytest.fixture(scope="module")

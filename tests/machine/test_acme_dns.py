@@ -14,12 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.machine.kit.apps import serve
-from tests.machine.kit.pebble import ADDRESS, DIRECTORY, Pebble, running
+from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, Pebble, running, visit, within
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import answer, forget_apps
-from tests.machine.test_acme import visit, within
 
-DOMAIN = "apps.example.org"
 APP = "acme-dns"
 PASSWORD = "s3cret-of-the-dns-provider"
 

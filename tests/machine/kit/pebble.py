@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.machine.kit.users import answer
+
 ADDRESS = "192.0.2.60"  # of this machine's loopback interface: units reach no 127.0.0.1 (RFC 5737)
 DIRECTORY = f"https://{ADDRESS}:14000/dir"
 RESOLVER = Path("/etc/resolv.conf")
+DOMAIN = "apps.example.org"
+"""The domain whose certificates the tests order."""
+LOST = "000"
+"""What :func:`visit` returns for a visitor that comes to no answer."""
 
 
 def must(*words: str) -> str:
@@ -145,3 +151,24 @@ def wait_for(url: str, values: dict[str, Any] | None = None) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"{url} does not answer")
+
+
+def visit(host: str, port: int, authority: Path | None = None, path: str = "/", scheme: str = "https") -> str:
+    """The status that a visitor gets who trusts this authority alone; :data:`LOST` if it trusts no certificate."""
+    trust = ["--cacert", str(authority)] if authority else []
+    done = subprocess.run(
+        ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "20", *trust, "--resolve",
+         f"{host}:{port}:{ADDRESS}", f"{scheme}://{host}:{port}{path}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout
+
+
+def within(seconds: float, found: Callable[[], bool]) -> float:
+    """How long it takes until it is so."""
+    began = time.monotonic()
+    while not found():
+        if time.monotonic() - began > seconds:
+            raise AssertionError(json.dumps(answer("domain", "get", DOMAIN), indent=1))
+        time.sleep(0.1)
+    return time.monotonic() - began
