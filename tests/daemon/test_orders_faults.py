@@ -79,6 +79,31 @@ def test_an_ingress_that_does_not_take_a_certificate_is_told_again(machine: Mach
     machine.close()
 
 
+def test_an_ingress_that_hangs_at_a_renewal_is_told_again(machine: Machine) -> None:
+    """It runs, and asks for nothing by itself."""
+    authority = Authority(machine)
+    takes = machine.haproxy.apply_certificates
+
+    async def hangs() -> None:
+        raise IngressDown("it does not answer")
+
+    async def story() -> None:
+        await served(machine)
+        await later(lambda: has(machine, ONE, TWO)() and machine.tls.apply_at() is None)
+        machine.haproxy.apply_certificates = hangs  # type: ignore[method-assign]
+        await machine.tls.renew()
+        at = machine.tls.apply_at()
+        assert at is not None
+        assert 0 < at - machine.clock.time() <= 60
+        machine.haproxy.apply_certificates = takes  # type: ignore[method-assign]
+        await machine.loop.settle()
+        await later(lambda: machine.tls.apply_at() is None)
+        assert len(authority.orders) == 2
+
+    beside(machine, story)
+    machine.close()
+
+
 def test_failures_of_years_to_come_are_forgotten_at_the_next_start(machine: Machine) -> None:
     """The clock was years ahead, all orders failed, and the machine was restarted with the right time."""
     authority = Authority(machine)

@@ -164,10 +164,13 @@ class Tls:
         self._certificates = None
         whole_file.write(self._ca_file, self.authority(self._base_domain).cert_pem)
         pem, told = self.site_pem(), self._shown()
-        with contextlib.suppress(IngressDown):  # HAProxy asks for these when it starts
+        try:
             await self._ingress.set_certificate(pem)
             await self._ingress.apply_certificates()
-        self._told = told
+        except IngressDown:  # HAProxy asks for these when it starts; one that hangs has to be told again
+            self._told, self._tell_at = frozenset(), self._clock.time() + _SOON_S
+        else:
+            self._told, self._tell_at = told, 0.0
         begins, ends = ca.validity(pem)
         since = min(begins.timestamp(), self._clock.time())  # before the authority's begin, no other one can be had
         dues = [ca.renew_at(begins, ends).timestamp(), *self._ending()]
