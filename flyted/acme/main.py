@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +23,20 @@ LEGO = "/usr/bin/lego"
 FOLDER = Path(words.FOLDER)
 _SHORTEST_SECRET = 4
 _LINE = 3000  # flyted reads lines of up to 4096 bytes
+
+
+@dataclass(frozen=True)
+class Job:
+    """What flyted asks for: the fields are those of the credential (words.py)."""
+
+    server: str
+    server_ca: str
+    email: str
+    account: str
+    name: str
+    request: str
+    dns: str
+    variables: dict[str, str]
 
 
 class Failed(Exception):
@@ -51,69 +66,63 @@ def main() -> int:
 
 def check_memory(folder: Path, mounts: str) -> None:
     """Raise :class:`Failed` unless a folder is in memory: keys are written there. ``mounts``: as of proc(5)."""
-    kinds = [words[2] for words in (line.split(" ") for line in mounts.splitlines()) if words[1] == str(folder)]
+    kinds = [kind for _what, place, kind, *_more in map(str.split, mounts.splitlines()) if place == str(folder)]
     if kinds[-1:] != ["tmpfs"]:
         raise Failed(EX_CONFIG, f"{folder} is not in memory")
 
 
-def read_job() -> dict[str, object]:
+def read_job() -> Job:
     """Return the job. Raises :class:`Failed`."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
     try:
-        job = json.loads((Path(folder) / words.JOB).read_bytes())
+        return Job(**json.loads((Path(folder) / words.JOB).read_bytes()))
     except (OSError, ValueError) as error:
         raise Failed(EX_CONFIG, "there is no job: only units of flyted run this program") from error
-    if not isinstance(job, dict):
-        raise Failed(EX_CONFIG, "the job is not as expected")
-    return job
+    except TypeError as error:
+        raise Failed(EX_CONFIG, "the job is not as expected") from error
 
 
-def order(job: Mapping[str, object], folder: Path, lego: str = LEGO) -> bytes:
+def order(job: Job, folder: Path, lego: str = LEGO) -> bytes:
     """Return the certificate and its chain, as PEM. Raises :class:`Failed`; lego says more before that."""
-    name, dns = str(job[words.NAME]), str(job[words.DNS])
     if not Path(lego).exists():
         raise Failed(EX_NOLEGO, "lego is not installed")
-    if not dns:
-        check_record(name)
-    command = [lego, *arguments(job, folder), "run"]
-    variables = job[words.VARIABLES]
-    secrets = {str(key): str(value) for key, value in variables.items()} if isinstance(variables, dict) else {}
-    run(command, environment(job, folder, secrets), list(secrets.values()))
+    if not job.dns:
+        check_record(job.name)
+    run([lego, *arguments(job, folder), "run"], environment(job, folder), list(job.variables.values()))
     found = [path for path in (folder / "certificates").glob("*.crt") if not path.name.endswith(".issuer.crt")]
     if len(found) != 1:
         raise Failed(EX_REFUSED, "lego ended without a certificate")
     return found[0].read_bytes()
 
 
-def arguments(job: Mapping[str, object], folder: Path) -> list[str]:
+def arguments(job: Job, folder: Path) -> list[str]:
     """Write what lego reads, and return its options. The account's key is where lego looks for it."""
-    server, email, dns = str(job[words.SERVER]), str(job[words.EMAIL]), str(job[words.DNS])
-    keys = folder / "accounts" / urlsplit(server).netloc.replace(":", "_") / email / "keys"
+    keys = folder / "accounts" / urlsplit(job.server).netloc.replace(":", "_") / job.email / "keys"
     keys.mkdir(parents=True, mode=0o700)
-    (keys / f"{email}.key").write_text(str(job[words.ACCOUNT]))
+    (keys / f"{job.email}.key").write_text(job.account)
     request = folder / "request.pem"
-    request.write_text(str(job[words.REQUEST]))
-    common = ["--accept-tos", "--path", str(folder), "--server", server, "--email", email, "--csr", str(request)]
-    if not dns:
+    request.write_text(job.request)
+    common = [
+        "--accept-tos", "--path", str(folder), "--server", job.server, "--email", job.email, "--csr", str(request)
+    ]  # fmt: skip
+    if not job.dns:
         (folder / "webroot").mkdir()
         return [*common, "--http", "--http.webroot", str(folder / "webroot")]
-    variables = job[words.VARIABLES]
-    given = variables if isinstance(variables, dict) else {}
-    resolvers = str(given.get(words.PROPAGATION, ""))
-    servers = [word for each in resolvers.split(",") if each for word in ("--dns.resolvers", each)]
-    unchecked = ["--dns.disable-cp"] if given.get(words.UNCHECKED) else []
-    return [*common, "--dns", dns, *servers, *unchecked]
+    resolvers = job.variables.get(words.PROPAGATION, "").split(",")
+    servers = [word for each in resolvers if each for word in ("--dns.resolvers", each)]
+    unchecked = ["--dns.disable-cp"] if job.variables.get(words.UNCHECKED) else []
+    return [*common, "--dns", job.dns, *servers, *unchecked]
 
 
-def environment(job: Mapping[str, object], folder: Path, secrets: Mapping[str, str]) -> dict[str, str]:
+def environment(job: Job, folder: Path) -> dict[str, str]:
     """Return lego's environment; the provider's variables are readable by this unit alone."""
     kept = [key for key in os.environ if key in ("PATH", "LANG") or key.lower().endswith("_proxy")]
-    found = {**{key: os.environ[key] for key in kept}, **secrets}
+    found = {**{key: os.environ[key] for key in kept}, **job.variables}
     for name in words.OWN_VARIABLES:
         found.pop(name, None)
-    if job[words.SERVER_CA]:
+    if job.server_ca:
         trusted = folder / "server_ca.pem"
-        trusted.write_text(str(job[words.SERVER_CA]))
+        trusted.write_text(job.server_ca)
         found["LEGO_CA_CERTIFICATES"] = str(trusted)
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 OURS = "flyted-acme: "
 """How a line of the program begins."""
 CERTIFICATE = "certificate "
-"""What follows that in the lines with the certificate and its chain, the last ones: parts of the PEM, in base64."""
+"""What comes then in the last lines, which have the certificate and its chain: parts of the PEM, in base64."""
 FOLDER = "/run/lego"
 """Where lego writes: in memory, and the unit's alone."""
 JOB = "job"
@@ -21,9 +21,9 @@ NAME, REQUEST = "name", "request"
 DNS, VARIABLES = "dns", "variables"
 """lego's name of the DNS provider, or "" to prove the name by HTTP; and the provider's variables, name → value."""
 PROPAGATION = "LEGO_DNS_RESOLVERS"
-"""A variable for ourselves: the name servers (HOST:PORT, with commas) that lego asks whether a record has arrived."""
+"""A variable of flyted's: the name servers that lego asks whether a record has arrived, as HOST:PORT,HOST:PORT."""
 UNCHECKED = "LEGO_DNS_DISABLE_CP"
-"""Another one: with any value, lego asks nobody, as for a zone of which the machine sees another side."""
+"""A variable of flyted's: with any value, lego asks none, for zones that look different from this machine."""
 OWN_VARIABLES = (PROPAGATION, UNCHECKED)
 
 # Exit statuses; from 64 on those of sysexits.h.

@@ -51,7 +51,7 @@ def job(**more: Any) -> dict[str, Any]:
 
 def run(lego: Path, capfd: pytest.CaptureFixture[str], given: dict[str, Any]) -> list[str]:
     """The lines of an order that ends well."""
-    assert main.order(given, Path.cwd(), str(lego)) == b"CHAIN\n"
+    assert main.order(main.Job(**given), Path.cwd(), str(lego)) == b"CHAIN\n"
     return capfd.readouterr().out.splitlines()
 
 
@@ -91,7 +91,7 @@ def test_what_goes_wrong(lego: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     def fails(status: int, said: str) -> None:
         with pytest.raises(Failed, match=said) as caught:
-            main.order(job(), tmp_path / "again", str(lego))
+            main.order(main.Job(**job()), tmp_path / "again", str(lego))
         assert caught.value.status == status
 
     (tmp_path / "again").mkdir()
@@ -114,7 +114,7 @@ def test_a_resolver_that_does_not_answer_is_no_reason(lego: Path, monkeypatch: p
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", busy)
-    assert main.order(job(), Path.cwd(), str(lego)) == b"CHAIN\n"
+    assert main.order(main.Job(**job()), Path.cwd(), str(lego)) == b"CHAIN\n"
 
 
 def test_keys_are_written_to_memory_alone() -> None:
@@ -139,8 +139,12 @@ def test_as_a_program(
     assert capfd.readouterr().out.splitlines() == [
         f"{words.OURS}there is no job: only units of flyted run this program"
     ]
-    (tmp_path / words.JOB).write_text(json.dumps(job()))
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    for text in ("{}", "[]", '{"server": "x"}'):
+        (tmp_path / words.JOB).write_text(text)
+        assert main.main() == words.EX_CONFIG
+        assert capfd.readouterr().out == f"{words.OURS}the job is not as expected\n"
+    (tmp_path / words.JOB).write_text(json.dumps(job()))
     monkeypatch.setattr(main, "order", lambda *_words: b"x" * 9000)
     assert main.main() == 0
     lines = [line.removeprefix(words.OURS + words.CERTIFICATE) for line in capfd.readouterr().out.splitlines()]
@@ -151,7 +155,7 @@ def test_as_a_program(
 def test_a_fault_that_nobody_thought_of_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / words.JOB).write_text("{}")
+    (tmp_path / words.JOB).write_text(json.dumps(job()))
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
 
     def fault(*_words: Any) -> bytes:

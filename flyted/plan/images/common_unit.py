@@ -27,11 +27,13 @@ def python_unit(
     tasks_max: int,
     output_fd: int | None,
     runtime_max_s: int = RUNTIME_MAX_S,
+    user: str = USER,
 ) -> dict[str, Any]:
     """Return the properties of a transient service that runs a program of flyted's by the machine's Python.
 
     ``program``: its path and its options. ``tag``: its name in the journal. ``output_fd``: the client's pipe, or None
-    for the journal. What the unit may see and reach is not among them.
+    for the journal. ``user``: who runs it; "": a user that exists while it runs. What the unit may see and reach is
+    not among them.
     """
     output: dict[str, Any] = {"StandardOutput": "journal", "StandardError": "inherit"}
     if output_fd is not None:
@@ -40,8 +42,7 @@ def python_unit(
         "Description": description,
         "Type": "exec",
         "ExecStartEx": [(PYTHON, [PYTHON, "-I", *program], ["no-env-expand"])],
-        "User": USER,
-        "Group": USER,
+        **({"User": user, "Group": user} if user else {"DynamicUser": True}),
         "Environment": list(environment),
         "SyslogIdentifier": tag,
         "CollectMode": "inactive-or-failed",

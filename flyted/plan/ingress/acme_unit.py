@@ -65,7 +65,7 @@ def acme_unit(
 ) -> dict[str, Any]:
     """Return the properties of the transient service that orders a certificate.
 
-    ``environment``: proxies. ``addresses``: those that are open besides the networks that are open to pulls.
+    ``environment``: proxies. ``addresses``: what the unit may reach of the networks that are closed to apps.
     """
     common = python_unit(
         f"Order of a certificate for {name}",
@@ -76,12 +76,12 @@ def acme_unit(
         tasks_max=64,
         output_fd=output_fd,
         runtime_max_s=RUNTIME_MAX_S,
+        user="",
     )
     return {
-        **{key: value for key, value in common.items() if key not in ("User", "Group")},
+        **common,
         **SANDBOX,
         **machine_network(addresses),
-        "DynamicUser": True,
         "MemorySwapMax": 0,
         "TemporaryFileSystem": [*SANDBOX["TemporaryFileSystem"], (words.FOLDER, "size=16M,mode=1777,nosuid,nodev")],
         "LoadCredential": [(words.JOB, credentials)],
